@@ -1,0 +1,137 @@
+//! The typed batches that pass from the edge to the engines.
+
+/// How the label bytes of one series in a [`MetricBatch`] are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LabelForm {
+    /// The packed form of [`crate::Labels`].
+    Packed,
+    /// Consecutive protobuf fields `1: Label { 1: name, 2: value }` of a remote write 1.0
+    /// `TimeSeries`, exactly as they came over the wire, unchecked.
+    RemoteWrite1,
+}
+
+/// The rows of one series inside a [`MetricBatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesRows {
+    /// Where the label bytes start in [`MetricBatch::label_bytes`].
+    pub labels_start: u32,
+    /// How many label bytes there are.
+    pub labels_len: u32,
+    /// How those bytes are written.
+    pub form: LabelForm,
+    /// First row of the series in the columns.
+    pub first_row: u32,
+    /// Number of rows, possibly 0.
+    pub rows: u32,
+}
+
+/// Samples of many series as they come from one request, scrape or collector pass.
+///
+/// Labels stay in the bytes they arrived in: a series that is already known is recognised by a
+/// hash of those bytes, and nothing is parsed or allocated for it. `label_bytes` may be the whole
+/// decompressed request body. Rows of one series are in arrival order, not necessarily sorted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MetricBatch {
+    /// The bytes that [`SeriesRows`] point into.
+    pub label_bytes: Vec<u8>,
+    /// One entry per series as sent; the same series may appear twice.
+    pub series: Vec<SeriesRows>,
+    /// Timestamp of each row, milliseconds since the epoch.
+    pub timestamps_ms: Vec<i64>,
+    /// Value of each row, bit-exact, including NaN payloads.
+    pub values: Vec<f64>,
+    /// Type, help and unit of metrics, where the protocol sends them.
+    pub metadata: Vec<MetricMetadata>,
+}
+
+impl MetricBatch {
+    /// Number of samples.
+    pub fn rows(&self) -> usize {
+        self.timestamps_ms.len()
+    }
+
+    /// The label bytes of one entry of `series`.
+    ///
+    /// # Panics
+    /// If `series` is from another batch.
+    pub fn label_bytes_of(&self, series: &SeriesRows) -> &[u8] {
+        let start = series.labels_start as usize;
+        &self.label_bytes[start..start + series.labels_len as usize]
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.label_bytes.clear();
+        self.series.clear();
+        self.timestamps_ms.clear();
+        self.values.clear();
+        self.metadata.clear();
+    }
+
+    /// Appends one sample of a series given by its labels.
+    pub fn push(&mut self, labels: &crate::Labels, t_ms: i64, value: f64) {
+        let packed = labels.as_packed();
+        let offset = |n: usize| u32::try_from(n).expect("a batch is far below 4 GiB");
+        self.series.push(SeriesRows {
+            labels_start: offset(self.label_bytes.len()),
+            labels_len: offset(packed.len()),
+            form: LabelForm::Packed,
+            first_row: offset(self.timestamps_ms.len()),
+            rows: 1,
+        });
+        self.label_bytes.extend_from_slice(packed);
+        self.timestamps_ms.push(t_ms);
+        self.values.push(value);
+    }
+}
+
+/// The type of a metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MetricType {
+    /// Not stated.
+    #[default]
+    Unknown,
+    /// Only rises, or starts again at zero.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Cumulative buckets.
+    Histogram,
+    /// A histogram of current values.
+    GaugeHistogram,
+    /// Quantiles computed by the client.
+    Summary,
+    /// Constant 1 with labels that inform.
+    Info,
+    /// One of a set of states.
+    StateSet,
+}
+
+impl MetricType {
+    /// The word Prometheus uses in text formats and in its API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MetricType::Unknown => "unknown",
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
+            MetricType::GaugeHistogram => "gaugehistogram",
+            MetricType::Summary => "summary",
+            MetricType::Info => "info",
+            MetricType::StateSet => "stateset",
+        }
+    }
+}
+
+/// What is said about a metric family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MetricMetadata {
+    /// The family's name.
+    pub metric: String,
+    /// Its type.
+    pub kind: MetricType,
+    /// Its help text.
+    pub help: String,
+    /// Its unit, often empty.
+    pub unit: String,
+}

@@ -1,0 +1,32 @@
+//! The vocabulary every other crate speaks: labels, matchers, time, tenants, limits and batches.
+//!
+//! Nothing here knows a disk, a socket or a clock. Types are parsed once at the edge and trusted
+//! afterwards.
+
+mod batch;
+mod labels;
+mod limits;
+mod matcher;
+mod series;
+mod time;
+
+pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
+pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
+pub use limits::Limits;
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use series::{DEFAULT_TENANT, SeriesId, TenantId};
+pub use time::TimeRange;
+
+/// Bit pattern of the value that marks a series as gone at a timestamp.
+/// Source: Prometheus `model/value/value.go`, `StaleNaN`.
+pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// Bit pattern of the ordinary quiet NaN that Prometheus produces itself
+/// (`model/value/value.go`, `NormalNaN`).
+pub const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+
+/// Whether `value` is the staleness marker. Other NaNs are ordinary values.
+#[inline]
+pub fn is_stale_nan(value: f64) -> bool {
+    value.to_bits() == STALE_NAN_BITS
+}

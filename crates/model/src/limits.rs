@@ -1,0 +1,41 @@
+//! Limits of one tenant. Each error that names a limit also names its key in the configuration.
+
+/// What one tenant may send and ask for. `Default` gives the documented defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Most labels one series may have (`limits.max_labels_per_series`).
+    pub max_labels_per_series: usize,
+    /// Longest label name in bytes (`limits.max_label_name_bytes`).
+    pub max_label_name_bytes: usize,
+    /// Longest label value in bytes (`limits.max_label_value_bytes`).
+    pub max_label_value_bytes: usize,
+    /// Most series that may have samples in memory (`limits.max_active_series`).
+    pub max_active_series: usize,
+    /// How far in the future a sample may lie (`limits.max_future_ms`).
+    pub max_future_ms: i64,
+    /// Largest request body after decompression (`limits.max_body_bytes`).
+    pub max_body_bytes: usize,
+    /// Most samples one query may load (`limits.max_query_samples`).
+    pub max_query_samples: usize,
+    /// Most series one selector may match (`limits.max_query_series`).
+    pub max_query_series: usize,
+    /// Longest time one query may run (`limits.query_timeout_ms`).
+    pub query_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_labels_per_series: 128,
+            max_label_name_bytes: 1_024,
+            max_label_value_bytes: 8_192,
+            max_active_series: 10_000_000,
+            max_future_ms: 10 * 60 * 1_000,
+            // Prometheus' own cap for a decoded remote write request is 32 MiB.
+            max_body_bytes: 32 << 20,
+            max_query_samples: 200_000_000,
+            max_query_series: 1_000_000,
+            query_timeout_ms: 120_000,
+        }
+    }
+}
