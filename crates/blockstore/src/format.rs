@@ -1,0 +1,79 @@
+//! What a signal's store tells the block life: how to open a block and how to merge some.
+
+use std::sync::Arc;
+
+use model::TimeRange;
+
+use crate::blobs::{BlobError, BlobWriter, ReadAt};
+
+/// Why a block could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    /// Bytes are not what was written. The block is quarantined.
+    #[error("block is corrupt at offset {offset}: {detail}")]
+    Corrupt {
+        /// Where the damage was noticed.
+        offset: u64,
+        /// What was expected.
+        detail: String,
+    },
+    /// The block was written by a newer program.
+    #[error("block has format version {found}, this program reads up to {supported}: upgrade it")]
+    Version {
+        /// What the block says.
+        found: u8,
+        /// The highest this program reads.
+        supported: u8,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// What is inside a finished block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSummary {
+    /// Range of the rows; empty if there are none.
+    pub range: TimeRange,
+    /// Series, streams or the like.
+    pub series: u64,
+    /// Samples, lines or the like.
+    pub rows: u64,
+    /// Rows left out because an earlier commit has another value for the same series and time.
+    pub conflicts: u64,
+}
+
+/// One signal's kind of block.
+pub trait BlockFormat: Send + Sync + 'static {
+    /// An open block.
+    type Block: Send + Sync + 'static;
+
+    /// Reads and checks footer and indexes, so that later reads only decode pages.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Version`, faults of the store.
+    fn open(&self, file: Arc<dyn ReadAt>) -> Result<Self::Block, BlockError>;
+
+    /// Writes one block with the rows of all `inputs` that lie in `keep`. Inputs are in commit
+    /// order: of two rows with the same series and time the earlier input's wins. Memory is
+    /// bounded by pages, not by blocks.
+    ///
+    /// # Errors
+    /// As `open`; a corrupt input is named by its offset and index in `inputs`.
+    fn merge(
+        &self,
+        inputs: &[Arc<Self::Block>],
+        keep: TimeRange,
+        out: &mut dyn BlobWriter,
+    ) -> Result<BlockSummary, MergeError>;
+}
+
+/// A merge that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("merge input {input:?}: {error}")]
+pub struct MergeError {
+    /// The input that was bad; `None` if the output was.
+    pub input: Option<usize>,
+    /// What happened.
+    pub error: BlockError,
+}
