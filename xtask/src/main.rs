@@ -1,2 +1,48 @@
-//! Entry point.
-fn main() {}
+//! `cargo xtask`: everything around the build, in one place.
+
+#![allow(clippy::print_stdout, reason = "a command line tool prints")]
+
+use std::process::ExitCode;
+
+mod bench;
+mod dist;
+mod process;
+mod stages;
+mod test;
+mod tidy;
+mod tools;
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  test [STAGE…]          install what tests need and run all stages, or the named ones
+  conformance SUITE DIR  run the data-driven cases in DIR (suites: promql, textparse)
+  bench NAME             run a benchmark side by side with its peers (ingest, query)
+  tidy                   check the arrows between crates, sizes and names
+  web                    rebuild web/dist from its sources
+  dist                   build a release tarball into target/dist";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test", stages @ ..] => test::run(stages),
+        ["conformance", suite, rest @ ..] => stages::conformance(suite, rest),
+        ["bench", name, rest @ ..] => bench::run(name, rest),
+        ["tidy"] => tidy::run(),
+        ["web"] => stages::build_web(),
+        ["dist"] => dist::run(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

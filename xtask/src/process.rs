@@ -1,0 +1,94 @@
+//! Running other programs: in the repository's root, echoed, with their output read for counts.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// What a test runner said at its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root").to_owned()
+}
+
+/// A command that will run in `directory` below the root.
+pub(crate) fn command(directory: &str, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root().join(directory)).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program and fails unless it exits with 0.
+pub(crate) fn check(directory: &str, program: &str, arguments: &[&str]) -> Result<()> {
+    let status = command(directory, program, arguments)
+        .status()
+        .with_context(|| format!("start {program}; is it installed?"))?;
+    if !status.success() {
+        bail!("`{program} {}` ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Runs a test program, passes its standard output on and sums the counts it prints, both
+/// `test result: ok. N passed; N failed` and plain `N passed, N failed` lines. A program that
+/// fails without counting a failure counts as one.
+pub(crate) fn count(directory: &str, program: &str, arguments: &[&str]) -> Result<Counts> {
+    let mut child = command(directory, program, arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}; is it installed?"))?;
+    let output = child.stdout.take().expect("standard output is piped");
+    let mut total = Counts::default();
+    let mut screen = std::io::stdout();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read the program's output")?;
+        if let Some(counts) = parse_counts(&line) {
+            total.add(counts);
+        }
+        // The closing line of the whole run must be the only plain one at the start of a line.
+        let _ = writeln!(screen, "  {line}");
+    }
+    let status = child.wait()?;
+    if !status.success() && total.failed == 0 {
+        total.failed = 1;
+    }
+    Ok(total)
+}
+
+fn parse_counts(line: &str) -> Option<Counts> {
+    let line = line.split_once("test result:").map_or(line, |(_, rest)| rest);
+    let line = line.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let (passed, rest) = line.split_once(" passed")?;
+    let rest = rest.trim_start_matches([',', ';']).trim_start();
+    let (failed, _) = rest.split_once(" failed")?;
+    Some(Counts { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_closing_lines_of_runners() {
+        let counts = |passed, failed| Some(Counts { passed, failed });
+        assert_eq!(parse_counts("test result: ok. 9 passed; 1 failed; 0 ignored"), counts(9, 1));
+        assert_eq!(parse_counts("12 passed, 0 failed"), counts(12, 0));
+        assert_eq!(parse_counts("12 passed, 0 failed, 3 not run"), counts(12, 0));
+        assert_eq!(parse_counts("running 9 tests"), None);
+        assert_eq!(parse_counts("it passed"), None);
+    }
+}

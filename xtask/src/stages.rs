@@ -1,0 +1,137 @@
+//! The stages of `cargo xtask test`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, Counts};
+
+const ONE: Counts = Counts { passed: 1, failed: 0 };
+
+pub(crate) fn format() -> Result<Counts> {
+    process::check(".", "cargo", &["fmt", "--all", "--check"])?;
+    Ok(ONE)
+}
+
+pub(crate) fn tidy() -> Result<Counts> {
+    Ok(Counts { passed: 1, failed: u64::from(!crate::tidy::run()?) })
+}
+
+pub(crate) fn clippy() -> Result<Counts> {
+    let arguments =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    process::check(".", "cargo", &arguments)?;
+    Ok(ONE)
+}
+
+pub(crate) fn unit() -> Result<Counts> {
+    process::count(".", "cargo", &["test", "--quiet", "--workspace"])
+}
+
+/// Rebuilds the console's pages from their sources.
+pub(crate) fn build_web() -> Result<bool> {
+    process::check("web", "npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"])?;
+    process::check("web", "npm", &["run", "--silent", "build"])?;
+    Ok(true)
+}
+
+/// The committed `web/dist` must be what its sources build to.
+pub(crate) fn web() -> Result<Counts> {
+    let before = fingerprint(&process::root().join("web/dist"))?;
+    build_web()?;
+    if before != fingerprint(&process::root().join("web/dist"))? {
+        bail!("web/dist is not what web/src builds to: run `cargo xtask web` and commit web/dist");
+    }
+    process::check("web", "npm", &["run", "--silent", "check"])?;
+    process::check("web", "npm", &["test", "--silent"])?;
+    Ok(Counts { passed: 3, failed: 0 })
+}
+
+/// Names and contents of all files below `directory`, in a fixed order.
+fn fingerprint(directory: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut files = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        let entries = std::fs::read_dir(&directory)
+            .with_context(|| format!("list {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let bytes = std::fs::read(&path)?;
+                files.push((path, bytes));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `cargo xtask conformance SUITE DIR`.
+pub(crate) fn conformance(suite: &str, rest: &[&str]) -> Result<bool> {
+    let mut arguments = vec!["run", "--quiet", "--package", "watchfire-conformance", "--", suite];
+    // The program runs in the root; a directory is meant as seen from where the user stands.
+    let given: Vec<String> = rest
+        .iter()
+        .map(|word| {
+            std::path::absolute(word)
+                .ok()
+                .filter(|path| !word.starts_with('-') && path.exists())
+                .map_or_else(|| (*word).to_owned(), |path| path.display().to_string())
+        })
+        .collect();
+    arguments.extend(given.iter().map(String::as_str));
+    Ok(process::command(".", "cargo", &arguments).status()?.success())
+}
+
+/// Runs a suite over the public cases beside the repository; they are no part of it, so where
+/// they are absent the stage says so and counts nothing.
+fn suite(name: &str, flags: &[&str]) -> Result<Counts> {
+    let cases = process::root().join("../shared/conformance").join(name);
+    if !cases.is_dir() {
+        println!("  the public {name} cases are not on this machine; nothing run");
+        return Ok(Counts::default());
+    }
+    let cases = cases.display().to_string();
+    let mut arguments = vec!["run", "--quiet", "--package", "watchfire-conformance", "--"];
+    arguments.extend([name, cases.as_str()]);
+    arguments.extend(flags);
+    process::count(".", "cargo", &arguments)
+}
+
+pub(crate) fn promql() -> Result<Counts> {
+    suite("promql", &["--floats-only"])
+}
+
+pub(crate) fn textparse() -> Result<Counts> {
+    suite("textparse", &[])
+}
+
+fn build_binary() -> Result<()> {
+    process::check(".", "cargo", &["build", "--quiet", "--package", "watchfire"])
+}
+
+fn system_tests(groups: &[&str]) -> Result<Counts> {
+    build_binary()?;
+    let mut arguments = vec!["run", "--quiet", "--package", "watchfire-system", "--"];
+    arguments.extend(groups);
+    process::count(".", "cargo", &arguments)
+}
+
+pub(crate) fn system() -> Result<Counts> {
+    system_tests(&["api", "faults", "interop", "live", "docs"])
+}
+
+pub(crate) fn crash() -> Result<Counts> {
+    system_tests(&["crash"])
+}
+
+pub(crate) fn browser() -> Result<Counts> {
+    process::check("tests/browser", "npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"])?;
+    system_tests(&["browser"])
+}
+
+pub(crate) fn quickstart() -> Result<Counts> {
+    system_tests(&["quickstart"])
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: all stages in order, one line each, and the closing count.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::process::Counts;
+use crate::{stages, tools};
+
+/// A stage's name, what it proves, and what runs it.
+struct Stage {
+    name: &'static str,
+    run: fn() -> Result<Counts>,
+}
+
+/// Cheap stages come first so that a slip is told within seconds.
+const STAGES: &[Stage] = &[
+    Stage { name: "format", run: stages::format },
+    Stage { name: "tidy", run: stages::tidy },
+    Stage { name: "clippy", run: stages::clippy },
+    Stage { name: "web", run: stages::web },
+    Stage { name: "unit", run: stages::unit },
+    Stage { name: "promql", run: stages::promql },
+    Stage { name: "textparse", run: stages::textparse },
+    Stage { name: "system", run: stages::system },
+    Stage { name: "crash", run: stages::crash },
+    Stage { name: "browser", run: stages::browser },
+    Stage { name: "quickstart", run: stages::quickstart },
+];
+
+/// Runs the stages named in `wanted`, or all. Yields whether nothing failed.
+pub(crate) fn run(wanted: &[&str]) -> Result<bool> {
+    for name in wanted {
+        if !STAGES.iter().any(|stage| stage.name == *name) {
+            let known: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+            bail!("there is no stage {name:?}; stages are: {}", known.join(", "));
+        }
+    }
+    tools::install()?;
+    let mut total = Counts::default();
+    let mut lines = Vec::new();
+    for stage in STAGES.iter().filter(|s| wanted.is_empty() || wanted.contains(&s.name)) {
+        println!("== {}", stage.name);
+        let started = Instant::now();
+        let counts = (stage.run)().unwrap_or_else(|error| {
+            println!("  {}: {error:#}", stage.name);
+            Counts { passed: 0, failed: 1 }
+        });
+        let word = if counts.failed == 0 { "ok" } else { "FAIL" };
+        lines.push(format!(
+            "{:<12} {word:<4} {:>6} of {:<6} {:>5} s",
+            stage.name,
+            counts.passed,
+            counts.passed + counts.failed,
+            started.elapsed().as_secs()
+        ));
+        println!("  {}", lines.last().expect("just pushed"));
+        total.add(counts);
+    }
+    println!("\n{}", lines.join("\n"));
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    Ok(total.failed == 0 && total.passed > 0)
+}
