@@ -1,1 +1,15 @@
-//! To be filled by its first real code.
+//! Bytes of foreign protocols to and from typed batches, one file per protocol.
+//!
+//! Everything here is synchronous and pure: bytes in, [`model::MetricBatch`] out. Bytes come from
+//! strangers, so nothing panics on them and nothing is allocated because a length field says so.
+//! Labels are not validated on the way in; [`decode_labels`] does that once per series, when a
+//! store meets bytes it has not seen before.
+
+pub mod decompress;
+mod error;
+mod protobuf;
+pub mod remote_write;
+mod series_labels;
+
+pub use error::WireError;
+pub use series_labels::decode_labels;

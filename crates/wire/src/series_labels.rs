@@ -1,0 +1,218 @@
+//! Label bytes of a batch to a checked label set.
+
+use model::{LabelError, LabelForm, Labels, Limits, METRIC_NAME};
+
+use crate::WireError;
+use crate::protobuf::{self, Field};
+
+/// Checks the label bytes of one series and yields its labels, sorted.
+///
+/// Called once per series, when a store meets bytes it does not know; costs about a microsecond.
+/// Names may be any UTF-8, as in Prometheus 3. A label with an empty value is absent. Order does
+/// not matter in [`LabelForm::RemoteWrite1`]; [`LabelForm::Packed`] has only one order.
+///
+/// # Errors
+/// [`WireError::Labels`] for a missing metric name, a duplicate or empty label name, or bytes that
+/// are not UTF-8; [`WireError::Limit`] for too many or too long labels; [`WireError::Malformed`]
+/// where the bytes are not of their form.
+pub fn decode_labels(form: LabelForm, bytes: &[u8], limits: &Limits) -> Result<Labels, WireError> {
+    let labels = match form {
+        LabelForm::Packed => Labels::from_packed(bytes).map_err(label_error)?,
+        LabelForm::RemoteWrite1 => {
+            let pairs = remote_write_pairs(bytes, limits)?;
+            Labels::from_pairs(pairs).map_err(label_error)?
+        }
+    };
+    let Some(metric) = labels.metric_name() else {
+        return Err(WireError::Labels(format!(
+            "no metric name in {labels}; every series needs a label `{METRIC_NAME}`"
+        )));
+    };
+    check_count(labels.len(), metric, limits)?;
+    for (name, value) in labels.iter() {
+        check_label(name, value, metric, limits)?;
+    }
+    Ok(labels)
+}
+
+/// The pairs of consecutive `1: Label { 1: name, 2: value }` fields, in their order.
+fn remote_write_pairs<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<Vec<(&'a str, &'a str)>, WireError> {
+    let malformed =
+        |(offset, reason)| WireError::Malformed { format: "remote write label", offset, reason };
+    let mut pairs = Vec::with_capacity(16);
+    let mut at = 0;
+    while at < bytes.len() {
+        let start = at;
+        let (number, field) = protobuf::field(bytes, &mut at, bytes.len()).map_err(malformed)?;
+        let (1, Field::Bytes { start: mut inner, end }) = (number, field) else {
+            return Err(malformed((start, "a series' labels hold something that is no label")));
+        };
+        let (mut name, mut value) = ("", "");
+        while inner < end {
+            let start = inner;
+            match protobuf::field(bytes, &mut inner, end).map_err(malformed)? {
+                (1, Field::Bytes { start, end }) => name = utf8(&bytes[start..end], "name")?,
+                (2, Field::Bytes { start, end }) => value = utf8(&bytes[start..end], "value")?,
+                (1 | 2, _) => return Err(malformed((start, "label field is no string"))),
+                _ => {}
+            }
+        }
+        // Checked while collecting, so that a hostile series cannot make the list long.
+        let metric = || pairs.iter().find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| *v);
+        check_count(pairs.len() + 1, metric(), limits)?;
+        pairs.push((name, value));
+    }
+    Ok(pairs)
+}
+
+fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| {
+        WireError::Labels(format!(
+            "label {what} {:?} is not valid UTF-8",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(64)])
+        ))
+    })
+}
+
+fn check_count(count: usize, metric: &str, limits: &Limits) -> Result<(), WireError> {
+    if count <= limits.max_labels_per_series {
+        return Ok(());
+    }
+    Err(WireError::Limit {
+        what: format!("number of labels of a series of {:?}", shorten(metric)),
+        limit: limits.max_labels_per_series.to_string(),
+        remedy: "drop labels at the sender or raise `limits.max_labels_per_series`",
+    })
+}
+
+fn check_label(name: &str, value: &str, metric: &str, limits: &Limits) -> Result<(), WireError> {
+    let metric = shorten(metric);
+    if name.len() > limits.max_label_name_bytes {
+        return Err(WireError::Limit {
+            what: format!("name of label {:?} of {metric:?} ({} bytes)", shorten(name), name.len()),
+            limit: format!("{} bytes", limits.max_label_name_bytes),
+            remedy: "shorten it at the sender or raise `limits.max_label_name_bytes`",
+        });
+    }
+    if value.len() > limits.max_label_value_bytes {
+        return Err(WireError::Limit {
+            what: format!("value of label {name:?} of {metric:?} ({} bytes)", value.len()),
+            limit: format!("{} bytes", limits.max_label_value_bytes),
+            remedy: "shorten it at the sender or raise `limits.max_label_value_bytes`",
+        });
+    }
+    Ok(())
+}
+
+fn label_error(error: LabelError) -> WireError {
+    WireError::Labels(error.to_string())
+}
+
+/// At most 64 bytes of `text`, so that an error about a long label is not itself long.
+fn shorten(text: &str) -> &str {
+    &text[..text.floor_char_boundary(64)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in pairs {
+            let mut label = Vec::new();
+            protobuf::push_bytes(&mut label, 0x0a, name);
+            protobuf::push_bytes(&mut label, 0x12, value);
+            protobuf::push_bytes(&mut out, 0x0a, &label);
+        }
+        out
+    }
+
+    fn decode(pairs: &[(&[u8], &[u8])], limits: &Limits) -> Result<Labels, String> {
+        decode_labels(LabelForm::RemoteWrite1, &fields(pairs), limits).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn sorts_and_leaves_empty_values_out() {
+        let labels = decode(&[(b"z", b"1"), (b"__name__", b"up"), (b"a", b"")], &Limits::default())
+            .expect("valid labels");
+        assert_eq!(labels.to_string(), r#"up{z="1"}"#);
+    }
+
+    #[test]
+    fn faults_say_what_and_how_to_help() {
+        let limits = Limits {
+            max_labels_per_series: 2,
+            max_label_name_bytes: 8,
+            max_label_value_bytes: 3,
+            ..Limits::default()
+        };
+        let check = |pairs: &[(&[u8], &[u8])], expected: &str| {
+            assert_eq!(decode(pairs, &limits).expect_err("must be refused"), expected);
+        };
+        check(
+            &[(b"a", b"1")],
+            "invalid labels: no metric name in {a=\"1\"}; every series needs a label `__name__`",
+        );
+        check(
+            &[(b"__name__", b"")],
+            "invalid labels: no metric name in {}; every series needs a label `__name__`",
+        );
+        check(
+            &[(b"a", b"1"), (b"a", b"2")],
+            "invalid labels: duplicate label name \"a\"; every label name may appear once per \
+             series",
+        );
+        check(&[(b"__name__", b"m"), (b"", b"1")], "invalid labels: empty label name");
+        check(
+            &[(b"__name__", b"m\xff")],
+            "invalid labels: label value \"m\u{fffd}\" is not valid UTF-8",
+        );
+        check(
+            &[(b"__name__", b"m"), (b"a", b"1"), (b"b", b"1")],
+            "number of labels of a series of \"m\" exceeds the limit of 2; drop labels at the \
+             sender or raise `limits.max_labels_per_series`",
+        );
+        check(
+            &[(b"__name__", b"m"), (b"abcdefghi", b"1")],
+            "name of label \"abcdefghi\" of \"m\" (9 bytes) exceeds the limit of 8 bytes; shorten \
+             it at the sender or raise `limits.max_label_name_bytes`",
+        );
+        check(
+            &[(b"__name__", b"m"), (b"a", b"1234")],
+            "value of label \"a\" of \"m\" (4 bytes) exceeds the limit of 3 bytes; shorten it at \
+             the sender or raise `limits.max_label_value_bytes`",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_yield_the_same_set(
+            pairs in proptest::collection::btree_map("[a-zé.]{1,12}", "[ -~é]{0,20}", 0..8)
+        ) {
+            let mut pairs = pairs;
+            pairs.insert(METRIC_NAME.to_owned(), "m".to_owned());
+            let wire: Vec<_> = pairs.iter().rev().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+            let limits = Limits::default();
+            let from_wire = decode_labels(LabelForm::RemoteWrite1, &fields(&wire), &limits)
+                .expect("valid labels");
+            let from_packed = decode_labels(LabelForm::Packed, from_wire.as_packed(), &limits)
+                .expect("valid labels");
+            prop_assert_eq!(&from_wire, &from_packed);
+            for (name, value) in &pairs {
+                prop_assert_eq!(from_wire.get(name).unwrap_or(""), value);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+            for form in [LabelForm::Packed, LabelForm::RemoteWrite1] {
+                let _ = decode_labels(form, &bytes, &Limits::default());
+            }
+        }
+    }
+}
