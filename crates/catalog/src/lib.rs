@@ -1,1 +1,27 @@
-//! To be filled by its first real code.
+//! The state machine of what exists: blocks, how far the log is flushed, versioned keys.
+//!
+//! [`State::apply`] is the only way the state changes, and it is a function of the state and the
+//! command alone: the same commands in the same order give the same state on every machine. Alone,
+//! a command is a frame of the local log; in a cluster it comes out of consensus. Both formats are
+//! drawn in `docs/formats/catalog.md`.
+//!
+//! | module | what |
+//! |---|---|
+//! | `state` | [`State`], its invariants, what each command does |
+//! | `command` | [`Command`] and its bytes |
+//! | `snapshot` | the bytes of a whole [`State`] |
+//! | `block` | what the manifest knows of a block |
+//! | `envelope` | version byte and checksum around both formats |
+
+mod block;
+mod command;
+mod envelope;
+mod error;
+mod snapshot;
+mod state;
+
+pub use block::{BlockId, BlockMeta, LogPosition, NewBlock, Signal, StoreId};
+pub use command::{Command, Expected};
+pub use envelope::FORMAT_VERSION;
+pub use error::CatalogError;
+pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};

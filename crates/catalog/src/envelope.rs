@@ -1,0 +1,176 @@
+//! Version byte in front, checksum behind: the frame of commands and snapshots.
+
+use codec::{CodecError, varint};
+use model::{TenantId, TimeRange};
+
+use crate::{BlockId, BlockMeta, CatalogError, LogPosition, NewBlock, Signal, StoreId};
+
+/// Version of commands and snapshots that this program writes, and the highest it reads.
+pub const FORMAT_VERSION: u8 = 1;
+
+const CHECKSUM_LEN: usize = 4;
+
+/// Appends the envelope and what `body` writes into it.
+pub(crate) fn seal(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.push(FORMAT_VERSION);
+    body(out);
+    let checksum = codec::checksum(&out[start..]);
+    out.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// Checks the envelope of `bytes` and lets `body` take all that is inside.
+pub(crate) fn unseal<T>(
+    bytes: &[u8],
+    body: impl FnOnce(&mut Fields<'_>) -> Result<T, CatalogError>,
+) -> Result<T, CatalogError> {
+    let corrupt = |offset, detail| CatalogError::Corrupt { offset, detail };
+    let (sealed, checksum) = bytes
+        .split_last_chunk::<CHECKSUM_LEN>()
+        .filter(|(sealed, _)| !sealed.is_empty())
+        .ok_or(corrupt(bytes.len(), "shorter than its envelope"))?;
+    if codec::checksum(sealed) != u32::from_le_bytes(*checksum) {
+        return Err(corrupt(sealed.len(), "checksum does not match"));
+    }
+    // After the checksum, so that a flipped bit is not taken for a newer program.
+    let version = sealed[0];
+    if version > FORMAT_VERSION {
+        return Err(CatalogError::NewerVersion { found: version, supported: FORMAT_VERSION });
+    }
+    if version == 0 {
+        return Err(corrupt(0, "version 0 was never written"));
+    }
+    let mut fields = Fields { input: &sealed[1..], end: sealed.len() };
+    let value = body(&mut fields)?;
+    if fields.input.is_empty() {
+        Ok(value)
+    } else {
+        Err(fields.corrupt("bytes follow the last field"))
+    }
+}
+
+/// Takes fields from the front; errors count offsets from the beginning of the envelope.
+pub(crate) struct Fields<'a> {
+    input: &'a [u8],
+    end: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// An error at the field that comes next.
+    pub(crate) fn corrupt(&self, detail: &'static str) -> CatalogError {
+        CatalogError::Corrupt { offset: self.end - self.input.len(), detail }
+    }
+
+    fn located<T>(&self, taken: Result<T, CodecError>) -> Result<T, CatalogError> {
+        taken.map_err(|_| self.corrupt("number or length is damaged"))
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, CatalogError> {
+        let taken = varint::take_u64(&mut self.input);
+        self.located(taken)
+    }
+
+    fn signed(&mut self) -> Result<i64, CatalogError> {
+        let taken = varint::take_i64(&mut self.input);
+        self.located(taken)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], CatalogError> {
+        let taken = varint::take_prefixed(&mut self.input);
+        self.located(taken)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, CatalogError> {
+        let bytes = self.bytes()?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("key is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    pub(crate) fn store(&mut self) -> Result<StoreId, CatalogError> {
+        let taken = varint::take_bytes(&mut self.input, 16);
+        let bytes = self.located(taken)?;
+        Ok(StoreId(bytes.try_into().expect("sixteen bytes were taken")))
+    }
+
+    pub(crate) fn position(&mut self) -> Result<LogPosition, CatalogError> {
+        Ok(LogPosition { file: self.number()?, offset: self.number()? })
+    }
+
+    /// A count and as many items. Memory grows with what is there, not with the count.
+    pub(crate) fn list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<T, CatalogError>,
+    ) -> Result<Vec<T>, CatalogError> {
+        let count = self.number()?;
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    pub(crate) fn id(&mut self) -> Result<BlockId, CatalogError> {
+        self.number().map(BlockId)
+    }
+
+    pub(crate) fn new_block(&mut self) -> Result<NewBlock, CatalogError> {
+        let id = self.id()?;
+        let tenant =
+            u32::try_from(self.number()?).map_err(|_| self.corrupt("tenant is above 2^32"))?;
+        let signal =
+            Signal::from_number(self.number()?).ok_or_else(|| self.corrupt("unknown signal"))?;
+        Ok(NewBlock {
+            id,
+            tenant: TenantId(tenant),
+            signal,
+            range: TimeRange::new(self.signed()?, self.signed()?),
+            rows: self.number()?,
+            series: self.number()?,
+            size_bytes: self.number()?,
+            level: u8::try_from(self.number()?).map_err(|_| self.corrupt("level is above 255"))?,
+        })
+    }
+
+    pub(crate) fn block(&mut self) -> Result<BlockMeta, CatalogError> {
+        let block = self.new_block()?;
+        Ok(BlockMeta::place(&block, self.number()?, self.number()?))
+    }
+}
+
+pub(crate) fn put_list<'a, T: 'a>(
+    out: &mut Vec<u8>,
+    items: impl ExactSizeIterator<Item = &'a T>,
+    put: impl Fn(&mut Vec<u8>, &T),
+) {
+    varint::put_u64(out, items.len() as u64);
+    for item in items {
+        put(out, item);
+    }
+}
+
+pub(crate) fn put_id(out: &mut Vec<u8>, id: &BlockId) {
+    varint::put_u64(out, id.0);
+}
+
+pub(crate) fn put_position(out: &mut Vec<u8>, position: LogPosition) {
+    varint::put_u64(out, position.file);
+    varint::put_u64(out, position.offset);
+}
+
+pub(crate) fn put_new_block(out: &mut Vec<u8>, block: &NewBlock) {
+    varint::put_u64(out, block.id.0);
+    varint::put_u64(out, block.tenant.0.into());
+    varint::put_u64(out, block.signal as u64);
+    varint::put_i64(out, block.range.start_ms);
+    varint::put_i64(out, block.range.end_ms);
+    varint::put_u64(out, block.rows);
+    varint::put_u64(out, block.series);
+    varint::put_u64(out, block.size_bytes);
+    varint::put_u64(out, block.level.into());
+}
+
+pub(crate) fn put_block(out: &mut Vec<u8>, block: &BlockMeta) {
+    put_new_block(out, &block.as_new());
+    varint::put_u64(out, block.first_sequence);
+    varint::put_u64(out, block.last_sequence);
+}

@@ -1,0 +1,80 @@
+//! Why a command is refused or bytes cannot be read.
+
+use crate::{BlockId, LogPosition};
+
+/// A refused command changes nothing; bytes that cannot be decoded yield nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The data directory or cluster already is another store.
+    #[error("a store exists already: a store is created once, in an empty data directory")]
+    StoreExists,
+    /// A command names a block that does not exist, or no longer.
+    #[error("block {id} is not in the catalog: another command removed it, plan again")]
+    UnknownBlock {
+        /// The block named.
+        id: BlockId,
+    },
+    /// A command adds a block whose id is taken, or names a block twice.
+    #[error("block {id} is named twice or exists already: reserve a new id")]
+    DuplicateBlock {
+        /// The id.
+        id: BlockId,
+    },
+    /// A swap would mix what must stay apart, or make the order of commits undecidable.
+    #[error("block {id} cannot take part in this swap: {reason}; plan again")]
+    UnfitBlock {
+        /// The block that does not fit.
+        id: BlockId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A flush claims less than an earlier one.
+    #[error("flushed through {found}, but an earlier flush reached {reached}: positions only grow")]
+    FlushedBackwards {
+        /// What the command says.
+        found: LogPosition,
+        /// What the state says.
+        reached: LogPosition,
+    },
+    /// The key has another version than the writer expected: someone else wrote it meanwhile.
+    #[error(
+        "key {key:?} has version {found}, {expected} was expected (0 is absent): read it again"
+    )]
+    VersionConflict {
+        /// The key.
+        key: String,
+        /// What the command expected.
+        expected: u64,
+        /// What the state has.
+        found: u64,
+    },
+    /// A limit of the catalog.
+    #[error("{what} has {found}, the limit is {limit}: keep large things in blobs")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its size.
+        found: u64,
+        /// The largest allowed.
+        limit: u64,
+    },
+    /// Bytes are not what was written.
+    #[error("catalog bytes are corrupt at offset {offset}: {detail}")]
+    Corrupt {
+        /// Where it was noticed.
+        offset: usize,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A newer program wrote the bytes.
+    #[error(
+        "catalog format has version {found}, this program reads up to {supported}: needs a \
+         watchfire that reads catalog format >= {found}"
+    )]
+    NewerVersion {
+        /// What the bytes say.
+        found: u8,
+        /// The highest this program reads.
+        supported: u8,
+    },
+}

@@ -1,0 +1,312 @@
+//! The state and what each command does to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Range};
+
+use crate::{BlockId, BlockMeta, CatalogError, Command, Expected, LogPosition, NewBlock, StoreId};
+
+/// Longest key of the versioned key space, in bytes.
+pub const MAX_KEY_BYTES: usize = 1 << 10;
+
+/// Longest value of the versioned key space, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// Everything the catalog knows.
+///
+/// Invariants: ids of blocks are below `next_block_id`, sequences below `next_sequence`; a block is
+/// either listed or quarantined; of two listed blocks of one tenant and signal that overlap in
+/// time, either the sequences do not overlap, or both come from the same flush.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    pub(crate) store: Option<StoreId>,
+    pub(crate) version: u64,
+    pub(crate) next_block_id: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) flushed_through: LogPosition,
+    pub(crate) blocks: BTreeMap<BlockId, BlockMeta>,
+    pub(crate) quarantined: BTreeMap<BlockId, BlockMeta>,
+    pub(crate) keys: BTreeMap<String, KeyValue>,
+}
+
+/// A value of the versioned key space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// What was put.
+    pub value: Vec<u8>,
+    /// [`State::version`] after the put: grows with every write, of whichever key.
+    pub version: u64,
+}
+
+/// What an applied command yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing but the change.
+    Done,
+    /// The ids reserved.
+    Reserved(Range<u64>),
+    /// The blocks added, with their place in the order of commits, in the order of the command.
+    Added(Vec<BlockMeta>),
+    /// The version the key now has.
+    Written(u64),
+}
+
+impl State {
+    /// Applies one command. The cost is logarithmic in the number of blocks per block named; a
+    /// swap also looks at every block once.
+    ///
+    /// # Errors
+    /// The command does not fit the state; the state is then as it was.
+    pub fn apply(&mut self, command: &Command) -> Result<Outcome, CatalogError> {
+        let outcome = match command {
+            Command::CreateStore { store } => self.create_store(*store),
+            Command::ReserveIds { count } => self.reserve_ids(*count),
+            Command::Flush { added, flushed_through } => self.flush(added, *flushed_through),
+            Command::Swap { removed, added } => self.swap(removed, added),
+            Command::Expire { removed } => self.expire(removed),
+            Command::Quarantine { block } => self.quarantine(*block),
+            Command::Put { key, value, expected } => self.put(key, value, *expected),
+            Command::Delete { key, expected } => self.delete(key, *expected),
+        }?;
+        self.version += 1;
+        Ok(outcome)
+    }
+
+    /// Identity of the store; `None` before it is created.
+    pub fn store(&self) -> Option<StoreId> {
+        self.store
+    }
+
+    /// How many commands have been applied. A reader that pins a version sees the blocks of then.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All frames of the log before this position are in blocks.
+    pub fn flushed_through(&self) -> LogPosition {
+        self.flushed_through
+    }
+
+    /// The manifest, in ascending order of ids.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &BlockMeta> {
+        self.blocks.values()
+    }
+
+    /// Damaged blocks, in ascending order of ids: answers that touch their ranges are partial.
+    pub fn quarantined(&self) -> impl ExactSizeIterator<Item = &BlockMeta> {
+        self.quarantined.values()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&KeyValue> {
+        self.keys.get(key)
+    }
+
+    /// All keys that start with `prefix`, in ascending order.
+    pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a KeyValue)> {
+        self.keys
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.as_str(), value))
+    }
+
+    fn create_store(&mut self, store: StoreId) -> Result<Outcome, CatalogError> {
+        if self.store.is_some() {
+            return Err(CatalogError::StoreExists);
+        }
+        self.store = Some(store);
+        Ok(Outcome::Done)
+    }
+
+    fn reserve_ids(&mut self, count: u64) -> Result<Outcome, CatalogError> {
+        let first = self.next_block_id;
+        let end = first.checked_add(count).ok_or(CatalogError::TooLarge {
+            what: "a reservation of block ids",
+            found: count,
+            limit: u64::MAX - first,
+        })?;
+        self.next_block_id = end;
+        Ok(Outcome::Reserved(first..end))
+    }
+
+    fn flush(
+        &mut self,
+        added: &[NewBlock],
+        flushed_through: LogPosition,
+    ) -> Result<Outcome, CatalogError> {
+        if flushed_through < self.flushed_through {
+            let (found, reached) = (flushed_through, self.flushed_through);
+            return Err(CatalogError::FlushedBackwards { found, reached });
+        }
+        self.check_added(added)?;
+        self.flushed_through = flushed_through;
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        Ok(self.add(added, sequence, sequence))
+    }
+
+    fn swap(&mut self, removed: &[BlockId], added: &[NewBlock]) -> Result<Outcome, CatalogError> {
+        let inputs = self.listed(removed)?;
+        self.check_added(added)?;
+        let Some(first) = inputs.first() else {
+            let Some(block) = added.first() else { return Ok(Outcome::Added(Vec::new())) };
+            let reason = "a swap that removes nothing may add nothing";
+            return Err(CatalogError::UnfitBlock { id: block.id, reason });
+        };
+        let owner = (first.tenant, first.signal);
+        let strangers = inputs.iter().map(|b| (b.id, (b.tenant, b.signal)));
+        let strangers = strangers.chain(added.iter().map(|b| (b.id, (b.tenant, b.signal))));
+        if let Some((id, _)) = strangers.into_iter().find(|(_, other)| *other != owner) {
+            let reason = "its tenant or signal differs from the others'";
+            return Err(CatalogError::UnfitBlock { id, reason });
+        }
+        let (first_sequence, last_sequence) = sequences(&inputs);
+        self.check_order(&inputs, first_sequence, last_sequence)?;
+        for id in removed {
+            self.blocks.remove(id);
+        }
+        Ok(self.add(added, first_sequence, last_sequence))
+    }
+
+    fn expire(&mut self, removed: &[BlockId]) -> Result<Outcome, CatalogError> {
+        let mut ids = removed.to_vec();
+        ids.sort_unstable();
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(CatalogError::DuplicateBlock { id: pair[0] });
+        }
+        let known = |id| self.blocks.contains_key(id) || self.quarantined.contains_key(id);
+        if let Some(&id) = ids.iter().find(|id| !known(id)) {
+            return Err(CatalogError::UnknownBlock { id });
+        }
+        for id in &ids {
+            self.blocks.remove(id);
+            self.quarantined.remove(id);
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn quarantine(&mut self, id: BlockId) -> Result<Outcome, CatalogError> {
+        let block = self.blocks.remove(&id).ok_or(CatalogError::UnknownBlock { id })?;
+        self.quarantined.insert(id, block);
+        Ok(Outcome::Done)
+    }
+
+    fn put(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        expected: Expected,
+    ) -> Result<Outcome, CatalogError> {
+        check_size("a key of the catalog", key.len(), MAX_KEY_BYTES)?;
+        check_size("a value of the catalog", value.len(), MAX_VALUE_BYTES)?;
+        self.check_expected(key, expected)?;
+        let version = self.version + 1;
+        self.keys.insert(key.to_owned(), KeyValue { value: value.to_vec(), version });
+        Ok(Outcome::Written(version))
+    }
+
+    fn delete(&mut self, key: &str, expected: Expected) -> Result<Outcome, CatalogError> {
+        self.check_expected(key, expected)?;
+        self.keys.remove(key);
+        Ok(Outcome::Done)
+    }
+
+    /// The listed blocks with these ids, each named once.
+    fn listed(&self, ids: &[BlockId]) -> Result<Vec<BlockMeta>, CatalogError> {
+        let mut found = BTreeMap::new();
+        for id in ids {
+            let block = self.blocks.get(id).ok_or(CatalogError::UnknownBlock { id: *id })?;
+            if found.insert(*id, *block).is_some() {
+                return Err(CatalogError::DuplicateBlock { id: *id });
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// New blocks need ids that no block has, and a range if they have rows.
+    fn check_added(&self, added: &[NewBlock]) -> Result<(), CatalogError> {
+        let mut named = BTreeSet::new();
+        for block in added {
+            let id = block.id;
+            let taken = self.blocks.contains_key(&id)
+                || self.quarantined.contains_key(&id)
+                || !named.insert(id);
+            if taken {
+                return Err(CatalogError::DuplicateBlock { id });
+            }
+            if id.0 == u64::MAX {
+                let reason = "the last id is kept as the end of all";
+                return Err(CatalogError::UnfitBlock { id, reason });
+            }
+            if block.rows > 0 && block.range.is_empty() {
+                let reason = "it has rows but an empty time range";
+                return Err(CatalogError::UnfitBlock { id, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// No block outside a swap may lie between its inputs in the order of commits while it
+    /// overlaps them in time: nobody could tell any more whose sample came first.
+    fn check_order(
+        &self,
+        inputs: &[BlockMeta],
+        first_sequence: u64,
+        last_sequence: u64,
+    ) -> Result<(), CatalogError> {
+        let range = inputs.iter().fold(inputs[0].range, |all, block| all.union(&block.range));
+        let between = self.blocks.values().find(|block| {
+            (block.tenant, block.signal) == (inputs[0].tenant, inputs[0].signal)
+                && block.range.overlaps(&range)
+                && block.first_sequence <= last_sequence
+                && first_sequence <= block.last_sequence
+                && inputs.binary_search_by_key(&block.id, |input| input.id).is_err()
+        });
+        match between {
+            Some(block) => {
+                let reason = "it was committed between the inputs and overlaps them in time";
+                Err(CatalogError::UnfitBlock { id: block.id, reason })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_expected(&self, key: &str, expected: Expected) -> Result<(), CatalogError> {
+        let found = self.keys.get(key).map_or(0, |entry| entry.version);
+        let expected = match expected {
+            Expected::Any => return Ok(()),
+            Expected::Absent => 0,
+            Expected::Version(version) => version,
+        };
+        if found == expected {
+            Ok(())
+        } else {
+            Err(CatalogError::VersionConflict { key: key.to_owned(), expected, found })
+        }
+    }
+
+    fn add(&mut self, added: &[NewBlock], first_sequence: u64, last_sequence: u64) -> Outcome {
+        let place = |block| BlockMeta::place(block, first_sequence, last_sequence);
+        let blocks: Vec<BlockMeta> = added.iter().map(place).collect();
+        for block in &blocks {
+            // A reservation that was lost with a damaged frame must not cost the block, too.
+            self.next_block_id = self.next_block_id.max(block.id.0 + 1);
+            self.blocks.insert(block.id, *block);
+        }
+        Outcome::Added(blocks)
+    }
+}
+
+/// The first and the last flush whose rows are in `blocks`.
+fn sequences(blocks: &[BlockMeta]) -> (u64, u64) {
+    blocks.iter().fold((u64::MAX, 0), |(first, last), block| {
+        (first.min(block.first_sequence), last.max(block.last_sequence))
+    })
+}
+
+fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), CatalogError> {
+    if found > limit {
+        let (found, limit) = (found as u64, limit as u64);
+        return Err(CatalogError::TooLarge { what, found, limit });
+    }
+    Ok(())
+}
