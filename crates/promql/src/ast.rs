@@ -366,3 +366,142 @@ impl Expr {
         }
     }
 }
+
+impl ValueType {
+    /// The name used in JSON: `scalar`, `string`, `vector`, `matrix`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::String => "string",
+            ValueType::Vector => "vector",
+            ValueType::Matrix => "matrix",
+        }
+    }
+
+    /// The name used in messages and documentation: `instant vector`, `range vector`.
+    pub fn documented(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::String => "string",
+            ValueType::Vector => "instant vector",
+            ValueType::Matrix => "range vector",
+        }
+    }
+}
+
+impl RangeExtension {
+    /// The word as written in a query.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RangeExtension::Anchored => "anchored",
+            RangeExtension::Smoothed => "smoothed",
+        }
+    }
+}
+
+impl AggregateOp {
+    /// The word as written in a query, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Topk => "topk",
+            AggregateOp::Bottomk => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether a parameter stands in front of what is aggregated.
+    pub fn takes_parameter(self) -> bool {
+        matches!(
+            self,
+            AggregateOp::Topk
+                | AggregateOp::Bottomk
+                | AggregateOp::CountValues
+                | AggregateOp::Quantile
+                | AggregateOp::Limitk
+                | AggregateOp::LimitRatio
+        )
+    }
+}
+
+impl BinaryOp {
+    /// The operator as written in a query, words in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Greater => ">",
+            BinaryOp::Less => "<",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
+
+    /// Whether it compares numbers, and so filters or, with `bool`, yields 0 or 1.
+    pub fn is_comparison(self) -> bool {
+        matches!(
+            self,
+            BinaryOp::Equal
+                | BinaryOp::NotEqual
+                | BinaryOp::Greater
+                | BinaryOp::Less
+                | BinaryOp::GreaterEqual
+                | BinaryOp::LessEqual
+        )
+    }
+
+    /// Whether it is `and`, `or` or `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+}
+
+impl Cardinality {
+    /// The name used in JSON and messages: `one-to-one`, `many-to-one`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cardinality::OneToOne => "one-to-one",
+            Cardinality::ManyToOne => "many-to-one",
+            Cardinality::OneToMany => "one-to-many",
+            Cardinality::ManyToMany => "many-to-many",
+        }
+    }
+}
+
+impl DurationExpr {
+    /// Where the expression stands in the query text.
+    pub fn span(&self) -> Span {
+        match self {
+            DurationExpr::Number(number) => number.span,
+            DurationExpr::Step(span)
+            | DurationExpr::Range(span)
+            | DurationExpr::MinOf(_, _, span)
+            | DurationExpr::MaxOf(_, _, span)
+            | DurationExpr::Paren(_, span)
+            | DurationExpr::Binary { span, .. }
+            | DurationExpr::Unary { span, .. } => *span,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Quoted strings, with the escapes of Go.
+
+use super::{LexError, Lexer, Token, TokenKind};
+use crate::quote::quote_char;
+
+impl Lexer<'_> {
+    /// A string that starts with `quote`. All escapes are checked here, so that [`unquote`]
+    /// cannot fail on the token's text.
+    pub(super) fn string(&mut self, quote: u8) -> Result<Token, LexError> {
+        let start = self.at;
+        self.at += 1;
+        let raw = quote == b'`';
+        loop {
+            let Some(c) = self.peek_char() else {
+                return self.error(start, if raw { UNTERMINATED_RAW } else { UNTERMINATED });
+            };
+            self.at += c.len_utf8();
+            match c {
+                _ if c == char::from(quote) => return self.token(start, TokenKind::String),
+                // Go reports the replacement character like the bytes it stands for.
+                char::REPLACEMENT_CHARACTER => return self.error(start, "invalid UTF-8 rune"),
+                '\n' if !raw => return self.error(start, UNTERMINATED),
+                '\\' if !raw => self.escape(start, quote)?,
+                _ => {}
+            }
+        }
+    }
+
+    /// What follows a backslash.
+    fn escape(&mut self, start: usize, quote: u8) -> Result<(), LexError> {
+        let Some(c) = self.peek_char() else { return self.error(start, UNTERMINATED_ESCAPE) };
+        let (length, radix, most) = match c {
+            'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\' => {
+                self.at += 1;
+                return Ok(());
+            }
+            _ if c == char::from(quote) => {
+                self.at += 1;
+                return Ok(());
+            }
+            '0'..='7' => (3, 8, 0xFF),
+            'x' => (2, 16, 0xFF),
+            'u' => (4, 16, char::MAX as u32),
+            'U' => (8, 16, char::MAX as u32),
+            _ => {
+                let what = format!("unknown escape sequence {}", code_point(c));
+                return self.error(start, what);
+            }
+        };
+        if radix == 16 {
+            self.at += 1;
+        }
+        let mut value: u32 = 0;
+        for _ in 0..length {
+            let Some(c) = self.peek_char() else {
+                return self.error(start, UNTERMINATED_ESCAPE);
+            };
+            let Some(digit) = c.to_digit(radix) else {
+                let what = format!("illegal character {} in escape sequence", code_point(c));
+                return self.error(start, what);
+            };
+            // Eight hexadecimal digits fill the 32 bits and never pass them.
+            value = value * radix + digit;
+            self.at += 1;
+        }
+        if value > most || (0xD800..0xE000).contains(&value) {
+            return self.error(start, "escape sequence is an invalid Unicode code point");
+        }
+        Ok(())
+    }
+}
+
+const UNTERMINATED: &str = "unterminated quoted string";
+const UNTERMINATED_RAW: &str = "unterminated raw string";
+const UNTERMINATED_ESCAPE: &str = "escape sequence not terminated";
+
+/// As Go's `%#U`.
+fn code_point(c: char) -> String {
+    format!("U+{:04X} {}", c as u32, quote_char(c))
+}
+
+/// The value of a string token, given with its quotes.
+///
+/// Escapes can spell bytes that are no UTF-8 (`"\xff"`); label values cannot hold such bytes, and
+/// they become U+FFFD.
+pub(crate) fn unquote(token: &str) -> String {
+    let inner = &token[1..token.len() - 1];
+    if token.starts_with('`') || !inner.contains('\\') {
+        return inner.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(backslash) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..backslash]);
+        rest = unescape(&rest[backslash + 1..], &mut bytes);
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Appends what the escape at the start of `text` stands for and returns what follows it.
+fn unescape<'a>(text: &'a str, out: &mut Vec<u8>) -> &'a str {
+    let (radix, digits) = match text.as_bytes()[0] {
+        b'0'..=b'7' => (8, 0..3),
+        b'x' => (16, 1..3),
+        b'u' => (16, 1..5),
+        b'U' => (16, 1..9),
+        letter => {
+            out.push(match letter {
+                b'a' => 0x07,
+                b'b' => 0x08,
+                b'f' => 0x0C,
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'v' => 0x0B,
+                quote_or_backslash => quote_or_backslash,
+            });
+            return &text[1..];
+        }
+    };
+    let value = u32::from_str_radix(&text[digits.clone()], radix)
+        .expect("the lexer has checked the digits of escapes");
+    if digits.len() > 3 {
+        let c = char::from_u32(value).expect("the lexer has checked the value of escapes");
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    } else {
+        // `\x` and octal escapes are bytes; the lexer has refused values beyond 255.
+        out.push(value as u8);
+    }
+    &text[digits.end..]
+}

@@ -1,0 +1,391 @@
+//! Trees back into text.
+//!
+//! [`Expr`]'s `Display` writes the canonical form, which reads back as the same tree; [`pretty`]
+//! breaks what does not fit on a line. Source: `promql/parser/{printer,prettier}.go`.
+
+use std::fmt::{self, Write as _};
+
+use model::{MatchOp, Matcher};
+
+use crate::ast::{
+    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, MatrixSelector,
+    NumberLiteral, RangeExtension, Subquery, VectorMatching, VectorSelector,
+};
+use crate::parser::{METRIC_NAME, UNITS};
+use crate::quote::write_quoted;
+
+/// Longest line of [`pretty`], in bytes.
+const LINE_BYTES: usize = 100;
+
+const INDENT: &str = "  ";
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        write_expr(self, &mut out);
+        f.write_str(&out)
+    }
+}
+
+/// The expression on as many lines as needed to keep them within 100 bytes where its structure
+/// allows it, indented by two spaces. What `/api/v1/format_query` answers.
+///
+/// Costs the length of the text times the height of the tree.
+pub fn pretty(expr: &Expr) -> String {
+    let mut out = String::new();
+    write_pretty(expr, 0, &mut out);
+    out
+}
+
+fn write_expr(expr: &Expr, out: &mut String) {
+    match expr {
+        Expr::Number(node) => write_number(node, out),
+        Expr::String(node) => write_quoted(&node.value, out),
+        Expr::Vector(node) => write_vector(node, out),
+        Expr::Matrix(node) => write_matrix(node, out),
+        Expr::Subquery(node) => {
+            write_expr(&node.expr, out);
+            write_subquery_suffix(node, out);
+        }
+        Expr::Call(node) => {
+            out.push_str(node.function.name);
+            out.push('(');
+            for (index, argument) in node.args.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { ", " });
+                write_expr(argument, out);
+            }
+            out.push(')');
+        }
+        Expr::Aggregate(node) => {
+            write_aggregation(node, out);
+            out.push('(');
+            if let Some(param) = &node.param {
+                write_expr(param, out);
+                out.push_str(", ");
+            }
+            write_expr(&node.expr, out);
+            out.push(')');
+        }
+        Expr::Binary(node) => {
+            write_expr(&node.left, out);
+            out.push(' ');
+            write_operator(node, out);
+            out.push(' ');
+            write_expr(&node.right, out);
+        }
+        Expr::Unary(node) => {
+            out.push(if node.negative { '-' } else { '+' });
+            write_expr(&node.expr, out);
+        }
+        Expr::Paren(node) => {
+            out.push('(');
+            write_expr(&node.expr, out);
+            out.push(')');
+        }
+    }
+}
+
+fn write_pretty(expr: &Expr, level: usize, out: &mut String) {
+    let line = expr.to_string();
+    let fits = line.len() <= LINE_BYTES;
+    match expr {
+        // Prometheus leaves a subquery that fits where the line happens to start.
+        Expr::Subquery(_) if fits => out.push_str(&line),
+        Expr::Subquery(node) => {
+            write_pretty(&node.expr, level, out);
+            write_subquery_suffix(node, out);
+        }
+        Expr::Unary(node) => {
+            indent(level, out);
+            out.push(if node.negative { '-' } else { '+' });
+            let mut operand = String::new();
+            write_pretty(&node.expr, level, &mut operand);
+            out.push_str(operand.trim());
+        }
+        Expr::Binary(node) if !fits => {
+            write_pretty(&node.left, level + 1, out);
+            out.push('\n');
+            indent(level, out);
+            write_operator(node, out);
+            out.push('\n');
+            write_pretty(&node.right, level + 1, out);
+        }
+        Expr::Aggregate(node) if !fits => {
+            indent(level, out);
+            write_aggregation(node, out);
+            write_block(node.param.iter().chain([&node.expr]), level, out);
+        }
+        Expr::Call(node) if !fits => {
+            indent(level, out);
+            out.push_str(node.function.name);
+            write_block(node.args.iter(), level, out);
+        }
+        Expr::Paren(node) if !fits => {
+            indent(level, out);
+            write_block([&node.expr].into_iter(), level, out);
+        }
+        _ => {
+            indent(level, out);
+            out.push_str(&line);
+        }
+    }
+}
+
+/// Expressions in parentheses, each on lines of its own.
+fn write_block<'e>(exprs: impl Iterator<Item = &'e Expr>, level: usize, out: &mut String) {
+    out.push('(');
+    for (index, expr) in exprs.enumerate() {
+        out.push_str(if index == 0 { "\n" } else { ",\n" });
+        write_pretty(expr, level + 1, out);
+    }
+    out.push('\n');
+    indent(level, out);
+    out.push(')');
+}
+
+fn indent(level: usize, out: &mut String) {
+    for _ in 0..level {
+        out.push_str(INDENT);
+    }
+}
+
+fn write_number(node: &NumberLiteral, out: &mut String) {
+    if node.is_duration {
+        write_milliseconds((node.value * 1_000.0).round() as i64, out);
+    } else {
+        write_float(node.value, out);
+    }
+}
+
+/// As Go's `strconv.FormatFloat(value, 'f', -1, 64)`.
+pub(crate) fn write_float(value: f64, out: &mut String) {
+    if value.is_infinite() {
+        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+    } else {
+        push(out, format_args!("{value}"));
+    }
+}
+
+/// As Go's `%.<decimals>f`.
+pub(crate) fn fixed_decimals(value: f64, decimals: usize) -> String {
+    let mut out = String::new();
+    if value.is_finite() {
+        push(&mut out, format_args!("{value:.decimals$}"));
+    } else {
+        write_float(value, &mut out);
+    }
+    out
+}
+
+fn push(out: &mut String, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a string does not fail");
+}
+
+/// A duration as Prometheus writes it. Years, weeks and days only if nothing remains: `90d` is
+/// easier to read than `12w6d`.
+fn write_milliseconds(ms: i64, out: &mut String) {
+    if ms == 0 {
+        out.push_str("0s");
+        return;
+    }
+    if ms < 0 {
+        out.push('-');
+    }
+    let mut rest = ms.unsigned_abs();
+    for (unit, unit_ms) in UNITS {
+        let unit_ms = unit_ms.unsigned_abs();
+        let whole_only = matches!(unit, "y" | "w" | "d");
+        if rest < unit_ms || (whole_only && !rest.is_multiple_of(unit_ms)) {
+            continue;
+        }
+        push(out, format_args!("{}{unit}", rest / unit_ms));
+        rest %= unit_ms;
+    }
+}
+
+fn write_duration(duration: &Duration, out: &mut String) {
+    match duration {
+        Duration::Fixed(ms) => write_milliseconds(*ms, out),
+        Duration::Computed(expr) => write_duration_expr(expr, out),
+    }
+}
+
+fn write_duration_expr(expr: &DurationExpr, out: &mut String) {
+    match expr {
+        DurationExpr::Number(node) => write_number(node, out),
+        DurationExpr::Step(_) => out.push_str("step()"),
+        DurationExpr::Range(_) => out.push_str("range()"),
+        DurationExpr::MinOf(left, right, _) => write_duration_pair("min_of(", left, right, out),
+        DurationExpr::MaxOf(left, right, _) => write_duration_pair("max_of(", left, right, out),
+        DurationExpr::Binary { op, left, right, .. } => {
+            write_duration_expr(left, out);
+            push(out, format_args!(" {} ", op.as_str()));
+            write_duration_expr(right, out);
+        }
+        DurationExpr::Unary { negative, inner, .. } => {
+            out.push(if *negative { '-' } else { '+' });
+            write_duration_expr(inner, out);
+        }
+        DurationExpr::Paren(inner, _) => {
+            out.push('(');
+            write_duration_expr(inner, out);
+            out.push(')');
+        }
+    }
+}
+
+fn write_duration_pair(opening: &str, left: &DurationExpr, right: &DurationExpr, out: &mut String) {
+    out.push_str(opening);
+    write_duration_expr(left, out);
+    out.push_str(", ");
+    write_duration_expr(right, out);
+    out.push(')');
+}
+
+fn write_vector(node: &VectorSelector, out: &mut String) {
+    write_selector(node, out);
+    write_at(node.at, out);
+    write_extension(node.extension, out);
+    write_offset(&node.offset, out);
+}
+
+fn write_matrix(node: &MatrixSelector, out: &mut String) {
+    write_selector(&node.vector, out);
+    out.push('[');
+    write_duration(&node.range, out);
+    out.push(']');
+    write_extension(node.vector.extension, out);
+    write_at(node.vector.at, out);
+    write_offset(&node.vector.offset, out);
+}
+
+fn write_subquery_suffix(node: &Subquery, out: &mut String) {
+    out.push('[');
+    write_duration(&node.range, out);
+    out.push(':');
+    if let Some(step) = &node.step {
+        write_duration(step, out);
+    }
+    out.push(']');
+    write_at(node.at, out);
+    write_offset(&node.offset, out);
+}
+
+/// Name and sorted matchers.
+fn write_selector(node: &VectorSelector, out: &mut String) {
+    let says_the_name = |matcher: &&Matcher| {
+        !node.name.is_empty()
+            && matcher.name == METRIC_NAME
+            && matcher.op == MatchOp::Equal
+            && matcher.value == node.name
+    };
+    let mut matchers: Vec<String> = node
+        .matchers
+        .iter()
+        .filter(|matcher| !says_the_name(matcher))
+        .map(|matcher| {
+            let mut text = String::new();
+            write_label(&matcher.name, &mut text);
+            text.push_str(matcher.op.as_str());
+            write_quoted(&matcher.value, &mut text);
+            text
+        })
+        .collect();
+    matchers.sort_unstable();
+    out.push_str(&node.name);
+    if !matchers.is_empty() || node.name.is_empty() {
+        push(out, format_args!("{{{}}}", matchers.join(",")));
+    }
+}
+
+/// A label's name, quoted if it is no plain word.
+fn write_label(name: &str, out: &mut String) {
+    let plain = name.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty();
+    if plain { out.push_str(name) } else { write_quoted(name, out) }
+}
+
+fn write_at(at: Option<At>, out: &mut String) {
+    match at {
+        None => {}
+        Some(At::Start) => out.push_str(" @ start()"),
+        Some(At::End) => out.push_str(" @ end()"),
+        Some(At::Timestamp(ms)) => {
+            out.push_str(" @ ");
+            out.push_str(&fixed_decimals(ms as f64 / 1_000.0, 3));
+        }
+    }
+}
+
+fn write_extension(extension: Option<RangeExtension>, out: &mut String) {
+    if let Some(extension) = extension {
+        out.push(' ');
+        out.push_str(extension.as_str());
+    }
+}
+
+fn write_offset(offset: &Duration, out: &mut String) {
+    if *offset != Duration::Fixed(0) {
+        out.push_str(" offset ");
+        write_duration(offset, out);
+    }
+}
+
+fn write_aggregation(node: &Aggregate, out: &mut String) {
+    out.push_str(node.op.as_str());
+    if node.without || !node.grouping.is_empty() {
+        out.push_str(if node.without { " without " } else { " by " });
+        write_labels(&node.grouping, out);
+        out.push(' ');
+    }
+}
+
+fn write_labels(names: &[String], out: &mut String) {
+    out.push('(');
+    for (index, name) in names.iter().enumerate() {
+        out.push_str(if index == 0 { "" } else { ", " });
+        write_label(name, out);
+    }
+    out.push(')');
+}
+
+/// The operator and its modifiers.
+fn write_operator(node: &Binary, out: &mut String) {
+    out.push_str(node.op.as_str());
+    if node.return_bool {
+        out.push_str(" bool");
+    }
+    if let Some(matching) = &node.matching {
+        write_matching(matching, out);
+    }
+}
+
+fn write_matching(matching: &VectorMatching, out: &mut String) {
+    let group = match matching.cardinality {
+        Cardinality::ManyToOne => Some(" group_left "),
+        Cardinality::OneToMany => Some(" group_right "),
+        Cardinality::OneToOne | Cardinality::ManyToMany => None,
+    };
+    if !matching.labels.is_empty() || matching.on || group.is_some() {
+        out.push_str(if matching.on { " on " } else { " ignoring " });
+        write_labels(&matching.labels, out);
+    }
+    if let Some(group) = group {
+        out.push_str(group);
+        write_labels(&matching.include, out);
+    }
+    let same = matching.fill_left.map(f64::to_bits) == matching.fill_right.map(f64::to_bits);
+    let fills = if same {
+        [(" fill (", matching.fill_left), ("", None)]
+    } else {
+        [(" fill_left (", matching.fill_left), (" fill_right (", matching.fill_right)]
+    };
+    for (opening, value) in fills {
+        if let Some(value) = value {
+            out.push_str(opening);
+            write_float(value, out);
+            out.push(')');
+        }
+    }
+}

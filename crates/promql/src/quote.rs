@@ -1,0 +1,71 @@
+//! Quoting as Go's `strconv.Quote`, in which messages and canonical queries are written.
+
+use std::fmt::Write as _;
+
+/// Appends `text` in double quotes with Go's escapes.
+pub(crate) fn write_quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        write_escaped(c, '"', out);
+    }
+    out.push('"');
+}
+
+/// `text` in double quotes with Go's escapes.
+pub(crate) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    write_quoted(text, &mut out);
+    out
+}
+
+/// `c` in single quotes with Go's escapes.
+pub(crate) fn quote_char(c: char) -> String {
+    let mut out = String::with_capacity(4);
+    out.push('\'');
+    write_escaped(c, '\'', &mut out);
+    out.push('\'');
+    out
+}
+
+fn write_escaped(c: char, quote: char, out: &mut String) {
+    match c {
+        '\x07' => out.push_str("\\a"),
+        '\x08' => out.push_str("\\b"),
+        '\x0c' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\x0b' => out.push_str("\\v"),
+        '\\' => out.push_str("\\\\"),
+        _ if c == quote => {
+            out.push('\\');
+            out.push(c);
+        }
+        _ if is_printable(c) => out.push(c),
+        // Writing to a string cannot fail.
+        _ if c < '\u{80}' => drop(write!(out, "\\x{:02x}", c as u32)),
+        _ if c < '\u{10000}' => drop(write!(out, "\\u{:04x}", c as u32)),
+        _ => drop(write!(out, "\\U{:08x}", c as u32)),
+    }
+}
+
+/// Letters, marks, numbers, punctuation, symbols and the ASCII space.
+fn is_printable(c: char) -> bool {
+    // `escape_debug` leaves a character alone exactly if it is printable; it also escapes quotes
+    // and backslashes, which the caller has dealt with.
+    matches!(c, '"' | '\'') || (c.escape_debug().len() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_like_go() {
+        assert_eq!(quote("a\"b\\c\n\x07\x01é世"), r#""a\"b\\c\n\a\x01é世""#);
+        assert_eq!(quote("it's"), "\"it's\"");
+        assert_eq!(quote("\u{200b}\u{e0001}"), r#""\u200b\U000e0001""#);
+        assert_eq!(quote_char('\''), r"'\''");
+        assert_eq!(quote_char('"'), "'\"'");
+    }
+}
