@@ -1,1 +1,25 @@
-//! To be filled by its first real code.
+//! The agent's host metrics: collectors for this machine and the queue that carries their
+//! batches to a broker in the same process.
+//!
+//! [`HostAgent::start`] runs every collector once a second on one thread of its own and yields a
+//! [`BatchReceiver`]: one [`model::MetricBatch`] per pass, whose samples all bear one timestamp.
+//! Metric names, labels, types and help texts are Node Exporter's, so its dashboards and alerts
+//! work unchanged. A series that vanishes ends with a stale marker.
+
+mod collector;
+mod collectors;
+mod config;
+mod counters;
+mod discovery;
+mod error;
+mod host;
+mod proc_reader;
+mod queue;
+mod registry;
+mod series;
+
+pub use config::AgentConfig;
+pub use counters::{AgentCounters, CounterRow};
+pub use error::AgentError;
+pub use host::HostAgent;
+pub use queue::{BatchReceiver, RecvError};

@@ -1,0 +1,78 @@
+//! What can go wrong on the way from the kernel to a batch.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the agent could not start, or why one collector has nothing to say.
+///
+/// A collector's error never stops a pass: the collector's series end with stale markers,
+/// `node_scrape_collector_success` turns 0, and the next pass tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The kernel does not offer what a collector reads. This is a property of the host, not a
+    /// failure.
+    #[error("{path} is not offered by this kernel; disable the collector to silence this")]
+    NoData {
+        /// What was looked for.
+        path: PathBuf,
+    },
+    /// A file exists and cannot be read.
+    #[error("cannot read {path}: {source}; check the agent's permissions")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// A file does not look as the kernel documents it.
+    #[error("{path} holds no {expected}; the file is truncated or from an unknown kernel")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected in it.
+        expected: &'static str,
+    },
+    /// A file is larger than any that the kernel makes.
+    #[error("{path} is larger than the limit of {limit_bytes} bytes; check the configured roots")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The configuration disables a collector that does not exist.
+    #[error("unknown collector {name:?}; the collectors are {known}")]
+    UnknownCollector {
+        /// The name in the configuration.
+        name: String,
+        /// All names, separated by commas.
+        known: String,
+    },
+    /// The configured interval or queue is out of range.
+    #[error("{key} is {value}, it must be from {min} to {max}")]
+    OutOfRange {
+        /// The configuration key.
+        key: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// Least allowed value.
+        min: u64,
+        /// Greatest allowed value.
+        max: u64,
+    },
+    /// The operating system gave no thread.
+    #[error("cannot start the thread {name:?}: {source}; check the limits on threads")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl AgentError {
+    /// Whether this is a property of the host that needs nobody's attention.
+    pub(crate) fn is_no_data(&self) -> bool {
+        matches!(self, AgentError::NoData { .. })
+    }
+}

@@ -1,0 +1,311 @@
+//! The series the collectors have, their label bytes, and which of them a pass has seen.
+
+use std::collections::HashSet;
+
+use model::{Labels, METRIC_NAME, MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS};
+
+/// Name, type and help of a metric, as they stand in a collector's table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) kind: MetricType,
+    pub(crate) help: &'static str,
+}
+
+impl Family {
+    pub(crate) const fn counter(name: &'static str, help: &'static str) -> Self {
+        Family { name, kind: MetricType::Counter, help }
+    }
+
+    pub(crate) const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Family { name, kind: MetricType::Gauge, help }
+    }
+}
+
+/// A series registered in [`Samples`]; good until it is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeriesRef(u32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Registered, without a sample so far or since its stale marker was delivered.
+    Absent,
+    /// Had a sample in the last pass its collector ran in.
+    Live,
+    /// Vanished; its stale marker is not yet delivered.
+    Gone,
+    /// The slot may be given to another series.
+    Free,
+}
+
+#[derive(Debug)]
+struct Slot {
+    labels: Labels,
+    owner: usize,
+    last_pass: u64,
+    state: State,
+    released: bool,
+}
+
+/// The batch of the running pass and the register of all series that were ever in one.
+///
+/// A collector registers a series once and afterwards emits values by reference: a sample costs
+/// one copy of its packed labels and no allocation. Whatever a collector emitted in its last run
+/// and not in this one gets a stale marker, which is repeated until a batch with it was delivered.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    job: String,
+    instance: String,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    gone: Vec<u32>,
+    described: HashSet<String>,
+    undelivered_metadata: Vec<MetricMetadata>,
+    batch: MetricBatch,
+    timestamp_ms: i64,
+    pass: u64,
+    owner: usize,
+}
+
+impl Samples {
+    /// An empty register; every series will bear these two labels.
+    pub(crate) fn new(job: &str, instance: &str) -> Self {
+        Samples {
+            job: job.to_owned(),
+            instance: instance.to_owned(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            gone: Vec::new(),
+            described: HashSet::new(),
+            undelivered_metadata: Vec::new(),
+            batch: MetricBatch::default(),
+            timestamp_ms: 0,
+            pass: 0,
+            owner: 0,
+        }
+    }
+
+    /// Starts a pass whose samples all bear `timestamp_ms`, in the memory of `batch`.
+    pub(crate) fn begin(&mut self, timestamp_ms: i64, mut batch: MetricBatch) {
+        batch.clear();
+        self.batch = batch;
+        self.timestamp_ms = timestamp_ms;
+        self.pass += 1;
+    }
+
+    /// Says which collector registers from now on.
+    pub(crate) fn set_owner(&mut self, owner: usize) {
+        self.owner = owner;
+    }
+
+    /// Registers a series of a metric with a fixed name.
+    pub(crate) fn register(&mut self, family: &Family, labels: &[(&str, &str)]) -> SeriesRef {
+        self.register_named(family.name, family.kind, family.help, labels)
+    }
+
+    /// Registers a series. Labels with an empty value are left out. Allocates; done once per
+    /// series.
+    pub(crate) fn register_named(
+        &mut self,
+        name: &str,
+        kind: MetricType,
+        help: &str,
+        labels: &[(&str, &str)],
+    ) -> SeriesRef {
+        if self.described.insert(name.to_owned()) {
+            self.undelivered_metadata.push(MetricMetadata {
+                metric: name.to_owned(),
+                kind,
+                help: help.to_owned(),
+                unit: String::new(),
+            });
+        }
+        let own =
+            [(METRIC_NAME, name), ("job", self.job.as_str()), ("instance", self.instance.as_str())];
+        let labels = Labels::from_pairs(own.into_iter().chain(labels.iter().copied()))
+            .expect("collectors name each label once and use neither job nor instance");
+        // A series that comes back before its marker was delivered takes its slot again, or one
+        // batch would hold both its value and its marker.
+        if let Some(&index) = self.gone.iter().find(|&&i| self.slots[i as usize].labels == labels) {
+            self.slots[index as usize].released = false;
+            return SeriesRef(index);
+        }
+        let slot =
+            Slot { labels, owner: self.owner, last_pass: 0, state: State::Absent, released: false };
+        match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = slot;
+                SeriesRef(index)
+            }
+            None => {
+                let index =
+                    u32::try_from(self.slots.len()).expect("series of a host fit in 32 bits");
+                self.slots.push(slot);
+                SeriesRef(index)
+            }
+        }
+    }
+
+    /// Adds a sample. A second sample of the same series in one pass is left out.
+    pub(crate) fn emit(&mut self, series: SeriesRef, value: f64) {
+        let slot = &mut self.slots[series.0 as usize];
+        if slot.last_pass == self.pass {
+            return;
+        }
+        slot.last_pass = self.pass;
+        if slot.state == State::Gone {
+            self.gone.retain(|&index| index != series.0);
+        }
+        slot.state = State::Live;
+        self.batch.push(&slot.labels, self.timestamp_ms, value);
+    }
+
+    /// Adds a sample of the series in `place`, registering it first if the place is empty.
+    pub(crate) fn put(
+        &mut self,
+        place: &mut Option<SeriesRef>,
+        value: f64,
+        register: impl FnOnce(&mut Samples) -> SeriesRef,
+    ) {
+        let series = match *place {
+            Some(series) => series,
+            None => *place.insert(register(self)),
+        };
+        self.emit(series, value);
+    }
+
+    /// Gives a series up. If it was in the last pass and is not in this one, its stale marker
+    /// follows; the reference must not be used again.
+    pub(crate) fn release(&mut self, series: SeriesRef) {
+        let slot = &mut self.slots[series.0 as usize];
+        slot.released = true;
+        if slot.state == State::Absent {
+            self.free_slot(series.0);
+        }
+    }
+
+    /// Ends the pass: adds stale markers for what the collectors in `ran` did not emit, and the
+    /// metadata nobody got yet; yields the batch.
+    pub(crate) fn finish(&mut self, ran: &[bool]) -> MetricBatch {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.state == State::Live && slot.last_pass != self.pass && ran[slot.owner] {
+                slot.state = State::Gone;
+                self.gone.push(index as u32);
+            }
+        }
+        for &index in &self.gone {
+            let labels = &self.slots[index as usize].labels;
+            self.batch.push(labels, self.timestamp_ms, f64::from_bits(STALE_NAN_BITS));
+        }
+        self.batch.metadata.extend_from_slice(&self.undelivered_metadata);
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Says that the last batch reached its consumer: its markers and metadata need no repeat.
+    pub(crate) fn delivered(&mut self) {
+        self.undelivered_metadata.clear();
+        while let Some(index) = self.gone.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.state = State::Absent;
+            if slot.released {
+                self.free_slot(index);
+            }
+        }
+    }
+
+    fn free_slot(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.state = State::Free;
+        slot.labels = Labels::empty();
+        self.free.push(index);
+    }
+
+    /// Number of series that had a sample in their collector's last run.
+    pub(crate) fn live(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.state == State::Live).count()
+    }
+}
+
+/// One metric without labels of its own.
+#[derive(Debug)]
+pub(crate) struct Single {
+    family: Family,
+    series: Option<SeriesRef>,
+}
+
+impl Single {
+    pub(crate) const fn new(family: Family) -> Self {
+        Single { family, series: None }
+    }
+
+    /// Adds a sample.
+    pub(crate) fn emit(&mut self, out: &mut Samples, value: f64) {
+        let family = self.family;
+        out.put(&mut self.series, value, |out| out.register(&family, &[]));
+    }
+}
+
+/// The series that belong to the keys of one file: devices, CPUs, field names.
+///
+/// Files list their keys in the same order on every pass, so the row for a key is nearly always
+/// the one after the row before, and finding it costs one comparison. Rows whose key is absent in
+/// a pass are dropped and their series released.
+#[derive(Debug)]
+pub(crate) struct Keyed<const N: usize, X = ()> {
+    rows: Vec<Row<N, X>>,
+    next: usize,
+}
+
+/// The series of one key, and what else a collector keeps for it.
+#[derive(Debug)]
+pub(crate) struct Row<const N: usize, X = ()> {
+    key: Box<[u8]>,
+    pub(crate) series: [Option<SeriesRef>; N],
+    pub(crate) extra: X,
+    seen: bool,
+}
+
+impl<const N: usize, X: Default> Keyed<N, X> {
+    pub(crate) const fn new() -> Self {
+        Keyed { rows: Vec::new(), next: 0 }
+    }
+
+    /// Starts a pass over the file.
+    pub(crate) fn begin(&mut self) {
+        self.next = 0;
+        for row in &mut self.rows {
+            row.seen = false;
+        }
+    }
+
+    /// The row for `key`, made if it is new.
+    pub(crate) fn row(&mut self, key: &[u8]) -> &mut Row<N, X> {
+        let expected = self.rows.get(self.next).is_some_and(|row| *row.key == *key);
+        let at = if expected {
+            self.next
+        } else {
+            match self.rows.iter().position(|row| *row.key == *key) {
+                Some(at) => at,
+                None => {
+                    let row =
+                        Row { key: key.into(), series: [None; N], extra: X::default(), seen: true };
+                    self.rows.insert(self.next, row);
+                    self.next
+                }
+            }
+        };
+        self.next = at + 1;
+        self.rows[at].seen = true;
+        &mut self.rows[at]
+    }
+
+    /// Ends the pass over the file: forgets the keys that were not in it.
+    pub(crate) fn finish(&mut self, out: &mut Samples) {
+        self.rows.retain(|row| {
+            if !row.seen {
+                row.series.iter().flatten().for_each(|&series| out.release(series));
+            }
+            row.seen
+        });
+    }
+}
