@@ -1,0 +1,390 @@
+//! A disk in memory that loses what was not synced when its power is cut.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Disk, DiskFile, assert_plain, parent};
+use crate::blobs::{BlobError, BlobInfo, ReadAt};
+
+/// The unit in which a disk writes or does not.
+const SECTOR_BYTES: usize = 512;
+
+/// Files in memory. Clones share the files.
+///
+/// After [`MemoryDisk::crash`] only synced bytes and synced names are certain; of the rest any
+/// sector and any name may have made it or not, which is what POSIX allows and file systems do.
+#[derive(Clone, Default)]
+pub struct MemoryDisk {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: Vec<Content>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    renames: Vec<NameChange>,
+    capacity_bytes: Option<u64>,
+    /// Writing steps left until the power goes.
+    steps_left: Option<u64>,
+    steps: u64,
+    syncs_fail: bool,
+}
+
+#[derive(Default, Clone)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    changes: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+/// A file lost a name, got one, or both at once.
+struct NameChange {
+    unlinked: Option<String>,
+    linked: Option<(String, usize)>,
+}
+
+impl MemoryDisk {
+    /// An empty disk without a limit.
+    pub fn new() -> Self {
+        MemoryDisk::default()
+    }
+
+    /// Lets writes fail with `Full` beyond this many bytes; `None` lifts the limit.
+    pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
+        self.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// Cuts the power after so many further steps that write, sync, name or remove: they and all
+    /// later ones fail. Then call [`MemoryDisk::crash`].
+    pub fn cut_power_after(&self, steps: u64) {
+        self.lock().steps_left = Some(steps);
+    }
+
+    /// Lets every sync fail, or no longer.
+    pub fn set_syncs_fail(&self, fail: bool) {
+        self.lock().syncs_fail = fail;
+    }
+
+    /// Steps taken so far that write, sync, name or remove.
+    pub fn steps(&self) -> u64 {
+        self.lock().steps
+    }
+
+    /// The disk as a machine finds it after its power was cut. The seed decides what else than the
+    /// synced survives.
+    pub fn crash(&self, seed: u64) -> MemoryDisk {
+        let inner = self.lock();
+        let mut chance = Chance(seed);
+        let mut names = inner.durable_names.clone();
+        for change in &inner.renames {
+            if chance.coin() {
+                change.apply(&mut names);
+            }
+        }
+        let files: Vec<Content> =
+            inner.files.iter().map(|file| file.crashed(&mut chance)).collect();
+        let crashed = Inner {
+            files,
+            durable_names: names.clone(),
+            names,
+            capacity_bytes: inner.capacity_bytes,
+            ..Inner::default()
+        };
+        MemoryDisk { inner: Arc::new(Mutex::new(crashed)) }
+    }
+
+    /// Changes a file's bytes behind everyone's back, durably, as a bad disk does.
+    ///
+    /// # Panics
+    /// There is no such file.
+    pub fn damage(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.lock();
+        let index = *inner.names.get(path).expect("the file to damage exists");
+        let file = &mut inner.files[index];
+        change(&mut file.now);
+        file.durable = file.now.clone();
+        file.changes.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic while the disk is locked")
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&self, path: &str) -> Result<Box<dyn DiskFile>, BlobError> {
+        assert_plain(path);
+        let mut inner = self.lock();
+        inner.step("create", path)?;
+        if inner.names.contains_key(path) {
+            return Err(failed("create", path, io::ErrorKind::AlreadyExists.into()));
+        }
+        let index = inner.files.len();
+        inner.files.push(Content::default());
+        inner.change_name(None, Some((path.to_owned(), index)));
+        Ok(Box::new(MemoryFile { disk: self.clone(), index, path: path.to_owned() }))
+    }
+
+    fn open(&self, path: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        let inner = self.lock();
+        let index = *inner.names.get(path).ok_or_else(|| missing(path))?;
+        let size_bytes = inner.files[index].now.len() as u64;
+        let path = path.to_owned();
+        Ok(Arc::new(MemoryReader { disk: self.clone(), index, size_bytes, path }))
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<BlobInfo>, BlobError> {
+        let inner = self.lock();
+        let inside = |path: &str| {
+            let rest = path.strip_prefix(directory);
+            directory.is_empty() || rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let info = |(path, index): (&String, &usize)| BlobInfo {
+            key: path.clone(),
+            size_bytes: inner.files[*index].now.len() as u64,
+        };
+        Ok(inner.names.iter().filter(|(path, _)| inside(path)).map(info).collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        assert_plain(to);
+        let mut inner = self.lock();
+        inner.step("rename", from)?;
+        let index = *inner.names.get(from).ok_or_else(|| missing(from))?;
+        inner.change_name(Some(from.to_owned()), Some((to.to_owned(), index)));
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), BlobError> {
+        let mut inner = self.lock();
+        inner.step("remove", path)?;
+        if inner.names.contains_key(path) {
+            inner.change_name(Some(path.to_owned()), None);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, path: &str, size_bytes: u64) -> Result<(), BlobError> {
+        let mut inner = self.lock();
+        let index = *inner.names.get(path).ok_or_else(|| missing(path))?;
+        inner.step("truncate", path)?;
+        inner.files[index].set_len(index_of(size_bytes));
+        inner.sync(path, index)
+    }
+
+    fn sync_directory(&self, directory: &str) -> Result<(), BlobError> {
+        let mut inner = self.lock();
+        inner.step("sync", directory)?;
+        inner.check_sync(directory)?;
+        let (durable, rest) = std::mem::take(&mut inner.renames)
+            .into_iter()
+            .partition::<Vec<_>, _>(|change| change.touches(directory));
+        inner.renames = rest;
+        for change in durable {
+            change.apply(&mut inner.durable_names);
+        }
+        Ok(())
+    }
+
+    fn free_space_bytes(&self) -> Result<u64, BlobError> {
+        let inner = self.lock();
+        Ok(inner.capacity_bytes.map_or(u64::MAX, |all| all.saturating_sub(inner.used_bytes())))
+    }
+}
+
+impl Inner {
+    fn step(&mut self, action: &'static str, path: &str) -> Result<(), BlobError> {
+        self.steps += 1;
+        match &mut self.steps_left {
+            Some(0) => Err(failed(action, path, io::Error::other("power is off"))),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.names.values().map(|&index| self.files[index].now.len() as u64).sum()
+    }
+
+    fn change_name(&mut self, unlinked: Option<String>, linked: Option<(String, usize)>) {
+        let change = NameChange { unlinked, linked };
+        change.apply(&mut self.names);
+        self.renames.push(change);
+    }
+
+    fn check_sync(&self, path: &str) -> Result<(), BlobError> {
+        if self.syncs_fail {
+            let source = io::Error::other("input/output error");
+            return Err(BlobError::SyncFailed { key: path.to_owned(), source });
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, path: &str, index: usize) -> Result<(), BlobError> {
+        self.check_sync(path)?;
+        let file = &mut self.files[index];
+        file.durable = file.now.clone();
+        file.changes.clear();
+        Ok(())
+    }
+}
+
+impl Content {
+    fn set_len(&mut self, len: usize) {
+        self.now.resize(len, 0);
+        self.changes.push(Change::SetLen(len));
+    }
+
+    /// What is left of the file: the synced, and by chance sectors of the rest.
+    fn crashed(&self, chance: &mut Chance) -> Content {
+        let mut bytes = self.durable.clone();
+        for change in &self.changes {
+            match change {
+                Change::SetLen(len) if chance.coin() => bytes.resize(*len, 0),
+                Change::SetLen(_) => {}
+                Change::Write { offset, bytes: written } => {
+                    write_some_sectors(&mut bytes, *offset, written, chance);
+                }
+            }
+        }
+        Content { now: bytes.clone(), durable: bytes, changes: Vec::new() }
+    }
+}
+
+fn write_some_sectors(file: &mut Vec<u8>, offset: usize, written: &[u8], chance: &mut Chance) {
+    // Whole writes survive or vanish as often as they tear.
+    let all = [Some(true), Some(false), None][chance.below(3)];
+    let mut at = offset;
+    while at < offset + written.len() {
+        let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(offset + written.len());
+        if all.unwrap_or_else(|| chance.coin()) {
+            if file.len() < end {
+                file.resize(end, 0);
+            }
+            file[at..end].copy_from_slice(&written[at - offset..end - offset]);
+        }
+        at = end;
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        if let Some(path) = &self.unlinked {
+            names.remove(path);
+        }
+        if let Some((path, index)) = &self.linked {
+            names.insert(path.clone(), *index);
+        }
+    }
+
+    fn touches(&self, directory: &str) -> bool {
+        let linked = self.linked.as_ref().map(|(path, _)| path);
+        self.unlinked.iter().chain(linked).any(|path| parent(path) == directory)
+    }
+}
+
+struct MemoryFile {
+    disk: MemoryDisk,
+    index: usize,
+    path: String,
+}
+
+impl DiskFile for MemoryFile {
+    fn append(&mut self, parts: &[&[u8]]) -> Result<(), BlobError> {
+        let mut bytes = parts.concat();
+        let mut inner = self.disk.lock();
+        inner.step("append to", &self.path)?;
+        let left = inner.capacity_bytes.map(|all| all.saturating_sub(inner.used_bytes()));
+        let full = left.is_some_and(|left| left < bytes.len() as u64);
+        if let Some(left) = left.filter(|_| full) {
+            // As a file system does: what fits is written.
+            bytes.truncate(index_of(left));
+        }
+        let file = &mut inner.files[self.index];
+        let offset = file.now.len();
+        file.now.extend_from_slice(&bytes);
+        file.changes.push(Change::Write { offset, bytes });
+        if full { Err(BlobError::Full { key: self.path.clone() }) } else { Ok(()) }
+    }
+
+    fn sync_data(&mut self) -> Result<(), BlobError> {
+        let mut inner = self.disk.lock();
+        inner.step("sync", &self.path)?;
+        inner.sync(&self.path, self.index)
+    }
+
+    fn truncate(&mut self, size_bytes: u64) -> Result<(), BlobError> {
+        let mut inner = self.disk.lock();
+        inner.step("truncate", &self.path)?;
+        inner.files[self.index].set_len(index_of(size_bytes));
+        Ok(())
+    }
+}
+
+struct MemoryReader {
+    disk: MemoryDisk,
+    index: usize,
+    size_bytes: u64,
+    path: String,
+}
+
+impl ReadAt for MemoryReader {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
+        let inner = self.disk.lock();
+        let bytes = &inner.files[self.index].now;
+        let found = bytes.get(index_of(offset)..).and_then(|rest| rest.get(..out.len()));
+        let found =
+            found.ok_or_else(|| failed("read", &self.path, io::ErrorKind::UnexpectedEof.into()))?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): one seed, one crash.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        index_of(self.next() % end as u64)
+    }
+}
+
+/// Sizes of files in memory fit the address space.
+fn index_of(size_bytes: u64) -> usize {
+    usize::try_from(size_bytes).unwrap_or(usize::MAX)
+}
+
+fn missing(path: &str) -> BlobError {
+    BlobError::NotFound { key: path.to_owned() }
+}
+
+fn failed(action: &'static str, path: &str, source: io::Error) -> BlobError {
+    BlobError::Io { action, key: path.to_owned(), source }
+}

@@ -1,0 +1,429 @@
+//! Reads the log at a start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::{LogPosition, StoreId};
+
+use super::frame::{FILE_HEADER_LEN, FIRST_OPTIONAL_KIND, FileHeader, FileSeal, LAST_KIND};
+use super::repair::{Arranged, NamedFile, arrange};
+use super::scan::{CHUNK_BYTES, Found, HOP_BYTES, Scanner};
+use super::{Frame, FrameKind, LogError, NameKind};
+use crate::blobs::ReadAt;
+use crate::counters::Counters;
+use crate::disk::{Disk, read_by_pages};
+use crate::quarantine;
+
+/// A range of the log that is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Path of the file.
+    pub file: String,
+    /// Where the range begins.
+    pub offset: u64,
+    /// Its length.
+    pub size_bytes: u64,
+    /// What was found.
+    pub cause: &'static str,
+    /// Where a copy is kept; `None` if there are no bytes, or no space for them.
+    pub saved_as: Option<String>,
+}
+
+/// What a start found in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Files in the log.
+    pub files: u64,
+    /// Good frames handed to the visitor of [`LogReader::replay`].
+    pub frames: u64,
+    /// Bytes in their payloads.
+    pub payload_bytes: u64,
+    /// Frames of an optional kind that this program does not know.
+    pub skipped_frames: u64,
+    /// Snapshots whose frame was bad and whose copy was good.
+    pub recovered_snapshots: u64,
+    /// Bytes of an unfinished write at the end of the last file. This is no damage: a power cut
+    /// leaves it, and nobody was told that the write is durable.
+    pub torn_bytes: u64,
+    /// Lost ranges, in the order of the log.
+    pub damage: Vec<Damage>,
+    /// Whether all commands since the newest good snapshot could be read. If not, blocks that the
+    /// catalog does not list may be wanted all the same.
+    pub catalog_intact: bool,
+}
+
+/// Reads the files an earlier run left.
+pub struct LogReader {
+    disk: Arc<dyn Disk>,
+    counters: Arc<Counters>,
+    store: Option<StoreId>,
+    files: Vec<LogFile>,
+    next_sequence: u64,
+    /// Where the last file's good frames end, once replayed.
+    end: LogPosition,
+    report: ReplayReport,
+}
+
+struct LogFile {
+    path: String,
+    sequence: u64,
+    size_bytes: u64,
+    file: Option<Arc<dyn ReadAt>>,
+    copy: Option<Arc<dyn ReadAt>>,
+    /// From the file, else from its copy.
+    header: Option<FileHeader>,
+    /// Whether the header is in the file itself.
+    begins_well: bool,
+}
+
+/// One thing that a walk through a file meets.
+enum Step {
+    Frame(Frame),
+    Skipped,
+    Bad(BadRange),
+}
+
+struct BadRange {
+    offset: u64,
+    end: u64,
+    cause: &'static str,
+    /// Whether a command may have been in it.
+    catalog: bool,
+}
+
+impl LogReader {
+    /// Puts the files in order and finds out whose they are. Reads their headers only.
+    ///
+    /// # Errors
+    /// `Newer`; faults of the disk while renaming.
+    pub fn open(disk: Arc<dyn Disk>, counters: Arc<Counters>) -> Result<LogReader, LogError> {
+        let Arranged { files, store, removed } = arrange(&*disk)?;
+        let next_sequence = files.iter().map(|file| file.named).max().unwrap_or(0) + 1;
+        let report = ReplayReport {
+            files: 0,
+            frames: 0,
+            payload_bytes: 0,
+            skipped_frames: 0,
+            recovered_snapshots: 0,
+            torn_bytes: 0,
+            damage: Vec::new(),
+            catalog_intact: true,
+        };
+        let files = pair_with_copies(files);
+        let end = LogPosition::default();
+        let mut reader = LogReader { disk, counters, store, files, next_sequence, end, report };
+        reader.report.files = reader.files.len() as u64;
+        for (file, cause, saved_as) in removed {
+            let saved_as = Some(saved_as);
+            let (file, size_bytes) = (file.path, file.size_bytes);
+            reader.damaged(Damage { file, offset: 0, size_bytes, cause, saved_as });
+        }
+        Ok(reader)
+    }
+
+    /// Identity of the store as the headers say; `None` if there is no log yet, or no header of it
+    /// can be read.
+    pub fn store(&self) -> Option<StoreId> {
+        self.store
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> &ReplayReport {
+        &self.report
+    }
+
+    /// Hands the newest good snapshot and all commands after it to `visit`, in order. Data frames
+    /// are hopped over: the cost is one small read for each of them.
+    ///
+    /// # Errors
+    /// `Newer`.
+    pub fn replay_catalog(&mut self, visit: &mut dyn FnMut(Frame)) -> Result<(), LogError> {
+        let snapshots = |file: &LogFile| file.snapshot(self.store).is_some();
+        let newest = self.files.iter().rposition(snapshots);
+        let mut intact = newest.is_some() || self.files.is_empty();
+        let start = newest.unwrap_or(0);
+        let count = self.files.len();
+        for (index, file) in self.files.iter().enumerate().skip(start) {
+            let end = file.walk(self.store, HOP_BYTES, is_catalog, &mut |step| match step {
+                Step::Frame(frame) => visit(frame),
+                Step::Skipped => {}
+                Step::Bad(bad) => {
+                    // A tail of zeros was allocated but never written.
+                    let unwritten =
+                        index + 1 == count && bad.end == file.size_bytes && file.is_zero(&bad);
+                    intact &= !bad.catalog || unwritten;
+                }
+            })?;
+            if let Some(next) = self.files.get(index + 1).and_then(|next| next.header) {
+                intact &= next.previous.file == 0
+                    || next.previous <= LogPosition { file: file.sequence, offset: end };
+            }
+        }
+        self.report.catalog_intact &= intact;
+        Ok(())
+    }
+
+    /// Hands all frames from `from` on to `visit`, in order, those of the catalog too. Cuts off
+    /// what a power cut left at the end, copies damaged ranges to quarantine, and goes on behind
+    /// them.
+    ///
+    /// About as fast as memory is copied and CRC-32 computed; payloads are not copied again.
+    ///
+    /// # Errors
+    /// `Newer`. Damage is no error.
+    pub fn replay(
+        &mut self,
+        from: LogPosition,
+        visit: &mut dyn FnMut(Frame),
+    ) -> Result<(), LogError> {
+        for index in 0..self.files.len() {
+            self.check_previous(index, from);
+            if self.files[index].sequence >= from.file {
+                self.replay_file(index, from, visit)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_file(
+        &mut self,
+        index: usize,
+        from: LogPosition,
+        visit: &mut dyn FnMut(Frame),
+    ) -> Result<(), LogError> {
+        let file = &self.files[index];
+        let mut bad_ranges = Vec::new();
+        let report = &mut self.report;
+        let frames_before = report.frames;
+        let good_end = file.walk(self.store, CHUNK_BYTES, |_| true, &mut |step| match step {
+            Step::Frame(frame) if frame.position < from => {}
+            Step::Frame(frame) => {
+                report.frames += 1;
+                report.payload_bytes += frame.payload.len() as u64;
+                visit(frame);
+            }
+            Step::Skipped => report.skipped_frames += 1,
+            Step::Bad(bad) => bad_ranges.push(bad),
+        })?;
+        report.recovered_snapshots += u64::from(file.needs_copy(self.store));
+        self.counters.log_replayed_frames.add(report.frames - frames_before);
+        let is_last = index + 1 == self.files.len();
+        for bad in bad_ranges {
+            if is_last && bad.end == self.files[index].size_bytes {
+                self.cut_tail(index, &bad);
+            } else {
+                let damage = self.save(index, &bad);
+                self.damaged(damage);
+            }
+        }
+        self.end = LogPosition { file: self.files[index].sequence, offset: good_end };
+        Ok(())
+    }
+
+    /// Compares what a file says of the one before it with what was found.
+    fn check_previous(&mut self, index: usize, from: LogPosition) {
+        let Some(header) = self.files[index].header else { return };
+        let LogPosition { file: previous, offset: expected } = header.previous;
+        if previous == 0 || previous < from.file {
+            return;
+        }
+        let (offset, cause) = if self.end.file == previous && index > 0 {
+            (self.end.offset, "bytes at the end are missing")
+        } else {
+            (0, "file is missing")
+        };
+        if offset < expected {
+            let file = super::log_path(previous);
+            let size_bytes = expected - offset;
+            self.damaged(Damage { file, offset, size_bytes, cause, saved_as: None });
+        }
+    }
+
+    /// Cuts an unfinished write off, after its bytes have been saved. If that cannot be done now
+    /// the bytes stay; nothing is ever appended to them.
+    fn cut_tail(&mut self, index: usize, bad: &BadRange) {
+        let size_bytes = bad.end - bad.offset;
+        let file = &self.files[index];
+        let may_go = file.is_zero(bad) || self.save(index, bad).saved_as.is_some();
+        if may_go && self.disk.truncate(&file.path, bad.offset).is_ok() {
+            self.files[index].size_bytes = bad.offset;
+        }
+        self.report.torn_bytes += size_bytes;
+        self.counters.log_torn_bytes.add(size_bytes);
+    }
+
+    fn save(&self, index: usize, bad: &BadRange) -> Damage {
+        let log_file = &self.files[index];
+        let name = format!("log-{:020}-{}", log_file.sequence, bad.offset);
+        let save = |file: &Arc<dyn ReadAt>| {
+            quarantine::save_range(&*self.disk, &name, &**file, bad.offset, bad.end).ok()
+        };
+        Damage {
+            file: log_file.path.clone(),
+            offset: bad.offset,
+            size_bytes: bad.end - bad.offset,
+            cause: bad.cause,
+            saved_as: log_file.file.as_ref().and_then(save),
+        }
+    }
+
+    fn damaged(&mut self, damage: Damage) {
+        self.counters.log_damaged_ranges.add(1);
+        self.counters.log_damaged_bytes.add(damage.size_bytes);
+        self.report.damage.push(damage);
+    }
+
+    /// What a writer needs: the disk, closed files with their lengths, the next sequence, and
+    /// where the last file ended.
+    pub(super) fn into_parts(self) -> (Arc<dyn Disk>, BTreeMap<u64, u64>, u64, LogPosition) {
+        let closed = self.files.iter().map(|file| (file.sequence, file.size_bytes)).collect();
+        (self.disk, closed, self.next_sequence, self.end)
+    }
+}
+
+impl LogFile {
+    /// Goes through the file: first the snapshot, from the copy if need be, then all that follows.
+    /// Returns where the last good frame ends. Payloads of unwanted kinds are neither read nor
+    /// handed out.
+    fn walk(
+        &self,
+        store: Option<StoreId>,
+        chunk_bytes: usize,
+        wanted: impl Fn(u8) -> bool,
+        step: &mut dyn FnMut(Step),
+    ) -> Result<u64, LogError> {
+        let whole =
+            |cause| Step::Bad(BadRange { offset: 0, end: self.size_bytes, cause, catalog: true });
+        let Some(file) = &self.file else {
+            step(whole("file cannot be opened"));
+            return Ok(0);
+        };
+        let Some(seal) = self.seal(store) else {
+            if self.size_bytes > 0 {
+                step(whole("no header of the log is readable"));
+            }
+            return Ok(0);
+        };
+        let snapshot = self.snapshot(store);
+        let first = snapshot.is_some().then_some(FILE_HEADER_LEN as u64);
+        if let Some(payload) = snapshot {
+            step(Step::Frame(self.frame(first.unwrap_or(0), FrameKind::CatalogSnapshot, payload)));
+        }
+        let mut scanner = Scanner::new(&**file, seal, chunk_bytes);
+        let mut at = if self.begins_well { FILE_HEADER_LEN as u64 } else { 0 };
+        let mut good_end = at;
+        loop {
+            let (bad_end, cause, catalog) = match scanner.at(at, &wanted) {
+                Found::End => return Ok(good_end),
+                Found::Frame { header, payload } => {
+                    let position = at;
+                    at += header.frame_len();
+                    good_end = at;
+                    match (FrameKind::from_number(header.kind), payload) {
+                        (Some(_), Some(_)) if Some(position) == first => {}
+                        (Some(kind), Some(payload)) => {
+                            step(Step::Frame(self.frame(position, kind, payload)));
+                        }
+                        (Some(_), None) => {}
+                        (None, _) if header.kind >= FIRST_OPTIONAL_KIND => step(Step::Skipped),
+                        (None, _) => return Err(self.newer_kind(header.kind)),
+                    }
+                    continue;
+                }
+                Found::BadPayload { header } => {
+                    (at + header.frame_len(), "payload is damaged", is_catalog(header.kind))
+                }
+                Found::CutOff { header } => {
+                    (self.size_bytes, "frame is cut off", is_catalog(header.kind))
+                }
+                Found::Garbage { next } => {
+                    (next.unwrap_or(self.size_bytes), "frame header is damaged", true)
+                }
+            };
+            step(Step::Bad(BadRange { offset: at, end: bad_end, cause, catalog }));
+            at = bad_end;
+        }
+    }
+
+    fn frame(&self, offset: u64, kind: FrameKind, payload: Bytes) -> Frame {
+        let end = offset + super::frame::FRAME_HEADER_LEN as u64 + payload.len() as u64;
+        let file = self.sequence;
+        Frame {
+            position: LogPosition { file, offset },
+            end: LogPosition { file, offset: end },
+            kind,
+            payload,
+        }
+    }
+
+    fn seal(&self, store: Option<StoreId>) -> Option<FileSeal> {
+        Some(FileSeal::new(store?, self.sequence))
+    }
+
+    /// The payload of the first frame, from the file or from its copy.
+    fn snapshot(&self, store: Option<StoreId>) -> Option<Bytes> {
+        let own = self.file.as_ref().and_then(|file| self.snapshot_in(&**file, store));
+        own.or_else(|| self.snapshot_in(&**self.copy.as_ref()?, store))
+    }
+
+    fn snapshot_in(&self, file: &dyn ReadAt, store: Option<StoreId>) -> Option<Bytes> {
+        let mut scanner = Scanner::new(file, self.seal(store)?, HOP_BYTES);
+        match scanner.first(FILE_HEADER_LEN as u64)? {
+            (header, payload) if header.kind == FrameKind::CatalogSnapshot as u8 => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// Whether the snapshot comes from the copy.
+    fn needs_copy(&self, store: Option<StoreId>) -> bool {
+        let own = self.file.as_ref().and_then(|file| self.snapshot_in(&**file, store));
+        own.is_none() && self.snapshot(store).is_some()
+    }
+
+    fn is_zero(&self, range: &BadRange) -> bool {
+        let Some(file) = &self.file else { return false };
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut at = range.offset;
+        while at < range.end {
+            let len = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+            read_by_pages(&**file, at, &mut chunk[..len]);
+            if chunk[..len].iter().any(|byte| *byte != 0) {
+                return false;
+            }
+            at += len as u64;
+        }
+        true
+    }
+
+    fn newer_kind(&self, found: u8) -> LogError {
+        let (what, file) = ("log frame kind", self.path.clone());
+        LogError::Newer { what, file, found, supported: LAST_KIND }
+    }
+}
+
+fn is_catalog(kind: u8) -> bool {
+    kind == FrameKind::CatalogSnapshot as u8 || kind == FrameKind::CatalogCommand as u8
+}
+
+/// Log files in ascending order of sequences, each with its copy.
+fn pair_with_copies(files: Vec<NamedFile>) -> Vec<LogFile> {
+    let (copies, logs): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.kind == NameKind::Copy);
+    let pair = |file: NamedFile| {
+        let copy = copies.iter().find(|copy| copy.named == file.named);
+        let copied = copy.and_then(|copy| copy.header).filter(|h| h.sequence == file.named);
+        LogFile {
+            begins_well: file.header.is_some(),
+            header: file.header.or(copied),
+            copy: copy.and_then(|copy| copy.file.clone()),
+            path: file.path,
+            sequence: file.named,
+            size_bytes: file.size_bytes,
+            file: file.file,
+        }
+    };
+    let mut logs: Vec<LogFile> = logs.into_iter().map(pair).collect();
+    logs.sort_unstable_by_key(|file| file.sequence);
+    logs
+}
