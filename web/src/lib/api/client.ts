@@ -1,0 +1,192 @@
+/** Prometheus' HTTP API, as every backend of this console speaks it. */
+
+import { observe } from '../time/clock';
+
+export type Labels = Record<string, string>;
+/** Unix seconds and the value as text, exactly as on the wire. */
+export type Point = [number, string];
+
+export interface InstantSeries {
+  metric: Labels;
+  value?: Point;
+  histogram?: unknown;
+}
+
+export interface RangeSeries {
+  metric: Labels;
+  values?: Point[];
+  histograms?: unknown[];
+}
+
+export type QueryData =
+  | { resultType: 'vector'; result: InstantSeries[] }
+  | { resultType: 'matrix'; result: RangeSeries[] }
+  | { resultType: 'scalar' | 'string'; result: Point };
+
+export interface Answer<T> {
+  data: T;
+  warnings: string[];
+  infos: string[];
+  /** From sending the request to having parsed the answer, in milliseconds. */
+  tookMs: number;
+}
+
+export interface MetricMetadata {
+  type: string;
+  help: string;
+  unit: string;
+}
+
+/** An answer that is not a success: the API's own error, or none at all (`type` is then `network`). */
+export class ApiError extends Error {
+  constructor(
+    readonly type: string,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'ApiError';
+  }
+}
+
+/** Where in the query an error lies: 1-based line and column, as Prometheus words it. */
+export function errorPosition(message: string): { line: number; column: number } | null {
+  const found = /(?:^|[\s:])(\d+):(\d+): parse error/.exec(message);
+  return found ? { line: Number(found[1]), column: Number(found[2]) } : null;
+}
+
+interface Envelope {
+  status?: unknown;
+  data?: unknown;
+  error?: unknown;
+  errorType?: unknown;
+  warnings?: unknown;
+  infos?: unknown;
+}
+
+type Params = Record<string, string | readonly string[] | undefined>;
+
+const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
+
+async function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
+  const form = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (typeof value === 'string') form.append(name, value);
+    else for (const item of value ?? []) form.append(name, item);
+  }
+  const text = form.toString();
+  const started = performance.now();
+  let response: Response;
+  let body: Envelope;
+  try {
+    response =
+      method === 'POST'
+        ? await fetch(path, { method, body: form, signal: signal ?? null })
+        : await fetch(text === '' ? path : `${path}?${text}`, { signal: signal ?? null });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError('network', error instanceof Error ? error.message : String(error));
+  }
+  try {
+    body = (await response.json()) as Envelope;
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError('network', `${response.status} ${response.statusText}`.trim());
+  }
+  if (body.status !== 'success') {
+    throw new ApiError(String(body.errorType ?? 'unknown'), String(body.error ?? `${response.status} ${response.statusText}`));
+  }
+  return {
+    data: body.data as T,
+    warnings: strings(body.warnings),
+    infos: strings(body.infos),
+    tookMs: performance.now() - started,
+  };
+}
+
+const seconds = (ms: number): string => String(Math.round(ms) / 1000);
+
+/** Evaluates `expr` at `atMs`, or at the server's now. */
+export async function query(expr: string, options: { atMs?: number; signal?: AbortSignal } = {}): Promise<Answer<QueryData>> {
+  const sent = Date.now();
+  const time = options.atMs === undefined ? undefined : seconds(options.atMs);
+  const answer = await request<QueryData>('/api/v1/query', { query: expr, time }, 'POST', options.signal);
+  if (options.atMs === undefined && answer.data.resultType === 'vector') {
+    const stamp = answer.data.result[0]?.value?.[0];
+    if (stamp !== undefined) observe(stamp * 1000, sent, Date.now());
+  }
+  return answer;
+}
+
+/** Like {@link query} for expressions known to yield an instant vector. */
+export async function queryVector(expr: string, options?: { atMs?: number; signal?: AbortSignal }): Promise<InstantSeries[]> {
+  const { data } = await query(expr, options);
+  return data.resultType === 'vector' ? data.result : [];
+}
+
+export function queryRange(
+  expr: string,
+  range: { fromMs: number; toMs: number; stepMs: number },
+  signal?: AbortSignal,
+): Promise<Answer<QueryData>> {
+  return request(
+    '/api/v1/query_range',
+    { query: expr, start: seconds(range.fromMs), end: seconds(range.toMs), step: seconds(range.stepMs) },
+    'POST',
+    signal,
+  );
+}
+
+export async function labelValues(
+  label: string,
+  options: { match?: string; fromMs?: number; toMs?: number; limit?: number; signal?: AbortSignal } = {},
+): Promise<string[]> {
+  const { match, fromMs, toMs, limit, signal } = options;
+  const answer = await request<string[]>(
+    `/api/v1/label/${encodeURIComponent(label)}/values`,
+    {
+      'match[]': match,
+      start: fromMs === undefined ? undefined : seconds(fromMs),
+      end: toMs === undefined ? undefined : seconds(toMs),
+      limit: limit === undefined ? undefined : String(limit),
+    },
+    'GET',
+    signal,
+  );
+  return answer.data;
+}
+
+/** The label sets of all series that match and have samples between the two times. */
+export async function series(match: string, fromMs: number, toMs: number, signal?: AbortSignal): Promise<Labels[]> {
+  const params = { 'match[]': match, start: seconds(fromMs), end: seconds(toMs) };
+  return (await request<Labels[]>('/api/v1/series', params, 'GET', signal)).data;
+}
+
+export async function metadata(signal?: AbortSignal): Promise<Record<string, MetricMetadata[]>> {
+  return (await request<Record<string, MetricMetadata[]>>('/api/v1/metadata', {}, 'GET', signal)).data;
+}
+
+export async function formatQuery(expr: string, signal?: AbortSignal): Promise<string> {
+  return (await request<string>('/api/v1/format_query', { query: expr }, 'POST', signal)).data;
+}
+
+export async function buildInfo(signal?: AbortSignal): Promise<{ version: string }> {
+  return (await request<{ version: string }>('/api/v1/status/buildinfo', {}, 'GET', signal)).data;
+}
+
+/** The number a wire value stands for (`NaN`, `+Inf` and `-Inf` included). */
+export function toNumber(text: string): number {
+  if (text === '+Inf' || text === 'Inf') return Infinity;
+  if (text === '-Inf') return -Infinity;
+  return Number(text);
+}
+
+/** A series' name as PromQL writes it. */
+export function seriesName(labels: Labels): string {
+  const { __name__: name = '', ...rest } = labels;
+  const pairs = Object.entries(rest).map(([label, value]) => `${label}=${quote(value)}`);
+  return pairs.length === 0 && name !== '' ? name : `${name}{${pairs.join(', ')}}`;
+}
+
+/** A PromQL string literal for any text. */
+export const quote = (text: string): string =>
+  `"${text.replace(/[\\"]/g, (c) => `\\${c}`).replace(/\n/g, '\\n')}"`;

@@ -1,0 +1,68 @@
+/** From a frame's columns to what a chart draws: derived lines, mirrored lines, stacks. */
+
+import type { Cell, Frame } from './frame';
+
+export interface Line {
+  key: string;
+  label: string;
+  /** A CSS custom property, so that the theme decides. */
+  colour: string;
+  /** Computes the line from the frame's columns; without it the column named `key` is the line. */
+  value?: (cell: (key: string) => Cell) => Cell;
+  /** Drawn below the axis, shown as positive. */
+  mirrored?: boolean;
+  dashed?: boolean;
+}
+
+/** One column of values per line, in the order of the lines. */
+export function lineColumns(frame: Frame, lines: readonly Line[]): Cell[][] {
+  return lines.map((line) => {
+    const derive = line.value;
+    if (!derive) return frame.columns.get(line.key) ?? new Array<Cell>(frame.times.length).fill(undefined);
+    const column = new Array<Cell>(frame.times.length);
+    for (let row = 0; row < column.length; row++) column[row] = derive((key) => frame.columns.get(key)?.[row]);
+    return column;
+  });
+}
+
+/**
+ * Running sums, so that each line sits upon the one before. Hidden lines add nothing. A row in which no
+ * shown line has a value stays empty: a hole if any is one.
+ */
+export function stack(columns: readonly Cell[][], hidden: readonly boolean[]): Cell[][] {
+  const rows = columns[0]?.length ?? 0;
+  const stacked = columns.map(() => new Array<Cell>(rows));
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    let present = false;
+    let hole = false;
+    for (const [i, column] of columns.entries()) {
+      const cell = column[row];
+      if (hidden[i]) continue;
+      if (typeof cell === 'number') {
+        sum += cell;
+        present = true;
+      } else if (cell === null) hole = true;
+      (stacked[i] as Cell[])[row] = sum;
+    }
+    if (present) continue;
+    for (const column of stacked) column[row] = hole ? null : undefined;
+  }
+  return stacked;
+}
+
+export const mirror = (column: readonly Cell[]): Cell[] =>
+  column.map((cell) => (typeof cell === 'number' ? -cell : cell));
+
+/** The value shown for a row: its own, or the nearest before it when this column has none just there. */
+export function valueAt(column: readonly Cell[], row: number): number | null {
+  for (let i = row; i >= 0 && i > row - 4; i--) {
+    const cell = column[i];
+    if (cell !== undefined) return cell;
+  }
+  return null;
+}
+
+export function lastValue(column: readonly Cell[]): number | null {
+  return valueAt(column, column.length - 1);
+}

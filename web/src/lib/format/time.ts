@@ -1,0 +1,57 @@
+/** Times are shown in the browser's zone, on a 24-hour clock, biggest unit first, in every language. */
+
+const pad = (n: number, width = 2) => String(n).padStart(width, '0');
+
+export const clockTime = (ms: number): string => {
+  const d = new Date(ms);
+  return `${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}`;
+};
+
+export const day = (ms: number): string => {
+  const d = new Date(ms);
+  return `${d.getFullYear()}-${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
+};
+
+export const dateTime = (ms: number): string => `${day(ms)} ${clockTime(ms)}`;
+
+/** Labels for the ticks of a time axis whose neighbours are `gap` milliseconds apart. */
+export function timeTicks(ticks: readonly number[], gap: number): string[] {
+  let previousDay = '';
+  return ticks.map((tick) => {
+    const d = new Date(tick);
+    const today = `${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
+    const turned = previousDay !== '' && today !== previousDay;
+    previousDay = today;
+    if (gap >= 86_400_000) return today;
+    const time =
+      gap < 1000
+        ? `${clockTime(tick)}.${pad(d.getMilliseconds(), 3)}`
+        : gap < 60_000
+          ? clockTime(tick)
+          : `${pad(d.getHours())}:${pad(d.getMinutes())}`;
+    return turned ? `${today} ${time}` : time;
+  });
+}
+
+/** A duration in its two largest units, e.g. `3d 4h`, `12m 5s`; the unit letters are Prometheus'. */
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return '–';
+  if (seconds < 0) return `−${duration(-seconds)}`;
+  if (seconds < 1) return `${Math.round(seconds * 1000)}ms`;
+  const units: [number, string][] = [
+    [86400, 'd'],
+    [3600, 'h'],
+    [60, 'm'],
+    [1, 's'],
+  ];
+  let rest = Math.floor(seconds);
+  const parts: string[] = [];
+  for (const [size, letter] of units) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count}${letter}`);
+    else if (parts.length > 0) break;
+    if (parts.length === 2) break;
+  }
+  return parts.length > 0 ? parts.join(' ') : '0s';
+}

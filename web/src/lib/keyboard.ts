@@ -1,0 +1,75 @@
+/** Keys: single ones and `g x` sequences. Typing in a field never triggers them. */
+
+export type Bindings = Record<string, (event: KeyboardEvent) => void>;
+
+const SEQUENCE_MS = 1200;
+const stack: Bindings[] = [];
+let prefix = '';
+let prefixAt = 0;
+
+const isTyping = (target: EventTarget | null): boolean =>
+  target instanceof Element && target.closest('input, textarea, select, [contenteditable="true"], dialog') !== null;
+
+/** Space and arrows belong to a focused control first. */
+const belongsToControl = (event: KeyboardEvent): boolean =>
+  (event.key === ' ' || event.key === 'Enter') &&
+  event.target instanceof Element &&
+  event.target.closest('button, a, summary') !== null;
+
+function handle(event: KeyboardEvent): void {
+  if (event.defaultPrevented || event.isComposing) return;
+  const command = (event.metaKey || event.ctrlKey) && !event.altKey;
+  if (command) {
+    run(`mod+${event.key.toLowerCase()}`, event);
+    return;
+  }
+  if (event.altKey || isTyping(event.target) || belongsToControl(event)) return;
+  const key = event.key === ' ' ? 'space' : event.key;
+  if (prefix !== '' && performance.now() - prefixAt < SEQUENCE_MS) {
+    const sequence = `${prefix} ${key}`;
+    prefix = '';
+    if (run(sequence, event)) return;
+  }
+  prefix = '';
+  if (stack.some((bindings) => Object.keys(bindings).some((name) => name.startsWith(`${key} `)))) {
+    prefix = key;
+    prefixAt = performance.now();
+    return;
+  }
+  run(key, event);
+}
+
+function run(name: string, event: KeyboardEvent): boolean {
+  for (let i = stack.length - 1; i >= 0; i--) {
+    const action = stack[i]?.[name];
+    if (action) {
+      event.preventDefault();
+      action(event);
+      return true;
+    }
+  }
+  return false;
+}
+
+/** Binds keys until the returned function is called; what was bound last wins. */
+export function shortcuts(bindings: Bindings): () => void {
+  if (stack.length === 0) addEventListener('keydown', handle);
+  stack.push(bindings);
+  return () => {
+    stack.splice(stack.indexOf(bindings), 1);
+    if (stack.length === 0) removeEventListener('keydown', handle);
+  };
+}
+
+/** Moves the focus between the matching children by arrow keys, as they lie on the screen. */
+export function arrows(event: KeyboardEvent, container: HTMLElement, selector: string): void {
+  const items = [...container.querySelectorAll<HTMLElement>(selector)];
+  const current = items.indexOf(document.activeElement as HTMLElement);
+  if (current < 0) return;
+  const columns = items.filter((item) => item.offsetTop === (items[0] as HTMLElement).offsetTop).length;
+  const moves: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
+  const move = moves[event.key];
+  if (move === undefined) return;
+  event.preventDefault();
+  items[Math.min(items.length - 1, Math.max(0, current + move))]?.focus();
+}

@@ -1,0 +1,298 @@
+/** All hosts and their vitals, kept current: the model behind the Hosts page and the command palette. */
+
+import {
+  query,
+  queryRange,
+  queryVector,
+  series,
+  toNumber,
+  type InstantSeries,
+  type Labels,
+  type RangeSeries,
+} from '../api/client';
+import { Frame, gridOf } from '../chart/frame';
+import { detectInterval, liveness, type Liveness } from '../live/derive';
+import { followVector } from '../live/vector.svelte';
+import { now } from '../time/clock';
+import { DAY, MINUTE } from '../time/range';
+import { FACT_QUERIES, PRESENCE_METRIC, VITAL_INTERVALS, vitalQueries, type Fact, type Vital } from './vitals';
+
+export interface HostVitals {
+  id: string;
+  instance: string;
+  job: string;
+  os: string;
+  kernel: string;
+  bootSeconds: number | null;
+  cores: number | null;
+  memoryTotal: number | null;
+  cpu: number | null;
+  memory: number | null;
+  disk: number | null;
+  fullestMount: string;
+  networkIn: number | null;
+  networkOut: number | null;
+  load1: number | null;
+  seenMs: number | null;
+  intervalMs: number;
+  status: Liveness;
+}
+
+export const SPARK_SPAN_MS = 5 * MINUTE;
+const SPARKS = ['cpu', 'memory', 'networkIn', 'networkOut'] as const;
+export type Spark = (typeof SPARKS)[number];
+
+const DETECT_WINDOW = '75s';
+const PUBLISH_MS = 500;
+const FACTS_MS = 60_000;
+const REDETECT_MS = 15_000;
+/** How long an unused fleet stays subscribed: going to a host and back should not start from nothing. */
+const LINGER_MS = 30_000;
+/** Until a second sample shows the interval, assume the agent's own. */
+const ASSUMED_INTERVAL_MS = 1000;
+
+export const hostId = (labels: Labels): string => `${labels.instance ?? ''}\u0000${labels.job ?? ''}`;
+
+export class Fleet {
+  hosts = $state.raw<HostVitals[]>([]);
+  phase = $state<'loading' | 'ready' | 'failed'>('loading');
+  error = $state('');
+  readonly sparks: Record<Spark, Frame> = {
+    cpu: new Frame(20_000),
+    memory: new Frame(20_000),
+    networkIn: new Frame(20_000),
+    networkOut: new Frame(20_000),
+  };
+
+  #byId = new Map<string, HostVitals>();
+  #stops: (() => void)[] = [];
+  #timers: ReturnType<typeof setInterval>[] = [];
+  #windows = '';
+  #publishing: ReturnType<typeof setTimeout> | undefined;
+  #stopped = false;
+  #users = 0;
+  #lingering: ReturnType<typeof setTimeout> | undefined;
+
+  /** Runs the fleet until the returned function is called, and a little longer. */
+  use(): () => void {
+    this.#users++;
+    clearTimeout(this.#lingering);
+    if (this.#timers.length === 0) this.#start();
+    return () => {
+      this.#users--;
+      if (this.#users === 0) this.#lingering = setTimeout(() => this.#stop(), LINGER_MS);
+    };
+  }
+
+  restart(): void {
+    this.#stop();
+    this.phase = 'loading';
+    this.#start();
+  }
+
+  #start(): void {
+    this.#stopped = false;
+    void this.#begin();
+    this.#timers.push(
+      setInterval(() => void this.#loadFacts(), FACTS_MS),
+      setInterval(() => void this.#detect(), REDETECT_MS),
+      // Ages grow without any message; statuses must follow.
+      setInterval(() => this.#publish(), 1000),
+    );
+  }
+
+  #stop(): void {
+    this.#stopped = true;
+    this.#windows = '';
+    for (const stop of this.#stops.splice(0)) stop();
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    clearTimeout(this.#publishing);
+    this.#publishing = undefined;
+  }
+
+  async #begin(): Promise<void> {
+    await this.#detect();
+    await this.#loadFacts();
+  }
+
+  /** Learns each host's collection interval, and follows the vitals with windows that fit. */
+  async #detect(): Promise<void> {
+    try {
+      const { data } = await query(`${PRESENCE_METRIC}[${DETECT_WINDOW}]`);
+      if (this.#stopped) return;
+      const intervals = new Set<number>();
+      for (const { metric, values = [] } of data.resultType === 'matrix' ? (data.result as RangeSeries[]) : []) {
+        const host = this.#host(metric);
+        const known = detectInterval(values.map(([second]) => second * 1000));
+        host.intervalMs = known ?? (values.length > 0 && host.seenMs === null ? ASSUMED_INTERVAL_MS : host.intervalMs);
+        intervals.add(host.intervalMs);
+      }
+      this.#follow([...intervals]);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #follow(intervalsMs: number[]): void {
+    const list = intervalsMs.length > 0 ? intervalsMs : [ASSUMED_INTERVAL_MS];
+    const queries = vitalQueries(list);
+    const windows = JSON.stringify(queries);
+    if (windows === this.#windows) return;
+    this.#windows = windows;
+    for (const stop of this.#stops.splice(0)) stop();
+    for (const vital of Object.keys(queries) as Vital[]) {
+      this.#stops.push(
+        followVector(
+          queries[vital],
+          VITAL_INTERVALS[vital],
+          (vector, atMs) => this.#take(vital, vector, atMs),
+          (error) => this.#fail(error),
+        ),
+      );
+    }
+    void this.#loadSparks(queries, Math.max(...list));
+  }
+
+  async #loadSparks(queries: Record<Vital, string>, slowestMs: number): Promise<void> {
+    const to = now();
+    const stepMs = this.#byId.size > 40 ? 5000 : 2000;
+    const grid = gridOf(to - SPARK_SPAN_MS, to, stepMs);
+    await Promise.all(
+      SPARKS.map(async (spark) => {
+        try {
+          const { data } = await queryRange(queries[spark], grid);
+          if (this.#stopped || data.resultType !== 'matrix') return;
+          const frame = this.sparks[spark];
+          frame.gapMs = Math.max(20_000, 3 * slowestMs);
+          frame.load(grid, data.result.map(({ metric, values = [] }) => ({ key: hostId(metric), values })));
+        } catch {
+          // The sparkline grows from live values alone; the figures themselves report their own failures.
+        }
+      }),
+    );
+  }
+
+  #take(vital: Vital, vector: readonly InstantSeries[], atMs: number): void {
+    if (this.#stopped) return;
+    const present = new Set<HostVitals>();
+    for (const { metric, value } of vector) {
+      if (!value) continue;
+      const host = this.#host(metric);
+      const number = toNumber(value[1]);
+      if (vital === 'disk') {
+        if (present.has(host) && (host.disk ?? 0) >= number) continue;
+        host.fullestMount = metric.mountpoint ?? '';
+        host.disk = number;
+      } else if (vital === 'seen') {
+        host.seenMs = Math.max(host.seenMs ?? 0, number * 1000);
+      } else {
+        host[vital] = Number.isNaN(number) ? null : number;
+      }
+      present.add(host);
+      const frame = this.sparks[vital as Spark] as Frame | undefined;
+      if (frame && !Number.isNaN(number)) frame.set(Math.round(atMs), host.id, number);
+    }
+    if (vital !== 'seen') for (const host of this.#byId.values()) if (!present.has(host)) host[vital] = null;
+    if (vital === 'seen') this.phase = 'ready';
+    for (const frame of Object.values(this.sparks)) frame.trim(atMs - SPARK_SPAN_MS * 1.2);
+    this.#publishSoon();
+  }
+
+  async #loadFacts(): Promise<void> {
+    const take = async (fact: Fact) => {
+      for (const { metric, value } of await queryVector(FACT_QUERIES[fact])) {
+        if (value) assignFact(this.#host(metric), fact, metric, toNumber(value[1]));
+      }
+    };
+    try {
+      await Promise.all((Object.keys(FACT_QUERIES) as Fact[]).map(take));
+      await this.#loadGone();
+    } catch {
+      // Facts decorate; whether the server can be reached shows in the vitals.
+    }
+    if (!this.#stopped) this.#publish();
+  }
+
+  /** Hosts that sent something within a day and are silent now. */
+  async #loadGone(): Promise<void> {
+    const silent = (await series(PRESENCE_METRIC, now() - DAY, now())).filter(
+      (labels) => !this.#byId.get(hostId(labels))?.seenMs,
+    );
+    if (silent.length === 0) return;
+    for (const labels of silent) this.#host(labels);
+    const lastSeen = await queryVector(`max by (instance, job) (max_over_time(timestamp(${PRESENCE_METRIC})[1d:1m]))`);
+    for (const { metric, value } of lastSeen) {
+      const host = this.#byId.get(hostId(metric));
+      if (host && value && host.seenMs === null) host.seenMs = toNumber(value[1]) * 1000;
+    }
+  }
+
+  #host(labels: Labels): HostVitals {
+    const id = hostId(labels);
+    let host = this.#byId.get(id);
+    if (!host) {
+      host = {
+        id,
+        instance: labels.instance ?? '',
+        job: labels.job ?? '',
+        os: '',
+        kernel: '',
+        bootSeconds: null,
+        cores: null,
+        memoryTotal: null,
+        cpu: null,
+        memory: null,
+        disk: null,
+        fullestMount: '',
+        networkIn: null,
+        networkOut: null,
+        load1: null,
+        seenMs: null,
+        intervalMs: ASSUMED_INTERVAL_MS,
+        status: 'live',
+      };
+      this.#byId.set(id, host);
+      if (this.phase === 'ready') void this.#detect();
+    }
+    return host;
+  }
+
+  #fail(error: unknown): void {
+    if (this.#stopped || this.phase === 'ready') return;
+    this.phase = 'failed';
+    this.error = error instanceof Error ? error.message : String(error);
+  }
+
+  #publishSoon(): void {
+    this.#publishing ??= setTimeout(() => this.#publish(), PUBLISH_MS);
+    if (this.hosts.length === 0) this.#publish();
+  }
+
+  #publish(): void {
+    clearTimeout(this.#publishing);
+    this.#publishing = undefined;
+    const at = now();
+    this.hosts = [...this.#byId.values()].map((host) => ({
+      ...host,
+      status: host.seenMs === null ? 'gone' : liveness(at - host.seenMs, host.intervalMs),
+    }));
+  }
+}
+
+function assignFact(host: HostVitals, fact: Fact, labels: Labels, value: number): void {
+  if (fact === 'uname') host.kernel = labels.release ?? '';
+  else if (fact === 'os') host.os = osName(labels);
+  else if (fact === 'boot') host.bootSeconds = value;
+  else if (fact === 'cores') host.cores = value;
+  else host.memoryTotal = value;
+}
+
+/** `Debian GNU/Linux 12 (bookworm)` is too long for a card; name and version say enough. */
+export function osName(labels: Labels): string {
+  const name = (labels.name ?? labels.id ?? '').replace(/ GNU\/Linux$| Linux$/, '');
+  const version = labels.version_id ?? '';
+  return [name, version].filter((part) => part !== '').join(' ') || (labels.pretty_name ?? '');
+}
+
+/** The fleet that all pages share. */
+export const fleet = new Fleet();

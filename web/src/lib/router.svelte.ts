@@ -1,0 +1,77 @@
+/**
+ * The address bar is the state: pages read path and parameters from here and write them back with
+ * {@link navigate}. Nothing else decides what is shown, so every view can be shared as a link.
+ */
+
+export type Route =
+  | { page: 'hosts' }
+  | { page: 'host'; instance: string }
+  | { page: 'explore' }
+  | { page: 'missing'; path: string };
+
+let url = $state.raw(new URL(location.href));
+
+addEventListener('popstate', () => {
+  url = new URL(location.href);
+});
+
+export function match(pathname: string): Route {
+  if (pathname === '/' || pathname === '/hosts') return { page: 'hosts' };
+  if (pathname === '/explore') return { page: 'explore' };
+  const host = /^\/host\/([^/]+)$/.exec(pathname);
+  if (host?.[1] !== undefined) {
+    try {
+      return { page: 'host', instance: decodeURIComponent(host[1]) };
+    } catch {
+      return { page: 'missing', path: pathname };
+    }
+  }
+  return { page: 'missing', path: pathname };
+}
+
+const route = $derived(match(url.pathname));
+
+export const router = {
+  get route(): Route {
+    return route;
+  },
+  get params(): URLSearchParams {
+    return url.searchParams;
+  },
+};
+
+export function hostPath(instance: string, job?: string): string {
+  const path = `/host/${encodeURIComponent(instance)}`;
+  return job === undefined ? path : `${path}?job=${encodeURIComponent(job)}`;
+}
+
+export function navigate(to: string, { replace = false }: { replace?: boolean } = {}): void {
+  const next = new URL(to, location.href);
+  if (next.href === url.href) return;
+  const samePage = next.pathname === url.pathname;
+  history[replace ? 'replaceState' : 'pushState'](null, '', next);
+  url = next;
+  if (!samePage) scrollTo(0, 0);
+}
+
+/** Writes parameters into the address; `null` removes one. */
+export function setParams(changes: Record<string, string | null>, options?: { replace?: boolean }): void {
+  const next = new URL(url);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null) next.searchParams.delete(name);
+    else next.searchParams.set(name, value);
+  }
+  navigate(next.href, options);
+}
+
+/** Lets plain links navigate without a reload; new-tab clicks and foreign origins stay the browser's. */
+export function followLinks(event: MouseEvent): void {
+  if (event.defaultPrevented || event.button !== 0) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  const link = event.target instanceof Element ? event.target.closest('a') : null;
+  if (!link || link.target || link.origin !== location.origin || link.hasAttribute('download')) return;
+  if (link.pathname.startsWith('/api/') || link.pathname.startsWith('/-/') || link.pathname === '/metrics') return;
+  if (link.pathname === location.pathname && link.hash) return;
+  event.preventDefault();
+  navigate(link.href);
+}
