@@ -144,3 +144,187 @@ impl Entry {
         out.put(&mut self.success, success, |out| out.register(&SUCCESS, &labels));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Files of a small host, each as the kernel writes it.
+    const FILES: [(&str, &str); 17] = [
+        ("stat", "cpu  9 9\ncpu0 1 2 3 4 5 6 7 8 9 10\nintr 99 1 2\nctxt 5\nsoftirq 3 1 2\n"),
+        ("meminfo", "MemTotal: 100 kB\nActive(anon): 7 kB\nHugePages_Total: 0\n"),
+        ("loadavg", "0.21 0.37 0.39 1/719 19737\n"),
+        ("pressure/cpu", "some avg10=0.00 total=14\nfull avg10=0.00 total=0\n"),
+        ("vmstat", "pgfault 7\nnr_free_pages 1\n"),
+        ("diskstats", "8 0 sda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n8 1 sda1 1 2\n"),
+        ("net/dev", "Inter-|\n face |\n eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n lo: 1 2\n"),
+        ("net/netstat", "TcpExt: ListenDrops X\nTcpExt: 1 2\n"),
+        ("net/snmp", "Tcp: InSegs\nTcp: 5\n"),
+        ("net/snmp6", "Icmp6InMsgs \t7\n"),
+        ("net/sockstat", "sockets: used 1\nTCP: inuse 4 mem 1\n"),
+        ("net/softnet_stat", "0a 0b 0c 0 0 0 0 0 0 0 0 0 0\n"),
+        ("sys/net/netfilter/nf_conntrack_count", "1\n"),
+        ("sys/fs/file-nr", "1024\t0\t999\n"),
+        ("sys/kernel/random/entropy_avail", "256\n"),
+        ("self/mountinfo", "1 0 8:1 / / rw - ext4 /dev/a rw\n"),
+        ("7/stat", "7 (a) b) S 1 1 1 0 -1 4 0 0 0 0 26 36 0 0 20 0 2 0 29 1 250 0 1 1 0 0\n"),
+    ];
+
+    struct SmallHost {
+        root: tempfile::TempDir,
+        registry: Registry,
+        counters: AgentCounters,
+        now_ms: i64,
+    }
+
+    impl SmallHost {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("temporary directory");
+            for (name, text) in FILES {
+                write(root.path(), name, text.as_bytes());
+            }
+            let config = AgentConfig {
+                proc_root: root.path().to_owned(),
+                sys_root: root.path().join("none"),
+                root_fs: root.path().to_owned(),
+                ..AgentConfig::default()
+            };
+            let registry = Registry::new(&config).expect("valid");
+            let counters = AgentCounters::new(&registry.collector_names());
+            SmallHost { root, registry, counters, now_ms: 0 }
+        }
+
+        fn pass(&mut self) -> Vec<(String, f64)> {
+            self.now_ms += 1_000;
+            let batch = self.registry.pass(self.now_ms, 0, MetricBatch::default(), &self.counters);
+            self.registry.delivered();
+            let sample = |series: &model::SeriesRows| {
+                let labels = model::Labels::from_packed(batch.label_bytes_of(series));
+                let value = batch.values[series.first_row as usize];
+                let own =
+                    labels.expect("packed").filter(|name| name != "job" && name != "instance");
+                (own.to_string(), value)
+            };
+            batch.series.iter().map(sample).collect()
+        }
+    }
+
+    fn write(root: &Path, name: &str, bytes: &[u8]) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().expect("below the root")).expect("directory");
+        fs::write(path, bytes).expect("write");
+    }
+
+    fn value(samples: &[(String, f64)], series: &str) -> Option<f64> {
+        samples.iter().find(|(name, _)| name == series).map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn a_vanishing_device_and_a_failing_file_end_with_stale_markers() {
+        let mut host = SmallHost::new();
+        let bytes =
+            |device: &str| format!("node_network_receive_bytes_total{{device=\"{device}\"}}");
+        let first = host.pass();
+        assert_eq!(value(&first, &bytes("eth0")), Some(1.0));
+        assert_eq!(value(&first, "node_load1"), Some(0.21));
+        assert_eq!(value(&first, "node_processes_threads"), Some(2.0));
+
+        write(host.root.path(), "net/dev", b" lo: 3 2\n");
+        write(host.root.path(), "loadavg", b"0.");
+        let second = host.pass();
+        assert_eq!(value(&second, &bytes("lo")), Some(3.0));
+        assert!(value(&second, &bytes("eth0")).is_some_and(model::is_stale_nan));
+        assert!(value(&second, "node_load5").is_some_and(model::is_stale_nan));
+        let success = "node_scrape_collector_success{collector=\"loadavg\"}";
+        assert_eq!(value(&second, success), Some(0.0));
+
+        write(host.root.path(), "loadavg", b"1 2 3 4/5 6\n");
+        let third = host.pass();
+        assert_eq!(value(&third, &bytes("eth0")), None);
+        assert_eq!(value(&third, "node_load5"), Some(2.0));
+        assert_eq!(value(&third, success), Some(1.0));
+        let failures = host.counters.rows().into_iter().filter(|row| row.value > 0.0);
+        let failures: Vec<_> = failures.filter(|row| row.name.contains("failures")).collect();
+        assert_eq!(failures.len(), 1);
+        assert_eq!((failures[0].labels[0].1, failures[0].value), ("loadavg", 1.0));
+    }
+
+    #[test]
+    fn counters_that_wrap_or_overflow_are_passed_on_or_left_out() {
+        let mut host = SmallHost::new();
+        write(host.root.path(), "net/dev", b"eth0: 4294967295 18446744073709551615\n");
+        let samples = host.pass();
+        let bytes = "node_network_receive_bytes_total{device=\"eth0\"}";
+        let packets = "node_network_receive_packets_total{device=\"eth0\"}";
+        assert_eq!(value(&samples, bytes), Some(4_294_967_295.0));
+        assert_eq!(value(&samples, packets), Some(u64::MAX as f64));
+        write(host.root.path(), "net/dev", b"eth0: 3 18446744073709551616\n");
+        let samples = host.pass();
+        assert_eq!(value(&samples, bytes), Some(3.0));
+        assert!(value(&samples, packets).is_some_and(model::is_stale_nan));
+    }
+
+    #[test]
+    fn a_settled_pass_allocates_nothing() {
+        let mut host = SmallHost::new();
+        // An absent file costs the copy of its path in an error, so here none is.
+        for (name, text) in [
+            ("pressure/io", "some total=1\nfull total=1\n"),
+            ("pressure/memory", "some total=1\nfull total=1\n"),
+            ("pressure/irq", "full total=1\n"),
+            ("sys/kernel/pid_max", "32768\n"),
+            ("sys/kernel/threads-max", "9\n"),
+            ("sys/kernel/random/poolsize", "256\n"),
+            ("sys/net/netfilter/nf_conntrack_max", "9\n"),
+            ("net/stat/nf_conntrack", "entries drop\n01 0a\n"),
+            ("etc/os-release", "ID=x\n"),
+            ("net/sockstat6", "TCP6: inuse 2\n"),
+            ("none/class/net/eth0/statistics/rx_nohandler", "0\n"),
+            ("none/class/net/lo/statistics/rx_nohandler", "0\n"),
+        ] {
+            write(host.root.path(), name, text.as_bytes());
+        }
+        let mut batch = MetricBatch::default();
+        for _ in 0..3 {
+            batch = host.registry.pass(1, 1, batch, &host.counters);
+            host.registry.delivered();
+        }
+        let rows = batch.rows();
+        let info = allocation_counter::measure(|| {
+            batch = host.registry.pass(1, 1, std::mem::take(&mut batch), &host.counters);
+            host.registry.delivered();
+        });
+        assert!(rows > 70 && batch.rows() <= rows, "{rows}, then {}", batch.rows());
+        assert_eq!(info.count_total, 0, "for {rows} samples");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_bytes_stop_a_pass(
+            edits in proptest::collection::vec(
+                (0..FILES.len(), any::<u16>(), proptest::collection::vec(any::<u8>(), 0..40)),
+                1..12,
+            ),
+        ) {
+            let mut host = SmallHost::new();
+            for (file, at, garbage) in edits {
+                let (name, text) = FILES[file];
+                // Cut somewhere, then anything.
+                let mut bytes = text.as_bytes()[..usize::from(at) % (text.len() + 1)].to_vec();
+                bytes.extend(garbage);
+                write(host.root.path(), name, &bytes);
+                let samples = host.pass();
+                let mut names: Vec<_> = samples.iter().map(|(name, _)| name).collect();
+                names.sort();
+                names.dedup();
+                prop_assert_eq!(names.len(), samples.len(), "a series came twice in one pass");
+            }
+        }
+    }
+}

@@ -309,3 +309,110 @@ impl<const N: usize, X: Default> Keyed<N, X> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: Family = Family::gauge("up", "Whether it is up.");
+
+    struct Bench {
+        samples: Samples,
+        now_ms: i64,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Bench { samples: Samples::new("node", "h"), now_ms: 0 }
+        }
+
+        /// A pass of one collector that sees these devices; yields `device=value` or `device=stale`.
+        fn pass(&mut self, devices: &mut Keyed<1>, seen: &[&str], ran: bool) -> Vec<String> {
+            self.now_ms += 1_000;
+            self.samples.begin(self.now_ms, MetricBatch::default());
+            if ran {
+                devices.begin();
+                for device in seen {
+                    let row = devices.row(device.as_bytes());
+                    self.samples.put(&mut row.series[0], 1.0, |out| {
+                        out.register(&UP, &[("device", device)])
+                    });
+                }
+                devices.finish(&mut self.samples);
+            }
+            let batch = self.samples.finish(&[ran]);
+            assert!(batch.timestamps_ms.iter().all(|&t_ms| t_ms == self.now_ms));
+            let mut lines: Vec<_> = batch
+                .series
+                .iter()
+                .map(|series| {
+                    let labels = Labels::from_packed(batch.label_bytes_of(series)).expect("packed");
+                    let value = batch.values[series.first_row as usize];
+                    let device = labels.get("device").expect("own label").to_owned();
+                    assert_eq!(
+                        (labels.get("job"), labels.get("instance")),
+                        (Some("node"), Some("h"))
+                    );
+                    device + if model::is_stale_nan(value) { "=stale" } else { "=1" }
+                })
+                .collect();
+            lines.sort();
+            lines
+        }
+    }
+
+    #[test]
+    fn what_vanishes_is_marked_once() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::new());
+        assert_eq!(bench.pass(&mut devices, &["a", "b"], true), ["a=1", "b=1"]);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &["a"], true), ["a=1", "b=stale"]);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &["a"], true), ["a=1"]);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &["b", "a"], true), ["a=1", "b=1"]);
+        assert_eq!(bench.samples.slots.len(), 2, "the slot of b was reused");
+    }
+
+    #[test]
+    fn a_marker_is_repeated_until_it_is_delivered() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::new());
+        bench.pass(&mut devices, &["a", "b", "c"], true);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &["a"], true), ["a=1", "b=stale", "c=stale"]);
+        // That batch was dropped; meanwhile c comes back.
+        assert_eq!(bench.pass(&mut devices, &["c", "a"], true), ["a=1", "b=stale", "c=1"]);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &["a", "c"], true), ["a=1", "c=1"]);
+    }
+
+    #[test]
+    fn the_series_of_a_collector_that_did_not_run_stand() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::new());
+        bench.pass(&mut devices, &["a"], true);
+        bench.samples.delivered();
+        assert!(bench.pass(&mut devices, &[], false).is_empty());
+        assert_eq!(bench.samples.live(), 1);
+        assert_eq!(bench.pass(&mut devices, &[], true), ["a=stale"]);
+    }
+
+    #[test]
+    fn metadata_is_sent_until_it_is_delivered() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::<1>::new());
+        bench.pass(&mut devices, &["a"], true);
+        for (delivered, want) in [(false, 1), (true, 1), (false, 0)] {
+            bench.samples.begin(0, MetricBatch::default());
+            assert_eq!(bench.samples.finish(&[false]).metadata.len(), want);
+            if delivered {
+                bench.samples.delivered();
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_listed_twice_gives_one_sample() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::new());
+        assert_eq!(bench.pass(&mut devices, &["a", "b", "a"], true), ["a=1", "b=1"]);
+        assert_eq!(bench.pass(&mut devices, &["b", "a"], true), ["a=1", "b=1"]);
+    }
+}

@@ -152,3 +152,135 @@ fn emit(row: &mut Row<7>, mount: &Mount, answer: Answer, out: &mut Samples) {
         put(6, &FILES_FREE, files_free);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc::{Sender, channel};
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::counters::AgentCounters;
+    use crate::registry::Registry;
+
+    /// A host with three mounts, of which `/dead` answers only when told to.
+    struct HostWithDeadMount {
+        registry: Registry,
+        counters: AgentCounters,
+        release: Sender<()>,
+        _proc_root: tempfile::TempDir,
+        config: AgentConfig,
+    }
+
+    impl HostWithDeadMount {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            std::fs::create_dir(directory.path().join("self")).expect("directory");
+            let mountinfo = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /dead rw - nfs srv:/ rw\n\
+                             3 1 8:2 / /data ro - xfs /dev/b rw\n";
+            std::fs::write(directory.path().join("self/mountinfo"), mountinfo).expect("write");
+            let config = AgentConfig {
+                proc_root: directory.path().to_owned(),
+                filesystem_interval_ms: 60,
+                filesystem_timeout_ms: 40,
+                ..AgentConfig::default()
+            };
+            let (release, released) = channel();
+            let released = Mutex::new(released);
+            let statvfs: Statvfs = Arc::new(move |path| {
+                if path == Path::new("/dead") {
+                    let _ = released.lock().expect("not poisoned").recv();
+                }
+                Ok(Usage { size: 9.0, free: 8.0, available: 7.0, files: 6.0, files_free: 5.0 })
+            });
+            let collector = Box::new(Filesystem::with(&config, statvfs));
+            HostWithDeadMount {
+                registry: Registry::with(vec![collector], &config).expect("valid"),
+                counters: AgentCounters::new(&["filesystem"]),
+                release,
+                _proc_root: directory,
+                config,
+            }
+        }
+
+        /// A pass; device errors and sizes by mountpoint, sizes NaN when stale.
+        fn pass(&mut self) -> (BTreeMap<String, f64>, BTreeMap<String, f64>) {
+            let batch = self.registry.pass(1, 1, Default::default(), &self.counters);
+            self.registry.delivered();
+            let (mut errors, mut sizes) = (BTreeMap::new(), BTreeMap::new());
+            for series in &batch.series {
+                let bytes = batch.label_bytes_of(series);
+                let labels = model::Labels::from_packed(bytes).expect("packed");
+                let value = batch.values[series.first_row as usize];
+                let mountpoint = labels.get("mountpoint").unwrap_or_default().to_owned();
+                match labels.metric_name() {
+                    Some("node_filesystem_device_error") => errors.insert(mountpoint, value),
+                    Some("node_filesystem_size_bytes") => sizes.insert(mountpoint, value),
+                    _ => None,
+                };
+            }
+            (errors, sizes)
+        }
+
+        /// Passes until `/dead` has this `node_filesystem_device_error`; the longest took this.
+        fn pass_until(&mut self, error: f64) -> Duration {
+            let mut longest = Duration::ZERO;
+            for _ in 0..2_000 {
+                let began = Instant::now();
+                let (errors, _) = self.pass();
+                longest = longest.max(began.elapsed());
+                if errors.get("/dead") == Some(&error) {
+                    return longest;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            panic!("/dead never had the device error {error}");
+        }
+    }
+
+    #[test]
+    fn a_hung_filesystem_holds_up_nobody() {
+        let mut host = HostWithDeadMount::new();
+        let (errors, sizes) = host.pass();
+        assert_eq!(errors, BTreeMap::from([("/".to_owned(), 0.0)]));
+        assert_eq!(sizes["/"], 9.0);
+        let longest = host.pass_until(1.0);
+        assert!(longest < Duration::from_millis(20), "a pass took {longest:?}");
+        // Behind the dead one another thread asked the rest; the dead one is left alone.
+        std::thread::sleep(Duration::from_millis(20));
+        for _ in 0..100 {
+            let (errors, sizes) = host.pass();
+            assert_eq!(errors["/data"], 0.0);
+            assert_eq!(errors["/dead"], 1.0);
+            assert_eq!((sizes["/"], sizes["/data"]), (9.0, 9.0));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        host.release.send(()).expect("somebody waits");
+        host.pass_until(0.0);
+        // The next round asks again, and it hangs again: its size goes stale.
+        host.pass_until(1.0);
+        drop(host.release);
+    }
+
+    #[test]
+    fn an_unmounted_filesystem_is_forgotten() {
+        let mut host = HostWithDeadMount::new();
+        host.release.send(()).expect("it lives");
+        host.pass_until(0.0);
+        let mountinfo = host.config.proc_root.join("self/mountinfo");
+        std::fs::write(mountinfo, "1 0 8:1 / / rw - ext4 /dev/a rw\n").expect("write");
+        std::thread::sleep(Duration::from_millis(80));
+        let (errors, sizes) = host.pass();
+        assert!(model::is_stale_nan(errors["/dead"]) && model::is_stale_nan(sizes["/data"]));
+        assert_eq!(host.pass().0, BTreeMap::from([("/".to_owned(), 0.0)]));
+    }
+
+    #[test]
+    fn paths_below_another_root() {
+        assert_eq!(below_root("/host/data", Path::new("/host")), "/data");
+        assert_eq!(below_root("/host", Path::new("/host")), "/");
+        assert_eq!(below_root("/data", Path::new("/host")), "/data");
+        assert_eq!(below_root("/data", Path::new("/")), "/data");
+    }
+}
