@@ -4,18 +4,23 @@
 //! spread by a [`Parallel`].
 
 pub mod ast;
+mod ast_json;
 mod check;
 mod engine;
+mod eval;
 mod functions;
 mod lexer;
 mod parse_error;
 mod parser;
+mod plan;
 mod printer;
 mod quote;
 mod source;
 mod value;
 
+pub use ast_json::ast_json;
 pub use engine::{EvalError, EvalOptions, EvalTime, Evaluation};
+pub use eval::evaluate;
 pub use functions::{FUNCTIONS, Function, find_function};
 pub use parse_error::{ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};

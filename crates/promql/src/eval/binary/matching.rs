@@ -1,0 +1,368 @@
+//! Arithmetic and comparisons between two vectors.
+//!
+//! Series are matched once for all steps: both sides are cut into groups of equal matching
+//! labels, and each pair within a group is computed as a whole row. Only groups in which several
+//! series of the "one" side take turns over time need a look at each step.
+
+use std::collections::HashMap;
+
+use model::{Labels, LabelsBuilder, METRIC_NAME};
+
+use super::super::arithmetic::{Arithmetic, ScalarOp};
+use super::super::context::Context;
+use super::super::grouping::{Keys, LabelChoice};
+use super::super::rows::{ABSENT, Rows, has_any, is_absent};
+use super::one_side::{Clash, OneSide};
+use crate::ast::{Cardinality, VectorMatching};
+use crate::engine::EvalError;
+
+/// The labels two elements must share to match.
+pub(super) fn choice_of(matching: &VectorMatching) -> LabelChoice {
+    if matching.on {
+        LabelChoice::only(&matching.labels)
+    } else {
+        LabelChoice::without(&matching.labels)
+    }
+}
+
+/// The matching labels of an element as shown in errors and used for filled elements: with
+/// `ignoring` the metric's name is left out too.
+fn match_labels(matching: &VectorMatching, labels: &Labels) -> Labels {
+    choice_of(matching).labels(labels)
+}
+
+/// Evaluates `op` at all steps.
+pub(super) fn evaluate(
+    context: &Context<'_>,
+    op: ScalarOp,
+    matching: &VectorMatching,
+    left: &Rows,
+    right: &Rows,
+) -> Result<Rows, EvalError> {
+    // From here on there is a "many" side and a "one" side; for one-to-one, left is "many".
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (right, left) } else { (left, right) };
+    let (fill_many, fill_one) = if swapped {
+        (matching.fill_right, matching.fill_left)
+    } else {
+        (matching.fill_left, matching.fill_right)
+    };
+    let join = Join { op, matching, many, one, swapped, fill_many, fill_one };
+    let groups = join.groups()?;
+    let parts = context.pieces(0..groups.len(), |piece, scratch| {
+        let mut part = Part::default();
+        for group in &groups[piece] {
+            context.check_cancelled()?;
+            join.group(group, &mut scratch.row, &mut part)?;
+        }
+        Ok(part)
+    })?;
+    join.collect(context, parts)
+}
+
+struct Join<'j> {
+    op: ScalarOp,
+    matching: &'j VectorMatching,
+    many: &'j Rows,
+    one: &'j Rows,
+    /// Whether the "one" side stands on the left.
+    swapped: bool,
+    fill_many: Option<f64>,
+    fill_one: Option<f64>,
+}
+
+/// Series with equal matching labels.
+struct Group {
+    many: Vec<u32>,
+    one: OneSide,
+}
+
+/// Rows of some groups.
+#[derive(Default)]
+struct Part {
+    labels: Vec<Labels>,
+    drop_name: Vec<bool>,
+    values: Vec<f64>,
+}
+
+impl Join<'_> {
+    fn groups(&self) -> Result<Vec<Group>, EvalError> {
+        let choice = choice_of(self.matching);
+        let mut keys = Keys::default();
+        let mut members: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+        for (rows, is_many) in [(self.many, true), (self.one, false)] {
+            for (index, labels) in rows.labels.iter().enumerate() {
+                let (number, new) = keys.number(&choice, labels);
+                if new {
+                    members.push((Vec::new(), Vec::new()));
+                }
+                let (many, one) = &mut members[number];
+                if is_many { many.push(index as u32) } else { one.push(index as u32) }
+            }
+        }
+        if self.fills_nothing() && (self.many.len() == 0 || self.one.len() == 0) {
+            return Ok(Vec::new());
+        }
+        let contested = members.iter().any(|(_, one)| one.len() > 1);
+        let active = if contested { self.active_steps() } else { Vec::new() };
+        members
+            .into_iter()
+            .map(|(many, one)| {
+                let one = OneSide::new(self.one, one, &active)
+                    .map_err(|clash| self.many_to_many(&clash))?;
+                Ok(Group { many, one })
+            })
+            .collect()
+    }
+
+    /// At which steps matching takes place at all: with nothing on the "many" side and nothing
+    /// to fill in for it, duplicates on the other side do no harm.
+    fn active_steps(&self) -> Vec<bool> {
+        let mut active = vec![!self.fills_nothing(); self.many.steps];
+        for index in 0..self.many.len() {
+            for (active, value) in active.iter_mut().zip(self.many.row(index)) {
+                *active |= !is_absent(*value);
+            }
+        }
+        active
+    }
+
+    fn fills_nothing(&self) -> bool {
+        self.fill_many.is_none() && self.fill_one.is_none()
+    }
+
+    fn many_to_many(&self, clash: &Clash) -> EvalError {
+        let labels = |index: u32| &self.one.labels[index as usize];
+        let side = if self.swapped { "left" } else { "right" };
+        EvalError::Execution(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the \
+             operation: [{}, {}];many-to-many matching not allowed: matching labels must be \
+             unique on one side",
+            match_labels(self.matching, labels(clash.later)),
+            labels(clash.later),
+            labels(clash.earlier),
+        ))
+    }
+
+    /// Computes all pairs of a group.
+    fn group(&self, group: &Group, row: &mut Vec<f64>, part: &mut Part) -> Result<(), EvalError> {
+        let one_row = group.one.row(self.one);
+        self.check_many(group, one_row)?;
+        for &many in &group.many {
+            let many_row = self.many.row(many as usize);
+            let many_labels = &self.many.labels[many as usize];
+            let drop_name = self.drop_name(self.many.drop_name[many as usize]);
+            if let Some(one_row) = one_row {
+                for &one in &group.one.members {
+                    row.clear();
+                    self.pair(many_row, one_row, row);
+                    if group.one.members.len() > 1 {
+                        for (step, value) in row.iter_mut().enumerate() {
+                            if !group.one.is_owner(step, one) {
+                                *value = ABSENT;
+                            }
+                        }
+                    }
+                    let labels = || self.result_labels(many_labels, &self.one.labels[one as usize]);
+                    part.push(row, labels, drop_name);
+                }
+            }
+            if let Some(fill) = self.fill_one {
+                self.fill(many_row, one_row, fill, false, row);
+                let labels = || {
+                    let filled = match_labels(self.matching, many_labels);
+                    self.result_labels(many_labels, &filled)
+                };
+                part.push(row, labels, drop_name);
+            }
+        }
+        if let (Some(fill), Some(one_row)) = (self.fill_many, one_row) {
+            self.fill_missing_many(group, one_row, fill, row, part);
+        }
+        Ok(())
+    }
+
+    /// Elements of the "one" side that met nobody are paired with the fill value.
+    fn fill_missing_many(
+        &self,
+        group: &Group,
+        one_row: &[f64],
+        fill: f64,
+        row: &mut Vec<f64>,
+        part: &mut Part,
+    ) {
+        let mut met = vec![ABSENT; self.one.steps];
+        for &many in &group.many {
+            for (met, &value) in met.iter_mut().zip(self.many.row(many as usize)) {
+                if !is_absent(value) {
+                    *met = value;
+                }
+            }
+        }
+        for &one in &group.one.members {
+            self.fill(one_row, Some(&met), fill, true, row);
+            for (step, value) in row.iter_mut().enumerate() {
+                if !group.one.is_owner(step, one) {
+                    *value = ABSENT;
+                }
+            }
+            let one_labels = &self.one.labels[one as usize];
+            let labels =
+                || self.result_labels(&match_labels(self.matching, one_labels), one_labels);
+            part.push(row, labels, self.drop_name(false));
+        }
+    }
+
+    /// `row[i] = op(values[i], fill)` where `others` has nothing.
+    fn fill(
+        &self,
+        values: &[f64],
+        others: Option<&[f64]>,
+        fill: f64,
+        values_are_one: bool,
+        row: &mut Vec<f64>,
+    ) {
+        row.clear();
+        row.extend(values.iter().enumerate().map(|(step, &value)| {
+            if is_absent(value) || others.is_some_and(|others| !is_absent(others[step])) {
+                return ABSENT;
+            }
+            if values_are_one { self.element(fill, value) } else { self.element(value, fill) }
+        }));
+    }
+
+    /// Appends `op(many, one)` at all steps.
+    fn pair(&self, many: &[f64], one: &[f64], row: &mut Vec<f64>) {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        // The common operators get loops of their own, without a branch inside.
+        match self.op {
+            ScalarOp::Arithmetic(Arithmetic::Div) => zip(left, right, row, |l, r| l / r),
+            ScalarOp::Arithmetic(Arithmetic::Mul) => zip(left, right, row, |l, r| l * r),
+            ScalarOp::Arithmetic(Arithmetic::Add) => zip(left, right, row, |l, r| l + r),
+            ScalarOp::Arithmetic(Arithmetic::Sub) => zip(left, right, row, |l, r| l - r),
+            op => zip(left, right, row, |l, r| between_elements(op, l, r)),
+        }
+    }
+
+    fn element(&self, many: f64, one: f64) -> f64 {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        between_elements(self.op, left, right)
+    }
+
+    /// At each step, "many" elements that meet the same "one" element must yield different
+    /// labels; in one-to-one matching there may be only one of them.
+    fn check_many(&self, group: &Group, one_row: Option<&[f64]>) -> Result<(), EvalError> {
+        if group.many.len() < 2 || (one_row.is_none() && self.fill_one.is_none()) {
+            return Ok(());
+        }
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let none = Labels::empty();
+        let mut by_labels: HashMap<Labels, Vec<u32>> = HashMap::new();
+        for &many in &group.many {
+            let labels = if one_to_one {
+                none.clone()
+            } else {
+                let one =
+                    group.one.members.first().map_or(&none, |one| &self.one.labels[*one as usize]);
+                self.result_labels(&self.many.labels[many as usize], one)
+            };
+            by_labels.entry(labels).or_default().push(many);
+        }
+        for same in by_labels.values().filter(|same| same.len() > 1) {
+            if self.overlap(same, one_row) {
+                return Err(EvalError::Execution(
+                    if one_to_one {
+                        "multiple matches for labels: many-to-one matching must be explicit \
+                         (group_left/group_right)"
+                    } else {
+                        "multiple matches for labels: grouping labels must ensure unique matches"
+                    }
+                    .to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether two of `series` have a partner at the same step.
+    fn overlap(&self, series: &[u32], one_row: Option<&[f64]>) -> bool {
+        let mut seen = vec![false; self.many.steps];
+        for &many in series {
+            for (step, &value) in self.many.row(many as usize).iter().enumerate() {
+                let partner =
+                    self.fill_one.is_some() || one_row.is_some_and(|row| !is_absent(row[step]));
+                if is_absent(value) || !partner {
+                    continue;
+                }
+                if seen[step] {
+                    return true;
+                }
+                seen[step] = true;
+            }
+        }
+        false
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let arithmetic = matches!(self.op, ScalarOp::Arithmetic(_));
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
+        let kept = many.filter(|name| {
+            !(arithmetic && name == METRIC_NAME) && (!one_to_one || named(name) == self.matching.on)
+        });
+        if self.matching.include.is_empty() {
+            return kept;
+        }
+        let mut builder = LabelsBuilder::from_labels(&kept);
+        for name in &self.matching.include {
+            builder.set(name, one.get(name).unwrap_or(""));
+        }
+        builder.build()
+    }
+
+    /// Whether a result loses the metric's name in the end; arithmetic has taken it already.
+    fn drop_name(&self, many: bool) -> bool {
+        many || matches!(self.op, ScalarOp::Bool(_))
+    }
+
+    fn collect(&self, context: &Context<'_>, parts: Vec<Part>) -> Result<Rows, EvalError> {
+        let mut rows = Rows::empty(context, self.many.steps)?;
+        let total: usize = parts.iter().map(|part| part.values.len()).sum();
+        rows.reservation.resize(total)?;
+        rows.values.reserve_exact(total);
+        for part in parts {
+            rows.labels.extend(part.labels);
+            rows.drop_name.extend(part.drop_name);
+            rows.values.extend(part.values);
+        }
+        rows.merge_same_labels()?;
+        Ok(rows)
+    }
+}
+
+impl Part {
+    /// Keeps `row` if it has any value; labels are made only then.
+    fn push(&mut self, row: &[f64], labels: impl FnOnce() -> Labels, drop_name: bool) {
+        if has_any(row) {
+            self.labels.push(labels());
+            self.drop_name.push(drop_name);
+            self.values.extend_from_slice(row);
+        }
+    }
+}
+
+#[inline(always)]
+fn zip(left: &[f64], right: &[f64], row: &mut Vec<f64>, f: impl Fn(f64, f64) -> f64) {
+    row.extend(left.iter().zip(right).map(|(&left, &right)| {
+        if is_absent(left) | is_absent(right) { ABSENT } else { f(left, right) }
+    }));
+}
+
+/// The operator between two elements, where a comparison without `bool` keeps the left value.
+fn between_elements(op: ScalarOp, left: f64, right: f64) -> f64 {
+    match op {
+        ScalarOp::Filter(comparison) if comparison.holds(left, right) => left,
+        ScalarOp::Filter(_) => ABSENT,
+        op => op.between_scalars(left, right),
+    }
+}

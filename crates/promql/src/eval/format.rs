@@ -1,0 +1,81 @@
+//! Texts as Go formats them, for labels and annotations.
+
+/// `%q` for names and label values.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `%f` with as many digits as needed and never an exponent (`strconv.FormatFloat(v, 'f', -1)`).
+pub(crate) fn plain(value: f64) -> String {
+    special(value).unwrap_or_else(|| value.to_string())
+}
+
+/// `%g`: as many digits as needed, with an exponent below 10⁻⁴ and from 10⁶ on.
+pub(crate) fn shortest(value: f64) -> String {
+    if let Some(text) = special(value) {
+        return text;
+    }
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if value == 0.0 || (-4..6).contains(&exponent) {
+        return value.to_string();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// A float as OpenMetrics writes it: like `%g`, with `.0` behind whole numbers.
+pub(crate) fn open_metrics(value: f64) -> String {
+    let text = shortest(value);
+    if value.is_finite() && !text.contains(['e', '.']) { text + ".0" } else { text }
+}
+
+fn special(value: f64) -> Option<String> {
+    if value.is_nan() {
+        Some("NaN".to_owned())
+    } else if value == f64::INFINITY {
+        Some("+Inf".to_owned())
+    } else if value == f64::NEG_INFINITY {
+        Some("-Inf".to_owned())
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_look_like_go() {
+        assert_eq!(plain(1e21), "1000000000000000000000");
+        assert_eq!(plain(f64::NEG_INFINITY), "-Inf");
+        assert_eq!(plain(0.1), "0.1");
+        assert_eq!(shortest(-1.1), "-1.1");
+        assert_eq!(shortest(1_234_567.0), "1.234567e+06");
+        assert_eq!(shortest(123_456.0), "123456");
+        assert_eq!(shortest(1.5e-7), "1.5e-07");
+        assert_eq!(open_metrics(1.0), "1.0");
+        assert_eq!(open_metrics(0.99), "0.99");
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted("a\"b\\\n"), r#""a\"b\\\n""#);
+    }
+}

@@ -1,0 +1,217 @@
+//! The evaluator.
+//!
+//! It works series by series, not step by step: a series is decoded once, all its steps are
+//! computed in one pass, and operators work on whole rows of steps.
+//!
+//! - [`grid`]: the steps; [`rows`]: vectors over time as columns; [`stream`]: rows made on demand
+//! - [`windows`], [`rollup`]: from samples to rows
+//! - [`aggregate`], [`binary`], [`call`] and the files they use: from rows to rows
+//! - [`context`]: limits, cancellation, counters, splitting of work; [`output`]: the result
+
+mod aggregate;
+mod annotations;
+mod arithmetic;
+mod binary;
+mod calendar;
+mod call;
+mod context;
+mod format;
+pub(crate) mod grid;
+mod grouping;
+mod histogram;
+mod info;
+mod kahan;
+mod label_hash;
+mod math;
+mod output;
+mod range_source;
+mod relabel;
+mod rollup;
+mod row_map;
+mod rows;
+mod scratch;
+mod sorting;
+mod stream;
+mod windows;
+
+use self::context::Context;
+use self::grid::{Grid, Reference};
+use self::row_map::RowMap;
+use self::rows::{Rows, ScalarRow};
+use self::stream::{Leaf, Remark, Selected, Stream};
+use crate::ast::{RangeExtension, ValueType};
+use crate::engine::{EvalError, EvalTime, Evaluation};
+use crate::plan::{Kind, Plan, SelectorPlan, lower};
+use crate::value::{QueryOutput, QueryValue};
+use model::{Labels, Matcher};
+
+/// Evaluates a query.
+///
+/// Yields what Prometheus 3.14 yields for float samples; metric names are dropped at the very
+/// end (its feature `promql-delayed-name-removal`). The result does not depend on how many
+/// threads `evaluation.options.parallel` grants.
+///
+/// # Errors
+/// See [`EvalError`]. Nothing is returned in part.
+pub fn evaluate(evaluation: &Evaluation<'_>) -> Result<QueryOutput, EvalError> {
+    let plan = lower(evaluation.expr, evaluation.time)?;
+    let (grid, instant) = match evaluation.time {
+        EvalTime::Instant(t_ms) => (Grid::instant(t_ms), true),
+        EvalTime::Range { start_ms, end_ms, step_ms } => {
+            (Grid::range(start_ms, end_ms, step_ms)?, false)
+        }
+    };
+    let evaluator = Evaluator {
+        context: Context::new(evaluation.source, evaluation.options),
+        is_range_query: !instant,
+    };
+    evaluator.context.check_steps(&grid)?;
+    let value = if grid.steps() == 0 {
+        QueryValue::Matrix(Vec::new())
+    } else if instant {
+        evaluator.instant(&plan, &grid)?
+    } else {
+        evaluator.range(&plan, &grid)?
+    };
+    let (annotations, stats) = evaluator.context.finish();
+    Ok(QueryOutput { value, annotations, stats })
+}
+
+/// One evaluation under way.
+struct Evaluator<'e> {
+    context: Context<'e>,
+    /// Whether the query as a whole has several steps; then order means nothing.
+    is_range_query: bool,
+}
+
+impl Evaluator<'_> {
+    fn instant(&self, plan: &Plan<'_>, grid: &Grid) -> Result<QueryValue, EvalError> {
+        let t_ms = grid.start_ms();
+        match plan.value_type() {
+            ValueType::Scalar => {
+                let value = self.scalar(plan, grid)?.at(0);
+                Ok(QueryValue::Scalar { t_ms, value })
+            }
+            ValueType::String => {
+                let value = text(plan)?.to_owned();
+                Ok(QueryValue::String { t_ms, value })
+            }
+            ValueType::Matrix => self.range_source(plan, grid)?.points(&self.context, grid),
+            ValueType::Vector => {
+                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
+                output::vector(rows, t_ms)
+            }
+        }
+    }
+
+    fn range(&self, plan: &Plan<'_>, grid: &Grid) -> Result<QueryValue, EvalError> {
+        match plan.value_type() {
+            ValueType::Scalar => Ok(output::scalar_matrix(&self.scalar(plan, grid)?, grid)),
+            ValueType::Vector => {
+                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
+                output::matrix(&self.context, rows, grid)
+            }
+            ValueType::String | ValueType::Matrix => {
+                let name =
+                    if plan.value_type() == ValueType::String { "string" } else { "range vector" };
+                Err(EvalError::Execution(format!(
+                    "invalid expression type {name:?} for range query, \
+                     must be Scalar or instant Vector"
+                )))
+            }
+        }
+    }
+
+    /// Evaluates a vector at all steps of `grid`, of which there is at least one.
+    fn vector(&self, plan: &Plan<'_>, grid: &Grid) -> Result<Stream, EvalError> {
+        self.context.check_cancelled()?;
+        match &plan.kind {
+            Kind::Invariant(inner) if grid.steps() > 1 => {
+                let once = self.vector(inner, &grid.first())?.materialise(&self.context)?;
+                Ok(Stream::from_rows(once.broadcast(&self.context, grid.steps())?))
+            }
+            Kind::Invariant(inner) => self.vector(inner, grid),
+            Kind::Instant(selector) => self.instant_selector(selector, grid, false),
+            Kind::Call(call) => call::vector(self, call, plan.span, grid),
+            Kind::Aggregate(aggregate) => aggregate::evaluate(self, aggregate, grid),
+            Kind::Binary(binary) => binary::vectors(self, binary, plan.span, grid),
+            Kind::Negate(inner) => Ok(self.vector(inner, grid)?.map(RowMap::Math(|v| -v))),
+            Kind::Number(_) | Kind::Text(_) | Kind::Range(_) => Err(wrong_type("instant vector")),
+        }
+    }
+
+    /// Evaluates a scalar at all steps of `grid`.
+    fn scalar(&self, plan: &Plan<'_>, grid: &Grid) -> Result<ScalarRow, EvalError> {
+        self.context.check_cancelled()?;
+        match &plan.kind {
+            Kind::Number(value) => Ok(ScalarRow::Constant(*value)),
+            Kind::Invariant(inner) => {
+                Ok(ScalarRow::Constant(self.scalar(inner, &grid.first())?.at(0)))
+            }
+            Kind::Call(call) => call::scalar(self, call, grid),
+            Kind::Binary(binary) => binary::scalars(self, binary, grid),
+            Kind::Negate(inner) => Ok(self.scalar(inner, grid)?.map(|value| -value)),
+            _ => Err(wrong_type("scalar")),
+        }
+    }
+
+    /// A selector at all steps: its values, or the times of the samples taken.
+    fn instant_selector(
+        &self,
+        plan: &SelectorPlan<'_>,
+        grid: &Grid,
+        timestamps: bool,
+    ) -> Result<Stream, EvalError> {
+        let lookback_ms = self.context.options.lookback_ms;
+        let smoothed = plan.selector.extension == Some(RangeExtension::Smoothed);
+        let leaf = match (timestamps, smoothed) {
+            (true, _) => Leaf::Timestamp { lookback_ms },
+            (false, true) => Leaf::Smoothed { lookback_ms },
+            (false, false) => Leaf::Value { lookback_ms },
+        };
+        self.select_instant(&plan.selector.matchers, grid, plan.reference, leaf, timestamps)
+    }
+
+    /// Series that satisfy `matchers`, with `leaf` applied to the samples `reference` points at.
+    fn select_instant(
+        &self,
+        matchers: &[Matcher],
+        grid: &Grid,
+        reference: Reference,
+        leaf: Leaf,
+        drops_names: bool,
+    ) -> Result<Stream, EvalError> {
+        let (start_ms, end_ms) = range_source::span_of(grid, reference, leaf.reach());
+        let set = self.context.select(matchers, start_ms, end_ms)?;
+        let selected =
+            Selected { set, grid: *grid, reference, leaf, drop_name: None, remark: Remark::None };
+        Ok(Stream::from_selected(selected, drops_names))
+    }
+}
+
+/// The text of a string literal.
+fn text<'p>(plan: &'p Plan<'_>) -> Result<&'p str, EvalError> {
+    match &plan.unpinned().kind {
+        Kind::Text(text) => Ok(text),
+        _ => Err(wrong_type("string")),
+    }
+}
+
+/// The parser checks types, so only a tree built by hand can meet this.
+fn wrong_type(expected: &str) -> EvalError {
+    EvalError::Execution(format!("an expression is not of the type {expected} needed at its place"))
+}
+
+/// Rows of a single series without labels.
+fn single_row(
+    context: &Context<'_>,
+    labels: Labels,
+    values: Vec<f64>,
+) -> Result<Stream, EvalError> {
+    let steps = values.len();
+    let reservation = context.reserve(steps)?;
+    let mut rows =
+        Rows { steps, labels: vec![labels], drop_name: vec![false], values, reservation };
+    rows.remove_empty();
+    Ok(Stream::from_rows(rows))
+}

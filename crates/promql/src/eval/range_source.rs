@@ -1,0 +1,216 @@
+//! Where functions over ranges get their samples: a selector, or a subquery evaluated first.
+
+use std::sync::Arc;
+
+use model::Labels;
+
+use super::context::Context;
+use super::grid::{Grid, Reference};
+use super::output;
+use super::rollup::{RangeCall, RangeFunction, check_extension, extend_range};
+use super::rows::{Rows, ScalarRow, is_absent};
+use super::stream::{Leaf, Remark, Selected, Stream, drop_stale};
+use super::windows::Reach;
+use super::{Evaluator, wrong_type};
+use crate::ast::RangeExtension;
+use crate::engine::EvalError;
+use crate::plan::{Kind, Plan, RangePlan, SubqueryPlan};
+use crate::source::{Columns, SeriesSet, SourceError};
+use crate::value::{QueryValue, RangeSeries};
+
+/// Series with samples, and the range to look at.
+pub(super) struct RangeSource {
+    set: Arc<dyn SeriesSet>,
+    reference: Reference,
+    range_ms: i64,
+    extension: Option<RangeExtension>,
+    lookback_ms: i64,
+    /// Whether the values no longer are those of the metric, per series.
+    drop_name: Option<Vec<bool>>,
+}
+
+/// First and last time of interest to windows of `reach` at all steps of `grid`.
+pub(super) fn span_of(grid: &Grid, reference: Reference, reach: Reach) -> (i64, i64) {
+    let first = reference.of(grid.start_ms());
+    let last = reference.of(grid.end_ms());
+    // Windows are open at their start.
+    let start = first.saturating_sub(reach.back_ms).saturating_add(1);
+    (start, last.saturating_add(reach.ahead_ms))
+}
+
+impl Evaluator<'_> {
+    /// Selects the samples `plan` ranges over.
+    pub(super) fn range_source(
+        &self,
+        plan: &Plan<'_>,
+        grid: &Grid,
+    ) -> Result<RangeSource, EvalError> {
+        let lookback_ms = self.context.options.lookback_ms;
+        match &plan.unpinned().kind {
+            Kind::Range(RangePlan::Selector { selector, range_ms }) => {
+                let extension = selector.selector.extension;
+                let (reference, range_ms) = (selector.reference, *range_ms);
+                let reach = reach_of(range_ms, extension, lookback_ms);
+                let (start_ms, end_ms) = span_of(grid, reference, reach);
+                let set = self.context.select(&selector.selector.matchers, start_ms, end_ms)?;
+                Ok(RangeSource {
+                    set,
+                    reference,
+                    range_ms,
+                    extension,
+                    lookback_ms,
+                    drop_name: None,
+                })
+            }
+            Kind::Range(RangePlan::Subquery(subquery)) => self.subquery(subquery, grid),
+            _ => Err(wrong_type("range vector")),
+        }
+    }
+
+    fn subquery(&self, plan: &SubqueryPlan<'_>, grid: &Grid) -> Result<RangeSource, EvalError> {
+        let step_ms = plan.step_ms.unwrap_or(self.context.options.default_subquery_step_ms);
+        let (after, end_ms) = span_of(grid, plan.reference, Reach::back(plan.range_ms));
+        // Steps are multiples of the step since the epoch, whatever the query's own times are.
+        let misfit = after.rem_euclid(step_ms.max(1));
+        let start_ms = if misfit == 0 { after } else { after.saturating_add(step_ms - misfit) };
+        let inner_grid = Grid::range(start_ms, end_ms, step_ms)?;
+        self.context.check_steps(&inner_grid)?;
+        let rows = if inner_grid.steps() == 0 {
+            Rows::empty(&self.context, 0)?
+        } else {
+            self.vector(&plan.inner, &inner_grid)?.materialise(&self.context)?
+        };
+        let drop_name = Some(rows.drop_name.clone());
+        Ok(RangeSource {
+            set: Arc::new(Evaluated { rows, grid: inner_grid }),
+            reference: plan.reference,
+            range_ms: plan.range_ms,
+            extension: None,
+            lookback_ms: self.context.options.lookback_ms,
+            drop_name,
+        })
+    }
+
+    /// Applies `function` to the ranges of `plan` at all steps.
+    pub(super) fn over_range(
+        &self,
+        function: RangeFunction,
+        name: &str,
+        plan: &Plan<'_>,
+        params: Vec<ScalarRow>,
+        grid: &Grid,
+        remark: Remark,
+    ) -> Result<Stream, EvalError> {
+        if let Kind::Range(RangePlan::Selector { selector, .. }) = &plan.unpinned().kind {
+            check_extension(name, selector.selector.extension)?;
+        }
+        let source = self.range_source(plan, grid)?;
+        let leaf = Leaf::Range(RangeCall {
+            function,
+            params,
+            range_ms: source.range_ms,
+            extension: source.extension,
+            lookback_ms: source.lookback_ms,
+        });
+        let remark = match remark {
+            Remark::None if function.expects_counter() => Remark::NonCounter(plan.span),
+            other => other,
+        };
+        let selected = Selected {
+            set: source.set,
+            grid: *grid,
+            reference: source.reference,
+            leaf,
+            drop_name: source.drop_name,
+            remark,
+        };
+        Ok(Stream::from_selected(selected, !function.keeps_name()))
+    }
+}
+
+fn reach_of(range_ms: i64, extension: Option<RangeExtension>, lookback_ms: i64) -> Reach {
+    RangeCall {
+        function: RangeFunction::Last,
+        params: Vec::new(),
+        range_ms,
+        extension,
+        lookback_ms,
+    }
+    .reach()
+}
+
+impl RangeSource {
+    /// The samples themselves, for a query that is nothing but a range.
+    pub(super) fn points(
+        self,
+        context: &Context<'_>,
+        grid: &Grid,
+    ) -> Result<QueryValue, EvalError> {
+        let end_ms = self.reference.of(grid.start_ms());
+        let start_ms = end_ms.saturating_sub(self.range_ms);
+        let mut series = Vec::new();
+        let mut held = context.reserve(0)?;
+        let mut total = 0;
+        for index in 0..self.set.len() {
+            context.check_cancelled()?;
+            let mut columns = Columns::default();
+            self.set.read(index, &mut columns)?;
+            context.check_columns(columns.values.len())?;
+            drop_stale(&mut columns);
+            match self.extension {
+                Some(extension) => extend_range(&mut columns, start_ms, end_ms, extension),
+                None => clip(&mut columns, start_ms, end_ms),
+            }
+            if columns.values.is_empty() {
+                continue;
+            }
+            total += columns.values.len();
+            held.resize(total)?;
+            let drops = self.drop_name.as_ref().is_some_and(|names| names[index]);
+            let labels = self.set.labels(index);
+            series.push(RangeSeries {
+                labels: if drops { output::unnamed(labels) } else { labels.clone() },
+                timestamps_ms: columns.timestamps_ms,
+                values: columns.values,
+            });
+        }
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(QueryValue::Matrix(series))
+    }
+}
+
+/// Keeps the samples after `start_ms` and up to `end_ms`.
+fn clip(columns: &mut Columns, start_ms: i64, end_ms: i64) {
+    let end = columns.timestamps_ms.partition_point(|t| *t <= end_ms);
+    let start = columns.timestamps_ms.partition_point(|t| *t <= start_ms).min(end);
+    columns.timestamps_ms.truncate(end);
+    columns.timestamps_ms.drain(..start);
+    columns.values.truncate(end);
+    columns.values.drain(..start);
+}
+
+/// Rows seen as series with samples.
+struct Evaluated {
+    rows: Rows,
+    grid: Grid,
+}
+
+impl SeriesSet for Evaluated {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self.rows.labels[index]
+    }
+
+    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        for (step, &value) in self.rows.row(index).iter().enumerate() {
+            if !is_absent(value) {
+                out.timestamps_ms.push(self.grid.time_ms(step));
+                out.values.push(value);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! `label_replace` and `label_join`, and the labels `absent` makes up.
+
+use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
+use regex::Regex;
+
+use super::rows::Rows;
+use crate::engine::EvalError;
+
+/// `label_replace`: sets `target` to `replacement` where the whole of `source` matches `pattern`.
+pub(crate) fn replace(
+    rows: &mut Rows,
+    target: &str,
+    replacement: &str,
+    source: &str,
+    pattern: &str,
+) -> Result<(), EvalError> {
+    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+        EvalError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
+    })?;
+    check_name(target, "destination", "label_replace")?;
+    let template = braced(replacement);
+    for index in 0..rows.len() {
+        let value = rows.labels[index].get(source).unwrap_or("");
+        let Some(captures) = regex.captures(value) else { continue };
+        let mut replaced = String::new();
+        captures.expand(&template, &mut replaced);
+        set(rows, index, target, &replaced);
+    }
+    rows.merge_same_labels()
+}
+
+/// `label_join`: sets `target` to the values of `sources` with `separator` between them.
+pub(crate) fn join(
+    rows: &mut Rows,
+    target: &str,
+    separator: &str,
+    sources: &[&str],
+) -> Result<(), EvalError> {
+    for source in sources {
+        check_name(source, "source", "label_join")?;
+    }
+    check_name(target, "destination", "label_join")?;
+    for index in 0..rows.len() {
+        let labels = &rows.labels[index];
+        let values: Vec<&str> =
+            sources.iter().map(|source| labels.get(source).unwrap_or("")).collect();
+        let joined = values.join(separator);
+        set(rows, index, target, &joined);
+    }
+    rows.merge_same_labels()
+}
+
+fn set(rows: &mut Rows, index: usize, target: &str, value: &str) {
+    let mut builder = LabelsBuilder::from_labels(&rows.labels[index]);
+    rows.labels[index] = builder.set(target, value).build();
+    if target == METRIC_NAME {
+        // A name given on purpose stays.
+        rows.drop_name[index] = false;
+    }
+}
+
+fn check_name(name: &str, role: &str, function: &str) -> Result<(), EvalError> {
+    if name.is_empty() {
+        return Err(EvalError::Execution(format!(
+            "invalid {role} label name in {function}(): {name}"
+        )));
+    }
+    Ok(())
+}
+
+/// Rewrites `$1x` as `${1}x` the way Go reads it: a name after `$` is as long as possible and
+/// made of letters, digits and `_`. The regex crate agrees on this, but treats a `$` without a
+/// name as text while Go drops it.
+fn braced(replacement: &str) -> String {
+    let mut out = String::with_capacity(replacement.len());
+    let mut rest = replacement;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(tail) = rest.strip_prefix('$') {
+            out.push_str("$$");
+            rest = tail;
+            continue;
+        }
+        let (name, tail) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, tail)) => (name, tail),
+            None => {
+                let word = |c: char| c.is_alphanumeric() || c == '_';
+                rest.split_at(rest.find(|c| !word(c)).unwrap_or(rest.len()))
+            }
+        };
+        if !name.is_empty() {
+            out.push_str("${");
+            out.push_str(name);
+            out.push('}');
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The labels of `absent(…)`: those the selector asks for by `=`, once each.
+pub(crate) fn absent_labels(matchers: &[Matcher]) -> Labels {
+    let mut builder = LabelsBuilder::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for matcher in matchers.iter().filter(|matcher| matcher.name != METRIC_NAME) {
+        if matcher.op == MatchOp::Equal && !seen.contains(&matcher.name.as_str()) {
+            builder.set(&matcher.name, &matcher.value);
+            seen.push(&matcher.name);
+        } else {
+            builder.remove(&matcher.name);
+        }
+    }
+    builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_read_as_go_reads_them() {
+        assert_eq!(braced("$1-x"), "${1}-x");
+        assert_eq!(braced("$1x"), "${1x}");
+        assert_eq!(braced("${1}x$$y$"), "${1}x$$y");
+        assert_eq!(braced("a$-b"), "a-b");
+    }
+
+    #[test]
+    fn absent_takes_equal_matchers_once() {
+        let matchers: Vec<Matcher> = [
+            ("__name__", MatchOp::Equal, "x"),
+            ("job", MatchOp::Equal, "a"),
+            ("twice", MatchOp::Equal, "a"),
+            ("twice", MatchOp::Equal, "b"),
+            ("regex", MatchOp::Regex, "a.*"),
+        ]
+        .into_iter()
+        .map(|(name, op, value)| Matcher::new(name, op, value).expect("test matcher"))
+        .collect();
+        assert_eq!(absent_labels(&matchers).to_string(), r#"{job="a"}"#);
+    }
+}

@@ -1,0 +1,28 @@
+//! Memory one piece of work uses again and again, so that no series and no step allocates.
+
+use super::annotations::Notes;
+use super::windows::Windows;
+use crate::source::Columns;
+
+/// Buffers of one piece of work.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// The samples of the series at hand.
+    pub(crate) columns: Columns,
+    /// Where the window of each step begins and ends in `columns`.
+    pub(crate) windows: Windows,
+    /// The steps of the series at hand.
+    pub(crate) row: Vec<f64>,
+    /// For functions that sort or select within a window.
+    pub(crate) sorted: Vec<f64>,
+    /// Indices into `columns`: counter resets, or candidates of a sliding extremum.
+    pub(crate) marks: Vec<u32>,
+    /// Remarks about the series seen.
+    pub(crate) notes: Notes,
+    /// The last metric name remarked upon, to skip the same remark for the next series.
+    pub(crate) noted_name: String,
+    /// Samples decoded.
+    pub(crate) samples_read: u64,
+    /// Most samples `columns` held.
+    pub(crate) peak_columns: usize,
+}
