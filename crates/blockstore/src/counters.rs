@@ -63,4 +63,15 @@ counters! {
         "Bytes in damaged ranges of the log.";
     log_torn_bytes: "watchfire_blockstore_log_torn_bytes_total",
         "Bytes of unfinished writes cut off the end of the log.";
+    blocks_damaged: "watchfire_blockstore_blocks_damaged_total",
+        "Blocks taken out because they are missing or damaged.";
+    blocks_orphaned: "watchfire_blockstore_blocks_orphaned_total",
+        "Blobs found by a start that the catalog does not list.";
+    blocks_deleted: "watchfire_blockstore_blocks_deleted_total",
+        "Blobs of merged or expired blocks deleted.";
+    merges: "watchfire_blockstore_merges_total", "Blocks written by merges.";
+    merged_rows: "watchfire_blockstore_merged_rows_total", "Rows written by merges.";
+    merged_bytes: "watchfire_blockstore_merged_bytes_total", "Bytes written by merges.";
+    merge_conflicts: "watchfire_blockstore_merge_conflicts_total",
+        "Rows left out by merges because an earlier commit has another value.";
 }

@@ -5,7 +5,10 @@
 //! | `disk` | files with the durability rules of POSIX: [`FileDisk`], [`MemoryDisk`] |
 //! | `log` | the local log: [`LogReader`] at a start, then [`LogWriter`] |
 //! | `blobs` | an object store as seen from here: [`Blobs`] |
+//! | `disk_blobs` | [`Blobs`] on a disk: [`DiskBlobs`] |
 //! | `format` | what one signal's blocks can do: [`BlockFormat`] |
+//! | `blockset` | the open blocks of a signal: [`BlockSet`] |
+//! | `plan` | what to merge, what to forget: [`plan_merge`], [`plan_expire`] |
 //! | `quarantine` | where damaged bytes are kept |
 //! | `counters` | what this crate counts about itself |
 //!
@@ -14,17 +17,23 @@
 #![warn(clippy::cast_possible_truncation)]
 
 mod blobs;
+mod blockset;
 mod counters;
 mod disk;
+mod disk_blobs;
 mod format;
 mod log;
+mod plan;
 mod quarantine;
 
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
+pub use blockset::{BlockSet, DamagedBlock, Merged, OpenBlock, Orphans};
 pub use counters::{Counter, CounterRow, Counters};
 pub use disk::{Disk, DiskFile, FileDisk, MemoryDisk, OpenError};
+pub use disk_blobs::DiskBlobs;
 pub use format::{BlockError, BlockFormat, BlockSummary, MergeError};
 pub use log::{
     Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogWriter, MAX_PAYLOAD_BYTES,
     ReplayReport,
 };
+pub use plan::{MergeJob, MergePolicy, Retention, plan_expire, plan_merge};

@@ -1,0 +1,259 @@
+//! The blocks of one signal: opened, shared with readers, swapped, merged, removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use catalog::{BlockId, BlockMeta, NewBlock, Signal};
+use model::TimeRange;
+use rustix::io::Errno;
+
+use crate::blobs::{BlobError, Blobs};
+use crate::counters::Counters;
+use crate::format::{BlockError, BlockFormat, MergeError};
+use crate::plan::MergeJob;
+
+/// An open block and what the catalog says of it.
+pub struct OpenBlock<F: BlockFormat> {
+    /// What the catalog says.
+    pub meta: BlockMeta,
+    /// What the format reads.
+    pub block: Arc<F::Block>,
+}
+
+/// A block that could not be opened. Its blob, if there is one, is in quarantine; the catalog has
+/// to be told.
+#[derive(Debug)]
+pub struct DamagedBlock {
+    /// What the catalog says.
+    pub meta: BlockMeta,
+    /// What is wrong.
+    pub error: BlockError,
+}
+
+/// What to do with blobs that the catalog does not list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    /// Delete them: a flush or merge that never committed wrote them, or a deletion that a power
+    /// cut undid. Right if the whole catalog could be read.
+    Delete,
+    /// Move them to quarantine: the command that lists them may have been lost, see
+    /// [`crate::ReplayReport::catalog_intact`].
+    Quarantine,
+}
+
+/// What a merge wrote.
+pub struct Merged<F: BlockFormat> {
+    /// The new block, open and checked, for the catalog's swap; `None` if no row was left.
+    pub added: Option<(NewBlock, Arc<F::Block>)>,
+    /// Rows left out because an earlier commit has another value for the same series and time.
+    pub conflicts: u64,
+}
+
+/// All blocks of one signal, sorted in commit order.
+pub struct BlockSet<F: BlockFormat> {
+    blobs: Arc<dyn Blobs>,
+    format: F,
+    signal: Signal,
+    counters: Arc<Counters>,
+    blocks: Mutex<Arc<[Arc<OpenBlock<F>>]>>,
+}
+
+impl<F: BlockFormat> BlockSet<F> {
+    /// Opens the blocks that the catalog lists. One that is missing, damaged or unreadable is set
+    /// aside and reported: a start never fails because of it.
+    ///
+    /// A blob that the catalog does not list is handled as `orphans` says, but only if its name
+    /// is one that this program gives: what a human put there stays.
+    ///
+    /// # Errors
+    /// `Version`: a newer program wrote a block; too few file handles or memory; the listing, or a
+    /// move to quarantine, fails.
+    pub fn open(
+        blobs: Arc<dyn Blobs>,
+        format: F,
+        signal: Signal,
+        metas: impl IntoIterator<Item = BlockMeta>,
+        orphans: Orphans,
+        counters: Arc<Counters>,
+    ) -> Result<(BlockSet<F>, Vec<DamagedBlock>), BlockError> {
+        let set = BlockSet { blobs, format, signal, counters, blocks: Mutex::new(Arc::new([])) };
+        let metas: Vec<BlockMeta> =
+            metas.into_iter().filter(|meta| meta.signal == signal).collect();
+        set.remove_orphans(&metas.iter().map(|meta| meta.id).collect(), orphans)?;
+        let mut opened = Vec::with_capacity(metas.len());
+        let mut damaged = Vec::new();
+        for meta in metas {
+            match set.open_block(meta.id) {
+                Ok(block) => opened.push(OpenBlock { meta, block }),
+                Err(error) if is_own_fault(&error) => return Err(error),
+                Err(error) => {
+                    set.set_aside(meta.id)?;
+                    damaged.push(DamagedBlock { meta, error });
+                }
+            }
+        }
+        set.swap(&[], opened);
+        Ok((set, damaged))
+    }
+
+    /// The blocks now, in commit order: of two rows with the same series and time the earlier
+    /// block's wins. Readers keep what they hold readable, also after it is removed.
+    pub fn snapshot(&self) -> Arc<[Arc<OpenBlock<F>>]> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Opens and checks one block that was just written, before the catalog is told of it.
+    ///
+    /// # Errors
+    /// As [`BlockFormat::open`].
+    pub fn open_block(&self, id: BlockId) -> Result<Arc<F::Block>, BlockError> {
+        let file = self.blobs.open(&id.key(self.signal))?;
+        self.format.open(file).map(Arc::new)
+    }
+
+    /// Adds the blocks of a committed flush.
+    pub fn add(&self, added: Vec<OpenBlock<F>>) {
+        self.swap(&[], added);
+    }
+
+    /// Replaces blocks as a committed command says; a reader sees either all of the old or all of
+    /// the new. Blobs stay: see [`BlockSet::delete_blobs`].
+    pub fn swap(&self, removed: &[BlockId], added: Vec<OpenBlock<F>>) {
+        let removed: BTreeSet<BlockId> = removed.iter().copied().collect();
+        let mut blocks = self.lock();
+        let kept = blocks.iter().filter(|block| !removed.contains(&block.meta.id)).cloned();
+        let mut all: Vec<_> = kept.chain(added.into_iter().map(Arc::new)).collect();
+        all.sort_unstable_by_key(|open| {
+            (open.meta.first_sequence, open.meta.last_sequence, open.meta.id)
+        });
+        *blocks = all.into();
+    }
+
+    /// Deletes the blobs of blocks that a committed command removed. Readers that hold them read
+    /// on.
+    ///
+    /// # Errors
+    /// Faults of the store. What stays is an orphan, which the next start deletes.
+    pub fn delete_blobs(&self, ids: &[BlockId]) -> Result<(), BlobError> {
+        for id in ids {
+            self.blobs.delete(&id.key(self.signal))?;
+            self.counters.blocks_deleted.add(1);
+        }
+        Ok(())
+    }
+
+    /// Takes a block out that turned out to be damaged, and moves its blob to quarantine. The
+    /// catalog has to be told.
+    ///
+    /// # Errors
+    /// Faults of the store.
+    pub fn quarantine(&self, id: BlockId) -> Result<(), BlobError> {
+        self.swap(&[id], Vec::new());
+        self.set_aside(id)
+    }
+
+    /// Writes the block that `job` asks for, under a reserved id, with the rows inside `keep`, and
+    /// opens it. Then commit the swap, then call [`BlockSet::swap`].
+    ///
+    /// # Errors
+    /// A damaged input is named by its index in the job; the rest is the store's.
+    pub fn merge(
+        &self,
+        job: &MergeJob,
+        id: BlockId,
+        keep: TimeRange,
+    ) -> Result<Merged<F>, MergeError> {
+        let failed = |error| MergeError { input: None, error };
+        let inputs = self.inputs(job)?;
+        let key = id.key(self.signal);
+        let mut out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
+        let summary = self.format.merge(&inputs, keep, &mut *out)?;
+        self.counters.merges.add(1);
+        self.counters.merged_rows.add(summary.rows);
+        self.counters.merge_conflicts.add(summary.conflicts);
+        let conflicts = summary.conflicts;
+        if summary.rows == 0 {
+            return Ok(Merged { added: None, conflicts });
+        }
+        let size_bytes = out.position();
+        self.counters.merged_bytes.add(size_bytes);
+        out.finish().map_err(|e| failed(e.into()))?;
+        let block = self.open_block(id).map_err(failed)?;
+        let new = NewBlock {
+            id,
+            tenant: job.tenant,
+            signal: job.signal,
+            range: summary.range,
+            rows: summary.rows,
+            series: summary.series,
+            size_bytes,
+            level: job.level,
+        };
+        Ok(Merged { added: Some((new, block)), conflicts })
+    }
+
+    /// The open blocks of a job, in its order.
+    fn inputs(&self, job: &MergeJob) -> Result<Vec<Arc<F::Block>>, MergeError> {
+        let snapshot = self.snapshot();
+        let by_id: BTreeMap<BlockId, &Arc<F::Block>> =
+            snapshot.iter().map(|open| (open.meta.id, &open.block)).collect();
+        let find = |(index, id): (usize, &BlockId)| {
+            by_id.get(id).map(|block| Arc::clone(block)).ok_or_else(|| {
+                let error = BlobError::NotFound { key: id.key(self.signal) }.into();
+                MergeError { input: Some(index), error }
+            })
+        };
+        job.inputs.iter().enumerate().map(find).collect()
+    }
+
+    fn set_aside(&self, id: BlockId) -> Result<(), BlobError> {
+        self.counters.blocks_damaged.add(1);
+        match self.blobs.quarantine(&id.key(self.signal)) {
+            Err(BlobError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn remove_orphans(
+        &self,
+        listed: &BTreeSet<BlockId>,
+        orphans: Orphans,
+    ) -> Result<(), BlobError> {
+        for blob in self.blobs.list(&format!("blocks/{}/", self.signal.name()))? {
+            let id = id_of(&blob.key, self.signal);
+            if id.is_none_or(|id| listed.contains(&id)) {
+                continue;
+            }
+            self.counters.blocks_orphaned.add(1);
+            match orphans {
+                Orphans::Delete => self.blobs.delete(&blob.key)?,
+                Orphans::Quarantine => self.blobs.quarantine(&blob.key)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<[Arc<OpenBlock<F>>]>> {
+        self.blocks.lock().expect("no panic while the list is replaced")
+    }
+}
+
+/// The id in a key that [`BlockId::key`] made.
+fn id_of(key: &str, signal: Signal) -> Option<BlockId> {
+    let name = key.rsplit('/').next()?.strip_suffix(".wfb")?;
+    let id = BlockId(name.parse().ok()?);
+    (id.key(signal) == key).then_some(id)
+}
+
+/// Whether the block may be good and this process is not: it must not be set aside.
+fn is_own_fault(error: &BlockError) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    match error {
+        BlockError::Version { .. } => true,
+        BlockError::Corrupt { .. } => false,
+        BlockError::Blob(BlobError::Io { source, .. }) => {
+            source.raw_os_error().is_some_and(|code| short.contains(&code))
+        }
+        BlockError::Blob(_) => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! Decides which blocks to merge and which to forget. Pure: the manifest and the time come in.
+//!
+//! Time is cut into cells at three scales, all aligned to UTC. A block belongs to every cell that
+//! holds its whole range; one that fits no day is left as it is. A cell is *closed* once it ended
+//! and late data has had time to arrive.
+//!
+//! | level | block | made from |
+//! |---|---|---|
+//! | 0 | flush | a head |
+//! | 1 | part of a window | ≥ 4 adjacent flushes of an open window |
+//! | 2 | part of a window | ≥ 4 adjacent blocks of level 1 of an open window |
+//! | 3 | window, 2 h | all blocks of a closed window |
+//! | 4 | quarter, 6 h | all blocks of a closed quarter: three windows |
+//! | 5 | day | all blocks of a closed day |
+//!
+//! Only the largest closed cell around a block decides. Data that arrives in time is thus written
+//! at most six times, flush included, and less if the process was down when cells closed. What
+//! arrives after a cell was merged is joined to it when it has grown to a quarter of it, so that
+//! each late byte costs at most five; until then late blocks are merged among themselves by the
+//! same rule.
+//!
+//! Of two samples with the same series and time the one committed first wins. A merge hides the
+//! order inside it, so no block outside may lie between its inputs in the order of commits while
+//! it overlaps them in time. Every plan is checked for that, as `catalog::State` does again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catalog::{BlockId, BlockMeta, Signal};
+use model::{TenantId, TimeRange};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Scales by length of their cells, each a multiple of the one before, and the level of a block
+/// that holds a whole cell.
+const SCALES: [(i64, u8); 3] = [(2 * HOUR_MS, 3), (6 * HOUR_MS, 4), (24 * HOUR_MS, 5)];
+
+/// The highest level of a part of a window.
+const LAST_PART_LEVEL: u8 = 2;
+
+/// Blocks that are worth a merge before their cell is closed, or after.
+const FANIN: usize = 4;
+
+/// Late blocks are joined to what is merged when they are this part of it.
+const LATE_SHARE: u64 = 4;
+
+/// When a cell counts as closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergePolicy {
+    /// Time after its end until most late data has arrived.
+    pub settle_ms: i64,
+}
+
+impl Default for MergePolicy {
+    /// Ten minutes: twice the time after which a head is flushed.
+    fn default() -> Self {
+        MergePolicy { settle_ms: 600_000 }
+    }
+}
+
+/// One merge to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeJob {
+    /// Whose blocks.
+    pub tenant: TenantId,
+    /// Which blocks.
+    pub signal: Signal,
+    /// At least two, in commit order: earlier ones win.
+    pub inputs: Vec<BlockId>,
+    /// Range of all inputs.
+    pub range: TimeRange,
+    /// Level of the outcome.
+    pub level: u8,
+    /// Sum of the inputs' sizes: what is read, and about what is written.
+    pub size_bytes: u64,
+}
+
+/// How long blocks are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Age after which data is forgotten; `None` keeps it for ever.
+    pub time_ms: Option<i64>,
+    /// Size of all blocks above which the oldest are forgotten; `None` is no limit.
+    pub size_bytes: Option<u64>,
+}
+
+impl Default for Retention {
+    /// 15 days, any size.
+    fn default() -> Self {
+        Retention { time_ms: Some(15 * 24 * HOUR_MS), size_bytes: None }
+    }
+}
+
+/// The most useful merge, if any is due. When it is committed, ask again. Deterministic; the cost
+/// is that of sorting the blocks.
+pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Option<MergeJob> {
+    let mut owners: BTreeMap<(TenantId, Signal), Vec<&BlockMeta>> = BTreeMap::new();
+    for block in blocks.iter().filter(|block| !block.range.is_empty()) {
+        owners.entry((block.tenant, block.signal)).or_default().push(block);
+    }
+    let settled_ms = now_ms.saturating_sub(policy.settle_ms);
+    let owners: Vec<Cells<'_>> =
+        owners.into_values().map(|blocks| Cells::new(blocks, settled_ms)).collect();
+    // Small and frequent merges first: they keep the number of blocks down at the least cost.
+    let parts = owners.iter().find_map(Cells::plan_parts);
+    parts.or_else(|| {
+        (0..SCALES.len()).find_map(|scale| owners.iter().find_map(|o| o.plan_scale(scale)))
+    })
+}
+
+/// The blocks whose retention is over: those that end before it by time, then the oldest by size.
+/// Blocks go whole. Ascending ids.
+pub fn plan_expire(blocks: &[BlockMeta], now_ms: i64, retention: &Retention) -> Vec<BlockId> {
+    let horizon_ms = retention.time_ms.map_or(i64::MIN, |time_ms| now_ms.saturating_sub(time_ms));
+    let (expired, mut kept): (Vec<&BlockMeta>, Vec<&BlockMeta>) =
+        blocks.iter().partition(|block| block.range.end_ms <= horizon_ms);
+    let mut expired: Vec<BlockId> = expired.into_iter().map(|block| block.id).collect();
+    if let Some(limit) = retention.size_bytes {
+        kept.sort_unstable_by_key(|block| (block.range.end_ms, block.id));
+        let mut total = sum_bytes(&kept);
+        for block in kept {
+            if total <= limit {
+                break;
+            }
+            total -= block.size_bytes;
+            expired.push(block.id);
+        }
+    }
+    expired.sort_unstable();
+    expired
+}
+
+/// The blocks of one tenant and signal, by the cells they fit.
+struct Cells<'a> {
+    /// All, in commit order.
+    all: Vec<&'a BlockMeta>,
+    /// By scale and index of the cell, in commit order.
+    cells: [BTreeMap<i64, Vec<&'a BlockMeta>>; SCALES.len()],
+    /// Cells that ended until then are closed.
+    settled_ms: i64,
+}
+
+impl<'a> Cells<'a> {
+    fn new(mut all: Vec<&'a BlockMeta>, settled_ms: i64) -> Self {
+        all.sort_unstable_by_key(|block| (block.first_sequence, block.last_sequence, block.id));
+        let cells = SCALES.map(|(len_ms, _)| {
+            let mut cells: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
+            for &block in &all {
+                if let Some(index) = cell_of(block.range, len_ms) {
+                    cells.entry(index).or_default().push(block);
+                }
+            }
+            cells
+        });
+        Cells { all, cells, settled_ms }
+    }
+
+    /// Whether the cell of this scale that begins at `start_ms`, or holds it, is closed.
+    fn is_closed(&self, start_ms: i64, scale: usize) -> bool {
+        SCALES.get(scale).is_some_and(|(len_ms, _)| {
+            let end = start_ms.div_euclid(*len_ms).saturating_add(1).saturating_mul(*len_ms);
+            end <= self.settled_ms
+        })
+    }
+
+    /// Runs of equal level in windows that still grow.
+    fn plan_parts(&self) -> Option<MergeJob> {
+        let (window_ms, _) = SCALES[0];
+        let open =
+            self.cells[0].iter().filter(|(index, _)| !self.is_closed(**index * window_ms, 0));
+        open.flat_map(|(_, blocks)| blocks.chunk_by(|a, b| a.level == b.level))
+            .filter(|run| run.len() >= FANIN && run[0].level < LAST_PART_LEVEL)
+            .find_map(|run| self.job(run, run[0].level + 1))
+    }
+
+    /// Closed cells of this scale inside larger ones that are not closed.
+    fn plan_scale(&self, scale: usize) -> Option<MergeJob> {
+        let (len_ms, level) = SCALES[scale];
+        self.cells[scale]
+            .iter()
+            .map(|(index, blocks)| (*index * len_ms, blocks))
+            .filter(|(start_ms, _)| self.is_closed(*start_ms, scale))
+            .filter(|(start_ms, _)| !self.is_closed(*start_ms, scale + 1))
+            .find_map(|(_, blocks)| self.plan_closed(blocks, level))
+    }
+
+    /// Merges all blocks of a closed cell once, to `level`, and later what came late.
+    fn plan_closed(&self, blocks: &[&BlockMeta], level: u8) -> Option<MergeJob> {
+        if blocks.iter().all(|block| block.level < level) {
+            return self.job(blocks, level);
+        }
+        (0..blocks.len()).find_map(|first| {
+            let suffix = &blocks[first..];
+            let late = sum_bytes(&suffix[1..]);
+            let grown = late.saturating_mul(LATE_SHARE) >= suffix[0].size_bytes;
+            let highest = suffix.iter().map(|block| block.level).max()?;
+            let worthwhile = highest >= level || suffix.len() >= FANIN;
+            (grown && worthwhile).then(|| self.job(suffix, highest.max(1))).flatten()
+        })
+    }
+
+    /// The job for these inputs, unless there is nothing to merge or the order of commits forbids.
+    fn job(&self, inputs: &[&BlockMeta], level: u8) -> Option<MergeJob> {
+        let (first, _) = inputs.split_first().filter(|(_, rest)| !rest.is_empty())?;
+        let range = inputs.iter().fold(first.range, |all, block| all.union(&block.range));
+        let first_sequence = inputs.iter().map(|block| block.first_sequence).min()?;
+        let last_sequence = inputs.iter().map(|block| block.last_sequence).max()?;
+        let ids: BTreeSet<BlockId> = inputs.iter().map(|block| block.id).collect();
+        let between = self.all.iter().any(|block| {
+            block.first_sequence <= last_sequence
+                && first_sequence <= block.last_sequence
+                && block.range.overlaps(&range)
+                && !ids.contains(&block.id)
+        });
+        (!between).then(|| MergeJob {
+            tenant: first.tenant,
+            signal: first.signal,
+            inputs: inputs.iter().map(|block| block.id).collect(),
+            range,
+            level,
+            size_bytes: sum_bytes(inputs),
+        })
+    }
+}
+
+/// Index of the cell of this length that holds the whole range, if one does.
+fn cell_of(range: TimeRange, len_ms: i64) -> Option<i64> {
+    let first = range.start_ms.div_euclid(len_ms);
+    let last = (range.end_ms - 1).div_euclid(len_ms);
+    (first == last).then_some(first)
+}
+
+fn sum_bytes(blocks: &[&BlockMeta]) -> u64 {
+    blocks.iter().fold(0, |sum, block| sum.saturating_add(block.size_bytes))
+}
