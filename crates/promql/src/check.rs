@@ -7,9 +7,10 @@ use crate::ast::{
     Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, Span, ValueType,
     VectorMatching, VectorSelector,
 };
+use crate::lexer::unquote_bytes;
 use crate::parse_error::ParseError;
 use crate::parser::METRIC_NAME;
-use crate::quote::quote;
+use crate::quote::{quote, quote_bytes};
 
 /// Checks the tree read from `text` and settles what only types tell: whether a binary operation
 /// matches vectors, and that set operations match many to many.
@@ -21,6 +22,9 @@ pub(crate) fn check(text: &str, expr: &mut Expr) -> Result<ValueType, ParseError
     Checker { text }.expr(expr)
 }
 
+/// The function whose second argument is special.
+const INFO: &str = "info";
+
 struct Checker<'a> {
     text: &'a str,
 }
@@ -30,46 +34,50 @@ impl Checker<'_> {
         Err(ParseError::new(self.text, span, message))
     }
 
+    /// What the expression evaluates to. Complaints are kept in functions of their own, so that a
+    /// level of the tree costs little stack.
     fn expr(&self, expr: &mut Expr) -> Result<ValueType, ParseError> {
-        let span = expr.span();
-        Ok(match expr {
-            Expr::Number(_) => ValueType::Scalar,
-            Expr::String(_) => ValueType::String,
-            Expr::Vector(vector) => {
-                self.vector(vector)?;
-                ValueType::Vector
+        match expr {
+            Expr::Number(_) => Ok(ValueType::Scalar),
+            Expr::String(_) => Ok(ValueType::String),
+            Expr::Vector(vector) => self.vector(vector).map(|()| ValueType::Vector),
+            Expr::Matrix(matrix) => self.vector(&matrix.vector).map(|()| ValueType::Matrix),
+            Expr::Subquery(node) => {
+                let found = self.expr(&mut node.expr)?;
+                self.subquery(found, node.span)
             }
-            Expr::Matrix(matrix) => {
-                self.vector(&matrix.vector)?;
-                ValueType::Matrix
+            Expr::Call(call) => self.call(call),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate),
+            Expr::Binary(node) => {
+                let left = self.expr(&mut node.left)?;
+                let right = self.expr(&mut node.right)?;
+                self.binary(node, left, right)
             }
-            Expr::Subquery(subquery) => {
-                let found = self.expr(&mut subquery.expr)?;
-                if found != ValueType::Vector {
-                    let found = found.as_str();
-                    let message =
-                        format!("subquery is only allowed on instant vector, got {found} instead");
-                    return self.fail(span, message);
-                }
-                ValueType::Matrix
+            Expr::Unary(node) => {
+                let found = self.expr(&mut node.expr)?;
+                self.unary(found, node.span)
             }
-            Expr::Call(call) => self.call(call)?,
-            Expr::Aggregate(aggregate) => self.aggregate(aggregate)?,
-            Expr::Binary(binary) => self.binary(binary)?,
-            Expr::Unary(unary) => {
-                let found = self.expr(&mut unary.expr)?;
-                if !matches!(found, ValueType::Scalar | ValueType::Vector) {
-                    let message = format!(
-                        "unary expression only allowed on expressions of type scalar \
-                         or instant vector, got {}",
-                        quote(found.documented())
-                    );
-                    return self.fail(span, message);
-                }
-                found
-            }
-            Expr::Paren(paren) => self.expr(&mut paren.expr)?,
-        })
+            Expr::Paren(node) => self.expr(&mut node.expr),
+        }
+    }
+
+    fn subquery(&self, inner: ValueType, span: Span) -> Result<ValueType, ParseError> {
+        if inner == ValueType::Vector {
+            return Ok(ValueType::Matrix);
+        }
+        let found = inner.as_str();
+        self.fail(span, format!("subquery is only allowed on instant vector, got {found} instead"))
+    }
+
+    fn unary(&self, operand: ValueType, span: Span) -> Result<ValueType, ParseError> {
+        if matches!(operand, ValueType::Scalar | ValueType::Vector) {
+            return Ok(operand);
+        }
+        let message = format!(
+            "unary expression only allowed on expressions of type scalar or instant vector, got {}",
+            quote(operand.documented())
+        );
+        self.fail(span, message)
     }
 
     fn vector(&self, vector: &VectorSelector) -> Result<(), ParseError> {
@@ -94,45 +102,78 @@ impl Checker<'_> {
     }
 
     fn aggregate(&self, node: &mut Aggregate) -> Result<ValueType, ParseError> {
-        self.expect(&mut node.expr, ValueType::Vector, "aggregation expression")?;
+        let found = self.expr(&mut node.expr)?;
+        let place = "aggregation expression";
+        self.expect(found, ValueType::Vector, node.expr.span(), place)?;
         if let Some(param) = &mut node.param {
             let wanted = match node.op {
                 AggregateOp::CountValues => ValueType::String,
                 _ => ValueType::Scalar,
             };
-            self.expect(param, wanted, "aggregation parameter")?;
+            let found = self.expr(param)?;
+            self.expect(found, wanted, param.span(), "aggregation parameter")?;
+            self.label_name(param)?;
         }
         Ok(ValueType::Vector)
     }
 
-    fn expect(&self, expr: &mut Expr, wanted: ValueType, place: &str) -> Result<(), ParseError> {
-        let found = self.expr(expr)?;
+    /// `count_values` names a label by its parameter. Bytes that are no UTF-8 are refused here,
+    /// while they are at hand: the tree holds none. Whether the name is otherwise right is up to
+    /// the evaluator.
+    fn label_name(&self, param: &Expr) -> Result<(), ParseError> {
+        let Expr::String(literal) = param else { return Ok(()) };
+        let Span { start, end } = literal.span;
+        let bytes = unquote_bytes(&self.text[start as usize..end as usize]);
+        if std::str::from_utf8(&bytes).is_ok() {
+            return Ok(());
+        }
+        self.fail(literal.span, format!("invalid label name {}", quote_bytes(&bytes)))
+    }
+
+    fn expect(
+        &self,
+        found: ValueType,
+        wanted: ValueType,
+        span: Span,
+        place: &str,
+    ) -> Result<(), ParseError> {
         if found == wanted {
             return Ok(());
         }
         let (wanted, found) = (wanted.documented(), found.documented());
-        self.fail(expr.span(), format!("expected type {wanted} in {place}, got {found}"))
+        self.fail(span, format!("expected type {wanted} in {place}, got {found}"))
     }
 
     fn call(&self, call: &mut Call) -> Result<ValueType, ParseError> {
         self.argument_count(call)?;
+        self.info_selector(call)?;
         let function = call.function;
-        if function.name == "info" {
-            self.info_selector(call)?;
-        }
         for (index, argument) in call.args.iter_mut().enumerate() {
             // The last type stands for all arguments that repeat it.
             let Some(&wanted) = function.args.get(index).or(function.args.last()) else {
                 break;
             };
-            if function.name == "info" && index == 1 {
+            if function.name == INFO && index == 1 {
                 // Just checked, and free to match the empty string.
                 continue;
             }
-            let place = format!("call to function {}", quote(function.name));
-            self.expect(argument, wanted, &place)?;
+            let found = self.expr(argument)?;
+            self.expect_argument(found, wanted, argument.span(), function.name)?;
         }
         Ok(function.returns)
+    }
+
+    fn expect_argument(
+        &self,
+        found: ValueType,
+        wanted: ValueType,
+        span: Span,
+        function: &str,
+    ) -> Result<(), ParseError> {
+        if found == wanted {
+            return Ok(());
+        }
+        self.expect(found, wanted, span, &format!("call to function {}", quote(function)))
     }
 
     fn argument_count(&self, call: &Call) -> Result<(), ParseError> {
@@ -160,15 +201,10 @@ impl Checker<'_> {
     /// The second argument of `info` is not evaluated: it lists conditions on info metrics, so
     /// it must be a bare `{…}`, and may match the empty string.
     fn info_selector(&self, call: &Call) -> Result<(), ParseError> {
-        let Some(selector) = call.args.get(1) else { return Ok(()) };
-        let found = selector.value_type();
-        if found != ValueType::Vector {
-            let message = format!(
-                "expected type instant vector in call to function \"info\", got {}",
-                found.documented()
-            );
-            return self.fail(call.span, message);
-        }
+        let Some(selector) = call.args.get(1).filter(|_| call.function.name == INFO) else {
+            return Ok(());
+        };
+        self.expect_argument(selector.value_type(), ValueType::Vector, call.span, INFO)?;
         match selector {
             Expr::Vector(vector) if vector.name.is_empty() => Ok(()),
             Expr::Vector(vector) => {
@@ -178,9 +214,12 @@ impl Checker<'_> {
         }
     }
 
-    fn binary(&self, node: &mut Binary) -> Result<ValueType, ParseError> {
-        let left = self.expr(&mut node.left)?;
-        let right = self.expr(&mut node.right)?;
+    fn binary(
+        &self,
+        node: &mut Binary,
+        left: ValueType,
+        right: ValueType,
+    ) -> Result<ValueType, ParseError> {
         let (op, op_span, span) = (node.op, node.op_span, node.span);
         let scalars = left == ValueType::Scalar && right == ValueType::Scalar;
 

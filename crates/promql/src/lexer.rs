@@ -10,7 +10,7 @@ mod number;
 mod string;
 mod token;
 
-pub(crate) use string::unquote;
+pub(crate) use string::{unquote, unquote_bytes};
 pub(crate) use token::{Keyword, Token, TokenKind, describe};
 
 use crate::ast::{BinaryOp, Span};
@@ -187,7 +187,8 @@ impl<'a> Lexer<'a> {
 
     fn right_paren(&mut self) -> Result<Token, LexError> {
         if self.parens == 0 {
-            return self.error(self.at, "unexpected right parenthesis ')'");
+            // Prometheus points behind it.
+            return self.error(self.at + 1, "unexpected right parenthesis ')'");
         }
         self.parens -= 1;
         self.take(1, TokenKind::RightParen)
@@ -307,7 +308,10 @@ impl<'a> Lexer<'a> {
             b']' | b'(' | b')' | b'+' | b'-' | b'*' | b'/' | b'%' | b'^' | b',' => {
                 self.token_in_expression()
             }
-            b':' => self.error(start, "unexpected colon before duration in duration expression"),
+            // Prometheus points behind it.
+            b':' => {
+                self.error(start + 1, "unexpected colon before duration in duration expression")
+            }
             b'0'..=b'9' => self.first_duration(),
             b'.' if self.text.as_bytes().get(start + 1).is_some_and(u8::is_ascii_digit) => {
                 self.first_duration()

@@ -3,7 +3,7 @@
 //! [`Expr`]'s `Display` writes the canonical form, which reads back as the same tree; [`pretty`]
 //! breaks what does not fit on a line. Source: `promql/parser/{printer,prettier}.go`.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use model::{MatchOp, Matcher};
 
@@ -12,7 +12,7 @@ use crate::ast::{
     NumberLiteral, RangeExtension, Subquery, VectorMatching, VectorSelector,
 };
 use crate::parser::{METRIC_NAME, UNITS};
-use crate::quote::write_quoted;
+use crate::quote::{push, write_quoted};
 
 /// Longest line of [`pretty`], in bytes.
 const LINE_BYTES: usize = 100;
@@ -175,10 +175,6 @@ pub(crate) fn fixed_decimals(value: f64, decimals: usize) -> String {
         write_float(value, &mut out);
     }
     out
-}
-
-fn push(out: &mut String, text: fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a string does not fail");
 }
 
 /// A duration as Prometheus writes it. Years, weeks and days only if nothing remains: `90d` is
@@ -387,5 +383,104 @@ fn write_matching(matching: &VectorMatching, out: &mut String) {
             write_float(value, out);
             out.push(')');
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use crate::{parse, pretty};
+
+    fn canonical(query: &str) -> String {
+        parse(query).expect("the test's query is right").to_string()
+    }
+
+    #[test]
+    fn canonical_text_is_prometheus_own() {
+        for query in [
+            r#"topk(5, task:errors:rate10s{job="s"})"#,
+            "a - on (b) group_left (x, y) c",
+            "up > bool 0",
+            "a offset -7m",
+            r#"a{c="d"}[5m] offset 1m"#,
+            "a[1h:5m] @ end() offset 1m",
+            "a[1m] anchored @ start()",
+            r#"{__name__="a"}"#,
+            "-a ^ 2",
+            "--a + +b",
+            "a </ 5",
+            "a + fill_left (1) fill_right (2) b",
+            "foo[-5m + 35m]",
+            "foo offset min_of(step(), range() * 2)",
+            r#"sum by ("a.b", c) ({"x\ny"=~"z"})"#,
+            "info(a, {})",
+            "5m + 1h30m",
+        ] {
+            assert_eq!(canonical(query), query);
+        }
+    }
+
+    #[test]
+    fn what_means_the_same_is_written_alike() {
+        for (query, text) in [
+            ("SUM(a)BY()", "sum(a)"),
+            ("sum(a) without()", "sum without () (a)"),
+            ("a - ignoring() c", "a - c"),
+            ("a - on(b) group_right c", "a - on (b) group_right () c"),
+            ("a @ 10", "a @ 10.000"),
+            ("a[300] offset 3600", "a[5m] offset 1h"),
+            ("a offset 36h", "a offset 36h"),
+            ("a[90d] offset 7d", "a[90d] offset 1w"),
+            (r#"{b="c", __name__!="d", a=~'e'}"#, r#"{__name__!="d",a=~"e",b="c"}"#),
+            (r#"{"my.metric", `x y`="1"}"#, r#"{"x y"="1",__name__="my.metric"}"#),
+            ("a + fill_right(1) fill_left(0x1) b", "a + fill (1) b"),
+            ("a + fill(+Inf) b", "a + fill (+Inf) b"),
+            ("0x1F + 1_000 + .5e-3 + nan", "31 + 1000 + 0.0005 + NaN"),
+            ("- 5m", "-5m"),
+            ("foo[+step()]", "foo[step()]"),
+            (r"'\'\x41\u00e9\t'", "\"'Aé\\t\""),
+        ] {
+            assert_eq!(canonical(query), text, "{query}");
+        }
+    }
+
+    #[test]
+    fn long_expressions_are_broken_by_structure() {
+        let check = |query: &str, expected: Expect| {
+            expected.assert_eq(&pretty(&parse(query).expect("the test's query is right")));
+        };
+        check(
+            "sum by(job)(rate(http_requests_total[5m]))",
+            expect!["sum by (job) (rate(http_requests_total[5m]))"],
+        );
+        check(
+            r#"-histogram_quantile(0.99, sum by (le, job) (rate(http_request_duration_seconds_bucket{job="api",code=~"2.."}[5m] @ start())))"#,
+            expect![[r#"
+                -histogram_quantile(
+                  0.99,
+                  sum by (le, job) (rate(http_request_duration_seconds_bucket{code=~"2..",job="api"}[5m] @ start()))
+                )"#]],
+        );
+        check(
+            r#"(node_filesystem_avail_bytes{job="node",fstype!=""} / on(instance) group_left node_filesystem_size_bytes{job="node"} * 100 < bool 40)"#,
+            expect![[r#"
+                (
+                        node_filesystem_avail_bytes{fstype!="",job="node"}
+                      / on (instance) group_left ()
+                        node_filesystem_size_bytes{job="node"}
+                    *
+                      100
+                  < bool
+                    40
+                )"#]],
+        );
+        check(
+            r#"max_over_time(topk(3, rate(demo_api_request_duration_seconds_count{job="demo_service",instance=~"demo.*"}[1m]))[1m:] @ end() offset 1m)"#,
+            expect![[r#"
+                max_over_time(
+                  topk(3, rate(demo_api_request_duration_seconds_count{instance=~"demo.*",job="demo_service"}[1m]))[1m:] @ end() offset 1m
+                )"#]],
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Quoting as Go's `strconv.Quote`, in which messages and canonical queries are written.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Appends `text` in double quotes with Go's escapes.
 pub(crate) fn write_quoted(text: &str, out: &mut String) {
@@ -15,6 +15,20 @@ pub(crate) fn write_quoted(text: &str, out: &mut String) {
 pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     write_quoted(text, &mut out);
+    out
+}
+
+/// `bytes` in double quotes with Go's escapes; what is no UTF-8 becomes `\\xff`.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
+    out.push('"');
+    for chunk in bytes.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| write_escaped(c, '"', &mut out));
+        for byte in chunk.invalid() {
+            push(&mut out, format_args!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
     out
 }
 
@@ -41,12 +55,18 @@ fn write_escaped(c: char, quote: char, out: &mut String) {
             out.push('\\');
             out.push(c);
         }
+        // Printable, but not to be read back: the lexer takes it for the mark of broken UTF-8.
+        char::REPLACEMENT_CHARACTER if quote == '"' => out.push_str("\\ufffd"),
         _ if is_printable(c) => out.push(c),
-        // Writing to a string cannot fail.
-        _ if c < '\u{80}' => drop(write!(out, "\\x{:02x}", c as u32)),
-        _ if c < '\u{10000}' => drop(write!(out, "\\u{:04x}", c as u32)),
-        _ => drop(write!(out, "\\U{:08x}", c as u32)),
+        _ if c < '\u{80}' => push(out, format_args!("\\x{:02x}", c as u32)),
+        _ if c < '\u{10000}' => push(out, format_args!("\\u{:04x}", c as u32)),
+        _ => push(out, format_args!("\\U{:08x}", c as u32)),
     }
+}
+
+/// Appends formatted text.
+pub(crate) fn push(out: &mut String, text: fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a string does not fail");
 }
 
 /// Letters, marks, numbers, punctuation, symbols and the ASCII space.
@@ -65,6 +85,7 @@ mod tests {
         assert_eq!(quote("a\"b\\c\n\x07\x01é世"), r#""a\"b\\c\n\a\x01é世""#);
         assert_eq!(quote("it's"), "\"it's\"");
         assert_eq!(quote("\u{200b}\u{e0001}"), r#""\u200b\U000e0001""#);
+        assert_eq!(quote_bytes(b"a\xc5z\""), r#""a\xc5z\"""#);
         assert_eq!(quote_char('\''), r"'\''");
         assert_eq!(quote_char('"'), "'\"'");
     }

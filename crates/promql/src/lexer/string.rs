@@ -81,22 +81,26 @@ fn code_point(c: char) -> String {
 
 /// The value of a string token, given with its quotes.
 ///
-/// Escapes can spell bytes that are no UTF-8 (`"\xff"`); label values cannot hold such bytes, and
-/// they become U+FFFD.
+/// Escapes can spell bytes that are no UTF-8 (`"\xff"`); neither names nor values of labels can
+/// hold such bytes, and they become U+FFFD.
 pub(crate) fn unquote(token: &str) -> String {
-    let inner = &token[1..token.len() - 1];
-    if token.starts_with('`') || !inner.contains('\\') {
-        return inner.to_owned();
+    String::from_utf8(unquote_bytes(token))
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The value of a string token, given with its quotes, byte by byte.
+pub(crate) fn unquote_bytes(token: &str) -> Vec<u8> {
+    let mut rest = &token[1..token.len() - 1];
+    if token.starts_with('`') {
+        return rest.as_bytes().to_vec();
     }
-    let mut bytes = Vec::with_capacity(inner.len());
-    let mut rest = inner;
+    let mut bytes = Vec::with_capacity(rest.len());
     while let Some(backslash) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..backslash]);
         rest = unescape(&rest[backslash + 1..], &mut bytes);
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    bytes
 }
 
 /// Appends what the escape at the start of `text` stands for and returns what follows it.

@@ -1,5 +1,6 @@
 //! Aggregations.
 
+use super::call::Arguments;
 use super::{Parser, Tree};
 use crate::ast::{Aggregate, AggregateOp, Expr};
 use crate::lexer::Keyword;
@@ -24,9 +25,18 @@ impl Parser<'_> {
             Some(grouping) => grouping,
             None => self.grouping()?.unwrap_or_default(),
         };
+        self.aggregated(op, start, grouping, arguments)
+    }
+
+    fn aggregated(
+        &self,
+        op: AggregateOp,
+        start: u32,
+        grouping: Grouping,
+        arguments: Arguments,
+    ) -> Result<Tree, ParseError> {
         let span = self.span_from(start);
         let height = self.height_above(arguments.height, span)?;
-
         let wanted = 1 + usize::from(op.takes_parameter());
         let given = arguments.exprs.len();
         if given == 0 {

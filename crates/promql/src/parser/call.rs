@@ -18,6 +18,10 @@ impl Parser<'_> {
     /// `(…)` behind the name of a function.
     pub(super) fn call(&mut self, name: Span) -> Result<Tree, ParseError> {
         let arguments = self.arguments()?;
+        self.called(name, arguments)
+    }
+
+    fn called(&self, name: Span, arguments: Arguments) -> Result<Tree, ParseError> {
         let Some(function) = find_function(self.text_of(name)) else {
             let quoted = quote(self.text_of(name));
             return Err(self.error(name, format!("unknown function with name {quoted}")));
@@ -37,20 +41,36 @@ impl Parser<'_> {
         if self.accept(TokenKind::RightParen)?.is_some() {
             return Ok(arguments);
         }
+        self.enter()?;
         loop {
             let argument = self.expression()?;
-            arguments.exprs.push(argument.expr);
-            arguments.height = arguments.height.max(argument.height);
-            if self.accept(TokenKind::RightParen)?.is_some() {
+            arguments.push(argument);
+            if !self.another_argument()? {
+                self.leave();
                 return Ok(arguments);
             }
-            let Some(comma) = self.accept(TokenKind::Comma)? else {
-                return Err(self.unexpected());
-            };
-            if matches!(self.peek()?.kind, TokenKind::RightParen | TokenKind::Comma) {
-                let message = "trailing commas not allowed in function call args";
-                return Err(self.error(comma.span, message));
-            }
         }
+    }
+
+    /// Takes a comma in front of another argument, or the closing parenthesis.
+    fn another_argument(&mut self) -> Result<bool, ParseError> {
+        if self.accept(TokenKind::RightParen)?.is_some() {
+            return Ok(false);
+        }
+        let Some(comma) = self.accept(TokenKind::Comma)? else {
+            return Err(self.unexpected());
+        };
+        if matches!(self.peek()?.kind, TokenKind::RightParen | TokenKind::Comma) {
+            let message = "trailing commas not allowed in function call args";
+            return Err(self.error(comma.span, message));
+        }
+        Ok(true)
+    }
+}
+
+impl Arguments {
+    fn push(&mut self, argument: Tree) {
+        self.height = self.height.max(argument.height);
+        self.exprs.push(argument.expr);
     }
 }

@@ -70,7 +70,7 @@ impl Parser<'_> {
             return Ok(fold(self.duration_operand(place)?));
         };
         let inner = self.duration_operand(place)?;
-        Ok(fold(self.signed(negative, inner, start)))
+        Ok(fold(self.with_duration_sign(negative, inner, start)))
     }
 
     /// Operands joined by operators that bind at least as tightly as `loosest`.
@@ -82,7 +82,7 @@ impl Parser<'_> {
         let mut left = match self.sign()? {
             Some((negative, start)) => {
                 let inner = self.duration_expr(Precedence::Power, place)?;
-                self.signed(negative, inner, start)
+                self.with_duration_sign(negative, inner, start)
             }
             None => self.duration_operand(place)?,
         };
@@ -145,7 +145,7 @@ impl Parser<'_> {
 
     /// A sign in front of a number becomes part of it; a plus elsewhere means nothing and goes,
     /// as it does in Prometheus' canonical text.
-    fn signed(&self, negative: bool, inner: DurationExpr, start: u32) -> DurationExpr {
+    fn with_duration_sign(&self, negative: bool, inner: DurationExpr, start: u32) -> DurationExpr {
         let span = self.span_from(start);
         match inner {
             DurationExpr::Number(number) => {

@@ -1,5 +1,6 @@
 //! Operators, signs, parentheses and what stands between them.
 
+use super::matching::BinaryModifiers;
 use super::{Parser, Tree};
 use crate::ast::{Binary, BinaryOp, Expr, NumberLiteral, Paren, Span, StringLiteral, Unary};
 use crate::lexer::{Keyword, TokenKind, unquote};
@@ -48,6 +49,8 @@ impl Precedence {
     }
 }
 
+// The functions below recurse through one another. What does not recurse is kept in functions of
+// its own, so that a level of nesting costs little stack.
 impl Parser<'_> {
     /// An expression with all operators.
     pub(super) fn expression(&mut self) -> Result<Tree, ParseError> {
@@ -57,45 +60,78 @@ impl Parser<'_> {
     /// An expression whose bare operators bind at least as tightly as `loosest`.
     fn binary(&mut self, loosest: Precedence) -> Result<Tree, ParseError> {
         let mut left = self.unary()?;
-        loop {
-            let token = self.peek()?;
-            let TokenKind::Operator(op) = token.kind else { return Ok(left) };
-            let precedence = Precedence::of(op);
-            if precedence < loosest {
-                return Ok(left);
+        while let Some((op, op_span)) = self.operator(loosest)? {
+            left = self.operation(left, op, op_span)?;
+        }
+        Ok(left)
+    }
+
+    /// Takes the next token if it is an operator that binds at least as tightly as `loosest`.
+    fn operator(&mut self, loosest: Precedence) -> Result<Option<(BinaryOp, Span)>, ParseError> {
+        let token = self.peek()?;
+        match token.kind {
+            TokenKind::Operator(op) if Precedence::of(op) >= loosest => {
+                self.next()?;
+                Ok(Some((op, token.span)))
             }
-            self.next()?;
-            let modifiers = self.binary_modifiers()?;
-            let right = self.nested(|parser| parser.binary(precedence.of_right_side()))?;
-            let span = Span { start: left.expr.span().start, end: self.end };
-            let height = self.height_above(left.height.max(right.height), span)?;
-            let node = Binary {
-                op,
-                left: left.expr,
-                right: right.expr,
-                matching: Some(modifiers.matching),
-                return_bool: modifiers.return_bool,
-                span,
-                op_span: token.span,
-            };
-            left = Tree { expr: Expr::Binary(Box::new(node)), height };
+            _ => Ok(None),
         }
     }
 
-    /// An operand: signs bind like `*`, so `-a ^ b` is `-(a ^ b)` and `-a * b` is `(-a) * b`.
+    /// What follows an operator: its modifiers and its right side.
+    fn operation(&mut self, left: Tree, op: BinaryOp, op_span: Span) -> Result<Tree, ParseError> {
+        let modifiers = self.binary_modifiers()?;
+        self.enter()?;
+        let right = self.binary(Precedence::of(op).of_right_side())?;
+        self.leave();
+        self.joined(left, op, op_span, modifiers, right)
+    }
+
+    fn joined(
+        &self,
+        left: Tree,
+        op: BinaryOp,
+        op_span: Span,
+        modifiers: BinaryModifiers,
+        right: Tree,
+    ) -> Result<Tree, ParseError> {
+        let span = self.span_from(left.expr.span().start);
+        let height = self.height_above(left.height.max(right.height), span)?;
+        let node = Binary {
+            op,
+            left: left.expr,
+            right: right.expr,
+            matching: Some(modifiers.matching),
+            return_bool: modifiers.return_bool,
+            span,
+            op_span,
+        };
+        Ok(Tree { expr: Expr::Binary(Box::new(node)), height })
+    }
+
+    /// An operand with its sign and modifiers.
     fn unary(&mut self) -> Result<Tree, ParseError> {
-        let token = self.peek()?;
-        let negative = match token.kind {
-            TokenKind::Operator(BinaryOp::Sub) => true,
-            TokenKind::Operator(BinaryOp::Add) => false,
+        match self.peek()?.kind {
+            TokenKind::Operator(BinaryOp::Sub) => self.signed(true),
+            TokenKind::Operator(BinaryOp::Add) => self.signed(false),
             _ => {
                 let operand = self.primary()?;
-                return self.modifiers(operand);
+                self.modifiers(operand)
             }
-        };
-        self.next()?;
-        let operand = self.nested(|parser| parser.binary(Precedence::Power))?;
-        let span = self.span_from(token.span.start);
+        }
+    }
+
+    /// A sign, which binds like `*`: `-a ^ b` is `-(a ^ b)` and `-a * b` is `(-a) * b`.
+    fn signed(&mut self, negative: bool) -> Result<Tree, ParseError> {
+        self.enter()?;
+        let start = self.next()?.span.start;
+        let operand = self.binary(Precedence::Power)?;
+        self.leave();
+        self.with_sign(negative, operand, start)
+    }
+
+    fn with_sign(&self, negative: bool, operand: Tree, start: u32) -> Result<Tree, ParseError> {
+        let span = self.span_from(start);
         if let Expr::Number(number) = operand.expr {
             let value = if negative { -number.value } else { number.value };
             let expr = Expr::Number(NumberLiteral { value, span, ..number });
@@ -108,33 +144,43 @@ impl Parser<'_> {
 
     /// What is no operator and has no modifiers yet.
     fn primary(&mut self) -> Result<Tree, ParseError> {
-        let token = self.peek()?;
-        match token.kind {
-            TokenKind::Number | TokenKind::Duration => {
-                Ok(Tree { expr: Expr::Number(self.number_or_duration()?), height: 1 })
-            }
-            TokenKind::String => {
-                self.next()?;
-                let value = unquote(self.text_of(token.span));
-                let expr = Expr::String(StringLiteral { value, span: token.span });
-                Ok(Tree { expr, height: 1 })
-            }
-            TokenKind::LeftParen => self.nested(Self::parenthesised),
-            TokenKind::LeftBrace => {
-                Ok(Tree { expr: Expr::Vector(self.vector_selector()?), height: 1 })
-            }
+        match self.peek()?.kind {
+            TokenKind::LeftParen => self.parenthesised(),
             kind if kind.may_name_metric() => self.named(),
-            _ => Err(self.unexpected()),
+            _ => self.leaf(),
         }
     }
 
+    /// What has no parts that are expressions and starts with no word.
+    fn leaf(&mut self) -> Result<Tree, ParseError> {
+        let token = self.peek()?;
+        let expr = match token.kind {
+            TokenKind::Number | TokenKind::Duration => Expr::Number(self.number_or_duration()?),
+            TokenKind::String => {
+                self.next()?;
+                let value = unquote(self.text_of(token.span));
+                Expr::String(StringLiteral { value, span: token.span })
+            }
+            TokenKind::LeftBrace => Expr::Vector(self.vector_selector()?),
+            _ => return Err(self.unexpected()),
+        };
+        Ok(Tree { expr, height: 1 })
+    }
+
     fn parenthesised(&mut self) -> Result<Tree, ParseError> {
-        let open = self.next()?;
+        self.enter()?;
+        let start = self.next()?.span.start;
         let inner = self.expression()?;
+        self.leave();
+        self.closed(inner, start)
+    }
+
+    /// The `)` behind `inner`.
+    fn closed(&mut self, inner: Tree, start: u32) -> Result<Tree, ParseError> {
         if self.accept(TokenKind::RightParen)?.is_none() {
             return Err(self.unexpected());
         }
-        let span = self.span_from(open.span.start);
+        let span = self.span_from(start);
         let height = self.height_above(inner.height, span)?;
         Ok(Tree { expr: Expr::Paren(Box::new(Paren { expr: inner.expr, span })), height })
     }
@@ -151,7 +197,7 @@ impl Parser<'_> {
                     || following == TokenKind::Keyword(Keyword::By)
                     || following == TokenKind::Keyword(Keyword::Without) =>
             {
-                self.nested(|parser| parser.aggregation(op, name.span.start))
+                self.aggregation(op, name.span.start)
             }
             TokenKind::Identifier
             | TokenKind::Keyword(
@@ -161,8 +207,12 @@ impl Parser<'_> {
                 | Keyword::Range
                 | Keyword::MinOf
                 | Keyword::MaxOf,
-            ) if opens => self.nested(|parser| parser.call(name.span)),
-            _ => Ok(Tree { expr: Expr::Vector(self.named_selector(name.span)?), height: 1 }),
+            ) if opens => self.call(name.span),
+            _ => self.metric(name.span),
         }
+    }
+
+    fn metric(&mut self, name: Span) -> Result<Tree, ParseError> {
+        Ok(Tree { expr: Expr::Vector(self.named_selector(name)?), height: 1 })
     }
 }

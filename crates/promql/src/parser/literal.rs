@@ -84,12 +84,13 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     let mut units = UNITS.iter();
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = rest.split_at(digits);
-        let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (name, behind) = behind.split_at(letters);
-        if number.is_empty() {
+        let (number, behind) = split_after(rest, |c| c.is_ascii_digit());
+        let (name, behind) = split_after(behind, |c| !c.is_ascii_digit());
+        if number.is_empty() || name.is_empty() {
             return Err(invalid());
+        }
+        if !UNITS.iter().any(|(unit, _)| *unit == name) {
+            return Err(format!("unknown unit {} in duration {}", quote(name), quote(text)));
         }
         // Taking units from the iterator makes sure that none comes twice or too late.
         let (_, unit_ms) = units.find(|(unit, _)| *unit == name).ok_or_else(invalid)?;
@@ -103,6 +104,11 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         rest = behind;
     }
     Ok(total)
+}
+
+/// Splits behind the leading characters that are `wanted`.
+fn split_after(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !wanted(c)).unwrap_or(text.len()))
 }
 
 /// What fits into 64-bit nanoseconds, Go's durations.

@@ -170,11 +170,8 @@ impl<'a> Parser<'a> {
         if self.peek()?.kind == TokenKind::Eof { Ok(()) } else { Err(self.unexpected()) }
     }
 
-    /// Runs `read` one level deeper.
-    fn nested<T>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<T, ParseError>,
-    ) -> Result<T, ParseError> {
+    /// One level deeper; [`Parser::leave`] is its opposite. After an error nobody counts.
+    fn enter(&mut self) -> Result<(), ParseError> {
         if self.nesting == MAX_NESTING {
             let span = self.peek()?.span;
             let message = format!(
@@ -184,9 +181,11 @@ impl<'a> Parser<'a> {
             return Err(self.error(span, message));
         }
         self.nesting += 1;
-        let result = read(self);
+        Ok(())
+    }
+
+    fn leave(&mut self) {
         self.nesting -= 1;
-        result
     }
 
     /// The height of a node above children of the given height.
