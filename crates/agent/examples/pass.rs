@@ -1,10 +1,12 @@
-//! Prints what a pass over this host costs: `cargo run -p watchfire-agent --release --example pass
+//! Prints what a pass over this host costs, in all and per collector: `cargo run -p watchfire-agent --release --example pass
 //! [seconds]`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-use agent::{AgentConfig, HostAgent, RecvError};
+use agent::{AgentConfig, HostAgent};
+use model::{Labels, MetricBatch};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds: u64 = std::env::args().nth(1).map_or(Ok(10), |text| text.parse())?;
@@ -13,11 +15,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in agent.found() {
         writeln!(stdout, "{line}")?;
     }
+    let mut collectors = BTreeMap::new();
     for pass in 0..=seconds {
-        let batch = match receiver.recv_timeout(Duration::from_secs(5)) {
-            Ok(batch) => batch,
-            Err(error @ (RecvError::Timeout | RecvError::Closed)) => return Err(error.into()),
-        };
+        let batch = receiver.recv_timeout(Duration::from_secs(5))?;
+        add_durations(&batch, &mut collectors)?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let age_ms = now.as_secs_f64() * 1_000.0 - batch.timestamps_ms[0] as f64;
         writeln!(
@@ -27,8 +28,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?;
         receiver.recycle(batch);
     }
+    for (collector, (runs, total_s)) in collectors {
+        let mean_us = total_s / f64::from(runs) * 1e6;
+        writeln!(stdout, "{collector}: {runs} runs, {mean_us:.0} us each")?;
+    }
     for row in agent.counters().rows().iter().filter(|row| row.value != 0.0) {
         writeln!(stdout, "{}{:?} {}", row.name, row.labels, row.value)?;
+    }
+    Ok(())
+}
+
+/// Adds the runs of a pass and their seconds, by collector.
+fn add_durations(
+    batch: &MetricBatch,
+    collectors: &mut BTreeMap<String, (u32, f64)>,
+) -> Result<(), model::LabelError> {
+    for series in &batch.series {
+        let labels = Labels::from_packed(batch.label_bytes_of(series))?;
+        if labels.metric_name() == Some("node_scrape_collector_duration_seconds") {
+            let name = labels.get("collector").unwrap_or_default().to_owned();
+            let (runs, total_s) = collectors.entry(name).or_default();
+            *runs += 1;
+            *total_s += batch.values[series.first_row as usize];
+        }
     }
     Ok(())
 }

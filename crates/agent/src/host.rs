@@ -12,13 +12,15 @@ use crate::error::AgentError;
 use crate::queue::{BatchReceiver, BatchSender, queue};
 use crate::registry::Registry;
 
+const NS_PER_MS: i64 = 1_000_000;
+
 const THREAD_NAME: &str = "host-collect";
 
 /// The host collectors at work on their own thread. Dropping it stops the thread.
 ///
 /// Passes begin at multiples of the interval since the epoch, one more at once on start, and every
 /// sample of a pass bears the same timestamp: the tick's if the pass began within a hundredth of
-/// the interval after it, else the time it began. So timestamps of a healthy host are regular,
+/// the interval of it, else the time it began. So timestamps of a healthy host are regular,
 /// which is what codecs compress best, and never lie by more than 1 % of the interval.
 pub struct HostAgent {
     stop: Arc<AtomicBool>,
@@ -44,7 +46,7 @@ impl HostAgent {
             sender,
             counters: Arc::clone(&counters),
             stop: Arc::clone(&stop),
-            interval_ms: config.interval_ms,
+            interval_ms: config.interval_ms as i64,
             last_timestamp_ms: None,
         };
         let found = discovery::found(&config);
@@ -88,7 +90,7 @@ struct Passes {
     sender: BatchSender,
     counters: Arc<AgentCounters>,
     stop: Arc<AtomicBool>,
-    interval_ms: u64,
+    interval_ms: i64,
     last_timestamp_ms: Option<i64>,
 }
 
@@ -96,19 +98,22 @@ impl Passes {
     fn run(&mut self) {
         // The first pass comes at once, so that a host is seen before its first second is over,
         // unless the tick is so near that rates between the two would be noise.
-        if self.until_next_tick() >= Duration::from_millis(self.interval_ms / 4) {
-            self.pass(now_ns() / 1_000_000);
+        let now_ms = now_ns() / NS_PER_MS;
+        if next_tick(now_ms, self.interval_ms, None) - now_ms >= self.interval_ms / 4 {
+            self.pass(now_ms);
         }
-        while self.wait_for_tick() {
-            let began_ms = now_ns() / 1_000_000;
-            let interval_ms = self.interval_ms as i64;
-            let tick_ms = began_ms - began_ms.rem_euclid(interval_ms);
-            let timely = began_ms - tick_ms <= interval_ms / 100;
+        loop {
+            let tick_ms = next_tick(now_ns() / NS_PER_MS, self.interval_ms, self.last_timestamp_ms);
+            if !self.sleep_until(tick_ms) {
+                return;
+            }
+            let began_ms = now_ns() / NS_PER_MS;
+            let timely = (began_ms - tick_ms).abs() <= self.interval_ms / 100;
             if !timely {
                 self.counters.pass_late();
             }
             let timestamp_ms = if timely { tick_ms } else { began_ms };
-            // The wall clock was set back by less than an interval: this time is taken.
+            // Only if the wall clock was set back to the very millisecond is a time taken.
             if self.last_timestamp_ms != Some(timestamp_ms) {
                 self.pass(timestamp_ms);
             }
@@ -129,9 +134,10 @@ impl Passes {
         self.counters.pass_done(samples, self.registry.live_series(), began.elapsed());
     }
 
-    /// Sleeps until the next tick; false when it is time to end.
-    fn wait_for_tick(&self) -> bool {
-        let wake_at = Instant::now() + self.until_next_tick();
+    /// Sleeps until the wall clock should show `tick_ms`; false when it is time to end.
+    fn sleep_until(&self, tick_ms: i64) -> bool {
+        let left_ns = (tick_ms * NS_PER_MS).saturating_sub(now_ns());
+        let wake_at = Instant::now() + Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0));
         loop {
             if self.stop.load(Ordering::Acquire) || self.sender.is_abandoned() {
                 return false;
@@ -143,12 +149,13 @@ impl Passes {
             thread::park_timeout(left);
         }
     }
+}
 
-    fn until_next_tick(&self) -> Duration {
-        let interval_ns = self.interval_ms as i64 * 1_000_000;
-        let left_ns = interval_ns - now_ns().rem_euclid(interval_ns);
-        Duration::from_nanos(left_ns as u64)
-    }
+/// The first multiple of the interval after `now_ms` that is not the tick of the last pass, which
+/// it would be if that pass began a little early.
+fn next_tick(now_ms: i64, interval_ms: i64, last_timestamp_ms: Option<i64>) -> i64 {
+    let tick_ms = now_ms - now_ms.rem_euclid(interval_ms) + interval_ms;
+    if last_timestamp_ms == Some(tick_ms) { tick_ms + interval_ms } else { tick_ms }
 }
 
 /// Wall clock, nanoseconds since the epoch.
@@ -156,5 +163,21 @@ fn now_ns() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_multiples_and_never_come_twice() {
+        assert_eq!(next_tick(1_500, 1_000, None), 2_000);
+        assert_eq!(next_tick(2_000, 1_000, Some(2_000)), 3_000);
+        // The pass for 2 s began at 1,999 ms by the wall clock and is over.
+        assert_eq!(next_tick(1_999, 1_000, Some(2_000)), 3_000);
+        // The clock was set back by an hour.
+        assert_eq!(next_tick(1_500, 1_000, Some(3_602_000)), 2_000);
+        assert_eq!(next_tick(-1, 1_000, None), 0);
     }
 }

@@ -259,7 +259,7 @@ pub(crate) struct Keyed<const N: usize, X = ()> {
 /// The series of one key, and what else a collector keeps for it.
 #[derive(Debug)]
 pub(crate) struct Row<const N: usize, X = ()> {
-    key: Box<[u8]>,
+    pub(crate) key: Box<[u8]>,
     pub(crate) series: [Option<SeriesRef>; N],
     pub(crate) extra: X,
     seen: bool,
@@ -297,6 +297,11 @@ impl<const N: usize, X: Default> Keyed<N, X> {
         self.next = at + 1;
         self.rows[at].seen = true;
         &mut self.rows[at]
+    }
+
+    /// Every row.
+    pub(crate) fn rows_mut(&mut self) -> &mut [Row<N, X>] {
+        &mut self.rows
     }
 
     /// Ends the pass over the file: forgets the keys that were not in it.

@@ -1,26 +1,27 @@
 //! What udev and sysfs know about block devices: models, serial numbers, filesystems.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::collector::Cadence;
 use crate::config::AgentConfig;
 use crate::proc_reader::{lines, parse_f64, read_once, trim};
-use crate::series::{Family, Keyed, Samples};
+use crate::series::{Family, Keyed, Samples, SeriesRef};
 
 const INFO: Family = Family::gauge("node_disk_info", "Info of /sys/block/<block_device>.");
 const FILESYSTEM_INFO: Family =
     Family::gauge("node_disk_filesystem_info", "Info about disk filesystem.");
 const DEVICE_MAPPER_INFO: Family =
     Family::gauge("node_disk_device_mapper_info", "Info about disk device mapper.");
-const ATA_WRITE_CACHE: Family =
-    Family::gauge("node_disk_ata_write_cache", "ATA disk has a write cache.");
-const ATA_WRITE_CACHE_ENABLED: Family =
-    Family::gauge("node_disk_ata_write_cache_enabled", "ATA disk has its write cache enabled.");
-const ATA_ROTATION_RATE: Family = Family::gauge(
-    "node_disk_ata_rotation_rate_rpm",
-    "ATA disk rotation rate in RPMs (0 for SSDs).",
-);
+/// What ATA disks say about themselves.
+const ATA: [Family; 3] = [
+    Family::gauge("node_disk_ata_write_cache", "ATA disk has a write cache."),
+    Family::gauge("node_disk_ata_write_cache_enabled", "ATA disk has its write cache enabled."),
+    Family::gauge(
+        "node_disk_ata_rotation_rate_rpm",
+        "ATA disk rotation rate in RPMs (0 for SSDs).",
+    ),
+];
 
 /// How often udev is asked again: a filesystem may have been made on the device.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -73,70 +74,45 @@ impl DiskInfo {
 
     /// Emits what is known about one device.
     pub(crate) fn emit(&mut self, name: &[u8], major: u64, minor: u64, out: &mut Samples) {
+        let device = String::from_utf8_lossy(name);
         let row = self.devices.row(name);
-        let device = || String::from_utf8_lossy(name).into_owned();
         if row.extra.read_at != self.round {
-            let text =
-                read_once(&self.udev_root.join(format!("b{major}:{minor}")), &mut self.buffer)
-                    .unwrap_or_default();
-            let mut read = parse_udev(text);
-            let rotational = self.block_root.join(device()).join("queue/rotational");
-            let rotational = read_once(&rotational, &mut self.buffer).map(trim);
-            read.labels.info[5] =
-                if rotational.is_ok_and(|text| text == b"1") { "1" } else { "0" }.to_owned();
+            let read = read_properties(
+                &self.udev_root.join(format!("b{major}:{minor}")),
+                &self.block_root.join(&*device).join("queue/rotational"),
+                &mut self.buffer,
+            );
             if read.labels != row.extra.labels {
                 row.series[..3].iter_mut().filter_map(Option::take).for_each(|s| out.release(s));
             }
             row.extra = Properties { read_at: self.round, ..read };
         }
+        let [info, filesystem, mapper, ata @ ..] = &mut row.series;
         let labels = &row.extra.labels;
-        out.put(&mut row.series[0], 1.0, |out| {
-            let [model, path, revision, serial, wwn, rotational] = &labels.info;
-            out.register(
-                &INFO,
-                &[
-                    ("device", &device()),
-                    ("major", &major.to_string()),
-                    ("minor", &minor.to_string()),
-                    ("model", model),
-                    ("path", path),
-                    ("revision", revision),
-                    ("rotational", rotational),
-                    ("serial", serial),
-                    ("wwn", wwn),
-                ],
-            )
-        });
-        let [kind, usage, uuid, version] = &labels.filesystem;
-        if !kind.is_empty() {
-            out.put(&mut row.series[1], 1.0, |out| {
+        out.put(info, 1.0, |out| register_info(out, &device, major, minor, &labels.info));
+        if !labels.filesystem[0].is_empty() {
+            out.put(filesystem, 1.0, |out| {
+                let [kind, usage, uuid, version] = &labels.filesystem;
                 let own = [("type", kind), ("usage", usage), ("uuid", uuid), ("version", version)];
-                let device = device();
-                let own = own.iter().map(|(name, value)| (*name, value.as_str()));
-                let all: Vec<_> = own.chain([("device", device.as_str())]).collect();
-                out.register(&FILESYSTEM_INFO, &all)
+                register_device(out, &FILESYSTEM_INFO, &device, &own)
             });
         }
-        let [name, uuid, vg_name, lv_name, lv_layer] = &labels.mapper;
-        if !name.is_empty() {
-            out.put(&mut row.series[2], 1.0, |out| {
-                let labels = [
-                    ("device", &*device()),
+        if !labels.mapper[0].is_empty() {
+            out.put(mapper, 1.0, |out| {
+                let [name, uuid, vg_name, lv_name, lv_layer] = &labels.mapper;
+                let own = [
                     ("name", name),
                     ("uuid", uuid),
                     ("vg_name", vg_name),
                     ("lv_name", lv_name),
                     ("lv_layer", lv_layer),
                 ];
-                out.register(&DEVICE_MAPPER_INFO, &labels)
+                register_device(out, &DEVICE_MAPPER_INFO, &device, &own)
             });
         }
-        let families = [ATA_WRITE_CACHE, ATA_WRITE_CACHE_ENABLED, ATA_ROTATION_RATE];
-        for (at, family) in families.iter().enumerate() {
-            if let Some(value) = row.extra.ata[at] {
-                out.put(&mut row.series[3 + at], value, |out| {
-                    out.register(family, &[("device", &device())])
-                });
+        for ((family, place), value) in ATA.iter().zip(ata).zip(row.extra.ata) {
+            if let Some(value) = value {
+                out.put(place, value, |out| register_device(out, family, &device, &[]));
             }
         }
     }
@@ -144,6 +120,47 @@ impl DiskInfo {
     pub(crate) fn finish(&mut self, out: &mut Samples) {
         self.devices.finish(out);
     }
+}
+
+fn register_info(
+    out: &mut Samples,
+    device: &str,
+    major: u64,
+    minor: u64,
+    info: &[String; 6],
+) -> SeriesRef {
+    let (major, minor) = (major.to_string(), minor.to_string());
+    let [model, path, revision, serial, wwn, rotational] = info;
+    let own = [
+        ("major", &major),
+        ("minor", &minor),
+        ("model", model),
+        ("path", path),
+        ("revision", revision),
+        ("rotational", rotational),
+        ("serial", serial),
+        ("wwn", wwn),
+    ];
+    register_device(out, &INFO, device, &own)
+}
+
+fn register_device(
+    out: &mut Samples,
+    family: &Family,
+    device: &str,
+    own: &[(&str, &String)],
+) -> SeriesRef {
+    let own = own.iter().map(|&(name, value)| (name, value.as_str()));
+    let labels: Vec<_> = own.chain([("device", device)]).collect();
+    out.register(family, &labels)
+}
+
+/// What udev's record and the file `rotational` of a device say; partitions have no such file.
+fn read_properties(udev: &Path, rotational: &Path, buffer: &mut Vec<u8>) -> Properties {
+    let mut read = parse_udev(read_once(udev, buffer).unwrap_or_default());
+    let is_rotational = read_once(rotational, buffer).is_ok_and(|text| trim(text) == b"1");
+    read.labels.info[5] = if is_rotational { "1" } else { "0" }.to_owned();
+    read
 }
 
 /// Reads the properties (`E:KEY=value`) of one device in udev's database.

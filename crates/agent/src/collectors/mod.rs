@@ -1,5 +1,6 @@
 //! One collector per file, named as in Node Exporter.
 
+mod arp;
 mod conntrack;
 mod cpu;
 mod cpufreq;
@@ -17,12 +18,14 @@ mod netstat;
 mod os;
 mod pressure;
 mod processes;
+mod schedstat;
 mod sockstat;
 mod softnet;
 mod stat;
 mod statvfs_prober;
 mod time;
 mod timezone;
+mod udp_queues;
 mod uname;
 mod vmstat;
 
@@ -47,6 +50,9 @@ pub(crate) fn all(config: &AgentConfig) -> Vec<Box<dyn Collector>> {
         Box::new(netstat::Netstat::new(config)),
         Box::new(sockstat::Sockstat::new(config)),
         Box::new(softnet::Softnet::new(config)),
+        Box::new(arp::Arp::new(config)),
+        Box::new(udp_queues::UdpQueues::new(config)),
+        Box::new(schedstat::Schedstat::new(config)),
         Box::new(conntrack::Conntrack::new(config)),
         Box::new(filefd::Filefd::new(config)),
         Box::new(entropy::Entropy::new(config)),
