@@ -160,7 +160,7 @@ impl State {
             return Err(CatalogError::UnfitBlock { id, reason });
         }
         let (first_sequence, last_sequence) = sequences(&inputs);
-        self.check_order(&inputs, first_sequence, last_sequence)?;
+        self.check_order(&inputs, added, first_sequence, last_sequence)?;
         for id in removed {
             self.blocks.remove(id);
         }
@@ -246,14 +246,23 @@ impl State {
     }
 
     /// No block outside a swap may lie between its inputs in the order of commits while it
-    /// overlaps them in time: nobody could tell any more whose sample came first.
+    /// overlaps them in time: nobody could tell any more whose sample came first. For the same
+    /// reason the outcome stays inside the time range of the inputs.
     fn check_order(
         &self,
         inputs: &[BlockMeta],
+        added: &[NewBlock],
         first_sequence: u64,
         last_sequence: u64,
     ) -> Result<(), CatalogError> {
         let range = inputs.iter().fold(inputs[0].range, |all, block| all.union(&block.range));
+        let outside = |block: &&NewBlock| {
+            block.range.start_ms < range.start_ms || range.end_ms < block.range.end_ms
+        };
+        if let Some(block) = added.iter().filter(|block| !block.range.is_empty()).find(outside) {
+            let reason = "it reaches beyond the time range of the inputs";
+            return Err(CatalogError::UnfitBlock { id: block.id, reason });
+        }
         let between = self.blocks.values().find(|block| {
             (block.tenant, block.signal) == (inputs[0].tenant, inputs[0].signal)
                 && block.range.overlaps(&range)

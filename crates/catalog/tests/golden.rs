@@ -1,0 +1,119 @@
+//! The bytes of version 1. They may never change: a later version must still read these files.
+//! `UPDATE_EXPECT=1` writes those of a new version.
+
+use std::path::Path;
+
+use catalog::{
+    BlockId, CatalogError, Command, Expected, LogPosition, NewBlock, Signal, State, StoreId,
+};
+use model::{TenantId, TimeRange};
+
+fn block(id: u64, level: u8) -> NewBlock {
+    NewBlock {
+        id: BlockId(id),
+        tenant: TenantId(7),
+        signal: Signal::Metrics,
+        range: TimeRange::new(-5, 1_800_000_000_000),
+        rows: 300,
+        series: 2,
+        size_bytes: 70_000,
+        level,
+    }
+}
+
+fn other_tenants(id: u64) -> NewBlock {
+    NewBlock { tenant: TenantId(1 << 20), ..block(id, 0) }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let key = || "rules/node".to_owned();
+    vec![
+        ("create-store", Command::CreateStore { store: StoreId(*b"0123456789abcdef") }),
+        ("reserve-ids", Command::ReserveIds { count: 1000 }),
+        (
+            "flush",
+            Command::Flush {
+                added: vec![block(1, 0), block(2, 0), other_tenants(3)],
+                flushed_through: LogPosition { file: 3, offset: 1 << 20 },
+            },
+        ),
+        ("swap", Command::Swap { removed: vec![BlockId(1), BlockId(2)], added: vec![block(4, 1)] }),
+        ("quarantine", Command::Quarantine { block: BlockId(3) }),
+        ("put", Command::Put { key: key(), value: vec![0, 255, 10], expected: Expected::Absent }),
+        ("delete-any", Command::Delete { key: "absent".to_owned(), expected: Expected::Any }),
+        (
+            "put-version",
+            Command::Put { key: key(), value: Vec::new(), expected: Expected::Version(6) },
+        ),
+        ("expire", Command::Expire { removed: vec![BlockId(4)] }),
+    ]
+}
+
+/// The state after all commands but the expiry, which would leave little to see.
+fn state() -> State {
+    let mut state = State::default();
+    let mut commands = commands();
+    commands.pop();
+    for (name, command) in commands {
+        state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    state
+}
+
+fn check_golden(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, bytes).expect("golden files can be written");
+    }
+    let golden = std::fs::read(&path).expect("the golden file exists");
+    assert_eq!(bytes, golden, "{name}: the format changed");
+}
+
+#[test]
+fn commands_keep_their_bytes() {
+    let mut state = State::default();
+    for (name, command) in commands() {
+        let mut bytes = Vec::new();
+        command.encode(&mut bytes);
+        check_golden(&format!("command-{name}.v1"), &bytes);
+        assert_eq!(Command::decode(&bytes), Ok(command.clone()), "{name}");
+        state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn snapshots_keep_their_bytes() {
+    let state = state();
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    check_golden("snapshot.v1", &bytes);
+    assert_eq!(State::decode(&bytes), Ok(state));
+}
+
+#[test]
+fn a_newer_version_is_refused_and_says_what_it_needs() {
+    let mut bytes = Vec::new();
+    state().encode(&mut bytes);
+    bytes.truncate(bytes.len() - 4);
+    bytes[0] = 2;
+    bytes.extend_from_slice(&codec::checksum(&bytes).to_le_bytes());
+    let error = State::decode(&bytes).expect_err("version 2 is unknown");
+    assert_eq!(error, CatalogError::NewerVersion { found: 2, supported: 1 });
+    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 2"));
+    assert_eq!(Command::decode(&bytes), Err(error));
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let mut snapshot = Vec::new();
+    state().encode(&mut snapshot);
+    for at in 0..snapshot.len() {
+        assert!(State::decode(&snapshot[..at]).is_err(), "cut at {at}");
+        for bit in 0..8 {
+            snapshot[at] ^= 1 << bit;
+            let error = State::decode(&snapshot).expect_err("damaged");
+            assert!(matches!(error, CatalogError::Corrupt { .. }), "bit {bit} of byte {at}");
+            snapshot[at] ^= 1 << bit;
+        }
+    }
+}

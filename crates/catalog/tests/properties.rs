@@ -1,0 +1,236 @@
+//! Any commands: the state stays sound, is a function of them, and survives a snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catalog::{
+    BlockId, BlockMeta, CatalogError, Command, Expected, LogPosition, MAX_KEY_BYTES,
+    MAX_VALUE_BYTES, NewBlock, Outcome, Signal, State, StoreId,
+};
+use model::{TenantId, TimeRange};
+use proptest::prelude::*;
+
+fn any_block() -> impl Strategy<Value = NewBlock> {
+    (0..24_u64, 0..2_u32, -20..20_i64, 0..10_i64, 0..3_u64, 0..4_u8).prop_map(
+        |(id, tenant, start, len, rows, level)| NewBlock {
+            id: BlockId(id),
+            tenant: TenantId(tenant),
+            signal: Signal::Metrics,
+            range: TimeRange::new(start, start + len),
+            rows,
+            series: rows,
+            size_bytes: 100 * rows,
+            level,
+        },
+    )
+}
+
+fn any_expected() -> impl Strategy<Value = Expected> {
+    prop_oneof![
+        Just(Expected::Any),
+        Just(Expected::Absent),
+        (0..30_u64).prop_map(Expected::Version)
+    ]
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let ids = || proptest::collection::vec((0..24_u64).prop_map(BlockId), 0..4);
+    let blocks = || proptest::collection::vec(any_block(), 0..3);
+    let key = || "[ab]{0,2}";
+    prop_oneof![
+        1 => any::<[u8; 16]>().prop_map(|id| Command::CreateStore { store: StoreId(id) }),
+        1 => prop_oneof![0..5_u64, any::<u64>()].prop_map(|count| Command::ReserveIds { count }),
+        5 => (blocks(), 0..4_u64, 0..100_u64).prop_map(|(added, file, offset)| Command::Flush {
+            added,
+            flushed_through: LogPosition { file, offset }
+        }),
+        5 => (ids(), blocks()).prop_map(|(removed, added)| Command::Swap { removed, added }),
+        1 => ids().prop_map(|removed| Command::Expire { removed }),
+        1 => (0..24_u64).prop_map(|id| Command::Quarantine { block: BlockId(id) }),
+        2 => (key(), proptest::collection::vec(any::<u8>(), 0..4), any_expected())
+            .prop_map(|(key, value, expected)| Command::Put { key, value, expected }),
+        1 => (key(), any_expected()).prop_map(|(key, expected)| Command::Delete { key, expected }),
+    ]
+}
+
+fn encoded(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    bytes
+}
+
+/// The invariants that `State` documents, checked the slow way.
+fn check_sound(state: &State) {
+    let blocks: Vec<&BlockMeta> = state.blocks().collect();
+    let quarantined: BTreeSet<BlockId> = state.quarantined().map(|block| block.id).collect();
+    assert!(blocks.iter().all(|block| !quarantined.contains(&block.id)));
+    for (index, a) in blocks.iter().enumerate() {
+        for b in &blocks[index + 1..] {
+            let same = (a.tenant, a.signal) == (b.tenant, b.signal);
+            let apart = a.last_sequence < b.first_sequence || b.last_sequence < a.first_sequence;
+            let one_commit =
+                (a.first_sequence, a.last_sequence) == (b.first_sequence, b.last_sequence);
+            assert!(
+                !same || !a.range.overlaps(&b.range) || apart || one_commit,
+                "{a:?} and {b:?} interleave"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_commands_keep_the_state_sound(
+        commands in proptest::collection::vec(any_command(), 0..60),
+    ) {
+        let mut state = State::default();
+        let mut twin = State::default();
+        for command in &commands {
+            let before = state.clone();
+            let outcome = state.apply(command);
+            match &outcome {
+                Ok(_) => prop_assert_eq!(state.version(), before.version() + 1),
+                Err(_) => prop_assert_eq!(&state, &before),
+            }
+            check_sound(&state);
+            // The twin lives from snapshots and encoded commands only.
+            let mut bytes = Vec::new();
+            command.encode(&mut bytes);
+            let command = Command::decode(&bytes).expect("own bytes");
+            twin = State::decode(&encoded(&twin)).expect("own bytes");
+            prop_assert_eq!(twin.apply(&command), outcome);
+            prop_assert_eq!(encoded(&twin), encoded(&state));
+        }
+    }
+
+    #[test]
+    fn keys_behave_like_a_map_with_versions(
+        commands in proptest::collection::vec(any_command(), 0..60),
+    ) {
+        let mut state = State::default();
+        let mut map = BTreeMap::new();
+        for command in &commands {
+            let before = state.clone();
+            let outcome = state.apply(command);
+            let allowed = |key: &str, expected: &Expected| match expected {
+                Expected::Any => true,
+                Expected::Absent => before.get(key).is_none(),
+                Expected::Version(0) => before.get(key).is_none(),
+                Expected::Version(v) => before.get(key).is_some_and(|e| e.version == *v),
+            };
+            match command {
+                Command::Put { key, value, expected } => {
+                    prop_assert_eq!(outcome.is_ok(), allowed(key, expected));
+                    if let Ok(Outcome::Written(version)) = outcome {
+                        map.insert(key.clone(), (value.clone(), version));
+                    }
+                }
+                Command::Delete { key, expected } => {
+                    prop_assert_eq!(outcome.is_ok(), allowed(key, expected));
+                    if outcome.is_ok() {
+                        map.remove(key);
+                    }
+                }
+                _ => {}
+            }
+            for prefix in ["", "a", "b", "ab"] {
+                let found: Vec<_> =
+                    state.keys(prefix).map(|(k, e)| (k, (&e.value, e.version))).collect();
+                let wanted: Vec<_> = map
+                    .iter()
+                    .filter(|(k, _)| k.starts_with(prefix))
+                    .map(|(k, (v, n))| (k.as_str(), (v, *n)))
+                    .collect();
+                prop_assert_eq!(found, wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut sealed = vec![1];
+        sealed.extend_from_slice(&bytes);
+        sealed.extend_from_slice(&codec::checksum(&sealed).to_le_bytes());
+        // The checksum fits, so only the fields themselves can refuse.
+        if let Ok(command) = Command::decode(&sealed) {
+            let mut again = Vec::new();
+            command.encode(&mut again);
+            prop_assert_eq!(&again, &sealed);
+        }
+        if let Ok(state) = State::decode(&sealed) {
+            prop_assert_eq!(encoded(&state), sealed);
+        }
+    }
+}
+
+fn flush(state: &mut State, ids: &[u64], offset: u64) -> Result<Outcome, CatalogError> {
+    let added = ids
+        .iter()
+        .map(|&id| NewBlock {
+            id: BlockId(id),
+            tenant: TenantId(0),
+            signal: Signal::Metrics,
+            range: TimeRange::new(0, 10),
+            rows: 1,
+            series: 1,
+            size_bytes: 1,
+            level: 0,
+        })
+        .collect();
+    state.apply(&Command::Flush { added, flushed_through: LogPosition { file: 1, offset } })
+}
+
+#[test]
+fn swaps_keep_the_order_of_commits_decidable() {
+    let mut state = State::default();
+    for (id, offset) in [(1, 10), (2, 20), (3, 30)] {
+        flush(&mut state, &[id], offset).expect("new ids");
+    }
+    let swap = |removed: &[u64]| Command::Swap {
+        removed: removed.iter().map(|&id| BlockId(id)).collect(),
+        added: Vec::new(),
+    };
+    let error = state.apply(&swap(&[1, 3])).expect_err("2 lies between");
+    assert!(matches!(error, CatalogError::UnfitBlock { id: BlockId(2), .. }), "{error}");
+    assert_eq!(state.apply(&swap(&[2, 2])), Err(CatalogError::DuplicateBlock { id: BlockId(2) }));
+    assert_eq!(state.apply(&swap(&[9])), Err(CatalogError::UnknownBlock { id: BlockId(9) }));
+    assert_eq!(state.apply(&swap(&[2, 3])), Ok(Outcome::Added(Vec::new())));
+    assert_eq!(state.blocks().len(), 1);
+}
+
+#[test]
+fn ids_are_reserved_in_order_and_never_twice() {
+    let mut state = State::default();
+    let reserve = Command::ReserveIds { count: 3 };
+    assert_eq!(state.apply(&reserve), Ok(Outcome::Reserved(0..3)));
+    // As after a reservation that was lost with a damaged frame.
+    flush(&mut state, &[10], 10).expect("a new id");
+    assert_eq!(state.apply(&reserve), Ok(Outcome::Reserved(11..14)));
+    assert_eq!(flush(&mut state, &[10], 20), Err(CatalogError::DuplicateBlock { id: BlockId(10) }));
+    assert!(matches!(flush(&mut state, &[20], 5), Err(CatalogError::FlushedBackwards { .. })));
+    assert!(state.apply(&Command::ReserveIds { count: u64::MAX }).is_err());
+}
+
+#[test]
+fn keys_and_values_have_limits() {
+    let mut state = State::default();
+    let mut put = |key: usize, value: usize| {
+        let (key, value) = ("k".repeat(key), vec![0; value]);
+        state.apply(&Command::Put { key, value, expected: Expected::Any })
+    };
+    assert!(put(MAX_KEY_BYTES, MAX_VALUE_BYTES).is_ok());
+    let error = put(MAX_KEY_BYTES + 1, 0).expect_err("too long a key");
+    assert_eq!(
+        error.to_string(),
+        "a key of the catalog has 1025, the limit is 1024: keep large things in blobs"
+    );
+    assert!(put(1, MAX_VALUE_BYTES + 1).is_err());
+}
+
+#[test]
+fn a_store_is_created_once() {
+    let mut state = State::default();
+    let create = |byte| Command::CreateStore { store: StoreId([byte; 16]) };
+    assert_eq!(state.apply(&create(1)), Ok(Outcome::Done));
+    assert_eq!(state.apply(&create(1)), Err(CatalogError::StoreExists));
+    assert_eq!(state.store(), Some(StoreId([1; 16])));
+}
