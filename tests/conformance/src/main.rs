@@ -2,15 +2,17 @@
 //! `watchfire-conformance <language> <directory>`.
 
 mod case;
+mod promql;
 mod textparse;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-const USAGE: &str = "usage: watchfire-conformance textparse DIRECTORY";
+const USAGE: &str = "usage: watchfire-conformance textparse DIRECTORY
+       watchfire-conformance promql [--floats-only] DIRECTORY";
 
 fn main() -> ExitCode {
     match run() {
@@ -26,13 +28,32 @@ fn main() -> ExitCode {
 /// Whether every case passed.
 fn run() -> anyhow::Result<bool> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [language, directory] = arguments.as_slice() else { bail!("{USAGE}") };
-    let directory = Path::new(directory);
-    let results = match language.as_str() {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (language, directory, floats_only) = match arguments.as_slice() {
+        [language, directory] => (*language, Path::new(directory), false),
+        ["promql", "--floats-only", directory] => ("promql", Path::new(directory), true),
+        _ => bail!("{USAGE}"),
+    };
+    let results = match language {
         "textparse" => textparse::run(directory),
+        "promql" => run_promql(directory, floats_only),
         other => bail!("no conformance cases for {other:?}\n{USAGE}"),
     }
     .with_context(|| format!("run {language} cases of {}", directory.display()))?;
     let totals = case::report(&mut io::stdout().lock(), &results).context("write the report")?;
     Ok(totals.failed == 0)
+}
+
+/// Runs the PromQL scripts and tells how each file fared and how many cases were left out.
+fn run_promql(directory: &Path, floats_only: bool) -> anyhow::Result<Vec<case::CaseResult>> {
+    let run = promql::run(directory, floats_only)?;
+    let mut out = io::stdout().lock();
+    for line in &run.summary {
+        writeln!(out, "{line}").context("write the report")?;
+    }
+    if floats_only {
+        writeln!(out, "{} not run: they need native histograms", run.not_run)
+            .context("write the report")?;
+    }
+    Ok(run.results)
 }

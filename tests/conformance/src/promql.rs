@@ -1,0 +1,118 @@
+//! PromQL: scripts in Prometheus' test language, and a table of texts to parse.
+//!
+//! `*.test` files hold commands that load samples and queries with their results; the format is
+//! that of `promql/promqltest` in the Prometheus repository. `parse_cases.json` lists inputs of
+//! the parser.
+
+mod check;
+mod compare;
+mod parse_cases;
+mod script;
+mod series;
+mod store;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use self::script::{Command, CommandKind, Eval};
+use self::store::Store;
+use crate::case::CaseResult;
+
+/// Why a case that needs more than floats cannot pass.
+const UNSUPPORTED: &str = "native histograms are not supported yet";
+
+/// What ran, and what did not.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) results: Vec<CaseResult>,
+    /// Cases left out because they need more than floats.
+    pub(crate) not_run: usize,
+    /// One line per file.
+    pub(crate) summary: Vec<String>,
+}
+
+/// Runs everything in `directory`. With `floats_only`, cases that need native histograms or start
+/// timestamps are counted as not run instead of failed.
+pub(crate) fn run(directory: &Path, floats_only: bool) -> anyhow::Result<Run> {
+    let mut run = Run::default();
+    for path in scripts(directory)? {
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let before = (run.results.len(), run.not_run);
+        run.script(&path, script::parse(&text), floats_only);
+        run.summarise(&path, before);
+    }
+    let parse_table = directory.join("parse_cases.json");
+    if parse_table.exists() {
+        let before = (run.results.len(), run.not_run);
+        run.results.extend(parse_cases::run(&parse_table)?);
+        run.summarise(&parse_table, before);
+    }
+    Ok(run)
+}
+
+fn scripts(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let entries =
+        std::fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
+    for entry in entries {
+        let path = entry.context("list a directory")?.path();
+        if path.extension().is_some_and(|extension| extension == "test") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+impl Run {
+    fn script(&mut self, path: &Path, commands: Vec<Command>, floats_only: bool) {
+        let mut store = Store::default();
+        for Command { line, kind } in commands {
+            let (name, outcome) = match kind {
+                CommandKind::Clear => {
+                    store = Store::default();
+                    continue;
+                }
+                CommandKind::Load(load) => {
+                    store.load(&load);
+                    continue;
+                }
+                CommandKind::Broken(error) => {
+                    ("a broken command".to_owned(), Err(format!("{error:#}")))
+                }
+                CommandKind::Eval(eval) => {
+                    let outcome = check::check(&eval, &store);
+                    if needs_more_than_floats(&eval, &store) {
+                        if floats_only {
+                            self.not_run += 1;
+                            continue;
+                        }
+                        (eval.text, Err(UNSUPPORTED.to_owned()))
+                    } else {
+                        (eval.text, outcome)
+                    }
+                }
+            };
+            self.results.push(CaseResult { name, file: path.to_owned(), line, outcome });
+        }
+    }
+
+    fn summarise(&mut self, path: &Path, (results, not_run): (usize, usize)) {
+        let results = &self.results[results..];
+        let passed = results.iter().filter(|case| case.outcome.is_ok()).count();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut line = format!("{file}: {passed} passed, {} failed", results.len() - passed);
+        let not_run = self.not_run - not_run;
+        if not_run > 0 {
+            line.push_str(&format!(", {not_run} not run"));
+        }
+        self.summary.push(line);
+    }
+}
+
+/// Whether the query expects, or its selectors found, what is not stored yet.
+fn needs_more_than_floats(eval: &Eval, store: &Store) -> bool {
+    store.take_touched_unsupported() || eval.result.has_histograms()
+}

@@ -1,0 +1,185 @@
+//! Compares what a query yielded with what its script expects.
+
+use std::collections::BTreeMap;
+
+use ::promql::{QueryValue, RangeSeries};
+use model::{Labels, is_stale_nan};
+
+use super::script::Expected;
+use super::series::{Item, SeriesLine};
+
+/// Relative error that still counts as equal.
+const TOLERANCE: f64 = 1e-6;
+
+/// Points of a result by labels.
+type Points = BTreeMap<Labels, Vec<(i64, f64)>>;
+
+/// Compares an instant result; vectors are also compared by order if `ordered`.
+pub(crate) fn instant(
+    value: &QueryValue,
+    expected: &Expected,
+    t_ms: i64,
+    ordered: bool,
+) -> Result<(), String> {
+    match (value, expected) {
+        (QueryValue::Scalar { value, .. }, Expected::Scalar(expected)) => {
+            equal_floats(*value, *expected)
+        }
+        (QueryValue::String { value, .. }, Expected::String(expected)) if value == expected => {
+            Ok(())
+        }
+        (QueryValue::Vector(samples), Expected::Series { lines, range_vector: None }) => {
+            let mut points = Points::new();
+            for sample in samples {
+                let double = points.insert(sample.labels.clone(), vec![(t_ms, sample.value)]);
+                if double.is_some() {
+                    return Err(format!("{} comes twice", sample.labels));
+                }
+            }
+            equal_points(&points, &expected_points(lines, t_ms, 0)?)?;
+            let in_order = samples.iter().zip(lines).all(|(s, l)| s.labels == l.labels);
+            if ordered && !in_order {
+                let order: Vec<String> = samples.iter().map(|s| s.labels.to_string()).collect();
+                return Err(format!("the order is {}", order.join(" ")));
+            }
+            Ok(())
+        }
+        (
+            QueryValue::Matrix(series),
+            Expected::Series { lines, range_vector: Some((start, step)) },
+        ) => equal_points(&matrix_points(series)?, &expected_points(lines, *start, *step)?),
+        (QueryValue::Scalar { value, .. }, Expected::Series { .. }) => {
+            Err(format!("got the scalar {value}"))
+        }
+        (value, expected) => Err(format!("expected {expected:?}, got {value:?}")),
+    }
+}
+
+/// Compares a range result whose first step is at `start_ms`.
+pub(crate) fn range(
+    value: &QueryValue,
+    expected: &Expected,
+    start_ms: i64,
+    step_ms: i64,
+) -> Result<(), String> {
+    match (value, expected) {
+        (QueryValue::Matrix(series), Expected::Series { lines, .. }) => {
+            equal_points(&matrix_points(series)?, &expected_points(lines, start_ms, step_ms)?)
+        }
+        (value, expected) => Err(format!("expected {expected:?}, got {value:?}")),
+    }
+}
+
+/// Compares the values a range result has at `t_ms` with an expected instant result.
+pub(crate) fn step(value: &QueryValue, expected: &Expected, t_ms: i64) -> Result<(), String> {
+    let QueryValue::Matrix(series) = value else { return Err(format!("got {value:?}")) };
+    let mut points = matrix_points(series)?;
+    points.retain(|_, points| {
+        points.retain(|(at, _)| *at == t_ms);
+        !points.is_empty()
+    });
+    match expected {
+        Expected::Series { lines, .. } => equal_points(&points, &expected_points(lines, t_ms, 0)?),
+        Expected::Scalar(expected) => match points.get(&Labels::empty()).map(Vec::as_slice) {
+            Some([(_, value)]) => equal_floats(*value, *expected),
+            other => Err(format!("expected the scalar {expected}, got {other:?}")),
+        },
+        Expected::String(_) => Ok(()),
+    }
+}
+
+fn matrix_points(series: &[RangeSeries]) -> Result<Points, String> {
+    if let Some(pair) = series.windows(2).find(|pair| pair[0].labels >= pair[1].labels) {
+        return Err(format!("{} comes before {}", pair[0].labels, pair[1].labels));
+    }
+    Ok(series
+        .iter()
+        .map(|series| {
+            let times = series.timestamps_ms.iter().copied();
+            (series.labels.clone(), times.zip(series.values.iter().copied()).collect())
+        })
+        .collect())
+}
+
+fn expected_points(lines: &[SeriesLine], start_ms: i64, step_ms: i64) -> Result<Points, String> {
+    let mut all = Points::new();
+    for line in lines {
+        let mut points = Vec::new();
+        for (index, item) in line.items.iter().enumerate() {
+            match item {
+                Item::Missing => {}
+                Item::Float(value) => points.push((start_ms + index as i64 * step_ms, *value)),
+                Item::Histogram => return Err("a native histogram is expected".to_owned()),
+            }
+        }
+        if step_ms == 0 && points.len() != 1 {
+            return Err(format!("the script expects {} values of one step", points.len()));
+        }
+        if all.insert(line.labels.clone(), points).is_some() {
+            return Err(format!("the script expects {} twice", line.labels));
+        }
+    }
+    Ok(all)
+}
+
+fn equal_points(got: &Points, expected: &Points) -> Result<(), String> {
+    for (labels, points) in expected {
+        match got.get(labels) {
+            None => return Err(format!("{labels} is missing; got {}", list(got))),
+            Some(found) if same(found, points) => {}
+            Some(found) => return Err(format!("{labels} should be {points:?}, is {found:?}")),
+        }
+    }
+    match got.keys().find(|labels| !expected.contains_key(labels)) {
+        Some(labels) => Err(format!("{labels} is not expected: {:?}", got[labels])),
+        None => Ok(()),
+    }
+}
+
+fn list(points: &Points) -> String {
+    let labels: Vec<String> = points.keys().map(Labels::to_string).collect();
+    format!("[{}]", labels.join(" "))
+}
+
+fn same(a: &[(i64, f64)], b: &[(i64, f64)]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && almost_equal(a.1, b.1))
+}
+
+fn equal_floats(got: f64, expected: f64) -> Result<(), String> {
+    if almost_equal(got, expected) {
+        Ok(())
+    } else {
+        Err(format!("expected {expected}, got {got}"))
+    }
+}
+
+/// Source: `util/almost` of Prometheus.
+fn almost_equal(a: f64, b: f64) -> bool {
+    if is_stale_nan(a) || is_stale_nan(b) {
+        return is_stale_nan(a) && is_stale_nan(b);
+    }
+    if (a.is_nan() && b.is_nan()) || a == b {
+        return true;
+    }
+    let sum = a.abs() + b.abs();
+    let difference = (a - b).abs();
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < TOLERANCE * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < TOLERANCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_compared_with_tolerance() {
+        assert!(almost_equal(1.0, 1.000_001));
+        assert!(!almost_equal(1.0, 1.000_01));
+        assert!(almost_equal(f64::NAN, f64::NAN));
+        assert!(!almost_equal(0.0, 1e-300));
+        assert!(!almost_equal(f64::NAN, f64::from_bits(model::STALE_NAN_BITS)));
+        assert!(!almost_equal(f64::INFINITY, f64::MAX));
+    }
+}
