@@ -169,8 +169,9 @@ export async function formatQuery(expr: string, signal?: AbortSignal): Promise<s
   return (await request<string>('/api/v1/format_query', { query: expr }, 'POST', signal)).data;
 }
 
-export async function buildInfo(signal?: AbortSignal): Promise<{ version: string }> {
-  return (await request<{ version: string }>('/api/v1/status/buildinfo', {}, 'GET', signal)).data;
+/** Fails with the parser's error if `expr` is no PromQL. */
+export async function parseQuery(expr: string, signal?: AbortSignal): Promise<void> {
+  await request<unknown>('/api/v1/parse_query', { query: expr }, 'POST', signal);
 }
 
 /** The number a wire value stands for (`NaN`, `+Inf` and `-Inf` included). */

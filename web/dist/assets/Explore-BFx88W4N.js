@@ -1,1 +1,0 @@
-import{xt as e,yt as t}from"./index-61PQ1lV3.js";var n=e(`<main id="content"></main>`);function r(e){var r=n();r.textContent=`0`,t(e,r)}export{r as default};
