@@ -1,5 +1,6 @@
 //! The syntax tree of PromQL 3.x.
 //!
+//! Trees that the parser yields are at most 1,000 levels high, so they may be walked recursively.
 //! Every node bears its [`Span`] in bytes of the query text, as Prometheus' `PositionRange`, so
 //! that errors and annotations can point at it. Source: `promql/parser/ast.go`.
 
@@ -118,7 +119,7 @@ pub enum DurationExpr {
         /// Where it stands.
         span: Span,
     },
-    /// `-a` or `+a`.
+    /// `-a`. The parser takes signs into numbers and drops a plus, as Prometheus does.
     Unary {
         /// Whether the sign is minus.
         negative: bool,

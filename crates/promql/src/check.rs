@@ -3,6 +3,8 @@
 //! Source: `checkAST` in `promql/parser/parse.go`, whose messages and order of complaints it
 //! repeats.
 
+use std::collections::HashSet;
+
 use crate::ast::{
     Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, Span, ValueType,
     VectorMatching, VectorSelector,
@@ -259,15 +261,19 @@ impl Checker<'_> {
     }
 
     fn included_labels(&self, matching: &VectorMatching, op_span: Span) -> Result<(), ParseError> {
-        let twice = matching.labels.iter().find(|label| matching.include.contains(label));
-        match twice {
-            Some(label) if matching.on => {
+        if !matching.on || matching.include.is_empty() {
+            return Ok(());
+        }
+        // A set, so that long lists cannot make this quadratic.
+        let include: HashSet<&String> = matching.include.iter().collect();
+        match matching.labels.iter().find(|label| include.contains(label)) {
+            None => Ok(()),
+            Some(label) => {
                 let label = quote(label);
                 let message =
                     format!("label {label} must not occur in ON and GROUP clause at once");
                 self.fail(op_span, message)
             }
-            _ => Ok(()),
         }
     }
 

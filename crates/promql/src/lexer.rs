@@ -102,12 +102,12 @@ impl<'a> Lexer<'a> {
         Span { start: start as u32, end: self.at as u32 }
     }
 
-    fn token(&self, start: usize, kind: TokenKind) -> Result<Token, LexError> {
-        Ok(Token { kind, span: self.span_from(start) })
+    fn token(&self, start: usize, kind: TokenKind) -> Token {
+        Token { kind, span: self.span_from(start) }
     }
 
     /// Takes `length` bytes as one token.
-    fn take(&mut self, length: usize, kind: TokenKind) -> Result<Token, LexError> {
+    fn take(&mut self, length: usize, kind: TokenKind) -> Token {
         let start = self.at;
         self.at += length;
         self.token(start, kind)
@@ -123,40 +123,42 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let Some(byte) = self.peek() else { return self.end_of_text() };
         let second = self.text.as_bytes().get(start + 1).copied();
-        let operator = |op| TokenKind::Operator(op);
-        match (byte, second) {
-            (b',', _) => self.take(1, TokenKind::Comma),
-            (b'*', _) => self.take(1, operator(BinaryOp::Mul)),
-            (b'/', _) => self.take(1, operator(BinaryOp::Div)),
-            (b'%', _) => self.take(1, operator(BinaryOp::Mod)),
-            (b'+', _) => self.take(1, operator(BinaryOp::Add)),
-            (b'-', _) => self.take(1, operator(BinaryOp::Sub)),
-            (b'^', _) => self.take(1, operator(BinaryOp::Pow)),
-            (b'=', Some(b'=')) => self.take(2, operator(BinaryOp::Equal)),
-            (b'=', Some(b'~')) => self.error(start, "unexpected character after '=': '~'"),
-            (b'=', _) => self.take(1, TokenKind::Assign),
-            (b'!', Some(b'=')) => self.take(2, operator(BinaryOp::NotEqual)),
-            (b'!', _) => self.error_after_bang("unexpected character after '!'"),
-            (b'<', Some(b'=')) => self.take(2, operator(BinaryOp::LessEqual)),
-            (b'<', Some(b'/')) => self.take(2, operator(BinaryOp::TrimUpper)),
-            (b'<', _) => self.take(1, operator(BinaryOp::Less)),
-            (b'>', Some(b'=')) => self.take(2, operator(BinaryOp::GreaterEqual)),
-            (b'>', Some(b'/')) => self.take(2, operator(BinaryOp::TrimLower)),
-            (b'>', _) => self.take(1, operator(BinaryOp::Greater)),
-            (b'0'..=b'9', _) | (b'.', Some(b'0'..=b'9')) => self.number_or_duration(),
-            (b'"' | b'\'' | b'`', _) => self.string(byte),
-            (b'(', _) => self.left_paren(),
-            (b')', _) => self.right_paren(),
+        let (length, kind) = match (byte, second) {
+            (b'0'..=b'9', _) | (b'.', Some(b'0'..=b'9')) => return self.number_or_duration(),
+            (b'"' | b'\'' | b'`', _) => return self.string(byte),
+            (b'(', _) => return Ok(self.left_paren()),
+            (b')', _) => return self.right_paren(),
+            (b'[', _) => return self.left_bracket(),
+            (b']', _) => return self.right_bracket(),
             (b'{', _) => {
                 self.in_braces = true;
-                self.take(1, TokenKind::LeftBrace)
+                (1, TokenKind::LeftBrace)
             }
-            (b'[', _) => self.left_bracket(),
-            (b']', _) => self.right_bracket(),
-            (b'@', _) => self.take(1, TokenKind::At),
-            _ if byte == b':' || is_word_start(byte) => self.word_or_colon(),
-            _ => self.unexpected_character("unexpected character"),
-        }
+            (b',', _) => (1, TokenKind::Comma),
+            (b'@', _) => (1, TokenKind::At),
+            (b'=', Some(b'=')) => (2, TokenKind::Operator(BinaryOp::Equal)),
+            (b'=', Some(b'~')) => return self.error(start, "unexpected character after '=': '~'"),
+            (b'=', _) => (1, TokenKind::Assign),
+            (b'!', Some(b'=')) => (2, TokenKind::Operator(BinaryOp::NotEqual)),
+            (b'!', _) => {
+                return self.unexpected_at(start + 1, "unexpected character after '!'");
+            }
+            (b'<', Some(b'=')) => (2, TokenKind::Operator(BinaryOp::LessEqual)),
+            (b'<', Some(b'/')) => (2, TokenKind::Operator(BinaryOp::TrimUpper)),
+            (b'<', _) => (1, TokenKind::Operator(BinaryOp::Less)),
+            (b'>', Some(b'=')) => (2, TokenKind::Operator(BinaryOp::GreaterEqual)),
+            (b'>', Some(b'/')) => (2, TokenKind::Operator(BinaryOp::TrimLower)),
+            (b'>', _) => (1, TokenKind::Operator(BinaryOp::Greater)),
+            (b'+', _) => (1, TokenKind::Operator(BinaryOp::Add)),
+            (b'-', _) => (1, TokenKind::Operator(BinaryOp::Sub)),
+            (b'*', _) => (1, TokenKind::Operator(BinaryOp::Mul)),
+            (b'/', _) => (1, TokenKind::Operator(BinaryOp::Div)),
+            (b'%', _) => (1, TokenKind::Operator(BinaryOp::Mod)),
+            (b'^', _) => (1, TokenKind::Operator(BinaryOp::Pow)),
+            _ if byte == b':' || is_word_start(byte) => return self.word_or_colon(),
+            _ => return self.unexpected_at(start, "unexpected character"),
+        };
+        Ok(self.take(length, kind))
     }
 
     fn end_of_text(&mut self) -> Result<Token, LexError> {
@@ -166,21 +168,20 @@ impl<'a> Lexer<'a> {
         if self.in_brackets {
             return self.error(self.at, "unclosed left bracket");
         }
-        self.token(self.at, TokenKind::Eof)
+        Ok(self.token(self.at, TokenKind::Eof))
     }
 
-    fn unexpected_character<T>(&self, what: &str) -> Result<T, LexError> {
-        let found = quote_char(self.peek_char().unwrap_or(char::REPLACEMENT_CHARACTER));
-        self.error(self.at, format!("{what}: {found}"))
+    /// The error about the character at `place`, which belongs to the token at hand.
+    fn unexpected_at<T>(&self, place: usize, what: &str) -> Result<T, LexError> {
+        self.error(self.at, format!("{what}: {}", self.quoted_at(place)))
     }
 
-    fn error_after_bang<T>(&self, what: &str) -> Result<T, LexError> {
-        let next = self.text[self.at + 1..].chars().next();
-        let found = quote_char(next.unwrap_or(char::REPLACEMENT_CHARACTER));
-        self.error(self.at, format!("{what}: {found}"))
+    /// The character at `place`; the end of the text shows as U+FFFD.
+    fn quoted_at(&self, place: usize) -> String {
+        quote_char(self.text[place..].chars().next().unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 
-    fn left_paren(&mut self) -> Result<Token, LexError> {
+    fn left_paren(&mut self) -> Token {
         self.parens += 1;
         self.take(1, TokenKind::LeftParen)
     }
@@ -191,7 +192,7 @@ impl<'a> Lexer<'a> {
             return self.error(self.at + 1, "unexpected right parenthesis ')'");
         }
         self.parens -= 1;
-        self.take(1, TokenKind::RightParen)
+        Ok(self.take(1, TokenKind::RightParen))
     }
 
     fn left_bracket(&mut self) -> Result<Token, LexError> {
@@ -201,7 +202,7 @@ impl<'a> Lexer<'a> {
         self.in_brackets = true;
         self.before_duration = true;
         self.behind_colon = false;
-        self.take(1, TokenKind::LeftBracket)
+        Ok(self.take(1, TokenKind::LeftBracket))
     }
 
     fn right_bracket(&mut self) -> Result<Token, LexError> {
@@ -210,24 +211,24 @@ impl<'a> Lexer<'a> {
         }
         self.in_brackets = false;
         self.before_duration = false;
-        self.take(1, TokenKind::RightBracket)
+        Ok(self.take(1, TokenKind::RightBracket))
     }
 
     fn word_or_colon(&mut self) -> Result<Token, LexError> {
         if !self.in_brackets {
-            return self.word();
+            return Ok(self.word());
         }
         if self.peek() == Some(b':') {
             if self.behind_colon {
                 return self.error(self.at, "unexpected colon ':'");
             }
             self.behind_colon = true;
-            return self.take(1, TokenKind::Colon);
+            return Ok(self.take(1, TokenKind::Colon));
         }
         match self.duration_word() {
             Some(token) => Ok(token),
             None => {
-                let found = quote_char(self.peek_char().unwrap_or(char::REPLACEMENT_CHARACTER));
+                let found = self.quoted_at(self.at);
                 self.error(self.at, format!("unexpected character: {found}, expected ':'"))
             }
         }
@@ -246,10 +247,10 @@ impl<'a> Lexer<'a> {
             _ => return None,
         };
         self.before_duration = false;
-        self.take(length, kind).ok()
+        Some(self.take(length, kind))
     }
 
-    fn word(&mut self) -> Result<Token, LexError> {
+    fn word(&mut self) -> Token {
         let start = self.at;
         self.skip_while(|byte| byte == b':' || is_word_byte(byte));
         let word = &self.text[start..self.at];
@@ -278,25 +279,29 @@ impl<'a> Lexer<'a> {
             return self.error(start, "unexpected end of input inside braces");
         };
         let second = self.text.as_bytes().get(start + 1).copied();
-        match (byte, second) {
-            (b',', _) => self.take(1, TokenKind::Comma),
-            (b'"' | b'\'' | b'`', _) => self.string(byte),
-            (b'=', Some(b'~')) => self.take(2, TokenKind::MatchRegex),
-            (b'=', _) => self.take(1, TokenKind::Assign),
-            (b'!', Some(b'~')) => self.take(2, TokenKind::MatchNotRegex),
-            (b'!', Some(b'=')) => self.take(2, TokenKind::Operator(BinaryOp::NotEqual)),
-            (b'!', _) => self.error_after_bang("unexpected character after '!' inside braces"),
-            (b'{', _) => self.error(start, "unexpected left brace '{'"),
+        let (length, kind) = match (byte, second) {
+            (b'"' | b'\'' | b'`', _) => return self.string(byte),
+            (b',', _) => (1, TokenKind::Comma),
+            (b'=', Some(b'~')) => (2, TokenKind::MatchRegex),
+            (b'=', _) => (1, TokenKind::Assign),
+            (b'!', Some(b'~')) => (2, TokenKind::MatchNotRegex),
+            (b'!', Some(b'=')) => (2, TokenKind::Operator(BinaryOp::NotEqual)),
+            (b'!', _) => {
+                let what = "unexpected character after '!' inside braces";
+                return self.unexpected_at(start + 1, what);
+            }
+            (b'{', _) => return self.error(start, "unexpected left brace '{'"),
             (b'}', _) => {
                 self.in_braces = false;
-                self.take(1, TokenKind::RightBrace)
+                (1, TokenKind::RightBrace)
             }
             _ if is_word_start(byte) => {
                 self.skip_while(is_word_byte);
-                self.token(start, TokenKind::Identifier)
+                return Ok(self.token(start, TokenKind::Identifier));
             }
-            _ => self.unexpected_character("unexpected character inside braces"),
-        }
+            _ => return self.unexpected_at(start, "unexpected character inside braces"),
+        };
+        Ok(self.take(length, kind))
     }
 
     fn token_before_duration(&mut self) -> Result<Token, LexError> {
@@ -318,7 +323,7 @@ impl<'a> Lexer<'a> {
             }
             _ => match self.duration_word() {
                 Some(token) => Ok(token),
-                None => self.unexpected_character("unexpected character in duration expression"),
+                None => self.unexpected_at(start, "unexpected character in duration expression"),
             },
         }
     }

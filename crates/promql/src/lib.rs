@@ -22,7 +22,7 @@ pub use ast_json::ast_json;
 pub use engine::{EvalError, EvalOptions, EvalTime, Evaluation};
 pub use eval::evaluate;
 pub use functions::{FUNCTIONS, Function, find_function};
-pub use parse_error::{ParseError, Position};
+pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::pretty;
 pub use source::{Columns, Inline, Parallel, SelectRequest, SeriesSet, Source, SourceError};

@@ -62,6 +62,11 @@ impl ParseError {
     }
 }
 
+/// A text that is no duration; says which and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DurationError(pub String);
+
 #[cfg(test)]
 mod tests {
     use super::*;

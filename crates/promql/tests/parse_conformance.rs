@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use promql::parse;
+use promql::{parse, parse_selector};
 use serde_json::Value;
 
 fn shared(path: &str) -> Option<String> {
@@ -50,4 +50,14 @@ fn corpus_of_bad_inputs() {
         }
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn corpus_of_selectors() {
+    let Some(lines) = shared("corpus/promql-selector.jsonl") else { return };
+    for line in lines.lines() {
+        let case: Value = serde_json::from_str(line).expect("the corpus is JSON lines");
+        let selector = text(&case, "text");
+        assert_eq!(parse_selector(selector).is_ok(), !selector.is_empty(), "{case}");
+    }
 }

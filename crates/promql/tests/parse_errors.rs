@@ -62,6 +62,10 @@ const CASES: &[(&str, &str)] = &[
         "1:1: parse error: filling in missing series not allowed for set operators",
     ),
     ("foo @ +Inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf"),
+    (
+        "foo @ 1e18",
+        "1:1: parse error: timestamp out of bounds for @ modifier: 1000000000000000000.000000",
+    ),
     ("{", "1:2: parse error: unexpected end of input inside braces"),
     ("some}", "1:5: parse error: unexpected character: '}'"),
     (
@@ -219,6 +223,7 @@ fn limits_name_themselves() {
         ("a".to_owned() + &"[1m:]".repeat(100_000), "1000 operations"),
         ("a[".to_owned() + &"(".repeat(100_000), "100 operations"),
         ("a[1".to_owned() + &"+1".repeat(100_000) + "]", "100 operations"),
+        ("a{".to_owned() + &r#"b=~"c.*","#.repeat(501) + "}", "500 regular expressions"),
         ("a offset ".to_owned() + &"-".repeat(100_000), "expected number"),
     ] {
         let error = parse(&query).expect_err("too deep").to_string();

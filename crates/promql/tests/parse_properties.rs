@@ -281,8 +281,7 @@ fn vector() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|inner| format!("sum({inner}) by (on, \"a b\")")),
             inner.clone().prop_map(|inner| format!("topk without () (1_0, {inner})")),
             inner.clone().prop_map(|inner| format!("round({inner}, 0x10)")),
-            inner.prop_map(|inner| format!("rate(({inner})[range() / 2:1m] smoothed_not)")
-                .replace(" smoothed_not", " @ end()")),
+            inner.prop_map(|inner| format!("rate(({inner})[range() / 2:1m] @ end())")),
         ]
     })
 }
@@ -290,7 +289,7 @@ fn vector() -> impl Strategy<Value = String> {
 fn operator() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "+",
-        "- on (a) group_left",
+        "- on (a) group_left ()",
         "* ignoring (a) group_right (b)",
         "/ fill (1)",
         "%",

@@ -10,10 +10,10 @@ impl Lexer<'_> {
     pub(super) fn number_or_duration(&mut self) -> Result<Token, LexError> {
         let start = self.at;
         if self.number() {
-            return self.token(start, TokenKind::Number);
+            return Ok(self.token(start, TokenKind::Number));
         }
         if self.rest_of_duration() {
-            return self.token(start, TokenKind::Duration);
+            return Ok(self.token(start, TokenKind::Duration));
         }
         let read = &self.text[start..self.at];
         self.error(start, format!("bad number or duration syntax: {}", quote(read)))

@@ -16,7 +16,7 @@ impl Lexer<'_> {
             };
             self.at += c.len_utf8();
             match c {
-                _ if c == char::from(quote) => return self.token(start, TokenKind::String),
+                _ if c == char::from(quote) => return Ok(self.token(start, TokenKind::String)),
                 // Go reports the replacement character like the bytes it stands for.
                 char::REPLACEMENT_CHARACTER => return self.error(start, "invalid UTF-8 rune"),
                 '\n' if !raw => return self.error(start, UNTERMINATED),

@@ -3,7 +3,7 @@
 use super::Parser;
 use crate::ast::NumberLiteral;
 use crate::lexer::TokenKind;
-use crate::parse_error::ParseError;
+use crate::parse_error::{DurationError, ParseError};
 use crate::quote::quote;
 
 impl Parser<'_> {
@@ -13,7 +13,7 @@ impl Parser<'_> {
         let text = self.text_of(token.span);
         let is_duration = token.kind == TokenKind::Duration;
         let value = if is_duration {
-            parse_duration(text).map(|ms| ms as f64 / 1_000.0)
+            parse_duration(text).map(|ms| ms as f64 / 1_000.0).map_err(|error| error.0)
         } else {
             parse_number(text)
         };
@@ -71,8 +71,12 @@ pub(crate) const UNITS: [(&str, i64); 7] = [
 /// days.
 ///
 /// # Errors
-/// A message without place: the text is no duration, or is longer than 292 years.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
+/// The text is no duration, or longer than 292 years.
+pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
+    duration_ms(text).map_err(DurationError)
+}
+
+fn duration_ms(text: &str) -> Result<i64, String> {
     if text == "0" {
         return Ok(0);
     }

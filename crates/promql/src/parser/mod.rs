@@ -31,11 +31,14 @@ const MAX_NESTING: usize = 200;
 /// whoever walks the tree still recurses that deep.
 const MAX_HEIGHT: usize = 1_000;
 
+/// Regular expressions in one query. Each may take megabytes once compiled.
+const MAX_REGEXES: usize = 500;
+
 /// Reads one expression and checks its types.
 ///
 /// # Errors
 /// The text is no expression, its types do not fit, or it passes a limit: 4 GiB of text, 200
-/// nested expressions, 1,000 levels in all.
+/// nested expressions, 1,000 levels in all, 100 operations in a duration, 500 regular expressions.
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text)?;
     if parser.peek()?.kind == TokenKind::Eof {
@@ -81,6 +84,8 @@ struct Parser<'a> {
     aggregations: usize,
     /// Operations of the duration that is being read.
     duration_operations: usize,
+    /// Regular expressions that were compiled.
+    regexes: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -98,6 +103,7 @@ impl<'a> Parser<'a> {
             nesting: 0,
             aggregations: 0,
             duration_operations: 0,
+            regexes: 0,
         })
     }
 

@@ -8,6 +8,10 @@ use crate::ast::{
 use crate::lexer::{Keyword, TokenKind};
 use crate::parse_error::ParseError;
 
+/// Furthest time behind `@`: 2^62 milliseconds, so that adding ranges and offsets to it cannot
+/// overflow. Prometheus has no such limit and wraps around.
+const MAX_AT_SECONDS: f64 = (1u64 << 62) as f64 / 1_000.0;
+
 const RANGE_WITHOUT_SELECTOR: &str = "ranges only allowed for vector selectors";
 
 impl Parser<'_> {
@@ -138,9 +142,7 @@ impl Parser<'_> {
         }
         let magnitude = self.number_or_duration()?.value;
         let seconds = if negative { -magnitude } else { magnitude };
-        // Prometheus lets larger numbers pass and overflows.
-        let limit = i64::MAX as f64 / 1_000.0;
-        if seconds.is_nan() || seconds.abs() >= limit {
+        if seconds.is_nan() || seconds.abs() > MAX_AT_SECONDS {
             let shown = crate::printer::fixed_decimals(seconds, 6);
             let message = format!("timestamp out of bounds for @ modifier: {shown}");
             return Err(self.error(operand, message));

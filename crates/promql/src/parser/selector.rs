@@ -2,7 +2,7 @@
 
 use model::{MatchOp, Matcher};
 
-use super::Parser;
+use super::{MAX_REGEXES, Parser};
 use crate::ast::{BinaryOp, Duration, Span, VectorSelector};
 use crate::lexer::{TokenKind, unquote};
 use crate::parse_error::ParseError;
@@ -94,12 +94,22 @@ impl Parser<'_> {
     }
 
     fn matcher(
-        &self,
+        &mut self,
         name: &str,
         op: MatchOp,
         value: &str,
         span: Span,
     ) -> Result<Matcher, ParseError> {
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
+            self.regexes += 1;
+            if self.regexes > MAX_REGEXES {
+                let message = format!(
+                    "query has more than {MAX_REGEXES} regular expressions; \
+                     join them with \"|\" or split the query"
+                );
+                return Err(self.error(span, message));
+            }
+        }
         Matcher::new(name, op, value).map_err(|error| self.error(span, error.to_string()))
     }
 }
