@@ -59,6 +59,8 @@ pub(crate) struct Samples {
     slots: Vec<Slot>,
     free: Vec<u32>,
     gone: Vec<u32>,
+    /// Given up in this pass while still live; `finish` turns them into gone ones.
+    leaving: Vec<u32>,
     described: HashSet<String>,
     undelivered_metadata: Vec<MetricMetadata>,
     batch: MetricBatch,
@@ -76,6 +78,7 @@ impl Samples {
             slots: Vec::new(),
             free: Vec::new(),
             gone: Vec::new(),
+            leaving: Vec::new(),
             described: HashSet::new(),
             undelivered_metadata: Vec::new(),
             batch: MetricBatch::default(),
@@ -126,7 +129,8 @@ impl Samples {
             .expect("collectors name each label once and use neither job nor instance");
         // A series that comes back before its marker was delivered takes its slot again, or one
         // batch would hold both its value and its marker.
-        if let Some(&index) = self.gone.iter().find(|&&i| self.slots[i as usize].labels == labels) {
+        let mut marked = self.gone.iter().chain(&self.leaving);
+        if let Some(&index) = marked.find(|&&i| self.slots[i as usize].labels == labels) {
             self.slots[index as usize].released = false;
             return SeriesRef(index);
         }
@@ -179,8 +183,10 @@ impl Samples {
     pub(crate) fn release(&mut self, series: SeriesRef) {
         let slot = &mut self.slots[series.0 as usize];
         slot.released = true;
-        if slot.state == State::Absent {
-            self.free_slot(series.0);
+        match slot.state {
+            State::Absent => self.free_slot(series.0),
+            State::Live => self.leaving.push(series.0),
+            State::Gone | State::Free => {}
         }
     }
 
@@ -193,6 +199,7 @@ impl Samples {
                 self.gone.push(index as u32);
             }
         }
+        self.leaving.clear();
         for &index in &self.gone {
             let labels = &self.slots[index as usize].labels;
             self.batch.push(labels, self.timestamp_ms, f64::from_bits(STALE_NAN_BITS));
@@ -412,6 +419,18 @@ mod tests {
                 bench.samples.delivered();
             }
         }
+    }
+
+    #[test]
+    fn a_series_given_up_and_taken_again_in_one_pass_is_not_marked() {
+        let (mut bench, mut devices) = (Bench::new(), Keyed::new());
+        bench.pass(&mut devices, &["a"], true);
+        bench.samples.delivered();
+        let series = devices.row(b"a").series[0].take().expect("registered");
+        bench.samples.release(series);
+        assert_eq!(bench.pass(&mut devices, &["a"], true), ["a=1"]);
+        bench.samples.delivered();
+        assert_eq!(bench.pass(&mut devices, &[], true), ["a=stale"]);
     }
 
     #[test]

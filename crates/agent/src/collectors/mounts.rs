@@ -1,5 +1,7 @@
 //! The mounted filesystems. Source: `proc_pid_mountinfo(5)`.
 
+use std::collections::HashSet;
+
 use crate::proc_reader::{fields, lines};
 
 /// One mounted filesystem that is worth a look.
@@ -18,16 +20,13 @@ pub(crate) struct Mount {
 /// The mounts in `mountinfo` that Node Exporter does not exclude by default. Of several mounts
 /// with the same labels the first is kept. Lines that are cut short are left out.
 pub(crate) fn parse_mounts(mountinfo: &[u8]) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = Vec::new();
+    // A container host has thousands of mounts, too many to compare each with each.
+    let mut seen = HashSet::new();
+    let mut mounts = Vec::new();
     for mount in lines(mountinfo).filter_map(parse_line) {
-        let same = |m: &Mount| {
-            (&m.device, &m.mountpoint, &m.fstype)
-                == (&mount.device, &mount.mountpoint, &mount.fstype)
-        };
-        if !is_excluded_type(&mount.fstype)
-            && !is_excluded_mountpoint(&mount.mountpoint)
-            && !mounts.iter().any(same)
-        {
+        let excluded = is_excluded_type(&mount.fstype) || is_excluded_mountpoint(&mount.mountpoint);
+        let labels = || (mount.device.clone(), mount.mountpoint.clone(), mount.fstype.clone());
+        if !excluded && seen.insert(labels()) {
             mounts.push(mount);
         }
     }

@@ -1,6 +1,6 @@
 //! Asks filesystems how full they are, on threads that may hang.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,15 +57,22 @@ struct Worker {
     abandoned: Arc<AtomicBool>,
 }
 
-type Reply = (PathBuf, io::Result<Usage>);
+struct Reply {
+    /// Which thread it is from: they are numbered in the order in which they were started.
+    thread_number: u64,
+    path: PathBuf,
+    result: io::Result<Usage>,
+}
 
 /// One thread asks one filesystem after the other. When a filesystem keeps it for longer than the
 /// timeout, that thread is left to its fate and another takes over the rest. A filesystem that
-/// holds a thread is not asked again, so there are never more threads than filesystems.
+/// holds a thread is not asked again, so dead filesystems do not gather threads.
 pub(crate) struct Prober {
     statvfs: Statvfs,
     timeout: Duration,
     worker: Option<Worker>,
+    /// Number of the present thread.
+    thread_number: u64,
     replies: Receiver<Reply>,
     replies_in: Sender<Reply>,
     /// Asked of the present thread and not answered, in order; the first is being asked.
@@ -73,7 +80,9 @@ pub(crate) struct Prober {
     /// When the first in `waiting` came to its turn.
     turn_since: Instant,
     /// Those that hold a thread that was left behind.
-    hung: Vec<PathBuf>,
+    hung: HashSet<PathBuf>,
+    /// All in `waiting` and `hung`.
+    unanswered: HashSet<PathBuf>,
     answers: HashMap<PathBuf, Answer>,
 }
 
@@ -84,11 +93,13 @@ impl Prober {
             statvfs,
             timeout,
             worker: None,
+            thread_number: 0,
             replies,
             replies_in,
             waiting: VecDeque::new(),
             turn_since: Instant::now(),
-            hung: Vec::new(),
+            hung: HashSet::new(),
+            unanswered: HashSet::new(),
             answers: HashMap::new(),
         }
     }
@@ -98,8 +109,7 @@ impl Prober {
     /// # Errors
     /// `Thread` if the system gives no thread.
     pub(crate) fn ask(&mut self, path: &Path, now: Instant) -> Result<(), AgentError> {
-        let is_path = |asked: &PathBuf| asked == path;
-        if self.waiting.iter().any(is_path) || self.hung.iter().any(is_path) {
+        if self.unanswered.contains(path) {
             return Ok(());
         }
         if self.waiting.is_empty() {
@@ -107,6 +117,7 @@ impl Prober {
         }
         self.send(path.to_owned())?;
         self.waiting.push_back(path.to_owned());
+        self.unanswered.insert(path.to_owned());
         Ok(())
     }
 
@@ -124,7 +135,7 @@ impl Prober {
         let hung = self.waiting.pop_front().expect("checked above");
         tracing::warn!(mountpoint = %hung.display(), "filesystem does not answer");
         self.answers.insert(hung.clone(), Answer::Failed);
-        self.hung.push(hung);
+        self.hung.insert(hung);
         self.turn_since = now;
         if let Some(worker) = self.worker.take() {
             worker.abandoned.store(true, Ordering::Release);
@@ -155,16 +166,22 @@ impl Prober {
         self.answers.retain(|path, _| keep(path));
     }
 
-    fn take(&mut self, (path, result): Reply, now: Instant) {
-        if let Some(at) = self.hung.iter().position(|hung| *hung == path) {
+    fn take(&mut self, reply: Reply, now: Instant) {
+        let Reply { thread_number, path, result } = reply;
+        if self.hung.remove(&path) {
             tracing::info!(mountpoint = %path.display(), "filesystem answers again");
-            self.hung.swap_remove(at);
-        } else if let Some(at) = self.waiting.iter().position(|waiting| *waiting == path) {
-            self.waiting.remove(at);
+        } else if thread_number == self.thread_number {
+            // The present thread answers in the order in which it was asked.
+            let answered = self.waiting.pop_front();
+            assert_eq!(answered.as_ref(), Some(&path), "a channel keeps the order");
             self.turn_since = now;
+        } else {
+            // A thread was left behind just as it went on to this one, which the present thread
+            // asks as well.
+            return;
         }
-        let answer = result.map_or(Answer::Failed, Answer::Usage);
-        self.answers.insert(path, answer);
+        self.unanswered.remove(&path);
+        self.answers.insert(path, result.map_or(Answer::Failed, Answer::Usage));
     }
 
     /// Hands a question to the present thread, or to a new one if there is none.
@@ -174,7 +191,9 @@ impl Prober {
             None => {
                 let (questions, inbox) = channel::<PathBuf>();
                 let abandoned = Arc::new(AtomicBool::new(false));
+                self.thread_number += 1;
                 let thread = ProbeThread {
+                    number: self.thread_number,
                     inbox,
                     statvfs: Arc::clone(&self.statvfs),
                     replies: self.replies_in.clone(),
@@ -194,6 +213,7 @@ impl Prober {
 }
 
 struct ProbeThread {
+    number: u64,
     inbox: Receiver<PathBuf>,
     statvfs: Statvfs,
     replies: Sender<Reply>,
@@ -208,7 +228,8 @@ impl ProbeThread {
                 return;
             }
             let result = (self.statvfs)(&path);
-            if self.replies.send((path, result)).is_err() {
+            let reply = Reply { thread_number: self.number, path, result };
+            if self.replies.send(reply).is_err() {
                 return;
             }
         }
