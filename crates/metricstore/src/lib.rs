@@ -1,1 +1,51 @@
-//! To be filled by its first real code.
+//! Storage of metrics: heads and blocks; append, select, flush, merge.
+//!
+//! A sample walks: [`Registry::resolve`] gives its series an ordinal and its row a shard →
+//! [`LogEncoder`] makes the bytes that are made durable → [`Shard::append`] makes it searchable →
+//! [`Shard::cut`] and [`FlushPlan`] write it into a block → [`MetricFormat`] merges blocks.
+//! [`Selected`] reads all of them as one.
+//!
+//! The crate is synchronous and pure: no clock, no disk, no threads, no randomness; they are the
+//! caller's and come in as arguments. Formats: `docs/formats/metric-log-payload.md`,
+//! `docs/formats/metric-block.md`.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`registry`] | label bytes → ordinals; limits; release of idle series |
+//! | [`rows`] | samples as columns; "the first commit wins" |
+//! | [`log_payload`] | batches ↔ bytes of the log |
+//! | [`shard`] | the head: `generation` between two cuts, tails in `slab` |
+//! | [`flush`] | frozen generations → blocks |
+//! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `block_reader` |
+//! | `merge` | blocks → one block |
+//! | [`select`] | matchers → series and their samples |
+
+pub mod block;
+pub mod flush;
+pub mod log_payload;
+pub mod registry;
+pub mod rows;
+pub mod select;
+pub mod shard;
+
+mod block_reader;
+mod block_writer;
+mod directory;
+mod error;
+mod fingerprint;
+mod generation;
+mod merge;
+mod pages;
+mod slab;
+mod statistics;
+
+pub use block::{MetricBlock, MetricFormat};
+pub use error::MetricError;
+pub use flush::{FlushPlan, PlannedBlock};
+pub use log_payload::{LogDecoder, LogEncoder};
+pub use registry::{Admission, HeadSeries, Registry};
+pub use rows::{Reject, ResolvedBatch, ShardRows};
+pub use select::{BlockSource, Selected};
+pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
+pub use statistics::ChunkStatistics;
+mod interim_index;

@@ -1,0 +1,328 @@
+//! An open block: its indexes in memory, its pages read when they are needed.
+
+use std::sync::Arc;
+
+use crate::interim_index::{BlockIndex, LabelIndex};
+use blockstore::{BlobWriter, ReadAt};
+use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError};
+use codec::checksum;
+use codec::varint::take_u64;
+use model::TimeRange;
+
+use crate::block_writer::GroupInfo;
+use crate::directory::{DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
+use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
+
+/// First and last four bytes of a block.
+pub(crate) const MAGIC: [u8; 4] = *b"WFMB";
+/// The version this program writes, and the highest it reads.
+pub(crate) const VERSION: u8 = 1;
+/// Length of the header.
+pub(crate) const HEADER_BYTES: usize = 8;
+/// Length of the footer.
+pub(crate) const FOOTER_BYTES: usize = 128;
+
+/// The format of metric blocks, `docs/formats/metric-block.md`.
+#[derive(Debug, Clone)]
+pub struct MetricFormat {
+    seed: u64,
+}
+
+impl MetricFormat {
+    /// `seed` keys the hash by which equal timestamp columns are found while writing; it comes
+    /// from the system's randomness and does not change what a block says.
+    pub fn new(seed: u64) -> Self {
+        MetricFormat { seed }
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl BlockFormat for MetricFormat {
+    type Block = MetricBlock;
+
+    fn open(&self, file: Arc<dyn ReadAt>) -> Result<MetricBlock, BlockError> {
+        MetricBlock::open(file)
+    }
+
+    fn merge(
+        &self,
+        inputs: &[Arc<MetricBlock>],
+        keep: TimeRange,
+        out: &mut dyn BlobWriter,
+    ) -> Result<BlockSummary, MergeError> {
+        crate::merge::merge(self, inputs, keep, out)
+    }
+}
+
+/// A block whose footer and indexes were read and checked. Memory: the label index, 32 bytes per
+/// page and 12 per group.
+pub struct MetricBlock {
+    file: Arc<dyn ReadAt>,
+    index: BlockIndex,
+    pages: Vec<PageInfo>,
+    groups: Vec<GroupInfo>,
+    summary: BlockSummary,
+    chunks: u64,
+}
+
+/// A section as the footer states it.
+struct Section {
+    offset: u64,
+    len: u64,
+    checksum: u32,
+}
+
+struct Footer([u8; FOOTER_BYTES]);
+
+impl Footer {
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(*self.0[at..].first_chunk().expect("field lies inside the footer"))
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(*self.0[at..].first_chunk().expect("field lies inside the footer"))
+    }
+
+    fn section(&self, number: usize) -> Section {
+        Section {
+            offset: self.u64(16 * number),
+            len: self.u64(16 * number + 8),
+            checksum: self.u32(48 + 4 * number),
+        }
+    }
+}
+
+impl std::fmt::Debug for MetricBlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetricBlock").field("summary", &self.summary).finish_non_exhaustive()
+    }
+}
+
+impl MetricBlock {
+    fn open(file: Arc<dyn ReadAt>) -> Result<Self, BlockError> {
+        let footer = read_footer(&*file)?;
+        let [index, page_table, group_table] = [0, 1, 2].map(|number| footer.section(number));
+        let footer_start = file.size_bytes() - FOOTER_BYTES as u64;
+        let is_gapless = index.offset >= HEADER_BYTES as u64
+            && index.offset.checked_add(index.len) == Some(page_table.offset)
+            && page_table.offset.checked_add(page_table.len) == Some(group_table.offset)
+            && group_table.offset.checked_add(group_table.len) == Some(footer_start);
+        if !is_gapless {
+            return Err(corrupt(footer_start, "sections do not fill the file"));
+        }
+        let table = read_section(&*file, &page_table, "page table")?;
+        let pages =
+            decode_table(&table, HEADER_BYTES as u64, index.offset).map_err(
+                |fault| match fault {
+                    TableFault::Codec(error) => corrupt(page_table.offset, error.to_string()),
+                    TableFault::Invalid(detail) => corrupt(page_table.offset, detail),
+                    TableFault::ReservedKind(kind) => corrupt(
+                        page_table.offset,
+                        format!("page of kind {kind}, which a newer program wrote: upgrade"),
+                    ),
+                },
+            )?;
+        let table = read_section(&*file, &group_table, "group table")?;
+        let series = footer.u64(64);
+        let groups = decode_groups(&table, series, &pages)
+            .map_err(|detail| corrupt(group_table.offset, detail))?;
+        let labels = read_section(&*file, &index, "label index")?;
+        let labels = BlockIndex::open(labels.into())
+            .map_err(|error| corrupt(index.offset, format!("label index: {error}")))?;
+        if labels.series_count() as u64 != series {
+            return Err(corrupt(index.offset, "label index of another number of series"));
+        }
+        let (min_ms, max_ms) = (footer.u64(88) as i64, footer.u64(96) as i64);
+        Ok(MetricBlock {
+            file,
+            index: labels,
+            pages,
+            groups,
+            summary: BlockSummary {
+                range: TimeRange::new(min_ms, max_ms.saturating_add(1)),
+                series,
+                rows: footer.u64(72),
+                conflicts: footer.u64(104),
+            },
+            chunks: footer.u64(80),
+        })
+    }
+
+    /// What is inside.
+    pub fn summary(&self) -> &BlockSummary {
+        &self.summary
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    /// The smallest range that holds all samples.
+    pub fn range(&self) -> TimeRange {
+        self.summary.range
+    }
+
+    /// Labels and postings of the series.
+    pub fn index(&self) -> &BlockIndex {
+        &self.index
+    }
+
+    pub(crate) fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    pub(crate) fn groups(&self) -> &[GroupInfo] {
+        &self.groups
+    }
+
+    /// The groups that hold chunks of a series: one, or several neighbours for a long series.
+    pub(crate) fn groups_of(&self, series: u32) -> std::ops::Range<usize> {
+        let start = self.groups.partition_point(|g| g.first_series + g.series <= series);
+        let end = self.groups.partition_point(|g| g.first_series <= series);
+        start..end
+    }
+
+    /// Reads and decompresses a page.
+    pub(crate) fn page(&self, number: u32) -> Result<Vec<u8>, BlockError> {
+        read_page(&*self.file, &self.pages[number as usize])
+    }
+
+    /// Reads the directory of a group.
+    pub(crate) fn group(&self, number: usize) -> Result<Group, BlockError> {
+        let info = &self.groups[number];
+        let page = self.page(info.directory)?;
+        let len_of = |kind| {
+            move |number: u32| {
+                self.pages.get(number as usize).filter(|p| p.kind == kind).map(|p| p.raw_len)
+            }
+        };
+        let values = len_of(PageKind::Values);
+        let timestamps = len_of(PageKind::Timestamps);
+        Group::decode(&page, info.series as usize, values, timestamps).map_err(|fault| {
+            let offset = self.pages[info.directory as usize].offset;
+            match fault {
+                DirectoryFault::Codec(error) => corrupt(offset, format!("directory: {error}")),
+                DirectoryFault::Invalid(detail) => corrupt(offset, format!("directory: {detail}")),
+            }
+        })
+    }
+
+    /// Decodes a timestamp column out of its page.
+    pub(crate) fn timestamps(
+        &self,
+        column: &TimestampColumn,
+        page: &[u8],
+        out: &mut Vec<i64>,
+    ) -> Result<(), BlockError> {
+        let mut input = &page[column.offset as usize..][..column.len as usize];
+        codec::decode_i64s(&mut input, column.rows as usize, out)
+            .map_err(|error| self.column_error(column.page, column.offset, &error))
+    }
+
+    /// Decodes `rows` values that start at `offset` of a page and take `len` bytes.
+    pub(crate) fn values(
+        &self,
+        chunk: &crate::directory::Chunk,
+        rows: usize,
+        page: &[u8],
+        out: &mut Vec<f64>,
+    ) -> Result<(), BlockError> {
+        let mut input = &page[chunk.offset as usize..][..chunk.len as usize];
+        codec::decode_f64s(&mut input, rows, out)
+            .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
+    }
+
+    pub(crate) fn column_error(
+        &self,
+        page: u32,
+        offset: u32,
+        error: &codec::CodecError,
+    ) -> BlockError {
+        let at = self.pages[page as usize].offset;
+        corrupt(at, format!("column at {offset} of the page: {error}"))
+    }
+}
+
+fn corrupt(offset: u64, detail: impl Into<String>) -> BlockError {
+    BlockError::Corrupt { offset, detail: detail.into() }
+}
+
+fn read_footer(file: &dyn ReadAt) -> Result<Footer, BlockError> {
+    let size = file.size_bytes();
+    if size < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+        return Err(corrupt(0, format!("{size} bytes are too few for a block")));
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact_at(0, &mut header)?;
+    let offset = size - FOOTER_BYTES as u64;
+    let mut footer = Footer([0; FOOTER_BYTES]);
+    file.read_exact_at(offset, &mut footer.0)?;
+    if header[..4] != MAGIC || footer.0[124..] != MAGIC {
+        return Err(corrupt(0, "no metric block: magic is missing at the start or at the end"));
+    }
+    if checksum(&footer.0[..120]) != footer.u32(120) {
+        return Err(corrupt(offset, "checksum of the footer does not match"));
+    }
+    if footer.0[119] != VERSION {
+        return Err(BlockError::Version { found: footer.0[119], supported: VERSION });
+    }
+    if header[4..] != [VERSION, 0, 0, 0] {
+        return Err(corrupt(4, "header and footer differ"));
+    }
+    Ok(footer)
+}
+
+fn read_section(file: &dyn ReadAt, section: &Section, name: &str) -> Result<Vec<u8>, BlockError> {
+    // The sections were found to fill the file, so this allocates no more than the file has.
+    let mut bytes = vec![0; section.len as usize];
+    file.read_exact_at(section.offset, &mut bytes)?;
+    if checksum(&bytes) != section.checksum {
+        return Err(corrupt(section.offset, format!("checksum of the {name} does not match")));
+    }
+    Ok(bytes)
+}
+
+fn decode_groups(
+    mut input: &[u8],
+    series: u64,
+    pages: &[PageInfo],
+) -> Result<Vec<GroupInfo>, String> {
+    let mut take = || -> Result<[Vec<i64>; 3], codec::CodecError> {
+        let count = usize::try_from(take_u64(&mut input)?).unwrap_or(usize::MAX);
+        let mut columns = [Vec::new(), Vec::new(), Vec::new()];
+        for column in &mut columns {
+            codec::decode_i64s(&mut input, count, column)?;
+        }
+        Ok(columns)
+    };
+    let [first, counts, directories] = take().map_err(|error| error.to_string())?;
+    if !input.is_empty() {
+        return Err("bytes after the group table".to_owned());
+    }
+    let mut groups: Vec<GroupInfo> = Vec::with_capacity(first.len());
+    for ((first_series, count), directory) in first.into_iter().zip(counts).zip(directories) {
+        let next = groups.last().map_or(0, |g| u64::from(g.first_series) + u64::from(g.series));
+        let starts_well =
+            first_series as u64 == next || (next > 0 && first_series as u64 == next - 1);
+        let has_directory = pages
+            .get(usize::try_from(directory).unwrap_or(usize::MAX))
+            .is_some_and(|page| page.kind == PageKind::Directory);
+        if !starts_well || !(1..=MAX_GROUP_SERIES as i64).contains(&count) || !has_directory {
+            return Err(format!("group {} is impossible", groups.len()));
+        }
+        groups.push(GroupInfo {
+            first_series: u32::try_from(first_series).map_err(|_| "series number")?,
+            series: count as u32,
+            directory: directory as u32,
+        });
+    }
+    let end = groups.last().map_or(0, |g| u64::from(g.first_series) + u64::from(g.series));
+    if end != series {
+        return Err(format!("groups have {end} series, the footer says {series}"));
+    }
+    Ok(groups)
+}

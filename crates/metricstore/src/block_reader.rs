@@ -1,0 +1,119 @@
+//! Reads chunks of a block for one query or one merge, each page decompressed once.
+
+use std::sync::Arc;
+
+use blockstore::BlockError;
+use model::TimeRange;
+use parking_lot::Mutex;
+use rapidhash::RapidHashMap;
+
+use crate::block::MetricBlock;
+use crate::directory::{Chunk, Group, TimestampColumn};
+
+/// Locks over the decoded timestamp columns, so that threads of one query seldom meet.
+const STRIPES: usize = 16;
+/// Decoded timestamps kept per stripe: 1 MiB of 8 bytes over all stripes.
+const MAX_STRIPE_TIMESTAMPS: usize = 1 << 16;
+
+/// A block and what one reader has decompressed of it.
+pub(crate) struct BlockReader {
+    block: Arc<MetricBlock>,
+    /// By page number. A lock is held while its page is decompressed, so no page is twice.
+    pages: Box<[Cached<Vec<u8>>]>,
+    groups: Box<[Cached<Group>]>,
+    columns: [Mutex<Columns>; STRIPES],
+}
+
+/// Something that is read once; its lock is held meanwhile.
+type Cached<T> = Mutex<Option<Arc<T>>>;
+
+#[derive(Default)]
+struct Columns {
+    by_place: RapidHashMap<(u32, u32), Arc<[i64]>>,
+    timestamps: usize,
+}
+
+impl BlockReader {
+    pub(crate) fn new(block: Arc<MetricBlock>) -> Self {
+        let pages = (0..block.page_count()).map(|_| Mutex::new(None)).collect();
+        let groups = (0..block.groups().len()).map(|_| Mutex::new(None)).collect();
+        BlockReader { block, pages, groups, columns: Default::default() }
+    }
+
+    pub(crate) fn block(&self) -> &MetricBlock {
+        &self.block
+    }
+
+    /// The directory of a group.
+    pub(crate) fn group(&self, number: usize) -> Result<Arc<Group>, BlockError> {
+        let mut slot = self.groups[number].lock();
+        if let Some(group) = &*slot {
+            return Ok(Arc::clone(group));
+        }
+        let group = Arc::new(self.block.group(number)?);
+        *slot = Some(Arc::clone(&group));
+        Ok(group)
+    }
+
+    fn page(&self, number: u32) -> Result<Arc<Vec<u8>>, BlockError> {
+        let mut slot = self.pages[number as usize].lock();
+        if let Some(page) = &*slot {
+            return Ok(Arc::clone(page));
+        }
+        let page = Arc::new(self.block.page(number)?);
+        *slot = Some(Arc::clone(&page));
+        Ok(page)
+    }
+
+    /// Forgets what was decompressed for a group: its series will not be read again.
+    pub(crate) fn forget_group(&self, number: usize) {
+        if let Some(group) = self.groups[number].lock().take() {
+            for chunk in &group.chunks {
+                *self.pages[chunk.page as usize].lock() = None;
+            }
+        }
+    }
+
+    fn timestamps(&self, column: &TimestampColumn) -> Result<Arc<[i64]>, BlockError> {
+        let key = (column.page, column.offset);
+        let stripe = (column.page.wrapping_mul(31).wrapping_add(column.offset)) as usize % STRIPES;
+        if let Some(known) = self.columns[stripe].lock().by_place.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let page = self.page(column.page)?;
+        let mut decoded = Vec::new();
+        self.block.timestamps(column, &page, &mut decoded)?;
+        let decoded: Arc<[i64]> = Arc::from(decoded);
+        let mut columns = self.columns[stripe].lock();
+        if columns.timestamps + decoded.len() > MAX_STRIPE_TIMESTAMPS {
+            *columns = Columns::default();
+        }
+        columns.timestamps += decoded.len();
+        columns.by_place.insert(key, Arc::clone(&decoded));
+        Ok(decoded)
+    }
+
+    /// Appends the samples of a chunk that lie in `range`.
+    pub(crate) fn read(
+        &self,
+        group: &Group,
+        chunk: &Chunk,
+        range: TimeRange,
+        timestamps: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), BlockError> {
+        let column = self.timestamps(group.column(chunk))?;
+        let begin = column.partition_point(|&t| t < range.start_ms);
+        let end = column.partition_point(|&t| t < range.end_ms);
+        if begin >= end {
+            return Ok(());
+        }
+        let page = self.page(chunk.page)?;
+        let start = values.len();
+        self.block.values(chunk, column.len(), &page, values)?;
+        values.truncate(start + end);
+        values.drain(start..start + begin);
+        timestamps.extend_from_slice(&column[begin..end]);
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! Writes a block front to back: series in ascending order of labels, samples in order of time.
+
+use crate::interim_index::BlockIndexBuilder;
+use blockstore::{BlobError, BlobWriter};
+use blockstore::{BlockError, BlockSummary};
+use codec::checksum;
+use codec::varint::put_u64;
+use model::{Labels, TimeRange};
+use rapidhash::RapidHashMap;
+
+use crate::block::{FOOTER_BYTES, HEADER_BYTES, MAGIC, VERSION};
+use crate::directory::{self, NewChunk, TimestampColumn};
+use crate::fingerprint::Fingerprint;
+use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
+use crate::statistics::ChunkStatistics;
+
+/// Samples at which a chunk is closed: about 4 h of a 15 s series. Longer chunks save less than
+/// 1% of the block and make queries for an hour decode what they do not need.
+pub(crate) const CHUNK_ROWS: usize = 1_024;
+/// Series at which a group is closed.
+const GROUP_SERIES: usize = 512;
+/// Chunks at which a group is closed, inside a series if need be.
+const GROUP_CHUNKS: usize = 1 << 14;
+/// Encoded bytes at which a group is closed, inside a series if need be.
+const GROUP_BYTES: usize = 4 << 20;
+/// Timestamp columns remembered for sharing: 12 MiB at most.
+const MAX_SHARED_COLUMNS: usize = 1 << 18;
+
+/// A block being written. Memory: one group, the label index, and the columns it may share.
+pub(crate) struct BlockWriter<'a> {
+    pages: PageWriter<'a>,
+    index: BlockIndexBuilder,
+    groups: Vec<GroupInfo>,
+    group: NewGroup,
+    timestamps: TimestampPages,
+    /// The series under way and the samples of it that are in no chunk yet.
+    labels: Labels,
+    has_chunks: bool,
+    pending_ms: Vec<i64>,
+    pending: Vec<f64>,
+    totals: Totals,
+}
+
+/// A group as the group table lists it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GroupInfo {
+    pub(crate) first_series: u32,
+    pub(crate) series: u32,
+    pub(crate) directory: u32,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    series: u32,
+    rows: u64,
+    chunks: u64,
+    conflicts: u64,
+    span_ms: Option<(i64, i64)>,
+}
+
+/// The group being collected.
+#[derive(Default)]
+struct NewGroup {
+    first_series: u32,
+    series: u32,
+    columns: Vec<TimestampColumn>,
+    by_place: RapidHashMap<(u32, u32), u32>,
+    chunks: Vec<NewChunk>,
+    /// Encoded values of `chunks`, in their order.
+    values: Vec<u8>,
+    /// Next chunk's index in its series.
+    next_index: u32,
+    scratch: Vec<u8>,
+}
+
+/// Timestamp columns, each written once.
+struct TimestampPages {
+    hash: Fingerprint,
+    known: RapidHashMap<u128, TimestampColumn>,
+    page: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> BlockWriter<'a> {
+    /// Starts a block. `level` is zstd's; `seed` keys the hash that finds equal timestamps.
+    pub(crate) fn new(
+        out: &'a mut dyn BlobWriter,
+        level: i32,
+        seed: u64,
+    ) -> Result<Self, BlockError> {
+        let mut header = [0; HEADER_BYTES];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4] = VERSION;
+        out.write(&header)?;
+        Ok(BlockWriter {
+            pages: PageWriter::new(out, level),
+            index: BlockIndexBuilder::new(),
+            groups: Vec::new(),
+            group: NewGroup::default(),
+            timestamps: TimestampPages {
+                hash: Fingerprint::new(seed),
+                known: RapidHashMap::default(),
+                page: Vec::new(),
+                bytes: Vec::new(),
+            },
+            labels: Labels::empty(),
+            has_chunks: false,
+            pending_ms: Vec::new(),
+            pending: Vec::new(),
+            totals: Totals::default(),
+        })
+    }
+
+    /// Ends the series under way and starts the next one, whose labels are greater. A series
+    /// without samples leaves no trace.
+    pub(crate) fn series(&mut self, labels: Labels) -> Result<(), BlockError> {
+        self.end_series()?;
+        debug_assert!(self.totals.series == 0 || self.labels < labels, "series out of order");
+        self.labels = labels;
+        Ok(())
+    }
+
+    /// Appends samples of the series under way, later than those before, strictly ascending.
+    pub(crate) fn push(&mut self, timestamps_ms: &[i64], values: &[f64]) -> Result<(), BlockError> {
+        self.pending_ms.extend_from_slice(timestamps_ms);
+        self.pending.extend_from_slice(values);
+        let full = self.pending.len() / CHUNK_ROWS * CHUNK_ROWS;
+        for start in (0..full).step_by(CHUNK_ROWS) {
+            self.write_chunk(start, start + CHUNK_ROWS)?;
+        }
+        self.pending_ms.drain(..full);
+        self.pending.drain(..full);
+        Ok(())
+    }
+
+    /// Counts samples that were left out because an earlier commit has another value.
+    pub(crate) fn add_conflicts(&mut self, conflicts: u64) {
+        self.totals.conflicts += conflicts;
+    }
+
+    fn end_series(&mut self) -> Result<(), BlockError> {
+        if !self.pending.is_empty() {
+            self.write_chunk(0, self.pending.len())?;
+            self.pending_ms.clear();
+            self.pending.clear();
+        }
+        self.has_chunks = false;
+        self.group.next_index = 0;
+        if self.group.series as usize >= GROUP_SERIES {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, start: usize, end: usize) -> Result<(), BlockError> {
+        let group_is_full =
+            self.group.chunks.len() >= GROUP_CHUNKS || self.group.values.len() >= GROUP_BYTES;
+        if group_is_full {
+            self.end_group()?;
+        }
+        let timestamps = &self.pending_ms[start..end];
+        let values = &self.pending[start..end];
+        let (min_ms, max_ms) = (timestamps[0], timestamps[timestamps.len() - 1]);
+        if !self.has_chunks {
+            self.has_chunks = true;
+            self.index.push(&self.labels);
+            self.totals.series += 1;
+        }
+        if self.group.series == 0 || self.group.next_index == 0 {
+            if self.group.series == 0 {
+                self.group.first_series = self.totals.series - 1;
+            }
+            self.group.series += 1;
+        }
+        let column = self.timestamps.place(timestamps, &mut self.pages)?;
+        self.group.push(column, values);
+        self.totals.rows += values.len() as u64;
+        self.totals.chunks += 1;
+        self.totals.span_ms = match self.totals.span_ms {
+            Some((min, max)) => Some((min.min(min_ms), max.max(max_ms))),
+            None => Some((min_ms, max_ms)),
+        };
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), BlockError> {
+        if self.group.chunks.is_empty() {
+            return Ok(());
+        }
+        self.timestamps.write_page(&mut self.pages)?;
+        let directory = self.group.write(&mut self.pages)?;
+        self.groups.push(GroupInfo {
+            first_series: self.group.first_series,
+            series: self.group.series,
+            directory,
+        });
+        self.group.clear();
+        Ok(())
+    }
+
+    /// Ends the last series and writes the indexes and the footer. The blob itself is finished by
+    /// the caller.
+    pub(crate) fn finish(mut self) -> Result<BlockSummary, BlockError> {
+        self.end_series()?;
+        self.end_group()?;
+        let (min_ms, max_ms) = self.totals.span_ms.unwrap_or((0, -1));
+        let mut footer = Footer::default();
+
+        let mut section = Vec::new();
+        self.index.finish(&mut section);
+        footer.section(0, self.pages.out, &section)?;
+        section.clear();
+        self.pages.encode_table(&mut section);
+        footer.section(1, self.pages.out, &section)?;
+        section.clear();
+        encode_groups(&self.groups, &mut section);
+        footer.section(2, self.pages.out, &section)?;
+
+        footer.put(64, &u64::from(self.totals.series).to_le_bytes());
+        footer.put(72, &self.totals.rows.to_le_bytes());
+        footer.put(80, &self.totals.chunks.to_le_bytes());
+        footer.put(88, &min_ms.to_le_bytes());
+        footer.put(96, &max_ms.to_le_bytes());
+        footer.put(104, &self.totals.conflicts.to_le_bytes());
+        footer.put(119, &[VERSION]);
+        let sum = checksum(&footer.0[..120]);
+        footer.put(120, &sum.to_le_bytes());
+        footer.put(124, &MAGIC);
+        self.pages.out.write(&footer.0)?;
+        Ok(BlockSummary {
+            range: TimeRange::new(min_ms, max_ms + 1),
+            series: u64::from(self.totals.series),
+            rows: self.totals.rows,
+            conflicts: self.totals.conflicts,
+        })
+    }
+}
+
+impl NewGroup {
+    fn push(&mut self, column: TimestampColumn, values: &[f64]) {
+        let next = self.columns.len() as u32;
+        let local = *self.by_place.entry((column.page, column.offset)).or_insert(next);
+        if local == next {
+            self.columns.push(column);
+        }
+        let start = self.values.len();
+        codec::encode_f64s(values, &mut self.values);
+        self.chunks.push(NewChunk {
+            series: self.series - 1,
+            index: self.next_index,
+            column: local,
+            len: (self.values.len() - start) as u32,
+            statistics: ChunkStatistics::of(values),
+        });
+        self.next_index += 1;
+    }
+
+    /// Writes the values chunk index by chunk index, then the directory, whose page it yields.
+    fn write(&mut self, pages: &mut PageWriter<'_>) -> Result<u32, BlockError> {
+        let mut starts = Vec::with_capacity(self.chunks.len());
+        let mut start = 0;
+        for chunk in &self.chunks {
+            starts.push(start);
+            start += chunk.len as usize;
+        }
+        let mut order: Vec<u32> = (0..self.chunks.len() as u32).collect();
+        // Stable: within one index the series stay in their order.
+        order.sort_by_key(|&chunk| self.chunks[chunk as usize].index);
+
+        let first_value_page = pages.next_number();
+        self.scratch.clear();
+        for &chunk in &order {
+            let len = self.chunks[chunk as usize].len as usize;
+            let start = starts[chunk as usize];
+            self.scratch.extend_from_slice(&self.values[start..start + len]);
+            if self.scratch.len() >= TARGET_PAGE_BYTES {
+                pages.write(PageKind::Values, &self.scratch)?;
+                self.scratch.clear();
+            }
+        }
+        if !self.scratch.is_empty() {
+            pages.write(PageKind::Values, &self.scratch)?;
+        }
+        let sorted: Vec<NewChunk> = order.iter().map(|&at| self.chunks[at as usize]).collect();
+        self.scratch.clear();
+        let series = self.series as usize;
+        directory::encode(series, first_value_page, &self.columns, &sorted, &mut self.scratch);
+        let directory = pages.next_number();
+        pages.write(PageKind::Directory, &self.scratch)?;
+        Ok(directory)
+    }
+
+    fn clear(&mut self) {
+        self.series = 0;
+        self.columns.clear();
+        self.by_place.clear();
+        self.chunks.clear();
+        self.values.clear();
+        self.next_index = 0;
+    }
+}
+
+impl TimestampPages {
+    /// Where the column is; writes it if it is not known.
+    fn place(
+        &mut self,
+        timestamps: &[i64],
+        pages: &mut PageWriter<'_>,
+    ) -> Result<TimestampColumn, BlockError> {
+        self.bytes.clear();
+        self.bytes.extend(timestamps.iter().flat_map(|t| t.to_le_bytes()));
+        let key = self.hash.of(timestamps.len() as u64, &self.bytes);
+        if let Some(column) = self.known.get(&key) {
+            return Ok(*column);
+        }
+        if self.page.len() >= TARGET_PAGE_BYTES {
+            self.write_page(pages)?;
+        }
+        let offset = self.page.len() as u32;
+        codec::encode_i64s(timestamps, &mut self.page);
+        let column = TimestampColumn {
+            // Nothing but timestamps is written before a group ends, and then this page comes
+            // first: so its number is known before it is written.
+            page: pages.next_number(),
+            offset,
+            len: self.page.len() as u32 - offset,
+            rows: timestamps.len() as u32,
+            min_ms: timestamps[0],
+            max_ms: timestamps[timestamps.len() - 1],
+        };
+        if self.known.len() == MAX_SHARED_COLUMNS {
+            self.known.clear();
+        }
+        self.known.insert(key, column);
+        Ok(column)
+    }
+
+    fn write_page(&mut self, pages: &mut PageWriter<'_>) -> Result<(), BlockError> {
+        if !self.page.is_empty() {
+            pages.write(PageKind::Timestamps, &self.page)?;
+            self.page.clear();
+        }
+        Ok(())
+    }
+}
+
+fn encode_groups(groups: &[GroupInfo], out: &mut Vec<u8>) {
+    put_u64(out, groups.len() as u64);
+    let column = |of: fn(&GroupInfo) -> u32| -> Vec<i64> {
+        groups.iter().map(|group| i64::from(of(group))).collect()
+    };
+    codec::encode_i64s(&column(|group| group.first_series), out);
+    codec::encode_i64s(&column(|group| group.series), out);
+    codec::encode_i64s(&column(|group| group.directory), out);
+}
+
+/// The fixed end of a block.
+struct Footer([u8; FOOTER_BYTES]);
+
+impl Default for Footer {
+    fn default() -> Self {
+        Footer([0; FOOTER_BYTES])
+    }
+}
+
+impl Footer {
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Writes a section and notes where it is.
+    fn section(
+        &mut self,
+        number: usize,
+        out: &mut dyn BlobWriter,
+        bytes: &[u8],
+    ) -> Result<(), BlobError> {
+        self.put(16 * number, &out.position().to_le_bytes());
+        self.put(16 * number + 8, &(bytes.len() as u64).to_le_bytes());
+        self.put(48 + 4 * number, &checksum(bytes).to_le_bytes());
+        out.write(bytes)
+    }
+}

@@ -1,0 +1,136 @@
+//! Frozen generations into blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blockstore::BlobWriter;
+use blockstore::{BlockError, BlockSummary};
+use model::{TenantId, TimeRange};
+
+use crate::block::MetricFormat;
+use crate::block_writer::BlockWriter;
+use crate::registry::Registry;
+use crate::rows::Gathered;
+use crate::shard::CutData;
+
+/// Length of the windows that flushed blocks are aligned to.
+pub const WINDOW_MS: i64 = 2 * 60 * 60 * 1_000;
+
+/// A flush is on the way of ingest and its block lives for hours, so it compresses lightly.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Which blocks some cuts become: one per tenant and window of two hours.
+#[derive(Debug)]
+pub struct FlushPlan {
+    cuts: Vec<CutData>,
+    blocks: Vec<PlannedBlock>,
+}
+
+/// A block that a [`FlushPlan`] asks for.
+#[derive(Debug)]
+pub struct PlannedBlock {
+    tenant: TenantId,
+    window: TimeRange,
+    /// Ascending by labels.
+    ordinals: Vec<u32>,
+}
+
+impl PlannedBlock {
+    /// Whose samples it holds.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The window it lies in, aligned to [`WINDOW_MS`].
+    pub fn window(&self) -> TimeRange {
+        self.window
+    }
+}
+
+impl FlushPlan {
+    /// Plans the flush of `cuts`, those of one shard in the order they were made. About 100 ns
+    /// per series, plus sorting.
+    pub fn new(cuts: Vec<CutData>, registry: &Registry) -> Self {
+        let mut by_block: BTreeMap<(TenantId, i64), Vec<u32>> = BTreeMap::new();
+        for window in windows(&cuts) {
+            let mut ordinals: Vec<u32> = cuts.iter().flat_map(|cut| cut.ordinals(window)).collect();
+            ordinals.sort_unstable();
+            ordinals.dedup();
+            registry.for_each_tenant(&ordinals, |ordinal, tenant| {
+                by_block.entry((tenant, window.start_ms)).or_default().push(ordinal);
+            });
+        }
+        let blocks = by_block
+            .into_iter()
+            .map(|((tenant, start_ms), mut ordinals)| {
+                registry.sort_by_labels(&mut ordinals);
+                let window = TimeRange::new(start_ms, start_ms.saturating_add(WINDOW_MS));
+                PlannedBlock { tenant, window, ordinals }
+            })
+            .collect();
+        FlushPlan { cuts, blocks }
+    }
+
+    /// The blocks to write, by tenant and time. Each may be written by another thread.
+    pub fn blocks(&self) -> &[PlannedBlock] {
+        &self.blocks
+    }
+
+    /// Writes one block of the plan. About 80 ns per sample. The caller finishes the blob, and
+    /// drops it if the summary says 0 rows.
+    ///
+    /// # Errors
+    /// Faults of the store.
+    pub fn write(
+        &self,
+        planned: &PlannedBlock,
+        format: &MetricFormat,
+        registry: &Registry,
+        out: &mut dyn BlobWriter,
+    ) -> Result<BlockSummary, BlockError> {
+        let mut writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed())?;
+        let mut gathered = Gathered::default();
+        // Labels are taken in batches, so that the registry is not locked while blocks are written.
+        for ordinals in planned.ordinals.chunks(1_024) {
+            let mut labels = Vec::with_capacity(ordinals.len());
+            registry.for_each_labels(ordinals, |_, of_one| labels.push(of_one));
+            for (&ordinal, labels) in ordinals.iter().zip(labels) {
+                gathered.clear();
+                for cut in self.cuts.iter().filter(|cut| cut.holds(ordinal)) {
+                    cut.read(
+                        ordinal,
+                        planned.window,
+                        &mut gathered.timestamps,
+                        &mut gathered.values,
+                    )
+                    .expect("a chunk in memory decodes to what was encoded");
+                }
+                writer.add_conflicts(gathered.settle());
+                writer.series(labels)?;
+                writer.push(&gathered.timestamps, &gathered.values)?;
+            }
+        }
+        writer.finish()
+    }
+}
+
+/// The aligned windows in which some sample of `cuts` lies, ascending.
+fn windows(cuts: &[CutData]) -> Vec<TimeRange> {
+    let mut starts = BTreeSet::new();
+    for cut in cuts.iter().filter(|cut| cut.rows() > 0) {
+        let range = cut.range();
+        let (first, last) = (window_start(range.start_ms), window_start(range.end_ms - 1));
+        starts.insert(first);
+        starts.insert(last);
+        // Nearly always there is one window or two neighbours, and nothing needs to be looked at.
+        if last.saturating_sub(first) > WINDOW_MS {
+            cut.for_each_timestamp(|t_ms| {
+                starts.insert(window_start(t_ms));
+            });
+        }
+    }
+    starts.into_iter().map(|start| TimeRange::new(start, start.saturating_add(WINDOW_MS))).collect()
+}
+
+fn window_start(t_ms: i64) -> i64 {
+    t_ms.div_euclid(WINDOW_MS).saturating_mul(WINDOW_MS)
+}

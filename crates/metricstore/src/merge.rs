@@ -1,0 +1,157 @@
+//! Several blocks into one: series by series in order of labels, chunk by chunk in order of time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::interim_index::LabelIndex;
+use blockstore::BlobWriter;
+use blockstore::{BlockError, BlockSummary, MergeError};
+use model::{Labels, TimeRange};
+
+use crate::block::{MetricBlock, MetricFormat};
+use crate::block_reader::BlockReader;
+use crate::block_writer::BlockWriter;
+use crate::directory::Group;
+use crate::rows::Gathered;
+
+/// A merge happens once and its result is read for days, so it may spend more than a flush.
+const ZSTD_LEVEL: i32 = 6;
+
+/// Where a merge is in one input.
+struct Cursor {
+    reader: BlockReader,
+    series: u32,
+    /// The groups that were read and may still be needed.
+    groups: std::ops::Range<usize>,
+}
+
+/// A chunk of the series being merged.
+struct Piece {
+    input: usize,
+    group: Arc<Group>,
+    /// Index in the group's chunks.
+    chunk: usize,
+    min_ms: i64,
+    max_ms: i64,
+}
+
+pub(crate) fn merge(
+    format: &MetricFormat,
+    inputs: &[Arc<MetricBlock>],
+    keep: TimeRange,
+    out: &mut dyn BlobWriter,
+) -> Result<BlockSummary, MergeError> {
+    let of_output = |error: BlockError| MergeError { input: None, error };
+    let mut writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed()).map_err(of_output)?;
+    let mut cursors: Vec<Cursor> = inputs
+        .iter()
+        .map(|block| Cursor {
+            reader: BlockReader::new(Arc::clone(block)),
+            series: 0,
+            groups: 0..0,
+        })
+        .collect();
+    let mut next: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
+    for (input, cursor) in cursors.iter().enumerate() {
+        next.extend(cursor.labels().map(|labels| Reverse((labels, input))));
+    }
+    let mut pieces = Vec::new();
+    let mut gathered = Gathered::default();
+    while let Some(Reverse((labels, input))) = next.pop() {
+        let mut sources = vec![input];
+        while next.peek().is_some_and(|Reverse((other, _))| *other == labels) {
+            sources.extend(next.pop().map(|Reverse((_, input))| input));
+        }
+        pieces.clear();
+        for &input in &sources {
+            cursors[input]
+                .collect(input, keep, &mut pieces)
+                .map_err(|error| MergeError { input: Some(input), error })?;
+        }
+        writer.series(labels).map_err(of_output)?;
+        write_series(&cursors, keep, &mut pieces, &mut gathered, &mut writer)?;
+        for input in sources {
+            cursors[input].advance();
+            next.extend(cursors[input].labels().map(|labels| Reverse((labels, input))));
+        }
+    }
+    writer.add_conflicts(inputs.iter().map(|block| block.summary().conflicts).sum());
+    writer.finish().map_err(of_output)
+}
+
+impl Cursor {
+    fn labels(&self) -> Option<Labels> {
+        let index = self.reader.block().index();
+        ((self.series as usize) < index.series_count()).then(|| index.labels(self.series))
+    }
+
+    fn advance(&mut self) {
+        self.series += 1;
+    }
+
+    /// Appends the chunks of the current series that overlap `keep`.
+    fn collect(
+        &mut self,
+        input: usize,
+        keep: TimeRange,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), BlockError> {
+        let groups = self.reader.block().groups_of(self.series);
+        for passed in self.groups.start..groups.start {
+            self.reader.forget_group(passed);
+        }
+        self.groups = groups.clone();
+        for number in groups {
+            let group = self.reader.group(number)?;
+            let first = self.reader.block().groups()[number].first_series;
+            for chunk in group.chunks_of((self.series - first) as usize) {
+                let column = group.column(&group.chunks[chunk]);
+                let (min_ms, max_ms) = (column.min_ms, column.max_ms);
+                if min_ms < keep.end_ms && keep.start_ms <= max_ms {
+                    pieces.push(Piece { input, group: Arc::clone(&group), chunk, min_ms, max_ms });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the samples of one series. Only chunks that overlap in time are in memory together.
+fn write_series(
+    cursors: &[Cursor],
+    keep: TimeRange,
+    pieces: &mut [Piece],
+    gathered: &mut Gathered,
+    writer: &mut BlockWriter<'_>,
+) -> Result<(), MergeError> {
+    // Stable: pieces of one start stay in commit order.
+    pieces.sort_by_key(|piece| piece.min_ms);
+    let mut rest = pieces;
+    while !rest.is_empty() {
+        let mut end_ms = rest[0].max_ms;
+        let mut len = 1;
+        while len < rest.len() && rest[len].min_ms <= end_ms {
+            end_ms = end_ms.max(rest[len].max_ms);
+            len += 1;
+        }
+        let (cluster, later) = rest.split_at_mut(len);
+        rest = later;
+        // Commit order decides between equal timestamps.
+        cluster.sort_by_key(|piece| piece.input);
+        gathered.clear();
+        for piece in &*cluster {
+            let chunk = &piece.group.chunks[piece.chunk];
+            cursors[piece.input]
+                .reader
+                .read(&piece.group, chunk, keep, &mut gathered.timestamps, &mut gathered.values)
+                .map_err(|error| MergeError { input: Some(piece.input), error })?;
+        }
+        let conflicts = gathered.settle();
+        writer.add_conflicts(conflicts);
+        writer
+            .push(&gathered.timestamps, &gathered.values)
+            .map_err(|error| MergeError { input: None, error })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Samples as columns: what travels from the edge to shards, and runs that merge into one.
+
+use model::{DEFAULT_TENANT, TenantId};
+
+/// Samples on their way to one shard, as columns of equal length, in arrival order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ShardRows {
+    /// The registry's ordinal of each row's series.
+    pub ordinals: Vec<u32>,
+    /// Timestamps in milliseconds.
+    pub timestamps_ms: Vec<i64>,
+    /// Values, bit-exact.
+    pub values: Vec<f64>,
+}
+
+impl ShardRows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ordinals.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.ordinals.is_empty()
+    }
+
+    /// Appends one row.
+    #[inline]
+    pub fn push(&mut self, ordinal: u32, t_ms: i64, value: f64) {
+        self.ordinals.push(ordinal);
+        self.timestamps_ms.push(t_ms);
+        self.values.push(value);
+    }
+
+    fn clear(&mut self) {
+        self.ordinals.clear();
+        self.timestamps_ms.clear();
+        self.values.clear();
+    }
+}
+
+/// Samples that were refused for one reason, with the text the protocol answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Why, naming limit, value and remedy where there are any.
+    pub reason: String,
+    /// How many entries of the batch it hit.
+    pub series: u64,
+    /// How many samples it hit.
+    pub samples: u64,
+}
+
+/// A batch whose series are known: rows by shard, and what was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedBatch {
+    /// Whose samples they are.
+    pub tenant: TenantId,
+    /// One entry per shard; a series is always in shard `ordinal % shards.len()`.
+    pub shards: Vec<ShardRows>,
+    /// What was refused, one entry per kind of reason and at most [`MAX_REJECTS`] of them.
+    pub rejects: Vec<Reject>,
+}
+
+impl Default for ResolvedBatch {
+    fn default() -> Self {
+        ResolvedBatch { tenant: DEFAULT_TENANT, shards: Vec::new(), rejects: Vec::new() }
+    }
+}
+
+/// Most distinct texts of refusals kept per batch; further ones are counted under the last.
+pub const MAX_REJECTS: usize = 16;
+
+impl ResolvedBatch {
+    /// Number of rows accepted.
+    pub fn rows(&self) -> usize {
+        self.shards.iter().map(ShardRows::len).sum()
+    }
+
+    /// Number of samples refused.
+    pub fn rejected_samples(&self) -> u64 {
+        self.rejects.iter().map(|reject| reject.samples).sum()
+    }
+
+    /// Empties the batch for `tenant` and `shards`, keeping its memory.
+    ///
+    /// # Panics
+    /// `shards` is 0.
+    pub fn reset(&mut self, tenant: TenantId, shards: usize) {
+        assert!(shards > 0, "rows need at least one shard");
+        self.tenant = tenant;
+        self.shards.resize_with(shards, ShardRows::default);
+        self.shards.iter_mut().for_each(ShardRows::clear);
+        self.rejects.clear();
+    }
+
+    /// Counts `samples` of one more entry as refused for `reason`.
+    pub(crate) fn reject(&mut self, reason: String, samples: u64) {
+        let known = self.rejects.iter().position(|reject| reject.reason == reason);
+        let slot = match known {
+            Some(slot) => slot,
+            None if self.rejects.len() == MAX_REJECTS => MAX_REJECTS - 1,
+            None => {
+                self.rejects.push(Reject { reason, series: 0, samples: 0 });
+                self.rejects.len() - 1
+            }
+        };
+        self.rejects[slot].series += 1;
+        self.rejects[slot].samples += samples;
+    }
+}
+
+/// What to do about two samples with the same series and timestamp was decided once, here: the
+/// earlier one stays. Sorts `samples`, given in commit order, by time and drops later ones of
+/// equal timestamps. Yields how many were dropped with a value that differs.
+pub(crate) fn sort_first_wins(samples: &mut Vec<(i64, u64)>) -> u64 {
+    // Stable, so commit order decides; made of few sorted runs, so it is nearly linear.
+    samples.sort_by_key(|sample| sample.0);
+    let mut conflicts = 0;
+    samples.dedup_by(|later, earlier| {
+        let same = later.0 == earlier.0;
+        conflicts += u64::from(same && later.1 != earlier.1);
+        same
+    });
+    conflicts
+}
+
+/// Samples of one series, gathered part by part in commit order, sorted when complete.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    pub(crate) timestamps: Vec<i64>,
+    pub(crate) values: Vec<f64>,
+    scratch: Vec<(i64, u64)>,
+}
+
+impl Gathered {
+    pub(crate) fn clear(&mut self) {
+        self.timestamps.clear();
+        self.values.clear();
+    }
+
+    /// Puts what was gathered in order of time, earliest commit first where timestamps are equal,
+    /// which alone is kept. Yields the number of dropped samples whose value differs.
+    pub(crate) fn settle(&mut self) -> u64 {
+        settle_from(&mut self.timestamps, &mut self.values, 0, &mut self.scratch)
+    }
+}
+
+/// Puts samples from `start` on in order of time, as [`sort_first_wins`].
+pub(crate) fn settle_from(
+    timestamps: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+    start: usize,
+    scratch: &mut Vec<(i64, u64)>,
+) -> u64 {
+    // Fast path: parts do not overlap.
+    if timestamps[start..].is_sorted_by(|a, b| a < b) {
+        return 0;
+    }
+    scratch.clear();
+    scratch.extend(
+        timestamps[start..].iter().zip(&values[start..]).map(|(&t, value)| (t, value.to_bits())),
+    );
+    let conflicts = sort_first_wins(scratch);
+    timestamps.truncate(start);
+    values.truncate(start);
+    timestamps.extend(scratch.iter().map(|sample| sample.0));
+    values.extend(scratch.iter().map(|sample| f64::from_bits(sample.1)));
+    conflicts
+}
+
+/// Drops samples from `start` on that lie outside `range`; they must be in order.
+pub(crate) fn trim_from(
+    timestamps: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+    start: usize,
+    range: model::TimeRange,
+) {
+    let end = start + timestamps[start..].partition_point(|&t| t < range.end_ms);
+    timestamps.truncate(end);
+    values.truncate(end);
+    let begin = start + timestamps[start..].partition_point(|&t| t < range.start_ms);
+    if begin > start {
+        timestamps.drain(start..begin);
+        values.drain(start..begin);
+    }
+}

@@ -1,0 +1,341 @@
+//! One shard of the head: the samples that are not in blocks yet, of every n-th series.
+//!
+//! A shard has one owner and no locks. What a query needs is handed out as an immutable
+//! [`HeadChunks`], what a flush needs as a [`CutData`]; both are read by other threads while the
+//! shard goes on appending.
+//!
+//! **Life of a sample.** It is appended to the open generation. [`Shard::cut`] freezes the
+//! generation and opens an empty one; nothing is copied. The frozen one is written to blocks, the
+//! blocks are published, then [`Shard::drop_flushed`] lets it go.
+//!
+//! **Invariant for queries.** A query takes its [`HeadChunks`] first and its list of blocks
+//! second; a flush publishes blocks first and drops frozen generations second. So every sample is
+//! in at least one of the two, and a sample in both is one sample, because equal timestamps are
+//! removed when read.
+
+use std::sync::Arc;
+
+use codec::CodecError;
+use model::TimeRange;
+
+use crate::generation::{Generation, SealedChunk};
+use crate::rows::{ShardRows, trim_from};
+
+/// What became of appended rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AppendOutcome {
+    /// Rows that were stored.
+    pub appended: u64,
+    /// Rows left out because the series has the same value at the same time already.
+    pub duplicates_equal: u64,
+    /// Rows left out because the series has another value at the same time already: the first
+    /// commit wins.
+    pub conflicts: u64,
+}
+
+impl AppendOutcome {
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: AppendOutcome) {
+        self.appended += other.appended;
+        self.duplicates_equal += other.duplicates_equal;
+        self.conflicts += other.conflicts;
+    }
+}
+
+/// The head of the series whose ordinal leaves `index` when divided by the number of shards.
+#[derive(Debug)]
+pub struct Shard {
+    index: u32,
+    shards: u32,
+    open: Generation,
+    /// Frozen and not yet dropped, oldest first.
+    frozen: Vec<CutData>,
+    next_cut: u64,
+}
+
+/// Everything a shard held when it was cut. Cloning copies no samples.
+#[derive(Debug, Clone)]
+pub struct CutData {
+    id: u64,
+    index: u32,
+    shards: u32,
+    generation: Arc<Generation>,
+}
+
+impl CutData {
+    /// Names the cut in [`Shard::drop_flushed`]. Later cuts of a shard have greater ids.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Index of the shard that was cut.
+    pub fn shard(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Number of samples.
+    pub fn rows(&self) -> u64 {
+        self.generation.rows()
+    }
+
+    /// The smallest range that holds all samples; empty if there are none.
+    pub fn range(&self) -> TimeRange {
+        self.generation.range()
+    }
+
+    /// Whether `ordinal` belongs to the shard that was cut.
+    pub(crate) fn holds(&self, ordinal: u32) -> bool {
+        ordinal % self.shards == self.index
+    }
+
+    /// Shows every timestamp to `visit`, in no order, possibly several times.
+    pub(crate) fn for_each_timestamp(&self, visit: impl FnMut(i64)) {
+        self.generation.for_each_timestamp(visit);
+    }
+
+    /// Every ordinal that has, or may have, samples in `range`, ascending.
+    pub(crate) fn ordinals(&self, range: TimeRange) -> impl Iterator<Item = u32> + '_ {
+        let (index, shards) = (self.index, self.shards);
+        (0..self.generation.series_bound())
+            .filter(move |&local| self.generation.may_have(local, range))
+            .map(move |local| local as u32 * shards + index)
+    }
+
+    /// Appends the samples of `ordinal` in `range`, in commit order.
+    pub(crate) fn read(
+        &self,
+        ordinal: u32,
+        range: TimeRange,
+        timestamps: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), CodecError> {
+        self.generation.read((ordinal / self.shards) as usize, range, timestamps, values)
+    }
+}
+
+impl Shard {
+    /// An empty shard, number `index` of `shards`.
+    ///
+    /// # Panics
+    /// `index` is not below `shards`.
+    pub fn new(index: usize, shards: usize) -> Self {
+        assert!(index < shards, "shard {index} of {shards} does not exist");
+        Shard {
+            index: index as u32,
+            shards: shards as u32,
+            open: Generation::default(),
+            frozen: Vec::new(),
+            next_cut: 0,
+        }
+    }
+
+    /// Stores rows; they are visible to the next [`Shard::select`]. About 30 ns per row.
+    ///
+    /// A late row is compared with what is in memory near its time; a duplicate of something in a
+    /// block or in an older overlapping chunk is stored, not counted, and dropped when read or
+    /// merged.
+    ///
+    /// # Panics
+    /// A row of another shard.
+    pub fn append(&mut self, rows: &ShardRows) -> AppendOutcome {
+        let mut outcome = AppendOutcome::default();
+        let columns = rows.timestamps_ms.iter().zip(&rows.values);
+        for (&ordinal, (&t_ms, &value)) in rows.ordinals.iter().zip(columns) {
+            debug_assert_eq!(ordinal % self.shards, self.index, "row of another shard");
+            let local = (ordinal / self.shards) as usize;
+            // Fast path: the series is known and the sample is its latest.
+            if self.open.is_news(local, t_ms) {
+                self.open.push(local, t_ms, value);
+                outcome.appended += 1;
+                continue;
+            }
+            match self.find_or_touch(local, t_ms) {
+                None => {
+                    self.open.push(local, t_ms, value);
+                    outcome.appended += 1;
+                }
+                Some(bits) if bits == value.to_bits() => outcome.duplicates_equal += 1,
+                Some(_) => outcome.conflicts += 1,
+            }
+        }
+        outcome
+    }
+
+    /// The bits of the value the series has at `t_ms`; makes room for it if there is none.
+    #[cold]
+    fn find_or_touch(&mut self, local: usize, t_ms: i64) -> Option<u64> {
+        let older = self.frozen.iter().rev().find_map(|cut| cut.generation.high_ms(local));
+        self.open.touch(local, older);
+        if self.open.is_news(local, t_ms) {
+            return None;
+        }
+        let frozen = self.frozen.iter().rev().map(|cut| &*cut.generation);
+        std::iter::once(&self.open).chain(frozen).find_map(|held| held.find(local, t_ms))
+    }
+
+    /// What the shard has of `ordinals` in `range`; ordinals of other shards are skipped.
+    /// Copies open tails (about 50 ns per series), shares everything else.
+    pub fn select(&self, ordinals: &[u32], range: TimeRange) -> HeadChunks {
+        let mut selected = HeadChunks {
+            index: self.index,
+            shards: self.shards,
+            range,
+            frozen: self
+                .frozen
+                .iter()
+                .filter(|cut| cut.range().overlaps(&range))
+                .map(|cut| Arc::clone(&cut.generation))
+                .collect(),
+            ordinals: Vec::new(),
+            sealed: Vec::new(),
+            timestamps: Vec::new(),
+            values: Vec::new(),
+            ends: Vec::new(),
+        };
+        let open_matters = self.open.range().overlaps(&range);
+        for &ordinal in ordinals.iter().filter(|ordinal| *ordinal % self.shards == self.index) {
+            selected.ordinals.push(ordinal);
+            if open_matters {
+                let local = (ordinal / self.shards) as usize;
+                self.open.sealed(local, range, &mut selected.sealed);
+                self.open.tail(local, range, &mut selected.timestamps, &mut selected.values);
+            }
+            selected.ends.push((selected.sealed.len(), selected.timestamps.len()));
+        }
+        selected
+    }
+
+    /// Freezes everything up to now. It stays readable until [`Shard::drop_flushed`]. Costs
+    /// nothing per sample. `None` if there is nothing since the last cut.
+    pub fn cut(&mut self) -> Option<CutData> {
+        if self.open.rows() == 0 {
+            return None;
+        }
+        let fresh = Generation::with_capacity(self.open.series_bound());
+        let cut = CutData {
+            id: self.next_cut,
+            index: self.index,
+            shards: self.shards,
+            generation: Arc::new(std::mem::replace(&mut self.open, fresh)),
+        };
+        self.next_cut += 1;
+        self.frozen.push(cut.clone());
+        Some(cut)
+    }
+
+    /// Cuts that were not dropped yet, oldest first: a flush that failed can be tried again.
+    pub fn cuts(&self) -> &[CutData] {
+        &self.frozen
+    }
+
+    /// Lets the cut go; to be called when its blocks are published. Unknown ids are no error.
+    pub fn drop_flushed(&mut self, cut_id: u64) {
+        self.frozen.retain(|cut| cut.id != cut_id);
+    }
+
+    /// Of `ordinals`, those of this shard that have no samples in it. Others are left out.
+    pub fn without_samples(&self, ordinals: &[u32]) -> Vec<u32> {
+        let generations =
+            || std::iter::once(&self.open).chain(self.frozen.iter().map(|cut| &*cut.generation));
+        let is_idle = |ordinal: &u32| {
+            let local = (*ordinal / self.shards) as usize;
+            ordinal % self.shards == self.index && !generations().any(|held| held.has(local))
+        };
+        ordinals.iter().copied().filter(is_idle).collect()
+    }
+
+    /// The smallest range that holds all samples; empty if there are none.
+    pub fn range(&self) -> TimeRange {
+        self.frozen.iter().fold(self.open.range(), |all, cut| all.union(&cut.range()))
+    }
+
+    /// Samples held, frozen ones included.
+    pub fn rows(&self) -> u64 {
+        self.open.rows() + self.frozen.iter().map(CutData::rows).sum::<u64>()
+    }
+
+    /// Samples since the last cut.
+    pub fn open_rows(&self) -> u64 {
+        self.open.rows()
+    }
+
+    /// Bytes of memory held, frozen generations included.
+    pub fn bytes(&self) -> usize {
+        self.open.bytes() + self.frozen.iter().map(|cut| cut.generation.bytes()).sum::<usize>()
+    }
+}
+
+/// Samples of some series of one shard at one moment. Immutable; any thread may read it.
+#[derive(Debug)]
+pub struct HeadChunks {
+    index: u32,
+    shards: u32,
+    range: TimeRange,
+    frozen: Vec<Arc<Generation>>,
+    /// The series asked for, in the order asked for.
+    ordinals: Vec<u32>,
+    /// Sealed chunks of the open generation, series by series.
+    sealed: Vec<SealedChunk>,
+    /// Tails of the open generation, series by series.
+    timestamps: Vec<i64>,
+    values: Vec<f64>,
+    /// Ends of each series in `sealed` and in the tails.
+    ends: Vec<(usize, usize)>,
+}
+
+impl HeadChunks {
+    /// Index of the shard it is of.
+    pub(crate) fn shard(&self) -> usize {
+        self.index as usize
+    }
+
+    /// Number of shards there were.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards as usize
+    }
+
+    /// Ordinal of the series at `place`.
+    pub(crate) fn ordinal(&self, place: usize) -> u32 {
+        self.ordinals[place]
+    }
+
+    /// Number of series asked for.
+    pub(crate) fn series(&self) -> usize {
+        self.ordinals.len()
+    }
+
+    /// Whether the series at `place` may have samples in the range asked for.
+    pub(crate) fn may_have(&self, place: usize) -> bool {
+        let start = self.start(place);
+        let local = (self.ordinals[place] / self.shards) as usize;
+        start != self.ends[place] || self.frozen.iter().any(|held| held.may_have(local, self.range))
+    }
+
+    /// Appends the samples of the series at `place` in commit order.
+    pub(crate) fn read(
+        &self,
+        place: usize,
+        range: TimeRange,
+        timestamps: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), CodecError> {
+        let local = (self.ordinals[place] / self.shards) as usize;
+        for held in &self.frozen {
+            held.read(local, range, timestamps, values)?;
+        }
+        let (sealed, tail) = self.start(place);
+        let (sealed_end, tail_end) = self.ends[place];
+        for chunk in &self.sealed[sealed..sealed_end] {
+            let start = timestamps.len();
+            chunk.decode(timestamps, values)?;
+            trim_from(timestamps, values, start, range);
+        }
+        timestamps.extend_from_slice(&self.timestamps[tail..tail_end]);
+        values.extend_from_slice(&self.values[tail..tail_end]);
+        Ok(())
+    }
+
+    fn start(&self, place: usize) -> (usize, usize) {
+        place.checked_sub(1).map_or((0, 0), |before| self.ends[before])
+    }
+}
