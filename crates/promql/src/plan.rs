@@ -9,6 +9,7 @@ use crate::ast::{
     Subquery, ValueType, VectorMatching, VectorSelector,
 };
 use crate::engine::{EvalError, EvalTime};
+use crate::eval::arithmetic::{larger, smaller};
 use crate::eval::grid::Reference;
 use crate::functions::Function;
 
@@ -334,10 +335,10 @@ impl QueryRange {
             DurationExpr::Step(_) => seconds(self.step_ms),
             DurationExpr::Range(_) => seconds(self.end_ms.saturating_sub(self.start_ms)),
             DurationExpr::MinOf(a, b, _) => {
-                self.duration_seconds(a)?.min(self.duration_seconds(b)?)
+                smaller(self.duration_seconds(a)?, self.duration_seconds(b)?)
             }
             DurationExpr::MaxOf(a, b, _) => {
-                self.duration_seconds(a)?.max(self.duration_seconds(b)?)
+                larger(self.duration_seconds(a)?, self.duration_seconds(b)?)
             }
             DurationExpr::Paren(inner, _) => self.duration_seconds(inner)?,
             DurationExpr::Unary { negative, inner, .. } => {

@@ -114,5 +114,6 @@ impl Run {
 
 /// Whether the query expects, or its selectors found, what is not stored yet.
 fn needs_more_than_floats(eval: &Eval, store: &Store) -> bool {
-    store.take_touched_unsupported() || eval.result.has_histograms()
+    let asks_for_start = eval.query.contains("start_timestamp(");
+    store.take_touched_unsupported() || eval.result.has_histograms() || asks_for_start
 }

@@ -124,3 +124,13 @@ impl ScalarOp {
         }
     }
 }
+
+/// The larger of two numbers; NaN if either is, unlike [`f64::max`].
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller of two numbers; NaN if either is, unlike [`f64::min`].
+pub(crate) fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}

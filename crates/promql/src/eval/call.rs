@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 use super::aggregate::{Fold, fold, quantile_faults, warn_about_quantiles};
+use super::arithmetic::{larger, smaller};
 use super::grid::Grid;
 use super::grouping::LabelChoice;
 use super::histogram::{self, Question};
@@ -33,9 +34,8 @@ pub(super) fn scalar(
         "time" => Ok(ScalarRow::Steps(
             (0..grid.steps()).map(|step| grid.time_ms(step) as f64 / 1000.0).collect(),
         )),
-        // NaN loses against a number, unlike in `f64::minimum`.
-        "min_of" => two(f64::min),
-        "max_of" => two(f64::max),
+        "min_of" => two(smaller),
+        "max_of" => two(larger),
         "scalar" => {
             let rows = evaluator.vector(arg(0)?, grid)?.materialise(&evaluator.context)?;
             Ok(ScalarRow::Steps(only_values(&rows, grid.steps())))

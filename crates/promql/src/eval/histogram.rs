@@ -3,6 +3,7 @@
 //! Source: `promql/quantile.go` of Prometheus 3.
 
 use model::{Labels, LabelsBuilder};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::context::Context;
@@ -232,7 +233,8 @@ fn quantile(phi: f64, buckets: &mut Vec<Bucket>, fixed: &mut Option<Fixed>) -> f
     let mut rank = phi * last.count;
     let inner = &buckets[..buckets.len() - 1];
     // Counts may be NaN, so this searches for the first that is large enough as Prometheus does.
-    let found = inner.partition_point(|bucket| !(bucket.count >= rank));
+    let found =
+        inner.partition_point(|bucket| bucket.count.partial_cmp(&rank).is_none_or(Ordering::is_lt));
     if found == inner.len() {
         return before_last.upper_bound;
     }

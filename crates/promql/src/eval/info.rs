@@ -19,6 +19,9 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 /// The info metric taken when none is named.
 const TARGET_INFO: &str = "target_info";
 
+/// The info metrics taken when names are only excluded.
+const ANY_INFO: &str = ".+_info";
+
 /// More values of an identifying label than this are not written into a matcher.
 const MAX_LISTED: usize = 1_000;
 
@@ -83,8 +86,12 @@ impl<'a> Wanted<'a> {
         };
         let mut names: Vec<Matcher> =
             matchers.iter().filter(|matcher| matcher.name == METRIC_NAME).cloned().collect();
+        let positive = |matcher: &Matcher| matches!(matcher.op, MatchOp::Equal | MatchOp::Regex);
         if selector.is_none() {
-            names.push(equal(METRIC_NAME, TARGET_INFO)?);
+            names.push(matcher(METRIC_NAME, MatchOp::Equal, TARGET_INFO)?);
+        } else if !names.is_empty() && !names.iter().any(positive) {
+            // Names that are not wanted still leave only info metrics.
+            names.push(matcher(METRIC_NAME, MatchOp::Regex, ANY_INFO)?);
         }
         let data = matchers.iter().filter(|matcher| matcher.name != METRIC_NAME).collect();
         Ok(Wanted { names, data })
@@ -100,7 +107,7 @@ impl<'a> Wanted<'a> {
     fn matchers(&self, base: &Rows, enriched: &[bool]) -> Result<Option<Vec<Matcher>>, EvalError> {
         let mut matchers = self.names.clone();
         if matchers.is_empty() {
-            matchers.push(equal(METRIC_NAME, TARGET_INFO)?);
+            matchers.push(matcher(METRIC_NAME, MatchOp::Equal, TARGET_INFO)?);
         }
         matchers.extend(self.data.iter().map(|matcher| (*matcher).clone()));
         let mut identified = false;
@@ -118,9 +125,7 @@ impl<'a> Wanted<'a> {
             if (1..=MAX_LISTED).contains(&values.len()) {
                 let listed: Vec<String> = values.iter().map(|value| regex::escape(value)).collect();
                 let pattern = listed.join("|");
-                let matcher = Matcher::new(label, MatchOp::Regex, pattern)
-                    .map_err(|error| EvalError::Execution(error.to_string()))?;
-                matchers.push(matcher);
+                matchers.push(matcher(label, MatchOp::Regex, &pattern)?);
             }
         }
         Ok(identified.then_some(matchers))
@@ -136,9 +141,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn equal(name: &str, value: &str) -> Result<Matcher, EvalError> {
-    Matcher::new(name, MatchOp::Equal, value)
-        .map_err(|error| EvalError::Execution(error.to_string()))
+fn matcher(name: &str, op: MatchOp, value: &str) -> Result<Matcher, EvalError> {
+    Matcher::new(name, op, value).map_err(|error| EvalError::Execution(error.to_string()))
 }
 
 /// When info series are looked up: at the time the first selector within `plan` refers to.

@@ -10,7 +10,7 @@
 
 mod aggregate;
 mod annotations;
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod binary;
 mod calendar;
 mod call;

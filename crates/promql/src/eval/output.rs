@@ -10,7 +10,7 @@ use crate::value::{InstantSample, QueryValue, RangeSeries};
 
 /// Labels that say what a metric is, and are dropped together with its name.
 /// Source: `schema.IsMetadataLabel` of Prometheus 3.
-const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+pub(super) const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
 /// `labels` without the metric's name, type and unit.
 pub(super) fn unnamed(labels: &Labels) -> Labels {

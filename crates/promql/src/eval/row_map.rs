@@ -1,6 +1,6 @@
 //! Operations that turn a row into another one, value by value and in place.
 
-use super::arithmetic::{Arithmetic, Comparison, ScalarOp};
+use super::arithmetic::{Arithmetic, Comparison, ScalarOp, larger, smaller};
 use super::grid::Grid;
 use super::rows::{ABSENT, ScalarRow, is_absent};
 
@@ -35,7 +35,7 @@ impl RowMap {
             RowMap::Math(f) => each(row, |_, value| f(value)),
             RowMap::Clamp { min, max } => each(row, |step, value| {
                 let (min, max) = (min.at(step), max.at(step));
-                if max < min { ABSENT } else { go_max(min, go_min(max, value)) }
+                if max < min { ABSENT } else { larger(min, smaller(max, value)) }
             }),
             RowMap::Round { to_nearest } => each(row, |step, value| {
                 // Multiplying by the inverse is what Prometheus does for accuracy.
@@ -93,13 +93,4 @@ fn compare(
             if swapped { (scalar.at(step), value) } else { (value, scalar.at(step)) };
         result(op.holds(left, right), value)
     });
-}
-
-/// The larger value; NaN if either is NaN, unlike `f64::max`.
-fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
-}
-
-fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
 }

@@ -139,7 +139,7 @@ fn histogram_end(text: &str) -> anyhow::Result<usize> {
     let mut end = 0;
     loop {
         end += text[end..].find("}}").context("a histogram has no end")? + 2;
-        match text[end..].as_bytes() {
+        match &text.as_bytes()[end..] {
             [b'+' | b'-', b'{', b'{', ..] => end += 1,
             _ => break,
         }

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 
-use model::{Labels, LabelsBuilder, METRIC_NAME};
+use model::{Labels, LabelsBuilder};
 
 use super::super::arithmetic::{Arithmetic, ScalarOp};
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
+use super::super::output::METADATA;
 use super::super::rows::{ABSENT, Rows, has_any, is_absent};
 use super::one_side::{Clash, OneSide};
 use crate::ast::{Cardinality, VectorMatching};
@@ -42,11 +43,9 @@ pub(super) fn evaluate(
     // From here on there is a "many" side and a "one" side; for one-to-one, left is "many".
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (right, left) } else { (left, right) };
-    let (fill_many, fill_one) = if swapped {
-        (matching.fill_right, matching.fill_left)
-    } else {
-        (matching.fill_left, matching.fill_right)
-    };
+    // Upstream swaps the sides for `group_right` but not the fill values: `fill_right` is always
+    // what the "one" side gets. Its tests pin that down.
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     let join = Join { op, matching, many, one, swapped, fill_many, fill_one };
     let groups = join.groups()?;
     let parts = context.pieces(0..groups.len(), |piece, scratch| {
@@ -308,7 +307,8 @@ impl Join<'_> {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
         let kept = many.filter(|name| {
-            !(arithmetic && name == METRIC_NAME) && (!one_to_one || named(name) == self.matching.on)
+            !(arithmetic && METADATA.contains(&name))
+                && (!one_to_one || named(name) == self.matching.on)
         });
         if self.matching.include.is_empty() {
             return kept;

@@ -72,7 +72,8 @@ impl Extended<'_> {
         if self.smoothed {
             last = self.timestamps_ms[..last].partition_point(|t| *t < self.end_ms);
         }
-        if self.timestamps_ms[last] <= self.start_ms {
+        // Samples only before or only after the range say nothing about it.
+        if self.timestamps_ms[last] <= self.start_ms || self.timestamps_ms[first] > self.end_ms {
             return None;
         }
         let left = if self.smoothed && self.timestamps_ms[first] < self.start_ms {

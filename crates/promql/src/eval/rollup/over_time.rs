@@ -37,6 +37,9 @@ pub(super) fn simple(
         RangeFunction::Stdvar => view.each(row, |_, _, values| variance(values)),
         RangeFunction::Mad => {
             view.each(row, |_, _, values| {
+                if values.iter().any(|value| value.is_nan()) {
+                    return f64::NAN;
+                }
                 sorted.clear();
                 sorted.extend_from_slice(values);
                 let median = quantile(0.5, sorted);
