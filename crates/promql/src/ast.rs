@@ -1,6 +1,6 @@
 //! The syntax tree of PromQL 3.x.
 //!
-//! Trees that the parser yields are at most 1,000 levels high, so they may be walked recursively.
+//! Trees that the parser yields are at most 250 levels high, so they may be walked recursively.
 //! Every node bears its [`Span`] in bytes of the query text, as Prometheus' `PositionRange`, so
 //! that errors and annotations can point at it. Source: `promql/parser/ast.go`.
 
