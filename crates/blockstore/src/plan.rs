@@ -165,8 +165,9 @@ impl<'a> Cells<'a> {
     /// Runs of equal level in windows that still grow.
     fn plan_parts(&self) -> Option<MergeJob> {
         let (window_ms, _) = SCALES[0];
-        let open =
-            self.cells[0].iter().filter(|(index, _)| !self.is_closed(**index * window_ms, 0));
+        let open = self.cells[0]
+            .iter()
+            .filter(|(index, _)| !self.is_closed(index.saturating_mul(window_ms), 0));
         open.flat_map(|(_, blocks)| blocks.chunk_by(|a, b| a.level == b.level))
             .filter(|run| run.len() >= FANIN && run[0].level < LAST_PART_LEVEL)
             .find_map(|run| self.job(run, run[0].level + 1))
@@ -177,7 +178,7 @@ impl<'a> Cells<'a> {
         let (len_ms, level) = SCALES[scale];
         self.cells[scale]
             .iter()
-            .map(|(index, blocks)| (*index * len_ms, blocks))
+            .map(|(index, blocks)| (index.saturating_mul(len_ms), blocks))
             .filter(|(start_ms, _)| self.is_closed(*start_ms, scale))
             .filter(|(start_ms, _)| !self.is_closed(*start_ms, scale + 1))
             .find_map(|(_, blocks)| self.plan_closed(blocks, level))

@@ -34,6 +34,8 @@ pub(super) struct FileHeader {
     pub(super) sequence: u64,
     /// Where the file before it ended; zero if there was none.
     pub(super) previous: LogPosition,
+    /// Whether all of the file before it was durable by then.
+    pub(super) previous_synced: bool,
     pub(super) store: StoreId,
 }
 
@@ -50,6 +52,7 @@ impl FileHeader {
         let mut bytes = [0; FILE_HEADER_LEN];
         bytes[..8].copy_from_slice(&FILE_MAGIC);
         bytes[8] = FILE_VERSION;
+        bytes[9] = u8::from(self.previous_synced);
         bytes[12..20].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.previous.file.to_le_bytes());
         bytes[28..36].copy_from_slice(&self.previous.offset.to_le_bytes());
@@ -71,6 +74,7 @@ impl FileHeader {
         HeaderFound::Good(FileHeader {
             sequence: u64_at(bytes, 12),
             previous: LogPosition { file: u64_at(bytes, 20), offset: u64_at(bytes, 28) },
+            previous_synced: bytes[9] & 1 == 1,
             store: StoreId(store),
         })
     }
@@ -100,6 +104,8 @@ impl FileSeal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) kind: u8,
+    /// Whether all frames before it in its file were durable when it was written.
+    pub(super) after_sync: bool,
     pub(super) payload_len: u32,
     pub(super) payload_checksum: u32,
 }
@@ -107,20 +113,22 @@ pub(super) struct FrameHeader {
 impl FrameHeader {
     /// The header of a frame whose payload is `parts`, one after the other; `None` if it is above
     /// the limit.
-    pub(super) fn of(kind: FrameKind, parts: &[&[u8]]) -> Option<Self> {
+    pub(super) fn of(kind: FrameKind, parts: &[&[u8]], after_sync: bool) -> Option<Self> {
         let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let payload_len = u32::try_from(len).ok().filter(|_| len <= MAX_PAYLOAD_BYTES)?;
         let mut hasher = crc32fast::Hasher::new();
         for part in parts {
             hasher.update(part);
         }
-        Some(FrameHeader { kind: kind as u8, payload_len, payload_checksum: hasher.finalize() })
+        let payload_checksum = hasher.finalize();
+        Some(FrameHeader { kind: kind as u8, after_sync, payload_len, payload_checksum })
     }
 
     pub(super) fn encode(&self, seal: &FileSeal, offset: u64) -> [u8; FRAME_HEADER_LEN] {
         let mut bytes = [0; FRAME_HEADER_LEN];
         bytes[..4].copy_from_slice(&FRAME_MAGIC);
         bytes[4] = self.kind;
+        bytes[5] = u8::from(self.after_sync);
         bytes[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.payload_checksum.to_le_bytes());
         let checksum = seal.checksum(offset, &bytes[..16]);
@@ -139,6 +147,7 @@ impl FrameHeader {
             && u64::from(u32_at(bytes, 8)) <= MAX_PAYLOAD_BYTES;
         genuine.then(|| FrameHeader {
             kind: bytes[4],
+            after_sync: bytes[5] & 1 == 1,
             payload_len: u32_at(bytes, 8),
             payload_checksum: u32_at(bytes, 12),
         })

@@ -43,8 +43,8 @@ pub struct ReplayReport {
     pub skipped_frames: u64,
     /// Snapshots whose frame was bad and whose copy was good.
     pub recovered_snapshots: u64,
-    /// Bytes of an unfinished write at the end of the last file. This is no damage: a power cut
-    /// leaves it, and nobody was told that the write is durable.
+    /// Bad bytes behind the last sync that the log knows of. A power cut leaves them, and as far
+    /// as the log knows nobody was told that they are durable: this is not counted as damage.
     pub torn_bytes: u64,
     /// Lost ranges, in the order of the log.
     pub damage: Vec<Damage>,
@@ -79,8 +79,11 @@ struct LogFile {
 
 /// One thing that a walk through a file meets.
 enum Step {
+    /// A good frame, of whatever kind, that proves all before it in its file to be durable.
+    Durable,
     Frame(Frame),
-    Skipped,
+    /// A good frame of a kind that this program does not know and may skip.
+    Unknown,
     Bad(BadRange),
 }
 
@@ -143,22 +146,25 @@ impl LogReader {
         let newest = self.files.iter().rposition(snapshots);
         let mut intact = newest.is_some() || self.files.is_empty();
         let start = newest.unwrap_or(0);
-        let count = self.files.len();
         for (index, file) in self.files.iter().enumerate().skip(start) {
+            let mut bad_ranges = Vec::new();
+            let mut durable = 0;
             let end = file.walk(self.store, HOP_BYTES, is_catalog, &mut |step| match step {
                 Step::Frame(frame) => visit(frame),
-                Step::Skipped => {}
-                Step::Bad(bad) => {
-                    // A tail of zeros was allocated but never written.
-                    let unwritten =
-                        index + 1 == count && bad.end == file.size_bytes && file.is_zero(&bad);
-                    intact &= !bad.catalog || unwritten;
-                }
+                Step::Unknown => {}
+                Step::Durable => durable = bad_ranges.len(),
+                Step::Bad(bad) => bad_ranges.push(bad),
             })?;
             if let Some(next) = self.files.get(index + 1).and_then(|next| next.header) {
-                intact &= next.previous.file == 0
-                    || next.previous <= LogPosition { file: file.sequence, offset: end };
+                let end = LogPosition { file: file.sequence, offset: end };
+                intact &= next.previous.file == 0 || next.previous <= end;
+                if next.previous_synced {
+                    durable = bad_ranges.len();
+                }
             }
+            // Zeros behind the last sync were allocated but never written.
+            let unwritten = |(at, bad)| at >= durable && file.is_zero(bad);
+            intact &= bad_ranges.iter().enumerate().all(|bad| !bad.1.catalog || unwritten(bad));
         }
         self.report.catalog_intact &= intact;
         Ok(())
@@ -194,6 +200,7 @@ impl LogReader {
     ) -> Result<(), LogError> {
         let file = &self.files[index];
         let mut bad_ranges = Vec::new();
+        let mut durable = 0;
         let report = &mut self.report;
         let frames_before = report.frames;
         let good_end = file.walk(self.store, CHUNK_BYTES, |_| true, &mut |step| match step {
@@ -203,18 +210,22 @@ impl LogReader {
                 report.payload_bytes += frame.payload.len() as u64;
                 visit(frame);
             }
-            Step::Skipped => report.skipped_frames += 1,
+            Step::Unknown => report.skipped_frames += 1,
+            Step::Durable => durable = bad_ranges.len(),
             Step::Bad(bad) => bad_ranges.push(bad),
         })?;
         report.recovered_snapshots += u64::from(file.needs_copy(self.store));
         self.counters.log_replayed_frames.add(report.frames - frames_before);
-        let is_last = index + 1 == self.files.len();
-        for bad in bad_ranges {
-            if is_last && bad.end == self.files[index].size_bytes {
-                self.cut_tail(index, &bad);
-            } else {
-                let damage = self.save(index, &bad);
+        let next = self.files.get(index + 1);
+        if next.and_then(|next| next.header).is_some_and(|header| header.previous_synced) {
+            durable = bad_ranges.len();
+        }
+        for (at, bad) in bad_ranges.iter().enumerate() {
+            let damage = self.save(index, bad);
+            if at < durable {
                 self.damaged(damage);
+            } else {
+                self.torn(index, bad, &damage);
             }
         }
         self.end = LogPosition { file: self.files[index].sequence, offset: good_end };
@@ -240,19 +251,20 @@ impl LogReader {
         }
     }
 
-    /// Cuts an unfinished write off, after its bytes have been saved. If that cannot be done now
-    /// the bytes stay; nothing is ever appended to them.
-    fn cut_tail(&mut self, index: usize, bad: &BadRange) {
-        let size_bytes = bad.end - bad.offset;
+    /// Counts an unfinished write, and cuts it off if it is the end of the log. If its bytes cannot
+    /// be kept they stay; nothing is ever appended to them.
+    fn torn(&mut self, index: usize, bad: &BadRange, saved: &Damage) {
+        self.report.torn_bytes += saved.size_bytes;
+        self.counters.log_torn_bytes.add(saved.size_bytes);
         let file = &self.files[index];
-        let may_go = file.is_zero(bad) || self.save(index, bad).saved_as.is_some();
-        if may_go && self.disk.truncate(&file.path, bad.offset).is_ok() {
+        let is_end = index + 1 == self.files.len() && bad.end == file.size_bytes;
+        let may_go = saved.saved_as.is_some() || file.is_zero(bad);
+        if is_end && may_go && self.disk.truncate(&file.path, bad.offset).is_ok() {
             self.files[index].size_bytes = bad.offset;
         }
-        self.report.torn_bytes += size_bytes;
-        self.counters.log_torn_bytes.add(size_bytes);
     }
 
+    /// Copies a bad range to quarantine, unless it is all zeros.
     fn save(&self, index: usize, bad: &BadRange) -> Damage {
         let log_file = &self.files[index];
         let name = format!("log-{:020}-{}", log_file.sequence, bad.offset);
@@ -264,7 +276,7 @@ impl LogReader {
             offset: bad.offset,
             size_bytes: bad.end - bad.offset,
             cause: bad.cause,
-            saved_as: log_file.file.as_ref().and_then(save),
+            saved_as: log_file.file.as_ref().filter(|_| !log_file.is_zero(bad)).and_then(save),
         }
     }
 
@@ -320,13 +332,16 @@ impl LogFile {
                     let position = at;
                     at += header.frame_len();
                     good_end = at;
+                    if header.after_sync {
+                        step(Step::Durable);
+                    }
                     match (FrameKind::from_number(header.kind), payload) {
                         (Some(_), Some(_)) if Some(position) == first => {}
                         (Some(kind), Some(payload)) => {
                             step(Step::Frame(self.frame(position, kind, payload)));
                         }
                         (Some(_), None) => {}
-                        (None, _) if header.kind >= FIRST_OPTIONAL_KIND => step(Step::Skipped),
+                        (None, _) if header.kind >= FIRST_OPTIONAL_KIND => step(Step::Unknown),
                         (None, _) => return Err(self.newer_kind(header.kind)),
                     }
                     continue;

@@ -80,8 +80,9 @@ impl LogWriter {
     /// `Full`: nothing was appended, later appends may succeed. `TooLarge`. All others are final.
     pub fn append(&mut self, kind: FrameKind, parts: &[&[u8]]) -> Result<LogPosition, LogError> {
         self.check_poison()?;
-        let header = frame_header(kind, parts)?;
         self.ensure_file()?;
+        let synced = self.current.as_ref().is_some_and(|current| current.synced);
+        let header = frame_header(kind, parts, synced)?;
         let current = self.current.as_mut().expect("ensured above");
         let position = LogPosition { file: current.sequence, offset: current.end };
         let header_bytes = header.encode(&current.seal, current.end);
@@ -139,7 +140,7 @@ impl LogWriter {
             return Ok(self.behind);
         }
         let end = self.end();
-        let begun = self.begin_file(end, snapshot)?;
+        let begun = self.begin_file(end, true, snapshot)?;
         let old = self.current.replace(begun).expect("checked above");
         self.closed.insert(old.sequence, old.end);
         Ok(end)
@@ -211,7 +212,7 @@ impl LogWriter {
     fn ensure_file(&mut self) -> Result<(), LogError> {
         if self.current.is_none() {
             let snapshot = std::mem::take(&mut self.first_snapshot);
-            match self.begin_file(self.behind, &snapshot) {
+            match self.begin_file(self.behind, false, &snapshot) {
                 Ok(begun) => self.current = Some(begun),
                 Err(error) => {
                     self.first_snapshot = snapshot;
@@ -223,12 +224,17 @@ impl LogWriter {
     }
 
     /// Writes a new file with its header and snapshot, durably, and then the copy of both.
-    fn begin_file(&mut self, previous: LogPosition, snapshot: &[u8]) -> Result<OpenFile, LogError> {
-        let frame = frame_header(FrameKind::CatalogSnapshot, &[snapshot])?;
+    fn begin_file(
+        &mut self,
+        previous: LogPosition,
+        previous_synced: bool,
+        snapshot: &[u8],
+    ) -> Result<OpenFile, LogError> {
+        let frame = frame_header(FrameKind::CatalogSnapshot, &[snapshot], false)?;
         // A sequence is used once, even if its file was given up.
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let header = FileHeader { sequence, previous, store: self.store }.encode();
+        let header = FileHeader { sequence, previous, previous_synced, store: self.store }.encode();
         let seal = FileSeal::new(self.store, sequence);
         let frame_bytes = frame.encode(&seal, FILE_HEADER_LEN as u64);
         let parts = [&header[..], &frame_bytes, snapshot];
@@ -267,8 +273,12 @@ impl LogWriter {
     }
 }
 
-fn frame_header(kind: FrameKind, parts: &[&[u8]]) -> Result<FrameHeader, LogError> {
-    FrameHeader::of(kind, parts).ok_or_else(|| LogError::TooLarge {
+fn frame_header(
+    kind: FrameKind,
+    parts: &[&[u8]],
+    after_sync: bool,
+) -> Result<FrameHeader, LogError> {
+    FrameHeader::of(kind, parts, after_sync).ok_or_else(|| LogError::TooLarge {
         found_bytes: parts.iter().map(|part| part.len() as u64).sum(),
         limit_bytes: MAX_PAYLOAD_BYTES,
     })
