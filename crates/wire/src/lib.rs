@@ -10,6 +10,7 @@ mod error;
 mod protobuf;
 pub mod remote_write;
 mod series_labels;
+pub mod text_encode;
 
 pub use error::WireError;
 pub use series_labels::decode_labels;

@@ -1,0 +1,205 @@
+//! Who may talk to a server in the user's name: a check of `Host` and `Origin`.
+//!
+//! A server on loopback needs no login, so a web page could reach it through the user's browser:
+//! by letting its own domain resolve to 127.0.0.1 (DNS rebinding), or by opening a WebSocket or
+//! posting a form across sites, which browsers allow without asking. Both betray themselves by
+//! the name in `Host` or `Origin`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::uri::Authority;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::{ApiError, ErrorType, NetMetrics};
+
+/// Which names a server answers to. Use with [`axum::middleware::from_fn_with_state`] and
+/// [`check`].
+#[derive(Debug, Clone)]
+pub struct OriginPolicy {
+    loopback: bool,
+    hosts: Arc<[String]>,
+    metrics: Arc<NetMetrics>,
+}
+
+impl OriginPolicy {
+    /// The policy of a server bound to `address`. `hosts` are further names it is reached by, such
+    /// as the one a reverse proxy passes on (`http.allowed_hosts`).
+    ///
+    /// On loopback only `localhost`, loopback addresses and `hosts` are answered. On any other
+    /// bind the server cannot know its names, so any `Host` passes and only `Origin` is checked.
+    pub fn new(
+        address: SocketAddr,
+        hosts: impl IntoIterator<Item = String>,
+        metrics: Arc<NetMetrics>,
+    ) -> Self {
+        let mut hosts: Vec<String> = hosts.into_iter().map(|h| h.to_ascii_lowercase()).collect();
+        hosts.push(address.ip().to_string());
+        OriginPolicy { loopback: address.ip().is_loopback(), hosts: hosts.into(), metrics }
+    }
+
+    /// Whether the server answers to `host`. Ports do not matter: a rebinding page cannot change
+    /// the name, and proxies and forwarded ports change the port.
+    fn answers_to(&self, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = host.strip_suffix('.').unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+
+    fn refusal(&self, request: &Request) -> Option<String> {
+        let host = match request_host(request) {
+            Ok(host) => host,
+            Err(fault) => return Some(fault.to_owned()),
+        };
+        if let Some(host) = host
+            && self.loopback
+            && !self.answers_to(host)
+        {
+            return Some(format!(
+                "host {host:?} is not a name of this server, which listens on loopback; use \
+                 localhost, or add the name to `http.allowed_hosts`"
+            ));
+        }
+        if !changes_state(request.method()) && !is_websocket(request.headers()) {
+            return None;
+        }
+        let origin = request.headers().get(header::ORIGIN)?;
+        let origin_host = origin.to_str().ok().and_then(origin_host);
+        let own = origin_host.is_some_and(|origin_host| {
+            host.is_some_and(|host| host.eq_ignore_ascii_case(origin_host))
+                || self.answers_to(origin_host)
+        });
+        if own {
+            return None;
+        }
+        Some(format!(
+            "origin {:?} may not open a WebSocket or change anything here; open the console under \
+             its own address, or add the origin's host to `http.allowed_hosts`",
+            String::from_utf8_lossy(origin.as_bytes())
+        ))
+    }
+}
+
+/// Middleware: passes the request on, or answers 403 and says why. Clients that send no `Origin`,
+/// as everything that is no browser does, are only asked for their `Host`.
+pub async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
+    match policy.refusal(&request) {
+        None => next.run(request).await,
+        Some(message) => {
+            policy.metrics.refused_origins.fetch_add(1, Relaxed);
+            ApiError::new(ErrorType::BadData, message)
+                .with_status(StatusCode::FORBIDDEN)
+                .into_response()
+        }
+    }
+}
+
+/// The host a request is for, without its port. HTTP/2 and absolute-form requests carry it in the
+/// URI, which then counts (RFC 9112, section 3.2.2). `None` only in HTTP/1.0.
+fn request_host(request: &Request) -> Result<Option<&str>, &'static str> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(Some(authority.host()));
+    }
+    let mut values = request.headers().get_all(header::HOST).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err("more than one Host header");
+    }
+    let host = value.to_str().ok().and_then(authority_host);
+    host.map(Some).ok_or("malformed Host header")
+}
+
+/// The host of `host[:port]`.
+fn authority_host(authority: &str) -> Option<&str> {
+    authority.parse::<Authority>().ok().filter(|parsed| !parsed.host().is_empty())?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(address, _)| address),
+        None => host.split(':').next(),
+    }
+}
+
+/// The host of `scheme://host[:port]`; the opaque origin `null` has none.
+fn origin_host(origin: &str) -> Option<&str> {
+    origin.split_once("://").and_then(|(_, authority)| authority_host(authority))
+}
+
+fn changes_state(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("websocket"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn refusal(bind: &str, method: &str, uri: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let address = bind.parse().expect("test address");
+        let policy = OriginPolicy::new(address, ["Mon.example".to_owned()], Arc::default());
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        policy.refusal(&request.body(Body::empty()).expect("test request"))
+    }
+
+    #[test]
+    fn a_rebound_name_is_refused_on_loopback_only() {
+        let get = |bind, host| refusal(bind, "GET", "/", &[("host", host)]);
+        for own in ["localhost", "LOCALHOST:9595", "localhost.:1", "127.0.0.1:9595", "127.8.9.1"] {
+            assert_eq!(get("127.0.0.1:9595", own), None, "{own}");
+        }
+        assert_eq!(get("127.0.0.1:9595", "[::1]:9595"), None);
+        assert_eq!(get("127.0.0.1:9595", "mon.example"), None);
+        for foreign in ["evil.example", "localhost.evil.example", "10.0.0.1", "a@b@", "", ":80"] {
+            assert!(get("127.0.0.1:9595", foreign).is_some(), "{foreign}");
+        }
+        assert!(get("[::1]:9595", "evil.example").is_some());
+        assert_eq!(get("10.0.0.1:9595", "any.example"), None);
+        assert!(refusal("127.0.0.1:1", "GET", "http://169.254.169.254/", &[]).is_some());
+        assert!(
+            refusal("127.0.0.1:1", "GET", "/", &[("host", "localhost"), ("host", "b")]).is_some()
+        );
+        assert_eq!(refusal("127.0.0.1:1", "GET", "/", &[]), None);
+    }
+
+    #[test]
+    fn a_foreign_origin_may_read_but_not_change_nor_open_a_websocket() {
+        let host = ("host", "localhost:9595");
+        let check = |method, headers: &[(&str, &str)]| {
+            let mut all = vec![host];
+            all.extend_from_slice(headers);
+            refusal("127.0.0.1:9595", method, "/api", &all).is_some()
+        };
+        let websocket = ("upgrade", "WebSocket");
+        for foreign in ["https://evil.example", "null", "http://localhost.evil.example", "x"] {
+            assert!(check("POST", &[("origin", foreign)]), "{foreign}");
+            assert!(check("GET", &[("origin", foreign), websocket]), "{foreign}");
+            assert!(!check("GET", &[("origin", foreign)]), "{foreign}");
+        }
+        for own in ["http://localhost:9595", "http://127.0.0.1", "http://[::1]:3000"] {
+            assert!(!check("POST", &[("origin", own)]), "{own}");
+            assert!(!check("GET", &[("origin", own), websocket]), "{own}");
+        }
+        assert!(!check("POST", &[]));
+        assert!(!check("GET", &[websocket]));
+        let same = [("host", "mon.corp"), ("origin", "https://mon.corp")];
+        assert_eq!(refusal("10.0.0.1:1", "POST", "/", &same), None);
+        let other = [("host", "mon.corp"), ("origin", "https://evil.example")];
+        assert!(refusal("10.0.0.1:1", "POST", "/", &other).is_some());
+    }
+}
