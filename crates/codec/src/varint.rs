@@ -1,0 +1,203 @@
+//! Variable-length integers (LEB128) and length-prefixed bytes.
+//!
+//! Every `take_` function advances `input` past what it read. After an error `input` is
+//! unchanged, and the error's offset counts from its start.
+
+use crate::CodecError;
+
+/// Longest encoding of a `u64`.
+pub const MAX_LEN: usize = 10;
+
+/// Appends `v`: one byte below 128, at most ten.
+pub fn put_u64(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push((v & 0x7f) as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+/// Appends `v` after zigzag, so that small magnitudes of either sign are short.
+pub fn put_i64(out: &mut Vec<u8>, v: i64) {
+    put_u64(out, zigzag(v));
+}
+
+/// Appends the length of `bytes` and then `bytes`.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u64(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Takes one unsigned number.
+///
+/// # Errors
+/// Truncation; more than ten bytes or 64 bits; a form longer than needed.
+pub fn take_u64(input: &mut &[u8]) -> Result<u64, CodecError> {
+    // Fast path: most lengths, gaps and bases are below 128.
+    match input.first() {
+        Some(&byte) if byte < 0x80 => {
+            *input = &input[1..];
+            Ok(u64::from(byte))
+        }
+        _ => take_long(input),
+    }
+}
+
+fn take_long(input: &mut &[u8]) -> Result<u64, CodecError> {
+    let mut value = 0_u64;
+    for (index, &byte) in input.iter().take(MAX_LEN).enumerate() {
+        let shift = 7 * index as u32;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            let overflows = index == MAX_LEN - 1 && byte > 1;
+            let padded = index > 0 && byte == 0;
+            if overflows || padded {
+                return Err(CodecError::Invalid {
+                    offset: index,
+                    field: "last byte of a varint",
+                    found: u64::from(byte),
+                });
+            }
+            *input = &input[index + 1..];
+            return Ok(value);
+        }
+    }
+    if input.len() < MAX_LEN {
+        Err(CodecError::Truncated { offset: input.len(), needed: 1 })
+    } else {
+        Err(CodecError::Invalid {
+            offset: MAX_LEN - 1,
+            field: "last byte of a varint",
+            found: u64::from(input[MAX_LEN - 1]),
+        })
+    }
+}
+
+/// Takes one signed number.
+///
+/// # Errors
+/// As [`take_u64`].
+pub fn take_i64(input: &mut &[u8]) -> Result<i64, CodecError> {
+    take_u64(input).map(unzigzag)
+}
+
+/// Takes `len` bytes, borrowed from the input.
+///
+/// # Errors
+/// Truncation.
+pub fn take_bytes<'a>(input: &mut &'a [u8], len: usize) -> Result<&'a [u8], CodecError> {
+    match input.split_at_checked(len) {
+        Some((bytes, rest)) => {
+            *input = rest;
+            Ok(bytes)
+        }
+        None => Err(CodecError::Truncated { offset: input.len(), needed: len - input.len() }),
+    }
+}
+
+/// Takes a length and as many bytes, borrowed from the input.
+///
+/// # Errors
+/// As [`take_u64`]; truncation.
+pub fn take_prefixed<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], CodecError> {
+    let mut rest = *input;
+    let len = take_u64(&mut rest)?;
+    // A length above `usize::MAX` is above what is left, too.
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let bytes = take_bytes(&mut rest, len).map_err(|e| e.shifted(input.len() - rest.len()))?;
+    *input = rest;
+    Ok(bytes)
+}
+
+/// Maps small magnitudes of either sign to small numbers: 0, -1, 1, -2 … become 0, 1, 2, 3 ….
+pub(crate) fn zigzag(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
+fn unzigzag(v: u64) -> i64 {
+    (v >> 1) as i64 ^ -((v & 1) as i64)
+}
+
+/// Bytes [`put_i64`] appends for `v`.
+pub(crate) fn len_i64(v: i64) -> usize {
+    len_u64(zigzag(v))
+}
+
+/// Bytes [`put_u64`] appends for `v`.
+pub(crate) fn len_u64(v: u64) -> usize {
+    (64 - (v | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_survive(v in any::<u64>(), shift in 0_u32..64) {
+            let unsigned = v >> shift;
+            let signed = (v as i64) >> shift;
+            let mut out = Vec::new();
+            put_u64(&mut out, unsigned);
+            prop_assert_eq!(out.len(), len_u64(unsigned));
+            put_i64(&mut out, signed);
+            prop_assert_eq!(out.len(), len_u64(unsigned) + len_i64(signed));
+            let mut input = out.as_slice();
+            prop_assert_eq!(take_u64(&mut input), Ok(unsigned));
+            prop_assert_eq!(take_i64(&mut input), Ok(signed));
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_give_a_number_of_one_form_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..16),
+        ) {
+            let mut input = bytes.as_slice();
+            match take_u64(&mut input) {
+                Ok(v) => {
+                    let mut out = Vec::new();
+                    put_u64(&mut out, v);
+                    prop_assert_eq!(&out[..], &bytes[..bytes.len() - input.len()]);
+                }
+                Err(_) => prop_assert_eq!(input, &bytes[..]),
+            }
+        }
+
+        #[test]
+        fn prefixed_bytes_survive(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut out = Vec::new();
+            put_bytes(&mut out, &bytes);
+            let mut input = out.as_slice();
+            prop_assert_eq!(take_prefixed(&mut input), Ok(&bytes[..]));
+            for cut in 0..out.len() {
+                let mut input = &out[..cut];
+                prop_assert!(take_prefixed(&mut input).is_err());
+                prop_assert_eq!(input.len(), cut);
+            }
+        }
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let cases: [(&[u8], CodecError); 4] = [
+            (&[], CodecError::Truncated { offset: 0, needed: 1 }),
+            (&[0x80, 0x80], CodecError::Truncated { offset: 2, needed: 1 }),
+            (
+                &[0x80, 0],
+                CodecError::Invalid { offset: 1, field: "last byte of a varint", found: 0 },
+            ),
+            (
+                &[0xff; 12],
+                CodecError::Invalid { offset: 9, field: "last byte of a varint", found: 0xff },
+            ),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(take_u64(&mut &bytes[..]), Err(expected), "{bytes:?}");
+        }
+        assert_eq!(
+            take_prefixed(&mut &[5, 1, 2][..]),
+            Err(CodecError::Truncated { offset: 3, needed: 3 })
+        );
+    }
+}
