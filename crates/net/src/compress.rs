@@ -4,9 +4,10 @@ use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use bytes::{Buf, Bytes};
 use flate2::Compression;
@@ -21,11 +22,15 @@ const MIN_BYTES: u64 = 1_024;
 /// about 0.5 ms at level 1.
 const STEP_BYTES: usize = 64 << 10;
 
-/// Middleware for [`axum::middleware::from_fn`]: compresses the response at level 1 when the
-/// request accepts gzip and the body is text-like, longer than 1 KiB or of unknown length, and not
-/// encoded already. Works on full and on streamed bodies; a stream that pauses is flushed, so that
-/// what was written is seen.
-pub async fn gzip(request: Request, next: Next) -> Response {
+/// Compresses the responses of every route of `router` at level 1 when the request accepts gzip
+/// and the body is text-like, longer than 1 KiB or of unknown length, and not encoded already.
+/// Works on full and on streamed bodies; a stream that pauses is flushed, so that what was written
+/// is seen. WebSockets pass untouched.
+pub fn layer(router: Router) -> Router {
+    router.layer(from_fn(gzip))
+}
+
+async fn gzip(request: Request, next: Next) -> Response {
     let wanted = request.method() != Method::HEAD && accepts_gzip(request.headers());
     let mut response = next.run(request).await;
     if !is_worthwhile(&response) {

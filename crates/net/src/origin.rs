@@ -9,37 +9,55 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::{ApiError, ErrorType, NetMetrics};
 
-/// Which names a server answers to. Use with [`axum::middleware::from_fn_with_state`] and
-/// [`check`].
+/// Which names a server answers to.
 #[derive(Debug, Clone)]
 pub struct OriginPolicy {
     loopback: bool,
-    hosts: Arc<[String]>,
+    hosts: Vec<String>,
     metrics: Arc<NetMetrics>,
 }
 
 impl OriginPolicy {
-    /// The policy of a server bound to `address`. `hosts` are further names it is reached by, such
-    /// as the one a reverse proxy passes on (`http.allowed_hosts`).
+    /// The policy of a server bound to `address`.
     ///
-    /// On loopback only `localhost`, loopback addresses and `hosts` are answered. On any other
-    /// bind the server cannot know its names, so any `Host` passes and only `Origin` is checked.
-    pub fn new(
-        address: SocketAddr,
-        hosts: impl IntoIterator<Item = String>,
-        metrics: Arc<NetMetrics>,
-    ) -> Self {
-        let mut hosts: Vec<String> = hosts.into_iter().map(|h| h.to_ascii_lowercase()).collect();
-        hosts.push(address.ip().to_string());
-        OriginPolicy { loopback: address.ip().is_loopback(), hosts: hosts.into(), metrics }
+    /// On loopback only `localhost`, loopback addresses and [`OriginPolicy::with_hosts`] are
+    /// answered. On any other bind the server cannot know its names, so any `Host` passes and only
+    /// `Origin` is checked.
+    pub fn new(address: SocketAddr) -> Self {
+        OriginPolicy {
+            loopback: address.ip().is_loopback(),
+            hosts: vec![address.ip().to_string()],
+            metrics: Arc::default(),
+        }
+    }
+
+    /// Adds names the server is reached by, such as the one a reverse proxy passes on
+    /// (`http.allowed_hosts`).
+    pub fn with_hosts(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        self.hosts.extend(hosts);
+        self
+    }
+
+    /// Counts refusals into `metrics`.
+    pub fn with_metrics(mut self, metrics: Arc<NetMetrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Puts the check before every route of `router`: a request passes, or is answered 403 with
+    /// the reason. Clients that send no `Origin`, as everything that is no browser does, are only
+    /// asked for their `Host`.
+    pub fn layer(self, router: Router) -> Router {
+        router.layer(from_fn_with_state(Arc::new(self), check))
     }
 
     /// Whether the server answers to `host`. Ports do not matter: a rebinding page cannot change
@@ -86,9 +104,7 @@ impl OriginPolicy {
     }
 }
 
-/// Middleware: passes the request on, or answers 403 and says why. Clients that send no `Origin`,
-/// as everything that is no browser does, are only asked for their `Host`.
-pub async fn check(State(policy): State<OriginPolicy>, request: Request, next: Next) -> Response {
+async fn check(State(policy): State<Arc<OriginPolicy>>, request: Request, next: Next) -> Response {
     match policy.refusal(&request) {
         None => next.run(request).await,
         Some(message) => {
@@ -149,7 +165,7 @@ mod tests {
 
     fn refusal(bind: &str, method: &str, uri: &str, headers: &[(&str, &str)]) -> Option<String> {
         let address = bind.parse().expect("test address");
-        let policy = OriginPolicy::new(address, ["Mon.example".to_owned()], Arc::default());
+        let policy = OriginPolicy::new(address).with_hosts(["Mon.example".to_owned()]);
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
