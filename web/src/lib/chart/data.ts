@@ -12,6 +12,8 @@ export interface Line {
   /** Drawn below the axis, shown as positive. */
   mirrored?: boolean;
   dashed?: boolean;
+  /** What is left over rather than what is used: drawn as a tint. */
+  faint?: boolean;
 }
 
 /** One column of values per line, in the order of the lines. */

@@ -147,7 +147,7 @@ export class Plot {
       pxAlign: 0,
       points: { show: (u, seriesIndex) => this.#isLonely(u, seriesIndex), size: 4, width: 1, fill: colour },
     };
-    if (stacked) series.fill = translucent(colour, 0.55);
+    if (stacked) series.fill = translucent(colour, line.faint ? 0.1 : 0.55);
     else if (lines.length <= 2 || (line.mirrored !== undefined && !many)) series.fill = translucent(colour, 0.12);
     if (line.dashed) series.dash = [5, 4];
     if (stacked && index > 0) series.fillTo = 0;

@@ -108,10 +108,12 @@ export function diagnose(text: string, message: string): Diagnostic[] {
   return [{ from: to > start ? start : Math.max(0, start - 1), to, severity: 'error', message: clean }];
 }
 
-const check = linter(
+/** The error of the last run, which stands while the text does; and the parser's word on what is being typed. */
+const check = (lastError: () => { text: string; message: string }) => linter(
   async (view): Promise<Diagnostic[]> => {
     const text = view.state.doc.toString();
     if (text.trim() === '') return [];
+    if (text === lastError().text) return diagnose(text, lastError().message);
     try {
       await parseQuery(text);
       return [];
@@ -125,6 +127,7 @@ const check = linter(
 
 export function createEditor(options: EditorOptions): PromqlEditor {
   const hint = new Compartment();
+  let lastError = { text: '', message: '' };
   const submit = () => {
     options.submit();
     return true;
@@ -140,7 +143,7 @@ export function createEditor(options: EditorOptions): PromqlEditor {
         autocompletion({ icons: false }),
         promql.asExtension(),
         syntaxHighlighting(highlight),
-        check,
+        check(() => lastError),
         look,
         EditorView.lineWrapping,
         hint.of(placeholder(options.hint)),
@@ -172,7 +175,8 @@ export function createEditor(options: EditorOptions): PromqlEditor {
     },
     focus: () => view.focus(),
     showError(message) {
-      view.dispatch(setDiagnostics(view.state, diagnose(view.state.doc.toString(), message)));
+      lastError = message === '' ? { text: '', message: '' } : { text: view.state.doc.toString(), message };
+      view.dispatch(setDiagnostics(view.state, diagnose(lastError.text, message)));
     },
     setHint: (text) => view.dispatch({ effects: hint.reconfigure(placeholder(text)) }),
     destroy: () => view.destroy(),

@@ -99,6 +99,14 @@ const minus = (cell: (key: string) => Cell, from: string, ...parts: string[]): C
   return Math.max(0, parts.reduce((rest, part) => rest - (cell(part) ?? 0), whole));
 };
 
+/** Time per operation; where there was no operation there is no time to speak of, and the line passes. */
+function perOperation(cell: (key: string) => Cell, timeKey: string): Cell {
+  const time = cell(timeKey);
+  const operations = cell(timeKey.replace(/^(read|write)Time:/, '$1s:'));
+  if (time === null || operations === null) return null;
+  return time === undefined || !operations ? undefined : time / operations;
+}
+
 export const PANELS: readonly Panel[] = [
   {
     id: 'cpuModes',
@@ -158,7 +166,7 @@ export const PANELS: readonly Panel[] = [
                 return typeof cached === 'number' ? cached + (cell('reclaimable') ?? 0) : cached;
               },
             },
-            { key: 'free', label: t('line.free'), colour: '--series-9' },
+            { key: 'free', label: t('line.free'), colour: '--series-9', faint: true },
           ],
   },
   {
@@ -287,6 +295,25 @@ export const PANELS: readonly Panel[] = [
     sources: [disk('busy', 'node_disk_io_time_seconds_total', 100)],
     lines: (keys) =>
       [...keys].sort(natural).map((key, i) => ({ key, label: nameOf(key), colour: seriesColour(i) })),
+  },
+  {
+    id: 'diskLatency',
+    section: 'disks',
+    title: 'panel.diskLatency',
+    hint: 'panel.diskLatencyHint',
+    unit: 'seconds',
+    softMax: 0.001,
+    sources: [
+      disk('readTime', 'node_disk_read_time_seconds_total'),
+      disk('reads', 'node_disk_reads_completed_total'),
+      disk('writeTime', 'node_disk_write_time_seconds_total'),
+      disk('writes', 'node_disk_writes_completed_total'),
+    ],
+    lines: (keys) =>
+      deviceLines(keys, { readTime: { label: 'line.read' }, writeTime: { label: 'line.written', dashed: true } }).map((line) => ({
+        ...line,
+        value: (cell) => perOperation(cell, line.key),
+      })),
   },
   {
     id: 'processStates',

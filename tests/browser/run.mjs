@@ -1,0 +1,371 @@
+#!/usr/bin/env node
+// Opens every page of a running Watchfire in Debian's Chromium and looks at it as a user would.
+//
+//   node run.mjs http://127.0.0.1:9595
+//
+// One line per check, `name ok` or `name FAIL: why`; the last line counts them, the exit code says whether all passed.
+// CHROMIUM names another browser, SCREENSHOTS a folder for a picture of each page.
+
+import { mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const base = process.argv[2]?.replace(/\/+$/, '');
+if (!base) {
+  console.error('usage: node run.mjs URL   (for example http://127.0.0.1:9595)');
+  process.exit(2);
+}
+
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+const FLAGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+const TIMEOUT_MS = 15_000;
+const QUERY = 'node_load1';
+
+let passed = 0;
+let failed = 0;
+
+async function check(name, body) {
+  try {
+    await body();
+    passed++;
+    console.log(`${name} ok`);
+  } catch (error) {
+    failed++;
+    const [first] = String(error?.message ?? error).split('\n');
+    console.log(`${name} FAIL: ${first}`);
+  }
+}
+
+function demand(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: FLAGS,
+});
+
+/** A fresh page with its own storage, and everything it complained about. */
+async function open(path, { theme = 'dark', language = 'en', width = 1440, height = 900 } = {}) {
+  const context = await browser.newContext({ viewport: { width, height } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(TIMEOUT_MS);
+  const complaints = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error') complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(`uncaught ${error.message}`));
+  page.on('request', (request) => {
+    const url = new URL(request.url());
+    if (['http:', 'https:', 'ws:', 'wss:'].includes(url.protocol) && url.host !== new URL(base).host) {
+      complaints.push(`asked the outside: ${request.url()}`);
+    }
+  });
+  await page.addInitScript(
+    ([chosenTheme, chosenLanguage]) => {
+      addEventListener('securitypolicyviolation', (event) => {
+        console.error(`CSP violation: ${event.violatedDirective} ${event.blockedURI}`);
+      });
+      // Only the first time: a reload must show what the page itself remembered.
+      if (localStorage.getItem('watchfire.theme') === null) {
+        localStorage.setItem('watchfire.theme', JSON.stringify(chosenTheme));
+        localStorage.setItem('watchfire.language', JSON.stringify(chosenLanguage));
+      }
+    },
+    [theme, language],
+  );
+  await page.goto(base + path);
+  return { page, complaints, close: () => context.close() };
+}
+
+const SETTLED = {
+  hosts: 'a.card h2',
+  host: '[data-chart] canvas',
+  explore: '.cm-content',
+  missing: 'main .code',
+};
+
+async function firstHost() {
+  const { page, close } = await open('/');
+  try {
+    await page.waitForSelector(SETTLED.hosts);
+    // The agent's own host, which sends each second, if it is there; any other moves more slowly.
+    const own = await page.$('a.card:not(:has(.job))');
+    return await (own ?? (await page.$('a.card'))).getAttribute('href');
+  } finally {
+    await close();
+  }
+}
+
+let hostPath = '/host/unknown';
+await check('a host is on the screen within 5 s', async () => {
+  const started = Date.now();
+  hostPath = await firstHost();
+  demand(Date.now() - started < 5000, `it took ${Date.now() - started} ms`);
+});
+
+const PAGES = [
+  { name: 'hosts', path: '/' },
+  { name: 'host', path: hostPath },
+  { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
+  { name: 'missing', path: '/no/such/page' },
+];
+
+async function seriousViolations(page) {
+  await page.addScriptTag({ path: AXE });
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  return violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+}
+
+/** Serves axe-core past the page's own CSP: the policy is the product's, the tool is ours. */
+async function inspect(name, path, theme) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, bypassCSP: true });
+  try {
+    const page = await context.newPage();
+    await page.addInitScript((chosen) => localStorage.setItem('watchfire.theme', JSON.stringify(chosen)), theme);
+    await page.goto(base + path);
+    await page.waitForSelector(SETTLED[name], { timeout: TIMEOUT_MS });
+    await page.waitForTimeout(1500);
+    const found = await seriousViolations(page);
+    const told = found.map(({ id, nodes }) => `${id} (${nodes.length}: ${nodes[0]?.target.join(' ')})`).join('; ');
+    demand(found.length === 0, told);
+  } finally {
+    await context.close();
+  }
+}
+
+for (const { name, path } of PAGES) {
+  await check(`${name}: opens without errors or CSP violations`, async () => {
+    const { page, complaints, close } = await open(path);
+    try {
+      await page.waitForSelector(SETTLED[name]);
+      await page.waitForTimeout(2500);
+      if (process.env.SCREENSHOTS) {
+        mkdirSync(process.env.SCREENSHOTS, { recursive: true });
+        await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+      }
+      demand(complaints.length === 0, complaints.join(' | '));
+    } finally {
+      await close();
+    }
+  });
+  for (const theme of ['dark', 'light']) {
+    await check(`${name}: axe finds nothing serious, ${theme}`, () => inspect(name, path, theme));
+  }
+  await check(`${name}: nothing overflows sideways at 900 px`, async () => {
+    const { page, close } = await open(path, { width: 900 });
+    try {
+      await page.waitForSelector(SETTLED[name]);
+      await page.waitForTimeout(800);
+      const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      demand(excess <= 0, `${excess} px too wide`);
+    } finally {
+      await close();
+    }
+  });
+}
+
+/** What a canvas shows, as text; equal texts are equal pictures. */
+const picture = (page, selector) =>
+  page.$eval(selector, (canvas) => (canvas instanceof HTMLCanvasElement ? canvas.toDataURL() : ''));
+
+await check('host: a line moves and its newest value is new', async () => {
+  const { page, close } = await open(hostPath);
+  try {
+    await page.waitForSelector('[data-chart] canvas');
+    await page.waitForSelector('.legend .value');
+    await page.waitForTimeout(2500);
+    const figures = () => page.$$eval('.legend .value, td.right', (cells) => cells.map((cell) => cell.textContent).join(' '));
+    const before = [await picture(page, '[data-chart] canvas'), await figures()];
+    await page.waitForTimeout(3000);
+    const after = [await picture(page, '[data-chart] canvas'), await figures()];
+    demand(before[0] !== after[0], 'the chart stood still');
+    demand(before[1] !== after[1], 'all figures stayed the same');
+  } finally {
+    await close();
+  }
+});
+
+await check('hosts: a sparkline moves', async () => {
+  const { page, close } = await open('/');
+  try {
+    await page.waitForSelector('canvas[data-spark]');
+    await page.waitForTimeout(2000);
+    const before = await picture(page, 'canvas[data-spark]');
+    await page.waitForTimeout(3000);
+    demand(before !== (await picture(page, 'canvas[data-spark]')), 'the sparkline stood still');
+  } finally {
+    await close();
+  }
+});
+
+await check('host: space pauses and resumes', async () => {
+  const { page, close } = await open(hostPath);
+  try {
+    await page.waitForSelector('[data-chart] canvas');
+    await page.waitForTimeout(1500);
+    await page.keyboard.press('Space');
+    await page.waitForURL(/from=\d+&to=\d+/);
+    await page.waitForTimeout(2000);
+    const before = await picture(page, '[data-chart] canvas');
+    await page.waitForTimeout(2000);
+    demand(before === (await picture(page, '[data-chart] canvas')), 'the paused chart moved');
+    await page.keyboard.press('Space');
+    await page.waitForURL(/range=/);
+  } finally {
+    await close();
+  }
+});
+
+await check('host: dragging zooms in, double-click zooms out', async () => {
+  const { page, close } = await open(hostPath);
+  try {
+    const over = await page.waitForSelector('[data-chart] .u-over');
+    await page.waitForTimeout(1500);
+    const box = await over.boundingBox();
+    await page.mouse.move(box.x + box.width * 0.4, box.y + 40);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.7, box.y + 50, { steps: 5 });
+    await page.mouse.up();
+    await page.waitForURL(/from=\d+&to=\d+/);
+    const span = () => page.evaluate(() => {
+      const params = new URLSearchParams(location.search);
+      return Number(params.get('to')) - Number(params.get('from'));
+    });
+    const zoomed = await span();
+    demand(zoomed > 60_000 && zoomed < 120_000, `30 % of 5 min became ${zoomed} ms`);
+    await page.mouse.dblclick(box.x + box.width * 0.5, box.y + 40);
+    await page.waitForFunction((old) => {
+      const params = new URLSearchParams(location.search);
+      return Number(params.get('to')) - Number(params.get('from')) > old * 1.5;
+    }, zoomed);
+  } finally {
+    await close();
+  }
+});
+
+await check('explore: a typed query runs and shows a graph and a table', async () => {
+  const { page, complaints, close } = await open('/explore');
+  try {
+    await page.click('.cm-content');
+    await page.keyboard.type(QUERY);
+    await page.keyboard.press('Control+Enter');
+    await page.waitForURL(/q=node_load1/);
+    await page.waitForSelector('[data-chart] canvas');
+    await page.waitForSelector('.legend tbody tr');
+    await page.click('#tab-table');
+    await page.waitForSelector('#results table td.value');
+    const value = await page.textContent('#results table td.value');
+    demand(/^\s*\d/.test(value ?? ''), `the table shows ${value}`);
+    demand(complaints.length === 0, complaints.join(' | '));
+  } finally {
+    await close();
+  }
+});
+
+await check('explore: an error is shown with its place', async () => {
+  const { page, close } = await open(`/explore?q=${encodeURIComponent('sum by (mode (rate(x[5m]))')}`);
+  try {
+    const text = await page.textContent('.error pre');
+    demand(/\n\s*\^/.test(text ?? ''), 'no caret under the error');
+    await page.waitForSelector('.cm-lintRange-error');
+  } finally {
+    await close();
+  }
+});
+
+await check('explore: completion offers metric names', async () => {
+  const { page, close } = await open('/explore');
+  try {
+    await page.click('.cm-content');
+    await page.keyboard.type('node_loa');
+    await page.waitForSelector('.cm-tooltip-autocomplete li:has-text("node_load1")');
+  } finally {
+    await close();
+  }
+});
+
+await check('the language switches and is remembered', async () => {
+  const { page, close } = await open('/');
+  try {
+    await page.click('[data-action="language"]');
+    demand((await page.textContent('nav a')) === '主机', 'the navigation is not Chinese');
+    await page.reload();
+    await page.waitForSelector('nav a');
+    demand((await page.textContent('nav a')) === '主机', 'forgotten after a reload');
+    demand((await page.getAttribute('html', 'lang')) === 'zh-CN', 'the document is not marked as Chinese');
+  } finally {
+    await close();
+  }
+});
+
+await check('the theme switches and is remembered', async () => {
+  const { page, close } = await open('/', { theme: 'dark' });
+  try {
+    const ground = () => page.evaluate(() => getComputedStyle(document.body.parentElement).backgroundColor);
+    const dark = await ground();
+    await page.click('[data-action="theme"]');
+    const light = await ground();
+    demand(dark !== light, 'the ground kept its colour');
+    await page.reload();
+    await page.waitForSelector('nav a');
+    demand((await ground()) === light, 'forgotten after a reload');
+  } finally {
+    await close();
+  }
+});
+
+await check('keys: g e, g h, ? and Ctrl-K', async () => {
+  const { page, close } = await open('/');
+  try {
+    await page.waitForSelector(SETTLED.hosts);
+    await page.keyboard.press('g');
+    await page.keyboard.press('e');
+    await page.waitForURL(/\/explore$/);
+    await page.waitForSelector('.cm-content');
+    await page.keyboard.press('g');
+    await page.keyboard.press('h');
+    await page.waitForSelector(SETTLED.hosts);
+    await page.keyboard.press('?');
+    await page.waitForSelector('dialog[open] kbd');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Control+k');
+    await page.waitForSelector('dialog[open] [role="combobox"]');
+    await page.keyboard.type('explore');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/explore$/);
+  } finally {
+    await close();
+  }
+});
+
+await check('an unknown API path is JSON, never the page', async () => {
+  const response = await fetch(`${base}/api/v1/no/such/path`);
+  demand(response.status === 404, `status ${response.status}`);
+  demand(/^application\/json/.test(response.headers.get('content-type') ?? ''), `type ${response.headers.get('content-type')}`);
+  demand((await response.json()).status === 'error', 'not an error envelope');
+});
+
+await check('first load is at most 60 KB compressed', async () => {
+  const page = await fetch(`${base}/`).then((response) => response.text());
+  const files = [...page.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path);
+  demand(files.length >= 2, 'the page names no script and style');
+  const { gzipSync } = await import('node:zlib');
+  let bytes = 0;
+  for (const path of files) bytes += gzipSync(Buffer.from(await (await fetch(base + path)).arrayBuffer()), { level: 9 }).length;
+  demand(bytes <= 60 * 1024, `${bytes} bytes`);
+});
+
+await browser.close();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
