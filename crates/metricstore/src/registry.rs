@@ -12,12 +12,13 @@
 //! still knows the old meaning outlives.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::interim_index::{LabelIndex, MemIndex};
 use hashbrown::HashTable;
 use model::{LabelForm, Labels, Limits, Matcher, MetricBatch, SeriesId, SeriesRows, TenantId};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::fingerprint::Fingerprint;
 use crate::rows::ResolvedBatch;
@@ -25,13 +26,15 @@ use crate::rows::ResolvedBatch;
 /// How long a released ordinal is not used again: five times the longest query by default.
 pub const QUARANTINE_MS: i64 = 10 * 60 * 1_000;
 
-/// Locks over the cache. Far more than cores, so that threads seldom meet.
-const STRIPES: usize = 256;
-/// Entries a stripe may hold per registered series on average, before it is emptied: the same
-/// series may come in several spellings, but a sender that permutes labels must not fill memory.
+/// Parts of the cache: when one grows, the others stay as they are.
+const PARTS: usize = 64;
+/// Entries the cache may hold per registered series, before a part is emptied: the same series may
+/// come in several spellings, but a sender that permutes labels must not fill memory.
 const SPELLINGS: usize = 4;
-/// Entries a stripe may always hold.
-const MIN_STRIPE_LIMIT: usize = 1_024;
+/// Entries a part may always hold.
+const MIN_PART_LIMIT: usize = 4_096;
+/// An ordinal that no series has.
+const UNKNOWN: u32 = u32::MAX;
 
 /// What a batch is admitted by.
 #[derive(Debug, Clone, Copy)]
@@ -50,17 +53,24 @@ pub type DecodeLabels<'a> = dyn Fn(LabelForm, &[u8]) -> Result<Labels, String> +
 /// All series that have samples in memory or had them lately. Any thread may use it.
 pub struct Registry {
     hash: Fingerprint,
-    stripes: Box<[Mutex<HashTable<CacheEntry>>]>,
+    /// Read once per batch, written when series are new. Locked after `tables`, if both are.
+    cache: RwLock<Cache>,
     tables: RwLock<Tables>,
     reuses: AtomicU64,
 }
 
+/// Ordinals by the fingerprint of label bytes as they came.
+struct Cache {
+    parts: Box<[HashTable<CacheEntry>]>,
+}
+
 /// A spelling of a series' labels. 24 bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct CacheEntry {
     key: [u32; 4],
     ordinal: u32,
-    seen_min: u32,
+    /// Minute in which it was last looked up; written while others read.
+    seen_min: AtomicU32,
 }
 
 #[derive(Default)]
@@ -88,9 +98,10 @@ impl Registry {
     /// An empty registry. `seed` keys the hashes of label bytes; whoever can choose labels must
     /// not be able to know it.
     pub fn new(seed: u64) -> Self {
+        let parts = (0..PARTS).map(|_| HashTable::new()).collect();
         Registry {
             hash: Fingerprint::new(seed),
-            stripes: (0..STRIPES).map(|_| Mutex::new(HashTable::new())).collect(),
+            cache: RwLock::new(Cache { parts }),
             tables: RwLock::new(Tables::default()),
             reuses: AtomicU64::new(0),
         }
@@ -114,66 +125,102 @@ impl Registry {
         out: &mut ResolvedBatch,
     ) {
         out.reset(tenant, shards);
+        let mut ordinals = std::mem::take(&mut out.ordinals);
+        let unknown = self.look_up(tenant, batch, minute(admission.now_ms), &mut ordinals);
         let newest_ms = admission.now_ms.saturating_add(admission.limits.max_future_ms);
         let allowed = admission.oldest_ms..=newest_ms;
-        let seen_min = minute(admission.now_ms);
-        for series in &batch.series {
-            let rows = series.first_row as usize..(series.first_row + series.rows) as usize;
+        if unknown > 0 {
+            self.admit_new(tenant, batch, admission, &allowed, decode, &mut ordinals, out);
+        }
+        for (series, &ordinal) in batch.series.iter().zip(&ordinals) {
+            let rows = rows_of(series);
             let timestamps = &batch.timestamps_ms[rows.clone()];
-            let admitted = timestamps.iter().filter(|t| allowed.contains(t)).count();
-            if admitted < timestamps.len() {
+            if !timestamps.iter().all(|t| allowed.contains(t)) {
                 reject_times(timestamps, admission, newest_ms, out);
             }
-            if admitted == 0 {
+            if ordinal == UNKNOWN {
                 continue;
             }
-            match self.ordinal(tenant, batch, series, admission.limits, seen_min, decode) {
-                Ok(ordinal) => {
-                    let shard = &mut out.shards[ordinal as usize % shards];
-                    for (&t_ms, &value) in timestamps.iter().zip(&batch.values[rows]) {
-                        if allowed.contains(&t_ms) {
-                            shard.push(ordinal, t_ms, value);
-                        }
-                    }
+            let shard = &mut out.shards[ordinal as usize % shards];
+            for (&t_ms, &value) in timestamps.iter().zip(&batch.values[rows]) {
+                if allowed.contains(&t_ms) {
+                    shard.push(ordinal, t_ms, value);
                 }
-                Err(reason) => out.reject(reason, admitted as u64),
             }
         }
+        out.ordinals = ordinals;
     }
 
-    fn ordinal(
+    /// Finds what the cache knows; yields how many entries of the batch it does not.
+    ///
+    /// One lock per batch, not per series: so the processor overlaps the cache misses of many
+    /// lookups, which are most of their cost.
+    fn look_up(
         &self,
         tenant: TenantId,
         batch: &MetricBatch,
-        series: &SeriesRows,
-        limits: &Limits,
         seen_min: u32,
+        ordinals: &mut Vec<u32>,
+    ) -> usize {
+        ordinals.clear();
+        let cache = self.cache.read();
+        let mut unknown = 0;
+        ordinals.extend(batch.series.iter().map(|series| {
+            let key = self.key(tenant, series.form, batch.label_bytes_of(series));
+            let ordinal = cache.find(key, seen_min).unwrap_or(UNKNOWN);
+            unknown += usize::from(ordinal == UNKNOWN);
+            ordinal
+        }));
+        unknown
+    }
+
+    /// Registers the series of a batch that the cache does not know, if they are admitted.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the cold half of `resolve`")]
+    fn admit_new(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+        admission: Admission<'_>,
+        allowed: &RangeInclusive<i64>,
         decode: &DecodeLabels<'_>,
-    ) -> Result<u32, String> {
-        let bytes = batch.label_bytes_of(series);
-        let key = self.key(tenant, series.form, bytes);
-        // Fast path: these very bytes came before.
-        if let Some(ordinal) = self.cached(key, seen_min) {
-            return Ok(ordinal);
-        }
-        let labels = decode(series.form, bytes)?;
-        let mut tables = self.tables.write();
-        let ordinal = match tables.find(tenant, &labels, seen_min) {
-            Ok(ordinal) => ordinal,
-            Err(id) => {
-                tables.check_active(tenant, limits)?;
-                self.register(&mut tables, tenant, id, &labels, seen_min)
+        ordinals: &mut [u32],
+        out: &mut ResolvedBatch,
+    ) {
+        let seen_min = minute(admission.now_ms);
+        let news = batch.series.iter().zip(ordinals).filter(|(_, ordinal)| **ordinal == UNKNOWN);
+        for (series, ordinal) in news {
+            let timestamps = &batch.timestamps_ms[rows_of(series)];
+            let admitted = timestamps.iter().filter(|t| allowed.contains(t)).count() as u64;
+            if admitted == 0 {
+                continue;
             }
-        };
-        self.remember(&mut tables, key, ordinal, seen_min);
-        Ok(ordinal)
+            let bytes = batch.label_bytes_of(series);
+            let registered = decode(series.form, bytes).and_then(|labels| {
+                let mut tables = self.tables.write();
+                let ordinal = match tables.find(tenant, &labels, seen_min) {
+                    Ok(ordinal) => ordinal,
+                    Err(id) => {
+                        tables.check_active(tenant, admission.limits)?;
+                        self.register(&mut tables, tenant, id, &labels, seen_min)
+                    }
+                };
+                let key = self.key(tenant, series.form, bytes);
+                self.cache.write().insert(&mut tables, key, ordinal, seen_min);
+                Ok(ordinal)
+            });
+            match registered {
+                Ok(registered) => *ordinal = registered,
+                Err(reason) => out.reject(reason, admitted),
+            }
+        }
     }
 
     /// The ordinal of a series given by its labels; no limit applies.
     pub fn intern(&self, tenant: TenantId, labels: &Labels, now_ms: i64) -> u32 {
         let seen_min = minute(now_ms);
         let key = self.key(tenant, LabelForm::Packed, labels.as_packed());
-        if let Some(ordinal) = self.cached(key, seen_min) {
+        if let Some(ordinal) = self.cache.read().find(key, seen_min) {
             return ordinal;
         }
         let mut tables = self.tables.write();
@@ -181,7 +228,7 @@ impl Registry {
             Ok(ordinal) => ordinal,
             Err(id) => self.register(&mut tables, tenant, id, labels, seen_min),
         };
-        self.remember(&mut tables, key, ordinal, seen_min);
+        self.cache.write().insert(&mut tables, key, ordinal, seen_min);
         ordinal
     }
 
@@ -191,29 +238,6 @@ impl Registry {
             LabelForm::RemoteWrite1 => 1,
         };
         self.hash.of(u64::from(tenant.0) << 8 | form, bytes)
-    }
-
-    #[inline]
-    fn cached(&self, key: u128, seen_min: u32) -> Option<u32> {
-        let mut stripe = self.stripes[stripe_of(key)].lock();
-        let entry = stripe.find_mut(key as u64, |entry| entry.is(key))?;
-        // Inside the lock, so that a release that has passed this stripe has seen it.
-        entry.seen_min = seen_min;
-        Some(entry.ordinal)
-    }
-
-    fn remember(&self, tables: &mut Tables, key: u128, ordinal: u32, seen_min: u32) {
-        let mut stripe = self.stripes[stripe_of(key)].lock();
-        let limit = (tables.series.len() * SPELLINGS / STRIPES).max(MIN_STRIPE_LIMIT);
-        if stripe.len() >= limit {
-            for entry in stripe.iter() {
-                let kept = &mut tables.series[entry.ordinal as usize].seen_min;
-                *kept = (*kept).max(entry.seen_min);
-            }
-            stripe.clear();
-        }
-        let entry = CacheEntry { key: split(key), ordinal, seen_min };
-        stripe.insert_unique(key as u64, entry, |entry| entry.hash());
     }
 
     fn register(
@@ -331,11 +355,9 @@ impl Registry {
         let limit = minute(now_ms.saturating_sub(idle_ms));
         let tables = self.tables.read();
         let mut seen: Vec<u32> = tables.series.iter().map(|entry| entry.seen_min).collect();
-        for stripe in &self.stripes {
-            for entry in stripe.lock().iter() {
-                let kept = &mut seen[entry.ordinal as usize];
-                *kept = (*kept).max(entry.seen_min);
-            }
+        for entry in self.cache.read().parts.iter().flatten() {
+            let kept = &mut seen[entry.ordinal as usize];
+            *kept = (*kept).max(entry.seen_min.load(Ordering::Relaxed));
         }
         let entries = tables.series.iter().zip(seen).enumerate();
         entries
@@ -354,17 +376,18 @@ impl Registry {
             let place = ordinal as usize;
             wanted[place] = tables.series[place].is_used && tables.series[place].seen_min < limit;
         }
-        // Once a stripe was passed, nobody finds the ordinal there any more: what was found before
-        // shows in `seen_min`. The slow path waits for `tables`.
-        for stripe in &self.stripes {
-            stripe.lock().retain(|entry| {
-                let place = entry.ordinal as usize;
-                if entry.seen_min >= limit {
-                    wanted[place] = false;
-                }
-                !wanted[place]
-            });
+        // No batch is being looked up while the cache is held for writing: what was found before
+        // shows in `seen_min`, and what comes later must wait for `tables`.
+        let mut cache = self.cache.write();
+        for entry in cache.parts.iter().flatten() {
+            if entry.seen_min.load(Ordering::Relaxed) >= limit {
+                wanted[entry.ordinal as usize] = false;
+            }
         }
+        for part in &mut cache.parts {
+            part.retain(|entry| !wanted[entry.ordinal as usize]);
+        }
+        drop(cache);
         let mut released = 0;
         for ordinal in (0..wanted.len()).filter(|&ordinal| wanted[ordinal]) {
             tables.release(ordinal as u32, now_ms);
@@ -375,7 +398,7 @@ impl Registry {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let cache: usize = self.stripes.iter().map(|s| s.lock().allocation_size()).sum();
+        let cache: usize = self.cache.read().parts.iter().map(HashTable::allocation_size).sum();
         let tables = self.tables.read();
         cache
             + tables.by_id.allocation_size()
@@ -424,11 +447,39 @@ impl Tables {
     }
 }
 
-impl CacheEntry {
-    fn is(&self, key: u128) -> bool {
-        self.key == split(key)
+impl Cache {
+    #[inline]
+    fn find(&self, key: u128, seen_min: u32) -> Option<u32> {
+        let wanted = split(key);
+        let part = &self.parts[part_of(key)];
+        let entry = part.find(key as u64, |entry| entry.key == wanted)?;
+        if entry.seen_min.load(Ordering::Relaxed) != seen_min {
+            entry.seen_min.store(seen_min, Ordering::Relaxed);
+        }
+        Some(entry.ordinal)
     }
 
+    fn insert(&mut self, tables: &mut Tables, key: u128, ordinal: u32, seen_min: u32) {
+        let wanted = split(key);
+        let part = &mut self.parts[part_of(key)];
+        if part.find(key as u64, |entry| entry.key == wanted).is_some() {
+            // Another batch with the same new series was faster.
+            return;
+        }
+        let limit = (tables.series.len() * SPELLINGS / PARTS).max(MIN_PART_LIMIT);
+        if part.len() >= limit {
+            for entry in part.iter() {
+                let kept = &mut tables.series[entry.ordinal as usize].seen_min;
+                *kept = (*kept).max(entry.seen_min.load(Ordering::Relaxed));
+            }
+            part.clear();
+        }
+        let entry = CacheEntry { key: wanted, ordinal, seen_min: AtomicU32::new(seen_min) };
+        part.insert_unique(key as u64, entry, CacheEntry::hash);
+    }
+}
+
+impl CacheEntry {
     fn hash(&self) -> u64 {
         u64::from(self.key[0]) | u64::from(self.key[1]) << 32
     }
@@ -438,9 +489,13 @@ fn split(key: u128) -> [u32; 4] {
     [key as u32, (key >> 32) as u32, (key >> 64) as u32, (key >> 96) as u32]
 }
 
-fn stripe_of(key: u128) -> usize {
-    // Bits that the table inside the stripe does not use.
-    (key >> 64) as usize % STRIPES
+fn part_of(key: u128) -> usize {
+    // Bits that the table inside the part does not use.
+    (key >> 64) as usize % PARTS
+}
+
+fn rows_of(series: &SeriesRows) -> std::ops::Range<usize> {
+    series.first_row as usize..(series.first_row + series.rows) as usize
 }
 
 /// Minutes since the epoch; times before it count as the epoch.

@@ -59,11 +59,18 @@ pub struct ResolvedBatch {
     pub shards: Vec<ShardRows>,
     /// What was refused, one entry per kind of reason and at most [`MAX_REJECTS`] of them.
     pub rejects: Vec<Reject>,
+    /// Scratch of the registry: the ordinal of each entry of the batch.
+    pub(crate) ordinals: Vec<u32>,
 }
 
 impl Default for ResolvedBatch {
     fn default() -> Self {
-        ResolvedBatch { tenant: DEFAULT_TENANT, shards: Vec::new(), rejects: Vec::new() }
+        ResolvedBatch {
+            tenant: DEFAULT_TENANT,
+            shards: Vec::new(),
+            rejects: Vec::new(),
+            ordinals: Vec::new(),
+        }
     }
 }
 

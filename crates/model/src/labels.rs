@@ -171,7 +171,18 @@ impl PartialOrd for Labels {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.iter().cmp(other.iter())
+        // Strings compare as their bytes do, so the packed parts need not be checked as UTF-8;
+        // lengths come first in the packed form, so it cannot be compared as a whole.
+        let (mut a, mut b) = (self.as_packed(), other.as_packed());
+        loop {
+            match (take_string(&mut a), take_string(&mut b)) {
+                (Some(left), Some(right)) => match left.cmp(right) {
+                    std::cmp::Ordering::Equal => {}
+                    unequal => return unequal,
+                },
+                (left, right) => return left.is_some().cmp(&right.is_some()),
+            }
+        }
     }
 }
 
@@ -390,6 +401,18 @@ mod tests {
             prop_assert_eq!(&Labels::from_packed(set.as_packed()).expect("own bytes"), &set);
             let back: Vec<_> = set.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             prop_assert_eq!(back, pairs.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn order_is_that_of_pairs(
+            a in proptest::collection::btree_map("[ab]{1,3}", "[ab]{1,3}", 0..4),
+            b in proptest::collection::btree_map("[ab]{1,3}", "[ab]{1,3}", 0..4),
+        ) {
+            let set = |pairs: &std::collections::BTreeMap<String, String>| {
+                Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+                    .expect("names are unique")
+            };
+            prop_assert_eq!(set(&a).cmp(&set(&b)), a.iter().cmp(b.iter()));
         }
 
         #[test]
