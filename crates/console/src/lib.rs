@@ -1,1 +1,103 @@
-//! To be filled by its first real code.
+//! The console role: query API, live push and the pages of the UI.
+//!
+//! It sees data only through [`Data`] and [`Snapshot`]; which broker answers is not its business.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+
+mod api;
+mod data;
+mod execute;
+mod json;
+mod live;
+mod params;
+mod respond;
+mod ui;
+
+pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
+pub use execute::Executor;
+
+/// What `/api/v1/status/*` tells about this process.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Version of the program.
+    pub version: String,
+    /// Revision it was built from, if known.
+    pub revision: String,
+    /// When it started, milliseconds since the epoch.
+    pub start_ms: i64,
+    /// Its working directory.
+    pub directory: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// Threads it uses.
+    pub threads: usize,
+    /// Retention in words, such as `15d`.
+    pub retention: String,
+    /// The configuration in effect, secrets removed.
+    pub config_yaml: String,
+    /// Flags in effect, sorted by name.
+    pub flags: Vec<(String, String)>,
+}
+
+/// Everything the handlers need.
+pub struct Console {
+    executor: Arc<Executor>,
+    about: About,
+    now_ms: fn() -> i64,
+    corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Console {
+    /// Puts the parts together. `corruptions` counts damaged places found so far.
+    pub fn new(
+        executor: Arc<Executor>,
+        about: About,
+        now_ms: fn() -> i64,
+        corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
+    ) -> Self {
+        Console { executor, about, now_ms, corruptions }
+    }
+
+    pub(crate) fn executor(&self) -> &Arc<Executor> {
+        &self.executor
+    }
+
+    pub(crate) fn about(&self) -> &About {
+        &self.about
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.now_ms)()
+    }
+
+    pub(crate) fn corruptions(&self) -> u64 {
+        (self.corruptions)()
+    }
+}
+
+/// The query API. Merge it with the routes of other roles before [`pages`].
+pub fn api_routes(console: &Arc<Console>) -> Router {
+    Router::new()
+        .merge(api::routes())
+        .route("/-/healthy", get(async || "Watchfire is Healthy.\n"))
+        .route("/-/ready", get(ready))
+        .with_state(Arc::clone(console))
+}
+
+/// The pages of the UI and the JSON 404 for unknown API paths; must be merged last.
+pub fn pages(console: &Arc<Console>) -> Router {
+    api::unknown_routes().with_state(Arc::clone(console)).fallback(ui::serve)
+}
+
+async fn ready(
+    axum::extract::State(console): axum::extract::State<Arc<Console>>,
+) -> (StatusCode, String) {
+    match console.executor().data().ready() {
+        Ok(()) => (StatusCode::OK, "Watchfire is Ready.\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+    }
+}

@@ -1,0 +1,160 @@
+//! Names and values of labels, series, metadata.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use model::DEFAULT_TENANT;
+use serde_json::json;
+
+use crate::Console;
+use crate::json::write_labels;
+use crate::params::Params;
+use crate::respond::{self, bad_data, source_error, success, success_with};
+use net::ApiError;
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+pub(super) async fn names(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
+    let names = console
+        .executor()
+        .blocking(move |data| {
+            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
+            snapshot.label_names(&selectors, range, limit.saturating_add(1)).map_err(source_error)
+        })
+        .await?;
+    Ok(limited(names, limit))
+}
+
+pub(super) async fn values(
+    State(console): State<Arc<Console>>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let name = unescape_name(&name);
+    if name.is_empty() {
+        return Err(bad_data(format!("invalid label name: {name:?}")));
+    }
+    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
+    let values = console
+        .executor()
+        .blocking(move |data| {
+            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
+            snapshot
+                .label_values(&name, &selectors, range, limit.saturating_add(1))
+                .map_err(source_error)
+        })
+        .await?;
+    Ok(limited(values, limit))
+}
+
+pub(super) async fn series(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
+    if selectors.is_empty() {
+        return Err(bad_data("no match[] parameter provided"));
+    }
+    let mut series = console
+        .executor()
+        .blocking(move |data| {
+            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
+            snapshot.series(&selectors, range, limit.saturating_add(1)).map_err(source_error)
+        })
+        .await?;
+    let truncated = series.len() > limit;
+    series.truncate(limit);
+    let mut body = Vec::with_capacity(series.len() * 200 + 64);
+    body.extend_from_slice(br#"{"status":"success","data":["#);
+    for (index, labels) in series.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write_labels(&mut body, labels);
+    }
+    body.push(b']');
+    if truncated {
+        body.extend_from_slice(format!(",\"warnings\":[{TRUNCATED:?}]").as_bytes());
+    }
+    body.push(b'}');
+    Ok(respond::json(StatusCode::OK, body))
+}
+
+pub(super) async fn metadata(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let per_metric = params.count("limit_per_metric")?;
+    let per_metric = if per_metric == 0 { usize::MAX } else { per_metric };
+    let wanted = params.get("metric").map(str::to_owned);
+    let mut families: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
+    for one in console.executor().data().metadata(DEFAULT_TENANT) {
+        if wanted.as_ref().is_some_and(|wanted| *wanted != one.metric) {
+            continue;
+        }
+        if families.len() == limit && !families.contains_key(&one.metric) {
+            break;
+        }
+        let entries = families.entry(one.metric).or_default();
+        if entries.len() < per_metric {
+            entries.push(json!({
+                "type": one.kind.as_str(),
+                "help": one.help,
+                "unit": one.unit,
+            }));
+        }
+    }
+    Ok(success(json!(families)))
+}
+
+fn limited(mut list: Vec<String>, limit: usize) -> Response {
+    let truncated = list.len() > limit;
+    list.truncate(limit);
+    let warnings = if truncated { vec![TRUNCATED.to_owned()] } else { Vec::new() };
+    success_with(list.into(), &warnings)
+}
+
+/// Undoes the `U__` escaping of UTF-8 names in paths: `__` is `_`, `_2e_` is the character with
+/// that hexadecimal code. Names that are not escaped, or wrongly so, are taken as they are.
+/// Source: Prometheus `common/model`, `UnescapeName` with `ValueEncodingEscaping`.
+fn unescape_name(name: &str) -> String {
+    let Some(escaped) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut out = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((before, after)) = rest.split_once('_') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let Some((code, after)) = after.split_once('_') else { return name.to_owned() };
+        let character = u32::from_str_radix(code, 16).ok().and_then(char::from_u32);
+        let (Some(character), 1..=6) = (character, code.len()) else { return name.to_owned() };
+        out.push(character);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_read() {
+        assert_eq!(unescape_name("job"), "job");
+        assert_eq!(unescape_name("U__http_2e_status__code"), "http.status_code");
+        assert_eq!(unescape_name("U__bad_zz_"), "U__bad_zz_");
+        assert_eq!(unescape_name("U__"), "");
+    }
+}

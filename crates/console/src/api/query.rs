@@ -1,0 +1,207 @@
+//! `/api/v1/query` and `/api/v1/query_range`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use model::DEFAULT_TENANT;
+use promql::ast::{Expr, ValueType};
+use promql::{AnnotationLevel, EvalTime, QueryOutput, QueryValue};
+
+use crate::Console;
+use crate::execute::{Answer, DEFAULT_LOOKBACK_MS, Job};
+use crate::json;
+use crate::params::Params;
+use crate::respond::{self, bad_data, parameter};
+use net::ApiError;
+
+/// More points per series than this are refused, as Prometheus does: no screen shows them.
+const MAX_POINTS: i64 = 11_000;
+/// Annotations beyond this are summed up in a line, as Prometheus does.
+const MAX_ANNOTATIONS: usize = 10;
+
+pub(super) async fn instant(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let t_ms = params.time_ms("time")?.unwrap_or_else(|| console.now_ms());
+    let (text, expr) = parse(&params)?;
+    let job = job(&params, expr, EvalTime::Instant(t_ms))?;
+    answer(&console, &params, &text, job).await
+}
+
+pub(super) async fn range(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let required = |name: &'static str, value: Option<i64>| {
+        value.ok_or_else(|| {
+            let kind = if name == "step" { "duration" } else { "timestamp" };
+            parameter(name, format!("cannot parse \"\" to a valid {kind}"))
+        })
+    };
+    let start_ms = required("start", params.time_ms("start")?)?;
+    let end_ms = required("end", params.time_ms("end")?)?;
+    if end_ms < start_ms {
+        return Err(parameter("end", "end timestamp must not be before start time"));
+    }
+    let step_ms = required("step", params.duration_ms("step")?)?;
+    if step_ms <= 0 {
+        return Err(parameter(
+            "step",
+            "zero or negative query resolution step widths are not accepted. \
+             Try a positive integer",
+        ));
+    }
+    if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
+        return Err(bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. \
+             Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let (text, expr) = parse(&params)?;
+    if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+        let kind = match expr.value_type() {
+            ValueType::String => "string",
+            _ => "range vector",
+        };
+        return Err(parameter(
+            "query",
+            format!(
+                "invalid expression type {kind:?} for range query, must be Scalar or instant Vector"
+            ),
+        ));
+    }
+    let job = job(&params, expr, EvalTime::Range { start_ms, end_ms, step_ms })?;
+    answer(&console, &params, &text, job).await
+}
+
+fn parse(params: &Params) -> Result<(String, Expr), ApiError> {
+    let text = params.get("query").unwrap_or_default();
+    let expr = promql::parse(text).map_err(|error| parameter("query", error))?;
+    Ok((text.to_owned(), expr))
+}
+
+fn job(params: &Params, expr: Expr, time: EvalTime) -> Result<Job, ApiError> {
+    let timeout = params.duration_ms("timeout")?;
+    let lookback_ms = params.duration_ms("lookback_delta")?.unwrap_or(DEFAULT_LOOKBACK_MS);
+    if lookback_ms <= 0 {
+        return Err(parameter("lookback_delta", "must be greater than zero"));
+    }
+    Ok(Job {
+        tenant: DEFAULT_TENANT,
+        expr,
+        time,
+        timeout: timeout.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        lookback_ms,
+    })
+}
+
+async fn answer(
+    console: &Arc<Console>,
+    params: &Params,
+    text: &str,
+    job: Job,
+) -> Result<Response, ApiError> {
+    let limit = params.limit()?;
+    let started = Instant::now();
+    let Answer { mut output, missing } = console.executor().run(job).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let truncated = truncate(&mut output.value, limit);
+    let stats = params.get("stats").is_some().then_some(seconds);
+    let text = text.to_owned();
+    // Writing a large answer takes as long as computing it; keep it off the threads of sockets.
+    let body =
+        tokio::task::spawn_blocking(move || write_body(&output, &text, missing, truncated, stats))
+            .await
+            .map_err(|error| ApiError::new(net::ErrorType::Internal, error.to_string()))?;
+    Ok(respond::json(StatusCode::OK, body))
+}
+
+/// Cuts the result to `limit` series. Yields whether something was cut.
+fn truncate(value: &mut QueryValue, limit: usize) -> bool {
+    let count = match value {
+        QueryValue::Vector(samples) => {
+            let count = samples.len();
+            samples.truncate(limit);
+            count
+        }
+        QueryValue::Matrix(series) => {
+            let count = series.len();
+            series.truncate(limit);
+            count
+        }
+        QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
+    };
+    count > limit
+}
+
+fn write_body(
+    output: &QueryOutput,
+    text: &str,
+    missing: Vec<String>,
+    truncated: bool,
+    stats: Option<f64>,
+) -> Vec<u8> {
+    let mut body = Vec::with_capacity(4_096);
+    body.extend_from_slice(br#"{"status":"success","data":"#);
+    json::write_value(&mut body, &output.value);
+    if let Some(seconds) = stats {
+        // Inside of `data`, so its closing brace is written again behind.
+        body.pop();
+        let stats = serde_json::json!({
+            "timings": {
+                "evalTotalTime": seconds,
+                "execTotalTime": seconds,
+            },
+            "samples": {
+                "totalQueryableSamples": output.stats.samples_read,
+                "peakSamples": output.stats.peak_samples,
+            },
+        });
+        body.extend_from_slice(br#","stats":"#);
+        body.extend_from_slice(stats.to_string().as_bytes());
+        body.push(b'}');
+    }
+    let mut warnings = annotations(output, text, AnnotationLevel::Warning);
+    warnings.extend(missing);
+    if truncated {
+        warnings.push("results truncated due to limit".to_owned());
+    }
+    write_strings(&mut body, "warnings", &warnings);
+    write_strings(&mut body, "infos", &annotations(output, text, AnnotationLevel::Info));
+    body.push(b'}');
+    body
+}
+
+fn annotations(output: &QueryOutput, text: &str, level: AnnotationLevel) -> Vec<String> {
+    let mut all: Vec<String> = output
+        .annotations
+        .iter()
+        .filter(|annotation| annotation.level == level)
+        .map(|annotation| annotation.render(text))
+        .collect();
+    if all.len() > MAX_ANNOTATIONS {
+        let more = all.len() - MAX_ANNOTATIONS;
+        all.truncate(MAX_ANNOTATIONS);
+        let word = if level == AnnotationLevel::Warning { "warning" } else { "info" };
+        all.push(format!("{more} more {word} annotations omitted"));
+    }
+    all
+}
+
+fn write_strings(body: &mut Vec<u8>, name: &str, strings: &[String]) {
+    if strings.is_empty() {
+        return;
+    }
+    body.extend_from_slice(format!(",\"{name}\":[").as_bytes());
+    for (index, text) in strings.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        json::write_string(body, text);
+    }
+    body.push(b']');
+}

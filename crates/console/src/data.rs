@@ -1,0 +1,124 @@
+//! What the console needs of the brokers behind it. `watchfire` wires the two together.
+
+use std::sync::Arc;
+
+use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
+use promql::{Source, SourceError};
+
+/// Data of all tenants, live.
+pub trait Data: Send + Sync + 'static {
+    /// A consistent view for one request.
+    ///
+    /// # Errors
+    /// The store is not ready or failed.
+    fn snapshot(&self, tenant: TenantId) -> Result<Arc<dyn Snapshot>, SourceError>;
+
+    /// What is known about metric families, sorted by name.
+    fn metadata(&self, tenant: TenantId) -> Vec<MetricMetadata>;
+
+    /// Every sample of the matching series from now on, before it is durable.
+    ///
+    /// # Errors
+    /// Too many subscriptions; the text names the limit.
+    fn subscribe(
+        &self,
+        tenant: TenantId,
+        selector: Vec<Matcher>,
+    ) -> Result<Box<dyn LiveFeed>, SourceError>;
+
+    /// Whether writes are accepted and answers are complete; otherwise what is still missing.
+    ///
+    /// # Errors
+    /// The reason why not, in words.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// A view that does not change while it is held.
+pub trait Snapshot: Source {
+    /// Names of labels of the series that match any of `selectors` (all series if empty) and
+    /// have samples in `range`; sorted, at most `limit`.
+    ///
+    /// # Errors
+    /// Faults of the store.
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Values of the label `name`, otherwise as [`Snapshot::label_names`].
+    ///
+    /// # Errors
+    /// Faults of the store.
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError>;
+
+    /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
+    ///
+    /// # Errors
+    /// Faults of the store.
+    fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, SourceError>;
+
+    /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
+    /// be missing.
+    fn missing(&self, range: TimeRange) -> Vec<String>;
+
+    /// Where the series of the head come from; each list has at most `limit` entries.
+    fn cardinality(&self, limit: usize) -> Cardinality;
+}
+
+/// A name and how much of something it has.
+pub type Counted = (String, u64);
+
+/// Numbers behind `/api/v1/status/tsdb`.
+#[derive(Debug, Clone, Default)]
+pub struct Cardinality {
+    /// Series in the head.
+    pub series: u64,
+    /// Distinct label pairs in the head.
+    pub label_pairs: u64,
+    /// Sealed and open chunks in the head.
+    pub chunks: u64,
+    /// First timestamp in the head; `i64::MAX` if empty.
+    pub min_time_ms: i64,
+    /// Last timestamp in the head; `i64::MIN` if empty.
+    pub max_time_ms: i64,
+    /// Series per metric name, most first.
+    pub series_by_metric: Vec<Counted>,
+    /// Values per label name, most first.
+    pub values_by_label: Vec<Counted>,
+    /// Bytes of values per label name, most first.
+    pub bytes_by_label: Vec<Counted>,
+    /// Series per `name=value`, most first.
+    pub series_by_pair: Vec<Counted>,
+}
+
+/// One subscription to live samples.
+pub trait LiveFeed: Send {
+    /// Waits until there is something to say and takes it.
+    fn next(
+        &mut self,
+    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<LiveEvents>> + Send + '_>>;
+}
+
+/// What came in since the last call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveEvents {
+    /// Series seen for the first time, with the number that stands for them.
+    pub series: Vec<(u32, Labels)>,
+    /// Samples: number of the series, time, value.
+    pub samples: Vec<(u32, i64, f64)>,
+    /// Samples that were dropped because the reader was too slow.
+    pub missed: u64,
+}

@@ -1,0 +1,300 @@
+//! Runs queries on threads of their own, a bounded number at once, each with a time limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use model::{Limits, TenantId, TimeRange};
+use promql::ast::Expr;
+use promql::{EvalOptions, EvalTime, Evaluation, Parallel, QueryOutput};
+use tokio::sync::Semaphore;
+
+use crate::data::Data;
+use crate::respond::{eval_error, source_error};
+use net::{ApiError, ErrorType};
+
+/// Admission, time limits and counters of queries.
+pub struct Executor {
+    data: Arc<dyn Data>,
+    limits: Limits,
+    admission: Arc<Semaphore>,
+    width: usize,
+    max_concurrent: usize,
+    counters: Counters,
+}
+
+/// Counts since start.
+#[derive(Debug, Default)]
+struct Counters {
+    queries: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+    timed_out: AtomicU64,
+    refused: AtomicU64,
+    running: AtomicU64,
+    samples: AtomicU64,
+    micros: AtomicU64,
+}
+
+/// What to run and how.
+pub(crate) struct Job {
+    pub(crate) tenant: TenantId,
+    pub(crate) expr: Expr,
+    pub(crate) time: EvalTime,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) lookback_ms: i64,
+}
+
+/// What a query yields.
+pub(crate) struct Answer {
+    pub(crate) output: QueryOutput,
+    /// What is missing in the data because it was damaged, in words.
+    pub(crate) missing: Vec<String>,
+}
+
+/// How long a query waits for its turn before it is refused.
+const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+/// `--query.lookback-delta` of Prometheus.
+pub(crate) const DEFAULT_LOOKBACK_MS: i64 = 5 * 60 * 1_000;
+const DEFAULT_SUBQUERY_STEP_MS: i64 = 60 * 1_000;
+
+impl Executor {
+    /// Runs at most `max_concurrent` queries at once, each on up to `width` threads.
+    pub fn new(data: Arc<dyn Data>, limits: Limits, max_concurrent: usize, width: usize) -> Self {
+        Executor {
+            data,
+            limits,
+            admission: Arc::new(Semaphore::new(max_concurrent)),
+            width: width.max(1),
+            max_concurrent,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Where the data comes from.
+    pub(crate) fn data(&self) -> &Arc<dyn Data> {
+        &self.data
+    }
+
+    /// Evaluates one query. Dropping the future cancels the work within milliseconds.
+    pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
+        let permit = self.admit().await?;
+        let limit = Duration::from_millis(self.limits.query_timeout_ms);
+        let timeout = job.timeout.map_or(limit, |wanted| wanted.min(limit));
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        let executor = Arc::clone(self);
+        let flag = Arc::clone(&cancelled);
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            executor.evaluate(&job, &flag)
+        });
+        match tokio::time::timeout(timeout, work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                tracing::error!(%panic, "query task failed");
+                Err(ApiError::new(ErrorType::Internal, "the query failed inside; see the log"))
+            }
+            Err(_) => {
+                self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+                Err(ApiError::new(
+                    ErrorType::Timeout,
+                    format!(
+                        "query timed out in expression evaluation after {} ms; ask for less or \
+                         raise limits.query_timeout_ms",
+                        timeout.as_millis()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Runs `task` on a thread that may block, under the same admission as queries.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        task: impl FnOnce(&dyn Data) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = self.admit().await?;
+        let data = Arc::clone(&self.data);
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            task(data.as_ref())
+        })
+        .await
+        .map_err(|panic| {
+            tracing::error!(%panic, "request task failed");
+            ApiError::new(ErrorType::Internal, "the request failed inside; see the log")
+        })?
+    }
+
+    async fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+        let turn = Arc::clone(&self.admission).acquire_owned();
+        match tokio::time::timeout(ADMISSION_WAIT, turn).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                Err(ApiError::new(
+                    ErrorType::Unavailable,
+                    format!(
+                        "{} queries are already running and none ended within {} s; try again \
+                         later or raise limits.max_concurrent_queries",
+                        self.max_concurrent,
+                        ADMISSION_WAIT.as_secs()
+                    ),
+                ))
+            }
+        }
+    }
+
+    fn evaluate(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
+        let started = Instant::now();
+        let counters = &self.counters;
+        counters.running.fetch_add(1, Ordering::Relaxed);
+        let result = self.evaluate_now(job, cancelled);
+        counters.running.fetch_sub(1, Ordering::Relaxed);
+        counters.queries.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        counters.micros.fetch_add(micros, Ordering::Relaxed);
+        match &result {
+            Ok(answer) => {
+                counters.samples.fetch_add(answer.output.stats.samples_read, Ordering::Relaxed);
+            }
+            Err(error) if error.error_type == ErrorType::Canceled => {
+                counters.cancelled.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    fn evaluate_now(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
+        let snapshot = self.data.snapshot(job.tenant).map_err(source_error)?;
+        let parallel = Threads { width: self.width };
+        let output = promql::evaluate(&Evaluation {
+            expr: &job.expr,
+            time: job.time,
+            source: snapshot.as_ref(),
+            options: EvalOptions {
+                lookback_ms: job.lookback_ms,
+                default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
+                max_samples: self.limits.max_query_samples,
+                cancelled,
+                parallel: &parallel,
+            },
+        });
+        let missing = snapshot.missing(range_of(job));
+        output.map(|output| Answer { output, missing }).map_err(eval_error)
+    }
+
+    /// Own metrics: name, help, type, value.
+    pub fn metrics(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let c = &self.counters;
+        vec![
+            (
+                "watchfire_console_queries_total",
+                "Queries that ended, well or not.",
+                "counter",
+                read(&c.queries),
+            ),
+            (
+                "watchfire_console_queries_failed_total",
+                "Queries that ended with an error.",
+                "counter",
+                read(&c.failed),
+            ),
+            (
+                "watchfire_console_queries_cancelled_total",
+                "Queries stopped because the client left or time ran out.",
+                "counter",
+                read(&c.cancelled),
+            ),
+            (
+                "watchfire_console_queries_timed_out_total",
+                "Queries that ran into limits.query_timeout_ms.",
+                "counter",
+                read(&c.timed_out),
+            ),
+            (
+                "watchfire_console_queries_refused_total",
+                "Requests refused because too many queries were running.",
+                "counter",
+                read(&c.refused),
+            ),
+            (
+                "watchfire_console_queries_running",
+                "Queries running now.",
+                "gauge",
+                read(&c.running),
+            ),
+            (
+                "watchfire_console_query_samples_total",
+                "Samples read from storage by queries.",
+                "counter",
+                read(&c.samples),
+            ),
+            (
+                "watchfire_console_query_seconds_total",
+                "Time spent evaluating queries.",
+                "counter",
+                read(&c.micros) / 1e6,
+            ),
+        ]
+    }
+}
+
+/// The times a query is about, looking back included.
+fn range_of(job: &Job) -> TimeRange {
+    let (start_ms, end_ms) = match job.time {
+        EvalTime::Instant(t_ms) => (t_ms, t_ms),
+        EvalTime::Range { start_ms, end_ms, .. } => (start_ms, end_ms),
+    };
+    TimeRange::new(start_ms.saturating_sub(job.lookback_ms), end_ms.saturating_add(1))
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Spreads the pieces of one query over threads that live as long as the piece of work.
+struct Threads {
+    width: usize,
+}
+
+impl Parallel for Threads {
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let threads = self.width.min(count);
+        if threads <= 1 {
+            for index in 0..count {
+                task(index);
+            }
+            return;
+        }
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return;
+                }
+                task(index);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+}

@@ -1,0 +1,333 @@
+//! `/api/v1/live`: samples and results pushed over a WebSocket.
+//!
+//! A reader that stops reading costs a bounded buffer: its subscription stops taking from the
+//! feed, the feed drops and counts, and the count is sent as `missed` when reading goes on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures_util::{SinkExt, StreamExt};
+use model::DEFAULT_TENANT;
+use promql::{EvalTime, QueryValue};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::Console;
+use crate::data::{LiveEvents, LiveFeed};
+use crate::execute::{DEFAULT_LOOKBACK_MS, Job};
+use crate::json;
+use crate::respond::parameter;
+use net::ApiError;
+
+/// Subscriptions one connection may hold.
+const MAX_SUBSCRIPTIONS: usize = 64;
+/// Longest message a client may send.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
+/// Frames that wait for a slow reader; further ones wait in their feeds.
+const FRAMES_IN_FLIGHT: usize = 16;
+/// A connection is closed when one frame cannot be sent for this long.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pings keep proxies from closing a quiet connection.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Expressions are evaluated at most this often.
+const MIN_INTERVAL_MS: u64 = 100;
+
+/// What a client says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Request {
+    Subscribe {
+        id: u64,
+        #[serde(default)]
+        selector: Option<String>,
+        #[serde(default)]
+        expr: Option<String>,
+        #[serde(default)]
+        interval_ms: Option<u64>,
+    },
+    Unsubscribe {
+        id: u64,
+    },
+}
+
+pub(crate) async fn upgrade(
+    State(console): State<Arc<Console>>,
+    request: WebSocketUpgrade,
+) -> Response {
+    request
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .on_upgrade(move |socket| async move { converse(console, socket).await })
+}
+
+async fn converse(console: Arc<Console>, socket: WebSocket) {
+    let (mut sink, mut stream) = socket.split();
+    let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(FRAMES_IN_FLIGHT);
+    let writer = tokio::spawn(async move {
+        let mut ping = tokio::time::interval(PING_INTERVAL);
+        loop {
+            let message = tokio::select! {
+                frame = waiting.recv() => match frame {
+                    Some(frame) => text(frame),
+                    None => break,
+                },
+                _ = ping.tick() => Message::Ping(axum::body::Bytes::new()),
+            };
+            match tokio::time::timeout(SEND_TIMEOUT, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                _ => break,
+            }
+        }
+    });
+    let mut subscriptions = Subscriptions { console, frames, tasks: HashMap::new() };
+    while let Some(Ok(message)) = stream.next().await {
+        let Message::Text(text) = message else { continue };
+        let answer = match serde_json::from_str::<Request>(&text) {
+            Ok(request) => subscriptions.handle(request),
+            Err(error) => Err((0, format!("message is not understood: {error}"))),
+        };
+        if let Err((id, error)) = answer
+            && subscriptions.frames.send(error_frame(id, &error)).await.is_err()
+        {
+            break;
+        }
+    }
+    // Ends the tasks and, with the last sender, the writer.
+    drop(subscriptions);
+    writer.abort();
+}
+
+fn text(frame: Vec<u8>) -> Message {
+    let text = String::from_utf8(frame).expect("frames are written as UTF-8");
+    Message::Text(Utf8Bytes::from(text))
+}
+
+/// The subscriptions of one connection; they end with it.
+struct Subscriptions {
+    console: Arc<Console>,
+    frames: mpsc::Sender<Vec<u8>>,
+    tasks: HashMap<u64, JoinHandle<()>>,
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        for task in self.tasks.values() {
+            task.abort();
+        }
+    }
+}
+
+impl Subscriptions {
+    fn handle(&mut self, request: Request) -> Result<(), (u64, String)> {
+        match request {
+            Request::Unsubscribe { id } => {
+                if let Some(task) = self.tasks.remove(&id) {
+                    task.abort();
+                }
+                Ok(())
+            }
+            Request::Subscribe { id, selector, expr, interval_ms } => {
+                self.subscribe(id, selector, expr, interval_ms).map_err(|error| (id, error))
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        id: u64,
+        selector: Option<String>,
+        expr: Option<String>,
+        interval_ms: Option<u64>,
+    ) -> Result<(), String> {
+        self.tasks.retain(|_, task| !task.is_finished());
+        if self.tasks.contains_key(&id) {
+            return Err(format!("id {id} is already subscribed; unsubscribe it first"));
+        }
+        if self.tasks.len() >= MAX_SUBSCRIPTIONS {
+            return Err(format!(
+                "a connection may hold {MAX_SUBSCRIPTIONS} subscriptions; unsubscribe some or \
+                 open another connection"
+            ));
+        }
+        let frames = self.frames.clone();
+        let task = match (selector, expr) {
+            (Some(selector), None) => {
+                let matchers =
+                    promql::parse_selector(&selector).map_err(|error| error.to_string())?;
+                let feed = self
+                    .console
+                    .executor()
+                    .data()
+                    .subscribe(DEFAULT_TENANT, matchers)
+                    .map_err(|error| error.to_string())?;
+                tokio::spawn(forward(id, feed, frames))
+            }
+            (None, Some(expr)) => {
+                // Parsed here so that a mistake is told at once, and again for each evaluation,
+                // which owns its tree.
+                promql::parse(&expr).map_err(|error| error.to_string())?;
+                let every =
+                    Duration::from_millis(interval_ms.unwrap_or(1_000).max(MIN_INTERVAL_MS));
+                tokio::spawn(evaluate(id, Arc::clone(&self.console), expr, every, frames))
+            }
+            _ => return Err("subscribe with either \"selector\" or \"expr\"".to_owned()),
+        };
+        self.tasks.insert(id, task);
+        Ok(())
+    }
+}
+
+/// Passes a feed on until it or the connection ends.
+async fn forward(id: u64, mut feed: Box<dyn LiveFeed>, frames: mpsc::Sender<Vec<u8>>) {
+    while let Some(events) = feed.next().await {
+        for frame in event_frames(id, &events) {
+            if frames.send(frame).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Evaluates an expression at a steady pace. A result that is late makes the next one later;
+/// results never queue up.
+async fn evaluate(
+    id: u64,
+    console: Arc<Console>,
+    text: String,
+    every: Duration,
+    frames: mpsc::Sender<Vec<u8>>,
+) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let frame = match evaluate_once(&console, &text).await {
+            Ok((t_ms, value)) => result_frame(id, t_ms, &value),
+            Err(error) => error_frame(id, &error.message),
+        };
+        if frames.send(frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn evaluate_once(console: &Arc<Console>, text: &str) -> Result<(i64, QueryValue), ApiError> {
+    let expr = promql::parse(text).map_err(|error| parameter("expr", error))?;
+    let t_ms = console.now_ms();
+    let job = Job {
+        tenant: DEFAULT_TENANT,
+        expr,
+        time: EvalTime::Instant(t_ms),
+        timeout: None,
+        lookback_ms: DEFAULT_LOOKBACK_MS,
+    };
+    Ok((t_ms, console.executor().run(job).await?.output.value))
+}
+
+fn event_frames(id: u64, events: &LiveEvents) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    if events.missed > 0 {
+        let missed = events.missed;
+        frames
+            .push(format!("{{\"type\":\"missed\",\"id\":{id},\"samples\":{missed}}}").into_bytes());
+    }
+    if !events.series.is_empty() {
+        let mut frame = format!("{{\"type\":\"series\",\"id\":{id},\"series\":[").into_bytes();
+        for (index, (number, labels)) in events.series.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            frame.extend_from_slice(format!("{comma}[{number},").as_bytes());
+            json::write_labels(&mut frame, labels);
+            frame.push(b']');
+        }
+        frame.extend_from_slice(b"]}");
+        frames.push(frame);
+    }
+    if !events.samples.is_empty() {
+        let mut frame = format!("{{\"type\":\"samples\",\"id\":{id},\"samples\":[").into_bytes();
+        for (index, (number, t_ms, value)) in events.samples.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            frame.extend_from_slice(format!("{comma}[{number},{t_ms},").as_bytes());
+            write_live_value(&mut frame, *value);
+            frame.push(b']');
+        }
+        frame.extend_from_slice(b"]}");
+        frames.push(frame);
+    }
+    frames
+}
+
+/// A JSON number, or a string for what JSON has no number for.
+fn write_live_value(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        json::write_float(out, value);
+    } else if model::is_stale_nan(value) {
+        out.extend_from_slice(b"\"stale\"");
+    } else {
+        out.push(b'"');
+        json::write_float(out, value);
+        out.push(b'"');
+    }
+}
+
+fn result_frame(id: u64, t_ms: i64, value: &QueryValue) -> Vec<u8> {
+    let mut frame =
+        format!("{{\"type\":\"result\",\"id\":{id},\"t\":{t_ms},\"result\":").into_bytes();
+    match value {
+        QueryValue::Vector(samples) => json::write_vector(&mut frame, samples),
+        QueryValue::Scalar { t_ms, value } => json::write_vector(
+            &mut frame,
+            &[promql::InstantSample { labels: model::Labels::empty(), t_ms: *t_ms, value: *value }],
+        ),
+        QueryValue::String { .. } | QueryValue::Matrix(_) => {
+            return error_frame(id, "a live expression must yield a scalar or an instant vector");
+        }
+    }
+    frame.push(b'}');
+    frame
+}
+
+fn error_frame(id: u64, error: &str) -> Vec<u8> {
+    let mut frame = format!("{{\"type\":\"error\",\"id\":{id},\"error\":").into_bytes();
+    json::write_string(&mut frame, error);
+    frame.push(b'}');
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Labels;
+
+    #[test]
+    fn frames_are_json_a_browser_understands() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("a", "\"")]).expect("valid labels");
+        let events = LiveEvents {
+            series: vec![(0, labels)],
+            samples: vec![
+                (0, 1_000, 0.5),
+                (0, 2_000, f64::NAN),
+                (0, 3_000, f64::from_bits(model::STALE_NAN_BITS)),
+                (0, 4_000, f64::NEG_INFINITY),
+            ],
+            missed: 3,
+        };
+        let texts: Vec<serde_json::Value> = event_frames(7, &events)
+            .iter()
+            .map(|frame| serde_json::from_slice(frame).expect("valid JSON"))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                serde_json::json!({"type": "missed", "id": 7, "samples": 3}),
+                serde_json::json!({"type": "series", "id": 7,
+                    "series": [[0, {"__name__": "up", "a": "\""}]]}),
+                serde_json::json!({"type": "samples", "id": 7, "samples":
+                    [[0, 1000, 0.5], [0, 2000, "NaN"], [0, 3000, "stale"], [0, 4000, "-Inf"]]}),
+            ]
+        );
+    }
+}

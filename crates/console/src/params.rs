@@ -1,0 +1,206 @@
+//! Parameters of a request: from the URL and, in a POST, from the form in its body.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use http::header::CONTENT_TYPE;
+use model::{Matcher, TimeRange};
+
+use crate::respond::{bad_data, parameter};
+use net::ApiError;
+
+/// Largest form that is read; a query text is far below.
+const MAX_FORM_BYTES: usize = 4 << 20;
+
+/// All parameters in the order they were given. In a POST the form's come first, as in Go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let mut pairs = Vec::new();
+        let is_form = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+        if is_form {
+            let bytes: Bytes = axum::body::to_bytes(body, MAX_FORM_BYTES).await.map_err(|_| {
+                bad_data(format!(
+                    "request form is larger than {MAX_FORM_BYTES} bytes or was cut off; \
+                     send a shorter query"
+                ))
+            })?;
+            pairs.extend(form_urlencoded::parse(&bytes).into_owned());
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        pairs.extend(form_urlencoded::parse(query.as_bytes()).into_owned());
+        Ok(Params(pairs))
+    }
+}
+
+impl Params {
+    /// The first value of `name` that is not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let is_it = |(key, value): &&(String, String)| key == name && !value.is_empty();
+        self.0.iter().find(is_it).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `name`.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A time in milliseconds, if given.
+    pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        parse_time_ms(text)
+            .map(Some)
+            .ok_or_else(|| parameter(name, format!("cannot parse {text:?} to a valid timestamp")))
+    }
+
+    /// A duration in milliseconds, if given.
+    pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        parse_duration_ms(text)
+            .map(Some)
+            .ok_or_else(|| parameter(name, format!("cannot parse {text:?} to a valid duration")))
+    }
+
+    /// `limit`: 0 or absent means none.
+    pub(crate) fn limit(&self) -> Result<usize, ApiError> {
+        self.count("limit").map(|limit| if limit == 0 { usize::MAX } else { limit })
+    }
+
+    /// A number that is not negative; 0 if absent.
+    pub(crate) fn count(&self, name: &str) -> Result<usize, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(0) };
+        text.parse()
+            .map_err(|_| parameter(name, format!("{text:?} is not a whole number of 0 or more")))
+    }
+
+    /// `start` and `end` as a half-open range; all time where absent.
+    pub(crate) fn range(&self) -> Result<TimeRange, ApiError> {
+        let start = self.time_ms("start")?.unwrap_or(i64::MIN);
+        let end = self.time_ms("end")?.unwrap_or(i64::MAX);
+        if end < start {
+            return Err(bad_data("end timestamp must not be before start timestamp"));
+        }
+        Ok(TimeRange::new(start, end.saturating_add(1)))
+    }
+
+    /// All `match[]` selectors.
+    pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.all("match[]")
+            .map(|text| promql::parse_selector(text).map_err(|error| parameter("match[]", error)))
+            .collect()
+    }
+}
+
+/// Seconds since the epoch as a number, or RFC 3339. Milliseconds out; `None` if neither.
+pub(crate) fn parse_time_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return finite_ms(seconds);
+    }
+    parse_rfc3339_ms(text)
+}
+
+/// Seconds as a number, or a Prometheus duration such as `1h30m`.
+pub(crate) fn parse_duration_ms(text: &str) -> Option<i64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return finite_ms(seconds);
+    }
+    promql::parse_duration(text).ok()
+}
+
+fn finite_ms(seconds: f64) -> Option<i64> {
+    let ms = (seconds * 1_000.0).round();
+    // Beyond ±292 million years arithmetic on times would overflow.
+    (ms.is_finite() && ms.abs() < 9.2e18).then_some(ms as i64)
+}
+
+/// RFC 3339: `2026-11-21T10:00:00.123Z` or with an offset like `+08:00`.
+fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let part = bytes.get(from..to)?;
+        if !part.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        std::str::from_utf8(part).ok()?.parse().ok()
+    };
+    let literal = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
+    if !(literal(4, b"-") && literal(7, b"-") && literal(10, b"Tt ") && literal(13, b":")) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute) = (number(11, 13)?, number(14, 16)?);
+    let second = if literal(16, b":") { number(17, 19)? } else { return None };
+    let in_calendar = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
+    if !in_calendar || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let mut at = 19;
+    let mut ms = 0;
+    if literal(at, b".") {
+        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        for place in 0..3 {
+            let digit = if place < digits { i64::from(bytes[at + 1 + place] - b'0') } else { 0 };
+            ms = ms * 10 + digit;
+        }
+        at += 1 + digits;
+    }
+    let offset_minutes = match bytes.get(at..)? {
+        b"Z" | b"z" => 0,
+        zone if zone.len() == 6 && matches!(zone[0], b'+' | b'-') && zone[3] == b':' => {
+            let minutes = number(at + 1, at + 3)? * 60 + number(at + 4, at + 6)?;
+            if zone[0] == b'-' { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    let days = days_from_civil(year, month, day);
+    let seconds = days * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second;
+    Some(seconds * 1_000 + ms)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// Days since 1970-01-01 in the proleptic Gregorian calendar.
+/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc3339() {
+        assert_eq!(parse_time_ms("1435781451.781"), Some(1_435_781_451_781));
+        assert_eq!(parse_time_ms("2015-07-01T20:10:51.781Z"), Some(1_435_781_451_781));
+        assert_eq!(parse_time_ms("2015-07-02T04:10:51.781+08:00"), Some(1_435_781_451_781));
+        assert_eq!(parse_time_ms("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(parse_time_ms("2024-02-29T00:00:00Z"), Some(1_709_164_800_000));
+        for bad in ["", "x", "2023-02-29T00:00:00Z", "2015-07-01", "NaN", "1e300", "2015-07-01T"] {
+            assert_eq!(parse_time_ms(bad), None, "{bad}");
+        }
+    }
+}
