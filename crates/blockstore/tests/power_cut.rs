@@ -180,7 +180,7 @@ fn run_until_power_cut(disk: &MemoryDisk, ops: &[Op], ledger: Ledger) -> Ledger 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn acknowledged_frames_survive_a_power_cut_at_every_step(

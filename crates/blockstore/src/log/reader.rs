@@ -149,15 +149,15 @@ impl LogReader {
         for (index, file) in self.files.iter().enumerate().skip(start) {
             let mut bad_ranges = Vec::new();
             let mut durable = 0;
-            let end = file.walk(self.store, HOP_BYTES, is_catalog, &mut |step| match step {
+            file.walk(self.store, HOP_BYTES, is_catalog, &mut |step| match step {
                 Step::Frame(frame) => visit(frame),
                 Step::Unknown => {}
                 Step::Durable => durable = bad_ranges.len(),
                 Step::Bad(bad) => bad_ranges.push(bad),
             })?;
             if let Some(next) = self.files.get(index + 1).and_then(|next| next.header) {
-                let end = LogPosition { file: file.sequence, offset: end };
-                intact &= next.previous.file == 0 || next.previous <= end;
+                let end = LogPosition { file: file.sequence, offset: file.size_bytes };
+                intact &= next.previous <= end;
                 if next.previous_synced {
                     durable = bad_ranges.len();
                 }
@@ -239,10 +239,10 @@ impl LogReader {
         if previous == 0 || previous < from.file {
             return;
         }
-        let (offset, cause) = if self.end.file == previous && index > 0 {
-            (self.end.offset, "bytes at the end are missing")
-        } else {
-            (0, "file is missing")
+        let before = index.checked_sub(1).map(|index| &self.files[index]);
+        let (offset, cause) = match before.filter(|file| file.sequence == previous) {
+            Some(file) => (file.size_bytes, "bytes at the end are missing"),
+            None => (0, "file is missing"),
         };
         if offset < expected {
             let file = super::log_path(previous);
@@ -305,23 +305,20 @@ impl LogFile {
         wanted: impl Fn(u8) -> bool,
         step: &mut dyn FnMut(Step),
     ) -> Result<u64, LogError> {
-        let whole =
-            |cause| Step::Bad(BadRange { offset: 0, end: self.size_bytes, cause, catalog: true });
-        let Some(file) = &self.file else {
-            step(whole("file cannot be opened"));
-            return Ok(0);
-        };
-        let Some(seal) = self.seal(store) else {
-            if self.size_bytes > 0 {
-                step(whole("no header of the log is readable"));
-            }
-            return Ok(0);
-        };
         let snapshot = self.snapshot(store);
         let first = snapshot.is_some().then_some(FILE_HEADER_LEN as u64);
-        if let Some(payload) = snapshot {
-            step(Step::Frame(self.frame(first.unwrap_or(0), FrameKind::CatalogSnapshot, payload)));
+        if let (Some(payload), Some(offset)) = (snapshot, first) {
+            step(Step::Frame(self.frame(offset, FrameKind::CatalogSnapshot, payload)));
         }
+        let mut whole = |cause| {
+            if self.size_bytes > 0 {
+                let end = self.size_bytes;
+                step(Step::Bad(BadRange { offset: 0, end, cause, catalog: true }));
+            }
+            Ok(0)
+        };
+        let Some(file) = &self.file else { return whole("file cannot be opened") };
+        let Some(seal) = self.seal(store) else { return whole("no header of the log is readable") };
         let mut scanner = Scanner::new(&**file, seal, chunk_bytes);
         let mut at = if self.begins_well { FILE_HEADER_LEN as u64 } else { 0 };
         let mut good_end = at;

@@ -1,0 +1,210 @@
+//! Plans against the catalog: they end, keep every row, obey the order of commits, and write each
+//! row a bounded number of times.
+
+use blockstore::{MergePolicy, Retention, plan_expire, plan_merge};
+use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
+use model::{TenantId, TimeRange};
+use proptest::prelude::*;
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// A store whose blocks have one byte per row.
+#[derive(Default)]
+struct Store {
+    state: State,
+    next_id: u64,
+    merged_bytes: u64,
+}
+
+impl Store {
+    fn flush(&mut self, blocks: &[(u32, TimeRange, u64)]) {
+        let added = blocks
+            .iter()
+            .map(|(tenant, range, rows)| {
+                self.next_id += 1;
+                NewBlock {
+                    id: BlockId(self.next_id),
+                    tenant: TenantId(*tenant),
+                    signal: Signal::Metrics,
+                    range: *range,
+                    rows: *rows,
+                    series: 1,
+                    size_bytes: *rows,
+                    level: 0,
+                }
+            })
+            .collect();
+        let command = Command::Flush { added, flushed_through: LogPosition::default() };
+        self.state.apply(&command).expect("new ids");
+    }
+
+    fn blocks(&self) -> Vec<BlockMeta> {
+        self.state.blocks().copied().collect()
+    }
+
+    fn rows(&self) -> u64 {
+        self.state.blocks().map(|block| block.rows).sum()
+    }
+
+    /// Does all merges due; the catalog refuses one that breaks the order of commits.
+    fn merge_all(&mut self, now_ms: i64) {
+        let mut steps = self.blocks().len();
+        while let Some(job) = plan_merge(&self.blocks(), now_ms, &MergePolicy::default()) {
+            assert!(steps > 0, "every merge removes at least one block");
+            steps -= 1;
+            let blocks = self.blocks();
+            let inputs: Vec<&BlockMeta> = job
+                .inputs
+                .iter()
+                .map(|id| blocks.iter().find(|b| b.id == *id).expect("inputs exist"))
+                .collect();
+            assert!(inputs.len() >= 2 && job.level <= 5);
+            assert!(inputs.is_sorted_by_key(|b| (b.first_sequence, b.last_sequence)));
+            assert!(inputs.iter().all(|b| (b.tenant, b.signal) == (job.tenant, job.signal)));
+            self.next_id += 1;
+            self.merged_bytes += job.size_bytes;
+            let merged = NewBlock {
+                id: BlockId(self.next_id),
+                tenant: job.tenant,
+                signal: job.signal,
+                range: job.range,
+                rows: inputs.iter().map(|b| b.rows).sum(),
+                series: 1,
+                size_bytes: job.size_bytes,
+                level: job.level,
+            };
+            let swap = Command::Swap { removed: job.inputs, added: vec![merged] };
+            let outcome = self.state.apply(&swap).expect("the order of commits is kept");
+            assert!(matches!(outcome, Outcome::Added(_)));
+        }
+    }
+}
+
+fn any_flush() -> impl Strategy<Value = Vec<(u32, TimeRange, u64)>> {
+    let range = prop_oneof![
+        // Inside a window of the last days, as a flush cuts it.
+        6 => (0..36_i64, 0..100_i64, 1..20_i64).prop_map(|(window, start, len)| {
+            let start = window * 2 * HOUR + start * MINUTE;
+            TimeRange::new(start, start + len * MINUTE)
+        }),
+        // Anything, also across all cells.
+        1 => (-3 * DAY..3 * DAY, 1..2 * DAY).prop_map(|(s, len)| TimeRange::new(s, s + len)),
+        1 => Just(TimeRange::new(i64::MIN, i64::MIN + 1)),
+        1 => Just(TimeRange::new(i64::MAX - 1, i64::MAX)),
+    ];
+    proptest::collection::vec((0..2_u32, range, 1..1000_u64), 0..4)
+}
+
+proptest! {
+    #[test]
+    fn any_flushes_are_merged_without_losing_a_row(
+        flushes in proptest::collection::vec(any_flush(), 0..60),
+        clock in proptest::collection::vec(-DAY..5 * DAY, 1..6),
+    ) {
+        let mut store = Store::default();
+        let mut rows = 0;
+        for (index, flush) in flushes.iter().enumerate() {
+            rows += flush.iter().map(|block| block.2).sum::<u64>();
+            store.flush(flush);
+            if index % 7 == 6 {
+                store.merge_all(clock[index % clock.len()]);
+            }
+            prop_assert_eq!(store.rows(), rows);
+        }
+        store.merge_all(i64::MAX);
+        prop_assert_eq!(store.rows(), rows);
+        prop_assert!(plan_merge(&store.blocks(), i64::MAX, &MergePolicy::default()).is_none());
+    }
+
+    #[test]
+    fn expiry_takes_what_is_too_old_or_too_much_and_no_more(
+        flushes in proptest::collection::vec(any_flush(), 0..20),
+        now in 0..5 * DAY,
+        time in proptest::option::of(0..3 * DAY),
+        size in proptest::option::of(0..20_000_u64),
+    ) {
+        let mut store = Store::default();
+        flushes.iter().for_each(|flush| store.flush(flush));
+        let retention = Retention { time_ms: time, size_bytes: size };
+        let expired = plan_expire(&store.blocks(), now, &retention);
+        let (gone, kept): (Vec<BlockMeta>, Vec<BlockMeta>) =
+            store.blocks().into_iter().partition(|b| expired.contains(&b.id));
+        let too_old = |b: &BlockMeta| time.is_some_and(|time| b.range.end_ms <= now - time);
+        prop_assert!(!kept.iter().any(too_old));
+        let kept_bytes: u64 = kept.iter().map(|b| b.size_bytes).sum();
+        prop_assert!(size.is_none_or(|size| kept_bytes <= size));
+        let for_size: Vec<&BlockMeta> = gone.iter().filter(|b| !too_old(b)).collect();
+        if let Some(newest) = for_size.iter().max_by_key(|b| (b.range.end_ms, b.id)) {
+            // Without the last one removed, the limit would not have been met.
+            prop_assert!(kept_bytes + newest.size_bytes > size.unwrap_or(u64::MAX));
+            prop_assert!(kept.iter().all(|b| b.range.end_ms >= newest.range.end_ms));
+        }
+        let swap = Command::Expire { removed: expired };
+        prop_assert!(store.state.apply(&swap).is_ok());
+    }
+}
+
+/// Three days of flushes of one tenant, each `every` long, with merges after each.
+fn three_days(every: i64, late: impl Fn(i64) -> Option<TimeRange>) -> Store {
+    let mut store = Store::default();
+    let mut now = 0;
+    while now < 3 * DAY + HOUR {
+        let mut blocks = vec![(0, TimeRange::new(now, now + every), 1000)];
+        blocks.extend(late(now).map(|range| (0, range, 100)));
+        store.flush(&blocks);
+        now += every;
+        store.merge_all(now);
+        assert!(
+            store.blocks().len() <= 60,
+            "{} blocks at hour {}",
+            store.blocks().len(),
+            now / HOUR
+        );
+    }
+    store
+}
+
+#[test]
+fn data_in_time_is_written_at_most_six_times() {
+    for every in [MINUTE, 5 * MINUTE, 2 * HOUR] {
+        let store = three_days(every, |_| None);
+        let days: Vec<u8> = store.blocks().iter().map(|b| b.level).filter(|l| *l == 5).collect();
+        assert_eq!(days.len(), 3, "one block per day: {:?}", store.blocks());
+        let factor = 1.0 + store.merged_bytes as f64 / store.rows() as f64;
+        assert!(factor <= 6.0, "written {factor} times");
+    }
+}
+
+#[test]
+fn late_data_is_joined_at_a_bounded_cost() {
+    // With every flush comes a tenth as much that is up to two days old.
+    let late = |now: i64| {
+        let start = (now - now * 7 % (2 * DAY)).max(0) / (5 * MINUTE) * (5 * MINUTE);
+        Some(TimeRange::new(start, start + 5 * MINUTE))
+    };
+    let store = three_days(5 * MINUTE, late);
+    let late_rows = 100 * (store.rows() / 1100);
+    let bound = 5 * (store.rows() - late_rows) + 10 * late_rows;
+    assert!(store.merged_bytes <= bound, "{} bytes merged, bound {bound}", store.merged_bytes);
+}
+
+#[test]
+fn a_closed_window_becomes_one_block_and_an_open_one_waits() {
+    let mut store = Store::default();
+    for minute in [0, 5, 10] {
+        let range = TimeRange::new(minute * MINUTE, (minute + 5) * MINUTE);
+        store.flush(&[(0, range, 10), (1, range, 10)]);
+    }
+    let policy = MergePolicy::default();
+    let closed = 2 * HOUR + policy.settle_ms;
+    assert_eq!(plan_merge(&store.blocks(), closed - 1, &policy), None);
+    let job = plan_merge(&store.blocks(), closed, &policy).expect("the window is closed");
+    assert_eq!((job.tenant, job.level, job.size_bytes), (TenantId(0), 3, 30));
+    assert_eq!(job.inputs, [BlockId(1), BlockId(3), BlockId(5)]);
+    assert_eq!(job.range, TimeRange::new(0, 15 * MINUTE));
+    store.flush(&[(1, TimeRange::new(20 * MINUTE, 25 * MINUTE), 10)]);
+    let job = plan_merge(&store.blocks(), 30 * MINUTE, &policy).expect("four are enough");
+    assert_eq!((job.tenant, job.level, job.inputs.len()), (TenantId(1), 1, 4));
+}
