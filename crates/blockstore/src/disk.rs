@@ -58,7 +58,7 @@ pub trait Disk: Send + Sync {
     /// `NotFound`, `SyncFailed` and other faults.
     fn truncate(&self, path: &str, size_bytes: u64) -> Result<(), BlobError>;
 
-    /// Makes the names in a directory durable.
+    /// Makes the names in a directory durable; an absent directory has none.
     ///
     /// # Errors
     /// `SyncFailed`: the process must stop.

@@ -36,7 +36,8 @@ impl DiskBlobs {
 impl Blobs for DiskBlobs {
     fn create(&self, key: &str) -> Result<Box<dyn BlobWriter>, BlobError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{TEMPORARY}/{number}");
+        // The key is there for people who read an error message.
+        let temporary = format!("{TEMPORARY}/{number}-{}", key.replace('/', "-"));
         let file = self.disk.create(&temporary)?;
         Ok(Box::new(FileWriter {
             disk: Arc::clone(&self.disk),

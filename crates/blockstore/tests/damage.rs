@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use blockstore::{Disk, FileDisk, FrameKind, MemoryDisk, ReplayReport};
+use blockstore::{Disk, FileDisk, FrameKind, LogReader, MemoryDisk, ReplayReport};
 use support::{FILE_HEADER, FRAME_HEADER, data, log_path, read, replay, replay_catalog, writer};
 
 /// What a log of three files holds: data frames with their file, range and payload.
@@ -251,4 +251,46 @@ fn check_noticed(recipe: &str, report: &ReplayReport, may_be_silent: bool) {
             || recipe.contains("zero");
         assert!(saved || nothing_to_save, "{recipe}: {damage:?}");
     }
+}
+
+#[test]
+fn exchanged_and_doubled_files_find_their_places_even_if_the_power_goes() {
+    let (one, two, five) = (log_path(1), log_path(2), log_path(5));
+    let exchanged = || {
+        let memory = MemoryDisk::new();
+        let written = write_log(Arc::new(memory.clone()), 20, 3);
+        memory.rename(&one, "log/aside").expect("it exists");
+        memory.rename(&two, &one).expect("it exists");
+        memory.rename("log/aside", &two).expect("it exists");
+        let mut double = memory.create(&five).expect("a new file");
+        double.append(&[&read(&memory, &log_path(3))]).expect("space");
+        double.sync_data().expect("a sound disk");
+        memory.sync_directory("log").expect("a sound disk");
+        (memory, written)
+    };
+    for cut in 0.. {
+        let (memory, written) = exchanged();
+        memory.cut_power_after(cut);
+        let finished = LogReader::open(Arc::clone(&written.disk), Arc::default()).is_ok();
+        let crashed: Arc<dyn Disk> = Arc::new(memory.crash(cut * 7));
+        let (frames, report) = replay(&crashed);
+        let all: Vec<Vec<u8>> = written.frames.iter().map(|frame| frame.2.clone()).collect();
+        assert_eq!(data(&frames), all, "cut at {cut}: {report:?}");
+        if finished {
+            assert!(cut > 5, "the files were moved");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_lost_log_leaves_the_catalog_in_its_copy() {
+    let memory = MemoryDisk::new();
+    let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+    drop(writer(&disk, b"the only list of blocks"));
+    memory.remove(&log_path(1)).expect("a sound disk");
+    let (catalog, intact) = replay_catalog(&disk);
+    assert_eq!(catalog, [(FrameKind::CatalogSnapshot, b"the only list of blocks".to_vec())]);
+    assert!(!intact, "commands after the snapshot are lost");
+    assert_eq!(replay(&disk).1.damage[0].cause, "file is missing or cannot be opened");
 }

@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 
 use blockstore::{
-    BlobError, Disk, FileDisk, FrameKind, LogError, LogPosition, LogReader, LogWriter, MemoryDisk,
-    OpenError,
+    BlobError, Counters, Disk, FileDisk, FrameKind, LogError, LogPosition, LogReader, LogWriter,
+    MemoryDisk, OpenError,
 };
 use catalog::StoreId;
 use support::{STORE, data, reader, replay, replay_catalog, writer};
@@ -145,6 +145,77 @@ fn what_a_newer_program_wrote_stops_the_start() {
     let error = LogReader::open(disk, Arc::default()).err().expect("version 2 is unknown");
     let message = error.to_string();
     assert!(message.contains("needs a watchfire that knows log format version >= 2"), "{message}");
+}
+
+#[test]
+fn an_unknown_kind_of_frame_is_skipped_or_stops_the_start() {
+    for (kind, optional) in [(0x80, true), (0xff, true), (4, false), (0x7f, false)] {
+        let memory = MemoryDisk::new();
+        let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+        let end = writer(&disk, b"snapshot").end();
+        memory.damage(&support::log_path(1), |bytes| {
+            bytes.extend(support::frame_bytes(end, kind, b"from the future"));
+            let next = LogPosition { offset: bytes.len() as u64, ..end };
+            bytes.extend(support::frame_bytes(next, FrameKind::Metrics as u8, b"a"));
+        });
+        if optional {
+            let (frames, report) = replay(&disk);
+            assert_eq!(data(&frames), [b"a"]);
+            assert_eq!((report.skipped_frames, report.damage.len()), (1, 0));
+        } else {
+            let error =
+                reader(&disk).replay(LogPosition::default(), &mut |_| {}).expect_err("unknown");
+            assert!(matches!(error, LogError::Newer { found, supported: 3, .. } if found == kind));
+        }
+    }
+}
+
+/// The bytes of version 1 may never change: a later version must still read this file.
+#[test]
+fn a_log_file_keeps_its_bytes() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    drop(writer(&disk, b"first"));
+    let mut log = writer(&disk, b"snapshot");
+    log.append(FrameKind::CatalogCommand, &[b"com", b"mand"]).expect("space");
+    log.append(FrameKind::Metrics, &[&[0, 1, 2, 255]]).expect("space");
+    log.sync().expect("a sound disk");
+    let bytes = support::read(&*disk, &support::log_path(2));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log.v1");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, &bytes).expect("golden files can be written");
+    }
+    let golden = std::fs::read(&path).expect("the golden file exists");
+    assert_eq!(bytes, golden, "the format of the log changed");
+}
+
+#[test]
+fn all_counters_have_names_of_this_crate_and_count() {
+    let counters = Arc::new(Counters::default());
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let reader = LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).expect("an empty disk");
+    let position = LogPosition::default();
+    let mut log = LogWriter::open(reader, Arc::clone(&counters), STORE, position, Vec::new())
+        .expect("a new file can be begun");
+    log.append(FrameKind::Metrics, &[b"abc"]).expect("space");
+    log.sync().expect("a sound disk");
+    log.sync().expect("nothing to do");
+    let rows = counters.rows();
+    for row in &rows {
+        let name = row.name;
+        assert!(name.starts_with("watchfire_blockstore_") && name.ends_with("_total"), "{name}");
+        assert!(row.help.ends_with('.'));
+    }
+    let counted: Vec<_> = rows.iter().filter(|row| row.value > 0).collect();
+    let counted: Vec<_> = counted.iter().map(|row| (&row.name[21..], row.value)).collect();
+    assert_eq!(
+        counted,
+        [
+            ("log_frames_total", 1),
+            ("log_bytes_total", 23),
+            ("log_syncs_total", 1),
+            ("log_files_total", 1),
+        ]
+    );
 }
 
 #[test]

@@ -158,7 +158,10 @@ impl Disk for FileDisk {
     }
 
     fn sync_directory(&self, directory: &str) -> Result<(), BlobError> {
-        sync_directory(&self.resolve(directory)).map_err(|e| sync_failed(directory, e))
+        match sync_directory(&self.resolve(directory)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| sync_failed(directory, e)),
+        }
     }
 
     fn free_space_bytes(&self) -> Result<u64, BlobError> {

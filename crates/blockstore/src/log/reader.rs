@@ -214,10 +214,15 @@ impl LogReader {
             Step::Durable => durable = bad_ranges.len(),
             Step::Bad(bad) => bad_ranges.push(bad),
         })?;
-        report.recovered_snapshots += u64::from(file.needs_copy(self.store));
+        let begins_badly =
+            bad_ranges.first().is_some_and(|bad| bad.offset <= FILE_HEADER_LEN as u64);
+        if begins_badly && file.needs_copy(self.store) {
+            report.recovered_snapshots += 1;
+        }
         self.counters.log_replayed_frames.add(report.frames - frames_before);
-        let next = self.files.get(index + 1);
-        if next.and_then(|next| next.header).is_some_and(|header| header.previous_synced) {
+        let next = self.files.get(index + 1).and_then(|next| next.header);
+        let closed = next.is_some_and(|header| header.previous_synced);
+        if closed || file.file.is_none() {
             durable = bad_ranges.len();
         }
         for (at, bad) in bad_ranges.iter().enumerate() {
@@ -311,14 +316,17 @@ impl LogFile {
             step(Step::Frame(self.frame(offset, FrameKind::CatalogSnapshot, payload)));
         }
         let mut whole = |cause| {
-            if self.size_bytes > 0 {
-                let end = self.size_bytes;
-                step(Step::Bad(BadRange { offset: 0, end, cause, catalog: true }));
-            }
+            let end = self.size_bytes;
+            step(Step::Bad(BadRange { offset: 0, end, cause, catalog: true }));
             Ok(0)
         };
-        let Some(file) = &self.file else { return whole("file cannot be opened") };
-        let Some(seal) = self.seal(store) else { return whole("no header of the log is readable") };
+        let Some(file) = &self.file else {
+            return whole("file is missing or cannot be opened");
+        };
+        let Some(seal) = self.seal(store) else {
+            // A start that a power cut ended before its first write leaves an empty file.
+            return if self.size_bytes == 0 { Ok(0) } else { whole("no header is readable") };
+        };
         let mut scanner = Scanner::new(&**file, seal, chunk_bytes);
         let mut at = if self.begins_well { FILE_HEADER_LEN as u64 } else { 0 };
         let mut good_end = at;
@@ -418,24 +426,37 @@ fn is_catalog(kind: u8) -> bool {
     kind == FrameKind::CatalogSnapshot as u8 || kind == FrameKind::CatalogCommand as u8
 }
 
-/// Log files in ascending order of sequences, each with its copy.
+/// Log files in ascending order of sequences, each with its copy. A copy alone stands for a file
+/// that was lost: a file is removed after its copy.
 fn pair_with_copies(files: Vec<NamedFile>) -> Vec<LogFile> {
     let (copies, logs): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| file.kind == NameKind::Copy);
-    let pair = |file: NamedFile| {
-        let copy = copies.iter().find(|copy| copy.named == file.named);
-        let copied = copy.and_then(|copy| copy.header).filter(|h| h.sequence == file.named);
-        LogFile {
-            begins_well: file.header.is_some(),
-            header: file.header.or(copied),
-            copy: copy.and_then(|copy| copy.file.clone()),
-            path: file.path,
-            sequence: file.named,
-            size_bytes: file.size_bytes,
-            file: file.file,
-        }
-    };
-    let mut logs: Vec<LogFile> = logs.into_iter().map(pair).collect();
-    logs.sort_unstable_by_key(|file| file.sequence);
-    logs
+    let mut paired: BTreeMap<u64, LogFile> = BTreeMap::new();
+    for log in logs {
+        let file = LogFile {
+            begins_well: log.header.is_some(),
+            header: log.header,
+            copy: None,
+            path: log.path,
+            sequence: log.named,
+            size_bytes: log.size_bytes,
+            file: log.file,
+        };
+        paired.insert(log.named, file);
+    }
+    for copy in copies {
+        let copied = copy.header.filter(|header| header.sequence == copy.named);
+        let file = paired.entry(copy.named).or_insert_with(|| LogFile {
+            begins_well: false,
+            header: None,
+            copy: None,
+            path: super::log_path(copy.named),
+            sequence: copy.named,
+            size_bytes: 0,
+            file: None,
+        });
+        file.header = file.header.or(copied);
+        file.copy = copy.file;
+    }
+    paired.into_values().collect()
 }

@@ -54,6 +54,9 @@ pub(super) fn arrange(disk: &dyn Disk) -> Result<Arranged, LogError> {
         }
     }
     if changed {
+        // Durable before a name is taken again: a power cut that kept only the second renaming
+        // would bury a file under another.
+        disk.sync_directory(DIRECTORY)?;
         files = list(disk)?;
     }
     for file in files.extract_if(.., |file| file.kind == NameKind::Moved) {

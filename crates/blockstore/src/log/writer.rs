@@ -187,8 +187,9 @@ impl LogWriter {
             if sequence >= position.file {
                 break;
             }
-            self.disk.remove(&log_path(sequence))?;
+            // The copy first: alone it would stand for a file that was lost.
             self.disk.remove(&copy_path(sequence))?;
+            self.disk.remove(&log_path(sequence))?;
             self.closed.remove(&sequence);
             self.counters.log_files_removed.add(1);
         }

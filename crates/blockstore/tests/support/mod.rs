@@ -58,3 +58,14 @@ pub fn read(disk: &dyn Disk, path: &str) -> Vec<u8> {
     file.read_exact_at(0, &mut bytes).expect("a sound disk");
     bytes
 }
+
+/// A frame as another program version could have written it.
+pub fn frame_bytes(at: LogPosition, kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut header = vec![0xf7, b'W', b'F', b'L', kind, 0, 0, 0];
+    header.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    header.extend_from_slice(&codec::checksum(payload).to_le_bytes());
+    let place = [&STORE.0[..], &at.file.to_le_bytes(), &at.offset.to_le_bytes()].concat();
+    let checksum = codec::checksum(&[&place[..], &header].concat());
+    header.extend_from_slice(&checksum.to_le_bytes());
+    [&header, payload].concat()
+}
