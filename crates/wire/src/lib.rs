@@ -7,10 +7,17 @@
 
 pub mod decompress;
 mod error;
+pub mod exposition;
+pub mod openmetrics;
 mod protobuf;
 pub mod remote_write;
 mod series_labels;
+mod text_batch;
 pub mod text_encode;
+mod text_entry;
+mod text_lex;
 
 pub use error::WireError;
 pub use series_labels::decode_labels;
+pub use text_batch::TextSummary;
+pub use text_entry::{Entry, Exemplar, Series};

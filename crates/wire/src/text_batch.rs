@@ -1,0 +1,157 @@
+//! Entries of the text formats to a metric batch.
+
+use std::collections::BTreeMap;
+
+use model::{LabelForm, Limits, MetricBatch, MetricMetadata, SeriesRows};
+
+use crate::WireError;
+use crate::protobuf::push_varint;
+use crate::text_entry::{Entry, RawLabel, Series};
+
+/// Families one exposition may describe; each takes ten bytes of text and over a hundred in memory.
+const MAX_FAMILIES: usize = 100_000;
+
+/// What one exposition held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TextSummary {
+    /// Samples put into the batch.
+    pub samples: usize,
+    /// Families whose type, help or unit was put into the batch.
+    pub metadata: usize,
+    /// Exemplars in the exposition. They are **not** in the batch.
+    pub exemplars_not_stored: usize,
+}
+
+/// Collects entries into a batch.
+pub(crate) struct Sink<'s> {
+    out: &'s mut MetricBatch,
+    extra_labels: &'s BTreeMap<String, String>,
+    default_t_ms: i64,
+    max_label_bytes: usize,
+    exemplars: usize,
+    /// Unescaped names and values of the series at hand; reused.
+    text: Vec<u8>,
+    /// Where they lie in `text`; reused.
+    spans: Vec<RawLabel>,
+}
+
+/// Runs `fill` over an empty `out`; empties it again when that fails.
+pub(crate) fn decode(
+    text_len: usize,
+    default_t_ms: i64,
+    extra_labels: &BTreeMap<String, String>,
+    limits: &Limits,
+    out: &mut MetricBatch,
+    fill: impl FnOnce(&mut Sink<'_>) -> Result<(), WireError>,
+) -> Result<TextSummary, WireError> {
+    out.clear();
+    // A quarter of u32, because packed labels may be longer than their text, see below.
+    let limit = limits.max_body_bytes.min((u32::MAX / 4) as usize);
+    if text_len > limit {
+        return Err(too_large(format!("exposition of {text_len} bytes"), limit));
+    }
+    let mut sink = Sink {
+        out,
+        extra_labels,
+        default_t_ms,
+        max_label_bytes: limit * 3,
+        exemplars: 0,
+        text: Vec::new(),
+        spans: Vec::new(),
+    };
+    if let Err(error) = fill(&mut sink) {
+        sink.out.clear();
+        return Err(error);
+    }
+    Ok(TextSummary {
+        samples: sink.out.rows(),
+        metadata: sink.out.metadata.len(),
+        exemplars_not_stored: sink.exemplars,
+    })
+}
+
+fn too_large(what: String, limit: usize) -> WireError {
+    WireError::Limit {
+        what,
+        limit: format!("{limit} bytes"),
+        remedy: "send fewer series at once or raise `limits.max_body_bytes`",
+    }
+}
+
+impl Sink<'_> {
+    /// Takes one entry.
+    pub(crate) fn push(&mut self, entry: &Entry<'_>) -> Result<(), WireError> {
+        match entry {
+            Entry::Help { metric, text } => self.family(metric)?.help = text.to_string(),
+            Entry::Unit { metric, unit } => self.family(metric)?.unit = unit.to_string(),
+            Entry::Type { metric, kind } => self.family(metric)?.kind = *kind,
+            Entry::Comment(_) => {}
+            Entry::Series(series) => self.series(series)?,
+        }
+        Ok(())
+    }
+
+    /// The entry of a family; its lines stand together in a well-formed exposition.
+    fn family(&mut self, metric: &str) -> Result<&mut MetricMetadata, WireError> {
+        let metadata = &mut self.out.metadata;
+        if metadata.last().is_none_or(|last| last.metric != metric) {
+            if metadata.len() == MAX_FAMILIES {
+                return Err(WireError::Limit {
+                    what: "number of metric families in an exposition".to_owned(),
+                    limit: MAX_FAMILIES.to_string(),
+                    remedy: "split the exposition",
+                });
+            }
+            metadata.push(MetricMetadata { metric: metric.to_owned(), ..Default::default() });
+        }
+        Ok(metadata.last_mut().expect("pushed above if it was empty"))
+    }
+
+    fn series(&mut self, series: &Series<'_>) -> Result<(), WireError> {
+        self.text.clear();
+        self.spans.clear();
+        series.write_labels(&mut self.text, &mut self.spans);
+        if !self.extra_labels.is_empty() {
+            self.add_extra_labels();
+        }
+        let (text, spans) = (&self.text, &mut self.spans);
+        spans.sort_by(|a, b| text[a.name.clone()].cmp(&text[b.name.clone()]));
+        let bytes = &mut self.out.label_bytes;
+        let start = bytes.len();
+        // An absent label and an empty one are the same; the packed form knows only the former.
+        for span in spans.iter().filter(|span| !span.value.is_empty()) {
+            for part in [&span.name, &span.value] {
+                push_varint(bytes, part.len() as u64);
+                bytes.extend_from_slice(&text[part.clone()]);
+            }
+        }
+        if bytes.len() > self.max_label_bytes {
+            let what = "labels of an exposition with the labels added to them".to_owned();
+            return Err(too_large(what, self.max_label_bytes));
+        }
+        // The casts are exact: the labels are below u32::MAX bytes, a row takes four bytes of text.
+        self.out.series.push(SeriesRows {
+            labels_start: start as u32,
+            labels_len: (bytes.len() - start) as u32,
+            form: LabelForm::Packed,
+            first_row: self.out.timestamps_ms.len() as u32,
+            rows: 1,
+        });
+        self.out.timestamps_ms.push(series.timestamp_ms.unwrap_or(self.default_t_ms));
+        self.out.values.push(series.value);
+        self.exemplars += usize::from(series.exemplar.is_some());
+        Ok(())
+    }
+
+    fn add_extra_labels(&mut self) {
+        let (text, spans) = (&mut self.text, &mut self.spans);
+        for (name, value) in self.extra_labels {
+            spans.retain(|span| text[span.name.clone()] != *name.as_bytes());
+            let start = text.len();
+            text.extend_from_slice(name.as_bytes());
+            let middle = text.len();
+            text.extend_from_slice(value.as_bytes());
+            spans.push(RawLabel { name: start..middle, value: middle..text.len() });
+        }
+    }
+}
