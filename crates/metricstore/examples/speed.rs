@@ -1,11 +1,12 @@
 //! How fast the engine is and how much it takes, on data shaped like Node Exporter's.
 //!
 //! ```text
-//! cargo run --release -p watchfire-metricstore --example speed -- 10000 1440
-//! cargo run --release -p watchfire-metricstore --example speed -- 1000000 12
+//! cargo run --release -p watchfire-metricstore --example speed -- 10000 1440 240
+//! cargo run --release -p watchfire-metricstore --example speed -- 1000000 12 12
 //! ```
 //!
-//! Series and samples per series; every figure is of one thread.
+//! Series, samples per series, samples per series between two flushes; every figure is of one
+//! thread.
 #![allow(clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::sync::Arc;
@@ -21,9 +22,6 @@ use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeR
 const SERIES_PER_TARGET: usize = 845;
 const STEP_MS: i64 = 15_000;
 const START_MS: i64 = 1_790_000_000_000 / 86_400_000 * 86_400_000;
-/// Steps between two flushes: five minutes.
-const FLUSH_STEPS: usize = 20;
-
 /// A blob in memory.
 #[derive(Default)]
 struct Memory(Vec<u8>);
@@ -166,6 +164,15 @@ struct Spent {
     flush: Duration,
 }
 
+/// What is stored.
+#[derive(Clone, Copy)]
+struct Load {
+    series: usize,
+    steps: usize,
+    /// Steps between two flushes.
+    flush_steps: usize,
+}
+
 struct Ingested {
     registry: Registry,
     shard: Shard,
@@ -173,7 +180,8 @@ struct Ingested {
     blocks: Vec<Memory>,
 }
 
-fn ingest(fleet: &mut Fleet, series: usize, steps: usize, format: &MetricFormat) -> Ingested {
+fn ingest(fleet: &mut Fleet, load: Load, format: &MetricFormat) -> Ingested {
+    let Load { series, steps, flush_steps } = load;
     let registry = Registry::new(1);
     let mut shard = Shard::new(0, 1);
     let mut encoder = LogEncoder::new();
@@ -209,7 +217,7 @@ fn ingest(fleet: &mut Fleet, series: usize, steps: usize, format: &MetricFormat)
             shard.append(&resolved.shards[0]);
             spent.append += begin.elapsed();
         }
-        if step % FLUSH_STEPS == FLUSH_STEPS - 1 {
+        if step % flush_steps == flush_steps - 1 && step + 1 < steps {
             blocks.extend(flush(&mut shard, &registry, format, &mut spent));
         }
     }
@@ -292,11 +300,13 @@ fn query(name: &str, blocks: &[BlockSource], matchers: &[Matcher], range: TimeRa
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("a number"));
     let (series, steps) = (args.next().unwrap_or(10_000), args.next().unwrap_or(1_440));
+    let flush_steps = args.next().unwrap_or(240);
     let samples = series * steps;
     let mut fleet = Fleet::new(series);
     let before = rss_bytes();
     let format = MetricFormat::new(1);
-    let Ingested { registry, shard, payloads, blocks } = ingest(&mut fleet, series, steps, &format);
+    let Ingested { registry, shard, payloads, blocks } =
+        ingest(&mut fleet, Load { series, steps, flush_steps }, &format);
     let flushed: usize = blocks.iter().map(|block| block.0.len()).sum();
     println!("rss per series              {:>9}", rss_bytes().saturating_sub(before) / series);
     println!("flushed bytes per sample    {:>9.3}", flushed as f64 / samples as f64);

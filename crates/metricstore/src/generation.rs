@@ -14,8 +14,10 @@ pub(crate) struct SealedChunk {
     pub(crate) min_ms: i64,
     pub(crate) max_ms: i64,
     pub(crate) rows: u32,
-    /// Integer column of timestamps, then float column of values.
-    bytes: Arc<[u8]>,
+    /// Integer column; shared with other series of the same target.
+    timestamps: Arc<[u8]>,
+    /// Float column.
+    values: Arc<[u8]>,
 }
 
 impl SealedChunk {
@@ -29,9 +31,12 @@ impl SealedChunk {
         timestamps: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), CodecError> {
-        let mut input: &[u8] = &self.bytes;
-        codec::decode_i64s(&mut input, self.rows as usize, timestamps)?;
-        codec::decode_f64s(&mut input, self.rows as usize, values)
+        self.decode_timestamps(timestamps)?;
+        codec::decode_f64s(&mut &*self.values, self.rows as usize, values)
+    }
+
+    fn decode_timestamps(&self, timestamps: &mut Vec<i64>) -> Result<(), CodecError> {
+        codec::decode_i64s(&mut &*self.timestamps, self.rows as usize, timestamps)
     }
 
     fn find(&self, t_ms: i64) -> Option<u64> {
@@ -79,11 +84,22 @@ const EMPTY: Slot = Slot {
     touched: false,
 };
 
+/// What the counts of an `Arc` take.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
+
 /// How many sealed chunks that cover a late sample's time are decoded to see whether it is a
 /// duplicate. What slips through is dropped when it is read or merged.
 const MAX_LATE_PROBES: usize = 2;
 /// How many chunks are looked at to find those.
 const MAX_LATE_STEPS: usize = 16;
+
+/// The timestamps that were sealed last. Series of one target are sealed one after the other and
+/// have the same ones, so they are encoded and kept once.
+#[derive(Debug, Default)]
+struct LastSealed {
+    timestamps: Vec<i64>,
+    encoded: Arc<[u8]>,
+}
 
 /// Samples of a shard from one cut to the next, by local ordinal.
 #[derive(Debug, Default)]
@@ -91,6 +107,7 @@ pub(crate) struct Generation {
     slots: Vec<Slot>,
     slabs: Slabs,
     chunks: Vec<ChunkNode>,
+    last_sealed: LastSealed,
     sealed_bytes: usize,
     rows: u64,
     /// Earliest and latest timestamp; `None` = no samples.
@@ -106,6 +123,11 @@ impl Generation {
     /// Number of local ordinals that may have samples.
     pub(crate) fn series_bound(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Full chunks held.
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Samples held.
@@ -227,15 +249,23 @@ impl Generation {
             values[..len].copy_from_slice(tail);
         }
         let mut bytes = Vec::with_capacity(1024);
-        codec::encode_i64s(&timestamps[..len], &mut bytes);
+        if self.last_sealed.timestamps != timestamps[..len] {
+            codec::encode_i64s(&timestamps[..len], &mut bytes);
+            self.sealed_bytes += bytes.len() + ARC_BYTES;
+            self.last_sealed.timestamps.clear();
+            self.last_sealed.timestamps.extend_from_slice(&timestamps[..len]);
+            self.last_sealed.encoded = Arc::from(bytes.as_slice());
+            bytes.clear();
+        }
         codec::encode_f64s(&values[..len], &mut bytes);
-        self.sealed_bytes += bytes.len() + 2 * size_of::<usize>();
+        self.sealed_bytes += bytes.len() + ARC_BYTES;
         self.chunks.push(ChunkNode {
             chunk: SealedChunk {
                 min_ms: timestamps[0],
                 max_ms: timestamps[len - 1],
                 rows: len as u32,
-                bytes: Arc::from(bytes),
+                timestamps: Arc::clone(&self.last_sealed.encoded),
+                values: Arc::from(bytes),
             },
             older: slot.newest,
         });
@@ -329,8 +359,8 @@ impl Generation {
         let mut timestamps = Vec::new();
         for node in &self.chunks {
             timestamps.clear();
-            let mut input: &[u8] = &node.chunk.bytes;
-            codec::decode_i64s(&mut input, node.chunk.rows as usize, &mut timestamps)
+            node.chunk
+                .decode_timestamps(&mut timestamps)
                 .expect("a chunk in memory decodes to what was encoded");
             timestamps.iter().for_each(|&t_ms| visit(t_ms));
         }

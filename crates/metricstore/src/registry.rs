@@ -33,6 +33,8 @@ const PARTS: usize = 64;
 const SPELLINGS: usize = 4;
 /// Entries a part may always hold.
 const MIN_PART_LIMIT: usize = 4_096;
+/// Series that are hashed before they are looked up.
+const LOOK_AHEAD: usize = 64;
 /// An ordinal that no series has.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -153,8 +155,8 @@ impl Registry {
 
     /// Finds what the cache knows; yields how many entries of the batch it does not.
     ///
-    /// One lock per batch, not per series: so the processor overlaps the cache misses of many
-    /// lookups, which are most of their cost.
+    /// One lock per batch, not per series, and hashing apart from looking up: so the processor
+    /// overlaps the cache misses of many lookups, which are most of their cost.
     fn look_up(
         &self,
         tenant: TenantId,
@@ -163,15 +165,17 @@ impl Registry {
         ordinals: &mut Vec<u32>,
     ) -> usize {
         ordinals.clear();
+        let mut keys = [0; LOOK_AHEAD];
         let cache = self.cache.read();
-        let mut unknown = 0;
-        ordinals.extend(batch.series.iter().map(|series| {
-            let key = self.key(tenant, series.form, batch.label_bytes_of(series));
-            let ordinal = cache.find(key, seen_min).unwrap_or(UNKNOWN);
-            unknown += usize::from(ordinal == UNKNOWN);
-            ordinal
-        }));
-        unknown
+        for chunk in batch.series.chunks(LOOK_AHEAD) {
+            for (key, series) in keys.iter_mut().zip(chunk) {
+                *key = self.key(tenant, series.form, batch.label_bytes_of(series));
+            }
+            let keys = &keys[..chunk.len()];
+            ordinals.extend(keys.iter().map(|&key| cache.find(key, seen_min).unwrap_or(UNKNOWN)));
+        }
+        drop(cache);
+        ordinals.iter().filter(|ordinal| **ordinal == UNKNOWN).count()
     }
 
     /// Registers the series of a batch that the cache does not know, if they are admitted.
@@ -291,6 +295,11 @@ impl HeadSeries {
         &self.ordinals
     }
 
+    /// Labels, ascending.
+    pub fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
     pub(crate) fn into_iter(self) -> impl Iterator<Item = (u32, Labels)> {
         self.ordinals.into_iter().zip(self.labels)
     }
@@ -307,6 +316,13 @@ impl Registry {
         found.sort_unstable();
         let (labels, ordinals) = found.into_iter().unzip();
         HeadSeries { ordinals, labels }
+    }
+
+    /// Labels of a series; `None` if the ordinal is not in use.
+    pub fn labels(&self, ordinal: u32) -> Option<Labels> {
+        let tables = self.tables.read();
+        let entry = tables.series.get(ordinal as usize).filter(|entry| entry.is_used)?;
+        Some(tables.tenants[&entry.tenant].labels(ordinal))
     }
 
     /// Number of series the tenant has registered.

@@ -259,6 +259,12 @@ impl Shard {
         self.open.rows()
     }
 
+    /// Full chunks held, frozen generations included; open tails are not counted.
+    pub fn chunks(&self) -> usize {
+        let frozen = self.frozen.iter().map(|cut| cut.generation.chunk_count());
+        self.open.chunk_count() + frozen.sum::<usize>()
+    }
+
     /// Bytes of memory held, frozen generations included.
     pub fn bytes(&self) -> usize {
         self.open.bytes() + self.frozen.iter().map(|cut| cut.generation.bytes()).sum::<usize>()
