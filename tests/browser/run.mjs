@@ -349,6 +349,38 @@ await check('keys: g e, g h, ? and Ctrl-K', async () => {
   }
 });
 
+await check('a lost connection is shown, retried, and subscriptions come back', async () => {
+  const { page, close } = await open('/no/such/page');
+  try {
+    let connections = 0;
+    let drop = () => {};
+    const asked = [];
+    await page.routeWebSocket(/\/api\/v1\/live$/, (socket) => {
+      connections++;
+      const server = socket.connectToServer();
+      socket.onMessage((message) => {
+        const frame = JSON.parse(String(message));
+        asked.push(`${connections}:${frame.type}:${frame.id}`);
+        server.send(message);
+      });
+      drop = (frame) => (frame ? socket.send(frame) : socket.close({ code: 1001 }));
+    });
+    await page.goto(base + hostPath);
+    await page.waitForSelector('.connection.open');
+    await page.waitForSelector('.legend .value');
+    const [first] = asked;
+    drop(JSON.stringify({ type: 'missed', id: Number(first.split(':')[2]), samples: 1234 }));
+    await page.waitForSelector('.missed:has-text("1,234")');
+    drop();
+    await page.waitForSelector('.connection.waiting');
+    await page.waitForSelector('.connection.open');
+    demand(connections >= 2, `connected ${connections} times`);
+    demand(asked.some((entry) => entry.startsWith('2:subscribe:')), `asked ${asked}`);
+  } finally {
+    await close();
+  }
+});
+
 await check('an unknown API path is JSON, never the page', async () => {
   const response = await fetch(`${base}/api/v1/no/such/path`);
   demand(response.status === 404, `status ${response.status}`);

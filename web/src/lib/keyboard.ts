@@ -10,11 +10,12 @@ let prefixAt = 0;
 const isTyping = (target: EventTarget | null): boolean =>
   target instanceof Element && target.closest('input, textarea, select, [contenteditable="true"], dialog') !== null;
 
-/** Space and arrows belong to a focused control first. */
-const belongsToControl = (event: KeyboardEvent): boolean =>
-  (event.key === ' ' || event.key === 'Enter') &&
-  event.target instanceof Element &&
-  event.target.closest('button, a, summary') !== null;
+/** What a focused control or scrolling region does with a key comes first. */
+const belongsToControl = ({ key, target }: KeyboardEvent): boolean => {
+  if (!(target instanceof Element)) return false;
+  if (key === ' ' || key === 'Enter') return target.closest('button, a, summary') !== null;
+  return key.startsWith('Arrow') && target.closest('[role="region"], pre, [popover]') !== null;
+};
 
 function handle(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.isComposing) return;

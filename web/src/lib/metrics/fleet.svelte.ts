@@ -45,6 +45,8 @@ export type Spark = (typeof SPARKS)[number];
 const DETECT_WINDOW = '75s';
 const PUBLISH_MS = 500;
 const FACTS_MS = 60_000;
+const GREET_MS = 500;
+const SILENCE_MS = 15_000;
 const REDETECT_MS = 15_000;
 /** How long an unused fleet stays subscribed: going to a host and back should not start from nothing. */
 const LINGER_MS = 30_000;
@@ -71,6 +73,9 @@ export class Fleet {
   #publishing: ReturnType<typeof setTimeout> | undefined;
   #stopped = false;
   #users = 0;
+  #reloadSparks = () => {};
+  #takenMs = NaN;
+  #greeting: ReturnType<typeof setTimeout> | undefined;
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
   /** Runs the fleet until the returned function is called, and a little longer. */
@@ -136,6 +141,7 @@ export class Fleet {
   #follow(intervalsMs: number[]): void {
     const list = intervalsMs.length > 0 ? intervalsMs : [ASSUMED_INTERVAL_MS];
     const queries = vitalQueries(list);
+    this.#reloadSparks = () => void this.#loadSparks(queries, Math.max(...list));
     const windows = JSON.stringify(queries);
     if (windows === this.#windows) return;
     this.#windows = windows;
@@ -150,7 +156,7 @@ export class Fleet {
         ),
       );
     }
-    void this.#loadSparks(queries, Math.max(...list));
+    this.#reloadSparks();
   }
 
   async #loadSparks(queries: Record<Vital, string>, slowestMs: number): Promise<void> {
@@ -186,16 +192,24 @@ export class Fleet {
       } else if (vital === 'seen') {
         host.seenMs = Math.max(host.seenMs ?? 0, number * 1000);
       } else {
-        host[vital] = Number.isNaN(number) ? null : number;
+        host[vital] = bounded(vital, number);
       }
       present.add(host);
       const frame = this.sparks[vital as Spark] as Frame | undefined;
-      if (frame && !Number.isNaN(number)) frame.set(Math.round(atMs), host.id, number);
+      const shown = bounded(vital, number);
+      if (frame && shown !== null) frame.set(Math.round(atMs), host.id, shown);
     }
     if (vital !== 'seen') for (const host of this.#byId.values()) if (!present.has(host)) host[vital] = null;
-    if (vital === 'seen') this.phase = 'ready';
+    if (vital === 'seen') this.#arrived(atMs);
     for (const frame of Object.values(this.sparks)) frame.trim(atMs - SPARK_SPAN_MS * 1.2);
     this.#publishSoon();
+  }
+
+  /** The vector that every host is in has come. After a silence (sleep, lost connection) history has more. */
+  #arrived(atMs: number): void {
+    if (atMs - this.#takenMs > SILENCE_MS) this.#reloadSparks();
+    this.#takenMs = atMs;
+    this.phase = 'ready';
   }
 
   async #loadFacts(): Promise<void> {
@@ -252,9 +266,17 @@ export class Fleet {
         status: 'live',
       };
       this.#byId.set(id, host);
-      if (this.phase === 'ready') void this.#detect();
+      if (this.phase === 'ready') this.#greet();
     }
     return host;
+  }
+
+  /** Learns about hosts that appeared while the page was open; those that come together are asked for once. */
+  #greet(): void {
+    this.#greeting ??= setTimeout(() => {
+      this.#greeting = undefined;
+      if (!this.#stopped) void this.#begin();
+    }, GREET_MS);
   }
 
   #fail(error: unknown): void {
@@ -277,6 +299,12 @@ export class Fleet {
       status: host.seenMs === null ? 'gone' : liveness(at - host.seenMs, host.intervalMs),
     }));
   }
+}
+
+/** A late collection may count more idle time than has passed; a share still lies between nothing and all. */
+function bounded(vital: Vital, value: number): number | null {
+  if (Number.isNaN(value)) return null;
+  return vital === 'cpu' || vital === 'memory' ? Math.min(100, Math.max(0, value)) : value;
 }
 
 function assignFact(host: HostVitals, fact: Fact, labels: Labels, value: number): void {

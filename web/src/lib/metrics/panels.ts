@@ -99,6 +99,26 @@ const minus = (cell: (key: string) => Cell, from: string, ...parts: string[]): C
   return Math.max(0, parts.reduce((rest, part) => rest - (cell(part) ?? 0), whole));
 };
 
+/**
+ * A mode's percentage of the time all modes together counted. Divided by the clock instead, a collection
+ * that came a little late would show more than there is.
+ */
+function shareOfAll(cell: (key: string) => Cell, key: string, all: readonly string[]): Cell {
+  const own = cell(key);
+  if (typeof own !== 'number') return own;
+  const total = all.reduce((sum, mode) => sum + (cell(mode) ?? 0), 0);
+  return total > 0 ? (100 * own) / total : undefined;
+}
+
+/** A share of time measured between two collections, of which one may have come late. */
+const atMostAll = (line: Line): Line => ({
+  ...line,
+  value: (cell) => {
+    const share = cell(line.key);
+    return typeof share === 'number' ? Math.min(100, share) : share;
+  },
+});
+
 /** Time per operation; where there was no operation there is no time to speak of, and the line passes. */
 function perOperation(cell: (key: string) => Cell, timeKey: string): Cell {
   const time = cell(timeKey);
@@ -115,22 +135,15 @@ export const PANELS: readonly Panel[] = [
     unit: 'percent',
     stacked: true,
     softMax: 10,
-    sources: [
-      counter('mode', 'node_cpu_seconds_total', {
-        by: 'mode',
-        combine: 'avg',
-        scale: 100,
-        where: [{ label: 'mode', op: '!=', value: 'idle' }],
-      }),
-    ],
+    sources: [counter('mode', 'node_cpu_seconds_total', { by: 'mode' })],
     lines(keys) {
       const present = new Set(keys);
       const known = CPU_MODES.filter(([mode]) => present.has(`mode:${mode}`));
-      const other = keys.filter((key) => !CPU_MODES.some(([mode]) => key === `mode:${mode}`));
+      const other = keys.filter((key) => key !== 'mode:idle' && !CPU_MODES.some(([mode]) => key === `mode:${mode}`));
       return [
         ...known.map(([mode, colour]) => ({ key: `mode:${mode}`, label: tOr(`mode.${mode}`, mode), colour })),
         ...other.map((key) => ({ key, label: nameOf(key), colour: '--series-9' })),
-      ];
+      ].map((line) => ({ ...line, value: (cell) => shareOfAll(cell, line.key, keys) }));
     },
   },
   {
@@ -232,7 +245,7 @@ export const PANELS: readonly Panel[] = [
         { key: 'memoryFull', label: 'line.memoryStalled', colour: '--series-3', dashed: true },
         { key: 'io', label: 'line.ioWaiting', colour: '--series-1' },
         { key: 'ioFull', label: 'line.ioStalled', colour: '--series-1', dashed: true },
-      ]),
+      ]).map(atMostAll),
   },
   {
     id: 'networkBytes',
@@ -294,7 +307,7 @@ export const PANELS: readonly Panel[] = [
     softMax: 5,
     sources: [disk('busy', 'node_disk_io_time_seconds_total', 100)],
     lines: (keys) =>
-      [...keys].sort(natural).map((key, i) => ({ key, label: nameOf(key), colour: seriesColour(i) })),
+      [...keys].sort(natural).map((key, i) => atMostAll({ key, label: nameOf(key), colour: seriesColour(i) })),
   },
   {
     id: 'diskLatency',
