@@ -1,1 +1,259 @@
-//! To be filled by its first real code.
+//! The broker role: takes batches in, makes them durable, keeps them searchable, and turns them
+//! into blocks.
+//!
+//! Three kinds of threads do the work and nothing else writes: the committer (log and catalog),
+//! the shards (head), and maintenance (flush, merge, retention). Handles are cheap to clone.
+
+mod cardinality;
+mod committer;
+mod ingest;
+mod live;
+mod maintenance;
+mod metadata;
+mod metrics;
+mod reader;
+mod recovery;
+mod routes;
+mod shards;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use blockstore::{BlockSet, Counters, Retention};
+use catalog::{Command, Outcome, State, StoreId};
+use crossbeam_channel::{Sender, bounded};
+use metricstore::{MetricFormat, Registry};
+use model::{Limits, Matcher, TenantId};
+use net::NetMetrics;
+use parking_lot::Mutex;
+
+pub use cardinality::{Cardinality, Counted};
+pub use committer::CommitError;
+pub use ingest::IngestOutcome;
+pub use live::{Feed, LiveBatch};
+pub use metrics::MetricRow;
+pub use reader::Reader;
+pub use recovery::Recovered;
+pub use routes::routes;
+pub use shards::HeadTotals;
+
+use committer::{CommitCounters, Message};
+use ingest::{Buffers, IngestCounters};
+use live::LiveHub;
+use maintenance::{MaintenanceCounters, Wake};
+use metadata::MetadataBook;
+use shards::Shards;
+
+/// What a broker is told.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Directory of the data; made if absent.
+    pub data: PathBuf,
+    /// Limits of every tenant.
+    pub limits: Limits,
+    /// How long data is kept.
+    pub retention: Retention,
+    /// The head becomes blocks at least this often, milliseconds.
+    pub flush_interval_ms: i64,
+    /// … and when this many bytes of log are not in blocks yet.
+    pub flush_bytes: u64,
+    /// Shards of the head; one thread each.
+    pub shards: usize,
+    /// Milliseconds since the epoch.
+    pub now_ms: fn() -> i64,
+    /// Random: keys the hashes of label bytes, and names a new store.
+    pub seed: [u8; 24],
+}
+
+impl BrokerConfig {
+    /// Names a store that has no name yet.
+    fn store_id(&self) -> StoreId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.seed[..16]);
+        StoreId(id)
+    }
+
+    /// Keys hashes.
+    fn hash_seed(&self) -> u64 {
+        let mut half = [0; 8];
+        half.copy_from_slice(&self.seed[16..]);
+        u64::from_le_bytes(half)
+    }
+}
+
+/// A running broker. Dropping the last handle writes what is queued and stops the threads.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: BrokerConfig,
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    blocks: Arc<BlockSet<MetricFormat>>,
+    catalog: Arc<Mutex<State>>,
+    live: Arc<LiveHub>,
+    metadata: MetadataBook,
+    buffers: Buffers,
+    committer: Mutex<Option<Sender<Message>>>,
+    wake: Sender<Wake>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    recovered: Recovered,
+    store_counters: Arc<Counters>,
+    commit_counters: Arc<CommitCounters>,
+    ingest_counters: Arc<IngestCounters>,
+    maintenance_counters: Arc<MaintenanceCounters>,
+    net_metrics: Arc<NetMetrics>,
+}
+
+impl Broker {
+    /// Opens the store and replays what is not in blocks yet; when it returns, everything that
+    /// was ever acknowledged can be read and writes are taken.
+    ///
+    /// # Errors
+    /// The directory cannot be used, another process uses it, or a newer program wrote it. Damaged
+    /// bytes and a full disk are no errors.
+    pub fn open(config: BrokerConfig, net_metrics: Arc<NetMetrics>) -> Result<Broker> {
+        let parts = recovery::open(&config)?;
+        let (sender, messages) = bounded(committer::QUEUE);
+        let commit_counters = Arc::clone(&parts.committer.counters);
+        let registry = Arc::clone(&parts.committer.registry);
+        let shards = Arc::clone(&parts.committer.shards);
+        let catalog = Arc::clone(&parts.committer.catalog);
+        let committer = parts.committer;
+        let committer_thread = std::thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || committer.run(&messages))
+            .context("start the committer's thread")?;
+        let (wake, woken) = bounded(16);
+        let maintenance_counters = Arc::new(MaintenanceCounters::default());
+        let blocks = Arc::new(parts.blocks);
+        let live = Arc::new(LiveHub::default());
+        let maintenance = maintenance::Maintenance::new(
+            &config,
+            sender.clone(),
+            parts.blobs,
+            Arc::clone(&blocks),
+            Arc::clone(&catalog),
+            Arc::clone(&registry),
+            Arc::clone(&shards),
+            Arc::clone(&live),
+            Arc::clone(&commit_counters),
+            Arc::clone(&maintenance_counters),
+        );
+        let maintenance_thread = std::thread::Builder::new()
+            .name("maintenance".to_owned())
+            .spawn(move || maintenance.run(&woken, parts.damaged))
+            .context("start the maintenance thread")?;
+        let metadata = MetadataBook::load(&catalog.lock());
+        Ok(Broker {
+            inner: Arc::new(Inner {
+                config,
+                registry,
+                shards,
+                blocks,
+                catalog,
+                live,
+                metadata,
+                buffers: Buffers::default(),
+                committer: Mutex::new(Some(sender)),
+                wake,
+                threads: Mutex::new(vec![maintenance_thread, committer_thread]),
+                recovered: parts.recovered,
+                store_counters: parts.counters,
+                commit_counters,
+                ingest_counters: Arc::default(),
+                maintenance_counters,
+                net_metrics,
+            }),
+        })
+    }
+
+    /// What the start found.
+    pub fn recovered(&self) -> &Recovered {
+        &self.inner.recovered
+    }
+
+    /// Limits in effect.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.config.limits
+    }
+
+    /// Whether writes are taken. Everything stored can be read as soon as there is a broker.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn ready(&self) -> Result<(), String> {
+        match *self.inner.committer.lock() {
+            Some(_) => Ok(()),
+            None => Err("the broker is stopping; ask again after its restart".to_owned()),
+        }
+    }
+
+    /// A view of one tenant's data.
+    pub fn reader(&self, tenant: TenantId) -> Reader {
+        Reader::new(self.clone(), tenant)
+    }
+
+    /// Every sample of the matching series from now on.
+    ///
+    /// # Errors
+    /// Too many subscriptions; the text names the limit.
+    pub fn subscribe(&self, _tenant: TenantId, selector: Vec<Matcher>) -> Result<Feed, String> {
+        self.inner.live.subscribe(selector)
+    }
+
+    /// Writes the head to blocks now and waits for it.
+    ///
+    /// # Errors
+    /// The disk is full, or the broker is stopping.
+    pub fn flush(&self) -> Result<(), CommitError> {
+        let (reply, answer) = bounded(1);
+        self.inner.wake.send(Wake::Flush(reply)).map_err(|_| CommitError::Stopping)?;
+        answer.recv().unwrap_or(Err(CommitError::Stopping))
+    }
+
+    /// Stops taking writes, makes durable what is queued and ends the threads. Idempotent.
+    pub fn stop(&self) {
+        let _ = self.inner.wake.send(Wake::Stop);
+        self.inner.committer.lock().take();
+        for thread in self.inner.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a broker thread panicked while stopping");
+            }
+        }
+    }
+
+    fn now_ms(&self) -> i64 {
+        (self.inner.config.now_ms)()
+    }
+
+    fn oldest_ms(&self) -> i64 {
+        let retention = self.inner.config.retention.time_ms;
+        retention.map_or(i64::MIN, |kept_ms| self.now_ms().saturating_sub(kept_ms))
+    }
+
+    fn net_metrics(&self) -> &NetMetrics {
+        &self.inner.net_metrics
+    }
+
+    /// Hands a message to the committer; gives it back when the broker is stopping.
+    #[expect(clippy::result_large_err, reason = "the message goes back to who can answer it")]
+    fn send(&self, message: Message) -> Result<(), Message> {
+        let sender = self.inner.committer.lock().clone();
+        match sender {
+            Some(sender) => sender.send(message).map_err(|error| error.0),
+            None => Err(message),
+        }
+    }
+}
+
+/// Applies a command, durably.
+fn command(committer: &Sender<Message>, command: Command) -> Result<Outcome, CommitError> {
+    let (reply, answer) = bounded(1);
+    committer.send(Message::Command { command, reply }).map_err(|_| CommitError::Stopping)?;
+    answer.recv().unwrap_or(Err(CommitError::Stopping))
+}

@@ -1,0 +1,242 @@
+//! The one thread that writes the log: it makes batches durable in groups and hands them to the
+//! shards, and it applies commands to the catalog in the same order.
+//!
+//! A sync covers everything that arrived while the one before it ran, so under load one sync
+//! serves many requests, and an idle broker acknowledges after one sync. Nothing waits on
+//! purpose; a group is bounded by [`MAX_GROUP_BYTES`], which a disk of today syncs in far less
+//! than the 25 ms a write may have to wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use blockstore::{BlobError, FrameKind, LogError, LogWriter};
+use catalog::{CatalogError, Command, LogPosition, Outcome, State};
+use crossbeam_channel::{Receiver, Sender};
+use metricstore::{AppendOutcome, CutData, LogEncoder, Registry, ResolvedBatch};
+use parking_lot::Mutex;
+
+use crate::shards::Shards;
+
+/// Most bytes of payload made durable by one sync.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+/// Requests that may wait for the committer; more wait in their sockets.
+pub(crate) const QUEUE: usize = 1_024;
+
+/// Why a write was not made durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The disk is full. Nothing of the batch was stored; reads go on.
+    #[error(
+        "no space left for the log: nothing of this request was stored; free space or lower \
+         storage.retention, writes go on by themselves"
+    )]
+    Full,
+    /// The batch cannot be stored in one piece.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The catalog refused a command.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The broker is stopping.
+    #[error("the broker is stopping; send again after its restart")]
+    Stopping,
+}
+
+/// What happens when a batch is stored or refused.
+pub(crate) type OnStored = Box<dyn FnOnce(Result<AppendOutcome, CommitError>) + Send>;
+
+/// What the committer is asked to do.
+pub(crate) enum Message {
+    /// Make a batch durable, then visible, then call.
+    Write { batch: ResolvedBatch, done: OnStored },
+    /// Apply a command, durably.
+    Command { command: Command, reply: Sender<Result<Outcome, CommitError>> },
+    /// Start a new log file and freeze what the shards hold.
+    Cut { reply: Sender<Result<Cut, CommitError>> },
+    /// Remove log files that lie wholly before the position.
+    Truncate { through: LogPosition },
+}
+
+/// A point in the log and the rows that lie before it and are in no block yet.
+pub(crate) struct Cut {
+    /// All frames before it are in the parts or in blocks.
+    pub(crate) through: LogPosition,
+    /// Where to wait for each shard's part.
+    pub(crate) parts: Vec<Receiver<Option<CutData>>>,
+}
+
+/// Counters of the committer.
+#[derive(Debug, Default)]
+pub(crate) struct CommitCounters {
+    pub(crate) groups: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) samples: AtomicU64,
+    pub(crate) sync_nanos: AtomicU64,
+    pub(crate) full: AtomicU64,
+    /// Bytes of log a restart would have to read.
+    pub(crate) unflushed_bytes: AtomicU64,
+}
+
+/// The committer's state; [`Committer::run`] is its thread.
+pub(crate) struct Committer {
+    pub(crate) log: LogWriter,
+    pub(crate) encoder: LogEncoder,
+    /// Shared for reading; only the committer changes it.
+    pub(crate) catalog: Arc<Mutex<State>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) counters: Arc<CommitCounters>,
+}
+
+/// Work that is in the log but not yet synced.
+enum Pending {
+    Write { batch: ResolvedBatch, done: OnStored },
+    Command { outcome: Result<Outcome, CommitError>, reply: Sender<Result<Outcome, CommitError>> },
+}
+
+impl Committer {
+    /// Serves messages until all senders are gone, then syncs once more.
+    pub(crate) fn run(mut self, messages: &Receiver<Message>) {
+        let mut payload = Vec::new();
+        let mut group = Vec::new();
+        while let Ok(first) = messages.recv() {
+            let mut bytes = 0;
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Write { batch, done } => {
+                        bytes += self.log_batch(batch, done, &mut payload, &mut group);
+                    }
+                    Message::Command { command, reply } => {
+                        let outcome = self.log_command(&command, &mut payload);
+                        group.push(Pending::Command { outcome, reply });
+                    }
+                    Message::Cut { reply } => {
+                        // Everything before the cut must be with the shards before they cut.
+                        self.settle(&mut group);
+                        let _ = reply.send(self.cut());
+                    }
+                    Message::Truncate { through } => {
+                        if let Err(error) = self.log.delete_before(through) {
+                            tracing::warn!(%error, "old log files could not be removed yet");
+                        }
+                    }
+                }
+                if bytes < MAX_GROUP_BYTES {
+                    next = messages.try_recv().ok();
+                }
+            }
+            self.settle(&mut group);
+        }
+        self.settle(&mut group);
+    }
+
+    /// Appends a batch to the log; it is answered when the group is synced. Yields its size.
+    fn log_batch(
+        &mut self,
+        batch: ResolvedBatch,
+        done: OnStored,
+        payload: &mut Vec<u8>,
+        group: &mut Vec<Pending>,
+    ) -> usize {
+        payload.clear();
+        self.encoder.encode(&batch, &self.registry, payload);
+        match self.log.append(FrameKind::Metrics, &[payload]) {
+            Ok(_) => {
+                group.push(Pending::Write { batch, done });
+                payload.len()
+            }
+            Err(error) => {
+                // What this payload defined is not in the file.
+                self.encoder.begin_file();
+                done(Err(self.refusal(error)));
+                0
+            }
+        }
+    }
+
+    fn log_command(
+        &mut self,
+        command: &Command,
+        payload: &mut Vec<u8>,
+    ) -> Result<Outcome, CommitError> {
+        payload.clear();
+        command.encode(payload);
+        // The log first: a command that does not reach it must not change the catalog. One that
+        // the catalog refuses is refused again, and changes nothing, when it is replayed.
+        match self.log.append(FrameKind::CatalogCommand, &[payload]) {
+            Ok(_) => Ok(self.catalog.lock().apply(command)?),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// Makes the group durable, then visible, then acknowledges it.
+    fn settle(&mut self, group: &mut Vec<Pending>) {
+        if group.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        if let Err(error) = self.log.sync() {
+            stop(&error);
+        }
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let counters = &self.counters;
+        counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
+        counters.groups.fetch_add(1, Ordering::Relaxed);
+        counters.unflushed_bytes.store(self.log.bytes_since_flush(), Ordering::Relaxed);
+        for pending in group.drain(..) {
+            match pending {
+                Pending::Write { batch, done } => {
+                    counters.batches.fetch_add(1, Ordering::Relaxed);
+                    counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+                    self.shards.append(batch.shards, Box::new(|outcome| done(Ok(outcome))));
+                }
+                Pending::Command { outcome, reply } => {
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Result<Cut, CommitError> {
+        let mut snapshot = Vec::new();
+        self.catalog.lock().encode(&mut snapshot);
+        if let Err(error) = self.log.rotate(&snapshot) {
+            return Err(self.refusal(error));
+        }
+        self.encoder.begin_file();
+        Ok(Cut { through: self.log.end(), parts: self.shards.start_cut() })
+    }
+
+    /// What a fault of the log means to the sender; stops the process where nothing can be
+    /// promised any more.
+    fn refusal(&self, error: LogError) -> CommitError {
+        match error {
+            LogError::Disk(BlobError::Full { .. }) => {
+                self.counters.full.fetch_add(1, Ordering::Relaxed);
+                CommitError::Full
+            }
+            LogError::TooLarge { .. } => CommitError::TooLarge(error.to_string()),
+            error => stop(&error),
+        }
+    }
+}
+
+/// Ends the process: after a failed write or sync of the log no further promise can be kept, and
+/// a restart finds out by reading what is on the disk.
+pub(crate) fn stop(error: &dyn std::error::Error) -> ! {
+    tracing::error!(
+        %error,
+        "the log cannot be made durable: stopping; check the disk and the kernel's log, then \
+         start again, nothing acknowledged is lost"
+    );
+    #[expect(clippy::print_stderr, reason = "the last words must be seen whatever the log level")]
+    {
+        eprintln!(
+            "watchfire: the log cannot be made durable ({error}); stopping. Check the disk and \
+             the kernel's log, then start again: nothing acknowledged is lost."
+        );
+    }
+    std::process::exit(74)
+}

@@ -1,0 +1,244 @@
+//! Live subscriptions: every accepted sample, before it is durable, to those who asked for it.
+//!
+//! The tap costs one atomic load per batch while nobody listens. A subscriber that does not take
+//! what it asked for has a bounded buffer; when it is full the oldest samples go and are counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use model::{Labels, Matcher};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+/// Subscriptions over all connections.
+const MAX_SUBSCRIPTIONS: usize = 1_024;
+/// Samples one subscription may have waiting: 1.5 MiB.
+const MAX_WAITING: usize = 1 << 16;
+
+/// All live subscriptions.
+#[derive(Default)]
+pub(crate) struct LiveHub {
+    subscribers: RwLock<Vec<Arc<Subscriber>>>,
+    count: AtomicUsize,
+    delivered: AtomicU64,
+    missed: AtomicU64,
+}
+
+struct Subscriber {
+    selector: Vec<Matcher>,
+    inbox: Mutex<Inbox>,
+    wake: Notify,
+}
+
+/// What waits for the subscriber, and what it already knows.
+#[derive(Default)]
+struct Inbox {
+    /// For each ordinal seen: the subscriber's own number, or `None` if the series is not its.
+    numbers: HashMap<u32, Option<u32>>,
+    next_number: u32,
+    series: Vec<(u32, Labels)>,
+    samples: VecDeque<(u32, i64, f64)>,
+    missed: u64,
+}
+
+/// What came in since it was last taken.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveBatch {
+    /// Series seen for the first time: number and labels.
+    pub series: Vec<(u32, Labels)>,
+    /// Samples: number of the series, time in milliseconds, value.
+    pub samples: Vec<(u32, i64, f64)>,
+    /// Samples dropped because the reader was too slow.
+    pub missed: u64,
+}
+
+impl LiveHub {
+    /// Adds a subscription; it ends when the feed is dropped.
+    ///
+    /// # Errors
+    /// There are too many already.
+    pub(crate) fn subscribe(self: &Arc<Self>, selector: Vec<Matcher>) -> Result<Feed, String> {
+        let subscriber =
+            Arc::new(Subscriber { selector, inbox: Mutex::default(), wake: Notify::new() });
+        let mut subscribers = self.subscribers.write();
+        if subscribers.len() >= MAX_SUBSCRIPTIONS {
+            return Err(format!(
+                "there are {MAX_SUBSCRIPTIONS} live subscriptions already, which is the limit; \
+                 close some"
+            ));
+        }
+        subscribers.push(Arc::clone(&subscriber));
+        self.count.store(subscribers.len(), Ordering::Release);
+        Ok(Feed { hub: Arc::clone(self), subscriber })
+    }
+
+    /// Whether anybody listens.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Hands rows to whoever asked for them. `labels_of` is called once per subscriber and
+    /// series.
+    pub(crate) fn publish<'a>(
+        &self,
+        rows: impl Iterator<Item = (u32, i64, f64)> + Clone + 'a,
+        labels_of: impl Fn(u32) -> Option<Labels>,
+    ) {
+        for subscriber in self.subscribers.read().iter() {
+            let mut inbox = subscriber.inbox.lock();
+            for (ordinal, t_ms, value) in rows.clone() {
+                let number = match inbox.numbers.get(&ordinal) {
+                    Some(number) => *number,
+                    None => inbox.meet(ordinal, &subscriber.selector, &labels_of),
+                };
+                if let Some(number) = number {
+                    inbox.samples.push_back((number, t_ms, value));
+                }
+            }
+            let over = inbox.samples.len().saturating_sub(MAX_WAITING);
+            if over > 0 {
+                inbox.samples.drain(..over);
+                inbox.missed += over as u64;
+                self.missed.fetch_add(over as u64, Ordering::Relaxed);
+            }
+            if !inbox.samples.is_empty() {
+                subscriber.wake.notify_one();
+            }
+        }
+    }
+
+    /// Forgets ordinals that will be given to other series.
+    pub(crate) fn forget(&self, ordinals: &[u32]) {
+        for subscriber in self.subscribers.read().iter() {
+            let mut inbox = subscriber.inbox.lock();
+            for ordinal in ordinals {
+                inbox.numbers.remove(ordinal);
+            }
+        }
+    }
+
+    /// Subscriptions now, samples delivered, samples missed by slow readers.
+    pub(crate) fn counts(&self) -> (usize, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (self.count.load(Ordering::Relaxed), read(&self.delivered), read(&self.missed))
+    }
+}
+
+impl Inbox {
+    /// Everything that waits, if there is anything.
+    fn take(&mut self) -> Option<LiveBatch> {
+        (!self.samples.is_empty()).then(|| LiveBatch {
+            series: std::mem::take(&mut self.series),
+            samples: std::mem::take(&mut self.samples).into(),
+            missed: std::mem::take(&mut self.missed),
+        })
+    }
+
+    /// Decides once whether a series is asked for.
+    fn meet(
+        &mut self,
+        ordinal: u32,
+        selector: &[Matcher],
+        labels_of: &impl Fn(u32) -> Option<Labels>,
+    ) -> Option<u32> {
+        let labels = labels_of(ordinal)?;
+        let wanted = selector.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()));
+        let number = wanted.then_some(self.next_number);
+        if let Some(number) = number {
+            self.next_number += 1;
+            self.series.push((number, labels));
+        }
+        self.numbers.insert(ordinal, number);
+        number
+    }
+}
+
+/// The reading end of one subscription.
+pub struct Feed {
+    hub: Arc<LiveHub>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl Feed {
+    /// Waits until something came in and takes all of it.
+    pub async fn next(&mut self) -> LiveBatch {
+        loop {
+            let batch = self.subscriber.inbox.lock().take();
+            if let Some(batch) = batch {
+                self.hub.delivered.fetch_add(batch.samples.len() as u64, Ordering::Relaxed);
+                return batch;
+            }
+            self.subscriber.wake.notified().await;
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut subscribers = self.hub.subscribers.write();
+        subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
+        self.hub.count.store(subscribers.len(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::MatchOp;
+
+    fn labels(job: &str) -> Labels {
+        Labels::from_pairs([("__name__", "up"), ("job", job)]).expect("valid labels")
+    }
+
+    fn labels_of(ordinal: u32) -> Option<Labels> {
+        Some(labels(if ordinal == 0 { "a" } else { "b" }))
+    }
+
+    fn hub_with(job: &str) -> (Arc<LiveHub>, Feed) {
+        let hub = Arc::new(LiveHub::default());
+        let matcher = Matcher::new("job", MatchOp::Equal, job).expect("no regex");
+        let feed = hub.subscribe(vec![matcher]).expect("below the limit");
+        (hub, feed)
+    }
+
+    #[tokio::test]
+    async fn only_what_was_asked_for_arrives() {
+        let (hub, mut feed) = hub_with("b");
+        hub.publish([(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(), labels_of);
+        let batch = feed.next().await;
+        assert_eq!(batch.series, [(0, labels("b"))]);
+        assert_eq!(batch.samples, [(0, 1, 2.0), (0, 2, 3.0)]);
+        hub.publish([(1, 3, 4.0)].into_iter(), labels_of);
+        let batch = feed.next().await;
+        assert!(batch.series.is_empty(), "a series is told once");
+        assert_eq!(batch.samples, [(0, 3, 4.0)]);
+        drop(feed);
+        assert!(hub.is_idle());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_what_it_missed() {
+        let (hub, mut feed) = hub_with("a");
+        for t_ms in 0..(MAX_WAITING as i64 + 10) {
+            hub.publish([(0, t_ms, 0.0)].into_iter(), labels_of);
+        }
+        let batch = feed.next().await;
+        assert_eq!(batch.missed, 10);
+        assert_eq!(batch.samples.len(), MAX_WAITING);
+        assert_eq!(batch.samples[0].1, 10, "the oldest go first");
+    }
+
+    #[tokio::test]
+    async fn a_reused_ordinal_is_a_new_series() {
+        let (hub, mut feed) = hub_with("a");
+        hub.publish([(0, 1, 1.0)].into_iter(), labels_of);
+        feed.next().await;
+        hub.forget(&[0]);
+        hub.publish([(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
+        hub.publish([(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
+        let batch = feed.next().await;
+        assert_eq!(batch.samples, [(1, 3, 1.0)]);
+    }
+}

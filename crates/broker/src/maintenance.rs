@@ -1,0 +1,388 @@
+//! The thread that turns the head into blocks, merges blocks and forgets old ones.
+//!
+//! A flush: the committer starts a new log file and the shards freeze what they hold (a *cut*);
+//! the frozen rows are written as blocks; the catalog is told; the blocks are published; the
+//! frozen rows are dropped; the old log files are removed. A crash anywhere leaves either the log
+//! or the blocks in charge, never both and never none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use blockstore::{
+    BlobError, Blobs, BlockError, BlockSet, DamagedBlock, MergeError, MergeJob, MergePolicy,
+    OpenBlock, Retention, plan_expire, plan_merge,
+};
+use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, Registry};
+use model::TimeRange;
+use parking_lot::Mutex;
+
+use crate::committer::{CommitCounters, CommitError, Message, stop};
+use crate::live::LiveHub;
+use crate::shards::{Shards, receive};
+use crate::{BrokerConfig, command};
+
+/// How often the thread looks whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+/// After a failure nothing is tried again for this long.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often old blocks and idle series are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// A series without samples for this long gives its ordinal back.
+const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
+/// Memory of the head that makes a flush due whatever the log says.
+const MAX_HEAD_BYTES: u64 = 2 << 30;
+
+/// What wakes the thread before its tick.
+pub(crate) enum Wake {
+    /// Flush now and answer.
+    Flush(Sender<Result<(), CommitError>>),
+    /// A reader found this block damaged.
+    Damaged(BlockId),
+    /// End.
+    Stop,
+}
+
+/// Counters of this thread.
+#[derive(Debug, Default)]
+pub(crate) struct MaintenanceCounters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_failures: AtomicU64,
+    pub(crate) flushed_samples: AtomicU64,
+    pub(crate) flush_micros: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) merges: AtomicU64,
+    pub(crate) merge_failures: AtomicU64,
+    pub(crate) merge_micros: AtomicU64,
+    pub(crate) expired_blocks: AtomicU64,
+    pub(crate) released_series: AtomicU64,
+    pub(crate) quarantined_blocks: AtomicU64,
+}
+
+/// The thread's state.
+pub(crate) struct Maintenance {
+    now_ms: fn() -> i64,
+    flush_interval: Duration,
+    flush_bytes: u64,
+    retention: Retention,
+    policy: MergePolicy,
+    committer: Sender<Message>,
+    blobs: Arc<dyn Blobs>,
+    format: MetricFormat,
+    blocks: Arc<BlockSet<MetricFormat>>,
+    catalog: Arc<Mutex<State>>,
+    registry: Arc<Registry>,
+    shards: Arc<Shards>,
+    live: Arc<LiveHub>,
+    commits: Arc<CommitCounters>,
+    counters: Arc<MaintenanceCounters>,
+    /// Frozen rows of flushes that failed: they go with the next.
+    pending: Vec<CutData>,
+}
+
+/// Why something could not be done now. It is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+}
+
+impl From<BlobError> for Fault {
+    fn from(error: BlobError) -> Self {
+        Fault::Block(error.into())
+    }
+}
+
+impl Maintenance {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the broker's start")]
+    pub(crate) fn new(
+        config: &BrokerConfig,
+        committer: Sender<Message>,
+        blobs: Arc<dyn Blobs>,
+        blocks: Arc<BlockSet<MetricFormat>>,
+        catalog: Arc<Mutex<State>>,
+        registry: Arc<Registry>,
+        shards: Arc<Shards>,
+        live: Arc<LiveHub>,
+        commits: Arc<CommitCounters>,
+        counters: Arc<MaintenanceCounters>,
+    ) -> Self {
+        Maintenance {
+            now_ms: config.now_ms,
+            flush_interval: Duration::from_millis(
+                u64::try_from(config.flush_interval_ms).unwrap_or(1_000),
+            ),
+            flush_bytes: config.flush_bytes,
+            retention: config.retention,
+            policy: MergePolicy::default(),
+            committer,
+            blobs,
+            format: MetricFormat::new(config.hash_seed()),
+            blocks,
+            catalog,
+            registry,
+            shards,
+            live,
+            commits,
+            counters,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Works until told to stop.
+    pub(crate) fn run(mut self, woken: &Receiver<Wake>, damaged: Vec<DamagedBlock>) {
+        for block in damaged {
+            self.forget_damaged(block.meta.id);
+        }
+        let mut flushed = Instant::now();
+        let mut swept: Option<Instant> = None;
+        let mut not_before = Instant::now();
+        loop {
+            let mut wanted = None;
+            match woken.recv_timeout(TICK) {
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Flush(reply)) => wanted = Some(reply),
+                Ok(Wake::Damaged(id)) => self.set_aside(id),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_due = Instant::now() >= not_before && self.flush_is_due(flushed);
+            if wanted.is_some() || is_due {
+                let result = self.flush();
+                match &result {
+                    Ok(()) => flushed = Instant::now(),
+                    Err(error) => {
+                        self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(%error, "flush failed and is tried again; nothing is lost");
+                        not_before = Instant::now() + RETRY;
+                    }
+                }
+                if let Some(reply) = wanted {
+                    let _ = reply.send(result.map_err(|error| match error {
+                        Fault::Commit(error) => error,
+                        _ => CommitError::Full,
+                    }));
+                }
+            }
+            if Instant::now() >= not_before
+                && let Err(error) = self.merge_what_is_due()
+            {
+                self.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "merge failed and is tried again; nothing is lost");
+                not_before = Instant::now() + RETRY;
+            }
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+                swept = Some(Instant::now());
+                self.sweep();
+            }
+        }
+    }
+
+    fn flush_is_due(&self, flushed: Instant) -> bool {
+        let head = self.shards.totals();
+        let unflushed = self.commits.unflushed_bytes.load(Ordering::Relaxed);
+        (head.rows > 0 && flushed.elapsed() >= self.flush_interval)
+            || unflushed >= self.flush_bytes
+            || head.bytes >= MAX_HEAD_BYTES
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        let started = Instant::now();
+        let (reply, answer) = bounded(1);
+        self.committer.send(Message::Cut { reply }).map_err(|_| CommitError::Stopping)?;
+        let cut = answer.recv().map_err(|_| CommitError::Stopping)??;
+        self.pending.extend(cut.parts.iter().filter_map(receive));
+        let cuts = self.pending.clone();
+        let samples: u64 = cuts.iter().map(CutData::rows).sum();
+        let written = if samples > 0 { self.write_blocks(cuts.clone())? } else { Vec::new() };
+        self.publish(written, cut.through)?;
+        self.shards.drop_flushed(&cuts);
+        self.pending.clear();
+        self.count(&self.counters.flushes, 1);
+        self.count(&self.counters.flushed_samples, samples);
+        self.count(&self.counters.flush_micros, micros_since(started));
+        Ok(())
+    }
+
+    /// Writes and opens the blocks of a flush; they are not in the manifest yet.
+    fn write_blocks(&self, cuts: Vec<CutData>) -> Result<Vec<(NewBlock, Arc<MetricBlock>)>, Fault> {
+        let plan = FlushPlan::new(cuts, &self.registry);
+        let mut ids = self.reserve(plan.blocks().len() as u64)?;
+        let mut written = Vec::new();
+        for planned in plan.blocks() {
+            let id = BlockId(ids.next().expect("as many ids as blocks were reserved"));
+            let mut out = self.blobs.create(&id.key(Signal::Metrics))?;
+            let summary = plan.write(planned, &self.format, &self.registry, &mut *out)?;
+            self.count(&self.counters.conflicts, summary.conflicts);
+            if summary.rows == 0 {
+                continue;
+            }
+            let size_bytes = out.position();
+            finish(out)?;
+            let new = NewBlock {
+                id,
+                tenant: planned.tenant(),
+                signal: Signal::Metrics,
+                range: summary.range,
+                rows: summary.rows,
+                series: summary.series,
+                size_bytes,
+                level: 0,
+            };
+            written.push((new, self.blocks.open_block(id)?));
+        }
+        Ok(written)
+    }
+
+    fn publish(
+        &self,
+        written: Vec<(NewBlock, Arc<MetricBlock>)>,
+        through: LogPosition,
+    ) -> Result<(), Fault> {
+        let added = written.iter().map(|(new, _)| *new).collect();
+        let outcome = command(&self.committer, Command::Flush { added, flushed_through: through })?;
+        let metas = added_metas(outcome);
+        let opened = metas
+            .into_iter()
+            .zip(written)
+            .map(|(meta, (_, block))| OpenBlock { meta, block })
+            .collect();
+        self.blocks.add(opened);
+        self.committer.send(Message::Truncate { through }).map_err(|_| CommitError::Stopping)?;
+        Ok(())
+    }
+
+    fn reserve(&self, count: u64) -> Result<std::ops::Range<u64>, Fault> {
+        match command(&self.committer, Command::ReserveIds { count })? {
+            Outcome::Reserved(ids) => Ok(ids),
+            other => unreachable!("the catalog answers a reservation with ids, not {other:?}"),
+        }
+    }
+
+    fn merge_what_is_due(&self) -> Result<(), Fault> {
+        loop {
+            let metas: Vec<BlockMeta> = self.catalog.lock().blocks().copied().collect();
+            let Some(job) = plan_merge(&metas, (self.now_ms)(), &self.policy) else {
+                return Ok(());
+            };
+            let started = Instant::now();
+            self.merge(&job)?;
+            self.count(&self.counters.merges, 1);
+            self.count(&self.counters.merge_micros, micros_since(started));
+        }
+    }
+
+    fn merge(&self, job: &MergeJob) -> Result<(), Fault> {
+        let id = BlockId(self.reserve(1)?.start);
+        let horizon_ms = match self.retention.time_ms {
+            Some(kept_ms) => (self.now_ms)().saturating_sub(kept_ms),
+            None => i64::MIN,
+        };
+        let keep = TimeRange::new(horizon_ms, i64::MAX);
+        let merged = match self.blocks.merge(job, id, keep) {
+            Ok(merged) => merged,
+            Err(MergeError { input: Some(index), error: error @ BlockError::Corrupt { .. } }) => {
+                tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
+                self.set_aside(job.inputs[index]);
+                return Ok(());
+            }
+            Err(error) => return Err(fatal_or(error)),
+        };
+        self.count(&self.counters.conflicts, merged.conflicts);
+        let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
+        let removed = job.inputs.clone();
+        let outcome = command(&self.committer, Command::Swap { removed: removed.clone(), added })?;
+        let opened = added_metas(outcome)
+            .into_iter()
+            .zip(merged.added)
+            .map(|(meta, (_, block))| OpenBlock { meta, block })
+            .collect();
+        self.blocks.swap(&removed, opened);
+        self.delete_blobs(&removed);
+        Ok(())
+    }
+
+    fn sweep(&self) {
+        let metas: Vec<BlockMeta> = self.catalog.lock().blocks().copied().collect();
+        let expired = plan_expire(&metas, (self.now_ms)(), &self.retention);
+        if !expired.is_empty() {
+            match command(&self.committer, Command::Expire { removed: expired.clone() }) {
+                Ok(_) => {
+                    self.blocks.swap(&expired, Vec::new());
+                    self.delete_blobs(&expired);
+                    self.count(&self.counters.expired_blocks, expired.len() as u64);
+                }
+                Err(error) => tracing::warn!(%error, "old blocks are removed later"),
+            }
+        }
+        let now_ms = (self.now_ms)();
+        let idle = self.registry.idle(now_ms, IDLE_MS);
+        if !idle.is_empty() {
+            let empty = self.shards.without_samples(&idle);
+            self.live.forget(&empty);
+            let released = self.registry.release(&empty, now_ms, IDLE_MS);
+            self.count(&self.counters.released_series, released as u64);
+        }
+    }
+
+    /// Takes a damaged block out, so that it is not read again.
+    fn set_aside(&self, id: BlockId) {
+        if !self.blocks.snapshot().iter().any(|open| open.meta.id == id) {
+            return;
+        }
+        match self.blocks.quarantine(id) {
+            Ok(()) => self.forget_damaged(id),
+            Err(error) => {
+                tracing::error!(block = %id, %error, "a damaged block cannot be set aside");
+            }
+        }
+    }
+
+    fn forget_damaged(&self, id: BlockId) {
+        self.count(&self.counters.quarantined_blocks, 1);
+        if let Err(error) = command(&self.committer, Command::Quarantine { block: id }) {
+            tracing::warn!(block = %id, %error, "the catalog still lists a damaged block");
+        }
+    }
+
+    fn delete_blobs(&self, ids: &[BlockId]) {
+        if let Err(error) = self.blocks.delete_blobs(ids) {
+            tracing::warn!(%error, "files of removed blocks stay until the next start");
+        }
+    }
+
+    fn count(&self, counter: &AtomicU64, by: u64) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+fn added_metas(outcome: Outcome) -> Vec<BlockMeta> {
+    match outcome {
+        Outcome::Added(metas) => metas,
+        other => unreachable!("the catalog answers added blocks with their places, not {other:?}"),
+    }
+}
+
+fn finish(out: Box<dyn blockstore::BlobWriter>) -> Result<(), Fault> {
+    out.finish().map_err(|error| match error {
+        BlobError::SyncFailed { .. } => stop(&error),
+        other => other.into(),
+    })
+}
+
+/// A failed sync ends the process; everything else is tried again.
+fn fatal_or(error: MergeError) -> Fault {
+    if let BlockError::Blob(fault @ BlobError::SyncFailed { .. }) = &error.error {
+        stop(fault);
+    }
+    Fault::Merge(error)
+}
+
+fn micros_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,230 @@
+//! The broker's own metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Broker;
+
+/// One number with its name, for `/metrics`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricRow {
+    /// The metric's name.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Its value now.
+    pub value: f64,
+}
+
+impl Broker {
+    /// All own metrics; names are listed in `docs/operating/metrics.md`.
+    pub fn metrics(&self) -> Vec<MetricRow> {
+        let mut rows = self.ingest_rows();
+        rows.extend(self.store_rows());
+        rows.extend(self.maintenance_rows());
+        rows.extend(self.inner.store_counters.rows().into_iter().map(|row| MetricRow {
+            name: row.name,
+            help: row.help,
+            kind: "counter",
+            value: row.value as f64,
+        }));
+        rows
+    }
+
+    /// Damaged places found so far, in log and blocks.
+    pub fn corruptions(&self) -> u64 {
+        let found = &self.inner.recovered;
+        let later = self.inner.maintenance_counters.quarantined_blocks.load(Ordering::Relaxed);
+        found.damaged_ranges + found.unusable_frames + later
+    }
+
+    fn ingest_rows(&self) -> Vec<MetricRow> {
+        let commits = &self.inner.commit_counters;
+        let ingest = &self.inner.ingest_counters;
+        let (subscriptions, delivered, missed) = self.inner.live.counts();
+        vec![
+            counter(
+                "watchfire_broker_samples_total",
+                "Samples made durable, duplicates included.",
+                &commits.samples,
+            ),
+            counter("watchfire_broker_batches_total", "Batches made durable.", &commits.batches),
+            counter(
+                "watchfire_broker_commits_total",
+                "Groups of batches made durable by one sync each.",
+                &commits.groups,
+            ),
+            MetricRow {
+                name: "watchfire_broker_commit_sync_seconds_total",
+                help: "Time spent waiting for the disk to sync the log.",
+                kind: "counter",
+                value: commits.sync_nanos.load(Ordering::Relaxed) as f64 / 1e9,
+            },
+            counter(
+                "watchfire_broker_commits_refused_full_total",
+                "Batches refused because the disk is full.",
+                &commits.full,
+            ),
+            counter(
+                "watchfire_broker_samples_rejected_total",
+                "Samples refused because of their labels, time or a limit.",
+                &ingest.rejected,
+            ),
+            counter(
+                "watchfire_broker_samples_duplicate_total",
+                "Samples sent again with the same value, left out.",
+                &ingest.duplicates,
+            ),
+            counter(
+                "watchfire_broker_samples_conflicting_total",
+                "Samples left out because the series has another value at that time.",
+                &ingest.conflicts,
+            ),
+            counter(
+                "watchfire_broker_exemplars_not_stored_total",
+                "Exemplars received; they are not stored yet.",
+                &ingest.exemplars,
+            ),
+            counter(
+                "watchfire_broker_metadata_refused_total",
+                "Metadata entries left out because too many families are known.",
+                &ingest.metadata_refused,
+            ),
+            gauge(
+                "watchfire_broker_live_subscriptions",
+                "Live subscriptions by selector.",
+                subscriptions as f64,
+            ),
+            MetricRow {
+                name: "watchfire_broker_live_samples_total",
+                help: "Samples delivered to live subscriptions.",
+                kind: "counter",
+                value: delivered as f64,
+            },
+            MetricRow {
+                name: "watchfire_broker_live_samples_missed_total",
+                help: "Samples that live subscribers were too slow for.",
+                kind: "counter",
+                value: missed as f64,
+            },
+        ]
+    }
+
+    fn store_rows(&self) -> Vec<MetricRow> {
+        let head = self.inner.shards.totals();
+        let series = self.inner.registry.active_series(model::DEFAULT_TENANT);
+        let (blocks, samples, bytes) = {
+            let catalog = self.inner.catalog.lock();
+            catalog.blocks().fold((0, 0, 0), |(count, rows, bytes), meta| {
+                (count + 1, rows + meta.rows, bytes + meta.size_bytes)
+            })
+        };
+        let recovered = &self.inner.recovered;
+        let unflushed = self.inner.commit_counters.unflushed_bytes.load(Ordering::Relaxed);
+        vec![
+            gauge("watchfire_broker_head_series", "Series known to the head.", series as f64),
+            gauge("watchfire_broker_head_samples", "Samples in the head.", head.rows as f64),
+            gauge("watchfire_broker_head_bytes", "Memory of the head.", head.bytes as f64),
+            gauge(
+                "watchfire_broker_registry_bytes",
+                "Memory of series, labels and their index.",
+                self.inner.registry.bytes() as f64,
+            ),
+            gauge(
+                "watchfire_broker_log_unflushed_bytes",
+                "Log that is in no block yet: what a restart has to read.",
+                unflushed as f64,
+            ),
+            gauge("watchfire_broker_blocks", "Blocks.", f64::from(blocks)),
+            gauge("watchfire_broker_block_samples", "Samples in blocks.", samples as f64),
+            gauge("watchfire_broker_block_bytes", "Size of all blocks.", bytes as f64),
+            gauge(
+                "watchfire_broker_recovery_seconds",
+                "Time the start needed until everything could be read.",
+                recovered.seconds,
+            ),
+            gauge(
+                "watchfire_broker_recovery_samples",
+                "Samples the start replayed from the log.",
+                recovered.samples as f64,
+            ),
+            gauge(
+                "watchfire_broker_recovery_unusable_frames",
+                "Log frames the start could not use.",
+                recovered.unusable_frames as f64,
+            ),
+        ]
+    }
+
+    fn maintenance_rows(&self) -> Vec<MetricRow> {
+        let counters = &self.inner.maintenance_counters;
+        let seconds = |name, help, micros: &AtomicU64| MetricRow {
+            name,
+            help,
+            kind: "counter",
+            value: micros.load(Ordering::Relaxed) as f64 / 1e6,
+        };
+        vec![
+            counter(
+                "watchfire_broker_flushes_total",
+                "Flushes of the head to blocks.",
+                &counters.flushes,
+            ),
+            counter(
+                "watchfire_broker_flush_failures_total",
+                "Flushes that failed and were tried again.",
+                &counters.flush_failures,
+            ),
+            counter(
+                "watchfire_broker_flushed_samples_total",
+                "Samples written to blocks by flushes.",
+                &counters.flushed_samples,
+            ),
+            seconds(
+                "watchfire_broker_flush_seconds_total",
+                "Time spent flushing.",
+                &counters.flush_micros,
+            ),
+            counter(
+                "watchfire_broker_block_conflicts_total",
+                "Samples left out by flush or merge because an earlier one differs.",
+                &counters.conflicts,
+            ),
+            counter("watchfire_broker_merges_total", "Merges of blocks.", &counters.merges),
+            counter(
+                "watchfire_broker_merge_failures_total",
+                "Merges that failed and were tried again.",
+                &counters.merge_failures,
+            ),
+            seconds(
+                "watchfire_broker_merge_seconds_total",
+                "Time spent merging.",
+                &counters.merge_micros,
+            ),
+            counter(
+                "watchfire_broker_expired_blocks_total",
+                "Blocks removed by retention.",
+                &counters.expired_blocks,
+            ),
+            counter(
+                "watchfire_broker_released_series_total",
+                "Series forgotten by the head because they had no samples for two hours.",
+                &counters.released_series,
+            ),
+            counter(
+                "watchfire_broker_quarantined_blocks_total",
+                "Damaged blocks moved to quarantine.",
+                &counters.quarantined_blocks,
+            ),
+        ]
+    }
+}
+
+fn counter(name: &'static str, help: &'static str, value: &AtomicU64) -> MetricRow {
+    MetricRow { name, help, kind: "counter", value: value.load(Ordering::Relaxed) as f64 }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> MetricRow {
+    MetricRow { name, help, kind: "gauge", value }
+}

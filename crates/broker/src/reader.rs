@@ -1,0 +1,166 @@
+//! A view of one tenant's data, across heads and blocks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use blockstore::OpenBlock;
+use catalog::BlockId;
+use metricstore::{BlockSource, MetricError, MetricFormat, Selected};
+use model::{Labels, Matcher, TenantId, TimeRange};
+
+use crate::cardinality::Cardinality;
+use crate::maintenance::Wake;
+use crate::{Broker, HeadTotals};
+
+/// Reads what is committed. Each selection is complete: heads are taken first and blocks second,
+/// while a flush publishes blocks first and drops heads second.
+pub struct Reader {
+    broker: Broker,
+    tenant: TenantId,
+}
+
+impl Reader {
+    pub(crate) fn new(broker: Broker, tenant: TenantId) -> Self {
+        Reader { broker, tenant }
+    }
+
+    /// The series that match all of `matchers` and may have samples in `range`.
+    ///
+    /// # Errors
+    /// Too many series; a damaged block, which is then set aside.
+    pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selected, MetricError> {
+        let inner = &self.broker.inner;
+        let series = inner.registry.select(self.tenant, matchers);
+        let heads = inner.shards.select(series.ordinals(), range);
+        let blocks = self.blocks(range);
+        let limit = inner.config.limits.max_query_series;
+        Selected::new(series, heads, &blocks, matchers, range, limit)
+            .inspect_err(|error| self.report(error))
+    }
+
+    /// Sets a block aside that turned out to be damaged.
+    pub fn report(&self, error: &MetricError) {
+        if let MetricError::Block { block, .. } = error
+            && let Ok(number) = block.parse()
+        {
+            tracing::error!(%error, "a query found a damaged block");
+            let _ = self.broker.inner.wake.try_send(Wake::Damaged(BlockId(number)));
+        }
+    }
+
+    /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
+    /// be missing.
+    pub fn missing(&self, range: TimeRange) -> Vec<String> {
+        let catalog = self.broker.inner.catalog.lock();
+        catalog
+            .quarantined()
+            .filter(|meta| meta.tenant == self.tenant && meta.range.overlaps(&range))
+            .map(|meta| {
+                format!(
+                    "partial answer: block {} with {} samples from {} to {} ms was damaged and \
+                     is in quarantine",
+                    meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
+                )
+            })
+            .collect()
+    }
+
+    /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`.
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, MetricError> {
+        let mut names = BTreeSet::new();
+        for selector in any(selectors) {
+            for labels in self.select(selector, range)?.labels() {
+                for (name, _) in labels.iter() {
+                    if !names.contains(name) {
+                        names.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(names.into_iter().take(limit).collect())
+    }
+
+    /// Values of the label `name`, otherwise as [`Reader::label_names`].
+    ///
+    /// # Errors
+    /// A damaged block.
+    pub fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, MetricError> {
+        let mut values = BTreeSet::new();
+        for selector in any(selectors) {
+            for labels in self.select(selector, range)?.labels() {
+                if let Some(value) = labels.get(name)
+                    && !values.contains(value)
+                {
+                    values.insert(value.to_owned());
+                }
+            }
+        }
+        Ok(values.into_iter().take(limit).collect())
+    }
+
+    /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
+    ///
+    /// # Errors
+    /// Too many series; a damaged block.
+    pub fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, MetricError> {
+        let mut all = BTreeSet::new();
+        for selector in any(selectors) {
+            let selected = self.select(selector, range)?;
+            all.extend(selected.labels().iter().cloned());
+        }
+        Ok(all.into_iter().take(limit).collect())
+    }
+
+    /// Where the series of the head come from; each list has at most `limit` entries.
+    pub fn cardinality(&self, limit: usize) -> Cardinality {
+        let series = self.broker.inner.registry.select(self.tenant, &[]);
+        Cardinality::of(series.labels(), limit)
+    }
+
+    /// Size and range of the head.
+    pub fn head(&self) -> HeadTotals {
+        self.broker.inner.shards.totals()
+    }
+
+    fn blocks(&self, range: TimeRange) -> Vec<BlockSource> {
+        let wanted = |open: &&Arc<OpenBlock<MetricFormat>>| {
+            open.meta.tenant == self.tenant && open.meta.range.overlaps(&range)
+        };
+        self.broker
+            .inner
+            .blocks
+            .snapshot()
+            .iter()
+            .filter(wanted)
+            .map(|open| BlockSource {
+                id: open.meta.id.to_string().into(),
+                block: Arc::clone(&open.block),
+            })
+            .collect()
+    }
+}
+
+/// The selectors, or one that matches everything if there are none.
+fn any(selectors: &[Vec<Matcher>]) -> impl Iterator<Item = &[Matcher]> {
+    let everything: &[&[Matcher]] = if selectors.is_empty() { &[&[]] } else { &[] };
+    selectors.iter().map(Vec::as_slice).chain(everything.iter().copied())
+}

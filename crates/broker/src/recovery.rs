@@ -1,0 +1,196 @@
+//! From the bytes on the disk to a running broker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use blockstore::{
+    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, FileDisk, FrameKind, LogReader,
+    LogWriter, Orphans,
+};
+use catalog::{Command, Signal, State, StoreId};
+use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
+use parking_lot::Mutex;
+
+use crate::BrokerConfig;
+use crate::committer::{CommitCounters, Committer};
+use crate::shards::Shards;
+
+/// What a start found, for the log and the metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Samples replayed from the log.
+    pub samples: u64,
+    /// Series they belong to.
+    pub series: usize,
+    /// Blocks opened.
+    pub blocks: usize,
+    /// Ranges of the log that were damaged.
+    pub damaged_ranges: u64,
+    /// Frames whose payload could not be used.
+    pub unusable_frames: u64,
+    /// Blocks moved to quarantine.
+    pub damaged_blocks: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The parts a broker is made of.
+pub(crate) struct Parts {
+    pub(crate) committer: Committer,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) blocks: BlockSet<MetricFormat>,
+    /// Blocks to be taken out of the manifest.
+    pub(crate) damaged: Vec<DamagedBlock>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) recovered: Recovered,
+}
+
+/// Opens the data directory.
+///
+/// # Errors
+/// The directory cannot be used, or a newer program wrote it.
+pub(crate) fn open(config: &BrokerConfig) -> Result<Parts> {
+    let started = Instant::now();
+    let disk: Arc<dyn Disk> = Arc::new(
+        FileDisk::open(&config.data)
+            .with_context(|| format!("open the data directory {}", config.data.display()))?,
+    );
+    let counters = Arc::new(Counters::default());
+    let mut reader =
+        LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).context("open the log")?;
+    let mut state = replay_catalog(&mut reader)?;
+    let store = identity(&mut state, &reader, config)?;
+    let registry = Arc::new(Registry::new(config.hash_seed()));
+    let shards = Arc::new(Shards::start(config.shards)?);
+    let mut recovered = Recovered::default();
+    replay_data(&mut reader, &state, &registry, &shards, config, &mut recovered)?;
+    let orphans =
+        if reader.report().catalog_intact { Orphans::Delete } else { Orphans::Quarantine };
+    for damage in &reader.report().damage {
+        tracing::error!(
+            file = %damage.file,
+            offset = damage.offset,
+            bytes = damage.size_bytes,
+            cause = damage.cause,
+            saved_as = damage.saved_as.as_deref().unwrap_or("nothing"),
+            "part of the log is damaged and was skipped; restore it from a backup if you have one"
+        );
+    }
+    recovered.damaged_ranges = reader.report().damage.len() as u64;
+    let mut snapshot = Vec::new();
+    state.encode(&mut snapshot);
+    let log =
+        LogWriter::open(reader, Arc::clone(&counters), store, state.flushed_through(), snapshot)
+            .context("begin a log file")?;
+    let blobs: Arc<dyn Blobs> =
+        Arc::new(DiskBlobs::open(Arc::clone(&disk)).context("open the blocks")?);
+    let metas: Vec<_> = state.blocks().copied().collect();
+    let (blocks, damaged) = BlockSet::open(
+        Arc::clone(&blobs),
+        MetricFormat::new(config.hash_seed()),
+        Signal::Metrics,
+        metas,
+        orphans,
+        Arc::clone(&counters),
+    )
+    .context("open the blocks")?;
+    for block in &damaged {
+        tracing::error!(
+            block = %block.meta.id,
+            error = %block.error,
+            "a block is damaged and was moved to quarantine; answers in its range are partial"
+        );
+    }
+    recovered.blocks = blocks.snapshot().len();
+    recovered.damaged_blocks = damaged.len() as u64;
+    recovered.seconds = started.elapsed().as_secs_f64();
+    let committer = Committer {
+        log,
+        encoder: LogEncoder::new(),
+        catalog: Arc::new(Mutex::new(state)),
+        registry,
+        shards,
+        counters: Arc::new(CommitCounters::default()),
+    };
+    Ok(Parts { committer, blobs, blocks, damaged, counters, recovered })
+}
+
+fn replay_catalog(reader: &mut LogReader) -> Result<State> {
+    let mut state = State::default();
+    let mut newer = None;
+    reader
+        .replay_catalog(&mut |frame| {
+            let result = match frame.kind {
+                FrameKind::CatalogSnapshot => {
+                    State::decode(&frame.payload).map(|snapshot| state = snapshot)
+                }
+                // A command that the catalog refused when it was logged is refused again.
+                FrameKind::CatalogCommand => Command::decode(&frame.payload).map(|command| {
+                    if let Err(error) = state.apply(&command) {
+                        tracing::debug!(%error, "a logged command is refused, as it was before");
+                    }
+                }),
+                FrameKind::Metrics => Ok(()),
+            };
+            if let Err(error) = result {
+                newer.get_or_insert(error);
+            }
+        })
+        .context("replay the catalog")?;
+    match newer {
+        // The frame's checksum was right, so this is no damage: a newer program wrote it.
+        Some(error) => Err(error).context("read the catalog"),
+        None => Ok(state),
+    }
+}
+
+fn identity(state: &mut State, reader: &LogReader, config: &BrokerConfig) -> Result<StoreId> {
+    if let Some(store) = state.store() {
+        return Ok(store);
+    }
+    let store = reader.store().unwrap_or_else(|| config.store_id());
+    state.apply(&Command::CreateStore { store }).context("create the store")?;
+    Ok(store)
+}
+
+fn replay_data(
+    reader: &mut LogReader,
+    state: &State,
+    registry: &Registry,
+    shards: &Shards,
+    config: &BrokerConfig,
+    recovered: &mut Recovered,
+) -> Result<()> {
+    let mut decoder = LogDecoder::new();
+    let mut file = 0;
+    let now_ms = (config.now_ms)();
+    reader
+        .replay(state.flushed_through(), &mut |frame| {
+            if frame.kind != FrameKind::Metrics {
+                return;
+            }
+            if frame.position.file != file {
+                file = frame.position.file;
+                decoder = LogDecoder::new();
+            }
+            let mut batch = ResolvedBatch::default();
+            let decoded =
+                decoder.decode(&frame.payload, registry, shards.count(), now_ms, &mut batch);
+            match decoded {
+                Ok(()) => {
+                    recovered.samples += batch.rows() as u64;
+                    shards.append(batch.shards, Box::new(|_| {}));
+                }
+                Err(error) => {
+                    recovered.unusable_frames += 1;
+                    tracing::error!(position = %frame.position, %error, "a log frame is unusable");
+                }
+            }
+        })
+        .context("replay the log")?;
+    // The last answers of the shards: everything is searchable when the start is over.
+    shards.settle();
+    recovered.series = registry.active_series(model::DEFAULT_TENANT);
+    Ok(())
+}

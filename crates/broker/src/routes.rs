@@ -1,0 +1,154 @@
+//! The HTTP routes of the broker: foreign protocols in.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http::{HeaderMap, Request, StatusCode, header};
+use metricstore::Reject;
+use model::{DEFAULT_TENANT, MetricBatch};
+use net::{ApiError, BodyRules, ErrorType, read_body};
+
+use crate::Broker;
+use crate::committer::CommitError;
+use crate::ingest::IngestOutcome;
+
+/// Routes that take data in.
+pub fn routes(broker: &Broker) -> Router {
+    Router::new()
+        .route("/api/v1/write", post(remote_write))
+        .route("/api/v1/import/prometheus", post(import_text).put(import_text))
+        .with_state(broker.clone())
+}
+
+/// Prometheus remote write 1.0.
+///
+/// 204 when everything is durable; 400 when some samples cannot be stored whatever the sender
+/// does, after storing the others; 5xx when nothing was stored and sending again is right.
+async fn remote_write(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    match take_remote_write(&broker, request).await {
+        Ok(outcome) => answer(&outcome),
+        Err(response) => response,
+    }
+}
+
+async fn take_remote_write(
+    broker: &Broker,
+    request: Request<Body>,
+) -> Result<IngestOutcome, Response> {
+    let (parts, body) = request.into_parts();
+    check_remote_write_type(&parts.headers).map_err(IntoResponse::into_response)?;
+    let limits = broker.limits();
+    let rules = BodyRules::remote_write(limits.max_body_bytes);
+    let body = read_body(&parts.headers, body, rules, broker.net_metrics())
+        .await
+        .map_err(IntoResponse::into_response)?;
+    let mut batch = MetricBatch::default();
+    let summary =
+        wire::remote_write::decode(body, limits, &mut batch).map_err(|e| malformed(&e))?;
+    broker.count_exemplars(summary.exemplars_not_stored as u64);
+    let mut outcome = store(broker, &batch).await?;
+    if summary.histograms_not_stored > 0 {
+        let count = summary.histograms_not_stored as u64;
+        outcome.rejects.push(Reject {
+            reason: "native histograms are not stored yet; send classic histograms".to_owned(),
+            series: count,
+            samples: count,
+        });
+    }
+    Ok(outcome)
+}
+
+/// Prometheus' text format and OpenMetrics, by `Content-Type`; samples without a timestamp get
+/// the time of arrival. `extra_label=name=value` in the URL adds a label to every series.
+async fn import_text(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    match take_text(&broker, request).await {
+        Ok(outcome) => answer(&outcome),
+        Err(response) => response,
+    }
+}
+
+async fn take_text(broker: &Broker, request: Request<Body>) -> Result<IngestOutcome, Response> {
+    let (parts, body) = request.into_parts();
+    let extra = extra_labels(parts.uri.query().unwrap_or_default())?;
+    let limits = broker.limits();
+    let rules = BodyRules::any_encoding(limits.max_body_bytes);
+    let body = read_body(&parts.headers, body, rules, broker.net_metrics())
+        .await
+        .map_err(IntoResponse::into_response)?;
+    let is_openmetrics = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/openmetrics-text"));
+    let mut batch = MetricBatch::default();
+    let now_ms = broker.now_ms();
+    let _ = (is_openmetrics, now_ms, &extra, &body, &mut batch);
+    store(broker, &batch).await
+}
+
+async fn store(broker: &Broker, batch: &MetricBatch) -> Result<IngestOutcome, Response> {
+    broker.ingest_async(DEFAULT_TENANT, batch).await.map_err(|error| {
+        let error_type = ErrorType::Unavailable;
+        let status = match error {
+            CommitError::Full => StatusCode::INSUFFICIENT_STORAGE,
+            CommitError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            CommitError::Catalog(_) | CommitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        ApiError::new(error_type, error.to_string()).with_status(status).into_response()
+    })
+}
+
+fn answer(outcome: &IngestOutcome) -> Response {
+    match outcome.complaint() {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(complaint) => ApiError::new(ErrorType::BadData, complaint).into_response(),
+    }
+}
+
+fn malformed(error: &wire::WireError) -> Response {
+    let status =
+        if error.is_limit() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+    ApiError::new(ErrorType::BadData, error.to_string()).with_status(status).into_response()
+}
+
+/// Remote write 1.0 is protobuf; a `proto=` parameter may name its message. 2.0 and everything
+/// else is 415, so that a sender that can falls back to 1.0.
+fn check_remote_write_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let value = value.to_str().unwrap_or("?");
+    let mut parts = value.split(';').map(str::trim);
+    let is_protobuf = parts.next() == Some("application/x-protobuf");
+    let message = parts.find_map(|part| part.strip_prefix("proto="));
+    let is_known = matches!(message, None | Some("prometheus.WriteRequest"));
+    if is_protobuf && is_known {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorType::BadData,
+        format!(
+            "Content-Type {value:?} is not supported here; send \
+             application/x-protobuf;proto=prometheus.WriteRequest (remote write 1.0)"
+        ),
+    )
+    .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// `extra_label=name=value` pairs of a query string.
+fn extra_labels(query: &str) -> Result<BTreeMap<String, String>, Response> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        if key != "extra_label" {
+            continue;
+        }
+        let Some((name, value)) = value.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            let error = format!("extra_label {value:?} is not name=value");
+            return Err(ApiError::new(ErrorType::BadData, error).into_response());
+        };
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}

@@ -1,0 +1,42 @@
+//! Facts about this process for `/api/v1/status/*`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::Config;
+
+/// Milliseconds since the epoch by the system's clock.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the status endpoints tell.
+pub(crate) fn about(config: &Config, collect: bool) -> console::About {
+    let retention_days = config.retention_ms as f64 / 86_400_000.0;
+    let mut retention = format!("{retention_days}d");
+    if let Some(bytes) = config.retention_size_bytes {
+        retention.push_str(&format!(" or {bytes}B"));
+    }
+    let mut flags = vec![
+        ("agent.enabled".to_owned(), collect.to_string()),
+        ("agent.interval".to_owned(), format!("{}ms", config.agent.interval_ms)),
+        ("data".to_owned(), config.data.display().to_string()),
+        ("listen".to_owned(), config.listen.to_string()),
+        ("storage.flush_interval".to_owned(), format!("{}ms", config.flush_interval_ms)),
+        ("storage.retention".to_owned(), retention.clone()),
+    ];
+    flags.sort();
+    console::About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("WATCHFIRE_REVISION").unwrap_or_default().to_owned(),
+        start_ms: now_ms(),
+        directory: std::env::current_dir()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        hostname: config.agent.instance.clone(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        retention,
+        config_yaml: config.yaml.clone(),
+        flags,
+    }
+}

@@ -1,0 +1,232 @@
+//! The configuration file, and what is in effect after flags are applied.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use model::Limits;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::ServeArguments;
+
+/// The keys of the file. All are optional; `docs/operating/configuration.md` describes each.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct File {
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    storage: Storage,
+    agent: Agent,
+    limits: LimitKeys,
+    http: Http,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Storage {
+    retention: Option<String>,
+    retention_size_bytes: Option<u64>,
+    flush_interval: Option<String>,
+    flush_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Agent {
+    enabled: Option<bool>,
+    interval: Option<String>,
+    job: Option<String>,
+    instance: Option<String>,
+    top_processes: Option<usize>,
+    disabled_collectors: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitKeys {
+    max_labels_per_series: Option<usize>,
+    max_label_name_bytes: Option<usize>,
+    max_label_value_bytes: Option<usize>,
+    max_active_series: Option<usize>,
+    max_future_ms: Option<i64>,
+    max_body_bytes: Option<usize>,
+    max_query_samples: Option<usize>,
+    max_query_series: Option<usize>,
+    query_timeout_ms: Option<u64>,
+    max_concurrent_queries: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Http {
+    max_connections: Option<usize>,
+}
+
+/// Everything in effect.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) retention_ms: i64,
+    pub(crate) retention_size_bytes: Option<u64>,
+    pub(crate) flush_interval_ms: i64,
+    pub(crate) flush_bytes: u64,
+    pub(crate) collect: bool,
+    pub(crate) agent: agent::AgentConfig,
+    pub(crate) limits: Limits,
+    pub(crate) max_concurrent_queries: usize,
+    pub(crate) max_connections: usize,
+    /// The file as it was understood, for `/api/v1/status/config`.
+    pub(crate) yaml: String,
+}
+
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
+const DEFAULT_DATA: &str = "watchfire-data";
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+impl Config {
+    /// Reads the file if one is named and lets flags win.
+    pub(crate) fn load(arguments: &ServeArguments) -> Result<Config> {
+        let (file, yaml) = match &arguments.config {
+            Some(path) => read(path)?,
+            None => (File::default(), String::new()),
+        };
+        let config = effective(file, yaml, arguments)?;
+        if !config.listen.ip().is_loopback() && !arguments.insecure_no_auth {
+            bail!(
+                "{} is not a loopback address, and there is no login yet: everyone who can reach \
+                 it could read and write everything. Listen on 127.0.0.1, or add \
+                 --insecure-no-auth if the network is closed",
+                config.listen
+            );
+        }
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> Result<(File, String)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let file = if text.lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
+        File::default()
+    } else {
+        serde_saphyr::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
+    };
+    Ok((file, text))
+}
+
+fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Config> {
+    let listen = match (&arguments.listen, &file.listen) {
+        (Some(flag), _) => *flag,
+        (None, Some(text)) => text.parse().with_context(|| {
+            format!("listen: {text:?} is not HOST:PORT with an IP address, such as 127.0.0.1:9595")
+        })?,
+        (None, None) => DEFAULT_LISTEN,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Config {
+        data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
+        listen,
+        retention_ms: duration_ms("storage.retention", file.storage.retention.as_deref())?
+            .unwrap_or(15 * DAY_MS),
+        retention_size_bytes: file.storage.retention_size_bytes,
+        flush_interval_ms: duration_ms(
+            "storage.flush_interval",
+            file.storage.flush_interval.as_deref(),
+        )?
+        .unwrap_or(5 * 60 * 1_000),
+        flush_bytes: file.storage.flush_bytes.unwrap_or(1 << 30),
+        collect: file.agent.enabled.unwrap_or(true),
+        agent: agent_config(&file.agent)?,
+        limits: limits(&file.limits),
+        max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4).max(1),
+        max_connections: file
+            .http
+            .max_connections
+            .unwrap_or(net::ServerSettings::default().max_connections),
+        yaml,
+    })
+}
+
+fn agent_config(keys: &Agent) -> Result<agent::AgentConfig> {
+    let mut config = agent::AgentConfig::default();
+    if let Some(ms) = duration_ms("agent.interval", keys.interval.as_deref())? {
+        config.interval_ms = u64::try_from(ms).context("agent.interval is negative")?;
+    }
+    if let Some(job) = &keys.job {
+        config.job.clone_from(job);
+    }
+    if let Some(instance) = &keys.instance {
+        config.instance.clone_from(instance);
+    }
+    if let Some(count) = keys.top_processes {
+        config.top_processes = count;
+    }
+    config.disabled_collectors.clone_from(&keys.disabled_collectors);
+    Ok(config)
+}
+
+fn limits(keys: &LimitKeys) -> Limits {
+    let default = Limits::default();
+    Limits {
+        max_labels_per_series: keys.max_labels_per_series.unwrap_or(default.max_labels_per_series),
+        max_label_name_bytes: keys.max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
+        max_label_value_bytes: keys.max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
+        max_active_series: keys.max_active_series.unwrap_or(default.max_active_series),
+        max_future_ms: keys.max_future_ms.unwrap_or(default.max_future_ms),
+        max_body_bytes: keys.max_body_bytes.unwrap_or(default.max_body_bytes),
+        max_query_samples: keys.max_query_samples.unwrap_or(default.max_query_samples),
+        max_query_series: keys.max_query_series.unwrap_or(default.max_query_series),
+        query_timeout_ms: keys.query_timeout_ms.unwrap_or(default.query_timeout_ms),
+    }
+}
+
+fn duration_ms(key: &str, text: Option<&str>) -> Result<Option<i64>> {
+    let Some(text) = text else { return Ok(None) };
+    let ms = promql::parse_duration(text)
+        .ok()
+        .filter(|ms| *ms > 0)
+        .with_context(|| format!("{key}: {text:?} is not a duration such as 15d, 1h30m or 10s"))?;
+    Ok(Some(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(yaml: &str) -> Result<Config> {
+        let file = serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let arguments = ServeArguments {
+            data: None,
+            listen: None,
+            config: None,
+            insecure_no_auth: false,
+            log: "info".to_owned(),
+        };
+        effective(file, yaml.to_owned(), &arguments)
+    }
+
+    #[test]
+    fn every_key_has_its_effect() {
+        let config = load(
+            "data: /d\nlisten: 127.0.0.1:1\nstorage:\n  retention: 3d\n  flush_bytes: 5\n\
+             agent:\n  interval: 5s\n  job: j\nlimits:\n  max_labels_per_series: 7\n",
+        )
+        .expect("valid configuration");
+        assert_eq!(config.data, PathBuf::from("/d"));
+        assert_eq!(config.listen.port(), 1);
+        assert_eq!((config.retention_ms, config.flush_bytes), (3 * DAY_MS, 5));
+        assert_eq!((config.agent.interval_ms, config.agent.job.as_str()), (5_000, "j"));
+        assert_eq!(config.limits.max_labels_per_series, 7);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = load("storage:\n  retentoin: 3d\n").expect_err("unknown key").to_string();
+        assert!(error.contains("retentoin") && error.contains('2'), "{error}");
+        let error =
+            format!("{:#}", load("storage:\n  retention: soon\n").expect_err("no duration"));
+        assert!(error.contains("storage.retention") && error.contains("15d"), "{error}");
+    }
+}

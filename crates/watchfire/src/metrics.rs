@@ -1,0 +1,140 @@
+//! `/metrics`: what Watchfire tells about itself, in Prometheus' text format.
+
+use std::sync::Arc;
+
+use agent::{AgentCounters, HostAgent};
+use axum::response::{IntoResponse, Response};
+use broker::Broker;
+use console::Executor;
+use net::NetMetrics;
+use wire::text_encode::TextEncoder;
+
+/// Everything that counts something.
+pub(crate) struct Telemetry {
+    broker: Broker,
+    net: Arc<NetMetrics>,
+    agent: Option<Arc<AgentCounters>>,
+    executor: Option<Arc<Executor>>,
+    start_seconds: f64,
+}
+
+impl Telemetry {
+    pub(crate) fn new(broker: Broker, net: Arc<NetMetrics>, agent: Option<&HostAgent>) -> Self {
+        Telemetry {
+            broker,
+            net,
+            agent: agent.map(|agent| Arc::clone(agent.counters())),
+            executor: None,
+            start_seconds: crate::about::now_ms() as f64 / 1_000.0,
+        }
+    }
+
+    /// Adds the counters of queries.
+    pub(crate) fn with_queries(mut self, executor: Arc<Executor>) -> Self {
+        self.executor = Some(executor);
+        self
+    }
+
+    /// The whole page.
+    pub(crate) fn page(&self) -> Response {
+        let mut body = String::with_capacity(16 << 10);
+        self.render(&mut TextEncoder::new(&mut body));
+        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
+    }
+
+    fn render(&self, out: &mut TextEncoder<'_>) {
+        out.family("watchfire_build_info", "gauge", "Constant 1, labelled with the version.");
+        out.sample("watchfire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        for row in self.broker.metrics() {
+            out.family(row.name, row.kind, row.help);
+            out.sample(row.name, &[], row.value);
+        }
+        for (name, help, kind, value) in self.executor.iter().flat_map(|e| e.metrics()) {
+            out.family(name, kind, help);
+            out.sample(name, &[], value);
+        }
+        self.net.render(out);
+        let mut family = "";
+        for row in self.agent.iter().flat_map(|agent| agent.rows()) {
+            if row.name != family {
+                family = row.name;
+                out.family(row.name, row.kind.as_str(), row.help);
+            }
+            out.sample(row.name, &row.labels, row.value);
+        }
+        self.render_process(out);
+    }
+
+    /// The names every Prometheus client library gives these.
+    fn render_process(&self, out: &mut TextEncoder<'_>) {
+        let usage = usage();
+        let rows = [
+            (
+                "process_cpu_seconds_total",
+                "counter",
+                "Total user and system CPU time spent in seconds.",
+                usage.cpu_seconds,
+            ),
+            (
+                "process_resident_memory_bytes",
+                "gauge",
+                "Resident memory size in bytes.",
+                usage.resident_bytes,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "gauge",
+                "Virtual memory size in bytes.",
+                usage.virtual_bytes,
+            ),
+            ("process_open_fds", "gauge", "Number of open file descriptors.", usage.open_files),
+            ("process_threads", "gauge", "Number of threads.", usage.threads),
+            (
+                "process_start_time_seconds",
+                "gauge",
+                "Start time of the process since unix epoch in seconds.",
+                self.start_seconds,
+            ),
+        ];
+        for (name, kind, help, value) in rows {
+            out.family(name, kind, help);
+            out.sample(name, &[], value);
+        }
+    }
+}
+
+/// What the kernel says of this process; zero where it says nothing.
+#[derive(Debug, Default)]
+struct Usage {
+    cpu_seconds: f64,
+    resident_bytes: f64,
+    virtual_bytes: f64,
+    open_files: f64,
+    threads: f64,
+}
+
+/// Ticks per second and bytes per page are fixed for all of Linux' user space on the
+/// architectures Rust has std for, but for pages on some arm64 kernels; those are read below in
+/// kB from `status`.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+fn usage() -> Usage {
+    let mut usage = Usage::default();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold anything; fields are counted behind it.
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map(|(_, rest)| rest.split_whitespace().collect())
+        .unwrap_or_default();
+    let field = |place: usize| fields.get(place).and_then(|f| f.parse::<f64>().ok());
+    usage.cpu_seconds = (field(11).unwrap_or(0.0) + field(12).unwrap_or(0.0)) / TICKS_PER_SECOND;
+    usage.threads = field(17).unwrap_or(0.0);
+    usage.virtual_bytes = field(20).unwrap_or(0.0);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    usage.resident_bytes = kilobytes.unwrap_or(0.0) * 1_024.0;
+    usage.open_files =
+        std::fs::read_dir("/proc/self/fd").map_or(0.0, |entries| entries.count() as f64);
+    usage
+}

@@ -1,0 +1,245 @@
+//! Runs roles in one process: binds, opens the store, wires the roles together, stops cleanly.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use agent::{BatchReceiver, HostAgent};
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use blockstore::Retention;
+use broker::{Broker, BrokerConfig};
+use console::{Console, Executor};
+use http::Request;
+use model::DEFAULT_TENANT;
+use net::{ApiError, ErrorType, NetMetrics, OriginPolicy, Server, ServerSettings};
+use tower::ServiceExt;
+
+use crate::about::{about, now_ms};
+use crate::cli::ServeArguments;
+use crate::config::Config;
+use crate::metrics::Telemetry;
+use crate::source::BrokerData;
+use crate::words;
+
+/// Which roles run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Roles {
+    /// Whether this host is collected.
+    agent: bool,
+}
+
+impl Roles {
+    pub(crate) const ALL: Roles = Roles { agent: true };
+    pub(crate) const BROKER: Roles = Roles { agent: false };
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
+    start_log(&arguments.log)?;
+    let config = Config::load(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let outcome = runtime.block_on(serve(config, roles));
+    // Queries that ignore their cancellation must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+fn start_log(level: &str) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(level)
+        .with_context(|| format!("--log {level:?} is not error, warn, info, debug or trace"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+async fn serve(config: Config, roles: Roles) -> Result<()> {
+    let net_metrics = Arc::new(NetMetrics::default());
+    let bound = Server::bind(config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}; is another Watchfire running? Choose another address with \
+             --listen HOST:PORT",
+            config.listen
+        )
+    })?;
+    let address = bound.local_addr();
+    let settings =
+        ServerSettings { max_connections: config.max_connections, ..ServerSettings::default() };
+    let bound = bound.with_settings(settings).with_metrics(Arc::clone(&net_metrics));
+    let front = Arc::new(OnceLock::<Router>::new());
+    let router = Router::new().fallback(forward).with_state(Arc::clone(&front));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(bound.serve(router, until(stopped)));
+    // The broker opens while the port already answers: what is not ready says so.
+    let data = config.data.clone();
+    let broker_config = broker_config(&config);
+    let for_broker = Arc::clone(&net_metrics);
+    let broker = tokio::task::spawn_blocking(move || Broker::open(broker_config, for_broker))
+        .await
+        .context("open the store")??;
+    let collect = roles.agent && config.collect;
+    let host = collect
+        .then(|| HostAgent::start(config.agent.clone()))
+        .transpose()
+        .context("start collecting this host")?;
+    let (agent, receiver) = host.unzip();
+    let telemetry = Telemetry::new(broker.clone(), net_metrics, agent.as_ref());
+    let routes = routes(&config, collect, &broker, telemetry, address);
+    let _ = front.set(routes);
+    let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
+    say_hello(&broker, address, &data, agent.as_ref());
+    signalled().await?;
+    tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
+    let _ = stop.send(true);
+    if let Some(agent) = agent {
+        agent.stop();
+    }
+    let _ = server.await;
+    if let Some(feeder) = feeder {
+        let _ = feeder.join();
+    }
+    tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
+}
+
+/// Passes requests to the real routes once there are any.
+async fn forward(State(front): State<Arc<OnceLock<Router>>>, request: Request<Body>) -> Response {
+    match front.get() {
+        Some(router) => match router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None if request.uri().path() == "/-/healthy" => "Watchfire is Healthy.\n".into_response(),
+        None => ApiError::new(
+            ErrorType::Unavailable,
+            "Watchfire is starting: it reads back what was written before; try again in a moment",
+        )
+        .into_response(),
+    }
+}
+
+fn routes(
+    config: &Config,
+    collect: bool,
+    broker: &Broker,
+    telemetry: Telemetry,
+    address: std::net::SocketAddr,
+) -> Router {
+    let data = Arc::new(BrokerData(broker.clone()));
+    let width = std::thread::available_parallelism().map_or(1, usize::from);
+    let limits = config.limits.clone();
+    let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
+    let for_corruptions = broker.clone();
+    let console = Arc::new(Console::new(
+        Arc::clone(&executor),
+        about(config, collect),
+        now_ms,
+        Box::new(move || for_corruptions.corruptions()),
+    ));
+    let telemetry = Arc::new(telemetry.with_queries(executor));
+    let metrics = move || std::future::ready(telemetry.page());
+    let router = Router::new()
+        .merge(broker::routes(broker))
+        .merge(console::api_routes(&console))
+        .route("/metrics", axum::routing::get(metrics))
+        .merge(console::pages(&console));
+    net::compress::layer(OriginPolicy::new(address).layer(router))
+}
+
+fn broker_config(config: &Config) -> BrokerConfig {
+    let mut seed = [0; 24];
+    if let Err(error) = getrandom(&mut seed) {
+        // Only hash flooding and the mixing up of two stores become easier without it.
+        tracing::warn!(%error, "no random numbers from the system; using the clock");
+        seed[..8].copy_from_slice(&now_ms().to_le_bytes());
+        seed[16..].copy_from_slice(&(now_ms() ^ i64::from(std::process::id())).to_le_bytes());
+    }
+    BrokerConfig {
+        data: config.data.clone(),
+        limits: config.limits.clone(),
+        retention: Retention {
+            time_ms: Some(config.retention_ms),
+            size_bytes: config.retention_size_bytes,
+        },
+        flush_interval_ms: config.flush_interval_ms,
+        flush_bytes: config.flush_bytes,
+        shards: std::thread::available_parallelism().map_or(1, usize::from),
+        now_ms,
+        seed,
+    }
+}
+
+fn getrandom(out: &mut [u8]) -> std::io::Result<()> {
+    use std::io::Read;
+    std::fs::File::open("/dev/urandom")?.read_exact(out)
+}
+
+/// Takes passes of the collectors to the broker, on a thread of its own.
+fn start_feeder(
+    mut receiver: BatchReceiver,
+    broker: Broker,
+) -> Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("host-ingest".to_owned())
+        .spawn(move || {
+            loop {
+                let Some(batch) = receiver.recv() else { return };
+                broker.ingest(DEFAULT_TENANT, &batch, |result| {
+                    if let Err(error) = result {
+                        tracing::warn!(%error, "a second of this host was not stored");
+                    }
+                });
+                receiver.recycle(batch);
+            }
+        })
+        .context("start the host ingest thread")
+}
+
+fn say_hello(
+    broker: &Broker,
+    address: std::net::SocketAddr,
+    data: &Path,
+    agent: Option<&HostAgent>,
+) {
+    let recovered = broker.recovered();
+    let mut found: Vec<String> = agent.map(|agent| agent.found().to_vec()).unwrap_or_default();
+    if recovered.blocks > 0 || recovered.samples > 0 {
+        found.push(format!(
+            "{} blocks, and {} samples of {} series read back from the log in {:.2} s",
+            recovered.blocks, recovered.samples, recovered.series, recovered.seconds
+        ));
+    }
+    if broker.corruptions() > 0 {
+        found.push(format!(
+            "{} damaged places, kept in {}; see the log above",
+            broker.corruptions(),
+            data.join("quarantine").display()
+        ));
+    }
+    println!("{}", words::banner(address, data, &found));
+}
+
+async fn until(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // An error means the sender is gone, which is a stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn signalled() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The console's view of the broker: where two roles meet.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use broker::{Broker, Feed, Reader};
+use console::{Cardinality, LiveEvents, LiveFeed};
+use metricstore::{MetricError, Selected};
+use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
+use promql::{Columns, SelectRequest, SeriesSet, SourceError};
+
+/// The broker of this process as data of the console.
+pub(crate) struct BrokerData(pub(crate) Broker);
+
+impl console::Data for BrokerData {
+    fn snapshot(&self, tenant: TenantId) -> Result<Arc<dyn console::Snapshot>, SourceError> {
+        self.0.ready().map_err(SourceError::Storage)?;
+        Ok(Arc::new(View(Arc::new(self.0.reader(tenant)))))
+    }
+
+    fn metadata(&self, tenant: TenantId) -> Vec<MetricMetadata> {
+        self.0.metadata(tenant)
+    }
+
+    fn subscribe(
+        &self,
+        tenant: TenantId,
+        selector: Vec<Matcher>,
+    ) -> Result<Box<dyn LiveFeed>, SourceError> {
+        let feed = self.0.subscribe(tenant, selector).map_err(SourceError::Limit)?;
+        Ok(Box::new(Live(feed)))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.0.ready()
+    }
+}
+
+struct Live(Feed);
+
+impl LiveFeed for Live {
+    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<LiveEvents>> + Send + '_>> {
+        Box::pin(async {
+            let batch = self.0.next().await;
+            Some(LiveEvents { series: batch.series, samples: batch.samples, missed: batch.missed })
+        })
+    }
+}
+
+struct View(Arc<Reader>);
+
+fn fault(error: MetricError) -> SourceError {
+    match error {
+        MetricError::TooManySeries { .. } => SourceError::Limit(error.to_string()),
+        error => SourceError::Storage(error.to_string()),
+    }
+}
+
+impl promql::Source for View {
+    fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
+        let selected = self.0.select(request.matchers, range).map_err(fault)?;
+        Ok(Arc::new(Set { selected, reader: Arc::clone(&self.0) }))
+    }
+}
+
+struct Set {
+    selected: Selected,
+    reader: Arc<Reader>,
+}
+
+impl SeriesSet for Set {
+    fn len(&self) -> usize {
+        self.selected.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self.selected.labels()[index]
+    }
+
+    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        let read = self.selected.read(index, &mut out.timestamps_ms, &mut out.values);
+        read.inspect_err(|error| self.reader.report(error)).map_err(fault)
+    }
+}
+
+impl console::Snapshot for View {
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        self.0.label_names(selectors, range, limit).map_err(fault)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        self.0.label_values(name, selectors, range, limit).map_err(fault)
+    }
+
+    fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, SourceError> {
+        self.0.series(selectors, range, limit).map_err(fault)
+    }
+
+    fn missing(&self, range: TimeRange) -> Vec<String> {
+        self.0.missing(range)
+    }
+
+    fn cardinality(&self, limit: usize) -> Cardinality {
+        let head = self.0.head();
+        let found = self.0.cardinality(limit);
+        Cardinality {
+            series: found.series,
+            label_pairs: found.label_pairs,
+            chunks: head.chunks,
+            min_time_ms: if head.range.is_empty() { i64::MAX } else { head.range.start_ms },
+            max_time_ms: if head.range.is_empty() { i64::MIN } else { head.range.end_ms - 1 },
+            series_by_metric: found.series_by_metric,
+            values_by_label: found.values_by_label,
+            bytes_by_label: found.bytes_by_label,
+            series_by_pair: found.series_by_pair,
+        }
+    }
+}
