@@ -55,12 +55,12 @@ pub struct Parser<'a> {
     created: Option<CreatedLines>,
 }
 
-/// What `_created` lines of the current family told.
+/// What `_created` lines of one family told.
 #[derive(Debug, Default)]
 struct CreatedLines {
-    /// Whether the family was searched.
-    searched: bool,
-    /// Milliseconds by family name and labels, see [`created_key`].
+    /// Where the name of the family that was searched lies; empty before any was.
+    family: Range<usize>,
+    /// Milliseconds by labels, see [`Parser::created_key`].
     by_series: HashMap<Vec<u8>, i64>,
 }
 
@@ -308,44 +308,52 @@ impl<'a> Parser<'a> {
             return None;
         }
         let mut created = self.created.take()?;
-        if !created.searched {
-            created.searched = true;
-            self.search_created(&mut created.by_series);
+        let family = self.family();
+        let input = self.lexer.cursor.bytes;
+        if input[created.family.clone()] != input[family.clone()] {
+            created =
+                CreatedLines { by_series: self.search_created(&input[family.clone()]), family };
         }
         let found = created.by_series.get(&self.created_key()).copied();
         self.created = Some(created);
         found
     }
 
-    /// Reads ahead to the end of the family. Once per family, so the whole stays linear.
-    fn search_created(&self, by_series: &mut HashMap<Vec<u8>, i64>) {
+    /// Reads ahead to the end of the family. Families do not interleave, so each line is read ahead
+    /// at most once.
+    fn search_created(&self, family: &[u8]) -> HashMap<Vec<u8>, i64> {
+        let mut by_series = HashMap::new();
         let mut ahead = Parser::new(self.lexer.cursor.bytes);
         ahead.lexer = self.lexer.clone();
         ahead.kind = self.kind;
         loop {
             let token = ahead.lexer.next();
             if !matches!(token, Token::MetricName | Token::BraceOpen) {
-                return;
+                return by_series;
             }
             let start = ahead.lexer.cursor.start;
             // A fault is reported when the parser itself comes there.
-            let Ok(sample) = ahead.sample(token, start) else { return };
+            let Ok(sample) = ahead.sample(token, start) else { return by_series };
+            if ahead.lexer.cursor.bytes[ahead.family()] != *family {
+                return by_series;
+            }
             if ahead.is_created_line() {
                 by_series.insert(ahead.created_key(), (sample.value * 1_000.0) as i64);
             }
         }
     }
 
-    /// The family's name and the labels that all its lines of one series share, in one order.
+    /// The name of the sample just read without the suffix its family's lines differ in.
+    fn family(&self) -> Range<usize> {
+        let name = &self.lexer.cursor.bytes[self.name.clone()];
+        let suffixes = ["_created", "_total", "_bucket", "_count", "_sum"];
+        let cut = suffixes.iter().find(|suffix| name.ends_with(suffix.as_bytes()));
+        self.name.start..self.name.end - cut.map_or(0, |suffix| suffix.len())
+    }
+
+    /// The labels that all lines of one series of a family share, in one order.
     fn created_key(&self) -> Vec<u8> {
         let input = self.lexer.cursor.bytes;
-        let mut family = &input[self.name.clone()];
-        for suffix in ["_created", "_total", "_bucket", "_count", "_sum"] {
-            if let Some(head) = family.strip_suffix(suffix.as_bytes()) {
-                family = head;
-                break;
-            }
-        }
         let own: &[u8] = match self.kind {
             MetricType::Histogram => b"le",
             MetricType::Summary => b"quantile",
@@ -358,7 +366,7 @@ impl<'a> Parser<'a> {
             .filter(|(name, _)| *name != own)
             .collect();
         labels.sort_unstable();
-        let mut key = family.to_vec();
+        let mut key = Vec::new();
         for (name, value) in labels {
             // A quote cannot stand bare in either, so no two sets share a key.
             key.push(b'"');
