@@ -46,6 +46,8 @@ describe('formatTicks', () => {
     [[0, 8 * 1024 ** 3, 16 * 1024 ** 3], 'bytes', ['0', '8 GiB', '16 GiB']],
     [[0, 0.5, 1, 1.5], 'number', ['0', '0.5', '1.0', '1.5']],
     [[0, 0.0005, 0.001], 'seconds', ['0', '0.5 ms', '1.0 ms']],
+    [[0, 0.25, 0.5], 'number', ['0', '0.25', '0.50']],
+    [[0, 2.5, 5], 'percent', ['0%', '2.5%', '5.0%']],
     [[0, 250_000, 500_000], 'bitsPerSecond', ['0', '250 kb/s', '500 kb/s']],
   ])('%j as %s', (ticks, unit, wanted) => {
     expect(formatTicks(ticks, unit)).toEqual(wanted);

@@ -145,22 +145,13 @@ export class Plot {
       width: stacked || many ? 1 : 1.5,
       // Whole-pixel snapping would make a slowly scrolling line jitter.
       pxAlign: 0,
-      points: { show: (u, seriesIndex) => this.#isLonely(u, seriesIndex), size: 4, width: 1, fill: colour },
+      points: { show: false, filter: (u, seriesIndex) => lonelyRows(u, seriesIndex), size: 4, width: 1, fill: colour },
     };
     if (stacked) series.fill = translucent(colour, line.faint ? 0.1 : 0.55);
     else if (lines.length <= 2 || (line.mirrored !== undefined && !many)) series.fill = translucent(colour, 0.12);
     if (line.dashed) series.dash = [5, 4];
     if (stacked && index > 0) series.fillTo = 0;
     return series;
-  }
-
-  /** Points are drawn only for series so sparse that a line would not show. */
-  #isLonely(u: uPlot, seriesIndex: number): boolean {
-    const column = u.data[seriesIndex];
-    if (!column || column.length > 400) return false;
-    let shown = 0;
-    for (const cell of column) if (typeof cell === 'number' && ++shown > 2) return false;
-    return shown > 0;
   }
 
   #bands(lines: readonly Line[], hidden: ReadonlySet<string>): uPlot.Band[] {
@@ -225,4 +216,27 @@ export class Plot {
   get origin(): { left: number; top: number } {
     return { left: this.#plot.over.offsetLeft, top: this.#plot.over.offsetTop };
   }
+}
+
+/** Rows in view whose value has a hole on either side: no line would show them, so they get a point. */
+function lonelyRows(u: uPlot, seriesIndex: number): number[] {
+  const column = u.data[seriesIndex] ?? [];
+  const [first, last] = u.series[0]?.idxs ?? [0, -1];
+  const lonely: number[] = [];
+  let run = 0;
+  for (let row = first; row <= last + 1; row++) {
+    const cell = row > last ? null : column[row];
+    if (cell === undefined) continue;
+    if (cell === null) {
+      if (run === 1) lonely.push(lastValueBefore(column, row));
+      run = 0;
+    } else run++;
+  }
+  return lonely;
+}
+
+function lastValueBefore(column: ArrayLike<number | null | undefined>, row: number): number {
+  let at = row - 1;
+  while (at > 0 && typeof column[at] !== 'number') at--;
+  return at;
 }

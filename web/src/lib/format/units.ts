@@ -102,12 +102,21 @@ export function formatTicks(ticks: readonly number[], unit: Unit): string[] {
   const largest = ticks.reduce((max, tick) => Math.max(max, Math.abs(tick)), 0);
   const step = stepFor(largest, unit);
   const gap = ticks.length > 1 ? Math.abs((ticks[1] as number) - (ticks[0] as number)) / step.factor : 1;
-  const places = gap >= 1 || gap === 0 ? (gap % 1 === 0 ? 0 : 1) : Math.min(9, Math.ceil(-Math.log10(gap) - 1e-9));
+  const places = decimalsOf(gap);
   const suffix = step.suffix === '' ? '' : step.suffix === '%' ? '%' : ` ${step.suffix.trim()}`;
   return ticks.map((tick) => {
     if (tick === 0) return suffix === '%' ? '0%' : '0';
     return minus((Math.abs(tick) < 1e-300 ? 0 : tick / step.factor).toFixed(places)) + suffix;
   });
+}
+
+/** How many decimals it takes to write multiples of `gap` exactly, nine at the most. */
+function decimalsOf(gap: number): number {
+  for (let places = 0; places < 9; places++) {
+    const scaled = gap * 10 ** places;
+    if (Math.abs(scaled - Math.round(scaled)) < 1e-6 * Math.max(1, scaled) && (scaled >= 0.5 || gap === 0)) return places;
+  }
+  return 9;
 }
 
 /** The increments an axis may use: powers of two for binary units, so that ticks read 256, 512, not 244.1. */

@@ -90,7 +90,16 @@ const CPU_MODES: readonly [string, string][] = [
   ['steal', '--series-4'],
 ];
 
-const PROCESS_STATES = ['R', 'D', 'S', 'I', 'T', 't', 'Z', 'X'];
+const PROCESS_STATES: readonly [string, string][] = [
+  ['R', '--series-1'],
+  ['D', '--series-4'],
+  ['S', '--series-0'],
+  ['I', '--series-9'],
+  ['T', '--series-6'],
+  ['t', '--series-5'],
+  ['Z', '--series-7'],
+  ['X', '--series-3'],
+];
 
 /** A sum in which what is not collected counts nothing; without the leading term there is no sum. */
 const minus = (cell: (key: string) => Cell, from: string, ...parts: string[]): Cell => {
@@ -119,12 +128,13 @@ const atMostAll = (line: Line): Line => ({
   },
 });
 
-/** Time per operation; where there was no operation there is no time to speak of, and the line passes. */
+/** Time per operation; where there was no operation there is no time to speak of, and the line has a hole. */
 function perOperation(cell: (key: string) => Cell, timeKey: string): Cell {
   const time = cell(timeKey);
   const operations = cell(timeKey.replace(/^(read|write)Time:/, '$1s:'));
   if (time === null || operations === null) return null;
-  return time === undefined || !operations ? undefined : time / operations;
+  if (time === undefined || operations === undefined) return undefined;
+  return operations > 0 ? time / operations : null;
 }
 
 export const PANELS: readonly Panel[] = [
@@ -336,10 +346,10 @@ export const PANELS: readonly Panel[] = [
     stacked: true,
     sources: [gauge('state', 'node_processes_state', 'state')],
     lines: (keys) =>
-      PROCESS_STATES.filter((state) => keys.includes(`state:${state}`)).map((state, i) => ({
+      PROCESS_STATES.filter(([state]) => keys.includes(`state:${state}`)).map(([state, colour]) => ({
         key: `state:${state}`,
         label: tOr(`state.${state}`, state),
-        colour: seriesColour([1, 4, 0, 9, 6, 5, 7, 3][i] ?? i),
+        colour,
       })),
   },
   {
