@@ -1,7 +1,7 @@
 //! Which series belong together: `by`, `without`, `on`, `ignoring`.
 
 use model::{Labels, METRIC_NAME};
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 
 /// A choice of labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl LabelChoice {
 /// Numbers different keys in the order they are first seen.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    numbers: HashMap<Box<[u8]>, u32>,
+    numbers: RapidHashMap<Box<[u8]>, u32>,
     buffer: Vec<u8>,
 }
 

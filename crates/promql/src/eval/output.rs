@@ -60,19 +60,22 @@ pub(super) fn matrix(
 
 fn series(rows: &Rows, index: usize, grid: &Grid) -> RangeSeries {
     let row = rows.row(index);
+    let labels = rows.labels[index].clone();
     let present = row.iter().filter(|value| !is_absent(**value)).count();
-    let mut series = RangeSeries {
-        labels: rows.labels[index].clone(),
-        timestamps_ms: Vec::with_capacity(present),
-        values: Vec::with_capacity(present),
-    };
+    if present == row.len() {
+        // Most series have a value at every step.
+        let timestamps_ms = (0..row.len()).map(|step| grid.time_ms(step)).collect();
+        return RangeSeries { labels, timestamps_ms, values: row.to_vec() };
+    }
+    let mut timestamps_ms = Vec::with_capacity(present);
+    let mut values = Vec::with_capacity(present);
     for (step, &value) in row.iter().enumerate() {
         if !is_absent(value) {
-            series.timestamps_ms.push(grid.time_ms(step));
-            series.values.push(value);
+            timestamps_ms.push(grid.time_ms(step));
+            values.push(value);
         }
     }
-    series
+    RangeSeries { labels, timestamps_ms, values }
 }
 
 /// A scalar over a range: one series without labels.

@@ -1,7 +1,7 @@
 //! Vectors over time as columns: one row of steps per series.
 
 use model::{Labels, STALE_NAN_BITS, is_stale_nan};
-use std::collections::HashMap;
+use rapidhash::RapidHashMap;
 
 use super::context::{Context, Reservation};
 use crate::engine::EvalError;
@@ -112,7 +112,8 @@ impl Rows {
     /// # Errors
     /// Two values for the same labels at the same step.
     pub(crate) fn merge_same_labels(&mut self) -> Result<(), EvalError> {
-        let mut first_of: HashMap<Labels, usize> = HashMap::with_capacity(self.len());
+        let mut first_of: RapidHashMap<Labels, usize> = RapidHashMap::default();
+        first_of.reserve(self.len());
         let mut kept = 0;
         for index in 0..self.len() {
             match first_of.get(&self.labels[index]) {

@@ -1,6 +1,7 @@
 //! Memory one piece of work uses again and again, so that no series and no step allocates.
 
 use super::annotations::Notes;
+use super::rollup::Gaps;
 use super::windows::Windows;
 use crate::source::Columns;
 
@@ -11,6 +12,8 @@ pub(crate) struct Scratch {
     pub(crate) columns: Columns,
     /// Where the window of each step begins and ends in `columns`.
     pub(crate) windows: Windows,
+    /// What `rate` needs to know about the windows.
+    pub(crate) gaps: Gaps,
     /// The steps of the series at hand.
     pub(crate) row: Vec<f64>,
     /// For functions that sort or select within a window.

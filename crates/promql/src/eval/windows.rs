@@ -24,7 +24,7 @@ impl Reach {
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     timestamps_ms: Vec<i64>,
-    valid: bool,
+    generation: u64,
     pub(crate) starts: Vec<u32>,
     pub(crate) ends: Vec<u32>,
 }
@@ -39,12 +39,12 @@ impl Windows {
         reference: Reference,
         reach: Reach,
     ) {
-        if self.valid && self.timestamps_ms == timestamps_ms {
+        if self.generation > 0 && self.timestamps_ms == timestamps_ms {
             return;
         }
         self.timestamps_ms.clear();
         self.timestamps_ms.extend_from_slice(timestamps_ms);
-        self.valid = true;
+        self.generation += 1;
         self.starts.clear();
         self.ends.clear();
         if reference.is_pinned() {
@@ -54,6 +54,11 @@ impl Windows {
             return;
         }
         self.walk(timestamps_ms, grid, reference, reach);
+    }
+
+    /// Changes whenever the windows do; 0 before the first.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn walk(&mut self, timestamps_ms: &[i64], grid: &Grid, reference: Reference, reach: Reach) {

@@ -45,11 +45,7 @@ pub(super) fn evaluate(
                         boards.len() - 1
                     }
                 };
-                for (step, &value) in row.iter().enumerate() {
-                    if !is_absent(value) {
-                        contest.enter(&mut boards[at].1, step, (value, index as u32));
-                    }
-                }
+                contest.enter_row(&mut boards[at].1, row, index as u32);
             }
             Ok(boards)
         })?;
@@ -91,6 +87,8 @@ struct Board {
     width: usize,
     candidates: Vec<Candidate>,
     filled: Vec<u32>,
+    /// The value to beat; NaN, which no comparison rejects, while places are free.
+    worst: Vec<f64>,
 }
 
 impl Board {
@@ -113,6 +111,19 @@ impl Contest<'_> {
             width,
             candidates: vec![(ABSENT, 0); width * self.steps],
             filled: vec![0; self.steps],
+            worst: vec![f64::NAN; self.steps],
+        }
+    }
+
+    /// Enters the values of a series at all steps.
+    fn enter_row(&self, board: &mut Board, row: &[f64], series: u32) {
+        for (step, &value) in row.iter().enumerate() {
+            // Most candidates lose against the worst of the winners, whatever their series.
+            let worst = board.worst[step];
+            let loses = if self.largest { value < worst } else { value > worst };
+            if !loses && !is_absent(value) {
+                self.enter(board, step, (value, series));
+            }
         }
     }
 
@@ -131,7 +142,6 @@ impl Contest<'_> {
         by_value.then(a.1.cmp(&b.1))
     }
 
-    #[inline]
     fn enter(&self, board: &mut Board, step: usize, candidate: Candidate) {
         let places = self.places(step, board.width);
         let filled = board.filled[step] as usize;
@@ -143,6 +153,11 @@ impl Contest<'_> {
         } else if places > 0 && self.rank(&candidate, &heap[0]) == Ordering::Less {
             heap[0] = candidate;
             self.sift_down(heap);
+        } else {
+            return;
+        }
+        if board.filled[step] as usize == places {
+            board.worst[step] = heap[0].0;
         }
     }
 

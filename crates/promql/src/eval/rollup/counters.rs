@@ -9,41 +9,115 @@ use super::View;
 /// average sample distances wide, and otherwise by half a distance.
 const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
 
-/// `rate`, `increase` (`counter`) and `delta` of every window.
-pub(super) fn rate(
-    view: &View<'_>,
-    resets: &mut Vec<u32>,
-    row: &mut Vec<f64>,
-    counter: bool,
-    per_second: bool,
-) {
-    resets.clear();
-    if counter {
-        find_resets(view.values, resets);
+/// How the samples of a window lie within its range. Series scraped together share this, so it
+/// is computed once for all of them.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// Seconds from the first to the last sample.
+    sampled: f64,
+    /// Seconds by which the change is extrapolated to either side.
+    to_start: f64,
+    to_end: f64,
+    /// How much the change between the samples is to be multiplied by.
+    factor: f64,
+}
+
+/// The gaps of all windows.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    generation: u64,
+    list: Vec<Gap>,
+    /// What the change is divided by: the range in seconds for rates, else 1.
+    divisor: f64,
+}
+
+impl Gaps {
+    /// Makes the gaps those of the windows of `view`.
+    pub(super) fn update(&mut self, view: &View<'_>, per_second: bool) {
+        if self.generation == view.windows.generation() {
+            return;
+        }
+        self.generation = view.windows.generation();
+        self.divisor = if per_second { view.range_ms as f64 / 1000.0 } else { 1.0 };
+        let divisor = self.divisor;
+        self.list.clear();
+        self.list.extend(view.windows.starts.iter().zip(&view.windows.ends).enumerate().map(
+            |(step, (&start, &end))| Gap::of(view, step, start as usize, end as usize, divisor),
+        ));
     }
-    let mut next_reset = 0;
-    for step in 0..view.windows.starts.len() {
-        let (start, end) = (view.windows.starts[step] as usize, view.windows.ends[step] as usize);
+
+    fn factor(&self, gap: &Gap, to_start: f64) -> f64 {
+        (gap.sampled + to_start + gap.to_end) / gap.sampled / self.divisor
+    }
+}
+
+impl Gap {
+    fn of(view: &View<'_>, step: usize, start: usize, end: usize, divisor: f64) -> Self {
         if end - start < 2 {
-            row.push(ABSENT);
-            continue;
+            return Gap { sampled: 0.0, to_start: 0.0, to_end: 0.0, factor: 0.0 };
         }
-        let mut change = view.values[end - 1] - view.values[start];
-        // Windows only move forward, so resets left of this one are never needed again.
-        while next_reset < resets.len() && resets[next_reset] as usize <= start {
-            next_reset += 1;
-        }
-        for &reset in resets[next_reset..].iter().take_while(|reset| (**reset as usize) < end) {
-            change += view.values[reset as usize - 1];
-        }
-        let factor = extrapolation(view, step, start, end, change, counter);
-        let divisor = if per_second { view.range_ms as f64 / 1000.0 } else { 1.0 };
-        row.push(change * (factor / divisor));
+        let (range_start, range_end) = view.range_of(step);
+        let seconds = |from: i64, to: i64| to.wrapping_sub(from) as f64 / 1000.0;
+        let (first_ms, last_ms) = (view.timestamps_ms[start], view.timestamps_ms[end - 1]);
+        let sampled = seconds(first_ms, last_ms);
+        let average = sampled / (end - start - 1) as f64;
+        let threshold = average * EXTRAPOLATION_THRESHOLD;
+        let limit = |gap: f64| if gap >= threshold { average / 2.0 } else { gap };
+        let to_start = limit(seconds(range_start, first_ms));
+        let to_end = limit(seconds(last_ms, range_end));
+        let factor = (sampled + to_start + to_end) / sampled / divisor;
+        Gap { sampled, to_start, to_end, factor }
     }
+}
+
+/// `rate` and `increase` of every window.
+pub(super) fn counter(view: &View<'_>, gaps: &Gaps, resets: &mut Vec<u32>, row: &mut Vec<f64>) {
+    find_resets(view.values, resets);
+    let values = view.values;
+    let mut next_reset = 0;
+    let windows = view.windows.starts.iter().zip(&view.windows.ends).zip(&gaps.list);
+    row.extend(windows.map(|((&start, &end), gap)| {
+        if end - start < 2 {
+            return ABSENT;
+        }
+        let first = values[start as usize];
+        let mut change = values[end as usize - 1] - first;
+        if !resets.is_empty() {
+            // Windows only move forward, so resets left of this one are never needed again.
+            while next_reset < resets.len() && resets[next_reset] <= start {
+                next_reset += 1;
+            }
+            for &reset in resets[next_reset..].iter().take_while(|reset| **reset < end) {
+                change += values[reset as usize - 1];
+            }
+        }
+        // A counter cannot have been below zero. Most are far above, which a product tells
+        // faster than the quotient; the margin covers rounding.
+        let far = gap.sampled * first > gap.to_start * change * 1.000_001;
+        if !far && change > 0.0 && first >= 0.0 {
+            let to_zero = gap.sampled * (first / change);
+            if to_zero < gap.to_start {
+                return change * gaps.factor(gap, to_zero);
+            }
+        }
+        change * gap.factor
+    }));
+}
+
+/// `delta` of every window.
+pub(super) fn delta(view: &View<'_>, gaps: &Gaps, row: &mut Vec<f64>) {
+    let windows = view.windows.starts.iter().zip(&view.windows.ends).zip(&gaps.list);
+    row.extend(windows.map(|((&start, &end), gap)| {
+        if end - start < 2 {
+            return ABSENT;
+        }
+        (view.values[end as usize - 1] - view.values[start as usize]) * gap.factor
+    }));
 }
 
 /// Indices of samples smaller than the one before.
 fn find_resets(values: &[f64], resets: &mut Vec<u32>) {
+    resets.clear();
     // Most counters never restart: one pass that the compiler can vectorise finds that out.
     let any = values.windows(2).fold(false, |any, pair| any | (pair[1] < pair[0]));
     if !any {
@@ -54,43 +128,6 @@ fn find_resets(values: &[f64], resets: &mut Vec<u32>) {
             resets.push(index as u32 + 1);
         }
     }
-}
-
-/// How much larger the change over the whole range is than that between its samples.
-#[inline]
-fn extrapolation(
-    view: &View<'_>,
-    step: usize,
-    start: usize,
-    end: usize,
-    change: f64,
-    counter: bool,
-) -> f64 {
-    let (range_start, range_end) = view.range_of(step);
-    let seconds = |from: i64, to: i64| to.wrapping_sub(from) as f64 / 1000.0;
-    let (first_ms, last_ms) = (view.timestamps_ms[start], view.timestamps_ms[end - 1]);
-    let sampled = seconds(first_ms, last_ms);
-    let average = sampled / (end - start - 1) as f64;
-    let threshold = average * EXTRAPOLATION_THRESHOLD;
-
-    let mut to_start = seconds(range_start, first_ms);
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if counter {
-        // A counter cannot have been below zero.
-        let first = view.values[start];
-        let to_zero =
-            if change > 0.0 && first >= 0.0 { sampled * (first / change) } else { to_start };
-        if to_zero < to_start {
-            to_start = to_zero;
-        }
-    }
-    let mut to_end = seconds(last_ms, range_end);
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    (sampled + to_start + to_end) / sampled
 }
 
 /// `irate` and `idelta`: the last two samples of every window.

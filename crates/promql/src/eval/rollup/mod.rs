@@ -5,6 +5,7 @@ mod extended;
 mod over_time;
 mod regression;
 
+pub(crate) use counters::Gaps;
 pub(crate) use extended::{extend_range, smooth};
 pub(crate) use over_time::quantile;
 
@@ -143,7 +144,7 @@ impl RangeCall {
         reference: Reference,
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
-        let Scratch { columns, windows, row, sorted, marks, .. } = scratch;
+        let Scratch { columns, windows, gaps, row, sorted, marks, .. } = scratch;
         let view = View {
             timestamps_ms: &columns.timestamps_ms,
             values: &columns.values,
@@ -159,9 +160,18 @@ impl RangeCall {
         }
         let param = |index: usize| &self.params[index];
         match self.function {
-            RangeFunction::Rate => counters::rate(&view, marks, row, true, true),
-            RangeFunction::Increase => counters::rate(&view, marks, row, true, false),
-            RangeFunction::Delta => counters::rate(&view, marks, row, false, false),
+            RangeFunction::Rate => {
+                gaps.update(&view, true);
+                counters::counter(&view, gaps, marks, row);
+            }
+            RangeFunction::Increase => {
+                gaps.update(&view, false);
+                counters::counter(&view, gaps, marks, row);
+            }
+            RangeFunction::Delta => {
+                gaps.update(&view, false);
+                counters::delta(&view, gaps, row);
+            }
             RangeFunction::Irate => counters::instant(&view, row, true),
             RangeFunction::Idelta => counters::instant(&view, row, false),
             RangeFunction::Changes => view.each(row, |_, _, values| counters::changes(values)),
