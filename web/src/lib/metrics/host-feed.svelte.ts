@@ -44,6 +44,7 @@ export class HostFeed {
   #unsubscribe: (() => void) | null = null;
   #poll: ReturnType<typeof setInterval> | undefined;
   #pulsing: ReturnType<typeof setTimeout> | undefined;
+  #retry: ReturnType<typeof setTimeout> | undefined;
   /** Per series number: the folds it feeds, with their frames. */
   #routes = new Map<number, { fold: Fold; frame: Frame }[]>();
   #folds: { fold: Fold; frame: Frame }[] = [];
@@ -68,6 +69,7 @@ export class HostFeed {
     this.#unsubscribe?.();
     clearInterval(this.#poll);
     clearTimeout(this.#pulsing);
+    clearTimeout(this.#retry);
   }
 
   get host(): Host {
@@ -81,6 +83,7 @@ export class HostFeed {
       if (abort.signal.aborted) return;
       if (!found) {
         this.phase = 'missing';
+        this.#tryAgain(wantedJob);
         return;
       }
       this.phase = 'ready';
@@ -89,7 +92,13 @@ export class HostFeed {
       if (abort.signal.aborted) return;
       this.phase = 'failed';
       this.error = message(error);
+      this.#tryAgain(wantedJob);
     }
+  }
+
+  /** The host may be about to send its first sample, or the server about to start. */
+  #tryAgain(wantedJob: string | null): void {
+    this.#retry = setTimeout(() => void this.#begin(wantedJob), POLL_MS);
   }
 
   /** Finds the job under which the host is collected, and how often. */
