@@ -1,6 +1,7 @@
 //! Runs the exposition format tables of Prometheus' `model/textparse`.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -38,7 +39,8 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<Vec<CaseResult>> {
         run_table(&path, &text, &table, &mut results)
             .with_context(|| format!("run {}", path.display()))?;
     }
-    println!("{not_run} not run: protobuf exposition is not supported yet");
+    writeln!(io::stdout(), "{not_run} not run: protobuf exposition is not supported yet")
+        .context("write the report")?;
     Ok(results)
 }
 
