@@ -21,6 +21,14 @@ pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
+/// A time in UTC as RFC 3339 writes it: `1970-01-01T00:00:00Z`.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let Date { year, month, day } = Date::of(seconds as f64);
+    let second = seconds.rem_euclid(86_400);
+    let (hour, minute) = (second / 3_600, second % 3_600 / 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
 /// Whole seconds; times beyond ±292 million years, and NaN, count as that border or 0, to keep
 /// calendar arithmetic from overflowing.
 fn seconds(t: f64) -> i64 {
@@ -97,6 +105,7 @@ mod tests {
         assert_eq!(at("day_of_week", leap), 4.0);
         assert_eq!(at("hour", leap), 23.0);
         assert_eq!(at("minute", leap), 59.0);
+        assert_eq!(rfc3339(leap as i64), "2024-02-29T23:59:59Z");
         assert_eq!(at("year", -1.0), 1969.0);
         assert_eq!(at("day_of_week", -1.0), 3.0);
         assert_eq!(at("days_in_month", 951_782_400.0), 29.0);

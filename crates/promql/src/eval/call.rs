@@ -31,14 +31,16 @@ pub(super) fn scalar(
     };
     match call.function.name {
         "pi" => Ok(ScalarRow::Constant(PI)),
-        "time" => Ok(ScalarRow::Steps(
-            (0..grid.steps()).map(|step| grid.time_ms(step) as f64 / 1000.0).collect(),
-        )),
+        "time" => {
+            let seconds = |step| grid.time_ms(step) as f64 / 1000.0;
+            ScalarRow::from_steps(&evaluator.context, (0..grid.steps()).map(seconds))
+        }
         "min_of" => two(smaller),
         "max_of" => two(larger),
         "scalar" => {
             let rows = evaluator.vector(arg(0)?, grid)?.materialise(&evaluator.context)?;
-            Ok(ScalarRow::Steps(only_values(&rows, grid.steps())))
+            let only = only_values(&rows, grid.steps());
+            ScalarRow::from_steps(&evaluator.context, only.into_iter())
         }
         other => Err(unknown(other)),
     }
@@ -298,6 +300,6 @@ fn classic_histogram(
         }
     };
     let input = evaluator.vector(buckets, grid)?.materialise(&evaluator.context)?;
-    let rows = histogram::evaluate(&evaluator.context, &input, &questions, buckets.span)?;
+    let rows = histogram::evaluate(&evaluator.context, &input, &questions, grid, buckets.span)?;
     Ok(Stream::from_rows(rows))
 }

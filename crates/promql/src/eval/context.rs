@@ -103,6 +103,13 @@ impl<'e> Context<'e> {
         (notes.into_annotations(), stats)
     }
 
+    /// How many series to work on between two merges of partial results: enough to keep all
+    /// threads busy, few enough to bound what is held in the meantime. Results are merged piece
+    /// by piece in order, so they do not depend on it.
+    pub(crate) fn wave(&self) -> usize {
+        PIECE * (2 * self.options.parallel.width()).max(8)
+    }
+
     /// Splits `0..items` into pieces of [`PIECE`] and runs `task` on each, on as many threads as
     /// are granted. Results come in the order of the pieces. The error of the first failing piece
     /// wins, whatever thread was faster.
@@ -184,6 +191,7 @@ impl From<SourceError> for EvalError {
     }
 }
 
+#[derive(Debug)]
 struct Budget {
     limit: usize,
     used: AtomicUsize,
@@ -228,6 +236,7 @@ fn too_many_samples(limit: usize) -> EvalError {
 }
 
 /// Room claimed in the query's budget; given back when dropped.
+#[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
     samples: usize,

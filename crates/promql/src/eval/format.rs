@@ -24,19 +24,34 @@ pub(crate) fn plain(value: f64) -> String {
     special(value).unwrap_or_else(|| value.to_string())
 }
 
+/// `%.2g`: two significant digits.
+pub(crate) fn two_digits(value: f64) -> String {
+    special(value).unwrap_or_else(|| {
+        let rounded = format!("{value:.1e}").parse().unwrap_or(value);
+        let text = shortest(rounded);
+        // Two digits reach up to 99; what is larger has an exponent.
+        if rounded.abs() < 100.0 || text.contains('e') { text } else { exponential(rounded) }
+    })
+}
+
+/// `%e` with as many digits as needed.
+fn exponential(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
 /// `%g`: as many digits as needed, with an exponent below 10⁻⁴ and from 10⁶ on.
 pub(crate) fn shortest(value: f64) -> String {
     if let Some(text) = special(value) {
         return text;
     }
-    let scientific = format!("{value:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if value == 0.0 || (-4..6).contains(&exponent) {
+    if value == 0.0 || (1e-4..1e6).contains(&value.abs()) {
         return value.to_string();
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
+    exponential(value)
 }
 
 /// A float as OpenMetrics writes it: like `%g`, with `.0` behind whole numbers.
@@ -70,6 +85,9 @@ mod tests {
         assert_eq!(shortest(1_234_567.0), "1.234567e+06");
         assert_eq!(shortest(123_456.0), "123456");
         assert_eq!(shortest(1.5e-7), "1.5e-07");
+        assert_eq!(two_digits(0.012_34), "0.012");
+        assert_eq!(two_digits(1_234.0), "1.2e+03");
+        assert_eq!(two_digits(20.0), "20");
         assert_eq!(open_metrics(1.0), "1.0");
         assert_eq!(open_metrics(0.99), "0.99");
     }

@@ -6,8 +6,10 @@ use model::{Labels, LabelsBuilder};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use super::calendar;
 use super::context::Context;
-use super::format::{open_metrics, quoted, shortest};
+use super::format::{open_metrics, quoted, shortest, two_digits};
+use super::grid::Grid;
 use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
 use crate::ast::Span;
 use crate::engine::EvalError;
@@ -41,6 +43,7 @@ pub(crate) fn evaluate(
     context: &Context<'_>,
     input: &Rows,
     questions: &[Question],
+    grid: &Grid,
     span: Span,
 ) -> Result<Rows, EvalError> {
     let histograms = assemble(context, input, span);
@@ -58,8 +61,8 @@ pub(crate) fn evaluate(
                 histogram.buckets_at(input, step, &mut buckets);
                 rows.values.push(question.answer(step, &mut buckets, &mut fixed));
             }
-            if let Some(Fixed { from, to, by }) = fixed {
-                remark_fixed(context, histogram, from, to, by, span);
+            if let Some(fixed) = fixed {
+                fixed.remark(context, histogram, grid, span);
             }
         }
         if let Question::Labelled { label, phi } = question {
@@ -77,7 +80,7 @@ impl Question {
         }
         match self {
             Question::Quantile(phi) | Question::Labelled { phi, .. } => {
-                quantile(phi.at(step), buckets, fixed)
+                quantile(phi.at(step), step, buckets, fixed)
             }
             Question::Fraction { lower, upper } => {
                 fraction(lower.at(step), upper.at(step), buckets)
@@ -147,27 +150,6 @@ fn for_metric(labels: &Labels) -> String {
         .map_or_else(String::new, |name| format!(" for metric name {}", quoted(name)))
 }
 
-fn remark_fixed(
-    context: &Context<'_>,
-    histogram: &Histogram,
-    from: f64,
-    to: f64,
-    by: f64,
-    span: Span,
-) {
-    context.inform(
-        format_args!(
-            "input to histogram_quantile needed to be fixed for monotonicity (see \
-             https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)\
-             {}, from buckets {} to {}, with a max diff of {by:.2}",
-            for_metric(&histogram.labels),
-            shortest(from),
-            shortest(to),
-        ),
-        span,
-    );
-}
-
 /// Labels the last `count` rows with the quantile they hold. φ may change over time, and then
 /// each value has rows of its own.
 fn label_with(
@@ -201,17 +183,63 @@ fn label_with(
     Ok(())
 }
 
-/// How counts had to be raised to be cumulative: between which bounds, and by how much at most.
+/// How counts had to be raised to be cumulative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Fixed {
+    /// Between which bounds, and by how much at most.
     from: f64,
     to: f64,
     by: f64,
+    /// At how many steps, and at which first and last.
+    count: usize,
+    first_step: usize,
+    last_step: usize,
+}
+
+impl Fixed {
+    /// Takes in a count raised by `by` at `step`.
+    fn note(fixed: &mut Option<Fixed>, step: usize, bound: f64, by: f64) {
+        let known = fixed.get_or_insert(Fixed {
+            from: bound,
+            to: bound,
+            by,
+            count: 0,
+            first_step: step,
+            last_step: step,
+        });
+        known.from = known.from.min(bound);
+        known.to = known.to.max(bound);
+        known.by = known.by.max(by);
+        if known.count == 0 || known.last_step != step {
+            known.count += 1;
+        }
+        known.last_step = step;
+    }
+
+    fn remark(&self, context: &Context<'_>, histogram: &Histogram, grid: &Grid, span: Span) {
+        let time = |step| calendar::rfc3339(grid.time_ms(step).div_euclid(1000));
+        context.inform(
+            format_args!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see \
+                 https://prometheus.io/docs/prometheus/latest/querying/functions/\
+                 #histogram_quantile){}, from buckets {} to {}, with a max diff of {}, \
+                 over {} samples from {} to {}",
+                for_metric(&histogram.labels),
+                shortest(self.from),
+                shortest(self.to),
+                two_digits(self.by),
+                self.count,
+                time(self.first_step),
+                time(self.last_step),
+            ),
+            span,
+        );
+    }
 }
 
 /// The φ-quantile of a histogram, by linear interpolation within a bucket. `buckets` are sorted
 /// by bound, not empty, and are made cumulative here.
-fn quantile(phi: f64, buckets: &mut Vec<Bucket>, fixed: &mut Option<Fixed>) -> f64 {
+fn quantile(phi: f64, step: usize, buckets: &mut Vec<Bucket>, fixed: &mut Option<Fixed>) -> f64 {
     if phi.is_nan() {
         return f64::NAN;
     }
@@ -225,7 +253,7 @@ fn quantile(phi: f64, buckets: &mut Vec<Bucket>, fixed: &mut Option<Fixed>) -> f
         return f64::NAN;
     }
     coalesce(buckets);
-    make_monotonic(buckets, fixed);
+    make_monotonic(buckets, step, fixed);
     let [.., before_last, last] = buckets.as_slice() else { return f64::NAN };
     if last.count == 0.0 {
         return f64::NAN;
@@ -311,19 +339,14 @@ fn coalesce(buckets: &mut Vec<Bucket>) {
 }
 
 /// Raises counts that are smaller than the one before.
-fn make_monotonic(buckets: &mut [Bucket], fixed: &mut Option<Fixed>) {
+fn make_monotonic(buckets: &mut [Bucket], step: usize, fixed: &mut Option<Fixed>) {
     let Some(first) = buckets.first() else { return };
     let mut previous = first.count;
     for bucket in &mut buckets[1..] {
         if nearly_equal(previous, bucket.count) {
             bucket.count = previous;
         } else if bucket.count < previous {
-            let (bound, by) = (bucket.upper_bound, previous - bucket.count);
-            *fixed = Some(fixed.map_or(Fixed { from: bound, to: bound, by }, |known| Fixed {
-                from: known.from.min(bound),
-                to: known.to.max(bound),
-                by: known.by.max(by),
-            }));
+            Fixed::note(fixed, step, bucket.upper_bound, previous - bucket.count);
             bucket.count = previous;
         } else {
             previous = bucket.count;

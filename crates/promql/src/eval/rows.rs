@@ -26,20 +26,29 @@ pub(crate) fn has_any(row: &[f64]) -> bool {
 }
 
 /// A scalar at every step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum ScalarRow {
     /// The same at all steps.
     Constant(f64),
-    /// One value per step.
-    Steps(Vec<f64>),
+    /// One value per step, and the room claimed for them.
+    Steps(Vec<f64>, Reservation),
 }
 
 impl ScalarRow {
+    /// A scalar that takes `values` in turn.
+    pub(crate) fn from_steps(
+        context: &Context<'_>,
+        values: impl ExactSizeIterator<Item = f64>,
+    ) -> Result<Self, EvalError> {
+        let reservation = context.reserve(values.len())?;
+        Ok(ScalarRow::Steps(values.collect(), reservation))
+    }
+
     #[inline]
     pub(crate) fn at(&self, step: usize) -> f64 {
         match self {
             ScalarRow::Constant(value) => *value,
-            ScalarRow::Steps(values) => values[step],
+            ScalarRow::Steps(values, _) => values[step],
         }
     }
 
@@ -47,16 +56,16 @@ impl ScalarRow {
     pub(crate) fn values(&self) -> &[f64] {
         match self {
             ScalarRow::Constant(value) => std::slice::from_ref(value),
-            ScalarRow::Steps(values) => values,
+            ScalarRow::Steps(values, _) => values,
         }
     }
 
     pub(crate) fn map(self, f: impl Fn(f64) -> f64) -> ScalarRow {
         match self {
             ScalarRow::Constant(value) => ScalarRow::Constant(f(value)),
-            ScalarRow::Steps(mut values) => {
+            ScalarRow::Steps(mut values, reservation) => {
                 values.iter_mut().for_each(|value| *value = f(*value));
-                ScalarRow::Steps(values)
+                ScalarRow::Steps(values, reservation)
             }
         }
     }
@@ -65,11 +74,11 @@ impl ScalarRow {
         match (self, other) {
             (left, ScalarRow::Constant(right)) => left.map(|left| f(left, right)),
             (ScalarRow::Constant(left), right) => right.map(|right| f(left, right)),
-            (ScalarRow::Steps(mut left), ScalarRow::Steps(right)) => {
+            (ScalarRow::Steps(mut left, reservation), ScalarRow::Steps(right, _)) => {
                 for (left, right) in left.iter_mut().zip(right) {
                     *left = f(*left, right);
                 }
-                ScalarRow::Steps(left)
+                ScalarRow::Steps(left, reservation)
             }
         }
     }

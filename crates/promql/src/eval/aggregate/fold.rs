@@ -5,7 +5,7 @@
 
 use model::Labels;
 
-use super::super::context::{Context, PIECE};
+use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
 use super::super::kahan::{self, Mean};
 use super::super::rows::{ABSENT, Rows, is_absent};
@@ -42,9 +42,6 @@ impl Fold {
     }
 }
 
-/// Pieces folded between two merges; bounds how many partial groups exist at a time.
-const WAVE: usize = 32;
-
 /// Aggregates `input`; groups come in the order their first series has.
 pub(crate) fn fold(
     context: &Context<'_>,
@@ -55,22 +52,26 @@ pub(crate) fn fold(
     let steps = input.steps();
     let mut groups = Groups::default();
     let mut reservation = context.reserve(0)?;
-    for start in (0..input.len()).step_by(PIECE * WAVE) {
-        let wave = start..(start + PIECE * WAVE).min(input.len());
+    let wave_len = context.wave();
+    for start in (0..input.len()).step_by(wave_len) {
+        let wave = start..(start + wave_len).min(input.len());
         let pieces = context.pieces(wave, |piece, scratch| {
             let mut partial = Groups::default();
+            let mut room = context.reserve(0)?;
             for index in piece {
                 let Some(row) = input.row(context, index, scratch)? else { continue };
                 let group = partial.group(choice, input.labels(index), op, steps);
                 group.drop_name |= input.drops_name(index);
                 group.accumulator.add(op, row);
+                room.resize(partial.list.len().saturating_mul(steps))?;
             }
-            Ok(partial)
+            Ok((partial, room))
         })?;
-        for piece in pieces {
+        for (piece, room) in pieces {
             groups.merge(choice, piece, op);
+            drop(room);
+            reservation.resize(groups.list.len().saturating_mul(steps))?;
         }
-        reservation.resize(groups.list.len().saturating_mul(steps))?;
     }
     let mut rows = Rows {
         steps,

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::super::context::{Context, PIECE};
+use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
 use super::super::rows::{ABSENT, Rows, is_absent};
 use super::super::stream::Stream;
@@ -30,10 +30,13 @@ pub(super) fn evaluate(
     let mut winners: Vec<Board> = groups.sizes.iter().map(|size| contest.board(*size)).collect();
     let held: usize = winners.iter().map(|board| board.candidates.len()).sum();
     let _held = context.reserve(held)?;
-    for start in (0..input.len()).step_by(PIECE * WAVE) {
-        let wave = start..(start + PIECE * WAVE).min(input.len());
+    let wave_len = context.wave();
+    for start in (0..input.len()).step_by(wave_len) {
+        let wave = start..(start + wave_len).min(input.len());
         let pieces = context.pieces(wave, |piece, scratch| {
             let mut boards: Vec<(u32, Board)> = Vec::new();
+            let mut room = context.reserve(0)?;
+            let mut held = 0;
             for index in piece.clone() {
                 let Some(row) = input.row(context, index, scratch)? else { continue };
                 let group = groups.of[index];
@@ -42,25 +45,25 @@ pub(super) fn evaluate(
                     None => {
                         let size = groups.sizes[group as usize].min(piece.len());
                         boards.push((group, contest.board(size)));
+                        held += boards[boards.len() - 1].1.candidates.len();
+                        room.resize(held)?;
                         boards.len() - 1
                     }
                 };
                 contest.enter_row(&mut boards[at].1, row, index as u32);
             }
-            Ok(boards)
+            Ok((boards, room))
         })?;
-        for (group, board) in pieces.into_iter().flatten() {
+        for (group, board) in pieces.iter().flat_map(|(boards, _)| boards) {
             for step in 0..steps {
                 for &candidate in board.at(step) {
-                    contest.enter(&mut winners[group as usize], step, candidate);
+                    contest.enter(&mut winners[*group as usize], step, candidate);
                 }
             }
         }
     }
     award(context, &input, &contest, winners)
 }
-
-const WAVE: usize = 32;
 
 struct Grouped {
     of: Vec<u32>,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use model::{Labels, LabelsBuilder};
 
 use super::super::arithmetic::{Arithmetic, ScalarOp};
-use super::super::context::Context;
+use super::super::context::{Context, Reservation};
 use super::super::grouping::{Keys, LabelChoice};
 use super::super::output::METADATA;
 use super::super::rows::{ABSENT, Rows, has_any, is_absent};
@@ -49,7 +49,7 @@ pub(super) fn evaluate(
     let join = Join { op, matching, many, one, swapped, fill_many, fill_one };
     let groups = join.groups()?;
     let parts = context.pieces(0..groups.len(), |piece, scratch| {
-        let mut part = Part::default();
+        let mut part = Part::new(context)?;
         for group in &groups[piece] {
             context.check_cancelled()?;
             join.group(group, &mut scratch.row, &mut part)?;
@@ -77,11 +77,11 @@ struct Group {
 }
 
 /// Rows of some groups.
-#[derive(Default)]
 struct Part {
     labels: Vec<Labels>,
     drop_name: Vec<bool>,
     values: Vec<f64>,
+    reservation: Reservation,
 }
 
 impl Join<'_> {
@@ -163,7 +163,7 @@ impl Join<'_> {
                         }
                     }
                     let labels = || self.result_labels(many_labels, &self.one.labels[one as usize]);
-                    part.push(row, labels, drop_name);
+                    part.push(row, labels, drop_name)?;
                 }
             }
             if let Some(fill) = self.fill_one {
@@ -172,11 +172,11 @@ impl Join<'_> {
                     let filled = match_labels(self.matching, many_labels);
                     self.result_labels(many_labels, &filled)
                 };
-                part.push(row, labels, drop_name);
+                part.push(row, labels, drop_name)?;
             }
         }
         if let (Some(fill), Some(one_row)) = (self.fill_many, one_row) {
-            self.fill_missing_many(group, one_row, fill, row, part);
+            self.fill_missing_many(group, one_row, fill, row, part)?;
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Join<'_> {
         fill: f64,
         row: &mut Vec<f64>,
         part: &mut Part,
-    ) {
+    ) -> Result<(), EvalError> {
         let mut met = vec![ABSENT; self.one.steps];
         for &many in &group.many {
             for (met, &value) in met.iter_mut().zip(self.many.row(many as usize)) {
@@ -208,8 +208,9 @@ impl Join<'_> {
             let one_labels = &self.one.labels[one as usize];
             let labels =
                 || self.result_labels(&match_labels(self.matching, one_labels), one_labels);
-            part.push(row, labels, self.drop_name(false));
+            part.push(row, labels, self.drop_name(false))?;
         }
+        Ok(())
     }
 
     /// `row[i] = op(values[i], fill)` where `others` has nothing.
@@ -328,9 +329,10 @@ impl Join<'_> {
     fn collect(&self, context: &Context<'_>, parts: Vec<Part>) -> Result<Rows, EvalError> {
         let mut rows = Rows::empty(context, self.many.steps)?;
         let total: usize = parts.iter().map(|part| part.values.len()).sum();
-        rows.reservation.resize(total)?;
         rows.values.reserve_exact(total);
         for part in parts {
+            drop(part.reservation);
+            rows.reservation.resize(rows.values.len() + part.values.len())?;
             rows.labels.extend(part.labels);
             rows.drop_name.extend(part.drop_name);
             rows.values.extend(part.values);
@@ -341,13 +343,26 @@ impl Join<'_> {
 }
 
 impl Part {
+    fn new(context: &Context<'_>) -> Result<Self, EvalError> {
+        let reservation = context.reserve(0)?;
+        let (labels, drop_name, values) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Part { labels, drop_name, values, reservation })
+    }
+
     /// Keeps `row` if it has any value; labels are made only then.
-    fn push(&mut self, row: &[f64], labels: impl FnOnce() -> Labels, drop_name: bool) {
+    fn push(
+        &mut self,
+        row: &[f64],
+        labels: impl FnOnce() -> Labels,
+        drop_name: bool,
+    ) -> Result<(), EvalError> {
         if has_any(row) {
+            self.reservation.resize(self.values.len() + row.len())?;
             self.labels.push(labels());
             self.drop_name.push(drop_name);
             self.values.extend_from_slice(row);
         }
+        Ok(())
     }
 }
 
