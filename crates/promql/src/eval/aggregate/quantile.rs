@@ -1,5 +1,7 @@
 //! `quantile` over the elements of each group.
 
+use std::ops::Range;
+
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
 use super::super::rollup;
@@ -28,30 +30,30 @@ pub(super) fn evaluate(
         members[number].push(index as u32);
     }
     let reservation = context.reserve_rows(members.len(), steps)?;
+    let chunks = chunks_of(&members);
     let blocks = steps.div_ceil(BLOCK);
-    let parts = context.tasks(members.len() * blocks, |task, scratch| {
-        let members = &members[task / blocks];
+    let parts = context.tasks(chunks.len() * blocks, |task, _| {
         let start = task % blocks * BLOCK;
         let span = start..(start + BLOCK).min(steps);
-        let mut columns = vec![Vec::with_capacity(members.len()); span.len()];
-        for &member in members {
-            let row = &input.row(member as usize)[span.clone()];
-            for (column, &value) in columns.iter_mut().zip(row) {
-                if !is_absent(value) {
-                    column.push(value);
-                }
-            }
+        let mut columns = vec![Vec::new(); span.len()];
+        let mut part = Vec::new();
+        for members in &members[chunks[task / blocks].clone()] {
+            gather(input, members, span.clone(), &mut columns);
+            part.extend(span.clone().zip(&mut columns).map(|(step, column)| {
+                if column.is_empty() { ABSENT } else { rollup::quantile(phi.at(step), column) }
+            }));
         }
-        scratch.row.clear();
-        for (step, column) in span.zip(&mut columns) {
-            scratch.row.push(if column.is_empty() {
-                ABSENT
-            } else {
-                rollup::quantile(phi.at(step), column)
-            });
-        }
-        Ok(std::mem::take(&mut scratch.row))
+        Ok(part)
     })?;
+    let mut values = vec![ABSENT; members.len() * steps];
+    for (task, part) in parts.iter().enumerate() {
+        let start = task % blocks * BLOCK;
+        let span = start..(start + BLOCK).min(steps);
+        let groups = chunks[task / blocks].clone();
+        for (group, part) in groups.zip(part.chunks_exact(span.len())) {
+            values[group * steps..][span.clone()].copy_from_slice(part);
+        }
+    }
     let first = |members: &[u32]| members[0] as usize;
     Ok(Rows {
         steps,
@@ -60,7 +62,38 @@ pub(super) fn evaluate(
             .iter()
             .map(|m| m.iter().any(|index| input.drop_name[*index as usize]))
             .collect(),
-        values: parts.concat(),
+        values,
         reservation,
     })
+}
+
+/// Cuts the groups into runs with enough series each to be worth a task.
+fn chunks_of(members: &[Vec<u32>]) -> Vec<Range<usize>> {
+    const SERIES: usize = 512;
+    let mut chunks: Vec<Range<usize>> = Vec::new();
+    let (mut start, mut series) = (0, 0);
+    for (index, members) in members.iter().enumerate() {
+        series += members.len();
+        if series >= SERIES {
+            chunks.push(start..index + 1);
+            (start, series) = (index + 1, 0);
+        }
+    }
+    if start < members.len() {
+        chunks.push(start..members.len());
+    }
+    chunks
+}
+
+/// Fills `columns`, one per step of `span`, with the values `members` have there.
+fn gather(input: &Rows, members: &[u32], span: Range<usize>, columns: &mut [Vec<f64>]) {
+    columns.iter_mut().for_each(Vec::clear);
+    for &member in members {
+        let row = &input.row(member as usize)[span.clone()];
+        for (column, &value) in columns.iter_mut().zip(row) {
+            if !is_absent(value) {
+                column.push(value);
+            }
+        }
+    }
 }
