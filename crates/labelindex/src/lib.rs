@@ -1,1 +1,70 @@
-//! To be filled by its first real code.
+//! Which series bear which labels: symbols, postings and the evaluation of matchers.
+//!
+//! Two indexes answer the same questions ([`LabelIndex`]): [`MemIndex`] of a head, which grows and
+//! forgets, and [`BlockIndex`] of a block, which is written once by [`BlockIndexBuilder`]. Its
+//! format is drawn in `docs/formats/label-index.md`.
+//!
+//! A **pair** is a label name with one of its values, numbered. A series is a list of pairs in
+//! ascending order of names; the **postings** of a pair are the series that bear it, ascending.
+//! An absent label compares as the empty string, as in Prometheus.
+//!
+//! | module | what |
+//! |---|---|
+//! | `evaluate` | matchers → series, for both indexes |
+//! | `names` | label names and values of chosen series, for both indexes |
+//! | `sets` | union, intersection and difference of ascending lists |
+//! | `symbols` | names, values and postings that grow |
+//! | `memory`, `cardinality` | the head's index and where its series come from |
+//! | `builder`, `block_index` | the block's index, written and read |
+//! | `sections`, `dictionary`, `rows` | parts of its format |
+//!
+//! The crate is synchronous and pure; everything it holds is in memory.
+
+mod block_index;
+mod builder;
+mod cardinality;
+mod dictionary;
+mod evaluate;
+mod fault;
+mod memory;
+mod names;
+mod packed;
+mod rows;
+mod sections;
+mod sets;
+mod symbols;
+
+pub use block_index::BlockIndex;
+pub use builder::{BlockIndexBuilder, MAX_SERIES};
+pub use cardinality::{Cardinality, Counted};
+pub use fault::IndexError;
+pub use memory::MemIndex;
+
+use model::{Labels, Matcher};
+
+/// What can be asked of an index.
+pub trait LabelIndex {
+    /// Ordinals of the series that satisfy all of `matchers`, ascending; all series if there are
+    /// none.
+    ///
+    /// Costs about 1 to 3 ns per posting that must be read; a regular expression runs once per
+    /// distinct value of its label, or not at all if it is a list of literals.
+    fn select(&self, matchers: &[Matcher]) -> Vec<u32>;
+
+    /// The labels of a series. Well below 1 µs.
+    ///
+    /// # Panics
+    /// No series has this ordinal.
+    fn labels(&self, ordinal: u32) -> Labels;
+
+    /// Number of series.
+    fn series_count(&self) -> usize;
+
+    /// Names of the labels that series which satisfy all of `matchers` bear, ascending. Without
+    /// matchers nothing but the names is read.
+    fn label_names(&self, matchers: &[Matcher]) -> Vec<String>;
+
+    /// Values that the label `name` has in series which satisfy all of `matchers`, ascending.
+    /// Without matchers nothing but the values is read.
+    fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String>;
+}

@@ -1,0 +1,96 @@
+//! Union, intersection and difference of strictly ascending lists.
+
+/// Puts `list`, which consists of ascending parts without common numbers, in ascending order.
+/// All numbers are below `bound`.
+pub(crate) fn settle(list: &mut Vec<u32>, bound: usize) {
+    if list.is_sorted() {
+        return;
+    }
+    // A bitmap takes one pass over its words and one over the list; sorting takes one pass per
+    // doubling of the parts. The bitmap loses only if most of its words are empty.
+    if list.len() < bound / 64 {
+        // Stable on purpose: it merges the parts instead of sorting their members.
+        list.sort();
+        return;
+    }
+    let mut words = vec![0_u64; bound.div_ceil(64)];
+    for &number in &*list {
+        words[number as usize / 64] |= 1 << (number % 64);
+    }
+    list.clear();
+    for (index, mut word) in words.into_iter().enumerate() {
+        while word != 0 {
+            list.push(index as u32 * 64 + word.trailing_zeros());
+            word &= word - 1;
+        }
+    }
+}
+
+/// Keeps of `list` what `other` has, too.
+pub(crate) fn intersect(list: &mut Vec<u32>, other: &[u32]) {
+    walk(list, other, true);
+}
+
+/// Removes from `list` what `other` has.
+pub(crate) fn subtract(list: &mut Vec<u32>, other: &[u32]) {
+    walk(list, other, false);
+}
+
+fn walk(list: &mut Vec<u32>, other: &[u32], keep_common: bool) {
+    let mut rest = other;
+    list.retain(|&number| {
+        rest = skip_below(rest, number);
+        (rest.first() == Some(&number)) == keep_common
+    });
+}
+
+/// The part of `list` that starts at the first number not below `bound`. Near places are found by
+/// stepping, far ones by doubling the step: `O(log distance)`.
+#[inline]
+fn skip_below(list: &[u32], bound: u32) -> &[u32] {
+    let mut step = 1;
+    let mut start = 0;
+    while start + step <= list.len() && list[start + step - 1] < bound {
+        start += step;
+        step *= 2;
+    }
+    if step == 1 {
+        return &list[start..];
+    }
+    let end = (start + step - 1).min(list.len());
+    let within = list[start..end].partition_point(|&number| number < bound);
+    &list[start + within..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn set(bound: u32) -> impl Strategy<Value = BTreeSet<u32>> {
+        prop_oneof![
+            proptest::collection::btree_set(0..bound, 0..10),
+            proptest::collection::btree_set(0..bound, 0..300),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sets_are_those_of_the_standard_library(
+            a in set(1_000), b in set(1_000), bound in 1_000_usize..50_000,
+        ) {
+            let list: Vec<u32> = a.iter().copied().collect();
+            let other: Vec<u32> = b.iter().copied().collect();
+            let mut common = list.clone();
+            intersect(&mut common, &other);
+            prop_assert_eq!(&common, &a.intersection(&b).copied().collect::<Vec<_>>());
+            let mut only = list.clone();
+            subtract(&mut only, &other);
+            prop_assert_eq!(&only, &a.difference(&b).copied().collect::<Vec<_>>());
+            let mut parts = [common, only].concat();
+            settle(&mut parts, bound);
+            prop_assert_eq!(parts, list);
+        }
+    }
+}
