@@ -86,7 +86,12 @@ async fn take_text(broker: &Broker, request: Request<Body>) -> Result<IngestOutc
         .is_some_and(|value| value.starts_with("application/openmetrics-text"));
     let mut batch = MetricBatch::default();
     let now_ms = broker.now_ms();
-    let _ = (is_openmetrics, now_ms, &extra, &body, &mut batch);
+    let decoded = if is_openmetrics {
+        wire::openmetrics::decode(&body, now_ms, &extra, limits, &mut batch)
+    } else {
+        wire::exposition::decode(&body, now_ms, &extra, limits, &mut batch)
+    };
+    decoded.map_err(|e| malformed(&e))?;
     store(broker, &batch).await
 }
 
@@ -144,7 +149,8 @@ fn extra_labels(query: &str) -> Result<BTreeMap<String, String>, Response> {
         if key != "extra_label" {
             continue;
         }
-        let Some((name, value)) = value.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        let Some((name, value)) = value.split_once('=').filter(|(name, _)| !name.is_empty())
+        else {
             let error = format!("extra_label {value:?} is not name=value");
             return Err(ApiError::new(ErrorType::BadData, error).into_response());
         };

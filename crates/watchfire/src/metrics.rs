@@ -37,7 +37,7 @@ impl Telemetry {
 
     /// The whole page.
     pub(crate) fn page(&self) -> Response {
-        let mut body = String::with_capacity(16 << 10);
+        let mut body = Vec::with_capacity(16 << 10);
         self.render(&mut TextEncoder::new(&mut body));
         ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
     }
