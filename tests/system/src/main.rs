@@ -1,2 +1,29 @@
-//! Entry point.
-fn main() {}
+//! Tests of the whole program, over its sockets and its files, as a user and as bad luck meet it:
+//! `watchfire-system GROUP…` runs groups of tests, `watchfire-system GROUP/WORD` those of a group
+//! whose name holds a word.
+//!
+//! Each test starts the binary that was built beside this one (or `WATCHFIRE_BIN`) on a directory
+//! of its own, prints `name ok|FAIL figure`, and leaves the directory behind only when it failed.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
+
+mod harness;
+
+use std::process::ExitCode;
+
+use harness::{Group, runner};
+
+/// Every group of tests; the groups of one area lie in the module of that name.
+const GROUPS: &[Group] = &[];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    match runner::run(GROUPS, &wanted) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("watchfire-system: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What every test stands on: the runner, the program as a process, its HTTP API, and bodies of
+//! remote write. Nothing here uses Watchfire's own code: a mistake there must not hide here too.
+
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod remote_write;
+pub(crate) mod runner;
+
+pub(crate) use http::{Client, Response};
+pub(crate) use process::{Launch, Server};
+pub(crate) use remote_write::WriteBody;
+pub(crate) use runner::{Group, Scratch};
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.expect("the clock is past 1970").as_millis()).expect("fits for ages")
+}
