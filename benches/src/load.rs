@@ -1,0 +1,284 @@
+//! The load: what a fleet of hosts would send by remote write 1.0, in the order of arrival.
+//!
+//! Every host is scraped each 15 s at an offset of its own, so that no sample lies on a whole step
+//! of a query: servers differ in whether a window holds its left edge, and that is not what is
+//! compared. All requests are encoded before a server is started.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::environment;
+use crate::families::{HOST, SERIES_PER_INSTANCE};
+use crate::values::{Random, Values};
+
+/// Time between scrapes of a host.
+pub(crate) const STEP_MS: i64 = 15_000;
+/// Prometheus' default for `max_samples_per_send`.
+const SAMPLES_PER_REQUEST: usize = 2_000;
+const SEED: u64 = 0x00c0_ffee;
+/// One host in so many reboots halfway: its counters fall to zero.
+const REBOOT_EVERY: usize = 16;
+/// A compressed request needs about 20 bytes per sample, at most 70.
+const MEMORY_PER_SAMPLE: usize = 70;
+
+/// How large a load is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) series: usize,
+    pub(crate) steps: usize,
+    pub(crate) connections: usize,
+}
+
+impl Shape {
+    /// Samples in all.
+    pub(crate) fn samples(&self) -> usize {
+        self.series * self.steps
+    }
+}
+
+/// An encoded load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) shape: Shape,
+    /// Start of the first step; a multiple of [`STEP_MS`].
+    pub(crate) start_ms: i64,
+    /// End of the last step; all samples lie between.
+    pub(crate) end_ms: i64,
+    /// The bodies each connection sends, in order. A host belongs to one connection.
+    pub(crate) lanes: Vec<Vec<Vec<u8>>>,
+}
+
+impl Load {
+    /// Encodes a load that ends at the last whole step before now.
+    ///
+    /// # Errors
+    /// If it would not fit into half of the free memory.
+    pub(crate) fn encode(shape: Shape) -> Result<Load> {
+        ensure!(
+            shape.series > 0 && shape.steps > 0 && shape.connections > 0,
+            "--series, --steps and --connections must be at least 1"
+        );
+        let needed = shape.samples() * MEMORY_PER_SAMPLE;
+        let available = environment::available_memory_bytes()?;
+        if needed > available / 2 {
+            bail!(
+                "{} samples may need {} MB of memory as requests, and only {} MB are free: lower \
+                 --series or --steps",
+                shape.samples(),
+                needed >> 20,
+                available >> 20
+            );
+        }
+        let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+        let end_ms = now_ms / STEP_MS * STEP_MS;
+        Ok(Load::ending_at(shape, end_ms))
+    }
+
+    fn ending_at(shape: Shape, end_ms: i64) -> Load {
+        let start_ms = end_ms - i64::try_from(shape.steps).expect("steps fit") * STEP_MS;
+        let mut instances: Vec<Instance> = (0..shape.series.div_ceil(SERIES_PER_INSTANCE))
+            .map(|index| {
+                let before = index * SERIES_PER_INSTANCE;
+                Instance::new(index, SERIES_PER_INSTANCE.min(shape.series - before))
+            })
+            .collect();
+        instances.sort_by_key(|instance| (instance.offset_ms, instance.index));
+        let mut lanes: Vec<Vec<Instance>> = (0..shape.connections).map(|_| Vec::new()).collect();
+        for (place, instance) in instances.into_iter().enumerate() {
+            lanes[place % shape.connections].push(instance);
+        }
+        let lanes =
+            lanes.into_iter().map(|lane| encode_lane(lane, start_ms, shape.steps)).collect();
+        Load { shape, start_ms, end_ms, lanes }
+    }
+
+    /// Bytes of all bodies as they are sent.
+    pub(crate) fn wire_bytes(&self) -> usize {
+        self.lanes.iter().flatten().map(Vec::len).sum()
+    }
+}
+
+/// One host: its series with their labels as they go over the wire.
+struct Instance {
+    index: usize,
+    offset_ms: i64,
+    label_bytes: Vec<u8>,
+    series: Vec<Series>,
+}
+
+struct Series {
+    /// End of its labels in the instance's bytes; they start where those before it end.
+    labels_end: usize,
+    values: Values,
+}
+
+impl Instance {
+    fn new(index: usize, count: usize) -> Self {
+        let seed = SEED ^ ((index as u64) << 32);
+        let offset_ms = 1 + Random::new(seed).below(STEP_MS - 2);
+        let instance = format!("host-{index:05}.example.com:9100");
+        let mut label_bytes = Vec::new();
+        let mut series = Vec::with_capacity(count);
+        'all: for families in HOST {
+            let combinations = families.combinations();
+            for name in families.names {
+                for (place, combination) in combinations.iter().enumerate() {
+                    if series.len() == count {
+                        break 'all;
+                    }
+                    let mut labels = combination.clone();
+                    labels.extend([("__name__", *name), ("instance", &instance), ("job", "node")]);
+                    labels.sort_unstable();
+                    put_labels(&mut label_bytes, &labels);
+                    let is_moving = place < families.moving;
+                    let seed = seed + 1 + series.len() as u64;
+                    // Seeds of neighbours must not be close: SplitMix64 adds a constant per step.
+                    let seed = Random::new(seed).below(i64::MAX) as u64;
+                    let values = Values::new(families.behaviour, is_moving, seed);
+                    series.push(Series { labels_end: label_bytes.len(), values });
+                }
+            }
+        }
+        Instance { index, offset_ms, label_bytes, series }
+    }
+}
+
+fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, steps: usize) -> Vec<Vec<u8>> {
+    let mut encoder = snap::raw::Encoder::new();
+    let mut bodies = Vec::new();
+    let (mut request, mut samples) = (Vec::new(), 0);
+    let mut send = |request: &mut Vec<u8>| {
+        bodies.push(encoder.compress_vec(request).expect("a request is far below 4 GiB"));
+        request.clear();
+    };
+    for (step, step_ms) in (start_ms..).step_by(STEP_MS as usize).take(steps).enumerate() {
+        for instance in &mut instances {
+            let t_ms = step_ms + instance.offset_ms;
+            let reboots = step == steps / 2 && instance.index % REBOOT_EVERY == REBOOT_EVERY / 2;
+            let mut labels_start = 0;
+            for series in &mut instance.series {
+                if reboots {
+                    series.values.reboot();
+                }
+                let labels = &instance.label_bytes[labels_start..series.labels_end];
+                labels_start = series.labels_end;
+                put_series(&mut request, labels, t_ms, series.values.next(t_ms));
+                samples += 1;
+                if samples == SAMPLES_PER_REQUEST {
+                    send(&mut request);
+                    samples = 0;
+                }
+            }
+        }
+    }
+    if samples > 0 {
+        send(&mut request);
+    }
+    bodies
+}
+
+/// Appends `WriteRequest.timeseries` with one sample; see `prompb/types.proto` of Prometheus.
+fn put_series(out: &mut Vec<u8>, labels: &[u8], t_ms: i64, value: f64) {
+    let mut sample = [0_u8; 24];
+    let mut len = 0;
+    // Prometheus leaves out a zero, as proto3 has it.
+    if value.to_bits() != 0 {
+        sample[0] = 0x09;
+        sample[1..9].copy_from_slice(&value.to_le_bytes());
+        len = 9;
+    }
+    sample[len] = 0x10;
+    len += 1;
+    let mut rest = t_ms as u64;
+    while rest >= 0x80 {
+        sample[len] = rest as u8 | 0x80;
+        rest >>= 7;
+        len += 1;
+    }
+    sample[len] = rest as u8;
+    len += 1;
+
+    out.push(0x0a);
+    put_varint(out, labels.len() + 2 + len);
+    out.extend_from_slice(labels);
+    out.extend_from_slice(&[0x12, len as u8]);
+    out.extend_from_slice(&sample[..len]);
+}
+
+fn put_labels(out: &mut Vec<u8>, labels: &[(&str, &str)]) {
+    for (name, value) in labels {
+        let mut label = Vec::new();
+        for (tag, text) in [(0x0a, name), (0x12, value)] {
+            label.push(tag);
+            put_varint(&mut label, text.len());
+            label.extend_from_slice(text.as_bytes());
+        }
+        out.push(0x0a);
+        put_varint(out, label.len());
+        out.append(&mut label);
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use model::{Limits, MetricBatch};
+
+    use super::*;
+
+    const END_MS: i64 = 1_800_000_000_000;
+
+    fn samples_of(load: &Load) -> HashMap<String, Vec<(i64, f64)>> {
+        let limits = Limits::default();
+        let mut series: HashMap<String, Vec<(i64, f64)>> = HashMap::new();
+        for body in load.lanes.iter().flatten() {
+            let raw = snap::raw::Decoder::new().decompress_vec(body).expect("snappy");
+            let mut batch = MetricBatch::default();
+            wire::remote_write::decode(raw, &limits, &mut batch).expect("a write request");
+            for rows in &batch.series {
+                let bytes = batch.label_bytes_of(rows);
+                let labels = wire::decode_labels(rows.form, bytes, &limits).expect("labels");
+                let row = rows.first_row as usize;
+                let sample = (batch.timestamps_ms[row], batch.values[row]);
+                series.entry(labels.to_string()).or_default().push(sample);
+            }
+        }
+        series
+    }
+
+    #[test]
+    fn every_series_has_one_sample_per_step_inside_it() {
+        let shape = Shape { series: 1_500, steps: 7, connections: 2 };
+        let series = samples_of(&Load::ending_at(shape, END_MS));
+        assert_eq!(series.len(), shape.series);
+        for (labels, samples) in &series {
+            assert_eq!(samples.len(), shape.steps, "{labels}");
+            for (step, (t_ms, _)) in samples.iter().enumerate() {
+                let left_ms = END_MS - (shape.steps - step) as i64 * STEP_MS;
+                assert!(left_ms < *t_ms && *t_ms < left_ms + STEP_MS, "{labels} at {t_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_shape_yields_the_same_bytes() {
+        let shape = Shape { series: 700, steps: 3, connections: 1 };
+        let (one, two) = (Load::ending_at(shape, END_MS), Load::ending_at(shape, END_MS));
+        assert_eq!(one.lanes, two.lanes);
+        let values: Vec<f64> =
+            samples_of(&one).values().map(|samples| samples[0].1).filter(|v| *v != 0.0).collect();
+        let distinct: std::collections::HashSet<u64> =
+            values.iter().map(|value| value.to_bits()).collect();
+        assert!(distinct.len() * 2 > values.len(), "values of different series differ");
+    }
+}

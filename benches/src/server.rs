@@ -1,0 +1,286 @@
+//! The servers under test: started one at a time, on an empty directory, with their defaults.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::{environment, usage};
+
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Watchfire,
+    VictoriaMetrics,
+    Prometheus,
+}
+
+/// How often Watchfire flushes when its work put off shall fall into the measured time.
+const FLUSH_SECONDS: u64 = 20;
+/// Nothing is believed to be quiet before: all put-off work that starts by the clock has started.
+const SETTLE: Duration = Duration::from_secs(FLUSH_SECONDS + 15);
+/// Quiet is less than [`QUIET_SHARE`] of one core over this long.
+const QUIET_WINDOW: Duration = Duration::from_secs(5);
+const QUIET_SHARE: f64 = 0.02;
+const QUIET_LIMIT: Duration = Duration::from_secs(900);
+const READY_LIMIT: Duration = Duration::from_secs(300);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Watchfire, Kind::VictoriaMetrics, Kind::Prometheus];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Watchfire => "watchfire",
+            Kind::VictoriaMetrics => "victoria-metrics",
+            Kind::Prometheus => "prometheus",
+        }
+    }
+
+    /// The program's file.
+    ///
+    /// # Errors
+    /// If it is missing, with how to get it.
+    pub(crate) fn binary(self) -> Result<PathBuf> {
+        if self == Kind::Watchfire {
+            let own = std::env::current_exe().context("find this program's own directory")?;
+            let binary = own.with_file_name("watchfire");
+            ensure!(
+                binary.is_file(),
+                "{} is missing: run this through `cargo xtask bench`, which builds it",
+                binary.display()
+            );
+            return Ok(binary);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(self.name()))
+            .find(|file| file.is_file())
+            .with_context(|| {
+                format!(
+                    "{0} is missing: install Debian's package `{0}` (apt-get install {0})",
+                    self.name()
+                )
+            })
+    }
+
+    /// Name and version.
+    pub(crate) fn version(self) -> Result<String> {
+        let package = (self != Kind::Watchfire).then(|| self.name());
+        let mut version = environment::version(&self.binary()?, package)?;
+        if let (Kind::Watchfire, Some(commit)) = (self, environment::commit()) {
+            version = format!("{version} ({commit})");
+        }
+        Ok(format!("{} {version}", self.name()))
+    }
+
+    /// Path that answers 200 as soon as the server says it is ready.
+    fn ready_path(self) -> &'static str {
+        match self {
+            Kind::Watchfire | Kind::Prometheus => "/-/ready",
+            Kind::VictoriaMetrics => "/health",
+        }
+    }
+
+    /// What a query's URL must carry so that no cached answer is measured.
+    pub(crate) fn uncached(self) -> &'static str {
+        if self == Kind::VictoriaMetrics { "&nocache=1" } else { "" }
+    }
+}
+
+/// What work put off is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushing {
+    /// So often that it falls into the measured time.
+    Soon,
+    /// As the server does by default.
+    Default,
+}
+
+/// A running server. Dropping it kills it and removes its directory.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    child: Child,
+    address: SocketAddr,
+    directory: TempDir,
+    flushing: Flushing,
+}
+
+impl Server {
+    /// Starts a server on an empty directory and waits until it is ready.
+    pub(crate) fn start(kind: Kind, flushing: Flushing) -> Result<Server> {
+        let directory = tempfile::Builder::new()
+            .prefix("watchfire-bench-")
+            .tempdir()
+            .context("make a directory")?;
+        let address = free_address()?;
+        let child = spawn(kind, flushing, directory.path(), address)?;
+        let mut server = Server { kind, child, address, directory, flushing };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// Kills the server as a power cut of the process would, and starts it again on its data.
+    /// Yields the moment of the new start.
+    pub(crate) fn kill_and_start_again(&mut self) -> Result<Instant> {
+        self.child.kill().context("kill the server")?;
+        self.child.wait()?;
+        let started = Instant::now();
+        self.child = spawn(self.kind, self.flushing, self.directory.path(), self.address)?;
+        Ok(started)
+    }
+
+    /// Waits until the server says it is ready.
+    pub(crate) fn wait_ready(&mut self) -> Result<()> {
+        let path = self.kind.ready_path();
+        self.wait_for(path, |_| true)
+    }
+
+    /// Asks for `path` each 2 ms until the answer is a success that `is_enough`.
+    pub(crate) fn wait_for(&mut self, path: &str, is_enough: fn(&[u8]) -> bool) -> Result<()> {
+        let started = Instant::now();
+        let mut last = None;
+        while started.elapsed() < READY_LIMIT {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}:\n{}", self.kind.name(), self.last_words());
+            }
+            match self.client().and_then(|mut client| client.get(path)) {
+                Ok(answer) if answer.status == 200 && is_enough(&answer.body) => return Ok(()),
+                other => last = Some(other),
+            }
+            sleep(Duration::from_millis(2));
+        }
+        bail!(
+            "{} did not answer {path} within {READY_LIMIT:?}, at last {last:?}:\n{}",
+            self.kind.name(),
+            self.last_words()
+        )
+    }
+
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::connect(self.address)
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        usage::cpu_seconds(self.child.id())
+    }
+
+    pub(crate) fn memory(&self) -> Result<usage::Memory> {
+        usage::memory(self.child.id())
+    }
+
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        usage::disk_bytes(&self.data())
+    }
+
+    /// Waits until all work put off is done: the server has used next to no CPU for a while.
+    pub(crate) fn wait_quiet(&self) -> Result<()> {
+        let started = Instant::now();
+        sleep(SETTLE - QUIET_WINDOW);
+        loop {
+            let before = self.cpu_seconds()?;
+            sleep(QUIET_WINDOW);
+            let share = (self.cpu_seconds()? - before) / QUIET_WINDOW.as_secs_f64();
+            if share < QUIET_SHARE {
+                return Ok(());
+            }
+            ensure!(
+                started.elapsed() < QUIET_LIMIT,
+                "{} still uses {:.0} % of a core {QUIET_LIMIT:?} after the load",
+                self.kind.name(),
+                share * 100.0
+            );
+        }
+    }
+
+    /// Asks the server to end, waits for it, and yields what its data occupies then.
+    pub(crate) fn stop(mut self) -> Result<u64> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("ask the server to end")?;
+        let started = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                started.elapsed() < STOP_LIMIT,
+                "{} did not end within {STOP_LIMIT:?}:\n{}",
+                self.kind.name(),
+                self.last_words()
+            );
+            sleep(Duration::from_millis(20));
+        }
+        self.disk_bytes()
+    }
+
+    /// The end of what the server logged.
+    pub(crate) fn last_words(&self) -> String {
+        let log = std::fs::read(self.directory.path().join(LOG)).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join(DATA)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if the server has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const DATA: &str = "data";
+const LOG: &str = "log.txt";
+const CONFIG: &str = "config.yml";
+
+fn spawn(kind: Kind, flushing: Flushing, directory: &Path, address: SocketAddr) -> Result<Child> {
+    let data = directory.join(DATA);
+    let config = directory.join(CONFIG);
+    std::fs::create_dir_all(&data)?;
+    let log = File::options().create(true).append(true).open(directory.join(LOG))?;
+    let mut command = Command::new(kind.binary()?);
+    match kind {
+        Kind::Watchfire => {
+            command.arg("broker").arg("--data").arg(&data);
+            command.args(["--listen", &address.to_string(), "--log", "warn"]);
+            if flushing == Flushing::Soon {
+                let yaml = format!("storage:\n  flush_interval: {FLUSH_SECONDS}s\n");
+                std::fs::write(&config, yaml)?;
+                command.arg("--config").arg(&config);
+            }
+        }
+        Kind::VictoriaMetrics => {
+            command.arg(format!("-storageDataPath={}", data.display()));
+            command.arg(format!("-httpListenAddr={address}"));
+            // Only lifts a limit; at 1,000,000 series `count` over all is refused otherwise.
+            command.args(["-search.maxUniqueTimeseries=10000000", "-loggerLevel=WARN"]);
+        }
+        Kind::Prometheus => {
+            std::fs::write(&config, "global: {scrape_interval: 15s}\n")?;
+            command.arg(format!("--config.file={}", config.display()));
+            command.arg(format!("--storage.tsdb.path={}", data.display()));
+            command.arg(format!("--web.listen-address={address}"));
+            command.args(["--web.enable-remote-write-receiver", "--log.level=warn"]);
+        }
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {}", kind.name()))
+}
+
+/// A port nobody listens on now. Another program could take it before the server does; that run
+/// then fails.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?)
+}
