@@ -28,10 +28,11 @@ fn main() -> ExitCode {
 /// Whether every case passed.
 fn run() -> anyhow::Result<bool> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (language, directory, floats_only) = match arguments.as_slice() {
-        [language, directory] => (*language, Path::new(directory), false),
-        ["promql", "--floats-only", directory] => ("promql", Path::new(directory), true),
+    let (flags, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|word| word.starts_with("--"));
+    let (language, directory, floats_only) = match (words.as_slice(), flags.as_slice()) {
+        ([language, directory], []) => (*language, Path::new(directory), false),
+        (["promql", directory], ["--floats-only"]) => ("promql", Path::new(directory), true),
         _ => bail!("{USAGE}"),
     };
     let results = match language {

@@ -103,7 +103,8 @@ impl Run {
         let results = &self.results[results..];
         let passed = results.iter().filter(|case| case.outcome.is_ok()).count();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut line = format!("{file}: {passed} passed, {} failed", results.len() - passed);
+        // Only the closing line of a run may say how many passed and failed: it is counted.
+        let mut line = format!("{file}: {passed} of {} pass", results.len());
         let not_run = self.not_run - not_run;
         if not_run > 0 {
             line.push_str(&format!(", {not_run} not run"));
