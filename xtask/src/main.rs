@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod dist;
+mod licences;
 mod process;
 mod stages;
 mod test;

@@ -36,6 +36,7 @@ pub(crate) fn run() -> Result<bool> {
     let mut findings = Vec::new();
     arrows(&mut findings)?;
     sources(&mut findings)?;
+    crate::licences::check(&mut findings)?;
     for finding in &findings {
         println!("tidy: {finding}");
     }
