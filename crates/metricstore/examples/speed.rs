@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use blockstore::{BlobError, BlobWriter, BlockFormat, ReadAt};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, LogDecoder, LogEncoder, MetricFormat, Registry,
-    ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricFormat,
+    Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
 
@@ -275,11 +275,18 @@ fn replay(payloads: &[Vec<u8>], series: usize) {
     println!("replay                      {:>9.2?} for {series} series", begin.elapsed());
 }
 
-fn query(name: &str, blocks: &[BlockSource], matchers: &[Matcher], range: TimeRange) {
+fn query(
+    name: &str,
+    registry: &Registry,
+    blocks: &[BlockSource],
+    matchers: &[Matcher],
+    range: TimeRange,
+) {
     let begin = Instant::now();
-    let series = Registry::new(3).select(DEFAULT_TENANT, matchers);
+    let series = registry.select(DEFAULT_TENANT, matchers);
+    let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks: Vec::new() };
     let selected =
-        Selected::new(series, Vec::new(), blocks, matchers, range, usize::MAX).expect("select");
+        Selected::new(registry, head, blocks, matchers, range, usize::MAX).expect("select");
     let found = begin.elapsed();
     let (mut timestamps, mut values) = (Vec::new(), Vec::new());
     let mut samples = 0;
@@ -310,7 +317,7 @@ fn main() {
     let flushed: usize = blocks.iter().map(|block| block.0.len()).sum();
     println!("rss per series              {:>9}", rss_bytes().saturating_sub(before) / series);
     println!("flushed bytes per sample    {:>9.3}", flushed as f64 / samples as f64);
-    drop((registry, shard));
+    drop(shard);
     replay(&payloads, series);
 
     let blocks: Vec<_> = blocks
@@ -333,10 +340,10 @@ fn main() {
     let hour = TimeRange::new(end_ms - 3_600_000, end_ms);
     let job = [Matcher::new("job", MatchOp::Equal, "node-exporter").expect("matcher")];
     let host = [Matcher::new("instance", MatchOp::Regex, "host-00003.*").expect("matcher")];
-    query("all, 1 h, flushed blocks", &sources(&blocks), &job, hour);
+    query("all, 1 h, flushed blocks", &registry, &sources(&blocks), &job, hour);
     let merged = Arc::new(format.open(Arc::new(merged)).expect("own block"));
     let merged = sources(&[merged]);
-    query("all, 1 h, merged", &merged, &job, hour);
-    query("all, everything, merged", &merged, &job, TimeRange::all());
-    query("one host, 1 h, merged", &merged, &host, hour);
+    query("all, 1 h, merged", &registry, &merged, &job, hour);
+    query("all, everything, merged", &registry, &merged, &job, TimeRange::all());
+    query("one host, 1 h, merged", &registry, &merged, &host, hour);
 }

@@ -1,17 +1,20 @@
 //! An open block: its indexes in memory, its pages read when they are needed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::interim_index::{BlockIndex, LabelIndex};
 use blockstore::{BlobWriter, ReadAt};
 use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError};
 use codec::checksum;
 use codec::varint::take_u64;
+use labelindex::{BlockIndex, LabelIndex};
 use model::TimeRange;
+use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
 use crate::directory::{DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
+use crate::registry::{NOT_REGISTERED, RegistryVersion};
 
 /// First and last four bytes of a block.
 pub(crate) const MAGIC: [u8; 4] = *b"WFMB";
@@ -66,6 +69,29 @@ pub struct MetricBlock {
     groups: Vec<GroupInfo>,
     summary: BlockSummary,
     chunks: u64,
+    handles: Mutex<Arc<Handles>>,
+}
+
+/// Ordinals that the block's series have in a registry, as far as they were asked for: so that a
+/// query over many blocks compares integers, not labels.
+#[derive(Default)]
+pub(crate) struct Handles {
+    /// Whose ordinals they are, and as of which release.
+    version: Option<RegistryVersion>,
+    by_series: Box<[AtomicU32]>,
+}
+
+impl Handles {
+    /// The ordinal of a series, if it is known.
+    pub(crate) fn get(&self, series: u32) -> Option<u32> {
+        let ordinal = self.by_series[series as usize].load(Ordering::Relaxed);
+        (ordinal != NOT_REGISTERED).then_some(ordinal)
+    }
+
+    /// Notes the ordinal of a series; [`NOT_REGISTERED`] notes nothing.
+    pub(crate) fn set(&self, series: u32, ordinal: u32) {
+        self.by_series[series as usize].store(ordinal, Ordering::Relaxed);
+    }
 }
 
 /// A section as the footer states it.
@@ -130,7 +156,7 @@ impl MetricBlock {
         let groups = decode_groups(&table, series, &pages)
             .map_err(|detail| corrupt(group_table.offset, detail))?;
         let labels = read_section(&*file, &index, "label index")?;
-        let labels = BlockIndex::open(labels.into())
+        let labels = BlockIndex::open(&labels)
             .map_err(|error| corrupt(index.offset, format!("label index: {error}")))?;
         if labels.series_count() as u64 != series {
             return Err(corrupt(index.offset, "label index of another number of series"));
@@ -148,6 +174,7 @@ impl MetricBlock {
                 conflicts: footer.u64(104),
             },
             chunks: footer.u64(80),
+            handles: Mutex::default(),
         })
     }
 
@@ -169,6 +196,19 @@ impl MetricBlock {
     /// Labels and postings of the series.
     pub fn index(&self) -> &BlockIndex {
         &self.index
+    }
+
+    /// What is known of the series' ordinals in the registry that `version` is of.
+    pub(crate) fn handles(&self, version: &RegistryVersion) -> Arc<Handles> {
+        let mut handles = self.handles.lock();
+        if handles.version.as_ref() != Some(version) {
+            let unknown = || AtomicU32::new(NOT_REGISTERED);
+            *handles = Arc::new(Handles {
+                version: Some(version.clone()),
+                by_series: (0..self.summary.series).map(|_| unknown()).collect(),
+            });
+        }
+        Arc::clone(&handles)
     }
 
     pub(crate) fn page_count(&self) -> usize {

@@ -1,10 +1,10 @@
 //! Writes a block front to back: series in ascending order of labels, samples in order of time.
 
-use crate::interim_index::BlockIndexBuilder;
 use blockstore::{BlobError, BlobWriter};
 use blockstore::{BlockError, BlockSummary};
 use codec::checksum;
 use codec::varint::put_u64;
+use labelindex::BlockIndexBuilder;
 use model::{Labels, TimeRange};
 use rapidhash::RapidHashMap;
 
@@ -94,7 +94,7 @@ impl<'a> BlockWriter<'a> {
         out.write(&header)?;
         Ok(BlockWriter {
             pages: PageWriter::new(out, level),
-            index: BlockIndexBuilder::new(),
+            index: BlockIndexBuilder::new(seed),
             groups: Vec::new(),
             group: NewGroup::default(),
             timestamps: TimestampPages {

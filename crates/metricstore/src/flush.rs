@@ -62,7 +62,7 @@ impl FlushPlan {
         let blocks = by_block
             .into_iter()
             .map(|((tenant, start_ms), mut ordinals)| {
-                registry.sort_by_labels(&mut ordinals);
+                registry.sort_by_labels(tenant, &mut ordinals);
                 let window = TimeRange::new(start_ms, start_ms.saturating_add(WINDOW_MS));
                 PlannedBlock { tenant, window, ordinals }
             })

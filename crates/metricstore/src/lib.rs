@@ -19,6 +19,7 @@
 //! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `block_reader` |
 //! | `merge` | blocks → one block |
 //! | [`select`] | matchers → series and their samples |
+//! | `label_query` | matchers → label names and values |
 
 pub mod block;
 pub mod flush;
@@ -34,6 +35,7 @@ mod directory;
 mod error;
 mod fingerprint;
 mod generation;
+mod label_query;
 mod merge;
 mod pages;
 mod slab;
@@ -42,10 +44,10 @@ mod statistics;
 pub use block::{MetricBlock, MetricFormat};
 pub use error::MetricError;
 pub use flush::{FlushPlan, PlannedBlock};
+pub use label_query::LabelQuery;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, HeadSeries, Registry};
 pub use rows::{Reject, ResolvedBatch, ShardRows};
-pub use select::{BlockSource, Selected};
+pub use select::{BlockSource, HeadSnapshot, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
 pub use statistics::ChunkStatistics;
-mod interim_index;

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use crate::interim_index::LabelIndex;
 use blockstore::BlobWriter;
 use blockstore::{BlockError, BlockSummary, MergeError};
+use labelindex::LabelIndex;
 use model::{Labels, TimeRange};
 
 use crate::block::{MetricBlock, MetricFormat};

@@ -8,17 +8,18 @@
 //! 3. the list of blocks;
 //! 4. [`Selected::new`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::interim_index::LabelIndex;
 use blockstore::BlockError;
-use model::{Labels, Matcher, TimeRange};
+use labelindex::{BlockIndex, LabelIndex};
+use model::{Labels, Matcher, TenantId, TimeRange};
 
-use crate::block::MetricBlock;
+use crate::block::{Handles, MetricBlock};
 use crate::block_reader::BlockReader;
 use crate::directory::Group;
 use crate::error::MetricError;
-use crate::registry::HeadSeries;
+use crate::registry::{HeadSeries, Registry, View};
 use crate::rows::settle_from;
 use crate::shard::HeadChunks;
 use crate::statistics::ChunkStatistics;
@@ -30,6 +31,17 @@ pub struct BlockSource {
     pub id: Arc<str>,
     /// The block.
     pub block: Arc<MetricBlock>,
+}
+
+/// What a query took of the head before it listed blocks.
+#[derive(Debug)]
+pub struct HeadSnapshot {
+    /// The tenant that asks.
+    pub tenant: TenantId,
+    /// The head's series that match.
+    pub series: HeadSeries,
+    /// What the shards have of them; shards without samples in the range may be left out.
+    pub chunks: Vec<HeadChunks>,
 }
 
 /// Series that match, sorted by labels, each label set once, and access to their samples.
@@ -56,22 +68,37 @@ enum Part {
     Head { head: u32, place: u32 },
 }
 
-/// A series of one source and its parts.
-struct Found {
-    labels: Labels,
-    parts: std::ops::Range<u32>,
+/// Series as they are found, source by source in commit order.
+struct Search<'a> {
+    view: View<'a>,
+    matchers: &'a [Matcher],
+    parts: Vec<Part>,
+    /// Series with a rank: rank, ordinal, parts.
+    ranked: Vec<(u32, u32, Range<u32>)>,
+    /// Series without: they are not in the registry, or too new.
+    others: Vec<(Labels, Range<u32>)>,
+}
+
+impl Part {
+    /// The place of its source in commit order.
+    fn source(&self) -> u32 {
+        match self {
+            Part::Chunk { block, .. } => *block,
+            Part::Head { .. } => u32::MAX,
+        }
+    }
 }
 
 impl Selected {
     /// Finds the series of heads and blocks that match all of `matchers` and may have samples in
     /// `range`. `blocks` are in commit order. `series` and `heads` are of one moment before
-    /// `blocks` were listed.
+    /// `blocks` were listed. About 100 ns per series and source.
     ///
     /// # Errors
     /// `TooManySeries`; `Block` for the first block that cannot be read.
     pub fn new(
-        series: HeadSeries,
-        heads: Vec<HeadChunks>,
+        registry: &Registry,
+        head: HeadSnapshot,
         blocks: &[BlockSource],
         matchers: &[Matcher],
         range: TimeRange,
@@ -84,33 +111,38 @@ impl Selected {
             parts: Vec::new(),
             groups: Vec::new(),
             blocks: Vec::new(),
-            heads,
+            heads: head.chunks,
         };
-        let mut found = Vec::new();
-        let mut parts = Vec::new();
+        let mut search = Search {
+            view: registry.view(head.tenant),
+            matchers,
+            parts: Vec::new(),
+            ranked: Vec::new(),
+            others: Vec::new(),
+        };
         for source in blocks.iter().filter(|source| source.block.range().overlaps(&range)) {
             selected
-                .find_in_block(source, matchers, &mut found, &mut parts)
+                .find_in_block(source, &mut search)
                 .map_err(|error| MetricError::Block { block: Arc::clone(&source.id), error })?;
         }
-        selected.find_in_heads(series, &mut found, &mut parts);
-        selected.unite(found, &parts, max_series)?;
+        selected.find_in_heads(&head.series, &mut search);
+        selected.unite(search, max_series)?;
         Ok(selected)
     }
 
     fn find_in_block(
         &mut self,
         source: &BlockSource,
-        matchers: &[Matcher],
-        found: &mut Vec<Found>,
-        parts: &mut Vec<Part>,
+        search: &mut Search<'_>,
     ) -> Result<(), BlockError> {
         let reader = BlockReader::new(Arc::clone(&source.block));
+        let index = source.block.index();
+        let handles = source.block.handles(search.view.version());
         let block = self.blocks.len() as u32;
         // Index in `self.groups` of the group that was used last: series come in order.
         let mut current: Option<(usize, u32)> = None;
-        for series in source.block.index().select(matchers) {
-            let start = parts.len() as u32;
+        for series in index.select(search.matchers) {
+            let start = search.parts.len() as u32;
             for number in source.block.groups_of(series) {
                 let group = match current {
                     Some((known, group)) if known == number => group,
@@ -126,21 +158,20 @@ impl Selected {
                 for chunk in directory.chunks_of((series - first) as usize) {
                     let column = directory.column(&directory.chunks[chunk]);
                     if column.min_ms < self.range.end_ms && self.range.start_ms <= column.max_ms {
-                        parts.push(Part::Chunk { block, group, chunk: chunk as u32 });
+                        search.parts.push(Part::Chunk { block, group, chunk: chunk as u32 });
                     }
                 }
             }
-            let end = parts.len() as u32;
+            let end = search.parts.len() as u32;
             if end > start {
-                let labels = source.block.index().labels(series);
-                found.push(Found { labels, parts: start..end });
+                search.found_in_block(series, index, &handles, start..end);
             }
         }
         self.blocks.push((Arc::clone(&source.id), reader));
         Ok(())
     }
 
-    fn find_in_heads(&self, series: HeadSeries, found: &mut Vec<Found>, parts: &mut Vec<Part>) {
+    fn find_in_heads(&self, series: &HeadSeries, search: &mut Search<'_>) {
         let Some(shards) = self.heads.first().map(HeadChunks::shards) else { return };
         let mut head_of_shard = vec![None; shards];
         for (head, chunks) in self.heads.iter().enumerate() {
@@ -148,7 +179,7 @@ impl Selected {
         }
         // Every head has its series in the order of `series`, so one walk finds all places.
         let mut places = vec![0_u32; self.heads.len()];
-        for (ordinal, labels) in series.into_iter() {
+        for &ordinal in &series.ordinals {
             let Some(head) = head_of_shard[ordinal as usize % shards] else { continue };
             let chunks = &self.heads[head as usize];
             let place = places[head as usize];
@@ -157,33 +188,55 @@ impl Selected {
             }
             places[head as usize] += 1;
             if chunks.may_have(place as usize) {
-                let start = parts.len() as u32;
-                parts.push(Part::Head { head, place });
-                found.push(Found { labels, parts: start..start + 1 });
+                search.found_in_head(ordinal, Part::Head { head, place });
             }
         }
     }
 
     /// Brings together what several sources have of one series.
-    fn unite(
+    fn unite(&mut self, search: Search<'_>, max_series: usize) -> Result<(), MetricError> {
+        let Search { view, parts, mut ranked, mut others, .. } = search;
+        // Stable, so sources stay in commit order; each is a sorted run, so this is a merge.
+        ranked.sort_by_key(|(rank, ..)| *rank);
+        others.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut others = others.into_iter().peekable();
+        for same in ranked.chunk_by(|a, b| a.0 == b.0) {
+            // The view holds releases back, so a series with a rank has its labels.
+            let Some(labels) = view.labels(same[0].1) else { continue };
+            while let Some((labels, of_one)) = others.next_if(|(other, _)| *other < labels) {
+                self.add(labels, &parts[as_index(&of_one)], max_series)?;
+            }
+            for (_, _, of_one) in same {
+                self.add(labels.clone(), &parts[as_index(of_one)], max_series)?;
+            }
+            while let Some((labels, of_one)) = others.next_if(|(other, _)| *other == labels) {
+                self.add(labels, &parts[as_index(&of_one)], max_series)?;
+                let start = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before]);
+                self.parts[start as usize..].sort_by_key(Part::source);
+            }
+        }
+        for (labels, of_one) in others {
+            self.add(labels, &parts[as_index(&of_one)], max_series)?;
+        }
+        Ok(())
+    }
+
+    /// Adds parts of a series that is the last one so far, or comes after it.
+    fn add(
         &mut self,
-        mut found: Vec<Found>,
+        labels: Labels,
         parts: &[Part],
         max_series: usize,
     ) -> Result<(), MetricError> {
-        // Stable, so sources stay in commit order; each is a sorted run, so this is a merge.
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        for one in found {
-            if self.labels.last() != Some(&one.labels) {
-                if self.labels.len() == max_series {
-                    return Err(MetricError::TooManySeries { limit: max_series });
-                }
-                self.labels.push(one.labels);
-                self.ends.push(self.parts.len() as u32);
+        if self.labels.last() != Some(&labels) {
+            if self.labels.len() == max_series {
+                return Err(MetricError::TooManySeries { limit: max_series });
             }
-            self.parts.extend_from_slice(&parts[one.parts.start as usize..one.parts.end as usize]);
-            *self.ends.last_mut().expect("pushed with the labels") = self.parts.len() as u32;
+            self.labels.push(labels);
+            self.ends.push(self.parts.len() as u32);
         }
+        self.parts.extend_from_slice(parts);
+        *self.ends.last_mut().expect("pushed with the labels") = self.parts.len() as u32;
         Ok(())
     }
 
@@ -301,4 +354,42 @@ impl Selected {
             }
         }
     }
+}
+
+impl Search<'_> {
+    fn found_in_block(
+        &mut self,
+        series: u32,
+        index: &BlockIndex,
+        handles: &Handles,
+        parts: Range<u32>,
+    ) {
+        let known = handles.get(series);
+        if let Some((ordinal, rank)) = known.and_then(|o| Some((o, self.view.rank(o)?))) {
+            self.ranked.push((rank, ordinal, parts));
+            return;
+        }
+        let labels = index.labels(series);
+        let ordinal = known.unwrap_or_else(|| self.view.ordinal(&labels));
+        handles.set(series, ordinal);
+        match self.view.rank(ordinal) {
+            Some(rank) => self.ranked.push((rank, ordinal, parts)),
+            None => self.others.push((labels, parts)),
+        }
+    }
+
+    fn found_in_head(&mut self, ordinal: u32, part: Part) {
+        let start = self.parts.len() as u32;
+        let parts = start..start + 1;
+        if let Some(rank) = self.view.rank(ordinal) {
+            self.ranked.push((rank, ordinal, parts));
+        } else if let Some(labels) = self.view.labels(ordinal) {
+            self.others.push((labels, parts));
+        }
+        self.parts.push(part);
+    }
+}
+
+fn as_index(range: &Range<u32>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }

@@ -68,7 +68,7 @@ struct Page {
 }
 
 /// Timestamps are kept as distances from the series' base: 4 bytes instead of 8.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Samples {
     offsets_ms: Box<[i32]>,
     values: Box<[f64]>,
@@ -78,6 +78,11 @@ struct Samples {
 const FREE_WORDS: usize = 1 << (PAGE_LOG2 - MIN_LOG2 - 6);
 
 impl Samples {
+    /// Those of a vacant page.
+    fn none() -> Self {
+        Samples { offsets_ms: Box::default(), values: Box::default() }
+    }
+
     fn new() -> Self {
         Samples {
             offsets_ms: vec![0; 1 << PAGE_LOG2].into_boxed_slice(),
@@ -151,7 +156,7 @@ impl Slabs {
         if page.used == 0 {
             // No cell is taken from it any more: its entry in `open` finds nothing free.
             page.free = [0; FREE_WORDS];
-            self.spare.push(std::mem::take(&mut page.samples));
+            self.spare.push(std::mem::replace(&mut page.samples, Samples::none()));
             slab.vacant.push(number);
         }
     }

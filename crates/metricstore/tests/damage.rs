@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use blockstore::{BlobWriter, Blobs, BlockError, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, LogDecoder, LogEncoder, MetricError, MetricFormat, Registry,
-    ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricError,
+    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, LabelForm, Labels, Limits, MetricBatch, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -80,15 +80,14 @@ type Samples = Vec<(Labels, Vec<i64>, Vec<u64>)>;
 fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
     let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
     let source = BlockSource { id: Arc::from("a"), block: Arc::new(block) };
-    let selected = Selected::new(
-        Registry::new(1).select(DEFAULT_TENANT, &[]),
-        Vec::new(),
-        &[source],
-        &[],
-        TimeRange::all(),
-        usize::MAX,
-    )
-    .map_err(|error| error.to_string())?;
+    let registry = Registry::new(1);
+    let head = HeadSnapshot {
+        tenant: DEFAULT_TENANT,
+        series: registry.select(DEFAULT_TENANT, &[]),
+        chunks: Vec::new(),
+    };
+    let selected = Selected::new(&registry, head, &[source], &[], TimeRange::all(), usize::MAX)
+        .map_err(|error| error.to_string())?;
     let mut all = Vec::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());

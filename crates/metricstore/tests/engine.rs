@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, LogDecoder, LogEncoder, MetricBlock, MetricFormat, Registry,
-    ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricBlock,
+    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
 use proptest::prelude::*;
@@ -140,9 +140,10 @@ impl Engine {
 
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Selected {
         let series = self.registry.select(DEFAULT_TENANT, matchers);
-        let heads =
+        let chunks =
             self.shards.iter().map(|shard| shard.select(series.ordinals(), range)).collect();
-        Selected::new(series, heads, &self.blocks, matchers, range, 1_000).expect("select")
+        let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks };
+        Selected::new(&self.registry, head, &self.blocks, matchers, range, 1_000).expect("select")
     }
 
     fn check(&self, matchers: &[Matcher], range: TimeRange) -> Result<(), TestCaseError> {

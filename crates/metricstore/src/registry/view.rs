@@ -1,0 +1,183 @@
+//! What queries and flushes see of the registry.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use labelindex::{Cardinality, LabelIndex, MemIndex};
+use model::{Labels, Matcher, SeriesId, TenantId};
+use parking_lot::RwLockReadGuard;
+
+use super::order::{Orders, UNRANKED};
+use super::tables::Tables;
+use super::{Registry, UNKNOWN};
+
+/// Stands for the ordinal of a series that has none.
+pub(crate) const NOT_REGISTERED: u32 = UNKNOWN;
+
+/// New series are put in order when there is one for so many that are, or at a flush. Until then
+/// they are sorted by their labels where they occur.
+const ORDERED_PER_FRESH: usize = 64;
+/// So few new series are never put in order by a query.
+const MIN_FRESH: usize = 256;
+
+/// The series of a head that match a selector.
+#[derive(Debug, Clone, Default)]
+pub struct HeadSeries {
+    pub(crate) ordinals: Vec<u32>,
+}
+
+impl HeadSeries {
+    /// Ordinals, for [`Shard::select`](crate::Shard::select).
+    pub fn ordinals(&self) -> &[u32] {
+        &self.ordinals
+    }
+}
+
+impl Registry {
+    /// The tenant's series that match all of `matchers`.
+    pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> HeadSeries {
+        let tables = self.tables.read();
+        let ordinals =
+            tables.tenants.get(&tenant).map_or_else(Vec::new, |index| index.select(matchers));
+        HeadSeries { ordinals }
+    }
+
+    /// Number of series the tenant has registered.
+    pub fn active_series(&self, tenant: TenantId) -> usize {
+        self.tables.read().tenants.get(&tenant).map_or(0, MemIndex::series_count)
+    }
+
+    /// Tenants that have, or had, series, ascending.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.tables.read().tenants.keys().copied().collect()
+    }
+
+    /// Where the tenant's series come from; each list has at most `limit` entries.
+    pub fn cardinality(&self, tenant: TenantId, limit: usize) -> Cardinality {
+        let tables = self.tables.read();
+        tables.tenants.get(&tenant).map_or_else(Cardinality::default, |i| i.cardinality(limit))
+    }
+
+    /// Label names of the tenant's series that match, ascending.
+    pub(crate) fn names(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<String> {
+        let tables = self.tables.read();
+        tables.tenants.get(&tenant).map_or_else(Vec::new, |index| index.label_names(matchers))
+    }
+
+    /// Values of a label in the tenant's series that match, ascending.
+    pub(crate) fn values(&self, tenant: TenantId, name: &str, matchers: &[Matcher]) -> Vec<String> {
+        let tables = self.tables.read();
+        tables
+            .tenants
+            .get(&tenant)
+            .map_or_else(Vec::new, |index| index.label_values(name, matchers))
+    }
+
+    /// Shows `visit` the labels of each ordinal, in the order given.
+    ///
+    /// # Panics
+    /// An ordinal that is not in use.
+    pub(crate) fn for_each_labels(&self, ordinals: &[u32], mut visit: impl FnMut(u32, Labels)) {
+        let tables = self.tables.read();
+        for &ordinal in ordinals {
+            let tenant = tables.series[ordinal as usize].tenant;
+            visit(ordinal, tables.tenants[&tenant].labels(ordinal));
+        }
+    }
+
+    /// Shows `visit` the tenant of each ordinal, in the order given.
+    pub(crate) fn for_each_tenant(&self, ordinals: &[u32], mut visit: impl FnMut(u32, TenantId)) {
+        let tables = self.tables.read();
+        for &ordinal in ordinals {
+            visit(ordinal, tables.series[ordinal as usize].tenant);
+        }
+    }
+
+    /// Puts ordinals of one tenant, all in use, in ascending order of labels.
+    pub(crate) fn sort_by_labels(&self, tenant: TenantId, ordinals: &mut [u32]) {
+        self.order_fresh(tenant, 0);
+        let orders = self.orders.read();
+        ordinals.sort_unstable_by_key(|&ordinal| orders.ranks.of(ordinal));
+    }
+
+    /// Ranks the tenant's new series if there are more than `tolerated`.
+    fn order_fresh(&self, tenant: TenantId, tolerated: usize) {
+        if self.unordered.lock().get(&tenant).map_or(0, Vec::len) <= tolerated {
+            return;
+        }
+        let mut orders = self.orders.write();
+        let tables = self.tables.read();
+        let Some(fresh) = self.unordered.lock().remove(&tenant) else { return };
+        let Some(index) = tables.tenants.get(&tenant) else { return };
+        orders.insert(tenant, &fresh, |ordinal| index.labels(ordinal));
+    }
+
+    /// What a query sees; no ordinal is released while it lasts.
+    pub(crate) fn view(&self, tenant: TenantId) -> View<'_> {
+        let tolerated = (self.orders.read().len(tenant) / ORDERED_PER_FRESH).max(MIN_FRESH);
+        self.order_fresh(tenant, tolerated);
+        View {
+            tenant,
+            orders: self.orders.read(),
+            tables: self.tables.read(),
+            version: RegistryVersion {
+                registry: Arc::clone(&self.identity),
+                releases: self.releases.load(Ordering::Acquire),
+            },
+        }
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        let orders = self.orders.read().bytes();
+        orders + self.tables.read().bytes() + self.cache.read().bytes()
+    }
+}
+
+/// The series of one tenant at one moment.
+pub(crate) struct View<'a> {
+    tenant: TenantId,
+    orders: RwLockReadGuard<'a, Orders>,
+    tables: RwLockReadGuard<'a, Tables>,
+    version: RegistryVersion,
+}
+
+/// A registry between two releases. What is known about ordinals in one version says nothing in
+/// another.
+#[derive(Debug, Clone)]
+pub(crate) struct RegistryVersion {
+    registry: Arc<()>,
+    releases: u64,
+}
+
+impl PartialEq for RegistryVersion {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.registry, &other.registry) && self.releases == other.releases
+    }
+}
+
+impl View<'_> {
+    /// Which registry it is of, as of which release.
+    pub(crate) fn version(&self) -> &RegistryVersion {
+        &self.version
+    }
+
+    /// The ordinal of a series, or [`NOT_REGISTERED`].
+    pub(crate) fn ordinal(&self, labels: &Labels) -> u32 {
+        self.tables.get(SeriesId::of(self.tenant, labels)).unwrap_or(NOT_REGISTERED)
+    }
+
+    /// The labels of an ordinal, unless it was released meanwhile.
+    pub(crate) fn labels(&self, ordinal: u32) -> Option<Labels> {
+        let entry = self.tables.series.get(ordinal as usize)?;
+        let is_valid = entry.is_used && entry.tenant == self.tenant;
+        is_valid.then(|| self.tables.tenants[&self.tenant].labels(ordinal))
+    }
+
+    /// The place of an ordinal in the order of labels, if it is known. Only ranks of ordinals in
+    /// use mean something.
+    pub(crate) fn rank(&self, ordinal: u32) -> Option<u32> {
+        let rank = self.orders.ranks.of(ordinal);
+        (rank != UNRANKED).then_some(rank)
+    }
+}
