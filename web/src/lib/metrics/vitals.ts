@@ -31,10 +31,12 @@ export type Vital = 'cpu' | 'memory' | 'disk' | 'networkIn' | 'networkOut' | 'lo
 export function vitalQueries(intervalsMs: readonly number[]): Record<Vital, string> {
   const network = (metric: string) =>
     rated((w) => `sum ${BY} (rate(${metric}{device!~"${VIRTUAL_DEVICES}"}[${w}])) * 8`, intervalsMs);
+  // Like df: of what users may fill, without the blocks kept back for root.
+  const used = `(node_filesystem_size_bytes{fstype!~"${PSEUDO_FILESYSTEMS}"} - node_filesystem_free_bytes)`;
   return {
     cpu: rated((w) => `100 - 100 * avg ${BY} (rate(node_cpu_seconds_total{mode="idle"}[${w}]))`, intervalsMs),
     memory: `100 - 100 * max ${BY} (node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)`,
-    disk: `100 - 100 * min by (instance, job, mountpoint) (node_filesystem_avail_bytes{fstype!~"${PSEUDO_FILESYSTEMS}"} / (node_filesystem_size_bytes > 0))`,
+    disk: `100 * max by (instance, job, mountpoint) (${used} / (${used} + node_filesystem_avail_bytes > 0))`,
     networkIn: network('node_network_receive_bytes_total'),
     networkOut: network('node_network_transmit_bytes_total'),
     load1: `max ${BY} (node_load1)`,
