@@ -22,7 +22,7 @@ const GROUP_SERIES: usize = 512;
 /// Chunks at which a group is closed, inside a series if need be.
 const GROUP_CHUNKS: usize = 1 << 14;
 /// Encoded bytes at which a group is closed, inside a series if need be.
-const GROUP_BYTES: usize = 4 << 20;
+const GROUP_BYTES: usize = 1 << 20;
 /// Timestamp columns remembered for sharing: 12 MiB at most.
 const MAX_SHARED_COLUMNS: usize = 1 << 18;
 

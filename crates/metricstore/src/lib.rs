@@ -45,6 +45,7 @@ pub use block::{MetricBlock, MetricFormat};
 pub use error::MetricError;
 pub use flush::{FlushPlan, PlannedBlock};
 pub use label_query::LabelQuery;
+pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, HeadSeries, Registry};
 pub use rows::{Reject, ResolvedBatch, ShardRows};

@@ -42,6 +42,13 @@ impl Registry {
         HeadSeries { ordinals }
     }
 
+    /// Labels of a series; `None` if the ordinal is not in use.
+    pub fn labels(&self, ordinal: u32) -> Option<Labels> {
+        let tables = self.tables.read();
+        let entry = tables.series.get(ordinal as usize).filter(|entry| entry.is_used)?;
+        Some(tables.tenants.get(&entry.tenant)?.labels(ordinal))
+    }
+
     /// Number of series the tenant has registered.
     pub fn active_series(&self, tenant: TenantId) -> usize {
         self.tables.read().tenants.get(&tenant).map_or(0, MemIndex::series_count)

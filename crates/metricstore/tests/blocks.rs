@@ -1,0 +1,195 @@
+//! Blocks at the edges of their layout: long series, several tenants, conflicts, label queries.
+
+use std::sync::Arc;
+
+use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk};
+use metricstore::{
+    BlockSource, FlushPlan, HeadSnapshot, LabelQuery, MetricBlock, MetricError, MetricFormat,
+    Registry, Selected, Shard, ShardRows,
+};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TenantId, TimeRange};
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn labels(name: &str, host: &str) -> Labels {
+    Labels::from_pairs([("__name__", name), ("host", host)]).expect("labels")
+}
+
+struct Store {
+    registry: Registry,
+    shard: Shard,
+    blobs: DiskBlobs,
+    written: usize,
+}
+
+impl Store {
+    fn new() -> Self {
+        Store {
+            registry: Registry::new(1),
+            shard: Shard::new(0, 1),
+            blobs: DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory"),
+            written: 0,
+        }
+    }
+
+    fn append(&mut self, tenant: TenantId, labels: &Labels, samples: &[(i64, f64)]) {
+        let ordinal = self.registry.intern(tenant, labels, 0);
+        let mut rows = ShardRows::default();
+        samples.iter().for_each(|&(t_ms, value)| rows.push(ordinal, t_ms, value));
+        self.shard.append(&rows);
+    }
+
+    /// Writes everything into blocks, by tenant and window.
+    fn flush(&mut self) -> Vec<(TenantId, Arc<MetricBlock>)> {
+        let cut = self.shard.cut().expect("samples");
+        let id = cut.id();
+        let plan = FlushPlan::new(vec![cut], &self.registry);
+        let mut blocks = Vec::new();
+        for planned in plan.blocks() {
+            let key = format!("blocks/{}", self.written);
+            self.written += 1;
+            let mut out = self.blobs.create(&key).expect("memory");
+            let summary = plan
+                .write(planned, &MetricFormat::new(1), &self.registry, &mut *out)
+                .expect("flush");
+            out.finish().expect("memory");
+            assert!(planned.window().contains(summary.range.start_ms));
+            assert!(planned.window().contains(summary.range.end_ms - 1));
+            blocks.push((planned.tenant(), self.open(&key)));
+        }
+        self.shard.drop_flushed(id);
+        blocks
+    }
+
+    fn merge(&mut self, inputs: &[Arc<MetricBlock>], keep: TimeRange) -> Arc<MetricBlock> {
+        let key = format!("blocks/{}", self.written);
+        self.written += 1;
+        let mut out = self.blobs.create(&key).expect("memory");
+        MetricFormat::new(1).merge(inputs, keep, &mut *out).expect("merge");
+        out.finish().expect("memory");
+        self.open(&key)
+    }
+
+    fn open(&self, key: &str) -> Arc<MetricBlock> {
+        Arc::new(MetricFormat::new(1).open(self.blobs.open(key).expect("memory")).expect("open"))
+    }
+
+    fn select(&self, blocks: &[Arc<MetricBlock>], max: usize) -> Result<Selected, MetricError> {
+        let head = HeadSnapshot {
+            tenant: DEFAULT_TENANT,
+            series: self.registry.select(DEFAULT_TENANT, &[]),
+            chunks: Vec::new(),
+        };
+        Selected::new(&self.registry, head, &sources(blocks), &[], TimeRange::all(), max)
+    }
+}
+
+fn sources(blocks: &[Arc<MetricBlock>]) -> Vec<BlockSource> {
+    let source =
+        |block: &Arc<MetricBlock>| BlockSource { id: Arc::from("block"), block: Arc::clone(block) };
+    blocks.iter().map(source).collect()
+}
+
+fn read(selected: &Selected, index: usize) -> Vec<(i64, u64)> {
+    let (mut timestamps, mut values) = (Vec::new(), Vec::new());
+    selected.read(index, &mut timestamps, &mut values).expect("read");
+    timestamps.into_iter().zip(values.iter().map(|value| value.to_bits())).collect()
+}
+
+#[test]
+fn a_series_longer_than_a_group_continues_in_the_next_one() {
+    let mut store = Store::new();
+    let mut state = 1_u64;
+    let long: Vec<(i64, f64)> = (0..140_000)
+        .map(|row| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (row * 10, f64::from_bits(state >> 2))
+        })
+        .collect();
+    store.append(DEFAULT_TENANT, &labels("a", "1"), &[(1, 1.0)]);
+    store.append(DEFAULT_TENANT, &labels("b", "1"), &long);
+    store.append(DEFAULT_TENANT, &labels("c", "1"), &[(1, 3.0)]);
+    let block = Arc::clone(&store.flush()[0].1);
+    let merged = store.merge(std::slice::from_ref(&block), TimeRange::new(1_000, 101_000));
+    let expected: Vec<_> = long.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+    let selected = store.select(&[block], 3).expect("select");
+    assert_eq!(selected.len(), 3);
+    assert!(read(&selected, 1) == expected, "samples of the long series");
+    assert_eq!(read(&selected, 0), [(1, 1.0_f64.to_bits())]);
+    assert_eq!(read(&selected, 2), [(1, 3.0_f64.to_bits())]);
+    let selected = store.select(&[merged], 3).expect("select");
+    assert_eq!(selected.labels(), [labels("b", "1")]);
+    assert!(read(&selected, 0) == expected[100..10_100], "samples kept of the long series");
+}
+
+#[test]
+fn blocks_are_apart_by_tenant_and_window() {
+    let mut store = Store::new();
+    let other = TenantId(7);
+    store.append(DEFAULT_TENANT, &labels("up", "1"), &[(0, 1.0), (2 * HOUR_MS, 2.0)]);
+    store.append(other, &labels("up", "1"), &[(1, 3.0), (-1, 4.0), (900 * HOUR_MS, 5.0)]);
+    let blocks = store.flush();
+    let found: Vec<_> =
+        blocks.iter().map(|(t, b)| (t.0, b.range().start_ms, b.summary().rows)).collect();
+    assert_eq!(
+        found,
+        [(0, 0, 1), (0, 2 * HOUR_MS, 1), (7, -1, 1), (7, 1, 1), (7, 900 * HOUR_MS, 1)]
+    );
+    assert_eq!(store.registry.tenants(), [DEFAULT_TENANT, other]);
+    assert_eq!(store.registry.cardinality(other, 10).series, 1);
+}
+
+#[test]
+fn the_first_commit_wins_over_blocks_and_conflicts_are_counted() {
+    let mut store = Store::new();
+    let up = labels("up", "1");
+    store.append(DEFAULT_TENANT, &up, &[(1_000, 1.0), (2_000, 2.0)]);
+    let first = Arc::clone(&store.flush()[0].1);
+    store.append(DEFAULT_TENANT, &up, &[(2_000, 9.0), (1_000, 1.0), (1_500, 5.0)]);
+    let second = Arc::clone(&store.flush()[0].1);
+    let blocks = [first, second];
+    let expected =
+        [(1_000, 1.0), (1_500, 5.0), (2_000, 2.0)].map(|(t, v): (i64, f64)| (t, v.to_bits()));
+    assert_eq!(read(&store.select(&blocks, 1).expect("select"), 0), expected);
+    let merged = store.merge(&blocks, TimeRange::all());
+    assert_eq!((merged.summary().rows, merged.summary().conflicts), (3, 1));
+    let selected = store.select(&[merged], 1).expect("select");
+    assert_eq!(read(&selected, 0), expected);
+    let statistics = selected.statistics(0).expect("statistics").expect("one whole chunk");
+    assert_eq!((statistics[0].count, statistics[0].resets, statistics[0].increase()), (3, 1, 6.0));
+}
+
+#[test]
+fn label_queries_see_head_and_blocks() {
+    let mut store = Store::new();
+    store.append(DEFAULT_TENANT, &labels("up", "old"), &[(0, 1.0)]);
+    store.append(DEFAULT_TENANT, &labels("load", "old"), &[(0, 1.0)]);
+    let blocks: Vec<_> = store.flush().into_iter().map(|(_, block)| block).collect();
+    let idle = store.registry.idle(10 * HOUR_MS, HOUR_MS);
+    let idle = store.shard.without_samples(&idle);
+    assert_eq!(store.registry.release(&idle, 10 * HOUR_MS, HOUR_MS), 2);
+    store.append(DEFAULT_TENANT, &labels("up", "new"), &[(9 * HOUR_MS, 1.0)]);
+    let sources = sources(&blocks);
+    let up = [Matcher::new("__name__", MatchOp::Equal, "up").expect("matcher")];
+    let query = LabelQuery {
+        head: Some((&store.registry, DEFAULT_TENANT)),
+        blocks: &sources,
+        matchers: &up,
+        range: TimeRange::all(),
+        limit: 0,
+    };
+    assert_eq!(query.values("host"), ["new", "old"]);
+    assert_eq!(query.names(), ["__name__", "host"]);
+    assert_eq!(LabelQuery { limit: 1, ..query }.names(), ["__name__"]);
+    assert_eq!(
+        LabelQuery { range: TimeRange::new(HOUR_MS, 2 * HOUR_MS), ..query }.values("host"),
+        ["new"]
+    );
+    assert_eq!(
+        LabelQuery { head: None, matchers: &[], ..query }.values("__name__"),
+        ["load", "up"]
+    );
+
+    let error = store.select(&blocks, 1).err().expect("two series are more than one");
+    assert!(error.to_string().contains("limits.max_query_series (1)"), "{error}");
+}
