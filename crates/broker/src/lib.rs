@@ -4,7 +4,6 @@
 //! Three kinds of threads do the work and nothing else writes: the committer (log and catalog),
 //! the shards (head), and maintenance (flush, merge, retention). Handles are cheap to clone.
 
-mod cardinality;
 mod committer;
 mod ingest;
 mod live;
@@ -29,7 +28,6 @@ use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
 use parking_lot::Mutex;
 
-pub use cardinality::{Cardinality, Counted};
 pub use committer::CommitError;
 pub use ingest::IngestOutcome;
 pub use live::{Feed, LiveBatch};
@@ -241,7 +239,6 @@ impl Broker {
     }
 
     /// Hands a message to the committer; gives it back when the broker is stopping.
-    #[expect(clippy::result_large_err, reason = "the message goes back to who can answer it")]
     fn send(&self, message: Message) -> Result<(), Message> {
         let sender = self.inner.committer.lock().clone();
         match sender {

@@ -24,7 +24,7 @@ use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::{BrokerConfig, command};
 
-/// How often the thread looks whether something is due.
+/// How often the thread looks whether something is due, unless flushes are due more often.
 const TICK: Duration = Duration::from_secs(1);
 /// After a failure nothing is tried again for this long.
 const RETRY: Duration = Duration::from_secs(10);
@@ -145,7 +145,7 @@ impl Maintenance {
         let mut not_before = Instant::now();
         loop {
             let mut wanted = None;
-            match woken.recv_timeout(TICK) {
+            match woken.recv_timeout(TICK.min(self.flush_interval)) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Flush(reply)) => wanted = Some(reply),
                 Ok(Wake::Damaged(id)) => self.set_aside(id),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use blockstore::OpenBlock;
 use catalog::BlockId;
-use metricstore::{BlockSource, MetricError, MetricFormat, Selected};
+use metricstore::{
+    BlockSource, Cardinality, HeadSnapshot, LabelQuery, MetricError, MetricFormat, Selected,
+};
 use model::{Labels, Matcher, TenantId, TimeRange};
 
-use crate::cardinality::Cardinality;
 use crate::maintenance::Wake;
 use crate::{Broker, HeadTotals};
 
@@ -31,10 +32,11 @@ impl Reader {
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selected, MetricError> {
         let inner = &self.broker.inner;
         let series = inner.registry.select(self.tenant, matchers);
-        let heads = inner.shards.select(series.ordinals(), range);
+        let chunks = inner.shards.select(series.ordinals(), range);
+        let head = HeadSnapshot { tenant: self.tenant, series, chunks };
         let blocks = self.blocks(range);
         let limit = inner.config.limits.max_query_series;
-        Selected::new(series, heads, &blocks, matchers, range, limit)
+        Selected::new(&inner.registry, head, &blocks, matchers, range, limit)
             .inspect_err(|error| self.report(error))
     }
 
@@ -65,51 +67,46 @@ impl Reader {
             .collect()
     }
 
-    /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`.
-    ///
-    /// # Errors
-    /// A damaged block.
+    /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`. The
+    /// head and every block that overlaps `range` count as a whole.
     pub fn label_names(
         &self,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, MetricError> {
-        let mut names = BTreeSet::new();
-        for selector in any(selectors) {
-            for labels in self.select(selector, range)?.labels() {
-                for (name, _) in labels.iter() {
-                    if !names.contains(name) {
-                        names.insert(name.to_owned());
-                    }
-                }
-            }
-        }
-        Ok(names.into_iter().take(limit).collect())
+    ) -> Vec<String> {
+        self.collect(selectors, range, limit, |query| query.names())
     }
 
     /// Values of the label `name`, otherwise as [`Reader::label_names`].
-    ///
-    /// # Errors
-    /// A damaged block.
     pub fn label_values(
         &self,
         name: &str,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<String>, MetricError> {
-        let mut values = BTreeSet::new();
-        for selector in any(selectors) {
-            for labels in self.select(selector, range)?.labels() {
-                if let Some(value) = labels.get(name)
-                    && !values.contains(value)
-                {
-                    values.insert(value.to_owned());
-                }
-            }
+    ) -> Vec<String> {
+        self.collect(selectors, range, limit, |query| query.values(name))
+    }
+
+    fn collect(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+        ask: impl Fn(&LabelQuery<'_>) -> Vec<String>,
+    ) -> Vec<String> {
+        let inner = &self.broker.inner;
+        let in_head = inner.shards.totals().range.overlaps(&range);
+        // The head first and blocks second, as in `select`.
+        let head = in_head.then_some((&*inner.registry, self.tenant));
+        let blocks = self.blocks(range);
+        let mut found = BTreeSet::new();
+        for matchers in any(selectors) {
+            let query = LabelQuery { head, blocks: &blocks, matchers, range, limit: 0 };
+            found.extend(ask(&query));
         }
-        Ok(values.into_iter().take(limit).collect())
+        found.into_iter().take(limit).collect()
     }
 
     /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
@@ -132,8 +129,7 @@ impl Reader {
 
     /// Where the series of the head come from; each list has at most `limit` entries.
     pub fn cardinality(&self, limit: usize) -> Cardinality {
-        let series = self.broker.inner.registry.select(self.tenant, &[]);
-        Cardinality::of(series.labels(), limit)
+        self.broker.inner.registry.cardinality(self.tenant, limit)
     }
 
     /// Size and range of the head.

@@ -73,7 +73,8 @@ async fn import_text(State(broker): State<Broker>, request: Request<Body>) -> Re
 
 async fn take_text(broker: &Broker, request: Request<Body>) -> Result<IngestOutcome, Response> {
     let (parts, body) = request.into_parts();
-    let extra = extra_labels(parts.uri.query().unwrap_or_default())?;
+    let extra =
+        extra_labels(parts.uri.query().unwrap_or_default()).map_err(IntoResponse::into_response)?;
     let limits = broker.limits();
     let rules = BodyRules::any_encoding(limits.max_body_bytes);
     let body = read_body(&parts.headers, body, rules, broker.net_metrics())
@@ -143,16 +144,15 @@ fn check_remote_write_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// `extra_label=name=value` pairs of a query string.
-fn extra_labels(query: &str) -> Result<BTreeMap<String, String>, Response> {
+fn extra_labels(query: &str) -> Result<BTreeMap<String, String>, ApiError> {
     let mut labels = BTreeMap::new();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         if key != "extra_label" {
             continue;
         }
-        let Some((name, value)) = value.split_once('=').filter(|(name, _)| !name.is_empty())
-        else {
+        let Some((name, value)) = value.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             let error = format!("extra_label {value:?} is not name=value");
-            return Err(ApiError::new(ErrorType::BadData, error).into_response());
+            return Err(ApiError::new(ErrorType::BadData, error));
         };
         labels.insert(name.to_owned(), value.to_owned());
     }

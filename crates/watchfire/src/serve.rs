@@ -93,8 +93,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .transpose()
         .context("start collecting this host")?;
     let (agent, receiver) = host.unzip();
-    let telemetry = Telemetry::new(broker.clone(), net_metrics, agent.as_ref());
-    let routes = routes(&config, collect, &broker, telemetry, address);
+    let telemetry = Telemetry::new(broker.clone(), Arc::clone(&net_metrics), agent.as_ref());
+    let origins = OriginPolicy::new(address).with_metrics(net_metrics);
+    let routes = routes(&config, collect, &broker, telemetry, origins);
     let _ = front.set(routes);
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
     say_hello(&broker, address, &data, agent.as_ref());
@@ -132,7 +133,7 @@ fn routes(
     collect: bool,
     broker: &Broker,
     telemetry: Telemetry,
-    address: std::net::SocketAddr,
+    origins: OriginPolicy,
 ) -> Router {
     let data = Arc::new(BrokerData(broker.clone()));
     let width = std::thread::available_parallelism().map_or(1, usize::from);
@@ -152,7 +153,7 @@ fn routes(
         .merge(console::api_routes(&console))
         .route("/metrics", axum::routing::get(metrics))
         .merge(console::pages(&console));
-    net::compress::layer(OriginPolicy::new(address).layer(router))
+    net::compress::layer(origins.layer(router))
 }
 
 fn broker_config(config: &Config) -> BrokerConfig {

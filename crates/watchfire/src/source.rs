@@ -92,7 +92,7 @@ impl console::Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.0.label_names(selectors, range, limit).map_err(fault)
+        Ok(self.0.label_names(selectors, range, limit))
     }
 
     fn label_values(
@@ -102,7 +102,7 @@ impl console::Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.0.label_values(name, selectors, range, limit).map_err(fault)
+        Ok(self.0.label_values(name, selectors, range, limit))
     }
 
     fn series(
