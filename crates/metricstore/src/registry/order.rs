@@ -3,7 +3,9 @@
 //! Sorting by labels costs a hundred comparisons of strings per series; sorting by rank costs one
 //! of integers. A new series is put in its place by binary search when the order is next needed.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use model::{Labels, TenantId};
 
@@ -38,6 +40,9 @@ impl Ranks {
     }
 }
 
+/// Ordinals whose labels are in memory at once while they are sorted: about 16 MiB.
+const RUN_LEN: usize = 1 << 16;
+
 impl Orders {
     /// Puts `fresh` ordinals of a tenant in their places and renews its ranks.
     pub(super) fn insert(
@@ -47,18 +52,14 @@ impl Orders {
         labels_of: impl Fn(u32) -> Labels,
     ) {
         let sorted = self.sorted.entry(tenant).or_default();
-        let mut keyed: Vec<(Labels, u32)> =
-            fresh.iter().map(|&ordinal| (labels_of(ordinal), ordinal)).collect();
-        keyed.sort_unstable();
-        let mut merged = Vec::with_capacity(sorted.len() + keyed.len());
-        let mut rest = sorted.as_slice();
-        for (labels, ordinal) in keyed {
-            let (before, after) = rest.split_at(rest.partition_point(|&o| labels_of(o) < labels));
-            merged.extend_from_slice(before);
-            merged.push(ordinal);
-            rest = after;
-        }
-        merged.extend_from_slice(rest);
+        let merged = if fresh.len() <= RUN_LEN {
+            insert_few(sorted, sort_run(fresh, &labels_of), &labels_of)
+        } else {
+            let sort = |run| sort_run(run, &labels_of).into_iter().map(|(_, o)| o).collect();
+            let mut runs: Vec<Vec<u32>> = fresh.chunks(RUN_LEN).map(sort).collect();
+            runs.push(std::mem::take(sorted));
+            merge_runs(&runs, &labels_of)
+        };
         for (rank, &ordinal) in (0..).zip(&merged) {
             self.ranks.set(ordinal, rank);
         }
@@ -88,5 +89,94 @@ impl Orders {
     pub(super) fn bytes(&self) -> usize {
         let sorted = self.sorted.values().map(Vec::capacity).sum::<usize>();
         (sorted + self.ranks.0.capacity()) * size_of::<u32>()
+    }
+}
+
+fn sort_run(ordinals: &[u32], labels_of: &impl Fn(u32) -> Labels) -> Vec<(Labels, u32)> {
+    let mut keyed: Vec<_> = ordinals.iter().map(|&ordinal| (labels_of(ordinal), ordinal)).collect();
+    keyed.sort_unstable();
+    keyed
+}
+
+/// Finds the place of each new ordinal by binary search.
+fn insert_few(
+    sorted: &[u32],
+    fresh: Vec<(Labels, u32)>,
+    labels_of: &impl Fn(u32) -> Labels,
+) -> Vec<u32> {
+    let mut merged = Vec::with_capacity(sorted.len() + fresh.len());
+    let mut rest = sorted;
+    for (labels, ordinal) in fresh {
+        let (before, after) = rest.split_at(rest.partition_point(|&o| labels_of(o) < labels));
+        merged.extend_from_slice(before);
+        merged.push(ordinal);
+        rest = after;
+    }
+    merged.extend_from_slice(rest);
+    merged
+}
+
+/// Merges sorted runs; one label set of each is in memory.
+fn merge_runs(runs: &[Vec<u32>], labels_of: &impl Fn(u32) -> Labels) -> Vec<u32> {
+    let mut merged = Vec::with_capacity(runs.iter().map(Vec::len).sum());
+    let mut rests: Vec<_> = runs.iter().map(|run| run.iter()).collect();
+    let mut heads = BinaryHeap::new();
+    for (run, rest) in rests.iter_mut().enumerate() {
+        heads.extend(rest.next().map(|&ordinal| Reverse((labels_of(ordinal), ordinal, run))));
+    }
+    while let Some(mut head) = heads.peek_mut() {
+        let Reverse((_, ordinal, run)) = *head;
+        merged.push(ordinal);
+        match rests[run].next() {
+            Some(&next) => *head = Reverse((labels_of(next), next, run)),
+            None => {
+                PeekMut::pop(head);
+            }
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::DEFAULT_TENANT;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_labels(
+            steps in proptest::collection::vec(proptest::collection::vec(0_u32..400, 1..60), 1..6),
+            gone in 0_u32..400,
+        ) {
+            // Labels in an order unlike that of ordinals.
+            let labels_of = |ordinal: u32| {
+                let value = (ordinal * 7_919 % 401).to_string();
+                Labels::from_pairs([("a", value.as_str())]).expect("labels")
+            };
+            let mut orders = Orders::default();
+            let mut all = std::collections::BTreeSet::new();
+            for fresh in steps {
+                let fresh: std::collections::BTreeSet<u32> =
+                    fresh.into_iter().filter(|ordinal| !all.contains(ordinal)).collect();
+                all.extend(&fresh);
+                let fresh: Vec<u32> = fresh.into_iter().collect();
+                orders.insert(DEFAULT_TENANT, &fresh, labels_of);
+                let runs: Vec<Vec<u32>> = [&orders.sorted[&DEFAULT_TENANT][..], &[]]
+                    .concat()
+                    .chunks(7)
+                    .map(<[u32]>::to_vec)
+                    .collect();
+                prop_assert_eq!(&merge_runs(&runs, &labels_of), &orders.sorted[&DEFAULT_TENANT]);
+            }
+            orders.remove(|ordinal| ordinal == gone);
+            all.remove(&gone);
+            prop_assert_eq!(orders.ranks.of(gone), UNRANKED);
+            let mut by_rank: Vec<u32> = all.iter().copied().collect();
+            by_rank.sort_by_key(|&ordinal| orders.ranks.of(ordinal));
+            let mut by_labels: Vec<u32> = all.into_iter().collect();
+            by_labels.sort_by_key(|&ordinal| labels_of(ordinal));
+            prop_assert_eq!(by_rank, by_labels);
+        }
     }
 }
