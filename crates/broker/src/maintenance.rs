@@ -336,7 +336,10 @@ impl Maintenance {
             return;
         }
         match self.blocks.quarantine(id) {
-            Ok(()) => self.forget_damaged(id),
+            Ok(()) => {
+                self.count(&self.counters.quarantined_blocks, 1);
+                self.forget_damaged(id);
+            }
             Err(error) => {
                 tracing::error!(block = %id, %error, "a damaged block cannot be set aside");
             }
@@ -344,7 +347,6 @@ impl Maintenance {
     }
 
     fn forget_damaged(&self, id: BlockId) {
-        self.count(&self.counters.quarantined_blocks, 1);
         if let Err(error) = command(&self.committer, Command::Quarantine { block: id }) {
             tracing::warn!(block = %id, %error, "the catalog still lists a damaged block");
         }

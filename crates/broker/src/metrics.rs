@@ -35,8 +35,13 @@ impl Broker {
     /// Damaged places found so far, in log and blocks.
     pub fn corruptions(&self) -> u64 {
         let found = &self.inner.recovered;
+        found.damaged_ranges + found.unusable_frames + self.quarantined_blocks()
+    }
+
+    /// Blocks moved to quarantine by the start and since.
+    fn quarantined_blocks(&self) -> u64 {
         let later = self.inner.maintenance_counters.quarantined_blocks.load(Ordering::Relaxed);
-        found.damaged_ranges + found.unusable_frames + later
+        self.inner.recovered.damaged_blocks + later
     }
 
     fn ingest_rows(&self) -> Vec<MetricRow> {
@@ -212,11 +217,12 @@ impl Broker {
                 "Series forgotten by the head because they had no samples for two hours.",
                 &counters.released_series,
             ),
-            counter(
-                "watchfire_broker_quarantined_blocks_total",
-                "Damaged blocks moved to quarantine.",
-                &counters.quarantined_blocks,
-            ),
+            MetricRow {
+                name: "watchfire_broker_quarantined_blocks_total",
+                help: "Damaged blocks moved to quarantine.",
+                kind: "counter",
+                value: self.quarantined_blocks() as f64,
+            },
         ]
     }
 }

@@ -1,5 +1,6 @@
 //! Runs roles in one process: binds, opens the store, wires the roles together, stops cleanly.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -58,6 +59,7 @@ fn start_log(level: &str) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     Ok(())
