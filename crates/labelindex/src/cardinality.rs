@@ -79,3 +79,47 @@ fn largest(
     all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+
+    fn counted(pairs: &[(&str, u64)]) -> Vec<Counted> {
+        pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn counts_what_is_there_and_the_largest_first() {
+        let mut index = MemIndex::new(1);
+        for (ordinal, (name, job)) in
+            (0..).zip([("up", "a"), ("up", "bb"), ("load", "bb"), ("gone", "gone"), ("load", "c")])
+        {
+            let pairs = [(METRIC_NAME, name), ("job", job)];
+            index.insert(ordinal, &Labels::from_pairs(pairs).expect("test labels are valid"));
+        }
+        index.remove(3);
+        assert_eq!(
+            index.cardinality(10),
+            Cardinality {
+                series: 4,
+                label_pairs: 5,
+                series_by_metric: counted(&[("load", 2), ("up", 2)]),
+                values_by_label: counted(&[("job", 3), ("__name__", 2)]),
+                bytes_by_label: counted(&[("__name__", 6), ("job", 4)]),
+                series_by_pair: counted(&[
+                    ("__name__=load", 2),
+                    ("__name__=up", 2),
+                    ("job=bb", 2),
+                    ("job=a", 1),
+                    ("job=c", 1),
+                ]),
+            }
+        );
+        let top = index.cardinality(1);
+        assert_eq!(top.values_by_label, counted(&[("job", 3)]));
+        assert_eq!(top.series_by_metric.len(), 1);
+        assert_eq!(top.label_pairs, 5);
+    }
+}

@@ -2,7 +2,7 @@
 
 use codec::varint::{put_bytes, put_u64, take_prefixed, take_u64};
 
-use crate::fault::Fault;
+use crate::error::Fault;
 use crate::packed;
 
 /// Label names and the values of each, both ascending.

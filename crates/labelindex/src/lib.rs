@@ -10,34 +10,35 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `evaluate` | matchers → series, for both indexes |
+//! | `select` | matchers → series, for both indexes |
 //! | `names` | label names and values of chosen series, for both indexes |
 //! | `sets` | union, intersection and difference of ascending lists |
 //! | `symbols` | names, values and postings that grow |
 //! | `memory`, `cardinality` | the head's index and where its series come from |
-//! | `builder`, `block_index` | the block's index, written and read |
+//! | `builder`, `block` | the block's index, written and read |
 //! | `sections`, `dictionary`, `rows` | parts of its format |
 //!
 //! The crate is synchronous and pure; everything it holds is in memory.
 
-mod block_index;
+mod block;
 mod builder;
 mod cardinality;
 mod dictionary;
-mod evaluate;
-mod fault;
+mod error;
+
 mod memory;
 mod names;
 mod packed;
 mod rows;
 mod sections;
+mod select;
 mod sets;
 mod symbols;
 
-pub use block_index::BlockIndex;
+pub use block::BlockIndex;
 pub use builder::{BlockIndexBuilder, MAX_SERIES};
 pub use cardinality::{Cardinality, Counted};
-pub use fault::IndexError;
+pub use error::IndexError;
 pub use memory::MemIndex;
 
 use model::{Labels, Matcher};

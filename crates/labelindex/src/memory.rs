@@ -9,8 +9,8 @@ use hashbrown::HashTable;
 use model::{Labels, Matcher};
 
 use crate::LabelIndex;
-use crate::evaluate::{Rows, Store, select};
 use crate::names::{names_of, sorted, values_of};
+use crate::select::{Rows, Store, select};
 use crate::symbols::{Symbols, reserve_tight};
 
 /// Ordinal of a slot whose series is gone.
@@ -105,6 +105,16 @@ impl MemIndex {
         start as usize..self.ends[slot as usize] as usize
     }
 
+    /// Slots of the series that satisfy `matchers`, ascending.
+    fn selected_slots(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let mut slots = select(self, matchers);
+        // Postings name series that are gone, too.
+        if self.slots.len() < self.ordinals.len() {
+            slots.retain(|&slot| self.ordinals[slot as usize] != GONE);
+        }
+        slots
+    }
+
     /// Renumbers slots and pairs so that none is empty. About 10 ns per label of the series there
     /// are, and 100 ns per pair.
     fn compact(&mut self) {
@@ -144,11 +154,10 @@ fn hash(ordinal: u32) -> u64 {
 
 impl LabelIndex for MemIndex {
     fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
-        let mut selected = select(self, matchers);
-        selected.retain_mut(|slot| {
+        let mut selected = self.selected_slots(matchers);
+        for slot in &mut selected {
             *slot = self.ordinals[*slot as usize];
-            *slot != GONE
-        });
+        }
         if !self.is_ordered {
             // Stable on purpose: it merges the ascending runs there are.
             selected.sort();
@@ -173,24 +182,21 @@ impl LabelIndex for MemIndex {
 
     fn label_names(&self, matchers: &[Matcher]) -> Vec<String> {
         if matchers.is_empty() {
-            let live = self
-                .names()
-                .filter(|&(name, _)| self.symbols.names()[name as usize].live_values > 0);
+            let names = self.symbols.names();
+            let live = self.names().filter(|(name, _)| names[*name as usize].live_values > 0);
             return sorted(live.map(|(_, text)| text));
         }
-        let mut slots = select(self, matchers);
-        slots.retain(|&slot| self.ordinals[slot as usize] != GONE);
-        names_of(self, &slots)
+        names_of(self, &self.selected_slots(matchers))
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String> {
+        let Some(name) = self.symbols.name(name) else { return Vec::new() };
         if matchers.is_empty() {
-            let Some(name) = self.symbols.name(name) else { return Vec::new() };
             let pairs = self.symbols.names()[name as usize].pairs.iter();
-            let live = pairs.filter(|&&pair| self.symbols.pairs()[pair as usize].live > 0);
+            let live = pairs.filter(|pair| self.symbols.pairs()[**pair as usize].live > 0);
             return sorted(live.map(|&pair| self.symbols.value_text(pair)));
         }
-        values_of(self, name, matchers, |slot| self.ordinals[slot as usize] != GONE)
+        values_of(self, name, &self.selected_slots(matchers))
     }
 }
 

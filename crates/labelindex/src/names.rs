@@ -1,8 +1,7 @@
 //! Label names and values of chosen series, for both indexes.
 
-use model::Matcher;
-
-use crate::evaluate::{Rows, Store, select};
+use crate::select::{POSTINGS_PER_ROW, Rows, Store};
+use crate::sets;
 
 /// Names of the labels that `series` bear, ascending.
 pub(crate) fn names_of<S: Store>(store: &S, series: &[u32]) -> Vec<String> {
@@ -25,30 +24,45 @@ pub(crate) fn names_of<S: Store>(store: &S, series: &[u32]) -> Vec<String> {
     sorted(borne.map(|(_, name)| *name))
 }
 
-/// Values of the label `name` in series that satisfy `matchers` and `is_there`, ascending.
-pub(crate) fn values_of<S: Store>(
-    store: &S,
-    name: &str,
-    matchers: &[Matcher],
-    is_there: impl Fn(u32) -> bool,
-) -> Vec<String> {
-    let Some(name) = store.name(name) else { return Vec::new() };
-    let mut series = select(store, matchers);
-    series.retain(|&one| is_there(one));
-    let mut pairs = Vec::new();
+/// Values of the label `name` in `series`, which ascend, in ascending order.
+pub(crate) fn values_of<S: Store>(store: &S, name: u32, series: &[u32]) -> Vec<String> {
+    let pairs: Vec<u32> = store.pairs(name, "").collect();
+    let postings: usize = pairs.iter().map(|&pair| store.postings_len(pair)).sum();
+    let borne = if postings / POSTINGS_PER_ROW > series.len() {
+        borne_by_rows(store, name, series)
+    } else {
+        borne_by_postings(store, pairs, series)
+    };
+    sorted(borne.iter().map(|&pair| store.value_of(pair)))
+}
+
+/// Looks at every series.
+fn borne_by_rows<S: Store>(store: &S, name: u32, series: &[u32]) -> Vec<u32> {
+    let mut borne = Vec::new();
     let mut rows = store.rows();
-    for one in series {
+    for &one in series {
         let pair = rows.pairs_of(one).iter().find(|pair| store.name_of(**pair) == name);
         // Neighbours often have the same value.
         if let Some(&pair) = pair
-            && pairs.last() != Some(&pair)
+            && borne.last() != Some(&pair)
         {
-            pairs.push(pair);
+            borne.push(pair);
         }
     }
-    pairs.sort_unstable();
-    pairs.dedup();
-    sorted(pairs.iter().map(|&pair| store.value_of(pair)))
+    borne.sort_unstable();
+    borne.dedup();
+    borne
+}
+
+/// Looks at every pair.
+fn borne_by_postings<S: Store>(store: &S, mut pairs: Vec<u32>, series: &[u32]) -> Vec<u32> {
+    let mut postings = Vec::new();
+    pairs.retain(|&pair| {
+        postings.clear();
+        store.append_postings(pair, &mut postings);
+        sets::intersects(&postings, series)
+    });
+    pairs
 }
 
 /// The strings in ascending order.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use codec::varint::{put_u64, take_u64};
 
 use crate::dictionary::{Dictionary, take_count};
-use crate::fault::{Fault, IndexError};
+use crate::error::{Fault, IndexError};
 use crate::sections::Section;
 
 /// A row that can be read without the one before comes this often: reading one series costs eight
@@ -198,7 +198,7 @@ impl RowCursor<'_> {
     }
 }
 
-impl crate::evaluate::Rows for RowCursor<'_> {
+impl crate::select::Rows for RowCursor<'_> {
     fn pairs_of(&mut self, series: u32) -> &[u32] {
         self.seek(series);
         &self.row.pairs
@@ -212,6 +212,7 @@ impl Row {
         if mask == 0 {
             self.shape = shapes.get(take_u64(input)?)?;
             self.pairs.clear();
+            self.pairs.reserve(self.shape.len());
             for label in &shapes.labels[self.shape.clone()] {
                 self.pairs.push(label.take_pair(input)?);
             }

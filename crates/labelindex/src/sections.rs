@@ -4,7 +4,7 @@ use std::io::Read;
 
 use codec::checksum;
 
-use crate::fault::{Fault, IndexError};
+use crate::error::{Fault, IndexError};
 
 const MAGIC: [u8; 4] = *b"WFLI";
 const VERSION: u8 = 1;

@@ -44,6 +44,18 @@ fn walk(list: &mut Vec<u32>, other: &[u32], keep_common: bool) {
     });
 }
 
+/// Whether a number is in both lists.
+pub(crate) fn intersects(mut a: &[u32], mut b: &[u32]) -> bool {
+    while let (Some(&left), Some(&right)) = (a.first(), b.first()) {
+        if left == right {
+            return true;
+        }
+        a = skip_below(a, right);
+        b = skip_below(b, left);
+    }
+    false
+}
+
 /// The part of `list` that starts at the first number not below `bound`. Near places are found by
 /// stepping, far ones by doubling the step: `O(log distance)`.
 #[inline]
@@ -88,6 +100,7 @@ mod tests {
             let mut only = list.clone();
             subtract(&mut only, &other);
             prop_assert_eq!(&only, &a.difference(&b).copied().collect::<Vec<_>>());
+            prop_assert_eq!(intersects(&list, &other), !common.is_empty());
             let mut parts = [common, only].concat();
             settle(&mut parts, bound);
             prop_assert_eq!(parts, list);

@@ -45,7 +45,7 @@ pub(crate) trait Rows {
 }
 
 /// Looking at the labels of one series costs as much as reading this many postings.
-const POSTINGS_PER_ROW: usize = 32;
+pub(crate) const POSTINGS_PER_ROW: usize = 32;
 
 /// A condition as pairs: with one of them (`include`), or with none of them.
 struct Condition {
@@ -85,7 +85,9 @@ fn union<S: Store>(store: &S, condition: &Condition) -> Vec<u32> {
     for &pair in &condition.pairs {
         store.append_postings(pair, &mut all);
     }
-    sets::settle(&mut all, store.series_bound() as usize);
+    if condition.pairs.len() > 1 {
+        sets::settle(&mut all, store.series_bound() as usize);
+    }
     all
 }
 
