@@ -21,7 +21,8 @@ const MIN_EMPTY_SLOTS: usize = 1_024;
 /// Labels and postings of series that come and go, in memory.
 ///
 /// About 8 bytes per label (4 for the label, 4 for its posting, a quarter of reserve) and 16 per
-/// series; 40 bytes, the value and an entry of a hash table per distinct pair.
+/// series; 40 bytes, the value and an entry of a hash table per distinct pair. Measured: 65 to 90
+/// bytes per series of hosts and containers with 6 and 7 labels.
 pub struct MemIndex {
     pub(crate) symbols: Symbols,
     /// By slot; `GONE` if the series was removed.

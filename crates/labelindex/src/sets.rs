@@ -1,5 +1,8 @@
 //! Union, intersection and difference of strictly ascending lists.
 
+/// Numbers that are tried one by one before steps are doubled.
+const NEAR: usize = 4;
+
 /// Puts `list`, which consists of ascending parts without common numbers, in ascending order.
 /// All numbers are below `bound`.
 pub(crate) fn settle(list: &mut Vec<u32>, bound: usize) {
@@ -60,14 +63,16 @@ pub(crate) fn intersects(mut a: &[u32], mut b: &[u32]) -> bool {
 /// stepping, far ones by doubling the step: `O(log distance)`.
 #[inline]
 fn skip_below(list: &[u32], bound: u32) -> &[u32] {
-    let mut step = 1;
-    let mut start = 0;
-    while start + step <= list.len() && list[start + step - 1] < bound {
+    // Fast path: in lists of like density the place is one of the next.
+    for start in 0..NEAR {
+        if list.get(start).is_none_or(|&number| number >= bound) {
+            return &list[start.min(list.len())..];
+        }
+    }
+    let (mut start, mut step) = (NEAR, NEAR);
+    while list.get(start + step - 1).is_some_and(|&number| number < bound) {
         start += step;
         step *= 2;
-    }
-    if step == 1 {
-        return &list[start..];
     }
     let end = (start + step - 1).min(list.len());
     let within = list[start..end].partition_point(|&number| number < bound);
