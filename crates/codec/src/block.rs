@@ -60,12 +60,6 @@ fn bits_needed(low: i64, high: i64) -> u32 {
     u64::BITS - (high.wrapping_sub(low) as u64).leading_zeros()
 }
 
-/// Whether a window of `len` values of `sorted` has offsets that fit `width` bits, `width < 64`.
-fn has_window(sorted: &[i64], width: u32, len: usize) -> bool {
-    let reach = (1_u64 << width) - 1;
-    sorted.windows(len).any(|window| window[len - 1].wrapping_sub(window[0]) as u64 <= reach)
-}
-
 /// The window of `sorted` with the most values whose offsets from its first fit `width` bits,
 /// `width < 64`.
 fn fullest_window(sorted: &[i64], width: u32) -> (usize, usize) {
