@@ -90,6 +90,15 @@ fn sources(blocks: &[Arc<MetricBlock>]) -> Vec<BlockSource> {
     blocks.iter().map(source).collect()
 }
 
+/// Selections, cuts and snapshots of heads are read by many threads.
+const _: () = {
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<Selected>();
+    is_shared::<metricstore::CutData>();
+    is_shared::<metricstore::HeadChunks>();
+    is_shared::<Registry>();
+};
+
 fn read(selected: &Selected, index: usize) -> Vec<(i64, u64)> {
     let (mut timestamps, mut values) = (Vec::new(), Vec::new());
     selected.read(index, &mut timestamps, &mut values).expect("read");
