@@ -10,17 +10,20 @@ use anyhow::{Context, Result};
 pub(crate) fn describe(data: &Path) -> Result<String> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load_average = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let command: Vec<String> = std::env::args().skip(1).collect();
     Ok(format!(
         "date      {} UTC\n\
          machine   {cores} cores ({}), {:.1} GiB memory, Linux {}, data on {}\n\
+         others    load average {} before the run\n\
          command   cargo xtask bench {}",
         utc(seconds),
         processor(),
         memory_bytes("MemTotal:")? as f64 / f64::from(1 << 30),
         kernel.trim(),
         file_system(data),
+        load_average.split(' ').next().unwrap_or("unknown"),
         command.join(" "),
     ))
 }

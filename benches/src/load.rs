@@ -35,15 +35,26 @@ impl Shape {
     pub(crate) fn samples(&self) -> usize {
         self.series * self.steps
     }
+
+    /// Series of one family.
+    pub(crate) fn series_of(&self, name: &str) -> usize {
+        let of_host = |count: usize| {
+            let names = HOST.iter().flat_map(|families| {
+                let combinations = families.combinations().len();
+                families.names.iter().flat_map(move |name| std::iter::repeat_n(name, combinations))
+            });
+            names.take(count).filter(|other| **other == name).count()
+        };
+        let hosts = self.series / SERIES_PER_INSTANCE;
+        hosts * of_host(SERIES_PER_INSTANCE) + of_host(self.series % SERIES_PER_INSTANCE)
+    }
 }
 
 /// An encoded load.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) shape: Shape,
-    /// Start of the first step; a multiple of [`STEP_MS`].
-    pub(crate) start_ms: i64,
-    /// End of the last step; all samples lie between.
+    /// End of the last step, a multiple of [`STEP_MS`]; all samples lie before it.
     pub(crate) end_ms: i64,
     /// The bodies each connection sends, in order. A host belongs to one connection.
     pub(crate) lanes: Vec<Vec<Vec<u8>>>,
@@ -90,7 +101,7 @@ impl Load {
         }
         let lanes =
             lanes.into_iter().map(|lane| encode_lane(lane, start_ms, shape.steps)).collect();
-        Load { shape, start_ms, end_ms, lanes }
+        Load { shape, end_ms, lanes }
     }
 
     /// Bytes of all bodies as they are sent.
@@ -267,6 +278,17 @@ mod tests {
                 let left_ms = END_MS - (shape.steps - step) as i64 * STEP_MS;
                 assert!(left_ms < *t_ms && *t_ms < left_ms + STEP_MS, "{labels} at {t_ms}");
             }
+        }
+    }
+
+    #[test]
+    fn series_of_a_family_are_counted() {
+        let shape = Shape { series: 1_300, steps: 1, connections: 1 };
+        let series = samples_of(&Load::ending_at(shape, END_MS));
+        for name in ["node_cpu_seconds_total", "node_load1", "up"] {
+            let prefix = format!("{name}{{");
+            let found = series.keys().filter(|labels| labels.starts_with(&prefix)).count();
+            assert_eq!(shape.series_of(name), found, "{name}");
         }
     }
 

@@ -5,11 +5,14 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its user")]
 
+mod answers;
 mod environment;
 mod families;
 mod http;
 mod ingest;
 mod load;
+mod query;
+mod restart;
 mod server;
 mod table;
 mod usage;
@@ -34,6 +37,10 @@ struct Cli {
 enum Benchmark {
     /// CPU, memory and disk for taking in a load by remote write
     Ingest(Options),
+    /// Time and CPU of the questions dashboards ask, and whether the answers are Prometheus'
+    Query(Options),
+    /// Time until a server answers after kill -9, and what it has lost
+    Restart(Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,16 +70,20 @@ fn main() -> ExitCode {
 }
 
 fn run(benchmark: &Benchmark) -> Result<()> {
-    let Benchmark::Ingest(options) = benchmark;
+    let (Benchmark::Ingest(options) | Benchmark::Query(options) | Benchmark::Restart(options)) =
+        benchmark;
     let versions = options.servers.iter().map(|kind| kind.version()).collect::<Result<Vec<_>>>()?;
     let shape =
         Shape { series: options.series, steps: options.steps, connections: options.connections };
+    let environment = environment::describe(&std::env::temp_dir())?;
     eprintln!("encoding {} samples", shape.samples());
     let load = Load::encode(shape)?;
     let table = match benchmark {
         Benchmark::Ingest(_) => ingest::run(&load, &options.servers)?,
+        Benchmark::Query(_) => query::run(&load, &options.servers)?,
+        Benchmark::Restart(_) => restart::run(&load, &options.servers)?,
     };
-    println!("{}", environment::describe(&std::env::temp_dir())?);
+    println!("{environment}");
     println!("servers   {}", versions.join(", "));
     println!(
         "load      {} series x {} steps of 15 s, {} connections, {:.1} bytes per sample on the \

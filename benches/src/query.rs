@@ -1,0 +1,202 @@
+//! `query`: how long the questions of dashboards take, and what they cost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::answers::Answer;
+use crate::http::{Client, url_encode};
+use crate::ingest;
+use crate::load::Load;
+use crate::server::{Flushing, Kind, Server};
+use crate::table::{Table, megabytes, ratio};
+
+/// What is asked: a name for the table and an expression.
+const QUESTIONS: &[(&str, &str)] = &[
+    ("rate by instance", "sum by (instance) (rate(node_cpu_seconds_total[5m]))"),
+    ("topk of rates", "topk(5, sum by (instance) (rate(node_network_receive_bytes_total[1m])))"),
+    (
+        "quantile by job",
+        r#"quantile by (job) (0.95, rate(node_cpu_seconds_total{mode="user"}[5m]))"#,
+    ),
+    ("max_over_time", "max_over_time(node_cpu_scaling_frequency_hertz[10m])"),
+    ("division", "node_schedstat_running_seconds_total / node_schedstat_timeslices_total"),
+    ("count over all", r#"count({job="node"})"#),
+    ("regex on names", r#"{__name__=~"node_(memory|netstat|vmstat|sockstat)_.*"}"#),
+];
+
+/// Every question is asked over these, which end with the load.
+const WINDOWS: &[Window] = &[
+    Window { name: "1 h / 15 s", seconds: 3_600, step_seconds: 15 },
+    Window { name: "6 h / 60 s", seconds: 21_600, step_seconds: 60 },
+];
+/// The question that is also asked for one instant.
+const INSTANT: &str = "count over all";
+
+/// Fewest timed runs of a question, after one that warms up.
+const MIN_RUNS: usize = 7;
+/// Short questions are asked more often, because CPU is counted in hundredths of a second.
+const MIN_TIME: Duration = Duration::from_secs(1);
+const MAX_RUNS: usize = 200;
+
+#[derive(Debug)]
+struct Window {
+    name: &'static str,
+    seconds: i64,
+    step_seconds: i64,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+struct Question {
+    name: &'static str,
+    window: &'static str,
+    path: String,
+}
+
+/// What one server did with one question.
+#[derive(Debug)]
+struct Outcome {
+    p50_ms: f64,
+    cpu_ms: f64,
+    answer: Answer,
+}
+
+/// Everything about one server.
+#[derive(Debug)]
+struct Run {
+    kind: Kind,
+    outcomes: Vec<Outcome>,
+    memory: String,
+}
+
+/// Loads each server in turn, asks it everything and yields the table.
+pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
+    let questions = questions(load.end_ms / 1_000);
+    let mut runs = Vec::new();
+    for &kind in kinds {
+        eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
+        let server = Server::start(kind, Flushing::Soon)?;
+        ingest::send(load, &server)?;
+        server.wait_quiet()?;
+        eprintln!("{}: answering {} questions", kind.name(), questions.len());
+        runs.push(ask_all(&server, &questions)?);
+    }
+    Ok(render(&questions, &runs))
+}
+
+fn questions(end: i64) -> Vec<Question> {
+    let mut questions = Vec::new();
+    for window in WINDOWS {
+        for &(name, expression) in QUESTIONS {
+            questions.push(Question {
+                name,
+                window: window.name,
+                path: format!(
+                    "/api/v1/query_range?query={}&start={}&end={end}&step={}",
+                    url_encode(expression),
+                    end - window.seconds,
+                    window.step_seconds
+                ),
+            });
+        }
+    }
+    for &(name, expression) in QUESTIONS.iter().filter(|(name, _)| *name == INSTANT) {
+        let path = format!("/api/v1/query?query={}&time={end}", url_encode(expression));
+        questions.push(Question { name, window: "instant", path });
+    }
+    questions
+}
+
+fn ask_all(server: &Server, questions: &[Question]) -> Result<Run> {
+    let mut client = server.client()?;
+    let mut outcomes = Vec::new();
+    for question in questions {
+        let path = format!("{}{}", question.path, server.kind.uncached());
+        let outcome = ask(server, &mut client, &path)
+            .with_context(|| format!("{}: {}", server.kind.name(), question.path))?;
+        outcomes.push(outcome);
+    }
+    let memory = server.memory()?;
+    let memory = format!(
+        "{} {} MB, at most {} MB",
+        server.kind.name(),
+        megabytes(memory.now_bytes),
+        megabytes(memory.peak_bytes)
+    );
+    Ok(Run { kind: server.kind, outcomes, memory })
+}
+
+fn ask(server: &Server, client: &mut Client, path: &str) -> Result<Outcome> {
+    let mut body = client.get(path)?.successful()?;
+    let mut times = Vec::new();
+    let (started, cpu_before) = (Instant::now(), server.cpu_seconds()?);
+    while times.len() < MIN_RUNS || (started.elapsed() < MIN_TIME && times.len() < MAX_RUNS) {
+        let asked = Instant::now();
+        body = client.get(path)?.successful()?;
+        times.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    let cpu_ms = (server.cpu_seconds()? - cpu_before) * 1e3 / times.len() as f64;
+    times.sort_by(f64::total_cmp);
+    Ok(Outcome { p50_ms: times[times.len() / 2], cpu_ms, answer: Answer::parse(&body)? })
+}
+
+fn render(questions: &[Question], runs: &[Run]) -> String {
+    let run = |kind: Kind| runs.iter().find(|run| run.kind == kind);
+    let mut table = Table::new([
+        "query",
+        "window",
+        "watchfire ms",
+        "VM ms",
+        "Prometheus ms",
+        "watchfire vs VM",
+        "watchfire CPU ms",
+        "VM CPU ms",
+        "CPU vs VM",
+        "series",
+        "differs from Prometheus in",
+    ]);
+    for (number, question) in questions.iter().enumerate() {
+        let outcome = |kind: Kind| run(kind).map(|run| &run.outcomes[number]);
+        let cell = |kind: Kind, figure: fn(&Outcome) -> f64| {
+            outcome(kind).map_or_else(|| "-".to_owned(), |o| format!("{:.1}", figure(o)))
+        };
+        let compare = |figure: fn(&Outcome) -> f64| {
+            let reference = outcome(Kind::VictoriaMetrics).map(figure);
+            outcome(Kind::Watchfire)
+                .map_or_else(|| "-".to_owned(), |own| ratio(figure(own), reference))
+        };
+        let difference = match (outcome(Kind::Watchfire), outcome(Kind::Prometheus)) {
+            (Some(own), Some(other)) => {
+                own.answer.difference(&other.answer).unwrap_or_else(|| "nothing".to_owned())
+            }
+            _ => "-".to_owned(),
+        };
+        let series = runs.first().map_or(0, |run| run.outcomes[number].answer.series());
+        table.push(vec![
+            question.name.to_owned(),
+            question.window.to_owned(),
+            cell(Kind::Watchfire, |o| o.p50_ms),
+            cell(Kind::VictoriaMetrics, |o| o.p50_ms),
+            cell(Kind::Prometheus, |o| o.p50_ms),
+            compare(|o| o.p50_ms),
+            cell(Kind::Watchfire, |o| o.cpu_ms),
+            cell(Kind::VictoriaMetrics, |o| o.cpu_ms),
+            compare(|o| o.cpu_ms),
+            series.to_string(),
+            difference,
+        ]);
+    }
+    let expressions: String =
+        QUESTIONS.iter().map(|(name, text)| format!("  {name}: {text}\n")).collect();
+    let memory: Vec<&str> = runs.iter().map(|run| run.memory.as_str()).collect();
+    format!(
+        "{}\n\
+         Time: median of at least {MIN_RUNS} runs after one to warm up, one at a time, from the \
+         request to the last byte of the answer; caches of results are off (nocache=1).\n\
+         CPU: of the server, per query. Values are the same within 1e-9.\n\
+         Resident memory after all queries: {}.\n{expressions}",
+        table.render(),
+        memory.join("; ")
+    )
+}
