@@ -2,7 +2,9 @@
 //! remote write. Nothing here uses Watchfire's own code: a mistake there must not hide here too.
 
 pub(crate) mod http;
+pub(crate) mod image;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod remote_write;
 pub(crate) mod runner;
 

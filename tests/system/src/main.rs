@@ -7,14 +7,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
 
+mod crash;
 mod harness;
+mod ledger;
 
 use std::process::ExitCode;
 
 use harness::{Group, runner};
 
 /// Every group of tests; the groups of one area lie in the module of that name.
-const GROUPS: &[Group] = &[];
+const GROUPS: &[Group] = &[crash::GROUP];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,26 @@
+//! What is acknowledged survives: kill -9 at any moment and at chosen system calls, and power cuts.
+
+mod kill;
+mod power_cut;
+mod system_calls;
+
+use crate::harness::Group;
+
+/// The group `crash`.
+pub(crate) const GROUP: Group = Group {
+    name: "crash",
+    tests: &[
+        ("kill", kill::kill),
+        ("sync-points", system_calls::syncs),
+        ("directory-sync-points", system_calls::directory_syncs),
+        ("rename-points", system_calls::renames),
+        ("unlink-points", system_calls::unlinks),
+        ("power-cut", power_cut::power_cut),
+    ],
+};
+
+/// Writers in every test: more than one, so that syncs serve groups.
+const WRITERS: u64 = 3;
+
+/// Flushes and merges all the time, so that crashes hit them too.
+const BUSY: &str = "storage:\n  flush_interval: 60ms\n  flush_bytes: 200000\n";
