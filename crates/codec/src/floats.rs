@@ -27,6 +27,9 @@ const POWERS: [f64; 23] = [
 /// Values looked at to choose a column's digits.
 const SAMPLE_LEN: usize = 32;
 
+/// More digits than this are never wanted: a mantissa of so many is as long as the bit pattern.
+const MAX_WANTED_DIGITS: usize = 15;
+
 /// Up to this many digits a column without patches is surely best written as decimals.
 const SURE_DIGITS: usize = 9;
 
@@ -131,13 +134,14 @@ impl Decimal {
     }
 }
 
-/// The cheapest digits for a sample, or `None` if hardly any of it is decimal.
+/// The cheapest digits for a sample, or `None` if less than half of what is finite in it is
+/// decimal. What is not finite is a patch whatever the digits.
 fn choose_digits<'a>(sample: impl Iterator<Item = &'a f64>) -> Option<usize> {
-    let mut wanted = [0_usize; POWERS.len()];
+    let mut wanted = [0_usize; MAX_WANTED_DIGITS + 1];
     let mut total = 0;
-    for &value in sample {
+    for &value in sample.filter(|value| value.is_finite()) {
         total += 1;
-        if let Some(digits) = (0..POWERS.len()).find(|&d| mantissa(value, d).is_some()) {
+        if let Some(digits) = (0..wanted.len()).find(|&d| mantissa(value, d).is_some()) {
             wanted[digits] += 1;
         }
     }
@@ -145,7 +149,7 @@ fn choose_digits<'a>(sample: impl Iterator<Item = &'a f64>) -> Option<usize> {
     let mut best: Option<(usize, usize)> = None;
     for (digits, &count) in wanted.iter().enumerate() {
         covered += count;
-        if count > 0 {
+        if count > 0 && 2 * covered >= total {
             let cost = (total - covered) * PATCH_COST_BITS + total * digits * DIGIT_COST_BITS;
             best = Some(best.map_or((cost, digits), |b| b.min((cost, digits))));
         }

@@ -1,16 +1,19 @@
 //! Integer columns: constant, linear, or residuals of order 0, 1 or 2 in patched blocks.
 
-use crate::bitpack::BLOCK_LEN;
+use crate::bitpack::{BLOCK_LEN, packed_len};
 use crate::block;
 use crate::error::located;
-use crate::varint::{put_i64, put_u64, take_bytes, take_i64, take_u64};
+use crate::varint::{put_i64, put_u64, take_bytes, take_i64, take_u64, zigzag};
 use crate::{CodecError, MAX_COLUMN_LEN, check_count};
 
 /// Bit 3 of the mode byte: a scale follows `first`.
 const SCALED: u8 = 0x08;
 
-/// Blocks that are planned to choose the order of a column's residuals.
+/// Blocks that are looked at to choose the order of a column's residuals.
 const SAMPLED_BLOCKS: usize = 4;
+
+/// Residuals of a block of which the median counts as typical.
+const PROBES: usize = 9;
 
 /// Differences of differences need two values before a block.
 const MAX_ORDER: usize = 2;
@@ -116,7 +119,7 @@ impl<'a> Residuals<'a> {
         }
     }
 
-    /// The order whose sampled blocks are smallest.
+    /// The order that some blocks suggest. Planning them would be exact, and several times as slow.
     fn choose_order(&self) -> usize {
         let stride = self.values.len().div_ceil(BLOCK_LEN * SAMPLED_BLOCKS);
         let mut buffer = [0; BLOCK_LEN + MAX_ORDER];
@@ -128,7 +131,7 @@ impl<'a> Residuals<'a> {
             let mut size = 0;
             self.for_each_block(order, stride, |at, len| {
                 self.fill(order, at, len, &mut buffer);
-                size += block::plan(&buffer[..len]).size;
+                size += estimated_size(&buffer[..len]);
             });
             best = best.min((size, order));
         }
@@ -154,6 +157,36 @@ impl<'a> Residuals<'a> {
             block::encode(residuals, block::plan(residuals), out);
         });
     }
+}
+
+/// About what a frame around a typical residual will need: bytes of the cheapest width, if values
+/// are told apart by their significant bits only.
+fn estimated_size(residuals: &[i64]) -> usize {
+    // The median of a few; not the middle of the extremes, which outliers move.
+    let mut probes: [i64; PROBES] =
+        std::array::from_fn(|i| residuals[i * (residuals.len() - 1) / (PROBES - 1)]);
+    probes.sort_unstable();
+    let typical = probes[PROBES / 2];
+    let mut counts = [0_usize; 65];
+    let (mut low, mut high) = (typical, typical);
+    for &value in residuals {
+        counts[significant_bits(zigzag(value.wrapping_sub(typical)))] += 1;
+        low = low.min(value);
+        high = high.max(value);
+    }
+    // Without patches the frame starts at the lowest value, and the estimate is exact.
+    let mut best =
+        packed_len(residuals.len(), significant_bits(high.wrapping_sub(low) as u64) as u32);
+    let mut patches = 0;
+    for (width, count) in counts.iter().enumerate().rev() {
+        best = best.min(packed_len(residuals.len(), width as u32) + patches);
+        patches += count * (1 + width.div_ceil(7));
+    }
+    best
+}
+
+fn significant_bits(value: u64) -> usize {
+    (u64::BITS - value.leading_zeros()) as usize
 }
 
 /// The greatest number that divides every value's distance from the first. Stops at the first
