@@ -13,8 +13,15 @@ use tokio::sync::Notify;
 
 /// Subscriptions over all connections.
 const MAX_SUBSCRIPTIONS: usize = 1_024;
-/// Samples one subscription may have waiting: 1.5 MiB.
+/// Samples one subscription may have waiting while there are few subscriptions: 1.5 MiB.
 const MAX_WAITING: usize = 1 << 16;
+/// Samples all subscriptions together may have waiting; they share it evenly.
+const MAX_WAITING_OVER_ALL: usize = 1 << 18;
+/// What each subscription may have waiting however many there are: a pass of the host collectors
+/// and a usual remote write request must fit.
+const MIN_WAITING: usize = 1 << 12;
+/// Samples handed over at once, so that what is on its way to a slow reader is bounded too.
+const MAX_TAKEN: usize = 1 << 11;
 
 /// All live subscriptions.
 #[derive(Default)]
@@ -86,23 +93,26 @@ impl LiveHub {
         rows: impl Iterator<Item = (u32, i64, f64)> + Clone + 'a,
         labels_of: impl Fn(u32) -> Option<Labels>,
     ) {
-        for subscriber in self.subscribers.read().iter() {
+        let subscribers = self.subscribers.read();
+        let share = MAX_WAITING_OVER_ALL / subscribers.len().max(1);
+        let allowed = share.clamp(MIN_WAITING, MAX_WAITING);
+        for subscriber in subscribers.iter() {
             let mut inbox = subscriber.inbox.lock();
+            let missed_before = inbox.missed;
             for (ordinal, t_ms, value) in rows.clone() {
                 let number = match inbox.numbers.get(&ordinal) {
                     Some(number) => *number,
                     None => inbox.meet(ordinal, &subscriber.selector, &labels_of),
                 };
                 if let Some(number) = number {
+                    while inbox.samples.len() >= allowed {
+                        inbox.samples.pop_front();
+                        inbox.missed += 1;
+                    }
                     inbox.samples.push_back((number, t_ms, value));
                 }
             }
-            let over = inbox.samples.len().saturating_sub(MAX_WAITING);
-            if over > 0 {
-                inbox.samples.drain(..over);
-                inbox.missed += over as u64;
-                self.missed.fetch_add(over as u64, Ordering::Relaxed);
-            }
+            self.missed.fetch_add(inbox.missed - missed_before, Ordering::Relaxed);
             if !inbox.samples.is_empty() {
                 subscriber.wake.notify_one();
             }
@@ -127,11 +137,20 @@ impl LiveHub {
 }
 
 impl Inbox {
-    /// Everything that waits, if there is anything.
+    /// The oldest of what waits, if there is anything.
     fn take(&mut self) -> Option<LiveBatch> {
-        (!self.samples.is_empty()).then(|| LiveBatch {
+        if self.samples.is_empty() {
+            return None;
+        }
+        let count = self.samples.len().min(MAX_TAKEN);
+        let samples = self.samples.drain(..count).collect();
+        if self.samples.is_empty() {
+            // A reader that was slow once must not keep what it needed then.
+            self.samples.shrink_to(MIN_WAITING);
+        }
+        Some(LiveBatch {
             series: std::mem::take(&mut self.series),
-            samples: std::mem::take(&mut self.samples).into(),
+            samples,
             missed: std::mem::take(&mut self.missed),
         })
     }
@@ -162,7 +181,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Waits until something came in and takes all of it.
+    /// Waits until something came in and takes the oldest of it, at most 2,048 samples.
     pub async fn next(&mut self) -> LiveBatch {
         loop {
             let batch = self.subscriber.inbox.lock().take();
@@ -226,8 +245,28 @@ mod tests {
         }
         let batch = feed.next().await;
         assert_eq!(batch.missed, 10);
-        assert_eq!(batch.samples.len(), MAX_WAITING);
+        assert_eq!(batch.samples.len(), MAX_TAKEN);
         assert_eq!(batch.samples[0].1, 10, "the oldest go first");
+        let mut taken = batch.samples.len();
+        while taken < MAX_WAITING {
+            let batch = feed.next().await;
+            assert_eq!(batch.missed, 0, "what was missed is told once");
+            taken += batch.samples.len();
+        }
+        assert_eq!(taken, MAX_WAITING);
+        assert_eq!(hub.counts().2, 10);
+    }
+
+    #[tokio::test]
+    async fn many_slow_readers_share_what_one_could_have() {
+        let (hub, mut feed) = hub_with("a");
+        let others: Vec<Feed> =
+            (0..99).map(|_| hub.subscribe(Vec::new()).expect("below the limit")).collect();
+        for t_ms in 0..(MAX_WAITING as i64) {
+            hub.publish([(0, t_ms, 0.0)].into_iter(), labels_of);
+        }
+        assert_eq!(feed.next().await.missed, (MAX_WAITING - MIN_WAITING) as u64);
+        drop(others);
     }
 
     #[tokio::test]

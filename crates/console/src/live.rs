@@ -28,8 +28,13 @@ use net::ApiError;
 const MAX_SUBSCRIPTIONS: usize = 64;
 /// Longest message a client may send.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
-/// Frames that wait for a slow reader; further ones wait in their feeds.
-const FRAMES_IN_FLIGHT: usize = 16;
+/// Frames that wait for a slow reader; further ones wait in their feeds, which drop and count.
+const FRAMES_IN_FLIGHT: usize = 2;
+/// Samples or series in one frame: some 30 KiB of samples.
+const MAX_FRAME_ENTRIES: usize = 1_024;
+/// Per connection and direction, instead of the library's 128 KiB: messages of clients are short
+/// and each frame of ours is flushed when it is written.
+const BUFFER_BYTES: usize = 8 << 10;
 /// A connection is closed when one frame cannot be sent for this long.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings keep proxies from closing a quiet connection.
@@ -61,13 +66,15 @@ pub(crate) async fn upgrade(
 ) -> Response {
     request
         .max_message_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
         .on_upgrade(move |socket| async move { converse(console, socket).await })
 }
 
 async fn converse(console: Arc<Console>, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(FRAMES_IN_FLIGHT);
-    let writer = tokio::spawn(async move {
+    let mut writer = tokio::spawn(async move {
         let mut ping = tokio::time::interval(PING_INTERVAL);
         loop {
             let message = tokio::select! {
@@ -84,7 +91,13 @@ async fn converse(console: Arc<Console>, socket: WebSocket) {
         }
     });
     let mut subscriptions = Subscriptions { console, frames, tasks: HashMap::new() };
-    while let Some(Ok(message)) = stream.next().await {
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            // The reader is too slow: its silence must not keep the connection open.
+            _ = &mut writer => break,
+        };
+        let Some(Ok(message)) = message else { break };
         let Message::Text(text) = message else { continue };
         let answer = match serde_json::from_str::<Request>(&text) {
             Ok(request) => subscriptions.handle(request),
@@ -235,9 +248,9 @@ fn event_frames(id: u64, events: &LiveEvents) -> Vec<Vec<u8>> {
         frames
             .push(format!("{{\"type\":\"missed\",\"id\":{id},\"samples\":{missed}}}").into_bytes());
     }
-    if !events.series.is_empty() {
+    for series in events.series.chunks(MAX_FRAME_ENTRIES) {
         let mut frame = format!("{{\"type\":\"series\",\"id\":{id},\"series\":[").into_bytes();
-        for (index, (number, labels)) in events.series.iter().enumerate() {
+        for (index, (number, labels)) in series.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             frame.extend_from_slice(format!("{comma}[{number},").as_bytes());
             json::write_labels(&mut frame, labels);
@@ -246,9 +259,9 @@ fn event_frames(id: u64, events: &LiveEvents) -> Vec<Vec<u8>> {
         frame.extend_from_slice(b"]}");
         frames.push(frame);
     }
-    if !events.samples.is_empty() {
+    for samples in events.samples.chunks(MAX_FRAME_ENTRIES) {
         let mut frame = format!("{{\"type\":\"samples\",\"id\":{id},\"samples\":[").into_bytes();
-        for (index, (number, t_ms, value)) in events.samples.iter().enumerate() {
+        for (index, (number, t_ms, value)) in samples.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             frame.extend_from_slice(format!("{comma}[{number},{t_ms},").as_bytes());
             write_live_value(&mut frame, *value);
