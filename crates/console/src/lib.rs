@@ -93,6 +93,12 @@ pub fn pages(console: &Arc<Console>) -> Router {
     api::unknown_routes().with_state(Arc::clone(console)).fallback(ui::serve)
 }
 
+/// The answer to a known path with a method it does not have, for the router that has all routes.
+pub async fn method_not_allowed(method: http::Method, uri: http::Uri) -> net::ApiError {
+    let message = format!("{method} is not allowed at {}; see the header Allow", uri.path());
+    net::ApiError::new(net::ErrorType::BadData, message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
 async fn ready(
     axum::extract::State(console): axum::extract::State<Arc<Console>>,
 ) -> (StatusCode, String) {

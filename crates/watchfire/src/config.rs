@@ -60,6 +60,7 @@ struct LimitKeys {
 #[serde(deny_unknown_fields, default)]
 struct Http {
     max_connections: Option<usize>,
+    allowed_hosts: Vec<String>,
 }
 
 /// Everything in effect.
@@ -76,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) max_concurrent_queries: usize,
     pub(crate) max_connections: usize,
+    /// Names besides loopback under which a server on loopback is reached.
+    pub(crate) allowed_hosts: Vec<String>,
     /// The file as it was understood, for `/api/v1/status/config`.
     pub(crate) yaml: String,
 }
@@ -145,6 +148,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .http
             .max_connections
             .unwrap_or(net::ServerSettings::default().max_connections),
+        allowed_hosts: file.http.allowed_hosts,
         yaml,
     })
 }

@@ -96,7 +96,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .context("start collecting this host")?;
     let (agent, receiver) = host.unzip();
     let telemetry = Telemetry::new(broker.clone(), Arc::clone(&net_metrics), agent.as_ref());
-    let origins = OriginPolicy::new(address).with_metrics(net_metrics);
+    let origins = OriginPolicy::new(address)
+        .with_hosts(config.allowed_hosts.iter().cloned())
+        .with_metrics(net_metrics);
     let routes = routes(&config, collect, &broker, telemetry, origins);
     let _ = front.set(routes);
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
@@ -154,7 +156,8 @@ fn routes(
         .merge(broker::routes(broker))
         .merge(console::api_routes(&console))
         .route("/metrics", axum::routing::get(metrics))
-        .merge(console::pages(&console));
+        .merge(console::pages(&console))
+        .method_not_allowed_fallback(console::method_not_allowed);
     net::compress::layer(origins.layer(router))
 }
 
