@@ -78,9 +78,12 @@ impl Executor {
 
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
     pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
-        let permit = self.admit().await?;
         let limit = Duration::from_millis(self.limits.query_timeout_ms);
         let timeout = job.timeout.map_or(limit, |wanted| wanted.min(limit));
+        if timeout.is_zero() {
+            return Err(self.timed_out(timeout));
+        }
+        let permit = self.admit().await?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
         let executor = Arc::clone(self);
@@ -95,18 +98,20 @@ impl Executor {
                 tracing::error!(%panic, "query task failed");
                 Err(ApiError::new(ErrorType::Internal, "the query failed inside; see the log"))
             }
-            Err(_) => {
-                self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
-                Err(ApiError::new(
-                    ErrorType::Timeout,
-                    format!(
-                        "query timed out in expression evaluation after {} ms; ask for less or \
-                         raise limits.query_timeout_ms",
-                        timeout.as_millis()
-                    ),
-                ))
-            }
+            Err(_) => Err(self.timed_out(timeout)),
         }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> ApiError {
+        self.counters.timed_out.fetch_add(1, Ordering::Relaxed);
+        ApiError::new(
+            ErrorType::Timeout,
+            format!(
+                "query timed out in expression evaluation after {} ms; ask for less or raise \
+                 limits.query_timeout_ms",
+                timeout.as_millis()
+            ),
+        )
     }
 
     /// Runs `task` on a thread that may block, under the same admission as queries.

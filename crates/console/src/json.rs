@@ -10,8 +10,11 @@ use promql::{InstantSample, QueryValue, RangeSeries};
 pub(crate) fn write_value(out: &mut Vec<u8>, value: &QueryValue) {
     match value {
         QueryValue::Scalar { t_ms, value } => {
-            out.extend_from_slice(br#"{"resultType":"scalar","result":"#);
-            write_point(out, *t_ms, *value);
+            out.extend_from_slice(br#"{"resultType":"scalar","result":["#);
+            write_time(out, *t_ms);
+            out.extend_from_slice(b",\"");
+            write_float_without_exponent(out, *value);
+            out.extend_from_slice(b"\"]");
         }
         QueryValue::String { t_ms, value } => {
             out.extend_from_slice(br#"{"resultType":"string","result":["#);
@@ -141,6 +144,16 @@ pub(crate) fn write_float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// Appends a number as Prometheus prints scalars: digits only, however large or small it is.
+fn write_float_without_exponent(out: &mut Vec<u8>, value: f64) {
+    if value.is_finite() {
+        // Rust's own display is the shortest that reads back, without an exponent.
+        out.extend_from_slice(value.to_string().as_bytes());
+    } else {
+        write_float(out, value);
+    }
+}
+
 fn has_exponent(text: &str) -> bool {
     text.as_bytes().contains(&b'e')
 }
@@ -253,6 +266,25 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
         ] {
             assert_eq!(float(value), expected);
+        }
+    }
+
+    #[test]
+    fn scalars_never_have_an_exponent() {
+        let scalar = |value| {
+            let mut out = Vec::new();
+            write_value(&mut out, &QueryValue::Scalar { t_ms: 0, value });
+            String::from_utf8(out).expect("digits are ASCII")
+        };
+        for (value, expected) in [
+            (1e-7, "0.0000001"),
+            (1e21, "1000000000000000000000"),
+            (-0.0, "-0"),
+            (0.1, "0.1"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            let expected = format!(r#"{{"resultType":"scalar","result":[0,"{expected}"]}}"#);
+            assert_eq!(scalar(value), expected);
         }
     }
 

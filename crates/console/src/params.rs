@@ -53,50 +53,82 @@ impl Params {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A time in milliseconds, if given.
-    pub(crate) fn time_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        parse_time_ms(text)
-            .map(Some)
-            .ok_or_else(|| parameter(name, format!("cannot parse {text:?} to a valid timestamp")))
+    /// A time in milliseconds that must be given.
+    pub(crate) fn time_ms(&self, name: &str) -> Result<i64, ApiError> {
+        let text = self.get(name).unwrap_or_default();
+        parse_time_ms(text).ok_or_else(|| parameter(name, no_timestamp(text)))
     }
 
-    /// A duration in milliseconds, if given.
-    pub(crate) fn duration_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    /// A time in milliseconds, if given. The error is worded unlike that of [`Params::time_ms`],
+    /// as in Prometheus.
+    pub(crate) fn optional_time_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        parse_duration_ms(text)
-            .map(Some)
-            .ok_or_else(|| parameter(name, format!("cannot parse {text:?} to a valid duration")))
+        parse_time_ms(text).map(Some).ok_or_else(|| {
+            parameter(name, format!("invalid time value for '{name}': {}", no_timestamp(text)))
+        })
     }
 
-    /// `limit`: 0 or absent means none.
+    /// A duration in milliseconds; absent is as wrong as empty.
+    ///
+    /// # Errors
+    /// The reason, without the parameter's name.
+    pub(crate) fn duration_ms(&self, name: &str) -> Result<i64, String> {
+        let text = self.get(name).unwrap_or_default();
+        parse_duration_ms(text).ok_or_else(|| {
+            let overflows = text.parse::<f64>().is_ok_and(|seconds| !seconds.is_nan());
+            let why = if overflows { ". It overflows int64" } else { "" };
+            format!("cannot parse {text:?} to a valid duration{why}")
+        })
+    }
+
+    /// `limit`: 0 or absent means none. Errors are those of Go's `strconv.Atoi`.
     pub(crate) fn limit(&self) -> Result<usize, ApiError> {
-        self.count("limit").map(|limit| if limit == 0 { usize::MAX } else { limit })
-    }
-
-    /// A number that is not negative; 0 if absent.
-    pub(crate) fn count(&self, name: &str) -> Result<usize, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(0) };
-        text.parse()
-            .map_err(|_| parameter(name, format!("{text:?} is not a whole number of 0 or more")))
-    }
-
-    /// `start` and `end` as a half-open range; all time where absent.
-    pub(crate) fn range(&self) -> Result<TimeRange, ApiError> {
-        let start = self.time_ms("start")?.unwrap_or(i64::MIN);
-        let end = self.time_ms("end")?.unwrap_or(i64::MAX);
-        if end < start {
-            return Err(bad_data("end timestamp must not be before start timestamp"));
+        let Some(text) = self.get("limit") else { return Ok(usize::MAX) };
+        match text.parse::<i64>() {
+            Ok(0) => Ok(usize::MAX),
+            Ok(limit) => {
+                usize::try_from(limit).map_err(|_| parameter("limit", "limit must be non-negative"))
+            }
+            Err(error) => {
+                use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+                let overflows = matches!(error.kind(), PosOverflow | NegOverflow);
+                let why = if overflows { "value out of range" } else { "invalid syntax" };
+                Err(parameter("limit", format!("strconv.Atoi: parsing {text:?}: {why}")))
+            }
         }
+    }
+
+    /// A number that is not negative, if given.
+    pub(crate) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| bad_data(format!("{name} must be a number")))
+    }
+
+    /// `start` and `end` as a half-open range; all time where absent, empty where they cross.
+    pub(crate) fn range(&self) -> Result<TimeRange, ApiError> {
+        let start = self.optional_time_ms("start")?.unwrap_or(i64::MIN);
+        let end = self.optional_time_ms("end")?.unwrap_or(i64::MAX);
         Ok(TimeRange::new(start, end.saturating_add(1)))
     }
 
-    /// All `match[]` selectors.
+    /// All `match[]` selectors; each must ask for something, lest it read everything unmeant.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         self.all("match[]")
-            .map(|text| promql::parse_selector(text).map_err(|error| parameter("match[]", error)))
+            .map(|text| {
+                let matchers =
+                    promql::parse_selector(text).map_err(|error| parameter("match[]", error))?;
+                if matchers.iter().all(Matcher::matches_empty) {
+                    let error = "match[] must contain at least one non-empty matcher";
+                    return Err(parameter("match[]", error));
+                }
+                Ok(matchers)
+            })
             .collect()
     }
+}
+
+fn no_timestamp(text: &str) -> String {
+    format!("cannot parse {text:?} to a valid timestamp")
 }
 
 /// Seconds since the epoch as a number, or RFC 3339. Milliseconds out; `None` if neither.

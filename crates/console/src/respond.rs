@@ -53,9 +53,10 @@ pub(crate) fn success(data: Value) -> Response {
 
 /// As [`success`], with warnings if there are any.
 pub(crate) fn success_with(data: Value, warnings: &[String]) -> Response {
-    let mut body = serde_json::json!({ "status": "success", "data": data });
+    let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
     if !warnings.is_empty() {
-        body["warnings"] = warnings.into();
+        body.push_str(&format!(",\"warnings\":{}", Value::from(warnings)));
     }
-    json(StatusCode::OK, body.to_string().into_bytes())
+    body.push('}');
+    json(StatusCode::OK, body.into_bytes())
 }

@@ -21,7 +21,7 @@ pub(super) async fn names(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
+    let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     let names = console
         .executor()
         .blocking(move |data| {
@@ -41,7 +41,7 @@ pub(super) async fn values(
     if name.is_empty() {
         return Err(bad_data(format!("invalid label name: {name:?}")));
     }
-    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
+    let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     let values = console
         .executor()
         .blocking(move |data| {
@@ -58,10 +58,10 @@ pub(super) async fn series(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let (selectors, range, limit) = (params.selectors()?, params.range()?, params.limit()?);
-    if selectors.is_empty() {
+    if params.all("match[]").next().is_none() {
         return Err(bad_data("no match[] parameter provided"));
     }
+    let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     let mut series = console
         .executor()
         .blocking(move |data| {
@@ -91,9 +91,9 @@ pub(super) async fn metadata(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
-    let per_metric = params.count("limit_per_metric")?;
-    let per_metric = if per_metric == 0 { usize::MAX } else { per_metric };
+    let none_if_zero = |count: Option<usize>| count.filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let limit = none_if_zero(params.count("limit")?);
+    let per_metric = none_if_zero(params.count("limit_per_metric")?);
     let wanted = params.get("metric").map(str::to_owned);
     let mut families: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for one in console.executor().data().metadata(DEFAULT_TENANT) {

@@ -26,28 +26,26 @@ pub(super) async fn instant(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let t_ms = params.time_ms("time")?.unwrap_or_else(|| console.now_ms());
+    let limit = params.limit()?;
+    let t_ms = params.optional_time_ms("time")?.unwrap_or_else(|| console.now_ms());
+    let patience = Patience::of(&params)?;
     let (text, expr) = parse(&params)?;
-    let job = job(&params, expr, EvalTime::Instant(t_ms))?;
-    answer(&console, &params, &text, job).await
+    let job = patience.job(expr, EvalTime::Instant(t_ms));
+    answer(&console, &params, &text, job, limit).await
 }
 
 pub(super) async fn range(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let required = |name: &'static str, value: Option<i64>| {
-        value.ok_or_else(|| {
-            let kind = if name == "step" { "duration" } else { "timestamp" };
-            parameter(name, format!("cannot parse \"\" to a valid {kind}"))
-        })
-    };
-    let start_ms = required("start", params.time_ms("start")?)?;
-    let end_ms = required("end", params.time_ms("end")?)?;
+    // In Prometheus' order, so that a request with two faults is told of the same one.
+    let limit = params.limit()?;
+    let start_ms = params.time_ms("start")?;
+    let end_ms = params.time_ms("end")?;
     if end_ms < start_ms {
         return Err(parameter("end", "end timestamp must not be before start time"));
     }
-    let step_ms = required("step", params.duration_ms("step")?)?;
+    let step_ms = params.duration_ms("step").map_err(|error| parameter("step", error))?;
     if step_ms <= 0 {
         return Err(parameter(
             "step",
@@ -61,6 +59,7 @@ pub(super) async fn range(
              Try decreasing the query resolution (?step=XX)",
         ));
     }
+    let patience = Patience::of(&params)?;
     let (text, expr) = parse(&params)?;
     if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
         let kind = match expr.value_type() {
@@ -74,8 +73,8 @@ pub(super) async fn range(
             ),
         ));
     }
-    let job = job(&params, expr, EvalTime::Range { start_ms, end_ms, step_ms })?;
-    answer(&console, &params, &text, job).await
+    let job = patience.job(expr, EvalTime::Range { start_ms, end_ms, step_ms });
+    answer(&console, &params, &text, job, limit).await
 }
 
 fn parse(params: &Params) -> Result<(String, Expr), ApiError> {
@@ -84,19 +83,29 @@ fn parse(params: &Params) -> Result<(String, Expr), ApiError> {
     Ok((text.to_owned(), expr))
 }
 
-fn job(params: &Params, expr: Expr, time: EvalTime) -> Result<Job, ApiError> {
-    let timeout = params.duration_ms("timeout")?;
-    let lookback_ms = params.duration_ms("lookback_delta")?.unwrap_or(DEFAULT_LOOKBACK_MS);
-    if lookback_ms <= 0 {
-        return Err(parameter("lookback_delta", "must be greater than zero"));
+/// How long a query may take and how far back an instant looks.
+struct Patience {
+    timeout: Option<Duration>,
+    lookback_ms: i64,
+}
+
+impl Patience {
+    fn of(params: &Params) -> Result<Patience, ApiError> {
+        let given = |name| params.get(name).map(|_| params.duration_ms(name)).transpose();
+        let timeout_ms = given("timeout").map_err(|error| parameter("timeout", error))?;
+        let lookback_ms = given("lookback_delta")
+            .map_err(|error| bad_data(format!("error parsing lookback delta duration: {error}")))?;
+        Ok(Patience {
+            timeout: timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+            // 0 or less means the default, as in Prometheus.
+            lookback_ms: lookback_ms.filter(|ms| *ms > 0).unwrap_or(DEFAULT_LOOKBACK_MS),
+        })
     }
-    Ok(Job {
-        tenant: DEFAULT_TENANT,
-        expr,
-        time,
-        timeout: timeout.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
-        lookback_ms,
-    })
+
+    fn job(self, expr: Expr, time: EvalTime) -> Job {
+        let Patience { timeout, lookback_ms } = self;
+        Job { tenant: DEFAULT_TENANT, expr, time, timeout, lookback_ms }
+    }
 }
 
 async fn answer(
@@ -104,8 +113,8 @@ async fn answer(
     params: &Params,
     text: &str,
     job: Job,
+    limit: usize,
 ) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
     let started = Instant::now();
     let Answer { mut output, missing } = console.executor().run(job).await?;
     let seconds = started.elapsed().as_secs_f64();

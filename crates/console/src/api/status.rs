@@ -72,15 +72,13 @@ pub(super) async fn tsdb(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let limit = match params.count("limit")? {
-        0 if params.get("limit").is_some() => {
-            return Err(bad_data("limit must be a positive number"));
-        }
-        0 => DEFAULT_TOP,
-        limit if limit > MAX_TOP => {
+    let limit = match params.get("limit").map(str::parse::<usize>) {
+        None => DEFAULT_TOP,
+        Some(Err(_) | Ok(0)) => return Err(bad_data("limit must be a positive number")),
+        Some(Ok(limit)) if limit > MAX_TOP => {
             return Err(bad_data(format!("limit must not exceed {MAX_TOP}")));
         }
-        limit => limit,
+        Some(Ok(limit)) => limit,
     };
     let top = console
         .executor()
