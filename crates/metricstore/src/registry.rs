@@ -282,8 +282,8 @@ fn reject_times(
     }
     if old > 0 {
         out.reject(
-            "timestamp is older than the retention: the sample would be deleted at once; raise \
-             the retention to keep it"
+            "timestamp is older than the retention, the sample would be deleted at once; raise \
+             storage.retention to keep it"
                 .to_owned(),
             old,
         );
