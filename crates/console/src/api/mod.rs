@@ -34,7 +34,10 @@ pub(crate) fn routes() -> Router<Arc<Console>> {
 
 /// Unknown paths under `/api` are JSON, never the pages of the console.
 pub(crate) fn unknown_routes() -> Router<Arc<Console>> {
-    Router::new().route("/api", any(unknown)).route("/api/{*rest}", any(unknown))
+    Router::new()
+        .route("/api", any(unknown))
+        .route("/api/", any(unknown))
+        .route("/api/{*rest}", any(unknown))
 }
 
 async fn unknown(uri: http::Uri) -> ApiError {
