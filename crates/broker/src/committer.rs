@@ -35,6 +35,18 @@ pub enum CommitError {
     /// The batch cannot be stored in one piece.
     #[error("{0}")]
     TooLarge(String),
+    /// The head is full: flushes do not keep up, or fail.
+    #[error(
+        "the head holds {bytes} bytes, the limit is {limit_bytes}: blocks are not written as fast \
+         as samples come; nothing of this request was stored, send it again later and look for \
+         failed flushes in the log"
+    )]
+    HeadFull {
+        /// What it holds.
+        bytes: u64,
+        /// Above this nothing is taken.
+        limit_bytes: u64,
+    },
     /// The catalog refused a command.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -46,12 +58,17 @@ pub enum CommitError {
 /// What happens when a batch is stored or refused.
 pub(crate) type OnStored = Box<dyn FnOnce(Result<AppendOutcome, CommitError>) + Send>;
 
+/// What happens when a command is applied or refused.
+pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>;
+
 /// What the committer is asked to do.
 pub(crate) enum Message {
     /// Make a batch durable, then visible, then call.
     Write { batch: ResolvedBatch, done: OnStored },
-    /// Apply a command, durably.
-    Command { command: Command, reply: Sender<Result<Outcome, CommitError>> },
+    /// Apply a command, durably, then call.
+    Command { command: Command, done: OnApplied },
+    /// Answer when every write sent before is with the shards.
+    Fence { reply: Sender<()> },
     /// Start a new log file and freeze what the shards hold.
     Cut { reply: Sender<Result<Cut, CommitError>> },
     /// Remove log files that lie wholly before the position.
@@ -92,7 +109,7 @@ pub(crate) struct Committer {
 /// Work that is in the log but not yet synced.
 enum Pending {
     Write { batch: ResolvedBatch, done: OnStored },
-    Command { outcome: Result<Outcome, CommitError>, reply: Sender<Result<Outcome, CommitError>> },
+    Command { outcome: Result<Outcome, CommitError>, done: OnApplied },
 }
 
 impl Committer {
@@ -108,9 +125,14 @@ impl Committer {
                     Message::Write { batch, done } => {
                         bytes += self.log_batch(batch, done, &mut payload, &mut group);
                     }
-                    Message::Command { command, reply } => {
+                    Message::Command { command, done } => {
                         let outcome = self.log_command(&command, &mut payload);
-                        group.push(Pending::Command { outcome, reply });
+                        bytes += payload.len();
+                        group.push(Pending::Command { outcome, done });
+                    }
+                    Message::Fence { reply } => {
+                        self.settle(&mut group);
+                        let _ = reply.send(());
                     }
                     Message::Cut { reply } => {
                         // Everything before the cut must be with the shards before they cut.
@@ -121,6 +143,7 @@ impl Committer {
                         if let Err(error) = self.log.delete_before(through) {
                             tracing::warn!(%error, "old log files could not be removed yet");
                         }
+                        self.show_unflushed();
                     }
                 }
                 if bytes < MAX_GROUP_BYTES {
@@ -184,7 +207,7 @@ impl Committer {
         let counters = &self.counters;
         counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         counters.groups.fetch_add(1, Ordering::Relaxed);
-        counters.unflushed_bytes.store(self.log.bytes_since_flush(), Ordering::Relaxed);
+        self.show_unflushed();
         for pending in group.drain(..) {
             match pending {
                 Pending::Write { batch, done } => {
@@ -192,11 +215,14 @@ impl Committer {
                     counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
                     self.shards.append(batch.shards, Box::new(|outcome| done(Ok(outcome))));
                 }
-                Pending::Command { outcome, reply } => {
-                    let _ = reply.send(outcome);
-                }
+                Pending::Command { outcome, done } => done(outcome),
             }
         }
+    }
+
+    /// Says how much of the log is in no block; a flush is due when it is too much.
+    pub(crate) fn show_unflushed(&self) {
+        self.counters.unflushed_bytes.store(self.log.bytes_since_flush(), Ordering::Relaxed);
     }
 
     fn cut(&mut self) -> Result<Cut, CommitError> {

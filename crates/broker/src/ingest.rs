@@ -1,18 +1,22 @@
 //! From a batch to its acknowledgement: resolve → live tap → log → shards → answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metricstore::{Admission, AppendOutcome, Reject, ResolvedBatch};
 use model::{MetricBatch, TenantId};
-use parking_lot::Mutex;
+use tokio::task::JoinError;
 
 use crate::Broker;
-use crate::committer::{CommitError, Message};
+use crate::committer::{CommitError, Message, QUEUE};
+use crate::maintenance::FLUSH_HEAD_BYTES;
 
-/// Buffers kept for reuse. One per request under way is enough.
-const POOLED: usize = 32;
-/// A buffer that grew above this many rows is not kept.
-const POOLED_ROWS: usize = 1 << 20;
+/// Most samples of one batch: what one payload of the log takes.
+const MAX_BATCH_ROWS: usize = 1 << 24;
+/// Most bytes of labels in one batch: with their framing they fit one payload of the log.
+const MAX_BATCH_LABEL_BYTES: usize = 512 << 20;
+/// Above this the head takes nothing: twice what makes a flush due.
+const MAX_HEAD_BYTES: u64 = 2 * FLUSH_HEAD_BYTES;
 
 /// What became of one batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,28 +55,15 @@ pub(crate) struct IngestCounters {
     pub(crate) conflicts: AtomicU64,
     pub(crate) exemplars: AtomicU64,
     pub(crate) metadata_refused: AtomicU64,
-}
-
-/// Buffers for resolved batches that did not go through the committer.
-#[derive(Default)]
-pub(crate) struct Buffers(Mutex<Vec<ResolvedBatch>>);
-
-impl Buffers {
-    fn take(&self) -> ResolvedBatch {
-        self.0.lock().pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, batch: ResolvedBatch) {
-        let mut kept = self.0.lock();
-        if kept.len() < POOLED && batch.rows() <= POOLED_ROWS {
-            kept.push(batch);
-        }
-    }
+    pub(crate) head_full: AtomicU64,
 }
 
 impl Broker {
     /// Stores a batch and calls `done` when it is durable and visible, or refused as a whole.
-    /// Waits only for a place in the committer's queue.
+    ///
+    /// Waits for a place in the committer's queue, and resolves every series first: not for a
+    /// thread that serves sockets, unless the batch is small and the broker is
+    /// [at ease](Broker::is_congested).
     pub fn ingest(
         &self,
         tenant: TenantId,
@@ -80,7 +71,13 @@ impl Broker {
         done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
     ) {
         let inner = &self.inner;
-        let mut resolved = inner.buffers.take();
+        if let Err(error) = self.admit(batch) {
+            done(Err(error));
+            return;
+        }
+        let mut resolved = ResolvedBatch::default();
+        // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
+        let _resolving = inner.resolving.read();
         inner.registry.resolve(
             tenant,
             batch,
@@ -101,14 +98,13 @@ impl Broker {
         let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
         inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
         if resolved.rows() == 0 {
-            inner.buffers.give_back(resolved);
             done(Ok(IngestOutcome { appended: AppendOutcome::default(), rejects }));
             return;
         }
         if !inner.live.is_idle() {
             self.publish(&resolved);
         }
-        let counters = std::sync::Arc::clone(&inner.ingest_counters);
+        let counters = Arc::clone(&inner.ingest_counters);
         let on_stored = Box::new(move |result: Result<AppendOutcome, CommitError>| {
             done(result.map(|appended| {
                 counters.duplicates.fetch_add(appended.duplicates_equal, Ordering::Relaxed);
@@ -123,21 +119,50 @@ impl Broker {
         }
     }
 
-    /// Stores a batch and yields when it is durable and visible.
-    ///
-    /// # Errors
-    /// The batch was refused as a whole.
-    pub async fn ingest_async(
+    /// Whether [`Broker::ingest`] may have to wait for the disk.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.inner.committer.lock().as_ref().is_some_and(|queue| queue.len() > QUEUE / 2)
+    }
+
+    /// Runs `task`, which may compute and wait for long, on a thread that serves no sockets. Only
+    /// some run at once, so that many large requests neither take every core from queries nor
+    /// unpack all their samples at the same time.
+    pub(crate) async fn off_the_sockets<T: Send + 'static>(
         &self,
-        tenant: TenantId,
-        batch: &MetricBatch,
-    ) -> Result<IngestOutcome, CommitError> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        self.ingest(tenant, batch, move |result| {
-            // The client may have gone; its data is stored all the same.
-            let _ = sender.send(result);
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let turn = Arc::clone(&self.inner.intake).acquire_owned().await;
+        let work = tokio::task::spawn_blocking(move || {
+            // Kept until the work is done, also if the client does not wait for it.
+            let _turn = turn;
+            task()
         });
-        receiver.await.unwrap_or(Err(CommitError::Stopping))
+        match work.await.map_err(JoinError::try_into_panic) {
+            Ok(result) => result,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime ends, and this future with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+
+    /// What bounds a batch before anything is done with it.
+    fn admit(&self, batch: &MetricBatch) -> Result<(), CommitError> {
+        for (what, found, limit) in [
+            ("samples", batch.rows(), MAX_BATCH_ROWS),
+            ("bytes of labels", batch.label_bytes.len(), MAX_BATCH_LABEL_BYTES),
+        ] {
+            if found > limit {
+                return Err(CommitError::TooLarge(format!(
+                    "a request with {found} {what} is above the limit of {limit}: split it"
+                )));
+            }
+        }
+        let bytes = self.inner.shards.totals().bytes;
+        if bytes > MAX_HEAD_BYTES {
+            self.inner.ingest_counters.head_full.fetch_add(1, Ordering::Relaxed);
+            return Err(CommitError::HeadFull { bytes, limit_bytes: MAX_HEAD_BYTES });
+        }
+        Ok(())
     }
 
     pub(crate) fn count_exemplars(&self, count: u64) {

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use blockstore::{BlockSet, Counters, Retention};
+use blockstore::{BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use metricstore::{MetricFormat, Registry};
 use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
 
 pub use committer::CommitError;
 pub use ingest::IngestOutcome;
@@ -38,11 +39,14 @@ pub use routes::routes;
 pub use shards::HeadTotals;
 
 use committer::{CommitCounters, Message};
-use ingest::{Buffers, IngestCounters};
+use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{MaintenanceCounters, Wake};
 use metadata::MetadataBook;
-use shards::Shards;
+use shards::{AbortOnPanic, Shards};
+
+/// Requests that may unpack and resolve at once, for each shard: more only take turns.
+const INTAKE_PER_SHARD: usize = 2;
 
 /// What a broker is told.
 #[derive(Debug, Clone)]
@@ -57,7 +61,7 @@ pub struct BrokerConfig {
     pub flush_interval_ms: i64,
     /// … and when this many bytes of log are not in blocks yet.
     pub flush_bytes: u64,
-    /// Shards of the head; one thread each.
+    /// Shards of the head, at least one; one thread each.
     pub shards: usize,
     /// Milliseconds since the epoch.
     pub now_ms: fn() -> i64,
@@ -81,7 +85,8 @@ impl BrokerConfig {
     }
 }
 
-/// A running broker. Dropping the last handle writes what is queued and stops the threads.
+/// A running broker. When the last handle is dropped its threads write what is queued and end, but
+/// nobody waits for them: call [`Broker::stop`] before the process ends.
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
@@ -94,8 +99,11 @@ struct Inner {
     blocks: Arc<BlockSet<MetricFormat>>,
     catalog: Arc<Mutex<State>>,
     live: Arc<LiveHub>,
-    metadata: MetadataBook,
-    buffers: Buffers,
+    metadata: Arc<MetadataBook>,
+    /// Held for reading from the resolving of a batch until it is in the committer's queue.
+    resolving: Arc<RwLock<()>>,
+    /// How many requests may unpack and resolve at once.
+    intake: Arc<Semaphore>,
     committer: Mutex<Option<Sender<Message>>>,
     wake: Sender<Wake>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -115,7 +123,21 @@ impl Broker {
     /// The directory cannot be used, another process uses it, or a newer program wrote it. Damaged
     /// bytes and a full disk are no errors.
     pub fn open(config: BrokerConfig, net_metrics: Arc<NetMetrics>) -> Result<Broker> {
-        let parts = recovery::open(&config)?;
+        let disk = FileDisk::open(&config.data)
+            .with_context(|| format!("open the data directory {}", config.data.display()))?;
+        Self::open_on(Arc::new(disk), config, net_metrics)
+    }
+
+    /// As [`Broker::open`], on a disk of the caller's instead of the directory `config.data`.
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        config: BrokerConfig,
+        net_metrics: Arc<NetMetrics>,
+    ) -> Result<Broker> {
+        let parts = recovery::open(disk, &config)?;
         let (sender, messages) = bounded(committer::QUEUE);
         let commit_counters = Arc::clone(&parts.committer.counters);
         let registry = Arc::clone(&parts.committer.registry);
@@ -124,12 +146,16 @@ impl Broker {
         let committer = parts.committer;
         let committer_thread = std::thread::Builder::new()
             .name("committer".to_owned())
-            .spawn(move || committer.run(&messages))
+            .spawn(move || {
+                let _guard = AbortOnPanic("committer");
+                committer.run(&messages);
+            })
             .context("start the committer's thread")?;
         let (wake, woken) = bounded(16);
         let maintenance_counters = Arc::new(MaintenanceCounters::default());
         let blocks = Arc::new(parts.blocks);
         let live = Arc::new(LiveHub::default());
+        let resolving = Arc::new(RwLock::new(()));
         let maintenance = maintenance::Maintenance::new(
             &config,
             sender.clone(),
@@ -139,14 +165,19 @@ impl Broker {
             Arc::clone(&registry),
             Arc::clone(&shards),
             Arc::clone(&live),
+            Arc::clone(&resolving),
             Arc::clone(&commit_counters),
             Arc::clone(&maintenance_counters),
         );
         let maintenance_thread = std::thread::Builder::new()
             .name("maintenance".to_owned())
-            .spawn(move || maintenance.run(&woken, parts.damaged))
+            .spawn(move || {
+                let _guard = AbortOnPanic("maintenance");
+                maintenance.run(&woken, &parts.damaged);
+            })
             .context("start the maintenance thread")?;
-        let metadata = MetadataBook::load(&catalog.lock());
+        let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
+        let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
         Ok(Broker {
             inner: Arc::new(Inner {
                 config,
@@ -156,7 +187,8 @@ impl Broker {
                 catalog,
                 live,
                 metadata,
-                buffers: Buffers::default(),
+                resolving,
+                intake,
                 committer: Mutex::new(Some(sender)),
                 wake,
                 threads: Mutex::new(vec![maintenance_thread, committer_thread]),
@@ -204,17 +236,8 @@ impl Broker {
         self.inner.live.subscribe(selector)
     }
 
-    /// Writes the head to blocks now and waits for it.
-    ///
-    /// # Errors
-    /// The disk is full, or the broker is stopping.
-    pub fn flush(&self) -> Result<(), CommitError> {
-        let (reply, answer) = bounded(1);
-        self.inner.wake.send(Wake::Flush(reply)).map_err(|_| CommitError::Stopping)?;
-        answer.recv().unwrap_or(Err(CommitError::Stopping))
-    }
-
-    /// Stops taking writes, makes durable what is queued and ends the threads. Idempotent.
+    /// Stops taking writes, makes durable and acknowledges what is queued and ends the threads
+    /// that write. What is stored stays readable. Idempotent.
     pub fn stop(&self) {
         let _ = self.inner.wake.send(Wake::Stop);
         self.inner.committer.lock().take();
@@ -223,6 +246,8 @@ impl Broker {
                 tracing::error!("a broker thread panicked while stopping");
             }
         }
+        // The last acknowledgements are given by the shards.
+        self.inner.shards.settle();
     }
 
     fn now_ms(&self) -> i64 {
@@ -251,6 +276,10 @@ impl Broker {
 /// Applies a command, durably.
 fn command(committer: &Sender<Message>, command: Command) -> Result<Outcome, CommitError> {
     let (reply, answer) = bounded(1);
-    committer.send(Message::Command { command, reply }).map_err(|_| CommitError::Stopping)?;
+    let done = Box::new(move |outcome| {
+        // Whoever asked waits for it, or is gone with its thread.
+        let _ = reply.send(outcome);
+    });
+    committer.send(Message::Command { command, done }).map_err(|_| CommitError::Stopping)?;
     answer.recv().unwrap_or(Err(CommitError::Stopping))
 }

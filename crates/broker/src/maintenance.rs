@@ -5,6 +5,7 @@
 //! frozen rows are dropped; the old log files are removed. A crash anywhere leaves either the log
 //! or the blocks in charge, never both and never none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,9 +16,9 @@ use blockstore::{
 };
 use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, Registry};
+use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
 use model::TimeRange;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{CommitCounters, CommitError, Message, stop};
 use crate::live::LiveHub;
@@ -28,17 +29,15 @@ use crate::{BrokerConfig, command};
 const TICK: Duration = Duration::from_secs(1);
 /// After a failure nothing is tried again for this long.
 const RETRY: Duration = Duration::from_secs(10);
-/// How often old blocks and idle series are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often, by the clock that dates samples, old blocks and idle series are looked for.
+const SWEEP_MS: u64 = 60_000;
 /// A series without samples for this long gives its ordinal back.
 const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
 /// Memory of the head that makes a flush due whatever the log says.
-const MAX_HEAD_BYTES: u64 = 2 << 30;
+pub(crate) const FLUSH_HEAD_BYTES: u64 = 2 << 30;
 
 /// What wakes the thread before its tick.
 pub(crate) enum Wake {
-    /// Flush now and answer.
-    Flush(Sender<Result<(), CommitError>>),
     /// A reader found this block damaged.
     Damaged(BlockId),
     /// End.
@@ -76,10 +75,22 @@ pub(crate) struct Maintenance {
     registry: Arc<Registry>,
     shards: Arc<Shards>,
     live: Arc<LiveHub>,
+    resolving: Arc<RwLock<()>>,
     commits: Arc<CommitCounters>,
     counters: Arc<MaintenanceCounters>,
     /// Frozen rows of flushes that failed: they go with the next.
     pending: Vec<CutData>,
+    /// Damaged blocks that are not open any more, and what is left to do about each.
+    damaged: BTreeMap<BlockId, Unfinished>,
+}
+
+/// What is left to do about a damaged block. A full disk may put it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfinished {
+    /// Move its file, then tell the catalog.
+    Move,
+    /// Tell the catalog.
+    Tell,
 }
 
 /// Why something could not be done now. It is tried again.
@@ -110,6 +121,7 @@ impl Maintenance {
         registry: Arc<Registry>,
         shards: Arc<Shards>,
         live: Arc<LiveHub>,
+        resolving: Arc<RwLock<()>>,
         commits: Arc<CommitCounters>,
         counters: Arc<MaintenanceCounters>,
     ) -> Self {
@@ -129,32 +141,29 @@ impl Maintenance {
             registry,
             shards,
             live,
+            resolving,
             commits,
             counters,
             pending: Vec::new(),
+            damaged: BTreeMap::new(),
         }
     }
 
     /// Works until told to stop.
-    pub(crate) fn run(mut self, woken: &Receiver<Wake>, damaged: Vec<DamagedBlock>) {
-        for block in damaged {
-            self.forget_damaged(block.meta.id);
-        }
+    pub(crate) fn run(mut self, woken: &Receiver<Wake>, damaged: &[DamagedBlock]) {
+        self.damaged.extend(damaged.iter().map(|block| (block.meta.id, Unfinished::Tell)));
         let mut flushed = Instant::now();
-        let mut swept: Option<Instant> = None;
+        let mut swept_ms: Option<i64> = None;
         let mut not_before = Instant::now();
+        self.finish_damaged();
         loop {
-            let mut wanted = None;
             match woken.recv_timeout(TICK.min(self.flush_interval)) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Flush(reply)) => wanted = Some(reply),
                 Ok(Wake::Damaged(id)) => self.set_aside(id),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let is_due = Instant::now() >= not_before && self.flush_is_due(flushed);
-            if wanted.is_some() || is_due {
-                let result = self.flush();
-                match &result {
+            if Instant::now() >= not_before && self.flush_is_due(flushed) {
+                match self.flush() {
                     Ok(()) => flushed = Instant::now(),
                     Err(error) => {
                         self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
@@ -162,33 +171,33 @@ impl Maintenance {
                         not_before = Instant::now() + RETRY;
                     }
                 }
-                if let Some(reply) = wanted {
-                    let _ = reply.send(result.map_err(|error| match error {
-                        Fault::Commit(error) => error,
-                        _ => CommitError::Full,
-                    }));
-                }
             }
             if Instant::now() >= not_before
-                && let Err(error) = self.merge_what_is_due()
+                && let Err(error) = self.merge_what_is_due(woken)
             {
                 self.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "merge failed and is tried again; nothing is lost");
                 not_before = Instant::now() + RETRY;
             }
-            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                swept = Some(Instant::now());
-                self.sweep();
+            let now_ms = (self.now_ms)();
+            // Either way: a clock that was set back must not put this off for long.
+            if swept_ms.is_none_or(|at| now_ms.abs_diff(at) >= SWEEP_MS) {
+                swept_ms = Some(now_ms);
+                self.finish_damaged();
+                self.expire(now_ms);
+                self.release_idle_series(now_ms);
             }
         }
     }
 
     fn flush_is_due(&self, flushed: Instant) -> bool {
-        let head = self.shards.totals();
-        let unflushed = self.commits.unflushed_bytes.load(Ordering::Relaxed);
-        (head.rows > 0 && flushed.elapsed() >= self.flush_interval)
-            || unflushed >= self.flush_bytes
-            || head.bytes >= MAX_HEAD_BYTES
+        let has_waited = flushed.elapsed() >= self.flush_interval;
+        (has_waited && self.shards.totals().rows > 0) || self.flush_is_urgent()
+    }
+
+    fn flush_is_urgent(&self) -> bool {
+        self.commits.unflushed_bytes.load(Ordering::Relaxed) >= self.flush_bytes
+            || self.shards.totals().bytes >= FLUSH_HEAD_BYTES
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -216,27 +225,45 @@ impl Maintenance {
         let mut written = Vec::new();
         for planned in plan.blocks() {
             let id = BlockId(ids.next().expect("as many ids as blocks were reserved"));
-            let mut out = self.blobs.create(&id.key(Signal::Metrics))?;
-            let summary = plan.write(planned, &self.format, &self.registry, &mut *out)?;
-            self.count(&self.counters.conflicts, summary.conflicts);
-            if summary.rows == 0 {
-                continue;
+            match self.write_block(&plan, planned, id) {
+                Ok(block) => written.extend(block),
+                Err(error) => {
+                    let mut ids: Vec<BlockId> = written.iter().map(|(new, _)| new.id).collect();
+                    ids.push(id);
+                    self.delete_blobs(&ids);
+                    return Err(error);
+                }
             }
-            let size_bytes = out.position();
-            finish(out)?;
-            let new = NewBlock {
-                id,
-                tenant: planned.tenant(),
-                signal: Signal::Metrics,
-                range: summary.range,
-                rows: summary.rows,
-                series: summary.series,
-                size_bytes,
-                level: 0,
-            };
-            written.push((new, self.blocks.open_block(id)?));
         }
         Ok(written)
+    }
+
+    /// Writes and opens one block; `None` if no row of it is left.
+    fn write_block(
+        &self,
+        plan: &FlushPlan,
+        planned: &PlannedBlock,
+        id: BlockId,
+    ) -> Result<Option<(NewBlock, Arc<MetricBlock>)>, Fault> {
+        let mut out = self.blobs.create(&id.key(Signal::Metrics))?;
+        let summary = plan.write(planned, &self.format, &self.registry, &mut *out)?;
+        self.count(&self.counters.conflicts, summary.conflicts);
+        if summary.rows == 0 {
+            return Ok(None);
+        }
+        let size_bytes = out.position();
+        finish(out)?;
+        let new = NewBlock {
+            id,
+            tenant: planned.tenant(),
+            signal: Signal::Metrics,
+            range: summary.range,
+            rows: summary.rows,
+            series: summary.series,
+            size_bytes,
+            level: 0,
+        };
+        Ok(Some((new, self.blocks.open_block(id)?)))
     }
 
     fn publish(
@@ -244,8 +271,9 @@ impl Maintenance {
         written: Vec<(NewBlock, Arc<MetricBlock>)>,
         through: LogPosition,
     ) -> Result<(), Fault> {
-        let added = written.iter().map(|(new, _)| *new).collect();
-        let outcome = command(&self.committer, Command::Flush { added, flushed_through: through })?;
+        let added: Vec<NewBlock> = written.iter().map(|(new, _)| *new).collect();
+        let flush = Command::Flush { added: added.clone(), flushed_through: through };
+        let outcome = self.command_or_discard(flush, &added)?;
         let metas = added_metas(outcome);
         let opened = metas
             .into_iter()
@@ -264,9 +292,27 @@ impl Maintenance {
         }
     }
 
-    fn merge_what_is_due(&self) -> Result<(), Fault> {
-        loop {
-            let metas: Vec<BlockMeta> = self.catalog.lock().blocks().copied().collect();
+    /// Applies a command that adds blocks. If it is refused their files are deleted: a disk that is
+    /// full would get fuller with every attempt.
+    fn command_or_discard(
+        &self,
+        adding: Command,
+        added: &[NewBlock],
+    ) -> Result<Outcome, CommitError> {
+        let outcome = command(&self.committer, adding);
+        // While stopping nobody knows whether the command is in the log; the next start does.
+        if outcome.as_ref().is_err_and(|error| *error != CommitError::Stopping) {
+            self.delete_blobs(&added.iter().map(|new| new.id).collect::<Vec<_>>());
+        }
+        outcome
+    }
+
+    /// Merges until nothing is due or something else is to be done.
+    fn merge_what_is_due(&mut self, woken: &Receiver<Wake>) -> Result<(), Fault> {
+        while woken.is_empty() && !self.flush_is_urgent() {
+            // Not those of the catalog: it may still list a block that is damaged.
+            let metas: Vec<BlockMeta> =
+                self.blocks.snapshot().iter().map(|open| open.meta).collect();
             let Some(job) = plan_merge(&metas, (self.now_ms)(), &self.policy) else {
                 return Ok(());
             };
@@ -275,9 +321,10 @@ impl Maintenance {
             self.count(&self.counters.merges, 1);
             self.count(&self.counters.merge_micros, micros_since(started));
         }
+        Ok(())
     }
 
-    fn merge(&self, job: &MergeJob) -> Result<(), Fault> {
+    fn merge(&mut self, job: &MergeJob) -> Result<(), Fault> {
         let id = BlockId(self.reserve(1)?.start);
         let horizon_ms = match self.retention.time_ms {
             Some(kept_ms) => (self.now_ms)().saturating_sub(kept_ms),
@@ -286,17 +333,22 @@ impl Maintenance {
         let keep = TimeRange::new(horizon_ms, i64::MAX);
         let merged = match self.blocks.merge(job, id, keep) {
             Ok(merged) => merged,
-            Err(MergeError { input: Some(index), error: error @ BlockError::Corrupt { .. } }) => {
+            Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
                 tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
                 self.set_aside(job.inputs[index]);
                 return Ok(());
             }
-            Err(error) => return Err(fatal_or(error)),
+            Err(error) => {
+                let error = fatal_or(error);
+                self.delete_blobs(&[id]);
+                return Err(error);
+            }
         };
         self.count(&self.counters.conflicts, merged.conflicts);
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
         let removed = job.inputs.clone();
-        let outcome = command(&self.committer, Command::Swap { removed: removed.clone(), added })?;
+        let swap = Command::Swap { removed: removed.clone(), added: added.clone() };
+        let outcome = self.command_or_discard(swap, &added)?;
         let opened = added_metas(outcome)
             .into_iter()
             .zip(merged.added)
@@ -307,48 +359,80 @@ impl Maintenance {
         Ok(())
     }
 
-    fn sweep(&self) {
-        let metas: Vec<BlockMeta> = self.catalog.lock().blocks().copied().collect();
-        let expired = plan_expire(&metas, (self.now_ms)(), &self.retention);
-        if !expired.is_empty() {
-            match command(&self.committer, Command::Expire { removed: expired.clone() }) {
-                Ok(_) => {
-                    self.blocks.swap(&expired, Vec::new());
-                    self.delete_blobs(&expired);
-                    self.count(&self.counters.expired_blocks, expired.len() as u64);
-                }
-                Err(error) => tracing::warn!(%error, "old blocks are removed later"),
+    /// Forgets what retention no longer keeps; damaged blocks, too, when their time is over.
+    fn expire(&self, now_ms: i64) {
+        let (listed, damaged): (Vec<BlockMeta>, Vec<BlockMeta>) = {
+            let catalog = self.catalog.lock();
+            (catalog.blocks().copied().collect(), catalog.quarantined().copied().collect())
+        };
+        let expired = plan_expire(&listed, now_ms, &self.retention);
+        let by_time = Retention { size_bytes: None, ..self.retention };
+        let mut removed = expired.clone();
+        removed.extend(plan_expire(&damaged, now_ms, &by_time));
+        if removed.is_empty() {
+            return;
+        }
+        match command(&self.committer, Command::Expire { removed }) {
+            Ok(_) => {
+                self.blocks.swap(&expired, Vec::new());
+                self.delete_blobs(&expired);
+                self.count(&self.counters.expired_blocks, expired.len() as u64);
             }
+            Err(error) => tracing::warn!(%error, "old blocks are removed later"),
         }
-        let now_ms = (self.now_ms)();
-        let idle = self.registry.idle(now_ms, IDLE_MS);
-        if !idle.is_empty() {
-            let empty = self.shards.without_samples(&idle);
-            self.live.forget(&empty);
-            let released = self.registry.release(&empty, now_ms, IDLE_MS);
-            self.count(&self.counters.released_series, released as u64);
+    }
+
+    /// Gives the ordinals of series back that are silent and have nothing in the head.
+    ///
+    /// A batch that is resolved but not yet with the shards shows nowhere but in the time its
+    /// series were looked up, and a clock that jumps ahead makes that look long ago. So all such
+    /// batches are waited for; those resolved later look up at the new time.
+    fn release_idle_series(&self, now_ms: i64) {
+        if self.registry.idle(now_ms, IDLE_MS).is_empty() {
+            return;
         }
+        drop(self.resolving.write());
+        let (reply, answer) = bounded(1);
+        let is_sent = self.committer.send(Message::Fence { reply }).is_ok();
+        if !is_sent || answer.recv().is_err() {
+            return;
+        }
+        let empty = self.shards.without_samples(&self.registry.idle(now_ms, IDLE_MS));
+        self.live.forget(&empty);
+        let released = self.registry.release(&empty, now_ms, IDLE_MS);
+        self.count(&self.counters.released_series, released as u64);
     }
 
     /// Takes a damaged block out, so that it is not read again.
-    fn set_aside(&self, id: BlockId) {
+    fn set_aside(&mut self, id: BlockId) {
         if !self.blocks.snapshot().iter().any(|open| open.meta.id == id) {
             return;
         }
-        match self.blocks.quarantine(id) {
-            Ok(()) => {
-                self.count(&self.counters.quarantined_blocks, 1);
-                self.forget_damaged(id);
-            }
-            Err(error) => {
-                tracing::error!(block = %id, %error, "a damaged block cannot be set aside");
-            }
-        }
+        self.count(&self.counters.quarantined_blocks, 1);
+        self.blocks.swap(&[id], Vec::new());
+        self.damaged.insert(id, Unfinished::Move);
+        self.finish_damaged();
     }
 
-    fn forget_damaged(&self, id: BlockId) {
-        if let Err(error) = command(&self.committer, Command::Quarantine { block: id }) {
-            tracing::warn!(block = %id, %error, "the catalog still lists a damaged block");
+    /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial. What
+    /// cannot be done now is done later.
+    fn finish_damaged(&mut self) {
+        for (id, left) in std::mem::take(&mut self.damaged) {
+            if left == Unfinished::Move
+                && let Err(error) = self.blocks.quarantine(id)
+            {
+                tracing::error!(block = %id, %error, "a damaged block is set aside later");
+                self.damaged.insert(id, Unfinished::Move);
+                continue;
+            }
+            match command(&self.committer, Command::Quarantine { block: id }) {
+                // Expired or merged meanwhile: there is nothing left to tell.
+                Ok(_) | Err(CommitError::Catalog(_)) => {}
+                Err(error) => {
+                    tracing::warn!(block = %id, %error, "the catalog hears of a damaged block later");
+                    self.damaged.insert(id, Unfinished::Tell);
+                }
+            }
         }
     }
 
@@ -361,6 +445,11 @@ impl Maintenance {
     fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
+}
+
+/// Whether the block is to blame, and not a disk or a process in trouble.
+pub(crate) fn is_damage(error: &BlockError) -> bool {
+    matches!(error, BlockError::Corrupt { .. } | BlockError::Blob(BlobError::NotFound { .. }))
 }
 
 fn added_metas(outcome: Outcome) -> Vec<BlockMeta> {

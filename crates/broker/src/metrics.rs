@@ -72,6 +72,11 @@ impl Broker {
                 &commits.full,
             ),
             counter(
+                "watchfire_broker_batches_refused_head_full_total",
+                "Batches refused because the head is full.",
+                &ingest.head_full,
+            ),
+            counter(
                 "watchfire_broker_samples_rejected_total",
                 "Samples refused because of their labels, time or a limit.",
                 &ingest.rejected,

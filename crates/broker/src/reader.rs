@@ -10,7 +10,7 @@ use metricstore::{
 };
 use model::{Labels, Matcher, TenantId, TimeRange};
 
-use crate::maintenance::Wake;
+use crate::maintenance::{Wake, is_damage};
 use crate::{Broker, HeadTotals};
 
 /// Reads what is committed. Each selection is complete: heads are taken first and blocks second,
@@ -40,9 +40,11 @@ impl Reader {
             .inspect_err(|error| self.report(error))
     }
 
-    /// Sets a block aside that turned out to be damaged.
+    /// Sets a block aside that turned out to be damaged. One that could not be read for another
+    /// reason, such as too few file handles, stays.
     pub fn report(&self, error: &MetricError) {
-        if let MetricError::Block { block, .. } = error
+        if let MetricError::Block { block, error: fault } = error
+            && is_damage(fault)
             && let Ok(number) = block.parse()
         {
             tracing::error!(%error, "a query found a damaged block");
@@ -119,10 +121,14 @@ impl Reader {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, MetricError> {
+        let most = self.broker.inner.config.limits.max_query_series;
         let mut all = BTreeSet::new();
         for selector in any(selectors) {
             let selected = self.select(selector, range)?;
             all.extend(selected.labels().iter().cloned());
+            if all.len() > most {
+                return Err(MetricError::TooManySeries { limit: most });
+            }
         }
         Ok(all.into_iter().take(limit).collect())
     }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use blockstore::{
-    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, FileDisk, FrameKind, LogReader,
-    LogWriter, Orphans,
+    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, FrameKind, LogReader, LogWriter,
+    Orphans,
 };
 use catalog::{Command, Signal, State, StoreId};
 use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
@@ -46,16 +46,12 @@ pub(crate) struct Parts {
     pub(crate) recovered: Recovered,
 }
 
-/// Opens the data directory.
+/// Opens the store on `disk`.
 ///
 /// # Errors
-/// The directory cannot be used, or a newer program wrote it.
-pub(crate) fn open(config: &BrokerConfig) -> Result<Parts> {
+/// The disk cannot be used, or a newer program wrote what is on it.
+pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> {
     let started = Instant::now();
-    let disk: Arc<dyn Disk> = Arc::new(
-        FileDisk::open(&config.data)
-            .with_context(|| format!("open the data directory {}", config.data.display()))?,
-    );
     let counters = Arc::new(Counters::default());
     let mut reader =
         LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).context("open the log")?;
@@ -113,6 +109,7 @@ pub(crate) fn open(config: &BrokerConfig) -> Result<Parts> {
         shards,
         counters: Arc::new(CommitCounters::default()),
     };
+    committer.show_unflushed();
     Ok(Parts { committer, blobs, blocks, damaged, counters, recovered })
 }
 

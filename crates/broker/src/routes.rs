@@ -11,6 +11,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use metricstore::Reject;
 use model::{DEFAULT_TENANT, MetricBatch};
 use net::{ApiError, BodyRules, ErrorType, read_body};
+use wire::WireError;
 
 use crate::Broker;
 use crate::committer::CommitError;
@@ -46,11 +47,11 @@ async fn take_remote_write(
     let body = read_body(&parts.headers, body, rules, broker.net_metrics())
         .await
         .map_err(IntoResponse::into_response)?;
-    let mut batch = MetricBatch::default();
-    let summary =
-        wire::remote_write::decode(body, limits, &mut batch).map_err(|e| malformed(&e))?;
+    let (summary, mut outcome) = store(broker, body, |broker, body, batch| {
+        wire::remote_write::decode(body, broker.limits(), batch)
+    })
+    .await?;
     broker.count_exemplars(summary.exemplars_not_stored as u64);
-    let mut outcome = store(broker, &batch).await?;
     if summary.histograms_not_stored > 0 {
         let count = summary.histograms_not_stored as u64;
         outcome.rejects.push(Reject {
@@ -85,27 +86,57 @@ async fn take_text(broker: &Broker, request: Request<Body>) -> Result<IngestOutc
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/openmetrics-text"));
-    let mut batch = MetricBatch::default();
-    let now_ms = broker.now_ms();
-    let decoded = if is_openmetrics {
-        wire::openmetrics::decode(&body, now_ms, &extra, limits, &mut batch)
-    } else {
-        wire::exposition::decode(&body, now_ms, &extra, limits, &mut batch)
-    };
-    decoded.map_err(|e| malformed(&e))?;
-    store(broker, &batch).await
+    let (_, outcome) = store(broker, body, move |broker, body, batch| {
+        let (now_ms, limits) = (broker.now_ms(), broker.limits());
+        if is_openmetrics {
+            wire::openmetrics::decode(&body, now_ms, &extra, limits, batch)
+        } else {
+            wire::exposition::decode(&body, now_ms, &extra, limits, batch)
+        }
+    })
+    .await?;
+    Ok(outcome)
 }
 
-async fn store(broker: &Broker, batch: &MetricBatch) -> Result<IngestOutcome, Response> {
-    broker.ingest_async(DEFAULT_TENANT, batch).await.map_err(|error| {
-        let error_type = ErrorType::Unavailable;
-        let status = match error {
-            CommitError::Full => StatusCode::INSUFFICIENT_STORAGE,
-            CommitError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            CommitError::Catalog(_) | CommitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        ApiError::new(error_type, error.to_string()).with_status(status).into_response()
-    })
+/// Bodies up to this size are unpacked and resolved where they were read: that takes less than a
+/// millisecond, and going to another thread and back would be felt.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// Decodes a body, stores what is in it, and yields when that is durable and visible.
+async fn store<S: Send + 'static>(
+    broker: &Broker,
+    body: Vec<u8>,
+    decode: impl FnOnce(&Broker, Vec<u8>, &mut MetricBatch) -> Result<S, WireError> + Send + 'static,
+) -> Result<(S, IngestOutcome), Response> {
+    let may_block = body.len() > INLINE_BYTES || broker.is_congested();
+    let (stored, answer) = tokio::sync::oneshot::channel();
+    let work = {
+        let broker = broker.clone();
+        move || -> Result<S, WireError> {
+            let mut batch = MetricBatch::default();
+            let summary = decode(&broker, body, &mut batch)?;
+            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+                // The client may have gone; its data is stored all the same.
+                let _ = stored.send(result);
+            });
+            Ok(summary)
+        }
+    };
+    let decoded = if may_block { broker.off_the_sockets(work).await } else { work() };
+    let summary = decoded.map_err(|error| malformed(&error))?;
+    let outcome = answer.await.unwrap_or(Err(CommitError::Stopping)).map_err(refused)?;
+    Ok((summary, outcome))
+}
+
+fn refused(error: CommitError) -> Response {
+    let (error_type, status) = match error {
+        CommitError::Full => (ErrorType::Unavailable, StatusCode::INSUFFICIENT_STORAGE),
+        CommitError::TooLarge(_) => (ErrorType::BadData, StatusCode::PAYLOAD_TOO_LARGE),
+        CommitError::HeadFull { .. } | CommitError::Catalog(_) | CommitError::Stopping => {
+            (ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
+        }
+    };
+    ApiError::new(error_type, error.to_string()).with_status(status).into_response()
 }
 
 fn answer(outcome: &IngestOutcome) -> Response {
@@ -115,7 +146,7 @@ fn answer(outcome: &IngestOutcome) -> Response {
     }
 }
 
-fn malformed(error: &wire::WireError) -> Response {
+fn malformed(error: &WireError) -> Response {
     let status =
         if error.is_limit() { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
     ApiError::new(ErrorType::BadData, error.to_string()).with_status(status).into_response()

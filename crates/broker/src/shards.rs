@@ -5,7 +5,7 @@
 //! restart.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -40,20 +40,10 @@ pub(crate) type Completion = Box<dyn FnOnce(AppendOutcome) + Send>;
 pub(crate) struct Shards {
     senders: Vec<Sender<Message>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    gauges: Vec<Arc<Gauges>>,
+    shown: Vec<Arc<Mutex<HeadTotals>>>,
 }
 
-/// What a shard says about itself, for metrics and for deciding when to flush.
-#[derive(Debug, Default)]
-struct Gauges {
-    bytes: AtomicU64,
-    rows: AtomicU64,
-    chunks: AtomicU64,
-    min_time_ms: AtomicI64,
-    max_time_ms: AtomicI64,
-}
-
-/// Sums over all shards.
+/// Sizes of one shard, or of all together.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadTotals {
     /// Bytes of memory.
@@ -66,6 +56,20 @@ pub struct HeadTotals {
     pub range: TimeRange,
 }
 
+impl HeadTotals {
+    const EMPTY: HeadTotals =
+        HeadTotals { bytes: 0, rows: 0, chunks: 0, range: TimeRange { start_ms: 0, end_ms: 0 } };
+
+    fn of(shard: &Shard) -> Self {
+        HeadTotals {
+            bytes: shard.bytes() as u64,
+            rows: shard.rows(),
+            chunks: shard.chunks() as u64,
+            range: shard.range(),
+        }
+    }
+}
+
 impl Shards {
     /// Starts `count` shards.
     ///
@@ -74,20 +78,20 @@ impl Shards {
     pub(crate) fn start(count: usize) -> Result<Self> {
         let mut senders = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
-        let mut gauges = Vec::with_capacity(count);
+        let mut shown = Vec::with_capacity(count);
         for index in 0..count {
             let (sender, receiver) = bounded(QUEUE);
-            let gauge = Arc::new(Gauges::default());
-            let shown = Arc::clone(&gauge);
+            let totals = Arc::new(Mutex::new(HeadTotals::EMPTY));
+            let of_thread = Arc::clone(&totals);
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
-                .spawn(move || own(Shard::new(index, count), &receiver, &shown))
+                .spawn(move || own(Shard::new(index, count), &receiver, &of_thread))
                 .context("start a shard's thread")?;
             senders.push(sender);
             threads.push(thread);
-            gauges.push(gauge);
+            shown.push(totals);
         }
-        Ok(Shards { senders, threads: Mutex::new(threads), gauges })
+        Ok(Shards { senders, threads: Mutex::new(threads), shown })
     }
 
     /// Number of shards.
@@ -167,19 +171,16 @@ impl Shards {
         self.without_samples(&[]);
     }
 
-    /// Sizes as of the last message each shard handled.
+    /// Sizes as of the last message each shard handled; what was acknowledged is counted.
     pub(crate) fn totals(&self) -> HeadTotals {
-        let mut totals = HeadTotals { bytes: 0, rows: 0, chunks: 0, range: TimeRange::new(0, 0) };
-        for gauge in &self.gauges {
-            totals.bytes += gauge.bytes.load(Ordering::Relaxed);
-            totals.rows += gauge.rows.load(Ordering::Relaxed);
-            totals.chunks += gauge.chunks.load(Ordering::Relaxed);
-            totals.range = totals.range.union(&TimeRange::new(
-                gauge.min_time_ms.load(Ordering::Relaxed),
-                gauge.max_time_ms.load(Ordering::Relaxed),
-            ));
-        }
-        totals
+        self.shown.iter().fold(HeadTotals::EMPTY, |mut all, shown| {
+            let one = *shown.lock();
+            all.bytes += one.bytes;
+            all.rows += one.rows;
+            all.chunks += one.chunks;
+            all.range = all.range.union(&one.range);
+            all
+        })
     }
 }
 
@@ -193,26 +194,22 @@ impl Drop for Shards {
 }
 
 fn send(sender: &Sender<Message>, message: Message) {
-    // A shard's thread ends only when all senders are gone, or by a panic, after which the head
-    // is not to be trusted and the process must not go on.
-    if sender.send(message).is_err() {
-        tracing::error!("a shard's thread has died; stopping, the log brings everything back");
-        std::process::abort();
-    }
+    // `Shards` holds a sender of every thread, and a thread that panics ends the process.
+    sender.send(message).expect("a shard's thread lives as long as its senders");
 }
 
 pub(crate) fn receive<T>(receiver: &Receiver<T>) -> T {
-    receiver.recv().unwrap_or_else(|_| {
-        tracing::error!("a shard's thread has died; stopping, the log brings everything back");
-        std::process::abort()
-    })
+    receiver.recv().expect("a shard answers every message, or the process ends")
 }
 
-fn own(mut shard: Shard, messages: &Receiver<Message>, gauges: &Gauges) {
+fn own(mut shard: Shard, messages: &Receiver<Message>, shown: &Mutex<HeadTotals>) {
+    let _guard = AbortOnPanic("shard");
     for message in messages {
         match message {
             Message::Append { rows, ticket } => {
                 let outcome = shard.append(&rows);
+                // Before the answer: who has it may ask what there is.
+                *shown.lock() = HeadTotals::of(&shard);
                 ticket.finish(outcome);
             }
             Message::Select { ordinals, range, reply } => {
@@ -222,17 +219,31 @@ fn own(mut shard: Shard, messages: &Receiver<Message>, gauges: &Gauges) {
             Message::Cut { reply } => {
                 let _ = reply.send(shard.cut());
             }
-            Message::DropFlushed { cut_id } => shard.drop_flushed(cut_id),
+            Message::DropFlushed { cut_id } => {
+                shard.drop_flushed(cut_id);
+                *shown.lock() = HeadTotals::of(&shard);
+            }
             Message::Idle { ordinals, reply } => {
                 let _ = reply.send(shard.without_samples(&ordinals));
             }
         }
-        gauges.bytes.store(shard.bytes() as u64, Ordering::Relaxed);
-        gauges.rows.store(shard.rows(), Ordering::Relaxed);
-        gauges.chunks.store(shard.chunks() as u64, Ordering::Relaxed);
-        let range = shard.range();
-        gauges.min_time_ms.store(range.start_ms, Ordering::Relaxed);
-        gauges.max_time_ms.store(range.end_ms, Ordering::Relaxed);
+    }
+}
+
+/// Ends the process when the thread that holds it panics: what the thread owned is not to be
+/// trusted any more, without it nothing is stored or flushed, and the log brings everything back.
+pub(crate) struct AbortOnPanic(pub(crate) &'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                thread = self.0,
+                "a thread of the store has panicked, which is a defect of this program: stopping, \
+                 nothing acknowledged is lost; report the panic printed above"
+            );
+            std::process::abort();
+        }
     }
 }
 
