@@ -8,6 +8,7 @@ use model::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ServeArguments;
+use crate::ranges;
 
 /// The keys of the file. All are optional; `docs/operating/configuration.md` describes each.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -96,6 +97,7 @@ impl Config {
             None => (File::default(), String::new()),
         };
         let config = effective(file, yaml, arguments)?;
+        ranges::check(&config)?;
         if !config.listen.ip().is_loopback() && !arguments.insecure_no_auth {
             bail!(
                 "{} is not a loopback address, and there is no login yet: everyone who can reach \
@@ -110,23 +112,24 @@ impl Config {
 
 fn read(path: &Path) -> Result<(File, String)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let file = if text.lines().all(|line| line.trim().is_empty() || line.starts_with('#')) {
-        File::default()
-    } else {
-        serde_saphyr::from_str(&text)
-            .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
-    };
+    let file =
+        if text.lines().all(|line| matches!(line.trim_start().chars().next(), None | Some('#'))) {
+            File::default()
+        } else {
+            serde_saphyr::from_str(&text)
+                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
+        };
     Ok((file, text))
 }
 
 fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Config> {
-    let listen = match (&arguments.listen, &file.listen) {
-        (Some(flag), _) => *flag,
-        (None, Some(text)) => text.parse().with_context(|| {
+    // A mistake in the file is named also where a flag wins.
+    let in_file = file.listen.as_deref().map(|text| {
+        text.parse().with_context(|| {
             format!("listen: {text:?} is not HOST:PORT with an IP address, such as 127.0.0.1:9595")
-        })?,
-        (None, None) => DEFAULT_LISTEN,
-    };
+        })
+    });
+    let listen = arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_LISTEN);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Config {
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
@@ -143,7 +146,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent_config(&file.agent)?,
         limits: limits(&file.limits),
-        max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4).max(1),
+        max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4),
         max_connections: file
             .http
             .max_connections
@@ -208,19 +211,20 @@ mod tests {
             insecure_no_auth: false,
             log: "info".to_owned(),
         };
-        effective(file, yaml.to_owned(), &arguments)
+        let config = effective(file, yaml.to_owned(), &arguments)?;
+        ranges::check(&config).map(|()| config)
     }
 
     #[test]
     fn every_key_has_its_effect() {
         let config = load(
-            "data: /d\nlisten: 127.0.0.1:1\nstorage:\n  retention: 3d\n  flush_bytes: 5\n\
+            "data: /d\nlisten: 127.0.0.1:1\nstorage:\n  retention: 3d\n  flush_bytes: 500000\n\
              agent:\n  interval: 5s\n  job: j\nlimits:\n  max_labels_per_series: 7\n",
         )
         .expect("valid configuration");
         assert_eq!(config.data, PathBuf::from("/d"));
         assert_eq!(config.listen.port(), 1);
-        assert_eq!((config.retention_ms, config.flush_bytes), (3 * DAY_MS, 5));
+        assert_eq!((config.retention_ms, config.flush_bytes), (3 * DAY_MS, 500_000));
         assert_eq!((config.agent.interval_ms, config.agent.job.as_str()), (5_000, "j"));
         assert_eq!(config.limits.max_labels_per_series, 7);
     }
@@ -232,5 +236,33 @@ mod tests {
         let error =
             format!("{:#}", load("storage:\n  retention: soon\n").expect_err("no duration"));
         assert!(error.contains("storage.retention") && error.contains("15d"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_cannot_work_are_refused() {
+        for yaml in [
+            "storage:\n  retention: 1s\n",
+            "storage:\n  retention_size_bytes: 0\n",
+            "storage:\n  flush_interval: 1ms\n",
+            "storage:\n  flush_interval: 3d\n",
+            "storage:\n  flush_bytes: 0\n",
+            "agent:\n  interval: 1ms\n",
+            "agent:\n  interval: 2h\n",
+            "agent:\n  instance: \"\"\n",
+            "limits:\n  max_labels_per_series: 0\n",
+            "limits:\n  max_future_ms: -1\n",
+            "limits:\n  max_future_ms: 9223372036854775807\n",
+            "limits:\n  max_body_bytes: 4294967296\n",
+            "limits:\n  query_timeout_ms: 0\n",
+            "limits:\n  max_concurrent_queries: 0\n",
+            "limits:\n  max_concurrent_queries: 18446744073709551615\n",
+            "http:\n  max_connections: 0\n",
+        ] {
+            let (section, rest) = yaml.split_once(":\n  ").expect("two levels");
+            let key = rest.split(':').next().expect("a key");
+            let error = load(yaml).expect_err(yaml).to_string();
+            assert!(error.starts_with(&format!("{section}.{key}: ")), "{error}");
+        }
+        load("").expect("the defaults are within all ranges");
     }
 }
