@@ -168,3 +168,10 @@ test.each([
 ])('history of a source every %d ms in steps of %d ms', (intervalMs, stepMs, wanted) => {
   expect(historyQuery(CPU, { instance: 'a"b', job: 'node' }, { intervalMs, stepMs })).toBe(`avg by (mode) ${wanted}`);
 });
+
+test('the history of a gauge ends soon after its last sample', () => {
+  const load: Source = { id: 'load1', metric: 'node_load1', kind: 'gauge', by: null, combine: 'max' };
+  expect(historyQuery(load, { instance: 'a', job: 'node' }, { intervalMs: 15_000, stepMs: 15_000 })).toBe(
+    'max(last_over_time(node_load1{instance="a",job="node"}[52s500ms]))',
+  );
+});

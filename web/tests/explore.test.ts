@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { errorPosition, quote, seriesName, toNumber } from '../src/lib/api/client';
+import { errorPosition, quote, seriesName, toNumber, withoutPosition } from '../src/lib/api/client';
 import { summarise } from '../src/lib/explore/summary';
 import { labelColumns, tableRows } from '../src/lib/explore/table';
 import { parseView, viewParams } from '../src/lib/explore/view';
@@ -40,6 +40,13 @@ test.each([
   ['query timed out', null],
 ])('position in %j', (message, wanted) => {
   expect(errorPosition(message)).toEqual(wanted);
+});
+
+test.each([
+  ['invalid parameter "query": 1:5: parse error: unclosed left parenthesis', 'unclosed left parenthesis'],
+  ['connect to 127.0.0.1:9090: refused', 'connect to 127.0.0.1:9090: refused'],
+])('%s without its position', (message, wanted) => {
+  expect(withoutPosition(message)).toBe(wanted);
 });
 
 test('names and values', () => {

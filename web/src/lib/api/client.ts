@@ -54,6 +54,9 @@ export function errorPosition(message: string): { line: number; column: number }
   return found ? { line: Number(found[1]), column: Number(found[2]) } : null;
 }
 
+/** What is wrong with a query, without the place, for where that is shown already. */
+export const withoutPosition = (message: string): string => message.replace(/^.*?\d+:\d+: parse error: /, '');
+
 interface Envelope {
   status?: unknown;
   data?: unknown;

@@ -75,7 +75,9 @@ export class Plot {
     this.#drawnTo = to;
     this.#plot.batch(() => {
       if (stale) this.#plot.setData(this.#data(), false);
-      this.#plot.setScale('x', { min: from, max: to });
+      // uPlot takes the scale's ends for whole milliseconds; with a fraction its ticks lie 1 ms before the
+      // round time they mean, and labels cut to the second or minute would tell the one before.
+      this.#plot.setScale('x', { min: Math.round(from), max: Math.round(to) });
     });
     return true;
   }

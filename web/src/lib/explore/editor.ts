@@ -8,7 +8,7 @@ import { Compartment, EditorState, Prec } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { tags } from '@lezer/highlight';
-import { ApiError, errorPosition, parseQuery } from '../api/client';
+import { ApiError, errorPosition, parseQuery, withoutPosition } from '../api/client';
 
 /** Colours are custom properties, so one style serves both themes. */
 const highlight = HighlightStyle.define([
@@ -97,7 +97,7 @@ const promql = new PromQLExtension().activateLinter(false).setComplete({
 export function diagnose(text: string, message: string): Diagnostic[] {
   if (message === '') return [];
   const position = errorPosition(message);
-  const clean = message.replace(/^.*?\d+:\d+: parse error: /, '');
+  const clean = withoutPosition(message);
   if (!position) return text === '' ? [] : [{ from: 0, to: text.length, severity: 'error', message: clean }];
   const lines = text.split('\n');
   const before = lines.slice(0, position.line - 1).reduce((length, line) => length + line.length + 1, 0);

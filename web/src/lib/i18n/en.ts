@@ -273,8 +273,8 @@ export const en = {
   'help.complete': 'Complete',
   'help.cards': 'Move between hosts',
 
-  'palette.placeholder': 'Go to a host or page, run a command',
-  'palette.none': 'Nothing found',
+  'palette.placeholder': 'Go to a host or page, run a command or a query',
+  'palette.query': 'Query {text} in Explore',
   'palette.host': 'Host',
   'palette.page': 'Page',
   'palette.command': 'Command',

@@ -271,8 +271,8 @@ export const zh: Dictionary = {
   'help.complete': '补全',
   'help.cards': '在主机之间移动',
 
-  'palette.placeholder': '前往主机或页面，执行命令',
-  'palette.none': '没有结果',
+  'palette.placeholder': '前往主机或页面，执行命令或查询',
+  'palette.query': '在查询页中查询 {text}',
   'palette.host': '主机',
   'palette.page': '页面',
   'palette.command': '命令',

@@ -1,12 +1,12 @@
 /** One host's data: the past by range queries, the present by subscription, both in the same frames. */
 
-import { query, queryRange, queryVector, series, type Labels, type RangeSeries } from '../api/client';
+import { query, queryRange, queryVector, series, toNumber, type Labels, type RangeSeries } from '../api/client';
 import { Frame, gridOf } from '../chart/frame';
 import { detectInterval } from '../live/derive';
 import { sampleValue, type LiveSample } from '../live/protocol';
 import { live } from '../live/socket.svelte';
 import { now } from '../time/clock';
-import { bounds, spanOf, stepFor, type Range } from '../time/range';
+import { bounds, formatDuration, spanOf, stepFor, type Range } from '../time/range';
 import { Latest } from './latest';
 import { CORES_SOURCE, LATEST_METRICS, PANELS } from './panels';
 import { Fold, gapAfter, historyQuery, hostMatchers, lineKey, selector, type Host, type Resolution, type Source } from './source';
@@ -122,7 +122,18 @@ export class HostFeed {
     if (!past) return false;
     this.job = past.job ?? '';
     this.intervalMs = FALLBACK_INTERVAL_MS;
+    await this.#recall(selector(PRESENCE_METRIC, hostMatchers(this.host)), now() - from);
     return true;
+  }
+
+  /** Finds out when a silent host was last heard of, and how often it was collected until then. */
+  async #recall(presence: string, spanMs: number): Promise<void> {
+    const [last] = await queryVector(`max_over_time(timestamp(${presence})[${formatDuration(spanMs)}:1m])`);
+    if (!last?.value) return;
+    this.newestMs = toNumber(last.value[1]) * 1000;
+    const { data } = await query(`${presence}[75s]`, { atMs: this.newestMs });
+    const [raw] = data.resultType === 'matrix' ? (data.result as RangeSeries[]) : [];
+    this.intervalMs = detectInterval((raw?.values ?? []).map(([second]) => second * 1000)) ?? this.intervalMs;
   }
 
   #resolution(): Resolution {

@@ -56,9 +56,10 @@ export function historyQuery(source: Source, host: Host, { intervalMs, stepMs }:
   const grouping = source.by === null ? '' : ` by (${source.by}) `;
   // At full resolution irate gives exactly what the live fold computes from neighbouring samples; on a
   // coarser step the windows tile the axis, so that no burst between two points is lost.
+  // A bare selector repeats a silent gauge's last value for five minutes, where the live half has a hole.
   const value =
     source.kind === 'gauge'
-      ? series
+      ? `last_over_time(${series}[${formatDuration(gapAfter({ intervalMs, stepMs }))}])`
       : stepMs <= intervalMs
         ? `irate(${series}[${formatDuration(rateWindow(intervalMs))}])`
         : `rate(${series}[${formatDuration(Math.max(stepMs + intervalMs, rateWindow(intervalMs)))}])`;
