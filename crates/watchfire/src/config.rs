@@ -125,9 +125,8 @@ fn read(path: &Path) -> Result<(File, String)> {
 fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Config> {
     // A mistake in the file is named also where a flag wins.
     let in_file = file.listen.as_deref().map(|text| {
-        text.parse().with_context(|| {
-            format!("listen: {text:?} is not HOST:PORT with an IP address, such as 127.0.0.1:9595")
-        })
+        crate::cli::listen_address(text)
+            .map_err(|error| anyhow::anyhow!("listen: {text:?}: {error}"))
     });
     let listen = arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_LISTEN);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -13,6 +13,7 @@ mod config;
 mod http_client;
 mod metrics;
 mod query;
+mod ranges;
 mod serve;
 mod source;
 mod words;

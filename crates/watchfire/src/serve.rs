@@ -27,6 +27,9 @@ use crate::metrics::Telemetry;
 use crate::source::BrokerData;
 use crate::words;
 
+/// Threads that may block, besides those of queries.
+const SPARE_THREADS: usize = 256;
+
 /// Which roles run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Roles {
@@ -45,6 +48,8 @@ pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     let config = Config::load(arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Each query has a thread, and so has each large request and answer under way.
+        .max_blocking_threads(config.max_concurrent_queries + SPARE_THREADS)
         .build()
         .context("start the runtime")?;
     let outcome = runtime.block_on(serve(config, roles));

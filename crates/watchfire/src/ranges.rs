@@ -1,0 +1,72 @@
+//! What the numbers of the configuration may be: a value that cannot work is refused at the start,
+//! with its key, instead of being met hours later.
+
+use std::ops::RangeInclusive;
+
+use anyhow::{Result, ensure};
+
+use crate::config::Config;
+
+const HOUR_MS: i128 = 3_600_000;
+
+/// Checks everything in effect, whether it comes from the file or not.
+///
+/// # Errors
+/// Names the first key whose value lies outside its range, the value, and the range.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    for (key, value, range) in numbers(config) {
+        let (min, max) = (range.start(), range.end());
+        ensure!(
+            range.contains(&value),
+            "{key}: {value} is out of range; it must be from {min} to {max}{}",
+            if key.starts_with("storage.") && !key.contains("bytes") || key == "agent.interval" {
+                " ms"
+            } else {
+                ""
+            }
+        );
+    }
+    for (key, text) in
+        [("agent.job", &config.agent.job), ("agent.instance", &config.agent.instance)]
+    {
+        let max = config.limits.max_label_value_bytes;
+        ensure!(
+            (1..=max).contains(&text.len()),
+            "{key}: {text:?} has {} bytes; a label needs 1 to {max}",
+            text.len()
+        );
+    }
+    Ok(())
+}
+
+/// Key, value and range of every number. `docs/operating/configuration.md` lists the same ranges.
+fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
+    let limits = &config.limits;
+    let count = |n: usize| n as i128;
+    vec![
+        // Blocks of less than a flush would never be seen.
+        ("storage.retention", config.retention_ms.into(), HOUR_MS..=i64::MAX.into()),
+        (
+            "storage.retention_size_bytes",
+            config.retention_size_bytes.unwrap_or(u64::MAX).into(),
+            1 << 20..=u64::MAX.into(),
+        ),
+        // A flush cuts blocks at windows of two hours, so to wait longer gains nothing.
+        ("storage.flush_interval", config.flush_interval_ms.into(), 10..=2 * HOUR_MS),
+        ("storage.flush_bytes", config.flush_bytes.into(), 64 << 10..=16 << 30),
+        ("agent.interval", config.agent.interval_ms.into(), 100..=HOUR_MS),
+        ("agent.top_processes", count(config.agent.top_processes), 0..=1_000),
+        ("limits.max_labels_per_series", count(limits.max_labels_per_series), 1..=10_000),
+        ("limits.max_label_name_bytes", count(limits.max_label_name_bytes), 1..=64 << 10),
+        ("limits.max_label_value_bytes", count(limits.max_label_value_bytes), 1..=1 << 20),
+        ("limits.max_active_series", count(limits.max_active_series), 1..=1_000_000_000),
+        ("limits.max_future_ms", limits.max_future_ms.into(), 0..=366 * 24 * HOUR_MS),
+        // What one frame of the log takes is the end of it.
+        ("limits.max_body_bytes", count(limits.max_body_bytes), 1 << 10..=256 << 20),
+        ("limits.max_query_samples", count(limits.max_query_samples), 1..=100_000_000_000),
+        ("limits.max_query_series", count(limits.max_query_series), 1..=1_000_000_000),
+        ("limits.query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
+        ("limits.max_concurrent_queries", count(config.max_concurrent_queries), 1..=1_024),
+        ("http.max_connections", count(config.max_connections), 1..=1_000_000),
+    ]
+}
