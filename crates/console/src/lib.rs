@@ -19,6 +19,7 @@ mod ui;
 
 pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
 pub use execute::Executor;
+pub use params::parse_time_ms;
 
 /// What `/api/v1/status/*` tells about this process.
 #[derive(Debug, Clone, Default)]

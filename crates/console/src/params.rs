@@ -131,8 +131,9 @@ fn no_timestamp(text: &str) -> String {
     format!("cannot parse {text:?} to a valid timestamp")
 }
 
-/// Seconds since the epoch as a number, or RFC 3339. Milliseconds out; `None` if neither.
-pub(crate) fn parse_time_ms(text: &str) -> Option<i64> {
+/// Reads a time as the API does: seconds since the epoch as a number, or RFC 3339. Milliseconds
+/// out; `None` if neither.
+pub fn parse_time_ms(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return finite_ms(seconds);
     }

@@ -1,7 +1,7 @@
 //! `watchfire query`: asks a running Watchfire, or any Prometheus, and prints the answer.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -53,8 +53,7 @@ pub(crate) fn run(arguments: &QueryArguments) -> Result<()> {
     let url = format!("{}{path}", arguments.url.trim_end_matches('/'));
     let (status, body) = runtime.block_on(http_client::post_form(&url, &form))?;
     if arguments.output == Output::Json && status.is_success() {
-        println!("{}", String::from_utf8_lossy(&body));
-        return Ok(());
+        return show(&format!("{}\n", String::from_utf8_lossy(&body)));
     }
     let answer: Answer = serde_json::from_slice(&body).with_context(|| {
         format!("{url} answered {status} with something that is not the Prometheus API's JSON")
@@ -63,10 +62,7 @@ pub(crate) fn run(arguments: &QueryArguments) -> Result<()> {
         eprintln!("{remark}");
     }
     match answer.data {
-        Some(data) if answer.status == "success" => {
-            print(&data);
-            Ok(())
-        }
+        Some(data) if answer.status == "success" => show(&render(&data)),
         _ => bail!("{}", answer.error.unwrap_or_else(|| format!("{url} answered {status}"))),
     }
 }
@@ -81,22 +77,25 @@ fn request(arguments: &QueryArguments) -> Result<(&'static str, Vec<(&'static st
     };
     let range_ms = duration_ms("--range", range)?;
     let end_ms = match &arguments.time {
-        Some(time) => time
-            .parse::<f64>()
-            .map(|seconds| (seconds * 1_000.0) as i64)
-            .ok()
-            .with_context(|| format!("--time {time:?}: with --range give seconds since 1970"))?,
-        None => now_ms(),
+        Some(time) => console::parse_time_ms(time).with_context(|| {
+            format!("--time {time:?} is neither seconds since 1970 nor RFC 3339")
+        })?,
+        None => crate::about::now_ms(),
     };
     let step_ms = match &arguments.step {
         Some(step) => duration_ms("--step", step)?,
         None => (range_ms / 60).max(1_000),
     };
-    let seconds = |ms: i64| format!("{}.{:03}", ms / 1_000, ms % 1_000);
-    form.push(("start", seconds(end_ms - range_ms)));
+    form.push(("start", seconds(end_ms.saturating_sub(range_ms))));
     form.push(("end", seconds(end_ms)));
     form.push(("step", seconds(step_ms)));
     Ok(("/api/v1/query_range", form))
+}
+
+fn seconds(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    let ms = ms.unsigned_abs();
+    format!("{sign}{}.{:03}", ms / 1_000, ms % 1_000)
 }
 
 fn duration_ms(flag: &str, text: &str) -> Result<i64> {
@@ -106,74 +105,107 @@ fn duration_ms(flag: &str, text: &str) -> Result<i64> {
         .with_context(|| format!("{flag} {text:?} is not a duration such as 1h30m or 15s"))
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+/// Prints. A reader that has seen enough, such as `head`, is no error.
+fn show(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print"),
+        _ => Ok(()),
+    }
 }
 
-fn print(data: &Data) {
+fn render(data: &Data) -> String {
     match data {
-        Data::Scalar((_, value)) | Data::String((_, value)) => println!("{value}"),
+        Data::Scalar((_, value)) | Data::String((_, value)) => format!("{value}\n"),
         Data::Vector(elements) => {
-            let rows: Vec<(String, &str)> = elements
-                .iter()
-                .map(|element| (series_text(&element.metric), element.value.1.as_str()))
-                .collect();
-            let width = rows.iter().map(|(series, _)| series.chars().count()).max().unwrap_or(0);
-            for (series, value) in rows {
-                println!("{series:<width$}  {value}");
-            }
             if elements.is_empty() {
                 eprintln!("no series match at this time");
             }
+            render_vector(elements)
         }
-        Data::Matrix(series) => print_matrix(series),
+        Data::Matrix(series) => {
+            if series.is_empty() {
+                eprintln!("no series match in this range");
+            }
+            render_matrix(series)
+        }
     }
 }
 
-/// One row per time, one column per series, numbered where there are several.
-fn print_matrix(series: &[Series]) {
-    if series.is_empty() {
-        eprintln!("no series match in this range");
-        return;
-    }
-    for (number, one) in series.iter().enumerate() {
-        println!("[{}] {}", number + 1, series_text(&one.metric));
-    }
-    let times: BTreeSet<i64> = series
+/// Series and value, one line each.
+fn render_vector(elements: &[Element]) -> String {
+    let rows: Vec<(String, &str)> = elements
         .iter()
-        .flat_map(|one| one.values.iter().map(|point| (point.0 * 1_000.0).round() as i64))
+        .map(|element| (series_text(&element.metric), element.value.1.as_str()))
         .collect();
-    let width = series
-        .iter()
-        .flat_map(|one| one.values.iter().map(|point| point.1.len()))
-        .max()
-        .unwrap_or(1)
-        .max(4);
-    print!("{:<16}", "time");
-    for number in 1..=series.len() {
-        print!("  {:>width$}", format!("[{number}]"));
+    let width = rows.iter().map(|(series, _)| series.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(series, value)| format!("{series:<width$}  {value}\n")).collect()
+}
+
+/// One row per time, one column per series, numbered.
+fn render_matrix(series: &[Series]) -> String {
+    let mut text = String::new();
+    for (number, one) in series.iter().enumerate() {
+        text.push_str(&format!("[{}] {}\n", number + 1, series_text(&one.metric)));
     }
-    println!();
+    let t_ms_of = |point: &Point| (point.0 * 1_000.0).round() as i64;
+    let points = || series.iter().flat_map(|one| &one.values);
+    let times: BTreeSet<i64> = points().map(t_ms_of).collect();
+    if times.is_empty() {
+        return text;
+    }
+    let width = points().map(|point| point.1.len()).max().unwrap_or(1).max(4);
+    text.push_str(&format!("{:<16}", "time"));
+    for number in 1..=series.len() {
+        text.push_str(&format!("  {:>width$}", format!("[{number}]")));
+    }
+    text.push('\n');
     let mut next = vec![0_usize; series.len()];
     for t_ms in times {
-        print!("{:<16}", format!("{}.{:03}", t_ms / 1_000, t_ms % 1_000));
+        text.push_str(&format!("{:<16}", seconds(t_ms)));
         for (one, next) in series.iter().zip(&mut next) {
-            let value = one
-                .values
-                .get(*next)
-                .filter(|point| (point.0 * 1_000.0).round() as i64 == t_ms)
-                .map_or("-", |point| {
-                    *next += 1;
-                    point.1.as_str()
-                });
-            print!("  {value:>width$}");
+            let point = one.values.get(*next).filter(|point| t_ms_of(point) == t_ms);
+            *next += usize::from(point.is_some());
+            text.push_str(&format!("  {:>width$}", point.map_or("-", |point| &point.1)));
         }
-        println!();
+        text.push('\n');
     }
+    text
 }
 
 fn series_text(metric: &Metric) -> String {
     let pairs = metric.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     model::Labels::from_pairs(pairs).map_or_else(|_| format!("{metric:?}"), |l| l.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_have_their_sign_in_front() {
+        assert_eq!(seconds(1_795_219_200_050), "1795219200.050");
+        assert_eq!(seconds(-1_500), "-1.500");
+        assert_eq!(seconds(-5), "-0.005");
+    }
+
+    #[test]
+    fn series_with_gaps_stand_in_columns() {
+        let series = |name: &str, values: &[(f64, &str)]| Series {
+            metric: Metric::from([("__name__".to_owned(), name.to_owned())]),
+            values: values.iter().map(|(t, v)| (*t, (*v).to_owned())).collect(),
+        };
+        let text = render_matrix(&[
+            series("a", &[(1.0, "10"), (3.0, "12345")]),
+            series("b", &[(2.5, "7"), (3.0, "8")]),
+        ]);
+        assert_eq!(
+            text,
+            "[1] a\n[2] b\n\
+             time                [1]    [2]\n\
+             1.000                10      -\n\
+             2.500                 -      7\n\
+             3.000             12345      8\n"
+        );
+        assert_eq!(render_matrix(&[]), "");
+    }
 }
