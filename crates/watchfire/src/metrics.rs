@@ -138,3 +138,67 @@ fn usage() -> Usage {
         std::fs::read_dir("/proc/self/fd").map_or(0.0, |entries| entries.count() as f64);
     usage
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::source::BrokerData;
+
+    /// Name, type and help of every family, as rows of the document without labels.
+    fn shown(page: &str) -> BTreeSet<String> {
+        let of = |what: &'static str| page.lines().filter_map(move |line| line.strip_prefix(what));
+        of("# HELP ")
+            .zip(of("# TYPE "))
+            .map(|(help, kind)| {
+                let (name, help) = help.split_once(' ').expect("a name and a text");
+                let kind = kind.strip_prefix(name).expect("help and type of a family").trim();
+                format!("| `{name}` | {kind} | {help} |")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = broker::BrokerConfig {
+            data: directory.path().to_owned(),
+            limits: model::Limits::default(),
+            retention: blockstore::Retention::default(),
+            flush_interval_ms: 60_000,
+            flush_bytes: 1 << 30,
+            shards: 1,
+            now_ms: crate::about::now_ms,
+            seed: [7; 24],
+        };
+        let net = Arc::new(NetMetrics::default());
+        let broker = Broker::open(config, Arc::clone(&net)).expect("the store opens");
+        let (agent, _receiver) =
+            HostAgent::start(agent::AgentConfig::default()).expect("this host is collected");
+        let data = Arc::new(BrokerData(broker.clone()));
+        let executor = Arc::new(Executor::new(data, model::Limits::default(), 1, 1));
+        let telemetry = Telemetry::new(broker, net, Some(&agent)).with_queries(executor);
+        let mut page = Vec::new();
+        telemetry.render(&mut TextEncoder::new(&mut page));
+        let shown = shown(std::str::from_utf8(&page).expect("the text format is UTF-8"));
+        let document = include_str!("../../../docs/operating/metrics.md");
+        let listed: BTreeSet<String> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| match line.split_once('{') {
+                Some((name, rest)) => {
+                    format!("{name}{}", rest.split_once('}').expect("a closing brace").1)
+                }
+                None => line.to_owned(),
+            })
+            .collect();
+        let unlisted: Vec<_> = shown.difference(&listed).collect();
+        let unknown: Vec<_> = listed.difference(&shown).collect();
+        assert!(
+            unlisted.is_empty() && unknown.is_empty(),
+            "docs/operating/metrics.md lacks {unlisted:#?} and lists what there is not: \
+             {unknown:#?}"
+        );
+    }
+}
