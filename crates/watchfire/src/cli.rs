@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,7 +57,7 @@ pub(crate) enum Command {
 
 const QUERY_EXAMPLES: &str = "\
 Examples:
-  watchfire query up
+  watchfire query node_load1
   watchfire query --time 2026-11-21T10:00:00Z 'node_load1'
   watchfire query --range 1h --step 5m 'sum by (mode) (rate(node_cpu_seconds_total[5m]))'
   watchfire query -o json 'topk(3, node_filesystem_avail_bytes)'";
@@ -65,12 +65,12 @@ Examples:
 /// How a role that serves is run.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// Directory of the data; made if absent
+    /// Directory of the data; made if absent [default: watchfire-data]
     #[arg(long, value_name = "DIR", env = "WATCHFIRE_DATA")]
     pub(crate) data: Option<PathBuf>,
 
     /// Address of API and console; port 0 picks a free one [default: 127.0.0.1:9595]
-    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_LISTEN")]
+    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_LISTEN", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 
     /// Configuration in YAML; every key is described in docs/operating/configuration.md
@@ -82,8 +82,14 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
 
-    /// How much to tell: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL", env = "WATCHFIRE_LOG", default_value = "info")]
+    /// How much to tell on standard error
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "WATCHFIRE_LOG",
+        default_value = "info",
+        value_parser = ["error", "warn", "info", "debug", "trace"]
+    )]
     pub(crate) log: String,
 }
 
@@ -98,7 +104,8 @@ pub(crate) struct QueryArguments {
         long,
         value_name = "URL",
         env = "WATCHFIRE_URL",
-        default_value = "http://127.0.0.1:9595"
+        default_value = "http://127.0.0.1:9595",
+        value_parser = server_url
     )]
     pub(crate) url: String,
 
@@ -119,6 +126,21 @@ pub(crate) struct QueryArguments {
     pub(crate) output: Output,
 }
 
+/// The address to listen on. A name is looked up, and its IPv4 address preferred, as `localhost`
+/// means 127.0.0.1 to those who then open the URL.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    const WANTED: &str = "give host and port, such as 127.0.0.1:9595 or localhost:9595";
+    let addresses: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("{error}; {WANTED}"))?.collect();
+    let v4 = addresses.iter().find(|address| address.is_ipv4());
+    v4.or(addresses.first()).copied().ok_or_else(|| WANTED.to_owned())
+}
+
+/// A URL as given, or `http://` before what has no scheme.
+fn server_url(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(if text.contains("://") { text.to_owned() } else { format!("http://{text}") })
+}
+
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -126,4 +148,48 @@ pub(crate) enum Output {
     Table,
     /// The API's answer as it came
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn listens_where_it_is_told() {
+        let parse = |text: &str| {
+            let cli = Cli::try_parse_from(["watchfire", "--listen", text]);
+            cli.map(|cli| cli.serve.listen.expect("given").to_string()).map_err(|e| e.to_string())
+        };
+        assert_eq!(parse("127.0.0.1:0").as_deref(), Ok("127.0.0.1:0"));
+        assert_eq!(parse("[::1]:9595").as_deref(), Ok("[::1]:9595"));
+        assert_eq!(parse("localhost:9595").as_deref(), Ok("127.0.0.1:9595"));
+        for bad in ["foo", "127.0.0.1", "127.0.0.1:99999"] {
+            let error = parse(bad).expect_err(bad);
+            assert!(error.contains(bad) && error.contains("localhost:9595"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_may_leave_out_its_scheme() {
+        let url = |text: &str| {
+            let cli = Cli::try_parse_from(["watchfire", "query", "--url", text, "1"]);
+            match cli.expect("valid").command {
+                Some(Command::Query(query)) => query.url,
+                other => panic!("{other:?} is no query"),
+            }
+        };
+        assert_eq!(url("127.0.0.1:9595"), "http://127.0.0.1:9595");
+        assert_eq!(url("http://h/prom"), "http://h/prom");
+    }
+
+    #[test]
+    fn an_unknown_log_level_is_refused() {
+        let error = Cli::try_parse_from(["watchfire", "--log", "banana"]).expect_err("no level");
+        assert!(error.to_string().contains("debug"), "{error}");
+    }
 }
