@@ -361,3 +361,32 @@ fn a_cancelled_query_stops() {
         assert_eq!(cancelled, Err(EvalError::Cancelled), "{query}");
     }
 }
+
+#[test]
+fn a_query_stops_in_the_middle_of_one_series() {
+    // Ten thousand windows of as many samples: minutes if nobody looked at the flag in between.
+    let store = many();
+    let cancelled = AtomicBool::new(false);
+    let expr = parse("quantile_over_time(0.5, vector(1)[3h:1s])").expect("valid");
+    let evaluation = Evaluation {
+        expr: &expr,
+        time: EvalTime::Range { start_ms: 0, end_ms: 10_000_000, step_ms: 1_000 },
+        source: &store,
+        options: EvalOptions {
+            lookback_ms: 300_000,
+            default_subquery_step_ms: 60_000,
+            max_samples: 1_000_000,
+            cancelled: &cancelled,
+            parallel: &Inline,
+        },
+    };
+    std::thread::scope(|scope| {
+        let query = scope.spawn(|| evaluate(&evaluation));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        cancelled.store(true, std::sync::atomic::Ordering::Relaxed);
+        let told = std::time::Instant::now();
+        let outcome = query.join().expect("does not panic");
+        assert_eq!(outcome.expect_err("it cannot be done yet"), EvalError::Cancelled);
+        assert!(told.elapsed() < std::time::Duration::from_secs(1), "{:?}", told.elapsed());
+    });
+}

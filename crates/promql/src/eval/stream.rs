@@ -4,6 +4,7 @@
 //! [`Stream`]. Whoever needs the rows pulls them one series at a time into a reused buffer; an
 //! aggregation therefore never holds the matrix it aggregates.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::Labels;
@@ -218,7 +219,7 @@ impl Selected {
             self.reference,
             self.reach(),
         );
-        self.leaf.evaluate(&self.grid, self.reference, scratch)?;
+        self.leaf.evaluate(&self.grid, self.reference, context.options.cancelled, scratch)?;
         if !has_any(&scratch.row) {
             return Ok(false);
         }
@@ -251,10 +252,11 @@ impl Leaf {
         &self,
         grid: &Grid,
         reference: Reference,
+        cancelled: &AtomicBool,
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         if let Leaf::Range(call) = self {
-            return call.evaluate(grid, reference, scratch);
+            return call.evaluate(grid, reference, cancelled, scratch);
         }
         let Scratch { columns, windows, row, .. } = scratch;
         let Columns { timestamps_ms, values } = columns;

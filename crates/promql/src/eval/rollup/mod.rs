@@ -1,5 +1,7 @@
 //! Functions over ranges: all windows of one series at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 mod counters;
 mod extended;
 mod over_time;
@@ -46,6 +48,9 @@ pub(crate) enum RangeFunction {
     TimeOfMax,
     TimeOfMin,
 }
+
+/// Samples looked at between two looks at the flag that stops a query: well below a millisecond.
+const SAMPLES_PER_CHECK: usize = 1 << 16;
 
 impl RangeFunction {
     /// The function called `name`, if it takes a range. `absent_over_time` is not among them: it
@@ -137,11 +142,13 @@ impl RangeCall {
     }
 
     /// Computes all steps of the series in `scratch.columns`, which holds no stale markers, into
-    /// `scratch.row`.
+    /// `scratch.row`. Long windows at many steps take minutes for one series, so it stops in
+    /// between once `cancelled` is set.
     pub(crate) fn evaluate(
         &self,
         grid: &Grid,
         reference: Reference,
+        cancelled: &AtomicBool,
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         let Scratch { columns, windows, gaps, row, sorted, marks, .. } = scratch;
@@ -152,6 +159,7 @@ impl RangeCall {
             grid,
             reference,
             range_ms: self.range_ms,
+            cancelled,
         };
         row.clear();
         if let Some(extension) = self.extension {
@@ -184,6 +192,9 @@ impl RangeCall {
             RangeFunction::Min => over_time::extremum(&view, marks, row, |new, old| new < old),
             other => over_time::simple(other, &view, sorted, row),
         }
+        if row.len() < view.windows.starts.len() {
+            return Err(EvalError::Cancelled);
+        }
         Ok(())
     }
 }
@@ -196,22 +207,32 @@ pub(crate) struct View<'v> {
     grid: &'v Grid,
     reference: Reference,
     range_ms: i64,
+    cancelled: &'v AtomicBool,
 }
 
 impl View<'_> {
     /// Appends `f(step, timestamps, values)` of every step to `row`; [`ABSENT`] where the window
-    /// is empty.
+    /// is empty. Appends fewer when the query is cancelled.
     #[inline(always)]
     fn each(&self, row: &mut Vec<f64>, mut f: impl FnMut(usize, &[i64], &[f64]) -> f64) {
-        row.extend(self.windows.starts.iter().zip(&self.windows.ends).enumerate().map(
-            |(step, (&start, &end))| {
-                let window = start as usize..end as usize;
-                if window.is_empty() {
-                    return ABSENT;
+        let Windows { starts, ends, .. } = self.windows;
+        row.reserve(starts.len());
+        let mut looked_at = 0;
+        for (step, (&start, &end)) in starts.iter().zip(ends).enumerate() {
+            let window = start as usize..end as usize;
+            if window.is_empty() {
+                row.push(ABSENT);
+                continue;
+            }
+            looked_at += window.len();
+            if looked_at > SAMPLES_PER_CHECK {
+                looked_at = 0;
+                if self.cancelled.load(Ordering::Relaxed) {
+                    return;
                 }
-                f(step, &self.timestamps_ms[window.clone()], &self.values[window])
-            },
-        ));
+            }
+            row.push(f(step, &self.timestamps_ms[window.clone()], &self.values[window]));
+        }
     }
 
     /// Start (exclusive) and end of the range of `step`, without any extension.
