@@ -286,9 +286,7 @@ impl LabelsBuilder {
 
     /// Starts from the labels of `labels`.
     pub fn from_labels(labels: &Labels) -> Self {
-        LabelsBuilder {
-            pairs: labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
-        }
+        LabelsBuilder { pairs: labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect() }
     }
 
     /// Sets `name` to `value`; an empty value removes the label.
