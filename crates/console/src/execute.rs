@@ -1,15 +1,18 @@
 //! Runs queries on threads of their own, a bounded number at once, each with a time limit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::{Limits, TenantId, TimeRange};
 use promql::ast::Expr;
-use promql::{EvalOptions, EvalTime, Evaluation, Parallel, QueryOutput};
-use tokio::sync::Semaphore;
+use promql::{
+    EvalOptions, EvalTime, Evaluation, Parallel, QueryOutput, SelectRequest, SeriesSet, Source,
+    SourceError,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::data::Data;
+use crate::data::{Data, Snapshot};
 use crate::respond::{eval_error, source_error};
 use net::{ApiError, ErrorType};
 
@@ -18,6 +21,7 @@ pub struct Executor {
     data: Arc<dyn Data>,
     limits: Limits,
     admission: Arc<Semaphore>,
+    live_places: Arc<Semaphore>,
     width: usize,
     max_concurrent: usize,
     counters: Counters,
@@ -54,6 +58,9 @@ pub(crate) struct Answer {
 
 /// How long a query waits for its turn before it is refused.
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+/// Live expressions over all connections: each runs up to ten times a second and takes turns with
+/// the queries of everybody.
+const MAX_LIVE_EXPRESSIONS: usize = 256;
 /// `--query.lookback-delta` of Prometheus.
 pub(crate) const DEFAULT_LOOKBACK_MS: i64 = 5 * 60 * 1_000;
 const DEFAULT_SUBQUERY_STEP_MS: i64 = 60 * 1_000;
@@ -65,6 +72,7 @@ impl Executor {
             data,
             limits,
             admission: Arc::new(Semaphore::new(max_concurrent)),
+            live_places: Arc::new(Semaphore::new(MAX_LIVE_EXPRESSIONS)),
             width: width.max(1),
             max_concurrent,
             counters: Counters::default(),
@@ -132,7 +140,20 @@ impl Executor {
         })?
     }
 
-    async fn admit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
+    /// A place for one more live expression; it is free again when it is dropped.
+    ///
+    /// # Errors
+    /// There are too many; the text names the limit.
+    pub(crate) fn live_place(&self) -> Result<OwnedSemaphorePermit, String> {
+        Arc::clone(&self.live_places).try_acquire_owned().map_err(|_| {
+            format!(
+                "{MAX_LIVE_EXPRESSIONS} live expressions are evaluated already, which is the \
+                 limit; unsubscribe some"
+            )
+        })
+    }
+
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let turn = Arc::clone(&self.admission).acquire_owned();
         match tokio::time::timeout(ADMISSION_WAIT, turn).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -154,9 +175,10 @@ impl Executor {
     fn evaluate(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
         let started = Instant::now();
         let counters = &self.counters;
-        counters.running.fetch_add(1, Ordering::Relaxed);
-        let result = self.evaluate_now(job, cancelled);
-        counters.running.fetch_sub(1, Ordering::Relaxed);
+        let result = {
+            let _running = Running::new(&counters.running);
+            self.evaluate_now(job, cancelled)
+        };
         counters.queries.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.micros.fetch_add(micros, Ordering::Relaxed);
@@ -176,11 +198,12 @@ impl Executor {
 
     fn evaluate_now(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
         let snapshot = self.data.snapshot(job.tenant).map_err(source_error)?;
+        let source = Recorder { snapshot, asked: Mutex::new(None) };
         let parallel = Threads { width: self.width };
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
             time: job.time,
-            source: snapshot.as_ref(),
+            source: &source,
             options: EvalOptions {
                 lookback_ms: job.lookback_ms,
                 default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
@@ -189,7 +212,7 @@ impl Executor {
                 parallel: &parallel,
             },
         });
-        let missing = snapshot.missing(range_of(job));
+        let missing = source.missing();
         output.map(|output| Answer { output, missing }).map_err(eval_error)
     }
 
@@ -235,6 +258,12 @@ impl Executor {
                 read(&c.running),
             ),
             (
+                "watchfire_console_live_expressions",
+                "Live subscriptions by expression.",
+                "gauge",
+                (MAX_LIVE_EXPRESSIONS - self.live_places.available_permits()) as f64,
+            ),
+            (
                 "watchfire_console_query_samples_total",
                 "Samples read from storage by queries.",
                 "counter",
@@ -250,13 +279,45 @@ impl Executor {
     }
 }
 
-/// The times a query is about, looking back included.
-fn range_of(job: &Job) -> TimeRange {
-    let (start_ms, end_ms) = match job.time {
-        EvalTime::Instant(t_ms) => (t_ms, t_ms),
-        EvalTime::Range { start_ms, end_ms, .. } => (start_ms, end_ms),
-    };
-    TimeRange::new(start_ms.saturating_sub(job.lookback_ms), end_ms.saturating_add(1))
+/// Passes selections on and remembers how far they reach: ranges, offsets and subqueries lead far
+/// away from the time a query is evaluated at.
+struct Recorder {
+    snapshot: Arc<dyn Snapshot>,
+    asked: Mutex<Option<TimeRange>>,
+}
+
+impl Source for Recorder {
+    fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
+        let mut asked = self.asked.lock().expect("nothing panics while it is held");
+        *asked = Some(asked.map_or(range, |before| before.union(&range)));
+        drop(asked);
+        self.snapshot.select(request)
+    }
+}
+
+impl Recorder {
+    /// What is missing in the data that was asked for.
+    fn missing(&self) -> Vec<String> {
+        let asked = *self.asked.lock().expect("nothing panics while it is held");
+        asked.map(|range| self.snapshot.missing(range)).unwrap_or_default()
+    }
+}
+
+/// Counts something that runs, however it ends.
+struct Running<'a>(&'a AtomicU64);
+
+impl<'a> Running<'a> {
+    fn new(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Running(counter)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -293,7 +354,10 @@ impl Parallel for Threads {
         };
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(work);
+                // Where the system gives no more threads, those there are do all the work.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
             }
             work();
         });

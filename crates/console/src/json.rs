@@ -234,6 +234,21 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends `,"name":[…]`, or nothing if there are no strings.
+pub(crate) fn write_strings(body: &mut Vec<u8>, name: &str, strings: &[String]) {
+    if strings.is_empty() {
+        return;
+    }
+    body.extend_from_slice(format!(",\"{name}\":[").as_bytes());
+    for (index, text) in strings.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write_string(body, text);
+    }
+    body.push(b']');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use model::DEFAULT_TENANT;
+use promql::ast::ValueType;
 use promql::{EvalTime, QueryValue};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -39,6 +40,10 @@ const BUFFER_BYTES: usize = 8 << 10;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings keep proxies from closing a quiet connection.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Series in the result of a live expression: no chart shows more, and a slow reader has some
+/// results on their way.
+const MAX_RESULT_SERIES: usize = 10_000;
+const NOT_LIVE: &str = "a live expression must yield a scalar or an instant vector";
 /// Expressions are evaluated at most this often.
 const MIN_INTERVAL_MS: u64 = 100;
 
@@ -66,6 +71,7 @@ pub(crate) async fn upgrade(
 ) -> Response {
     request
         .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
         .on_upgrade(move |socket| async move { converse(console, socket).await })
@@ -182,10 +188,18 @@ impl Subscriptions {
             (None, Some(expr)) => {
                 // Parsed here so that a mistake is told at once, and again for each evaluation,
                 // which owns its tree.
-                promql::parse(&expr).map_err(|error| error.to_string())?;
+                let parsed = promql::parse(&expr).map_err(|error| error.to_string())?;
+                if !matches!(parsed.value_type(), ValueType::Scalar | ValueType::Vector) {
+                    return Err(NOT_LIVE.to_owned());
+                }
+                let place = self.console.executor().live_place()?;
                 let every =
                     Duration::from_millis(interval_ms.unwrap_or(1_000).max(MIN_INTERVAL_MS));
-                tokio::spawn(evaluate(id, Arc::clone(&self.console), expr, every, frames))
+                let console = Arc::clone(&self.console);
+                tokio::spawn(async move {
+                    evaluate(id, console, expr, every, frames).await;
+                    drop(place);
+                })
             }
             _ => return Err("subscribe with either \"selector\" or \"expr\"".to_owned()),
         };
@@ -290,13 +304,23 @@ fn result_frame(id: u64, t_ms: i64, value: &QueryValue) -> Vec<u8> {
     let mut frame =
         format!("{{\"type\":\"result\",\"id\":{id},\"t\":{t_ms},\"result\":").into_bytes();
     match value {
+        QueryValue::Vector(samples) if samples.len() > MAX_RESULT_SERIES => {
+            return error_frame(
+                id,
+                &format!(
+                    "the expression yields {} series, a live one at most {MAX_RESULT_SERIES}; \
+                     aggregate, or choose with topk",
+                    samples.len()
+                ),
+            );
+        }
         QueryValue::Vector(samples) => json::write_vector(&mut frame, samples),
         QueryValue::Scalar { t_ms, value } => json::write_vector(
             &mut frame,
             &[promql::InstantSample { labels: model::Labels::empty(), t_ms: *t_ms, value: *value }],
         ),
         QueryValue::String { .. } | QueryValue::Matrix(_) => {
-            return error_frame(id, "a live expression must yield a scalar or an instant vector");
+            return error_frame(id, NOT_LIVE);
         }
     }
     frame.push(b'}');
@@ -342,5 +366,65 @@ mod tests {
                     [[0, 1000, 0.5], [0, 2000, "NaN"], [0, 3000, "stale"], [0, 4000, "-Inf"]]}),
             ]
         );
+    }
+
+    /// A store that is never asked.
+    struct Nothing;
+
+    impl crate::Data for Nothing {
+        fn snapshot(
+            &self,
+            _: model::TenantId,
+        ) -> Result<Arc<dyn crate::Snapshot>, promql::SourceError> {
+            Err(promql::SourceError::Storage("empty".to_owned()))
+        }
+
+        fn metadata(&self, _: model::TenantId) -> Vec<model::MetricMetadata> {
+            Vec::new()
+        }
+
+        fn subscribe(
+            &self,
+            _: model::TenantId,
+            _: Vec<model::Matcher>,
+        ) -> Result<Box<dyn LiveFeed>, promql::SourceError> {
+            Err(promql::SourceError::Limit("none".to_owned()))
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn subscribe(connection: &mut Subscriptions, id: u64, expr: &str) -> Result<(), String> {
+        connection.subscribe(id, None, Some(expr.to_owned()), Some(3_600_000))
+    }
+
+    #[tokio::test]
+    async fn live_expressions_are_bounded_and_of_a_kind_that_can_be_drawn() {
+        let limits = model::Limits::default();
+        let executor = Arc::new(crate::Executor::new(Arc::new(Nothing), limits, 1, 1));
+        let about = crate::About::default();
+        let console = Arc::new(Console::new(executor, about, || 0, Box::new(|| 0)));
+        let connection = || Subscriptions {
+            console: Arc::clone(&console),
+            frames: mpsc::channel(FRAMES_IN_FLIGHT).0,
+            tasks: HashMap::new(),
+        };
+        let mut connections: Vec<_> = (0..5).map(|_| connection()).collect();
+        for (connection, id) in (0..256).map(|n| (n as usize / 64, n)) {
+            subscribe(&mut connections[connection], id, "vector(1)").expect("below the limit");
+        }
+        let error = subscribe(&mut connections[0], 999, "1").expect_err("one more on a connection");
+        assert!(error.contains("64"), "{error}");
+        let error = subscribe(&mut connections[4], 0, "1").expect_err("one more over all");
+        assert!(error.contains("256"), "{error}");
+        for expr in ["up[5m]", "\"text\""] {
+            assert_eq!(subscribe(&mut connections[4], 1, expr), Err(NOT_LIVE.to_owned()));
+        }
+        drop(connections.swap_remove(0));
+        // Aborted tasks give their places back when the runtime gets to them.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        subscribe(connections.last_mut().expect("four are left"), 2, "1").expect("places are free");
     }
 }

@@ -11,6 +11,11 @@ use net::ApiError;
 /// Largest form that is read; a query text is far below.
 const MAX_FORM_BYTES: usize = 4 << 20;
 
+/// Parameters of one request; each costs memory before anything is known about it.
+const MAX_PARAMETERS: usize = 10_000;
+/// Selectors of one request; each is a search over all series.
+const MAX_SELECTORS: usize = 1_000;
+
 /// All parameters in the order they were given. In a POST the form's come first, as in Go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -33,12 +38,24 @@ impl<S: Send + Sync> FromRequest<S> for Params {
                      send a shorter query"
                 ))
             })?;
-            pairs.extend(form_urlencoded::parse(&bytes).into_owned());
+            read_pairs(&bytes, &mut pairs)?;
         }
-        let query = parts.uri.query().unwrap_or_default();
-        pairs.extend(form_urlencoded::parse(query.as_bytes()).into_owned());
+        read_pairs(parts.uri.query().unwrap_or_default().as_bytes(), &mut pairs)?;
         Ok(Params(pairs))
     }
+}
+
+fn read_pairs(form: &[u8], pairs: &mut Vec<(String, String)>) -> Result<(), ApiError> {
+    for pair in form_urlencoded::parse(form) {
+        if pairs.len() == MAX_PARAMETERS {
+            return Err(bad_data(format!(
+                "the request has more than {MAX_PARAMETERS} parameters, which is the limit; \
+                 split it"
+            )));
+        }
+        pairs.push((pair.0.into_owned(), pair.1.into_owned()));
+    }
+    Ok(())
 }
 
 impl Params {
@@ -113,6 +130,12 @@ impl Params {
 
     /// All `match[]` selectors; each must ask for something, lest it read everything unmeant.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let count = self.all("match[]").count();
+        if count > MAX_SELECTORS {
+            let error =
+                format!("there are {count}, the limit is {MAX_SELECTORS}; split the request");
+            return Err(parameter("match[]", error));
+        }
         self.all("match[]")
             .map(|text| {
                 let matchers =

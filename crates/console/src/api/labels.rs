@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use model::DEFAULT_TENANT;
+use model::{DEFAULT_TENANT, Labels, TimeRange};
+use promql::SourceError;
 use serde_json::json;
 
 use crate::Console;
-use crate::json::write_labels;
+use crate::data::{Data, Snapshot};
+use crate::json::{write_labels, write_strings};
 use crate::params::Params;
 use crate::respond::{self, bad_data, source_error, success, success_with};
 use net::ApiError;
@@ -22,14 +24,14 @@ pub(super) async fn names(
     params: Params,
 ) -> Result<Response, ApiError> {
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
-    let names = console
+    console
         .executor()
         .blocking(move |data| {
-            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
-            snapshot.label_names(&selectors, range, limit.saturating_add(1)).map_err(source_error)
+            let ask = |view: &dyn Snapshot, most| view.label_names(&selectors, range, most);
+            let (names, warnings) = list(data, range, limit, ask)?;
+            Ok(success_with(names.into(), &warnings))
         })
-        .await?;
-    Ok(limited(names, limit))
+        .await
 }
 
 pub(super) async fn values(
@@ -42,16 +44,14 @@ pub(super) async fn values(
         return Err(bad_data(format!("invalid label name: {name:?}")));
     }
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
-    let values = console
+    console
         .executor()
         .blocking(move |data| {
-            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
-            snapshot
-                .label_values(&name, &selectors, range, limit.saturating_add(1))
-                .map_err(source_error)
+            let ask = |view: &dyn Snapshot, most| view.label_values(&name, &selectors, range, most);
+            let (values, warnings) = list(data, range, limit, ask)?;
+            Ok(success_with(values.into(), &warnings))
         })
-        .await?;
-    Ok(limited(values, limit))
+        .await
 }
 
 pub(super) async fn series(
@@ -62,15 +62,17 @@ pub(super) async fn series(
         return Err(bad_data("no match[] parameter provided"));
     }
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
-    let mut series = console
+    console
         .executor()
         .blocking(move |data| {
-            let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
-            snapshot.series(&selectors, range, limit.saturating_add(1)).map_err(source_error)
+            let ask = |view: &dyn Snapshot, most| view.series(&selectors, range, most);
+            let (series, warnings) = list(data, range, limit, ask)?;
+            Ok(respond::json(StatusCode::OK, series_body(&series, &warnings)))
         })
-        .await?;
-    let truncated = series.len() > limit;
-    series.truncate(limit);
+        .await
+}
+
+fn series_body(series: &[Labels], warnings: &[String]) -> Vec<u8> {
     let mut body = Vec::with_capacity(series.len() * 200 + 64);
     body.extend_from_slice(br#"{"status":"success","data":["#);
     for (index, labels) in series.iter().enumerate() {
@@ -80,11 +82,9 @@ pub(super) async fn series(
         write_labels(&mut body, labels);
     }
     body.push(b']');
-    if truncated {
-        body.extend_from_slice(format!(",\"warnings\":[{TRUNCATED:?}]").as_bytes());
-    }
+    write_strings(&mut body, "warnings", warnings);
     body.push(b'}');
-    Ok(respond::json(StatusCode::OK, body))
+    body
 }
 
 pub(super) async fn metadata(
@@ -115,11 +115,22 @@ pub(super) async fn metadata(
     Ok(success(json!(families)))
 }
 
-fn limited(mut list: Vec<String>, limit: usize) -> Response {
-    let truncated = list.len() > limit;
-    list.truncate(limit);
-    let warnings = if truncated { vec![TRUNCATED.to_owned()] } else { Vec::new() };
-    success_with(list.into(), &warnings)
+/// What `ask` finds, cut to `limit`, and what has to be said about it.
+fn list<T>(
+    data: &dyn Data,
+    range: TimeRange,
+    limit: usize,
+    ask: impl FnOnce(&dyn Snapshot, usize) -> Result<Vec<T>, SourceError>,
+) -> Result<(Vec<T>, Vec<String>), ApiError> {
+    let snapshot = data.snapshot(DEFAULT_TENANT).map_err(source_error)?;
+    // One more than is shown tells whether there are more.
+    let mut found = ask(snapshot.as_ref(), limit.saturating_add(1)).map_err(source_error)?;
+    let mut warnings = snapshot.missing(range);
+    if found.len() > limit {
+        found.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    Ok((found, warnings))
 }
 
 /// Undoes the `U__` escaping of UTF-8 names in paths: `__` is `_`, `_2e_` is the character with

@@ -179,8 +179,8 @@ fn write_body(
     if truncated {
         warnings.push("results truncated due to limit".to_owned());
     }
-    write_strings(&mut body, "warnings", &warnings);
-    write_strings(&mut body, "infos", &annotations(output, text, AnnotationLevel::Info));
+    json::write_strings(&mut body, "warnings", &warnings);
+    json::write_strings(&mut body, "infos", &annotations(output, text, AnnotationLevel::Info));
     body.push(b'}');
     body
 }
@@ -199,18 +199,4 @@ fn annotations(output: &QueryOutput, text: &str, level: AnnotationLevel) -> Vec<
         all.push(format!("{more} more {word} annotations omitted"));
     }
     all
-}
-
-fn write_strings(body: &mut Vec<u8>, name: &str, strings: &[String]) {
-    if strings.is_empty() {
-        return;
-    }
-    body.extend_from_slice(format!(",\"{name}\":[").as_bytes());
-    for (index, text) in strings.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        json::write_string(body, text);
-    }
-    body.push(b']');
 }

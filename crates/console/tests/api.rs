@@ -1,0 +1,234 @@
+//! The query API over a small store in memory: what a client sees of limits, faults and gaps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot};
+use http::{Request, header};
+use http_body_util::BodyExt;
+use model::{Labels, Limits, Matcher, MetricMetadata, TenantId, TimeRange};
+use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+const HOUR_MS: i64 = 3_600_000;
+const NOW_MS: i64 = 1_000 * HOUR_MS;
+
+/// `m{s="0"}` … `m{s="4"}` with a sample each minute of the last two hours; a metric called `slow`
+/// takes its time, one called `broken` panics. What is older than a day was lost.
+#[derive(Clone)]
+struct Memory;
+
+fn all_labels() -> Vec<Labels> {
+    let names = (0..5).map(|n: i32| n.to_string());
+    names
+        .map(|n| Labels::from_pairs([("__name__", "m"), ("s", n.as_str())]).expect("valid"))
+        .collect()
+}
+
+fn selected(matchers: &[Matcher]) -> Vec<Labels> {
+    let matches = |labels: &Labels| {
+        matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()))
+    };
+    all_labels().into_iter().filter(matches).collect()
+}
+
+struct Set(Vec<Labels>, TimeRange);
+
+impl SeriesSet for Set {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self.0[index]
+    }
+
+    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        for t_ms in (NOW_MS - 2 * HOUR_MS..=NOW_MS).step_by(60_000) {
+            if self.1.contains(t_ms) {
+                out.timestamps_ms.push(t_ms);
+                out.values.push(index as f64);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for Memory {
+    fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let asks_for = |name: &str| request.matchers.iter().any(|m| m.matches(name));
+        if asks_for("slow") && !asks_for("m") {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        if asks_for("broken") && !asks_for("m") {
+            // A panic without the noise on the screen, which takes longer than the query may.
+            std::panic::resume_unwind(Box::new("a defect of the store"));
+        }
+        let range = TimeRange::new(request.start_ms, request.end_ms + 1);
+        Ok(Arc::new(Set(selected(request.matchers), range)))
+    }
+}
+
+impl Snapshot for Memory {
+    fn label_names(
+        &self,
+        _: &[Vec<Matcher>],
+        _: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        Ok(["__name__", "s"].into_iter().take(limit).map(str::to_owned).collect())
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        _: &[Vec<Matcher>],
+        _: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        let all = all_labels();
+        Ok(all.iter().filter_map(|l| l.get(name)).take(limit).map(str::to_owned).collect())
+    }
+
+    fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        _: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, SourceError> {
+        Ok(selectors.iter().flat_map(|one| selected(one)).take(limit).collect())
+    }
+
+    fn missing(&self, range: TimeRange) -> Vec<String> {
+        let lost = range.start_ms < NOW_MS - 24 * HOUR_MS;
+        lost.then(|| "partial answer: a block was damaged".to_owned()).into_iter().collect()
+    }
+
+    fn cardinality(&self, _: usize) -> Cardinality {
+        Cardinality::default()
+    }
+}
+
+impl Data for Memory {
+    fn snapshot(&self, _: TenantId) -> Result<Arc<dyn Snapshot>, SourceError> {
+        Ok(Arc::new(Memory))
+    }
+
+    fn metadata(&self, _: TenantId) -> Vec<MetricMetadata> {
+        Vec::new()
+    }
+
+    fn subscribe(&self, _: TenantId, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {
+        Err(SourceError::Limit("nothing is live here".to_owned()))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn executor() -> Arc<Executor> {
+    let limits = Limits { query_timeout_ms: 100, ..Limits::default() };
+    Arc::new(Executor::new(Arc::new(Memory), limits, 4, 2))
+}
+
+fn router(executor: Arc<Executor>) -> Router {
+    let console = Console::new(executor, About::default(), || NOW_MS, Box::new(|| 0));
+    let console = Arc::new(console);
+    console::api_routes(&console).merge(console::pages(&console))
+}
+
+async fn ask(router: &Router, request: Request<Body>) -> (u16, Value) {
+    let response = router.clone().oneshot(request).await.expect("a router always answers");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body in memory").to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+async fn get(path: &str) -> (u16, Value) {
+    let request = Request::get(path).body(Body::empty()).expect("a valid request");
+    ask(&router(executor()), request).await
+}
+
+async fn post(path: &str, form: String) -> (u16, Value) {
+    let request = Request::post(path)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Body::from(form))
+        .expect("a valid request");
+    ask(&router(executor()), request).await
+}
+
+#[tokio::test]
+async fn answers_say_what_is_missing_wherever_a_query_looks() {
+    for query in ["m[2d]", "m%20offset%202d", "max_over_time(m[30h:1h])", "m%20@%200"] {
+        let (status, answer) = get(&format!("/api/v1/query?query={query}")).await;
+        assert_eq!(status, 200, "{query}: {answer}");
+        assert_eq!(answer["warnings"], json!(["partial answer: a block was damaged"]), "{query}");
+    }
+    for query in ["m", "sum(m)", "1", "m[1h]"] {
+        let (_, answer) = get(&format!("/api/v1/query?query={query}")).await;
+        assert_eq!(answer["warnings"], Value::Null, "{query}: {answer}");
+    }
+    let (_, answer) = get("/api/v1/label/s/values?start=0&limit=2").await;
+    let expected = ["partial answer: a block was damaged", "results truncated due to limit"];
+    assert_eq!((&answer["data"], &answer["warnings"]), (&json!(["0", "1"]), &json!(expected)));
+}
+
+#[tokio::test]
+async fn lists_are_cut_to_the_limit_and_say_so() {
+    let recent = format!("start={}", (NOW_MS - HOUR_MS) / 1_000);
+    let truncated = json!(["results truncated due to limit"]);
+    let (_, answer) = get(&format!("/api/v1/series?match[]=m&limit=1&{recent}")).await;
+    assert_eq!(answer["data"], json!([{"__name__": "m", "s": "0"}]));
+    assert_eq!(answer["warnings"], truncated);
+    let (_, answer) = get(&format!("/api/v1/series?match[]=m&limit=5&{recent}")).await;
+    assert_eq!(
+        (answer["data"].as_array().map(Vec::len), &answer["warnings"]),
+        (Some(5), &Value::Null)
+    );
+    let (_, answer) = get(&format!("/api/v1/labels?limit=1&{recent}")).await;
+    assert_eq!((&answer["data"], &answer["warnings"]), (&json!(["__name__"]), &truncated));
+}
+
+#[tokio::test]
+async fn requests_of_too_many_parts_are_refused_by_name() {
+    let (status, answer) = post("/api/v1/series", "match[]=m&".repeat(1_001)).await;
+    assert_eq!(status, 400);
+    let error = answer["error"].as_str().expect("an error");
+    assert!(
+        error.contains("match[]") && error.contains("1001") && error.contains("1000"),
+        "{error}"
+    );
+    let (status, answer) = post("/api/v1/query", "a&".repeat(20_000) + "query=1").await;
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().expect("an error").contains("10000"), "{answer}");
+    let (status, answer) = post("/api/v1/query", format!("query={}", "1".repeat(5 << 20))).await;
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().expect("an error").contains("4194304"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_slow_query_times_out_and_a_defect_is_an_answer() {
+    let executor = executor();
+    let router = router(Arc::clone(&executor));
+    let request = |query: &str| {
+        let path = format!("/api/v1/query?query={query}");
+        Request::get(path).body(Body::empty()).expect("a valid request")
+    };
+    let (status, answer) = ask(&router, request("slow")).await;
+    assert_eq!((status, &answer["errorType"]), (503, &json!("timeout")), "{answer}");
+    let error = answer["error"].as_str().expect("an error");
+    assert!(error.contains("100 ms") && error.contains("limits.query_timeout_ms"), "{error}");
+    let (status, answer) = ask(&router, request("broken")).await;
+    assert_eq!((status, &answer["errorType"]), (500, &json!("internal")), "{answer}");
+    let (status, _) = ask(&router, request("m")).await;
+    assert_eq!(status, 200, "others are not harmed");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let rows = executor.metrics();
+    let value = |name| rows.iter().find(|row| row.0 == name).expect("it is there").3;
+    assert_eq!(value("watchfire_console_queries_running"), 0.0);
+    assert_eq!(value("watchfire_console_queries_timed_out_total"), 1.0);
+}
