@@ -20,6 +20,9 @@ const MAX_WAITING_OVER_ALL: usize = 1 << 18;
 /// What each subscription may have waiting however many there are: a pass of the host collectors
 /// and a usual remote write request must fit.
 const MIN_WAITING: usize = 1 << 12;
+/// Series one subscription may have. Samples of further ones are counted as missed: their labels
+/// would have to be kept for a reader that does not read.
+const MAX_SERIES: usize = 1 << 16;
 /// Samples handed over at once, so that what is on its way to a slow reader is bounded too.
 const MAX_TAKEN: usize = 1 << 11;
 
@@ -41,8 +44,10 @@ struct Subscriber {
 /// What waits for the subscriber, and what it already knows.
 #[derive(Default)]
 struct Inbox {
-    /// For each ordinal seen: the subscriber's own number, or `None` if the series is not its.
-    numbers: HashMap<u32, Option<u32>>,
+    /// The subscriber's own number of each series that is its.
+    numbers: HashMap<u32, u32>,
+    /// One bit per ordinal: met, and not the subscriber's. There may be millions of them.
+    others: Vec<u64>,
     next_number: u32,
     series: Vec<(u32, Labels)>,
     samples: VecDeque<(u32, i64, f64)>,
@@ -100,11 +105,15 @@ impl LiveHub {
             let mut inbox = subscriber.inbox.lock();
             let missed_before = inbox.missed;
             for (ordinal, t_ms, value) in rows.clone() {
-                let number = match inbox.numbers.get(&ordinal) {
-                    Some(number) => *number,
+                let met = match inbox.numbers.get(&ordinal) {
+                    Some(number) => Met::Wanted(*number),
+                    None if inbox.is_other(ordinal) => Met::Other,
                     None => inbox.meet(ordinal, &subscriber.selector, &labels_of),
                 };
-                if let Some(number) = number {
+                if met == Met::OneTooMany {
+                    inbox.missed += 1;
+                }
+                if let Met::Wanted(number) = met {
                     while inbox.samples.len() >= allowed {
                         inbox.samples.pop_front();
                         inbox.missed += 1;
@@ -123,8 +132,11 @@ impl LiveHub {
     pub(crate) fn forget(&self, ordinals: &[u32]) {
         for subscriber in self.subscribers.read().iter() {
             let mut inbox = subscriber.inbox.lock();
-            for ordinal in ordinals {
-                inbox.numbers.remove(ordinal);
+            for &ordinal in ordinals {
+                inbox.numbers.remove(&ordinal);
+                if let Some(word) = inbox.others.get_mut(ordinal as usize / 64) {
+                    *word &= !(1 << (ordinal % 64));
+                }
             }
         }
     }
@@ -155,23 +167,46 @@ impl Inbox {
         })
     }
 
+    fn is_other(&self, ordinal: u32) -> bool {
+        self.others.get(ordinal as usize / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
+    }
+
     /// Decides once whether a series is asked for.
     fn meet(
         &mut self,
         ordinal: u32,
         selector: &[Matcher],
         labels_of: &impl Fn(u32) -> Option<Labels>,
-    ) -> Option<u32> {
-        let labels = labels_of(ordinal)?;
-        let wanted = selector.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()));
-        let number = wanted.then_some(self.next_number);
-        if let Some(number) = number {
-            self.next_number += 1;
-            self.series.push((number, labels));
+    ) -> Met {
+        let Some(labels) = labels_of(ordinal) else { return Met::Other };
+        if !selector.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default())) {
+            let word = ordinal as usize / 64;
+            if self.others.len() <= word {
+                self.others.resize(word + 1, 0);
+            }
+            self.others[word] |= 1 << (ordinal % 64);
+            return Met::Other;
         }
+        if self.numbers.len() >= MAX_SERIES || self.series.len() >= MAX_SERIES {
+            return Met::OneTooMany;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.series.push((number, labels));
         self.numbers.insert(ordinal, number);
-        number
+        Met::Wanted(number)
     }
+}
+
+/// What a series is to a subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// Its own, under this number.
+    Wanted(u32),
+    /// Its own, but it has as many as it may have.
+    OneTooMany,
+    /// Not its own.
+    Other,
 }
 
 /// The reading end of one subscription.
@@ -279,5 +314,23 @@ mod tests {
         hub.publish([(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
         let batch = feed.next().await;
         assert_eq!(batch.samples, [(1, 3, 1.0)]);
+    }
+
+    #[tokio::test]
+    async fn a_subscription_has_a_bounded_number_of_series() {
+        let hub = Arc::new(LiveHub::default());
+        let mut feed = hub.subscribe(Vec::new()).expect("below the limit");
+        let rows = (0..MAX_SERIES as u32 + 5).map(|ordinal| (ordinal, 1, 0.0));
+        hub.publish(rows, |ordinal| Some(labels(&ordinal.to_string())));
+        let batch = feed.next().await;
+        assert_eq!((batch.series.len(), batch.missed), (MAX_SERIES, 5));
+        // A series that is forgotten makes room for another.
+        hub.forget(&[7]);
+        hub.publish([(9, 2, 0.0), (MAX_SERIES as u32, 2, 0.0)].into_iter(), labels_of);
+        let mut last = feed.next().await;
+        while last.samples.last() != Some(&(MAX_SERIES as u32, 2, 0.0)) {
+            last = feed.next().await;
+        }
+        assert_eq!(last.missed, 0);
     }
 }
