@@ -56,7 +56,7 @@ impl FileDisk {
     pub fn open(root: &Path) -> Result<FileDisk, OpenError> {
         let failed =
             |action| move |source| OpenError::Io { action, directory: root.to_owned(), source };
-        create_directory(root).map_err(failed("create"))?;
+        create_directory(root).map_err(|fault| failed(fault.action)(fault.source))?;
         let lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -84,20 +84,22 @@ impl FileDisk {
         self.root.join(path)
     }
 
-    /// Creates the directories above a file and makes them durable.
-    fn prepare(&self, path: &Path) -> io::Result<()> {
-        path.parent().map_or(Ok(()), create_directory)
+    /// Creates the directories above the file `path`, durably.
+    fn prepare(&self, path: &str) -> Result<(), BlobError> {
+        let full = self.resolve(path);
+        let Some(directory) = full.parent() else { return Ok(()) };
+        create_directory(directory).map_err(|failed| match failed.action {
+            SYNC => sync_failed(path, failed.source),
+            _ => fault("create the directory of", path, failed.source),
+        })
     }
 }
 
 impl Disk for FileDisk {
     fn create(&self, path: &str) -> Result<Box<dyn DiskFile>, BlobError> {
-        let full = self.resolve(path);
-        let open = || {
-            self.prepare(&full)?;
-            OpenOptions::new().append(true).create_new(true).open(&full)
-        };
-        let file = open().map_err(|e| fault("create", path, e))?;
+        self.prepare(path)?;
+        let open = OpenOptions::new().append(true).create_new(true).open(self.resolve(path));
+        let file = open.map_err(|e| fault("create", path, e))?;
         Ok(Box::new(AppendedFile { file, path: path.to_owned() }))
     }
 
@@ -138,9 +140,8 @@ impl Disk for FileDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), BlobError> {
-        let target = self.resolve(to);
-        self.prepare(&target).map_err(|e| fault("create the directory of", to, e))?;
-        fs::rename(self.resolve(from), target).map_err(|e| fault("rename", from, e))
+        self.prepare(to)?;
+        fs::rename(self.resolve(from), self.resolve(to)).map_err(|e| fault("rename", from, e))
     }
 
     fn remove(&self, path: &str) -> Result<(), BlobError> {
@@ -229,8 +230,18 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Creates a directory and those above it; each new name is synced before it is used.
-fn create_directory(directory: &Path) -> io::Result<()> {
+/// What failed while a directory was made.
+struct DirectoryFault {
+    /// In present tense; [`SYNC`] if its name may not be durable.
+    action: &'static str,
+    source: io::Error,
+}
+
+const SYNC: &str = "sync the directory above";
+
+/// Creates a directory and those above it; each new name is synced before it is used. One whose
+/// sync failed must not be used: it is there, so that nobody would sync it again.
+fn create_directory(directory: &Path) -> Result<(), DirectoryFault> {
     if directory.as_os_str().is_empty() || directory.is_dir() {
         return Ok(());
     }
@@ -238,9 +249,10 @@ fn create_directory(directory: &Path) -> io::Result<()> {
     create_directory(above)?;
     match fs::create_dir(directory) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-        other => other?,
+        other => other.map_err(|source| DirectoryFault { action: "create", source })?,
     }
     sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+        .map_err(|source| DirectoryFault { action: SYNC, source })
 }
 
 /// Name, size and whether it is a directory. Names that are not UTF-8 are not ours. Links are not
