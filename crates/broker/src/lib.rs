@@ -41,7 +41,7 @@ pub use shards::HeadTotals;
 use committer::{CommitCounters, Message};
 use ingest::IngestCounters;
 use live::LiveHub;
-use maintenance::{MaintenanceCounters, Wake};
+use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
 use metadata::MetadataBook;
 use shards::{AbortOnPanic, Shards};
 
@@ -112,6 +112,7 @@ struct Inner {
     commit_counters: Arc<CommitCounters>,
     ingest_counters: Arc<IngestCounters>,
     maintenance_counters: Arc<MaintenanceCounters>,
+    damaged: Arc<DamagedBlocks>,
     net_metrics: Arc<NetMetrics>,
 }
 
@@ -156,6 +157,11 @@ impl Broker {
         let blocks = Arc::new(parts.blocks);
         let live = Arc::new(LiveHub::default());
         let resolving = Arc::new(RwLock::new(()));
+        let found = parts
+            .damaged
+            .iter()
+            .map(|block| (block.meta.id, Damaged { meta: block.meta, left: Unfinished::Tell }));
+        let damaged = Arc::new(DamagedBlocks::new(found.collect()));
         let maintenance = maintenance::Maintenance::new(
             &config,
             sender.clone(),
@@ -168,12 +174,13 @@ impl Broker {
             Arc::clone(&resolving),
             Arc::clone(&commit_counters),
             Arc::clone(&maintenance_counters),
+            Arc::clone(&damaged),
         );
         let maintenance_thread = std::thread::Builder::new()
             .name("maintenance".to_owned())
             .spawn(move || {
                 let _guard = AbortOnPanic("maintenance");
-                maintenance.run(&woken, &parts.damaged);
+                maintenance.run(&woken);
             })
             .context("start the maintenance thread")?;
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
@@ -197,6 +204,7 @@ impl Broker {
                 commit_counters,
                 ingest_counters: Arc::default(),
                 maintenance_counters,
+                damaged,
                 net_metrics,
             }),
         })

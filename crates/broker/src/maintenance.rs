@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockstore::{
-    BlobError, Blobs, BlockError, BlockSet, DamagedBlock, MergeError, MergeJob, MergePolicy,
-    OpenBlock, Retention, plan_expire, plan_merge,
+    BlobError, Blobs, BlockError, BlockSet, MergeError, MergeJob, MergePolicy, OpenBlock,
+    Retention, plan_expire, plan_merge,
 };
 use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -80,13 +80,25 @@ pub(crate) struct Maintenance {
     counters: Arc<MaintenanceCounters>,
     /// Frozen rows of flushes that failed: they go with the next.
     pending: Vec<CutData>,
-    /// Damaged blocks that are not open any more, and what is left to do about each.
-    damaged: BTreeMap<BlockId, Unfinished>,
+    damaged: Arc<DamagedBlocks>,
+}
+
+/// Damaged blocks that are taken out, or about to be, and that the catalog does not call
+/// quarantined yet: answers are partial already.
+pub(crate) type DamagedBlocks = Mutex<BTreeMap<BlockId, Damaged>>;
+
+/// One of [`DamagedBlocks`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Damaged {
+    /// What the catalog says of it.
+    pub(crate) meta: BlockMeta,
+    /// What is left to do.
+    pub(crate) left: Unfinished,
 }
 
 /// What is left to do about a damaged block. A full disk may put it off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unfinished {
+pub(crate) enum Unfinished {
     /// Move its file, then tell the catalog.
     Move,
     /// Tell the catalog.
@@ -110,6 +122,18 @@ impl From<BlobError> for Fault {
     }
 }
 
+impl Fault {
+    /// Ends the process if a sync failed: nobody knows what is on the disk, and trying again would
+    /// find nothing wrong.
+    fn stop_if_final(&self) {
+        if let Fault::Block(error) | Fault::Merge(MergeError { error, .. }) = self
+            && let BlockError::Blob(fault @ BlobError::SyncFailed { .. }) = error
+        {
+            stop(fault);
+        }
+    }
+}
+
 impl Maintenance {
     #[expect(clippy::too_many_arguments, reason = "called once, by the broker's start")]
     pub(crate) fn new(
@@ -124,6 +148,7 @@ impl Maintenance {
         resolving: Arc<RwLock<()>>,
         commits: Arc<CommitCounters>,
         counters: Arc<MaintenanceCounters>,
+        damaged: Arc<DamagedBlocks>,
     ) -> Self {
         Maintenance {
             now_ms: config.now_ms,
@@ -145,13 +170,12 @@ impl Maintenance {
             commits,
             counters,
             pending: Vec::new(),
-            damaged: BTreeMap::new(),
+            damaged,
         }
     }
 
     /// Works until told to stop.
-    pub(crate) fn run(mut self, woken: &Receiver<Wake>, damaged: &[DamagedBlock]) {
-        self.damaged.extend(damaged.iter().map(|block| (block.meta.id, Unfinished::Tell)));
+    pub(crate) fn run(mut self, woken: &Receiver<Wake>) {
         let mut flushed = Instant::now();
         let mut swept_ms: Option<i64> = None;
         let mut not_before = Instant::now();
@@ -166,6 +190,7 @@ impl Maintenance {
                 match self.flush() {
                     Ok(()) => flushed = Instant::now(),
                     Err(error) => {
+                        error.stop_if_final();
                         self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(%error, "flush failed and is tried again; nothing is lost");
                         not_before = Instant::now() + RETRY;
@@ -175,6 +200,7 @@ impl Maintenance {
             if Instant::now() >= not_before
                 && let Err(error) = self.merge_what_is_due(woken)
             {
+                error.stop_if_final();
                 self.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "merge failed and is tried again; nothing is lost");
                 not_before = Instant::now() + RETRY;
@@ -252,7 +278,7 @@ impl Maintenance {
             return Ok(None);
         }
         let size_bytes = out.position();
-        finish(out)?;
+        out.finish()?;
         let new = NewBlock {
             id,
             tenant: planned.tenant(),
@@ -339,9 +365,8 @@ impl Maintenance {
                 return Ok(());
             }
             Err(error) => {
-                let error = fatal_or(error);
                 self.delete_blobs(&[id]);
-                return Err(error);
+                return Err(error.into());
             }
         };
         self.count(&self.counters.conflicts, merged.conflicts);
@@ -404,33 +429,39 @@ impl Maintenance {
     }
 
     /// Takes a damaged block out, so that it is not read again.
-    fn set_aside(&mut self, id: BlockId) {
-        if !self.blocks.snapshot().iter().any(|open| open.meta.id == id) {
-            return;
-        }
+    fn set_aside(&self, id: BlockId) {
+        let snapshot = self.blocks.snapshot();
+        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
         self.count(&self.counters.quarantined_blocks, 1);
+        // First of all: no answer may lack the block and not say so.
+        let damaged = Damaged { meta: open.meta, left: Unfinished::Move };
+        self.damaged.lock().insert(id, damaged);
         self.blocks.swap(&[id], Vec::new());
-        self.damaged.insert(id, Unfinished::Move);
         self.finish_damaged();
     }
 
-    /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial. What
-    /// cannot be done now is done later.
-    fn finish_damaged(&mut self) {
-        for (id, left) in std::mem::take(&mut self.damaged) {
-            if left == Unfinished::Move
-                && let Err(error) = self.blocks.quarantine(id)
-            {
-                tracing::error!(block = %id, %error, "a damaged block is set aside later");
-                self.damaged.insert(id, Unfinished::Move);
-                continue;
+    /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial also
+    /// after a restart. What cannot be done now is done later.
+    fn finish_damaged(&self) {
+        let unfinished: Vec<(BlockId, Unfinished)> =
+            self.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.left)).collect();
+        for (id, left) in unfinished {
+            if left == Unfinished::Move {
+                if let Err(error) = self.blocks.quarantine(id) {
+                    tracing::error!(block = %id, %error, "a damaged block is set aside later");
+                    continue;
+                }
+                if let Some(damaged) = self.damaged.lock().get_mut(&id) {
+                    damaged.left = Unfinished::Tell;
+                }
             }
             match command(&self.committer, Command::Quarantine { block: id }) {
-                // Expired or merged meanwhile: there is nothing left to tell.
-                Ok(_) | Err(CommitError::Catalog(_)) => {}
+                // A refusal: expired or merged meanwhile, there is nothing left to tell.
+                Ok(_) | Err(CommitError::Catalog(_)) => {
+                    self.damaged.lock().remove(&id);
+                }
                 Err(error) => {
                     tracing::warn!(block = %id, %error, "the catalog hears of a damaged block later");
-                    self.damaged.insert(id, Unfinished::Tell);
                 }
             }
         }
@@ -457,21 +488,6 @@ fn added_metas(outcome: Outcome) -> Vec<BlockMeta> {
         Outcome::Added(metas) => metas,
         other => unreachable!("the catalog answers added blocks with their places, not {other:?}"),
     }
-}
-
-fn finish(out: Box<dyn blockstore::BlobWriter>) -> Result<(), Fault> {
-    out.finish().map_err(|error| match error {
-        BlobError::SyncFailed { .. } => stop(&error),
-        other => other.into(),
-    })
-}
-
-/// A failed sync ends the process; everything else is tried again.
-fn fatal_or(error: MergeError) -> Fault {
-    if let BlockError::Blob(fault @ BlobError::SyncFailed { .. }) = &error.error {
-        stop(fault);
-    }
-    Fault::Merge(error)
 }
 
 fn micros_since(started: Instant) -> u64 {

@@ -1,10 +1,10 @@
 //! A view of one tenant's data, across heads and blocks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockstore::OpenBlock;
-use catalog::BlockId;
+use catalog::{BlockId, BlockMeta};
 use metricstore::{
     BlockSource, Cardinality, HeadSnapshot, LabelQuery, MetricError, MetricFormat, Selected,
 };
@@ -55,9 +55,13 @@ impl Reader {
     /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
     /// be missing.
     pub fn missing(&self, range: TimeRange) -> Vec<String> {
-        let catalog = self.broker.inner.catalog.lock();
-        catalog
-            .quarantined()
+        let inner = &self.broker.inner;
+        // In this order: a block leaves the first list after it came into the second.
+        let mut missing: BTreeMap<BlockId, BlockMeta> =
+            inner.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.meta)).collect();
+        missing.extend(inner.catalog.lock().quarantined().map(|meta| (meta.id, *meta)));
+        missing
+            .values()
             .filter(|meta| meta.tenant == self.tenant && meta.range.overlaps(&range))
             .map(|meta| {
                 format!(
