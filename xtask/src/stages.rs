@@ -14,7 +14,8 @@ pub(crate) fn format() -> Result<Counts> {
 }
 
 pub(crate) fn tidy() -> Result<Counts> {
-    Ok(Counts { passed: 1, failed: u64::from(!crate::tidy::run()?) })
+    let is_tidy = crate::tidy::run()?;
+    Ok(Counts { passed: u64::from(is_tidy), failed: u64::from(!is_tidy) })
 }
 
 pub(crate) fn clippy() -> Result<Counts> {
