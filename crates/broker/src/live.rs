@@ -297,9 +297,7 @@ mod tests {
         let (hub, mut feed) = hub_with("a");
         let others: Vec<Feed> =
             (0..99).map(|_| hub.subscribe(Vec::new()).expect("below the limit")).collect();
-        for t_ms in 0..(MAX_WAITING as i64) {
-            hub.publish([(0, t_ms, 0.0)].into_iter(), labels_of);
-        }
+        hub.publish((0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)), labels_of);
         assert_eq!(feed.next().await.missed, (MAX_WAITING - MIN_WAITING) as u64);
         drop(others);
     }
