@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
 
 mod crash;
+mod faults;
 mod harness;
 mod ledger;
 
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use harness::{Group, runner};
 
 /// Every group of tests; the groups of one area lie in the module of that name.
-const GROUPS: &[Group] = &[crash::GROUP];
+const GROUPS: &[Group] = &[faults::GROUP, crash::GROUP];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

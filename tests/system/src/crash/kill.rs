@@ -71,8 +71,8 @@ fn run(scratch: &Scratch, seed: u64) -> Result<String> {
 fn finish(launch: &Launch, ledger: &mut Ledger) -> Result<()> {
     let server = launch.start()?;
     ledger.check(server.client()).context("after the last kill")?;
-    let status = ledger.write_once(server.client())?;
-    ensure!(status == 204, "the batches in doubt, sent again, are answered {status}");
+    let statuses = ledger.write_once(server.client())?;
+    ensure!(statuses == [204].into(), "batches in doubt, sent again, are answered {statuses:?}");
     ledger.check(server.client()).context("after sending again")?;
     server.stop()?;
     let server = launch.start()?;

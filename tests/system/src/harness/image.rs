@@ -43,7 +43,7 @@ impl Image {
 
     /// Mounts it, replaying the file system's journal as after a power cut.
     pub(crate) fn mount(&mut self) -> Result<()> {
-        run("mount", &["-o", "loop"], &[&self.file, &self.mount_point])
+        run("mount", &["-o", "loop,errors=remount-ro"], &[&self.file, &self.mount_point])
             .context("mount an image, which needs root and loop devices")?;
         self.is_mounted = true;
         Ok(())
@@ -60,6 +60,25 @@ impl Image {
     pub(crate) fn boot_from(&mut self, snapshot: &Path) -> Result<()> {
         self.unmount()?;
         std::fs::rename(snapshot, &self.file).context("put the copied disk in place")?;
+        self.mount()
+    }
+
+    /// Makes the file system find a fault in itself: it becomes read-only under its users.
+    pub(crate) fn break_down(&self) -> Result<()> {
+        let mounts = std::fs::read_to_string("/proc/mounts").context("read /proc/mounts")?;
+        let mount_point = self.mount_point.display().to_string();
+        let device = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(&mount_point))
+            .and_then(|line| line.strip_prefix("/dev/")?.split(' ').next())
+            .context("the image is not in /proc/mounts")?;
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1")
+            .context("trigger a fault of the file system")
+    }
+
+    /// Mounts it anew, as after a repair.
+    pub(crate) fn remount(&mut self) -> Result<()> {
+        self.unmount()?;
         self.mount()
     }
 
