@@ -36,6 +36,8 @@ export interface PlotOptions {
 
 const Y_AXIS_WIDTH = 66;
 const RIGHT_PADDING = 12;
+/** Width of a digit of a tick's label, in CSS pixels. */
+const TICK_CHARACTER = 6.2;
 
 export class Plot {
   /** Values per line as shown in legends: neither stacked nor mirrored. */
@@ -176,7 +178,13 @@ export class Plot {
         size: 26,
         gap: 6,
         space: 84,
-        values: (_u, splits, _axis, _space, gap) => timeTicks(splits, gap),
+        values: (u, splits, _axis, _space, gap) => {
+          const room = u.bbox.width / devicePixelRatio + RIGHT_PADDING;
+          // Labels stand centred under their ticks; one that the right edge would cut is left out.
+          return timeTicks(splits, gap).map((label, i) =>
+            u.valToPos(splits[i] as number, 'x') + (label.length * TICK_CHARACTER) / 2 > room ? '' : label,
+          );
+        },
       },
       {
         ...common,
