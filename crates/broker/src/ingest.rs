@@ -174,6 +174,8 @@ impl Broker {
             let columns = shard.timestamps_ms.iter().zip(&shard.values);
             shard.ordinals.iter().zip(columns).map(|(&o, (&t_ms, &value))| (o, t_ms, value))
         });
-        self.inner.live.publish(rows, |ordinal| self.inner.registry.labels(ordinal));
+        self.inner
+            .live
+            .publish(resolved.tenant, rows, |ordinal| self.inner.registry.labels(ordinal));
     }
 }

@@ -236,12 +236,12 @@ impl Broker {
         Reader::new(self.clone(), tenant)
     }
 
-    /// Every sample of the matching series from now on.
+    /// Every sample of the tenant's matching series from now on.
     ///
     /// # Errors
     /// Too many subscriptions; the text names the limit.
-    pub fn subscribe(&self, _tenant: TenantId, selector: Vec<Matcher>) -> Result<Feed, String> {
-        self.inner.live.subscribe(selector)
+    pub fn subscribe(&self, tenant: TenantId, selector: Vec<Matcher>) -> Result<Feed, String> {
+        self.inner.live.subscribe(tenant, selector)
     }
 
     /// Stops taking writes, makes durable and acknowledges what is queued and ends the threads

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use model::{Labels, Matcher};
+use model::{Labels, Matcher, TenantId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ pub(crate) struct LiveHub {
 }
 
 struct Subscriber {
+    tenant: TenantId,
     selector: Vec<Matcher>,
     inbox: Mutex<Inbox>,
     wake: Notify,
@@ -70,9 +71,13 @@ impl LiveHub {
     ///
     /// # Errors
     /// There are too many already.
-    pub(crate) fn subscribe(self: &Arc<Self>, selector: Vec<Matcher>) -> Result<Feed, String> {
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        selector: Vec<Matcher>,
+    ) -> Result<Feed, String> {
         let subscriber =
-            Arc::new(Subscriber { selector, inbox: Mutex::default(), wake: Notify::new() });
+            Arc::new(Subscriber { tenant, selector, inbox: Mutex::default(), wake: Notify::new() });
         let mut subscribers = self.subscribers.write();
         if subscribers.len() >= MAX_SUBSCRIPTIONS {
             return Err(format!(
@@ -91,17 +96,18 @@ impl LiveHub {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Hands rows to whoever asked for them. `labels_of` is called once per subscriber and
+    /// Hands a tenant's rows to whoever asked for them. `labels_of` is called once per subscriber and
     /// series.
     pub(crate) fn publish<'a>(
         &self,
+        tenant: TenantId,
         rows: impl Iterator<Item = (u32, i64, f64)> + Clone + 'a,
         labels_of: impl Fn(u32) -> Option<Labels>,
     ) {
         let subscribers = self.subscribers.read();
         let share = MAX_WAITING_OVER_ALL / subscribers.len().max(1);
         let allowed = share.clamp(MIN_WAITING, MAX_WAITING);
-        for subscriber in subscribers.iter() {
+        for subscriber in subscribers.iter().filter(|one| one.tenant == tenant) {
             let mut inbox = subscriber.inbox.lock();
             let missed_before = inbox.missed;
             for (ordinal, t_ms, value) in rows.clone() {
@@ -240,7 +246,7 @@ impl Drop for Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::MatchOp;
+    use model::{DEFAULT_TENANT, MatchOp};
 
     fn labels(job: &str) -> Labels {
         Labels::from_pairs([("__name__", "up"), ("job", job)]).expect("valid labels")
@@ -253,18 +259,19 @@ mod tests {
     fn hub_with(job: &str) -> (Arc<LiveHub>, Feed) {
         let hub = Arc::new(LiveHub::default());
         let matcher = Matcher::new("job", MatchOp::Equal, job).expect("no regex");
-        let feed = hub.subscribe(vec![matcher]).expect("below the limit");
+        let feed = hub.subscribe(DEFAULT_TENANT, vec![matcher]).expect("below the limit");
         (hub, feed)
     }
 
     #[tokio::test]
     async fn only_what_was_asked_for_arrives() {
         let (hub, mut feed) = hub_with("b");
-        hub.publish([(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(), labels_of);
+        hub.publish(DEFAULT_TENANT, [(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(), labels_of);
+        hub.publish(TenantId(1), [(1, 9, 9.0)].into_iter(), labels_of);
         let batch = feed.next().await;
         assert_eq!(batch.series, [(0, labels("b"))]);
         assert_eq!(batch.samples, [(0, 1, 2.0), (0, 2, 3.0)]);
-        hub.publish([(1, 3, 4.0)].into_iter(), labels_of);
+        hub.publish(DEFAULT_TENANT, [(1, 3, 4.0)].into_iter(), labels_of);
         let batch = feed.next().await;
         assert!(batch.series.is_empty(), "a series is told once");
         assert_eq!(batch.samples, [(0, 3, 4.0)]);
@@ -276,7 +283,7 @@ mod tests {
     async fn a_slow_reader_is_told_what_it_missed() {
         let (hub, mut feed) = hub_with("a");
         for t_ms in 0..(MAX_WAITING as i64 + 10) {
-            hub.publish([(0, t_ms, 0.0)].into_iter(), labels_of);
+            hub.publish(DEFAULT_TENANT, [(0, t_ms, 0.0)].into_iter(), labels_of);
         }
         let batch = feed.next().await;
         assert_eq!(batch.missed, 10);
@@ -295,9 +302,10 @@ mod tests {
     #[tokio::test]
     async fn many_slow_readers_share_what_one_could_have() {
         let (hub, mut feed) = hub_with("a");
-        let others: Vec<Feed> =
-            (0..99).map(|_| hub.subscribe(Vec::new()).expect("below the limit")).collect();
-        hub.publish((0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)), labels_of);
+        let others: Vec<Feed> = (0..99)
+            .map(|_| hub.subscribe(DEFAULT_TENANT, Vec::new()).expect("below the limit"))
+            .collect();
+        hub.publish(DEFAULT_TENANT, (0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)), labels_of);
         assert_eq!(feed.next().await.missed, (MAX_WAITING - MIN_WAITING) as u64);
         drop(others);
     }
@@ -305,11 +313,11 @@ mod tests {
     #[tokio::test]
     async fn a_reused_ordinal_is_a_new_series() {
         let (hub, mut feed) = hub_with("a");
-        hub.publish([(0, 1, 1.0)].into_iter(), labels_of);
+        hub.publish(DEFAULT_TENANT, [(0, 1, 1.0)].into_iter(), labels_of);
         feed.next().await;
         hub.forget(&[0]);
-        hub.publish([(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
-        hub.publish([(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
+        hub.publish(DEFAULT_TENANT, [(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
+        hub.publish(DEFAULT_TENANT, [(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
         let batch = feed.next().await;
         assert_eq!(batch.samples, [(1, 3, 1.0)]);
     }
@@ -317,14 +325,18 @@ mod tests {
     #[tokio::test]
     async fn a_subscription_has_a_bounded_number_of_series() {
         let hub = Arc::new(LiveHub::default());
-        let mut feed = hub.subscribe(Vec::new()).expect("below the limit");
+        let mut feed = hub.subscribe(DEFAULT_TENANT, Vec::new()).expect("below the limit");
         let rows = (0..MAX_SERIES as u32 + 5).map(|ordinal| (ordinal, 1, 0.0));
-        hub.publish(rows, |ordinal| Some(labels(&ordinal.to_string())));
+        hub.publish(DEFAULT_TENANT, rows, |ordinal| Some(labels(&ordinal.to_string())));
         let batch = feed.next().await;
         assert_eq!((batch.series.len(), batch.missed), (MAX_SERIES, 5));
         // A series that is forgotten makes room for another.
         hub.forget(&[7]);
-        hub.publish([(9, 2, 0.0), (MAX_SERIES as u32, 2, 0.0)].into_iter(), labels_of);
+        hub.publish(
+            DEFAULT_TENANT,
+            [(9, 2, 0.0), (MAX_SERIES as u32, 2, 0.0)].into_iter(),
+            labels_of,
+        );
         let mut last = feed.next().await;
         while last.samples.last() != Some(&(MAX_SERIES as u32, 2, 0.0)) {
             last = feed.next().await;
