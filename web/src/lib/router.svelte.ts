@@ -18,7 +18,8 @@ addEventListener('popstate', () => {
 export function match(pathname: string): Route {
   if (pathname === '/' || pathname === '/hosts') return { page: 'hosts' };
   if (pathname === '/explore') return { page: 'explore' };
-  const host = /^\/host\/([^/]+)$/.exec(pathname);
+  // Empty is the host of samples that came without an instance label.
+  const host = /^\/host\/([^/]*)$/.exec(pathname);
   if (host?.[1] !== undefined) {
     try {
       return { page: 'host', instance: decodeURIComponent(host[1]) };

@@ -87,6 +87,7 @@ export const en = {
   'range.later': 'Later',
 
   'host.back': 'All hosts',
+  'host.unnamed': '(no instance label)',
   'host.notFound.title': 'No data for this host',
   'host.notFound.text': 'Nothing was stored for “{instance}” in this time range. It may be spelt differently, or have sent its last sample earlier.',
   'host.widen': 'Look at the last 24 hours',

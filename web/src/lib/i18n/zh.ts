@@ -85,6 +85,7 @@ export const zh: Dictionary = {
   'range.later': '更晚',
 
   'host.back': '所有主机',
+  'host.unnamed': '（无 instance 标签）',
   'host.notFound.title': '没有这台主机的数据',
   'host.notFound.text': '此时间范围内没有“{instance}”的数据。名称可能拼写不同，或者它更早就停止了发送。',
   'host.widen': '查看最近 24 小时',
