@@ -7,17 +7,32 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
 
+mod api;
+mod browser;
 mod crash;
+mod docs;
 mod faults;
 mod harness;
+mod interop;
 mod ledger;
+mod live;
+mod quickstart;
 
 use std::process::ExitCode;
 
 use harness::{Group, runner};
 
 /// Every group of tests; the groups of one area lie in the module of that name.
-const GROUPS: &[Group] = &[faults::GROUP, crash::GROUP];
+const GROUPS: &[Group] = &[
+    api::GROUP,
+    browser::GROUP,
+    crash::GROUP,
+    docs::GROUP,
+    faults::GROUP,
+    interop::GROUP,
+    live::GROUP,
+    quickstart::GROUP,
+];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,51 @@
+//! The HTTP API of Prometheus 3, to the letter, and what Watchfire adds to it.
+
+mod faults;
+mod grafana;
+mod queries;
+mod reading;
+mod transport;
+mod writing;
+
+use anyhow::{Result, ensure};
+
+use crate::harness::{Client, Group, Launch, Scratch};
+
+/// Tests of every endpoint in `docs/operating/api.md`.
+pub(crate) const GROUP: Group = Group {
+    name: "api",
+    tests: &[
+        ("faults-are-worded-as-prometheus-does", faults::faults),
+        ("times-and-numbers", queries::times_and_numbers),
+        ("get-and-post", queries::get_and_post),
+        ("limit-and-stats", queries::limit_and_stats),
+        ("timeout", queries::timeout),
+        ("client-gone-query-gone", queries::cancellation),
+        ("labels-and-series", reading::labels_and_series),
+        ("escaped-names", reading::escaped_names),
+        ("metadata", reading::metadata),
+        ("status", reading::status),
+        ("format-and-parse", reading::format_and_parse),
+        ("health", reading::health),
+        ("grafana", grafana::sequence),
+        ("unknown-paths-and-methods", transport::unknown_paths_and_methods),
+        ("gzip", transport::gzip),
+        ("head", transport::head),
+        ("pages", transport::pages),
+        ("foreign-origins", transport::foreign_origins),
+        ("remote-write", writing::remote_write),
+        ("text-import", writing::text_import),
+    ],
+};
+
+/// A broker that keeps samples from 1970, so that cases can be written with short times.
+fn launch(scratch: &Scratch) -> Launch {
+    Launch::broker(&scratch.join("data")).config("storage:\n  retention: 100y\n")
+}
+
+/// Stores lines of text format.
+fn import(client: &Client, lines: &str) -> Result<()> {
+    let response = client.post("/api/v1/import/prometheus", &[], lines.as_bytes())?;
+    ensure!(response.status == 204, "{}: {}", response.status, response.text());
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Other people's programs: Debian's Prometheus, its node exporter, promtool and curl.
+
+mod clients;
+mod peer;
+mod same_answers;
+
+use crate::harness::Group;
+
+/// Tests with real clients and servers of other systems.
+pub(crate) const GROUP: Group = Group {
+    name: "interop",
+    tests: &[
+        ("prometheus-and-we-answer-the-same", same_answers::same_answers),
+        ("promtool-checks-our-metrics", clients::own_metrics),
+        ("promtool-checks-the-agents-names", clients::agent_names),
+        ("curl-imports", clients::curl_imports),
+    ],
+};

@@ -1,0 +1,108 @@
+//! Debian's `prometheus`, which scrapes itself and `prometheus-node-exporter` each second and
+//! sends everything on to us.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::harness::{Client, Scratch};
+
+/// A program that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails when it ended by itself, which the test has seen in its answers.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running `prometheus-node-exporter`.
+pub(super) struct NodeExporter {
+    pub(super) client: Client,
+    _process: Process,
+}
+
+impl NodeExporter {
+    /// Starts it and waits until it answers.
+    pub(super) fn start(scratch: &Scratch) -> Result<NodeExporter> {
+        let address = free_address()?;
+        let arguments = [format!("--web.listen-address={address}")];
+        let process = spawn(scratch, "prometheus-node-exporter", &arguments)?;
+        let client = Client::new(address);
+        wait_for(&client, "/")?;
+        Ok(NodeExporter { client, _process: process })
+    }
+}
+
+/// The running Prometheus and what it scrapes.
+pub(super) struct Prometheus {
+    pub(super) client: Client,
+    _process: Process,
+    _exporter: NodeExporter,
+}
+
+impl Prometheus {
+    /// Starts both and waits until Prometheus answers.
+    pub(super) fn start(scratch: &Scratch, watchfire: SocketAddr) -> Result<Prometheus> {
+        let exporter = NodeExporter::start(scratch)?;
+        let target = exporter.client.address();
+        let address = free_address()?;
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 900ms}}\n\
+             scrape_configs:\n\
+             - job_name: node\n  static_configs: [{{targets: ['{target}']}}]\n\
+             - job_name: prometheus\n  static_configs: [{{targets: ['{address}']}}]\n\
+             remote_write:\n\
+             - url: http://{watchfire}/api/v1/write\n  \
+               queue_config: {{batch_send_deadline: 200ms}}\n  \
+               metadata_config: {{send_interval: 2s}}\n"
+        );
+        let file = scratch.join("prometheus.yml");
+        std::fs::write(&file, config)?;
+        let process = spawn(
+            scratch,
+            "prometheus",
+            &[
+                format!("--config.file={}", file.display()),
+                format!("--storage.tsdb.path={}", scratch.join("prometheus").display()),
+                format!("--web.listen-address={address}"),
+            ],
+        )?;
+        let client = Client::new(address);
+        wait_for(&client, "/-/ready")?;
+        Ok(Prometheus { client, _process: process, _exporter: exporter })
+    }
+}
+
+/// Waits until a peer answers 200.
+fn wait_for(client: &Client, path: &str) -> Result<()> {
+    let begin = Instant::now();
+    while !client.get(path).is_ok_and(|answer| answer.status == 200) {
+        ensure!(begin.elapsed() < Duration::from_secs(20), "{} is silent", client.address());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn spawn(scratch: &Scratch, program: &str, arguments: &[String]) -> Result<Process> {
+    let log = std::fs::File::create(scratch.join(&format!("{program}.log")))?;
+    let child = Command::new(program)
+        .args(arguments)
+        .current_dir(scratch.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {program}; `cargo xtask test` installs it"))?;
+    Ok(Process(child))
+}
+
+/// A loopback address nobody listens on now. Another program could take it before it is used;
+/// these ports are not given out again at once.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
