@@ -100,7 +100,7 @@ fn until_closed(client: Client, peer: &Peer, begin: Instant) -> Result<Duration>
                 let _ = stream.write(peer.drip);
             }
         }
-        open.retain_mut(|stream| is_open(stream));
+        open.retain_mut(is_open);
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(begin.elapsed())
