@@ -25,8 +25,13 @@ fn a_query_during_flushes_sees_each_acknowledged_sample_once() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let started = Instant::now();
+            // However busy the machine is: until enough flushes and merges have met queries.
+            let is_enough = || {
+                metric(&broker, "watchfire_broker_flushes_total") >= 20.0
+                    && metric(&broker, "watchfire_broker_merges_total") >= 3.0
+            };
             for step in 0.. {
-                if started.elapsed() > Duration::from_secs(3) {
+                if is_enough() || started.elapsed() > Duration::from_secs(60) {
                     break;
                 }
                 let rows: Vec<_> = (0..SERIES).map(|s| (s, START_MS + step, step as f64)).collect();
@@ -57,7 +62,7 @@ fn a_query_during_flushes_sees_each_acknowledged_sample_once() {
     });
     let flushes = metric(&broker, "watchfire_broker_flushes_total");
     let merges = metric(&broker, "watchfire_broker_merges_total");
-    assert!(flushes > 20.0 && merges > 2.0, "{flushes} flushes and {merges} merges met queries");
+    assert!(flushes >= 20.0 && merges >= 3.0, "{flushes} flushes and {merges} merges in a minute");
 }
 
 clock!(STOP, stop_ms);
