@@ -10,6 +10,7 @@ use clap::Parser;
 mod about;
 mod cli;
 mod config;
+mod file_handles;
 mod http_client;
 mod metrics;
 mod query;

@@ -23,6 +23,7 @@ use tower::ServiceExt;
 use crate::about::{about, now_ms};
 use crate::cli::ServeArguments;
 use crate::config::Config;
+use crate::file_handles;
 use crate::metrics::Telemetry;
 use crate::source::BrokerData;
 use crate::words;
@@ -80,8 +81,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         )
     })?;
     let address = bound.local_addr();
-    let settings =
-        ServerSettings { max_connections: config.max_connections, ..ServerSettings::default() };
+    let max_connections = file_handles::connections(config.max_connections);
+    let settings = ServerSettings { max_connections, ..ServerSettings::default() };
     let bound = bound.with_settings(settings).with_metrics(Arc::clone(&net_metrics));
     let front = Arc::new(OnceLock::<Router>::new());
     let router = Router::new().fallback(forward).with_state(Arc::clone(&front));
