@@ -5,6 +5,7 @@ mod bodies;
 mod corpus;
 mod damage;
 mod disk;
+mod file_handles;
 mod labels;
 mod slow_peers;
 mod start;
@@ -31,6 +32,7 @@ pub(crate) const GROUP: Group = Group {
         ("stale", values::stale),
         ("timestamps", values::timestamps),
         ("slow-peers", slow_peers::slow_peers),
+        ("file-handles", file_handles::file_handles),
         ("corpus", corpus::corpus),
         ("full-disk", disk::full),
         ("failed-sync", disk::failed_sync),
