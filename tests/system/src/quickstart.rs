@@ -64,16 +64,17 @@ fn readme_commands(scratch: &Scratch) -> Result<String> {
     ))
 }
 
-/// Where cargo puts what it builds, as for this program itself.
-fn target_directory() -> PathBuf {
+/// `quickstart` in the target directory this program was built in: the clone, and beside it what
+/// cargo builds of it. That stays, so that a second run compiles no dependency again, and apart
+/// from this working tree's own, which it would overwrite.
+fn directory() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
-    own.ancestors().nth(2).expect("a program lies in target/PROFILE").to_owned()
+    own.ancestors().nth(2).expect("a program lies in target/PROFILE").join("quickstart")
 }
 
-/// HEAD as others would get it. Always at the same place, so that a second build finds what the
-/// first one made.
+/// HEAD as others would get it.
 fn fresh_clone() -> Result<PathBuf> {
-    let clone = target_directory().join("quickstart");
+    let clone = directory().join("clone");
     if clone.exists() {
         std::fs::remove_dir_all(&clone).context("remove an old clone")?;
     }
@@ -103,7 +104,7 @@ fn shell(clone: &Path, block: &str) -> Command {
     command
         .args(["-e", "-c", &block])
         .current_dir(clone)
-        .env("CARGO_TARGET_DIR", target_directory())
+        .env("CARGO_TARGET_DIR", directory().join("build"))
         .env_remove("WATCHFIRE_BIN")
         .stdin(Stdio::null());
     command
