@@ -36,7 +36,7 @@ const INSTANT: &str = "count over all";
 /// Fewest timed runs of a question, after one that warms up.
 const MIN_RUNS: usize = 7;
 /// Short questions are asked more often, because CPU is counted in hundredths of a second.
-const MIN_TIME: Duration = Duration::from_secs(1);
+const MIN_TIME: Duration = Duration::from_secs(3);
 const MAX_RUNS: usize = 200;
 
 #[derive(Debug)]
@@ -62,27 +62,34 @@ struct Outcome {
     answer: Answer,
 }
 
-/// Everything about one server.
+/// A loaded server that waits for questions.
 #[derive(Debug)]
-struct Run {
-    kind: Kind,
+struct Asked {
+    server: Server,
+    client: Client,
+    /// One per question.
     outcomes: Vec<Outcome>,
-    memory: String,
 }
 
-/// Loads each server in turn, asks it everything and yields the table.
+/// Loads each server in turn, then asks them everything and yields the table.
+///
+/// While questions are asked all servers run, and each question goes to all of them in alternation:
+/// whatever else the machine does then falls on all alike. A server that is not asked is idle.
 pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
     let questions = questions(load.end_ms / 1_000);
-    let mut runs = Vec::new();
+    let mut asked = Vec::new();
     for &kind in kinds {
         eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
         let server = Server::start(kind, Flushing::Soon)?;
         ingest::send(load, &server)?;
         server.wait_quiet()?;
-        eprintln!("{}: answering {} questions", kind.name(), questions.len());
-        runs.push(ask_all(&server, &questions)?);
+        asked.push(Asked { client: server.client()?, server, outcomes: Vec::new() });
     }
-    Ok(render(&questions, &runs))
+    for question in &questions {
+        eprintln!("asking: {}, {}", question.name, question.window);
+        ask(question, &mut asked).with_context(|| question.path.clone())?;
+    }
+    render(&questions, &asked)
 }
 
 fn questions(end: i64) -> Vec<Question> {
@@ -108,41 +115,35 @@ fn questions(end: i64) -> Vec<Question> {
     questions
 }
 
-fn ask_all(server: &Server, questions: &[Question]) -> Result<Run> {
-    let mut client = server.client()?;
-    let mut outcomes = Vec::new();
-    for question in questions {
-        let path = format!("{}{}", question.path, server.kind.uncached());
-        let outcome = ask(server, &mut client, &path)
-            .with_context(|| format!("{}: {}", server.kind.name(), question.path))?;
-        outcomes.push(outcome);
+fn ask(question: &Question, asked: &mut [Asked]) -> Result<()> {
+    let path = |kind: Kind| format!("{}{}", question.path, kind.uncached());
+    let mut cpu_before = Vec::new();
+    for one in asked.iter_mut() {
+        one.client.get(&path(one.server.kind))?.successful()?;
+        cpu_before.push(one.server.cpu_seconds()?);
     }
-    let memory = server.memory()?;
-    let memory = format!(
-        "{} {} MB, at most {} MB",
-        server.kind.name(),
-        megabytes(memory.now_bytes),
-        megabytes(memory.peak_bytes)
-    );
-    Ok(Run { kind: server.kind, outcomes, memory })
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); asked.len()];
+    let mut bodies = vec![Vec::new(); asked.len()];
+    let (started, mut runs) = (Instant::now(), 0);
+    while runs < MIN_RUNS || (started.elapsed() < MIN_TIME && runs < MAX_RUNS) {
+        for (place, one) in asked.iter_mut().enumerate() {
+            let path = path(one.server.kind);
+            let sent = Instant::now();
+            bodies[place] = one.client.get(&path)?.successful()?;
+            times[place].push(sent.elapsed().as_secs_f64() * 1e3);
+        }
+        runs += 1;
+    }
+    for (place, one) in asked.iter_mut().enumerate() {
+        let cpu_ms = (one.server.cpu_seconds()? - cpu_before[place]) * 1e3 / runs as f64;
+        times[place].sort_by(f64::total_cmp);
+        let answer = Answer::parse(&bodies[place])?;
+        one.outcomes.push(Outcome { p50_ms: times[place][runs / 2], cpu_ms, answer });
+    }
+    Ok(())
 }
 
-fn ask(server: &Server, client: &mut Client, path: &str) -> Result<Outcome> {
-    let mut body = client.get(path)?.successful()?;
-    let mut times = Vec::new();
-    let (started, cpu_before) = (Instant::now(), server.cpu_seconds()?);
-    while times.len() < MIN_RUNS || (started.elapsed() < MIN_TIME && times.len() < MAX_RUNS) {
-        let asked = Instant::now();
-        body = client.get(path)?.successful()?;
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
-    }
-    let cpu_ms = (server.cpu_seconds()? - cpu_before) * 1e3 / times.len() as f64;
-    times.sort_by(f64::total_cmp);
-    Ok(Outcome { p50_ms: times[times.len() / 2], cpu_ms, answer: Answer::parse(&body)? })
-}
-
-fn render(questions: &[Question], runs: &[Run]) -> String {
-    let run = |kind: Kind| runs.iter().find(|run| run.kind == kind);
+fn render(questions: &[Question], asked: &[Asked]) -> Result<String> {
     let mut table = Table::new([
         "query",
         "window",
@@ -157,7 +158,9 @@ fn render(questions: &[Question], runs: &[Run]) -> String {
         "differs from Prometheus in",
     ]);
     for (number, question) in questions.iter().enumerate() {
-        let outcome = |kind: Kind| run(kind).map(|run| &run.outcomes[number]);
+        let outcome = |kind: Kind| {
+            asked.iter().find(|one| one.server.kind == kind).map(|one| &one.outcomes[number])
+        };
         let cell = |kind: Kind, figure: fn(&Outcome) -> f64| {
             outcome(kind).map_or_else(|| "-".to_owned(), |o| format!("{:.1}", figure(o)))
         };
@@ -172,7 +175,7 @@ fn render(questions: &[Question], runs: &[Run]) -> String {
             }
             _ => "-".to_owned(),
         };
-        let series = runs.first().map_or(0, |run| run.outcomes[number].answer.series());
+        let series = asked.first().map_or(0, |one| one.outcomes[number].answer.series());
         table.push(vec![
             question.name.to_owned(),
             question.window.to_owned(),
@@ -189,14 +192,21 @@ fn render(questions: &[Question], runs: &[Run]) -> String {
     }
     let expressions: String =
         QUESTIONS.iter().map(|(name, text)| format!("  {name}: {text}\n")).collect();
-    let memory: Vec<&str> = runs.iter().map(|run| run.memory.as_str()).collect();
-    format!(
+    let memory = asked
+        .iter()
+        .map(|one| {
+            let memory = one.server.memory()?;
+            let (now, peak) = (megabytes(memory.now_bytes), megabytes(memory.peak_bytes));
+            Ok(format!("{} {now} MB, at most {peak} MB", one.server.kind.name()))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(format!(
         "{}\n\
-         Time: median of at least {MIN_RUNS} runs after one to warm up, one at a time, from the \
-         request to the last byte of the answer; caches of results are off (nocache=1).\n\
+         Time: median of at least {MIN_RUNS} runs after one to warm up, from the \
+         request to the last byte of the answer; one at a time, to each server in turn; caches of results are off (nocache=1).\n\
          CPU: of the server, per query. Values are the same within 1e-9.\n\
          Resident memory after all queries: {}.\n{expressions}",
         table.render(),
         memory.join("; ")
-    )
+    ))
 }
