@@ -3,10 +3,11 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 /// One embedded file.
 struct Page {
@@ -27,24 +28,52 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
     frame-ancestors 'self'; object-src 'none'";
 
 /// Answers everything no API claims: a file of the console, or its first page, which routes the
-/// rest by itself. A missing file under `/assets/` is a plain 404.
+/// rest by itself. What is no page of the console is a 404, to a browser with a page that says so:
+/// programs that probe for another server's paths must not take HTML for an answer.
 pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only\n");
     }
     let path = uri.path().trim_start_matches('/');
-    let found = PAGES.iter().find(|page| page.path == path);
-    let page = match found {
-        Some(page) => page,
-        None if path.starts_with("assets/") || path.starts_with("-/") => {
-            return plain(StatusCode::NOT_FOUND, "no such file\n");
-        }
-        None => match PAGES.iter().find(|page| page.path == "index.html") {
-            Some(page) => page,
-            None => return plain(StatusCode::OK, MISSING),
-        },
+    if let Some(page) = PAGES.iter().find(|page| page.path == path) {
+        return respond(page, &method, &headers);
+    }
+    if matches!(path, "graph" | "query") {
+        // Where Prometheus has its expression browser.
+        return redirect("/explore");
+    }
+    let is_route = is_route(path);
+    if !is_route && !says(&headers, &ACCEPT, "text/html") {
+        return plain(StatusCode::NOT_FOUND, "no such page\n");
+    }
+    let Some(index) = PAGES.iter().find(|page| page.path == "index.html") else {
+        return plain(StatusCode::OK, MISSING);
     };
-    respond(page, &method, &headers)
+    let mut response = respond(index, &method, &headers);
+    if !is_route {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    response
+}
+
+/// Whether the console's own router knows the path, `web/src/lib/router.svelte.ts`.
+fn is_route(path: &str) -> bool {
+    let host = path.strip_prefix("host/").is_some_and(|instance| !instance.contains('/'));
+    matches!(path, "" | "hosts" | "explore") || host
+}
+
+fn redirect(to: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static(to));
+    response
+}
+
+/// Whether a header that lists words holds `word`.
+fn says(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(',').any(|part| part.trim().split(';').next() == Some(word))
+    })
 }
 
 const MISSING: &str = "Watchfire runs, but this build has no console pages: web/dist was missing \
@@ -67,16 +96,11 @@ fn respond(page: &Page, method: &Method, request: &HeaderMap) -> Response {
         "no-cache"
     };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-    let says = |name, word: &str| {
-        request.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|value| {
-            value.split(',').any(|part| part.trim().split(';').next() == Some(word))
-        })
-    };
-    if says(IF_NONE_MATCH, page.etag) {
+    if says(request, &IF_NONE_MATCH, page.etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
-    let body = if !page.gzip.is_empty() && says(ACCEPT_ENCODING, "gzip") {
+    let body = if !page.gzip.is_empty() && says(request, &ACCEPT_ENCODING, "gzip") {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         page.gzip
     } else {

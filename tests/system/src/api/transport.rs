@@ -121,9 +121,15 @@ pub(super) fn pages(scratch: &Scratch) -> Result<String> {
     let etag = page.header("etag").context("a page has no ETag")?.to_owned();
     let again = client.request("GET", "/", &[("If-None-Match", &etag)], &[])?;
     ensure!(again.status == 304 && again.body.is_empty(), "known page: {}", again.status);
-    for path in ["/explore", "/host/web-1", "/no/such/page"] {
+    for path in ["/explore", "/host/web-1", "/hosts"] {
         let routed = client.get(path)?;
         ensure!(routed.status == 200 && routed.body == page.body, "{path}: {}", routed.status);
+    }
+    for path in ["/no/such/page", "/federate", "/-/quit", "/apifoo"] {
+        let probed = client.get(path)?;
+        ensure!(probed.status == 404 && probed.body != page.body, "{path}: {}", probed.status);
+        let seen = client.request("GET", path, &[("Accept", "text/html,*/*")], &[])?;
+        ensure!(seen.status == 404 && seen.body == page.body, "{path}: {}", seen.status);
     }
     let html = page.text();
     let assets: Vec<&str> =
