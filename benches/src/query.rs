@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::answers::Answer;
-use crate::http::{Client, url_encode};
+use crate::http::url_encode;
 use crate::ingest;
 use crate::load::Load;
 use crate::server::{Flushing, Kind, Server};
@@ -66,7 +66,6 @@ struct Outcome {
 #[derive(Debug)]
 struct Asked {
     server: Server,
-    client: Client,
     /// One per question.
     outcomes: Vec<Outcome>,
 }
@@ -83,7 +82,7 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
         let server = Server::start(kind, Flushing::Soon)?;
         ingest::send(load, &server)?;
         server.wait_quiet()?;
-        asked.push(Asked { client: server.client()?, server, outcomes: Vec::new() });
+        asked.push(Asked { server, outcomes: Vec::new() });
     }
     for question in &questions {
         eprintln!("asking: {}, {}", question.name, question.window);
@@ -117,19 +116,22 @@ fn questions(end: i64) -> Vec<Question> {
 
 fn ask(question: &Question, asked: &mut [Asked]) -> Result<()> {
     let path = |kind: Kind| format!("{}{}", question.path, kind.uncached());
-    let mut cpu_before = Vec::new();
-    for one in asked.iter_mut() {
-        one.client.get(&path(one.server.kind))?.successful()?;
+    let (mut clients, mut cpu_before) = (Vec::new(), Vec::new());
+    for one in asked.iter() {
+        // A new connection for each question: servers close those that were idle for long.
+        let mut client = one.server.client()?;
+        client.get(&path(one.server.kind))?.successful()?;
+        clients.push(client);
         cpu_before.push(one.server.cpu_seconds()?);
     }
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); asked.len()];
     let mut bodies = vec![Vec::new(); asked.len()];
     let (started, mut runs) = (Instant::now(), 0);
     while runs < MIN_RUNS || (started.elapsed() < MIN_TIME && runs < MAX_RUNS) {
-        for (place, one) in asked.iter_mut().enumerate() {
+        for (place, one) in asked.iter().enumerate() {
             let path = path(one.server.kind);
             let sent = Instant::now();
-            bodies[place] = one.client.get(&path)?.successful()?;
+            bodies[place] = clients[place].get(&path)?.successful()?;
             times[place].push(sent.elapsed().as_secs_f64() * 1e3);
         }
         runs += 1;
