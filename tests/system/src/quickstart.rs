@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
 
 use crate::browser::root;
 use crate::harness::{Client, Group, Scratch, now_ms};
@@ -46,14 +47,13 @@ fn readme_commands(scratch: &Scratch) -> Result<String> {
             ensure!(text.contains("node_load1"), "{block} printed {text}");
         }
     }
-    let before = count(&client)?;
+    let before = samples(&client)?;
     running.interrupt()?;
     ensure!(clone.join("watchfire-data").is_dir(), "no ./watchfire-data");
     // "Starting again goes on where it was."
     let mut again = Running::start(&clone, serve, &scratch.join("second"))?;
     again.wait_visible(&client)?;
-    let after = count(&client)?;
-    ensure!(after > before, "{before} samples before the restart, {after} after it");
+    wait_continued(&client, &before)?;
     again.interrupt()?;
     std::fs::remove_dir_all(&clone).context("remove the clone")?;
     Ok(format!(
@@ -188,10 +188,24 @@ impl Drop for Running {
     }
 }
 
-/// Samples of `node_load1` within the last hour.
-fn count(client: &Client) -> Result<f64> {
-    let data =
-        client.data("/api/v1/query", &[("query", "sum(count_over_time(node_load1[1h]))")])?;
-    let value = data["result"][0]["value"][1].as_str().context("a count")?;
-    value.parse().context("a number")
+/// Samples of `node_load1` within the last hour, by time.
+fn samples(client: &Client) -> Result<Vec<Value>> {
+    let data = client.data("/api/v1/query", &[("query", "node_load1[1h]")])?;
+    let samples = data["result"][0]["values"].as_array().context("this host's load")?;
+    Ok(samples.clone())
+}
+
+/// Waits until the samples of before the restart are followed by new ones. The host is visible at
+/// once after a restart, by its older samples, so the first new one may be a second away.
+fn wait_continued(client: &Client, before: &[Value]) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let after = samples(client)?;
+        ensure!(after.starts_with(before), "{before:?} before the restart, {after:?} after it");
+        if after.len() > before.len() {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(5), "nothing new within 5 s of the restart");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
