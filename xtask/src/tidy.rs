@@ -13,15 +13,24 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["labelindex", "catalog"],
     &["blockstore"],
-    &["metricstore", "promql", "wire"],
+    &["metricstore", "promql", "settings", "wire"],
     &["net"],
     &["agent", "broker", "console"],
     &["watchfire"],
 ];
 
 /// Engines: pure, so they know neither sockets nor an async runtime.
-const ENGINES: &[&str] =
-    &["model", "codec", "labelindex", "catalog", "blockstore", "metricstore", "promql", "wire"];
+const ENGINES: &[&str] = &[
+    "model",
+    "codec",
+    "labelindex",
+    "catalog",
+    "blockstore",
+    "metricstore",
+    "promql",
+    "settings",
+    "wire",
+];
 const ASYNC: &[&str] = &["tokio", "hyper", "axum", "tonic"];
 
 /// Names that say nothing.

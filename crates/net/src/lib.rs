@@ -9,6 +9,7 @@ mod counted_stream;
 pub mod error;
 pub mod metrics;
 pub mod origin;
+pub mod rpc;
 pub mod server;
 mod timed_body;
 

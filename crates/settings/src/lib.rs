@@ -1,0 +1,1 @@
+//! Configuration files as the field writes them, with a place for every fault.
