@@ -8,6 +8,7 @@
 pub mod decompress;
 mod error;
 pub mod exposition;
+pub mod grouping_key;
 pub mod openmetrics;
 mod protobuf;
 pub mod remote_write;
