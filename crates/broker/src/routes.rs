@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use metricstore::Reject;
 use model::{DEFAULT_TENANT, MetricBatch};
-use net::{ApiError, BodyRules, ErrorType, read_body};
+use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use wire::WireError;
 
 use crate::Broker;
@@ -18,10 +16,10 @@ use crate::committer::CommitError;
 use crate::ingest::IngestOutcome;
 
 /// Routes that take data in.
-pub fn routes(broker: &Broker) -> Router {
-    Router::new()
-        .route("/api/v1/write", post(remote_write))
-        .route("/api/v1/import/prometheus", post(import_text).put(import_text))
+pub fn routes(broker: &Broker) -> Routes {
+    Routes::new()
+        .route("/api/v1/write", [Method::POST], Access::Write, remote_write)
+        .route("/api/v1/import/prometheus", [Method::POST, Method::PUT], Access::Write, import_text)
         .with_state(broker.clone())
 }
 

@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use net::{Access, Routes};
 
 mod api;
 mod data;
@@ -81,23 +80,18 @@ impl Console {
 }
 
 /// The query API. Merge it with the routes of other roles before [`pages`].
-pub fn api_routes(console: &Arc<Console>) -> Router {
-    Router::new()
+pub fn api_routes(console: &Arc<Console>) -> Routes {
+    Routes::new()
         .merge(api::routes())
-        .route("/-/healthy", get(async || "Watchfire is Healthy.\n"))
-        .route("/-/ready", get(ready))
+        .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
+        .route("/-/ready", [Method::GET], Access::Public, ready)
         .with_state(Arc::clone(console))
 }
 
-/// The pages of the UI and the JSON 404 for unknown API paths; must be merged last.
-pub fn pages(console: &Arc<Console>) -> Router {
-    api::unknown_routes().with_state(Arc::clone(console)).fallback(ui::serve)
-}
-
-/// The answer to a known path with a method it does not have, for the router that has all routes.
-pub async fn method_not_allowed(method: http::Method, uri: http::Uri) -> net::ApiError {
-    let message = format!("{method} is not allowed at {}; see the header Allow", uri.path());
-    net::ApiError::new(net::ErrorType::BadData, message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+/// The pages of the UI and the JSON 404 for unknown API paths. The pages hold no data, so nobody
+/// needs a login for them.
+pub fn pages(console: &Arc<Console>) -> Routes {
+    api::unknown_routes().with_state(Arc::clone(console)).fallback(Access::Public, ui::serve)
 }
 
 async fn ready(

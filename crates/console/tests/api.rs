@@ -138,7 +138,8 @@ fn executor() -> Arc<Executor> {
 fn router(executor: Arc<Executor>) -> Router {
     let console = Console::new(executor, About::default(), || NOW_MS, Box::new(|| 0));
     let console = Arc::new(console);
-    console::api_routes(&console).merge(console::pages(&console))
+    let routes = console::api_routes(&console).merge(console::pages(&console));
+    net::auth::without_login(routes.into_router())
 }
 
 async fn ask(router: &Router, request: Request<Body>) -> (u16, Value) {

@@ -23,6 +23,10 @@ pub enum ErrorType {
     NotFound,
     /// No representation the client accepts.
     NotAcceptable,
+    /// Nobody said who is calling; not in Prometheus, which leaves login to others.
+    Unauthorized,
+    /// The caller may not do this; not in Prometheus either.
+    Forbidden,
 }
 
 impl ErrorType {
@@ -37,6 +41,8 @@ impl ErrorType {
             ErrorType::Unavailable => "unavailable",
             ErrorType::NotFound => "not_found",
             ErrorType::NotAcceptable => "not_acceptable",
+            ErrorType::Unauthorized => "unauthorized",
+            ErrorType::Forbidden => "forbidden",
         }
     }
 
@@ -51,6 +57,8 @@ impl ErrorType {
             ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            ErrorType::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorType::Forbidden => StatusCode::FORBIDDEN,
         }
     }
 }

@@ -12,10 +12,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::routes::public_answer;
 use crate::{ApiError, ErrorType, NetMetrics};
 
 /// Which names a server answers to.
@@ -109,9 +110,9 @@ async fn check(State(policy): State<Arc<OriginPolicy>>, request: Request, next: 
         None => next.run(request).await,
         Some(message) => {
             policy.metrics.refused_origins.fetch_add(1, Relaxed);
-            ApiError::new(ErrorType::BadData, message)
-                .with_status(StatusCode::FORBIDDEN)
-                .into_response()
+            public_answer(
+                ApiError::new(ErrorType::BadData, message).with_status(StatusCode::FORBIDDEN),
+            )
         }
     }
 }

@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::counted_stream::CountedStream;
+use crate::routes::only_stated;
 use crate::timed_body::TimedBody;
 use crate::{ApiError, ErrorType, NetMetrics};
 
@@ -222,8 +223,10 @@ impl Connection {
 }
 
 async fn call(router: &mut Router, request: Request<Body>) -> Result<Response, Infallible> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     // A router is always ready, so `poll_ready` need not be asked.
-    router.call(request).await
+    let response = router.call(request).await?;
+    Ok(only_stated(response, &method, &uri))
 }
 
 /// Reads until the protocol can be told, or `None` when the peer is silent for too long or gone.

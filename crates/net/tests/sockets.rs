@@ -6,12 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use net::{BodyRules, NetMetrics, OriginPolicy, Server, ServerSettings, read_body};
+use http::Method;
+use net::{Access, BodyRules, NetMetrics, OriginPolicy, Routes, Server, ServerSettings, read_body};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -45,13 +44,16 @@ impl Edge {
             .with_settings(settings)
             .with_metrics(Arc::clone(&metrics));
         let address = bound.local_addr();
-        let router = Router::new()
-            .route("/echo", post(echo))
-            .route("/api/v1/write", post(echo))
-            .route("/large", get(large))
-            .route("/slow", get(slow))
-            .route("/live", get(live))
+        let (get, post) = ([Method::GET], [Method::POST]);
+        let routes = Routes::new()
+            .route("/echo", post.clone(), Access::Write, echo)
+            .route("/api/v1/write", post, Access::Write, echo)
+            .route("/large", get.clone(), Access::Read, large)
+            .route("/slow", get.clone(), Access::Read, slow)
+            .route("/live", get, Access::Read, live)
             .with_state(Arc::clone(&metrics));
+        let router = net::auth::without_login(routes.into_router())
+            .route("/bypass", axum::routing::get(async || "secret"));
         let policy = OriginPolicy::new(address).with_metrics(Arc::clone(&metrics));
         let router = net::compress::layer(policy.layer(router));
         let (stop, stopped) = oneshot::channel();
@@ -292,6 +294,15 @@ async fn one_connection_too_many_is_told_so() {
         }
     };
     timeout(Duration::from_secs(5), served).await.expect("the place is free again");
+}
+
+#[tokio::test]
+async fn a_route_that_states_no_access_is_not_served() {
+    let edge = Edge::start(|_| {}).await;
+    let answer =
+        edge.talk(b"GET /bypass HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(status(&answer), 500, "{answer}");
+    assert!(answer.contains("states no access") && !answer.contains("secret"), "{answer}");
 }
 
 #[tokio::test]

@@ -11,13 +11,14 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use blockstore::Retention;
 use broker::{Broker, BrokerConfig};
 use console::{Console, Executor};
-use http::Request;
+use http::{Method, Request};
 use model::DEFAULT_TENANT;
-use net::{ApiError, ErrorType, NetMetrics, OriginPolicy, Server, ServerSettings};
+use net::routes::public_answer;
+use net::{Access, ApiError, ErrorType, NetMetrics, OriginPolicy, Routes, Server, ServerSettings};
 use tower::ServiceExt;
 
 use crate::about::{about, now_ms};
@@ -129,12 +130,11 @@ async fn forward(State(front): State<Arc<OnceLock<Router>>>, request: Request<Bo
             Ok(response) => response,
             Err(never) => match never {},
         },
-        None if request.uri().path() == "/-/healthy" => "Watchfire is Healthy.\n".into_response(),
-        None => ApiError::new(
+        None if request.uri().path() == "/-/healthy" => public_answer("Watchfire is Healthy.\n"),
+        None => public_answer(ApiError::new(
             ErrorType::Unavailable,
             "Watchfire is starting: it reads back what was written before; try again in a moment",
-        )
-        .into_response(),
+        )),
     }
 }
 
@@ -158,13 +158,12 @@ fn routes(
     ));
     let telemetry = Arc::new(telemetry.with_queries(executor));
     let metrics = move || std::future::ready(telemetry.page());
-    let router = Router::new()
+    let routes = Routes::new()
         .merge(broker::routes(broker))
         .merge(console::api_routes(&console))
-        .route("/metrics", axum::routing::get(metrics))
-        .merge(console::pages(&console))
-        .method_not_allowed_fallback(console::method_not_allowed);
-    net::compress::layer(origins.layer(router))
+        .route("/metrics", [Method::GET], Access::Read, metrics)
+        .merge(console::pages(&console));
+    net::compress::layer(origins.layer(net::auth::without_login(routes.into_router())))
 }
 
 fn broker_config(config: &Config) -> BrokerConfig {
