@@ -160,7 +160,7 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return finite_ms(seconds);
     }
-    parse_rfc3339_ms(text)
+    model::parse_rfc3339_ms(text)
 }
 
 /// Seconds as a number, or a Prometheus duration such as `1h30m`.
@@ -175,73 +175,6 @@ fn finite_ms(seconds: f64) -> Option<i64> {
     let ms = (seconds * 1_000.0).round();
     // Beyond ±292 million years arithmetic on times would overflow.
     (ms.is_finite() && ms.abs() < 9.2e18).then_some(ms as i64)
-}
-
-/// RFC 3339: `2026-11-21T10:00:00.123Z` or with an offset like `+08:00`.
-fn parse_rfc3339_ms(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let part = bytes.get(from..to)?;
-        if !part.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        std::str::from_utf8(part).ok()?.parse().ok()
-    };
-    let literal = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
-    if !(literal(4, b"-") && literal(7, b"-") && literal(10, b"Tt ") && literal(13, b":")) {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute) = (number(11, 13)?, number(14, 16)?);
-    let second = if literal(16, b":") { number(17, 19)? } else { return None };
-    let in_calendar = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
-    if !in_calendar || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let mut at = 19;
-    let mut ms = 0;
-    if literal(at, b".") {
-        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return None;
-        }
-        for place in 0..3 {
-            let digit = if place < digits { i64::from(bytes[at + 1 + place] - b'0') } else { 0 };
-            ms = ms * 10 + digit;
-        }
-        at += 1 + digits;
-    }
-    let offset_minutes = match bytes.get(at..)? {
-        b"Z" | b"z" => 0,
-        zone if zone.len() == 6 && matches!(zone[0], b'+' | b'-') && zone[3] == b':' => {
-            let minutes = number(at + 1, at + 3)? * 60 + number(at + 4, at + 6)?;
-            if zone[0] == b'-' { -minutes } else { minutes }
-        }
-        _ => return None,
-    };
-    let days = days_from_civil(year, month, day);
-    let seconds = days * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second;
-    Some(seconds * 1_000 + ms)
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01 in the proleptic Gregorian calendar.
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 #[cfg(test)]

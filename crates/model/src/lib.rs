@@ -4,6 +4,7 @@
 //! afterwards.
 
 mod batch;
+mod calendar;
 mod labels;
 mod limits;
 mod matcher;
@@ -11,6 +12,7 @@ mod series;
 mod time;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
+pub use calendar::{parse_rfc3339_ms, rfc3339};
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
