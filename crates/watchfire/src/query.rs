@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result, bail};
+use http::StatusCode;
 use serde::Deserialize;
 
 use crate::cli::{Output, QueryArguments};
-use crate::http_client;
+use crate::http_client::{Credentials, HttpClient};
 
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -48,14 +49,17 @@ struct Series {
 
 /// Runs the query and prints its result.
 pub(crate) fn run(arguments: &QueryArguments) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (path, form) = request(arguments)?;
-    let url = format!("{}{path}", arguments.url.trim_end_matches('/'));
-    let (status, body) = runtime.block_on(http_client::post_form(&url, &form))?;
+    let mut client = HttpClient::new(&arguments.url, &Credentials::None)?;
+    let reply = client.post_form(path, &form)?;
+    let (url, status) = (client.url(path), reply.status);
     if arguments.output == Output::Json && status.is_success() {
-        return show(&format!("{}\n", String::from_utf8_lossy(&body)));
+        return show(&format!("{}\n", reply.text()));
     }
-    let answer: Answer = serde_json::from_slice(&body).with_context(|| {
+    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        return reply.success().map(drop).with_context(|| url);
+    }
+    let answer: Answer = serde_json::from_slice(&reply.body).with_context(|| {
         format!("{url} answered {status} with something that is not the Prometheus API's JSON")
     })?;
     for remark in answer.warnings.iter().chain(&answer.infos) {
