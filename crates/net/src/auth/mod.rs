@@ -1,6 +1,7 @@
 //! Who is calling, and what they may do.
 
 mod principal;
+mod store;
 
 use axum::Router;
 use axum::extract::Request;
@@ -8,6 +9,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
 pub use principal::{Principal, PrincipalKind, Scope, Scopes};
+pub use store::{CredentialStore, Expected, StoreError, Versioned};
 
 use crate::{ApiError, ErrorType};
 
