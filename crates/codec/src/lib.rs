@@ -13,6 +13,7 @@
 //! | [`bitpack`] | up to 128 numbers of one width |
 //! | `block` | frame of reference with patches over `bitpack` |
 //! | `ints`, `floats` | columns: [`encode_i64s`], [`encode_f64s`] |
+//! | `trimmed` | values of different series: [`encode_trimmed_f64s`] |
 //! | `postings` | sorted ordinals: [`encode_postings`] |
 
 pub mod bitpack;
@@ -23,11 +24,13 @@ mod error;
 mod floats;
 mod ints;
 mod postings;
+mod trimmed;
 
 pub use error::CodecError;
 pub use floats::{decode_f64s, encode_f64s};
 pub use ints::{decode_i64s, encode_i64s};
 pub use postings::{decode_postings, encode_postings};
+pub use trimmed::{decode_trimmed_f64s, encode_trimmed_f64s};
 
 /// Most values a column may hold. A larger count can only come from a corrupt header.
 pub const MAX_COLUMN_LEN: usize = 1 << 24;

@@ -1,6 +1,7 @@
 //! The opaque bytes of one batch in the log, as `docs/formats/metric-log-payload.md` draws them.
 
 use codec::varint::{put_bytes, put_i64, put_u64, take_bytes, take_i64, take_prefixed, take_u64};
+use codec::{decode_trimmed_f64s, encode_trimmed_f64s};
 use model::{Labels, TenantId};
 
 use crate::error::MetricError;
@@ -52,7 +53,8 @@ impl LogEncoder {
         put_u64(out, rows as u64);
         put_ordinals(&batch.shards, out);
         put_timestamps(&batch.shards, out);
-        put_values(&batch.shards, rows, out);
+        let values = batch.shards.iter().flat_map(|rows| rows.values.iter().copied());
+        encode_trimmed_f64s(rows, values, out);
     }
 
     fn put_definitions(&mut self, batch: &ResolvedBatch, registry: &Registry, out: &mut Vec<u8>) {
@@ -121,22 +123,6 @@ fn put_timestamps(shards: &[ShardRows], out: &mut Vec<u8>) {
         put_u64(out, run);
         put_i64(out, run_step);
     }
-}
-
-fn put_values(shards: &[ShardRows], rows: usize, out: &mut Vec<u8>) {
-    let lengths = out.len();
-    out.resize(lengths + rows.div_ceil(2), 0);
-    let mut at = out.len();
-    // Room for every value in full and for the last whole word; cut off at the end.
-    out.resize(at + 8 * rows, 0);
-    for (row, value) in shards.iter().flat_map(|rows| &rows.values).enumerate() {
-        let bits = value.to_bits();
-        let len = 8 - (bits.trailing_zeros() as usize / 8).min(8);
-        out[lengths + row / 2] |= (len as u8) << (4 * (row % 2));
-        out[at..at + 8].copy_from_slice(&bits.to_be_bytes());
-        at += len;
-    }
-    out.truncate(at);
 }
 
 /// Reads the payloads of one log file, in order, into ordinals of a registry.
@@ -210,7 +196,8 @@ impl LogDecoder {
         }
         take_ordinals(input, rows, &mut self.scratch.ordinals)?;
         take_timestamps(input, rows, &mut self.scratch.timestamps_ms)?;
-        take_values(input, rows, &mut self.scratch.values)?;
+        self.scratch.values.clear();
+        decode_trimmed_f64s(input, rows, &mut self.scratch.values)?;
         if !input.is_empty() {
             return Err(corrupt("bytes after the last value"));
         }
@@ -315,36 +302,6 @@ fn take_timestamps(input: &mut &[u8], rows: usize, out: &mut Vec<i64>) -> Result
             t_ms = t_ms.wrapping_add(step);
             out.push(t_ms);
         }
-    }
-    Ok(())
-}
-
-fn take_values(input: &mut &[u8], rows: usize, out: &mut Vec<f64>) -> Result<(), Fault> {
-    out.clear();
-    out.reserve(rows);
-    let lengths = take_bytes(input, rows.div_ceil(2))?;
-    for row in 0..rows {
-        let len = usize::from(lengths[row / 2] >> (4 * (row % 2)) & 0x0f);
-        if len > 8 {
-            return Err(corrupt("a value longer than 8 bytes"));
-        }
-        // Fast path: a whole word can be read and what is not of this value shifted out.
-        let bits = match input.first_chunk::<8>() {
-            Some(word) if len > 0 => {
-                let bits = u64::from_be_bytes(*word) >> (64 - 8 * len) << (64 - 8 * len);
-                *input = &input[len..];
-                bits
-            }
-            _ => {
-                let mut word = [0; 8];
-                word[..len].copy_from_slice(take_bytes(input, len)?);
-                u64::from_be_bytes(word)
-            }
-        };
-        out.push(f64::from_bits(bits));
-    }
-    if rows % 2 == 1 && lengths[rows / 2] >> 4 != 0 {
-        return Err(corrupt("a length that belongs to no row"));
     }
     Ok(())
 }
