@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use model::{Labels, Limits, MetricBatch};
 use wire::text_encode::TextEncoder;
-use wire::{decode_labels, exposition, remote_write};
+use wire::{agent_batch, decode_labels, exposition, remote_write};
 
 const SERIES: usize = 10_000;
 
@@ -77,7 +77,16 @@ fn main() {
             black_box(labels.expect("own labels"));
         }
     });
+    let mut payload = Vec::new();
+    measure("agent batch, encode", body.len(), || {
+        payload.clear();
+        agent_batch::encode(&batch, &mut payload);
+    });
     let mut packed = MetricBatch::default();
+    measure("agent batch, decode", payload.len(), || {
+        agent_batch::decode(&payload, &limits, &mut packed).expect("own bytes");
+        black_box(&packed);
+    });
     measure("Prometheus text", text.len(), || {
         exposition::decode(&text, 0, &BTreeMap::new(), &limits, &mut packed).expect("own text");
         black_box(&packed);

@@ -40,6 +40,22 @@ pub enum WireError {
         /// What the sender can do, and the key in the configuration that raises the limit.
         remedy: &'static str,
     },
+    /// A newer program wrote the bytes: they may be right, and must be kept until this one is
+    /// upgraded.
+    #[error(
+        "{format} needs a newer watchfire here: {what} is {found}, this program knows up to \
+         {supported}; upgrade brokers before agents"
+    )]
+    Newer {
+        /// The format.
+        format: &'static str,
+        /// What is unknown.
+        what: &'static str,
+        /// What the bytes say.
+        found: u64,
+        /// The highest this program knows.
+        supported: u64,
+    },
     /// The labels of one series are invalid; the other series of the request are not affected.
     #[error("invalid labels: {0}")]
     Labels(String),

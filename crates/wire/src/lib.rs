@@ -5,6 +5,7 @@
 //! Labels are not validated on the way in; [`decode_labels`] does that once per series, when a
 //! store meets bytes it has not seen before.
 
+pub mod agent_batch;
 pub mod decompress;
 mod error;
 pub mod exposition;
