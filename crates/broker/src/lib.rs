@@ -6,6 +6,7 @@
 
 mod committer;
 mod ingest;
+mod keys;
 mod live;
 mod maintenance;
 mod metadata;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 
 pub use committer::CommitError;
 pub use ingest::IngestOutcome;
+pub use keys::{Expected, KeyValue};
 pub use live::{Feed, LiveBatch};
 pub use metrics::MetricRow;
 pub use reader::Reader;
