@@ -104,6 +104,13 @@ impl Labels {
         Labels(Arc::from(bytes))
     }
 
+    /// Appends one label in the packed form, for callers that build many sets into one buffer.
+    /// The caller keeps names ascending, unique and not empty, and values not empty.
+    pub fn push_packed(out: &mut Vec<u8>, name: &str, value: &str) {
+        debug_assert!(!name.is_empty() && !value.is_empty(), "a packed label has both parts");
+        push_label(out, name, value);
+    }
+
     /// The packed bytes; see the type for their layout.
     pub fn as_packed(&self) -> &[u8] {
         &self.0

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use model::Labels;
 
-use super::{NameEscaping, NameValidation, ScrapeProtocol, TlsConfig};
+use super::{NameEscaping, ScrapeProtocol, TlsConfig};
+use crate::NameValidation;
 
 /// The section `global`. Every limit of 0 means no limit.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,7 +15,7 @@ pub use http_client::{
     TlsVersion,
 };
 pub use remote::{MetadataConfig, QueueConfig, RemoteRead, RemoteWrite, RemoteWriteMessage};
-pub use scrape::{NameEscaping, NameValidation, ScrapeConfig, ScrapeProtocol};
+pub use scrape::{NameEscaping, ScrapeConfig, ScrapeProtocol};
 
 /// A whole configuration, checked, with every default filled in.
 #[derive(Debug, Clone, Default, PartialEq)]

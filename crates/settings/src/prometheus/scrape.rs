@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Discovery, HttpClientConfig};
+use crate::NameValidation;
 use crate::relabel::RelabelConfig;
 
 /// One entry of `scrape_configs`, with what `global` says filled in wherever the entry is silent.
@@ -146,16 +147,6 @@ impl ScrapeProtocol {
             ScrapeProtocol::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0",
         }
     }
-}
-
-/// Which metric and label names are valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NameValidation {
-    /// Any UTF-8 that is not empty.
-    #[default]
-    Utf8,
-    /// `[a-zA-Z_:][a-zA-Z0-9_:]*` for metrics, the same without `:` for labels.
-    Legacy,
 }
 
 /// How targets write names that the legacy syntax cannot express; the value of `escaping=` in the
