@@ -1,5 +1,7 @@
 //! The typed batches that pass from the edge to the engines.
 
+use crate::histogram::{Histogram, HistogramSample};
+
 /// How the label bytes of one series in a [`MetricBatch`] are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LabelForm {
@@ -40,14 +42,22 @@ pub struct MetricBatch {
     pub timestamps_ms: Vec<i64>,
     /// Value of each row, bit-exact, including NaN payloads.
     pub values: Vec<f64>,
+    /// Native histograms, each with its own pointer into `label_bytes`. They come after all rows:
+    /// where a series has both at one timestamp, the row is the earlier one.
+    pub histograms: Vec<HistogramSample>,
     /// Type, help and unit of metrics, where the protocol sends them.
     pub metadata: Vec<MetricMetadata>,
 }
 
 impl MetricBatch {
-    /// Number of samples.
+    /// Number of float samples.
     pub fn rows(&self) -> usize {
         self.timestamps_ms.len()
+    }
+
+    /// Number of samples, floats and histograms.
+    pub fn samples(&self) -> usize {
+        self.rows() + self.histograms.len()
     }
 
     /// The label bytes of one entry of `series`.
@@ -55,8 +65,19 @@ impl MetricBatch {
     /// # Panics
     /// If `series` is from another batch.
     pub fn label_bytes_of(&self, series: &SeriesRows) -> &[u8] {
-        let start = series.labels_start as usize;
-        &self.label_bytes[start..start + series.labels_len as usize]
+        self.bytes_at(series.labels_start, series.labels_len)
+    }
+
+    /// The label bytes of one entry of `histograms`.
+    ///
+    /// # Panics
+    /// If `sample` is from another batch.
+    pub fn label_bytes_of_histogram(&self, sample: &HistogramSample) -> &[u8] {
+        self.bytes_at(sample.labels_start, sample.labels_len)
+    }
+
+    fn bytes_at(&self, start: u32, len: u32) -> &[u8] {
+        &self.label_bytes[start as usize..start as usize + len as usize]
     }
 
     /// Empties the batch and keeps its memory.
@@ -65,23 +86,40 @@ impl MetricBatch {
         self.series.clear();
         self.timestamps_ms.clear();
         self.values.clear();
+        self.histograms.clear();
         self.metadata.clear();
     }
 
     /// Appends one sample of a series given by its labels.
     pub fn push(&mut self, labels: &crate::Labels, t_ms: i64, value: f64) {
-        let packed = labels.as_packed();
-        let offset = |n: usize| u32::try_from(n).expect("a batch is far below 4 GiB");
-        self.series.push(SeriesRows {
-            labels_start: offset(self.label_bytes.len()),
-            labels_len: offset(packed.len()),
-            form: LabelForm::Packed,
-            first_row: offset(self.timestamps_ms.len()),
-            rows: 1,
-        });
-        self.label_bytes.extend_from_slice(packed);
+        let (labels_start, labels_len) = self.push_labels(labels);
+        let first_row = self.timestamps_ms.len() as u32;
+        let form = LabelForm::Packed;
+        self.series.push(SeriesRows { labels_start, labels_len, form, first_row, rows: 1 });
         self.timestamps_ms.push(t_ms);
         self.values.push(value);
+    }
+
+    /// Appends one histogram of a series given by its labels.
+    pub fn push_histogram(
+        &mut self,
+        labels: &crate::Labels,
+        t_ms: i64,
+        start_ms: Option<i64>,
+        histogram: Histogram,
+    ) {
+        let (labels_start, labels_len) = self.push_labels(labels);
+        let form = LabelForm::Packed;
+        let sample = HistogramSample { labels_start, labels_len, form, t_ms, start_ms, histogram };
+        self.histograms.push(sample);
+    }
+
+    fn push_labels(&mut self, labels: &crate::Labels) -> (u32, u32) {
+        let offset = |n: usize| u32::try_from(n).expect("a batch is far below 4 GiB");
+        let packed = labels.as_packed();
+        let start = offset(self.label_bytes.len());
+        self.label_bytes.extend_from_slice(packed);
+        (start, offset(packed.len()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod batch;
 mod calendar;
+pub mod histogram;
 mod labels;
 mod limits;
 mod matcher;
@@ -13,6 +14,10 @@ mod time;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};
+pub use histogram::{
+    BucketLayout, FloatHistogram, Histogram, HistogramError, HistogramSample, IntegerHistogram,
+    NativeHistogram, ResetHint, Span,
+};
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
