@@ -13,6 +13,8 @@
 //! | [`bitpack`] | up to 128 numbers of one width |
 //! | `block` | frame of reference with patches over `bitpack` |
 //! | `ints`, `floats` | columns: [`encode_i64s`], [`encode_f64s`] |
+//! | `histograms` | native histograms of one layout: [`encode_histograms`] |
+//! | `histogram_rows` | single ones, and layouts: [`put_histogram`], [`put_layout`] |
 //! | `trimmed` | values of different series: [`encode_trimmed_f64s`] |
 //! | `postings` | sorted ordinals: [`encode_postings`] |
 
@@ -22,12 +24,16 @@ pub mod varint;
 mod block;
 mod error;
 mod floats;
+mod histogram_rows;
+mod histograms;
 mod ints;
 mod postings;
 mod trimmed;
 
 pub use error::CodecError;
 pub use floats::{decode_f64s, encode_f64s};
+pub use histogram_rows::{put_histogram, put_layout, take_histogram, take_layout};
+pub use histograms::{MAX_HISTOGRAM_CELLS, decode_histograms, encode_histograms};
 pub use ints::{decode_i64s, encode_i64s};
 pub use postings::{decode_postings, encode_postings};
 pub use trimmed::{decode_trimmed_f64s, encode_trimmed_f64s};

@@ -15,7 +15,7 @@ mod time;
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};
 pub use histogram::{
-    BucketLayout, FloatHistogram, Histogram, HistogramError, HistogramSample, IntegerHistogram,
+    BucketLayout, Count, FloatHistogram, Histogram, HistogramError, HistogramSample, IntegerHistogram,
     NativeHistogram, ResetHint, Span,
 };
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
