@@ -3,21 +3,36 @@
 //! Roles bring [`Routes`]; this crate decides who may connect and call, how long a peer may take,
 //! how large a request may be and how a refusal looks. It knows no route.
 
+mod audit;
 pub mod auth;
+pub mod authority;
 pub mod body;
+mod channel;
+pub mod client;
 pub mod compress;
 mod counted_stream;
+mod enrollment;
 pub mod error;
+mod identity;
 pub mod metrics;
 pub mod origin;
+mod peers;
+mod random;
 pub mod routes;
 pub mod rpc;
+mod rpc_access;
 pub mod server;
 mod timed_body;
+pub mod tls;
 
+pub use authority::{Authority, Role};
 pub use body::{BodyError, BodyRules, read_body};
+pub use channel::channel;
+pub use enrollment::Enrollment;
 pub use error::{ApiError, ErrorType};
+pub use identity::{Identity, IdentityError};
 pub use metrics::NetMetrics;
 pub use origin::OriginPolicy;
+pub use peers::{Peer, PeerIdentity, PeerRefusal, Peers};
 pub use routes::{Access, Route, Routes};
 pub use server::{Bound, Server, ServerSettings};

@@ -9,6 +9,11 @@ pub struct HttpUrl {
 }
 
 impl HttpUrl {
+    /// Takes `text` as it is; whoever uses it finds out whether it is a URL.
+    pub fn new(text: impl Into<String>) -> Self {
+        HttpUrl { text: text.into() }
+    }
+
     /// The URL with everything in it, a password too.
     pub fn reveal(&self) -> &str {
         &self.text

@@ -1,0 +1,296 @@
+//! One request and its answer, redirects included.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use settings::prometheus::HttpClientConfig;
+use tokio::time::timeout_at;
+
+use super::addresses::{AddressCheck, operator_addresses};
+use super::connector::describe;
+use super::counters::ClientCounters;
+use super::credentials::Credentials;
+use super::dns::Dns;
+use super::error::ClientError;
+use super::redirect::{MAX_REDIRECTS, may_share_credentials, target};
+use super::transport::{Transports, failure, was_stale};
+
+/// How much of an unwanted body is read so that the connection can be used again.
+const DRAIN_BYTES: usize = 64 << 10;
+
+/// What several clients share.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// The header `User-Agent`.
+    pub user_agent: HeaderValue,
+    /// Which addresses may be connected to.
+    pub addresses: AddressCheck,
+    /// Looks names up.
+    pub dns: Arc<Dns>,
+    /// What is counted.
+    pub counters: Arc<ClientCounters>,
+}
+
+impl ClientOptions {
+    /// For servers that the operator's own configuration names: `User-Agent: Watchfire/<version>`
+    /// and [`operator_addresses`].
+    pub fn operator() -> Self {
+        ClientOptions {
+            user_agent: HeaderValue::from_static(concat!("Watchfire/", env!("CARGO_PKG_VERSION"))),
+            addresses: Arc::new(operator_addresses),
+            dns: Arc::new(Dns::new()),
+            counters: Arc::default(),
+        }
+    }
+}
+
+/// A client with one set of options. Keeps connections open; share it.
+pub struct Client {
+    transports: Transports,
+    credentials: Credentials,
+    follow_redirects: bool,
+    options: ClientOptions,
+}
+
+/// A request without a body.
+#[derive(Debug, Clone)]
+pub struct Get<'a> {
+    /// `http://` or `https://`; a name and password in it become `Authorization: Basic` unless the
+    /// options say something else.
+    pub url: &'a Uri,
+    /// Headers besides `User-Agent` and those of the options.
+    pub headers: &'a HeaderMap,
+    /// When the whole exchange must be over, body included.
+    pub deadline: Instant,
+}
+
+/// An answer whose body is still on its way.
+#[derive(Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    started: Instant,
+    deadline: Instant,
+}
+
+/// Name and password of a URL, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Userinfo {
+    pub(super) name: String,
+    pub(super) password: String,
+}
+
+impl Client {
+    /// A client with these options. Reads the files of `tls_config`; files with credentials are
+    /// read by each request.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] for options that can never work, such as an unreadable `ca_file`.
+    pub async fn open(
+        config: &HttpClientConfig,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let transports = Transports::new(&config.tls, &config.proxy, config.enable_http2, options)?;
+        transports.current().await?;
+        Ok(Client {
+            transports,
+            credentials: Credentials::new(config, options)?,
+            follow_redirects: config.follow_redirects,
+            options: options.clone(),
+        })
+    }
+
+    /// Asks and, if the options allow it, follows redirects; credentials and extra headers go to
+    /// the first host only. Every status is an answer.
+    ///
+    /// # Errors
+    /// [`ClientError`], except `Config` and `BodyTooLarge`.
+    pub async fn get(&self, request: &Get<'_>) -> Result<Response, ClientError> {
+        let started = Instant::now();
+        match timeout_at(request.deadline.into(), self.follow(request, started)).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Timeout(request.deadline.duration_since(started))),
+        }
+    }
+
+    async fn follow(&self, request: &Get<'_>, started: Instant) -> Result<Response, ClientError> {
+        let (first, userinfo) = split_userinfo(&request.url.to_string())?;
+        let mut uri = first.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut headers = request.headers.clone();
+            headers.insert(USER_AGENT, self.options.user_agent.clone());
+            let is_known = may_share_credentials(&first, &uri);
+            if is_known {
+                self.credentials.add_to(&mut headers, userinfo.as_ref()).await?;
+            }
+            let response = self.send(&uri, headers).await?;
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && is_known {
+                self.credentials.rejected();
+            }
+            let location = response.headers().get(LOCATION).filter(|_| {
+                self.follow_redirects && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+            });
+            let Some(location) = location else {
+                let (parts, body) = response.into_parts();
+                return Ok(Response {
+                    status,
+                    headers: parts.headers,
+                    body,
+                    started,
+                    deadline: request.deadline,
+                });
+            };
+            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+            // A name and password that a server sends along are not used.
+            let next = target(&uri, &location).map_err(ClientError::Redirect)?;
+            uri = split_userinfo(&next.to_string())?.0;
+            drain(response.into_body()).await;
+        }
+        Err(ClientError::Redirect(format!(
+            "stopped after {MAX_REDIRECTS} redirects; the last one leads to {uri}"
+        )))
+    }
+
+    async fn send(
+        &self,
+        uri: &Uri,
+        mut headers: HeaderMap,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        if let Some(value) = self.transports.proxies().authorization(uri) {
+            headers.insert(PROXY_AUTHORIZATION, value.clone());
+        }
+        let request = |headers: HeaderMap| {
+            let mut request = Request::new(Full::new(Bytes::new()));
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers;
+            request
+        };
+        let transport = self.transports.current().await?;
+        match transport.request(request(headers.clone())).await {
+            Err(error) if was_stale(&error) => {
+                self.options.counters.retries.fetch_add(1, Relaxed);
+                transport.request(request(headers)).await.map_err(|error| failure(&error))
+            }
+            result => result.map_err(|error| failure(&error)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Client")
+    }
+}
+
+impl Response {
+    /// Appends the body as it came, still compressed, to `out`.
+    ///
+    /// # Errors
+    /// `BodyTooLarge` for more than `limit` bytes, `Timeout`, `Broken`.
+    pub async fn read(self, limit: usize, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        let (started, deadline) = (self.started, self.deadline);
+        match timeout_at(deadline.into(), self.read_all(limit, out)).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Timeout(deadline.duration_since(started))),
+        }
+    }
+
+    async fn read_all(mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), ClientError> {
+        let start = out.len();
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| {
+                ClientError::Broken(format!("the answer breaks off: {}", describe(&error)))
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if out.len() - start + data.len() > limit {
+                return Err(ClientError::BodyTooLarge { limit });
+            }
+            out.extend_from_slice(&data);
+        }
+        Ok(())
+    }
+
+    /// Reads an unwanted body, unless it is long, so that the connection can be used again.
+    pub async fn discard(self) {
+        // What is not read by the deadline costs the connection, nothing else.
+        let _ = timeout_at(self.deadline.into(), drain(self.body)).await;
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        if bytes > left {
+            return;
+        }
+        left -= bytes;
+    }
+}
+
+/// Parts name and password from a URL, so that neither is sent as part of the host.
+///
+/// # Errors
+/// [`ClientError::Url`]; without the URL, which may hold a password.
+pub(super) fn split_userinfo(url: &str) -> Result<(Uri, Option<Userinfo>), ClientError> {
+    let no_url = || ClientError::Url("this is no URL; write http://HOST:PORT/PATH".to_owned());
+    let uri = Uri::try_from(url).map_err(|_| no_url())?;
+    let authority = uri.authority().ok_or_else(no_url)?.as_str();
+    let Some((userinfo, host)) = authority.rsplit_once('@') else { return Ok((uri, None)) };
+    let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let userinfo = Userinfo { name: percent_decode(name), password: percent_decode(password) };
+    let host = host.parse().map_err(|_| no_url())?;
+    let mut parts = uri.into_parts();
+    parts.authority = Some(host);
+    let uri = Uri::from_parts(parts).map_err(|_| no_url())?;
+    Ok((uri, Some(userinfo)))
+}
+
+/// Resolves `%xx`; what is no such escape stands for itself.
+fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        match escaped {
+            Some(decoded) => {
+                out.push(decoded);
+                rest = &tail[2..];
+            }
+            None => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_password_leave_the_url() {
+        let (uri, userinfo) = split_userinfo("http://u%40:p:w@h:1/x").expect("a URL");
+        assert_eq!(uri, "http://h:1/x");
+        assert_eq!(userinfo, Some(Userinfo { name: "u@".to_owned(), password: "p:w".to_owned() }));
+        assert_eq!(split_userinfo("http://h/").expect("a URL").1, None);
+        assert!(split_userinfo("/only/a/path").is_err());
+        assert_eq!(percent_decode("a%2"), "a%2");
+        assert_eq!(percent_decode("%zz%41"), "%zzA");
+    }
+}
