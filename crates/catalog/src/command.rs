@@ -3,7 +3,7 @@
 use codec::varint;
 
 use crate::envelope::{self, Fields, put_id, put_list, put_new_block, put_position};
-use crate::{BlockId, CatalogError, LogPosition, NewBlock, StoreId};
+use crate::{BlockId, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock, StoreId};
 
 /// One change of the state, all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,15 @@ pub enum Command {
         key: String,
         /// What the writer believes to remove.
         expected: Expected,
+    },
+    /// Notes that a batch of an agent is stored, or passed over. It stands in one frame with the
+    /// samples. The one command that does not count in [`crate::State::version`]: a start applies
+    /// it together with the samples, after the other commands.
+    Mark(Mark),
+    /// Forgets the marks of incarnations that sent nothing for long.
+    ExpireMarks {
+        /// Nothing since then, milliseconds since the epoch.
+        before_ms: i64,
     },
 }
 
@@ -126,6 +135,14 @@ impl Command {
                 varint::put_bytes(out, key.as_bytes());
                 expected.put(out);
             }
+            Command::Mark(mark) => {
+                varint::put_u64(out, 9);
+                put_mark(out, mark);
+            }
+            Command::ExpireMarks { before_ms } => {
+                varint::put_u64(out, 10);
+                varint::put_i64(out, *before_ms);
+            }
         }
     }
 
@@ -149,9 +166,31 @@ impl Command {
                 expected: Expected::take(fields)?,
             },
             8 => Command::Delete { key: fields.text()?, expected: Expected::take(fields)? },
+            9 => Command::Mark(take_mark(fields)?),
+            10 => Command::ExpireMarks { before_ms: fields.signed()? },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }
+}
+
+fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
+    varint::put_bytes(out, mark.agent.as_bytes());
+    out.extend_from_slice(&mark.incarnation.0);
+    varint::put_u64(out, mark.lane as u64);
+    varint::put_u64(out, mark.seq);
+    varint::put_u64(out, mark.after_seq);
+    varint::put_i64(out, mark.at_ms);
+}
+
+fn take_mark(fields: &mut Fields<'_>) -> Result<Mark, CatalogError> {
+    Ok(Mark {
+        agent: fields.text()?.into(),
+        incarnation: Incarnation(fields.sixteen()?),
+        lane: Lane::from_number(fields.number()?).ok_or_else(|| fields.corrupt("unknown lane"))?,
+        seq: fields.number()?,
+        after_seq: fields.number()?,
+        at_ms: fields.signed()?,
+    })
 }
 
 impl Expected {

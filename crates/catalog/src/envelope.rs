@@ -6,7 +6,7 @@ use model::{TenantId, TimeRange};
 use crate::{BlockId, BlockMeta, CatalogError, LogPosition, NewBlock, Signal, StoreId};
 
 /// Version of commands and snapshots that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 const CHECKSUM_LEN: usize = 4;
 
@@ -40,7 +40,7 @@ pub(crate) fn unseal<T>(
     if version == 0 {
         return Err(corrupt(0, "version 0 was never written"));
     }
-    let mut fields = Fields { input: &sealed[1..], end: sealed.len() };
+    let mut fields = Fields { input: &sealed[1..], end: sealed.len(), version };
     let value = body(&mut fields)?;
     if fields.input.is_empty() {
         Ok(value)
@@ -53,6 +53,8 @@ pub(crate) fn unseal<T>(
 pub(crate) struct Fields<'a> {
     input: &'a [u8],
     end: usize,
+    /// Of the envelope.
+    pub(crate) version: u8,
 }
 
 impl<'a> Fields<'a> {
@@ -70,7 +72,7 @@ impl<'a> Fields<'a> {
         self.located(taken)
     }
 
-    fn signed(&mut self) -> Result<i64, CatalogError> {
+    pub(crate) fn signed(&mut self) -> Result<i64, CatalogError> {
         let taken = varint::take_i64(&mut self.input);
         self.located(taken)
     }
@@ -82,14 +84,18 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn text(&mut self) -> Result<String, CatalogError> {
         let bytes = self.bytes()?;
-        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("key is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("text is not UTF-8"))?;
         Ok(text.to_owned())
     }
 
     pub(crate) fn store(&mut self) -> Result<StoreId, CatalogError> {
+        self.sixteen().map(StoreId)
+    }
+
+    pub(crate) fn sixteen(&mut self) -> Result<[u8; 16], CatalogError> {
         let taken = varint::take_bytes(&mut self.input, 16);
         let bytes = self.located(taken)?;
-        Ok(StoreId(bytes.try_into().expect("sixteen bytes were taken")))
+        Ok(bytes.try_into().expect("sixteen bytes were taken"))
     }
 
     pub(crate) fn position(&mut self) -> Result<LogPosition, CatalogError> {

@@ -28,6 +28,14 @@ pub enum CatalogError {
         /// Why.
         reason: &'static str,
     },
+    /// A batch that should follow itself or a later one.
+    #[error("batch {seq} cannot follow batch {after_seq}: numbers of a lane only grow")]
+    UnfitMark {
+        /// Its number.
+        seq: u64,
+        /// The number it is said to follow.
+        after_seq: u64,
+    },
     /// A flush claims less than an earlier one.
     #[error("flushed through {found}, but an earlier flush reached {reached}: positions only grow")]
     FlushedBackwards {

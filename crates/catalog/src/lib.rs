@@ -1,4 +1,5 @@
-//! The state machine of what exists: blocks, how far the log is flushed, versioned keys.
+//! The state machine of what exists: blocks, how far the log is flushed, which batches
+//! of agents are stored, versioned keys.
 //!
 //! [`State::apply`] is the only way the state changes, and it is a function of the state and the
 //! command alone: the same commands in the same order give the same state on every machine. Alone,
@@ -9,6 +10,7 @@
 //! |---|---|
 //! | `state` | [`State`], its invariants, what each command does |
 //! | `command` | [`Command`] and its bytes |
+//! | `marks` | which batches of which agent are stored |
 //! | `snapshot` | the bytes of a whole [`State`] |
 //! | `block` | what the manifest knows of a block |
 //! | `envelope` | version byte and checksum around both formats |
@@ -17,6 +19,7 @@ mod block;
 mod command;
 mod envelope;
 mod error;
+mod marks;
 mod snapshot;
 mod state;
 
@@ -24,4 +27,8 @@ pub use block::{BlockId, BlockMeta, LogPosition, NewBlock, Signal, StoreId};
 pub use command::{Command, Expected};
 pub use envelope::FORMAT_VERSION;
 pub use error::CatalogError;
+pub use marks::{
+    Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,
+    MAX_INCARNATIONS_PER_AGENT, Mark, Standing,
+};
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};

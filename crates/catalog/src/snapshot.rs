@@ -1,14 +1,16 @@
 //! The bytes of a whole state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use codec::varint;
 
 use crate::envelope::{self, Fields, put_block, put_list, put_position};
-use crate::{BlockId, BlockMeta, CatalogError, KeyValue, State};
+use crate::marks::{LaneMark, Marks, SpoolMarks};
+use crate::{BlockId, BlockMeta, CatalogError, Incarnation, KeyValue, State};
 
 impl State {
-    /// Appends the snapshot of this state: about 60 bytes per block. Equal states give equal
+    /// Appends the snapshot of this state: about 60 bytes per block and per agent. Equal states give equal
     /// bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         envelope::seal(out, |out| {
@@ -31,6 +33,7 @@ impl State {
                 varint::put_bytes(out, &entry.value);
                 varint::put_u64(out, entry.version);
             }
+            put_marks(out, &self.marks);
         });
     }
 
@@ -63,6 +66,10 @@ fn take_state(fields: &mut Fields<'_>) -> Result<State, CatalogError> {
         return Err(fields.corrupt("a block is both listed and quarantined"));
     }
     state.keys = take_keys(fields, state.version)?;
+    // Version 1 ends here.
+    if fields.version > 1 {
+        state.marks = take_marks(fields)?;
+    }
     Ok(state)
 }
 
@@ -103,4 +110,63 @@ fn take_keys(
         keys.insert(key, entry);
     }
     Ok(keys)
+}
+
+fn put_marks(out: &mut Vec<u8>, marks: &Marks) {
+    varint::put_u64(out, marks.agents.len() as u64);
+    for (agent, incarnations) in &marks.agents {
+        varint::put_bytes(out, agent.as_bytes());
+        varint::put_u64(out, incarnations.len() as u64);
+        for (incarnation, spool) in incarnations {
+            out.extend_from_slice(&incarnation.0);
+            varint::put_i64(out, spool.at_ms);
+            for lane in &spool.lanes {
+                varint::put_u64(out, lane.through);
+                varint::put_u64(out, lane.beyond.len() as u64);
+                for (seq, after_seq) in &lane.beyond {
+                    varint::put_u64(out, *seq);
+                    varint::put_u64(out, *after_seq);
+                }
+            }
+        }
+    }
+}
+
+fn take_marks(fields: &mut Fields<'_>) -> Result<Marks, CatalogError> {
+    let mut marks = Marks::default();
+    for _ in 0..fields.number()? {
+        let agent: Arc<str> = fields.text()?.into();
+        if marks.agents.last_key_value().is_some_and(|(last, _)| *last >= agent) {
+            return Err(fields.corrupt("agents are not in ascending order"));
+        }
+        let mut incarnations: BTreeMap<Incarnation, SpoolMarks> = BTreeMap::new();
+        for _ in 0..fields.number()? {
+            let incarnation = Incarnation(fields.sixteen()?);
+            if incarnations.last_key_value().is_some_and(|(last, _)| *last >= incarnation) {
+                return Err(fields.corrupt("incarnations are not in ascending order"));
+            }
+            let at_ms = fields.signed()?;
+            let lanes = [take_lane(fields)?, take_lane(fields)?];
+            incarnations.insert(incarnation, SpoolMarks { at_ms, lanes });
+        }
+        if incarnations.is_empty() {
+            return Err(fields.corrupt("an agent without incarnations"));
+        }
+        marks.incarnations += incarnations.len();
+        marks.agents.insert(agent, incarnations);
+    }
+    Ok(marks)
+}
+
+fn take_lane(fields: &mut Fields<'_>) -> Result<LaneMark, CatalogError> {
+    let mut lane = LaneMark { through: fields.number()?, beyond: BTreeMap::new() };
+    for _ in 0..fields.number()? {
+        let (seq, after_seq) = (fields.number()?, fields.number()?);
+        let is_last = lane.beyond.last_key_value().is_none_or(|(last, _)| *last < seq);
+        if !is_last || after_seq <= lane.through || after_seq >= seq {
+            return Err(fields.corrupt("a batch above a gap is not"));
+        }
+        lane.beyond.insert(seq, after_seq);
+    }
+    Ok(lane)
 }

@@ -2,8 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
+use std::sync::Arc;
 
-use crate::{BlockId, BlockMeta, CatalogError, Command, Expected, LogPosition, NewBlock, StoreId};
+use crate::marks::Marks;
+use crate::{
+    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LaneMarks, LogPosition, Mark,
+    NewBlock, Standing, StoreId,
+};
 
 /// Longest key of the versioned key space, in bytes.
 pub const MAX_KEY_BYTES: usize = 1 << 10;
@@ -26,6 +31,7 @@ pub struct State {
     pub(crate) blocks: BTreeMap<BlockId, BlockMeta>,
     pub(crate) quarantined: BTreeMap<BlockId, BlockMeta>,
     pub(crate) keys: BTreeMap<String, KeyValue>,
+    pub(crate) marks: Marks,
 }
 
 /// A value of the versioned key space.
@@ -66,6 +72,11 @@ impl State {
             Command::Quarantine { block } => self.quarantine(*block),
             Command::Put { key, value, expected } => self.put(key, value, *expected),
             Command::Delete { key, expected } => self.delete(key, *expected),
+            Command::Mark(mark) => return self.marks.store(mark).map(|()| Outcome::Done),
+            Command::ExpireMarks { before_ms } => {
+                self.marks.expire(*before_ms);
+                Ok(Outcome::Done)
+            }
         }?;
         self.version += 1;
         Ok(outcome)
@@ -76,7 +87,8 @@ impl State {
         self.store
     }
 
-    /// How many commands have been applied. A reader that pins a version sees the blocks of then.
+    /// How many commands have been applied, marks aside. A reader that pins a version sees the
+    /// blocks of then.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -107,6 +119,21 @@ impl State {
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
             .map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// What a batch of an agent is to the marks.
+    pub fn standing(&self, mark: &Mark) -> Standing {
+        self.marks.standing(mark)
+    }
+
+    /// The marks of an agent's incarnation; all zero if it is not known.
+    pub fn marks_of(&self, agent: &str, incarnation: Incarnation) -> LaneMarks {
+        self.marks.of(agent, incarnation)
+    }
+
+    /// All marks, by name of the agent and incarnation.
+    pub fn marks(&self) -> impl Iterator<Item = (&Arc<str>, Incarnation, LaneMarks)> {
+        self.marks.iter()
     }
 
     fn create_store(&mut self, store: StoreId) -> Result<Outcome, CatalogError> {

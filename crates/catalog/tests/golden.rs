@@ -1,10 +1,11 @@
-//! The bytes of version 1. They may never change: a later version must still read these files.
-//! `UPDATE_EXPECT=1` writes those of a new version.
+//! The bytes of every version. They may never change: a later version must still read these files.
+//! `UPDATE_EXPECT=1` writes those of the version of now.
 
 use std::path::Path;
 
 use catalog::{
-    BlockId, CatalogError, Command, Expected, LogPosition, NewBlock, Signal, State, StoreId,
+    BlockId, CatalogError, Command, Expected, Incarnation, Lane, LogPosition, Mark, NewBlock,
+    Signal, State, StoreId,
 };
 use model::{TenantId, TimeRange};
 
@@ -25,7 +26,8 @@ fn other_tenants(id: u64) -> NewBlock {
     NewBlock { tenant: TenantId(1 << 20), ..block(id, 0) }
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
+/// Those that version 1 has.
+fn first_commands() -> Vec<(&'static str, Command)> {
     let key = || "rules/node".to_owned();
     vec![
         ("create-store", Command::CreateStore { store: StoreId(*b"0123456789abcdef") }),
@@ -49,24 +51,58 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
-/// The state after all commands but the expiry, which would leave little to see.
-fn state() -> State {
+fn mark(lane: Lane, seq: u64, after_seq: u64) -> Command {
+    Command::Mark(Mark {
+        agent: "web-01".into(),
+        incarnation: Incarnation(*b"fedcba9876543210"),
+        lane,
+        seq,
+        after_seq,
+        at_ms: 1_800_000_000_000,
+    })
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let mut commands = first_commands();
+    commands.push(("mark", mark(Lane::Live, 300, 0)));
+    // As after a damaged frame.
+    commands.push(("mark-beyond", mark(Lane::Backlog, 9, 8)));
+    commands.push(("expire-marks", Command::ExpireMarks { before_ms: 1_700_000_000_000 }));
+    commands
+}
+
+/// The state after commands, but for the expiry, which would leave little to see.
+fn state_after(commands: Vec<(&str, Command)>) -> State {
     let mut state = State::default();
-    let mut commands = commands();
-    commands.pop();
-    for (name, command) in commands {
+    for (name, command) in commands.into_iter().filter(|(name, _)| *name != "expire") {
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     state
 }
 
-fn check_golden(name: &str, bytes: &[u8]) {
+fn state() -> State {
+    state_after(commands())
+}
+
+fn golden(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    std::fs::read(&path).expect("the golden file exists")
+}
+
+fn check_golden(name: &str, bytes: &[u8]) {
     if std::env::var_os("UPDATE_EXPECT").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         std::fs::write(&path, bytes).expect("golden files can be written");
     }
-    let golden = std::fs::read(&path).expect("the golden file exists");
-    assert_eq!(bytes, golden, "{name}: the format changed");
+    assert_eq!(bytes, golden(name), "{name}: the format changed");
+}
+
+#[test]
+fn version_1_is_read() {
+    for (name, command) in first_commands() {
+        assert_eq!(Command::decode(&golden(&format!("command-{name}.v1"))), Ok(command), "{name}");
+    }
+    assert_eq!(State::decode(&golden("snapshot.v1")), Ok(state_after(first_commands())));
 }
 
 #[test]
@@ -75,7 +111,7 @@ fn commands_keep_their_bytes() {
     for (name, command) in commands() {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
-        check_golden(&format!("command-{name}.v1"), &bytes);
+        check_golden(&format!("command-{name}.v2"), &bytes);
         assert_eq!(Command::decode(&bytes), Ok(command.clone()), "{name}");
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -86,7 +122,7 @@ fn snapshots_keep_their_bytes() {
     let state = state();
     let mut bytes = Vec::new();
     state.encode(&mut bytes);
-    check_golden("snapshot.v1", &bytes);
+    check_golden("snapshot.v2", &bytes);
     assert_eq!(State::decode(&bytes), Ok(state));
 }
 
@@ -95,11 +131,11 @@ fn a_newer_version_is_refused_and_says_what_it_needs() {
     let mut bytes = Vec::new();
     state().encode(&mut bytes);
     bytes.truncate(bytes.len() - 4);
-    bytes[0] = 2;
+    bytes[0] = 3;
     bytes.extend_from_slice(&codec::checksum(&bytes).to_le_bytes());
-    let error = State::decode(&bytes).expect_err("version 2 is unknown");
-    assert_eq!(error, CatalogError::NewerVersion { found: 2, supported: 1 });
-    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 2"));
+    let error = State::decode(&bytes).expect_err("version 3 is unknown");
+    assert_eq!(error, CatalogError::NewerVersion { found: 3, supported: 2 });
+    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 3"));
     assert_eq!(Command::decode(&bytes), Err(error));
 }
 

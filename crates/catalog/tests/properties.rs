@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
-    BlockId, BlockMeta, CatalogError, Command, Expected, LogPosition, MAX_KEY_BYTES,
-    MAX_VALUE_BYTES, NewBlock, Outcome, Signal, State, StoreId,
+    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, Lane, LogPosition,
+    MAX_KEY_BYTES, MAX_VALUE_BYTES, Mark, NewBlock, Outcome, Signal, State, StoreId,
 };
 use model::{TenantId, TimeRange};
 use proptest::prelude::*;
@@ -32,6 +32,20 @@ fn any_expected() -> impl Strategy<Value = Expected> {
     ]
 }
 
+fn any_mark() -> impl Strategy<Value = Mark> {
+    let lane = prop_oneof![Just(Lane::Live), Just(Lane::Backlog)];
+    ("[ab]", 0..3_u8, lane, 0..12_u64, 0..12_u64, 0..30_i64).prop_map(
+        |(agent, incarnation, lane, seq, after_seq, at_ms)| Mark {
+            agent: agent.into(),
+            incarnation: Incarnation([incarnation; 16]),
+            lane,
+            seq,
+            after_seq,
+            at_ms,
+        },
+    )
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let ids = || proptest::collection::vec((0..24_u64).prop_map(BlockId), 0..4);
     let blocks = || proptest::collection::vec(any_block(), 0..3);
@@ -49,6 +63,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => (key(), proptest::collection::vec(any::<u8>(), 0..4), any_expected())
             .prop_map(|(key, value, expected)| Command::Put { key, value, expected }),
         1 => (key(), any_expected()).prop_map(|(key, expected)| Command::Delete { key, expected }),
+        5 => any_mark().prop_map(Command::Mark),
+        1 => (0..20_i64).prop_map(|before_ms| Command::ExpireMarks { before_ms }),
     ]
 }
 
@@ -88,7 +104,10 @@ proptest! {
             let before = state.clone();
             let outcome = state.apply(command);
             match &outcome {
-                Ok(_) => prop_assert_eq!(state.version(), before.version() + 1),
+                Ok(_) => {
+                    let counts = u64::from(!matches!(command, Command::Mark(_)));
+                    prop_assert_eq!(state.version(), before.version() + counts);
+                }
                 Err(_) => prop_assert_eq!(&state, &before),
             }
             check_sound(&state);
@@ -147,7 +166,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut sealed = vec![1];
+        let mut sealed = vec![catalog::FORMAT_VERSION];
         sealed.extend_from_slice(&bytes);
         sealed.extend_from_slice(&codec::checksum(&sealed).to_le_bytes());
         // The checksum fits, so only the fields themselves can refuse.
