@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use blockstore::{BlobError, OpenError};
+
 /// Why the agent could not start, or why one collector has nothing to say.
 ///
 /// A collector's error never stops a pass: the collector's series end with stale markers,
@@ -60,6 +62,25 @@ pub enum AgentError {
         /// Greatest allowed value.
         max: u64,
     },
+    /// The spool was written by a newer program.
+    #[error(
+        "{path} in the spool has {what} {kind}, which this program does not know: upgrade it, or \
+         remove the spool to give up what is in it"
+    )]
+    SpoolNewer {
+        /// The file, relative to the spool.
+        path: String,
+        /// What is newer.
+        what: &'static str,
+        /// Its number.
+        kind: u8,
+    },
+    /// The spool's directory cannot be listed.
+    #[error("read the spool: {0}; check its permissions")]
+    Spool(#[source] BlobError),
+    /// The spool's directory cannot be created or is in use.
+    #[error(transparent)]
+    SpoolDirectory(#[from] OpenError),
     /// The operating system gave no thread.
     #[error("cannot start the thread {name:?}: {source}; check the limits on threads")]
     Thread {

@@ -17,9 +17,11 @@ mod proc_reader;
 mod queue;
 mod registry;
 mod series;
+mod spool;
 
 pub use config::AgentConfig;
 pub use counters::{AgentCounters, CounterRow};
 pub use error::AgentError;
 pub use host::HostAgent;
 pub use queue::{BatchReceiver, RecvError};
+pub use spool::{FullPolicy, SpoolConfig, SpoolCounters};
