@@ -1,0 +1,162 @@
+//! One group of pushed metrics.
+
+use std::collections::BTreeMap;
+
+use model::{Labels, LabelsBuilder, Limits, METRIC_NAME, MetricBatch, MetricType, STALE_NAN_BITS};
+use serde::{Deserialize, Serialize};
+use wire::text_encode::TextEncoder;
+
+use super::push::{self, PushError};
+
+/// Names the gateway sets itself, whatever is pushed.
+pub(super) const PUSH_TIME: &str = "push_time_seconds";
+pub(super) const PUSH_FAILURE_TIME: &str = "push_failure_time_seconds";
+
+const PUSH_TIME_HELP: &str =
+    "Last Unix time when changing this group in the Pushgateway succeeded.";
+const PUSH_FAILURE_TIME_HELP: &str =
+    "Last Unix time when changing this group in the Pushgateway failed.";
+
+/// Metrics of one family in one group.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Family {
+    pub(super) kind: MetricType,
+    pub(super) help: String,
+    /// Sorted by labels, which include the name and the grouping key.
+    pub(super) series: Vec<(Labels, f64)>,
+}
+
+/// Families by name.
+pub(super) type Families = BTreeMap<String, Family>;
+
+/// Everything pushed under one grouping key.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Group {
+    /// The grouping key; `job` is among them.
+    pub(super) key: BTreeMap<String, String>,
+    pub(super) families: Families,
+    /// Of the last push that was stored, 0 if there was none. Milliseconds since the epoch.
+    pub(super) pushed_ms: i64,
+    /// Of the last push that was refused, 0 if there was none.
+    pub(super) failed_ms: i64,
+}
+
+impl Group {
+    /// A group nothing was pushed to.
+    pub(super) fn new(key: BTreeMap<String, String>) -> Self {
+        Group { key, families: Families::new(), pushed_ms: 0, failed_ms: 0 }
+    }
+
+    /// Number of series, its two times included.
+    pub(super) fn series(&self) -> usize {
+        self.families.values().map(|family| family.series.len()).sum::<usize>() + 2
+    }
+
+    /// The two times as families.
+    pub(super) fn times(&self) -> [(&'static str, Family); 2] {
+        let family = |name: &str, help: &str, t_ms: i64| Family {
+            kind: MetricType::Gauge,
+            help: help.to_owned(),
+            series: vec![(self.labels(name), t_ms as f64 / 1e3)],
+        };
+        [
+            (PUSH_FAILURE_TIME, family(PUSH_FAILURE_TIME, PUSH_FAILURE_TIME_HELP, self.failed_ms)),
+            (PUSH_TIME, family(PUSH_TIME, PUSH_TIME_HELP, self.pushed_ms)),
+        ]
+    }
+
+    fn labels(&self, name: &str) -> Labels {
+        let mut labels = LabelsBuilder::new();
+        labels.set(METRIC_NAME, name);
+        for (name, value) in &self.key {
+            labels.set(name, value);
+        }
+        labels.build()
+    }
+
+    /// Appends every series with its value at `t_ms`.
+    pub(super) fn collect(&self, t_ms: i64, out: &mut MetricBatch) {
+        for (_, family) in self.times() {
+            family.collect(t_ms, out);
+        }
+        for family in self.families.values() {
+            family.collect(t_ms, out);
+        }
+    }
+
+    /// Appends the end of every series that `after` does not have.
+    pub(super) fn collect_ended(&self, after: Option<&Group>, t_ms: i64, out: &mut MetricBatch) {
+        if after.is_none() {
+            for (labels, _) in self.times().iter().flat_map(|(_, family)| &family.series) {
+                out.push(labels, t_ms, f64::from_bits(STALE_NAN_BITS));
+            }
+        }
+        for (name, family) in &self.families {
+            let stays = after.and_then(|after| after.families.get(name));
+            for (labels, _) in &family.series {
+                if stays.is_none_or(|stays| !stays.has(labels)) {
+                    out.push(labels, t_ms, f64::from_bits(STALE_NAN_BITS));
+                }
+            }
+        }
+    }
+
+    /// The group as it is kept: a line of JSON with key and times, then the text format.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let head =
+            Head { key: self.key.clone(), pushed_ms: self.pushed_ms, failed_ms: self.failed_ms };
+        let mut out = serde_json::to_vec(&head).expect("texts and numbers are JSON");
+        out.push(b'\n');
+        let mut text = TextEncoder::new(&mut out);
+        for (name, family) in &self.families {
+            family.write(name, &mut text);
+        }
+        out
+    }
+
+    /// Reads back what [`Group::encode`] wrote.
+    pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Group, PushError> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let head: Head = serde_json::from_slice(&bytes[..end])
+            .map_err(|error| PushError::Refused(format!("a stored group is damaged: {error}")))?;
+        let text = bytes.get(end + 1..).unwrap_or_default();
+        let families = push::parse(text, &head.key, limits)?;
+        Ok(Group { key: head.key, families, pushed_ms: head.pushed_ms, failed_ms: head.failed_ms })
+    }
+}
+
+/// The first line of a stored group.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    key: BTreeMap<String, String>,
+    pushed_ms: i64,
+    failed_ms: i64,
+}
+
+impl Family {
+    fn collect(&self, t_ms: i64, out: &mut MetricBatch) {
+        for (labels, value) in &self.series {
+            out.push(labels, t_ms, *value);
+        }
+    }
+
+    /// Whether one of its series has these labels.
+    pub(super) fn has(&self, labels: &Labels) -> bool {
+        self.series.binary_search_by(|(other, _)| other.cmp(labels)).is_ok()
+    }
+
+    /// Writes the family in the text format.
+    pub(super) fn write(&self, name: &str, text: &mut TextEncoder<'_>) {
+        let kind = if self.kind == MetricType::Unknown { "untyped" } else { self.kind.as_str() };
+        text.family(name, kind, &self.help);
+        self.write_samples(text);
+    }
+
+    /// Writes the family's samples without its `HELP` and `TYPE`.
+    pub(super) fn write_samples(&self, text: &mut TextEncoder<'_>) {
+        for (labels, value) in &self.series {
+            let rest = labels.iter().filter(|(label, _)| *label != METRIC_NAME);
+            text.sample_at(labels.metric_name().unwrap_or_default(), rest, *value, None);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Prometheus' Pushgateway: metrics of jobs that do not live long enough to be scraped.
+//!
+//! Groups are kept in the catalog's key space, so a push that was answered survives a restart.
+//! What is kept is stored as samples on each push and then once per interval, as if somebody
+//! scraped a Pushgateway with `honor_labels`; a series that is replaced or deleted ends with a
+//! stale marker.
+//!
+//! Source: <https://github.com/prometheus/pushgateway>, README, "API".
+
+mod group;
+mod push;
+mod routes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{Broker, MetricRow};
+use group::Group;
+use push::PushError;
+
+pub use routes::routes;
+
+/// Where the groups lie in the key space.
+const PREFIX: &str = "pushgateway/";
+/// Groups at most. Each is one key of the catalog, and part of each of its snapshots.
+const MAX_GROUPS: usize = 10_000;
+/// Bytes of all groups as they are kept, at most, for the same reason.
+const MAX_TOTAL_BYTES: usize = 64 << 20;
+
+/// A grouping key.
+type Key = BTreeMap<String, String>;
+
+/// What a push does with the families that the group has and the push does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// PUT: they go.
+    ReplaceGroup,
+    /// POST: they stay.
+    ReplaceFamilies,
+}
+
+/// Keeps what was pushed. Handles share it through an [`Arc`].
+pub struct Pushgateway {
+    broker: Broker,
+    groups: RwLock<BTreeMap<Key, Kept>>,
+    /// Held while groups change, so that what is kept is in the order of the answers. The time of
+    /// the last samples, milliseconds since the epoch.
+    changing: Mutex<i64>,
+    pushes: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A group, and how many bytes its key in the catalog holds.
+struct Kept {
+    group: Arc<Group>,
+    bytes: usize,
+}
+
+impl Pushgateway {
+    /// Reads the groups that earlier runs kept, and stores them as samples every `interval` until
+    /// the broker stops. Must be called within a tokio runtime.
+    pub fn start(broker: Broker, interval: Duration) -> Arc<Pushgateway> {
+        let mut groups = BTreeMap::new();
+        for (key, entry) in broker.list_keys(PREFIX) {
+            match Group::decode(&entry.value, broker.limits()) {
+                Ok(group) => {
+                    let kept = Kept { bytes: entry.value.len(), group: Arc::new(group) };
+                    groups.insert(kept.group.key.clone(), kept);
+                }
+                Err(error) => tracing::warn!(%key, %error, "a group of pushed metrics is left out"),
+            }
+        }
+        let gateway = Arc::new(Pushgateway {
+            broker,
+            groups: RwLock::new(groups),
+            changing: Mutex::new(i64::MIN),
+            pushes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
+        let weak = Arc::downgrade(&gateway);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                ticks.tick().await;
+                let Some(gateway) = weak.upgrade() else { return };
+                if gateway.broker.ready().is_err() {
+                    return;
+                }
+                gateway.store_all().await;
+            }
+        });
+        gateway
+    }
+
+    /// Its own metrics.
+    pub fn rows(&self) -> Vec<MetricRow> {
+        let groups = self.groups.read();
+        let series: usize = groups.values().map(|kept| kept.group.series()).sum();
+        let bytes: usize = groups.values().map(|kept| kept.bytes).sum();
+        let row = |name, help, kind, value| MetricRow { name, help, kind, value };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        vec![
+            row(
+                "watchfire_pushgateway_groups",
+                "Groups of pushed metrics.",
+                "gauge",
+                groups.len() as f64,
+            ),
+            row("watchfire_pushgateway_series", "Series in all groups.", "gauge", series as f64),
+            row(
+                "watchfire_pushgateway_bytes",
+                "Bytes the groups take in the catalog.",
+                "gauge",
+                bytes as f64,
+            ),
+            row(
+                "watchfire_pushgateway_pushes_total",
+                "Pushes that were stored.",
+                "counter",
+                count(&self.pushes),
+            ),
+            row(
+                "watchfire_pushgateway_pushes_refused_total",
+                "Pushes that were answered with an error.",
+                "counter",
+                count(&self.refused),
+            ),
+        ]
+    }
+
+    /// The groups, sorted by grouping key.
+    fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.read().values().map(|kept| Arc::clone(&kept.group)).collect()
+    }
+
+    /// Takes a push; when it returns, it is durable. Blocks.
+    fn push(&self, key: Key, body: &[u8], mode: Mode) -> Result<(), PushError> {
+        let outcome = self.try_push(key, body, mode);
+        let counter = if outcome.is_ok() { &self.pushes } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    fn try_push(&self, key: Key, body: &[u8], mode: Mode) -> Result<(), PushError> {
+        let mut families = push::parse(body, &key, self.broker.limits())?;
+        let mut last_ms = self.changing.lock();
+        let others = self.groups();
+        let before = others.iter().find(|group| group.key == key).cloned();
+        let mut group = before.as_deref().cloned().unwrap_or_else(|| Group::new(key));
+        let now_ms = self.next_ms(&mut last_ms);
+        let others = others.iter().map(Arc::as_ref).filter(|other| other.key != group.key);
+        if let Err(error) = push::check_consistent(&families, others) {
+            group.failed_ms = now_ms;
+            // Why the push is refused matters more than that this could not be noted.
+            let _ = self.keep(group);
+            return Err(error);
+        }
+        group.pushed_ms = now_ms;
+        match mode {
+            Mode::ReplaceGroup => group.families = families,
+            Mode::ReplaceFamilies => group.families.append(&mut families),
+        }
+        let mut batch = MetricBatch::default();
+        if let Some(before) = before {
+            before.collect_ended(Some(&group), now_ms, &mut batch);
+        }
+        group.collect(now_ms, &mut batch);
+        batch.metadata = metadata(&group);
+        self.keep(group)?;
+        self.store(&batch);
+        Ok(())
+    }
+
+    /// Makes a group durable, then visible.
+    fn keep(&self, group: Group) -> Result<(), PushError> {
+        let value = group.encode();
+        let bytes = value.len();
+        self.check_room(&group.key, bytes)?;
+        self.broker
+            .put_key(&stored_key(&group.key), value, catalog::Expected::Any)
+            .map_err(|error| PushError::NotStored(error.to_string()))?;
+        let kept = Kept { group: Arc::new(group), bytes };
+        self.groups.write().insert(kept.group.key.clone(), kept);
+        Ok(())
+    }
+
+    fn check_room(&self, key: &Key, bytes: usize) -> Result<(), PushError> {
+        let groups = self.groups.read();
+        let others = groups.iter().filter(|(other, _)| *other != key);
+        let (count, total) =
+            others.fold((1, bytes), |(count, total), (_, kept)| (count + 1, total + kept.bytes));
+        for (what, found, limit) in [
+            ("bytes in one group", bytes, catalog::MAX_VALUE_BYTES),
+            ("groups", count, MAX_GROUPS),
+            ("bytes in all groups", total, MAX_TOTAL_BYTES),
+        ] {
+            if found > limit {
+                return Err(PushError::TooLarge(format!(
+                    "the push would make {found} {what}, the limit is {limit}: delete groups \
+                     that are not needed any more, or push less in one group"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a group; one that is not there is no error. Blocks.
+    fn delete(&self, key: &Key) -> Result<(), PushError> {
+        let mut last_ms = self.changing.lock();
+        let Some(group) = self.groups.read().get(key).map(|kept| Arc::clone(&kept.group)) else {
+            return Ok(());
+        };
+        self.broker
+            .delete_key(&stored_key(key), catalog::Expected::Any)
+            .map_err(|error| PushError::NotStored(error.to_string()))?;
+        self.groups.write().remove(key);
+        let mut batch = MetricBatch::default();
+        group.collect_ended(None, self.next_ms(&mut last_ms), &mut batch);
+        self.store(&batch);
+        Ok(())
+    }
+
+    /// Removes every group. Blocks.
+    fn wipe(&self) -> Result<(), PushError> {
+        self.groups().iter().try_for_each(|group| self.delete(&group.key))
+    }
+
+    /// The present time, later than that of all samples before: at the same millisecond the first
+    /// value would stay, and a push show only with the next interval.
+    fn next_ms(&self, last_ms: &mut i64) -> i64 {
+        *last_ms = self.broker.now_ms().max(last_ms.saturating_add(1));
+        *last_ms
+    }
+
+    /// Stores every group at the present time.
+    async fn store_all(self: &Arc<Self>) {
+        let gateway = Arc::clone(self);
+        self.broker
+            .off_the_sockets(move || {
+                let mut batch = MetricBatch::default();
+                // Not while a group is deleted: its end must come after its last sample.
+                let mut last_ms = gateway.changing.lock();
+                let now_ms = gateway.next_ms(&mut last_ms);
+                for group in gateway.groups() {
+                    group.collect(now_ms, &mut batch);
+                }
+                if batch.rows() > 0 {
+                    gateway.store(&batch);
+                }
+            })
+            .await;
+    }
+
+    /// Stores samples and waits until they can be queried. A refusal is told in the log and not to
+    /// whoever pushed: the group is durable already, and the next interval brings it again.
+    fn store(&self, batch: &MetricBatch) {
+        let (reply, stored) = crossbeam_channel::bounded(1);
+        self.broker.ingest(DEFAULT_TENANT, batch, move |outcome| {
+            // Whoever waits is still there.
+            let _ = reply.send(outcome);
+        });
+        let complaint = match stored.recv() {
+            Ok(Ok(outcome)) => outcome.complaint(),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the broker has stopped".to_owned()),
+        };
+        if let Some(complaint) = complaint {
+            tracing::warn!(%complaint, "pushed metrics were not all stored as samples");
+        }
+    }
+}
+
+/// The catalog's key of a group.
+fn stored_key(key: &Key) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for text in key.iter().flat_map(|(name, value)| [name, value]) {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    format!("{PREFIX}{}", hasher.finalize().to_hex())
+}
+
+fn metadata(group: &Group) -> Vec<MetricMetadata> {
+    let of = |name: &str, family: &group::Family| MetricMetadata {
+        metric: name.to_owned(),
+        kind: family.kind,
+        help: family.help.clone(),
+        unit: String::new(),
+    };
+    let times = group.times();
+    let times = times.iter().map(|(name, family)| of(name, family));
+    times.chain(group.families.iter().map(|(name, family)| of(name, family))).collect()
+}

@@ -1,0 +1,162 @@
+//! The Pushgateway's HTTP API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Method, Request, StatusCode, header};
+use model::METRIC_NAME;
+use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
+use serde_json::{Map, Value, json};
+use wire::text_encode::{CONTENT_TYPE, TextEncoder};
+
+use super::group::{Family, Group};
+use super::push::PushError;
+use super::{Key, Mode, Pushgateway};
+
+/// Pushes, the query API, and everything that was pushed as one exposition.
+pub fn routes(gateway: &Arc<Pushgateway>) -> Routes {
+    Routes::new()
+        .route("/metrics/{*key}", [Method::PUT], Access::Write, put)
+        .route("/metrics/{*key}", [Method::POST], Access::Write, post)
+        .route("/metrics/{*key}", [Method::DELETE], Access::Write, delete)
+        .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, wipe)
+        .route("/api/v1/metrics", [Method::GET], Access::Read, list)
+        .route("/pushgateway/metrics", [Method::GET], Access::Read, exposition)
+        .with_state(Arc::clone(gateway))
+}
+
+async fn put(state: State<Arc<Pushgateway>>, request: Request<Body>) -> Response {
+    push(state, request, Mode::ReplaceGroup).await
+}
+
+async fn post(state: State<Arc<Pushgateway>>, request: Request<Body>) -> Response {
+    push(state, request, Mode::ReplaceFamilies).await
+}
+
+async fn push(
+    State(gateway): State<Arc<Pushgateway>>,
+    request: Request<Body>,
+    mode: Mode,
+) -> Response {
+    let key = match key_of(&request) {
+        Ok(key) => key,
+        Err(response) => return response,
+    };
+    let (parts, body) = request.into_parts();
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/vnd.google.protobuf")) {
+        let error = "pushes in protobuf are not supported; send the text format 0.0.4";
+        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_owned());
+    }
+    let broker = gateway.broker.clone();
+    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
+    let body = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    let outcome = broker.off_the_sockets(move || gateway.push(key, &body, mode)).await;
+    answer(outcome, StatusCode::OK)
+}
+
+async fn delete(State(gateway): State<Arc<Pushgateway>>, request: Request<Body>) -> Response {
+    let key = match key_of(&request) {
+        Ok(key) => key,
+        Err(response) => return response,
+    };
+    let broker = gateway.broker.clone();
+    answer(broker.off_the_sockets(move || gateway.delete(&key)).await, StatusCode::ACCEPTED)
+}
+
+async fn wipe(State(gateway): State<Arc<Pushgateway>>) -> Response {
+    let broker = gateway.broker.clone();
+    answer(broker.off_the_sockets(move || gateway.wipe()).await, StatusCode::ACCEPTED)
+}
+
+/// The grouping key in the path, as sent: axum would resolve `%2F`.
+fn key_of(request: &Request<Body>) -> Result<Key, Response> {
+    let path = request.uri().path();
+    let path = path.strip_prefix("/metrics/").unwrap_or(path);
+    wire::grouping_key::parse(path).map_err(|e| plain(StatusCode::BAD_REQUEST, e.to_string()))
+}
+
+fn answer(outcome: Result<(), PushError>, done: StatusCode) -> Response {
+    let error = match outcome {
+        Ok(()) => return done.into_response(),
+        Err(error) => error,
+    };
+    let status = match &error {
+        PushError::Malformed(fault) if fault.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
+        PushError::Malformed(_) | PushError::Refused(_) => StatusCode::BAD_REQUEST,
+        PushError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        PushError::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    plain(status, error.to_string())
+}
+
+/// Clients of the Pushgateway print the body.
+fn plain(status: StatusCode, message: String) -> Response {
+    (status, message + "\n").into_response()
+}
+
+/// Everything pushed, for whoever scrapes it. A family stands once, with the samples of every
+/// group that has it.
+async fn exposition(State(gateway): State<Arc<Pushgateway>>) -> Response {
+    let groups = gateway.groups();
+    let times: Vec<_> = groups.iter().map(|group| group.times()).collect();
+    let mut families: BTreeMap<&str, Vec<&Family>> = BTreeMap::new();
+    let pushed = groups.iter().flat_map(|group| &group.families);
+    for (name, family) in pushed.map(|(name, family)| (name.as_str(), family)) {
+        families.entry(name).or_default().push(family);
+    }
+    for (name, family) in times.iter().flatten() {
+        families.entry(name).or_default().push(family);
+    }
+    let mut out = Vec::new();
+    let mut text = TextEncoder::new(&mut out);
+    for (name, of_groups) in families {
+        let (first, rest) = of_groups.split_first().expect("an entry is made with a family");
+        first.write(name, &mut text);
+        rest.iter().for_each(|family| family.write_samples(&mut text));
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], out).into_response()
+}
+
+/// The query API: every group with its metrics.
+async fn list(State(gateway): State<Arc<Pushgateway>>) -> Result<Response, ApiError> {
+    let groups: Vec<Value> = gateway.groups().iter().map(|group| described(group)).collect();
+    let body = serde_json::to_vec(&json!({ "status": "success", "data": groups }))
+        .map_err(|error| ApiError::new(ErrorType::Internal, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn described(group: &Group) -> Value {
+    let mut out = Map::new();
+    let times = group.times();
+    let times = times.iter().map(|(name, family)| (*name, family));
+    let pushed = group.families.iter().map(|(name, family)| (name.as_str(), family));
+    for (name, family) in times.chain(pushed) {
+        let kind = family.kind.as_str().to_uppercase();
+        out.insert(
+            name.to_owned(),
+            json!({
+                "time_stamp": model::rfc3339(group.pushed_ms),
+                "type": if kind == "UNKNOWN" { "UNTYPED" } else { &kind },
+                "help": family.help,
+                "metrics": family.series.iter().map(|(labels, value)| {
+                    let labels: Map<String, Value> = labels
+                        .iter()
+                        .filter(|(label, _)| *label != METRIC_NAME || labels.metric_name() != Some(name))
+                        .map(|(label, value)| (label.to_owned(), value.into()))
+                        .collect();
+                    json!({ "labels": labels, "value": value.to_string() })
+                }).collect::<Vec<_>>(),
+            }),
+        );
+    }
+    out.insert("labels".to_owned(), json!(group.key));
+    out.insert("last_push_successful".to_owned(), json!(group.pushed_ms > group.failed_ms));
+    Value::Object(out)
+}
