@@ -61,6 +61,8 @@ async fn a_deadline_covers_head_and_body() {
         loop {
             let (mut socket, _) = listener.accept().await.expect("accept");
             if kept.len() == 1 {
+                let read = socket.read(&mut [0; 1_024]).await.expect("a request");
+                assert!(read > 0);
                 let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
                 socket.write_all(head).await.expect("written");
             }
@@ -255,7 +257,7 @@ async fn useless_options_are_told_at_once() {
     assert!(error.to_string().contains("/no/such/file"), "{error}");
     let config = HttpClientConfig {
         proxy: settings::prometheus::ProxyConfig {
-            proxy_url: Some(HttpUrl::default()),
+            proxy_url: Some(HttpUrl::parse("socks5://h:1").expect("a URL")),
             ..settings::prometheus::ProxyConfig::default()
         },
         ..HttpClientConfig::default()

@@ -42,7 +42,7 @@ pub async fn tunnelling_proxy(target: SocketAddr) -> TunnellingProxy {
 
 /// Options of a proxy.
 pub fn through(url: &str) -> ProxyConfig {
-    ProxyConfig { proxy_url: Some(HttpUrl::new(url)), ..ProxyConfig::default() }
+    ProxyConfig { proxy_url: Some(HttpUrl::parse(url).expect("a URL")), ..ProxyConfig::default() }
 }
 
 #[tokio::test]
