@@ -11,12 +11,16 @@ use hyper::body::Body as _;
 use wire::WireError;
 use wire::decompress::{Encoding, decompress};
 
+use crate::body_budget::{OverBudget, reserve_while};
 use crate::metrics::Refusal;
 use crate::timed_body::BodyTimeout;
 use crate::{ApiError, ErrorType, NetMetrics};
 
 /// Never allocate more than this because of a `Content-Length`.
 const FIRST_STEP_BYTES: usize = 64 << 10;
+
+/// Unpacked bodies are rarely larger than packed ones by more than this.
+const USUAL_RATIO: usize = 16;
 
 /// What a protocol allows its bodies.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +80,9 @@ pub enum BodyError {
     /// 400, though nobody is there to read it.
     #[error("the connection broke while the request body was read: {0}")]
     Broken(String),
+    /// 503, all bodies together are too large.
+    #[error("{0}")]
+    OverBudget(String),
 }
 
 impl BodyError {
@@ -87,18 +94,21 @@ impl BodyError {
             BodyError::Unpack(_) | BodyError::Broken(_) => StatusCode::BAD_REQUEST,
             BodyError::UnsupportedEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             BodyError::Timeout(_) => StatusCode::REQUEST_TIMEOUT,
+            BodyError::OverBudget(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    fn reason(&self) -> Refusal {
-        match self {
+    /// What it is counted as; `None` for what was counted where it was noticed.
+    fn reason(&self) -> Option<Refusal> {
+        Some(match self {
             BodyError::TooLarge(_) => Refusal::TooLarge,
             BodyError::Unpack(error) if error.is_limit() => Refusal::TooLarge,
             BodyError::Unpack(_) => Refusal::Corrupt,
             BodyError::UnsupportedEncoding { .. } => Refusal::UnsupportedEncoding,
             BodyError::Timeout(_) => Refusal::Timeout,
             BodyError::Broken(_) => Refusal::Broken,
-        }
+            BodyError::OverBudget(_) => return None,
+        })
     }
 }
 
@@ -137,7 +147,11 @@ pub async fn read_body(
         Ok(bytes) => {
             metrics.decompressed_bytes.fetch_add(bytes.len() as u64, Relaxed);
         }
-        Err(error) => metrics.count_refusal(error.reason()),
+        Err(error) => {
+            if let Some(reason) = error.reason() {
+                metrics.count_refusal(reason);
+            }
+        }
     }
     result
 }
@@ -148,11 +162,30 @@ async fn read(headers: &HeaderMap, body: Body, rules: BodyRules) -> Result<Vec<u
     if encoding == Encoding::Identity {
         return Ok(packed);
     }
-    // Inline rather than on a blocking thread: 32 MiB unpack in some 50 ms, typical bodies in
-    // well below one.
-    let mut unpacked = Vec::new();
-    decompress(encoding, &packed, rules.max_bytes, &mut unpacked)?;
-    Ok(unpacked)
+    unpack(encoding, &packed, rules.max_bytes)
+}
+
+/// Inline rather than on a blocking thread: 32 MiB unpack in some 50 ms, typical bodies in well
+/// below one.
+///
+/// The budget is asked for a usual size first and for the largest only where that is not enough.
+fn unpack(encoding: Encoding, packed: &[u8], max_bytes: usize) -> Result<Vec<u8>, BodyError> {
+    let usual = packed.len().saturating_mul(USUAL_RATIO).saturating_add(FIRST_STEP_BYTES);
+    let attempt = |limit: usize| {
+        let mut unpacked = Vec::new();
+        let result = reserve_while(limit, || {
+            let result = decompress(encoding, packed, limit, &mut unpacked);
+            (unpacked.len(), result)
+        });
+        result.map(|result| result.map(|()| unpacked))
+    };
+    let over = |error: OverBudget| BodyError::OverBudget(error.to_string());
+    match attempt(usual.min(max_bytes)).map_err(over)? {
+        Err(error) if error.is_limit() && usual < max_bytes => {
+            Ok(attempt(max_bytes).map_err(over)??)
+        }
+        result => Ok(result?),
+    }
 }
 
 fn content_encoding(headers: &HeaderMap, rules: BodyRules) -> Result<Encoding, BodyError> {
@@ -196,6 +229,9 @@ fn read_error(error: &axum::Error) -> BodyError {
     while let Some(fault) = cause {
         if let Some(timeout) = fault.downcast_ref::<BodyTimeout>() {
             return BodyError::Timeout(timeout.to_string());
+        }
+        if let Some(over) = fault.downcast_ref::<OverBudget>() {
+            return BodyError::OverBudget(over.to_string());
         }
         cause = fault.source();
     }

@@ -6,21 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::NetMetrics;
 
-/// A TCP stream whose first bytes were already read.
+/// A TCP stream.
 ///
 /// It, and not the task that serves it, owns the permit: a WebSocket outlives the HTTP connection
 /// it grew from and must still count against the limit.
 #[derive(Debug)]
 pub(crate) struct CountedStream {
-    /// Bytes read while the protocol was told, given out before the socket is read again.
-    read_before: Bytes,
     socket: TcpStream,
     metrics: Arc<NetMetrics>,
     _permit: OwnedSemaphorePermit,
@@ -29,13 +26,11 @@ pub(crate) struct CountedStream {
 impl CountedStream {
     pub(crate) fn new(
         socket: TcpStream,
-        read_before: Bytes,
         metrics: Arc<NetMetrics>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         metrics.connections_open.fetch_add(1, Relaxed);
-        metrics.received_bytes.fetch_add(read_before.len() as u64, Relaxed);
-        CountedStream { read_before, socket, metrics, _permit: permit }
+        CountedStream { socket, metrics, _permit: permit }
     }
 }
 
@@ -51,12 +46,6 @@ impl AsyncRead for CountedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.read_before.is_empty() {
-            let n = self.read_before.len().min(buffer.remaining());
-            buffer.put_slice(&self.read_before[..n]);
-            self.read_before.advance(n);
-            return Poll::Ready(Ok(()));
-        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.socket).poll_read(context, buffer);
         let read = buffer.filled().len() - before;

@@ -17,6 +17,10 @@ pub struct NetMetrics {
     pub(crate) decompressed_bytes: AtomicU64,
     pub(crate) refused_bodies: [AtomicU64; Refusal::ALL.len()],
     pub(crate) refused_origins: AtomicU64,
+    pub(crate) inflight_body_bytes: AtomicU64,
+    pub(crate) handshakes: AtomicU64,
+    pub(crate) failed_handshakes: [AtomicU64; HandshakeFault::ALL.len()],
+    pub(crate) cut_connections: AtomicU64,
 }
 
 /// Why a request body was refused; the `reason` label.
@@ -27,15 +31,17 @@ pub(crate) enum Refusal {
     Corrupt,
     Timeout,
     Broken,
+    OverBudget,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 5] = [
+    const ALL: [Refusal; 6] = [
         Refusal::TooLarge,
         Refusal::UnsupportedEncoding,
         Refusal::Corrupt,
         Refusal::Timeout,
         Refusal::Broken,
+        Refusal::OverBudget,
     ];
 
     fn as_str(self) -> &'static str {
@@ -45,6 +51,31 @@ impl Refusal {
             Refusal::Corrupt => "corrupt",
             Refusal::Timeout => "timeout",
             Refusal::Broken => "connection_broken",
+            Refusal::OverBudget => "over_budget",
+        }
+    }
+}
+
+/// Why a TLS connection did not come about; the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandshakeFault {
+    /// It took too long.
+    Timeout,
+    /// The client speaks plain HTTP.
+    PlainHttp,
+    /// Client and server do not agree, or one does not trust the other.
+    Refused,
+}
+
+impl HandshakeFault {
+    const ALL: [HandshakeFault; 3] =
+        [HandshakeFault::Timeout, HandshakeFault::PlainHttp, HandshakeFault::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            HandshakeFault::Timeout => "timeout",
+            HandshakeFault::PlainHttp => "plain_http",
+            HandshakeFault::Refused => "refused",
         }
     }
 }
@@ -57,6 +88,10 @@ impl NetMetrics {
 
     pub(crate) fn count_refusal(&self, reason: Refusal) {
         self.refused_bodies[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_handshake_fault(&self, fault: HandshakeFault) {
+        self.failed_handshakes[fault as usize].fetch_add(1, Relaxed);
     }
 
     /// Writes every counter in Prometheus' text format.
@@ -94,9 +129,22 @@ impl NetMetrics {
                 "Requests refused because of a foreign Host or Origin.",
                 &self.refused_origins,
             ),
+            (
+                "watchfire_net_tls_handshakes_total",
+                "TLS handshakes that succeeded.",
+                &self.handshakes,
+            ),
+            (
+                "watchfire_net_connections_cut_total",
+                "Connections cut because nothing was asked in time or a certificate was revoked.",
+                &self.cut_connections,
+            ),
         ];
         out.family("watchfire_net_connections_open", "gauge", "Connections open now.");
         out.sample("watchfire_net_connections_open", &[], self.connections_open() as f64);
+        let name = "watchfire_net_inflight_body_bytes";
+        out.family(name, "gauge", "Bytes of request bodies in memory, packed and unpacked.");
+        out.sample(name, &[], self.inflight_body_bytes.load(Relaxed) as f64);
         for (name, help, counter) in counters {
             out.family(name, "counter", help);
             out.sample(name, &[], counter.load(Relaxed) as f64);
@@ -106,6 +154,12 @@ impl NetMetrics {
         for reason in Refusal::ALL {
             let count = self.refused_bodies[reason as usize].load(Relaxed);
             out.sample(name, &[("reason", reason.as_str())], count as f64);
+        }
+        let name = "watchfire_net_tls_handshakes_failed_total";
+        out.family(name, "counter", "TLS handshakes that failed, by reason.");
+        for fault in HandshakeFault::ALL {
+            let count = self.failed_handshakes[fault as usize].load(Relaxed);
+            out.sample(name, &[("reason", fault.as_str())], count as f64);
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Accepts connections and serves a router on them, HTTP/1.1 and HTTP/2, with a time limit on
-//! everything a peer can delay.
+//! Accepts connections and serves routes on them, HTTP/1.1 and HTTP/2, plain and over TLS, with a
+//! time limit on everything a peer can delay.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,36 +10,25 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::AsyncReadExt;
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tower::Service;
 
-use crate::counted_stream::CountedStream;
-use crate::routes::only_stated;
-use crate::timed_body::TimedBody;
+use crate::body_budget::BodyBudget;
+use crate::connection::{Connection, Protocol, Served};
+use crate::tls::{MutualTls, ServerTls};
 use crate::{ApiError, ErrorType, NetMetrics};
-
-/// What an HTTP/2 client says first (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long peers may take and how many there may be. `Default` gives the documented values, with
 /// which a connection that never completes its first request header is closed within 15 s.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Until it is known from a new connection's first bytes which protocol it speaks.
+    /// Until it is known from a new connection's first bytes which protocol it speaks; a TLS
+    /// handshake included.
     pub first_bytes_timeout: Duration,
-    /// For a complete HTTP/1 request header; also how long an idle connection is kept.
+    /// For a complete HTTP/1 request header, also how long an idle connection is kept; in HTTP/2,
+    /// until the first request.
     pub header_timeout: Duration,
     /// Between two pieces of a request body.
     pub body_idle_timeout: Duration,
@@ -50,6 +38,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// How long requests under way may go on once shutdown began.
     pub shutdown_grace: Duration,
+    /// For the request bodies of all servers that are given clones of these settings.
+    pub body_budget: Arc<BodyBudget>,
 }
 
 impl Default for ServerSettings {
@@ -61,6 +51,7 @@ impl Default for ServerSettings {
             body_total_timeout: Duration::from_secs(300),
             max_connections: 4_096,
             shutdown_grace: Duration::from_secs(10),
+            body_budget: BodyBudget::new(BodyBudget::default_limit()),
         }
     }
 }
@@ -84,6 +75,7 @@ impl Server {
             local_addr,
             settings: ServerSettings::default(),
             metrics: Arc::default(),
+            tls: None,
         })
     }
 }
@@ -95,6 +87,7 @@ pub struct Bound {
     local_addr: SocketAddr,
     settings: ServerSettings,
     metrics: Arc<NetMetrics>,
+    tls: Option<ServerTls>,
 }
 
 impl Bound {
@@ -115,12 +108,45 @@ impl Bound {
         self
     }
 
-    /// Serves `router` until `shutdown` is done, then lets requests under way finish within the
-    /// grace period. Handlers find the peer as `ConnectInfo<SocketAddr>`. WebSockets are not
-    /// waited for: their handlers must watch for shutdown themselves.
+    /// Speaks TLS instead of plain HTTP. The handshake is part of the first bytes' time limit.
+    pub fn with_tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Serves `router`, which comes from [`crate::Routes`], until `shutdown` is done, then lets
+    /// requests under way finish within the grace period. Handlers find the peer as
+    /// `ConnectInfo<SocketAddr>`. WebSockets are not waited for: their handlers must watch for
+    /// shutdown themselves.
     ///
     /// A failing `accept`, such as too many open files, is logged and tried again.
     pub async fn serve(self, router: Router, shutdown: impl Future<Output = ()>) {
+        let protocol = match self.tls.clone() {
+            None => Protocol::Http,
+            Some(tls) => Protocol::Https(tls),
+        };
+        self.accept(Served { router, protocol }, shutdown).await;
+    }
+
+    /// Serves gRPC to Watchfire's own processes, over mutual TLS alone, until `shutdown` is done.
+    ///
+    /// Calls find who is calling as the extension [`crate::PeerIdentity`], and the address as
+    /// `ConnectInfo<SocketAddr>`. Which role may make which call is decided here; who has no
+    /// certificate may only ask for one, within half a minute. When a peer is revoked its
+    /// connections are cut. A call's stream may stay open and idle for as long as the peer
+    /// answers pings. The size of one message is limited by the service
+    /// (`max_decoding_message_size`), streams per connection and unread bytes by this.
+    pub async fn serve_rpc(
+        self,
+        tls: MutualTls,
+        routes: tonic::service::Routes,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let router = routes.prepare().into_axum_router();
+        self.accept(Served { router, protocol: Protocol::Rpc(tls) }, shutdown).await;
+    }
+
+    async fn accept(self, served: Served, shutdown: impl Future<Output = ()>) {
         let Bound { listener, settings, metrics, .. } = self;
         let settings = Arc::new(settings);
         let places = Arc::new(Semaphore::new(settings.max_connections));
@@ -154,99 +180,18 @@ impl Bound {
             };
             metrics.connections_accepted.fetch_add(1, Relaxed);
             let connection = Connection {
-                router: router.clone(),
+                served: served.clone(),
                 peer,
                 settings: Arc::clone(&settings),
+                metrics: Arc::clone(&metrics),
                 watcher: graceful.watcher(),
             };
-            let metrics = Arc::clone(&metrics);
-            tokio::spawn(async move {
-                // Small responses and live pushes must not wait for Nagle; on failure they do.
-                let _ = socket.set_nodelay(true);
-                let Some((first, socket)) =
-                    first_bytes(socket, connection.settings.first_bytes_timeout).await
-                else {
-                    metrics.silent_connections.fetch_add(1, Relaxed);
-                    return;
-                };
-                let http2 = first.starts_with(HTTP2_PREFACE);
-                let stream = CountedStream::new(socket, first, metrics, permit);
-                connection.serve(stream, http2).await;
-            });
+            tokio::spawn(connection.run(socket, permit));
         }
         drop(listener);
         if timeout(settings.shutdown_grace, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests still under way after the grace period are cut off");
         }
-    }
-}
-
-/// One connection's needs.
-struct Connection {
-    router: Router,
-    peer: SocketAddr,
-    settings: Arc<ServerSettings>,
-    watcher: Watcher,
-}
-
-impl Connection {
-    async fn serve(self, stream: CountedStream, http2: bool) {
-        let Connection { router, peer, settings, watcher } = self;
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.header_timeout)
-            .max_buf_size(64 << 10);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Some(Duration::from_secs(10)))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .max_concurrent_streams(128)
-            .max_header_list_size(32 << 10);
-        // The protocol is already known. hyper-util's own detection has no time limit.
-        let builder = if http2 { builder.http2_only() } else { builder.http1_only() };
-        let (idle, total) = (settings.body_idle_timeout, settings.body_total_timeout);
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(|body| Body::new(TimedBody::new(body, idle, total)));
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let mut router = router.clone();
-            async move { call(&mut router, request).await }
-        });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            // Peers go away all the time; this is for whoever looks for a particular one.
-            tracing::debug!(%peer, %error, "connection ended with an error");
-        }
-    }
-}
-
-async fn call(router: &mut Router, request: Request<Body>) -> Result<Response, Infallible> {
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    // A router is always ready, so `poll_ready` need not be asked.
-    let response = router.call(request).await?;
-    Ok(only_stated(response, &method, &uri))
-}
-
-/// Reads until the protocol can be told, or `None` when the peer is silent for too long or gone.
-///
-/// A peek for the first byte would not do: `P` may begin `POST` or the HTTP/2 preface, and who
-/// sends it and stops would hold the connection for ever.
-async fn first_bytes(mut socket: TcpStream, limit: Duration) -> Option<(Bytes, TcpStream)> {
-    let mut first = BytesMut::with_capacity(4 << 10);
-    let read = async {
-        while HTTP2_PREFACE.starts_with(&first) && first.len() < HTTP2_PREFACE.len() {
-            match socket.read_buf(&mut first).await {
-                Ok(0) | Err(_) => return false,
-                Ok(_) => {}
-            }
-        }
-        true
-    };
-    match timeout(limit, read).await {
-        Ok(true) => Some((first.freeze(), socket)),
-        Ok(false) | Err(_) => None,
     }
 }
 

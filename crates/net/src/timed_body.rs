@@ -1,12 +1,15 @@
-//! A request body that fails when its sender stalls.
+//! A request body that fails when its sender stalls, or when there is no memory for it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::body_budget::{OverBudget, Reservation};
 
 /// The sender of a body took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,12 +31,24 @@ pub(crate) struct TimedBody {
     /// Made when the body first has to be waited for; most bodies are there at once.
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    reservation: Arc<Reservation>,
 }
 
 impl TimedBody {
-    pub(crate) fn new(inner: Incoming, idle: Duration, total: Duration) -> Self {
+    /// What comes is charged to `reservation`.
+    pub(crate) fn new(
+        inner: Incoming,
+        idle: Duration,
+        total: Duration,
+        reservation: Arc<Reservation>,
+    ) -> Self {
         let deadline = Instant::now() + total;
-        TimedBody { inner, idle, total, deadline, sleep: None, waiting: false }
+        TimedBody { inner, idle, total, deadline, sleep: None, waiting: false, reservation }
+    }
+
+    /// Refuses what the budget has no place for.
+    fn charge(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, OverBudget> {
+        self.reservation.grow(frame.data_ref().map_or(0, Bytes::len)).map(|()| frame)
     }
 }
 
@@ -48,7 +63,7 @@ impl Body for TimedBody {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
             this.waiting = false;
-            return Poll::Ready(frame.map(|result| result.map_err(Into::into)));
+            return Poll::Ready(frame.map(|result| Ok(this.charge(result?)?)));
         }
         let until = (Instant::now() + this.idle).min(this.deadline);
         let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(until)));

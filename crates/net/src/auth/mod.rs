@@ -1,13 +1,20 @@
 //! Who is calling, and what they may do.
 
+mod digest;
+mod file_store;
+mod join_tokens;
 mod principal;
-mod store;
+pub(crate) mod store;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
+pub use file_store::FileStore;
+pub use join_tokens::{
+    DEFAULT_JOIN_LIFE, JoinError, JoinToken, JoinTokens, MAX_JOIN_LIFE, MAX_JOIN_USES, PendingJoin,
+};
 pub use principal::{Principal, PrincipalKind, Scope, Scopes};
 pub use store::{CredentialStore, Expected, StoreError, Versioned};
 
@@ -33,6 +40,10 @@ impl IntoResponse for Unknown {
         ApiError::new(ErrorType::Unauthorized, self.message).into_response()
     }
 }
+
+/// Marks a request that came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OverTls;
 
 /// Lets everyone who can reach `router` do everything, as [`Principal::anonymous`]: for servers
 /// that only this host can reach, and where the operator has said so.

@@ -1,5 +1,8 @@
 //! Where users, tokens and sessions are kept.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 /// A small, versioned key space that survives a restart.
 ///
 /// Keys are ASCII below `auth/`, at most 200 bytes; values at most 16 KiB. [`CredentialStore::get`]
@@ -74,4 +77,23 @@ pub enum StoreError {
     /// The store cannot be read or written now, such as when the disk is full.
     #[error("users and tokens cannot be read or written: {0}")]
     Unavailable(String),
+}
+
+/// A record as it is stored.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).expect("strings and numbers are always JSON")
+}
+
+/// The inverse of [`encode`]. A record that cannot be read is told, without its content, and
+/// counts as absent: whoever it would let in stays out.
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, stored: &Versioned) -> Option<T> {
+    match serde_json::from_slice(&stored.value) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            let kind = key.rsplit_once('/').map_or(key, |(kind, _)| kind);
+            let (line, column) = (error.line(), error.column());
+            tracing::error!(kind, line, column, "a stored credential cannot be read");
+            None
+        }
+    }
 }

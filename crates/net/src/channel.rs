@@ -1,0 +1,122 @@
+//! gRPC connections from Watchfire's own processes to a broker.
+
+use std::io;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::tls::{ClientTls, TlsError};
+
+/// For one address: the connection, and then the handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an idle connection is asked whether it lives, and how long it may take to say so: a
+/// broker that is gone without a word is noticed within the sum.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Sent and not yet read by the broker, for one call: enough for a full second on a long way.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// A connection to the broker at `target` (`HOST:PORT`), made when it is first used and made anew
+/// when it breaks; each time the name is looked up again and all its addresses are tried. Cheap to
+/// clone; clones share the connection.
+///
+/// # Errors
+/// `target` is not host and port.
+pub fn channel(target: &str, tls: &ClientTls) -> Result<Channel, TlsError> {
+    let wrong = |detail: &dyn std::fmt::Display| {
+        TlsError::Invalid(format!(
+            "{target:?} is not the address of a broker ({detail}); give HOST:PORT, such as \
+             broker.example:9596"
+        ))
+    };
+    // The scheme is not looked at: the connector below always speaks TLS.
+    let uri: Uri = format!("http://{target}").parse().map_err(|error| wrong(&error))?;
+    let port = uri.port_u16().filter(|port| *port != 0);
+    let port = port.ok_or_else(|| wrong(&"the port is missing"))?;
+    let host = uri.host().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| wrong(&"the host is missing"))?;
+    if uri.path() != "/" || uri.query().is_some() || target.contains('@') {
+        return Err(wrong(&"there is more than host and port"));
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let endpoint = Endpoint::from(uri)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let (host, connector) = (host.clone(), connector.clone());
+        async move { connect(&host, port, &connector).await.map(TokioIo::new) }
+    })))
+}
+
+async fn connect(
+    host: &str,
+    port: u16,
+    connector: &TlsConnector,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut fault = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| named(&error, &format!("look up {host}")))?;
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                // Batches must not wait for Nagle; on failure they do.
+                let _ = socket.set_nodelay(true);
+                return shake_hands(socket, host, port, connector).await;
+            }
+            Ok(Err(error)) => fault = named(&error, &format!("connect to {host}:{port}")),
+            Err(_) => fault = late(&format!("connect to {host}:{port}")),
+        }
+    }
+    Err(fault)
+}
+
+async fn shake_hands(
+    socket: TcpStream,
+    host: &str,
+    port: u16,
+    connector: &TlsConnector,
+) -> io::Result<TlsStream<TcpStream>> {
+    let what = format!("TLS with {host}:{port}");
+    match timeout(CONNECT_TIMEOUT, connector.connect(ClientTls::server_name(), socket)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(named(&error, &what)),
+        Err(_) => Err(late(&what)),
+    }
+}
+
+fn named(error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+fn late(what: &str) -> io::Error {
+    let seconds = CONNECT_TIMEOUT.as_secs();
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer within {seconds} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_host_and_port() {
+        let tls = ClientTls::pinning("ab".repeat(32).parse().expect("valid")).expect("valid");
+        for good in ["broker.example:9596", "10.0.0.1:1", "[::1]:9596"] {
+            assert!(channel(good, &tls).is_ok(), "{good}");
+        }
+        for bad in ["", "broker", "broker:0", ":9596", "http://b:1", "b:1/x", "b:99999", "u@b:1"] {
+            let error = channel(bad, &tls).err().expect(bad).to_string();
+            assert!(error.contains("give HOST:PORT"), "{error}");
+        }
+    }
+}
