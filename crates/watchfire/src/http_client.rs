@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 mod credentials;
+pub(crate) mod prometheus;
 mod server;
 mod trust;
 

@@ -3,72 +3,25 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 
-use anyhow::{Context, Result, bail};
-use http::StatusCode;
-use serde::Deserialize;
+use anyhow::{Context, Result};
 
 use crate::cli::{Output, QueryArguments};
+use crate::http_client::prometheus::{Data, Element, Metric, Point, Series};
 use crate::http_client::{Credentials, HttpClient};
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    status: String,
-    #[serde(default)]
-    data: Option<Data>,
-    #[serde(default)]
-    error: Option<String>,
-    #[serde(default)]
-    warnings: Vec<String>,
-    #[serde(default)]
-    infos: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Scalar(Point),
-    String(Point),
-    Vector(Vec<Element>),
-    Matrix(Vec<Series>),
-}
-
-type Point = (f64, String);
-type Metric = std::collections::BTreeMap<String, String>;
-
-#[derive(Debug, Deserialize)]
-struct Element {
-    metric: Metric,
-    value: Point,
-}
-
-#[derive(Debug, Deserialize)]
-struct Series {
-    metric: Metric,
-    values: Vec<Point>,
-}
 
 /// Runs the query and prints its result.
 pub(crate) fn run(arguments: &QueryArguments) -> Result<()> {
     let (path, form) = request(arguments)?;
     let mut client = HttpClient::new(&arguments.url, &Credentials::None)?;
     let reply = client.post_form(path, &form)?;
-    let (url, status) = (client.url(path), reply.status);
-    if arguments.output == Output::Json && status.is_success() {
+    if arguments.output == Output::Json && reply.status.is_success() {
         return show(&format!("{}\n", reply.text()));
     }
-    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-        return reply.success().map(drop).with_context(|| url);
-    }
-    let answer: Answer = serde_json::from_slice(&reply.body).with_context(|| {
-        format!("{url} answered {status} with something that is not the Prometheus API's JSON")
-    })?;
-    for remark in answer.warnings.iter().chain(&answer.infos) {
+    let found = reply.found().with_context(|| client.url(path))?;
+    for remark in &found.remarks {
         eprintln!("{remark}");
     }
-    match answer.data {
-        Some(data) if answer.status == "success" => show(&render(&data)),
-        _ => bail!("{}", answer.error.unwrap_or_else(|| format!("{url} answered {status}"))),
-    }
+    show(&render(&found.data))
 }
 
 fn request(arguments: &QueryArguments) -> Result<(&'static str, Vec<(&'static str, String)>)> {
