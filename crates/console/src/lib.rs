@@ -2,6 +2,7 @@
 //!
 //! It sees data only through [`Data`] and [`Snapshot`]; which broker answers is not its business.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
@@ -49,6 +50,7 @@ pub struct Console {
     about: About,
     now_ms: fn() -> i64,
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
+    external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
 }
 
 impl Console {
@@ -59,7 +61,20 @@ impl Console {
         now_ms: fn() -> i64,
         corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
-        Console { executor, about, now_ms, corruptions }
+        Console { executor, about, now_ms, corruptions, external_labels: Box::new(BTreeMap::new) }
+    }
+
+    /// `external_labels` yields the labels that `/federate` adds, as configured now.
+    pub fn with_external_labels(
+        mut self,
+        external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
+    ) -> Self {
+        self.external_labels = external_labels;
+        self
+    }
+
+    pub(crate) fn external_labels(&self) -> BTreeMap<String, String> {
+        (self.external_labels)()
     }
 
     pub(crate) fn executor(&self) -> &Arc<Executor> {

@@ -31,7 +31,13 @@ impl<'a> TextEncoder<'a> {
         self.family_name(name);
         self.out.push(b' ');
         escape(self.out, help, false);
-        self.out.extend_from_slice(b"\n# TYPE ");
+        self.out.push(b'\n');
+        self.family_type(name, kind);
+    }
+
+    /// Begins a family of which only the type is known.
+    pub fn family_type(&mut self, name: &str, kind: &str) {
+        self.out.extend_from_slice(b"# TYPE ");
         self.family_name(name);
         self.out.push(b' ');
         self.out.extend_from_slice(kind.as_bytes());

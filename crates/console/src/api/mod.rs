@@ -1,5 +1,6 @@
 //! `/api/v1/*` as Prometheus 3 has it.
 
+mod federate;
 mod format;
 mod labels;
 mod query;
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/status/config", GET, Access::Admin, status::config)
         .route("/api/v1/status/flags", GET, Access::Admin, status::flags)
         .route("/api/v1/status/tsdb", GET, Access::Read, status::tsdb)
+        .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
 }
 
