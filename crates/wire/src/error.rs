@@ -22,6 +22,9 @@ pub enum WireError {
         /// The fault in Prometheus' words.
         message: String,
     },
+    /// A metric family says something impossible about itself; the text is Prometheus'.
+    #[error("{0}")]
+    Family(String),
     /// A compressed body cannot be decompressed.
     #[error("corrupt {encoding} body: {reason}; check the sender's Content-Encoding")]
     Compression {

@@ -12,7 +12,7 @@ use model::{Limits, MetricBatch, MetricType};
 use crate::WireError;
 use crate::text_batch::{self, TextSummary};
 use crate::text_entry::{
-    Entry, Exemplar, LabelGrammar, RawLabel, Series, help_text, metadata_name, parse_labels,
+    Entry, Exemplar, KnownSample, LabelGrammar, RawLabel, RawSeries, Series, help_text, metadata_name, parse_labels,
     unescape,
 };
 use crate::text_lex::{
@@ -73,6 +73,9 @@ struct Sample {
     exemplar: Option<(f64, Option<i64>)>,
 }
 
+/// Value, timestamp, and value and timestamp of the exemplar.
+type BehindLabels = (f64, Option<i64>, Option<(f64, Option<i64>)>);
+
 impl<'a> Parser<'a> {
     /// A parser at the start of `input`.
     pub fn new(input: &'a [u8]) -> Self {
@@ -127,6 +130,27 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// As [`crate::exposition::Parser::known_series`]. Not for a parser that
+    /// [folds `_created` lines](Parser::fold_created): it would take them as samples.
+    ///
+    /// # Errors
+    /// As [`Parser::next_entry`].
+    pub fn known_series(&mut self, as_written: &[u8]) -> Result<Option<KnownSample>, WireError> {
+        if !self.lexer.cursor.skip_known(as_written) {
+            return Ok(None);
+        }
+        let start = self.lexer.cursor.start;
+        self.lexer.state = State::Value;
+        let token = self.lexer.next();
+        let (value, timestamp_ms, exemplar) = self.behind_labels(token, start)?;
+        Ok(Some(KnownSample { value, timestamp_ms, has_exemplar: exemplar.is_some() }))
+    }
+
+    /// The type that the last `# TYPE` line names, of whatever family.
+    pub fn kind(&self) -> MetricType {
+        self.kind
+    }
+
     fn fault(&self, message: &str) -> WireError {
         self.lexer.cursor.error(message.to_owned())
     }
@@ -134,17 +158,21 @@ impl<'a> Parser<'a> {
     fn series(&self, sample: Sample, start_timestamp_ms: Option<i64>) -> Series<'_> {
         let input = self.lexer.cursor.bytes;
         Series {
-            input,
-            as_written: sample.as_written,
-            labels: &self.labels,
-            name: &self.name,
-            kind: self.kind,
+            raw: RawSeries {
+                input,
+                as_written: sample.as_written,
+                labels: &self.labels,
+                name: &self.name,
+                kind: self.kind,
+                is_verbatim: false,
+            },
             value: sample.value,
             timestamp_ms: sample.timestamp_ms,
             start_timestamp_ms,
             exemplar: sample.exemplar.map(|(value, timestamp_ms)| Exemplar {
                 input,
                 labels: &self.exemplar_labels,
+                is_verbatim: false,
                 value,
                 timestamp_ms,
             }),
@@ -214,6 +242,12 @@ impl<'a> Parser<'a> {
             return Err(self.fault(&format!("metric name not set while parsing: {so_far}")));
         };
         self.name = name;
+        let (value, timestamp_ms, exemplar) = self.behind_labels(token, start)?;
+        Ok(Sample { as_written: start..end, value, timestamp_ms, exemplar })
+    }
+
+    /// The value, which is `token`, and the rest of a sample's line.
+    fn behind_labels(&mut self, token: Token, start: usize) -> Result<BehindLabels, WireError> {
         let value = self.float(token, "metric", start)?;
         let mut timestamp_ms = None;
         let mut token = self.lexer.next();
@@ -234,7 +268,7 @@ impl<'a> Parser<'a> {
                 return Err(self.lexer.cursor.unexpected(expected, token, start));
             }
         };
-        Ok(Sample { as_written: start..end, value, timestamp_ms, exemplar })
+        Ok((value, timestamp_ms, exemplar))
     }
 
     fn exemplar(&mut self, start: usize) -> Result<(f64, Option<i64>), WireError> {

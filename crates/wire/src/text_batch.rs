@@ -1,12 +1,12 @@
-//! Entries of the text formats to a metric batch.
+//! Entries of an exposition to a metric batch.
 
 use std::collections::BTreeMap;
 
-use model::{LabelForm, Limits, MetricBatch, MetricMetadata, SeriesRows};
+use model::{HistogramSample, LabelForm, Limits, MetricBatch, MetricMetadata, SeriesRows};
 
 use crate::WireError;
 use crate::protobuf::push_varint;
-use crate::text_entry::{Entry, RawLabel, Series};
+use crate::text_entry::{Entry, HistogramSeries, RawLabel, RawSeries, Series};
 
 /// Families one exposition may describe; each takes ten bytes of text and over a hundred in memory.
 const MAX_FAMILIES: usize = 100_000;
@@ -14,8 +14,10 @@ const MAX_FAMILIES: usize = 100_000;
 /// What one exposition held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TextSummary {
-    /// Samples put into the batch.
+    /// Samples put into the batch, floats and histograms.
     pub samples: usize,
+    /// How many of them are native histograms.
+    pub histograms: usize,
     /// Families whose type, help or unit was put into the batch.
     pub metadata: usize,
     /// Exemplars in the exposition. They are **not** in the batch.
@@ -64,7 +66,8 @@ pub(crate) fn decode(
         return Err(error);
     }
     Ok(TextSummary {
-        samples: sink.out.rows(),
+        samples: sink.out.samples(),
+        histograms: sink.out.histograms.len(),
         metadata: sink.out.metadata.len(),
         exemplars_not_stored: sink.exemplars,
     })
@@ -87,6 +90,7 @@ impl Sink<'_> {
             Entry::Type { metric, kind } => self.family(metric)?.kind = *kind,
             Entry::Comment(_) => {}
             Entry::Series(series) => self.series(series)?,
+            Entry::Histogram(series) => self.histogram(series)?,
         }
         Ok(())
     }
@@ -108,6 +112,37 @@ impl Sink<'_> {
     }
 
     fn series(&mut self, series: &Series<'_>) -> Result<(), WireError> {
+        let (labels_start, labels_len) = self.labels(&series.raw)?;
+        // The casts are exact: the labels are below u32::MAX bytes, a row takes four bytes of text.
+        self.out.series.push(SeriesRows {
+            labels_start,
+            labels_len,
+            form: LabelForm::Packed,
+            first_row: self.out.timestamps_ms.len() as u32,
+            rows: 1,
+        });
+        self.out.timestamps_ms.push(series.timestamp_ms.unwrap_or(self.default_t_ms));
+        self.out.values.push(series.value);
+        self.exemplars += usize::from(series.exemplar.is_some());
+        Ok(())
+    }
+
+    fn histogram(&mut self, series: &HistogramSeries<'_>) -> Result<(), WireError> {
+        let (labels_start, labels_len) = self.labels(&series.raw)?;
+        self.out.histograms.push(HistogramSample {
+            labels_start,
+            labels_len,
+            form: LabelForm::Packed,
+            t_ms: series.timestamp_ms.unwrap_or(self.default_t_ms),
+            start_ms: series.start_timestamp_ms,
+            histogram: series.histogram.clone(),
+        });
+        self.exemplars += series.exemplars.len();
+        Ok(())
+    }
+
+    /// Packs the labels of a series; yields where they lie.
+    fn labels(&mut self, series: &RawSeries<'_>) -> Result<(u32, u32), WireError> {
         self.text.clear();
         self.spans.clear();
         series.write_labels(&mut self.text, &mut self.spans);
@@ -129,18 +164,7 @@ impl Sink<'_> {
             let what = "labels of an exposition with the labels added to them".to_owned();
             return Err(too_large(what, self.max_label_bytes));
         }
-        // The casts are exact: the labels are below u32::MAX bytes, a row takes four bytes of text.
-        self.out.series.push(SeriesRows {
-            labels_start: start as u32,
-            labels_len: (bytes.len() - start) as u32,
-            form: LabelForm::Packed,
-            first_row: self.out.timestamps_ms.len() as u32,
-            rows: 1,
-        });
-        self.out.timestamps_ms.push(series.timestamp_ms.unwrap_or(self.default_t_ms));
-        self.out.values.push(series.value);
-        self.exemplars += usize::from(series.exemplar.is_some());
-        Ok(())
+        Ok((start as u32, (bytes.len() - start) as u32))
     }
 
     fn add_extra_labels(&mut self) {

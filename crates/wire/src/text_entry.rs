@@ -1,11 +1,12 @@
-//! The entries both text formats consist of, and the grammar of label sets.
+//! The entries all expositions consist of, and the grammar of label sets in text.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use model::{LabelError, Labels, METRIC_NAME, MetricType};
+use model::{Histogram, LabelError, Labels, METRIC_NAME, MetricType};
 
 use crate::WireError;
+use crate::label_text::LabelText;
 use crate::text_lex::{Cursor, Lex, Token, go_quote};
 
 /// One line of an exposition.
@@ -36,26 +37,59 @@ pub enum Entry<'p> {
     Comment(&'p [u8]),
     /// A sample.
     Series(Series<'p>),
+    /// A native histogram, only in protobuf or out of [`crate::nhcb`].
+    Histogram(HistogramSeries<'p>),
 }
 
-/// A sample with its series.
+/// Name and labels of a series as they came, not yet a label set.
 #[derive(Debug, Clone)]
-pub struct Series<'p> {
+pub(crate) struct RawSeries<'p> {
     pub(crate) input: &'p [u8],
     pub(crate) as_written: Range<usize>,
     pub(crate) labels: &'p [RawLabel],
     pub(crate) name: &'p Range<usize>,
     /// The type that the last `# TYPE` line names, of whatever family.
     pub(crate) kind: MetricType,
-    /// The value; every NaN is the canonical one.
+    /// Whether names and values are as they are meant: nothing is escaped, no bound is to be put
+    /// into its canonical form.
+    pub(crate) is_verbatim: bool,
+}
+
+/// A sample with its series.
+#[derive(Debug, Clone)]
+pub struct Series<'p> {
+    pub(crate) raw: RawSeries<'p>,
+    /// The value; every NaN of a text is the canonical one.
     pub value: f64,
     /// The sample's own timestamp in milliseconds, if it has one.
     pub timestamp_ms: Option<i64>,
     /// When the series began, in milliseconds, where a `_created` line told it and the parser was
     /// asked to fold such lines.
     pub start_timestamp_ms: Option<i64>,
-    /// The exemplar, only in OpenMetrics.
+    /// The exemplar, not in Prometheus' text format.
     pub exemplar: Option<Exemplar<'p>>,
+}
+
+/// A native histogram with its series.
+#[derive(Debug, Clone)]
+pub struct HistogramSeries<'p> {
+    pub(crate) raw: RawSeries<'p>,
+    pub(crate) exemplars: &'p [RawExemplar],
+    pub(crate) exemplar_labels: &'p [RawLabel],
+    /// The histogram, compact but not validated.
+    pub histogram: Histogram,
+    /// The sample's own timestamp in milliseconds, if it has one.
+    pub timestamp_ms: Option<i64>,
+    /// When its counts began at zero, in milliseconds, if that was told.
+    pub start_timestamp_ms: Option<i64>,
+}
+
+/// An exemplar whose labels lie in a list that several share.
+#[derive(Debug, Clone)]
+pub(crate) struct RawExemplar {
+    pub(crate) labels: Range<usize>,
+    pub(crate) value: f64,
+    pub(crate) timestamp_ms: Option<i64>,
 }
 
 /// An exemplar of a sample.
@@ -63,10 +97,22 @@ pub struct Series<'p> {
 pub struct Exemplar<'p> {
     pub(crate) input: &'p [u8],
     pub(crate) labels: &'p [RawLabel],
+    pub(crate) is_verbatim: bool,
     /// Its value.
     pub value: f64,
     /// Its timestamp in milliseconds, if it has one.
     pub timestamp_ms: Option<i64>,
+}
+
+/// What stands behind the labels of a series that was recognised by its text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KnownSample {
+    /// As [`Series::value`].
+    pub value: f64,
+    /// As [`Series::timestamp_ms`].
+    pub timestamp_ms: Option<i64>,
+    /// Whether the line has an exemplar.
+    pub has_exemplar: bool,
 }
 
 /// Where a label's name and value lie, without quotes and still escaped.
@@ -76,10 +122,12 @@ pub(crate) struct RawLabel {
     pub(crate) value: Range<usize>,
 }
 
-impl Series<'_> {
-    /// The bytes of name and labels as they stand in the input.
-    pub fn as_written(&self) -> &[u8] {
-        &self.input[self.as_written.clone()]
+impl<'p> Series<'p> {
+    /// The bytes of name and labels as they stand in the input, or, of a protobuf message, name
+    /// and labels with the byte 255 between them. The same bytes mean the same series within one
+    /// format, so that what was once made of them can be remembered.
+    pub fn as_written(&self) -> &'p [u8] {
+        self.raw.as_written()
     }
 
     /// The labels, the metric's name included, with escapes resolved and the values of `le` and
@@ -88,6 +136,61 @@ impl Series<'_> {
     /// # Errors
     /// A duplicate label name.
     pub fn labels(&self) -> Result<Labels, LabelError> {
+        self.raw.labels()
+    }
+
+    /// As [`Series::labels`], into memory of the caller's; unlike there, labels with an empty value
+    /// are kept, since to some readers they say something.
+    ///
+    /// # Errors
+    /// As [`Series::labels`], and an empty name; what `into` holds is then unspecified.
+    pub fn read_labels(&self, into: &mut LabelText) -> Result<(), LabelError> {
+        into.read(&self.raw)
+    }
+}
+
+impl<'p> HistogramSeries<'p> {
+    /// As [`Series::as_written`].
+    pub fn as_written(&self) -> &'p [u8] {
+        self.raw.as_written()
+    }
+
+    /// As [`Series::labels`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn labels(&self) -> Result<Labels, LabelError> {
+        self.raw.labels()
+    }
+
+    /// As [`Series::read_labels`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_labels(&self, into: &mut LabelText) -> Result<(), LabelError> {
+        into.read(&self.raw)
+    }
+
+    /// The exemplars, in the order in which they came.
+    pub fn exemplars(&self) -> impl ExactSizeIterator<Item = Exemplar<'p>> + '_ {
+        let (input, labels, is_verbatim) =
+            (self.raw.input, self.exemplar_labels, self.raw.is_verbatim);
+        self.exemplars.iter().map(move |raw| Exemplar {
+            input,
+            labels: &labels[raw.labels.clone()],
+            is_verbatim,
+            value: raw.value,
+            timestamp_ms: raw.timestamp_ms,
+        })
+    }
+}
+
+impl<'p> RawSeries<'p> {
+    pub(crate) fn as_written(&self) -> &'p [u8] {
+        &self.input[self.as_written.clone()]
+    }
+
+    fn labels(&self) -> Result<Labels, LabelError> {
         let mut text = Vec::new();
         let mut spans = Vec::new();
         self.write_labels(&mut text, &mut spans);
@@ -96,8 +199,9 @@ impl Series<'_> {
 
     /// Appends names and values to `text` and where they lie to `spans`, the metric's name first.
     pub(crate) fn write_labels(&self, text: &mut Vec<u8>, spans: &mut Vec<RawLabel>) {
-        push_pair(text, spans, METRIC_NAME.as_bytes(), &self.input[self.name.clone()], self.kind);
-        push_labels(self.input, self.labels, self.kind, text, spans);
+        let kind = (!self.is_verbatim).then_some(self.kind);
+        push_pair(text, spans, METRIC_NAME.as_bytes(), &self.input[self.name.clone()], kind);
+        push_labels(self.input, self.labels, kind, text, spans);
     }
 }
 
@@ -109,8 +213,14 @@ impl Exemplar<'_> {
     pub fn labels(&self) -> Result<Labels, LabelError> {
         let mut text = Vec::new();
         let mut spans = Vec::new();
-        push_labels(self.input, self.labels, MetricType::Unknown, &mut text, &mut spans);
+        self.write_labels(&mut text, &mut spans);
         labels_of(&text, &spans)
+    }
+
+    /// Appends names and values to `text` and where they lie to `spans`.
+    pub(crate) fn write_labels(&self, text: &mut Vec<u8>, spans: &mut Vec<RawLabel>) {
+        let kind = (!self.is_verbatim).then_some(MetricType::Unknown);
+        push_labels(self.input, self.labels, kind, text, spans);
     }
 }
 
@@ -126,10 +236,11 @@ fn labels_of(text: &[u8], spans: &[RawLabel]) -> Result<Labels, LabelError> {
     Labels::from_pairs(pairs)
 }
 
+/// Without a `kind`, names and values are verbatim.
 fn push_labels(
     input: &[u8],
     labels: &[RawLabel],
-    kind: MetricType,
+    kind: Option<MetricType>,
     text: &mut Vec<u8>,
     spans: &mut Vec<RawLabel>,
 ) {
@@ -144,9 +255,16 @@ fn push_pair(
     spans: &mut Vec<RawLabel>,
     name: &[u8],
     value: &[u8],
-    kind: MetricType,
+    kind: Option<MetricType>,
 ) {
     let start = text.len();
+    let Some(kind) = kind else {
+        text.extend_from_slice(name);
+        let middle = text.len();
+        text.extend_from_slice(value);
+        spans.push(RawLabel { name: start..middle, value: middle..text.len() });
+        return;
+    };
     unescape_into(name, text);
     let middle = text.len();
     match canonical_bound(kind, name, value) {
@@ -167,14 +285,18 @@ fn canonical_bound(kind: MetricType, name: &[u8], value: &[u8]) -> Option<String
     if !is_bound {
         return None;
     }
-    let value = crate::text_lex::parse_float(value).ok()?;
-    Some(if value.is_nan() {
+    crate::text_lex::parse_float(value).ok().map(bound_text)
+}
+
+/// A bucket bound or a quantile in its canonical form.
+pub(crate) fn bound_text(value: f64) -> String {
+    if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
     } else {
         crate::text_encode::openmetrics_float(value)
-    })
+    }
 }
 
 /// Resolves `\"`, `\\` and `\n`; a backslash before anything else stands for itself.

@@ -149,6 +149,24 @@ impl<'a> Cursor<'a> {
         false
     }
 
+    /// Steps over `known`, the name and labels of a series, if they stand here as a whole: a blank
+    /// must follow, and then no `{`.
+    #[inline]
+    pub(crate) fn skip_known(&mut self, known: &[u8]) -> bool {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let Some(behind) = rest.strip_prefix(known).filter(|_| !known.is_empty()) else {
+            return false;
+        };
+        let is_blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+        let blanks = behind.iter().take_while(|byte| is_blank(byte)).count();
+        if blanks == 0 || behind.get(blanks) == Some(&b'{') {
+            return false;
+        }
+        self.start = self.at;
+        self.at += known.len();
+        true
+    }
+
     /// Takes one byte as `token`.
     #[inline]
     pub(crate) fn take(&mut self, token: Token) -> Token {
