@@ -28,6 +28,8 @@ pub enum FrameKind {
     CatalogCommand = 2,
     /// Samples.
     Metrics = 3,
+    /// An agent's mark, and the samples of its batch.
+    AgentMetrics = 4,
 }
 
 /// One frame of the log.

@@ -1,5 +1,6 @@
 //! The one thread that writes the log: it makes batches durable in groups and hands them to the
-//! shards, and it applies commands to the catalog in the same order.
+//! shards, and it applies commands to the catalog in the same order. It alone decides which batches
+//! of agents are new.
 //!
 //! A sync covers everything that arrived while the one before it ran, so under load one sync
 //! serves many requests, and an idle broker acknowledges after one sync. Nothing waits on
@@ -11,11 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use blockstore::{BlobError, FrameKind, LogError, LogWriter};
-use catalog::{CatalogError, Command, LogPosition, Outcome, State};
+use catalog::{
+    CatalogError, Command, Incarnation, LaneMarks, LogPosition, Mark, Outcome, Standing, State,
+};
 use crossbeam_channel::{Receiver, Sender};
 use metricstore::{AppendOutcome, CutData, LogEncoder, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
+use crate::agent_frame;
 use crate::shards::Shards;
 
 /// Most bytes of payload made durable by one sync.
@@ -47,6 +51,15 @@ pub enum CommitError {
         /// Above this nothing is taken.
         limit_bytes: u64,
     },
+    /// An agent's batch whose predecessor is not stored.
+    #[error(
+        "the batch follows one that is not stored, the lane is stored through {through}: send again \
+         from {through} + 1"
+    )]
+    Gap {
+        /// Through which batch of the lane everything is stored.
+        through: u64,
+    },
     /// The catalog refused a command.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -55,16 +68,30 @@ pub enum CommitError {
     Stopping,
 }
 
+/// What became of a batch that was not refused.
+pub(crate) enum Stored {
+    /// It is durable and visible.
+    New(AppendOutcome),
+    /// It had been stored before.
+    Known,
+}
+
 /// What happens when a batch is stored or refused.
-pub(crate) type OnStored = Box<dyn FnOnce(Result<AppendOutcome, CommitError>) + Send>;
+pub(crate) type OnStored = Box<dyn FnOnce(Result<Stored, CommitError>) + Send>;
+
+/// What happens when marks are known and durable.
+pub(crate) type OnMarks = Box<dyn FnOnce(Result<LaneMarks, CommitError>) + Send>;
 
 /// What happens when a command is applied or refused.
 pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>;
 
 /// What the committer is asked to do.
 pub(crate) enum Message {
-    /// Make a batch durable, then visible, then call.
-    Write { batch: ResolvedBatch, done: OnStored },
+    /// Make a batch durable, then visible, then call. With a mark: unless it is known already, and
+    /// move the mark in the same frame.
+    Write { batch: ResolvedBatch, mark: Option<Box<Mark>>, done: OnStored },
+    /// Tell an incarnation's marks when everything sent before is durable.
+    Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     /// Apply a command, durably, then call.
     Command { command: Command, done: OnApplied },
     /// Answer when every write sent before is with the shards.
@@ -109,6 +136,8 @@ pub(crate) struct Committer {
 /// Work that is in the log but not yet synced.
 enum Pending {
     Write { batch: ResolvedBatch, done: OnStored },
+    Known { done: OnStored },
+    Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     Command { outcome: Result<Outcome, CommitError>, done: OnApplied },
 }
 
@@ -122,8 +151,11 @@ impl Committer {
             let mut next = Some(first);
             while let Some(message) = next.take() {
                 match message {
-                    Message::Write { batch, done } => {
-                        bytes += self.log_batch(batch, done, &mut payload, &mut group);
+                    Message::Write { batch, mark, done } => {
+                        bytes += self.log_batch(batch, mark, done, &mut payload, &mut group);
+                    }
+                    Message::Marks { agent, incarnation, done } => {
+                        group.push(Pending::Marks { agent, incarnation, done });
                     }
                     Message::Command { command, done } => {
                         let outcome = self.log_command(&command, &mut payload);
@@ -159,14 +191,41 @@ impl Committer {
     fn log_batch(
         &mut self,
         batch: ResolvedBatch,
+        mark: Option<Box<Mark>>,
         done: OnStored,
         payload: &mut Vec<u8>,
         group: &mut Vec<Pending>,
     ) -> usize {
+        match mark.as_ref().map(|mark| self.catalog.lock().standing(mark)) {
+            None | Some(Standing::Next) => {}
+            // What made it known may still have to be synced: it is answered with the group.
+            Some(Standing::Known) => {
+                group.push(Pending::Known { done });
+                return 0;
+            }
+            Some(Standing::Gap { through }) => {
+                done(Err(CommitError::Gap { through }));
+                return 0;
+            }
+        }
         payload.clear();
-        self.encoder.encode(&batch, &self.registry, payload);
-        match self.log.append(FrameKind::Metrics, &[payload]) {
+        let mark = mark.map(|mark| Command::Mark(*mark));
+        let kind = match &mark {
+            Some(mark) => {
+                agent_frame::put_mark(mark, payload);
+                FrameKind::AgentMetrics
+            }
+            None => FrameKind::Metrics,
+        };
+        if batch.rows() > 0 {
+            self.encoder.encode(&batch, &self.registry, payload);
+        }
+        match self.log.append(kind, &[payload]) {
             Ok(_) => {
+                // The log first, as with every command.
+                if let Some(mark) = mark {
+                    self.catalog.lock().apply(&mark).expect("checked when the batch came");
+                }
                 group.push(Pending::Write { batch, done });
                 payload.len()
             }
@@ -213,7 +272,15 @@ impl Committer {
                 Pending::Write { batch, done } => {
                     counters.batches.fetch_add(1, Ordering::Relaxed);
                     counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
-                    self.shards.append(batch.shards, Box::new(|outcome| done(Ok(outcome))));
+                    let done = |outcome| done(Ok(Stored::New(outcome)));
+                    self.shards.append(batch.shards, Box::new(done));
+                }
+                Pending::Known { done } => {
+                    self.shards.after_all(Box::new(|_| done(Ok(Stored::Known))));
+                }
+                Pending::Marks { agent, incarnation, done } => {
+                    let marks = self.catalog.lock().marks_of(&agent, incarnation);
+                    done(Ok(marks));
                 }
                 Pending::Command { outcome, done } => done(outcome),
             }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use catalog::Mark;
 use metricstore::{Admission, AppendOutcome, Reject, ResolvedBatch};
 use model::{MetricBatch, TenantId};
 use tokio::task::JoinError;
 
 use crate::Broker;
-use crate::committer::{CommitError, Message, QUEUE};
+use crate::agents::Delivery;
+use crate::committer::{CommitError, Message, QUEUE, Stored};
 use crate::maintenance::FLUSH_HEAD_BYTES;
 
 /// Most samples of one batch: what one payload of the log takes.
@@ -56,6 +58,21 @@ pub(crate) struct IngestCounters {
     pub(crate) exemplars: AtomicU64,
     pub(crate) metadata_refused: AtomicU64,
     pub(crate) head_full: AtomicU64,
+    pub(crate) known_batches: AtomicU64,
+}
+
+impl IngestCounters {
+    fn count(&self, stored: &Stored) {
+        match stored {
+            Stored::New(appended) => {
+                self.duplicates.fetch_add(appended.duplicates_equal, Ordering::Relaxed);
+                self.conflicts.fetch_add(appended.conflicts, Ordering::Relaxed);
+            }
+            Stored::Known => {
+                self.known_batches.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl Broker {
@@ -70,14 +87,57 @@ impl Broker {
         batch: &MetricBatch,
         done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
     ) {
+        self.ingest_marked(tenant, batch, None, |result| {
+            done(result.map(|delivery| delivery.outcome));
+        });
+    }
+
+    /// As [`Broker::ingest`], and moves an agent's mark in the same frame.
+    pub(crate) fn ingest_marked(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+        mark: Option<Mark>,
+        done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
+    ) {
         let inner = &self.inner;
         if let Err(error) = self.admit(batch) {
             done(Err(error));
             return;
         }
-        let mut resolved = ResolvedBatch::default();
         // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
         let _resolving = inner.resolving.read();
+        let mut resolved = self.resolve(tenant, batch);
+        self.store_metadata(tenant, batch);
+        let rejects = std::mem::take(&mut resolved.rejects);
+        let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
+        inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
+        let outcome = IngestOutcome { appended: AppendOutcome::default(), rejects };
+        // An agent's batch of which nothing is left moves its mark all the same.
+        if resolved.rows() == 0 && mark.is_none() {
+            done(Ok(Delivery { outcome, was_known: false }));
+            return;
+        }
+        if !inner.live.is_idle() && mark.as_ref().is_none_or(|mark| self.may_show(mark)) {
+            self.publish(&resolved);
+        }
+        let counters = Arc::clone(&inner.ingest_counters);
+        let done = Box::new(move |result: Result<Stored, CommitError>| {
+            done(result.map(|stored| {
+                counters.count(&stored);
+                Delivery::of(stored, outcome)
+            }));
+        });
+        if let Err(Message::Write { done, .. }) =
+            self.send(Message::Write { batch: resolved, mark: mark.map(Box::new), done })
+        {
+            done(Err(CommitError::Stopping));
+        }
+    }
+
+    fn resolve(&self, tenant: TenantId, batch: &MetricBatch) -> ResolvedBatch {
+        let inner = &self.inner;
+        let mut resolved = ResolvedBatch::default();
         inner.registry.resolve(
             tenant,
             batch,
@@ -93,30 +153,7 @@ impl Broker {
             },
             &mut resolved,
         );
-        self.store_metadata(tenant, batch);
-        let rejects = std::mem::take(&mut resolved.rejects);
-        let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
-        inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
-        if resolved.rows() == 0 {
-            done(Ok(IngestOutcome { appended: AppendOutcome::default(), rejects }));
-            return;
-        }
-        if !inner.live.is_idle() {
-            self.publish(&resolved);
-        }
-        let counters = Arc::clone(&inner.ingest_counters);
-        let on_stored = Box::new(move |result: Result<AppendOutcome, CommitError>| {
-            done(result.map(|appended| {
-                counters.duplicates.fetch_add(appended.duplicates_equal, Ordering::Relaxed);
-                counters.conflicts.fetch_add(appended.conflicts, Ordering::Relaxed);
-                IngestOutcome { appended, rejects }
-            }));
-        });
-        if let Err(message) = self.send(Message::Write { batch: resolved, done: on_stored })
-            && let Message::Write { done, .. } = message
-        {
-            done(Err(CommitError::Stopping));
-        }
+        resolved
     }
 
     /// Whether [`Broker::ingest`] may have to wait for the disk.

@@ -4,6 +4,8 @@
 //! Three kinds of threads do the work and nothing else writes: the committer (log and catalog),
 //! the shards (head), and maintenance (flush, merge, retention). Handles are cheap to clone.
 
+mod agent_frame;
+mod agents;
 mod committer;
 mod ingest;
 mod keys;
@@ -31,6 +33,7 @@ use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
+pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use committer::CommitError;
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
@@ -42,6 +45,7 @@ pub use recovery::Recovered;
 pub use routes::routes;
 pub use shards::HeadTotals;
 
+use agents::ShownBatches;
 use committer::{CommitCounters, Message};
 use ingest::IngestCounters;
 use live::LiveHub;
@@ -103,6 +107,7 @@ struct Inner {
     blocks: Arc<BlockSet<MetricFormat>>,
     catalog: Arc<Mutex<State>>,
     live: Arc<LiveHub>,
+    shown: ShownBatches,
     metadata: Arc<MetadataBook>,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
@@ -197,6 +202,7 @@ impl Broker {
                 blocks,
                 catalog,
                 live,
+                shown: ShownBatches::default(),
                 metadata,
                 resolving,
                 intake,

@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(10);
 const SWEEP_MS: u64 = 60_000;
 /// A series without samples for this long gives its ordinal back.
 const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
+/// How much longer than samples the marks of agents are kept: a batch sent at the end of the
+/// retention may come again for a while.
+const MARK_MARGIN_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Memory of the head that makes a flush due whatever the log says.
 pub(crate) const FLUSH_HEAD_BYTES: u64 = 2 << 30;
 
@@ -211,6 +214,7 @@ impl Maintenance {
                 swept_ms = Some(now_ms);
                 self.finish_damaged();
                 self.expire(now_ms);
+                self.expire_marks(now_ms);
                 self.release_idle_series(now_ms);
             }
         }
@@ -404,6 +408,18 @@ impl Maintenance {
                 self.count(&self.counters.expired_blocks, expired.len() as u64);
             }
             Err(error) => tracing::warn!(%error, "old blocks are removed later"),
+        }
+    }
+
+    /// Forgets the marks of agents that are silent for longer than anything they sent is kept.
+    fn expire_marks(&self, now_ms: i64) {
+        let Some(kept_ms) = self.retention.time_ms else { return };
+        let before_ms = now_ms.saturating_sub(kept_ms).saturating_sub(MARK_MARGIN_MS);
+        if self.catalog.lock().marks().all(|(_, _, marks)| marks.at_ms >= before_ms) {
+            return;
+        }
+        if let Err(error) = command(&self.committer, Command::ExpireMarks { before_ms }) {
+            tracing::warn!(%error, "marks of agents long gone are removed later");
         }
     }
 

@@ -77,6 +77,11 @@ impl Broker {
                 &ingest.head_full,
             ),
             counter(
+                "watchfire_broker_agent_batches_known_total",
+                "Batches that agents sent again and that were stored already.",
+                &ingest.known_batches,
+            ),
+            counter(
                 "watchfire_broker_samples_rejected_total",
                 "Samples refused because of their labels, time or a limit.",
                 &ingest.rejected,

@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use blockstore::{
-    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, FrameKind, LogReader, LogWriter,
-    Orphans,
+    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, Frame, FrameKind, LogReader,
+    LogWriter, Orphans,
 };
-use catalog::{Command, Signal, State, StoreId};
+use bytes::Bytes;
+use catalog::{Command, Mark, Signal, State, StoreId};
 use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
-use crate::BrokerConfig;
 use crate::committer::{CommitCounters, Committer};
 use crate::shards::Shards;
+use crate::{BrokerConfig, agent_frame};
 
 /// What a start found, for the log and the metrics.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +61,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let registry = Arc::new(Registry::new(config.hash_seed()));
     let shards = Arc::new(Shards::start(config.shards)?);
     let mut recovered = Recovered::default();
-    replay_data(&mut reader, &state, &registry, &shards, config, &mut recovered)?;
+    replay_data(&mut reader, &mut state, &registry, &shards, config, &mut recovered)?;
     let orphans =
         if reader.report().catalog_intact { Orphans::Delete } else { Orphans::Quarantine };
     for damage in &reader.report().damage {
@@ -128,7 +129,8 @@ fn replay_catalog(reader: &mut LogReader) -> Result<State> {
                         tracing::debug!(%error, "a logged command is refused, as it was before");
                     }
                 }),
-                FrameKind::Metrics => Ok(()),
+                // Their marks are applied with their samples.
+                FrameKind::Metrics | FrameKind::AgentMetrics => Ok(()),
             };
             if let Err(error) = result {
                 newer.get_or_insert(error);
@@ -153,7 +155,7 @@ fn identity(state: &mut State, reader: &LogReader, config: &BrokerConfig) -> Res
 
 fn replay_data(
     reader: &mut LogReader,
-    state: &State,
+    state: &mut State,
     registry: &Registry,
     shards: &Shards,
     config: &BrokerConfig,
@@ -164,25 +166,30 @@ fn replay_data(
     let now_ms = (config.now_ms)();
     reader
         .replay(state.flushed_through(), &mut |frame| {
-            if frame.kind != FrameKind::Metrics {
-                return;
-            }
             if frame.position.file != file {
                 file = frame.position.file;
                 decoder = LogDecoder::new();
             }
-            let mut batch = ResolvedBatch::default();
-            let decoded =
-                decoder.decode(&frame.payload, registry, shards.count(), now_ms, &mut batch);
-            match decoded {
-                Ok(()) => {
-                    recovered.samples += batch.rows() as u64;
-                    shards.append(batch.shards, Box::new(|_| {}));
+            let (mark, samples) = match parts_of(&frame) {
+                Ok(Some(parts)) => parts,
+                Ok(None) => return,
+                Err(reason) => return unusable(&frame, &reason, recovered),
+            };
+            if !samples.is_empty() {
+                let mut batch = ResolvedBatch::default();
+                let decoded = decoder.decode(&samples, registry, shards.count(), now_ms, &mut batch);
+                if let Err(error) = decoded {
+                    // Its mark stays where it is: if the batch was never acknowledged it comes
+                    // again.
+                    return unusable(&frame, &error.to_string(), recovered);
                 }
-                Err(error) => {
-                    recovered.unusable_frames += 1;
-                    tracing::error!(position = %frame.position, %error, "a log frame is unusable");
-                }
+                recovered.samples += batch.rows() as u64;
+                shards.append(batch.shards, Box::new(|_| {}));
+            }
+            if let Some(mark) = mark
+                && let Err(error) = state.apply(&Command::Mark(mark))
+            {
+                tracing::error!(position = %frame.position, %error, "a mark in the log is unusable");
             }
         })
         .context("replay the log")?;
@@ -190,4 +197,21 @@ fn replay_data(
     shards.settle();
     recovered.series = registry.active_series(model::DEFAULT_TENANT);
     Ok(())
+}
+
+/// Mark and samples of a frame, the latter empty if there are none; `None` for frames without data.
+fn parts_of(frame: &Frame) -> Result<Option<(Option<Mark>, Bytes)>, String> {
+    match frame.kind {
+        FrameKind::CatalogSnapshot | FrameKind::CatalogCommand => Ok(None),
+        FrameKind::Metrics => Ok(Some((None, frame.payload.clone()))),
+        FrameKind::AgentMetrics => {
+            let (mark, samples) = agent_frame::split(&frame.payload)?;
+            Ok(Some((Some(mark), samples)))
+        }
+    }
+}
+
+fn unusable(frame: &Frame, reason: &str, recovered: &mut Recovered) {
+    recovered.unusable_frames += 1;
+    tracing::error!(position = %frame.position, reason, "a log frame is unusable");
 }

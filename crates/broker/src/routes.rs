@@ -130,9 +130,10 @@ fn refused(error: CommitError) -> Response {
     let (error_type, status) = match error {
         CommitError::Full => (ErrorType::Unavailable, StatusCode::INSUFFICIENT_STORAGE),
         CommitError::TooLarge(_) => (ErrorType::BadData, StatusCode::PAYLOAD_TOO_LARGE),
-        CommitError::HeadFull { .. } | CommitError::Catalog(_) | CommitError::Stopping => {
-            (ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
-        }
+        CommitError::HeadFull { .. }
+        | CommitError::Gap { .. }
+        | CommitError::Catalog(_)
+        | CommitError::Stopping => (ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
     };
     ApiError::new(error_type, error.to_string()).with_status(status).into_response()
 }

@@ -118,6 +118,19 @@ impl Shards {
         }
     }
 
+    /// Runs `completion` when every shard has the rows sent so far.
+    pub(crate) fn after_all(&self, completion: Completion) {
+        let ticket = Arc::new(Ticket {
+            open: AtomicUsize::new(self.count()),
+            total: Mutex::default(),
+            done: Mutex::new(Some(completion)),
+        });
+        for sender in &self.senders {
+            let rows = ShardRows::default();
+            send(sender, Message::Append { rows, ticket: Arc::clone(&ticket) });
+        }
+    }
+
     /// Samples of `ordinals`, which must be ascending, in `range`; one entry per shard.
     pub(crate) fn select(&self, ordinals: &[u32], range: TimeRange) -> Vec<HeadChunks> {
         let count = self.count();

@@ -84,6 +84,26 @@ pub struct Mark {
     pub at_ms: i64,
 }
 
+impl Mark {
+    /// Whether it may ever be applied.
+    ///
+    /// # Errors
+    /// `TooLarge` for a name that is too long, `UnfitMark` for a batch that follows itself or a
+    /// later one.
+    pub fn check(&self) -> Result<(), CatalogError> {
+        let (found, limit) = (self.agent.len(), MAX_AGENT_NAME_BYTES);
+        if found > limit {
+            let (found, limit) = (found as u64, limit as u64);
+            return Err(CatalogError::TooLarge { what: "the name of an agent", found, limit });
+        }
+        if self.after_seq >= self.seq {
+            let (seq, after_seq) = (self.seq, self.after_seq);
+            return Err(CatalogError::UnfitMark { seq, after_seq });
+        }
+        Ok(())
+    }
+}
+
 /// What a batch is to the marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -199,15 +219,7 @@ impl Marks {
     }
 
     pub(crate) fn store(&mut self, mark: &Mark) -> Result<(), CatalogError> {
-        let (found, limit) = (mark.agent.len(), MAX_AGENT_NAME_BYTES);
-        if found > limit {
-            let (found, limit) = (found as u64, limit as u64);
-            return Err(CatalogError::TooLarge { what: "the name of an agent", found, limit });
-        }
-        if mark.after_seq >= mark.seq {
-            let (seq, after_seq) = (mark.seq, mark.after_seq);
-            return Err(CatalogError::UnfitMark { seq, after_seq });
-        }
+        mark.check()?;
         // Fast path: an incarnation that is known, and no allocation.
         let known = self.agents.get_mut(&mark.agent).and_then(|of| of.get_mut(&mark.incarnation));
         let spool = match known {

@@ -46,6 +46,7 @@ enum Change {
 }
 
 /// A file lost a name, got one, or both at once.
+#[derive(Clone)]
 struct NameChange {
     unlinked: Option<String>,
     linked: Option<(String, usize)>,
@@ -99,6 +100,21 @@ impl MemoryDisk {
             ..Inner::default()
         };
         MemoryDisk { inner: Arc::new(Mutex::new(crashed)) }
+    }
+
+    /// The disk as the next process finds it after this one was killed: all that was written can be
+    /// read, and what was not synced is still not durable.
+    pub fn kill(&self) -> MemoryDisk {
+        let inner = self.lock();
+        let killed = Inner {
+            files: inner.files.clone(),
+            names: inner.names.clone(),
+            durable_names: inner.durable_names.clone(),
+            renames: inner.renames.clone(),
+            capacity_bytes: inner.capacity_bytes,
+            ..Inner::default()
+        };
+        MemoryDisk { inner: Arc::new(Mutex::new(killed)) }
     }
 
     /// Changes a file's bytes behind everyone's back, durably, as a bad disk does.

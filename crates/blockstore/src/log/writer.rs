@@ -40,8 +40,8 @@ struct OpenFile {
 }
 
 impl LogWriter {
-    /// Begins a new file behind all that `reader` found. On a full disk the file is begun by the
-    /// first append that finds space.
+    /// Makes durable all that `reader` found and begins a new file behind it. On a full disk the
+    /// file is begun by the first append that finds space.
     ///
     /// `flushed_through` and `snapshot` are those of the catalog as replayed.
     ///
@@ -54,6 +54,7 @@ impl LogWriter {
         flushed_through: LogPosition,
         snapshot: Vec<u8>,
     ) -> Result<LogWriter, LogError> {
+        reader.sync_newest()?;
         let (disk, closed, next_sequence, behind) = reader.into_parts();
         let mut writer = LogWriter {
             disk,
