@@ -11,6 +11,7 @@ use net::{Access, Routes};
 mod api;
 mod data;
 mod execute;
+mod fleet;
 mod json;
 mod live;
 mod params;
@@ -19,6 +20,7 @@ mod ui;
 
 pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
 pub use execute::Executor;
+pub use fleet::{Agent, Fleet};
 pub use params::parse_time_ms;
 
 /// What `/api/v1/status/*` tells about this process.
@@ -51,6 +53,7 @@ pub struct Console {
     now_ms: fn() -> i64,
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
+    fleet: Option<Arc<dyn Fleet>>,
 }
 
 impl Console {
@@ -61,7 +64,14 @@ impl Console {
         now_ms: fn() -> i64,
         corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
-        Console { executor, about, now_ms, corruptions, external_labels: Box::new(BTreeMap::new) }
+        Console {
+            executor,
+            about,
+            now_ms,
+            corruptions,
+            external_labels: Box::new(BTreeMap::new),
+            fleet: None,
+        }
     }
 
     /// `external_labels` yields the labels that `/federate` adds, as configured now.
@@ -71,6 +81,16 @@ impl Console {
     ) -> Self {
         self.external_labels = external_labels;
         self
+    }
+
+    /// Where `/api/v1/agents` gets its rows.
+    pub fn with_fleet(mut self, fleet: Arc<dyn Fleet>) -> Self {
+        self.fleet = Some(fleet);
+        self
+    }
+
+    pub(crate) fn fleet(&self) -> Option<&dyn Fleet> {
+        self.fleet.as_deref()
     }
 
     pub(crate) fn external_labels(&self) -> BTreeMap<String, String> {

@@ -1,5 +1,6 @@
 //! `/api/v1/*` as Prometheus 3 has it.
 
+mod agents;
 mod federate;
 mod format;
 mod labels;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/status/config", GET, Access::Admin, status::config)
         .route("/api/v1/status/flags", GET, Access::Admin, status::flags)
         .route("/api/v1/status/tsdb", GET, Access::Read, status::tsdb)
+        .route("/api/v1/agents", GET, Access::Read, agents::agents)
         .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
 }
