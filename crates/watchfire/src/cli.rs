@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::top::TopArguments;
+
 /// What `watchfire` understands.
 #[derive(Debug, Parser)]
 #[command(
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     /// Evaluate a PromQL expression and print the result
     #[command(after_long_help = QUERY_EXAMPLES)]
     Query(QueryArguments),
+    /// Show hosts live in the terminal
+    Top(TopArguments),
 }
 
 const QUERY_EXAMPLES: &str = "\

@@ -12,11 +12,13 @@ mod cli;
 mod config;
 mod file_handles;
 mod http_client;
+mod language;
 mod metrics;
 mod query;
 mod ranges;
 mod serve;
 mod source;
+mod top;
 mod words;
 
 use cli::{Cli, Command};
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve, serve::Roles::ALL),
         Some(Command::Broker(arguments)) => serve::run(&arguments, serve::Roles::BROKER),
         Some(Command::Query(arguments)) => query::run(&arguments),
+        Some(Command::Top(arguments)) => top::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

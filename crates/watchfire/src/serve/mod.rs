@@ -3,23 +3,17 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
 use blockstore::Retention;
 use broker::{Broker, BrokerConfig};
 use console::{Console, Executor};
-use http::{Method, Request};
+use http::Method;
 use model::DEFAULT_TENANT;
-use net::routes::public_answer;
-use net::{Access, ApiError, ErrorType, NetMetrics, OriginPolicy, Routes, Server, ServerSettings};
-use tower::ServiceExt;
+use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
 
 use crate::about::{about, now_ms};
 use crate::cli::ServeArguments;
@@ -28,6 +22,10 @@ use crate::file_handles;
 use crate::metrics::Telemetry;
 use crate::source::BrokerData;
 use crate::words;
+
+mod front;
+
+use front::Front;
 
 /// Threads that may block, besides those of queries.
 const SPARE_THREADS: usize = 256;
@@ -74,21 +72,10 @@ fn start_log(level: &str) -> Result<()> {
 
 async fn serve(config: Config, roles: Roles) -> Result<()> {
     let net_metrics = Arc::new(NetMetrics::default());
-    let bound = Server::bind(config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; is another Watchfire running? Choose another address with \
-             --listen HOST:PORT",
-            config.listen
-        )
-    })?;
-    let address = bound.local_addr();
     let max_connections = file_handles::connections(config.max_connections);
     let settings = ServerSettings { max_connections, ..ServerSettings::default() };
-    let bound = bound.with_settings(settings).with_metrics(Arc::clone(&net_metrics));
-    let front = Arc::new(OnceLock::<Router>::new());
-    let router = Router::new().fallback(forward).with_state(Arc::clone(&front));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let server = tokio::spawn(bound.serve(router, until(stopped)));
+    let front = Front::start(config.listen, settings, Arc::clone(&net_metrics), Ok).await?;
+    let address = front.address();
     // The broker opens while the port already answers: what is not ready says so.
     let data = config.data.clone();
     let broker_config = broker_config(&config);
@@ -107,35 +94,19 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(net_metrics);
     let routes = routes(&config, collect, &broker, telemetry, origins);
-    let _ = front.set(routes);
+    front.open(routes);
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
     say_hello(&broker, address, &data, agent.as_ref());
     signalled().await?;
     tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
-    let _ = stop.send(true);
     if let Some(agent) = agent {
         agent.stop();
     }
-    let _ = server.await;
+    front.stop().await;
     if let Some(feeder) = feeder {
         let _ = feeder.join();
     }
     tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
-}
-
-/// Passes requests to the real routes once there are any.
-async fn forward(State(front): State<Arc<OnceLock<Router>>>, request: Request<Body>) -> Response {
-    match front.get() {
-        Some(router) => match router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
-        None if request.uri().path() == "/-/healthy" => public_answer("Watchfire is Healthy.\n"),
-        None => public_answer(ApiError::new(
-            ErrorType::Unavailable,
-            "Watchfire is starting: it reads back what was written before; try again in a moment",
-        )),
-    }
 }
 
 fn routes(
@@ -237,11 +208,6 @@ fn say_hello(
         ));
     }
     println!("{}", words::banner(address, data, &found));
-}
-
-async fn until(mut stopped: tokio::sync::watch::Receiver<bool>) {
-    // An error means the sender is gone, which is a stop as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 async fn signalled() -> Result<()> {
