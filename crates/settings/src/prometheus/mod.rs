@@ -4,6 +4,8 @@ mod alerting;
 mod discovery;
 mod global;
 mod http_client;
+mod load;
+mod read;
 mod remote;
 mod scrape;
 
@@ -14,6 +16,7 @@ pub use http_client::{
     Authorization, BasicAuth, HttpClientConfig, HttpHeader, OAuth2, ProxyConfig, TlsConfig,
     TlsVersion,
 };
+pub use load::{Loaded, Surroundings};
 pub use remote::{MetadataConfig, QueueConfig, RemoteRead, RemoteWrite, RemoteWriteMessage};
 pub use scrape::{NameEscaping, ScrapeConfig, ScrapeProtocol};
 

@@ -1,0 +1,150 @@
+//! A configuration from its files.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Config, read};
+use crate::diagnostic::{Diagnostic, Faults};
+use crate::glob;
+use crate::yaml::Document;
+
+/// What loading needs from outside.
+pub trait Surroundings {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// A variable of the environment.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// A configuration that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What in it has no effect, each with its place.
+    pub warnings: Vec<Diagnostic>,
+    /// The text of the main file with every secret replaced by `<secret>`.
+    pub redacted: String,
+    /// Every file that was read, the main one first.
+    pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Loads `path` and the files its `scrape_config_files` name.
+    ///
+    /// # Errors
+    /// Everything that is wrong in the main file; if nothing is, everything in the others.
+    pub fn load(path: &Path, surroundings: &dyn Surroundings) -> Result<Loaded, Faults> {
+        let file = path.to_string_lossy();
+        let bytes = read_file(&file, path, surroundings)?;
+        let document = Document::parse(&file, &bytes)?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let parsed = read::read(&document, directory, &|name| surroundings.variable(name));
+        if !parsed.faults.is_empty() {
+            return Err(Faults::new(parsed.faults));
+        }
+        let mut loaded = Loaded {
+            redacted: redact(document.text(), &parsed.secrets),
+            config: parsed.config,
+            warnings: parsed.warnings,
+            files: vec![path.to_owned()],
+        };
+        let mut jobs: HashMap<String, String> = parsed
+            .jobs
+            .into_iter()
+            .map(|(name, _)| (name, "main config file".to_owned()))
+            .collect();
+        let mut faults = Vec::new();
+        for pattern in loaded.config.scrape_config_files.clone() {
+            let matched = glob::expand(&pattern, surroundings);
+            if matched.is_empty() {
+                let message = format!("scrape_config_files: {pattern:?} matches no file");
+                let help = "its jobs are not scraped until the file is there and the \
+                            configuration is loaded again";
+                let warning = Diagnostic::of_file(&file, message, Some(help.to_owned()));
+                loaded.warnings.push(warning.as_warning());
+            }
+            for included in matched {
+                if let Err(found) = include(&mut loaded, &included, &mut jobs, surroundings) {
+                    faults.extend(found.iter().cloned());
+                }
+            }
+        }
+        if faults.is_empty() { Ok(loaded) } else { Err(Faults::new(faults)) }
+    }
+}
+
+/// Adds the jobs of one file.
+fn include(
+    loaded: &mut Loaded,
+    path: &Path,
+    jobs: &mut HashMap<String, String>,
+    surroundings: &dyn Surroundings,
+) -> Result<(), Faults> {
+    let file = path.to_string_lossy();
+    let bytes = read_file(&file, path, surroundings)?;
+    let document = Document::parse(&file, &bytes)?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let parsed = read::read_jobs(&document, directory, &loaded.config.global);
+    let mut faults = parsed.faults;
+    for (name, place) in parsed.jobs {
+        if let Some(first) = jobs.get(&name) {
+            let message = format!(
+                "found multiple scrape configs with job name {name:?}, first found in {first}"
+            );
+            let help = "give each job its own name, and name each file once".to_owned();
+            faults.push(Diagnostic::at(document.source(), place, message, Some(help)));
+        } else {
+            jobs.insert(name, format!("{file:?}"));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Faults::new(faults));
+    }
+    loaded.config.scrape_configs.extend(parsed.config.scrape_configs);
+    loaded.warnings.extend(parsed.warnings);
+    loaded.files.push(path.to_owned());
+    Ok(())
+}
+
+fn read_file(
+    file: &str,
+    path: &Path,
+    surroundings: &dyn Surroundings,
+) -> Result<Vec<u8>, Diagnostic> {
+    surroundings.read(path).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "check the path; it is taken from the working directory",
+            io::ErrorKind::PermissionDenied => "let the user Watchfire runs as read it",
+            io::ErrorKind::IsADirectory => "name the file in it",
+            _ => "see whether the file can be read at all",
+        };
+        Diagnostic::of_file(file, format!("cannot be read: {error}"), Some(help.to_owned()))
+    })
+}
+
+/// Replaces each span by the text beside it.
+fn redact(text: &str, secrets: &[((usize, usize), String)]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for ((start, end), replacement) in secrets {
+        if *start >= at {
+            out.push_str(&text[at..*start]);
+            out.push_str(replacement);
+            at = *end;
+        }
+    }
+    out.push_str(&text[at..]);
+    out
+}
