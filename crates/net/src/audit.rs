@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 
+use crate::auth::Actor;
 use crate::authority::Role;
 
 /// A stranger's text is cut to this many characters.
@@ -28,4 +29,20 @@ pub(crate) fn join_refused(name: &str, from: SocketAddr, reason: &dyn Display) {
 /// A host got its next certificate.
 pub(crate) fn renewed(name: &str, role: Role, from: SocketAddr) {
     tracing::info!(target: "audit", event = "certificate_renewed", name, %role, %from);
+}
+
+/// A user logged in.
+pub(crate) fn logged_in(user: &str, from: SocketAddr) {
+    tracing::info!(target: "audit", event = "login", user, %from);
+}
+
+/// Someone tried and failed.
+pub(crate) fn refused(event: &str, user: &str, from: SocketAddr, reason: &str) {
+    tracing::warn!(target: "audit", event = "refused", what = event, user = shown(user), %from, reason);
+}
+
+/// Something about users or tokens was changed.
+pub(crate) fn changed(event: &str, what: &str, by: &Actor) {
+    let (who, kind) = (&*by.principal.name, by.principal.kind.as_str());
+    tracing::info!(target: "audit", event, what, by = who, kind, from = %by.address);
 }

@@ -21,6 +21,8 @@ pub struct NetMetrics {
     pub(crate) handshakes: AtomicU64,
     pub(crate) failed_handshakes: [AtomicU64; HandshakeFault::ALL.len()],
     pub(crate) cut_connections: AtomicU64,
+    logins: AtomicU64,
+    credential_faults: [AtomicU64; CredentialFault::ALL.len()],
 }
 
 /// Why a request body was refused; the `reason` label.
@@ -80,6 +82,41 @@ impl HandshakeFault {
     }
 }
 
+/// Why a credential did not count; the `reason` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CredentialFault {
+    /// Wrong user name or password.
+    Password,
+    /// Unknown, revoked or ended token.
+    Token,
+    /// Ended session.
+    Session,
+    /// Too many wrong passwords before.
+    Throttled,
+    /// A session used from another site.
+    Origin,
+}
+
+impl CredentialFault {
+    const ALL: [CredentialFault; 5] = [
+        CredentialFault::Password,
+        CredentialFault::Token,
+        CredentialFault::Session,
+        CredentialFault::Throttled,
+        CredentialFault::Origin,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            CredentialFault::Password => "password",
+            CredentialFault::Token => "token",
+            CredentialFault::Session => "session",
+            CredentialFault::Throttled => "throttled",
+            CredentialFault::Origin => "origin",
+        }
+    }
+}
+
 impl NetMetrics {
     /// Connections open now, upgraded ones included.
     pub fn connections_open(&self) -> i64 {
@@ -92,6 +129,14 @@ impl NetMetrics {
 
     pub(crate) fn count_handshake_fault(&self, fault: HandshakeFault) {
         self.failed_handshakes[fault as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_login(&self) {
+        self.logins.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_credential_fault(&self, fault: CredentialFault) {
+        self.credential_faults[fault as usize].fetch_add(1, Relaxed);
     }
 
     /// Writes every counter in Prometheus' text format.
@@ -139,6 +184,7 @@ impl NetMetrics {
                 "Connections cut because nothing was asked in time or a certificate was revoked.",
                 &self.cut_connections,
             ),
+            ("watchfire_net_logins_total", "Sessions that began with a login.", &self.logins),
         ];
         out.family("watchfire_net_connections_open", "gauge", "Connections open now.");
         out.sample("watchfire_net_connections_open", &[], self.connections_open() as f64);
@@ -159,6 +205,12 @@ impl NetMetrics {
         out.family(name, "counter", "TLS handshakes that failed, by reason.");
         for fault in HandshakeFault::ALL {
             let count = self.failed_handshakes[fault as usize].load(Relaxed);
+            out.sample(name, &[("reason", fault.as_str())], count as f64);
+        }
+        let name = "watchfire_net_credentials_refused_total";
+        out.family(name, "counter", "Credentials that did not count, by reason.");
+        for fault in CredentialFault::ALL {
+            let count = self.credential_faults[fault as usize].load(Relaxed);
             out.sample(name, &[("reason", fault.as_str())], count as f64);
         }
     }

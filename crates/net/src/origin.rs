@@ -13,6 +13,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -23,6 +24,7 @@ use crate::{ApiError, ErrorType, NetMetrics};
 #[derive(Debug, Clone)]
 pub struct OriginPolicy {
     loopback: bool,
+    address: String,
     hosts: Vec<String>,
     metrics: Arc<NetMetrics>,
 }
@@ -36,7 +38,8 @@ impl OriginPolicy {
     pub fn new(address: SocketAddr) -> Self {
         OriginPolicy {
             loopback: address.ip().is_loopback(),
-            hosts: vec![address.ip().to_string()],
+            address: address.ip().to_string(),
+            hosts: Vec::new(),
             metrics: Arc::default(),
         }
     }
@@ -68,7 +71,12 @@ impl OriginPolicy {
         let host = host.strip_suffix('.').unwrap_or(host);
         host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+            || self.address.eq_ignore_ascii_case(host)
+            || self.is_configured(host)
+    }
+
+    fn is_configured(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
     }
 
     fn refusal(&self, request: &Request) -> Option<String> {
@@ -105,9 +113,24 @@ impl OriginPolicy {
     }
 }
 
-async fn check(State(policy): State<Arc<OriginPolicy>>, request: Request, next: Next) -> Response {
+/// Marks a request whose `Origin` is a name that the operator has configured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConfiguredOrigin;
+
+async fn check(
+    State(policy): State<Arc<OriginPolicy>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match policy.refusal(&request) {
-        None => next.run(request).await,
+        None => {
+            let origin = request.headers().get(header::ORIGIN);
+            let host = origin.and_then(|origin| origin.to_str().ok()).and_then(origin_host);
+            if host.is_some_and(|host| policy.is_configured(host)) {
+                request.extensions_mut().insert(ConfiguredOrigin);
+            }
+            next.run(request).await
+        }
         Some(message) => {
             policy.metrics.refused_origins.fetch_add(1, Relaxed);
             public_answer(
@@ -145,6 +168,35 @@ fn authority_host(authority: &str) -> Option<&str> {
 /// The host of `scheme://host[:port]`; the opaque origin `null` has none.
 fn origin_host(origin: &str) -> Option<&str> {
     origin.split_once("://").and_then(|(_, authority)| authority_host(authority))
+}
+
+/// Whether a request can do more than read: a method that changes something, or a WebSocket.
+pub(crate) fn changes_something(parts: &Parts) -> bool {
+    changes_state(&parts.method) || is_websocket(&parts.headers)
+}
+
+/// Whether a request has exactly one `Origin` and it is the server it is sent to, the port
+/// included. The scheme is not compared: a proxy in front may speak TLS for this server.
+pub(crate) fn is_same_origin(parts: &Parts) -> bool {
+    let mut origins = parts.headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
+    let Some((scheme, origin)) = origin.to_str().ok().and_then(|text| text.split_once("://"))
+    else {
+        return false;
+    };
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => return false,
+    };
+    let own = match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let bare = |authority: &str| {
+        authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase()
+    };
+    !origin.is_empty() && own.is_some_and(|own| bare(own) == bare(origin))
 }
 
 fn changes_state(method: &Method) -> bool {

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::auth::store::{decode, encode};
-use crate::auth::{CredentialStore, Expected, StoreError, Versioned};
+use crate::auth::{Actor, CredentialStore, Expected, StoreError, Versioned};
 use crate::authority::{IssuedClient, MAX_NAME, Role};
-use crate::random;
 use crate::tls::unix_ms;
+use crate::{audit, random};
 
 const PREFIX: &str = "auth/peer/";
 /// Certificates of one name that count at once: the newest, and the one it replaces, whose
@@ -143,13 +143,14 @@ impl Peers {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn revoke(&self, name: &str) -> Result<bool, StoreError> {
+    pub fn revoke(&self, name: &str, by: &Actor) -> Result<bool, StoreError> {
         let key = key(name);
         if self.store.get(&key)?.is_none() {
             return Ok(false);
         }
         self.store.delete(&key, Expected::Any)?;
         self.revocations.send_modify(|count| *count += 1);
+        audit::changed("certificate_revoked", name, by);
         Ok(true)
     }
 

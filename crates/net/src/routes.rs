@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use http::{Method, StatusCode, Uri};
 
-use crate::auth::{Caller, Scope};
+use crate::auth::{Door, Scope};
 use crate::{ApiError, ErrorType};
 
 /// Who may use a route.
@@ -216,25 +216,25 @@ pub(crate) fn only_stated(mut response: Response, method: &Method, uri: &Uri) ->
 }
 
 /// Stands before every handler.
-async fn guard(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let Some(scope) = access.scope() else { return public_answer(next.run(request).await) };
-    match request.extensions_mut().remove::<Caller>() {
-        Some(Caller::Known(principal)) => {
-            if !principal.scopes.contains(scope) {
-                return public_answer(principal.forbidden(scope));
-            }
-            request.extensions_mut().insert(principal);
-            public_answer(next.run(request).await)
-        }
-        Some(Caller::Unknown(unknown)) => public_answer(unknown),
-        None => {
-            tracing::error!(path = request.uri().path(), "no login was set up before this route");
-            public_answer(ApiError::new(
-                ErrorType::Internal,
-                "nothing tells here who is calling, so nobody may; please report it as a bug",
-            ))
-        }
+    let (mut parts, body) = request.into_parts();
+    let Some(door) = parts.extensions.remove::<Door>() else {
+        tracing::error!(path = parts.uri.path(), "no login was set up before this route");
+        return public_answer(ApiError::new(
+            ErrorType::Internal,
+            "nothing tells here who is calling, so nobody may; please report it as a bug",
+        ));
+    };
+    let principal = match door.identify(&parts).await {
+        Ok(principal) => principal,
+        Err(refusal) => return public_answer(refusal.into_response(&parts.headers)),
+    };
+    if !principal.scopes.contains(scope) {
+        return public_answer(principal.forbidden(scope));
     }
+    parts.extensions.insert(principal);
+    public_answer(next.run(Request::from_parts(parts, body)).await)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use net::auth::{CredentialStore, FileStore, JoinTokens};
+use net::auth::{Actor, CredentialStore, FileStore, JoinTokens, Principal};
 use net::rpc::ingest_client::IngestClient;
 use net::rpc::ingest_server::{Ingest, IngestServer};
 use net::rpc::{
@@ -107,7 +107,7 @@ impl Broker {
 
     fn token(&self, role: Role, uses: u32) -> String {
         let life = Duration::from_secs(60);
-        let made = self.tokens.create(role, uses, life, "test", SystemTime::now());
+        let made = self.tokens.create(role, uses, life, &actor(), SystemTime::now());
         made.expect("made").0.reveal().to_owned()
     }
 
@@ -134,6 +134,10 @@ impl Broker {
         self.metrics.render(&mut wire::text_encode::TextEncoder::new(&mut out));
         String::from_utf8(out).expect("metrics are text")
     }
+}
+
+fn actor() -> Actor {
+    Actor { principal: Principal::anonymous(), address: SocketAddr::from(([127, 0, 0, 1], 1)) }
 }
 
 /// The name under which the broker greets, and the stream that stays open.
@@ -230,8 +234,8 @@ async fn a_revoked_host_is_cut_off_and_told_why() {
     let identity = broker.join(host.path(), Some(&token), "web-1", Role::Agent).await;
     let mut client = broker.client(&identity.expect("joins").tls().expect("valid"));
     let (_, mut answers) = push(&mut client).await.expect("in");
-    assert!(broker.peers.revoke("web-1").expect("written"));
-    assert!(!broker.peers.revoke("web-1").expect("not there any more"));
+    assert!(broker.peers.revoke("web-1", &actor()).expect("written"));
+    assert!(!broker.peers.revoke("web-1", &actor()).expect("not there any more"));
     let cut = timeout(Duration::from_secs(3), answers.message()).await.expect("cut at once");
     assert!(cut.is_err(), "{cut:?}");
     let status = push(&mut client).await.expect_err("revoked");

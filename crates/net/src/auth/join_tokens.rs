@@ -10,10 +10,10 @@ use settings::Secret;
 
 use super::digest::token_digest;
 use super::store::{decode, encode};
-use super::{CredentialStore, Expected, StoreError};
+use super::{Actor, CredentialStore, Expected, StoreError};
 use crate::authority::Role;
-use crate::random;
 use crate::tls::{Fingerprint, unix_ms};
+use crate::{audit, random};
 
 const PREFIX: &str = "auth/join/";
 /// What every join token begins with.
@@ -154,7 +154,7 @@ impl JoinTokens {
         role: Role,
         uses: u32,
         life: Duration,
-        created_by: &str,
+        by: &Actor,
         now: SystemTime,
     ) -> Result<(Secret, PendingJoin), JoinError> {
         if role == Role::Broker {
@@ -179,9 +179,10 @@ impl JoinTokens {
             uses_left: uses,
             created_ms: unix_ms(now),
             expires_ms: unix_ms(now + life),
-            created_by: created_by.to_owned(),
+            created_by: by.principal.name.to_string(),
         };
         self.store.put(&key(&token), &encode(&pending), Expected::Absent)?;
+        audit::changed("join_token_created", &format!("{} [{role}] {uses}", pending.id), by);
         Ok((Secret::new(token.reveal()), pending))
     }
 
@@ -205,10 +206,11 @@ impl JoinTokens {
     ///
     /// # Errors
     /// The store.
-    pub fn revoke(&self, id: &str) -> Result<bool, StoreError> {
+    pub fn revoke(&self, id: &str, by: &Actor) -> Result<bool, StoreError> {
         for (key, record) in self.store.list(PREFIX)? {
             if decode::<PendingJoin>(&key, &record).is_some_and(|pending| pending.id == id) {
                 self.store.delete(&key, Expected::Any)?;
+                audit::changed("join_token_revoked", id, by);
                 return Ok(true);
             }
         }
@@ -288,8 +290,12 @@ mod tests {
         (directory, JoinTokens::new(Arc::new(store), authority))
     }
 
+    fn ann() -> Actor {
+        Actor::by_itself("ann", ([127, 0, 0, 1], 1).into())
+    }
+
     fn create(tokens: &JoinTokens, uses: u32, now: SystemTime) -> JoinToken {
-        let made = tokens.create(Role::Agent, uses, DEFAULT_JOIN_LIFE, "ann", now);
+        let made = tokens.create(Role::Agent, uses, DEFAULT_JOIN_LIFE, &ann(), now);
         let (secret, _) = made.expect("made");
         secret.reveal().parse().expect("own form")
     }
@@ -309,8 +315,8 @@ mod tests {
         assert_eq!(tokens.redeem(&token, Role::Agent, now), Err(JoinError::Unknown));
         let token = create(&tokens, 1, now);
         let id = tokens.list(now).expect("readable")[0].id.clone();
-        assert!(tokens.revoke(&id).expect("written"));
-        assert!(!tokens.revoke(&id).expect("nothing there"));
+        assert!(tokens.revoke(&id, &ann()).expect("written"));
+        assert!(!tokens.revoke(&id, &ann()).expect("nothing there"));
         assert_eq!(tokens.redeem(&token, Role::Agent, now), Err(JoinError::Unknown));
         create(&tokens, 1, now);
         assert_eq!(tokens.list(late).expect("readable"), []);

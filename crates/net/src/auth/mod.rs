@@ -1,55 +1,36 @@
 //! Who is calling, and what they may do.
+//!
+//! A caller is known by an API token, by name and password, or by a session that began with them;
+//! or need not be known at all, where the operator has said so. What a known caller may do is a
+//! set of [`Scopes`], and [`crate::Routes`] compares it with what each route states.
 
+mod account_error;
+mod accounts;
 mod digest;
 mod file_store;
 mod join_tokens;
+mod local;
+mod login;
+mod password;
 mod principal;
+mod sessions;
 pub(crate) mod store;
+mod throttle;
+mod tokens;
+mod users;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
-
+pub use account_error::AccountError;
+pub use accounts::{Accounts, NewSession};
 pub use file_store::FileStore;
 pub use join_tokens::{
     DEFAULT_JOIN_LIFE, JoinError, JoinToken, JoinTokens, MAX_JOIN_LIFE, MAX_JOIN_USES, PendingJoin,
 };
+pub use local::{LocalAccess, LocalError, write_local_access};
+pub use login::{Actor, Connection, without_login};
 pub use principal::{Principal, PrincipalKind, Scope, Scopes};
+pub use sessions::SessionLife;
 pub use store::{CredentialStore, Expected, StoreError, Versioned};
+pub use tokens::ApiToken;
+pub use users::User;
 
-use crate::{ApiError, ErrorType};
-
-/// What is known about the sender of a request; a request extension that [`crate::Routes`] asks.
-#[derive(Debug, Clone)]
-pub(crate) enum Caller {
-    /// Who it is.
-    Known(Principal),
-    /// Nobody, and why.
-    Unknown(Unknown),
-}
-
-/// Why a caller is not known.
-#[derive(Debug, Clone)]
-pub(crate) struct Unknown {
-    message: String,
-}
-
-impl IntoResponse for Unknown {
-    fn into_response(self) -> Response {
-        ApiError::new(ErrorType::Unauthorized, self.message).into_response()
-    }
-}
-
-/// Marks a request that came over TLS.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OverTls;
-
-/// Lets everyone who can reach `router` do everything, as [`Principal::anonymous`]: for servers
-/// that only this host can reach, and where the operator has said so.
-pub fn without_login(router: Router) -> Router {
-    router.layer(from_fn(async |mut request: Request, next: Next| {
-        request.extensions_mut().insert(Caller::Known(Principal::anonymous()));
-        next.run(request).await
-    }))
-}
+pub(crate) use login::{Door, OverTls};

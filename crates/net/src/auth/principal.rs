@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use model::{DEFAULT_TENANT, TenantId};
+use serde::{Deserialize, Serialize};
 
 use crate::{ApiError, ErrorType};
 
 /// What a caller may do. `Admin` includes the others; `Write` does not include `Read`, so that a
 /// token in the hands of a sender cannot be used to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Read stored data.
     Read,
@@ -154,18 +154,6 @@ impl Principal {
                 self.scopes,
             ),
         )
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Principal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .get::<Principal>()
-            .cloned()
-            .ok_or_else(|| ApiError::new(ErrorType::Internal, "a public route asks who is calling"))
     }
 }
 
