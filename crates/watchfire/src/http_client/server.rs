@@ -7,6 +7,8 @@ use clap::Args;
 
 use super::{Credentials, HttpClient, Trust};
 
+const DEFAULT_URL: &str = "http://127.0.0.1:9595";
+
 /// Which server to ask, and as whom.
 #[derive(Clone, Args)]
 pub(crate) struct ServerArguments {
@@ -15,7 +17,7 @@ pub(crate) struct ServerArguments {
         long,
         value_name = "URL",
         env = "WATCHFIRE_URL",
-        default_value = "http://127.0.0.1:9595",
+        default_value = DEFAULT_URL,
         value_parser = server_url
     )]
     pub(crate) url: String,
@@ -50,6 +52,11 @@ impl ServerArguments {
             Some(path) => client.with_trust(Trust::Only(path.clone())),
             None => client,
         })
+    }
+
+    /// Whether another server than the one on this machine is meant.
+    pub(crate) fn is_named(&self) -> bool {
+        self.url != DEFAULT_URL
     }
 
     fn credentials(&self) -> Result<Credentials> {

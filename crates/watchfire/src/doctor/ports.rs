@@ -1,0 +1,173 @@
+//! The ports Watchfire listens on: free, or held by whom.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use super::finding::{Check, Finding, text};
+use super::machine::Machine;
+
+/// Who holds a port.
+#[derive(Debug, PartialEq, Eq)]
+struct Holder {
+    pid: u32,
+    name: String,
+}
+
+/// Tries to listen on each address for a moment.
+pub(super) fn check(machine: &Machine, addresses: &[SocketAddr]) -> Vec<Finding> {
+    addresses.iter().map(|address| port(machine, *address)).collect()
+}
+
+fn port(machine: &Machine, address: SocketAddr) -> Finding {
+    let check = Check::Ports;
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(check, text(format!("{address} is free"), format!("{address} 空闲"))),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            held(address, holder(machine, address.port()))
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Finding::fail(
+            check,
+            text(format!("{address} may not be used"), format!("{address} 无权使用")),
+            text("Ports below 1024 need a capability.", "1024 以下的端口需要特权。"),
+        )
+        .fix(text(
+            "Choose a higher port with --listen, or allow it.",
+            "请用 --listen 选择更大的端口，或授予权限。",
+        ))
+        .command("sudo setcap cap_net_bind_service=+ep \"$(command -v watchfire)\""),
+        Err(error) => Finding::fail(
+            check,
+            text(
+                format!("{address} cannot be used: {error}"),
+                format!("{address} 不可用：{error}"),
+            ),
+            text("Watchfire could not start.", "Watchfire 将无法启动。"),
+        )
+        .fix(text(
+            "Name an address of this machine with --listen.",
+            "请用 --listen 指定本机的地址。",
+        )),
+    }
+}
+
+fn held(address: SocketAddr, holder: Option<Holder>) -> Finding {
+    let check = Check::Ports;
+    let command = format!("sudo ss -ltnp 'sport = :{}'", address.port());
+    match holder {
+        Some(Holder { pid, name }) if name == "watchfire" => Finding::ok(
+            check,
+            text(
+                format!("{address} is held by the running watchfire, process {pid}"),
+                format!("{address} 由正在运行的 watchfire 占用，进程 {pid}"),
+            ),
+        ),
+        Some(Holder { pid, name }) => Finding::fail(
+            check,
+            text(
+                format!("{address} is held by {name}, process {pid}"),
+                format!("{address} 被 {name} 占用，进程 {pid}"),
+            ),
+            text("Watchfire could not start.", "Watchfire 将无法启动。"),
+        )
+        .fix(text(
+            "Stop that program, or choose another address with --listen.",
+            "请停止该程序，或用 --listen 选择其他地址。",
+        ))
+        .command(command),
+        None => Finding::warn(
+            check,
+            text(
+                format!("{address} is held by a process this user cannot see"),
+                format!("{address} 被当前用户看不到的进程占用"),
+            ),
+            text(
+                "If that is not Watchfire, Watchfire could not start.",
+                "若不是 Watchfire，Watchfire 将无法启动。",
+            ),
+        )
+        .fix(text("See who it is.", "请查看是谁占用。"))
+        .command(command),
+    }
+}
+
+/// The process that listens on `port`, on any address, if this user may see it.
+fn holder(machine: &Machine, port: u16) -> Option<Holder> {
+    let mut inodes = HashSet::new();
+    for table in ["proc/net/tcp", "proc/net/tcp6"] {
+        let text = machine.read(table).unwrap_or_default();
+        inodes.extend(text.lines().skip(1).filter_map(|line| listening(line, port)));
+    }
+    if inodes.is_empty() {
+        return None;
+    }
+    for entry in std::fs::read_dir(machine.path("proc")).ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(files) = std::fs::read_dir(entry.path().join("fd")) else { continue };
+        for file in files.flatten() {
+            let Ok(target) = std::fs::read_link(file.path()) else { continue };
+            let inode = target.to_str().and_then(|target| {
+                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            });
+            if inode.is_some_and(|inode: u64| inodes.contains(&inode)) {
+                let name = machine.read(format!("proc/{pid}/comm")).unwrap_or_default();
+                return Some(Holder { pid, name });
+            }
+        }
+    }
+    None
+}
+
+/// The inode of a socket in the table's line, if it listens on `port`.
+fn listening(line: &str, port: u16) -> Option<u64> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let (_, local) = fields.get(1)?.rsplit_once(':')?;
+    let is_it = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == LISTEN;
+    if is_it { fields.get(9)?.parse().ok() } else { None }
+}
+
+/// The address for agents beside that for users: the same host, port 9596.
+pub(super) fn beside(listen: SocketAddr) -> Vec<SocketAddr> {
+    const AGENTS: u16 = 9_596;
+    let ip: IpAddr = listen.ip();
+    if listen.port() == AGENTS { vec![listen] } else { vec![listen, SocketAddr::new(ip, AGENTS)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Level;
+
+    #[test]
+    fn whoever_holds_a_port_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        let machine = Machine::this();
+        let holder = holder(&machine, address.port()).expect("this process");
+        assert_eq!(holder.pid, std::process::id());
+        assert_eq!(port(&machine, address).level, Level::Fail);
+        drop(listener);
+        assert_eq!(port(&machine, address).level, Level::Ok);
+        let own = Holder { pid: 7, name: "watchfire".to_owned() };
+        assert_eq!(held(address, Some(own)).level, Level::Ok);
+        assert_eq!(held(address, None).level, Level::Warn);
+        let foreign = "192.0.2.1:1".parse().expect("an address of nobody");
+        assert_eq!(port(&machine, foreign).level, Level::Fail);
+    }
+
+    #[test]
+    fn only_listening_sockets_count() {
+        let line = |state: &str| {
+            format!(
+                "  0: 0100007F:257B 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1 0000 100 0 0 10 0"
+            )
+        };
+        assert_eq!(listening(&line("0A"), 9_595), Some(4_711));
+        assert_eq!(listening(&line("01"), 9_595), None);
+        assert_eq!(listening(&line("0A"), 9_596), None);
+        assert_eq!(listening("garbage", 1), None);
+    }
+}
