@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use net::auth::Accounts;
 use net::{Access, Routes};
 
 mod api;
@@ -18,6 +19,7 @@ mod params;
 mod respond;
 mod ui;
 
+pub use api::Joining;
 pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
@@ -121,6 +123,17 @@ pub fn api_routes(console: &Arc<Console>) -> Routes {
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
         .route("/-/ready", [Method::GET], Access::Public, ready)
         .with_state(Arc::clone(console))
+}
+
+/// Login, users and API tokens. Present also where no login is needed, so that users can be made
+/// before the address is opened to others.
+pub fn account_routes(accounts: &Arc<Accounts>) -> Routes {
+    api::account_routes().with_state(Arc::clone(accounts))
+}
+
+/// Join tokens and certificates, where there is a broker's authority.
+pub fn joining_routes(joining: Joining) -> Routes {
+    api::joining_routes().with_state(Arc::new(joining))
 }
 
 /// The pages of the UI and the JSON 404 for unknown API paths. The pages hold no data, so nobody

@@ -4,13 +4,19 @@ mod agents;
 mod federate;
 mod format;
 mod labels;
+mod login;
 mod query;
 mod status;
+mod tokens;
+mod users;
 
 use std::sync::Arc;
 
 use http::Method;
+use net::auth::Accounts;
 use net::{Access, ApiError, ErrorType, Routes};
+
+pub use tokens::Joining;
 
 use crate::Console;
 
@@ -35,6 +41,42 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/agents", GET, Access::Read, agents::agents)
         .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
+}
+
+/// Login, users and API tokens. The routes by which one becomes known are for everyone.
+pub(crate) fn account_routes() -> Routes<Arc<Accounts>> {
+    const GET: [Method; 1] = [Method::GET];
+    const POST: [Method; 1] = [Method::POST];
+    const PUT: [Method; 1] = [Method::PUT];
+    const DELETE: [Method; 1] = [Method::DELETE];
+    Routes::new()
+        .route("/api/v1/setup", POST, Access::Public, login::set_up)
+        .route("/api/v1/setup", GET, Access::Admin, login::setup_token)
+        .route("/api/v1/login", POST, Access::Public, login::log_in)
+        .route("/api/v1/logout", POST, Access::Public, login::log_out)
+        .route("/api/v1/password", POST, Access::Public, login::change_password)
+        .route("/api/v1/whoami", GET, Access::Public, login::who_am_i)
+        .route("/api/v1/users", GET, Access::Admin, users::list)
+        .route("/api/v1/users", POST, Access::Admin, users::create)
+        .route("/api/v1/users/{name}", DELETE, Access::Admin, users::delete)
+        .route("/api/v1/users/{name}/password", PUT, Access::Admin, users::set_password)
+        .route("/api/v1/users/{name}/scopes", PUT, Access::Admin, users::set_scopes)
+        .route("/api/v1/tokens", GET, Access::Admin, tokens::list)
+        .route("/api/v1/tokens", POST, Access::Admin, tokens::create)
+        .route("/api/v1/tokens/{id}", DELETE, Access::Admin, tokens::revoke)
+}
+
+/// How other hosts join, and how they are sent away.
+pub(crate) fn joining_routes() -> Routes<Arc<Joining>> {
+    const GET: [Method; 1] = [Method::GET];
+    const POST: [Method; 1] = [Method::POST];
+    const DELETE: [Method; 1] = [Method::DELETE];
+    Routes::new()
+        .route("/api/v1/join-tokens", GET, Access::Admin, tokens::list_join)
+        .route("/api/v1/join-tokens", POST, Access::Admin, tokens::create_join)
+        .route("/api/v1/join-tokens/{id}", DELETE, Access::Admin, tokens::revoke_join)
+        .route("/api/v1/certificates", GET, Access::Admin, tokens::list_certificates)
+        .route("/api/v1/certificates/{name}", DELETE, Access::Admin, tokens::revoke_certificate)
 }
 
 /// Unknown paths under `/api` are JSON, never the pages of the console.
