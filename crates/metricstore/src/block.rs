@@ -12,7 +12,8 @@ use model::TimeRange;
 use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
-use crate::directory::{DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
+use crate::directory::{Chunk, DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
+use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
 use crate::registry::{NOT_REGISTERED, RegistryVersion};
 
@@ -231,19 +232,38 @@ impl MetricBlock {
         read_page(&*self.file, &self.pages[number as usize])
     }
 
-    /// Reads the directory of a group.
+    /// Reads the directories of a group.
     pub(crate) fn group(&self, number: usize) -> Result<Group, BlockError> {
         let info = &self.groups[number];
-        let page = self.page(info.directory)?;
+        // The histograms' directory, where there is one, is the page behind that of the floats.
+        let behind = info.directory + 1;
+        let is_one = |page: &PageInfo| page.kind == PageKind::HistogramDirectory;
+        if !self.pages.get(behind as usize).is_some_and(is_one) {
+            return self.directory(info, info.directory, PageKind::Values, false);
+        }
+        let mut group = self.directory(info, info.directory, PageKind::Values, true)?;
+        let histograms = self.directory(info, behind, PageKind::Histograms, true)?;
+        group.histograms = Some(Box::new(histograms));
+        Ok(group)
+    }
+
+    fn directory(
+        &self,
+        info: &GroupInfo,
+        number: u32,
+        content: PageKind,
+        may_lack: bool,
+    ) -> Result<Group, BlockError> {
+        let page = self.page(number)?;
         let len_of = |kind| {
             move |number: u32| {
                 self.pages.get(number as usize).filter(|p| p.kind == kind).map(|p| p.raw_len)
             }
         };
-        let values = len_of(PageKind::Values);
         let timestamps = len_of(PageKind::Timestamps);
-        Group::decode(&page, info.series as usize, values, timestamps).map_err(|fault| {
-            let offset = self.pages[info.directory as usize].offset;
+        let series = info.series as usize;
+        Group::decode(&page, series, may_lack, len_of(content), timestamps).map_err(|fault| {
+            let offset = self.pages[number as usize].offset;
             match fault {
                 DirectoryFault::Codec(error) => corrupt(offset, format!("directory: {error}")),
                 DirectoryFault::Invalid(detail) => corrupt(offset, format!("directory: {detail}")),
@@ -266,13 +286,26 @@ impl MetricBlock {
     /// Decodes `rows` values that start at `offset` of a page and take `len` bytes.
     pub(crate) fn values(
         &self,
-        chunk: &crate::directory::Chunk,
+        chunk: &Chunk,
         rows: usize,
         page: &[u8],
         out: &mut Vec<f64>,
     ) -> Result<(), BlockError> {
         let mut input = &page[chunk.offset as usize..][..chunk.len as usize];
         codec::decode_f64s(&mut input, rows, out)
+            .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
+    }
+
+    /// Decodes the histograms of a chunk of `rows` samples, but for their timestamps.
+    pub(crate) fn histograms(
+        &self,
+        chunk: &Chunk,
+        rows: usize,
+        page: &[u8],
+        out: &mut HistogramColumns,
+    ) -> Result<(), BlockError> {
+        let mut input = &page[chunk.offset as usize..][..chunk.len as usize];
+        out.decode(rows, &mut input)
             .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
     }
 

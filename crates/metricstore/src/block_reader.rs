@@ -9,6 +9,7 @@ use rapidhash::RapidHashMap;
 
 use crate::block::MetricBlock;
 use crate::directory::{Chunk, Group, TimestampColumn};
+use crate::histogram_columns::HistogramColumns;
 
 /// Locks over the decoded timestamp columns, so that threads of one query seldom meet.
 const STRIPES: usize = 16;
@@ -68,7 +69,8 @@ impl BlockReader {
     /// Forgets what was decompressed for a group: its series will not be read again.
     pub(crate) fn forget_group(&self, number: usize) {
         if let Some(group) = self.groups[number].lock().take() {
-            for chunk in &group.chunks {
+            let histograms = group.histograms.iter().flat_map(|group| &group.chunks);
+            for chunk in group.chunks.iter().chain(histograms) {
                 *self.pages[chunk.page as usize].lock() = None;
             }
         }
@@ -91,6 +93,24 @@ impl BlockReader {
         columns.timestamps += decoded.len();
         columns.by_place.insert(key, Arc::clone(&decoded));
         Ok(decoded)
+    }
+
+    /// Appends the histograms of a chunk that lie in `range`; `group` is the directory of
+    /// histograms.
+    pub(crate) fn read_histograms(
+        &self,
+        group: &Group,
+        chunk: &Chunk,
+        range: TimeRange,
+        out: &mut HistogramColumns,
+    ) -> Result<(), BlockError> {
+        let column = self.timestamps(group.column(chunk))?;
+        let page = self.page(chunk.page)?;
+        let start = out.len();
+        self.block.histograms(chunk, column.len(), &page, out)?;
+        out.timestamps_ms.extend_from_slice(&column);
+        out.trim_from(start, range);
+        Ok(())
     }
 
     /// Appends the samples of a chunk that lie in `range`.

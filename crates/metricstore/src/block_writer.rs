@@ -1,5 +1,7 @@
 //! Writes a block front to back: series in ascending order of labels, samples in order of time.
 
+use std::ops::Range;
+
 use blockstore::{BlobError, BlobWriter};
 use blockstore::{BlockError, BlockSummary};
 use codec::checksum;
@@ -11,8 +13,9 @@ use rapidhash::RapidHashMap;
 use crate::block::{FOOTER_BYTES, HEADER_BYTES, MAGIC, VERSION};
 use crate::directory::{self, NewChunk, TimestampColumn};
 use crate::fingerprint::Fingerprint;
+use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
-use crate::statistics::ChunkStatistics;
+use crate::statistics::{self, ChunkStatistics};
 
 /// Samples at which a chunk is closed: about 4 h of a 15 s series. Longer chunks save less than
 /// 1% of the block and make queries for an hour decode what they do not need.
@@ -23,6 +26,8 @@ const GROUP_SERIES: usize = 512;
 const GROUP_CHUNKS: usize = 1 << 14;
 /// Encoded bytes at which a group is closed, inside a series if need be.
 const GROUP_BYTES: usize = 1 << 20;
+/// Samples at which a chunk of histograms is closed: an hour of a 15 s series, decoded at once.
+const HISTOGRAM_CHUNK_ROWS: usize = 256;
 /// Timestamp columns remembered for sharing: 12 MiB at most.
 const MAX_SHARED_COLUMNS: usize = 1 << 18;
 
@@ -36,8 +41,11 @@ pub(crate) struct BlockWriter<'a> {
     /// The series under way and the samples of it that are in no chunk yet.
     labels: Labels,
     has_chunks: bool,
+    /// Whether the group lists it already.
+    is_in_group: bool,
     pending_ms: Vec<i64>,
     pending: Vec<f64>,
+    pending_histograms: HistogramColumns,
     totals: Totals,
 }
 
@@ -63,14 +71,23 @@ struct Totals {
 struct NewGroup {
     first_series: u32,
     series: u32,
+    values: NewChunks,
+    /// Of `values`, in their order.
+    statistics: Vec<ChunkStatistics>,
+    histograms: NewChunks,
+    scratch: Vec<u8>,
+}
+
+/// The chunks of a group that are of one kind.
+#[derive(Default)]
+struct NewChunks {
     columns: Vec<TimestampColumn>,
     by_place: RapidHashMap<(u32, u32), u32>,
     chunks: Vec<NewChunk>,
-    /// Encoded values of `chunks`, in their order.
-    values: Vec<u8>,
+    /// Encoded content of `chunks`, in their order.
+    bytes: Vec<u8>,
     /// Next chunk's index in its series.
     next_index: u32,
-    scratch: Vec<u8>,
 }
 
 /// Timestamp columns, each written once.
@@ -105,8 +122,10 @@ impl<'a> BlockWriter<'a> {
             },
             labels: Labels::empty(),
             has_chunks: false,
+            is_in_group: false,
             pending_ms: Vec::new(),
             pending: Vec::new(),
+            pending_histograms: HistogramColumns::default(),
             totals: Totals::default(),
         })
     }
@@ -133,6 +152,33 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
+    /// Takes histograms of the series under way, later than those before, strictly ascending;
+    /// `histograms` is empty afterwards.
+    pub(crate) fn push_histograms(
+        &mut self,
+        histograms: &mut HistogramColumns,
+    ) -> Result<(), BlockError> {
+        // Fast path, nearly every series has none.
+        if histograms.is_empty() {
+            return Ok(());
+        }
+        self.pending_histograms.append(histograms);
+        // What may still grow waits for more.
+        self.write_histograms(HISTOGRAM_CHUNK_ROWS)
+    }
+
+    /// Writes pending histograms as long as there are at least `min_rows`.
+    fn write_histograms(&mut self, min_rows: usize) -> Result<(), BlockError> {
+        let mut start = 0;
+        while self.pending_histograms.len() >= start + min_rows.max(1) {
+            let run = self.pending_histograms.unite_run(start, HISTOGRAM_CHUNK_ROWS);
+            start = run.end;
+            self.write_histogram_chunk(run)?;
+        }
+        self.pending_histograms.drain(0..start);
+        Ok(())
+    }
+
     /// Counts samples that were left out because an earlier commit has another value.
     pub(crate) fn add_conflicts(&mut self, conflicts: u64) {
         self.totals.conflicts += conflicts;
@@ -144,8 +190,11 @@ impl<'a> BlockWriter<'a> {
             self.pending_ms.clear();
             self.pending.clear();
         }
+        self.write_histograms(1)?;
         self.has_chunks = false;
-        self.group.next_index = 0;
+        self.is_in_group = false;
+        self.group.values.next_index = 0;
+        self.group.histograms.next_index = 0;
         if self.group.series as usize >= GROUP_SERIES {
             self.end_group()?;
         }
@@ -153,38 +202,50 @@ impl<'a> BlockWriter<'a> {
     }
 
     fn write_chunk(&mut self, start: usize, end: usize) -> Result<(), BlockError> {
-        let group_is_full =
-            self.group.chunks.len() >= GROUP_CHUNKS || self.group.values.len() >= GROUP_BYTES;
-        if group_is_full {
-            self.end_group()?;
-        }
+        self.begin_chunk()?;
         let timestamps = &self.pending_ms[start..end];
         let values = &self.pending[start..end];
-        let (min_ms, max_ms) = (timestamps[0], timestamps[timestamps.len() - 1]);
+        self.totals.add(timestamps);
+        let column = self.timestamps.place(timestamps, &mut self.pages)?;
+        self.group.push(column, values);
+        Ok(())
+    }
+
+    fn write_histogram_chunk(&mut self, run: Range<usize>) -> Result<(), BlockError> {
+        self.begin_chunk()?;
+        let timestamps = &self.pending_histograms.timestamps_ms[run.clone()];
+        self.totals.add(timestamps);
+        let column = self.timestamps.place(timestamps, &mut self.pages)?;
+        let (histograms, series) = (&mut self.group.histograms, self.group.series - 1);
+        histograms.push(series, column, |out| self.pending_histograms.encode(run, out));
+        Ok(())
+    }
+
+    /// Ends a full group and makes sure that the series under way is in the one at hand.
+    fn begin_chunk(&mut self) -> Result<(), BlockError> {
+        let group = &self.group;
+        let chunks = group.values.chunks.len() + group.histograms.chunks.len();
+        let bytes = group.values.bytes.len() + group.histograms.bytes.len();
+        if chunks >= GROUP_CHUNKS || bytes >= GROUP_BYTES {
+            self.end_group()?;
+        }
         if !self.has_chunks {
             self.has_chunks = true;
             self.index.push(&self.labels);
             self.totals.series += 1;
         }
-        if self.group.series == 0 || self.group.next_index == 0 {
+        if !self.is_in_group {
+            self.is_in_group = true;
             if self.group.series == 0 {
                 self.group.first_series = self.totals.series - 1;
             }
             self.group.series += 1;
         }
-        let column = self.timestamps.place(timestamps, &mut self.pages)?;
-        self.group.push(column, values);
-        self.totals.rows += values.len() as u64;
-        self.totals.chunks += 1;
-        self.totals.span_ms = match self.totals.span_ms {
-            Some((min, max)) => Some((min.min(min_ms), max.max(max_ms))),
-            None => Some((min_ms, max_ms)),
-        };
         Ok(())
     }
 
     fn end_group(&mut self) -> Result<(), BlockError> {
-        if self.group.chunks.is_empty() {
+        if self.group.series == 0 {
             return Ok(());
         }
         self.timestamps.write_page(&mut self.pages)?;
@@ -195,6 +256,7 @@ impl<'a> BlockWriter<'a> {
             directory,
         });
         self.group.clear();
+        self.is_in_group = false;
         Ok(())
     }
 
@@ -236,27 +298,82 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
+impl Totals {
+    /// Counts a chunk.
+    fn add(&mut self, timestamps: &[i64]) {
+        let (min_ms, max_ms) = (timestamps[0], timestamps[timestamps.len() - 1]);
+        self.rows += timestamps.len() as u64;
+        self.chunks += 1;
+        self.span_ms = match self.span_ms {
+            Some((min, max)) => Some((min.min(min_ms), max.max(max_ms))),
+            None => Some((min_ms, max_ms)),
+        };
+    }
+}
+
 impl NewGroup {
     fn push(&mut self, column: TimestampColumn, values: &[f64]) {
+        self.values.push(self.series - 1, column, |out| codec::encode_f64s(values, out));
+        self.statistics.push(ChunkStatistics::of(values));
+    }
+
+    /// Writes values and histograms, then their directories; yields the page of the first one.
+    fn write(&mut self, pages: &mut PageWriter<'_>) -> Result<u32, BlockError> {
+        let series = self.series as usize;
+        let (first_page, order) = self.values.write(PageKind::Values, pages)?;
+        let has_histograms = !self.histograms.chunks.is_empty();
+        let histograms = if has_histograms {
+            Some(self.histograms.write(PageKind::Histograms, pages)?)
+        } else {
+            None
+        };
+        self.scratch.clear();
+        self.values.encode_directory(series, first_page, &order, &mut self.scratch);
+        let sorted: Vec<_> = order.iter().map(|&at| self.statistics[at as usize]).collect();
+        statistics::encode(&sorted, &mut self.scratch);
+        let directory = pages.next_number();
+        pages.write(PageKind::Directory, &self.scratch)?;
+        if let Some((first_page, order)) = histograms {
+            self.scratch.clear();
+            self.histograms.encode_directory(series, first_page, &order, &mut self.scratch);
+            pages.write(PageKind::HistogramDirectory, &self.scratch)?;
+        }
+        Ok(directory)
+    }
+
+    fn clear(&mut self) {
+        self.series = 0;
+        self.statistics.clear();
+        self.values.clear();
+        self.histograms.clear();
+    }
+}
+
+impl NewChunks {
+    /// Appends a chunk of a series, number `series` of the group.
+    fn push(&mut self, series: u32, column: TimestampColumn, encode: impl FnOnce(&mut Vec<u8>)) {
         let next = self.columns.len() as u32;
         let local = *self.by_place.entry((column.page, column.offset)).or_insert(next);
         if local == next {
             self.columns.push(column);
         }
-        let start = self.values.len();
-        codec::encode_f64s(values, &mut self.values);
+        let start = self.bytes.len();
+        encode(&mut self.bytes);
         self.chunks.push(NewChunk {
-            series: self.series - 1,
+            series,
             index: self.next_index,
             column: local,
-            len: (self.values.len() - start) as u32,
-            statistics: ChunkStatistics::of(values),
+            len: (self.bytes.len() - start) as u32,
         });
         self.next_index += 1;
     }
 
-    /// Writes the values chunk index by chunk index, then the directory, whose page it yields.
-    fn write(&mut self, pages: &mut PageWriter<'_>) -> Result<u32, BlockError> {
+    /// Writes the content chunk index by chunk index; yields the first page and that order.
+    fn write(
+        &self,
+        kind: PageKind,
+        pages: &mut PageWriter<'_>,
+    ) -> Result<(u32, Vec<u32>), BlockError> {
         let mut starts = Vec::with_capacity(self.chunks.len());
         let mut start = 0;
         for chunk in &self.chunks {
@@ -267,35 +384,33 @@ impl NewGroup {
         // Stable: within one index the series stay in their order.
         order.sort_by_key(|&chunk| self.chunks[chunk as usize].index);
 
-        let first_value_page = pages.next_number();
-        self.scratch.clear();
+        let first_page = pages.next_number();
+        let mut page = Vec::with_capacity(TARGET_PAGE_BYTES);
         for &chunk in &order {
             let len = self.chunks[chunk as usize].len as usize;
             let start = starts[chunk as usize];
-            self.scratch.extend_from_slice(&self.values[start..start + len]);
-            if self.scratch.len() >= TARGET_PAGE_BYTES {
-                pages.write(PageKind::Values, &self.scratch)?;
-                self.scratch.clear();
+            page.extend_from_slice(&self.bytes[start..start + len]);
+            if page.len() >= TARGET_PAGE_BYTES {
+                pages.write(kind, &page)?;
+                page.clear();
             }
         }
-        if !self.scratch.is_empty() {
-            pages.write(PageKind::Values, &self.scratch)?;
+        if !page.is_empty() {
+            pages.write(kind, &page)?;
         }
+        Ok((first_page, order))
+    }
+
+    fn encode_directory(&self, series: usize, first_page: u32, order: &[u32], out: &mut Vec<u8>) {
         let sorted: Vec<NewChunk> = order.iter().map(|&at| self.chunks[at as usize]).collect();
-        self.scratch.clear();
-        let series = self.series as usize;
-        directory::encode(series, first_value_page, &self.columns, &sorted, &mut self.scratch);
-        let directory = pages.next_number();
-        pages.write(PageKind::Directory, &self.scratch)?;
-        Ok(directory)
+        directory::encode(series, first_page, &self.columns, &sorted, out);
     }
 
     fn clear(&mut self) {
-        self.series = 0;
         self.columns.clear();
         self.by_place.clear();
         self.chunks.clear();
-        self.values.clear();
+        self.bytes.clear();
         self.next_index = 0;
     }
 }

@@ -1,4 +1,5 @@
-//! The directory of a group: which chunks its series have and where they lie.
+//! The directory of a group: which chunks its series have and where they lie. Floats and histograms
+//! have one each, alike but for the statistics, which only floats have.
 
 use codec::CodecError;
 use codec::varint::{put_u64, take_u64};
@@ -43,8 +44,10 @@ pub(crate) struct Group {
     pub(crate) chunks: Vec<Chunk>,
     /// Where each series' chunks end.
     pub(crate) ends: Vec<u32>,
-    /// Encoded statistics of all chunks.
+    /// Encoded statistics of all chunks; none of histograms.
     statistics: Vec<u8>,
+    /// The histograms of the same series, if they have any.
+    pub(crate) histograms: Option<Box<Group>>,
 }
 
 /// A chunk as the writer knows it.
@@ -56,10 +59,10 @@ pub(crate) struct NewChunk {
     pub(crate) index: u32,
     pub(crate) column: u32,
     pub(crate) len: u32,
-    pub(crate) statistics: ChunkStatistics,
 }
 
-/// Appends the directory of `chunks`, which are in the order in which their values lie.
+/// Appends the directory of `chunks`, which are in the order in which their values lie; the
+/// statistics of floats come behind it.
 pub(crate) fn encode(
     series: usize,
     first_value_page: u32,
@@ -89,8 +92,6 @@ pub(crate) fn encode(
     };
     codec::encode_i64s(&of_chunks(|chunk| chunk.column), out);
     codec::encode_i64s(&of_chunks(|chunk| chunk.len), out);
-    let all: Vec<_> = chunks.iter().map(|chunk| chunk.statistics).collect();
-    statistics::encode(&all, out);
 }
 
 /// Why a directory is refused.
@@ -108,11 +109,13 @@ impl From<CodecError> for DirectoryFault {
 use DirectoryFault::Invalid;
 
 impl Group {
-    /// Reads a directory. `value_page_len` yields the uncompressed length of a page of values,
-    /// `timestamp_page_len` of one of timestamps; `None` if there is no such page.
+    /// Reads a directory. `value_page_len` yields the uncompressed length of a page of values (or
+    /// of histograms), `timestamp_page_len` of one of timestamps; `None` if there is no such page.
+    /// `may_lack` tells whether a series may be without chunks, because another directory has some.
     pub(crate) fn decode(
         mut input: &[u8],
         series: usize,
+        may_lack: bool,
         value_page_len: impl Fn(u32) -> Option<u32>,
         timestamp_page_len: impl Fn(u32) -> Option<u32>,
     ) -> Result<Self, DirectoryFault> {
@@ -123,7 +126,7 @@ impl Group {
             u32::try_from(take_u64(&mut input)?).map_err(|_| Invalid("page number"))?;
         let per_series = take_column(&mut input, series)?;
         let total = per_series.iter().map(|count| u64::from(*count)).sum::<u64>();
-        if total > MAX_GROUP_CHUNKS as u64 || per_series.contains(&0) {
+        if total > MAX_GROUP_CHUNKS as u64 || (!may_lack && per_series.contains(&0)) {
             return Err(Invalid("number of chunks"));
         }
         let columns = take_columns(&mut input, timestamp_page_len)?;
@@ -138,7 +141,16 @@ impl Group {
             end += count;
             ends.push(end);
         }
-        let mut group = Group { columns, chunks: Vec::new(), ends, statistics: input.to_vec() };
+        let mut group = Group {
+            columns,
+            chunks: Vec::new(),
+            ends,
+            statistics: input.to_vec(),
+            histograms: None,
+        };
+        if total == 0 {
+            return Ok(group);
+        }
         group.place_chunks(&per_series, &of_chunk, &lens, first_page, value_page_len)?;
         Ok(group)
     }

@@ -8,8 +8,8 @@ use model::{TenantId, TimeRange};
 
 use crate::block::MetricFormat;
 use crate::block_writer::BlockWriter;
+use crate::gathered::Gathered;
 use crate::registry::Registry;
-use crate::rows::Gathered;
 use crate::shard::CutData;
 
 /// Length of the windows that flushed blocks are aligned to.
@@ -96,17 +96,17 @@ impl FlushPlan {
             for (&ordinal, labels) in ordinals.iter().zip(labels) {
                 gathered.clear();
                 for cut in self.cuts.iter().filter(|cut| cut.holds(ordinal)) {
-                    cut.read(
-                        ordinal,
-                        planned.window,
-                        &mut gathered.timestamps,
-                        &mut gathered.values,
-                    )
-                    .expect("a chunk in memory decodes to what was encoded");
+                    gathered
+                        .add(|timestamps, values, histograms| {
+                            cut.read(ordinal, planned.window, timestamps, values)?;
+                            cut.read_histograms(ordinal, planned.window, histograms)
+                        })
+                        .expect("a chunk in memory decodes to what was encoded");
                 }
                 writer.add_conflicts(gathered.settle());
                 writer.series(labels)?;
                 writer.push(&gathered.timestamps, &gathered.values)?;
+                writer.push_histograms(&mut gathered.histograms)?;
             }
         }
         writer.finish()

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use codec::CodecError;
-use model::TimeRange;
+use model::{Histogram, TimeRange};
 
-use crate::rows::sort_first_wins;
+use crate::histogram_columns::HistogramColumns;
+use crate::histogram_head::{HistogramHead, HistogramSeries};
+use crate::rows::{HistogramRow, sort_first_wins};
 use crate::slab::{Class, MAX_CELL_LEN, Slabs};
 
 /// A full tail, encoded: timestamps strictly ascending.
@@ -59,8 +61,8 @@ struct ChunkNode {
 struct Slot {
     /// What the tail's offsets count from.
     base_ms: i64,
-    /// Latest timestamp ever appended, of this generation or, when it had been looked up, of the
-    /// one before. A later sample cannot be a duplicate.
+    /// Latest timestamp ever appended, float or histogram, of this generation or, when it had been
+    /// looked up, of the one before. A later sample cannot be a duplicate.
     high_ms: i64,
     cell: u32,
     /// Index of the newest sealed chunk plus one; 0 = none.
@@ -93,6 +95,16 @@ const MAX_LATE_PROBES: usize = 2;
 /// How many chunks are looked at to find those.
 const MAX_LATE_STEPS: usize = 16;
 
+/// How hard a late sample's duplicate is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probes {
+    /// As hard as is worth it: of two floats the order is kept, and the later one dropped when they
+    /// are read.
+    Few,
+    /// Until it is found: the order between a float and a histogram is not kept.
+    All,
+}
+
 /// The timestamps that were sealed last. Series of one target are sealed one after the other and
 /// have the same ones, so they are encoded and kept once.
 #[derive(Debug, Default)]
@@ -109,6 +121,7 @@ pub(crate) struct Generation {
     chunks: Vec<ChunkNode>,
     last_sealed: LastSealed,
     sealed_bytes: usize,
+    histograms: HistogramHead,
     rows: u64,
     /// Earliest and latest timestamp; `None` = no samples.
     span_ms: Option<(i64, i64)>,
@@ -127,7 +140,7 @@ impl Generation {
 
     /// Full chunks held.
     pub(crate) fn chunk_count(&self) -> usize {
-        self.chunks.len()
+        self.chunks.len() + self.histograms.chunk_count()
     }
 
     /// Samples held.
@@ -149,6 +162,7 @@ impl Generation {
             + self.slabs.bytes()
             + self.chunks.capacity() * size_of::<ChunkNode>()
             + self.sealed_bytes
+            + self.histograms.bytes()
     }
 
     /// Whether `t_ms` is after everything known of the series, so that it can just be pushed.
@@ -177,6 +191,45 @@ impl Generation {
     /// Whether the series has samples here.
     pub(crate) fn has(&self, local: usize) -> bool {
         self.slots.get(local).is_some_and(|slot| slot.len > 0 || slot.newest > 0)
+            || self.histograms.get(local).is_some()
+    }
+
+    /// Histograms of the series, if it has any.
+    pub(crate) fn histograms(&self, local: usize) -> Option<&HistogramSeries> {
+        self.histograms.get(local)
+    }
+
+    /// The histogram the series has at `t_ms`.
+    pub(crate) fn find_histogram(&self, local: usize, t_ms: i64) -> Option<Histogram> {
+        self.histograms.get(local).and_then(|series| series.find(t_ms))
+    }
+
+    /// Appends the series' histograms in `range`, in commit order.
+    pub(crate) fn read_histograms(
+        &self,
+        local: usize,
+        range: TimeRange,
+        out: &mut HistogramColumns,
+    ) -> Result<(), CodecError> {
+        self.histograms.get(local).map_or(Ok(()), |series| series.read(range, out))
+    }
+
+    /// Appends a histogram of a series that was touched. Any order of time is fine.
+    pub(crate) fn push_histogram(&mut self, local: usize, row: &HistogramRow) {
+        let slot = &mut self.slots[local];
+        slot.high_ms = if slot.touched { slot.high_ms.max(row.t_ms) } else { row.t_ms };
+        slot.touched = true;
+        self.histograms.push(local, row.t_ms, row.start_ms, &row.histogram);
+        self.count(row.t_ms);
+    }
+
+    #[inline]
+    fn count(&mut self, t_ms: i64) {
+        self.rows += 1;
+        self.span_ms = match self.span_ms {
+            Some((min, max)) => Some((min.min(t_ms), max.max(t_ms))),
+            None => Some((t_ms, t_ms)),
+        };
     }
 
     /// Appends a sample of a series that was touched. Any order of time is fine.
@@ -195,11 +248,7 @@ impl Generation {
         slot.high_ms = if slot.touched { slot.high_ms.max(t_ms) } else { t_ms };
         slot.touched = true;
         self.slots[local] = slot;
-        self.rows += 1;
-        self.span_ms = match self.span_ms {
-            Some((min, max)) => Some((min.min(t_ms), max.max(t_ms))),
-            None => Some((t_ms, t_ms)),
-        };
+        self.count(t_ms);
     }
 
     /// Grows, seals or starts the tail, so that it has room for a sample at `t_ms`.
@@ -273,8 +322,9 @@ impl Generation {
         self.slabs.free(slot.class, slot.cell);
     }
 
-    /// The bits of the value the series has at `t_ms`, as far as it is worth looking for.
-    pub(crate) fn find(&self, local: usize, t_ms: i64) -> Option<u64> {
+    /// The bits of the value the series has at `t_ms`. With `probes` only so many sealed chunks are
+    /// decoded, and few are looked at.
+    pub(crate) fn find(&self, local: usize, t_ms: i64, probes: Probes) -> Option<u64> {
         let slot = self.slots.get(local)?;
         if slot.len > 0 {
             let (offsets, values) = self.slabs.get(slot.class, slot.cell, slot.len.into());
@@ -284,10 +334,14 @@ impl Generation {
                 return Some(values[place].to_bits());
             }
         }
+        let (steps, decoded) = match probes {
+            Probes::Few => (MAX_LATE_STEPS, MAX_LATE_PROBES),
+            Probes::All => (usize::MAX, usize::MAX),
+        };
         self.chain(slot.newest)
-            .take(MAX_LATE_STEPS)
+            .take(steps)
             .filter(|chunk| chunk.min_ms <= t_ms && t_ms <= chunk.max_ms)
-            .take(MAX_LATE_PROBES)
+            .take(decoded)
             .find_map(|chunk| chunk.find(t_ms))
     }
 
@@ -364,6 +418,7 @@ impl Generation {
                 .expect("a chunk in memory decodes to what was encoded");
             timestamps.iter().for_each(|&t_ms| visit(t_ms));
         }
+        self.histograms.iter().for_each(|series| series.for_each_timestamp(&mut visit));
     }
 
     /// Whether the series has a sample in `range`, or a sealed chunk that may have one.
@@ -372,6 +427,7 @@ impl Generation {
         let (offsets, _) = self.slabs_or_empty(slot);
         offsets.iter().any(|&offset| range.contains(at(slot.base_ms, offset)))
             || self.chain(slot.newest).any(|chunk| chunk.overlaps(range))
+            || self.histograms.get(local).is_some_and(|series| series.may_have(range))
     }
 
     fn slabs_or_empty(&self, slot: &Slot) -> (&[i32], &[f64]) {

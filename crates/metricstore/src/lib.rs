@@ -13,6 +13,8 @@
 //! |---|---|
 //! | [`registry`] | label bytes → ordinals; limits; release of idle series |
 //! | [`rows`] | samples as columns; "the first commit wins" |
+//! | `histogram_columns`, `histogram_head` | native histograms, which lie beside the floats |
+//! | `gathered` | samples of one series from several sources |
 //! | [`log_payload`] | batches ↔ bytes of the log |
 //! | [`shard`] | the head: `generation` between two cuts, tails in `slab` |
 //! | [`flush`] | frozen generations → blocks |
@@ -34,8 +36,12 @@ mod block_writer;
 mod directory;
 mod error;
 mod fingerprint;
+mod gathered;
 mod generation;
+mod histogram_columns;
+mod histogram_head;
 mod label_query;
+mod log_histograms;
 mod merge;
 mod pages;
 mod slab;
@@ -43,12 +49,13 @@ mod statistics;
 
 pub use block::{MetricBlock, MetricFormat};
 pub use error::MetricError;
+pub use histogram_columns::HistogramColumns;
 pub use flush::{FlushPlan, PlannedBlock};
 pub use label_query::LabelQuery;
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, HeadSeries, Registry};
-pub use rows::{Reject, ResolvedBatch, ShardRows};
+pub use rows::{HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
 pub use statistics::ChunkStatistics;

@@ -5,11 +5,14 @@ use codec::{decode_trimmed_f64s, encode_trimmed_f64s};
 use model::{Labels, TenantId};
 
 use crate::error::MetricError;
+use crate::log_histograms;
 use crate::registry::Registry;
-use crate::rows::{ResolvedBatch, ShardRows};
+use crate::rows::{HistogramRow, ResolvedBatch, ShardRows};
 
-/// The version this program writes, and the highest it reads.
-const VERSION: u8 = 1;
+/// The version of payloads that have only floats.
+const FLOATS: u8 = 1;
+/// The version of payloads that have histograms too, and the highest this program reads.
+const HISTOGRAMS: u8 = 2;
 /// Most rows of a payload.
 const MAX_ROWS: usize = 1 << 24;
 /// Most bytes of definitions in a payload, uncompressed.
@@ -47,14 +50,19 @@ impl LogEncoder {
     pub fn encode(&mut self, batch: &ResolvedBatch, registry: &Registry, out: &mut Vec<u8>) {
         let rows = batch.rows();
         assert!(rows <= MAX_ROWS, "a log payload has at most {MAX_ROWS} rows");
-        out.push(VERSION);
+        let floats = batch.shards.iter().map(|rows| rows.ordinals.len()).sum();
+        let has_histograms = rows > floats;
+        out.push(if has_histograms { HISTOGRAMS } else { FLOATS });
         put_u64(out, u64::from(batch.tenant.0));
         self.put_definitions(batch, registry, out);
-        put_u64(out, rows as u64);
+        put_u64(out, floats as u64);
         put_ordinals(&batch.shards, out);
         put_timestamps(&batch.shards, out);
         let values = batch.shards.iter().flat_map(|rows| rows.values.iter().copied());
-        encode_trimmed_f64s(rows, values, out);
+        encode_trimmed_f64s(floats, values, out);
+        if has_histograms {
+            log_histograms::encode(&batch.shards, out);
+        }
     }
 
     fn put_definitions(&mut self, batch: &ResolvedBatch, registry: &Registry, out: &mut Vec<u8>) {
@@ -65,7 +73,9 @@ impl LogEncoder {
             self.defined.clear();
         }
         let mut fresh = Vec::new();
-        for &ordinal in batch.shards.iter().flat_map(|rows| &rows.ordinals) {
+        let floats = batch.shards.iter().flat_map(|rows| &rows.ordinals);
+        let histograms = batch.shards.iter().flat_map(|rows| &rows.histograms);
+        for &ordinal in floats.chain(histograms.map(|row| &row.ordinal)) {
             let (word, bit) = (ordinal as usize / 64, 1_u64 << (ordinal % 64));
             if self.defined.len() <= word {
                 self.defined.resize(word + 1, 0);
@@ -167,7 +177,9 @@ impl LogDecoder {
         decoded.map_err(|fault| {
             out.reset(model::DEFAULT_TENANT, shards);
             match fault {
-                Fault::Version(found) => MetricError::PayloadVersion { found, supported: VERSION },
+                Fault::Version(found) => {
+                    MetricError::PayloadVersion { found, supported: HISTOGRAMS }
+                }
                 Fault::Corrupt(detail) => {
                     MetricError::Payload { offset: payload.len() - input.len(), detail }
                 }
@@ -181,11 +193,11 @@ impl LogDecoder {
         registry: &Registry,
         now_ms: i64,
     ) -> Result<TenantId, Fault> {
-        match take_bytes(input, 1)?[0] {
-            VERSION => {}
+        let version = match take_bytes(input, 1)?[0] {
+            version @ (FLOATS | HISTOGRAMS) => version,
             0 => return Err(corrupt("version 0")),
             found => return Err(Fault::Version(found)),
-        }
+        };
         let tenant = u32::try_from(take_u64(input)?).map_err(|_| corrupt("tenant above 2^32"))?;
         let tenant = TenantId(tenant);
         self.take_definitions(input, tenant, registry, now_ms)?;
@@ -198,6 +210,10 @@ impl LogDecoder {
         take_timestamps(input, rows, &mut self.scratch.timestamps_ms)?;
         self.scratch.values.clear();
         decode_trimmed_f64s(input, rows, &mut self.scratch.values)?;
+        self.scratch.histograms.clear();
+        if version == HISTOGRAMS {
+            log_histograms::decode(input, &mut self.scratch.histograms)?;
+        }
         if !input.is_empty() {
             return Err(corrupt("bytes after the last value"));
         }
@@ -244,21 +260,30 @@ impl LogDecoder {
         self.pages[page].get_or_insert_with(|| Box::new([UNDEFINED; PAGE]))[place] = ordinal;
     }
 
-    fn map_rows(&self, shards: usize, out: &mut ResolvedBatch) -> Result<(), Fault> {
+    fn map_rows(&mut self, shards: usize, out: &mut ResolvedBatch) -> Result<(), Fault> {
         let rows = &self.scratch;
         let columns = rows.timestamps_ms.iter().zip(&rows.values);
         for (&number, (&t_ms, &value)) in rows.ordinals.iter().zip(columns) {
-            let page = self.pages.get(number as usize / PAGE).and_then(Option::as_ref);
-            match page.map_or(UNDEFINED, |page| page[number as usize % PAGE]) {
-                UNDEFINED => {
-                    return Err(corrupt(format!(
-                        "series {number} was defined in no payload of this file that could be read"
-                    )));
-                }
-                ordinal => out.shards[ordinal as usize % shards].push(ordinal, t_ms, value),
-            }
+            let ordinal = self.ordinal_of(number)?;
+            out.shards[ordinal as usize % shards].push(ordinal, t_ms, value);
+        }
+        for row in std::mem::take(&mut self.scratch.histograms) {
+            let ordinal = self.ordinal_of(row.ordinal)?;
+            let shard = &mut out.shards[ordinal as usize % shards];
+            shard.histograms.push(HistogramRow { ordinal, ..row });
         }
         Ok(())
+    }
+
+    #[inline]
+    fn ordinal_of(&self, number: u32) -> Result<u32, Fault> {
+        let page = self.pages.get(number as usize / PAGE).and_then(Option::as_ref);
+        match page.map_or(UNDEFINED, |page| page[number as usize % PAGE]) {
+            UNDEFINED => Err(corrupt(format!(
+                "series {number} was defined in no payload of this file that could be read"
+            ))),
+            ordinal => Ok(ordinal),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::block::{MetricBlock, MetricFormat};
 use crate::block_reader::BlockReader;
 use crate::block_writer::BlockWriter;
 use crate::directory::Group;
-use crate::rows::Gathered;
+use crate::gathered::Gathered;
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
@@ -30,7 +30,8 @@ struct Cursor {
 struct Piece {
     input: usize,
     group: Arc<Group>,
-    /// Index in the group's chunks.
+    is_histogram: bool,
+    /// Index in the group's chunks of that kind.
     chunk: usize,
     min_ms: i64,
     max_ms: i64,
@@ -105,11 +106,16 @@ impl Cursor {
         for number in groups {
             let group = self.reader.group(number)?;
             let first = self.reader.block().groups()[number].first_series;
-            for chunk in group.chunks_of((self.series - first) as usize) {
-                let column = group.column(&group.chunks[chunk]);
-                let (min_ms, max_ms) = (column.min_ms, column.max_ms);
-                if min_ms < keep.end_ms && keep.start_ms <= max_ms {
-                    pieces.push(Piece { input, group: Arc::clone(&group), chunk, min_ms, max_ms });
+            let kinds = [(false, Some(&*group)), (true, group.histograms.as_deref())];
+            for (is_histogram, chunks) in kinds {
+                let Some(chunks) = chunks else { continue };
+                for chunk in chunks.chunks_of((self.series - first) as usize) {
+                    let column = chunks.column(&chunks.chunks[chunk]);
+                    let (min_ms, max_ms) = (column.min_ms, column.max_ms);
+                    if min_ms < keep.end_ms && keep.start_ms <= max_ms {
+                        let group = Arc::clone(&group);
+                        pieces.push(Piece { input, group, is_histogram, chunk, min_ms, max_ms });
+                    }
                 }
             }
         }
@@ -141,17 +147,26 @@ fn write_series(
         cluster.sort_by_key(|piece| piece.input);
         gathered.clear();
         for piece in &*cluster {
-            let chunk = &piece.group.chunks[piece.chunk];
-            cursors[piece.input]
-                .reader
-                .read(&piece.group, chunk, keep, &mut gathered.timestamps, &mut gathered.values)
+            gathered
+                .add(|timestamps, values, histograms| {
+                    let reader = &cursors[piece.input].reader;
+                    match (piece.is_histogram, &piece.group.histograms) {
+                        (true, Some(of_kind)) => {
+                            let chunk = &of_kind.chunks[piece.chunk];
+                            reader.read_histograms(of_kind, chunk, keep, histograms)
+                        }
+                        _ => {
+                            let chunk = &piece.group.chunks[piece.chunk];
+                            reader.read(&piece.group, chunk, keep, timestamps, values)
+                        }
+                    }
+                })
                 .map_err(|error| MergeError { input: Some(piece.input), error })?;
         }
-        let conflicts = gathered.settle();
-        writer.add_conflicts(conflicts);
-        writer
-            .push(&gathered.timestamps, &gathered.values)
-            .map_err(|error| MergeError { input: None, error })?;
+        writer.add_conflicts(gathered.settle());
+        let of_output = |error| MergeError { input: None, error };
+        writer.push(&gathered.timestamps, &gathered.values).map_err(of_output)?;
+        writer.push_histograms(&mut gathered.histograms).map_err(of_output)?;
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ pub(crate) enum PageKind {
     Values = 1,
     Timestamps = 2,
     Directory = 3,
+    Histograms = 4,
+    HistogramDirectory = 7,
 }
 
 /// Where a page lies and how it was stored.
@@ -129,7 +131,9 @@ pub(crate) fn decode_table(
             1 => PageKind::Values,
             2 => PageKind::Timestamps,
             3 => PageKind::Directory,
-            reserved @ 4..=6 => return Err(TableFault::ReservedKind(reserved)),
+            4 => PageKind::Histograms,
+            7 => PageKind::HistogramDirectory,
+            reserved @ 5..=6 => return Err(TableFault::ReservedKind(reserved)),
             _ => return Err(TableFault::Invalid("unknown kind of page")),
         };
         let is_zstd = byte & ZSTD != 0;

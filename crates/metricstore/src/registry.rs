@@ -12,6 +12,7 @@
 //! still knows the old meaning outlives.
 
 mod cache;
+mod histograms;
 mod order;
 mod release;
 mod tables;
@@ -130,6 +131,10 @@ impl Registry {
             }
         }
         out.ordinals = ordinals;
+        // Fast path: nothing but floats.
+        if !batch.histograms.is_empty() {
+            self.resolve_histograms(tenant, batch, admission, &allowed, decode, out);
+        }
     }
 
     /// Finds what the cache knows; yields how many entries of the batch it does not.
@@ -170,7 +175,6 @@ impl Registry {
         ordinals: &mut [u32],
         out: &mut ResolvedBatch,
     ) {
-        let seen_min = minute(admission.now_ms);
         let news = batch.series.iter().zip(ordinals).filter(|(_, ordinal)| **ordinal == UNKNOWN);
         for (series, ordinal) in news {
             let timestamps = &batch.timestamps_ms[rows_of(series)];
@@ -179,24 +183,36 @@ impl Registry {
                 continue;
             }
             let bytes = batch.label_bytes_of(series);
-            let registered = decode(series.form, bytes).and_then(|labels| {
-                let mut tables = self.tables.write();
-                let ordinal = match tables.find(tenant, &labels, seen_min) {
-                    Ok(ordinal) => ordinal,
-                    Err(id) => {
-                        tables.check_active(tenant, admission.limits)?;
-                        self.register(&mut tables, tenant, id, &labels, seen_min)
-                    }
-                };
-                let key = self.key(tenant, series.form, bytes);
-                self.remember(&mut tables, key, ordinal, seen_min);
-                Ok(ordinal)
-            });
+            let registered = self.admit(tenant, (series.form, bytes), admission, decode);
             match registered {
                 Ok(registered) => *ordinal = registered,
                 Err(reason) => out.reject(reason, admitted),
             }
         }
+    }
+
+    /// Registers the series with the label bytes `spelling`, unless it is known, if the limits
+    /// admit it; the error is what the sender gets.
+    fn admit(
+        &self,
+        tenant: TenantId,
+        spelling: (LabelForm, &[u8]),
+        admission: Admission<'_>,
+        decode: &DecodeLabels<'_>,
+    ) -> Result<u32, String> {
+        let seen_min = minute(admission.now_ms);
+        let labels = decode(spelling.0, spelling.1)?;
+        let mut tables = self.tables.write();
+        let ordinal = match tables.find(tenant, &labels, seen_min) {
+            Ok(ordinal) => ordinal,
+            Err(id) => {
+                tables.check_active(tenant, admission.limits)?;
+                self.register(&mut tables, tenant, id, &labels, seen_min)
+            }
+        };
+        let key = self.key(tenant, spelling.0, spelling.1);
+        self.remember(&mut tables, key, ordinal, seen_min);
+        Ok(ordinal)
     }
 
     /// The ordinal of a series given by its labels; no limit applies.

@@ -1,6 +1,6 @@
 //! Samples as columns: what travels from the edge to shards, and runs that merge into one.
 
-use model::{DEFAULT_TENANT, TenantId};
+use model::{DEFAULT_TENANT, Histogram, TenantId};
 
 /// Samples on their way to one shard, as columns of equal length, in arrival order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,20 +11,35 @@ pub struct ShardRows {
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact.
     pub values: Vec<f64>,
+    /// Histograms, which come after the floats. Valid, compact, of a known schema.
+    pub histograms: Vec<HistogramRow>,
+}
+
+/// A histogram on its way to a shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramRow {
+    /// The registry's ordinal of the series.
+    pub ordinal: u32,
+    /// Timestamp in milliseconds.
+    pub t_ms: i64,
+    /// When its counts began at zero, milliseconds since the epoch; 0 = not known.
+    pub start_ms: i64,
+    /// The histogram.
+    pub histogram: Histogram,
 }
 
 impl ShardRows {
-    /// Number of rows.
+    /// Number of rows, floats and histograms.
     pub fn len(&self) -> usize {
-        self.ordinals.len()
+        self.ordinals.len() + self.histograms.len()
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.ordinals.is_empty()
+        self.ordinals.is_empty() && self.histograms.is_empty()
     }
 
-    /// Appends one row.
+    /// Appends one float.
     #[inline]
     pub fn push(&mut self, ordinal: u32, t_ms: i64, value: f64) {
         self.ordinals.push(ordinal);
@@ -36,6 +51,7 @@ impl ShardRows {
         self.ordinals.clear();
         self.timestamps_ms.clear();
         self.values.clear();
+        self.histograms.clear();
     }
 }
 
@@ -78,7 +94,7 @@ impl Default for ResolvedBatch {
 pub const MAX_REJECTS: usize = 16;
 
 impl ResolvedBatch {
-    /// Number of rows accepted.
+    /// Number of rows accepted, floats and histograms.
     pub fn rows(&self) -> usize {
         self.shards.iter().map(ShardRows::len).sum()
     }
@@ -129,27 +145,6 @@ pub(crate) fn sort_first_wins(samples: &mut Vec<(i64, u64)>) -> u64 {
         same
     });
     conflicts
-}
-
-/// Samples of one series, gathered part by part in commit order, sorted when complete.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    pub(crate) timestamps: Vec<i64>,
-    pub(crate) values: Vec<f64>,
-    scratch: Vec<(i64, u64)>,
-}
-
-impl Gathered {
-    pub(crate) fn clear(&mut self) {
-        self.timestamps.clear();
-        self.values.clear();
-    }
-
-    /// Puts what was gathered in order of time, earliest commit first where timestamps are equal,
-    /// which alone is kept. Yields the number of dropped samples whose value differs.
-    pub(crate) fn settle(&mut self) -> u64 {
-        settle_from(&mut self.timestamps, &mut self.values, 0, &mut self.scratch)
-    }
 }
 
 /// Puts samples from `start` on in order of time, as [`sort_first_wins`].

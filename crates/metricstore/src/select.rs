@@ -19,6 +19,8 @@ use crate::block::{Handles, MetricBlock};
 use crate::block_reader::BlockReader;
 use crate::directory::Group;
 use crate::error::MetricError;
+use crate::gathered::Gathered;
+use crate::histogram_columns::HistogramColumns;
 use crate::registry::{HeadSeries, Registry, View};
 use crate::rows::settle_from;
 use crate::shard::HeadChunks;
@@ -64,6 +66,8 @@ pub struct Selected {
 enum Part {
     /// A chunk: index of the block, index in `groups`, index in the group's chunks.
     Chunk { block: u32, group: u32, chunk: u32 },
+    /// The same, among the group's histograms.
+    Histograms { block: u32, group: u32, chunk: u32 },
     /// A series of a head: index of the head, place in it.
     Head { head: u32, place: u32 },
 }
@@ -83,7 +87,7 @@ impl Part {
     /// The place of its source in commit order.
     fn source(&self) -> u32 {
         match self {
-            Part::Chunk { block, .. } => *block,
+            Part::Chunk { block, .. } | Part::Histograms { block, .. } => *block,
             Part::Head { .. } => u32::MAX,
         }
     }
@@ -154,12 +158,14 @@ impl Selected {
                     }
                 };
                 let first = source.block.groups()[number].first_series;
-                let directory = &self.groups[group as usize];
-                for chunk in directory.chunks_of((series - first) as usize) {
-                    let column = directory.column(&directory.chunks[chunk]);
-                    if column.min_ms < self.range.end_ms && self.range.start_ms <= column.max_ms {
-                        search.parts.push(Part::Chunk { block, group, chunk: chunk as u32 });
-                    }
+                let directory = &*self.groups[group as usize];
+                let place = (series - first) as usize;
+                let chunks = overlapping(directory, place, self.range);
+                search.parts.extend(chunks.map(|chunk| Part::Chunk { block, group, chunk }));
+                if let Some(histograms) = directory.histograms.as_deref() {
+                    let chunks = overlapping(histograms, place, self.range);
+                    let part = |chunk| Part::Histograms { block, group, chunk };
+                    search.parts.extend(chunks.map(part));
                 }
             }
             let end = search.parts.len() as u32;
@@ -260,7 +266,45 @@ impl Selected {
         self.range
     }
 
-    /// Appends the samples of series `index` in the range, ascending in time, each timestamp once;
+    /// Whether series `index` may have histograms in the range.
+    ///
+    /// # Panics
+    /// `index` is not below [`Selected::len`].
+    pub fn has_histograms(&self, index: usize) -> bool {
+        self.parts_of(index).iter().any(|part| match *part {
+            Part::Chunk { .. } => false,
+            Part::Histograms { .. } => true,
+            Part::Head { head, place } => self.heads[head as usize].has_histograms(place as usize),
+        })
+    }
+
+    /// As [`Selected::read`], histograms too, which come in columns of their own; no timestamp is
+    /// in both. About 5 ns per bucket of a histogram; those of one chunk share a layout, which may
+    /// have buckets that are empty.
+    ///
+    /// # Errors
+    /// As [`Selected::read`].
+    ///
+    /// # Panics
+    /// As [`Selected::read`].
+    pub fn read_all(
+        &self,
+        index: usize,
+        timestamps_ms: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+        histograms: &mut HistogramColumns,
+    ) -> Result<(), MetricError> {
+        if !self.has_histograms(index) {
+            return self.read(index, timestamps_ms, values);
+        }
+        let mut gathered = self.gather(index)?;
+        timestamps_ms.append(&mut gathered.timestamps);
+        values.append(&mut gathered.values);
+        histograms.append(&mut gathered.histograms);
+        Ok(())
+    }
+
+    /// Appends the floats of series `index` in the range, ascending in time, each timestamp once;
     /// of two commits with one timestamp the earlier. Possibly none. Staleness markers are samples
     /// like others. Only chunks that overlap the range are decoded, 5 to 10 ns per sample.
     ///
@@ -277,6 +321,13 @@ impl Selected {
     ) -> Result<(), MetricError> {
         let (start, values_start) = (timestamps_ms.len(), values.len());
         assert_eq!(start, values_start, "columns of one length are appended to");
+        if self.has_histograms(index) {
+            // A histogram may have been there first.
+            let mut gathered = self.gather(index)?;
+            timestamps_ms.append(&mut gathered.timestamps);
+            values.append(&mut gathered.values);
+            return Ok(());
+        }
         let result = self
             .parts_of(index)
             .iter()
@@ -293,8 +344,50 @@ impl Selected {
         result
     }
 
+    /// Everything of a series that has histograms.
+    fn gather(&self, index: usize) -> Result<Gathered, MetricError> {
+        let mut gathered = Gathered::default();
+        for part in self.parts_of(index) {
+            match *part {
+                Part::Head { head, place } => {
+                    self.gather_head(&self.heads[head as usize], place as usize, &mut gathered)?;
+                }
+                Part::Histograms { block, group, chunk } => {
+                    let (id, reader) = &self.blocks[block as usize];
+                    let Some(group) = &self.groups[group as usize].histograms else { continue };
+                    let chunk = &group.chunks[chunk as usize];
+                    gathered
+                        .add(|_, _, out| reader.read_histograms(group, chunk, self.range, out))
+                        .map_err(|error| MetricError::Block { block: Arc::clone(id), error })?;
+                }
+                Part::Chunk { .. } => gathered
+                    .add(|timestamps_ms, values, _| self.read_part(part, timestamps_ms, values))?,
+            }
+        }
+        gathered.settle();
+        Ok(gathered)
+    }
+
+    fn gather_head(
+        &self,
+        head: &HeadChunks,
+        place: usize,
+        gathered: &mut Gathered,
+    ) -> Result<(), MetricError> {
+        for generation in 0..head.generations() {
+            gathered
+                .add(|timestamps_ms, values, histograms| {
+                    let floats = (timestamps_ms, values);
+                    head.read_generation(place, generation, self.range, floats, histograms)
+                })
+                .map_err(|error| MetricError::Head { ordinal: head.ordinal(place), error })?;
+        }
+        Ok(())
+    }
+
     /// Statistics of the chunks of series `index`, in order of time, if they say everything there
-    /// is to know: no sample is outside the range, in a head, or in two chunks that overlap.
+    /// is to know: no sample is outside the range, in a head, a histogram, or in two chunks that
+    /// overlap.
     /// `None` if the series must be read instead. Decodes no sample.
     ///
     /// # Errors
@@ -345,6 +438,7 @@ impl Selected {
                     .read(group, chunk, self.range, timestamps_ms, values)
                     .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
             }
+            Part::Histograms { .. } => Ok(()),
             Part::Head { head, place } => {
                 let chunks = &self.heads[head as usize];
                 let ordinal = chunks.ordinal(place as usize);
@@ -388,6 +482,15 @@ impl Search<'_> {
         }
         self.parts.push(part);
     }
+}
+
+/// The chunks of a series of the group that overlap `range`.
+fn overlapping(group: &Group, series: usize, range: TimeRange) -> impl Iterator<Item = u32> + '_ {
+    let is_inside = move |chunk: &usize| {
+        let column = group.column(&group.chunks[*chunk]);
+        column.min_ms < range.end_ms && range.start_ms <= column.max_ms
+    };
+    group.chunks_of(series).filter(is_inside).map(|chunk| chunk as u32)
 }
 
 fn as_index(range: &Range<u32>) -> Range<usize> {

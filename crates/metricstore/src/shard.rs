@@ -16,10 +16,12 @@
 use std::sync::Arc;
 
 use codec::CodecError;
-use model::TimeRange;
+use model::{Histogram, TimeRange};
 
-use crate::generation::{Generation, SealedChunk};
-use crate::rows::{ShardRows, trim_from};
+use crate::generation::{Generation, Probes, SealedChunk};
+use crate::histogram_columns::HistogramColumns;
+use crate::histogram_head::HistogramSeries;
+use crate::rows::{HistogramRow, ShardRows, trim_from};
 
 /// What became of appended rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,6 +113,23 @@ impl CutData {
     ) -> Result<(), CodecError> {
         self.generation.read((ordinal / self.shards) as usize, range, timestamps, values)
     }
+
+    /// Appends the histograms of `ordinal` in `range`, in commit order.
+    pub(crate) fn read_histograms(
+        &self,
+        ordinal: u32,
+        range: TimeRange,
+        out: &mut HistogramColumns,
+    ) -> Result<(), CodecError> {
+        self.generation.read_histograms((ordinal / self.shards) as usize, range, out)
+    }
+}
+
+/// What a series has at a timestamp at which another sample came.
+enum Held {
+    /// The bits of a value.
+    Float(u64),
+    Histogram(Histogram),
 }
 
 impl Shard {
@@ -149,28 +168,56 @@ impl Shard {
                 outcome.appended += 1;
                 continue;
             }
-            match self.find_or_touch(local, t_ms) {
+            match self.find_or_touch(local, t_ms, Probes::Few) {
                 None => {
                     self.open.push(local, t_ms, value);
                     outcome.appended += 1;
                 }
-                Some(bits) if bits == value.to_bits() => outcome.duplicates_equal += 1,
+                Some(Held::Float(bits)) if bits == value.to_bits() => {
+                    outcome.duplicates_equal += 1;
+                }
                 Some(_) => outcome.conflicts += 1,
             }
+        }
+        for row in &rows.histograms {
+            self.append_histogram(row, &mut outcome);
         }
         outcome
     }
 
-    /// The bits of the value the series has at `t_ms`; makes room for it if there is none.
+    fn append_histogram(&mut self, row: &HistogramRow, outcome: &mut AppendOutcome) {
+        debug_assert_eq!(row.ordinal % self.shards, self.index, "row of another shard");
+        let local = (row.ordinal / self.shards) as usize;
+        let held = if self.open.is_news(local, row.t_ms) {
+            None
+        } else {
+            self.find_or_touch(local, row.t_ms, Probes::All)
+        };
+        match held {
+            None => {
+                self.open.push_histogram(local, row);
+                outcome.appended += 1;
+            }
+            Some(Held::Histogram(held)) if held.says_the_same(&row.histogram) => {
+                outcome.duplicates_equal += 1;
+            }
+            Some(_) => outcome.conflicts += 1,
+        }
+    }
+
+    /// What the series has at `t_ms`; makes room for it if there is nothing.
     #[cold]
-    fn find_or_touch(&mut self, local: usize, t_ms: i64) -> Option<u64> {
+    fn find_or_touch(&mut self, local: usize, t_ms: i64, probes: Probes) -> Option<Held> {
         let older = self.frozen.iter().rev().find_map(|cut| cut.generation.high_ms(local));
         self.open.touch(local, older);
         if self.open.is_news(local, t_ms) {
             return None;
         }
         let frozen = self.frozen.iter().rev().map(|cut| &*cut.generation);
-        std::iter::once(&self.open).chain(frozen).find_map(|held| held.find(local, t_ms))
+        std::iter::once(&self.open).chain(frozen).find_map(|generation| {
+            let float = generation.find(local, t_ms, probes).map(Held::Float);
+            float.or_else(|| generation.find_histogram(local, t_ms).map(Held::Histogram))
+        })
     }
 
     /// What the shard has of `ordinals` in `range`; ordinals of other shards are skipped.
@@ -191,6 +238,7 @@ impl Shard {
             timestamps: Vec::new(),
             values: Vec::new(),
             ends: Vec::new(),
+            histograms: Vec::new(),
         };
         let open_matters = self.open.range().overlaps(&range);
         for &ordinal in ordinals.iter().filter(|ordinal| *ordinal % self.shards == self.index) {
@@ -199,6 +247,9 @@ impl Shard {
                 let local = (ordinal / self.shards) as usize;
                 self.open.sealed(local, range, &mut selected.sealed);
                 self.open.tail(local, range, &mut selected.timestamps, &mut selected.values);
+                let histograms = self.open.histograms(local).and_then(|all| all.overlapping(range));
+                let place = selected.ordinals.len() as u32 - 1;
+                selected.histograms.extend(histograms.map(|histograms| (place, histograms)));
             }
             selected.ends.push((selected.sealed.len(), selected.timestamps.len()));
         }
@@ -287,6 +338,8 @@ pub struct HeadChunks {
     values: Vec<f64>,
     /// Ends of each series in `sealed` and in the tails.
     ends: Vec<(usize, usize)>,
+    /// Histograms of the open generation: place of the series, ascending, and what it has.
+    histograms: Vec<(u32, HistogramSeries)>,
 }
 
 impl HeadChunks {
@@ -314,10 +367,50 @@ impl HeadChunks {
     pub(crate) fn may_have(&self, place: usize) -> bool {
         let start = self.start(place);
         let local = (self.ordinals[place] / self.shards) as usize;
-        start != self.ends[place] || self.frozen.iter().any(|held| held.may_have(local, self.range))
+        start != self.ends[place]
+            || self.open_histograms(place).is_some()
+            || self.frozen.iter().any(|held| held.may_have(local, self.range))
     }
 
-    /// Appends the samples of the series at `place` in commit order.
+    fn open_histograms(&self, place: usize) -> Option<&HistogramSeries> {
+        let found = self.histograms.binary_search_by_key(&(place as u32), |(place, _)| *place);
+        found.ok().map(|index| &self.histograms[index].1)
+    }
+
+    /// Whether the series at `place` has histograms, in the range asked for or not.
+    pub(crate) fn has_histograms(&self, place: usize) -> bool {
+        let local = (self.ordinals[place] / self.shards) as usize;
+        self.open_histograms(place).is_some()
+            || self.frozen.iter().any(|held| held.histograms(local).is_some())
+    }
+
+    /// Number of sources in which the series at `place` may have samples, in commit order: frozen
+    /// generations, then the open one.
+    pub(crate) fn generations(&self) -> usize {
+        self.frozen.len() + 1
+    }
+
+    /// Appends what the series at `place` has in one source, in commit order.
+    pub(crate) fn read_generation(
+        &self,
+        place: usize,
+        generation: usize,
+        range: TimeRange,
+        (timestamps, values): (&mut Vec<i64>, &mut Vec<f64>),
+        histograms: &mut HistogramColumns,
+    ) -> Result<(), CodecError> {
+        let Some(held) = self.frozen.get(generation) else {
+            self.read_open(place, range, timestamps, values)?;
+            return self
+                .open_histograms(place)
+                .map_or(Ok(()), |series| series.read(range, histograms));
+        };
+        let local = (self.ordinals[place] / self.shards) as usize;
+        held.read(local, range, timestamps, values)?;
+        held.read_histograms(local, range, histograms)
+    }
+
+    /// Appends the floats of the series at `place` in commit order.
     pub(crate) fn read(
         &self,
         place: usize,
@@ -329,6 +422,16 @@ impl HeadChunks {
         for held in &self.frozen {
             held.read(local, range, timestamps, values)?;
         }
+        self.read_open(place, range, timestamps, values)
+    }
+
+    fn read_open(
+        &self,
+        place: usize,
+        range: TimeRange,
+        timestamps: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), CodecError> {
         let (sealed, tail) = self.start(place);
         let (sealed_end, tail_end) = self.ends[place];
         for chunk in &self.sealed[sealed..sealed_end] {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricBlock,
-    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, FlushPlan, HeadSnapshot, HistogramColumns, HistogramRow, LogDecoder,
+    LogEncoder, MetricBlock, MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
-use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
+use model::{
+    BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp, Matcher,
+    MetricBatch, ResetHint, Span, TimeRange,
+};
 use proptest::prelude::*;
 
 const SHARDS: usize = 2;
@@ -23,7 +26,77 @@ struct Engine {
     log: Vec<Vec<u8>>,
     blobs: DiskBlobs,
     blocks: Vec<BlockSource>,
-    model: BTreeMap<(Labels, i64), u64>,
+    model: BTreeMap<(Labels, i64), Sample>,
+}
+
+/// What a series has at a timestamp. Histograms are compact, so that what says the same is equal.
+#[derive(Debug, Clone, PartialEq)]
+enum Sample {
+    Float(u64),
+    Histogram { start_ms: i64, sum: u64, histogram: Histogram },
+}
+
+impl Sample {
+    fn of(start_ms: i64, histogram: &Histogram) -> Self {
+        let mut histogram = histogram.clone();
+        histogram.compact(0);
+        let sum = histogram.sum().to_bits();
+        // A NaN is not equal to itself.
+        match &mut histogram {
+            Histogram::Integer(histogram) => histogram.sum = 0.0,
+            Histogram::Float(histogram) => histogram.sum = 0.0,
+        }
+        Sample::Histogram { start_ms, sum, histogram }
+    }
+}
+
+/// A sample as a test names it: a value, or a number from which a histogram follows.
+#[derive(Debug, Clone, Copy)]
+enum Given {
+    Float(f64),
+    Histogram(u16),
+}
+
+/// One of many histograms, of several layouts, flavours and hints.
+fn histogram(number: u16) -> (Option<i64>, Histogram) {
+    let (kind, number) = (number % 8, u64::from(number / 8));
+    let spans = |spans: &[(i32, u32)]| {
+        spans.iter().map(|&(offset, len)| Span { offset, len }).collect::<Vec<_>>()
+    };
+    let (schema, positive, negative) = match kind {
+        0 => (3, vec![(0, 3)], vec![]),
+        1 => (3, vec![(-2, 1), (4, 2)], vec![]),
+        2 => (3, vec![(1, 9)], vec![(0, 2)]),
+        3 => (0, vec![(0, 1)], vec![]),
+        4 => (model::histogram::CUSTOM_BUCKETS_SCHEMA, vec![(0, 3)], vec![]),
+        5 => (3, vec![(number as i32 * 40, 2)], vec![]),
+        6 => (3, vec![(0, 2)], vec![]),
+        _ => return (None, Histogram::stale()),
+    };
+    let is_custom = kind == 4;
+    let layout = BucketLayout {
+        schema,
+        zero_threshold: if is_custom { 0.0 } else { 1e-6 },
+        positive: spans(&positive),
+        negative: spans(&negative),
+        custom_bounds: if is_custom { vec![0.5, 2.0] } else { Vec::new() },
+    };
+    let mut histogram = IntegerHistogram::empty(Arc::new(layout));
+    for (bucket, count) in (1..).zip(histogram.positive.iter_mut().chain(&mut histogram.negative)) {
+        *count = number * bucket % 7;
+    }
+    histogram.zero_count = if is_custom { 0 } else { number };
+    let listed = histogram.positive.iter().chain(&histogram.negative);
+    histogram.count = listed.sum::<u64>() + histogram.zero_count;
+    histogram.sum = number as f64 * 0.25;
+    let mut histogram = Histogram::Integer(histogram);
+    if kind == 6 {
+        histogram = Histogram::Float(histogram.to_float());
+    }
+    if number % 5 == 0 {
+        histogram.set_reset_hint(ResetHint::Gauge);
+    }
+    ((number % 3 == 0).then_some(1_000 + number as i64), histogram)
 }
 
 impl Engine {
@@ -40,12 +113,29 @@ impl Engine {
         }
     }
 
-    fn append(&mut self, rows: &[(u8, i64, f64)]) {
+    fn append(&mut self, rows: &[(u8, i64, Given)]) {
         let mut batch = MetricBatch::default();
-        for &(series, t_ms, value) in rows {
-            let labels = labels(series);
-            batch.push(&labels, t_ms, value);
-            self.model.entry((labels, t_ms)).or_insert(value.to_bits());
+        for &(series, t_ms, given) in rows {
+            match given {
+                Given::Float(value) => batch.push(&labels(series), t_ms, value),
+                Given::Histogram(number) => {
+                    let (start_ms, histogram) = histogram(number);
+                    batch.push_histogram(&labels(series), t_ms, start_ms, histogram);
+                }
+            }
+        }
+        // In a batch floats come first.
+        let is_float = |row: &&(u8, i64, Given)| matches!(row.2, Given::Float(_));
+        let (floats, histograms): (Vec<_>, Vec<_>) = rows.iter().partition(is_float);
+        for &(series, t_ms, given) in floats.into_iter().chain(histograms) {
+            let sample = match given {
+                Given::Float(value) => Sample::Float(value.to_bits()),
+                Given::Histogram(number) => {
+                    let (start_ms, histogram) = histogram(number);
+                    Sample::of(start_ms.unwrap_or(0), &histogram)
+                }
+            };
+            self.model.entry((labels(series), t_ms)).or_insert(sample);
         }
         let mut resolved = ResolvedBatch::default();
         let limits = Limits::default();
@@ -126,12 +216,23 @@ impl Engine {
         self.encoder.begin_file();
         self.log.clear();
         // What was replayed is in the new log too, as it would be after a checkpoint.
-        let everything: Vec<_> = self.model.iter().map(|((l, t), v)| (l.clone(), *t, *v)).collect();
+        let everything: Vec<_> =
+            self.model.iter().map(|((l, t), v)| (l.clone(), *t, v.clone())).collect();
         let mut batch = ResolvedBatch::default();
         batch.reset(DEFAULT_TENANT, SHARDS);
-        for (labels, t_ms, bits) in everything {
+        for (labels, t_ms, sample) in everything {
             let ordinal = self.registry.intern(DEFAULT_TENANT, &labels, 0);
-            batch.shards[ordinal as usize % SHARDS].push(ordinal, t_ms, f64::from_bits(bits));
+            let shard = &mut batch.shards[ordinal as usize % SHARDS];
+            match sample {
+                Sample::Float(bits) => shard.push(ordinal, t_ms, f64::from_bits(bits)),
+                Sample::Histogram { start_ms, sum, mut histogram } => {
+                    match &mut histogram {
+                        Histogram::Integer(histogram) => histogram.sum = f64::from_bits(sum),
+                        Histogram::Float(histogram) => histogram.sum = f64::from_bits(sum),
+                    }
+                    shard.histograms.push(HistogramRow { ordinal, t_ms, start_ms, histogram });
+                }
+            }
         }
         let mut payload = Vec::new();
         self.encoder.encode(&batch, &self.registry, &mut payload);
@@ -147,11 +248,11 @@ impl Engine {
     }
 
     fn check(&self, matchers: &[Matcher], range: TimeRange) -> Result<(), TestCaseError> {
-        let mut expected: BTreeMap<Labels, Vec<(i64, u64)>> = BTreeMap::new();
-        for ((labels, t_ms), bits) in &self.model {
+        let mut expected: BTreeMap<Labels, Vec<(i64, Sample)>> = BTreeMap::new();
+        for ((labels, t_ms), sample) in &self.model {
             let matches = |m: &Matcher| m.matches(labels.get(&m.name).unwrap_or(""));
             if range.contains(*t_ms) && matchers.iter().all(matches) {
-                expected.entry(labels.clone()).or_default().push((*t_ms, *bits));
+                expected.entry(labels.clone()).or_default().push((*t_ms, sample.clone()));
             }
         }
         let selected = self.select(matchers, range);
@@ -159,9 +260,23 @@ impl Engine {
         let mut found = BTreeMap::new();
         for (index, labels) in selected.labels().iter().enumerate() {
             let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-            selected.read(index, &mut timestamps, &mut values).expect("read");
-            let samples: Vec<_> =
-                timestamps.into_iter().zip(values.iter().map(|v| v.to_bits())).collect();
+            let mut histograms = HistogramColumns::default();
+            selected.read_all(index, &mut timestamps, &mut values, &mut histograms).expect("read");
+            prop_assert!(timestamps.is_sorted_by(|a, b| a < b));
+            prop_assert!(histograms.timestamps_ms.is_sorted_by(|a, b| a < b));
+            prop_assert!(histograms.is_empty() || selected.has_histograms(index));
+            let (mut times, mut floats) = (Vec::new(), Vec::new());
+            selected.read(index, &mut times, &mut floats).expect("read");
+            prop_assert_eq!(&times, &timestamps);
+            let mut samples: Vec<_> = timestamps
+                .into_iter()
+                .zip(values.iter().map(|value| Sample::Float(value.to_bits())))
+                .collect();
+            for (place, histogram) in histograms.histograms.iter().enumerate() {
+                let sample = Sample::of(histograms.start_ms[place], histogram);
+                samples.push((histograms.timestamps_ms[place], sample));
+            }
+            samples.sort_by_key(|sample| sample.0);
             if !samples.is_empty() {
                 found.insert(labels.clone(), samples);
             }
@@ -169,6 +284,7 @@ impl Engine {
                 let live = values.iter().filter(|v| !model::is_stale_nan(**v)).count();
                 let count: u32 = chunks.iter().map(|chunk| chunk.count).sum();
                 prop_assert_eq!(count as usize, live);
+                prop_assert!(histograms.is_empty());
             }
         }
         prop_assert_eq!(found, expected);
@@ -188,9 +304,11 @@ fn labels(series: u8) -> Labels {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append(Vec<(u8, i64, f64)>),
+    Append(Vec<(u8, i64, Given)>),
     /// A regular run of one series, long enough to seal chunks.
     Run(u8, i64, u16, f64),
+    /// The same of histograms.
+    Histograms(u8, i64, u16, u16),
     Cut,
     Flush(bool),
     Merge,
@@ -216,7 +334,11 @@ fn time() -> impl Strategy<Value = i64> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let row = (0..9_u8, time(), value());
+    let given = prop_oneof![
+        2 => value().prop_map(Given::Float),
+        1 => any::<u16>().prop_map(Given::Histogram),
+    ];
+    let row = (0..9_u8, time(), given);
     let matcher = prop_oneof![
         Just(("__name__", MatchOp::Equal, "metric_1")),
         Just(("__name__", MatchOp::Regex, "metric_[12]")),
@@ -228,6 +350,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(row, 1..40).prop_map(Step::Append),
         3 => (0..9_u8, time(), 1..700_u16, value()).prop_map(|(s, t, n, v)| Step::Run(s, t, n, v)),
+        2 => (0..9_u8, time(), 1..300_u16, 0..999_u16)
+            .prop_map(|(s, t, n, h)| Step::Histograms(s, t, n, h)),
         2 => Just(Step::Cut),
         2 => any::<bool>().prop_map(Step::Flush),
         1 => Just(Step::Merge),
@@ -248,7 +372,21 @@ proptest! {
                 Step::Append(rows) => engine.append(&rows),
                 Step::Run(series, start, len, value) => {
                     let rows: Vec<_> = (0..i64::from(len))
-                        .map(|i| (series, start + i * 1_000, value + (i % 7) as f64))
+                        .map(|i| {
+                            let value = Given::Float(value + (i % 7) as f64);
+                            (series, start + i * 1_000, value)
+                        })
+                        .collect();
+                    engine.append(&rows);
+                }
+                Step::Histograms(series, start, len, number) => {
+                    let rows: Vec<_> = (0..len)
+                        .map(|i| {
+                            // Mostly of one kind, with another one now and then.
+                            let kind = if i % 50 == 49 { i % 8 } else { number % 8 };
+                            let given = Given::Histogram(kind + 8 * (number / 8 + i / 3));
+                            (series, start + i64::from(i) * 1_000, given)
+                        })
                         .collect();
                     engine.append(&rows);
                 }
