@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agent::{AgentCounters, HostAgent};
 use axum::response::{IntoResponse, Response};
-use broker::Broker;
+use broker::{Broker, MetricRow};
 use console::Executor;
 use net::NetMetrics;
 use wire::text_encode::TextEncoder;
@@ -15,8 +15,12 @@ pub(crate) struct Telemetry {
     net: Arc<NetMetrics>,
     agent: Option<Arc<AgentCounters>>,
     executor: Option<Arc<Executor>>,
+    others: Vec<Rows>,
     start_seconds: f64,
 }
+
+/// Where rows come from that only some processes have.
+pub(crate) type Rows = Box<dyn Fn() -> Vec<MetricRow> + Send + Sync>;
 
 impl Telemetry {
     pub(crate) fn new(broker: Broker, net: Arc<NetMetrics>, agent: Option<&HostAgent>) -> Self {
@@ -25,6 +29,7 @@ impl Telemetry {
             net,
             agent: agent.map(|agent| Arc::clone(agent.counters())),
             executor: None,
+            others: Vec::new(),
             start_seconds: crate::about::now_ms() as f64 / 1_000.0,
         }
     }
@@ -32,6 +37,12 @@ impl Telemetry {
     /// Adds the counters of queries.
     pub(crate) fn with_queries(mut self, executor: Arc<Executor>) -> Self {
         self.executor = Some(executor);
+        self
+    }
+
+    /// Adds the rows of something this process has.
+    pub(crate) fn with_rows(mut self, rows: Rows) -> Self {
+        self.others.push(rows);
         self
     }
 
@@ -45,7 +56,8 @@ impl Telemetry {
     fn render(&self, out: &mut TextEncoder<'_>) {
         out.family("watchfire_build_info", "gauge", "Constant 1, labelled with the version.");
         out.sample("watchfire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        for row in self.broker.metrics() {
+        let others = self.others.iter().flat_map(|rows| rows());
+        for row in self.broker.metrics().into_iter().chain(others) {
             out.family(row.name, row.kind, row.help);
             out.sample(row.name, &[], row.value);
         }
@@ -142,6 +154,9 @@ fn usage() -> Usage {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use broker::Pushgateway;
 
     use super::*;
     use crate::source::BrokerData;
@@ -159,8 +174,8 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn every_metric_is_documented_and_no_other() {
+    #[tokio::test]
+    async fn every_metric_is_documented_and_no_other() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = broker::BrokerConfig {
             data: directory.path().to_owned(),
@@ -178,7 +193,10 @@ mod tests {
             HostAgent::start(agent::AgentConfig::default()).expect("this host is collected");
         let data = Arc::new(BrokerData(broker.clone()));
         let executor = Arc::new(Executor::new(data, model::Limits::default(), 1, 1));
-        let telemetry = Telemetry::new(broker, net, Some(&agent)).with_queries(executor);
+        let pushes = Pushgateway::start(broker.clone(), Duration::from_secs(60));
+        let telemetry = Telemetry::new(broker, net, Some(&agent))
+            .with_queries(executor)
+            .with_rows(Box::new(move || pushes.rows()));
         let mut page = Vec::new();
         telemetry.render(&mut TextEncoder::new(&mut page));
         let shown = shown(std::str::from_utf8(&page).expect("the text format is UTF-8"));

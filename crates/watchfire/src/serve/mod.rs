@@ -9,7 +9,7 @@ use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
 use axum::Router;
 use blockstore::Retention;
-use broker::{Broker, BrokerConfig};
+use broker::{Broker, BrokerConfig, Pushgateway};
 use console::{Console, Executor};
 use http::Method;
 use model::DEFAULT_TENANT;
@@ -29,6 +29,9 @@ use front::Front;
 
 /// Threads that may block, besides those of queries.
 const SPARE_THREADS: usize = 256;
+
+/// How often what jobs have pushed is stored anew: as often as Prometheus would scrape it.
+const PUSHED_EVERY: Duration = Duration::from_secs(15);
 
 /// Which roles run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +130,15 @@ fn routes(
         now_ms,
         Box::new(move || for_corruptions.corruptions()),
     ));
-    let telemetry = Arc::new(telemetry.with_queries(executor));
+    let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
+    let for_telemetry = Arc::clone(&pushes);
+    let telemetry = Arc::new(
+        telemetry.with_queries(executor).with_rows(Box::new(move || for_telemetry.rows())),
+    );
     let metrics = move || std::future::ready(telemetry.page());
     let routes = Routes::new()
         .merge(broker::routes(broker))
+        .merge(broker::pushgateway_routes(&pushes))
         .merge(console::api_routes(&console))
         .route("/metrics", [Method::GET], Access::Read, metrics)
         .merge(console::pages(&console));
