@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
-/// A program the tests start and the package that brings it.
+/// What the tests start or use, and the package that brings it.
 const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/prometheus", "prometheus"),
     ("/usr/bin/promtool", "prometheus"),
@@ -16,6 +16,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/python3", "python3"),
+    ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
 ];
 
 /// Installs what is missing. Needs root; without it, names the packages and fails.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod peer;
+mod push;
 mod same_answers;
 
 use crate::harness::Group;
@@ -14,5 +15,6 @@ pub(crate) const GROUP: Group = Group {
         ("promtool-checks-our-metrics", clients::own_metrics),
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),
+        ("python-client-pushes", push::python_client_pushes),
     ],
 };
