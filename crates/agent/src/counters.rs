@@ -79,6 +79,21 @@ impl AgentCounters {
         self.passes.load(Ordering::Relaxed)
     }
 
+    /// Samples collected since the start, stale markers included.
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    /// Series with a sample in their collector's last run.
+    pub fn live_series(&self) -> u64 {
+        self.live_series.load(Ordering::Relaxed)
+    }
+
+    /// Samples in the batches that were dropped.
+    pub fn dropped_samples(&self) -> u64 {
+        self.dropped_samples.load(Ordering::Relaxed)
+    }
+
     /// Batches that found the queue full and were dropped.
     pub fn dropped_batches(&self) -> u64 {
         self.dropped_batches.load(Ordering::Relaxed)

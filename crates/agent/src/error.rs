@@ -81,6 +81,12 @@ pub enum AgentError {
     /// The spool's directory cannot be created or is in use.
     #[error(transparent)]
     SpoolDirectory(#[from] OpenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(net::tls::TlsError),
+    /// The operating system gave no random numbers.
+    #[error("no random numbers: {0}; check that /dev/urandom can be read")]
+    Random(String),
     /// The operating system gave no thread.
     #[error("cannot start the thread {name:?}: {source}; check the limits on threads")]
     Thread {

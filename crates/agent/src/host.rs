@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::clock::wall_ns;
 use crate::config::AgentConfig;
 use crate::counters::AgentCounters;
 use crate::discovery;
 use crate::error::AgentError;
-use crate::queue::{BatchReceiver, BatchSender, queue};
+use crate::queue::{BatchReceiver, BatchRing, BatchSender, Bell, queue, ring};
 use crate::registry::Registry;
 
 const NS_PER_MS: i64 = 1_000_000;
@@ -37,10 +38,27 @@ impl HostAgent {
     /// thread.
     pub fn start(config: AgentConfig) -> Result<(HostAgent, BatchReceiver), AgentError> {
         config.check()?;
+        let (sender, receiver) = queue(config.queue_passes);
+        Ok((Self::start_sending(config, sender)?, receiver))
+    }
+
+    /// Starts collecting into a queue that rings `bell` at each pass.
+    ///
+    /// # Errors
+    /// As [`HostAgent::start`].
+    pub(crate) fn start_ringing(
+        config: AgentConfig,
+        bell: Bell,
+    ) -> Result<(HostAgent, BatchRing), AgentError> {
+        config.check()?;
+        let (sender, receiver) = ring(config.queue_passes, bell);
+        Ok((Self::start_sending(config, sender)?, receiver))
+    }
+
+    fn start_sending(config: AgentConfig, sender: BatchSender) -> Result<HostAgent, AgentError> {
         let registry = Registry::new(&config)?;
         let counters = Arc::new(AgentCounters::new(&registry.collector_names()));
         let stop = Arc::new(AtomicBool::new(false));
-        let (sender, receiver) = queue(config.queue_passes);
         let mut passes = Passes {
             registry,
             sender,
@@ -54,7 +72,7 @@ impl HostAgent {
             .name(THREAD_NAME.to_owned())
             .spawn(move || passes.run())
             .map_err(|source| AgentError::Thread { name: THREAD_NAME, source })?;
-        Ok((HostAgent { stop, thread: Some(thread), counters, found }, receiver))
+        Ok(HostAgent { stop, thread: Some(thread), counters, found })
     }
 
     /// The agent's own counters, for `/metrics`.
@@ -98,16 +116,17 @@ impl Passes {
     fn run(&mut self) {
         // The first pass comes at once, so that a host is seen before its first second is over,
         // unless the tick is so near that rates between the two would be noise.
-        let now_ms = now_ns() / NS_PER_MS;
+        let now_ms = wall_ns() / NS_PER_MS;
         if next_tick(now_ms, self.interval_ms, None) - now_ms >= self.interval_ms / 4 {
             self.pass(now_ms);
         }
         loop {
-            let tick_ms = next_tick(now_ns() / NS_PER_MS, self.interval_ms, self.last_timestamp_ms);
+            let tick_ms =
+                next_tick(wall_ns() / NS_PER_MS, self.interval_ms, self.last_timestamp_ms);
             if !self.sleep_until(tick_ms) {
                 return;
             }
-            let began_ms = now_ns() / NS_PER_MS;
+            let began_ms = wall_ns() / NS_PER_MS;
             let timely = (began_ms - tick_ms).abs() <= self.interval_ms / 100;
             if !timely {
                 self.counters.pass_late();
@@ -124,7 +143,7 @@ impl Passes {
         let began = Instant::now();
         self.last_timestamp_ms = Some(timestamp_ms);
         let empty = self.sender.empty_batch();
-        let batch = self.registry.pass(timestamp_ms, now_ns(), empty, &self.counters);
+        let batch = self.registry.pass(timestamp_ms, wall_ns(), empty, &self.counters);
         let samples = batch.rows();
         if self.sender.send(batch) {
             self.registry.delivered();
@@ -136,7 +155,7 @@ impl Passes {
 
     /// Sleeps until the wall clock should show `tick_ms`; false when it is time to end.
     fn sleep_until(&self, tick_ms: i64) -> bool {
-        let left_ns = (tick_ms * NS_PER_MS).saturating_sub(now_ns());
+        let left_ns = (tick_ms * NS_PER_MS).saturating_sub(wall_ns());
         let wake_at = Instant::now() + Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0));
         loop {
             if self.stop.load(Ordering::Acquire) || self.sender.is_abandoned() {
@@ -156,14 +175,6 @@ impl Passes {
 fn next_tick(now_ms: i64, interval_ms: i64, last_timestamp_ms: Option<i64>) -> i64 {
     let tick_ms = now_ms - now_ms.rem_euclid(interval_ms) + interval_ms;
     if last_timestamp_ms == Some(tick_ms) { tick_ms + interval_ms } else { tick_ms }
-}
-
-/// Wall clock, nanoseconds since the epoch.
-fn now_ns() -> i64 {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
-    }
 }
 
 #[cfg(test)]

@@ -6,22 +6,36 @@
 //! Metric names, labels, types and help texts are Node Exporter's, so its dashboards and alerts
 //! work unchanged. A series that vanishes ends with a stale marker.
 
+mod agent;
+mod clock;
 mod collector;
 mod collectors;
 mod config;
 mod counters;
 mod discovery;
+mod enroll;
 mod error;
 mod host;
+mod merge;
+mod pipeline;
 mod proc_reader;
 mod queue;
 mod registry;
 mod series;
+mod ship;
 mod spool;
+mod status;
+mod windows;
 
+pub use agent::{Agent, TierConfig};
 pub use config::AgentConfig;
 pub use counters::{AgentCounters, CounterRow};
+pub use enroll::join;
 pub use error::AgentError;
 pub use host::HostAgent;
+pub use pipeline::{PipelineEnded, PipelineSender, TrySendError};
 pub use queue::{BatchReceiver, RecvError};
+pub use ship::ShipCounters;
 pub use spool::{FullPolicy, SpoolConfig, SpoolCounters};
+pub use status::TargetCounts;
+pub use windows::{Pace, ReductionRule, Statistic, WindowRule, WindowsConfig};

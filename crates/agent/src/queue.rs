@@ -2,7 +2,8 @@
 //!
 //! Two lock-free rings with one producer and one consumer each: full batches go one way, emptied
 //! ones come back, so that steady operation allocates nothing. A doorbell of capacity one wakes
-//! the consumer at once; rings that find it already pressed cost one atomic load.
+//! the consumer at once; rings that find it already pressed cost one atomic load. One bell may
+//! serve several queues and whatever else its owner waits for.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -10,21 +11,44 @@ use std::time::{Duration, Instant};
 use model::MetricBatch;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+/// Wakes the one thread that waits at the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Bell(SyncSender<()>);
+
+impl Bell {
+    /// A bell, and the end at which it is heard.
+    pub(crate) fn new() -> (Bell, Receiver<()>) {
+        let (ring, heard) = sync_channel(1);
+        (Bell(ring), heard)
+    }
+
+    /// Wakes the waiting thread now, or when it next waits. Never blocks.
+    pub(crate) fn ring(&self) {
+        // Full means that it rings already; disconnected, that nobody listens any more.
+        let _ = self.0.try_send(());
+    }
+}
+
 /// The collecting side.
 pub(crate) struct BatchSender {
     full: Producer<MetricBatch>,
     empty: Consumer<MetricBatch>,
     /// The batch that found the queue full, for its memory.
     spare: Option<MetricBatch>,
-    bell: SyncSender<()>,
+    bell: Bell,
+}
+
+/// The consuming side of a queue whose bell somebody else hears.
+pub(crate) struct BatchRing {
+    full: Consumer<MetricBatch>,
+    empty: Producer<MetricBatch>,
 }
 
 /// The consuming side: one batch per pass, in order.
 ///
 /// Ends with `None`/[`RecvError::Closed`] after the agent stopped and the queue is drained.
 pub struct BatchReceiver {
-    full: Consumer<MetricBatch>,
-    empty: Producer<MetricBatch>,
+    ring: BatchRing,
     bell: Receiver<()>,
 }
 
@@ -41,13 +65,19 @@ pub enum RecvError {
 
 /// A queue for at most `passes` batches.
 pub(crate) fn queue(passes: usize) -> (BatchSender, BatchReceiver) {
+    let (bell, heard) = Bell::new();
+    let (sender, ring) = ring(passes, bell);
+    (sender, BatchReceiver { ring, bell: heard })
+}
+
+/// A queue for at most `passes` batches that rings this bell.
+pub(crate) fn ring(passes: usize, bell: Bell) -> (BatchSender, BatchRing) {
     let (full_in, full_out) = RingBuffer::new(passes);
     // One more than can wait: the consumer may hold one while the ring is full.
     let (empty_in, empty_out) = RingBuffer::new(passes + 1);
-    let (ring, bell) = sync_channel(1);
     (
-        BatchSender { full: full_in, empty: empty_out, spare: None, bell: ring },
-        BatchReceiver { full: full_out, empty: empty_in, bell },
+        BatchSender { full: full_in, empty: empty_out, spare: None, bell },
+        BatchRing { full: full_out, empty: empty_in },
     )
 }
 
@@ -66,8 +96,7 @@ impl BatchSender {
             self.spare = Some(batch);
             return false;
         }
-        // Full means that the bell rings already; disconnected, that nobody listens any more.
-        let _ = self.bell.try_send(());
+        self.bell.ring();
         true
     }
 
@@ -77,15 +106,29 @@ impl BatchSender {
     }
 }
 
+impl BatchRing {
+    /// The next batch, if there is one.
+    pub(crate) fn pop(&mut self) -> Option<MetricBatch> {
+        self.full.pop().ok()
+    }
+
+    /// Gives the memory of a batch back to the collectors. Contents are discarded.
+    pub(crate) fn recycle(&mut self, mut batch: MetricBatch) {
+        batch.clear();
+        // If more come back than were ever under way, the surplus is simply freed.
+        let _ = self.empty.push(batch);
+    }
+}
+
 impl BatchReceiver {
     /// Waits for the next batch; `None` once the agent has stopped and the queue is drained.
     pub fn recv(&mut self) -> Option<MetricBatch> {
         loop {
-            if let Ok(batch) = self.full.pop() {
+            if let Some(batch) = self.ring.pop() {
                 return Some(batch);
             }
             if self.bell.recv().is_err() {
-                return self.full.pop().ok();
+                return self.ring.pop();
             }
         }
     }
@@ -97,7 +140,7 @@ impl BatchReceiver {
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<MetricBatch, RecvError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Ok(batch) = self.full.pop() {
+            if let Some(batch) = self.ring.pop() {
                 return Ok(batch);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -105,17 +148,15 @@ impl BatchReceiver {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(RecvError::Timeout),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return self.full.pop().map_err(|_| RecvError::Closed);
+                    return self.ring.pop().ok_or(RecvError::Closed);
                 }
             }
         }
     }
 
     /// Gives the memory of a batch back to the collectors. Contents are discarded.
-    pub fn recycle(&mut self, mut batch: MetricBatch) {
-        batch.clear();
-        // If more come back than were ever under way, the surplus is simply freed.
-        let _ = self.empty.push(batch);
+    pub fn recycle(&mut self, batch: MetricBatch) {
+        self.ring.recycle(batch);
     }
 }
 

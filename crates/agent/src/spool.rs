@@ -52,7 +52,8 @@ impl Lane {
     /// Those that are sent, the more urgent one first.
     pub(crate) const SENT: [Lane; 2] = [Lane::Live, Lane::Backlog];
 
-    fn as_str(self) -> &'static str {
+    /// As in names of files and labels of counters.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Lane::Live => "live",
             Lane::Backlog => "backlog",
@@ -139,7 +140,7 @@ pub(crate) struct Spool {
     memory: [MemoryLane; 2],
     /// The marks that the open file of `live` bears.
     marks_written: (u64, u64),
-    /// Staged passes are part of a batch and not durably gone yet. Until they are, no file of the
+    /// Staged passes may be part of a batch and not durably gone yet. Until they are, no file of the
     /// backlog may go, or a restart would not know that they have been sent.
     staged_covered: bool,
     /// Staged passes are left to the next start; nothing may be staged behind them.
@@ -203,12 +204,9 @@ impl Spool {
             refused: false,
         };
         spool.limit_bytes = spool.limit_now();
-        let all_staged_are_sealed = spool.staged.last_seq() <= report.staged_through;
-        spool.staged.skip_to(report.staged_through);
-        if all_staged_are_sealed {
-            spool.staged_covered = true;
-            spool.clear_staged();
-        }
+        spool.staged.acknowledge(report.staged_through);
+        spool.staged_covered = !spool.staged.is_empty() && report.staged_through > 0;
+        spool.clear_staged_if_covered();
         for (lane, mark) in Lane::SENT.into_iter().zip([report.marks.0, report.marks.1]) {
             spool.files(lane).acknowledge(mark);
         }
@@ -239,18 +237,24 @@ impl Spool {
         self.write(Lane::Staged, seq, &pass, 0)
     }
 
-    /// Keeps a batch that holds everything staged so far.
-    pub(crate) fn seal(&mut self, batch: NewBatch<'_>, now_ms: i64) -> Kept {
+    /// Number of the pass staged last.
+    pub(crate) fn last_staged(&self) -> u64 {
+        self.staged.last_seq()
+    }
+
+    /// Keeps a batch that holds every staged pass up to a number.
+    pub(crate) fn seal(&mut self, batch: NewBatch<'_>, staged_through: u64, now_ms: i64) -> Kept {
         let seq = self.next_seq(Lane::Backlog, now_ms);
-        let staged_through = self.staged.last_seq();
         if self.write(Lane::Backlog, seq, &batch, staged_through) {
             self.staged_covered = true;
-            self.clear_staged();
+            self.staged.acknowledge(staged_through);
+            self.clear_staged_if_covered();
             return Kept::Disk;
         }
         // On a full disk the passes make room for the batch, which is smaller. They have to go
         // before it may be sent from memory: else a restart would send them once more.
-        if !self.clear_staged() {
+        let sealed_all = staged_through >= self.staged.last_seq();
+        if !sealed_all || !self.clear_staged() {
             self.staging_ended = true;
             return Kept::Staged;
         }
@@ -262,7 +266,7 @@ impl Spool {
 
     /// A staged pass that an earlier run did not seal; call until there is none.
     pub(crate) fn next_staged(&mut self) -> Option<Record> {
-        if self.staged_covered { None } else { self.staged.next(u64::MAX) }
+        self.staged.next(u64::MAX)
     }
 
     /// The next batch of a lane that was not read since the last rewind.
@@ -308,8 +312,7 @@ impl Spool {
 
     /// When the oldest batch that is not acknowledged was collected.
     pub(crate) fn oldest_ms(&mut self) -> Option<i64> {
-        let staged_ms = if self.staged_covered { None } else { self.staged.oldest_ms() };
-        let on_disk = [self.live.oldest_ms(), self.backlog.oldest_ms(), staged_ms];
+        let on_disk = [self.live.oldest_ms(), self.backlog.oldest_ms(), self.staged.oldest_ms()];
         let in_memory = self.memory.iter().filter_map(MemoryLane::oldest_ms);
         on_disk.into_iter().flatten().chain(in_memory).min()
     }
@@ -472,9 +475,12 @@ impl Spool {
         }
     }
 
-    /// Removes staged passes that are part of a batch; false if that was not possible.
+    /// Removes staged passes that are part of a batch; false if there are and they stay.
     fn clear_staged_if_covered(&mut self) -> bool {
-        !self.staged_covered || self.clear_staged()
+        if !self.staged_covered {
+            return true;
+        }
+        self.staged.last_seq() <= self.staged.acknowledged() && self.clear_staged()
     }
 
     fn clear_staged(&mut self) -> bool {

@@ -180,7 +180,8 @@ impl World {
         if self.group.is_empty() {
             return;
         }
-        let kept = self.spool.seal(batch(&payload(&self.group, 0)), self.now_ms);
+        let through = self.spool.last_staged();
+        let kept = self.spool.seal(batch(&payload(&self.group, 0)), through, self.now_ms);
         assert!(kept == Kept::Disk || !is_on());
         self.group.clear();
     }
@@ -212,12 +213,18 @@ impl World {
         for name in ["damaged_ranges_total", "lost_batches_total", "dropped_batches_total"] {
             assert_eq!(counted(&counters, name), 0.0, "{name}");
         }
-        let mut found = Vec::new();
+        // Three passes to a batch.
+        let (mut found, mut through) = (Vec::new(), 0);
         while let Some(pass) = self.spool.next_staged() {
             found.extend(ids(&pass.payload));
+            through = pass.seq;
+            if found.len() == 3 {
+                self.spool.seal(batch(&payload(&found, 0)), through, self.now_ms);
+                found.clear();
+            }
         }
         if !found.is_empty() {
-            self.spool.seal(batch(&payload(&found, 0)), self.now_ms);
+            self.spool.seal(batch(&payload(&found, 0)), through, self.now_ms);
         }
     }
 
@@ -446,7 +453,8 @@ fn staged_passes_are_left_to_the_next_start_if_they_cannot_be_sealed() {
     let (mut spool, _) = open(&disk, &small(), 1);
     assert!(spool.stage(batch(&payload(&[1], 10)), 0));
     disk.set_syncs_fail(true);
-    assert_eq!(spool.seal(batch(&payload(&[1], 0)), 0), Kept::Staged);
+    let through = spool.last_staged();
+    assert_eq!(spool.seal(batch(&payload(&[1], 0)), through, 0), Kept::Staged);
     disk.set_syncs_fail(false);
     assert!(!spool.stage(batch(&payload(&[2], 10)), 0));
     assert_eq!(spool.next(Lane::Backlog), None);

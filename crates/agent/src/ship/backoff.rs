@@ -1,0 +1,83 @@
+//! When to connect again.
+
+use std::time::Duration;
+
+/// The delay before the first attempt is anywhere up to this.
+const BASE: Duration = Duration::from_secs(1);
+/// And no attempt waits longer than this, except when a broker asks for it.
+const CAP: Duration = Duration::from_secs(30);
+
+/// Exponential backoff with full jitter: the delay before attempt n is anywhere between nothing
+/// and min(30 s, 2^n × 1 s). Ten thousand agents that lose their broker at once come back spread
+/// over a second, then two, then four, and not in step.
+/// Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    attempts: u32,
+    /// State of SplitMix64 (Steele, Lea and Flood, 2014).
+    state: u64,
+}
+
+impl Backoff {
+    /// The seed must differ between hosts.
+    pub(crate) fn new(seed: u64) -> Self {
+        Backoff { attempts: 0, state: seed }
+    }
+
+    /// Says that the broker took batches, so that the next loss is a new one.
+    pub(crate) fn succeeded(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// How long to wait now. A broker's own wish is never undercut and spread over half as much
+    /// again.
+    pub(crate) fn next_delay(&mut self, asked_for: Option<Duration>) -> Duration {
+        let most = CAP.min(BASE.saturating_mul(1 << self.attempts.min(16)));
+        self.attempts = self.attempts.saturating_add(1);
+        let fraction = self.fraction();
+        match asked_for {
+            Some(wish) => wish + most.max(wish / 2).mul_f64(fraction),
+            None => most.mul_f64(fraction),
+        }
+    }
+
+    /// Anywhere from 0 up to 1.
+    fn fraction(&mut self) -> f64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_agents_do_not_come_back_in_step() {
+        let mut agents: Vec<_> = (0..10_000_u64).map(Backoff::new).collect();
+        for (attempt, most_s) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
+            let mut per_tenth = [0; 10];
+            for agent in &mut agents {
+                let delay = agent.next_delay(None).as_secs_f64();
+                assert!(delay < f64::from(most_s));
+                per_tenth[(delay / f64::from(most_s) * 10.0) as usize] += 1;
+            }
+            let even = per_tenth.iter().all(|count| (800..1_200).contains(count));
+            assert!(even, "attempt {attempt}: {per_tenth:?}");
+        }
+        agents[0].succeeded();
+        assert!(agents[0].next_delay(None) < BASE);
+    }
+
+    #[test]
+    fn a_broker_s_wish_is_kept_and_spread() {
+        let mut agent = Backoff::new(1);
+        let wish = Duration::from_secs(60);
+        let delays: Vec<_> = (0..100).map(|_| agent.next_delay(Some(wish))).collect();
+        assert!(delays.iter().all(|delay| (wish..wish.mul_f64(1.5)).contains(delay)));
+        assert!(delays.windows(2).any(|pair| pair[0].abs_diff(pair[1]) > Duration::from_secs(10)));
+    }
+}
