@@ -34,3 +34,9 @@ pub use tokens::ApiToken;
 pub use users::User;
 
 pub(crate) use login::{Door, OverTls};
+
+/// A password of `letters` letters and digits, for users whose password an administrator resets.
+/// Each is worth 5.95 bits.
+pub fn generate_password(letters: usize) -> String {
+    crate::random::alphanumeric(letters)
+}
