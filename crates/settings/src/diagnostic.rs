@@ -4,15 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::secret::REDACTED;
+use crate::suggestion::nearest;
 
 /// Longest part of a source line that is shown, in characters.
 const MAX_SHOWN: usize = 160;
+
+/// How many bytes around a place are looked at to show it.
+const LOOK_BACK: usize = 4_096;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The file cannot be used.
     Error,
+    /// The file is used, but a part of it cannot work as it is written.
+    Mistake,
     /// The file is used, but something in it has no effect.
     Warning,
 }
@@ -35,8 +41,10 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
-    /// The line it stands on, without values that are secret.
+    /// The line it stands on, without values that are secret, cut around the place.
     excerpt: String,
+    /// Where in the excerpt the place is, in characters.
+    caret: usize,
     /// How many characters the caret underlines.
     width: usize,
 }
@@ -52,6 +60,7 @@ impl Diagnostic {
             message: message.into(),
             help,
             excerpt: String::new(),
+            caret: 0,
             width: 0,
         }
     }
@@ -71,6 +80,7 @@ impl Diagnostic {
         let line = source.text[..start].bytes().filter(|b| *b == b'\n').count() + 1;
         let column = source.text[line_start..start].chars().count() + 1;
         let on_line = end.min(line_start + line_text.len()).max(start);
+        let (excerpt, caret) = excerpt(line_text, start - line_start);
         Diagnostic {
             severity: Severity::Error,
             file: Arc::clone(&source.file),
@@ -78,16 +88,23 @@ impl Diagnostic {
             column,
             message,
             help,
-            excerpt: without_secrets(line_text),
-            width: source.text[start..on_line].chars().count().max(1),
+            excerpt,
+            caret,
+            width: source.text[start..on_line].chars().take(MAX_SHOWN).count().max(1),
         }
     }
 
-    /// The same as a warning.
+    /// The same with another severity.
     #[must_use]
-    pub fn as_warning(mut self) -> Self {
-        self.severity = Severity::Warning;
+    pub fn with_severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
         self
+    }
+
+    /// The same place with another message.
+    #[must_use]
+    pub(crate) fn saying(&self, message: String, help: &str) -> Self {
+        Diagnostic { message, help: Some(help.to_owned()), ..self.clone() }
     }
 
     /// Several lines for a person:
@@ -101,6 +118,7 @@ impl Diagnostic {
     pub fn render(&self) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
+            Severity::Mistake => "mistake",
             Severity::Warning => "warning",
         };
         let mut out = if self.line == 0 {
@@ -122,24 +140,12 @@ impl Diagnostic {
         out
     }
 
-    /// The line, cut around the place if it is long, and the line below it.
+    /// The line as it is shown, and the line below it.
     fn excerpt_and_caret(&self) -> (String, String) {
-        let characters: Vec<char> = self.excerpt.chars().collect();
-        let at = (self.column - 1).min(characters.len());
-        let from = at.saturating_sub(MAX_SHOWN / 2);
-        let to = characters.len().min(from + MAX_SHOWN);
-        let mut shown: String = characters[from..to].iter().map(|c| visible(*c)).collect();
-        let mut caret: String = characters[from..at].iter().map(|c| blank_like(*c)).collect();
-        if from > 0 {
-            shown.insert(0, '…');
-            caret.insert(0, ' ');
-        }
-        if to < characters.len() {
-            shown.push('…');
-        }
-        // The place may lie behind the end of the line, and a secret behind it is cut off.
-        let underlined = characters[at..to].iter().take(self.width);
-        let columns = underlined.map(|c| if is_wide(*c) { 2 } else { 1 }).sum::<usize>().max(1);
+        let shown: String = self.excerpt.chars().map(visible).collect();
+        let mut caret: String = self.excerpt.chars().take(self.caret).map(blank_like).collect();
+        let underlined = self.excerpt.chars().skip(self.caret).take(self.width);
+        let columns = underlined.map(|c| if is_wide(c) { 2 } else { 1 }).sum::<usize>().max(1);
         caret.push_str(&"^".repeat(columns));
         (shown, caret)
     }
@@ -193,11 +199,21 @@ impl From<Diagnostic> for Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.faults.iter().enumerate() {
-            if index > 0 {
+        let mut file: Option<&str> = None;
+        for fault in &self.faults {
+            if file.is_some() {
                 f.write_str("; ")?;
             }
-            write!(f, "parsing YAML file {}: {}", fault.file, fault.message)?;
+            if file != Some(&*fault.file) {
+                file = Some(&*fault.file);
+                write!(f, "parsing YAML file {}: ", fault.file)?;
+            }
+            // What yaml.v2 finds itself comes under its own heading.
+            let of_shape = ["cannot unmarshal ", "field "];
+            if of_shape.iter().any(|start| fault.message.starts_with(start)) {
+                f.write_str("yaml: unmarshal errors: ")?;
+            }
+            f.write_str(&fault.message)?;
             if fault.line > 0 {
                 write!(f, " (line {}, column {})", fault.line, fault.column)?;
             }
@@ -223,7 +239,31 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// Keys after which a value is never shown.
+/// What is shown of a line, and at which character the place is; `at` is its byte.
+///
+/// Lines may be megabytes long, so only what lies around the place is looked at. A key before it
+/// may name a secret whose end would be shown: where the beginning of the line is too far away to
+/// know, nothing before the place is shown.
+fn excerpt(line: &str, at: usize) -> (String, usize) {
+    let far = at > LOOK_BACK;
+    let from = if far { at } else { 0 };
+    let to = floor_boundary(line, at.saturating_add(LOOK_BACK));
+    let text = without_secrets(&line[from..to]);
+    let caret = line[from..at].chars().count().min(text.chars().count());
+    let skipped = caret.saturating_sub(MAX_SHOWN / 2);
+    let mut shown = String::new();
+    if far || skipped > 0 {
+        shown.push('…');
+    }
+    let mut rest = text.chars().skip(skipped);
+    shown.extend(rest.by_ref().take(MAX_SHOWN));
+    if rest.next().is_some() || to < line.len() {
+        shown.push('…');
+    }
+    (shown, caret - skipped + usize::from(far || skipped > 0))
+}
+
+/// Keys after which a value is never shown, and words a longer key ends in.
 const SECRET_KEYS: [&str; 9] = [
     "password",
     "passphrase",
@@ -250,10 +290,7 @@ fn without_secrets(line: &str) -> String {
             .map_or(0, |at| at + key[at..].chars().next().map_or(1, char::len_utf8));
         let key = key[start..].to_ascii_lowercase();
         let value = line[colon + 1..].trim();
-        let secret = SECRET_KEYS.iter().any(|word| {
-            key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_'))
-        });
-        if secret && !value.is_empty() && !value.starts_with('#') {
+        if names_secret(&key) && !value.is_empty() && !value.starts_with('#') {
             return format!("{}: {REDACTED}", &line[..colon]);
         }
     }
@@ -279,6 +316,16 @@ fn hide_url_passwords(line: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Whether a key names a secret, or was meant to: a slip of the pen must not show the value.
+fn names_secret(key: &str) -> bool {
+    let is_path = ["_file", "_path", "_ref"].iter().any(|end| key.ends_with(end));
+    let exact = SECRET_KEYS
+        .iter()
+        .any(|word| key == *word || key.strip_suffix(word).is_some_and(|rest| rest.ends_with('_')));
+    let usual = ["password", "credentials", "client_secret", "bearer_token", "secret_key"];
+    exact || (!is_path && nearest(key, usual).is_some())
 }
 
 /// Control characters would move the cursor of a terminal.
@@ -346,10 +393,14 @@ mod tests {
             "    bearer_token: 'canary'",
             "url: http://user:canary@host/path",
             "secrets: [canary]",
+            "passwrd: canary",
+            "BearerToken: canary",
         ] {
             let shown = at(&format!("{line}\n"), &line[..4]);
             assert!(!shown.contains("canary"), "{shown}");
         }
+        let one_line = format!("{{key: {}canary, bad: 1}}", "x".repeat(LOOK_BACK));
+        assert!(!at(&one_line, "bad").contains("canary"));
         assert!(at("password_file: /path\n", "pass").contains("/path"));
     }
 }

@@ -26,12 +26,21 @@ pub struct TargetGroup {
 /// The label of a target that holds its host and port.
 const ADDRESS: &str = "__address__";
 
+/// Reads the target groups of a file: JSON if its name ends in `.json`, else YAML.
+///
+/// # Errors
+/// Those of [`parse_json`] and [`parse_yaml`].
+pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, Faults> {
+    let is_json = Path::new(file).extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+    if is_json { parse_json(file, bytes) } else { parse_yaml(file, bytes) }
+}
+
 /// Reads the target groups of a YAML file.
 ///
 /// # Errors
 /// Every fault with its place: no list, an entry that is nothing, an unknown key, a name that is
 /// no label name.
-pub fn parse_yaml_groups(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, Faults> {
+pub fn parse_yaml(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, Faults> {
     let document = Document::parse(file, bytes)?;
     let context = Context::new(document.source(), Path::new(""));
     let mut groups = Vec::new();
@@ -46,7 +55,7 @@ pub fn parse_yaml_groups(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, F
         group.source = index.to_string();
         groups.push(group);
     }
-    let (faults, _, _) = context.finish();
+    let faults = context.finish().faults;
     if faults.is_empty() { Ok(groups) } else { Err(Faults::new(faults)) }
 }
 
@@ -54,7 +63,7 @@ pub fn parse_yaml_groups(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, F
 ///
 /// # Errors
 /// The first fault with its place.
-pub fn parse_json_groups(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, Faults> {
+pub fn parse_json(file: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, Faults> {
     let fault = |error: &serde_json::Error| {
         let text = String::from_utf8_lossy(bytes).into_owned();
         let line_start: usize =
@@ -160,12 +169,12 @@ mod tests {
     fn yaml_and_json_say_the_same() {
         let json = r#"[{"targets": ["a:1", "b:2"], "labels": {"x": "y"}}, {"targets": null}]"#;
         let yaml = "- targets: [a:1, 'b:2']\n  labels:\n    x: y\n- targets:\n";
-        let from_json = parse_json_groups("f.json", json.as_bytes()).expect("valid");
-        let from_yaml = parse_yaml_groups("f.yml", yaml.as_bytes()).expect("valid");
+        let from_json = parse_json("f.json", json.as_bytes()).expect("valid");
+        let from_yaml = parse_yaml("f.yml", yaml.as_bytes()).expect("valid");
         assert_eq!(from_json, from_yaml);
         assert_eq!(from_json[0].targets[1].to_string(), r#"{__address__="b:2"}"#);
         assert_eq!(from_json[1].source, "1");
-        assert_eq!(parse_yaml_groups("f.yml", b"").expect("nothing"), Vec::new());
+        assert_eq!(parse_yaml("f.yml", b"").expect("nothing"), Vec::new());
     }
 
     #[test]
@@ -177,7 +186,7 @@ mod tests {
             ("- targets: a\n", "f.yml:1:12: cannot unmarshal !!str `a` into a list"),
             ("- labels: {'': x}\n", "f.yml:1:12: \"\" is not a valid label name"),
         ] {
-            let faults = parse_yaml_groups("f.yml", yaml.as_bytes()).expect_err(yaml);
+            let faults = parse_yaml("f.yml", yaml.as_bytes()).expect_err(yaml);
             assert_eq!(faults.iter().next().expect("a fault").to_string(), want);
         }
         for (json, want) in [
@@ -187,7 +196,7 @@ mod tests {
             ("{}", "f.json:1:1: invalid type: map"),
             ("[", "f.json:1:1: EOF while parsing a list"),
         ] {
-            let faults = parse_json_groups("f.json", json.as_bytes()).expect_err(json);
+            let faults = parse_json("f.json", json.as_bytes()).expect_err(json);
             let shown = faults.iter().next().expect("a fault").to_string();
             assert!(shown.starts_with(want), "{shown}");
         }

@@ -2,6 +2,7 @@
 //! `watchfire-conformance <language> <directory>`.
 
 mod case;
+mod discovery;
 mod promql;
 mod textparse;
 
@@ -11,7 +12,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-const USAGE: &str = "usage: watchfire-conformance textparse DIRECTORY
+const USAGE: &str = "usage: watchfire-conformance discovery DIRECTORY
+       watchfire-conformance textparse DIRECTORY
        watchfire-conformance promql [--floats-only] DIRECTORY";
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn run() -> anyhow::Result<bool> {
         _ => bail!("{USAGE}"),
     };
     let results = match language {
+        "discovery" => run_discovery(directory),
         "textparse" => textparse::run(directory),
         "promql" => run_promql(directory, floats_only),
         other => bail!("no conformance cases for {other:?}\n{USAGE}"),
@@ -43,6 +46,16 @@ fn run() -> anyhow::Result<bool> {
     .with_context(|| format!("run {language} cases of {}", directory.display()))?;
     let totals = case::report(&mut io::stdout().lock(), &results).context("write the report")?;
     Ok(totals.failed == 0)
+}
+
+/// Runs the configuration tables and tells which parts of them were left out.
+fn run_discovery(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
+    let run = discovery::run(directory)?;
+    let mut out = io::stdout().lock();
+    for line in &run.summary {
+        writeln!(out, "{line}").context("write the report")?;
+    }
+    Ok(run.results)
 }
 
 /// Runs the PromQL scripts and tells how each file fared and how many cases were left out.

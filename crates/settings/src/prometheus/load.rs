@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Config, read};
-use crate::diagnostic::{Diagnostic, Faults};
+use crate::diagnostic::{Diagnostic, Faults, Severity};
 use crate::glob;
-use crate::yaml::Document;
+use crate::yaml::{Document, Reference, ReferenceKind};
 
 /// What loading needs from outside.
 pub trait Surroundings {
@@ -38,6 +38,7 @@ pub struct Loaded {
     pub redacted: String,
     /// Every file that was read, the main one first.
     pub files: Vec<PathBuf>,
+    pub(super) references: Vec<Reference>,
 }
 
 impl Config {
@@ -51,14 +52,16 @@ impl Config {
         let document = Document::parse(&file, &bytes)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let parsed = read::read(&document, directory, &|name| surroundings.variable(name));
-        if !parsed.faults.is_empty() {
-            return Err(Faults::new(parsed.faults));
+        let findings = parsed.findings;
+        if !findings.faults.is_empty() {
+            return Err(Faults::new(findings.faults));
         }
         let mut loaded = Loaded {
-            redacted: redact(document.text(), &parsed.secrets),
+            redacted: redact(document.text(), &findings.secrets),
             config: parsed.config,
-            warnings: parsed.warnings,
+            warnings: findings.warnings,
             files: vec![path.to_owned()],
+            references: findings.references,
         };
         let mut jobs: HashMap<String, String> = parsed
             .jobs
@@ -66,14 +69,16 @@ impl Config {
             .map(|(name, _)| (name, "main config file".to_owned()))
             .collect();
         let mut faults = Vec::new();
-        for pattern in loaded.config.scrape_config_files.clone() {
-            let matched = glob::expand(&pattern, surroundings);
+        let named: Vec<Reference> = loaded
+            .references
+            .iter()
+            .filter(|reference| reference.kind == ReferenceKind::Jobs)
+            .cloned()
+            .collect();
+        for reference in named {
+            let matched = glob::expand(&reference.path, surroundings);
             if matched.is_empty() {
-                let message = format!("scrape_config_files: {pattern:?} matches no file");
-                let help = "its jobs are not scraped until the file is there and the \
-                            configuration is loaded again";
-                let warning = Diagnostic::of_file(&file, message, Some(help.to_owned()));
-                loaded.warnings.push(warning.as_warning());
+                loaded.warnings.push(no_such_jobs(&reference));
             }
             for included in matched {
                 if let Err(found) = include(&mut loaded, &included, &mut jobs, surroundings) {
@@ -83,6 +88,14 @@ impl Config {
         }
         if faults.is_empty() { Ok(loaded) } else { Err(Faults::new(faults)) }
     }
+}
+
+fn no_such_jobs(reference: &Reference) -> Diagnostic {
+    let message = format!("{:?} matches no file", reference.path);
+    let help = "its jobs are not scraped until the file is there and the configuration is loaded \
+                again";
+    let severity = if reference.path.contains('*') { Severity::Warning } else { Severity::Mistake };
+    reference.place.saying(message, help).with_severity(severity)
 }
 
 /// Adds the jobs of one file.
@@ -97,32 +110,29 @@ fn include(
     let document = Document::parse(&file, &bytes)?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let parsed = read::read_jobs(&document, directory, &loaded.config.global);
-    let mut faults = parsed.faults;
+    let mut findings = parsed.findings;
     for (name, place) in parsed.jobs {
         if let Some(first) = jobs.get(&name) {
             let message = format!(
                 "found multiple scrape configs with job name {name:?}, first found in {first}"
             );
             let help = "give each job its own name, and name each file once".to_owned();
-            faults.push(Diagnostic::at(document.source(), place, message, Some(help)));
+            findings.faults.push(Diagnostic::at(document.source(), place, message, Some(help)));
         } else {
             jobs.insert(name, format!("{file:?}"));
         }
     }
-    if !faults.is_empty() {
-        return Err(Faults::new(faults));
+    if !findings.faults.is_empty() {
+        return Err(Faults::new(findings.faults));
     }
     loaded.config.scrape_configs.extend(parsed.config.scrape_configs);
-    loaded.warnings.extend(parsed.warnings);
+    loaded.warnings.extend(findings.warnings);
+    loaded.references.extend(findings.references);
     loaded.files.push(path.to_owned());
     Ok(())
 }
 
-fn read_file(
-    file: &str,
-    path: &Path,
-    surroundings: &dyn Surroundings,
-) -> Result<Vec<u8>, Diagnostic> {
+fn read_file(file: &str, path: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, Faults> {
     surroundings.read(path).map_err(|error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => "check the path; it is taken from the working directory",
@@ -130,7 +140,7 @@ fn read_file(
             io::ErrorKind::IsADirectory => "name the file in it",
             _ => "see whether the file can be read at all",
         };
-        Diagnostic::of_file(file, format!("cannot be read: {error}"), Some(help.to_owned()))
+        Diagnostic::of_file(file, format!("cannot be read: {error}"), Some(help.to_owned())).into()
     })
 }
 

@@ -1,6 +1,7 @@
 //! Prometheus' configuration file, typed (`config/config.go` of Prometheus 3).
 
 mod alerting;
+mod check;
 mod discovery;
 mod global;
 mod http_client;
@@ -17,6 +18,7 @@ pub use http_client::{
     TlsVersion,
 };
 pub use load::{Loaded, Surroundings};
+pub(crate) use read::read_rules;
 pub use remote::{MetadataConfig, QueueConfig, RemoteRead, RemoteWrite, RemoteWriteMessage};
 pub use scrape::{NameEscaping, ScrapeConfig, ScrapeProtocol};
 

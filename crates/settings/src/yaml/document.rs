@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::deserialize::NodeDeserializer;
 use super::tree::{self, Node, Value};
-use crate::diagnostic::{Diagnostic, Faults, Source};
+use crate::diagnostic::{Diagnostic, Faults, Severity, Source};
 
 /// Largest file that is read. Target lists of a hundred thousand hosts stay below.
 const MAX_FILE_BYTES: usize = 64 << 20;
@@ -113,6 +113,7 @@ impl Document {
         let message = "only the first document of the file is read".to_owned();
         let help = "remove the line `---` or what follows it".to_owned();
         let span = self.second?;
-        Some(Diagnostic::at(&self.source, span, message, Some(help)).as_warning())
+        let diagnostic = Diagnostic::at(&self.source, span, message, Some(help));
+        Some(diagnostic.with_severity(Severity::Warning))
     }
 }

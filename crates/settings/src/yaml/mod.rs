@@ -14,7 +14,7 @@ mod tree;
 
 pub use document::Document;
 pub(crate) use read::{
-    ByteSize, FromNode, LabelName, Milliseconds, pairs_of, read_labels, read_map,
+    ByteSize, FromNode, LabelName, Milliseconds, OutputPath, pairs_of, read_labels, read_map,
 };
-pub(crate) use section::{Context, Section, items_of};
+pub(crate) use section::{Context, Findings, Reference, ReferenceKind, Section, items_of};
 pub(crate) use tree::{Node, Span, Value};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::Labels;
 
-use super::section::{Context, items_of};
+use super::section::{Context, ReferenceKind, items_of};
 use super::tree::{Node, Value};
 use crate::duration::parse_duration;
 use crate::size::parse_size;
@@ -50,7 +50,22 @@ impl FromNode for Secret {
 
 impl FromNode for PathBuf {
     fn from_node(context: &Context<'_>, node: &Node) -> Option<Self> {
-        String::from_node(context, node).map(|path| context.join(&path))
+        let path = context.join(&String::from_node(context, node)?);
+        if !path.as_os_str().is_empty() {
+            let shown = path.to_string_lossy().into_owned();
+            context.refer(ReferenceKind::Content, node.span, shown);
+        }
+        Some(path)
+    }
+}
+
+/// A file that is written, which need not exist.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OutputPath(pub(crate) PathBuf);
+
+impl FromNode for OutputPath {
+    fn from_node(context: &Context<'_>, node: &Node) -> Option<Self> {
+        String::from_node(context, node).map(|path| OutputPath(context.join(&path)))
     }
 }
 

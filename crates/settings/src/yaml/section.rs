@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::read::FromNode;
 use super::tree::{Node, Span, Value};
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::suggestion::nearest;
 
 /// More than anybody reads; whoever mends these sees the rest next time.
@@ -20,6 +20,30 @@ pub(crate) struct Context<'a> {
     faults: RefCell<Vec<Diagnostic>>,
     warnings: RefCell<Vec<Diagnostic>>,
     secrets: RefCell<Vec<(Span, String)>>,
+    references: RefCell<Vec<Reference>>,
+}
+
+/// A file the configuration names.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reference {
+    pub(crate) kind: ReferenceKind,
+    /// A path, or a pattern of paths, joined with the directory of the configuration.
+    pub(crate) path: String,
+    /// Where it is named; the message is empty.
+    pub(crate) place: Diagnostic,
+}
+
+/// What is in a file the configuration names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReferenceKind {
+    /// Something that is read when it is needed: a password, a certificate.
+    Content,
+    /// Target groups.
+    Targets,
+    /// Rules.
+    Rules,
+    /// More jobs.
+    Jobs,
 }
 
 impl<'a> Context<'a> {
@@ -30,6 +54,7 @@ impl<'a> Context<'a> {
             faults: RefCell::default(),
             warnings: RefCell::default(),
             secrets: RefCell::default(),
+            references: RefCell::default(),
         }
     }
 
@@ -43,8 +68,16 @@ impl<'a> Context<'a> {
         }
     }
 
-    pub(crate) fn warn(&self, span: Span, message: impl Into<String>, help: Option<String>) {
-        let warning = Diagnostic::at(self.source, span, message.into(), help).as_warning();
+    /// Notes what has no effect, or cannot work, in a file that is used all the same.
+    pub(crate) fn warn(
+        &self,
+        severity: Severity,
+        span: Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        let warning =
+            Diagnostic::at(self.source, span, message.into(), help).with_severity(severity);
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MAX_FAULTS && !warnings.contains(&warning) {
             warnings.push(warning);
@@ -56,14 +89,20 @@ impl<'a> Context<'a> {
         self.secrets.borrow_mut().push((span, shown));
     }
 
+    /// Remembers a file that is named.
+    pub(crate) fn refer(&self, kind: ReferenceKind, span: Span, path: String) {
+        let place = Diagnostic::at(self.source, span, String::new(), None);
+        self.references.borrow_mut().push(Reference { kind, path, place });
+    }
+
     /// Joins a path of the file with the file's directory, as Prometheus does; an empty one
     /// stays empty.
     pub(crate) fn join(&self, path: &str) -> PathBuf {
         if path.is_empty() { PathBuf::new() } else { self.directory.join(path) }
     }
 
-    /// Faults in the order of the file, warnings likewise, and where secrets stand.
-    pub(crate) fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>, Vec<(Span, String)>) {
+    /// What was found, each in the order of the file.
+    pub(crate) fn finish(self) -> Findings {
         let mut faults = self.faults.into_inner();
         let mut warnings = self.warnings.into_inner();
         let mut secrets = self.secrets.into_inner();
@@ -71,8 +110,17 @@ impl<'a> Context<'a> {
         warnings.sort_by_key(|warning| (warning.line, warning.column));
         secrets.sort_unstable();
         secrets.dedup();
-        (faults, warnings, secrets)
+        Findings { faults, warnings, secrets, references: self.references.into_inner() }
     }
+}
+
+/// What reading a file found beside its values.
+pub(crate) struct Findings {
+    pub(crate) faults: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// Where secrets stand, and what to show instead.
+    pub(crate) secrets: Vec<(Span, String)>,
+    pub(crate) references: Vec<Reference>,
 }
 
 /// A mapping whose keys are known. Each is asked for once; [`Section::finish`] then names those
@@ -219,6 +267,11 @@ impl<'a> Section<'a> {
         self.fields.iter().any(|field| field.name == key)
     }
 
+    /// Whether the key is there and holds something.
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        self.fields.iter().any(|field| field.name == key && !field.value.is_empty())
+    }
+
     /// Where a key stands, or the whole mapping if it is absent.
     pub(crate) fn place(&self, key: &str) -> Span {
         self.fields.iter().find(|field| field.name == key).map_or_else(
@@ -247,7 +300,8 @@ impl<'a> Section<'a> {
 
     /// Notes that a key has no effect.
     pub(crate) fn warn(&self, key: &str, message: impl Into<String>, help: Option<&str>) {
-        self.context.warn(self.key_place(key), message, help.map(str::to_owned));
+        let help = help.map(str::to_owned);
+        self.context.warn(Severity::Warning, self.key_place(key), message, help);
     }
 
     /// Names the keys nobody asked for.

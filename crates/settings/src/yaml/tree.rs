@@ -6,7 +6,7 @@ use std::sync::Arc;
 use granit_parser::{Event, Parser, ScalarStyle, Tag, options};
 
 use super::scalar::Scalar;
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Faults, Source};
 
 /// Deepest nesting; configurations have about ten levels.
 const MAX_DEPTH: usize = 100;
@@ -39,6 +39,15 @@ impl Node {
     /// Whether the node is nothing: absent after its key, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// Whether the node holds nothing: no value, no item, no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Scalar(scalar) => scalar.is_null(),
+            Value::Sequence(items) => items.is_empty(),
+            Value::Mapping(pairs) => pairs.is_empty(),
+        }
     }
 
     /// Whether the node is one text.
@@ -97,7 +106,7 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// The first fault of syntax; nesting, aliases or tags that are refused.
-pub(crate) fn load(source: &Source) -> Result<Loaded, Diagnostic> {
+pub(crate) fn load(source: &Source) -> Result<Loaded, Faults> {
     let options = options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
@@ -160,11 +169,11 @@ struct Open {
 }
 
 impl Loader<'_> {
-    fn fault(&self, span: Span, message: &str, help: Option<String>) -> Diagnostic {
-        Diagnostic::at(self.source, span, message.to_owned(), help)
+    fn fault(&self, span: Span, message: &str, help: Option<String>) -> Faults {
+        Diagnostic::at(self.source, span, message.to_owned(), help).into()
     }
 
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Faults> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -216,7 +225,7 @@ impl Loader<'_> {
         anchor: usize,
         tag: Option<&Tag>,
         mapping: bool,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Faults> {
         check_tag(tag, if mapping { "!!map" } else { "!!seq" }, "")
             .map_err(|message| self.fault(span, &message, Some(TAG_HELP.to_owned())))?;
         if anchor != 0 {

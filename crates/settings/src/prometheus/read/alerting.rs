@@ -43,21 +43,20 @@ fn read_alertmanager(section: &mut Section<'_>, names: NameValidation) -> Alertm
             format!("expected Alertmanager api version to be one of [v2] but got {version}");
         section.fault("api_version", message, Some("write v2 or remove the key"));
     }
-    let relabel_configs = relabel::read(
-        section,
-        "relabel_configs",
-        names,
-        "empty or null Alertmanager target relabeling rule",
-    );
-    let config = AlertmanagerConfig {
-        discovery: discovery::read(section, &relabel_configs),
+    let mut config = AlertmanagerConfig {
+        discovery: Vec::new(),
         http: http_client::read(section, HttpClientConfig::default()),
         scheme: section.or("scheme", "http".to_owned()),
         path_prefix: section.value("path_prefix"),
         timeout: section
             .read::<Milliseconds>("timeout")
             .map_or(Duration::from_secs(10), Milliseconds::duration),
-        relabel_configs,
+        relabel_configs: relabel::read(
+            section,
+            "relabel_configs",
+            names,
+            "empty or null Alertmanager target relabeling rule",
+        ),
         alert_relabel_configs: relabel::read(
             section,
             "alert_relabel_configs",
@@ -65,6 +64,11 @@ fn read_alertmanager(section: &mut Section<'_>, names: NameValidation) -> Alertm
             "empty or null Alertmanager alert relabeling rule",
         ),
     };
+    let before = [
+        ("__scheme__".to_owned(), config.scheme.clone()),
+        ("__alerts_path__".to_owned(), format!("{}/api/v2/alerts", config.path_prefix)),
+    ];
+    config.discovery = discovery::read(section, &config.relabel_configs, &before);
     let authenticated = config.http.basic_auth.is_some()
         || config.http.authorization.is_some()
         || config.http.oauth2.is_some();

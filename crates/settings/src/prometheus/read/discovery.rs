@@ -2,18 +2,27 @@
 
 use std::time::Duration;
 
+use model::Labels;
+
 use super::{http_client, mechanisms};
+use crate::HttpUrl;
+use crate::diagnostic::Severity;
 use crate::prometheus::{
     Discovery, DnsDiscovery, DnsRecordType, FileDiscovery, HttpClientConfig, HttpDiscovery,
 };
+use crate::relabel::{LabelBuffer, RelabelConfig, relabel};
 use crate::target_groups::{TargetGroup, read_group};
-use crate::yaml::{Context, Milliseconds, Node, Section};
-use crate::{HttpUrl, relabel::RelabelConfig};
+use crate::yaml::{Context, FromNode, Milliseconds, Node, ReferenceKind, Section};
 
-/// Reads every block of discovery in a section whose `relabel_configs` have been read.
-pub(super) fn read(section: &mut Section<'_>, rules: &[RelabelConfig]) -> Vec<Discovery> {
+/// Reads every block of discovery. `rules` are those the targets will pass, with the labels
+/// `before` added to them.
+pub(super) fn read(
+    section: &mut Section<'_>,
+    rules: &[RelabelConfig],
+    before: &[(String, String)],
+) -> Vec<Discovery> {
     let mut found = Vec::new();
-    if let Some(groups) = read_static(section, rules) {
+    if let Some(groups) = read_static(section, rules, before) {
         found.push(Discovery::Static(groups));
     }
     let context = section.context;
@@ -56,7 +65,11 @@ fn entries<'a>(section: &mut Section<'a>, key: &'static str) -> Vec<&'a Node> {
     nodes
 }
 
-fn read_static(section: &mut Section<'_>, rules: &[RelabelConfig]) -> Option<Vec<TargetGroup>> {
+fn read_static(
+    section: &mut Section<'_>,
+    rules: &[RelabelConfig],
+    before: &[(String, String)],
+) -> Option<Vec<TargetGroup>> {
     let context = section.context;
     let nodes = entries(section, "static_configs");
     if !section.has("static_configs") {
@@ -66,14 +79,21 @@ fn read_static(section: &mut Section<'_>, rules: &[RelabelConfig]) -> Option<Vec
     for (index, node) in nodes.into_iter().enumerate() {
         let Some(mut group) = read_group(context, node) else { continue };
         group.source = index.to_string();
-        // With rules the address may still become one; without, a URL is a mistake.
-        let addresses = group.targets.iter().filter_map(|labels| labels.get("__address__"));
-        for address in addresses.filter(|_| rules.is_empty()) {
-            if address.contains('/') {
-                let message = format!("{address:?} is not a valid hostname");
-                let help = "write host:port only; the path belongs to metrics_path, http or \
-                            https to scheme";
-                context.fault(node.span_of_text(address), message, Some(help.to_owned()));
+        for labels in &group.targets {
+            let address = labels.get("__address__").unwrap_or_default();
+            let Some(wrong) = invalid_address(labels, &group.labels, rules, before) else {
+                continue;
+            };
+            let message = format!("{wrong:?} is not a valid hostname");
+            let help = "write host:port only; the path belongs to metrics_path, http or https to \
+                        scheme";
+            let place = node.span_of_text(address);
+            if rules.is_empty() {
+                context.fault(place, message, Some(help.to_owned()));
+            } else {
+                // Prometheus starts with it and cannot use the target.
+                let message = format!("{message} after relabeling");
+                context.warn(Severity::Mistake, place, message, Some(help.to_owned()));
             }
         }
         groups.push(group);
@@ -81,24 +101,46 @@ fn read_static(section: &mut Section<'_>, rules: &[RelabelConfig]) -> Option<Vec
     Some(groups)
 }
 
+/// The address a target ends up with, if it is one that cannot be connected to. A target that is
+/// dropped has none.
+fn invalid_address(
+    target: &Labels,
+    group: &Labels,
+    rules: &[RelabelConfig],
+    before: &[(String, String)],
+) -> Option<String> {
+    let mut labels = LabelBuffer::new();
+    for (name, value) in before {
+        labels.set(name, value);
+    }
+    for (name, value) in group.iter().chain(target.iter()) {
+        labels.set(name, value);
+    }
+    let kept = relabel(rules, &mut labels);
+    let address = labels.get("__address__");
+    (kept && address.contains('/')).then(|| address.to_owned())
+}
+
 fn read_file(context: &Context<'_>, node: &Node) -> Option<FileDiscovery> {
     let mut section = Section::open(context, node, "file.plain")?;
-    let files: Vec<String> = section.value("files");
-    if files.is_empty() {
+    let nodes = section.items("files");
+    if nodes.is_empty() {
         let message = "file service discovery config must contain at least one path name";
         section.fault("files", message, Some("add files: [targets/*.yml]"));
     }
-    for name in &files {
-        if !is_discovery_file(name) {
+    let mut files = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let Some(name) = String::from_node(context, node) else { continue };
+        if !is_discovery_file(&name) {
             let message = format!("path name {name:?} is not valid for file discovery");
             let help = "a path ends in .json, .yml or .yaml, and only its last part may hold *";
-            section.fault("files", message, Some(help));
+            context.fault(node.span, message, Some(help.to_owned()));
         }
+        let path = super::join(context, &name);
+        context.refer(ReferenceKind::Targets, node.span, path.clone());
+        files.push(path);
     }
-    let discovery = FileDiscovery {
-        files: files.iter().map(|name| super::join(context, name)).collect(),
-        refresh_interval: refresh(&mut section, 300),
-    };
+    let discovery = FileDiscovery { files, refresh_interval: refresh(&mut section, 300) };
     section.finish();
     Some(discovery)
 }

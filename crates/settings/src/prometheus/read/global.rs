@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::Labels;
 
-use super::http_client::{self, optional_path};
+use super::http_client::{self, optional_output};
 use super::scrape::{Unset, read_protocols};
 use crate::NameValidation;
 use crate::prometheus::{Global, Otlp, Storage, Tracing, TranslationStrategy};
@@ -39,8 +39,8 @@ pub(super) fn read(root: &mut Section<'_>, variable: &dyn Fn(&str) -> Option<Str
         rule_query_offset: section.value::<Milliseconds>("rule_query_offset").duration(),
         external_labels: read_external_labels(&mut section, names, variable),
         scrape_protocols: read_protocols(&mut section, "for global config"),
-        query_log_file: optional_path(&mut section, "query_log_file"),
-        scrape_failure_log_file: optional_path(&mut section, "scrape_failure_log_file"),
+        query_log_file: optional_output(&mut section, "query_log_file"),
+        scrape_failure_log_file: optional_output(&mut section, "scrape_failure_log_file"),
         body_size_limit: section.value::<ByteSize>("body_size_limit").0,
         sample_limit: section.value("sample_limit"),
         target_limit: section.value("target_limit"),
@@ -57,6 +57,10 @@ pub(super) fn read(root: &mut Section<'_>, variable: &dyn Fn(&str) -> Option<Str
         always_scrape_classic_histograms: section.value("always_scrape_classic_histograms"),
         extra_scrape_metrics: section.value("extra_scrape_metrics"),
     };
+    if section.is_set("query_log_file") {
+        let message = "query_log_file has no effect: queries are not logged yet";
+        section.warn("query_log_file", message, None);
+    }
     section.finish();
     global
 }
@@ -174,6 +178,17 @@ pub(super) fn read_storage(root: &mut Section<'_>) -> Storage {
     if let Some(mut exemplars) = section.section("exemplars", "config.ExemplarsConfig") {
         storage.max_exemplars = exemplars.read("max_exemplars");
         exemplars.finish();
+    }
+    for (key, help) in [
+        (
+            "tsdb",
+            "Watchfire's own storage has its own keys: storage.retention and storage.retention_size_bytes of --config; samples of any age inside retention are taken",
+        ),
+        ("exemplars", "exemplars are kept for as long as their series"),
+    ] {
+        if section.is_set(key) {
+            section.warn(key, format!("storage.{key} has no effect"), Some(help));
+        }
     }
     section.finish();
     storage

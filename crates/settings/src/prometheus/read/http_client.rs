@@ -4,7 +4,7 @@ use crate::prometheus::{
     Authorization, BasicAuth, HttpClientConfig, HttpHeader, OAuth2, ProxyConfig, TlsConfig,
     TlsVersion,
 };
-use crate::yaml::{Context, FromNode, Node, Section, Value, pairs_of, read_map};
+use crate::yaml::{Context, FromNode, Node, OutputPath, Section, Value, pairs_of, read_map};
 use crate::{HttpUrl, Secret};
 use std::path::PathBuf;
 
@@ -43,6 +43,11 @@ pub(super) fn is_custom(config: &HttpClientConfig) -> bool {
 
 pub(super) fn optional_path(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
     section.read::<PathBuf>(key).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Reads the path of a file that is written.
+pub(super) fn optional_output(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+    section.read::<OutputPath>(key).map(|path| path.0).filter(|path| !path.as_os_str().is_empty())
 }
 
 pub(super) fn optional_text(section: &mut Section<'_>, key: &'static str) -> Option<String> {

@@ -14,17 +14,17 @@ mod scrape;
 use std::path::Path;
 
 use super::{Config, Global, ScrapeConfig};
+use crate::NameValidation;
 use crate::diagnostic::Diagnostic;
-use crate::yaml::{Context, Document, Section, Span};
+use crate::relabel::RelabelConfig;
+use crate::yaml::{Context, Document, Findings, FromNode, ReferenceKind, Section, Span, items_of};
 
 /// What one file says.
 pub(super) struct Parsed {
     pub(super) config: Config,
     /// The name of each job and where it stands.
     pub(super) jobs: Vec<(String, Span)>,
-    pub(super) faults: Vec<Diagnostic>,
-    pub(super) warnings: Vec<Diagnostic>,
-    pub(super) secrets: Vec<(Span, String)>,
+    pub(super) findings: Findings,
 }
 
 /// Reads a whole configuration. Relative paths are joined with `directory`.
@@ -43,18 +43,37 @@ pub(super) fn read(
         global::read_runtime(&mut root);
         let names = config.global.metric_name_validation_scheme;
         config.alerting = alerting::read(&mut root, names);
-        config.rule_files = patterns(&mut root, "rule_files", "rule file");
+        config.rule_files = patterns(&mut root, "rule_files", "rule file", ReferenceKind::Rules);
         config.scrape_config_files =
-            patterns(&mut root, "scrape_config_files", "scrape config file");
+            patterns(&mut root, "scrape_config_files", "scrape config file", ReferenceKind::Jobs);
         config.scrape_configs = jobs_of(&mut root, &config.global, &mut jobs);
         config.storage = global::read_storage(&mut root);
         config.tracing = global::read_tracing(&mut root);
         config.remote_write = remote::read_writes(&mut root, names);
         config.remote_read = remote::read_reads(&mut root);
         config.otlp = global::read_otlp(&mut root, names);
+        warn_without_effect(&root);
         root.finish();
     }
     finish(context, document, config, jobs)
+}
+
+/// Sections that are read and checked, but that nothing acts upon yet.
+const WITHOUT_EFFECT: [(&str, &str, Option<&str>); 6] = [
+    ("rule_files", "rules are not evaluated yet", Some("keep evaluating them in Prometheus")),
+    ("alerting", "alerts are not sent yet", Some("keep sending them from Prometheus")),
+    ("remote_write", "nothing is written to other stores yet", None),
+    ("remote_read", "other stores are not read from yet", None),
+    ("tracing", "Watchfire sends no spans of its own yet", None),
+    ("otlp", "OTLP is not taken in yet", None),
+];
+
+fn warn_without_effect(root: &Section<'_>) {
+    for (key, why, help) in WITHOUT_EFFECT {
+        if root.is_set(key) {
+            root.warn(key, format!("{key} has no effect: {why}"), help);
+        }
+    }
 }
 
 /// Reads a file of `scrape_config_files`: jobs and nothing else.
@@ -71,15 +90,26 @@ pub(super) fn read_jobs(document: &Document, directory: &Path, global: &Global) 
     finish(context, document, config, jobs)
 }
 
+/// Reads a document that is a list of relabel rules.
+pub(crate) fn read_rules(
+    document: &Document,
+    names: NameValidation,
+) -> (Vec<RelabelConfig>, Vec<Diagnostic>) {
+    let context = Context::new(document.source(), Path::new(""));
+    let nodes = document.root().map(|root| items_of(&context, root)).unwrap_or_default();
+    let rules = nodes.iter().filter_map(|node| relabel::read_rule(&context, node, names)).collect();
+    (rules, context.finish().faults)
+}
+
 fn finish(
     context: Context<'_>,
     document: &Document,
     config: Config,
     jobs: Vec<(String, Span)>,
 ) -> Parsed {
-    let (faults, mut warnings, secrets) = context.finish();
-    warnings.extend(document.trailing());
-    Parsed { config, jobs, faults, warnings, secrets }
+    let mut findings = context.finish();
+    findings.warnings.extend(document.trailing());
+    Parsed { config, jobs, findings }
 }
 
 fn jobs_of(
@@ -104,13 +134,25 @@ fn jobs_of(
 }
 
 /// Reads a list of path patterns, joined with the directory of the file.
-fn patterns(root: &mut Section<'_>, key: &'static str, what: &str) -> Vec<String> {
-    let patterns: Vec<String> = root.value(key);
-    for pattern in patterns.iter().filter(|pattern| !is_pattern(pattern)) {
-        let message = format!("invalid {what} path {pattern:?}");
-        root.fault(key, message, Some("only the last part of a path may hold *"));
+fn patterns(
+    root: &mut Section<'_>,
+    key: &'static str,
+    what: &str,
+    kind: ReferenceKind,
+) -> Vec<String> {
+    let context = root.context;
+    let mut patterns = Vec::new();
+    for node in root.items(key) {
+        let Some(pattern) = String::from_node(context, node) else { continue };
+        if !is_pattern(&pattern) {
+            let help = "only the last part of a path may hold *".to_owned();
+            context.fault(node.span, format!("invalid {what} path {pattern:?}"), Some(help));
+        }
+        let pattern = join(context, &pattern);
+        context.refer(kind, node.span, pattern.clone());
+        patterns.push(pattern);
     }
-    patterns.iter().map(|pattern| join(root.context, pattern)).collect()
+    patterns
 }
 
 /// `^[^*]*(\*[^/]*)?$`: no `/` after the first `*`.

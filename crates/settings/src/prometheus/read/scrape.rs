@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{discovery, http_client, relabel};
-use crate::NameValidation;
 use crate::prometheus::{Global, HttpClientConfig, NameEscaping, ScrapeConfig, ScrapeProtocol};
 use crate::suggestion::nearest;
 use crate::yaml::{ByteSize, Context, FromNode, Milliseconds, Node, Section, read_map};
+use crate::{NameValidation, format_duration};
 
 /// Reads an entry, with `global` filled in. `None` if it could not be read at all.
 pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Option<ScrapeConfig> {
@@ -30,14 +30,8 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
         0 => default,
         limit => limit,
     };
-    let relabel_configs = relabel::read(
-        &mut section,
-        "relabel_configs",
-        names,
-        "empty or null target relabeling rule in scrape config",
-    );
-    let config = ScrapeConfig {
-        discovery: discovery::read(&mut section, &relabel_configs),
+    let mut config = ScrapeConfig {
+        discovery: Vec::new(),
         honor_labels: section.value("honor_labels"),
         honor_timestamps: section.or("honor_timestamps", true),
         track_timestamps_staleness: section.value("track_timestamps_staleness"),
@@ -62,7 +56,7 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
             .read("extra_scrape_metrics")
             .flatten()
             .unwrap_or(global.extra_scrape_metrics),
-        scrape_failure_log_file: http_client::optional_path(
+        scrape_failure_log_file: http_client::optional_output(
             &mut section,
             "scrape_failure_log_file",
         )
@@ -97,7 +91,12 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
         metric_name_validation_scheme: names,
         metric_name_escaping_scheme: escaping,
         http: http_client::read(&mut section, HttpClientConfig::default()),
-        relabel_configs,
+        relabel_configs: relabel::read(
+            &mut section,
+            "relabel_configs",
+            names,
+            "empty or null target relabeling rule in scrape config",
+        ),
         metric_relabel_configs: relabel::read(
             &mut section,
             "metric_relabel_configs",
@@ -106,6 +105,17 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
         ),
         job_name,
     };
+    let mut before = vec![
+        ("job".to_owned(), config.job_name.clone()),
+        ("__scheme__".to_owned(), config.scheme.clone()),
+        ("__metrics_path__".to_owned(), config.metrics_path.clone()),
+        ("__scrape_interval__".to_owned(), format_duration(config.scrape_interval)),
+        ("__scrape_timeout__".to_owned(), format_duration(config.scrape_timeout)),
+    ];
+    before.extend(config.params.iter().filter_map(|(name, values)| {
+        values.first().map(|value| (format!("__param_{name}"), value.clone()))
+    }));
+    config.discovery = discovery::read(&mut section, &config.relabel_configs, &before);
     section.finish();
     Some(config)
 }
