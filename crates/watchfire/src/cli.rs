@@ -77,12 +77,22 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_LISTEN", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 
+    /// Address for agents and consoles on other hosts; port 0 picks a free one [default: the same
+    /// host, port 9596]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_PEER_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) peer_listen: Option<SocketAddr>,
+
     /// Configuration in YAML; every key is described in docs/operating/configuration.md
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Allow an address other than loopback although there is no login yet: everyone who can
-    /// reach it can read and write everything
+    /// Neither TLS nor login, also on an address other than loopback: everyone who can reach it
+    /// can read and write everything
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
 

@@ -16,10 +16,27 @@ use crate::ranges;
 pub(crate) struct File {
     data: Option<PathBuf>,
     listen: Option<String>,
+    peer_listen: Option<String>,
     storage: Storage,
     agent: Agent,
     limits: LimitKeys,
     http: Http,
+    tls: Tls,
+    auth: Auth,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tls {
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Auth {
+    login: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -69,6 +86,10 @@ struct Http {
 pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
+    pub(crate) peer_listen: PeerListen,
+    pub(crate) tls: TlsConfig,
+    /// Whether callers of the HTTP API have to say who they are.
+    pub(crate) needs_login: bool,
     pub(crate) retention_ms: i64,
     pub(crate) retention_size_bytes: Option<u64>,
     pub(crate) flush_interval_ms: i64,
@@ -84,6 +105,24 @@ pub(crate) struct Config {
     pub(crate) yaml: String,
 }
 
+/// Where agents and consoles connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerListen {
+    pub(crate) address: SocketAddr,
+    /// Whether the user named it. If not, the start goes on without it where the port is taken.
+    pub(crate) is_named: bool,
+}
+
+/// Certificates of the HTTP port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsConfig {
+    /// Certificate chain and key of the operator's, instead of the built-in authority's.
+    pub(crate) files: Option<(PathBuf, PathBuf)>,
+    /// Names and addresses to be in the built-in authority's certificate besides this host's own.
+    pub(crate) names: Vec<String>,
+}
+
+const PEER_PORT: u16 = 9596;
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
 const DEFAULT_DATA: &str = "watchfire-data";
@@ -98,14 +137,6 @@ impl Config {
         };
         let config = effective(file, yaml, arguments)?;
         ranges::check(&config)?;
-        if !config.listen.ip().is_loopback() && !arguments.insecure_no_auth {
-            bail!(
-                "{} is not a loopback address, and there is no login yet: everyone who can reach \
-                 it could read and write everything. Listen on 127.0.0.1, or add \
-                 --insecure-no-auth if the network is closed",
-                config.listen
-            );
-        }
         Ok(config)
     }
 }
@@ -129,10 +160,15 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .map_err(|error| anyhow::anyhow!("listen: {text:?}: {error}"))
     });
     let listen = arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_LISTEN);
+    let peer_listen = peer_listen(file.peer_listen.as_deref(), arguments, listen)?;
+    let needs_login = needs_login(file.auth.login, arguments, listen)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Config {
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
         listen,
+        peer_listen,
+        tls: tls(file.tls)?,
+        needs_login,
         retention_ms: duration_ms("storage.retention", file.storage.retention.as_deref())?
             .unwrap_or(15 * DAY_MS),
         retention_size_bytes: file.storage.retention_size_bytes,
@@ -153,6 +189,52 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         allowed_hosts: file.http.allowed_hosts,
         yaml,
     })
+}
+
+fn peer_listen(
+    in_file: Option<&str>,
+    arguments: &ServeArguments,
+    listen: SocketAddr,
+) -> Result<PeerListen> {
+    let in_file = in_file.map(|text| {
+        crate::cli::listen_address(text)
+            .map_err(|error| anyhow::anyhow!("peer_listen: {text:?}: {error}"))
+    });
+    Ok(match arguments.peer_listen.or(in_file.transpose()?) {
+        Some(address) => PeerListen { address, is_named: true },
+        // Beside a free port for the one, a fixed one for the other would be a surprise.
+        None if listen.port() == 0 => {
+            PeerListen { address: SocketAddr::new(listen.ip(), 0), is_named: false }
+        }
+        None => PeerListen { address: SocketAddr::new(listen.ip(), PEER_PORT), is_named: false },
+    })
+}
+
+fn needs_login(
+    in_file: Option<bool>,
+    arguments: &ServeArguments,
+    listen: SocketAddr,
+) -> Result<bool> {
+    let is_open = !listen.ip().is_loopback();
+    match (in_file, arguments.insecure_no_auth) {
+        (Some(true), true) => bail!("auth.login is true and --insecure-no-auth is given; drop one"),
+        (Some(false), false) if is_open => bail!(
+            "auth.login is false, and {listen} is not a loopback address: everyone who can reach \
+             it could read and write everything. Leave auth.login out, listen on 127.0.0.1, or \
+             add --insecure-no-auth if the network is closed"
+        ),
+        (in_file, insecure) => Ok(in_file.unwrap_or(is_open && !insecure)),
+    }
+}
+
+fn tls(keys: Tls) -> Result<TlsConfig> {
+    let files = match (keys.cert_file, keys.key_file) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => bail!("tls.cert_file is given without tls.key_file; give both"),
+        (None, Some(_)) => bail!("tls.key_file is given without tls.cert_file; give both"),
+    };
+    Ok(TlsConfig { files, names: keys.names })
 }
 
 fn agent_config(keys: &Agent) -> Result<agent::AgentConfig> {
@@ -206,6 +288,7 @@ mod tests {
         let arguments = ServeArguments {
             data: None,
             listen: None,
+            peer_listen: None,
             config: None,
             insecure_no_auth: false,
             log: "info".to_owned(),

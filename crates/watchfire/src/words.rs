@@ -5,11 +5,17 @@ use std::path::Path;
 
 /// The lines printed when the server listens. The commands among them work as they stand, wherever
 /// the program lies.
-pub(crate) fn banner(address: SocketAddr, data: &Path, found: &[String]) -> String {
+pub(crate) fn banner(
+    scheme: &str,
+    address: SocketAddr,
+    data: &Path,
+    found: &[String],
+    setup: Option<&str>,
+) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "watchfire".to_owned());
     let address = reachable(address);
     let mut text = format!(
-        "Watchfire {} is listening\n\n  console     http://{address}\n  data        {}\n",
+        "Watchfire {} is listening\n\n  console     {scheme}://{address}\n  data        {}\n",
         env!("CARGO_PKG_VERSION"),
         data.display()
     );
@@ -17,16 +23,32 @@ pub(crate) fn banner(address: SocketAddr, data: &Path, found: &[String]) -> Stri
         let label = if index == 0 { "found" } else { "" };
         text.push_str(&format!("  {label:<11} {line}\n"));
     }
+    if let Some(link) = setup {
+        text.push_str(&format!(
+            "\n  There is no user yet. Open this link to make the first one, an administrator:\n\n  \
+             {link}\n"
+        ));
+    }
+    // Where there is a login, every program needs a token, and the built-in authority's file to
+    // know the server by.
+    if scheme == "https" {
+        let ca_file = data.join("tls/ca.pem");
+        text.push_str(&format!(
+            "\n  other programs need a token, which `{program} token create --scope read,write` \
+             makes,\n  and know this server by {}\n",
+            ca_file.display()
+        ));
+    }
     text.push_str(&format!(
-        "\n  query       {program} query --url http://{address} 'node_load1'\n  \
-         Prometheus  remote_write: [{{url: http://{address}/api/v1/write}}]\n  \
-         Grafana     Prometheus data source, URL http://{address}\n"
+        "\n  query       {program} query --url {scheme}://{address} 'node_load1'\n  \
+         Prometheus  remote_write: [{{url: {scheme}://{address}/api/v1/write}}]\n  \
+         Grafana     Prometheus data source, URL {scheme}://{address}\n"
     ));
     text
 }
 
 /// Where this host reaches a listener on all its addresses; any other address as it is.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -42,7 +64,8 @@ mod tests {
     #[test]
     fn a_banner_names_addresses_that_can_be_opened() {
         let banner = |address: &str| {
-            banner(address.parse().expect("address"), Path::new("/d"), &["host a".to_owned()])
+            let found = ["host a".to_owned()];
+            banner("http", address.parse().expect("address"), Path::new("/d"), &found, None)
         };
         assert!(banner("127.0.0.1:1").contains("console     http://127.0.0.1:1\n"));
         assert!(banner("0.0.0.0:1").contains("console     http://127.0.0.1:1\n"));

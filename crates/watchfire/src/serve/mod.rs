@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
-use axum::Router;
 use blockstore::Retention;
 use broker::{Broker, BrokerConfig, Pushgateway};
 use console::{Console, Executor};
@@ -24,8 +23,10 @@ use crate::source::BrokerData;
 use crate::words;
 
 mod front;
+mod security;
 
 use front::Front;
+use security::Security;
 
 /// Threads that may block, besides those of queries.
 const SPARE_THREADS: usize = 256;
@@ -77,7 +78,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let net_metrics = Arc::new(NetMetrics::default());
     let max_connections = file_handles::connections(config.max_connections);
     let settings = ServerSettings { max_connections, ..ServerSettings::default() };
-    let front = Front::start(config.listen, settings, Arc::clone(&net_metrics), Ok).await?;
+    let security = Security::open(&config, Arc::clone(&net_metrics))?;
+    let dress = |bound| security.dress(bound);
+    let front = Front::start(config.listen, settings, Arc::clone(&net_metrics), dress).await?;
     let address = front.address();
     // The broker opens while the port already answers: what is not ready says so.
     let data = config.data.clone();
@@ -96,10 +99,14 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(net_metrics);
-    let routes = routes(&config, collect, &broker, telemetry, origins);
-    front.open(routes);
+    let routes = routes(&config, collect, &broker, telemetry)
+        .merge(console::account_routes(&security.accounts));
+    let router = origins.layer(security.guard(routes.into_router()));
+    front.open(net::compress::layer(router));
+    security.let_the_owner_in(&config, words::reachable(address))?;
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
-    say_hello(&broker, address, &data, agent.as_ref());
+    let setup = security.setup_link(words::reachable(address))?;
+    say_hello(&broker, security.scheme(), address, &data, agent.as_ref(), setup.as_deref());
     signalled().await?;
     tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
     if let Some(agent) = agent {
@@ -112,13 +119,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
 }
 
-fn routes(
-    config: &Config,
-    collect: bool,
-    broker: &Broker,
-    telemetry: Telemetry,
-    origins: OriginPolicy,
-) -> Router {
+fn routes(config: &Config, collect: bool, broker: &Broker, telemetry: Telemetry) -> Routes {
     let data = Arc::new(BrokerData(broker.clone()));
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = config.limits.clone();
@@ -136,13 +137,12 @@ fn routes(
         telemetry.with_queries(executor).with_rows(Box::new(move || for_telemetry.rows())),
     );
     let metrics = move || std::future::ready(telemetry.page());
-    let routes = Routes::new()
+    Routes::new()
         .merge(broker::routes(broker))
         .merge(broker::pushgateway_routes(&pushes))
         .merge(console::api_routes(&console))
         .route("/metrics", [Method::GET], Access::Read, metrics)
-        .merge(console::pages(&console));
-    net::compress::layer(origins.layer(net::auth::without_login(routes.into_router())))
+        .merge(console::pages(&console))
 }
 
 fn broker_config(config: &Config) -> BrokerConfig {
@@ -196,9 +196,11 @@ fn start_feeder(
 
 fn say_hello(
     broker: &Broker,
+    scheme: &str,
     address: std::net::SocketAddr,
     data: &Path,
     agent: Option<&HostAgent>,
+    setup: Option<&str>,
 ) {
     let recovered = broker.recovered();
     let mut found: Vec<String> = agent.map(|agent| agent.found().to_vec()).unwrap_or_default();
@@ -215,7 +217,7 @@ fn say_hello(
             data.join("quarantine").display()
         ));
     }
-    println!("{}", words::banner(address, data, &found));
+    println!("{}", words::banner(scheme, address, data, &found, setup));
 }
 
 async fn signalled() -> Result<()> {

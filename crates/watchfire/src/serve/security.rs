@@ -1,0 +1,156 @@
+//! Who may talk to this process, and in which language: accounts, certificates, join tokens.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use net::auth::{
+    Accounts, CredentialStore, FileStore, JoinTokens, SessionLife, write_local_access,
+};
+use net::tls::{MutualTls, ServerCertificate, ServerTls};
+use net::{Authority, Enrollment, NetMetrics, Peers};
+
+use crate::config::Config;
+
+/// Users, tokens and sessions lie in this file below the data directory, apart from the store: they
+/// must be readable before the store is, and a lost store must not lock its owner out.
+const CREDENTIALS: &str = "credentials.json";
+/// The authority's directory below the data directory.
+const TLS: &str = "tls";
+
+/// Everything that says who is who.
+pub(super) struct Security {
+    pub(super) accounts: Arc<Accounts>,
+    authority: Arc<Authority>,
+    peers: Arc<Peers>,
+    join_tokens: JoinTokens,
+    /// What 9595 shows; `None` where it speaks plain HTTP.
+    public: Option<Arc<ServerCertificate>>,
+    needs_login: bool,
+}
+
+impl Security {
+    /// Opens what the data directory keeps, and makes what is not there yet.
+    pub(super) fn open(config: &Config, metrics: Arc<NetMetrics>) -> Result<Security> {
+        // Others on this host have no business with what is stored here.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.data)
+            .with_context(|| format!("make the data directory {}", config.data.display()))?;
+        let now = SystemTime::now();
+        let path = config.data.join(CREDENTIALS);
+        let store: Arc<dyn CredentialStore> =
+            Arc::new(FileStore::open(&path).context("open users and tokens")?);
+        let authority = Authority::open(&config.data.join(TLS), now)
+            .context("open the certificate authority")?;
+        let authority = Arc::new(authority);
+        let public = match (&config.tls.files, config.needs_login) {
+            (Some((certificate, key)), _) => {
+                Some(ServerCertificate::from_files(certificate.clone(), key.clone())?)
+            }
+            (None, true) => Some(issued(&authority, config, now)?),
+            (None, false) => None,
+        };
+        Ok(Security {
+            accounts: Accounts::new(Arc::clone(&store), SessionLife::default(), metrics),
+            join_tokens: JoinTokens::new(Arc::clone(&store), authority.fingerprint()),
+            peers: Peers::new(store),
+            authority,
+            public,
+            needs_login: config.needs_login,
+        })
+    }
+
+    /// Makes a socket speak what it has to.
+    pub(super) fn dress(&self, bound: net::Bound) -> Result<net::Bound> {
+        Ok(match &self.public {
+            None => bound,
+            Some(certificate) => bound.with_tls(ServerTls::new(Arc::clone(certificate))?),
+        })
+    }
+
+    /// Demands a login where one is needed.
+    pub(super) fn guard(&self, router: Router) -> Router {
+        if self.needs_login {
+            self.accounts.layer(router)
+        } else {
+            net::auth::without_login(router)
+        }
+    }
+
+    /// How agents and consoles talk to this process.
+    pub(super) fn mutual_tls(&self, config: &Config) -> Result<MutualTls> {
+        // Other processes of ours know the authority, not whoever signed the operator's files.
+        let certificate = match &self.public {
+            Some(certificate) if certificate.is_issued() => Arc::clone(certificate),
+            _ => issued(&self.authority, config, SystemTime::now())?,
+        };
+        tokio::spawn(Arc::clone(&certificate).keep_fresh(|_| {}));
+        Ok(MutualTls::new(certificate, &self.authority, Arc::clone(&self.peers))?)
+    }
+
+    /// What gives joining hosts their certificates.
+    pub(super) fn enrollment(&self) -> Enrollment {
+        Enrollment::new(
+            self.join_tokens.clone(),
+            Arc::clone(&self.authority),
+            Arc::clone(&self.peers),
+        )
+    }
+
+    /// What the routes for join tokens need; `broker` is where hosts are to connect.
+    pub(super) fn joining(&self, broker: SocketAddr) -> console::Joining {
+        console::Joining {
+            tokens: self.join_tokens.clone(),
+            peers: Arc::clone(&self.peers),
+            broker: broker.to_string(),
+        }
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.public.is_some() { "https" } else { "http" }
+    }
+
+    /// The link with which the first user is made, where one is needed and there is none yet.
+    pub(super) fn setup_link(&self, address: SocketAddr) -> Result<Option<String>> {
+        if !self.needs_login {
+            return Ok(None);
+        }
+        let token = self.accounts.setup_token().context("read the users")?;
+        Ok(token.map(|token| format!("https://{address}/setup#{}", token.reveal())))
+    }
+
+    /// Lets the command line on this host find the server, now and after each renewal of the
+    /// certificate.
+    pub(super) fn let_the_owner_in(&self, config: &Config, address: SocketAddr) -> Result<()> {
+        let url = format!("{}://{address}", self.scheme());
+        let (data, accounts) = (config.data.clone(), Arc::clone(&self.accounts));
+        let write = move |certificate: Option<&ServerCertificate>| -> Result<()> {
+            let server = certificate.map(ServerCertificate::fingerprint).transpose()?;
+            Ok(write_local_access(&data, &url, accounts.local_token(), server)?)
+        };
+        write(self.public.as_deref()).context("write local.token into the data directory")?;
+        if let Some(certificate) = &self.public {
+            tokio::spawn(Arc::clone(certificate).keep_fresh(move |certificate| {
+                if let Err(error) = write(Some(certificate)) {
+                    tracing::warn!(%error, "local.token still names the certificate of before");
+                }
+            }));
+        }
+        Ok(())
+    }
+}
+
+fn issued(
+    authority: &Arc<Authority>,
+    config: &Config,
+    now: SystemTime,
+) -> Result<Arc<ServerCertificate>> {
+    ServerCertificate::issued(Arc::clone(authority), config.tls.names.clone(), now)
+        .context("make this server's certificate")
+}
