@@ -115,7 +115,7 @@ mod tests {
             assert!(channel(good, &tls).is_ok(), "{good}");
         }
         for bad in ["", "broker", "broker:0", ":9596", "http://b:1", "b:1/x", "b:99999", "u@b:1"] {
-            let error = channel(bad, &tls).err().expect(bad).to_string();
+            let error = channel(bad, &tls).expect_err(bad).to_string();
             assert!(error.contains("give HOST:PORT"), "{error}");
         }
     }

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::ConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::audit;
-use crate::auth::{JoinError, JoinToken, JoinTokens, StoreError};
-use crate::authority::{Authority, Role, check_name};
+use crate::auth::{JoinError, JoinToken, JoinTokens, StoreError, Throttle};
+use crate::authority::{Authority, IssuedClient, Role, check_name};
 use crate::peers::{PeerIdentity, PeerRefusal, Peers};
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
 use crate::tls::TlsError;
@@ -55,12 +55,14 @@ pub struct Enrollment {
     tokens: JoinTokens,
     authority: Arc<Authority>,
     peers: Arc<Peers>,
+    /// How many lines strangers may write into the audit log.
+    refusals: Arc<Throttle>,
 }
 
 impl Enrollment {
     /// For `authority`, with its join tokens and the list of who has joined.
     pub fn new(tokens: JoinTokens, authority: Arc<Authority>, peers: Arc<Peers>) -> Self {
-        Enrollment { tokens, authority, peers }
+        Enrollment { tokens, authority, peers, refusals: Arc::default() }
     }
 
     /// The rpc `Enroll`: a certificate for whoever has a join token. The name is as asked, or with
@@ -80,7 +82,10 @@ impl Enrollment {
             let result = this.enroll_blocking(&request, SystemTime::now());
             match &result {
                 Ok((name, by, _)) => audit::joined(name, &request.role, by, address),
-                Err(error) => audit::join_refused(&request.name, address, error),
+                Err(error) if this.refusals.may_tell(address.ip(), Instant::now()) => {
+                    audit::join_refused(&request.name, address, error);
+                }
+                Err(_) => {}
             }
             let (name, _, issued) = result?;
             Ok(this.answer(name, &issued))
@@ -120,7 +125,7 @@ impl Enrollment {
         &self,
         request: &EnrollRequest,
         now: SystemTime,
-    ) -> Result<(String, String, crate::authority::IssuedClient), EnrollError> {
+    ) -> Result<(String, String, IssuedClient), EnrollError> {
         let token: JoinToken = request.token.parse()?;
         let role: Role = request.role.parse().map_err(EnrollError::Malformed)?;
         // Everything that can be wrong is looked at before the token is used up.
@@ -139,7 +144,7 @@ impl Enrollment {
     fn answer(
         &self,
         name: String,
-        issued: &crate::authority::IssuedClient,
+        issued: &IssuedClient,
     ) -> Response<EnrollResponse> {
         Response::new(EnrollResponse {
             certificate_der: issued.certificate.to_vec().into(),

@@ -520,3 +520,56 @@ async fn handlers_learn_the_address_and_the_encryption() {
     let answer = talk(socket, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.contains(&format!("address: {own}, over_tls: false")), "{answer}");
 }
+
+/// What was logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_audit_log_says_who_did_what_and_no_secret() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("audit=info")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let site = Site::start(false).await;
+    site.user("root", &[Scope::Admin]).await;
+    let cookie = site.log_in("root").await;
+    let (token, id) = site.token(&[Scope::Read], None).await;
+    site.accounts.revoke_token(&id, &actor()).await.expect("written");
+    for _ in 0..20 {
+        site.ask("GET", "/read", &[&format!("Authorization: Bearer {token}")]).await;
+    }
+    site.ask("GET", "/read", &[&basic(&"x".repeat(500), "canary password")]).await;
+    let log = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    for told in [
+        "event=\"user_created\" what=\"root [admin]\" by=\"anonymous\"",
+        "event=\"login\" user=\"root\" from=127.0.0.1:1",
+        &format!("event=\"token_created\" what=\"{id} "),
+        &format!("event=\"token_revoked\" what=\"{id} "),
+        "event=\"refused\" what=\"token\"",
+        "event=\"refused\" what=\"login\"",
+    ] {
+        assert!(log.contains(told), "{told} is not in {log}");
+    }
+    assert_eq!(log.matches("what=\"token\"").count(), 5, "a stranger cannot fill the log: {log}");
+    assert!(!log.contains(&"x".repeat(65)), "{log}");
+    let session = cookie.split('=').nth(1).expect("a value");
+    for secret in [token.as_str(), session, PASSWORD, "canary", "wft_", "wfl_"] {
+        assert!(!log.contains(secret), "{secret} is in {log}");
+    }
+}

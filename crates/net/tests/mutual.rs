@@ -328,3 +328,58 @@ async fn who_stalls_or_speaks_something_else_is_closed() {
     };
     timeout(Duration::from_secs(3), closed).await.expect("all are closed");
 }
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_or_was_never_listed_opens_nothing() {
+    let broker = Broker::start().await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let now = SystemTime::now();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let request = rcgen::CertificateParams::default().serialize_request(&key).expect("signed");
+    let code = async |issued_at: SystemTime| {
+        let issued = broker.authority.issue_client(request.der(), "web-1", Role::Agent, issued_at);
+        let pem = format!("{}{}", key.serialize_pem(), pem(&issued.expect("issued").certificate));
+        let host = tempfile::tempdir().expect("a temporary directory");
+        let file = host.path().join("identity.pem");
+        let ca = std::fs::read_to_string(broker.directory.path().join("tls/ca.pem"));
+        std::fs::write(&file, pem + &ca.expect("there")).expect("written");
+        match broker.join(host.path(), None, "web-1", Role::Agent).await {
+            Err(error) => error.to_string(),
+            Ok(identity) => {
+                let mut client = broker.client(&identity.tls().expect("valid"));
+                push(&mut client).await.expect_err("not listed").to_string()
+            }
+        }
+    };
+    // The host itself sees that it has ended, and asks for a token.
+    assert!(code(now - day * 31).await.contains("has not joined yet"));
+    assert!(code(now).await.contains("revoked"), "of the authority, but not on the list");
+    // Who shows it all the same is not let in.
+    let ended = broker.authority.issue_client(request.der(), "web-1", Role::Agent, now - day * 31);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(broker.authority.certificate().clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("valid")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![ended.expect("issued").certificate], key)
+        .expect("they belong together");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let socket = TcpStream::connect(broker.address).await.expect("listens");
+    let name = rustls_pki_types::ServerName::try_from(net::tls::BROKER_NAME).expect("a name");
+    // In TLS 1.3 the client learns of it when it first reads.
+    let refused = match connector.connect(name, socket).await {
+        Err(error) => error.to_string(),
+        Ok(mut stream) => stream.read_u8().await.expect_err("closed").to_string(),
+    };
+    assert!(refused.contains("CertificateExpired"), "{refused}");
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}

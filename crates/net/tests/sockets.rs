@@ -10,7 +10,10 @@ use axum::body::Body;
 use axum::extract::{Request, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use http::Method;
-use net::{Access, BodyRules, NetMetrics, OriginPolicy, Routes, Server, ServerSettings, read_body};
+use net::{
+    Access, BodyBudget, BodyRules, NetMetrics, OriginPolicy, Routes, Server, ServerSettings,
+    read_body,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -236,6 +239,50 @@ async fn what_is_too_large_or_no_known_encoding_is_refused() {
     assert!(rendered.contains("bodies_refused_total{reason=\"too_large\"} 4\n"), "{rendered}");
     assert!(rendered.contains("{reason=\"unsupported_encoding\"} 1\n"), "{rendered}");
     assert!(rendered.contains("{reason=\"corrupt\"} 1\n"), "{rendered}");
+}
+
+#[tokio::test]
+async fn bodies_in_memory_share_a_budget() {
+    let edge = Edge::start(|settings| {
+        settings.body_budget = BodyBudget::new(150_000);
+        settings.body_idle_timeout = Duration::from_secs(5);
+        settings.body_total_timeout = Duration::from_secs(5);
+    })
+    .await;
+    let in_use = |bytes: usize| format!("watchfire_net_inflight_body_bytes {bytes}\n");
+    let mut slow = edge.connect().await;
+    let whole = request("", &[b'x'; 90_000]);
+    let (begin, end) = whole.split_at(whole.len() - 10);
+    slow.write_all(begin).await.expect("the connection is open");
+    let taken = async {
+        while !edge.rendered().contains(&in_use(89_990)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), taken).await.expect("what came is counted");
+    // What is declared and does not come takes nothing.
+    let mut liar = edge.connect().await;
+    let head = "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n";
+    liar.write_all(head.as_bytes()).await.expect("the connection is open");
+    let answer = edge.talk(&request("", &[b'x'; 70_000])).await;
+    assert_eq!(status(&answer), 503, "{answer}");
+    assert!(answer.contains("retry-after: 2") && answer.contains("connection: close"), "{answer}");
+    assert!(
+        answer.contains("limit of 150000 bytes") && answer.contains("http.max_inflight_body_bytes")
+    );
+    assert_eq!(status(&edge.talk(&request("", &[b'x'; 1_000])).await), 200, "the newest pays");
+    // What unpacks to more than there is place for, and to more than is usual.
+    let packed = zstd::encode_all(&[0; 100_000][..], 1).expect("a Vec takes every byte");
+    let zstd = request("Content-Encoding: zstd\r\n", &packed);
+    assert_eq!(status(&edge.talk(&zstd).await), 503);
+    slow.write_all(end).await.expect("the connection is open");
+    let answer = read_all(&mut slow).await;
+    assert!(status(&answer) == 200 && answer.ends_with("90000"), "{answer}");
+    let answer = edge.talk(&zstd).await;
+    assert!(status(&answer) == 200 && answer.ends_with("100000"), "{answer}");
+    let rendered = edge.rendered();
+    assert!(rendered.contains("bodies_refused_total{reason=\"over_budget\"} 2\n"), "{rendered}");
+    assert!(rendered.contains(&in_use(0)), "{rendered}");
 }
 
 #[tokio::test]

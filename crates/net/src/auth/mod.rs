@@ -34,6 +34,7 @@ pub use tokens::ApiToken;
 pub use users::User;
 
 pub(crate) use login::{Door, OverTls};
+pub(crate) use throttle::Throttle;
 
 /// A password of `letters` letters and digits, for users whose password an administrator resets.
 /// Each is worth 5.95 bits.
