@@ -6,12 +6,15 @@ use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::proc_reader::ProcFile;
 use crate::series::Samples;
+use crate::survey::{Surveyor, TIMEOUT};
 
 /// What a collector did in a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// It emitted all its series; those it did not emit are gone.
     Collected,
+    /// The same, of what was read on another thread, in this time and with this result.
+    Surveyed(Duration, Result<(), AgentError>),
     /// Its turn has not come; its series stand.
     NotDue,
 }
@@ -29,12 +32,13 @@ pub(crate) trait Collector: Send {
 }
 
 /// What collectors of one pass share.
-#[derive(Debug)]
 pub(crate) struct Host {
     /// Wall clock at the start of the pass, nanoseconds since the epoch.
     pub(crate) now_ns: i64,
     /// Monotonic clock at the start of the pass.
     pub(crate) now: Instant,
+    /// Runs the collectors that may be slow.
+    pub(crate) surveyor: Surveyor,
     stat: ProcFile,
     stat_read_at: Option<Instant>,
 }
@@ -45,6 +49,7 @@ impl Host {
         Host {
             now_ns: 0,
             now: Instant::now(),
+            surveyor: Surveyor::new(TIMEOUT),
             stat: ProcFile::new(config.proc_root.join("stat")),
             stat_read_at: None,
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::collector_settings::CollectorSettings;
 use crate::error::AgentError;
 
 /// How this host is collected. `Default` needs nothing changed on an ordinary Linux host.
@@ -27,8 +28,15 @@ pub struct AgentConfig {
     pub job: String,
     /// How many processes are named by CPU use, and as many by memory; 0 names none.
     pub top_processes: usize,
-    /// Names of collectors that shall not run, as in `node_scrape_collector_success`.
+    /// Names of collectors that shall run besides those that run by default, as in
+    /// `node_scrape_collector_success`.
+    pub enabled_collectors: Vec<String>,
+    /// Names of collectors that shall not run.
     pub disabled_collectors: Vec<String>,
+    /// Directories whose files `*.prom` are read; `*` stands for any part of a name.
+    pub textfile_directories: Vec<PathBuf>,
+    /// Options of single collectors.
+    pub collectors: CollectorSettings,
     /// How many passes may wait for the consumer, from 1 to 3,600.
     pub queue_passes: usize,
 }
@@ -46,7 +54,10 @@ impl Default for AgentConfig {
             instance: hostname(),
             job: "node".to_owned(),
             top_processes: 10,
+            enabled_collectors: Vec::new(),
             disabled_collectors: Vec::new(),
+            textfile_directories: Vec::new(),
+            collectors: CollectorSettings::default(),
             queue_passes: 64,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::collectors::{is_excluded_disk, parse_mounts, split_device};
+use crate::collectors::{MountFilter, is_excluded_disk, parse_mounts, split_device};
 use crate::config::AgentConfig;
 use crate::proc_reader::{fields, lines, parse_u64, read_once};
 
@@ -40,7 +40,8 @@ pub(crate) fn found(config: &AgentConfig) -> Vec<String> {
     if mountinfo.is_empty() {
         mountinfo = read("self/mountinfo");
     }
-    let mounts = parse_mounts(&mountinfo).into_iter().map(|mount| mount.mountpoint);
+    let filter = MountFilter::new(&config.collectors.filesystem);
+    let mounts = parse_mounts(&mountinfo, &filter).into_iter().map(|mount| mount.mountpoint);
     found.extend(list("filesystems", mounts.collect()));
     let devices = read("net/dev");
     let devices = lines(&devices).filter_map(split_device).map(|(name, _)| text(name));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use blockstore::{BlobError, OpenError};
 
@@ -49,6 +50,18 @@ pub enum AgentError {
         name: String,
         /// All names, separated by commas.
         known: String,
+    },
+    /// A collector waits for a file that does not answer.
+    #[error(
+        "the collector {collector} did not answer for {} s; it runs again when the file or device \
+         that holds it answers",
+        timeout.as_secs()
+    )]
+    Hung {
+        /// Its name.
+        collector: &'static str,
+        /// How long it was waited for.
+        timeout: Duration,
     },
     /// The configured interval or queue is out of range.
     #[error("{key} is {value}, it must be from {min} to {max}")]

@@ -9,6 +9,7 @@
 mod agent;
 mod clock;
 mod collector;
+mod collector_settings;
 mod collectors;
 mod config;
 mod counters;
@@ -17,22 +18,34 @@ mod enroll;
 mod error;
 mod host;
 mod merge;
+mod pattern;
 mod pipeline;
 mod proc_reader;
 mod queue;
+mod reading;
 mod registry;
 mod series;
 mod ship;
 mod spool;
 mod status;
 mod windows;
+mod survey;
+mod sysfs;
 
+pub use collector_settings::{
+    BackendLabel, BcacheSettings, CollectorSettings, CpuInfoSettings, DeviceSettings, FieldSettings,
+    FilesystemSettings, HwmonSettings, InterruptsSettings, IpvsSettings, NetclassSettings,
+    PcideviceSettings, PowersupplySettings, ProcessGroupSettings, RaplSettings, SlabinfoSettings,
+    SysctlSettings, SystemdSettings, TapestatsSettings,
+};
 pub use agent::{Agent, TierConfig};
+pub use collectors::{COLLECTORS, CollectorInfo, LEFT_OUT, LeftOut};
 pub use config::AgentConfig;
 pub use counters::{AgentCounters, CounterRow};
 pub use enroll::join;
 pub use error::AgentError;
 pub use host::HostAgent;
+pub use pattern::Pattern;
 pub use pipeline::{PipelineEnded, PipelineSender, TrySendError};
 pub use queue::{BatchReceiver, RecvError};
 pub use ship::ShipCounters;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use model::MetricBatch;
 
 use crate::collector::{Collector, Host, Outcome};
-use crate::collectors;
+use crate::collectors::{COLLECTORS, CollectorInfo, Made, make};
 use crate::config::AgentConfig;
 use crate::counters::AgentCounters;
 use crate::error::AgentError;
@@ -25,6 +25,23 @@ pub(crate) struct Registry {
     entries: Vec<Entry>,
     /// Which entries ran in the pass; kept to save an allocation per pass.
     ran: Vec<bool>,
+    /// Place of the first entry that emits what a survey read.
+    first_background: usize,
+    /// How long this pass waits for surveys, and how long the following ones do.
+    patience: Duration,
+    later_patience: Duration,
+    /// Whether the system gave no thread the last time, so that it is logged once.
+    without_threads: bool,
+}
+
+/// The first pass waits a little, so that a host that has just started is seen whole at once.
+const FIRST_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a pass waits for the surveys it started. Where the next pass comes soon it emits what
+/// they read; else their samples would be as old as the interval.
+fn later_patience(interval_ms: u64) -> Duration {
+    if interval_ms < 5_000 { Duration::ZERO } else { Duration::from_millis(interval_ms / 10) }
+        .min(Duration::from_secs(2))
 }
 
 struct Entry {
@@ -36,39 +53,52 @@ struct Entry {
 }
 
 impl Registry {
-    /// The collectors `config` leaves enabled.
+    /// The collectors that `config` leaves or switches on.
     ///
     /// # Errors
-    /// `UnknownCollector` if it disables one that does not exist.
+    /// `UnknownCollector` if it names one that does not exist.
     pub(crate) fn new(config: &AgentConfig) -> Result<Self, AgentError> {
-        Self::with(collectors::all(config), config)
-    }
-
-    /// These collectors, without the disabled ones.
-    pub(crate) fn with(
-        mut all: Vec<Box<dyn Collector>>,
-        config: &AgentConfig,
-    ) -> Result<Self, AgentError> {
-        for name in &config.disabled_collectors {
-            if !all.iter().any(|collector| collector.name() == name) {
-                let known: Vec<_> = all.iter().map(|collector| collector.name()).collect();
+        for name in config.disabled_collectors.iter().chain(&config.enabled_collectors) {
+            if !COLLECTORS.iter().any(|info| info.name == name) {
+                let known: Vec<_> = COLLECTORS.iter().map(|info| info.name).collect();
                 return Err(AgentError::UnknownCollector {
                     name: name.clone(),
                     known: known.join(", "),
                 });
             }
         }
-        all.retain(|collector| !config.disabled_collectors.iter().any(|n| n == collector.name()));
-        let entries: Vec<Entry> = all
-            .into_iter()
-            .map(|collector| Entry { collector, duration: None, success: None, failing: false })
-            .collect();
-        Ok(Registry {
-            host: Host::new(config),
+        let names = |names: &[String], info: &CollectorInfo| names.iter().any(|n| n == info.name);
+        let chosen = COLLECTORS.iter().filter(|info| {
+            let on = info.by_default || names(&config.enabled_collectors, info);
+            on && !names(&config.disabled_collectors, info)
+        });
+        Ok(Self::with(chosen.map(|info| make(info, config)).collect(), config))
+    }
+
+    /// These collectors.
+    pub(crate) fn with(all: Vec<Made>, config: &AgentConfig) -> Self {
+        let mut host = Host::new(config);
+        let (mut in_pass, mut background) = (Vec::new(), Vec::new());
+        for made in all {
+            match made {
+                Made::InPass(collector) => in_pass.push(Entry::new(collector)),
+                Made::Survey(survey) => {
+                    background.push(Entry::new(Box::new(host.surveyor.add(survey))));
+                }
+            }
+        }
+        let first_background = in_pass.len();
+        let entries: Vec<Entry> = in_pass.into_iter().chain(background).collect();
+        Registry {
+            host,
             samples: Samples::new(&config.job, &config.instance),
             ran: vec![false; entries.len()],
             entries,
-        })
+            first_background,
+            patience: FIRST_PATIENCE,
+            later_patience: later_patience(config.interval_ms),
+            without_threads: false,
+        }
     }
 
     /// The names of all enabled collectors.
@@ -88,11 +118,29 @@ impl Registry {
         self.host.now = Instant::now();
         self.host.now_ns = now_ns;
         self.samples.begin(timestamp_ms, recycled);
-        for (index, entry) in self.entries.iter_mut().enumerate() {
+        let started = self.host.surveyor.start_due(self.host.now);
+        self.watch_threads(started);
+        for index in 0..self.entries.len() {
+            if index == self.first_background {
+                let settled = self.host.surveyor.settle(self.patience);
+                self.watch_threads(settled);
+                self.patience = self.later_patience;
+            }
+            let entry = &mut self.entries[index];
             self.samples.set_owner(index);
             self.ran[index] = entry.run(&mut self.host, &mut self.samples, counters);
         }
         self.samples.finish(&self.ran)
+    }
+
+    /// Logs that surveys lack a thread, once until they have one.
+    fn watch_threads(&mut self, result: Result<(), AgentError>) {
+        if let Err(error) = &result
+            && !self.without_threads
+        {
+            tracing::warn!(%error, "slow collectors do not run");
+        }
+        self.without_threads = result.is_err();
     }
 
     /// Says that the last pass reached its consumer.
@@ -107,15 +155,23 @@ impl Registry {
 }
 
 impl Entry {
+    fn new(collector: Box<dyn Collector>) -> Self {
+        Entry { collector, duration: None, success: None, failing: false }
+    }
+
     /// Runs the collector; whether it was due.
     fn run(&mut self, host: &mut Host, out: &mut Samples, counters: &AgentCounters) -> bool {
         let start = Instant::now();
-        let result = self.collector.collect(host, out);
-        let spent = start.elapsed();
+        let outcome = self.collector.collect(host, out);
+        let (result, spent) = match outcome {
+            Ok(Outcome::NotDue) => return false,
+            Ok(Outcome::Collected) => (Ok(()), start.elapsed()),
+            Ok(Outcome::Surveyed(spent, result)) => (result, spent),
+            Err(error) => (Err(error), start.elapsed()),
+        };
         let name = self.collector.name();
         let succeeded = match result {
-            Ok(Outcome::NotDue) => return false,
-            Ok(Outcome::Collected) => true,
+            Ok(()) => true,
             Err(error) => {
                 if !error.is_no_data() {
                     counters.collector_failed(name);

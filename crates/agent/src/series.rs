@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use model::{Labels, METRIC_NAME, MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS};
+use model::{
+    LabelError, Labels, METRIC_NAME, MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS,
+};
 
 /// Name, type and help of a metric, as they stand in a collector's table.
 #[derive(Debug, Clone, Copy)]
@@ -115,18 +117,58 @@ impl Samples {
         help: &str,
         labels: &[(&str, &str)],
     ) -> SeriesRef {
-        if self.described.insert(name.to_owned()) {
+        let labels = self
+            .labels(name, labels.iter().copied())
+            .expect("collectors name each label once and use neither job nor instance");
+        self.register_labels(name, kind, help, labels)
+    }
+
+    /// Registers a series whose labels somebody else chose. What they call `job` or `instance` is
+    /// renamed to `exported_job` and `exported_instance`, as a scrape does it. Nothing if they
+    /// name a label twice, or the metric by a label.
+    pub(crate) fn register_foreign(
+        &mut self,
+        family: &str,
+        kind: MetricType,
+        help: &str,
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> Option<SeriesRef> {
+        let renamed = labels.iter().map(|&(label, value)| match label {
+            "job" => ("exported_job", value),
+            "instance" => ("exported_instance", value),
+            _ => (label, value),
+        });
+        let labels = self.labels(name, renamed).ok()?;
+        Some(self.register_labels(family, kind, help, labels))
+    }
+
+    fn labels<'a>(
+        &'a self,
+        name: &'a str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Labels, LabelError> {
+        let own =
+            [(METRIC_NAME, name), ("job", self.job.as_str()), ("instance", self.instance.as_str())];
+        Labels::from_pairs(own.into_iter().chain(labels))
+    }
+
+    fn register_labels(
+        &mut self,
+        family: &str,
+        kind: MetricType,
+        help: &str,
+        labels: Labels,
+    ) -> SeriesRef {
+        if !self.described.contains(family) {
+            self.described.insert(family.to_owned());
             self.undelivered_metadata.push(MetricMetadata {
-                metric: name.to_owned(),
+                metric: family.to_owned(),
                 kind,
                 help: help.to_owned(),
                 unit: String::new(),
             });
         }
-        let own =
-            [(METRIC_NAME, name), ("job", self.job.as_str()), ("instance", self.instance.as_str())];
-        let labels = Labels::from_pairs(own.into_iter().chain(labels.iter().copied()))
-            .expect("collectors name each label once and use neither job nor instance");
         // A series that comes back before its marker was delivered takes its slot again, or one
         // batch would hold both its value and its marker.
         let mut marked = self.gone.iter().chain(&self.leaving);
@@ -304,11 +346,6 @@ impl<const N: usize, X: Default> Keyed<N, X> {
         self.next = at + 1;
         self.rows[at].seen = true;
         &mut self.rows[at]
-    }
-
-    /// Every row.
-    pub(crate) fn rows_mut(&mut self) -> &mut [Row<N, X>] {
-        &mut self.rows
     }
 
     /// Ends the pass over the file: forgets the keys that were not in it.

@@ -3,6 +3,7 @@
 
 mod case;
 mod discovery;
+mod host_metrics;
 mod promql;
 mod textparse;
 
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 const USAGE: &str = "usage: watchfire-conformance discovery DIRECTORY
+       watchfire-conformance host-metrics DIRECTORY
        watchfire-conformance textparse DIRECTORY
        watchfire-conformance promql [--floats-only] DIRECTORY";
 
@@ -39,6 +41,7 @@ fn run() -> anyhow::Result<bool> {
     };
     let results = match language {
         "discovery" => run_discovery(directory),
+        "host-metrics" => run_host_metrics(directory),
         "textparse" => textparse::run(directory),
         "promql" => run_promql(directory, floats_only),
         other => bail!("no conformance cases for {other:?}\n{USAGE}"),
@@ -51,6 +54,16 @@ fn run() -> anyhow::Result<bool> {
 /// Runs the configuration tables and tells which parts of them were left out.
 fn run_discovery(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
     let run = discovery::run(directory)?;
+    let mut out = io::stdout().lock();
+    for line in &run.summary {
+        writeln!(out, "{line}").context("write the report")?;
+    }
+    Ok(run.results)
+}
+
+/// Runs the collectors over fake and real hosts and tells which metrics neither can have.
+fn run_host_metrics(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
+    let run = host_metrics::run(directory)?;
     let mut out = io::stdout().lock();
     for line in &run.summary {
         writeln!(out, "{line}").context("write the report")?;

@@ -1,59 +1,53 @@
 //! Neighbours in the ARP table.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use crate::collector::{Cadence, Collector, Host, Outcome};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::proc_reader::{ProcFile, fields, lines};
-use crate::series::{Family, Keyed, Samples};
+use crate::pattern::NameFilter;
+use crate::reading::Reading;
+use crate::series::Family;
+use crate::survey::Survey;
+use crate::sysfs;
 
 const ENTRIES: Family = Family::gauge("node_arp_entries", "ARP entries by device");
 
-/// A gateway of a large network has tens of thousands of neighbours.
-const PERIOD: Duration = Duration::from_secs(10);
-
-/// `node_arp_entries`.
+/// `node_arp_entries`. A gateway of a large network has tens of thousands of neighbours.
 pub(crate) struct Arp {
-    file: ProcFile,
-    cadence: Cadence,
-    devices: Keyed<1, u64>,
+    path: PathBuf,
+    filter: NameFilter,
 }
 
 impl Arp {
     pub(crate) fn new(config: &AgentConfig) -> Self {
+        let settings = &config.collectors.arp;
         Arp {
-            file: ProcFile::new(config.proc_root.join("net/arp")),
-            cadence: Cadence::new(PERIOD),
-            devices: Keyed::new(),
+            path: config.proc_root.join("net/arp"),
+            filter: NameFilter::new(&settings.device_include, &settings.device_exclude),
         }
     }
 }
 
-impl Collector for Arp {
+impl Survey for Arp {
     fn name(&self) -> &'static str {
         "arp"
     }
 
-    fn collect(&mut self, host: &mut Host, out: &mut Samples) -> Result<Outcome, AgentError> {
-        if !self.cadence.due(host.now) {
-            return Ok(Outcome::NotDue);
-        }
-        self.file.read()?;
-        self.devices.begin();
-        self.devices.rows_mut().iter_mut().for_each(|row| row.extra = 0);
-        // After the headings: address, type, flags, hardware address, mask, device.
-        for line in lines(self.file.last()).skip(1) {
-            if let Some(device) = fields(line).nth(5) {
-                self.devices.row(device).extra += 1;
+    /// After the headings: address, type, flags, hardware address, mask, device.
+    fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
+        let text = sysfs::read_text(&self.path)?;
+        let mut devices: BTreeMap<&str, u64> = BTreeMap::new();
+        for line in text.lines().skip(1) {
+            if let Some(device) = line.split_ascii_whitespace().nth(5) {
+                *devices.entry(device).or_default() += 1;
             }
         }
-        self.devices.finish(out);
-        for row in self.devices.rows_mut() {
-            out.put(&mut row.series[0], row.extra as f64, |out| {
-                out.register(&ENTRIES, &[("device", &String::from_utf8_lossy(&row.key))])
-            });
+        for (device, count) in devices {
+            if self.filter.takes(device) {
+                out.put(&ENTRIES, &[("device", device)], count as f64);
+            }
         }
-        Ok(Outcome::Collected)
+        Ok(())
     }
 }

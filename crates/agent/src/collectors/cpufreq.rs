@@ -1,13 +1,13 @@
 //! CPU frequencies and governors.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use crate::collector::{Cadence, Collector, Host, Outcome};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::proc_reader::{fields, parse_u64, read_once, trim};
-use crate::series::{Family, Keyed, Samples};
+use crate::reading::Reading;
+use crate::series::Family;
+use crate::survey::Survey;
+use crate::sysfs;
 
 /// The files of `cpu<N>/cpufreq` in kHz, and their metrics in Hz.
 const FILES: [(&str, Family); 6] = [
@@ -49,87 +49,53 @@ const FILES: [(&str, Family); 6] = [
 const GOVERNOR: Family =
     Family::gauge("node_cpu_scaling_governor", "Current enabled CPU frequency governor.");
 
-/// Asking a CPU for its frequency may wake it, so this is no work for every second.
-const PERIOD: Duration = Duration::from_secs(10);
-
 /// `node_cpu_scaling_*`, `node_cpu_frequency_*`; absent on most virtual machines.
 pub(crate) struct Cpufreq {
     cpu_root: PathBuf,
-    cadence: Cadence,
-    buffer: Vec<u8>,
-    names: Vec<u8>,
-    cpus: Keyed<6>,
-    governors: Keyed<1>,
 }
 
 impl Cpufreq {
     pub(crate) fn new(config: &AgentConfig) -> Self {
-        Cpufreq {
-            cpu_root: config.sys_root.join("devices/system/cpu"),
-            cadence: Cadence::new(PERIOD),
-            buffer: Vec::new(),
-            names: Vec::new(),
-            cpus: Keyed::new(),
-            governors: Keyed::new(),
-        }
-    }
-
-    fn collect_cpu(&mut self, cpu: &str, directory: PathBuf, out: &mut Samples) {
-        let row = self.cpus.row(cpu.as_bytes());
-        for ((file, family), place) in FILES.iter().zip(&mut row.series) {
-            // Root alone may read some of them, and some drivers answer `<unknown>`.
-            let text = read_once(&directory.join(file), &mut self.buffer);
-            if let Some(khz) = text.ok().and_then(|text| parse_u64(trim(text))) {
-                out.put(place, khz as f64 * 1_000.0, |out| out.register(family, &[("cpu", cpu)]));
-            }
-        }
-        self.names.clear();
-        let available = directory.join("scaling_available_governors");
-        let Ok(available) = read_once(&available, &mut self.buffer) else { return };
-        self.names.extend_from_slice(available);
-        let Ok(current) = read_once(&directory.join("scaling_governor"), &mut self.buffer) else {
-            return;
-        };
-        for name in fields(trim(&self.names)) {
-            let governor = String::from_utf8_lossy(name);
-            let row = self.governors.row(format!("{cpu} {governor}").as_bytes());
-            let enabled = f64::from(u8::from(name == trim(current)));
-            out.put(&mut row.series[0], enabled, |out| {
-                out.register(&GOVERNOR, &[("cpu", cpu), ("governor", &governor)])
-            });
-        }
+        Cpufreq { cpu_root: config.sys_root.join("devices/system/cpu") }
     }
 }
 
-impl Collector for Cpufreq {
+impl Survey for Cpufreq {
     fn name(&self) -> &'static str {
         "cpufreq"
     }
 
-    fn collect(&mut self, host: &mut Host, out: &mut Samples) -> Result<Outcome, AgentError> {
-        if !self.cadence.due(host.now) {
-            return Ok(Outcome::NotDue);
-        }
-        self.cpus.begin();
-        self.governors.begin();
+    /// Asking a CPU for its frequency may wake it, so this is no work for every second.
+    fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
         let mut found = false;
-        for cpu in 0_u32.. {
-            let cpu_root = self.cpu_root.join(format!("cpu{cpu}"));
-            if !cpu_root.is_dir() {
-                break;
-            }
-            let directory = cpu_root.join("cpufreq");
+        for name in sysfs::names(&self.cpu_root)? {
+            let Some(cpu) = sysfs::numbered(&name, "cpu") else { continue };
+            let directory = self.cpu_root.join(&name).join("cpufreq");
             if directory.is_dir() {
-                self.collect_cpu(&cpu.to_string(), directory, out);
+                read_cpu(cpu, &directory, out);
                 found = true;
             }
         }
-        self.cpus.finish(out);
-        self.governors.finish(out);
         if found {
-            Ok(Outcome::Collected)
+            Ok(())
         } else {
             Err(AgentError::NoData { path: self.cpu_root.join("cpu0/cpufreq") })
         }
+    }
+}
+
+fn read_cpu(cpu: &str, directory: &Path, out: &mut Reading) {
+    for (file, family) in &FILES {
+        // Root alone may read some of them, and some drivers answer `<unknown>`.
+        if let Some(khz) = sysfs::number(&directory.join(file)) {
+            out.put(family, &[("cpu", cpu)], khz * 1_000.0);
+        }
+    }
+    let available = sysfs::text(&directory.join("scaling_available_governors"));
+    let current = sysfs::text(&directory.join("scaling_governor"));
+    let (Some(available), Some(current)) = (available, current) else { return };
+    for governor in available.split_ascii_whitespace() {
+        let enabled = f64::from(u8::from(governor == current));
+        out.put(&GOVERNOR, &[("cpu", cpu), ("governor", governor)], enabled);
     }
 }

@@ -4,6 +4,7 @@ use crate::collector::{Collector, Host, Outcome};
 use crate::collectors::disk_info::DiskInfo;
 use crate::config::AgentConfig;
 use crate::error::AgentError;
+use crate::pattern::NameFilter;
 use crate::proc_reader::{ProcFile, fields, lines, parse_u64};
 use crate::series::{Family, Keyed, Samples};
 
@@ -96,14 +97,17 @@ static COLUMNS: [Column; 17] = [
 /// `node_disk_*`.
 pub(crate) struct Diskstats {
     file: ProcFile,
+    filter: NameFilter,
     disks: Keyed<17>,
     info: DiskInfo,
 }
 
 impl Diskstats {
     pub(crate) fn new(config: &AgentConfig) -> Self {
+        let settings = &config.collectors.diskstats;
         Diskstats {
             file: ProcFile::new(config.proc_root.join("diskstats")),
+            filter: NameFilter::new(&settings.device_include, &settings.device_exclude),
             disks: Keyed::new(),
             info: DiskInfo::new(config),
         }
@@ -127,7 +131,7 @@ impl Collector for Diskstats {
                 continue;
             };
             let (Some(major), Some(minor)) = (parse_u64(major), parse_u64(minor)) else { continue };
-            if is_excluded_disk(name) {
+            if !self.filter.takes_unless(name, is_excluded_disk) {
                 continue;
             }
             let row = self.disks.row(name);

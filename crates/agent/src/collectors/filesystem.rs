@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::collector::{Cadence, Collector, Host, Outcome};
-use crate::collectors::mounts::{Mount, parse_mounts};
+use crate::collectors::mounts::{Mount, MountFilter, parse_mounts};
 use crate::collectors::statvfs_prober::{Answer, Prober, Statvfs, Usage, system_statvfs};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
@@ -40,6 +40,7 @@ pub(crate) struct Filesystem {
     /// That of process 1, which sees the host's mounts, or else our own.
     mountinfo: [ProcFile; 2],
     root_fs: PathBuf,
+    filter: MountFilter,
     cadence: Cadence,
     prober: Prober,
     waited: bool,
@@ -61,6 +62,7 @@ impl Filesystem {
         Filesystem {
             mountinfo: [mountinfo("1"), mountinfo("self")],
             root_fs: config.root_fs.clone(),
+            filter: MountFilter::new(&config.collectors.filesystem),
             cadence: Cadence::new(Duration::from_millis(config.filesystem_interval_ms)),
             prober: Prober::new(statvfs, Duration::from_millis(config.filesystem_timeout_ms)),
             waited: false,
@@ -78,7 +80,7 @@ impl Filesystem {
             Err(_) => own.read()?,
         };
         self.mounts.clear();
-        for mut mount in parse_mounts(text) {
+        for mut mount in parse_mounts(text, &self.filter) {
             mount.mountpoint = below_root(&mount.mountpoint, &self.root_fs);
             let path = self.root_fs.join(mount.mountpoint.trim_start_matches('/'));
             self.prober.ask(&path, host.now)?;
@@ -163,6 +165,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::collectors::Made;
     use crate::counters::AgentCounters;
     use crate::registry::Registry;
 
@@ -196,9 +199,9 @@ mod tests {
                 }
                 Ok(Usage { size: 9.0, free: 8.0, available: 7.0, files: 6.0, files_free: 5.0 })
             });
-            let collector = Box::new(Filesystem::with(&config, statvfs));
+            let collector = Made::InPass(Box::new(Filesystem::with(&config, statvfs)));
             HostWithDeadMount {
-                registry: Registry::with(vec![collector], &config).expect("valid"),
+                registry: Registry::with(vec![collector], &config),
                 counters: AgentCounters::new(&["filesystem"]),
                 release,
                 _proc_root: directory,

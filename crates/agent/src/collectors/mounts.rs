@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::collector_settings::FilesystemSettings;
+use crate::pattern::NameFilter;
 use crate::proc_reader::{fields, lines};
 
 /// One mounted filesystem that is worth a look.
@@ -17,16 +19,43 @@ pub(crate) struct Mount {
     pub(crate) read_only: bool,
 }
 
-/// The mounts in `mountinfo` that Node Exporter does not exclude by default. Of several mounts
-/// with the same labels the first is kept. Lines that are cut short are left out.
-pub(crate) fn parse_mounts(mountinfo: &[u8]) -> Vec<Mount> {
+/// Which mounts are taken.
+#[derive(Debug, Default)]
+pub(crate) struct MountFilter {
+    mountpoints: NameFilter,
+    fstypes: NameFilter,
+}
+
+impl MountFilter {
+    pub(crate) fn new(settings: &FilesystemSettings) -> Self {
+        MountFilter {
+            mountpoints: NameFilter::new(
+                &settings.mount_points_include,
+                &settings.mount_points_exclude,
+            ),
+            fstypes: NameFilter::new(&settings.fs_types_include, &settings.fs_types_exclude),
+        }
+    }
+
+    fn takes(&self, mount: &Mount) -> bool {
+        let (fstype, mountpoint) = (&mount.fstype, &mount.mountpoint);
+        self.fstypes.takes_unless(fstype.as_bytes(), |_| is_excluded_type(fstype))
+            && self
+                .mountpoints
+                .takes_unless(mountpoint.as_bytes(), |_| is_excluded_mountpoint(mountpoint))
+    }
+}
+
+/// The mounts in `mountinfo` that the filter takes, which by default is what Node Exporter does
+/// not exclude. Of several mounts with the same labels the first is kept. Lines that are cut
+/// short are left out.
+pub(crate) fn parse_mounts(mountinfo: &[u8], filter: &MountFilter) -> Vec<Mount> {
     // A container host has thousands of mounts, too many to compare each with each.
     let mut seen = HashSet::new();
     let mut mounts = Vec::new();
     for mount in lines(mountinfo).filter_map(parse_line) {
-        let excluded = is_excluded_type(&mount.fstype) || is_excluded_mountpoint(&mount.mountpoint);
         let labels = || (mount.device.clone(), mount.mountpoint.clone(), mount.fstype.clone());
-        if !excluded && seen.insert(labels()) {
+        if filter.takes(&mount) && seen.insert(labels()) {
             mounts.push(mount);
         }
     }
@@ -47,7 +76,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
 }
 
 /// The kernel writes blanks, tabs, line feeds and backslashes as `\` and three octal digits.
-fn unescape(text: &[u8]) -> String {
+pub(crate) fn unescape(text: &[u8]) -> String {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, tail)) = rest.split_first() {
@@ -124,7 +153,7 @@ mod tests {
 34 29 0:9 / /cut rw - ext4
 35 29 0:9 /
 ";
-        let seen: Vec<_> = parse_mounts(text)
+        let seen: Vec<_> = parse_mounts(text, &MountFilter::default())
             .into_iter()
             .map(|m| format!("{} {} {} {}", m.device, m.mountpoint, m.fstype, m.read_only))
             .collect();

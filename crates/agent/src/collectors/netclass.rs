@@ -1,13 +1,15 @@
 //! Properties of network devices. Source: Linux `Documentation/ABI/testing/sysfs-class-net`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::collector::{Cadence, Collector, Host, Outcome};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
-use crate::proc_reader::{parse_hex, parse_i64, read_error, read_once, trim};
-use crate::series::{Family, Keyed, Samples};
+use crate::pattern::Pattern;
+use crate::proc_reader::{parse_hex, parse_i64, parse_u64};
+use crate::reading::Reading;
+use crate::series::Family;
+use crate::survey::Survey;
+use crate::sysfs;
 
 const UP: Family =
     Family::gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.");
@@ -17,12 +19,14 @@ const INFO: Family = Family::gauge(
 );
 
 /// How a number is written in its file.
-#[derive(Clone, Copy, PartialEq)]
 enum Form {
     Decimal,
     /// With `0x` before it.
     Hexadecimal,
-    /// In Mbit/s; emitted in bytes per second. Negative for devices that know none.
+    /// The same, of bits.
+    Flags,
+    /// In Mbit/s; emitted in bytes per second. Negative for devices that know none, which have no
+    /// sample then.
     Speed,
 }
 
@@ -72,7 +76,7 @@ const NUMBERS: [(&str, Form, Family); 17] = [
         gauge("node_network_device_id", "Network device property: device_id"),
     ),
     ("dormant", Form::Decimal, gauge("node_network_dormant", "Network device property: dormant")),
-    ("flags", Form::Hexadecimal, gauge("node_network_flags", "Network device property: flags")),
+    ("flags", Form::Flags, gauge("node_network_flags", "Network device property: flags")),
     ("ifindex", Form::Decimal, gauge("node_network_iface_id", "Network device property: iface_id")),
     (
         "iflink",
@@ -114,111 +118,76 @@ const NUMBERS: [(&str, Form, Family); 17] = [
         gauge("node_network_protocol_type", "Network device property: protocol_type"),
     ),
 ];
-const FLAGS: usize = 7;
-const SPEED: usize = 14;
-const UP_PLACE: usize = 17;
-const INFO_PLACE: usize = 18;
 
 /// Bit of `flags` that says that the device was switched on by its administrator.
 const IFF_UP: u64 = 1;
 
 /// The files with words, which are labels of `node_network_info`.
 const WORDS: [&str; 5] = ["address", "broadcast", "duplex", "ifalias", "operstate"];
-const OPERSTATE: usize = 4;
-
-/// Some drivers ask their hardware for the speed and hold a lock of the whole network stack
-/// meanwhile, so this is no work for every second.
-const PERIOD: Duration = Duration::from_secs(10);
 
 /// `node_network_up`, `node_network_info` and properties of devices.
 pub(crate) struct Netclass {
     net_root: PathBuf,
-    cadence: Cadence,
-    buffer: Vec<u8>,
-    devices: Keyed<19, Info>,
-}
-
-/// The labels of `node_network_info` with which its series was registered.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Info {
-    words: [String; 5],
-    adminstate: &'static str,
+    ignored: Option<Pattern>,
 }
 
 impl Netclass {
     pub(crate) fn new(config: &AgentConfig) -> Self {
         Netclass {
             net_root: config.sys_root.join("class/net"),
-            cadence: Cadence::new(PERIOD),
-            buffer: Vec::new(),
-            devices: Keyed::new(),
+            ignored: config.collectors.netclass.ignored_devices.clone(),
         }
-    }
-
-    fn collect_device(&mut self, device: &str, directory: &Path, out: &mut Samples) {
-        let row = self.devices.row(device.as_bytes());
-        let mut adminstate = "unknown";
-        for (at, (file, form, family)) in NUMBERS.iter().enumerate() {
-            // A device that is down answers EINVAL to some; it has no such property then.
-            let Ok(text) = read_once(&directory.join(file), &mut self.buffer) else { continue };
-            let text = trim(text);
-            let number = match form {
-                Form::Hexadecimal => parse_hex(text).map(|number| number as f64),
-                Form::Decimal | Form::Speed => parse_i64(text).map(|number| number as f64),
-            };
-            let Some(number) = number else { continue };
-            if at == SPEED && number < 0.0 {
-                continue;
-            }
-            if at == FLAGS {
-                adminstate = if number as u64 & IFF_UP == IFF_UP { "up" } else { "down" };
-            }
-            let value = if at == SPEED { number * 1_000.0 * 1_000.0 / 8.0 } else { number };
-            out.put(&mut row.series[at], value, |out| out.register(family, &[("device", device)]));
-        }
-        let info = Info {
-            words: WORDS.map(|file| {
-                let text = read_once(&directory.join(file), &mut self.buffer).unwrap_or_default();
-                String::from_utf8_lossy(trim(text)).into_owned()
-            }),
-            adminstate,
-        };
-        let up = f64::from(u8::from(info.words[OPERSTATE] == "up"));
-        out.put(&mut row.series[UP_PLACE], up, |out| out.register(&UP, &[("device", device)]));
-        if row.extra != info {
-            row.series[INFO_PLACE].take().into_iter().for_each(|series| out.release(series));
-            row.extra = info;
-        }
-        let info = &row.extra;
-        out.put(&mut row.series[INFO_PLACE], 1.0, |out| {
-            let word = |at: usize| (WORDS[at], info.words[at].as_str());
-            let own = [("device", device), ("adminstate", info.adminstate)];
-            let [a, b, c, d, e] = std::array::from_fn(word);
-            out.register(&INFO, &[own[0], own[1], a, b, c, d, e])
-        });
     }
 }
 
-impl Collector for Netclass {
+impl Survey for Netclass {
     fn name(&self) -> &'static str {
         "netclass"
     }
 
-    fn collect(&mut self, host: &mut Host, out: &mut Samples) -> Result<Outcome, AgentError> {
-        if !self.cadence.due(host.now) {
-            return Ok(Outcome::NotDue);
-        }
-        let entries =
-            std::fs::read_dir(&self.net_root).map_err(|e| read_error(&self.net_root, e))?;
-        self.devices.begin();
-        for entry in entries.flatten() {
+    /// Some drivers ask their hardware for the speed and hold a lock of the whole network stack
+    /// meanwhile, so this is no work for every second.
+    fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
+        for device in sysfs::names(&self.net_root)? {
+            let directory = self.net_root.join(&device);
             // Beside the devices lies `bonding_masters`, which is a file.
-            if entry.path().is_dir() {
-                let device = entry.file_name().to_string_lossy().into_owned();
-                self.collect_device(&device, &entry.path(), out);
+            let ignored = self.ignored.as_ref().is_some_and(|p| p.is_match(device.as_bytes()));
+            if !ignored && directory.is_dir() {
+                read_device(&device, &directory, out);
             }
         }
-        self.devices.finish(out);
-        Ok(Outcome::Collected)
+        Ok(())
     }
+}
+
+fn read_device(device: &str, directory: &Path, out: &mut Reading) {
+    let of_device = ("device", device);
+    let mut adminstate = "unknown";
+    for (file, form, family) in &NUMBERS {
+        // A device that is down answers EINVAL to some; it has no such property then.
+        let Some(text) = sysfs::text(&directory.join(file)) else { continue };
+        let value = match form {
+            Form::Decimal => parse_i64(text.as_bytes()).map(|number| number as f64),
+            Form::Hexadecimal => parse_hex(text.as_bytes()).map(|number| number as f64),
+            Form::Flags => {
+                let flags = parse_hex(text.as_bytes());
+                if let Some(flags) = flags {
+                    adminstate = if flags & IFF_UP == IFF_UP { "up" } else { "down" };
+                }
+                flags.map(|flags| flags as f64)
+            }
+            Form::Speed => {
+                parse_u64(text.as_bytes()).map(|megabits| megabits as f64 * 1_000.0 * 1_000.0 / 8.0)
+            }
+        };
+        if let Some(value) = value {
+            out.put(family, &[of_device], value);
+        }
+    }
+    let words = WORDS.map(|file| sysfs::text(&directory.join(file)).unwrap_or_default());
+    let [.., operstate] = &words;
+    out.put(&UP, &[of_device], f64::from(u8::from(operstate == "up")));
+    let words = WORDS.into_iter().zip(words.iter().map(String::as_str));
+    let labels: Vec<(&str, &str)> = words.chain([of_device, ("adminstate", adminstate)]).collect();
+    out.put(&INFO, &labels, 1.0);
 }

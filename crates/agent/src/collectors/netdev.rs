@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::collector::{Collector, Host, Outcome};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
+use crate::pattern::NameFilter;
 use crate::proc_reader::{ProcFile, fields, lines, parse_u64, trim};
 use crate::series::{Family, Keyed, Samples};
 
@@ -51,14 +52,25 @@ const NO_HANDLER: Family = Family::counter(
 pub(crate) struct Netdev {
     file: ProcFile,
     net_root: PathBuf,
-    devices: Keyed<17, Option<ProcFile>>,
+    filter: NameFilter,
+    devices: Keyed<17, Device>,
+}
+
+/// What is kept of a device.
+#[derive(Default)]
+struct Device {
+    /// Whether the configuration takes it; nothing until it was asked.
+    is_taken: Option<bool>,
+    no_handler: Option<ProcFile>,
 }
 
 impl Netdev {
     pub(crate) fn new(config: &AgentConfig) -> Self {
+        let settings = &config.collectors.netdev;
         Netdev {
             file: ProcFile::new(config.proc_root.join("net/dev")),
             net_root: config.sys_root.join("class/net"),
+            filter: NameFilter::new(&settings.device_include, &settings.device_exclude),
             devices: Keyed::new(),
         }
     }
@@ -75,11 +87,15 @@ impl Collector for Netdev {
         for (device, columns) in lines(self.file.last()).filter_map(split_device) {
             let row = self.devices.row(device);
             let name = || String::from_utf8_lossy(device);
+            let filter = &self.filter;
+            if !*row.extra.is_taken.get_or_insert_with(|| filter.takes(&name())) {
+                continue;
+            }
             for ((family, place), text) in COLUMNS.iter().zip(&mut row.series).zip(columns) {
                 let Some(count) = parse_u64(text) else { break };
                 out.put(place, count as f64, |out| out.register(family, &[("device", &name())]));
             }
-            let no_handler = row.extra.get_or_insert_with(|| {
+            let no_handler = row.extra.no_handler.get_or_insert_with(|| {
                 let device = self.net_root.join(&*name());
                 ProcFile::new(device.join("statistics/rx_nohandler"))
             });

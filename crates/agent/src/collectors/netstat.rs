@@ -5,14 +5,16 @@ use model::MetricType;
 use crate::collector::{Collector, Host, Outcome};
 use crate::config::AgentConfig;
 use crate::error::AgentError;
+use crate::pattern::Pattern;
 use crate::proc_reader::{ProcFile, fields, lines, parse_f64};
 use crate::series::{Keyed, Row, Samples};
 
-/// `node_netstat_*`, the fields Node Exporter takes by default.
+/// `node_netstat_*`, the fields in the configuration or those Node Exporter takes by default.
 pub(crate) struct Netstat {
     /// `net/netstat` and `net/snmp`: pairs of lines, names over numbers.
     tables: [(ProcFile, Keyed<MAX_COLUMNS, Header>); 2],
     snmp6: ProcFile,
+    choice: Choice,
     snmp6_fields: Keyed<1, Option<bool>>,
 }
 
@@ -26,12 +28,25 @@ struct Header {
     taken: Vec<bool>,
 }
 
+/// Which fields are taken.
+struct Choice(Option<Pattern>);
+
+impl Choice {
+    fn takes(&self, protocol: &[u8], field: &[u8]) -> bool {
+        match &self.0 {
+            None => is_default_field(protocol, field),
+            Some(pattern) => pattern.is_match(&[protocol, b"_", field].concat()),
+        }
+    }
+}
+
 impl Netstat {
     pub(crate) fn new(config: &AgentConfig) -> Self {
         let file = |name| ProcFile::new(config.proc_root.join(name));
         Netstat {
             tables: [(file("net/netstat"), Keyed::new()), (file("net/snmp"), Keyed::new())],
             snmp6: file("net/snmp6"),
+            choice: Choice(config.collectors.netstat.fields.clone()),
             snmp6_fields: Keyed::new(),
         }
     }
@@ -51,7 +66,8 @@ impl Netstat {
             let Some(six) = key.iter().position(|&b| b == b'6') else { continue };
             let (protocol, field) = key.split_at(six + 1);
             let row = self.snmp6_fields.row(key);
-            let taken = *row.extra.get_or_insert_with(|| is_default_field(protocol, field));
+            let choice = &self.choice;
+            let taken = *row.extra.get_or_insert_with(|| choice.takes(protocol, field));
             if !taken {
                 continue;
             }
@@ -83,7 +99,8 @@ impl Collector for Netstat {
                 if protocol != of {
                     return Err(file.malformed("line of numbers after each line of names"));
                 }
-                collect_protocol(protocols.row(protocol), protocol, names, numbers, out);
+                let row = protocols.row(protocol);
+                collect_protocol(row, &self.choice, protocol, names, numbers, out);
             }
             protocols.finish(out);
         }
@@ -99,6 +116,7 @@ fn split_protocol(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn collect_protocol(
     row: &mut Row<MAX_COLUMNS, Header>,
+    choice: &Choice,
     protocol: &[u8],
     names: &[u8],
     numbers: &[u8],
@@ -108,7 +126,7 @@ fn collect_protocol(
     if row.extra.names != names {
         row.series.iter_mut().filter_map(Option::take).for_each(|series| out.release(series));
         row.extra.names = names.to_vec();
-        row.extra.taken = fields(names).map(|name| is_default_field(protocol, name)).collect();
+        row.extra.taken = fields(names).map(|name| choice.takes(protocol, name)).collect();
     }
     let columns = row.extra.taken.iter().zip(&mut row.series).zip(fields(numbers)).enumerate();
     for (at, ((taken, place), number)) in columns {

@@ -1,6 +1,7 @@
 //! Counters of the whole machine from `/proc/stat`.
 
 use crate::collector::{Collector, Host, Outcome};
+use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::proc_reader::{fields, lines, parse_u64};
 use crate::series::{Family, Samples, SeriesRef, Single};
@@ -47,7 +48,7 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(_: &AgentConfig) -> Self {
         Stat { singles: LINES.map(|(_, family)| Single::new(family)), softirqs: [None; 10] }
     }
 }

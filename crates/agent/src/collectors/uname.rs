@@ -1,6 +1,7 @@
 //! Names and versions of the kernel.
 
 use crate::collector::{Collector, Host, Outcome};
+use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::series::{Family, Keyed, Samples};
 
@@ -16,7 +17,7 @@ pub(crate) struct Uname {
 }
 
 impl Uname {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(_: &AgentConfig) -> Self {
         Uname { info: Keyed::new() }
     }
 }

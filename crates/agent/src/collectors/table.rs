@@ -1,0 +1,259 @@
+//! Which collectors there are, which run by default, and what is left out.
+
+use crate::collector::Collector;
+use crate::config::AgentConfig;
+use crate::survey::Survey;
+
+/// What is known about a collector before it runs.
+#[derive(Debug)]
+pub struct CollectorInfo {
+    /// The value of the label `collector`, and its name in the configuration.
+    pub name: &'static str,
+    /// Whether it runs unless the configuration disables it.
+    pub by_default: bool,
+    /// Where its data comes from; paths below the configured roots.
+    pub source: &'static str,
+    /// The metrics it yields.
+    pub metrics: &'static str,
+    make: fn(&AgentConfig) -> Made,
+}
+
+/// A collector that was made, in one of two kinds.
+pub(crate) enum Made {
+    /// Runs in every pass.
+    InPass(Box<dyn Collector>),
+    /// Runs on its own thread.
+    Survey(Box<dyn Survey>),
+}
+
+/// Makes a collector for the host in `config`.
+pub(crate) fn make(info: &CollectorInfo, config: &AgentConfig) -> Made {
+    (info.make)(config)
+}
+
+/// A collector of Node Exporter, or a part of one, that this agent does not have.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Its name there.
+    pub name: &'static str,
+    /// The prefixes of the metrics that are missing.
+    pub metrics: &'static [&'static str],
+    /// Why it is missing, and what to do instead.
+    pub why: &'static str,
+}
+
+macro_rules! collectors {
+    ($($name:literal $default:ident $made:ident($type:ident::$new:ident) $source:literal $metrics:literal;)+) => {
+        &[$(CollectorInfo {
+            name: $name,
+            by_default: collectors!(@$default),
+            source: $source,
+            metrics: $metrics,
+            make: |config| Made::$made(Box::new(super::$type::$new::new(config))),
+        },)+]
+    };
+    (@on) => { true };
+    (@off) => { false };
+}
+
+/// Every collector, in the order in which a pass runs them.
+pub const COLLECTORS: &[CollectorInfo] = collectors![
+    "cpu" on InPass(cpu::Cpu)
+        "/proc/stat, /sys/devices/system/cpu"
+        "node_cpu_seconds_total and other node_cpu_*";
+    "stat" on InPass(stat::Stat)
+        "/proc/stat"
+        "node_boot_time_seconds, node_context_switches_total, node_forks_total, node_intr_total, node_procs_*, node_softirqs_total";
+    "meminfo" on InPass(meminfo::Meminfo)
+        "/proc/meminfo"
+        "node_memory_*";
+    "loadavg" on InPass(loadavg::Loadavg)
+        "/proc/loadavg"
+        "node_load1, node_load5, node_load15";
+    "pressure" on InPass(pressure::Pressure)
+        "/proc/pressure"
+        "node_pressure_*";
+    "vmstat" on InPass(vmstat::Vmstat)
+        "/proc/vmstat"
+        "node_vmstat_*";
+    "diskstats" on InPass(diskstats::Diskstats)
+        "/proc/diskstats, udev"
+        "node_disk_*";
+    "netdev" on InPass(netdev::Netdev)
+        "/proc/net/dev"
+        "node_network_receive_*, node_network_transmit_*";
+    "netstat" on InPass(netstat::Netstat)
+        "/proc/net/netstat, snmp, snmp6"
+        "node_netstat_*";
+    "sockstat" on InPass(sockstat::Sockstat)
+        "/proc/net/sockstat, sockstat6"
+        "node_sockstat_*";
+    "softnet" on InPass(softnet::Softnet)
+        "/proc/net/softnet_stat"
+        "node_softnet_*";
+    "arp" on Survey(arp::Arp)
+        "/proc/net/arp"
+        "node_arp_entries";
+    "udp_queues" on InPass(udp_queues::UdpQueues)
+        "/proc/net/udp, udp6"
+        "node_udp_queues";
+    "schedstat" on InPass(schedstat::Schedstat)
+        "/proc/schedstat"
+        "node_schedstat_*";
+    "conntrack" on InPass(conntrack::Conntrack)
+        "/proc/sys/net/netfilter, /proc/net/stat/nf_conntrack"
+        "node_nf_conntrack_*";
+    "filefd" on InPass(filefd::Filefd)
+        "/proc/sys/fs/file-nr"
+        "node_filefd_*";
+    "entropy" on InPass(entropy::Entropy)
+        "/proc/sys/kernel/random"
+        "node_entropy_*";
+    "time" on InPass(time::Time)
+        "clock, /sys/devices/system/clocksource"
+        "node_time_*";
+    "uname" on InPass(uname::Uname)
+        "uname(2)"
+        "node_uname_info";
+    "os" on InPass(os::Os)
+        "/etc/os-release"
+        "node_os_*";
+    "filesystem" on InPass(filesystem::Filesystem)
+        "/proc/1/mountinfo, statvfs(3)"
+        "node_filesystem_*";
+    "processes" on InPass(processes::Processes)
+        "/proc/<pid>/stat"
+        "node_processes_*, node_top_process_*";
+    "cpufreq" on Survey(cpufreq::Cpufreq)
+        "/sys/devices/system/cpu/cpu*/cpufreq"
+        "node_cpu_frequency_*, node_cpu_scaling_*";
+    "netclass" on Survey(netclass::Netclass)
+        "/sys/class/net"
+        "node_network_up, node_network_info and other properties";
+    "hwmon" on Survey(hwmon::Hwmon)
+        "/sys/class/hwmon"
+        "node_hwmon_*";
+    "thermal_zone" on Survey(thermal_zone::ThermalZone)
+        "/sys/class/thermal"
+        "node_thermal_zone_temp, node_cooling_device_*";
+    "mdadm" on Survey(mdadm::Mdadm)
+        "/proc/mdstat, /sys/block/md*"
+        "node_md_*";
+    "nvme" on Survey(nvme::Nvme)
+        "/sys/class/nvme"
+        "node_nvme_*";
+    "powersupplyclass" on Survey(powersupplyclass::Powersupplyclass)
+        "/sys/class/power_supply"
+        "node_power_supply_*";
+    "rapl" on Survey(rapl::Rapl)
+        "/sys/class/powercap"
+        "node_rapl_*";
+    "edac" on Survey(edac::Edac)
+        "/sys/devices/system/edac/mc"
+        "node_edac_*";
+    "bonding" on Survey(bonding::Bonding)
+        "/sys/class/net/*/bonding"
+        "node_bonding_*";
+    "infiniband" on Survey(infiniband::Infiniband)
+        "/sys/class/infiniband"
+        "node_infiniband_*";
+    "fibrechannel" on Survey(fibrechannel::Fibrechannel)
+        "/sys/class/fc_host"
+        "node_fibrechannel_*";
+    "tapestats" on Survey(tapestats::Tapestats)
+        "/sys/class/scsi_tape"
+        "node_tape_*";
+    "watchdog" on Survey(watchdog::Watchdog)
+        "/sys/class/watchdog"
+        "node_watchdog_*";
+    "dmi" on Survey(dmi::Dmi)
+        "/sys/class/dmi/id"
+        "node_dmi_info";
+    "dmmultipath" on Survey(dmmultipath::Dmmultipath)
+        "/sys/block/dm-*"
+        "node_dmmultipath_*";
+    "selinux" on Survey(selinux::Selinux)
+        "/sys/fs/selinux"
+        "node_selinux_*";
+    "kernel_hung" on Survey(kernel_hung::KernelHung)
+        "/proc/sys/kernel/hung_task_detect_count"
+        "node_kernel_hung_tasks_total";
+    "ipvs" on Survey(ipvs::Ipvs)
+        "/proc/net/ip_vs, ip_vs_stats"
+        "node_ipvs_*";
+    "nfs" on Survey(nfs::Nfs)
+        "/proc/net/rpc/nfs"
+        "node_nfs_*";
+    "nfsd" on Survey(nfsd::Nfsd)
+        "/proc/net/rpc/nfsd"
+        "node_nfsd_*";
+    "xfs" on Survey(xfs::Xfs)
+        "/sys/fs/xfs"
+        "node_xfs_*";
+    "btrfs" on Survey(btrfs::Btrfs)
+        "/sys/fs/btrfs"
+        "node_btrfs_*";
+    "bcache" on Survey(bcache::Bcache)
+        "/sys/fs/bcache"
+        "node_bcache_*";
+    "bcachefs" on Survey(bcachefs::Bcachefs)
+        "/sys/fs/bcachefs"
+        "node_bcachefs_*";
+    "zfs" on Survey(zfs::Zfs)
+        "/proc/spl/kstat/zfs"
+        "node_zfs_*";
+    "textfile" on Survey(textfile::Textfile)
+        "files *.prom"
+        "node_textfile_* and what the files hold";
+    "interrupts" off Survey(interrupts::Interrupts)
+        "/proc/interrupts"
+        "node_interrupts_total";
+    "softirqs" off Survey(softirqs::Softirqs)
+        "/proc/softirqs"
+        "node_softirqs_functions_total";
+    "buddyinfo" off Survey(buddyinfo::Buddyinfo)
+        "/proc/buddyinfo"
+        "node_buddyinfo_blocks";
+    "zoneinfo" off Survey(zoneinfo::Zoneinfo)
+        "/proc/zoneinfo"
+        "node_zoneinfo_*";
+    "slabinfo" off Survey(slabinfo::Slabinfo)
+        "/proc/slabinfo"
+        "node_slabinfo_*";
+    "meminfo_numa" off Survey(meminfo_numa::MeminfoNuma)
+        "/sys/devices/system/node"
+        "node_memory_numa_*";
+    "ksmd" off Survey(ksmd::Ksmd)
+        "/sys/kernel/mm/ksm"
+        "node_ksmd_*";
+    "cgroups" off Survey(cgroups::Cgroups)
+        "/proc/cgroups"
+        "node_cgroups_*";
+    "cpu_info" off Survey(cpu_info::CpuInfo)
+        "/proc/cpuinfo"
+        "node_cpu_info, node_cpu_flag_info, node_cpu_bug_info, node_cpu_frequency_hertz";
+    "cpu_vulnerabilities" off Survey(cpu_vulnerabilities::CpuVulnerabilities)
+        "/sys/devices/system/cpu/vulnerabilities"
+        "node_cpu_vulnerabilities_info";
+    "sysctl" off Survey(sysctl::Sysctl)
+        "/proc/sys"
+        "node_sysctl_*";
+    "lnstat" off Survey(lnstat::Lnstat)
+        "/proc/net/stat"
+        "node_lnstat_*";
+    "xfrm" off Survey(xfrm::Xfrm)
+        "/proc/net/xfrm_stat"
+        "node_xfrm_*";
+    "mountstats" off Survey(mountstats::Mountstats)
+        "/proc/self/mountstats"
+        "node_mountstats_nfs_*";
+    "pcidevice" off Survey(pcidevice::Pcidevice)
+        "/sys/bus/pci/devices, pci.ids"
+        "node_pcidevice_*";
+    "drbd" off Survey(drbd::Drbd)
+        "/proc/drbd"
+        "node_drbd_*";
+];
+
+/// What Node Exporter has and this agent has not.
+pub const LEFT_OUT: &[LeftOut] = &[];
