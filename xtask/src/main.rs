@@ -21,7 +21,8 @@ cargo xtask <command>
   bench NAME             run a benchmark side by side with its peers (ingest, query)
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources
-  dist                   build a release tarball into target/dist";
+  dist                   build all files of a release into target/dist
+  dist --check           the same of target/debug/watchfire, fast, only to check it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["web"] => stages::build_web(),
         ["dist"] => dist::run(),
+        ["dist", "--check"] => dist::check().map(|counts| counts.failed == 0),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
