@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::admin::AdminArguments;
+use crate::completions::CompletionsArguments;
+use crate::doctor::DoctorArguments;
+use crate::man::ManArguments;
+use crate::token::TokenArguments;
 use crate::top::TopArguments;
 
 /// What `watchfire` understands.
@@ -57,6 +62,16 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Show hosts live in the terminal
     Top(TopArguments),
+    /// Examine this machine and say what to do
+    Doctor(DoctorArguments),
+    /// Make, list and revoke tokens, by which hosts join and programs log in
+    Token(TokenArguments),
+    /// What only the owner of the data directory may do
+    Admin(AdminArguments),
+    /// Print completions for a shell
+    Completions(CompletionsArguments),
+    /// Write the manual pages
+    Man(ManArguments),
 }
 
 const QUERY_EXAMPLES: &str = "\

@@ -5,19 +5,24 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 mod about;
+mod admin;
 mod cli;
+mod completions;
 mod config;
+mod doctor;
 mod file_handles;
 mod http_client;
 mod language;
+mod man;
 mod metrics;
 mod query;
 mod ranges;
 mod serve;
 mod source;
+mod token;
 mod top;
 mod words;
 
@@ -30,6 +35,12 @@ fn main() -> ExitCode {
         Some(Command::Broker(arguments)) => serve::run(&arguments, serve::Roles::BROKER),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
+        // Its exit code is its answer.
+        Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
+        Some(Command::Token(arguments)) => token::run(&arguments),
+        Some(Command::Admin(arguments)) => admin::run(&arguments),
+        Some(Command::Completions(arguments)) => completions::run(&arguments, Cli::command()),
+        Some(Command::Man(arguments)) => man::run(&arguments, Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
