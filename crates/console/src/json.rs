@@ -3,7 +3,7 @@
 //! Numbers look as Prometheus prints them (`util/jsonutil`): times in seconds with up to three
 //! decimals, values as strings in the shortest form that reads back to the same bits.
 
-use model::Labels;
+use model::{FloatHistogram, Labels};
 use promql::{InstantSample, QueryValue, RangeSeries};
 
 /// Appends `{"resultType":…,"result":…}`.
@@ -50,8 +50,13 @@ pub(crate) fn write_vector(out: &mut Vec<u8>, samples: &[InstantSample]) {
         }
         out.extend_from_slice(br#"{"metric":"#);
         write_labels(out, &sample.labels);
-        out.extend_from_slice(br#","value":"#);
-        write_point(out, sample.t_ms, sample.value);
+        if let Some(histogram) = &sample.histogram {
+            out.extend_from_slice(br#","histogram":"#);
+            write_histogram_point(out, sample.t_ms, histogram);
+        } else {
+            out.extend_from_slice(br#","value":"#);
+            write_point(out, sample.t_ms, sample.value);
+        }
         out.push(b'}');
     }
     out.push(b']');
@@ -60,14 +65,69 @@ pub(crate) fn write_vector(out: &mut Vec<u8>, samples: &[InstantSample]) {
 fn write_series(out: &mut Vec<u8>, series: &RangeSeries) {
     out.extend_from_slice(br#"{"metric":"#);
     write_labels(out, &series.labels);
-    out.extend_from_slice(br#","values":["#);
-    for (index, (t_ms, value)) in series.timestamps_ms.iter().zip(&series.values).enumerate() {
-        if index > 0 {
-            out.push(b',');
+    // A series has the one, the other, or both.
+    if !series.values.is_empty() || series.histograms.is_empty() {
+        out.extend_from_slice(br#","values":["#);
+        for (index, (t_ms, value)) in series.timestamps_ms.iter().zip(&series.values).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_point(out, *t_ms, *value);
         }
-        write_point(out, *t_ms, *value);
+        out.push(b']');
     }
-    out.extend_from_slice(b"]}");
+    if !series.histograms.is_empty() {
+        out.extend_from_slice(br#","histograms":["#);
+        for (index, (t_ms, histogram)) in series.histograms.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_histogram_point(out, *t_ms, histogram);
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+fn write_histogram_point(out: &mut Vec<u8>, t_ms: i64, histogram: &FloatHistogram) {
+    out.push(b'[');
+    write_time(out, t_ms);
+    out.push(b',');
+    write_histogram(out, histogram);
+    out.push(b']');
+}
+
+/// Appends a native histogram: count, sum, and of each bucket with observations what its bounds
+/// include, the bounds and the count. Source: `marshalHistogram` in Prometheus' `util/jsonutil`.
+fn write_histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
+    let quoted = |out: &mut Vec<u8>, value: f64| {
+        out.push(b'"');
+        write_float(out, value);
+        out.push(b'"');
+    };
+    out.extend_from_slice(br#"{"count":"#);
+    quoted(out, histogram.count);
+    out.extend_from_slice(br#","sum":"#);
+    quoted(out, histogram.sum);
+    let listed = histogram.buckets().filter(|bucket| bucket.count != 0.0);
+    for (index, bucket) in listed.enumerate() {
+        out.extend_from_slice(if index == 0 { br#","buckets":[["# } else { b",[" });
+        out.push(match (bucket.has_lower, bucket.has_upper) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            out.push(b',');
+            quoted(out, value);
+        }
+        out.push(b']');
+    }
+    if out.last() == Some(&b']') {
+        out.push(b']');
+    }
+    out.push(b'}');
 }
 
 /// Appends a label set as a JSON object.
@@ -282,6 +342,36 @@ mod tests {
         ] {
             assert_eq!(float(value), expected);
         }
+    }
+
+    #[test]
+    fn histograms_list_buckets_with_observations() {
+        let layout = model::BucketLayout {
+            schema: 0,
+            zero_threshold: 0.001,
+            positive: vec![model::Span { offset: 0, len: 3 }],
+            negative: vec![model::Span { offset: 1, len: 1 }],
+            ..Default::default()
+        };
+        let mut histogram = FloatHistogram::empty(layout.into());
+        histogram.count = 12.5;
+        histogram.sum = 0.1;
+        let json = |histogram: &FloatHistogram| {
+            let mut out = Vec::new();
+            write_histogram_point(&mut out, 1_500, histogram);
+            String::from_utf8(out).expect("JSON is text")
+        };
+        assert_eq!(json(&histogram), r#"[1.500,{"count":"12.5","sum":"0.1"}]"#);
+        histogram.zero_count = 2.0;
+        histogram.positive = vec![1.0, 0.0, 4.5];
+        histogram.negative = vec![5.0];
+        assert_eq!(
+            json(&histogram),
+            concat!(
+                r#"[1.500,{"count":"12.5","sum":"0.1","buckets":[[1,"-2","-1","5"],"#,
+                r#"[3,"-0.001","0.001","2"],[0,"0.5","1","1"],[0,"2","4","4.5"]]}]"#
+            )
+        );
     }
 
     #[test]

@@ -317,7 +317,12 @@ fn result_frame(id: u64, t_ms: i64, value: &QueryValue) -> Vec<u8> {
         QueryValue::Vector(samples) => json::write_vector(&mut frame, samples),
         QueryValue::Scalar { t_ms, value } => json::write_vector(
             &mut frame,
-            &[promql::InstantSample { labels: model::Labels::empty(), t_ms: *t_ms, value: *value }],
+            &[promql::InstantSample {
+                labels: model::Labels::empty(),
+                t_ms: *t_ms,
+                value: *value,
+                histogram: None,
+            }],
         ),
         QueryValue::String { .. } | QueryValue::Matrix(_) => {
             return error_frame(id, NOT_LIVE);

@@ -25,7 +25,9 @@ pub use functions::{FUNCTIONS, Function, find_function};
 pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::pretty;
-pub use source::{Columns, Inline, Parallel, SelectRequest, SeriesSet, Source, SourceError};
+pub use source::{
+    Columns, HistogramSamples, Inline, Parallel, SelectRequest, SeriesSet, Source, SourceError,
+};
 pub use value::{
     Annotation, AnnotationLevel, InstantSample, QueryOutput, QueryStats, QueryValue, RangeSeries,
 };

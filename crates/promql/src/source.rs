@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher};
+use model::{FloatHistogram, Labels, Matcher};
 
 /// What a selector asks for.
 #[derive(Debug, Clone)]
@@ -53,28 +53,79 @@ pub trait SeriesSet: Send + Sync {
     fn labels(&self, index: usize) -> &Labels;
 
     /// Appends the samples of series `index` within the requested range to `out`: timestamps
-    /// strictly ascending, values bit-exact with stale markers included. Called from several
-    /// threads at once.
+    /// strictly ascending, values bit-exact with stale markers included; no timestamp is both among
+    /// the floats and among the histograms. Called from several threads at once.
     ///
     /// # Errors
     /// Corrupt or vanished data.
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError>;
 }
 
-/// Samples of one series as two columns of equal length.
+/// Samples of one series: floats as two columns of equal length, histograms apart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Columns {
     /// Milliseconds since the epoch.
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact.
     pub values: Vec<f64>,
+    /// Native histograms.
+    pub histograms: HistogramSamples,
 }
 
 impl Columns {
-    /// Empties both columns and keeps their memory.
+    /// Empties all columns and keeps their memory.
     pub fn clear(&mut self) {
         self.timestamps_ms.clear();
         self.values.clear();
+        self.histograms.clear();
+    }
+
+    /// Number of samples, floats and histograms.
+    pub fn samples(&self) -> usize {
+        self.timestamps_ms.len() + self.histograms.timestamps_ms.len()
+    }
+}
+
+/// Native histograms of one series as two columns of equal length.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistogramSamples {
+    /// Milliseconds since the epoch, ascending.
+    pub timestamps_ms: Vec<i64>,
+    /// The histograms; a stale one says that the series is gone. Neighbours often share their
+    /// layout: functions that compare or add should ask for that first.
+    pub histograms: Vec<Arc<FloatHistogram>>,
+}
+
+impl HistogramSamples {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.timestamps_ms.is_empty()
+    }
+
+    /// Appends one sample.
+    pub fn push(&mut self, t_ms: i64, histogram: Arc<FloatHistogram>) {
+        self.timestamps_ms.push(t_ms);
+        self.histograms.push(histogram);
+    }
+
+    /// Empties both columns and keeps their memory.
+    pub fn clear(&mut self) {
+        self.timestamps_ms.clear();
+        self.histograms.clear();
+    }
+
+    /// Keeps the samples for which `keep` holds.
+    pub(crate) fn retain(&mut self, keep: impl Fn(i64, &FloatHistogram) -> bool) {
+        let mut kept = 0;
+        for index in 0..self.histograms.len() {
+            if keep(self.timestamps_ms[index], &self.histograms[index]) {
+                self.timestamps_ms.swap(kept, index);
+                self.histograms.swap(kept, index);
+                kept += 1;
+            }
+        }
+        self.timestamps_ms.truncate(kept);
+        self.histograms.truncate(kept);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Results of queries, in columns.
 
-use model::Labels;
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels};
 
 use crate::ast::Span;
 
@@ -35,8 +37,10 @@ pub struct InstantSample {
     pub labels: Labels,
     /// Its time, milliseconds.
     pub t_ms: i64,
-    /// Its value.
+    /// Its value; means nothing if there is a histogram.
     pub value: f64,
+    /// Its histogram, if it is one.
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
 /// One series of a matrix.
@@ -48,6 +52,8 @@ pub struct RangeSeries {
     pub timestamps_ms: Vec<i64>,
     /// Values, as many as times.
     pub values: Vec<f64>,
+    /// Points that are histograms, with their times, ascending. No time is in both.
+    pub histograms: Vec<(i64, Arc<FloatHistogram>)>,
 }
 
 /// A remark about a result that is still valid.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::{Broker, Feed, Reader};
 use console::{Cardinality, LiveEvents, LiveFeed};
-use metricstore::{MetricError, Selected};
+use metricstore::{HistogramColumns, MetricError, Selected};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
 
@@ -80,8 +80,15 @@ impl SeriesSet for Set {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        let read = self.selected.read(index, &mut out.timestamps_ms, &mut out.values);
-        read.inspect_err(|error| self.reader.report(error)).map_err(fault)
+        let mut histograms = HistogramColumns::default();
+        self.selected
+            .read_all(index, &mut out.timestamps_ms, &mut out.values, &mut histograms)
+            .inspect_err(|error| self.reader.report(error))
+            .map_err(fault)?;
+        for (t_ms, histogram) in histograms.timestamps_ms.into_iter().zip(&histograms.histograms) {
+            out.histograms.push(t_ms, Arc::new(histogram.to_float()));
+        }
+        Ok(())
     }
 }
 

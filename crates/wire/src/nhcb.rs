@@ -107,7 +107,7 @@ impl Converter {
                 if is_other {
                     self.end(&mut visit)?;
                 }
-                !(self.state == State::Inhibited && !is_other) && self.collect(series)
+                (is_other || self.state != State::Inhibited) && self.collect(series)
             }
             Entry::Histogram(series) => {
                 self.end(&mut visit)?;

@@ -253,6 +253,13 @@ impl Reservation {
         Ok(())
     }
 
+    /// Makes it larger by `samples`.
+    pub(crate) fn grow(&mut self, samples: usize) -> Result<(), EvalError> {
+        self.budget.claim(samples)?;
+        self.samples += samples;
+        Ok(())
+    }
+
     /// Gives back what is above `samples`.
     pub(crate) fn shrink(&mut self, samples: usize) {
         let surplus = self.samples.saturating_sub(samples);

@@ -3,7 +3,8 @@
 //! It works series by series, not step by step: a series is decoded once, all its steps are
 //! computed in one pass, and operators work on whole rows of steps.
 //!
-//! - [`grid`]: the steps; [`rows`]: vectors over time as columns; [`stream`]: rows made on demand
+//! - [`grid`]: the steps; [`rows`]: vectors over time as columns, [`histogram_rows`] beside them;
+//!   [`stream`]: rows made on demand
 //! - [`windows`], [`rollup`]: from samples to rows
 //! - [`aggregate`], [`binary`], [`call`] and the files they use: from rows to rows
 //! - [`context`]: limits, cancellation, counters, splitting of work; [`output`]: the result
@@ -19,6 +20,7 @@ mod format;
 pub(crate) mod grid;
 mod grouping;
 mod histogram;
+mod histogram_rows;
 mod info;
 mod kahan;
 mod label_hash;
@@ -36,6 +38,7 @@ mod windows;
 
 use self::context::Context;
 use self::grid::{Grid, Reference};
+use self::histogram_rows::HistogramRows;
 use self::row_map::RowMap;
 use self::rows::{Rows, ScalarRow};
 use self::stream::{Leaf, Remark, Selected, Stream};
@@ -98,7 +101,7 @@ impl Evaluator<'_> {
             }
             ValueType::Matrix => self.range_source(plan, grid)?.points(&self.context, grid),
             ValueType::Vector => {
-                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
+                let rows = self.vector(plan, grid)?.materialise_all(&self.context)?;
                 output::vector(rows, t_ms)
             }
         }
@@ -108,7 +111,7 @@ impl Evaluator<'_> {
         match plan.value_type() {
             ValueType::Scalar => Ok(output::scalar_matrix(&self.scalar(plan, grid)?, grid)),
             ValueType::Vector => {
-                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
+                let rows = self.vector(plan, grid)?.materialise_all(&self.context)?;
                 output::matrix(&self.context, rows, grid)
             }
             ValueType::String | ValueType::Matrix => {
@@ -127,7 +130,7 @@ impl Evaluator<'_> {
         self.context.check_cancelled()?;
         match &plan.kind {
             Kind::Invariant(inner) if grid.steps() > 1 => {
-                let once = self.vector(inner, &grid.first())?.materialise(&self.context)?;
+                let once = self.vector(inner, &grid.first())?.materialise_all(&self.context)?;
                 Ok(Stream::from_rows(once.broadcast(&self.context, grid.steps())?))
             }
             Kind::Invariant(inner) => self.vector(inner, grid),
@@ -210,8 +213,14 @@ fn single_row(
 ) -> Result<Stream, EvalError> {
     let steps = values.len();
     let reservation = context.reserve(steps)?;
-    let mut rows =
-        Rows { steps, labels: vec![labels], drop_name: vec![false], values, reservation };
+    let mut rows = Rows {
+        steps,
+        labels: vec![labels],
+        drop_name: vec![false],
+        values,
+        histograms: HistogramRows::default(),
+        reservation,
+    };
     rows.remove_empty();
     Ok(Stream::from_rows(rows))
 }

@@ -1,9 +1,12 @@
 //! From rows to the value a query yields.
 
+use std::sync::Arc;
+
 use model::{Labels, METRIC_NAME};
 
 use super::context::Context;
 use super::grid::Grid;
+use super::histogram_rows;
 use super::rows::{Rows, ScalarRow, is_absent};
 use crate::engine::EvalError;
 use crate::value::{InstantSample, QueryValue, RangeSeries};
@@ -33,12 +36,17 @@ fn drop_names(rows: &mut Rows) -> Result<(), EvalError> {
 /// The vector of an instant query, in the order of `rows`.
 pub(super) fn vector(mut rows: Rows, t_ms: i64) -> Result<QueryValue, EvalError> {
     drop_names(&mut rows)?;
+    let histograms = rows.histograms;
     let samples = rows
         .labels
         .into_iter()
         .zip(rows.values)
-        .filter(|(_, value)| !is_absent(*value))
-        .map(|(labels, value)| InstantSample { labels, t_ms, value })
+        .enumerate()
+        .filter(|(_, (_, value))| !is_absent(*value))
+        .map(|(index, (labels, value))| {
+            let histogram = histogram_rows::at(&[value], histograms.row(index), 0).cloned();
+            InstantSample { labels, t_ms, value, histogram }
+        })
         .collect();
     Ok(QueryValue::Vector(samples))
 }
@@ -61,21 +69,27 @@ pub(super) fn matrix(
 fn series(rows: &Rows, index: usize, grid: &Grid) -> RangeSeries {
     let row = rows.row(index);
     let labels = rows.labels[index].clone();
+    let of_series = rows.histograms.row(index);
     let present = row.iter().filter(|value| !is_absent(**value)).count();
-    if present == row.len() {
+    if present == row.len() && of_series.is_empty() {
         // Most series have a value at every step.
         let timestamps_ms = (0..row.len()).map(|step| grid.time_ms(step)).collect();
-        return RangeSeries { labels, timestamps_ms, values: row.to_vec() };
+        let (values, histograms) = (row.to_vec(), Vec::new());
+        return RangeSeries { labels, timestamps_ms, values, histograms };
     }
     let mut timestamps_ms = Vec::with_capacity(present);
     let mut values = Vec::with_capacity(present);
-    for (step, &value) in row.iter().enumerate() {
-        if !is_absent(value) {
-            timestamps_ms.push(grid.time_ms(step));
+    let mut histograms = Vec::new();
+    for (step, &value) in row.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+        let t_ms = grid.time_ms(step);
+        if let Some(histogram) = histogram_rows::at(row, of_series, step) {
+            histograms.push((t_ms, Arc::clone(histogram)));
+        } else {
+            timestamps_ms.push(t_ms);
             values.push(value);
         }
     }
-    RangeSeries { labels, timestamps_ms, values }
+    RangeSeries { labels, timestamps_ms, values, histograms }
 }
 
 /// A scalar over a range: one series without labels.
@@ -84,5 +98,6 @@ pub(super) fn scalar_matrix(scalar: &ScalarRow, grid: &Grid) -> QueryValue {
         labels: Labels::empty(),
         timestamps_ms: (0..grid.steps()).map(|step| grid.time_ms(step)).collect(),
         values: (0..grid.steps()).map(|step| scalar.at(step)).collect(),
+        histograms: Vec::new(),
     }])
 }

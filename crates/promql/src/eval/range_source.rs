@@ -6,10 +6,11 @@ use model::Labels;
 
 use super::context::Context;
 use super::grid::{Grid, Reference};
+use super::histogram_rows::{self, weight_of};
 use super::output;
 use super::rollup::{RangeCall, RangeFunction, check_extension, extend_range};
 use super::rows::{Rows, ScalarRow, is_absent};
-use super::stream::{Leaf, Remark, Selected, Stream, drop_stale};
+use super::stream::{Leaf, Remark, Selected, Stream, drop_stale, not_for_histograms};
 use super::windows::Reach;
 use super::{Evaluator, wrong_type};
 use crate::ast::RangeExtension;
@@ -78,7 +79,7 @@ impl Evaluator<'_> {
         let rows = if inner_grid.steps() == 0 {
             Rows::empty(&self.context, 0)?
         } else {
-            self.vector(&plan.inner, &inner_grid)?.materialise(&self.context)?
+            self.vector(&plan.inner, &inner_grid)?.materialise_all(&self.context)?
         };
         let drop_name = Some(rows.drop_name.clone());
         Ok(RangeSource {
@@ -155,16 +156,23 @@ impl RangeSource {
             context.check_cancelled()?;
             let mut columns = Columns::default();
             self.set.read(index, &mut columns)?;
-            context.check_columns(columns.values.len())?;
+            context.check_columns(columns.samples())?;
             drop_stale(&mut columns);
+            let Columns { histograms, .. } = &mut columns;
+            histograms.retain(|t_ms, _| start_ms < t_ms && t_ms <= end_ms);
             match self.extension {
+                Some(_) if !histograms.is_empty() => {
+                    return Err(not_for_histograms(self.set.labels(index)));
+                }
                 Some(extension) => extend_range(&mut columns, start_ms, end_ms, extension),
                 None => clip(&mut columns, start_ms, end_ms),
             }
-            if columns.values.is_empty() {
+            if columns.samples() == 0 {
                 continue;
             }
+            let histograms = columns.histograms;
             total += columns.values.len();
+            total += histograms.histograms.iter().map(|one| weight_of(one)).sum::<usize>();
             held.resize(total)?;
             let drops = self.drop_name.as_ref().is_some_and(|names| names[index]);
             let labels = self.set.labels(index);
@@ -172,6 +180,11 @@ impl RangeSource {
                 labels: if drops { output::unnamed(labels) } else { labels.clone() },
                 timestamps_ms: columns.timestamps_ms,
                 values: columns.values,
+                histograms: histograms
+                    .timestamps_ms
+                    .into_iter()
+                    .zip(histograms.histograms)
+                    .collect(),
             });
         }
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -205,9 +218,13 @@ impl SeriesSet for Evaluated {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        for (step, &value) in self.rows.row(index).iter().enumerate() {
-            if !is_absent(value) {
-                out.timestamps_ms.push(self.grid.time_ms(step));
+        let (row, histograms) = (self.rows.row(index), self.rows.histograms.row(index));
+        for (step, &value) in row.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
+            let t_ms = self.grid.time_ms(step);
+            if let Some(histogram) = histogram_rows::at(row, histograms, step) {
+                out.histograms.push(t_ms, Arc::clone(histogram));
+            } else {
+                out.timestamps_ms.push(t_ms);
                 out.values.push(value);
             }
         }

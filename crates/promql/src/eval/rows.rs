@@ -4,6 +4,7 @@ use model::{Labels, STALE_NAN_BITS, is_stale_nan};
 use rapidhash::RapidHashMap;
 
 use super::context::{Context, Reservation};
+use super::histogram_rows::HistogramRows;
 use crate::engine::EvalError;
 
 /// Stands in a row where the series has no value at that step.
@@ -12,6 +13,10 @@ use crate::engine::EvalError;
 /// produce it, since processors quieten signalling NaNs. So a row needs no separate mask, and a
 /// stale sample copied into a row is absent by itself.
 pub(crate) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
+
+/// Stands in a row where the series has a native histogram, which lies beside the row. Only who
+/// asks for histograms ever sees it.
+pub(crate) const HISTOGRAM: f64 = f64::from_bits(0x7ff8_0000_4849_5354);
 
 /// Whether a step has no value.
 #[inline(always)]
@@ -92,6 +97,8 @@ pub(crate) struct Rows {
     pub(crate) drop_name: Vec<bool>,
     /// `labels.len() * steps` values, series after series.
     pub(crate) values: Vec<f64>,
+    /// Where values are [`HISTOGRAM`], the histograms.
+    pub(crate) histograms: HistogramRows,
     pub(crate) reservation: Reservation,
 }
 
@@ -102,6 +109,7 @@ impl Rows {
             labels: Vec::new(),
             drop_name: Vec::new(),
             values: Vec::new(),
+            histograms: HistogramRows::default(),
             reservation: context.reserve(0)?,
         })
     }
@@ -126,10 +134,12 @@ impl Rows {
         let mut kept = 0;
         for index in 0..self.len() {
             match first_of.get(&self.labels[index]) {
-                Some(&target) => {
+                Some(&target_index) => {
                     let (head, tail) = self.values.split_at_mut(index * self.steps);
-                    let target = &mut head[target * self.steps..(target + 1) * self.steps];
+                    let start = target_index * self.steps;
+                    let target = &mut head[start..start + self.steps];
                     merge_row(target, &tail[..self.steps])?;
+                    self.histograms.merge(target_index, index);
                 }
                 None => {
                     self.move_row(index, kept);
@@ -163,6 +173,7 @@ impl Rows {
             values.extend_from_slice(self.row(index));
         }
         self.values = values;
+        self.histograms.reorder(order);
     }
 
     /// The same values at each of `steps` steps, from rows of one step.
@@ -180,6 +191,7 @@ impl Rows {
             values.resize(values.len() + steps, value);
         }
         self.values = values;
+        self.histograms.broadcast(steps);
         self.steps = steps;
         self.reservation = reservation;
         Ok(self)
@@ -189,6 +201,7 @@ impl Rows {
         if from != to {
             self.labels.swap(from, to);
             self.drop_name.swap(from, to);
+            self.histograms.move_row(from, to);
             self.values.copy_within(from * self.steps..(from + 1) * self.steps, to * self.steps);
         }
     }
@@ -197,7 +210,8 @@ impl Rows {
         self.labels.truncate(kept);
         self.drop_name.truncate(kept);
         self.values.truncate(kept * self.steps);
-        self.reservation.shrink(kept * self.steps);
+        self.histograms.truncate(kept);
+        self.reservation.shrink(kept * self.steps + self.histograms.weight());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Memory one piece of work uses again and again, so that no series and no step allocates.
 
 use super::annotations::Notes;
+use super::histogram_rows::HistogramRow;
 use super::rollup::Gaps;
 use super::windows::Windows;
 use crate::source::Columns;
@@ -12,10 +13,14 @@ pub(crate) struct Scratch {
     pub(crate) columns: Columns,
     /// Where the window of each step begins and ends in `columns`.
     pub(crate) windows: Windows,
+    /// The same for histograms.
+    pub(crate) histogram_windows: Windows,
     /// What `rate` needs to know about the windows.
     pub(crate) gaps: Gaps,
     /// The steps of the series at hand.
     pub(crate) row: Vec<f64>,
+    /// Histograms at the steps of the series at hand; empty if it has none.
+    pub(crate) histogram_row: HistogramRow,
     /// For functions that sort or select within a window.
     pub(crate) sorted: Vec<f64>,
     /// Indices into `columns`: counter resets, or candidates of a sliding extremum.

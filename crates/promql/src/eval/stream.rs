@@ -7,15 +7,16 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::Labels;
+use model::{FloatHistogram, Labels};
 
-use super::context::{Context, PIECE};
+use super::context::{Context, PIECE, Reservation};
 use super::grid::{Grid, Reference};
+use super::histogram_rows::{self, HistogramRow, HistogramRows};
 use super::rollup::{RangeCall, smooth};
 use super::row_map::RowMap;
-use super::rows::{ABSENT, Rows, has_any, is_absent};
+use super::rows::{ABSENT, HISTOGRAM, Rows, has_any, is_absent};
 use super::scratch::Scratch;
-use super::windows::Reach;
+use super::windows::{Reach, Windows};
 use crate::ast::Span;
 use crate::engine::EvalError;
 use crate::source::{Columns, SeriesSet};
@@ -120,17 +121,40 @@ impl Stream {
 
     /// The row of series `index`, valid until the next call with the same scratch. `None` if it
     /// has no value at any step. A scratch serves one stream.
+    ///
+    /// # Errors
+    /// Also where the series has native histograms: for whoever can compute with floats only.
     pub(crate) fn row<'s>(
         &'s self,
         context: &Context<'_>,
         index: usize,
         scratch: &'s mut Scratch,
     ) -> Result<Option<&'s [f64]>, EvalError> {
+        match self.row_all(context, index, scratch)? {
+            Some(row) if !row.histograms.is_empty() => Err(not_for_histograms(self.labels(index))),
+            row => Ok(row.map(|row| row.values)),
+        }
+    }
+
+    /// As [`Stream::row`], histograms included.
+    pub(crate) fn row_all<'s>(
+        &'s self,
+        context: &Context<'_>,
+        index: usize,
+        scratch: &'s mut Scratch,
+    ) -> Result<Option<Row<'s>>, EvalError> {
+        scratch.histogram_row.clear();
         match &self.origin {
-            Origin::Rows(rows) if self.maps.is_empty() => return Ok(Some(rows.row(index))),
+            Origin::Rows(rows) if self.maps.is_empty() => {
+                return Ok(Some(Row {
+                    values: rows.row(index),
+                    histograms: rows.histograms.row(index),
+                }));
+            }
             Origin::Rows(rows) => {
                 scratch.row.clear();
                 scratch.row.extend_from_slice(rows.row(index));
+                scratch.histogram_row.extend_from_slice(rows.histograms.row(index));
             }
             Origin::Selected(selected) => {
                 context.check_cancelled()?;
@@ -139,14 +163,30 @@ impl Stream {
                 }
             }
         }
+        if !self.maps.is_empty() && !scratch.histogram_row.is_empty() {
+            return Err(not_for_histograms(self.labels(index)));
+        }
         for map in &self.maps {
             map.apply(&mut scratch.row);
         }
-        Ok(has_any(&scratch.row).then_some(&scratch.row[..]))
+        let (values, histograms) = (scratch.row.as_slice(), scratch.histogram_row.as_slice());
+        Ok(has_any(values).then_some(Row { values, histograms }))
     }
 
     /// Computes all rows; series without any value are left out.
+    ///
+    /// # Errors
+    /// Also where a series has native histograms: for whoever can compute with floats only.
     pub(crate) fn materialise(self, context: &Context<'_>) -> Result<Rows, EvalError> {
+        let rows = self.materialise_all(context)?;
+        match (0..rows.len()).find(|&index| !rows.histograms.row(index).is_empty()) {
+            Some(index) => Err(not_for_histograms(&rows.labels[index])),
+            None => Ok(rows),
+        }
+    }
+
+    /// As [`Stream::materialise`], histograms included.
+    pub(crate) fn materialise_all(self, context: &Context<'_>) -> Result<Rows, EvalError> {
         if let (Origin::Rows(_), true) = (&self.origin, self.maps.is_empty()) {
             let Origin::Rows(mut rows) = self.origin else { return Rows::empty(context, 0) };
             if self.drops_names {
@@ -155,37 +195,89 @@ impl Stream {
             return Ok(rows);
         }
         let (len, steps) = (self.len(), self.steps());
-        let reservation = context.reserve_rows(len, steps)?;
+        let mut reservation = context.reserve_rows(len, steps)?;
         let mut values = vec![ABSENT; len * steps];
         // Each piece locks its own part once, so no thread ever waits.
         let parts: Vec<Mutex<&mut [f64]>> =
             values.chunks_mut((PIECE * steps).max(1)).map(Mutex::new).collect();
-        let present = context.pieces(0..len, |piece, scratch| {
-            let mut present = Vec::with_capacity(piece.len());
-            let Some(part) = parts.get(piece.start / PIECE) else { return Ok(present) };
+        let pieces = context.pieces(0..len, |piece, scratch| {
+            let mut filled = Filled::default();
+            let Some(part) = parts.get(piece.start / PIECE) else { return Ok(filled) };
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
             for (index, target) in piece.zip(part.chunks_exact_mut(steps)) {
-                let row = self.row(context, index, scratch)?;
-                if let Some(row) = row {
-                    target.copy_from_slice(row);
+                let row = self.row_all(context, index, scratch)?;
+                filled.has_empty |= row.is_none();
+                let Some(row) = row else { continue };
+                target.copy_from_slice(row.values);
+                if !row.histograms.is_empty() {
+                    filled.take(context, index, row.histograms)?;
                 }
-                present.push(row.is_some());
             }
-            Ok(present)
+            Ok(filled)
         })?;
         drop(parts);
+        let has_empty = pieces.iter().any(|piece| piece.has_empty);
+        let mut histograms = HistogramRows::default();
+        for (index, row) in pieces.into_iter().flat_map(|piece| piece.histograms) {
+            histograms.set(index, row);
+        }
+        reservation.resize(len * steps + histograms.weight())?;
         let mut rows = Rows {
             steps,
             labels: (0..len).map(|index| self.labels(index).clone()).collect(),
             drop_name: (0..len).map(|index| self.drops_name(index)).collect(),
             values,
+            histograms,
             reservation,
         };
-        if present.iter().flatten().any(|present| !present) {
+        if has_empty {
             rows.remove_empty();
         }
         Ok(rows)
     }
+}
+
+/// The steps of one series.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'s> {
+    pub(crate) values: &'s [f64],
+    /// Where values are the mark of one, the histograms; empty if there are none.
+    pub(crate) histograms: &'s [Option<Arc<FloatHistogram>>],
+}
+
+/// What filling a piece of rows yields beside their values.
+#[derive(Default)]
+struct Filled {
+    has_empty: bool,
+    histograms: Vec<(usize, HistogramRow)>,
+    /// Room for the histograms, until all of them are counted together.
+    reservation: Option<Reservation>,
+}
+
+impl Filled {
+    fn take(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        row: &[Option<Arc<FloatHistogram>>],
+    ) -> Result<(), EvalError> {
+        let reservation = match &mut self.reservation {
+            Some(reservation) => reservation,
+            none => none.insert(context.reserve(0)?),
+        };
+        reservation.grow(histogram_rows::weight(row))?;
+        self.histograms.push((index, row.to_vec()));
+        Ok(())
+    }
+}
+
+/// Why a query fails that would have to compute with histograms what it can only with floats.
+pub(crate) fn not_for_histograms(labels: &Labels) -> EvalError {
+    EvalError::Execution(format!(
+        "{labels} has native histograms, from which this query cannot be computed yet: select them \
+         as they are, or through histogram_count, histogram_sum, histogram_avg, \
+         histogram_quantile or histogram_fraction, or leave the series out"
+    ))
 }
 
 impl Selected {
@@ -203,7 +295,7 @@ impl Selected {
     ) -> Result<bool, EvalError> {
         scratch.columns.clear();
         self.set.read(index, &mut scratch.columns)?;
-        let samples = scratch.columns.values.len();
+        let samples = scratch.columns.samples();
         scratch.samples_read += samples as u64;
         if samples == 0 {
             return Ok(false);
@@ -220,11 +312,61 @@ impl Selected {
             self.reach(),
         );
         self.leaf.evaluate(&self.grid, self.reference, context.options.cancelled, scratch)?;
+        if !scratch.columns.histograms.is_empty() {
+            self.add_histograms(index, scratch)?;
+        }
         if !has_any(&scratch.row) {
             return Ok(false);
         }
         self.remark.note(self.set.labels(index), scratch);
         Ok(true)
+    }
+
+    /// Puts histograms into the row of series `index` where they are later than the floats.
+    #[cold]
+    fn add_histograms(&self, index: usize, scratch: &mut Scratch) -> Result<(), EvalError> {
+        let shows_time = match self.leaf {
+            Leaf::Value { .. } => false,
+            Leaf::Timestamp { .. } => true,
+            Leaf::Smoothed { .. } | Leaf::Range(_) => {
+                return Err(not_for_histograms(self.set.labels(index)));
+            }
+        };
+        let Scratch { columns, windows, histogram_windows, row, histogram_row, .. } = scratch;
+        let Columns { timestamps_ms, histograms, .. } = columns;
+        histogram_windows.update(
+            &histograms.timestamps_ms,
+            &self.grid,
+            self.reference,
+            self.reach(),
+        );
+        let last = |windows: &Windows, step: usize| {
+            let (start, end) = (windows.starts[step] as usize, windows.ends[step] as usize);
+            (start < end).then(|| end - 1)
+        };
+        let mut found = vec![None; row.len()];
+        let mut has_any = false;
+        for (step, value) in row.iter_mut().enumerate() {
+            let Some(at) = last(histogram_windows, step) else { continue };
+            let t_ms = histograms.timestamps_ms[at];
+            if last(windows, step).is_some_and(|float| timestamps_ms[float] > t_ms) {
+                continue;
+            }
+            let histogram = &histograms.histograms[at];
+            if histogram.is_stale() {
+                *value = ABSENT;
+            } else if shows_time {
+                *value = t_ms as f64 / 1000.0;
+            } else {
+                *value = HISTOGRAM;
+                found[step] = Some(Arc::clone(histogram));
+                has_any = true;
+            }
+        }
+        if has_any {
+            *histogram_row = found;
+        }
+        Ok(())
     }
 }
 
@@ -259,7 +401,7 @@ impl Leaf {
             return call.evaluate(grid, reference, cancelled, scratch);
         }
         let Scratch { columns, windows, row, .. } = scratch;
-        let Columns { timestamps_ms, values } = columns;
+        let Columns { timestamps_ms, values, .. } = columns;
         row.clear();
         let bounds = windows.starts.iter().zip(&windows.ends);
         match self {
@@ -318,6 +460,9 @@ impl Remark {
 
 /// Removes stale markers.
 pub(crate) fn drop_stale(columns: &mut Columns) {
+    if !columns.histograms.is_empty() {
+        columns.histograms.retain(|_, histogram| !histogram.is_stale());
+    }
     if !columns.values.iter().any(|value| is_absent(*value)) {
         return;
     }

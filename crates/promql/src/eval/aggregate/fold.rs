@@ -7,6 +7,7 @@ use model::Labels;
 
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
+use super::super::histogram_rows::HistogramRows;
 use super::super::kahan::{self, Mean};
 use super::super::rows::{ABSENT, Rows, is_absent};
 use super::super::stream::Stream;
@@ -78,6 +79,7 @@ pub(crate) fn fold(
         labels: Vec::with_capacity(groups.list.len()),
         drop_name: Vec::with_capacity(groups.list.len()),
         values: Vec::with_capacity(groups.list.len() * steps),
+        histograms: HistogramRows::default(),
         reservation,
     };
     for group in &groups.list {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
+use super::super::histogram_rows::HistogramRows;
 use super::super::rollup;
 use super::super::rows::{ABSENT, Rows, ScalarRow, is_absent};
 use crate::engine::EvalError;
@@ -63,6 +64,7 @@ pub(super) fn evaluate(
             .map(|m| m.iter().any(|index| input.drop_name[*index as usize]))
             .collect(),
         values,
+        histograms: HistogramRows::default(),
         reservation,
     })
 }

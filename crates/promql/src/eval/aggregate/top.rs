@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
+use super::super::histogram_rows::HistogramRows;
 use super::super::rows::{ABSENT, Rows, is_absent};
 use super::super::stream::Stream;
 use crate::engine::EvalError;
@@ -234,6 +235,7 @@ fn award(
         labels: series().map(|index| input.labels(index).clone()).collect(),
         drop_name: series().map(|index| input.drops_name(index)).collect(),
         values,
+        histograms: HistogramRows::default(),
         reservation,
     })
 }
