@@ -136,3 +136,8 @@ pub(crate) fn browser() -> Result<Counts> {
 pub(crate) fn quickstart() -> Result<Counts> {
     system_tests(&["quickstart"])
 }
+
+pub(crate) fn dist() -> Result<Counts> {
+    build_binary()?;
+    crate::dist::check()
+}

@@ -24,6 +24,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "textparse", run: stages::textparse },
     Stage { name: "system", run: stages::system },
     Stage { name: "crash", run: stages::crash },
+    Stage { name: "dist", run: stages::dist },
     Stage { name: "browser", run: stages::browser },
     Stage { name: "quickstart", run: stages::quickstart },
 ];
