@@ -30,6 +30,12 @@ pub struct IngestOutcome {
 }
 
 impl IngestOutcome {
+    /// Samples that were not stored although they are no repetition.
+    pub fn refused_samples(&self) -> u64 {
+        let rejected: u64 = self.rejects.iter().map(|reject| reject.samples).sum();
+        rejected + self.appended.conflicts
+    }
+
     /// What the sender should be told, if anything of the batch was not stored as sent.
     pub fn complaint(&self) -> Option<String> {
         let mut parts: Vec<String> = self
@@ -59,6 +65,7 @@ pub(crate) struct IngestCounters {
     pub(crate) metadata_refused: AtomicU64,
     pub(crate) head_full: AtomicU64,
     pub(crate) known_batches: AtomicU64,
+    pub(crate) passed_over: AtomicU64,
 }
 
 impl IngestCounters {

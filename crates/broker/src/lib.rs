@@ -7,6 +7,7 @@
 mod agent_frame;
 mod agents;
 mod committer;
+mod fleet;
 mod ingest;
 mod keys;
 mod live;
@@ -17,6 +18,7 @@ mod pushgateway;
 mod reader;
 mod recovery;
 mod routes;
+pub mod rpc;
 mod shards;
 
 use std::path::PathBuf;
@@ -31,10 +33,11 @@ use metricstore::{MetricFormat, Registry};
 use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use committer::CommitError;
+pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use live::{Feed, LiveBatch};
@@ -47,6 +50,7 @@ pub use shards::HeadTotals;
 
 use agents::ShownBatches;
 use committer::{CommitCounters, Message};
+use fleet::Fleet;
 use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
@@ -108,12 +112,15 @@ struct Inner {
     catalog: Arc<Mutex<State>>,
     live: Arc<LiveHub>,
     shown: ShownBatches,
+    fleet: Arc<Fleet>,
     metadata: Arc<MetadataBook>,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
     /// How many requests may unpack and resolve at once.
     intake: Arc<Semaphore>,
     committer: Mutex<Option<Sender<Message>>>,
+    /// True once the broker stops; streams that stay open watch it.
+    stopping: watch::Sender<bool>,
     wake: Sender<Wake>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     recovered: Recovered,
@@ -165,6 +172,7 @@ impl Broker {
         let maintenance_counters = Arc::new(MaintenanceCounters::default());
         let blocks = Arc::new(parts.blocks);
         let live = Arc::new(LiveHub::default());
+        let fleet = Arc::new(Fleet::load(&catalog.lock()));
         let resolving = Arc::new(RwLock::new(()));
         let found = parts
             .damaged
@@ -180,6 +188,7 @@ impl Broker {
             Arc::clone(&registry),
             Arc::clone(&shards),
             Arc::clone(&live),
+            Arc::clone(&fleet),
             Arc::clone(&resolving),
             Arc::clone(&commit_counters),
             Arc::clone(&maintenance_counters),
@@ -203,10 +212,12 @@ impl Broker {
                 catalog,
                 live,
                 shown: ShownBatches::default(),
+                fleet,
                 metadata,
                 resolving,
                 intake,
                 committer: Mutex::new(Some(sender)),
+                stopping: watch::Sender::new(false),
                 wake,
                 threads: Mutex::new(vec![maintenance_thread, committer_thread]),
                 recovered: parts.recovered,
@@ -257,6 +268,7 @@ impl Broker {
     /// Stops taking writes, makes durable and acknowledges what is queued and ends the threads
     /// that write. What is stored stays readable. Idempotent.
     pub fn stop(&self) {
+        self.inner.stopping.send_replace(true);
         let _ = self.inner.wake.send(Wake::Stop);
         self.inner.committer.lock().take();
         for thread in self.inner.threads.lock().drain(..) {
@@ -266,6 +278,11 @@ impl Broker {
         }
         // The last acknowledgements are given by the shards.
         self.inner.shards.settle();
+    }
+
+    /// Becomes true when [`Broker::stop`] begins.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.inner.stopping.subscribe()
     }
 
     fn now_ms(&self) -> i64 {

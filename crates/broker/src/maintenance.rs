@@ -21,6 +21,7 @@ use model::TimeRange;
 use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{CommitCounters, CommitError, Message, stop};
+use crate::fleet::Fleet;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::{BrokerConfig, command};
@@ -78,6 +79,7 @@ pub(crate) struct Maintenance {
     registry: Arc<Registry>,
     shards: Arc<Shards>,
     live: Arc<LiveHub>,
+    fleet: Arc<Fleet>,
     resolving: Arc<RwLock<()>>,
     commits: Arc<CommitCounters>,
     counters: Arc<MaintenanceCounters>,
@@ -148,6 +150,7 @@ impl Maintenance {
         registry: Arc<Registry>,
         shards: Arc<Shards>,
         live: Arc<LiveHub>,
+        fleet: Arc<Fleet>,
         resolving: Arc<RwLock<()>>,
         commits: Arc<CommitCounters>,
         counters: Arc<MaintenanceCounters>,
@@ -169,6 +172,7 @@ impl Maintenance {
             registry,
             shards,
             live,
+            fleet,
             resolving,
             commits,
             counters,
@@ -214,7 +218,7 @@ impl Maintenance {
                 swept_ms = Some(now_ms);
                 self.finish_damaged();
                 self.expire(now_ms);
-                self.expire_marks(now_ms);
+                self.forget_agents(now_ms);
                 self.release_idle_series(now_ms);
             }
         }
@@ -411,10 +415,12 @@ impl Maintenance {
         }
     }
 
-    /// Forgets the marks of agents that are silent for longer than anything they sent is kept.
-    fn expire_marks(&self, now_ms: i64) {
+    /// Forgets agents and their marks when they are silent for longer than anything they sent is
+    /// kept.
+    fn forget_agents(&self, now_ms: i64) {
         let Some(kept_ms) = self.retention.time_ms else { return };
         let before_ms = now_ms.saturating_sub(kept_ms).saturating_sub(MARK_MARGIN_MS);
+        self.fleet.forget_silent(before_ms, &self.committer);
         if self.catalog.lock().marks().all(|(_, _, marks)| marks.at_ms >= before_ms) {
             return;
         }

@@ -82,6 +82,11 @@ impl Broker {
                 &ingest.known_batches,
             ),
             counter(
+                "watchfire_broker_agent_batches_passed_over_total",
+                "Batches of agents that are damaged or too large and can never be stored.",
+                &ingest.passed_over,
+            ),
+            counter(
                 "watchfire_broker_samples_rejected_total",
                 "Samples refused because of their labels, time or a limit.",
                 &ingest.rejected,

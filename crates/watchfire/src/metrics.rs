@@ -61,6 +61,7 @@ impl Telemetry {
             out.family(row.name, row.kind, row.help);
             out.sample(row.name, &[], row.value);
         }
+        self.broker.render_fleet(out);
         for (name, help, kind, value) in self.executor.iter().flat_map(|e| e.metrics()) {
             out.family(name, kind, help);
             out.sample(name, &[], value);

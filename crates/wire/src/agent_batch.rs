@@ -17,6 +17,9 @@ use crate::WireError;
 /// The version this program writes, and the highest it reads.
 pub const VERSION: u8 = 1;
 
+/// Largest payload a broker takes. Agents split what would be larger.
+pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
+
 const FORMAT: &str = "agent batch";
 const LEVEL: i32 = 1;
 const CHECKSUM_LEN: usize = 4;
@@ -61,6 +64,21 @@ pub fn decode(bytes: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<()
         take_body(&unpacker.body, limits, &mut unpacker.rows, out)
     });
     unpacked.inspect_err(|_| out.clear())
+}
+
+/// What the payload says it unpacks to, unchecked; `None` if that cannot be read.
+pub fn body_len(bytes: &[u8]) -> Option<usize> {
+    let len = take_u64(&mut bytes.get(1..)?).ok()?;
+    usize::try_from(len).ok()
+}
+
+/// The error for a payload above [`MAX_PAYLOAD_BYTES`].
+pub fn too_large(bytes: usize) -> WireError {
+    WireError::Limit {
+        what: format!("{FORMAT} of {bytes} bytes"),
+        limit: format!("{MAX_PAYLOAD_BYTES} bytes"),
+        remedy: "the agent must send smaller batches",
+    }
 }
 
 struct Packer {

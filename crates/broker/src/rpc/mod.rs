@@ -1,0 +1,7 @@
+//! What Watchfire's own processes ask of a broker, over gRPC: see `proto/watchfire/v1`.
+
+mod acks;
+mod ingest;
+mod push;
+
+pub use ingest::{IngestService, ingest_service};
