@@ -18,8 +18,8 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 
 use crate::random;
 use crate::tls::{
-    CertificateNames, Fingerprint, TlsError, create_private_directory, read_limited, unix_ms,
-    write_private, write_public,
+    CertificateNames, Fingerprint, MAX_CERTIFICATE_BYTES, TlsError, create_private_directory,
+    read_limited, unix_ms, write_private, write_public,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -122,8 +122,8 @@ impl Authority {
     pub fn open(directory: &Path, now: SystemTime) -> Result<Authority, TlsError> {
         create_private_directory(directory)?;
         let (ca_path, key_path) = (directory.join(CA_FILE), directory.join(CA_KEY_FILE));
-        let key_pem = read_limited(&key_path)?;
-        let ca_pem = read_limited(&ca_path)?;
+        let key_pem = read_limited(&key_path, MAX_CERTIFICATE_BYTES)?;
+        let ca_pem = read_limited(&ca_path, MAX_CERTIFICATE_BYTES)?;
         let key = match &key_pem {
             Some(pem) => key_from_pem(pem, &key_path)?,
             None if ca_pem.is_some() => {

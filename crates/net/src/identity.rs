@@ -22,7 +22,8 @@ use crate::peers::PeerIdentity;
 use crate::rpc::ingest_client::IngestClient;
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
 use crate::tls::{
-    ClientTls, TlsError, create_private_directory, provider, read_limited, unix_ms, write_private,
+    ClientTls, MAX_CERTIFICATE_BYTES, TlsError, create_private_directory, provider, read_limited,
+    unix_ms, write_private,
 };
 
 /// Key, certificate and authority, in this order, in one file: it is replaced as a whole.
@@ -118,7 +119,7 @@ impl Identity {
     }
 
     fn load(path: &Path) -> Result<Option<Identity>, TlsError> {
-        let Some(pem) = read_limited(path)? else { return Ok(None) };
+        let Some(pem) = read_limited(path, MAX_CERTIFICATE_BYTES)? else { return Ok(None) };
         let (authority, current) = parse(path, &pem)?;
         let path = path.to_owned();
         Ok(Some(Identity { path, authority, current: ArcSwap::from_pointee(current) }))

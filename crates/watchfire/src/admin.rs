@@ -162,13 +162,20 @@ fn read_password() -> Result<String> {
 fn setup_link(server: &LocalServer) -> Result<String> {
     let answer = server.ask(Method::GET, "/api/v1/setup", None)?.unwrap_or_default();
     match answer["token"].as_str() {
-        Some(token) => Ok(format!("{}/setup#{token}", server.url())),
+        Some(token) => Ok(format!("{}/setup#{token}", reachable(server.url()))),
         None => bail!(
             "this installation is set up already: log in at {}, or use `watchfire admin \
              reset-password USER`",
-            server.url()
+            reachable(server.url())
         ),
     }
+}
+
+/// A URL as a browser elsewhere would have to open it: a server that listens on all addresses is
+/// shown under the name of this host.
+fn reachable(url: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    url.replace("://0.0.0.0:", &format!("://{host}:")).replace("://[::]:", &format!("://{host}:"))
 }
 
 /// `text` as one segment of a path; names that need escapes cannot exist.

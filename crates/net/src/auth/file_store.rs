@@ -1,21 +1,32 @@
-//! Credentials of a process that has no broker beside it, in one file.
+//! Credentials in one file.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{CredentialStore, Expected, StoreError, Versioned};
 use crate::tls::{create_private_directory, read_limited, write_private};
 
-/// A [`CredentialStore`] in a file of its own, for consoles that run apart from a broker. Every
-/// write replaces the whole file, which is right for the some hundred entries there are. The file
-/// can be read by its owner only.
+/// Some 250,000 entries; no installation of one broker has a tenth of it.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// A [`CredentialStore`] in a file of its own, which can be read by its owner only.
+///
+/// Every write replaces the whole file and syncs it: a few milliseconds with a thousand entries,
+/// some 50 with ten thousand, which is right for what changes by hand or once in weeks. Reading
+/// never waits for a write.
 pub struct FileStore {
     path: PathBuf,
-    content: Mutex<Content>,
+    /// Held during a write.
+    writing: Mutex<()>,
+    /// What is durable.
+    content: ArcSwap<Content>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,7 +65,9 @@ impl FileStore {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             create_private_directory(parent).map_err(|error| unavailable(&error))?;
         }
-        let content = match read_limited(path).map_err(|error| unavailable(&error))? {
+        let content = match read_limited(path, MAX_FILE_BYTES)
+            .map_err(|error| unavailable(&error))?
+        {
             None => Content::default(),
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 StoreError::Unavailable(format!(
@@ -64,15 +77,33 @@ impl FileStore {
                 ))
             })?,
         };
-        Ok(FileStore { path: path.to_owned(), content: Mutex::new(content) })
+        let content = ArcSwap::from_pointee(content);
+        Ok(FileStore { path: path.to_owned(), writing: Mutex::new(()), content })
     }
 
-    /// Writes `next` and, once that is durable, makes it what is read.
-    fn replace(&self, content: &mut Content, next: Content) -> Result<(), StoreError> {
+    /// Changes `key` if it is as expected and, once that is durable, makes it what is read.
+    fn change(
+        &self,
+        key: &str,
+        expected: Expected,
+        change: impl FnOnce(&mut Content),
+    ) -> Result<(), StoreError> {
+        let _one_at_a_time = self.writing.lock();
+        let content = self.content.load();
+        content.check(key, expected)?;
+        let mut next = Content::clone(&content);
+        change(&mut next);
         let bytes = serde_json::to_vec(&next).expect("strings and numbers are always JSON");
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(StoreError::Unavailable(format!(
+                "{} would exceed the limit of {MAX_FILE_BYTES} bytes; remove users, tokens or \
+                 hosts that are not needed",
+                self.path.display()
+            )));
+        }
         write_private(&self.path, &bytes)
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        *content = next;
+        self.content.store(Arc::new(next));
         Ok(())
     }
 }
@@ -97,12 +128,12 @@ impl From<&Entry> for Versioned {
 
 impl CredentialStore for FileStore {
     fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
-        Ok(self.content.lock().keys.get(key).map(Versioned::from))
+        Ok(self.content.load().keys.get(key).map(Versioned::from))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, StoreError> {
-        let content = self.content.lock();
-        let from = content.keys.range(prefix.to_owned()..);
+        let content = self.content.load();
+        let from = content.keys.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         let found = from.take_while(|(key, _)| key.starts_with(prefix));
         Ok(found.map(|(key, entry)| (key.clone(), entry.into())).collect())
     }
@@ -110,24 +141,22 @@ impl CredentialStore for FileStore {
     fn put(&self, key: &str, value: &[u8], expected: Expected) -> Result<u64, StoreError> {
         let value = String::from_utf8(value.to_vec())
             .map_err(|_| StoreError::Unavailable("a value is no text".to_owned()))?;
-        let mut content = self.content.lock();
-        content.check(key, expected)?;
-        let mut next = content.clone();
-        next.version += 1;
-        let version = next.version;
-        next.keys.insert(key.to_owned(), Entry { version, value });
-        self.replace(&mut content, next)?;
+        let mut version = 0;
+        self.change(key, expected, |content| {
+            content.version += 1;
+            version = content.version;
+            content.keys.insert(key.to_owned(), Entry { version, value });
+        })?;
         Ok(version)
     }
 
     fn delete(&self, key: &str, expected: Expected) -> Result<(), StoreError> {
-        let mut content = self.content.lock();
-        content.check(key, expected)?;
-        let mut next = content.clone();
-        if next.keys.remove(key).is_some() {
-            self.replace(&mut content, next)?;
+        if expected == Expected::Any && !self.content.load().keys.contains_key(key) {
+            return Ok(());
         }
-        Ok(())
+        self.change(key, expected, |content| {
+            content.keys.remove(key);
+        })
     }
 }
 
@@ -161,6 +190,13 @@ mod tests {
         store.delete("auth/a", Expected::Any).expect("no error");
         assert_eq!(keys("auth/"), ["auth/b"]);
         assert!(!format!("{store:?} {found:?}").contains("two"));
+        let conflicts = std::thread::scope(|scope| {
+            let write = || store.put("auth/race", b"x", Expected::Absent).is_err();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(write)).collect();
+            let all = all.into_iter().map(|thread| thread.join().expect("no panic"));
+            all.filter(|lost| *lost).count()
+        });
+        assert_eq!(conflicts, 7);
         std::fs::write(&path, "no store").expect("written");
         let error = FileStore::open(&path).expect_err("damaged").to_string();
         assert!(error.contains("credentials.json") && error.contains("backup"), "{error}");

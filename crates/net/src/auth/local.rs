@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::tls::{ClientTls, Fingerprint, TlsError, read_limited, write_private};
+use crate::tls::{
+    ClientTls, Fingerprint, MAX_CERTIFICATE_BYTES, TlsError, read_limited, write_private,
+};
 
 const FILE: &str = "local.token";
 /// For one request and its answer.
@@ -88,7 +90,7 @@ impl LocalAccess {
     /// There is no such file, or it cannot be read.
     pub fn read(data: &Path) -> Result<LocalAccess, LocalError> {
         let path = data.join(FILE);
-        let bytes = read_limited(&path)?;
+        let bytes = read_limited(&path, MAX_CERTIFICATE_BYTES)?;
         let bytes = bytes.ok_or_else(|| LocalError::NoServer(data.display().to_string()))?;
         let wrong = || {
             TlsError::Invalid(format!(

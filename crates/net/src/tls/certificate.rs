@@ -16,8 +16,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
-    CertificateNames, Fingerprint, TlsError, from_unix_ms, provider, read_limited, write_private,
-    write_public,
+    CertificateNames, Fingerprint, MAX_CERTIFICATE_BYTES, TlsError, from_unix_ms, provider,
+    read_limited, write_private, write_public,
 };
 use crate::authority::{Authority, SERVER_LIFE};
 
@@ -126,21 +126,22 @@ impl ServerCertificate {
     }
 
     /// Calls [`ServerCertificate::refresh`] once a minute, for ever; spawn it beside the server.
-    /// `renewed` is told of each new certificate.
+    /// `renewed` is told of each new certificate, whoever made it new.
     pub async fn keep_fresh(self: Arc<Self>, renewed: impl Fn(&ServerCertificate) + Send) {
         let mut told = String::new();
+        let mut known = self.current.load_full();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let certificate = Arc::clone(&self);
             // Files and signatures; both short, neither fit for a thread that serves sockets.
             let work = move || certificate.refresh(SystemTime::now());
             match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(true)) => {
-                    tracing::info!(names = %self.names(), "the server's certificate is renewed");
+                Ok(Ok(is_new)) => {
+                    if is_new {
+                        tracing::info!(names = %self.names(), "the certificate is renewed");
+                    }
                     told.clear();
-                    renewed(&self);
                 }
-                Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
                     let error = error.to_string();
                     if error != told {
@@ -150,6 +151,11 @@ impl ServerCertificate {
                 }
                 // The runtime ends.
                 Err(_) => return,
+            }
+            let current = self.current.load_full();
+            if !Arc::ptr_eq(&known, &current) {
+                known = current;
+                renewed(&self);
             }
         }
     }
@@ -212,7 +218,10 @@ fn issue(
     let issued = authority.issue_server(names, now)?;
     let (certificate_path, key_path) = own_files(authority);
     // With the authority's own behind it: who pins that one has to be shown it.
-    let authority_pem = read_limited(&authority.directory().join(crate::authority::CA_FILE))?;
+    let authority_pem = read_limited(
+        &authority.directory().join(crate::authority::CA_FILE),
+        MAX_CERTIFICATE_BYTES,
+    )?;
     let authority_pem = String::from_utf8(authority_pem.unwrap_or_default())
         .map_err(|error| TlsError::Invalid(error.to_string()))?;
     let chain = issued.certificate_pem + &authority_pem;
@@ -249,7 +258,8 @@ fn read_pair((certificate, key): &(PathBuf, PathBuf)) -> Result<Current, TlsErro
 
 fn read_required(path: &Path) -> Result<Vec<u8>, TlsError> {
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-    read_limited(path)?.ok_or_else(|| TlsError::file("read", path, missing()))
+    read_limited(path, MAX_CERTIFICATE_BYTES)?
+        .ok_or_else(|| TlsError::file("read", path, missing()))
 }
 
 fn invalid(path: &Path, error: &dyn std::fmt::Display) -> TlsError {

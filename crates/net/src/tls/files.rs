@@ -8,7 +8,7 @@ use std::path::Path;
 use super::TlsError;
 
 /// No certificate chain or key is longer.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 
 /// Makes `directory` and its parents; the last is for the owner alone.
 pub(crate) fn create_private_directory(directory: &Path) -> Result<(), TlsError> {
@@ -62,20 +62,21 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The content of `path`, or `None` if there is no such file.
-pub(crate) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, TlsError> {
+/// The content of `path`, or `None` if there is no such file. One of more than `limit` bytes is an
+/// error, before it is in memory.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TlsError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(TlsError::file("open", path, error)),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
+    file.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| TlsError::file("read", path, error))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() as u64 > limit {
         return Err(TlsError::Invalid(format!(
-            "{} is larger than {MAX_FILE_BYTES} bytes, so it is no certificate or key",
+            "{} is larger than {limit} bytes, so it is not what it should be",
             path.display()
         )));
     }
@@ -100,10 +101,13 @@ mod tests {
         assert_eq!(mode(&key), 0o600);
         write_public(&inner.join("ca.pem"), b"three").expect("written");
         assert_eq!(mode(&inner.join("ca.pem")), 0o644);
-        assert_eq!(read_limited(&key).expect("readable").as_deref(), Some(&b"two"[..]));
-        assert_eq!(read_limited(&inner.join("none")).expect("no fault"), None);
+        assert_eq!(
+            read_limited(&key, MAX_CERTIFICATE_BYTES).expect("readable").as_deref(),
+            Some(&b"two"[..])
+        );
+        assert_eq!(read_limited(&inner.join("none"), 1).expect("no fault"), None);
         assert_eq!(std::fs::read_dir(&inner).expect("readable").count(), 2);
         std::fs::write(&key, vec![b'x'; (1 << 20) + 1]).expect("written");
-        assert!(read_limited(&key).is_err());
+        assert!(read_limited(&key, MAX_CERTIFICATE_BYTES).is_err());
     }
 }

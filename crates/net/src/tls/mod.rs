@@ -21,7 +21,9 @@ pub use client::ClientTls;
 pub use fingerprint::Fingerprint;
 pub use server::{MutualTls, ServerTls};
 
-pub(crate) use files::{create_private_directory, read_limited, write_private, write_public};
+pub(crate) use files::{
+    MAX_CERTIFICATE_BYTES, create_private_directory, read_limited, write_private, write_public,
+};
 pub(crate) use names::CertificateNames;
 
 /// The name by which Watchfire's own processes know a broker, whatever its address: a certificate
