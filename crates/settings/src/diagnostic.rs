@@ -76,11 +76,13 @@ impl Diagnostic {
         let end = floor_boundary(&source.text, end).max(start);
         let line_start = source.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let tail = &source.text[line_start..];
-        let line_text = tail.split(['\n', '\r']).next().unwrap_or_default();
+        let line_text = tail.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let line = source.text[..start].bytes().filter(|b| *b == b'\n').count() + 1;
         let column = source.text[line_start..start].chars().count() + 1;
         let on_line = end.min(line_start + line_text.len()).max(start);
-        let (excerpt, caret) = excerpt(line_text, start - line_start);
+        // The place may be the end of the line itself.
+        let at = (start - line_start).min(line_text.len());
+        let (excerpt, caret) = excerpt(line_text, at);
         Diagnostic {
             severity: Severity::Error,
             file: Arc::clone(&source.file),

@@ -1,10 +1,25 @@
 //! "Did you mean".
 
-/// The candidate nearest to `wrong`, if one is near enough to be a slip of the pen.
+/// The candidate nearest to `wrong`, if one is near enough to be a slip of the pen, or the only
+/// one that has `wrong` among its words: `interval` for `scrape_interval`.
 pub(crate) fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let candidates: Vec<&'a str> = candidates.into_iter().collect();
+    near(wrong, &candidates).or_else(|| with_word(wrong, &candidates))
+}
+
+fn with_word<'a>(wrong: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let mut found = candidates.iter().filter(|candidate| {
+        let rest = candidate.strip_prefix(wrong).or_else(|| candidate.strip_suffix(wrong));
+        rest.is_some_and(|rest| rest.starts_with('_') || rest.ends_with('_'))
+    });
+    let first = found.next()?;
+    (wrong.len() > 2 && found.next().is_none()).then_some(first)
+}
+
+fn near<'a>(wrong: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let wrong_folded = fold(wrong);
     let mut best: Option<(usize, &'a str)> = None;
     for candidate in candidates {
@@ -59,6 +74,9 @@ mod tests {
             ("jobname", Some("job_name")),
             ("job_nmae", Some("job_name")),
             ("scrape_timout", Some("scrape_timeout")),
+            ("job", Some("job_name")),
+            ("interval", Some("scrape_interval")),
+            ("scrape", None),
             ("nonexistent_field", None),
             ("", None),
         ] {

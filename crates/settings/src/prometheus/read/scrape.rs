@@ -1,7 +1,5 @@
 //! One entry of `scrape_configs`.
 
-use std::time::Duration;
-
 use super::{discovery, http_client, relabel};
 use crate::prometheus::{Global, HttpClientConfig, NameEscaping, ScrapeConfig, ScrapeProtocol};
 use crate::suggestion::nearest;
@@ -20,107 +18,146 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
     if job_name.is_empty() {
         section.fault("job_name", "job_name is empty", Some("add job_name: …"));
     }
-    let (names, escaping) = read_names(&mut section, global);
-    let (scrape_interval, scrape_timeout) = read_times(&mut section, global, &job_name);
-    let native: bool = section
-        .read("scrape_native_histograms")
-        .flatten()
-        .unwrap_or(global.scrape_native_histograms);
-    let limit = |section: &mut Section<'_>, key, default| match section.value::<u64>(key) {
-        0 => default,
-        limit => limit,
-    };
-    let mut config = ScrapeConfig {
-        discovery: Vec::new(),
-        honor_labels: section.value("honor_labels"),
-        honor_timestamps: section.or("honor_timestamps", true),
-        track_timestamps_staleness: section.value("track_timestamps_staleness"),
-        params: section
-            .node("params")
-            .map(|node| read_map::<Vec<String>>(context, node))
-            .unwrap_or_default(),
-        scrape_interval,
-        scrape_timeout,
-        scrape_protocols: job_protocols(&mut section, global, native, &job_name),
-        fallback_scrape_protocol: read_fallback(&mut section, &job_name),
-        scrape_native_histograms: native,
-        always_scrape_classic_histograms: section
-            .read("always_scrape_classic_histograms")
-            .flatten()
-            .unwrap_or(global.always_scrape_classic_histograms),
-        convert_classic_histograms_to_nhcb: section
-            .read("convert_classic_histograms_to_nhcb")
-            .flatten()
-            .unwrap_or(global.convert_classic_histograms_to_nhcb),
-        extra_scrape_metrics: section
-            .read("extra_scrape_metrics")
-            .flatten()
-            .unwrap_or(global.extra_scrape_metrics),
-        scrape_failure_log_file: http_client::optional_output(
-            &mut section,
-            "scrape_failure_log_file",
-        )
-        .or_else(|| global.scrape_failure_log_file.clone()),
-        metrics_path: section.or("metrics_path", "/metrics".to_owned()),
-        scheme: section.or("scheme", "http".to_owned()),
-        enable_compression: section.or("enable_compression", true),
-        body_size_limit: match section.value::<ByteSize>("body_size_limit").0 {
-            0 => global.body_size_limit,
-            bytes => bytes,
-        },
-        sample_limit: limit(&mut section, "sample_limit", global.sample_limit),
-        target_limit: limit(&mut section, "target_limit", global.target_limit),
-        label_limit: limit(&mut section, "label_limit", global.label_limit),
-        label_name_length_limit: limit(
-            &mut section,
-            "label_name_length_limit",
-            global.label_name_length_limit,
-        ),
-        label_value_length_limit: limit(
-            &mut section,
-            "label_value_length_limit",
-            global.label_value_length_limit,
-        ),
-        native_histogram_bucket_limit: section.value("native_histogram_bucket_limit"),
-        native_histogram_min_bucket_factor: section.value("native_histogram_min_bucket_factor"),
-        keep_dropped_targets: limit(
-            &mut section,
-            "keep_dropped_targets",
-            global.keep_dropped_targets,
-        ),
-        metric_name_validation_scheme: names,
-        metric_name_escaping_scheme: escaping,
-        http: http_client::read(&mut section, HttpClientConfig::default()),
-        relabel_configs: relabel::read(
-            &mut section,
-            "relabel_configs",
-            names,
-            "empty or null target relabeling rule in scrape config",
-        ),
-        metric_relabel_configs: relabel::read(
-            &mut section,
-            "metric_relabel_configs",
-            names,
-            "empty or null metric relabeling rule in scrape config",
-        ),
+    let mut config = inherited(global, job_name);
+    read_names(&mut section, global, &mut config);
+    read_times(&mut section, global, &mut config);
+    read_request(&mut section, &mut config);
+    read_histograms(&mut section, &mut config);
+    read_limits(&mut section, &mut config);
+    config.scrape_protocols = job_protocols(&mut section, global, &config);
+    config.fallback_scrape_protocol = read_fallback(&mut section, &config.job_name);
+    let names = config.metric_name_validation_scheme;
+    config.relabel_configs = relabel::read(
+        &mut section,
+        "relabel_configs",
+        names,
+        "empty or null target relabeling rule in scrape config",
+    );
+    config.metric_relabel_configs = relabel::read(
+        &mut section,
+        "metric_relabel_configs",
+        names,
+        "empty or null metric relabeling rule in scrape config",
+    );
+    config.discovery =
+        discovery::read(&mut section, &config.relabel_configs, &labels_before(&config));
+    section.finish();
+    Some(config)
+}
+
+/// A job that says nothing but its name.
+fn inherited(global: &Global, job_name: String) -> ScrapeConfig {
+    ScrapeConfig {
         job_name,
-    };
-    let mut before = vec![
+        honor_labels: false,
+        honor_timestamps: true,
+        track_timestamps_staleness: false,
+        params: Vec::new(),
+        scrape_interval: global.scrape_interval,
+        scrape_timeout: global.scrape_timeout,
+        scrape_protocols: Vec::new(),
+        fallback_scrape_protocol: None,
+        scrape_native_histograms: global.scrape_native_histograms,
+        always_scrape_classic_histograms: global.always_scrape_classic_histograms,
+        convert_classic_histograms_to_nhcb: global.convert_classic_histograms_to_nhcb,
+        extra_scrape_metrics: global.extra_scrape_metrics,
+        scrape_failure_log_file: global.scrape_failure_log_file.clone(),
+        metrics_path: "/metrics".to_owned(),
+        scheme: "http".to_owned(),
+        enable_compression: true,
+        body_size_limit: global.body_size_limit,
+        sample_limit: global.sample_limit,
+        target_limit: global.target_limit,
+        label_limit: global.label_limit,
+        label_name_length_limit: global.label_name_length_limit,
+        label_value_length_limit: global.label_value_length_limit,
+        native_histogram_bucket_limit: 0,
+        native_histogram_min_bucket_factor: 0.0,
+        keep_dropped_targets: global.keep_dropped_targets,
+        metric_name_validation_scheme: global.metric_name_validation_scheme,
+        metric_name_escaping_scheme: NameEscaping::AllowUtf8,
+        http: HttpClientConfig::default(),
+        discovery: Vec::new(),
+        relabel_configs: Vec::new(),
+        metric_relabel_configs: Vec::new(),
+    }
+}
+
+/// What is asked, and how the answer is taken.
+fn read_request(section: &mut Section<'_>, config: &mut ScrapeConfig) {
+    let context = section.context;
+    config.honor_labels = section.value("honor_labels");
+    config.honor_timestamps = section.or("honor_timestamps", true);
+    config.track_timestamps_staleness = section.value("track_timestamps_staleness");
+    if let Some(node) = section.node("params") {
+        config.params = read_map::<Vec<String>>(context, node);
+    }
+    if let Some(path) = http_client::optional_output(section, "scrape_failure_log_file") {
+        config.scrape_failure_log_file = Some(path);
+    }
+    if let Some(extra) = section.read("extra_scrape_metrics").flatten() {
+        config.extra_scrape_metrics = extra;
+    }
+    if let Some(path) = section.read("metrics_path") {
+        config.metrics_path = path;
+    }
+    if let Some(scheme) = section.read("scheme") {
+        config.scheme = scheme;
+    }
+    config.enable_compression = section.or("enable_compression", true);
+    config.http = http_client::read(section, HttpClientConfig::default());
+}
+
+fn read_histograms(section: &mut Section<'_>, config: &mut ScrapeConfig) {
+    for (key, switch) in [
+        ("scrape_native_histograms", &mut config.scrape_native_histograms),
+        ("always_scrape_classic_histograms", &mut config.always_scrape_classic_histograms),
+        ("convert_classic_histograms_to_nhcb", &mut config.convert_classic_histograms_to_nhcb),
+    ] {
+        if let Some(on) = section.read(key).flatten() {
+            *switch = on;
+        }
+    }
+    config.native_histogram_bucket_limit = section.value("native_histogram_bucket_limit");
+    config.native_histogram_min_bucket_factor = section.value("native_histogram_min_bucket_factor");
+}
+
+/// A limit of 0 is none of the job's own.
+fn read_limits(section: &mut Section<'_>, config: &mut ScrapeConfig) {
+    if let ByteSize(bytes @ 1..) = section.value("body_size_limit") {
+        config.body_size_limit = bytes;
+    }
+    for (key, limit) in [
+        ("sample_limit", &mut config.sample_limit),
+        ("target_limit", &mut config.target_limit),
+        ("label_limit", &mut config.label_limit),
+        ("label_name_length_limit", &mut config.label_name_length_limit),
+        ("label_value_length_limit", &mut config.label_value_length_limit),
+        ("keep_dropped_targets", &mut config.keep_dropped_targets),
+    ] {
+        if let own @ 1.. = section.value(key) {
+            *limit = own;
+        }
+    }
+}
+
+/// The labels a target of this job has before it is relabeled, beside its own.
+fn labels_before(config: &ScrapeConfig) -> Vec<(String, String)> {
+    let mut labels = vec![
         ("job".to_owned(), config.job_name.clone()),
         ("__scheme__".to_owned(), config.scheme.clone()),
         ("__metrics_path__".to_owned(), config.metrics_path.clone()),
         ("__scrape_interval__".to_owned(), format_duration(config.scrape_interval)),
         ("__scrape_timeout__".to_owned(), format_duration(config.scrape_timeout)),
     ];
-    before.extend(config.params.iter().filter_map(|(name, values)| {
+    labels.extend(config.params.iter().filter_map(|(name, values)| {
         values.first().map(|value| (format!("__param_{name}"), value.clone()))
     }));
-    config.discovery = discovery::read(&mut section, &config.relabel_configs, &before);
-    section.finish();
-    Some(config)
+    labels
 }
 
-fn read_times(section: &mut Section<'_>, global: &Global, job: &str) -> (Duration, Duration) {
+fn read_times(section: &mut Section<'_>, global: &Global, config: &mut ScrapeConfig) {
+    let job = &config.job_name;
     let interval =
         section.value::<Milliseconds>("scrape_interval").or_if_zero(global.scrape_interval);
     let timeout = section.value::<Milliseconds>("scrape_timeout").duration();
@@ -130,13 +167,14 @@ fn read_times(section: &mut Section<'_>, global: &Global, job: &str) -> (Duratio
         );
         section.fault("scrape_timeout", message, Some("lower it to at most the interval"));
     }
-    let timeout = if timeout.is_zero() { global.scrape_timeout.min(interval) } else { timeout };
-    (interval, timeout)
+    config.scrape_interval = interval;
+    config.scrape_timeout =
+        if timeout.is_zero() { global.scrape_timeout.min(interval) } else { timeout };
 }
 
 /// Which names are valid, and how they are asked for. What the job leaves open follows `global`;
 /// a job that sets the validation alone gets the escaping that goes with it.
-fn read_names(section: &mut Section<'_>, global: &Global) -> (NameValidation, NameEscaping) {
+fn read_names(section: &mut Section<'_>, global: &Global, config: &mut ScrapeConfig) {
     let fitting = |names| match names {
         NameValidation::Legacy => NameEscaping::Underscores,
         NameValidation::Utf8 => NameEscaping::AllowUtf8,
@@ -161,7 +199,8 @@ fn read_names(section: &mut Section<'_>, global: &Global) -> (NameValidation, Na
                     underscores, dots or values";
         section.fault(key, message, Some(help));
     }
-    (names, escaping)
+    config.metric_name_validation_scheme = names;
+    config.metric_name_escaping_scheme = escaping;
 }
 
 /// A word that may be empty, which means it is not set.
@@ -219,13 +258,12 @@ impl FromNode for Unset<NameEscaping> {
 fn job_protocols(
     section: &mut Section<'_>,
     global: &Global,
-    native_histograms: bool,
-    job: &str,
+    config: &ScrapeConfig,
 ) -> Vec<ScrapeProtocol> {
-    let where_from = format!("for scrape config with job name {job:?}");
+    let where_from = format!("for scrape config with job name {:?}", config.job_name);
     read_protocols(section, &where_from).or_else(|| global.scrape_protocols.clone()).unwrap_or_else(
         || {
-            if native_histograms {
+            if config.scrape_native_histograms {
                 ScrapeProtocol::DEFAULT_WITH_NATIVE_HISTOGRAMS.to_vec()
             } else {
                 ScrapeProtocol::DEFAULT.to_vec()
