@@ -108,6 +108,11 @@ impl LocalAccess {
         &self.url
     }
 
+    /// What the administrator's requests bear, in `Authorization: Bearer`.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
     /// Sends one request; `body` is JSON. Yields status and body of the answer, whatever the
     /// status.
     ///
