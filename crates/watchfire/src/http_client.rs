@@ -13,8 +13,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -123,27 +121,6 @@ impl HttpClient {
         self.send(Method::POST, path, Some("application/x-www-form-urlencoded"), body)
     }
 
-    /// Posts `body` as JSON. Errors: see [`HttpClient::get`].
-    pub(crate) fn post_json(&mut self, path: &str, body: &impl Serialize) -> Result<Answer> {
-        self.send_json(Method::POST, path, body)
-    }
-
-    /// Sends `body` as JSON with any method. Errors: see [`HttpClient::get`].
-    pub(crate) fn send_json(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Answer> {
-        let body = Bytes::from(serde_json::to_vec(body).context("write the request as JSON")?);
-        self.send(method, path, Some("application/json"), body)
-    }
-
-    /// Asks to delete `path`. Errors: see [`HttpClient::get`].
-    pub(crate) fn delete(&mut self, path: &str) -> Result<Answer> {
-        self.send(Method::DELETE, path, None, Bytes::new())
-    }
-
     fn send(
         &mut self,
         method: Method,
@@ -242,16 +219,6 @@ impl Answer {
     /// The body as text; bytes that are no UTF-8 are replaced.
     pub(crate) fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Errors
-    /// When it is not the JSON of a `T`.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.body).with_context(|| {
-            format!("the answer ({}) is not the JSON that was expected", self.status)
-        })
     }
 }
 

@@ -99,13 +99,13 @@ pub(crate) fn run(arguments: &DoctorArguments) -> ExitCode {
 
 fn examine(arguments: &DoctorArguments, machine: &Machine) -> Vec<Finding> {
     let now = SystemTime::now();
-    let (configuration, place) = configuration(arguments);
+    let (configuration, config) = configuration(arguments);
     let mut findings = vec![configuration];
-    let data = place.as_ref().map(|(data, _)| data.as_path());
-    if let Some((data, listen)) = &place {
-        findings.extend(storage::check(machine, data));
-        findings.extend(stored::check(data, now));
-        findings.extend(ports::check(machine, &ports::beside(*listen)));
+    let data = config.as_ref().map(|config| config.data.as_path());
+    if let Some(config) = &config {
+        findings.extend(storage::check(machine, &config.data));
+        findings.extend(stored::check(&config.data, now));
+        findings.extend(ports::check(machine, config.listen, config.peer_listen));
     }
     findings.extend(clock::check(machine, now));
     findings.extend(limits::check(machine));
@@ -116,9 +116,8 @@ fn examine(arguments: &DoctorArguments, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// The configuration as `watchfire` would read it with the same flags, and the data directory and
-/// address in effect.
-fn configuration(arguments: &DoctorArguments) -> (Finding, Option<(PathBuf, SocketAddr)>) {
+/// The configuration as `watchfire` would read it with the same flags, and what is then in effect.
+fn configuration(arguments: &DoctorArguments) -> (Finding, Option<Config>) {
     let check = Check::Configuration;
     let mut words = vec!["watchfire".into()];
     if let Some(data) = &arguments.data {
@@ -145,7 +144,7 @@ fn configuration(arguments: &DoctorArguments) -> (Finding, Option<(PathBuf, Sock
                 ),
                 None => Finding::ok(check, text("none, and none is needed", "未使用，也不需要")),
             };
-            (finding, Some((config.data, config.listen)))
+            (finding, Some(config))
         }
         Err(error) => {
             let finding = Finding::fail(

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
-use super::finding::{Check, Finding, text};
+use super::finding::{Check, Finding, Level, text};
 use super::machine::Machine;
+use crate::config::PeerListen;
 
 /// Who holds a port.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,9 +15,22 @@ struct Holder {
     name: String,
 }
 
-/// Tries to listen on each address for a moment.
-pub(super) fn check(machine: &Machine, addresses: &[SocketAddr]) -> Vec<Finding> {
-    addresses.iter().map(|address| port(machine, *address)).collect()
+/// Tries to listen for a moment on the address for users, and on that for agents and consoles.
+pub(super) fn check(machine: &Machine, listen: SocketAddr, peers: PeerListen) -> Vec<Finding> {
+    let mut of_peers = port(machine, peers.address);
+    if !peers.is_named && of_peers.level == Level::Fail {
+        // Nobody asked for it, so the start goes on without it.
+        of_peers.level = Level::Warn;
+        of_peers.why = Some(text(
+            "Watchfire starts without it; agents and consoles of other hosts cannot connect.",
+            "Watchfire 仍会启动，但其他主机的 agent 与 console 无法连接。",
+        ));
+        of_peers.fix = Some(text(
+            "Stop that program, or choose another address with --peer-listen.",
+            "请停止该程序，或用 --peer-listen 选择其他地址。",
+        ));
+    }
+    vec![port(machine, listen), of_peers]
 }
 
 fn port(machine: &Machine, address: SocketAddr) -> Finding {
@@ -129,17 +143,9 @@ fn listening(line: &str, port: u16) -> Option<u64> {
     if is_it { fields.get(9)?.parse().ok() } else { None }
 }
 
-/// The address for agents beside that for users: the same host, port 9596.
-pub(super) fn beside(listen: SocketAddr) -> Vec<SocketAddr> {
-    const AGENTS: u16 = 9_596;
-    let ip: IpAddr = listen.ip();
-    if listen.port() == AGENTS { vec![listen] } else { vec![listen, SocketAddr::new(ip, AGENTS)] }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::finding::Level;
 
     #[test]
     fn whoever_holds_a_port_is_named() {
@@ -149,6 +155,11 @@ mod tests {
         let holder = holder(&machine, address.port()).expect("this process");
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(port(&machine, address).level, Level::Fail);
+        let peers = |is_named| {
+            let free = "127.0.0.1:0".parse().expect("an address");
+            check(&machine, free, PeerListen { address, is_named })[1].level
+        };
+        assert_eq!((peers(true), peers(false)), (Level::Fail, Level::Warn));
         drop(listener);
         assert_eq!(port(&machine, address).level, Level::Ok);
         let own = Holder { pid: 7, name: "watchfire".to_owned() };

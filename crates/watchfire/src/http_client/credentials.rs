@@ -4,21 +4,22 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use settings::Secret;
 
 /// What a request proves its sender with.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Credentials {
     /// Nothing.
     #[default]
     None,
     /// An API token.
-    Bearer(String),
+    Bearer(Secret),
     /// Name and password.
     Basic {
         /// The user's name, without a colon.
         user: String,
         /// The password.
-        password: String,
+        password: Secret,
     },
 }
 
@@ -30,25 +31,14 @@ impl Credentials {
     pub(crate) fn header(&self) -> Result<Option<HeaderValue>> {
         let text = match self {
             Credentials::None => return Ok(None),
-            Credentials::Bearer(token) => format!("Bearer {token}"),
+            Credentials::Bearer(token) => format!("Bearer {}", token.reveal()),
             Credentials::Basic { user, password } => {
-                format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+                format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal())))
             }
         };
         let mut header = HeaderValue::try_from(text)
             .context("the token has characters that no token has; is it the right file?")?;
         header.set_sensitive(true);
         Ok(Some(header))
-    }
-}
-
-/// Says which kind it is, never the secret.
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Credentials::None => f.write_str("None"),
-            Credentials::Bearer(_) => f.write_str("Bearer(<secret>)"),
-            Credentials::Basic { user, .. } => write!(f, "Basic({user:?}, <secret>)"),
-        }
     }
 }

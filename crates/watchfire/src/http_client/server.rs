@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use net::auth::LocalAccess;
+use settings::Secret;
 
+use super::trust::data_directories;
 use super::{Credentials, HttpClient, Trust};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9595";
 
 /// Which server to ask, and as whom.
-#[derive(Clone, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArguments {
     /// Where to ask
     #[arg(
@@ -24,8 +27,8 @@ pub(crate) struct ServerArguments {
 
     /// API token; better in WATCHFIRE_TOKEN or --token-file, as everybody on this host can list
     /// the arguments of programs
-    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
+    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub(crate) token: Option<Secret>,
 
     /// File with the API token
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_TOKEN_FILE")]
@@ -42,12 +45,24 @@ pub(crate) struct ServerArguments {
 }
 
 impl ServerArguments {
-    /// A client for the server named here.
+    /// A client for the server named here; without any name or credential, for one that runs on
+    /// this host with a data directory this user may read, as its administrator.
     ///
     /// # Errors
     /// When the URL is none, or the token's file cannot be read.
     pub(crate) fn client(&self) -> Result<HttpClient> {
-        let client = HttpClient::new(&self.url, &self.credentials()?)?;
+        let credentials = self.credentials()?;
+        let local = if credentials == Credentials::None && !self.is_named() {
+            data_directories().find_map(|data| LocalAccess::read(&data).ok())
+        } else {
+            None
+        };
+        let client = match local {
+            Some(local) => {
+                HttpClient::new(local.url(), &Credentials::Bearer(local.token().clone()))?
+            }
+            None => HttpClient::new(&self.url, &credentials)?,
+        };
         Ok(match &self.ca_file {
             Some(path) => client.with_trust(Trust::Only(path.clone())),
             None => client,
@@ -64,32 +79,24 @@ impl ServerArguments {
             let password = std::env::var("WATCHFIRE_PASSWORD")
                 .ok()
                 .context("--user needs the password in the environment: WATCHFIRE_PASSWORD")?;
+            let password = Secret::new(password);
             return Ok(Credentials::Basic { user: user.clone(), password });
         }
         // The argument comes first: it is the more deliberate of the two.
         if let Some(token) = &self.token {
-            return Ok(Credentials::Bearer(token.trim().to_owned()));
+            return Ok(Credentials::Bearer(token.clone()));
         }
         let Some(path) = &self.token_file else { return Ok(Credentials::None) };
         let shown = path.display();
         let token = std::fs::read_to_string(path).with_context(|| format!("read {shown}"))?;
         let token = token.trim();
         ensure!(!token.is_empty(), "{shown} is empty; it must hold an API token");
-        Ok(Credentials::Bearer(token.to_owned()))
+        Ok(Credentials::Bearer(Secret::new(token)))
     }
 }
 
-/// Without the token.
-impl std::fmt::Debug for ServerArguments {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerArguments")
-            .field("url", &self.url)
-            .field("token", &self.token.as_ref().map(|_| "<secret>"))
-            .field("token_file", &self.token_file)
-            .field("user", &self.user)
-            .field("ca_file", &self.ca_file)
-            .finish()
-    }
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.trim()))
 }
 
 /// A URL as given, or `http://` before what has no scheme.

@@ -2,6 +2,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use settings::Secret;
+
 use super::*;
 
 /// A server that answers every request with its own head and body, at most `per_connection`
@@ -50,7 +52,7 @@ fn client(url: &str, credentials: &Credentials) -> HttpClient {
 #[test]
 fn requests_carry_what_they_should_and_share_a_connection() {
     let (address, connections) = echo(usize::MAX);
-    let bearer = Credentials::Bearer("wf_1".to_owned());
+    let bearer = Credentials::Bearer(Secret::new("wf_1"));
     let mut client = client(&format!("http://{address}/prefix/"), &bearer);
     let get = client.get("/a?b=c").expect("answer");
     let said = get.text();
@@ -60,9 +62,6 @@ fn requests_carry_what_they_should_and_share_a_connection() {
     let form = [("query", "up{a=\"é\"}".to_owned()), ("time", "1".to_owned())];
     let post = client.post_form("/q", &form).expect("answer");
     assert!(post.text().ends_with("\r\n\r\nquery=up%7Ba%3D%22%C3%A9%22%7D&time=1"));
-    let json = client.post_json("/q", &serde_json::json!({"a": 1})).expect("answer");
-    assert!(json.text().ends_with("\r\n\r\n{\"a\":1}"), "{}", json.text());
-    assert!(client.delete("/q").expect("answer").text().starts_with("DELETE /prefix/q "));
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
@@ -93,13 +92,13 @@ fn urls_that_cannot_be_asked_are_refused_with_the_remedy() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let bearer = Credentials::Bearer("canary".to_owned());
-    let basic = Credentials::Basic { user: "me".to_owned(), password: "canary".to_owned() };
+    let bearer = Credentials::Bearer(Secret::new("canary"));
+    let basic = Credentials::Basic { user: "me".to_owned(), password: Secret::new("canary") };
     for credentials in [&bearer, &basic] {
         let header = credentials.header().expect("a header").expect("some");
         assert!(!format!("{credentials:?} {header:?}").contains("canary"));
     }
-    let split = Credentials::Bearer("a\nb".to_owned()).header().expect_err("no header");
+    let split = Credentials::Bearer(Secret::new("a\nb")).header().expect_err("no header");
     assert!(split.to_string().contains("right file"), "{split}");
     assert_eq!(
         basic.header().ok().flatten().expect("a header"),

@@ -65,11 +65,15 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where a Watchfire on this machine may keep its data, the most deliberate first.
+pub(super) fn data_directories() -> impl Iterator<Item = PathBuf> {
+    let named = std::env::var_os("WATCHFIRE_DATA").map(PathBuf::from);
+    named.into_iter().chain([DEFAULT_DATA.into(), PACKAGED_DATA.into()])
+}
+
 /// The certificate of a Watchfire on this machine, if this user can read it.
 fn own_authority() -> Option<PathBuf> {
-    let named = std::env::var_os("WATCHFIRE_DATA").map(PathBuf::from);
-    let directories = named.into_iter().chain([DEFAULT_DATA.into(), PACKAGED_DATA.into()]);
-    directories.map(|data| data.join(AUTHORITY_FILE)).find(|path| is_safe(path))
+    data_directories().map(|data| data.join(AUTHORITY_FILE)).find(|path| is_safe(path))
 }
 
 /// Whether `path` can be read and is the word of this user, root or a service: in a directory

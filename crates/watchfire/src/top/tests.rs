@@ -257,7 +257,7 @@ fn a_host_is_silent_after_three_samples() {
         // Fewer samples within the minute, as it dies, do not make it slow.
         fleet.absorb(&[element("heard", "1000", 1_050.0), element("per_minute", "1", 1_050.0)]);
         let host = fleet.get(&key).expect("a host");
-        assert_eq!(host.is_silent(1_001.0 + silent_after_s), true);
+        assert!(host.is_silent(1_001.0 + silent_after_s));
         fleet.absorb(&[element("cpu", "0.5", 5_000.0)]);
         assert_eq!(fleet.len(), 0, "an hour later it is forgotten");
     }

@@ -242,6 +242,14 @@ fn waits(detail: &HostDetail, look: &Look, canvas: &mut Canvas<'_>, y: u16) {
 /// A row of one of the lists: its name and its figures, right to left.
 type Row = (String, Vec<(String, Style)>);
 
+/// A list, its titles, and what it was over the last minutes.
+struct Section {
+    title: &'static str,
+    titles: Vec<&'static str>,
+    line: Vec<Option<f64>>,
+    rows: Vec<Row>,
+}
+
 /// Network, disks and filesystems, one below the other.
 fn lists(
     detail: &HostDetail,
@@ -251,27 +259,12 @@ fn lists(
     top: u16,
     width: u16,
 ) {
-    let words = look.words;
-    let sections: [(&str, Vec<&str>, Vec<Option<f64>>, Vec<Row>); 3] = [
-        (
-            words.network,
-            vec![words.received, words.sent],
-            history.sum("network_in", "network_out"),
-            interface_rows(detail),
-        ),
-        (
-            words.disks,
-            vec![words.read, words.written, words.busy],
-            history.sum("disk_read", "disk_write"),
-            disk_rows(detail, look),
-        ),
-        (words.filesystems, vec!["%", words.available], Vec::new(), filesystem_rows(detail, look)),
-    ];
+    let sections = sections(detail, history, look);
     let available = usize::from(canvas.area.height.saturating_sub(top));
-    let counts: Vec<usize> = sections.iter().map(|(_, _, _, rows)| rows.len()).collect();
+    let counts: Vec<usize> = sections.iter().map(|section| section.rows.len()).collect();
     let (shares, spaced) = share_rows(&counts, available);
     let mut y = top;
-    for ((title, titles, line, rows), share) in sections.into_iter().zip(shares) {
+    for (Section { title, titles, line, rows }, share) in sections.into_iter().zip(shares) {
         if rows.is_empty() {
             continue;
         }
@@ -297,6 +290,30 @@ fn lists(
         }
         y += u16::from(spaced);
     }
+}
+
+fn sections(detail: &HostDetail, history: &HostHistory, look: &Look) -> [Section; 3] {
+    let words = look.words;
+    [
+        Section {
+            title: words.network,
+            titles: vec![words.received, words.sent],
+            line: history.sum("network_in", "network_out"),
+            rows: interface_rows(detail),
+        },
+        Section {
+            title: words.disks,
+            titles: vec![words.read, words.written, words.busy],
+            line: history.sum("disk_read", "disk_write"),
+            rows: disk_rows(detail, look),
+        },
+        Section {
+            title: words.filesystems,
+            titles: vec!["%", words.available],
+            line: Vec::new(),
+            rows: filesystem_rows(detail, look),
+        },
+    ]
 }
 
 /// Rows for each list of these lengths in `available` rows, titles counted, and whether there is
