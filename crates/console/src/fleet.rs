@@ -43,9 +43,12 @@ pub struct Agent {
     pub spool_bytes: u64,
     /// Most bytes its spool may hold.
     pub spool_limit_bytes: u64,
-    /// Highest stored number in the lane of fresh batches.
+    /// Highest stored number in the lane of fresh batches; a string in JSON, whose numbers are too
+    /// small for it.
+    #[serde(serialize_with = "digits")]
     pub live_through_seq: u64,
     /// Highest stored number in the lane of what the spool kept.
+    #[serde(serialize_with = "digits")]
     pub backlog_through_seq: u64,
     /// Samples it collected.
     pub samples_collected: u64,
@@ -73,4 +76,9 @@ fn rfc3339<S: Serializer>(t_ms: &i64, serializer: S) -> Result<S::Ok, S::Error> 
         0 => serializer.serialize_none(),
         t_ms => serializer.serialize_str(&model::rfc3339(*t_ms)),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn digits<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }

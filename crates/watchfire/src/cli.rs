@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Store, query and show, without collecting this host
     #[command(after_long_help = "Serves the same API and console as `watchfire` alone.")]
     Broker(ServeArguments),
+    /// Collect this host and ship to a broker, losing nothing while it is away
+    #[command(after_long_help = AGENT_EXAMPLES)]
+    Agent(AgentArguments),
     /// Evaluate a PromQL expression and print the result
     #[command(after_long_help = QUERY_EXAMPLES)]
     Query(QueryArguments),
@@ -73,6 +76,15 @@ pub(crate) enum Command {
     /// Write the manual pages
     Man(ManArguments),
 }
+
+const AGENT_EXAMPLES: &str = "\
+Examples:
+  watchfire token create
+      on the broker's host: prints the next command with its token
+  watchfire agent --broker monitor.example.com:9596 --join TOKEN
+      on each other host; the token is needed at the first start only
+  curl http://127.0.0.1:9597/metrics
+      what the agent sees, for any Prometheus";
 
 const QUERY_EXAMPLES: &str = "\
 Examples:
@@ -108,6 +120,54 @@ pub(crate) struct ServeArguments {
 
     /// Neither TLS nor login, also on an address other than loopback: everyone who can reach it
     /// can read and write everything
+    #[arg(long)]
+    pub(crate) insecure_no_auth: bool,
+
+    /// How much to tell on standard error
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "WATCHFIRE_LOG",
+        default_value = "info",
+        value_parser = ["error", "warn", "info", "debug", "trace"]
+    )]
+    pub(crate) log: String,
+}
+
+/// How an agent is run.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArguments {
+    /// Brokers to ship to; the next one is tried when one does not answer
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_BROKER",
+        value_delimiter = ',',
+        value_parser = host_and_port
+    )]
+    pub(crate) broker: Vec<String>,
+
+    /// Token that `watchfire token create` printed; needed until the agent has its certificate
+    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_JOIN", hide_env_values = true)]
+    pub(crate) join: Option<String>,
+
+    /// Name of this agent in the fleet [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Directory of certificate and spool; made if absent [default: watchfire-agent-data]
+    #[arg(long, value_name = "DIR", env = "WATCHFIRE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Address of /metrics; port 0 picks a free one [default: 127.0.0.1:9597]
+    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_LISTEN", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Configuration in YAML; every key is described in docs/operating/configuration.md
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Serve /metrics without TLS and login also on an address other than loopback
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
 
@@ -163,6 +223,15 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         text.to_socket_addrs().map_err(|error| format!("{error}; {WANTED}"))?.collect();
     let v4 = addresses.iter().find(|address| address.is_ipv4());
     v4.or(addresses.first()).copied().ok_or_else(|| WANTED.to_owned())
+}
+
+/// A host with its port, looked up only when it is needed.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err("give host and port, such as monitor.example.com:9596".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A URL as given, or `http://` before what has no scheme.

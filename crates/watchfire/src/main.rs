@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve::run(&cli.serve, serve::Roles::ALL),
         Some(Command::Broker(arguments)) => serve::run(&arguments, serve::Roles::BROKER),
+        Some(Command::Agent(arguments)) => serve::run_agent(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
         // Its exit code is its answer.

@@ -1,8 +1,8 @@
 //! `/metrics`: what Watchfire tells about itself, in Prometheus' text format.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use agent::{AgentCounters, HostAgent};
+use agent::{Agent, AgentCounters, CounterRow, HostAgent};
 use axum::response::{IntoResponse, Response};
 use broker::{Broker, MetricRow};
 use console::Executor;
@@ -54,8 +54,7 @@ impl Telemetry {
     }
 
     fn render(&self, out: &mut TextEncoder<'_>) {
-        out.family("watchfire_build_info", "gauge", "Constant 1, labelled with the version.");
-        out.sample("watchfire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        render_build(out);
         let others = self.others.iter().flat_map(|rows| rows());
         for row in self.broker.metrics().into_iter().chain(others) {
             out.family(row.name, row.kind, row.help);
@@ -66,53 +65,91 @@ impl Telemetry {
             out.family(name, kind, help);
             out.sample(name, &[], value);
         }
+        self.broker.render_fleet(out);
         self.net.render(out);
-        let mut family = "";
-        for row in self.agent.iter().flat_map(|agent| agent.rows()) {
-            if row.name != family {
-                family = row.name;
-                out.family(row.name, row.kind.as_str(), row.help);
-            }
-            out.sample(row.name, &row.labels, row.value);
-        }
-        self.render_process(out);
+        render_counters(self.agent.iter().flat_map(|agent| agent.rows()), out);
+        render_process(self.start_seconds, out);
+    }
+}
+
+/// What an agent tells about itself.
+pub(crate) struct AgentTelemetry {
+    agent: Weak<Agent>,
+    net: Arc<NetMetrics>,
+    start_seconds: f64,
+}
+
+impl AgentTelemetry {
+    pub(crate) fn new(agent: Weak<Agent>, net: Arc<NetMetrics>) -> Self {
+        AgentTelemetry { agent, net, start_seconds: crate::about::now_ms() as f64 / 1_000.0 }
     }
 
-    /// The names every Prometheus client library gives these.
-    fn render_process(&self, out: &mut TextEncoder<'_>) {
-        let usage = usage();
-        let rows = [
-            (
-                "process_cpu_seconds_total",
-                "counter",
-                "Total user and system CPU time spent in seconds.",
-                usage.cpu_seconds,
-            ),
-            (
-                "process_resident_memory_bytes",
-                "gauge",
-                "Resident memory size in bytes.",
-                usage.resident_bytes,
-            ),
-            (
-                "process_virtual_memory_bytes",
-                "gauge",
-                "Virtual memory size in bytes.",
-                usage.virtual_bytes,
-            ),
-            ("process_open_fds", "gauge", "Number of open file descriptors.", usage.open_files),
-            ("process_threads", "gauge", "Number of threads.", usage.threads),
-            (
-                "process_start_time_seconds",
-                "gauge",
-                "Start time of the process since unix epoch in seconds.",
-                self.start_seconds,
-            ),
-        ];
-        for (name, kind, help, value) in rows {
-            out.family(name, kind, help);
-            out.sample(name, &[], value);
+    /// The whole page.
+    pub(crate) fn page(&self) -> Response {
+        let mut body = Vec::with_capacity(16 << 10);
+        self.render(&mut TextEncoder::new(&mut body));
+        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
+    }
+
+    fn render(&self, out: &mut TextEncoder<'_>) {
+        render_build(out);
+        self.net.render(out);
+        render_counters(self.agent.upgrade().iter().flat_map(|agent| agent.rows()), out);
+        render_process(self.start_seconds, out);
+    }
+}
+
+fn render_build(out: &mut TextEncoder<'_>) {
+    out.family("watchfire_build_info", "gauge", "Constant 1, labelled with the version.");
+    out.sample("watchfire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+/// Rows of one family stand together already.
+fn render_counters(rows: impl Iterator<Item = CounterRow>, out: &mut TextEncoder<'_>) {
+    let mut family = "";
+    for row in rows {
+        if row.name != family {
+            family = row.name;
+            out.family(row.name, row.kind.as_str(), row.help);
         }
+        out.sample(row.name, &row.labels, row.value);
+    }
+}
+
+/// The names every Prometheus client library gives these.
+fn render_process(start_seconds: f64, out: &mut TextEncoder<'_>) {
+    let usage = usage();
+    let rows = [
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            usage.cpu_seconds,
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            usage.resident_bytes,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Virtual memory size in bytes.",
+            usage.virtual_bytes,
+        ),
+        ("process_open_fds", "gauge", "Number of open file descriptors.", usage.open_files),
+        ("process_threads", "gauge", "Number of threads.", usage.threads),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            start_seconds,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        out.family(name, kind, help);
+        out.sample(name, &[], value);
     }
 }
 

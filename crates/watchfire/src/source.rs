@@ -37,6 +37,45 @@ impl console::Data for BrokerData {
     }
 }
 
+/// The agents of this process' broker.
+pub(crate) struct BrokerFleet(pub(crate) Broker);
+
+impl console::Fleet for BrokerFleet {
+    fn agents(&self) -> Vec<console::Agent> {
+        self.0.fleet().into_iter().map(agent).collect()
+    }
+}
+
+fn agent(row: broker::AgentRow) -> console::Agent {
+    let status = row.status;
+    console::Agent {
+        name: row.name,
+        connected: row.connected,
+        hostname: row.hostname,
+        version: row.version,
+        address: row.address,
+        labels: row.labels,
+        config_hash: row.config_hash,
+        started: row.started_ms,
+        last_seen: row.last_seen_ms,
+        certificate_expires: row.certificate_expires_ms,
+        lag_seconds: row.lag_ms as f64 / 1_000.0,
+        spool_bytes: status.spool_bytes,
+        spool_limit_bytes: status.spool_limit_bytes,
+        live_through_seq: row.live_through,
+        backlog_through_seq: row.backlog_through,
+        samples_collected: status.samples_collected,
+        samples_dropped: status.samples_dropped,
+        batches_dropped: status.batches_dropped,
+        active_series: status.active_series,
+        resident_bytes: status.resident_bytes,
+        cpu_seconds: status.cpu_seconds,
+        targets_up: status.targets_up,
+        targets_down: status.targets_down,
+        last_complaint: row.last_complaint,
+    }
+}
+
 struct Live(Feed);
 
 impl LiveFeed for Live {

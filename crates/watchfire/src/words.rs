@@ -3,6 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use agent::Agent;
+
+use crate::config::AgentRole;
+
 /// The lines printed when the server listens. The commands among them work as they stand, wherever
 /// the program lies.
 pub(crate) fn banner(
@@ -44,6 +48,29 @@ pub(crate) fn banner(
          Prometheus  remote_write: [{{url: {scheme}://{address}/api/v1/write}}]\n  \
          Grafana     Prometheus data source, URL {scheme}://{address}\n"
     ));
+    text
+}
+
+/// The same for an agent.
+pub(crate) fn agent_banner(
+    address: SocketAddr,
+    name: &str,
+    role: &AgentRole,
+    agent: &Agent,
+) -> String {
+    let mut text = format!(
+        "Watchfire {} collects this host as {name}\n\n  brokers     {}\n  data        {}\n  \
+         metrics     http://{}/metrics\n",
+        env!("CARGO_PKG_VERSION"),
+        role.brokers.join(", "),
+        role.data.display(),
+        reachable(address)
+    );
+    let found = agent.host().map(|host| host.found().to_vec()).unwrap_or_default();
+    for (index, line) in found.iter().enumerate() {
+        let label = if index == 0 { "found" } else { "" };
+        text.push_str(&format!("  {label:<11} {line}\n"));
+    }
     text
 }
 

@@ -19,13 +19,18 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::Telemetry;
-use crate::source::BrokerData;
+use crate::source::{BrokerData, BrokerFleet};
 use crate::words;
 
+mod agent_role;
 mod front;
+mod peer_port;
 mod security;
 
+pub(crate) use agent_role::run as run_agent;
+
 use front::Front;
+use peer_port::PeerPort;
 use security::Security;
 
 /// Threads that may block, besides those of queries.
@@ -50,13 +55,18 @@ impl Roles {
 pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     start_log(&arguments.log)?;
     let config = Config::load(arguments)?;
+    // Each query has a thread, and so has each large request and answer under way.
+    let threads = config.max_concurrent_queries + SPARE_THREADS;
+    on_runtime(threads, serve(config, roles))
+}
+
+fn on_runtime(blocking_threads: usize, work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // Each query has a thread, and so has each large request and answer under way.
-        .max_blocking_threads(config.max_concurrent_queries + SPARE_THREADS)
+        .max_blocking_threads(blocking_threads)
         .build()
         .context("start the runtime")?;
-    let outcome = runtime.block_on(serve(config, roles));
+    let outcome = runtime.block_on(work);
     // Queries that ignore their cancellation must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
@@ -98,9 +108,14 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let telemetry = Telemetry::new(broker.clone(), Arc::clone(&net_metrics), agent.as_ref());
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
-        .with_metrics(net_metrics);
-    let routes = routes(&config, collect, &broker, telemetry)
+        .with_metrics(Arc::clone(&net_metrics));
+    let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics)).await?;
+    let mut routes = routes(&config, collect, &broker, telemetry)
         .merge(console::account_routes(&security.accounts));
+    if let Some(peers) = &peers {
+        let joining = security.joining(words::reachable(peers.address()));
+        routes = routes.merge(console::joining_routes(joining));
+    }
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address))?;
@@ -113,6 +128,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         agent.stop();
     }
     front.stop().await;
+    if let Some(peers) = peers {
+        peers.stop().await;
+    }
     if let Some(feeder) = feeder {
         let _ = feeder.join();
     }
@@ -125,12 +143,13 @@ fn routes(config: &Config, collect: bool, broker: &Broker, telemetry: Telemetry)
     let limits = config.limits.clone();
     let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
     let for_corruptions = broker.clone();
-    let console = Arc::new(Console::new(
+    let console = Console::new(
         Arc::clone(&executor),
         about(config, collect),
         now_ms,
         Box::new(move || for_corruptions.corruptions()),
-    ));
+    );
+    let console = Arc::new(console.with_fleet(Arc::new(BrokerFleet(broker.clone()))));
     let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
     let for_telemetry = Arc::clone(&pushes);
     let telemetry = Arc::new(

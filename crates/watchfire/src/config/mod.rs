@@ -3,83 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::cli::{AgentArguments, ServeArguments};
+use crate::ranges;
 use anyhow::{Context, Result, bail};
 use model::Limits;
-use serde::{Deserialize, Serialize};
 
-use crate::cli::ServeArguments;
-use crate::ranges;
+mod agent;
+mod keys;
 
-/// The keys of the file. All are optional; `docs/operating/configuration.md` describes each.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct File {
-    data: Option<PathBuf>,
-    listen: Option<String>,
-    peer_listen: Option<String>,
-    storage: Storage,
-    agent: Agent,
-    limits: LimitKeys,
-    http: Http,
-    tls: Tls,
-    auth: Auth,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct Tls {
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    names: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct Auth {
-    login: Option<bool>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct Storage {
-    retention: Option<String>,
-    retention_size_bytes: Option<u64>,
-    flush_interval: Option<String>,
-    flush_bytes: Option<u64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct Agent {
-    enabled: Option<bool>,
-    interval: Option<String>,
-    job: Option<String>,
-    instance: Option<String>,
-    top_processes: Option<usize>,
-    disabled_collectors: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct LimitKeys {
-    max_labels_per_series: Option<usize>,
-    max_label_name_bytes: Option<usize>,
-    max_label_value_bytes: Option<usize>,
-    max_active_series: Option<usize>,
-    max_future_ms: Option<i64>,
-    max_body_bytes: Option<usize>,
-    max_query_samples: Option<usize>,
-    max_query_series: Option<usize>,
-    query_timeout_ms: Option<u64>,
-    max_concurrent_queries: Option<usize>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-struct Http {
-    max_connections: Option<usize>,
-    allowed_hosts: Vec<String>,
-}
+pub(crate) use agent::Shipping;
+use keys::{File, LimitKeys, Tls};
 
 /// Everything in effect.
 #[derive(Debug, Clone)]
@@ -95,7 +28,7 @@ pub(crate) struct Config {
     pub(crate) flush_interval_ms: i64,
     pub(crate) flush_bytes: u64,
     pub(crate) collect: bool,
-    pub(crate) agent: agent::AgentConfig,
+    pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
     pub(crate) max_concurrent_queries: usize,
     pub(crate) max_connections: usize,
@@ -122,6 +55,68 @@ pub(crate) struct TlsConfig {
     pub(crate) names: Vec<String>,
 }
 
+/// Everything in effect for `watchfire agent`.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentRole {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) insecure_no_auth: bool,
+    /// At least one.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) join: Option<String>,
+    pub(crate) name: String,
+    /// Nothing where only targets are scraped.
+    pub(crate) collect: Option<::agent::AgentConfig>,
+    pub(crate) shipping: Shipping,
+    /// Tells configurations apart in the fleet's table.
+    pub(crate) config_hash: String,
+}
+
+impl AgentRole {
+    /// Reads the file if one is named and lets flags win.
+    pub(crate) fn load(arguments: &AgentArguments) -> Result<AgentRole> {
+        let (file, yaml) = match &arguments.config {
+            Some(path) => read(path)?,
+            None => (File::default(), String::new()),
+        };
+        let collecting = agent::collecting(&file.agent)?;
+        let mut shipping = agent::shipping(&file.agent)?;
+        let in_file = std::mem::take(&mut shipping.brokers);
+        let brokers = if arguments.broker.is_empty() { in_file } else { arguments.broker.clone() };
+        if brokers.is_empty() {
+            bail!(
+                "an agent needs a broker to ship to: give --broker HOST:9596, or agent.brokers in \
+                 the configuration; `watchfire token create` on the broker's host prints the \
+                 whole command"
+            );
+        }
+        let in_file = file.listen.as_deref().map(|text| {
+            crate::cli::listen_address(text)
+                .map_err(|error| anyhow::anyhow!("listen: {text:?}: {error}"))
+        });
+        let data = arguments.data.clone().or(file.data);
+        Ok(AgentRole {
+            data: data.unwrap_or_else(|| PathBuf::from(DEFAULT_AGENT_DATA)),
+            listen: arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_AGENT_LISTEN),
+            insecure_no_auth: arguments.insecure_no_auth,
+            brokers,
+            join: arguments.join.clone(),
+            name: arguments.name.clone().unwrap_or_else(|| collecting.instance.clone()),
+            collect: file.agent.enabled.unwrap_or(true).then_some(collecting),
+            shipping,
+            config_hash: hash(&yaml),
+        })
+    }
+}
+
+/// First 16 hexadecimal digits of a text's hash.
+fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+const DEFAULT_AGENT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9597);
+const DEFAULT_AGENT_DATA: &str = "watchfire-agent-data";
 const PEER_PORT: u16 = 9596;
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
@@ -162,6 +157,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
     let listen = arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_LISTEN);
     let peer_listen = peer_listen(file.peer_listen.as_deref(), arguments, listen)?;
     let needs_login = needs_login(file.auth.login, arguments, listen)?;
+    // How an agent ships matters only to `watchfire agent`, but mistakes are named here as well.
+    agent::shipping(&file.agent)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Config {
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
@@ -179,7 +176,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         .unwrap_or(5 * 60 * 1_000),
         flush_bytes: file.storage.flush_bytes.unwrap_or(1 << 30),
         collect: file.agent.enabled.unwrap_or(true),
-        agent: agent_config(&file.agent)?,
+        agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits),
         max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4),
         max_connections: file
@@ -235,24 +232,6 @@ fn tls(keys: Tls) -> Result<TlsConfig> {
         (None, Some(_)) => bail!("tls.key_file is given without tls.cert_file; give both"),
     };
     Ok(TlsConfig { files, names: keys.names })
-}
-
-fn agent_config(keys: &Agent) -> Result<agent::AgentConfig> {
-    let mut config = agent::AgentConfig::default();
-    if let Some(ms) = duration_ms("agent.interval", keys.interval.as_deref())? {
-        config.interval_ms = u64::try_from(ms).context("agent.interval is negative")?;
-    }
-    if let Some(job) = &keys.job {
-        config.job.clone_from(job);
-    }
-    if let Some(instance) = &keys.instance {
-        config.instance.clone_from(instance);
-    }
-    if let Some(count) = keys.top_processes {
-        config.top_processes = count;
-    }
-    config.disabled_collectors.clone_from(&keys.disabled_collectors);
-    Ok(config)
 }
 
 fn limits(keys: &LimitKeys) -> Limits {

@@ -1,0 +1,152 @@
+//! The keys of the file, as they are written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The keys of the file. All are optional; `docs/operating/configuration.md` describes each.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) data: Option<PathBuf>,
+    pub(super) listen: Option<String>,
+    pub(super) peer_listen: Option<String>,
+    pub(super) storage: Storage,
+    pub(super) agent: Agent,
+    pub(super) limits: LimitKeys,
+    pub(super) http: Http,
+    pub(super) tls: Tls,
+    pub(super) auth: Auth,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Auth {
+    pub(super) login: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Storage {
+    pub(super) retention: Option<String>,
+    pub(super) retention_size_bytes: Option<u64>,
+    pub(super) flush_interval: Option<String>,
+    pub(super) flush_bytes: Option<u64>,
+}
+
+/// What concerns collecting and shipping.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Agent {
+    pub(super) enabled: Option<bool>,
+    pub(super) interval: Option<String>,
+    pub(super) job: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) top_processes: Option<usize>,
+    pub(super) enabled_collectors: Vec<String>,
+    pub(super) disabled_collectors: Vec<String>,
+    pub(super) textfile_directories: Vec<PathBuf>,
+    pub(super) collectors: agent::CollectorSettings,
+    pub(super) proc_root: Option<PathBuf>,
+    pub(super) sys_root: Option<PathBuf>,
+    pub(super) root_fs: Option<PathBuf>,
+    pub(super) udev_root: Option<PathBuf>,
+    pub(super) brokers: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) spool: Spool,
+    pub(super) windows: Vec<Window>,
+    pub(super) reductions: Vec<Reduction>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Spool {
+    pub(super) limit_bytes: Option<u64>,
+    pub(super) disk_share_percent: Option<u8>,
+    pub(super) policy: Option<Policy>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Policy {
+    DropOldest,
+    Pause,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Window {
+    #[serde(rename = "match")]
+    pub(super) selector: String,
+    pub(super) window: String,
+    #[serde(default)]
+    pub(super) step: Option<String>,
+    pub(super) statistics: Vec<Statistic>,
+    #[serde(default)]
+    pub(super) replaces: bool,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Statistic {
+    Min,
+    Max,
+    Mean,
+    Last,
+    Count,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reduction {
+    #[serde(rename = "match")]
+    pub(super) selector: String,
+    #[serde(default)]
+    pub(super) tolerance: f64,
+    #[serde(default)]
+    pub(super) relative_tolerance: f64,
+    #[serde(default)]
+    pub(super) heartbeat: Option<String>,
+    #[serde(default)]
+    pub(super) pace: Pace,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Pace {
+    #[default]
+    OnChange,
+    Adaptive,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitKeys {
+    pub(super) max_labels_per_series: Option<usize>,
+    pub(super) max_label_name_bytes: Option<usize>,
+    pub(super) max_label_value_bytes: Option<usize>,
+    pub(super) max_active_series: Option<usize>,
+    pub(super) max_future_ms: Option<i64>,
+    pub(super) max_body_bytes: Option<usize>,
+    pub(super) max_query_samples: Option<usize>,
+    pub(super) max_query_series: Option<usize>,
+    pub(super) query_timeout_ms: Option<u64>,
+    pub(super) max_concurrent_queries: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Http {
+    pub(super) max_connections: Option<usize>,
+    pub(super) allowed_hosts: Vec<String>,
+}

@@ -1,0 +1,77 @@
+//! `watchfire agent`: collects this host, keeps what it collected, ships it to a broker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use agent::{Agent, TierConfig};
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
+
+use super::{Front, on_runtime, signalled, start_log};
+use crate::cli::AgentArguments;
+use crate::config::AgentRole;
+use crate::metrics::AgentTelemetry;
+use crate::words;
+
+/// Threads that may block: there is little that does.
+const BLOCKING_THREADS: usize = 32;
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: &AgentArguments) -> Result<()> {
+    start_log(&arguments.log)?;
+    let role = AgentRole::load(arguments)?;
+    on_runtime(BLOCKING_THREADS, serve(role))
+}
+
+async fn serve(role: AgentRole) -> Result<()> {
+    ensure!(
+        role.listen.ip().is_loopback() || role.insecure_no_auth,
+        "{} is not a loopback address: everyone who can reach it could read this host's metrics. \
+         Listen on 127.0.0.1, or add --insecure-no-auth if that is meant",
+        role.listen
+    );
+    let metrics = Arc::new(NetMetrics::default());
+    let settings = ServerSettings::default();
+    let front = Front::start(role.listen, settings, Arc::clone(&metrics), Ok).await?;
+    let identity =
+        agent::join(&role.data.join("tls"), &role.brokers, role.join.as_deref(), &role.name)
+            .await
+            .context("join the broker")?;
+    let config = TierConfig {
+        host: role.collect.clone(),
+        spool_directory: role.data.join("spool"),
+        spool: role.shipping.spool.clone(),
+        windows: role.shipping.windows.clone(),
+        brokers: role.brokers.clone(),
+        labels: role.shipping.labels.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        config_hash: role.config_hash.clone(),
+    };
+    let agent = {
+        let identity = Arc::clone(&identity);
+        // Opening a large spool reads all of it.
+        let start = move || Agent::start(config, &identity);
+        tokio::task::spawn_blocking(start).await.context("start the agent")??
+    };
+    let agent = Arc::new(agent);
+    front.open(routes(&agent, &metrics, front.address()));
+    println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
+    signalled().await?;
+    tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
+    front.stop().await;
+    let agent = Arc::into_inner(agent).context("something still uses the agent")?;
+    tokio::task::spawn_blocking(move || agent.stop()).await.context("stop the agent")
+}
+
+fn routes(agent: &Arc<Agent>, metrics: &Arc<NetMetrics>, address: SocketAddr) -> axum::Router {
+    let telemetry = Arc::new(AgentTelemetry::new(Arc::downgrade(agent), Arc::clone(metrics)));
+    let page = move || std::future::ready(telemetry.page());
+    let routes: Routes = Routes::new()
+        .route("/metrics", [Method::GET], Access::Read, page)
+        .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
+        .route("/-/ready", [Method::GET], Access::Public, async || "Watchfire is Ready.\n");
+    let router = net::auth::without_login(routes.into_router());
+    let origins = OriginPolicy::new(address).with_metrics(Arc::clone(metrics));
+    net::compress::layer(origins.layer(router))
+}

@@ -1,0 +1,77 @@
+//! The port for Watchfire's own processes: agents push there, consoles read.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use broker::Broker;
+use net::{NetMetrics, Server, ServerSettings};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Security;
+use crate::config::Config;
+use crate::file_handles;
+
+/// The port, being served.
+pub(super) struct PeerPort {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl PeerPort {
+    /// Listens and serves. `None` where the port is taken and nobody has asked for it by name: on a
+    /// host with two of us, the second still serves everything else.
+    pub(super) async fn open(
+        config: &Config,
+        security: &Security,
+        broker: &Broker,
+        metrics: Arc<NetMetrics>,
+    ) -> Result<Option<PeerPort>> {
+        let listen = config.peer_listen;
+        let bound = match Server::bind(listen.address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && !listen.is_named => {
+                tracing::warn!(
+                    address = %listen.address,
+                    "the port for agents is taken; start with --peer-listen HOST:PORT to take \
+                     agents on another one"
+                );
+                return Ok(None);
+            }
+            bound => bound.with_context(|| {
+                format!(
+                    "cannot listen for agents on {}; choose another address with --peer-listen",
+                    listen.address
+                )
+            })?,
+        };
+        let address = bound.local_addr();
+        let max_connections = file_handles::connections(config.max_connections);
+        let settings = ServerSettings { max_connections, ..ServerSettings::default() };
+        let bound = bound.with_settings(settings).with_metrics(metrics);
+        let name = config.agent.instance.clone();
+        let ingest = broker::rpc::ingest_service(broker, name, security.enrollment());
+        let routes = tonic::service::Routes::new(ingest);
+        let (stop, stopped) = watch::channel(false);
+        let server = bound.serve_rpc(security.mutual_tls(config)?, routes, until(stopped));
+        Ok(Some(PeerPort { address, stop, server: tokio::spawn(server) }))
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more calls and waits for those under way.
+    pub(super) async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.server.await;
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means the sender is gone, which is a stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
