@@ -192,7 +192,7 @@ impl Broker {
     /// What bounds a batch before anything is done with it.
     fn admit(&self, batch: &MetricBatch) -> Result<(), CommitError> {
         for (what, found, limit) in [
-            ("samples", batch.rows(), MAX_BATCH_ROWS),
+            ("samples", batch.samples(), MAX_BATCH_ROWS),
             ("bytes of labels", batch.label_bytes.len(), MAX_BATCH_LABEL_BYTES),
         ] {
             if found > limit {

@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use metricstore::Reject;
 use model::{DEFAULT_TENANT, MetricBatch};
 use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use wire::WireError;
@@ -45,23 +44,15 @@ async fn take_remote_write(
     let body = read_body(&parts.headers, body, rules, broker.net_metrics())
         .await
         .map_err(IntoResponse::into_response)?;
-    let (summary, mut outcome) = store(broker, body, |broker, body, batch| {
+    let (summary, outcome) = store(broker, body, |broker, body, batch| {
         wire::remote_write::decode(body, broker.limits(), batch)
     })
     .await?;
     broker.count_exemplars(summary.exemplars_not_stored as u64);
-    if summary.histograms_not_stored > 0 {
-        let count = summary.histograms_not_stored as u64;
-        outcome.rejects.push(Reject {
-            reason: "native histograms are not stored yet; send classic histograms".to_owned(),
-            series: count,
-            samples: count,
-        });
-    }
     Ok(outcome)
 }
 
-/// Prometheus' text format and OpenMetrics, by `Content-Type`; samples without a timestamp get
+/// Prometheus' text format, OpenMetrics or protobuf, by `Content-Type`; samples without a timestamp get
 /// the time of arrival. `extra_label=name=value` in the URL adds a label to every series.
 async fn import_text(State(broker): State<Broker>, request: Request<Body>) -> Response {
     match take_text(&broker, request).await {
@@ -79,14 +70,16 @@ async fn take_text(broker: &Broker, request: Request<Body>) -> Result<IngestOutc
     let body = read_body(&parts.headers, body, rules, broker.net_metrics())
         .await
         .map_err(IntoResponse::into_response)?;
-    let is_openmetrics = parts
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/openmetrics-text"));
+    let content_type = parts.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_openmetrics = content_type.starts_with("application/openmetrics-text");
+    let is_protobuf = content_type.starts_with("application/vnd.google.protobuf");
     let (_, outcome) = store(broker, body, move |broker, body, batch| {
         let (now_ms, limits) = (broker.now_ms(), broker.limits());
-        if is_openmetrics {
+        if is_protobuf {
+            let options = wire::protobuf_exposition::Options::default();
+            wire::protobuf_exposition::decode(&body, now_ms, &extra, options, limits, batch)
+        } else if is_openmetrics {
             wire::openmetrics::decode(&body, now_ms, &extra, limits, batch)
         } else {
             wire::exposition::decode(&body, now_ms, &extra, limits, batch)

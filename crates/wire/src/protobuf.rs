@@ -2,6 +2,8 @@
 //!
 //! Source: <https://protobuf.dev/programming-guides/encoding/>.
 
+use std::ops::Range;
+
 /// A value of a field whose meaning the caller decides.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Field {
@@ -99,6 +101,35 @@ pub(crate) fn field(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u64, Fi
         _ => return Err((start, "wire type is not supported")),
     };
     Ok((number, value))
+}
+
+/// Shows `visit` number and value of each field of the message at `range`.
+pub(crate) fn each_field(
+    bytes: &[u8],
+    range: Range<usize>,
+    mut visit: impl FnMut(u64, Field) -> Result<(), &'static str>,
+) -> Result<(), Fault> {
+    let mut at = range.start;
+    while at < range.end {
+        let start = at;
+        let (number, field) = field(bytes, &mut at, range.end)?;
+        visit(number, field).map_err(|reason| (start, reason))?;
+    }
+    Ok(())
+}
+
+/// As [`each_field`], for messages whose fields hold further messages.
+pub(crate) fn each_message(
+    bytes: &[u8],
+    range: Range<usize>,
+    mut visit: impl FnMut(u64, Field) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut at = range.start;
+    while at < range.end {
+        let (number, field) = field(bytes, &mut at, range.end)?;
+        visit(number, field)?;
+    }
+    Ok(())
 }
 
 /// Appends a varint.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::{HistogramSample, LabelForm, Limits, MetricBatch, MetricMetadata, SeriesRows};
 
 use crate::WireError;
+use crate::histogram_fields::check_count;
 use crate::protobuf::push_varint;
 use crate::text_entry::{Entry, HistogramSeries, RawLabel, RawSeries, Series};
 
@@ -128,6 +129,7 @@ impl Sink<'_> {
     }
 
     fn histogram(&mut self, series: &HistogramSeries<'_>) -> Result<(), WireError> {
+        check_count(self.out.histograms.len())?;
         let (labels_start, labels_len) = self.labels(&series.raw)?;
         self.out.histograms.push(HistogramSample {
             labels_start,

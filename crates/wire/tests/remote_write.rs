@@ -1,6 +1,9 @@
 //! Remote write 1.0: what is encoded comes back, and what is damaged is an error.
 
-use model::{LabelForm, Labels, Limits, MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS};
+use model::{
+    BucketLayout, Histogram, HistogramSample, IntegerHistogram, LabelForm, Labels, Limits,
+    MetricBatch, MetricMetadata, MetricType, ResetHint, STALE_NAN_BITS, Span,
+};
 use proptest::prelude::*;
 use wire::remote_write::{decode, encode};
 use wire::{WireError, decode_labels};
@@ -62,10 +65,36 @@ fn labels_that_do_not_stand_together_are_brought_together() {
 
 #[test]
 fn what_is_not_stored_is_counted() {
-    let series = [label("__name__", "m"), field(0x1a, &[]), field(0x22, &[]), field(0x22, &[])];
+    let series = [label("__name__", "m"), field(0x1a, &[]), field(0x1a, &[])];
     let (batch, summary) = decoded(&field(0x0a, &series.concat()));
-    assert_eq!((summary.exemplars_not_stored, summary.histograms_not_stored), (1, 2));
+    assert_eq!((summary.exemplars_not_stored, summary.histograms), (2, 0));
     assert!(batch.series.is_empty(), "no samples, no entry");
+}
+
+#[test]
+fn histograms_are_read_in_every_spelling() {
+    // Count 3, sum 1.5, schema -1, zero count 1; spans at -2 and 1; deltas 1, 0 unpacked, -1 packed.
+    let message = [
+        &[0x08, 3, 0x19][..],
+        &1.5_f64.to_le_bytes(),
+        &[0x20, 1, 0x30, 1, 0x5a, 4, 0x08, 3, 0x10, 2, 0x5a, 4, 0x08, 2, 0x10, 1],
+        &[0x60, 2, 0x60, 0, 0x62, 1, 1, 0x70, 3, 0x78, 9],
+    ]
+    .concat();
+    let series = [label("a", "1"), field(0x22, &message), label("__name__", "m")].concat();
+    let (batch, summary) = decoded(&field(0x0a, &series));
+    assert_eq!((summary.samples, summary.histograms, batch.series.len()), (1, 1, 0));
+    let sample = &batch.histograms[0];
+    let labels =
+        decode_labels(sample.form, batch.label_bytes_of_histogram(sample), &Limits::default());
+    assert_eq!(labels.expect("valid labels").to_string(), "m{a=\"1\"}");
+    assert_eq!((sample.t_ms, sample.start_ms), (9, None));
+    let Histogram::Integer(histogram) = &sample.histogram else { panic!("whole counts") };
+    assert_eq!((histogram.count, histogram.zero_count, histogram.sum), (3, 1, 1.5));
+    assert_eq!(histogram.positive, [1, 1, 0]);
+    assert_eq!(histogram.reset_hint, ResetHint::Gauge);
+    let spans: Vec<_> = histogram.layout.positive.iter().map(|s| (s.offset, s.len)).collect();
+    assert_eq!((histogram.layout.schema, spans), (-1, vec![(-2, 2), (1, 1)]));
 }
 
 #[test]
@@ -131,6 +160,45 @@ fn metadata_is_decoded_and_bounded() {
     let flood = [0x1a, 0].repeat(100_001);
     let error = decode(flood, &Limits::default(), &mut MetricBatch::default());
     assert!(error.expect_err("too many").is_limit());
+    let flood = field(0x0a, &[label("__name__", "m"), [0x22, 0].repeat(40)].concat()).repeat(2_501);
+    let error = decode(flood, &Limits::default(), &mut MetricBatch::default());
+    assert!(error.expect_err("too many").is_limit());
+}
+
+fn histograms() -> impl Strategy<Value = Histogram> {
+    let counts = proptest::collection::vec(0..1_000_000_u64, 0..6);
+    let numbers = (any::<u64>(), any::<f64>(), -4..9_i32, 0..4_u64, any::<bool>());
+    (numbers, counts.clone(), counts).prop_map(
+        |((count, sum, schema, hint, is_float), positive, negative)| {
+            let span = |counts: &[u64]| vec![Span { offset: -3, len: counts.len() as u32 }];
+            let layout = BucketLayout {
+                schema,
+                zero_threshold: 1e-9,
+                positive: span(&positive),
+                negative: span(&negative),
+                custom_bounds: if hint == 3 { vec![1.0, 2.5] } else { Vec::new() },
+            };
+            let mut histogram = IntegerHistogram::empty(layout.into());
+            histogram.count = count;
+            histogram.zero_count = count / 3;
+            histogram.sum = sum;
+            (histogram.positive, histogram.negative) = (positive, negative);
+            histogram.reset_hint = ResetHint::from_number(hint).expect("there are four");
+            let histogram = Histogram::Integer(histogram);
+            if is_float { Histogram::Float(histogram.to_float()) } else { histogram }
+        },
+    )
+}
+
+/// Each histogram of the batch with its labels; sums as bits.
+fn histograms_of(batch: &MetricBatch) -> Vec<String> {
+    let shown = |sample: &HistogramSample| {
+        let labels =
+            decode_labels(sample.form, batch.label_bytes_of_histogram(sample), &Limits::default());
+        let sum = sample.histogram.sum().to_bits();
+        format!("{:?} {} {sum} {:?}", labels, sample.t_ms, sample.histogram)
+    };
+    batch.histograms.iter().map(shown).collect()
 }
 
 prop_compose! {
@@ -144,7 +212,8 @@ prop_compose! {
                 ),
             ),
             0..8,
-        )
+        ),
+        histograms in proptest::collection::vec((any::<i64>(), histograms()), 0..4),
     ) -> MetricBatch {
         let mut batch = MetricBatch::default();
         for (mut pairs, samples) in series {
@@ -161,6 +230,10 @@ prop_compose! {
                 }
             }
         }
+        let labels = Labels::from_pairs([("__name__", "histogram")]).expect("one label");
+        for (t_ms, histogram) in histograms {
+            batch.push_histogram(&labels, t_ms, None, histogram);
+        }
         batch
     }
 }
@@ -172,7 +245,8 @@ proptest! {
         encode(&batch, &mut body).expect("a valid batch");
         let (back, summary) = decoded(&body);
         prop_assert_eq!(series_of(&back), series_of(&batch));
-        prop_assert_eq!(summary.samples, batch.rows());
+        prop_assert_eq!(histograms_of(&back), histograms_of(&batch));
+        prop_assert_eq!(summary.samples, batch.samples());
         prop_assert!(back.series.iter().all(|s| s.form == LabelForm::RemoteWrite1));
         // Labels as they came are also written as they came.
         let mut again = Vec::new();
@@ -203,6 +277,7 @@ proptest! {
                 rows += series.rows;
                 let _ = decode_labels(series.form, out.label_bytes_of(series), &Limits::default());
             }
+            let _ = histograms_of(&out);
             prop_assert_eq!(rows as usize, out.rows());
             prop_assert_eq!(out.values.len(), out.rows());
         }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use model::MetricType;
 
-use super::metric::{each_field, malformed};
+use super::metric::malformed;
 use crate::WireError;
-use crate::protobuf::Field;
+use crate::protobuf::{Field, each_field};
 use crate::text_lex::go_quote;
 
 /// A family whose metrics are not read yet.

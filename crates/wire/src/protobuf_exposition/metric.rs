@@ -3,12 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{
-    BucketLayout, FloatHistogram, Histogram, IntegerHistogram, MetricType, ResetHint, Span,
-};
+use model::{BucketLayout, FloatHistogram, Histogram, IntegerHistogram, MetricType, ResetHint};
 
 use crate::WireError;
-use crate::protobuf::{self, Fault, Field};
+use crate::histogram_fields::{Side, sint32};
+use crate::protobuf::{Fault, Field, each_field, each_message};
 use crate::text_entry::RawLabel;
 
 /// A metric; its memory is used again for the next one.
@@ -47,14 +46,6 @@ pub(super) struct HistogramMessage {
     pub(super) exemplars: Vec<Range<usize>>,
 }
 
-/// Buckets of one sign.
-#[derive(Debug, Default)]
-struct Side {
-    spans: Vec<Span>,
-    deltas: Vec<i64>,
-    counts: Vec<f64>,
-}
-
 /// A classic bucket.
 #[derive(Debug, Default)]
 pub(super) struct BucketMessage {
@@ -75,35 +66,6 @@ pub(super) struct ExemplarMessage {
 /// A fault in the structure of the messages.
 pub(super) fn malformed((offset, reason): Fault) -> WireError {
     WireError::Malformed { format: "protobuf exposition", offset, reason }
-}
-
-/// Shows `visit` number and value of each field of the message at `range`.
-pub(super) fn each_field(
-    input: &[u8],
-    range: Range<usize>,
-    mut visit: impl FnMut(u64, Field) -> Result<(), &'static str>,
-) -> Result<(), Fault> {
-    let mut at = range.start;
-    while at < range.end {
-        let start = at;
-        let (number, field) = protobuf::field(input, &mut at, range.end)?;
-        visit(number, field).map_err(|reason| (start, reason))?;
-    }
-    Ok(())
-}
-
-/// As [`each_field`], for messages whose fields hold further messages.
-fn each_message(
-    input: &[u8],
-    range: Range<usize>,
-    mut visit: impl FnMut(u64, Field) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let mut at = range.start;
-    while at < range.end {
-        let (number, field) = protobuf::field(input, &mut at, range.end)?;
-        visit(number, field)?;
-    }
-    Ok(())
 }
 
 impl Metric {
@@ -141,9 +103,7 @@ impl Metric {
         histogram.buckets.clear();
         histogram.exemplars.clear();
         for side in [&mut histogram.negative, &mut histogram.positive] {
-            side.spans.clear();
-            side.deltas.clear();
-            side.counts.clear();
+            side.clear();
         }
         self.labels.clear();
         self.quantiles.clear();
@@ -300,56 +260,18 @@ impl HistogramMessage {
                 negative: self.negative.counts.clone(),
             })
         } else {
-            let absolute = |side: &Side| IntegerHistogram::from_deltas(side.deltas.iter().copied());
             Histogram::Integer(IntegerHistogram {
                 layout,
                 reset_hint,
                 count: self.count,
                 zero_count: self.zero_count,
                 sum: self.sum,
-                positive: absolute(&self.positive),
-                negative: absolute(&self.negative),
+                positive: self.positive.absolute(),
+                negative: self.negative.absolute(),
             })
         };
         histogram.compact(0);
         histogram
-    }
-}
-
-impl Side {
-    /// Field 0 is a span, field 1 a difference of counts, field 2 a count; numbers may be packed.
-    fn read(&mut self, input: &[u8], number: u64, field: Field, start: usize) -> Result<(), Fault> {
-        match (number, field) {
-            (0, Field::Bytes { start, end }) => {
-                let mut span = Span::default();
-                each_field(input, start..end, |number, field| {
-                    match (number, field) {
-                        (1, Field::Varint(offset)) => span.offset = sint32(offset),
-                        (2, Field::Varint(len)) => span.len = len as u32,
-                        (1 | 2, _) => return Err("field of a span has the wrong type"),
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-                self.spans.push(span);
-            }
-            (1, Field::Varint(delta)) => self.deltas.push(sint64(delta)),
-            (1, Field::Bytes { start, end }) => {
-                let mut at = start;
-                while at < end {
-                    self.deltas.push(sint64(protobuf::varint(input, &mut at, end)?));
-                }
-            }
-            (2, Field::Fixed64(bits)) => self.counts.push(f64::from_bits(bits)),
-            (2, Field::Bytes { start, end }) => {
-                let mut at = start;
-                while at < end {
-                    self.counts.push(f64::from_bits(protobuf::fixed64(input, &mut at, end)?));
-                }
-            }
-            _ => return Err((start, "field of a histogram has the wrong type")),
-        }
-        Ok(())
     }
 }
 
@@ -440,13 +362,4 @@ fn timestamp_ms(input: &[u8], range: Range<usize>) -> Result<i64, Fault> {
         Ok(())
     })?;
     Ok(seconds.wrapping_mul(1_000).wrapping_add(i64::from(nanos / 1_000_000)))
-}
-
-fn sint32(varint: u64) -> i32 {
-    let zigzag = varint as u32;
-    (zigzag >> 1) as i32 ^ -((zigzag & 1) as i32)
-}
-
-fn sint64(zigzag: u64) -> i64 {
-    (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)
 }
