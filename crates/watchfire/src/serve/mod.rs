@@ -1,6 +1,7 @@
 //! Runs roles in one process: binds, opens the store, wires the roles together, stops cleanly.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ mod agent_role;
 mod front;
 mod peer_port;
 mod security;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use agent_role::run as run_agent;
 
@@ -110,12 +113,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&net_metrics));
     let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics)).await?;
-    let mut routes = routes(&config, collect, &broker, telemetry)
-        .merge(console::account_routes(&security.accounts));
-    if let Some(peers) = &peers {
-        let joining = security.joining(words::reachable(peers.address()));
-        routes = routes.merge(console::joining_routes(joining));
-    }
+    let peer_address = peers.as_ref().map(|peers| words::reachable(peers.address()));
+    let routes = all_routes(&config, collect, &broker, telemetry, &security, peer_address);
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address))?;
@@ -135,6 +134,23 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         let _ = feeder.join();
     }
     tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
+}
+
+/// Every route of a process with a broker; `peers` is where agents connect to it.
+fn all_routes(
+    config: &Config,
+    collect: bool,
+    broker: &Broker,
+    telemetry: Telemetry,
+    security: &Security,
+    peers: Option<SocketAddr>,
+) -> Routes {
+    let routes = routes(config, collect, broker, telemetry)
+        .merge(console::account_routes(&security.accounts));
+    match peers {
+        None => routes,
+        Some(address) => routes.merge(console::joining_routes(security.joining(address))),
+    }
 }
 
 fn routes(config: &Config, collect: bool, broker: &Broker, telemetry: Telemetry) -> Routes {
@@ -216,7 +232,7 @@ fn start_feeder(
 fn say_hello(
     broker: &Broker,
     scheme: &str,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     data: &Path,
     agent: Option<&HostAgent>,
     setup: Option<&str>,
