@@ -102,6 +102,12 @@ fn a_host_in_80_columns() {
     check(&mut on_a_host(), &look(Language::Zh), 80, 24, expect_file!["testdata/host.zh.txt"]);
     check(&mut on_a_host(), &english, 160, 30, expect_file!["testdata/host-wide.txt"]);
     check(&mut on_a_host(), &english, 50, 16, expect_file!["testdata/host-small.txt"]);
+    let mut app = on_a_host();
+    if let Some((_, detail)) = &mut app.detail {
+        detail.cpus.truncate(6);
+        detail.cpus[1].1 = 1.0;
+    }
+    check(&mut app, &english, 80, 10, expect_file!["testdata/host-few-cpus.txt"]);
 }
 
 #[test]

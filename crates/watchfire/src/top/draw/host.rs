@@ -173,7 +173,7 @@ fn per_cpu(detail: &HostDetail, look: &Look, canvas: &mut Canvas<'_>, y: u16) ->
             let x = 1 + LABEL + column * CPU_CELL;
             canvas.put_right(x, row, 2, number, look.quiet());
             canvas.put(x + 3, row, 10, &bar(*share, 10, look.glyphs), style);
-            canvas.put(x + 13, row, 4, &percent(Some(*share)), Style::new());
+            canvas.put(x + 14, row, 4, &percent(Some(*share)), Style::new());
         }
     }
     taken
