@@ -105,6 +105,10 @@ pub(crate) fn promql() -> Result<Counts> {
     suite("promql", &["--floats-only"])
 }
 
+pub(crate) fn discovery() -> Result<Counts> {
+    suite("discovery", &[])
+}
+
 pub(crate) fn textparse() -> Result<Counts> {
     suite("textparse", &[])
 }

@@ -22,6 +22,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "unit", run: stages::unit },
     Stage { name: "promql", run: stages::promql },
     Stage { name: "textparse", run: stages::textparse },
+    Stage { name: "discovery", run: stages::discovery },
     Stage { name: "system", run: stages::system },
     Stage { name: "crash", run: stages::crash },
     Stage { name: "dist", run: stages::dist },

@@ -1,10 +1,13 @@
 //! `sd_configs.json`: the keys Prometheus documents for jobs, HTTP clients and each mechanism of
-//! discovery.
+//! discovery, and what they are when they are absent.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
+use settings::prometheus::Discovery;
+use settings::relabel::RelabelFields;
 
 use super::Run;
 use super::config::load_alone;
@@ -21,7 +24,7 @@ pub(super) fn run(directory: &Path, run: &mut Run) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&path).context("read sd_configs.json")?;
     let sections: Map<String, Value> =
         serde_json::from_str(&text).context("parse sd_configs.json")?;
-    let (mut known, mut meta_labels) = (Vec::new(), 0);
+    let (mut known, mut defaults, mut meta_labels, mut not_kept) = (Vec::new(), Vec::new(), 0, 0);
     for (section, documented) in &sections {
         meta_labels += documented["meta_labels"].as_array().map_or(0, Vec::len);
         let keys = documented["keys"].as_object().context("`keys` is no object")?;
@@ -33,9 +36,30 @@ pub(super) fn run(directory: &Path, run: &mut Run) -> anyhow::Result<()> {
                 line: line_of(&text, section, key),
                 outcome: check(section, key, &names),
             });
+            let Some(documented) = keys[*key].as_str() else { continue };
+            let Some(ours) = default_of(section, key) else {
+                not_kept += 1;
+                continue;
+            };
+            let documented = documented.trim_matches(['\'', '"']);
+            defaults.push(CaseResult {
+                name: format!("{section}.{key} by default"),
+                file: path.clone(),
+                line: line_of(&text, section, key),
+                outcome: if ours == documented {
+                    Ok(())
+                } else {
+                    Err(format!("want {documented}\ngot  {ours}"))
+                },
+            });
         }
     }
     run.add("sd_configs.json keys", known);
+    run.add("sd_configs.json defaults", defaults);
+    run.summary.push(format!(
+        "sd_configs.json: {not_kept} defaults not run: they follow `global` or belong to \
+         mechanisms that are not run yet"
+    ));
     run.summary.push(format!(
         "sd_configs.json: {meta_labels} meta labels not run: only static, file, HTTP and DNS are \
          discovered from yet"
@@ -91,4 +115,68 @@ fn wrap(section: &str, value: Value) -> Value {
         "relabel_config" => job(json!({"relabel_configs": [value]})),
         mechanism => job(json!({format!("{mechanism}s"): [value]})),
     }
+}
+
+/// What a key is when it is absent, for those whose values are kept; as the documentation writes
+/// it.
+fn default_of(section: &str, key: &str) -> Option<String> {
+    let required = match section {
+        "dns_sd_config" => json!({"names": ["x"]}),
+        "file_sd_config" => json!({"files": ["x.yml"]}),
+        "http_sd_config" => json!({"url": "http://x"}),
+        "relabel_config" => json!({"target_label": "x"}),
+        "scrape_config" | "http_config" => json!({}),
+        _ => return None,
+    };
+    let loaded = load_alone(&wrap(section, required).to_string()).ok()?;
+    let job = loaded.config.scrape_configs.first()?;
+    let minutes = |interval: Duration| match interval.as_secs() {
+        seconds if seconds > 60 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    };
+    let value = match (section, key, job.discovery.first()) {
+        ("scrape_config", "metrics_path", _) => job.metrics_path.clone(),
+        ("scrape_config", "scheme", _) => job.scheme.clone(),
+        ("scrape_config", "honor_labels", _) => job.honor_labels.to_string(),
+        ("scrape_config", "honor_timestamps", _) => job.honor_timestamps.to_string(),
+        ("scrape_config", "track_timestamps_staleness", _) => {
+            job.track_timestamps_staleness.to_string()
+        }
+        ("scrape_config", "enable_compression", _) => job.enable_compression.to_string(),
+        ("scrape_config", "body_size_limit", _) => job.body_size_limit.to_string(),
+        ("scrape_config", "sample_limit", _) => job.sample_limit.to_string(),
+        ("scrape_config", "label_limit", _) => job.label_limit.to_string(),
+        ("scrape_config", "label_name_length_limit", _) => job.label_name_length_limit.to_string(),
+        ("scrape_config", "label_value_length_limit", _) => {
+            job.label_value_length_limit.to_string()
+        }
+        ("scrape_config", "target_limit", _) => job.target_limit.to_string(),
+        ("scrape_config", "keep_dropped_targets", _) => job.keep_dropped_targets.to_string(),
+        ("scrape_config", "native_histogram_bucket_limit", _) => {
+            job.native_histogram_bucket_limit.to_string()
+        }
+        ("scrape_config", "native_histogram_min_bucket_factor", _) => {
+            job.native_histogram_min_bucket_factor.to_string()
+        }
+        ("http_config", "follow_redirects", _) => job.http.follow_redirects.to_string(),
+        ("dns_sd_config", "type", Some(Discovery::Dns(dns))) => {
+            format!("{:?}", dns.record_type).to_uppercase()
+        }
+        (_, "refresh_interval", Some(Discovery::Dns(dns))) => minutes(dns.refresh_interval),
+        (_, "refresh_interval", Some(Discovery::File(file))) => minutes(file.refresh_interval),
+        (_, "refresh_interval", Some(Discovery::Http(http))) => minutes(http.refresh_interval),
+        ("relabel_config", key, _) => relabel_default(job.relabel_configs.first()?.fields(), key)?,
+        _ => return None,
+    };
+    Some(value)
+}
+
+fn relabel_default(fields: &RelabelFields, key: &str) -> Option<String> {
+    Some(match key {
+        "separator" => fields.separator.clone(),
+        "regex" => fields.regex.as_str().to_owned(),
+        "replacement" => fields.replacement.clone(),
+        "action" => fields.action.name().to_owned(),
+        _ => return None,
+    })
 }
