@@ -24,6 +24,7 @@ mod proc_reader;
 mod queue;
 mod reading;
 mod registry;
+pub mod scrape;
 mod series;
 mod ship;
 mod spool;

@@ -11,12 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::server::{get, ok, open, serve};
 
 /// A proxy that answers CONNECT and leads every tunnel to one server.
-pub struct TunnellingProxy {
-    pub address: SocketAddr,
-    pub heads: Arc<Mutex<Vec<String>>>,
+pub(crate) struct TunnellingProxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) heads: Arc<Mutex<Vec<String>>>,
 }
 
-pub async fn tunnelling_proxy(target: SocketAddr) -> TunnellingProxy {
+pub(crate) async fn tunnelling_proxy(target: SocketAddr) -> TunnellingProxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("bound");
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -41,7 +41,7 @@ pub async fn tunnelling_proxy(target: SocketAddr) -> TunnellingProxy {
 }
 
 /// Options of a proxy.
-pub fn through(url: &str) -> ProxyConfig {
+pub(crate) fn through(url: &str) -> ProxyConfig {
     ProxyConfig { proxy_url: Some(HttpUrl::parse(url).expect("a URL")), ..ProxyConfig::default() }
 }
 

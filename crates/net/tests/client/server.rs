@@ -20,49 +20,49 @@ use tokio::net::TcpListener;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub uri: Uri,
-    pub version: Version,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) uri: Uri,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
 /// A server on a port of its own.
-pub struct Server {
-    pub address: SocketAddr,
-    pub seen: Arc<Mutex<Vec<Seen>>>,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    pub fn requests(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<Seen> {
         self.seen.lock().expect("no test panics with it").clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    pub fn url(&self, path: &str) -> Uri {
+    pub(crate) fn url(&self, path: &str) -> Uri {
         format!("http://{}{path}", self.address).parse().expect("a URL")
     }
 }
 
 /// Starts a plain server.
-pub async fn serve(
+pub(crate) async fn serve(
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
 ) -> Server {
     serve_with(answer, None).await
 }
 
 /// Starts a server, with TLS if there is an acceptor.
-pub async fn serve_with(
+pub(crate) async fn serve_with(
     answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
     tls: Option<tokio_rustls::TlsAcceptor>,
 ) -> Server {
@@ -113,7 +113,7 @@ where
 }
 
 /// A response.
-pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
+pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, *value);
@@ -121,16 +121,16 @@ pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Ful
     response.body(Full::new(Bytes::from(body.to_owned()))).expect("a response")
 }
 
-pub fn ok(body: &str) -> Response<Full<Bytes>> {
+pub(crate) fn ok(body: &str) -> Response<Full<Bytes>> {
     answer(200, &[], body)
 }
 
-pub async fn open(config: &HttpClientConfig) -> Client {
+pub(crate) async fn open(config: &HttpClientConfig) -> Client {
     Client::open(config, &ClientOptions::operator()).await.expect("usable options")
 }
 
 /// Status and body of one request with five seconds of time.
-pub async fn get(client: &Client, url: &Uri) -> Result<(u16, String), ClientError> {
+pub(crate) async fn get(client: &Client, url: &Uri) -> Result<(u16, String), ClientError> {
     let headers = HeaderMap::new();
     let deadline = Instant::now() + Duration::from_secs(5);
     let response = client.get(&Get { url, headers: &headers, deadline }).await?;

@@ -1,0 +1,369 @@
+//! From the body of an answer to a batch, by way of the target's memory.
+
+use model::{Histogram, MetricBatch, MetricType};
+use settings::relabel::LabelBuffer;
+use wire::{
+    Entry, KnownSample, LabelText, WireError, exposition, openmetrics, protobuf_exposition,
+};
+
+use super::cache::{Place, SeriesCache, SeriesIndex};
+use super::error::ScrapeError;
+use super::histograms::HistogramRules;
+use super::metadata::MetadataBook;
+use super::series_rules::SeriesRules;
+
+/// Samples further in the future are left out, as in Prometheus.
+const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
+
+/// Labels of one answer; as many as a broker takes at once.
+const MAX_LABEL_BYTES: usize = 512 << 20;
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    OpenMetrics,
+    Protobuf,
+}
+
+/// How samples are taken.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SampleRules {
+    pub(super) honor_timestamps: bool,
+    pub(super) track_timestamps_staleness: bool,
+    /// 0 means none.
+    pub(super) sample_limit: usize,
+    pub(super) histograms: HistogramRules,
+}
+
+/// What one exposition held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Samples exposed.
+    pub(super) scraped: usize,
+    /// Samples left after metric relabeling.
+    pub(super) kept: usize,
+    /// Series that the last good scrape did not have.
+    pub(super) series_added: usize,
+    /// Samples of series that had one at that time already.
+    pub(super) duplicates: u64,
+    /// Samples older than another one of their series; they are stored all the same.
+    pub(super) out_of_order: u64,
+    /// Samples too far in the future.
+    pub(super) out_of_bounds: u64,
+    /// Exemplars; they are not stored.
+    pub(super) exemplars: u64,
+}
+
+/// Memory to work in, shared by the scrapes of many targets.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    exposed: LabelText,
+    labels: LabelBuffer,
+    packed: Vec<u8>,
+}
+
+/// Takes one exposition.
+pub(super) struct Appender<'a> {
+    pub(super) cache: &'a mut SeriesCache,
+    pub(super) metadata: &'a mut MetadataBook,
+    pub(super) series_rules: &'a SeriesRules,
+    pub(super) sample_rules: &'a SampleRules,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) batch: &'a mut MetricBatch,
+    /// The time of samples that bear none.
+    pub(super) default_t_ms: i64,
+    /// The time.
+    pub(super) now_ms: i64,
+    pub(super) tally: Tally,
+    /// Samples put into the batch.
+    appended: usize,
+    /// A limit of samples or buckets was met. Reading goes on, to count what there is.
+    over: Option<ScrapeError>,
+}
+
+/// The formats behind one face.
+trait Parse {
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError>;
+    fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample>, WireError>;
+    fn kind(&self) -> MetricType;
+}
+
+macro_rules! parse_text {
+    ($parser:ty) => {
+        impl Parse for $parser {
+            fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError> {
+                self.next_entry()
+            }
+            fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample>, WireError> {
+                self.known_series(text)
+            }
+            fn kind(&self) -> MetricType {
+                self.kind()
+            }
+        }
+    };
+}
+
+parse_text!(exposition::Parser<'_>);
+parse_text!(openmetrics::Parser<'_>);
+
+impl Parse for protobuf_exposition::Parser<'_> {
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError> {
+        self.next_entry()
+    }
+    /// Its labels are not text that would have to be lexed, so there is nothing to save.
+    fn known_series(&mut self, _: &[u8]) -> Result<Option<KnownSample>, WireError> {
+        Ok(None)
+    }
+    /// Nothing of a label depends on it here.
+    fn kind(&self) -> MetricType {
+        MetricType::Unknown
+    }
+}
+
+impl<'a> Appender<'a> {
+    #[expect(clippy::too_many_arguments, reason = "each is a field; there is one caller")]
+    pub(super) fn new(
+        cache: &'a mut SeriesCache,
+        metadata: &'a mut MetadataBook,
+        series_rules: &'a SeriesRules,
+        sample_rules: &'a SampleRules,
+        scratch: &'a mut Scratch,
+        batch: &'a mut MetricBatch,
+        default_t_ms: i64,
+        now_ms: i64,
+    ) -> Self {
+        Appender {
+            cache,
+            metadata,
+            series_rules,
+            sample_rules,
+            scratch,
+            batch,
+            default_t_ms,
+            now_ms,
+            tally: Tally::default(),
+            appended: 0,
+            over: None,
+        }
+    }
+
+    /// Reads `body` to its end. The batch holds what it says and the markers of series that are
+    /// gone; when the scrape fails, only the markers of all series.
+    ///
+    /// # Errors
+    /// Why the scrape fails; the tally counts what came before.
+    pub(super) fn take(&mut self, body: &[u8], format: Format) -> Result<(), ScrapeError> {
+        let outcome = if body.is_empty() {
+            Ok(())
+        } else {
+            match format {
+                Format::Text => self.read(&mut exposition::Parser::new(body)),
+                Format::OpenMetrics => self.read(&mut openmetrics::Parser::new(body)),
+                Format::Protobuf => {
+                    let options = self.sample_rules.histograms.protobuf_options();
+                    self.read(&mut protobuf_exposition::Parser::new(body, options))
+                }
+            }
+        };
+        let outcome = outcome.and_then(|()| self.over.take().map_or(Ok(()), Err));
+        match outcome {
+            Ok(()) => {
+                self.cache.finish(self.default_t_ms, body.is_empty(), self.batch);
+                if !body.is_empty() {
+                    self.metadata.finish(&mut self.batch.metadata);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.batch.clear();
+                self.cache.fail(self.default_t_ms, self.batch);
+                Err(error)
+            }
+        }
+    }
+
+    fn read<P: Parse>(&mut self, parser: &mut P) -> Result<(), ScrapeError> {
+        if let Some(mut converter) = self.sample_rules.histograms.converter() {
+            loop {
+                let kind = parser.kind();
+                let Some(entry) = parser.next_entry()? else { break };
+                converter.push(entry, |entry| self.entry(entry, kind))?;
+            }
+            return converter.finish(|entry| self.entry(entry, parser.kind()));
+        }
+        loop {
+            // Fast path: the target writes what it wrote last time.
+            if let Some((id, text, kind)) = self.cache.predicted()
+                && kind == parser.kind()
+                && let Some(known) = parser.known_series(text)?
+            {
+                self.tally.scraped += 1;
+                self.tally.exemplars += u64::from(known.has_exemplar);
+                let is_new = self.cache.is_new(id);
+                if let Some(series) = self.cache.meet(id) {
+                    self.sample(series, known.value, known.timestamp_ms, is_new);
+                }
+                continue;
+            }
+            let kind = parser.kind();
+            match parser.next_entry()? {
+                Some(entry) => self.entry(entry, kind)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes one entry; `kind` is what the last `# TYPE` line before it said.
+    fn entry(&mut self, entry: Entry<'_>, kind: MetricType) -> Result<(), ScrapeError> {
+        match entry {
+            Entry::Type { metric, kind } => self.metadata.set_kind(&metric, kind),
+            Entry::Help { metric, text } => self.metadata.set_help(&metric, &text),
+            Entry::Unit { metric, unit } => self.metadata.set_unit(&metric, &unit),
+            Entry::Comment(_) => {}
+            Entry::Series(series) => {
+                self.tally.scraped += 1;
+                self.tally.exemplars += u64::from(series.exemplar.is_some());
+                let read = |into: &mut LabelText| series.read_labels(into);
+                if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
+                    self.sample(index, series.value, series.timestamp_ms, is_new);
+                }
+            }
+            Entry::Histogram(series) => {
+                self.tally.scraped += 1;
+                self.tally.exemplars += series.exemplars().len() as u64;
+                let read = |into: &mut LabelText| series.read_labels(into);
+                if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
+                    let (t_ms, start_ms) = (series.timestamp_ms, series.start_timestamp_ms);
+                    self.histogram(index, series.histogram, t_ms, start_ms, is_new)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The series a text stands for and whether it is new; `None` if it is dropped, or not wanted
+    /// any more because the scrape fails anyway.
+    fn resolve(
+        &mut self,
+        text: &[u8],
+        kind: MetricType,
+        read: impl FnOnce(&mut LabelText) -> Result<(), model::LabelError>,
+    ) -> Result<Option<(SeriesIndex, bool)>, ScrapeError> {
+        if let Some(id) = self.cache.find(text, kind) {
+            let is_new = self.cache.is_new(id);
+            return Ok(self.cache.meet(id).map(|series| (series, is_new)));
+        }
+        let Scratch { exposed, labels, packed } = self.scratch;
+        read(exposed).map_err(|error| {
+            ScrapeError::Labels(error, String::from_utf8_lossy(text).into_owned())
+        })?;
+        packed.clear();
+        let is_kept = self.series_rules.apply(exposed, labels)?;
+        if is_kept {
+            labels.pack_into(packed);
+            if is_full(self.sample_rules.sample_limit, self.appended, &mut self.over) {
+                // It would only be remembered to be forgotten.
+                self.tally.kept += 1;
+                return Ok(None);
+            }
+        }
+        let too_many = ScrapeError::TooManyLabels { limit: MAX_LABEL_BYTES };
+        let id = self.cache.insert(text, kind, is_kept.then_some(packed)).ok_or(too_many)?;
+        Ok(self.cache.meet(id).map(|series| (series, true)))
+    }
+
+    fn sample(&mut self, series: SeriesIndex, value: f64, timestamp_ms: Option<i64>, is_new: bool) {
+        self.tally.kept += 1;
+        let explicit = timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
+        let says_the_same =
+            |batch: &MetricBatch, row: usize| batch.values[row].to_bits() == value.to_bits();
+        let Some(t_ms) = self.admit(series, explicit, says_the_same, |_, _| false) else { return };
+        self.cache.push(series, t_ms, value, self.batch);
+        self.appended(series, explicit, is_new);
+    }
+
+    fn histogram(
+        &mut self,
+        series: SeriesIndex,
+        mut histogram: Histogram,
+        timestamp_ms: Option<i64>,
+        start_ms: Option<i64>,
+        is_new: bool,
+    ) -> Result<(), ScrapeError> {
+        self.tally.kept += 1;
+        let explicit = timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
+        match self.sample_rules.histograms.shape(&mut histogram) {
+            Ok(()) => {}
+            Err(error @ ScrapeError::BucketLimit { .. }) => {
+                self.over.get_or_insert(error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        let says_the_same = |batch: &MetricBatch, at: usize| {
+            batch.histograms[at].histogram.says_the_same(&histogram)
+        };
+        let Some(t_ms) = self.admit(series, explicit, |_, _| false, says_the_same) else {
+            return Ok(());
+        };
+        self.cache.push_histogram(series, t_ms, start_ms, histogram, self.batch);
+        self.appended(series, explicit, is_new);
+        Ok(())
+    }
+
+    /// The time under which a sample is to be stored; `None` if it is not, and why is counted.
+    fn admit(
+        &mut self,
+        series: SeriesIndex,
+        explicit: Option<i64>,
+        row_is_same: impl FnOnce(&MetricBatch, usize) -> bool,
+        histogram_is_same: impl FnOnce(&MetricBatch, usize) -> bool,
+    ) -> Option<i64> {
+        let t_ms = explicit.unwrap_or(self.default_t_ms);
+        if let Some(place) = self.cache.earlier(series) {
+            if explicit.is_none() {
+                self.tally.duplicates += 1;
+                return None;
+            }
+            let (before_ms, is_same) = match place {
+                Place::Row(row) => (self.batch.timestamps_ms[row], row_is_same(self.batch, row)),
+                Place::Histogram(at) => {
+                    (self.batch.histograms[at].t_ms, histogram_is_same(self.batch, at))
+                }
+            };
+            if before_ms == t_ms {
+                self.tally.duplicates += u64::from(!is_same);
+                return None;
+            }
+            self.tally.out_of_order += u64::from(t_ms < before_ms);
+        }
+        if t_ms > self.now_ms + MAX_AHEAD_MS {
+            self.tally.out_of_bounds += 1;
+            return None;
+        }
+        let limit = self.sample_rules.sample_limit;
+        (!is_full(limit, self.appended, &mut self.over)).then_some(t_ms)
+    }
+
+    fn appended(&mut self, series: SeriesIndex, explicit: Option<i64>, is_new: bool) {
+        self.appended += 1;
+        if self.batch.label_bytes.len() > MAX_LABEL_BYTES {
+            self.over = Some(ScrapeError::TooManyLabels { limit: MAX_LABEL_BYTES });
+        }
+        if explicit.is_none() || self.sample_rules.track_timestamps_staleness {
+            self.cache.track(series);
+        }
+        self.tally.series_added += usize::from(is_new && self.over.is_none());
+    }
+}
+
+/// Whether the sample limit leaves no room; notes in `over` that it was met.
+fn is_full(limit: usize, appended: usize, over: &mut Option<ScrapeError>) -> bool {
+    let is_full = limit > 0 && appended == limit;
+    if is_full {
+        *over = Some(ScrapeError::SampleLimit { limit });
+    }
+    is_full
+}

@@ -1,0 +1,317 @@
+//! One job: its targets and their loops.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Labels;
+use parking_lot::Mutex;
+use settings::TargetGroup;
+use settings::prometheus::Discovery;
+use settings::relabel::LabelBuffer;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::cache::SeriesCache;
+use super::discovery::{Found, Prepared, ProviderId};
+use super::error::ScrapeError;
+use super::job::Job;
+use super::status::{DroppedTarget, TargetStatus};
+use super::target::{Built, Target, build};
+use super::target_loop::{Order, Phase, Shared, TargetLoop, TargetState};
+use super::task::Task;
+
+/// News of discovery that wait.
+const QUEUE: usize = 64;
+/// Targets are brought up to date at most this often, so that discovery that changes all the time
+/// does not cost all the time.
+const SYNC_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a job is told.
+pub(super) struct Plan {
+    pub(super) job: Arc<Job>,
+    /// Discovery blocks to run, by their place in the configuration; `None` for one that runs
+    /// already.
+    pub(super) discovery: Vec<(Discovery, Option<Prepared>)>,
+}
+
+/// What others see of a job.
+#[derive(Default)]
+pub(super) struct PoolView {
+    pub(super) name: String,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    active: Vec<Arc<TargetState>>,
+    dropped: Vec<Labels>,
+    dropped_count: usize,
+}
+
+impl PoolView {
+    pub(super) fn new(name: &str) -> Self {
+        PoolView { name: name.to_owned(), seen: Mutex::default() }
+    }
+
+    /// All targets that are scraped, by URL.
+    pub(super) fn targets(&self) -> Vec<TargetStatus> {
+        let mut all: Vec<TargetStatus> =
+            self.states().iter().map(|state| state.status(&self.name)).collect();
+        all.sort_by(|a, b| (&a.url, &a.labels).cmp(&(&b.url, &b.labels)));
+        all
+    }
+
+    pub(super) fn states(&self) -> Vec<Arc<TargetState>> {
+        self.seen.lock().active.clone()
+    }
+
+    pub(super) fn target_count(&self) -> usize {
+        self.seen.lock().active.len()
+    }
+
+    /// Dropped targets, as many as are kept.
+    pub(super) fn dropped(&self) -> Vec<DroppedTarget> {
+        let seen = self.seen.lock();
+        let dropped = seen.dropped.iter().cloned();
+        dropped.map(|discovered| DroppedTarget { pool: self.name.clone(), discovered }).collect()
+    }
+
+    /// How many there are.
+    pub(super) fn dropped_count(&self) -> usize {
+        self.seen.lock().dropped_count
+    }
+}
+
+/// A running job.
+pub(super) struct Pool {
+    view: Arc<PoolView>,
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    found: mpsc::Sender<Found>,
+    providers: Vec<Provider>,
+    /// What discovery blocks had found that are gone; in effect until those in their place have
+    /// said something, so that nothing ends only because somebody has not been asked yet.
+    left_behind: Vec<TargetGroup>,
+    next_provider: ProviderId,
+    loops: HashMap<Target, Running>,
+    work: LabelBuffer,
+}
+
+/// A discovery block at work.
+struct Provider {
+    id: ProviderId,
+    config: Discovery,
+    /// `None` until it has said something.
+    groups: Option<Vec<TargetGroup>>,
+    _task: Option<Task>,
+}
+
+/// The loop of one target.
+struct Running {
+    state: Arc<TargetState>,
+    orders: watch::Sender<Order>,
+    task: Task<Option<SeriesCache>>,
+}
+
+impl Pool {
+    /// Runs the job by its first plan and those that follow. When no more can follow, the job is
+    /// gone: its targets end, each at its time, and so does the pool.
+    pub(super) async fn run(
+        view: Arc<PoolView>,
+        shared: Arc<Shared>,
+        first: Plan,
+        mut plans: mpsc::UnboundedReceiver<Plan>,
+    ) {
+        let (found, mut news) = mpsc::channel(QUEUE);
+        let mut pool = Pool {
+            view,
+            shared,
+            job: Arc::clone(&first.job),
+            found,
+            providers: Vec::new(),
+            left_behind: Vec::new(),
+            next_provider: 0,
+            loops: HashMap::new(),
+            work: LabelBuffer::new(),
+        };
+        pool.adopt(first);
+        let mut sync_at = Instant::now();
+        let mut is_due = true;
+        loop {
+            tokio::select! {
+                plan = plans.recv() => {
+                    let Some(plan) = plan else { break };
+                    pool.adopt(plan);
+                    is_due = true;
+                }
+                Some(found) = news.recv() => {
+                    pool.note(found);
+                    is_due = true;
+                }
+                () = tokio::time::sleep_until(sync_at), if is_due => {
+                    pool.sync();
+                    is_due = false;
+                    sync_at = Instant::now() + SYNC_PAUSE;
+                }
+            }
+        }
+        pool.end().await;
+    }
+
+    /// Puts a plan in effect. Discovery blocks that stay go on undisturbed.
+    fn adopt(&mut self, plan: Plan) {
+        self.job = plan.job;
+        let mut before = std::mem::take(&mut self.providers);
+        for (config, prepared) in plan.discovery {
+            let known = before.iter().position(|provider| provider.config == config);
+            let provider = match (known, prepared) {
+                (Some(at), None) => before.swap_remove(at),
+                (_, prepared) => self.start(config, prepared),
+            };
+            self.providers.push(provider);
+        }
+        self.left_behind.extend(before.into_iter().filter_map(|gone| gone.groups).flatten());
+        self.forget_left_behind();
+    }
+
+    fn forget_left_behind(&mut self) {
+        if self.providers.iter().all(|provider| provider.groups.is_some()) {
+            self.left_behind.clear();
+        }
+    }
+
+    fn start(&mut self, config: Discovery, prepared: Option<Prepared>) -> Provider {
+        let id = self.next_provider;
+        self.next_provider += 1;
+        let groups = match &prepared {
+            Some(Prepared::Static(groups)) => Some(groups.clone()),
+            Some(Prepared::None) | None => Some(Vec::new()),
+            Some(_) => None,
+        };
+        let counters = Arc::clone(&self.shared.counters);
+        let task = prepared.and_then(|prepared| prepared.run(id, self.found.clone(), counters));
+        Provider { id, config, groups, _task: task }
+    }
+
+    fn note(&mut self, found: Found) {
+        // One that is gone may have had something to say.
+        if let Some(provider) = self.providers.iter_mut().find(|p| p.id == found.provider) {
+            provider.groups = Some(found.groups);
+        }
+        self.forget_left_behind();
+    }
+
+    /// Brings the loops in line with the targets.
+    fn sync(&mut self) {
+        let mut wanted: BTreeMap<String, Vec<(Target, Labels)>> = BTreeMap::new();
+        let mut dropped = Vec::new();
+        let mut dropped_count = 0;
+        let keep = match self.job.config.keep_dropped_targets {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        let found = self.providers.iter().filter_map(|provider| provider.groups.as_ref()).flatten();
+        for group in found.chain(&self.left_behind) {
+            for built in build(group, &self.job.config, &mut self.work) {
+                match built {
+                    Ok(Built::Active { target, discovered }) => {
+                        wanted.entry(target.url.clone()).or_default().push((target, discovered));
+                    }
+                    Ok(Built::Dropped { discovered }) => {
+                        dropped_count += 1;
+                        if dropped.len() < keep {
+                            dropped.push(discovered);
+                        }
+                    }
+                    Err(error) => {
+                        self.shared.counters.syncs_failed.add(1);
+                        let job = &self.job.config.job_name;
+                        tracing::warn!(job, error, "target left out");
+                    }
+                }
+            }
+        }
+        let wanted: HashMap<Target, Labels> = wanted.into_values().flatten().collect();
+        self.start_and_end_loops(wanted);
+        let mut seen = self.view.seen.lock();
+        seen.active = self
+            .loops
+            .values()
+            .filter(|running| running.orders.borrow().phase == Phase::Run)
+            .map(|running| Arc::clone(&running.state))
+            .collect();
+        seen.dropped = dropped;
+        seen.dropped_count = dropped_count;
+        self.shared.counters.syncs.add(1);
+    }
+
+    fn start_and_end_loops(&mut self, mut wanted: HashMap<Target, Labels>) {
+        let target_limit = self.target_limit(wanted.len());
+        let order = |job: &Arc<Job>, phase| Order {
+            job: Arc::clone(job),
+            phase,
+            target_limit: target_limit.clone(),
+        };
+        self.loops.retain(|_, running| !running.task.is_finished());
+        let mut leaving: HashMap<Labels, Target> = HashMap::new();
+        for (target, running) in &self.loops {
+            match wanted.remove(target) {
+                Some(discovered) => {
+                    running.state.set_discovered(discovered);
+                    let order = order(&self.job, Phase::Run);
+                    running.orders.send_if_modified(|known| known.replace(order));
+                }
+                None => {
+                    leaving.insert(running.state.public_labels.clone(), target.clone());
+                    let order = order(&self.job, Phase::End);
+                    running.orders.send_if_modified(|known| known.replace(order));
+                }
+            }
+        }
+        for (target, discovered) in wanted {
+            let state = Arc::new(TargetState::new(target.clone(), discovered));
+            // The same series from another place: they go on without a gap or a marker.
+            let predecessor = leaving.remove(&state.public_labels).and_then(|gone| {
+                let running = self.loops.remove(&gone)?;
+                running.orders.send_replace(order(&self.job, Phase::HandOver));
+                Some(running.task)
+            });
+            let (orders, to_loop) = watch::channel(order(&self.job, Phase::Run));
+            let target_loop =
+                TargetLoop::new(Arc::clone(&state), Arc::clone(&self.shared), to_loop);
+            let task = Task::spawn(target_loop.run(predecessor));
+            self.loops.insert(target, Running { state, orders, task });
+        }
+    }
+
+    fn target_limit(&self, found: usize) -> Option<ScrapeError> {
+        let limit = self.job.config.target_limit;
+        if limit == 0 || found as u64 <= limit {
+            return None;
+        }
+        self.shared.counters.target_limit.add(1);
+        Some(ScrapeError::TargetLimit { found, limit })
+    }
+
+    /// The job is gone.
+    async fn end(mut self) {
+        self.providers.clear();
+        self.start_and_end_loops(HashMap::new());
+        *self.view.seen.lock() = Seen::default();
+        for running in std::mem::take(&mut self.loops).into_values() {
+            running.task.join().await;
+        }
+    }
+}
+
+impl Order {
+    /// Takes `order` and tells whether anything is new.
+    fn replace(&mut self, order: Order) -> bool {
+        let is_new = !Arc::ptr_eq(&self.job, &order.job)
+            || self.phase != order.phase
+            || self.target_limit != order.target_limit;
+        *self = order;
+        is_new
+    }
+}

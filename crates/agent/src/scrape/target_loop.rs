@@ -1,0 +1,462 @@
+//! One target: its scrapes, one after the other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Uri};
+use model::{Labels, MetricBatch};
+use net::client::ClientError;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use wire::decompress::Encoding;
+
+use super::append::{Appender, Format, SampleRules, Tally};
+use super::cache::SeriesCache;
+use super::counters::ScrapeCounters;
+use super::delivery::deliver;
+use super::error::ScrapeError;
+use super::fetch::{Fetched, fetch, format, headers, unpack};
+use super::job::Job;
+use super::metadata::MetadataBook;
+use super::report::{Outcome, ReportSeries};
+use super::schedule::{Schedule, now, now_ms};
+use super::series_rules::SeriesRules;
+use super::status::{TargetHealth, TargetStatus, TargetTotals};
+use super::target::{INTERVAL, TIMEOUT, Target};
+use super::task::Task;
+use super::workspace::{Workspace, Workspaces};
+
+/// Answers longer than this on the wire are taken on another thread: unpacking and reading them
+/// takes milliseconds, in which this one could serve hundreds of other targets.
+const INLINE_BYTES: usize = 128 << 10;
+
+/// What all loops of a scraper share.
+pub(super) struct Shared {
+    pub(super) batches: mpsc::Sender<MetricBatch>,
+    pub(super) counters: Arc<ScrapeCounters>,
+    pub(super) workspaces: Workspaces,
+    /// Differs between processes, so that two do not scrape at the same moment.
+    pub(super) seed: u64,
+}
+
+/// What a loop is told.
+#[derive(Clone)]
+pub(super) struct Order {
+    pub(super) job: Arc<Job>,
+    pub(super) phase: Phase,
+    /// Set when the job has too many targets; then none is scraped.
+    pub(super) target_limit: Option<ScrapeError>,
+}
+
+/// Where a loop stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Scrape.
+    Run,
+    /// The target is gone: at its next time write the markers that end its series, and end.
+    End,
+    /// Another loop goes on with the same series: end, and leave them to it.
+    HandOver,
+}
+
+/// What others see of a target.
+pub(super) struct TargetState {
+    pub(super) target: Target,
+    pub(super) public_labels: Labels,
+    seen: Mutex<Seen>,
+    metadata: Mutex<MetadataBook>,
+}
+
+#[derive(Clone)]
+struct Seen {
+    discovered: Labels,
+    health: TargetHealth,
+    last_error: String,
+    last_scrape_ms: Option<i64>,
+    last_duration: Duration,
+    series: usize,
+}
+
+impl TargetState {
+    pub(super) fn new(target: Target, discovered: Labels) -> Self {
+        TargetState {
+            public_labels: target.public_labels(),
+            target,
+            seen: Mutex::new(Seen {
+                discovered,
+                health: TargetHealth::Unknown,
+                last_error: String::new(),
+                last_scrape_ms: None,
+                last_duration: Duration::ZERO,
+                series: 0,
+            }),
+            metadata: Mutex::default(),
+        }
+    }
+
+    /// Discovery says something else about the same target.
+    pub(super) fn set_discovered(&self, discovered: Labels) {
+        self.seen.lock().discovered = discovered;
+    }
+
+    pub(super) fn status(&self, pool: &str) -> TargetStatus {
+        let seen = self.seen.lock().clone();
+        TargetStatus {
+            pool: pool.to_owned(),
+            discovered: seen.discovered,
+            labels: self.public_labels.clone(),
+            url: self.target.url.clone(),
+            health: seen.health,
+            last_error: seen.last_error,
+            last_scrape_ms: seen.last_scrape_ms,
+            last_duration: seen.last_duration,
+            interval: self.target.written(INTERVAL).to_owned(),
+            timeout: self.target.written(TIMEOUT).to_owned(),
+        }
+    }
+
+    /// Adds this target to the figures.
+    pub(super) fn count(&self, totals: &mut TargetTotals) {
+        let seen = self.seen.lock();
+        match seen.health {
+            TargetHealth::Unknown => {}
+            TargetHealth::Up => totals.up += 1,
+            TargetHealth::Down => totals.down += 1,
+        }
+        totals.series += seen.series;
+    }
+
+    /// What it says about all families, or about one.
+    pub(super) fn metadata(&self, metric: Option<&str>) -> Vec<model::MetricMetadata> {
+        let book = self.metadata.lock();
+        match metric {
+            None => book.list(),
+            Some(metric) => book.get(metric).into_iter().collect(),
+        }
+    }
+}
+
+/// A running loop.
+pub(super) struct TargetLoop {
+    state: Arc<TargetState>,
+    shared: Arc<Shared>,
+    orders: watch::Receiver<Order>,
+    schedule: Schedule,
+    uri: Result<Uri, String>,
+    timeout: Duration,
+    cache: SeriesCache,
+    /// What follows from the job.
+    job: Arc<Job>,
+    rules: Arc<Rules>,
+    headers: HeaderMap,
+    report: ReportSeries,
+    has_scraped: bool,
+}
+
+/// What happens to the series and the samples of one target.
+struct Rules {
+    series: SeriesRules,
+    samples: SampleRules,
+}
+
+impl Rules {
+    fn new(job: &Job, state: &TargetState) -> Arc<Self> {
+        Arc::new(Rules {
+            series: job.series_rules(state.public_labels.clone()),
+            samples: job.sample_rules(&state.target),
+        })
+    }
+}
+
+impl TargetLoop {
+    pub(super) fn new(
+        state: Arc<TargetState>,
+        shared: Arc<Shared>,
+        orders: watch::Receiver<Order>,
+    ) -> Self {
+        let job = Arc::clone(&orders.borrow().job);
+        let target = &state.target;
+        let hash = target.hash() ^ shared.seed;
+        let timeout = target.timeout();
+        TargetLoop {
+            schedule: Schedule::new(target.interval(), hash),
+            uri: target.uri(),
+            timeout,
+            cache: SeriesCache::new(hash),
+            rules: Rules::new(&job, &state),
+            headers: headers(&job, timeout),
+            report: ReportSeries::new(&state.public_labels, job.config.extra_scrape_metrics),
+            job,
+            orders,
+            state,
+            shared,
+            has_scraped: false,
+        }
+    }
+
+    /// Runs until told to end; yields the series when another loop goes on with them. With a
+    /// `predecessor`, goes on with those of that one.
+    pub(super) async fn run(
+        mut self,
+        predecessor: Option<Task<Option<SeriesCache>>>,
+    ) -> Option<SeriesCache> {
+        if let Some(predecessor) = predecessor
+            && let Some(Some(mut cache)) = predecessor.join().await
+        {
+            // It may have had other rules.
+            cache.forget_texts();
+            self.cache = cache;
+            self.has_scraped = true;
+        }
+        let mut tick = self.schedule.next(now());
+        loop {
+            match self.wait(tick).await {
+                Waited::Due => {}
+                Waited::ClockSetBack => {
+                    tick = self.schedule.next(now());
+                    continue;
+                }
+                Waited::HandOver => return Some(self.cache),
+                Waited::Abandoned => return None,
+            }
+            let began = now();
+            if self.orders.borrow_and_update().phase == Phase::End {
+                self.end(self.schedule.timestamp_ms(tick, began)).await;
+                return None;
+            }
+            self.adopt_job();
+            let t_ms = self.schedule.timestamp_ms(tick, began);
+            if !self.scrape(t_ms, began.saturating_sub(tick)).await {
+                return Some(self.cache);
+            }
+            let missed = self.schedule.missed(tick, now());
+            self.shared.counters.missed(missed);
+            tick = self.schedule.next(now().max(tick));
+        }
+    }
+
+    async fn wait(&mut self, tick: Duration) -> Waited {
+        loop {
+            let now = now();
+            if self.schedule.is_lost(tick, now) {
+                return Waited::ClockSetBack;
+            }
+            let due = tokio::time::sleep(tick.saturating_sub(now));
+            tokio::select! {
+                biased;
+                changed = self.orders.changed() => {
+                    if changed.is_err() {
+                        return Waited::Abandoned;
+                    }
+                    if self.orders.borrow_and_update().phase == Phase::HandOver {
+                        return Waited::HandOver;
+                    }
+                }
+                () = due => return Waited::Due,
+            }
+        }
+    }
+
+    /// Takes over what the job says now.
+    fn adopt_job(&mut self) {
+        let job = Arc::clone(&self.orders.borrow().job);
+        if Arc::ptr_eq(&job, &self.job) {
+            return;
+        }
+        let rules = Rules::new(&job, &self.state);
+        if rules.series != self.rules.series {
+            self.cache.forget_texts();
+        }
+        self.rules = rules;
+        self.headers = headers(&job, self.timeout);
+        let with_extra = job.config.extra_scrape_metrics;
+        self.report = ReportSeries::new(&self.state.public_labels, with_extra);
+        self.job = job;
+    }
+
+    /// One scrape; false when it was broken off because another loop goes on.
+    async fn scrape(&mut self, t_ms: i64, delay: Duration) -> bool {
+        let started = Instant::now();
+        let began_ms = now_ms();
+        let mut workspace = self.shared.workspaces.take();
+        let mut orders = self.orders.clone();
+        let fetched = tokio::select! {
+            biased;
+            _ = orders.wait_for(|order| order.phase == Phase::HandOver) => {
+                self.shared.workspaces.give_back(workspace);
+                return false;
+            }
+            fetched = self.fetch(started + self.timeout, &mut workspace.body) => fetched,
+        };
+        let exposition = Exposition {
+            cache: std::mem::replace(&mut self.cache, SeriesCache::empty()),
+            rules: Arc::clone(&self.rules),
+            job: Arc::clone(&self.job),
+            state: Arc::clone(&self.state),
+            workspace,
+            fetched,
+            t_ms,
+        };
+        let taken = if exposition.workspace.body.len() <= INLINE_BYTES {
+            exposition.take()
+        } else {
+            match tokio::task::spawn_blocking(move || exposition.take()).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    // A panic ends one scrape. What the target had is forgotten with it.
+                    tracing::error!(%error, url = self.state.target.url, "scrape broken off");
+                    self.cache = SeriesCache::new(self.shared.seed);
+                    return true;
+                }
+            }
+        };
+        let Taken { cache, workspace, outcome, mut batch, tally, body_bytes } = taken;
+        self.cache = cache;
+        self.shared.workspaces.give_back(workspace);
+        let duration = started.elapsed();
+        let report = Outcome {
+            is_up: outcome.is_ok(),
+            duration,
+            tally,
+            timeout: self.timeout,
+            sample_limit: self.rules.samples.sample_limit,
+            body_bytes,
+        };
+        self.report.push(&report, t_ms, &mut batch);
+        self.has_scraped = true;
+        self.note(&outcome, began_ms, duration, tally.kept);
+        self.shared.counters.scrape(delay, duration, &tally);
+        deliver(batch, &self.shared.batches).await;
+        true
+    }
+
+    async fn fetch(&self, deadline: Instant, body: &mut Vec<u8>) -> Result<Fetched, ScrapeError> {
+        if let Some(error) = self.orders.borrow().target_limit.clone() {
+            return Err(error);
+        }
+        match &self.uri {
+            Ok(uri) => fetch(&self.job, uri, &self.headers, deadline, body).await,
+            Err(reason) => Err(ScrapeError::Request {
+                url: self.state.target.url.clone(),
+                error: ClientError::Url(reason.clone()),
+            }),
+        }
+    }
+
+    /// Tells those who look, and the log of failures, how it went.
+    fn note(
+        &self,
+        outcome: &Result<(), ScrapeError>,
+        began_ms: i64,
+        duration: Duration,
+        series: usize,
+    ) {
+        let last_error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if let Err(error) = outcome {
+            self.shared.counters.failure(error);
+            tracing::debug!(url = self.state.target.url, %error, "scrape failed");
+            if let Some(log) = &self.job.failure_log {
+                let (job, url) = (&self.job.config.job_name, &self.state.target.url);
+                log.log(began_ms, job, url, &last_error, &self.shared.counters);
+            }
+        }
+        let mut seen = self.state.seen.lock();
+        seen.health = if outcome.is_ok() { TargetHealth::Up } else { TargetHealth::Down };
+        seen.last_error = last_error;
+        seen.last_scrape_ms = Some(began_ms);
+        seen.last_duration = duration;
+        seen.series = series;
+    }
+
+    /// Writes the markers that end all series of the target.
+    async fn end(&mut self, t_ms: i64) {
+        if !self.has_scraped {
+            return;
+        }
+        let mut batch = MetricBatch::default();
+        self.cache.fail(t_ms, &mut batch);
+        self.report.push_stale(t_ms, &mut batch);
+        deliver(batch, &self.shared.batches).await;
+    }
+}
+
+/// Why a loop no longer waits.
+enum Waited {
+    Due,
+    ClockSetBack,
+    HandOver,
+    Abandoned,
+}
+
+/// An answer and all it takes to make a batch of it; may go to another thread.
+struct Exposition {
+    cache: SeriesCache,
+    rules: Arc<Rules>,
+    job: Arc<Job>,
+    state: Arc<TargetState>,
+    workspace: Workspace,
+    fetched: Result<Fetched, ScrapeError>,
+    t_ms: i64,
+}
+
+/// What became of it.
+struct Taken {
+    cache: SeriesCache,
+    workspace: Workspace,
+    outcome: Result<(), ScrapeError>,
+    batch: MetricBatch,
+    tally: Tally,
+    body_bytes: f64,
+}
+
+impl Exposition {
+    fn take(self) -> Taken {
+        let Exposition { mut cache, rules, job, state, mut workspace, fetched, t_ms } = self;
+        let Workspace { body, unpacked, scratch } = &mut workspace;
+        let mut batch = MetricBatch::default();
+        let mut tally = Tally::default();
+        let mut body_bytes = 0.0;
+        let readable = fetched.and_then(|fetched| {
+            let body = match fetched.encoding {
+                Encoding::Identity => body,
+                encoding => {
+                    unpack(encoding, body, job.body_limit, unpacked)?;
+                    unpacked
+                }
+            };
+            body_bytes = body.len() as f64;
+            // Nothing is in any format.
+            let format = match body.as_slice() {
+                [] => Format::Text,
+                _ => format(fetched.content_type.as_ref(), job.fallback)?,
+            };
+            Ok((body, format))
+        });
+        let outcome = match readable {
+            Ok((body, format)) => {
+                let mut metadata = state.metadata.lock();
+                let mut appender = Appender::new(
+                    &mut cache,
+                    &mut metadata,
+                    &rules.series,
+                    &rules.samples,
+                    scratch,
+                    &mut batch,
+                    t_ms,
+                    now_ms(),
+                );
+                let outcome = appender.take(body, format);
+                tally = appender.tally;
+                outcome
+            }
+            Err(error) => {
+                if matches!(error, ScrapeError::BodySize { .. }) {
+                    body_bytes = -1.0;
+                }
+                cache.fail(t_ms, &mut batch);
+                Err(error)
+            }
+        };
+        Taken { cache, workspace, outcome, batch, tally, body_bytes }
+    }
+}

@@ -1,0 +1,6 @@
+//! Scraping over real sockets, by configurations as people write them.
+
+mod discovery;
+mod life;
+mod requests;
+mod support;
