@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use model::{LabelForm, Labels, Limits, MetricBatch, MetricMetadata, MetricType, SeriesRows};
+use model::{
+    BucketLayout, Histogram, HistogramSample, IntegerHistogram, LabelForm, Labels, Limits,
+    MetricBatch, MetricMetadata, MetricType, SeriesRows, Span,
+};
 use proptest::prelude::*;
 use wire::WireError;
 use wire::agent_batch::{VERSION, decode, encode};
@@ -66,7 +69,52 @@ fn any_metadata() -> impl Strategy<Value = MetricMetadata> {
         .prop_map(|(metric, kind, help, unit)| MetricMetadata { metric, kind, help, unit })
 }
 
+fn any_histogram() -> impl Strategy<Value = Histogram> {
+    let counts = proptest::collection::vec(0..100_000_u64, 0..5);
+    (counts, any::<f64>(), any::<bool>(), -4..9).prop_map(|(counts, sum, is_float, schema)| {
+        let spans = vec![Span { offset: -7, len: counts.len() as u32 }];
+        let layout = BucketLayout { schema, positive: spans, ..BucketLayout::default() };
+        let mut histogram = IntegerHistogram::empty(layout.into());
+        histogram.count = counts.iter().sum();
+        histogram.sum = sum;
+        histogram.positive = counts;
+        let histogram = Histogram::Integer(histogram);
+        if is_float { Histogram::Float(histogram.to_float()) } else { histogram }
+    })
+}
+
+/// Each histogram of the batch with its labels; sums as bits.
+fn histograms_of(batch: &MetricBatch) -> Vec<String> {
+    let shown = |sample: &HistogramSample| {
+        assert_eq!(sample.form, LabelForm::Packed);
+        let labels = batch.label_bytes_of_histogram(sample);
+        let (t_ms, start_ms) = (sample.t_ms, sample.start_ms);
+        let sum = sample.histogram.sum().to_bits();
+        format!("{labels:?} {t_ms} {start_ms:?} {sum} {:?}", sample.histogram)
+    };
+    batch.histograms.iter().map(shown).collect()
+}
+
 fn any_batch() -> impl Strategy<Value = MetricBatch> {
+    let histogram = (any_labels(), any::<i64>(), proptest::option::of(1..9_i64), any_histogram());
+    let histograms = proptest::collection::vec(histogram, 0..4);
+    (any_floats(), histograms).prop_map(|(mut batch, histograms)| {
+        for (labels, t_ms, start_ms, histogram) in histograms {
+            batch.histograms.push(HistogramSample {
+                labels_start: batch.label_bytes.len() as u32,
+                labels_len: labels.len() as u32,
+                form: LabelForm::Packed,
+                t_ms,
+                start_ms,
+                histogram,
+            });
+            batch.label_bytes.extend_from_slice(&labels);
+        }
+        batch
+    })
+}
+
+fn any_floats() -> impl Strategy<Value = MetricBatch> {
     let time = prop_oneof![Just(1_795_219_200_000), any::<i64>()];
     let value = prop_oneof![(0_i64..1_000).prop_map(|n| (n as f64).to_bits()), any::<u64>()];
     let rows = proptest::collection::vec((time, value), 0..6);
@@ -107,6 +155,7 @@ proptest! {
     fn any_batch_comes_back(batch in any_batch()) {
         let back = decoded(&encoded(&batch)).expect("own bytes");
         prop_assert_eq!(series_of(&back), series_of(&batch));
+        prop_assert_eq!(histograms_of(&back), histograms_of(&batch));
         prop_assert_eq!(&back.metadata, &batch.metadata);
         let again = decoded(&encoded(&back)).expect("own bytes");
         prop_assert_eq!(series_of(&again), series_of(&back));
@@ -200,10 +249,44 @@ fn batches_keep_their_bytes() {
     assert_eq!(back.metadata, sample_batch().metadata);
 }
 
+/// The section of histograms, byte by byte, as the format draws it.
+#[test]
+fn histograms_keep_their_bytes() {
+    let mut batch = MetricBatch::default();
+    let layout = BucketLayout {
+        schema: 3,
+        positive: vec![Span { offset: 0, len: 1 }],
+        ..BucketLayout::default()
+    };
+    let mut histogram = IntegerHistogram::empty(layout.into());
+    (histogram.count, histogram.sum, histogram.positive) = (2, 0.5, vec![2]);
+    let labels = |job| Labels::from_pairs([("__name__", "h"), ("job", job)]).expect("unique");
+    batch.push_histogram(&labels("a"), 5, Some(4), Histogram::Integer(histogram.clone()));
+    batch.push_histogram(&labels("b"), 6, None, Histogram::Integer(histogram.clone()));
+    // What is no histogram is left out.
+    histogram.count = 3;
+    batch.push_histogram(&labels("c"), 7, None, Histogram::Integer(histogram));
+    let body = body_of(&encoded(&batch));
+    let sum = [0, 0, 0, 0, 0, 0, 0xe0, 0x3f];
+    let first = [
+        &[0, 17, 8][..],
+        b"__name__\x01h\x03job\x01a",
+        &[10, 8, 1, 6, 0, 1, 0, 1, 0, 0, 2, 0],
+        &sum,
+        &[4],
+    ]
+    .concat();
+    let second = [&[16, 1][..], b"b", &[2, 7, 0, 0, 2, 0], &sum, &[4]].concat();
+    let section = [&[2][..], &first, &second].concat();
+    assert_eq!(body, [&[3, section.len() as u8][..], &section].concat());
+    let back = decoded(&encoded(&batch)).expect("own bytes");
+    assert_eq!(histograms_of(&back), histograms_of(&batch)[..2]);
+}
+
 #[test]
 fn what_is_newer_is_not_called_damaged() {
     let version = decoded(&sealed(2, b"whatever")).expect_err("version 2 is unknown");
-    let section = decoded(&sealed(VERSION, &[3, 1, 0])).expect_err("section 3 is unknown");
+    let section = decoded(&sealed(VERSION, &[4, 1, 0])).expect_err("section 4 is unknown");
     for error in [version, section] {
         assert!(matches!(error, WireError::Newer { .. }), "{error}");
         assert!(error.to_string().contains("upgrade brokers before agents"), "{error}");
