@@ -24,12 +24,13 @@ struct Made<'a> {
 
 type Check = (&'static str, fn(&Made<'_>) -> Result<()>);
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     ("scripts are read by sh", scripts),
     ("units are tight and name real subcommands", units),
     ("completions know every subcommand", completions),
     ("manual pages render", manual_pages),
     ("compose.yml and .env agree", compose),
+    ("configuration that is shipped is valid", configuration),
     ("install.sh installs and removes", install),
     ("install.sh refuses a damaged bundle", damaged),
     ("the package installs, purges and lists its files", package),
@@ -217,6 +218,46 @@ fn compose(made: &Made<'_>) -> Result<()> {
             &["compose", "--file", &shown(&directory.join("compose.yml")), "config", "--quiet"],
         )?;
     }
+    Ok(())
+}
+
+/// The file in /etc, and the one that compose.yml holds with all variables at their defaults.
+fn configuration(made: &Made<'_>) -> Result<()> {
+    let text = std::fs::read_to_string(made.staged.join("compose/compose.yml"))?;
+    let (_, content) = text.split_once("content: |\n").context("compose.yml holds no file")?;
+    let indent = "      ";
+    let mut inline = String::new();
+    for line in content.lines().map_while(|line| line.strip_prefix(indent)) {
+        let mut parts = line.split("${");
+        inline.push_str(parts.next().unwrap_or_default());
+        for (_, rest) in parts.filter_map(|part| part.split_once(":-")) {
+            inline.push_str(&rest.replacen('}', "", 1));
+        }
+        inline.push('\n');
+    }
+    let directory = scratch(made, "configuration")?;
+    let compose = directory.join("compose.yml");
+    std::fs::write(&compose, inline)?;
+    for file in [compose, made.staged.join("etc/watchfire.yml")] {
+        // Other findings are about this machine; the exit status counts them too.
+        let output = Command::new(made.staged.join("watchfire"))
+            .args(["doctor", "--json", "--lang", "en", "--data"])
+            .arg(directory.join("data"))
+            .arg("--config")
+            .arg(&file)
+            .output()
+            .context("start watchfire doctor")?;
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).context("doctor --json is not JSON")?;
+        let first = &report["checks"][0];
+        ensure!(
+            first["check"] == "configuration" && first["level"] == "ok",
+            "{}: {}",
+            file.display(),
+            first["seen"]
+        );
+    }
+    std::fs::remove_dir_all(directory)?;
     Ok(())
 }
 

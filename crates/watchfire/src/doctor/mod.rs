@@ -63,8 +63,8 @@ pub(crate) struct DoctorArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     config: Option<PathBuf>,
 
-    /// A broker this host must reach; may be given several times
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Brokers this host must reach
+    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_BROKER", value_delimiter = ',')]
     broker: Vec<String>,
 
     /// Which server to ask.
