@@ -125,7 +125,7 @@ fn system_tests(groups: &[&str]) -> Result<Counts> {
 }
 
 pub(crate) fn system() -> Result<Counts> {
-    system_tests(&["api", "faults", "interop", "live", "docs"])
+    system_tests(&["api", "faults", "interop", "live", "docs", "tier"])
 }
 
 pub(crate) fn crash() -> Result<Counts> {

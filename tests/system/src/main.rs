@@ -17,6 +17,7 @@ mod interop;
 mod ledger;
 mod live;
 mod quickstart;
+mod tier;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ const GROUPS: &[Group] = &[
     interop::GROUP,
     live::GROUP,
     quickstart::GROUP,
+    tier::GROUP,
 ];
 
 fn main() -> ExitCode {

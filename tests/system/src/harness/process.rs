@@ -37,6 +37,11 @@ impl Launch {
         Launch { role: Some("broker"), ..Self::all(data) }
     }
 
+    /// `watchfire agent` on a free loopback port, spooling in `data`.
+    pub(crate) fn agent(data: &Path) -> Self {
+        Launch { role: Some("agent"), ..Self::all(data) }
+    }
+
     /// `watchfire` with all roles on a free loopback port, storing in `data`.
     pub(crate) fn all(data: &Path) -> Self {
         Launch {
@@ -181,7 +186,8 @@ impl Server {
     fn announced(&self) -> Result<Option<SocketAddr>> {
         let text = std::fs::read_to_string(&self.stdout_path).context("read stdout.log")?;
         let Some((_, rest)) = text.split_once("http://") else { return Ok(None) };
-        let Some((address, _)) = rest.split_once('\n') else { return Ok(None) };
+        // An agent's banner names a path as well.
+        let Some((address, _)) = rest.split_once(['\n', '/']) else { return Ok(None) };
         address.trim().parse().map(Some).with_context(|| format!("banner names {address:?}"))
     }
 
