@@ -70,11 +70,6 @@ impl Merger {
         self.bytes == 0
     }
 
-    /// Samples merged so far.
-    pub(crate) fn samples(&self) -> usize {
-        self.timestamps_ms.len() + self.histograms.len()
-    }
-
     /// Merges `batch` from where an earlier call with it stopped; false if there is no room for
     /// all of it. Then take what is here and call again. A series that is too large for any batch
     /// is left out.
@@ -314,7 +309,6 @@ mod tests {
                 prop_assert!(merged(&mut merger, &batch).is_empty());
             }
             let mut out = MetricBatch::default();
-            prop_assert_eq!(merger.samples(), want.values().map(Vec::len).sum::<usize>());
             merger.take(&mut out);
             prop_assert_eq!(out.series.len(), want.len(), "labels stand once");
             prop_assert_eq!(samples(&out), want);

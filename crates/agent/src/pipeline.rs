@@ -49,7 +49,7 @@ pub struct PipelineEnded;
 pub enum TrySendError {
     /// As much as may wait does; the batch comes back.
     #[error("the agent's pipeline is full, the limit is 16 MiB; wait with `send`")]
-    Full(MetricBatch),
+    Full(Box<MetricBatch>),
     /// The pipeline has ended.
     #[error(transparent)]
     Ended(#[from] PipelineEnded),
@@ -82,13 +82,15 @@ impl PipelineSender {
     /// There is none, or the pipeline has ended.
     pub fn try_send(&self, batch: MetricBatch) -> Result<(), TrySendError> {
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib_of(&batch));
-        let Ok(room) = room else { return Err(TrySendError::Full(batch)) };
+        let Ok(room) = room else { return Err(TrySendError::Full(Box::new(batch))) };
         match self.queue.try_send(Offered { batch, _room: room }) {
             Ok(()) => {
                 self.bell.ring();
                 Ok(())
             }
-            Err(mpsc::error::TrySendError::Full(offered)) => Err(TrySendError::Full(offered.batch)),
+            Err(mpsc::error::TrySendError::Full(offered)) => {
+                Err(TrySendError::Full(Box::new(offered.batch)))
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(PipelineEnded.into()),
         }
     }

@@ -4,6 +4,7 @@
 //! number never names two batches. Layout: `docs/formats/spool.md`. One owner, no threads.
 
 mod counters;
+mod directory;
 mod lane;
 mod memory;
 mod record;
@@ -14,13 +15,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blockstore::{BlobError, Disk, ReadAt};
+use blockstore::{BlobError, Disk};
 use bytes::Bytes;
 
 use crate::error::AgentError;
-use lane::{FoundFile, LaneFiles, LaneReport, file_name, parse_file_name};
+use directory::Directory;
+use lane::{LaneFiles, LaneReport};
 use memory::MemoryLane;
-use record::{BATCH, FILE_HEADER_LEN, FileHeader, HeaderFound, RecordHeader};
+use record::{BATCH, RecordHeader};
 
 pub use counters::SpoolCounters;
 pub(crate) use record::Incarnation;
@@ -165,13 +167,13 @@ impl Spool {
         random: Incarnation,
         counters: Arc<SpoolCounters>,
     ) -> Result<Spool, AgentError> {
-        let found = find_files(disk.as_ref(), &counters)?;
-        let incarnation = incarnation_of(&found.files).unwrap_or(random);
-        let mut files = found.files;
+        let mut directory = Directory::find(disk.as_ref(), &counters)?;
+        let incarnation = directory.incarnation().unwrap_or(random);
         let mut report = LaneReport::default();
         let mut lanes = Vec::with_capacity(Lane::ALL.len());
-        for (lane, next_file) in Lane::ALL.into_iter().zip(found.next_files) {
-            let own = take_lane(&mut files, lane, &incarnation, disk.as_ref(), &counters);
+        for lane in Lane::ALL {
+            let own = directory.take_lane(lane, &incarnation, disk.as_ref(), &counters);
+            let next_file = directory.next_file(lane);
             let (opened, read) = LaneFiles::open(
                 Arc::clone(&disk),
                 lane,
@@ -301,15 +303,6 @@ impl Spool {
         self.publish_sizes();
     }
 
-    /// Through which number a lane is acknowledged.
-    pub(crate) fn acknowledged(&self, lane: Lane) -> u64 {
-        match lane {
-            Lane::Live => self.live.acknowledged(),
-            Lane::Backlog => self.backlog.acknowledged(),
-            Lane::Staged => self.staged.acknowledged(),
-        }
-    }
-
     /// When the oldest batch that is not acknowledged was collected.
     pub(crate) fn oldest_ms(&mut self) -> Option<i64> {
         let on_disk = [self.live.oldest_ms(), self.backlog.oldest_ms(), self.staged.oldest_ms()];
@@ -408,7 +401,9 @@ impl Spool {
         } else {
             self.files(lane).append(&mut [(header, payload)])?;
         }
-        self.counters.written(began.elapsed());
+        // Staged passes were durable before they became a batch.
+        let new_samples = if header.staged_through == 0 { header.samples } else { 0 };
+        self.counters.written(new_samples, began.elapsed());
         if !begun {
             self.remove_acknowledged(lane);
         }
@@ -552,96 +547,4 @@ impl Spool {
             );
         }
     }
-}
-
-/// What a directory holds.
-struct FoundFiles {
-    files: Vec<FoundFile>,
-    /// For each lane a number above those in all names.
-    next_files: [u64; 3],
-}
-
-fn find_files(disk: &dyn Disk, counters: &SpoolCounters) -> Result<FoundFiles, AgentError> {
-    let mut files = Vec::new();
-    let mut next_files = [1; 3];
-    for info in disk.list("").map_err(AgentError::Spool)? {
-        let name = info.key.strip_prefix(DAMAGED).unwrap_or(&info.key);
-        let Some((lane, number)) = parse_file_name(name) else { continue };
-        let next = &mut next_files[lane as usize - 1];
-        *next = (*next).max(number.saturating_add(1));
-        if name != info.key {
-            continue;
-        }
-        match read_header(disk, &info.key)? {
-            Some((header, file)) if (header.lane, header.number) == (lane, number) => {
-                files.push(FoundFile { header, path: info.key, file });
-            }
-            _ => set_aside(disk, counters, &info.key, info.size_bytes),
-        }
-    }
-    Ok(FoundFiles { files, next_files })
-}
-
-/// Header of a file; `None` if it is damaged or cannot be read.
-fn read_header(
-    disk: &dyn Disk,
-    path: &str,
-) -> Result<Option<(FileHeader, Arc<dyn ReadAt>)>, AgentError> {
-    let mut bytes = [0; FILE_HEADER_LEN];
-    let Ok(file) = disk.open(path) else { return Ok(None) };
-    if file.size_bytes() < FILE_HEADER_LEN as u64 || file.read_exact_at(0, &mut bytes).is_err() {
-        return Ok(None);
-    }
-    match FileHeader::decode(&bytes) {
-        HeaderFound::Good(header) => Ok(Some((header, file))),
-        HeaderFound::Newer(kind) => {
-            Err(AgentError::SpoolNewer { path: path.to_owned(), what: "format version", kind })
-        }
-        HeaderFound::Damaged => Ok(None),
-    }
-}
-
-/// Begins the names of files that are kept for a human.
-const DAMAGED: &str = "damaged-";
-
-/// Takes a file out of the spool. One without content is only a creation that was cut short.
-fn set_aside(disk: &dyn Disk, counters: &SpoolCounters, path: &str, size_bytes: u64) {
-    let result = if size_bytes <= FILE_HEADER_LEN as u64 {
-        disk.remove(path)
-    } else {
-        counters.damaged(size_bytes);
-        tracing::warn!(path, size_bytes, "a file of the spool is unreadable and was set aside");
-        disk.rename(path, &format!("{DAMAGED}{path}"))
-    };
-    if let Err(error) = result {
-        tracing::warn!(path, %error, "a file of the spool cannot be set aside");
-    }
-}
-
-/// The name of the spool by its files: that of the newest one, in the lane that always has one.
-fn incarnation_of(files: &[FoundFile]) -> Option<Incarnation> {
-    let newest = |lane| {
-        let of_lane = files.iter().filter(move |file| file.header.lane == lane);
-        of_lane.max_by_key(|file| file.header.number)
-    };
-    Lane::ALL.into_iter().find_map(newest).map(|file| file.header.incarnation)
-}
-
-/// The files of one lane, by ascending number; those of another spool are set aside.
-fn take_lane(
-    files: &mut Vec<FoundFile>,
-    lane: Lane,
-    incarnation: &Incarnation,
-    disk: &dyn Disk,
-    counters: &SpoolCounters,
-) -> Vec<FoundFile> {
-    let own = files.extract_if(.., |file| file.header.lane == lane);
-    let (mut own, foreign): (Vec<_>, Vec<_>) =
-        own.partition(|found| found.header.incarnation == *incarnation);
-    for found in foreign {
-        let name = file_name(lane, found.header.number);
-        set_aside(disk, counters, &name, found.file.size_bytes());
-    }
-    own.sort_by_key(|found| found.header.number);
-    own
 }

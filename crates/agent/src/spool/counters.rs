@@ -11,6 +11,7 @@ use crate::counters::CounterRow;
 #[derive(Debug, Default)]
 pub struct SpoolCounters {
     batches: AtomicU64,
+    samples: AtomicU64,
     sync_ns: AtomicU64,
     syncs: AtomicU64,
     bytes: AtomicU64,
@@ -62,8 +63,10 @@ impl SpoolCounters {
         }
     }
 
-    pub(super) fn written(&self, spent: Duration) {
+    /// A batch is durable; `new_samples` of its samples were not before.
+    pub(super) fn written(&self, new_samples: u32, spent: Duration) {
         add(&self.batches, 1);
+        add(&self.samples, u64::from(new_samples));
         add(&self.syncs, 1);
         add(&self.sync_ns, u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -129,6 +132,7 @@ impl SpoolCounters {
                 "Batches and staged passes made durable.",
                 &self.batches,
             ),
+            counter("watchfire_agent_spool_samples_total", "Samples made durable.", &self.samples),
             counter("watchfire_agent_spool_syncs_total", "Syncs of batches.", &self.syncs),
             row(
                 "watchfire_agent_spool_sync_seconds_total",

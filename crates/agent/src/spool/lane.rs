@@ -7,6 +7,7 @@ use blockstore::{BlobError, Disk, DiskFile, ReadAt};
 use bytes::Bytes;
 
 use super::counters::SpoolCounters;
+use super::directory::{FoundFile, file_name};
 use super::record::{
     BATCH, FILE_HEADER_LEN, FileHeader, FileSeal, Incarnation, MARKS, RecordHeader, decode_marks,
 };
@@ -27,12 +28,8 @@ impl Position {
     }
 }
 
-/// A file that a start has found, its header checked.
-pub(super) struct FoundFile {
-    pub(super) header: FileHeader,
-    pub(super) path: String,
-    pub(super) file: Arc<dyn ReadAt>,
-}
+/// A new file, to write and to read.
+type BothEnds = (Box<dyn DiskFile>, Arc<dyn ReadAt>);
 
 /// What reading the headers of a lane's records brought to light.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -244,11 +241,7 @@ impl LaneFiles {
         }
     }
 
-    fn create(
-        &self,
-        path: &str,
-        header: &FileHeader,
-    ) -> Result<(Box<dyn DiskFile>, Arc<dyn ReadAt>), BlobError> {
+    fn create(&self, path: &str, header: &FileHeader) -> Result<BothEnds, BlobError> {
         let mut writer = self.disk.create(path)?;
         writer.append(&[&header.encode()])?;
         writer.sync_data()?;
@@ -468,17 +461,4 @@ impl Record {
     fn new(header: &RecordHeader, payload: Bytes) -> Record {
         Record { seq: header.seq, created_ms: header.created_ms, samples: header.samples, payload }
     }
-}
-
-/// The name of a file.
-pub(super) fn file_name(lane: Lane, number: u64) -> String {
-    format!("{}-{number:020}.wfs", lane.as_str())
-}
-
-/// Lane and number in the name of a file; `None` if it is no file of a lane.
-pub(super) fn parse_file_name(name: &str) -> Option<(Lane, u64)> {
-    let (lane, number) = name.strip_suffix(".wfs")?.split_once('-')?;
-    let lane = Lane::ALL.into_iter().find(|known| known.as_str() == lane)?;
-    let digits = number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit());
-    Some((lane, digits.then(|| number.parse().ok())??))
 }

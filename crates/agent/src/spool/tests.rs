@@ -502,6 +502,6 @@ fn marks_survive_a_restart_and_files_go_when_they_are_acknowledged() {
     spool.put(Lane::Live, batch(&payload(&[1_000], 10)), 0);
     drop(spool);
     let (mut spool, _) = open(&disk, &small(), 2);
-    assert_eq!(spool.acknowledged(Lane::Backlog), 250);
+    assert_eq!(spool.backlog.acknowledged(), 250);
     assert_eq!(read_all(&mut spool), (251..=300).collect::<Vec<_>>());
 }

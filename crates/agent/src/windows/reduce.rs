@@ -133,7 +133,8 @@ impl Rule {
             return false;
         }
         let tolerance = self.tolerance.max(self.relative_tolerance * shipped.abs());
-        // Not the same as `>`: with NaN on either side nothing is within a tolerance.
-        !((value - shipped).abs() <= tolerance)
+        let difference = (value - shipped).abs();
+        // With NaN on either side nothing is within a tolerance.
+        difference > tolerance || difference.is_nan() || tolerance.is_nan()
     }
 }
