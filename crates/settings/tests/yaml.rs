@@ -106,6 +106,13 @@ fn a_place_is_found_by_its_path() {
     ] {
         assert_eq!(document.fault(path, "no", None).to_string(), place, "{path}");
     }
+    for (error, shown) in [
+        ("storage.size: too small: at least 1", "w.yml:2:9: too small: at least 1"),
+        ("jobs[0].name: taken", "w.yml:4:11: taken"),
+        ("port: absent here", "w.yml: port: absent here"),
+    ] {
+        assert_eq!(document.locate(error).to_string(), shown);
+    }
 }
 
 #[test]

@@ -100,6 +100,24 @@ impl Document {
         Diagnostic::at(&self.source, span, message.into(), help.map(str::to_owned))
     }
 
+    /// The fault an error in the form `storage.retention: what is wrong` tells of, at its key;
+    /// any other text is about the whole file.
+    pub fn locate(&self, error: &str) -> Diagnostic {
+        let is_path = |text: &str| {
+            let first = text.split(['.', '[']).next().unwrap_or_default();
+            let Some(Value::Mapping(pairs)) = self.root().map(|root| &root.value) else {
+                return false;
+            };
+            pairs.iter().any(
+                |(key, _)| matches!(&key.value, Value::Scalar(scalar) if scalar.text() == first),
+            )
+        };
+        match error.split_once(": ") {
+            Some((path, message)) if is_path(path) => self.fault(path, message, None),
+            _ => Diagnostic::of_file(&self.source.file, error, None),
+        }
+    }
+
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
