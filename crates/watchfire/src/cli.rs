@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admin::AdminArguments;
+use crate::check::CheckArguments;
 use crate::completions::CompletionsArguments;
 use crate::doctor::DoctorArguments;
 use crate::man::ManArguments;
@@ -40,6 +41,8 @@ Examples:
       run everything; open http://127.0.0.1:9595
   watchfire --data /var/lib/watchfire --listen 127.0.0.1:9595
       keep the data somewhere else
+  watchfire --prometheus-config prometheus.yml
+      scrape what your Prometheus scrapes
   watchfire broker
       the same without collecting this host
   watchfire query 'rate(node_cpu_seconds_total{mode=\"user\"}[1m])'
@@ -65,6 +68,9 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Show hosts live in the terminal
     Top(TopArguments),
+    /// Check configuration files: what is wrong, where, and what to do
+    #[command(after_long_help = crate::check::EXAMPLES)]
+    Check(CheckArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),
     /// Make, list and revoke tokens, by which hosts join and programs log in
@@ -118,6 +124,11 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Scrape by this configuration of Prometheus, as it is; SIGHUP and POST /-/reload read it
+    /// again
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMETHEUS_CONFIG")]
+    pub(crate) prometheus_config: Option<PathBuf>,
+
     /// Neither TLS nor login, also on an address other than loopback: everyone who can reach it
     /// can read and write everything
     #[arg(long)]
@@ -166,6 +177,10 @@ pub(crate) struct AgentArguments {
     /// Configuration in YAML; every key is described in docs/operating/configuration.md
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+
+    /// Scrape by this configuration of Prometheus, as it is; SIGHUP reads it again
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMETHEUS_CONFIG")]
+    pub(crate) prometheus_config: Option<PathBuf>,
 
     /// Serve /metrics without TLS and login also on an address other than loopback
     #[arg(long)]

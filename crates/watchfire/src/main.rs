@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 
 mod about;
 mod admin;
+mod check;
 mod cli;
 mod completions;
 mod config;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Some(Command::Agent(arguments)) => serve::run_agent(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
+        Some(Command::Check(arguments)) => check::run(&arguments),
         // Its exit code is its answer.
         Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),

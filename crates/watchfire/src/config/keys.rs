@@ -12,6 +12,7 @@ pub(super) struct File {
     pub(super) data: Option<PathBuf>,
     pub(super) listen: Option<String>,
     pub(super) peer_listen: Option<String>,
+    pub(super) prometheus_config: Option<PathBuf>,
     pub(super) storage: Storage,
     pub(super) agent: Agent,
     pub(super) limits: LimitKeys,

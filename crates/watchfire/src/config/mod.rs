@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) peer_listen: PeerListen,
     pub(crate) tls: TlsConfig,
+    /// What is scraped, in Prometheus' own form.
+    pub(crate) prometheus_config: Option<PathBuf>,
     /// Whether callers of the HTTP API have to say who they are.
     pub(crate) needs_login: bool,
     pub(crate) retention_ms: i64,
@@ -68,6 +70,8 @@ pub(crate) struct AgentRole {
     /// Nothing where only targets are scraped.
     pub(crate) collect: Option<::agent::AgentConfig>,
     pub(crate) shipping: Shipping,
+    /// What is scraped, in Prometheus' own form.
+    pub(crate) prometheus_config: Option<PathBuf>,
     /// Tells configurations apart in the fleet's table.
     pub(crate) config_hash: String,
 }
@@ -104,6 +108,7 @@ impl AgentRole {
             name: arguments.name.clone().unwrap_or_else(|| collecting.instance.clone()),
             collect: file.agent.enabled.unwrap_or(true).then_some(collecting),
             shipping,
+            prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
             config_hash: hash(&yaml),
         })
     }
@@ -165,6 +170,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         listen,
         peer_listen,
         tls: tls(file.tls)?,
+        prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
         needs_login,
         retention_ms: duration_ms("storage.retention", file.storage.retention.as_deref())?
             .unwrap_or(15 * DAY_MS),
@@ -268,6 +274,7 @@ mod tests {
             data: None,
             listen: None,
             peer_listen: None,
+            prometheus_config: None,
             config: None,
             insecure_no_auth: false,
             log: "info".to_owned(),

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use agent::{Agent, TierConfig};
+use agent::{Agent, PipelineSender, TargetCounts, TierConfig};
 use anyhow::{Context, Result, ensure};
 use http::Method;
+use model::MetricBatch;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
+use tokio::sync::mpsc;
 
-use super::{Front, on_runtime, signalled, start_log};
+use super::{Front, Scraping, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
 use crate::metrics::AgentTelemetry;
@@ -16,6 +19,7 @@ use crate::words;
 
 /// Threads that may block: there is little that does.
 const BLOCKING_THREADS: usize = 32;
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(arguments: &AgentArguments) -> Result<()> {
@@ -55,13 +59,43 @@ async fn serve(role: AgentRole) -> Result<()> {
         tokio::task::spawn_blocking(start).await.context("start the agent")??
     };
     let agent = Arc::new(agent);
+    let scraping = match role.prometheus_config.clone() {
+        None => None,
+        Some(path) => Some(Scraping::start(path).await?),
+    };
+    let (scraping, scraped) = scraping.unzip();
+    let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));
+    let counting =
+        scraping.clone().map(|scraping| tokio::spawn(count(scraping, Arc::clone(agent.targets()))));
     front.open(routes(&agent, &metrics, front.address()));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
-    signalled().await?;
+    signalled(scraping.as_deref()).await?;
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
     front.stop().await;
+    for task in [forwarding, counting].into_iter().flatten() {
+        task.abort();
+    }
     let agent = Arc::into_inner(agent).context("something still uses the agent")?;
     tokio::task::spawn_blocking(move || agent.stop()).await.context("stop the agent")
+}
+
+/// Takes what is scraped into the pipeline.
+async fn forward(mut batches: mpsc::Receiver<MetricBatch>, pipeline: PipelineSender) {
+    while let Some(batch) = batches.recv().await {
+        if pipeline.send(batch).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the fleet's table how the targets are.
+async fn count(scraping: Arc<Scraping>, counts: Arc<TargetCounts>) {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    loop {
+        let totals = scraping.totals();
+        counts.set(number(totals.up), number(totals.down), totals.series as u64);
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
 }
 
 fn routes(agent: &Arc<Agent>, metrics: &Arc<NetMetrics>, address: SocketAddr) -> axum::Router {

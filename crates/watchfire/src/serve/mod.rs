@@ -26,6 +26,7 @@ use crate::words;
 mod agent_role;
 mod front;
 mod peer_port;
+mod scraping;
 mod security;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub(crate) use agent_role::run as run_agent;
 
 use front::Front;
 use peer_port::PeerPort;
+use scraping::Scraping;
 use security::Security;
 
 /// Threads that may block, besides those of queries.
@@ -113,15 +115,30 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&net_metrics));
     let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics)).await?;
+    let scraping = match config.prometheus_config.clone() {
+        None => None,
+        Some(path) => Some(Scraping::start(path).await?),
+    };
+    let (scraping, scraped) = scraping.unzip();
     let peer_address = peers.as_ref().map(|peers| words::reachable(peers.address()));
-    let routes = all_routes(&config, collect, &broker, telemetry, &security, peer_address);
+    let routes = all_routes(
+        &config,
+        collect,
+        &broker,
+        telemetry,
+        &security,
+        peer_address,
+        scraping.as_ref(),
+    );
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address))?;
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
+    let scrape_feeder =
+        scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
     let setup = security.setup_link(words::reachable(address))?;
     say_hello(&broker, security.scheme(), address, &data, agent.as_ref(), setup.as_deref());
-    signalled().await?;
+    signalled(scraping.as_deref()).await?;
     tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
     if let Some(agent) = agent {
         agent.stop();
@@ -130,9 +147,12 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if let Some(peers) = peers {
         peers.stop().await;
     }
+    // The console holds it as well, so its end is the process'; nothing it brings is taken any more.
+    drop(scraping);
     if let Some(feeder) = feeder {
         let _ = feeder.join();
     }
+    drop(scrape_feeder);
     tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
 }
 
@@ -144,16 +164,26 @@ fn all_routes(
     telemetry: Telemetry,
     security: &Security,
     peers: Option<SocketAddr>,
+    scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
-    let routes = routes(config, collect, broker, telemetry)
+    let mut routes = routes(config, collect, broker, telemetry, scraping)
         .merge(console::account_routes(&security.accounts));
-    match peers {
-        None => routes,
-        Some(address) => routes.merge(console::joining_routes(security.joining(address))),
+    if let Some(address) = peers {
+        routes = routes.merge(console::joining_routes(security.joining(address)));
     }
+    if let Some(scraping) = scraping {
+        routes = routes.merge(scraping::routes(scraping));
+    }
+    routes
 }
 
-fn routes(config: &Config, collect: bool, broker: &Broker, telemetry: Telemetry) -> Routes {
+fn routes(
+    config: &Config,
+    collect: bool,
+    broker: &Broker,
+    telemetry: Telemetry,
+    scraping: Option<&Arc<Scraping>>,
+) -> Routes {
     let data = Arc::new(BrokerData(broker.clone()));
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let limits = config.limits.clone();
@@ -165,7 +195,11 @@ fn routes(config: &Config, collect: bool, broker: &Broker, telemetry: Telemetry)
         now_ms,
         Box::new(move || for_corruptions.corruptions()),
     );
-    let console = Arc::new(console.with_fleet(Arc::new(BrokerFleet(broker.clone()))));
+    let mut console = console.with_fleet(Arc::new(BrokerFleet(broker.clone())));
+    if let Some(scraping) = scraping.cloned() {
+        console = console.with_external_labels(Box::new(move || scraping.external_labels()));
+    }
+    let console = Arc::new(console);
     let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
     let for_telemetry = Arc::clone(&pushes);
     let telemetry = Arc::new(
@@ -255,13 +289,20 @@ fn say_hello(
     println!("{}", words::banner(scheme, address, data, &found, setup));
 }
 
-async fn signalled() -> Result<()> {
+/// Waits for the signal to stop; SIGHUP means to read the configuration of scraping again.
+async fn signalled(scraping: Option<&Scraping>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match scraping {
+                Some(scraping) => scraping.reload_and_tell().await,
+                None => tracing::info!("SIGHUP: there is no --prometheus-config to read again"),
+            },
+        }
     }
-    Ok(())
 }

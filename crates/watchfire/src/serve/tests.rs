@@ -42,7 +42,7 @@ async fn serve_with_login() -> Served {
     let security = Security::open(&config, Arc::clone(&metrics)).expect("the directory is usable");
     let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("a store");
     let telemetry = Telemetry::new(broker.clone(), metrics, None);
-    let routes = all_routes(&config, false, &broker, telemetry, &security, Some(PEER));
+    let routes = all_routes(&config, false, &broker, telemetry, &security, Some(PEER), None);
     let table = routes.table().to_vec();
     let router = security.guard(routes.into_router());
     let local = security.accounts.local_token().reveal().to_owned();
@@ -81,11 +81,12 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         // What stands for a parameter exists nowhere, so that nothing is changed by asking.
         let path = route.path.replace("{*", "{").replace('*', "/nowhere");
         let path: String =
-            path.split('{')
-                .map(|part| part.split_once('}').map_or(part, |(_, rest)| rest))
-                .fold(String::new(), |path, part| {
+            path.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest)).fold(
+                String::new(),
+                |path, part| {
                     if path.is_empty() { part.to_owned() } else { path + "x" + part }
-                });
+                },
+            );
         for method in methods {
             for (scopes, token) in &served.callers {
                 let request = request(&method, &path, token.as_deref(), "");

@@ -1,0 +1,220 @@
+//! `watchfire check`: says what is wrong with configuration files, where, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser};
+use settings::prometheus::{Config as PrometheusConfig, Surroundings};
+use settings::yaml::Document;
+use settings::{Diagnostic, Faults, Severity};
+
+use crate::cli::Cli;
+use crate::config::Config;
+
+/// Which files are checked.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// Watchfire's own configuration
+    #[arg(long, value_name = "FILE", required_unless_present = "prometheus_config")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A configuration of Prometheus, together with the files it names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prometheus_config: Option<PathBuf>,
+
+    /// Fail on warnings too
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// What to show below the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  watchfire check --config watchfire.yml
+      every fault with file, line and column
+  watchfire check --prometheus-config prometheus.yml
+      the same for Prometheus' file, the files it names, and what of it has no effect here
+  watchfire check --strict --prometheus-config prometheus.yml
+      fail on warnings too, for use before a change is merged";
+
+/// The file system and the environment of this process.
+pub(crate) struct ThisMachine;
+
+impl Surroundings for ThisMachine {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let names = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>()?;
+        // A name that is no UTF-8 fits no pattern of a text file.
+        Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Checks the files and prints what is found.
+///
+/// # Errors
+/// A file cannot be used, or a part of it cannot work; with `--strict` also a warning.
+pub(crate) fn run(arguments: &CheckArguments) -> Result<()> {
+    let mut found = Vec::new();
+    if let Some(path) = &arguments.config {
+        let own = check_own(path);
+        print_verdict(path, &own, "");
+        found.extend(own);
+    }
+    if let Some(path) = &arguments.prometheus_config {
+        let (foreign, jobs) = check_prometheus(path);
+        print_verdict(path, &foreign, &jobs);
+        found.extend(foreign);
+    }
+    let count = |severity| found.iter().filter(|one| one.severity == severity).count();
+    let (errors, mistakes) = (count(Severity::Error), count(Severity::Mistake));
+    let warnings = count(Severity::Warning);
+    if errors + mistakes > 0 || (arguments.strict && warnings > 0) {
+        bail!("{errors} errors, {mistakes} mistakes, {warnings} warnings");
+    }
+    Ok(())
+}
+
+/// Details to standard error, the verdict to standard output.
+fn print_verdict(path: &Path, found: &[Diagnostic], jobs: &str) {
+    for one in found {
+        eprintln!("{}", one.render());
+    }
+    let file = path.display();
+    if found.iter().any(|one| one.severity == Severity::Error) {
+        println!("{file}: cannot be used");
+    } else if found.iter().any(|one| one.severity == Severity::Mistake) {
+        println!("{file}: valid, but a part of it cannot work{jobs}");
+    } else {
+        println!("{file}: valid{jobs}");
+    }
+}
+
+/// Everything wrong with Watchfire's own file.
+fn check_own(path: &Path) -> Vec<Diagnostic> {
+    let file = path.display().to_string();
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let help = "check the path and who may read it".to_owned();
+            let message = format!("cannot be read: {error}");
+            return vec![Diagnostic::of_file(&file, message, Some(help))];
+        }
+    };
+    let document = match Document::parse(&file, &bytes) {
+        Ok(document) => document,
+        Err(faults) => return faults.iter().cloned().collect(),
+    };
+    // As the program itself would take it, without a flag that wins.
+    let arguments =
+        Cli::try_parse_from(["watchfire".as_ref(), "--config".as_ref(), path.as_os_str()]);
+    let loaded = match arguments {
+        Ok(cli) => Config::load(&cli.serve),
+        Err(error) => Err(error.into()),
+    };
+    match loaded {
+        Ok(_) => Vec::new(),
+        Err(error) => match error.downcast_ref::<Faults>() {
+            Some(faults) => faults.iter().cloned().collect(),
+            None => vec![document.locate(&format!("{error:#}"))],
+        },
+    }
+}
+
+/// Everything wrong with Prometheus' file and those it names, and how much it configures.
+fn check_prometheus(path: &Path) -> (Vec<Diagnostic>, String) {
+    match PrometheusConfig::load(path, &ThisMachine) {
+        Ok(loaded) => {
+            let closely = loaded.check(&ThisMachine);
+            let jobs = format!("; {} jobs", loaded.config.scrape_configs.len());
+            (loaded.warnings.into_iter().chain(closely).collect(), jobs)
+        }
+        Err(faults) => (faults.iter().cloned().collect(), String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(yaml: &str) -> Vec<Diagnostic> {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().join("w.yml");
+        std::fs::write(&path, yaml).expect("write the file");
+        check_own(&path)
+    }
+
+    #[test]
+    fn own_faults_have_their_place() {
+        assert_eq!(own("storage:\n  retention: 3d\n"), []);
+        assert_eq!(own(""), []);
+        for (yaml, line, column, said) in [
+            ("storage:\n  retention: soon\n", 2, 14, "soon"),
+            ("limits:\n  max_body_bytes: 0\n", 2, 19, "out of range"),
+            ("listen: 127.0.0.1:99999\n", 1, 9, "99999"),
+            ("data: [\n", 1, 7, ""),
+        ] {
+            let found = own(yaml);
+            let [one] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!((one.line, one.column), (line, column), "{}", one.render());
+            assert!(one.message.contains(said), "{}", one.render());
+        }
+    }
+
+    /// The public bad inputs, where they lie beside the repository.
+    #[test]
+    fn the_corpus_is_refused_with_a_line() {
+        let corpus = "../../../shared/corpus/own-config.jsonl";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus);
+        let Ok(cases) = std::fs::read_to_string(path) else { return };
+        for line in cases.lines() {
+            let case: serde_json::Value = serde_json::from_str(line).expect("a case is JSON");
+            let text = case["text"].as_str().expect("a case has a text");
+            // An address every host reaches is served with TLS and login, not refused.
+            if text == "listen: 0.0.0.0:0" {
+                continue;
+            }
+            let found = own(text);
+            assert!(found.iter().any(|one| one.line > 0), "{text:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_prometheus_file_is_checked_with_those_it_names() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().join("p.yml");
+        let yaml = "scrape_configs:\n  - job_name: a\n    file_sd_configs: [{files: [t/*.yml]}]\n    \
+                    basic_auth: {username: u, password_file: pw}\n";
+        std::fs::write(&path, yaml).expect("write the file");
+        std::fs::create_dir(directory.path().join("t")).expect("make a directory");
+        std::fs::write(directory.path().join("t/a.yml"), "- targets: [h:1]\n").expect("write");
+        let (found, jobs) = check_prometheus(&path);
+        assert_eq!((found.len(), jobs.as_str()), (1, "; 1 jobs"));
+        assert!(found[0].message.contains("pw") && found[0].line == 4, "{}", found[0].render());
+        std::fs::write(directory.path().join("pw"), "x").expect("write the file");
+        assert_eq!(check_prometheus(&path).0, []);
+    }
+
+    #[test]
+    fn the_exit_tells_errors_from_warnings() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().join("p.yml");
+        let check = |yaml: &str, strict| {
+            std::fs::write(&path, yaml).expect("write the file");
+            let prometheus_config = Some(path.clone());
+            run(&CheckArguments { config: None, prometheus_config, strict }).is_ok()
+        };
+        assert!(check("runtime: {gogc: 1}\n", false));
+        assert!(!check("runtime: {gogc: 1}\n", true));
+        assert!(!check("runtim: {}\n", false));
+        assert!(check("", true));
+    }
+}

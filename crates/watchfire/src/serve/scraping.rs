@@ -1,0 +1,157 @@
+//! Scraping by Prometheus' own configuration, and its reload.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
+use anyhow::{Context, Result, anyhow};
+use axum::extract::State;
+use broker::Broker;
+use http::{Method, StatusCode};
+use model::{DEFAULT_TENANT, MetricBatch};
+use net::client::ClientOptions;
+use net::{Access, Routes};
+use parking_lot::RwLock;
+use settings::prometheus::{Config, Loaded};
+use tokio::sync::mpsc;
+
+use crate::check::ThisMachine;
+
+/// Batches that may wait for the store or the spool; then scrapes wait.
+const QUEUE: usize = 64;
+
+/// What `--prometheus-config` asks for, at work.
+pub(super) struct Scraping {
+    path: PathBuf,
+    scraper: Scraper,
+    in_effect: RwLock<InEffect>,
+}
+
+/// What of the file others want to know.
+struct InEffect {
+    redacted: String,
+    external_labels: BTreeMap<String, String>,
+}
+
+impl Scraping {
+    /// Reads the file and begins. Batches come out of the receiver.
+    pub(super) async fn start(
+        path: PathBuf,
+    ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
+        let loaded = load(&path)?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
+        let options =
+            ScraperOptions { client: ClientOptions::operator(), seed: u64::from_le_bytes(seed) };
+        let (batches, receiver) = mpsc::channel(QUEUE);
+        let scraper = Scraper::start(&loaded.config, options, batches)
+            .await
+            .with_context(|| format!("begin to scrape by {}", path.display()))?;
+        let in_effect = RwLock::new(InEffect::of(loaded));
+        Ok((Arc::new(Scraping { path, scraper, in_effect }), receiver))
+    }
+
+    /// Reads the file again and puts it in effect, all of it or nothing.
+    pub(super) async fn reload(&self) -> Result<()> {
+        let loaded = load(&self.path)?;
+        self.scraper
+            .reload(&loaded.config)
+            .await
+            .with_context(|| format!("put {} in effect", self.path.display()))?;
+        *self.in_effect.write() = InEffect::of(loaded);
+        tracing::info!(file = %self.path.display(), "the configuration is in effect");
+        Ok(())
+    }
+
+    /// [`Scraping::reload`] for a signal, whose sender reads the log.
+    pub(super) async fn reload_and_tell(&self) {
+        if let Err(error) = self.reload().await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the configuration was not reloaded, the one of before stays in effect"
+            );
+        }
+    }
+
+    pub(super) fn scraper(&self) -> &Scraper {
+        &self.scraper
+    }
+
+    /// The labels `/federate` adds.
+    pub(super) fn external_labels(&self) -> BTreeMap<String, String> {
+        self.in_effect.read().external_labels.clone()
+    }
+
+    /// The file as it was read, without secrets.
+    pub(super) fn redacted(&self) -> String {
+        self.in_effect.read().redacted.clone()
+    }
+
+    /// How many targets answer and how many do not.
+    pub(super) fn totals(&self) -> TargetTotals {
+        self.scraper.totals()
+    }
+}
+
+impl InEffect {
+    fn of(loaded: Loaded) -> Self {
+        let labels = &loaded.config.global.external_labels;
+        InEffect {
+            external_labels: labels
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            redacted: loaded.redacted,
+        }
+    }
+}
+
+/// Loads the file; what in it has no effect is told, since nobody would see it otherwise.
+fn load(path: &std::path::Path) -> Result<Loaded> {
+    let loaded =
+        Config::load(path, &ThisMachine).map_err(|faults| anyhow!("{}", faults.render()))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// `POST /-/reload`, as Prometheus has it.
+pub(super) fn routes(scraping: &Arc<Scraping>) -> Routes {
+    Routes::new()
+        .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, reload)
+        .with_state(Arc::clone(scraping))
+}
+
+async fn reload(State(scraping): State<Arc<Scraping>>) -> (StatusCode, String) {
+    match scraping.reload().await {
+        Ok(()) => (StatusCode::OK, String::new()),
+        Err(error) => {
+            let text = format!("failed to reload config: {error:#}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+    }
+}
+
+/// Takes what is scraped to the broker of this process, on a thread of its own.
+pub(super) fn store(
+    mut batches: mpsc::Receiver<MetricBatch>,
+    broker: Broker,
+) -> Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("scrape-ingest".to_owned())
+        .spawn(move || {
+            while let Some(batch) = batches.blocking_recv() {
+                broker.ingest(DEFAULT_TENANT, &batch, |result| match result {
+                    Ok(outcome) => {
+                        if let Some(complaint) = outcome.complaint() {
+                            tracing::warn!(%complaint, "a scrape was not stored as a whole");
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "a scrape was not stored"),
+                });
+            }
+        })
+        .context("start the scrape ingest thread")
+}
