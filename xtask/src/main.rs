@@ -17,7 +17,8 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   test [STAGE…]          install what tests need and run all stages, or the named ones
-  conformance SUITE DIR  run the data-driven cases in DIR (suites: discovery, promql, textparse)
+  conformance SUITE DIR  run the data-driven cases in DIR (suites: discovery,
+                         host-metrics, promql, textparse)
   bench NAME             run a benchmark side by side with its peers (ingest, query)
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources

@@ -109,6 +109,10 @@ pub(crate) fn discovery() -> Result<Counts> {
     suite("discovery", &[])
 }
 
+pub(crate) fn host_metrics() -> Result<Counts> {
+    suite("host-metrics", &[])
+}
+
 pub(crate) fn textparse() -> Result<Counts> {
     suite("textparse", &[])
 }

@@ -211,6 +211,11 @@ impl Surveyor {
     pub(crate) fn is_busy(&self) -> bool {
         !self.waiting.is_empty()
     }
+
+    #[cfg(test)]
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
 }
 
 struct Worker {
@@ -272,6 +277,145 @@ impl Collector for Background {
                 *state = other;
                 Ok(Outcome::NotDue)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use model::{Labels, MetricBatch};
+
+    use super::*;
+    use crate::collectors::Made;
+    use crate::config::AgentConfig;
+    use crate::counters::AgentCounters;
+    use crate::registry::Registry;
+    use crate::series::Family;
+
+    const READING: Family = Family::gauge("reading", "What was read.");
+
+    /// Reads what it is told: a number, or nothing until it is told something.
+    struct Told {
+        name: &'static str,
+        inbox: Receiver<Result<f64, ()>>,
+    }
+
+    impl Survey for Told {
+        fn name(&self) -> &'static str {
+            self.name
+        }
+
+        fn period(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
+            match self.inbox.recv() {
+                Ok(Ok(value)) => {
+                    out.put(&READING, &[("from", self.name)], value);
+                    Ok(())
+                }
+                _ => Err(AgentError::NoData { path: "told".into() }),
+            }
+        }
+    }
+
+    struct Bench {
+        registry: Registry,
+        counters: AgentCounters,
+        senders: Vec<Sender<Result<f64, ()>>>,
+    }
+
+    impl Bench {
+        fn new(names: &[&'static str], timeout: Duration) -> Self {
+            let (mut made, mut senders) = (Vec::new(), Vec::new());
+            for name in names {
+                let (sender, inbox) = channel();
+                made.push(Made::Survey(Box::new(Told { name, inbox })));
+                senders.push(sender);
+            }
+            let mut registry = Registry::with(made, &AgentConfig::default());
+            registry.set_survey_timeout(timeout);
+            Bench { registry, counters: AgentCounters::new(names), senders }
+        }
+
+        /// A pass; `from=value` of each reading, `nan` for a stale marker, `!name` for a failure.
+        fn pass(&mut self) -> Vec<String> {
+            let batch = self.registry.pass(1, 1, MetricBatch::default(), &self.counters);
+            self.registry.delivered();
+            let mut lines = Vec::new();
+            for series in &batch.series {
+                let labels = Labels::from_packed(batch.label_bytes_of(series)).expect("packed");
+                let value = batch.values[series.first_row as usize];
+                let shown =
+                    if model::is_stale_nan(value) { "stale".to_owned() } else { value.to_string() };
+                match (labels.metric_name(), labels.get("from"), labels.get("collector")) {
+                    (Some("reading"), Some(from), _) => lines.push(format!("{from}={shown}")),
+                    (Some("node_scrape_collector_success"), _, Some(name)) if value == 0.0 => {
+                        lines.push(format!("!{name}"));
+                    }
+                    _ => {}
+                }
+            }
+            lines.sort();
+            lines
+        }
+
+        /// Passes until one says something.
+        fn next(&mut self) -> Vec<String> {
+            for _ in 0..2_000 {
+                let lines = self.pass();
+                if !lines.is_empty() {
+                    return lines;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            panic!("no survey answers");
+        }
+    }
+
+    #[test]
+    fn a_survey_that_fails_ends_its_series() {
+        let mut bench = Bench::new(&["a"], TIMEOUT);
+        bench.senders[0].send(Ok(1.0)).expect("it runs");
+        assert_eq!(bench.next(), ["a=1"]);
+        assert!(bench.pass().is_empty(), "nothing is said twice");
+        bench.senders[0].send(Err(())).expect("it runs");
+        assert_eq!(bench.next(), ["!a", "a=stale"]);
+        bench.senders[0].send(Ok(2.0)).expect("it runs");
+        assert_eq!(bench.next(), ["a=2"]);
+    }
+
+    #[test]
+    fn a_hung_survey_delays_no_other_and_comes_back() {
+        let mut bench = Bench::new(&["a", "b"], Duration::from_millis(60));
+        for sender in &bench.senders {
+            sender.send(Ok(1.0)).expect("it runs");
+        }
+        let mut lines = bench.next();
+        while lines.len() < 2 {
+            lines.extend(bench.next());
+        }
+        lines.sort();
+        assert_eq!(lines, ["a=1", "b=1"]);
+        // Now `a` says nothing, and `b` waits behind it.
+        for value in 2..5 {
+            bench.senders[1].send(Ok(f64::from(value))).expect("it runs");
+        }
+        let mut lines = Vec::new();
+        while !lines.contains(&"b=4".to_owned()) {
+            lines.extend(bench.next());
+        }
+        let hung: Vec<_> = lines.iter().filter(|line| !line.starts_with("b=")).collect();
+        assert_eq!(hung[..2], ["!a", "a=stale"], "{lines:?}");
+        // It is left alone until its thread comes back.
+        bench.senders[0].send(Ok(9.0)).expect("it waits");
+        let mut lines = Vec::new();
+        while !lines.contains(&"a=9".to_owned()) {
+            bench.senders[1].send(Ok(5.0)).expect("it runs");
+            lines.extend(bench.next());
         }
     }
 }

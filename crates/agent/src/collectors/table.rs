@@ -112,6 +112,9 @@ pub const COLLECTORS: &[CollectorInfo] = collectors![
     "time" on InPass(time::Time)
         "clock, /sys/devices/system/clocksource"
         "node_time_*";
+    "timex" on InPass(timex::Timex)
+        "adjtimex(2)"
+        "node_timex_*";
     "uname" on InPass(uname::Uname)
         "uname(2)"
         "node_uname_info";
@@ -250,10 +253,82 @@ pub const COLLECTORS: &[CollectorInfo] = collectors![
     "pcidevice" off Survey(pcidevice::Pcidevice)
         "/sys/bus/pci/devices, pci.ids"
         "node_pcidevice_*";
+    "tcpstat" off Survey(tcpstat::Tcpstat)
+        "netlink, SOCK_DIAG"
+        "node_tcp_connection_states";
+    "qdisc" off Survey(qdisc::Qdisc)
+        "netlink, ROUTE"
+        "node_qdisc_*";
+    "network_route" off Survey(network_route::NetworkRoute)
+        "netlink, ROUTE"
+        "node_network_route_info, node_network_routes";
+    "systemd" off Survey(systemd::Systemd)
+        "D-Bus, org.freedesktop.systemd1"
+        "node_systemd_*";
+    "logind" off Survey(logind::Logind)
+        "D-Bus, org.freedesktop.login1"
+        "node_logind_sessions";
+    "container" off Survey(container::Container)
+        "/sys/fs/cgroup"
+        "container_*, with cAdvisor's names";
+    "process_group" off Survey(process_group::ProcessGroup)
+        "/proc/<pid>/stat, io"
+        "namedprocess_namegroup_*, with process-exporter's names";
     "drbd" off Survey(drbd::Drbd)
         "/proc/drbd"
         "node_drbd_*";
 ];
 
 /// What Node Exporter has and this agent has not.
-pub const LEFT_OUT: &[LeftOut] = &[];
+pub const LEFT_OUT: &[LeftOut] = &[
+    LeftOut {
+        name: "ethtool",
+        metrics: &[
+            "node_ethtool_",
+            "node_network_asymmetricpause_",
+            "node_network_autonegotiate",
+            "node_network_pause_",
+            "node_network_port_",
+            "node_network_supported_",
+            "node_network_advertised_",
+        ],
+        why: "the counters of a driver come only from an ioctl on memory the caller lays out, \
+              which no safe interface offers; the common ones are in netdev and netclass",
+    },
+    LeftOut {
+        name: "perf",
+        metrics: &["node_perf_"],
+        why: "perf_event_open has no safe interface; the processes and vmstat collectors count \
+              context switches and page faults",
+    },
+    LeftOut {
+        name: "wifi",
+        metrics: &["node_wifi_"],
+        why: "servers have no wireless stations; node_network_* covers the traffic",
+    },
+    LeftOut {
+        name: "processes, states of threads",
+        metrics: &["node_processes_threads_state"],
+        why: "it costs one file for each thread of the host; node_processes_threads counts them",
+    },
+    LeftOut {
+        name: "btrfs, what only an ioctl tells",
+        metrics: &["node_btrfs_device_unused_bytes", "node_btrfs_device_errors_total"],
+        why: "they come only from an ioctl, for which there is no safe interface",
+    },
+    LeftOut {
+        name: "ntp",
+        metrics: &["node_ntp_"],
+        why: "Node Exporter deprecates it; timex says how well the clock is disciplined",
+    },
+    LeftOut {
+        name: "runit",
+        metrics: &["node_service_"],
+        why: "Node Exporter deprecates it; the textfile collector takes the output of sv",
+    },
+    LeftOut {
+        name: "supervisord",
+        metrics: &["node_supervisord_"],
+        why: "Node Exporter deprecates it; supervisord has exporters of its own to scrape",
+    },
+];

@@ -1,10 +1,10 @@
 //! Metrics that other programs leave in files. Source: the text format of Prometheus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::{Labels, METRIC_NAME, MetricType};
+use model::{Labels, LabelsBuilder, METRIC_NAME, MetricType};
 use wire::Entry;
 use wire::exposition::Parser;
 
@@ -163,6 +163,29 @@ struct Described {
     samples: Vec<(Labels, f64)>,
 }
 
+impl Described {
+    /// Adds the sums and counts that a histogram or summary lacks, as zeros, which is what Node
+    /// Exporter shows for them.
+    fn complete(&mut self, name: &str) {
+        if !matches!(self.kind, MetricType::Histogram | MetricType::Summary) {
+            return;
+        }
+        let is_own = |label: &str| !matches!(label, METRIC_NAME | "le" | "quantile");
+        let known: BTreeSet<Labels> =
+            self.samples.iter().map(|(labels, _)| labels.clone()).collect();
+        let groups: BTreeSet<Labels> = known.iter().map(|labels| labels.filter(is_own)).collect();
+        for group in groups {
+            for end in ["_sum", "_count"] {
+                let mut labels = LabelsBuilder::from_labels(&group);
+                let labels = labels.set(METRIC_NAME, &format!("{name}{end}")).build();
+                if !known.contains(&labels) {
+                    self.samples.push((labels, 0.0));
+                }
+            }
+        }
+    }
+}
+
 /// The families of a file by name.
 fn parse(text: &[u8]) -> Result<BTreeMap<String, Described>, String> {
     let mut families: BTreeMap<String, Described> = BTreeMap::new();
@@ -170,7 +193,10 @@ fn parse(text: &[u8]) -> Result<BTreeMap<String, Described>, String> {
     loop {
         let entry = parser.next_entry().map_err(|error| error.to_string())?;
         match entry {
-            None => return Ok(families),
+            None => {
+                families.iter_mut().for_each(|(name, family)| family.complete(name));
+                return Ok(families);
+            }
             Some(Entry::Help { metric, text }) => {
                 families.entry(metric.into_owned()).or_default().help = text.into_owned();
             }
