@@ -7,6 +7,8 @@ use crate::cli::{AgentArguments, ServeArguments};
 use crate::ranges;
 use anyhow::{Context, Result, bail};
 use model::Limits;
+use settings::Faults;
+use settings::yaml::Document;
 
 mod agent;
 mod keys;
@@ -79,10 +81,17 @@ pub(crate) struct AgentRole {
 impl AgentRole {
     /// Reads the file if one is named and lets flags win.
     pub(crate) fn load(arguments: &AgentArguments) -> Result<AgentRole> {
-        let (file, yaml) = match &arguments.config {
-            Some(path) => read(path)?,
-            None => (File::default(), String::new()),
-        };
+        let read = arguments.config.as_deref().map(read).transpose()?;
+        let (file, document) = read.unzip();
+        AgentRole::effective(file.unwrap_or_default(), document.as_ref(), arguments)
+            .map_err(|error| located(&error, document.as_ref()))
+    }
+
+    fn effective(
+        file: File,
+        document: Option<&Document>,
+        arguments: &AgentArguments,
+    ) -> Result<AgentRole> {
         let collecting = agent::collecting(&file.agent)?;
         let mut shipping = agent::shipping(&file.agent)?;
         let in_file = std::mem::take(&mut shipping.brokers);
@@ -109,7 +118,7 @@ impl AgentRole {
             collect: file.agent.enabled.unwrap_or(true).then_some(collecting),
             shipping,
             prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
-            config_hash: hash(&yaml),
+            config_hash: hash(document.map_or("", Document::text)),
         })
     }
 }
@@ -131,26 +140,30 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 impl Config {
     /// Reads the file if one is named and lets flags win.
     pub(crate) fn load(arguments: &ServeArguments) -> Result<Config> {
-        let (file, yaml) = match &arguments.config {
-            Some(path) => read(path)?,
-            None => (File::default(), String::new()),
-        };
-        let config = effective(file, yaml, arguments)?;
-        ranges::check(&config)?;
-        Ok(config)
+        let read = arguments.config.as_deref().map(read).transpose()?;
+        let (file, document) = read.unzip();
+        let yaml = document.as_ref().map_or_else(String::new, |file| file.text().to_owned());
+        effective(file.unwrap_or_default(), yaml, arguments)
+            .and_then(|config| ranges::check(&config).map(|()| config))
+            .map_err(|error| located(&error, document.as_ref()))
     }
 }
 
-fn read(path: &Path) -> Result<(File, String)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let file =
-        if text.lines().all(|line| matches!(line.trim_start().chars().next(), None | Some('#'))) {
-            File::default()
-        } else {
-            serde_saphyr::from_str(&text)
-                .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?
-        };
-    Ok((file, text))
+/// The file's keys, and the file itself for whoever has to point at a place in it.
+fn read(path: &Path) -> Result<(File, Document)> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let document = Document::parse(&path.to_string_lossy(), &bytes)?;
+    let file = document.deserialize()?;
+    Ok((file, document))
+}
+
+/// An error about a key, at that key's place in the file, if there is a file.
+fn located(error: &anyhow::Error, document: Option<&Document>) -> anyhow::Error {
+    let text = format!("{error:#}");
+    match document {
+        Some(document) => Faults::new(vec![document.locate(&text)]).into(),
+        None => anyhow::anyhow!(text),
+    }
 }
 
 fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Config> {
@@ -269,7 +282,8 @@ mod tests {
     use super::*;
 
     fn load(yaml: &str) -> Result<Config> {
-        let file = serde_saphyr::from_str(yaml).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let document = Document::parse("watchfire.yml", yaml.as_bytes())?;
+        let file = document.deserialize()?;
         let arguments = ServeArguments {
             data: None,
             listen: None,
