@@ -5,6 +5,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={root}");
     let files = ["watchfire/v1/ingest.proto", "watchfire/v1/read.proto"];
     let descriptors = protox::compile(files, [root])?;
-    tonic_prost_build::configure().bytes(".watchfire.v1").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".watchfire.v1")
+        .codec_path("crate::rpc_codec::SmallBuffers")
+        .compile_fds(descriptors)?;
     Ok(())
 }

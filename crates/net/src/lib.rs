@@ -25,6 +25,7 @@ mod rewound;
 pub mod routes;
 pub mod rpc;
 mod rpc_access;
+mod rpc_codec;
 pub mod server;
 mod timed_body;
 pub mod tls;

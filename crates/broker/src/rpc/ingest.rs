@@ -61,7 +61,8 @@ pub struct IngestService {
 /// says with [`PeerIdentity`] who calls and which role may. `name` is told to agents.
 ///
 /// All agents together may have 128 MiB of payload under way; the window each is given shrinks with
-/// their number. An idle agent costs about 40 kB, most of it in HTTP/2 and TLS.
+/// their number. An idle agent costs 27 kB, and TLS; most
+/// of it is HTTP/2.
 pub fn ingest_service(
     broker: &Broker,
     name: String,
