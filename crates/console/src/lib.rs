@@ -17,6 +17,7 @@ mod json;
 mod live;
 mod params;
 mod respond;
+mod targets;
 mod ui;
 
 pub use api::Joining;
@@ -24,6 +25,9 @@ pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
 pub use params::parse_time_ms;
+pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
+
+use targets::NoTargets;
 
 /// What `/api/v1/status/*` tells about this process.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +60,7 @@ pub struct Console {
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     fleet: Option<Arc<dyn Fleet>>,
+    targets: Arc<dyn Targets>,
 }
 
 impl Console {
@@ -73,6 +78,7 @@ impl Console {
             corruptions,
             external_labels: Box::new(BTreeMap::new),
             fleet: None,
+            targets: Arc::new(NoTargets),
         }
     }
 
@@ -89,6 +95,16 @@ impl Console {
     pub fn with_fleet(mut self, fleet: Arc<dyn Fleet>) -> Self {
         self.fleet = Some(fleet);
         self
+    }
+
+    /// Where `/api/v1/targets` learns what is scraped; without it nothing is.
+    pub fn with_targets(mut self, targets: Arc<dyn Targets>) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    pub(crate) fn targets(&self) -> &dyn Targets {
+        &*self.targets
     }
 
     pub(crate) fn fleet(&self) -> Option<&dyn Fleet> {

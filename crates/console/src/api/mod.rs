@@ -7,6 +7,7 @@ mod labels;
 mod login;
 mod query;
 mod status;
+mod targets;
 mod tokens;
 mod users;
 
@@ -38,6 +39,10 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/status/config", GET, Access::Admin, status::config)
         .route("/api/v1/status/flags", GET, Access::Admin, status::flags)
         .route("/api/v1/status/tsdb", GET, Access::Read, status::tsdb)
+        .route("/api/v1/targets", GET, Access::Read, targets::targets)
+        .route("/api/v1/targets/metadata", GET, Access::Read, targets::metadata)
+        .route("/api/v1/targets/relabel_steps", GET, Access::Read, targets::relabel_steps)
+        .route("/api/v1/scrape_pools", GET, Access::Read, targets::scrape_pools)
         .route("/api/v1/agents", GET, Access::Read, agents::agents)
         .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
