@@ -12,8 +12,8 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
 use crate::authority::{CLIENT_LIFE, Role};
@@ -22,12 +22,15 @@ use crate::peers::PeerIdentity;
 use crate::rpc::ingest_client::IngestClient;
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
 use crate::tls::{
-    ClientTls, MAX_CERTIFICATE_BYTES, TlsError, create_private_directory, provider, read_limited,
-    unix_ms, write_private,
+    ClientTls, Fingerprint, MAX_CERTIFICATE_BYTES, TlsError, create_private_directory, provider,
+    read_limited, unix_ms, write_private,
 };
 
-/// Key, certificate and authority, in this order, in one file: it is replaced as a whole.
+/// A line with the digest of the token, key, certificate and authority, in this order, in one file:
+/// it is replaced as a whole.
 const FILE: &str = "identity.pem";
+/// Readers of PEM skip what stands before the first block.
+const TOKEN_LINE: &str = "Join-Token-SHA256: ";
 /// How often it is looked whether the certificate has to be renewed.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 /// For one call that asks for a certificate.
@@ -48,6 +51,12 @@ pub enum IdentityError {
          host and start this with the command it prints"
     )]
     NotJoined(Role),
+    /// The certificate is of no use any more, and there is no token to get another with.
+    #[error(
+        "the certificate of this host has ended or is for another role: run `watchfire token \
+         create --role {0}` on the broker's host and start this with the command it prints"
+    )]
+    Ended(Role),
     /// The broker could not be asked, or refused.
     #[error("the broker at {target} gave no certificate: {message}")]
     Refused {
@@ -61,6 +70,8 @@ pub enum IdentityError {
 /// This process's certificate, in use by every connection made with [`Identity::tls`].
 pub struct Identity {
     path: PathBuf,
+    /// Digest of the token it joined with.
+    joined_with: String,
     authority: CertificateDer<'static>,
     current: ArcSwap<Current>,
 }
@@ -83,6 +94,11 @@ impl Identity {
     /// broker at `target` (`HOST:PORT`) for one with `token`. The broker is known by the
     /// fingerprint in the token, so the first connection is as safe as every later one.
     ///
+    /// The token may stay on the command line: one that was used before is not looked at again,
+    /// and nothing is asked, so that a host starts also while the broker is away. With a new one
+    /// the broker is asked whether it still takes the certificate, and only if not, the host joins
+    /// again.
+    ///
     /// # Errors
     /// See [`IdentityError`].
     pub async fn load_or_join(
@@ -93,10 +109,16 @@ impl Identity {
         role: Role,
     ) -> Result<Arc<Identity>, IdentityError> {
         let path = directory.join(FILE);
-        let token = match (Self::load(&path)?, token) {
-            (Some(identity), _) if identity.is_in_force(role) => return Ok(Arc::new(identity)),
-            (_, None) => return Err(IdentityError::NotJoined(role)),
-            (_, Some(token)) => token.parse::<JoinToken>()?,
+        let token = token.map(str::parse::<JoinToken>).transpose()?;
+        let identity = Self::load(&path)?.map(Arc::new);
+        let token = match (&identity, token) {
+            (None, None) => return Err(IdentityError::NotJoined(role)),
+            (Some(identity), token) if identity.is_in_force(role) => match token {
+                Some(token) if !identity.is_accepted(target, &token).await => token,
+                _ => return Ok(Arc::clone(identity)),
+            },
+            (Some(_), None) => return Err(IdentityError::Ended(role)),
+            (_, Some(token)) => token,
         };
         create_private_directory(directory)?;
         let channel = channel(target, &ClientTls::pinning(token.authority())?)?;
@@ -111,18 +133,44 @@ impl Identity {
         request.set_timeout(CALL_TIMEOUT);
         let answer = IngestClient::new(channel).enroll(request).await;
         let answer = answer.map_err(|status| refused(target, &status))?.into_inner();
-        store(&path, &key, &answer)?;
+        store(&path, &token.digest(), &key, &answer)?;
         tracing::info!(name = answer.name, %role, broker = target, "joined");
         let identity = Self::load(&path)?;
         let identity = identity.ok_or_else(|| invalid(&path, &"it is gone"))?;
         Ok(Arc::new(identity))
     }
 
+    /// Whether to go on with this certificate although there is `token`: it came with that very
+    /// token, or the broker still takes it, or cannot be asked now. Not if the token leads to
+    /// another installation.
+    async fn is_accepted(self: &Arc<Self>, target: &str, token: &JoinToken) -> bool {
+        if self.joined_with == token.digest() {
+            return true;
+        }
+        if Fingerprint::of_certificate(&self.authority).ok() != Some(token.authority()) {
+            return false;
+        }
+        let Ok(channel) = self.tls().and_then(|tls| channel(target, &tls)) else { return true };
+        match self.ask_next(channel).await {
+            Ok((key, answer)) => {
+                if let Err(error) = self.take(&key, &answer) {
+                    tracing::warn!(%error, "the renewed certificate is not kept");
+                }
+                true
+            }
+            Err(status) => status.code() != Code::Unauthenticated,
+        }
+    }
+
     fn load(path: &Path) -> Result<Option<Identity>, TlsError> {
         let Some(pem) = read_limited(path, MAX_CERTIFICATE_BYTES)? else { return Ok(None) };
         let (authority, current) = parse(path, &pem)?;
-        let path = path.to_owned();
-        Ok(Some(Identity { path, authority, current: ArcSwap::from_pointee(current) }))
+        let joined_with = std::str::from_utf8(&pem).ok().and_then(|text| {
+            text.lines().find_map(|line| line.strip_prefix(TOKEN_LINE)).map(str::to_owned)
+        });
+        let (path, joined_with) = (path.to_owned(), joined_with.unwrap_or_default());
+        let current = ArcSwap::from_pointee(current);
+        Ok(Some(Identity { path, joined_with, authority, current }))
     }
 
     fn is_in_force(&self, role: Role) -> bool {
@@ -173,12 +221,21 @@ impl Identity {
     /// The broker cannot be asked or refuses, or the file cannot be written; the certificate in
     /// use stays.
     pub async fn renew(&self, channel: Channel, target: &str) -> Result<(), IdentityError> {
-        let (key, csr_der) = request()?;
+        let answer = self.ask_next(channel).await;
+        let (key, answer) = answer.map_err(|status| refused(target, &status))?;
+        Ok(self.take(&key, &answer)?)
+    }
+
+    async fn ask_next(&self, channel: Channel) -> Result<(KeyPair, EnrollResponse), Status> {
+        let (key, csr_der) = request().map_err(|error| Status::internal(error.to_string()))?;
         let mut request = tonic::Request::new(RenewRequest { csr_der: csr_der.into() });
         request.set_timeout(CALL_TIMEOUT);
-        let answer = IngestClient::new(channel).renew(request).await;
-        let answer = answer.map_err(|status| refused(target, &status))?.into_inner();
-        let pem = store(&self.path, &key, &answer)?;
+        let answer = IngestClient::new(channel).renew(request).await?;
+        Ok((key, answer.into_inner()))
+    }
+
+    fn take(&self, key: &KeyPair, answer: &EnrollResponse) -> Result<(), TlsError> {
+        let pem = store(&self.path, &self.joined_with, key, answer)?;
         let (_, current) = parse(&self.path, pem.as_bytes())?;
         self.current.store(Arc::new(current));
         Ok(())
@@ -207,9 +264,14 @@ fn request() -> Result<(KeyPair, Vec<u8>), TlsError> {
 }
 
 /// Writes what the broker gave, and yields what was written.
-fn store(path: &Path, key: &KeyPair, answer: &EnrollResponse) -> Result<String, TlsError> {
+fn store(
+    path: &Path,
+    joined_with: &str,
+    key: &KeyPair,
+    answer: &EnrollResponse,
+) -> Result<String, TlsError> {
     let pem = format!(
-        "{}{}{}",
+        "{TOKEN_LINE}{joined_with}\n{}{}{}",
         key.serialize_pem(),
         certificate_pem(&answer.certificate_der),
         certificate_pem(&answer.ca_certificate_der)

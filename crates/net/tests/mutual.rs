@@ -245,6 +245,42 @@ async fn a_revoked_host_is_cut_off_and_told_why() {
 }
 
 #[tokio::test]
+async fn a_new_token_brings_a_revoked_host_back_and_changes_nothing_for_others() {
+    let broker = Broker::start().await;
+    let host = tempfile::tempdir().expect("a temporary directory");
+    let file = || std::fs::read(host.path().join("identity.pem")).expect("there");
+    let first = broker.token(Role::Agent, 5);
+    let join = async |token: &str| {
+        let joined = broker.join(host.path(), Some(token), "web-1", Role::Agent).await;
+        joined.map(|identity| identity.name().to_string())
+    };
+    assert_eq!(join(&first).await.expect("joins"), "web-1");
+    let before = file();
+    assert_eq!(join(&first).await.expect("known"), "web-1");
+    assert_eq!(file(), before, "the token is still on the command line");
+    let second = broker.token(Role::Agent, 1);
+    assert_eq!(join(&second).await.expect("known"), "web-1");
+    let error = join("wfj_typo").await.expect_err("is told at once").to_string();
+    assert!(error.contains("no join token"), "{error}");
+    assert!(broker.peers.revoke("web-1", &actor()).expect("written"));
+    assert_eq!(join(&first).await.expect("cannot know"), "web-1");
+    assert_eq!(join(&second).await.expect("joins again"), "web-1");
+    let identity = broker.join(host.path(), Some(&second), "web-1", Role::Agent).await;
+    let mut client = broker.client(&identity.expect("known").tls().expect("valid"));
+    push(&mut client).await.expect("in again");
+    // A broker that is away keeps nobody from starting, whatever the token.
+    let third = broker.token(Role::Agent, 1);
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1)).to_string();
+    let away = Identity::load_or_join(host.path(), &nobody, Some(&third), "web-1", Role::Agent);
+    assert_eq!(&*away.await.expect("known").name(), "web-1");
+    // A token of another installation takes the host there.
+    let other = Broker::start().await;
+    let token = other.token(Role::Agent, 1);
+    let moved = other.join(host.path(), Some(&token), "web-1", Role::Agent).await.expect("joins");
+    push(&mut other.client(&moved.tls().expect("valid"))).await.expect("in");
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_used_and_the_one_before_still_counts() {
     let broker = Broker::start().await;
     let host = tempfile::tempdir().expect("a temporary directory");
@@ -352,7 +388,7 @@ async fn a_certificate_that_has_ended_or_was_never_listed_opens_nothing() {
         }
     };
     // The host itself sees that it has ended, and asks for a token.
-    assert!(code(now - day * 31).await.contains("has not joined yet"));
+    assert!(code(now - day * 31).await.contains("has ended or is for another role"));
     assert!(code(now).await.contains("revoked"), "of the authority, but not on the list");
     // Who shows it all the same is not let in.
     let ended = broker.authority.issue_client(request.der(), "web-1", Role::Agent, now - day * 31);

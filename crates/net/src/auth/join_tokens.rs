@@ -53,7 +53,7 @@ impl JoinToken {
     }
 
     /// What is stored instead of the token.
-    fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         token_digest(&self.secret)
     }
 }
