@@ -10,6 +10,7 @@ use crate::config::AgentConfig;
 use crate::counters::AgentCounters;
 use crate::discovery;
 use crate::error::AgentError;
+use crate::exposition::{self, Exposition, Questions};
 use crate::queue::{BatchReceiver, BatchRing, BatchSender, Bell, queue, ring};
 use crate::registry::Registry;
 
@@ -27,6 +28,7 @@ pub struct HostAgent {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     counters: Arc<AgentCounters>,
+    exposition: Exposition,
     found: Vec<String>,
 }
 
@@ -59,9 +61,11 @@ impl HostAgent {
         let registry = Registry::new(&config)?;
         let counters = Arc::new(AgentCounters::new(&registry.collector_names()));
         let stop = Arc::new(AtomicBool::new(false));
+        let (exposition, questions) = exposition::questions();
         let mut passes = Passes {
             registry,
             sender,
+            questions,
             counters: Arc::clone(&counters),
             stop: Arc::clone(&stop),
             interval_ms: config.interval_ms as i64,
@@ -72,12 +76,18 @@ impl HostAgent {
             .name(THREAD_NAME.to_owned())
             .spawn(move || passes.run())
             .map_err(|source| AgentError::Thread { name: THREAD_NAME, source })?;
-        Ok(HostAgent { stop, thread: Some(thread), counters, found })
+        let exposition = exposition(thread.thread().clone());
+        Ok(HostAgent { stop, thread: Some(thread), counters, exposition, found })
     }
 
     /// The agent's own counters, for `/metrics`.
     pub fn counters(&self) -> &Arc<AgentCounters> {
         &self.counters
+    }
+
+    /// Where the current samples can be had as text.
+    pub fn exposition(&self) -> &Exposition {
+        &self.exposition
     }
 
     /// What was found on this host at the start, one short line per kind, for people to read.
@@ -106,6 +116,7 @@ impl Drop for HostAgent {
 struct Passes {
     registry: Registry,
     sender: BatchSender,
+    questions: Questions,
     counters: Arc<AgentCounters>,
     stop: Arc<AtomicBool>,
     interval_ms: i64,
@@ -161,6 +172,7 @@ impl Passes {
             if self.stop.load(Ordering::Acquire) || self.sender.is_abandoned() {
                 return false;
             }
+            self.questions.answer(|| self.registry.page());
             let left = wake_at.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;

@@ -9,6 +9,7 @@ use crate::collectors::{COLLECTORS, CollectorInfo, Made, make};
 use crate::config::AgentConfig;
 use crate::counters::AgentCounters;
 use crate::error::AgentError;
+use crate::exposition;
 use crate::series::{Family, Samples, SeriesRef};
 
 const DURATION: Family = Family::gauge(
@@ -151,6 +152,11 @@ impl Registry {
     #[cfg(test)]
     pub(crate) fn set_survey_timeout(&mut self, timeout: Duration) {
         self.host.surveyor.set_timeout(timeout);
+    }
+
+    /// All current samples as text.
+    pub(crate) fn page(&self) -> String {
+        exposition::render(&self.samples)
     }
 
     /// Number of series that have samples now.

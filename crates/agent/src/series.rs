@@ -1,10 +1,12 @@
 //! The series the collectors have, their label bytes, and which of them a pass has seen.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use model::{
     LabelError, Labels, METRIC_NAME, MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS,
 };
+
+use crate::exposition::Description;
 
 /// Name, type and help of a metric, as they stand in a collector's table.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,10 @@ enum State {
 #[derive(Debug)]
 struct Slot {
     labels: Labels,
+    /// Index of its description.
+    family: u32,
+    /// As of the last pass its collector ran in.
+    value: f64,
     owner: usize,
     last_pass: u64,
     state: State,
@@ -63,7 +69,9 @@ pub(crate) struct Samples {
     gone: Vec<u32>,
     /// Given up in this pass while still live; `finish` turns them into gone ones.
     leaving: Vec<u32>,
-    described: HashSet<String>,
+    /// Index of each family's description, by name.
+    described: HashMap<String, u32>,
+    descriptions: Vec<Description>,
     undelivered_metadata: Vec<MetricMetadata>,
     batch: MetricBatch,
     timestamp_ms: i64,
@@ -81,7 +89,8 @@ impl Samples {
             free: Vec::new(),
             gone: Vec::new(),
             leaving: Vec::new(),
-            described: HashSet::new(),
+            described: HashMap::new(),
+            descriptions: Vec::new(),
             undelivered_metadata: Vec::new(),
             batch: MetricBatch::default(),
             timestamp_ms: 0,
@@ -160,15 +169,7 @@ impl Samples {
         help: &str,
         labels: Labels,
     ) -> SeriesRef {
-        if !self.described.contains(family) {
-            self.described.insert(family.to_owned());
-            self.undelivered_metadata.push(MetricMetadata {
-                metric: family.to_owned(),
-                kind,
-                help: help.to_owned(),
-                unit: String::new(),
-            });
-        }
+        let family = self.describe(family, kind, help);
         // A series that comes back before its marker was delivered takes its slot again, or one
         // batch would hold both its value and its marker.
         let mut marked = self.gone.iter().chain(&self.leaving);
@@ -176,8 +177,15 @@ impl Samples {
             self.slots[index as usize].released = false;
             return SeriesRef(index);
         }
-        let slot =
-            Slot { labels, owner: self.owner, last_pass: 0, state: State::Absent, released: false };
+        let slot = Slot {
+            labels,
+            family,
+            value: 0.0,
+            owner: self.owner,
+            last_pass: 0,
+            state: State::Absent,
+            released: false,
+        };
         match self.free.pop() {
             Some(index) => {
                 self.slots[index as usize] = slot;
@@ -192,6 +200,30 @@ impl Samples {
         }
     }
 
+    /// Of several descriptions of a family the first stands.
+    fn describe(&mut self, name: &str, kind: MetricType, help: &str) -> u32 {
+        if let Some(&index) = self.described.get(name) {
+            return index;
+        }
+        let index = u32::try_from(self.descriptions.len()).expect("families fit in 32 bits");
+        let (name, help) = (name.to_owned(), help.to_owned());
+        self.undelivered_metadata.push(MetricMetadata {
+            metric: name.clone(),
+            kind,
+            help: help.clone(),
+            unit: String::new(),
+        });
+        self.described.insert(name.clone(), index);
+        self.descriptions.push(Description { name, kind, help });
+        index
+    }
+
+    /// Every series that had a sample in its collector's last run, with that sample.
+    pub(crate) fn current(&self) -> impl Iterator<Item = (&Description, &Labels, f64)> {
+        let live = self.slots.iter().filter(|slot| slot.state == State::Live);
+        live.map(|slot| (&self.descriptions[slot.family as usize], &slot.labels, slot.value))
+    }
+
     /// Adds a sample. A second sample of the same series in one pass is left out.
     pub(crate) fn emit(&mut self, series: SeriesRef, value: f64) {
         let slot = &mut self.slots[series.0 as usize];
@@ -203,6 +235,7 @@ impl Samples {
             self.gone.retain(|&index| index != series.0);
         }
         slot.state = State::Live;
+        slot.value = value;
         self.batch.push(&slot.labels, self.timestamp_ms, value);
     }
 

@@ -67,3 +67,20 @@ fn a_wrong_configuration_is_refused_with_its_remedy() {
     let refused = HostAgent::start(empty).err().expect("refused");
     assert!(matches!(refused, AgentError::OutOfRange { key: "queue_passes", .. }));
 }
+
+#[tokio::test]
+async fn whoever_asks_gets_the_samples_of_the_last_pass_as_text() {
+    let (agent, mut receiver) = HostAgent::start(config()).expect("agent starts");
+    let batch = receiver.recv().expect("a pass");
+    let (first, second) = tokio::join!(agent.exposition().page(), agent.exposition().page());
+    let page = first.expect("it runs");
+    assert!(second.is_some_and(|other| other.lines().count() == page.lines().count()));
+    let samples = page.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(samples >= batch.rows(), "{samples} lines for {} samples", batch.rows());
+    let families: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(families.is_sorted() && families.contains(&"node_load1 gauge"));
+    assert!(!page.contains("instance=\"here\"") && !page.contains("job=\"node\""));
+    let exposition = agent.exposition().clone();
+    agent.stop();
+    assert_eq!(exposition.page().await, None);
+}
