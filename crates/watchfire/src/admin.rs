@@ -12,6 +12,11 @@ use http::Method;
 use net::auth::LocalAccess;
 use serde_json::{Value, json};
 
+use crate::about::now_ms;
+use crate::token::{aligned, span};
+
+/// What a console that runs apart says about joining.
+pub(crate) const NO_AUTHORITY: &str = "this server has no authority: run this on the broker's host";
 /// Data directory of a plain start.
 const DEFAULT_DATA: &str = "watchfire-data";
 /// Data directory of the packaged services.
@@ -109,6 +114,13 @@ enum AdminCommand {
     },
     /// Print the link with which the first user is made
     SetupLink,
+    /// List the hosts that have joined, with the end of their certificates
+    Certificates,
+    /// Send a host away: its connections are cut, and it has to join again
+    RevokeCertificate {
+        /// Name of the host, as `watchfire admin certificates` shows it
+        name: String,
+    },
 }
 
 /// Does what `arguments` say.
@@ -121,6 +133,20 @@ pub(crate) fn run(arguments: &AdminArguments) -> Result<()> {
         AdminCommand::ResetPassword { user, stdin } => reset_password(&server, user, *stdin),
         AdminCommand::SetupLink => {
             println!("{}", setup_link(&server)?);
+            Ok(())
+        }
+        AdminCommand::Certificates => {
+            let list = server.ask(Method::GET, "/api/v1/certificates", None)?;
+            print!("{}", certificates(&list.context(NO_AUTHORITY)?, now_ms()));
+            Ok(())
+        }
+        AdminCommand::RevokeCertificate { name } => {
+            let path = format!("/api/v1/certificates/{}", path_segment(name)?);
+            ensure!(
+                server.ask(Method::DELETE, &path, None)?.is_some(),
+                "no host {name} has joined; `watchfire admin certificates` shows who has"
+            );
+            eprintln!("{name} is sent away; it can join again with a new token.");
             Ok(())
         }
     }
@@ -178,6 +204,25 @@ fn reachable(url: &str) -> String {
     url.replace("://0.0.0.0:", &format!("://{host}:")).replace("://[::]:", &format!("://{host}:"))
 }
 
+fn certificates(list: &Value, now_ms: i64) -> String {
+    let mut rows = vec![["HOST", "ROLE", "JOINED", "RENEWS WITHIN"].map(str::to_owned)];
+    for peer in list["certificates"].as_array().into_iter().flatten() {
+        let text = |key: &str| peer[key].as_str().unwrap_or_default().to_owned();
+        let ms = |key: &str| peer[key].as_i64().unwrap_or_default();
+        rows.push([
+            text("name"),
+            text("role"),
+            format!("{} ago", span(now_ms - ms("joined_ms"))),
+            span(ms("expires_ms") - now_ms),
+        ]);
+    }
+    if rows.len() == 1 {
+        return "No host has joined; `watchfire token create` prints the command for one.\n"
+            .to_owned();
+    }
+    aligned(&rows)
+}
+
 /// `text` as one segment of a path; names that need escapes cannot exist.
 ///
 /// # Errors
@@ -211,6 +256,14 @@ mod tests {
             let line = Line::try_parse_from(line).expect("valid");
             assert_eq!(line.arguments.local.data.as_deref(), Some(Path::new("/d")));
         }
+        let day = 86_400_000_i64;
+        let list = json!({ "certificates": [
+            { "name": "web-1", "role": "agent", "joined_ms": day, "expires_ms": 31 * day },
+        ] });
+        assert_eq!(
+            certificates(&list, 3 * day),
+            "HOST   ROLE   JOINED   RENEWS WITHIN\nweb-1  agent  2 d ago  28 d\n"
+        );
         for bad in ["", "..", "a/b", "a?b", "a%2Fb", "ä"] {
             assert!(path_segment(bad).is_err(), "{bad}");
         }

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::about::now_ms;
-use crate::admin::{LocalArguments, LocalServer, path_segment};
+use crate::admin::{LocalArguments, LocalServer, NO_AUTHORITY, path_segment};
 
 /// Tokens of the running server.
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ fn create_join(server: &LocalServer, create: &CreateArguments) -> Result<()> {
         body["expires_in"] = json!(expires);
     }
     let made = server.ask(Method::POST, "/api/v1/join-tokens", Some(&body))?;
-    let made = made.context("this server has no authority: run this on the broker's host")?;
+    let made = made.context(NO_AUTHORITY)?;
     let hosts =
         if create.uses == 1 { "one host".to_owned() } else { format!("{} hosts", create.uses) };
     eprintln!("Run this on the next host. It counts for {hosts}, for {}:", left(&made, now_ms()));
@@ -181,8 +181,8 @@ fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
 }
 
 /// Columns as wide as their widest cell, two blanks between.
-fn aligned(rows: &[[String; 6]]) -> String {
-    let mut widths = [0; 6];
+pub(crate) fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -215,7 +215,7 @@ fn left(token: &Value, now_ms: i64) -> String {
 }
 
 /// The largest unit of which there are two, or seconds.
-fn span(ms: i64) -> String {
+pub(crate) fn span(ms: i64) -> String {
     // A token of 15 minutes that was made a moment ago counts for 15 minutes.
     let seconds = (ms.max(0) + 500) / 1_000;
     for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "min")] {
