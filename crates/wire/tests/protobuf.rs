@@ -218,7 +218,7 @@ fn the_corpus_never_panics() {
         let inputs = [
             seed.to_vec(),
             delimited(seed),
-            family(&String::from_utf8_lossy(seed), 1, &[label.clone()]),
+            family(&String::from_utf8_lossy(seed), 1, std::slice::from_ref(&label)),
             family("m", 4, &[[label, field(7, seed)].concat()]),
         ];
         for input in inputs {
