@@ -305,6 +305,22 @@ fn a_target_that_relabeling_cannot_save_is_a_mistake() {
     assert_eq!(load(&format!("{JOB}{blackbox}{targets}")).warnings, []);
 }
 
+#[test]
+fn what_cannot_work_is_told() {
+    for (keys, severity, said) in [
+        ("    scheme: htps\n", Severity::Mistake, "no target can be scraped by \"htps\""),
+        ("    tls_config: {max_version: TLS11}\n", Severity::Mistake, "no connection"),
+        ("    tls_config: {min_version: TLS10}\n", Severity::Warning, "the lowest version"),
+    ] {
+        let loaded = load(&format!("{JOB}{keys}"));
+        let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
+        assert_eq!((warning.severity, warning.line), (severity, 3));
+        assert!(warning.message.contains(said), "{}", warning.render());
+    }
+    let rule = "    relabel_configs: [{target_label: __scheme__, replacement: http}]\n";
+    assert_eq!(load(&format!("{JOB}    scheme: ''\n{rule}")).warnings, []);
+}
+
 const SAMPLE: &str = include_str!("sample.yml");
 
 #[test]

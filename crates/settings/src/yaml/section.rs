@@ -304,6 +304,12 @@ impl<'a> Section<'a> {
         self.context.warn(Severity::Warning, self.key_place(key), message, help);
     }
 
+    /// Notes that what a key says cannot work, though Prometheus takes it.
+    pub(crate) fn mistake(&self, key: &str, message: impl Into<String>, help: &str) {
+        let help = Some(help.to_owned());
+        self.context.warn(Severity::Mistake, self.place(key), message, help);
+    }
+
     /// Names the keys nobody asked for.
     pub(crate) fn finish(mut self) {
         self.known.sort_unstable();

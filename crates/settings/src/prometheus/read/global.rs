@@ -151,8 +151,7 @@ pub(super) fn read_storage(root: &mut Section<'_>) -> Storage {
                 .read::<Milliseconds>("time")
                 .map(Milliseconds::duration)
                 .filter(|time| *time > Duration::ZERO);
-            storage.retention_size =
-                retention.read::<ByteSize>("size").map(|size| size.0).filter(|size| *size > 0);
+            storage.retention_size = read_retention_size(&mut retention);
             storage.retention_percentage = retention.read("percentage");
             let percentage = storage.retention_percentage.unwrap_or(0.0);
             if !(0.0..=100.0).contains(&percentage) {
@@ -192,6 +191,18 @@ pub(super) fn read_storage(root: &mut Section<'_>) -> Storage {
     }
     section.finish();
     storage
+}
+
+/// Reads a size that Prometheus checks by itself, since its notation allows less than nothing.
+fn read_retention_size(section: &mut Section<'_>) -> Option<u64> {
+    let text: String = section.value("size");
+    if text.starts_with('-') {
+        let message =
+            format!("'storage.tsdb.retention.size' must be greater than or equal to 0, got {text}");
+        section.fault("size", message, Some("write a size such as 100GB, or remove the key"));
+        return None;
+    }
+    section.read::<ByteSize>("size").map(|size| size.0).filter(|size| *size > 0)
 }
 
 /// Reads `tracing`.

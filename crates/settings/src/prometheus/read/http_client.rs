@@ -241,6 +241,7 @@ pub(super) fn read_tls_keys(mut inner: Section<'_>) -> TlsConfig {
         refuse_reference(&mut inner, key, instead);
     }
     check_tls(&inner, &tls);
+    warn_old_tls(&inner, &tls);
     inner.finish();
     tls
 }
@@ -288,6 +289,17 @@ fn check_tls(section: &Section<'_>, tls: &TlsConfig) {
         let message = "tls_config.max_version must be greater than or equal to \
                        tls_config.min_version if both are specified";
         section.fault("max_version", message, Some("raise max_version or remove it"));
+    }
+}
+
+/// TLS 1.0 and 1.1 are broken (RFC 8996), so the library does not have them.
+fn warn_old_tls(section: &Section<'_>, tls: &TlsConfig) {
+    if tls.max_version.is_some_and(|max| max < TlsVersion::Tls12) {
+        let message = "TLS 1.0 and 1.1 are not spoken, so no connection can be made";
+        section.mistake("max_version", message, "write TLS12 or TLS13, or remove the key");
+    } else if tls.min_version.is_some_and(|min| min < TlsVersion::Tls12) {
+        let message = "TLS 1.0 and 1.1 are not spoken; the lowest version is TLS 1.2";
+        section.warn("min_version", message, Some("write TLS12 if the servers speak it"));
     }
 }
 

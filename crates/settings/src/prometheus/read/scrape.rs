@@ -39,6 +39,7 @@ pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Optio
         names,
         "empty or null metric relabeling rule in scrape config",
     );
+    check_scheme(&section, &config);
     config.discovery =
         discovery::read(&mut section, &config.relabel_configs, &labels_before(&config));
     section.finish();
@@ -80,6 +81,16 @@ fn inherited(global: &Global, job_name: String) -> ScrapeConfig {
         discovery: Vec::new(),
         relabel_configs: Vec::new(),
         metric_relabel_configs: Vec::new(),
+    }
+}
+
+/// A scheme nobody speaks is a slip, unless a rule sets another.
+fn check_scheme(section: &Section<'_>, config: &ScrapeConfig) {
+    let rules = &config.relabel_configs;
+    let replaced = rules.iter().any(|rule| rule.fields().target_label == "__scheme__");
+    if !replaced && !matches!(config.scheme.as_str(), "http" | "https" | "") {
+        let message = format!("no target can be scraped by {:?}", config.scheme);
+        section.mistake("scheme", message, "write http or https");
     }
 }
 
