@@ -13,6 +13,7 @@ use settings::prometheus::HttpClientConfig;
 use tokio::time::timeout_at;
 
 use super::addresses::{AddressCheck, operator_addresses};
+use super::connection::Used;
 use super::connector::describe;
 use super::counters::ClientCounters;
 use super::credentials::Credentials;
@@ -176,13 +177,14 @@ impl Client {
             request
         };
         let transport = self.transports.current().await?;
-        match transport.request(request(headers.clone())).await {
+        let result = match transport.request(request(headers.clone())).await {
             Err(error) if was_stale(&error) => {
                 self.options.counters.retries.fetch_add(1, Relaxed);
-                transport.request(request(headers)).await.map_err(|error| failure(&error))
+                transport.request(request(headers)).await
             }
-            result => result.map_err(|error| failure(&error)),
-        }
+            result => result,
+        };
+        result.inspect(Used::note).map_err(|error| failure(&error))
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use settings::prometheus::{ProxyConfig, TlsConfig};
 
 use super::ClientOptions;
+use super::connection::Used;
 use super::connector::{Connector, describe};
 use super::error::ClientError;
 use super::proxy::ProxyRules;
@@ -103,10 +104,10 @@ pub(super) fn failure(error: &legacy::Error) -> ClientError {
     ClientError::Broken(describe(error))
 }
 
-/// Whether a kept connection may have been closed by the server just when it was used again, so
-/// that asking once more on a new one is right. The request must not have been answered at all.
+/// Whether a kept connection was closed by the server just when it was used again, so that asking
+/// once more on a new one is right. The request must not have been answered at all.
 pub(super) fn was_stale(error: &legacy::Error) -> bool {
-    if error.is_connect() {
+    if error.is_connect() || !error.connect_info().is_some_and(Used::is_set) {
         return false;
     }
     let mut source = std::error::Error::source(error);

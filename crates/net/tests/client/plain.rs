@@ -1,5 +1,7 @@
 //! HTTP without TLS: connections, limits, credentials, redirects.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Uri};
@@ -49,6 +51,26 @@ async fn a_closed_connection_is_replaced_unseen() {
     for _ in 0..3 {
         assert_eq!(get(&client, &url).await, Ok((200, "ok".to_owned())));
     }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_asked_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let url: Uri =
+        format!("http://{}/", listener.local_addr().expect("bound")).parse().expect("a URL");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.expect("accept");
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = socket.read(&mut [0; 1_024]).await;
+        }
+    });
+    let client = open(&HttpClientConfig::default()).await;
+    let error = get(&client, &url).await.expect_err("no answer");
+    assert!(matches!(error, ClientError::Broken(_)), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
