@@ -158,7 +158,39 @@ fn change_case<I: Iterator<Item = char>>(from: &str, to: &mut String, change: fn
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse_rules;
     use super::*;
+    use crate::NameValidation;
+
+    #[test]
+    fn the_second_series_takes_no_memory() {
+        let rules = br#"[
+            {"source_labels": ["__name__"], "regex": "go_.*|process_.*", "action": "drop"},
+            {"source_labels": ["a", "b"], "regex": "(.);(.*)", "target_label": "c", "replacement": "$2-$1"},
+            {"source_labels": ["a"], "target_label": "d"},
+            {"regex": "b(.*)", "replacement": "e$1", "action": "labelmap"},
+            {"regex": "x.*", "action": "labeldrop"},
+            {"source_labels": ["a"], "target_label": "f", "action": "uppercase"},
+            {"source_labels": ["a"], "target_label": "g", "modulus": 7, "action": "hashmod"}
+        ]"#;
+        let rules = parse_rules("rules", rules, NameValidation::Utf8).expect("valid rules");
+        let mut labels = LabelBuffer::new();
+        let mut held = None;
+        for series in 0..50 {
+            labels.clear();
+            labels.load_label("__name__", "http_requests_total");
+            labels.load_label("a", if series % 2 == 0 { "1" } else { "2" });
+            labels.load_label("b", "some value");
+            labels.load_label("x1", "dropped");
+            assert!(relabel(&rules, &mut labels));
+            let mut packed = Vec::new();
+            labels.pack_into(&mut packed);
+            assert_eq!(*held.get_or_insert(labels.held()), labels.held());
+        }
+        let set = labels.to_labels().expect("unique names").to_string();
+        let expected = r#"http_requests_total{a="2", b="some value", c="some value-2", d="2", e="some value", f="2", g="#;
+        assert!(set.starts_with(expected), "{set}");
+    }
 
     #[test]
     fn case_changes_letter_by_letter() {

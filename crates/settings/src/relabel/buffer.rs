@@ -172,6 +172,20 @@ impl LabelBuffer {
         &self.text[start..start + entry.value_len]
     }
 
+    /// Bytes of memory held, for a test that none is taken again.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 7] {
+        [
+            self.text.capacity(),
+            self.entries.capacity(),
+            self.scratch.joined.capacity(),
+            self.scratch.name.capacity(),
+            self.scratch.value.capacity(),
+            self.scratch.slots.capacity(),
+            self.scratch.entries.capacity(),
+        ]
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         self.entries.iter().position(|entry| self.name_of(entry) == name)
     }
