@@ -18,20 +18,4 @@ impl NameValidation {
             NameValidation::Legacy => model::is_legacy_metric_name(name) && !name.contains(':'),
         }
     }
-
-    /// Whether `name` may name a metric.
-    pub fn is_metric_name(self, name: &str) -> bool {
-        match self {
-            NameValidation::Utf8 => !name.is_empty(),
-            NameValidation::Legacy => model::is_legacy_metric_name(name),
-        }
-    }
-
-    /// The value in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            NameValidation::Utf8 => "utf8",
-            NameValidation::Legacy => "legacy",
-        }
-    }
 }

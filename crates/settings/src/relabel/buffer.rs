@@ -16,7 +16,6 @@ pub struct LabelBuffer {
     entries: Vec<Entry>,
     /// How many entries at the front were loaded.
     loaded: usize,
-    touched: bool,
     pub(super) scratch: Scratch,
 }
 
@@ -49,10 +48,9 @@ impl LabelBuffer {
         self.text.clear();
         self.entries.clear();
         self.loaded = 0;
-        self.touched = false;
     }
 
-    /// Replaces the contents by `labels`; [`LabelBuffer::is_touched`] is false afterwards.
+    /// Replaces the contents by `labels`.
     pub fn load(&mut self, labels: &Labels) {
         self.clear();
         for (name, value) in labels.iter() {
@@ -71,11 +69,6 @@ impl LabelBuffer {
         }
     }
 
-    /// Whether a label was set or removed since the contents were loaded.
-    pub fn is_touched(&self) -> bool {
-        self.touched
-    }
-
     /// The value of `name`, empty if there is no such label.
     pub fn get(&self, name: &str) -> &str {
         self.position(name).map_or("", |index| self.value_of(&self.entries[index]))
@@ -90,7 +83,6 @@ impl LabelBuffer {
         if name.is_empty() {
             return;
         }
-        self.touched = true;
         let entry = self.append(name, value);
         match self.position(name) {
             Some(index) if index >= self.loaded => self.entries[index] = entry,
@@ -195,7 +187,6 @@ impl LabelBuffer {
         if index < self.loaded {
             self.loaded -= 1;
         }
-        self.touched = true;
     }
 
     fn append(&mut self, name: &str, value: &str) -> Entry {
@@ -215,12 +206,10 @@ mod tests {
         let mut buffer = LabelBuffer::new();
         let labels = Labels::from_pairs([("a", "1"), ("b", "2")]).expect("unique names");
         buffer.load(&labels);
-        assert!(!buffer.is_touched());
         buffer.set("c", "3");
         buffer.set("a", "longer than before");
         buffer.set("b", "");
         buffer.set("", "x");
-        assert!(buffer.is_touched());
         assert_eq!((buffer.get("a"), buffer.get("b")), ("longer than before", ""));
         let mut packed = Vec::new();
         buffer.pack_into(&mut packed);
@@ -228,6 +217,6 @@ mod tests {
         assert_eq!(back, buffer.to_labels().expect("unique names"));
         assert_eq!(back.to_string(), r#"{a="longer than before", c="3"}"#);
         buffer.clear();
-        assert!(buffer.is_empty() && !buffer.is_touched());
+        assert!(buffer.is_empty());
     }
 }
