@@ -48,7 +48,10 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("watchfire: {error:#}");
+            match error.downcast_ref::<settings::Faults>() {
+                Some(faults) => eprintln!("{}", faults.render()),
+                None => eprintln!("watchfire: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,9 @@ export type Route =
   | { page: 'hosts' }
   | { page: 'host'; instance: string }
   | { page: 'explore' }
+  | { page: 'agents' }
+  | { page: 'targets' }
+  | { page: 'setup' }
   | { page: 'missing'; path: string };
 
 let url = $state.raw(new URL(location.href));
@@ -18,6 +21,9 @@ addEventListener('popstate', () => {
 export function match(pathname: string): Route {
   if (pathname === '/' || pathname === '/hosts') return { page: 'hosts' };
   if (pathname === '/explore') return { page: 'explore' };
+  if (pathname === '/agents') return { page: 'agents' };
+  if (pathname === '/targets') return { page: 'targets' };
+  if (pathname === '/setup') return { page: 'setup' };
   // Empty is the host of samples that came without an instance label.
   const host = /^\/host\/([^/]*)$/.exec(pathname);
   if (host?.[1] !== undefined) {

@@ -68,35 +68,35 @@ interface Envelope {
 
 type Params = Record<string, string | readonly string[] | undefined>;
 
+/** Told when the server does not know who is asking; see `session`. */
+let unauthorized: () => void = () => {};
+export function whenUnauthorized(handler: () => void): void {
+  unauthorized = handler;
+}
+
 const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
-async function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
-  const form = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) {
-    if (typeof value === 'string') form.append(name, value);
-    else for (const item of value ?? []) form.append(name, item);
-  }
-  const text = form.toString();
+/** Sends a request and takes the envelope off its answer. */
+async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> {
   const started = performance.now();
   let response: Response;
   let body: Envelope;
   try {
-    response =
-      method === 'POST'
-        ? await fetch(path, { method, body: form, signal: signal ?? null })
-        : await fetch(text === '' ? path : `${path}?${text}`, { signal: signal ?? null });
+    response = await fetch(path, init);
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (init.signal?.aborted) throw error;
     throw new ApiError('network', error instanceof Error ? error.message : String(error));
   }
   try {
     body = (await response.json()) as Envelope;
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (init.signal?.aborted) throw error;
     throw new ApiError('network', `${response.status} ${response.statusText}`.trim());
   }
   if (body.status !== 'success') {
-    throw new ApiError(String(body.errorType ?? 'unknown'), String(body.error ?? `${response.status} ${response.statusText}`));
+    const type = String(body.errorType ?? 'unknown');
+    if (type === 'unauthorized') unauthorized();
+    throw new ApiError(type, String(body.error ?? `${response.status} ${response.statusText}`));
   }
   return {
     data: body.data as T,
@@ -104,6 +104,33 @@ async function request<T>(path: string, params: Params, method: 'GET' | 'POST', 
     infos: strings(body.infos),
     tookMs: performance.now() - started,
   };
+}
+
+function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
+  const form = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (typeof value === 'string') form.append(name, value);
+    else for (const item of value ?? []) form.append(name, item);
+  }
+  const text = form.toString();
+  return method === 'POST'
+    ? exchange(path, { method, body: form, signal: signal ?? null })
+    : exchange(text === '' ? path : `${path}?${text}`, { signal: signal ?? null });
+}
+
+/** A plain read. */
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return (await request<T>(path, {}, 'GET', signal)).data;
+}
+
+/** A change, with its particulars as JSON. */
+export async function send<T>(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<T> {
+  const init: RequestInit = { method };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { 'Content-Type': 'application/json' };
+  }
+  return (await exchange<T>(path, init)).data;
 }
 
 const seconds = (ms: number): string => String(Math.round(ms) / 1000);

@@ -42,6 +42,8 @@ let socket: WebSocket | null = null;
 let waitMs = FIRST_WAIT_MS;
 let timer: ReturnType<typeof setTimeout> | undefined;
 let openedBefore = false;
+/** Nobody is logged in: no connection is tried until somebody is. */
+let isClosed = true;
 
 function send(frame: ClientFrame): void {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
@@ -79,7 +81,7 @@ function connect(): void {
   });
   // A failed connection fires `error` and then `close`; the latter is enough for both.
   opened.addEventListener('close', () => {
-    if (socket !== opened) return;
+    if (socket !== opened || isClosed) return;
     if (performance.now() - openSince > STEADY_MS) waitMs = FIRST_WAIT_MS;
     const jittered = waitMs * (0.75 + Math.random() * 0.5);
     waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2);
@@ -108,7 +110,7 @@ function dispatch(frame: ServerFrame): void {
 }
 
 function add(subscription: Subscription): () => void {
-  if (!socket) connect();
+  if (!socket && !isClosed) connect();
   const id = nextId++;
   subscriptions.set(id, subscription);
   announce(id, subscription);
@@ -137,7 +139,15 @@ export const live = {
     if (connection === 'waiting') connect();
   },
   open(): void {
+    isClosed = false;
     if (!socket) connect();
+  },
+  /** Ends the connection until {@link live.open}; subscriptions are kept. */
+  close(): void {
+    isClosed = true;
+    clearTimeout(timer);
+    socket?.close();
+    socket = null;
   },
   /** Every sample of the matching series as it is collected. Yields the function that ends it. */
   selector(selector: string, handlers: SelectorHandlers): () => void {

@@ -1,0 +1,87 @@
+/** Who is logged in, and whether anybody has to be. */
+
+import { get, send, whenUnauthorized } from './api/client';
+import { live } from './live/socket.svelte';
+
+export type Scope = 'read' | 'write' | 'admin';
+
+export interface Principal {
+  name: string;
+  kind: string;
+  scopes: Scope[];
+}
+
+interface WhoAmI {
+  login: 'none' | 'required';
+  /** Whether the first user is still to be made. */
+  setup: boolean;
+  principal: Principal | null;
+}
+
+const RETRY_MS = 1_500;
+
+let known = $state.raw<WhoAmI | null>(null);
+let ended = $state(false);
+
+async function ask(): Promise<void> {
+  try {
+    known = await get<WhoAmI>('/api/v1/whoami');
+  } catch {
+    // The server starts, or is away; nothing can be shown without it.
+    setTimeout(() => void ask(), RETRY_MS);
+    return;
+  }
+  if (mayEnter(known)) live.open();
+}
+
+const mayEnter = (who: WhoAmI): boolean => who.login === 'none' || who.principal !== null;
+
+whenUnauthorized(() => {
+  if (known?.principal && known.login === 'required') {
+    ended = true;
+    known = { ...known, principal: null };
+    live.close();
+  }
+});
+
+export const session = {
+  /** Whether it is known yet who is here. */
+  get isKnown(): boolean {
+    return known !== null;
+  },
+  get mayEnter(): boolean {
+    return known !== null && mayEnter(known);
+  },
+  get needsSetup(): boolean {
+    return known?.setup === true && known.login === 'required';
+  },
+  /** Whether there is a login at all, and so something to log out of. */
+  get hasLogin(): boolean {
+    return known?.login === 'required';
+  },
+  get principal(): Principal | null {
+    return known?.principal ?? null;
+  },
+  /** Whether the session ended by itself, so that the login page can say why it is there. */
+  get hasEnded(): boolean {
+    return ended;
+  },
+  may(scope: Scope): boolean {
+    return known !== null && (known.login === 'none' || known.principal?.scopes.includes(scope) === true);
+  },
+  load: ask,
+  async logIn(user: string, password: string): Promise<void> {
+    await send('POST', '/api/v1/login', { user, password });
+    ended = false;
+    await ask();
+  },
+  async setUp(token: string, user: string, password: string): Promise<void> {
+    await send('POST', '/api/v1/setup', { token, user, password });
+    await ask();
+  },
+  async logOut(): Promise<void> {
+    await send('POST', '/api/v1/logout');
+    live.close();
+    await ask();
+  },
+};
