@@ -16,11 +16,15 @@ pub(crate) struct Telemetry {
     agent: Option<Arc<AgentCounters>>,
     executor: Option<Arc<Executor>>,
     others: Vec<Rows>,
+    pages: Vec<Page>,
     start_seconds: f64,
 }
 
 /// Where rows come from that only some processes have.
 pub(crate) type Rows = Box<dyn Fn() -> Vec<MetricRow> + Send + Sync>;
+
+/// Whatever writes its metrics itself.
+pub(crate) type Page = Box<dyn Fn(&mut TextEncoder<'_>) + Send + Sync>;
 
 impl Telemetry {
     pub(crate) fn new(broker: Broker, net: Arc<NetMetrics>, agent: Option<&HostAgent>) -> Self {
@@ -30,6 +34,7 @@ impl Telemetry {
             agent: agent.map(|agent| Arc::clone(agent.counters())),
             executor: None,
             others: Vec::new(),
+            pages: Vec::new(),
             start_seconds: crate::about::now_ms() as f64 / 1_000.0,
         }
     }
@@ -43,6 +48,12 @@ impl Telemetry {
     /// Adds the rows of something this process has.
     pub(crate) fn with_rows(mut self, rows: Rows) -> Self {
         self.others.push(rows);
+        self
+    }
+
+    /// Adds the metrics of something this process has.
+    pub(crate) fn with_page(mut self, page: Page) -> Self {
+        self.pages.push(page);
         self
     }
 
@@ -61,6 +72,7 @@ impl Telemetry {
             out.sample(row.name, &[], row.value);
         }
         self.broker.render_fleet(out);
+        self.pages.iter().for_each(|page| page(out));
         for (name, help, kind, value) in self.executor.iter().flat_map(|e| e.metrics()) {
             out.family(name, kind, help);
             out.sample(name, &[], value);
@@ -75,18 +87,20 @@ impl Telemetry {
 /// What an agent tells about itself.
 pub(crate) struct AgentTelemetry {
     agent: Weak<Agent>,
+    pages: Vec<Page>,
     net: Arc<NetMetrics>,
     start_seconds: f64,
 }
 
 impl AgentTelemetry {
-    pub(crate) fn new(agent: Weak<Agent>, net: Arc<NetMetrics>) -> Self {
-        AgentTelemetry { agent, net, start_seconds: crate::about::now_ms() as f64 / 1_000.0 }
+    pub(crate) fn new(agent: Weak<Agent>, net: Arc<NetMetrics>, pages: Vec<Page>) -> Self {
+        AgentTelemetry { agent, pages, net, start_seconds: crate::about::now_ms() as f64 / 1_000.0 }
     }
 
-    /// The whole page.
-    pub(crate) fn page(&self) -> Response {
-        let mut body = Vec::with_capacity(16 << 10);
+    /// The whole page: `host`, which is text already, and the agent's own metrics.
+    pub(crate) fn page(&self, host: Option<&str>) -> Response {
+        let mut body = Vec::with_capacity(128 << 10);
+        body.extend_from_slice(host.unwrap_or_default().as_bytes());
         self.render(&mut TextEncoder::new(&mut body));
         ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
     }
@@ -94,6 +108,7 @@ impl AgentTelemetry {
     fn render(&self, out: &mut TextEncoder<'_>) {
         render_build(out);
         self.net.render(out);
+        self.pages.iter().for_each(|page| page(out));
         render_counters(self.agent.upgrade().iter().flat_map(|agent| agent.rows()), out);
         render_process(self.start_seconds, out);
     }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Front, Scraping, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
-use crate::metrics::AgentTelemetry;
+use crate::metrics::{AgentTelemetry, Page};
 use crate::words;
 
 /// Threads that may block: there is little that does.
@@ -67,7 +67,10 @@ async fn serve(role: AgentRole) -> Result<()> {
     let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));
     let counting =
         scraping.clone().map(|scraping| tokio::spawn(count(scraping, Arc::clone(agent.targets()))));
-    front.open(routes(&agent, &metrics, front.address()));
+    let page =
+        |scraping: Arc<Scraping>| -> Page { Box::new(move |out| scraping.scraper().render(out)) };
+    let pages = scraping.clone().map(page).into_iter().collect();
+    front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
     signalled(scraping.as_deref()).await?;
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
@@ -98,9 +101,25 @@ async fn count(scraping: Arc<Scraping>, counts: Arc<TargetCounts>) {
     }
 }
 
-fn routes(agent: &Arc<Agent>, metrics: &Arc<NetMetrics>, address: SocketAddr) -> axum::Router {
-    let telemetry = Arc::new(AgentTelemetry::new(Arc::downgrade(agent), Arc::clone(metrics)));
-    let page = move || std::future::ready(telemetry.page());
+fn routes(
+    agent: &Arc<Agent>,
+    metrics: &Arc<NetMetrics>,
+    address: SocketAddr,
+    pages: Vec<Page>,
+) -> axum::Router {
+    let telemetry = AgentTelemetry::new(Arc::downgrade(agent), Arc::clone(metrics), pages);
+    let telemetry = Arc::new(telemetry);
+    let host = agent.host().map(|host| host.exposition().clone());
+    let page = move || {
+        let (telemetry, host) = (Arc::clone(&telemetry), host.clone());
+        async move {
+            let samples = match &host {
+                Some(host) => host.page().await,
+                None => None,
+            };
+            telemetry.page(samples.as_deref())
+        }
+    };
     let routes: Routes = Routes::new()
         .route("/metrics", [Method::GET], Access::Read, page)
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")

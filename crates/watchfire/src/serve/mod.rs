@@ -197,11 +197,17 @@ fn routes(
     );
     let mut console = console.with_fleet(Arc::new(BrokerFleet(broker.clone())));
     if let Some(scraping) = scraping.cloned() {
+        let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
+        console = console.with_targets(targets);
         console = console.with_external_labels(Box::new(move || scraping.external_labels()));
     }
     let console = Arc::new(console);
     let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
     let for_telemetry = Arc::clone(&pushes);
+    let telemetry = match scraping.cloned() {
+        None => telemetry,
+        Some(scraping) => telemetry.with_page(Box::new(move |out| scraping.scraper().render(out))),
+    };
     let telemetry = Arc::new(
         telemetry.with_queries(executor).with_rows(Box::new(move || for_telemetry.rows())),
     );

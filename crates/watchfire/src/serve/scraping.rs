@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use axum::extract::State;
 use broker::Broker;
 use http::{Method, StatusCode};
-use model::{DEFAULT_TENANT, MetricBatch};
+use model::{DEFAULT_TENANT, Labels, MetricBatch};
 use net::client::ClientOptions;
 use net::{Access, Routes};
 use parking_lot::RwLock;
@@ -104,6 +104,69 @@ impl InEffect {
                 .collect(),
             redacted: loaded.redacted,
         }
+    }
+}
+
+impl console::Targets for Scraping {
+    fn pools(&self) -> Vec<String> {
+        self.scraper.pools()
+    }
+
+    fn active(&self, pool: Option<&str>) -> Vec<console::ActiveTarget> {
+        let targets = self.scraper.targets(pool).into_iter();
+        targets
+            .map(|target| console::ActiveTarget {
+                pool: target.pool,
+                discovered: target.discovered,
+                labels: target.labels,
+                url: target.url,
+                health: target.health.as_str(),
+                last_error: target.last_error,
+                last_scrape_ms: target.last_scrape_ms,
+                last_duration_seconds: target.last_duration.as_secs_f64(),
+                interval: target.interval,
+                timeout: target.timeout,
+            })
+            .collect()
+    }
+
+    fn dropped(&self, pool: Option<&str>) -> Vec<console::DroppedTarget> {
+        let dropped = self.scraper.dropped_targets(pool).into_iter();
+        dropped
+            .map(|target| console::DroppedTarget {
+                pool: target.pool,
+                discovered: target.discovered,
+            })
+            .collect()
+    }
+
+    fn dropped_counts(&self) -> Vec<(String, usize)> {
+        self.scraper.dropped_counts()
+    }
+
+    fn metadata(
+        &self,
+        keep: &dyn Fn(&Labels) -> bool,
+        metric: Option<&str>,
+        limit: usize,
+    ) -> Vec<console::TargetMetadata> {
+        let found = self.scraper.metadata(keep, metric, limit).into_iter();
+        found
+            .map(|one| console::TargetMetadata { target: one.target, metadata: one.metadata })
+            .collect()
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: &Labels) -> Option<Vec<console::RelabelStep>> {
+        let steps = self.scraper.relabel_steps(pool, labels)?.into_iter();
+        Some(
+            steps
+                .map(|step| console::RelabelStep {
+                    rule: step.rule,
+                    output: step.labels,
+                    keep: step.kept,
+                })
+                .collect(),
+        )
     }
 }
 
