@@ -16,6 +16,8 @@ pub use memory::MemoryDisk;
 
 /// The unit in which an unreadable chunk is tried again.
 const PAGE_BYTES: usize = 1 << 12;
+/// What is written at once to take space.
+const RESERVE_CHUNK_BYTES: usize = 1 << 18;
 
 /// Files below one root. Paths are relative, `/`-separated, made by this program and never by a
 /// client; an absolute path or `..` panics.
@@ -63,6 +65,29 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// `SyncFailed`: the process must stop.
     fn sync_directory(&self, directory: &str) -> Result<(), BlobError>;
+
+    /// Creates a file that takes `size_bytes` of the disk, durably; nobody reads it.
+    ///
+    /// # Errors
+    /// `Full` and other faults; a part of the file may be there.
+    fn reserve(&self, path: &str, size_bytes: u64) -> Result<(), BlobError> {
+        let mut file = self.create(path)?;
+        // Bytes that no file system compresses or leaves out.
+        let mut chunk = vec![0; RESERVE_CHUNK_BYTES];
+        let mut state = size_bytes;
+        let mut left = size_bytes;
+        while left > 0 {
+            for word in chunk.as_chunks_mut::<8>().0 {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                *word = state.to_be_bytes();
+            }
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+            file.append(&[&chunk[..len]])?;
+            left -= len as u64;
+        }
+        file.sync_data()?;
+        self.sync_directory(parent(path))
+    }
 
     /// Bytes an ordinary user may still write.
     ///

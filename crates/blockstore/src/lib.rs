@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `disk` | files with the durability rules of POSIX: [`FileDisk`], [`MemoryDisk`] |
 //! | `log` | the local log: [`LogReader`] at a start, then [`LogWriter`] |
+//! | `ballast` | space in reserve for commands that make room: [`Ballast`] |
 //! | `blobs` | an object store as seen from here: [`Blobs`] |
 //! | `disk_blobs` | [`Blobs`] on a disk: [`DiskBlobs`] |
 //! | `format` | what one signal's blocks can do: [`BlockFormat`] |
@@ -16,6 +17,7 @@
 //! only [`FileDisk`] touches the file system.
 #![warn(clippy::cast_possible_truncation)]
 
+mod ballast;
 mod blobs;
 mod blockset;
 mod counters;
@@ -26,6 +28,7 @@ mod log;
 mod plan;
 mod quarantine;
 
+pub use ballast::Ballast;
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
 pub use blockset::{BlockSet, DamagedBlock, Merged, OpenBlock, Orphans};
 pub use counters::{Counter, CounterRow, Counters};

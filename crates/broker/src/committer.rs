@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use blockstore::{BlobError, FrameKind, LogError, LogWriter};
+use blockstore::{Ballast, BlobError, FrameKind, LogError, LogWriter};
 use catalog::{
     CatalogError, Command, Incarnation, LaneMarks, LogPosition, Mark, Outcome, Standing, State,
 };
@@ -131,6 +131,8 @@ pub(crate) struct Committer {
     pub(crate) registry: Arc<Registry>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) counters: Arc<CommitCounters>,
+    /// Filled by the maintenance.
+    pub(crate) ballast: Arc<Mutex<Ballast>>,
 }
 
 /// Work that is in the log but not yet synced.
@@ -247,9 +249,27 @@ impl Committer {
         command.encode(payload);
         // The log first: a command that does not reach it must not change the catalog. One that
         // the catalog refuses is refused again, and changes nothing, when it is replayed.
-        match self.log.append(FrameKind::CatalogCommand, &[payload]) {
+        let mut logged = self.log.append(FrameKind::CatalogCommand, &[payload]);
+        let is_full = matches!(logged, Err(LogError::Disk(BlobError::Full { .. })));
+        if is_full && makes_room(command) && self.release_ballast() {
+            // Nobody else can take the space: this thread alone writes the log.
+            logged = self.log.append(FrameKind::CatalogCommand, &[payload]);
+        }
+        match logged {
             Ok(_) => Ok(self.catalog.lock().apply(command)?),
             Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// Gives the disk what is in reserve; whether there was anything.
+    fn release_ballast(&self) -> bool {
+        match self.ballast.lock().release() {
+            Ok(released) => released,
+            Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+            Err(error) => {
+                tracing::warn!(%error, "the space in reserve cannot be released");
+                false
+            }
         }
     }
 
@@ -313,6 +333,22 @@ impl Committer {
             LogError::TooLarge { .. } => CommitError::TooLarge(error.to_string()),
             error => stop(&error),
         }
+    }
+}
+
+/// Whether files can be removed once the command is durable.
+fn makes_room(command: &Command) -> bool {
+    match command {
+        Command::Flush { .. }
+        | Command::Swap { .. }
+        | Command::Expire { .. }
+        | Command::Quarantine { .. }
+        | Command::Delete { .. }
+        | Command::ExpireMarks { .. } => true,
+        Command::CreateStore { .. }
+        | Command::ReserveIds { .. }
+        | Command::Put { .. }
+        | Command::Mark(_) => false,
     }
 }
 

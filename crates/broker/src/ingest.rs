@@ -66,6 +66,7 @@ pub(crate) struct IngestCounters {
     pub(crate) head_full: AtomicU64,
     pub(crate) known_batches: AtomicU64,
     pub(crate) passed_over: AtomicU64,
+    pub(crate) agent_refused: AtomicU64,
 }
 
 impl IngestCounters {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use blockstore::{BlockSet, Counters, Disk, FileDisk, Retention};
+use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use metricstore::{MetricFormat, Registry};
@@ -55,6 +55,7 @@ use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
 use metadata::MetadataBook;
+use rpc::PayloadBudget;
 use shards::{AbortOnPanic, Shards};
 
 /// Requests that may unpack and resolve at once, for each shard: more only take turns.
@@ -113,6 +114,8 @@ struct Inner {
     live: Arc<LiveHub>,
     shown: ShownBatches,
     fleet: Arc<Fleet>,
+    agent_budget: PayloadBudget,
+    ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
@@ -160,6 +163,7 @@ impl Broker {
         let registry = Arc::clone(&parts.committer.registry);
         let shards = Arc::clone(&parts.committer.shards);
         let catalog = Arc::clone(&parts.committer.catalog);
+        let ballast = Arc::clone(&parts.committer.ballast);
         let committer = parts.committer;
         let committer_thread = std::thread::Builder::new()
             .name("committer".to_owned())
@@ -187,6 +191,7 @@ impl Broker {
             Arc::clone(&catalog),
             Arc::clone(&registry),
             Arc::clone(&shards),
+            Arc::clone(&ballast),
             Arc::clone(&live),
             Arc::clone(&fleet),
             Arc::clone(&resolving),
@@ -213,6 +218,8 @@ impl Broker {
                 live,
                 shown: ShownBatches::default(),
                 fleet,
+                agent_budget: PayloadBudget::default(),
+                ballast,
                 metadata,
                 resolving,
                 intake,

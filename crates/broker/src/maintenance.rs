@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockstore::{
-    BlobError, Blobs, BlockError, BlockSet, MergeError, MergeJob, MergePolicy, OpenBlock,
+    Ballast, BlobError, Blobs, BlockError, BlockSet, MergeError, MergeJob, MergePolicy, OpenBlock,
     Retention, plan_expire, plan_merge,
 };
 use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
@@ -78,6 +78,7 @@ pub(crate) struct Maintenance {
     catalog: Arc<Mutex<State>>,
     registry: Arc<Registry>,
     shards: Arc<Shards>,
+    ballast: Arc<Mutex<Ballast>>,
     live: Arc<LiveHub>,
     fleet: Arc<Fleet>,
     resolving: Arc<RwLock<()>>,
@@ -149,6 +150,7 @@ impl Maintenance {
         catalog: Arc<Mutex<State>>,
         registry: Arc<Registry>,
         shards: Arc<Shards>,
+        ballast: Arc<Mutex<Ballast>>,
         live: Arc<LiveHub>,
         fleet: Arc<Fleet>,
         resolving: Arc<RwLock<()>>,
@@ -171,6 +173,7 @@ impl Maintenance {
             catalog,
             registry,
             shards,
+            ballast,
             live,
             fleet,
             resolving,
@@ -220,6 +223,7 @@ impl Maintenance {
                 self.expire(now_ms);
                 self.forget_agents(now_ms);
                 self.release_idle_series(now_ms);
+                self.refill_ballast();
             }
         }
     }
@@ -448,6 +452,15 @@ impl Maintenance {
         self.live.forget(&empty);
         let released = self.registry.release(&empty, now_ms, IDLE_MS);
         self.count(&self.counters.released_series, released as u64);
+    }
+
+    /// Keeps some space in reserve for commands that make room.
+    fn refill_ballast(&self) {
+        match self.ballast.lock().refill() {
+            Ok(()) => {}
+            Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+            Err(error) => tracing::warn!(%error, "no space is held in reserve"),
+        }
     }
 
     /// Takes a damaged block out, so that it is not read again.

@@ -87,6 +87,16 @@ impl Broker {
                 &ingest.passed_over,
             ),
             counter(
+                "watchfire_broker_agent_streams_refused_total",
+                "Streams of agents ended because a batch could not be stored; it comes again.",
+                &ingest.agent_refused,
+            ),
+            gauge(
+                "watchfire_broker_agent_payload_bytes",
+                "Payload of agents that is under way, at most 128 MiB.",
+                self.inner.agent_budget.taken_bytes() as f64,
+            ),
+            counter(
                 "watchfire_broker_samples_rejected_total",
                 "Samples refused because of their labels, time or a limit.",
                 &ingest.rejected,
@@ -155,6 +165,11 @@ impl Broker {
                 "watchfire_broker_log_unflushed_bytes",
                 "Log that is in no block yet: what a restart has to read.",
                 unflushed as f64,
+            ),
+            gauge(
+                "watchfire_broker_ballast_bytes",
+                "Disk space in reserve for commands that make room; 0 after a full disk used it.",
+                self.inner.ballast.lock().size_bytes() as f64,
             ),
             gauge("watchfire_broker_blocks", "Blocks.", f64::from(blocks)),
             gauge("watchfire_broker_block_samples", "Samples in blocks.", samples as f64),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use blockstore::{
-    Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, Frame, FrameKind, LogReader,
+    Ballast, Blobs, BlockSet, Counters, DamagedBlock, Disk, DiskBlobs, Frame, FrameKind, LogReader,
     LogWriter, Orphans,
 };
 use bytes::Bytes;
@@ -53,6 +53,7 @@ pub(crate) struct Parts {
 /// The disk cannot be used, or a newer program wrote what is on it.
 pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> {
     let started = Instant::now();
+    let ballast = Ballast::open(Arc::clone(&disk)).context("look for the space in reserve")?;
     let counters = Arc::new(Counters::default());
     let mut reader =
         LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).context("open the log")?;
@@ -109,6 +110,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         registry,
         shards,
         counters: Arc::new(CommitCounters::default()),
+        ballast: Arc::new(Mutex::new(ballast)),
     };
     committer.show_unflushed();
     Ok(Parts { committer, blobs, blocks, damaged, counters, recovered })

@@ -103,6 +103,36 @@ fn files(disk: &MemoryDisk, directory: &str) -> usize {
     disk.list(directory).expect("memory").len()
 }
 
+clock!(EMPTIED, emptied_ms);
+
+#[test]
+fn a_disk_without_a_free_byte_is_emptied_by_the_retention() {
+    let disk = Arc::new(MemoryDisk::new());
+    let config = config("unused".as_ref(), emptied_ms, 20);
+    let broker = open_on(&disk, config.clone());
+    for day in 0..3 {
+        EMPTIED.store(START_MS + day * DAY_MS, SeqCst);
+        let rows: Vec<_> = (0..200).map(|s| (s, emptied_ms(), 0.7 * s as f64)).collect();
+        ingest(&broker, &rows).expect("stored");
+        wait_for_empty_head(&broker);
+    }
+    EMPTIED.fetch_add(2 * MINUTE_MS, SeqCst);
+    wait_for(&broker, "watchfire_broker_ballast_bytes", |bytes| bytes > 0.0);
+    broker.stop();
+    drop(broker);
+    // Full to the last byte, and not even a new log file can be begun.
+    disk.set_capacity_bytes(Some(used_bytes(&disk)));
+    let broker = open_on(&disk, config);
+    assert_eq!(ingest(&broker, &[(1, emptied_ms(), 1.0)]).expect_err("full"), CommitError::Full);
+    EMPTIED.store(START_MS + 16 * DAY_MS, SeqCst);
+    wait_for(&broker, "watchfire_broker_expired_blocks_total", |expired| expired >= 1.0);
+    assert_eq!(metric(&broker, "watchfire_broker_ballast_bytes"), 0.0);
+    ingest(&broker, &[(1, emptied_ms(), 1.0)]).expect("writes go on by themselves");
+    disk.set_capacity_bytes(None);
+    EMPTIED.fetch_add(2 * MINUTE_MS, SeqCst);
+    wait_for(&broker, "watchfire_broker_ballast_bytes", |bytes| bytes > 0.0);
+}
+
 clock!(DAMAGE, damage_ms);
 
 #[test]

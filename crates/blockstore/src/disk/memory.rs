@@ -37,6 +37,8 @@ struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
     changes: Vec<Change>,
+    /// Space it takes without bytes that anybody could read.
+    reserved_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -152,7 +154,7 @@ impl Disk for MemoryDisk {
     fn open(&self, path: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
         let inner = self.lock();
         let index = *inner.names.get(path).ok_or_else(|| missing(path))?;
-        let size_bytes = inner.files[index].now.len() as u64;
+        let size_bytes = inner.files[index].size_bytes();
         let path = path.to_owned();
         Ok(Arc::new(MemoryReader { disk: self.clone(), index, size_bytes, path }))
     }
@@ -165,7 +167,7 @@ impl Disk for MemoryDisk {
         };
         let info = |(path, index): (&String, &usize)| BlobInfo {
             key: path.clone(),
-            size_bytes: inner.files[*index].now.len() as u64,
+            size_bytes: inner.files[*index].size_bytes(),
         };
         Ok(inner.names.iter().filter(|(path, _)| inside(path)).map(info).collect())
     }
@@ -210,6 +212,20 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn reserve(&self, path: &str, size_bytes: u64) -> Result<(), BlobError> {
+        self.create(path)?.sync_data()?;
+        {
+            let mut inner = self.lock();
+            let left = inner.capacity_bytes.map(|all| all.saturating_sub(inner.used_bytes()));
+            if left.is_some_and(|left| left < size_bytes) {
+                return Err(BlobError::Full { key: path.to_owned() });
+            }
+            let index = *inner.names.get(path).ok_or_else(|| missing(path))?;
+            inner.files[index].reserved_bytes = size_bytes;
+        }
+        self.sync_directory(parent(path))
+    }
+
     fn free_space_bytes(&self) -> Result<u64, BlobError> {
         let inner = self.lock();
         Ok(inner.capacity_bytes.map_or(u64::MAX, |all| all.saturating_sub(inner.used_bytes())))
@@ -230,7 +246,7 @@ impl Inner {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names.values().map(|&index| self.files[index].now.len() as u64).sum()
+        self.names.values().map(|&index| self.files[index].size_bytes()).sum()
     }
 
     fn change_name(&mut self, unlinked: Option<String>, linked: Option<(String, usize)>) {
@@ -257,6 +273,10 @@ impl Inner {
 }
 
 impl Content {
+    fn size_bytes(&self) -> u64 {
+        self.now.len() as u64 + self.reserved_bytes
+    }
+
     fn set_len(&mut self, len: usize) {
         self.now.resize(len, 0);
         self.changes.push(Change::SetLen(len));
@@ -274,7 +294,8 @@ impl Content {
                 }
             }
         }
-        Content { now: bytes.clone(), durable: bytes, changes: Vec::new() }
+        let reserved_bytes = self.reserved_bytes;
+        Content { now: bytes.clone(), durable: bytes, changes: Vec::new(), reserved_bytes }
     }
 }
 

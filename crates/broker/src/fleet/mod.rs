@@ -199,12 +199,13 @@ impl AgentSession {
     pub fn passed_over(&self, lane: Lane, seq: u64, reason: &str) {
         self.broker.inner.ingest_counters.passed_over.fetch_add(1, Ordering::Relaxed);
         self.stored(lane, seq, &Delivery { was_known: true, ..Delivery::default() });
-        self.complain(reason);
+        self.agent.known.lock().complain(reason);
     }
 
-    /// Takes that a batch was refused, and why.
-    pub fn complain(&self, complaint: &str) {
-        self.agent.known.lock().complain(complaint);
+    /// Takes that a batch was refused for now, and why.
+    pub fn refused(&self, reason: &str) {
+        self.broker.inner.ingest_counters.agent_refused.fetch_add(1, Ordering::Relaxed);
+        self.agent.known.lock().complain(reason);
     }
 }
 

@@ -9,19 +9,12 @@ use futures_util::Stream;
 use net::rpc::ingest_server::{Ingest, IngestServer};
 use net::rpc::{AgentMessage, BrokerMessage, EnrollRequest, EnrollResponse, RenewRequest};
 use net::{Enrollment, PeerIdentity};
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use wire::agent_batch::MAX_PAYLOAD_BYTES;
 
 use super::push::{Caller, PushStream};
 use crate::Broker;
 
-/// Payload that may be under way over all agents, from its arrival until it is acknowledged.
-const BUDGET_BYTES: usize = 128 << 20;
-/// The unit in which the budget is given out.
-const BUDGET_UNIT_BYTES: usize = 1 << 10;
-/// What one agent may have under way when there are few, and when there are very many.
-const WINDOW_BYTES: std::ops::RangeInclusive<usize> = 16 << 10..=8 << 20;
 /// A message that holds a payload of twice the limit is still read, so that its refusal can name
 /// it; a larger one ends the stream.
 const MAX_MESSAGE_BYTES: usize = 2 * MAX_PAYLOAD_BYTES + (4 << 10);
@@ -31,24 +24,6 @@ pub(super) struct Shared {
     pub(super) broker: Broker,
     /// Of the broker, for its agents.
     pub(super) name: String,
-    /// In units of [`BUDGET_UNIT_BYTES`].
-    budget: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// What an agent may have under way: all of them share the budget.
-    pub(super) fn window_bytes(&self) -> usize {
-        let agents = self.broker.inner.fleet.connected().max(1);
-        (BUDGET_BYTES / agents).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end())
-    }
-
-    /// Waits until a payload may be under way; what it yields is held until it no longer is.
-    pub(super) async fn admit(&self, payload_bytes: usize) -> tokio::sync::OwnedSemaphorePermit {
-        let units = payload_bytes.div_ceil(BUDGET_UNIT_BYTES);
-        let units = u32::try_from(units).expect("messages are bounded");
-        let admitted = Arc::clone(&self.budget).acquire_many_owned(units).await;
-        admitted.expect("the budget is never closed")
-    }
 }
 
 /// The service. See [`ingest_service`].
@@ -61,15 +36,14 @@ pub struct IngestService {
 /// says with [`PeerIdentity`] who calls and which role may. `name` is told to agents.
 ///
 /// All agents together may have 128 MiB of payload under way; the window each is given shrinks with
-/// their number. An idle agent costs 27 kB, and TLS; most
-/// of it is HTTP/2.
+/// their number. An idle agent costs 27 kB, and TLS; most of it
+/// is HTTP/2.
 pub fn ingest_service(
     broker: &Broker,
     name: String,
     enrollment: Enrollment,
 ) -> IngestServer<IngestService> {
-    let budget = Arc::new(Semaphore::new(BUDGET_BYTES / BUDGET_UNIT_BYTES));
-    let shared = Arc::new(Shared { broker: broker.clone(), name, budget });
+    let shared = Arc::new(Shared { broker: broker.clone(), name });
     IngestServer::new(IngestService { shared, enrollment })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
 }

@@ -22,6 +22,7 @@ use wire::WireError;
 use wire::agent_batch::{self, MAX_PAYLOAD_BYTES};
 
 use super::acks::{Acks, Answer, Refused, Retry};
+use super::budget::PayloadBudget;
 use super::ingest::Shared;
 use crate::Broker;
 use crate::agents::BatchIdentity;
@@ -136,7 +137,7 @@ impl PushStream {
         let incarnation = Incarnation(incarnation);
         let agent = Arc::clone(&caller.name);
         let broker = &self.shared.broker;
-        let session = Arc::new(broker.agent_connected(&AgentHello {
+        let hello = AgentHello {
             name: caller.name,
             incarnation,
             address: caller.address,
@@ -146,13 +147,15 @@ impl PushStream {
             config_hash: hello.config_hash,
             started_ms: hello.started_ms,
             certificate_expires_ms: caller.certificate_expires_ms,
-        }));
+        };
+        let session = Arc::new(connected(broker, hello).await);
         let marks = match durable_marks(broker, &agent, incarnation).await {
             Ok(marks) => marks,
             Err(error) => return Ok(self.send_away(&agent, None, error.to_string(), SOON_MS)),
         };
         session.marks(marks);
-        let window_bytes = self.shared.window_bytes();
+        let agents = self.shared.broker.inner.fleet.connected();
+        let window_bytes = PayloadBudget::window_bytes(agents);
         let acks = Arc::default();
         self.phase = Phase::Open(Open { session, agent, incarnation, window_bytes, acks });
         Ok(ToAgent::Welcome(rpc::Welcome {
@@ -235,7 +238,7 @@ impl PushStream {
                 Ok(Some(self.send_away(&open.agent, None, reason, SOON_MS)))
             }
             Ending::Refused(Refused { lane, seq, reason, retry }) => {
-                open.session.complain(&reason);
+                open.session.refused(&reason);
                 match retry {
                     Retry::Never => Err(Status::invalid_argument(reason)),
                     Retry::AfterMs(ms) => {
@@ -266,7 +269,7 @@ impl PushStream {
             after_seq,
         };
         let bytes = payload.len();
-        let admitted = self.shared.admit(bytes).await;
+        let admitted = self.shared.broker.inner.agent_budget.admit(bytes).await;
         open.acks.begin(lane, seq, bytes);
         let broker = self.shared.broker.clone();
         let unpacks_to = agent_batch::body_len(&payload).unwrap_or(0);
@@ -316,6 +319,16 @@ impl Open {
         };
         // What is not answered by then comes again.
         let _ = tokio::time::timeout(STOP_GRACE, all).await;
+    }
+}
+
+/// Notes that an agent is connected; what it says of itself may have to be logged.
+async fn connected(broker: &Broker, hello: AgentHello) -> AgentSession {
+    if broker.is_congested() {
+        let told = broker.clone();
+        broker.off_the_sockets(move || told.agent_connected(&hello)).await
+    } else {
+        broker.agent_connected(&hello)
     }
 }
 
