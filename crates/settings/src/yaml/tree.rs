@@ -15,6 +15,10 @@ const MAX_DEPTH: usize = 100;
 /// grow without end is refused before it is read.
 const MAX_ALIASED_NODES: usize = 400_000;
 
+/// Most nodes of a document. One takes about 110 bytes, and `[a,a,a…` makes one of every two bytes
+/// of text; a hundred thousand targets with ten labels each stay below.
+const MAX_NODES: usize = 4_000_000;
+
 /// Bytes of the source, half-open.
 pub(crate) type Span = (usize, usize);
 
@@ -118,6 +122,7 @@ pub(crate) fn load(source: &Source) -> Result<Loaded, Faults> {
         anchors: HashMap::new(),
         aliased: 0,
         root: None,
+        nodes: 0,
         documents: 0,
         second_document: None,
     };
@@ -156,6 +161,7 @@ struct Loader<'a> {
     anchors: HashMap<usize, Option<Arc<Node>>>,
     aliased: usize,
     root: Option<Arc<Node>>,
+    nodes: usize,
     documents: usize,
     second_document: Option<Span>,
 }
@@ -174,6 +180,11 @@ impl Loader<'_> {
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Faults> {
+        self.nodes += usize::from(event.is_node());
+        if self.nodes > MAX_NODES {
+            let message = format!("the document has more than {MAX_NODES} values");
+            return Err(self.fault(span, &message, Some("split the file".to_owned())));
+        }
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -208,7 +219,7 @@ impl Loader<'_> {
                 };
                 self.aliased = self.aliased.saturating_add(target.weight);
                 if self.aliased > MAX_ALIASED_NODES {
-                    let help = format!("aliases may stand for {MAX_ALIASED_NODES} nodes in sum");
+                    let help = format!("aliases may stand for {MAX_ALIASED_NODES} values in sum");
                     let message = "yaml: document contains excessive aliasing";
                     return Err(self.fault(span, message, Some(help)));
                 }
