@@ -4,6 +4,7 @@ mod clients;
 mod peer;
 mod push;
 mod same_answers;
+mod scrape;
 
 use crate::harness::Group;
 
@@ -12,6 +13,7 @@ pub(crate) const GROUP: Group = Group {
     name: "interop",
     tests: &[
         ("prometheus-and-we-answer-the-same", same_answers::same_answers),
+        ("prometheus-and-we-scrape-the-same", scrape::same_scrapes),
         ("promtool-checks-our-metrics", clients::own_metrics),
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),

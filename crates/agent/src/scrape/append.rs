@@ -86,6 +86,8 @@ pub(super) struct Appender<'a> {
 trait Parse {
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError>;
     fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample>, WireError>;
+    /// The type of the last `# TYPE` line, as far as labels depend on it: bounds of histograms and
+    /// summaries are made canonical.
     fn kind(&self) -> MetricType;
 }
 
@@ -99,7 +101,10 @@ macro_rules! parse_text {
                 self.known_series(text)
             }
             fn kind(&self) -> MetricType {
-                self.kind()
+                match self.kind() {
+                    kind @ (MetricType::Histogram | MetricType::Summary) => kind,
+                    _ => MetricType::Unknown,
+                }
             }
         }
     };
@@ -215,7 +220,7 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// Takes one entry; `kind` is what the last `# TYPE` line before it said.
+    /// Takes one entry; `kind` is that of [`Parse::kind`] before it.
     fn entry(&mut self, entry: Entry<'_>, kind: MetricType) -> Result<(), ScrapeError> {
         match entry {
             Entry::Type { metric, kind } => self.metadata.set_kind(&metric, kind),

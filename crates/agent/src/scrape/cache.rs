@@ -73,7 +73,7 @@ struct Entry {
     seen: u32,
     /// Where it stands in `order`.
     position: u32,
-    /// The `# TYPE` it stood under: bounds of histograms are made canonical.
+    /// The type it stood under, as far as its labels depend on it.
     kind: MetricType,
 }
 

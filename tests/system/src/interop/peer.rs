@@ -78,6 +78,31 @@ impl Prometheus {
     }
 }
 
+/// A running Prometheus that does what a file says.
+pub(super) struct Scraper {
+    pub(super) client: Client,
+    _process: Process,
+}
+
+impl Scraper {
+    /// Starts it by the file and waits until it answers.
+    pub(super) fn start(scratch: &Scratch, file: &str) -> Result<Scraper> {
+        let address = free_address()?;
+        let process = spawn(
+            scratch,
+            "prometheus",
+            &[
+                format!("--config.file={file}"),
+                format!("--storage.tsdb.path={}", scratch.join("prometheus").display()),
+                format!("--web.listen-address={address}"),
+            ],
+        )?;
+        let client = Client::new(address);
+        wait_for(&client, "/-/ready")?;
+        Ok(Scraper { client, _process: process })
+    }
+}
+
 /// Waits until a peer answers 200.
 fn wait_for(client: &Client, path: &str) -> Result<()> {
     let begin = Instant::now();
