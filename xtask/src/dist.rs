@@ -5,6 +5,7 @@
 //! number.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -129,6 +130,9 @@ fn build_static(release: &Release) -> Result<PathBuf> {
     let here = root().display().to_string();
     let rustflags = [
         "-C target-feature=+crt-static",
+        // A static program cannot look for getrandom(2) in the libc that is loaded, and would open
+        // /dev/random instead, which an empty root does not have. Every supported kernel has it.
+        r#"--cfg getrandom_backend="linux_getrandom""#,
         // Names of functions stay for backtraces; paths of this machine do not.
         "-C strip=debuginfo",
         &format!("--remap-path-prefix={home}=/cargo"),
@@ -149,7 +153,14 @@ fn build_static(release: &Release) -> Result<PathBuf> {
     if !status.success() {
         bail!("the static program could not be built");
     }
-    Ok(root().join("target").join(TARGET).join("release/watchfire"))
+    let program = root().join("target").join(TARGET).join("release/watchfire");
+    let output = Command::new("ldd").arg(&program).output().context("start ldd")?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if !said.contains("statically linked") && !said.contains("not a dynamic executable") {
+        bail!("the program is not static, ldd says: {said}");
+    }
+    Ok(program)
 }
 
 fn revision() -> String {
