@@ -376,7 +376,7 @@ fn openmetrics_has_its_end_and_its_exemplars() {
         -- 2000: scraped 2, kept 2, added 0, 1 exemplars
         a_created{instance="h:1", job="j"} 5 @2000
         a_total{instance="h:1", job="j"} 1 @2000
-        -- 3000: scraped 1, kept 1, added 1
+        -- 3000: scraped 1, kept 1, added 0
         error: line 1: data does not end with # EOF
         a_created{instance="h:1", job="j"} stale @3000
         a_total{instance="h:1", job="j"} stale @3000
