@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser};
@@ -78,7 +79,9 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<()> {
     let (errors, mistakes) = (count(Severity::Error), count(Severity::Mistake));
     let warnings = count(Severity::Warning);
     if errors + mistakes > 0 || (arguments.strict && warnings > 0) {
-        bail!("{errors} errors, {mistakes} mistakes, {warnings} warnings");
+        let counted = |count, one| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let parts = [(errors, "error"), (mistakes, "mistake"), (warnings, "warning")];
+        bail!("{}", parts.map(|(count, one)| counted(count, one)).join(", "));
     }
     Ok(())
 }
@@ -133,9 +136,16 @@ fn check_own(path: &Path) -> Vec<Diagnostic> {
 fn check_prometheus(path: &Path) -> (Vec<Diagnostic>, String) {
     match PrometheusConfig::load(path, &ThisMachine) {
         Ok(loaded) => {
+            let jobs = match loaded.config.scrape_configs.len() {
+                1 => "; 1 job".to_owned(),
+                jobs => format!("; {jobs} jobs"),
+            };
             let closely = loaded.check(&ThisMachine);
-            let jobs = format!("; {} jobs", loaded.config.scrape_configs.len());
-            (loaded.warnings.into_iter().chain(closely).collect(), jobs)
+            let mut found: Vec<Diagnostic> = loaded.warnings.into_iter().chain(closely).collect();
+            let main = path.to_string_lossy();
+            let place = |one: &Diagnostic| (*one.file != *main, Arc::clone(&one.file), one.line);
+            found.sort_by_cached_key(place);
+            (found, jobs)
         }
         Err(faults) => (faults.iter().cloned().collect(), String::new()),
     }
@@ -197,7 +207,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("t")).expect("make a directory");
         std::fs::write(directory.path().join("t/a.yml"), "- targets: [h:1]\n").expect("write");
         let (found, jobs) = check_prometheus(&path);
-        assert_eq!((found.len(), jobs.as_str()), (1, "; 1 jobs"));
+        assert_eq!((found.len(), jobs.as_str()), (1, "; 1 job"));
         assert!(found[0].message.contains("pw") && found[0].line == 4, "{}", found[0].render());
         std::fs::write(directory.path().join("pw"), "x").expect("write the file");
         assert_eq!(check_prometheus(&path).0, []);
