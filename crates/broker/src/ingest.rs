@@ -41,7 +41,10 @@ impl IngestOutcome {
         let mut parts: Vec<String> = self
             .rejects
             .iter()
-            .map(|reject| format!("{} samples refused: {}", reject.samples, reject.reason))
+            .map(|Reject { reason, samples, first, .. }| match first.as_str() {
+                "" => format!("{samples} samples refused: {reason}"),
+                first => format!("{samples} samples refused: {reason} (the first is of {first})"),
+            })
             .collect();
         if self.appended.conflicts > 0 {
             parts.push(format!(

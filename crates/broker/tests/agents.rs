@@ -91,6 +91,7 @@ fn what_leaves_no_sample_moves_the_mark_all_the_same() {
     let delivery = deliver(&broker, &identity(Lane::Live, 1, 0), &old).expect("taken");
     let complaint = delivery.outcome.complaint().expect("the sample is too old");
     assert!(complaint.contains("older than the retention"), "{complaint}");
+    assert!(complaint.contains(r#"(the first is of m{job="odd", series="1"})"#), "{complaint}");
     let mut said = MetricBatch::default();
     said.metadata.push(MetricMetadata { metric: "m".to_owned(), ..MetricMetadata::default() });
     deliver(&broker, &identity(Lane::Live, 2, 1), &said).expect("taken");

@@ -40,6 +40,8 @@ pub const QUARANTINE_MS: i64 = 10 * 60 * 1_000;
 
 /// Series that are hashed before they are looked up.
 const LOOK_AHEAD: usize = 64;
+/// Longest name of a series in a refusal.
+const MAX_NAME_BYTES: usize = 512;
 /// An ordinal that no series has.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -118,7 +120,8 @@ impl Registry {
             let rows = rows_of(series);
             let timestamps = &batch.timestamps_ms[rows.clone()];
             if !timestamps.iter().all(|t| allowed.contains(t)) {
-                reject_times(timestamps, admission, newest_ms, out);
+                let name = || name_of(decode, series.form, batch.label_bytes_of(series));
+                reject_times(timestamps, admission, newest_ms, &name, out);
             }
             if ordinal == UNKNOWN {
                 continue;
@@ -186,7 +189,9 @@ impl Registry {
             let registered = self.admit(tenant, (series.form, bytes), admission, decode);
             match registered {
                 Ok(registered) => *ordinal = registered,
-                Err(reason) => out.reject(reason, admitted),
+                Err(reason) => {
+                    out.reject(reason, admitted, || name_of(decode, series.form, bytes));
+                }
             }
         }
     }
@@ -276,12 +281,23 @@ fn minute(t_ms: i64) -> u32 {
     u32::try_from(t_ms / 60_000).unwrap_or(if t_ms < 0 { 0 } else { u32::MAX })
 }
 
+/// The series as Prometheus prints it, cut off where it is long; empty if its labels cannot be read.
+fn name_of(decode: &DecodeLabels<'_>, form: LabelForm, bytes: &[u8]) -> String {
+    let mut name = decode(form, bytes).map_or_else(|_| String::new(), |labels| labels.to_string());
+    if name.len() > MAX_NAME_BYTES {
+        name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+        name.push('…');
+    }
+    name
+}
+
 /// Counts the rows outside the allowed times, one entry for each of the two reasons.
 #[cold]
 fn reject_times(
     timestamps: &[i64],
     admission: Admission<'_>,
     newest_ms: i64,
+    name: &dyn Fn() -> String,
     out: &mut ResolvedBatch,
 ) {
     let future = timestamps.iter().filter(|t| **t > newest_ms).count() as u64;
@@ -294,6 +310,7 @@ fn reject_times(
                 admission.limits.max_future_ms
             ),
             future,
+            name,
         );
     }
     if old > 0 {
@@ -302,6 +319,7 @@ fn reject_times(
              storage.retention to keep it"
                 .to_owned(),
             old,
+            name,
         );
     }
 }

@@ -64,6 +64,8 @@ pub struct Reject {
     pub series: u64,
     /// How many samples it hit.
     pub samples: u64,
+    /// The first series it hit, as Prometheus prints it; empty if its labels cannot be read.
+    pub first: String,
 }
 
 /// A batch whose series are known: rows by shard, and what was refused.
@@ -116,14 +118,16 @@ impl ResolvedBatch {
         self.rejects.clear();
     }
 
-    /// Counts `samples` of one more entry as refused for `reason`.
-    pub(crate) fn reject(&mut self, reason: String, samples: u64) {
+    /// Counts `samples` of one more entry as refused for `reason`. `series` is asked for the name of
+    /// the first one.
+    pub(crate) fn reject(&mut self, reason: String, samples: u64, series: impl FnOnce() -> String) {
         let known = self.rejects.iter().position(|reject| reject.reason == reason);
         let slot = match known {
             Some(slot) => slot,
             None if self.rejects.len() == MAX_REJECTS => MAX_REJECTS - 1,
             None => {
-                self.rejects.push(Reject { reason, series: 0, samples: 0 });
+                let first = series();
+                self.rejects.push(Reject { reason, series: 0, samples: 0, first });
                 self.rejects.len() - 1
             }
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::histogram::MAX_SCHEMA;
 use model::{BucketLayout, Histogram, HistogramError, MetricBatch, ResetHint, TenantId};
 
-use super::{Admission, DecodeLabels, Registry, minute, reject_times};
+use super::{Admission, DecodeLabels, Registry, minute, name_of, reject_times};
 use crate::rows::{HistogramRow, ResolvedBatch};
 
 /// The finest schema there is; above [`MAX_SCHEMA`] it is known and made coarser.
@@ -27,18 +27,19 @@ impl Registry {
         let shards = out.shards.len();
         let mut layout: Arc<BucketLayout> = Arc::default();
         for sample in &batch.histograms {
+            let bytes = batch.label_bytes_of_histogram(sample);
+            let name = || name_of(decode, sample.form, bytes);
             if !allowed.contains(&sample.t_ms) {
-                reject_times(&[sample.t_ms], admission, *allowed.end(), out);
+                reject_times(&[sample.t_ms], admission, *allowed.end(), &name, out);
                 continue;
             }
             let histogram = match admissible(&sample.histogram, &mut layout) {
                 Ok(histogram) => histogram,
                 Err(fault) => {
-                    out.reject(format!("invalid native histogram: {fault}"), 1);
+                    out.reject(format!("invalid native histogram: {fault}"), 1, name);
                     continue;
                 }
             };
-            let bytes = batch.label_bytes_of_histogram(sample);
             let key = self.key(tenant, sample.form, bytes);
             let known = self.cache.read().find(key, minute(admission.now_ms));
             let admit = || self.admit(tenant, (sample.form, bytes), admission, decode);
@@ -51,7 +52,7 @@ impl Registry {
                         histogram,
                     })
                 }
-                Err(reason) => out.reject(reason, 1),
+                Err(reason) => out.reject(reason, 1, name),
             }
         }
     }
