@@ -7,6 +7,7 @@ use super::arithmetic::{larger, smaller};
 use super::grid::Grid;
 use super::grouping::LabelChoice;
 use super::histogram::{self, Question};
+use super::native_histogram::{Summary, summarise};
 use super::rollup::RangeFunction;
 use super::row_map::RowMap;
 use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
@@ -83,6 +84,10 @@ pub(super) fn vector(
     }
     let scalar = |index: usize| evaluator.scalar(argument(call, index)?, grid);
     let input = || evaluator.vector(argument(call, 0)?, grid);
+    if let Some(summary) = Summary::from_name(name) {
+        let rows = input()?.materialise_all(&evaluator.context)?;
+        return Ok(Stream::from_rows(summarise(rows, summary)));
+    }
     match name {
         "vector" => {
             let value = scalar(0)?;
@@ -111,13 +116,7 @@ pub(super) fn vector(
         "label_replace" | "label_join" => change_labels(evaluator, call, grid),
         "info" => info::evaluate(evaluator, call, grid),
         "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-            classic_histogram(evaluator, call, grid)
-        }
-        // Floats are no histograms, so nothing is left of them.
-        "histogram_avg" | "histogram_count" | "histogram_stddev" | "histogram_stdvar"
-        | "histogram_sum" => {
-            input()?.materialise(&evaluator.context)?;
-            Rows::empty(&evaluator.context, grid.steps()).map(Stream::from_rows)
+            ask_histograms(evaluator, call, grid)
         }
         "start_timestamp" => Err(EvalError::Execution(
             "start_timestamp() is not supported: start timestamps of samples are not stored"
@@ -258,7 +257,9 @@ fn change_labels(
     call: &CallPlan<'_>,
     grid: &Grid,
 ) -> Result<Stream, EvalError> {
-    let mut rows = evaluator.vector(argument(call, 0)?, grid)?.materialise(&evaluator.context)?;
+    // Only labels are changed, so histograms pass.
+    let input = evaluator.vector(argument(call, 0)?, grid)?;
+    let mut rows = input.materialise_all(&evaluator.context)?;
     let params = texts(call.args.get(1..).unwrap_or_default())?;
     match (call.function.name, params.as_slice()) {
         ("label_replace", [target, replacement, source, pattern]) => {
@@ -272,7 +273,7 @@ fn change_labels(
     Ok(Stream::from_rows(rows))
 }
 
-fn classic_histogram(
+fn ask_histograms(
     evaluator: &Evaluator<'_>,
     call: &CallPlan<'_>,
     grid: &Grid,
@@ -299,7 +300,7 @@ fn classic_histogram(
             (arg(0)?, questions)
         }
     };
-    let input = evaluator.vector(buckets, grid)?.materialise(&evaluator.context)?;
+    let input = evaluator.vector(buckets, grid)?.materialise_all(&evaluator.context)?;
     let rows = histogram::evaluate(&evaluator.context, &input, &questions, grid, buckets.span)?;
     Ok(Stream::from_rows(rows))
 }

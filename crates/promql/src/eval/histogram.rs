@@ -1,8 +1,9 @@
-//! Classic histograms: `histogram_quantile`, `histogram_fraction`, `histogram_quantiles`.
+//! `histogram_quantile`, `histogram_fraction`, `histogram_quantiles`: of classic histograms here, of
+//! native ones with the help of [`super::native_histogram`].
 //!
 //! Source: `promql/quantile.go` of Prometheus 3.
 
-use model::{Labels, LabelsBuilder};
+use model::{FloatHistogram, Labels, LabelsBuilder};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -10,6 +11,8 @@ use super::calendar;
 use super::context::Context;
 use super::format::{open_metrics, quoted, shortest, two_digits};
 use super::grid::Grid;
+use super::histogram_rows;
+use super::native_histogram::{self, NanNote};
 use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
 use crate::ast::Span;
 use crate::engine::EvalError;
@@ -57,13 +60,23 @@ pub(crate) fn evaluate(
             rows.labels.push(histogram.labels.clone());
             rows.drop_name.push(true);
             let mut fixed = None;
+            let mut remarks = NativeRemarks::default();
             for step in 0..steps {
                 histogram.buckets_at(input, step, &mut buckets);
-                rows.values.push(question.answer(step, &mut buckets, &mut fixed));
+                let value = match histogram.native_at(input, step) {
+                    None => question.answer(step, &mut buckets, &mut fixed),
+                    Some(_) if !buckets.is_empty() => {
+                        remarks.is_mixed = true;
+                        ABSENT
+                    }
+                    Some(native) => question.answer_native(step, native, &mut remarks),
+                };
+                rows.values.push(value);
             }
             if let Some(fixed) = fixed {
                 fixed.remark(context, histogram, grid, span);
             }
+            remarks.tell(context, histogram, span);
         }
         if let Question::Labelled { label, phi } = question {
             label_with(&mut rows, histograms.len(), label, phi)?;
@@ -89,31 +102,105 @@ impl Question {
     }
 }
 
+/// What is worth telling about the native histograms of a series.
+#[derive(Debug, Default)]
+struct NativeRemarks {
+    /// There are classic buckets at the same time.
+    is_mixed: bool,
+    notes: Vec<NanNote>,
+}
+
+impl NativeRemarks {
+    fn tell(&self, context: &Context<'_>, histogram: &Histogram, span: Span) {
+        let metric = for_metric(&histogram.labels);
+        if self.is_mixed {
+            let text = "vector contains a mix of classic and native histograms";
+            context.warn(format_args!("{text}{metric}"), span);
+        }
+        for note in &self.notes {
+            context.inform(format_args!("{}{metric}", note.text()), span);
+        }
+    }
+}
+
+impl Question {
+    fn answer_native(
+        &self,
+        step: usize,
+        histogram: &FloatHistogram,
+        remarks: &mut NativeRemarks,
+    ) -> f64 {
+        let (value, note) = match self {
+            Question::Quantile(phi) | Question::Labelled { phi, .. } => {
+                native_histogram::quantile(phi.at(step), histogram)
+            }
+            Question::Fraction { lower, upper } => {
+                native_histogram::fraction(lower.at(step), upper.at(step), histogram)
+            }
+        };
+        if let Some(note) = note
+            && !remarks.notes.contains(&note)
+        {
+            remarks.notes.push(note);
+        }
+        value
+    }
+}
+
 /// The series of one histogram.
 struct Histogram {
     /// Labels without the bucket's bound.
     labels: Labels,
     /// Upper bound and row of each bucket, by ascending bound.
     buckets: Vec<(f64, u32)>,
+    /// The row that has it as a native histogram.
+    native: Option<u32>,
 }
 
 impl Histogram {
+    /// The native histogram at `step`, if it is one.
+    fn native_at<'r>(&self, input: &'r Rows, step: usize) -> Option<&'r FloatHistogram> {
+        let row = self.native? as usize;
+        let found = histogram_rows::at(input.row(row), input.histograms.row(row), step);
+        found.map(|histogram| &**histogram)
+    }
+
     fn buckets_at(&self, input: &Rows, step: usize, out: &mut Vec<Bucket>) {
         out.clear();
         for &(upper_bound, row) in &self.buckets {
             let count = input.row(row as usize)[step];
-            if !is_absent(count) {
+            if !is_absent(count) && !is_native(input, row as usize, step) {
                 out.push(Bucket { upper_bound, count });
             }
         }
     }
 }
 
+fn is_native(input: &Rows, row: usize, step: usize) -> bool {
+    histogram_rows::at(input.row(row), input.histograms.row(row), step).is_some()
+}
+
 /// Puts the buckets of each histogram together; what is no bucket is remarked upon.
 fn assemble(context: &Context<'_>, input: &Rows, span: Span) -> Vec<Histogram> {
     let mut histograms: Vec<Histogram> = Vec::new();
     let mut number_of: HashMap<Labels, usize> = HashMap::new();
+    let mut number = |labels: &Labels, histograms: &mut Vec<Histogram>| {
+        let rest = labels.filter(|name| name != BUCKET_LABEL);
+        *number_of.entry(rest).or_insert_with_key(|rest| {
+            histograms.push(Histogram { labels: rest.clone(), buckets: Vec::new(), native: None });
+            histograms.len() - 1
+        })
+    };
     for (index, labels) in input.labels.iter().enumerate() {
+        if !input.histograms.row(index).is_empty() {
+            let number = number(labels, &mut histograms);
+            histograms[number].native = Some(index as u32);
+            let is_float =
+                |step| !is_absent(input.row(index)[step]) && !is_native(input, index, step);
+            if !(0..input.steps).any(is_float) {
+                continue;
+            }
+        }
         let bound = labels.get(BUCKET_LABEL).unwrap_or("");
         let Some(upper_bound) = parse_bound(bound) else {
             context.warn(
@@ -126,11 +213,7 @@ fn assemble(context: &Context<'_>, input: &Rows, span: Span) -> Vec<Histogram> {
             );
             continue;
         };
-        let rest = labels.filter(|name| name != BUCKET_LABEL);
-        let number = *number_of.entry(rest).or_insert_with_key(|rest| {
-            histograms.push(Histogram { labels: rest.clone(), buckets: Vec::new() });
-            histograms.len() - 1
-        });
+        let number = number(labels, &mut histograms);
         histograms[number].buckets.push((upper_bound, index as u32));
     }
     for histogram in &mut histograms {

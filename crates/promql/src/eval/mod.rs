@@ -25,6 +25,7 @@ mod info;
 mod kahan;
 mod label_hash;
 mod math;
+mod native_histogram;
 mod output;
 mod range_source;
 mod relabel;

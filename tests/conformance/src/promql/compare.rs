@@ -1,10 +1,12 @@
 //! Compares what a query yielded with what its script expects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ::promql::{QueryValue, RangeSeries};
-use model::{Labels, is_stale_nan};
+use model::{FloatHistogram, Labels, is_stale_nan};
 
+use super::histogram::{self, Literal};
 use super::script::Expected;
 use super::series::{Item, SeriesLine};
 
@@ -12,7 +14,16 @@ use super::series::{Item, SeriesLine};
 const TOLERANCE: f64 = 1e-6;
 
 /// Points of a result by labels.
-type Points = BTreeMap<Labels, Vec<(i64, f64)>>;
+type Points = BTreeMap<Labels, Vec<(i64, Point)>>;
+
+/// What a series has at a time.
+#[derive(Debug, Clone)]
+enum Point {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+    /// Only expected ones.
+    Literal(Literal),
+}
 
 /// Compares an instant result; vectors are also compared by order if `ordered`.
 pub(crate) fn instant(
@@ -31,7 +42,11 @@ pub(crate) fn instant(
         (QueryValue::Vector(samples), Expected::Series { lines, range_vector: None }) => {
             let mut points = Points::new();
             for sample in samples {
-                let double = points.insert(sample.labels.clone(), vec![(t_ms, sample.value)]);
+                let point = match &sample.histogram {
+                    Some(histogram) => Point::Histogram(Arc::clone(histogram)),
+                    None => Point::Float(sample.value),
+                };
+                let double = points.insert(sample.labels.clone(), vec![(t_ms, point)]);
                 if double.is_some() {
                     return Err(format!("{} comes twice", sample.labels));
                 }
@@ -81,7 +96,7 @@ pub(crate) fn step(value: &QueryValue, expected: &Expected, t_ms: i64) -> Result
     match expected {
         Expected::Series { lines, .. } => equal_points(&points, &expected_points(lines, t_ms, 0)?),
         Expected::Scalar(expected) => match points.get(&Labels::empty()).map(Vec::as_slice) {
-            Some([(_, value)]) => equal_floats(*value, *expected),
+            Some([(_, Point::Float(value))]) => equal_floats(*value, *expected),
             other => Err(format!("expected the scalar {expected}, got {other:?}")),
         },
         Expected::String(_) => Ok(()),
@@ -96,7 +111,12 @@ fn matrix_points(series: &[RangeSeries]) -> Result<Points, String> {
         .iter()
         .map(|series| {
             let times = series.timestamps_ms.iter().copied();
-            (series.labels.clone(), times.zip(series.values.iter().copied()).collect())
+            let floats = times.zip(series.values.iter().map(|value| Point::Float(*value)));
+            let histograms = series.histograms.iter();
+            let histograms = histograms.map(|(t, h)| (*t, Point::Histogram(Arc::clone(h))));
+            let mut points: Vec<_> = floats.chain(histograms).collect();
+            points.sort_by_key(|point| point.0);
+            (series.labels.clone(), points)
         })
         .collect())
 }
@@ -106,11 +126,12 @@ fn expected_points(lines: &[SeriesLine], start_ms: i64, step_ms: i64) -> Result<
     for line in lines {
         let mut points = Vec::new();
         for (index, item) in line.items.iter().enumerate() {
-            match item {
-                Item::Missing => {}
-                Item::Float(value) => points.push((start_ms + index as i64 * step_ms, *value)),
-                Item::Histogram => return Err("a native histogram is expected".to_owned()),
-            }
+            let point = match item {
+                Item::Missing => continue,
+                Item::Float(value) => Point::Float(*value),
+                Item::Histogram(literal) => Point::Literal(literal.clone()),
+            };
+            points.push((start_ms + index as i64 * step_ms, point));
         }
         if step_ms == 0 && points.len() != 1 {
             return Err(format!("the script expects {} values of one step", points.len()));
@@ -141,8 +162,18 @@ fn list(points: &Points) -> String {
     format!("[{}]", labels.join(" "))
 }
 
-fn same(a: &[(i64, f64)], b: &[(i64, f64)]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && almost_equal(a.1, b.1))
+fn same(got: &[(i64, Point)], expected: &[(i64, Point)]) -> bool {
+    let fits = |(got, expected): (&(i64, Point), &(i64, Point))| {
+        got.0 == expected.0
+            && match (&got.1, &expected.1) {
+                (Point::Float(a), Point::Float(b)) => almost_equal(*a, *b),
+                (Point::Histogram(got), Point::Literal(expected)) => {
+                    histogram::equals(got, expected)
+                }
+                _ => false,
+            }
+    };
+    got.len() == expected.len() && got.iter().zip(expected).all(fits)
 }
 
 fn equal_floats(got: f64, expected: f64) -> Result<(), String> {
@@ -154,7 +185,7 @@ fn equal_floats(got: f64, expected: f64) -> Result<(), String> {
 }
 
 /// Source: `util/almost` of Prometheus.
-fn almost_equal(a: f64, b: f64) -> bool {
+pub(crate) fn almost_equal(a: f64, b: f64) -> bool {
     if is_stale_nan(a) || is_stale_nan(b) {
         return is_stale_nan(a) && is_stale_nan(b);
     }

@@ -89,7 +89,7 @@ impl Expected {
     /// Whether a native histogram is expected.
     pub(crate) fn has_histograms(&self) -> bool {
         let Expected::Series { lines, .. } = self else { return false };
-        lines.iter().any(|line| line.items.contains(&Item::Histogram))
+        lines.iter().any(|line| line.items.iter().any(|item| matches!(item, Item::Histogram(_))))
     }
 }
 

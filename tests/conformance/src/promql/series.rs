@@ -1,17 +1,21 @@
 //! Series as scripts write them: `metric{label="value"} 1 2+3x4 _ stale {{…}}`.
 
+use std::sync::Arc;
+
 use anyhow::{Context, anyhow, bail};
 use model::{Labels, METRIC_NAME, STALE_NAN_BITS};
 
+use super::histogram::{self, Literal};
+
 /// One place in a sequence of values.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Item {
     /// No sample.
     Missing,
     /// A float, the staleness marker included.
     Float(f64),
-    /// A native histogram, whose content is not looked at.
-    Histogram,
+    /// A native histogram.
+    Histogram(Literal),
 }
 
 /// A series with its values.
@@ -163,7 +167,7 @@ fn push_item(item: &str, items: &mut Vec<Item>) -> anyhow::Result<()> {
     } else if head == "stale" {
         items.resize(places, Item::Float(f64::from_bits(STALE_NAN_BITS)));
     } else if head.starts_with("{{") {
-        items.resize(places, Item::Histogram);
+        push_histograms(head, places, items)?;
     } else if let Ok(value) = head.parse() {
         items.resize(places, Item::Float(value));
     } else {
@@ -171,6 +175,26 @@ fn push_item(item: &str, items: &mut Vec<Item>) -> anyhow::Result<()> {
         for _ in items.len()..places {
             items.push(Item::Float(value));
             value += delta;
+        }
+    }
+    Ok(())
+}
+
+/// Appends `{{…}}`, or `{{…}}+{{…}}` with the second added again and again, up to `places` items.
+fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> anyhow::Result<()> {
+    let end = head.find("}}").context("a histogram has no end")? + 2;
+    let (first, rest) = head.split_at(end);
+    let mut literal = histogram::parse(first)?;
+    let factor = if rest.starts_with('-') { -1.0 } else { 1.0 };
+    let step = match rest.get(1..) {
+        None | Some("") => None,
+        Some(step) => Some(histogram::parse(step)?),
+    };
+    while items.len() < places {
+        items.push(Item::Histogram(literal.clone()));
+        if let Some(step) = &step {
+            let sum = histogram::add(&literal.histogram, &step.histogram, factor)?;
+            literal.histogram = Arc::new(sum);
         }
     }
     Ok(())
@@ -195,7 +219,7 @@ mod tests {
             .into_iter()
             .map(|item| match item {
                 Item::Float(value) => Some(value),
-                Item::Missing | Item::Histogram => None,
+                Item::Missing | Item::Histogram(_) => None,
             })
             .collect()
     }
@@ -209,7 +233,7 @@ mod tests {
         assert_eq!(floats("1e+2+1x1"), [100.0, 101.0].map(Some));
         assert_eq!(floats("0x3"), [0.0; 4].map(Some));
         assert_eq!(floats("{{count:1 sum:2}}x1 Inf"), [None, None, Some(f64::INFINITY)]);
-        assert_eq!(floats("{{a:1}}+{{b:[1 2]}}x2 5"), [None, None, None, Some(5.0)]);
+        assert_eq!(floats("{{sum:1}}+{{buckets:[1 2]}}x2 5"), [None, None, None, Some(5.0)]);
         assert!(parse_items("abc").is_err());
     }
 

@@ -1,0 +1,204 @@
+//! Native histograms in queries: which sample counts at a step, what passes, what is an error.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use model::{BucketLayout, FloatHistogram, Labels, STALE_NAN_BITS, Span};
+use promql::{
+    Columns, EvalOptions, EvalTime, Evaluation, Inline, QueryValue, SelectRequest, SeriesSet,
+    Source, SourceError, evaluate, parse,
+};
+
+/// A histogram whose count is `count`, all of it in `(1, 2]`.
+fn histogram(count: f64) -> Arc<FloatHistogram> {
+    let layout =
+        BucketLayout { positive: vec![Span { offset: 1, len: 1 }], ..BucketLayout::default() };
+    let mut histogram = FloatHistogram::empty(Arc::new(layout));
+    (histogram.count, histogram.sum, histogram.positive) = (count, 1.5 * count, vec![count]);
+    Arc::new(histogram)
+}
+
+fn stale() -> Arc<FloatHistogram> {
+    let mut stale = FloatHistogram::clone(&histogram(0.0));
+    stale.sum = f64::from_bits(STALE_NAN_BITS);
+    Arc::new(stale)
+}
+
+#[derive(Clone)]
+struct Store(Arc<Vec<(Labels, Columns)>>);
+
+impl Source for Store {
+    fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let matches = |labels: &Labels| {
+            request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
+        };
+        let inside = |t_ms: &i64| (request.start_ms..=request.end_ms).contains(t_ms);
+        let mut wanted = Vec::new();
+        for (labels, all) in self.0.iter().filter(|(labels, _)| matches(labels)) {
+            let mut columns = Columns::default();
+            for (t_ms, value) in all.timestamps_ms.iter().zip(&all.values) {
+                if inside(t_ms) {
+                    columns.timestamps_ms.push(*t_ms);
+                    columns.values.push(*value);
+                }
+            }
+            let histograms = &all.histograms;
+            for (t_ms, histogram) in histograms.timestamps_ms.iter().zip(&histograms.histograms) {
+                if inside(t_ms) {
+                    columns.histograms.push(*t_ms, Arc::clone(histogram));
+                }
+            }
+            wanted.push((labels.clone(), columns));
+        }
+        Ok(Arc::new(Store(Arc::new(wanted))))
+    }
+}
+
+impl SeriesSet for Store {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        &self.0[index].0
+    }
+
+    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        out.clone_from(&self.0[index].1);
+        Ok(())
+    }
+}
+
+/// `h` is a histogram from 10 s to 40 s, a float at 50 s, a histogram at 60 s, then gone; `f` is a
+/// float all the time.
+fn store() -> Store {
+    let labels = |name: &str| Labels::from_pairs([("__name__", name), ("job", "j")]).expect("two");
+    let mut mixed = Columns::default();
+    for step in 1..=4 {
+        mixed.histograms.push(step * 10_000, histogram(step as f64));
+    }
+    mixed.timestamps_ms.push(50_000);
+    mixed.values.push(5.0);
+    mixed.histograms.push(60_000, histogram(6.0));
+    mixed.histograms.push(70_000, stale());
+    let mut floats = Columns::default();
+    floats.timestamps_ms.extend((1..=8).map(|step| step * 10_000));
+    floats.values.extend((1..=8).map(f64::from));
+    Store(Arc::new(vec![(labels("f"), floats), (labels("h"), mixed)]))
+}
+
+fn output(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryValue, String> {
+    let expr = parse(query).map_err(|error| error.to_string())?;
+    let (store, cancelled) = (store(), AtomicBool::new(false));
+    let options = EvalOptions {
+        lookback_ms: 300_000,
+        default_subquery_step_ms: 10_000,
+        max_samples,
+        cancelled: &cancelled,
+        parallel: &Inline,
+    };
+    let output = evaluate(&Evaluation { expr: &expr, time, source: &store, options });
+    output.map(|output| output.value).map_err(|error| error.to_string())
+}
+
+/// Times in seconds and what is there; of histograms the count.
+fn show(query: &str, time: EvalTime) -> String {
+    match output(query, time, 1_000) {
+        Err(error) => error,
+        Ok(QueryValue::Vector(samples)) => samples
+            .iter()
+            .map(|sample| match &sample.histogram {
+                Some(histogram) => format!("{} h{}", sample.labels, histogram.count),
+                None => format!("{} {}", sample.labels, sample.value),
+            })
+            .collect::<Vec<_>>()
+            .join("; "),
+        Ok(QueryValue::Matrix(series)) => series
+            .iter()
+            .map(|series| {
+                let floats = series.timestamps_ms.iter().zip(&series.values);
+                let mut points: Vec<_> = floats.map(|(t, v)| (*t, v.to_string())).collect();
+                let histograms = series.histograms.iter();
+                points.extend(histograms.map(|(t, h)| (*t, format!("h{}", h.count))));
+                points.sort();
+                let points = points.iter().map(|(t, v)| format!(" {}:{v}", t / 1_000));
+                format!("{}{}", series.labels, points.collect::<String>())
+            })
+            .collect::<Vec<_>>()
+            .join("; "),
+        Ok(other) => format!("{other:?}"),
+    }
+}
+
+const RANGE: EvalTime = EvalTime::Range { start_ms: 5_000, end_ms: 80_000, step_ms: 15_000 };
+
+#[test]
+fn the_latest_sample_of_either_kind_counts() {
+    let at = |t_ms| show("h", EvalTime::Instant(t_ms));
+    assert_eq!(at(5_000), "");
+    assert_eq!(at(25_000), "h{job=\"j\"} h2");
+    assert_eq!(at(59_999), "h{job=\"j\"} 5");
+    assert_eq!(at(60_000), "h{job=\"j\"} h6");
+    assert_eq!(at(70_000), "", "gone");
+    assert_eq!(show("h", RANGE), "h{job=\"j\"} 20:h2 35:h3 50:5 65:h6");
+    assert_eq!(show("timestamp(h)", EvalTime::Instant(25_000)), "{job=\"j\"} 20");
+}
+
+#[test]
+fn ranges_and_subqueries_yield_both() {
+    let at = EvalTime::Instant(75_000);
+    assert_eq!(show("h[50s]", at), "h{job=\"j\"} 30:h3 40:h4 50:5 60:h6", "no stale marker");
+    assert_eq!(show("h[20s:5s] offset 20s", at), "h{job=\"j\"} 40:h4 45:h4 50:5 55:5");
+    assert_eq!(show("h @ 20", RANGE).matches("h2").count(), 6, "pinned, at every step");
+}
+
+#[test]
+fn labels_may_change_and_parts_be_taken() {
+    let at = EvalTime::Instant(25_000);
+    assert_eq!(
+        show("label_replace(h, \"a\", \"$1\", \"job\", \"(.*)\")", at),
+        "h{a=\"j\", job=\"j\"} h2"
+    );
+    assert_eq!(show("histogram_count({job=\"j\"})", at), "{job=\"j\"} 2");
+    assert_eq!(show("histogram_sum(h)", RANGE), "{job=\"j\"} 20:3 35:4.5 65:9", "floats are none");
+    assert_eq!(show("histogram_avg(h) * 2", at), "{job=\"j\"} 3");
+    assert_eq!(show("histogram_quantile(1, h)", at), "{job=\"j\"} 2");
+    assert_eq!(show("histogram_fraction(0, 2, h)", at), "{job=\"j\"} 1");
+    assert_eq!(show("sum(histogram_count(h))", at), "{} 2");
+}
+
+#[test]
+fn what_cannot_be_computed_says_so() {
+    let at = EvalTime::Instant(25_000);
+    for query in [
+        "rate(h[1m])",
+        "sum(h)",
+        "abs(h)",
+        "h + 1",
+        "h + h",
+        "-h",
+        "topk(1, h)",
+        "sort(h)",
+        "max_over_time(h[1m])",
+        "quantile(0.5, {job=\"j\"})",
+        "h and h",
+        "scalar(h)",
+        "sum_over_time(h[1m:10s])",
+    ] {
+        let error = output(query, at, 1_000).expect_err(query);
+        let expected = "h{job=\"j\"} has native histograms, from which this query cannot be \
+                        computed yet";
+        assert!(error.starts_with(expected), "{query}: {error}");
+    }
+    assert_eq!(show("sum(f)", at), "{} 2", "floats beside them are not affected");
+    assert_eq!(show("rate(h[5s])", at), "", "nor where there is no histogram");
+}
+
+#[test]
+fn histograms_count_in_the_budget() {
+    // Six steps of one value each, and three histograms.
+    let error = output("h", RANGE, 15).expect_err("too many");
+    assert!(error.contains("the limit (max samples per query) is 15"), "{error}");
+    assert!(output("f", RANGE, 15).is_ok());
+    assert!(output("h", RANGE, 30).is_ok());
+}
