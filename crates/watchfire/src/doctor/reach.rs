@@ -178,8 +178,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
         assert_eq!(brokers(std::slice::from_ref(&address))[0].level, Level::Ok);
-        drop(listener);
-        assert_eq!(brokers(&[address])[0].level, Level::Fail);
+        let nothing = ["127.0.0.1:1".to_owned()];
+        assert_eq!(brokers(&nothing)[0].level, Level::Fail);
         assert_eq!(brokers(&[])[0].level, Level::Skip);
         let nobody = ["no-such-host.invalid".to_owned()];
         assert_eq!(brokers(&nobody)[0].level, Level::Fail);
