@@ -77,7 +77,6 @@ impl Telemetry {
             out.family(name, kind, help);
             out.sample(name, &[], value);
         }
-        self.broker.render_fleet(out);
         self.net.render(out);
         render_counters(self.agent.iter().flat_map(|agent| agent.rows()), out);
         render_process(self.start_seconds, out);

@@ -68,5 +68,6 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         ("limits.query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
         ("limits.max_concurrent_queries", count(config.max_concurrent_queries), 1..=1_024),
         ("http.max_connections", count(config.max_connections), 1..=1_000_000),
+        ("http.max_inflight_body_bytes", count(config.max_inflight_body_bytes), 1 << 20..=1 << 40),
     ]
 }

@@ -74,6 +74,15 @@ pub(crate) fn agent_banner(
     text
 }
 
+/// Where other hosts reach a listener: by this host's name, if it listens on all its addresses.
+pub(crate) fn elsewhere(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", address.port())
+}
+
 /// Where this host reaches a listener on all its addresses; any other address as it is.
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {

@@ -15,7 +15,6 @@ pub(crate) const GROUP: Group = Group {
         ("metrics", metrics),
         ("flags", flags),
         ("configuration-keys", configuration_keys),
-        ("routes", routes),
         ("banner-and-environment", banner_and_environment),
     ],
 };
@@ -84,7 +83,7 @@ fn unlabelled(name: &str) -> String {
 fn flags(_: &Scratch) -> Result<String> {
     let page = read("docs/operating/configuration.md")?;
     let mut seen = BTreeSet::new();
-    for subcommand in [None, Some("broker"), Some("query")] {
+    for subcommand in [None, Some("broker"), Some("agent"), Some("query")] {
         let output = Command::new(process::binary())
             .args(subcommand)
             .arg("--help")
@@ -115,84 +114,57 @@ fn flags(_: &Scratch) -> Result<String> {
     Ok(format!("{} flags and variables", seen.len()))
 }
 
-/// Every key of the file: the program says which it knows when it is given one it does not.
+/// Every key of the file is documented, and every documented one is read.
 fn configuration_keys(_: &Scratch) -> Result<String> {
     let documented: BTreeSet<String> = table_rows(&read("docs/operating/configuration.md")?)
         .into_iter()
         .filter(|cells| cells.len() >= 4 && !cells[0].starts_with('-'))
-        .map(|cells| cells[0].clone())
+        .flat_map(|cells| cells[0].split(", ").map(str::to_owned).collect::<Vec<_>>())
+        // What lists and maps hold is told in words.
+        .map(|key| {
+            key.split(['[', '<']).next().unwrap_or_default().trim_end_matches('.').to_owned()
+        })
         .collect();
-    let there = keys_in_source(&read("crates/watchfire/src/config.rs")?);
+    let source = read("crates/watchfire/src/config/keys.rs")?;
+    let fields = fields_in_source(&source);
+    let mut there = BTreeSet::new();
+    collect_keys("", "File", &fields, &mut there);
     same("configuration keys", &documented, &there)?;
     Ok(format!("{} keys", there.len()))
 }
 
-/// The keys of the structures the file is read into, as `section.key`.
-fn keys_in_source(source: &str) -> BTreeSet<String> {
+/// Name and type of the fields of each structure.
+fn fields_in_source(source: &str) -> BTreeMap<&str, Vec<(&str, &str)>> {
     let mut fields: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
     let mut structure = None;
-    let mut is_read = false;
     for line in source.lines() {
-        if line.starts_with("#[serde(deny_unknown_fields") {
-            is_read = true;
-        } else if let Some((_, name)) = line.split_once("struct ") {
-            structure = is_read.then(|| name.trim_end_matches(" {"));
-            is_read = false;
+        if let Some(name) = line.strip_prefix("pub(super) struct ") {
+            structure = Some(name.trim_end_matches(" {"));
         } else if line == "}" {
             structure = None;
-        } else if let (Some(structure), Some((name, kind))) = (structure, line.split_once(": ")) {
-            fields.entry(structure).or_default().push((name.trim(), kind.trim_end_matches(',')));
+        } else if let (Some(structure), Some((name, kind))) =
+            (structure, line.trim().strip_prefix("pub(super) ").and_then(|l| l.split_once(": ")))
+        {
+            fields.entry(structure).or_default().push((name, kind.trim_end_matches(',')));
         }
     }
-    let mut keys = BTreeSet::new();
-    for (name, kind) in fields.get("File").into_iter().flatten() {
-        match fields.get(kind) {
-            Some(inner) => keys.extend(inner.iter().map(|(key, _)| format!("{name}.{key}"))),
-            None => {
-                keys.insert((*name).to_owned());
-            }
-        }
-    }
-    keys
+    fields
 }
 
-/// Every path that a router in the code names is in `api.md`, and every path there is answered.
-fn routes(scratch: &Scratch) -> Result<String> {
-    let page = read("docs/operating/api.md")?;
-    let mut there = BTreeSet::new();
-    for source in [
-        "crates/broker/src/routes.rs",
-        "crates/console/src/api/mod.rs",
-        "crates/console/src/lib.rs",
-        "crates/watchfire/src/serve.rs",
-    ] {
-        let text = read(source)?;
-        let named = text.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
-        there.extend(named.map(|path| path.replace("{name}", "<name>")));
+/// The keys of a structure as `section.key`, those of structures in it included.
+fn collect_keys(
+    before: &str,
+    structure: &str,
+    fields: &BTreeMap<&str, Vec<(&str, &str)>>,
+    keys: &mut BTreeSet<String>,
+) {
+    for (name, kind) in fields.get(structure).into_iter().flatten() {
+        if fields.contains_key(kind) {
+            collect_keys(&format!("{before}{name}."), kind, fields, keys);
+        } else {
+            keys.insert(format!("{before}{name}"));
+        }
     }
-    // The catch-all of unknown paths.
-    there.retain(|path| !path.starts_with("/api/{") && path != "/api" && path != "/api/");
-    ensure!(there.len() >= 15, "only {there:?} found in the sources");
-    let documented: BTreeSet<String> = page
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .flat_map(|code| code.split(' '))
-        .filter(|word| {
-            word.starts_with('/') && word.len() > 1 && *word != "/api" && *word != "/api/v1"
-        })
-        .flat_map(|path| expand(path.trim_end_matches([',', '.'])))
-        .collect();
-    let missing: Vec<_> = there.difference(&documented).collect();
-    ensure!(missing.is_empty(), "routes not documented: {missing:?}");
-    let server = Launch::broker(&scratch.join("data")).start()?;
-    for path in &documented {
-        let target = path.replace("<name>", "job").replace("<instance>", "web-1");
-        let status = server.client().get(&target)?.status;
-        ensure!(status != 404, "{target} is documented and answers 404");
-    }
-    server.stop()?;
-    Ok(format!("{} routes and {} pages", there.len(), documented.len() - there.len()))
 }
 
 /// The start says where everything is, and takes what flags say from the environment too.
@@ -226,14 +198,4 @@ fn banner_and_environment(scratch: &Scratch) -> Result<String> {
     }
     server.stop()?;
     Ok("URL, data, host, a query that runs; 2 variables".to_owned())
-}
-
-/// `/a/{b,c}` is `/a/b` and `/a/c`.
-fn expand(path: &str) -> Vec<String> {
-    match path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.0))) {
-        Some((before, choices)) => {
-            choices.split(',').map(|choice| format!("{before}{choice}")).collect()
-        }
-        None => vec![path.to_owned()],
-    }
 }

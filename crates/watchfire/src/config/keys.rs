@@ -149,5 +149,6 @@ pub(super) struct LimitKeys {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Http {
     pub(super) max_connections: Option<usize>,
+    pub(super) max_inflight_body_bytes: Option<usize>,
     pub(super) allowed_hosts: Vec<String>,
 }

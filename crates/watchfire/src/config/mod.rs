@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) max_concurrent_queries: usize,
     pub(crate) max_connections: usize,
+    /// Of all request bodies that are being read and unpacked.
+    pub(crate) max_inflight_body_bytes: usize,
     /// Names besides loopback under which a server on loopback is reached.
     pub(crate) allowed_hosts: Vec<String>,
     /// The file as it was understood, for `/api/v1/status/config`.
@@ -202,6 +204,10 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .http
             .max_connections
             .unwrap_or(net::ServerSettings::default().max_connections),
+        max_inflight_body_bytes: file
+            .http
+            .max_inflight_body_bytes
+            .unwrap_or_else(net::BodyBudget::default_limit),
         allowed_hosts: file.http.allowed_hosts,
         yaml,
     })

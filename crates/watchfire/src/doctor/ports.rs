@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn whoever_holds_a_port_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        // An address of this test's own: others may take the port once it is free again.
+        let listener = TcpListener::bind("127.0.0.77:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let machine = Machine::this();
         let holder = holder(&machine, address.port()).expect("this process");

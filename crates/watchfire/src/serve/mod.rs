@@ -92,7 +92,8 @@ fn start_log(level: &str) -> Result<()> {
 async fn serve(config: Config, roles: Roles) -> Result<()> {
     let net_metrics = Arc::new(NetMetrics::default());
     let max_connections = file_handles::connections(config.max_connections);
-    let settings = ServerSettings { max_connections, ..ServerSettings::default() };
+    let body_budget = net::BodyBudget::new(config.max_inflight_body_bytes);
+    let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
     let security = Security::open(&config, Arc::clone(&net_metrics))?;
     let dress = |bound| security.dress(bound);
     let front = Front::start(config.listen, settings, Arc::clone(&net_metrics), dress).await?;
@@ -120,7 +121,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         Some(path) => Some(Scraping::start(path).await?),
     };
     let (scraping, scraped) = scraping.unzip();
-    let peer_address = peers.as_ref().map(|peers| words::reachable(peers.address()));
+    let peer_address = peers.as_ref().map(|peers| words::elsewhere(peers.address()));
     let routes = all_routes(
         &config,
         collect,
@@ -136,7 +137,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
     let scrape_feeder =
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
-    let setup = security.setup_link(words::reachable(address))?;
+    let setup = security.setup_link(&words::elsewhere(address))?;
     say_hello(&broker, security.scheme(), address, &data, agent.as_ref(), setup.as_deref());
     signalled(scraping.as_deref()).await?;
     tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
@@ -163,7 +164,7 @@ fn all_routes(
     broker: &Broker,
     telemetry: Telemetry,
     security: &Security,
-    peers: Option<SocketAddr>,
+    peers: Option<String>,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
     let mut routes = routes(config, collect, broker, telemetry, scraping)
@@ -171,10 +172,7 @@ fn all_routes(
     if let Some(address) = peers {
         routes = routes.merge(console::joining_routes(security.joining(address)));
     }
-    if let Some(scraping) = scraping {
-        routes = routes.merge(scraping::routes(scraping));
-    }
-    routes
+    routes.merge(scraping::routes(scraping))
 }
 
 fn routes(

@@ -181,13 +181,17 @@ fn load(path: &std::path::Path) -> Result<Loaded> {
 }
 
 /// `POST /-/reload`, as Prometheus has it.
-pub(super) fn routes(scraping: &Arc<Scraping>) -> Routes {
+pub(super) fn routes(scraping: Option<&Arc<Scraping>>) -> Routes {
     Routes::new()
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, reload)
-        .with_state(Arc::clone(scraping))
+        .with_state(scraping.cloned())
 }
 
-async fn reload(State(scraping): State<Arc<Scraping>>) -> (StatusCode, String) {
+async fn reload(State(scraping): State<Option<Arc<Scraping>>>) -> (StatusCode, String) {
+    let Some(scraping) = scraping else {
+        let text = "there is nothing to read again: start with --prometheus-config FILE\n";
+        return (StatusCode::BAD_REQUEST, text.to_owned());
+    };
     match scraping.reload().await {
         Ok(()) => (StatusCode::OK, String::new()),
         Err(error) => {

@@ -103,11 +103,11 @@ impl Security {
     }
 
     /// What the routes for join tokens need; `broker` is where hosts are to connect.
-    pub(super) fn joining(&self, broker: SocketAddr) -> console::Joining {
+    pub(super) fn joining(&self, broker: String) -> console::Joining {
         console::Joining {
             tokens: self.join_tokens.clone(),
             peers: Arc::clone(&self.peers),
-            broker: broker.to_string(),
+            broker,
         }
     }
 
@@ -117,7 +117,7 @@ impl Security {
     }
 
     /// The link with which the first user is made, where one is needed and there is none yet.
-    pub(super) fn setup_link(&self, address: SocketAddr) -> Result<Option<String>> {
+    pub(super) fn setup_link(&self, address: &str) -> Result<Option<String>> {
         if !self.needs_login {
             return Ok(None);
         }

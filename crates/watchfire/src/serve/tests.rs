@@ -1,5 +1,6 @@
 //! Every route times every kind of caller.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -42,7 +43,8 @@ async fn serve_with_login() -> Served {
     let security = Security::open(&config, Arc::clone(&metrics)).expect("the directory is usable");
     let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("a store");
     let telemetry = Telemetry::new(broker.clone(), metrics, None);
-    let routes = all_routes(&config, false, &broker, telemetry, &security, Some(PEER), None);
+    let routes =
+        all_routes(&config, false, &broker, telemetry, &security, Some(PEER.to_string()), None);
     let table = routes.table().to_vec();
     let router = security.guard(routes.into_router());
     let local = security.accounts.local_token().reveal().to_owned();
@@ -138,5 +140,64 @@ async fn only_what_holds_no_data_is_public() {
             "/api/{*rest}",
         ]
     );
+    served.broker.stop();
+}
+
+/// A path with each parameter as `<>`, in code `{name}` and in the document `<name>`.
+fn without_parameters(path: &str, open: char, close: char) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some((before, behind)) = rest.split_once(open) {
+        out.push_str(before);
+        out.push_str("<>");
+        rest = behind.split_once(close).map_or("", |(_, rest)| rest);
+    }
+    out + rest
+}
+
+/// `/a/{b,c}` is `/a/b` and `/a/c`.
+fn alternatives(path: &str) -> Vec<String> {
+    match path.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?))) {
+        Some((before, (choices, behind))) if choices.contains(',') => {
+            choices.split(',').map(|choice| format!("{before}{choice}{behind}")).collect()
+        }
+        _ => vec![path.to_owned()],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_documented_and_no_other() {
+    let served = serve_with_login().await;
+    let there: BTreeSet<String> = served
+        .table
+        .iter()
+        .map(|route| without_parameters(&route.path, '{', '}'))
+        // The catch-all of unknown paths, and the grouping key, which is more than one segment.
+        .filter(|path| {
+            path != "*" && !["/api", "/api/", "/api/<>", "/metrics/<>"].contains(&&**path)
+        })
+        .collect();
+    let page = include_str!("../../../../docs/operating/api.md");
+    let documented: BTreeSet<String> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(|code| code.split(' '))
+        .filter(|word| word.starts_with('/') && !["/", "/api", "/api/v1"].contains(word))
+        .flat_map(|path| alternatives(path.trim_end_matches([',', '.'])))
+        .map(|path| without_parameters(&path, '<', '>'))
+        .collect();
+    let missing: Vec<_> = there.difference(&documented).collect();
+    assert!(missing.is_empty(), "docs/operating/api.md lacks {missing:?}");
+    for path in &documented {
+        let path = path.replace("<>", "x").replace("/x{/x/x}", "/x");
+        let request = request(&Method::GET, &path, None, "");
+        let status = served.router.clone().oneshot(request).await.expect("answers").status();
+        assert_ne!(
+            status,
+            StatusCode::NOT_FOUND,
+            "{path} is documented and there is no such route"
+        );
+    }
     served.broker.stop();
 }
