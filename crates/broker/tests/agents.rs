@@ -79,6 +79,43 @@ fn a_refused_batch_is_never_overtaken() {
     assert_eq!(live(&broker, 4, 3), Err(CommitError::Stopping));
 }
 
+clock!(ROTTEN, rotten_ms);
+
+#[test]
+fn a_damaged_frame_takes_its_mark_with_it_and_no_other() {
+    let disk = Arc::new(MemoryDisk::new());
+    let config = config("unused".as_ref(), rotten_ms, NEVER_MS);
+    let broker = open_on(&disk, config.clone());
+    for seq in 1..=4 {
+        live(&broker, seq, seq - 1).expect("stored");
+    }
+    broker.stop();
+    drop(broker);
+    disk.damage("log/00000000000000000001.wfl", |bytes| {
+        let magic = [0xf7, b'W', b'F', b'L'];
+        let starts: Vec<usize> =
+            (0..bytes.len() - 4).filter(|&at| bytes[at..at + 4] == magic).collect();
+        // The snapshot, then four batches: the last byte of the second.
+        assert_eq!(starts.len(), 5);
+        bytes[starts[3] - 1] ^= 1;
+    });
+    let broker = open_on(&disk, config.clone());
+    assert_eq!(broker.recovered().damaged_ranges, 1);
+    assert_eq!((live_through(&broker), broker.recovered().samples), (1, 3));
+    // Once more, out of the snapshot.
+    broker.stop();
+    drop(broker);
+    let broker = open_on(&disk, config);
+    assert_eq!(live_through(&broker), 1);
+    let known: Vec<bool> =
+        (1..=5).map(|seq| live(&broker, seq, seq - 1).expect("taken").was_known).collect();
+    assert_eq!(known, [true, false, true, true, false]);
+    assert_eq!(live_through(&broker), 5);
+    let mut model = Samples::new();
+    (1..=5).for_each(|seq| note(&mut model, &[(1, START_MS + seq, seq as f64)]));
+    assert_same(&read_all(&broker), &model, "with what was lost sent again");
+}
+
 clock!(PASSED, passed_ms);
 
 #[test]
