@@ -9,6 +9,7 @@ use crate::admin::AdminArguments;
 use crate::check::CheckArguments;
 use crate::completions::CompletionsArguments;
 use crate::doctor::DoctorArguments;
+use crate::http_client::ServerArguments;
 use crate::man::ManArguments;
 use crate::token::TokenArguments;
 use crate::top::TopArguments;
@@ -203,15 +204,9 @@ pub(crate) struct QueryArguments {
     /// The PromQL expression
     pub(crate) expr: String,
 
-    /// Where to ask
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "WATCHFIRE_URL",
-        default_value = "http://127.0.0.1:9595",
-        value_parser = server_url
-    )]
-    pub(crate) url: String,
+    /// Which server to ask.
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
 
     /// Evaluation time, or end of the range: seconds since the epoch or RFC 3339; now if absent
     #[arg(long, value_name = "TIME")]
@@ -247,11 +242,6 @@ fn host_and_port(text: &str) -> Result<String, String> {
         return Err("give host and port, such as monitor.example.com:9596".to_owned());
     }
     Ok(text.to_owned())
-}
-
-/// A URL as given, or `http://` before what has no scheme.
-fn server_url(text: &str) -> Result<String, std::convert::Infallible> {
-    Ok(if text.contains("://") { text.to_owned() } else { format!("http://{text}") })
 }
 
 /// How a result is printed.
@@ -292,7 +282,7 @@ mod tests {
         let url = |text: &str| {
             let cli = Cli::try_parse_from(["watchfire", "query", "--url", text, "1"]);
             match cli.expect("valid").command {
-                Some(Command::Query(query)) => query.url,
+                Some(Command::Query(query)) => query.server.url,
                 other => panic!("{other:?} is no query"),
             }
         };

@@ -7,12 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::cli::{Output, QueryArguments};
 use crate::http_client::prometheus::{Data, Element, Metric, Point, Series};
-use crate::http_client::{Credentials, HttpClient};
 
 /// Runs the query and prints its result.
 pub(crate) fn run(arguments: &QueryArguments) -> Result<()> {
     let (path, form) = request(arguments)?;
-    let mut client = HttpClient::new(&arguments.url, &Credentials::None)?;
+    let mut client = arguments.server.client()?;
     let reply = client.post_form(path, &form)?;
     if arguments.output == Output::Json && reply.status.is_success() {
         return show(&format!("{}\n", reply.text()));
