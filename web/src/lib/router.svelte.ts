@@ -9,6 +9,9 @@ export type Route =
   | { page: 'explore' }
   | { page: 'agents' }
   | { page: 'targets' }
+  | { page: 'pushes' }
+  | { page: 'status' }
+  | { page: 'access' }
   | { page: 'setup' }
   | { page: 'missing'; path: string };
 
@@ -23,6 +26,9 @@ export function match(pathname: string): Route {
   if (pathname === '/explore') return { page: 'explore' };
   if (pathname === '/agents') return { page: 'agents' };
   if (pathname === '/targets') return { page: 'targets' };
+  if (pathname === '/pushes') return { page: 'pushes' };
+  if (pathname === '/status') return { page: 'status' };
+  if (pathname === '/access') return { page: 'access' };
   if (pathname === '/setup') return { page: 'setup' };
   // Empty is the host of samples that came without an instance label.
   const host = /^\/host\/([^/]*)$/.exec(pathname);
