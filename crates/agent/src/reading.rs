@@ -113,6 +113,20 @@ impl Reading {
             .map(|part| std::str::from_utf8(&part[..part.len() - 1]).expect("keys are strings"))
     }
 
+    /// Every row as `name label=value … number`.
+    #[cfg(test)]
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |row: &Row| {
+            let mut strings = self.strings(row);
+            let mut line = strings.next().unwrap_or_default().to_owned();
+            while let (Some(label), Some(value)) = (strings.next(), strings.next()) {
+                line += &format!(" {label}={value}");
+            }
+            format!("{line} {}", row.value)
+        };
+        self.rows.iter().map(line).collect()
+    }
+
     /// Name and help text of the family of a row whose metric is `name`.
     fn family<'a>(&'a self, row: &Row, name: &'a str) -> (&'a str, &'a str) {
         let text = |range: &Range<usize>| {

@@ -115,7 +115,7 @@ impl Survey for Bcache {
     }
 
     fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
-        for uuid in sysfs::names(&self.root)? {
+        for uuid in sysfs::names_if_any(&self.root) {
             let directory = self.root.join(&uuid);
             // Beside the sets lie `register` and the like, which are files.
             if !directory.is_dir() {

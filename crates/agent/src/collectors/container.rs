@@ -346,4 +346,54 @@ mod tests {
         let docker = format!("/docker/{id}");
         assert_eq!(groups, [docker.as_str(), "/system.slice", "/system.slice/ssh.service"]);
     }
+
+    #[test]
+    fn what_a_group_uses() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let group = root.path().join("fs/cgroup/system.slice/ssh.service");
+        std::fs::create_dir_all(&group).expect("directory");
+        for directory in group.ancestors().take(3) {
+            std::fs::write(directory.join("cgroup.controllers"), "cpu\n").expect("write");
+        }
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 2500000\nuser_usec 2000000\nnr_periods 3\n"),
+            ("cpu.max", "max 100000\n"),
+            ("memory.current", "5000\n"),
+            ("memory.max", "max\n"),
+            ("memory.stat", "anon 10\nfile 20\nfile_mapped 30\ninactive_file 1000\npgfault 7\n"),
+            ("memory.events", "oom 1\noom_kill 2\n"),
+            ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5\n"),
+            ("memory.pressure", "some avg10=0.00 total=1500000\nfull avg10=0.00 total=0\n"),
+        ] {
+            std::fs::write(group.join(file), text).expect("write");
+        }
+        let config = AgentConfig { sys_root: root.path().to_owned(), ..AgentConfig::default() };
+        let mut reading = Reading::default();
+        Container::new(&config).read(&mut reading).expect("readable");
+        let prefix = " id=/system.slice/ssh.service name=ssh.service";
+        let lines: Vec<_> = reading.lines().iter().map(|line| line.replace(prefix, "")).collect();
+        assert_eq!(
+            lines,
+            [
+                "container_cpu_usage_seconds_total 2.5",
+                "container_cpu_user_seconds_total 2",
+                "container_cpu_cfs_periods_total 3",
+                "container_spec_cpu_period 100000",
+                "container_memory_usage_bytes 5000",
+                "container_spec_memory_limit_bytes 0",
+                "container_memory_rss 10",
+                "container_memory_cache 20",
+                "container_memory_mapped_file 30",
+                "container_memory_working_set_bytes 4000",
+                "container_memory_failures_total failure_type=pgfault scope=container 7",
+                "container_oom_events_total 2",
+                "container_fs_reads_bytes_total device=8:0 1",
+                "container_fs_writes_bytes_total device=8:0 2",
+                "container_fs_reads_total device=8:0 3",
+                "container_fs_writes_total device=8:0 4",
+                "container_pressure_memory_waiting_seconds_total 1.5",
+                "container_pressure_memory_stalled_seconds_total 0",
+            ]
+        );
+    }
 }

@@ -67,20 +67,11 @@ impl Survey for Cpufreq {
 
     /// Asking a CPU for its frequency may wake it, so this is no work for every second.
     fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
-        let mut found = false;
         for name in sysfs::names(&self.cpu_root)? {
             let Some(cpu) = sysfs::numbered(&name, "cpu") else { continue };
-            let directory = self.cpu_root.join(&name).join("cpufreq");
-            if directory.is_dir() {
-                read_cpu(cpu, &directory, out);
-                found = true;
-            }
+            read_cpu(cpu, &self.cpu_root.join(&name).join("cpufreq"), out);
         }
-        if found {
-            Ok(())
-        } else {
-            Err(AgentError::NoData { path: self.cpu_root.join("cpu0/cpufreq") })
-        }
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ mod entropy;
 mod fibrechannel;
 mod filefd;
 mod filesystem;
+#[cfg(test)]
+mod garbage;
 mod hwmon;
 mod infiniband;
 mod interrupts;

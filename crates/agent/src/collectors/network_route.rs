@@ -30,10 +30,11 @@ const HOP_BYTES: usize = 8;
 
 // Attributes, from `linux/rtnetlink.h`.
 const RTA_DST: u16 = 1;
-const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+/// The address a packet gets that has none yet.
+const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 
 /// `node_network_route_info` and `node_network_routes`.
@@ -114,7 +115,7 @@ fn parse(message: &[u8]) -> Option<Vec<Route>> {
     let number = |kind: u16| attribute(attributes, kind).and_then(|value| u32_at(value, 0));
     let route = Route {
         device: number(RTA_OIF).unwrap_or(0),
-        source: address_of(RTA_SRC).unwrap_or_default(),
+        source: address_of(RTA_PREFSRC).unwrap_or_default(),
         destination,
         gateway: address_of(RTA_GATEWAY).unwrap_or_default(),
         priority: number(RTA_PRIORITY).unwrap_or(0).to_string(),

@@ -332,3 +332,69 @@ pub const LEFT_OUT: &[LeftOut] = &[
         why: "Node Exporter deprecates it; supervisord has exporters of its own to scrape",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The part of the documentation about collectors, as the tables here have it.
+    fn tables() -> [(&'static str, String); 2] {
+        let config = AgentConfig::default();
+        let mut collectors =
+            "| collector | default | read | from | metrics |\n|---|---|---|---|---|\n".to_owned();
+        for info in COLLECTORS {
+            let read = match make(info, &config) {
+                Made::InPass(_) => "each pass".to_owned(),
+                Made::Survey(survey) => format!("every {} s", survey.period().as_secs()),
+            };
+            let default = if info.by_default { "on" } else { "off" };
+            let CollectorInfo { name, source, .. } = info;
+            // Or the stars would make the text between them stand slanted.
+            let (source, metrics) = (source.replace('*', r"\*"), info.metrics.replace('*', r"\*"));
+            writeln!(collectors, "| `{name}` | {default} | {read} | {source} | {metrics} |")
+                .expect("a string takes every text");
+        }
+        let mut left_out = "| part | metrics | why |\n|---|---|---|\n".to_owned();
+        for LeftOut { name, metrics, why } in LEFT_OUT {
+            let metrics: Vec<_> = metrics.iter().map(|metric| format!("`{metric}*`")).collect();
+            writeln!(left_out, "| {name} | {} | {why} |", metrics.join(", "))
+                .expect("a string takes every text");
+        }
+        [("collectors", collectors), ("left out", left_out)]
+    }
+
+    #[test]
+    fn each_is_named_as_it_names_itself() {
+        let config = AgentConfig::default();
+        for info in COLLECTORS {
+            let name = match make(info, &config) {
+                Made::InPass(collector) => collector.name(),
+                Made::Survey(survey) => survey.name(),
+            };
+            assert_eq!(name, info.name);
+        }
+    }
+
+    /// `UPDATE_EXPECT=1` writes the tables into the documentation.
+    #[test]
+    fn the_documentation_has_the_tables() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating/collectors.md");
+        let mut text = std::fs::read_to_string(&path).expect("documentation");
+        for (name, table) in tables() {
+            let start = format!("<!-- {name} -->\n");
+            let from = text.find(&start).expect("its place is marked") + start.len();
+            let to = from + text[from..].find("<!-- end -->").expect("its end is marked");
+            if std::env::var_os("UPDATE_EXPECT").is_some() {
+                text.replace_range(from..to, &table);
+            } else {
+                assert_eq!(&text[from..to], table, "UPDATE_EXPECT=1 renews it");
+            }
+        }
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&path, text).expect("write");
+        }
+    }
+}

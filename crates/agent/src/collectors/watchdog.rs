@@ -54,11 +54,7 @@ impl Survey for Watchdog {
     }
 
     fn read(&mut self, out: &mut Reading) -> Result<(), AgentError> {
-        let names = sysfs::names(&self.root)?;
-        if names.is_empty() {
-            return Err(AgentError::NoData { path: self.root.clone() });
-        }
-        for name in names {
+        for name in sysfs::names(&self.root)? {
             let directory = self.root.join(&name);
             for (file, family) in &NUMBERS {
                 if let Some(value) = sysfs::number(&directory.join(file)) {
