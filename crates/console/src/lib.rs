@@ -52,6 +52,9 @@ pub struct About {
     pub flags: Vec<(String, String)>,
 }
 
+/// A text that may be another one each time.
+pub type Text = Box<dyn Fn() -> String + Send + Sync>;
+
 /// Everything the handlers need.
 pub struct Console {
     executor: Arc<Executor>,
@@ -60,6 +63,7 @@ pub struct Console {
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     fleet: Option<Arc<dyn Fleet>>,
+    prometheus_yaml: Option<Text>,
     targets: Arc<dyn Targets>,
 }
 
@@ -78,6 +82,7 @@ impl Console {
             corruptions,
             external_labels: Box::new(BTreeMap::new),
             fleet: None,
+            prometheus_yaml: None,
             targets: Arc::new(NoTargets),
         }
     }
@@ -89,6 +94,16 @@ impl Console {
     ) -> Self {
         self.external_labels = external_labels;
         self
+    }
+
+    /// `yaml` yields the configuration of scraping as it is in effect, without secrets.
+    pub fn with_prometheus_config(mut self, yaml: Text) -> Self {
+        self.prometheus_yaml = Some(yaml);
+        self
+    }
+
+    pub(crate) fn prometheus_yaml(&self) -> Option<String> {
+        self.prometheus_yaml.as_ref().map(|yaml| yaml())
     }
 
     /// Where `/api/v1/agents` gets its rows.

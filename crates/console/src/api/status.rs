@@ -55,7 +55,12 @@ pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Respons
 }
 
 pub(super) async fn config(State(console): State<Arc<Console>>) -> Response {
-    success(json!({ "yaml": console.about().config_yaml }))
+    let own = &console.about().config_yaml;
+    // Clients of Prometheus look for what is scraped.
+    match console.prometheus_yaml() {
+        Some(yaml) => success(json!({ "yaml": yaml, "applicationYaml": own })),
+        None => success(json!({ "yaml": own, "applicationYaml": own })),
+    }
 }
 
 pub(super) async fn flags(State(console): State<Arc<Console>>) -> Response {

@@ -197,6 +197,8 @@ fn routes(
     if let Some(scraping) = scraping.cloned() {
         let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
         console = console.with_targets(targets);
+        let for_yaml = Arc::clone(&scraping);
+        console = console.with_prometheus_config(Box::new(move || for_yaml.redacted()));
         console = console.with_external_labels(Box::new(move || scraping.external_labels()));
     }
     let console = Arc::new(console);
