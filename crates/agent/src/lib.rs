@@ -32,17 +32,17 @@ mod series;
 mod ship;
 mod spool;
 mod status;
-mod windows;
 mod survey;
 mod sysfs;
+mod windows;
 
-pub use collector_settings::{
-    BackendLabel, BcacheSettings, CollectorSettings, CpuInfoSettings, DeviceSettings, FieldSettings,
-    FilesystemSettings, HwmonSettings, InterruptsSettings, IpvsSettings, NetclassSettings,
-    PcideviceSettings, PowersupplySettings, ProcessGroupSettings, RaplSettings, SlabinfoSettings,
-    SysctlSettings, SystemdSettings, TapestatsSettings,
-};
 pub use agent::{Agent, TierConfig};
+pub use collector_settings::{
+    BackendLabel, BcacheSettings, CollectorSettings, CpuInfoSettings, DeviceSettings,
+    FieldSettings, FilesystemSettings, HwmonSettings, InterruptsSettings, IpvsSettings,
+    NetclassSettings, PcideviceSettings, PowersupplySettings, ProcessGroupSettings, RaplSettings,
+    SlabinfoSettings, SysctlSettings, SystemdSettings, TapestatsSettings,
+};
 pub use collectors::{COLLECTORS, CollectorInfo, LEFT_OUT, LeftOut};
 pub use config::AgentConfig;
 pub use counters::{AgentCounters, CounterRow};

@@ -49,8 +49,8 @@ mod statistics;
 
 pub use block::{MetricBlock, MetricFormat};
 pub use error::MetricError;
-pub use histogram_columns::HistogramColumns;
 pub use flush::{FlushPlan, PlannedBlock};
+pub use histogram_columns::HistogramColumns;
 pub use label_query::LabelQuery;
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};

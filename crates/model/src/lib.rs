@@ -15,8 +15,8 @@ mod time;
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};
 pub use histogram::{
-    BucketLayout, Count, FloatHistogram, Histogram, HistogramError, HistogramSample, IntegerHistogram,
-    NativeHistogram, ResetHint, Span,
+    BucketLayout, Count, FloatHistogram, Histogram, HistogramError, HistogramSample,
+    IntegerHistogram, NativeHistogram, ResetHint, Span,
 };
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
 pub use limits::Limits;

@@ -141,11 +141,7 @@ impl Enrollment {
         Ok((name, format!("join token {} of {}", pending.id, pending.created_by), issued))
     }
 
-    fn answer(
-        &self,
-        name: String,
-        issued: &IssuedClient,
-    ) -> Response<EnrollResponse> {
+    fn answer(&self, name: String, issued: &IssuedClient) -> Response<EnrollResponse> {
         Response::new(EnrollResponse {
             certificate_der: issued.certificate.to_vec().into(),
             ca_certificate_der: self.authority.certificate().to_vec().into(),

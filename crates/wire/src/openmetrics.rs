@@ -12,8 +12,8 @@ use model::{Limits, MetricBatch, MetricType};
 use crate::WireError;
 use crate::text_batch::{self, TextSummary};
 use crate::text_entry::{
-    Entry, Exemplar, KnownSample, LabelGrammar, RawLabel, RawSeries, Series, help_text, metadata_name, parse_labels,
-    unescape,
+    Entry, Exemplar, KnownSample, LabelGrammar, RawLabel, RawSeries, Series, help_text,
+    metadata_name, parse_labels, unescape,
 };
 use crate::text_lex::{
     Cursor, Lex, State, Token, go_quote, is_label_byte, is_label_start, is_metric_byte,

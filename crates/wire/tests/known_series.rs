@@ -81,8 +81,27 @@ fn check(before: &str, now: &str) -> Result<(), TestCaseError> {
 }
 
 const PIECES: [&str; 22] = [
-    "a", "ab", "a_b", "{", "}", "x=\"1\"", "x=\"}\"", ",", "\"q\"", " ", "\t", "1", "2.5", "NaN",
-    " 17", "\n", "# TYPE a counter\n", "# HELP a b\n", "# EOF\n", "a{x=\"1\"} 2\n", "a 1\n",
+    "a",
+    "ab",
+    "a_b",
+    "{",
+    "}",
+    "x=\"1\"",
+    "x=\"}\"",
+    ",",
+    "\"q\"",
+    " ",
+    "\t",
+    "1",
+    "2.5",
+    "NaN",
+    " 17",
+    "\n",
+    "# TYPE a counter\n",
+    "# HELP a b\n",
+    "# EOF\n",
+    "a{x=\"1\"} 2\n",
+    "a 1\n",
     " # {t=\"1\"} 3",
 ];
 
