@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // Opens every page of a running Watchfire in Debian's Chromium and looks at it as a user would.
 //
-//   node run.mjs http://127.0.0.1:9595
+//   node run.mjs http://127.0.0.1:9595 [SETUP_LINK]
 //
+// The link is the one that another server, which wants a login, printed when it started.
 // One line per check, `name ok` or `name FAIL: why`; the last line counts them, the exit code says whether all passed.
 // CHROMIUM names another browser, SCREENSHOTS a folder for a picture of each page.
 
@@ -10,10 +11,13 @@ import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { checkInjection, pushPayloads } from './injection.mjs';
+import { checkLogin } from './login.mjs';
 
 const base = process.argv[2]?.replace(/\/+$/, '');
+const setupLink = process.argv[3];
 if (!base) {
-  console.error('usage: node run.mjs URL   (for example http://127.0.0.1:9595)');
+  console.error('usage: node run.mjs URL [SETUP_LINK]   (for example http://127.0.0.1:9595)');
   process.exit(2);
 }
 
@@ -94,6 +98,11 @@ const SETTLED = {
   hosts: 'a.card h2',
   host: '[data-chart] canvas',
   explore: '.cm-content',
+  targets: 'h1, .message',
+  agents: 'h1, .message',
+  pushes: 'ul.panel',
+  status: '.facts',
+  access: 'section .none, section table',
   missing: 'main .code',
 };
 
@@ -120,8 +129,17 @@ const PAGES = [
   { name: 'hosts', path: '/' },
   { name: 'host', path: hostPath },
   { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
+  { name: 'targets', path: '/targets' },
+  { name: 'agents', path: '/agents' },
+  { name: 'pushes', path: '/pushes' },
+  { name: 'status', path: '/status' },
+  { name: 'access', path: '/access' },
   { name: 'missing', path: '/no/such/page' },
 ];
+/** Those that move; the others have settled once they are there. */
+const LIVELY = ['hosts', 'host', 'explore'];
+
+await check('a group is pushed', () => pushPayloads(base));
 
 async function seriousViolations(page) {
   await page.addScriptTag({ path: AXE });
@@ -137,7 +155,7 @@ async function inspect(name, path, theme) {
     await page.addInitScript((chosen) => localStorage.setItem('watchfire.theme', JSON.stringify(chosen)), theme);
     await page.goto(base + path);
     await page.waitForSelector(SETTLED[name], { timeout: TIMEOUT_MS });
-    await page.waitForTimeout(1500);
+    await page.waitForTimeout(LIVELY.includes(name) ? 1500 : 300);
     const found = await seriousViolations(page);
     const told = found.map(({ id, nodes }) => `${id} (${nodes.length}: ${nodes[0]?.target.join(' ')})`).join('; ');
     demand(found.length === 0, told);
@@ -151,7 +169,7 @@ for (const { name, path } of PAGES) {
     const { page, complaints, close } = await open(path);
     try {
       await page.waitForSelector(SETTLED[name]);
-      await page.waitForTimeout(2500);
+      await page.waitForTimeout(LIVELY.includes(name) ? 2500 : 300);
       if (process.env.SCREENSHOTS) {
         mkdirSync(process.env.SCREENSHOTS, { recursive: true });
         await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
@@ -168,7 +186,7 @@ for (const { name, path } of PAGES) {
     const { page, close } = await open(path, { width: 900 });
     try {
       await page.waitForSelector(SETTLED[name]);
-      await page.waitForTimeout(800);
+      await page.waitForTimeout(LIVELY.includes(name) ? 800 : 200);
       const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       demand(excess <= 0, `${excess} px too wide`);
     } finally {
@@ -198,14 +216,17 @@ await check('host: a line moves and its newest value is new', async () => {
   }
 });
 
+/** Of this host, which sends each second; scraped ones stand still in between. */
+const OWN_SPARK = 'a.card:not(:has(.job)) canvas[data-spark]';
+
 await check('hosts: a sparkline moves', async () => {
   const { page, close } = await open('/');
   try {
-    await page.waitForSelector('canvas[data-spark]');
+    await page.waitForSelector(OWN_SPARK);
     await page.waitForTimeout(2000);
-    const before = await picture(page, 'canvas[data-spark]');
+    const before = await picture(page, OWN_SPARK);
     await page.waitForTimeout(3000);
-    demand(before !== (await picture(page, 'canvas[data-spark]')), 'the sparkline stood still');
+    demand(before !== (await picture(page, OWN_SPARK)), 'the sparkline stood still');
   } finally {
     await close();
   }
@@ -327,7 +348,7 @@ await check('the theme switches and is remembered', async () => {
   }
 });
 
-await check('keys: g e, g h, ? and Ctrl-K', async () => {
+await check('keys: g e, g h, g p, ? and Ctrl-K, and the menu', async () => {
   const { page, close } = await open('/');
   try {
     await page.waitForSelector(SETTLED.hosts);
@@ -338,6 +359,12 @@ await check('keys: g e, g h, ? and Ctrl-K', async () => {
     await page.keyboard.press('g');
     await page.keyboard.press('h');
     await page.waitForSelector(SETTLED.hosts);
+    await page.click('nav summary');
+    await page.click('nav details a[href="/status"]');
+    await page.waitForSelector(SETTLED.status);
+    await page.keyboard.press('g');
+    await page.keyboard.press('p');
+    await page.waitForSelector(SETTLED.pushes);
     await page.keyboard.press('?');
     await page.waitForSelector('dialog[open] kbd');
     await page.keyboard.press('Escape');
@@ -382,6 +409,9 @@ await check('a lost connection is shown, retried, and subscriptions come back', 
     await close();
   }
 });
+
+await checkInjection({ base, open, check, demand });
+if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });
 
 await check('an unknown API path is JSON, never the page', async () => {
   const response = await fetch(`${base}/api/v1/no/such/path`);

@@ -5,12 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::harness::{Group, Launch, Scratch};
+use crate::harness::{Group, Launch, Scratch, Server};
 
 /// The pages as a user meets them.
 pub(crate) const GROUP: Group = Group { name: "browser", tests: &[("console", console)] };
+
+/// One target that is down, and one that relabeling drops.
+const TARGETS: &str = "\
+scrape_configs:
+  - job_name: away
+    scrape_interval: 5s
+    static_configs: [{targets: ['127.0.0.1:1', 'dropped:1'], labels: {team: night}}]
+    relabel_configs:
+      - {source_labels: [__address__], regex: 'dropped:.*', action: drop}
+";
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -27,10 +37,20 @@ fn console(scratch: &Scratch) -> Result<String> {
         "run `npm ci` in {} first",
         directory.display()
     );
-    let server = Launch::all(&scratch.join("data")).start()?;
+    let targets = scratch.join("prometheus.yml");
+    std::fs::write(&targets, TARGETS).context("write prometheus.yml")?;
+    let scraping = ["--prometheus-config", &targets.display().to_string()];
+    let server = Launch::all(&scratch.join("data")).arguments(&scraping).start()?;
+    let beside = scratch.join("login");
+    std::fs::create_dir(&beside).context("make a directory for the second server")?;
+    let guarded = Launch::all(&beside.join("data"))
+        .config("auth: {login: true}\n")
+        .arguments(&["--peer-listen", "127.0.0.1:0"])
+        .spawn()?;
+    let setup_link = wait_for_setup_link(&guarded)?;
     wait_for_host(&server.client())?;
     let mut child = Command::new("node")
-        .args(["run.mjs", &format!("http://{}", server.client().address())])
+        .args(["run.mjs", &format!("http://{}", server.client().address()), &setup_link])
         .current_dir(&directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -52,7 +72,23 @@ fn console(scratch: &Scratch) -> Result<String> {
     ensure!(status.success(), "the script ended with {status}");
     ensure!(checks > 0, "the script checked nothing");
     server.stop()?;
+    guarded.stop()?;
     Ok(format!("{checks} checks"))
+}
+
+/// What a server that wants a login prints while there is no user.
+fn wait_for_setup_link(server: &Server) -> Result<String> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(20) {
+        let text = server.stdout();
+        // Half a line may be there already; a whole one ends.
+        let line = text.lines().find(|line| line.contains("/setup#"));
+        if let Some(link) = line.filter(|line| text.contains(&format!("{line}\n"))) {
+            return Ok(link.trim().to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("no setup link was printed: {}{}", server.stdout(), server.stderr())
 }
 
 /// The first seconds have nothing to draw a line of.
