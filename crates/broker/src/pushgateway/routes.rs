@@ -10,6 +10,7 @@ use http::{Method, Request, StatusCode, header};
 use model::METRIC_NAME;
 use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use serde_json::{Map, Value, json};
+use wire::WireError;
 use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 
 use super::group::{Family, Group};
@@ -43,7 +44,7 @@ async fn push(
 ) -> Response {
     let key = match key_of(&request) {
         Ok(key) => key,
-        Err(response) => return response,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -64,7 +65,7 @@ async fn push(
 async fn delete(State(gateway): State<Arc<Pushgateway>>, request: Request<Body>) -> Response {
     let key = match key_of(&request) {
         Ok(key) => key,
-        Err(response) => return response,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let broker = gateway.broker.clone();
     answer(broker.off_the_sockets(move || gateway.delete(&key)).await, StatusCode::ACCEPTED)
@@ -76,10 +77,10 @@ async fn wipe(State(gateway): State<Arc<Pushgateway>>) -> Response {
 }
 
 /// The grouping key in the path, as sent: axum would resolve `%2F`.
-fn key_of(request: &Request<Body>) -> Result<Key, Response> {
+fn key_of(request: &Request<Body>) -> Result<Key, WireError> {
     let path = request.uri().path();
     let path = path.strip_prefix("/metrics/").unwrap_or(path);
-    wire::grouping_key::parse(path).map_err(|e| plain(StatusCode::BAD_REQUEST, e.to_string()))
+    wire::grouping_key::parse(path)
 }
 
 fn answer(outcome: Result<(), PushError>, done: StatusCode) -> Response {
