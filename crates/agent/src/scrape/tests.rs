@@ -429,6 +429,41 @@ fn metadata_is_sent_when_it_changes() {
     assert_eq!(target.metadata.get("a").expect("known").help, "two");
 }
 
+/// A target that stays as it is costs the same few allocations whatever its size.
+#[test]
+fn an_unchanged_target_costs_no_allocation_per_series() {
+    let allocations = |series: usize| {
+        let body: String = (0..series)
+            .map(|index| {
+                format!("# HELP m{index} Help.\n# TYPE m{index} gauge\nm{index}{{x=\"y\"}} 1\n")
+            })
+            .collect();
+        let mut target = Target::new();
+        let mut batch = MetricBatch::default();
+        let mut scrape = |t_ms| {
+            batch.clear();
+            let mut appender = Appender::new(
+                &mut target.cache,
+                &mut target.metadata,
+                &target.series,
+                &target.samples,
+                &mut target.scratch,
+                &mut batch,
+                t_ms,
+                t_ms,
+            );
+            appender.take(body.as_bytes(), Format::Text).expect("a good body");
+            assert_eq!(appender.tally.kept, series);
+        };
+        for scrape_number in 0..3 {
+            scrape(scrape_number * 1_000);
+        }
+        allocation_counter::measure(|| scrape(3_000)).count_total
+    };
+    let (few, many) = (allocations(10), allocations(2_000));
+    assert!(few == many && many <= 4, "{few} {many}");
+}
+
 #[test]
 fn memory_does_not_grow_with_what_comes_and_goes() {
     let mut target = Target::new();

@@ -189,3 +189,79 @@ scrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}']}}]}}]
     let series = format!("m{{i=\"59999\", instance=\"{}\", job=\"j\"}}", target.address);
     assert_eq!(scraped.last(&series), Some(59_999.0));
 }
+
+/// A protobuf field of bytes.
+fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2, u8::try_from(bytes.len()).expect("short")];
+    field.extend_from_slice(bytes);
+    field
+}
+
+/// A protobuf field of a double.
+fn double_field(number: u8, value: f64) -> Vec<u8> {
+    let mut field = vec![number << 3 | 1];
+    field.extend_from_slice(&value.to_le_bytes());
+    field
+}
+
+/// `h` with three observations, two of them in `(1, 2]` and one in `(2, 4]`, both as classic and as
+/// native buckets of schema 0.
+fn histogram_family() -> Vec<u8> {
+    let classic = |count: u8, bound: f64| {
+        bytes_field(3, &[vec![1 << 3, count], double_field(2, bound)].concat())
+    };
+    let histogram = [
+        vec![1 << 3, 3],
+        double_field(2, 6.5),
+        classic(2, 2.0),
+        classic(3, 4.0),
+        // schema 0, zero threshold, one span of two buckets from 1, deltas 2 and -1 in zigzag.
+        vec![5 << 3, 0],
+        double_field(6, 1e-128),
+        bytes_field(12, &[1 << 3, 2, 2 << 3, 2]),
+        bytes_field(13, &[4, 1]),
+    ]
+    .concat();
+    let family =
+        [bytes_field(1, b"h"), vec![3 << 3, 4], bytes_field(4, &bytes_field(7, &histogram))]
+            .concat();
+    let mut delimited = vec![u8::try_from(family.len()).expect("short")];
+    delimited.extend_from_slice(&family);
+    delimited
+}
+
+#[tokio::test]
+async fn native_histograms_come_by_protobuf() {
+    let kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
+                encoding=delimited";
+    let body = histogram_family();
+    let target = Target::new(move |_, _| answer(200, &[("content-type", kind)], &body)).await;
+    let yaml = |native: bool| {
+        format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
+scrape_configs:
+- job_name: j
+  scrape_native_histograms: {native}
+  static_configs: [{{targets: ['{}'], labels: {{instance: i}}}}]
+",
+            target.address
+        )
+    };
+    let mut scraped = Scraped::start(&yaml(true)).await;
+    let histogram = "h{instance=\"i\", job=\"j\"}";
+    scraped.until(|scraped| scraped.histograms.contains_key(histogram)).await;
+    assert_eq!(scraped.histograms[histogram][0].1, Some(6.5));
+    let (_, headers) = &target.requests()[0];
+    let accept = headers["accept"].to_str().expect("ASCII");
+    assert!(accept.starts_with("application/vnd.google.protobuf;"), "{accept}");
+    let count = "h_count{instance=\"i\", job=\"j\"}";
+    assert!(!scraped.series.contains_key(count));
+    // Without native histograms the classic one of the same name is taken.
+    scraped.reload(&yaml(false)).await;
+    scraped.until(|scraped| scraped.series.contains_key(count)).await;
+    assert_eq!(scraped.last(count), Some(3.0));
+    let bucket = "h_bucket{instance=\"i\", job=\"j\", le=\"2.0\"}";
+    assert_eq!(scraped.last(bucket), Some(2.0));
+    let ended = scraped.histograms[histogram].last().expect("samples").1;
+    assert_eq!(ended, None, "the native one has ended");
+}

@@ -132,6 +132,8 @@ pub(crate) struct Scraped {
     pub(crate) scraper: Scraper,
     batches: mpsc::Receiver<MetricBatch>,
     pub(crate) series: BTreeMap<String, Vec<Sample>>,
+    /// Native histograms: time, and sum or `None` for a staleness marker.
+    pub(crate) histograms: BTreeMap<String, Vec<Sample>>,
     pub(crate) families: Vec<model::MetricMetadata>,
 }
 
@@ -140,7 +142,13 @@ impl Scraped {
         let (sender, batches) = mpsc::channel(64);
         let options = ScraperOptions { client: ClientOptions::operator(), seed: 7 };
         let scraper = Scraper::start(&config(yaml), options, sender).await.expect("it starts");
-        Scraped { scraper, batches, series: BTreeMap::new(), families: Vec::new() }
+        Scraped {
+            scraper,
+            batches,
+            series: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+            families: Vec::new(),
+        }
     }
 
     pub(crate) async fn reload(&self, yaml: &str) {
@@ -174,6 +182,13 @@ impl Scraped {
             let value = Some(batch.values[row]).filter(|value| !is_stale_nan(*value));
             let samples = self.series.entry(labels.to_string()).or_default();
             samples.push((batch.timestamps_ms[row], value));
+        }
+        for sample in &batch.histograms {
+            let bytes = batch.label_bytes_of_histogram(sample);
+            let labels = Labels::from_packed(bytes).expect("good labels");
+            let sum = Some(&sample.histogram).filter(|histogram| !histogram.is_stale());
+            let samples = self.histograms.entry(labels.to_string()).or_default();
+            samples.push((sample.t_ms, sum.map(model::Histogram::sum)));
         }
         self.families.extend(batch.metadata.iter().cloned());
     }
