@@ -128,7 +128,7 @@ impl PipelineCounters {
             ),
             row(
                 "watchfire_agent_pipeline_samples_total",
-                "Samples in those batches.",
+                "Scraped samples taken into the pipeline.",
                 &self.offered_samples,
             ),
             row(

@@ -1,6 +1,6 @@
 //! From passes to acknowledged batches: which lane a pass takes, what is sent, and what the broker
 //! says to it. Knows no socket, thread or clock; why lanes are as they are:
-//! `docs/decisions/0007-lanes-and-numbers.md`.
+//! `docs/decisions/0016-lanes-and-numbers.md`.
 
 mod backoff;
 mod counters;

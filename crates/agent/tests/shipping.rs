@@ -40,6 +40,27 @@ fn counted(agent: &Agent, name: &str) -> f64 {
     agent.rows().iter().filter(|row| row.name == name).map(|row| row.value).sum()
 }
 
+/// The document lists every metric of the pipeline, the spool and shipping, and no other.
+fn compare_with_document(agent: &Agent) {
+    let ours = |name: &str| ["pipeline_", "spool_", "ship_"].iter().any(|part| name.contains(part));
+    let rows = agent.rows();
+    let shown: BTreeSet<String> = rows
+        .iter()
+        .filter(|row| ours(row.name))
+        .map(|row| {
+            let labels: Vec<_> = row.labels.iter().map(|(name, _)| *name).collect();
+            let labels =
+                if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            format!("| `{}{labels}` | {} | {} |", row.name, row.kind.as_str(), row.help)
+        })
+        .collect();
+    let document = include_str!("../../../docs/operating/agent.md");
+    let listed = document.lines().filter(|line| line.starts_with("| `watchfire_agent_"));
+    let listed: BTreeSet<String> = listed.map(str::to_owned).collect();
+    assert_eq!(shown.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "not listed");
+    assert_eq!(listed.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "unknown");
+}
+
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is_so() {
@@ -65,6 +86,7 @@ async fn passes_and_scrapes_reach_the_broker_and_a_stop_leaves_nothing() {
     })
     .await;
     assert!(agent.ship_counters().is_connected());
+    compare_with_document(&agent);
     let passes = || counted(&agent, "ship_acknowledged_batches_total");
     let before = passes();
     eventually("acknowledged passes", || passes() > before + 5.0).await;
@@ -77,12 +99,12 @@ async fn passes_and_scrapes_reach_the_broker_and_a_stop_leaves_nothing() {
     }
     // Nothing is left that the next start would have to send.
     let config = self::config(data.path(), &broker.address.to_string(), None);
-    let batches = broker.stored().batches;
+    let received = broker.stored().received();
     let agent = Agent::start(config, &identity).expect("starts again");
     eventually("a second stream", || broker.stored().hellos.len() == 2).await;
     tokio::task::spawn_blocking(move || agent.stop()).await.expect("stops");
     let stored = broker.stored();
-    assert_eq!(stored.batches, batches);
+    assert_eq!(stored.received(), received);
     assert_eq!(stored.hellos[0].incarnation, stored.hellos[1].incarnation);
 }
 

@@ -127,7 +127,7 @@ impl ShipCounters {
             ),
             (
                 "watchfire_agent_ship_latencies_total",
-                "Acknowledgements of live batches over which that time is summed.",
+                "Acknowledgements of live batches, over which their latency is summed.",
                 counter,
                 load(&self.latencies) as f64,
             ),
@@ -184,7 +184,7 @@ const PER_LANE: [PerLane; 5] = [
         "Batches sent, those sent again included.",
         |counters, lane| &counters.sent[lane].batches,
     ),
-    ("watchfire_agent_ship_sent_bytes_total", "Bytes of those batches.", |counters, lane| {
+    ("watchfire_agent_ship_sent_bytes_total", "Bytes of batches sent.", |counters, lane| {
         &counters.sent[lane].bytes
     }),
     (
@@ -194,12 +194,12 @@ const PER_LANE: [PerLane; 5] = [
     ),
     (
         "watchfire_agent_ship_acknowledged_samples_total",
-        "Samples in those batches.",
+        "Samples acknowledged.",
         |counters, lane| &counters.acknowledged[lane].samples,
     ),
     (
         "watchfire_agent_ship_acknowledged_bytes_total",
-        "Bytes of those batches.",
+        "Bytes of batches acknowledged.",
         |counters, lane| &counters.acknowledged[lane].bytes,
     ),
 ];

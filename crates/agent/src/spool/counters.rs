@@ -119,7 +119,7 @@ impl SpoolCounters {
             ),
             gauge(
                 "watchfire_agent_spool_memory_bytes",
-                "Batches kept in memory because the disk did not take them.",
+                "Size of batches in memory that the disk did not take.",
                 &self.memory_bytes,
             ),
             counter(
@@ -147,7 +147,7 @@ impl SpoolCounters {
             ),
             counter(
                 "watchfire_agent_spool_dropped_samples_total",
-                "Samples in those batches.",
+                "Samples given up because spool or memory had reached its limit.",
                 &self.dropped_samples,
             ),
             counter(
@@ -157,7 +157,7 @@ impl SpoolCounters {
             ),
             counter(
                 "watchfire_agent_spool_lost_samples_total",
-                "Samples in those batches.",
+                "Samples that could not be read back.",
                 &self.lost_samples,
             ),
             counter(

@@ -1,5 +1,6 @@
 //! A broker that keeps the rules of `ingest.proto` and stores in memory, over real sockets with
 //! mutual TLS, and a link to it that can be cut.
+#![allow(dead_code, reason = "each of those who include this uses some of it")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,8 +31,8 @@ pub(crate) struct Store {
     samples: BTreeMap<String, Vec<(i64, f64)>>,
     pub(crate) hellos: Vec<Hello>,
     pub(crate) statuses: u64,
-    pub(crate) batches: u64,
-    pub(crate) payload_bytes: u64,
+    batches: u64,
+    payload_bytes: u64,
 }
 
 impl Store {
@@ -78,6 +79,11 @@ impl Store {
                 own.push((samples.timestamps_ms[row], samples.values[row]));
             }
         }
+    }
+
+    /// Batches and bytes of payload that were stored.
+    pub(crate) fn received(&self) -> (u64, u64) {
+        (self.batches, self.payload_bytes)
     }
 
     /// All samples of a series in the order in which they were stored.
