@@ -73,7 +73,8 @@ impl TokenSource {
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
         });
         let token_url = token_url.ok_or_else(|| {
-            ClientError::Config(format!("oauth2: token_url {:?} is no URL", config.token_url))
+            let told = "oauth2: token_url is no URL with http or https and a host";
+            ClientError::Config(told.to_owned())
         })?;
         let secret = config.client_secret.clone();
         Ok(TokenSource {
@@ -212,10 +213,14 @@ impl TokenSource {
         request
     }
 
+    /// Names host and path of the URL: what else may stand in it is nobody's business.
     fn failed(&self, reason: &str) -> ClientError {
+        let host = self.token_url.host().unwrap_or_default();
+        let port = self.token_url.port().map_or_else(String::new, |port| format!(":{port}"));
         ClientError::Credentials(format!(
-            "no token from {}: {reason}; check client_id, client secret and scopes",
-            self.token_url
+            "no token from {}://{host}{port}{}: {reason}; check client_id, client secret and scopes",
+            self.token_url.scheme_str().unwrap_or_default(),
+            self.token_url.path(),
         ))
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct AgentRole {
     pub(crate) brokers: Vec<String>,
     pub(crate) join: Option<String>,
     pub(crate) name: String,
+    /// Whether the label `instance` is the name the broker gave, not one from the file.
+    pub(crate) instance_is_name: bool,
     /// Nothing where only targets are scraped.
     pub(crate) collect: Option<::agent::AgentConfig>,
     pub(crate) shipping: Shipping,
@@ -117,6 +119,7 @@ impl AgentRole {
             brokers,
             join: arguments.join.clone(),
             name: arguments.name.clone().unwrap_or_else(|| collecting.instance.clone()),
+            instance_is_name: file.agent.instance.is_none(),
             collect: file.agent.enabled.unwrap_or(true).then_some(collecting),
             shipping,
             prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),

@@ -42,8 +42,13 @@ async fn serve(role: AgentRole) -> Result<()> {
         agent::join(&role.data.join("tls"), &role.brokers, role.join.as_deref(), &role.name)
             .await
             .context("join the broker")?;
+    let mut host = role.collect.clone();
+    if let Some(host) = host.as_mut().filter(|_| role.instance_is_name) {
+        // The broker keeps names apart, host names alone may be the same on many hosts.
+        host.instance = identity.name().to_string();
+    }
     let config = TierConfig {
-        host: role.collect.clone(),
+        host,
         spool_directory: role.data.join("spool"),
         spool: role.shipping.spool.clone(),
         windows: role.shipping.windows.clone(),
