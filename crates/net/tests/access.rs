@@ -413,7 +413,8 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
         best.as_secs_f64()
     };
     let ratio = time("root").await / time("nobody").await;
-    assert!((0.5..2.0).contains(&ratio), "{ratio}");
+    // Without a password to verify it would be a thousand times less; a busy machine may double it.
+    assert!((0.2..5.0).contains(&ratio), "{ratio}");
 }
 
 #[tokio::test]

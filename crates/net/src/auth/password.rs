@@ -228,7 +228,8 @@ mod tests {
             unknown = unknown.min(begin.elapsed());
         }
         let ratio = known.as_secs_f64() / unknown.as_secs_f64();
-        assert!((0.6..1.67).contains(&ratio), "known {known:?}, unknown {unknown:?}");
+        // Without a hash to compute it would be a thousand times less; a busy machine may double it.
+        assert!((0.2..5.0).contains(&ratio), "known {known:?}, unknown {unknown:?}");
     }
 
     #[tokio::test]
