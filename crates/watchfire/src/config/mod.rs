@@ -244,9 +244,9 @@ fn needs_login(
     match (in_file, arguments.insecure_no_auth) {
         (Some(true), true) => bail!("auth.login is true and --insecure-no-auth is given; drop one"),
         (Some(false), false) if is_open => bail!(
-            "auth.login is false, and {listen} is not a loopback address: everyone who can reach \
-             it could read and write everything. Leave auth.login out, listen on 127.0.0.1, or \
-             add --insecure-no-auth if the network is closed"
+            "auth.login: without a login everyone who can reach {listen}, which is not a loopback \
+             address, could read and write everything. Leave auth.login out, listen on 127.0.0.1, \
+             or add --insecure-no-auth if the network is closed"
         ),
         (in_file, insecure) => Ok(in_file.unwrap_or(is_open && !insecure)),
     }

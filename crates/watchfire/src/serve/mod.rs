@@ -133,7 +133,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     );
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
-    security.let_the_owner_in(&config, words::reachable(address))?;
+    security.let_the_owner_in(&config, words::reachable(address));
     let feeder = receiver.map(|receiver| start_feeder(receiver, broker.clone())).transpose()?;
     let scrape_feeder =
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;

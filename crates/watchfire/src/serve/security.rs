@@ -127,14 +127,21 @@ impl Security {
 
     /// Lets the command line on this host find the server, now and after each renewal of the
     /// certificate.
-    pub(super) fn let_the_owner_in(&self, config: &Config, address: SocketAddr) -> Result<()> {
+    pub(super) fn let_the_owner_in(&self, config: &Config, address: SocketAddr) {
         let url = format!("{}://{address}", self.scheme());
         let (data, accounts) = (config.data.clone(), Arc::clone(&self.accounts));
         let write = move |certificate: Option<&ServerCertificate>| -> Result<()> {
             let server = certificate.map(ServerCertificate::fingerprint).transpose()?;
             Ok(write_local_access(&data, &url, accounts.local_token(), server)?)
         };
-        write(self.public.as_deref()).context("write local.token into the data directory")?;
+        // On a full disk everything else still starts.
+        if let Err(error) = write(self.public.as_deref()) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "local.token was not written: commands on this host need --url and --token until a \
+                 restart"
+            );
+        }
         if let Some(certificate) = &self.public {
             tokio::spawn(Arc::clone(certificate).keep_fresh(move |certificate| {
                 if let Err(error) = write(Some(certificate)) {
@@ -142,7 +149,6 @@ impl Security {
                 }
             }));
         }
-        Ok(())
     }
 }
 

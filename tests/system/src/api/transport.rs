@@ -125,7 +125,7 @@ pub(super) fn pages(scratch: &Scratch) -> Result<String> {
         let routed = client.get(path)?;
         ensure!(routed.status == 200 && routed.body == page.body, "{path}: {}", routed.status);
     }
-    for path in ["/no/such/page", "/federate", "/-/quit", "/apifoo"] {
+    for path in ["/no/such/page", "/consoles/node.html", "/-/quit", "/apifoo"] {
         let probed = client.get(path)?;
         ensure!(probed.status == 404 && probed.body != page.body, "{path}: {}", probed.status);
         let seen = client.request("GET", path, &[("Accept", "text/html,*/*")], &[])?;

@@ -8,8 +8,8 @@ use super::expect;
 use crate::harness::remote_write::snappy;
 use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
 
-/// Most memory that bad requests may cost.
-const MEMORY_BYTES: u64 = 64 << 20;
+/// Most memory that bad requests may cost: bodies of the largest size, packed and unpacked at once.
+const MEMORY_BYTES: u64 = 96 << 20;
 
 const IMPORT: &str = "/api/v1/import/prometheus";
 
