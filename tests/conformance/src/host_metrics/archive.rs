@@ -80,6 +80,6 @@ mod tests {
         unpack(archive, root.path()).expect("valid");
         assert_eq!(fs::read(root.path().join("a/l")).expect("linked"), b"one\ntwo\0");
         assert!(unpack(b"Path: ../x\nLines: 0\n", root.path()).is_err());
-        assert!(unpack(b"Path: x\nLines: 2\na\n", root.path()).is_err());
+        assert!(unpack(b"Path: x\nLines: 3\na\n", root.path()).is_err());
     }
 }
