@@ -69,11 +69,11 @@ pub(crate) fn run() -> Result<bool> {
 /// release build would take too long.
 pub(crate) fn check() -> Result<Counts> {
     let program = std::env::var_os("WATCHFIRE_BINARY")
-        .map_or_else(|| root().join("target/debug/watchfire"), PathBuf::from);
+        .map_or_else(|| targets().join("debug/watchfire"), PathBuf::from);
     if !program.is_file() {
         bail!("{} is not there; build it with `cargo build`", program.display());
     }
-    let output = root().join("target/dist-check");
+    let output = targets().join("dist-check");
     if output.exists() {
         std::fs::remove_dir_all(&output).context("clear the last check")?;
     }
@@ -153,7 +153,7 @@ fn build_static(release: &Release) -> Result<PathBuf> {
     if !status.success() {
         bail!("the static program could not be built");
     }
-    let program = root().join("target").join(TARGET).join("release/watchfire");
+    let program = targets().join(TARGET).join("release/watchfire");
     let output = Command::new("ldd").arg(&program).output().context("start ldd")?;
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
@@ -168,4 +168,9 @@ fn revision() -> String {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .unwrap_or_default()
+}
+
+/// Where cargo builds, which CI keeps outside of the clone.
+fn targets() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
