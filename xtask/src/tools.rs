@@ -16,6 +16,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/python3", "python3"),
+    ("/usr/bin/groff", "groff-base"),
+    ("/usr/bin/systemd-analyze", "systemd"),
     ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
 ];
 
