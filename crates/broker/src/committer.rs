@@ -68,6 +68,13 @@ pub enum CommitError {
     Stopping,
 }
 
+impl CommitError {
+    /// Whether a key was not as expected, so that reading it again and deciding anew helps.
+    pub fn is_version_conflict(&self) -> bool {
+        matches!(self, CommitError::Catalog(CatalogError::VersionConflict { .. }))
+    }
+}
+
 /// What became of a batch that was not refused.
 pub(crate) enum Stored {
     /// It is durable and visible.

@@ -14,16 +14,19 @@ mod data;
 mod execute;
 mod fleet;
 mod json;
+mod keys;
 mod live;
 mod params;
 mod respond;
 mod targets;
 mod ui;
+mod views;
 
 pub use api::Joining;
 pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
+pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use params::parse_time_ms;
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 
@@ -63,6 +66,7 @@ pub struct Console {
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     fleet: Option<Arc<dyn Fleet>>,
+    keys: Option<Arc<dyn Keys>>,
     prometheus_yaml: Option<Text>,
     targets: Arc<dyn Targets>,
 }
@@ -82,6 +86,7 @@ impl Console {
             corruptions,
             external_labels: Box::new(BTreeMap::new),
             fleet: None,
+            keys: None,
             prometheus_yaml: None,
             targets: Arc::new(NoTargets),
         }
@@ -112,6 +117,12 @@ impl Console {
         self
     }
 
+    /// Where `/api/v1/views` keeps what users save.
+    pub fn with_keys(mut self, keys: Arc<dyn Keys>) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
     /// Where `/api/v1/targets` learns what is scraped; without it nothing is.
     pub fn with_targets(mut self, targets: Arc<dyn Targets>) -> Self {
         self.targets = targets;
@@ -124,6 +135,10 @@ impl Console {
 
     pub(crate) fn fleet(&self) -> Option<&dyn Fleet> {
         self.fleet.as_deref()
+    }
+
+    pub(crate) fn keys(&self) -> Option<&Arc<dyn Keys>> {
+        self.keys.as_ref()
     }
 
     pub(crate) fn external_labels(&self) -> BTreeMap<String, String> {

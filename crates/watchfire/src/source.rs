@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use broker::{Broker, Feed, Reader};
-use console::{Cardinality, LiveEvents, LiveFeed};
+use broker::{Broker, CommitError, Expected, Feed, Reader};
+use console::{Cardinality, KeyError, LiveEvents, LiveFeed, Stored, Wanted};
 use metricstore::{HistogramColumns, MetricError, Selected};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
@@ -74,6 +74,40 @@ fn agent(row: broker::AgentRow) -> console::Agent {
         targets_down: status.targets_down,
         last_complaint: row.last_complaint,
     }
+}
+
+/// The key space of this process' broker.
+pub(crate) struct BrokerKeys(pub(crate) Broker);
+
+impl console::Keys for BrokerKeys {
+    fn list(&self, prefix: &str) -> Vec<(String, Stored)> {
+        let stored =
+            |value: broker::KeyValue| Stored { value: value.value, version: value.version };
+        self.0.list_keys(prefix).into_iter().map(|(key, value)| (key, stored(value))).collect()
+    }
+
+    fn put(&self, key: &str, value: Vec<u8>, wanted: Wanted) -> Result<u64, KeyError> {
+        self.0.put_key(key, value, expected(wanted)).map_err(|error| key_error(&error))
+    }
+
+    fn delete(&self, key: &str, wanted: Wanted) -> Result<(), KeyError> {
+        self.0.delete_key(key, expected(wanted)).map_err(|error| key_error(&error))
+    }
+}
+
+fn expected(wanted: Wanted) -> Expected {
+    match wanted {
+        Wanted::Any => Expected::Any,
+        Wanted::Absent => Expected::Absent,
+        Wanted::Version(version) => Expected::Version(version),
+    }
+}
+
+fn key_error(error: &CommitError) -> KeyError {
+    if error.is_version_conflict() {
+        return KeyError::Conflict;
+    }
+    KeyError::Unavailable(error.to_string())
 }
 
 struct Live(Feed);

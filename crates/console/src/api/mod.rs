@@ -10,6 +10,7 @@ mod status;
 mod targets;
 mod tokens;
 mod users;
+mod views;
 
 use std::sync::Arc;
 
@@ -44,6 +45,9 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/targets/relabel_steps", GET, Access::Read, targets::relabel_steps)
         .route("/api/v1/scrape_pools", GET, Access::Read, targets::scrape_pools)
         .route("/api/v1/agents", GET, Access::Read, agents::agents)
+        .route("/api/v1/views", GET, Access::Read, views::list)
+        .route("/api/v1/views/{name}", [Method::PUT], Access::Write, views::save)
+        .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, views::delete)
         .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
 }

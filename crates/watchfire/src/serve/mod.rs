@@ -20,7 +20,7 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::Telemetry;
-use crate::source::{BrokerData, BrokerFleet};
+use crate::source::{BrokerData, BrokerFleet, BrokerKeys};
 use crate::words;
 
 mod agent_role;
@@ -193,7 +193,9 @@ fn routes(
         now_ms,
         Box::new(move || for_corruptions.corruptions()),
     );
-    let mut console = console.with_fleet(Arc::new(BrokerFleet(broker.clone())));
+    let mut console = console
+        .with_fleet(Arc::new(BrokerFleet(broker.clone())))
+        .with_keys(Arc::new(BrokerKeys(broker.clone())));
     if let Some(scraping) = scraping.cloned() {
         let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
         console = console.with_targets(targets);

@@ -11,6 +11,7 @@ use broker::Broker;
 use http::{Method, Request, StatusCode, header};
 use net::auth::{Scope, Scopes};
 use net::{Access, NetMetrics, Route};
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
@@ -22,14 +23,17 @@ struct Served {
     /// Scopes and a token that has them; the first has none and no token.
     callers: Vec<(Scopes, Option<String>)>,
     broker: Broker,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 const PEER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), 40_000);
 
 async fn serve_with_login() -> Served {
-    let directory = tempfile::tempdir().expect("a temporary directory");
+    serve_in(tempfile::tempdir().expect("a temporary directory")).await
+}
+
+async fn serve_in(directory: tempfile::TempDir) -> Served {
     let data = directory.path().to_str().expect("UTF-8");
     let words = ["watchfire", "broker", "--data", data, "--listen", "0.0.0.0:0"];
     let Some(Command::Broker(arguments)) =
@@ -55,11 +59,11 @@ async fn serve_with_login() -> Served {
         let answer = router.clone().oneshot(request).await.expect("answers");
         assert_eq!(answer.status(), StatusCode::OK, "a {scope} token is made");
         let bytes = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a body");
-        let made: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let made: Value = serde_json::from_slice(&bytes).expect("JSON");
         let token = made["data"]["token"].as_str().expect("the token").to_owned();
         callers.push(([scope].into_iter().collect(), Some(token)));
     }
-    Served { router, table, callers, broker, _directory: directory }
+    Served { router, table, callers, broker, directory }
 }
 
 fn request(method: &Method, path: &str, token: Option<&str>, body: &str) -> Request<Body> {
@@ -199,5 +203,106 @@ async fn every_route_is_documented_and_no_other() {
             "{path} is documented and there is no such route"
         );
     }
+    served.broker.stop();
+}
+
+impl Served {
+    /// Asks as who has `scope`.
+    async fn ask(&self, method: Method, path: &str, scope: Scope, body: &str) -> (u16, Value) {
+        let wanted: Scopes = [scope].into_iter().collect();
+        let caller = self.callers.iter().find(|(scopes, _)| *scopes == wanted).expect("there is");
+        let request = request(&method, path, caller.1.as_deref(), body);
+        let answer = self.router.clone().oneshot(request).await.expect("answers");
+        let status = answer.status().as_u16();
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+
+    async fn put_view(&self, name: &str, body: Value) -> (u16, Value) {
+        let path = format!("/api/v1/views/{name}");
+        self.ask(Method::PUT, &path, Scope::Write, &body.to_string()).await
+    }
+
+    async fn views(&self) -> Vec<Value> {
+        let (status, answer) = self.ask(Method::GET, "/api/v1/views", Scope::Read, "").await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"]["views"].as_array().expect("a list").clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn saved_views_are_shared_versioned_and_survive_a_restart() {
+    let served = serve_with_login().await;
+    let body = |params: &str| json!({ "page": "hosts", "params": params });
+    let (status, answer) = served.put_view("full%20disks%2F%E7%A3%81", body("sort=disk")).await;
+    assert_eq!((status, &answer["data"]["changed_by"]), (200, &json!("t")), "{answer}");
+    let first = answer["data"]["version"].as_u64().expect("a version");
+    served.put_view("all", body("")).await;
+    let names: Vec<Value> = served.views().await.iter().map(|view| view["name"].clone()).collect();
+    assert_eq!(names, [json!("all"), json!("full disks/磁")]);
+
+    // Two people who change the same one: the second is told.
+    let replacing =
+        |version: u64| json!({ "page": "hosts", "params": "sort=cpu", "version": version });
+    let (status, answer) = served.put_view("full%20disks%2F%E7%A3%81", replacing(0)).await;
+    assert_eq!(status, 409, "there is one of that name: {answer}");
+    let (status, answer) = served.put_view("full%20disks%2F%E7%A3%81", replacing(first)).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = served.put_view("full%20disks%2F%E7%A3%81", replacing(first)).await;
+    assert_eq!(status, 409, "{answer}");
+
+    let served = restart(served).await;
+    let views = served.views().await;
+    assert_eq!((views.len(), &views[1]["params"]), (2, &json!("sort=cpu")));
+    let (status, _) = served.ask(Method::DELETE, "/api/v1/views/all", Scope::Write, "").await;
+    assert_eq!(status, 200);
+    let (status, _) = served.ask(Method::DELETE, "/api/v1/views/all", Scope::Write, "").await;
+    assert_eq!(status, 404);
+    let served = restart(served).await;
+    assert_eq!(served.views().await.len(), 1);
+    served.broker.stop();
+}
+
+async fn restart(served: Served) -> Served {
+    let Served { router, broker, directory, .. } = served;
+    drop(router);
+    broker.stop();
+    // The last handle lets go of the directory.
+    drop(broker);
+    serve_in(directory).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn saved_views_have_limits() {
+    let served = serve_with_login().await;
+    let long_name = "n".repeat(81);
+    let long_params = "q".repeat(4097);
+    for (name, page, params, told) in [
+        (long_name.as_str(), "hosts", "", "1 to 80"),
+        ("%20a", "hosts", "", "space"),
+        ("a%0Ab", "hosts", "", "control"),
+        ("a", "../evil", "", "small letters"),
+        ("a", "", "", "small letters"),
+        ("a", "hosts", long_params.as_str(), "the limit is 4096"),
+        ("a", "hosts", "q=\n", "control"),
+    ] {
+        let body = json!({ "page": page, "params": params });
+        let (status, answer) = served.put_view(name, body).await;
+        let error = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && error.contains(told), "{name} {page}: {status} {answer}");
+    }
+    for n in 0..500 {
+        let (status, answer) =
+            served.put_view(&format!("v{n}"), json!({ "page": "hosts", "params": "" })).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let body = json!({ "page": "hosts", "params": "sort=cpu" });
+    let (status, answer) = served.put_view("one-more", body.clone()).await;
+    assert!(
+        status == 409 && answer["error"].as_str().is_some_and(|e| e.contains("500")),
+        "{answer}"
+    );
+    let (status, answer) = served.put_view("v7", body).await;
+    assert_eq!(status, 200, "one of them may still change: {answer}");
     served.broker.stop();
 }
