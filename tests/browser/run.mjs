@@ -11,6 +11,7 @@ import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
 
@@ -412,6 +413,9 @@ await check('a lost connection is shown, retried, and subscriptions come back', 
 
 await checkInjection({ base, open, check, demand });
 if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });
+
+// Last: with so many hosts the page of hosts is another one.
+await checkHosts({ base, browser, open, check, demand });
 
 await check('an unknown API path is JSON, never the page', async () => {
   const response = await fetch(`${base}/api/v1/no/such/path`);

@@ -64,13 +64,35 @@ export function shortcuts(bindings: Bindings): () => void {
 
 /** Moves the focus between the matching children by arrow keys, as they lie on the screen. */
 export function arrows(event: KeyboardEvent, container: HTMLElement, selector: string): void {
+  const current = document.activeElement;
+  if (!(current instanceof HTMLElement) || !current.matches(selector) || !event.key.startsWith('Arrow')) return;
   const items = [...container.querySelectorAll<HTMLElement>(selector)];
-  const current = items.indexOf(document.activeElement as HTMLElement);
-  if (current < 0) return;
-  const columns = items.filter((item) => item.offsetTop === (items[0] as HTMLElement).offsetTop).length;
-  const moves: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
-  const move = moves[event.key];
-  if (move === undefined) return;
+  let next: HTMLElement | undefined;
+  if (event.key === 'ArrowRight' || event.key === 'ArrowLeft') {
+    next = items[items.indexOf(current) + (event.key === 'ArrowRight' ? 1 : -1)];
+  } else {
+    next = nextRow(current, items, event.key === 'ArrowDown' ? 1 : -1);
+  }
   event.preventDefault();
-  items[Math.min(items.length - 1, Math.max(0, current + move))]?.focus();
+  next?.focus();
+}
+
+/** Of the nearest row below (1) or above (-1), what lies closest to being straight below or above. */
+function nextRow(current: HTMLElement, items: readonly HTMLElement[], sign: 1 | -1): HTMLElement | undefined {
+  const from = current.getBoundingClientRect();
+  let best: HTMLElement | undefined;
+  let bestDown = Infinity;
+  let bestAside = Infinity;
+  for (const item of items) {
+    const at = item.getBoundingClientRect();
+    const down = (at.top - from.top) * sign;
+    const aside = Math.abs(at.left - from.left);
+    if (down < 1 || down > bestDown + 1) continue;
+    if (down < bestDown - 1 || aside < bestAside) {
+      best = item;
+      bestDown = down;
+      bestAside = aside;
+    }
+  }
+  return best;
 }

@@ -1,5 +1,7 @@
 /** Long tables: only rows in sight are in the page. */
 
+import { rowWindow } from './row-window';
+
 const SPARE_ROWS = 8;
 
 export class VisibleRows {
@@ -11,10 +13,14 @@ export class VisibleRows {
     readonly rowHeight: number,
   ) {}
 
-  readonly first = $derived.by(() => Math.max(0, Math.floor(this.top / this.rowHeight) - SPARE_ROWS));
-  readonly last = $derived.by(() =>
-    Math.min(this.count(), Math.ceil((this.top + this.height) / this.rowHeight) + SPARE_ROWS),
-  );
+  readonly #window = $derived.by(() => rowWindow(this.top, this.height, this.rowHeight, this.count(), SPARE_ROWS));
+
+  get first(): number {
+    return this.#window.first;
+  }
+  get last(): number {
+    return this.#window.last;
+  }
 
   /** Space that stands for the rows above and below. */
   get before(): number {

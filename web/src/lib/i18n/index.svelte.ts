@@ -1,12 +1,15 @@
 import { load, save } from '../storage';
-import { en, type Dictionary, type Key } from './en';
+import type { Dictionary, Key } from './en';
 import { fill, type Values } from './fill';
-import { zh } from './zh';
 
 export type Language = 'en' | 'zh';
 export type { Key } from './en';
 
-const DICTIONARIES: Record<Language, Dictionary> = { en, zh };
+/** Each is a file of its own: nobody reads two languages at once. */
+const LOADERS: Record<Language, () => Promise<Dictionary>> = {
+  en: async () => (await import('./en')).en,
+  zh: async () => (await import('./zh')).zh,
+};
 const TAGS: Record<Language, string> = { en: 'en', zh: 'zh-CN' };
 const isLanguage = (value: unknown): value is Language => value === 'en' || value === 'zh';
 
@@ -17,26 +20,42 @@ function preferred(): Language {
     : 'en';
 }
 
-let language = $state<Language>(load('language', isLanguage) ?? preferred());
-document.documentElement.lang = TAGS[language];
+/** Language and texts change together; before {@link i18n.start} there are none. */
+let spoken = $state.raw<{ language: Language; texts: Partial<Dictionary> }>({
+  language: load('language', isLanguage) ?? preferred(),
+  texts: {},
+});
+/** What was chosen last; a slower file of an earlier choice must not win. */
+let wanted = spoken.language;
+
+async function speak(next: Language): Promise<void> {
+  wanted = next;
+  const texts = await LOADERS[next]();
+  if (wanted !== next) return;
+  spoken = { language: next, texts };
+  document.documentElement.lang = TAGS[next];
+}
 
 export const i18n = {
   get language(): Language {
-    return language;
+    return spoken.language;
+  },
+  /** Loads the texts; nothing may be shown before. */
+  start(): Promise<void> {
+    return speak(spoken.language);
   },
   choose(next: Language): void {
-    language = next;
-    document.documentElement.lang = TAGS[next];
     save('language', next);
+    void speak(next);
   },
   toggle(): void {
-    i18n.choose(language === 'en' ? 'zh' : 'en');
+    i18n.choose(wanted === 'en' ? 'zh' : 'en');
   },
 };
 
 /** The text of a key in the chosen language; reactive wherever it is read in a component. */
-export const t = (key: Key, values?: Values): string => fill(DICTIONARIES[language][key], values);
+export const t = (key: Key, values?: Values): string => fill(spoken.texts[key] ?? key, values);
 
 /** Like {@link t} for keys made at run time, such as a process state; yields the fallback for unknown ones. */
 export const tOr = (key: string, fallback: string): string =>
-  key in DICTIONARIES[language] ? t(key as Key) : fallback;
+  key in spoken.texts ? t(key as Key) : fallback;

@@ -15,12 +15,14 @@ import { detectInterval, liveness, type Liveness } from '../live/derive';
 import { followVector } from '../live/vector.svelte';
 import { now } from '../time/clock';
 import { DAY, MINUTE } from '../time/range';
-import { FACT_QUERIES, PRESENCE_METRIC, VITAL_INTERVALS, vitalQueries, type Fact, type Vital } from './vitals';
+import { FACT_QUERIES, PRESENCE_METRIC, vitalIntervals, vitalQueries, VITALS, type Fact, type Vital } from './vitals';
 
 export interface HostVitals {
   id: string;
   instance: string;
   job: string;
+  /** Of the presence metric, and what the facts say under the names they have there. A new object when it changes. */
+  labels: Labels;
   os: string;
   kernel: string;
   bootSeconds: number | null;
@@ -28,8 +30,11 @@ export interface HostVitals {
   memoryTotal: number | null;
   cpu: number | null;
   memory: number | null;
+  swap: number | null;
   disk: number | null;
   fullestMount: string;
+  /** Bytes read and written per second. */
+  diskIo: number | null;
   networkIn: number | null;
   networkOut: number | null;
   load1: number | null;
@@ -44,10 +49,15 @@ export type Spark = (typeof SPARKS)[number];
 
 const DETECT_WINDOW = '75s';
 const PUBLISH_MS = 500;
+/** Until each vital has come once, what has come is shown without waiting for the others. */
+const FIRST_PUBLISH_MS = 50;
 const FACTS_MS = 60_000;
 const GREET_MS = 500;
 const SILENCE_MS = 15_000;
 const REDETECT_MS = 15_000;
+/** With more hosts than these the raw samples of all are worth asking for only so often. */
+const MANY_HOSTS = 100;
+const REDETECT_MANY_MS = 60_000;
 /** How long an unused fleet stays subscribed: going to a host and back should not start from nothing. */
 const LINGER_MS = 30_000;
 /** Until a second sample shows the interval, assume the agent's own. */
@@ -59,6 +69,8 @@ export class Fleet {
   hosts = $state.raw<HostVitals[]>([]);
   phase = $state<'loading' | 'ready' | 'failed'>('loading');
   error = $state('');
+  /** Whether every vital and fact has come once; until then an order by one of them is a guess. */
+  isComplete = $state(false);
   readonly sparks: Record<Spark, Frame> = {
     cpu: new Frame(20_000),
     memory: new Frame(20_000),
@@ -75,6 +87,13 @@ export class Fleet {
   #users = 0;
   #reloadSparks = () => {};
   #takenMs = NaN;
+  #detectedAt = -Infinity;
+  /** How often the hosts' newest times are learnt; a host cannot be known to be late sooner. */
+  #seenEveryMs = 0;
+  #sparkUsers = 0;
+  #come = new Set<Vital>();
+  #factsCame = false;
+  #publishedAt = -Infinity;
   #greeting: ReturnType<typeof setTimeout> | undefined;
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
@@ -89,6 +108,15 @@ export class Fleet {
     };
   }
 
+  /** Keeps the sparklines' history until the returned function is called; only who draws them pays for them. */
+  useSparks(): () => void {
+    this.#sparkUsers++;
+    if (this.#sparkUsers === 1) this.#reloadSparks();
+    return () => {
+      this.#sparkUsers--;
+    };
+  }
+
   restart(): void {
     this.#stop();
     this.phase = 'loading';
@@ -100,15 +128,20 @@ export class Fleet {
     void this.#begin();
     this.#timers.push(
       setInterval(() => void this.#loadFacts(), FACTS_MS),
-      setInterval(() => void this.#detect(), REDETECT_MS),
+      setInterval(() => void this.#redetect(), REDETECT_MS),
       // Ages grow without any message; statuses must follow.
-      setInterval(() => this.#publish(), 1000),
+      setInterval(() => {
+        if (performance.now() - this.#publishedAt >= this.#seenEveryMs / 2) this.#publish();
+      }, 1000),
     );
   }
 
   #stop(): void {
     this.#stopped = true;
     this.#windows = '';
+    this.#come.clear();
+    this.#factsCame = false;
+    this.isComplete = false;
     for (const stop of this.#stops.splice(0)) stop();
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     clearTimeout(this.#publishing);
@@ -120,14 +153,21 @@ export class Fleet {
     await this.#loadFacts();
   }
 
+  async #redetect(): Promise<void> {
+    const isDue = performance.now() - this.#detectedAt >= REDETECT_MANY_MS;
+    if (this.#byId.size <= MANY_HOSTS || isDue) await this.#detect();
+  }
+
   /** Learns each host's collection interval, and follows the vitals with windows that fit. */
   async #detect(): Promise<void> {
+    this.#detectedAt = performance.now();
     try {
       const { data } = await query(`${PRESENCE_METRIC}[${DETECT_WINDOW}]`);
       if (this.#stopped) return;
       const intervals = new Set<number>();
       for (const { metric, values = [] } of data.resultType === 'matrix' ? (data.result as RangeSeries[]) : []) {
         const host = this.#host(metric);
+        describe(host, metric);
         const known = detectInterval(values.map(([second]) => second * 1000));
         host.intervalMs = known ?? (values.length > 0 && host.seenMs === null ? ASSUMED_INTERVAL_MS : host.intervalMs);
         intervals.add(host.intervalMs);
@@ -141,16 +181,18 @@ export class Fleet {
   #follow(intervalsMs: number[]): void {
     const list = intervalsMs.length > 0 ? intervalsMs : [ASSUMED_INTERVAL_MS];
     const queries = vitalQueries(list);
+    const every = vitalIntervals(this.#byId.size, list);
+    this.#seenEveryMs = every.seen;
     this.#reloadSparks = () => void this.#loadSparks(queries, Math.max(...list));
-    const windows = JSON.stringify(queries);
+    const windows = JSON.stringify([queries, every]);
     if (windows === this.#windows) return;
     this.#windows = windows;
     for (const stop of this.#stops.splice(0)) stop();
-    for (const vital of Object.keys(queries) as Vital[]) {
+    for (const vital of VITALS) {
       this.#stops.push(
         followVector(
           queries[vital],
-          VITAL_INTERVALS[vital],
+          every[vital],
           (vector, atMs) => this.#take(vital, vector, atMs),
           (error) => this.#fail(error),
         ),
@@ -160,6 +202,7 @@ export class Fleet {
   }
 
   async #loadSparks(queries: Record<Vital, string>, slowestMs: number): Promise<void> {
+    if (this.#sparkUsers === 0) return;
     const to = now();
     const stepMs = this.#byId.size > 40 ? 5000 : 2000;
     const grid = gridOf(to - SPARK_SPAN_MS, to, stepMs);
@@ -180,6 +223,7 @@ export class Fleet {
 
   #take(vital: Vital, vector: readonly InstantSeries[], atMs: number): void {
     if (this.#stopped) return;
+    this.#come.add(vital);
     const present = new Set<HostVitals>();
     for (const { metric, value } of vector) {
       if (!value) continue;
@@ -195,7 +239,7 @@ export class Fleet {
         host[vital] = bounded(vital, number);
       }
       present.add(host);
-      const frame = this.sparks[vital as Spark] as Frame | undefined;
+      const frame = this.#sparkUsers > 0 ? (this.sparks[vital as Spark] as Frame | undefined) : undefined;
       const shown = bounded(vital, number);
       if (frame && shown !== null) frame.set(Math.round(atMs), host.id, shown);
     }
@@ -224,7 +268,9 @@ export class Fleet {
     } catch {
       // Facts decorate; whether the server can be reached shows in the vitals.
     }
-    if (!this.#stopped) this.#publish();
+    if (this.#stopped) return;
+    this.#factsCame = true;
+    this.#publish();
   }
 
   /** Hosts that sent something within a day and are silent now. */
@@ -233,7 +279,7 @@ export class Fleet {
       (labels) => !this.#byId.get(hostId(labels))?.seenMs,
     );
     if (silent.length === 0) return;
-    for (const labels of silent) this.#host(labels);
+    for (const labels of silent) describe(this.#host(labels), labels);
     const lastSeen = await queryVector(`max by (instance, job) (max_over_time(timestamp(${PRESENCE_METRIC})[1d:1m]))`);
     for (const { metric, value } of lastSeen) {
       const host = this.#byId.get(hostId(metric));
@@ -249,6 +295,7 @@ export class Fleet {
         id,
         instance: labels.instance ?? '',
         job: labels.job ?? '',
+        labels: { instance: labels.instance ?? '', job: labels.job ?? '' },
         os: '',
         kernel: '',
         bootSeconds: null,
@@ -256,8 +303,10 @@ export class Fleet {
         memoryTotal: null,
         cpu: null,
         memory: null,
+        swap: null,
         disk: null,
         fullestMount: '',
+        diskIo: null,
         networkIn: null,
         networkOut: null,
         load1: null,
@@ -286,17 +335,21 @@ export class Fleet {
   }
 
   #publishSoon(): void {
-    this.#publishing ??= setTimeout(() => this.#publish(), PUBLISH_MS);
+    // The more hosts, the more a page has to do with each; it shows new figures less often, as they come.
+    const wait = this.#come.size < VITALS.length ? FIRST_PUBLISH_MS : Math.max(PUBLISH_MS, this.#seenEveryMs / 5);
+    this.#publishing ??= setTimeout(() => this.#publish(), wait);
     if (this.hosts.length === 0) this.#publish();
   }
 
   #publish(): void {
     clearTimeout(this.#publishing);
     this.#publishing = undefined;
+    this.#publishedAt = performance.now();
+    this.isComplete = this.#factsCame && this.#come.size === VITALS.length;
     const at = now();
     this.hosts = [...this.#byId.values()].map((host) => ({
       ...host,
-      status: host.seenMs === null ? 'gone' : liveness(at - host.seenMs, host.intervalMs),
+      status: host.seenMs === null ? 'gone' : liveness(at - host.seenMs, Math.max(host.intervalMs, this.#seenEveryMs)),
     }));
   }
 }
@@ -307,9 +360,24 @@ function bounded(vital: Vital, value: number): number | null {
   return vital === 'cpu' || vital === 'memory' ? Math.min(100, Math.max(0, value)) : value;
 }
 
+const UNAME_LABELS = ['nodename', 'machine', 'release', 'sysname'] as const;
+
+/** Adds labels to those by which a host can be found; what is as before keeps its object, so that caches hold. */
+function describe(host: HostVitals, { __name__: _, ...labels }: Labels): void {
+  if (Object.entries(labels).some(([name, value]) => host.labels[name] !== value)) {
+    host.labels = { ...host.labels, ...labels };
+  }
+}
+
 function assignFact(host: HostVitals, fact: Fact, labels: Labels, value: number): void {
-  if (fact === 'uname') host.kernel = labels.release ?? '';
-  else if (fact === 'os') host.os = osName(labels);
+  if (fact === 'uname') {
+    host.kernel = labels.release ?? '';
+    const known = UNAME_LABELS.flatMap((name) => (labels[name] ? [[name, labels[name]] as const] : []));
+    describe(host, Object.fromEntries(known));
+  } else if (fact === 'os') {
+    host.os = osName(labels);
+    if (host.os !== '') describe(host, { os: host.os });
+  }
   else if (fact === 'boot') host.bootSeconds = value;
   else if (fact === 'cores') host.cores = value;
   else host.memoryTotal = value;
