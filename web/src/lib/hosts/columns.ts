@@ -69,7 +69,7 @@ const orDash = (seconds: number | null): string => (seconds === null ? '–' : d
 
 export const FIXED_COLUMNS: readonly Column[] = [
   { id: 'name', title: 'hosts.column.host', width: 190, text: (host) => host.instance },
-  { id: 'seen', title: 'hosts.column.seen', width: 96, amount: age, text: (host) => orDash(age(host)) },
+  { id: 'seen', title: 'hosts.column.seen', width: 118, amount: age, text: (host) => orDash(age(host)) },
   measured('cpu', 110),
   measured('load', 100),
   measured('memory', 110),

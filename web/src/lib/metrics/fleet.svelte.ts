@@ -262,8 +262,12 @@ export class Fleet {
         if (value) assignFact(this.#host(metric), fact, metric, toNumber(value[1]));
       }
     };
+    // Also of hosts that were too silent for their interval to be learnt.
+    const takeLabels = async () => {
+      for (const { metric } of await queryVector(PRESENCE_METRIC)) describe(this.#host(metric), metric);
+    };
     try {
-      await Promise.all((Object.keys(FACT_QUERIES) as Fact[]).map(take));
+      await Promise.all([takeLabels(), ...(Object.keys(FACT_QUERIES) as Fact[]).map(take)]);
       await this.#loadGone();
     } catch {
       // Facts decorate; whether the server can be reached shows in the vitals.
