@@ -61,6 +61,13 @@ export async function checkLogin({ browser, check, demand, settings, link }) {
     await page.waitForSelector('nav:visible');
   });
 
+  await check('login: with a way out in it, the header still fits into 800 px', async () => {
+    await page.setViewportSize({ width: 800, height: 900 });
+    const excess = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    await page.setViewportSize({ width: 1280, height: 900 });
+    demand(excess <= 0, `${excess} px too wide`);
+  });
+
   await check('access: a token is made, shown once, works, and is revoked', async () => {
     await page.goto(`${origin}/access`);
     await page.fill('input[name="new-token"]', 'grafana');

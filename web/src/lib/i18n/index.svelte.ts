@@ -21,12 +21,10 @@ function preferred(): Language {
 }
 
 /** Language and texts change together; before {@link i18n.start} there are none. */
-let spoken = $state.raw<{ language: Language; texts: Partial<Dictionary> }>({
-  language: load('language', isLanguage) ?? preferred(),
-  texts: {},
-});
+const first = load('language', isLanguage) ?? preferred();
+let spoken = $state.raw<{ language: Language; texts: Partial<Dictionary> }>({ language: first, texts: {} });
 /** What was chosen last; a slower file of an earlier choice must not win. */
-let wanted = spoken.language;
+let wanted = first;
 
 async function speak(next: Language): Promise<void> {
   wanted = next;
