@@ -227,7 +227,7 @@ export async function checkHosts({ base, browser, open, check, demand }) {
       await page.click('summary:has-text("Disks in eu-1")');
       await page.click('button[aria-label="Delete the view Disks in eu-1"]');
       await page.click('button[aria-label^="Delete the view Disks in eu-1: "]');
-      await page.waitForSelector('li.none');
+      await page.waitForSelector('button.view:has-text("Disks in eu-1")', { state: 'detached' });
     });
   });
 
