@@ -181,7 +181,8 @@ impl<'a> BlockWriter<'a> {
 
     /// Counts samples that were left out because an earlier commit has another value.
     pub(crate) fn add_conflicts(&mut self, conflicts: u64) {
-        self.totals.conflicts += conflicts;
+        // Inputs of a merge may say anything.
+        self.totals.conflicts = self.totals.conflicts.saturating_add(conflicts);
     }
 
     fn end_series(&mut self) -> Result<(), BlockError> {

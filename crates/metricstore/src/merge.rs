@@ -70,14 +70,16 @@ pub(crate) fn merge(
                 .collect(input, keep, &mut pieces)
                 .map_err(|error| MergeError { input: Some(input), error })?;
         }
+        let before = labels.clone();
         writer.series(labels).map_err(of_output)?;
         write_series(&cursors, keep, &mut pieces, &mut gathered, &mut writer)?;
         for input in sources {
-            cursors[input].advance();
-            next.extend(cursors[input].labels().map(|labels| Reverse((labels, input))));
+            let following = cursors[input].advance_past(&before);
+            let following = following.map_err(|error| MergeError { input: Some(input), error })?;
+            next.extend(following.map(|labels| Reverse((labels, input))));
         }
     }
-    writer.add_conflicts(inputs.iter().map(|block| block.summary().conflicts).sum());
+    inputs.iter().for_each(|block| writer.add_conflicts(block.summary().conflicts));
     writer.finish().map_err(of_output)
 }
 
@@ -87,8 +89,16 @@ impl Cursor {
         ((self.series as usize) < index.series_count()).then(|| index.labels(self.series))
     }
 
-    fn advance(&mut self) {
+    /// Goes on to the next series. An index whose checksums fit may still be out of order, if
+    /// whatever wrote it was wrong.
+    fn advance_past(&mut self, before: &Labels) -> Result<Option<Labels>, BlockError> {
         self.series += 1;
+        let labels = self.labels();
+        if labels.as_ref().is_some_and(|labels| labels <= before) {
+            let detail = format!("series {} is not behind the one before it", self.series);
+            return Err(BlockError::Corrupt { offset: 0, detail });
+        }
+        Ok(labels)
     }
 
     /// Appends the chunks of the current series that overlap `keep`.
