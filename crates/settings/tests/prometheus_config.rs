@@ -366,3 +366,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_follows_a_secret_of_several_lines_stays() {
+    let yaml = "scrape_configs:\n- job_name: a\n  authorization:\n    credentials: |\n      \
+                canary\n      lines\n\n  proxy_url: http://u:canary@proxy:1/\n";
+    let shown = "scrape_configs:\n- job_name: a\n  authorization:\n    credentials: |\n      \
+                 <secret>\n\n  proxy_url: \"http://u:xxxxx@proxy:1/\"\n";
+    assert_eq!(load(yaml).redacted, shown);
+    assert_eq!(load(shown).redacted, shown);
+}

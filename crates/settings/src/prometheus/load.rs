@@ -152,7 +152,8 @@ fn redact(text: &str, secrets: &[((usize, usize), String)]) -> String {
         if *start >= at {
             out.push_str(&text[at..*start]);
             out.push_str(replacement);
-            at = *end;
+            // The line breaks behind a block scalar belong to it, and to what follows as well.
+            at = start + text[*start..*end].trim_end().len();
         }
     }
     out.push_str(&text[at..]);
