@@ -18,5 +18,6 @@ pub(crate) const GROUP: Group = Group {
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),
         ("python-client-pushes", push::python_client_pushes),
+        ("protobuf-pushes", push::protobuf_pushes),
     ],
 };

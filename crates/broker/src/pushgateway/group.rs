@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use model::{Labels, LabelsBuilder, Limits, METRIC_NAME, MetricBatch, MetricType, STALE_NAN_BITS};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use model::{
+    Histogram, LabelForm, Labels, LabelsBuilder, Limits, METRIC_NAME, MetricBatch, MetricType,
+    STALE_NAN_BITS,
+};
 use serde::{Deserialize, Serialize};
 use wire::text_encode::TextEncoder;
 
-use super::push::{self, PushError};
+use super::push::{self, Form, PushError};
 
 /// Names the gateway sets itself, whatever is pushed.
 pub(super) const PUSH_TIME: &str = "push_time_seconds";
@@ -24,6 +29,17 @@ pub(super) struct Family {
     pub(super) help: String,
     /// Sorted by labels, which include the name and the grouping key.
     pub(super) series: Vec<(Labels, f64)>,
+    /// Likewise.
+    pub(super) histograms: Vec<NativeSeries>,
+}
+
+/// A series whose value is a native histogram.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NativeSeries {
+    pub(super) labels: Labels,
+    /// When its counts began at zero, if that was told. Milliseconds since the epoch.
+    pub(super) start_ms: Option<i64>,
+    pub(super) histogram: Histogram,
 }
 
 /// Families by name.
@@ -49,7 +65,8 @@ impl Group {
 
     /// Number of series, its two times included.
     pub(super) fn series(&self) -> usize {
-        self.families.values().map(|family| family.series.len()).sum::<usize>() + 2
+        let of = |family: &Family| family.series.len() + family.histograms.len();
+        self.families.values().map(of).sum::<usize>() + 2
     }
 
     /// The two times as families.
@@ -58,6 +75,7 @@ impl Group {
             kind: MetricType::Gauge,
             help: help.to_owned(),
             series: vec![(self.labels(name), t_ms as f64 / 1e3)],
+            histograms: Vec::new(),
         };
         [
             (PUSH_FAILURE_TIME, family(PUSH_FAILURE_TIME, PUSH_FAILURE_TIME_HELP, self.failed_ms)),
@@ -98,13 +116,23 @@ impl Group {
                     out.push(labels, t_ms, f64::from_bits(STALE_NAN_BITS));
                 }
             }
+            for NativeSeries { labels, .. } in &family.histograms {
+                if stays.is_none_or(|stays| !stays.has_histogram(labels)) {
+                    out.push_histogram(labels, t_ms, None, Histogram::stale());
+                }
+            }
         }
     }
 
-    /// The group as it is kept: a line of JSON with key and times, then the text format.
+    /// The group as it is kept: a line of JSON with key, times and native histograms, then the
+    /// text format.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let head =
-            Head { key: self.key.clone(), pushed_ms: self.pushed_ms, failed_ms: self.failed_ms };
+        let head = Head {
+            key: self.key.clone(),
+            pushed_ms: self.pushed_ms,
+            failed_ms: self.failed_ms,
+            histograms: self.encode_histograms(),
+        };
         let mut out = serde_json::to_vec(&head).expect("texts and numbers are JSON");
         out.push(b'\n');
         let mut text = TextEncoder::new(&mut out);
@@ -117,12 +145,54 @@ impl Group {
     /// Reads back what [`Group::encode`] wrote.
     pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Group, PushError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-        let head: Head = serde_json::from_slice(&bytes[..end])
-            .map_err(|error| PushError::Refused(format!("a stored group is damaged: {error}")))?;
+        let head: Head = serde_json::from_slice(&bytes[..end]).map_err(damaged)?;
         let text = bytes.get(end + 1..).unwrap_or_default();
-        let families = push::parse(text, &head.key, limits)?;
+        let mut families = push::read(text, Form::Text, &head.key, limits)?;
+        decode_histograms(&head.histograms, limits, &mut families)?;
+        push::settle(&mut families)?;
         Ok(Group { key: head.key, families, pushed_ms: head.pushed_ms, failed_ms: head.failed_ms })
     }
+
+    /// Native histograms as an agent would send them, which text cannot say; empty if there are
+    /// none.
+    fn encode_histograms(&self) -> String {
+        let mut batch = MetricBatch::default();
+        for one in self.families.values().flat_map(|family| &family.histograms) {
+            batch.push_histogram(&one.labels, 0, one.start_ms, one.histogram.clone());
+        }
+        if batch.histograms.is_empty() {
+            return String::new();
+        }
+        let mut bytes = Vec::new();
+        wire::agent_batch::encode(&batch, &mut bytes);
+        BASE64_STANDARD.encode(bytes)
+    }
+}
+
+fn decode_histograms(
+    encoded: &str,
+    limits: &Limits,
+    families: &mut Families,
+) -> Result<(), PushError> {
+    if encoded.is_empty() {
+        return Ok(());
+    }
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(damaged)?;
+    let mut batch = MetricBatch::default();
+    wire::agent_batch::decode(&bytes, limits, &mut batch).map_err(damaged)?;
+    for sample in &batch.histograms {
+        let labels = batch.label_bytes_of_histogram(sample);
+        let labels = wire::decode_labels(LabelForm::Packed, labels, limits).map_err(damaged)?;
+        let family = families.get_mut(labels.metric_name().unwrap_or_default());
+        let family = family.ok_or_else(|| damaged("a histogram without its family"))?;
+        let (start_ms, histogram) = (sample.start_ms, sample.histogram.clone());
+        family.histograms.push(NativeSeries { labels, start_ms, histogram });
+    }
+    Ok(())
+}
+
+fn damaged(error: impl std::fmt::Display) -> PushError {
+    PushError::Refused(format!("a stored group is damaged: {error}"))
 }
 
 /// The first line of a stored group.
@@ -131,12 +201,22 @@ struct Head {
     key: BTreeMap<String, String>,
     pushed_ms: i64,
     failed_ms: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    histograms: String,
 }
 
 impl Family {
+    /// Whether nothing was pushed but its description.
+    pub(super) fn is_empty(&self) -> bool {
+        self.series.is_empty() && self.histograms.is_empty()
+    }
+
     fn collect(&self, t_ms: i64, out: &mut MetricBatch) {
         for (labels, value) in &self.series {
             out.push(labels, t_ms, *value);
+        }
+        for one in &self.histograms {
+            out.push_histogram(&one.labels, t_ms, one.start_ms, one.histogram.clone());
         }
     }
 
@@ -145,7 +225,12 @@ impl Family {
         self.series.binary_search_by(|(other, _)| other.cmp(labels)).is_ok()
     }
 
-    /// Writes the family in the text format.
+    /// Whether one of its native histograms has these labels.
+    pub(super) fn has_histogram(&self, labels: &Labels) -> bool {
+        self.histograms.binary_search_by(|other| other.labels.cmp(labels)).is_ok()
+    }
+
+    /// Writes the family in the text format, which has no native histograms.
     pub(super) fn write(&self, name: &str, text: &mut TextEncoder<'_>) {
         let kind = if self.kind == MetricType::Unknown { "untyped" } else { self.kind.as_str() };
         text.family(name, kind, &self.help);

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{Broker, MetricRow};
 use group::Group;
-use push::PushError;
+use push::{Form, PushError};
 
 pub use routes::routes;
 
@@ -140,15 +140,15 @@ impl Pushgateway {
     }
 
     /// Takes a push; when it returns, it is durable. Blocks.
-    fn push(&self, key: Key, body: &[u8], mode: Mode) -> Result<(), PushError> {
-        let outcome = self.try_push(key, body, mode);
+    fn push(&self, key: Key, body: &[u8], form: Form, mode: Mode) -> Result<(), PushError> {
+        let outcome = self.try_push(key, body, form, mode);
         let counter = if outcome.is_ok() { &self.pushes } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
-    fn try_push(&self, key: Key, body: &[u8], mode: Mode) -> Result<(), PushError> {
-        let mut families = push::parse(body, &key, self.broker.limits())?;
+    fn try_push(&self, key: Key, body: &[u8], form: Form, mode: Mode) -> Result<(), PushError> {
+        let mut families = push::parse(body, form, &key, self.broker.limits())?;
         let mut last_ms = self.changing.lock();
         let others = self.groups();
         let before = others.iter().find(|group| group.key == key).cloned();
@@ -250,7 +250,7 @@ impl Pushgateway {
                 for group in gateway.groups() {
                     group.collect(now_ms, &mut batch);
                 }
-                if batch.rows() > 0 {
+                if batch.samples() > 0 {
                     gateway.store(&batch);
                 }
             })

@@ -3,17 +3,53 @@
 use std::collections::BTreeMap;
 
 use model::{LabelForm, Labels, LabelsBuilder, Limits, MetricType};
-use wire::exposition::Parser;
-use wire::{Entry, Series, WireError};
+use wire::{Entry, HistogramSeries, Series, WireError, exposition, protobuf_exposition};
 
-use super::group::{Families, Family, Group, PUSH_FAILURE_TIME, PUSH_TIME};
+use super::group::{Families, Family, Group, NativeSeries, PUSH_FAILURE_TIME, PUSH_TIME};
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Prometheus' text format 0.0.4.
+    Text,
+    /// `io.prometheus.client.MetricFamily`, each with its length before it.
+    Protobuf,
+}
+
+impl Form {
+    /// By the `Content-Type`; text unless it says protobuf, as in the Pushgateway. `None` for
+    /// another protobuf message.
+    pub(super) fn of(content_type: &str) -> Option<Form> {
+        let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+        if parts.next().as_deref() != Some("application/vnd.google.protobuf") {
+            return Some(Form::Text);
+        }
+        let parts: Vec<String> = parts.map(|part| part.replace('"', "")).collect();
+        let has = |wanted: &str| parts.iter().any(|part| part == wanted);
+        let is_families =
+            has("proto=io.prometheus.client.metricfamily") && has("encoding=delimited");
+        is_families.then_some(Form::Protobuf)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Form::Text => "text format",
+            Form::Protobuf => "protobuf",
+        }
+    }
+}
 
 /// Why a push was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PushError {
-    /// The body is not the text format, or above a limit.
-    #[error("text format parsing error: {0}")]
-    Malformed(#[from] WireError),
+    /// The body is not what it says it is, or above a limit.
+    #[error("{format} parsing error: {error}")]
+    Malformed {
+        /// What it says it is.
+        format: &'static str,
+        /// The fault.
+        error: WireError,
+    },
     /// It is, and cannot be taken.
     #[error("{0}")]
     Refused(String),
@@ -26,46 +62,86 @@ pub(super) enum PushError {
 }
 
 /// Reads a body. Labels of the grouping key replace those of the same name; a series without
-/// `instance` gets none, so that nothing that scrapes or stores it adds its own.
+/// `instance` gets none, so that nothing that scrapes or stores it adds its own. A histogram with
+/// classic and native buckets is kept as both.
 ///
 /// # Errors
-/// A fault of the text, a timestamp, a series that stands twice, labels outside of the limits.
+/// A fault of the form, a timestamp, a series that stands twice, labels outside of the limits, a
+/// native histogram that contradicts itself.
 pub(super) fn parse(
     body: &[u8],
+    form: Form,
     key: &BTreeMap<String, String>,
     limits: &Limits,
 ) -> Result<Families, PushError> {
+    let mut families = read(body, form, key, limits)?;
+    settle(&mut families)?;
+    Ok(families)
+}
+
+/// Reads a body, families without samples among it.
+pub(super) fn read(
+    body: &[u8],
+    form: Form,
+    key: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> Result<Families, PushError> {
+    let malformed = |error| PushError::Malformed { format: form.name(), error };
     let mut families = Families::new();
-    let mut parser = Parser::new(body);
-    while let Some(entry) = parser.next_entry()? {
-        match entry {
-            Entry::Help { metric, text } => {
-                family(&mut families, &metric).help = text.into_owned();
+    match form {
+        Form::Text => {
+            let mut parser = exposition::Parser::new(body);
+            while let Some(entry) = parser.next_entry().map_err(malformed)? {
+                take(entry, key, limits, &mut families)?;
             }
-            Entry::Type { metric, kind } => family(&mut families, &metric).kind = kind,
-            Entry::Unit { .. } | Entry::Comment(_) => {}
-            Entry::Histogram(_) => {
-                let why = "native histograms cannot be pushed yet; push their classic buckets";
-                return Err(PushError::Refused(why.to_owned()));
-            }
-            Entry::Series(series) => add(&series, key, limits, &mut families)?,
         }
-    }
-    // The gateway's own win over what is pushed by their names.
-    families.retain(|name, family| {
-        !family.series.is_empty() && name != PUSH_TIME && name != PUSH_FAILURE_TIME
-    });
-    for family in families.values_mut() {
-        family.series.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if let Some(twice) = family.series.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(PushError::Refused(format!(
-                "collected metric {} was collected before with the same name and label values; \
-                 push each series once",
-                twice[0].0
-            )));
+        Form::Protobuf => {
+            let options = protobuf_exposition::Options { keep_classic: true, ..Default::default() };
+            let mut parser = protobuf_exposition::Parser::new(body, options);
+            while let Some(entry) = parser.next_entry().map_err(malformed)? {
+                take(entry, key, limits, &mut families)?;
+            }
         }
     }
     Ok(families)
+}
+
+fn take(
+    entry: Entry<'_>,
+    key: &BTreeMap<String, String>,
+    limits: &Limits,
+    families: &mut Families,
+) -> Result<(), PushError> {
+    match entry {
+        Entry::Help { metric, text } => family(families, &metric).help = text.into_owned(),
+        Entry::Type { metric, kind } => family(families, &metric).kind = kind,
+        Entry::Unit { .. } | Entry::Comment(_) => {}
+        Entry::Histogram(series) => add_histogram(&series, key, limits, families)?,
+        Entry::Series(series) => add(&series, key, limits, families)?,
+    }
+    Ok(())
+}
+
+/// Drops families without samples, sorts the others, and refuses what stands twice.
+pub(super) fn settle(families: &mut Families) -> Result<(), PushError> {
+    // The gateway's own win over what is pushed by their names.
+    families.retain(|name, family| {
+        !family.is_empty() && name != PUSH_TIME && name != PUSH_FAILURE_TIME
+    });
+    for family in families.values_mut() {
+        family.series.sort_by(|(a, _), (b, _)| a.cmp(b));
+        family.histograms.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let floats = family.series.windows(2).find(|pair| pair[0].0 == pair[1].0);
+        let histograms = family.histograms.windows(2).find(|pair| pair[0].labels == pair[1].labels);
+        let twice = floats.map(|pair| &pair[0].0).or(histograms.map(|pair| &pair[0].labels));
+        if let Some(labels) = twice {
+            return Err(PushError::Refused(format!(
+                "collected metric {labels} was collected before with the same name and label \
+                 values; push each series once"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn family<'f>(families: &'f mut Families, name: &str) -> &'f mut Family {
@@ -73,6 +149,7 @@ fn family<'f>(families: &'f mut Families, name: &str) -> &'f mut Family {
         kind: MetricType::Unknown,
         help: String::new(),
         series: Vec::new(),
+        histograms: Vec::new(),
     })
 }
 
@@ -82,21 +159,49 @@ fn add(
     limits: &Limits,
     families: &mut Families,
 ) -> Result<(), PushError> {
-    let refused = |why: String| PushError::Refused(why);
-    let written = series.labels().map_err(|error| refused(error.to_string()))?;
-    let name = written.metric_name().unwrap_or_default().to_owned();
-    if series.timestamp_ms.is_some() {
-        return Err(refused(format!(
+    let written = series.labels().map_err(|error| PushError::Refused(error.to_string()))?;
+    let labels = pushed_labels(&written, series.timestamp_ms, key, limits)?;
+    let of = family_name(written.metric_name().unwrap_or_default(), families);
+    family(families, &of).series.push((labels, series.value));
+    Ok(())
+}
+
+fn add_histogram(
+    series: &HistogramSeries<'_>,
+    key: &BTreeMap<String, String>,
+    limits: &Limits,
+    families: &mut Families,
+) -> Result<(), PushError> {
+    let written = series.labels().map_err(|error| PushError::Refused(error.to_string()))?;
+    let labels = pushed_labels(&written, series.timestamp_ms, key, limits)?;
+    if let Err(error) = series.histogram.validate() {
+        let why = format!("{labels} is no valid native histogram: {error}");
+        return Err(PushError::Refused(why));
+    }
+    let (start_ms, histogram) = (series.start_timestamp_ms, series.histogram.clone());
+    let name = written.metric_name().unwrap_or_default();
+    family(families, name).histograms.push(NativeSeries { labels, start_ms, histogram });
+    Ok(())
+}
+
+/// The labels under which a series is kept.
+fn pushed_labels(
+    written: &Labels,
+    timestamp_ms: Option<i64>,
+    key: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> Result<Labels, PushError> {
+    if timestamp_ms.is_some() {
+        let name = written.metric_name().unwrap_or_default();
+        return Err(PushError::Refused(format!(
             "pushed metrics must not have timestamps, {name} has one; leave it out, a sample gets \
              the time of the push"
         )));
     }
-    let labels = with_key(&written, key);
+    let labels = with_key(written, key);
     wire::decode_labels(LabelForm::Packed, labels.as_packed(), limits)
-        .map_err(|error| refused(error.to_string()))?;
-    let of = family_name(&name, families);
-    family(families, &of).series.push((labels, series.value));
-    Ok(())
+        .map_err(|error| PushError::Refused(error.to_string()))?;
+    Ok(labels)
 }
 
 fn with_key(written: &Labels, key: &BTreeMap<String, String>) -> Labels {
@@ -143,7 +248,12 @@ pub(super) fn check_consistent<'g>(
                     theirs.kind.as_str()
                 )));
             }
-            if let Some((labels, _)) = family.series.iter().find(|(labels, _)| theirs.has(labels)) {
+            let mut floats = family.series.iter().map(|(labels, _)| labels);
+            let mut native = family.histograms.iter().map(|one| &one.labels);
+            let shared = floats.find(|labels| theirs.has(labels));
+            if let Some(labels) =
+                shared.or_else(|| native.find(|labels| theirs.has_histogram(labels)))
+            {
                 return Err(PushError::Refused(format!(
                     "pushed metrics are invalid or inconsistent with existing metrics: {labels} \
                      was collected before with the same name and label values, in the group {:?}; \
@@ -165,8 +275,8 @@ mod tests {
     }
 
     fn parsed(text: &str) -> Result<Vec<String>, String> {
-        let families =
-            parse(text.as_bytes(), &key("j"), &Limits::default()).map_err(|e| e.to_string())?;
+        let families = parse(text.as_bytes(), Form::Text, &key("j"), &Limits::default())
+            .map_err(|e| e.to_string())?;
         Ok(families
             .iter()
             .flat_map(|(name, family)| {
@@ -195,6 +305,73 @@ mod tests {
     }
 
     #[test]
+    fn forms_are_told_by_the_content_type() {
+        for (content_type, form) in [
+            (protobuf_exposition::CONTENT_TYPE, Some(Form::Protobuf)),
+            (
+                "application/vnd.google.protobuf;encoding=delimited;\
+                 proto=\"io.prometheus.client.MetricFamily\"",
+                Some(Form::Protobuf),
+            ),
+            ("application/vnd.google.protobuf", None),
+            ("application/vnd.google.protobuf; proto=x; encoding=delimited", None),
+            ("text/plain; version=0.0.4", Some(Form::Text)),
+            ("", Some(Form::Text)),
+        ] {
+            assert_eq!(Form::of(content_type), form, "{content_type}");
+        }
+    }
+
+    /// A field of any content below 128 bytes.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, u8::try_from(content.len()).expect("short")], content].concat()
+    }
+
+    /// A family `h` whose histogram has native buckets: 2 and 2 in schema 0, and so many in all.
+    fn native(count: u8, timestamp: bool) -> Vec<u8> {
+        let sum = [&[2 << 3 | 1][..], &4.5_f64.to_le_bytes()].concat();
+        let span = field(12, &[1 << 3, 6, 2 << 3, 2]);
+        let deltas = [13 << 3, 4, 13 << 3, 0];
+        let histogram = [&[1 << 3, count][..], &sum, &[5 << 3, 0], &span, &deltas].concat();
+        let label = field(1, &[field(1, b"x"), field(2, b"1")].concat());
+        let time: &[u8] = if timestamp { &[6 << 3, 9] } else { &[] };
+        let metric = field(4, &[&label[..], &field(7, &histogram), time].concat());
+        let family = [field(1, b"h"), field(2, b"help"), vec![3 << 3, 4], metric].concat();
+        field(0, &family)[1..].to_vec()
+    }
+
+    #[test]
+    fn native_histograms_are_kept_and_read_back() {
+        let limits = Limits::default();
+        let mut group = Group::new(key("j"));
+        group.families =
+            parse(&native(4, false), Form::Protobuf, &group.key, &limits).expect("valid");
+        let family = &group.families["h"];
+        assert_eq!((family.kind, &*family.help), (MetricType::Histogram, "help"));
+        assert!(family.series.is_empty(), "it has no classic buckets");
+        let one = &family.histograms[0];
+        assert_eq!(one.labels.to_string(), "h{job=\"j\", x=\"1\"}");
+        assert_eq!((one.histogram.sum(), one.histogram.bucket_count()), (4.5, 2));
+        let back = Group::decode(&group.encode(), &limits).expect("readable");
+        assert_eq!(back, group);
+        let check = |body: &[u8], job: &str| {
+            let families = parse(body, Form::Protobuf, &key(job), &limits)?;
+            check_consistent(&families, [&group].into_iter())
+        };
+        assert_eq!(check(&native(4, false), "k"), Ok(()));
+        for (body, job, why) in [
+            (native(4, false), "j", "collected before"),
+            (native(4, true), "k", "must not have timestamps"),
+            (native(9, false), "k", "no valid native histogram"),
+            ([native(4, false), native(4, false)].concat(), "k", "collected before"),
+            (native(4, false)[..9].to_vec(), "k", "protobuf parsing error"),
+        ] {
+            let error = check(&body, job).expect_err(why).to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_taken_is_told() {
         for (text, why) in [
             ("a 1 1000\n", "must not have timestamps"),
@@ -210,8 +387,9 @@ mod tests {
     #[test]
     fn groups_are_consistent_with_each_other() {
         let limits = Limits::default();
-        let families =
-            |text: &str, job: &str| parse(text.as_bytes(), &key(job), &limits).expect("valid text");
+        let families = |text: &str, job: &str| {
+            parse(text.as_bytes(), Form::Text, &key(job), &limits).expect("valid text")
+        };
         let group = |text: &str, job: &str| {
             let mut group = Group::new(key(job));
             group.families = families(text, job);
@@ -231,7 +409,8 @@ mod tests {
         let mut group = Group::new(key("a\"b\nc"));
         let text = "# HELP s two\\nlines\n# TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 1e300\n\
                     s_count +Inf\n{\"my.metric\",\"a.b\"=\"c\"} -0\n";
-        group.families = parse(text.as_bytes(), &group.key, &Limits::default()).expect("valid");
+        group.families =
+            parse(text.as_bytes(), Form::Text, &group.key, &Limits::default()).expect("valid");
         (group.pushed_ms, group.failed_ms) = (1_700_000_000_123, 5);
         let back = Group::decode(&group.encode(), &Limits::default()).expect("readable");
         assert_eq!(format!("{back:?}"), format!("{group:?}"));

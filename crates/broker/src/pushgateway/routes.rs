@@ -7,14 +7,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, Request, StatusCode, header};
-use model::METRIC_NAME;
+use model::{Labels, METRIC_NAME};
 use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use serde_json::{Map, Value, json};
 use wire::WireError;
 use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 
 use super::group::{Family, Group};
-use super::push::PushError;
+use super::push::{Form, PushError};
 use super::{Key, Mode, Pushgateway};
 
 /// Pushes, the query API, and everything that was pushed as one exposition.
@@ -48,17 +48,20 @@ async fn push(
     };
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    if content_type.is_some_and(|value| value.starts_with("application/vnd.google.protobuf")) {
-        let error = "pushes in protobuf are not supported; send the text format 0.0.4";
-        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, error.to_owned());
-    }
+    let Some(form) = Form::of(content_type.unwrap_or_default()) else {
+        let error = format!(
+            "a push in protobuf must have the Content-Type {:?}",
+            wire::protobuf_exposition::CONTENT_TYPE
+        );
+        return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, error);
+    };
     let broker = gateway.broker.clone();
     let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
     let body = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
-    let outcome = broker.off_the_sockets(move || gateway.push(key, &body, mode)).await;
+    let outcome = broker.off_the_sockets(move || gateway.push(key, &body, form, mode)).await;
     answer(outcome, StatusCode::OK)
 }
 
@@ -89,8 +92,8 @@ fn answer(outcome: Result<(), PushError>, done: StatusCode) -> Response {
         Err(error) => error,
     };
     let status = match &error {
-        PushError::Malformed(fault) if fault.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
-        PushError::Malformed(_) | PushError::Refused(_) => StatusCode::BAD_REQUEST,
+        PushError::Malformed { error, .. } if error.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
+        PushError::Malformed { .. } | PushError::Refused(_) => StatusCode::BAD_REQUEST,
         PushError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         PushError::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
@@ -117,8 +120,13 @@ async fn exposition(State(gateway): State<Arc<Pushgateway>>) -> Response {
     }
     let mut out = Vec::new();
     let mut text = TextEncoder::new(&mut out);
-    for (name, of_groups) in families {
-        let (first, rest) = of_groups.split_first().expect("an entry is made with a family");
+    for (name, mut of_groups) in families {
+        // Native histograms have no text.
+        of_groups.retain(|family| !family.series.is_empty());
+        if of_groups.is_empty() {
+            continue;
+        }
+        let (first, rest) = of_groups.split_first().expect("looked at above");
         first.write(name, &mut text);
         rest.iter().for_each(|family| family.write_samples(&mut text));
     }
@@ -140,20 +148,29 @@ fn described(group: &Group) -> Value {
     let pushed = group.families.iter().map(|(name, family)| (name.as_str(), family));
     for (name, family) in times.chain(pushed) {
         let kind = family.kind.as_str().to_uppercase();
+        let labels_of = |labels: &Labels| -> Map<String, Value> {
+            let is_shown = |label: &str| label != METRIC_NAME || labels.metric_name() != Some(name);
+            let shown = labels.iter().filter(|(label, _)| is_shown(label));
+            shown.map(|(label, value)| (label.to_owned(), value.into())).collect()
+        };
+        let floats = family.series.iter().map(
+            |(labels, value)| json!({ "labels": labels_of(labels), "value": value.to_string() }),
+        );
+        let native = family.histograms.iter().map(|one| {
+            let (count, sum) = (one.histogram.to_float().count, one.histogram.sum());
+            json!({
+                "labels": labels_of(&one.labels),
+                "count": count.to_string(),
+                "sum": sum.to_string(),
+            })
+        });
         out.insert(
             name.to_owned(),
             json!({
                 "time_stamp": model::rfc3339(group.pushed_ms),
                 "type": if kind == "UNKNOWN" { "UNTYPED" } else { &kind },
                 "help": family.help,
-                "metrics": family.series.iter().map(|(labels, value)| {
-                    let labels: Map<String, Value> = labels
-                        .iter()
-                        .filter(|(label, _)| *label != METRIC_NAME || labels.metric_name() != Some(name))
-                        .map(|(label, value)| (label.to_owned(), value.into()))
-                        .collect();
-                    json!({ "labels": labels, "value": value.to_string() })
-                }).collect::<Vec<_>>(),
+                "metrics": floats.chain(native).collect::<Vec<_>>(),
             }),
         );
     }

@@ -103,6 +103,24 @@ impl Scraper {
     }
 }
 
+/// A running Pushgateway.
+pub(super) struct Pushgateway {
+    pub(super) client: Client,
+    _process: Process,
+}
+
+impl Pushgateway {
+    /// Starts it and waits until it answers.
+    pub(super) fn start(scratch: &Scratch) -> Result<Pushgateway> {
+        let address = free_address()?;
+        let arguments = [format!("--web.listen-address={address}")];
+        let process = spawn(scratch, "prometheus-pushgateway", &arguments)?;
+        let client = Client::new(address);
+        wait_for(&client, "/-/ready")?;
+        Ok(Pushgateway { client, _process: process })
+    }
+}
+
 /// Waits until a peer answers 200.
 fn wait_for(client: &Client, path: &str) -> Result<()> {
     let begin = Instant::now();
