@@ -129,7 +129,7 @@ fn system_tests(groups: &[&str]) -> Result<Counts> {
 }
 
 pub(crate) fn system() -> Result<Counts> {
-    system_tests(&["api", "faults", "interop", "live", "docs", "tier"])
+    system_tests(&["api", "faults", "interop", "live", "docs", "security", "tier"])
 }
 
 pub(crate) fn crash() -> Result<Counts> {

@@ -11,14 +11,18 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/prometheus", "prometheus"),
     ("/usr/bin/promtool", "prometheus"),
     ("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter"),
+    ("/usr/bin/prometheus-pushgateway", "prometheus-pushgateway"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/strace", "strace"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/curl", "curl"),
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/g++", "g++"),
     ("/usr/bin/python3", "python3"),
     ("/usr/bin/groff", "groff-base"),
     ("/usr/bin/systemd-analyze", "systemd"),
     ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
+    ("/usr/lib/python3/dist-packages/google/protobuf", "python3-protobuf"),
 ];
 
 /// Installs what is missing. Needs root; without it, names the packages and fails.

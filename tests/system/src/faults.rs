@@ -3,6 +3,7 @@
 
 mod bodies;
 mod corpus;
+mod corpus_read;
 mod damage;
 mod disk;
 mod file_handles;
@@ -34,6 +35,8 @@ pub(crate) const GROUP: Group = Group {
         ("slow-peers", slow_peers::slow_peers),
         ("file-handles", file_handles::file_handles),
         ("corpus", corpus::corpus),
+        ("corpus-scraped", corpus_read::scraped),
+        ("corpus-configured", corpus_read::configured),
         ("full-disk", disk::full),
         ("failed-sync", disk::failed_sync),
         ("read-only-disk", disk::read_only),

@@ -17,6 +17,7 @@ mod interop;
 mod ledger;
 mod live;
 mod quickstart;
+mod security;
 mod tier;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ const GROUPS: &[Group] = &[
     interop::GROUP,
     live::GROUP,
     quickstart::GROUP,
+    security::GROUP,
     tier::GROUP,
 ];
 

@@ -17,17 +17,37 @@ use crate::harness::{Client, Launch, Response, Scratch};
 const MEMORY_BYTES: u64 = 320 << 20;
 
 const IMPORT: &str = "/api/v1/import/prometheus";
+pub(super) const PROTOBUF: &str = "application/vnd.google.protobuf; \
+                                   proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
 /// How the cases of one protocol are sent.
 type Send = fn(Client, &[u8]) -> Result<()>;
 
+/// One bad input.
+pub(super) struct Case {
+    /// Its id, or its file.
+    pub(super) name: String,
+    /// What its source does with it, such as `reject`.
+    pub(super) expect: String,
+    /// Where it comes from.
+    pub(super) source: String,
+    pub(super) bytes: Vec<u8>,
+}
+
 const PROTOCOLS: &[(&str, Send)] = &[
     ("remote-write-v1", |client, case| well(client.write(&snappy(case)))),
-    ("prom-protobuf", |client, case| well(client.write(&snappy(case)))),
+    ("prom-protobuf", |client, case| {
+        well(client.write(&snappy(case)))?;
+        import(client, case, ("Content-Type", PROTOBUF))?;
+        push(client, case, ("Content-Type", PROTOBUF))
+    }),
     ("snappy-block", packed_write),
     ("gzip", |client, case| import(client, case, ("Content-Encoding", "gzip"))),
     ("zstd", |client, case| import(client, case, ("Content-Encoding", "zstd"))),
-    ("prom-text", |client, case| import(client, case, ("Content-Type", "text/plain"))),
+    ("prom-text", |client, case| {
+        import(client, case, ("Content-Type", "text/plain"))?;
+        push(client, case, ("Content-Type", "text/plain"))
+    }),
     ("openmetrics", |client, case| {
         import(client, case, ("Content-Type", "application/openmetrics-text; version=1.0.0"))
     }),
@@ -42,19 +62,17 @@ const PROTOCOLS: &[(&str, Send)] = &[
 ];
 
 pub(super) fn corpus(scratch: &Scratch) -> Result<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    if !root.is_dir() {
-        return Ok("the public cases are not on this machine; nothing run".to_owned());
-    }
+    let Some(root) = root() else { return Ok(ABSENT.to_owned()) };
     let server = Launch::broker(&scratch.join("data")).start()?;
     let client = server.client();
     let before = server.peak_resident_bytes()?;
-    let mut sent = 0;
+    let mut sent = Vec::new();
     for (protocol, send) in PROTOCOLS {
-        for (name, case) in cases(&root, protocol)? {
-            send(client, &case).with_context(|| format!("{protocol} case {name}"))?;
-            sent += 1;
+        let cases = cases(&root, protocol)?;
+        for case in &cases {
+            send(client, &case.bytes).with_context(|| format!("{protocol} case {}", case.name))?;
         }
+        sent.push(format!("{} {protocol}", cases.len()));
         ensure!(client.get("/-/ready")?.status == 200, "not ready after {protocol}");
     }
     let grown = server.peak_resident_bytes()?.saturating_sub(before);
@@ -62,14 +80,23 @@ pub(super) fn corpus(scratch: &Scratch) -> Result<String> {
     let said = server.stderr();
     ensure!(!said.contains("panicked"), "{said}");
     server.stop()?;
-    Ok(format!("{sent} cases, {} MiB more memory at most", grown >> 20))
+    Ok(format!("{} cases, {} MiB more memory at most", sent.join(", "), grown >> 20))
 }
 
-/// Name and bytes of each case of a protocol.
-fn cases(root: &Path, protocol: &str) -> Result<Vec<(String, Vec<u8>)>> {
+/// What a test says where the cases are absent.
+pub(super) const ABSENT: &str = "the public cases are not on this machine; nothing run";
+
+/// Where the cases lie, if they do.
+pub(super) fn root() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
+    root.is_dir().then_some(root)
+}
+
+/// The cases of a protocol, those in lines first.
+pub(super) fn cases(root: &Path, protocol: &str) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    let lines = std::fs::read_to_string(root.join(format!("{protocol}.jsonl")))
-        .with_context(|| format!("read the cases of {protocol}"))?;
+    let lines = root.join(format!("{protocol}.jsonl"));
+    let lines = if lines.exists() { std::fs::read_to_string(&lines)? } else { String::new() };
     for line in lines.lines() {
         let case: Value = serde_json::from_str(line).context("read a case")?;
         let bytes = match (case["text"].as_str(), case["b64"].as_str()) {
@@ -77,16 +104,21 @@ fn cases(root: &Path, protocol: &str) -> Result<Vec<(String, Vec<u8>)>> {
             (_, Some(base64)) => decode_base64(base64)?,
             _ => bail!("a case without text: {line}"),
         };
-        cases.push((case["id"].as_str().unwrap_or("?").to_owned(), bytes));
+        let field = |name: &str| case[name].as_str().unwrap_or("?").to_owned();
+        let (name, expect, source) = (field("id"), field("expect"), field("source"));
+        cases.push(Case { name, expect, source, bytes });
     }
-    if let Ok(files) = std::fs::read_dir(root.join("files").join(protocol)) {
-        let mut files: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
-        files.sort();
-        for file in files {
-            let bytes = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-            cases.push((file.display().to_string(), bytes));
+    let index = std::fs::read_to_string(root.join("index.tsv")).context("read the index")?;
+    for row in index.lines() {
+        let columns: Vec<_> = row.split('\t').collect();
+        let [id, proto, _, expect, _, _, place, source, ..] = columns.as_slice() else { continue };
+        if *proto == protocol && place.starts_with("files/") {
+            let bytes = std::fs::read(root.join(place)).with_context(|| format!("read {place}"))?;
+            let [name, expect, source] = [id, expect, source].map(|text| (*text).to_owned());
+            cases.push(Case { name, expect, source, bytes });
         }
     }
+    ensure!(!cases.is_empty(), "there are no cases of {protocol}");
     Ok(cases)
 }
 
@@ -133,6 +165,11 @@ fn packed_write(client: Client, case: &[u8]) -> Result<()> {
 
 fn import(client: Client, case: &[u8], header: (&str, &str)) -> Result<()> {
     well(client.post(IMPORT, &[header], case))
+}
+
+/// To the Pushgateway, whose parser is as strict and which keeps what it takes.
+fn push(client: Client, case: &[u8], header: (&str, &str)) -> Result<()> {
+    well(client.post("/metrics/job/corpus", &[header], case))
 }
 
 fn ask(client: Client, path: &str, form: &[(&str, &[u8])]) -> Result<()> {

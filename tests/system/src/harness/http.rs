@@ -131,6 +131,15 @@ impl Client {
         Ok(envelope["data"].take())
     }
 
+    /// `data` of a successful answer to a GET.
+    pub(crate) fn get_data(&self, target: &str) -> Result<Value> {
+        let response = self.get(target)?;
+        ensure!(response.status == 200, "{target}: {} {}", response.status, response.text());
+        let mut envelope: Value = serde_json::from_slice(&response.body)
+            .with_context(|| format!("{target} answered {}", response.text()))?;
+        Ok(envelope["data"].take())
+    }
+
     /// A counter or gauge of `/metrics`, labels as written there (`name{a="b"}` or `name`).
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
         let page = self.get("/metrics")?.text();
