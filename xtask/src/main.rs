@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod dist;
+mod fuzz;
 mod licences;
 mod process;
 mod stages;
@@ -19,6 +20,8 @@ cargo xtask <command>
   test [STAGE…]          install what tests need and run all stages, or the named ones
   conformance SUITE DIR  run the data-driven cases in DIR (suites: discovery,
                          host-metrics, promql, textparse)
+  fuzz [TARGET]          list the fuzz targets, or search with one; --seconds N, or files
+                         to run once instead
   bench NAME             run a benchmark side by side with its peers (ingest, query)
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", stages @ ..] => test::run(stages),
         ["conformance", suite, rest @ ..] => stages::conformance(suite, rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", name, rest @ ..] => bench::run(name, rest),
         ["tidy"] => tidy::run(),
         ["web"] => stages::build_web(),

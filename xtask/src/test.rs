@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::Counts;
-use crate::{stages, tools};
+use crate::{fuzz, stages, tools};
 
 /// A stage's name, what it proves, and what runs it.
 struct Stage {
@@ -24,6 +24,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "host-metrics", run: stages::host_metrics },
     Stage { name: "textparse", run: stages::textparse },
     Stage { name: "discovery", run: stages::discovery },
+    Stage { name: "fuzz", run: fuzz::stage },
     Stage { name: "system", run: stages::system },
     Stage { name: "crash", run: stages::crash },
     Stage { name: "dist", run: stages::dist },

@@ -102,7 +102,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 fn sources(findings: &mut Vec<String>) -> Result<()> {
     let allowed = allowed_sizes()?;
     let mut files = Vec::new();
-    for directory in ["crates", "xtask", "tests", "benches"] {
+    for directory in ["crates", "fuzz", "xtask", "tests", "benches"] {
         rust_files(&root().join(directory), &mut files)?;
     }
     for path in files {

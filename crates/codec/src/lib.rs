@@ -43,8 +43,11 @@ pub const MAX_COLUMN_LEN: usize = 1 << 24;
 
 /// CRC-32 (IEEE 802.3, as zlib computes it) of `bytes`. About 10 GB/s where the CPU has
 /// carry-less multiplication.
+///
+/// With `cfg(fuzzing)`, which only `cargo xtask fuzz` sets, all are 0: so that damage reaches the
+/// decoders behind the checksums.
 pub fn checksum(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
+    if cfg!(fuzzing) { 0 } else { crc32fast::hash(bytes) }
 }
 
 /// Refuses counts that only a corrupt header can state.
