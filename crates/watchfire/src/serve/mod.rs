@@ -14,6 +14,7 @@ use console::{Console, Executor};
 use http::Method;
 use model::DEFAULT_TENANT;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
+use tokio::runtime::Builder;
 
 use crate::about::{about, now_ms};
 use crate::cli::ServeArguments;
@@ -62,11 +63,15 @@ pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     let config = Config::load(arguments)?;
     // Each query has a thread, and so has each large request and answer under way.
     let threads = config.max_concurrent_queries + SPARE_THREADS;
-    on_runtime(threads, serve(config, roles))
+    on_runtime(Builder::new_multi_thread(), threads, serve(config, roles))
 }
 
-fn on_runtime(blocking_threads: usize, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn on_runtime(
+    mut builder: Builder,
+    blocking_threads: usize,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let runtime = builder
         .enable_all()
         .max_blocking_threads(blocking_threads)
         .build()
