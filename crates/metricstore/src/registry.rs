@@ -65,6 +65,8 @@ pub struct Registry {
     /// Tells registries apart.
     identity: Arc<()>,
     // Locks are taken in this order, where more than one is held.
+    /// Held by who puts new series in order or gives ordinals back.
+    ordering: Mutex<()>,
     orders: RwLock<Orders>,
     tables: RwLock<Tables>,
     /// Registered and not yet in `orders`, by tenant.
@@ -82,6 +84,7 @@ impl Registry {
         Registry {
             hash: Fingerprint::new(seed),
             identity: Arc::new(()),
+            ordering: Mutex::new(()),
             orders: RwLock::new(Orders::default()),
             tables: RwLock::new(Tables::new(seed)),
             unordered: Mutex::new(BTreeMap::new()),

@@ -44,26 +44,17 @@ impl Ranks {
 const RUN_LEN: usize = 1 << 16;
 
 impl Orders {
-    /// Puts `fresh` ordinals of a tenant in their places and renews its ranks.
-    pub(super) fn insert(
-        &mut self,
-        tenant: TenantId,
-        fresh: &[u32],
-        labels_of: impl Fn(u32) -> Labels,
-    ) {
-        let sorted = self.sorted.entry(tenant).or_default();
-        let merged = if fresh.len() <= RUN_LEN {
-            insert_few(sorted, sort_run(fresh, &labels_of), &labels_of)
-        } else {
-            let sort = |run| sort_run(run, &labels_of).into_iter().map(|(_, o)| o).collect();
-            let mut runs: Vec<Vec<u32>> = fresh.chunks(RUN_LEN).map(sort).collect();
-            runs.push(std::mem::take(sorted));
-            merge_runs(&runs, &labels_of)
-        };
-        for (rank, &ordinal) in (0..).zip(&merged) {
+    /// The ordinals of a tenant, ascending by labels.
+    pub(super) fn sorted(&self, tenant: TenantId) -> Vec<u32> {
+        self.sorted.get(&tenant).cloned().unwrap_or_default()
+    }
+
+    /// Puts what [`with_fresh`] made in the place of a tenant's order and renews its ranks.
+    pub(super) fn replace(&mut self, tenant: TenantId, sorted: Vec<u32>) {
+        for (rank, &ordinal) in (0..).zip(&sorted) {
             self.ranks.set(ordinal, rank);
         }
-        *sorted = merged;
+        self.sorted.insert(tenant, sorted);
     }
 
     /// Number of ordinals of a tenant that are in order.
@@ -90,6 +81,22 @@ impl Orders {
         let sorted = self.sorted.values().map(Vec::capacity).sum::<usize>();
         (sorted + self.ranks.0.capacity()) * size_of::<u32>()
     }
+}
+
+/// Puts `fresh` ordinals in their places among those that are in order. A million of them takes
+/// seconds.
+pub(super) fn with_fresh(
+    sorted: Vec<u32>,
+    fresh: &[u32],
+    labels_of: impl Fn(u32) -> Labels,
+) -> Vec<u32> {
+    if fresh.len() <= RUN_LEN {
+        return insert_few(&sorted, sort_run(fresh, &labels_of), &labels_of);
+    }
+    let sort = |run| sort_run(run, &labels_of).into_iter().map(|(_, o)| o).collect();
+    let mut runs: Vec<Vec<u32>> = fresh.chunks(RUN_LEN).map(sort).collect();
+    runs.push(sorted);
+    merge_runs(&runs, &labels_of)
 }
 
 fn sort_run(ordinals: &[u32], labels_of: &impl Fn(u32) -> Labels) -> Vec<(Labels, u32)> {
@@ -161,7 +168,8 @@ mod tests {
                     fresh.into_iter().filter(|ordinal| !all.contains(ordinal)).collect();
                 all.extend(&fresh);
                 let fresh: Vec<u32> = fresh.into_iter().collect();
-                orders.insert(DEFAULT_TENANT, &fresh, labels_of);
+                let sorted = with_fresh(orders.sorted(DEFAULT_TENANT), &fresh, labels_of);
+                orders.replace(DEFAULT_TENANT, sorted);
                 let runs: Vec<Vec<u32>> = [&orders.sorted[&DEFAULT_TENANT][..], &[]]
                     .concat()
                     .chunks(7)

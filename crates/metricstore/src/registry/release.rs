@@ -26,6 +26,7 @@ impl Registry {
     /// Yields how many were released. Rows resolved before must have been appended.
     pub fn release(&self, ordinals: &[u32], now_ms: i64, idle_ms: i64) -> usize {
         let limit = minute(now_ms.saturating_sub(idle_ms));
+        let _ordering = self.ordering.lock();
         let mut orders = self.orders.write();
         let mut tables = self.tables.write();
         let mut wanted = vec![false; tables.series.len()];

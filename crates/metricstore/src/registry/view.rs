@@ -7,7 +7,7 @@ use labelindex::{Cardinality, LabelIndex, MemIndex};
 use model::{Labels, Matcher, SeriesId, TenantId};
 use parking_lot::RwLockReadGuard;
 
-use super::order::{Orders, UNRANKED};
+use super::order::{self, Orders, UNRANKED};
 use super::tables::Tables;
 use super::{Registry, UNKNOWN};
 
@@ -102,27 +102,29 @@ impl Registry {
 
     /// Puts ordinals of one tenant, all in use, in ascending order of labels.
     pub(crate) fn sort_by_labels(&self, tenant: TenantId, ordinals: &mut [u32]) {
-        self.order_fresh(tenant, 0);
+        // Also waits for a query that is about to do it.
+        self.order_fresh(tenant);
         let orders = self.orders.read();
         ordinals.sort_unstable_by_key(|&ordinal| orders.ranks.of(ordinal));
     }
 
-    /// Ranks the tenant's new series if there are more than `tolerated`.
-    fn order_fresh(&self, tenant: TenantId, tolerated: usize) {
-        if self.unordered.lock().get(&tenant).map_or(0, Vec::len) <= tolerated {
-            return;
-        }
-        let mut orders = self.orders.write();
-        let tables = self.tables.read();
+    /// Ranks the tenant's new series. What others read is locked for moments only: a million new
+    /// series take seconds, in which batches come in and queries begin.
+    fn order_fresh(&self, tenant: TenantId) {
+        let _ordering = self.ordering.lock();
         let Some(fresh) = self.unordered.lock().remove(&tenant) else { return };
-        let Some(index) = tables.tenants.get(&tenant) else { return };
-        orders.insert(tenant, &fresh, |ordinal| index.labels(ordinal));
+        let sorted = self.orders.read().sorted(tenant);
+        let labels_of = |ordinal| self.tables.read().tenants[&tenant].labels(ordinal);
+        let sorted = order::with_fresh(sorted, &fresh, labels_of);
+        self.orders.write().replace(tenant, sorted);
     }
 
     /// What a query sees; no ordinal is released while it lasts.
     pub(crate) fn view(&self, tenant: TenantId) -> View<'_> {
         let tolerated = (self.orders.read().len(tenant) / ORDERED_PER_FRESH).max(MIN_FRESH);
-        self.order_fresh(tenant, tolerated);
+        if self.unordered.lock().get(&tenant).map_or(0, Vec::len) > tolerated {
+            self.order_fresh(tenant);
+        }
         View {
             tenant,
             orders: self.orders.read(),
