@@ -163,6 +163,7 @@ impl<'a> Appender<'a> {
         let outcome = if body.is_empty() {
             Ok(())
         } else {
+            self.cache.make_room(self.batch);
             match format {
                 Format::Text => self.read(&mut exposition::Parser::new(body)),
                 Format::OpenMetrics => self.read(&mut openmetrics::Parser::new(body)),

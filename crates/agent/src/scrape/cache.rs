@@ -15,6 +15,9 @@ const SPARE_ENTRIES: usize = 100;
 /// Entries that failing scrapes may add besides as many as the last good one had; as Prometheus
 /// has it.
 const SPARE_ENTRIES_OF_FAILURES: usize = 1_000;
+/// Rows, and bytes of their labels, that come to a batch besides the target's own: `up` and its kin.
+const SPARE_ROWS: usize = 8;
+const SPARE_LABEL_BYTES: usize = 1 << 10;
 /// Offsets are 32 bits wide.
 const MAX_ARENA_BYTES: usize = u32::MAX as usize;
 
@@ -250,6 +253,15 @@ impl SeriesCache {
     pub(super) fn earlier(&self, index: SeriesIndex) -> Option<Place> {
         let series = &self.series[index.0 as usize];
         (series.sampled == self.generation).then(|| series.last_place())
+    }
+
+    /// Lets the batch grow once, and not many times: a target exposes about what it did before.
+    pub(super) fn make_room(&self, batch: &mut MetricBatch) {
+        let series = self.series.len() + SPARE_ROWS;
+        batch.label_bytes.reserve(self.packed.len() + SPARE_LABEL_BYTES);
+        batch.series.reserve(series);
+        batch.timestamps_ms.reserve(series);
+        batch.values.reserve(series);
     }
 
     /// Appends a sample of the series to the batch.
