@@ -13,8 +13,10 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::tls::{ClientTls, TlsError};
 
-/// For one address: the connection, and then the handshake.
+/// For the connection to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the handshake behind it. When all agents come back at once, a broker takes them in turn.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often an idle connection is asked whether it lives, and how long it may take to say so: a
 /// broker that is gone without a word is noticed within the sum.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -75,7 +77,7 @@ async fn connect(
                 return shake_hands(socket, host, port, connector).await;
             }
             Ok(Err(error)) => fault = named(&error, &format!("connect to {host}:{port}")),
-            Err(_) => fault = late(&format!("connect to {host}:{port}")),
+            Err(_) => fault = late(&format!("connect to {host}:{port}"), CONNECT_TIMEOUT),
         }
     }
     Err(fault)
@@ -88,10 +90,10 @@ async fn shake_hands(
     connector: &TlsConnector,
 ) -> io::Result<TlsStream<TcpStream>> {
     let what = format!("TLS with {host}:{port}");
-    match timeout(CONNECT_TIMEOUT, connector.connect(ClientTls::server_name(), socket)).await {
+    match timeout(HANDSHAKE_TIMEOUT, connector.connect(ClientTls::server_name(), socket)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(named(&error, &what)),
-        Err(_) => Err(late(&what)),
+        Err(_) => Err(late(&what, HANDSHAKE_TIMEOUT)),
     }
 }
 
@@ -99,8 +101,8 @@ fn named(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn late(what: &str) -> io::Error {
-    let seconds = CONNECT_TIMEOUT.as_secs();
+fn late(what: &str, limit: Duration) -> io::Error {
+    let seconds = limit.as_secs();
     io::Error::new(io::ErrorKind::TimedOut, format!("{what}: no answer within {seconds} s"))
 }
 

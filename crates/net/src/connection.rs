@@ -1,6 +1,7 @@
 //! One connection: which protocol it speaks, who is at its other end, and how long it may take.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
@@ -17,8 +18,8 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::Status;
@@ -48,6 +49,12 @@ const RPC_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// How long a connection without certificate in force may stay: long enough to ask for one.
 const STRANGER_TIME: Duration = Duration::from_secs(30);
 
+/// TLS handshakes of one server at once. Each takes half a millisecond of a processor; that many
+/// keep it at work while their peers, far away, think.
+pub(crate) const MAX_HANDSHAKES: usize = 256;
+/// After this long the next one may begin.
+const TURN_TIME: Duration = Duration::from_secs(1);
+
 /// What a server's connections are served.
 #[derive(Clone)]
 pub(crate) struct Served {
@@ -70,6 +77,8 @@ pub(crate) struct Connection {
     pub(crate) settings: Arc<ServerSettings>,
     pub(crate) metrics: Arc<NetMetrics>,
     pub(crate) watcher: Watcher,
+    /// For those who shake hands, see [`MAX_HANDSHAKES`].
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 /// Who may be at the other end of a connection between Watchfire's own processes.
@@ -145,68 +154,77 @@ impl Connection {
         }
     }
 
-    /// The handshake and the first bytes behind it, in the time that there is for first bytes.
+    /// The handshake and the first bytes behind it. The client has the time for first bytes to begin
+    /// with it, and the same again when it is its turn.
     async fn secure(
-        &self,
-        stream: CountedStream,
-        acceptor: TlsAcceptor,
-    ) -> Option<(bool, Rewound<TlsStream<Rewound<CountedStream>>>, Option<PeerIdentity>)> {
-        let is_begun = AtomicBool::new(false);
-        let is_done = AtomicBool::new(false);
-        let work = async {
-            let stream = self.shake_hands(stream, acceptor, &is_begun).await?;
-            is_done.store(true, Relaxed);
-            self.metrics.handshakes.fetch_add(1, Relaxed);
-            let certificates = stream.get_ref().1.peer_certificates();
-            let own = certificates.and_then(|chain| chain.first());
-            let identity = own.and_then(PeerIdentity::of_certificate);
-            let found = first_bytes(stream).await;
-            if found.is_none() {
-                self.metrics.silent_connections.fetch_add(1, Relaxed);
-            }
-            let (http2, stream) = found?;
-            Some((http2, stream, identity))
-        };
-        let Ok(outcome) = timeout(self.settings.first_bytes_timeout, work).await else {
-            if is_begun.load(Relaxed) && !is_done.load(Relaxed) {
-                self.metrics.count_handshake_fault(HandshakeFault::Timeout);
-            } else {
-                self.metrics.silent_connections.fetch_add(1, Relaxed);
-            }
-            return None;
-        };
-        outcome
-    }
-
-    async fn shake_hands(
         &self,
         mut stream: CountedStream,
         acceptor: TlsAcceptor,
-        is_begun: &AtomicBool,
-    ) -> Option<TlsStream<Rewound<CountedStream>>> {
+    ) -> Option<(bool, Rewound<TlsStream<Rewound<CountedStream>>>, Option<PeerIdentity>)> {
+        let limit = self.settings.first_bytes_timeout;
         let mut first = BytesMut::with_capacity(1 << 10);
-        if !matches!(stream.read_buf(&mut first).await, Ok(1..)) {
+        if !matches!(timeout(limit, stream.read_buf(&mut first)).await, Ok(Ok(1..))) {
             self.metrics.silent_connections.fetch_add(1, Relaxed);
             return None;
         }
-        is_begun.store(true, Relaxed);
         if first[0] != TLS_HANDSHAKE {
             let is_http = first[0].is_ascii_alphabetic();
             let fault = if is_http { HandshakeFault::PlainHttp } else { HandshakeFault::Refused };
             self.metrics.count_handshake_fault(fault);
             if is_http {
-                refuse_plain_http(&mut stream).await;
+                // A client that does not read its answer goes without.
+                let _ = timeout(limit, refuse_plain_http(&mut stream)).await;
             }
             return None;
         }
-        match acceptor.accept(Rewound::new(first.freeze(), stream)).await {
-            Ok(stream) => Some(stream),
-            Err(error) => {
+        let stream = Rewound::new(first.freeze(), stream);
+        let turn = self.turn().await;
+        let end = Instant::now() + limit;
+        let mut handshake = pin!(acceptor.accept(stream));
+        let in_turn = timeout(TURN_TIME.min(limit), &mut handshake).await;
+        // One that waits for its peer keeps nobody else waiting.
+        drop(turn);
+        let outcome = match in_turn {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => timeout_at(end, handshake).await,
+        };
+        let stream = match outcome {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
                 self.metrics.count_handshake_fault(HandshakeFault::Refused);
                 tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
-                None
+                return None;
             }
+            Err(_) => {
+                self.metrics.count_handshake_fault(HandshakeFault::Timeout);
+                return None;
+            }
+        };
+        self.metrics.handshakes.fetch_add(1, Relaxed);
+        let certificates = stream.get_ref().1.peer_certificates();
+        let own = certificates.and_then(|chain| chain.first());
+        let identity = own.and_then(PeerIdentity::of_certificate);
+        let Ok(Some((http2, stream))) = timeout_at(end, first_bytes(stream)).await else {
+            self.metrics.silent_connections.fetch_add(1, Relaxed);
+            return None;
+        };
+        Some((http2, stream, identity))
+    }
+
+    /// Waits for this connection's turn to shake hands.
+    ///
+    /// When ten thousand agents come at once and all begin, none is done before its patience ends,
+    /// and all the work is done in vain, again and again. So some begin and the others wait, in the
+    /// order in which they came.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turns = &self.turns;
+        if let Ok(turn) = Arc::clone(turns).try_acquire_owned() {
+            return Some(turn);
         }
+        self.metrics.handshakes_waiting.fetch_add(1, Relaxed);
+        let turn = Arc::clone(turns).acquire_owned().await;
+        self.metrics.handshakes_waiting.fetch_sub(1, Relaxed);
+        turn.ok()
     }
 
     async fn serve<S>(self, stream: S, http2: bool, peering: Option<Peering>)
@@ -214,7 +232,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let builder = self.builder(http2, peering.is_some());
-        let Connection { served, peer, settings, metrics, watcher } = self;
+        let Connection { served, peer, settings, metrics, watcher, .. } = self;
         let is_asked = Arc::new(AtomicBool::new(false));
         let over_tls = !matches!(served.protocol, Protocol::Http);
         let answering = Answering {

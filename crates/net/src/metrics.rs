@@ -19,6 +19,7 @@ pub struct NetMetrics {
     pub(crate) refused_origins: AtomicU64,
     pub(crate) inflight_body_bytes: AtomicU64,
     pub(crate) handshakes: AtomicU64,
+    pub(crate) handshakes_waiting: AtomicI64,
     pub(crate) failed_handshakes: [AtomicU64; HandshakeFault::ALL.len()],
     pub(crate) cut_connections: AtomicU64,
     logins: AtomicU64,
@@ -188,6 +189,9 @@ impl NetMetrics {
         ];
         out.family("watchfire_net_connections_open", "gauge", "Connections open now.");
         out.sample("watchfire_net_connections_open", &[], self.connections_open() as f64);
+        let name = "watchfire_net_tls_handshakes_waiting";
+        out.family(name, "gauge", "Connections that wait for their turn to shake hands.");
+        out.sample(name, &[], self.handshakes_waiting.load(Relaxed) as f64);
         let name = "watchfire_net_inflight_body_bytes";
         out.family(name, "gauge", "Bytes of request bodies in memory, packed and unpacked.");
         out.sample(name, &[], self.inflight_body_bytes.load(Relaxed) as f64);

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::body_budget::BodyBudget;
-use crate::connection::{Connection, Protocol, Served};
+use crate::connection::{Connection, MAX_HANDSHAKES, Protocol, Served};
 use crate::tls::{MutualTls, ServerTls};
 use crate::{ApiError, ErrorType, NetMetrics};
 
@@ -24,8 +24,9 @@ use crate::{ApiError, ErrorType, NetMetrics};
 /// which a connection that never completes its first request header is closed within 15 s.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
-    /// Until it is known from a new connection's first bytes which protocol it speaks; a TLS
-    /// handshake included.
+    /// Until it is known from a new connection's first bytes which protocol it speaks. With TLS, for
+    /// the first bytes of the handshake, and, when it is the connection's turn, for the rest of it
+    /// with the bytes behind.
     pub first_bytes_timeout: Duration,
     /// For a complete HTTP/1 request header, also how long an idle connection is kept; in HTTP/2,
     /// until the first request.
@@ -150,6 +151,7 @@ impl Bound {
         let Bound { listener, settings, metrics, .. } = self;
         let settings = Arc::new(settings);
         let places = Arc::new(Semaphore::new(settings.max_connections));
+        let turns = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let graceful = GracefulShutdown::new();
         let mut shutdown = pin!(shutdown);
         let mut backoff = Backoff::default();
@@ -185,6 +187,7 @@ impl Bound {
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics),
                 watcher: graceful.watcher(),
+                turns: Arc::clone(&turns),
             };
             tokio::spawn(connection.run(socket, permit));
         }

@@ -176,6 +176,30 @@ async fn a_host_joins_once_and_is_known_from_then_on() {
     assert!(!shown.contains("PRIVATE") && !shown.contains(&token[4..26]), "{shown}");
 }
 
+/// As many as may shake hands at once begin and say no more; those behind them get their turn.
+#[tokio::test]
+async fn who_stalls_in_the_handshake_keeps_nobody_waiting_for_long() {
+    let broker = Broker::start().await;
+    let mut stalled = Vec::new();
+    for _ in 0..300 {
+        let mut socket = TcpStream::connect(broker.address).await.expect("a port");
+        // The header of a handshake record, without the record.
+        socket.write_all(&[0x16, 3, 1, 0, 200]).await.expect("taken");
+        stalled.push(socket);
+    }
+    let begin = std::time::Instant::now();
+    let host = tempfile::tempdir().expect("a temporary directory");
+    let token = broker.token(Role::Agent, 1);
+    broker.join(host.path(), Some(&token), "web-1", Role::Agent).await.expect("joins");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let all = "watchfire_net_tls_handshakes_failed_total{reason=\"timeout\"} 300";
+    while !broker.rendered().contains(all) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", broker.rendered());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(broker.rendered().contains("watchfire_net_tls_handshakes_waiting 0"));
+}
+
 #[tokio::test]
 async fn two_hosts_of_one_name_are_told_apart_and_roles_keep_their_calls() {
     let broker = Broker::start().await;
