@@ -1,20 +1,25 @@
-//! Benchmarks of Watchfire beside VictoriaMetrics and Prometheus, in one run on one machine.
+//! Benchmarks of Watchfire beside its peers, in one run on one machine.
 //!
 //! Every figure is a ratio of that run: same load, same client, one server at a time on an empty
 //! directory, CPU counted until the server is quiet, so that work put off counts.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its user")]
 
+mod agent;
 mod answers;
 mod environment;
 mod families;
+mod fleet;
 mod http;
 mod ingest;
 mod load;
+mod program;
 mod query;
 mod restart;
+mod scrape;
 mod server;
 mod table;
+mod targets;
 mod usage;
 mod values;
 
@@ -27,7 +32,7 @@ use load::{Load, Shape};
 use server::Kind;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench", about = "Watchfire beside VictoriaMetrics and Prometheus")]
+#[command(name = "cargo xtask bench", about = "Watchfire beside its peers")]
 struct Cli {
     #[command(subcommand)]
     benchmark: Benchmark,
@@ -41,6 +46,12 @@ enum Benchmark {
     Query(Options),
     /// Time until a server answers after kill -9, and what it has lost
     Restart(Options),
+    /// CPU and memory of an agent that ships, beside Node Exporter
+    Agent(agent::Options),
+    /// Scraping thousands of targets by the clock, beside Prometheus
+    Scrape(scrape::Options),
+    /// Many agents and one broker: acknowledgements, memory, and all coming back at once
+    Fleet(fleet::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,28 +81,44 @@ fn main() -> ExitCode {
 }
 
 fn run(benchmark: &Benchmark) -> Result<()> {
-    let (Benchmark::Ingest(options) | Benchmark::Query(options) | Benchmark::Restart(options)) =
-        benchmark;
-    let versions = options.servers.iter().map(|kind| kind.version()).collect::<Result<Vec<_>>>()?;
-    let shape =
-        Shape { series: options.series, steps: options.steps, connections: options.connections };
     let environment = environment::describe(&std::env::temp_dir())?;
-    eprintln!("encoding {} samples", shape.samples());
-    let load = Load::encode(shape)?;
-    let table = match benchmark {
-        Benchmark::Ingest(_) => ingest::run(&load, &options.servers)?,
-        Benchmark::Query(_) => query::run(&load, &options.servers)?,
-        Benchmark::Restart(_) => restart::run(&load, &options.servers)?,
+    let (programs, table) = match benchmark {
+        Benchmark::Ingest(options) => loaded(options, ingest::run)?,
+        Benchmark::Query(options) => loaded(options, query::run)?,
+        Benchmark::Restart(options) => loaded(options, restart::run)?,
+        Benchmark::Agent(options) => (agent::versions()?, agent::run(options)?),
+        Benchmark::Scrape(options) => (versions(&options.servers)?, scrape::run(options)?),
+        Benchmark::Fleet(options) => (versions(&[Kind::Watchfire])?, fleet::run(options)?),
     };
     println!("{environment}");
-    println!("servers   {}", versions.join(", "));
-    println!(
-        "load      {} series x {} steps of 15 s, {} connections, {:.1} bytes per sample on the \
-         wire\n\n{table}",
+    println!("programs  {programs}\n\n{table}");
+    Ok(())
+}
+
+fn versions(servers: &[Kind]) -> Result<String> {
+    let versions = servers.iter().map(|kind| kind.version()).collect::<Result<Vec<_>>>()?;
+    Ok(versions.join(", "))
+}
+
+/// Encodes a load and runs a benchmark with it. Yields what ran and the table.
+fn loaded(
+    options: &Options,
+    benchmark: impl FnOnce(&Load, &[Kind]) -> Result<String>,
+) -> Result<(String, String)> {
+    let versions = versions(&options.servers)?;
+    let shape =
+        Shape { series: options.series, steps: options.steps, connections: options.connections };
+    eprintln!("encoding {} samples", shape.samples());
+    let load = Load::encode(shape)?;
+    let table = benchmark(&load, &options.servers)?;
+    let described = format!(
+        "{versions}\n\
+         load      {} series x {} steps of 15 s, {} connections, {:.1} bytes per sample on the \
+         wire",
         shape.series,
         shape.steps,
         shape.connections,
         load.wire_bytes() as f64 / shape.samples() as f64
     );
-    Ok(())
+    Ok((described, table))
 }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::http::Client;
+use crate::answers::Answer;
+use crate::http::{Client, url_encode};
 use crate::{environment, usage};
 
 /// Which program.
@@ -104,6 +105,24 @@ pub(crate) enum Flushing {
     Default,
 }
 
+/// How a server is started, besides its defaults.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) flushing: Flushing,
+    /// What it scrapes, as a `prometheus.yml`.
+    pub(crate) scrape_config: Option<String>,
+    /// Where Watchfire takes agents.
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// Connections that Watchfire takes, if not as many as by default.
+    pub(crate) max_connections: Option<usize>,
+}
+
+impl From<Flushing> for Setup {
+    fn from(flushing: Flushing) -> Self {
+        Setup { flushing, scrape_config: None, peer_listen: None, max_connections: None }
+    }
+}
+
 /// A running server. Dropping it kills it and removes its directory.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -111,19 +130,20 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     directory: TempDir,
-    flushing: Flushing,
+    setup: Setup,
 }
 
 impl Server {
     /// Starts a server on an empty directory and waits until it is ready.
-    pub(crate) fn start(kind: Kind, flushing: Flushing) -> Result<Server> {
+    pub(crate) fn start(kind: Kind, setup: impl Into<Setup>) -> Result<Server> {
+        let setup = setup.into();
         let directory = tempfile::Builder::new()
             .prefix("watchfire-bench-")
             .tempdir()
             .context("make a directory")?;
         let address = free_address()?;
-        let child = spawn(kind, flushing, directory.path(), address)?;
-        let mut server = Server { kind, child, address, directory, flushing };
+        let child = spawn(kind, &setup, directory.path(), address)?;
+        let mut server = Server { kind, child, address, directory, setup };
         server.wait_ready()?;
         Ok(server)
     }
@@ -134,7 +154,7 @@ impl Server {
         self.child.kill().context("kill the server")?;
         self.child.wait()?;
         let started = Instant::now();
-        self.child = spawn(self.kind, self.flushing, self.directory.path(), self.address)?;
+        self.child = spawn(self.kind, &self.setup, self.directory.path(), self.address)?;
         Ok(started)
     }
 
@@ -223,6 +243,33 @@ impl Server {
         String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
     }
 
+    /// A token with which so many agents may join, from `watchfire token create`.
+    pub(crate) fn join_token(&self, uses: usize) -> Result<String> {
+        let output = Command::new(self.kind.binary()?)
+            .args(["token", "create", "--uses", &uses.to_string(), "--data"])
+            .arg(self.data())
+            .output()
+            .context("start watchfire token create")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let token = said.split_once("--join ").and_then(|(_, rest)| rest.split_whitespace().next());
+        token.map(str::to_owned).with_context(|| {
+            format!("no token in {said:?}: {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// The value that the server's own `/metrics` has for a series, written as there.
+    pub(crate) fn metric(&self, series: &str) -> Result<f64> {
+        let body = self.client()?.get("/metrics")?.successful()?;
+        metric(&String::from_utf8_lossy(&body), series)
+    }
+
+    /// The sum of an instant query's values.
+    pub(crate) fn query_total(&self, expression: &str) -> Result<f64> {
+        let path = format!("/api/v1/query?query={}", url_encode(expression));
+        let body = self.client()?.get(&path)?.successful()?;
+        Ok(Answer::parse(&body)?.total())
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join(DATA)
     }
@@ -239,8 +286,9 @@ impl Drop for Server {
 const DATA: &str = "data";
 const LOG: &str = "log.txt";
 const CONFIG: &str = "config.yml";
+const SCRAPE_CONFIG: &str = "prometheus.yml";
 
-fn spawn(kind: Kind, flushing: Flushing, directory: &Path, address: SocketAddr) -> Result<Child> {
+fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Result<Child> {
     let data = directory.join(DATA);
     let config = directory.join(CONFIG);
     std::fs::create_dir_all(&data)?;
@@ -250,10 +298,24 @@ fn spawn(kind: Kind, flushing: Flushing, directory: &Path, address: SocketAddr) 
         Kind::Watchfire => {
             command.arg("broker").arg("--data").arg(&data);
             command.args(["--listen", &address.to_string(), "--log", "warn"]);
-            if flushing == Flushing::Soon {
-                let yaml = format!("storage:\n  flush_interval: {FLUSH_SECONDS}s\n");
+            if let Some(address) = setup.peer_listen {
+                command.args(["--peer-listen", &address.to_string()]);
+            }
+            let mut yaml = String::new();
+            if setup.flushing == Flushing::Soon {
+                yaml.push_str(&format!("storage:\n  flush_interval: {FLUSH_SECONDS}s\n"));
+            }
+            if let Some(connections) = setup.max_connections {
+                yaml.push_str(&format!("http:\n  max_connections: {connections}\n"));
+            }
+            if !yaml.is_empty() {
                 std::fs::write(&config, yaml)?;
                 command.arg("--config").arg(&config);
+            }
+            if let Some(yaml) = &setup.scrape_config {
+                let scrape_config = directory.join(SCRAPE_CONFIG);
+                std::fs::write(&scrape_config, yaml)?;
+                command.arg("--prometheus-config").arg(&scrape_config);
             }
         }
         Kind::VictoriaMetrics => {
@@ -263,7 +325,8 @@ fn spawn(kind: Kind, flushing: Flushing, directory: &Path, address: SocketAddr) 
             command.args(["-search.maxUniqueTimeseries=10000000", "-loggerLevel=WARN"]);
         }
         Kind::Prometheus => {
-            std::fs::write(&config, "global: {scrape_interval: 15s}\n")?;
+            let nothing = "global: {scrape_interval: 15s}\n";
+            std::fs::write(&config, setup.scrape_config.as_deref().unwrap_or(nothing))?;
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", data.display()));
             command.arg(format!("--web.listen-address={address}"));
@@ -278,8 +341,15 @@ fn spawn(kind: Kind, flushing: Flushing, directory: &Path, address: SocketAddr) 
         .with_context(|| format!("start {}", kind.name()))
 }
 
+/// The value of a series in a text exposition.
+pub(crate) fn metric(page: &str, series: &str) -> Result<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = value.with_context(|| format!("/metrics has no {series}"))?;
+    value.trim().parse().with_context(|| format!("{series} is {value:?}"))
+}
+
 /// A port nobody listens on now. Another program could take it before the server does; that run
 /// then fails.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?.local_addr()?)
 }

@@ -33,6 +33,8 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 pub(crate) struct Memory {
     pub(crate) now_bytes: u64,
     pub(crate) peak_bytes: u64,
+    /// What of it is not a file's, such as the program itself.
+    pub(crate) anonymous_bytes: u64,
 }
 
 /// Resident memory now and at its highest.
@@ -48,7 +50,11 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
             .parse()?;
         Ok(kibibytes << 10)
     };
-    Ok(Memory { now_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
+    Ok(Memory {
+        now_bytes: bytes("VmRSS:")?,
+        peak_bytes: bytes("VmHWM:")?,
+        anonymous_bytes: bytes("RssAnon:")?,
+    })
 }
 
 /// Bytes the files under `directory` occupy on disk. Files that vanish meanwhile count as 0.

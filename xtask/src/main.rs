@@ -22,7 +22,8 @@ cargo xtask <command>
                          host-metrics, promql, textparse)
   fuzz [TARGET]          list the fuzz targets, or search with one; --seconds N, or files
                          to run once instead
-  bench NAME             run a benchmark side by side with its peers (ingest, query)
+  bench NAME             run a benchmark side by side with its peers (ingest, query, restart,
+                         agent, scrape, fleet, hour)
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources
   dist                   build all files of a release into target/dist

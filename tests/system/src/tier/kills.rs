@@ -38,7 +38,7 @@ struct Tier {
 }
 
 /// A port nobody uses now, to be used again after each restart.
-fn free_address() -> Result<SocketAddr> {
+pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
@@ -110,7 +110,7 @@ impl Tier {
 }
 
 /// What `watchfire token create` prints for the next host.
-fn join_token(data: &std::path::Path) -> Result<String> {
+pub(super) fn join_token(data: &std::path::Path) -> Result<String> {
     let output = Command::new(binary())
         .args(["token", "create", "--data"])
         .arg(data)
@@ -148,7 +148,7 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
     sleep(Duration::from_secs(2));
     let end_ms = now_ms();
     tier.wait_caught_up().with_context(|| format!("seed {seed}"))?;
-    let stored = samples(&tier.client())?;
+    let stored = samples_of(&tier.client(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
     check(&stored, begin_ms, end_ms, &tier.agent_away).with_context(|| format!("seed {seed}"))?;
     let doubled = tier.client().metric("watchfire_broker_samples_duplicate_total")?;
     ensure!(doubled == 0.0, "{doubled} samples reached the store twice; seed {seed}");
@@ -163,9 +163,8 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
     ))
 }
 
-/// Time and value of each pass that is stored.
-fn samples(client: &Client) -> Result<Vec<(i64, f64)>> {
-    let query = "node_time_seconds{instance=\"web-1\"}[1h]";
+/// Time and value of each sample of the one series that a range selector finds.
+pub(super) fn samples_of(client: &Client, query: &str) -> Result<Vec<(i64, f64)>> {
     let data = client.data("/api/v1/query", &[("query", query)])?;
     let series = data["result"].as_array().context("a matrix")?;
     ensure!(series.len() == 1, "{} series", series.len());
