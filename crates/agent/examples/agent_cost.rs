@@ -44,7 +44,7 @@ async fn run_agent(arguments: &str) -> Result<()> {
     let (broker, windows) = rest.split_once(',').ok_or("broker and windows")?;
     let data = Path::new(data);
     let brokers = vec![broker.to_owned()];
-    let identity = agent::join(&data.join("tls"), &brokers, None, "host").await?;
+    let identity = net::join(&data.join("tls"), &brokers, None, "host", net::Role::Agent).await?;
     let config = TierConfig {
         host: Some(AgentConfig::default()),
         spool_directory: data.join("spool"),

@@ -15,7 +15,6 @@ mod config;
 mod counters;
 mod dbus;
 mod discovery;
-mod enroll;
 mod error;
 mod exposition;
 mod host;
@@ -46,7 +45,6 @@ pub use collector_settings::{
 pub use collectors::{COLLECTORS, CollectorInfo, LEFT_OUT, LeftOut};
 pub use config::AgentConfig;
 pub use counters::{AgentCounters, CounterRow};
-pub use enroll::join;
 pub use error::AgentError;
 pub use exposition::Exposition;
 pub use host::HostAgent;

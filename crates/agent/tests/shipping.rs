@@ -147,7 +147,9 @@ async fn the_process_that_is_killed() {
     };
     let data = Path::new(data);
     let brokers = [broker.to_owned()];
-    let identity = agent::join(&data.join("tls"), &brokers, None, "host").await.expect("joined");
+    let identity = net::join(&data.join("tls"), &brokers, None, "host", net::Role::Agent)
+        .await
+        .expect("joined");
     let agent = Agent::start(config(data, broker, None), &identity).expect("starts");
     let mut stdout = std::io::stdout();
     for n in first.parse::<i64>().expect("a number").. {

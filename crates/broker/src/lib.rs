@@ -42,7 +42,9 @@ pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use live::{Feed, LiveBatch};
 pub use metrics::MetricRow;
-pub use pushgateway::{Pushgateway, routes as pushgateway_routes};
+pub use pushgateway::{
+    Pushgateway, read_routes as pushgateway_pages, routes as pushgateway_routes,
+};
 pub use reader::Reader;
 pub use recovery::Recovered;
 pub use routes::routes;
@@ -55,7 +57,7 @@ use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
 use metadata::MetadataBook;
-use rpc::PayloadBudget;
+use rpc::{PayloadBudget, ReadCounters};
 use shards::{AbortOnPanic, Shards};
 
 /// Requests that may unpack and resolve at once, for each shard: more only take turns.
@@ -130,6 +132,7 @@ struct Inner {
     store_counters: Arc<Counters>,
     commit_counters: Arc<CommitCounters>,
     ingest_counters: Arc<IngestCounters>,
+    read_counters: ReadCounters,
     maintenance_counters: Arc<MaintenanceCounters>,
     damaged: Arc<DamagedBlocks>,
     net_metrics: Arc<NetMetrics>,
@@ -231,6 +234,7 @@ impl Broker {
                 store_counters: parts.counters,
                 commit_counters,
                 ingest_counters: Arc::default(),
+                read_counters: ReadCounters::default(),
                 maintenance_counters,
                 damaged,
                 net_metrics,

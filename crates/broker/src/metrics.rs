@@ -21,6 +21,7 @@ impl Broker {
     /// All own metrics; names are listed in `docs/operating/metrics.md`.
     pub fn metrics(&self) -> Vec<MetricRow> {
         let mut rows = self.ingest_rows();
+        rows.extend(self.read_rows());
         rows.extend(self.store_rows());
         rows.extend(self.maintenance_rows());
         rows.extend(self.inner.store_counters.rows().into_iter().map(|row| MetricRow {
@@ -42,6 +43,37 @@ impl Broker {
     fn quarantined_blocks(&self) -> u64 {
         let later = self.inner.maintenance_counters.quarantined_blocks.load(Ordering::Relaxed);
         self.inner.recovered.damaged_blocks + later
+    }
+
+    fn read_rows(&self) -> Vec<MetricRow> {
+        let reads = &self.inner.read_counters;
+        vec![
+            counter(
+                "watchfire_broker_reads_total",
+                "Calls of consoles that read the store.",
+                &reads.calls,
+            ),
+            counter(
+                "watchfire_broker_reads_failed_total",
+                "Reads of consoles that ended with an error.",
+                &reads.failed,
+            ),
+            counter(
+                "watchfire_broker_reads_refused_total",
+                "Reads of consoles refused because too many were running.",
+                &reads.refused,
+            ),
+            counter(
+                "watchfire_broker_reads_abandoned_total",
+                "Reads stopped because the console left or took too long.",
+                &reads.abandoned,
+            ),
+            counter(
+                "watchfire_broker_read_bytes_total",
+                "Bytes of series sent to consoles.",
+                &reads.sent_bytes,
+            ),
+        ]
     }
 
     fn ingest_rows(&self) -> Vec<MetricRow> {

@@ -73,6 +73,13 @@ impl Reader {
             .collect()
     }
 
+    /// Whether nothing at all is known to be missing, in any range.
+    pub(crate) fn misses_nothing(&self) -> bool {
+        let inner = &self.broker.inner;
+        // In this order, as in `missing`.
+        inner.damaged.lock().is_empty() && inner.catalog.lock().quarantined().len() == 0
+    }
+
     /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`. The
     /// head and every block that overlaps `range` count as a whole.
     pub fn label_names(

@@ -3,84 +3,26 @@
 mod support;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use blockstore::MemoryDisk;
 use broker::Broker;
-use broker::rpc::ingest_service;
 use bytes::Bytes;
 use model::{MetricBatch, TimeRange};
-use net::auth::{Actor, CredentialStore, FileStore, JoinTokens, Principal};
+use net::Identity;
 use net::rpc::ingest_client::IngestClient;
 use net::rpc::{
     Ack, AgentMessage, Batch, BrokerMessage, Hello, Lane, Refusal, Status, Welcome,
     agent_message::Message as ToBroker, broker_message::Message as FromBroker,
 };
-use net::tls::{MutualTls, ServerCertificate};
-use net::{Authority, Enrollment, Identity, Peers, Role, Server};
+use support::site::Site;
 use support::*;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use wire::agent_batch::{MAX_PAYLOAD_BYTES, encode};
 
-/// A broker behind its port for agents.
-struct Site {
-    directory: tempfile::TempDir,
-    disk: Arc<MemoryDisk>,
-    broker: Broker,
-    address: SocketAddr,
-    tokens: JoinTokens,
-    _stop: oneshot::Sender<()>,
-}
-
 impl Site {
-    async fn start(now_ms: fn() -> i64) -> Site {
-        Self::start_on(Arc::new(MemoryDisk::new()), now_ms).await
-    }
-
-    async fn start_on(disk: Arc<MemoryDisk>, now_ms: fn() -> i64) -> Site {
-        let broker = open_on(&disk, config("unused".as_ref(), now_ms, NEVER_MS));
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let store = FileStore::open(&directory.path().join("credentials")).expect("empty");
-        let store: Arc<dyn CredentialStore> = Arc::new(store);
-        let now = SystemTime::now();
-        let authority = Authority::open(&directory.path().join("tls"), now).expect("made");
-        let authority = Arc::new(authority);
-        let certificate =
-            ServerCertificate::issued(Arc::clone(&authority), Vec::new(), now).expect("issued");
-        let tokens = JoinTokens::new(Arc::clone(&store), authority.fingerprint());
-        let peers = Peers::new(store);
-        let enrollment =
-            Enrollment::new(tokens.clone(), Arc::clone(&authority), Arc::clone(&peers));
-        let tls = MutualTls::new(certificate, &authority, peers).expect("valid");
-        let service = ingest_service(&broker, "broker-1".to_owned(), enrollment);
-        let bound = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
-        let address = bound.local_addr();
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(bound.serve_rpc(tls, tonic::service::Routes::new(service), async move {
-            let _ = stopped.await;
-        }));
-        Site { directory, disk, broker, address, tokens, _stop: stop }
-    }
-
-    /// Joins as `name`, or comes back with the certificate of that name.
-    async fn join(&self, name: &str) -> Arc<Identity> {
-        let life = Duration::from_secs(60);
-        let now = SystemTime::now();
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let admin = Actor { principal: Principal::anonymous(), address };
-        let token = self.tokens.create(Role::Agent, 1, life, &admin, now).expect("made").0;
-        let token = Some(token.reveal().to_owned());
-        let host = self.directory.path().join(name);
-        let target = self.address.to_string();
-        let joined =
-            Identity::load_or_join(&host, &target, token.as_deref(), name, Role::Agent).await;
-        joined.expect("joined")
-    }
-
     /// Opens a stream and greets, over a new connection.
     async fn connect(&self, identity: &Arc<Identity>) -> (Welcome, Agent) {
         let mut agent = self.dial(identity).await;

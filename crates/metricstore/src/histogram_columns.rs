@@ -106,7 +106,7 @@ impl HistogramColumns {
 
     /// The longest run of samples from `start` on, at most `max_rows`, that one chunk may hold;
     /// all of them get one layout. At least one, unless there is none.
-    pub(crate) fn unite_run(&mut self, start: usize, max_rows: usize) -> Range<usize> {
+    pub fn unite_run(&mut self, start: usize, max_rows: usize) -> Range<usize> {
         let end = self.len().min(start + max_rows);
         let Some(first) = self.histograms.get(start) else { return start..start };
         let is_float = matches!(first, Histogram::Float(_));

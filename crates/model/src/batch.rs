@@ -146,6 +146,23 @@ pub enum MetricType {
 }
 
 impl MetricType {
+    /// All of them.
+    pub const ALL: [MetricType; 8] = [
+        MetricType::Unknown,
+        MetricType::Counter,
+        MetricType::Gauge,
+        MetricType::Histogram,
+        MetricType::GaugeHistogram,
+        MetricType::Summary,
+        MetricType::Info,
+        MetricType::StateSet,
+    ];
+
+    /// The type whose [`MetricType::as_str`] is `word`.
+    pub fn from_word(word: &str) -> Option<MetricType> {
+        MetricType::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// The word Prometheus uses in text formats and in its API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::tls::{ClientTls, TlsError};
@@ -58,6 +59,20 @@ pub fn channel(target: &str, tls: &ClientTls) -> Result<Channel, TlsError> {
         let (host, connector) = (host.clone(), connector.clone());
         async move { connect(&host, port, &connector).await.map(TokioIo::new) }
     })))
+}
+
+/// What a status says, with all that stands below it: why a broker could not be reached.
+pub fn status_words(status: &Status) -> String {
+    let mut words = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = error.source();
+    }
+    words
 }
 
 async fn connect(

@@ -26,6 +26,7 @@ use tonic::Status;
 use tower::Service;
 
 use crate::auth::OverTls;
+use crate::authority::Role;
 use crate::body_budget::Reservation;
 use crate::counted_stream::CountedStream;
 use crate::metrics::HandshakeFault;
@@ -46,6 +47,10 @@ const MAX_UNREAD_BYTES: u64 = 64 << 10;
 /// Of a stream's own bytes, not yet read by its handler; and of all streams of a connection.
 const RPC_STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const RPC_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Calls under way on one connection of an agent.
+const RPC_STREAMS: u32 = 32;
+/// … of a console, which has one for each live subscription of its users. They send little.
+const RPC_READER_STREAMS: u32 = 1_280;
 /// How long a connection without certificate in force may stay: long enough to ask for one.
 const STRANGER_TIME: Duration = Duration::from_secs(30);
 
@@ -231,8 +236,12 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let builder = self.builder(http2, peering.is_some());
-        let Connection { served, peer, settings, metrics, watcher, .. } = self;
+        let streams = peering.as_ref().map(|peering| match &peering.identity {
+            Some(PeerIdentity { role: Role::Console | Role::Broker, .. }) => RPC_READER_STREAMS,
+            _ => RPC_STREAMS,
+        });
+        let builder = self.builder(http2, streams);
+        let Connection { served, peer, settings, metrics, watcher } = self;
         let is_asked = Arc::new(AtomicBool::new(false));
         let over_tls = !matches!(served.protocol, Protocol::Http);
         let answering = Answering {
@@ -274,7 +283,8 @@ impl Connection {
         }
     }
 
-    fn builder(&self, http2: bool, rpc: bool) -> Builder<TokioExecutor> {
+    /// `rpc_streams` is how many calls a process of ours may have under way on one connection.
+    fn builder(&self, http2: bool, rpc_streams: Option<u32>) -> Builder<TokioExecutor> {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -288,11 +298,11 @@ impl Connection {
             .keep_alive_timeout(Duration::from_secs(5))
             .max_concurrent_streams(128)
             .max_header_list_size(32 << 10);
-        if rpc {
+        if let Some(streams) = rpc_streams {
             // Thousands of agents, each with few streams: what each may leave unread is memory.
             builder
                 .http2()
-                .max_concurrent_streams(32)
+                .max_concurrent_streams(streams)
                 .initial_stream_window_size(RPC_STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(RPC_CONNECTION_WINDOW_BYTES);
         }

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
 use crate::authority::{CLIENT_LIFE, Role};
-use crate::channel::channel;
+use crate::channel::{channel, status_words};
 use crate::peers::PeerIdentity;
 use crate::rpc::ingest_client::IngestClient;
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
@@ -318,14 +318,6 @@ fn invalid(path: &Path, error: &dyn fmt::Display) -> TlsError {
 
 /// The status in words, with what the transport says below it.
 fn refused(target: &str, status: &Status) -> IdentityError {
-    let mut message = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
+    let message = status_words(status);
     IdentityError::Refused { target: target.to_owned(), message }
 }

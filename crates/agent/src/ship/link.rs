@@ -234,12 +234,7 @@ impl Link {
 
 /// What a status says about the next attempt, with all that stands below it.
 fn end_of(status: &Status) -> End {
-    let mut reason = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        reason.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let reason = net::status_words(status);
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => End::Refused(reason),
         _ => End::Broken(reason),

@@ -213,7 +213,7 @@ impl ModelBroker {
         let token = self.tokens.create(Role::Agent, 1, life, &anonymous, SystemTime::now());
         let token = token.expect("made").0.reveal().to_owned();
         let brokers = ["127.0.0.1:1".to_owned(), self.address.to_string()];
-        agent::join(directory, &brokers, Some(&token), "host").await.expect("joins")
+        net::join(directory, &brokers, Some(&token), "host", Role::Agent).await.expect("joins")
     }
 
     pub(crate) fn stored(&self) -> std::sync::MutexGuard<'_, Store> {

@@ -23,7 +23,7 @@ use crate::{Broker, MetricRow};
 use group::Group;
 use push::{Form, PushError};
 
-pub use routes::routes;
+pub use routes::{read_routes, routes};
 
 /// Where the groups lie in the key space.
 const PREFIX: &str = "pushgateway/";

@@ -17,16 +17,23 @@ use super::group::{Family, Group};
 use super::push::{Form, PushError};
 use super::{Key, Mode, Pushgateway};
 
-/// Pushes, the query API, and everything that was pushed as one exposition.
+/// What was pushed: the query API, and everything as one exposition.
+pub fn read_routes(gateway: &Arc<Pushgateway>) -> Routes {
+    Routes::new()
+        .route("/api/v1/metrics", [Method::GET], Access::Read, list)
+        .route("/pushgateway/metrics", [Method::GET], Access::Read, exposition)
+        .with_state(Arc::clone(gateway))
+}
+
+/// Pushes, and what [`read_routes`] tells of them.
 pub fn routes(gateway: &Arc<Pushgateway>) -> Routes {
     Routes::new()
         .route("/metrics/{*key}", [Method::PUT], Access::Write, put)
         .route("/metrics/{*key}", [Method::POST], Access::Write, post)
         .route("/metrics/{*key}", [Method::DELETE], Access::Write, delete)
         .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, wipe)
-        .route("/api/v1/metrics", [Method::GET], Access::Read, list)
-        .route("/pushgateway/metrics", [Method::GET], Access::Read, exposition)
         .with_state(Arc::clone(gateway))
+        .merge(read_routes(gateway))
 }
 
 async fn put(state: State<Arc<Pushgateway>>, request: Request<Body>) -> Response {

@@ -4,6 +4,9 @@ mod acks;
 mod budget;
 mod ingest;
 mod push;
+mod read;
 
 pub(crate) use budget::PayloadBudget;
 pub use ingest::{IngestService, ingest_service};
+pub(crate) use read::ReadCounters;
+pub use read::{BrokerFacts, ReadService, ReadSettings, read_service};

@@ -2,6 +2,8 @@
 //! were committed first.
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub(crate) mod site;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,138 @@
+//! Names, values, series and metadata: found as a whole, sent in pieces.
+
+use bytes::Bytes;
+use futures_util::stream;
+use model::{TenantId, TimeRange};
+use net::rpc::{
+    CardinalityRequest, CardinalityResponse, Counted, LabelsRequest, LabelsResponse, Metadata,
+    MetadataResponse, SeriesRequest, SeriesResponse,
+};
+use tonic::Status;
+
+use super::{Answers, MESSAGE_BYTES, fault, selectors, tenant};
+use crate::Broker;
+
+/// Something of which a message holds many.
+pub(super) trait Piece: Sized + Send + 'static {
+    /// The message.
+    type Message: Send;
+
+    /// About the bytes it takes.
+    fn bytes(&self) -> usize;
+
+    fn message(pieces: Vec<Self>) -> Self::Message;
+}
+
+impl Piece for String {
+    type Message = LabelsResponse;
+
+    fn bytes(&self) -> usize {
+        self.len() + 4
+    }
+
+    fn message(values: Vec<Self>) -> LabelsResponse {
+        LabelsResponse { values }
+    }
+}
+
+impl Piece for Bytes {
+    type Message = SeriesResponse;
+
+    fn bytes(&self) -> usize {
+        self.len() + 4
+    }
+
+    fn message(labels: Vec<Self>) -> SeriesResponse {
+        SeriesResponse { labels }
+    }
+}
+
+impl Piece for Metadata {
+    type Message = MetadataResponse;
+
+    fn bytes(&self) -> usize {
+        self.metric.len() + self.kind.len() + self.help.len() + self.unit.len() + 16
+    }
+
+    fn message(metadata: Vec<Self>) -> MetadataResponse {
+        MetadataResponse { metadata }
+    }
+}
+
+/// Messages of bounded size, made when they are taken; none if there is nothing.
+pub(super) fn in_pieces<P: Piece>(all: Vec<P>) -> Answers<P::Message> {
+    let pieces = all.into_iter().peekable();
+    Box::pin(stream::unfold(pieces, |mut pieces| async move {
+        pieces.peek()?;
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next_if(|_| bytes < MESSAGE_BYTES) {
+            bytes += piece.bytes();
+            taken.push(piece);
+        }
+        Some((Ok(P::message(taken)), pieces))
+    }))
+}
+
+pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<String>, Status> {
+    let reader = broker.reader(tenant(&request.tenant)?);
+    let selectors = selectors(&request.selectors)?;
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let limit = limit(request.limit);
+    Ok(if request.name.is_empty() {
+        reader.label_names(&selectors, range, limit)
+    } else {
+        reader.label_values(&request.name, &selectors, range, limit)
+    })
+}
+
+pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Vec<Bytes>, Status> {
+    let reader = broker.reader(tenant(&request.tenant)?);
+    let selectors = selectors(&request.selectors)?;
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let found = reader.series(&selectors, range, limit(request.limit));
+    let found = found.map_err(|error| fault(&error))?;
+    Ok(found.iter().map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect())
+}
+
+pub(super) fn metadata(broker: &Broker, tenant: TenantId) -> Vec<Metadata> {
+    let known = broker.metadata(tenant).into_iter();
+    known
+        .map(|one| Metadata {
+            metric: one.metric,
+            kind: one.kind.as_str().to_owned(),
+            help: one.help,
+            unit: one.unit,
+        })
+        .collect()
+}
+
+pub(super) fn cardinality(
+    broker: &Broker,
+    request: &CardinalityRequest,
+) -> Result<CardinalityResponse, Status> {
+    let reader = broker.reader(tenant(&request.tenant)?);
+    let (head, found) = (reader.head(), reader.cardinality(limit(request.limit)));
+    let counted = |list: Vec<(String, u64)>| {
+        list.into_iter().map(|(name, count)| Counted { name, count }).collect()
+    };
+    let range = head.range;
+    Ok(CardinalityResponse {
+        series: found.series,
+        label_pairs: found.label_pairs,
+        chunks: head.chunks,
+        min_time_ms: if range.is_empty() { i64::MAX } else { range.start_ms },
+        max_time_ms: if range.is_empty() { i64::MIN } else { range.end_ms - 1 },
+        series_by_metric: counted(found.series_by_metric),
+        values_by_label: counted(found.values_by_label),
+        bytes_by_label: counted(found.bytes_by_label),
+        series_by_pair: counted(found.series_by_pair),
+    })
+}
+
+/// 0 is no limit.
+fn limit(wanted: u64) -> usize {
+    match wanted {
+        0 => usize::MAX,
+        wanted => usize::try_from(wanted).unwrap_or(usize::MAX),
+    }
+}

@@ -1,0 +1,268 @@
+//! The service `Read`: consoles ask for series, lists, live samples and pages.
+//!
+//! What takes long runs on threads that may block, a bounded number at once, and stops when
+//! whoever asked is gone. `docs/formats/read-stream.md` describes the calls.
+
+mod lists;
+mod live;
+mod page;
+mod select;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::Stream;
+use metricstore::MetricError;
+use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
+use net::rpc::read_server::{Read, ReadServer};
+use net::rpc::{
+    CardinalityRequest, CardinalityResponse, LabelsRequest, LabelsResponse, LiveEvents,
+    MetadataRequest, MetadataResponse, PageRequest, PageResponse, SelectRequest, SelectResponse,
+    Selector, SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest,
+    matcher::Op,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status};
+
+use crate::Broker;
+
+/// How long a call waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(10);
+/// Bytes gathered before a message is sent.
+const MESSAGE_BYTES: usize = 512 << 10;
+/// What requests may hold: selectors, a path.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the service needs besides the broker.
+pub struct ReadSettings {
+    /// Calls that may read the store at once.
+    pub max_concurrent: usize,
+    /// What consoles show of this broker, as it is now.
+    pub facts: Box<dyn Fn() -> BrokerFacts + Send + Sync>,
+    /// What `Page` answers with, for callers that may read.
+    pub pages: Router,
+}
+
+/// What consoles show of a broker.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerFacts {
+    /// Its name.
+    pub name: String,
+    /// How long it keeps data, in words.
+    pub retention: String,
+    /// Labels that `/federate` adds.
+    pub external_labels: BTreeMap<String, String>,
+    /// Where its HTTP port is reached.
+    pub url: String,
+}
+
+/// Counts since start.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounters {
+    pub(crate) calls: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
+}
+
+/// The service. See [`read_service`].
+pub struct ReadService {
+    broker: Broker,
+    settings: ReadSettings,
+    turns: Arc<Semaphore>,
+}
+
+/// The service `Read`, to be put among the routes of [`net::server::Bound::serve_rpc`], which lets
+/// only consoles and brokers call it.
+pub fn read_service(broker: &Broker, settings: ReadSettings) -> ReadServer<ReadService> {
+    let turns = Arc::new(Semaphore::new(settings.max_concurrent));
+    ReadServer::new(ReadService { broker: broker.clone(), settings, turns })
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+}
+
+impl ReadService {
+    /// Waits until the store may be read; what it yields is held until that is done.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let counters = &self.broker.inner.read_counters;
+        counters.calls.fetch_add(1, Ordering::Relaxed);
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(TURN_WAIT, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => {
+                counters.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Status::aborted(format!(
+                    "the broker answers {} reads of consoles already and none ended within {} s; \
+                     try again later or raise its limits.max_concurrent_queries",
+                    self.settings.max_concurrent,
+                    TURN_WAIT.as_secs()
+                )))
+            }
+        }
+    }
+
+    /// Runs `task` on a thread that may block, when it is its turn.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&Broker) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let turn = self.turn().await?;
+        self.ready()?;
+        let broker = self.broker.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let outcome = task(&broker);
+            if outcome.is_err() {
+                broker.inner.read_counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            outcome
+        });
+        work.await.map_err(|panic| {
+            tracing::error!(%panic, "a read for a console failed");
+            Status::internal("the read failed inside the broker; see its log")
+        })?
+    }
+
+    fn ready(&self) -> Result<(), Status> {
+        self.broker.ready().map_err(Status::unavailable)
+    }
+}
+
+#[tonic::async_trait]
+impl Read for ReadService {
+    type SelectStream = Answers<SelectResponse>;
+    type LabelsStream = Answers<LabelsResponse>;
+    type SeriesStream = Answers<SeriesResponse>;
+    type MetadataStream = Answers<MetadataResponse>;
+    type SubscribeStream = Answers<LiveEvents>;
+    type PageStream = Answers<PageResponse>;
+
+    async fn select(
+        &self,
+        request: Request<SelectRequest>,
+    ) -> Result<Response<Self::SelectStream>, Status> {
+        let turn = self.turn().await?;
+        self.ready()?;
+        let answers = select::answers(&self.broker, request.into_inner(), turn)?;
+        Ok(Response::new(answers))
+    }
+
+    async fn labels(
+        &self,
+        request: Request<LabelsRequest>,
+    ) -> Result<Response<Self::LabelsStream>, Status> {
+        let request = request.into_inner();
+        let found = self.blocking(move |broker| lists::labels(broker, &request)).await?;
+        Ok(Response::new(lists::in_pieces(found)))
+    }
+
+    async fn series(
+        &self,
+        request: Request<SeriesRequest>,
+    ) -> Result<Response<Self::SeriesStream>, Status> {
+        let request = request.into_inner();
+        let found = self.blocking(move |broker| lists::series(broker, &request)).await?;
+        Ok(Response::new(lists::in_pieces(found)))
+    }
+
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<Self::MetadataStream>, Status> {
+        let tenant = tenant(&request.get_ref().tenant)?;
+        let found = self.blocking(move |broker| Ok(lists::metadata(broker, tenant))).await?;
+        Ok(Response::new(lists::in_pieces(found)))
+    }
+
+    async fn cardinality(
+        &self,
+        request: Request<CardinalityRequest>,
+    ) -> Result<Response<CardinalityResponse>, Status> {
+        let request = request.into_inner();
+        let found = self.blocking(move |broker| lists::cardinality(broker, &request)).await?;
+        Ok(Response::new(found))
+    }
+
+    /// Answers also while the broker is not ready: that is what is asked.
+    async fn state(
+        &self,
+        request: Request<StateRequest>,
+    ) -> Result<Response<StateResponse>, Status> {
+        let request = request.into_inner();
+        let tenant = tenant(&request.tenant)?;
+        let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
+        let facts = (self.settings.facts)();
+        Ok(Response::new(StateResponse {
+            missing: self.broker.reader(tenant).missing(range),
+            not_ready: self.broker.ready().err().unwrap_or_default(),
+            corruptions: self.broker.corruptions(),
+            broker: facts.name,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            retention: facts.retention,
+            external_labels: facts.external_labels.into_iter().collect(),
+            url: facts.url,
+        }))
+    }
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let request = request.into_inner();
+        let tenant = tenant(&request.tenant)?;
+        let selector = matchers(&request.selector.unwrap_or_default())?;
+        let feed = self.broker.subscribe(tenant, selector).map_err(Status::resource_exhausted)?;
+        Ok(Response::new(live::events(feed, self.broker.stopping())))
+    }
+
+    async fn page(
+        &self,
+        request: Request<PageRequest>,
+    ) -> Result<Response<Self::PageStream>, Status> {
+        let pages = self.settings.pages.clone();
+        let answer = page::answer(pages, &request.into_inner().path_and_query).await?;
+        Ok(Response::new(answer))
+    }
+}
+
+/// Tenants other than the default one come with the credential that names them.
+fn tenant(name: &str) -> Result<TenantId, Status> {
+    match name {
+        "" | "default" => Ok(DEFAULT_TENANT),
+        other => Err(Status::invalid_argument(format!("there is no tenant {other:?}"))),
+    }
+}
+
+fn matchers(selector: &Selector) -> Result<Vec<Matcher>, Status> {
+    let matcher = |given: &net::rpc::Matcher| {
+        let op = match given.op() {
+            Op::Equal => MatchOp::Equal,
+            Op::NotEqual => MatchOp::NotEqual,
+            Op::Regex => MatchOp::Regex,
+            Op::NotRegex => MatchOp::NotRegex,
+            Op::Unspecified => return Err(Status::invalid_argument("a matcher without operator")),
+        };
+        Matcher::new(given.name.clone(), op, given.value.clone())
+            .map_err(|error| Status::invalid_argument(error.to_string()))
+    };
+    selector.matchers.iter().map(matcher).collect()
+}
+
+fn selectors(given: &[Selector]) -> Result<Vec<Vec<Matcher>>, Status> {
+    given.iter().map(matchers).collect()
+}
+
+/// A fault of the store, as it is told locally, with a code by which consoles know its kind.
+fn fault(error: &MetricError) -> Status {
+    match error {
+        MetricError::TooManySeries { .. } => Status::resource_exhausted(error.to_string()),
+        error => Status::data_loss(error.to_string()),
+    }
+}
