@@ -1,22 +1,33 @@
 //! What the console needs of the brokers behind it. `watchfire` wires the two together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Source, SourceError};
 
+/// True once nobody waits for an answer any more: whoever works for it shall stop.
+pub type Cancelled = Arc<AtomicBool>;
+
 /// Data of all tenants, live.
 pub trait Data: Send + Sync + 'static {
-    /// A consistent view for one request.
+    /// A consistent view for one request. It may block, and stops when `cancelled` becomes true.
     ///
     /// # Errors
     /// The store is not ready or failed.
-    fn snapshot(&self, tenant: TenantId) -> Result<Arc<dyn Snapshot>, SourceError>;
+    fn snapshot(
+        &self,
+        tenant: TenantId,
+        cancelled: &Cancelled,
+    ) -> Result<Arc<dyn Snapshot>, SourceError>;
 
-    /// What is known about metric families, sorted by name.
-    fn metadata(&self, tenant: TenantId) -> Vec<MetricMetadata>;
+    /// What is known about metric families, sorted by name. It may block.
+    ///
+    /// # Errors
+    /// Nobody who knows can be asked.
+    fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError>;
 
-    /// Every sample of the matching series from now on, before it is durable.
+    /// Every sample of the matching series from now on, before it is durable. Never blocks.
     ///
     /// # Errors
     /// Too many subscriptions; the text names the limit.
@@ -75,7 +86,10 @@ pub trait Snapshot: Source {
     fn missing(&self, range: TimeRange) -> Vec<String>;
 
     /// Where the series of the head come from; each list has at most `limit` entries.
-    fn cardinality(&self, limit: usize) -> Cardinality;
+    ///
+    /// # Errors
+    /// Nobody who knows can be asked.
+    fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError>;
 }
 
 /// A name and how much of something it has.
@@ -106,11 +120,15 @@ pub struct Cardinality {
 
 /// One subscription to live samples.
 pub trait LiveFeed: Send {
-    /// Waits until there is something to say and takes it.
-    fn next(
-        &mut self,
-    ) -> std::pin::Pin<Box<dyn std::future::Future<Output = Option<LiveEvents>> + Send + '_>>;
+    /// Waits until there is something to say and takes it; `None` at the end. Behind an error there
+    /// may be more, when what was wrong has passed.
+    fn next(&mut self) -> NextEvents<'_>;
 }
+
+/// What [`LiveFeed::next`] waits for.
+pub type NextEvents<'a> = std::pin::Pin<
+    Box<dyn std::future::Future<Output = Option<Result<LiveEvents, SourceError>>> + Send + 'a>,
+>;
 
 /// What came in since the last call.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,6 +1,6 @@
 //! Runs queries on threads of their own, a bounded number at once, each with a time limit.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use promql::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::data::{Data, Snapshot};
+use crate::data::{Cancelled, Data, Snapshot};
 use crate::respond::{eval_error, source_error};
 use net::{ApiError, ErrorType};
 
@@ -92,7 +92,7 @@ impl Executor {
             return Err(self.timed_out(timeout));
         }
         let permit = self.admit().await?;
-        let cancelled = Arc::new(AtomicBool::new(false));
+        let cancelled = Cancelled::default();
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
         let executor = Arc::clone(self);
         let flag = Arc::clone(&cancelled);
@@ -125,13 +125,15 @@ impl Executor {
     /// Runs `task` on a thread that may block, under the same admission as queries.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        task: impl FnOnce(&dyn Data) -> Result<T, ApiError> + Send + 'static,
+        task: impl FnOnce(&dyn Data, &Cancelled) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let permit = self.admit().await?;
         let data = Arc::clone(&self.data);
+        let cancelled = Cancelled::default();
+        let _guard = CancelOnDrop(Arc::clone(&cancelled));
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            task(data.as_ref())
+            task(data.as_ref(), &cancelled)
         })
         .await
         .map_err(|panic| {
@@ -172,7 +174,7 @@ impl Executor {
         }
     }
 
-    fn evaluate(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
+    fn evaluate(&self, job: &Job, cancelled: &Cancelled) -> Result<Answer, ApiError> {
         let started = Instant::now();
         let counters = &self.counters;
         let result = {
@@ -196,8 +198,8 @@ impl Executor {
         result
     }
 
-    fn evaluate_now(&self, job: &Job, cancelled: &AtomicBool) -> Result<Answer, ApiError> {
-        let snapshot = self.data.snapshot(job.tenant).map_err(source_error)?;
+    fn evaluate_now(&self, job: &Job, cancelled: &Cancelled) -> Result<Answer, ApiError> {
+        let snapshot = self.data.snapshot(job.tenant, cancelled).map_err(source_error)?;
         let source = Recorder { snapshot, asked: Mutex::new(None) };
         let parallel = Threads { width: self.width };
         let output = promql::evaluate(&Evaluation {
@@ -320,7 +322,7 @@ impl Drop for Running<'_> {
     }
 }
 
-struct CancelOnDrop(Arc<AtomicBool>);
+struct CancelOnDrop(Cancelled);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

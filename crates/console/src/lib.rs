@@ -17,17 +17,19 @@ mod json;
 mod keys;
 mod live;
 mod params;
+mod remote;
 mod respond;
 mod targets;
 mod ui;
 mod views;
 
 pub use api::Joining;
-pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, Snapshot};
+pub use data::{Cancelled, Cardinality, Counted, Data, LiveEvents, LiveFeed, NextEvents, Snapshot};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use params::parse_time_ms;
+pub use remote::{Brokers, RemoteSettings, RemoteState, elsewhere_routes, passed_on_routes};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 
 use targets::NoTargets;
@@ -65,6 +67,8 @@ pub struct Console {
     now_ms: fn() -> i64,
     corruptions: Box<dyn Fn() -> u64 + Send + Sync>,
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
+    retention: Option<Text>,
+    broker_url: Option<Text>,
     fleet: Option<Arc<dyn Fleet>>,
     keys: Option<Arc<dyn Keys>>,
     prometheus_yaml: Option<Text>,
@@ -85,6 +89,8 @@ impl Console {
             now_ms,
             corruptions,
             external_labels: Box::new(BTreeMap::new),
+            retention: None,
+            broker_url: None,
             fleet: None,
             keys: None,
             prometheus_yaml: None,
@@ -99,6 +105,26 @@ impl Console {
     ) -> Self {
         self.external_labels = external_labels;
         self
+    }
+
+    /// `retention` yields how long data is kept, in words, where that is not this process' to say.
+    pub fn with_retention(mut self, retention: Text) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// `url` yields where the broker takes HTTP, where that is another process.
+    pub fn with_broker_url(mut self, url: Text) -> Self {
+        self.broker_url = Some(url);
+        self
+    }
+
+    pub(crate) fn broker_url(&self) -> Option<String> {
+        self.broker_url.as_ref().map(|url| url()).filter(|url| !url.is_empty())
+    }
+
+    pub(crate) fn retention(&self) -> String {
+        self.retention.as_ref().map_or_else(|| self.about.retention.clone(), |words| words())
     }
 
     /// `yaml` yields the configuration of scraping as it is in effect, without secrets.
@@ -162,8 +188,20 @@ impl Console {
     }
 }
 
-/// The query API. Merge it with the routes of other roles before [`pages`].
+/// The whole API over data and broker of this process. Merge it with the routes of other roles
+/// before [`pages`].
 pub fn api_routes(console: &Arc<Console>) -> Routes {
+    let saving = api::saving_routes().with_state(Arc::clone(console));
+    query_routes(console).merge(told_routes(console)).merge(saving)
+}
+
+/// What this process tells of agents, targets and saved views itself.
+pub fn told_routes(console: &Arc<Console>) -> Routes {
+    api::told_routes().with_state(Arc::clone(console))
+}
+
+/// The API over [`Data`].
+pub fn query_routes(console: &Arc<Console>) -> Routes {
     Routes::new()
         .merge(api::routes())
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")

@@ -211,7 +211,11 @@ impl Subscriptions {
 /// Passes a feed on until it or the connection ends.
 async fn forward(id: u64, mut feed: Box<dyn LiveFeed>, frames: mpsc::Sender<Vec<u8>>) {
     while let Some(events) = feed.next().await {
-        for frame in event_frames(id, &events) {
+        let told = match events {
+            Ok(events) => event_frames(id, &events),
+            Err(error) => vec![error_frame(id, &error.to_string())],
+        };
+        for frame in told {
             if frames.send(frame).await.is_err() {
                 return;
             }
@@ -380,12 +384,16 @@ mod tests {
         fn snapshot(
             &self,
             _: model::TenantId,
+            _: &crate::Cancelled,
         ) -> Result<Arc<dyn crate::Snapshot>, promql::SourceError> {
             Err(promql::SourceError::Storage("empty".to_owned()))
         }
 
-        fn metadata(&self, _: model::TenantId) -> Vec<model::MetricMetadata> {
-            Vec::new()
+        fn metadata(
+            &self,
+            _: model::TenantId,
+        ) -> Result<Vec<model::MetricMetadata>, promql::SourceError> {
+            Ok(Vec::new())
         }
 
         fn subscribe(

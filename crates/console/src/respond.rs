@@ -23,6 +23,7 @@ pub(crate) fn source_error(error: SourceError) -> ApiError {
     let kind = match &error {
         SourceError::Limit(_) => ErrorType::Execution,
         SourceError::Storage(_) => ErrorType::Internal,
+        SourceError::Unavailable(_) => ErrorType::Unavailable,
         SourceError::Cancelled => ErrorType::Canceled,
     };
     ApiError::new(kind, error.to_string())
@@ -34,6 +35,7 @@ pub(crate) fn eval_error(error: EvalError) -> ApiError {
         EvalError::Execution(_) | EvalError::Limit(_) => ErrorType::Execution,
         EvalError::Cancelled => ErrorType::Canceled,
         EvalError::Storage(_) => ErrorType::Internal,
+        EvalError::Unavailable(_) => ErrorType::Unavailable,
     };
     ApiError::new(kind, error.to_string())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot};
+use console::{About, Cancelled, Cardinality, Console, Data, Executor, LiveFeed, Snapshot};
 use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{Labels, Limits, Matcher, MetricMetadata, TenantId, TimeRange};
@@ -107,18 +107,18 @@ impl Snapshot for Memory {
         lost.then(|| "partial answer: a block was damaged".to_owned()).into_iter().collect()
     }
 
-    fn cardinality(&self, _: usize) -> Cardinality {
-        Cardinality::default()
+    fn cardinality(&self, _: usize) -> Result<Cardinality, SourceError> {
+        Ok(Cardinality::default())
     }
 }
 
 impl Data for Memory {
-    fn snapshot(&self, _: TenantId) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantId, _: &Cancelled) -> Result<Arc<dyn Snapshot>, SourceError> {
         Ok(Arc::new(Memory))
     }
 
-    fn metadata(&self, _: TenantId) -> Vec<MetricMetadata> {
-        Vec::new()
+    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+        Ok(Vec::new())
     }
 
     fn subscribe(&self, _: TenantId, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {

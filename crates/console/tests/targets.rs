@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use console::{
-    About, ActiveTarget, Console, Data, DroppedTarget, Executor, LiveFeed, RelabelStep, Snapshot,
-    TargetMetadata, Targets,
+    About, ActiveTarget, Cancelled, Console, Data, DroppedTarget, Executor, LiveFeed, RelabelStep,
+    Snapshot, TargetMetadata, Targets,
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -20,12 +20,12 @@ use tower::ServiceExt;
 struct Empty;
 
 impl Data for Empty {
-    fn snapshot(&self, _: TenantId) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantId, _: &Cancelled) -> Result<Arc<dyn Snapshot>, SourceError> {
         Err(SourceError::Storage("there is none".to_owned()))
     }
 
-    fn metadata(&self, _: TenantId) -> Vec<MetricMetadata> {
-        Vec::new()
+    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+        Ok(Vec::new())
     }
 
     fn subscribe(&self, _: TenantId, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {

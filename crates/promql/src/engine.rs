@@ -63,4 +63,7 @@ pub enum EvalError {
     /// The store failed (500).
     #[error("{0}")]
     Storage(String),
+    /// Who has the data cannot be reached now (503).
+    #[error("{0}")]
+    Unavailable(String),
 }

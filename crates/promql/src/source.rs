@@ -24,6 +24,9 @@ pub enum SourceError {
     /// The store failed; the text says how.
     #[error("{0}")]
     Storage(String),
+    /// Who has the data cannot be reached now; the text says who and what to do.
+    #[error("{0}")]
+    Unavailable(String),
     /// The query was cancelled or ran out of time.
     #[error("query was cancelled")]
     Cancelled,

@@ -15,7 +15,7 @@ use promql::{Columns, SelectRequest, SourceError};
 use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 
 use crate::Console;
-use crate::data::{Data, Snapshot};
+use crate::data::{Cancelled, Data, Snapshot};
 use crate::execute::DEFAULT_LOOKBACK_MS;
 use crate::params::Params;
 use crate::respond::source_error;
@@ -32,16 +32,21 @@ pub(super) async fn federate(
     let (now_ms, external) = (console.now_ms(), console.external_labels());
     let body = console
         .executor()
-        .blocking(move |data| {
-            let newest = newest(data, &selectors, now_ms).map_err(source_error)?;
+        .blocking(move |data, cancelled| {
+            let newest = newest(data, cancelled, &selectors, now_ms).map_err(source_error)?;
             Ok(exposition(newest, &external))
         })
         .await?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
 }
 
-fn newest(data: &dyn Data, selectors: &[Vec<Matcher>], now_ms: i64) -> Result<Newest, SourceError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT)?;
+fn newest(
+    data: &dyn Data,
+    cancelled: &Cancelled,
+    selectors: &[Vec<Matcher>],
+    now_ms: i64,
+) -> Result<Newest, SourceError> {
+    let snapshot = data.snapshot(DEFAULT_TENANT, cancelled)?;
     let mut newest = Newest::new();
     let mut samples = Columns::default();
     for matchers in selectors {

@@ -22,7 +22,7 @@ pub use tokens::Joining;
 
 use crate::Console;
 
-/// All routes under `/api`.
+/// Routes over data, wherever that is.
 pub(crate) fn routes() -> Routes<Arc<Console>> {
     const GET: [Method; 1] = [Method::GET];
     const FORM: [Method; 2] = [Method::GET, Method::POST];
@@ -40,16 +40,30 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/status/config", GET, Access::Admin, status::config)
         .route("/api/v1/status/flags", GET, Access::Admin, status::flags)
         .route("/api/v1/status/tsdb", GET, Access::Read, status::tsdb)
+        .route("/federate", GET, Access::Read, federate::federate)
+        .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
+}
+
+/// What only the process of a broker knows: who sends to it, what it scrapes, what users saved.
+pub(crate) fn told_routes() -> Routes<Arc<Console>> {
+    const GET: [Method; 1] = [Method::GET];
+    Routes::new()
         .route("/api/v1/targets", GET, Access::Read, targets::targets)
         .route("/api/v1/targets/metadata", GET, Access::Read, targets::metadata)
         .route("/api/v1/targets/relabel_steps", GET, Access::Read, targets::relabel_steps)
         .route("/api/v1/scrape_pools", GET, Access::Read, targets::scrape_pools)
         .route("/api/v1/agents", GET, Access::Read, agents::agents)
         .route("/api/v1/views", GET, Access::Read, views::list)
-        .route("/api/v1/views/{name}", [Method::PUT], Access::Write, views::save)
-        .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, views::delete)
-        .route("/federate", GET, Access::Read, federate::federate)
-        .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
+}
+
+/// What users save at the broker.
+pub(crate) fn saving_routes() -> Routes<Arc<Console>> {
+    Routes::new().route("/api/v1/views/{name}", [Method::PUT], Access::Write, views::save).route(
+        "/api/v1/views/{name}",
+        [Method::DELETE],
+        Access::Write,
+        views::delete,
+    )
 }
 
 /// Login, users and API tokens. The routes by which one becomes known are for everyone.

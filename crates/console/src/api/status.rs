@@ -50,7 +50,8 @@ pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Respons
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": about.retention,
+        "storageRetention": console.retention(),
+        "brokerUrl": console.broker_url(),
     }))
 }
 
@@ -87,8 +88,9 @@ pub(super) async fn tsdb(
     };
     let top = console
         .executor()
-        .blocking(move |data| {
-            Ok(data.snapshot(DEFAULT_TENANT).map_err(source_error)?.cardinality(limit))
+        .blocking(move |data, cancelled| {
+            let snapshot = data.snapshot(DEFAULT_TENANT, cancelled);
+            snapshot.and_then(|view| view.cardinality(limit)).map_err(source_error)
         })
         .await?;
     Ok(success(json!({

@@ -186,6 +186,7 @@ impl From<SourceError> for EvalError {
         match error {
             SourceError::Limit(text) => EvalError::Limit(text),
             SourceError::Storage(text) => EvalError::Storage(text),
+            SourceError::Unavailable(text) => EvalError::Unavailable(text),
             SourceError::Cancelled => EvalError::Cancelled,
         }
     }

@@ -1,0 +1,47 @@
+//! What a broker's refusal means to whoever asked.
+
+use promql::SourceError;
+use tonic::{Code, Status};
+
+/// Why a call did not work.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// This broker does not answer, or not now; another one may.
+    Away(String),
+    /// Every broker would say the same.
+    Final(SourceError),
+}
+
+impl Fault {
+    pub(super) fn of(status: &Status) -> Fault {
+        let words = net::status_words(status);
+        // What broke on the way has a cause; what a broker says has none.
+        if std::error::Error::source(status).is_some() {
+            return Fault::Away(words);
+        }
+        Fault::Final(match status.code() {
+            Code::Unavailable | Code::Unauthenticated | Code::PermissionDenied => {
+                return Fault::Away(words);
+            }
+            Code::Unimplemented => {
+                return Fault::Away(format!("{words}; the broker is of another version"));
+            }
+            Code::ResourceExhausted => SourceError::Limit(words),
+            Code::Aborted => SourceError::Unavailable(words),
+            _ => SourceError::Storage(words),
+        })
+    }
+}
+
+impl From<SourceError> for Fault {
+    fn from(error: SourceError) -> Self {
+        Fault::Final(error)
+    }
+}
+
+/// A broker sent what no broker sends.
+pub(super) fn garbled(what: &str) -> SourceError {
+    SourceError::Storage(format!(
+        "the broker's answer cannot be read: {what}; is it of another version?"
+    ))
+}

@@ -1,0 +1,239 @@
+//! Live samples of a broker, also when it was away in between.
+//!
+//! Each feed has a task that always reads: a stream that nobody reads would hold up the queries of
+//! everybody, which share its connection. What the user does not take is dropped and counted.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::Labels;
+use net::rpc::{self, LiveEvents, Selector, SubscribeRequest};
+use parking_lot::Mutex;
+use promql::SourceError;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tonic::Streaming;
+
+use super::fault::{Fault, garbled};
+use super::{Inner, TENANT, labels_of};
+use crate::data::{LiveFeed, NextEvents};
+
+/// Samples that may wait for the user; then the oldest go.
+const MAX_WAITING: usize = 1 << 14;
+/// Series one feed may have, as at the broker.
+const MAX_SERIES: usize = 1 << 16;
+/// Samples handed over at once.
+const MAX_TAKEN: usize = 1 << 11;
+/// Between two tries to subscribe again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// One subscription.
+pub(super) struct Feed {
+    inner: Arc<Inner>,
+    inbox: Arc<Inbox>,
+    reading: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    series: Vec<(u32, Labels)>,
+    samples: VecDeque<(u32, i64, f64)>,
+    missed: u64,
+    fault: Option<SourceError>,
+    is_over: bool,
+}
+
+/// The user's numbers of series: they stay the same when the broker's begin anew.
+#[derive(Default)]
+struct Numbers {
+    own: HashMap<Labels, u32>,
+    by_broker: HashMap<u32, u32>,
+}
+
+impl Feed {
+    pub(super) fn open(inner: Arc<Inner>, selector: Selector) -> Feed {
+        let inbox = Arc::<Inbox>::default();
+        inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let reading = tokio::spawn(read(Arc::clone(&inner), selector, Arc::clone(&inbox)));
+        Feed { inner, inbox, reading }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.reading.abort();
+        self.inner.counters.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl LiveFeed for Feed {
+    fn next(&mut self) -> NextEvents<'_> {
+        Box::pin(async {
+            loop {
+                if let Some(next) = self.inbox.waiting.lock().take() {
+                    return next;
+                }
+                self.inbox.wake.notified().await;
+            }
+        })
+    }
+}
+
+impl Waiting {
+    /// What there is to say; `Some(None)` at the end.
+    fn take(&mut self) -> Option<Option<Result<crate::LiveEvents, SourceError>>> {
+        if !self.samples.is_empty() || self.missed > 0 {
+            let count = self.samples.len().min(MAX_TAKEN);
+            return Some(Some(Ok(crate::LiveEvents {
+                series: std::mem::take(&mut self.series),
+                samples: self.samples.drain(..count).collect(),
+                missed: std::mem::take(&mut self.missed),
+            })));
+        }
+        if let Some(fault) = self.fault.take() {
+            return Some(Some(Err(fault)));
+        }
+        self.is_over.then_some(None)
+    }
+}
+
+/// Reads until the feed is dropped, or the broker says that there can be none.
+async fn read(inner: Arc<Inner>, selector: Selector, inbox: Arc<Inbox>) {
+    let mut numbers = Numbers::default();
+    let mut was_open = false;
+    // One outage is told once.
+    let mut is_told = false;
+    loop {
+        let opened = subscribe(&inner, &selector).await;
+        let ended = match opened {
+            Err(error) => error,
+            Ok(stream) => {
+                if was_open {
+                    inner.counters.restarts.fetch_add(1, Ordering::Relaxed);
+                    // Nobody knows how many; that there were some makes readers look them up.
+                    inbox.put(|waiting| waiting.missed += 1);
+                }
+                (was_open, is_told) = (true, false);
+                follow(&inner, stream, &inbox, &mut numbers).await
+            }
+        };
+        let is_final = !matches!(ended, SourceError::Unavailable(_));
+        if is_final || !is_told {
+            is_told = true;
+            inbox.put(|waiting| {
+                waiting.fault = Some(ended);
+                waiting.is_over = is_final;
+            });
+        }
+        if is_final {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn subscribe(
+    inner: &Inner,
+    selector: &Selector,
+) -> Result<Streaming<LiveEvents>, SourceError> {
+    let request = SubscribeRequest { tenant: TENANT.to_owned(), selector: Some(selector.clone()) };
+    inner
+        .link
+        .call(|mut client| {
+            let request = request.clone();
+            async move {
+                let answer = client.subscribe(request).await;
+                answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
+            }
+        })
+        .await
+}
+
+/// Takes what comes until the stream ends. Yields why it did.
+async fn follow(
+    inner: &Inner,
+    mut stream: Streaming<LiveEvents>,
+    inbox: &Inbox,
+    numbers: &mut Numbers,
+) -> SourceError {
+    numbers.by_broker.clear();
+    loop {
+        let events = match stream.message().await {
+            Ok(Some(events)) => events,
+            Ok(None) => return SourceError::Unavailable("the broker ended the stream".to_owned()),
+            Err(status) => {
+                return match Fault::of(&status) {
+                    Fault::Final(error) => error,
+                    Fault::Away(words) => SourceError::Unavailable(format!(
+                        "live samples stop: the broker does not answer ({words}); they go on when \
+                         it does"
+                    )),
+                };
+            }
+        };
+        match numbers.translate(events) {
+            Ok((series, samples, missed)) => inbox.put(|waiting| {
+                waiting.series.extend(series);
+                waiting.missed += missed;
+                waiting.samples.extend(samples);
+                let surplus = waiting.samples.len().saturating_sub(MAX_WAITING);
+                waiting.samples.drain(..surplus);
+                waiting.missed += surplus as u64;
+                inner.counters.missed.fetch_add(surplus as u64, Ordering::Relaxed);
+            }),
+            Err(error) => return error,
+        }
+    }
+}
+
+impl Inbox {
+    fn put(&self, change: impl FnOnce(&mut Waiting)) {
+        change(&mut self.waiting.lock());
+        self.wake.notify_one();
+    }
+}
+
+/// New series, samples, and how many are missed.
+type Translated = (Vec<(u32, Labels)>, Vec<(u32, i64, f64)>, u64);
+
+impl Numbers {
+    fn translate(&mut self, events: LiveEvents) -> Result<Translated, SourceError> {
+        let mut new = Vec::new();
+        for rpc::LiveSeries { number, labels } in events.series {
+            let labels = labels_of(&labels)?;
+            let next = self.own.len() as u32;
+            let own = match self.own.get(&labels) {
+                Some(own) => *own,
+                None if self.own.len() >= MAX_SERIES => continue,
+                None => {
+                    self.own.insert(labels.clone(), next);
+                    new.push((next, labels));
+                    next
+                }
+            };
+            self.by_broker.insert(number, own);
+        }
+        let columns = [events.timestamps_ms.len(), events.values.len()];
+        if columns != [events.series_numbers.len(); 2] {
+            return Err(garbled("live columns of different lengths"));
+        }
+        let mut samples = Vec::with_capacity(events.values.len());
+        let mut missed = events.missed;
+        let times = events.timestamps_ms.into_iter().zip(events.values);
+        for (number, (t_ms, value)) in events.series_numbers.into_iter().zip(times) {
+            match self.by_broker.get(&number) {
+                Some(own) => samples.push((*own, t_ms, value)),
+                None => missed += 1,
+            }
+        }
+        Ok((new, samples, missed))
+    }
+}

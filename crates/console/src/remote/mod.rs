@@ -1,0 +1,180 @@
+//! Data of brokers in other processes, over gRPC with mutual TLS.
+//!
+//! A console has no data of its own. It keeps to the broker that answered last, and asks the next
+//! one when that one does not answer; a broker that did not answer is left alone for a moment, so
+//! that queries fail at once instead of one after the other finding the same out.
+//! `docs/formats/read-stream.md` describes the calls.
+
+mod budget;
+mod counters;
+mod fault;
+mod feed;
+mod link;
+mod pages;
+mod series;
+mod state;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Limits, Matcher, MetricMetadata, MetricType, TenantId};
+use net::Identity;
+use net::rpc::{self, matcher::Op};
+use net::tls::{ClientTls, TlsError};
+use promql::SourceError;
+use tokio::runtime::Handle;
+
+use crate::data::{Cancelled, Data, LiveFeed, Snapshot};
+use budget::Budget;
+use counters::Counters;
+use feed::Feed;
+use link::Link;
+use state::Watch;
+use view::View;
+
+pub use pages::{elsewhere_routes, passed_on_routes};
+pub use state::RemoteState;
+
+/// A console asks in the name of this tenant; others come with credentials that name them.
+const TENANT: &str = "default";
+
+/// What a console needs to know of its brokers.
+#[derive(Debug, Clone)]
+pub struct RemoteSettings {
+    /// `HOST:PORT` each, at least one.
+    pub brokers: Vec<String>,
+    /// How this console shows who it is.
+    pub tls: ClientTls,
+    /// Limits of queries.
+    pub limits: Limits,
+    /// Bytes of series one query may hold; all queries together may hold four times as much.
+    pub max_query_bytes: usize,
+}
+
+/// The brokers of a console. Cheap to clone.
+#[derive(Clone)]
+pub struct Brokers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    link: Link,
+    limits: Limits,
+    budget: Arc<Budget>,
+    watch: Watch,
+    counters: Arc<Counters>,
+    runtime: Handle,
+}
+
+impl Brokers {
+    /// Begins to ask how the brokers are; connections are made when they are needed. Ends with the
+    /// last clone.
+    ///
+    /// # Errors
+    /// A broker's address is none.
+    ///
+    /// # Panics
+    /// There is no broker, or this is called outside of a runtime.
+    pub fn new(settings: RemoteSettings) -> Result<Brokers, TlsError> {
+        let counters = Arc::<Counters>::default();
+        let link = Link::new(settings.brokers, settings.tls, Arc::clone(&counters))?;
+        let inner = Arc::new(Inner {
+            link,
+            limits: settings.limits,
+            budget: Arc::new(Budget::new(settings.max_query_bytes, Arc::clone(&counters))),
+            watch: Watch::default(),
+            counters,
+            runtime: Handle::current(),
+        });
+        tokio::spawn(state::watch(Arc::downgrade(&inner)));
+        Ok(Brokers { inner })
+    }
+
+    /// Renews the certificate before it ends, for ever, with whichever broker is there.
+    pub fn keep_fresh(&self, identity: &Arc<Identity>) {
+        for (target, channel) in self.inner.link.channels() {
+            tokio::spawn(Arc::clone(identity).keep_fresh(channel, target));
+        }
+    }
+
+    /// What the broker last said of itself.
+    pub fn state(&self) -> RemoteState {
+        self.inner.watch.latest()
+    }
+
+    /// The brokers, as they were given.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        self.inner.link.targets()
+    }
+
+    /// Own metrics.
+    pub fn render(&self, out: &mut wire::text_encode::TextEncoder<'_>) {
+        self.inner.counters.render(&self.inner.link.answering(), out);
+    }
+}
+
+impl Inner {
+    /// How long one call may take.
+    fn time_limit(&self) -> Duration {
+        Duration::from_millis(self.limits.query_timeout_ms)
+    }
+}
+
+impl Data for Brokers {
+    fn snapshot(
+        &self,
+        _: TenantId,
+        cancelled: &Cancelled,
+    ) -> Result<Arc<dyn Snapshot>, SourceError> {
+        Ok(Arc::new(View::new(Arc::clone(&self.inner), Arc::clone(cancelled))))
+    }
+
+    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+        let view = View::new(Arc::clone(&self.inner), Cancelled::default());
+        let found = view.metadata()?.into_iter();
+        let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
+        Ok(found
+            .map(|one| MetricMetadata {
+                metric: one.metric,
+                kind: kind(&one.kind),
+                help: one.help,
+                unit: one.unit,
+            })
+            .collect())
+    }
+
+    fn subscribe(
+        &self,
+        _: TenantId,
+        selector: Vec<Matcher>,
+    ) -> Result<Box<dyn LiveFeed>, SourceError> {
+        Ok(Box::new(Feed::open(Arc::clone(&self.inner), selector_of(&selector))))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        // A query may have found out before the next look at the broker does.
+        self.inner.link.somebody_answers().map_err(|error| error.to_string())?;
+        self.inner.watch.ready()
+    }
+}
+
+fn selector_of(matchers: &[Matcher]) -> rpc::Selector {
+    let matcher = |matcher: &Matcher| {
+        let op = match matcher.op {
+            model::MatchOp::Equal => Op::Equal,
+            model::MatchOp::NotEqual => Op::NotEqual,
+            model::MatchOp::Regex => Op::Regex,
+            model::MatchOp::NotRegex => Op::NotRegex,
+        };
+        rpc::Matcher { op: op.into(), name: matcher.name.clone(), value: matcher.value.clone() }
+    };
+    rpc::Selector { matchers: matchers.iter().map(matcher).collect() }
+}
+
+/// Labels as a broker sends them.
+fn labels_of(packed: &Bytes) -> Result<model::Labels, SourceError> {
+    model::Labels::from_packed(packed)
+        .map_err(|error| fault::garbled(&format!("labels of a series: {error}")))
+}

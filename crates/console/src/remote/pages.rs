@@ -1,0 +1,161 @@
+//! What a console passes on of a broker's own API, and what it has to refuse.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode, Uri, header};
+use net::rpc::PageRequest;
+use net::{Access, ApiError, ErrorType, Routes};
+use promql::SourceError;
+use tonic::transport::Channel;
+
+use super::fault::{Fault, garbled};
+use super::{Brokers, Inner};
+use crate::respond::source_error;
+
+/// Largest answer that is passed on: ten thousand targets have a tenth of it.
+const MAX_PAGE_BYTES: usize = 64 << 20;
+
+/// Paths of a broker's own API that tell what only its process knows.
+pub(crate) const PASSED_ON: [&str; 8] = [
+    "/api/v1/agents",
+    "/api/v1/metrics",
+    "/api/v1/scrape_pools",
+    "/api/v1/targets",
+    "/api/v1/targets/metadata",
+    "/api/v1/targets/relabel_steps",
+    "/api/v1/views",
+    "/pushgateway/metrics",
+];
+
+/// What a broker answers to these is passed on: who sends to it, what it scrapes, what was pushed
+/// and saved.
+pub fn passed_on_routes(brokers: &Brokers) -> Routes {
+    let mut routes = Routes::new();
+    for path in PASSED_ON {
+        routes = routes.route(path, [Method::GET], Access::Read, pass_on);
+    }
+    routes.with_state(brokers.clone())
+}
+
+/// Writes, and what changes a broker: a console stores nothing, and says where to go.
+pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
+    Routes::new()
+        .route("/api/v1/write", [Method::POST], Access::Write, elsewhere)
+        .route("/api/v1/import/prometheus", [Method::POST, Method::PUT], Access::Write, elsewhere)
+        .route("/metrics/{*key}", [Method::PUT], Access::Write, elsewhere)
+        .route("/metrics/{*key}", [Method::POST], Access::Write, elsewhere)
+        .route("/metrics/{*key}", [Method::DELETE], Access::Write, elsewhere)
+        .route("/api/v1/views/{name}", [Method::PUT], Access::Write, elsewhere)
+        .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, elsewhere)
+        .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, elsewhere)
+        .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
+        .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)
+        .route("/api/v1/join-tokens", [Method::POST], Access::Admin, not_here)
+        .route("/api/v1/join-tokens/{id}", [Method::DELETE], Access::Admin, not_here)
+        .route("/api/v1/certificates", [Method::GET], Access::Admin, not_here)
+        .route("/api/v1/certificates/{name}", [Method::DELETE], Access::Admin, not_here)
+        .with_state(brokers.clone())
+}
+
+async fn pass_on(State(brokers): State<Brokers>, uri: Uri) -> Result<Response, ApiError> {
+    let asked = uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let inner = Arc::clone(&brokers.inner);
+    let page = inner.link.call(|client| page(client, asked.clone()));
+    let page = tokio::time::timeout(brokers.inner.time_limit(), page).await;
+    let page = page.unwrap_or_else(|_| {
+        let words = "the broker did not answer in time; ask for less or raise \
+                     limits.query_timeout_ms";
+        Err(SourceError::Unavailable(words.to_owned()))
+    });
+    let page = page.map_err(source_error)?;
+    Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
+}
+
+struct Page {
+    status: StatusCode,
+    content_type: String,
+    body: Vec<u8>,
+}
+
+/// Reads to the end: a browser that is slow must not hold up the connection of all.
+async fn page(
+    mut client: net::rpc::read_client::ReadClient<Channel>,
+    path_and_query: String,
+) -> Result<Page, Fault> {
+    let answer = client.page(PageRequest { path_and_query }).await;
+    let mut stream = answer.map_err(|status| Fault::of(&status))?.into_inner();
+    let mut page: Option<Page> = None;
+    while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
+        let page = match &mut page {
+            Some(page) => page,
+            None => {
+                let status = u16::try_from(message.status).ok();
+                let status = status.and_then(|code| StatusCode::from_u16(code).ok());
+                let status = status.ok_or_else(|| garbled("a page without a status"))?;
+                page.insert(Page { status, content_type: message.content_type, body: Vec::new() })
+            }
+        };
+        if page.body.len() + message.body.len() > MAX_PAGE_BYTES {
+            return Err(Fault::Final(SourceError::Limit(format!(
+                "the broker's answer is larger than {MAX_PAGE_BYTES} bytes, more than a console \
+                 passes on; ask the broker itself, or for less"
+            ))));
+        }
+        page.body.extend_from_slice(&message.body);
+    }
+    page.ok_or_else(|| Fault::Away("the answer ended before it began".to_owned()))
+}
+
+/// 501, a status that senders try again on, so that what they hold is not dropped while somebody
+/// puts the address right.
+async fn elsewhere(State(brokers): State<Brokers>, method: Method, uri: Uri) -> Response {
+    let mut error = ApiError::new(
+        ErrorType::Unavailable,
+        format!(
+            "{method} {} is for a broker; this is a console, which stores nothing. Send to {}",
+            uri.path(),
+            own_port(&brokers.inner)
+        ),
+    )
+    .into_response();
+    *error.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    error
+}
+
+/// Whoever joins, joins the broker.
+async fn not_here(State(brokers): State<Brokers>) -> ApiError {
+    ApiError::new(
+        ErrorType::NotFound,
+        format!(
+            "this is a console: join tokens and certificates are made and revoked at its broker. \
+             Look at {}",
+            own_port(&brokers.inner)
+        ),
+    )
+}
+
+/// Where the broker takes HTTP, as far as that is known.
+fn own_port(inner: &Inner) -> String {
+    match inner.watch.latest().url {
+        url if url.is_empty() => {
+            let targets: Vec<&str> = inner.link.targets().collect();
+            format!("the HTTP port of {} instead", targets.join(" or "))
+        }
+        url => format!("{url} instead"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_tells_itself_is_passed_on() {
+        let told = crate::api::told_routes();
+        for route in told.table() {
+            assert!(PASSED_ON.contains(&route.path.as_str()), "{} is not passed on", route.path);
+        }
+    }
+}

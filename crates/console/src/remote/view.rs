@@ -1,0 +1,250 @@
+//! What one request sees of the brokers' data.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::{Labels, Matcher, TimeRange};
+use net::rpc::{
+    self, CardinalityRequest, LabelsRequest, Metadata, MetadataRequest, SelectRequest,
+    SeriesRequest,
+};
+use promql::{SeriesSet, SourceError};
+use tonic::Streaming;
+
+use super::budget::QueryBudget;
+use super::fault::Fault;
+use super::series::ArrivedSeries;
+use super::{Inner, TENANT, labels_of, selector_of, state};
+use crate::data::{Cancelled, Cardinality, Counted, Snapshot};
+
+/// How often a call that waits looks whether anybody still wants its answer.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A view for one request. Each selection is complete; the calls block.
+pub(super) struct View {
+    inner: Arc<Inner>,
+    cancelled: Cancelled,
+    budget: Arc<QueryBudget>,
+    selections: AtomicU64,
+    /// Whether some selection was told that something is missing, somewhere.
+    something_missing: AtomicBool,
+}
+
+impl View {
+    pub(super) fn new(inner: Arc<Inner>, cancelled: Cancelled) -> Self {
+        let budget = inner.budget.query();
+        let (selections, something_missing) = (AtomicU64::new(0), AtomicBool::new(false));
+        View { inner, cancelled, budget, selections, something_missing }
+    }
+
+    /// Waits for `work`, on a thread that may block, as long as somebody wants it. What is given up
+    /// ends at the broker too.
+    fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, SourceError>>,
+    ) -> Result<T, SourceError> {
+        let time_limit = self.inner.time_limit();
+        let unwanted = async {
+            while !self.cancelled.load(Ordering::Relaxed) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.inner.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = unwanted => Err(SourceError::Cancelled),
+                done = tokio::time::timeout(time_limit, work) => {
+                    done.unwrap_or_else(|_| Err(SourceError::Unavailable(format!(
+                        "the broker did not answer within {} ms; ask for less or raise \
+                         limits.query_timeout_ms",
+                        time_limit.as_millis()
+                    ))))
+                }
+            }
+        })
+    }
+
+    pub(super) fn metadata(&self) -> Result<Vec<Metadata>, SourceError> {
+        self.wait(self.inner.link.call(|mut client| async move {
+            let request = MetadataRequest { tenant: TENANT.to_owned() };
+            let answer = client.metadata(request).await.map_err(|status| Fault::of(&status))?;
+            self.collect(
+                answer.into_inner(),
+                |message| message.metadata,
+                |one| one.metric.len() + one.help.len() + size_of::<Metadata>(),
+            )
+            .await
+        }))
+    }
+
+    fn labels(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        let request = LabelsRequest {
+            tenant: TENANT.to_owned(),
+            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
+            start_ms: range.start_ms,
+            end_ms: range.end_ms,
+            limit: limit as u64,
+            name: name.to_owned(),
+        };
+        self.wait(self.inner.link.call(|mut client| {
+            let request = request.clone();
+            async move {
+                let answer = client.labels(request).await.map_err(|status| Fault::of(&status))?;
+                self.collect(
+                    answer.into_inner(),
+                    |message| message.values,
+                    |value| value.len() + size_of::<String>(),
+                )
+                .await
+            }
+        }))
+    }
+
+    /// All of a stream of lists, within the query's budget.
+    async fn collect<M, P>(
+        &self,
+        mut stream: Streaming<M>,
+        pieces: impl Fn(M) -> Vec<P>,
+        bytes: impl Fn(&P) -> usize,
+    ) -> Result<Vec<P>, Fault> {
+        let mut held = self.budget.hold();
+        let mut all = Vec::new();
+        while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
+            let pieces = pieces(message);
+            held.grow(pieces.iter().map(&bytes).sum())?;
+            all.extend(pieces);
+        }
+        Ok(all)
+    }
+
+    async fn selection(
+        &self,
+        mut client: rpc::read_client::ReadClient<tonic::transport::Channel>,
+        request: SelectRequest,
+    ) -> Result<ArrivedSeries, Fault> {
+        let answer = client.select(request).await.map_err(|status| Fault::of(&status))?;
+        let mut stream = answer.into_inner();
+        let mut arrived = ArrivedSeries::new(self.budget.hold());
+        while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
+            let bytes = arrived.add(message)?;
+            self.inner.counters.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        if arrived.is_complete() {
+            Ok(arrived)
+        } else {
+            Err(Fault::Away("the answer ended in the middle".to_owned()))
+        }
+    }
+}
+
+impl promql::Source for View {
+    fn select(
+        &self,
+        request: &promql::SelectRequest<'_>,
+    ) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let asked = SelectRequest {
+            tenant: TENANT.to_owned(),
+            selector: Some(selector_of(request.matchers)),
+            start_ms: request.start_ms,
+            end_ms: request.end_ms,
+            max_series: self.inner.limits.max_query_series as u64,
+        };
+        let work = self.inner.link.call(|client| self.selection(client, asked.clone()));
+        let arrived = self.wait(work)?;
+        self.selections.fetch_add(1, Ordering::Relaxed);
+        if !arrived.nothing_missing() {
+            self.something_missing.store(true, Ordering::Relaxed);
+        }
+        Ok(Arc::new(arrived))
+    }
+}
+
+impl Snapshot for View {
+    fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        self.labels("", selectors, range, limit)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        self.labels(name, selectors, range, limit)
+    }
+
+    fn series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Labels>, SourceError> {
+        let request = SeriesRequest {
+            tenant: TENANT.to_owned(),
+            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
+            start_ms: range.start_ms,
+            end_ms: range.end_ms,
+            limit: limit as u64,
+        };
+        let found = self.wait(self.inner.link.call(|mut client| {
+            let request = request.clone();
+            async move {
+                let answer = client.series(request).await.map_err(|status| Fault::of(&status))?;
+                self.collect(
+                    answer.into_inner(),
+                    |message| message.labels,
+                    |labels| 2 * labels.len() + size_of::<Labels>(),
+                )
+                .await
+            }
+        }))?;
+        found.iter().map(labels_of).collect()
+    }
+
+    fn missing(&self, range: TimeRange) -> Vec<String> {
+        let was_told = self.selections.load(Ordering::Relaxed) > 0;
+        if was_told && !self.something_missing.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let last_ms = range.end_ms.saturating_sub(1);
+        match self.wait(state::ask(&self.inner, range.start_ms, last_ms)) {
+            Ok(state) => state.missing,
+            Err(error) => vec![format!("whether something is missing could not be asked: {error}")],
+        }
+    }
+
+    fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
+        let found = self.wait(self.inner.link.call(|mut client| async move {
+            let request = CardinalityRequest { tenant: TENANT.to_owned(), limit: limit as u64 };
+            let answer = client.cardinality(request).await;
+            answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
+        }))?;
+        let counted = |list: Vec<rpc::Counted>| -> Vec<Counted> {
+            list.into_iter().map(|one| (one.name, one.count)).collect()
+        };
+        Ok(Cardinality {
+            series: found.series,
+            label_pairs: found.label_pairs,
+            chunks: found.chunks,
+            min_time_ms: found.min_time_ms,
+            max_time_ms: found.max_time_ms,
+            series_by_metric: counted(found.series_by_metric),
+            values_by_label: counted(found.values_by_label),
+            bytes_by_label: counted(found.bytes_by_label),
+            series_by_pair: counted(found.series_by_pair),
+        })
+    }
+}
