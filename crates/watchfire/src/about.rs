@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::Config;
+use crate::config::{Config, ConsoleRole};
 
 /// Milliseconds since the epoch by the system's clock.
 pub(crate) fn now_ms() -> i64 {
@@ -26,6 +26,22 @@ pub(crate) fn about(config: &Config, collect: bool) -> console::About {
         ("storage.retention".to_owned(), retention.clone()),
     ];
     flags.sort();
+    process(config, retention, flags)
+}
+
+/// The same of a console in a process of its own. How long data is kept is its brokers' to say.
+pub(crate) fn about_console(role: &ConsoleRole) -> console::About {
+    let config = &role.config;
+    let flags = vec![
+        ("broker".to_owned(), role.brokers.join(",")),
+        ("data".to_owned(), config.data.display().to_string()),
+        ("listen".to_owned(), config.listen.to_string()),
+        ("name".to_owned(), role.name.clone()),
+    ];
+    process(config, String::new(), flags)
+}
+
+fn process(config: &Config, retention: String, flags: Vec<(String, String)>) -> console::About {
     console::About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("WATCHFIRE_REVISION").unwrap_or_default().to_owned(),

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Collect this host and ship to a broker, losing nothing while it is away
     #[command(after_long_help = AGENT_EXAMPLES)]
     Agent(AgentArguments),
+    /// Show what brokers on other hosts have, in a process without data of its own
+    #[command(after_long_help = CONSOLE_EXAMPLES)]
+    Console(ConsoleArguments),
     /// Evaluate a PromQL expression and print the result
     #[command(after_long_help = QUERY_EXAMPLES)]
     Query(QueryArguments),
@@ -92,6 +95,15 @@ Examples:
       on each other host; the token is needed at the first start only
   curl http://127.0.0.1:9597/metrics
       what the agent sees, for any Prometheus";
+
+const CONSOLE_EXAMPLES: &str = "\
+Examples:
+  watchfire token create --role console
+      on the broker's host: prints the next command with its token
+  watchfire console --broker monitor.example.com:9596 --join TOKEN
+      the API and the pages, on http://127.0.0.1:9598; the token is needed at the first start only
+  watchfire console --broker monitor.example.com:9596 --listen 0.0.0.0:9598
+      for others too: with TLS, and a link to make the first user";
 
 const QUERY_EXAMPLES: &str = "\
 Examples:
@@ -184,6 +196,56 @@ pub(crate) struct AgentArguments {
     pub(crate) prometheus_config: Option<PathBuf>,
 
     /// Serve /metrics without TLS and login also on an address other than loopback
+    #[arg(long)]
+    pub(crate) insecure_no_auth: bool,
+
+    /// How much to tell on standard error
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "WATCHFIRE_LOG",
+        default_value = "info",
+        value_parser = ["error", "warn", "info", "debug", "trace"]
+    )]
+    pub(crate) log: String,
+}
+
+/// How a console is run.
+#[derive(Debug, Args)]
+pub(crate) struct ConsoleArguments {
+    /// Brokers to ask, at their peer port; the next one is asked when one does not answer
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_BROKER",
+        value_delimiter = ',',
+        value_parser = host_and_port
+    )]
+    pub(crate) broker: Vec<String>,
+
+    /// Token that `watchfire token create --role console` printed; needed until the console has its
+    /// certificate
+    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_JOIN", hide_env_values = true)]
+    pub(crate) join: Option<String>,
+
+    /// Name of this console's certificate [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Directory of certificates and users; made if absent [default: watchfire-console-data]
+    #[arg(long, value_name = "DIR", env = "WATCHFIRE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Address of API and pages; port 0 picks a free one [default: 127.0.0.1:9598]
+    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_LISTEN", value_parser = listen_address)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Configuration in YAML; every key is described in docs/operating/configuration.md
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Neither TLS nor login, also on an address other than loopback: everyone who can reach it
+    /// can read everything
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
 

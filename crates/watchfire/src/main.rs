@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve, serve::Roles::ALL),
         Some(Command::Broker(arguments)) => serve::run(&arguments, serve::Roles::BROKER),
         Some(Command::Agent(arguments)) => serve::run_agent(&arguments),
+        Some(Command::Console(arguments)) => serve::run_console(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use agent::{Agent, AgentCounters, CounterRow, HostAgent};
 use axum::response::{IntoResponse, Response};
 use broker::{Broker, MetricRow};
-use console::Executor;
+use console::{Brokers, Executor};
 use net::NetMetrics;
 use wire::text_encode::TextEncoder;
 
@@ -73,13 +73,39 @@ impl Telemetry {
         }
         self.broker.render_fleet(out);
         self.pages.iter().for_each(|page| page(out));
-        for (name, help, kind, value) in self.executor.iter().flat_map(|e| e.metrics()) {
-            out.family(name, kind, help);
-            out.sample(name, &[], value);
+        if let Some(executor) = &self.executor {
+            render_queries(executor, out);
         }
         self.net.render(out);
         render_counters(self.agent.iter().flat_map(|agent| agent.rows()), out);
         render_process(self.start_seconds, out);
+    }
+}
+
+/// What a console in a process of its own tells about itself.
+pub(crate) struct ConsoleTelemetry {
+    brokers: Brokers,
+    executor: Arc<Executor>,
+    net: Arc<NetMetrics>,
+    start_seconds: f64,
+}
+
+impl ConsoleTelemetry {
+    pub(crate) fn new(brokers: Brokers, executor: Arc<Executor>, net: Arc<NetMetrics>) -> Self {
+        let start_seconds = crate::about::now_ms() as f64 / 1_000.0;
+        ConsoleTelemetry { brokers, executor, net, start_seconds }
+    }
+
+    /// The whole page.
+    pub(crate) fn page(&self) -> Response {
+        let mut body = Vec::with_capacity(8 << 10);
+        let out = &mut TextEncoder::new(&mut body);
+        render_build(out);
+        self.brokers.render(out);
+        render_queries(&self.executor, out);
+        self.net.render(out);
+        render_process(self.start_seconds, out);
+        ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
     }
 }
 
@@ -116,6 +142,13 @@ impl AgentTelemetry {
 fn render_build(out: &mut TextEncoder<'_>) {
     out.family("watchfire_build_info", "gauge", "Constant 1, labelled with the version.");
     out.sample("watchfire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+}
+
+fn render_queries(executor: &Executor, out: &mut TextEncoder<'_>) {
+    for (name, help, kind, value) in executor.metrics() {
+        out.family(name, kind, help);
+        out.sample(name, &[], value);
+    }
 }
 
 /// Rows of one family stand together already.
@@ -226,6 +259,37 @@ mod tests {
             .collect()
     }
 
+    /// The rows of a document, without labels.
+    fn listed(document: &str) -> BTreeSet<String> {
+        document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| match line.split_once('{') {
+                Some((name, rest)) => {
+                    format!("{name}{}", rest.split_once('}').expect("a closing brace").1)
+                }
+                None => line.to_owned(),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn every_metric_of_a_console_is_documented_and_no_other() {
+        let authority = "ab".repeat(32).parse().expect("a fingerprint");
+        let brokers = Brokers::new(console::RemoteSettings {
+            brokers: vec!["127.0.0.1:9".to_owned()],
+            tls: net::tls::ClientTls::pinning(authority).expect("valid"),
+            limits: model::Limits::default(),
+            max_query_bytes: 1 << 20,
+        });
+        let mut page = Vec::new();
+        brokers.expect("a valid address").render(&mut TextEncoder::new(&mut page));
+        let shown = shown(std::str::from_utf8(&page).expect("the text format is UTF-8"));
+        let document = include_str!("../../../docs/operating/console.md");
+        let document = document.split_once("## Own metrics").expect("a section").1;
+        assert_eq!(shown, listed(document), "docs/operating/console.md lists others");
+    }
+
     #[tokio::test]
     async fn every_metric_is_documented_and_no_other() {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -253,16 +317,7 @@ mod tests {
         telemetry.render(&mut TextEncoder::new(&mut page));
         let shown = shown(std::str::from_utf8(&page).expect("the text format is UTF-8"));
         let document = include_str!("../../../docs/operating/metrics.md");
-        let listed: BTreeSet<String> = document
-            .lines()
-            .filter(|line| line.starts_with("| `"))
-            .map(|line| match line.split_once('{') {
-                Some((name, rest)) => {
-                    format!("{name}{}", rest.split_once('}').expect("a closing brace").1)
-                }
-                None => line.to_owned(),
-            })
-            .collect();
+        let listed = listed(document);
         let unlisted: Vec<_> = shown.difference(&listed).collect();
         let unknown: Vec<_> = listed.difference(&shown).collect();
         assert!(

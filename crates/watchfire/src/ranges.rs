@@ -65,6 +65,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         ("limits.max_body_bytes", count(limits.max_body_bytes), 1 << 10..=256 << 20),
         ("limits.max_query_samples", count(limits.max_query_samples), 1..=100_000_000_000),
         ("limits.max_query_series", count(limits.max_query_series), 1..=1_000_000_000),
+        ("limits.max_query_bytes", count(config.max_query_bytes), 1 << 20..=1 << 40),
         ("limits.query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
         ("limits.max_concurrent_queries", count(config.max_concurrent_queries), 1..=1_024),
         ("http.max_connections", count(config.max_connections), 1..=1_000_000),

@@ -1,11 +1,9 @@
 //! The console's view of the broker: where two roles meet.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use broker::{Broker, CommitError, Expected, Feed, Reader};
-use console::{Cardinality, KeyError, LiveEvents, LiveFeed, Stored, Wanted};
+use broker::{Broker, CommitError, Expected, Feed, LiveBatch, Reader};
+use console::{Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, Stored, Wanted};
 use metricstore::{HistogramColumns, MetricError, Selected};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
@@ -14,13 +12,17 @@ use promql::{Columns, SelectRequest, SeriesSet, SourceError};
 pub(crate) struct BrokerData(pub(crate) Broker);
 
 impl console::Data for BrokerData {
-    fn snapshot(&self, tenant: TenantId) -> Result<Arc<dyn console::Snapshot>, SourceError> {
+    fn snapshot(
+        &self,
+        tenant: TenantId,
+        _: &Cancelled,
+    ) -> Result<Arc<dyn console::Snapshot>, SourceError> {
         self.0.ready().map_err(SourceError::Storage)?;
         Ok(Arc::new(View(Arc::new(self.0.reader(tenant)))))
     }
 
-    fn metadata(&self, tenant: TenantId) -> Vec<MetricMetadata> {
-        self.0.metadata(tenant)
+    fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+        Ok(self.0.metadata(tenant))
     }
 
     fn subscribe(
@@ -113,10 +115,10 @@ fn key_error(error: &CommitError) -> KeyError {
 struct Live(Feed);
 
 impl LiveFeed for Live {
-    fn next(&mut self) -> Pin<Box<dyn Future<Output = Option<LiveEvents>> + Send + '_>> {
+    fn next(&mut self) -> NextEvents<'_> {
         Box::pin(async {
-            let batch = self.0.next().await;
-            Some(LiveEvents { series: batch.series, samples: batch.samples, missed: batch.missed })
+            let LiveBatch { series, samples, missed } = self.0.next().await;
+            Some(Ok(LiveEvents { series, samples, missed }))
         })
     }
 }
@@ -198,10 +200,10 @@ impl console::Snapshot for View {
         self.0.missing(range)
     }
 
-    fn cardinality(&self, limit: usize) -> Cardinality {
+    fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
         let head = self.0.head();
         let found = self.0.cardinality(limit);
-        Cardinality {
+        Ok(Cardinality {
             series: found.series,
             label_pairs: found.label_pairs,
             chunks: head.chunks,
@@ -211,6 +213,6 @@ impl console::Snapshot for View {
             values_by_label: found.values_by_label,
             bytes_by_label: found.bytes_by_label,
             series_by_pair: found.series_by_pair,
-        }
+        })
     }
 }

@@ -23,6 +23,8 @@ const EXAMPLES: &str = "\
 Examples:
   watchfire token create
       print the command that lets the next host join, once, within 15 minutes
+  watchfire token create --role console
+      the same for a console in a process of its own
   watchfire token create --uses 50 --expires 12h
       one token for a whole rack
   watchfire token create --scope read --name grafana

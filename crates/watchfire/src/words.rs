@@ -5,7 +5,7 @@ use std::path::Path;
 
 use agent::Agent;
 
-use crate::config::AgentRole;
+use crate::config::{AgentRole, ConsoleRole};
 
 /// The lines printed when the server listens. The commands among them work as they stand, wherever
 /// the program lies.
@@ -70,6 +70,31 @@ pub(crate) fn agent_banner(
     for (index, line) in found.iter().enumerate() {
         let label = if index == 0 { "found" } else { "" };
         text.push_str(&format!("  {label:<11} {line}\n"));
+    }
+    text
+}
+
+/// The same for a console in a process of its own.
+pub(crate) fn console_banner(
+    scheme: &str,
+    address: SocketAddr,
+    name: &str,
+    role: &ConsoleRole,
+    setup: Option<&str>,
+) -> String {
+    let address = reachable(address);
+    let mut text = format!(
+        "Watchfire {} shows what its brokers have, as the console {name}\n\n  \
+         console     {scheme}://{address}\n  brokers     {}\n  data        {}\n",
+        env!("CARGO_PKG_VERSION"),
+        role.brokers.join(", "),
+        role.config.data.display()
+    );
+    if let Some(link) = setup {
+        text.push_str(&format!(
+            "\n  There is no user yet. Open this link to make the first one, an administrator:\n\n  \
+             {link}\n"
+        ));
     }
     text
 }

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) prometheus_config: Option<PathBuf>,
     pub(super) storage: Storage,
     pub(super) agent: Agent,
+    pub(super) console: Console,
     pub(super) limits: LimitKeys,
     pub(super) http: Http,
     pub(super) tls: Tls,
@@ -66,6 +67,13 @@ pub(super) struct Agent {
     pub(super) spool: Spool,
     pub(super) windows: Vec<Window>,
     pub(super) reductions: Vec<Reduction>,
+}
+
+/// What concerns a console in a process of its own.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Console {
+    pub(super) brokers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -141,6 +149,7 @@ pub(super) struct LimitKeys {
     pub(super) max_body_bytes: Option<usize>,
     pub(super) max_query_samples: Option<usize>,
     pub(super) max_query_series: Option<usize>,
+    pub(super) max_query_bytes: Option<usize>,
     pub(super) query_timeout_ms: Option<u64>,
     pub(super) max_concurrent_queries: Option<usize>,
 }

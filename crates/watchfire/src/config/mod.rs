@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::cli::{AgentArguments, ServeArguments};
+use crate::cli::{AgentArguments, ConsoleArguments, ServeArguments};
 use crate::ranges;
 use anyhow::{Context, Result, bail};
 use model::Limits;
@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
+    /// Of the series one query of a console in a process of its own may hold.
+    pub(crate) max_query_bytes: usize,
     pub(crate) max_concurrent_queries: usize,
     pub(crate) max_connections: usize,
     /// Of all request bodies that are being read and unpacked.
@@ -128,6 +130,55 @@ impl AgentRole {
     }
 }
 
+/// Everything in effect for `watchfire console`.
+#[derive(Debug, Clone)]
+pub(crate) struct ConsoleRole {
+    /// What concerns its HTTP port and its queries; what concerns a store has no effect.
+    pub(crate) config: Config,
+    /// At least one.
+    pub(crate) brokers: Vec<String>,
+    pub(crate) join: Option<String>,
+    pub(crate) name: String,
+}
+
+impl ConsoleRole {
+    /// Reads the file if one is named and lets flags win.
+    pub(crate) fn load(arguments: &ConsoleArguments) -> Result<ConsoleRole> {
+        let read = arguments.config.as_deref().map(read).transpose()?;
+        let (file, document) = read.unzip();
+        let yaml = document.as_ref().map_or_else(String::new, |file| file.text().to_owned());
+        ConsoleRole::effective(file.unwrap_or_default(), yaml, arguments)
+            .and_then(|role| ranges::check(&role.config).map(|()| role))
+            .map_err(|error| located(&error, document.as_ref()))
+    }
+
+    fn effective(mut file: File, yaml: String, arguments: &ConsoleArguments) -> Result<Self> {
+        let in_file = std::mem::take(&mut file.console.brokers);
+        let brokers = if arguments.broker.is_empty() { in_file } else { arguments.broker.clone() };
+        if brokers.is_empty() {
+            bail!(
+                "a console needs a broker to ask: give --broker HOST:9596, or console.brokers in \
+                 the configuration; `watchfire token create --role console` on the broker's host \
+                 prints the whole command"
+            );
+        }
+        file.data.get_or_insert_with(|| PathBuf::from(DEFAULT_CONSOLE_DATA));
+        file.listen.get_or_insert_with(|| DEFAULT_CONSOLE_LISTEN.to_owned());
+        let as_server = ServeArguments {
+            data: arguments.data.clone(),
+            listen: arguments.listen,
+            peer_listen: None,
+            config: None,
+            prometheus_config: None,
+            insecure_no_auth: arguments.insecure_no_auth,
+            log: arguments.log.clone(),
+        };
+        let config = effective(file, yaml, &as_server)?;
+        let name = arguments.name.clone().unwrap_or_else(|| config.agent.instance.clone());
+        Ok(ConsoleRole { config, brokers, join: arguments.join.clone(), name })
+    }
+}
+
 /// First 16 hexadecimal digits of a text's hash.
 fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
@@ -135,11 +186,14 @@ fn hash(text: &str) -> String {
 
 const DEFAULT_AGENT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9597);
+const DEFAULT_CONSOLE_LISTEN: &str = "127.0.0.1:9598";
+const DEFAULT_CONSOLE_DATA: &str = "watchfire-console-data";
 const DEFAULT_AGENT_DATA: &str = "watchfire-agent-data";
 const PEER_PORT: u16 = 9596;
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
 const DEFAULT_DATA: &str = "watchfire-data";
+const DEFAULT_MAX_QUERY_BYTES: usize = 256 << 20;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Config {
@@ -202,6 +256,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits),
+        max_query_bytes: file.limits.max_query_bytes.unwrap_or(DEFAULT_MAX_QUERY_BYTES),
         max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4),
         max_connections: file
             .http

@@ -8,8 +8,7 @@ use agent::{Agent, PipelineSender, TargetCounts, TierConfig};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use model::MetricBatch;
-use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
-use tokio::runtime::Builder;
+use net::{Access, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 use tokio::sync::mpsc;
 
 use super::{Front, Scraping, on_runtime, signalled, start_log};
@@ -45,10 +44,15 @@ async fn serve(role: AgentRole) -> Result<()> {
     let metrics = Arc::new(NetMetrics::default());
     let settings = ServerSettings::default();
     let front = Front::start(role.listen, settings, Arc::clone(&metrics), Ok).await?;
-    let identity =
-        agent::join(&role.data.join("tls"), &role.brokers, role.join.as_deref(), &role.name)
-            .await
-            .context("join the broker")?;
+    let identity = net::join(
+        &role.data.join("tls"),
+        &role.brokers,
+        role.join.as_deref(),
+        &role.name,
+        Role::Agent,
+    )
+    .await
+    .context("join the broker")?;
     let mut host = role.collect.clone();
     if let Some(host) = host.as_mut().filter(|_| role.instance_is_name) {
         // The broker keeps names apart, host names alone may be the same on many hosts.

@@ -9,41 +9,42 @@ use std::time::Duration;
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
 use blockstore::Retention;
-use broker::{Broker, BrokerConfig, Pushgateway};
-use console::{Console, Executor};
+use broker::{Broker, BrokerConfig};
 use http::Method;
 use model::DEFAULT_TENANT;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
 use tokio::runtime::Builder;
 
-use crate::about::{about, now_ms};
+use crate::about::now_ms;
 use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::Telemetry;
-use crate::source::{BrokerData, BrokerFleet, BrokerKeys};
 use crate::words;
 
 mod agent_role;
+mod console_role;
 mod front;
 mod peer_port;
+#[cfg(test)]
+mod remote_tests;
 mod scraping;
 mod security;
+mod telling;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use agent_role::run as run_agent;
+pub(crate) use console_role::run as run_console;
 
 use front::Front;
 use peer_port::PeerPort;
 use scraping::Scraping;
 use security::Security;
+use telling::Telling;
 
 /// Threads that may block, besides those of queries.
 const SPARE_THREADS: usize = 256;
-
-/// How often what jobs have pushed is stored anew: as often as Prometheus would scrape it.
-const PUSHED_EVERY: Duration = Duration::from_secs(15);
 
 /// Which roles run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +63,9 @@ pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     start_log(&arguments.log)?;
     let config = Config::load(arguments)?;
     // Each query has a thread, and so has each large request and answer under way.
-    let threads = config.max_concurrent_queries + SPARE_THREADS;
-    on_runtime(Builder::new_multi_thread(), threads, serve(config, roles))
+    // Consoles in processes of their own may ask as many.
+    let threads = 2 * config.max_concurrent_queries + SPARE_THREADS;
+    on_runtime(threads, serve(config, roles))
 }
 
 fn on_runtime(
@@ -120,22 +122,19 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&net_metrics));
-    let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics)).await?;
     let scraping = match config.prometheus_config.clone() {
         None => None,
         Some(path) => Some(Scraping::start(path).await?),
     };
     let (scraping, scraped) = scraping.unzip();
+    let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
+    let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
+    let reads = telling.to_consoles(&config, url, scraping.clone());
+    let peers =
+        PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics), reads).await?;
     let peer_address = peers.as_ref().map(|peers| words::elsewhere(peers.address()));
-    let routes = all_routes(
-        &config,
-        collect,
-        &broker,
-        telemetry,
-        &security,
-        peer_address,
-        scraping.as_ref(),
-    );
+    let routes =
+        all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address));
@@ -164,15 +163,14 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
 
 /// Every route of a process with a broker; `peers` is where agents connect to it.
 fn all_routes(
-    config: &Config,
-    collect: bool,
+    telling: Telling,
     broker: &Broker,
     telemetry: Telemetry,
     security: &Security,
     peers: Option<String>,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
-    let mut routes = routes(config, collect, broker, telemetry, scraping)
+    let mut routes = routes(telling, broker, telemetry, scraping)
         .merge(console::account_routes(&security.accounts));
     if let Some(address) = peers {
         routes = routes.merge(console::joining_routes(security.joining(address)));
@@ -181,35 +179,12 @@ fn all_routes(
 }
 
 fn routes(
-    config: &Config,
-    collect: bool,
+    telling: Telling,
     broker: &Broker,
     telemetry: Telemetry,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
-    let data = Arc::new(BrokerData(broker.clone()));
-    let width = std::thread::available_parallelism().map_or(1, usize::from);
-    let limits = config.limits.clone();
-    let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
-    let for_corruptions = broker.clone();
-    let console = Console::new(
-        Arc::clone(&executor),
-        about(config, collect),
-        now_ms,
-        Box::new(move || for_corruptions.corruptions()),
-    );
-    let mut console = console
-        .with_fleet(Arc::new(BrokerFleet(broker.clone())))
-        .with_keys(Arc::new(BrokerKeys(broker.clone())));
-    if let Some(scraping) = scraping.cloned() {
-        let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
-        console = console.with_targets(targets);
-        let for_yaml = Arc::clone(&scraping);
-        console = console.with_prometheus_config(Box::new(move || for_yaml.redacted()));
-        console = console.with_external_labels(Box::new(move || scraping.external_labels()));
-    }
-    let console = Arc::new(console);
-    let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
+    let Telling { executor, console, pushes } = telling;
     let for_telemetry = Arc::clone(&pushes);
     let telemetry = match scraping.cloned() {
         None => telemetry,

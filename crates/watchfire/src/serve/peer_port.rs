@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use broker::Broker;
+use broker::rpc::ReadSettings;
 use net::{NetMetrics, Server, ServerSettings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,6 +30,7 @@ impl PeerPort {
         security: &Security,
         broker: &Broker,
         metrics: Arc<NetMetrics>,
+        reads: ReadSettings,
     ) -> Result<Option<PeerPort>> {
         let listen = config.peer_listen;
         let bound = match Server::bind(listen.address).await {
@@ -53,7 +55,8 @@ impl PeerPort {
         let bound = bound.with_settings(settings).with_metrics(metrics);
         let name = config.agent.instance.clone();
         let ingest = broker::rpc::ingest_service(broker, name, security.enrollment());
-        let routes = tonic::service::Routes::new(ingest);
+        let read = broker::rpc::read_service(broker, reads);
+        let routes = tonic::service::Routes::new(ingest).add_service(read);
         let (stop, stopped) = watch::channel(false);
         let server = bound.serve_rpc(security.mutual_tls(config)?, routes, until(stopped));
         Ok(Some(PeerPort { address, stop, server: tokio::spawn(server) }))

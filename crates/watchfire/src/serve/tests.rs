@@ -16,14 +16,24 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::config::ConsoleRole;
 
 struct Served {
     router: Router,
     table: Vec<Route>,
     /// Scopes and a token that has them; the first has none and no token.
     callers: Vec<(Scopes, Option<String>)>,
-    broker: Broker,
+    /// None where the process is a console.
+    broker: Option<Broker>,
     directory: tempfile::TempDir,
+}
+
+impl Served {
+    fn stop(self) {
+        if let Some(broker) = self.broker {
+            broker.stop();
+        }
+    }
 }
 
 const PEER: SocketAddr =
@@ -47,8 +57,43 @@ async fn serve_in(directory: tempfile::TempDir) -> Served {
     let security = Security::open(&config, Arc::clone(&metrics)).expect("the directory is usable");
     let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("a store");
     let telemetry = Telemetry::new(broker.clone(), metrics, None);
-    let routes =
-        all_routes(&config, false, &broker, telemetry, &security, Some(PEER.to_string()), None);
+    let telling = Telling::new(&config, false, &broker, None);
+    let routes = all_routes(telling, &broker, telemetry, &security, Some(PEER.to_string()), None);
+    with_callers(routes, &security, Some(broker), directory).await
+}
+
+async fn serve_console_with_login() -> Served {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let data = directory.path().to_str().expect("UTF-8");
+    let words = ["watchfire", "console", "--data", data, "--listen", "0.0.0.0:0"];
+    // Nobody answers there.
+    let words = words.into_iter().chain(["--broker", "127.0.0.1:9"]);
+    let Some(Command::Console(arguments)) =
+        <Cli as clap::Parser>::try_parse_from(words).expect("valid flags").command
+    else {
+        panic!("not a console")
+    };
+    let role = ConsoleRole::load(&arguments).expect("a valid configuration");
+    assert!(role.config.needs_login, "an open address needs a login");
+    let metrics = Arc::new(NetMetrics::default());
+    let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
+    let brokers = console::Brokers::new(console::RemoteSettings {
+        brokers: role.brokers.clone(),
+        tls: net::tls::ClientTls::pinning("ab".repeat(32).parse().expect("valid")).expect("valid"),
+        limits: role.config.limits.clone(),
+        max_query_bytes: role.config.max_query_bytes,
+    });
+    let brokers = brokers.expect("valid addresses");
+    let routes = console_role::routes(&role, &brokers, metrics, &security);
+    with_callers(routes, &security, None, directory).await
+}
+
+async fn with_callers(
+    routes: Routes,
+    security: &Security,
+    broker: Option<Broker>,
+    directory: tempfile::TempDir,
+) -> Served {
     let table = routes.table().to_vec();
     let router = security.guard(routes.into_router());
     let local = security.accounts.local_token().reveal().to_owned();
@@ -79,8 +124,17 @@ fn request(method: &Method, path: &str, token: Option<&str>, body: &str) -> Requ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
-    let served = serve_with_login().await;
-    assert!(served.table.len() > 40, "{} routes", served.table.len());
+    let (broker, console) = (serve_with_login().await, serve_console_with_login().await);
+    assert!(broker.table.len() > 40, "{} routes", broker.table.len());
+    // A console refuses what it cannot do, so that nobody reads "not found" and looks elsewhere.
+    let other: Vec<_> = broker.table.iter().filter(|one| !console.table.contains(one)).collect();
+    assert!(other.is_empty() && console.table.len() == broker.table.len(), "{other:?}");
+    for served in [broker, console] {
+        everybody_is_met(served).await;
+    }
+}
+
+async fn everybody_is_met(served: Served) {
     for route in &served.table {
         let methods =
             if route.methods.is_empty() { vec![Method::GET] } else { route.methods.clone() };
@@ -114,7 +168,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             }
         }
     }
-    served.broker.stop();
+    served.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +198,7 @@ async fn only_what_holds_no_data_is_public() {
             "/api/{*rest}",
         ]
     );
-    served.broker.stop();
+    served.stop();
 }
 
 /// A path with each parameter as `<>`, in code `{name}` and in the document `<name>`.
@@ -203,7 +257,7 @@ async fn every_route_is_documented_and_no_other() {
             "{path} is documented and there is no such route"
         );
     }
-    served.broker.stop();
+    served.stop();
 }
 
 impl Served {
@@ -260,12 +314,13 @@ async fn saved_views_are_shared_versioned_and_survive_a_restart() {
     assert_eq!(status, 404);
     let served = restart(served).await;
     assert_eq!(served.views().await.len(), 1);
-    served.broker.stop();
+    served.stop();
 }
 
 async fn restart(served: Served) -> Served {
     let Served { router, broker, directory, .. } = served;
     drop(router);
+    let broker = broker.expect("the process of a broker");
     broker.stop();
     // The last handle lets go of the directory.
     drop(broker);
@@ -304,5 +359,5 @@ async fn saved_views_have_limits() {
     );
     let (status, answer) = served.put_view("v7", body).await;
     assert_eq!(status, 200, "one of them may still change: {answer}");
-    served.broker.stop();
+    served.stop();
 }

@@ -1,0 +1,102 @@
+//! `watchfire console`: API and pages over the data of brokers in other processes.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use console::{Brokers, Console, Executor, RemoteSettings};
+use http::Method;
+use net::{Access, BodyBudget, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
+
+use super::{Front, SPARE_THREADS, Security, on_runtime, signalled, start_log};
+use crate::about::{about_console, now_ms};
+use crate::cli::ConsoleArguments;
+use crate::config::ConsoleRole;
+use crate::metrics::ConsoleTelemetry;
+use crate::{file_handles, words};
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(arguments: &ConsoleArguments) -> Result<()> {
+    start_log(&arguments.log)?;
+    let role = ConsoleRole::load(arguments)?;
+    let threads = role.config.max_concurrent_queries + SPARE_THREADS;
+    on_runtime(threads, serve(role))
+}
+
+async fn serve(role: ConsoleRole) -> Result<()> {
+    let config = &role.config;
+    let metrics = Arc::new(NetMetrics::default());
+    let max_connections = file_handles::connections(config.max_connections);
+    let body_budget = BodyBudget::new(config.max_inflight_body_bytes);
+    let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
+    let security = Security::open(config, Arc::clone(&metrics))?;
+    let dress = |bound| security.dress(bound);
+    let front = Front::start(config.listen, settings, Arc::clone(&metrics), dress).await?;
+    let address = front.address();
+    let identity = net::join(
+        &config.data.join("tls"),
+        &role.brokers,
+        role.join.as_deref(),
+        &role.name,
+        Role::Console,
+    )
+    .await
+    .context("join the broker")?;
+    let brokers = Brokers::new(RemoteSettings {
+        brokers: role.brokers.clone(),
+        tls: identity.tls().context("use the certificate")?,
+        limits: config.limits.clone(),
+        max_query_bytes: config.max_query_bytes,
+    })?;
+    brokers.keep_fresh(&identity);
+    let origins = OriginPolicy::new(address)
+        .with_hosts(config.allowed_hosts.iter().cloned())
+        .with_metrics(Arc::clone(&metrics));
+    let routes = routes(&role, &brokers, metrics, &security);
+    let router = origins.layer(security.guard(routes.into_router()));
+    front.open(net::compress::layer(router));
+    security.let_the_owner_in(config, words::reachable(address));
+    let setup = security.setup_link(&words::elsewhere(address))?;
+    let (scheme, name) = (security.scheme(), identity.name());
+    println!("{}", words::console_banner(scheme, address, &name, &role, setup.as_deref()));
+    signalled(None).await?;
+    tracing::info!("stopping: a console has nothing that could be lost");
+    front.stop().await;
+    Ok(())
+}
+
+/// Every route of a console.
+pub(super) fn routes(
+    role: &ConsoleRole,
+    brokers: &Brokers,
+    metrics: Arc<NetMetrics>,
+    security: &Security,
+) -> Routes {
+    let config = &role.config;
+    let width = std::thread::available_parallelism().map_or(1, usize::from);
+    let (data, limits) = (Arc::new(brokers.clone()), config.limits.clone());
+    let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
+    let state = || {
+        let brokers = brokers.clone();
+        move || brokers.state()
+    };
+    let (for_labels, for_retention) = (state(), state());
+    let (for_corruptions, for_url) = (state(), state());
+    let console = Console::new(
+        Arc::clone(&executor),
+        about_console(role),
+        now_ms,
+        Box::new(move || for_corruptions().corruptions),
+    )
+    .with_external_labels(Box::new(move || for_labels().external_labels))
+    .with_retention(Box::new(move || for_retention().retention))
+    .with_broker_url(Box::new(move || for_url().url));
+    let console = Arc::new(console);
+    let telemetry = Arc::new(ConsoleTelemetry::new(brokers.clone(), executor, metrics));
+    let page = move || std::future::ready(telemetry.page());
+    console::query_routes(&console)
+        .merge(console::passed_on_routes(brokers))
+        .merge(console::elsewhere_routes(brokers))
+        .merge(console::account_routes(&security.accounts))
+        .route("/metrics", [Method::GET], Access::Read, page)
+        .merge(console::pages(&console))
+}

@@ -1,0 +1,310 @@
+//! A console in a process of its own says what the broker says, over a real socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use broker::Broker;
+use console::{Brokers, RemoteSettings};
+use http::{Request, StatusCode, header};
+use model::{
+    BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, MetricBatch, MetricMetadata,
+    MetricType, Span,
+};
+use net::{NetMetrics, Role};
+use tower::ServiceExt;
+
+use super::{
+    Config, PeerPort, Routes, Security, Telling, all_routes, broker_config, console_role, now_ms,
+    words,
+};
+use crate::cli::{Cli, Command};
+use crate::config::ConsoleRole;
+use crate::metrics::Telemetry;
+
+const PEER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+
+struct Pair {
+    broker: Broker,
+    peers: Option<PeerPort>,
+    /// What the process of the broker answers, and what that of the console does.
+    direct: Router,
+    remote: Router,
+    brokers: Brokers,
+    _directory: tempfile::TempDir,
+}
+
+fn command(words: &[&str]) -> Command {
+    let cli = <Cli as clap::Parser>::try_parse_from(words).expect("valid flags");
+    cli.command.expect("a subcommand")
+}
+
+impl Pair {
+    async fn start(yaml: &str) -> Pair {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+        let file = path("watchfire.yml");
+        std::fs::write(&file, yaml).expect("written");
+        let (data, away) = (path("broker"), "127.0.0.1:0");
+        let words = ["watchfire", "broker", "--data", &data, "--listen", away, "--config", &file];
+        let Command::Broker(arguments) = command(&words) else { panic!("not a broker") };
+        let config = Config::load(&arguments).expect("valid");
+        let metrics = Arc::new(NetMetrics::default());
+        let security = Security::open(&config, Arc::clone(&metrics)).expect("usable");
+        let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("opens");
+        let telling = Telling::new(&config, false, &broker, None);
+        let reads = telling.to_consoles(&config, "http://b:9595".to_owned(), None);
+        let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&metrics), reads).await;
+        let peers = peers.expect("listens").expect("a free port");
+        let address = words::elsewhere(peers.address());
+        let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
+        let routes =
+            all_routes(telling, &broker, telemetry, &security, Some(address.clone()), None);
+        let direct = net::auth::without_login(routes.into_router());
+        let token = join_token(&direct).await;
+        let data = path("console");
+        let words = ["watchfire", "console", "--data", &data, "--broker", &address];
+        let words: Vec<&str> = words.into_iter().chain(["--config", &file]).collect();
+        let Command::Console(arguments) = command(&words) else { panic!("not a console") };
+        let role = ConsoleRole::load(&arguments).expect("valid");
+        let tls = std::path::Path::new(&data).join("tls");
+        let identity =
+            net::join(&tls, &role.brokers, Some(&token), "console-1", Role::Console).await;
+        let brokers = Brokers::new(RemoteSettings {
+            brokers: role.brokers.clone(),
+            tls: identity.expect("joined").tls().expect("a certificate"),
+            limits: role.config.limits.clone(),
+            max_query_bytes: role.config.max_query_bytes,
+        })
+        .expect("valid");
+        let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
+        let routes: Routes = console_role::routes(&role, &brokers, metrics, &security);
+        let remote = net::auth::without_login(routes.into_router());
+        Pair { broker, peers: Some(peers), direct, remote, brokers, _directory: directory }
+    }
+
+    async fn same(&self, path: &str) -> String {
+        let (direct, remote) = (ask(&self.direct, path).await, ask(&self.remote, path).await);
+        assert_eq!(direct, remote, "{path}");
+        remote.1
+    }
+}
+
+async fn join_token(router: &Router) -> String {
+    let request = Request::post("/api/v1/join-tokens")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(r#"{"role":"console"}"#));
+    let (status, made) = send(router, request.expect("a request")).await;
+    assert_eq!(status, StatusCode::OK, "{made}");
+    let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
+    let command = made["data"]["command"].as_str().expect("a command");
+    assert!(command.starts_with("watchfire console --broker "), "{command}");
+    made["data"]["token"].as_str().expect("a token").to_owned()
+}
+
+async fn ask(router: &Router, path: &str) -> (StatusCode, String) {
+    send(router, Request::get(path).body(Body::empty()).expect("a request")).await
+}
+
+async fn send(router: &Router, mut request: Request<Body>) -> (StatusCode, String) {
+    request.extensions_mut().insert(ConnectInfo(PEER));
+    let answer = router.clone().oneshot(request).await.expect("answers");
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 64 << 20).await.expect("a body");
+    (status, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+fn labels(name: &str, series: usize) -> Labels {
+    let (series, job) = (series.to_string(), if series.is_multiple_of(3) { "a" } else { "b" });
+    Labels::from_pairs([("__name__", name), ("job", job), ("series", &series)]).expect("valid")
+}
+
+fn histogram(series: usize, step: i64) -> Histogram {
+    let layout = BucketLayout {
+        schema: 1 + i32::from(step > 40),
+        zero_threshold: 1e-9,
+        positive: vec![Span { offset: -2, len: 1 + (step as u32 + series as u32) % 9 }],
+        ..BucketLayout::default()
+    };
+    let mut histogram = IntegerHistogram::empty(layout.into());
+    for (place, count) in histogram.positive.iter_mut().enumerate() {
+        *count = 1 + step as u64 * (place as u64 + 1);
+    }
+    histogram.count = histogram.positive.iter().sum();
+    histogram.sum = step as f64 * 0.75;
+    Histogram::Integer(histogram)
+}
+
+/// Floats, histograms, both in one series, and metadata; the first half ends up in blocks.
+fn fill(broker: &Broker, end_ms: i64) {
+    for step in 0..60 {
+        let t_ms = end_ms - (59 - step) * 15_000;
+        let mut batch = MetricBatch::default();
+        for series in 0..40 {
+            let value = match series % 4 {
+                0 => (step * 7919 % 1_000) as f64,
+                1 => (step as f64 * 0.1).sin(),
+                2 if step % 9 == 0 => f64::from_bits(model::STALE_NAN_BITS),
+                2 => f64::NAN,
+                _ => step as f64,
+            };
+            batch.push(&labels("gauge_m", series), t_ms, value);
+            batch.push(&labels("counter_total", series), t_ms, (step * 3) as f64);
+        }
+        for series in 0..9 {
+            let is_float = series == 4 && step % 5 == 3;
+            match is_float {
+                true => batch.push(&labels("latency", series), t_ms, 1.0),
+                false => {
+                    batch.push_histogram(
+                        &labels("latency", series),
+                        t_ms,
+                        None,
+                        histogram(series, step),
+                    );
+                }
+            }
+        }
+        batch.metadata.push(MetricMetadata {
+            metric: "counter_total".to_owned(),
+            kind: MetricType::Counter,
+            help: "What \"counts\".".to_owned(),
+            unit: String::new(),
+        });
+        let (done, stored) = std::sync::mpsc::channel();
+        broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+            let _ = done.send(result.map(|outcome| outcome.complaint()));
+        });
+        assert_eq!(stored.recv().expect("answered").expect("stored"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_says_what_the_broker_says() {
+    let pair = Pair::start("storage:\n  flush_interval: 100ms\n").await;
+    let end_ms = now_ms();
+    let filled = pair.broker.clone();
+    tokio::task::spawn_blocking(move || fill(&filled, end_ms)).await.expect("filled");
+    let (start, end) = ((end_ms - 900_000) / 1_000, end_ms / 1_000);
+    let queries = [
+        "gauge_m",
+        "gauge_m{series=~\"1.|2\",job!=\"a\"}",
+        "sum by (job) (rate(counter_total[2m]))",
+        "latency",
+        "histogram_quantile(0.9, latency)",
+        "histogram_count(latency) + on (series) group_left gauge_m",
+        "max_over_time(gauge_m[10m:30s])",
+        "topk(3, gauge_m offset 2m)",
+        "absent(nothing)",
+        "vector(1)",
+        "sum(gauge_m) / 0",
+        "gauge_m[2m]",
+        "label_replace(gauge_m, \"a\", \"$1\", \"series\", \"(.).*\")",
+    ];
+    let encode = |text: &str| form_urlencoded(text);
+    for query in queries {
+        let q = encode(query);
+        pair.same(&format!("/api/v1/query?query={q}&time={end}")).await;
+        if !query.ends_with("[2m]") {
+            let path = format!("/api/v1/query_range?query={q}&start={start}&end={end}&step=15");
+            let body = pair.same(&path).await;
+            assert!(body.contains("\"success\""), "{query}: {body}");
+        }
+    }
+    for path in [
+        "/api/v1/labels",
+        "/api/v1/labels?limit=2",
+        "/api/v1/label/series/values",
+        "/api/v1/label/series/values?match[]=latency",
+        "/api/v1/series?match[]=latency&match[]=gauge_m",
+        "/api/v1/metadata",
+        "/api/v1/status/tsdb",
+        "/api/v1/targets",
+        "/api/v1/targets?state=active",
+        "/api/v1/targets/metadata",
+        "/api/v1/targets/relabel_steps",
+        "/api/v1/scrape_pools",
+        "/api/v1/agents",
+        "/api/v1/metrics",
+        "/api/v1/views",
+        "/pushgateway/metrics",
+        "/federate?match[]=counter_total",
+        "/-/ready",
+    ] {
+        pair.same(path).await;
+    }
+    let pushed = Request::put("/metrics/job/backup").body(Body::from("last_run 7\n"));
+    let (status, text) = send(&pair.direct, pushed.expect("a request")).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(pair.same("/api/v1/metrics").await.contains("last_run"));
+    // What a console cannot do it refuses, and says where to go.
+    for request in [
+        Request::post("/api/v1/write"),
+        Request::put("/metrics/job/x"),
+        Request::post("/api/v1/import/prometheus"),
+    ] {
+        let request = request.body(Body::from("x 1\n")).expect("a request");
+        let (status, text) = send(&pair.remote, request).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{text}");
+        assert!(text.contains("Send to http://b:9595 instead"), "{text}");
+    }
+    pair.broker.stop();
+}
+
+fn form_urlencoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_named_and_a_broker_that_is_gone_is_an_error_at_once() {
+    let mut pair = Pair::start("limits:\n  max_query_bytes: 1048576\n").await;
+    let filled = pair.broker.clone();
+    let end_ms = now_ms();
+    tokio::task::spawn_blocking(move || {
+        let mut batch = MetricBatch::default();
+        for series in 0..40 {
+            for step in 0..9_000_i64 {
+                let noise = (step as u64 + series as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12;
+                let value = f64::from_bits(0x3ff0_0000_0000_0000 | noise);
+                batch.push(&labels("gauge_m", series), end_ms - 9_000 + step, value);
+            }
+        }
+        let (done, stored) = std::sync::mpsc::channel();
+        filled.ingest(DEFAULT_TENANT, &batch, move |result| {
+            let _ = done.send(result.is_ok());
+        });
+        assert!(stored.recv().expect("answered"));
+    })
+    .await
+    .expect("filled");
+    let query = form_urlencoded("avg_over_time(gauge_m[1m])");
+    let path = format!("/api/v1/query?query={query}&time={}", end_ms as f64 / 1e3);
+    let (status, text) = ask(&pair.remote, &path).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
+    assert!(text.contains("limits.max_query_bytes"), "{text}");
+    let query = form_urlencoded("avg_over_time(gauge_m{series=\"1\"}[1m])");
+    let small = format!("/api/v1/query?query={query}&time={}", end_ms as f64 / 1e3);
+    pair.same(&small).await;
+    let held = ask(&pair.remote, "/metrics").await.1;
+    assert!(held.contains("\nwatchfire_console_held_bytes 0\n"), "all is given back: {held}");
+    pair.peers.take().expect("there").stop().await;
+    let begin = Instant::now();
+    let (status, text) = ask(&pair.remote, &small).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    assert!(text.contains("no broker answers; tried 127.0.0.1:"), "{text}");
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    while console::Data::ready(&pair.brokers).is_ok() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "still ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (status, text) = ask(&pair.remote, "/-/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.starts_with("not ready: no broker answers"), "{text}");
+    let (status, text) = ask(&pair.remote, "/api/v1/agents").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    pair.broker.stop();
+}

@@ -1,0 +1,84 @@
+//! What a process with a broker tells, to users and to consoles in other processes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::rpc::{BrokerFacts, ReadSettings};
+use broker::{Broker, Pushgateway};
+use console::{Console, Executor};
+
+use super::Scraping;
+use crate::about::{about, now_ms};
+use crate::config::Config;
+use crate::source::{BrokerData, BrokerFleet, BrokerKeys};
+
+/// How often what jobs have pushed is stored anew: as often as Prometheus would scrape it.
+const PUSHED_EVERY: Duration = Duration::from_secs(15);
+
+/// Queries, and what is known of agents, targets and pushes.
+pub(super) struct Telling {
+    pub(super) executor: Arc<Executor>,
+    pub(super) console: Arc<Console>,
+    pub(super) pushes: Arc<Pushgateway>,
+}
+
+impl Telling {
+    pub(super) fn new(
+        config: &Config,
+        collect: bool,
+        broker: &Broker,
+        scraping: Option<&Arc<Scraping>>,
+    ) -> Telling {
+        let data = Arc::new(BrokerData(broker.clone()));
+        let width = std::thread::available_parallelism().map_or(1, usize::from);
+        let limits = config.limits.clone();
+        let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
+        let for_corruptions = broker.clone();
+        let console = Console::new(
+            Arc::clone(&executor),
+            about(config, collect),
+            now_ms,
+            Box::new(move || for_corruptions.corruptions()),
+        );
+        let mut console = console
+            .with_fleet(Arc::new(BrokerFleet(broker.clone())))
+            .with_keys(Arc::new(BrokerKeys(broker.clone())));
+        if let Some(scraping) = scraping.cloned() {
+            let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
+            console = console.with_targets(targets);
+            let for_yaml = Arc::clone(&scraping);
+            console = console.with_prometheus_config(Box::new(move || for_yaml.redacted()));
+            console = console.with_external_labels(Box::new(move || scraping.external_labels()));
+        }
+        let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
+        Telling { executor, console: Arc::new(console), pushes }
+    }
+
+    /// What consoles in other processes may ask; `url` is where this process' HTTP port is reached.
+    pub(super) fn to_consoles(
+        &self,
+        config: &Config,
+        url: String,
+        scraping: Option<Arc<Scraping>>,
+    ) -> ReadSettings {
+        let pages = console::told_routes(&self.console)
+            .merge(broker::pushgateway_pages(&self.pushes))
+            .into_router();
+        let (name, retention) = (config.agent.instance.clone(), about(config, false).retention);
+        let facts = move || BrokerFacts {
+            name: name.clone(),
+            retention: retention.clone(),
+            external_labels: scraping
+                .as_ref()
+                .map(|scraping| scraping.external_labels())
+                .unwrap_or_default(),
+            url: url.clone(),
+        };
+        ReadSettings {
+            max_concurrent: config.max_concurrent_queries,
+            facts: Box::new(facts),
+            // Only consoles get here; who of their users may read is theirs to say.
+            pages: net::auth::without_login(pages),
+        }
+    }
+}
