@@ -103,7 +103,7 @@ fn scripts(made: &Made<'_>) -> Result<()> {
 fn units(made: &Made<'_>) -> Result<()> {
     let program = shown(&made.staged.join("watchfire"));
     let units = archive::sorted(&made.staged.join("systemd"))?;
-    ensure!(units.len() == 3, "there are {} units instead of 3", units.len());
+    ensure!(units.len() == 4, "there are {} units instead of 4", units.len());
     for unit in units {
         let text = std::fs::read_to_string(&unit)?;
         let name = shown(unit.file_name().context("a file has a name")?.as_ref());
@@ -303,7 +303,7 @@ fn install(made: &Made<'_>) -> Result<()> {
     let left = archive::files_below(&root)?;
     let foreign = left.iter().find(|path| !path.starts_with(root.join("etc/watchfire")));
     ensure!(foreign.is_none(), "{foreign:?} is left behind");
-    ensure!(left.len() == 4, "configuration must stay, {} files did", left.len());
+    ensure!(left.len() == 5, "configuration must stay, {} files did", left.len());
     std::fs::remove_dir_all(root)?;
     Ok(())
 }
@@ -326,7 +326,7 @@ fn damaged(made: &Made<'_>) -> Result<()> {
 /// Installs and purges below a directory; the scripts see it as `DPKG_ROOT`.
 fn package(made: &Made<'_>) -> Result<()> {
     let conffiles = run("dpkg-deb", &["--info", &shown(made.deb), "conffiles"])?;
-    ensure!(conffiles.lines().count() == 4, "conffiles: {conffiles}");
+    ensure!(conffiles.lines().count() == 5, "conffiles: {conffiles}");
     let listed = run("dpkg-deb", &["--contents", &shown(made.deb)])?;
     ensure!(
         listed.lines().all(|line| line.split_ascii_whitespace().nth(1) == Some("root/root")),
