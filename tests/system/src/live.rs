@@ -2,7 +2,7 @@
 
 mod pushes;
 mod slow_readers;
-mod websocket;
+pub(crate) mod websocket;
 
 use crate::harness::Group;
 

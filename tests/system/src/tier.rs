@@ -1,6 +1,6 @@
 //! Agents, brokers and the link between them, killed and cut.
 
-mod hour;
+mod console;
 mod kills;
 mod link;
 
@@ -9,5 +9,10 @@ use crate::harness::Group;
 /// The group `tier`.
 pub(crate) const GROUP: Group = Group {
     name: "tier",
-    tests: &[("kills-and-cuts", kills::kills_and_cuts), ("hour-away", hour::hour_away)],
+    tests: &[
+        ("console-answers", console::same_answers),
+        ("console-outage", console::outage),
+        ("console-refusals", console::refusals),
+        ("kills-and-cuts", kills::kills_and_cuts),
+    ],
 };

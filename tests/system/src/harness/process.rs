@@ -42,6 +42,11 @@ impl Launch {
         Launch { role: Some("agent"), ..Self::all(data) }
     }
 
+    /// `watchfire console` on a free loopback port, with its certificate in `data`.
+    pub(crate) fn console(data: &Path) -> Self {
+        Launch { role: Some("console"), ..Self::all(data) }
+    }
+
     /// `watchfire` with all roles on a free loopback port, storing in `data`.
     pub(crate) fn all(data: &Path) -> Self {
         Launch {

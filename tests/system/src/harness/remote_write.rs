@@ -38,6 +38,45 @@ impl WriteBody {
         self
     }
 
+    /// Adds a series of native histograms (milliseconds, counts of neighbouring buckets).
+    pub(crate) fn histograms(
+        mut self,
+        labels: &[(&str, &str)],
+        samples: &[(i64, Vec<i64>)],
+    ) -> Self {
+        let zigzag = |number: i64| (number << 1 ^ number >> 63).cast_unsigned();
+        let mut series = Vec::new();
+        for (name, value) in labels {
+            let mut label = Vec::new();
+            push_bytes(&mut label, 1, name.as_bytes());
+            push_bytes(&mut label, 2, value.as_bytes());
+            push_bytes(&mut series, 1, &label);
+        }
+        for (t_ms, counts) in samples {
+            let mut histogram = vec![0x08];
+            push_varint(&mut histogram, counts.iter().sum::<i64>().cast_unsigned());
+            histogram.push(0x19);
+            histogram.extend_from_slice(&(counts.len() as f64).to_bits().to_le_bytes());
+            // Schema 1, no zero bucket, one span from bucket 0 on, counts as differences.
+            histogram.extend_from_slice(&[0x20, 2, 0x30, 0]);
+            let mut span = vec![0x08, 0, 0x10];
+            push_varint(&mut span, counts.len() as u64);
+            push_bytes(&mut histogram, 11, &span);
+            let mut deltas = Vec::new();
+            let mut before = 0;
+            for &count in counts {
+                push_varint(&mut deltas, zigzag(count - before));
+                before = count;
+            }
+            push_bytes(&mut histogram, 12, &deltas);
+            histogram.push(0x78);
+            push_varint(&mut histogram, t_ms.cast_unsigned());
+            push_bytes(&mut series, 4, &histogram);
+        }
+        push_bytes(&mut self.message, 1, &series);
+        self
+    }
+
     /// The protobuf message.
     pub(crate) fn message(&self) -> &[u8] {
         &self.message

@@ -17,7 +17,7 @@ const PONG: u8 = 10;
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
 /// One connection to `/api/v1/live`.
-pub(super) struct WebSocket {
+pub(crate) struct WebSocket {
     stream: TcpStream,
     /// Bytes read and not yet understood.
     buffer: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct WebSocket {
 
 impl WebSocket {
     /// Opens the connection and shakes hands.
-    pub(super) fn open(client: &Client) -> Result<WebSocket> {
+    pub(crate) fn open(client: &Client) -> Result<WebSocket> {
         let mut stream = client.connect()?;
         let request = format!(
             "GET /api/v1/live HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -53,13 +53,13 @@ impl WebSocket {
 
     /// Keeps the system from taking in megabytes for a reader that does not read. Less than some
     /// segments of the loopback device, which are 64 KiB, would make a stalled stream crawl.
-    pub(super) fn keep_little(&self) -> Result<()> {
+    pub(crate) fn keep_little(&self) -> Result<()> {
         rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream, 192 << 10)
             .context("set the size of the receive buffer")
     }
 
     /// Opens a connection and subscribes to a selector with id 1.
-    pub(super) fn subscribe(client: &Client, selector: &str) -> Result<WebSocket> {
+    pub(crate) fn subscribe(client: &Client, selector: &str) -> Result<WebSocket> {
         let mut socket = WebSocket::open(client)?;
         let request = serde_json::json!({"type": "subscribe", "id": 1, "selector": selector});
         socket.send(&request)?;
@@ -67,7 +67,7 @@ impl WebSocket {
     }
 
     /// Sends a message.
-    pub(super) fn send(&mut self, message: &Value) -> Result<()> {
+    pub(crate) fn send(&mut self, message: &Value) -> Result<()> {
         self.send_frame(TEXT, message.to_string().as_bytes())
     }
 
@@ -93,7 +93,7 @@ impl WebSocket {
     ///
     /// # Errors
     /// The server closed the connection.
-    pub(super) fn receive(&mut self, timeout: Duration) -> Result<Option<Value>> {
+    pub(crate) fn receive(&mut self, timeout: Duration) -> Result<Option<Value>> {
         let deadline = Instant::now() + timeout;
         loop {
             while let Some((opcode, payload)) = self.take_frame()? {
@@ -124,7 +124,7 @@ impl WebSocket {
     ///
     /// # Errors
     /// None within `timeout`.
-    pub(super) fn expect(&mut self, kind: &str, timeout: Duration) -> Result<Value> {
+    pub(crate) fn expect(&mut self, kind: &str, timeout: Duration) -> Result<Value> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

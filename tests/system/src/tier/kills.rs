@@ -1,4 +1,5 @@
-//! Nothing that an agent collects is lost, doubled or reordered, whatever is killed and cut.
+//! Nothing that an agent collects is lost, doubled or reordered, whatever is killed and cut, and a
+//! console shows it or says that it cannot.
 //!
 //! The ledger is the clock: an agent that lives collects at every tick of its interval, and each
 //! pass yields one sample of `node_time_seconds` whose value is the time. So every second of an
@@ -30,8 +31,10 @@ const BROKER: &str = "storage:\n  flush_interval: 500ms\n";
 struct Tier {
     broker: Launch,
     agent: Launch,
+    console: Launch,
     running_broker: Option<Server>,
     running_agent: Option<Server>,
+    running_console: Option<Server>,
     link: Link,
     /// From before each kill of the agent until it collects again.
     agent_away: Vec<(i64, i64)>,
@@ -47,7 +50,8 @@ impl Tier {
         let peers = free_address()?;
         let listen = free_address()?;
         let (broker_data, agent_data) = (scratch.join("broker/data"), scratch.join("agent/data"));
-        for data in [&broker_data, &agent_data] {
+        let console_data = scratch.join("console/data");
+        for data in [&broker_data, &agent_data, &console_data] {
             std::fs::create_dir_all(data.parent().expect("a directory of its own"))?;
         }
         let broker = Launch::broker(&broker_data).config(BROKER).arguments(&[
@@ -58,7 +62,7 @@ impl Tier {
         ]);
         let running_broker = broker.start()?;
         let link = Link::to(peers)?;
-        let token = join_token(&broker_data)?;
+        let token = join_token(&broker_data, "agent")?;
         let agent = Launch::agent(&agent_data).config(AGENT).arguments(&[
             "--broker",
             &link.address().to_string(),
@@ -67,7 +71,24 @@ impl Tier {
         ]);
         let running_agent = Some(agent.start()?);
         let running_broker = Some(running_broker);
-        Ok(Tier { broker, agent, running_broker, running_agent, link, agent_away: Vec::new() })
+        let token = join_token(&broker_data, "console")?;
+        let console = Launch::console(&console_data).arguments(&[
+            "--broker",
+            &link.address().to_string(),
+            "--join",
+            &token,
+        ]);
+        let running_console = Some(console.start()?);
+        Ok(Tier {
+            broker,
+            agent,
+            console,
+            running_broker,
+            running_agent,
+            running_console,
+            link,
+            agent_away: Vec::new(),
+        })
     }
 
     fn client(&self) -> Client {
@@ -86,6 +107,26 @@ impl Tier {
         self.running_agent.take().expect("it runs").kill()?;
         self.running_agent = Some(self.agent.start()?);
         self.agent_away.push((killed_ms - INTERVAL_MS, now_ms()));
+        Ok(())
+    }
+
+    fn through_console(&self) -> Client {
+        self.running_console.as_ref().expect("it runs between the rounds").client()
+    }
+
+    fn kill_console(&mut self) -> Result<()> {
+        self.running_console.take().expect("it runs").kill()?;
+        self.running_console = Some(self.console.start()?);
+        Ok(())
+    }
+
+    /// Whatever was just killed or cut: a console answers, or says that no broker does.
+    fn ask_console(&self) -> Result<()> {
+        let form = [("query", "node_time_seconds")];
+        let (status, answer) = self.through_console().envelope("/api/v1/query", &form)?;
+        let error = answer["error"].as_str().unwrap_or_default();
+        let is_clear = status == 503 && error.contains("no broker answers");
+        ensure!(status == 200 || is_clear, "the console answers {status}: {answer}");
         Ok(())
     }
 
@@ -110,9 +151,9 @@ impl Tier {
 }
 
 /// What `watchfire token create` prints for the next host.
-pub(super) fn join_token(data: &std::path::Path) -> Result<String> {
+pub(super) fn join_token(data: &std::path::Path, role: &str) -> Result<String> {
     let output = Command::new(binary())
-        .args(["token", "create", "--data"])
+        .args(["token", "create", "--role", role, "--data"])
         .arg(data)
         .output()
         .context("start watchfire token create")?;
@@ -128,35 +169,40 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
     let mut random = Random::new(seed);
     let mut tier = Tier::start(scratch)?;
     let begin_ms = now_ms();
-    let mut counts = [0; 4];
+    let mut counts = [0; 5];
     for _ in 0..ROUNDS {
         sleep(Duration::from_millis(random.below(500)));
-        let what = random.below(4) as usize;
+        let what = random.below(5) as usize;
         counts[what] += 1;
         let away = Duration::from_millis(random.below(700));
         match what {
             0 => tier.kill_broker(away)?,
             1 => tier.kill_agent()?,
-            2 => tier.link.cut(),
+            2 => tier.kill_console()?,
+            3 => tier.link.cut(),
             _ => {
                 tier.link.stall(true);
                 sleep(away);
                 tier.link.stall(false);
             }
         }
+        tier.ask_console().with_context(|| format!("seed {seed}"))?;
     }
     sleep(Duration::from_secs(2));
     let end_ms = now_ms();
     tier.wait_caught_up().with_context(|| format!("seed {seed}"))?;
     let stored = samples_of(&tier.client(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
     check(&stored, begin_ms, end_ms, &tier.agent_away).with_context(|| format!("seed {seed}"))?;
+    let shown = samples(&tier.through_console())?;
+    ensure!(shown.starts_with(&stored), "the console shows something else; seed {seed}");
     let doubled = tier.client().metric("watchfire_broker_samples_duplicate_total")?;
     ensure!(doubled == 0.0, "{doubled} samples reached the store twice; seed {seed}");
-    let [broker, agent, cut, stalled] = counts;
+    let [broker, agent, console, cut, stalled] = counts;
+    tier.running_console.take().expect("it runs").stop()?;
     tier.running_agent.take().expect("it runs").stop()?;
     tier.running_broker.take().expect("it runs").stop()?;
     Ok(format!(
-        "{broker} brokers and {agent} agents killed, {cut} cuts, {stalled} stalls; {} passes over \
+        "{broker} brokers, {agent} agents and {console} consoles killed, {cut} cuts, {stalled} stalls; {} passes over \
          {} s, none lost; seed {seed}",
         stored.len(),
         (end_ms - begin_ms) / 1_000
