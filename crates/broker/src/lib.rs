@@ -7,6 +7,7 @@
 mod agent_frame;
 mod agents;
 mod committer;
+mod complaints;
 mod fleet;
 mod ingest;
 mod keys;
@@ -37,6 +38,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use committer::CommitError;
+pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};

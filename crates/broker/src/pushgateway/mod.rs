@@ -14,12 +14,12 @@ mod routes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata};
 use parking_lot::{Mutex, RwLock};
 
-use crate::{Broker, MetricRow};
+use crate::{Broker, Complaints, MetricRow};
 use group::Group;
 use push::{Form, PushError};
 
@@ -53,6 +53,7 @@ pub struct Pushgateway {
     changing: Mutex<i64>,
     pushes: AtomicU64,
     refused: AtomicU64,
+    complaints: Complaints,
 }
 
 /// A group, and how many bytes its key in the catalog holds.
@@ -81,6 +82,7 @@ impl Pushgateway {
             changing: Mutex::new(i64::MIN),
             pushes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            complaints: Complaints::default(),
         });
         let weak = Arc::downgrade(&gateway);
         tokio::spawn(async move {
@@ -270,8 +272,10 @@ impl Pushgateway {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the broker has stopped".to_owned()),
         };
-        if let Some(complaint) = complaint {
-            tracing::warn!(%complaint, "pushed metrics were not all stored as samples");
+        if let Some(complaint) = complaint
+            && let Some(more) = self.complaints.may_say(&complaint, Instant::now())
+        {
+            tracing::warn!(%complaint, more_like_it_before = more, "pushed metrics were not all stored as samples");
         }
     }
 }

@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
 use blockstore::Retention;
-use broker::{Broker, BrokerConfig};
+use broker::{Broker, BrokerConfig, Complaints};
 use http::Method;
 use model::DEFAULT_TENANT;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
@@ -78,10 +78,22 @@ fn on_runtime(
         .max_blocking_threads(blocking_threads)
         .build()
         .context("start the runtime")?;
-    let outcome = runtime.block_on(work);
+    let outcome = runtime.block_on(async {
+        outlive_file_size_limit()?;
+        work.await
+    });
     // Queries that ignore their cancellation must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
+}
+
+/// Makes a write beyond RLIMIT_FSIZE an error like that of a full disk. Left alone, its signal would
+/// end the process.
+fn outlive_file_size_limit() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // The handler stays when its receiver is gone.
+    signal(kind).context("listen for SIGXFSZ").map(drop)
 }
 
 fn start_log(level: &str) -> Result<()> {

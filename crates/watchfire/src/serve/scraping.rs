@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
 use anyhow::{Context, Result, anyhow};
 use axum::extract::State;
-use broker::Broker;
+use broker::{Broker, Complaints};
 use http::{Method, StatusCode};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
 use net::client::ClientOptions;
@@ -209,14 +210,31 @@ pub(super) fn store(
     std::thread::Builder::new()
         .name("scrape-ingest".to_owned())
         .spawn(move || {
+            let complaints = Arc::new(Complaints::default());
             while let Some(batch) = batches.blocking_recv() {
-                broker.ingest(DEFAULT_TENANT, &batch, |result| match result {
+                let complaints = Arc::clone(&complaints);
+                broker.ingest(DEFAULT_TENANT, &batch, move |result| match result {
                     Ok(outcome) => {
-                        if let Some(complaint) = outcome.complaint() {
-                            tracing::warn!(%complaint, "a scrape was not stored as a whole");
+                        if let Some(complaint) = outcome.complaint()
+                            && let Some(more) = complaints.may_say(&complaint, Instant::now())
+                        {
+                            tracing::warn!(
+                                %complaint,
+                                more_like_it_before = more,
+                                "a scrape was not stored as a whole"
+                            );
                         }
                     }
-                    Err(error) => tracing::warn!(%error, "a scrape was not stored"),
+                    Err(error) => {
+                        let text = error.to_string();
+                        if let Some(more) = complaints.may_say(&text, Instant::now()) {
+                            tracing::warn!(
+                                error = text,
+                                more_like_it_before = more,
+                                "a scrape was not stored"
+                            );
+                        }
+                    }
                 });
             }
         })
