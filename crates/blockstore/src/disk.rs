@@ -130,11 +130,12 @@ fn assert_plain(path: &str) {
 
 /// Sorts an error of the system by what a caller can do about it.
 fn fault(action: &'static str, path: &str, source: std::io::Error) -> BlobError {
-    use std::io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, NotFound, QuotaExceeded, StorageFull};
     let key = path.to_owned();
     match source.kind() {
         NotFound => BlobError::NotFound { key },
-        StorageFull | QuotaExceeded => BlobError::Full { key },
+        // A file at its size limit takes no more, and a new one does: as on a full disk.
+        StorageFull | QuotaExceeded | FileTooLarge => BlobError::Full { key },
         _ => BlobError::Io { action, key, source },
     }
 }

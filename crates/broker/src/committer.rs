@@ -32,8 +32,8 @@ pub(crate) const QUEUE: usize = 1_024;
 pub enum CommitError {
     /// The disk is full. Nothing of the batch was stored; reads go on.
     #[error(
-        "no space left for the log: nothing of this request was stored; free space or lower \
-         storage.retention, writes go on by themselves"
+        "no space left for the log: nothing of this request was stored; free space, lower \
+         storage.retention or raise the file size limit (ulimit -f), writes go on by themselves"
     )]
     Full,
     /// The batch cannot be stored in one piece.

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http::Request;
+use bytes::BytesMut;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -31,6 +31,7 @@ use crate::body_budget::Reservation;
 use crate::counted_stream::CountedStream;
 use crate::metrics::HandshakeFault;
 use crate::peers::{PeerIdentity, Peers};
+use crate::request_line::escape_query;
 use crate::rewound::Rewound;
 use crate::routes::only_stated;
 use crate::server::ServerSettings;
@@ -42,6 +43,8 @@ use crate::{ApiError, ErrorType, NetMetrics, rpc_access};
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The first byte of every TLS connection: a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+/// Of a request line that is looked at before it is parsed.
+const MAX_LINE_BYTES: usize = 32 << 10;
 /// Read and forgotten of a request that came to the wrong port.
 const MAX_UNREAD_BYTES: u64 = 64 << 10;
 /// Of a stream's own bytes, not yet read by its handler; and of all streams of a connection.
@@ -335,8 +338,9 @@ impl Answering {
                 Reservation::new(Arc::clone(&self.settings.body_budget), self.metrics);
             let (idle, total) = (self.settings.body_idle_timeout, self.settings.body_total_timeout);
             let charged = Arc::clone(&reservation);
+            let lingers = request.version() == Version::HTTP_2;
             let mut request =
-                request.map(|body| Body::new(TimedBody::new(body, idle, total, charged)));
+                request.map(|body| Body::new(TimedBody::new(body, idle, total, charged, lingers)));
             request.extensions_mut().insert(ConnectInfo(self.peer));
             if self.over_tls {
                 request.extensions_mut().insert(OverTls);
@@ -372,8 +376,19 @@ async fn first_bytes<S: AsyncRead + Unpin>(mut stream: S) -> Option<(bool, Rewou
             Ok(_) => {}
         }
     }
-    let first: Bytes = first.freeze();
-    Some((first.starts_with(HTTP2_PREFACE), Rewound::new(first, stream)))
+    if first.starts_with(HTTP2_PREFACE) {
+        return Some((true, Rewound::new(first.freeze(), stream)));
+    }
+    // A long line is read on while it is there.
+    while first.len() == first.capacity() && first.len() < MAX_LINE_BYTES && !first.contains(&b'\n')
+    {
+        first.reserve(first.len());
+        match stream.read_buf(&mut first).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+    Some((false, Rewound::new(escape_query(first), stream)))
 }
 
 /// Tells who speaks plain HTTP to a TLS port what to do instead.

@@ -7,7 +7,9 @@ mod corpus_read;
 mod damage;
 mod disk;
 mod file_handles;
+mod file_size;
 mod labels;
+mod refusals;
 mod slow_peers;
 mod start;
 mod values;
@@ -34,6 +36,9 @@ pub(crate) const GROUP: Group = Group {
         ("timestamps", values::timestamps),
         ("slow-peers", slow_peers::slow_peers),
         ("file-handles", file_handles::file_handles),
+        ("typed-queries", refusals::typed_queries),
+        ("http2-refusals", refusals::http2_refusals),
+        ("file-size-limit", file_size::file_size_limit),
         ("corpus", corpus::corpus),
         ("corpus-scraped", corpus_read::scraped),
         ("corpus-configured", corpus_read::configured),

@@ -250,11 +250,19 @@ fn start_feeder(
     std::thread::Builder::new()
         .name("host-ingest".to_owned())
         .spawn(move || {
+            let complaints = Arc::new(Complaints::default());
             loop {
                 let Some(batch) = receiver.recv() else { return };
-                broker.ingest(DEFAULT_TENANT, &batch, |result| {
-                    if let Err(error) = result {
-                        tracing::warn!(%error, "a second of this host was not stored");
+                let complaints = Arc::clone(&complaints);
+                broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+                    let Err(error) = result else { return };
+                    let text = error.to_string();
+                    if let Some(more) = complaints.may_say(&text, Instant::now()) {
+                        tracing::warn!(
+                            error = text,
+                            more_like_it_before = more,
+                            "a second of this host was not stored"
+                        );
                     }
                 });
                 receiver.recycle(batch);
