@@ -6,6 +6,7 @@ mod backoff;
 mod counters;
 mod flow;
 mod link;
+mod pace;
 #[cfg(test)]
 mod tests;
 

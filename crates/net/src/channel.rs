@@ -107,9 +107,45 @@ async fn shake_hands(
     let what = format!("TLS with {host}:{port}");
     match timeout(HANDSHAKE_TIMEOUT, connector.connect(ClientTls::server_name(), socket)).await {
         Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if is_foreign(&error) => {
+            let target = format!("{host}:{port}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, ForeignBroker { target }))
+        }
         Ok(Err(error)) => Err(named(&error, &what)),
         Err(_) => Err(late(&what, HANDSHAKE_TIMEOUT)),
     }
+}
+
+/// What answers is a broker, or pretends to be one, of another authority. Waiting does not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{target} belongs to another installation than the one this host joined: if it was set up anew, \
+     run `watchfire token create` there and start this host once with `--join TOKEN`, what it has \
+     kept is then sent; otherwise check the address"
+)]
+pub struct ForeignBroker {
+    target: String,
+}
+
+/// Whether the certificate of the other end is of another authority. One of the same name makes
+/// for a wrong signature.
+fn is_foreign(error: &io::Error) -> bool {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)))
+}
+
+/// Connects to the broker at `target` (`HOST:PORT`) and ends the connection again, to see whether
+/// it is the right one.
+///
+/// # Errors
+/// It cannot be reached, or is another one: then [`ForeignBroker`] is inside.
+pub async fn try_broker(target: &str, tls: &ClientTls) -> io::Result<()> {
+    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "give HOST:PORT");
+    let (host, port) = target.rsplit_once(':').ok_or_else(invalid)?;
+    let port = port.parse().map_err(|_| invalid())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    connect(host, port, &TlsConnector::from(std::sync::Arc::clone(&tls.config))).await.map(drop)
 }
 
 fn named(error: &io::Error, what: &str) -> io::Error {

@@ -162,6 +162,14 @@ impl Identity {
         }
     }
 
+    /// The certificate in `directory`, whether in force or not; `None` if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or used.
+    pub fn open(directory: &Path) -> Result<Option<Arc<Identity>>, TlsError> {
+        Ok(Self::load(&directory.join(FILE))?.map(Arc::new))
+    }
+
     fn load(path: &Path) -> Result<Option<Identity>, TlsError> {
         let Some(pem) = read_limited(path, MAX_CERTIFICATE_BYTES)? else { return Ok(None) };
         let (authority, current) = parse(path, &pem)?;

@@ -3,6 +3,7 @@
 mod console;
 mod kills;
 mod link;
+mod replaced;
 
 use crate::harness::Group;
 
@@ -14,5 +15,7 @@ pub(crate) const GROUP: Group = Group {
         ("console-outage", console::outage),
         ("console-refusals", console::refusals),
         ("kills-and-cuts", kills::kills_and_cuts),
+        ("hour-away", hour::hour_away),
+        ("replaced-broker", replaced::replaced_broker),
     ],
 };

@@ -19,6 +19,7 @@ pub struct ShipCounters {
     refused_samples: AtomicU64,
     unusable_batches: AtomicU64,
     connected: AtomicU64,
+    is_refused: AtomicU64,
     streams: AtomicU64,
     failures: AtomicU64,
 }
@@ -75,6 +76,7 @@ impl ShipCounters {
     pub(super) fn opened(&self) {
         add(&self.streams, 1);
         self.connected.store(1, Ordering::Relaxed);
+        self.is_refused.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn closed(&self) {
@@ -83,6 +85,10 @@ impl ShipCounters {
 
     pub(super) fn failed(&self) {
         add(&self.failures, 1);
+    }
+
+    pub(super) fn refused_by_broker(&self) {
+        self.is_refused.store(1, Ordering::Relaxed);
     }
 
     /// Whether a stream to a broker is open.
@@ -118,7 +124,7 @@ impl ShipCounters {
                 push(name, help, counter, labels, load(of(self, *index)) as f64);
             }
         }
-        let plain: [(_, _, _, f64); 8] = [
+        let plain: [(_, _, _, f64); 9] = [
             (
                 "watchfire_agent_ship_latency_seconds_total",
                 "Time from sending live batches to their acknowledgement.",
@@ -166,6 +172,12 @@ impl ShipCounters {
                 "Whether a stream to a broker is open.",
                 MetricType::Gauge,
                 load(&self.connected) as f64,
+            ),
+            (
+                "watchfire_agent_ship_refused",
+                "Whether the last broker that answered does not let this agent in, or is of another installation.",
+                MetricType::Gauge,
+                load(&self.is_refused) as f64,
             ),
         ];
         for (name, help, kind, value) in plain {

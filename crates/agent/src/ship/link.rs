@@ -3,12 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use net::Identity;
 use net::rpc::ingest_client::IngestClient;
 use net::rpc::{AgentMessage, BrokerMessage, Hello, agent_message, broker_message};
 use net::tls::ClientTls;
+use net::{ForeignBroker, Identity};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::Stream;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use super::ShipCounters;
 use super::backoff::Backoff;
+use super::pace::{Pace, Trouble};
 use crate::queue::Bell;
 use crate::spool::Lane;
 
@@ -131,8 +132,10 @@ impl Link {
         let brokers = self.settings.brokers.len();
         // Agents spread over the brokers, and each stays with its own while that works.
         let mut turn = (self.settings.seed % brokers as u64) as usize;
-        let mut failures = 0;
+        let mut failures = 0_u64;
+        let mut pace = Pace::new(brokers);
         loop {
+            let asked = turn;
             let broker = self.settings.brokers[turn].clone();
             let mut welcomed = false;
             let end = self.stream(&broker, &mut welcomed).await;
@@ -148,15 +151,23 @@ impl Link {
                 End::Stopped => return,
                 End::Reset(retry_after) => retry_after,
                 End::Refused(reason) => {
-                    tracing::error!(broker, reason, "the broker does not let this agent in");
+                    self.counters.refused_by_broker();
+                    if pace.may_say(asked, Trouble::Refused, Instant::now()) {
+                        tracing::error!(
+                            broker,
+                            reason,
+                            failures,
+                            "the broker does not let this agent in; what it collects is kept here"
+                        );
+                    }
                     None
                 }
-                // Each broker's first failure is worth a line, and then one per hundred.
-                End::Broken(reason) if failures <= brokers || failures % 100 == 0 => {
-                    tracing::warn!(broker, reason, failures, "no stream to the broker");
+                End::Broken(reason) => {
+                    if pace.may_say(asked, Trouble::Broken, Instant::now()) {
+                        tracing::warn!(broker, reason, failures, "no stream to the broker");
+                    }
                     None
                 }
-                End::Broken(_) => None,
             };
             let delay = self.backoff.next_delay(retry_after);
             tokio::select! {
@@ -234,6 +245,14 @@ impl Link {
 
 /// What a status says about the next attempt, with all that stands below it.
 fn end_of(status: &Status) -> End {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(foreign) = inner.and_then(|inner| inner.downcast_ref::<ForeignBroker>()) {
+            return End::Refused(foreign.to_string());
+        }
+        cause = error.source();
+    }
     let reason = net::status_words(status);
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => End::Refused(reason),

@@ -111,7 +111,7 @@ fn examine(arguments: &DoctorArguments, machine: &Machine) -> Vec<Finding> {
     findings.extend(limits::check(machine));
     findings.extend(system::check(machine, data));
     findings.extend(server(arguments));
-    findings.extend(reach::brokers(&arguments.broker));
+    findings.extend(reach::brokers(&arguments.broker, arguments.data.as_deref()));
     findings.extend(reach::proxies());
     findings
 }

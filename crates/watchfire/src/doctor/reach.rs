@@ -1,10 +1,12 @@
 //! What must be reached over the network: the server, the brokers, proxies.
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clock;
-use super::finding::{Check, Finding, text};
+use super::finding::{Check, Finding, Level, text};
 use crate::http_client::HttpClient;
 
 /// How long a connection may take to be made.
@@ -65,13 +67,58 @@ pub(super) fn server(client: &mut HttpClient, is_named: bool) -> Vec<Finding> {
     findings
 }
 
-/// Connects to each broker, given as `HOST:PORT` or a URL.
-pub(super) fn brokers(brokers: &[String]) -> Vec<Finding> {
+/// Where an agent keeps what it joined with, below its data directory.
+const AGENT_TLS: &str = "tls";
+/// Data directories of agents: of a plain start and of the packaged service.
+const AGENT_DATA: [&str; 2] = ["watchfire-agent-data", "/var/lib/watchfire-agent"];
+
+/// Connects to each broker, given as `HOST:PORT` or a URL. Where this host has joined as an agent
+/// (in `data`, or where agents keep it), each must also be of the installation it joined.
+pub(super) fn brokers(brokers: &[String], data: Option<&Path>) -> Vec<Finding> {
     if brokers.is_empty() {
         let none = text("none named with --broker", "未用 --broker 指定");
         return vec![Finding::skip(Check::Brokers, none)];
     }
-    brokers.iter().map(|broker| target(Check::Brokers, broker, 9_596)).collect()
+    let named = data.map(Path::to_owned).into_iter();
+    let directories = named.chain(AGENT_DATA.map(Into::into));
+    let joined = directories.map(|data| data.join(AGENT_TLS)).find_map(|tls| {
+        // One that cannot be read may be another user's.
+        net::Identity::open(&tls).ok().flatten()
+    });
+    brokers
+        .iter()
+        .map(|broker| {
+            let reached = target(Check::Brokers, broker, 9_596);
+            let wrong = joined.as_ref().filter(|_| reached.level == Level::Ok);
+            wrong.and_then(|identity| foreign(broker, identity)).unwrap_or(reached)
+        })
+        .collect()
+}
+
+/// Says so if what listens there is a broker of another installation than the one this host joined.
+fn foreign(broker: &str, identity: &Arc<net::Identity>) -> Option<Finding> {
+    let (host, port) = host_and_port(broker, 9_596);
+    let tls = identity.tls().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let fault = runtime.block_on(net::try_broker(&format!("{host}:{port}"), &tls)).err()?;
+    fault.get_ref()?.downcast_ref::<net::ForeignBroker>()?;
+    let finding = Finding::fail(
+        Check::Brokers,
+        text(
+            format!("{host}:{port} belongs to another installation than the one this host joined"),
+            format!("{host}:{port} 属于另一个安装，与本机加入的不同"),
+        ),
+        text(
+            "It does not let this host's agent in; what the agent collects stays on its disk.",
+            "它不接受本机的 agent；采集的数据保留在本机磁盘上。",
+        ),
+    )
+    .fix(text(
+        "If the broker was set up anew, make a token there and start the agent once with --join.",
+        "如果 broker 是重新安装的，请在其上创建令牌，并用 --join 启动一次 agent。",
+    ))
+    .command("watchfire token create".to_owned());
+    Some(finding)
 }
 
 /// Connects to each proxy of the environment.
@@ -156,7 +203,6 @@ fn target(check: Check, target: &str, default_port: u16) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::finding::Level;
     use crate::http_client::Credentials;
 
     #[test]
@@ -177,12 +223,12 @@ mod tests {
     fn what_listens_is_reached() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
-        assert_eq!(brokers(std::slice::from_ref(&address))[0].level, Level::Ok);
+        assert_eq!(brokers(std::slice::from_ref(&address), None)[0].level, Level::Ok);
         let nothing = ["127.0.0.1:1".to_owned()];
-        assert_eq!(brokers(&nothing)[0].level, Level::Fail);
-        assert_eq!(brokers(&[])[0].level, Level::Skip);
+        assert_eq!(brokers(&nothing, None)[0].level, Level::Fail);
+        assert_eq!(brokers(&[], None)[0].level, Level::Skip);
         let nobody = ["no-such-host.invalid".to_owned()];
-        assert_eq!(brokers(&nobody)[0].level, Level::Fail);
+        assert_eq!(brokers(&nobody, None)[0].level, Level::Fail);
         let mut client = HttpClient::new("http://127.0.0.1:1", &Credentials::None).expect("client");
         assert_eq!(server(&mut client, false)[0].level, Level::Skip);
         assert_eq!(server(&mut client, true)[0].level, Level::Fail);
