@@ -90,8 +90,8 @@ impl Scraper {
     /// staleness markers at the time of their next scrape.
     ///
     /// # Errors
-    /// [`ScraperError::Job`] names a job that cannot run, for example because its `ca_file` cannot
-    /// be read.
+    /// [`ScraperError::Job`] names a job that cannot run, for example because its
+    /// `scrape_failure_log_file` cannot be opened.
     pub async fn reload(&self, config: &Config) -> Result<(), ScraperError> {
         let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
         match self.prepare(config).await {

@@ -160,16 +160,39 @@ async fn a_bad_configuration_changes_nothing() {
     let bad = one_job(
         &target,
         "- job_name: k
-  tls_config: {ca_file: /no/such/file}
+  scrape_failure_log_file: /no/such/folder/file
   static_configs: [{targets: [x]}]
 ",
     );
     let error = scraped.scraper.reload(&config(&bad)).await.expect_err("refused").to_string();
-    assert!(error.contains("\"k\"") && error.contains("/no/such/file"), "{error}");
+    assert!(error.contains("\"k\"") && error.contains("/no/such/folder"), "{error}");
     assert_eq!(scraped.scraper.pools(), ["j"]);
     let before = scraped.count(&a);
     scraped.until(|scraped| scraped.count(&a) >= before + 2).await;
     assert!(scraped.of(&a).iter().all(|sample| sample.1.is_some()));
+}
+
+/// As `watchfire check` says: a mistake, which stops nothing but its own job.
+#[tokio::test]
+async fn a_job_without_its_ca_file_is_down_and_says_why() {
+    let target = Target::text("a 1\n").await;
+    let both = one_job(
+        &target,
+        "- job_name: k
+  scheme: https
+  tls_config: {ca_file: /no/such/file}
+  static_configs: [{targets: [127.0.0.1:1]}]
+",
+    );
+    let mut scraped = Scraped::start(&both).await;
+    let a = format!("a{}", labels(&target));
+    scraped.until(|scraped| scraped.count(&a) >= 1).await;
+    scraped
+        .until(|scraped| {
+            let targets = scraped.scraper.targets(Some("k"));
+            targets.iter().any(|target| target.last_error.contains("/no/such/file"))
+        })
+        .await;
 }
 
 #[tokio::test]

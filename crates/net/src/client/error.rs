@@ -11,7 +11,7 @@ pub enum ClientError {
     /// The URL cannot be requested.
     #[error("{0}")]
     Url(String),
-    /// A file with credentials cannot be read or used, or the token server gave no token.
+    /// A file with credentials or for TLS cannot be read or used, or the token server gave no token.
     #[error("{0}")]
     Credentials(String),
     /// No connection: name lookup, TCP, proxy or TLS.

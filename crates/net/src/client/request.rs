@@ -91,17 +91,24 @@ pub(super) struct Userinfo {
 }
 
 impl Client {
-    /// A client with these options. Reads the files of `tls_config`; files with credentials are
-    /// read by each request.
+    /// A client with these options. Files of `tls_config` and files with credentials are read when
+    /// a request needs them, so that they may come later and change.
     ///
     /// # Errors
-    /// [`ClientError::Config`] for options that can never work, such as an unreadable `ca_file`.
+    /// [`ClientError::Config`] for options that can never work. A file that is not there or of no
+    /// use is none of them: requests fail until it is.
     pub async fn open(
         config: &HttpClientConfig,
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
         let transports = Transports::new(&config.tls, &config.proxy, config.enable_http2, options)?;
-        transports.current().await?;
+        match transports.current().await {
+            Ok(_) => {}
+            Err(error @ ClientError::Credentials(_)) => {
+                tracing::warn!(%error, "requests fail until the file can be used");
+            }
+            Err(error) => return Err(error),
+        }
         Ok(Client {
             transports,
             credentials: Credentials::new(config, options)?,

@@ -53,7 +53,7 @@ impl TlsSource {
     /// in one step, and between the two they do not fit each other.
     ///
     /// # Errors
-    /// When the very first setup cannot be made.
+    /// When no setup could be made yet: `Credentials` because of a file, otherwise `Config`.
     pub(super) async fn setup(&self) -> Result<Arc<TlsSetup>, ClientError> {
         let known = self.current.lock().clone();
         let built = match (self.pems().await, &known) {
@@ -79,14 +79,13 @@ impl TlsSource {
         let inline = [self.config.ca.as_deref(), self.config.cert.as_deref(), key];
         let mut pems = Pems([None, None, None]);
         for ((pem, file), inline) in pems.0.iter_mut().zip(&self.files).zip(inline) {
-            *pem = match file {
-                Some(file) => Some(
-                    file.text()
-                        .await
-                        .map_err(|error| ClientError::Config(format!("tls_config: {error}")))?,
-                ),
-                None => inline.map(Arc::from),
-            };
+            *pem =
+                match file {
+                    Some(file) => Some(file.text().await.map_err(|error| {
+                        ClientError::Credentials(format!("tls_config: {error}"))
+                    })?),
+                    None => inline.map(Arc::from),
+                };
         }
         Ok(pems)
     }
@@ -173,11 +172,13 @@ impl TlsSource {
             "cert" => 1,
             _ => 2,
         };
-        let place = match &self.files[index] {
-            Some(file) => format!("{key}_file {}", file.path().display()),
-            None => key.to_owned(),
-        };
-        ClientError::Config(format!("tls_config: {place} cannot be used: {reason}"))
+        match &self.files[index] {
+            Some(file) => ClientError::Credentials(format!(
+                "tls_config: {key}_file {} cannot be used: {reason}",
+                file.path().display()
+            )),
+            None => ClientError::Config(format!("tls_config: {key} cannot be used: {reason}")),
+        }
     }
 }
 

@@ -157,6 +157,28 @@ async fn files_of_tls_are_watched() {
     assert_eq!(get(&client, &url).await, Ok((200, "in".to_owned())), "the old one stays");
 }
 
+/// Prometheus starts without the file as well, and complains of that job alone.
+#[tokio::test]
+async fn a_file_of_tls_may_come_later() {
+    let authority = authority();
+    let server_acceptor = acceptor(&leaf(&authority, "localhost"), None);
+    let server = serve_with(|_| ok("in"), Some(server_acceptor)).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("ca");
+    let config = with_tls(TlsConfig { ca_file: Some(path.clone()), ..TlsConfig::default() });
+    let client = open(&config).await;
+    let url = https(&server, "localhost");
+    let error = get(&client, &url).await.expect_err("no file").to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
+    std::fs::write(&path, "half a file").expect("written");
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let error = get(&client, &url).await.expect_err("no certificate").to_string();
+    assert!(error.contains("ca_file") && error.contains("cannot be used"), "{error}");
+    std::fs::write(&path, authority.pem()).expect("written");
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    assert_eq!(get(&client, &url).await, Ok((200, "in".to_owned())));
+}
+
 #[tokio::test]
 async fn what_can_never_work_is_refused() {
     let options = ClientOptions::operator();

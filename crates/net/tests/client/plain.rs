@@ -273,10 +273,6 @@ async fn tokens_are_fetched_once() {
 
 #[tokio::test]
 async fn useless_options_are_told_at_once() {
-    let mut config = HttpClientConfig::default();
-    config.tls.ca_file = Some("/no/such/file".into());
-    let error = Client::open(&config, &ClientOptions::operator()).await.expect_err("no file");
-    assert!(error.to_string().contains("/no/such/file"), "{error}");
     let config = HttpClientConfig {
         proxy: settings::prometheus::ProxyConfig {
             proxy_url: Some(HttpUrl::parse("socks5://h:1").expect("a URL")),
