@@ -1,5 +1,7 @@
 //! From the body of an answer to a batch, by way of the target's memory.
 
+use std::time::{Duration, Instant};
+
 use model::{Histogram, MetricBatch, MetricType};
 use settings::relabel::LabelBuffer;
 use wire::{
@@ -17,6 +19,9 @@ const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
 
 /// Labels of one answer; as many as a broker takes at once.
 const MAX_LABEL_BYTES: usize = 512 << 20;
+
+/// Entries between two looks at the clock: some 100 µs.
+const ENTRIES_PER_LOOK: u32 = 1 << 10;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,23 @@ pub(super) struct Scratch {
     packed: Vec<u8>,
 }
 
+/// `scrape_timeout`, which covers the reading of the answer as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TimeLimit {
+    pub(super) deadline: Instant,
+    pub(super) timeout: Duration,
+}
+
+impl TimeLimit {
+    /// Fails once the deadline has passed.
+    pub(super) fn check(self) -> Result<(), ScrapeError> {
+        if Instant::now() > self.deadline {
+            return Err(ScrapeError::ReadTimeout { timeout: self.timeout });
+        }
+        Ok(())
+    }
+}
+
 /// Takes one exposition.
 pub(super) struct Appender<'a> {
     pub(super) cache: &'a mut SeriesCache,
@@ -75,6 +97,8 @@ pub(super) struct Appender<'a> {
     pub(super) default_t_ms: i64,
     /// The time.
     pub(super) now_ms: i64,
+    /// When the scrape has to be done, and after how long that is.
+    pub(super) time_limit: TimeLimit,
     pub(super) tally: Tally,
     /// Samples put into the batch.
     appended: usize,
@@ -138,6 +162,7 @@ impl<'a> Appender<'a> {
         batch: &'a mut MetricBatch,
         default_t_ms: i64,
         now_ms: i64,
+        time_limit: TimeLimit,
     ) -> Self {
         Appender {
             cache,
@@ -148,6 +173,7 @@ impl<'a> Appender<'a> {
             batch,
             default_t_ms,
             now_ms,
+            time_limit,
             tally: Tally::default(),
             appended: 0,
             over: None,
@@ -191,8 +217,15 @@ impl<'a> Appender<'a> {
     }
 
     fn read<P: Parse>(&mut self, parser: &mut P) -> Result<(), ScrapeError> {
+        let time_limit = self.time_limit;
+        let mut entries = 0_u32;
+        let mut look = move || {
+            entries = entries.wrapping_add(1);
+            if entries.is_multiple_of(ENTRIES_PER_LOOK) { time_limit.check() } else { Ok(()) }
+        };
         if let Some(mut converter) = self.sample_rules.histograms.converter() {
             loop {
+                look()?;
                 let kind = parser.kind();
                 let Some(entry) = parser.next_entry()? else { break };
                 converter.push(entry, |entry| self.entry(entry, kind))?;
@@ -200,6 +233,7 @@ impl<'a> Appender<'a> {
             return converter.finish(|entry| self.entry(entry, parser.kind()));
         }
         loop {
+            look()?;
             // Fast path: the target writes what it wrote last time.
             if let Some((id, text, kind)) = self.cache.predicted()
                 && kind == parser.kind()

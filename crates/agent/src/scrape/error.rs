@@ -24,6 +24,11 @@ pub enum ScraperError {
 pub(super) enum ScrapeError {
     #[error("Get {url:?}: {error}")]
     Request { url: String, error: ClientError },
+    #[error(
+        "context deadline exceeded: the answer was not read within {timeout:?}; raise \
+         `scrape_timeout` or expose less"
+    )]
+    ReadTimeout { timeout: std::time::Duration },
     #[error("server returned HTTP status {}", shown(*.0))]
     Status(StatusCode),
     #[error(

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use wire::decompress::Encoding;
 
-use super::append::{Appender, Format, SampleRules, Tally};
+use super::append::{Appender, Format, SampleRules, Tally, TimeLimit};
 use super::cache::SeriesCache;
 use super::counters::ScrapeCounters;
 use super::delivery::deliver;
@@ -280,13 +280,15 @@ impl TargetLoop {
         let began_ms = now_ms();
         let mut workspace = self.shared.workspaces.take();
         let mut orders = self.orders.clone();
+        let (deadline, timeout) = (started + self.timeout, self.timeout);
+        let time_limit = TimeLimit { deadline, timeout };
         let fetched = tokio::select! {
             biased;
             _ = orders.wait_for(|order| order.phase == Phase::HandOver) => {
                 self.shared.workspaces.give_back(workspace);
                 return false;
             }
-            fetched = self.fetch(started + self.timeout, &mut workspace.body) => fetched,
+            fetched = self.fetch(deadline, &mut workspace.body) => fetched,
         };
         let exposition = Exposition {
             cache: std::mem::replace(&mut self.cache, SeriesCache::empty()),
@@ -296,6 +298,7 @@ impl TargetLoop {
             workspace,
             fetched,
             t_ms,
+            time_limit,
         };
         let taken = if exposition.workspace.body.len() <= INLINE_BYTES {
             exposition.take()
@@ -397,6 +400,7 @@ struct Exposition {
     workspace: Workspace,
     fetched: Result<Fetched, ScrapeError>,
     t_ms: i64,
+    time_limit: TimeLimit,
 }
 
 /// What became of it.
@@ -411,7 +415,8 @@ struct Taken {
 
 impl Exposition {
     fn take(self) -> Taken {
-        let Exposition { mut cache, rules, job, state, mut workspace, fetched, t_ms } = self;
+        let Exposition { mut cache, rules, job, state, mut workspace, fetched, t_ms, time_limit } =
+            self;
         let Workspace { body, unpacked, scratch } = &mut workspace;
         let mut batch = MetricBatch::default();
         let mut tally = Tally::default();
@@ -421,6 +426,7 @@ impl Exposition {
                 Encoding::Identity => body,
                 encoding => {
                     unpack(encoding, body, job.body_limit, unpacked)?;
+                    time_limit.check()?;
                     unpacked
                 }
             };
@@ -444,6 +450,7 @@ impl Exposition {
                     &mut batch,
                     t_ms,
                     now_ms(),
+                    time_limit,
                 );
                 let outcome = appender.take(body, format);
                 tally = appender.tally;

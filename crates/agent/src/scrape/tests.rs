@@ -1,17 +1,20 @@
 //! Expositions of one target, one after the other, and what becomes of them.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 use model::{LabelForm, Labels, MetricBatch, is_stale_nan};
 use settings::NameValidation;
 use settings::relabel::{Action, Regex, RelabelConfig, RelabelFields};
 
-use super::append::{Appender, Format, SampleRules, Scratch};
+use super::append::{Appender, Format, SampleRules, Scratch, TimeLimit};
 use super::cache::SeriesCache;
 use super::histograms::HistogramRules;
 use super::metadata::MetadataBook;
 use super::series_rules::SeriesRules;
+
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 struct Target {
     cache: SeriesCache,
@@ -20,6 +23,7 @@ struct Target {
     samples: SampleRules,
     scratch: Scratch,
     scrapes: i64,
+    time_limit: TimeLimit,
 }
 
 impl Target {
@@ -45,6 +49,7 @@ impl Target {
             },
             scratch: Scratch::default(),
             scrapes: 0,
+            time_limit: TimeLimit { deadline: Instant::now() + TIMEOUT, timeout: TIMEOUT },
         }
     }
 
@@ -80,6 +85,7 @@ impl Target {
             &mut batch,
             t_ms,
             t_ms,
+            self.time_limit,
         );
         let outcome = appender.take(body.as_bytes(), format);
         let tally = appender.tally;
@@ -330,6 +336,23 @@ fn limits_fail_the_scrape_and_say_by_how_much() {
             error: label_value_length_limit exceeded (metric: a, label name: x, value: "1234", length: 4, limit: 3)
         "#]],
     );
+}
+
+/// The timeout covers reading, too: a large answer must not take a thread for as long as it likes.
+#[test]
+fn what_is_not_read_in_time_fails_the_scrape() {
+    let many: String = (0..5_000).map(|index| format!("a{{i=\"{index}\"}} 1\n")).collect();
+    let mut target = Target::new();
+    let whole = target.scrape(&many, Format::Text);
+    assert!(whole.starts_with("-- 1000: scraped 5000, kept 5000, added 5000\n"), "{whole}");
+    let timeout = Duration::from_millis(1);
+    target.time_limit = TimeLimit { deadline: Instant::now(), timeout };
+    for format in [Format::Text, Format::OpenMetrics] {
+        let late = target.scrape(&many, format);
+        let error = "error: context deadline exceeded: the answer was not read within 1ms; raise \
+                     `scrape_timeout` or expose less";
+        assert!(late.contains(error) && !late.contains("scraped 5000"), "{late}");
+    }
 }
 
 #[test]
