@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::blobs::{BlobError, Blobs};
 use crate::counters::Counters;
-use crate::format::{BlockError, BlockFormat, MergeError};
+use crate::format::{BlockError, BlockFormat, MergeError, MergeInput};
 use crate::plan::MergeJob;
 
 /// An open block and what the catalog says of it.
@@ -48,6 +48,9 @@ pub struct Merged<F: BlockFormat> {
     /// Rows left out because an earlier commit has another value for the same series and time.
     pub conflicts: u64,
 }
+
+/// The deletes that may hide rows of a block.
+pub type DeletesOf<'a, F> = dyn Fn(&BlockMeta) -> Vec<Arc<<F as BlockFormat>::Delete>> + 'a;
 
 /// All blocks of one signal, sorted in commit order.
 pub struct BlockSet<F: BlockFormat> {
@@ -129,6 +132,17 @@ impl<F: BlockFormat> BlockSet<F> {
         *blocks = all.into();
     }
 
+    /// Notes that deletes up to a number hide nothing in these blocks, as a committed command says.
+    pub fn settle(&self, ids: &[BlockId], deletes_through: u64) {
+        let snapshot = self.snapshot();
+        let named = snapshot.iter().filter(|open| ids.contains(&open.meta.id));
+        let settled = named.map(|open| OpenBlock {
+            meta: BlockMeta { deletes_through, ..open.meta },
+            block: Arc::clone(&open.block),
+        });
+        self.swap(ids, settled.collect());
+    }
+
     /// Deletes the blobs of blocks that a committed command removed. Readers that hold them read
     /// on.
     ///
@@ -153,7 +167,8 @@ impl<F: BlockFormat> BlockSet<F> {
     }
 
     /// Writes the block that `job` asks for, under a reserved id, with the rows inside `keep`, and
-    /// opens it. Then commit the swap, then call [`BlockSet::swap`].
+    /// opens it. Then commit the swap, then call [`BlockSet::swap`]. `deletes` yields those that
+    /// concern a block; their rows are left out.
     ///
     /// # Errors
     /// A damaged input is named by its index in the job; the rest is the store's.
@@ -162,9 +177,10 @@ impl<F: BlockFormat> BlockSet<F> {
         job: &MergeJob,
         id: BlockId,
         keep: TimeRange,
+        deletes: &DeletesOf<'_, F>,
     ) -> Result<Merged<F>, MergeError> {
         let failed = |error| MergeError { input: None, error };
-        let inputs = self.inputs(job)?;
+        let inputs = self.inputs(job, deletes)?;
         let key = id.key(self.signal);
         let mut out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
         let summary = self.format.merge(&inputs, keep, &mut *out)?;
@@ -193,12 +209,20 @@ impl<F: BlockFormat> BlockSet<F> {
     }
 
     /// The open blocks of a job, in its order.
-    fn inputs(&self, job: &MergeJob) -> Result<Vec<Arc<F::Block>>, MergeError> {
+    fn inputs(
+        &self,
+        job: &MergeJob,
+        deletes: &DeletesOf<'_, F>,
+    ) -> Result<Vec<MergeInput<F::Block, F::Delete>>, MergeError> {
         let snapshot = self.snapshot();
-        let by_id: BTreeMap<BlockId, &Arc<F::Block>> =
-            snapshot.iter().map(|open| (open.meta.id, &open.block)).collect();
+        let by_id: BTreeMap<BlockId, &OpenBlock<F>> =
+            snapshot.iter().map(|open| (open.meta.id, &**open)).collect();
+        let input = |open: &&OpenBlock<F>| MergeInput {
+            block: Arc::clone(&open.block),
+            deletes: deletes(&open.meta),
+        };
         let find = |(index, id): (usize, &BlockId)| {
-            by_id.get(id).map(|block| Arc::clone(block)).ok_or_else(|| {
+            by_id.get(id).map(input).ok_or_else(|| {
                 let error = BlobError::NotFound { key: id.key(self.signal) }.into();
                 MergeError { input: Some(index), error }
             })

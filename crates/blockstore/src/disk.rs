@@ -4,6 +4,7 @@
 //! another name becomes durable by [`Disk::sync_directory`]. [`FileDisk`] is a directory of the
 //! operating system; [`MemoryDisk`] forgets what was not synced when its power is cut.
 
+mod below;
 mod file;
 mod memory;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use crate::blobs::{BlobError, BlobInfo, ReadAt};
 
+pub use below::DiskBelow;
 pub use file::{FileDisk, OpenError};
 pub use memory::MemoryDisk;
 
@@ -47,6 +49,26 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// `NotFound` and other faults.
     fn rename(&self, from: &str, to: &str) -> Result<(), BlobError>;
+
+    /// Gives a file a second name, or copies it, durably, where a disk has no such names; creates
+    /// the directories above. The file must not change any more. The directory has to be synced.
+    ///
+    /// # Errors
+    /// `NotFound`, `Full` and other faults, also if the new name is taken.
+    fn link(&self, from: &str, to: &str) -> Result<(), BlobError>;
+
+    /// Renames a directory with all that is below it. The new name must not be taken. The directory
+    /// above has to be synced.
+    ///
+    /// # Errors
+    /// `NotFound` and other faults.
+    fn rename_directory(&self, from: &str, to: &str) -> Result<(), BlobError>;
+
+    /// Removes a directory with all that is below it; an absent one is no error. Not atomic.
+    ///
+    /// # Errors
+    /// Faults of the disk.
+    fn remove_directory(&self, directory: &str) -> Result<(), BlobError>;
 
     /// Removes a file; removing an absent one is no error.
     ///

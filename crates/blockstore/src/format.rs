@@ -43,10 +43,22 @@ pub struct BlockSummary {
     pub conflicts: u64,
 }
 
+/// A block to be merged.
+#[derive(Debug)]
+pub struct MergeInput<B, D> {
+    /// The block.
+    pub block: Arc<B>,
+    /// The deletes that may hide rows of it.
+    pub deletes: Vec<Arc<D>>,
+}
+
 /// One signal's kind of block.
 pub trait BlockFormat: Send + Sync + 'static {
     /// An open block.
     type Block: Send + Sync + 'static;
+
+    /// A delete that a merge can apply.
+    type Delete: Send + Sync + 'static;
 
     /// Reads and checks footer and indexes, so that later reads only decode pages.
     ///
@@ -54,15 +66,15 @@ pub trait BlockFormat: Send + Sync + 'static {
     /// `Corrupt`, `Version`, faults of the store.
     fn open(&self, file: Arc<dyn ReadAt>) -> Result<Self::Block, BlockError>;
 
-    /// Writes one block with the rows of all `inputs` that lie in `keep`. Inputs are in commit
-    /// order: of two rows with the same series and time the earlier input's wins. Memory is
+    /// Writes one block with the rows of all `inputs` that lie in `keep` and that their deletes do
+    /// not hide. Inputs are in commit order: of two rows with the same series and time the earlier input's wins. Memory is
     /// bounded by pages, not by blocks.
     ///
     /// # Errors
     /// As `open`; a corrupt input is named by its offset and index in `inputs`.
     fn merge(
         &self,
-        inputs: &[Arc<Self::Block>],
+        inputs: &[MergeInput<Self::Block, Self::Delete>],
         keep: TimeRange,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError>;

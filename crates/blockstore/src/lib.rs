@@ -30,11 +30,11 @@ mod quarantine;
 
 pub use ballast::Ballast;
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-pub use blockset::{BlockSet, DamagedBlock, Merged, OpenBlock, Orphans};
+pub use blockset::{BlockSet, DamagedBlock, DeletesOf, Merged, OpenBlock, Orphans};
 pub use counters::{Counter, CounterRow, Counters};
-pub use disk::{Disk, DiskFile, FileDisk, MemoryDisk, OpenError};
+pub use disk::{Disk, DiskBelow, DiskFile, FileDisk, MemoryDisk, OpenError};
 pub use disk_blobs::DiskBlobs;
-pub use format::{BlockError, BlockFormat, BlockSummary, MergeError};
+pub use format::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
 pub use log::{
     Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogWriter, MAX_PAYLOAD_BYTES,
     ReplayReport,

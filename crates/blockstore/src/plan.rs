@@ -64,7 +64,7 @@ pub struct MergeJob {
     pub tenant: TenantId,
     /// Which blocks.
     pub signal: Signal,
-    /// At least two, in commit order: earlier ones win.
+    /// In commit order: earlier ones win. One alone is written anew, without what is deleted.
     pub inputs: Vec<BlockId>,
     /// Range of all inputs.
     pub range: TimeRange,
@@ -72,6 +72,20 @@ pub struct MergeJob {
     pub level: u8,
     /// Sum of the inputs' sizes: what is read, and about what is written.
     pub size_bytes: u64,
+}
+
+impl MergeJob {
+    /// Writes one block anew, at its level.
+    pub fn rewrite(block: &BlockMeta) -> Self {
+        MergeJob {
+            tenant: block.tenant,
+            signal: block.signal,
+            inputs: vec![block.id],
+            range: block.range,
+            level: block.level,
+            size_bytes: block.size_bytes,
+        }
+    }
 }
 
 /// How long blocks are kept.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockstore::{
     BlobWriter, Blobs, BlockError, BlockFormat, BlockSet, BlockSummary, Counters, Disk, DiskBlobs,
-    FileDisk, MemoryDisk, MergeError, MergeJob, OpenBlock, Orphans, ReadAt,
+    FileDisk, MemoryDisk, MergeError, MergeInput, MergeJob, OpenBlock, Orphans, ReadAt,
 };
 use catalog::{BlockId, BlockMeta, Signal};
 use model::{DEFAULT_TENANT, TimeRange};
@@ -34,6 +34,8 @@ fn write(rows: &[(u8, u8)], out: &mut dyn BlobWriter) -> Result<(), BlockError> 
 
 impl BlockFormat for Lines {
     type Block = Rows;
+    /// The letter that is deleted.
+    type Delete = u8;
 
     fn open(&self, file: Arc<dyn ReadAt>) -> Result<Rows, BlockError> {
         let corrupt = |detail: &str| BlockError::Corrupt { offset: 0, detail: detail.to_owned() };
@@ -50,15 +52,18 @@ impl BlockFormat for Lines {
 
     fn merge(
         &self,
-        inputs: &[Arc<Rows>],
+        inputs: &[MergeInput<Rows, u8>],
         keep: TimeRange,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError> {
         let mut merged = std::collections::BTreeMap::new();
         let mut conflicts = 0;
         for (index, input) in inputs.iter().enumerate() {
-            let rows = input.read().map_err(|error| MergeError { input: Some(index), error })?;
-            for (time, letter) in rows.into_iter().filter(|row| keep.contains(row.0.into())) {
+            let rows =
+                input.block.read().map_err(|error| MergeError { input: Some(index), error })?;
+            for (time, letter) in rows.into_iter().filter(|row| {
+                keep.contains(row.0.into()) && !input.deletes.iter().any(|letter| **letter == row.1)
+            }) {
                 conflicts += u64::from(*merged.entry(time).or_insert(letter) != letter);
             }
         }
@@ -82,6 +87,7 @@ fn meta(id: u64, sequence: u64) -> BlockMeta {
         level: 0,
         first_sequence: sequence,
         last_sequence: sequence,
+        deletes_through: 0,
     }
 }
 
@@ -137,7 +143,8 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
             level: 3,
             size_bytes: 16,
         };
-        let merged = set.merge(&job, BlockId(3), TimeRange::new(0, 50)).expect("space");
+        let merged =
+            set.merge(&job, BlockId(3), TimeRange::new(0, 50), &|_| Vec::new()).expect("space");
         let (new, block) = merged.added.expect("rows are left");
         assert_eq!((merged.conflicts, new.rows, new.level, new.size_bytes), (1, 3, 3, 10));
         let added = OpenBlock { meta: BlockMeta { id: new.id, ..meta(3, 4) }, block };
@@ -148,15 +155,25 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
         assert_eq!(rows, [(1, b'a'), (2, b'b'), (3, b'b')]);
         assert_eq!(held[1].block.read().expect("held"), [(1, b'a'), (2, b'a')]);
         assert_eq!(blobs.list("blocks/").expect("a sound disk").len(), 1);
+        // A delete, and nothing but what it hides.
+        let job = MergeJob { inputs: vec![BlockId(3)], ..job };
+        let deleted = |meta: &BlockMeta| {
+            assert_eq!(meta.id, BlockId(3));
+            vec![Arc::new(b'b')]
+        };
+        let merged = set.merge(&job, BlockId(5), TimeRange::new(0, 50), &deleted).expect("space");
+        assert_eq!(merged.added.expect("a row is left").0.rows, 1);
+        set.delete_blobs(&[BlockId(5)]).expect("a sound disk");
         // Nothing is left: no block, and no file.
         let job = MergeJob { inputs: vec![BlockId(3)], ..job };
-        let nothing = set.merge(&job, BlockId(4), TimeRange::new(50, 60)).expect("space");
+        let nothing =
+            set.merge(&job, BlockId(4), TimeRange::new(50, 60), &|_| Vec::new()).expect("space");
         assert!(nothing.added.is_none());
         assert_eq!(
             blobs.list("").expect("a sound disk").iter().filter(|b| b.key.contains("wfb")).count(),
             1
         );
-        assert_eq!((counters.merges.get(), counters.merge_conflicts.get()), (2, 1));
+        assert_eq!((counters.merges.get(), counters.merge_conflicts.get()), (3, 1));
     }
 }
 

@@ -36,7 +36,8 @@ impl Store {
                 }
             })
             .collect();
-        let command = Command::Flush { added, flushed_through: LogPosition::default() };
+        let command =
+            Command::Flush { added, flushed_through: LogPosition::default(), deletes_through: 0 };
         self.state.apply(&command).expect("new ids");
     }
 
@@ -75,7 +76,8 @@ impl Store {
                 size_bytes: job.size_bytes,
                 level: job.level,
             };
-            let swap = Command::Swap { removed: job.inputs, added: vec![merged] };
+            let swap =
+                Command::Swap { removed: job.inputs, added: vec![merged], deletes_through: 0 };
             let outcome = self.state.apply(&swap).expect("the order of commits is kept");
             assert!(matches!(outcome, Outcome::Added(_)));
         }

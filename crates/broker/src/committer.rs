@@ -16,14 +16,17 @@ use catalog::{
     CatalogError, Command, Incarnation, LaneMarks, LogPosition, Mark, Outcome, Standing, State,
 };
 use crossbeam_channel::{Receiver, Sender};
-use metricstore::{AppendOutcome, CutData, LogEncoder, Registry, ResolvedBatch};
+use metricstore::{AppendOutcome, CutData, Delete, LogEncoder, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
 use crate::agent_frame;
+use crate::deletes::{DeleteBook, DeleteRequest};
 use crate::shards::Shards;
 
 /// Most bytes of payload made durable by one sync.
 const MAX_GROUP_BYTES: usize = 8 << 20;
+/// Parts into which deletes may cut the head between two flushes; each takes memory for every series.
+const MAX_HEAD_PARTS: u64 = 8;
 /// Requests that may wait for the committer; more wait in their sockets.
 pub(crate) const QUEUE: usize = 1_024;
 
@@ -63,6 +66,18 @@ pub enum CommitError {
     /// The catalog refused a command.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// Deletes cut the head into as many parts as it may have; a flush makes it one again.
+    #[error(
+        "deletes cut the head into {limit} parts, which is the limit until the next flush: delete \
+         again in a few seconds, or name several series in one delete"
+    )]
+    HeadInParts {
+        /// The most parts there may be.
+        limit: u64,
+    },
+    /// A flush, merge or copy that was asked for failed.
+    #[error("{0}")]
+    Maintenance(String),
     /// The broker is stopping.
     #[error("the broker is stopping; send again after its restart")]
     Stopping,
@@ -101,10 +116,13 @@ pub(crate) enum Message {
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     /// Apply a command, durably, then call.
     Command { command: Command, done: OnApplied },
+    /// Hide what is stored until now, durably, then call.
+    Delete { request: DeleteRequest, done: OnApplied },
     /// Answer when every write sent before is with the shards.
     Fence { reply: Sender<()> },
-    /// Start a new log file and freeze what the shards hold.
-    Cut { reply: Sender<Result<Cut, CommitError>> },
+    /// Start a new log file and freeze what the shards hold. Whoever wants to copy the store also
+    /// wants the catalog as of the cut.
+    Cut { with_state: bool, reply: Sender<Result<Cut, CommitError>> },
     /// Remove log files that lie wholly before the position.
     Truncate { through: LogPosition },
 }
@@ -113,8 +131,12 @@ pub(crate) enum Message {
 pub(crate) struct Cut {
     /// All frames before it are in the parts or in blocks.
     pub(crate) through: LogPosition,
-    /// Where to wait for each shard's part.
-    pub(crate) parts: Vec<Receiver<Option<CutData>>>,
+    /// Where to wait for each shard's parts.
+    pub(crate) parts: Vec<Receiver<Vec<CutData>>>,
+    /// The last delete before it.
+    pub(crate) deletes_through: u64,
+    /// The catalog at this point, if it was wanted.
+    pub(crate) state: Option<State>,
 }
 
 /// Counters of the committer.
@@ -140,6 +162,19 @@ pub(crate) struct Committer {
     pub(crate) counters: Arc<CommitCounters>,
     /// Filled by the maintenance.
     pub(crate) ballast: Arc<Mutex<Ballast>>,
+    pub(crate) deletes: Arc<DeleteBook>,
+    pub(crate) head_parts: HeadParts,
+}
+
+/// How often deletes cut the head since its last flush.
+#[derive(Debug, Default)]
+pub(crate) struct HeadParts {
+    /// Whether anything was written since the last one.
+    pub(crate) has_rows: bool,
+    /// After the last cut for a flush.
+    pub(crate) open: u64,
+    /// Before it, as long as the flush is not done.
+    pub(crate) frozen: u64,
 }
 
 /// Work that is in the log but not yet synced.
@@ -148,6 +183,7 @@ enum Pending {
     Known { done: OnStored },
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     Command { outcome: Result<Outcome, CommitError>, done: OnApplied },
+    Delete { delete: Arc<Delete>, done: OnApplied },
 }
 
 impl Committer {
@@ -171,19 +207,23 @@ impl Committer {
                         bytes += payload.len();
                         group.push(Pending::Command { outcome, done });
                     }
+                    Message::Delete { request, done } => {
+                        bytes += self.log_delete(request, done, &mut payload, &mut group);
+                    }
                     Message::Fence { reply } => {
                         self.settle(&mut group);
                         let _ = reply.send(());
                     }
-                    Message::Cut { reply } => {
+                    Message::Cut { with_state, reply } => {
                         // Everything before the cut must be with the shards before they cut.
                         self.settle(&mut group);
-                        let _ = reply.send(self.cut());
+                        let _ = reply.send(self.cut(with_state));
                     }
                     Message::Truncate { through } => {
                         if let Err(error) = self.log.delete_before(through) {
                             tracing::warn!(%error, "old log files could not be removed yet");
                         }
+                        self.head_parts.frozen = 0;
                         self.show_unflushed();
                     }
                 }
@@ -235,6 +275,7 @@ impl Committer {
                 if let Some(mark) = mark {
                     self.catalog.lock().apply(&mark).expect("checked when the batch came");
                 }
+                self.head_parts.has_rows |= batch.rows() > 0;
                 group.push(Pending::Write { batch, done });
                 payload.len()
             }
@@ -242,6 +283,51 @@ impl Committer {
                 // What this payload defined is not in the file.
                 self.encoder.begin_file();
                 done(Err(self.refusal(error)));
+                0
+            }
+        }
+    }
+
+    /// Appends a delete to the log, unless it is refused; it takes effect when the group is synced.
+    /// Yields its size.
+    fn log_delete(
+        &mut self,
+        request: DeleteRequest,
+        done: OnApplied,
+        payload: &mut Vec<u8>,
+        group: &mut Vec<Pending>,
+    ) -> usize {
+        let parts = &self.head_parts;
+        if parts.has_rows && parts.open + parts.frozen >= MAX_HEAD_PARTS {
+            done(Err(CommitError::HeadInParts { limit: MAX_HEAD_PARTS }));
+            return 0;
+        }
+        let checked = {
+            let catalog = self.catalog.lock();
+            let tombstone = request.numbered(catalog.last_delete().saturating_add(1));
+            // Before it is logged: a start takes every delete in the log for one that was applied.
+            catalog.check_delete(&tombstone).map(|()| tombstone)
+        };
+        let tombstone = match checked {
+            Ok(tombstone) => tombstone,
+            Err(error) => {
+                done(Err(error.into()));
+                return 0;
+            }
+        };
+        let command = Command::DeleteRows(tombstone.clone());
+        match self.log_command(&command, payload) {
+            Ok(_) => {
+                let delete = Delete::new(Arc::new(tombstone));
+                let delete = Arc::new(delete.expect("its matchers were compiled before"));
+                if std::mem::take(&mut self.head_parts.has_rows) {
+                    self.head_parts.open += 1;
+                }
+                group.push(Pending::Delete { delete, done });
+                payload.len()
+            }
+            Err(error) => {
+                done(Err(error));
                 0
             }
         }
@@ -310,6 +396,12 @@ impl Committer {
                     done(Ok(marks));
                 }
                 Pending::Command { outcome, done } => done(outcome),
+                Pending::Delete { delete, done } => {
+                    // What was written before is with the shards, what comes after is not.
+                    self.shards.begin_after_delete(delete.tombstone().number);
+                    self.deletes.add(delete);
+                    done(Ok(Outcome::Done));
+                }
             }
         }
     }
@@ -319,14 +411,21 @@ impl Committer {
         self.counters.unflushed_bytes.store(self.log.bytes_since_flush(), Ordering::Relaxed);
     }
 
-    fn cut(&mut self) -> Result<Cut, CommitError> {
+    fn cut(&mut self, with_state: bool) -> Result<Cut, CommitError> {
         let mut snapshot = Vec::new();
-        self.catalog.lock().encode(&mut snapshot);
+        let (deletes_through, state) = {
+            let catalog = self.catalog.lock();
+            catalog.encode(&mut snapshot);
+            (catalog.last_delete(), with_state.then(|| catalog.clone()))
+        };
         if let Err(error) = self.log.rotate(&snapshot) {
             return Err(self.refusal(error));
         }
         self.encoder.begin_file();
-        Ok(Cut { through: self.log.end(), parts: self.shards.start_cut() })
+        let parts = std::mem::take(&mut self.head_parts);
+        self.head_parts.frozen = parts.frozen + parts.open;
+        let (through, parts) = (self.log.end(), self.shards.start_cut());
+        Ok(Cut { through, parts, deletes_through, state })
     }
 
     /// What a fault of the log means to the sender; stops the process where nothing can be
@@ -351,10 +450,12 @@ fn makes_room(command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::Quarantine { .. }
         | Command::Delete { .. }
-        | Command::ExpireMarks { .. } => true,
+        | Command::ExpireMarks { .. }
+        | Command::SettleDeletes { .. } => true,
         Command::CreateStore { .. }
         | Command::ReserveIds { .. }
         | Command::Put { .. }
+        | Command::DeleteRows(_)
         | Command::Mark(_) => false,
     }
 }

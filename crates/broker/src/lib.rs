@@ -8,6 +8,7 @@ mod agent_frame;
 mod agents;
 mod committer;
 mod complaints;
+mod deletes;
 mod fleet;
 mod ingest;
 mod keys;
@@ -21,6 +22,7 @@ mod recovery;
 mod routes;
 pub mod rpc;
 mod shards;
+mod snapshots;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
+
+pub use catalog::BlockMeta;
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use committer::CommitError;
@@ -54,6 +58,7 @@ pub use shards::HeadTotals;
 
 use agents::ShownBatches;
 use committer::{CommitCounters, Message};
+use deletes::DeleteBook;
 use fleet::Fleet;
 use ingest::IngestCounters;
 use live::LiveHub;
@@ -121,6 +126,7 @@ struct Inner {
     agent_budget: PayloadBudget,
     ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
+    deletes: Arc<DeleteBook>,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
     /// How many requests may unpack and resolve at once.
@@ -169,6 +175,7 @@ impl Broker {
         let shards = Arc::clone(&parts.committer.shards);
         let catalog = Arc::clone(&parts.committer.catalog);
         let ballast = Arc::clone(&parts.committer.ballast);
+        let deletes = Arc::clone(&parts.committer.deletes);
         let committer = parts.committer;
         let committer_thread = std::thread::Builder::new()
             .name("committer".to_owned())
@@ -191,7 +198,9 @@ impl Broker {
         let maintenance = maintenance::Maintenance::new(
             &config,
             sender.clone(),
+            parts.disk,
             parts.blobs,
+            Arc::clone(&deletes),
             Arc::clone(&blocks),
             Arc::clone(&catalog),
             Arc::clone(&registry),
@@ -226,6 +235,7 @@ impl Broker {
                 agent_budget: PayloadBudget::default(),
                 ballast,
                 metadata,
+                deletes,
                 resolving,
                 intake,
                 committer: Mutex::new(Some(sender)),

@@ -5,22 +5,25 @@
 //! frozen rows are dropped; the old log files are removed. A crash anywhere leaves either the log
 //! or the blocks in charge, never both and never none.
 
+mod on_request;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockstore::{
-    Ballast, BlobError, Blobs, BlockError, BlockSet, MergeError, MergeJob, MergePolicy, OpenBlock,
-    Retention, plan_expire, plan_merge,
+    Ballast, BlobError, Blobs, BlockError, BlockSet, Disk, LogError, MergeError, MergeJob,
+    MergePolicy, OpenBlock, Retention, plan_expire, plan_merge,
 };
-use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
+use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
 use model::TimeRange;
 use parking_lot::{Mutex, RwLock};
 
-use crate::committer::{CommitCounters, CommitError, Message, stop};
+use crate::committer::{CommitCounters, CommitError, Cut, Message, stop};
+use crate::deletes::{DeleteBook, Done};
 use crate::fleet::Fleet;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
@@ -44,6 +47,12 @@ pub(crate) const FLUSH_HEAD_BYTES: u64 = 2 << 30;
 pub(crate) enum Wake {
     /// A reader found this block damaged.
     Damaged(BlockId),
+    /// Write the head into blocks.
+    Flush(Done),
+    /// Write every block anew in which something is deleted.
+    CleanDeleted(Done),
+    /// Copy the store.
+    Snapshot { name: String, with_head: bool, reply: Done },
     /// End.
     Stop,
 }
@@ -62,6 +71,8 @@ pub(crate) struct MaintenanceCounters {
     pub(crate) expired_blocks: AtomicU64,
     pub(crate) released_series: AtomicU64,
     pub(crate) quarantined_blocks: AtomicU64,
+    pub(crate) cleaned_blocks: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
 }
 
 /// The thread's state.
@@ -72,7 +83,9 @@ pub(crate) struct Maintenance {
     retention: Retention,
     policy: MergePolicy,
     committer: Sender<Message>,
+    disk: Arc<dyn Disk>,
     blobs: Arc<dyn Blobs>,
+    deletes: Arc<DeleteBook>,
     format: MetricFormat,
     blocks: Arc<BlockSet<MetricFormat>>,
     catalog: Arc<Mutex<State>>,
@@ -120,6 +133,8 @@ enum Fault {
     Block(#[from] BlockError),
     #[error(transparent)]
     Merge(#[from] MergeError),
+    #[error("write the snapshot: {0}")]
+    Copy(#[from] LogError),
 }
 
 impl From<BlobError> for Fault {
@@ -137,6 +152,9 @@ impl Fault {
         {
             stop(fault);
         }
+        if let Fault::Copy(LogError::Disk(fault @ BlobError::SyncFailed { .. })) = self {
+            stop(fault);
+        }
     }
 }
 
@@ -145,7 +163,9 @@ impl Maintenance {
     pub(crate) fn new(
         config: &BrokerConfig,
         committer: Sender<Message>,
+        disk: Arc<dyn Disk>,
         blobs: Arc<dyn Blobs>,
+        deletes: Arc<DeleteBook>,
         blocks: Arc<BlockSet<MetricFormat>>,
         catalog: Arc<Mutex<State>>,
         registry: Arc<Registry>,
@@ -167,7 +187,9 @@ impl Maintenance {
             retention: config.retention,
             policy: MergePolicy::default(),
             committer,
+            disk,
             blobs,
+            deletes,
             format: MetricFormat::new(config.hash_seed()),
             blocks,
             catalog,
@@ -194,11 +216,16 @@ impl Maintenance {
             match woken.recv_timeout(TICK.min(self.flush_interval)) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Damaged(id)) => self.set_aside(id),
+                Ok(Wake::Flush(reply)) => on_request::answer(&reply, self.flush(false).map(|_| ())),
+                Ok(Wake::CleanDeleted(reply)) => on_request::answer(&reply, self.clean_deleted()),
+                Ok(Wake::Snapshot { name, with_head, reply }) => {
+                    on_request::answer(&reply, self.snapshot(&name, with_head));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= not_before && self.flush_is_due(flushed) {
-                match self.flush() {
-                    Ok(()) => flushed = Instant::now(),
+                match self.flush(false) {
+                    Ok(_) => flushed = Instant::now(),
                     Err(error) => {
                         error.stop_if_final();
                         self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
@@ -230,7 +257,8 @@ impl Maintenance {
 
     fn flush_is_due(&self, flushed: Instant) -> bool {
         let has_waited = flushed.elapsed() >= self.flush_interval;
-        (has_waited && self.shards.totals().rows > 0) || self.flush_is_urgent()
+        let has_work = || self.shards.totals().rows > 0 || self.has_unflushed_deletes();
+        (has_waited && has_work()) || self.flush_is_urgent()
     }
 
     fn flush_is_urgent(&self) -> bool {
@@ -238,27 +266,44 @@ impl Maintenance {
             || self.shards.totals().bytes >= FLUSH_HEAD_BYTES
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    /// Writes the head into blocks. If it is wanted, yields the catalog as it was at the cut with the
+    /// new blocks: the store at one moment.
+    fn flush(&mut self, with_state: bool) -> Result<Option<State>, Fault> {
         let started = Instant::now();
         let (reply, answer) = bounded(1);
-        self.committer.send(Message::Cut { reply }).map_err(|_| CommitError::Stopping)?;
-        let cut = answer.recv().map_err(|_| CommitError::Stopping)??;
-        self.pending.extend(cut.parts.iter().filter_map(receive));
+        let ask = Message::Cut { with_state, reply };
+        self.committer.send(ask).map_err(|_| CommitError::Stopping)?;
+        let mut cut = answer.recv().map_err(|_| CommitError::Stopping)??;
+        self.pending.extend(cut.parts.iter().flat_map(receive));
         let cuts = self.pending.clone();
         let samples: u64 = cuts.iter().map(CutData::rows).sum();
-        let written = if samples > 0 { self.write_blocks(cuts.clone())? } else { Vec::new() };
-        self.publish(written, cut.through)?;
+        let written = match samples {
+            0 => Vec::new(),
+            _ => self.write_blocks(cuts.clone(), cut.deletes_through)?,
+        };
+        let mut state = cut.state.take();
+        if let Some(state) = &mut state {
+            let added = written.iter().map(|(new, _)| *new).collect();
+            state.apply(&flush_command(added, &cut)).map_err(CommitError::Catalog)?;
+        }
+        self.publish(written, &cut)?;
         self.shards.drop_flushed(&cuts);
         self.pending.clear();
+        self.forget_deletes();
         self.count(&self.counters.flushes, 1);
         self.count(&self.counters.flushed_samples, samples);
         self.count(&self.counters.flush_micros, micros_since(started));
-        Ok(())
+        Ok(state)
     }
 
     /// Writes and opens the blocks of a flush; they are not in the manifest yet.
-    fn write_blocks(&self, cuts: Vec<CutData>) -> Result<Vec<(NewBlock, Arc<MetricBlock>)>, Fault> {
-        let plan = FlushPlan::new(cuts, &self.registry);
+    fn write_blocks(
+        &self,
+        cuts: Vec<CutData>,
+        deletes_through: u64,
+    ) -> Result<Vec<(NewBlock, Arc<MetricBlock>)>, Fault> {
+        let deletes = self.deletes.current().0.through(deletes_through);
+        let plan = FlushPlan::new(cuts, &deletes, &self.registry);
         let mut ids = self.reserve(plan.blocks().len() as u64)?;
         let mut written = Vec::new();
         for planned in plan.blocks() {
@@ -304,14 +349,10 @@ impl Maintenance {
         Ok(Some((new, self.blocks.open_block(id)?)))
     }
 
-    fn publish(
-        &self,
-        written: Vec<(NewBlock, Arc<MetricBlock>)>,
-        through: LogPosition,
-    ) -> Result<(), Fault> {
+    fn publish(&self, written: Vec<(NewBlock, Arc<MetricBlock>)>, cut: &Cut) -> Result<(), Fault> {
         let added: Vec<NewBlock> = written.iter().map(|(new, _)| *new).collect();
-        let flush = Command::Flush { added: added.clone(), flushed_through: through };
-        let outcome = self.command_or_discard(flush, &added)?;
+        let outcome = self.command_or_discard(flush_command(added.clone(), cut), &added)?;
+        let through = cut.through;
         let metas = added_metas(outcome);
         let opened = metas
             .into_iter()
@@ -369,7 +410,9 @@ impl Maintenance {
             None => i64::MIN,
         };
         let keep = TimeRange::new(horizon_ms, i64::MAX);
-        let merged = match self.blocks.merge(job, id, keep) {
+        let (deletes, deletes_through) = self.deletes.current();
+        let of_block = |meta: &BlockMeta| DeleteBook::of_block(&deletes, deletes_through, meta);
+        let merged = match self.blocks.merge(job, id, keep, &of_block) {
             Ok(merged) => merged,
             Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
                 tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
@@ -384,7 +427,8 @@ impl Maintenance {
         self.count(&self.counters.conflicts, merged.conflicts);
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
         let removed = job.inputs.clone();
-        let swap = Command::Swap { removed: removed.clone(), added: added.clone() };
+        let swap =
+            Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
         let opened = added_metas(outcome)
             .into_iter()
@@ -393,6 +437,7 @@ impl Maintenance {
             .collect();
         self.blocks.swap(&removed, opened);
         self.delete_blobs(&removed);
+        self.forget_deletes();
         Ok(())
     }
 
@@ -413,6 +458,7 @@ impl Maintenance {
             Ok(_) => {
                 self.blocks.swap(&expired, Vec::new());
                 self.delete_blobs(&expired);
+                self.forget_deletes();
                 self.count(&self.counters.expired_blocks, expired.len() as u64);
             }
             Err(error) => tracing::warn!(%error, "old blocks are removed later"),
@@ -443,15 +489,19 @@ impl Maintenance {
             return;
         }
         drop(self.resolving.write());
-        let (reply, answer) = bounded(1);
-        let is_sent = self.committer.send(Message::Fence { reply }).is_ok();
-        if !is_sent || answer.recv().is_err() {
+        if !self.fence() {
             return;
         }
         let empty = self.shards.without_samples(&self.registry.idle(now_ms, IDLE_MS));
         self.live.forget(&empty);
         let released = self.registry.release(&empty, now_ms, IDLE_MS);
         self.count(&self.counters.released_series, released as u64);
+    }
+
+    /// Waits until every batch in the committer's queue is with the shards; whether it is.
+    fn fence(&self) -> bool {
+        let (reply, answer) = bounded(1);
+        self.committer.send(Message::Fence { reply }).is_ok() && answer.recv().is_ok()
     }
 
     /// Keeps some space in reserve for commands that make room.
@@ -516,6 +566,11 @@ impl Maintenance {
 /// Whether the block is to blame, and not a disk or a process in trouble.
 pub(crate) fn is_damage(error: &BlockError) -> bool {
     matches!(error, BlockError::Corrupt { .. } | BlockError::Blob(BlobError::NotFound { .. }))
+}
+
+fn flush_command(added: Vec<NewBlock>, cut: &Cut) -> Command {
+    let (flushed_through, deletes_through) = (cut.through, cut.deletes_through);
+    Command::Flush { added, flushed_through, deletes_through }
 }
 
 fn added_metas(outcome: Outcome) -> Vec<BlockMeta> {

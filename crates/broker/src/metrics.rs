@@ -279,6 +279,21 @@ impl Broker {
                 "Series forgotten by the head because they had no samples for two hours.",
                 &counters.released_series,
             ),
+            counter(
+                "watchfire_broker_cleaned_blocks_total",
+                "Blocks written anew without what was deleted, because it was asked for.",
+                &counters.cleaned_blocks,
+            ),
+            counter(
+                "watchfire_broker_snapshots_total",
+                "Copies of the store that were written.",
+                &counters.snapshots,
+            ),
+            gauge(
+                "watchfire_broker_deletes_pending",
+                "Deletes whose rows are hidden and not removed yet, at most 1000.",
+                self.inner.deletes.current().0.iter().len() as f64,
+            ),
             MetricRow {
                 name: "watchfire_broker_quarantined_blocks_total",
                 help: "Damaged blocks moved to quarantine.",

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use blockstore::OpenBlock;
 use catalog::{BlockId, BlockMeta};
 use metricstore::{
-    BlockSource, Cardinality, HeadSnapshot, LabelQuery, MetricError, MetricFormat, Selected,
+    BlockSource, Cardinality, Deletes, HeadLabels, HeadSnapshot, LabelQuery, MetricError,
+    MetricFormat, Selected,
 };
 use model::{Labels, Matcher, TenantId, TimeRange};
 
@@ -14,7 +15,8 @@ use crate::maintenance::{Wake, is_damage};
 use crate::{Broker, HeadTotals};
 
 /// Reads what is committed. Each selection is complete: heads are taken first and blocks second,
-/// while a flush publishes blocks first and drops heads second.
+/// while a flush publishes blocks first and drops heads second. The list of deletes is taken before
+/// both, and changes after both.
 pub struct Reader {
     broker: Broker,
     tenant: TenantId,
@@ -31,9 +33,10 @@ impl Reader {
     /// Too many series; a damaged block, which is then set aside.
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selected, MetricError> {
         let inner = &self.broker.inner;
+        let deletes = inner.deletes.current().0.of_tenant(self.tenant);
         let series = inner.registry.select(self.tenant, matchers);
         let chunks = inner.shards.select(series.ordinals(), range);
-        let head = HeadSnapshot { tenant: self.tenant, series, chunks };
+        let head = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
         let blocks = self.blocks(range);
         let limit = inner.config.limits.max_query_series;
         Selected::new(&inner.registry, head, &blocks, matchers, range, limit)
@@ -110,16 +113,31 @@ impl Reader {
         ask: impl Fn(&LabelQuery<'_>) -> Vec<String>,
     ) -> Vec<String> {
         let inner = &self.broker.inner;
+        let deletes = inner.deletes.current().0.of_tenant(self.tenant);
         let in_head = inner.shards.totals().range.overlaps(&range);
         // The head first and blocks second, as in `select`.
-        let head = in_head.then_some((&*inner.registry, self.tenant));
+        let head = in_head.then(|| self.head_labels(&deletes));
         let blocks = self.blocks(range);
         let mut found = BTreeSet::new();
         for matchers in any(selectors) {
-            let query = LabelQuery { head, blocks: &blocks, matchers, range, limit: 0 };
+            let (head, deletes, blocks) = (head.as_ref(), &deletes, &*blocks);
+            let query = LabelQuery { head, deletes, blocks, matchers, range, limit: 0 };
             found.extend(ask(&query));
         }
         found.into_iter().take(limit).collect()
+    }
+
+    fn head_labels(&self, deletes: &Deletes) -> HeadLabels<'_> {
+        let inner = &self.broker.inner;
+        // Fast path: nothing is deleted.
+        if deletes.is_empty() {
+            return HeadLabels::new(&inner.registry, self.tenant);
+        }
+        let series = deletes.concerned(&inner.registry, self.tenant, &[]);
+        let chunks = inner.shards.select(series.ordinals(), TimeRange::all());
+        let deletes = deletes.clone();
+        let concerned = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
+        HeadLabels::without_deleted(&inner.registry, &concerned)
     }
 
     /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
@@ -167,6 +185,7 @@ impl Reader {
             .map(|open| BlockSource {
                 id: open.meta.id.to_string().into(),
                 block: Arc::clone(&open.block),
+                deletes_through: open.meta.deletes_through,
             })
             .collect()
     }

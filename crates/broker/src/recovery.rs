@@ -13,9 +13,10 @@ use catalog::{Command, Mark, Signal, State, StoreId};
 use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
-use crate::committer::{CommitCounters, Committer};
+use crate::committer::{CommitCounters, Committer, HeadParts};
+use crate::deletes::DeleteBook;
 use crate::shards::Shards;
-use crate::{BrokerConfig, agent_frame};
+use crate::{BrokerConfig, agent_frame, snapshots};
 
 /// What a start found, for the log and the metrics.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +40,7 @@ pub struct Recovered {
 /// The parts a broker is made of.
 pub(crate) struct Parts {
     pub(crate) committer: Committer,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) blocks: BlockSet<MetricFormat>,
     /// Blocks to be taken out of the manifest.
@@ -54,6 +56,7 @@ pub(crate) struct Parts {
 pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> {
     let started = Instant::now();
     let ballast = Ballast::open(Arc::clone(&disk)).context("look for the space in reserve")?;
+    snapshots::remove_unfinished(&*disk).context("remove an unfinished snapshot")?;
     let counters = Arc::new(Counters::default());
     let mut reader =
         LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).context("open the log")?;
@@ -62,7 +65,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let registry = Arc::new(Registry::new(config.hash_seed()));
     let shards = Arc::new(Shards::start(config.shards)?);
     let mut recovered = Recovered::default();
-    replay_data(&mut reader, &mut state, &registry, &shards, config, &mut recovered)?;
+    let head_parts =
+        replay_data(&mut reader, &mut state, &registry, &shards, config, &mut recovered)?;
     let orphans =
         if reader.report().catalog_intact { Orphans::Delete } else { Orphans::Quarantine };
     for damage in &reader.report().damage {
@@ -103,6 +107,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     recovered.blocks = blocks.snapshot().len();
     recovered.damaged_blocks = damaged.len() as u64;
     recovered.seconds = started.elapsed().as_secs_f64();
+    let deletes = Arc::new(DeleteBook::load(&state)?);
     let committer = Committer {
         log,
         encoder: LogEncoder::new(),
@@ -111,9 +116,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         shards,
         counters: Arc::new(CommitCounters::default()),
         ballast: Arc::new(Mutex::new(ballast)),
+        deletes,
+        head_parts,
     };
     committer.show_unflushed();
-    Ok(Parts { committer, blobs, blocks, damaged, counters, recovered })
+    Ok(Parts { committer, disk, blobs, blocks, damaged, counters, recovered })
 }
 
 fn replay_catalog(reader: &mut LogReader) -> Result<State> {
@@ -162,7 +169,9 @@ fn replay_data(
     shards: &Shards,
     config: &BrokerConfig,
     recovered: &mut Recovered,
-) -> Result<()> {
+) -> Result<HeadParts> {
+    let mut head_parts = HeadParts::default();
+    shards.begin_after_delete(state.flushed_deletes());
     let mut decoder = LogDecoder::new();
     let mut file = 0;
     let now_ms = (config.now_ms)();
@@ -171,6 +180,12 @@ fn replay_data(
             if frame.position.file != file {
                 file = frame.position.file;
                 decoder = LogDecoder::new();
+            }
+            if let Some(number) = delete_in(&frame, state) {
+                // As the committer did.
+                shards.begin_after_delete(number);
+                head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
+                return;
             }
             let (mark, samples) = match parts_of(&frame) {
                 Ok(Some(parts)) => parts,
@@ -186,6 +201,7 @@ fn replay_data(
                     return unusable(&frame, &error.to_string(), recovered);
                 }
                 recovered.samples += batch.rows() as u64;
+                head_parts.has_rows |= batch.rows() > 0;
                 shards.append(batch.shards, Box::new(|_| {}));
             }
             if let Some(mark) = mark
@@ -198,7 +214,18 @@ fn replay_data(
     // The last answers of the shards: everything is searchable when the start is over.
     shards.settle();
     recovered.series = registry.active_series(model::DEFAULT_TENANT);
-    Ok(())
+    Ok(head_parts)
+}
+
+/// The number of the delete in a frame behind the last flush. All that were applied are listed: none
+/// is forgotten before a flush.
+fn delete_in(frame: &Frame, state: &State) -> Option<u64> {
+    if frame.kind != FrameKind::CatalogCommand {
+        return None;
+    }
+    // One that cannot be read was told by the replay of the catalog.
+    let Ok(Command::DeleteRows(tombstone)) = Command::decode(&frame.payload) else { return None };
+    state.tombstones().any(|listed| **listed == tombstone).then_some(tombstone.number)
 }
 
 /// Mark and samples of a frame, the latter empty if there are none; `None` for frames without data.

@@ -126,6 +126,8 @@ fn refused(error: CommitError) -> Response {
         CommitError::HeadFull { .. }
         | CommitError::Gap { .. }
         | CommitError::Catalog(_)
+        | CommitError::HeadInParts { .. }
+        | CommitError::Maintenance(_)
         | CommitError::Stopping => (ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
     };
     ApiError::new(error_type, error.to_string()).with_status(status).into_response()

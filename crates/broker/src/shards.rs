@@ -21,7 +21,8 @@ const QUEUE: usize = 64;
 enum Message {
     Append { rows: ShardRows, ticket: Arc<Ticket> },
     Select { ordinals: Vec<u32>, range: TimeRange, reply: Sender<HeadChunks> },
-    Cut { reply: Sender<Option<CutData>> },
+    Cut { reply: Sender<Vec<CutData>> },
+    BeginAfterDelete { number: u64 },
     DropFlushed { cut_id: u64 },
     Idle { ordinals: Vec<u32>, reply: Sender<Vec<u32>> },
 }
@@ -152,13 +153,20 @@ impl Shards {
 
     /// Starts a cut on every shard: all rows appended so far. Yields where to wait for the parts,
     /// so that the committer may go on.
-    pub(crate) fn start_cut(&self) -> Vec<Receiver<Option<CutData>>> {
+    pub(crate) fn start_cut(&self) -> Vec<Receiver<Vec<CutData>>> {
         let ask = |sender: &Sender<Message>| {
             let (reply, answer) = bounded(1);
             send(sender, Message::Cut { reply });
             answer
         };
         self.senders.iter().map(ask).collect()
+    }
+
+    /// Separates the rows appended so far from those after a delete, the highest so far.
+    pub(crate) fn begin_after_delete(&self, number: u64) {
+        for sender in &self.senders {
+            send(sender, Message::BeginAfterDelete { number });
+        }
     }
 
     /// Forgets the rows of cuts; they must be readable from blocks by now.
@@ -232,6 +240,7 @@ fn own(mut shard: Shard, messages: &Receiver<Message>, shown: &Mutex<HeadTotals>
             Message::Cut { reply } => {
                 let _ = reply.send(shard.cut());
             }
+            Message::BeginAfterDelete { number } => shard.begin_after_delete(number),
             Message::DropFlushed { cut_id } => {
                 shard.drop_flushed(cut_id);
                 *shown.lock() = HeadTotals::of(&shard);

@@ -101,6 +101,21 @@ impl Disk for WatchedDisk {
         self.disk.rename(from, to)
     }
 
+    fn link(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        self.watch.look();
+        self.disk.link(from, to)
+    }
+
+    fn rename_directory(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        self.watch.look();
+        self.disk.rename_directory(from, to)
+    }
+
+    fn remove_directory(&self, directory: &str) -> Result<(), BlobError> {
+        self.watch.look();
+        self.disk.remove_directory(directory)
+    }
+
     fn remove(&self, path: &str) -> Result<(), BlobError> {
         self.watch.look();
         self.disk.remove(path)

@@ -108,11 +108,19 @@ pub struct BlockMeta {
     pub first_sequence: u64,
     /// The last flush whose rows it holds, inclusive.
     pub last_sequence: u64,
+    /// Deletes up to this number are done in it, or older than all its rows; later ones are younger
+    /// than all its rows. See [`crate::Tombstone::concerns`].
+    pub deletes_through: u64,
 }
 
 impl BlockMeta {
-    /// `block` with its place in the order of commits.
-    pub(crate) fn place(block: &NewBlock, first_sequence: u64, last_sequence: u64) -> Self {
+    /// `block` with its place in the order of commits and deletes.
+    pub(crate) fn place(
+        block: &NewBlock,
+        first_sequence: u64,
+        last_sequence: u64,
+        deletes_through: u64,
+    ) -> Self {
         let NewBlock { id, tenant, signal, range, rows, series, size_bytes, level } = *block;
         BlockMeta {
             id,
@@ -125,6 +133,7 @@ impl BlockMeta {
             level,
             first_sequence,
             last_sequence,
+            deletes_through,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use codec::varint;
 
-use crate::envelope::{self, Fields, put_id, put_list, put_new_block, put_position};
-use crate::{BlockId, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock, StoreId};
+use crate::envelope::{self, Fields, put_id, put_list, put_new_block, put_position, put_tombstone};
+use crate::{
+    BlockId, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock, StoreId, Tombstone,
+};
 
 /// One change of the state, all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,9 @@ pub enum Command {
         added: Vec<NewBlock>,
         /// All frames before it are in blocks.
         flushed_through: LogPosition,
+        /// The last delete before that position: this one and those before it are done in the
+        /// blocks, all later ones are younger than what is in them.
+        deletes_through: u64,
     },
     /// Replaces blocks of one tenant and signal by what they were merged into.
     Swap {
@@ -32,6 +37,8 @@ pub enum Command {
         removed: Vec<BlockId>,
         /// The outcome; empty if nothing was left.
         added: Vec<NewBlock>,
+        /// Deletes up to this number are done in the outcome.
+        deletes_through: u64,
     },
     /// Forgets blocks whose retention is over, quarantined ones too.
     Expire {
@@ -68,6 +75,15 @@ pub enum Command {
     ExpireMarks {
         /// Nothing since then, milliseconds since the epoch.
         before_ms: i64,
+    },
+    /// Hides rows that were committed before.
+    DeleteRows(Tombstone),
+    /// Says that blocks hold no row which a delete up to a number hides.
+    SettleDeletes {
+        /// Which blocks.
+        blocks: Vec<BlockId>,
+        /// Up to which delete.
+        deletes_through: u64,
     },
 }
 
@@ -106,15 +122,17 @@ impl Command {
                 varint::put_u64(out, 2);
                 varint::put_u64(out, *count);
             }
-            Command::Flush { added, flushed_through } => {
+            Command::Flush { added, flushed_through, deletes_through } => {
                 varint::put_u64(out, 3);
                 put_position(out, *flushed_through);
                 put_list(out, added.iter(), put_new_block);
+                varint::put_u64(out, *deletes_through);
             }
-            Command::Swap { removed, added } => {
+            Command::Swap { removed, added, deletes_through } => {
                 varint::put_u64(out, 4);
                 put_list(out, removed.iter(), put_id);
                 put_list(out, added.iter(), put_new_block);
+                varint::put_u64(out, *deletes_through);
             }
             Command::Expire { removed } => {
                 varint::put_u64(out, 5);
@@ -143,6 +161,15 @@ impl Command {
                 varint::put_u64(out, 10);
                 varint::put_i64(out, *before_ms);
             }
+            Command::DeleteRows(tombstone) => {
+                varint::put_u64(out, 11);
+                put_tombstone(out, tombstone);
+            }
+            Command::SettleDeletes { blocks, deletes_through } => {
+                varint::put_u64(out, 12);
+                put_list(out, blocks.iter(), put_id);
+                varint::put_u64(out, *deletes_through);
+            }
         }
     }
 
@@ -153,10 +180,12 @@ impl Command {
             3 => Command::Flush {
                 flushed_through: fields.position()?,
                 added: fields.list(Fields::new_block)?,
+                deletes_through: fields.deletes_through()?,
             },
             4 => Command::Swap {
                 removed: fields.list(Fields::id)?,
                 added: fields.list(Fields::new_block)?,
+                deletes_through: fields.deletes_through()?,
             },
             5 => Command::Expire { removed: fields.list(Fields::id)? },
             6 => Command::Quarantine { block: fields.id()? },
@@ -168,6 +197,11 @@ impl Command {
             8 => Command::Delete { key: fields.text()?, expected: Expected::take(fields)? },
             9 => Command::Mark(take_mark(fields)?),
             10 => Command::ExpireMarks { before_ms: fields.signed()? },
+            11 => Command::DeleteRows(fields.tombstone()?),
+            12 => Command::SettleDeletes {
+                blocks: fields.list(Fields::id)?,
+                deletes_through: fields.deletes_through()?,
+            },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }

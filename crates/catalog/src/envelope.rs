@@ -1,12 +1,15 @@
 //! Version byte in front, checksum behind: the frame of commands and snapshots.
 
 use codec::{CodecError, varint};
-use model::{TenantId, TimeRange};
+use model::{MatchOp, TenantId, TimeRange};
 
-use crate::{BlockId, BlockMeta, CatalogError, LogPosition, NewBlock, Signal, StoreId};
+use crate::{
+    BlockId, BlockMeta, CatalogError, LabelCondition, LogPosition, NewBlock, Signal, StoreId,
+    Tombstone,
+};
 
 /// Version of commands and snapshots that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 
 const CHECKSUM_LEN: usize = 4;
 
@@ -121,14 +124,10 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn new_block(&mut self) -> Result<NewBlock, CatalogError> {
         let id = self.id()?;
-        let tenant =
-            u32::try_from(self.number()?).map_err(|_| self.corrupt("tenant is above 2^32"))?;
-        let signal =
-            Signal::from_number(self.number()?).ok_or_else(|| self.corrupt("unknown signal"))?;
         Ok(NewBlock {
             id,
-            tenant: TenantId(tenant),
-            signal,
+            tenant: self.tenant()?,
+            signal: self.signal()?,
             range: TimeRange::new(self.signed()?, self.signed()?),
             rows: self.number()?,
             series: self.number()?,
@@ -137,9 +136,47 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Versions 1 and 2 know no deletes.
+    pub(crate) fn deletes_through(&mut self) -> Result<u64, CatalogError> {
+        if self.version < 3 { Ok(0) } else { self.number() }
+    }
+
+    pub(crate) fn tombstone(&mut self) -> Result<Tombstone, CatalogError> {
+        let number = self.number()?;
+        Ok(Tombstone {
+            number,
+            tenant: self.tenant()?,
+            signal: self.signal()?,
+            range: TimeRange::new(self.signed()?, self.signed()?),
+            at_ms: self.signed()?,
+            selectors: self.list(|fields| fields.list(Fields::condition))?,
+        })
+    }
+
+    fn condition(&mut self) -> Result<LabelCondition, CatalogError> {
+        let op = match self.number()? {
+            1 => MatchOp::Equal,
+            2 => MatchOp::NotEqual,
+            3 => MatchOp::Regex,
+            4 => MatchOp::NotRegex,
+            _ => return Err(self.corrupt("unknown way to compare")),
+        };
+        Ok(LabelCondition { op, name: self.text()?, value: self.text()? })
+    }
+
+    fn tenant(&mut self) -> Result<TenantId, CatalogError> {
+        let number = self.number()?;
+        u32::try_from(number).map(TenantId).map_err(|_| self.corrupt("tenant is above 2^32"))
+    }
+
+    fn signal(&mut self) -> Result<Signal, CatalogError> {
+        Signal::from_number(self.number()?).ok_or_else(|| self.corrupt("unknown signal"))
+    }
+
     pub(crate) fn block(&mut self) -> Result<BlockMeta, CatalogError> {
         let block = self.new_block()?;
-        Ok(BlockMeta::place(&block, self.number()?, self.number()?))
+        let (first, last) = (self.number()?, self.number()?);
+        Ok(BlockMeta::place(&block, first, last, self.deletes_through()?))
     }
 }
 
@@ -179,4 +216,29 @@ pub(crate) fn put_block(out: &mut Vec<u8>, block: &BlockMeta) {
     put_new_block(out, &block.as_new());
     varint::put_u64(out, block.first_sequence);
     varint::put_u64(out, block.last_sequence);
+    varint::put_u64(out, block.deletes_through);
+}
+
+pub(crate) fn put_tombstone(out: &mut Vec<u8>, tombstone: &Tombstone) {
+    varint::put_u64(out, tombstone.number);
+    varint::put_u64(out, tombstone.tenant.0.into());
+    varint::put_u64(out, tombstone.signal as u64);
+    varint::put_i64(out, tombstone.range.start_ms);
+    varint::put_i64(out, tombstone.range.end_ms);
+    varint::put_i64(out, tombstone.at_ms);
+    put_list(out, tombstone.selectors.iter(), |out, selector| {
+        put_list(out, selector.iter(), put_condition);
+    });
+}
+
+fn put_condition(out: &mut Vec<u8>, condition: &LabelCondition) {
+    let op = match condition.op {
+        MatchOp::Equal => 1,
+        MatchOp::NotEqual => 2,
+        MatchOp::Regex => 3,
+        MatchOp::NotRegex => 4,
+    };
+    varint::put_u64(out, op);
+    varint::put_bytes(out, condition.name.as_bytes());
+    varint::put_bytes(out, condition.value.as_bytes());
 }

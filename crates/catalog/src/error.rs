@@ -44,6 +44,34 @@ pub enum CatalogError {
         /// What the state says.
         reached: LogPosition,
     },
+    /// A delete whose number is not above those before it.
+    #[error("delete {number} is not above {last}, the last one: plan again")]
+    StaleDelete {
+        /// Its number.
+        number: u64,
+        /// The highest number so far.
+        last: u64,
+    },
+    /// A delete that can hide nothing.
+    #[error("a delete needs a range of time that is not empty, and selectors that say something")]
+    VoidDelete,
+    /// Too many deletes wait for their rows to be removed.
+    #[error(
+        "{limit} deletes wait for their rows to be removed, which is the limit: call \
+         /api/v1/admin/tsdb/clean_tombstones, then delete again"
+    )]
+    TooManyDeletes {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// A command that says less about deletes than is known.
+    #[error("deletes through {found} are stated, but {reached} are done already: plan again")]
+    DeletesBackwards {
+        /// What the command says.
+        found: u64,
+        /// What the state says.
+        reached: u64,
+    },
     /// The key has another version than the writer expected: someone else wrote it meanwhile.
     #[error(
         "key {key:?} has version {found}, {expected} was expected (0 is absent): read it again"

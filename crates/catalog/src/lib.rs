@@ -1,5 +1,5 @@
 //! The state machine of what exists: blocks, how far the log is flushed, which batches
-//! of agents are stored, versioned keys.
+//! of agents are stored, what was deleted, versioned keys.
 //!
 //! [`State::apply`] is the only way the state changes, and it is a function of the state and the
 //! command alone: the same commands in the same order give the same state on every machine. Alone,
@@ -11,6 +11,7 @@
 //! | `state` | [`State`], its invariants, what each command does |
 //! | `command` | [`Command`] and its bytes |
 //! | `marks` | which batches of which agent are stored |
+//! | `tombstone` | deletes whose rows are not removed yet |
 //! | `snapshot` | the bytes of a whole [`State`] |
 //! | `block` | what the manifest knows of a block |
 //! | `envelope` | version byte and checksum around both formats |
@@ -22,6 +23,7 @@ mod error;
 mod marks;
 mod snapshot;
 mod state;
+mod tombstone;
 
 pub use block::{BlockId, BlockMeta, LogPosition, NewBlock, Signal, StoreId};
 pub use command::{Command, Expected};
@@ -32,3 +34,4 @@ pub use marks::{
     MAX_INCARNATIONS_PER_AGENT, Mark, Standing,
 };
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};
+pub use tombstone::{LabelCondition, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Tombstone};

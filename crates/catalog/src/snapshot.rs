@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use codec::varint;
 
-use crate::envelope::{self, Fields, put_block, put_list, put_position};
+use crate::envelope::{self, Fields, put_block, put_list, put_position, put_tombstone};
 use crate::marks::{LaneMark, Marks, SpoolMarks};
 use crate::{BlockId, BlockMeta, CatalogError, Incarnation, KeyValue, State};
 
@@ -34,6 +34,9 @@ impl State {
                 varint::put_u64(out, entry.version);
             }
             put_marks(out, &self.marks);
+            varint::put_u64(out, self.last_delete);
+            varint::put_u64(out, self.flushed_deletes);
+            put_list(out, self.tombstones.values().map(|tombstone| &**tombstone), put_tombstone);
         });
     }
 
@@ -70,7 +73,35 @@ fn take_state(fields: &mut Fields<'_>) -> Result<State, CatalogError> {
     if fields.version > 1 {
         state.marks = take_marks(fields)?;
     }
+    // Version 2 ends here.
+    if fields.version > 2 {
+        take_deletes(fields, &mut state)?;
+    }
     Ok(state)
+}
+
+fn take_deletes(fields: &mut Fields<'_>, state: &mut State) -> Result<(), CatalogError> {
+    state.last_delete = fields.number()?;
+    state.flushed_deletes = fields.number()?;
+    let mut blocks = state.blocks.values().chain(state.quarantined.values());
+    if state.flushed_deletes > state.last_delete
+        || blocks.any(|block| block.deletes_through > state.last_delete)
+    {
+        return Err(fields.corrupt("a delete is done that never was"));
+    }
+    for _ in 0..fields.number()? {
+        let tombstone = fields.tombstone()?;
+        let number = tombstone.number;
+        let is_next = state.tombstones.last_key_value().map_or(0, |(last, _)| *last) < number;
+        if !is_next || number > state.last_delete || tombstone.check().is_err() {
+            return Err(fields.corrupt("a delete is out of order or void"));
+        }
+        if !state.is_needed(&tombstone) {
+            return Err(fields.corrupt("a delete concerns nothing"));
+        }
+        state.tombstones.insert(number, Arc::new(tombstone));
+    }
+    Ok(())
 }
 
 fn take_blocks(

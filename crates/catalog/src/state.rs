@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::marks::Marks;
 use crate::{
-    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LaneMarks, LogPosition, Mark,
-    NewBlock, Standing, StoreId,
+    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LaneMarks, LogPosition,
+    MAX_TOMBSTONES, Mark, NewBlock, Standing, StoreId, Tombstone,
 };
 
 /// Longest key of the versioned key space, in bytes.
@@ -20,7 +20,8 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 ///
 /// Invariants: ids of blocks are below `next_block_id`, sequences below `next_sequence`; a block is
 /// either listed or quarantined; of two listed blocks of one tenant and signal that overlap in
-/// time, either the sequences do not overlap, or both come from the same flush.
+/// time, either the sequences do not overlap, or both come from the same flush. A tombstone is
+/// listed as long as it concerns a listed block or what is in no block yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     pub(crate) store: Option<StoreId>,
@@ -32,6 +33,12 @@ pub struct State {
     pub(crate) quarantined: BTreeMap<BlockId, BlockMeta>,
     pub(crate) keys: BTreeMap<String, KeyValue>,
     pub(crate) marks: Marks,
+    /// The highest number of a delete.
+    pub(crate) last_delete: u64,
+    /// What the last flush said: what is not in blocks is younger than these.
+    pub(crate) flushed_deletes: u64,
+    /// Deletes that may hide something, by number.
+    pub(crate) tombstones: BTreeMap<u64, Arc<Tombstone>>,
 }
 
 /// A value of the versioned key space.
@@ -66,8 +73,12 @@ impl State {
         let outcome = match command {
             Command::CreateStore { store } => self.create_store(*store),
             Command::ReserveIds { count } => self.reserve_ids(*count),
-            Command::Flush { added, flushed_through } => self.flush(added, *flushed_through),
-            Command::Swap { removed, added } => self.swap(removed, added),
+            Command::Flush { added, flushed_through, deletes_through } => {
+                self.flush(added, *flushed_through, *deletes_through)
+            }
+            Command::Swap { removed, added, deletes_through } => {
+                self.swap(removed, added, *deletes_through)
+            }
             Command::Expire { removed } => self.expire(removed),
             Command::Quarantine { block } => self.quarantine(*block),
             Command::Put { key, value, expected } => self.put(key, value, *expected),
@@ -77,7 +88,14 @@ impl State {
                 self.marks.expire(*before_ms);
                 Ok(Outcome::Done)
             }
+            Command::DeleteRows(tombstone) => self.delete_rows(tombstone),
+            Command::SettleDeletes { blocks, deletes_through } => {
+                self.settle_deletes(blocks, *deletes_through)
+            }
         }?;
+        if may_settle(command) {
+            self.forget_deletes();
+        }
         self.version += 1;
         Ok(outcome)
     }
@@ -136,6 +154,52 @@ impl State {
         self.marks.iter()
     }
 
+    /// The highest number of a delete; 0 = there was none.
+    pub fn last_delete(&self) -> u64 {
+        self.last_delete
+    }
+
+    /// The last delete that is done in everything the log held at the last flush: what is in no
+    /// block yet was committed after it.
+    pub fn flushed_deletes(&self) -> u64 {
+        self.flushed_deletes
+    }
+
+    /// Deletes that may hide something, in ascending order of numbers.
+    pub fn tombstones(&self) -> impl ExactSizeIterator<Item = &Arc<Tombstone>> {
+        self.tombstones.values()
+    }
+
+    /// Whether a delete would be taken.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_delete(&self, tombstone: &Tombstone) -> Result<(), CatalogError> {
+        tombstone.check()?;
+        if tombstone.number <= self.last_delete {
+            let (number, last) = (tombstone.number, self.last_delete);
+            return Err(CatalogError::StaleDelete { number, last });
+        }
+        if self.tombstones.len() >= MAX_TOMBSTONES {
+            return Err(CatalogError::TooManyDeletes { limit: MAX_TOMBSTONES });
+        }
+        Ok(())
+    }
+
+    /// This state for a copy of the store that has the blocks and a log of its own, with nothing in
+    /// it: what is in no block is not part of the copy.
+    #[must_use]
+    pub fn for_copy(&self) -> State {
+        State { flushed_through: LogPosition::default(), ..self.clone() }
+    }
+
+    /// The same state without marks. Marks also speak of batches that are in no block yet: whoever
+    /// has the blocks alone must not take those for stored.
+    #[must_use]
+    pub fn without_marks(&self) -> State {
+        State { marks: Marks::default(), ..self.clone() }
+    }
+
     fn create_store(&mut self, store: StoreId) -> Result<Outcome, CatalogError> {
         if self.store.is_some() {
             return Err(CatalogError::StoreExists);
@@ -159,19 +223,27 @@ impl State {
         &mut self,
         added: &[NewBlock],
         flushed_through: LogPosition,
+        deletes_through: u64,
     ) -> Result<Outcome, CatalogError> {
         if flushed_through < self.flushed_through {
             let (found, reached) = (flushed_through, self.flushed_through);
             return Err(CatalogError::FlushedBackwards { found, reached });
         }
+        check_deletes(deletes_through, self.flushed_deletes)?;
         self.check_added(added)?;
         self.flushed_through = flushed_through;
+        self.flushed_deletes = deletes_through;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        Ok(self.add(added, sequence, sequence))
+        Ok(self.add(added, sequence, sequence, deletes_through))
     }
 
-    fn swap(&mut self, removed: &[BlockId], added: &[NewBlock]) -> Result<Outcome, CatalogError> {
+    fn swap(
+        &mut self,
+        removed: &[BlockId],
+        added: &[NewBlock],
+        deletes_through: u64,
+    ) -> Result<Outcome, CatalogError> {
         let inputs = self.listed(removed)?;
         self.check_added(added)?;
         let Some(first) = inputs.first() else {
@@ -186,12 +258,14 @@ impl State {
             let reason = "its tenant or signal differs from the others'";
             return Err(CatalogError::UnfitBlock { id, reason });
         }
+        let done = inputs.iter().map(|block| block.deletes_through).max();
+        check_deletes(deletes_through, done.unwrap_or(0))?;
         let (first_sequence, last_sequence) = sequences(&inputs);
         self.check_order(&inputs, added, first_sequence, last_sequence)?;
         for id in removed {
             self.blocks.remove(id);
         }
-        Ok(self.add(added, first_sequence, last_sequence))
+        Ok(self.add(added, first_sequence, last_sequence, deletes_through))
     }
 
     fn expire(&mut self, removed: &[BlockId]) -> Result<Outcome, CatalogError> {
@@ -235,6 +309,48 @@ impl State {
         self.check_expected(key, expected)?;
         self.keys.remove(key);
         Ok(Outcome::Done)
+    }
+
+    fn delete_rows(&mut self, tombstone: &Tombstone) -> Result<Outcome, CatalogError> {
+        self.check_delete(tombstone)?;
+        self.last_delete = tombstone.number;
+        self.tombstones.insert(tombstone.number, Arc::new(tombstone.clone()));
+        Ok(Outcome::Done)
+    }
+
+    fn settle_deletes(
+        &mut self,
+        blocks: &[BlockId],
+        deletes_through: u64,
+    ) -> Result<Outcome, CatalogError> {
+        for block in self.listed(blocks)? {
+            check_deletes(deletes_through, block.deletes_through)?;
+        }
+        for id in blocks {
+            self.blocks.get_mut(id).expect("listed above").deletes_through = deletes_through;
+        }
+        self.saw_deletes(deletes_through);
+        Ok(Outcome::Done)
+    }
+
+    /// A delete that was lost with a damaged frame must not give its number to another.
+    fn saw_deletes(&mut self, deletes_through: u64) {
+        self.last_delete = self.last_delete.max(deletes_through);
+    }
+
+    /// Whether something may be left that the delete hides.
+    pub(crate) fn is_needed(&self, tombstone: &Tombstone) -> bool {
+        tombstone.number > self.flushed_deletes
+            || self.blocks.values().any(|block| tombstone.concerns(block))
+    }
+
+    fn forget_deletes(&mut self) {
+        if self.tombstones.is_empty() {
+            return;
+        }
+        let mut tombstones = std::mem::take(&mut self.tombstones);
+        tombstones.retain(|_, tombstone| self.is_needed(tombstone));
+        self.tombstones = tombstones;
     }
 
     /// The listed blocks with these ids, each named once.
@@ -320,8 +436,15 @@ impl State {
         }
     }
 
-    fn add(&mut self, added: &[NewBlock], first_sequence: u64, last_sequence: u64) -> Outcome {
-        let place = |block| BlockMeta::place(block, first_sequence, last_sequence);
+    fn add(
+        &mut self,
+        added: &[NewBlock],
+        first_sequence: u64,
+        last_sequence: u64,
+        deletes_through: u64,
+    ) -> Outcome {
+        self.saw_deletes(deletes_through);
+        let place = |block| BlockMeta::place(block, first_sequence, last_sequence, deletes_through);
         let blocks: Vec<BlockMeta> = added.iter().map(place).collect();
         for block in &blocks {
             // A reservation that was lost with a damaged frame must not cost the block, too.
@@ -337,6 +460,25 @@ fn sequences(blocks: &[BlockMeta]) -> (u64, u64) {
     blocks.iter().fold((u64::MAX, 0), |(first, last), block| {
         (first.min(block.first_sequence), last.max(block.last_sequence))
     })
+}
+
+/// Whether a command may leave a delete without anything that it concerns.
+fn may_settle(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Flush { .. }
+            | Command::Swap { .. }
+            | Command::Expire { .. }
+            | Command::Quarantine { .. }
+            | Command::SettleDeletes { .. }
+    )
+}
+
+fn check_deletes(found: u64, reached: u64) -> Result<(), CatalogError> {
+    if found < reached {
+        return Err(CatalogError::DeletesBackwards { found, reached });
+    }
+    Ok(())
 }
 
 fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), CatalogError> {

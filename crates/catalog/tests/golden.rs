@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use catalog::{
-    BlockId, CatalogError, Command, Expected, Incarnation, Lane, LogPosition, Mark, NewBlock,
-    Signal, State, StoreId,
+    BlockId, CatalogError, Command, Expected, Incarnation, LabelCondition, Lane, LogPosition, Mark,
+    NewBlock, Signal, State, StoreId, Tombstone,
 };
-use model::{TenantId, TimeRange};
+use model::{MatchOp, TenantId, TimeRange};
 
 fn block(id: u64, level: u8) -> NewBlock {
     NewBlock {
@@ -37,9 +37,17 @@ fn first_commands() -> Vec<(&'static str, Command)> {
             Command::Flush {
                 added: vec![block(1, 0), block(2, 0), other_tenants(3)],
                 flushed_through: LogPosition { file: 3, offset: 1 << 20 },
+                deletes_through: 0,
             },
         ),
-        ("swap", Command::Swap { removed: vec![BlockId(1), BlockId(2)], added: vec![block(4, 1)] }),
+        (
+            "swap",
+            Command::Swap {
+                removed: vec![BlockId(1), BlockId(2)],
+                added: vec![block(4, 1)],
+                deletes_through: 0,
+            },
+        ),
         ("quarantine", Command::Quarantine { block: BlockId(3) }),
         ("put", Command::Put { key: key(), value: vec![0, 255, 10], expected: Expected::Absent }),
         ("delete-any", Command::Delete { key: "absent".to_owned(), expected: Expected::Any }),
@@ -62,12 +70,62 @@ fn mark(lane: Lane, seq: u64, after_seq: u64) -> Command {
     })
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
+/// Those that version 2 has.
+fn second_commands() -> Vec<(&'static str, Command)> {
     let mut commands = first_commands();
     commands.push(("mark", mark(Lane::Live, 300, 0)));
     // As after a damaged frame.
     commands.push(("mark-beyond", mark(Lane::Backlog, 9, 8)));
     commands.push(("expire-marks", Command::ExpireMarks { before_ms: 1_700_000_000_000 }));
+    commands
+}
+
+fn condition(name: &str, op: MatchOp, value: &str) -> LabelCondition {
+    LabelCondition { name: name.to_owned(), op, value: value.to_owned() }
+}
+
+fn delete(number: u64) -> Command {
+    Command::DeleteRows(Tombstone {
+        number,
+        tenant: TenantId(7),
+        signal: Signal::Metrics,
+        range: TimeRange::new(i64::MIN, 1_700_000_000_000),
+        at_ms: 1_800_000_000_000,
+        selectors: vec![
+            vec![
+                condition("__name__", MatchOp::Equal, "up"),
+                condition("job", MatchOp::NotRegex, "a|b.*"),
+            ],
+            vec![condition("é", MatchOp::Regex, ".+"), condition("x", MatchOp::NotEqual, "")],
+        ],
+    })
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let mut commands = second_commands();
+    commands.push((
+        "flush-before-deletes",
+        Command::Flush {
+            added: vec![block(5, 0), block(6, 0)],
+            flushed_through: LogPosition { file: 4, offset: 0 },
+            deletes_through: 0,
+        },
+    ));
+    commands.push(("delete-rows", delete(1)));
+    // As after a damaged frame.
+    commands.push(("delete-rows-later", delete(300)));
+    commands.push((
+        "settle-deletes",
+        Command::SettleDeletes { blocks: vec![BlockId(5)], deletes_through: 300 },
+    ));
+    commands.push((
+        "flush-after-deletes",
+        Command::Flush {
+            added: vec![block(7, 0)],
+            flushed_through: LogPosition { file: 5, offset: 0 },
+            deletes_through: 1,
+        },
+    ));
     commands
 }
 
@@ -106,12 +164,20 @@ fn version_1_is_read() {
 }
 
 #[test]
+fn version_2_is_read() {
+    for (name, command) in second_commands() {
+        assert_eq!(Command::decode(&golden(&format!("command-{name}.v2"))), Ok(command), "{name}");
+    }
+    assert_eq!(State::decode(&golden("snapshot.v2")), Ok(state_after(second_commands())));
+}
+
+#[test]
 fn commands_keep_their_bytes() {
     let mut state = State::default();
     for (name, command) in commands() {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
-        check_golden(&format!("command-{name}.v2"), &bytes);
+        check_golden(&format!("command-{name}.v3"), &bytes);
         assert_eq!(Command::decode(&bytes), Ok(command.clone()), "{name}");
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -122,7 +188,7 @@ fn snapshots_keep_their_bytes() {
     let state = state();
     let mut bytes = Vec::new();
     state.encode(&mut bytes);
-    check_golden("snapshot.v2", &bytes);
+    check_golden("snapshot.v3", &bytes);
     assert_eq!(State::decode(&bytes), Ok(state));
 }
 
@@ -131,11 +197,11 @@ fn a_newer_version_is_refused_and_says_what_it_needs() {
     let mut bytes = Vec::new();
     state().encode(&mut bytes);
     bytes.truncate(bytes.len() - 4);
-    bytes[0] = 3;
+    bytes[0] = 4;
     bytes.extend_from_slice(&codec::checksum(&bytes).to_le_bytes());
-    let error = State::decode(&bytes).expect_err("version 3 is unknown");
-    assert_eq!(error, CatalogError::NewerVersion { found: 3, supported: 2 });
-    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 3"));
+    let error = State::decode(&bytes).expect_err("version 4 is unknown");
+    assert_eq!(error, CatalogError::NewerVersion { found: 4, supported: 3 });
+    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 4"));
     assert_eq!(Command::decode(&bytes), Err(error));
 }
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
-    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, Lane, LogPosition,
-    MAX_KEY_BYTES, MAX_VALUE_BYTES, Mark, NewBlock, Outcome, Signal, State, StoreId,
+    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LabelCondition, Lane,
+    LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, MAX_VALUE_BYTES, Mark,
+    NewBlock, Outcome, Signal, State, StoreId, Tombstone,
 };
-use model::{TenantId, TimeRange};
+use model::{MatchOp, TenantId, TimeRange};
 use proptest::prelude::*;
 
 fn any_block() -> impl Strategy<Value = NewBlock> {
@@ -46,6 +47,23 @@ fn any_mark() -> impl Strategy<Value = Mark> {
     )
 }
 
+fn any_tombstone() -> impl Strategy<Value = Tombstone> {
+    let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+    let condition = ("[ab]", proptest::sample::select(ops.to_vec()), "[ab.]{0,2}")
+        .prop_map(|(name, op, value)| LabelCondition { name, op, value });
+    let selectors = proptest::collection::vec(proptest::collection::vec(condition, 0..3), 0..3);
+    (0..12_u64, 0..2_u32, -20..20_i64, 0..20_i64, selectors).prop_map(
+        |(number, tenant, start, len, selectors)| Tombstone {
+            number,
+            tenant: TenantId(tenant),
+            signal: Signal::Metrics,
+            range: TimeRange::new(start, start + len),
+            at_ms: start,
+            selectors,
+        },
+    )
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let ids = || proptest::collection::vec((0..24_u64).prop_map(BlockId), 0..4);
     let blocks = || proptest::collection::vec(any_block(), 0..3);
@@ -53,11 +71,21 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => any::<[u8; 16]>().prop_map(|id| Command::CreateStore { store: StoreId(id) }),
         1 => prop_oneof![0..5_u64, any::<u64>()].prop_map(|count| Command::ReserveIds { count }),
-        5 => (blocks(), 0..4_u64, 0..100_u64).prop_map(|(added, file, offset)| Command::Flush {
-            added,
-            flushed_through: LogPosition { file, offset }
+        5 => (blocks(), 0..4_u64, 0..100_u64, 0..12_u64).prop_map(
+            |(added, file, offset, deletes_through)| Command::Flush {
+                added,
+                flushed_through: LogPosition { file, offset },
+                deletes_through,
+            }
+        ),
+        5 => (ids(), blocks(), 0..12_u64).prop_map(|(removed, added, deletes_through)| {
+            Command::Swap { removed, added, deletes_through }
         }),
-        5 => (ids(), blocks()).prop_map(|(removed, added)| Command::Swap { removed, added }),
+        4 => any_tombstone().prop_map(Command::DeleteRows),
+        2 => (ids(), 0..12_u64).prop_map(|(blocks, deletes_through)| Command::SettleDeletes {
+            blocks,
+            deletes_through
+        }),
         1 => ids().prop_map(|removed| Command::Expire { removed }),
         1 => (0..24_u64).prop_map(|id| Command::Quarantine { block: BlockId(id) }),
         2 => (key(), proptest::collection::vec(any::<u8>(), 0..4), any_expected())
@@ -91,6 +119,28 @@ fn check_sound(state: &State) {
             );
         }
     }
+    assert!(state.flushed_deletes() <= state.last_delete());
+    assert!(blocks.iter().all(|block| block.deletes_through <= state.last_delete()));
+    for tombstone in state.tombstones() {
+        assert!(tombstone.number <= state.last_delete());
+        let is_needed = tombstone.number > state.flushed_deletes()
+            || blocks.iter().any(|block| tombstone.concerns(block));
+        assert!(is_needed, "{tombstone:?} concerns nothing");
+    }
+}
+
+/// No delete goes while it concerns a block that was there before, or the head.
+fn check_deletes_kept(before: &State, after: &State) {
+    for tombstone in before.tombstones() {
+        let is_needed = tombstone.number > after.flushed_deletes()
+            || after.blocks().any(|block| tombstone.concerns(block));
+        let is_listed = after.tombstones().any(|kept| kept == tombstone);
+        assert_eq!(is_needed, is_listed, "{tombstone:?}");
+    }
+    for block in after.blocks() {
+        let known = before.blocks().find(|b| b.id == block.id);
+        assert!(known.is_none_or(|b| b.deletes_through <= block.deletes_through));
+    }
 }
 
 proptest! {
@@ -111,6 +161,7 @@ proptest! {
                 Err(_) => prop_assert_eq!(&state, &before),
             }
             check_sound(&state);
+            check_deletes_kept(&before, &state);
             // The twin lives from snapshots and encoded commands only.
             let mut bytes = Vec::new();
             command.encode(&mut bytes);
@@ -195,7 +246,11 @@ fn flush(state: &mut State, ids: &[u64], offset: u64) -> Result<Outcome, Catalog
             level: 0,
         })
         .collect();
-    state.apply(&Command::Flush { added, flushed_through: LogPosition { file: 1, offset } })
+    state.apply(&Command::Flush {
+        added,
+        flushed_through: LogPosition { file: 1, offset },
+        deletes_through: 0,
+    })
 }
 
 #[test]
@@ -207,6 +262,7 @@ fn swaps_keep_the_order_of_commits_decidable() {
     let swap = |removed: &[u64]| Command::Swap {
         removed: removed.iter().map(|&id| BlockId(id)).collect(),
         added: Vec::new(),
+        deletes_through: 0,
     };
     let error = state.apply(&swap(&[1, 3])).expect_err("2 lies between");
     assert!(matches!(error, CatalogError::UnfitBlock { id: BlockId(2), .. }), "{error}");
@@ -252,4 +308,77 @@ fn a_store_is_created_once() {
     assert_eq!(state.apply(&create(1)), Ok(Outcome::Done));
     assert_eq!(state.apply(&create(1)), Err(CatalogError::StoreExists));
     assert_eq!(state.store(), Some(StoreId([1; 16])));
+}
+
+fn tombstone(number: u64) -> Tombstone {
+    let condition =
+        LabelCondition { name: "job".to_owned(), op: MatchOp::Equal, value: "a".to_owned() };
+    Tombstone {
+        number,
+        tenant: TenantId(0),
+        signal: Signal::Metrics,
+        range: TimeRange::new(0, 5),
+        at_ms: 0,
+        selectors: vec![vec![condition]],
+    }
+}
+
+fn numbers(state: &State) -> Vec<u64> {
+    state.tombstones().map(|tombstone| tombstone.number).collect()
+}
+
+#[test]
+fn a_delete_goes_with_the_last_block_it_concerns() {
+    let mut state = State::default();
+    flush(&mut state, &[1, 2], 10).expect("new ids");
+    for number in [1, 2] {
+        state.apply(&Command::DeleteRows(tombstone(number))).expect("a higher number");
+    }
+    let flush = |offset, deletes_through| Command::Flush {
+        added: Vec::new(),
+        flushed_through: LogPosition { file: 1, offset },
+        deletes_through,
+    };
+    state.apply(&flush(20, 2)).expect("further on");
+    assert_eq!(numbers(&state), [1, 2], "two blocks may have rows of it");
+    let settle = |ids: &[u64], deletes_through| Command::SettleDeletes {
+        blocks: ids.iter().map(|&id| BlockId(id)).collect(),
+        deletes_through,
+    };
+    state.apply(&settle(&[1], 2)).expect("listed");
+    assert_eq!(numbers(&state), [1, 2]);
+    state.apply(&settle(&[2], 1)).expect("listed");
+    assert_eq!(numbers(&state), [2]);
+    let backwards = state.apply(&settle(&[1, 2], 1)).expect_err("1 is further");
+    assert_eq!(backwards, CatalogError::DeletesBackwards { found: 1, reached: 2 });
+    let swap = |deletes_through| Command::Swap {
+        removed: vec![BlockId(1), BlockId(2)],
+        added: Vec::new(),
+        deletes_through,
+    };
+    assert!(state.apply(&swap(1)).is_err());
+    state.apply(&swap(2)).expect("all done");
+    assert_eq!(numbers(&state), [] as [u64; 0]);
+    let stale = state.apply(&Command::DeleteRows(tombstone(2))).expect_err("used");
+    assert_eq!(stale, CatalogError::StaleDelete { number: 2, last: 2 });
+}
+
+#[test]
+fn deletes_have_limits() {
+    let mut state = State::default();
+    let mut void = tombstone(1);
+    void.range = TimeRange::new(5, 5);
+    assert_eq!(state.apply(&Command::DeleteRows(void)), Err(CatalogError::VoidDelete));
+    let mut large = tombstone(1);
+    large.selectors[0][0].value = "x".repeat(MAX_TOMBSTONE_BYTES);
+    assert!(matches!(state.apply(&Command::DeleteRows(large)), Err(CatalogError::TooLarge { .. })));
+    for number in 1..=MAX_TOMBSTONES as u64 {
+        state.apply(&Command::DeleteRows(tombstone(number))).expect("within the limit");
+    }
+    let error = state.apply(&Command::DeleteRows(tombstone(u64::MAX))).expect_err("too many");
+    assert_eq!(
+        error.to_string(),
+        "1000 deletes wait for their rows to be removed, which is the limit: call \
+         /api/v1/admin/tsdb/clean_tombstones, then delete again"
+    );
 }

@@ -19,17 +19,19 @@ mod live;
 mod params;
 mod remote;
 mod respond;
+mod storage;
 mod targets;
 mod ui;
 mod views;
 
-pub use api::Joining;
+pub use api::{Administration, Joining};
 pub use data::{Cancelled, Cardinality, Counted, Data, LiveEvents, LiveFeed, NextEvents, Snapshot};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use params::parse_time_ms;
 pub use remote::{Brokers, RemoteSettings, RemoteState, elsewhere_routes, passed_on_routes};
+pub use storage::{Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 
 use targets::NoTargets;
@@ -218,6 +220,11 @@ pub fn account_routes(accounts: &Arc<Accounts>) -> Routes {
 /// Join tokens and certificates, where there is a broker's authority.
 pub fn joining_routes(joining: Joining) -> Routes {
     api::joining_routes().with_state(Arc::new(joining))
+}
+
+/// Deletes, copies and the list of blocks, where there is a broker.
+pub fn administration_routes(administration: Administration) -> Routes {
+    api::administration_routes().with_state(Arc::new(administration))
 }
 
 /// The pages of the UI and the JSON 404 for unknown API paths. The pages hold no data, so nobody

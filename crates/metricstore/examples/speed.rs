@@ -12,9 +12,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockstore::{BlobError, BlobWriter, BlockFormat, ReadAt};
+use blockstore::{BlobError, BlobWriter, BlockFormat, MergeInput, ReadAt};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricFormat,
+    Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricFormat,
     Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
@@ -245,9 +245,9 @@ fn flush(
     spent: &mut Spent,
 ) -> Vec<Memory> {
     let begin = Instant::now();
-    let Some(cut) = shard.cut() else { return Vec::new() };
-    let id = cut.id();
-    let plan = FlushPlan::new(vec![cut], registry);
+    let cuts = shard.cut();
+    let Some(id) = cuts.first().map(|cut| cut.id()) else { return Vec::new() };
+    let plan = FlushPlan::new(cuts, &Deletes::default(), registry);
     let mut blocks = Vec::new();
     for planned in plan.blocks() {
         let mut out = Memory::default();
@@ -284,7 +284,12 @@ fn query(
 ) {
     let begin = Instant::now();
     let series = registry.select(DEFAULT_TENANT, matchers);
-    let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks: Vec::new() };
+    let head = HeadSnapshot {
+        tenant: DEFAULT_TENANT,
+        deletes: Deletes::default(),
+        series,
+        chunks: Vec::new(),
+    };
     let selected =
         Selected::new(registry, head, blocks, matchers, range, usize::MAX).expect("select");
     let found = begin.elapsed();
@@ -326,14 +331,23 @@ fn main() {
         .collect();
     let begin = Instant::now();
     let mut merged = Memory::default();
-    format.merge(&blocks, TimeRange::all(), &mut merged).expect("merge");
+    let input = |block: &Arc<metricstore::MetricBlock>| MergeInput {
+        block: Arc::clone(block),
+        deletes: Vec::new(),
+    };
+    let inputs: Vec<_> = blocks.iter().map(input).collect();
+    format.merge(&inputs, TimeRange::all(), &mut merged).expect("merge");
     rate("merge", samples, begin.elapsed());
     println!("merged bytes per sample     {:>9.3}", merged.0.len() as f64 / samples as f64);
 
     let sources = |blocks: &[Arc<metricstore::MetricBlock>]| -> Vec<BlockSource> {
         blocks
             .iter()
-            .map(|block| BlockSource { id: Arc::from("block"), block: Arc::clone(block) })
+            .map(|block| BlockSource {
+                id: Arc::from("block"),
+                block: Arc::clone(block),
+                deletes_through: 0,
+            })
             .collect()
     };
     let end_ms = START_MS + steps as i64 * STEP_MS;

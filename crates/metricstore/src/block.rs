@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use blockstore::{BlobWriter, ReadAt};
-use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError};
+use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
 use codec::checksum;
 use codec::varint::take_u64;
 use labelindex::{BlockIndex, LabelIndex};
@@ -12,6 +12,7 @@ use model::TimeRange;
 use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
+use crate::deletes::{Delete, Masks, is_whole, meets};
 use crate::directory::{Chunk, DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
 use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
@@ -46,6 +47,7 @@ impl MetricFormat {
 
 impl BlockFormat for MetricFormat {
     type Block = MetricBlock;
+    type Delete = Delete;
 
     fn open(&self, file: Arc<dyn ReadAt>) -> Result<MetricBlock, BlockError> {
         MetricBlock::open(file)
@@ -53,7 +55,7 @@ impl BlockFormat for MetricFormat {
 
     fn merge(
         &self,
-        inputs: &[Arc<MetricBlock>],
+        inputs: &[MergeInput<MetricBlock, Delete>],
         keep: TimeRange,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError> {
@@ -197,6 +199,54 @@ impl MetricBlock {
     /// Labels and postings of the series.
     pub fn index(&self) -> &BlockIndex {
         &self.index
+    }
+
+    /// Whether some of `deletes` hides a sample here.
+    ///
+    /// # Errors
+    /// A directory is damaged or cannot be read.
+    pub fn is_touched_by(&self, deletes: &[Arc<Delete>]) -> Result<bool, BlockError> {
+        let masks = Masks::find(deletes.iter(), &[], |matchers| self.index.select(matchers));
+        let mut current: Option<(usize, Group)> = None;
+        for series in masks.series() {
+            let Some(kept) = masks.kept(series, 0, self.range()) else { continue };
+            for number in self.groups_of(series) {
+                if current.as_ref().is_none_or(|(known, _)| *known != number) {
+                    current = Some((number, self.group(number)?));
+                }
+                let Some((_, group)) = &current else { continue };
+                let place = (series - self.groups[number].first_series) as usize;
+                let is_cut = |span: (i64, i64)| !is_whole(&kept, self.range(), span);
+                if group.spans_of(place).any(is_cut) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The series that satisfy `matchers` and of which deletes leave nothing, ascending.
+    pub(crate) fn hidden_series(&self, masks: &Masks) -> Result<Vec<u32>, BlockError> {
+        let mut hidden = Vec::new();
+        let mut current: Option<(usize, Group)> = None;
+        for series in masks.series() {
+            let Some(kept) = masks.kept(series, 0, self.range()) else { continue };
+            let mut is_shown = false;
+            // Most deletes leave nothing of the whole range, and no directory is read.
+            let groups = if kept.is_empty() { 0..0 } else { self.groups_of(series) };
+            for number in groups {
+                if current.as_ref().is_none_or(|(known, _)| *known != number) {
+                    current = Some((number, self.group(number)?));
+                }
+                let Some((_, group)) = &current else { continue };
+                let place = (series - self.groups[number].first_series) as usize;
+                is_shown |= group.spans_of(place).any(|span| meets(&kept, span));
+            }
+            if !is_shown {
+                hidden.push(series);
+            }
+        }
+        Ok(hidden)
     }
 
     /// What is known of the series' ordinals in the registry that `version` is of.

@@ -196,6 +196,17 @@ impl Group {
         start as usize..self.ends[series] as usize
     }
 
+    /// First and last timestamp of each chunk of a series, floats and histograms.
+    pub(crate) fn spans_of(&self, series: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let kinds = [Some(self), self.histograms.as_deref()];
+        kinds.into_iter().flatten().flat_map(move |group| {
+            group.chunks_of(series).map(|chunk| {
+                let column = group.column(&group.chunks[chunk]);
+                (column.min_ms, column.max_ms)
+            })
+        })
+    }
+
     /// The timestamp column of a chunk.
     pub(crate) fn column(&self, chunk: &Chunk) -> &TimestampColumn {
         &self.columns[chunk.column as usize]

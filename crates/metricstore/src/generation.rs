@@ -125,12 +125,26 @@ pub(crate) struct Generation {
     rows: u64,
     /// Earliest and latest timestamp; `None` = no samples.
     span_ms: Option<(i64, i64)>,
+    /// Deletes up to this number are older than all samples, later ones younger.
+    deletes_through: u64,
 }
 
 impl Generation {
-    /// An empty generation with room for `series`.
-    pub(crate) fn with_capacity(series: usize) -> Self {
-        Generation { slots: Vec::with_capacity(series), ..Generation::default() }
+    /// An empty generation with room for `series`, younger than a delete and all before it.
+    pub(crate) fn with_capacity(series: usize, deletes_through: u64) -> Self {
+        let slots = Vec::with_capacity(series);
+        Generation { slots, deletes_through, ..Generation::default() }
+    }
+
+    /// The last delete that is older than what is in here.
+    pub(crate) fn deletes_through(&self) -> u64 {
+        self.deletes_through
+    }
+
+    /// Notes a delete. To be called while it is empty.
+    pub(crate) fn begin_after(&mut self, deletes_through: u64) {
+        debug_assert_eq!(self.rows, 0, "samples are older than the delete");
+        self.deletes_through = self.deletes_through.max(deletes_through);
     }
 
     /// Number of local ordinals that may have samples.

@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 
 use labelindex::LabelIndex;
-use model::{Matcher, TenantId, TimeRange};
+use model::{MatchOp, Matcher, TenantId, TimeRange};
 
+use crate::deletes::{Deletes, Masks};
 use crate::registry::Registry;
-use crate::select::BlockSource;
+use crate::select::{BlockSource, HeadSnapshot, hidden_in_head};
 
 /// Where names and values are looked for. As Prometheus does, a block that overlaps the range
-/// counts as a whole; so does the head.
+/// counts as a whole; so does the head. Series of which deletes leave nothing do not count.
 #[derive(Clone, Copy)]
 pub struct LabelQuery<'a> {
     /// The head's series; `None` if no shard has samples in the range.
-    pub head: Option<(&'a Registry, TenantId)>,
+    pub head: Option<&'a HeadLabels<'a>>,
+    /// The tenant's deletes, taken before head and blocks.
+    pub deletes: &'a Deletes,
     /// Blocks of the tenant; those that do not overlap the range are passed over.
     pub blocks: &'a [BlockSource],
     /// What the series must satisfy; none = every series.
@@ -24,30 +27,128 @@ pub struct LabelQuery<'a> {
     pub limit: usize,
 }
 
+/// The series of a tenant in the head.
+pub struct HeadLabels<'a> {
+    registry: &'a Registry,
+    tenant: TenantId,
+    /// Those of which deletes leave nothing, ascending.
+    hidden: Vec<u32>,
+}
+
+impl<'a> HeadLabels<'a> {
+    /// All series of the tenant.
+    pub fn new(registry: &'a Registry, tenant: TenantId) -> Self {
+        HeadLabels { registry, tenant, hidden: Vec::new() }
+    }
+
+    /// All but those of which deletes leave nothing; `concerned` has what the shards have, at any
+    /// time, of the series that [`Deletes::concerned`] yields.
+    pub fn without_deleted(registry: &'a Registry, concerned: &HeadSnapshot) -> Self {
+        let hidden = hidden_in_head(concerned, registry);
+        HeadLabels { registry, tenant: concerned.tenant, hidden }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    Names,
+    Values(&'a str),
+}
+
+/// A source that can be asked.
+trait Asked {
+    fn select(&self, matchers: &[Matcher]) -> Vec<u32>;
+    fn list(&self, wanted: Wanted<'_>, matchers: &[Matcher]) -> Vec<String>;
+}
+
+impl Asked for &dyn LabelIndex {
+    fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        LabelIndex::select(*self, matchers)
+    }
+
+    fn list(&self, wanted: Wanted<'_>, matchers: &[Matcher]) -> Vec<String> {
+        match wanted {
+            Wanted::Names => self.label_names(matchers),
+            Wanted::Values(name) => self.label_values(name, matchers),
+        }
+    }
+}
+
+impl Asked for HeadLabels<'_> {
+    fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        self.registry.select(self.tenant, matchers).ordinals
+    }
+
+    fn list(&self, wanted: Wanted<'_>, matchers: &[Matcher]) -> Vec<String> {
+        match wanted {
+            Wanted::Names => self.registry.names(self.tenant, matchers),
+            Wanted::Values(name) => self.registry.values(self.tenant, name, matchers),
+        }
+    }
+}
+
 impl LabelQuery<'_> {
     /// Names of labels, ascending.
     pub fn names(&self) -> Vec<String> {
-        let of_head = self.head.map(|(registry, tenant)| registry.names(tenant, self.matchers));
-        self.unite(of_head, |index| index.label_names(self.matchers))
+        self.unite(Wanted::Names)
     }
 
     /// Values of the label `name`, ascending.
     pub fn values(&self, name: &str) -> Vec<String> {
-        let of_head =
-            self.head.map(|(registry, tenant)| registry.values(tenant, name, self.matchers));
-        self.unite(of_head, |index| index.label_values(name, self.matchers))
+        self.unite(Wanted::Values(name))
     }
 
-    fn unite(
-        &self,
-        of_head: Option<Vec<String>>,
-        of_block: impl Fn(&dyn LabelIndex) -> Vec<String>,
-    ) -> Vec<String> {
-        let mut all: BTreeSet<String> = of_head.into_iter().flatten().collect();
+    fn unite(&self, wanted: Wanted<'_>) -> Vec<String> {
+        let mut all = BTreeSet::new();
+        if let Some(head) = self.head {
+            let select = |matchers: &[Matcher]| Asked::select(head, matchers);
+            // Fast path: nothing is deleted.
+            let masks = match head.hidden.is_empty() {
+                true => Masks::default(),
+                false => Masks::find(self.deletes.iter(), self.matchers, select),
+            };
+            all.extend(self.shown(head, wanted, &masks, &head.hidden));
+        }
         for source in self.blocks.iter().filter(|s| s.block.range().overlaps(&self.range)) {
-            all.extend(of_block(source.block.index()));
+            let index: &dyn LabelIndex = source.block.index();
+            let deletes = self.deletes.after(source.deletes_through, source.block.range());
+            let masks = Masks::find(deletes, self.matchers, |matchers| index.select(matchers));
+            // A directory that cannot be read hides nothing; whoever reads samples reports it.
+            let hidden = source.block.hidden_series(&masks).unwrap_or_default();
+            all.extend(self.shown(&index, wanted, &masks, &hidden));
         }
         let limit = if self.limit == 0 { usize::MAX } else { self.limit };
         all.into_iter().take(limit).collect()
+    }
+
+    /// What a source has, less what only `hidden` series bear.
+    fn shown(
+        &self,
+        source: &impl Asked,
+        wanted: Wanted<'_>,
+        masks: &Masks,
+        hidden: &[u32],
+    ) -> Vec<String> {
+        let mut all = source.list(wanted, self.matchers);
+        if hidden.is_empty() {
+            return all;
+        }
+        let selectors = masks.selectors(self.matchers);
+        let of_hidden = selectors.iter().flat_map(|both| source.list(wanted, both));
+        let doubtful: BTreeSet<String> = of_hidden.collect();
+        all.retain(|found| {
+            if !doubtful.contains(found) {
+                return true;
+            }
+            let bears = match wanted {
+                Wanted::Names => Matcher::new(found, MatchOp::NotEqual, ""),
+                Wanted::Values(name) => Matcher::new(name, MatchOp::Equal, found),
+            };
+            let bears = bears.expect("no pattern is compiled");
+            let bearers = source.select(&[self.matchers, &[bears]].concat());
+            bearers.iter().any(|series| hidden.binary_search(series).is_err())
+        });
+        all
     }
 }

@@ -22,6 +22,7 @@
 //! | `merge` | blocks → one block |
 //! | [`select`] | matchers → series and their samples |
 //! | `label_query` | matchers → label names and values |
+//! | `deletes` | what deletes hide of a source |
 
 pub mod block;
 pub mod flush;
@@ -33,6 +34,7 @@ pub mod shard;
 
 mod block_reader;
 mod block_writer;
+mod deletes;
 mod directory;
 mod error;
 mod fingerprint;
@@ -48,10 +50,11 @@ mod slab;
 mod statistics;
 
 pub use block::{MetricBlock, MetricFormat};
+pub use deletes::{Delete, Deletes};
 pub use error::MetricError;
 pub use flush::{FlushPlan, PlannedBlock};
 pub use histogram_columns::HistogramColumns;
-pub use label_query::LabelQuery;
+pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, HeadSeries, Registry};

@@ -5,13 +5,14 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use blockstore::BlobWriter;
-use blockstore::{BlockError, BlockSummary, MergeError};
+use blockstore::{BlockError, BlockSummary, MergeError, MergeInput};
 use labelindex::LabelIndex;
 use model::{Labels, TimeRange};
 
 use crate::block::{MetricBlock, MetricFormat};
 use crate::block_reader::BlockReader;
 use crate::block_writer::BlockWriter;
+use crate::deletes::{Delete, Masks, meets};
 use crate::directory::Group;
 use crate::gathered::Gathered;
 
@@ -24,6 +25,7 @@ struct Cursor {
     series: u32,
     /// The groups that were read and may still be needed.
     groups: std::ops::Range<usize>,
+    masks: Masks,
 }
 
 /// A chunk of the series being merged.
@@ -35,11 +37,13 @@ struct Piece {
     chunk: usize,
     min_ms: i64,
     max_ms: i64,
+    /// What deletes leave of what is kept, if they take something.
+    kept: Option<Arc<[TimeRange]>>,
 }
 
 pub(crate) fn merge(
     format: &MetricFormat,
-    inputs: &[Arc<MetricBlock>],
+    inputs: &[MergeInput<MetricBlock, Delete>],
     keep: TimeRange,
     out: &mut dyn BlobWriter,
 ) -> Result<BlockSummary, MergeError> {
@@ -47,10 +51,11 @@ pub(crate) fn merge(
     let mut writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed()).map_err(of_output)?;
     let mut cursors: Vec<Cursor> = inputs
         .iter()
-        .map(|block| Cursor {
+        .map(|MergeInput { block, deletes }| Cursor {
             reader: BlockReader::new(Arc::clone(block)),
             series: 0,
             groups: 0..0,
+            masks: Masks::find(deletes.iter(), &[], |matchers| block.index().select(matchers)),
         })
         .collect();
     let mut next: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
@@ -79,7 +84,7 @@ pub(crate) fn merge(
             next.extend(following.map(|labels| Reverse((labels, input))));
         }
     }
-    inputs.iter().for_each(|block| writer.add_conflicts(block.summary().conflicts));
+    inputs.iter().for_each(|input| writer.add_conflicts(input.block.summary().conflicts));
     writer.finish().map_err(of_output)
 }
 
@@ -101,7 +106,7 @@ impl Cursor {
         Ok(labels)
     }
 
-    /// Appends the chunks of the current series that overlap `keep`.
+    /// Appends the chunks of the current series that overlap `keep`, but for those that are deleted.
     fn collect(
         &mut self,
         input: usize,
@@ -113,6 +118,9 @@ impl Cursor {
             self.reader.forget_group(passed);
         }
         self.groups = groups.clone();
+        let kept: Option<Arc<[TimeRange]>> = self.masks.kept(self.series, 0, keep).map(Arc::from);
+        let whole = [keep];
+        let shown = kept.as_deref().unwrap_or(&whole);
         for number in groups {
             let group = self.reader.group(number)?;
             let first = self.reader.block().groups()[number].first_series;
@@ -122,9 +130,17 @@ impl Cursor {
                 for chunk in chunks.chunks_of((self.series - first) as usize) {
                     let column = chunks.column(&chunks.chunks[chunk]);
                     let (min_ms, max_ms) = (column.min_ms, column.max_ms);
-                    if min_ms < keep.end_ms && keep.start_ms <= max_ms {
-                        let group = Arc::clone(&group);
-                        pieces.push(Piece { input, group, is_histogram, chunk, min_ms, max_ms });
+                    if meets(shown, (min_ms, max_ms)) {
+                        let (group, kept) = (Arc::clone(&group), kept.clone());
+                        pieces.push(Piece {
+                            input,
+                            group,
+                            is_histogram,
+                            chunk,
+                            min_ms,
+                            max_ms,
+                            kept,
+                        });
                     }
                 }
             }
@@ -160,8 +176,10 @@ fn write_series(
             gathered
                 .add(|timestamps, values, histograms| {
                     let reader = &cursors[piece.input].reader;
-                    match (piece.is_histogram, &piece.group.histograms) {
-                        (true, Some(of_kind)) => {
+                    let whole = [keep];
+                    let kept = piece.kept.as_deref().unwrap_or(&whole);
+                    kept.iter().try_for_each(|&keep| match &piece.group.histograms {
+                        Some(of_kind) if piece.is_histogram => {
                             let chunk = &of_kind.chunks[piece.chunk];
                             reader.read_histograms(of_kind, chunk, keep, histograms)
                         }
@@ -169,7 +187,7 @@ fn write_series(
                             let chunk = &piece.group.chunks[piece.chunk];
                             reader.read(&piece.group, chunk, keep, timestamps, values)
                         }
-                    }
+                    })
                 })
                 .map_err(|error| MergeError { input: Some(piece.input), error })?;
         }

@@ -190,3 +190,22 @@ pub(crate) fn trim_from(
         values.drain(start..begin);
     }
 }
+
+/// Drops samples from `start` on that lie outside `range`, in whatever order they are.
+pub(crate) fn retain_from(
+    timestamps: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+    start: usize,
+    range: model::TimeRange,
+) {
+    let mut end = start;
+    for at in start..timestamps.len() {
+        if range.contains(timestamps[at]) {
+            timestamps[end] = timestamps[at];
+            values[end] = values[at];
+            end += 1;
+        }
+    }
+    timestamps.truncate(end);
+    values.truncate(end);
+}

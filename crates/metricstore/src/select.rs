@@ -3,10 +3,13 @@
 //! The caller takes a snapshot in this order, so that no sample is missed (see
 //! [`crate::shard`]):
 //!
-//! 1. [`Registry::select`](crate::Registry::select): the head's series that match;
-//! 2. [`Shard::select`](crate::Shard::select) with their ordinals, on every shard;
-//! 3. the list of blocks;
-//! 4. [`Selected::new`].
+//! 1. the list of deletes;
+//! 2. [`Registry::select`](crate::Registry::select): the head's series that match;
+//! 3. [`Shard::select`](crate::Shard::select) with their ordinals, on every shard;
+//! 4. the list of blocks;
+//! 5. [`Selected::new`].
+
+mod read;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,14 +20,11 @@ use model::{Labels, Matcher, TenantId, TimeRange};
 
 use crate::block::{Handles, MetricBlock};
 use crate::block_reader::BlockReader;
+use crate::deletes::{Deletes, Masks, is_whole, meets};
 use crate::directory::Group;
 use crate::error::MetricError;
-use crate::gathered::Gathered;
-use crate::histogram_columns::HistogramColumns;
 use crate::registry::{HeadSeries, Registry, View};
-use crate::rows::settle_from;
 use crate::shard::HeadChunks;
-use crate::statistics::ChunkStatistics;
 
 /// An open block and its name for errors.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct BlockSource {
     pub id: Arc<str>,
     /// The block.
     pub block: Arc<MetricBlock>,
+    /// Deletes up to this number hide nothing in it.
+    pub deletes_through: u64,
 }
 
 /// What a query took of the head before it listed blocks.
@@ -40,6 +42,8 @@ pub struct BlockSource {
 pub struct HeadSnapshot {
     /// The tenant that asks.
     pub tenant: TenantId,
+    /// The tenant's deletes, taken before all else.
+    pub deletes: Deletes,
     /// The head's series that match.
     pub series: HeadSeries,
     /// What the shards have of them; shards without samples in the range may be left out.
@@ -59,6 +63,16 @@ pub struct Selected {
     groups: Vec<Arc<Group>>,
     blocks: Vec<(Arc<str>, BlockReader)>,
     heads: Vec<HeadChunks>,
+    /// Parts of which deletes hide something.
+    masked: Vec<Masked>,
+}
+
+/// A part of which deletes hide something.
+#[derive(Debug)]
+struct Masked {
+    part: Part,
+    /// What is left of the range that was selected, ascending; of a head for each of its generations.
+    kept: Vec<Vec<TimeRange>>,
 }
 
 /// Something that may have samples of a series.
@@ -70,6 +84,8 @@ enum Part {
     Histograms { block: u32, group: u32, chunk: u32 },
     /// A series of a head: index of the head, place in it.
     Head { head: u32, place: u32 },
+    /// One of which deletes hide something: its place in commit order, index in `masked`.
+    Masked { source: u32, index: u32 },
 }
 
 /// Series as they are found, source by source in commit order.
@@ -89,6 +105,7 @@ impl Part {
         match self {
             Part::Chunk { block, .. } | Part::Histograms { block, .. } => *block,
             Part::Head { .. } => u32::MAX,
+            Part::Masked { source, .. } => *source,
         }
     }
 }
@@ -116,6 +133,7 @@ impl Selected {
             groups: Vec::new(),
             blocks: Vec::new(),
             heads: head.chunks,
+            masked: Vec::new(),
         };
         let mut search = Search {
             view: registry.view(head.tenant),
@@ -126,10 +144,10 @@ impl Selected {
         };
         for source in blocks.iter().filter(|source| source.block.range().overlaps(&range)) {
             selected
-                .find_in_block(source, &mut search)
+                .find_in_block(source, &head.deletes, &mut search)
                 .map_err(|error| MetricError::Block { block: Arc::clone(&source.id), error })?;
         }
-        selected.find_in_heads(&head.series, &mut search);
+        selected.find_in_heads(&head.series, &head.deletes, &mut search);
         selected.unite(search, max_series)?;
         Ok(selected)
     }
@@ -137,16 +155,23 @@ impl Selected {
     fn find_in_block(
         &mut self,
         source: &BlockSource,
+        deletes: &Deletes,
         search: &mut Search<'_>,
     ) -> Result<(), BlockError> {
         let reader = BlockReader::new(Arc::clone(&source.block));
         let index = source.block.index();
         let handles = source.block.handles(search.view.version());
         let block = self.blocks.len() as u32;
+        let deletes = deletes.after(source.deletes_through, source.block.range());
+        let masks = Masks::find(deletes, search.matchers, |matchers| index.select(matchers));
         // Index in `self.groups` of the group that was used last: series come in order.
         let mut current: Option<(usize, u32)> = None;
         for series in index.select(search.matchers) {
             let start = search.parts.len() as u32;
+            let kept = masks.kept(series, 0, self.range);
+            if kept.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
             for number in source.block.groups_of(series) {
                 let group = match current {
                     Some((known, group)) if known == number => group,
@@ -158,8 +183,13 @@ impl Selected {
                     }
                 };
                 let first = source.block.groups()[number].first_series;
-                let directory = &*self.groups[group as usize];
                 let place = (series - first) as usize;
+                if let Some(kept) = &kept {
+                    let directory = Arc::clone(&self.groups[group as usize]);
+                    self.find_kept((block, group), &directory, place, kept, &mut search.parts);
+                    continue;
+                }
+                let directory = &*self.groups[group as usize];
                 let chunks = overlapping(directory, place, self.range);
                 search.parts.extend(chunks.map(|chunk| Part::Chunk { block, group, chunk }));
                 if let Some(histograms) = directory.histograms.as_deref() {
@@ -177,7 +207,38 @@ impl Selected {
         Ok(())
     }
 
-    fn find_in_heads(&self, series: &HeadSeries, search: &mut Search<'_>) {
+    /// The chunks of a series of which deletes hide something.
+    #[cold]
+    fn find_kept(
+        &mut self,
+        (block, group): (u32, u32),
+        directory: &Group,
+        place: usize,
+        kept: &[TimeRange],
+        parts: &mut Vec<Part>,
+    ) {
+        let kinds = [(false, Some(directory)), (true, directory.histograms.as_deref())];
+        for (is_histogram, chunks) in kinds {
+            let Some(chunks) = chunks else { continue };
+            for chunk in overlapping(chunks, place, self.range) {
+                let column = chunks.column(&chunks.chunks[chunk as usize]);
+                let span = (column.min_ms, column.max_ms);
+                let part = match is_histogram {
+                    true => Part::Histograms { block, group, chunk },
+                    false => Part::Chunk { block, group, chunk },
+                };
+                if is_whole(kept, self.range, span) {
+                    parts.push(part);
+                } else if meets(kept, span) {
+                    parts.push(Part::Masked { source: block, index: self.masked.len() as u32 });
+                    self.masked.push(Masked { part, kept: vec![kept.to_vec()] });
+                }
+            }
+        }
+    }
+
+    fn find_in_heads(&mut self, series: &HeadSeries, deletes: &Deletes, search: &mut Search<'_>) {
+        let masks = self.masks_of_heads(deletes, search);
         let Some(shards) = self.heads.first().map(HeadChunks::shards) else { return };
         let mut head_of_shard = vec![None; shards];
         for (head, chunks) in self.heads.iter().enumerate() {
@@ -193,10 +254,29 @@ impl Selected {
                 continue;
             }
             places[head as usize] += 1;
-            if chunks.may_have(place as usize) {
-                search.found_in_head(ordinal, Part::Head { head, place });
+            let part = Part::Head { head, place };
+            if let Some(kept) = kept_of_head(&masks, chunks, place as usize, self.range) {
+                let generations = kept.iter().enumerate();
+                let mut ranges =
+                    generations.flat_map(|(g, kept)| kept.iter().map(move |k| (g, *k)));
+                if ranges.any(|(g, kept)| chunks.may_have_in(place as usize, g, kept)) {
+                    let index = self.masked.len() as u32;
+                    search.found_in_head(ordinal, Part::Masked { source: part.source(), index });
+                    self.masked.push(Masked { part, kept });
+                }
+            } else if chunks.may_have(place as usize) {
+                search.found_in_head(ordinal, part);
             }
         }
+    }
+
+    /// Which series of the heads deletes concern.
+    fn masks_of_heads(&self, deletes: &Deletes, search: &Search<'_>) -> Masks {
+        let Some(oldest) = self.heads.iter().map(oldest_delete).min() else {
+            return Masks::default();
+        };
+        let deletes = deletes.after(oldest, self.range);
+        Masks::find(deletes, search.matchers, |matchers| search.view.select(matchers))
     }
 
     /// Brings together what several sources have of one series.
@@ -265,189 +345,6 @@ impl Selected {
     pub fn range(&self) -> TimeRange {
         self.range
     }
-
-    /// Whether series `index` may have histograms in the range.
-    ///
-    /// # Panics
-    /// `index` is not below [`Selected::len`].
-    pub fn has_histograms(&self, index: usize) -> bool {
-        self.parts_of(index).iter().any(|part| match *part {
-            Part::Chunk { .. } => false,
-            Part::Histograms { .. } => true,
-            Part::Head { head, place } => self.heads[head as usize].has_histograms(place as usize),
-        })
-    }
-
-    /// As [`Selected::read`], histograms too, which come in columns of their own; no timestamp is
-    /// in both. About 5 ns per bucket of a histogram; those of one chunk share a layout, which may
-    /// have buckets that are empty.
-    ///
-    /// # Errors
-    /// As [`Selected::read`].
-    ///
-    /// # Panics
-    /// As [`Selected::read`].
-    pub fn read_all(
-        &self,
-        index: usize,
-        timestamps_ms: &mut Vec<i64>,
-        values: &mut Vec<f64>,
-        histograms: &mut HistogramColumns,
-    ) -> Result<(), MetricError> {
-        if !self.has_histograms(index) {
-            return self.read(index, timestamps_ms, values);
-        }
-        let mut gathered = self.gather(index)?;
-        timestamps_ms.append(&mut gathered.timestamps);
-        values.append(&mut gathered.values);
-        histograms.append(&mut gathered.histograms);
-        Ok(())
-    }
-
-    /// Appends the floats of series `index` in the range, ascending in time, each timestamp once;
-    /// of two commits with one timestamp the earlier. Possibly none. Staleness markers are samples
-    /// like others. Only chunks that overlap the range are decoded, 5 to 10 ns per sample.
-    ///
-    /// # Errors
-    /// `Block` with the offset of the damage. What was appended is then taken back.
-    ///
-    /// # Panics
-    /// `index` is not below [`Selected::len`].
-    pub fn read(
-        &self,
-        index: usize,
-        timestamps_ms: &mut Vec<i64>,
-        values: &mut Vec<f64>,
-    ) -> Result<(), MetricError> {
-        let (start, values_start) = (timestamps_ms.len(), values.len());
-        assert_eq!(start, values_start, "columns of one length are appended to");
-        if self.has_histograms(index) {
-            // A histogram may have been there first.
-            let mut gathered = self.gather(index)?;
-            timestamps_ms.append(&mut gathered.timestamps);
-            values.append(&mut gathered.values);
-            return Ok(());
-        }
-        let result = self
-            .parts_of(index)
-            .iter()
-            .try_for_each(|part| self.read_part(part, timestamps_ms, values));
-        match result {
-            Ok(()) => {
-                settle_from(timestamps_ms, values, start, &mut Vec::new());
-            }
-            Err(_) => {
-                timestamps_ms.truncate(start);
-                values.truncate(start);
-            }
-        }
-        result
-    }
-
-    /// Everything of a series that has histograms.
-    fn gather(&self, index: usize) -> Result<Gathered, MetricError> {
-        let mut gathered = Gathered::default();
-        for part in self.parts_of(index) {
-            match *part {
-                Part::Head { head, place } => {
-                    self.gather_head(&self.heads[head as usize], place as usize, &mut gathered)?;
-                }
-                Part::Histograms { block, group, chunk } => {
-                    let (id, reader) = &self.blocks[block as usize];
-                    let Some(group) = &self.groups[group as usize].histograms else { continue };
-                    let chunk = &group.chunks[chunk as usize];
-                    gathered
-                        .add(|_, _, out| reader.read_histograms(group, chunk, self.range, out))
-                        .map_err(|error| MetricError::Block { block: Arc::clone(id), error })?;
-                }
-                Part::Chunk { .. } => gathered
-                    .add(|timestamps_ms, values, _| self.read_part(part, timestamps_ms, values))?,
-            }
-        }
-        gathered.settle();
-        Ok(gathered)
-    }
-
-    fn gather_head(
-        &self,
-        head: &HeadChunks,
-        place: usize,
-        gathered: &mut Gathered,
-    ) -> Result<(), MetricError> {
-        for generation in 0..head.generations() {
-            gathered
-                .add(|timestamps_ms, values, histograms| {
-                    let floats = (timestamps_ms, values);
-                    head.read_generation(place, generation, self.range, floats, histograms)
-                })
-                .map_err(|error| MetricError::Head { ordinal: head.ordinal(place), error })?;
-        }
-        Ok(())
-    }
-
-    /// Statistics of the chunks of series `index`, in order of time, if they say everything there
-    /// is to know: no sample is outside the range, in a head, a histogram, or in two chunks that
-    /// overlap.
-    /// `None` if the series must be read instead. Decodes no sample.
-    ///
-    /// # Errors
-    /// `Block` with the offset of the damage.
-    ///
-    /// # Panics
-    /// `index` is not below [`Selected::len`].
-    pub fn statistics(&self, index: usize) -> Result<Option<Vec<ChunkStatistics>>, MetricError> {
-        let mut all = Vec::new();
-        let mut end_ms = None;
-        for part in self.parts_of(index) {
-            let &Part::Chunk { block, group, chunk } = part else { return Ok(None) };
-            let group = &self.groups[group as usize];
-            let chunk = &group.chunks[chunk as usize];
-            let column = group.column(chunk);
-            let is_whole = self.range.contains(column.min_ms) && self.range.contains(column.max_ms);
-            if !is_whole || end_ms.is_some_and(|end_ms| column.min_ms <= end_ms) {
-                return Ok(None);
-            }
-            end_ms = Some(column.max_ms);
-            let (id, reader) = &self.blocks[block as usize];
-            let of_group = group.statistics().map_err(|error| MetricError::Block {
-                block: Arc::clone(id),
-                error: reader.block().column_error(chunk.page, chunk.offset, &error),
-            })?;
-            all.push(of_group[chunk.place as usize]);
-        }
-        Ok(Some(all))
-    }
-
-    fn parts_of(&self, index: usize) -> &[Part] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.parts[start as usize..self.ends[index] as usize]
-    }
-
-    fn read_part(
-        &self,
-        part: &Part,
-        timestamps_ms: &mut Vec<i64>,
-        values: &mut Vec<f64>,
-    ) -> Result<(), MetricError> {
-        match *part {
-            Part::Chunk { block, group, chunk } => {
-                let (id, reader) = &self.blocks[block as usize];
-                let group = &self.groups[group as usize];
-                let chunk = &group.chunks[chunk as usize];
-                reader
-                    .read(group, chunk, self.range, timestamps_ms, values)
-                    .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
-            }
-            Part::Histograms { .. } => Ok(()),
-            Part::Head { head, place } => {
-                let chunks = &self.heads[head as usize];
-                let ordinal = chunks.ordinal(place as usize);
-                chunks
-                    .read(place as usize, self.range, timestamps_ms, values)
-                    .map_err(|error| MetricError::Head { ordinal, error })
-            }
-        }
-    }
 }
 
 impl Search<'_> {
@@ -482,6 +379,47 @@ impl Search<'_> {
         }
         self.parts.push(part);
     }
+}
+
+/// The last delete that is older than everything a head has.
+fn oldest_delete(head: &HeadChunks) -> u64 {
+    let generations = 0..head.generations();
+    generations.map(|generation| head.deletes_through(generation)).min().unwrap_or(u64::MAX)
+}
+
+/// What deletes leave of `range` in each generation of a series of a head; `None` if all of it.
+fn kept_of_head(
+    masks: &Masks,
+    head: &HeadChunks,
+    place: usize,
+    range: TimeRange,
+) -> Option<Vec<Vec<TimeRange>>> {
+    if masks.is_empty() {
+        return None;
+    }
+    let ordinal = head.ordinal(place);
+    let kept_in = |generation| masks.kept(ordinal, head.deletes_through(generation), range);
+    let kept: Vec<_> = (0..head.generations()).map(kept_in).collect();
+    let is_touched = kept.iter().any(Option::is_some);
+    is_touched.then(|| kept.into_iter().map(|kept| kept.unwrap_or_else(|| vec![range])).collect())
+}
+
+/// Of the series of a snapshot, those of which deletes leave nothing in the head.
+pub(crate) fn hidden_in_head(head: &HeadSnapshot, registry: &Registry) -> Vec<u32> {
+    let select = |matchers: &[Matcher]| registry.select(head.tenant, matchers).ordinals;
+    let masks = Masks::find(head.deletes.iter(), &[], select);
+    let mut shown = std::collections::BTreeSet::new();
+    for chunks in &head.chunks {
+        for place in 0..chunks.series() {
+            let whole = || vec![vec![TimeRange::all()]; chunks.generations()];
+            let kept = kept_of_head(&masks, chunks, place, TimeRange::all()).unwrap_or_else(whole);
+            let mut generations = kept.iter().enumerate();
+            if generations.any(|(g, k)| k.iter().any(|&k| chunks.may_have_in(place, g, k))) {
+                shown.insert(chunks.ordinal(place));
+            }
+        }
+    }
+    head.series.ordinals.iter().copied().filter(|ordinal| !shown.contains(ordinal)).collect()
 }
 
 /// The chunks of a series of the group that overlap `range`.

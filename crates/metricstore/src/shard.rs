@@ -12,6 +12,9 @@
 //! second; a flush publishes blocks first and drops frozen generations second. So every sample is
 //! in at least one of the two, and a sample in both is one sample, because equal timestamps are
 //! removed when read.
+//!
+//! **Deletes.** A generation holds samples of one side of every delete: [`Shard::begin_after_delete`]
+//! freezes what was there before, and it is flushed with the rest.
 
 use std::sync::Arc;
 
@@ -21,7 +24,7 @@ use model::{Histogram, TimeRange};
 use crate::generation::{Generation, Probes, SealedChunk};
 use crate::histogram_columns::HistogramColumns;
 use crate::histogram_head::HistogramSeries;
-use crate::rows::{HistogramRow, ShardRows, trim_from};
+use crate::rows::{HistogramRow, ShardRows, retain_from, trim_from};
 
 /// What became of appended rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Shard {
     /// Frozen and not yet dropped, oldest first.
     frozen: Vec<CutData>,
     next_cut: u64,
+    /// The first that [`Shard::cut`] has not handed out yet.
+    next_handed_out: u64,
 }
 
 /// Everything a shard held when it was cut. Cloning copies no samples.
@@ -83,6 +88,11 @@ impl CutData {
     /// The smallest range that holds all samples; empty if there are none.
     pub fn range(&self) -> TimeRange {
         self.generation.range()
+    }
+
+    /// Deletes up to this number are older than all samples, later ones younger.
+    pub fn deletes_through(&self) -> u64 {
+        self.generation.deletes_through()
     }
 
     /// Whether `ordinal` belongs to the shard that was cut.
@@ -145,14 +155,15 @@ impl Shard {
             open: Generation::default(),
             frozen: Vec::new(),
             next_cut: 0,
+            next_handed_out: 0,
         }
     }
 
     /// Stores rows; they are visible to the next [`Shard::select`]. About 30 ns per row.
     ///
     /// A late row is compared with what is in memory near its time; a duplicate of something in a
-    /// block or in an older overlapping chunk is stored, not counted, and dropped when read or
-    /// merged.
+    /// block, in an older overlapping chunk or before a delete is stored, not counted, and dropped
+    /// when read or merged.
     ///
     /// # Panics
     /// A row of another shard.
@@ -208,12 +219,17 @@ impl Shard {
     /// What the series has at `t_ms`; makes room for it if there is nothing.
     #[cold]
     fn find_or_touch(&mut self, local: usize, t_ms: i64, probes: Probes) -> Option<Held> {
-        let older = self.frozen.iter().rev().find_map(|cut| cut.generation.high_ms(local));
+        // What lies before a delete may be deleted.
+        let through = self.open.deletes_through();
+        let is_comparable = move |cut: &&CutData| cut.deletes_through() == through;
+        let mut known = self.frozen.iter().rev().take_while(is_comparable);
+        let older = known.find_map(|cut| cut.generation.high_ms(local));
         self.open.touch(local, older);
         if self.open.is_news(local, t_ms) {
             return None;
         }
-        let frozen = self.frozen.iter().rev().map(|cut| &*cut.generation);
+        let known = self.frozen.iter().rev().take_while(is_comparable);
+        let frozen = known.map(|cut| &*cut.generation);
         std::iter::once(&self.open).chain(frozen).find_map(|generation| {
             let float = generation.find(local, t_ms, probes).map(Held::Float);
             float.or_else(|| generation.find_histogram(local, t_ms).map(Held::Histogram))
@@ -239,6 +255,7 @@ impl Shard {
             values: Vec::new(),
             ends: Vec::new(),
             histograms: Vec::new(),
+            open_deletes_through: self.open.deletes_through(),
         };
         let open_matters = self.open.range().overlaps(&range);
         for &ordinal in ordinals.iter().filter(|ordinal| *ordinal % self.shards == self.index) {
@@ -257,12 +274,30 @@ impl Shard {
     }
 
     /// Freezes everything up to now. It stays readable until [`Shard::drop_flushed`]. Costs
-    /// nothing per sample. `None` if there is nothing since the last cut.
-    pub fn cut(&mut self) -> Option<CutData> {
+    /// nothing per sample. Yields everything frozen since the last cut, in commit order: several
+    /// parts if deletes lie between, none if there is nothing.
+    pub fn cut(&mut self) -> Vec<CutData> {
+        self.freeze();
+        let fresh = self.frozen.iter().filter(|cut| cut.id >= self.next_handed_out);
+        let parts = fresh.cloned().collect();
+        self.next_handed_out = self.next_cut;
+        parts
+    }
+
+    /// Separates what is there from what comes after a delete of this number, the highest so far.
+    /// Costs nothing per sample.
+    pub fn begin_after_delete(&mut self, number: u64) {
+        self.freeze();
+        self.open.begin_after(number);
+    }
+
+    /// Freezes the open generation, unless it is empty.
+    fn freeze(&mut self) {
         if self.open.rows() == 0 {
-            return None;
+            return;
         }
-        let fresh = Generation::with_capacity(self.open.series_bound());
+        let fresh =
+            Generation::with_capacity(self.open.series_bound(), self.open.deletes_through());
         let cut = CutData {
             id: self.next_cut,
             index: self.index,
@@ -270,8 +305,7 @@ impl Shard {
             generation: Arc::new(std::mem::replace(&mut self.open, fresh)),
         };
         self.next_cut += 1;
-        self.frozen.push(cut.clone());
-        Some(cut)
+        self.frozen.push(cut);
     }
 
     /// Cuts that were not dropped yet, oldest first: a flush that failed can be tried again.
@@ -340,6 +374,8 @@ pub struct HeadChunks {
     ends: Vec<(usize, usize)>,
     /// Histograms of the open generation: place of the series, ascending, and what it has.
     histograms: Vec<(u32, HistogramSeries)>,
+    /// The last delete older than what the open generation has.
+    open_deletes_through: u64,
 }
 
 impl HeadChunks {
@@ -388,6 +424,42 @@ impl HeadChunks {
     /// generations, then the open one.
     pub(crate) fn generations(&self) -> usize {
         self.frozen.len() + 1
+    }
+
+    /// The last delete that is older than what one of those sources has.
+    pub(crate) fn deletes_through(&self, generation: usize) -> u64 {
+        self.frozen.get(generation).map_or(self.open_deletes_through, |g| g.deletes_through())
+    }
+
+    /// Whether the series at `place` may have samples of one source in `range`, which lies in the
+    /// range asked for.
+    pub(crate) fn may_have_in(&self, place: usize, generation: usize, range: TimeRange) -> bool {
+        if let Some(held) = self.frozen.get(generation) {
+            return held.may_have((self.ordinals[place] / self.shards) as usize, range);
+        }
+        let (sealed, tail) = self.start(place);
+        let (sealed_end, tail_end) = self.ends[place];
+        self.sealed[sealed..sealed_end].iter().any(|chunk| chunk.overlaps(range))
+            || self.timestamps[tail..tail_end].iter().any(|&t_ms| range.contains(t_ms))
+            || self.open_histograms(place).is_some_and(|series| series.may_have(range))
+    }
+
+    /// Appends the floats that the series at `place` has in one source, in commit order.
+    pub(crate) fn read_floats_in(
+        &self,
+        place: usize,
+        generation: usize,
+        range: TimeRange,
+        timestamps: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), CodecError> {
+        match self.frozen.get(generation) {
+            Some(held) => {
+                let local = (self.ordinals[place] / self.shards) as usize;
+                held.read(local, range, timestamps, values)
+            }
+            None => self.read_open(place, range, timestamps, values),
+        }
     }
 
     /// Appends what the series at `place` has in one source, in commit order.
@@ -439,8 +511,13 @@ impl HeadChunks {
             chunk.decode(timestamps, values)?;
             trim_from(timestamps, values, start, range);
         }
+        let start = timestamps.len();
         timestamps.extend_from_slice(&self.timestamps[tail..tail_end]);
         values.extend_from_slice(&self.values[tail..tail_end]);
+        if range != self.range {
+            // A part of what was asked for; the tail is in no order.
+            retain_from(timestamps, values, start, range);
+        }
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk};
+use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput};
+use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
-    BlockSource, FlushPlan, HeadSnapshot, LabelQuery, MetricBlock, MetricError, MetricFormat,
-    Registry, Selected, Shard, ShardRows,
+    BlockSource, Delete, Deletes, FlushPlan, HeadLabels, HeadSnapshot, LabelQuery, MetricBlock,
+    MetricError, MetricFormat, Registry, Selected, Shard, ShardRows,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TenantId, TimeRange};
 
@@ -41,9 +42,9 @@ impl Store {
 
     /// Writes everything into blocks, by tenant and window.
     fn flush(&mut self) -> Vec<(TenantId, Arc<MetricBlock>)> {
-        let cut = self.shard.cut().expect("samples");
-        let id = cut.id();
-        let plan = FlushPlan::new(vec![cut], &self.registry);
+        let cuts = self.shard.cut();
+        let id = cuts[0].id();
+        let plan = FlushPlan::new(cuts, &Deletes::default(), &self.registry);
         let mut blocks = Vec::new();
         for planned in plan.blocks() {
             let key = format!("blocks/{}", self.written);
@@ -65,7 +66,10 @@ impl Store {
         let key = format!("blocks/{}", self.written);
         self.written += 1;
         let mut out = self.blobs.create(&key).expect("memory");
-        MetricFormat::new(1).merge(inputs, keep, &mut *out).expect("merge");
+        let input =
+            |block: &Arc<MetricBlock>| MergeInput { block: Arc::clone(block), deletes: Vec::new() };
+        let inputs: Vec<_> = inputs.iter().map(input).collect();
+        MetricFormat::new(1).merge(&inputs, keep, &mut *out).expect("merge");
         out.finish().expect("memory");
         self.open(&key)
     }
@@ -77,6 +81,7 @@ impl Store {
     fn select(&self, blocks: &[Arc<MetricBlock>], max: usize) -> Result<Selected, MetricError> {
         let head = HeadSnapshot {
             tenant: DEFAULT_TENANT,
+            deletes: Deletes::default(),
             series: self.registry.select(DEFAULT_TENANT, &[]),
             chunks: Vec::new(),
         };
@@ -85,8 +90,11 @@ impl Store {
 }
 
 fn sources(blocks: &[Arc<MetricBlock>]) -> Vec<BlockSource> {
-    let source =
-        |block: &Arc<MetricBlock>| BlockSource { id: Arc::from("block"), block: Arc::clone(block) };
+    let source = |block: &Arc<MetricBlock>| BlockSource {
+        id: Arc::from("block"),
+        block: Arc::clone(block),
+        deletes_through: 0,
+    };
     blocks.iter().map(source).collect()
 }
 
@@ -180,8 +188,10 @@ fn label_queries_see_head_and_blocks() {
     store.append(DEFAULT_TENANT, &labels("up", "new"), &[(9 * HOUR_MS, 1.0)]);
     let sources = sources(&blocks);
     let up = [Matcher::new("__name__", MatchOp::Equal, "up").expect("matcher")];
+    let (head, none) = (HeadLabels::new(&store.registry, DEFAULT_TENANT), Deletes::default());
     let query = LabelQuery {
-        head: Some((&store.registry, DEFAULT_TENANT)),
+        head: Some(&head),
+        deletes: &none,
         blocks: &sources,
         matchers: &up,
         range: TimeRange::all(),
@@ -201,4 +211,67 @@ fn label_queries_see_head_and_blocks() {
 
     let error = store.select(&blocks, 1).err().expect("two series are more than one");
     assert!(error.to_string().contains("limits.max_query_series (1)"), "{error}");
+}
+
+/// The delete number 1: all of a metric.
+fn delete_metric(name: &str, range: TimeRange) -> Deletes {
+    let condition =
+        LabelCondition { name: "__name__".to_owned(), op: MatchOp::Equal, value: name.to_owned() };
+    let tombstone = Tombstone {
+        number: 1,
+        tenant: DEFAULT_TENANT,
+        signal: Signal::Metrics,
+        range,
+        at_ms: 0,
+        selectors: vec![vec![condition]],
+    };
+    let delete = Delete::new(Arc::new(tombstone)).expect("no pattern");
+    Deletes::new(vec![Arc::new(delete)])
+}
+
+/// Names, values of `host` and values of `__name__`, of head and blocks.
+fn listed(store: &Store, blocks: &[BlockSource], deletes: &Deletes) -> [Vec<String>; 3] {
+    let tenant = DEFAULT_TENANT;
+    let series = deletes.concerned(&store.registry, tenant, &[]);
+    let chunks = vec![store.shard.select(series.ordinals(), TimeRange::all())];
+    let concerned = HeadSnapshot { tenant, deletes: deletes.clone(), series, chunks };
+    let head = HeadLabels::without_deleted(&store.registry, &concerned);
+    let query = LabelQuery {
+        head: Some(&head),
+        deletes,
+        blocks,
+        matchers: &[],
+        range: TimeRange::all(),
+        limit: 0,
+    };
+    [query.names(), query.values("host"), query.values("__name__")]
+}
+
+#[test]
+fn names_and_values_that_only_deleted_series_bear_are_gone() {
+    let mut store = Store::new();
+    let odd = Labels::from_pairs([("__name__", "up"), ("host", "b"), ("odd", "x")]);
+    let odd = odd.expect("labels");
+    store.append(DEFAULT_TENANT, &labels("up", "a"), &[(0, 1.0), (9, 1.0)]);
+    store.append(DEFAULT_TENANT, &labels("load", "a"), &[(0, 1.0)]);
+    store.append(DEFAULT_TENANT, &odd, &[(5, 1.0)]);
+    let all = [vec!["__name__", "host", "odd"], vec!["a", "b"], vec!["load", "up"]];
+    let left = [vec!["__name__", "host"], vec!["a"], vec!["load"]];
+    let whole = delete_metric("up", TimeRange::all());
+    let part = delete_metric("up", TimeRange::new(5, 100));
+    assert_eq!(listed(&store, &[], &Deletes::default()), all);
+    assert_eq!(listed(&store, &[], &whole), left, "in the head");
+    let blocks: Vec<_> = store.flush().into_iter().map(|(_, block)| block).collect();
+    let mut sources = sources(&blocks);
+    assert_eq!(listed(&store, &sources, &whole), left, "in a block, and the head is empty");
+    // The chunk of up{host="a"} reaches into what is left.
+    let up_left = [vec!["__name__", "host"], vec!["a"], vec!["load", "up"]];
+    assert_eq!(listed(&store, &sources, &part), up_left);
+    // The block has done it; what is in no block is younger than it.
+    sources[0].deletes_through = 1;
+    assert_eq!(listed(&store, &sources, &whole), all);
+    sources[0].deletes_through = 0;
+    store.shard.begin_after_delete(1);
+    store.append(DEFAULT_TENANT, &odd, &[(5, 2.0)]);
+    assert_eq!(listed(&store, &sources, &whole), [all[0].clone(), all[1].clone(), all[2].clone()]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockstore::{BlobWriter, Blobs, BlockError, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricError,
+    Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricError,
     MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, LabelForm, Labels, Limits, MetricBatch, TenantId, TimeRange};
@@ -42,7 +42,7 @@ fn block_bytes(series: usize, steps: i64) -> Vec<u8> {
     let registry = Registry::new(1);
     let mut shard = Shard::new(0, 1);
     shard.append(&resolve(&registry, &batch(series, steps), &Limits::default()).shards[0]);
-    let plan = FlushPlan::new(shard.cut().into_iter().collect(), &registry);
+    let plan = FlushPlan::new(shard.cut(), &Deletes::default(), &registry);
     assert_eq!(plan.blocks().len(), 1);
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
     let mut out: Box<dyn BlobWriter> = blobs.create("blocks/a").expect("memory");
@@ -79,9 +79,10 @@ type Samples = Vec<(Labels, Vec<i64>, Vec<u64>)>;
 
 fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
     let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
-    let source = BlockSource { id: Arc::from("a"), block: Arc::new(block) };
+    let source = BlockSource { id: Arc::from("a"), block: Arc::new(block), deletes_through: 0 };
     let registry = Registry::new(1);
     let head = HeadSnapshot {
+        deletes: Deletes::default(),
         tenant: DEFAULT_TENANT,
         series: registry.select(DEFAULT_TENANT, &[]),
         chunks: Vec::new(),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk};
+use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput};
+use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, HeadSnapshot, HistogramColumns, HistogramRow, LogDecoder,
-    LogEncoder, MetricBlock, MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, Delete, Deletes, FlushPlan, HeadLabels, HeadSnapshot, HistogramColumns,
+    HistogramRow, LabelQuery, LogDecoder, LogEncoder, MetricBlock, MetricFormat, Registry,
+    ResolvedBatch, Selected, Shard,
 };
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp, Matcher,
@@ -23,10 +25,18 @@ struct Engine {
     registry: Registry,
     shards: Vec<Shard>,
     encoder: LogEncoder,
-    log: Vec<Vec<u8>>,
+    log: Vec<Logged>,
     blobs: DiskBlobs,
     blocks: Vec<BlockSource>,
     model: BTreeMap<(Labels, i64), Sample>,
+    deletes: Vec<Arc<Delete>>,
+}
+
+/// A frame of the log.
+#[derive(Clone)]
+enum Logged {
+    Samples(Vec<u8>),
+    Delete(u64),
 }
 
 /// What a series has at a timestamp. Histograms are compact, so that what says the same is equal.
@@ -110,7 +120,41 @@ impl Engine {
             blobs: DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory"),
             blocks: Vec::new(),
             model: BTreeMap::new(),
+            deletes: Vec::new(),
         }
+    }
+
+    fn last_delete(&self) -> u64 {
+        self.deletes.last().map_or(0, |delete| delete.tombstone().number)
+    }
+
+    fn deletes(&self) -> Deletes {
+        Deletes::new(self.deletes.clone())
+    }
+
+    fn delete(&mut self, selectors: Vec<Vec<Matcher>>, range: TimeRange) {
+        if range.is_empty() {
+            return;
+        }
+        let is_hit = |labels: &Labels, t_ms: i64| {
+            let matches = |m: &Matcher| m.matches(labels.get(&m.name).unwrap_or(""));
+            range.contains(t_ms) && selectors.iter().any(|s| s.iter().all(matches))
+        };
+        self.model.retain(|(labels, t_ms), _| !is_hit(labels, *t_ms));
+        let condition =
+            |m: &Matcher| LabelCondition { name: m.name.clone(), op: m.op, value: m.value.clone() };
+        let number = self.last_delete() + 1;
+        let tombstone = Tombstone {
+            number,
+            tenant: DEFAULT_TENANT,
+            signal: Signal::Metrics,
+            range,
+            at_ms: 0,
+            selectors: selectors.iter().map(|s| s.iter().map(condition).collect()).collect(),
+        };
+        self.deletes.push(Arc::new(Delete::new(Arc::new(tombstone)).expect("own matchers")));
+        self.log.push(Logged::Delete(number));
+        self.shards.iter_mut().for_each(|shard| shard.begin_after_delete(number));
     }
 
     fn append(&mut self, rows: &[(u8, i64, Given)]) {
@@ -151,7 +195,7 @@ impl Engine {
         assert_eq!(resolved.rejects, []);
         let mut payload = Vec::new();
         self.encoder.encode(&resolved, &self.registry, &mut payload);
-        self.log.push(payload);
+        self.log.push(Logged::Samples(payload));
         self.apply(&resolved);
     }
 
@@ -171,9 +215,10 @@ impl Engine {
 
     /// Writes what was cut into blocks; drops it from the heads only if `drop` is set.
     fn flush(&mut self, drop: bool) {
+        let (deletes, deletes_through) = (self.deletes(), self.last_delete());
         for shard in &mut self.shards {
             let cuts = shard.cuts().to_vec();
-            let plan = FlushPlan::new(cuts.clone(), &self.registry);
+            let plan = FlushPlan::new(cuts.clone(), &deletes, &self.registry);
             for planned in plan.blocks() {
                 let key = format!("blocks/{}", self.blocks.len());
                 let mut writer = self.blobs.create(&key).expect("memory");
@@ -182,7 +227,7 @@ impl Engine {
                 writer.finish().expect("memory");
                 let block = open(&self.blobs, &self.format, &key);
                 assert_eq!(*block.summary(), summary);
-                self.blocks.push(BlockSource { id: Arc::from(key), block });
+                self.blocks.push(BlockSource { id: Arc::from(key), block, deletes_through });
             }
             if drop {
                 cuts.iter().for_each(|cut| shard.drop_flushed(cut.id()));
@@ -191,12 +236,21 @@ impl Engine {
     }
 
     fn merge(&mut self) {
-        let inputs: Vec<_> = self.blocks.iter().map(|source| Arc::clone(&source.block)).collect();
+        let input = |source: &BlockSource| {
+            let mut deletes = self.deletes.clone();
+            deletes.retain(|delete| delete.tombstone().number > source.deletes_through);
+            let is_touched = source.block.is_touched_by(&deletes).expect("own block");
+            // What is not touched may be taken for settled.
+            let deletes = if is_touched { deletes } else { Vec::new() };
+            MergeInput { block: Arc::clone(&source.block), deletes }
+        };
+        let inputs: Vec<_> = self.blocks.iter().map(input).collect();
         let mut writer = self.blobs.create("blocks/merged").expect("memory");
         self.format.merge(&inputs, TimeRange::all(), &mut *writer).expect("merge");
         writer.finish().expect("memory");
         let block = open(&self.blobs, &self.format, "blocks/merged");
-        self.blocks = vec![BlockSource { id: Arc::from("blocks/merged"), block }];
+        let (id, deletes_through) = (Arc::from("blocks/merged"), self.last_delete());
+        self.blocks = vec![BlockSource { id, block, deletes_through }];
         self.blobs.delete("blocks/merged").expect("memory");
     }
 
@@ -208,13 +262,22 @@ impl Engine {
         let mut resolved = ResolvedBatch::default();
         self.shards = (0..SHARDS).map(|index| Shard::new(index, SHARDS)).collect();
         self.blocks.clear();
-        for payload in &self.log.clone() {
-            decoder.decode(payload, &registry, SHARDS, 0, &mut resolved).expect("own payload");
-            self.apply(&resolved);
+        for logged in &self.log.clone() {
+            match logged {
+                Logged::Samples(payload) => {
+                    decoder
+                        .decode(payload, &registry, SHARDS, 0, &mut resolved)
+                        .expect("own payload");
+                    self.apply(&resolved);
+                }
+                Logged::Delete(number) => {
+                    self.shards.iter_mut().for_each(|shard| shard.begin_after_delete(*number));
+                }
+            }
         }
         self.registry = registry;
         self.encoder.begin_file();
-        self.log.clear();
+        self.log = vec![Logged::Delete(self.last_delete())];
         // What was replayed is in the new log too, as it would be after a checkpoint.
         let everything: Vec<_> =
             self.model.iter().map(|((l, t), v)| (l.clone(), *t, v.clone())).collect();
@@ -236,14 +299,15 @@ impl Engine {
         }
         let mut payload = Vec::new();
         self.encoder.encode(&batch, &self.registry, &mut payload);
-        self.log.push(payload);
+        self.log.push(Logged::Samples(payload));
     }
 
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Selected {
         let series = self.registry.select(DEFAULT_TENANT, matchers);
         let chunks =
             self.shards.iter().map(|shard| shard.select(series.ordinals(), range)).collect();
-        let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks };
+        let (tenant, deletes) = (DEFAULT_TENANT, self.deletes());
+        let head = HeadSnapshot { tenant, deletes, series, chunks };
         Selected::new(&self.registry, head, &self.blocks, matchers, range, 1_000).expect("select")
     }
 
@@ -287,7 +351,39 @@ impl Engine {
                 prop_assert!(histograms.is_empty());
             }
         }
-        prop_assert_eq!(found, expected);
+        prop_assert_eq!(&found, &expected);
+        self.check_values(matchers, range, &expected)
+    }
+
+    /// No value is missing; there may be more, because blocks and the head count as a whole.
+    fn check_values(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        expected: &BTreeMap<Labels, Vec<(i64, Sample)>>,
+    ) -> Result<(), TestCaseError> {
+        let (tenant, deletes) = (DEFAULT_TENANT, self.deletes());
+        let series = deletes.concerned(&self.registry, tenant, &[]);
+        let all = TimeRange::all();
+        let chunks = self.shards.iter().map(|shard| shard.select(series.ordinals(), all)).collect();
+        let concerned = HeadSnapshot { tenant, deletes: deletes.clone(), series, chunks };
+        let head = HeadLabels::without_deleted(&self.registry, &concerned);
+        let query = LabelQuery {
+            head: Some(&head),
+            deletes: &deletes,
+            blocks: &self.blocks,
+            matchers,
+            range,
+            limit: 0,
+        };
+        for name in ["__name__", "instance"] {
+            let listed = query.values(name);
+            for labels in expected.keys() {
+                let value = labels.get(name).expect("every series has it").to_owned();
+                prop_assert!(listed.contains(&value), "{name}={value} is missing");
+            }
+        }
+        prop_assert!(expected.is_empty() || query.names() == ["Z", "__name__", "instance"]);
         Ok(())
     }
 }
@@ -314,6 +410,7 @@ enum Step {
     Merge,
     Replay,
     Select(Vec<Matcher>, i64, i64),
+    Delete(Vec<Vec<Matcher>>, i64, i64),
 }
 
 fn value() -> impl Strategy<Value = f64> {
@@ -346,7 +443,10 @@ fn step() -> impl Strategy<Value = Step> {
         Just(("instance", MatchOp::NotRegex, "host-(0|2)")),
         Just(("absent", MatchOp::Equal, "")),
     ]
-    .prop_map(|(name, op, value)| Matcher::new(name, op, value).expect("matcher"));
+    .prop_map(|(name, op, value)| Matcher::new(name, op, value).expect("matcher"))
+    .boxed();
+    let selector = proptest::collection::vec(matcher.clone(), 1..3);
+    let end = prop_oneof![3 => time().boxed(), 1 => Just(i64::MAX).boxed()];
     prop_oneof![
         8 => proptest::collection::vec(row, 1..40).prop_map(Step::Append),
         3 => (0..9_u8, time(), 1..700_u16, value()).prop_map(|(s, t, n, v)| Step::Run(s, t, n, v)),
@@ -358,6 +458,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Replay),
         4 => (proptest::collection::vec(matcher, 0..3), time(), time())
             .prop_map(|(m, a, b)| Step::Select(m, a.min(b), a.max(b))),
+        3 => (proptest::collection::vec(selector, 1..3), time(), end)
+            .prop_map(|(s, a, b)| Step::Delete(s, a.min(b), a.max(b))),
     ]
 }
 
@@ -396,6 +498,9 @@ proptest! {
                 }
                 Step::Merge => engine.merge(),
                 Step::Replay => engine.replay(),
+                Step::Delete(selectors, start, end) => {
+                    engine.delete(selectors, TimeRange::new(start, end));
+                }
                 Step::Select(matchers, start, end) => {
                     engine.check(&matchers, TimeRange::new(start, end))?;
                 }

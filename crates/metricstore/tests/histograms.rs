@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
-    Admission, BlockSource, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder,
-    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder,
+    LogEncoder, MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MetricBatch,
@@ -42,7 +42,7 @@ fn resolve(registry: &Registry, batch: &MetricBatch) -> ResolvedBatch {
 fn read(registry: &Registry, shard: &Shard, blocks: &[BlockSource]) -> HistogramColumns {
     let series = registry.select(DEFAULT_TENANT, &[]);
     let chunks = vec![shard.select(series.ordinals(), TimeRange::all())];
-    let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks };
+    let head = HeadSnapshot { tenant: DEFAULT_TENANT, deletes: Deletes::default(), series, chunks };
     let selected = Selected::new(registry, head, blocks, &[], TimeRange::all(), 9).expect("select");
     let mut out = HistogramColumns::default();
     for index in 0..selected.len() {
@@ -168,7 +168,7 @@ fn block_bytes(batch: &MetricBatch) -> Vec<u8> {
     let registry = Registry::new(1);
     let mut shard = Shard::new(0, 1);
     shard.append(&resolve(&registry, batch).shards[0]);
-    let plan = FlushPlan::new(shard.cut().into_iter().collect(), &registry);
+    let plan = FlushPlan::new(shard.cut(), &Deletes::default(), &registry);
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
     let mut out = blobs.create("blocks/a").expect("memory");
     plan.write(&plan.blocks()[0], &MetricFormat::new(1), &registry, &mut *out).expect("flush");
@@ -182,10 +182,15 @@ fn block_bytes(batch: &MetricBatch) -> Vec<u8> {
 /// All samples of a block, or why it cannot be read.
 fn read_block(bytes: Vec<u8>) -> Result<String, String> {
     let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
-    let source = BlockSource { id: Arc::from("a"), block: Arc::new(block) };
+    let source = BlockSource { id: Arc::from("a"), block: Arc::new(block), deletes_through: 0 };
     let registry = Registry::new(1);
     let series = registry.select(DEFAULT_TENANT, &[]);
-    let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks: Vec::new() };
+    let head = HeadSnapshot {
+        tenant: DEFAULT_TENANT,
+        deletes: Deletes::default(),
+        series,
+        chunks: Vec::new(),
+    };
     let selected = Selected::new(&registry, head, &[source], &[], TimeRange::all(), usize::MAX)
         .map_err(|error| error.to_string())?;
     let mut all = String::new();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use broker::{Broker, CommitError, Expected, Feed, LiveBatch, Reader};
-use console::{Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, Stored, Wanted};
+use console::{
+    Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored, Wanted,
+};
 use metricstore::{HistogramColumns, MetricError, Selected};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
@@ -110,6 +112,51 @@ fn key_error(error: &CommitError) -> KeyError {
         return KeyError::Conflict;
     }
     KeyError::Unavailable(error.to_string())
+}
+
+/// The store of this process' broker.
+pub(crate) struct BrokerStorage(pub(crate) Broker);
+
+impl console::Storage for BrokerStorage {
+    fn delete_series(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<(), StorageError> {
+        self.0.delete_series(tenant, selectors, range).map_err(storage_error)
+    }
+
+    fn clean_deleted(&self) -> Result<(), StorageError> {
+        self.0.clean_deleted().map_err(storage_error)
+    }
+
+    fn snapshot(&self, name: &str, with_head: bool) -> Result<(), StorageError> {
+        self.0.snapshot(name, with_head).map_err(storage_error)
+    }
+
+    fn blocks(&self) -> Vec<console::StoredBlock> {
+        let row = |(meta, deletes): (broker::BlockMeta, u64)| console::StoredBlock {
+            id: meta.id.to_string(),
+            min_time_ms: meta.range.start_ms,
+            end_time_ms: meta.range.end_ms,
+            samples: meta.rows,
+            series: meta.series,
+            size_bytes: meta.size_bytes,
+            deletes,
+            level: meta.level,
+        };
+        self.0.block_metas().into_iter().map(row).collect()
+    }
+}
+
+fn storage_error(error: CommitError) -> StorageError {
+    let text = error.to_string();
+    match error {
+        CommitError::Catalog(_) | CommitError::HeadInParts { .. } => StorageError::Limit(text),
+        CommitError::Full | CommitError::Stopping => StorageError::Unavailable(text),
+        _ => StorageError::Failed(text),
+    }
 }
 
 struct Live(Feed);

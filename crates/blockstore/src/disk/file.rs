@@ -84,6 +84,12 @@ impl FileDisk {
         self.root.join(path)
     }
 
+    fn copy(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        fs::copy(self.resolve(from), self.resolve(to)).map_err(|e| fault("copy", from, e))?;
+        let copy = File::open(self.resolve(to)).map_err(|e| fault("open", to, e))?;
+        copy.sync_all().map_err(|e| sync_failed(to, e))
+    }
+
     /// Creates the directories above the file `path`, durably.
     fn prepare(&self, path: &str) -> Result<(), BlobError> {
         let full = self.resolve(path);
@@ -142,6 +148,30 @@ impl Disk for FileDisk {
     fn rename(&self, from: &str, to: &str) -> Result<(), BlobError> {
         self.prepare(to)?;
         fs::rename(self.resolve(from), self.resolve(to)).map_err(|e| fault("rename", from, e))
+    }
+
+    fn link(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        self.prepare(to)?;
+        let linked = fs::hard_link(self.resolve(from), self.resolve(to));
+        match linked {
+            Err(e) if has_no_links(&e) => self.copy(from, to),
+            other => other.map_err(|e| fault("link", from, e)),
+        }
+    }
+
+    fn rename_directory(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        if self.resolve(to).exists() {
+            let taken = io::ErrorKind::AlreadyExists.into();
+            return Err(fault("rename", to, taken));
+        }
+        self.rename(from, to)
+    }
+
+    fn remove_directory(&self, directory: &str) -> Result<(), BlobError> {
+        match fs::remove_dir_all(self.resolve(directory)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| fault("remove", directory, e)),
+        }
     }
 
     fn remove(&self, path: &str) -> Result<(), BlobError> {
@@ -220,6 +250,14 @@ impl ReadAt for ReadFile {
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
         self.file.read_exact_at(out, offset).map_err(|e| fault("read", &self.path, e))
     }
+}
+
+/// Whether a file cannot have a second name here: another file system, one without links, or too
+/// many names.
+fn has_no_links(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let codes = [Errno::XDEV, Errno::PERM, Errno::MLINK, Errno::OPNOTSUPP, Errno::NOSYS];
+    error.raw_os_error().is_some_and(|code| codes.iter().any(|e| e.raw_os_error() == code))
 }
 
 fn sync_failed(path: &str, source: io::Error) -> BlobError {

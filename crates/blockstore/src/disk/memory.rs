@@ -47,11 +47,13 @@ enum Change {
     SetLen(usize),
 }
 
-/// A file lost a name, got one, or both at once.
+/// Files lost names, got some, or both at once.
 #[derive(Clone)]
 struct NameChange {
-    unlinked: Option<String>,
-    linked: Option<(String, usize)>,
+    unlinked: Vec<String>,
+    linked: Vec<(String, usize)>,
+    /// Syncing any of these makes it durable.
+    directories: Vec<String>,
 }
 
 impl MemoryDisk {
@@ -181,6 +183,56 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        assert_plain(to);
+        let mut inner = self.lock();
+        inner.step("link", from)?;
+        let index = *inner.names.get(from).ok_or_else(|| missing(from))?;
+        if inner.names.contains_key(to) {
+            return Err(failed("link", to, io::ErrorKind::AlreadyExists.into()));
+        }
+        inner.change_name(None, Some((to.to_owned(), index)));
+        Ok(())
+    }
+
+    fn rename_directory(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        assert_plain(to);
+        let mut inner = self.lock();
+        inner.step("rename", from)?;
+        let inside = |path: &str, directory: &str| {
+            path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+        };
+        if inner.names.keys().any(|path| inside(path, to)) {
+            return Err(failed("rename", to, io::ErrorKind::AlreadyExists.into()));
+        }
+        let moved: Vec<(String, usize)> = inner
+            .names
+            .iter()
+            .filter(|(path, _)| inside(path, from))
+            .map(|(path, &index)| (path.clone(), index))
+            .collect();
+        if moved.is_empty() {
+            return Err(missing(from));
+        }
+        let renamed = moved.iter().map(|(path, index)| {
+            let rest = path.strip_prefix(from).expect("it is inside");
+            (format!("{to}{rest}"), *index)
+        });
+        inner.change_names(NameChange {
+            linked: renamed.collect(),
+            unlinked: moved.into_iter().map(|(path, _)| path).collect(),
+            directories: vec![parent(from).to_owned(), parent(to).to_owned()],
+        });
+        Ok(())
+    }
+
+    fn remove_directory(&self, directory: &str) -> Result<(), BlobError> {
+        for file in self.list(directory)? {
+            self.remove(&file.key)?;
+        }
+        Ok(())
+    }
+
     fn remove(&self, path: &str) -> Result<(), BlobError> {
         let mut inner = self.lock();
         inner.step("remove", path)?;
@@ -250,7 +302,13 @@ impl Inner {
     }
 
     fn change_name(&mut self, unlinked: Option<String>, linked: Option<(String, usize)>) {
-        let change = NameChange { unlinked, linked };
+        let names = unlinked.iter().chain(linked.iter().map(|(path, _)| path));
+        let directories = names.map(|path| parent(path).to_owned()).collect();
+        let (unlinked, linked) = (Vec::from_iter(unlinked), Vec::from_iter(linked));
+        self.change_names(NameChange { unlinked, linked, directories });
+    }
+
+    fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.renames.push(change);
     }
@@ -317,17 +375,16 @@ fn write_some_sectors(file: &mut Vec<u8>, offset: usize, written: &[u8], chance:
 
 impl NameChange {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
-        if let Some(path) = &self.unlinked {
+        for path in &self.unlinked {
             names.remove(path);
         }
-        if let Some((path, index)) = &self.linked {
+        for (path, index) in &self.linked {
             names.insert(path.clone(), *index);
         }
     }
 
     fn touches(&self, directory: &str) -> bool {
-        let linked = self.linked.as_ref().map(|(path, _)| path);
-        self.unlinked.iter().chain(linked).any(|path| parent(path) == directory)
+        self.directories.iter().any(|touched| touched == directory)
     }
 }
 

@@ -381,6 +381,10 @@ impl Answering {
             CommitError::Full => Retry::AfterMs(FULL_MS),
             // The first is excluded by `AGENT_BODY_BYTES`, the other by `PushStream::take`.
             CommitError::TooLarge(_) | CommitError::Catalog(_) => Retry::Never,
+            // Writes are not refused for these.
+            CommitError::HeadInParts { .. } | CommitError::Maintenance(_) => {
+                Retry::AfterMs(SOON_MS)
+            }
         };
         self.end(Answer::Refused(error.to_string(), retry));
     }

@@ -1,5 +1,6 @@
 //! `/api/v1/*` as Prometheus 3 has it.
 
+mod admin;
 mod agents;
 mod federate;
 mod format;
@@ -18,6 +19,7 @@ use http::Method;
 use net::auth::Accounts;
 use net::{Access, ApiError, ErrorType, Routes};
 
+pub use admin::Administration;
 pub use tokens::Joining;
 
 use crate::Console;
@@ -100,6 +102,22 @@ pub(crate) fn joining_routes() -> Routes<Arc<Joining>> {
         .route("/api/v1/join-tokens/{id}", DELETE, Access::Admin, tokens::revoke_join)
         .route("/api/v1/certificates", GET, Access::Admin, tokens::list_certificates)
         .route("/api/v1/certificates/{name}", DELETE, Access::Admin, tokens::revoke_certificate)
+}
+
+/// What administrators do to what is stored.
+pub(crate) fn administration_routes() -> Routes<Arc<Administration>> {
+    const GET: [Method; 1] = [Method::GET];
+    const CHANGE: [Method; 2] = [Method::POST, Method::PUT];
+    Routes::new()
+        .route("/api/v1/admin/tsdb/delete_series", CHANGE, Access::Admin, admin::delete_series)
+        .route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            CHANGE,
+            Access::Admin,
+            admin::clean_tombstones,
+        )
+        .route("/api/v1/admin/tsdb/snapshot", CHANGE, Access::Admin, admin::snapshot)
+        .route("/api/v1/status/tsdb/blocks", GET, Access::Read, admin::blocks)
 }
 
 /// Unknown paths under `/api` are JSON, never the pages of the console.

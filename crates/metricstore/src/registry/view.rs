@@ -171,6 +171,12 @@ impl View<'_> {
         &self.version
     }
 
+    /// The series that match all of `matchers`, ascending.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Vec<u32> {
+        let index = self.tables.tenants.get(&self.tenant);
+        index.map_or_else(Vec::new, |index| index.select(matchers))
+    }
+
     /// The ordinal of a series, or [`NOT_REGISTERED`].
     pub(crate) fn ordinal(&self, labels: &Labels) -> u32 {
         self.tables.get(SeriesId::of(self.tenant, labels)).unwrap_or(NOT_REGISTERED)

@@ -20,6 +20,7 @@ use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
 use crate::metrics::Telemetry;
+use crate::source::BrokerStorage;
 use crate::words;
 
 mod agent_role;
@@ -183,11 +184,26 @@ fn all_routes(
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
     let mut routes = routes(telling, broker, telemetry, scraping)
-        .merge(console::account_routes(&security.accounts));
+        .merge(console::account_routes(&security.accounts))
+        .merge(console::administration_routes(administration(broker)));
     if let Some(address) = peers {
         routes = routes.merge(console::joining_routes(security.joining(address)));
     }
     routes.merge(scraping::routes(scraping))
+}
+
+fn administration(broker: &Broker) -> console::Administration {
+    let storage = Arc::new(BrokerStorage(broker.clone()));
+    console::Administration { storage, now_ms, random }
+}
+
+/// Names that differ; without random numbers the clock has to do.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => now_ms().unsigned_abs(),
+    }
 }
 
 fn routes(

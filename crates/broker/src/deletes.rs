@@ -1,0 +1,174 @@
+//! Deletes: the list that queries and merges go by, and how one is made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use catalog::{BlockMeta, LabelCondition, Signal, State, Tombstone};
+use crossbeam_channel::{Sender, bounded};
+use metricstore::{Delete, Deletes};
+use model::{Matcher, TenantId, TimeRange};
+use parking_lot::RwLock;
+
+use crate::Broker;
+use crate::committer::{CommitError, Message};
+use crate::maintenance::Wake;
+
+/// How often a delete is tried again because the head had to be flushed first.
+const ATTEMPTS: usize = 3;
+
+/// A delete that is asked for; the committer gives it its place in the order of commits.
+#[derive(Debug, Clone)]
+pub(crate) struct DeleteRequest {
+    pub(crate) tenant: TenantId,
+    pub(crate) range: TimeRange,
+    pub(crate) at_ms: i64,
+    pub(crate) selectors: Vec<Vec<LabelCondition>>,
+}
+
+impl DeleteRequest {
+    /// The tombstone with its number.
+    pub(crate) fn numbered(self, number: u64) -> Tombstone {
+        let DeleteRequest { tenant, range, at_ms, selectors } = self;
+        Tombstone { number, tenant, signal: Signal::Metrics, range, at_ms, selectors }
+    }
+}
+
+/// The deletes that may hide something, durable ones only.
+///
+/// A query takes this list first, the head second and the blocks third. So a delete comes into it
+/// before it is acknowledged, and leaves it after the last source that it concerns was replaced.
+#[derive(Debug)]
+pub(crate) struct DeleteBook(RwLock<(Deletes, u64)>);
+
+impl DeleteBook {
+    /// Those of the catalog.
+    ///
+    /// # Errors
+    /// A pattern that this program cannot compile and an older one could.
+    pub(crate) fn load(state: &State) -> Result<Self> {
+        let mut deletes = Vec::new();
+        for tombstone in state.tombstones() {
+            let delete = Delete::new(Arc::clone(tombstone))
+                .with_context(|| format!("read the selectors of delete {}", tombstone.number))?;
+            deletes.push(Arc::new(delete));
+        }
+        Ok(DeleteBook(RwLock::new((Deletes::new(deletes), state.last_delete()))))
+    }
+
+    /// The list now, and the number of the last delete that came into it.
+    pub(crate) fn current(&self) -> (Deletes, u64) {
+        self.0.read().clone()
+    }
+
+    /// Adds one that is durable, the highest so far.
+    pub(crate) fn add(&self, delete: Arc<Delete>) {
+        let mut listed = self.0.write();
+        let number = delete.tombstone().number;
+        let all = listed.0.iter().cloned().chain([delete]).collect();
+        *listed = (Deletes::new(all), number);
+    }
+
+    /// Takes those out that nothing is left of.
+    pub(crate) fn forget(&self, gone: &BTreeSet<u64>) {
+        let mut listed = self.0.write();
+        let is_kept = |delete: &&Arc<Delete>| !gone.contains(&delete.tombstone().number);
+        listed.0 = Deletes::new(listed.0.iter().filter(is_kept).cloned().collect());
+    }
+
+    /// Of the first `through`, those that may hide rows of a block.
+    pub(crate) fn of_block(deletes: &Deletes, through: u64, meta: &BlockMeta) -> Vec<Arc<Delete>> {
+        let concerns = |delete: &&Arc<Delete>| {
+            delete.tombstone().number <= through && delete.tombstone().concerns(meta)
+        };
+        deletes.iter().filter(concerns).cloned().collect()
+    }
+}
+
+impl Broker {
+    /// Hides all samples in `range`, stored until now, of the tenant's series that satisfy all
+    /// matchers of any of `selectors`. When it returns the delete is durable and in effect.
+    /// Whatever is stored later is new, whatever its time. Costs one sync and no search; may wait
+    /// for a flush. Not for a thread that serves sockets.
+    ///
+    /// # Errors
+    /// Selectors too large, too many deletes that wait for their rows to be removed (see
+    /// [`Broker::clean_deleted`]), a full disk, a flush that failed.
+    pub fn delete_series(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<(), CommitError> {
+        let condition =
+            |m: &Matcher| LabelCondition { name: m.name.clone(), op: m.op, value: m.value.clone() };
+        let request = DeleteRequest {
+            tenant,
+            range,
+            at_ms: self.now_ms(),
+            selectors: selectors.iter().map(|s| s.iter().map(condition).collect()).collect(),
+        };
+        let mut outcome = self.send_delete(request.clone());
+        for _ in 1..ATTEMPTS {
+            if !matches!(outcome, Err(CommitError::HeadInParts { .. })) {
+                break;
+            }
+            self.ask_maintenance(Wake::Flush)?;
+            outcome = self.send_delete(request.clone());
+        }
+        outcome
+    }
+
+    /// Writes every block anew in which a delete hides something, and forgets the deletes that
+    /// nothing is left of. Takes as long as a merge of those blocks.
+    ///
+    /// # Errors
+    /// A flush or merge failed, for example because the disk is full; what was done stays done.
+    pub fn clean_deleted(&self) -> Result<(), CommitError> {
+        self.ask_maintenance(Wake::CleanDeleted)
+    }
+
+    /// Writes a copy of the store as of now below `snapshots/<name>` of the data directory: usable
+    /// as a data directory, made of links to blocks where the file system has them. It appears
+    /// whole and durable or not at all. Without the head it holds what is in blocks.
+    ///
+    /// # Errors
+    /// A flush failed, the disk is full, there is a snapshot of this name.
+    ///
+    /// # Panics
+    /// `name` is no plain file name.
+    pub fn snapshot(&self, name: &str, with_head: bool) -> Result<(), CommitError> {
+        let name = name.to_owned();
+        self.ask_maintenance(|reply| Wake::Snapshot { name, with_head, reply })
+    }
+
+    /// What the catalog lists, in ascending order of ids, and for each block how many deletes may
+    /// hide samples of it.
+    pub fn block_metas(&self) -> Vec<(BlockMeta, u64)> {
+        let catalog = self.inner.catalog.lock();
+        let deletes = |meta| catalog.tombstones().filter(|t| t.concerns(meta)).count() as u64;
+        catalog.blocks().map(|meta| (*meta, deletes(meta))).collect()
+    }
+
+    fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {
+        let (reply, answer) = bounded(1);
+        let done = Box::new(move |outcome| {
+            // Whoever asked waits for it.
+            let _ = reply.send(outcome);
+        });
+        let message = Message::Delete { request, done };
+        self.send(message).map_err(|_| CommitError::Stopping)?;
+        answer.recv().unwrap_or(Err(CommitError::Stopping)).map(|_| ())
+    }
+
+    fn ask_maintenance(&self, wake: impl FnOnce(Done) -> Wake) -> Result<(), CommitError> {
+        self.ready().map_err(|_| CommitError::Stopping)?;
+        let (reply, answer) = bounded(1);
+        self.inner.wake.send(wake(reply)).map_err(|_| CommitError::Stopping)?;
+        let stopping = Err(CommitError::Stopping);
+        answer.recv().map_or(stopping, |done| done.map_err(CommitError::Maintenance))
+    }
+}
+
+/// Where the maintenance tells how it went, in words.
+pub(crate) type Done = Sender<Result<(), String>>;

@@ -1,0 +1,143 @@
+//! `/api/v1/admin/tsdb/*` and `/api/v1/status/tsdb/blocks`: what administrators do to what is stored.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use model::DEFAULT_TENANT;
+use serde_json::{Value, json};
+
+use crate::params::Params;
+use crate::respond::{bad_data, parameter, success};
+use crate::storage::{Storage, StorageError, StoredBlock};
+use net::{ApiError, ErrorType};
+
+/// What answers requests for administration.
+pub struct Administration {
+    /// The store.
+    pub storage: Arc<dyn Storage>,
+    /// Milliseconds since the epoch; names copies.
+    pub now_ms: fn() -> i64,
+    /// Tells apart copies of one second.
+    pub random: fn() -> u64,
+}
+
+/// Hides samples of all series that match any of `match[]`, from `start` to `end`, both inclusive.
+/// 204 when it is durable and in effect.
+pub(super) async fn delete_series(
+    State(administration): State<Arc<Administration>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(bad_data("no match[] parameter provided"));
+    }
+    let (range, selectors) = (params.range()?, params.selectors()?);
+    // As in Prometheus, times that cross delete nothing.
+    if !range.is_empty() {
+        let storage = Arc::clone(&administration.storage);
+        blocking("", move || storage.delete_series(DEFAULT_TENANT, &selectors, range)).await?;
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Removes what is deleted from the disk.
+pub(super) async fn clean_tombstones(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Response, ApiError> {
+    let storage = Arc::clone(&administration.storage);
+    blocking("", move || storage.clean_deleted()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Copies the store; answers with the name of the copy.
+pub(super) async fn snapshot(
+    State(administration): State<Arc<Administration>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let skip_head = match params.get("skip_head") {
+        None => false,
+        Some(text) => parse_bool(text).ok_or_else(|| {
+            let why = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
+            parameter("skip_head", format!("unable to parse boolean: {why}"))
+        })?,
+    };
+    let name = snapshot_name((administration.now_ms)(), (administration.random)());
+    let (storage, of_copy) = (Arc::clone(&administration.storage), name.clone());
+    blocking("create snapshot: ", move || storage.snapshot(&of_copy, !skip_head)).await?;
+    Ok(success(json!({ "name": name })))
+}
+
+/// The blocks, as Prometheus shows its own.
+pub(super) async fn blocks(State(administration): State<Arc<Administration>>) -> Response {
+    let blocks: Vec<Value> = administration.storage.blocks().iter().map(block).collect();
+    success(json!({ "blocks": blocks }))
+}
+
+fn block(block: &StoredBlock) -> Value {
+    json!({
+        "ulid": block.id,
+        "minTime": block.min_time_ms,
+        "maxTime": block.end_time_ms,
+        "stats": {
+            "numSamples": block.samples,
+            "numSeries": block.series,
+            "numBytes": block.size_bytes,
+            "numTombstones": block.deletes,
+        },
+        "compaction": { "level": block.level, "sources": [block.id] },
+        "version": 1,
+    })
+}
+
+/// Runs what waits for the disk off the threads that serve sockets; errors begin with `what`.
+async fn blocking(
+    what: &str,
+    work: impl FnOnce() -> Result<(), StorageError> + Send + 'static,
+) -> Result<(), ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|_| ApiError::new(ErrorType::Unavailable, "the server is stopping"))?;
+    done.map_err(|error| {
+        let kind = match error {
+            StorageError::Limit(_) => ErrorType::Execution,
+            StorageError::Failed(_) => ErrorType::Internal,
+            StorageError::Unavailable(_) => ErrorType::Unavailable,
+        };
+        ApiError::new(kind, format!("{what}{error}"))
+    })
+}
+
+/// `20060102T150405Z-` and 16 hexadecimal digits, as Prometheus names its snapshots.
+fn snapshot_name(now_ms: i64, random: u64) -> String {
+    let time = model::rfc3339(now_ms);
+    let seconds: String = time.chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
+    format!("{seconds}Z-{random:016x}")
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_have_the_names_that_prometheus_gives() {
+        assert_eq!(snapshot_name(1_435_781_451_781, 0xabc), "20150701T201051Z-0000000000000abc");
+    }
+
+    #[test]
+    fn booleans_are_those_of_go() {
+        assert_eq!(
+            ["1", "T", "false", "0"].map(parse_bool),
+            [Some(true), Some(true), Some(false), Some(false)]
+        );
+        assert_eq!(["yes", "tRUE", ""].map(parse_bool), [None; 3]);
+    }
+}

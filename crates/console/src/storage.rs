@@ -1,0 +1,76 @@
+//! What administrators may do to what is stored. `watchfire` wires it to the broker.
+
+use model::{Matcher, TenantId, TimeRange};
+
+/// The store of a broker. All of it waits for the disk.
+pub trait Storage: Send + Sync + 'static {
+    /// Hides all samples in `range`, stored until now, of the series that satisfy all matchers of
+    /// any of `selectors`; durable and in effect when it returns.
+    ///
+    /// # Errors
+    /// Why not, with the remedy.
+    fn delete_series(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<(), StorageError>;
+
+    /// Removes from the disk what is deleted.
+    ///
+    /// # Errors
+    /// Why not.
+    fn clean_deleted(&self) -> Result<(), StorageError>;
+
+    /// Writes a copy of the store below `snapshots/<name>`, with or without what is in memory.
+    ///
+    /// # Errors
+    /// Why not.
+    fn snapshot(&self, name: &str, with_head: bool) -> Result<(), StorageError>;
+
+    /// All blocks, in ascending order of ids.
+    fn blocks(&self) -> Vec<StoredBlock>;
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageError {
+    /// A limit.
+    Limit(String),
+    /// The store failed.
+    Failed(String),
+    /// The store is stopping, or the disk is full.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for StorageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (StorageError::Limit(text)
+        | StorageError::Failed(text)
+        | StorageError::Unavailable(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for StorageError {}
+
+/// What is known of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Its name.
+    pub id: String,
+    /// First timestamp, milliseconds.
+    pub min_time_ms: i64,
+    /// First millisecond behind the last timestamp.
+    pub end_time_ms: i64,
+    /// Samples, deleted ones too.
+    pub samples: u64,
+    /// Series.
+    pub series: u64,
+    /// Size of its file.
+    pub size_bytes: u64,
+    /// Deletes that may hide samples of it.
+    pub deletes: u64,
+    /// How far it is merged.
+    pub level: u8,
+}

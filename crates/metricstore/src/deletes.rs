@@ -1,0 +1,251 @@
+//! Deletes as reading applies them: which series of a source they hide, and in which time.
+//!
+//! Every source of samples, a generation of a head or a block, says through which number deletes
+//! do not concern it (`docs/formats/catalog.md`). A delete with a higher number hides samples of
+//! it. Nothing is looked at sample by sample: the hidden ranges of a series are subtracted from the
+//! range that is asked for, and what remains is read.
+
+use std::sync::Arc;
+
+use catalog::Tombstone;
+use model::{MatchOp, Matcher, MatcherError, TenantId, TimeRange};
+
+use crate::registry::{HeadSeries, Registry};
+
+/// A delete, ready to be applied.
+#[derive(Debug)]
+pub struct Delete {
+    tombstone: Arc<Tombstone>,
+    selectors: Vec<Vec<Matcher>>,
+}
+
+impl Delete {
+    /// Compiles the selectors.
+    ///
+    /// # Errors
+    /// A pattern does not compile.
+    pub fn new(tombstone: Arc<Tombstone>) -> Result<Self, MatcherError> {
+        let mut selectors = Vec::with_capacity(tombstone.selectors.len());
+        for selector in &tombstone.selectors {
+            let matcher = |c: &catalog::LabelCondition| Matcher::new(&c.name, c.op, &c.value);
+            selectors.push(selector.iter().map(matcher).collect::<Result<_, _>>()?);
+        }
+        Ok(Delete { tombstone, selectors })
+    }
+
+    /// What the catalog says of it.
+    pub fn tombstone(&self) -> &Tombstone {
+        &self.tombstone
+    }
+}
+
+/// Deletes that may hide something, in ascending order of numbers. Cloning copies nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Deletes(Arc<[Arc<Delete>]>);
+
+impl Deletes {
+    /// `deletes` must be in ascending order of numbers.
+    pub fn new(deletes: Vec<Arc<Delete>>) -> Self {
+        Deletes(deletes.into())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All, in ascending order of numbers.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Delete>> {
+        self.0.iter()
+    }
+
+    /// Those up to a number.
+    #[must_use]
+    pub fn through(&self, number: u64) -> Deletes {
+        let first = self.iter().filter(|delete| delete.tombstone.number <= number);
+        Deletes(first.cloned().collect())
+    }
+
+    /// Those of one tenant.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: TenantId) -> Deletes {
+        // Fast path: nothing is deleted, nothing is copied.
+        if self.is_empty() {
+            return self.clone();
+        }
+        let of_tenant = self.iter().filter(|delete| delete.tombstone.tenant == tenant);
+        Deletes(of_tenant.cloned().collect())
+    }
+
+    /// Series of a head, of one tenant, that some of these may concern, ascending.
+    pub fn concerned(
+        &self,
+        registry: &Registry,
+        tenant: TenantId,
+        matchers: &[Matcher],
+    ) -> HeadSeries {
+        let select = |matchers: &[Matcher]| registry.select(tenant, matchers).ordinals;
+        let masks = Masks::find(self.iter(), matchers, select);
+        let mut ordinals: Vec<u32> = masks.hidden.iter().map(|(ordinal, _)| *ordinal).collect();
+        ordinals.dedup();
+        HeadSeries { ordinals }
+    }
+
+    /// Those that may hide samples in `range` of a source to which deletes up to `through` are no
+    /// matter.
+    pub(crate) fn after(
+        &self,
+        through: u64,
+        range: TimeRange,
+    ) -> impl Iterator<Item = &Arc<Delete>> {
+        self.iter().filter(move |delete| {
+            delete.tombstone.number > through && delete.tombstone.range.overlaps(&range)
+        })
+    }
+}
+
+/// The series of one source that deletes concern.
+#[derive(Debug, Default)]
+pub(crate) struct Masks {
+    deletes: Vec<Arc<Delete>>,
+    /// Series and index of a delete, ascending.
+    hidden: Vec<(u32, u32)>,
+}
+
+impl Masks {
+    /// Of the series that satisfy `matchers`, those that some of `deletes` concern. `select` asks
+    /// the source's index; it is not asked about selectors that no such series can satisfy.
+    pub(crate) fn find<'a>(
+        deletes: impl Iterator<Item = &'a Arc<Delete>>,
+        matchers: &[Matcher],
+        select: impl Fn(&[Matcher]) -> Vec<u32>,
+    ) -> Masks {
+        let mut masks = Masks::default();
+        for delete in deletes {
+            let index = masks.deletes.len() as u32;
+            let selectors = delete.selectors.iter().filter(|s| may_meet(s, matchers));
+            for selector in selectors {
+                let both = [matchers, selector].concat();
+                masks.hidden.extend(select(&both).into_iter().map(|series| (series, index)));
+            }
+            masks.deletes.push(Arc::clone(delete));
+        }
+        masks.hidden.sort_unstable();
+        masks.hidden.dedup();
+        masks
+    }
+
+    /// Whether no series is concerned.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hidden.is_empty()
+    }
+
+    /// What deletes after `through` leave of `range` of a series, ascending, possibly nothing;
+    /// `None` if it is untouched.
+    #[inline]
+    pub(crate) fn kept(
+        &self,
+        series: u32,
+        through: u64,
+        range: TimeRange,
+    ) -> Option<Vec<TimeRange>> {
+        // Fast path: nothing is deleted here.
+        if self.is_empty() {
+            return None;
+        }
+        self.subtract(series, through, range)
+    }
+
+    fn subtract(&self, series: u32, through: u64, range: TimeRange) -> Option<Vec<TimeRange>> {
+        let start = self.hidden.partition_point(|(known, _)| *known < series);
+        let of_series = self.hidden[start..].iter().take_while(|(known, _)| *known == series);
+        let mut kept = None;
+        for (_, index) in of_series {
+            let tombstone = &self.deletes[*index as usize].tombstone;
+            if tombstone.number > through && tombstone.range.overlaps(&range) {
+                cut_out(kept.get_or_insert_with(|| vec![range]), tombstone.range);
+            }
+        }
+        kept
+    }
+
+    /// The series concerned, ascending.
+    pub(crate) fn series(&self) -> impl Iterator<Item = u32> + '_ {
+        self.hidden.chunk_by(|a, b| a.0 == b.0).map(|same| same[0].0)
+    }
+
+    /// What the deletes and `matchers` ask for together, each an alternative.
+    pub(crate) fn selectors(&self, matchers: &[Matcher]) -> Vec<Vec<Matcher>> {
+        let all = self.deletes.iter().flat_map(|delete| &delete.selectors);
+        all.filter(|s| may_meet(s, matchers)).map(|s| [matchers, s].concat()).collect()
+    }
+}
+
+/// Takes `hole` out of ascending ranges.
+fn cut_out(ranges: &mut Vec<TimeRange>, hole: TimeRange) {
+    let mut left = Vec::with_capacity(ranges.len() + 1);
+    for range in ranges.drain(..) {
+        let before = TimeRange::new(range.start_ms, range.end_ms.min(hole.start_ms));
+        let after = TimeRange::new(range.start_ms.max(hole.end_ms), range.end_ms);
+        left.extend([before, after].into_iter().filter(|part| !part.is_empty()));
+    }
+    *ranges = left;
+}
+
+/// Whether a series might satisfy both, as far as conditions that name one value can tell. Most
+/// queries and most deletes name a metric, and then this spares the index.
+fn may_meet(selector: &[Matcher], matchers: &[Matcher]) -> bool {
+    let contradicts = |one: &Matcher, other: &Matcher| {
+        one.op == MatchOp::Equal && one.name == other.name && !other.matches(&one.value)
+    };
+    !selector.iter().any(|a| matchers.iter().any(|b| contradicts(a, b) || contradicts(b, a)))
+}
+
+/// Whether some of `kept` holds everything between two timestamps, both inclusive, that lies in
+/// `range`.
+pub(crate) fn is_whole(kept: &[TimeRange], range: TimeRange, (min_ms, max_ms): (i64, i64)) -> bool {
+    let (start_ms, last_ms) = (min_ms.max(range.start_ms), max_ms.min(range.end_ms - 1));
+    kept.iter().any(|kept| kept.start_ms <= start_ms && last_ms < kept.end_ms)
+}
+
+/// Whether some of `kept` has a timestamp between two, both inclusive.
+pub(crate) fn meets(kept: &[TimeRange], (min_ms, max_ms): (i64, i64)) -> bool {
+    kept.iter().any(|kept| kept.start_ms <= max_ms && min_ms < kept.end_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: i64, end: i64) -> TimeRange {
+        TimeRange::new(start, end)
+    }
+
+    #[test]
+    fn holes_are_cut_out() {
+        let cut = |holes: &[(i64, i64)]| {
+            let mut ranges = vec![range(0, 10)];
+            holes.iter().for_each(|hole| cut_out(&mut ranges, range(hole.0, hole.1)));
+            ranges
+        };
+        assert_eq!(cut(&[(20, 30), (10, 12), (-5, 0)]), [range(0, 10)]);
+        assert_eq!(cut(&[(2, 4), (3, 6)]), [range(0, 2), range(6, 10)]);
+        assert_eq!(cut(&[(-9, 3), (9, 99)]), [range(3, 9)]);
+        assert_eq!(cut(&[(i64::MIN, i64::MAX)]), []);
+    }
+
+    #[test]
+    fn selectors_that_cannot_meet_are_told() {
+        let matcher = |name: &str, op, value: &str| {
+            Matcher::new(name, op, value).expect("a matcher of this test")
+        };
+        let up = [matcher("__name__", MatchOp::Equal, "up")];
+        let down = [matcher("__name__", MatchOp::Equal, "down")];
+        let pattern = [matcher("__name__", MatchOp::Regex, "d.*")];
+        let other = [matcher("job", MatchOp::Equal, "x")];
+        assert!(!may_meet(&up, &down));
+        assert!(!may_meet(&pattern, &up) && !may_meet(&up, &pattern));
+        assert!(may_meet(&pattern, &down) && may_meet(&other, &up) && may_meet(&up, &[]));
+    }
+}
