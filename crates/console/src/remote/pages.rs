@@ -50,6 +50,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/api/v1/views/{name}", [Method::PUT], Access::Write, elsewhere)
         .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, elsewhere)
         .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, elsewhere)
+        .route("/api/v1/admin/tsdb/{what}", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)
         .route("/api/v1/join-tokens", [Method::POST], Access::Admin, not_here)
