@@ -71,7 +71,10 @@ fn fingerprint(directory: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
 
 /// `cargo xtask conformance SUITE DIR`.
 pub(crate) fn conformance(suite: &str, rest: &[&str]) -> Result<bool> {
-    let mut arguments = vec!["run", "--quiet", "--package", "watchfire-conformance", "--", suite];
+    let mut arguments = runner(suite);
+    if over_sockets(suite) {
+        build_binary()?;
+    }
     // The program runs in the root; a directory is meant as seen from where the user stands.
     let given: Vec<String> = rest
         .iter()
@@ -86,6 +89,20 @@ pub(crate) fn conformance(suite: &str, rest: &[&str]) -> Result<bool> {
     Ok(process::command(".", "cargo", &arguments).status()?.success())
 }
 
+/// Whether a suite is run against the program rather than against its engines.
+fn over_sockets(suite: &str) -> bool {
+    suite == "remote-write"
+}
+
+/// What runs a suite, without the directory of its cases.
+fn runner(suite: &str) -> Vec<&str> {
+    if over_sockets(suite) {
+        vec!["run", "--quiet", "--package", "watchfire-system", "--", "conformance", suite]
+    } else {
+        vec!["run", "--quiet", "--package", "watchfire-conformance", "--", suite]
+    }
+}
+
 /// Runs a suite over the public cases beside the repository; they are no part of it, so where
 /// they are absent the stage says so and counts nothing.
 fn suite(name: &str, flags: &[&str]) -> Result<Counts> {
@@ -95,8 +112,11 @@ fn suite(name: &str, flags: &[&str]) -> Result<Counts> {
         return Ok(Counts::default());
     }
     let cases = cases.display().to_string();
-    let mut arguments = vec!["run", "--quiet", "--package", "watchfire-conformance", "--"];
-    arguments.extend([name, cases.as_str()]);
+    if over_sockets(name) {
+        build_binary()?;
+    }
+    let mut arguments = runner(name);
+    arguments.push(cases.as_str());
     arguments.extend(flags);
     process::count(".", "cargo", &arguments)
 }
@@ -111,6 +131,10 @@ pub(crate) fn discovery() -> Result<Counts> {
 
 pub(crate) fn host_metrics() -> Result<Counts> {
     suite("host-metrics", &[])
+}
+
+pub(crate) fn remote_write() -> Result<Counts> {
+    suite("remote-write", &[])
 }
 
 pub(crate) fn textparse() -> Result<Counts> {

@@ -25,6 +25,7 @@ const STAGES: &[Stage] = &[
     Stage { name: "textparse", run: stages::textparse },
     Stage { name: "discovery", run: stages::discovery },
     Stage { name: "fuzz", run: fuzz::stage },
+    Stage { name: "remote-write", run: stages::remote_write },
     Stage { name: "system", run: stages::system },
     Stage { name: "crash", run: stages::crash },
     Stage { name: "dist", run: stages::dist },

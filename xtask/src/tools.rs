@@ -12,6 +12,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/promtool", "prometheus"),
     ("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter"),
     ("/usr/bin/prometheus-pushgateway", "prometheus-pushgateway"),
+    ("/usr/bin/vmagent", "victoria-metrics"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/strace", "strace"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),

@@ -7,6 +7,7 @@ use catalog::Mark;
 use metricstore::{Admission, AppendOutcome, Reject, ResolvedBatch};
 use model::{MetricBatch, TenantId};
 use tokio::task::JoinError;
+use wire::Refusals;
 
 use crate::Broker;
 use crate::agents::Delivery;
@@ -36,14 +37,38 @@ impl IngestOutcome {
         rejected + self.appended.conflicts
     }
 
+    /// How many of the [refused](IngestOutcome::refused_samples) samples are histograms.
+    pub fn refused_histograms(&self) -> u64 {
+        let rejected: u64 = self.rejects.iter().map(|reject| reject.histograms).sum();
+        rejected + self.appended.histogram_conflicts
+    }
+
+    /// Adds what a decoder has left out already, in front of what the store has.
+    pub(crate) fn add_refusals(&mut self, refusals: Refusals) {
+        let refused = refusals.into_iter().map(|refused| Reject {
+            reason: refused.reason,
+            series: refused.series,
+            samples: refused.samples,
+            histograms: refused.histograms,
+            first: refused.first,
+        });
+        self.rejects.splice(0..0, refused);
+    }
+
     /// What the sender should be told, if anything of the batch was not stored as sent.
     pub fn complaint(&self) -> Option<String> {
         let mut parts: Vec<String> = self
             .rejects
             .iter()
-            .map(|Reject { reason, samples, first, .. }| match first.as_str() {
-                "" => format!("{samples} samples refused: {reason}"),
-                first => format!("{samples} samples refused: {reason} (the first is of {first})"),
+            .map(|Reject { reason, series, samples, first, .. }| {
+                let count = match samples {
+                    0 => format!("{series} series"),
+                    samples => format!("{samples} samples"),
+                };
+                match first.as_str() {
+                    "" => format!("{count} refused: {reason}"),
+                    first => format!("{count} refused: {reason} (the first is of {first})"),
+                }
             })
             .collect();
         if self.appended.conflicts > 0 {
@@ -215,6 +240,12 @@ impl Broker {
 
     pub(crate) fn count_exemplars(&self, count: u64) {
         self.inner.ingest_counters.exemplars.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts samples that a decoder has left out.
+    pub(crate) fn count_refused(&self, refusals: &Refusals) {
+        let samples = refusals.iter().map(|refused| refused.samples).sum();
+        self.inner.ingest_counters.rejected.fetch_add(samples, Ordering::Relaxed);
     }
 
     fn publish(&self, resolved: &ResolvedBatch) {

@@ -124,7 +124,7 @@ impl Registry {
             let timestamps = &batch.timestamps_ms[rows.clone()];
             if !timestamps.iter().all(|t| allowed.contains(t)) {
                 let name = || name_of(decode, series.form, batch.label_bytes_of(series));
-                reject_times(timestamps, admission, newest_ms, &name, out);
+                reject_times(timestamps, false, admission, newest_ms, &name, out);
             }
             if ordinal == UNKNOWN {
                 continue;
@@ -193,7 +193,7 @@ impl Registry {
             match registered {
                 Ok(registered) => *ordinal = registered,
                 Err(reason) => {
-                    out.reject(reason, admitted, || name_of(decode, series.form, bytes));
+                    out.reject(reason, admitted, 0, || name_of(decode, series.form, bytes));
                 }
             }
         }
@@ -243,6 +243,7 @@ impl Registry {
         let form = match form {
             LabelForm::Packed => 0,
             LabelForm::RemoteWrite1 => 1,
+            LabelForm::Pairs => 2,
         };
         self.hash.of(u64::from(tenant.0) << 8 | form, bytes)
     }
@@ -298,11 +299,13 @@ fn name_of(decode: &DecodeLabels<'_>, form: LabelForm, bytes: &[u8]) -> String {
 #[cold]
 fn reject_times(
     timestamps: &[i64],
+    are_histograms: bool,
     admission: Admission<'_>,
     newest_ms: i64,
     name: &dyn Fn() -> String,
     out: &mut ResolvedBatch,
 ) {
+    let histograms = |samples: u64| if are_histograms { samples } else { 0 };
     let future = timestamps.iter().filter(|t| **t > newest_ms).count() as u64;
     let old = timestamps.iter().filter(|t| **t < admission.oldest_ms).count() as u64;
     if future > 0 {
@@ -313,6 +316,7 @@ fn reject_times(
                 admission.limits.max_future_ms
             ),
             future,
+            histograms(future),
             name,
         );
     }
@@ -322,6 +326,7 @@ fn reject_times(
              storage.retention to keep it"
                 .to_owned(),
             old,
+            histograms(old),
             name,
         );
     }

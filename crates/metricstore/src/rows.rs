@@ -62,8 +62,10 @@ pub struct Reject {
     pub reason: String,
     /// How many entries of the batch it hit.
     pub series: u64,
-    /// How many samples it hit.
+    /// How many samples it hit, floats and histograms.
     pub samples: u64,
+    /// How many of them are histograms.
+    pub histograms: u64,
     /// The first series it hit, as Prometheus prints it; empty if its labels cannot be read.
     pub first: String,
 }
@@ -118,21 +120,28 @@ impl ResolvedBatch {
         self.rejects.clear();
     }
 
-    /// Counts `samples` of one more entry as refused for `reason`. `series` is asked for the name of
-    /// the first one.
-    pub(crate) fn reject(&mut self, reason: String, samples: u64, series: impl FnOnce() -> String) {
+    /// Counts `samples` of one more entry as refused for `reason`, of which `histograms` are
+    /// histograms. `series` is asked for the name of the first one.
+    pub(crate) fn reject(
+        &mut self,
+        reason: String,
+        samples: u64,
+        histograms: u64,
+        series: impl FnOnce() -> String,
+    ) {
         let known = self.rejects.iter().position(|reject| reject.reason == reason);
         let slot = match known {
             Some(slot) => slot,
             None if self.rejects.len() == MAX_REJECTS => MAX_REJECTS - 1,
             None => {
                 let first = series();
-                self.rejects.push(Reject { reason, series: 0, samples: 0, first });
+                self.rejects.push(Reject { reason, series: 0, samples: 0, histograms: 0, first });
                 self.rejects.len() - 1
             }
         };
         self.rejects[slot].series += 1;
         self.rejects[slot].samples += samples;
+        self.rejects[slot].histograms += histograms;
     }
 }
 

@@ -36,6 +36,8 @@ pub struct AppendOutcome {
     /// Rows left out because the series has another value at the same time already: the first
     /// commit wins.
     pub conflicts: u64,
+    /// How many of the conflicts are histograms.
+    pub histogram_conflicts: u64,
 }
 
 impl AppendOutcome {
@@ -44,6 +46,7 @@ impl AppendOutcome {
         self.appended += other.appended;
         self.duplicates_equal += other.duplicates_equal;
         self.conflicts += other.conflicts;
+        self.histogram_conflicts += other.histogram_conflicts;
     }
 }
 
@@ -212,7 +215,10 @@ impl Shard {
             Some(Held::Histogram(held)) if held.says_the_same(&row.histogram) => {
                 outcome.duplicates_equal += 1;
             }
-            Some(_) => outcome.conflicts += 1,
+            Some(_) => {
+                outcome.conflicts += 1;
+                outcome.histogram_conflicts += 1;
+            }
         }
     }
 

@@ -7,6 +7,10 @@ use crate::histogram::{Histogram, HistogramSample};
 pub enum LabelForm {
     /// The packed form of [`crate::Labels`].
     Packed,
+    /// Name and value of each label, each behind its length as in the packed form, but in any
+    /// order and unchecked: what protocols yield that name labels apart from series or do not
+    /// sort them.
+    Pairs,
     /// Consecutive protobuf fields `1: Label { 1: name, 2: value }` of a remote write 1.0
     /// `TimeSeries`, exactly as they came over the wire, unchecked.
     RemoteWrite1,

@@ -98,6 +98,14 @@ impl BodyError {
         }
     }
 
+    /// Whether bytes of the body may still come, so that the connection cannot be used again.
+    pub fn leaves_bytes(&self) -> bool {
+        matches!(
+            self,
+            BodyError::TooLarge(_) | BodyError::Timeout(_) | BodyError::UnsupportedEncoding { .. }
+        )
+    }
+
     /// What it is counted as; `None` for what was counted where it was noticed.
     fn reason(&self) -> Option<Refusal> {
         Some(match self {
@@ -116,10 +124,7 @@ impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         let status = self.status();
         // What is left of the body would have to be read before the next request; do not.
-        let unread = matches!(
-            self,
-            BodyError::TooLarge(_) | BodyError::Timeout(_) | BodyError::UnsupportedEncoding { .. }
-        );
+        let unread = self.leaves_bytes();
         let error = ApiError::new(ErrorType::BadData, self.to_string()).with_status(status);
         let mut response = error.into_response();
         if unread {

@@ -9,8 +9,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use model::{Labels, Limits, MetricBatch};
+use wire::decompress::{Encoding, decompress};
 use wire::text_encode::TextEncoder;
-use wire::{agent_batch, decode_labels, exposition, remote_write};
+use wire::{agent_batch, decode_labels, exposition, remote_write, remote_write_2};
 
 const SERIES: usize = 10_000;
 
@@ -47,6 +48,49 @@ fn measure(name: &str, bytes: usize, mut work: impl FnMut()) {
     );
 }
 
+/// The batch as a request of remote write 2.0.
+fn with_symbols(batch: &MetricBatch) -> Vec<u8> {
+    let varint = |out: &mut Vec<u8>, mut number: u64| {
+        while number >= 0x80 {
+            out.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        out.push(number as u8);
+    };
+    let field = |out: &mut Vec<u8>, number: u8, content: &[u8]| {
+        out.push(number << 3 | 2);
+        varint(out, content.len() as u64);
+        out.extend_from_slice(content);
+    };
+    let (mut symbols, mut known) = (vec![String::new()], BTreeMap::new());
+    let mut all = Vec::new();
+    for (series, (t_ms, value)) in
+        batch.series.iter().zip(batch.timestamps_ms.iter().zip(&batch.values))
+    {
+        let labels = Labels::from_packed(batch.label_bytes_of(series)).expect("own labels");
+        let mut refs = Vec::new();
+        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+            let reference = *known.entry(text.to_owned()).or_insert_with(|| {
+                symbols.push(text.to_owned());
+                symbols.len() as u64 - 1
+            });
+            varint(&mut refs, reference);
+        }
+        let mut sample = vec![0x09];
+        sample.extend_from_slice(&value.to_bits().to_le_bytes());
+        sample.push(0x10);
+        varint(&mut sample, *t_ms as u64);
+        let mut message = Vec::new();
+        field(&mut message, 1, &refs);
+        field(&mut message, 2, &sample);
+        field(&mut all, 5, &message);
+    }
+    let mut body = Vec::new();
+    symbols.iter().for_each(|symbol| field(&mut body, 4, symbol.as_bytes()));
+    body.extend_from_slice(&all);
+    body
+}
+
 fn main() {
     let limits = Limits::default();
     let mut batch = MetricBatch::default();
@@ -70,6 +114,29 @@ fn main() {
     measure("remote write 1.0", body.len(), || {
         remote_write::decode(body.clone(), &limits, &mut out).expect("own bytes");
         black_box(&out);
+    });
+    let symbols = with_symbols(&batch);
+    let mut resolved = MetricBatch::default();
+    measure("remote write 2.0", symbols.len(), || {
+        let summary = remote_write_2::decode(&symbols, &limits, &mut resolved).expect("own bytes");
+        black_box((&resolved, summary));
+    });
+    // As they come over the wire, which is what a sender and a receiver pay for.
+    let snappy = |body: &[u8]| snap::raw::Encoder::new().compress_vec(body).expect("small body");
+    let (first, second) = (snappy(&body), snappy(&symbols));
+    let unpack = |packed: &[u8]| {
+        let mut unpacked = Vec::new();
+        decompress(Encoding::SnappyBlock, packed, 1 << 30, &mut unpacked).expect("own bytes");
+        unpacked
+    };
+    measure("remote write 1.0, snappy", first.len(), || {
+        remote_write::decode(unpack(&first), &limits, &mut out).expect("own bytes");
+        black_box(&out);
+    });
+    measure("remote write 2.0, snappy", second.len(), || {
+        let body = unpack(&second);
+        let summary = remote_write_2::decode(&body, &limits, &mut resolved).expect("own bytes");
+        black_box((&resolved, summary));
     });
     measure("labels on a cache miss", body.len(), || {
         for series in &out.series {

@@ -16,7 +16,9 @@ pub mod nhcb;
 pub mod openmetrics;
 mod protobuf;
 pub mod protobuf_exposition;
+mod refusals;
 pub mod remote_write;
+pub mod remote_write_2;
 mod remote_write_histogram;
 mod series_labels;
 mod text_batch;
@@ -26,6 +28,7 @@ mod text_lex;
 
 pub use error::WireError;
 pub use label_text::LabelText;
+pub use refusals::{Refusals, Refused};
 pub use series_labels::decode_labels;
 pub use text_batch::TextSummary;
 pub use text_entry::{Entry, Exemplar, HistogramSeries, KnownSample, Series};

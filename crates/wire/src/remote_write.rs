@@ -21,11 +21,12 @@ use model::{
 
 use crate::histogram_fields::check_count;
 use crate::protobuf::{self, Fault, Field, fixed64, length, varint};
+use crate::series_labels::length_prefixed_pairs;
 use crate::{WireError, remote_write_histogram};
 
 /// Metadata entries one request may hold. Prometheus sends at most a few thousand; an entry takes
 /// 5 bytes on the wire and 100 in memory, so without a bound a small body would grow 20-fold.
-const MAX_METADATA: usize = 100_000;
+pub(crate) const MAX_METADATA: usize = 100_000;
 
 /// What one request held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -197,7 +198,7 @@ fn other_fields(
             (3, Field::Bytes { .. }) => summary.exemplars_not_stored += 1,
             (4, Field::Bytes { start, end }) => {
                 check_count(out.histograms.len())?;
-                let (t_ms, histogram) =
+                let (t_ms, _, histogram) =
                     remote_write_histogram::decode(body, start, end).map_err(malformed)?;
                 out.histograms.push(HistogramSample {
                     labels_start: 0,
@@ -299,8 +300,8 @@ const METRIC_TYPES: [MetricType; 8] = [
     MetricType::StateSet,
 ];
 
-/// An open enum: a number from a newer sender is an unknown type, not an error.
-fn metric_type(number: u64) -> MetricType {
+/// An open enum, the same in 2.0: a number from a newer sender is an unknown type, not an error.
+pub(crate) fn metric_type(number: u64) -> MetricType {
     let known = usize::try_from(number).ok().and_then(|index| METRIC_TYPES.get(index));
     known.copied().unwrap_or_default()
 }
@@ -350,17 +351,21 @@ pub fn encode(batch: &MetricBatch, out: &mut Vec<u8>) -> Result<(), WireError> {
 fn encode_label_bytes(form: LabelForm, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
     match form {
         LabelForm::RemoteWrite1 => out.extend_from_slice(bytes),
+        LabelForm::Pairs => {
+            encode_labels(length_prefixed_pairs(bytes, usize::MAX)?.into_iter(), out);
+        }
         LabelForm::Packed => {
             let labels = Labels::from_packed(bytes);
-            encode_labels(&labels.map_err(|error| WireError::Labels(error.to_string()))?, out);
+            let labels = labels.map_err(|error| WireError::Labels(error.to_string()))?;
+            encode_labels(labels.iter(), out);
         }
     }
     Ok(())
 }
 
-fn encode_labels(labels: &Labels, out: &mut Vec<u8>) {
+fn encode_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
     let string_len = |text: &str| 1 + protobuf::varint_len(text.len() as u64) + text.len();
-    for (name, value) in labels.iter() {
+    for (name, value) in labels {
         out.push(TAG_MESSAGE_1);
         protobuf::push_varint(out, (string_len(name) + string_len(value)) as u64);
         protobuf::push_bytes(out, TAG_MESSAGE_1, name.as_bytes());

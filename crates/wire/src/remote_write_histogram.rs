@@ -1,4 +1,4 @@
-//! The message `Histogram` of remote write 1.0.
+//! The message `Histogram` of remote write, 1.0 and 2.0.
 //!
 //! ```text
 //! Histogram  { oneof count { uint64 count_int = 1; double count_float = 2 }; double sum = 3;
@@ -8,7 +8,8 @@
 //!              repeated double negative_counts = 10;
 //!              repeated BucketSpan positive_spans = 11; repeated sint64 positive_deltas = 12;
 //!              repeated double positive_counts = 13;
-//!              ResetHint reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16 }
+//!              ResetHint reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16;
+//!              int64 start_timestamp = 17, in 2.0 only }
 //! BucketSpan { sint32 offset = 1; uint32 length = 2 }
 //! ```
 
@@ -37,11 +38,16 @@ struct Message {
     positive: Side,
     reset_hint: ResetHint,
     timestamp_ms: i64,
+    start_ms: Option<i64>,
 }
 
-/// Reads the message at `start..end`: timestamp in milliseconds, and the histogram, which is not
-/// validated.
-pub(crate) fn decode(input: &[u8], start: usize, end: usize) -> Result<(i64, Histogram), Fault> {
+/// Reads the message at `start..end`: timestamp and start in milliseconds, and the histogram, which
+/// is not validated.
+pub(crate) fn decode(
+    input: &[u8],
+    start: usize,
+    end: usize,
+) -> Result<(i64, Option<i64>, Histogram), Fault> {
     let mut message = Message::default();
     each_message(input, start..end, |number, field| message.take(input, number, field, start))?;
     Ok(message.finish())
@@ -70,13 +76,14 @@ impl Message {
             (16, Field::Bytes { start, end }) => {
                 doubles(input, start, end, &mut self.layout.custom_bounds)?;
             }
-            (1..=16, _) => return Err((start, "field of a histogram has the wrong type")),
+            (17, Field::Varint(t_ms)) => self.start_ms = (t_ms != 0).then_some(t_ms as i64),
+            (1..=17, _) => return Err((start, "field of a histogram has the wrong type")),
             _ => {}
         }
         Ok(())
     }
 
-    fn finish(mut self) -> (i64, Histogram) {
+    fn finish(mut self) -> (i64, Option<i64>, Histogram) {
         self.layout.positive = std::mem::take(&mut self.positive.spans);
         self.layout.negative = std::mem::take(&mut self.negative.spans);
         let layout = Arc::new(self.layout);
@@ -102,7 +109,7 @@ impl Message {
                 negative: self.negative.absolute(),
             })
         };
-        (self.timestamp_ms, histogram)
+        (self.timestamp_ms, self.start_ms, histogram)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::protobuf::{self, Field};
 ///
 /// Called once per series, when a store meets bytes it does not know; costs about a microsecond.
 /// Names may be any UTF-8, as in Prometheus 3. A label with an empty value is absent. Order does
-/// not matter in [`LabelForm::RemoteWrite1`]; [`LabelForm::Packed`] has only one order.
+/// not matter but in [`LabelForm::Packed`], which has only one.
 ///
 /// # Errors
 /// [`WireError::Labels`] for a missing metric name, a duplicate or empty label name, or bytes that
@@ -22,13 +22,17 @@ pub fn decode_labels(form: LabelForm, bytes: &[u8], limits: &Limits) -> Result<L
             let pairs = remote_write_pairs(bytes, limits)?;
             Labels::from_pairs(pairs).map_err(label_error)?
         }
+        LabelForm::Pairs => {
+            let pairs = length_prefixed_pairs(bytes, limits.max_labels_per_series)?;
+            Labels::from_pairs(pairs).map_err(label_error)?
+        }
     };
     let Some(metric) = labels.metric_name() else {
         return Err(WireError::Labels(format!(
             "no metric name in {labels}; every series needs a label `{METRIC_NAME}`"
         )));
     };
-    check_count(labels.len(), metric, limits)?;
+    check_count(labels.len(), metric, limits.max_labels_per_series)?;
     for (name, value) in labels.iter() {
         check_label(name, value, metric, limits)?;
     }
@@ -60,12 +64,47 @@ fn remote_write_pairs<'a>(
                 _ => {}
             }
         }
-        // Checked while collecting, so that a hostile series cannot make the list long.
-        let metric = || pairs.iter().find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| *v);
-        check_count(pairs.len() + 1, metric(), limits)?;
-        pairs.push((name, value));
+        push_pair(&mut pairs, name, value, limits.max_labels_per_series)?;
     }
     Ok(pairs)
+}
+
+/// The pairs of [`LabelForm::Pairs`], in their order.
+pub(crate) fn length_prefixed_pairs(
+    bytes: &[u8],
+    max_labels: usize,
+) -> Result<Vec<(&str, &str)>, WireError> {
+    let mut pairs = Vec::with_capacity(16);
+    let mut at = 0;
+    let mut part = |what| {
+        let end = protobuf::length(bytes, &mut at, bytes.len()).map_err(|(offset, reason)| {
+            WireError::Malformed { format: "label pair", offset, reason }
+        })?;
+        let start = std::mem::replace(&mut at, end);
+        utf8(&bytes[start..end], what).map(|text| (text, end == bytes.len()))
+    };
+    while !bytes.is_empty() {
+        let (name, _) = part("name")?;
+        let (value, is_last) = part("value")?;
+        push_pair(&mut pairs, name, value, max_labels)?;
+        if is_last {
+            break;
+        }
+    }
+    Ok(pairs)
+}
+
+/// Checks the number while collecting, so that a hostile series cannot make the list long.
+fn push_pair<'a>(
+    pairs: &mut Vec<(&'a str, &'a str)>,
+    name: &'a str,
+    value: &'a str,
+    max_labels: usize,
+) -> Result<(), WireError> {
+    let metric = || pairs.iter().find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| *v);
+    check_count(pairs.len() + 1, metric(), max_labels)?;
+    pairs.push((name, value));
+    Ok(())
 }
 
 fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, WireError> {
@@ -77,13 +116,13 @@ fn utf8<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, WireError> {
     })
 }
 
-fn check_count(count: usize, metric: &str, limits: &Limits) -> Result<(), WireError> {
-    if count <= limits.max_labels_per_series {
+fn check_count(count: usize, metric: &str, max_labels: usize) -> Result<(), WireError> {
+    if count <= max_labels {
         return Ok(());
     }
     Err(WireError::Limit {
         what: format!("number of labels of a series of {:?}", shorten(metric)),
-        limit: limits.max_labels_per_series.to_string(),
+        limit: max_labels.to_string(),
         remedy: "drop labels at the sender or raise `limits.max_labels_per_series`",
     })
 }
@@ -210,7 +249,7 @@ mod tests {
 
         #[test]
         fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
-            for form in [LabelForm::Packed, LabelForm::RemoteWrite1] {
+            for form in [LabelForm::Packed, LabelForm::RemoteWrite1, LabelForm::Pairs] {
                 let _ = decode_labels(form, &bytes, &Limits::default());
             }
         }

@@ -34,6 +34,7 @@ pub(crate) const GROUP: Group = Group {
         ("pages", transport::pages),
         ("foreign-origins", transport::foreign_origins),
         ("remote-write", writing::remote_write),
+        ("remote-write-2", writing::remote_write_2),
         ("text-import", writing::text_import),
     ],
 };

@@ -6,11 +6,13 @@ pub(crate) mod image;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod remote_write;
+pub(crate) mod remote_write_2;
 pub(crate) mod runner;
 
 pub(crate) use http::{Client, Response};
 pub(crate) use process::{Launch, Server};
 pub(crate) use remote_write::WriteBody;
+pub(crate) use remote_write_2::WriteBody2;
 pub(crate) use runner::{Group, Scratch};
 
 /// Milliseconds since 1970.

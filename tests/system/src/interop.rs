@@ -5,6 +5,7 @@ mod peer;
 mod push;
 mod same_answers;
 mod scrape;
+mod write;
 
 use crate::harness::Group;
 
@@ -19,5 +20,6 @@ pub(crate) const GROUP: Group = Group {
         ("curl-imports", clients::curl_imports),
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),
+        ("vmagent-writes", write::vmagent_writes),
     ],
 };

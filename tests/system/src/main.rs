@@ -1,6 +1,6 @@
 //! Tests of the whole program, over its sockets and its files, as a user and as bad luck meet it:
 //! `watchfire-system GROUP…` runs groups of tests, `watchfire-system GROUP/WORD` those of a group
-//! whose name holds a word.
+//! whose name holds a word. `watchfire-system conformance SUITE DIRECTORY` runs cases kept as data.
 //!
 //! Each test starts the binary that was built beside this one (or `WATCHFIRE_BIN`) on a directory
 //! of its own, prints `name ok|FAIL figure`, and leaves the directory behind only when it failed.
@@ -9,6 +9,7 @@
 
 mod api;
 mod browser;
+mod conformance;
 mod crash;
 mod docs;
 mod faults;
@@ -20,6 +21,7 @@ mod quickstart;
 mod security;
 mod tier;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use harness::{Group, runner};
@@ -40,7 +42,12 @@ const GROUPS: &[Group] = &[
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    match runner::run(GROUPS, &wanted) {
+    let words: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["conformance", suite, directory] => conformance::run(suite, Path::new(directory)),
+        _ => runner::run(GROUPS, &wanted),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -30,13 +30,13 @@ impl Registry {
             let bytes = batch.label_bytes_of_histogram(sample);
             let name = || name_of(decode, sample.form, bytes);
             if !allowed.contains(&sample.t_ms) {
-                reject_times(&[sample.t_ms], admission, *allowed.end(), &name, out);
+                reject_times(&[sample.t_ms], true, admission, *allowed.end(), &name, out);
                 continue;
             }
             let histogram = match admissible(&sample.histogram, &mut layout) {
                 Ok(histogram) => histogram,
                 Err(fault) => {
-                    out.reject(format!("invalid native histogram: {fault}"), 1, name);
+                    out.reject(format!("invalid native histogram: {fault}"), 1, 1, name);
                     continue;
                 }
             };
@@ -52,7 +52,7 @@ impl Registry {
                         histogram,
                     })
                 }
-                Err(reason) => out.reject(reason, 1, name),
+                Err(reason) => out.reject(reason, 1, 1, name),
             }
         }
     }

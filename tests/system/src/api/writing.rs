@@ -5,7 +5,8 @@ use std::io::Write;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::harness::{Client, Launch, Scratch, WriteBody, now_ms};
+use crate::harness::remote_write_2::{Exemplar2, Series2};
+use crate::harness::{Client, Launch, Scratch, WriteBody, WriteBody2, now_ms};
 
 fn value(client: &Client, query: &str) -> Result<Option<String>> {
     let data = client.data("/api/v1/query", &[("query", query)])?;
@@ -33,7 +34,7 @@ pub(super) fn remote_write(scratch: &Scratch) -> Result<String> {
     }
     ensure!(value(&client, "w")?.as_deref() == Some("1.5"), "not visible once acknowledged");
     let refused = [
-        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", 415),
+        ("application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy", 415),
         ("application/json", "snappy", 415),
         ("image/png", "snappy", 415),
         ("application/x-protobuf", "gzip", 415),
@@ -101,4 +102,55 @@ pub(super) fn text_import(scratch: &Scratch) -> Result<String> {
     ensure!(value(&client, "good")?.is_none(), "a broken body was stored by half");
     server.stop()?;
     Ok("text, OpenMetrics, 4 encodings".to_owned())
+}
+
+/// 2.0: every answer says what was written, and what cannot be is named beside it.
+pub(super) fn remote_write_2(scratch: &Scratch) -> Result<String> {
+    let server = Launch::broker(&scratch.join("data")).start()?;
+    let client = server.client();
+    let t_ms = now_ms();
+    let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let written = |answer: &crate::harness::Response| {
+        ["samples", "histograms", "exemplars"].map(|what| {
+            let name = format!("x-prometheus-remote-write-{what}-written");
+            answer.header(&name).map_or(-1, |value| value.parse::<i64>().unwrap_or(-2))
+        })
+    };
+    let series = |name: &str, value: f64| Series2 {
+        labels: owned(&[("z", "last"), ("__name__", name)]),
+        samples: vec![(t_ms - 1, value, t_ms - 1_000), (t_ms, value, 0)],
+        exemplars: vec![Exemplar2 { labels: owned(&[("trace_id", "a")]), value, t_ms }],
+        metadata: Some((1, "Help of 2.0.".to_owned(), "bytes".to_owned())),
+        ..Series2::default()
+    };
+    let answer = client.write_2(&WriteBody2::new().series(&series("two", 1.0)).snappy())?;
+    ensure!(answer.status == 204, "{}", answer.text());
+    ensure!(written(&answer) == [2, 0, 0], "{:?}", answer.headers);
+    ensure!(value(&client, r#"two{z="last"}"#)?.as_deref() == Some("1"), "not visible");
+    let metadata = client.data("/api/v1/metadata", &[("metric", "two")])?;
+    let said = json!([{"type": "counter", "help": "Help of 2.0.", "unit": "bytes"}]);
+    ensure!(metadata["two"] == said, "{metadata}");
+    // A repetition is written already; another value is not, nor is a series with a label twice.
+    let twice = Series2 {
+        labels: owned(&[("__name__", "two"), ("a", "1"), ("a", "2")]),
+        ..series("two", 1.0)
+    };
+    let body = WriteBody2::new()
+        .series(&series("two", 1.0))
+        .series(&series("other", 5.0))
+        .series(&twice)
+        .snappy();
+    let answer = client.write_2(&body)?;
+    let text = answer.text();
+    ensure!(answer.status == 400 && text.contains("duplicate label name"), "{text}");
+    ensure!(written(&answer) == [4, 0, 0], "{:?}", answer.headers);
+    let answer = client.write_2(&WriteBody2::new().series(&series("two", 2.0)).snappy())?;
+    ensure!(answer.status == 400, "{}", answer.text());
+    ensure!(written(&answer) == [0, 0, 0], "{:?}", answer.headers);
+    let answer = client.write_2(b"not snappy at all")?;
+    ensure!(answer.status == 400 && written(&answer) == [0, 0, 0], "{:?}", answer.headers);
+    server.stop()?;
+    Ok("4 answers with their counts".to_owned())
 }

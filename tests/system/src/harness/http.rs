@@ -71,6 +71,16 @@ impl Client {
         self.post("/api/v1/write", &headers, packed)
     }
 
+    /// Sends a snappy-packed body of remote write 2.0.
+    pub(crate) fn write_2(&self, packed: &[u8]) -> Result<Response> {
+        let headers = [
+            ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+            ("Content-Encoding", "snappy"),
+            ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+        ];
+        self.post("/api/v1/write", &headers, packed)
+    }
+
     /// Any request. A server that closes after a whole answer but before it has read the body is
     /// no failure: it may refuse early.
     pub(crate) fn request(

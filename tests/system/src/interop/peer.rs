@@ -149,3 +149,36 @@ fn spawn(scratch: &Scratch, program: &str, arguments: &[String]) -> Result<Proce
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
+
+/// A running `vmagent` that scrapes a node exporter each second and sends everything on to us.
+pub(super) struct VmAgent {
+    pub(super) client: Client,
+    _process: Process,
+    _exporter: NodeExporter,
+}
+
+impl VmAgent {
+    /// Starts both and waits until vmagent answers.
+    pub(super) fn start(scratch: &Scratch, watchfire: SocketAddr) -> Result<VmAgent> {
+        let exporter = NodeExporter::start(scratch)?;
+        let target = exporter.client.address();
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\n\
+             scrape_configs:\n\
+             - job_name: node\n  static_configs: [{{targets: ['{target}']}}]\n"
+        );
+        let file = scratch.join("vmagent.yml");
+        std::fs::write(&file, config)?;
+        let address = free_address()?;
+        let arguments = [
+            format!("-promscrape.config={}", file.display()),
+            format!("-remoteWrite.url=http://{watchfire}/api/v1/write"),
+            format!("-remoteWrite.tmpDataPath={}", scratch.join("vmagent").display()),
+            format!("-httpListenAddr={address}"),
+        ];
+        let process = spawn(scratch, "vmagent", &arguments)?;
+        let client = Client::new(address);
+        wait_for(&client, "/health")?;
+        Ok(VmAgent { client, _process: process, _exporter: exporter })
+    }
+}

@@ -1,0 +1,113 @@
+//! From a request's body to what became of it, whichever protocol it speaks.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use model::{DEFAULT_TENANT, MetricBatch};
+use net::{ApiError, BodyError, BodyRules, ErrorType, read_body};
+use wire::WireError;
+
+use crate::Broker;
+use crate::committer::CommitError;
+use crate::ingest::IngestOutcome;
+
+/// Bodies up to this size are unpacked and resolved where they were read: that takes less than a
+/// millisecond, and going to another thread and back would be felt.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// Why nothing of a request was stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The body did not come, or not as agreed.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The body cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+    /// It could be read and not be stored.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl Refusal {
+    /// The status that says it over HTTP.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Body(error) => error.status(),
+            Refusal::Malformed(error) if error.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+            Refusal::Commit(CommitError::Full) => StatusCode::INSUFFICIENT_STORAGE,
+            Refusal::Commit(CommitError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Commit(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Makes `response`, which tells it in the protocol's own shape, end the connection where that
+    /// cannot be used again.
+    pub(crate) fn on_connection(&self, mut response: Response) -> Response {
+        if matches!(self, Refusal::Body(error) if error.leaves_bytes()) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// In the shape of Prometheus' API.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let error_type = match self {
+            Refusal::Body(error) => return error.into_response(),
+            Refusal::Malformed(_) | Refusal::Commit(CommitError::TooLarge(_)) => ErrorType::BadData,
+            Refusal::Commit(_) => ErrorType::Unavailable,
+        };
+        ApiError::new(error_type, self.to_string()).with_status(status).into_response()
+    }
+}
+
+/// Reads a body by `rules`, decodes it, and stores what is in it. Yields what `decode` says of it
+/// and what became of it when that is durable and visible.
+pub(crate) async fn take<S: Send + 'static>(
+    broker: &Broker,
+    parts: &Parts,
+    body: Body,
+    rules: BodyRules,
+    decode: impl FnOnce(&Broker, Vec<u8>, &mut MetricBatch) -> Result<S, WireError> + Send + 'static,
+) -> Result<(S, IngestOutcome), Refusal> {
+    let body = read_body(&parts.headers, body, rules, broker.net_metrics()).await?;
+    store(broker, body, decode).await
+}
+
+/// The part of [`take`] after the body was read.
+pub(crate) async fn store<S: Send + 'static>(
+    broker: &Broker,
+    body: Vec<u8>,
+    decode: impl FnOnce(&Broker, Vec<u8>, &mut MetricBatch) -> Result<S, WireError> + Send + 'static,
+) -> Result<(S, IngestOutcome), Refusal> {
+    let may_block = body.len() > INLINE_BYTES || broker.is_congested();
+    let (stored, answer) = tokio::sync::oneshot::channel();
+    let work = {
+        let broker = broker.clone();
+        move || -> Result<S, WireError> {
+            let mut batch = MetricBatch::default();
+            let summary = decode(&broker, body, &mut batch)?;
+            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+                // The client may have gone; its data is stored all the same.
+                let _ = stored.send(result);
+            });
+            Ok(summary)
+        }
+    };
+    let summary = if may_block { broker.off_the_sockets(work).await } else { work() }?;
+    let outcome = answer.await.unwrap_or(Err(CommitError::Stopping))?;
+    Ok((summary, outcome))
+}
+
+/// 204, or 400 that names what was left out, in the shape of Prometheus' API.
+pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
+    match outcome.complaint() {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(complaint) => ApiError::new(ErrorType::BadData, complaint).into_response(),
+    }
+}

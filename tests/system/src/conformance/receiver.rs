@@ -1,0 +1,232 @@
+//! The cases of Prometheus' compliance suite for receivers of remote write.
+//!
+//! The suite's files name tests; what each of them sends and expects stands in `receiver_cases`.
+//! A name that is not known there fails, so a new test cannot pass unnoticed.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::receiver_case::{Case, Encoding, Wanted};
+use super::receiver_cases::cases_of;
+use crate::harness::{Client, Launch, Response, WriteBody, now_ms};
+
+const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// What became of one case.
+enum Outcome {
+    Passed,
+    /// All of it but for exemplars, of which nothing was stored and nothing claimed to be.
+    WithoutExemplars,
+    Failed(String),
+}
+
+pub(super) fn run(directory: &Path) -> Result<bool> {
+    let scratch = std::env::temp_dir().join(format!(
+        "watchfire-receiver-{}-{}",
+        std::process::id(),
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos())
+    ));
+    std::fs::create_dir_all(&scratch)?;
+    let server = Launch::broker(&scratch.join("data")).start()?;
+    let mut sender = Sender { client: server.client(), last_ms: 0 };
+    let (mut passed, mut failed, mut without_exemplars, mut not_run) = (0, 0, Vec::new(), 0);
+    for path in json_files(directory)? {
+        let text = std::fs::read_to_string(&path)?;
+        let tests: Vec<Value> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is no list of tests", path.display()))?;
+        if tests.iter().any(|test| test.get("scrape_data").is_some()) {
+            let name = path.file_name().unwrap_or_default().display();
+            println!("not run: {} cases of {name}, they are for senders", tests.len());
+            not_run += tests.len();
+            continue;
+        }
+        for test in &tests {
+            for (name, outcome) in run_test(&mut sender, test)? {
+                match outcome {
+                    Outcome::Passed => passed += 1,
+                    Outcome::WithoutExemplars => without_exemplars.push(name),
+                    Outcome::Failed(why) => {
+                        failed += 1;
+                        println!("{name} FAIL {why}");
+                    }
+                }
+            }
+        }
+    }
+    server.stop()?;
+    std::fs::remove_dir_all(&scratch)?;
+    if !without_exemplars.is_empty() {
+        println!(
+            "not passed: {} cases hold exemplars, which are not stored; samples, histograms and \
+             metadata of all of them are as expected: {}",
+            without_exemplars.len(),
+            without_exemplars.join(", ")
+        );
+    }
+    let not_run = not_run + without_exemplars.len();
+    println!("{passed} passed, {failed} failed, {not_run} not run or not passed, as said above");
+    Ok(failed == 0 && passed > 0)
+}
+
+fn json_files(directory: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let entries = std::fs::read_dir(directory)
+        .with_context(|| format!("list the cases in {}", directory.display()))?;
+    let mut paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// Runs the cases of a test that the file names, or all of them where it names none.
+fn run_test(sender: &mut Sender, test: &Value) -> Result<Vec<(String, Outcome)>> {
+    let name = test["name"].as_str().context("a test without a name")?;
+    let wanted: Vec<&str> =
+        test["cases"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let Some(cases) = cases_of(name) else {
+        let why = "this test is not known here".to_owned();
+        return Ok(vec![(name.to_owned(), Outcome::Failed(why))]);
+    };
+    let mut results = Vec::new();
+    for case in wanted.iter().filter(|case| !cases.iter().any(|known| known.name == **case)) {
+        let why = "this case is not known here".to_owned();
+        results.push((format!("{name}/{case}"), Outcome::Failed(why)));
+    }
+    for case in cases.iter().filter(|case| wanted.is_empty() || wanted.contains(&case.name)) {
+        let shown = format!("{name}/{}{}", case.name, case.variant);
+        let outcome = match sender.run(case) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        results.push((shown, outcome));
+    }
+    Ok(results)
+}
+
+struct Sender {
+    client: Client,
+    last_ms: i64,
+}
+
+impl Sender {
+    fn run(&mut self, case: &Case) -> Result<Outcome> {
+        // Each request has a time of its own, so that none repeats a sample of another.
+        let t_ms = now_ms().max(self.last_ms + 1);
+        self.last_ms = t_ms;
+        let answer = self.send(case, t_ms)?;
+        let outcome = judge(case, &answer);
+        if case.wanted.status == 204 && !matches!(outcome, Outcome::Failed(_)) {
+            self.look_for(case, t_ms)?;
+        }
+        Ok(outcome)
+    }
+
+    fn send(&self, case: &Case, t_ms: i64) -> Result<Response> {
+        let (mut body, content_type, version) = match case.encoding {
+            Encoding::One => {
+                let body = case.series.iter().fold(WriteBody::new(), |body, series| {
+                    let samples: Vec<_> = series
+                        .body(t_ms)
+                        .samples
+                        .iter()
+                        .map(|&(t_ms, value, _)| (t_ms, value))
+                        .collect();
+                    body.series(&series.labels, &samples)
+                });
+                (body.snappy(), "application/x-protobuf", None)
+            }
+            Encoding::Two => {
+                let kind = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+                (case.body(t_ms).snappy(), kind, Some("2.0.0"))
+            }
+        };
+        if let Some(first) = case.first_byte {
+            body[0] = first;
+        }
+        let mut headers = vec![
+            ("Content-Type", case.content_type.unwrap_or(content_type)),
+            ("Content-Encoding", case.content_encoding.unwrap_or("snappy")),
+        ];
+        headers.extend(version.map(|version| ("X-Prometheus-Remote-Write-Version", version)));
+        self.client.post("/api/v1/write", &headers, &body)
+    }
+
+    /// What was acknowledged can be read: each float at its time, each histogram's count.
+    fn look_for(&self, case: &Case, t_ms: i64) -> Result<()> {
+        for series in &case.series {
+            let body = series.body(t_ms);
+            let matchers: Vec<String> = body
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{}={}", quoted(name), quoted(value)))
+                .collect();
+            let selector = format!("{{{}}}", matchers.join(","));
+            let at = |t_ms: i64| format!("{}.{:03}", t_ms / 1_000, t_ms % 1_000);
+            for &(t_ms, value, _) in &body.samples {
+                let time = at(t_ms);
+                let form = [("query", selector.as_str()), ("time", time.as_str())];
+                let data = self.client.data("/api/v1/query", &form)?;
+                let text = data["result"][0]["value"][1].as_str();
+                if value.to_bits() == STALE_NAN_BITS {
+                    ensure!(text.is_none(), "{selector} is stale and has {text:?}");
+                    continue;
+                }
+                let text = text.with_context(|| format!("{selector} has nothing at {time}"))?;
+                let found: f64 = text.parse().with_context(|| format!("{selector}: {text}"))?;
+                ensure!(
+                    found == value || found.is_nan() && value.is_nan(),
+                    "{selector} has {found} at {time}, not {value}"
+                );
+            }
+            for histogram in &body.histograms {
+                let time = at(histogram.t_ms);
+                let query = format!("histogram_count({selector})");
+                let form = [("query", query.as_str()), ("time", time.as_str())];
+                let data = self.client.data("/api/v1/query", &form)?;
+                let found = data["result"][0]["value"][1].as_str().map(str::to_owned);
+                let wanted = histogram.count.to_string();
+                ensure!(found.as_ref() == Some(&wanted), "{query} is {found:?}, not {wanted}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A string of PromQL.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+fn judge(case: &Case, answer: &Response) -> Outcome {
+    let count = |what: &str| {
+        let name = format!("x-prometheus-remote-write-{what}-written");
+        answer.header(&name).map(|value| value.parse::<u64>().unwrap_or(u64::MAX))
+    };
+    let Wanted { status, samples, histograms, exemplars } = case.wanted;
+    let found = [count("samples"), count("histograms"), count("exemplars")];
+    let told = || {
+        format!(
+            "answered {} with {found:?} written, expected {status} with {samples}, {histograms}, \
+             {exemplars}: {}",
+            answer.status,
+            answer.text()
+        )
+    };
+    let is_two = case.encoding == Encoding::Two && case.content_type.is_none();
+    if answer.status != status || is_two != found.iter().all(Option::is_some) {
+        return Outcome::Failed(told());
+    }
+    let [found_samples, found_histograms, found_exemplars] = found.map(Option::unwrap_or_default);
+    if (found_samples, found_histograms) != (samples, histograms) {
+        return Outcome::Failed(told());
+    }
+    if found_exemplars == exemplars {
+        Outcome::Passed
+    } else if found_exemplars == 0 {
+        Outcome::WithoutExemplars
+    } else {
+        Outcome::Failed(told())
+    }
+}
