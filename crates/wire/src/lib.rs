@@ -6,14 +6,22 @@
 //! store meets bytes it has not seen before.
 
 pub mod agent_batch;
+pub mod csv_import;
+pub mod datadog;
 pub mod decompress;
 mod error;
 pub mod exposition;
+pub mod graphite;
 pub mod grouping_key;
 mod histogram_fields;
+pub mod influx;
+pub mod json_lines;
 mod label_text;
 pub mod nhcb;
 pub mod openmetrics;
+pub mod opentsdb;
+pub mod otlp;
+mod pair_rows;
 mod protobuf;
 pub mod protobuf_exposition;
 mod refusals;

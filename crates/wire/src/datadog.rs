@@ -1,0 +1,140 @@
+//! Datadog's `series`, version 1 and 2, in JSON.
+//!
+//! Source: <https://docs.datadoghq.com/api/latest/metrics/#submit-metrics>:
+//!
+//! ```text
+//! 1: {"series":[{"metric":"a","points":[[1700000000,1.5]],"host":"h","device":"d","type":"gauge",
+//!                "tags":["k:v"]}]}
+//! 2: {"series":[{"metric":"a","points":[{"timestamp":1700000000,"value":1.5}],"type":3,
+//!                "resources":[{"type":"host","name":"h"}],"tags":["k:v"]}]}
+//! ```
+
+use std::borrow::Cow;
+
+use model::{Limits, MetricBatch};
+
+use crate::WireError;
+use crate::pair_rows::PairRows;
+
+#[derive(serde::Deserialize)]
+struct Request<S> {
+    series: Vec<S>,
+}
+
+#[derive(serde::Deserialize)]
+struct SeriesOne<'s> {
+    #[serde(borrow)]
+    metric: Cow<'s, str>,
+    points: Vec<(f64, f64)>,
+    #[serde(borrow, default)]
+    host: Option<Cow<'s, str>>,
+    #[serde(borrow, default)]
+    device: Option<Cow<'s, str>>,
+    #[serde(borrow, default)]
+    tags: Option<Vec<Cow<'s, str>>>,
+}
+
+#[derive(serde::Deserialize)]
+struct SeriesTwo<'s> {
+    #[serde(borrow)]
+    metric: Cow<'s, str>,
+    points: Vec<PointTwo>,
+    #[serde(borrow, default)]
+    resources: Option<Vec<Resource<'s>>>,
+    #[serde(borrow, default)]
+    tags: Option<Vec<Cow<'s, str>>>,
+}
+
+#[derive(serde::Deserialize)]
+struct PointTwo {
+    timestamp: f64,
+    value: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct Resource<'s> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'s, str>,
+    #[serde(borrow, default)]
+    name: Cow<'s, str>,
+}
+
+/// Decodes a request of version 1 into `out`, which is emptied first. The metric's name stays as it
+/// is, `host` and `device` become labels, and so do tags; one without value has the value
+/// `no_label_value`, as in VictoriaMetrics.
+///
+/// # Errors
+/// [`WireError::Text`] for what is no such JSON; [`WireError::Limit`] for a body or labels that are
+/// too large. `out` is then empty.
+pub fn decode_one(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
+    let mut rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let request: Request<SeriesOne<'_>> = serde_json::from_slice(body).map_err(not_json)?;
+    for series in request.series {
+        let mut labels: Vec<(&str, &str)> = Vec::new();
+        add(&mut labels, "host", series.host.as_deref().unwrap_or_default());
+        add(&mut labels, "device", series.device.as_deref().unwrap_or_default());
+        add_tags(&mut labels, series.tags.as_deref().unwrap_or_default());
+        let points = series.points.iter().map(|(seconds, value)| (ms(*seconds), *value));
+        push(&series.metric, &labels, points, &mut rows)?;
+    }
+    Ok(())
+}
+
+/// As [`decode_one`], for version 2, whose resources become labels by their type.
+///
+/// # Errors
+/// As [`decode_one`].
+pub fn decode_two(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
+    let mut rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let request: Request<SeriesTwo<'_>> = serde_json::from_slice(body).map_err(not_json)?;
+    for series in request.series {
+        let mut labels: Vec<(&str, &str)> = Vec::new();
+        for resource in series.resources.iter().flatten() {
+            add(&mut labels, &resource.kind, &resource.name);
+        }
+        add_tags(&mut labels, series.tags.as_deref().unwrap_or_default());
+        let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
+        push(&series.metric, &labels, points, &mut rows)?;
+    }
+    Ok(())
+}
+
+fn not_json(error: serde_json::Error) -> WireError {
+    WireError::Text { line: error.line(), message: error.to_string() }
+}
+
+/// Seconds to milliseconds; what is no time at all is too old for any store.
+fn ms(seconds: f64) -> i64 {
+    (seconds * 1e3).round() as i64
+}
+
+/// The first of a name stays.
+fn add<'l>(labels: &mut Vec<(&'l str, &'l str)>, name: &'l str, value: &'l str) {
+    let is_known = labels.iter().any(|(known, _)| *known == name);
+    if !name.is_empty() && !value.is_empty() && !is_known {
+        labels.push((name, value));
+    }
+}
+
+fn add_tags<'l>(labels: &mut Vec<(&'l str, &'l str)>, tags: &'l [Cow<'_, str>]) {
+    for tag in tags {
+        let (name, value) = tag.split_once(':').unwrap_or((tag, "no_label_value"));
+        // The name of a label that a resource or field has already.
+        let is_taken = labels.iter().any(|(known, _)| *known == name);
+        let name = if is_taken && name == "host" { "exported_host" } else { name };
+        add(labels, name, value);
+    }
+}
+
+fn push(
+    metric: &str,
+    labels: &[(&str, &str)],
+    points: impl Iterator<Item = (i64, f64)>,
+    rows: &mut PairRows<'_>,
+) -> Result<(), WireError> {
+    rows.begin(&[metric.as_bytes()]);
+    for (name, value) in labels {
+        rows.label(name.as_bytes(), value.as_bytes());
+    }
+    rows.end(points)
+}

@@ -1,0 +1,159 @@
+//! VictoriaMetrics' JSON lines, as its `/api/v1/export` writes them: one series per line.
+//!
+//! ```text
+//! {"metric":{"__name__":"up","job":"a"},"values":[1,0],"timestamps":[1700000000000,1700000015000]}
+//! ```
+//!
+//! A value may be `null`, which is NaN, and one of the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use model::{Limits, METRIC_NAME, MetricBatch};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+use crate::WireError;
+use crate::pair_rows::PairRows;
+
+/// Decodes lines into `out`, which is emptied first; yields the number of series.
+///
+/// # Errors
+/// [`WireError::Text`] with the line that is no such object, or whose values and timestamps differ
+/// in number; [`WireError::Limit`] for a body or labels that are too large. `out` is then empty.
+pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<usize, WireError> {
+    let mut rows = PairRows::new("JSON lines", body.len(), limits, out)?;
+    let mut result = Ok(0);
+    for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        let taken = take(line, &mut rows).map_err(|error| match error {
+            Fault::Line(message) => WireError::Text { line: index + 1, message },
+            Fault::Whole(error) => error,
+        });
+        match (taken, &mut result) {
+            (Ok(()), Ok(series)) => *series += 1,
+            (Err(error), _) => {
+                result = Err(error);
+                break;
+            }
+            (Ok(()), Err(_)) => unreachable!("the loop ends with the first error"),
+        }
+    }
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+enum Fault {
+    Line(String),
+    Whole(WireError),
+}
+
+fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
+    let series: Line<'_> =
+        serde_json::from_slice(line).map_err(|error| Fault::Line(error.to_string()))?;
+    let (values, timestamps) = (series.values, series.timestamps);
+    if values.len() != timestamps.len() {
+        let message = format!("{} values and {} timestamps", values.len(), timestamps.len());
+        return Err(Fault::Line(message));
+    }
+    if values.is_empty() {
+        return Err(Fault::Line("a series without values".to_owned()));
+    }
+    let name = series.metric.0.iter().find(|(name, _)| name == METRIC_NAME);
+    let Some((_, name)) = name.filter(|(_, name)| !name.is_empty()) else {
+        return Err(Fault::Line(format!("a series without {METRIC_NAME}")));
+    };
+    rows.begin(&[name.as_bytes()]);
+    for (name, value) in series.metric.0.iter().filter(|(name, _)| name != METRIC_NAME) {
+        rows.label(name.as_bytes(), value.as_bytes());
+    }
+    let samples = timestamps.into_iter().zip(values.into_iter().map(|value| value.0));
+    rows.end(samples).map_err(Fault::Whole)
+}
+
+#[derive(serde::Deserialize)]
+struct Line<'l> {
+    #[serde(borrow)]
+    metric: Pairs<'l>,
+    values: Vec<Number>,
+    timestamps: Vec<i64>,
+}
+
+/// The members of an object of strings, in their order.
+struct Pairs<'l>(Vec<(Cow<'l, str>, Cow<'l, str>)>);
+
+impl<'de: 'l, 'l> Deserialize<'de> for Pairs<'l> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<'l>(std::marker::PhantomData<&'l ()>);
+
+        impl<'de: 'l, 'l> Visitor<'de> for Members<'l> {
+            type Value = Pairs<'l>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'l>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((name, value)) = map.next_entry::<Text<'l>, Text<'l>>()? {
+                    pairs.push((name.0, value.0));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
+}
+
+/// A string, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Text<'l>(#[serde(borrow)] Cow<'l, str>);
+
+/// A value.
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+
+        impl Visitor<'_> for Value {
+            type Value = Number;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Number, E> {
+                Ok(Number(f64::NAN))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {
+                Ok(Number(value))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+                match text {
+                    "NaN" => Ok(Number(f64::NAN)),
+                    "Infinity" | "+Inf" | "Inf" => Ok(Number(f64::INFINITY)),
+                    "-Infinity" | "-Inf" => Ok(Number(f64::NEG_INFINITY)),
+                    other => Err(E::custom(format!("{other:?} is no number"))),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Value)
+    }
+}

@@ -1,0 +1,102 @@
+//! Samples whose labels are collected one by one, into a batch.
+
+use model::{LabelForm, Limits, METRIC_NAME, MetricBatch, SeriesRows};
+
+use crate::WireError;
+use crate::protobuf::push_varint;
+
+/// How many times the largest body the labels of a request may take: where one line or point holds
+/// many values, its labels are written once for each.
+const LABELS_RATIO: usize = 8;
+
+/// Appends a label as [`LabelForm::Pairs`] has it.
+pub(crate) fn push_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, value] {
+        push_varint(out, part.len() as u64);
+        out.extend_from_slice(part);
+    }
+}
+
+/// A batch to which series are added, labels first.
+pub(crate) struct PairRows<'o> {
+    out: &'o mut MetricBatch,
+    max_label_bytes: usize,
+    /// Where the labels of the series at hand begin, and those of ended ones end.
+    start: usize,
+}
+
+impl<'o> PairRows<'o> {
+    /// Empties `out`, if a body of `body_len` bytes is allowed.
+    pub(crate) fn new(
+        what: &str,
+        body_len: usize,
+        limits: &Limits,
+        out: &'o mut MetricBatch,
+    ) -> Result<Self, WireError> {
+        out.clear();
+        if body_len > limits.max_body_bytes.min((u32::MAX / 2) as usize) {
+            return Err(too_large(format!("{what} of {body_len} bytes"), limits.max_body_bytes));
+        }
+        let max_label_bytes =
+            limits.max_body_bytes.saturating_mul(LABELS_RATIO).min((u32::MAX / 2) as usize);
+        Ok(PairRows { out, max_label_bytes, start: 0 })
+    }
+
+    /// Begins a series, whose name may be in several parts. One that was begun and not ended is
+    /// forgotten.
+    pub(crate) fn begin(&mut self, name: &[&[u8]]) {
+        let out = &mut self.out.label_bytes;
+        out.truncate(self.start);
+        push_varint(out, METRIC_NAME.len() as u64);
+        out.extend_from_slice(METRIC_NAME.as_bytes());
+        push_varint(out, name.iter().map(|part| part.len() as u64).sum());
+        name.iter().for_each(|part| out.extend_from_slice(part));
+    }
+
+    /// Adds a label to the series at hand.
+    pub(crate) fn label(&mut self, name: &[u8], value: &[u8]) {
+        push_pair(&mut self.out.label_bytes, name, value);
+    }
+
+    /// Adds labels that are written as [`LabelForm::Pairs`] already.
+    pub(crate) fn labels(&mut self, pairs: &[u8]) {
+        self.out.label_bytes.extend_from_slice(pairs);
+    }
+
+    /// Ends the series at hand with all samples that `samples` yields.
+    pub(crate) fn end(
+        &mut self,
+        samples: impl IntoIterator<Item = (i64, f64)>,
+    ) -> Result<(), WireError> {
+        let out = &mut *self.out;
+        if out.label_bytes.len() > self.max_label_bytes {
+            let what = "labels of a request, written out for each series,".to_owned();
+            return Err(too_large(what, self.max_label_bytes));
+        }
+        let first_row = out.timestamps_ms.len();
+        for (t_ms, value) in samples {
+            out.timestamps_ms.push(t_ms);
+            out.values.push(value);
+        }
+        let rows = out.timestamps_ms.len() - first_row;
+        // The casts are exact: labels are below half of u32::MAX bytes, and a row takes at least
+        // a byte of a body that is.
+        out.series.push(SeriesRows {
+            labels_start: self.start as u32,
+            labels_len: (out.label_bytes.len() - self.start) as u32,
+            form: LabelForm::Pairs,
+            first_row: first_row as u32,
+            rows: rows as u32,
+        });
+        self.start = out.label_bytes.len();
+        Ok(())
+    }
+}
+
+fn too_large(what: String, limit: usize) -> WireError {
+    WireError::Limit {
+        what,
+        limit: format!("{limit} bytes"),
+        remedy: "send smaller batches or raise `limits.max_body_bytes`",
+    }
+}

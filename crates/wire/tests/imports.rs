@@ -1,0 +1,194 @@
+//! The smaller ways in: Graphite, OpenTSDB, Datadog, JSON lines, CSV.
+
+use expect_test::expect;
+use model::{Limits, MetricBatch};
+use proptest::prelude::*;
+use wire::csv_import::Format;
+use wire::{Refusals, csv_import, datadog, decode_labels, graphite, json_lines, opentsdb};
+
+const NOW_MS: i64 = 9_000;
+
+fn printed(batch: &MetricBatch) -> String {
+    let mut out = String::new();
+    for series in &batch.series {
+        let bytes = batch.label_bytes_of(series);
+        match decode_labels(series.form, bytes, &Limits::default()) {
+            Ok(labels) => out.push_str(&labels.to_string()),
+            Err(error) => out.push_str(&error.to_string()),
+        }
+        for row in series.first_row..series.first_row + series.rows {
+            let row = row as usize;
+            out.push_str(&format!(" {}@{}", batch.values[row], batch.timestamps_ms[row]));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn and_refusals(batch: &MetricBatch, refusals: &Refusals) -> String {
+    let mut out = printed(batch);
+    for refused in refusals.iter() {
+        out.push_str(&format!("{} × {}: {:?}\n", refused.series, refused.reason, refused.first));
+    }
+    out
+}
+
+#[test]
+fn graphite_lines() {
+    let lines =
+        b"servers.web-1.load 0.5 1700000000\r\n\ntagged;dc=eu;rack=r1 3 1700000000.25\nnow 1\n\
+        later 2 -1\naaa\n;foo=bar 1 1\naa bb\naa 1 soon\na;b 1 1\na 1 1 1\n";
+    let mut batch = MetricBatch::default();
+    let refusals = graphite::decode(lines, NOW_MS, &Limits::default(), &mut batch).expect("small");
+    expect![[r#"
+        {"servers.web-1.load"} 0.5@1700000000000
+        tagged{dc="eu", rack="r1"} 3@1700000000250
+        now 1@9000
+        later 2@9000
+        1 × missing value: "aaa"
+        1 × missing path: ";foo=bar 1 1"
+        1 × invalid value: "aa bb"
+        1 × invalid timestamp: "aa 1 soon"
+        1 × a tag without =: "a;b 1 1"
+        1 × more than path, value and timestamp: "a 1 1 1"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
+}
+
+#[test]
+fn opentsdb_points_and_lines() {
+    let json =
+        br#" [{"metric":"sys.cpu","timestamp":1700000000,"value":18,"tags":{"host":"web-1"}},
+        {"metric":"sys.cpu","timestamp":1700000000123,"value":"1.5","tags":{"host":"a\"b"}},
+        {"metric":"x","timestamp":1700000000.5,"value":1},
+        {"metric":"x","timestamp":1,"value":"abc"}, {"metric":"","timestamp":1,"value":1},
+        {"timestamp":1,"value":1}]"#;
+    let mut batch = MetricBatch::default();
+    let limits = Limits::default();
+    let summary = opentsdb::decode(json, &limits, &mut batch).expect("points");
+    assert_eq!(summary.points, 3);
+    expect![[r#"
+        {"sys.cpu", host="web-1"} 18@1700000000000
+        {"sys.cpu", host="a\"b"} 1.5@1700000000123
+        x 1@1700000000500
+        1 × value is no number: "{\"metric\":\"x\",\"timestamp\":1,\"value\":\"abc\"}"
+        1 × missing metric: "{\"metric\":\"\",\"timestamp\":1,\"value\":1}"
+        1 × missing field `metric` at line 1 column 25: "{\"timestamp\":1,\"value\":1}"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &summary.refusals));
+    for wrong in ["{g", "1", "\"foo\"", "{}", "{\"metric\":\"a\",\"timestamp\":\"t\"}"] {
+        assert!(opentsdb::decode(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");
+    }
+    let lines = b"put sys.cpu 1700000000 18 host=web-1\nput a 1700000000123 1.5 x=y z=\n\
+        put aaa 123 4.5 foo\nput aaa 1123\nstats\nput foobar 789 -123foo456 a=b\nput a 1 1\n";
+    let refusals = opentsdb::decode_lines(lines, &limits, &mut batch).expect("small");
+    expect![[r#"
+        {"sys.cpu", host="web-1"} 18@1700000000000
+        a{x="y"} 1.5@1700000000123
+        1 × a tag without =: "put aaa 123 4.5 foo"
+        1 × missing value: "put aaa 1123"
+        1 × unknown command, only put is known here: "stats"
+        1 × value is no number: "put foobar 789 -123foo456 a=b"
+        1 × at least one tag is needed: "put a 1 1"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
+}
+
+#[test]
+fn datadog_series() {
+    let one = br#"{"series":[{"metric":"system.load","points":[[1700000000,1.5],[1700000010,2]],
+        "host":"web-1","device":"sda","type":"gauge","interval":20,
+        "tags":["env:prod","bare","url:http://x","host:other"]}]}"#;
+    let mut batch = MetricBatch::default();
+    let limits = Limits::default();
+    datadog::decode_one(one, &limits, &mut batch).expect("version 1");
+    expect![[r#"
+        {"system.load", bare="no_label_value", device="sda", env="prod", exported_host="other", host="web-1", url="http://x"} 1.5@1700000000000 2@1700000010000
+    "#]]
+    .assert_eq(&printed(&batch));
+    let two =
+        br#"{"series":[{"metric":"load","type":3,"points":[{"timestamp":1700000000,"value":0.7}],
+        "resources":[{"name":"web-1","type":"host"}],"tags":["env:prod"]}]}"#;
+    datadog::decode_two(two, &limits, &mut batch).expect("version 2");
+    expect![[r#"
+        load{env="prod", host="web-1"} 0.7@1700000000000
+    "#]]
+    .assert_eq(&printed(&batch));
+    for wrong in ["foobar", "[]", "", "1234", "{\"series\":123"] {
+        assert!(datadog::decode_one(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");
+        assert!(datadog::decode_two(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn json_lines_of_an_export() {
+    let lines = b"{\"metric\":{\"__name__\":\"up\",\"job\":\"a\\nb\"},\"values\":[1,0.5],\"timestamps\":[1,2]}\n\n\
+        {\"timestamps\":[3,4,5],\"values\":[null,\"Infinity\",-7],\"metric\":{\"job\":\"x\",\"__name__\":\"y\"},\"more\":1}";
+    let mut batch = MetricBatch::default();
+    let limits = Limits::default();
+    assert_eq!(json_lines::decode(lines, &limits, &mut batch), Ok(2));
+    expect![[r#"
+        up{job="a\nb"} 1@1 0.5@2
+        y{job="x"} NaN@3 inf@4 -7@5
+    "#]]
+    .assert_eq(&printed(&batch));
+    for wrong in [
+        r#"{"metric":[123],"values":[1,2],"timestamps":[3,4]}"#,
+        r#"{"metric":{"foo":"bar"},"values":[2,3],"timestamps":[4]}"#,
+        r#"{"metric":{"__name__":"m"},"values":[],"timestamps":[]}"#,
+        r#"{"metric":{"foo":"bar"},"values":[1],"timestamps":[1]}"#,
+        r#"{"metric":{"__name__":"m"},"values":["x"],"timestamps":[1]}"#,
+        "nonsense",
+    ] {
+        let body = format!("\n{wrong}\n");
+        let error = json_lines::decode(body.as_bytes(), &limits, &mut batch).expect_err(wrong);
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+        assert!(batch.series.is_empty());
+    }
+}
+
+#[test]
+fn csv_by_its_columns() {
+    let format =
+        Format::parse("2:metric:ask,3:metric:bid,1:label:ticker,5:time:unix_s").expect("valid");
+    let lines = b"GOOG,1.23,4.56,ignored,1700000000\r\n\"A,\"\"B\"\"\",7,,x,1700000000.5\nshort,1\nX,abc,1,x,1\n";
+    let mut batch = MetricBatch::default();
+    let limits = Limits::default();
+    let refusals = csv_import::decode(lines, &format, NOW_MS, &limits, &mut batch).expect("small");
+    expect![[r#"
+        ask{ticker="GOOG"} 1.23@1700000000000
+        bid{ticker="GOOG"} 4.56@1700000000000
+        ask{ticker="A,\"B\""} 7@1700000000500
+        1 × too few columns: "short,1"
+        1 × invalid number: "X,abc,1,x,1"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
+    let format = Format::parse("1:metric:m,2:time:rfc3339").expect("valid");
+    csv_import::decode(b"5,2023-11-14T22:13:20Z", &format, 0, &limits, &mut batch).expect("small");
+    assert_eq!(printed(&batch), "m 5@1700000000000\n");
+    for wrong in [
+        "",
+        "a:metric:b",
+        "0:metric:a",
+        "1:metric:",
+        "1:label:a",
+        "1:time:soon,2:metric:a",
+        "1:x:y",
+    ] {
+        assert!(Format::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let (limits, mut batch) = (Limits::default(), MetricBatch::default());
+        let format = Format::parse("1:metric:a,2:label:b,3:time:unix_ns").expect("valid");
+        let _ = graphite::decode(&bytes, 0, &limits, &mut batch);
+        let _ = opentsdb::decode(&bytes, &limits, &mut batch);
+        let _ = opentsdb::decode_lines(&bytes, &limits, &mut batch);
+        let _ = datadog::decode_one(&bytes, &limits, &mut batch);
+        let _ = json_lines::decode(&bytes, &limits, &mut batch);
+        let _ = csv_import::decode(&bytes, &format, 0, &limits, &mut batch);
+    }
+}
