@@ -22,9 +22,35 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/python3", "python3"),
     ("/usr/bin/groff", "groff-base"),
     ("/usr/bin/systemd-analyze", "systemd"),
+    ("/usr/bin/pip3", "python3-pip"),
     ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
     ("/usr/lib/python3/dist-packages/google/protobuf", "python3-protobuf"),
 ];
+
+/// Clients that tests use and Debian does not have, from Python's package index.
+const PYTHON_PACKAGES: &[&str] = &[
+    "opentelemetry-sdk==1.45.2",
+    "opentelemetry-exporter-otlp-proto-http==1.45.2",
+    "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
+    "influxdb-client==1.50.0",
+];
+
+/// Installs [`PYTHON_PACKAGES`] beside what cargo builds, for the tests alone.
+fn install_python_packages() -> Result<()> {
+    let own = std::env::current_exe().context("find this program")?;
+    let target = own.parent().and_then(Path::parent).context("this program lies in no target")?;
+    let directory = target.join("python-packages");
+    let mark = directory.join("installed.txt");
+    let wanted = PYTHON_PACKAGES.join("\n");
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    let shown = directory.display().to_string();
+    let mut arguments = vec!["-m", "pip", "install", "--quiet", "--upgrade", "--target", &shown];
+    arguments.extend(PYTHON_PACKAGES);
+    process::check(".", "/usr/bin/python3", &arguments)?;
+    std::fs::write(&mark, wanted).with_context(|| format!("write {}", mark.display()))
+}
 
 /// Installs what is missing. Needs root; without it, names the packages and fails.
 pub(crate) fn install() -> Result<()> {
@@ -32,7 +58,7 @@ pub(crate) fn install() -> Result<()> {
         TOOLS.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p).collect();
     missing.dedup();
     if missing.is_empty() {
-        return Ok(());
+        return install_python_packages();
     }
     println!("installing {}", missing.join(" "));
     let hint = || format!("tests need these Debian packages, install them: {}", missing.join(" "));
@@ -47,5 +73,5 @@ pub(crate) fn install() -> Result<()> {
         bail!("apt-get ended with {status}; {}", hint());
     }
     // Debian starts services on install where an init system runs; the tests start their own.
-    Ok(())
+    install_python_packages()
 }

@@ -95,6 +95,9 @@ pub(crate) struct IngestCounters {
     pub(crate) known_batches: AtomicU64,
     pub(crate) passed_over: AtomicU64,
     pub(crate) agent_refused: AtomicU64,
+    pub(crate) lines_refused: AtomicU64,
+    pub(crate) influx_lines_refused: AtomicU64,
+    pub(crate) influx_texts: AtomicU64,
 }
 
 impl IngestCounters {
@@ -246,6 +249,19 @@ impl Broker {
     pub(crate) fn count_refused(&self, refusals: &Refusals) {
         let samples = refusals.iter().map(|refused| refused.samples).sum();
         self.inner.ingest_counters.rejected.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Counts lines of Graphite and OpenTSDB that cannot be read.
+    pub(crate) fn count_lines_refused(&self, lines: u64) {
+        self.inner.ingest_counters.lines_refused.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Counts what a request of InfluxDB's lines held that is not stored.
+    pub(crate) fn count_influx(&self, summary: &wire::influx::Summary) {
+        let counters = &self.inner.ingest_counters;
+        let lines = summary.refusals.iter().map(|refused| refused.series).sum();
+        counters.influx_lines_refused.fetch_add(lines, Ordering::Relaxed);
+        counters.influx_texts.fetch_add(summary.texts_left_out, Ordering::Relaxed);
     }
 
     fn publish(&self, resolved: &ResolvedBatch) {

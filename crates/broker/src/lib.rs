@@ -12,10 +12,12 @@ mod deletes;
 mod fleet;
 mod ingest;
 mod keys;
+mod line_ports;
 mod live;
 mod maintenance;
 mod metadata;
 mod metrics;
+mod otlp;
 mod pushgateway;
 mod reader;
 mod recovery;
@@ -46,8 +48,10 @@ pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
+pub use line_ports::LineProtocol;
 pub use live::{Feed, LiveBatch};
 pub use metrics::MetricRow;
+pub use otlp::otlp_routes;
 pub use pushgateway::{
     Pushgateway, read_routes as pushgateway_pages, routes as pushgateway_routes,
 };
@@ -64,6 +68,7 @@ use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
 use metadata::MetadataBook;
+use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
 use shards::{AbortOnPanic, Shards};
 
@@ -127,6 +132,7 @@ struct Inner {
     ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
     deletes: Arc<DeleteBook>,
+    otlp: Otlp,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
     /// How many requests may unpack and resolve at once.
@@ -236,6 +242,7 @@ impl Broker {
                 ballast,
                 metadata,
                 deletes,
+                otlp: Otlp::default(),
                 resolving,
                 intake,
                 committer: Mutex::new(Some(sender)),

@@ -153,6 +153,26 @@ impl Broker {
                 "Metadata entries left out because too many families are known.",
                 &ingest.metadata_refused,
             ),
+            counter(
+                "watchfire_broker_lines_refused_total",
+                "Lines of Graphite and OpenTSDB that cannot be read.",
+                &ingest.lines_refused,
+            ),
+            counter(
+                "watchfire_broker_influx_lines_refused_total",
+                "Lines of InfluxDB's protocol that cannot be read.",
+                &ingest.influx_lines_refused,
+            ),
+            counter(
+                "watchfire_broker_influx_texts_left_out_total",
+                "Fields of InfluxDB's protocol that hold text and no number.",
+                &ingest.influx_texts,
+            ),
+            gauge(
+                "watchfire_broker_otlp_delta_series",
+                "Series that come as deltas over OTLP and whose total is kept.",
+                self.otlp_delta_series() as f64,
+            ),
             gauge(
                 "watchfire_broker_live_subscriptions",
                 "Live subscriptions by selector.",

@@ -133,6 +133,42 @@ pub(crate) struct ServeArguments {
     )]
     pub(crate) peer_listen: Option<SocketAddr>,
 
+    /// Address for OTLP over gRPC [default: the same host, port 4317]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_OTLP_GRPC_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) otlp_grpc_listen: Option<SocketAddr>,
+
+    /// Address for OTLP over HTTP [default: the same host, port 4318]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_OTLP_HTTP_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) otlp_http_listen: Option<SocketAddr>,
+
+    /// Address for Graphite's plaintext protocol, which knows no login [default: none]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_GRAPHITE_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) graphite_listen: Option<SocketAddr>,
+
+    /// Address for OpenTSDB's telnet protocol, which knows no login [default: none]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_OPENTSDB_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) opentsdb_listen: Option<SocketAddr>,
+
     /// Configuration in YAML; every key is described in docs/operating/configuration.md
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,

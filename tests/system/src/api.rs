@@ -2,6 +2,7 @@
 
 mod faults;
 mod grafana;
+mod imports;
 mod queries;
 mod reading;
 mod transport;
@@ -36,6 +37,9 @@ pub(crate) const GROUP: Group = Group {
         ("remote-write", writing::remote_write),
         ("remote-write-2", writing::remote_write_2),
         ("text-import", writing::text_import),
+        ("imports-over-http", imports::over_http),
+        ("imports-over-tcp", imports::over_tcp),
+        ("otlp", imports::otlp),
     ],
 };
 

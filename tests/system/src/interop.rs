@@ -1,8 +1,11 @@
 //! Other people's programs: Debian's Prometheus, its node exporter, promtool and curl.
 
 mod clients;
+mod influx;
+mod otlp;
 mod peer;
 mod push;
+mod python;
 mod same_answers;
 mod scrape;
 mod write;
@@ -21,5 +24,7 @@ pub(crate) const GROUP: Group = Group {
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),
         ("vmagent-writes", write::vmagent_writes),
+        ("opentelemetry-sdk-exports", otlp::sdk_exports),
+        ("influxdb-client-writes", influx::client_writes),
     ],
 };

@@ -80,7 +80,7 @@ fn configuration(release: &Release, layer_sum: &str) -> serde_json::Value {
             "User": format!("{USER}:{USER}"),
             "Env": [format!("WATCHFIRE_DATA=/{DATA}")],
             "Entrypoint": ["/usr/bin/watchfire"],
-            "ExposedPorts": {"9595/tcp": {}, "9596/tcp": {}},
+            "ExposedPorts": {"9595/tcp": {}, "9596/tcp": {}, "4317/tcp": {}, "4318/tcp": {}},
             "Volumes": {format!("/{DATA}"): {}},
             "WorkingDir": format!("/{DATA}"),
             "Labels": {

@@ -25,6 +25,9 @@ pub(crate) enum Refusal {
     /// The body cannot be read.
     #[error(transparent)]
     Malformed(#[from] WireError),
+    /// The same is under way already, and must not be stored twice.
+    #[error("the same request is being stored now; send it again in a moment")]
+    UnderWay,
     /// It could be read and not be stored.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -39,7 +42,7 @@ impl Refusal {
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::Commit(CommitError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Commit(CommitError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::Commit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Commit(_) | Refusal::UnderWay => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -60,7 +63,7 @@ impl IntoResponse for Refusal {
         let error_type = match self {
             Refusal::Body(error) => return error.into_response(),
             Refusal::Malformed(_) | Refusal::Commit(CommitError::TooLarge(_)) => ErrorType::BadData,
-            Refusal::Commit(_) => ErrorType::Unavailable,
+            Refusal::Commit(_) | Refusal::UnderWay => ErrorType::Unavailable,
         };
         ApiError::new(error_type, self.to_string()).with_status(status).into_response()
     }

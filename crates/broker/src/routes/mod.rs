@@ -1,6 +1,8 @@
 //! The HTTP routes of the broker: foreign protocols in, one file each.
 
-mod intake;
+mod imports;
+mod influx;
+pub(crate) mod intake;
 mod remote_write;
 mod text;
 
@@ -8,6 +10,7 @@ use http::Method;
 use net::{Access, Routes};
 
 use crate::Broker;
+use crate::otlp::otlp_routes;
 
 /// Routes that take data in.
 pub fn routes(broker: &Broker) -> Routes {
@@ -19,5 +22,8 @@ pub fn routes(broker: &Broker) -> Routes {
             Access::Write,
             text::import,
         )
+        .merge(imports::routes())
+        .merge(influx::routes())
         .with_state(broker.clone())
+        .merge(otlp_routes(broker))
 }

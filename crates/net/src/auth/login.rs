@@ -154,7 +154,8 @@ impl Accounts {
         let (scheme, rest) =
             value.to_str().ok().and_then(|text| text.trim().split_once(' ')).ok_or(UNKNOWN)?;
         let rest = rest.trim();
-        if scheme.eq_ignore_ascii_case("bearer") {
+        // `Token` is what InfluxDB's clients call it.
+        if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
             return self.by_token(rest, from);
         }
         if !scheme.eq_ignore_ascii_case("basic") {

@@ -20,6 +20,28 @@ pub(super) struct File {
     pub(super) http: Http,
     pub(super) tls: Tls,
     pub(super) auth: Auth,
+    pub(super) otlp: Otlp,
+    pub(super) graphite: Graphite,
+    pub(super) opentsdb: OpenTsdb,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Graphite {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OpenTsdb {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Otlp {
+    pub(super) grpc_listen: Option<String>,
+    pub(super) http_listen: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

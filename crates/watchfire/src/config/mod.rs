@@ -21,7 +21,11 @@ use keys::{File, LimitKeys, Tls};
 pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
-    pub(crate) peer_listen: PeerListen,
+    pub(crate) peer_listen: SideListen,
+    pub(crate) otlp_grpc_listen: SideListen,
+    pub(crate) otlp_http_listen: SideListen,
+    pub(crate) graphite_listen: Option<SocketAddr>,
+    pub(crate) opentsdb_listen: Option<SocketAddr>,
     pub(crate) tls: TlsConfig,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
@@ -46,9 +50,9 @@ pub(crate) struct Config {
     pub(crate) yaml: String,
 }
 
-/// Where agents and consoles connect.
+/// An address besides that of API and console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PeerListen {
+pub(crate) struct SideListen {
     pub(crate) address: SocketAddr,
     /// Whether the user named it. If not, the start goes on without it where the port is taken.
     pub(crate) is_named: bool,
@@ -190,6 +194,8 @@ const DEFAULT_CONSOLE_LISTEN: &str = "127.0.0.1:9598";
 const DEFAULT_CONSOLE_DATA: &str = "watchfire-console-data";
 const DEFAULT_AGENT_DATA: &str = "watchfire-agent-data";
 const PEER_PORT: u16 = 9596;
+const OTLP_GRPC_PORT: u16 = 4317;
+const OTLP_HTTP_PORT: u16 = 4318;
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
 const DEFAULT_DATA: &str = "watchfire-data";
@@ -232,8 +238,34 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .map_err(|error| anyhow::anyhow!("listen: {text:?}: {error}"))
     });
     let listen = arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_LISTEN);
-    let peer_listen = peer_listen(file.peer_listen.as_deref(), arguments, listen)?;
+    let side =
+        |key, in_file: Option<&str>, flag, port| side_listen(key, in_file, flag, listen, port);
+    let peer_listen =
+        side("peer_listen", file.peer_listen.as_deref(), arguments.peer_listen, PEER_PORT)?;
+    let in_file = file.otlp.grpc_listen.as_deref();
+    let otlp_grpc_listen =
+        side("otlp.grpc_listen", in_file, arguments.otlp_grpc_listen, OTLP_GRPC_PORT)?;
+    let in_file = file.otlp.http_listen.as_deref();
+    let otlp_http_listen =
+        side("otlp.http_listen", in_file, arguments.otlp_http_listen, OTLP_HTTP_PORT)?;
     let needs_login = needs_login(file.auth.login, arguments, listen)?;
+    for (key, side) in
+        [("otlp.grpc_listen", otlp_grpc_listen), ("otlp.http_listen", otlp_http_listen)]
+    {
+        if !side.address.ip().is_loopback() && !needs_login && !arguments.insecure_no_auth {
+            bail!(
+                "{key}: everyone who can reach {}, which is not a loopback address, could write \
+                 without a login. Set auth.login to true, listen on 127.0.0.1, or add \
+                 --insecure-no-auth if the network is closed",
+                side.address
+            );
+        }
+    }
+    let lines = |key, in_file: Option<&str>, flag| line_listen(key, in_file, flag, arguments);
+    let in_file = file.graphite.listen.as_deref();
+    let graphite_listen = lines("graphite.listen", in_file, arguments.graphite_listen)?;
+    let in_file = file.opentsdb.listen.as_deref();
+    let opentsdb_listen = lines("opentsdb.listen", in_file, arguments.opentsdb_listen)?;
     // How an agent ships matters only to `watchfire agent`, but mistakes are named here as well.
     agent::shipping(&file.agent)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -241,6 +273,10 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
         listen,
         peer_listen,
+        otlp_grpc_listen,
+        otlp_http_listen,
+        graphite_listen,
+        opentsdb_listen,
         tls: tls(file.tls)?,
         prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
         needs_login,
@@ -271,23 +307,47 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
     })
 }
 
-fn peer_listen(
+/// `flag` wins over `in_file`, the value of `key`; otherwise it is `port` of the host of `listen`.
+fn side_listen(
+    key: &str,
     in_file: Option<&str>,
-    arguments: &ServeArguments,
+    flag: Option<SocketAddr>,
     listen: SocketAddr,
-) -> Result<PeerListen> {
+    port: u16,
+) -> Result<SideListen> {
     let in_file = in_file.map(|text| {
         crate::cli::listen_address(text)
-            .map_err(|error| anyhow::anyhow!("peer_listen: {text:?}: {error}"))
+            .map_err(|error| anyhow::anyhow!("{key}: {text:?}: {error}"))
     });
-    Ok(match arguments.peer_listen.or(in_file.transpose()?) {
-        Some(address) => PeerListen { address, is_named: true },
+    Ok(match flag.or(in_file.transpose()?) {
+        Some(address) => SideListen { address, is_named: true },
         // Beside a free port for the one, a fixed one for the other would be a surprise.
         None if listen.port() == 0 => {
-            PeerListen { address: SocketAddr::new(listen.ip(), 0), is_named: false }
+            SideListen { address: SocketAddr::new(listen.ip(), 0), is_named: false }
         }
-        None => PeerListen { address: SocketAddr::new(listen.ip(), PEER_PORT), is_named: false },
+        None => SideListen { address: SocketAddr::new(listen.ip(), port), is_named: false },
     })
+}
+
+/// Where a protocol of lines is taken, if anywhere. It knows neither TLS nor login.
+fn line_listen(
+    key: &str,
+    in_file: Option<&str>,
+    flag: Option<SocketAddr>,
+    arguments: &ServeArguments,
+) -> Result<Option<SocketAddr>> {
+    let in_file = in_file.map(|text| {
+        crate::cli::listen_address(text)
+            .map_err(|error| anyhow::anyhow!("{key}: {text:?}: {error}"))
+    });
+    let Some(address) = flag.or(in_file.transpose()?) else { return Ok(None) };
+    if !address.ip().is_loopback() && !arguments.insecure_no_auth {
+        bail!(
+            "{key}: this protocol knows no login, so everyone who can reach {address} could write. \
+             Listen on 127.0.0.1, or add --insecure-no-auth if the network is closed"
+        );
+    }
+    Ok(Some(address))
 }
 
 fn needs_login(
@@ -352,6 +412,10 @@ mod tests {
             data: None,
             listen: None,
             peer_listen: None,
+            otlp_grpc_listen: None,
+            otlp_http_listen: None,
+            graphite_listen: None,
+            opentsdb_listen: None,
             prometheus_config: None,
             config: None,
             insecure_no_auth: false,

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::finding::{Check, Finding, Level, text};
 use super::machine::Machine;
-use crate::config::PeerListen;
+use crate::config::SideListen;
 
 /// Who holds a port.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ struct Holder {
 }
 
 /// Tries to listen for a moment on the address for users, and on that for agents and consoles.
-pub(super) fn check(machine: &Machine, listen: SocketAddr, peers: PeerListen) -> Vec<Finding> {
+pub(super) fn check(machine: &Machine, listen: SocketAddr, peers: SideListen) -> Vec<Finding> {
     let mut of_peers = port(machine, peers.address);
     if !peers.is_named && of_peers.level == Level::Fail {
         // Nobody asked for it, so the start goes on without it.
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(port(&machine, address).level, Level::Fail);
         let peers = |is_named| {
             let free = "127.0.0.1:0".parse().expect("an address");
-            check(&machine, free, PeerListen { address, is_named })[1].level
+            check(&machine, free, SideListen { address, is_named })[1].level
         };
         assert_eq!((peers(true), peers(false)), (Level::Fail, Level::Warn));
         drop(listener);

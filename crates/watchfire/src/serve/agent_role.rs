@@ -77,7 +77,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     let agent = Arc::new(agent);
     let scraping = match role.prometheus_config.clone() {
         None => None,
-        Some(path) => Some(Scraping::start(path).await?),
+        Some(path) => Some(Scraping::start(path, Box::new(|_| {})).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));

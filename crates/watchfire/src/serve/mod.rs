@@ -26,6 +26,8 @@ use crate::words;
 mod agent_role;
 mod console_role;
 mod front;
+mod line_ports;
+mod otlp_ports;
 mod peer_port;
 #[cfg(test)]
 mod remote_tests;
@@ -39,6 +41,8 @@ pub(crate) use agent_role::run as run_agent;
 pub(crate) use console_role::run as run_console;
 
 use front::Front;
+use line_ports::LinePorts;
+use otlp_ports::OtlpPorts;
 use peer_port::PeerPort;
 use scraping::Scraping;
 use security::Security;
@@ -116,7 +120,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
     let security = Security::open(&config, Arc::clone(&net_metrics))?;
     let dress = |bound| security.dress(bound);
-    let front = Front::start(config.listen, settings, Arc::clone(&net_metrics), dress).await?;
+    let front =
+        Front::start(config.listen, settings.clone(), Arc::clone(&net_metrics), dress).await?;
     let address = front.address();
     // The broker opens while the port already answers: what is not ready says so.
     let data = config.data.clone();
@@ -137,7 +142,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         .with_metrics(Arc::clone(&net_metrics));
     let scraping = match config.prometheus_config.clone() {
         None => None,
-        Some(path) => Some(Scraping::start(path).await?),
+        Some(path) => {
+            let broker = broker.clone();
+            let apply: scraping::Apply = Box::new(move |config| {
+                broker.set_otlp_options(otlp_ports::options(&config.otlp));
+            });
+            Some(Scraping::start(path, apply).await?)
+        }
     };
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
@@ -145,6 +156,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let reads = telling.to_consoles(&config, url, scraping.clone());
     let peers =
         PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics), reads).await?;
+    let lines = LinePorts::open(&config, &broker, &net_metrics).await?;
+    let for_otlp = Arc::clone(&net_metrics);
+    let otlp = OtlpPorts::open(&config, &security, &broker, settings, for_otlp).await?;
     let peer_address = peers.as_ref().map(|peers| words::elsewhere(peers.address()));
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
@@ -162,6 +176,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         agent.stop();
     }
     front.stop().await;
+    otlp.stop().await;
+    lines.stop().await;
     if let Some(peers) = peers {
         peers.stop().await;
     }

@@ -27,7 +27,12 @@ pub(super) struct Scraping {
     path: PathBuf,
     scraper: Scraper,
     in_effect: RwLock<InEffect>,
+    /// Puts in effect what concerns others than the scraper.
+    apply: Apply,
 }
+
+/// Is shown each configuration that comes into effect.
+pub(super) type Apply = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// What of the file others want to know.
 struct InEffect {
@@ -39,6 +44,7 @@ impl Scraping {
     /// Reads the file and begins. Batches come out of the receiver.
     pub(super) async fn start(
         path: PathBuf,
+        apply: Apply,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
         let loaded = load(&path)?;
         let mut seed = [0; 8];
@@ -49,8 +55,9 @@ impl Scraping {
         let scraper = Scraper::start(&loaded.config, options, batches)
             .await
             .with_context(|| format!("begin to scrape by {}", path.display()))?;
+        apply(&loaded.config);
         let in_effect = RwLock::new(InEffect::of(loaded));
-        Ok((Arc::new(Scraping { path, scraper, in_effect }), receiver))
+        Ok((Arc::new(Scraping { path, scraper, in_effect, apply }), receiver))
     }
 
     /// Reads the file again and puts it in effect, all of it or nothing.
@@ -60,6 +67,7 @@ impl Scraping {
             .reload(&loaded.config)
             .await
             .with_context(|| format!("put {} in effect", self.path.display()))?;
+        (self.apply)(&loaded.config);
         *self.in_effect.write() = InEffect::of(loaded);
         tracing::info!(file = %self.path.display(), "the configuration is in effect");
         Ok(())

@@ -146,7 +146,7 @@ fn spawn(scratch: &Scratch, program: &str, arguments: &[String]) -> Result<Proce
 
 /// A loopback address nobody listens on now. Another program could take it before it is used;
 /// these ports are not given out again at once.
-fn free_address() -> Result<SocketAddr> {
+pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 

@@ -1,0 +1,92 @@
+//! OTLP over HTTP.
+
+use ::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use net::{BodyRules, read_body};
+
+use super::status::{self, Code};
+use super::{Taken, take};
+use crate::Broker;
+use crate::routes::intake::Refusal;
+
+/// When a sender may come again after 503.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
+/// How bodies are written; the answer is written alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+/// 200 when everything that can be stored is durable, with `partial_success` where something was
+/// left out; 400, 413 and 415 for what must not be sent again; 503 for what should.
+pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let essence = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
+    let encoding = match essence {
+        "application/x-protobuf" => Encoding::Protobuf,
+        "application/json" => Encoding::Json,
+        other => {
+            let message = format!(
+                "Content-Type {other:?} is not supported here; send application/x-protobuf or \
+                 application/json"
+            );
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return error(Encoding::Json, status, Code::Unimplemented, &message);
+        }
+    };
+    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
+    let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
+        Ok(body) => store(&broker, encoding, body).await,
+        Err(refused) => Err(Refusal::from(refused)),
+    };
+    match taken {
+        Ok(taken) => {
+            let body = match encoding {
+                Encoding::Protobuf => status::response_protobuf(&taken),
+                Encoding::Json => status::response_json(&taken),
+            };
+            (StatusCode::OK, [(header::CONTENT_TYPE, name(encoding))], body).into_response()
+        }
+        Err(refusal) => {
+            let (status, code) = (status::status_of(&refusal), status::code_of(&refusal));
+            let mut response = error(encoding, status, code, &refusal.to_string());
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            }
+            refusal.on_connection(response)
+        }
+    }
+}
+
+async fn store(broker: &Broker, encoding: Encoding, body: Vec<u8>) -> Result<Taken, Refusal> {
+    let body = match encoding {
+        Encoding::Protobuf => body,
+        Encoding::Json => {
+            let translate = move || wire::otlp::to_protobuf(&body);
+            broker.off_the_sockets(translate).await?
+        }
+    };
+    take(broker, body).await
+}
+
+fn name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Protobuf => "application/x-protobuf",
+        Encoding::Json => "application/json",
+    }
+}
+
+fn error(encoding: Encoding, status: StatusCode, code: Code, message: &str) -> Response {
+    let body = match encoding {
+        Encoding::Protobuf => status::error_protobuf(code, message),
+        Encoding::Json => status::error_json(code, message),
+    };
+    let headers: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, name(encoding))];
+    (status, headers, body).into_response()
+}

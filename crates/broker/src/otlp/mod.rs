@@ -1,0 +1,134 @@
+//! OTLP metrics: what is kept between requests, and both ways in.
+
+mod grpc;
+mod http;
+mod seen;
+mod status;
+
+use std::sync::Arc;
+
+use ::http::Method;
+use model::{DEFAULT_TENANT, MetricBatch};
+use net::{Access, Routes};
+use parking_lot::{Mutex, RwLock};
+use wire::otlp::{Deltas, Options, Summary};
+
+use crate::Broker;
+use crate::committer::CommitError;
+use crate::ingest::IngestOutcome;
+use crate::routes::intake::Refusal;
+use seen::{Seen, SeenBodies};
+
+/// The call of `MetricsService`.
+const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+/// Routes of OTLP, over HTTP and gRPC; also served on ports of their own.
+pub fn otlp_routes(broker: &Broker) -> Routes {
+    let paths = ["/v1/metrics", "/otlp/v1/metrics", "/api/v1/otlp/v1/metrics"];
+    let mut routes = Routes::new().route(EXPORT, [Method::POST], Access::Write, grpc::export);
+    for path in paths {
+        routes = routes.route(path, [Method::POST], Access::Write, http::export);
+    }
+    routes.with_state(broker.clone())
+}
+
+/// What is kept between requests.
+#[derive(Default)]
+pub(crate) struct Otlp {
+    options: RwLock<Arc<Options>>,
+    /// Held while a request with deltas is translated, not while it is stored.
+    deltas: Mutex<Deltas>,
+    seen: Mutex<SeenBodies>,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Points that were not stored.
+    rejected: u64,
+    /// Why, for the sender.
+    complaint: Option<String>,
+}
+
+impl Broker {
+    /// Sets how OTLP becomes series; holds for requests from now on.
+    pub fn set_otlp_options(&self, options: Options) {
+        *self.inner.otlp.options.write() = Arc::new(options);
+    }
+
+    /// Series whose running total is kept because they come as deltas.
+    pub(crate) fn otlp_delta_series(&self) -> usize {
+        self.inner.otlp.deltas.lock().len()
+    }
+}
+
+/// Stores a request in protobuf and yields when it is durable and visible.
+async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
+    if !wire::otlp::has_deltas(&body) {
+        let taken = crate::routes::intake::store(broker, body, |broker, body, batch| {
+            let options = Arc::clone(&broker.inner.otlp.options.read());
+            wire::otlp::decode(&body, &options, broker.limits(), None, batch)
+        });
+        let (summary, outcome) = taken.await?;
+        return Ok(judge(broker, summary, outcome));
+    }
+    // A delta that is sent again after its acknowledgement was lost must not count twice.
+    let hash = blake3::hash(&body);
+    match broker.inner.otlp.seen.lock().begin(hash, broker.now_ms()) {
+        Seen::Stored => return Ok(Taken::default()),
+        Seen::UnderWay => return Err(Refusal::UnderWay),
+        Seen::New => {}
+    }
+    let (stored, answer) = tokio::sync::oneshot::channel();
+    let work = {
+        let broker = broker.clone();
+        move || {
+            let mut batch = MetricBatch::default();
+            let options = Arc::clone(&broker.inner.otlp.options.read());
+            let summary = {
+                let mut deltas = broker.inner.otlp.deltas.lock();
+                let deltas = Some(&mut *deltas);
+                wire::otlp::decode(&body, &options, broker.limits(), deltas, &mut batch)?
+            };
+            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+                let _ = stored.send(result);
+            });
+            Ok::<Summary, wire::WireError>(summary)
+        }
+    };
+    // Also if the client does not wait: what follows a commit must follow it.
+    let broker = broker.clone();
+    let whole = async move {
+        let decoded = broker.off_the_sockets(work).await;
+        let result = match decoded {
+            Err(error) => Err(error.into()),
+            Ok(mut summary) => match answer.await.unwrap_or(Err(CommitError::Stopping)) {
+                Ok(outcome) => Ok(judge(&broker, summary, outcome)),
+                Err(error) => {
+                    let applied = std::mem::take(&mut summary.applied);
+                    broker.inner.otlp.deltas.lock().take_back(applied);
+                    Err(Refusal::from(error))
+                }
+            },
+        };
+        broker.inner.otlp.seen.lock().end(hash, result.is_ok());
+        result
+    };
+    match tokio::spawn(whole).await {
+        Ok(result) => result,
+        Err(_) => Err(CommitError::Stopping.into()),
+    }
+}
+
+fn judge(broker: &Broker, summary: Summary, mut outcome: IngestOutcome) -> Taken {
+    broker.count_exemplars(summary.exemplars_not_stored);
+    broker.count_refused(&summary.refusals);
+    let untranslated: u64 = summary.refusals.iter().map(|refused| refused.series).sum();
+    // A point of a classic histogram is many samples; at most all points are rejected.
+    let rejected = untranslated + outcome.refused_samples();
+    outcome.add_refusals(summary.refusals);
+    Taken {
+        rejected: rejected.min(summary.points.max(untranslated)),
+        complaint: outcome.complaint(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Answers of OTLP: `ExportMetricsServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
+
+use ::http::StatusCode;
+use serde_json::json;
+
+use super::Taken;
+use crate::committer::CommitError;
+use crate::routes::intake::Refusal;
+
+/// Codes of gRPC that are used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    InvalidArgument = 3,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Unavailable = 14,
+}
+
+/// What the sender should make of a refusal. Only `Unavailable` is sent again.
+pub(super) fn code_of(refusal: &Refusal) -> Code {
+    match refusal.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
+        status if status.is_client_error() => Code::InvalidArgument,
+        _ => Code::Unavailable,
+    }
+}
+
+/// The status of HTTP for a refusal: of 5xx, only 502 to 504 are sent again.
+pub(super) fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Commit(CommitError::Full) => StatusCode::SERVICE_UNAVAILABLE,
+        refusal => refusal.status(),
+    }
+}
+
+/// `{ partial_success = 1 { int64 rejected_data_points = 1; string error_message = 2 } }`
+pub(super) fn response_protobuf(taken: &Taken) -> Vec<u8> {
+    let Some(complaint) = &taken.complaint else { return Vec::new() };
+    let mut partial = Vec::new();
+    if taken.rejected > 0 {
+        partial.push(1 << 3);
+        push_varint(&mut partial, taken.rejected);
+    }
+    push_field(&mut partial, 2, complaint.as_bytes());
+    let mut response = Vec::new();
+    push_field(&mut response, 1, &partial);
+    response
+}
+
+pub(super) fn response_json(taken: &Taken) -> Vec<u8> {
+    let response = match &taken.complaint {
+        None => json!({}),
+        Some(complaint) => json!({"partialSuccess": {
+            "rejectedDataPoints": taken.rejected.to_string(),
+            "errorMessage": complaint,
+        }}),
+    };
+    response.to_string().into_bytes()
+}
+
+/// `{ int32 code = 1; string message = 2 }`
+pub(super) fn error_protobuf(code: Code, message: &str) -> Vec<u8> {
+    let mut status = vec![1 << 3, code as u8];
+    push_field(&mut status, 2, message.as_bytes());
+    status
+}
+
+pub(super) fn error_json(code: Code, message: &str) -> Vec<u8> {
+    json!({"code": code as u8, "message": message}).to_string().into_bytes()
+}
+
+fn push_field(out: &mut Vec<u8>, number: u8, content: &[u8]) {
+    out.push(number << 3 | 2);
+    push_varint(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+fn push_varint(out: &mut Vec<u8>, number: u64) {
+    codec::varint::put_u64(out, number);
+}

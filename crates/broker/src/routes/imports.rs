@@ -1,0 +1,164 @@
+//! Bulk formats and small protocols: JSON lines, CSV, OpenTSDB and Datadog over HTTP.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Method, Request, StatusCode, header};
+use model::{Limits, MetricBatch};
+use net::{Access, ApiError, BodyRules, ErrorType, Routes};
+use serde_json::{Value, json};
+use wire::csv_import::Format;
+use wire::{WireError, csv_import, datadog, json_lines, opentsdb};
+
+use super::intake::{self, Refusal};
+use crate::Broker;
+
+pub(super) fn routes() -> Routes<Broker> {
+    let mut routes = Routes::new()
+        .route("/api/v1/import", [Method::POST], Access::Write, json)
+        .route("/api/v1/import/csv", [Method::POST], Access::Write, csv)
+        .route("/datadog/api/v1/validate", [Method::GET], Access::Write, datadog_validate)
+        .route("/datadog/api/v1/series", [Method::POST], Access::Write, datadog_one)
+        .route("/datadog/api/v2/series", [Method::POST], Access::Write, datadog_two);
+    for path in ["/api/put", "/opentsdb/api/put"] {
+        routes = routes.route(path, [Method::POST], Access::Write, open_tsdb);
+    }
+    routes
+}
+
+fn rules(broker: &Broker) -> BodyRules {
+    BodyRules::any_encoding(broker.limits().max_body_bytes)
+}
+
+/// JSON lines as VictoriaMetrics exports them.
+async fn json(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let taken = intake::take(&broker, &parts, body, rules(&broker), |broker, body, batch| {
+        json_lines::decode(&body, broker.limits(), batch)
+    });
+    match taken.await {
+        Ok((_, outcome)) => intake::answer(&outcome),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// CSV, whose columns `format` in the URL describes.
+async fn csv(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let format = form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "format")
+        .ok_or_else(|| "format is missing; it describes the columns".to_owned())
+        .and_then(|(_, text)| Format::parse(&text));
+    let format = match format {
+        Ok(format) => format,
+        Err(fault) => {
+            let message = format!("invalid parameter \"format\": {fault}");
+            return ApiError::new(ErrorType::BadData, message).into_response();
+        }
+    };
+    let taken = intake::take(&broker, &parts, body, rules(&broker), move |broker, body, batch| {
+        csv_import::decode(&body, &format, broker.now_ms(), broker.limits(), batch)
+    });
+    match taken.await {
+        Ok((refusals, mut outcome)) => {
+            outcome.add_refusals(refusals);
+            intake::answer(&outcome)
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// OpenTSDB's `/api/put`: 204; with `summary` or `details` in the URL, 200 and counts.
+async fn open_tsdb(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let has = |wanted| form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == wanted);
+    let (wants_details, wants_summary) = (has("details"), has("summary"));
+    let taken = intake::take(&broker, &parts, body, rules(&broker), |broker, body, batch| {
+        opentsdb::decode(&body, broker.limits(), batch)
+    });
+    let (summary, mut outcome) = match taken.await {
+        Ok(taken) => taken,
+        Err(refusal) => {
+            let error = json!({"error": {
+                "code": refusal.status().as_u16(),
+                "message": refusal.to_string(),
+                "details": "",
+            }});
+            return refusal.on_connection(with_json(refusal.status(), &error));
+        }
+    };
+    broker.count_refused(&summary.refusals);
+    let success = summary.points.saturating_sub(outcome.refused_samples());
+    outcome.add_refusals(summary.refusals);
+    let failed = outcome.refused_samples();
+    let status = if failed == 0 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let mut answer = json!({"success": success, "failed": failed});
+    if wants_details {
+        answer["errors"] = errors_of(&outcome.rejects);
+        return with_json(status, &answer);
+    }
+    match outcome.complaint() {
+        _ if wants_summary => with_json(status, &answer),
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(complaint) => {
+            let error = json!({"error": {"code": 400, "message": complaint, "details": ""}});
+            with_json(status, &error)
+        }
+    }
+}
+
+fn errors_of(rejects: &[metricstore::Reject]) -> Value {
+    rejects
+        .iter()
+        .map(|reject| json!({"datapoint": reject.first, "error": reject.reason}))
+        .collect()
+}
+
+async fn datadog_validate() -> Response {
+    with_json(StatusCode::OK, &json!({"valid": true}))
+}
+
+async fn datadog_one(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    take_datadog(&broker, request, datadog::decode_one, &json!({"status": "ok"})).await
+}
+
+async fn datadog_two(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-protobuf")) {
+        let message = "series in protobuf are not supported; set use_v2_api.series to false in the \
+                       agent, or send JSON";
+        let errors = json!({"errors": [message]});
+        return with_json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &errors);
+    }
+    take_datadog(&broker, request, datadog::decode_two, &json!({"errors": []})).await
+}
+
+/// 202 as Datadog has it, though everything is durable by then.
+async fn take_datadog(
+    broker: &Broker,
+    request: Request<Body>,
+    decode: fn(&[u8], &Limits, &mut MetricBatch) -> Result<(), WireError>,
+    accepted: &Value,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let taken = intake::take(broker, &parts, body, rules(broker), move |broker, body, batch| {
+        decode(&body, broker.limits(), batch)
+    });
+    let taken: Result<_, Refusal> = taken.await;
+    match taken {
+        Ok(((), outcome)) => match outcome.complaint() {
+            None => with_json(StatusCode::ACCEPTED, accepted),
+            Some(complaint) => with_json(StatusCode::BAD_REQUEST, &json!({"errors": [complaint]})),
+        },
+        Err(refusal) => {
+            let errors = json!({"errors": [refusal.to_string()]});
+            refusal.on_connection(with_json(refusal.status(), &errors))
+        }
+    }
+}
+
+fn with_json(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
