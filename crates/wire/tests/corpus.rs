@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 use model::{Limits, MetricBatch};
 use serde_json::Value;
 use wire::decompress::{Encoding, decompress};
-use wire::{WireError, decode_labels, exposition, openmetrics, remote_write};
+use wire::influx::{self, Precision};
+use wire::{
+    Refusals, WireError, datadog, decode_labels, exposition, graphite, json_lines, openmetrics,
+    opentsdb, otlp, remote_write,
+};
 
 struct Case {
     id: String,
@@ -145,6 +149,63 @@ fn remote_write_requests() {
             Ok(())
         },
     );
+}
+
+/// What a decoder leaves out is refused as well.
+fn refused(refusals: &Refusals) -> Result<(), WireError> {
+    let first = refusals.iter().next();
+    let fault = first.map(|one| WireError::Text { line: 1, message: one.reason.clone() });
+    fault.map_or(Ok(()), Err)
+}
+
+#[test]
+fn lines_and_json_of_other_systems() {
+    let limits = Limits::default();
+    let options = influx::Options { precision: Precision::Nanoseconds, now_ms: 0, database: "" };
+    let mut batch = MetricBatch::default();
+    check(
+        "influx-line",
+        |_| false,
+        |bytes| {
+            refused(&influx::decode(bytes, options, &limits, &mut MetricBatch::default())?.refusals)
+        },
+    );
+    check(
+        "graphite",
+        |_| false,
+        |bytes| refused(&graphite::decode(bytes, 0, &limits, &mut MetricBatch::default())?),
+    );
+    check(
+        "opentsdb",
+        |_| false,
+        |bytes| refused(&opentsdb::decode_lines(bytes, &limits, &mut MetricBatch::default())?),
+    );
+    check(
+        "opentsdb-http",
+        |_| false,
+        |bytes| refused(&opentsdb::decode(bytes, &limits, &mut MetricBatch::default())?.refusals),
+    );
+    check(
+        "datadog-v1",
+        |_| false,
+        |bytes| datadog::decode_one(bytes, &limits, &mut MetricBatch::default()),
+    );
+    check(
+        "datadog-v2",
+        |_| false,
+        |bytes| datadog::decode_two(bytes, &limits, &mut MetricBatch::default()),
+    );
+    check(
+        "vm-jsonline",
+        |_| false,
+        |bytes| json_lines::decode(bytes, &limits, &mut MetricBatch::default()).map(|_| ()),
+    );
+    // The corpus has requests of other signals; as metrics they are empty or broken.
+    for case in cases("otlp-json") {
+        if let Ok(body) = otlp::to_protobuf(&case.bytes) {
+            let _ = otlp::decode(&body, &otlp::Options::default(), &limits, None, &mut batch);
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::remote_write_2::{Exemplar2, Series2};
 use crate::harness::{Client, Launch, Scratch, WriteBody, WriteBody2, now_ms};
@@ -129,9 +129,9 @@ pub(super) fn remote_write_2(scratch: &Scratch) -> Result<String> {
     ensure!(answer.status == 204, "{}", answer.text());
     ensure!(written(&answer) == [2, 0, 0], "{:?}", answer.headers);
     ensure!(value(&client, r#"two{z="last"}"#)?.as_deref() == Some("1"), "not visible");
-    let metadata = client.data("/api/v1/metadata", &[("metric", "two")])?;
+    let metadata: Value = serde_json::from_slice(&client.get("/api/v1/metadata?metric=two")?.body)?;
     let said = json!([{"type": "counter", "help": "Help of 2.0.", "unit": "bytes"}]);
-    ensure!(metadata["two"] == said, "{metadata}");
+    ensure!(metadata["data"]["two"] == said, "{metadata}");
     // A repetition is written already; another value is not, nor is a series with a label twice.
     let twice = Series2 {
         labels: owned(&[("__name__", "two"), ("a", "1"), ("a", "2")]),

@@ -168,7 +168,7 @@ impl Sender {
                 let time = at(t_ms);
                 let form = [("query", selector.as_str()), ("time", time.as_str())];
                 let data = self.client.data("/api/v1/query", &form)?;
-                let text = data["result"][0]["value"][1].as_str();
+                let text = value_of(&data, body.labels.len());
                 if value.to_bits() == STALE_NAN_BITS {
                     ensure!(text.is_none(), "{selector} is stale and has {text:?}");
                     continue;
@@ -185,13 +185,22 @@ impl Sender {
                 let query = format!("histogram_count({selector})");
                 let form = [("query", query.as_str()), ("time", time.as_str())];
                 let data = self.client.data("/api/v1/query", &form)?;
-                let found = data["result"][0]["value"][1].as_str().map(str::to_owned);
+                // The function leaves the name out.
+                let found = value_of(&data, body.labels.len() - 1);
                 let wanted = histogram.count.to_string();
-                ensure!(found.as_ref() == Some(&wanted), "{query} is {found:?}, not {wanted}");
+                ensure!(found == Some(&wanted), "{query} is {found:?}, not {wanted}");
             }
         }
         Ok(())
     }
+}
+
+/// The value of the series that has so many labels: a selector also finds series with more.
+fn value_of(data: &Value, labels: usize) -> Option<&str> {
+    let mut series = data["result"].as_array()?.iter();
+    let exact =
+        series.find(|series| series["metric"].as_object().is_some_and(|m| m.len() == labels))?;
+    exact["value"][1].as_str()
 }
 
 /// A string of PromQL.

@@ -36,6 +36,9 @@ pub(super) struct Wanted {
     pub(super) exemplars: u64,
 }
 
+/// Names and values of labels.
+type Pairs = Vec<(String, String)>;
+
 /// A series whose times are relative to the request's.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SeriesSpec {
@@ -46,7 +49,7 @@ pub(super) struct SeriesSpec {
     /// 0 = none.
     start_offset_ms: i64,
     /// Labels, value, offset.
-    exemplars: Vec<(Vec<(String, String)>, f64, i64)>,
+    exemplars: Vec<(Pairs, f64, i64)>,
     metadata: Option<(u8, String, String)>,
 }
 
@@ -55,7 +58,7 @@ impl SeriesSpec {
         let t_ms = t_ms + self.offset_ms;
         let start_ms = if self.start_offset_ms == 0 { 0 } else { t_ms + self.start_offset_ms };
         let histogram = |h: &Histogram2| Histogram2 { t_ms, start_ms, ..h.clone() };
-        let exemplar = |(labels, value, offset_ms): &(Vec<(String, String)>, f64, i64)| Exemplar2 {
+        let exemplar = |(labels, value, offset_ms): &(Pairs, f64, i64)| Exemplar2 {
             labels: labels.clone(),
             value: *value,
             t_ms: t_ms - self.offset_ms + offset_ms,

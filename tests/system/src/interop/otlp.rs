@@ -85,9 +85,10 @@ pub(super) fn sdk_exports(scratch: &Scratch) -> Result<String> {
             ensure!(found == wanted, "{kind} {temporality}: {query} is {found}, not {wanted}");
         }
     }
-    let metadata = client.data("/api/v1/metadata", &[("metric", "shop_orders_total")])?;
+    let path = "/api/v1/metadata?metric=shop_orders_total";
+    let metadata: serde_json::Value = serde_json::from_slice(&client.get(path)?.body)?;
     let wanted = serde_json::json!([{"type": "counter", "help": "Orders.", "unit": ""}]);
-    ensure!(metadata["shop_orders_total"] == wanted, "{metadata}");
+    ensure!(metadata["data"]["shop_orders_total"] == wanted, "{metadata}");
     server.stop()?;
     Ok(format!("{} ways, 7 series each", ways.len()))
 }
