@@ -197,7 +197,8 @@ fn lines_and_json_of_other_systems() {
     );
     check(
         "vm-jsonline",
-        |_| false,
+        // No lines are no fault.
+        |case| case.bytes.trim_ascii().is_empty(),
         |bytes| json_lines::decode(bytes, &limits, &mut MetricBatch::default()).map(|_| ()),
     );
     // The corpus has requests of other signals; as metrics they are empty or broken.
