@@ -3,16 +3,23 @@
 //! Source: Prometheus `model/histogram`, and its specification of native histograms,
 //! <https://prometheus.io/docs/specs/native_histograms/>.
 
+mod arithmetic;
 mod bounds;
 mod compact;
+mod geometry;
 mod layout;
+mod resets;
+mod trim;
 mod unite;
 mod validate;
 
 use std::sync::Arc;
 
+pub use arithmetic::Combined;
 pub use bounds::{Bucket, Buckets};
+pub use geometry::{Geometry, IncompatibleBuckets};
 pub use layout::{BucketLayout, Span};
+pub use trim::Trim;
 pub use unite::LayoutMap;
 pub use validate::HistogramError;
 
