@@ -105,7 +105,7 @@ fn runner(suite: &str) -> Vec<&str> {
 
 /// Runs a suite over the public cases beside the repository; they are no part of it, so where
 /// they are absent the stage says so and counts nothing.
-fn suite(name: &str, flags: &[&str]) -> Result<Counts> {
+fn suite(name: &str) -> Result<Counts> {
     let cases = process::root().join("../shared/conformance").join(name);
     if !cases.is_dir() {
         println!("  the public {name} cases are not on this machine; nothing run");
@@ -117,28 +117,27 @@ fn suite(name: &str, flags: &[&str]) -> Result<Counts> {
     }
     let mut arguments = runner(name);
     arguments.push(cases.as_str());
-    arguments.extend(flags);
     process::count(".", "cargo", &arguments)
 }
 
 pub(crate) fn promql() -> Result<Counts> {
-    suite("promql", &["--floats-only"])
+    suite("promql")
 }
 
 pub(crate) fn discovery() -> Result<Counts> {
-    suite("discovery", &[])
+    suite("discovery")
 }
 
 pub(crate) fn host_metrics() -> Result<Counts> {
-    suite("host-metrics", &[])
+    suite("host-metrics")
 }
 
 pub(crate) fn remote_write() -> Result<Counts> {
-    suite("remote-write", &[])
+    suite("remote-write")
 }
 
 pub(crate) fn textparse() -> Result<Counts> {
-    suite("textparse", &[])
+    suite("textparse")
 }
 
 fn build_binary() -> Result<()> {

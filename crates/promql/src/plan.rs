@@ -40,6 +40,8 @@ pub(crate) enum Kind<'a> {
 pub(crate) struct SelectorPlan<'a> {
     pub(crate) selector: &'a VectorSelector,
     pub(crate) reference: Reference,
+    /// Whether of histograms only count, sum and resets matter.
+    pub(crate) statistics: bool,
 }
 
 /// The argument of a function over ranges.
@@ -134,7 +136,19 @@ pub(crate) fn is_time_dependent(function: &str) -> bool {
     TIME_DEPENDENT.binary_search(&function).is_ok()
 }
 
-/// The query's own range, which duration expressions and `@` refer to.
+/// Where a part of the query stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The query's own range, which duration expressions and `@` refer to.
+    range: QueryRange,
+    /// Whether count or sum of histograms is all that is wanted of it.
+    statistics: bool,
+    /// Whether something around it needs the buckets of histograms all the same: to interpolate
+    /// in them, to cut them, or, as subqueries do, to see resets between samples left out.
+    buckets: bool,
+}
+
+/// The range of a query.
 #[derive(Debug, Clone, Copy)]
 struct QueryRange {
     start_ms: i64,
@@ -151,7 +165,7 @@ pub(crate) fn lower(expr: &Expr, time: EvalTime) -> Result<Plan<'_>, EvalError> 
         EvalTime::Instant(t_ms) => QueryRange { start_ms: t_ms, end_ms: t_ms, step_ms: 0 },
         EvalTime::Range { start_ms, end_ms, step_ms } => QueryRange { start_ms, end_ms, step_ms },
     };
-    let lowered = range.lower(expr)?;
+    let lowered = Place { range, statistics: false, buckets: false }.lower(expr)?;
     Ok(lowered.pinned())
 }
 
@@ -174,7 +188,7 @@ impl<'a> Lowered<'a> {
     }
 }
 
-impl QueryRange {
+impl Place {
     fn lower<'a>(&self, expr: &'a Expr) -> Result<Lowered<'a>, EvalError> {
         let span = expr.span();
         let literal =
@@ -191,7 +205,7 @@ impl QueryRange {
             }
             Expr::Matrix(matrix) => {
                 let selector = self.selector(&matrix.vector)?;
-                let range_ms = self.duration(&matrix.range, false)?;
+                let range_ms = self.range.duration(&matrix.range, false)?;
                 let invariant = selector.reference.is_pinned();
                 let kind = Kind::Range(RangePlan::Selector { selector, range_ms });
                 Ok(Lowered { plan: Plan { kind, span }, invariant, wrap: false })
@@ -214,29 +228,30 @@ impl QueryRange {
 
     fn selector<'a>(&self, selector: &'a VectorSelector) -> Result<SelectorPlan<'a>, EvalError> {
         let reference = self.reference(selector.at, &selector.offset)?;
-        Ok(SelectorPlan { selector, reference })
+        let statistics = self.statistics && !self.buckets;
+        Ok(SelectorPlan { selector, reference, statistics })
     }
 
     fn reference(&self, at: Option<At>, offset: &Duration) -> Result<Reference, EvalError> {
         let at_ms = at.map(|at| match at {
             At::Timestamp(t_ms) => t_ms,
-            At::Start => self.start_ms,
-            At::End => self.end_ms,
+            At::Start => self.range.start_ms,
+            At::End => self.range.end_ms,
         });
-        Ok(Reference { at_ms, offset_ms: self.duration(offset, true)? })
+        Ok(Reference { at_ms, offset_ms: self.range.duration(offset, true)? })
     }
 
     fn subquery<'a>(&self, subquery: &'a Subquery) -> Result<Lowered<'a>, EvalError> {
-        let inner = self.lower(&subquery.expr)?;
+        let inner = Place { buckets: true, ..*self }.lower(&subquery.expr)?;
         let inner =
             if inner.invariant { Lowered { wrap: true, ..inner }.pinned() } else { inner.plan };
         let reference = self.reference(subquery.at, &subquery.offset)?;
         let step_ms = match &subquery.step {
             // A step of zero is written by nobody but means the same as none.
-            Some(step) => Some(self.duration(step, false)?).filter(|step_ms| *step_ms > 0),
+            Some(step) => Some(self.range.duration(step, false)?).filter(|step_ms| *step_ms > 0),
             None => None,
         };
-        let range_ms = self.duration(&subquery.range, false)?;
+        let range_ms = self.range.duration(&subquery.range, false)?;
         let invariant = reference.is_pinned();
         let kind = Kind::Range(RangePlan::Subquery(Box::new(SubqueryPlan {
             inner,
@@ -247,25 +262,22 @@ impl QueryRange {
         Ok(Lowered { plan: Plan { kind, span: subquery.span }, invariant, wrap: false })
     }
 
-    /// `start()`, `end()`, `step()` and `range()` are numbers once the query's range is known.
-    fn constant(&self, function: &str) -> Option<f64> {
-        let ms = match function {
-            "start" => self.start_ms,
-            "end" => self.end_ms,
-            "step" => self.step_ms,
-            "range" => self.end_ms.saturating_sub(self.start_ms),
-            _ => return None,
-        };
-        Some(ms as f64 / 1000.0)
-    }
-
     fn call<'a>(&self, call: &'a Call) -> Result<Lowered<'a>, EvalError> {
-        if let Some(value) = self.constant(call.function.name) {
+        if let Some(value) = self.range.constant(call.function.name) {
             let plan = Plan { kind: Kind::Number(value), span: call.span };
             return Ok(Lowered { plan, invariant: true, wrap: false });
         }
+        let inside = match call.function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                Place { statistics: true, ..*self }
+            }
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                Place { buckets: true, ..*self }
+            }
+            _ => *self,
+        };
         let lowered: Vec<Lowered<'a>> =
-            call.args.iter().map(|arg| self.lower(arg)).collect::<Result<_, _>>()?;
+            call.args.iter().map(|arg| inside.lower(arg)).collect::<Result<_, _>>()?;
         let invariant = !is_time_dependent(call.function.name)
             && lowered.iter().all(|argument| argument.invariant);
         let args = lowered
@@ -292,8 +304,10 @@ impl QueryRange {
     }
 
     fn binary<'a>(&self, binary: &'a Binary) -> Result<Lowered<'a>, EvalError> {
-        let left = self.lower(&binary.left)?;
-        let right = self.lower(&binary.right)?;
+        let cuts = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        let inside = Place { buckets: self.buckets || cuts, ..*self };
+        let left = inside.lower(&binary.left)?;
+        let right = inside.lower(&binary.right)?;
         let invariant = left.invariant && right.invariant;
         let pin = |side: Lowered<'a>| if invariant { side.plan } else { side.pinned() };
         let kind = Kind::Binary(Box::new(BinaryPlan {
@@ -304,6 +318,20 @@ impl QueryRange {
             return_bool: binary.return_bool,
         }));
         Ok(Lowered { plan: Plan { kind, span: binary.span }, invariant, wrap: invariant })
+    }
+}
+
+impl QueryRange {
+    /// `start()`, `end()`, `step()` and `range()` are numbers once the query's range is known.
+    fn constant(&self, function: &str) -> Option<f64> {
+        let ms = match function {
+            "start" => self.start_ms,
+            "end" => self.end_ms,
+            "step" => self.step_ms,
+            "range" => self.end_ms.saturating_sub(self.start_ms),
+            _ => return None,
+        };
+        Some(ms as f64 / 1000.0)
     }
 
     /// Milliseconds of a duration.

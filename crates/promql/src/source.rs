@@ -55,22 +55,25 @@ pub trait SeriesSet: Send + Sync {
     /// Labels of series `index < len()`.
     fn labels(&self, index: usize) -> &Labels;
 
-    /// Appends the samples of series `index` within the requested range to `out`: timestamps
-    /// strictly ascending, values bit-exact with stale markers included; no timestamp is both among
-    /// the floats and among the histograms. Called from several threads at once.
+    /// Appends the samples of series `index` within the requested range to the empty `out`:
+    /// timestamps strictly ascending, values bit-exact with stale markers included; no timestamp is
+    /// both among the floats and among the histograms. Called from several threads at once.
     ///
     /// # Errors
     /// Corrupt or vanished data.
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError>;
 }
 
-/// Samples of one series: floats as two columns of equal length, histograms apart.
+/// Samples of one series: floats as columns of equal length, histograms apart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Columns {
     /// Milliseconds since the epoch.
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact.
     pub values: Vec<f64>,
+    /// When each value began at zero, milliseconds since the epoch, 0 = not known. Empty if not
+    /// known of any.
+    pub starts_ms: Vec<i64>,
     /// Native histograms.
     pub histograms: HistogramSamples,
 }
@@ -80,6 +83,7 @@ impl Columns {
     pub fn clear(&mut self) {
         self.timestamps_ms.clear();
         self.values.clear();
+        self.starts_ms.clear();
         self.histograms.clear();
     }
 
@@ -89,14 +93,17 @@ impl Columns {
     }
 }
 
-/// Native histograms of one series as two columns of equal length.
+/// Native histograms of one series as columns of equal length.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HistogramSamples {
     /// Milliseconds since the epoch, ascending.
     pub timestamps_ms: Vec<i64>,
-    /// The histograms; a stale one says that the series is gone. Neighbours often share their
-    /// layout: functions that compare or add should ask for that first.
+    /// The histograms; a stale one says that the series is gone. Neighbours should share their
+    /// layout where they have the same: what compares or adds them looks at that first.
     pub histograms: Vec<Arc<FloatHistogram>>,
+    /// When the counts of each began at zero, milliseconds since the epoch, 0 = not known. Empty
+    /// if not known of any.
+    pub starts_ms: Vec<i64>,
 }
 
 impl HistogramSamples {
@@ -105,16 +112,28 @@ impl HistogramSamples {
         self.timestamps_ms.is_empty()
     }
 
-    /// Appends one sample.
+    /// Appends one sample whose counts began at zero at an unknown time.
     pub fn push(&mut self, t_ms: i64, histogram: Arc<FloatHistogram>) {
+        self.push_started(t_ms, 0, histogram);
+    }
+
+    /// Appends one sample whose counts began at zero at `start_ms`; 0 if not known.
+    pub fn push_started(&mut self, t_ms: i64, start_ms: i64, histogram: Arc<FloatHistogram>) {
+        if start_ms != 0 && self.starts_ms.is_empty() {
+            self.starts_ms.resize(self.timestamps_ms.len(), 0);
+            self.starts_ms.push(start_ms);
+        } else if !self.starts_ms.is_empty() {
+            self.starts_ms.push(start_ms);
+        }
         self.timestamps_ms.push(t_ms);
         self.histograms.push(histogram);
     }
 
-    /// Empties both columns and keeps their memory.
+    /// Empties all columns and keeps their memory.
     pub fn clear(&mut self) {
         self.timestamps_ms.clear();
         self.histograms.clear();
+        self.starts_ms.clear();
     }
 
     /// Keeps the samples for which `keep` holds.
@@ -124,11 +143,15 @@ impl HistogramSamples {
             if keep(self.timestamps_ms[index], &self.histograms[index]) {
                 self.timestamps_ms.swap(kept, index);
                 self.histograms.swap(kept, index);
+                if !self.starts_ms.is_empty() {
+                    self.starts_ms.swap(kept, index);
+                }
                 kept += 1;
             }
         }
         self.timestamps_ms.truncate(kept);
         self.histograms.truncate(kept);
+        self.starts_ms.truncate(kept);
     }
 }
 

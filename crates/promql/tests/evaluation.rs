@@ -162,12 +162,6 @@ fn errors_tell_what_and_where() {
             "error: query processing would load too many samples into memory in query execution: the limit (max samples per query) is 1000; select fewer series, use a shorter range or a longer step, or raise the limit"
         ],
     );
-    check(
-        "start_timestamp(up)",
-        &expect![
-            "error: start_timestamp() is not supported: start timestamps of samples are not stored"
-        ],
-    );
     let range = EvalTime::Range { start_ms: 0, end_ms: 60_000, step_ms: 0 };
     expect!["error: zero or negative query resolution step widths are not accepted (got 0ms); try a positive number"]
         .assert_eq(&show("up", range));

@@ -1,12 +1,12 @@
-//! Native histograms in queries: which sample counts at a step, what passes, what is an error.
+//! Native histograms in queries: which sample counts at a step, and what becomes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use model::{BucketLayout, FloatHistogram, Labels, STALE_NAN_BITS, Span};
 use promql::{
-    Columns, EvalOptions, EvalTime, Evaluation, Inline, QueryValue, SelectRequest, SeriesSet,
-    Source, SourceError, evaluate, parse,
+    Columns, EvalOptions, EvalTime, Evaluation, Inline, QueryOutput, QueryValue, SelectRequest,
+    SeriesSet, Source, SourceError, evaluate, parse,
 };
 
 /// A histogram whose count is `count`, all of it in `(1, 2]`.
@@ -87,7 +87,7 @@ fn store() -> Store {
     Store(Arc::new(vec![(labels("f"), floats), (labels("h"), mixed)]))
 }
 
-fn output(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryValue, String> {
+fn run(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryOutput, String> {
     let expr = parse(query).map_err(|error| error.to_string())?;
     let (store, cancelled) = (store(), AtomicBool::new(false));
     let options = EvalOptions {
@@ -98,7 +98,11 @@ fn output(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryValue,
         parallel: &Inline,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: &store, options });
-    output.map(|output| output.value).map_err(|error| error.to_string())
+    output.map_err(|error| error.to_string())
+}
+
+fn output(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryValue, String> {
+    run(query, time, max_samples).map(|output| output.value)
 }
 
 /// Times in seconds and what is there; of histograms the count.
@@ -168,30 +172,83 @@ fn labels_may_change_and_parts_be_taken() {
 }
 
 #[test]
-fn what_cannot_be_computed_says_so() {
+fn everything_computes_with_them() {
     let at = EvalTime::Instant(25_000);
-    for query in [
-        "rate(h[1m])",
-        "sum(h)",
-        "abs(h)",
-        "h + 1",
-        "h + h",
-        "-h",
-        "topk(1, h)",
-        "sort(h)",
-        "max_over_time(h[1m])",
-        "quantile(0.5, {job=\"j\"})",
-        "h and h",
-        "scalar(h)",
-        "sum_over_time(h[1m:10s])",
+    for (query, expected) in [
+        ("increase(h[1m])", "{job=\"j\"} h2"),
+        ("sum(h)", "{} h2"),
+        ("avg(h)", "{} h2"),
+        ("count({job=\"j\"})", "{} 2"),
+        ("sum({job=\"j\"})", ""),
+        ("abs(h)", ""),
+        ("h + 1", ""),
+        ("h * 3", "{job=\"j\"} h6"),
+        ("h + h", "{job=\"j\"} h4"),
+        ("h == h", "h{job=\"j\"} h2"),
+        ("h > h", ""),
+        ("-h", "{job=\"j\"} h-2"),
+        ("topk(1, h)", ""),
+        ("topk(2, {job=\"j\"})", "f{job=\"j\"} 2"),
+        ("limitk(1, h)", "h{job=\"j\"} h2"),
+        ("count_values(\"v\", h)", "{v=\"{count:2, sum:3, (1,2]:2}\"} 1"),
+        ("sort(h)", ""),
+        ("max_over_time(h[1m])", ""),
+        ("quantile(0.5, {job=\"j\"})", "{} 2"),
+        ("h and h", "h{job=\"j\"} h2"),
+        ("h or f", "h{job=\"j\"} h2"),
+        ("scalar({job=\"j\"}) + h * 0 == bool h", ""),
+        ("vector(scalar({job=\"j\"}))", "{} 2"),
+        ("sum_over_time(h[1m:10s])", "{job=\"j\"} h3"),
+        ("h </ 1", "h{job=\"j\"} h0"),
+        ("h >/ 1", "h{job=\"j\"} h2"),
+        ("resets(h[1m])", "{job=\"j\"} 0"),
+        ("start_timestamp(h)", "{job=\"j\"} 0"),
     ] {
-        let error = output(query, at, 1_000).expect_err(query);
-        let expected = "h{job=\"j\"} has native histograms, from which this query cannot be \
-                        computed yet";
-        assert!(error.starts_with(expected), "{query}: {error}");
+        assert_eq!(show(query, at), expected, "{query}");
     }
-    assert_eq!(show("sum(f)", at), "{} 2", "floats beside them are not affected");
-    assert_eq!(show("rate(h[5s])", at), "", "nor where there is no histogram");
+    assert_eq!(show("count_over_time(h[1m])", EvalTime::Instant(60_000)), "{job=\"j\"} 6");
+    assert_eq!(show("changes(h[1m])", EvalTime::Instant(60_000)), "{job=\"j\"} 5");
+}
+
+#[test]
+fn remarks_name_what_was_left_out() {
+    let at = EvalTime::Instant(55_000);
+    for (query, expected) in [
+        (
+            "rate(h[1m])",
+            "PromQL warning: encountered a mix of histograms and floats for metric name \"h\" (1:6)",
+        ),
+        (
+            "max_over_time(h[1m])",
+            "PromQL info: ignored histograms in a range containing both floats and histograms for \
+             metric name \"h\" (1:15)",
+        ),
+        (
+            "sum({job=\"j\"} offset 10s)",
+            "PromQL warning: encountered a mix of histograms and floats for aggregation (1:5)",
+        ),
+        ("2 + min(h offset 10s)", "PromQL info: ignored histogram in min aggregation (1:9)"),
+        (
+            "h offset 10s + 1",
+            "PromQL info: incompatible sample types encountered for binary operator \"+\": \
+             histogram + float (1:1)",
+        ),
+        (
+            "f </ 1",
+            "PromQL info: incompatible sample types encountered for binary operator \"</\": \
+             float </ float (1:1)",
+        ),
+        (
+            "delta(h[20s] offset 10s)",
+            "PromQL warning: this native histogram metric is not a gauge: \"h\" (1:7)",
+        ),
+    ] {
+        let notes = run(query, at, 1_000).expect(query).annotations;
+        let notes: Vec<String> = notes.iter().map(|note| note.render(query)).collect();
+        assert_eq!(notes, [expected], "{query}");
+    }
+    let silent = run("sum(h offset 10s) + sum(h offset 10s)", at, 1_000).expect("possible");
+    assert_eq!(silent.annotations, []);
 }
 
 #[test]

@@ -207,8 +207,9 @@ impl SeriesSet for Set {
             .read_all(index, &mut out.timestamps_ms, &mut out.values, &mut histograms)
             .inspect_err(|error| self.reader.report(error))
             .map_err(fault)?;
-        for (t_ms, histogram) in histograms.timestamps_ms.into_iter().zip(&histograms.histograms) {
-            out.histograms.push(t_ms, Arc::new(histogram.to_float()));
+        let HistogramColumns { timestamps_ms, start_ms, histograms } = &histograms;
+        for ((&t_ms, &start_ms), histogram) in timestamps_ms.iter().zip(start_ms).zip(histograms) {
+            out.histograms.push_started(t_ms, start_ms, Arc::new(histogram.to_float()));
         }
         Ok(())
     }

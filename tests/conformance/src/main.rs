@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 const USAGE: &str = "usage: watchfire-conformance discovery DIRECTORY
        watchfire-conformance host-metrics DIRECTORY
        watchfire-conformance textparse DIRECTORY
-       watchfire-conformance promql [--floats-only] DIRECTORY";
+       watchfire-conformance promql DIRECTORY";
 
 fn main() -> ExitCode {
     match run() {
@@ -32,18 +32,13 @@ fn main() -> ExitCode {
 /// Whether every case passed.
 fn run() -> anyhow::Result<bool> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (flags, words): (Vec<&str>, Vec<&str>) =
-        arguments.iter().map(String::as_str).partition(|word| word.starts_with("--"));
-    let (language, directory, floats_only) = match (words.as_slice(), flags.as_slice()) {
-        ([language, directory], []) => (*language, Path::new(directory), false),
-        (["promql", directory], ["--floats-only"]) => ("promql", Path::new(directory), true),
-        _ => bail!("{USAGE}"),
-    };
+    let [language, directory] = arguments.as_slice() else { bail!("{USAGE}") };
+    let (language, directory) = (language.as_str(), Path::new(directory));
     let results = match language {
         "discovery" => run_discovery(directory),
         "host-metrics" => run_host_metrics(directory),
         "textparse" => textparse::run(directory),
-        "promql" => run_promql(directory, floats_only),
+        "promql" => run_promql(directory),
         other => bail!("no conformance cases for {other:?}\n{USAGE}"),
     }
     .with_context(|| format!("run {language} cases of {}", directory.display()))?;
@@ -71,16 +66,12 @@ fn run_host_metrics(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
     Ok(run.results)
 }
 
-/// Runs the PromQL scripts and tells how each file fared and how many cases were left out.
-fn run_promql(directory: &Path, floats_only: bool) -> anyhow::Result<Vec<case::CaseResult>> {
-    let run = promql::run(directory, floats_only)?;
+/// Runs the PromQL scripts and tells how each file fared.
+fn run_promql(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
+    let run = promql::run(directory)?;
     let mut out = io::stdout().lock();
     for line in &run.summary {
         writeln!(out, "{line}").context("write the report")?;
-    }
-    if floats_only {
-        writeln!(out, "{} not run: they need native histograms", run.not_run)
-            .context("write the report")?;
     }
     Ok(run.results)
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use self::script::{Command, CommandKind, Eval};
+use self::script::{Command, CommandKind};
 use self::store::Store;
 use crate::case::CaseResult;
 
@@ -24,26 +24,23 @@ use crate::case::CaseResult;
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) results: Vec<CaseResult>,
-    /// Cases left out because they need more than floats.
-    pub(crate) not_run: usize,
     /// One line per file.
     pub(crate) summary: Vec<String>,
 }
 
-/// Runs everything in `directory`. With `floats_only`, cases that need native histograms or start
-/// timestamps are counted as not run instead of failed.
-pub(crate) fn run(directory: &Path, floats_only: bool) -> anyhow::Result<Run> {
+/// Runs everything in `directory`.
+pub(crate) fn run(directory: &Path) -> anyhow::Result<Run> {
     let mut run = Run::default();
     for path in scripts(directory)? {
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let before = (run.results.len(), run.not_run);
-        run.script(&path, script::parse(&text), floats_only);
+        let before = run.results.len();
+        run.script(&path, script::parse(&text));
         run.summarise(&path, before);
     }
     let parse_table = directory.join("parse_cases.json");
     if parse_table.exists() {
-        let before = (run.results.len(), run.not_run);
+        let before = run.results.len();
         run.results.extend(parse_cases::run(&parse_table)?);
         run.summarise(&parse_table, before);
     }
@@ -65,7 +62,7 @@ fn scripts(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 impl Run {
-    fn script(&mut self, path: &Path, commands: Vec<Command>, floats_only: bool) {
+    fn script(&mut self, path: &Path, commands: Vec<Command>) {
         let mut store = Store::default();
         for Command { line, kind } in commands {
             let (name, outcome) = match kind {
@@ -82,10 +79,6 @@ impl Run {
                 }
                 CommandKind::Eval(eval) => {
                     let outcome = check::check(&eval, &store);
-                    if needs_more_than_floats(&eval, &store) && floats_only {
-                        self.not_run += 1;
-                        continue;
-                    }
                     (eval.text, outcome)
                 }
             };
@@ -93,22 +86,11 @@ impl Run {
         }
     }
 
-    fn summarise(&mut self, path: &Path, (results, not_run): (usize, usize)) {
-        let results = &self.results[results..];
+    fn summarise(&mut self, path: &Path, before: usize) {
+        let results = &self.results[before..];
         let passed = results.iter().filter(|case| case.outcome.is_ok()).count();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         // Only the closing line of a run may say how many passed and failed: it is counted.
-        let mut line = format!("{file}: {passed} of {} pass", results.len());
-        let not_run = self.not_run - not_run;
-        if not_run > 0 {
-            line.push_str(&format!(", {not_run} not run"));
-        }
-        self.summary.push(line);
+        self.summary.push(format!("{file}: {passed} of {} pass", results.len()));
     }
-}
-
-/// Whether the query expects, or its selectors found, more than floats.
-fn needs_more_than_floats(eval: &Eval, store: &Store) -> bool {
-    let asks_for_start = eval.query.contains("start_timestamp(");
-    store.take_touched_more() || eval.result.has_histograms() || asks_for_start
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::format::quoted;
 use crate::ast::Span;
 use crate::parse_error::Position;
 use crate::value::{Annotation, AnnotationLevel};
@@ -47,6 +48,133 @@ impl Notes {
 
     pub(crate) fn into_annotations(self) -> Vec<Annotation> {
         self.0
+    }
+}
+
+/// What there may be to tell about the histograms of one series, or of a group of series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// A range has floats and histograms, and the function is for one of them at a time.
+    Mixed,
+    /// A group has floats and histograms.
+    MixedGroup,
+    /// A range has floats and histograms, and only floats count.
+    Ignored,
+    /// Exponential and custom buckets together.
+    MixedSchemas,
+    /// A gauge taken for a counter.
+    NotCounter,
+    /// A counter taken for a gauge.
+    NotGauge,
+    /// Custom bounds given up in an addition.
+    ReconciledSum,
+    /// Custom bounds given up in a subtraction.
+    ReconciledDifference,
+    /// Custom bounds given up in an aggregation.
+    ReconciledGroup,
+    /// Histograms that say they were reset and ones that say they were not, in an aggregation.
+    Collision,
+    /// A counter that started before the sample before it.
+    Overlap,
+}
+
+impl Finding {
+    const ALL: [Finding; 11] = [
+        Finding::Mixed,
+        Finding::MixedGroup,
+        Finding::Ignored,
+        Finding::MixedSchemas,
+        Finding::NotCounter,
+        Finding::NotGauge,
+        Finding::ReconciledSum,
+        Finding::ReconciledDifference,
+        Finding::ReconciledGroup,
+        Finding::Collision,
+        Finding::Overlap,
+    ];
+
+    /// Prometheus' words about the metric called `name`.
+    ///
+    /// Source: `util/annotations` of Prometheus 3.
+    fn annotation(self, name: &str, span: Span) -> Annotation {
+        let of_metric = |text: &str| format!("{text} {}", quoted(name));
+        let reconciled =
+            |operation| format!("mismatched custom buckets were reconciled during {operation}");
+        match self {
+            Finding::Mixed => Annotation::warning(
+                of_metric("encountered a mix of histograms and floats for metric name"),
+                span,
+            ),
+            Finding::MixedGroup => Annotation::warning(
+                "encountered a mix of histograms and floats for aggregation",
+                span,
+            ),
+            Finding::Ignored => Annotation::info(
+                of_metric(
+                    "ignored histograms in a range containing both floats and histograms for \
+                     metric name",
+                ),
+                span,
+            ),
+            Finding::MixedSchemas => Annotation::warning(
+                of_metric(
+                    "vector contains a mix of histograms with exponential and custom buckets \
+                     schemas for metric name",
+                ),
+                span,
+            ),
+            Finding::NotCounter => Annotation::warning(
+                of_metric("this native histogram metric is not a counter:"),
+                span,
+            ),
+            Finding::NotGauge => {
+                Annotation::warning(of_metric("this native histogram metric is not a gauge:"), span)
+            }
+            Finding::ReconciledSum => Annotation::info(reconciled("addition"), span),
+            Finding::ReconciledDifference => Annotation::info(reconciled("subtraction"), span),
+            Finding::ReconciledGroup => Annotation::info(reconciled("aggregation"), span),
+            Finding::Collision => {
+                Annotation::warning("conflicting counter resets during histogram aggregation", span)
+            }
+            Finding::Overlap => Annotation::warning(
+                of_metric(
+                    "sample has start time that overlaps with previous sample timestamp for metric",
+                ),
+                span,
+            ),
+        }
+    }
+}
+
+/// Findings, each at most once: cheap to note at every step of a series.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Findings(u16);
+
+impl Findings {
+    /// Notes `finding`.
+    #[inline]
+    pub(crate) fn note(&mut self, finding: Finding) {
+        self.0 |= 1 << finding as u16;
+    }
+
+    /// Notes `finding` if `is_so`.
+    #[inline]
+    pub(crate) fn note_if(&mut self, is_so: bool, finding: Finding) {
+        if is_so {
+            self.note(finding);
+        }
+    }
+
+    /// Puts them into words about the metric called `name`, which are about what stands at `span`.
+    pub(crate) fn tell(self, name: &str, span: Span, notes: &mut Notes) {
+        if self.0 == 0 {
+            return;
+        }
+        for finding in Finding::ALL {
+            if self.0 & 1 << finding as u16 != 0 {
+                notes.add(finding.annotation(name, span));
+            }
+        }
     }
 }
 

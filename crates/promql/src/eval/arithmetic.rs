@@ -1,5 +1,7 @@
 //! The operators on two numbers.
 
+use model::histogram::Trim;
+
 use crate::ast::BinaryOp;
 
 /// An operator that yields a number.
@@ -34,6 +36,8 @@ pub(crate) enum ScalarOp {
     Filter(Comparison),
     /// Replaces it with 1 or 0.
     Bool(Comparison),
+    /// Cuts a histogram, if it is one.
+    Trim(Trim),
 }
 
 /// What kind of operator a binary operator is.
@@ -41,8 +45,6 @@ pub(crate) enum ScalarOp {
 pub(crate) enum OpClass {
     Value(ScalarOp),
     Set(SetOp),
-    /// `</` and `>/`, which work on histograms only.
-    Trim(&'static str),
 }
 
 /// The operators on sets of elements.
@@ -80,8 +82,8 @@ impl OpClass {
             BinaryOp::And => OpClass::Set(SetOp::And),
             BinaryOp::Or => OpClass::Set(SetOp::Or),
             BinaryOp::Unless => OpClass::Set(SetOp::Unless),
-            BinaryOp::TrimUpper => OpClass::Trim("</"),
-            BinaryOp::TrimLower => OpClass::Trim(">/"),
+            BinaryOp::TrimUpper => OpClass::Value(ScalarOp::Trim(Trim::Above)),
+            BinaryOp::TrimLower => OpClass::Value(ScalarOp::Trim(Trim::Below)),
         }
     }
 }
@@ -121,6 +123,8 @@ impl ScalarOp {
         match self {
             ScalarOp::Arithmetic(op) => op.apply(left, right),
             ScalarOp::Filter(op) | ScalarOp::Bool(op) => f64::from(u8::from(op.holds(left, right))),
+            // Nothing is cut off a number, and nothing is left of it.
+            ScalarOp::Trim(_) => f64::NAN,
         }
     }
 }

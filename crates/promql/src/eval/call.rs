@@ -11,8 +11,11 @@ use super::native_histogram::{Summary, summarise};
 use super::rollup::RangeFunction;
 use super::row_map::RowMap;
 use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
-use super::stream::{Remark, Stream};
-use super::{Evaluator, calendar, info, math, relabel, single_row, sorting, text, wrong_type};
+use super::selected::Remark;
+use super::stream::Stream;
+use super::{
+    Evaluator, Shown, calendar, info, math, relabel, single_row, sorting, text, wrong_type,
+};
 use crate::ast::{Span, ValueType};
 use crate::engine::EvalError;
 use crate::plan::{CallPlan, Kind, Plan, RangePlan};
@@ -39,7 +42,8 @@ pub(super) fn scalar(
         "min_of" => two(smaller),
         "max_of" => two(larger),
         "scalar" => {
-            let rows = evaluator.vector(arg(0)?, grid)?.materialise(&evaluator.context)?;
+            let mut rows = evaluator.vector(arg(0)?, grid)?.materialise(&evaluator.context)?;
+            rows.drop_histograms();
             let only = only_values(&rows, grid.steps());
             ScalarRow::from_steps(&evaluator.context, only.into_iter())
         }
@@ -85,7 +89,7 @@ pub(super) fn vector(
     let scalar = |index: usize| evaluator.scalar(argument(call, index)?, grid);
     let input = || evaluator.vector(argument(call, 0)?, grid);
     if let Some(summary) = Summary::from_name(name) {
-        let rows = input()?.materialise_all(&evaluator.context)?;
+        let rows = input()?.materialise(&evaluator.context)?;
         return Ok(Stream::from_rows(summarise(rows, summary)));
     }
     match name {
@@ -109,6 +113,13 @@ pub(super) fn vector(
             Ok(input()?.map(RowMap::Round { to_nearest }))
         }
         "timestamp" => timestamp(evaluator, argument(call, 0)?, grid),
+        "start_timestamp" => match &argument(call, 0)?.unpinned().kind {
+            Kind::Instant(selector) => {
+                evaluator.instant_selector(selector, span, grid, Shown::Start)
+            }
+            // What is computed began nowhere.
+            _ => Rows::empty(&evaluator.context, grid.steps()).map(Stream::from_rows),
+        },
         "absent" | "absent_over_time" => absent(evaluator, call, grid),
         "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
             sort(evaluator, call, span, grid)
@@ -118,10 +129,6 @@ pub(super) fn vector(
         "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
             ask_histograms(evaluator, call, grid)
         }
-        "start_timestamp" => Err(EvalError::Execution(
-            "start_timestamp() is not supported: start timestamps of samples are not stored"
-                .to_owned(),
-        )),
         other => Err(unknown(other)),
     }
 }
@@ -161,7 +168,9 @@ fn date(
 fn timestamp(evaluator: &Evaluator<'_>, arg: &Plan<'_>, grid: &Grid) -> Result<Stream, EvalError> {
     // Directly over a selector it is the sample's time, over anything else that of the step.
     match &arg.unpinned().kind {
-        Kind::Instant(selector) => evaluator.instant_selector(selector, grid, true),
+        Kind::Instant(selector) => {
+            evaluator.instant_selector(selector, arg.span, grid, Shown::Time)
+        }
         _ => Ok(evaluator.vector(arg, grid)?.map(RowMap::EvaluationTime(*grid))),
     }
 }
@@ -190,7 +199,8 @@ fn over_range(
         }
         _ => Remark::None,
     };
-    evaluator.over_range(function, call.function.name, range, params, grid, remark)
+    let span = argument(call, 0)?.span;
+    evaluator.over_range((function, call.function.name), range, params, span, grid, remark)
 }
 
 fn absent(
@@ -200,14 +210,13 @@ fn absent(
 ) -> Result<Stream, EvalError> {
     let arg = argument(call, 0)?;
     let input = if arg.value_type() == ValueType::Matrix {
-        let name = call.function.name;
-        let present = RangeFunction::Present;
-        evaluator.over_range(present, name, arg, Vec::new(), grid, Remark::None)?
+        let present = (RangeFunction::Present, call.function.name);
+        evaluator.over_range(present, arg, Vec::new(), arg.span, grid, Remark::None)?
     } else {
         evaluator.vector(arg, grid)?
     };
     let nothing = LabelChoice::only(&[]);
-    let present = fold(&evaluator.context, &input, &nothing, Fold::Group)?;
+    let present = fold(&evaluator.context, &input, &nothing, Fold::Group, arg.span)?;
     let mut values = vec![1.0; grid.steps()];
     if present.len() > 0 {
         for (value, present) in values.iter_mut().zip(present.row(0)) {
@@ -241,6 +250,10 @@ fn sort(
         return Ok(input);
     }
     let mut rows = input.materialise(&evaluator.context)?;
+    if matches!(name, "sort" | "sort_desc") {
+        // Histograms have no order.
+        rows.drop_histograms();
+    }
     match name {
         "sort" => sorting::by_value(&mut rows, false),
         "sort_desc" => sorting::by_value(&mut rows, true),
@@ -259,7 +272,7 @@ fn change_labels(
 ) -> Result<Stream, EvalError> {
     // Only labels are changed, so histograms pass.
     let input = evaluator.vector(argument(call, 0)?, grid)?;
-    let mut rows = input.materialise_all(&evaluator.context)?;
+    let mut rows = input.materialise(&evaluator.context)?;
     let params = texts(call.args.get(1..).unwrap_or_default())?;
     match (call.function.name, params.as_slice()) {
         ("label_replace", [target, replacement, source, pattern]) => {
@@ -300,7 +313,7 @@ fn ask_histograms(
             (arg(0)?, questions)
         }
     };
-    let input = evaluator.vector(buckets, grid)?.materialise_all(&evaluator.context)?;
+    let input = evaluator.vector(buckets, grid)?.materialise(&evaluator.context)?;
     let rows = histogram::evaluate(&evaluator.context, &input, &questions, grid, buckets.span)?;
     Ok(Stream::from_rows(rows))
 }

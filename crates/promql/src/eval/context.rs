@@ -87,6 +87,11 @@ impl<'e> Context<'e> {
         self.lock_notes().add(Annotation::info(text, span));
     }
 
+    /// Lets `tell` add annotations.
+    pub(crate) fn note(&self, tell: impl FnOnce(&mut Notes)) {
+        tell(&mut self.lock_notes());
+    }
+
     fn lock_notes(&self) -> std::sync::MutexGuard<'_, Notes> {
         // Notes stay consistent whatever panicked elsewhere.
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,7 @@
 //! Texts as Go formats them, for labels and annotations.
 
+use model::FloatHistogram;
+
 /// `%q` for names and label values.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -52,6 +54,20 @@ pub(crate) fn shortest(value: f64) -> String {
         return value.to_string();
     }
     exponential(value)
+}
+
+/// A histogram as Prometheus prints it: `{count:3, sum:2.5, [-0.1,0.1]:1, (0.5,1]:2}`, buckets
+/// without observations left out.
+pub(crate) fn histogram_text(histogram: &FloatHistogram) -> String {
+    let mut out = format!("{{count:{}, sum:{}", shortest(histogram.count), shortest(histogram.sum));
+    for bucket in histogram.buckets().filter(|bucket| bucket.count != 0.0) {
+        let (open, close) =
+            (if bucket.has_lower { '[' } else { '(' }, if bucket.has_upper { ']' } else { ')' });
+        let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(shortest);
+        out.push_str(&format!(", {open}{lower},{upper}{close}:{count}"));
+    }
+    out.push('}');
+    out
 }
 
 /// A float as OpenMetrics writes it: like `%g`, with `.0` behind whole numbers.

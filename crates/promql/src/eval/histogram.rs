@@ -184,16 +184,15 @@ fn is_native(input: &Rows, row: usize, step: usize) -> bool {
 fn assemble(context: &Context<'_>, input: &Rows, span: Span) -> Vec<Histogram> {
     let mut histograms: Vec<Histogram> = Vec::new();
     let mut number_of: HashMap<Labels, usize> = HashMap::new();
-    let mut number = |labels: &Labels, histograms: &mut Vec<Histogram>| {
-        let rest = labels.filter(|name| name != BUCKET_LABEL);
-        *number_of.entry(rest).or_insert_with_key(|rest| {
+    let mut number = |labels: Labels, histograms: &mut Vec<Histogram>| {
+        *number_of.entry(labels).or_insert_with_key(|rest| {
             histograms.push(Histogram { labels: rest.clone(), buckets: Vec::new(), native: None });
             histograms.len() - 1
         })
     };
     for (index, labels) in input.labels.iter().enumerate() {
         if !input.histograms.row(index).is_empty() {
-            let number = number(labels, &mut histograms);
+            let number = number(labels.clone(), &mut histograms);
             histograms[number].native = Some(index as u32);
             let is_float =
                 |step| !is_absent(input.row(index)[step]) && !is_native(input, index, step);
@@ -213,7 +212,8 @@ fn assemble(context: &Context<'_>, input: &Rows, span: Span) -> Vec<Histogram> {
             );
             continue;
         };
-        let number = number(labels, &mut histograms);
+        let of = labels.filter(|name| name != BUCKET_LABEL);
+        let number = number(of, &mut histograms);
         histograms[number].buckets.push((upper_bound, index as u32));
     }
     for histogram in &mut histograms {

@@ -56,6 +56,29 @@ impl HistogramRows {
         self.rows[index] = row;
     }
 
+    /// Forgets the histograms of series `index` at steps where `values` has no mark of one.
+    pub(crate) fn settle(&mut self, index: usize, values: &[f64]) {
+        let Some(row) = self.rows.get_mut(index) else { return };
+        let mut any = false;
+        for (histogram, value) in row.iter_mut().zip(values) {
+            if value.to_bits() == HISTOGRAM.to_bits() {
+                any |= histogram.is_some();
+            } else {
+                *histogram = None;
+            }
+        }
+        if !any {
+            row.clear();
+        }
+    }
+
+    /// Adds those of `other`, whose series come behind the first `series`.
+    pub(crate) fn append(&mut self, series: usize, other: HistogramRows) {
+        for (index, row) in other.rows.into_iter().enumerate() {
+            self.set(series + index, row);
+        }
+    }
+
     /// What all of them count in the budget.
     pub(crate) fn weight(&self) -> usize {
         self.rows.iter().map(|row| weight(row)).sum()

@@ -8,8 +8,9 @@ use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::Evaluator;
 use super::grid::{Grid, Reference};
-use super::rows::{ABSENT, Rows, has_any, is_absent};
-use super::stream::{Leaf, Stream};
+use super::rows::{ABSENT, Rows, is_absent};
+use super::selected::Leaf;
+use super::stream::Stream;
 use crate::engine::EvalError;
 use crate::plan::{CallPlan, Kind, Plan, RangePlan};
 
@@ -41,9 +42,8 @@ pub(super) fn evaluate(
         Some(matchers) => {
             let reference = reference_of(base_plan).unwrap_or_default();
             let leaf = Leaf::Timestamp { lookback_ms: evaluator.context.options.lookback_ms };
-            evaluator
-                .select_instant(&matchers, grid, reference, leaf, false)?
-                .materialise(&evaluator.context)?
+            let selected = evaluator.select_instant(&matchers, grid, reference, leaf)?;
+            Stream::from_selected(selected, false).materialise(&evaluator.context)?
         }
         None => Rows::empty(&evaluator.context, grid.steps())?,
     };
@@ -54,21 +54,13 @@ pub(super) fn evaluate(
         if *enriched {
             join.enrich(index, &mut rows)?;
         } else {
-            push(&mut rows, base.labels[index].clone(), base.drop_name[index], base.row(index))?;
+            let histograms = base.histograms.row(index);
+            let labels = base.labels[index].clone();
+            rows.push(labels, base.drop_name[index], base.row(index), histograms)?;
         }
     }
     rows.merge_same_labels()?;
     Ok(Stream::from_rows(rows))
-}
-
-fn push(rows: &mut Rows, labels: Labels, drop_name: bool, row: &[f64]) -> Result<(), EvalError> {
-    if has_any(row) {
-        rows.reservation.resize(rows.values.len().saturating_add(row.len()))?;
-        rows.labels.push(labels);
-        rows.drop_name.push(drop_name);
-        rows.values.extend_from_slice(row);
-    }
-    Ok(())
 }
 
 /// Which info series and which of their labels are asked for.
@@ -217,7 +209,9 @@ impl Join<'_> {
             variants[at].1[step] = value;
         }
         for (chosen, row) in variants {
-            push(out, self.labels(labels, &chosen)?, self.base.drop_name[index], &row)?;
+            let labels = self.labels(labels, &chosen)?;
+            // Rows have marks where there are histograms, so all variants share these.
+            out.push(labels, self.base.drop_name[index], &row, self.base.histograms.row(index))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //!
 //! - [`grid`]: the steps; [`rows`]: vectors over time as columns, [`histogram_rows`] beside them;
 //!   [`stream`]: rows made on demand
-//! - [`windows`], [`rollup`]: from samples to rows
+//! - [`selected`], [`windows`], [`rollup`]: from samples to rows
 //! - [`aggregate`], [`binary`], [`call`] and the files they use: from rows to rows
 //! - [`context`]: limits, cancellation, counters, splitting of work; [`output`]: the result
 
@@ -21,11 +21,14 @@ pub(crate) mod grid;
 mod grouping;
 mod histogram;
 mod histogram_rows;
+mod histogram_statistics;
+mod histogram_sum;
 mod info;
 mod kahan;
 mod label_hash;
 mod math;
 mod native_histogram;
+mod operation;
 mod output;
 mod range_source;
 mod relabel;
@@ -33,6 +36,7 @@ mod rollup;
 mod row_map;
 mod rows;
 mod scratch;
+mod selected;
 mod sorting;
 mod stream;
 mod windows;
@@ -42,8 +46,9 @@ use self::grid::{Grid, Reference};
 use self::histogram_rows::HistogramRows;
 use self::row_map::RowMap;
 use self::rows::{Rows, ScalarRow};
-use self::stream::{Leaf, Remark, Selected, Stream};
-use crate::ast::{RangeExtension, ValueType};
+use self::selected::{Leaf, Remark, Selected};
+use self::stream::Stream;
+use crate::ast::{RangeExtension, Span, ValueType};
 use crate::engine::{EvalError, EvalTime, Evaluation};
 use crate::plan::{Kind, Plan, SelectorPlan, lower};
 use crate::value::{QueryOutput, QueryValue};
@@ -51,9 +56,9 @@ use model::{Labels, Matcher};
 
 /// Evaluates a query.
 ///
-/// Yields what Prometheus 3.14 yields for float samples; metric names are dropped at the very
-/// end (its feature `promql-delayed-name-removal`). The result does not depend on how many
-/// threads `evaluation.options.parallel` grants.
+/// Yields what Prometheus 3.14 yields; metric names are dropped at the very end (its feature
+/// `promql-delayed-name-removal`). The result does not depend on how many threads
+/// `evaluation.options.parallel` grants.
 ///
 /// # Errors
 /// See [`EvalError`]. Nothing is returned in part.
@@ -102,7 +107,7 @@ impl Evaluator<'_> {
             }
             ValueType::Matrix => self.range_source(plan, grid)?.points(&self.context, grid),
             ValueType::Vector => {
-                let rows = self.vector(plan, grid)?.materialise_all(&self.context)?;
+                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
                 output::vector(rows, t_ms)
             }
         }
@@ -112,7 +117,7 @@ impl Evaluator<'_> {
         match plan.value_type() {
             ValueType::Scalar => Ok(output::scalar_matrix(&self.scalar(plan, grid)?, grid)),
             ValueType::Vector => {
-                let rows = self.vector(plan, grid)?.materialise_all(&self.context)?;
+                let rows = self.vector(plan, grid)?.materialise(&self.context)?;
                 output::matrix(&self.context, rows, grid)
             }
             ValueType::String | ValueType::Matrix => {
@@ -131,15 +136,17 @@ impl Evaluator<'_> {
         self.context.check_cancelled()?;
         match &plan.kind {
             Kind::Invariant(inner) if grid.steps() > 1 => {
-                let once = self.vector(inner, &grid.first())?.materialise_all(&self.context)?;
+                let once = self.vector(inner, &grid.first())?.materialise(&self.context)?;
                 Ok(Stream::from_rows(once.broadcast(&self.context, grid.steps())?))
             }
             Kind::Invariant(inner) => self.vector(inner, grid),
-            Kind::Instant(selector) => self.instant_selector(selector, grid, false),
+            Kind::Instant(selector) => {
+                self.instant_selector(selector, plan.span, grid, Shown::Value)
+            }
             Kind::Call(call) => call::vector(self, call, plan.span, grid),
-            Kind::Aggregate(aggregate) => aggregate::evaluate(self, aggregate, grid),
+            Kind::Aggregate(aggregate) => aggregate::evaluate(self, aggregate, plan.span, grid),
             Kind::Binary(binary) => binary::vectors(self, binary, plan.span, grid),
-            Kind::Negate(inner) => Ok(self.vector(inner, grid)?.map(RowMap::Math(|v| -v))),
+            Kind::Negate(inner) => Ok(self.vector(inner, grid)?.map(RowMap::Negate)),
             Kind::Number(_) | Kind::Text(_) | Kind::Range(_) => Err(wrong_type("instant vector")),
         }
     }
@@ -159,21 +166,25 @@ impl Evaluator<'_> {
         }
     }
 
-    /// A selector at all steps: its values, or the times of the samples taken.
+    /// A selector at all steps. Remarks are about `span`.
     fn instant_selector(
         &self,
         plan: &SelectorPlan<'_>,
+        span: Span,
         grid: &Grid,
-        timestamps: bool,
+        shown: Shown,
     ) -> Result<Stream, EvalError> {
         let lookback_ms = self.context.options.lookback_ms;
         let smoothed = plan.selector.extension == Some(RangeExtension::Smoothed);
-        let leaf = match (timestamps, smoothed) {
-            (true, _) => Leaf::Timestamp { lookback_ms },
-            (false, true) => Leaf::Smoothed { lookback_ms },
-            (false, false) => Leaf::Value { lookback_ms },
+        let leaf = match shown {
+            Shown::Time => Leaf::Timestamp { lookback_ms },
+            Shown::Start => Leaf::Start { lookback_ms },
+            Shown::Value if smoothed => Leaf::Smoothed { lookback_ms, span },
+            Shown::Value => Leaf::Value { lookback_ms },
         };
-        self.select_instant(&plan.selector.matchers, grid, plan.reference, leaf, timestamps)
+        let selected = self.select_instant(&plan.selector.matchers, grid, plan.reference, leaf)?;
+        let selected = Selected { statistics: plan.statistics, ..selected };
+        Ok(Stream::from_selected(selected, shown != Shown::Value))
     }
 
     /// Series that satisfy `matchers`, with `leaf` applied to the samples `reference` points at.
@@ -183,14 +194,30 @@ impl Evaluator<'_> {
         grid: &Grid,
         reference: Reference,
         leaf: Leaf,
-        drops_names: bool,
-    ) -> Result<Stream, EvalError> {
+    ) -> Result<Selected, EvalError> {
         let (start_ms, end_ms) = range_source::span_of(grid, reference, leaf.reach());
         let set = self.context.select(matchers, start_ms, end_ms)?;
-        let selected =
-            Selected { set, grid: *grid, reference, leaf, drop_name: None, remark: Remark::None };
-        Ok(Stream::from_selected(selected, drops_names))
+        Ok(Selected {
+            set,
+            grid: *grid,
+            reference,
+            leaf,
+            drop_name: None,
+            remark: Remark::None,
+            statistics: false,
+        })
     }
+}
+
+/// What is shown of the samples of a selector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// The sample itself.
+    Value,
+    /// When it was taken.
+    Time,
+    /// When it began at zero.
+    Start,
 }
 
 /// The text of a string literal.

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use model::Labels;
+use model::{FloatHistogram, Labels, ResetHint};
 
+use super::annotations::{Finding, Findings};
 use super::context::Context;
 use super::grid::{Grid, Reference};
 use super::histogram_rows::{self, weight_of};
 use super::output;
-use super::rollup::{RangeCall, RangeFunction, check_extension, extend_range};
+use super::rollup::{
+    RangeCall, RangeFunction, check_extension, extend_histogram_range, extend_range,
+};
 use super::rows::{Rows, ScalarRow, is_absent};
-use super::stream::{Leaf, Remark, Selected, Stream, drop_stale, not_for_histograms};
+use super::selected::{Leaf, Remark, Selected, drop_stale};
+use super::stream::Stream;
 use super::windows::Reach;
 use super::{Evaluator, wrong_type};
-use crate::ast::RangeExtension;
+use crate::ast::{RangeExtension, Span};
 use crate::engine::EvalError;
 use crate::plan::{Kind, Plan, RangePlan, SubqueryPlan};
 use crate::source::{Columns, SeriesSet, SourceError};
@@ -26,8 +30,12 @@ pub(super) struct RangeSource {
     range_ms: i64,
     extension: Option<RangeExtension>,
     lookback_ms: i64,
+    /// Whether of histograms only count, sum and resets matter.
+    statistics: bool,
     /// Whether the values no longer are those of the metric, per series.
     drop_name: Option<Vec<bool>>,
+    /// What remarks are about.
+    span: Span,
 }
 
 /// First and last time of interest to windows of `reach` at all steps of `grid`.
@@ -51,7 +59,7 @@ impl Evaluator<'_> {
             Kind::Range(RangePlan::Selector { selector, range_ms }) => {
                 let extension = selector.selector.extension;
                 let (reference, range_ms) = (selector.reference, *range_ms);
-                let reach = reach_of(range_ms, extension, lookback_ms);
+                let reach = reach_of(range_ms, extension, lookback_ms, plan.span);
                 let (start_ms, end_ms) = span_of(grid, reference, reach);
                 let set = self.context.select(&selector.selector.matchers, start_ms, end_ms)?;
                 Ok(RangeSource {
@@ -60,15 +68,22 @@ impl Evaluator<'_> {
                     range_ms,
                     extension,
                     lookback_ms,
+                    statistics: selector.statistics,
                     drop_name: None,
+                    span: plan.span,
                 })
             }
-            Kind::Range(RangePlan::Subquery(subquery)) => self.subquery(subquery, grid),
+            Kind::Range(RangePlan::Subquery(subquery)) => self.subquery(subquery, plan.span, grid),
             _ => Err(wrong_type("range vector")),
         }
     }
 
-    fn subquery(&self, plan: &SubqueryPlan<'_>, grid: &Grid) -> Result<RangeSource, EvalError> {
+    fn subquery(
+        &self,
+        plan: &SubqueryPlan<'_>,
+        span: Span,
+        grid: &Grid,
+    ) -> Result<RangeSource, EvalError> {
         let step_ms = plan.step_ms.unwrap_or(self.context.options.default_subquery_step_ms);
         let (after, end_ms) = span_of(grid, plan.reference, Reach::back(plan.range_ms));
         // Steps are multiples of the step since the epoch, whatever the query's own times are.
@@ -79,7 +94,7 @@ impl Evaluator<'_> {
         let rows = if inner_grid.steps() == 0 {
             Rows::empty(&self.context, 0)?
         } else {
-            self.vector(&plan.inner, &inner_grid)?.materialise_all(&self.context)?
+            self.vector(&plan.inner, &inner_grid)?.materialise(&self.context)?
         };
         let drop_name = Some(rows.drop_name.clone());
         Ok(RangeSource {
@@ -88,17 +103,19 @@ impl Evaluator<'_> {
             range_ms: plan.range_ms,
             extension: None,
             lookback_ms: self.context.options.lookback_ms,
+            statistics: false,
             drop_name,
+            span,
         })
     }
 
-    /// Applies `function` to the ranges of `plan` at all steps.
+    /// Applies `function` to the ranges of `plan` at all steps. Remarks are about `span`.
     pub(super) fn over_range(
         &self,
-        function: RangeFunction,
-        name: &str,
+        (function, name): (RangeFunction, &str),
         plan: &Plan<'_>,
         params: Vec<ScalarRow>,
+        span: Span,
         grid: &Grid,
         remark: Remark,
     ) -> Result<Stream, EvalError> {
@@ -112,6 +129,7 @@ impl Evaluator<'_> {
             range_ms: source.range_ms,
             extension: source.extension,
             lookback_ms: source.lookback_ms,
+            span,
         });
         let remark = match remark {
             Remark::None if function.expects_counter() => Remark::NonCounter(plan.span),
@@ -124,18 +142,25 @@ impl Evaluator<'_> {
             leaf,
             drop_name: source.drop_name,
             remark,
+            statistics: source.statistics,
         };
         Ok(Stream::from_selected(selected, !function.keeps_name()))
     }
 }
 
-fn reach_of(range_ms: i64, extension: Option<RangeExtension>, lookback_ms: i64) -> Reach {
+fn reach_of(
+    range_ms: i64,
+    extension: Option<RangeExtension>,
+    lookback_ms: i64,
+    span: Span,
+) -> Reach {
     RangeCall {
         function: RangeFunction::Last,
         params: Vec::new(),
         range_ms,
         extension,
         lookback_ms,
+        span,
     }
     .reach()
 }
@@ -158,14 +183,30 @@ impl RangeSource {
             self.set.read(index, &mut columns)?;
             context.check_columns(columns.samples())?;
             drop_stale(&mut columns);
-            let Columns { histograms, .. } = &mut columns;
-            histograms.retain(|t_ms, _| start_ms < t_ms && t_ms <= end_ms);
+            let labels = self.set.labels(index);
             match self.extension {
-                Some(_) if !histograms.is_empty() => {
-                    return Err(not_for_histograms(self.set.labels(index)));
-                }
-                Some(extension) => extend_range(&mut columns, start_ms, end_ms, extension),
                 None => clip(&mut columns, start_ms, end_ms),
+                Some(extension) if columns.histograms.is_empty() => {
+                    extend_range(&mut columns, start_ms, end_ms, extension);
+                }
+                Some(extension) => {
+                    let mut findings = Findings::default();
+                    if columns.timestamps_ms.is_empty() {
+                        let samples = &mut columns.histograms;
+                        extend_histogram_range(
+                            samples,
+                            (start_ms, end_ms),
+                            extension,
+                            &mut findings,
+                        );
+                    } else {
+                        // There is no line between a float and a histogram.
+                        findings.note(Finding::Mixed);
+                        columns.clear();
+                    }
+                    let name = labels.metric_name().unwrap_or("");
+                    context.note(|notes| findings.tell(name, self.span, notes));
+                }
             }
             if columns.samples() == 0 {
                 continue;
@@ -175,7 +216,6 @@ impl RangeSource {
             total += histograms.histograms.iter().map(|one| weight_of(one)).sum::<usize>();
             held.resize(total)?;
             let drops = self.drop_name.as_ref().is_some_and(|names| names[index]);
-            let labels = self.set.labels(index);
             series.push(RangeSeries {
                 labels: if drops { output::unnamed(labels) } else { labels.clone() },
                 timestamps_ms: columns.timestamps_ms,
@@ -194,6 +234,7 @@ impl RangeSource {
 
 /// Keeps the samples after `start_ms` and up to `end_ms`.
 fn clip(columns: &mut Columns, start_ms: i64, end_ms: i64) {
+    columns.histograms.retain(|t_ms, _| start_ms < t_ms && t_ms <= end_ms);
     let end = columns.timestamps_ms.partition_point(|t| *t <= end_ms);
     let start = columns.timestamps_ms.partition_point(|t| *t <= start_ms).min(end);
     columns.timestamps_ms.truncate(end);
@@ -222,7 +263,7 @@ impl SeriesSet for Evaluated {
         for (step, &value) in row.iter().enumerate().filter(|(_, value)| !is_absent(**value)) {
             let t_ms = self.grid.time_ms(step);
             if let Some(histogram) = histogram_rows::at(row, histograms, step) {
-                out.histograms.push(t_ms, Arc::clone(histogram));
+                out.histograms.push(t_ms, without_hint(histogram));
             } else {
                 out.timestamps_ms.push(t_ms);
                 out.values.push(value);
@@ -230,4 +271,14 @@ impl SeriesSet for Evaluated {
         }
         Ok(())
     }
+}
+
+/// What is known of resets since the sample before says nothing if that one was left out, or if
+/// the sample is taken several times.
+fn without_hint(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    let mut histogram = Arc::clone(histogram);
+    if matches!(histogram.reset_hint, ResetHint::Reset | ResetHint::NoReset) {
+        Arc::make_mut(&mut histogram).reset_hint = ResetHint::Unknown;
+    }
+    histogram
 }

@@ -1,16 +1,23 @@
 //! Operations that turn a row into another one, value by value and in place.
 
+use std::sync::Arc;
+
+use super::annotations::Notes;
 use super::arithmetic::{Arithmetic, Comparison, ScalarOp, larger, smaller};
 use super::grid::Grid;
+use super::histogram_rows::{self, HistogramRow};
+use super::operation::{self, Element, Operator, Remarks, Yield};
 use super::rows::{ABSENT, ScalarRow, is_absent};
 
 /// An operation on every value of a row; absent values stay absent.
 pub(crate) enum RowMap {
     /// A function of the value alone.
     Math(fn(f64) -> f64),
+    /// The unary minus.
+    Negate,
     /// An operator whose other side is a scalar.
     Scalar {
-        op: ScalarOp,
+        operator: Operator,
         scalar: ScalarRow,
         /// Whether the scalar stands on the left.
         swapped: bool,
@@ -26,13 +33,37 @@ pub(crate) enum RowMap {
 impl RowMap {
     /// Whether the result is no longer a value of the metric.
     pub(crate) fn drops_names(&self) -> bool {
-        !matches!(self, RowMap::Scalar { op: ScalarOp::Filter(_), .. })
+        let RowMap::Scalar { operator, .. } = self else { return true };
+        !matches!(operator.op, ScalarOp::Filter(_) | ScalarOp::Trim(_))
     }
 
-    /// Rewrites `row`.
-    pub(crate) fn apply(&self, row: &mut [f64]) {
+    /// Rewrites `row`, and `histograms` beside it, which is empty if there are none.
+    pub(crate) fn apply(&self, row: &mut [f64], histograms: &mut HistogramRow, notes: &mut Notes) {
+        match self {
+            RowMap::Scalar { operator, scalar, swapped } => {
+                // Only histograms can be trimmed, so a trim always looks at what is there.
+                if histograms.is_empty() && !matches!(operator.op, ScalarOp::Trim(_)) {
+                    apply_scalar(operator.op, scalar, *swapped, row);
+                } else {
+                    apply_to_all(operator, scalar, *swapped, (row, histograms), notes);
+                }
+            }
+            RowMap::Negate if !histograms.is_empty() => negate(row, histograms),
+            RowMap::EvaluationTime(_) => {
+                histograms.clear();
+                self.apply_to_floats(row);
+            }
+            _ => {
+                drop_histograms(row, histograms);
+                self.apply_to_floats(row);
+            }
+        }
+    }
+
+    fn apply_to_floats(&self, row: &mut [f64]) {
         match self {
             RowMap::Math(f) => each(row, |_, value| f(value)),
+            RowMap::Negate => each(row, |_, value| -value),
             RowMap::Clamp { min, max } => each(row, |step, value| {
                 let (min, max) = (min.at(step), max.at(step));
                 if max < min { ABSENT } else { larger(min, smaller(max, value)) }
@@ -45,9 +76,69 @@ impl RowMap {
             RowMap::EvaluationTime(grid) => {
                 each(row, |step, _| grid.time_ms(step) as f64 / 1000.0);
             }
-            RowMap::Scalar { op, scalar, swapped } => apply_scalar(*op, scalar, *swapped, row),
+            RowMap::Scalar { operator, scalar, swapped } => {
+                apply_scalar(operator.op, scalar, *swapped, row);
+            }
         }
     }
+}
+
+/// What functions of numbers do to histograms: nothing is left of them.
+fn drop_histograms(row: &mut [f64], histograms: &mut HistogramRow) {
+    for step in 0..histograms.len() {
+        if histogram_rows::at(row, histograms, step).is_some() {
+            row[step] = ABSENT;
+        }
+    }
+    histograms.clear();
+}
+
+fn negate(row: &mut [f64], histograms: &mut HistogramRow) {
+    for (value, histogram) in row.iter_mut().zip(histograms) {
+        match histogram {
+            Some(histogram) => Arc::make_mut(histogram).multiply(-1.0),
+            None if is_absent(*value) => {}
+            None => *value = -*value,
+        }
+    }
+}
+
+/// An operator with a scalar over floats and histograms.
+fn apply_to_all(
+    operator: &Operator,
+    scalar: &ScalarRow,
+    swapped: bool,
+    (row, histograms): (&mut [f64], &mut HistogramRow),
+    notes: &mut Notes,
+) {
+    let mut remarks = Remarks::default();
+    histograms.resize(row.len(), None);
+    let mut any = false;
+    for step in 0..row.len() {
+        let number = Element::Float(scalar.at(step));
+        let result = match Element::at(row, histograms, step) {
+            None => Yield::Nothing,
+            // A comparison keeps the element, on whatever side it stands.
+            Some(element @ Element::Float(value)) if swapped => {
+                match operation::between(operator.op, number, element, &mut remarks) {
+                    Yield::Float(_) if matches!(operator.op, ScalarOp::Filter(_)) => {
+                        Yield::Float(value)
+                    }
+                    result => result,
+                }
+            }
+            Some(element) if swapped => {
+                operation::between(operator.op, number, element, &mut remarks)
+            }
+            Some(element) => operation::between(operator.op, element, number, &mut remarks),
+        };
+        any |= matches!(result, Yield::Histogram(_));
+        result.put(&mut row[step], &mut histograms[step]);
+    }
+    if !any {
+        histograms.clear();
+    }
+    remarks.tell(operator, notes);
 }
 
 #[inline(always)]
@@ -66,6 +157,7 @@ fn apply_scalar(op: ScalarOp, scalar: &ScalarRow, swapped: bool, row: &mut [f64]
         ScalarOp::Bool(op) => {
             compare(op, scalar, swapped, row, |holds, _| f64::from(u8::from(holds)));
         }
+        ScalarOp::Trim(_) => row.fill(ABSENT),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Vectors over time as columns: one row of steps per series.
 
-use model::{Labels, STALE_NAN_BITS, is_stale_nan};
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels, STALE_NAN_BITS, is_stale_nan};
 use rapidhash::RapidHashMap;
 
 use super::context::{Context, Reservation};
-use super::histogram_rows::HistogramRows;
+use super::histogram_rows::{self, HistogramRows};
 use crate::engine::EvalError;
 
 /// Stands in a row where the series has no value at that step.
@@ -195,6 +197,61 @@ impl Rows {
         self.steps = steps;
         self.reservation = reservation;
         Ok(self)
+    }
+
+    /// Drops all histograms; yields whether there were any.
+    pub(crate) fn drop_histograms(&mut self) -> bool {
+        if self.histograms.is_empty() {
+            return false;
+        }
+        let mut any = false;
+        for index in 0..self.len() {
+            let histograms = self.histograms.row(index);
+            let row = &mut self.values[index * self.steps..(index + 1) * self.steps];
+            for step in 0..histograms.len() {
+                if histogram_rows::at(row, histograms, step).is_some() {
+                    row[step] = ABSENT;
+                    any = true;
+                }
+            }
+        }
+        self.histograms = HistogramRows::default();
+        self.remove_empty();
+        any
+    }
+
+    /// Forgets the histograms of steps that have no value any more.
+    pub(crate) fn settle_histograms(&mut self) {
+        if self.histograms.is_empty() {
+            return;
+        }
+        for index in 0..self.len() {
+            let row = &self.values[index * self.steps..(index + 1) * self.steps];
+            self.histograms.settle(index, row);
+        }
+    }
+
+    /// Appends a series, if it has any value. `histograms` is empty if it has none; those at steps
+    /// without the mark of one do not count.
+    pub(crate) fn push(
+        &mut self,
+        labels: Labels,
+        drop_name: bool,
+        row: &[f64],
+        histograms: &[Option<Arc<FloatHistogram>>],
+    ) -> Result<(), EvalError> {
+        if !has_any(row) {
+            return Ok(());
+        }
+        let index = self.len();
+        self.histograms.set(index, histograms.to_vec());
+        self.histograms.settle(index, row);
+        let weight = histogram_rows::weight(self.histograms.row(index));
+        self.reservation.grow(row.len() + weight)?;
+        self.labels.push(labels);
+        self.drop_name.push(drop_name);
+        self.values.extend_from_slice(row);
+        Ok(())
     }
 
     fn move_row(&mut self, from: usize, to: usize) {

@@ -1,5 +1,7 @@
 //! Which samples of a series lie in the window of each step.
 
+use std::ops::Range;
+
 use super::grid::{Grid, Reference};
 
 /// How far a window reaches from the time a step refers to.
@@ -54,6 +56,12 @@ impl Windows {
             return;
         }
         self.walk(timestamps_ms, grid, reference, reach);
+    }
+
+    /// The samples in the window of `step`.
+    #[inline]
+    pub(crate) fn range(&self, step: usize) -> Range<usize> {
+        self.starts[step] as usize..self.ends[step] as usize
     }
 
     /// Changes whenever the windows do; 0 before the first.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use model::histogram::LayoutMap;
 use model::{BucketLayout, FloatHistogram, ResetHint, Span};
 
 use super::compare::almost_equal;
@@ -80,44 +79,19 @@ fn hint(text: &str) -> anyhow::Result<ResetHint> {
     })
 }
 
-/// `left + factor × right`, at the coarser schema of the two.
+/// `left + right`, or `left - right`.
 pub(crate) fn add(
     left: &FloatHistogram,
     right: &FloatHistogram,
-    factor: f64,
+    subtracts: bool,
 ) -> anyhow::Result<FloatHistogram> {
-    let (mut left, mut right) = (left.clone(), right.clone());
-    if !left.layout.is_custom() && !right.layout.is_custom() {
-        let schema = left.layout.schema.min(right.layout.schema);
-        left.coarsen(schema)?;
-        right.coarsen(schema)?;
-        // Only widths that differ for want of a zero bucket occur.
-        for (narrow, wide) in [(&left, &right), (&right, &left)] {
-            let threshold = wide.layout.zero_threshold;
-            if narrow.layout.zero_threshold < threshold && narrow.zero_count != 0.0 {
-                bail!("zero buckets of two widths");
-            }
-        }
-        let threshold = left.layout.zero_threshold.max(right.layout.zero_threshold);
-        for side in [&mut left, &mut right] {
-            Arc::make_mut(&mut side.layout).zero_threshold = threshold;
-        }
-    }
-    let union = left.layout.union(&right.layout).context("buckets of two kinds")?;
-    let union = Arc::new(union);
-    for side in [&mut left, &mut right] {
-        let map: LayoutMap = side.layout.map_into(&union).context("a union has all buckets")?;
-        side.widen(&union, &map);
-    }
-    left.sum += factor * right.sum;
-    left.count += factor * right.count;
-    left.zero_count += factor * right.zero_count;
-    for (counts, others) in
-        [(&mut left.positive, &right.positive), (&mut left.negative, &right.negative)]
-    {
-        counts.iter_mut().zip(others).for_each(|(count, other)| *count += factor * other);
-    }
-    Ok(left)
+    let mut total = left.clone();
+    if subtracts {
+        total.subtract(right)?
+    } else {
+        total.add(right)?
+    };
+    Ok(total)
 }
 
 /// Whether `got` is what a script expects.
@@ -149,7 +123,7 @@ mod tests {
         let parsed = |text: &str| parse(text).expect("a test's histogram parses");
         let left = parsed("{{schema:-1 sum:4 count:1 buckets:[1] offset:1}}");
         let right = parsed("{{ schema:0 sum:4  count:4 buckets:[2 2] offset:1 }}");
-        let sum = add(&left.histogram, &right.histogram, 1.0).expect("one kind");
+        let sum = add(&left.histogram, &right.histogram, false).expect("one kind");
         assert!(equals(&sum, &parsed("{{schema:-1 count:5 sum:8 offset:1 buckets:[5 0]}}")));
         assert!(!equals(&sum, &parsed("{{schema:-1 count:5 sum:8 offset:2 buckets:[5]}}")));
         let gauge = parsed("{{counter_reset_hint:gauge n_buckets:[1] z_bucket:2 z_bucket_w:0.5}}");

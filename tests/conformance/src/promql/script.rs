@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use model::Labels;
 use regex::Regex;
 
-use super::series::{Item, SeriesLine, parse_metric, parse_series, take_quoted};
+use super::series::{MAX_REPEAT, SeriesLine, parse_metric, parse_series, take_quoted};
 
 /// One command and the line it starts on, from 1.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub(crate) struct Load {
     pub(crate) step_ms: i64,
     pub(crate) with_nhcb: bool,
     pub(crate) series: Vec<SeriesLine>,
-    /// Series that are also given start timestamps.
-    pub(crate) start_timestamped: Vec<Labels>,
+    /// When samples of a series began at zero, seen from their own times, milliseconds.
+    pub(crate) starts: Vec<(Labels, Vec<Option<i64>>)>,
 }
 
 /// A query and what it must yield.
@@ -83,14 +83,6 @@ pub(crate) enum Expected {
         /// For instant queries that yield a range: time of the first value, and the distance.
         range_vector: Option<(i64, i64)>,
     },
-}
-
-impl Expected {
-    /// Whether a native histogram is expected.
-    pub(crate) fn has_histograms(&self) -> bool {
-        let Expected::Series { lines, .. } = self else { return false };
-        lines.iter().any(|line| line.items.iter().any(|item| matches!(item, Item::Histogram(_))))
-    }
 }
 
 /// Cuts a script into commands.
@@ -154,16 +146,47 @@ fn parse_load(lines: &[&str]) -> anyhow::Result<Load> {
         other => bail!("{other:?} is no way of loading"),
     };
     let step_ms = duration(words.next().context("load needs a step")?)?;
-    let mut load = Load { step_ms, with_nhcb, series: Vec::new(), start_timestamped: Vec::new() };
+    let mut load = Load { step_ms, with_nhcb, series: Vec::new(), starts: Vec::new() };
     for line in &lines[1..] {
         let (labels, rest) = parse_metric(line)?;
-        if rest.starts_with("@st") {
-            load.start_timestamped.push(labels);
+        if let Some(offsets) = rest.strip_prefix("@st") {
+            let offsets = parse_starts(offsets).with_context(|| format!("starts {line:?}"))?;
+            load.starts.push((labels, offsets));
         } else {
             load.series.push(parse_series(line)?);
         }
     }
     Ok(load)
+}
+
+/// Parses `_`, `_x2`, `-1m`, `-1mx2`, `-30s-1mx2`: each an offset from the time of its sample.
+fn parse_starts(text: &str) -> anyhow::Result<Vec<Option<i64>>> {
+    let mut offsets = Vec::new();
+    for item in text.split_whitespace() {
+        let (head, repeat) = match item.rsplit_once('x') {
+            Some((head, count)) => (head, Some(count.parse::<usize>()?)),
+            None => (item, None),
+        };
+        if repeat.is_some_and(|count| count > MAX_REPEAT) {
+            bail!("more than {MAX_REPEAT} repetitions");
+        }
+        if head == "_" {
+            offsets.resize(offsets.len() + repeat.unwrap_or(1), None);
+            continue;
+        }
+        let sign = head.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
+        let (first, delta) = match sign {
+            Some((at, _)) => (signed_duration(&head[..at])?, signed_duration(&head[at..])?),
+            None => (signed_duration(head)?, 0),
+        };
+        let count = repeat.map_or(1, |count| count + 1);
+        offsets.extend((0..count as i64).map(|index| Some(first + index * delta)));
+    }
+    Ok(offsets)
+}
+
+fn signed_duration(text: &str) -> anyhow::Result<i64> {
+    duration(text.strip_prefix('+').unwrap_or(text))
 }
 
 fn parse_eval(lines: &[&str], end: &mut usize, start: usize) -> anyhow::Result<Eval> {
@@ -178,7 +201,8 @@ fn parse_eval(lines: &[&str], end: &mut usize, start: usize) -> anyhow::Result<E
     }
     let mut result = Expected::Series { lines: Vec::new(), range_vector: None };
     for (index, line) in lines.iter().enumerate().skip(1) {
-        if let Some(rest) = line.strip_prefix("expect ") {
+        let word = line.split_whitespace().next();
+        if let Some(rest) = line.strip_prefix("expect").filter(|_| word == Some("expect")) {
             parse_expect(rest.trim_start(), &mut expect, &mut result)
                 .with_context(|| format!("expectation {line:?}"))?;
         } else if let Some(value) = parse_scalar(line) {
@@ -195,6 +219,9 @@ fn parse_eval(lines: &[&str], end: &mut usize, start: usize) -> anyhow::Result<E
         } else {
             bail!("a series {line:?} beside another kind of result");
         }
+    }
+    if (expect.no_warn && !expect.warn.is_empty()) || (expect.no_info && !expect.info.is_empty()) {
+        bail!("something is expected and not expected at once");
     }
     Ok(Eval { text: lines[0].to_owned(), time, query, expect, result })
 }
@@ -253,6 +280,7 @@ fn parse_expect(
     };
     match kind {
         "ordered" => expect.ordered = true,
+        "fail" if expect.fail.is_some() => bail!("a failure is expected twice"),
         "fail" => expect.fail = Some(pattern),
         "warn" => expect.warn.push(pattern),
         "info" => expect.info.push(pattern),
@@ -308,6 +336,24 @@ mod tests {
         let CommandKind::Eval(eval) = &commands[2].kind else { panic!("an eval") };
         assert!(matches!(eval.result, Expected::Scalar(16.0)));
         assert!(matches!(commands[4].kind, CommandKind::Broken(_)));
+    }
+
+    #[test]
+    fn starts_are_offsets() {
+        let starts = |text| parse_starts(text).expect("test starts parse");
+        assert_eq!(starts("_ _x2 -1m"), [None, None, None, Some(-60_000)]);
+        assert_eq!(starts("-30s-1mx1 1msx1"), [-30_000, -90_000, 1, 1].map(Some));
+        assert_eq!(starts("0-1mx1 +1m -0ms"), [0, -60_000, 60_000, 0].map(Some));
+        assert!(parse_starts("soon").is_err());
+    }
+
+    #[test]
+    fn contradictions_are_broken_scripts() {
+        for lines in ["expect warn\nexpect no_warn", "expect fail\nexpect fail msg:x", "expect it"]
+        {
+            let commands = parse(&format!("eval instant at 0s x\n{lines}\n"));
+            assert!(matches!(commands[0].kind, CommandKind::Broken(_)), "{lines}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) struct SeriesLine {
 }
 
 /// More values than this are a slip of the pen, not a test.
-const MAX_REPEAT: usize = 1_000_000;
+pub(crate) const MAX_REPEAT: usize = 1_000_000;
 
 /// Parses a series and its values.
 pub(crate) fn parse_series(line: &str) -> anyhow::Result<SeriesLine> {
@@ -185,7 +185,7 @@ fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> anyhow::
     let end = head.find("}}").context("a histogram has no end")? + 2;
     let (first, rest) = head.split_at(end);
     let mut literal = histogram::parse(first)?;
-    let factor = if rest.starts_with('-') { -1.0 } else { 1.0 };
+    let subtracts = rest.starts_with('-');
     let step = match rest.get(1..) {
         None | Some("") => None,
         Some(step) => Some(histogram::parse(step)?),
@@ -193,7 +193,7 @@ fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> anyhow::
     while items.len() < places {
         items.push(Item::Histogram(literal.clone()));
         if let Some(step) = &step {
-            let sum = histogram::add(&literal.histogram, &step.histogram, factor)?;
+            let sum = histogram::add(&literal.histogram, &step.histogram, subtracts)?;
             literal.histogram = Arc::new(sum);
         }
     }

@@ -2,54 +2,129 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
-use anyhow::Context;
-use model::{FloatHistogram, Labels, LabelsBuilder, METRIC_NAME};
+use anyhow::{Context, bail};
+use model::{FloatHistogram, Labels, LabelsBuilder, METRIC_NAME, ResetHint};
 use wire::nhcb::Converter;
 use wire::{Entry, exposition};
 
 use super::script::Load;
 use super::series::Item;
 
-/// Series by labels. Remembers whether a query found more than floats.
+/// Series by labels.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     series: BTreeMap<Labels, Stored>,
-    touched_more: AtomicBool,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Stored {
-    floats: BTreeMap<i64, f64>,
-    histograms: BTreeMap<i64, Arc<FloatHistogram>>,
-    has_start_timestamps: bool,
+    samples: BTreeMap<i64, Sample>,
+    /// When samples began at zero, by their times.
+    starts: BTreeMap<i64, i64>,
+}
+
+#[derive(Debug, Clone)]
+enum Sample {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+impl Sample {
+    fn says_the_same(&self, other: &Sample) -> bool {
+        match (self, other) {
+            (Sample::Float(a), Sample::Float(b)) => a.to_bits() == b.to_bits(),
+            (Sample::Histogram(a), Sample::Histogram(b)) => a.equals(b),
+            _ => false,
+        }
+    }
+}
+
+impl Stored {
+    fn insert(&mut self, t_ms: i64, sample: Sample) -> anyhow::Result<()> {
+        match self.samples.get(&t_ms) {
+            Some(known) if !known.says_the_same(&sample) => {
+                bail!("a second sample at {t_ms} ms says something else")
+            }
+            _ => self.samples.insert(t_ms, sample),
+        };
+        Ok(())
+    }
+
+    /// What Prometheus' storage knows about resets: it starts a new chunk at each, and at whatever
+    /// it cannot append, and of every sample but the first of a chunk it says that it is none.
+    fn settled(&self) -> Vec<(i64, Sample)> {
+        let mut before: Option<&FloatHistogram> = None;
+        let mut settled = Vec::with_capacity(self.samples.len());
+        for (&t_ms, sample) in &self.samples {
+            let Sample::Histogram(histogram) = sample else {
+                before = None;
+                settled.push((t_ms, sample.clone()));
+                continue;
+            };
+            let mut known = FloatHistogram::clone(histogram);
+            if histogram.reset_hint != ResetHint::Gauge {
+                known.reset_hint = match before {
+                    Some(before) if continues(histogram, before) => ResetHint::NoReset,
+                    _ => ResetHint::Unknown,
+                };
+            }
+            before = Some(&**histogram);
+            settled.push((t_ms, Sample::Histogram(Arc::new(known))));
+        }
+        settled
+    }
+}
+
+/// Whether a histogram can be appended to a chunk that ends with `before`.
+fn continues(histogram: &FloatHistogram, before: &FloatHistogram) -> bool {
+    let mut counter = histogram.clone();
+    if counter.reset_hint == ResetHint::NoReset {
+        // Storage looks for itself.
+        counter.reset_hint = ResetHint::Unknown;
+    }
+    let layouts = (&histogram.layout, &before.layout);
+    before.reset_hint != ResetHint::Gauge
+        && !before.is_stale()
+        && (histogram.is_stale()
+            || (layouts.0.has_same_bounds(layouts.1) && !counter.is_reset_since(before)))
 }
 
 impl Store {
     /// Stores the samples of `load`.
     ///
     /// # Errors
-    /// Classic histograms that cannot be written as an exposition.
+    /// Another sample at the same time; starts without samples; classic histograms that cannot be
+    /// written as an exposition.
     pub(crate) fn load(&mut self, load: &Load) -> anyhow::Result<()> {
-        for line in &load.series {
+        // Of several definitions of a series within one load the last one is meant.
+        let lines: BTreeMap<_, _> = load.series.iter().map(|line| (&line.labels, line)).collect();
+        for line in lines.values() {
             let stored = self.series.entry(line.labels.clone()).or_default();
             for (index, item) in line.items.iter().enumerate() {
                 let t_ms = index as i64 * load.step_ms;
                 match item {
                     Item::Missing => {}
-                    Item::Float(value) => {
-                        stored.floats.insert(t_ms, *value);
-                    }
+                    Item::Float(value) => stored.insert(t_ms, Sample::Float(*value))?,
                     Item::Histogram(literal) => {
-                        stored.histograms.insert(t_ms, Arc::clone(&literal.histogram));
+                        let histogram = Arc::clone(&literal.histogram);
+                        stored.insert(t_ms, Sample::Histogram(histogram))?;
                     }
                 }
             }
         }
-        for labels in &load.start_timestamped {
-            self.series.entry(labels.clone()).or_default().has_start_timestamps = true;
+        for (labels, offsets) in &load.starts {
+            let samples =
+                lines.get(labels).with_context(|| format!("{labels} has starts but no samples"))?;
+            if samples.items.len() != offsets.len() {
+                bail!("{labels} has {} samples and {} starts", samples.items.len(), offsets.len());
+            }
+            let stored = self.series.entry(labels.clone()).or_default();
+            for (index, offset) in offsets.iter().enumerate() {
+                let t_ms = index as i64 * load.step_ms;
+                stored.starts.extend(offset.map(|offset| (t_ms, t_ms + offset)));
+            }
         }
         if load.with_nhcb {
             self.convert_classic(load).context("convert classic histograms")?;
@@ -87,7 +162,8 @@ impl Store {
             let mut keep = |entry: Entry<'_>| {
                 if let Entry::Histogram(converted) = entry {
                     let stored = self.series.entry(converted.labels()?).or_default();
-                    stored.histograms.insert(t_ms, Arc::new(converted.histogram.to_float()));
+                    let histogram = Arc::new(converted.histogram.to_float());
+                    stored.insert(t_ms, Sample::Histogram(histogram))?;
                 }
                 Ok::<(), anyhow::Error>(())
             };
@@ -97,11 +173,6 @@ impl Store {
             converter.finish(keep)?;
         }
         Ok(())
-    }
-
-    /// Whether a query since the last call selected native histograms or start timestamps.
-    pub(crate) fn take_touched_more(&self) -> bool {
-        self.touched_more.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -114,17 +185,21 @@ impl Source for Store {
         let mut selected = Selected::default();
         for (labels, stored) in self.series.iter().filter(|(labels, _)| matches(labels)) {
             let mut columns = Columns::default();
-            if range.start() <= range.end() {
-                for (&t_ms, histogram) in stored.histograms.range(range.clone()) {
-                    columns.histograms.push(t_ms, Arc::clone(histogram));
+            let samples = stored.settled().into_iter();
+            for (t_ms, sample) in samples.filter(|(t_ms, _)| range.contains(t_ms)) {
+                let start_ms = stored.starts.get(&t_ms).copied().unwrap_or(0);
+                match sample {
+                    Sample::Float(value) => {
+                        columns.timestamps_ms.push(t_ms);
+                        columns.values.push(value);
+                        if !stored.starts.is_empty() {
+                            columns.starts_ms.push(start_ms);
+                        }
+                    }
+                    Sample::Histogram(histogram) => {
+                        columns.histograms.push_started(t_ms, start_ms, histogram);
+                    }
                 }
-                for (&t_ms, &value) in stored.floats.range(range.clone()) {
-                    columns.timestamps_ms.push(t_ms);
-                    columns.values.push(value);
-                }
-            }
-            if !columns.histograms.is_empty() || stored.has_start_timestamps {
-                self.touched_more.store(true, Ordering::Relaxed);
             }
             selected.0.push((labels.clone(), columns));
         }
@@ -145,10 +220,7 @@ impl SeriesSet for Selected {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        let columns = &self.0[index].1;
-        out.timestamps_ms.extend_from_slice(&columns.timestamps_ms);
-        out.values.extend_from_slice(&columns.values);
-        out.histograms = columns.histograms.clone();
+        out.clone_from(&self.0[index].1);
         Ok(())
     }
 }

@@ -4,8 +4,9 @@ use model::{Labels, LabelsBuilder};
 use std::collections::HashMap;
 
 use super::super::context::Context;
-use super::super::format::plain;
+use super::super::format::{histogram_text, plain};
 use super::super::grouping::LabelChoice;
+use super::super::histogram_rows;
 use super::super::rows::{ABSENT, Rows, is_absent};
 use crate::engine::EvalError;
 use crate::plan::AggregatePlan;
@@ -32,28 +33,35 @@ pub(super) fn evaluate(
     for index in 0..input.len() {
         context.check_cancelled()?;
         row_of_value.clear();
+        let histograms = input.histograms.row(index);
         for (step, &value) in input.row(index).iter().enumerate() {
             if is_absent(value) {
                 continue;
             }
-            let row = match row_of_value.get(&value.to_bits()) {
-                Some(row) => *row,
-                None => {
-                    let mut builder = LabelsBuilder::from_labels(&input.labels[index]);
-                    builder.set(label, &plain(value));
-                    let labels = choice.labels(&builder.build());
-                    let next = row_of.len();
-                    let row = *row_of.entry(labels.clone()).or_insert(next);
-                    if row == next {
-                        rows.reservation.resize((next + 1).saturating_mul(steps))?;
-                        rows.labels.push(labels);
-                        rows.drop_name.push(false);
-                        rows.values.resize((next + 1) * steps, ABSENT);
-                    }
+            let mut find = |text: &str| {
+                let mut builder = LabelsBuilder::from_labels(&input.labels[index]);
+                builder.set(label, text);
+                let labels = choice.labels(&builder.build());
+                let next = row_of.len();
+                let row = *row_of.entry(labels.clone()).or_insert(next);
+                if row == next {
+                    rows.reservation.resize((next + 1).saturating_mul(steps))?;
+                    rows.labels.push(labels);
+                    rows.drop_name.push(false);
+                    rows.values.resize((next + 1) * steps, ABSENT);
+                }
+                Ok::<usize, EvalError>(row)
+            };
+            let row =
+                if let Some(histogram) = histogram_rows::at(input.row(index), histograms, step) {
+                    find(&histogram_text(histogram))?
+                } else if let Some(row) = row_of_value.get(&value.to_bits()) {
+                    *row
+                } else {
+                    let row = find(&plain(value))?;
                     row_of_value.insert(value.to_bits(), row);
                     row
-                }
-            };
+                };
             let count = &mut rows.values[row * steps + step];
             *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
         }

@@ -7,11 +7,12 @@ use model::Labels;
 
 use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
-use super::super::histogram_rows::HistogramRows;
+use super::super::histogram_rows::{self, HistogramRows};
 use super::super::kahan::{self, Mean};
-use super::super::rows::{ABSENT, Rows, is_absent};
-use super::super::stream::Stream;
-use crate::ast::AggregateOp;
+use super::super::rows::{ABSENT, Rows, has_any, is_absent};
+use super::super::stream::{Row, Stream};
+use super::histogram_fold::{Found, FoundOf, HistogramFold};
+use crate::ast::{AggregateOp, Span};
 use crate::engine::EvalError;
 
 /// What to fold.
@@ -41,6 +42,19 @@ impl Fold {
             _ => return None,
         })
     }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Fold::Sum => "sum",
+            Fold::Avg => "avg",
+            Fold::Count => "count",
+            Fold::Min => "min",
+            Fold::Max => "max",
+            Fold::Group => "group",
+            Fold::Stddev => "stddev",
+            Fold::Stdvar => "stdvar",
+        }
+    }
 }
 
 /// Aggregates `input`; groups come in the order their first series has.
@@ -49,6 +63,7 @@ pub(crate) fn fold(
     input: &Stream,
     choice: &LabelChoice,
     op: Fold,
+    span: Span,
 ) -> Result<Rows, EvalError> {
     let steps = input.steps();
     let mut groups = Groups::default();
@@ -59,19 +74,30 @@ pub(crate) fn fold(
         let pieces = context.pieces(wave, |piece, scratch| {
             let mut partial = Groups::default();
             let mut room = context.reserve(0)?;
+            let mut floats = Vec::new();
+            let mut findings = Found::default();
             for index in piece {
                 let Some(row) = input.row(context, index, scratch)? else { continue };
-                let group = partial.group(choice, input.labels(index), op, steps);
+                let labels = input.labels(index);
+                let group = partial.group(choice, labels, op, steps);
                 group.drop_name |= input.drops_name(index);
-                group.accumulator.add(op, row);
-                room.resize(partial.list.len().saturating_mul(steps))?;
+                if row.histograms.is_empty() {
+                    group.accumulator.add(op, row.values);
+                } else {
+                    group.add_mixed(op, row, &mut floats, &mut findings.of(labels));
+                    partial.weight += histogram_rows::weight(row.histograms);
+                }
+                room.resize(partial.size(steps))?;
             }
+            findings.tell(span, &mut scratch.notes);
             Ok((partial, room))
         })?;
         for (piece, room) in pieces {
-            groups.merge(choice, piece, op);
+            let mut findings = Found::default();
+            groups.merge(choice, piece, op, &mut findings);
+            context.note(|notes| findings.tell(span, notes));
             drop(room);
-            reservation.resize(groups.list.len().saturating_mul(steps))?;
+            reservation.resize(groups.size(steps))?;
         }
     }
     let mut rows = Rows {
@@ -82,10 +108,23 @@ pub(crate) fn fold(
         histograms: HistogramRows::default(),
         reservation,
     };
-    for group in &groups.list {
+    let mut has_empty = false;
+    let mut findings = Found::default();
+    for (index, group) in groups.list.into_iter().enumerate() {
         rows.labels.push(choice.labels(&group.member));
         rows.drop_name.push(group.drop_name);
         group.accumulator.finish(op, steps, &mut rows.values);
+        if let Some(histograms) = group.histograms {
+            let values = &mut rows.values[index * steps..];
+            let row = histograms.finish(values, &mut findings.of(&group.member));
+            rows.histograms.set(index, row);
+        }
+        // Where nothing but histograms came, an aggregation of floats yields nothing.
+        has_empty |= group.is_mixed && !has_any(rows.row(index));
+    }
+    context.note(|notes| findings.tell(span, notes));
+    if has_empty {
+        rows.remove_empty();
     }
     Ok(rows)
 }
@@ -94,6 +133,8 @@ pub(crate) fn fold(
 struct Groups {
     keys: Keys,
     list: Vec<Group>,
+    /// What the histograms of all groups may count in the budget.
+    weight: usize,
 }
 
 struct Group {
@@ -101,9 +142,48 @@ struct Group {
     member: Labels,
     drop_name: bool,
     accumulator: Accumulator,
+    /// What `sum` or `avg` has of histograms.
+    histograms: Option<HistogramFold>,
+    /// Whether any series had histograms.
+    is_mixed: bool,
+}
+
+impl Group {
+    /// Adds a series that has histograms.
+    #[inline(never)]
+    fn add_mixed(
+        &mut self,
+        op: Fold,
+        row: Row<'_>,
+        floats: &mut Vec<f64>,
+        findings: &mut FoundOf<'_>,
+    ) {
+        self.is_mixed = true;
+        if matches!(op, Fold::Count | Fold::Group) {
+            // Both count, and the marks of histograms are no absent values.
+            return self.accumulator.add(op, row.values);
+        }
+        let (floats, any) = row.floats(floats);
+        self.accumulator.add(op, floats);
+        if !any {
+            return;
+        }
+        if matches!(op, Fold::Sum | Fold::Avg) {
+            self.histograms
+                .get_or_insert_with(|| HistogramFold::new(op == Fold::Avg, floats.len()))
+                .add(row, findings);
+        } else {
+            findings.note_ignored(op.as_str());
+        }
+    }
 }
 
 impl Groups {
+    /// What it counts in the budget.
+    fn size(&self, steps: usize) -> usize {
+        self.list.len().saturating_mul(steps).saturating_add(self.weight)
+    }
+
     fn group(
         &mut self,
         choice: &LabelChoice,
@@ -118,13 +198,16 @@ impl Groups {
                 member: labels.clone(),
                 drop_name: false,
                 accumulator: Accumulator::new(op, steps),
+                histograms: None,
+                is_mixed: false,
             });
         }
         &mut self.list[number]
     }
 
-    fn merge(&mut self, choice: &LabelChoice, piece: Groups, op: Fold) {
-        for group in piece.list {
+    fn merge(&mut self, choice: &LabelChoice, piece: Groups, op: Fold, findings: &mut Found) {
+        self.weight += piece.weight;
+        for mut group in piece.list {
             let number =
                 if choice.is_nothing() { 0 } else { self.keys.number(choice, &group.member).0 };
             match self.list.get_mut(number) {
@@ -132,6 +215,14 @@ impl Groups {
                 Some(known) => {
                     known.drop_name |= group.drop_name;
                     known.accumulator.merge(op, &group.accumulator);
+                    known.is_mixed |= group.is_mixed;
+                    match (&mut known.histograms, group.histograms.take()) {
+                        (Some(histograms), Some(more)) => {
+                            histograms.merge(more, &mut findings.of(&group.member));
+                        }
+                        (none @ None, more) => *none = more,
+                        (Some(_), None) => {}
+                    }
                 }
             }
         }

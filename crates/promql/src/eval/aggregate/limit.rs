@@ -35,6 +35,7 @@ pub(super) fn first_k(
             }
         }
     }
+    rows.settle_histograms();
     rows.remove_empty();
     Ok(rows)
 }
@@ -58,6 +59,7 @@ pub(super) fn ratio(
             }
         }
     }
+    rows.settle_histograms();
     rows.remove_empty();
     Ok(rows)
 }

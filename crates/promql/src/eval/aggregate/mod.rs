@@ -2,6 +2,7 @@
 
 mod count_values;
 mod fold;
+mod histogram_fold;
 mod limit;
 mod quantile;
 mod top;
@@ -9,6 +10,7 @@ mod top;
 pub(crate) use fold::{Fold, fold};
 
 use super::Evaluator;
+use super::context::Context;
 use super::format::shortest;
 use super::grid::Grid;
 use super::grouping::LabelChoice;
@@ -22,6 +24,7 @@ use crate::plan::{AggregatePlan, Kind, Plan};
 pub(super) fn evaluate(
     evaluator: &Evaluator<'_>,
     plan: &AggregatePlan<'_>,
+    span: Span,
     grid: &Grid,
 ) -> Result<Stream, EvalError> {
     let choice = if plan.without {
@@ -44,7 +47,11 @@ pub(super) fn evaluate(
         (AggregateOp::Topk | AggregateOp::Bottomk, Some((k, _))) => {
             let Some(k) = counts(&k)? else { return empty(evaluator, grid) };
             let largest = plan.op == AggregateOp::Topk;
-            top::evaluate(context, input, &choice, &k, largest)?
+            let (rows, ignored) = top::evaluate(context, input, &choice, &k, largest)?;
+            if ignored {
+                note_ignored(context, plan.op, span);
+            }
+            rows
         }
         (AggregateOp::Limitk, Some((k, _))) => {
             let Some(k) = counts(&k)? else { return empty(evaluator, grid) };
@@ -57,7 +64,10 @@ pub(super) fn evaluate(
             limit::ratio(context, input, &ratio)?
         }
         (AggregateOp::Quantile, Some((phi, span))) => {
-            let rows = input.materialise(context)?;
+            let mut rows = input.materialise(context)?;
+            if rows.drop_histograms() {
+                note_ignored(context, plan.op, plan.input.span);
+            }
             warn_about_quantiles(evaluator, &phi, span);
             quantile::evaluate(context, &rows, &choice, &phi)?
         }
@@ -67,10 +77,15 @@ pub(super) fn evaluate(
                     "the aggregation {op:?} needs a parameter"
                 )));
             };
-            fold(context, &input, &choice, op)?
+            fold(context, &input, &choice, op, plan.input.span)?
         }
     };
     Ok(Stream::from_rows(rows))
+}
+
+/// Says that an aggregation passed over histograms.
+fn note_ignored(context: &Context<'_>, op: AggregateOp, span: Span) {
+    context.inform(format_args!("ignored histogram in {} aggregation", op.as_str()), span);
 }
 
 fn empty(evaluator: &Evaluator<'_>, grid: &Grid) -> Result<Stream, EvalError> {

@@ -17,14 +17,15 @@ use crate::engine::EvalError;
 type Candidate = (f64, u32);
 
 /// The `k[step]` largest or smallest elements of each group; one entry of `k` stands for all
-/// steps. In instant queries the result is in the order of rank, group by group.
+/// steps. In instant queries the result is in the order of rank, group by group. Also tells whether
+/// there were histograms, which have no rank.
 pub(super) fn evaluate(
     context: &Context<'_>,
     input: Stream,
     choice: &LabelChoice,
     k: &[usize],
     largest: bool,
-) -> Result<Rows, EvalError> {
+) -> Result<(Rows, bool), EvalError> {
     let steps = input.steps();
     let contest = Contest { k, steps, largest };
     let groups = groups_of(&input, choice);
@@ -32,12 +33,14 @@ pub(super) fn evaluate(
     let held: usize = winners.iter().map(|board| board.candidates.len()).sum();
     let _held = context.reserve(held)?;
     let wave_len = context.wave();
+    let mut any_histogram = false;
     for start in (0..input.len()).step_by(wave_len) {
         let wave = start..(start + wave_len).min(input.len());
         let pieces = context.pieces(wave, |piece, scratch| {
             let mut boards: Vec<(u32, Board)> = Vec::new();
             let mut room = context.reserve(0)?;
-            let mut held = 0;
+            let (mut held, mut has_histogram) = (0, false);
+            let mut floats = Vec::new();
             for index in piece.clone() {
                 let Some(row) = input.row(context, index, scratch)? else { continue };
                 let group = groups.of[index];
@@ -51,11 +54,14 @@ pub(super) fn evaluate(
                         boards.len() - 1
                     }
                 };
+                let (row, skipped) = row.floats(&mut floats);
+                has_histogram |= skipped;
                 contest.enter_row(&mut boards[at].1, row, index as u32);
             }
-            Ok((boards, room))
+            Ok((boards, room, has_histogram))
         })?;
-        for (group, board) in pieces.iter().flat_map(|(boards, _)| boards) {
+        any_histogram |= pieces.iter().any(|(_, _, has_histogram)| *has_histogram);
+        for (group, board) in pieces.iter().flat_map(|(boards, _, _)| boards) {
             for step in 0..steps {
                 for &candidate in board.at(step) {
                     contest.enter(&mut winners[*group as usize], step, candidate);
@@ -63,7 +69,8 @@ pub(super) fn evaluate(
             }
         }
     }
-    award(context, &input, &contest, winners)
+    let rows = award(context, &input, &contest, winners)?;
+    Ok((rows, any_histogram))
 }
 
 struct Grouped {

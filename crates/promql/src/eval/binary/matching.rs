@@ -5,14 +5,19 @@
 //! series of the "one" side take turns over time need a look at each step.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use model::{Labels, LabelsBuilder};
+use model::{FloatHistogram, Labels, LabelsBuilder};
 
 use super::super::arithmetic::{Arithmetic, ScalarOp};
-use super::super::context::{Context, Reservation};
+use super::super::context::Context;
 use super::super::grouping::{Keys, LabelChoice};
+use super::super::histogram_rows::HistogramRow;
+use super::super::operation::{self, Element, Operator, Remarks, Yield};
 use super::super::output::METADATA;
 use super::super::rows::{ABSENT, Rows, has_any, is_absent};
+use super::super::scratch::Scratch;
+use super::super::stream::Row;
 use super::one_side::{Clash, OneSide};
 use crate::ast::{Cardinality, VectorMatching};
 use crate::engine::EvalError;
@@ -35,7 +40,7 @@ fn match_labels(matching: &VectorMatching, labels: &Labels) -> Labels {
 /// Evaluates `op` at all steps.
 pub(super) fn evaluate(
     context: &Context<'_>,
-    op: ScalarOp,
+    operator: Operator,
     matching: &VectorMatching,
     left: &Rows,
     right: &Rows,
@@ -46,21 +51,23 @@ pub(super) fn evaluate(
     // Upstream swaps the sides for `group_right` but not the fill values: `fill_right` is always
     // what the "one" side gets. Its tests pin that down.
     let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
-    let join = Join { op, matching, many, one, swapped, fill_many, fill_one };
+    let join = Join { operator, matching, many, one, swapped, fill_many, fill_one };
     let groups = join.groups()?;
     let parts = context.pieces(0..groups.len(), |piece, scratch| {
-        let mut part = Part::new(context)?;
+        let mut part = Rows::empty(context, many.steps)?;
+        let mut remarks = Remarks::default();
         for group in &groups[piece] {
             context.check_cancelled()?;
-            join.group(group, &mut scratch.row, &mut part)?;
+            join.group(group, scratch, &mut remarks, &mut part)?;
         }
+        remarks.tell(&operator, &mut scratch.notes);
         Ok(part)
     })?;
     join.collect(context, parts)
 }
 
 struct Join<'j> {
-    op: ScalarOp,
+    operator: Operator,
     matching: &'j VectorMatching,
     many: &'j Rows,
     one: &'j Rows,
@@ -74,14 +81,6 @@ struct Join<'j> {
 struct Group {
     many: Vec<u32>,
     one: OneSide,
-}
-
-/// Rows of some groups.
-struct Part {
-    labels: Vec<Labels>,
-    drop_name: Vec<bool>,
-    values: Vec<f64>,
-    reservation: Reservation,
 }
 
 impl Join<'_> {
@@ -143,18 +142,30 @@ impl Join<'_> {
         ))
     }
 
+    fn many_row(&self, index: u32) -> Row<'_> {
+        let index = index as usize;
+        Row { values: self.many.row(index), histograms: self.many.histograms.row(index) }
+    }
+
     /// Computes all pairs of a group.
-    fn group(&self, group: &Group, row: &mut Vec<f64>, part: &mut Part) -> Result<(), EvalError> {
-        let one_row = group.one.row(self.one);
-        self.check_many(group, one_row)?;
+    fn group(
+        &self,
+        group: &Group,
+        scratch: &mut Scratch,
+        remarks: &mut Remarks,
+        part: &mut Rows,
+    ) -> Result<(), EvalError> {
+        let histograms = group.one.histograms(self.one);
+        let one_row = group.one.row(self.one).map(|values| Row { values, histograms });
+        self.check_many(group, one_row.map(|row| row.values))?;
+        let Scratch { row, histogram_row, .. } = scratch;
         for &many in &group.many {
-            let many_row = self.many.row(many as usize);
+            let many_row = self.many_row(many);
             let many_labels = &self.many.labels[many as usize];
             let drop_name = self.drop_name(self.many.drop_name[many as usize]);
             if let Some(one_row) = one_row {
                 for &one in &group.one.members {
-                    row.clear();
-                    self.pair(many_row, one_row, row);
+                    self.pair(many_row, one_row, remarks, (row, histogram_row));
                     if group.one.members.len() > 1 {
                         for (step, value) in row.iter_mut().enumerate() {
                             if !group.one.is_owner(step, one) {
@@ -163,20 +174,21 @@ impl Join<'_> {
                         }
                     }
                     let labels = || self.result_labels(many_labels, &self.one.labels[one as usize]);
-                    part.push(row, labels, drop_name)?;
+                    push(part, (row, histogram_row), labels, drop_name)?;
                 }
             }
             if let Some(fill) = self.fill_one {
-                self.fill(many_row, one_row, fill, false, row);
+                let others = one_row.map(|row| row.values);
+                self.fill(many_row, others, fill, false, remarks, (row, histogram_row));
                 let labels = || {
                     let filled = match_labels(self.matching, many_labels);
                     self.result_labels(many_labels, &filled)
                 };
-                part.push(row, labels, drop_name)?;
+                push(part, (row, histogram_row), labels, drop_name)?;
             }
         }
         if let (Some(fill), Some(one_row)) = (self.fill_many, one_row) {
-            self.fill_missing_many(group, one_row, fill, row, part)?;
+            self.fill_missing_many(group, one_row, fill, scratch, remarks, part)?;
         }
         Ok(())
     }
@@ -185,10 +197,11 @@ impl Join<'_> {
     fn fill_missing_many(
         &self,
         group: &Group,
-        one_row: &[f64],
+        one_row: Row<'_>,
         fill: f64,
-        row: &mut Vec<f64>,
-        part: &mut Part,
+        scratch: &mut Scratch,
+        remarks: &mut Remarks,
+        part: &mut Rows,
     ) -> Result<(), EvalError> {
         let mut met = vec![ABSENT; self.one.steps];
         for &many in &group.many {
@@ -198,8 +211,9 @@ impl Join<'_> {
                 }
             }
         }
+        let Scratch { row, histogram_row, .. } = scratch;
         for &one in &group.one.members {
-            self.fill(one_row, Some(&met), fill, true, row);
+            self.fill(one_row, Some(&met), fill, true, remarks, (row, histogram_row));
             for (step, value) in row.iter_mut().enumerate() {
                 if !group.one.is_owner(step, one) {
                     *value = ABSENT;
@@ -208,7 +222,7 @@ impl Join<'_> {
             let one_labels = &self.one.labels[one as usize];
             let labels =
                 || self.result_labels(&match_labels(self.matching, one_labels), one_labels);
-            part.push(row, labels, self.drop_name(false))?;
+            push(part, (row, histogram_row), labels, self.drop_name(false))?;
         }
         Ok(())
     }
@@ -216,26 +230,81 @@ impl Join<'_> {
     /// `row[i] = op(values[i], fill)` where `others` has nothing.
     fn fill(
         &self,
-        values: &[f64],
+        values: Row<'_>,
         others: Option<&[f64]>,
         fill: f64,
         values_are_one: bool,
-        row: &mut Vec<f64>,
+        remarks: &mut Remarks,
+        (row, histogram_row): (&mut Vec<f64>, &mut HistogramRow),
     ) {
+        let is_met = |step: usize| others.is_some_and(|others| !is_absent(others[step]));
         row.clear();
-        row.extend(values.iter().enumerate().map(|(step, &value)| {
-            if is_absent(value) || others.is_some_and(|others| !is_absent(others[step])) {
-                return ABSENT;
-            }
-            if values_are_one { self.element(fill, value) } else { self.element(value, fill) }
-        }));
+        histogram_row.clear();
+        if values.histograms.is_empty() && !self.is_trim() {
+            row.extend(values.values.iter().enumerate().map(|(step, &value)| {
+                if is_absent(value) || is_met(step) {
+                    ABSENT
+                } else if values_are_one {
+                    self.element(fill, value)
+                } else {
+                    self.element(value, fill)
+                }
+            }));
+            return;
+        }
+        let fill = Element::Float(fill);
+        self.each(values.values.len(), (row, histogram_row), |step| {
+            let element = Element::at(values.values, values.histograms, step)?;
+            let (many, one) = if values_are_one { (fill, element) } else { (element, fill) };
+            (!is_met(step)).then(|| self.between(many, one, remarks))
+        });
     }
 
-    /// Appends `op(many, one)` at all steps.
-    fn pair(&self, many: &[f64], one: &[f64], row: &mut Vec<f64>) {
+    /// Fills rows by what `f` yields at each step.
+    fn each(
+        &self,
+        steps: usize,
+        (row, histogram_row): (&mut Vec<f64>, &mut HistogramRow),
+        mut f: impl FnMut(usize) -> Option<Yield>,
+    ) {
+        row.resize(steps, ABSENT);
+        histogram_row.resize(steps, None);
+        let mut any = false;
+        for (step, (value, histogram)) in row.iter_mut().zip(&mut *histogram_row).enumerate() {
+            let found = f(step).unwrap_or(Yield::Nothing);
+            any |= matches!(found, Yield::Histogram(_));
+            found.put(value, histogram);
+        }
+        if !any {
+            histogram_row.clear();
+        }
+    }
+
+    fn is_trim(&self) -> bool {
+        matches!(self.operator.op, ScalarOp::Trim(_))
+    }
+
+    /// Fills rows by `op(many, one)` at all steps.
+    fn pair(
+        &self,
+        many: Row<'_>,
+        one: Row<'_>,
+        remarks: &mut Remarks,
+        (row, histogram_row): (&mut Vec<f64>, &mut HistogramRow),
+    ) {
+        row.clear();
+        histogram_row.clear();
+        if !many.histograms.is_empty() || !one.histograms.is_empty() || self.is_trim() {
+            return self.each(many.values.len(), (row, histogram_row), |step| {
+                let many = Element::at(many.values, many.histograms, step)?;
+                let one = Element::at(one.values, one.histograms, step)?;
+                Some(self.between(many, one, remarks))
+            });
+        }
+        let (many, one) = (many.values, one.values);
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
         // The common operators get loops of their own, without a branch inside.
-        match self.op {
+        match self.operator.op {
             ScalarOp::Arithmetic(Arithmetic::Div) => zip(left, right, row, |l, r| l / r),
             ScalarOp::Arithmetic(Arithmetic::Mul) => zip(left, right, row, |l, r| l * r),
             ScalarOp::Arithmetic(Arithmetic::Add) => zip(left, right, row, |l, r| l + r),
@@ -244,9 +313,14 @@ impl Join<'_> {
         }
     }
 
+    fn between(&self, many: Element<'_>, one: Element<'_>, remarks: &mut Remarks) -> Yield {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        operation::between(self.operator.op, left, right, remarks)
+    }
+
     fn element(&self, many: f64, one: f64) -> f64 {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        between_elements(self.op, left, right)
+        between_elements(self.operator.op, left, right)
     }
 
     /// At each step, "many" elements that meet the same "one" element must yield different
@@ -304,7 +378,7 @@ impl Join<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let arithmetic = matches!(self.op, ScalarOp::Arithmetic(_));
+        let arithmetic = matches!(self.operator.op, ScalarOp::Arithmetic(_));
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let named = |name: &str| self.matching.labels.iter().any(|label| label == name);
         let kept = many.filter(|name| {
@@ -323,16 +397,19 @@ impl Join<'_> {
 
     /// Whether a result loses the metric's name in the end; arithmetic has taken it already.
     fn drop_name(&self, many: bool) -> bool {
-        many || matches!(self.op, ScalarOp::Bool(_))
+        many || matches!(self.operator.op, ScalarOp::Bool(_))
     }
 
-    fn collect(&self, context: &Context<'_>, parts: Vec<Part>) -> Result<Rows, EvalError> {
+    fn collect(&self, context: &Context<'_>, parts: Vec<Rows>) -> Result<Rows, EvalError> {
         let mut rows = Rows::empty(context, self.many.steps)?;
         let total: usize = parts.iter().map(|part| part.values.len()).sum();
         rows.values.reserve_exact(total);
-        for part in parts {
+        let mut weight = 0;
+        for mut part in parts {
+            weight += part.values.len() + part.histograms.weight();
             drop(part.reservation);
-            rows.reservation.resize(rows.values.len() + part.values.len())?;
+            rows.reservation.resize(weight)?;
+            rows.histograms.append(rows.labels.len(), std::mem::take(&mut part.histograms));
             rows.labels.extend(part.labels);
             rows.drop_name.extend(part.drop_name);
             rows.values.extend(part.values);
@@ -342,28 +419,14 @@ impl Join<'_> {
     }
 }
 
-impl Part {
-    fn new(context: &Context<'_>) -> Result<Self, EvalError> {
-        let reservation = context.reserve(0)?;
-        let (labels, drop_name, values) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Part { labels, drop_name, values, reservation })
-    }
-
-    /// Keeps `row` if it has any value; labels are made only then.
-    fn push(
-        &mut self,
-        row: &[f64],
-        labels: impl FnOnce() -> Labels,
-        drop_name: bool,
-    ) -> Result<(), EvalError> {
-        if has_any(row) {
-            self.reservation.resize(self.values.len() + row.len())?;
-            self.labels.push(labels());
-            self.drop_name.push(drop_name);
-            self.values.extend_from_slice(row);
-        }
-        Ok(())
-    }
+/// Keeps a row if it has any value; labels are made only then.
+fn push(
+    part: &mut Rows,
+    (row, histograms): (&[f64], &[Option<Arc<FloatHistogram>>]),
+    labels: impl FnOnce() -> Labels,
+    drop_name: bool,
+) -> Result<(), EvalError> {
+    if has_any(row) { part.push(labels(), drop_name, row, histograms) } else { Ok(()) }
 }
 
 #[inline(always)]

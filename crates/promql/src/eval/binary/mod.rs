@@ -5,12 +5,13 @@ mod one_side;
 mod sets;
 
 use super::Evaluator;
-use super::arithmetic::{OpClass, ScalarOp};
+use super::arithmetic::OpClass;
 use super::grid::Grid;
+use super::operation::Operator;
 use super::row_map::RowMap;
-use super::rows::{Rows, ScalarRow};
+use super::rows::ScalarRow;
 use super::stream::Stream;
-use crate::ast::{Span, ValueType};
+use crate::ast::{BinaryOp, Span, ValueType};
 use crate::engine::EvalError;
 use crate::plan::BinaryPlan;
 
@@ -20,7 +21,7 @@ pub(super) fn scalars(
     plan: &BinaryPlan<'_>,
     grid: &Grid,
 ) -> Result<ScalarRow, EvalError> {
-    let OpClass::Value(op) = OpClass::of(plan.op, true) else {
+    let (OpClass::Value(op), false) = (OpClass::of(plan.op, true), is_trim(plan.op)) else {
         return Err(EvalError::Execution(
             "set and histogram operators are not possible between scalars".to_owned(),
         ));
@@ -45,11 +46,9 @@ pub(super) fn vectors(
         return match class {
             OpClass::Value(op) => {
                 let scalar = evaluator.scalar(scalar, grid)?;
-                Ok(evaluator.vector(vector, grid)?.map(RowMap::Scalar { op, scalar, swapped }))
-            }
-            OpClass::Trim(name) => {
-                let rows = evaluator.vector(vector, grid)?.materialise(&evaluator.context)?;
-                trim(evaluator, name, span, rows.len() > 0, grid)
+                let operator = Operator { op, name: plan.op.as_str(), span };
+                let map = RowMap::Scalar { operator, scalar, swapped };
+                Ok(evaluator.vector(vector, grid)?.map(map))
             }
             OpClass::Set(_) => Err(EvalError::Execution(
                 "set operators are not possible between a scalar and a vector".to_owned(),
@@ -64,33 +63,14 @@ pub(super) fn vectors(
     let right = evaluator.vector(&plan.right, grid)?.materialise(context)?;
     let rows = match class {
         OpClass::Set(op) => sets::evaluate(context, op, matching, left, right)?,
-        OpClass::Value(op) => matching::evaluate(context, op, matching, &left, &right)?,
-        OpClass::Trim(name) => {
-            // Without histograms on the left no pair yields a value; matching still has its say.
-            let op = ScalarOp::Filter(super::arithmetic::Comparison::Equal);
-            let pairs = matching::evaluate(context, op, matching, &left, &right)?;
-            return trim(evaluator, name, span, pairs.len() > 0, grid);
+        OpClass::Value(op) => {
+            let operator = Operator { op, name: plan.op.as_str(), span };
+            matching::evaluate(context, operator, matching, &left, &right)?
         }
     };
     Ok(Stream::from_rows(rows))
 }
 
-/// `</` and `>/` cut histograms; floats yield nothing but a remark.
-fn trim(
-    evaluator: &Evaluator<'_>,
-    name: &str,
-    span: Span,
-    remark: bool,
-    grid: &Grid,
-) -> Result<Stream, EvalError> {
-    if remark {
-        evaluator.context.inform(
-            format_args!(
-                "incompatible sample types encountered for binary operator \"{name}\": \
-                 float {name} float"
-            ),
-            span,
-        );
-    }
-    Rows::empty(&evaluator.context, grid.steps()).map(Stream::from_rows)
+fn is_trim(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }

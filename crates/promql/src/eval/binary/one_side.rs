@@ -1,5 +1,10 @@
 //! The elements of the "one" side of a match group, joined into a single row.
 
+use std::sync::Arc;
+
+use model::FloatHistogram;
+
+use super::super::histogram_rows::{self, HistogramRow};
 use super::super::rows::{ABSENT, Rows, is_absent};
 
 /// Which series of a group has a value at each step. At most one may at a time.
@@ -12,6 +17,8 @@ pub(super) struct OneSide {
 
 struct Joined {
     values: Vec<f64>,
+    /// Empty if there are none.
+    histograms: HistogramRow,
     owner: Vec<u32>,
 }
 
@@ -28,9 +35,15 @@ impl OneSide {
         if members.len() < 2 {
             return Ok(OneSide { members, joined: None });
         }
-        let mut joined = Joined { values: vec![ABSENT; rows.steps], owner: vec![0; rows.steps] };
+        let mut joined = Joined {
+            values: vec![ABSENT; rows.steps],
+            histograms: HistogramRow::new(),
+            owner: vec![0; rows.steps],
+        };
         for &member in &members {
-            for (step, &value) in rows.row(member as usize).iter().enumerate() {
+            let row = rows.row(member as usize);
+            let histograms = rows.histograms.row(member as usize);
+            for (step, &value) in row.iter().enumerate() {
                 if is_absent(value) {
                     continue;
                 }
@@ -39,6 +52,13 @@ impl OneSide {
                 }
                 joined.values[step] = value;
                 joined.owner[step] = member;
+                let histogram = histogram_rows::at(row, histograms, step);
+                if histogram.is_some() && joined.histograms.is_empty() {
+                    joined.histograms.resize(rows.steps, None);
+                }
+                if let Some(target) = joined.histograms.get_mut(step) {
+                    *target = histogram.cloned();
+                }
             }
         }
         Ok(OneSide { members, joined: Some(joined) })
@@ -50,6 +70,15 @@ impl OneSide {
             (Some(joined), _) => Some(&joined.values),
             (None, Some(member)) => Some(rows.row(*member as usize)),
             (None, None) => None,
+        }
+    }
+
+    /// The histograms of the group beside its values; empty if there are none.
+    pub(super) fn histograms<'r>(&'r self, rows: &'r Rows) -> &'r [Option<Arc<FloatHistogram>>] {
+        match (&self.joined, self.members.first()) {
+            (Some(joined), _) => &joined.histograms,
+            (None, Some(member)) => rows.histograms.row(*member as usize),
+            (None, None) => &[],
         }
     }
 

@@ -43,8 +43,10 @@ pub(super) fn evaluate(
             let present = Presence::of(context, &left, &left_keys, groups)?;
             present.mask(context, &mut right, &right_keys, false)?;
             right.remove_empty();
+            let histograms = left.histograms.weight() + right.histograms.weight();
             let total = (left.len() + right.len()).saturating_mul(left.steps);
-            left.reservation.resize(total)?;
+            left.reservation.resize(total.saturating_add(histograms))?;
+            left.histograms.append(left.labels.len(), std::mem::take(&mut right.histograms));
             left.labels.append(&mut right.labels);
             left.drop_name.append(&mut right.drop_name);
             left.values.append(&mut right.values);
@@ -111,6 +113,8 @@ impl Presence {
             }
             Ok(())
         })?;
+        drop(parts);
+        rows.settle_histograms();
         Ok(())
     }
 }

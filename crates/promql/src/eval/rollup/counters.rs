@@ -7,7 +7,7 @@ use super::View;
 
 /// Gaps at the borders of a range are filled by extrapolation when they are at most this many
 /// average sample distances wide, and otherwise by half a distance.
-const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
+pub(super) const EXTRAPOLATION_THRESHOLD: f64 = 1.1;
 
 /// How the samples of a window lie within its range. Series scraped together share this, so it
 /// is computed once for all of them.

@@ -27,20 +27,34 @@ pub(super) fn evaluate(
     view: &View<'_>,
     row: &mut Vec<f64>,
 ) {
-    let smoothed = extension == RangeExtension::Smoothed;
-    let seconds = view.range_ms as f64 / 1000.0;
     view.each(row, |step, timestamps_ms, values| {
-        let (start_ms, end_ms) = view.range_of(step);
-        let range = Extended { timestamps_ms, values, start_ms, end_ms, smoothed };
-        match function {
-            RangeFunction::Rate => range.change(true).map_or(ABSENT, |change| change / seconds),
-            RangeFunction::Increase => range.change(true).unwrap_or(ABSENT),
-            RangeFunction::Delta => range.change(false).unwrap_or(ABSENT),
-            RangeFunction::Changes => range.anchored_values().map_or(ABSENT, changes),
-            RangeFunction::Resets => range.anchored_values().map_or(ABSENT, resets),
-            _ => ABSENT,
-        }
+        at_step(function, extension, view, step, timestamps_ms, values)
     });
+}
+
+/// The window of one step, which has samples.
+pub(super) fn at_step(
+    function: RangeFunction,
+    extension: RangeExtension,
+    view: &View<'_>,
+    step: usize,
+    timestamps_ms: &[i64],
+    values: &[f64],
+) -> f64 {
+    let (start_ms, end_ms) = view.range_of(step);
+    let smoothed = extension == RangeExtension::Smoothed;
+    let range = Extended { timestamps_ms, values, start_ms, end_ms, smoothed };
+    match function {
+        RangeFunction::Rate => {
+            let seconds = view.range_ms as f64 / 1000.0;
+            range.change(true).map_or(ABSENT, |change| change / seconds)
+        }
+        RangeFunction::Increase => range.change(true).unwrap_or(ABSENT),
+        RangeFunction::Delta => range.change(false).unwrap_or(ABSENT),
+        RangeFunction::Changes => range.anchored_values().map_or(ABSENT, changes),
+        RangeFunction::Resets => range.anchored_values().map_or(ABSENT, resets),
+        _ => ABSENT,
+    }
 }
 
 /// The samples in and around one range.

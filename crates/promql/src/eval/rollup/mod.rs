@@ -4,18 +4,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 mod counters;
 mod extended;
+mod extended_histograms;
+mod histogram_change;
+mod mixed;
 mod over_time;
 mod regression;
+mod starts;
 
 pub(crate) use counters::Gaps;
 pub(crate) use extended::{extend_range, smooth};
+pub(crate) use extended_histograms::{extend_histogram_range, smooth_histograms};
 pub(crate) use over_time::quantile;
 
+use self::mixed::{HistogramView, Mixed, Outcome};
+use self::starts::Resets;
+use super::annotations::Findings;
 use super::grid::{Grid, Reference};
-use super::rows::{ABSENT, ScalarRow};
+use super::rows::{ABSENT, ScalarRow, is_absent};
 use super::scratch::Scratch;
 use super::windows::{Reach, Windows};
-use crate::ast::RangeExtension;
+use crate::ast::{RangeExtension, Span};
 use crate::engine::EvalError;
 
 /// A function whose argument is a range of samples.
@@ -97,6 +105,33 @@ impl RangeFunction {
         matches!(self, Self::Rate | Self::Increase)
     }
 
+    /// Whether it matters when the samples of a counter began at zero.
+    pub(crate) fn looks_at_starts(self) -> bool {
+        matches!(self, Self::Rate | Self::Increase | Self::Irate | Self::Resets)
+    }
+
+    /// Whether it has something to say about histograms. The others look at floats only.
+    fn takes_histograms(self) -> bool {
+        matches!(
+            self,
+            Self::Avg
+                | Self::Changes
+                | Self::Count
+                | Self::Delta
+                | Self::First
+                | Self::Idelta
+                | Self::Increase
+                | Self::Irate
+                | Self::Last
+                | Self::Present
+                | Self::Rate
+                | Self::Resets
+                | Self::Sum
+                | Self::TimeOfFirst
+                | Self::TimeOfLast
+        )
+    }
+
     fn allows(self, extension: RangeExtension) -> bool {
         match self {
             Self::Delta | Self::Increase | Self::Rate => true,
@@ -133,6 +168,8 @@ pub(crate) struct RangeCall {
     pub(crate) range_ms: i64,
     pub(crate) extension: Option<RangeExtension>,
     pub(crate) lookback_ms: i64,
+    /// The first argument, which remarks are about.
+    pub(crate) span: Span,
 }
 
 impl RangeCall {
@@ -199,6 +236,58 @@ impl RangeCall {
     }
 }
 
+impl RangeCall {
+    /// As [`RangeCall::evaluate`], of a series that has histograms or tells when its samples began;
+    /// histograms go into `scratch.histogram_row`. The windows of both are up to date.
+    pub(crate) fn evaluate_mixed(
+        &self,
+        grid: &Grid,
+        reference: Reference,
+        cancelled: &AtomicBool,
+        name: &str,
+        scratch: &mut Scratch,
+    ) -> Result<(), EvalError> {
+        let mut findings = Findings::default();
+        let of_floats = !self.function.takes_histograms();
+        if of_floats {
+            self.evaluate(grid, reference, cancelled, scratch)?;
+        }
+        let Scratch { columns, windows, histogram_windows, row, histogram_row, notes, .. } =
+            scratch;
+        let histograms = &columns.histograms;
+        let mixed = Mixed {
+            floats: View {
+                timestamps_ms: &columns.timestamps_ms,
+                values: &columns.values,
+                windows,
+                grid,
+                reference,
+                range_ms: self.range_ms,
+                cancelled,
+            },
+            float_starts_ms: &columns.starts_ms,
+            histograms: HistogramView {
+                timestamps_ms: &histograms.timestamps_ms,
+                histograms: &histograms.histograms,
+                starts_ms: &histograms.starts_ms,
+                windows: histogram_windows,
+            },
+            resets: Resets::default(),
+        };
+        if of_floats {
+            mixed.note_ignored(&mut findings);
+        } else {
+            row.clear();
+            mixed.evaluate(self.function, self.extension, row, histogram_row, &mut findings);
+            if row.len() < windows.starts.len() {
+                return Err(EvalError::Cancelled);
+            }
+        }
+        findings.tell(name, self.span, notes);
+        Ok(())
+    }
+}
+
 /// The samples of one series with the window of every step.
 pub(crate) struct View<'v> {
     timestamps_ms: &'v [i64],
@@ -227,12 +316,24 @@ impl View<'_> {
             looked_at += window.len();
             if looked_at > SAMPLES_PER_CHECK {
                 looked_at = 0;
-                if self.cancelled.load(Ordering::Relaxed) {
+                if self.is_cancelled() {
                     return;
                 }
             }
             row.push(f(step, &self.timestamps_ms[window.clone()], &self.values[window]));
         }
+    }
+
+    /// An `anchored` or `smoothed` range of floats.
+    fn extended(&self, function: RangeFunction, extension: RangeExtension, step: usize) -> Outcome {
+        let window = self.windows.range(step);
+        let (timestamps_ms, values) = (&self.timestamps_ms[window.clone()], &self.values[window]);
+        let value = extended::at_step(function, extension, self, step, timestamps_ms, values);
+        if is_absent(value) { Outcome::Nothing } else { Outcome::Float(value) }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Start (exclusive) and end of the range of `step`, without any extension.
