@@ -1,6 +1,7 @@
 //! Other people's programs: Debian's Prometheus, its node exporter, promtool and curl.
 
 mod clients;
+mod compliance;
 mod influx;
 mod otlp;
 mod peer;
@@ -17,6 +18,7 @@ pub(crate) const GROUP: Group = Group {
     name: "interop",
     tests: &[
         ("prometheus-and-we-answer-the-same", same_answers::same_answers),
+        ("compliance-queries-have-the-same-answers", compliance::same_compliance),
         ("prometheus-and-we-scrape-the-same", scrape::same_scrapes),
         ("promtool-checks-our-metrics", clients::own_metrics),
         ("promtool-checks-the-agents-names", clients::agent_names),

@@ -166,7 +166,7 @@ fn seconds(t_ms: i64) -> String {
 }
 
 /// Same type, same series, same times, values but for rounding.
-fn compare(ours: &Value, theirs: &Value) -> Result<()> {
+pub(super) fn compare(ours: &Value, theirs: &Value) -> Result<()> {
     let kinds = (&ours["resultType"], &theirs["resultType"]);
     ensure!(kinds.0 == kinds.1, "{} instead of {}", kinds.0, kinds.1);
     let (ours, theirs) = (by_labels(ours)?, by_labels(theirs)?);
