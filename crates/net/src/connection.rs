@@ -244,7 +244,7 @@ impl Connection {
             _ => RPC_STREAMS,
         });
         let builder = self.builder(http2, streams);
-        let Connection { served, peer, settings, metrics, watcher } = self;
+        let Connection { served, peer, settings, metrics, watcher, .. } = self;
         let is_asked = Arc::new(AtomicBool::new(false));
         let over_tls = !matches!(served.protocol, Protocol::Http);
         let answering = Answering {

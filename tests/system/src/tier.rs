@@ -1,6 +1,7 @@
 //! Agents, brokers and the link between them, killed and cut.
 
 mod console;
+mod hour;
 mod kills;
 mod link;
 mod replaced;

@@ -437,6 +437,7 @@ fn metadata_is_sent_when_it_changes() {
             &mut batch,
             0,
             0,
+            target.time_limit,
         );
         appender.take(body.as_bytes(), Format::Text).expect("a good body");
         batch.metadata.len()
@@ -474,6 +475,7 @@ fn an_unchanged_target_costs_no_allocation_per_series() {
                 &mut batch,
                 t_ms,
                 t_ms,
+                target.time_limit,
             );
             appender.take(body.as_bytes(), Format::Text).expect("a good body");
             assert_eq!(appender.tally.kept, series);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use http::Method;
 use model::MetricBatch;
 use net::{Access, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::{Front, Scraping, on_runtime, signalled, start_log};

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &ConsoleArguments) -> Result<()> {
     start_log(&arguments.log)?;
     let role = ConsoleRole::load(arguments)?;
     let threads = role.config.max_concurrent_queries + SPARE_THREADS;
-    on_runtime(threads, serve(role))
+    on_runtime(tokio::runtime::Builder::new_multi_thread(), threads, serve(role))
 }
 
 async fn serve(role: ConsoleRole) -> Result<()> {

@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     // Each query has a thread, and so has each large request and answer under way.
     // Consoles in processes of their own may ask as many.
     let threads = 2 * config.max_concurrent_queries + SPARE_THREADS;
-    on_runtime(threads, serve(config, roles))
+    on_runtime(Builder::new_multi_thread(), threads, serve(config, roles))
 }
 
 fn on_runtime(

@@ -54,7 +54,7 @@ pub(super) fn hour_away(scratch: &Scratch) -> Result<String> {
     let file = file.to_str().context("a path in UTF-8")?;
     let config =
         format!("agent:\n  instance: web-1\n  spool:\n    limit_bytes: {SPOOL_LIMIT_BYTES}\n");
-    let token = join_token(&broker_data)?;
+    let token = join_token(&broker_data, "agent")?;
     let agent = Launch::agent(&agent_data)
         .config(&config)
         .arguments(&["--broker", &peers, "--join", &token, "--prometheus-config", file])

@@ -193,7 +193,7 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
     tier.wait_caught_up().with_context(|| format!("seed {seed}"))?;
     let stored = samples_of(&tier.client(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
     check(&stored, begin_ms, end_ms, &tier.agent_away).with_context(|| format!("seed {seed}"))?;
-    let shown = samples(&tier.through_console())?;
+    let shown = samples_of(&tier.through_console(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
     ensure!(shown.starts_with(&stored), "the console shows something else; seed {seed}");
     let doubled = tier.client().metric("watchfire_broker_samples_duplicate_total")?;
     ensure!(doubled == 0.0, "{doubled} samples reached the store twice; seed {seed}");
