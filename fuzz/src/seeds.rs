@@ -167,11 +167,27 @@ fn commands() -> Vec<Command> {
         at_ms: 5,
     };
     let flushed_through = LogPosition { file: 1, offset: 90 };
+    let condition =
+        LabelCondition { name: "job".to_owned(), op: MatchOp::Regex, value: "n.*".to_owned() };
+    let tombstone = Tombstone {
+        number: 1,
+        tenant: TenantId(0),
+        signal: Signal::Metrics,
+        range: TimeRange::new(0, 1_000),
+        at_ms: 5,
+        selectors: vec![vec![condition]],
+    };
     vec![
         Command::CreateStore { store: StoreId([7; 16]) },
         Command::ReserveIds { count: 4 },
-        Command::Flush { added: vec![block(0), block(1)], flushed_through },
-        Command::Swap { removed: vec![BlockId(0), BlockId(1)], added: vec![block(2)] },
+        Command::Flush { added: vec![block(0), block(1)], flushed_through, deletes_through: 0 },
+        Command::DeleteRows(tombstone),
+        Command::Swap {
+            removed: vec![BlockId(0), BlockId(1)],
+            added: vec![block(2)],
+            deletes_through: 0,
+        },
+        Command::SettleDeletes { blocks: vec![BlockId(2)], deletes_through: 1 },
         Command::Put { key: "a".into(), value: b"v".to_vec(), expected: Expected::Absent },
         Command::Delete { key: "a".into(), expected: Expected::Version(5) },
         Command::Mark(mark.clone()),

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use blockstore::{
     BlobError, BlobWriter, Blobs, BlockFormat, Disk, DiskBlobs, FrameKind, LogReader, LogWriter,
-    MemoryDisk, ReadAt,
+    MemoryDisk, MergeInput, ReadAt,
 };
 use catalog::{Command, LogPosition, State, StoreId};
 use labelindex::{BlockIndex, BlockIndexBuilder, LabelIndex, MemIndex};
 use metricstore::{
-    BlockSource, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder, MetricFormat,
+    BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder, MetricFormat,
     Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TimeRange};
@@ -285,8 +285,10 @@ pub(crate) fn metric_block(bytes: &[u8]) {
     let registry = Registry::new(1);
     for matchers in [vec![], vec![Matcher::new("host", MatchOp::Regex, "h.*").expect("compiles")]] {
         let series = registry.select(DEFAULT_TENANT, &matchers);
-        let head = HeadSnapshot { tenant: DEFAULT_TENANT, series, chunks: Vec::new() };
-        let source = BlockSource { id: Arc::from("a"), block: Arc::clone(&block) };
+        let (tenant, deletes) = (DEFAULT_TENANT, Deletes::default());
+        let head = HeadSnapshot { tenant, deletes, series, chunks: Vec::new() };
+        let block = Arc::clone(&block);
+        let source = BlockSource { id: Arc::from("a"), block, deletes_through: 0 };
         let all = TimeRange::all();
         let Ok(selected) = Selected::new(&registry, head, &[source], &matchers, all, 10_000) else {
             continue;
@@ -303,12 +305,13 @@ pub(crate) fn metric_block(bytes: &[u8]) {
     }
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
     let mut out: Box<dyn BlobWriter> = blobs.create("blocks/b").expect("memory");
-    let _ = format.merge(&[Arc::clone(&block), block], TimeRange::all(), &mut *out);
+    let input = |block| MergeInput { block, deletes: Vec::new() };
+    let _ = format.merge(&[input(Arc::clone(&block)), input(block)], TimeRange::all(), &mut *out);
 }
 
 /// The bytes of a block with what `shard` holds.
 pub(crate) fn block_of(shard: &mut Shard, registry: &Registry) -> Vec<u8> {
-    let plan = FlushPlan::new(shard.cut().into_iter().collect(), registry);
+    let plan = FlushPlan::new(shard.cut().into_iter().collect(), &Deletes::default(), registry);
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
     let mut out: Box<dyn BlobWriter> = blobs.create("blocks/a").expect("memory");
     plan.write(&plan.blocks()[0], &MetricFormat::new(1), registry, &mut *out).expect("flush");
