@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use catalog::{
-    BlockId, Command, Expected, Incarnation, Lane, LogPosition, Mark, NewBlock, Signal, State,
-    StoreId,
+    BlockId, Command, Expected, Incarnation, LabelCondition, Lane, LogPosition, Mark, NewBlock,
+    Signal, State, StoreId, Tombstone,
 };
 use codec::{
     encode_f64s, encode_histograms, encode_i64s, encode_postings, encode_trimmed_f64s,
@@ -13,8 +13,8 @@ use codec::{
 use labelindex::BlockIndexBuilder;
 use metricstore::{Admission, LogEncoder, Registry, ResolvedBatch, Shard};
 use model::{
-    BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MetricBatch,
-    MetricMetadata, MetricType, Span, TenantId, TimeRange,
+    BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp,
+    MetricBatch, MetricMetadata, MetricType, Span, TenantId, TimeRange,
 };
 
 use crate::decompression::{ENCODINGS, pack};

@@ -12,8 +12,8 @@ use blockstore::{
 use catalog::{Command, LogPosition, State, StoreId};
 use labelindex::{BlockIndex, BlockIndexBuilder, LabelIndex, MemIndex};
 use metricstore::{
-    BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder, MetricFormat,
-    Registry, ResolvedBatch, Selected, Shard,
+    BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder,
+    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TimeRange};
 

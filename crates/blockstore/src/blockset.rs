@@ -52,6 +52,9 @@ pub struct Merged<F: BlockFormat> {
 /// The deletes that may hide rows of a block.
 pub type DeletesOf<'a, F> = dyn Fn(&BlockMeta) -> Vec<Arc<<F as BlockFormat>::Delete>> + 'a;
 
+/// A block of a merge with the deletes that concern it.
+type InputOf<F> = MergeInput<<F as BlockFormat>::Block, <F as BlockFormat>::Delete>;
+
 /// All blocks of one signal, sorted in commit order.
 pub struct BlockSet<F: BlockFormat> {
     blobs: Arc<dyn Blobs>,
@@ -213,7 +216,7 @@ impl<F: BlockFormat> BlockSet<F> {
         &self,
         job: &MergeJob,
         deletes: &DeletesOf<'_, F>,
-    ) -> Result<Vec<MergeInput<F::Block, F::Delete>>, MergeError> {
+    ) -> Result<Vec<InputOf<F>>, MergeError> {
         let snapshot = self.snapshot();
         let by_id: BTreeMap<BlockId, &OpenBlock<F>> =
             snapshot.iter().map(|open| (open.meta.id, &**open)).collect();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use broker::{Broker, CommitError, Expected, Feed, LiveBatch, Reader};
 use console::{
-    Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored, Wanted,
+    Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored,
+    Wanted,
 };
 use metricstore::{HistogramColumns, MetricError, Selected};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
