@@ -84,6 +84,11 @@ impl Executor {
         &self.data
     }
 
+    /// Samples that one request may hold.
+    pub(crate) fn max_query_samples(&self) -> usize {
+        self.limits.max_query_samples
+    }
+
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
     pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
         let limit = Duration::from_millis(self.limits.query_timeout_ms);

@@ -96,12 +96,18 @@ impl MetricBatch {
 
     /// Appends one sample of a series given by its labels.
     pub fn push(&mut self, labels: &crate::Labels, t_ms: i64, value: f64) {
+        self.push_rows(labels, &[t_ms], &[value]);
+    }
+
+    /// Appends samples of a series given by its labels, as two columns of equal length.
+    pub fn push_rows(&mut self, labels: &crate::Labels, timestamps_ms: &[i64], values: &[f64]) {
+        debug_assert_eq!(timestamps_ms.len(), values.len(), "columns of one series");
         let (labels_start, labels_len) = self.push_labels(labels);
-        let first_row = self.timestamps_ms.len() as u32;
+        let (first_row, rows) = (self.timestamps_ms.len() as u32, values.len() as u32);
         let form = LabelForm::Packed;
-        self.series.push(SeriesRows { labels_start, labels_len, form, first_row, rows: 1 });
-        self.timestamps_ms.push(t_ms);
-        self.values.push(value);
+        self.series.push(SeriesRows { labels_start, labels_len, form, first_row, rows });
+        self.timestamps_ms.extend_from_slice(timestamps_ms);
+        self.values.extend_from_slice(values);
     }
 
     /// Appends one histogram of a series given by its labels.

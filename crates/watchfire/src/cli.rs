@@ -10,6 +10,7 @@ use crate::check::CheckArguments;
 use crate::completions::CompletionsArguments;
 use crate::doctor::DoctorArguments;
 use crate::http_client::ServerArguments;
+use crate::import::ImportArguments;
 use crate::man::ManArguments;
 use crate::token::TokenArguments;
 use crate::top::TopArguments;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     /// Evaluate a PromQL expression and print the result
     #[command(after_long_help = QUERY_EXAMPLES)]
     Query(QueryArguments),
+    /// Take over the data of another system
+    Import(ImportArguments),
     /// Show hosts live in the terminal
     Top(TopArguments),
     /// Check configuration files: what is wrong, where, and what to do

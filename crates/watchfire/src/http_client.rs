@@ -121,6 +121,11 @@ impl HttpClient {
         self.send(Method::POST, path, Some("application/x-www-form-urlencoded"), body)
     }
 
+    /// Posts a body of remote write 1.0, packed already. Errors: see [`HttpClient::get`].
+    pub(crate) fn post_remote_write(&mut self, path: &str, body: Bytes) -> Result<Answer> {
+        self.send(Method::POST, path, Some("application/x-protobuf"), body)
+    }
+
     fn send(
         &mut self,
         method: Method,

@@ -16,6 +16,7 @@ mod config;
 mod doctor;
 mod file_handles;
 mod http_client;
+mod import;
 mod language;
 mod man;
 mod metrics;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Agent(arguments)) => serve::run_agent(&arguments),
         Some(Command::Console(arguments)) => serve::run_console(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
         // Its exit code is its answer.

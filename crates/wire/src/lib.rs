@@ -6,6 +6,7 @@
 //! store meets bytes it has not seen before.
 
 pub mod agent_batch;
+mod castagnoli;
 pub mod csv_import;
 pub mod datadog;
 pub mod decompress;
@@ -22,9 +23,12 @@ pub mod openmetrics;
 pub mod opentsdb;
 pub mod otlp;
 mod pair_rows;
+pub mod prometheus_block;
+pub mod prometheus_chunk;
 mod protobuf;
 pub mod protobuf_exposition;
 mod refusals;
+pub mod remote_read;
 pub mod remote_write;
 pub mod remote_write_2;
 mod remote_write_histogram;

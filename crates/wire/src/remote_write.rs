@@ -363,7 +363,10 @@ fn encode_label_bytes(form: LabelForm, bytes: &[u8], out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
-fn encode_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+pub(crate) fn encode_labels<'a>(
+    labels: impl Iterator<Item = (&'a str, &'a str)>,
+    out: &mut Vec<u8>,
+) {
     let string_len = |text: &str| 1 + protobuf::varint_len(text.len() as u64) + text.len();
     for (name, value) in labels {
         out.push(TAG_MESSAGE_1);
@@ -373,7 +376,7 @@ fn encode_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, out: &mut
     }
 }
 
-fn encode_sample(t_ms: i64, value: f64, out: &mut Vec<u8>) {
+pub(crate) fn encode_sample(t_ms: i64, value: f64, out: &mut Vec<u8>) {
     // Negative timestamps are ten bytes long: protobuf's int64 is not zigzag.
     let t = t_ms as u64;
     out.push(TAG_MESSAGE_2);

@@ -2,11 +2,13 @@
 
 mod clients;
 mod compliance;
+mod import;
 mod influx;
 mod otlp;
 mod peer;
 mod push;
 mod python;
+mod remote_read;
 mod same_answers;
 mod scrape;
 mod write;
@@ -23,6 +25,8 @@ pub(crate) const GROUP: Group = Group {
         ("promtool-checks-our-metrics", clients::own_metrics),
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),
+        ("prometheus-blocks-are-imported", import::blocks_are_imported),
+        ("prometheus-reads-from-us", remote_read::prometheus_reads_from_us),
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),
         ("vmagent-writes", write::vmagent_writes),

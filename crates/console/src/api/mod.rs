@@ -7,6 +7,7 @@ mod format;
 mod labels;
 mod login;
 mod query;
+mod remote_read;
 mod status;
 mod targets;
 mod tokens;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
     Routes::new()
         .route("/api/v1/query", FORM, Access::Read, query::instant)
         .route("/api/v1/query_range", FORM, Access::Read, query::range)
+        .route("/api/v1/read", [Method::POST], Access::Read, remote_read::read)
         .route("/api/v1/labels", FORM, Access::Read, labels::names)
         .route("/api/v1/label/{name}/values", GET, Access::Read, labels::values)
         .route("/api/v1/series", FORM, Access::Read, labels::series)

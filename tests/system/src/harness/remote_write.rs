@@ -93,13 +93,13 @@ pub(crate) fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).expect("test bodies are below 4 GiB")
 }
 
-pub(super) fn push_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+pub(crate) fn push_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     out.push(field << 3 | 2);
     push_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn push_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn push_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;

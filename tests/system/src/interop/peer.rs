@@ -87,16 +87,19 @@ pub(super) struct Scraper {
 impl Scraper {
     /// Starts it by the file and waits until it answers.
     pub(super) fn start(scratch: &Scratch, file: &str) -> Result<Scraper> {
+        Self::with(scratch, file, &[])
+    }
+
+    /// As [`Scraper::start`], with more flags.
+    pub(super) fn with(scratch: &Scratch, file: &str, flags: &[&str]) -> Result<Scraper> {
         let address = free_address()?;
-        let process = spawn(
-            scratch,
-            "prometheus",
-            &[
-                format!("--config.file={file}"),
-                format!("--storage.tsdb.path={}", scratch.join("prometheus").display()),
-                format!("--web.listen-address={address}"),
-            ],
-        )?;
+        let mut arguments = vec![
+            format!("--config.file={file}"),
+            format!("--storage.tsdb.path={}", scratch.join("prometheus").display()),
+            format!("--web.listen-address={address}"),
+        ];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let process = spawn(scratch, "prometheus", &arguments)?;
         let client = Client::new(address);
         wait_for(&client, "/-/ready")?;
         Ok(Scraper { client, _process: process })
