@@ -10,6 +10,7 @@ mod columns;
 mod configuration;
 mod corpus;
 mod decompression;
+mod foreign;
 mod histograms;
 mod input;
 mod messages;
@@ -123,6 +124,61 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::remote_write,
         words: &["__name__"],
         corpus: &["remote-write-v1"],
+    },
+    Target {
+        name: "remote-write-2",
+        run: foreign::remote_write_2,
+        seeds: seeds::remote_write_2,
+        words: &["__name__"],
+        corpus: &["remote-write-v1"],
+    },
+    Target {
+        name: "otlp-metrics",
+        run: foreign::otlp_metrics,
+        seeds: seeds::otlp_metrics,
+        words: words::OTLP_WORDS,
+        corpus: &["otlp-json"],
+    },
+    Target {
+        name: "influx-lines",
+        run: foreign::influx_lines,
+        seeds: seeds::influx_lines,
+        words: &[
+            "\\ ",
+            "\\,",
+            "\\=",
+            "=\"",
+            "\",",
+            "i ",
+            "u,",
+            "true",
+            "#",
+            " 1700000000000000000",
+        ],
+        corpus: &["influx-line"],
+    },
+    Target {
+        name: "imports",
+        run: foreign::imports,
+        seeds: seeds::imports,
+        words: &[
+            "put ",
+            "metric",
+            "timestamp",
+            "values",
+            "{\"series\":[",
+            "points",
+            ";a=b",
+            "1:label:",
+        ],
+        corpus: &[
+            "graphite",
+            "opentsdb",
+            "opentsdb-http",
+            "datadog-v1",
+            "datadog-v2",
+            "vm-jsonline",
+        ],
     },
     Target {
         name: "agent-batch",

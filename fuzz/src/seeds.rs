@@ -436,3 +436,59 @@ pub(crate) fn queries() -> Vec<Vec<u8>> {
         "predict_linear(m[1m], 3600) and deriv(m[1m])",
     ])
 }
+
+/// Two symbols, one series of them with a sample, a histogram and metadata.
+pub(crate) fn remote_write_2() -> Vec<Vec<u8>> {
+    let mut seed = vec![0x22, 0, 0x22, 8];
+    seed.extend_from_slice(b"__name__");
+    seed.extend_from_slice(&[0x22, 1, b'm']);
+    let mut series = vec![0x0a, 2, 1, 2, 0x12, 11, 0x09];
+    series.extend_from_slice(&1.5_f64.to_le_bytes());
+    series.extend_from_slice(&[0x10, 7, 0x1a, 4, 0x08, 0, 0x78, 9, 0x2a, 4, 0x08, 1, 0x18, 2]);
+    seed.extend_from_slice(&[0x2a, series.len() as u8]);
+    seed.extend_from_slice(&series);
+    vec![seed]
+}
+
+pub(crate) fn otlp_metrics() -> Vec<Vec<u8>> {
+    let resource = r#"{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}},
+        {"key":"a.b","value":{"arrayValue":{"values":[{"intValue":"1"}]}}}]},"scopeMetrics":[{
+        "scope":{"name":"x"},"metrics":[METRIC]}]}"#;
+    let metrics = [
+        r#"{"name":"g","unit":"By/s","gauge":{"dataPoints":[{"timeUnixNano":"1000000","asDouble":1}]}}"#,
+        r#"{"name":"c","sum":{"aggregationTemporality":1,"isMonotonic":true,"dataPoints":[
+            {"timeUnixNano":"1000000","asInt":"5"}]}}"#,
+        r#"{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1000000",
+            "count":"3","sum":1,"bucketCounts":["1","2"],"explicitBounds":[1]}]}}"#,
+        r#"{"name":"e","exponentialHistogram":{"aggregationTemporality":1,"dataPoints":[
+            {"timeUnixNano":"1000000","count":"3","scale":9,"positive":{"offset":-1,"bucketCounts":["3"]}}]}}"#,
+        r#"{"name":"s","summary":{"dataPoints":[{"timeUnixNano":"1000000","count":"1","sum":2,
+            "quantileValues":[{"quantile":0.5,"value":1}]}]}}"#,
+    ];
+    let mut seeds = Vec::new();
+    for metric in metrics {
+        let json = format!("{{\"resourceMetrics\":[{}]}}", resource.replace("METRIC", metric));
+        seeds.push(wire::otlp::to_protobuf(json.as_bytes()).expect("JSON of OTLP"));
+        seeds.push(json.into_bytes());
+    }
+    seeds
+}
+
+pub(crate) fn influx_lines() -> Vec<Vec<u8>> {
+    texts(&[
+        "cpu,host=a,cpu=cpu0 usage_idle=98.5,n=3i,u=7u,b=t,s=\"x y\" 1700000000000000000\n",
+        "my\\ m\\,1,t\\=a=b\\ c f\\ x=1\n# comment\nm v=\"two\nlines\",w=1\n",
+    ])
+}
+
+pub(crate) fn imports() -> Vec<Vec<u8>> {
+    texts(&[
+        "a.b;dc=eu 1.5 1700000000\nc 2 -1\n",
+        "put sys.cpu 1700000000 18 host=web-1\n",
+        r#"[{"metric":"a","timestamp":1700000000,"value":"1","tags":{"h":"x"}}]"#,
+        r#"{"metric":{"__name__":"m","a":"b"},"values":[1,null,"NaN"],"timestamps":[1,2,3]}"#,
+        r#"{"series":[{"metric":"a","points":[[1700000000,1.5]],"host":"h","tags":["k:v","b"]}]}"#,
+        r#"{"series":[{"metric":"a","points":[{"timestamp":1,"value":2}],"resources":[{"type":"host","name":"h"}]}]}"#,
+        "1:metric:a,2:label:b,3:time:unix_s\n1.5,\"x,\"\"y\",1700000000\n",
+    ])
+}

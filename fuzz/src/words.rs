@@ -273,3 +273,18 @@ pub(crate) const QUERY_WORDS: &[&str] = &[
     "round(",
     "clamp(",
 ];
+
+pub(crate) const OTLP_WORDS: &[&str] = &[
+    "\"resourceMetrics\":[",
+    "\"scopeMetrics\":[",
+    "\"metrics\":[",
+    "\"dataPoints\":[",
+    "\"attributes\":[",
+    "\"stringValue\":",
+    "\"kvlistValue\":{\"values\":[",
+    "\"aggregationTemporality\":1",
+    "\"bucketCounts\":[",
+    "\"explicitBounds\":[",
+    "\"timeUnixNano\":",
+    "\"scale\":",
+];

@@ -67,7 +67,15 @@ struct Resource<'s> {
 /// [`WireError::Text`] for what is no such JSON; [`WireError::Limit`] for a body or labels that are
 /// too large. `out` is then empty.
 pub fn decode_one(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
-    let mut rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let result = fill_one(body, rows);
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+fn fill_one(body: &[u8], mut rows: PairRows<'_>) -> Result<(), WireError> {
     let request: Request<SeriesOne<'_>> = serde_json::from_slice(body).map_err(not_json)?;
     for series in request.series {
         let mut labels: Vec<(&str, &str)> = Vec::new();
@@ -85,7 +93,15 @@ pub fn decode_one(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result
 /// # Errors
 /// As [`decode_one`].
 pub fn decode_two(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
-    let mut rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let result = fill_two(body, rows);
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+fn fill_two(body: &[u8], mut rows: PairRows<'_>) -> Result<(), WireError> {
     let request: Request<SeriesTwo<'_>> = serde_json::from_slice(body).map_err(not_json)?;
     for series in request.series {
         let mut labels: Vec<(&str, &str)> = Vec::new();

@@ -145,8 +145,9 @@ impl From<WireError> for Fault {
 /// inside a text is part of its line.
 fn split_line(body: &[u8]) -> (&[u8], &[u8]) {
     let mut end = memchr::memchr(b'\n', body).unwrap_or(body.len());
+    let first = body.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
     // Fast path: most lines hold no text.
-    if memchr::memchr(b'"', &body[..end]).is_some() && body[0] != b'#' {
+    if memchr::memchr(b'"', &body[..end]).is_some() && first != Some(&b'#') {
         end = end_with_texts(body);
     }
     let rest = &body[(end + 1).min(body.len())..];

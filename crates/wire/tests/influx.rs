@@ -61,7 +61,7 @@ fn lines_become_series() {
 #[test]
 fn escapes_and_texts() {
     check(
-        "my\\ disk\\,1,path\\ name=C:\\\\a\\,b\\=c used\\ bytes=1,s=\"a b, c=\\\"d\\\"\",n=\"42\" 1700000000000000000\n\
+        "  # a=\"comment\nmy\\ disk\\,1,path\\ name=C:\\\\a\\,b\\=c used\\ bytes=1,s=\"a b, c=\\\"d\\\"\",n=\"42\" 1700000000000000000\n\
          two s=\"line\nbreak\",v=2\nthree v=3",
         expect![[r#"
             {"my disk,1_used bytes", "path name"="C:\\\\a,b=c"} 1 @0
