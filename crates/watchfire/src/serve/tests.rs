@@ -196,6 +196,10 @@ async fn only_what_holds_no_data_is_public() {
             "/api/v1/setup",
             "/api/v1/whoami",
             "/api/{*rest}",
+            "/health",
+            "/influx/health",
+            "/influx/ping",
+            "/ping",
         ]
     );
     served.stop();
