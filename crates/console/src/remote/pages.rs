@@ -39,9 +39,43 @@ pub fn passed_on_routes(brokers: &Brokers) -> Routes {
     routes.with_state(brokers.clone())
 }
 
+/// Where other protocols bring their data to a broker.
+const TAKEN_ELSEWHERE: [&str; 16] = [
+    "/api/put",
+    "/api/v1/import",
+    "/api/v1/import/csv",
+    "/api/v1/otlp/v1/metrics",
+    "/api/v2/write",
+    "/datadog/api/v1/series",
+    "/datadog/api/v2/series",
+    "/influx/api/v2/write",
+    "/influx/query",
+    "/influx/write",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "/opentsdb/api/put",
+    "/otlp/v1/metrics",
+    "/query",
+    "/v1/metrics",
+    "/write",
+];
+
 /// Writes, and what changes a broker: a console stores nothing, and says where to go.
 pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
-    Routes::new()
+    let mut routes = Routes::new();
+    for path in TAKEN_ELSEWHERE {
+        routes = routes.route(path, [Method::POST], Access::Write, elsewhere);
+    }
+    // By these InfluxDB's clients ask whether they can write.
+    for path in ["/ping", "/health", "/influx/ping", "/influx/health"] {
+        routes = routes.route(path, [Method::GET], Access::Public, elsewhere);
+    }
+    for change in ["delete_series", "clean_tombstones", "snapshot"] {
+        let path = format!("/api/v1/admin/tsdb/{change}");
+        routes = routes.route(&path, [Method::POST, Method::PUT], Access::Admin, elsewhere);
+    }
+    routes
+        .route("/datadog/api/v1/validate", [Method::GET], Access::Write, elsewhere)
+        .route("/api/v1/status/tsdb/blocks", [Method::GET], Access::Read, elsewhere)
         .route("/api/v1/write", [Method::POST], Access::Write, elsewhere)
         .route("/api/v1/import/prometheus", [Method::POST, Method::PUT], Access::Write, elsewhere)
         .route("/metrics/{*key}", [Method::PUT], Access::Write, elsewhere)
@@ -50,7 +84,6 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/api/v1/views/{name}", [Method::PUT], Access::Write, elsewhere)
         .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, elsewhere)
         .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, elsewhere)
-        .route("/api/v1/admin/tsdb/{what}", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)
         .route("/api/v1/join-tokens", [Method::POST], Access::Admin, not_here)
