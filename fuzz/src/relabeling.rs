@@ -27,7 +27,8 @@ pub(crate) fn go_regex(bytes: &[u8]) {
 /// there, repetitions may begin with a comma, and classes are Unicode's where they are ASCII in Go.
 fn means_the_same(pattern: &str) -> bool {
     let other = ["&&", "--", "~~", "[[", "{,", "(?"];
-    let classes = ["\\W", "\\D", "\\S", "\\B", "\\b", "\\p", "\\P", "[^", "\\Q", "\\E", "\\s"];
+    let classes =
+        ["\\<", "\\>", "\\W", "\\D", "\\S", "\\B", "\\b", "\\p", "\\P", "[^", "\\Q", "\\E", "\\s"];
     let may_nest = pattern.matches('[').count() > 1;
     !may_nest && !other.iter().chain(&classes).any(|part| pattern.contains(part))
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
         files => (files, HUMAN_SECONDS),
     };
     if files.is_empty() {
-        let run = Run::start(&program, name, seconds, Stdio::inherit())?;
+        let run = Run::start(&program, name, seconds, &[], Stdio::inherit())?;
         println!("  searching for {seconds} s; the log is {}", run.log.display());
         return run.finish();
     }
@@ -68,7 +68,8 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
     Ok(command.status().context("start the fuzz program")?.success())
 }
 
-/// Every target for a short while, from its seeds and what earlier runs found.
+/// Every target for a short while, from its seeds and with the same random numbers each time: what
+/// the stage finds is found again. `cargo xtask fuzz TARGET` goes on from what it found before.
 pub(crate) fn stage() -> Result<Counts> {
     let program = build()?;
     let names = targets(&program)?;
@@ -76,7 +77,12 @@ pub(crate) fn stage() -> Result<Counts> {
     for pair in names.chunks(STAGE_WIDTH) {
         let runs: Vec<Run> = pair
             .iter()
-            .map(|name| Run::start(&program, name, STAGE_SECONDS, Stdio::null()))
+            .map(|name| {
+                let corpus = directory().join("runs").join(name).join("corpus");
+                // Absent before the first run.
+                let _ = std::fs::remove_dir_all(corpus);
+                Run::start(&program, name, STAGE_SECONDS, &["-seed=1"], Stdio::null())
+            })
             .collect::<Result<_>>()?;
         for run in runs {
             match run.finish()? {
@@ -145,7 +151,13 @@ struct Run {
 }
 
 impl Run {
-    fn start(program: &Path, name: &str, seconds: u64, output: Stdio) -> Result<Run> {
+    fn start(
+        program: &Path,
+        name: &str,
+        seconds: u64,
+        flags: &[&str],
+        output: Stdio,
+    ) -> Result<Run> {
         let home = directory().join("runs").join(name);
         let (corpus, crashes) = (home.join("corpus"), home.join("crashes"));
         for directory in [&corpus, &home.join("seeds"), &crashes] {
@@ -164,6 +176,7 @@ impl Run {
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .arg(format!("-dict={}", home.join("words").display()))
             .args([format!("-max_total_time={seconds}"), "-print_final_stats=1".to_owned()])
+            .args(flags)
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(output)

@@ -84,6 +84,11 @@ impl Executor {
         &self.data
     }
 
+    /// How long one request may take.
+    pub(crate) fn query_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.query_timeout_ms)
+    }
+
     /// Samples that one request may hold.
     pub(crate) fn max_query_samples(&self) -> usize {
         self.limits.max_query_samples

@@ -83,7 +83,9 @@ fn unlabelled(name: &str) -> String {
 fn flags(_: &Scratch) -> Result<String> {
     let page = read("docs/operating/configuration.md")?;
     let mut seen = BTreeSet::new();
-    for subcommand in [None, Some("broker"), Some("agent"), Some("console"), Some("query")] {
+    let subcommands: [&[&str]; 6] =
+        [&[], &["broker"], &["agent"], &["console"], &["query"], &["import", "prometheus"]];
+    for subcommand in subcommands {
         let output = Command::new(process::binary())
             .args(subcommand)
             .arg("--help")

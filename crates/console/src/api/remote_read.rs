@@ -4,7 +4,9 @@
 //! in the data because it was damaged stands in a header `Warning`, since the answer itself has no
 //! place for it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -12,10 +14,12 @@ use axum::response::Response;
 use futures_util::stream;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, WARNING};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use model::{DEFAULT_TENANT, TimeRange};
+use model::{DEFAULT_TENANT, Labels, LabelsBuilder, MatchOp, Matcher, TimeRange};
 use net::{ApiError, ErrorType};
 use promql::{Columns, SelectRequest, SeriesSet};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use wire::WireError;
 use wire::decompress::{Encoding, decompress};
 use wire::remote_read::{
@@ -33,6 +37,8 @@ const MAX_REQUEST_BYTES: usize = 4 << 20;
 const SEND_BYTES: usize = 256 << 10;
 /// Pieces of an answer that wait for a slow reader.
 const QUEUED_PIECES: usize = 4;
+/// Warnings that are told one by one; the rest is counted.
+const MAX_WARNINGS: usize = 20;
 
 pub(super) async fn read(
     State(console): State<Arc<Console>>,
@@ -45,14 +51,71 @@ pub(super) async fn read(
         ))
     })?;
     let mut body = Vec::new();
-    let request = decompress(Encoding::SnappyBlock, &packed, MAX_REQUEST_BYTES, &mut body)
+    let mut request = decompress(Encoding::SnappyBlock, &packed, MAX_REQUEST_BYTES, &mut body)
         .and_then(|()| decode(&body))
         .map_err(|error| refused(&error))?;
+    let external = External(console.external_labels());
+    request.queries.iter_mut().for_each(|query| external.satisfy(&mut query.matchers));
     let executor = Arc::clone(console.executor());
+    let patience = Patience { until: Instant::now() + executor.query_timeout() };
     match request.response_type {
-        ResponseType::Samples => whole(&executor, request).await,
-        ResponseType::StreamedXorChunks => streamed(executor, request).await,
+        ResponseType::Samples => whole(&executor, request, external, patience).await,
+        ResponseType::StreamedXorChunks => streamed(executor, request, external, patience).await,
     }
+}
+
+/// Labels of the configuration that stored series do not have and answers do: whoever reads with
+/// the same labels asks for them.
+///
+/// Source: Prometheus `storage/remote/read_handler.go`.
+struct External(BTreeMap<String, String>);
+
+impl External {
+    /// Takes out the conditions that these labels meet.
+    fn satisfy(&self, matchers: &mut Vec<Matcher>) {
+        matchers.retain(|matcher| {
+            matcher.op != MatchOp::Equal || self.0.get(&matcher.name) != Some(&matcher.value)
+        });
+    }
+
+    /// The series' own labels win.
+    fn added_to(&self, labels: &Labels) -> Labels {
+        let mut all = LabelsBuilder::from_labels(labels);
+        for (name, value) in &self.0 {
+            if labels.get(name).is_none() {
+                all.set(name, value);
+            }
+        }
+        all.build()
+    }
+}
+
+/// How long an answer may take, its reader's slowness included: meanwhile it keeps a place among
+/// the queries.
+#[derive(Clone, Copy)]
+struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    fn check(self, cancelled: &Cancelled) -> Result<(), ApiError> {
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(gone());
+        }
+        if Instant::now() < self.until { Ok(()) } else { Err(Self::over()) }
+    }
+
+    fn over() -> ApiError {
+        ApiError::new(
+            ErrorType::Timeout,
+            "the answer took longer than limits.query_timeout_ms; ask for less, read faster or \
+             raise it",
+        )
+    }
+}
+
+fn gone() -> ApiError {
+    ApiError::new(ErrorType::Canceled, "the reader has gone")
 }
 
 fn refused(error: &WireError) -> ApiError {
@@ -81,9 +144,9 @@ fn select(
     found.map_err(source_error)
 }
 
-fn series<'a>(set: &'a dyn SeriesSet, index: usize, columns: &'a Columns) -> Series<'a> {
+fn series<'a>(labels: &'a Labels, columns: &'a Columns) -> Series<'a> {
     Series {
-        labels: set.labels(index),
+        labels,
         timestamps_ms: &columns.timestamps_ms,
         values: &columns.values,
         histogram_timestamps_ms: &columns.histograms.timestamps_ms,
@@ -91,7 +154,12 @@ fn series<'a>(set: &'a dyn SeriesSet, index: usize, columns: &'a Columns) -> Ser
     }
 }
 
-async fn whole(executor: &Arc<Executor>, request: ReadRequest) -> Result<Response, ApiError> {
+async fn whole(
+    executor: &Arc<Executor>,
+    request: ReadRequest,
+    external: External,
+    patience: Patience,
+) -> Result<Response, ApiError> {
     let most = executor.max_query_samples();
     let work = move |data: &dyn Data, cancelled: &Cancelled| {
         let (mut response, mut missing, mut samples) = (Vec::new(), Vec::new(), 0);
@@ -112,7 +180,9 @@ async fn whole(executor: &Arc<Executor>, request: ReadRequest) -> Result<Respons
                         ),
                     ));
                 }
-                let series = series(&*set, index, &columns);
+                patience.check(cancelled)?;
+                let labels = external.added_to(set.labels(index));
+                let series = series(&labels, &columns);
                 if !series.is_empty() {
                     push_series(&mut result, &series);
                 }
@@ -134,12 +204,19 @@ fn pack(response: &[u8]) -> Result<Vec<u8>, ApiError> {
     wire::remote_read::pack(response).map_err(|error| refused(&error))
 }
 
+/// What is missing, once each.
 fn warn(headers: &mut HeaderMap, missing: &[String]) {
-    for text in missing {
-        // 199: a warning of no other kind; texts are ours and hold no quotes.
-        if let Ok(value) = HeaderValue::try_from(format!("199 watchfire \"{text}\"")) {
-            headers.append(WARNING, value);
-        }
+    let told: BTreeSet<&String> = missing.iter().collect();
+    let more = told.len().saturating_sub(MAX_WARNINGS);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let texts = told.into_iter().take(MAX_WARNINGS).chain(more.as_ref());
+    for text in texts {
+        let plain =
+            |c: char| if c == '"' || c == '\\' || !(' '..='~').contains(&c) { ' ' } else { c };
+        let text: String = text.chars().map(plain).collect();
+        // 199: a warning of no other kind.
+        let value = HeaderValue::try_from(format!("199 watchfire \"{text}\""));
+        headers.append(WARNING, value.expect("printable ASCII"));
     }
 }
 
@@ -151,11 +228,18 @@ enum Piece {
 
 /// Frames are sent while later series are still read, so that an answer of any size takes little
 /// memory. A fault in the middle breaks the answer off, which the reader notices.
-async fn streamed(executor: Arc<Executor>, request: ReadRequest) -> Result<Response, ApiError> {
+async fn streamed(
+    executor: Arc<Executor>,
+    request: ReadRequest,
+    external: External,
+    patience: Patience,
+) -> Result<Response, ApiError> {
     let (sender, mut pieces) = mpsc::channel::<Result<Piece, ApiError>>(QUEUED_PIECES);
     let work = {
-        let sender = sender.clone();
-        move |data: &dyn Data, cancelled: &Cancelled| send_all(data, cancelled, &request, &sender)
+        let sender = PieceSender { sender: sender.clone(), runtime: Handle::current(), patience };
+        move |data: &dyn Data, cancelled: &Cancelled| {
+            send_all(data, cancelled, &request, &external, &sender)
+        }
     };
     tokio::spawn(async move {
         if let Err(error) = executor.blocking(work).await {
@@ -183,32 +267,85 @@ async fn streamed(executor: Arc<Executor>, request: ReadRequest) -> Result<Respo
     Ok(answer)
 }
 
+/// Hands pieces to the socket, and waits for it no longer than the answer may take.
+struct PieceSender {
+    sender: mpsc::Sender<Result<Piece, ApiError>>,
+    runtime: Handle,
+    patience: Patience,
+}
+
+impl PieceSender {
+    fn send(&self, piece: Piece) -> Result<(), ApiError> {
+        let sent = tokio::time::timeout_at(self.patience.until, self.sender.send(Ok(piece)));
+        match self.runtime.block_on(sent) {
+            Ok(sent) => sent.map_err(|_| gone()),
+            Err(_) => Err(Patience::over()),
+        }
+    }
+}
+
 fn send_all(
     data: &dyn Data,
     cancelled: &Cancelled,
     request: &ReadRequest,
-    sender: &mpsc::Sender<Result<Piece, ApiError>>,
+    external: &External,
+    sender: &PieceSender,
 ) -> Result<(), ApiError> {
-    let gone = |_| ApiError::new(ErrorType::Canceled, "the reader has gone");
     let mut missing = Vec::new();
     let sets = request.queries.iter().map(|query| select(data, cancelled, query, &mut missing));
     let sets = sets.collect::<Result<Vec<_>, _>>()?;
-    sender.blocking_send(Ok(Piece::Missing(missing))).map_err(gone)?;
+    sender.send(Piece::Missing(missing))?;
     let (mut chunks, mut columns) = (ChunkStream::default(), Columns::default());
     let mut frames = Vec::new();
     for (query, set) in sets.iter().enumerate() {
         for index in 0..set.len() {
+            sender.patience.check(cancelled)?;
             columns.clear();
             set.read(index, &mut columns).map_err(source_error)?;
-            chunks.push(query, &series(&**set, index, &columns), &mut frames);
+            let labels = external.added_to(set.labels(index));
+            chunks.push(query, &series(&labels, &columns), &mut frames);
             if frames.len() >= SEND_BYTES {
-                let piece = Piece::Frames(std::mem::take(&mut frames));
-                sender.blocking_send(Ok(piece)).map_err(gone)?;
+                sender.send(Piece::Frames(std::mem::take(&mut frames)))?;
             }
         }
     }
     if !frames.is_empty() {
-        sender.blocking_send(Ok(Piece::Frames(frames))).map_err(gone)?;
+        sender.send(Piece::Frames(frames))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn external_labels_are_met_and_added() {
+        let external = External(BTreeMap::from([("cluster".to_owned(), "a".to_owned())]));
+        let matcher = |name, op, value| Matcher::new(name, op, value).expect("valid");
+        let mut matchers = vec![
+            matcher("cluster", MatchOp::Equal, "a"),
+            matcher("cluster", MatchOp::NotEqual, "a"),
+            matcher("job", MatchOp::Equal, "a"),
+        ];
+        external.satisfy(&mut matchers);
+        let left: Vec<_> = matchers.iter().map(|m| (m.name.as_str(), m.op)).collect();
+        assert_eq!(left, [("cluster", MatchOp::NotEqual), ("job", MatchOp::Equal)]);
+        let labels = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
+        let own = labels(&[("__name__", "up"), ("cluster", "b")]).expect("valid");
+        assert_eq!(external.added_to(&own), own);
+        let without = labels(&[("__name__", "up"), ("job", "x")]).expect("valid");
+        assert_eq!(external.added_to(&without).get("cluster"), Some("a"));
+    }
+
+    #[test]
+    fn warnings_are_told_once_and_are_values_of_headers() {
+        let mut headers = HeaderMap::new();
+        let mut missing = vec!["a \"b\"\n\u{e9}".to_owned(); 3];
+        missing.extend((0..30).map(|n| format!("block {n}")));
+        warn(&mut headers, &missing);
+        let told: Vec<_> = headers.get_all(WARNING).iter().collect();
+        assert_eq!(told.len(), MAX_WARNINGS + 1);
+        assert_eq!(told[0], "199 watchfire \"a  b   \"");
+    }
 }

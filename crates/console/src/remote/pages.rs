@@ -67,7 +67,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
     }
     // By these InfluxDB's clients ask whether they can write.
     for path in ["/ping", "/health", "/influx/ping", "/influx/health"] {
-        routes = routes.route(path, [Method::GET], Access::Public, elsewhere);
+        routes = routes.route(path, [Method::GET], Access::Public, no_database);
     }
     for change in ["delete_series", "clean_tombstones", "snapshot"] {
         let path = format!("/api/v1/admin/tsdb/{change}");
@@ -156,6 +156,15 @@ async fn elsewhere(State(brokers): State<Brokers>, method: Method, uri: Uri) -> 
     .into_response();
     *error.status_mut() = StatusCode::NOT_IMPLEMENTED;
     error
+}
+
+/// For everybody, so that it names no address.
+async fn no_database() -> ApiError {
+    ApiError::new(
+        ErrorType::Unavailable,
+        "this is a console, which stores nothing; write to a broker",
+    )
+    .with_status(StatusCode::NOT_IMPLEMENTED)
 }
 
 /// Whoever joins, joins the broker.
