@@ -55,6 +55,17 @@ pub enum CatalogError {
     /// A delete that can hide nothing.
     #[error("a delete needs a range of time that is not empty, and selectors that say something")]
     VoidDelete,
+    /// A delete with too many selectors.
+    #[error(
+        "a delete has {found} selectors, the limit is {limit}: make several deletes, or unite \
+         selectors by a pattern"
+    )]
+    TooManySelectors {
+        /// How many it has.
+        found: usize,
+        /// The most it may have.
+        limit: usize,
+    },
     /// Too many deletes wait for their rows to be removed.
     #[error(
         "{limit} deletes wait for their rows to be removed, which is the limit: call \

@@ -34,4 +34,6 @@ pub use marks::{
     MAX_INCARNATIONS_PER_AGENT, Mark, Standing,
 };
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};
-pub use tombstone::{LabelCondition, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, Tombstone};
+pub use tombstone::{
+    LabelCondition, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, Tombstone,
+};

@@ -11,6 +11,9 @@ pub const MAX_TOMBSTONES: usize = 1_000;
 /// Most bytes of label names and values in one delete.
 pub const MAX_TOMBSTONE_BYTES: usize = 16 << 10;
 
+/// Most selectors in one delete. Each is a search of the index of everything the delete concerns.
+pub const MAX_TOMBSTONE_SELECTORS: usize = 64;
+
 /// A delete: rows of matching series in a range of time that were committed before it are hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
@@ -56,6 +59,12 @@ impl Tombstone {
                 what: "a delete's selectors",
                 found: found as u64,
                 limit: MAX_TOMBSTONE_BYTES as u64,
+            });
+        }
+        if self.selectors.len() > MAX_TOMBSTONE_SELECTORS {
+            return Err(CatalogError::TooManySelectors {
+                found: self.selectors.len(),
+                limit: MAX_TOMBSTONE_SELECTORS,
             });
         }
         let is_void = self.selectors.is_empty() || self.selectors.iter().any(Vec::is_empty);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
     BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LabelCondition, Lane,
-    LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONES, MAX_VALUE_BYTES, Mark,
-    NewBlock, Outcome, Signal, State, StoreId, Tombstone,
+    LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES,
+    MAX_VALUE_BYTES, Mark, NewBlock, Outcome, Signal, State, StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -372,7 +372,20 @@ fn deletes_have_limits() {
     let mut large = tombstone(1);
     large.selectors[0][0].value = "x".repeat(MAX_TOMBSTONE_BYTES);
     assert!(matches!(state.apply(&Command::DeleteRows(large)), Err(CatalogError::TooLarge { .. })));
-    for number in 1..=MAX_TOMBSTONES as u64 {
+    let with_selectors = |number, count| {
+        let one = tombstone(number);
+        Tombstone { selectors: vec![one.selectors[0].clone(); count], ..one }
+    };
+    let many = with_selectors(1, MAX_TOMBSTONE_SELECTORS + 1);
+    let error = state.apply(&Command::DeleteRows(many)).expect_err("too many selectors");
+    assert_eq!(
+        error.to_string(),
+        "a delete has 65 selectors, the limit is 64: make several deletes, or unite selectors by a \
+         pattern"
+    );
+    let most = with_selectors(1, MAX_TOMBSTONE_SELECTORS);
+    state.apply(&Command::DeleteRows(most)).expect("within the limit");
+    for number in 2..=MAX_TOMBSTONES as u64 {
         state.apply(&Command::DeleteRows(tombstone(number))).expect("within the limit");
     }
     let error = state.apply(&Command::DeleteRows(tombstone(u64::MAX))).expect_err("too many");
