@@ -9,6 +9,10 @@ use crate::deletes::{Deletes, Masks};
 use crate::registry::Registry;
 use crate::select::{BlockSource, HeadSnapshot, hidden_in_head};
 
+/// Up to as many names or values that hidden series bear, each is looked for together with the
+/// matchers.
+const FEW_DOUBTFUL: usize = 32;
+
 /// Where names and values are looked for. As Prometheus does, a block that overlaps the range
 /// counts as a whole; so does the head. Series of which deletes leave nothing do not count.
 #[derive(Clone, Copy)]
@@ -137,6 +141,16 @@ impl LabelQuery<'_> {
         let selectors = masks.selectors(self.matchers);
         let of_hidden = selectors.iter().flat_map(|both| source.list(wanted, both));
         let doubtful: BTreeSet<String> = of_hidden.collect();
+        let is_hidden = |series: &u32| hidden.binary_search(series).is_ok();
+        // The matchers may be dear: for many names or values they are searched for once.
+        let shown = (doubtful.len() > FEW_DOUBTFUL).then(|| {
+            let mut is_shown = Vec::new();
+            for series in source.select(self.matchers).into_iter().filter(|one| !is_hidden(one)) {
+                is_shown.resize(is_shown.len().max(series as usize + 1), false);
+                is_shown[series as usize] = true;
+            }
+            is_shown
+        });
         all.retain(|found| {
             if !doubtful.contains(found) {
                 return true;
@@ -146,8 +160,12 @@ impl LabelQuery<'_> {
                 Wanted::Values(name) => Matcher::new(name, MatchOp::Equal, found),
             };
             let bears = bears.expect("no pattern is compiled");
+            if let Some(is_shown) = &shown {
+                let bearers = source.select(&[bears]);
+                return bearers.iter().any(|series| is_shown.get(*series as usize) == Some(&true));
+            }
             let bearers = source.select(&[self.matchers, &[bears]].concat());
-            bearers.iter().any(|series| hidden.binary_search(series).is_err())
+            bearers.iter().any(|series| !is_hidden(series))
         });
         all
     }
