@@ -91,6 +91,26 @@ impl Deletes {
         HeadSeries { ordinals }
     }
 
+    /// Series of a head, of one tenant, that some of these concern, ascending, and when the last
+    /// of those was made.
+    pub(crate) fn concerned_at(&self, registry: &Registry, tenant: TenantId) -> Vec<(u32, i64)> {
+        let select = |matchers: &[Matcher]| registry.select(tenant, matchers).ordinals;
+        let mut last: Vec<Option<i64>> = Vec::new();
+        // One by one: together they might concern many times as many series as there are.
+        for delete in self.iter() {
+            let at_ms = Some(delete.tombstone.at_ms);
+            for series in Masks::find(std::iter::once(delete), &[], select).series() {
+                let place = series as usize;
+                if last.len() <= place {
+                    last.resize(place + 1, None);
+                }
+                last[place] = last[place].max(at_ms);
+            }
+        }
+        let concerned = last.into_iter().enumerate();
+        concerned.filter_map(|(series, at_ms)| Some((series as u32, at_ms?))).collect()
+    }
+
     /// Those that may hide samples in `range` of a source to which deletes up to `through` are no
     /// matter.
     pub(crate) fn after(
@@ -123,15 +143,19 @@ impl Masks {
         let mut masks = Masks::default();
         for delete in deletes {
             let index = masks.deletes.len() as u32;
-            let selectors = delete.selectors.iter().filter(|s| may_meet(s, matchers));
-            for selector in selectors {
+            let mut concerned: Vec<u32> = Vec::new();
+            for selector in delete.selectors.iter().filter(|s| may_meet(s, matchers)) {
                 let both = [matchers, selector].concat();
-                masks.hidden.extend(select(&both).into_iter().map(|series| (series, index)));
+                concerned.append(&mut select(&both));
+                // At once, as many selectors may find the same series. These are two ascending
+                // runs, which this sort merges in linear time.
+                concerned.sort();
+                concerned.dedup();
             }
+            masks.hidden.extend(concerned.into_iter().map(|series| (series, index)));
             masks.deletes.push(Arc::clone(delete));
         }
         masks.hidden.sort_unstable();
-        masks.hidden.dedup();
         masks
     }
 
@@ -233,6 +257,32 @@ mod tests {
         assert_eq!(cut(&[(2, 4), (3, 6)]), [range(0, 2), range(6, 10)]);
         assert_eq!(cut(&[(-9, 3), (9, 99)]), [range(3, 9)]);
         assert_eq!(cut(&[(i64::MIN, i64::MAX)]), []);
+    }
+
+    #[test]
+    fn selectors_that_find_the_same_series_hide_it_once() {
+        let condition = catalog::LabelCondition {
+            name: "__name__".to_owned(),
+            op: MatchOp::Regex,
+            value: ".+".to_owned(),
+        };
+        let delete = |number| {
+            let tombstone = Tombstone {
+                number,
+                tenant: TenantId(0),
+                signal: catalog::Signal::Metrics,
+                range: TimeRange::all(),
+                at_ms: 0,
+                selectors: vec![vec![condition.clone()]; catalog::MAX_TOMBSTONE_SELECTORS],
+            };
+            Arc::new(Delete::new(Arc::new(tombstone)).expect("a pattern"))
+        };
+        let deletes = [delete(1), delete(2)];
+        let masks = Masks::find(deletes.iter(), &[], |_| (0..1_000).collect());
+        let expected: Vec<_> = (0..1_000).flat_map(|series| [(series, 0), (series, 1)]).collect();
+        assert_eq!(masks.hidden, expected);
+        let held = masks.hidden.capacity();
+        assert!(held <= 4_000, "room for {held} where 2,000 are needed");
     }
 
     #[test]

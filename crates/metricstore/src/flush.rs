@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blockstore::BlobWriter;
 use blockstore::{BlockError, BlockSummary};
+use catalog::Tombstone;
 use model::{Matcher, TenantId, TimeRange};
 
 use crate::block::MetricFormat;
@@ -123,21 +124,25 @@ impl FlushPlan {
     }
 }
 
-/// What deletes hide in `cuts`, by tenant.
+/// What deletes hide in `cuts`, by tenant. The index is not asked about deletes that lie before all
+/// of a cut's samples, or in another time.
 fn find_masks(
     cuts: &[CutData],
     deletes: &Deletes,
     registry: &Registry,
 ) -> BTreeMap<TenantId, Masks> {
-    let Some(oldest) = cuts.iter().map(CutData::deletes_through).min() else {
-        return BTreeMap::new();
+    let is_concerned = |cut: &CutData, tombstone: &Tombstone| {
+        tombstone.number > cut.deletes_through() && tombstone.range.overlaps(&cut.range())
     };
+    let concerning =
+        deletes.iter().filter(|one| cuts.iter().any(|cut| is_concerned(cut, one.tombstone())));
+    let deletes = Deletes::new(concerning.cloned().collect());
     let tenants: BTreeSet<TenantId> =
         deletes.iter().map(|delete| delete.tombstone().tenant).collect();
     let find = |tenant| {
         let deletes = deletes.of_tenant(tenant);
         let select = |matchers: &[Matcher]| registry.select(tenant, matchers).ordinals;
-        (tenant, Masks::find(deletes.after(oldest, TimeRange::all()), &[], select))
+        (tenant, Masks::find(deletes.iter(), &[], select))
     };
     tenants.into_iter().map(find).collect()
 }
@@ -162,4 +167,47 @@ fn windows(cuts: &[CutData]) -> Vec<TimeRange> {
 
 fn window_start(t_ms: i64) -> i64 {
     t_ms.div_euclid(WINDOW_MS).saturating_mul(WINDOW_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use catalog::{LabelCondition, Signal};
+    use model::MatchOp;
+
+    use super::*;
+    use crate::deletes::Delete;
+    use crate::rows::ShardRows;
+    use crate::shard::Shard;
+
+    #[test]
+    fn deletes_of_another_time_cost_a_flush_no_search() {
+        let mut shard = Shard::new(0, 1);
+        let mut rows = ShardRows::default();
+        rows.ordinals.push(0);
+        rows.timestamps_ms.push(1_000);
+        rows.values.push(1.0);
+        shard.append(&rows);
+        let cuts = shard.cut();
+        let registry = Registry::new(1);
+        let searched = |number, range| {
+            let name = "__name__".to_owned();
+            let any = LabelCondition { name, op: MatchOp::Regex, value: ".+".to_owned() };
+            let tombstone = Tombstone {
+                number,
+                tenant: TenantId(0),
+                signal: Signal::Metrics,
+                range,
+                at_ms: 0,
+                selectors: vec![vec![any]],
+            };
+            let delete = Delete::new(Arc::new(tombstone)).expect("a pattern");
+            let deletes = Deletes::new(vec![Arc::new(delete)]);
+            !find_masks(&cuts, &deletes, &registry).is_empty()
+        };
+        assert!(searched(1, TimeRange::new(1_000, 1_001)));
+        assert!(!searched(1, TimeRange::new(0, 1_000)) && !searched(1, TimeRange::new(1_001, 9)));
+        assert!(!searched(0, TimeRange::all()), "older than the cut");
+    }
 }
