@@ -78,6 +78,9 @@ pub enum CommitError {
     /// A flush, merge or copy that was asked for failed.
     #[error("{0}")]
     Maintenance(String),
+    /// What was asked for is being done already, for somebody else.
+    #[error("{0} already: ask again when that is done")]
+    Busy(&'static str),
     /// The broker is stopping.
     #[error("the broker is stopping; send again after its restart")]
     Stopping,

@@ -133,11 +133,14 @@ impl Broker {
     /// whole and durable or not at all. Without the head it holds what is in blocks.
     ///
     /// # Errors
-    /// A flush failed, the disk is full, there is a snapshot of this name.
+    /// A flush failed, the disk is full, there is a snapshot of this name, another is being written.
     ///
     /// # Panics
     /// `name` is no plain file name.
     pub fn snapshot(&self, name: &str, with_head: bool) -> Result<(), CommitError> {
+        let Some(_only_one) = self.inner.copying.try_lock() else {
+            return Err(CommitError::Busy("a snapshot is being written"));
+        };
         let name = name.to_owned();
         self.ask_maintenance(|reply| Wake::Snapshot { name, with_head, reply })
     }
@@ -145,9 +148,14 @@ impl Broker {
     /// What the catalog lists, in ascending order of ids, and for each block how many deletes may
     /// hide samples of it.
     pub fn block_metas(&self) -> Vec<(BlockMeta, u64)> {
-        let catalog = self.inner.catalog.lock();
-        let deletes = |meta| catalog.tombstones().filter(|t| t.concerns(meta)).count() as u64;
-        catalog.blocks().map(|meta| (*meta, deletes(meta))).collect()
+        let (blocks, tombstones): (Vec<BlockMeta>, Vec<Arc<Tombstone>>) = {
+            let catalog = self.inner.catalog.lock();
+            (catalog.blocks().copied().collect(), catalog.tombstones().cloned().collect())
+        };
+        // Blocks times deletes: the committer must not wait for that.
+        let deletes =
+            |meta: &BlockMeta| tombstones.iter().filter(|t| t.concerns(meta)).count() as u64;
+        blocks.into_iter().map(|meta| (meta, deletes(&meta))).collect()
     }
 
     fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {
@@ -172,3 +180,38 @@ impl Broker {
 
 /// Where the maintenance tells how it went, in words.
 pub(crate) type Done = Sender<Result<(), String>>;
+
+#[cfg(test)]
+mod tests {
+    use blockstore::{Disk, MemoryDisk, Retention};
+    use model::Limits;
+
+    use super::*;
+    use crate::BrokerConfig;
+
+    #[test]
+    fn a_second_snapshot_is_refused_while_one_is_written() {
+        let config = BrokerConfig {
+            data: "unused".into(),
+            limits: Limits::default(),
+            retention: Retention::default(),
+            flush_interval_ms: 86_400_000,
+            flush_bytes: 1 << 30,
+            shards: 1,
+            now_ms: || 0,
+            seed: [7; 24],
+        };
+        let disk = Arc::new(MemoryDisk::new());
+        let on_disk = Arc::clone(&disk) as Arc<dyn Disk>;
+        let broker = Broker::open_on(on_disk, config, Arc::default()).expect("an empty disk");
+        let first = broker.inner.copying.lock();
+        let error = broker.snapshot("second", true).expect_err("one is being written");
+        assert_eq!(
+            error.to_string(),
+            "a snapshot is being written already: ask again when that is done"
+        );
+        drop(first);
+        assert!(disk.list("snapshots").expect("memory").is_empty());
+        broker.snapshot("second", true).expect("none is being written");
+    }
+}

@@ -141,6 +141,8 @@ struct Inner {
     /// True once the broker stops; streams that stay open watch it.
     stopping: watch::Sender<bool>,
     wake: Sender<Wake>,
+    /// Held while a snapshot is asked for and written.
+    copying: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     recovered: Recovered,
     store_counters: Arc<Counters>,
@@ -248,6 +250,7 @@ impl Broker {
                 committer: Mutex::new(Some(sender)),
                 stopping: watch::Sender::new(false),
                 wake,
+                copying: Mutex::new(()),
                 threads: Mutex::new(vec![maintenance_thread, committer_thread]),
                 recovered: parts.recovered,
                 store_counters: parts.counters,

@@ -7,7 +7,7 @@
 
 mod on_request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -99,6 +99,8 @@ pub(crate) struct Maintenance {
     counters: Arc<MaintenanceCounters>,
     /// Frozen rows of flushes that failed: they go with the next.
     pending: Vec<CutData>,
+    /// What was asked for while something else was looked for.
+    put_off: VecDeque<Wake>,
     damaged: Arc<DamagedBlocks>,
 }
 
@@ -202,6 +204,7 @@ impl Maintenance {
             commits,
             counters,
             pending: Vec::new(),
+            put_off: VecDeque::new(),
             damaged,
         }
     }
@@ -213,25 +216,20 @@ impl Maintenance {
         let mut not_before = Instant::now();
         self.finish_damaged();
         loop {
-            match woken.recv_timeout(TICK.min(self.flush_interval)) {
+            match self.next_wake(woken) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Damaged(id)) => self.set_aside(id),
                 Ok(Wake::Flush(reply)) => on_request::answer(&reply, self.flush(false).map(|_| ())),
-                Ok(Wake::CleanDeleted(reply)) => on_request::answer(&reply, self.clean_deleted()),
+                Ok(Wake::CleanDeleted(reply)) => self.clean_for_all(reply, woken),
                 Ok(Wake::Snapshot { name, with_head, reply }) => {
                     on_request::answer(&reply, self.snapshot(&name, with_head));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= not_before && self.flush_is_due(flushed) {
-                match self.flush(false) {
-                    Ok(_) => flushed = Instant::now(),
-                    Err(error) => {
-                        error.stop_if_final();
-                        self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!(%error, "flush failed and is tried again; nothing is lost");
-                        not_before = Instant::now() + RETRY;
-                    }
+                match self.try_flush() {
+                    true => flushed = Instant::now(),
+                    false => not_before = Instant::now() + RETRY,
                 }
             }
             if Instant::now() >= not_before
@@ -253,6 +251,15 @@ impl Maintenance {
                 self.refill_ballast();
             }
         }
+    }
+
+    /// Flushes; whether that went well. A fault is told and counted.
+    fn try_flush(&mut self) -> bool {
+        let Err(error) = self.flush(false) else { return true };
+        error.stop_if_final();
+        self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, "flush failed and is tried again; nothing is lost");
+        false
     }
 
     fn flush_is_due(&self, flushed: Instant) -> bool {
@@ -388,7 +395,7 @@ impl Maintenance {
 
     /// Merges until nothing is due or something else is to be done.
     fn merge_what_is_due(&mut self, woken: &Receiver<Wake>) -> Result<(), Fault> {
-        while woken.is_empty() && !self.flush_is_urgent() {
+        while woken.is_empty() && self.put_off.is_empty() && !self.flush_is_urgent() {
             // Not those of the catalog: it may still list a block that is damaged.
             let metas: Vec<BlockMeta> =
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();

@@ -9,7 +9,7 @@ use blockstore::{
     LogWriter, Orphans,
 };
 use bytes::Bytes;
-use catalog::{Command, Mark, Signal, State, StoreId};
+use catalog::{Command, LogPosition, Mark, Signal, State, StoreId};
 use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
@@ -60,13 +60,25 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let counters = Arc::new(Counters::default());
     let mut reader =
         LogReader::open(Arc::clone(&disk), Arc::clone(&counters)).context("open the log")?;
-    let mut state = replay_catalog(&mut reader)?;
+    let (mut state, known_before) = replay_catalog(&mut reader)?;
     let store = identity(&mut state, &reader, config)?;
     let registry = Arc::new(Registry::new(config.hash_seed()));
     let shards = Arc::new(Shards::start(config.shards)?);
     let mut recovered = Recovered::default();
-    let head_parts =
-        replay_data(&mut reader, &mut state, &registry, &shards, config, &mut recovered)?;
+    let mut places = DeletePlaces {
+        known_before,
+        through: state.flushed_deletes(),
+        expected: state.flushed_through(),
+    };
+    let head_parts = replay_data(
+        &mut reader,
+        &mut state,
+        &mut places,
+        &registry,
+        &shards,
+        config,
+        &mut recovered,
+    )?;
     let orphans =
         if reader.report().catalog_intact { Orphans::Delete } else { Orphans::Quarantine };
     for damage in &reader.report().damage {
@@ -123,15 +135,18 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     Ok(Parts { committer, disk, blobs, blocks, damaged, counters, recovered })
 }
 
-fn replay_catalog(reader: &mut LogReader) -> Result<State> {
+/// The state, and the last delete that the newest snapshot knows of.
+fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
     let mut state = State::default();
+    let mut known_before = 0;
     let mut newer = None;
     reader
         .replay_catalog(&mut |frame| {
             let result = match frame.kind {
-                FrameKind::CatalogSnapshot => {
-                    State::decode(&frame.payload).map(|snapshot| state = snapshot)
-                }
+                FrameKind::CatalogSnapshot => State::decode(&frame.payload).map(|snapshot| {
+                    known_before = snapshot.last_delete();
+                    state = snapshot;
+                }),
                 // A command that the catalog refused when it was logged is refused again.
                 FrameKind::CatalogCommand => Command::decode(&frame.payload).map(|command| {
                     if let Err(error) = state.apply(&command) {
@@ -149,7 +164,7 @@ fn replay_catalog(reader: &mut LogReader) -> Result<State> {
     match newer {
         // The frame's checksum was right, so this is no damage: a newer program wrote it.
         Some(error) => Err(error).context("read the catalog"),
-        None => Ok(state),
+        None => Ok((state, known_before)),
     }
 }
 
@@ -165,6 +180,7 @@ fn identity(state: &mut State, reader: &LogReader, config: &BrokerConfig) -> Res
 fn replay_data(
     reader: &mut LogReader,
     state: &mut State,
+    places: &mut DeletePlaces,
     registry: &Registry,
     shards: &Shards,
     config: &BrokerConfig,
@@ -181,11 +197,10 @@ fn replay_data(
                 file = frame.position.file;
                 decoder = LogDecoder::new();
             }
-            if let Some(number) = delete_in(&frame, state) {
+            if let Some(number) = places.passed(&frame, state) {
                 // As the committer did.
                 shards.begin_after_delete(number);
                 head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
-                return;
             }
             let (mark, samples) = match parts_of(&frame) {
                 Ok(Some(parts)) => parts,
@@ -215,6 +230,39 @@ fn replay_data(
     shards.settle();
     recovered.series = registry.active_series(model::DEFAULT_TENANT);
     Ok(head_parts)
+}
+
+/// Which deletes lie before what is replayed next, also where frames that held some are damaged.
+struct DeletePlaces {
+    /// The newest snapshot knows of the deletes up to this number: damage before it may have been
+    /// some of them. Those in frames after it are known only if their frames are sound.
+    known_before: u64,
+    /// Those up to this number lie before.
+    through: u64,
+    /// Where the next frame begins if nothing is missing.
+    expected: LogPosition,
+}
+
+impl DeletePlaces {
+    /// Takes the next frame. Yields a number if samples from here on come after deletes up to it,
+    /// and those before do not.
+    fn passed(&mut self, frame: &Frame, state: &State) -> Option<u64> {
+        let is_missing = frame.position != self.expected;
+        self.expected = frame.end;
+        let passed = match frame.kind {
+            // It begins a file and knows all that was deleted before.
+            FrameKind::CatalogSnapshot => {
+                State::decode(&frame.payload).ok().map(|snapshot| snapshot.last_delete())
+            }
+            // Where it was among what is lost nobody knows: to show deleted rows is better than to
+            // lose some that were stored after the delete.
+            _ if is_missing => delete_in(frame, state).max(Some(self.known_before)),
+            _ => delete_in(frame, state),
+        };
+        let passed = passed.filter(|number| *number > self.through)?;
+        self.through = passed;
+        Some(passed)
+    }
 }
 
 /// The number of the delete in a frame behind the last flush. All that were applied are listed: none

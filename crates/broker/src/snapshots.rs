@@ -19,13 +19,18 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), BlobError> {
 }
 
 /// Writes a copy with the blocks that `state` lists, which must stay until it returns. `state` is
-/// that of a store whose log holds nothing but it.
+/// that of a store whose log holds nothing but it. `between` is called after every block.
 ///
 /// # Errors
 /// Faults of the disk; nothing is left then, at the latest after the next start.
-pub(crate) fn write(disk: &Arc<dyn Disk>, state: &State, name: &str) -> Result<(), LogError> {
+pub(crate) fn write(
+    disk: &Arc<dyn Disk>,
+    state: &State,
+    name: &str,
+    between: &mut dyn FnMut(),
+) -> Result<(), LogError> {
     assert!(!name.is_empty() && !name.contains(['/', '.']), "{name:?} is no plain file name");
-    let written = fill(disk, state).and_then(|()| {
+    let written = fill(disk, state, between).and_then(|()| {
         disk.rename_directory(UNFINISHED, &format!("{DIRECTORY}/{name}"))?;
         disk.sync_directory(DIRECTORY)?;
         Ok(())
@@ -37,13 +42,14 @@ pub(crate) fn write(disk: &Arc<dyn Disk>, state: &State, name: &str) -> Result<(
     written
 }
 
-fn fill(disk: &Arc<dyn Disk>, state: &State) -> Result<(), LogError> {
+fn fill(disk: &Arc<dyn Disk>, state: &State, between: &mut dyn FnMut()) -> Result<(), LogError> {
     remove_unfinished(&**disk)?;
     let mut directories = std::collections::BTreeSet::new();
     for block in state.blocks() {
         let key = block.key();
         disk.link(&key, &format!("{UNFINISHED}/{key}"))?;
         directories.extend(key.rsplit_once('/').map(|(above, _)| above.to_owned()));
+        between();
     }
     for directory in directories {
         disk.sync_directory(&format!("{UNFINISHED}/{directory}"))?;
@@ -106,14 +112,15 @@ mod tests {
         let (disk, state) = store();
         let all: Arc<dyn Disk> = Arc::new(disk.clone());
         let before = disk.steps();
-        write(&all, &state, "whole").expect("memory");
+        write(&all, &state, "whole", &mut || ()).expect("memory");
         let steps = disk.steps() - before;
         assert!(steps > 8, "a copy takes {steps} steps");
         let (mut whole, mut none) = (0, 0);
         for (cut, seed) in (0..=steps).flat_map(|cut| (0..8).map(move |seed| (cut, seed))) {
             let (disk, state) = store();
             disk.cut_power_after(cut);
-            let written = write(&(Arc::new(disk.clone()) as Arc<dyn Disk>), &state, "x");
+            let written =
+                write(&(Arc::new(disk.clone()) as Arc<dyn Disk>), &state, "x", &mut || ());
             let crashed = disk.crash(seed);
             remove_unfinished(&crashed).expect("memory");
             let files = crashed.list(DIRECTORY).expect("memory");

@@ -33,6 +33,15 @@ fn open_memory(disk: &MemoryDisk) -> Broker {
     open_on(&Arc::new(disk.clone()), config)
 }
 
+/// With odd seeds a flush is always urgent: also in the middle of a cleaning or copy.
+fn open_seeded(disk: &MemoryDisk, seed: u64) -> Broker {
+    let mut config = config(std::path::Path::new("/nowhere"), now_ms, NEVER_MS);
+    if seed % 2 == 1 {
+        config.flush_bytes = 1;
+    }
+    open_on(&Arc::new(disk.clone()), config)
+}
+
 fn delete(broker: &Broker, model: &mut Samples, selector: &[Matcher], range: TimeRange) {
     let wanted = [selector.to_vec()];
     broker.delete_series(DEFAULT_TENANT, &wanted, range).expect("a sound disk");
@@ -85,7 +94,7 @@ fn any_writes_deletes_cleanings_and_restarts_answer_as_a_map_would() {
     for seed in 0..12 {
         let mut chance = Chance(seed);
         let mut disk = MemoryDisk::new();
-        let mut broker = open_memory(&disk);
+        let mut broker = open_seeded(&disk, seed);
         let mut model = Samples::new();
         for step in 0..60 {
             match chance.below(12) {
@@ -110,7 +119,7 @@ fn any_writes_deletes_cleanings_and_restarts_answer_as_a_map_would() {
                     };
                     drop(broker);
                     disk = next;
-                    broker = open_memory(&disk);
+                    broker = open_seeded(&disk, seed);
                 }
                 _ => {
                     let name = format!("copy-{step}");
@@ -167,21 +176,62 @@ fn a_sample_sent_again_after_a_delete_is_new() {
 fn series_and_labels_of_deleted_series_are_gone_before_and_after_cleaning() {
     let disk = MemoryDisk::new();
     let broker = open_memory(&disk);
-    ingest(&broker, &[(1, START_MS, 1.0), (2, START_MS, 1.0)]).expect("a sound disk");
+    ingest(&broker, &[(1, START_MS, 1.0), (2, START_MS, 1.0), (3, START_MS, 1.0)])
+        .expect("a sound disk");
     let listed = |broker: &Broker| {
         let reader = broker.reader(DEFAULT_TENANT);
         let values = reader.label_values("series", &[], TimeRange::all(), 9);
         let series = reader.series(&[], TimeRange::all(), 9).expect("sound blocks");
         (values, series.len())
     };
-    assert_eq!(listed(&broker), (vec!["1".to_owned(), "2".to_owned()], 2));
+    let all = ["1", "2", "3"].map(str::to_owned).to_vec();
+    assert_eq!(listed(&broker), (all, 3));
     let mut model = Samples::new();
     delete(&broker, &mut model, &equal("series", "1"), TimeRange::all());
+    delete(&broker, &mut model, &equal("series", "3"), TimeRange::all());
     let left = (vec!["2".to_owned()], 1);
     assert_eq!(listed(&broker), left, "hidden");
     broker.clean_deleted().expect("a sound disk");
     assert_eq!(metric(&broker, "watchfire_broker_deletes_pending"), 0.0);
     assert_eq!(listed(&broker), left, "removed");
+    assert_eq!(metric(&broker, "watchfire_broker_head_series"), 1.0, "none but that one is kept");
+    ingest(&broker, &[(1, START_MS, 4.0)]).expect("a sound disk");
+    assert_eq!(listed(&broker).0, ["1", "2"], "stored again");
+}
+
+#[test]
+fn many_values_of_deleted_series_are_gone_and_those_stored_again_are_not() {
+    let disk = MemoryDisk::new();
+    let broker = open_memory(&disk);
+    let row = |series: usize, value| (series, START_MS, value);
+    let rows: Vec<_> = (0..200).map(|series| row(series, 1.0)).collect();
+    ingest(&broker, &rows).expect("a sound disk");
+    let any = [Matcher::new("job", MatchOp::Regex, ".*").expect("a pattern")];
+    let listed = |broker: &Broker, matchers: &[Matcher]| {
+        let reader = broker.reader(DEFAULT_TENANT);
+        reader.label_values("series", &[matchers.to_vec()], TimeRange::all(), 1_000)
+    };
+    let mut expected: Vec<String> =
+        (0..200_usize).filter(|series| series % 2 == 1).map(|series| series.to_string()).collect();
+    expected.sort();
+    let mut model = Samples::new();
+    for in_blocks in [false, true] {
+        if in_blocks {
+            // A copy with the head flushes.
+            ingest(&broker, &(0..200).map(|series| row(series, 3.0)).collect::<Vec<_>>())
+                .expect("a sound disk");
+            broker.snapshot("flush", true).expect("a sound disk");
+        }
+        delete(&broker, &mut model, &equal("job", "even"), TimeRange::all());
+        assert_eq!(listed(&broker, &any), expected, "in blocks: {in_blocks}");
+        assert_eq!(listed(&broker, &[]), expected, "in blocks: {in_blocks}");
+        assert_eq!(listed(&broker, &equal("job", "even")), [""; 0]);
+    }
+    ingest(&broker, &[row(4, 2.0), row(40, 2.0)]).expect("a sound disk");
+    assert_eq!(listed(&broker, &equal("job", "even")), ["4", "40"]);
+    expected.extend(["4".to_owned(), "40".to_owned()]);
+    expected.sort();
+    assert_eq!(listed(&broker, &any), expected, "stored again");
 }
 
 #[test]
@@ -229,4 +279,78 @@ fn a_copy_on_a_full_disk_says_so_and_leaves_nothing() {
     disk.set_capacity_bytes(None);
     broker.snapshot("second", false).expect("space again");
     assert!(broker.snapshot("second", false).is_err(), "the name is taken");
+}
+
+#[test]
+fn all_who_ask_for_a_cleaning_at_once_are_answered() {
+    let disk = MemoryDisk::new();
+    let broker = open_memory(&disk);
+    let rows: Vec<_> = (0..SERIES).map(|series| (series, START_MS, 1.0)).collect();
+    ingest(&broker, &rows).expect("a sound disk");
+    let mut model = Samples::new();
+    note(&mut model, &rows);
+    broker.clean_deleted().expect("nothing to do");
+    delete(&broker, &mut model, &equal("job", "even"), TimeRange::all());
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| broker.clean_deleted().expect("a sound disk"));
+        }
+    });
+    assert_eq!(metric(&broker, "watchfire_broker_deletes_pending"), 0.0);
+    assert_same(&read_all(&broker), &model, "cleaned");
+}
+
+#[test]
+fn too_many_selectors_are_refused_before_they_are_logged() {
+    let disk = MemoryDisk::new();
+    let broker = open_memory(&disk);
+    let rows = [(1, START_MS, 1.0)];
+    ingest(&broker, &rows).expect("a sound disk");
+    let many = vec![equal("__name__", "m"); 65];
+    let error = broker.delete_series(DEFAULT_TENANT, &many, TimeRange::all()).expect_err("65");
+    assert!(matches!(&error, CommitError::Catalog(error) if error.to_string().contains("64")));
+    let mut model = Samples::new();
+    note(&mut model, &rows);
+    drop(broker);
+    assert_same(&read_all(&open_memory(&disk.crash(1))), &model, "restarted");
+}
+
+#[test]
+fn a_delete_lost_in_a_damaged_log_hides_nothing_that_was_stored_after_it() {
+    let disk = MemoryDisk::new();
+    let broker = open_memory(&disk);
+    let (before, after) = ([(1, START_MS, 1.0)], [(1, START_MS + 1, 2.0)]);
+    ingest(&broker, &before).expect("a sound disk");
+    let pattern = [vec![Matcher::new("series", MatchOp::Regex, "[1]").expect("a pattern")]];
+    broker.delete_series(DEFAULT_TENANT, &pattern, TimeRange::all()).expect("a sound disk");
+    ingest(&broker, &after).expect("a sound disk");
+    drop(broker);
+    // A start begins a log file with a snapshot that knows the delete.
+    let disk = disk.kill();
+    let broker = open_memory(&disk);
+    let mut model = Samples::new();
+    note(&mut model, &after);
+    assert_same(&read_all(&broker), &model, "a sound log");
+    drop(broker);
+    let disk = disk.kill();
+    let files = disk.list("log").expect("memory");
+    let mut keys: Vec<_> = files.into_iter().map(|file| file.key).collect();
+    keys.sort();
+    let mut is_hit = false;
+    for key in keys {
+        disk.damage(&key, |bytes| {
+            let at = bytes.windows(3).position(|window| window == b"[1]");
+            // The first is the delete's frame, all others are in snapshots.
+            if let Some(at) = at.filter(|_| !is_hit) {
+                bytes[at] ^= 1;
+                is_hit = true;
+            }
+        });
+    }
+    assert!(is_hit, "no delete in the log");
+    let broker = open_memory(&disk);
+    assert_eq!(broker.recovered().damaged_ranges, 1);
+    assert_same(&read_all(&broker), &model, "a damaged delete");
+    broker.clean_deleted().expect("a sound disk");
+    assert_same(&read_all(&broker), &model, "cleaned");
 }

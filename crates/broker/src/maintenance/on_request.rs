@@ -1,13 +1,15 @@
 //! What the maintenance does about deletes, and when somebody asks for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use blockstore::MergeJob;
 use catalog::Command;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use metricstore::{Delete, Deletes};
+use model::TenantId;
 
-use super::{Fault, Maintenance, is_damage};
+use super::{Fault, Maintenance, TICK, Wake, is_damage};
 use crate::command;
 use crate::deletes::{DeleteBook, Done};
 use crate::snapshots;
@@ -19,6 +21,24 @@ impl Maintenance {
         catalog.tombstones().any(|tombstone| tombstone.number > catalog.flushed_deletes())
     }
 
+    /// What is to be done next: what was put off, else what comes within a tick.
+    pub(super) fn next_wake(&mut self, woken: &Receiver<Wake>) -> Result<Wake, RecvTimeoutError> {
+        let wait = || woken.recv_timeout(TICK.min(self.flush_interval));
+        self.put_off.pop_front().map_or_else(wait, Ok)
+    }
+
+    /// Cleans once for all who wait for it, and tells them how it went.
+    pub(super) fn clean_for_all(&mut self, first: Done, woken: &Receiver<Wake>) {
+        self.put_off.extend(woken.try_iter());
+        let others = take_cleanings(&mut self.put_off);
+        let outcome = self.clean_deleted();
+        let told = outcome.as_ref().map(|_| ()).map_err(ToString::to_string);
+        answer(&first, outcome);
+        for reply in others {
+            let _ = reply.send(told.clone());
+        }
+    }
+
     /// Copies the store as of now.
     pub(super) fn snapshot(&mut self, name: &str, with_head: bool) -> Result<(), Fault> {
         // Marks speak of what is in the head, too.
@@ -26,12 +46,20 @@ impl Maintenance {
             true => self.flush(true)?.expect("asked for"),
             false => self.catalog.lock().without_marks(),
         };
-        snapshots::write(&self.disk, &state.for_copy(), name)?;
+        // What is flushed meanwhile is not in the copy, and takes nothing away that is.
+        let mut may_flush = true;
+        let disk = Arc::clone(&self.disk);
+        snapshots::write(&disk, &state.for_copy(), name, &mut || {
+            if may_flush && self.flush_is_urgent() {
+                may_flush = self.try_flush();
+            }
+        })?;
         self.count(&self.counters.snapshots, 1);
         Ok(())
     }
 
-    /// Writes every block anew in which a delete hides something.
+    /// Writes every block anew in which a delete hides something. The head is flushed in between
+    /// when that is urgent: nobody else does it.
     pub(super) fn clean_deleted(&mut self) -> Result<(), Fault> {
         if self.has_unflushed_deletes() {
             self.flush(false)?;
@@ -51,6 +79,9 @@ impl Maintenance {
                 Ok(false) => untouched.push(open.meta.id),
                 Err(error) if is_damage(&error) => self.set_aside(open.meta.id),
                 Err(error) => return Err(error.into()),
+            }
+            if self.flush_is_urgent() {
+                self.flush(false)?;
             }
         }
         if !untouched.is_empty() {
@@ -78,35 +109,58 @@ impl Maintenance {
         }
         // The shards have dropped what was flushed.
         self.shards.settle();
-        self.release_deleted(Deletes::new(gone.clone()));
+        self.release_deleted(&gone);
         self.deletes.forget(&gone.iter().map(|delete| delete.tombstone().number).collect());
     }
 
     /// Lets the head forget series that were deleted and are silent since: nothing else would take
     /// their labels off its lists for hours.
-    fn release_deleted(&self, deletes: Deletes) {
+    fn release_deleted(&self, gone: &[Arc<Delete>]) {
         let now_ms = (self.now_ms)();
-        for delete in deletes.iter() {
-            let tombstone = delete.tombstone();
-            // Times are known by the minute.
-            let idle_ms = now_ms.saturating_sub(tombstone.at_ms).saturating_sub(60_000);
-            let one = Deletes::new(vec![Arc::clone(delete)]);
-            // No batch is resolved meanwhile, and those that were are with the shards: a look-up of
-            // the same minute might be younger than the delete.
-            let _unresolved = self.resolving.write();
-            let concerned = one.concerned(&self.registry, tombstone.tenant, &[]);
-            let idle: BTreeSet<u32> = self.registry.idle(now_ms, idle_ms).into_iter().collect();
-            let mut silent = concerned.ordinals().to_vec();
-            silent.retain(|ordinal| idle.contains(ordinal));
-            if silent.is_empty() || !self.fence() {
-                continue;
-            }
-            let empty = self.shards.without_samples(&silent);
-            self.live.forget(&empty);
-            let released = self.registry.release(&empty, now_ms, idle_ms);
-            self.count(&self.counters.released_series, released as u64);
+        let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Delete>>> = BTreeMap::new();
+        for delete in gone {
+            by_tenant.entry(delete.tombstone().tenant).or_default().push(Arc::clone(delete));
+        }
+        // The indexes are searched before anything waits for it.
+        let mut silent = Vec::new();
+        for (tenant, deletes) in by_tenant {
+            silent.append(&mut self.registry.silent_since(tenant, &Deletes::new(deletes)));
+        }
+        let Some(last_ms) = gone.iter().map(|delete| delete.tombstone().at_ms).max() else {
+            return;
+        };
+        if silent.is_empty() {
+            return;
+        }
+        // No batch is resolved meanwhile, and those that were are with the shards: a look-up of
+        // the same minute might be younger than the delete. So whatever came since for one of these
+        // series shows in its samples.
+        let _unresolved = self.resolving.write();
+        if !self.fence() {
+            return;
+        }
+        let empty = self.shards.without_samples(&silent);
+        if empty.is_empty() {
+            return;
+        }
+        self.live.forget(&empty);
+        // Times are known by the minute.
+        let idle_ms = now_ms.saturating_sub(last_ms).saturating_sub(60_000);
+        let released = self.registry.release(&empty, now_ms, idle_ms);
+        self.count(&self.counters.released_series, released as u64);
+    }
+}
+
+/// Takes out those who wait for a cleaning; the others stay in their order.
+fn take_cleanings(waiting: &mut VecDeque<Wake>) -> Vec<Done> {
+    let mut cleanings = Vec::new();
+    for wake in std::mem::take(waiting) {
+        match wake {
+            Wake::CleanDeleted(reply) => cleanings.push(reply),
+            other => waiting.push_back(other),
         }
     }
+    cleanings
 }
 
 /// Tells whoever asked how it went.
@@ -117,4 +171,25 @@ pub(super) fn answer(reply: &Done, outcome: Result<(), Fault>) {
     }
     // They may have gone meanwhile.
     let _ = reply.send(outcome.map_err(|error| error.to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    #[test]
+    fn those_who_wait_for_a_cleaning_are_taken_out_and_nobody_else() {
+        let (reply, _answer) = bounded(1);
+        let mut waiting = VecDeque::from([
+            Wake::CleanDeleted(reply.clone()),
+            Wake::Flush(reply.clone()),
+            Wake::CleanDeleted(reply),
+            Wake::Stop,
+        ]);
+        assert_eq!(take_cleanings(&mut waiting).len(), 2);
+        let left: Vec<Wake> = waiting.into_iter().collect();
+        assert!(matches!(left[..], [Wake::Flush(_), Wake::Stop]), "{} are left", left.len());
+    }
 }

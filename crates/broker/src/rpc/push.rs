@@ -382,9 +382,9 @@ impl Answering {
             // The first is excluded by `AGENT_BODY_BYTES`, the other by `PushStream::take`.
             CommitError::TooLarge(_) | CommitError::Catalog(_) => Retry::Never,
             // Writes are not refused for these.
-            CommitError::HeadInParts { .. } | CommitError::Maintenance(_) => {
-                Retry::AfterMs(SOON_MS)
-            }
+            CommitError::HeadInParts { .. }
+            | CommitError::Maintenance(_)
+            | CommitError::Busy(_) => Retry::AfterMs(SOON_MS),
         };
         self.end(Answer::Refused(error.to_string(), retry));
     }
