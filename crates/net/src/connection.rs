@@ -43,6 +43,10 @@ use crate::{ApiError, ErrorType, NetMetrics, rpc_access};
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The first byte of every TLS connection: a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+/// Before each TLS record: its type, version and length.
+const TLS_HEADER_BYTES: usize = 5;
+/// The longest record before anything is encrypted.
+const MAX_TLS_RECORD_BYTES: usize = 16 << 10;
 /// Of a request line that is looked at before it is parsed.
 const MAX_LINE_BYTES: usize = 32 << 10;
 /// Read and forgotten of a request that came to the wrong port.
@@ -62,6 +66,8 @@ const STRANGER_TIME: Duration = Duration::from_secs(30);
 pub(crate) const MAX_HANDSHAKES: usize = 256;
 /// After this long the next one may begin.
 const TURN_TIME: Duration = Duration::from_secs(1);
+/// Who has waited for so long has given up: agents give the whole handshake no more.
+const TURN_WAIT: Duration = Duration::from_secs(15);
 
 /// What a server's connections are served.
 #[derive(Clone)]
@@ -162,8 +168,8 @@ impl Connection {
         }
     }
 
-    /// The handshake and the first bytes behind it. The client has the time for first bytes to begin
-    /// with it, and the same again when it is its turn.
+    /// The handshake and the first bytes behind it. The client has the time for first bytes for the
+    /// first record, and the same again when it is its turn.
     async fn secure(
         &self,
         mut stream: CountedStream,
@@ -171,7 +177,8 @@ impl Connection {
     ) -> Option<(bool, Rewound<TlsStream<Rewound<CountedStream>>>, Option<PeerIdentity>)> {
         let limit = self.settings.first_bytes_timeout;
         let mut first = BytesMut::with_capacity(1 << 10);
-        if !matches!(timeout(limit, stream.read_buf(&mut first)).await, Ok(Ok(1..))) {
+        let is_in_time = timeout(limit, first_record(&mut stream, &mut first)).await.is_ok();
+        if first.is_empty() {
             self.metrics.silent_connections.fetch_add(1, Relaxed);
             return None;
         }
@@ -185,8 +192,15 @@ impl Connection {
             }
             return None;
         }
+        if !is_in_time {
+            self.metrics.count_handshake_fault(HandshakeFault::Timeout);
+            return None;
+        }
         let stream = Rewound::new(first.freeze(), stream);
-        let turn = self.turn().await;
+        let Some(turn) = turn(&self.turns, TURN_WAIT, &self.metrics).await else {
+            self.metrics.count_handshake_fault(HandshakeFault::Timeout);
+            return None;
+        };
         let end = Instant::now() + limit;
         let mut handshake = pin!(acceptor.accept(stream));
         let in_turn = timeout(TURN_TIME.min(limit), &mut handshake).await;
@@ -217,22 +231,6 @@ impl Connection {
             return None;
         };
         Some((http2, stream, identity))
-    }
-
-    /// Waits for this connection's turn to shake hands.
-    ///
-    /// When ten thousand agents come at once and all begin, none is done before its patience ends,
-    /// and all the work is done in vain, again and again. So some begin and the others wait, in the
-    /// order in which they came.
-    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        let turns = &self.turns;
-        if let Ok(turn) = Arc::clone(turns).try_acquire_owned() {
-            return Some(turn);
-        }
-        self.metrics.handshakes_waiting.fetch_add(1, Relaxed);
-        let turn = Arc::clone(turns).acquire_owned().await;
-        self.metrics.handshakes_waiting.fetch_sub(1, Relaxed);
-        turn.ok()
     }
 
     async fn serve<S>(self, stream: S, http2: bool, peering: Option<Peering>)
@@ -363,7 +361,49 @@ impl Answering {
     }
 }
 
-/// Reads until the protocol can be told, or `None` when the peer is gone. Yields whether it is
+/// Waits for a turn to shake hands; `None` if it takes too long.
+///
+/// When ten thousand agents come at once and all begin, none is done before its patience ends, and
+/// all the work is done in vain, again and again. So some begin and the others wait, in the order in
+/// which they came.
+async fn turn(
+    turns: &Arc<Semaphore>,
+    limit: Duration,
+    metrics: &NetMetrics,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(turn) = Arc::clone(turns).try_acquire_owned() {
+        return Some(turn);
+    }
+    metrics.handshakes_waiting.fetch_add(1, Relaxed);
+    let turn = timeout(limit, Arc::clone(turns).acquire_owned()).await;
+    metrics.handshakes_waiting.fetch_sub(1, Relaxed);
+    turn.ok()?.ok()
+}
+
+/// Reads the first record of a TLS handshake, so that whoever begins one and stops takes nobody's
+/// turn. Ends early when the peer is gone, or sends what is no such record: whoever parses it says
+/// so.
+async fn first_record<S: AsyncRead + Unpin>(stream: &mut S, first: &mut BytesMut) {
+    loop {
+        if first.first().is_some_and(|byte| *byte != TLS_HANDSHAKE) {
+            return;
+        }
+        if let Some(&[_, _, _, high, low]) = first.get(..TLS_HEADER_BYTES) {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if length > MAX_TLS_RECORD_BYTES || first.len() >= TLS_HEADER_BYTES + length {
+                return;
+            }
+        }
+        if first.len() == first.capacity() {
+            first.reserve(first.len());
+        }
+        if !matches!(stream.read_buf(first).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Reads until the protocol can be told and, in HTTP/1, until the request line has ended, or `None` when the peer is gone. Yields whether it is
 /// HTTP/2.
 ///
 /// A peek for the first byte would not do: `P` may begin `POST` or the HTTP/2 preface, and who
@@ -379,13 +419,18 @@ async fn first_bytes<S: AsyncRead + Unpin>(mut stream: S) -> Option<(bool, Rewou
     if first.starts_with(HTTP2_PREFACE) {
         return Some((true, Rewound::new(first.freeze(), stream)));
     }
-    // A long line is read on while it is there.
-    while first.len() == first.capacity() && first.len() < MAX_LINE_BYTES && !first.contains(&b'\n')
-    {
-        first.reserve(first.len());
+    // No line has control characters: they are its end, or for the parser to refuse.
+    let mut seen = 0;
+    while first.len() < MAX_LINE_BYTES && first[seen..].iter().all(|byte| *byte >= b' ') {
+        seen = first.len();
+        if seen == first.capacity() {
+            first.reserve(seen);
+        }
         match stream.read_buf(&mut first).await {
-            Ok(0) | Err(_) => return None,
+            // The parser says what is wrong with half a line.
+            Ok(0) => break,
             Ok(_) => {}
+            Err(_) => return None,
         }
     }
     Some((false, Rewound::new(escape_query(first), stream)))
@@ -408,4 +453,52 @@ async fn refuse_plain_http(stream: &mut CountedStream) {
         tokio::io::copy(&mut stream.take(MAX_UNREAD_BYTES), &mut tokio::io::sink()).await
     };
     let _ = said.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_is_waited_for_and_not_for_ever() {
+        let (turns, metrics) = (Arc::new(Semaphore::new(1)), NetMetrics::default());
+        let short = Duration::from_millis(20);
+        let first = turn(&turns, short, &metrics).await.expect("free");
+        assert!(turn(&turns, short, &metrics).await.is_none());
+        assert_eq!(metrics.handshakes_waiting.load(Relaxed), 0);
+        let freed = async {
+            sleep(short).await;
+            drop(first);
+        };
+        let (next, ()) = tokio::join!(turn(&turns, Duration::from_secs(9), &metrics), freed);
+        assert!(next.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_first_record_is_read_whole_and_nothing_waits_behind_it() {
+        for (pieces, wanted) in [
+            (&[&b"\x16"[..], b"\x03\x01\x00", b"\x03a", b"bc"][..], 8),
+            (&[b"\x16\x03\x01\x00\x01abc", b"late"], 8),
+            // Longer than a record may be, and no handshake.
+            (&[b"\x16\x03\x01\xff\xff", b"late"], 5),
+            (&[b"GET", b"late"], 3),
+        ] {
+            let (mut client, mut server) = tokio::io::duplex(64);
+            let mut first = BytesMut::new();
+            let reading = first_record(&mut server, &mut first);
+            let sending = async {
+                for piece in pieces {
+                    client.write_all(piece).await.expect("open");
+                    tokio::task::yield_now().await;
+                }
+                sleep(Duration::from_secs(60)).await;
+            };
+            tokio::select! {
+                biased;
+                () = reading => {}
+                () = sending => panic!("{pieces:?} is not enough"),
+            }
+            assert_eq!(first.len(), wanted, "{pieces:?}");
+        }
+    }
 }

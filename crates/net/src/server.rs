@@ -21,11 +21,12 @@ use crate::tls::{MutualTls, ServerTls};
 use crate::{ApiError, ErrorType, NetMetrics};
 
 /// How long peers may take and how many there may be. `Default` gives the documented values, with
-/// which a connection that never completes its first request header is closed within 15 s.
+/// which a connection that never completes its first request header is closed within 15 s. With TLS it
+/// may take 5 s longer, for the handshake, and 15 s more where others wait for theirs.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// Until it is known from a new connection's first bytes which protocol it speaks. With TLS, for
-    /// the first bytes of the handshake, and, when it is the connection's turn, for the rest of it
+    /// the first record of the handshake, and, when it is the connection's turn, for the rest of it
     /// with the bytes behind.
     pub first_bytes_timeout: Duration,
     /// For a complete HTTP/1 request header, also how long an idle connection is kept; in HTTP/2,

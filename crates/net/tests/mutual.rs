@@ -180,13 +180,7 @@ async fn a_host_joins_once_and_is_known_from_then_on() {
 #[tokio::test]
 async fn who_stalls_in_the_handshake_keeps_nobody_waiting_for_long() {
     let broker = Broker::start().await;
-    let mut stalled = Vec::new();
-    for _ in 0..300 {
-        let mut socket = TcpStream::connect(broker.address).await.expect("a port");
-        // The header of a handshake record, without the record.
-        socket.write_all(&[0x16, 3, 1, 0, 200]).await.expect("taken");
-        stalled.push(socket);
-    }
+    let stalled = stall(&broker, &hello(&broker)).await;
     let begin = std::time::Instant::now();
     let host = tempfile::tempdir().expect("a temporary directory");
     let token = broker.token(Role::Agent, 1);
@@ -198,6 +192,55 @@ async fn who_stalls_in_the_handshake_keeps_nobody_waiting_for_long() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(broker.rendered().contains("watchfire_net_tls_handshakes_waiting 0"));
+    drop(stalled);
+}
+
+/// Three hundred connections that send `bytes` and no more.
+async fn stall(broker: &Broker, bytes: &[u8]) -> Vec<TcpStream> {
+    let mut stalled = Vec::new();
+    for _ in 0..300 {
+        let mut socket = TcpStream::connect(broker.address).await.expect("a port");
+        socket.write_all(bytes).await.expect("taken");
+        stalled.push(socket);
+    }
+    stalled
+}
+
+/// What a client says first.
+fn hello(broker: &Broker) -> Vec<u8> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(broker.authority.certificate().clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("valid")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls_pki_types::ServerName::try_from(net::tls::BROKER_NAME).expect("a name");
+    let client = rustls::ClientConnection::new(Arc::new(config), name);
+    let mut bytes = Vec::new();
+    client.expect("valid").write_tls(&mut bytes).expect("a Vec takes every byte");
+    bytes
+}
+
+/// Whoever sends half of the first record takes nobody's turn.
+#[tokio::test]
+async fn half_a_record_takes_no_turn() {
+    let broker = Broker::start().await;
+    let hello = hello(&broker);
+    let stalled = stall(&broker, &hello[..hello.len() - 1]).await;
+    let begin = std::time::Instant::now();
+    let all = "watchfire_net_tls_handshakes_failed_total{reason=\"timeout\"} 300";
+    loop {
+        let rendered = broker.rendered();
+        assert!(rendered.contains("watchfire_net_tls_handshakes_waiting 0"), "{rendered}");
+        if rendered.contains(all) {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{rendered}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stalled);
 }
 
 #[tokio::test]

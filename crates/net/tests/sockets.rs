@@ -147,10 +147,28 @@ async fn who_never_completes_a_header_is_closed() {
     assert_eq!(edge.metrics.connections_open(), 0);
 }
 
+#[tokio::test]
+async fn typed_quotes_are_taken_also_if_the_line_comes_in_pieces() {
+    let edge = Edge::start(|_| {}).await;
+    let mut socket = edge.connect().await;
+    for piece in ["G", "ET /large?q=up{a=\"", "b\"", "} HTTP/1.1\r", "\nHost: localhost\r\n"] {
+        socket.write_all(piece.as_bytes()).await.expect("the connection is open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    socket.write_all(b"Connection: close\r\n\r\n").await.expect("the connection is open");
+    let answer = read_all(&mut socket).await;
+    assert_eq!(status(&answer), 200, "{}", &answer[..answer.len().min(300)]);
+    // Who ends in the middle of a line is told what is wrong, at once.
+    let mut socket = edge.connect().await;
+    socket.write_all(b"GET /large?q=\0").await.expect("the connection is open");
+    assert_eq!(status(&read_all(&mut socket).await), 400);
+}
+
 #[test]
 fn the_defaults_close_a_slow_header_within_15_seconds() {
     let settings = ServerSettings::default();
     assert!(settings.first_bytes_timeout + settings.header_timeout < Duration::from_secs(15));
+    assert!(settings.first_bytes_timeout <= Duration::from_secs(5), "with TLS this twice");
 }
 
 #[tokio::test]
