@@ -1,4 +1,4 @@
-//! How many bytes of series queries may hold.
+//! How many bytes of series queries and live subscriptions may hold.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use super::counters::Counters;
 /// Queries that may be as large as one may be, at once.
 const SHARES: usize = 4;
 
-/// What all queries may hold together.
+/// What all queries may hold together; a live subscription counts as one.
 pub(super) struct Budget {
     /// What one query may hold.
     of_one: usize,
@@ -67,7 +67,7 @@ impl Held {
         if of_all > of_one.saturating_mul(SHARES) {
             counters.too_large.fetch_add(1, Ordering::Relaxed);
             return Err(SourceError::Limit(format!(
-                "the queries that run now hold {SHARES} times limits.max_query_bytes, which is \
+                "the queries and live subscriptions that run now hold {SHARES} times limits.max_query_bytes, which is \
                  {of_one}; try again later or raise it"
             )));
         }
@@ -75,9 +75,18 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Gives back so many bytes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.query.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.query.budget.counters.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.query.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.query.budget.counters.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shrink(self.bytes);
     }
 }

@@ -56,7 +56,7 @@ impl Counters {
             (
                 "watchfire_console_held_bytes",
                 "gauge",
-                "Bytes of series that queries hold now.",
+                "Bytes of series that queries and live subscriptions hold now.",
                 size(&self.held_bytes),
             ),
             (

@@ -3,7 +3,7 @@
 //! Each feed has a task that always reads: a stream that nobody reads would hold up the queries of
 //! everybody, which share its connection. What the user does not take is dropped and counted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
 
+use super::budget::Held;
 use super::fault::{Fault, garbled};
 use super::{Inner, TENANT, labels_of};
 use crate::data::{LiveFeed, NextEvents};
@@ -24,6 +25,8 @@ use crate::data::{LiveFeed, NextEvents};
 const MAX_WAITING: usize = 1 << 14;
 /// Series one feed may have, as at the broker.
 const MAX_SERIES: usize = 1 << 16;
+/// What a series of a feed takes besides its labels.
+const SERIES_BYTES: usize = 100;
 /// Samples handed over at once.
 const MAX_TAKEN: usize = 1 << 11;
 /// Between two tries to subscribe again.
@@ -52,10 +55,13 @@ struct Waiting {
 }
 
 /// The user's numbers of series: they stay the same when the broker's begin anew.
-#[derive(Default)]
 struct Numbers {
     own: HashMap<Labels, u32>,
+    /// The next new series' own.
+    next: u32,
     by_broker: HashMap<u32, u32>,
+    /// For the labels in `own`.
+    held: Held,
 }
 
 impl Feed {
@@ -107,7 +113,7 @@ impl Waiting {
 
 /// Reads until the feed is dropped, or the broker says that there can be none.
 async fn read(inner: Arc<Inner>, selector: Selector, inbox: Arc<Inbox>) {
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers::new(inner.budget.query().hold());
     let mut was_open = false;
     // One outage is told once.
     let mut is_told = false;
@@ -205,18 +211,58 @@ impl Inbox {
 type Translated = (Vec<(u32, Labels)>, Vec<(u32, i64, f64)>, u64);
 
 impl Numbers {
+    fn new(held: Held) -> Self {
+        Numbers { own: HashMap::new(), next: 0, by_broker: HashMap::new(), held }
+    }
+
+    /// A number for a series that has none; `None` if there are too many.
+    ///
+    /// # Errors
+    /// There is no room for its labels.
+    fn add(&mut self, labels: &Labels) -> Result<Option<u32>, SourceError> {
+        if self.own.len() >= MAX_SERIES && !self.forget() {
+            return Ok(None);
+        }
+        if let Err(full) = self.held.grow(bytes_of(labels)) {
+            if !self.forget() {
+                return Err(full);
+            }
+            self.held.grow(0)?;
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.own.insert(labels.clone(), number);
+        Ok(Some(number))
+    }
+
+    /// Drops series that the broker has not told again since its numbers began anew; whether there
+    /// were any. Those that come back do so under another number.
+    fn forget(&mut self) -> bool {
+        if self.own.len() <= self.by_broker.len() {
+            return false;
+        }
+        let told: HashSet<u32> = self.by_broker.values().copied().collect();
+        let mut freed = 0;
+        let before = self.own.len();
+        self.own.retain(|labels, number| {
+            let stays = told.contains(number);
+            freed += if stays { 0 } else { bytes_of(labels) };
+            stays
+        });
+        self.held.shrink(freed);
+        self.own.len() < before
+    }
+
     fn translate(&mut self, events: LiveEvents) -> Result<Translated, SourceError> {
         let mut new = Vec::new();
         for rpc::LiveSeries { number, labels } in events.series {
             let labels = labels_of(&labels)?;
-            let next = self.own.len() as u32;
             let own = match self.own.get(&labels) {
                 Some(own) => *own,
-                None if self.own.len() >= MAX_SERIES => continue,
                 None => {
-                    self.own.insert(labels.clone(), next);
-                    new.push((next, labels));
-                    next
+                    let Some(own) = self.add(&labels)? else { continue };
+                    new.push((own, labels));
+                    own
                 }
             };
             self.by_broker.insert(number, own);
@@ -235,5 +281,66 @@ impl Numbers {
             }
         }
         Ok((new, samples, missed))
+    }
+}
+
+fn bytes_of(labels: &Labels) -> usize {
+    SERIES_BYTES + labels.as_packed().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::budget::Budget;
+    use super::super::counters::Counters;
+    use super::*;
+
+    /// Series as a broker tells them, under numbers from `first` on, each with a sample.
+    fn told(first: u32, names: &[&str]) -> LiveEvents {
+        let series = |(number, name): (u32, &&str)| {
+            let labels = Labels::from_pairs([("__name__", *name)]).expect("valid");
+            rpc::LiveSeries { number, labels: Bytes::copy_from_slice(labels.as_packed()) }
+        };
+        let count = names.len();
+        LiveEvents {
+            series: (first..).zip(names).map(series).collect(),
+            series_numbers: (first..).take(count).collect(),
+            timestamps_ms: vec![1; count],
+            values: vec![1.0; count],
+            ..LiveEvents::default()
+        }
+    }
+
+    fn own_numbers(numbers: &mut Numbers, events: LiveEvents) -> Vec<u32> {
+        let (_, samples, missed) = numbers.translate(events).expect("room");
+        assert_eq!(missed, 0);
+        samples.iter().map(|(own, _, _)| *own).collect()
+    }
+
+    #[test]
+    fn labels_are_held_and_given_back_and_forgotten_when_room_is_needed() {
+        let counters = Arc::<Counters>::default();
+        let held = || counters.held_bytes.load(Ordering::Relaxed);
+        let budget = Arc::new(Budget::new(3 * (SERIES_BYTES + 30), Arc::clone(&counters)));
+        let mut numbers = Numbers::new(budget.query().hold());
+        assert_eq!(own_numbers(&mut numbers, told(0, &["a", "b", "c"])), [0, 1, 2]);
+        let full = held();
+        assert!(full > 3 * SERIES_BYTES);
+        let error = numbers.translate(told(3, &["d"])).expect_err("no room");
+        assert!(matches!(&error, SourceError::Limit(_)), "{error:?}");
+        assert!(error.to_string().contains("limits.max_query_bytes"), "{error}");
+        drop(numbers);
+        assert_eq!(held(), 0);
+        let mut numbers = Numbers::new(budget.query().hold());
+        assert_eq!(own_numbers(&mut numbers, told(0, &["a", "b", "c"])), [0, 1, 2]);
+        // The broker begins anew: what it tells again keeps its number, also where another series
+        // takes the room of those that it does not.
+        numbers.by_broker.clear();
+        assert_eq!(own_numbers(&mut numbers, told(0, &["c", "d", "a"])), [2, 3, 4]);
+        assert_eq!(held(), full);
+        numbers.translate(told(3, &["e"])).expect_err("no room");
+        drop(numbers);
+        assert_eq!(held(), 0);
     }
 }
