@@ -27,7 +27,8 @@ impl Fault {
                 return Fault::Away(format!("{words}; the broker is of another version"));
             }
             Code::ResourceExhausted => SourceError::Limit(words),
-            Code::Aborted => SourceError::Unavailable(words),
+            // It took too long; the broker is there, and answers others.
+            Code::Aborted | Code::DeadlineExceeded => SourceError::Unavailable(words),
             _ => SourceError::Storage(words),
         })
     }
@@ -44,4 +45,18 @@ pub(super) fn garbled(what: &str) -> SourceError {
     SourceError::Storage(format!(
         "the broker's answer cannot be read: {what}; is it of another version?"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_too_long_is_no_sign_that_the_broker_is_away() {
+        let fault = Fault::of(&Status::deadline_exceeded("not taken within 9 ms"));
+        let Fault::Final(SourceError::Unavailable(words)) = fault else { panic!("{fault:?}") };
+        assert!(words.contains("not taken within 9 ms"), "{words}");
+        let fault = Fault::of(&Status::unavailable("starting"));
+        assert!(matches!(fault, Fault::Away(_)), "{fault:?}");
+    }
 }

@@ -31,7 +31,7 @@ pub(super) struct ArrivedSeries {
 /// Samples of one series, in columns.
 enum Chunk {
     Floats { samples: usize, timestamps: Bytes, values: Bytes },
-    Histograms { samples: usize, timestamps: Bytes, histograms: Bytes },
+    Histograms { samples: usize, timestamps: Bytes, starts: Bytes, histograms: Bytes },
 }
 
 impl ArrivedSeries {
@@ -86,10 +86,11 @@ impl ArrivedSeries {
             });
         }
         for part in chunk.histograms {
-            bytes += part.timestamps.len() + part.histograms.len();
+            bytes += part.timestamps.len() + part.starts.len() + part.histograms.len();
             self.chunks.push(Chunk::Histograms {
                 samples: part.samples as usize,
                 timestamps: part.timestamps,
+                starts: part.starts,
                 histograms: part.histograms,
             });
         }
@@ -145,13 +146,18 @@ fn decode(chunk: &Chunk, out: &mut Columns) -> Result<(), codec::CodecError> {
             codec::decode_i64s(&mut &timestamps[..], *samples, &mut out.timestamps_ms)?;
             codec::decode_f64s(&mut &values[..], *samples, &mut out.values)
         }
-        Chunk::Histograms { samples, timestamps, histograms } => {
-            let mut times = Vec::new();
+        Chunk::Histograms { samples, timestamps, starts, histograms } => {
+            let (mut times, mut starts_ms) = (Vec::new(), Vec::new());
             codec::decode_i64s(&mut &timestamps[..], *samples, &mut times)?;
+            if starts.is_empty() {
+                starts_ms.resize(times.len(), 0);
+            } else {
+                codec::decode_i64s(&mut &starts[..], *samples, &mut starts_ms)?;
+            }
             let mut decoded: Vec<Histogram> = Vec::new();
             codec::decode_histograms(&mut &histograms[..], *samples, &mut decoded)?;
-            for (t_ms, histogram) in times.into_iter().zip(&decoded) {
-                out.histograms.push(t_ms, Arc::new(histogram.to_float()));
+            for ((t_ms, start_ms), histogram) in times.into_iter().zip(starts_ms).zip(&decoded) {
+                out.histograms.push_started(t_ms, start_ms, Arc::new(histogram.to_float()));
             }
             Ok(())
         }

@@ -1,5 +1,6 @@
 //! One selection as a stream: series in order of their labels, samples as columns.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures_util::stream;
 use metricstore::{HistogramColumns, Selected};
 use model::TimeRange;
 use net::rpc::{HistogramChunk, SelectRequest, SelectResponse, SeriesChunk};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
@@ -23,19 +25,13 @@ const CHUNK_SAMPLES: usize = 1 << 16;
 /// Histograms in one chunk; their buckets bound it further.
 const CHUNK_HISTOGRAMS: usize = 1 << 12;
 
-/// Whoever asked is gone, or takes too long.
-struct Gone;
-
 /// Why an answer is not whole.
 enum Stop {
+    /// Whoever asked is gone.
     Gone,
+    /// Whoever asked takes the answer too slowly.
+    Slow,
     Fault(Status),
-}
-
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Self {
-        Stop::Gone
-    }
 }
 
 /// Reads on a thread that may block, at the pace at which the stream is taken; `turn` is held until
@@ -51,37 +47,26 @@ pub(super) fn answers(
     let tenant = tenant(&request.tenant)?;
     let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
     let time_limit = Duration::from_millis(broker.limits().query_timeout_ms);
-    let (sender, receiver) = mpsc::channel(WAITING);
     let broker = broker.clone();
-    let mut outgoing = Outgoing {
-        sender,
-        runtime: Handle::current(),
-        deadline: Instant::now() + time_limit,
-        message: SelectResponse::default(),
-        message_bytes: 0,
-        sent_bytes: 0,
-    };
+    let (mut outgoing, answers) = Outgoing::new(time_limit);
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let reader = broker.reader(tenant);
         let outcome = answer(&reader, &request, range, &mut outgoing);
         let counters = &broker.inner.read_counters;
         counters.sent_bytes.fetch_add(outgoing.sent_bytes, Ordering::Relaxed);
-        match outcome {
+        match &outcome {
             Ok(()) => {}
-            Err(Stop::Gone) => {
+            Err(Stop::Gone | Stop::Slow) => {
                 counters.abandoned.fetch_add(1, Ordering::Relaxed);
             }
-            Err(Stop::Fault(status)) => {
+            Err(Stop::Fault(_)) => {
                 counters.failed.fetch_add(1, Ordering::Relaxed);
-                let _ = outgoing.hand_over(Err(status));
             }
         }
+        outgoing.end(outcome);
     });
-    Ok(Box::pin(stream::unfold(receiver, |mut receiver| async move {
-        let message = receiver.recv().await?;
-        Some((message, receiver))
-    })))
+    Ok(answers)
 }
 
 fn answer(
@@ -133,7 +118,7 @@ impl Samples {
     }
 
     /// Series without samples are sent too: they are part of the answer.
-    fn send(&mut self, labels: &[u8], outgoing: &mut Outgoing) -> Result<(), Gone> {
+    fn send(&mut self, labels: &[u8], outgoing: &mut Outgoing) -> Result<(), Stop> {
         let mut labels = Some(Bytes::copy_from_slice(labels));
         let chunks = self.timestamps_ms.chunks(CHUNK_SAMPLES);
         for (timestamps_ms, values) in chunks.zip(self.values.chunks(CHUNK_SAMPLES)) {
@@ -155,11 +140,17 @@ impl Samples {
             let (mut timestamps, mut columns) = (Vec::new(), Vec::new());
             codec::encode_i64s(&self.histograms.timestamps_ms[run.clone()], &mut timestamps);
             codec::encode_histograms(&self.histograms.histograms[run.clone()], &mut columns);
+            let starts_ms = &self.histograms.start_ms[run.clone()];
+            let mut starts = Vec::new();
+            if starts_ms.iter().any(|&start_ms| start_ms != 0) {
+                codec::encode_i64s(starts_ms, &mut starts);
+            }
             let mut chunk = begin(&mut labels);
             chunk.histograms.push(HistogramChunk {
                 samples: run.len() as u32,
                 timestamps: timestamps.into(),
                 histograms: columns.into(),
+                starts: starts.into(),
             });
             outgoing.add(chunk)?;
         }
@@ -182,8 +173,12 @@ fn begin(labels: &mut Option<Bytes>) -> SeriesChunk {
 
 /// Messages on their way.
 struct Outgoing {
-    sender: mpsc::Sender<Result<SelectResponse, Status>>,
+    sender: mpsc::Sender<SelectResponse>,
+    /// What the stream ends with behind the messages that wait. It needs no room among them: who
+    /// reads too slowly is told so too.
+    fault: Arc<Mutex<Option<Status>>>,
     runtime: Handle,
+    time_limit: Duration,
     deadline: Instant,
     message: SelectResponse,
     message_bytes: usize,
@@ -191,9 +186,34 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn add(&mut self, chunk: SeriesChunk) -> Result<(), Gone> {
-        let histograms: usize =
-            chunk.histograms.iter().map(|one| one.timestamps.len() + one.histograms.len()).sum();
+    /// And the stream that comes of it.
+    fn new(time_limit: Duration) -> (Outgoing, Answers<SelectResponse>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let fault = Arc::<Mutex<Option<Status>>>::default();
+        let outgoing = Outgoing {
+            sender,
+            fault: Arc::clone(&fault),
+            runtime: Handle::current(),
+            time_limit,
+            deadline: Instant::now() + time_limit,
+            message: SelectResponse::default(),
+            message_bytes: 0,
+            sent_bytes: 0,
+        };
+        let answers = stream::unfold((receiver, fault), |(mut receiver, fault)| async move {
+            let next = match receiver.recv().await {
+                Some(message) => Ok(message),
+                None => Err(fault.lock().take()?),
+            };
+            Some((next, (receiver, fault)))
+        });
+        (outgoing, Box::pin(answers))
+    }
+
+    fn add(&mut self, chunk: SeriesChunk) -> Result<(), Stop> {
+        let bytes =
+            |one: &HistogramChunk| one.timestamps.len() + one.histograms.len() + one.starts.len();
+        let histograms: usize = chunk.histograms.iter().map(bytes).sum();
         self.message_bytes +=
             16 + chunk.labels.len() + chunk.timestamps.len() + chunk.values.len() + histograms;
         self.message.series.push(chunk);
@@ -203,18 +223,59 @@ impl Outgoing {
         self.flush()
     }
 
-    fn flush(&mut self) -> Result<(), Gone> {
+    /// Waits for room, not longer than a query may take.
+    fn flush(&mut self) -> Result<(), Stop> {
         self.sent_bytes += std::mem::take(&mut self.message_bytes) as u64;
         let message = std::mem::take(&mut self.message);
-        self.hand_over(Ok(message))
-    }
-
-    /// Waits for room, not longer than a query may take.
-    fn hand_over(&self, message: Result<SelectResponse, Status>) -> Result<(), Gone> {
         let sending = timeout_at(self.deadline, self.sender.send(message));
         match self.runtime.block_on(sending) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone),
+            Ok(Err(_)) => Err(Stop::Gone),
+            Err(_) => Err(Stop::Slow),
         }
+    }
+
+    /// Ends the stream.
+    fn end(self, outcome: Result<(), Stop>) {
+        *self.fault.lock() = match outcome {
+            Ok(()) | Err(Stop::Gone) => None,
+            Err(Stop::Slow) => Some(Status::deadline_exceeded(format!(
+                "the answer was not taken within {} ms; ask for less or raise the broker's \
+                 limits.query_timeout_ms",
+                self.time_limit.as_millis()
+            ))),
+            Err(Stop::Fault(status)) => Some(status),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_reads_too_slowly_is_told_so_behind_what_waits() {
+        let (mut outgoing, answers) = Outgoing::new(Duration::from_millis(50));
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut sent = 0;
+            loop {
+                match outgoing.flush() {
+                    Ok(()) => sent += 1,
+                    outcome => {
+                        outgoing.end(outcome);
+                        return sent;
+                    }
+                }
+            }
+        });
+        assert_eq!(sent.await.expect("no panic"), WAITING);
+        let mut came: Vec<Result<SelectResponse, Status>> = answers.collect().await;
+        let last = came.pop().expect("an end").expect_err("not whole");
+        assert_eq!(last.code(), Code::DeadlineExceeded);
+        assert!(last.message().contains("within 50 ms"), "{last}");
+        assert!(came.len() == WAITING && came.iter().all(Result::is_ok), "{came:?}");
     }
 }
