@@ -1,6 +1,7 @@
 //! From deltas to the running totals that Prometheus' functions expect.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use model::Histogram;
 
@@ -8,19 +9,24 @@ use super::exponential::Counts;
 
 /// Series whose total is kept.
 const MAX_SERIES: usize = 500_000;
-/// Bytes of their labels.
-const MAX_LABEL_BYTES: usize = 256 << 20;
+/// Bytes of their labels and of the counts of their histograms.
+const MAX_BYTES: usize = 256 << 20;
 /// A series without deltas for this long is forgotten when room is needed.
 const IDLE_MS: i64 = 60 * 60 * 1_000;
 
 /// Totals of the series that come as deltas, by their labels.
 ///
-/// They are in memory only: after a restart a total begins at zero, which `rate` and `increase`
-/// take for a counter that was reset, and rightly so.
+/// They are in memory only: after a restart, or once a series was forgotten, its total begins at
+/// zero. `rate` and `increase` take that for a counter that was reset where the new total is below
+/// the old one; where it is not, and for the first delta of the new total, they show less than what
+/// was sent.
 #[derive(Debug, Default)]
 pub struct Deltas {
     series: HashMap<Box<[u8]>, Total>,
-    label_bytes: usize,
+    /// Of labels and of counts of histograms.
+    bytes: usize,
+    /// Times that are stored; `None` for all.
+    admitted: Option<RangeInclusive<i64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,15 +41,30 @@ enum Value {
     Histogram(Box<Counts>),
 }
 
+impl Total {
+    /// Bytes beside the entry itself, of which there are at most [`MAX_SERIES`].
+    fn bytes(&self) -> usize {
+        match &self.value {
+            Value::Float(_) => 0,
+            Value::Histogram(counts) => counts.bytes(),
+        }
+    }
+}
+
 /// What a request has added, so that it can be taken back if it is not stored.
 #[derive(Debug, Default)]
 pub struct Applied(Vec<(Box<[u8]>, Option<Total>)>);
 
 impl Deltas {
+    /// Refuses deltas of other times from now on: they would count in the total and not be stored.
+    pub fn admit(&mut self, times_ms: RangeInclusive<i64>) {
+        self.admitted = Some(times_ms);
+    }
+
     /// Adds a delta and yields the total.
     ///
     /// # Errors
-    /// Why it is refused, in words for the sender.
+    /// Why it is refused, in words for the sender. The total is then as before.
     pub(super) fn add_float(
         &mut self,
         labels: &[u8],
@@ -51,14 +72,16 @@ impl Deltas {
         delta: f64,
         applied: &mut Applied,
     ) -> Result<f64, &'static str> {
-        let total = self.total(labels, t_ms, applied, || Value::Float(0.0))?;
-        match &mut total.value {
-            Value::Float(value) => {
-                *value += delta;
-                Ok(*value)
-            }
-            Value::Histogram(_) => Err(CHANGED),
+        let sum = match self.before(labels, t_ms)? {
+            None => delta,
+            Some(Value::Float(value)) => value + delta,
+            Some(Value::Histogram(_)) => return Err(CHANGED),
+        };
+        if !sum.is_finite() {
+            return Err(NOT_FINITE);
         }
+        self.put(labels, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
+        Ok(sum)
     }
 
     /// As [`Deltas::add_float`], for exponential histograms.
@@ -69,35 +92,46 @@ impl Deltas {
         delta: &Counts,
         applied: &mut Applied,
     ) -> Result<Histogram, &'static str> {
-        let mut is_new = false;
-        let total = self.total(labels, t_ms, applied, || {
-            is_new = true;
-            Value::Histogram(Box::new(delta.clone()))
-        })?;
-        match &mut total.value {
-            Value::Histogram(counts) => {
-                if !is_new {
-                    counts.add(delta);
-                }
-                Ok(counts.to_native())
-            }
-            Value::Float(_) => Err(CHANGED),
+        let before = match self.before(labels, t_ms)? {
+            None => None,
+            Some(Value::Histogram(counts)) => Some(counts.clone()),
+            Some(Value::Float(_)) => return Err(CHANGED),
+        };
+        if delta.to_native().validate().is_err() {
+            return Err("an exponential histogram whose counts, buckets or bounds do not agree");
         }
+        let sum = match before {
+            Some(mut sum) => {
+                sum.add(delta);
+                sum
+            }
+            None => {
+                let mut sum = Box::new(delta.clone());
+                sum.bound();
+                sum
+            }
+        };
+        if !sum.has_finite_sum() {
+            return Err(NOT_FINITE);
+        }
+        let native = sum.to_native();
+        if native.validate().is_err() {
+            return Err("the total of an exponential histogram's deltas cannot be stored");
+        }
+        self.put(labels, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
+        Ok(native)
     }
 
     /// Makes undone what a request that was not stored has added.
     pub fn take_back(&mut self, applied: Applied) {
         // The first entry of a series is what there was before the request.
         for (labels, before) in applied.0.into_iter().rev() {
-            match before {
-                Some(total) => {
-                    self.series.insert(labels, total);
-                }
-                None => {
-                    if self.series.remove(&labels).is_some() {
-                        self.label_bytes -= labels.len();
-                    }
-                }
+            if let Some(total) = self.series.remove(&labels) {
+                self.bytes -= labels.len() + total.bytes();
+            }
+            if let Some(total) = before {
+                self.bytes += labels.len() + total.bytes();
+                self.series.insert(labels, total);
             }
         }
     }
@@ -112,46 +146,72 @@ impl Deltas {
         self.series.is_empty()
     }
 
-    fn total(
-        &mut self,
-        labels: &[u8],
-        t_ms: i64,
-        applied: &mut Applied,
-        first: impl FnOnce() -> Value,
-    ) -> Result<&mut Total, &'static str> {
-        if self.series.contains_key(labels) {
-            let total = self.series.get_mut(labels).expect("looked up above");
-            if t_ms <= total.last_ms {
-                return Err("a delta that is not newer than the one before it of its series");
-            }
-            applied.0.push((labels.into(), Some(total.clone())));
-            total.last_ms = t_ms;
-            return Ok(total);
+    /// The total so far, if a delta of that time may be added to it.
+    fn before(&self, labels: &[u8], t_ms: i64) -> Result<Option<&Value>, &'static str> {
+        if self.admitted.as_ref().is_some_and(|times_ms| !times_ms.contains(&t_ms)) {
+            return Err(
+                "a delta further in the future than limits.max_future_ms, or older than the \
+                        retention",
+            );
         }
-        if self.is_full(labels.len()) {
-            self.forget_idle(t_ms);
-            if self.is_full(labels.len()) {
-                return Err("too many series come as deltas (the limit is 500,000 and 256 MiB of \
-                            labels); let the sender use cumulative temporality");
+        match self.series.get(labels) {
+            Some(total) if t_ms <= total.last_ms => {
+                Err("a delta that is not newer than the one before it of its series")
             }
+            total => Ok(total.map(|total| &total.value)),
         }
-        applied.0.push((labels.into(), None));
-        self.label_bytes += labels.len();
-        let total = Total { last_ms: t_ms, value: first() };
-        Ok(self.series.entry(labels.into()).or_insert(total))
     }
 
-    fn is_full(&self, more_bytes: usize) -> bool {
-        self.series.len() >= MAX_SERIES || self.label_bytes + more_bytes > MAX_LABEL_BYTES
+    fn put(
+        &mut self,
+        labels: &[u8],
+        total: Total,
+        applied: &mut Applied,
+    ) -> Result<(), &'static str> {
+        if self.is_full(labels, &total) {
+            self.forget_idle(total.last_ms);
+            if self.is_full(labels, &total) {
+                return Err(
+                    "too much comes as deltas (the limit is 500,000 series and 256 MiB of \
+                            labels and buckets); let the sender use cumulative temporality",
+                );
+            }
+        }
+        self.bytes += total.bytes();
+        let before = match self.series.get_mut(labels) {
+            Some(kept) => {
+                let before = std::mem::replace(kept, total);
+                self.bytes -= before.bytes();
+                Some(before)
+            }
+            None => {
+                self.bytes += labels.len();
+                self.series.insert(labels.into(), total);
+                None
+            }
+        };
+        applied.0.push((labels.into(), before));
+        Ok(())
+    }
+
+    /// Whether there is no room for what `total` takes more than what is kept of its series.
+    fn is_full(&self, labels: &[u8], total: &Total) -> bool {
+        let (more_series, more_bytes) = match self.series.get(labels) {
+            Some(kept) => (0, total.bytes().saturating_sub(kept.bytes())),
+            None => (1, labels.len() + total.bytes()),
+        };
+        self.series.len() + more_series > MAX_SERIES
+            || more_bytes > 0 && self.bytes + more_bytes > MAX_BYTES
     }
 
     #[cold]
     fn forget_idle(&mut self, now_ms: i64) {
         self.series.retain(|_, total| total.last_ms > now_ms.saturating_sub(IDLE_MS));
-        self.label_bytes = self.series.keys().map(|labels| labels.len()).sum();
+        self.bytes = self.series.iter().map(|(labels, total)| labels.len() + total.bytes()).sum();
     }
 }
 
+const NOT_FINITE: &str = "a delta, or the total with it, that is not a finite number";
 const CHANGED: &str = "a metric that was a number and became a histogram, or the reverse";
 
 #[cfg(test)]
@@ -190,12 +250,55 @@ mod tests {
 
     #[test]
     fn room_is_made_by_forgetting_what_is_idle() {
-        let mut deltas = Deltas { label_bytes: MAX_LABEL_BYTES, ..Deltas::default() };
+        let mut deltas = Deltas { bytes: MAX_BYTES, ..Deltas::default() };
         let mut applied = Applied::default();
         // The count of bytes is taken anew, so there is room again.
         assert_eq!(deltas.add_float(b"a", 1, 1.0, &mut applied), Ok(1.0));
-        assert_eq!(deltas.label_bytes, 1);
+        assert_eq!(deltas.bytes, 1);
         deltas.forget_idle(1 + IDLE_MS);
         assert!(deltas.is_empty());
+    }
+
+    #[test]
+    fn what_the_store_would_reject_does_not_count() {
+        let mut deltas = Deltas::default();
+        deltas.admit(10..=20);
+        let mut applied = Applied::default();
+        for (t_ms, delta) in [(9, 1.0), (21, 1.0), (15, f64::NAN), (15, f64::INFINITY)] {
+            assert!(deltas.add_float(b"a", t_ms, delta, &mut applied).is_err(), "{delta} @{t_ms}");
+        }
+        assert_eq!(deltas.add_float(b"a", 15, f64::MAX, &mut applied), Ok(f64::MAX));
+        assert!(deltas.add_float(b"a", 16, f64::MAX, &mut applied).is_err(), "too large");
+        assert_eq!(deltas.add_float(b"a", 16, -1.0, &mut applied), Ok(f64::MAX));
+        // A bucket more than the count says, and a sum that is no number.
+        let wrong = Exponential { count: 1, positive: (0, vec![2]), ..Exponential::default() };
+        let endless = Exponential { sum: f64::INFINITY, ..Exponential::default() };
+        for point in [wrong, endless] {
+            let counts = point.counts().expect("in range");
+            assert!(deltas.add_histogram(b"h", 15, &counts, &mut applied).is_err());
+        }
+        assert_eq!((deltas.len(), applied.0.len()), (1, 2));
+    }
+
+    #[test]
+    fn buckets_are_bounded_and_counted() {
+        let mut deltas = Deltas::default();
+        let mut applied = Applied::default();
+        let wide = Exponential {
+            count: 5_000,
+            scale: 8,
+            positive: (0, vec![1; 5_000]),
+            ..Exponential::default()
+        };
+        let counts = wide.counts().expect("in range");
+        deltas.add_histogram(b"h", 1, &counts, &mut applied).expect("added");
+        let bytes = deltas.bytes;
+        assert!(bytes > 1 && bytes < counts.bytes() / 4, "{bytes}: coarser from the first on");
+        let mut refused = Applied::default();
+        deltas.add_histogram(b"i", 1, &counts, &mut refused).expect("added");
+        deltas.add_histogram(b"h", 2, &counts, &mut refused).expect("added");
+        assert_eq!(deltas.bytes, 2 * bytes);
+        deltas.take_back(refused);
+        assert_eq!(deltas.bytes, bytes);
     }
 }

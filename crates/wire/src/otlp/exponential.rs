@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::histogram::{MAX_SCHEMA, MIN_SCHEMA};
+use model::histogram::{MAX_BUCKETS, MAX_SCHEMA, MIN_SCHEMA};
 use model::{BucketLayout, Histogram, IntegerHistogram, Span};
 
 /// Where OTLP says nothing about it, the zero bucket ends here, as in Prometheus.
@@ -56,6 +56,9 @@ impl Exponential {
         if self.scale < MIN_SCHEMA {
             return Err("exponential histograms with a scale below -4 cannot be stored");
         }
+        if self.positive.1.len().max(self.negative.1.len()) > MAX_BUCKETS {
+            return Err("exponential histograms of more than 65,536 buckets cannot be stored");
+        }
         let schema = self.scale.min(MAX_SCHEMA);
         let coarser = (self.scale - schema).cast_unsigned();
         let side = |(offset, counts): &(i32, Vec<u64>)| {
@@ -88,7 +91,8 @@ impl Exponential {
 }
 
 impl Counts {
-    /// Adds a later delta; the result has the coarser schema of both.
+    /// Adds a later delta; the result has the coarser schema of both, and at most
+    /// [`MAX_SUM_BUCKETS`] of each sign where a schema allows that.
     pub(super) fn add(&mut self, other: &Counts) {
         let mut other = other.clone();
         let schema = self.schema.min(other.schema);
@@ -106,11 +110,26 @@ impl Counts {
                 *bucket = bucket.saturating_add(count);
             }
         }
+        self.bound();
+    }
+
+    /// Makes it coarser until it has at most [`MAX_SUM_BUCKETS`] of each sign.
+    pub(super) fn bound(&mut self) {
         while self.positive.len().max(self.negative.len()) > MAX_SUM_BUCKETS
             && self.schema > MIN_SCHEMA
         {
             self.coarsen(self.schema - 1);
         }
+    }
+
+    /// Bytes in memory, roughly: a tree's nodes are between half full and full.
+    pub(super) fn bytes(&self) -> usize {
+        const BUCKET_BYTES: usize = 24;
+        size_of::<Counts>() + (self.positive.len() + self.negative.len()) * BUCKET_BYTES
+    }
+
+    pub(super) fn has_finite_sum(&self) -> bool {
+        self.sum.is_finite()
     }
 
     fn coarsen(&mut self, schema: i32) {

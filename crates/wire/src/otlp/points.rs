@@ -15,7 +15,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::histogram::CUSTOM_BUCKETS_SCHEMA;
+use model::histogram::{CUSTOM_BUCKETS_SCHEMA, MAX_BUCKETS};
 use model::{
     BucketLayout, Histogram, HistogramSample, IntegerHistogram, LabelForm, METRIC_NAME,
     MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS, SeriesRows, Span,
@@ -575,16 +575,23 @@ fn shape(body: &[u8], data: Range<usize>) -> Result<(u64, bool), Fault> {
     Ok((temporality, is_monotonic))
 }
 
-/// `Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2 }`
+/// `Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2 }`. Keeps one bucket more than
+/// can be stored, by which the histogram is refused later, and no others: a count of one byte here
+/// takes eight in memory.
 fn buckets(body: &[u8], message: Range<usize>, out: &mut (i32, Vec<u64>)) -> Result<(), Fault> {
+    let keep = |counts: &mut Vec<u64>, count| {
+        if counts.len() <= MAX_BUCKETS {
+            counts.push(count);
+        }
+    };
     each_message(body, message, |number, field| {
         match (number, field) {
             (1, Field::Varint(offset)) => out.0 = sint32(offset),
-            (2, Field::Varint(count)) => out.1.push(count),
+            (2, Field::Varint(count)) => keep(&mut out.1, count),
             (2, Field::Bytes { start, end }) => {
                 let mut at = start;
                 while at < end {
-                    out.1.push(protobuf::varint(body, &mut at, end)?);
+                    keep(&mut out.1, protobuf::varint(body, &mut at, end)?);
                 }
             }
             _ => {}
