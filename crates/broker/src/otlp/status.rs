@@ -1,6 +1,7 @@
 //! Answers of OTLP: `ExportMetricsServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
 use ::http::StatusCode;
+use net::BodyError;
 use serde_json::json;
 
 use super::Taken;
@@ -18,7 +19,7 @@ pub(super) enum Code {
 
 /// What the sender should make of a refusal. Only `Unavailable` is sent again.
 pub(super) fn code_of(refusal: &Refusal) -> Code {
-    match refusal.status() {
+    match status_of(refusal) {
         StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
         status if status.is_client_error() => Code::InvalidArgument,
@@ -26,10 +27,14 @@ pub(super) fn code_of(refusal: &Refusal) -> Code {
     }
 }
 
-/// The status of HTTP for a refusal: of 5xx, only 502 to 504 are sent again.
+/// The status of HTTP for a refusal: of 4xx, only 429 is sent again, and of 5xx, 502 to 504. So a
+/// body that came too slowly or not to its end, which is not the sender's fault, is no 4xx here.
 pub(super) fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Commit(CommitError::Full) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Commit(CommitError::Full)
+        | Refusal::Body(BodyError::Timeout(_) | BodyError::Broken(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         refusal => refusal.status(),
     }
 }
@@ -78,4 +83,26 @@ fn push_field(out: &mut Vec<u8>, number: u8, content: &[u8]) {
 
 fn push_varint(out: &mut Vec<u8>, number: u64) {
     codec::varint::put_u64(out, number);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_come_again_is_told_so() {
+        let again = (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable);
+        for (refusal, wanted) in [
+            (BodyError::Timeout("slow".to_owned()).into(), again),
+            (BodyError::Broken("reset".to_owned()).into(), again),
+            (Refusal::UnderWay, again),
+            (CommitError::Full.into(), again),
+            (
+                BodyError::TooLarge(1).into(),
+                (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+            ),
+        ] {
+            assert_eq!((status_of(&refusal), code_of(&refusal)), wanted, "{refusal}");
+        }
+    }
 }
