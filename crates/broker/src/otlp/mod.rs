@@ -38,6 +38,10 @@ pub(crate) struct Otlp {
     options: RwLock<Arc<Options>>,
     /// Held while a request with deltas is translated, not while it is stored.
     deltas: Mutex<Deltas>,
+    /// Held by a request with deltas until it is stored, or its deltas are taken back: that puts
+    /// back totals as they were, which would undo what others had added since. Such requests are
+    /// so stored one after the other; that is why it is a lock to hold while waiting.
+    delta_turn: tokio::sync::Mutex<()>,
     seen: Mutex<SeenBodies>,
 }
 
@@ -87,6 +91,8 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
             let options = Arc::clone(&broker.inner.otlp.options.read());
             let summary = {
                 let mut deltas = broker.inner.otlp.deltas.lock();
+                let newest_ms = broker.now_ms().saturating_add(broker.limits().max_future_ms);
+                deltas.admit(broker.oldest_ms()..=newest_ms);
                 let deltas = Some(&mut *deltas);
                 wire::otlp::decode(&body, &options, broker.limits(), deltas, &mut batch)?
             };
@@ -99,6 +105,7 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
     // Also if the client does not wait: what follows a commit must follow it.
     let broker = broker.clone();
     let whole = async move {
+        let _turn = broker.inner.otlp.delta_turn.lock().await;
         let decoded = broker.off_the_sockets(work).await;
         let result = match decoded {
             Err(error) => Err(error.into()),
