@@ -227,4 +227,10 @@ mod tests {
         assert_eq!(wide.positive.values().sum::<u64>(), 5_000);
         assert!(wide.to_native().validate().is_ok());
     }
+
+    #[test]
+    fn more_buckets_than_are_stored_are_refused() {
+        assert!(point(0, 0, &[0; MAX_BUCKETS]).counts().is_ok());
+        assert!(point(0, 0, &[0; MAX_BUCKETS + 1]).counts().is_err());
+    }
 }
