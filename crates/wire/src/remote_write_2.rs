@@ -29,6 +29,10 @@ use crate::{WireError, remote_write_histogram};
 /// Symbols save a factor of three to eight with ordinary labels.
 const LABELS_RATIO: usize = 4;
 
+/// Longest help text and unit that are read; whoever keeps metadata keeps no more of them.
+const MAX_HELP_BYTES: usize = 4_096;
+const MAX_UNIT_BYTES: usize = 256;
+
 /// Symbols up to this length, length byte included, are copied in one step of a fixed size.
 const STEP_BYTES: usize = 32;
 
@@ -82,6 +86,7 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
         body,
         symbols,
         max_label_bytes,
+        metadata_bytes: 0,
         label_bytes: std::mem::take(&mut out.label_bytes),
         labels_end: 0,
         refs: Vec::with_capacity(64),
@@ -153,16 +158,25 @@ impl Symbols {
         Ok(symbols)
     }
 
-    /// The text of a symbol; the empty one where the reference leads nowhere.
-    fn text(&self, body: &[u8], reference: u32) -> Result<String, Fault> {
+    /// The text of a symbol, cut off behind `most` bytes; the empty one where the reference leads
+    /// nowhere. What is cut off is not looked at: many metrics may share one symbol.
+    fn text<'b>(&self, body: &'b [u8], reference: u32, most: usize) -> Result<&'b str, Fault> {
         let Some(&(start, end)) = self.spans.get(reference as usize) else {
-            return Ok(String::new());
+            return Ok("");
         };
         let mut at = start as usize;
         length(body, &mut at, end as usize)?;
-        std::str::from_utf8(&body[at..end as usize])
-            .map(str::to_owned)
-            .map_err(|_| (at, "metadata is not valid UTF-8"))
+        let whole = &body[at..end as usize];
+        let bytes = &whole[..whole.len().min(most)];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text),
+            // The cut went through a character.
+            Err(error) if bytes.len() < whole.len() && error.error_len().is_none() => {
+                let kept = &bytes[..error.valid_up_to()];
+                Ok(std::str::from_utf8(kept).expect("valid up to there"))
+            }
+            Err(_) => Err((at, "metadata is not valid UTF-8")),
+        }
     }
 }
 
@@ -170,6 +184,8 @@ struct Decoder<'b, 'o> {
     body: &'b [u8],
     symbols: Symbols,
     max_label_bytes: usize,
+    /// Names, help texts and units in the batch; they may take as much as labels.
+    metadata_bytes: usize,
     /// Labels written out, up to `labels_end`; what lies behind is room.
     label_bytes: Vec<u8>,
     labels_end: usize,
@@ -358,10 +374,12 @@ impl Decoder<'_, '_> {
         self.out.values.truncate(first_row);
         let histograms = self.out.histograms.len() - first_histogram;
         self.out.histograms.truncate(first_histogram);
-        let name = self.name_ref().and_then(|name| self.symbols.text(self.body, name).ok());
+        let name = self
+            .name_ref()
+            .and_then(|name| self.symbols.text(self.body, name, MAX_HELP_BYTES).ok());
         let samples = (rows + histograms) as u64;
         let refusals = &mut self.summary.refusals;
-        refusals.add(reason, samples, histograms as u64, || name.unwrap_or_default());
+        refusals.add(reason, samples, histograms as u64, || name.unwrap_or_default().to_owned());
     }
 
     /// The reference to the metric's name of the series at hand.
@@ -387,10 +405,21 @@ impl Decoder<'_, '_> {
                 remedy: "lower the sender's `queue_config.max_samples_per_send`",
             });
         }
-        let text = |reference| self.symbols.text(self.body, reference).map_err(malformed);
-        let metric = family_of(&text(name)?, kind).to_owned();
-        let metadata = MetricMetadata { metric, kind, help: text(help)?, unit: text(unit)? };
-        self.out.metadata.push(metadata);
+        let text =
+            |reference, most| self.symbols.text(self.body, reference, most).map_err(malformed);
+        let metric = family_of(text(name, usize::MAX)?, kind);
+        let (help, unit) = (text(help, MAX_HELP_BYTES)?, text(unit, MAX_UNIT_BYTES)?);
+        self.metadata_bytes += metric.len() + help.len() + unit.len();
+        if self.metadata_bytes > self.max_label_bytes {
+            let what = "metadata of a remote write request, written out from its symbols,";
+            return Err(too_large(what.to_owned(), self.max_label_bytes));
+        }
+        self.out.metadata.push(MetricMetadata {
+            metric: metric.to_owned(),
+            kind,
+            help: help.to_owned(),
+            unit: unit.to_owned(),
+        });
         self.described[name as usize] = self.out.metadata.len() as u32;
         Ok(())
     }

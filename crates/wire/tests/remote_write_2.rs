@@ -189,6 +189,32 @@ fn families_are_named_once_and_without_suffix() {
 }
 
 #[test]
+fn metadata_cannot_unfold_without_bound() {
+    // One help text for 2,000 names: 8 MiB of what is read of it, out of less than 1 MiB.
+    let described = |names: usize| {
+        let mut table = Table::new();
+        let help = table.reference(&"\u{e9}".repeat(100_000)[..]);
+        let odd = table.reference(&format!("x{}", "\u{e9}".repeat(1_000)));
+        let series: Vec<_> = (0..names)
+            .map(|n| {
+                let labels = table.refs(&[("__name__", &format!("m{n}"))]);
+                [labels, sample(1, 1.0), metadata(1, help, odd)].concat()
+            })
+            .collect();
+        table.request(&series)
+    };
+    let (batch, _) = decoded(&described(1));
+    let said = &batch.metadata[0];
+    // The unit is cut in the middle of a character.
+    assert_eq!((said.help.len(), said.unit.len()), (4_096, 255));
+    let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
+    let mut batch = MetricBatch::default();
+    let error = decode(&described(2_000), &limits, &mut batch).expect_err("too much");
+    assert!(error.is_limit() && error.to_string().contains("metadata"), "{error}");
+    assert_eq!(batch, MetricBatch::default());
+}
+
+#[test]
 fn symbols_cannot_unfold_without_bound() {
     // A symbol of 100 kB in each of 10,000 labels: a gigabyte out of 120 kB.
     let refs = [[1_u8, 2]; 5_000].concat();
