@@ -10,6 +10,8 @@
 //! label that its text becomes, `time` the unit of its timestamps: `unix_s`, `unix_ms`, `unix_ns` or
 //! `rfc3339`. Columns that are not described are left out.
 
+use std::collections::BTreeSet;
+
 use model::{Limits, MetricBatch};
 
 use crate::WireError;
@@ -47,7 +49,7 @@ impl Format {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut columns = Vec::new();
+        let (mut columns, mut metrics) = (Vec::new(), BTreeSet::new());
         for part in text.split(',') {
             let mut words = part.splitn(3, ':');
             let (column, role, name) = (words.next(), words.next(), words.next());
@@ -60,7 +62,8 @@ impl Format {
             let name = name.filter(|name| !name.is_empty());
             let name = name.ok_or_else(|| format!("{part:?} is not COLUMN:KIND:NAME"))?;
             let role = match role.unwrap_or_default() {
-                "metric" => Role::Metric(name.to_owned()),
+                "metric" if metrics.insert(name) => Role::Metric(name.to_owned()),
+                "metric" => return Err(format!("more than one column is the metric {name:?}")),
                 "label" => Role::Label(name.to_owned()),
                 "time" => Role::Time(match name {
                     "unix_s" => Unit::Seconds,

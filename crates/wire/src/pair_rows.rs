@@ -5,9 +5,12 @@ use model::{LabelForm, Limits, METRIC_NAME, MetricBatch, SeriesRows};
 use crate::WireError;
 use crate::protobuf::push_varint;
 
-/// How many times the largest body the labels of a request may take: where one line or point holds
-/// many values, its labels are written once for each.
-const LABELS_RATIO: usize = 8;
+/// How many times the largest body the labels and rows of a request may take: where one line or
+/// point holds many values, its labels are written once for each.
+const BATCH_RATIO: usize = 8;
+
+/// What a row takes in a batch: its time and its value.
+const ROW_BYTES: usize = size_of::<i64>() + size_of::<f64>();
 
 /// Appends a label as [`LabelForm::Pairs`] has it.
 pub(crate) fn push_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -20,7 +23,7 @@ pub(crate) fn push_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// A batch to which series are added, labels first.
 pub(crate) struct PairRows<'o> {
     out: &'o mut MetricBatch,
-    max_label_bytes: usize,
+    max_bytes: usize,
     /// Where the labels of the series at hand begin, and those of ended ones end.
     start: usize,
 }
@@ -37,9 +40,9 @@ impl<'o> PairRows<'o> {
         if body_len > limits.max_body_bytes.min((u32::MAX / 2) as usize) {
             return Err(too_large(format!("{what} of {body_len} bytes"), limits.max_body_bytes));
         }
-        let max_label_bytes =
-            limits.max_body_bytes.saturating_mul(LABELS_RATIO).min((u32::MAX / 2) as usize);
-        Ok(PairRows { out, max_label_bytes, start: 0 })
+        let max_bytes =
+            limits.max_body_bytes.saturating_mul(BATCH_RATIO).min((u32::MAX / 2) as usize);
+        Ok(PairRows { out, max_bytes, start: 0 })
     }
 
     /// Begins a series, whose name may be in several parts. One that was begun and not ended is
@@ -69,18 +72,20 @@ impl<'o> PairRows<'o> {
         samples: impl IntoIterator<Item = (i64, f64)>,
     ) -> Result<(), WireError> {
         let out = &mut *self.out;
-        if out.label_bytes.len() > self.max_label_bytes {
-            let what = "labels of a request, written out for each series,".to_owned();
-            return Err(too_large(what, self.max_label_bytes));
-        }
         let first_row = out.timestamps_ms.len();
         for (t_ms, value) in samples {
             out.timestamps_ms.push(t_ms);
             out.values.push(value);
         }
         let rows = out.timestamps_ms.len() - first_row;
-        // The casts are exact: labels are below half of u32::MAX bytes, and a row takes at least
-        // a byte of a body that is.
+        let bytes = out.label_bytes.len()
+            + (out.series.len() + 1) * size_of::<SeriesRows>()
+            + out.timestamps_ms.len() * ROW_BYTES;
+        if bytes > self.max_bytes {
+            let what = "series of a request, written out with labels and rows,".to_owned();
+            return Err(too_large(what, self.max_bytes));
+        }
+        // The casts are exact: labels and rows together are below half of u32::MAX bytes.
         out.series.push(SeriesRows {
             labels_start: self.start as u32,
             labels_len: (out.label_bytes.len() - self.start) as u32,

@@ -121,6 +121,18 @@ fn datadog_series() {
 }
 
 #[test]
+fn rows_cannot_unfold_without_bound() {
+    // One column that is the number of 10,000 series: 400 bytes out of each byte of the body.
+    let names: Vec<String> = (0..10_000).map(|n| format!("1:metric:{n}")).collect();
+    let format = Format::parse(&names.join(",")).expect("valid");
+    let limits = Limits { max_body_bytes: 100_000, ..Limits::default() };
+    let mut batch = MetricBatch::default();
+    let error = csv_import::decode(&b"1\n".repeat(50_000), &format, 0, &limits, &mut batch);
+    assert!(error.expect_err("too many").is_limit());
+    assert_eq!(batch, MetricBatch::default());
+}
+
+#[test]
 fn json_lines_of_an_export() {
     let lines = b"{\"metric\":{\"__name__\":\"up\",\"job\":\"a\\nb\"},\"values\":[1,0.5],\"timestamps\":[1,2]}\n\n\
         {\"timestamps\":[3,4,5],\"values\":[null,\"Infinity\",-7],\"metric\":{\"job\":\"x\",\"__name__\":\"y\"},\"more\":1}";
@@ -174,6 +186,8 @@ fn csv_by_its_columns() {
         "1:label:a",
         "1:time:soon,2:metric:a",
         "1:x:y",
+        "1:metric:a,1:metric:a",
+        "1:metric:a,2:metric:a",
     ] {
         assert!(Format::parse(wrong).is_err(), "{wrong}");
     }
