@@ -126,7 +126,17 @@ fn build() -> Result<PathBuf> {
 
 fn targets(program: &Path) -> Result<Vec<String>> {
     let output = Command::new(program).arg("--list").output().context("list fuzz targets")?;
-    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        bail!("the fuzz program cannot list its targets ({}): {}", output.status, told.trim());
+    }
+    let names: Vec<String> =
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    // A stage that searches nothing must not pass.
+    if names.is_empty() {
+        bail!("the fuzz program lists no targets");
+    }
+    Ok(names)
 }
 
 /// The program with its target and its bounds.
@@ -230,4 +240,18 @@ impl Run {
 /// The word behind `key` at the start of a line.
 fn value_of<'a>(log: &'a str, key: &str) -> &'a str {
     log.lines().find_map(|line| line.strip_prefix(key)).map_or("?", str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_targets_is_an_error() {
+        // They take any argument, print nothing, and end well and badly.
+        let (nothing, fails) = (Path::new("/bin/true"), Path::new("/bin/false"));
+        let told = |program| targets(program).expect_err("no list").to_string();
+        assert_eq!(told(nothing), "the fuzz program lists no targets");
+        assert!(told(fails).contains("cannot list its targets"));
+    }
 }
