@@ -15,6 +15,7 @@ use model::{Limits, MetricBatch};
 
 use crate::WireError;
 use crate::pair_rows::PairRows;
+use crate::refusals::Refusals;
 
 #[derive(serde::Deserialize)]
 struct Request<S> {
@@ -61,58 +62,100 @@ struct Resource<'s> {
 
 /// Decodes a request of version 1 into `out`, which is emptied first. The metric's name stays as it
 /// is, `host` and `device` become labels, and so do tags; one without value has the value
-/// `no_label_value`, as in VictoriaMetrics.
+/// `no_label_value`, as in VictoriaMetrics. Yields the series that are refused because they have more
+/// labels than a series may.
 ///
 /// # Errors
 /// [`WireError::Text`] for what is no such JSON; [`WireError::Limit`] for a body or labels that are
 /// too large. `out` is then empty.
-pub fn decode_one(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
+pub fn decode_one(
+    body: &[u8],
+    limits: &Limits,
+    out: &mut MetricBatch,
+) -> Result<Refusals, WireError> {
     let rows = PairRows::new("Datadog series", body.len(), limits, out)?;
-    let result = fill_one(body, rows);
+    let result = fill_one(body, limits, rows);
     if result.is_err() {
         out.clear();
     }
     result
 }
 
-fn fill_one(body: &[u8], mut rows: PairRows<'_>) -> Result<(), WireError> {
+fn fill_one(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
     let request: Request<SeriesOne<'_>> = serde_json::from_slice(body).map_err(not_json)?;
+    let mut refusals = Refusals::default();
     for series in request.series {
+        let tags = series.tags.as_deref().unwrap_or_default();
+        let fields = [&series.host, &series.device];
+        let count = tags.len() + fields.into_iter().flatten().count();
+        if !has_room(count, &series.metric, series.points.len(), limits, &mut refusals) {
+            continue;
+        }
         let mut labels: Vec<(&str, &str)> = Vec::new();
         add(&mut labels, "host", series.host.as_deref().unwrap_or_default());
         add(&mut labels, "device", series.device.as_deref().unwrap_or_default());
-        add_tags(&mut labels, series.tags.as_deref().unwrap_or_default());
+        add_tags(&mut labels, tags);
         let points = series.points.iter().map(|(seconds, value)| (ms(*seconds), *value));
         push(&series.metric, &labels, points, &mut rows)?;
     }
-    Ok(())
+    Ok(refusals)
 }
 
 /// As [`decode_one`], for version 2, whose resources become labels by their type.
 ///
 /// # Errors
 /// As [`decode_one`].
-pub fn decode_two(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
+pub fn decode_two(
+    body: &[u8],
+    limits: &Limits,
+    out: &mut MetricBatch,
+) -> Result<Refusals, WireError> {
     let rows = PairRows::new("Datadog series", body.len(), limits, out)?;
-    let result = fill_two(body, rows);
+    let result = fill_two(body, limits, rows);
     if result.is_err() {
         out.clear();
     }
     result
 }
 
-fn fill_two(body: &[u8], mut rows: PairRows<'_>) -> Result<(), WireError> {
+fn fill_two(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
     let request: Request<SeriesTwo<'_>> = serde_json::from_slice(body).map_err(not_json)?;
+    let mut refusals = Refusals::default();
     for series in request.series {
+        let tags = series.tags.as_deref().unwrap_or_default();
+        let count = tags.len() + series.resources.as_ref().map_or(0, Vec::len);
+        if !has_room(count, &series.metric, series.points.len(), limits, &mut refusals) {
+            continue;
+        }
         let mut labels: Vec<(&str, &str)> = Vec::new();
         for resource in series.resources.iter().flatten() {
             add(&mut labels, &resource.kind, &resource.name);
         }
-        add_tags(&mut labels, series.tags.as_deref().unwrap_or_default());
+        add_tags(&mut labels, tags);
         let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
         push(&series.metric, &labels, points, &mut rows)?;
     }
-    Ok(())
+    Ok(refusals)
+}
+
+/// Whether a series has not too many labels. To be asked before they are told apart, which takes
+/// the square of their number.
+fn has_room(
+    labels: usize,
+    metric: &str,
+    samples: usize,
+    limits: &Limits,
+    refusals: &mut Refusals,
+) -> bool {
+    let limit = limits.max_labels_per_series;
+    if labels > limit {
+        let reason = format!(
+            "more than {limit} tags and resources; drop tags at the sender or raise \
+             `limits.max_labels_per_series`"
+        );
+        refusals.add(&reason, samples as u64, 0, || metric.to_owned());
+    }
+    labels <= limit
 }
 
 fn not_json(error: serde_json::Error) -> WireError {

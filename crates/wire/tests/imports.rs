@@ -121,6 +121,36 @@ fn datadog_series() {
 }
 
 #[test]
+fn datadog_series_with_too_many_tags_are_refused_alone() {
+    let tags: Vec<String> = (0..300_000).map(|n| format!("\"t{n}:v\"")).collect();
+    let many = tags.join(",");
+    let limits = Limits::default();
+    let few = tags[..limits.max_labels_per_series - 1].join(",");
+    let mut batch = MetricBatch::default();
+    let one = format!(
+        r#"{{"series":[{{"metric":"many","points":[[1,2],[3,4]],"tags":[{many}]}},
+            {{"metric":"few","points":[[1,2]],"host":"h","tags":[{few}]}}]}}"#
+    );
+    let two = format!(
+        r#"{{"series":[{{"metric":"many","points":[{{"timestamp":1,"value":2}},
+            {{"timestamp":3,"value":4}}],"tags":[{many}]}},
+            {{"metric":"few","points":[{{"timestamp":1,"value":2}}],
+            "resources":[{{"type":"host","name":"h"}}],"tags":[{few}]}}]}}"#
+    );
+    let all = [
+        datadog::decode_one(one.as_bytes(), &limits, &mut batch).map(|r| (r, batch.series.len())),
+        datadog::decode_two(two.as_bytes(), &limits, &mut batch).map(|r| (r, batch.series.len())),
+    ];
+    for (refusals, series) in all.into_iter().map(|result| result.expect("small")) {
+        assert_eq!(series, 1);
+        let refused: Vec<_> = refusals.into_iter().collect();
+        assert_eq!((refused.len(), refused[0].series, refused[0].samples), (1, 1, 2));
+        assert_eq!(refused[0].first, "many");
+        assert!(refused[0].reason.contains("max_labels_per_series"), "{}", refused[0].reason);
+    }
+}
+
+#[test]
 fn rows_cannot_unfold_without_bound() {
     // One column that is the number of 10,000 series: 400 bytes out of each byte of the body.
     let names: Vec<String> = (0..10_000).map(|n| format!("1:metric:{n}")).collect();

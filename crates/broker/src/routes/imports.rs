@@ -8,7 +8,7 @@ use model::{Limits, MetricBatch};
 use net::{Access, ApiError, BodyRules, ErrorType, Routes};
 use serde_json::{Value, json};
 use wire::csv_import::Format;
-use wire::{WireError, csv_import, datadog, json_lines, opentsdb};
+use wire::{Refusals, WireError, csv_import, datadog, json_lines, opentsdb};
 
 use super::intake::{self, Refusal};
 use crate::Broker;
@@ -139,7 +139,7 @@ async fn datadog_two(State(broker): State<Broker>, request: Request<Body>) -> Re
 async fn take_datadog(
     broker: &Broker,
     request: Request<Body>,
-    decode: fn(&[u8], &Limits, &mut MetricBatch) -> Result<(), WireError>,
+    decode: fn(&[u8], &Limits, &mut MetricBatch) -> Result<Refusals, WireError>,
     accepted: &Value,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -148,10 +148,16 @@ async fn take_datadog(
     });
     let taken: Result<_, Refusal> = taken.await;
     match taken {
-        Ok(((), outcome)) => match outcome.complaint() {
-            None => with_json(StatusCode::ACCEPTED, accepted),
-            Some(complaint) => with_json(StatusCode::BAD_REQUEST, &json!({"errors": [complaint]})),
-        },
+        Ok((refusals, mut outcome)) => {
+            broker.count_refused(&refusals);
+            outcome.add_refusals(refusals);
+            match outcome.complaint() {
+                None => with_json(StatusCode::ACCEPTED, accepted),
+                Some(complaint) => {
+                    with_json(StatusCode::BAD_REQUEST, &json!({"errors": [complaint]}))
+                }
+            }
+        }
         Err(refusal) => {
             let errors = json!({"errors": [refusal.to_string()]});
             refusal.on_connection(with_json(refusal.status(), &errors))
