@@ -33,6 +33,8 @@ use crate::respond::{bad_data, source_error};
 
 /// Largest request, packed and unpacked; it holds nothing but selectors.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
+/// Largest answer in one piece, before it is packed.
+const MAX_WHOLE_BYTES: usize = 256 << 20;
 /// Bytes of frames that are sent on at once.
 const SEND_BYTES: usize = 256 << 10;
 /// Pieces of an answer that wait for a slow reader.
@@ -185,6 +187,7 @@ async fn whole(
                 let series = series(&labels, &columns);
                 if !series.is_empty() {
                     push_series(&mut result, &series);
+                    check_size(response.len() + result.len())?;
                 }
             }
             push_result(&mut response, &result);
@@ -198,6 +201,20 @@ async fn whole(
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
     warn(headers, &missing);
     Ok(answer)
+}
+
+/// Labels are in no sample's count, and histograms are of any size.
+fn check_size(bytes: usize) -> Result<(), ApiError> {
+    if bytes <= MAX_WHOLE_BYTES {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorType::Execution,
+        format!(
+            "the answer has more than {MAX_WHOLE_BYTES} bytes, which is the limit; ask for less or \
+             accept STREAMED_XOR_CHUNKS"
+        ),
+    ))
 }
 
 fn pack(response: &[u8]) -> Result<Vec<u8>, ApiError> {
@@ -336,6 +353,13 @@ mod tests {
         assert_eq!(external.added_to(&own), own);
         let without = labels(&[("__name__", "up"), ("job", "x")]).expect("valid");
         assert_eq!(external.added_to(&without).get("cluster"), Some("a"));
+    }
+
+    #[test]
+    fn whole_answers_are_bounded_in_bytes() {
+        check_size(MAX_WHOLE_BYTES).expect("as large as it may be");
+        let error = check_size(MAX_WHOLE_BYTES + 1).expect_err("too large");
+        assert!(format!("{error:?}").contains("accept STREAMED_XOR_CHUNKS"), "{error:?}");
     }
 
     #[test]

@@ -62,8 +62,7 @@ impl Sender {
 
     /// Sends what was gathered if it is enough.
     pub(super) fn flush_if_full(&mut self) -> Result<()> {
-        let bytes = self.batch.label_bytes.len() + self.batch.histograms.len() * 256;
-        if self.batch.samples() >= BATCH_SAMPLES || bytes >= BATCH_BYTES {
+        if self.batch.samples() >= BATCH_SAMPLES || bytes_of(&self.batch) >= BATCH_BYTES {
             return self.flush();
         }
         Ok(())
@@ -102,6 +101,13 @@ impl Sender {
         }
         Ok(())
     }
+}
+
+/// About what a batch takes as a message, its floats aside.
+fn bytes_of(batch: &MetricBatch) -> usize {
+    let histograms = batch.histograms.iter();
+    let histograms = histograms.map(|sample| 64 + 8 * sample.histogram.bucket_count());
+    batch.label_bytes.len() + histograms.sum::<usize>()
 }
 
 fn send_all(
@@ -148,4 +154,36 @@ fn send(client: &mut HttpClient, body: &Bytes) -> Result<Option<String>> {
         return Ok(None);
     }
     unreachable!("the last attempt returns")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Histogram, HistogramSample, LabelForm, NativeHistogram, ResetHint};
+
+    use super::*;
+
+    #[test]
+    fn histograms_count_with_their_buckets() {
+        let mut batch = MetricBatch { label_bytes: vec![0; 10], ..MetricBatch::default() };
+        for buckets in [0, 1_000] {
+            let histogram = Histogram::Integer(NativeHistogram {
+                layout: Arc::default(),
+                reset_hint: ResetHint::Unknown,
+                count: 0,
+                zero_count: 0,
+                sum: 0.0,
+                positive: vec![1; buckets],
+                negative: Vec::new(),
+            });
+            batch.histograms.push(HistogramSample {
+                labels_start: 0,
+                labels_len: 10,
+                form: LabelForm::Pairs,
+                t_ms: 1,
+                start_ms: None,
+                histogram,
+            });
+        }
+        assert_eq!(bytes_of(&batch), 10 + 64 + 64 + 8_000);
+    }
 }
