@@ -177,7 +177,7 @@ async fn large_answers_are_taken_as_small_ones_are() {
     let lines: String = (0..60_000).map(|index| format!("m{{i=\"{index}\"}} {index}\n")).collect();
     let target = Target::text(&lines).await;
     let mut scraped = Scraped::start(&format!(
-        "global: {{scrape_interval: 600ms, scrape_timeout: 600ms}}
+        "global: {{scrape_interval: 10s, scrape_timeout: 10s}}
 scrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}']}}]}}]
 ",
         target.address
