@@ -79,7 +79,6 @@ const NUMBER: Places = Places { attributes: 7, flags: 8, exemplars: 5 };
 const HISTOGRAM: Places = Places { attributes: 9, flags: 10, exemplars: 8 };
 const EXPONENTIAL: Places = Places { attributes: 1, flags: 10, exemplars: 11 };
 const SUMMARY: Places = Places { attributes: 7, flags: 8, exemplars: 0 };
-
 const WRONG_TYPE: &str = "field of a data point has the wrong type";
 
 impl<'a> Translator<'a> {
