@@ -241,8 +241,14 @@ fn move_labels(
     Ok(())
 }
 
+/// Reads a `Sample`, which remote write 2.0 has as well, and appends it.
 #[inline(always)]
-fn sample(body: &[u8], start: usize, end: usize, out: &mut MetricBatch) -> Result<(), Fault> {
+pub(crate) fn sample(
+    body: &[u8],
+    start: usize,
+    end: usize,
+    out: &mut MetricBatch,
+) -> Result<(), Fault> {
     let mut at = start;
     let (mut value, mut timestamp_ms) = (0_u64, 0_i64);
     // Fast path: value, then timestamp, nothing else.

@@ -20,9 +20,9 @@ use model::{
 };
 
 use crate::histogram_fields::check_count;
-use crate::protobuf::{self, Fault, Field, fixed64, length, varint};
+use crate::protobuf::{self, Fault, Field, length, varint};
 use crate::refusals::Refusals;
-use crate::remote_write::{MAX_METADATA, metric_type};
+use crate::remote_write::{MAX_METADATA, metric_type, sample};
 use crate::{WireError, remote_write_histogram};
 
 /// How many times the largest body the labels of a request may take once they are written out.
@@ -472,31 +472,6 @@ fn refs_of(body: &[u8], start: usize, end: usize, refs: &mut Vec<u32>) -> Result
         }
         refs.push(truncated(varint(body, &mut at, end)?));
     }
-    Ok(())
-}
-
-#[inline(always)]
-fn sample(body: &[u8], start: usize, end: usize, out: &mut MetricBatch) -> Result<(), Fault> {
-    let mut at = start;
-    let (mut value, mut timestamp_ms) = (0_u64, 0_i64);
-    // Fast path: value, then timestamp, nothing else.
-    if end - at >= 11 && body[at] == 0x09 && body[at + 9] == 0x10 {
-        at += 1;
-        value = fixed64(body, &mut at, end)?;
-        at += 1;
-        timestamp_ms = varint(body, &mut at, end)? as i64;
-    }
-    while at < end {
-        let field_start = at;
-        match protobuf::field(body, &mut at, end)? {
-            (1, Field::Fixed64(bits)) => value = bits,
-            (2, Field::Varint(t)) => timestamp_ms = t as i64,
-            (1 | 2, _) => return Err((field_start, "field of a sample has the wrong type")),
-            _ => {}
-        }
-    }
-    out.timestamps_ms.push(timestamp_ms);
-    out.values.push(f64::from_bits(value));
     Ok(())
 }
 
