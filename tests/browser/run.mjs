@@ -323,7 +323,8 @@ await check('the language switches and is remembered', async () => {
   const { page, close } = await open('/');
   try {
     await page.click('[data-action="language"]');
-    demand((await page.textContent('nav a')) === '主机', 'the navigation is not Chinese');
+    // The texts of the other language are a file of their own, so the change takes a moment.
+    await page.waitForSelector('nav a:text-is("主机")');
     await page.reload();
     await page.waitForSelector('nav a');
     demand((await page.textContent('nav a')) === '主机', 'forgotten after a reload');
@@ -339,6 +340,7 @@ await check('the theme switches and is remembered', async () => {
     const ground = () => page.evaluate(() => getComputedStyle(document.body.parentElement).backgroundColor);
     const dark = await ground();
     await page.click('[data-action="theme"]');
+    await page.waitForSelector('html[data-theme="light"]');
     const light = await ground();
     demand(dark !== light, 'the ground kept its colour');
     await page.reload();

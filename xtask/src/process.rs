@@ -20,9 +20,12 @@ impl Counts {
     }
 }
 
-/// The repository's root.
+/// The repository's root. Cargo tells where it started this program from; where it was built may be
+/// another clone that shares the target directory.
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root").to_owned()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    package.parent().expect("xtask lies in the root").to_owned()
 }
 
 /// A command that will run in `directory` below the root.

@@ -155,7 +155,7 @@ impl Broker {
             ),
             counter(
                 "watchfire_broker_lines_refused_total",
-                "Lines of Graphite and OpenTSDB that cannot be read.",
+                "Lines of Graphite and OpenTSDB that cannot be read or, for good, not be stored.",
                 &ingest.lines_refused,
             ),
             counter(

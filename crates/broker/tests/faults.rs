@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use blockstore::{Disk as _, MemoryDisk};
-use broker::CommitError;
+use broker::{CommitError, LineProtocol};
 use model::{DEFAULT_TENANT, MatchOp, Matcher, MetricBatch, MetricMetadata, MetricType, TimeRange};
 use support::*;
 
@@ -93,6 +93,38 @@ fn a_flush_that_finds_no_space_leaves_nothing_behind_and_loses_nothing() {
         assert_same(&read_all(&broker), &model, "after a restart with space");
     }
     assert!((2.0..20.0).contains(&failures), "{failures} flushes failed, others did not");
+}
+
+clock!(LINES, lines_ms);
+
+#[test]
+fn lines_wait_for_room_on_the_disk() {
+    let disk = Arc::new(MemoryDisk::new());
+    let broker = open_on(&disk, config("unused".as_ref(), lines_ms, NEVER_MS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("starts");
+    let take = |lines: String| {
+        let broker = broker.clone();
+        let lines = lines.into_bytes();
+        runtime.spawn(async move { broker.ingest_lines(LineProtocol::Graphite, lines).await })
+    };
+    let refused = || metric(&broker, "watchfire_broker_lines_refused_total");
+    let samples = || read_all(&broker).len();
+    disk.set_capacity_bytes(Some(0));
+    let seconds = START_MS / 1_000;
+    let waiting = take(format!("m 1 {seconds}\nbad\n"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(!waiting.is_finished());
+    assert_eq!((samples(), refused()), (0, 0.0));
+    disk.set_capacity_bytes(None);
+    runtime.block_on(waiting).expect("no panic");
+    assert_eq!((samples(), refused()), (1, 1.0));
+    // What waits when the broker stops is given up, and counted.
+    disk.set_capacity_bytes(Some(0));
+    let waiting = take(format!("m 2 {}\n", seconds + 1));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    broker.stop();
+    runtime.block_on(waiting).expect("no panic");
+    assert_eq!(refused(), 2.0);
 }
 
 fn used_bytes(disk: &MemoryDisk) -> u64 {
