@@ -7,6 +7,7 @@
 
 mod agent;
 mod answers;
+mod console;
 mod environment;
 mod families;
 mod fleet;
@@ -44,6 +45,8 @@ enum Benchmark {
     Ingest(Options),
     /// Time and CPU of the questions dashboards ask, and whether the answers are Prometheus'
     Query(Options),
+    /// The same questions to a broker and to a console in a process of its own
+    Console(Options),
     /// Time until a server answers after kill -9, and what it has lost
     Restart(Options),
     /// CPU and memory of an agent that ships, beside Node Exporter
@@ -85,6 +88,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
     let (programs, table) = match benchmark {
         Benchmark::Ingest(options) => loaded(options, ingest::run)?,
         Benchmark::Query(options) => loaded(options, query::run)?,
+        Benchmark::Console(options) => loaded(options, console::run)?,
         Benchmark::Restart(options) => loaded(options, restart::run)?,
         Benchmark::Agent(options) => (agent::versions()?, agent::run(options)?),
         Benchmark::Scrape(options) => (versions(&options.servers)?, scrape::run(options)?),

@@ -48,10 +48,19 @@ struct Window {
 
 /// One row of the table.
 #[derive(Debug)]
-struct Question {
-    name: &'static str,
-    window: &'static str,
-    path: String,
+pub(crate) struct Question {
+    pub(crate) name: &'static str,
+    pub(crate) window: &'static str,
+    pub(crate) path: String,
+}
+
+/// What came of asking one server alone.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) p50_ms: f64,
+    /// How often, besides once to warm up.
+    pub(crate) runs: usize,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What one server did with one question.
@@ -91,7 +100,8 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
     render(&questions, &asked)
 }
 
-fn questions(end: i64) -> Vec<Question> {
+/// Everything that is asked of a load that ends at `end`, in seconds.
+pub(crate) fn questions(end: i64) -> Vec<Question> {
     let mut questions = Vec::new();
     for window in WINDOWS {
         for &(name, expression) in QUESTIONS {
@@ -114,6 +124,24 @@ fn questions(end: i64) -> Vec<Question> {
     questions
 }
 
+/// Asks one server alone.
+pub(crate) fn time(question: &Question, server: &Server) -> Result<Asking> {
+    let mut client = server.client()?;
+    let mut body = client.get(&question.path)?.successful()?;
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while more(times.len(), started) {
+        let sent = Instant::now();
+        body = client.get(&question.path)?.successful()?;
+        times.push(sent.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Asking { p50_ms: times[times.len() / 2], runs: times.len(), body })
+}
+
+fn more(runs: usize, started: Instant) -> bool {
+    runs < MIN_RUNS || (started.elapsed() < MIN_TIME && runs < MAX_RUNS)
+}
+
 fn ask(question: &Question, asked: &mut [Asked]) -> Result<()> {
     let path = |kind: Kind| format!("{}{}", question.path, kind.uncached());
     let (mut clients, mut cpu_before) = (Vec::new(), Vec::new());
@@ -127,7 +155,7 @@ fn ask(question: &Question, asked: &mut [Asked]) -> Result<()> {
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); asked.len()];
     let mut bodies = vec![Vec::new(); asked.len()];
     let (started, mut runs) = (Instant::now(), 0);
-    while runs < MIN_RUNS || (started.elapsed() < MIN_TIME && runs < MAX_RUNS) {
+    while more(runs, started) {
         for (place, one) in asked.iter().enumerate() {
             let path = path(one.server.kind);
             let sent = Instant::now();

@@ -243,10 +243,46 @@ impl Server {
         String::from_utf8_lossy(&log[log.len().saturating_sub(2_000)..]).into_owned()
     }
 
-    /// A token with which so many agents may join, from `watchfire token create`.
+    /// A console in a process of its own, of a broker's address for peers; like a server that
+    /// stores nothing.
+    pub(crate) fn start_console(broker: &str, token: &str) -> Result<Server> {
+        let directory = tempfile::Builder::new()
+            .prefix("watchfire-bench-")
+            .tempdir()
+            .context("make a directory")?;
+        let address = free_address()?;
+        let log = File::create(directory.path().join(LOG))?;
+        let child = Command::new(Kind::Watchfire.binary()?)
+            .args(["console", "--broker", broker, "--join", token, "--log", "warn"])
+            .args(["--listen", &address.to_string(), "--data"])
+            .arg(directory.path().join(DATA))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start watchfire console")?;
+        let setup = Flushing::Default.into();
+        let mut server = Server { kind: Kind::Watchfire, child, address, directory, setup };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// A token with which so many agents may join.
     pub(crate) fn join_token(&self, uses: usize) -> Result<String> {
+        self.token(&["--uses", &uses.to_string()])
+    }
+
+    /// A token with which a console may join.
+    pub(crate) fn console_token(&self) -> Result<String> {
+        self.token(&["--role", "console"])
+    }
+
+    /// A token from `watchfire token create`.
+    fn token(&self, options: &[&str]) -> Result<String> {
         let output = Command::new(self.kind.binary()?)
-            .args(["token", "create", "--uses", &uses.to_string(), "--data"])
+            .args(["token", "create"])
+            .args(options)
+            .arg("--data")
             .arg(self.data())
             .output()
             .context("start watchfire token create")?;
