@@ -9,6 +9,7 @@ pub mod histogram;
 mod labels;
 mod limits;
 mod matcher;
+pub mod regex;
 mod series;
 mod time;
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use regex::Regex;
 use regex_syntax::hir::{Hir, HirKind};
+
+use crate::regex::Regex;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +38,8 @@ pub struct MatcherError(pub String);
 
 /// One condition on one label. An absent label compares as the empty string.
 ///
-/// Regular expressions are anchored at both ends and `.` matches a newline, as in Prometheus 3.
+/// Regular expressions have Go's syntax, are anchored at both ends, and `.` matches a newline, as in
+/// Prometheus 3.
 /// When a pattern is nothing but alternatives of literals (`a|b|c`) it is kept as a sorted set
 /// and no regex runs; otherwise a literal prefix is kept to narrow the values that are tried.
 #[derive(Clone)]
@@ -58,6 +60,9 @@ struct Compiled {
     set: Option<Vec<String>>,
     prefix: String,
 }
+
+/// Memory one compiled pattern may take: anybody who may query may send many.
+const MAX_COMPILED_BYTES: usize = 4 << 20;
 
 /// More alternatives than this are left to the regex engine.
 const MAX_SET_MATCHES: usize = 1_024;
@@ -116,27 +121,14 @@ impl Matcher {
 }
 
 fn compile(pattern: &str) -> Result<Compiled, MatcherError> {
-    let hir = regex_syntax::ParserBuilder::new()
-        .dot_matches_new_line(true)
-        .nest_limit(250)
-        .build()
-        .parse(pattern)
-        .map_err(|error| MatcherError(regex_message(pattern, &error.to_string())))?;
-    let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(4 << 20)
-        .build()
-        .map_err(|error| MatcherError(regex_message(pattern, &error.to_string())))?;
+    let (regex, hir) = Regex::parse(pattern, MAX_COMPILED_BYTES)
+        .map_err(|error| MatcherError(error.to_string()))?;
     let set = literals(&hir).map(|mut set| {
         set.sort_unstable();
         set.dedup();
         set
     });
     Ok(Compiled { regex, set, prefix: prefix(&hir) })
-}
-
-fn regex_message(pattern: &str, detail: &str) -> String {
-    let reason = detail.lines().last().unwrap_or(detail).trim_start_matches("error: ");
-    format!("error parsing regexp: {reason}: `{pattern}`")
 }
 
 /// Every string `hir` matches, or `None` if they are too many or not literal.
@@ -244,6 +236,25 @@ mod tests {
         assert!(regex("").matches_empty());
         assert!(regex(".*").matches_empty());
         assert!(!regex(".+").matches_empty());
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_in_go() {
+        for (pattern, yes, no) in [
+            (r"\d+", "42", "٤٢"),
+            (r"[a&&b]+", "a&b", "c"),
+            (r"[[a]", "[", "b"),
+            (r"a{,2}", "a{,2}", "aa"),
+            (r"\Qa.b\E", "a.b", "axb"),
+            (r"(?P<1st>a)", "a", "b"),
+            (r"\<b", "<b", "b"),
+        ] {
+            assert!(regex(pattern).matches(yes), "{pattern} {yes}");
+            assert!(!regex(pattern).matches(no), "{pattern} {no}");
+        }
+        let error = Matcher::new("l", MatchOp::Regex, "a**").expect_err("Go refuses it");
+        let words = "error parsing regexp: invalid nested repetition operator: `**`";
+        assert_eq!(error.to_string(), words);
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl<'a> Wanted<'a> {
             values.dedup();
             identified |= !values.is_empty();
             if (1..=MAX_LISTED).contains(&values.len()) {
-                let listed: Vec<String> = values.iter().map(|value| regex::escape(value)).collect();
+                let listed: Vec<String> =
+                    values.iter().map(|value| model::regex::escape(value)).collect();
                 let pattern = listed.join("|");
                 matchers.push(matcher(label, MatchOp::Regex, &pattern)?);
             }

@@ -1,7 +1,7 @@
 //! `label_replace` and `label_join`, and the labels `absent` makes up.
 
+use model::regex::{Groups, Regex, Template};
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
-use regex::Regex;
 
 use super::rows::Rows;
 use crate::engine::EvalError;
@@ -14,16 +14,19 @@ pub(crate) fn replace(
     source: &str,
     pattern: &str,
 ) -> Result<(), EvalError> {
-    let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+    let regex = Regex::new(pattern).map_err(|_| {
         EvalError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
     })?;
     check_name(target, "destination", "label_replace")?;
-    let template = braced(replacement);
+    let template = Template::parse(replacement, &regex);
+    let (mut groups, mut replaced) = (Groups::default(), String::new());
     for index in 0..rows.len() {
         let value = rows.labels[index].get(source).unwrap_or("");
-        let Some(captures) = regex.captures(value) else { continue };
-        let mut replaced = String::new();
-        captures.expand(&template, &mut replaced);
+        if !regex.captures(value, &mut groups) {
+            continue;
+        }
+        replaced.clear();
+        template.expand(&mut replaced, &groups, value);
         set(rows, index, target, &replaced);
     }
     rows.merge_same_labels()
@@ -68,38 +71,6 @@ fn check_name(name: &str, role: &str, function: &str) -> Result<(), EvalError> {
     Ok(())
 }
 
-/// Rewrites `$1x` as `${1}x` the way Go reads it: a name after `$` is as long as possible and
-/// made of letters, digits and `_`. The regex crate agrees on this, but treats a `$` without a
-/// name as text while Go drops it.
-fn braced(replacement: &str) -> String {
-    let mut out = String::with_capacity(replacement.len());
-    let mut rest = replacement;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(tail) = rest.strip_prefix('$') {
-            out.push_str("$$");
-            rest = tail;
-            continue;
-        }
-        let (name, tail) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, tail)) => (name, tail),
-            None => {
-                let word = |c: char| c.is_alphanumeric() || c == '_';
-                rest.split_at(rest.find(|c| !word(c)).unwrap_or(rest.len()))
-            }
-        };
-        if !name.is_empty() {
-            out.push_str("${");
-            out.push_str(name);
-            out.push('}');
-        }
-        rest = tail;
-    }
-    out.push_str(rest);
-    out
-}
-
 /// The labels of `absent(…)`: those the selector asks for by `=`, once each.
 pub(crate) fn absent_labels(matchers: &[Matcher]) -> Labels {
     let mut builder = LabelsBuilder::new();
@@ -118,14 +89,6 @@ pub(crate) fn absent_labels(matchers: &[Matcher]) -> Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn templates_are_read_as_go_reads_them() {
-        assert_eq!(braced("$1-x"), "${1}-x");
-        assert_eq!(braced("$1x"), "${1x}");
-        assert_eq!(braced("${1}x$$y$"), "${1}x$$y");
-        assert_eq!(braced("a$-b"), "a-b");
-    }
 
     #[test]
     fn absent_takes_equal_matchers_once() {

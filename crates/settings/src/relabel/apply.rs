@@ -85,24 +85,20 @@ fn replace(rule: &Compiled, labels: &mut LabelBuffer, scratch: &mut Scratch) {
     if !capture(rule, scratch) {
         return;
     }
-    let Scratch { joined, name, value, slots, .. } = scratch;
-    let group = |index: usize| match (slots[2 * index], slots[2 * index + 1]) {
-        (Some(start), Some(end)) => &joined[start.get()..end.get()],
-        _ => "",
-    };
+    let Scratch { joined, name, value, groups, .. } = scratch;
     name.clear();
-    rule.target.expand(name, group);
+    rule.target.expand(name, groups, joined);
     if !rule.names.is_label_name(name) {
         return;
     }
     value.clear();
-    rule.replacement.expand(value, group);
+    rule.replacement.expand(value, groups, joined);
     labels.set(name, value);
 }
 
-/// Matches the joined text and leaves its groups in `scratch.slots`.
+/// Matches the joined text and leaves its groups in `scratch.groups`.
 fn capture(rule: &Compiled, scratch: &mut Scratch) -> bool {
-    rule.fields.regex.captures(&scratch.joined, &mut scratch.slots)
+    rule.fields.regex.captures(&scratch.joined, &mut scratch.groups)
 }
 
 fn label_map(rule: &Compiled, labels: &mut LabelBuffer, scratch: &mut Scratch) {
@@ -114,12 +110,9 @@ fn label_map(rule: &Compiled, labels: &mut LabelBuffer, scratch: &mut Scratch) {
         if !capture(rule, scratch) {
             continue;
         }
-        let Scratch { joined, name, value, slots, .. } = &mut *scratch;
+        let Scratch { joined, name, value, groups, .. } = &mut *scratch;
         name.clear();
-        rule.replacement.expand(name, |index| match (slots[2 * index], slots[2 * index + 1]) {
-            (Some(start), Some(end)) => &joined[start.get()..end.get()],
-            _ => "",
-        });
+        rule.replacement.expand(name, groups, joined);
         value.clear();
         value.push_str(labels.value_of(entry));
         labels.set(name, value);

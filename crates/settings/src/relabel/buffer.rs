@@ -1,7 +1,7 @@
 //! A label set that rules rewrite, in memory the caller keeps.
 
+use model::regex::Groups;
 use model::{LabelError, Labels};
-use regex_automata::util::primitives::NonMaxUsize;
 
 /// A label set under change. Names are unique and not empty, values are not empty.
 ///
@@ -33,7 +33,7 @@ pub(super) struct Scratch {
     pub(super) joined: String,
     pub(super) name: String,
     pub(super) value: String,
-    pub(super) slots: Vec<Option<NonMaxUsize>>,
+    pub(super) groups: Groups,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -173,7 +173,7 @@ impl LabelBuffer {
             self.scratch.joined.capacity(),
             self.scratch.name.capacity(),
             self.scratch.value.capacity(),
-            self.scratch.slots.capacity(),
+            self.scratch.groups.capacity(),
             self.scratch.entries.capacity(),
         ]
     }

@@ -7,10 +7,7 @@
 
 mod apply;
 mod buffer;
-mod go_regex;
-mod regex;
 mod rule;
-mod template;
 
 use crate::prometheus::read_rules;
 use crate::yaml::Document;
@@ -18,7 +15,7 @@ use crate::{Faults, NameValidation};
 
 pub use apply::{relabel, relabel_one};
 pub use buffer::LabelBuffer;
-pub use regex::{Regex, RegexError};
+pub use model::regex::{Regex, RegexError};
 pub use rule::{Action, RelabelConfig, RelabelError, RelabelFields};
 
 /// Reads a YAML or JSON text that is a list of rules, as they stand below `relabel_configs`.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use model::regex::Template;
+use serde::{Serialize, Serializer};
 
-use super::regex::{Regex, RegexError};
-use super::template::Template;
+use super::{Regex, RegexError};
 use crate::names::NameValidation;
 
 /// The keys of a rule as the file has them. `Default` is what Prometheus takes for absent keys.
@@ -21,6 +21,7 @@ pub struct RelabelFields {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub separator: String,
     /// The expression over the joined values.
+    #[serde(serialize_with = "as_text")]
     pub regex: Regex,
     /// The modulus of `hashmod`.
     #[serde(skip_serializing_if = "is_zero")]
@@ -33,6 +34,10 @@ pub struct RelabelFields {
     pub replacement: String,
     /// What the rule does.
     pub action: Action,
+}
+
+fn as_text<S: Serializer>(regex: &Regex, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(regex.as_str())
 }
 
 impl Default for RelabelFields {

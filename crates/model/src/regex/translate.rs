@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 
-use super::regex::RegexError;
+use super::RegexError;
 
 /// Most times a part may be repeated by a count, as in Go.
 const MAX_REPEAT: u32 = 1_000;
@@ -475,7 +475,7 @@ fn push_code_point(out: &mut String, c: char) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::regex::Regex;
+    use super::super::Regex;
 
     fn matches(pattern: &str, text: &str) -> bool {
         Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).is_match(text)

@@ -1,10 +1,10 @@
 //! Replacement texts with references to groups, as Go's `Regexp.Expand` reads them.
 
-use super::regex::Regex;
+use super::{Groups, Regex};
 
 /// A replacement, taken apart once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Template {
+pub struct Template {
     parts: Vec<Part>,
 }
 
@@ -19,7 +19,7 @@ enum Part {
 impl Template {
     /// Reads `$1`, `$name`, `${1}`, `${name}` and `$$`. A name is as long as possible: `$1x` is
     /// the group `1x`. A `$` that starts no reference stands for itself.
-    pub(super) fn parse(text: &str, regex: &Regex) -> Template {
+    pub fn parse(text: &str, regex: &Regex) -> Template {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -49,7 +49,7 @@ impl Template {
     }
 
     /// The text, if nothing in it depends on the match.
-    pub(super) fn constant(&self) -> Option<&str> {
+    pub fn constant(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
             [Part::Text(text)] => Some(text),
@@ -58,19 +58,19 @@ impl Template {
     }
 
     /// The one group that is the whole template.
-    pub(super) fn single_group(&self) -> Option<usize> {
+    pub fn single_group(&self) -> Option<usize> {
         match self.parts.as_slice() {
             [Part::Group(group)] => Some(*group),
             _ => None,
         }
     }
 
-    /// Appends the text with each group replaced by what `group` yields for its index.
-    pub(super) fn expand<'a>(&self, out: &mut String, group: impl Fn(usize) -> &'a str) {
+    /// Appends the text with each reference replaced by what its group matched of `text`.
+    pub fn expand(&self, out: &mut String, groups: &Groups, text: &str) {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Group(index) => out.push_str(group(*index)),
+                Part::Group(index) => out.push_str(groups.get(*index, text)),
             }
         }
     }
@@ -104,28 +104,29 @@ fn group_index(name: &str, regex: &Regex) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn expand(template: &str, pattern: &str) -> String {
+    fn expand(template: &str, pattern: &str, text: &str) -> String {
         let regex = Regex::new(pattern).expect("a valid expression");
+        let mut groups = Groups::default();
+        assert!(regex.captures(text, &mut groups));
         let mut out = String::new();
-        Template::parse(template, &regex)
-            .expand(&mut out, |index| ["whole", "one", "two", "three"][index]);
+        Template::parse(template, &regex).expand(&mut out, &groups, text);
         out
     }
 
     #[test]
     fn references_are_read_as_go_reads_them() {
-        let pattern = "(a)(?P<b>b)";
+        let (pattern, text) = ("(one)(?P<b>two)|(not)", "onetwo");
         for (template, want) in [
             ("$1-x", "one-x"),
             ("$1x", ""),
             ("${1}x", "onex"),
-            ("$b ${b} $0", "two two whole"),
+            ("$b ${b} $0", "two two onetwo"),
             ("$$1 $", "$1 $"),
             ("a$-b ${ ${1 ${}", "a$-b ${ ${1 ${}"),
-            ("$01 $3 $nope", "  "),
+            ("$01 $3 $4 $nope", "   "),
             ("", ""),
         ] {
-            assert_eq!(expand(template, pattern), want, "{template}");
+            assert_eq!(expand(template, pattern, text), want, "{template}");
         }
     }
 }

@@ -1,16 +1,23 @@
 //! Expressions as Prometheus writes them: Go's syntax, anchored at both ends.
 
+mod template;
+mod translate;
+
 use std::sync::Arc;
 
 use regex_automata::meta;
 use regex_automata::util::primitives::NonMaxUsize;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+use regex_syntax::hir::{Hir, Look};
 
-use super::go_regex;
+pub use template::Template;
+use translate::translate;
 
 /// Memory one compiled expression may take; lists of a few thousand names stay far below.
 const MAX_COMPILED_BYTES: usize = 10 << 20;
+
+/// Deepest nesting of groups.
+const MAX_NESTING: u32 = 250;
 
 /// What a rule has where the file says nothing.
 const MATCH_ALL: &str = "(.*)";
@@ -18,7 +25,7 @@ const MATCH_ALL: &str = "(.*)";
 /// Why a text is no expression, in Go's words: `error parsing regexp: …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error parsing regexp: {0}")]
-pub struct RegexError(pub(super) String);
+pub struct RegexError(pub(crate) String);
 
 /// A compiled expression that remembers its text. Two are equal when their texts are. Cloning is
 /// cheap.
@@ -39,26 +46,37 @@ impl Regex {
     /// # Errors
     /// `text` is no expression of Go's syntax, or its compiled form would take more than 10 MiB.
     pub fn new(text: &str) -> Result<Self, RegexError> {
-        let translated = go_regex::translate(text)?;
-        let syntax = syntax::Config::new().dot_matches_new_line(true).nest_limit(250);
+        Self::parse(text, MAX_COMPILED_BYTES).map(|(regex, _)| regex)
+    }
+
+    /// Compiles `text` to at most `max_bytes`; yields what was parsed, too, unanchored.
+    pub(crate) fn parse(text: &str, max_bytes: usize) -> Result<(Self, Hir), RegexError> {
+        let translated = translate(text)?;
+        let hir = regex_syntax::ParserBuilder::new()
+            .dot_matches_new_line(true)
+            .nest_limit(MAX_NESTING)
+            .build()
+            .parse(&translated.pattern)
+            .map_err(|error| RegexError(format!("{}: `{text}`", reason(&error.to_string()))))?;
+        let anchored = Hir::concat(vec![Hir::look(Look::Start), hir.clone(), Hir::look(Look::End)]);
         let compiled = meta::Regex::builder()
-            .syntax(syntax)
-            .configure(meta::Config::new().nfa_size_limit(Some(MAX_COMPILED_BYTES)))
-            .build(&format!("^(?:{})$", translated.pattern))
+            .configure(meta::Config::new().nfa_size_limit(Some(max_bytes)))
+            .build_from_hir(&anchored)
             .map_err(|error| {
                 RegexError(match error.size_limit() {
                     Some(limit) => {
                         format!("expression too large, it may take {limit} bytes: `{text}`")
                     }
-                    None => format!("{}: `{text}`", reason(&error)),
+                    None => format!("{}: `{text}`", reason(&error.to_string())),
                 })
             })?;
-        Ok(Regex {
+        let regex = Regex {
             text: Arc::from(text),
             compiled,
             names: translated.names.into(),
             match_all: text == MATCH_ALL,
-        })
+        };
+        Ok((regex, hir))
     }
 
     /// `(.*)`, which every rule has unless the file says otherwise.
@@ -67,7 +85,7 @@ impl Regex {
     }
 
     /// Whether this is `(.*)`, which needs no engine.
-    pub(super) fn is_match_all(&self) -> bool {
+    pub fn is_match_all(&self) -> bool {
         self.match_all
     }
 
@@ -81,22 +99,22 @@ impl Regex {
         self.match_all || self.compiled.is_match(Input::new(text).anchored(Anchored::Yes))
     }
 
-    /// Where the groups of a match lie: `slots[2 * i]..slots[2 * i + 1]` for group `i`, group 0
-    /// being the whole. `slots` is only memory to reuse. False if `text` does not match.
-    pub(super) fn captures(&self, text: &str, slots: &mut Vec<Option<NonMaxUsize>>) -> bool {
-        slots.clear();
-        slots.resize((self.groups() + 1) * 2, None);
+    /// Whether the whole of `text` matches, and where its groups lie then. `groups` may hold
+    /// anything before; its memory is used again.
+    pub fn captures(&self, text: &str, groups: &mut Groups) -> bool {
+        groups.slots.clear();
+        groups.slots.resize((self.groups() + 1) * 2, None);
         let input = Input::new(text).anchored(Anchored::Yes);
-        self.compiled.search_slots(&input, slots).is_some()
+        self.compiled.search_slots(&input, &mut groups.slots).is_some()
     }
 
     /// Number of groups, without the whole match.
-    pub(super) fn groups(&self) -> usize {
+    fn groups(&self) -> usize {
         self.compiled.captures_len() - 1
     }
 
     /// The group of that name.
-    pub(super) fn group_named(&self, name: &str) -> Option<usize> {
+    fn group_named(&self, name: &str) -> Option<usize> {
         self.names.iter().find(|(candidate, _)| candidate == name).map(|(_, index)| *index)
     }
 }
@@ -109,14 +127,34 @@ impl PartialEq for Regex {
 
 impl Eq for Regex {}
 
-impl serde::Serialize for Regex {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+/// Where the groups of a match lie in its text.
+#[derive(Debug, Clone, Default)]
+pub struct Groups {
+    /// Start and end of each, group 0 being the whole match.
+    slots: Vec<Option<NonMaxUsize>>,
+}
+
+impl Groups {
+    /// What group `index` matched of `text`, which is empty if it took no part.
+    pub fn get<'a>(&self, index: usize, text: &'a str) -> &'a str {
+        match self.slots.get(2 * index..2 * index + 2) {
+            Some([Some(start), Some(end)]) => &text[start.get()..end.get()],
+            _ => "",
+        }
+    }
+
+    /// Ends of groups that are held without taking more memory.
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
     }
 }
 
+/// An expression that matches `text` and nothing else.
+pub fn escape(text: &str) -> String {
+    regex_syntax::escape(text)
+}
+
 /// The last line of a syntax error; the lines before it draw the translated pattern.
-fn reason(error: &meta::BuildError) -> String {
-    let text = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
-    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+fn reason(error: &str) -> &str {
+    error.lines().last().unwrap_or_default().trim_start_matches("error: ")
 }
