@@ -34,7 +34,7 @@ mod timed_body;
 pub mod tls;
 
 pub use authority::{Authority, Role};
-pub use body::{BodyError, BodyRules, read_body};
+pub use body::{BodyError, BodyRules, read_body, unpack_body};
 pub use body_budget::BodyBudget;
 pub use channel::{ForeignBroker, channel, status_words, try_broker};
 pub use enrollment::Enrollment;

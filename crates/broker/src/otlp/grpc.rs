@@ -14,9 +14,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use net::{BodyRules, read_body};
+use net::{BodyRules, read_body, unpack_body};
 use wire::WireError;
-use wire::decompress::{Encoding, decompress};
+use wire::decompress::Encoding;
 
 use super::status::{self, Code};
 use super::take;
@@ -41,7 +41,7 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
     let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
         Ok(body) => match message(&parts.headers, body, max_bytes) {
             Ok(message) => take(&broker, message).await,
-            Err(error) => Err(error.into()),
+            Err(refusal) => Err(refusal),
         },
         Err(refused) => Err(Refusal::from(refused)),
     };
@@ -52,8 +52,10 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
 }
 
 /// The one message of a call, unpacked.
-fn message(headers: &HeaderMap, body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, WireError> {
-    let malformed = |reason| WireError::Malformed { format: "gRPC message", offset: 0, reason };
+fn message(headers: &HeaderMap, mut body: Vec<u8>, max_bytes: usize) -> Result<Vec<u8>, Refusal> {
+    let malformed = |reason| {
+        Refusal::Malformed(WireError::Malformed { format: "gRPC message", offset: 0, reason })
+    };
     let Some((prefix, rest)) = body.split_at_checked(PREFIX_LEN) else {
         return Err(malformed("the call has no message"));
     };
@@ -62,15 +64,14 @@ fn message(headers: &HeaderMap, body: Vec<u8>, max_bytes: usize) -> Result<Vec<u
         return Err(malformed("the message is not as long as its prefix says"));
     }
     if prefix[0] == 0 {
-        return Ok(rest.to_vec());
+        body.drain(..PREFIX_LEN);
+        return Ok(body);
     }
     let name = headers.get("grpc-encoding").and_then(|value| value.to_str().ok()).unwrap_or("");
     let encoding = Encoding::from_content_encoding(name)
         .filter(|encoding| *encoding != Encoding::Identity)
         .ok_or_else(|| malformed("grpc-encoding names no compression that is known here"))?;
-    let mut out = Vec::new();
-    decompress(encoding, rest, max_bytes, &mut out)?;
-    Ok(out)
+    Ok(unpack_body(encoding, rest, max_bytes)?)
 }
 
 fn success(message: &[u8]) -> Response {

@@ -1,7 +1,6 @@
 //! Answers of OTLP: `ExportMetricsServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
 
 use ::http::StatusCode;
-use net::BodyError;
 use serde_json::json;
 
 use super::Taken;
@@ -27,14 +26,10 @@ pub(super) fn code_of(refusal: &Refusal) -> Code {
     }
 }
 
-/// The status of HTTP for a refusal: of 4xx, only 429 is sent again, and of 5xx, 502 to 504. So a
-/// body that came too slowly or not to its end, which is not the sender's fault, is no 4xx here.
+/// The status of HTTP for a refusal: of 5xx, only 502 to 504 are sent again.
 pub(super) fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Commit(CommitError::Full)
-        | Refusal::Body(BodyError::Timeout(_) | BodyError::Broken(_)) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::Commit(CommitError::Full) => StatusCode::SERVICE_UNAVAILABLE,
         refusal => refusal.status(),
     }
 }
@@ -87,6 +82,8 @@ fn push_varint(out: &mut Vec<u8>, number: u64) {
 
 #[cfg(test)]
 mod tests {
+    use net::BodyError;
+
     use super::*;
 
     #[test]

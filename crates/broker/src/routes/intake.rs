@@ -37,6 +37,10 @@ impl Refusal {
     /// The status that says it over HTTP.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            // Senders drop for ever what 408 and 400 refuse.
+            Refusal::Body(BodyError::Timeout(_) | BodyError::Broken(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Refusal::Body(error) => error.status(),
             Refusal::Malformed(error) if error.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
@@ -61,11 +65,12 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
         let error_type = match self {
-            Refusal::Body(error) => return error.into_response(),
+            Refusal::Body(error) if error.status() == status => return error.into_response(),
             Refusal::Malformed(_) | Refusal::Commit(CommitError::TooLarge(_)) => ErrorType::BadData,
-            Refusal::Commit(_) | Refusal::UnderWay => ErrorType::Unavailable,
+            Refusal::Body(_) | Refusal::Commit(_) | Refusal::UnderWay => ErrorType::Unavailable,
         };
-        ApiError::new(error_type, self.to_string()).with_status(status).into_response()
+        let error = ApiError::new(error_type, self.to_string()).with_status(status);
+        self.on_connection(error.into_response())
     }
 }
 
@@ -112,5 +117,24 @@ pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
     match outcome.complaint() {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(complaint) => ApiError::new(ErrorType::BadData, complaint).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_that_did_not_come_are_sent_again_and_damaged_ones_are_not() {
+        let close = |response: &Response| response.headers().contains_key(header::CONNECTION);
+        let response = Refusal::from(BodyError::Timeout("too slow".to_owned())).into_response();
+        assert_eq!((response.status(), close(&response)), (StatusCode::SERVICE_UNAVAILABLE, true));
+        let response = Refusal::from(BodyError::Broken("reset".to_owned())).into_response();
+        assert_eq!((response.status(), close(&response)), (StatusCode::SERVICE_UNAVAILABLE, false));
+        let response = Refusal::from(BodyError::TooLarge(1)).into_response();
+        assert_eq!((response.status(), close(&response)), (StatusCode::PAYLOAD_TOO_LARGE, true));
+        let malformed = WireError::Malformed { format: "body", offset: 0, reason: "is damaged" };
+        let response = Refusal::from(malformed).into_response();
+        assert_eq!((response.status(), close(&response)), (StatusCode::BAD_REQUEST, false));
     }
 }
