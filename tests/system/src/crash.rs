@@ -1,5 +1,6 @@
 //! What is acknowledged survives: kill -9 at any moment and at chosen system calls, and power cuts.
 
+mod deletes;
 mod kill;
 mod power_cut;
 mod system_calls;
@@ -11,6 +12,7 @@ pub(crate) const GROUP: Group = Group {
     name: "crash",
     tests: &[
         ("kill", kill::kill),
+        ("deletes", deletes::deletes),
         ("sync-points", system_calls::syncs),
         ("directory-sync-points", system_calls::directory_syncs),
         ("rename-points", system_calls::renames),
