@@ -7,6 +7,7 @@
 
 pub mod agent_batch;
 mod castagnoli;
+pub mod csv_export;
 pub mod csv_import;
 pub mod datadog;
 pub mod decompress;

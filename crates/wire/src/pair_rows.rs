@@ -1,8 +1,9 @@
 //! Samples whose labels are collected one by one, into a batch.
 
-use model::{LabelForm, Limits, METRIC_NAME, MetricBatch, SeriesRows};
+use model::{Histogram, HistogramSample, LabelForm, Limits, METRIC_NAME, MetricBatch, SeriesRows};
 
 use crate::WireError;
+use crate::histogram_fields::check_count;
 use crate::protobuf::push_varint;
 
 /// How many times the largest body the labels and rows of a request may take: where one line or
@@ -78,13 +79,7 @@ impl<'o> PairRows<'o> {
             out.values.push(value);
         }
         let rows = out.timestamps_ms.len() - first_row;
-        let bytes = out.label_bytes.len()
-            + (out.series.len() + 1) * size_of::<SeriesRows>()
-            + out.timestamps_ms.len() * ROW_BYTES;
-        if bytes > self.max_bytes {
-            let what = "series of a request, written out with labels and rows,".to_owned();
-            return Err(too_large(what, self.max_bytes));
-        }
+        check_size(out, self.max_bytes)?;
         // The casts are exact: labels and rows together are below half of u32::MAX bytes.
         out.series.push(SeriesRows {
             labels_start: self.start as u32,
@@ -96,6 +91,42 @@ impl<'o> PairRows<'o> {
         self.start = out.label_bytes.len();
         Ok(())
     }
+
+    /// Ends the series at hand with all native histograms that `samples` yields.
+    pub(crate) fn end_histograms(
+        &mut self,
+        samples: impl IntoIterator<Item = (i64, Histogram)>,
+    ) -> Result<(), WireError> {
+        let out = &mut *self.out;
+        check_size(out, self.max_bytes)?;
+        // The casts are exact, as above.
+        let labels_start = self.start as u32;
+        let labels_len = (out.label_bytes.len() - self.start) as u32;
+        for (t_ms, histogram) in samples {
+            check_count(out.histograms.len())?;
+            out.histograms.push(HistogramSample {
+                labels_start,
+                labels_len,
+                form: LabelForm::Pairs,
+                t_ms,
+                start_ms: None,
+                histogram,
+            });
+        }
+        self.start = out.label_bytes.len();
+        Ok(())
+    }
+}
+
+fn check_size(out: &MetricBatch, max_bytes: usize) -> Result<(), WireError> {
+    let bytes = out.label_bytes.len()
+        + (out.series.len() + 1) * size_of::<SeriesRows>()
+        + out.timestamps_ms.len() * ROW_BYTES;
+    if bytes > max_bytes {
+        let what = "series of a request, written out with labels and rows,".to_owned();
+        return Err(too_large(what, max_bytes));
+    }
+    Ok(())
 }
 
 fn too_large(what: String, limit: usize) -> WireError {

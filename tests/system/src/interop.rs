@@ -2,6 +2,7 @@
 
 mod clients;
 mod compliance;
+mod export;
 mod import;
 mod influx;
 mod otlp;
@@ -26,6 +27,7 @@ pub(crate) const GROUP: Group = Group {
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),
         ("prometheus-blocks-are-imported", import::blocks_are_imported),
+        ("exports-come-back", export::exports_come_back),
         ("prometheus-reads-from-us", remote_read::prometheus_reads_from_us),
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod export;
 mod federate;
 mod format;
 mod labels;
@@ -9,6 +10,7 @@ mod login;
 mod query;
 mod remote_read;
 mod status;
+mod streamed;
 mod targets;
 mod tokens;
 mod users;
@@ -33,6 +35,8 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/query", FORM, Access::Read, query::instant)
         .route("/api/v1/query_range", FORM, Access::Read, query::range)
         .route("/api/v1/read", [Method::POST], Access::Read, remote_read::read)
+        .route("/api/v1/export", FORM, Access::Read, export::export)
+        .route("/api/v1/export/csv", FORM, Access::Read, export::csv)
         .route("/api/v1/labels", FORM, Access::Read, labels::names)
         .route("/api/v1/label/{name}/values", GET, Access::Read, labels::values)
         .route("/api/v1/series", FORM, Access::Read, labels::series)

@@ -1,24 +1,18 @@
 //! `POST /api/v1/read`: Prometheus remote read, whole answers and streams of chunks.
 //!
-//! Source: <https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/>. What is missing
-//! in the data because it was damaged stands in a header `Warning`, since the answer itself has no
-//! place for it.
+//! Source: <https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/>.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use futures_util::stream;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, WARNING};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use model::{DEFAULT_TENANT, Labels, LabelsBuilder, MatchOp, Matcher, TimeRange};
 use net::{ApiError, ErrorType};
 use promql::{Columns, SelectRequest, SeriesSet};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::WireError;
 use wire::decompress::{Encoding, decompress};
@@ -26,6 +20,7 @@ use wire::remote_read::{
     ChunkStream, Query, ReadRequest, ResponseType, Series, decode, push_result, push_series,
 };
 
+use super::streamed::{self, Patience, Pieces, warn};
 use crate::Console;
 use crate::data::{Cancelled, Data, Snapshot};
 use crate::execute::Executor;
@@ -35,12 +30,6 @@ use crate::respond::{bad_data, source_error};
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 /// Largest answer in one piece, before it is packed.
 const MAX_WHOLE_BYTES: usize = 256 << 20;
-/// Bytes of frames that are sent on at once.
-const SEND_BYTES: usize = 256 << 10;
-/// Pieces of an answer that wait for a slow reader.
-const QUEUED_PIECES: usize = 4;
-/// Warnings that are told one by one; the rest is counted.
-const MAX_WARNINGS: usize = 20;
 
 pub(super) async fn read(
     State(console): State<Arc<Console>>,
@@ -59,10 +48,16 @@ pub(super) async fn read(
     let external = External(console.external_labels());
     request.queries.iter_mut().for_each(|query| external.satisfy(&mut query.matchers));
     let executor = Arc::clone(console.executor());
-    let patience = Patience { until: Instant::now() + executor.query_timeout() };
+    let patience = Patience::Until(Instant::now() + executor.query_timeout());
     match request.response_type {
         ResponseType::Samples => whole(&executor, request, external, patience).await,
-        ResponseType::StreamedXorChunks => streamed(executor, request, external, patience).await,
+        ResponseType::StreamedXorChunks => {
+            let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+            streamed::answer(executor, kind, patience, move |data, cancelled, pieces| {
+                send_all(data, cancelled, &request, &external, pieces)
+            })
+            .await
+        }
     }
 }
 
@@ -90,34 +85,6 @@ impl External {
         }
         all.build()
     }
-}
-
-/// How long an answer may take, its reader's slowness included: meanwhile it keeps a place among
-/// the queries.
-#[derive(Clone, Copy)]
-struct Patience {
-    until: Instant,
-}
-
-impl Patience {
-    fn check(self, cancelled: &Cancelled) -> Result<(), ApiError> {
-        if cancelled.load(Ordering::Relaxed) {
-            return Err(gone());
-        }
-        if Instant::now() < self.until { Ok(()) } else { Err(Self::over()) }
-    }
-
-    fn over() -> ApiError {
-        ApiError::new(
-            ErrorType::Timeout,
-            "the answer took longer than limits.query_timeout_ms; ask for less, read faster or \
-             raise it",
-        )
-    }
-}
-
-fn gone() -> ApiError {
-    ApiError::new(ErrorType::Canceled, "the reader has gone")
 }
 
 fn refused(error: &WireError) -> ApiError {
@@ -221,113 +188,27 @@ fn pack(response: &[u8]) -> Result<Vec<u8>, ApiError> {
     wire::remote_read::pack(response).map_err(|error| refused(&error))
 }
 
-/// What is missing, once each.
-fn warn(headers: &mut HeaderMap, missing: &[String]) {
-    let told: BTreeSet<&String> = missing.iter().collect();
-    let more = told.len().saturating_sub(MAX_WARNINGS);
-    let more = (more > 0).then(|| format!("and {more} more"));
-    let texts = told.into_iter().take(MAX_WARNINGS).chain(more.as_ref());
-    for text in texts {
-        let plain =
-            |c: char| if c == '"' || c == '\\' || !(' '..='~').contains(&c) { ' ' } else { c };
-        let text: String = text.chars().map(plain).collect();
-        // 199: a warning of no other kind.
-        let value = HeaderValue::try_from(format!("199 watchfire \"{text}\""));
-        headers.append(WARNING, value.expect("printable ASCII"));
-    }
-}
-
-/// A piece of a streamed answer: first what is missing, then frames.
-enum Piece {
-    Missing(Vec<String>),
-    Frames(Vec<u8>),
-}
-
-/// Frames are sent while later series are still read, so that an answer of any size takes little
-/// memory. A fault in the middle breaks the answer off, which the reader notices.
-async fn streamed(
-    executor: Arc<Executor>,
-    request: ReadRequest,
-    external: External,
-    patience: Patience,
-) -> Result<Response, ApiError> {
-    let (sender, mut pieces) = mpsc::channel::<Result<Piece, ApiError>>(QUEUED_PIECES);
-    let work = {
-        let sender = PieceSender { sender: sender.clone(), runtime: Handle::current(), patience };
-        move |data: &dyn Data, cancelled: &Cancelled| {
-            send_all(data, cancelled, &request, &external, &sender)
-        }
-    };
-    tokio::spawn(async move {
-        if let Err(error) = executor.blocking(work).await {
-            // Nobody is there to hear it when the reader has gone.
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    let missing = match pieces.recv().await {
-        Some(Ok(Piece::Missing(missing))) => missing,
-        Some(Ok(Piece::Frames(_))) | None => Vec::new(),
-        Some(Err(error)) => return Err(error),
-    };
-    let frames = stream::unfold(pieces, async |mut pieces| {
-        let piece = match pieces.recv().await? {
-            Ok(Piece::Frames(bytes)) => Ok(Bytes::from(bytes)),
-            Ok(Piece::Missing(_)) => Ok(Bytes::new()),
-            Err(error) => Err(error),
-        };
-        Some((piece, pieces))
-    });
-    let mut answer = Response::new(Body::from_stream(frames));
-    let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    warn(answer.headers_mut(), &missing);
-    Ok(answer)
-}
-
-/// Hands pieces to the socket, and waits for it no longer than the answer may take.
-struct PieceSender {
-    sender: mpsc::Sender<Result<Piece, ApiError>>,
-    runtime: Handle,
-    patience: Patience,
-}
-
-impl PieceSender {
-    fn send(&self, piece: Piece) -> Result<(), ApiError> {
-        let sent = tokio::time::timeout_at(self.patience.until, self.sender.send(Ok(piece)));
-        match self.runtime.block_on(sent) {
-            Ok(sent) => sent.map_err(|_| gone()),
-            Err(_) => Err(Patience::over()),
-        }
-    }
-}
-
 fn send_all(
     data: &dyn Data,
     cancelled: &Cancelled,
     request: &ReadRequest,
     external: &External,
-    sender: &PieceSender,
+    pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
     let mut missing = Vec::new();
     let sets = request.queries.iter().map(|query| select(data, cancelled, query, &mut missing));
     let sets = sets.collect::<Result<Vec<_>, _>>()?;
-    sender.send(Piece::Missing(missing))?;
+    pieces.begin(missing)?;
     let (mut chunks, mut columns) = (ChunkStream::default(), Columns::default());
-    let mut frames = Vec::new();
     for (query, set) in sets.iter().enumerate() {
         for index in 0..set.len() {
-            sender.patience.check(cancelled)?;
             columns.clear();
             set.read(index, &mut columns).map_err(source_error)?;
             let labels = external.added_to(set.labels(index));
-            chunks.push(query, &series(&labels, &columns), &mut frames);
-            if frames.len() >= SEND_BYTES {
-                sender.send(Piece::Frames(std::mem::take(&mut frames)))?;
-            }
+            pieces.write(cancelled, |frames| {
+                chunks.push(query, &series(&labels, &columns), frames);
+            })?;
         }
-    }
-    if !frames.is_empty() {
-        sender.send(Piece::Frames(frames))?;
     }
     Ok(())
 }
@@ -360,16 +241,5 @@ mod tests {
         check_size(MAX_WHOLE_BYTES).expect("as large as it may be");
         let error = check_size(MAX_WHOLE_BYTES + 1).expect_err("too large");
         assert!(format!("{error:?}").contains("accept STREAMED_XOR_CHUNKS"), "{error:?}");
-    }
-
-    #[test]
-    fn warnings_are_told_once_and_are_values_of_headers() {
-        let mut headers = HeaderMap::new();
-        let mut missing = vec!["a \"b\"\n\u{e9}".to_owned(); 3];
-        missing.extend((0..30).map(|n| format!("block {n}")));
-        warn(&mut headers, &missing);
-        let told: Vec<_> = headers.get_all(WARNING).iter().collect();
-        assert_eq!(told.len(), MAX_WARNINGS + 1);
-        assert_eq!(told[0], "199 watchfire \"a  b   \"");
     }
 }

@@ -185,3 +185,24 @@ impl VmAgent {
         Ok(VmAgent { client, _process: process, _exporter: exporter })
     }
 }
+
+/// A running `victoria-metrics`.
+pub(super) struct VictoriaMetrics {
+    pub(super) client: Client,
+    _process: Process,
+}
+
+impl VictoriaMetrics {
+    /// Starts it on an empty directory and waits until it answers.
+    pub(super) fn start(scratch: &Scratch) -> Result<VictoriaMetrics> {
+        let address = free_address()?;
+        let arguments = [
+            format!("-storageDataPath={}", scratch.join("victoria-metrics").display()),
+            format!("-httpListenAddr={address}"),
+        ];
+        let process = spawn(scratch, "victoria-metrics", &arguments)?;
+        let client = Client::new(address);
+        wait_for(&client, "/health")?;
+        Ok(VictoriaMetrics { client, _process: process })
+    }
+}

@@ -4,16 +4,26 @@
 //! {"metric":{"__name__":"up","job":"a"},"values":[1,0],"timestamps":[1700000000000,1700000015000]}
 //! ```
 //!
-//! A value may be `null`, which is NaN, and one of the strings `"NaN"`, `"Infinity"`, `"-Infinity"`.
+//! A value may be one of the strings `"NaN"`, `"Infinity"`, `"-Infinity"`, and `null`, which is the
+//! staleness marker: VictoriaMetrics writes every NaN so, of which it stores few others.
+//!
+//! Native histograms have lines of their own, which only Watchfire knows: `"histograms"` instead of
+//! `"values"` is a list of remote write's messages `Histogram` as protobuf's JSON has them, without
+//! their times and with counts as floats.
+
+mod encode;
+mod histogram;
 
 use std::borrow::Cow;
 use std::fmt;
 
-use model::{Limits, METRIC_NAME, MetricBatch};
+use model::{Histogram, Limits, METRIC_NAME, MetricBatch, STALE_NAN_BITS};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::WireError;
 use crate::pair_rows::PairRows;
+
+pub use encode::{push_histograms, push_values};
 
 /// Decodes lines into `out`, which is emptied first; yields the number of series.
 ///
@@ -55,21 +65,33 @@ enum Fault {
 fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
     let series: Line<'_> =
         serde_json::from_slice(line).map_err(|error| Fault::Line(error.to_string()))?;
-    let (values, timestamps) = (series.values, series.timestamps);
-    if values.len() != timestamps.len() {
-        let message = format!("{} values and {} timestamps", values.len(), timestamps.len());
-        return Err(Fault::Line(message));
+    let Line { metric, values, histograms, timestamps } = series;
+    let (what, count) = match (values.is_empty(), histograms.is_empty()) {
+        (false, true) => ("values", values.len()),
+        (true, false) => ("histograms", histograms.len()),
+        (true, true) => return Err(Fault::Line("a series without values".to_owned())),
+        (false, false) => {
+            return Err(Fault::Line("both values and histograms; use two lines".to_owned()));
+        }
+    };
+    if count != timestamps.len() {
+        return Err(Fault::Line(format!("{count} {what} and {} timestamps", timestamps.len())));
     }
-    if values.is_empty() {
-        return Err(Fault::Line("a series without values".to_owned()));
-    }
-    let name = series.metric.0.iter().find(|(name, _)| name == METRIC_NAME);
+    let name = metric.0.iter().find(|(name, _)| name == METRIC_NAME);
     let Some((_, name)) = name.filter(|(_, name)| !name.is_empty()) else {
         return Err(Fault::Line(format!("a series without {METRIC_NAME}")));
     };
     rows.begin(&[name.as_bytes()]);
-    for (name, value) in series.metric.0.iter().filter(|(name, _)| name != METRIC_NAME) {
+    for (name, value) in metric.0.iter().filter(|(name, _)| name != METRIC_NAME) {
         rows.label(name.as_bytes(), value.as_bytes());
+    }
+    if !histograms.is_empty() {
+        let histograms = histograms.into_iter().map(|object| {
+            let histogram = object.into_histogram();
+            if histogram.is_stale() { Histogram::stale() } else { Histogram::Float(histogram) }
+        });
+        let samples = timestamps.into_iter().zip(histograms);
+        return rows.end_histograms(samples).map_err(Fault::Whole);
     }
     let samples = timestamps.into_iter().zip(values.into_iter().map(|value| value.0));
     rows.end(samples).map_err(Fault::Whole)
@@ -79,7 +101,10 @@ fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
 struct Line<'l> {
     #[serde(borrow)]
     metric: Pairs<'l>,
+    #[serde(default)]
     values: Vec<Number>,
+    #[serde(default)]
+    histograms: Vec<histogram::Object>,
     timestamps: Vec<i64>,
 }
 
@@ -129,7 +154,7 @@ impl<'de> Deserialize<'de> for Number {
             }
 
             fn visit_unit<E: Error>(self) -> Result<Number, E> {
-                Ok(Number(f64::NAN))
+                Ok(Number(f64::from_bits(STALE_NAN_BITS)))
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {

@@ -1,0 +1,160 @@
+//! `/api/v1/export` and `/api/v1/export/csv`: samples as they are stored, streamed.
+//!
+//! Source: VictoriaMetrics' "How to export data". JSON lines hold native histograms too; the text
+//! format and CSV cannot, and leave them out, as they do staleness markers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use model::{DEFAULT_TENANT, Labels, METRIC_NAME, Matcher, TimeRange, is_stale_nan};
+use net::{ApiError, ErrorType};
+use promql::{Columns, SelectRequest};
+use tokio::sync::Semaphore;
+use wire::text_encode::TextEncoder;
+use wire::{csv_export, json_lines, text_encode};
+
+use super::streamed::{self, Patience, Pieces};
+use crate::Console;
+use crate::data::{Cancelled, Data};
+use crate::params::Params;
+use crate::respond::{bad_data, parameter, source_error};
+
+/// Exports at once: each keeps a place among the queries for as long as it lasts.
+const MAX_EXPORTS: usize = 2;
+static EXPORTS: Semaphore = Semaphore::const_new(MAX_EXPORTS);
+
+/// How long a reader may take nothing.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How samples are written.
+enum Form {
+    JsonLines,
+    Text,
+    Csv(csv_export::Columns),
+}
+
+impl Form {
+    fn content_type(&self) -> &'static str {
+        match self {
+            Form::JsonLines => "application/stream+json",
+            Form::Text => text_encode::CONTENT_TYPE,
+            Form::Csv(_) => "text/csv; charset=utf-8",
+        }
+    }
+
+    fn push(&self, out: &mut Vec<u8>, labels: &Labels, columns: &mut Columns) {
+        if let Form::JsonLines = self {
+            json_lines::push_values(out, labels, &columns.timestamps_ms, &columns.values);
+            let histograms = &columns.histograms;
+            json_lines::push_histograms(
+                out,
+                labels,
+                &histograms.timestamps_ms,
+                &histograms.histograms,
+            );
+            return;
+        }
+        drop_markers(columns);
+        let Columns { timestamps_ms, values, .. } = columns;
+        if let Form::Csv(format) = self {
+            format.push(out, labels, timestamps_ms, values);
+            return;
+        }
+        // A series without a name has no line in an exposition.
+        let Some(name) = labels.metric_name() else { return };
+        let mut text = TextEncoder::new(out);
+        for (t_ms, value) in timestamps_ms.iter().zip(values) {
+            let labels = labels.iter().filter(|(label, _)| *label != METRIC_NAME);
+            text.sample_at(name, labels, *value, Some(*t_ms));
+        }
+    }
+}
+
+fn drop_markers(columns: &mut Columns) {
+    let mut stays = columns.values.iter().map(|value| !is_stale_nan(*value));
+    columns.timestamps_ms.retain(|_| stays.next().unwrap_or(true));
+    columns.values.retain(|value| !is_stale_nan(*value));
+}
+
+/// JSON lines, or Prometheus text with `format=prometheus`.
+pub(super) async fn export(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let form = match params.get("format").unwrap_or("json") {
+        "json" | "jsonl" => Form::JsonLines,
+        "prometheus" => Form::Text,
+        other => {
+            let error = format!("{other:?} is no format of an export; use json or prometheus");
+            return Err(parameter("format", error));
+        }
+    };
+    answer(&console, &params, form).await
+}
+
+/// The columns that `format` names.
+pub(super) async fn csv(
+    State(console): State<Arc<Console>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let format = params.get("format").unwrap_or_default();
+    let columns = csv_export::Columns::parse(format).map_err(|error| parameter("format", error))?;
+    answer(&console, &params, Form::Csv(columns)).await
+}
+
+async fn answer(console: &Console, params: &Params, form: Form) -> Result<Response, ApiError> {
+    let selectors = params.selectors()?;
+    if selectors.is_empty() {
+        return Err(bad_data("no match[] parameter provided"));
+    }
+    let range = params.range()?;
+    let permit = EXPORTS.try_acquire().map_err(|_| {
+        ApiError::new(
+            ErrorType::Unavailable,
+            format!("{MAX_EXPORTS} exports run already, which is the limit; ask again later"),
+        )
+    })?;
+    let kind = form.content_type();
+    let executor = Arc::clone(console.executor());
+    streamed::answer(executor, kind, Patience::Stalled(STALL), move |data, cancelled, pieces| {
+        let _permit = permit;
+        send_all(data, cancelled, &selectors, range, &form, pieces)
+    })
+    .await
+}
+
+fn send_all(
+    data: &dyn Data,
+    cancelled: &Cancelled,
+    selectors: &[Vec<Matcher>],
+    range: TimeRange,
+    form: &Form,
+    pieces: &mut Pieces,
+) -> Result<(), ApiError> {
+    let snapshot = data.snapshot(DEFAULT_TENANT, cancelled).map_err(source_error)?;
+    pieces.begin(snapshot.missing(range))?;
+    // What several selectors match is written once.
+    let mut written = HashSet::new();
+    let mut columns = Columns::default();
+    for (place, matchers) in selectors.iter().enumerate() {
+        let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
+        let request = SelectRequest { matchers, start_ms, end_ms };
+        let set = snapshot.select(&request).map_err(source_error)?;
+        for index in 0..set.len() {
+            let labels = set.labels(index);
+            if written.contains(labels) {
+                continue;
+            }
+            columns.clear();
+            set.read(index, &mut columns).map_err(source_error)?;
+            pieces.write(cancelled, |out| form.push(out, labels, &mut columns))?;
+            if place + 1 < selectors.len() {
+                written.insert(labels.clone());
+            }
+        }
+    }
+    Ok(())
+}
