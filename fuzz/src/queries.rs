@@ -71,6 +71,7 @@ pub(crate) fn evaluator(bytes: &[u8]) {
             lookback_ms: 60_000,
             default_subquery_step_ms: 15_000,
             max_samples: 20_000,
+            memory: None,
             cancelled: &cancelled,
             parallel: &Inline,
         };

@@ -11,7 +11,7 @@ use codec::{
     put_histogram, put_layout,
 };
 use labelindex::BlockIndexBuilder;
-use metricstore::{Admission, LogEncoder, Registry, ResolvedBatch, Shard};
+use metricstore::{Admission, LogEncoder, NewSeries, Registry, ResolvedBatch, Shard};
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp,
     MetricBatch, MetricMetadata, MetricType, Span, TenantId, TimeRange,
@@ -253,7 +253,12 @@ fn batch() -> MetricBatch {
 
 fn resolved(registry: &Registry) -> ResolvedBatch {
     let limits = Limits::default();
-    let admission = Admission { limits: &limits, now_ms: 1_700_000_100_000, oldest_ms: 0 };
+    let admission = Admission {
+        limits: &limits,
+        now_ms: 1_700_000_100_000,
+        oldest_ms: 0,
+        new_series: NewSeries::ANY,
+    };
     let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|error| error.to_string());
     let mut out = ResolvedBatch::default();
     registry.resolve(DEFAULT_TENANT, &batch(), 2, admission, &decode, &mut out);

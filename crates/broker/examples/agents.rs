@@ -105,6 +105,8 @@ fn open(directory: &Path) -> Result<Broker, AnyError> {
         flush_interval_ms: 300_000,
         flush_bytes: 1 << 30,
         shards: std::thread::available_parallelism()?.get(),
+        governor: governor::Governor::unlimited(),
+        idle_series_ms: 300_000,
         now_ms,
         seed: [7; 24],
     };

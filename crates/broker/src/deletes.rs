@@ -198,6 +198,8 @@ mod tests {
             flush_interval_ms: 86_400_000,
             flush_bytes: 1 << 30,
             shards: 1,
+            governor: governor::Governor::unlimited(),
+            idle_series_ms: 300_000,
             now_ms: || 0,
             seed: [7; 24],
         };

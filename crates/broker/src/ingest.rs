@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use catalog::Mark;
-use metricstore::{Admission, AppendOutcome, Reject, ResolvedBatch};
+use metricstore::{Admission, AppendOutcome, NewSeries, Reject, ResolvedBatch};
 use model::{MetricBatch, TenantId};
 use tokio::task::JoinError;
 use wire::Refusals;
@@ -12,14 +12,12 @@ use wire::Refusals;
 use crate::Broker;
 use crate::agents::Delivery;
 use crate::committer::{CommitError, Message, QUEUE, Stored};
-use crate::maintenance::FLUSH_HEAD_BYTES;
+use crate::maintenance::flush_head_bytes;
 
 /// Most samples of one batch: what one payload of the log takes.
 const MAX_BATCH_ROWS: usize = 1 << 24;
 /// Most bytes of labels in one batch: with their framing they fit one payload of the log.
 const MAX_BATCH_LABEL_BYTES: usize = 512 << 20;
-/// Above this the head takes nothing: twice what makes a flush due.
-const MAX_HEAD_BYTES: u64 = 2 * FLUSH_HEAD_BYTES;
 
 /// What became of one batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,8 +49,17 @@ impl IngestOutcome {
             samples: refused.samples,
             histograms: refused.histograms,
             first: refused.first,
+            may_come_again: false,
         });
         self.rejects.splice(0..0, refused);
+    }
+
+    /// Whether nothing was stored, and all of it may be when it comes again later.
+    pub fn may_come_again(&self) -> bool {
+        let stored = self.appended.appended + self.appended.duplicates_equal;
+        stored + self.appended.conflicts == 0
+            && !self.rejects.is_empty()
+            && self.rejects.iter().all(|reject| reject.may_come_again)
     }
 
     /// What the sender should be told, if anything of the batch was not stored as sent.
@@ -78,8 +85,12 @@ impl IngestOutcome {
                 self.appended.conflicts
             ));
         }
-        (!parts.is_empty())
-            .then(|| format!("{}; the other samples of the request are stored", parts.join("; ")))
+        let rest = if self.may_come_again() {
+            "nothing of the request is stored"
+        } else {
+            "the other samples of the request are stored"
+        };
+        (!parts.is_empty()).then(|| format!("{}; {rest}", parts.join("; ")))
     }
 }
 
@@ -176,6 +187,13 @@ impl Broker {
 
     fn resolve(&self, tenant: TenantId, batch: &MetricBatch) -> ResolvedBatch {
         let inner = &self.inner;
+        let governor = &inner.config.governor;
+        let room = governor.room_for_series();
+        // A batch seldom brings so many; then the text is not needed.
+        let refusal = match room {
+            room if room > batch.series.len() + batch.histograms.len() => String::new(),
+            _ => governor.series_refusal(),
+        };
         let mut resolved = ResolvedBatch::default();
         inner.registry.resolve(
             tenant,
@@ -185,6 +203,7 @@ impl Broker {
                 limits: &inner.config.limits,
                 now_ms: self.now_ms(),
                 oldest_ms: self.oldest_ms(),
+                new_series: NewSeries { room, refusal: &refusal },
             },
             &|form, bytes| {
                 wire::decode_labels(form, bytes, &inner.config.limits)
@@ -192,6 +211,10 @@ impl Broker {
             },
             &mut resolved,
         );
+        governor.add_series(resolved.new_series);
+        // An empty refusal was not given.
+        let refused = resolved.rejects.iter().find(|reject| reject.reason == refusal);
+        governor.count_refused_series(refused.map_or(0, |reject| reject.series));
         resolved
     }
 
@@ -234,9 +257,11 @@ impl Broker {
             }
         }
         let bytes = self.inner.shards.totals().bytes;
-        if bytes > MAX_HEAD_BYTES {
+        // Twice what makes a flush due.
+        let limit_bytes = 2 * flush_head_bytes(&self.inner.config.governor);
+        if bytes > limit_bytes {
             self.inner.ingest_counters.head_full.fetch_add(1, Ordering::Relaxed);
-            return Err(CommitError::HeadFull { bytes, limit_bytes: MAX_HEAD_BYTES });
+            return Err(CommitError::HeadFull { bytes, limit_bytes });
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ use anyhow::{Context, Result};
 use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
+use governor::{Account, Governor};
 use metricstore::{MetricFormat, Registry};
 use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
@@ -55,7 +56,7 @@ pub use otlp::otlp_routes;
 pub use pushgateway::{
     Pushgateway, read_routes as pushgateway_pages, routes as pushgateway_routes,
 };
-pub use reader::Reader;
+pub use reader::{ReadError, Reader, Selection};
 pub use recovery::Recovered;
 pub use routes::routes;
 pub use shards::HeadTotals;
@@ -90,6 +91,10 @@ pub struct BrokerConfig {
     pub flush_bytes: u64,
     /// Shards of the head, at least one; one thread each.
     pub shards: usize,
+    /// The budget of memory.
+    pub governor: Arc<Governor>,
+    /// When memory is short, a series without samples for this long is forgotten, milliseconds.
+    pub idle_series_ms: i64,
     /// Milliseconds since the epoch.
     pub now_ms: fn() -> i64,
     /// Random: keys the hashes of label bytes, and names a new store.
@@ -229,6 +234,12 @@ impl Broker {
                 maintenance.run(&woken);
             })
             .context("start the maintenance thread")?;
+        let watched = (Arc::downgrade(&registry), Arc::downgrade(&shards));
+        config.governor.watch_heads(move || {
+            let (registry, shards) = (watched.0.upgrade()?, watched.1.upgrade()?);
+            Some(registry.bytes() as u64 + shards.totals().bytes)
+        });
+        let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
         let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
         Ok(Broker {
@@ -241,7 +252,7 @@ impl Broker {
                 live,
                 shown: ShownBatches::default(),
                 fleet,
-                agent_budget: PayloadBudget::default(),
+                agent_budget,
                 ballast,
                 metadata,
                 deletes,
@@ -289,7 +300,17 @@ impl Broker {
 
     /// A view of one tenant's data.
     pub fn reader(&self, tenant: TenantId) -> Reader {
-        Reader::new(self.clone(), tenant)
+        self.reader_for(tenant, self.governor().account())
+    }
+
+    /// As [`Broker::reader`]; what is read with it counts for `account`.
+    pub fn reader_for(&self, tenant: TenantId, account: Arc<Account>) -> Reader {
+        Reader::new(self.clone(), tenant, account)
+    }
+
+    /// The budget of memory.
+    pub fn governor(&self) -> &Arc<Governor> {
+        &self.inner.config.governor
     }
 
     /// Every sample of the tenant's matching series from now on.

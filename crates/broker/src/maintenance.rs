@@ -5,6 +5,7 @@
 //! frozen rows are dropped; the old log files are removed. A crash anywhere leaves either the log
 //! or the blocks in charge, never both and never none.
 
+mod memory;
 mod on_request;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ use blockstore::{
 };
 use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use governor::Governor;
 use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
 use model::TimeRange;
 use parking_lot::{Mutex, RwLock};
@@ -29,20 +31,17 @@ use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::{BrokerConfig, command};
 
+pub(crate) use memory::flush_head_bytes;
+
 /// How often the thread looks whether something is due, unless flushes are due more often.
 const TICK: Duration = Duration::from_secs(1);
 /// After a failure nothing is tried again for this long.
 const RETRY: Duration = Duration::from_secs(10);
 /// How often, by the clock that dates samples, old blocks and idle series are looked for.
 const SWEEP_MS: u64 = 60_000;
-/// A series without samples for this long gives its ordinal back.
-const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
 /// How much longer than samples the marks of agents are kept: a batch sent at the end of the
 /// retention may come again for a while.
 const MARK_MARGIN_MS: i64 = 24 * 60 * 60 * 1_000;
-/// Memory of the head that makes a flush due whatever the log says.
-pub(crate) const FLUSH_HEAD_BYTES: u64 = 2 << 30;
-
 /// What wakes the thread before its tick.
 pub(crate) enum Wake {
     /// A reader found this block damaged.
@@ -78,6 +77,8 @@ pub(crate) struct MaintenanceCounters {
 /// The thread's state.
 pub(crate) struct Maintenance {
     now_ms: fn() -> i64,
+    governor: Arc<Governor>,
+    idle_series_ms: i64,
     flush_interval: Duration,
     flush_bytes: u64,
     retention: Retention,
@@ -182,6 +183,8 @@ impl Maintenance {
     ) -> Self {
         Maintenance {
             now_ms: config.now_ms,
+            governor: Arc::clone(&config.governor),
+            idle_series_ms: config.idle_series_ms,
             flush_interval: Duration::from_millis(
                 u64::try_from(config.flush_interval_ms).unwrap_or(1_000),
             ),
@@ -213,6 +216,7 @@ impl Maintenance {
     pub(crate) fn run(mut self, woken: &Receiver<Wake>) {
         let mut flushed = Instant::now();
         let mut swept_ms: Option<i64> = None;
+        let mut released_ms = 0;
         let mut not_before = Instant::now();
         self.finish_damaged();
         loop {
@@ -247,8 +251,12 @@ impl Maintenance {
                 self.finish_damaged();
                 self.expire(now_ms);
                 self.forget_agents(now_ms);
+                released_ms = now_ms;
                 self.release_idle_series(now_ms);
                 self.refill_ballast();
+            } else if self.memory_wants_release(now_ms, released_ms) {
+                released_ms = now_ms;
+                self.release_idle_series(now_ms);
             }
         }
     }
@@ -265,12 +273,15 @@ impl Maintenance {
     fn flush_is_due(&self, flushed: Instant) -> bool {
         let has_waited = flushed.elapsed() >= self.flush_interval;
         let has_work = || self.shards.totals().rows > 0 || self.has_unflushed_deletes();
-        (has_waited && has_work()) || self.flush_is_urgent()
+        if (has_waited && has_work()) || self.flush_is_urgent() {
+            return true;
+        }
+        self.memory_wants_flush(flushed)
     }
 
     fn flush_is_urgent(&self) -> bool {
         self.commits.unflushed_bytes.load(Ordering::Relaxed) >= self.flush_bytes
-            || self.shards.totals().bytes >= FLUSH_HEAD_BYTES
+            || self.shards.totals().bytes >= flush_head_bytes(&self.governor)
     }
 
     /// Writes the head into blocks. If it is wanted, yields the catalog as it was at the cut with the
@@ -484,25 +495,6 @@ impl Maintenance {
         if let Err(error) = command(&self.committer, Command::ExpireMarks { before_ms }) {
             tracing::warn!(%error, "marks of agents long gone are removed later");
         }
-    }
-
-    /// Gives the ordinals of series back that are silent and have nothing in the head.
-    ///
-    /// A batch that is resolved but not yet with the shards shows nowhere but in the time its
-    /// series were looked up, and a clock that jumps ahead makes that look long ago. So all such
-    /// batches are waited for; those resolved later look up at the new time.
-    fn release_idle_series(&self, now_ms: i64) {
-        if self.registry.idle(now_ms, IDLE_MS).is_empty() {
-            return;
-        }
-        drop(self.resolving.write());
-        if !self.fence() {
-            return;
-        }
-        let empty = self.shards.without_samples(&self.registry.idle(now_ms, IDLE_MS));
-        self.live.forget(&empty);
-        let released = self.registry.release(&empty, now_ms, IDLE_MS);
-        self.count(&self.counters.released_series, released as u64);
     }
 
     /// Waits until every batch in the committer's queue is with the shards; whether it is.

@@ -125,7 +125,7 @@ impl Broker {
             ),
             gauge(
                 "watchfire_broker_agent_payload_bytes",
-                "Payload of agents that is under way, at most 128 MiB.",
+                "Payload of agents that is under way, at most 128 MiB and a 16th of memory.limit_bytes.",
                 self.inner.agent_budget.taken_bytes() as f64,
             ),
             counter(

@@ -183,7 +183,8 @@ fn a_damaged_block_makes_answers_partial_until_its_time_is_over() {
     let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex");
     let reader = broker.reader(DEFAULT_TENANT);
     let result = reader.select(std::slice::from_ref(&matcher), everything).and_then(|selected| {
-        selected.read(0, &mut Vec::new(), &mut Vec::new()).inspect_err(|error| reader.report(error))
+        let read = selected.read(0, &mut Vec::new(), &mut Vec::new());
+        Ok(read.inspect_err(|error| reader.report(error))?)
     });
     result.expect_err("the block is damaged");
     wait_for(&broker, "watchfire_broker_quarantined_blocks_total", |count| count == 1.0);

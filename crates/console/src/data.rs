@@ -1,25 +1,22 @@
 //! What the console needs of the brokers behind it. `watchfire` wires the two together.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Source, SourceError};
 
-/// True once nobody waits for an answer any more: whoever works for it shall stop.
-pub type Cancelled = Arc<AtomicBool>;
+/// One request that reads: the memory it holds, and whether somebody still waits for its answer. Who
+/// works for it stops when it is cancelled.
+pub type Work = Arc<governor::Account>;
 
 /// Data of all tenants, live.
 pub trait Data: Send + Sync + 'static {
-    /// A consistent view for one request. It may block, and stops when `cancelled` becomes true.
+    /// A consistent view for one request. It may block, stops when `work` is cancelled, and counts
+    /// what it holds for it.
     ///
     /// # Errors
     /// The store is not ready or failed.
-    fn snapshot(
-        &self,
-        tenant: TenantId,
-        cancelled: &Cancelled,
-    ) -> Result<Arc<dyn Snapshot>, SourceError>;
+    fn snapshot(&self, tenant: TenantId, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError>;
 
     /// What is known about metric families, sorted by name. It may block.
     ///

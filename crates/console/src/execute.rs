@@ -4,22 +4,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use model::{Limits, TenantId, TimeRange};
+use governor::{Governor, Held};
+use model::{Labels, Limits, TenantId, TimeRange};
 use promql::ast::Expr;
 use promql::{
-    EvalOptions, EvalTime, Evaluation, Parallel, QueryOutput, SelectRequest, SeriesSet, Source,
-    SourceError,
+    Columns, EvalOptions, EvalTime, Evaluation, InstantSample, Parallel, QueryOutput, QueryValue,
+    RangeSeries, SelectRequest, SeriesSet, Source, SourceError,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::data::{Cancelled, Data, Snapshot};
+use crate::data::{Data, Snapshot, Work};
 use crate::respond::{eval_error, source_error};
+use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
 use net::{ApiError, ErrorType};
 
 /// Admission, time limits and counters of queries.
 pub struct Executor {
     data: Arc<dyn Data>,
     limits: Limits,
+    governor: Arc<Governor>,
+    queries: Arc<RunningQueries>,
     admission: Arc<Semaphore>,
     live_places: Arc<Semaphore>,
     width: usize,
@@ -43,6 +47,7 @@ struct Counters {
 /// What to run and how.
 pub(crate) struct Job {
     pub(crate) tenant: TenantId,
+    pub(crate) asked: Asked,
     pub(crate) expr: Expr,
     pub(crate) time: EvalTime,
     pub(crate) timeout: Option<Duration>,
@@ -54,10 +59,16 @@ pub(crate) struct Answer {
     pub(crate) output: QueryOutput,
     /// What is missing in the data because it was damaged, in words.
     pub(crate) missing: Vec<String>,
+    /// The query is listed as running as long as this lives.
+    pub(crate) place: Place,
+    /// The memory of the output.
+    pub(crate) held: Held,
 }
 
 /// How long a query waits for its turn before it is refused.
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+/// How often a query that waits because memory is short looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Live expressions over all connections: each runs up to ten times a second and takes turns with
 /// the queries of everybody.
 const MAX_LIVE_EXPRESSIONS: usize = 256;
@@ -67,10 +78,18 @@ const DEFAULT_SUBQUERY_STEP_MS: i64 = 60 * 1_000;
 
 impl Executor {
     /// Runs at most `max_concurrent` queries at once, each on up to `width` threads.
-    pub fn new(data: Arc<dyn Data>, limits: Limits, max_concurrent: usize, width: usize) -> Self {
+    pub fn new(
+        data: Arc<dyn Data>,
+        limits: Limits,
+        governor: Arc<Governor>,
+        max_concurrent: usize,
+        width: usize,
+    ) -> Self {
         Executor {
             data,
             limits,
+            governor,
+            queries: Arc::new(RunningQueries::new()),
             admission: Arc::new(Semaphore::new(max_concurrent)),
             live_places: Arc::new(Semaphore::new(MAX_LIVE_EXPRESSIONS)),
             width: width.max(1),
@@ -82,6 +101,11 @@ impl Executor {
     /// Where the data comes from.
     pub(crate) fn data(&self) -> &Arc<dyn Data> {
         &self.data
+    }
+
+    /// The queries that run, and those that ran.
+    pub(crate) fn queries(&self) -> &RunningQueries {
+        &self.queries
     }
 
     /// How long one request may take.
@@ -102,16 +126,19 @@ impl Executor {
             return Err(self.timed_out(timeout));
         }
         let permit = self.admit().await?;
-        let cancelled = Cancelled::default();
-        let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        let work = self.governor.account();
+        let mut guard = CancelOnDrop::new(&work);
         let executor = Arc::clone(self);
-        let flag = Arc::clone(&cancelled);
-        let work = tokio::task::spawn_blocking(move || {
+        let evaluation = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            executor.evaluate(&job, &flag)
+            let place = executor.queries.begin(job.asked.clone(), work);
+            executor.evaluate(&job, place)
         });
-        match tokio::time::timeout(timeout, work).await {
-            Ok(Ok(result)) => result,
+        match tokio::time::timeout(timeout, evaluation).await {
+            Ok(Ok(result)) => {
+                guard.disarm();
+                result
+            }
             Ok(Err(panic)) => {
                 tracing::error!(%panic, "query task failed");
                 Err(ApiError::new(ErrorType::Internal, "the query failed inside; see the log"))
@@ -135,15 +162,18 @@ impl Executor {
     /// Runs `task` on a thread that may block, under the same admission as queries.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        task: impl FnOnce(&dyn Data, &Cancelled) -> Result<T, ApiError> + Send + 'static,
+        asked: Asked,
+        task: impl FnOnce(&dyn Data, &Work) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let permit = self.admit().await?;
         let data = Arc::clone(&self.data);
-        let cancelled = Cancelled::default();
-        let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        let work = self.governor.account();
+        let _guard = CancelOnDrop::new(&work);
+        let queries = Arc::clone(&self.queries);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            task(data.as_ref(), &cancelled)
+            let place = queries.begin(asked, Arc::clone(&work));
+            task(data.as_ref(), &work).map_err(|error| why(&place.query, error))
         })
         .await
         .map_err(|panic| {
@@ -165,10 +195,23 @@ impl Executor {
         })
     }
 
+    /// Waits until it is a query's turn and there is memory for it.
     async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let until = tokio::time::Instant::now() + ADMISSION_WAIT;
         let turn = Arc::clone(&self.admission).acquire_owned();
-        match tokio::time::timeout(ADMISSION_WAIT, turn).await {
-            Ok(Ok(permit)) => Ok(permit),
+        match tokio::time::timeout_at(until, turn).await {
+            Ok(Ok(permit)) => {
+                while !self.governor.admits_query() {
+                    if tokio::time::Instant::now() >= until {
+                        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                        self.governor.count_refused_query();
+                        let text = self.governor.query_refusal();
+                        return Err(ApiError::new(ErrorType::Unavailable, text));
+                    }
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                Ok(permit)
+            }
             _ => {
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
                 Err(ApiError::new(
@@ -184,12 +227,12 @@ impl Executor {
         }
     }
 
-    fn evaluate(&self, job: &Job, cancelled: &Cancelled) -> Result<Answer, ApiError> {
+    fn evaluate(&self, job: &Job, place: Place) -> Result<Answer, ApiError> {
         let started = Instant::now();
         let counters = &self.counters;
         let result = {
             let _running = Running::new(&counters.running);
-            self.evaluate_now(job, cancelled)
+            self.evaluate_now(job, place)
         };
         counters.queries.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -208,9 +251,12 @@ impl Executor {
         result
     }
 
-    fn evaluate_now(&self, job: &Job, cancelled: &Cancelled) -> Result<Answer, ApiError> {
-        let snapshot = self.data.snapshot(job.tenant, cancelled).map_err(source_error)?;
-        let source = Recorder { snapshot, asked: Mutex::new(None) };
+    fn evaluate_now(&self, job: &Job, place: Place) -> Result<Answer, ApiError> {
+        let query = Arc::clone(&place.query);
+        let work = &query.work;
+        let memory: Arc<dyn promql::Memory> = Arc::new(EvaluationMemory(Arc::clone(work)));
+        let snapshot = self.data.snapshot(job.tenant, work).map_err(source_error)?;
+        let source = Recorder { snapshot, query: Arc::clone(&query), asked: Mutex::new(None) };
         let parallel = Threads { width: self.width };
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
@@ -220,16 +266,26 @@ impl Executor {
                 lookback_ms: job.lookback_ms,
                 default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
                 max_samples: self.limits.max_query_samples,
-                cancelled,
+                memory: Some(&memory),
+                cancelled: work.cancelled(),
                 parallel: &parallel,
             },
         });
         let missing = source.missing();
-        output.map(|output| Answer { output, missing }).map_err(eval_error)
+        let output = output.map_err(|error| why(&query, eval_error(error)))?;
+        let held = running::hold(work, value_bytes(&output.value));
+        let held = held.map_err(|error| why(&query, source_error(error)))?;
+        Ok(Answer { output, missing, place, held })
     }
 
     /// Own metrics: name, help, type, value.
     pub fn metrics(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
+        let of_memory = self.governor.rows().into_iter();
+        let of_memory = of_memory.map(|row| (row.name, row.help, row.kind, row.value));
+        self.query_rows().into_iter().chain(of_memory).collect()
+    }
+
+    fn query_rows(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let c = &self.counters;
         vec![
@@ -295,6 +351,7 @@ impl Executor {
 /// away from the time a query is evaluated at.
 struct Recorder {
     snapshot: Arc<dyn Snapshot>,
+    query: Arc<RunningQuery>,
     asked: Mutex<Option<TimeRange>>,
 }
 
@@ -304,7 +361,30 @@ impl Source for Recorder {
         let mut asked = self.asked.lock().expect("nothing panics while it is held");
         *asked = Some(asked.map_or(range, |before| before.union(&range)));
         drop(asked);
-        self.snapshot.select(request)
+        let set = self.snapshot.select(request)?;
+        Ok(Arc::new(Counting { set, query: Arc::clone(&self.query) }))
+    }
+}
+
+/// Counts samples as they are read, for the list of running queries.
+struct Counting {
+    set: Arc<dyn SeriesSet>,
+    query: Arc<RunningQuery>,
+}
+
+impl SeriesSet for Counting {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn labels(&self, index: usize) -> &Labels {
+        self.set.labels(index)
+    }
+
+    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        self.set.read(index, out)?;
+        self.query.samples.fetch_add(out.samples() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -332,11 +412,56 @@ impl Drop for Running<'_> {
     }
 }
 
-struct CancelOnDrop(Cancelled);
+/// Cancels work whose result nobody waits for any more.
+struct CancelOnDrop(Option<Work>);
+
+impl CancelOnDrop {
+    fn new(work: &Work) -> Self {
+        CancelOnDrop(Some(Arc::clone(work)))
+    }
+
+    /// The work is done; what holds its result goes on counting for it.
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        if let Some(work) = &self.0 {
+            work.cancel();
+        }
+    }
+}
+
+/// The error of a query that was stopped says why; another one stays as it is.
+fn why(query: &RunningQuery, error: ApiError) -> ApiError {
+    match query.work.why_stopped() {
+        Some(text) if error.error_type == ErrorType::Canceled => {
+            let kind =
+                if query.was_killed() { ErrorType::Canceled } else { ErrorType::Unavailable };
+            ApiError::new(kind, text)
+        }
+        _ => error,
+    }
+}
+
+/// The memory of a result, without the buckets of histograms, which are shared with what was read.
+fn value_bytes(value: &QueryValue) -> usize {
+    let labels = |labels: &Labels| labels.as_packed().len();
+    match value {
+        QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
+        QueryValue::Vector(samples) => {
+            let one = |sample: &InstantSample| size_of::<InstantSample>() + labels(&sample.labels);
+            samples.iter().map(one).sum()
+        }
+        QueryValue::Matrix(series) => {
+            let one = |series: &RangeSeries| {
+                let points = 16 * series.values.len() + 16 * series.histograms.len();
+                size_of::<RangeSeries>() + labels(&series.labels) + points
+            };
+            series.iter().map(one).sum()
+        }
     }
 }
 

@@ -19,13 +19,14 @@ mod live;
 mod params;
 mod remote;
 mod respond;
+mod running;
 mod storage;
 mod targets;
 mod ui;
 mod views;
 
 pub use api::{Administration, Joining};
-pub use data::{Cancelled, Cardinality, Counted, Data, LiveEvents, LiveFeed, NextEvents, Snapshot};
+pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, NextEvents, Snapshot, Work};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
 pub use keys::{KeyError, Keys, Stored, Wanted};

@@ -23,8 +23,11 @@ use crate::data::{LiveEvents, LiveFeed};
 use crate::execute::{DEFAULT_LOOKBACK_MS, Job};
 use crate::json;
 use crate::respond::parameter;
+use crate::running::Asked;
 use net::ApiError;
 
+/// Stands for a client in the list of running queries.
+const LIVE_CLIENT: &str = "live";
 /// Subscriptions one connection may hold.
 const MAX_SUBSCRIPTIONS: usize = 64;
 /// Longest message a client may send.
@@ -251,6 +254,7 @@ async fn evaluate_once(console: &Arc<Console>, text: &str) -> Result<(i64, Query
     let t_ms = console.now_ms();
     let job = Job {
         tenant: DEFAULT_TENANT,
+        asked: Asked::query(text, EvalTime::Instant(t_ms), LIVE_CLIENT),
         expr,
         time: EvalTime::Instant(t_ms),
         timeout: None,
@@ -384,7 +388,7 @@ mod tests {
         fn snapshot(
             &self,
             _: model::TenantId,
-            _: &crate::Cancelled,
+            _: &crate::Work,
         ) -> Result<Arc<dyn crate::Snapshot>, promql::SourceError> {
             Err(promql::SourceError::Storage("empty".to_owned()))
         }
@@ -416,7 +420,13 @@ mod tests {
     #[tokio::test]
     async fn live_expressions_are_bounded_and_of_a_kind_that_can_be_drawn() {
         let limits = model::Limits::default();
-        let executor = Arc::new(crate::Executor::new(Arc::new(Nothing), limits, 1, 1));
+        let executor = Arc::new(crate::Executor::new(
+            Arc::new(Nothing),
+            limits,
+            governor::Governor::unlimited(),
+            1,
+            1,
+        ));
         let about = crate::About::default();
         let console = Arc::new(Console::new(executor, about, || 0, Box::new(|| 0)));
         let connection = || Subscriptions {

@@ -1,11 +1,14 @@
 //! Parameters of a request: from the URL and, in a POST, from the form in its body.
 
+use std::net::SocketAddr;
+
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{ConnectInfo, FromRequest, Request};
 use http::header::CONTENT_TYPE;
 use model::{Matcher, TimeRange};
 
 use crate::respond::{bad_data, parameter};
+use crate::running::Asked;
 use net::ApiError;
 
 /// Largest form that is read; a query text is far below.
@@ -18,7 +21,13 @@ const MAX_SELECTORS: usize = 1_000;
 
 /// All parameters in the order they were given. In a POST the form's come first, as in Go.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+    /// What was asked: its path.
+    path: String,
+    /// Who asks.
+    client: String,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
@@ -41,8 +50,15 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             read_pairs(&bytes, &mut pairs)?;
         }
         read_pairs(parts.uri.query().unwrap_or_default().as_bytes(), &mut pairs)?;
-        Ok(Params(pairs))
+        let client = client_of(&parts.extensions);
+        Ok(Params { pairs, path: parts.uri.path().to_owned(), client })
     }
+}
+
+/// Address and port of who sent a request.
+pub(crate) fn client_of(extensions: &http::Extensions) -> String {
+    let client = extensions.get::<ConnectInfo<SocketAddr>>();
+    client.map_or_else(|| "unknown".to_owned(), |info| info.0.to_string())
 }
 
 fn read_pairs(form: &[u8], pairs: &mut Vec<(String, String)>) -> Result<(), ApiError> {
@@ -59,15 +75,30 @@ fn read_pairs(form: &[u8], pairs: &mut Vec<(String, String)>) -> Result<(), ApiE
 }
 
 impl Params {
+    /// Who asks: address and port.
+    pub(crate) fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// What this request asks, where it is no query: path and selectors.
+    pub(crate) fn asked(&self) -> Asked {
+        let mut text = self.path.clone();
+        for selector in self.all("match[]") {
+            text.push_str(" match[]=");
+            text.push_str(selector);
+        }
+        Asked::other(text, &self.client)
+    }
+
     /// The first value of `name` that is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let is_it = |(key, value): &&(String, String)| key == name && !value.is_empty();
-        self.0.iter().find(is_it).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 
     /// All values of `name`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// A time in milliseconds that must be given.

@@ -1,9 +1,14 @@
 //! The JSON envelope of the Prometheus API.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
+use governor::Held;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Full};
 use net::{ApiError, ErrorType};
 use promql::{EvalError, SourceError};
 use serde_json::Value;
@@ -45,6 +50,19 @@ pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// As [`json`], for a body that counts as memory of a query until it is sent or given up.
+pub(crate) fn json_held(status: StatusCode, body: Vec<u8>, held: Held) -> Response {
+    let mut response = json(status, Vec::new());
+    // The function lives, and holds, as long as the body does.
+    let body = Full::<Bytes>::from(body).map_err(move |never: Infallible| {
+        // Names it, so that it is captured.
+        let _held = &held;
+        match never {}
+    });
+    *response.body_mut() = Body::new(body);
     response
 }
 

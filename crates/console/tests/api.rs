@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use console::{About, Cancelled, Cardinality, Console, Data, Executor, LiveFeed, Snapshot};
+use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot, Work};
 use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{Labels, Limits, Matcher, MetricMetadata, TenantId, TimeRange};
@@ -113,7 +113,7 @@ impl Snapshot for Memory {
 }
 
 impl Data for Memory {
-    fn snapshot(&self, _: TenantId, _: &Cancelled) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantId, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
         Ok(Arc::new(Memory))
     }
 
@@ -132,7 +132,7 @@ impl Data for Memory {
 
 fn executor() -> Arc<Executor> {
     let limits = Limits { query_timeout_ms: 100, ..Limits::default() };
-    Arc::new(Executor::new(Arc::new(Memory), limits, 4, 2))
+    Arc::new(Executor::new(Arc::new(Memory), limits, governor::Governor::unlimited(), 4, 2))
 }
 
 fn router(executor: Arc<Executor>) -> Router {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use console::{
-    About, ActiveTarget, Cancelled, Console, Data, DroppedTarget, Executor, LiveFeed, RelabelStep,
-    Snapshot, TargetMetadata, Targets,
+    About, ActiveTarget, Console, Data, DroppedTarget, Executor, LiveFeed, RelabelStep, Snapshot,
+    TargetMetadata, Targets, Work,
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 struct Empty;
 
 impl Data for Empty {
-    fn snapshot(&self, _: TenantId, _: &Cancelled) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantId, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
         Err(SourceError::Storage("there is none".to_owned()))
     }
 
@@ -135,7 +135,13 @@ impl Targets for Three {
 }
 
 fn console() -> Console {
-    let executor = Arc::new(Executor::new(Arc::new(Empty), Limits::default(), 4, 2));
+    let executor = Arc::new(Executor::new(
+        Arc::new(Empty),
+        Limits::default(),
+        governor::Governor::unlimited(),
+        4,
+        2,
+    ));
     let about = About { hostname: "h".to_owned(), ..About::default() };
     Console::new(executor, about, || 0, Box::new(|| 0))
 }

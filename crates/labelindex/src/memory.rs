@@ -94,6 +94,17 @@ impl MemIndex {
         self.slots.len()
     }
 
+    /// Number of values the label `name` has among the series there are.
+    pub fn value_count(&self, name: &str) -> usize {
+        self.symbols.name(name).map_or(0, |name| self.symbols.names()[name as usize].live_values)
+    }
+
+    /// Whether some series there is has the label `name` with this value.
+    pub fn has_value(&self, name: &str, value: &str) -> bool {
+        let pair = self.symbols.name(name).and_then(|name| self.symbols.pair(name, value));
+        pair.is_some_and(|pair| self.symbols.pairs()[pair as usize].live > 0)
+    }
+
     /// Bytes of memory held. `O(distinct pairs)`.
     pub fn bytes(&self) -> usize {
         self.symbols.bytes()

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use blockstore::{BlobError, BlobWriter, BlockFormat, MergeInput, ReadAt};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricFormat,
-    Registry, ResolvedBatch, Selected, Shard,
+    NewSeries, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
 
@@ -195,7 +195,12 @@ fn ingest(fleet: &mut Fleet, load: Load, format: &MetricFormat) -> Ingested {
         for start in (0..series).step_by(2_000) {
             fleet.step(step, &mut batch, start..(start + 2_000).min(series));
             let begin = Instant::now();
-            let admission = Admission { limits: &limits, now_ms: i64::MAX / 2, oldest_ms: 0 };
+            let admission = Admission {
+                limits: &limits,
+                now_ms: i64::MAX / 2,
+                oldest_ms: 0,
+                new_series: NewSeries::ANY,
+            };
             let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|e| e.to_string());
             registry.resolve(DEFAULT_TENANT, &batch, 1, admission, &decode, &mut resolved);
             let took = begin.elapsed();

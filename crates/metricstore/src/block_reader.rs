@@ -1,6 +1,7 @@
 //! Reads chunks of a block for one query or one merge, each page decompressed once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blockstore::BlockError;
 use model::TimeRange;
@@ -23,6 +24,7 @@ pub(crate) struct BlockReader {
     pages: Box<[Cached<Vec<u8>>]>,
     groups: Box<[Cached<Group>]>,
     columns: [Mutex<Columns>; STRIPES],
+    decompressed_bytes: AtomicUsize,
 }
 
 /// Something that is read once; its lock is held meanwhile.
@@ -38,11 +40,17 @@ impl BlockReader {
     pub(crate) fn new(block: Arc<MetricBlock>) -> Self {
         let pages = (0..block.page_count()).map(|_| Mutex::new(None)).collect();
         let groups = (0..block.groups().len()).map(|_| Mutex::new(None)).collect();
-        BlockReader { block, pages, groups, columns: Default::default() }
+        let columns = Default::default();
+        BlockReader { block, pages, groups, columns, decompressed_bytes: AtomicUsize::new(0) }
     }
 
     pub(crate) fn block(&self) -> &MetricBlock {
         &self.block
+    }
+
+    /// Bytes of the pages that were decompressed so far.
+    pub(crate) fn decompressed_bytes(&self) -> usize {
+        self.decompressed_bytes.load(Ordering::Relaxed)
     }
 
     /// The directory of a group.
@@ -62,6 +70,7 @@ impl BlockReader {
             return Ok(Arc::clone(page));
         }
         let page = Arc::new(self.block.page(number)?);
+        self.decompressed_bytes.fetch_add(page.len(), Ordering::Relaxed);
         *slot = Some(Arc::clone(&page));
         Ok(page)
     }

@@ -57,7 +57,7 @@ pub use histogram_columns::HistogramColumns;
 pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
-pub use registry::{Admission, HeadSeries, Registry};
+pub use registry::{Admission, HeadSeries, NewSeries, Registry};
 pub use rows::{HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};

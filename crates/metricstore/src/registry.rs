@@ -13,6 +13,7 @@
 
 mod cache;
 mod histograms;
+mod limits;
 mod order;
 mod release;
 mod tables;
@@ -27,11 +28,12 @@ use model::{LabelForm, Labels, Limits, MetricBatch, SeriesId, SeriesRows, Tenant
 use parking_lot::{Mutex, RwLock};
 
 use crate::fingerprint::Fingerprint;
-use crate::rows::ResolvedBatch;
+use crate::rows::{Refusal, ResolvedBatch};
 use cache::Cache;
 use order::Orders;
 use tables::Tables;
 
+pub use limits::NewSeries;
 pub use view::HeadSeries;
 pub(crate) use view::{NOT_REGISTERED, RegistryVersion, View};
 
@@ -54,6 +56,8 @@ pub struct Admission<'a> {
     pub now_ms: i64,
     /// Earliest timestamp that retention keeps.
     pub oldest_ms: i64,
+    /// Room for new series.
+    pub new_series: NewSeries<'a>,
 }
 
 /// Parses and checks label bytes; the error is the text the sender gets.
@@ -189,32 +193,34 @@ impl Registry {
                 continue;
             }
             let bytes = batch.label_bytes_of(series);
-            let registered = self.admit(tenant, (series.form, bytes), admission, decode);
-            match registered {
+            let spelling = (series.form, bytes);
+            match self.admit(tenant, spelling, admission, decode, &mut out.new_series) {
                 Ok(registered) => *ordinal = registered,
-                Err(reason) => {
-                    out.reject(reason, admitted, 0, || name_of(decode, series.form, bytes));
+                Err(refusal) => {
+                    out.reject(refusal, admitted, 0, || name_of(decode, series.form, bytes));
                 }
             }
         }
     }
 
     /// Registers the series with the label bytes `spelling`, unless it is known, if the limits
-    /// admit it; the error is what the sender gets.
+    /// admit it; the error is what the sender gets. `new_series` counts those of the batch.
     fn admit(
         &self,
         tenant: TenantId,
         spelling: (LabelForm, &[u8]),
         admission: Admission<'_>,
         decode: &DecodeLabels<'_>,
-    ) -> Result<u32, String> {
+        new_series: &mut usize,
+    ) -> Result<u32, Refusal> {
         let seen_min = minute(admission.now_ms);
         let labels = decode(spelling.0, spelling.1)?;
         let mut tables = self.tables.write();
         let ordinal = match tables.find(tenant, &labels, seen_min) {
             Ok(ordinal) => ordinal,
             Err(id) => {
-                tables.check_active(tenant, admission.limits)?;
+                tables.check_new(tenant, &labels, admission, *new_series)?;
+                *new_series += 1;
                 self.register(&mut tables, tenant, id, &labels, seen_min)
             }
         };

@@ -68,6 +68,23 @@ pub struct Reject {
     pub histograms: u64,
     /// The first series it hit, as Prometheus prints it; empty if its labels cannot be read.
     pub first: String,
+    /// Whether the same may be stored when it comes again later.
+    pub may_come_again: bool,
+}
+
+/// Why a series is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// As in [`Reject::reason`].
+    pub(crate) reason: String,
+    /// As in [`Reject::may_come_again`].
+    pub(crate) may_come_again: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal { reason, may_come_again: false }
+    }
 }
 
 /// A batch whose series are known: rows by shard, and what was refused.
@@ -79,6 +96,8 @@ pub struct ResolvedBatch {
     pub shards: Vec<ShardRows>,
     /// What was refused, one entry per kind of reason and at most [`MAX_REJECTS`] of them.
     pub rejects: Vec<Reject>,
+    /// Series of the batch that were not known before.
+    pub new_series: usize,
     /// Scratch of the registry: the ordinal of each entry of the batch.
     pub(crate) ordinals: Vec<u32>,
 }
@@ -89,6 +108,7 @@ impl Default for ResolvedBatch {
             tenant: DEFAULT_TENANT,
             shards: Vec::new(),
             rejects: Vec::new(),
+            new_series: 0,
             ordinals: Vec::new(),
         }
     }
@@ -118,24 +138,28 @@ impl ResolvedBatch {
         self.shards.resize_with(shards, ShardRows::default);
         self.shards.iter_mut().for_each(ShardRows::clear);
         self.rejects.clear();
+        self.new_series = 0;
     }
 
-    /// Counts `samples` of one more entry as refused for `reason`, of which `histograms` are
-    /// histograms. `series` is asked for the name of the first one.
+    /// Counts `samples` of one more entry as refused, of which `histograms` are histograms. `series`
+    /// is asked for the name of the first one.
     pub(crate) fn reject(
         &mut self,
-        reason: String,
+        refusal: impl Into<Refusal>,
         samples: u64,
         histograms: u64,
         series: impl FnOnce() -> String,
     ) {
+        let Refusal { reason, may_come_again } = refusal.into();
         let known = self.rejects.iter().position(|reject| reject.reason == reason);
         let slot = match known {
             Some(slot) => slot,
             None if self.rejects.len() == MAX_REJECTS => MAX_REJECTS - 1,
             None => {
                 let first = series();
-                self.rejects.push(Reject { reason, series: 0, samples: 0, histograms: 0, first });
+                let (series, samples, histograms) = (0, 0, 0);
+                let reject = Reject { reason, series, samples, histograms, first, may_come_again };
+                self.rejects.push(reject);
                 self.rejects.len() - 1
             }
         };

@@ -326,6 +326,23 @@ impl Selected {
         Ok(())
     }
 
+    /// Bytes of memory held for labels and places; what heads and blocks share is not counted.
+    pub fn bytes(&self) -> usize {
+        let labels: usize = self.labels.iter().map(|labels| labels.as_packed().len() + 16).sum();
+        let masked = |one: &Masked| one.kept.iter().map(Vec::capacity).sum::<usize>();
+        labels
+            + self.labels.capacity() * size_of::<Labels>()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.parts.capacity() * size_of::<Part>()
+            + self.masked.capacity() * size_of::<Masked>()
+            + self.masked.iter().map(masked).sum::<usize>() * size_of::<TimeRange>()
+    }
+
+    /// Bytes of what was decompressed so far, which grows as series are read.
+    pub fn decompressed_bytes(&self) -> usize {
+        self.blocks.iter().map(|(_, reader)| reader.decompressed_bytes()).sum()
+    }
+
     /// Number of series.
     pub fn len(&self) -> usize {
         self.labels.len()

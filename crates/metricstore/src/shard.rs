@@ -395,6 +395,15 @@ impl HeadChunks {
         self.shards as usize
     }
 
+    /// Bytes of memory that were copied; what is shared with the shard is not counted.
+    pub fn bytes(&self) -> usize {
+        self.ordinals.capacity() * size_of::<u32>()
+            + self.sealed.capacity() * size_of::<SealedChunk>()
+            + self.timestamps.capacity() * 2 * size_of::<i64>()
+            + self.ends.capacity() * size_of::<(usize, usize)>()
+            + self.histograms.capacity() * size_of::<(u32, HistogramSeries)>()
+    }
+
     /// Ordinal of the series at `place`.
     pub(crate) fn ordinal(&self, place: usize) -> u32 {
         self.ordinals[place]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockstore::{BlobWriter, Blobs, BlockError, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricError,
-    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, LabelForm, Labels, Limits, MetricBatch, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -21,7 +21,8 @@ fn decode(_: LabelForm, bytes: &[u8]) -> Result<Labels, String> {
 
 fn resolve(registry: &Registry, batch: &MetricBatch, limits: &Limits) -> ResolvedBatch {
     let mut resolved = ResolvedBatch::default();
-    let admission = Admission { limits, now_ms: 10_000_000, oldest_ms: 0 };
+    let admission =
+        Admission { limits, now_ms: 10_000_000, oldest_ms: 0, new_series: NewSeries::ANY };
     registry.resolve(DEFAULT_TENANT, batch, 1, admission, &decode, &mut resolved);
     resolved
 }

@@ -7,8 +7,8 @@ use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput};
 use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
     Admission, BlockSource, Delete, Deletes, FlushPlan, HeadLabels, HeadSnapshot, HistogramColumns,
-    HistogramRow, LabelQuery, LogDecoder, LogEncoder, MetricBlock, MetricFormat, Registry,
-    ResolvedBatch, Selected, Shard,
+    HistogramRow, LabelQuery, LogDecoder, LogEncoder, MetricBlock, MetricFormat, NewSeries,
+    Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp, Matcher,
@@ -183,7 +183,12 @@ impl Engine {
         }
         let mut resolved = ResolvedBatch::default();
         let limits = Limits::default();
-        let admission = Admission { limits: &limits, now_ms: 100 * HOUR_MS, oldest_ms: i64::MIN };
+        let admission = Admission {
+            limits: &limits,
+            now_ms: 100 * HOUR_MS,
+            oldest_ms: i64::MIN,
+            new_series: NewSeries::ANY,
+        };
         self.registry.resolve(
             DEFAULT_TENANT,
             &batch,

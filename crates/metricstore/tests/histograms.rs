@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder,
-    LogEncoder, MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    LogEncoder, MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MetricBatch,
@@ -33,7 +33,8 @@ fn histogram(layout: BucketLayout, counts: &[u64], sum: f64) -> Histogram {
 fn resolve(registry: &Registry, batch: &MetricBatch) -> ResolvedBatch {
     let mut resolved = ResolvedBatch::default();
     let limits = Limits::default();
-    let admission = Admission { limits: &limits, now_ms: 1_000_000, oldest_ms: 0 };
+    let admission =
+        Admission { limits: &limits, now_ms: 1_000_000, oldest_ms: 0, new_series: NewSeries::ANY };
     let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|error| error.to_string());
     registry.resolve(DEFAULT_TENANT, batch, 1, admission, &decode, &mut resolved);
     resolved

@@ -11,6 +11,12 @@ pub struct Limits {
     pub max_label_value_bytes: usize,
     /// Most series that may have samples in memory (`limits.max_active_series`).
     pub max_active_series: usize,
+    /// Most new series in a second, averaged over ten (`limits.max_new_series_per_second`); 0 for
+    /// as many as come.
+    pub max_new_series_per_second: usize,
+    /// Most values one label may have among active series (`limits.max_values_per_label`); 0 for as
+    /// many as come.
+    pub max_values_per_label: usize,
     /// How far in the future a sample may lie (`limits.max_future_ms`).
     pub max_future_ms: i64,
     /// Largest request body after decompression (`limits.max_body_bytes`).
@@ -30,6 +36,8 @@ impl Default for Limits {
             max_label_name_bytes: 1_024,
             max_label_value_bytes: 8_192,
             max_active_series: 10_000_000,
+            max_new_series_per_second: 0,
+            max_values_per_label: 0,
             max_future_ms: 10 * 60 * 1_000,
             // Prometheus' own cap for a decoded remote write request is 32 MiB.
             max_body_bytes: 32 << 20,

@@ -9,11 +9,6 @@ use http::{HeaderValue, StatusCode, header};
 use crate::metrics::Refusal;
 use crate::{ApiError, ErrorType, NetMetrics};
 
-/// The default is this part of the memory the process may use …
-const MEMORY_SHARE: u64 = 8;
-/// … within these.
-const MIN_DEFAULT_BYTES: u64 = 64 << 20;
-const MAX_DEFAULT_BYTES: u64 = 4 << 30;
 /// When a refused sender may come again: a body takes about as long.
 const RETRY_AFTER_SECONDS: u16 = 2;
 
@@ -37,17 +32,6 @@ impl BodyBudget {
         Arc::new(BodyBudget { limit, used: AtomicUsize::new(0) })
     }
 
-    /// An eighth of the memory this process may use, from 64 MiB to 4 GiB: the limit of its
-    /// control group if it has one, otherwise the machine's.
-    pub fn default_limit() -> usize {
-        let read = |path: &str| std::fs::read_to_string(path).ok();
-        let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
-        let machine = read("/proc/meminfo").and_then(|text| total_memory(&text));
-        let bytes: u64 = [group, machine].into_iter().flatten().min().unwrap_or(0);
-        let share = (bytes / MEMORY_SHARE).clamp(MIN_DEFAULT_BYTES, MAX_DEFAULT_BYTES);
-        usize::try_from(share).unwrap_or(usize::MAX)
-    }
-
     /// The most bytes at once.
     pub fn limit(&self) -> usize {
         self.limit
@@ -62,13 +46,6 @@ impl BodyBudget {
         let fits = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
         self.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
-}
-
-/// `MemTotal` of `/proc/meminfo` in bytes.
-fn total_memory(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1 << 10)
 }
 
 /// The budget has no more; the request is answered 503.

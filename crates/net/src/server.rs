@@ -53,7 +53,7 @@ impl Default for ServerSettings {
             body_total_timeout: Duration::from_secs(300),
             max_connections: 4_096,
             shutdown_grace: Duration::from_secs(10),
-            body_budget: BodyBudget::new(BodyBudget::default_limit()),
+            body_budget: BodyBudget::new(256 << 20),
         }
     }
 }

@@ -82,6 +82,7 @@ fn run(
                 lookback_ms: 300_000,
                 default_subquery_step_ms: 60_000,
                 max_samples: 50_000_000,
+                memory: None,
                 cancelled: &cancelled,
                 parallel,
             };

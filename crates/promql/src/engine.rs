@@ -1,9 +1,10 @@
 //! The façade: a parsed query, a source, a time range and limits go in, a value comes out.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::ast::Expr;
-use crate::source::{Parallel, Source};
+use crate::source::{Memory, Parallel, Source};
 
 /// When a query is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct EvalOptions<'a> {
     pub default_subquery_step_ms: i64,
     /// Most samples the query may hold; exceeding it fails this query only.
     pub max_samples: usize,
+    /// Counts what the query holds besides the series of its source, if anything does.
+    pub memory: Option<&'a Arc<dyn Memory>>,
     /// Set by the owner to stop the query; looked at in every loop over series.
     pub cancelled: &'a AtomicBool,
     /// Where to run pieces of work.

@@ -26,7 +26,8 @@ pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::pretty;
 pub use source::{
-    Columns, HistogramSamples, Inline, Parallel, SelectRequest, SeriesSet, Source, SourceError,
+    Columns, HistogramSamples, Inline, Memory, Parallel, SelectRequest, SeriesSet, Source,
+    SourceError,
 };
 pub use value::{
     Annotation, AnnotationLevel, InstantSample, QueryOutput, QueryStats, QueryValue, RangeSeries,

@@ -155,6 +155,18 @@ impl HistogramSamples {
     }
 }
 
+/// Counts the memory that a query takes.
+pub trait Memory: Send + Sync {
+    /// Counts bytes that are about to be allocated.
+    ///
+    /// # Errors
+    /// `Limit`, `Unavailable` or `Cancelled`; then nothing is counted.
+    fn take(&self, bytes: usize) -> Result<(), SourceError>;
+
+    /// Gives back what was taken, or a part of it.
+    fn give_back(&self, bytes: usize);
+}
+
 /// Runs pieces of one query on as many threads as the caller grants.
 pub trait Parallel: Send + Sync {
     /// Calls `task(0)`, …, `task(count - 1)`, possibly at once, and returns when all are done.

@@ -72,6 +72,7 @@ fn show(query: &str, time: EvalTime) -> String {
         lookback_ms: 300_000,
         default_subquery_step_ms: 60_000,
         max_samples: 1_000,
+        memory: None,
         cancelled: &cancelled,
         parallel: &Inline,
     };

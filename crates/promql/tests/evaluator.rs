@@ -196,6 +196,7 @@ fn run_with(
         lookback_ms: 60_000,
         default_subquery_step_ms: 60_000,
         max_samples,
+        memory: None,
         cancelled: &cancelled,
         parallel,
     };
@@ -376,6 +377,7 @@ fn a_query_stops_in_the_middle_of_one_series() {
             lookback_ms: 300_000,
             default_subquery_step_ms: 60_000,
             max_samples: 1_000_000,
+            memory: None,
             cancelled: &cancelled,
             parallel: &Inline,
         },

@@ -94,6 +94,7 @@ fn run(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryOutput, S
         lookback_ms: 300_000,
         default_subquery_step_ms: 10_000,
         max_samples,
+        memory: None,
         cancelled: &cancelled,
         parallel: &Inline,
     };

@@ -30,6 +30,11 @@ mod words;
 
 use cli::{Cli, Command};
 
+/// It gives memory back to the system when a large query or an explosion of series is over, which
+/// the system's own does not; see `docs/decisions/0025-one-budget-of-memory.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {

@@ -281,6 +281,7 @@ mod tests {
             tls: net::tls::ClientTls::pinning(authority).expect("valid"),
             limits: model::Limits::default(),
             max_query_bytes: 1 << 20,
+            governor: governor::Governor::unlimited(),
         });
         let mut page = Vec::new();
         brokers.expect("a valid address").render(&mut TextEncoder::new(&mut page));
@@ -300,6 +301,8 @@ mod tests {
             flush_interval_ms: 60_000,
             flush_bytes: 1 << 30,
             shards: 1,
+            governor: governor::Governor::unlimited(),
+            idle_series_ms: 300_000,
             now_ms: crate::about::now_ms,
             seed: [7; 24],
         };
@@ -308,7 +311,13 @@ mod tests {
         let (agent, _receiver) =
             HostAgent::start(agent::AgentConfig::default()).expect("this host is collected");
         let data = Arc::new(BrokerData(broker.clone()));
-        let executor = Arc::new(Executor::new(data, model::Limits::default(), 1, 1));
+        let executor = Arc::new(Executor::new(
+            data,
+            model::Limits::default(),
+            Arc::clone(broker.governor()),
+            1,
+            1,
+        ));
         let pushes = Pushgateway::start(broker.clone(), Duration::from_secs(60));
         let telemetry = Telemetry::new(broker, net, Some(&agent))
             .with_queries(executor)

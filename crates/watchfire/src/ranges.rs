@@ -19,7 +19,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         ensure!(
             range.contains(&value),
             "{key}: {value} is out of range; it must be from {min} to {max}{}",
-            if key.starts_with("storage.") && !key.contains("bytes") || key == "agent.interval" {
+            if (key.starts_with("storage.") || key.starts_with("memory.")) && !key.contains("bytes")
+                || key == "agent.interval"
+            {
                 " ms"
             } else {
                 ""
@@ -60,6 +62,15 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         ("limits.max_label_name_bytes", count(limits.max_label_name_bytes), 1..=64 << 10),
         ("limits.max_label_value_bytes", count(limits.max_label_value_bytes), 1..=1 << 20),
         ("limits.max_active_series", count(limits.max_active_series), 1..=1_000_000_000),
+        (
+            "limits.max_new_series_per_second",
+            count(limits.max_new_series_per_second),
+            0..=1_000_000_000,
+        ),
+        ("limits.max_values_per_label", count(limits.max_values_per_label), 0..=1_000_000_000),
+        ("memory.limit_bytes", config.memory.limit_bytes().into(), 64 << 20..=1 << 50),
+        // The registry notes in which minute a series was seen.
+        ("memory.idle_series", config.idle_series_ms.into(), 60_000..=2 * HOUR_MS),
         ("limits.max_future_ms", limits.max_future_ms.into(), 0..=366 * 24 * HOUR_MS),
         // What one frame of the log takes is the end of it.
         ("limits.max_body_bytes", count(limits.max_body_bytes), 1 << 10..=256 << 20),

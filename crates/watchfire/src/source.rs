@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use broker::{Broker, CommitError, Expected, Feed, LiveBatch, Reader};
+use broker::{Broker, CommitError, Expected, Feed, LiveBatch, ReadError, Reader, Selection};
 use console::{
-    Cancelled, Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored,
-    Wanted,
+    Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored, Wanted, Work,
 };
-use metricstore::{HistogramColumns, MetricError, Selected};
+use governor::Refused;
+use metricstore::{HistogramColumns, MetricError};
 use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
 
@@ -18,10 +18,10 @@ impl console::Data for BrokerData {
     fn snapshot(
         &self,
         tenant: TenantId,
-        _: &Cancelled,
+        work: &Work,
     ) -> Result<Arc<dyn console::Snapshot>, SourceError> {
         self.0.ready().map_err(SourceError::Storage)?;
-        Ok(Arc::new(View(Arc::new(self.0.reader(tenant)))))
+        Ok(Arc::new(View(Arc::new(self.0.reader_for(tenant, Arc::clone(work))))))
     }
 
     fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
@@ -175,10 +175,15 @@ impl LiveFeed for Live {
 
 struct View(Arc<Reader>);
 
-fn fault(error: MetricError) -> SourceError {
+fn fault(error: ReadError) -> SourceError {
     match error {
-        MetricError::TooManySeries { .. } => SourceError::Limit(error.to_string()),
-        error => SourceError::Storage(error.to_string()),
+        ReadError::Store(MetricError::TooManySeries { .. }) => {
+            SourceError::Limit(error.to_string())
+        }
+        ReadError::Refused(Refused::TooLarge(text)) => SourceError::Limit(text),
+        ReadError::Refused(Refused::Later(text)) => SourceError::Unavailable(text),
+        ReadError::Refused(Refused::Cancelled) => SourceError::Cancelled,
+        ReadError::Store(error) => SourceError::Storage(error.to_string()),
     }
 }
 
@@ -191,7 +196,7 @@ impl promql::Source for View {
 }
 
 struct Set {
-    selected: Selected,
+    selected: Selection,
     reader: Arc<Reader>,
 }
 
@@ -209,7 +214,8 @@ impl SeriesSet for Set {
         self.selected
             .read_all(index, &mut out.timestamps_ms, &mut out.values, &mut histograms)
             .inspect_err(|error| self.reader.report(error))
-            .map_err(fault)?;
+            .map_err(|error| fault(error.into()))?;
+        self.selected.count_decompressed().map_err(|error| fault(error.into()))?;
         let HistogramColumns { timestamps_ms, start_ms, histograms } = &histograms;
         for ((&t_ms, &start_ms), histogram) in timestamps_ms.iter().zip(start_ms).zip(histograms) {
             out.histograms.push_started(t_ms, start_ms, Arc::new(histogram.to_float()));

@@ -17,6 +17,7 @@ mod harness;
 mod interop;
 mod ledger;
 mod live;
+mod memory;
 mod quickstart;
 mod security;
 mod tier;
@@ -35,6 +36,7 @@ const GROUPS: &[Group] = &[
     faults::GROUP,
     interop::GROUP,
     live::GROUP,
+    memory::GROUP,
     quickstart::GROUP,
     security::GROUP,
     tier::GROUP,

@@ -16,6 +16,9 @@ use crate::ingest::IngestOutcome;
 /// millisecond, and going to another thread and back would be felt.
 const INLINE_BYTES: usize = 64 << 10;
 
+/// When the sender of new series may come again: rooms and paces change in seconds.
+const RETRY_AFTER_SECONDS: u16 = 10;
+
 /// Why nothing of a request was stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -112,12 +115,20 @@ pub(crate) async fn store<S: Send + 'static>(
     Ok((summary, outcome))
 }
 
-/// 204, or 400 that names what was left out, in the shape of Prometheus' API.
+/// 204, or 400 that names what was left out, in the shape of Prometheus' API; 429 if nothing was
+/// stored and all of it may be when it is sent again. Of a part nothing may be sent again, because
+/// the rest of what the sender has would wait behind it.
 pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
-    match outcome.complaint() {
-        None => StatusCode::NO_CONTENT.into_response(),
-        Some(complaint) => ApiError::new(ErrorType::BadData, complaint).into_response(),
+    let Some(complaint) = outcome.complaint() else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let error = ApiError::new(ErrorType::BadData, complaint);
+    if !outcome.may_come_again() {
+        return error.into_response();
     }
+    let mut response = error.with_status(StatusCode::TOO_MANY_REQUESTS).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    response
 }
 
 #[cfg(test)]

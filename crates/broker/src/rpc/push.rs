@@ -22,7 +22,6 @@ use wire::WireError;
 use wire::agent_batch::{self, MAX_PAYLOAD_BYTES};
 
 use super::acks::{Acks, Answer, Refused, Retry};
-use super::budget::PayloadBudget;
 use super::ingest::Shared;
 use crate::Broker;
 use crate::agents::BatchIdentity;
@@ -155,7 +154,7 @@ impl PushStream {
         };
         session.marks(marks);
         let agents = self.shared.broker.inner.fleet.connected();
-        let window_bytes = PayloadBudget::window_bytes(agents);
+        let window_bytes = self.shared.broker.inner.agent_budget.window_bytes(agents);
         let acks = Arc::default();
         self.phase = Phase::Open(Open { session, agent, incarnation, window_bytes, acks });
         Ok(ToAgent::Welcome(rpc::Welcome {

@@ -42,6 +42,8 @@ pub(crate) fn config(data: &Path, now_ms: fn() -> i64, flush_interval_ms: i64) -
         flush_interval_ms,
         flush_bytes: 1 << 30,
         shards: 3,
+        governor: governor::Governor::unlimited(),
+        idle_series_ms: 300_000,
         now_ms,
         seed: *b"a seed for tests, 24 by.",
     }

@@ -18,7 +18,7 @@ use wire::{csv_export, json_lines, text_encode};
 
 use super::streamed::{self, Patience, Pieces};
 use crate::Console;
-use crate::data::{Cancelled, Data};
+use crate::data::{Data, Work};
 use crate::params::Params;
 use crate::respond::{bad_data, parameter, source_error};
 
@@ -119,22 +119,28 @@ async fn answer(console: &Console, params: &Params, form: Form) -> Result<Respon
     })?;
     let kind = form.content_type();
     let executor = Arc::clone(console.executor());
-    streamed::answer(executor, kind, Patience::Stalled(STALL), move |data, cancelled, pieces| {
-        let _permit = permit;
-        send_all(data, cancelled, &selectors, range, &form, pieces)
-    })
+    streamed::answer(
+        executor,
+        kind,
+        Patience::Stalled(STALL),
+        params.asked(),
+        move |data, work, pieces| {
+            let _permit = permit;
+            send_all(data, work, &selectors, range, &form, pieces)
+        },
+    )
     .await
 }
 
 fn send_all(
     data: &dyn Data,
-    cancelled: &Cancelled,
+    work: &Work,
     selectors: &[Vec<Matcher>],
     range: TimeRange,
     form: &Form,
     pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, cancelled).map_err(source_error)?;
+    let snapshot = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
     pieces.begin(snapshot.missing(range))?;
     // What several selectors match is written once.
     let mut written = HashSet::new();
@@ -150,7 +156,7 @@ fn send_all(
             }
             columns.clear();
             set.read(index, &mut columns).map_err(source_error)?;
-            pieces.write(cancelled, |out| form.push(out, labels, &mut columns))?;
+            pieces.write(work, |out| form.push(out, labels, &mut columns))?;
             if place + 1 < selectors.len() {
                 written.insert(labels.clone());
             }

@@ -15,7 +15,7 @@ use promql::{Columns, SelectRequest, SourceError};
 use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 
 use crate::Console;
-use crate::data::{Cancelled, Data, Snapshot};
+use crate::data::{Data, Snapshot, Work};
 use crate::execute::DEFAULT_LOOKBACK_MS;
 use crate::params::Params;
 use crate::respond::source_error;
@@ -32,8 +32,8 @@ pub(super) async fn federate(
     let (now_ms, external) = (console.now_ms(), console.external_labels());
     let body = console
         .executor()
-        .blocking(move |data, cancelled| {
-            let newest = newest(data, cancelled, &selectors, now_ms).map_err(source_error)?;
+        .blocking(params.asked(), move |data, work| {
+            let newest = newest(data, work, &selectors, now_ms).map_err(source_error)?;
             Ok(exposition(newest, &external))
         })
         .await?;
@@ -42,11 +42,11 @@ pub(super) async fn federate(
 
 fn newest(
     data: &dyn Data,
-    cancelled: &Cancelled,
+    work: &Work,
     selectors: &[Vec<Matcher>],
     now_ms: i64,
 ) -> Result<Newest, SourceError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, cancelled)?;
+    let snapshot = data.snapshot(DEFAULT_TENANT, work)?;
     let mut newest = Newest::new();
     let mut samples = Columns::default();
     for matchers in selectors {

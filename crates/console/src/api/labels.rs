@@ -11,7 +11,7 @@ use promql::SourceError;
 use serde_json::json;
 
 use crate::Console;
-use crate::data::{Cancelled, Data, Snapshot};
+use crate::data::{Data, Snapshot, Work};
 use crate::json::{write_labels, write_strings};
 use crate::params::Params;
 use crate::respond::{self, bad_data, source_error, success, success_with};
@@ -26,9 +26,9 @@ pub(super) async fn names(
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     console
         .executor()
-        .blocking(move |data, cancelled| {
+        .blocking(params.asked(), move |data, work| {
             let ask = |view: &dyn Snapshot, most| view.label_names(&selectors, range, most);
-            let (names, warnings) = list(data, cancelled, range, limit, ask)?;
+            let (names, warnings) = list(data, work, range, limit, ask)?;
             Ok(success_with(names.into(), &warnings))
         })
         .await
@@ -46,9 +46,9 @@ pub(super) async fn values(
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     console
         .executor()
-        .blocking(move |data, cancelled| {
+        .blocking(params.asked(), move |data, work| {
             let ask = |view: &dyn Snapshot, most| view.label_values(&name, &selectors, range, most);
-            let (values, warnings) = list(data, cancelled, range, limit, ask)?;
+            let (values, warnings) = list(data, work, range, limit, ask)?;
             Ok(success_with(values.into(), &warnings))
         })
         .await
@@ -64,9 +64,9 @@ pub(super) async fn series(
     let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
     console
         .executor()
-        .blocking(move |data, cancelled| {
+        .blocking(params.asked(), move |data, work| {
             let ask = |view: &dyn Snapshot, most| view.series(&selectors, range, most);
-            let (series, warnings) = list(data, cancelled, range, limit, ask)?;
+            let (series, warnings) = list(data, work, range, limit, ask)?;
             Ok(respond::json(StatusCode::OK, series_body(&series, &warnings)))
         })
         .await
@@ -95,8 +95,8 @@ pub(super) async fn metadata(
     let limit = none_if_zero(params.count("limit")?);
     let per_metric = none_if_zero(params.count("limit_per_metric")?);
     let wanted = params.get("metric").map(str::to_owned);
-    let ask = |data: &dyn Data, _: &Cancelled| data.metadata(DEFAULT_TENANT).map_err(source_error);
-    let known = console.executor().blocking(ask).await?;
+    let ask = |data: &dyn Data, _: &Work| data.metadata(DEFAULT_TENANT).map_err(source_error);
+    let known = console.executor().blocking(params.asked(), ask).await?;
     let mut families: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for one in known {
         if wanted.as_ref().is_some_and(|wanted| *wanted != one.metric) {
@@ -120,12 +120,12 @@ pub(super) async fn metadata(
 /// What `ask` finds, cut to `limit`, and what has to be said about it.
 fn list<T>(
     data: &dyn Data,
-    cancelled: &Cancelled,
+    work: &Work,
     range: TimeRange,
     limit: usize,
     ask: impl FnOnce(&dyn Snapshot, usize) -> Result<Vec<T>, SourceError>,
 ) -> Result<(Vec<T>, Vec<String>), ApiError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, cancelled).map_err(source_error)?;
+    let snapshot = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
     // One more than is shown tells whether there are more.
     let mut found = ask(snapshot.as_ref(), limit.saturating_add(1)).map_err(source_error)?;
     let mut warnings = snapshot.missing(range);

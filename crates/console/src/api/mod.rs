@@ -7,6 +7,7 @@ mod federate;
 mod format;
 mod labels;
 mod login;
+mod queries;
 mod query;
 mod remote_read;
 mod status;
@@ -48,6 +49,9 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/status/config", GET, Access::Admin, status::config)
         .route("/api/v1/status/flags", GET, Access::Admin, status::flags)
         .route("/api/v1/status/tsdb", GET, Access::Read, status::tsdb)
+        .route("/api/v1/status/active_queries", GET, Access::Read, queries::active)
+        .route("/api/v1/status/active_queries/{id}", [Method::DELETE], Access::Admin, queries::kill)
+        .route("/api/v1/status/top_queries", GET, Access::Read, queries::top)
         .route("/federate", GET, Access::Read, federate::federate)
         .route("/api/v1/live", GET, Access::Read, crate::live::upgrade)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use model::DEFAULT_TENANT;
+use model::{DEFAULT_TENANT, FloatHistogram, Labels};
 use promql::ast::{Expr, ValueType};
 use promql::{AnnotationLevel, EvalTime, QueryOutput, QueryValue};
 
@@ -15,6 +15,7 @@ use crate::execute::{Answer, DEFAULT_LOOKBACK_MS, Job};
 use crate::json;
 use crate::params::Params;
 use crate::respond::{self, bad_data, parameter};
+use crate::running::{self, Asked};
 use net::ApiError;
 
 /// More points per series than this are refused, as Prometheus does: no screen shows them.
@@ -30,7 +31,7 @@ pub(super) async fn instant(
     let t_ms = params.optional_time_ms("time")?.unwrap_or_else(|| console.now_ms());
     let patience = Patience::of(&params)?;
     let (text, expr) = parse(&params)?;
-    let job = patience.job(expr, EvalTime::Instant(t_ms));
+    let job = patience.job(&params, expr, EvalTime::Instant(t_ms));
     answer(&console, &params, &text, job, limit).await
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn range(
             ),
         ));
     }
-    let job = patience.job(expr, EvalTime::Range { start_ms, end_ms, step_ms });
+    let job = patience.job(&params, expr, EvalTime::Range { start_ms, end_ms, step_ms });
     answer(&console, &params, &text, job, limit).await
 }
 
@@ -102,9 +103,11 @@ impl Patience {
         })
     }
 
-    fn job(self, expr: Expr, time: EvalTime) -> Job {
+    fn job(self, params: &Params, expr: Expr, time: EvalTime) -> Job {
         let Patience { timeout, lookback_ms } = self;
-        Job { tenant: DEFAULT_TENANT, expr, time, timeout, lookback_ms }
+        let text = params.get("query").unwrap_or_default();
+        let asked = Asked::query(text, time, params.client());
+        Job { tenant: DEFAULT_TENANT, asked, expr, time, timeout, lookback_ms }
     }
 }
 
@@ -116,17 +119,50 @@ async fn answer(
     limit: usize,
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let Answer { mut output, missing } = console.executor().run(job).await?;
+    let answer = console.executor().run(job).await?;
+    let Answer { mut output, missing, place, held } = answer;
     let seconds = started.elapsed().as_secs_f64();
     let truncated = truncate(&mut output.value, limit);
     let stats = params.get("stats").is_some().then_some(seconds);
     let text = text.to_owned();
     // Writing a large answer takes as long as computing it; keep it off the threads of sockets.
-    let body =
-        tokio::task::spawn_blocking(move || write_body(&output, &text, missing, truncated, stats))
-            .await
-            .map_err(|error| ApiError::new(net::ErrorType::Internal, error.to_string()))?;
-    Ok(respond::json(StatusCode::OK, body))
+    let write = move || {
+        let mut room = running::hold(&place.query.work, body_bytes(&output.value))?;
+        let body = write_body(&output, &text, missing, truncated, stats, room.bytes());
+        drop((output, held));
+        room.resize(body.capacity()).map_err(running::refused)?;
+        Ok((body, room))
+    };
+    let (body, room) = tokio::task::spawn_blocking(write)
+        .await
+        .map_err(|error| ApiError::new(net::ErrorType::Internal, error.to_string()))?
+        .map_err(respond::source_error)?;
+    Ok(respond::json_held(StatusCode::OK, body, room))
+}
+
+/// About what a result takes as JSON; it may be less. Short values take half of it.
+fn body_bytes(value: &QueryValue) -> usize {
+    const POINT_BYTES: usize = 40;
+    let labels = |labels: &Labels| 64 + 2 * labels.as_packed().len();
+    let histogram = |one: &FloatHistogram| 256 + 64 * one.bucket_count();
+    let points = match value {
+        QueryValue::Scalar { .. } | QueryValue::String { .. } => 0,
+        QueryValue::Vector(samples) => samples
+            .iter()
+            .map(|one| {
+                let histogram = one.histogram.as_deref().map_or(0, histogram);
+                labels(&one.labels) + POINT_BYTES + histogram
+            })
+            .sum(),
+        QueryValue::Matrix(series) => series
+            .iter()
+            .map(|one| {
+                let histograms: usize = one.histograms.iter().map(|(_, h)| histogram(h)).sum();
+                labels(&one.labels) + POINT_BYTES * one.values.len() + histograms
+            })
+            .sum(),
+    };
+    4_096 + points
 }
 
 /// Cuts the result to `limit` series. Yields whether something was cut.
@@ -153,8 +189,9 @@ fn write_body(
     missing: Vec<String>,
     truncated: bool,
     stats: Option<f64>,
+    capacity: usize,
 ) -> Vec<u8> {
-    let mut body = Vec::with_capacity(4_096);
+    let mut body = Vec::with_capacity(capacity);
     body.extend_from_slice(br#"{"status":"success","data":"#);
     json::write_value(&mut body, &output.value);
     if let Some(seconds) = stats {

@@ -22,9 +22,11 @@ use wire::remote_read::{
 
 use super::streamed::{self, Patience, Pieces, warn};
 use crate::Console;
-use crate::data::{Cancelled, Data, Snapshot};
+use crate::data::{Data, Snapshot, Work};
 use crate::execute::Executor;
+use crate::params::client_of;
 use crate::respond::{bad_data, source_error};
+use crate::running::Asked;
 
 /// Largest request, packed and unpacked; it holds nothing but selectors.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -35,6 +37,7 @@ pub(super) async fn read(
     State(console): State<Arc<Console>>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let client = client_of(request.extensions());
     let packed = axum::body::to_bytes(request.into_body(), MAX_REQUEST_BYTES).await;
     let packed = packed.map_err(|_| {
         bad_data(format!(
@@ -48,17 +51,31 @@ pub(super) async fn read(
     let external = External(console.external_labels());
     request.queries.iter_mut().for_each(|query| external.satisfy(&mut query.matchers));
     let executor = Arc::clone(console.executor());
+    let asked = asked(&request, &client);
     let patience = Patience::Until(Instant::now() + executor.query_timeout());
     match request.response_type {
-        ResponseType::Samples => whole(&executor, request, external, patience).await,
+        ResponseType::Samples => whole(&executor, request, external, patience, asked).await,
         ResponseType::StreamedXorChunks => {
             let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-            streamed::answer(executor, kind, patience, move |data, cancelled, pieces| {
-                send_all(data, cancelled, &request, &external, pieces)
+            streamed::answer(executor, kind, patience, asked, move |data, work, pieces| {
+                send_all(data, work, &request, &external, pieces)
             })
             .await
         }
     }
+}
+
+/// How a request is shown while it runs: what it selects, and from when to when.
+fn asked(request: &ReadRequest, client: &str) -> Asked {
+    let mut text = "/api/v1/read".to_owned();
+    let mut times_ms = (i64::MAX, i64::MIN, 0);
+    for query in &request.queries {
+        times_ms = (times_ms.0.min(query.start_ms), times_ms.1.max(query.end_ms), 0);
+        let matcher = |m: &Matcher| format!("{}{}{:?}", m.name, m.op.as_str(), m.value);
+        let matchers: Vec<String> = query.matchers.iter().map(matcher).collect();
+        text.push_str(&format!(" {{{}}}", matchers.join(",")));
+    }
+    Asked { times_ms, ..Asked::other(text, client) }
 }
 
 /// Labels of the configuration that stored series do not have and answers do: whoever reads with
@@ -99,12 +116,11 @@ fn refused(error: &WireError) -> ApiError {
 /// What one query finds, and what is missing in it.
 fn select(
     data: &dyn Data,
-    cancelled: &Cancelled,
+    work: &Work,
     query: &Query,
     missing: &mut Vec<String>,
 ) -> Result<Arc<dyn SeriesSet>, ApiError> {
-    let snapshot: Arc<dyn Snapshot> =
-        data.snapshot(DEFAULT_TENANT, cancelled).map_err(source_error)?;
+    let snapshot: Arc<dyn Snapshot> = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
     let Query { start_ms, end_ms, matchers } = query;
     let (start_ms, end_ms) = (*start_ms, *end_ms);
     let found = snapshot.select(&SelectRequest { matchers, start_ms, end_ms });
@@ -128,13 +144,14 @@ async fn whole(
     request: ReadRequest,
     external: External,
     patience: Patience,
+    asked: Asked,
 ) -> Result<Response, ApiError> {
     let most = executor.max_query_samples();
-    let work = move |data: &dyn Data, cancelled: &Cancelled| {
+    let read = move |data: &dyn Data, work: &Work| {
         let (mut response, mut missing, mut samples) = (Vec::new(), Vec::new(), 0);
         let mut columns = Columns::default();
         for query in &request.queries {
-            let set = select(data, cancelled, query, &mut missing)?;
+            let set = select(data, work, query, &mut missing)?;
             let mut result = Vec::new();
             for index in 0..set.len() {
                 columns.clear();
@@ -149,7 +166,7 @@ async fn whole(
                         ),
                     ));
                 }
-                patience.check(cancelled)?;
+                patience.check(work)?;
                 let labels = external.added_to(set.labels(index));
                 let series = series(&labels, &columns);
                 if !series.is_empty() {
@@ -161,7 +178,7 @@ async fn whole(
         }
         Ok((pack(&response)?, missing))
     };
-    let (body, missing) = executor.blocking(work).await?;
+    let (body, missing) = executor.blocking(asked, read).await?;
     let mut answer = Response::new(Body::from(body));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -190,13 +207,13 @@ fn pack(response: &[u8]) -> Result<Vec<u8>, ApiError> {
 
 fn send_all(
     data: &dyn Data,
-    cancelled: &Cancelled,
+    work: &Work,
     request: &ReadRequest,
     external: &External,
     pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
     let mut missing = Vec::new();
-    let sets = request.queries.iter().map(|query| select(data, cancelled, query, &mut missing));
+    let sets = request.queries.iter().map(|query| select(data, work, query, &mut missing));
     let sets = sets.collect::<Result<Vec<_>, _>>()?;
     pieces.begin(missing)?;
     let (mut chunks, mut columns) = (ChunkStream::default(), Columns::default());
@@ -205,7 +222,7 @@ fn send_all(
             columns.clear();
             set.read(index, &mut columns).map_err(source_error)?;
             let labels = external.added_to(set.labels(index));
-            pieces.write(cancelled, |frames| {
+            pieces.write(work, |frames| {
                 chunks.push(query, &series(&labels, &columns), frames);
             })?;
         }

@@ -88,8 +88,8 @@ pub(super) async fn tsdb(
     };
     let top = console
         .executor()
-        .blocking(move |data, cancelled| {
-            let snapshot = data.snapshot(DEFAULT_TENANT, cancelled);
+        .blocking(params.asked(), move |data, work| {
+            let snapshot = data.snapshot(DEFAULT_TENANT, work);
             snapshot.and_then(|view| view.cardinality(limit)).map_err(source_error)
         })
         .await?;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -19,8 +18,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::data::{Cancelled, Data};
+use crate::data::{Data, Work};
 use crate::execute::Executor;
+use crate::running::Asked;
 
 /// Bytes that are sent on at once.
 const SEND_BYTES: usize = 256 << 10;
@@ -40,8 +40,8 @@ pub(super) enum Patience {
 }
 
 impl Patience {
-    pub(super) fn check(self, cancelled: &Cancelled) -> Result<(), ApiError> {
-        if cancelled.load(Ordering::Relaxed) {
+    pub(super) fn check(self, work: &Work) -> Result<(), ApiError> {
+        if work.is_cancelled() {
             return Err(gone());
         }
         if Instant::now() < self.deadline() { Ok(()) } else { Err(self.over()) }
@@ -97,10 +97,10 @@ impl Pieces {
     /// Appends what `write` writes, and sends what there is if it is enough.
     pub(super) fn write(
         &mut self,
-        cancelled: &Cancelled,
+        work: &Work,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ApiError> {
-        self.patience.check(cancelled)?;
+        self.patience.check(work)?;
         write(&mut self.bytes);
         if self.bytes.len() >= SEND_BYTES {
             let bytes = std::mem::take(&mut self.bytes);
@@ -124,24 +124,25 @@ impl Pieces {
     }
 }
 
-/// The answer that `work` writes, under the same admission as queries.
+/// The answer that `write` writes, under the same admission as queries.
 pub(super) async fn answer(
     executor: Arc<Executor>,
     content_type: &'static str,
     patience: Patience,
-    work: impl FnOnce(&dyn Data, &Cancelled, &mut Pieces) -> Result<(), ApiError> + Send + 'static,
+    asked: Asked,
+    write: impl FnOnce(&dyn Data, &Work, &mut Pieces) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (sender, mut pieces) = mpsc::channel::<Result<Piece, ApiError>>(QUEUED_PIECES);
-    let work = {
+    let task = {
         let (sender, runtime) = (sender.clone(), Handle::current());
         let mut pieces = Pieces { sender, runtime, patience, bytes: Vec::new() };
-        move |data: &dyn Data, cancelled: &Cancelled| {
-            work(data, cancelled, &mut pieces)?;
+        move |data: &dyn Data, work: &Work| {
+            write(data, work, &mut pieces)?;
             pieces.finish()
         }
     };
     tokio::spawn(async move {
-        if let Err(error) = executor.blocking(work).await {
+        if let Err(error) = executor.blocking(asked, task).await {
             // Nobody is there to hear it when the reader has gone.
             let _ = sender.send(Err(error)).await;
         }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use promql::SourceError;
 
 use super::counters::Counters;
+use crate::data::Work;
+use crate::running::refused;
 
 /// Queries that may be as large as one may be, at once.
 const SHARES: usize = 4;
@@ -20,6 +22,7 @@ pub(super) struct Budget {
 /// What one query holds of it.
 pub(super) struct QueryBudget {
     budget: Arc<Budget>,
+    work: Work,
     used: AtomicUsize,
 }
 
@@ -34,9 +37,9 @@ impl Budget {
         Budget { of_one, counters }
     }
 
-    /// The budget of a new query.
-    pub(super) fn query(self: &Arc<Self>) -> Arc<QueryBudget> {
-        Arc::new(QueryBudget { budget: Arc::clone(self), used: AtomicUsize::new(0) })
+    /// The budget of a new query, which counts as a part of what its `work` holds.
+    pub(super) fn query(self: &Arc<Self>, work: Work) -> Arc<QueryBudget> {
+        Arc::new(QueryBudget { budget: Arc::clone(self), work, used: AtomicUsize::new(0) })
     }
 }
 
@@ -53,6 +56,7 @@ impl Held {
     /// The query, or all of them, would hold too many; the text says what to do.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), SourceError> {
         let Budget { of_one, counters } = &*self.query.budget;
+        self.query.work.take(bytes).map_err(refused)?;
         self.bytes += bytes;
         let of_query = self.query.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let of_all = counters.held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -80,6 +84,7 @@ impl Held {
     pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
+        self.query.work.give_back(bytes);
         self.query.used.fetch_sub(bytes, Ordering::Relaxed);
         self.query.budget.counters.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }

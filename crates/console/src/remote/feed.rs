@@ -113,7 +113,7 @@ impl Waiting {
 
 /// Reads until the feed is dropped, or the broker says that there can be none.
 async fn read(inner: Arc<Inner>, selector: Selector, inbox: Arc<Inbox>) {
-    let mut numbers = Numbers::new(inner.budget.query().hold());
+    let mut numbers = Numbers::new(inner.budget.query(inner.governor.account()).hold());
     let mut was_open = false;
     // One outage is told once.
     let mut is_told = false;
@@ -323,7 +323,8 @@ mod tests {
         let counters = Arc::<Counters>::default();
         let held = || counters.held_bytes.load(Ordering::Relaxed);
         let budget = Arc::new(Budget::new(3 * (SERIES_BYTES + 30), Arc::clone(&counters)));
-        let mut numbers = Numbers::new(budget.query().hold());
+        let mut numbers =
+            Numbers::new(budget.query(governor::Governor::unlimited().account()).hold());
         assert_eq!(own_numbers(&mut numbers, told(0, &["a", "b", "c"])), [0, 1, 2]);
         let full = held();
         assert!(full > 3 * SERIES_BYTES);
@@ -332,7 +333,8 @@ mod tests {
         assert!(error.to_string().contains("limits.max_query_bytes"), "{error}");
         drop(numbers);
         assert_eq!(held(), 0);
-        let mut numbers = Numbers::new(budget.query().hold());
+        let mut numbers =
+            Numbers::new(budget.query(governor::Governor::unlimited().account()).hold());
         assert_eq!(own_numbers(&mut numbers, told(0, &["a", "b", "c"])), [0, 1, 2]);
         // The broker begins anew: what it tells again keeps its number, also where another series
         // takes the room of those that it does not.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use governor::Governor;
 use model::{Limits, Matcher, MetricMetadata, MetricType, TenantId};
 use net::Identity;
 use net::rpc::{self, matcher::Op};
@@ -26,7 +27,7 @@ use net::tls::{ClientTls, TlsError};
 use promql::SourceError;
 use tokio::runtime::Handle;
 
-use crate::data::{Cancelled, Data, LiveFeed, Snapshot};
+use crate::data::{Data, LiveFeed, Snapshot, Work};
 use budget::Budget;
 use counters::Counters;
 use feed::Feed;
@@ -51,6 +52,8 @@ pub struct RemoteSettings {
     pub limits: Limits,
     /// Bytes of series one query may hold; all queries together may hold four times as much.
     pub max_query_bytes: usize,
+    /// The budget of memory.
+    pub governor: Arc<Governor>,
 }
 
 /// The brokers of a console. Cheap to clone.
@@ -62,6 +65,7 @@ pub struct Brokers {
 struct Inner {
     link: Link,
     limits: Limits,
+    governor: Arc<Governor>,
     budget: Arc<Budget>,
     watch: Watch,
     counters: Arc<Counters>,
@@ -83,6 +87,7 @@ impl Brokers {
         let inner = Arc::new(Inner {
             link,
             limits: settings.limits,
+            governor: settings.governor,
             budget: Arc::new(Budget::new(settings.max_query_bytes, Arc::clone(&counters))),
             watch: Watch::default(),
             counters,
@@ -123,16 +128,12 @@ impl Inner {
 }
 
 impl Data for Brokers {
-    fn snapshot(
-        &self,
-        _: TenantId,
-        cancelled: &Cancelled,
-    ) -> Result<Arc<dyn Snapshot>, SourceError> {
-        Ok(Arc::new(View::new(Arc::clone(&self.inner), Arc::clone(cancelled))))
+    fn snapshot(&self, _: TenantId, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+        Ok(Arc::new(View::new(Arc::clone(&self.inner), Arc::clone(work))))
     }
 
     fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
-        let view = View::new(Arc::clone(&self.inner), Cancelled::default());
+        let view = View::new(Arc::clone(&self.inner), self.inner.governor.account());
         let found = view.metadata()?.into_iter();
         let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
         Ok(found

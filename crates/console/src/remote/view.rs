@@ -16,7 +16,7 @@ use super::budget::QueryBudget;
 use super::fault::Fault;
 use super::series::ArrivedSeries;
 use super::{Inner, TENANT, labels_of, selector_of, state};
-use crate::data::{Cancelled, Cardinality, Counted, Snapshot};
+use crate::data::{Cardinality, Counted, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A view for one request. Each selection is complete; the calls block.
 pub(super) struct View {
     inner: Arc<Inner>,
-    cancelled: Cancelled,
+    work: Work,
     budget: Arc<QueryBudget>,
     selections: AtomicU64,
     /// Whether some selection was told that something is missing, somewhere.
@@ -32,10 +32,10 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(inner: Arc<Inner>, cancelled: Cancelled) -> Self {
-        let budget = inner.budget.query();
+    pub(super) fn new(inner: Arc<Inner>, work: Work) -> Self {
+        let budget = inner.budget.query(Arc::clone(&work));
         let (selections, something_missing) = (AtomicU64::new(0), AtomicBool::new(false));
-        View { inner, cancelled, budget, selections, something_missing }
+        View { inner, work, budget, selections, something_missing }
     }
 
     /// Waits for `work`, on a thread that may block, as long as somebody wants it. What is given up
@@ -46,7 +46,7 @@ impl View {
     ) -> Result<T, SourceError> {
         let time_limit = self.inner.time_limit();
         let unwanted = async {
-            while !self.cancelled.load(Ordering::Relaxed) {
+            while !self.work.is_cancelled() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

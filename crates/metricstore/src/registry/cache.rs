@@ -73,6 +73,10 @@ impl Cache {
     pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
         for part in &mut self.parts {
             part.retain(|entry| keep(entry));
+            // After an explosion of series is over, what it took goes back.
+            if part.len() < part.capacity() / 4 {
+                part.shrink_to_fit(Entry::hash);
+            }
         }
     }
 

@@ -42,7 +42,8 @@ impl Registry {
             };
             let key = self.key(tenant, sample.form, bytes);
             let known = self.cache.read().find(key, minute(admission.now_ms));
-            let admit = || self.admit(tenant, (sample.form, bytes), admission, decode);
+            let admit =
+                || self.admit(tenant, (sample.form, bytes), admission, decode, &mut out.new_series);
             match known.map_or_else(admit, Ok) {
                 Ok(ordinal) => {
                     out.shards[ordinal as usize % shards].histograms.push(HistogramRow {

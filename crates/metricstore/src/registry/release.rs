@@ -75,6 +75,7 @@ impl Registry {
             tables.release(ordinal, now_ms);
             released += 1;
         }
+        tables.shrink();
         self.releases.fetch_add(1, Ordering::Release);
         released
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashTable;
 use labelindex::MemIndex;
-use model::{Labels, Limits, SeriesId, TenantId};
+use model::{Labels, SeriesId, TenantId};
 
+use super::limits::Pace;
 use super::{QUARANTINE_MS, UNKNOWN};
 
 /// What the registry knows, under one lock.
@@ -18,6 +19,8 @@ pub(super) struct Tables {
     pub(super) tenants: BTreeMap<TenantId, MemIndex>,
     /// Released, with the time of release, oldest first.
     quarantine: VecDeque<(i64, u32)>,
+    /// How fast new series of tenants came, where that is limited.
+    pub(super) paces: BTreeMap<TenantId, Pace>,
 }
 
 /// A registered series, or a hole in the ordinals. 32 bytes.
@@ -39,6 +42,7 @@ impl Tables {
             series: Vec::new(),
             tenants: BTreeMap::new(),
             quarantine: VecDeque::new(),
+            paces: BTreeMap::new(),
         }
     }
 
@@ -95,20 +99,6 @@ impl Tables {
         (ordinal, released.is_some())
     }
 
-    /// Whether one more series is within the tenant's limit; the error is what its sender gets.
-    pub(super) fn check_active(&self, tenant: TenantId, limits: &Limits) -> Result<(), String> {
-        let active = self.tenants.get(&tenant).map_or(0, MemIndex::series_count);
-        if active < limits.max_active_series {
-            return Ok(());
-        }
-        Err(format!(
-            "{active} series are active, limits.max_active_series is {}: the new series was not \
-             stored; find labels with too many values and drop them at the source, or raise the \
-             limit",
-            limits.max_active_series
-        ))
-    }
-
     /// Forgets a series; its ordinal rests before it is used again.
     pub(super) fn release(&mut self, ordinal: u32, now_ms: i64) {
         let entry = &mut self.series[ordinal as usize];
@@ -121,6 +111,14 @@ impl Tables {
             index.remove(ordinal);
         }
         self.quarantine.push_back((now_ms, ordinal));
+    }
+
+    /// Gives back what a table has kept for many more series than there are.
+    pub(super) fn shrink(&mut self) {
+        let Tables { by_id, series, .. } = self;
+        if by_id.len() < by_id.capacity() / 4 {
+            by_id.shrink_to_fit(|&other| series[other as usize].id[0]);
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -12,12 +12,15 @@ use super::grid::Grid;
 use super::scratch::Scratch;
 use crate::ast::Span;
 use crate::engine::{EvalError, EvalOptions};
-use crate::source::{SelectRequest, SeriesSet, Source, SourceError};
+use crate::source::{Memory, SelectRequest, SeriesSet, Source, SourceError};
 use crate::value::{Annotation, QueryStats};
 
 /// Series handled by one piece of work. Fixed, so that the way floats are summed up does not
 /// depend on the number of threads; large enough that splitting costs nothing measurable.
 pub(crate) const PIECE: usize = 128;
+
+/// What a sample of a result takes: its value, and as much again while rows become an answer.
+const SAMPLE_BYTES: usize = 16;
 
 /// Shared by all nodes of one evaluation and by all threads that work on it.
 pub(crate) struct Context<'e> {
@@ -36,6 +39,7 @@ impl<'e> Context<'e> {
             options,
             budget: Arc::new(Budget {
                 limit: options.max_samples,
+                memory: options.memory.cloned(),
                 used: AtomicUsize::new(0),
                 peak: AtomicUsize::new(0),
             }),
@@ -197,15 +201,37 @@ impl From<SourceError> for EvalError {
     }
 }
 
-#[derive(Debug)]
 struct Budget {
     limit: usize,
+    memory: Option<Arc<dyn Memory>>,
     used: AtomicUsize,
     peak: AtomicUsize,
 }
 
+impl std::fmt::Debug for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budget").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 impl Budget {
     fn claim(&self, samples: usize) -> Result<(), EvalError> {
+        self.claim_samples(samples)?;
+        let Some(memory) = &self.memory else { return Ok(()) };
+        memory.take(samples.saturating_mul(SAMPLE_BYTES)).map_err(|error| {
+            self.used.fetch_sub(samples, Ordering::Relaxed);
+            error.into()
+        })
+    }
+
+    fn give_back(&self, samples: usize) {
+        self.used.fetch_sub(samples, Ordering::Relaxed);
+        if let Some(memory) = &self.memory {
+            memory.give_back(samples * SAMPLE_BYTES);
+        }
+    }
+
+    fn claim_samples(&self, samples: usize) -> Result<(), EvalError> {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
             let wanted = used.saturating_add(samples);
@@ -269,13 +295,13 @@ impl Reservation {
     /// Gives back what is above `samples`.
     pub(crate) fn shrink(&mut self, samples: usize) {
         let surplus = self.samples.saturating_sub(samples);
-        self.budget.used.fetch_sub(surplus, Ordering::Relaxed);
+        self.budget.give_back(surplus);
         self.samples -= surplus;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.samples, Ordering::Relaxed);
+        self.budget.give_back(self.samples);
     }
 }

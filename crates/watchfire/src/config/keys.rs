@@ -14,6 +14,7 @@ pub(super) struct File {
     pub(super) peer_listen: Option<String>,
     pub(super) prometheus_config: Option<PathBuf>,
     pub(super) storage: Storage,
+    pub(super) memory: Memory,
     pub(super) agent: Agent,
     pub(super) console: Console,
     pub(super) limits: LimitKeys,
@@ -65,6 +66,13 @@ pub(super) struct Storage {
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) flush_interval: Option<String>,
     pub(super) flush_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Memory {
+    pub(super) limit_bytes: Option<u64>,
+    pub(super) idle_series: Option<String>,
 }
 
 /// What concerns collecting and shipping.
@@ -167,6 +175,8 @@ pub(super) struct LimitKeys {
     pub(super) max_label_name_bytes: Option<usize>,
     pub(super) max_label_value_bytes: Option<usize>,
     pub(super) max_active_series: Option<usize>,
+    pub(super) max_new_series_per_second: Option<usize>,
+    pub(super) max_values_per_label: Option<usize>,
     pub(super) max_future_ms: Option<i64>,
     pub(super) max_body_bytes: Option<usize>,
     pub(super) max_query_samples: Option<usize>,

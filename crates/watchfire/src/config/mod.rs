@@ -38,6 +38,10 @@ pub(crate) struct Config {
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
+    /// The budget of memory.
+    pub(crate) memory: governor::Settings,
+    /// When memory is short, a series without samples for this long is forgotten.
+    pub(crate) idle_series_ms: i64,
     /// Of the series one query of a console in a process of its own may hold.
     pub(crate) max_query_bytes: usize,
     pub(crate) max_concurrent_queries: usize,
@@ -203,7 +207,7 @@ const OTLP_HTTP_PORT: u16 = 4318;
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
 const DEFAULT_DATA: &str = "watchfire-data";
-const DEFAULT_MAX_QUERY_BYTES: usize = 256 << 20;
+const DEFAULT_IDLE_SERIES_MS: i64 = 5 * 60 * 1_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Config {
@@ -273,6 +277,11 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
     // How an agent ships matters only to `watchfire agent`, but mistakes are named here as well.
     agent::shipping(&file.agent)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = governor::Settings {
+        limit_bytes: file.memory.limit_bytes,
+        max_query_bytes: file.limits.max_query_bytes,
+    };
+    let defaults = Defaults::of(memory.limit_bytes());
     Ok(Config {
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
         listen,
@@ -295,8 +304,11 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         flush_bytes: file.storage.flush_bytes.unwrap_or(1 << 30),
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
-        limits: limits(&file.limits),
-        max_query_bytes: file.limits.max_query_bytes.unwrap_or(DEFAULT_MAX_QUERY_BYTES),
+        limits: limits(&file.limits, &defaults),
+        memory,
+        idle_series_ms: duration_ms("memory.idle_series", file.memory.idle_series.as_deref())?
+            .unwrap_or(DEFAULT_IDLE_SERIES_MS),
+        max_query_bytes: file.limits.max_query_bytes.unwrap_or(defaults.max_query_bytes),
         max_concurrent_queries: file.limits.max_concurrent_queries.unwrap_or(cores * 4),
         max_connections: file
             .http
@@ -305,7 +317,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         max_inflight_body_bytes: file
             .http
             .max_inflight_body_bytes
-            .unwrap_or_else(net::BodyBudget::default_limit),
+            .unwrap_or(defaults.max_inflight_body_bytes),
         allowed_hosts: file.http.allowed_hosts,
         yaml,
     })
@@ -381,17 +393,47 @@ fn tls(keys: Tls) -> Result<TlsConfig> {
     Ok(TlsConfig { files, names: keys.names })
 }
 
-fn limits(keys: &LimitKeys) -> Limits {
+/// Defaults that are smaller where there is little memory.
+struct Defaults {
+    max_body_bytes: usize,
+    max_inflight_body_bytes: usize,
+    max_query_bytes: usize,
+    max_query_series: usize,
+}
+
+impl Defaults {
+    /// Those of a process that may take so many bytes.
+    fn of(memory_bytes: u64) -> Defaults {
+        let part = |share: u64, min: u64, max: u64| {
+            usize::try_from((memory_bytes / share).clamp(min, max)).unwrap_or(usize::MAX)
+        };
+        let limits = Limits::default();
+        Defaults {
+            // What is decoded takes up to nine times the body.
+            max_body_bytes: part(32, 4 << 20, limits.max_body_bytes as u64),
+            max_inflight_body_bytes: part(6, 16 << 20, 4 << 30),
+            max_query_bytes: part(8, 1 << 20, 256 << 20),
+            // A quarter is for queries, and a series takes half a KiB.
+            max_query_series: part(4 * 512, 10_000, limits.max_query_series as u64),
+        }
+    }
+}
+
+fn limits(keys: &LimitKeys, defaults: &Defaults) -> Limits {
     let default = Limits::default();
     Limits {
         max_labels_per_series: keys.max_labels_per_series.unwrap_or(default.max_labels_per_series),
         max_label_name_bytes: keys.max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
         max_label_value_bytes: keys.max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
         max_active_series: keys.max_active_series.unwrap_or(default.max_active_series),
+        max_new_series_per_second: keys
+            .max_new_series_per_second
+            .unwrap_or(default.max_new_series_per_second),
+        max_values_per_label: keys.max_values_per_label.unwrap_or(default.max_values_per_label),
         max_future_ms: keys.max_future_ms.unwrap_or(default.max_future_ms),
-        max_body_bytes: keys.max_body_bytes.unwrap_or(default.max_body_bytes),
+        max_body_bytes: keys.max_body_bytes.unwrap_or(defaults.max_body_bytes),
         max_query_samples: keys.max_query_samples.unwrap_or(default.max_query_samples),
-        max_query_series: keys.max_query_series.unwrap_or(default.max_query_series),
+        max_query_series: keys.max_query_series.unwrap_or(defaults.max_query_series),
         query_timeout_ms: keys.query_timeout_ms.unwrap_or(default.query_timeout_ms),
     }
 }
@@ -470,6 +512,9 @@ mod tests {
             "limits:\n  query_timeout_ms: 0\n",
             "limits:\n  max_concurrent_queries: 0\n",
             "limits:\n  max_concurrent_queries: 18446744073709551615\n",
+            "limits:\n  max_new_series_per_second: 18446744073709551615\n",
+            "memory:\n  limit_bytes: 1000\n",
+            "memory:\n  idle_series: 5s\n",
             "http:\n  max_connections: 0\n",
         ] {
             let (section, rest) = yaml.split_once(":\n  ").expect("two levels");

@@ -10,12 +10,20 @@ const FILES_WARN: u64 = 4_096;
 const FILES_FAIL: u64 = 256;
 const MEMORY_WARN: u64 = 512 << 20;
 const MEMORY_FAIL: u64 = 128 << 20;
+/// A configured limit below this is hardly meant.
+const LIMIT_WARN: u64 = 128 << 20;
 
-/// Looks at all of them.
-pub(super) fn check(machine: &Machine) -> Vec<Finding> {
+/// Looks at all of them; `memory_limit` is `memory.limit_bytes`, where that is configured.
+pub(super) fn check(machine: &Machine, memory_limit: Option<u64>) -> Vec<Finding> {
     // The program raises the soft limit to the hard one by itself.
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    vec![open_files(files), memory(machine), cpu(machine), swap(machine), huge_pages(machine)]
+    vec![
+        open_files(files),
+        memory(machine, memory_limit),
+        cpu(machine),
+        swap(machine),
+        huge_pages(machine),
+    ]
 }
 
 fn open_files(limit: u64) -> Finding {
@@ -38,7 +46,7 @@ fn open_files(limit: u64) -> Finding {
     .command("ulimit -n 65536")
 }
 
-fn memory(machine: &Machine) -> Finding {
+fn memory(machine: &Machine, configured: Option<u64>) -> Finding {
     let check = Check::Memory;
     let Some(total) = machine.meminfo("MemTotal") else {
         return Finding::skip(
@@ -60,6 +68,38 @@ fn memory(machine: &Machine) -> Finding {
         ),
         None => text(size(total), size(total)),
     };
+    // What is left is for the kernel's buffers and for what grows between two measurements.
+    if let Some(configured) = configured.filter(|bytes| *bytes > usable / 10 * 9) {
+        return Finding::warn(
+            check,
+            text(
+                format!("memory.limit_bytes is {}, usable are {}", size(configured), size(usable)),
+                format!("memory.limit_bytes 为 {}，可用内存为 {}", size(configured), size(usable)),
+            ),
+            text(
+                "The kernel kills the process before it notices that memory is short.",
+                "进程还没发现内存不足就会被内核终止。",
+            ),
+        )
+        .fix(text(
+            "Leave memory.limit_bytes out, which means three quarters, or lower it.",
+            "请去掉 memory.limit_bytes（默认为四分之三），或调低它。",
+        ));
+    }
+    if let Some(configured) = configured.filter(|bytes| *bytes < LIMIT_WARN) {
+        return Finding::warn(
+            check,
+            text(
+                format!("memory.limit_bytes is {}", size(configured)),
+                format!("memory.limit_bytes 为 {}", size(configured)),
+            ),
+            text(
+                "It is enough for some 100,000 series; further ones are refused.",
+                "只够大约 10 万条时间序列；更多的会被拒绝。",
+            ),
+        )
+        .fix(text("Raise it, or leave it out.", "请调高，或去掉它。"));
+    }
     if usable >= MEMORY_WARN {
         return Finding::ok(check, seen);
     }
@@ -195,7 +235,7 @@ mod tests {
         assert_eq!(open_files(100).level, Level::Fail);
         let root = tempfile::tempdir().expect("directory");
         let empty = Machine::at(root.path());
-        assert_eq!(memory(&empty).level, Level::Skip);
+        assert_eq!(memory(&empty, None).level, Level::Skip);
         assert_eq!(swap(&empty).level, Level::Skip);
         assert_eq!(huge_pages(&empty).level, Level::Ok);
         let machine = machine_of(
@@ -211,7 +251,13 @@ mod tests {
                 ("sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n"),
             ],
         );
-        assert_eq!(memory(&machine).level, Level::Fail);
+        assert_eq!(memory(&machine, None).level, Level::Fail);
+        assert_eq!(memory(&machine, Some(64 << 20)).level, Level::Warn);
+        std::fs::write(root.path().join("sys/fs/cgroup/memory.max"), "1073741824\n").expect("set");
+        assert_eq!(memory(&machine, None).level, Level::Ok);
+        assert_eq!(memory(&machine, Some(512 << 20)).level, Level::Ok);
+        assert_eq!(memory(&machine, Some(1 << 30)).level, Level::Warn);
+        assert_eq!(memory(&machine, Some(100 << 20)).level, Level::Warn);
         assert_eq!(cpu(&machine).level, Level::Warn);
         assert_eq!(swap(&machine).level, Level::Warn);
         assert_eq!(huge_pages(&machine).level, Level::Warn);

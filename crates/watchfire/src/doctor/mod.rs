@@ -108,7 +108,8 @@ fn examine(arguments: &DoctorArguments, machine: &Machine) -> Vec<Finding> {
         findings.extend(ports::check(machine, config.listen, config.peer_listen));
     }
     findings.extend(clock::check(machine, now));
-    findings.extend(limits::check(machine));
+    let memory = config.as_ref().and_then(|config| config.memory.limit_bytes);
+    findings.extend(limits::check(machine, memory));
     findings.extend(system::check(machine, data));
     findings.extend(server(arguments));
     findings.extend(reach::brokers(&arguments.broker, arguments.data.as_deref()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use console::{Brokers, Console, Executor, RemoteSettings};
+use governor::Governor;
 use http::Method;
 use net::{Access, BodyBudget, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 
@@ -41,17 +42,20 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     )
     .await
     .context("join the broker")?;
+    let governor = Governor::new(config.memory);
+    governor.start().context("start the thread that measures memory")?;
     let brokers = Brokers::new(RemoteSettings {
         brokers: role.brokers.clone(),
         tls: identity.tls().context("use the certificate")?,
         limits: config.limits.clone(),
         max_query_bytes: config.max_query_bytes,
+        governor: Arc::clone(&governor),
     })?;
     brokers.keep_fresh(&identity);
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&metrics));
-    let routes = routes(&role, &brokers, metrics, &security);
+    let routes = routes(&role, &brokers, governor, metrics, &security);
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(config, words::reachable(address));
@@ -68,13 +72,15 @@ async fn serve(role: ConsoleRole) -> Result<()> {
 pub(super) fn routes(
     role: &ConsoleRole,
     brokers: &Brokers,
+    governor: Arc<Governor>,
     metrics: Arc<NetMetrics>,
     security: &Security,
 ) -> Routes {
     let config = &role.config;
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let (data, limits) = (Arc::new(brokers.clone()), config.limits.clone());
-    let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
+    let executor =
+        Arc::new(Executor::new(data, limits, governor, config.max_concurrent_queries, width));
     let state = || {
         let brokers = brokers.clone();
         move || brokers.state()

@@ -10,6 +10,7 @@ use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result};
 use blockstore::Retention;
 use broker::{Broker, BrokerConfig, Complaints};
+use governor::Governor;
 use http::Method;
 use model::DEFAULT_TENANT;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
@@ -125,7 +126,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let address = front.address();
     // The broker opens while the port already answers: what is not ready says so.
     let data = config.data.clone();
-    let broker_config = broker_config(&config);
+    let governor = Governor::new(config.memory);
+    governor.start().context("start the thread that measures memory")?;
+    let broker_config = broker_config(&config, governor);
     let for_broker = Arc::clone(&net_metrics);
     let broker = tokio::task::spawn_blocking(move || Broker::open(broker_config, for_broker))
         .await
@@ -246,7 +249,7 @@ fn routes(
         .merge(console::pages(&console))
 }
 
-fn broker_config(config: &Config) -> BrokerConfig {
+fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
     let mut seed = [0; 24];
     if let Err(error) = getrandom(&mut seed) {
         // Only hash flooding and the mixing up of two stores become easier without it.
@@ -264,6 +267,8 @@ fn broker_config(config: &Config) -> BrokerConfig {
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
+        governor,
+        idle_series_ms: config.idle_series_ms,
         now_ms,
         seed,
     }

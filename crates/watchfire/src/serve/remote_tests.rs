@@ -55,7 +55,11 @@ impl Pair {
         let config = Config::load(&arguments).expect("valid");
         let metrics = Arc::new(NetMetrics::default());
         let security = Security::open(&config, Arc::clone(&metrics)).expect("usable");
-        let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("opens");
+        let broker = Broker::open(
+            broker_config(&config, governor::Governor::new(config.memory)),
+            Arc::clone(&metrics),
+        )
+        .expect("opens");
         let telling = Telling::new(&config, false, &broker, None);
         let reads = telling.to_consoles(&config, "http://b:9595".to_owned(), None);
         let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&metrics), reads).await;
@@ -74,15 +78,17 @@ impl Pair {
         let tls = std::path::Path::new(&data).join("tls");
         let identity =
             net::join(&tls, &role.brokers, Some(&token), "console-1", Role::Console).await;
+        let governor = governor::Governor::new(role.config.memory);
         let brokers = Brokers::new(RemoteSettings {
             brokers: role.brokers.clone(),
             tls: identity.expect("joined").tls().expect("a certificate"),
             limits: role.config.limits.clone(),
             max_query_bytes: role.config.max_query_bytes,
+            governor: Arc::clone(&governor),
         })
         .expect("valid");
         let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
-        let routes: Routes = console_role::routes(&role, &brokers, metrics, &security);
+        let routes: Routes = console_role::routes(&role, &brokers, governor, metrics, &security);
         let remote = net::auth::without_login(routes.into_router());
         Pair { broker, peers: Some(peers), direct, remote, brokers, _directory: directory }
     }

@@ -32,7 +32,13 @@ impl Telling {
         let data = Arc::new(BrokerData(broker.clone()));
         let width = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = config.limits.clone();
-        let executor = Arc::new(Executor::new(data, limits, config.max_concurrent_queries, width));
+        let executor = Arc::new(Executor::new(
+            data,
+            limits,
+            Arc::clone(broker.governor()),
+            config.max_concurrent_queries,
+            width,
+        ));
         let for_corruptions = broker.clone();
         let console = Console::new(
             Arc::clone(&executor),

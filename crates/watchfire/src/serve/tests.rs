@@ -55,7 +55,11 @@ async fn serve_in(directory: tempfile::TempDir) -> Served {
     assert!(config.needs_login, "an open address needs a login");
     let metrics = Arc::new(NetMetrics::default());
     let security = Security::open(&config, Arc::clone(&metrics)).expect("the directory is usable");
-    let broker = Broker::open(broker_config(&config), Arc::clone(&metrics)).expect("a store");
+    let broker = Broker::open(
+        broker_config(&config, governor::Governor::new(config.memory)),
+        Arc::clone(&metrics),
+    )
+    .expect("a store");
     let telemetry = Telemetry::new(broker.clone(), metrics, None);
     let telling = Telling::new(&config, false, &broker, None);
     let routes = all_routes(telling, &broker, telemetry, &security, Some(PEER.to_string()), None);
@@ -77,14 +81,16 @@ async fn serve_console_with_login() -> Served {
     assert!(role.config.needs_login, "an open address needs a login");
     let metrics = Arc::new(NetMetrics::default());
     let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
+    let governor = governor::Governor::unlimited();
     let brokers = console::Brokers::new(console::RemoteSettings {
         brokers: role.brokers.clone(),
         tls: net::tls::ClientTls::pinning("ab".repeat(32).parse().expect("valid")).expect("valid"),
         limits: role.config.limits.clone(),
         max_query_bytes: role.config.max_query_bytes,
+        governor: Arc::clone(&governor),
     });
     let brokers = brokers.expect("valid addresses");
-    let routes = console_role::routes(&role, &brokers, metrics, &security);
+    let routes = console_role::routes(&role, &brokers, governor, metrics, &security);
     with_callers(routes, &security, None, directory).await
 }
 

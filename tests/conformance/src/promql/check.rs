@@ -117,6 +117,7 @@ fn evaluate_at(store: &Store, expr: &Expr, time: EvalTime) -> Result<QueryOutput
         lookback_ms: LOOKBACK_MS,
         default_subquery_step_ms: SUBQUERY_STEP_MS,
         max_samples: MAX_SAMPLES,
+        memory: None,
         cancelled: &NEVER,
         parallel: &Inline,
     };

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::Stream;
+use governor::Refused;
 use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
@@ -28,7 +29,7 @@ use net::rpc::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
-use crate::Broker;
+use crate::{Broker, ReadError};
 
 /// How long a call waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
@@ -260,9 +261,14 @@ fn selectors(given: &[Selector]) -> Result<Vec<Vec<Matcher>>, Status> {
 }
 
 /// A fault of the store, as it is told locally, with a code by which consoles know its kind.
-fn fault(error: &MetricError) -> Status {
+fn fault(error: &ReadError) -> Status {
+    let text = error.to_string();
     match error {
-        MetricError::TooManySeries { .. } => Status::resource_exhausted(error.to_string()),
-        error => Status::data_loss(error.to_string()),
+        ReadError::Store(MetricError::TooManySeries { .. })
+        | ReadError::Refused(Refused::TooLarge(_)) => Status::resource_exhausted(text),
+        // As when it is nobody's turn.
+        ReadError::Refused(Refused::Later(_)) => Status::aborted(text),
+        ReadError::Refused(Refused::Cancelled) => Status::cancelled(text),
+        ReadError::Store(_) => Status::data_loss(text),
     }
 }

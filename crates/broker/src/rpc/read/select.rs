@@ -81,7 +81,7 @@ fn answer(
     let most = usize::try_from(request.max_series).unwrap_or(usize::MAX);
     if most > 0 && selected.len() > most {
         let error = metricstore::MetricError::TooManySeries { limit: most };
-        return Err(Stop::Fault(fault(&error)));
+        return Err(Stop::Fault(fault(&error.into())));
     }
     let mut columns = Samples::default();
     for index in 0..selected.len() {
@@ -89,7 +89,9 @@ fn answer(
         columns
             .read(&selected, index)
             .inspect_err(|error| reader.report(error))
-            .map_err(|error| Stop::Fault(fault(&error)))?;
+            .map_err(|error| Stop::Fault(fault(&error.into())))?;
+        let counted = selected.count_decompressed();
+        counted.map_err(|error| Stop::Fault(fault(&error.into())))?;
         columns.send(selected.labels()[index].as_packed(), outgoing)?;
     }
     outgoing.message.is_last = true;

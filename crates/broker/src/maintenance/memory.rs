@@ -1,0 +1,59 @@
+//! What memory makes due: flushes before their time, and series to be forgotten.
+
+use std::time::{Duration, Instant};
+
+use governor::Governor;
+
+use super::Maintenance;
+
+/// How often idle series are looked for while memory is short.
+const SHORT_SWEEP_MS: u64 = 10_000;
+/// A series without samples for this long gives its ordinal back; earlier where memory is short.
+const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
+/// Memory makes no flush due sooner after the last one: each writes a block that is merged later.
+const EARLY_FLUSH_EVERY: Duration = Duration::from_secs(30);
+/// Most memory of the head that makes a flush due whatever the log says.
+const FLUSH_HEAD_BYTES: u64 = 2 << 30;
+
+/// Memory of the head that makes a flush due.
+pub(crate) fn flush_head_bytes(governor: &Governor) -> u64 {
+    FLUSH_HEAD_BYTES.min(governor.flush_bytes())
+}
+
+impl Maintenance {
+    /// Whether memory is so short that fresh samples become a block before their time; counts it.
+    pub(super) fn memory_wants_flush(&self, flushed: Instant) -> bool {
+        let is_early = flushed.elapsed() >= EARLY_FLUSH_EVERY
+            && self.governor.wants_flush(self.shards.totals().bytes);
+        if is_early {
+            self.governor.count_early_flush();
+        }
+        is_early
+    }
+
+    /// Whether idle series are to be looked for before their time.
+    pub(super) fn memory_wants_release(&self, now_ms: i64, released_ms: i64) -> bool {
+        self.governor.heads_are_nearly_full() && now_ms.abs_diff(released_ms) >= SHORT_SWEEP_MS
+    }
+
+    /// Gives the ordinals of series back that are silent and have nothing in the head.
+    ///
+    /// A batch that is resolved but not yet with the shards shows nowhere but in the time its
+    /// series were looked up, and a clock that jumps ahead makes that look long ago. So all such
+    /// batches are waited for; those resolved later look up at the new time.
+    pub(super) fn release_idle_series(&self, now_ms: i64) {
+        let is_short = self.governor.heads_are_nearly_full();
+        let idle_ms = if is_short { self.idle_series_ms.min(IDLE_MS) } else { IDLE_MS };
+        if self.registry.idle(now_ms, idle_ms).is_empty() {
+            return;
+        }
+        drop(self.resolving.write());
+        if !self.fence() {
+            return;
+        }
+        let empty = self.shards.without_samples(&self.registry.idle(now_ms, idle_ms));
+        self.live.forget(&empty);
+        let released = self.registry.release(&empty, now_ms, idle_ms);
+        self.count(&self.counters.released_series, released as u64);
+    }
+}
