@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::collector_settings::CollectorSettings;
+use crate::collectors::COLLECTORS;
 use crate::error::AgentError;
 
 /// How this host is collected. `Default` needs nothing changed on an ordinary Linux host.
@@ -64,6 +65,21 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
+    /// Whether all collectors that are switched on or off exist.
+    ///
+    /// # Errors
+    /// `UnknownCollector`, with the names there are.
+    pub fn check_collectors(&self) -> Result<(), AgentError> {
+        for name in self.disabled_collectors.iter().chain(&self.enabled_collectors) {
+            if !COLLECTORS.iter().any(|info| info.name == name) {
+                let known: Vec<_> = COLLECTORS.iter().map(|info| info.name).collect();
+                let (name, known) = (name.clone(), known.join(", "));
+                return Err(AgentError::UnknownCollector { name, known });
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn check(&self) -> Result<(), AgentError> {
         in_range("interval_ms", self.interval_ms, 100, 3_600_000)?;
         in_range("queue_passes", self.queue_passes as u64, 1, 3_600)

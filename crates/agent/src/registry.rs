@@ -59,15 +59,7 @@ impl Registry {
     /// # Errors
     /// `UnknownCollector` if it names one that does not exist.
     pub(crate) fn new(config: &AgentConfig) -> Result<Self, AgentError> {
-        for name in config.disabled_collectors.iter().chain(&config.enabled_collectors) {
-            if !COLLECTORS.iter().any(|info| info.name == name) {
-                let known: Vec<_> = COLLECTORS.iter().map(|info| info.name).collect();
-                return Err(AgentError::UnknownCollector {
-                    name: name.clone(),
-                    known: known.join(", "),
-                });
-            }
-        }
+        config.check_collectors()?;
         let names = |names: &[String], info: &CollectorInfo| names.iter().any(|n| n == info.name);
         let chosen = COLLECTORS.iter().filter(|info| {
             let on = info.by_default || names(&config.enabled_collectors, info);

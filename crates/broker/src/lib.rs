@@ -336,7 +336,13 @@ impl Broker {
         self.inner.shards.settle();
     }
 
-    /// Becomes true when [`Broker::stop`] begins.
+    /// Ends what would otherwise go on for as long as there is a connection: streams of agents, live
+    /// subscriptions. Servers that shall stop wait for the end of those. [`Broker::stop`] follows.
+    pub fn end_streams(&self) {
+        self.inner.stopping.send_replace(true);
+    }
+
+    /// Becomes true when [`Broker::end_streams`] or [`Broker::stop`] begins.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.inner.stopping.subscribe()
     }

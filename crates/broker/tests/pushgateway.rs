@@ -101,7 +101,10 @@ async fn pushes_replace_as_their_methods_say_and_survive_a_power_cut() {
     let (status, text) = gateway.call("GET", "/pushgateway/metrics", "").await;
     assert_eq!((status, &text), (StatusCode::OK, &before));
     assert!(text.contains("a{instance=\"i\",job=\"j\",x=\"1\"} 5\n"), "{text}");
-    assert!(text.contains("c{job=\"k/1\"} 1\n") && text.contains("push_time_seconds{"), "{text}");
+    assert!(
+        text.contains("c{job=\"k/1\",instance=\"\"} 1\n") && text.contains("push_time_seconds{"),
+        "{text}"
+    );
     // It is one exposition: each family stands once.
     assert_eq!(text.matches("# TYPE push_time_seconds gauge").count(), 1, "{text}");
 

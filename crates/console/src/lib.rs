@@ -63,6 +63,15 @@ pub struct About {
 /// A text that may be another one each time.
 pub type Text = Box<dyn Fn() -> String + Send + Sync>;
 
+/// What came of putting a configuration in effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Whether the last attempt succeeded; if not, the one of before is in effect.
+    pub is_ok: bool,
+    /// When the one in effect came into it, milliseconds since the epoch.
+    pub in_effect_ms: i64,
+}
+
 /// Everything the handlers need.
 pub struct Console {
     executor: Arc<Executor>,
@@ -75,6 +84,7 @@ pub struct Console {
     fleet: Option<Arc<dyn Fleet>>,
     keys: Option<Arc<dyn Keys>>,
     prometheus_yaml: Option<Text>,
+    reloads: Option<Box<dyn Fn() -> Reloaded + Send + Sync>>,
     targets: Arc<dyn Targets>,
 }
 
@@ -97,6 +107,7 @@ impl Console {
             fleet: None,
             keys: None,
             prometheus_yaml: None,
+            reloads: None,
             targets: Arc::new(NoTargets),
         }
     }
@@ -134,6 +145,19 @@ impl Console {
     pub fn with_prometheus_config(mut self, yaml: Text) -> Self {
         self.prometheus_yaml = Some(yaml);
         self
+    }
+
+    /// `reloads` yields what came of the last attempt to put a configuration in effect, where one
+    /// can be.
+    pub fn with_reloads(mut self, reloads: Box<dyn Fn() -> Reloaded + Send + Sync>) -> Self {
+        self.reloads = Some(reloads);
+        self
+    }
+
+    /// Without reloads, the configuration is that of the start.
+    pub(crate) fn last_reload(&self) -> Reloaded {
+        let at_start = Reloaded { is_ok: true, in_effect_ms: self.about.start_ms };
+        self.reloads.as_ref().map_or(at_start, |reloads| reloads())
     }
 
     pub(crate) fn prometheus_yaml(&self) -> Option<String> {

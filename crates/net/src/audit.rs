@@ -18,31 +18,31 @@ fn shown(text: &str) -> String {
 
 /// A host got its first certificate.
 pub(crate) fn joined(name: &str, role: &str, by: &str, from: SocketAddr) {
-    tracing::info!(target: "audit", event = "join", name, role, by, %from);
+    tracing::info!(target: "audit", event = "join", name, role, by, %from, "audit");
 }
 
 /// A host got no certificate.
 pub(crate) fn join_refused(name: &str, from: SocketAddr, reason: &dyn Display) {
-    tracing::warn!(target: "audit", event = "join_refused", name = shown(name), %from, %reason);
+    tracing::warn!(target: "audit", event = "join_refused", name = shown(name), %from, %reason, "audit");
 }
 
 /// A host got its next certificate.
 pub(crate) fn renewed(name: &str, role: Role, from: SocketAddr) {
-    tracing::info!(target: "audit", event = "certificate_renewed", name, %role, %from);
+    tracing::info!(target: "audit", event = "certificate_renewed", name, %role, %from, "audit");
 }
 
 /// A user logged in.
 pub(crate) fn logged_in(user: &str, from: SocketAddr) {
-    tracing::info!(target: "audit", event = "login", user, %from);
+    tracing::info!(target: "audit", event = "login", user, %from, "audit");
 }
 
 /// Someone tried and failed.
 pub(crate) fn refused(event: &str, user: &str, from: SocketAddr, reason: &str) {
-    tracing::warn!(target: "audit", event = "refused", what = event, user = shown(user), %from, reason);
+    tracing::warn!(target: "audit", event = "refused", what = event, user = shown(user), %from, reason, "audit");
 }
 
 /// Something about users or tokens was changed.
 pub(crate) fn changed(event: &str, what: &str, by: &Actor) {
     let (who, kind) = (&*by.principal.name, by.principal.kind.as_str());
-    tracing::info!(target: "audit", event, what, by = who, kind, from = %by.address);
+    tracing::info!(target: "audit", event, what, by = who, kind, from = %by.address, "audit");
 }

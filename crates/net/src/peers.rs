@@ -4,7 +4,7 @@
 //! has to be published for one to be revoked: the record goes, and the connections with it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
@@ -114,6 +114,7 @@ pub struct Peers {
     store: Arc<dyn CredentialStore>,
     /// Counts revocations; every connection listens.
     revocations: watch::Sender<u64>,
+    reserved: OnceLock<String>,
 }
 
 impl fmt::Debug for Peers {
@@ -125,7 +126,14 @@ impl fmt::Debug for Peers {
 impl Peers {
     /// The list kept in `store`.
     pub fn new(store: Arc<dyn CredentialStore>) -> Arc<Peers> {
-        Arc::new(Peers { store, revocations: watch::Sender::new(0) })
+        let reserved = OnceLock::new();
+        Arc::new(Peers { store, revocations: watch::Sender::new(0), reserved })
+    }
+
+    /// Keeps a name from those who join from now on: the one under which this process itself collects.
+    /// Two that collect under one name would write the same series.
+    pub fn reserve(&self, name: &str) {
+        let _ = self.reserved.set(name.to_owned());
     }
 
     /// Everyone on the list, by name.
@@ -188,6 +196,9 @@ impl Peers {
     ) -> Result<(String, IssuedClient), E> {
         for number in 1..MAX_SUFFIX {
             let name = numbered(wished, number);
+            if self.reserved.get().is_some_and(|reserved| *reserved == name) {
+                continue;
+            }
             let found = self.store.get(&key(&name)).map_err(PeerRefusal::from)?;
             let expected = match &found {
                 None => Expected::Absent,

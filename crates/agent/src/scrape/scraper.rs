@@ -100,10 +100,15 @@ impl Scraper {
                 Ok(())
             }
             Err(error) => {
-                self.shared.counters.reloads_failed.add(1);
+                self.count_refused();
                 Err(error)
             }
         }
+    }
+
+    /// Counts a configuration that was refused, also one that could not even be read.
+    pub fn count_refused(&self) {
+        self.shared.counters.reloads_failed.add(1);
     }
 
     /// Opens what the new configuration needs and the old one has not.

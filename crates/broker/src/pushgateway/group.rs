@@ -1,5 +1,6 @@
 //! One group of pushed metrics.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use wire::text_encode::TextEncoder;
 
 use super::push::{self, Form, PushError};
+
+/// The label that tells targets of a job apart.
+const INSTANCE: &str = "instance";
 
 /// Names the gateway sets itself, whatever is pushed.
 pub(super) const PUSH_TIME: &str = "push_time_seconds";
@@ -205,6 +209,17 @@ struct Head {
     histograms: String,
 }
 
+/// Buckets by their upper bounds, where labels alone would put 10 before 2 and both behind `+Inf`.
+fn by_bound(one: &Labels, other: &Labels) -> Ordering {
+    const BOUND: &str = "le";
+    fn rest(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+        labels.iter().filter(|(name, _)| *name != BOUND)
+    }
+    let bound = |labels: &Labels| labels.get(BOUND).and_then(|bound| bound.parse::<f64>().ok());
+    let of = |labels| bound(labels).unwrap_or(f64::NAN);
+    rest(one).cmp(rest(other)).then_with(|| of(one).total_cmp(&of(other)))
+}
+
 impl Family {
     /// Whether nothing was pushed but its description.
     pub(super) fn is_empty(&self) -> bool {
@@ -237,11 +252,18 @@ impl Family {
         self.write_samples(text);
     }
 
-    /// Writes the family's samples without its `HELP` and `TYPE`.
+    /// Writes the family's samples without its `HELP` and `TYPE`. One without `instance` is written
+    /// with an empty one, as the Pushgateway does: else whoever scrapes adds its own.
     pub(super) fn write_samples(&self, text: &mut TextEncoder<'_>) {
-        for (labels, value) in &self.series {
+        let mut rows: Vec<&(Labels, f64)> = self.series.iter().collect();
+        if self.kind == MetricType::Histogram {
+            rows.sort_by(|(one, _), (other, _)| by_bound(one, other));
+        }
+        for (labels, value) in rows {
             let rest = labels.iter().filter(|(label, _)| *label != METRIC_NAME);
-            text.sample_at(labels.metric_name().unwrap_or_default(), rest, *value, None);
+            let none = labels.get(INSTANCE).is_none().then_some((INSTANCE, ""));
+            let name = labels.metric_name().unwrap_or_default();
+            text.sample_at(name, rest.chain(none), *value, None);
         }
     }
 }

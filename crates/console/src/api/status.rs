@@ -36,14 +36,14 @@ pub(super) async fn build_info(State(console): State<Arc<Console>>) -> Response 
 }
 
 pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Response {
-    let about = console.about();
+    let (about, reload) = (console.about(), console.last_reload());
     success(json!({
         "startTime": model::rfc3339(about.start_ms),
         "serverTime": model::rfc3339(console.now_ms()),
         "CWD": about.directory,
         "hostname": about.hostname,
-        "reloadConfigSuccess": true,
-        "lastConfigTime": model::rfc3339(about.start_ms),
+        "reloadConfigSuccess": reload.is_ok,
+        "lastConfigTime": model::rfc3339(reload.in_effect_ms),
         "corruptionCount": console.corruptions(),
         "goroutineCount": 0,
         "GOMAXPROCS": about.threads,

@@ -335,6 +335,7 @@ impl Accounts {
             return Err(unknown(&name));
         }
         self.replace_password(&name, password).await?;
+        self.throttle.forgive(&name);
         audit::changed("password_reset", &name, by);
         Ok(())
     }

@@ -126,6 +126,30 @@ impl Throttle {
         }
     }
 
+    /// Forgets all wrong tries: `user` has another password, which nobody can have guessed at, and
+    /// may come from an address that has spent its tries on the old one.
+    pub(crate) fn forgive(&self, user: &str) {
+        let name = name(user);
+        let mut buckets = self.buckets.lock();
+        let tried: Vec<IpAddr> = buckets
+            .keys()
+            .filter_map(|key| match key {
+                Key::Pair(of, address) if *of == name => Some(*address),
+                _ => None,
+            })
+            .collect();
+        for (key, bucket) in buckets.iter_mut() {
+            let is_theirs = match key {
+                Key::Pair(of, _) | Key::User(of) => *of == name,
+                Key::Address(address) => tried.contains(address),
+                Key::Told(_) => false,
+            };
+            if is_theirs {
+                bucket.left = bucket.allowance.burst;
+            }
+        }
+    }
+
     /// Whether to write a line about a wrong token from `address`.
     pub(crate) fn may_tell(&self, address: IpAddr, now: Instant) -> bool {
         let key = Key::Told(network(address));
@@ -181,6 +205,18 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("a valid address")
+    }
+
+    #[test]
+    fn a_reset_password_can_be_used_at_once() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let home = address("192.0.2.1");
+        for user in ["ann", "bob"] {
+            while throttle.attempt(user, home, now).is_ok() {}
+        }
+        throttle.forgive("ann");
+        let _ = throttle.attempt("ann", home, now).expect("forgiven");
+        throttle.attempt("bob", home, now).expect_err("is not");
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl ServerTls {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(certificate);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // The first that the client can, too. HTTP/1.1 before 2: of a query as people type it, with
+        // quotation marks, only 1.1 can be mended (see `request_line`); h2 resets the stream.
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
         Ok(ServerTls { config: Arc::new(config) })
     }

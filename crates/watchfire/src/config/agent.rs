@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent::{
     AgentConfig, FullPolicy, Pace, ReductionRule, SpoolConfig, Statistic, WindowRule, WindowsConfig,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use model::Matcher;
 
 use super::{duration_ms, keys};
@@ -52,6 +52,7 @@ pub(super) fn collecting(keys: &keys::Agent) -> Result<AgentConfig> {
     config.disabled_collectors.clone_from(&keys.disabled_collectors);
     config.textfile_directories.clone_from(&keys.textfile_directories);
     config.collectors = keys.collectors.clone();
+    config.check_collectors()?;
     Ok(config)
 }
 
@@ -67,6 +68,17 @@ pub(super) fn shipping(keys: &keys::Agent) -> Result<Shipping> {
         },
         memory_bytes: keys.spool.memory_bytes.unwrap_or(default.memory_bytes),
     };
+    for (key, value, range) in [
+        ("limit_bytes", spool.limit_bytes, 1 << 20..=u64::MAX),
+        ("disk_share_percent", spool.disk_share_percent.into(), 1..=100),
+        ("memory_bytes", spool.memory_bytes as u64, 64 << 10..=1 << 30),
+    ] {
+        let (min, max) = (range.start(), range.end());
+        ensure!(
+            range.contains(&value),
+            "agent.spool.{key}: {value} is out of range; it must be from {min} to {max}"
+        );
+    }
     let windows = WindowsConfig {
         windows: keys.windows.iter().map(window).collect::<Result<_>>()?,
         reductions: keys.reductions.iter().map(reduction).collect::<Result<_>>()?,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use super::finding::{Check, Finding, Level, text};
 use super::machine::Machine;
@@ -13,11 +14,18 @@ use crate::config::SideListen;
 struct Holder {
     pid: u32,
     name: String,
+    /// Whether it runs on the data directory at hand.
+    is_on_data: bool,
 }
 
 /// Tries to listen for a moment on the address for users, and on that for agents and consoles.
-pub(super) fn check(machine: &Machine, listen: SocketAddr, peers: SideListen) -> Vec<Finding> {
-    let mut of_peers = port(machine, peers.address);
+pub(super) fn check(
+    machine: &Machine,
+    data: &Path,
+    listen: SocketAddr,
+    peers: SideListen,
+) -> Vec<Finding> {
+    let mut of_peers = port(machine, data, peers.address);
     if !peers.is_named && of_peers.level == Level::Fail {
         // Nobody asked for it, so the start goes on without it.
         of_peers.level = Level::Warn;
@@ -30,15 +38,15 @@ pub(super) fn check(machine: &Machine, listen: SocketAddr, peers: SideListen) ->
             "请停止该程序，或用 --peer-listen 选择其他地址。",
         ));
     }
-    vec![port(machine, listen), of_peers]
+    vec![port(machine, data, listen), of_peers]
 }
 
-fn port(machine: &Machine, address: SocketAddr) -> Finding {
+fn port(machine: &Machine, data: &Path, address: SocketAddr) -> Finding {
     let check = Check::Ports;
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(check, text(format!("{address} is free"), format!("{address} 空闲"))),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            held(address, holder(machine, address.port()))
+            held(address, holder(machine, data, address.port()))
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Finding::fail(
             check,
@@ -69,14 +77,27 @@ fn held(address: SocketAddr, holder: Option<Holder>) -> Finding {
     let check = Check::Ports;
     let command = format!("sudo ss -ltnp 'sport = :{}'", address.port());
     match holder {
-        Some(Holder { pid, name }) if name == "watchfire" => Finding::ok(
+        Some(Holder { pid, is_on_data: true, .. }) => Finding::ok(
             check,
             text(
                 format!("{address} is held by the running watchfire, process {pid}"),
                 format!("{address} 由正在运行的 watchfire 占用，进程 {pid}"),
             ),
         ),
-        Some(Holder { pid, name }) => Finding::fail(
+        Some(Holder { pid, name, .. }) if name == "watchfire" => Finding::fail(
+            check,
+            text(
+                format!("{address} is held by a watchfire with another --data, process {pid}"),
+                format!("{address} 被使用另一个 --data 的 watchfire 占用，进程 {pid}"),
+            ),
+            text("A second one could not start.", "第二个 Watchfire 将无法启动。"),
+        )
+        .fix(text(
+            "Choose another address, or name the --data of the one that runs.",
+            "请选择其他地址，或指定正在运行者的 --data。",
+        ))
+        .command(command),
+        Some(Holder { pid, name, .. }) => Finding::fail(
             check,
             text(
                 format!("{address} is held by {name}, process {pid}"),
@@ -106,7 +127,9 @@ fn held(address: SocketAddr, holder: Option<Holder>) -> Finding {
 }
 
 /// The process that listens on `port`, on any address, if this user may see it.
-fn holder(machine: &Machine, port: u16) -> Option<Holder> {
+fn holder(machine: &Machine, data: &Path, port: u16) -> Option<Holder> {
+    // Files are shown by their whole paths; a directory that does not exist is nobody's.
+    let data = data.canonicalize().unwrap_or_else(|_| data.to_owned());
     let mut inodes = HashSet::new();
     for table in ["proc/net/tcp", "proc/net/tcp6"] {
         let text = machine.read(table).unwrap_or_default();
@@ -120,15 +143,18 @@ fn holder(machine: &Machine, port: u16) -> Option<Holder> {
             continue;
         };
         let Ok(files) = std::fs::read_dir(entry.path().join("fd")) else { continue };
-        for file in files.flatten() {
-            let Ok(target) = std::fs::read_link(file.path()) else { continue };
+        let targets = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        let targets: Vec<_> = targets.collect();
+        let listens = targets.iter().any(|target| {
             let inode = target.to_str().and_then(|target| {
                 target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
             });
-            if inode.is_some_and(|inode: u64| inodes.contains(&inode)) {
-                let name = machine.read(format!("proc/{pid}/comm")).unwrap_or_default();
-                return Some(Holder { pid, name });
-            }
+            inode.is_some_and(|inode: u64| inodes.contains(&inode))
+        });
+        if listens {
+            let name = machine.read(format!("proc/{pid}/comm")).unwrap_or_default();
+            let is_on_data = targets.iter().any(|target| target.starts_with(&data));
+            return Some(Holder { pid, name, is_on_data });
         }
     }
     None
@@ -153,26 +179,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.77:0").expect("bind");
         let address = listener.local_addr().expect("address");
         let machine = Machine::this();
-        let holder = holder(&machine, address.port()).expect("this process");
-        assert_eq!(holder.pid, std::process::id());
-        assert_eq!(port(&machine, address).level, Level::Fail);
+        let data = tempfile::tempdir().expect("a directory");
+        let holder = || holder(&machine, data.path(), address.port()).expect("this process");
+        assert_eq!((holder().pid, holder().is_on_data), (std::process::id(), false));
+        let port = |address| port(&machine, data.path(), address);
+        assert_eq!(port(address).level, Level::Fail);
+        let lock = std::fs::File::create(data.path().join("lock")).expect("create");
+        assert_eq!((holder().is_on_data, port(address).level), (true, Level::Ok));
+        drop(lock);
         let peers = |is_named| {
             let free = "127.0.0.1:0".parse().expect("an address");
-            check(&machine, free, SideListen { address, is_named })[1].level
+            check(&machine, data.path(), free, SideListen { address, is_named })[1].level
         };
         assert_eq!((peers(true), peers(false)), (Level::Fail, Level::Warn));
         drop(listener);
         // A process that another test starts holds a copy until it has become its program.
         let free = || {
             std::thread::sleep(std::time::Duration::from_millis(10));
-            port(&machine, address).level == Level::Ok
+            port(address).level == Level::Ok
         };
         assert!((0..200).any(|_| free()));
-        let own = Holder { pid: 7, name: "watchfire".to_owned() };
-        assert_eq!(held(address, Some(own)).level, Level::Ok);
+        let other = Holder { pid: 7, name: "watchfire".to_owned(), is_on_data: false };
+        assert_eq!(held(address, Some(other)).level, Level::Fail);
         assert_eq!(held(address, None).level, Level::Warn);
         let foreign = "192.0.2.1:1".parse().expect("an address of nobody");
-        assert_eq!(port(&machine, foreign).level, Level::Fail);
+        assert_eq!(port(foreign).level, Level::Fail);
     }
 
     #[test]

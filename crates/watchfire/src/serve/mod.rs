@@ -143,6 +143,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&net_metrics));
+    if collect {
+        security.reserve_name(&config.agent.instance);
+    }
     let scraping = match config.prometheus_config.clone() {
         None => None,
         Some(path) => {
@@ -178,6 +181,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if let Some(agent) = agent {
         agent.stop();
     }
+    broker.end_streams();
     front.stop().await;
     otlp.stop().await;
     lines.stop().await;

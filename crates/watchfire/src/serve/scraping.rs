@@ -9,6 +9,7 @@ use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
 use anyhow::{Context, Result, anyhow};
 use axum::extract::State;
 use broker::{Broker, Complaints};
+use console::Reloaded;
 use http::{Method, StatusCode};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
 use net::client::ClientOptions;
@@ -17,6 +18,7 @@ use parking_lot::RwLock;
 use settings::prometheus::{Config, Loaded};
 use tokio::sync::mpsc;
 
+use crate::about::now_ms;
 use crate::check::ThisMachine;
 
 /// Batches that may wait for the store or the spool; then scrapes wait.
@@ -27,6 +29,7 @@ pub(super) struct Scraping {
     path: PathBuf,
     scraper: Scraper,
     in_effect: RwLock<InEffect>,
+    last_reload: RwLock<Reloaded>,
     /// Puts in effect what concerns others than the scraper.
     apply: Apply,
 }
@@ -57,12 +60,23 @@ impl Scraping {
             .with_context(|| format!("begin to scrape by {}", path.display()))?;
         apply(&loaded.config);
         let in_effect = RwLock::new(InEffect::of(loaded));
-        Ok((Arc::new(Scraping { path, scraper, in_effect, apply }), receiver))
+        let last_reload = RwLock::new(Reloaded { is_ok: true, in_effect_ms: now_ms() });
+        Ok((Arc::new(Scraping { path, scraper, in_effect, last_reload, apply }), receiver))
     }
 
     /// Reads the file again and puts it in effect, all of it or nothing.
     pub(super) async fn reload(&self) -> Result<()> {
-        let loaded = load(&self.path)?;
+        let outcome = self.try_reload().await;
+        let mut last = self.last_reload.write();
+        last.is_ok = outcome.is_ok();
+        if outcome.is_ok() {
+            last.in_effect_ms = now_ms();
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<()> {
+        let loaded = load(&self.path).inspect_err(|_| self.scraper.count_refused())?;
         self.scraper
             .reload(&loaded.config)
             .await
@@ -85,6 +99,11 @@ impl Scraping {
 
     pub(super) fn scraper(&self) -> &Scraper {
         &self.scraper
+    }
+
+    /// What came of the last attempt to put the file in effect.
+    pub(super) fn last_reload(&self) -> Reloaded {
+        *self.last_reload.read()
     }
 
     /// The labels `/federate` adds.

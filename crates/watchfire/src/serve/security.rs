@@ -65,6 +65,11 @@ impl Security {
         })
     }
 
+    /// Keeps a name from agents that join: this process collects under it.
+    pub(super) fn reserve_name(&self, name: &str) {
+        self.peers.reserve(name);
+    }
+
     /// Makes a socket speak what it has to.
     pub(super) fn dress(&self, bound: net::Bound) -> Result<net::Bound> {
         Ok(match &self.public {

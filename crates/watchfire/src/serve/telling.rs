@@ -54,6 +54,8 @@ impl Telling {
             console = console.with_targets(targets);
             let for_yaml = Arc::clone(&scraping);
             console = console.with_prometheus_config(Box::new(move || for_yaml.redacted()));
+            let for_reloads = Arc::clone(&scraping);
+            console = console.with_reloads(Box::new(move || for_reloads.last_reload()));
             console = console.with_external_labels(Box::new(move || scraping.external_labels()));
         }
         let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
