@@ -129,7 +129,7 @@ const CPU: Source = {
   metric: 'node_cpu_seconds_total',
   kind: 'counter',
   by: 'mode',
-  combine: 'avg',
+  own: ['cpu', 'mode'],
   scale: 100,
   where: [{ label: 'mode', op: '!=', value: 'idle' }],
 };
@@ -149,8 +149,19 @@ describe('fold', () => {
     expect(fold.push(0, 2000, 10.2)?.value).toBeCloseTo(20);
     const both = fold.push(1, 2000, 20.6);
     expect(both?.key).toBe('mode:user');
-    expect(both?.value).toBeCloseTo(40);
+    expect(both?.value).toBeCloseTo(80);
     expect(fold.push(9, 2000, 1)).toBeNull();
+  });
+
+  test('counts once what two Prometheus collect, and goes on with either', () => {
+    const fold = new Fold({ id: 'load', metric: 'node_load1', kind: 'gauge', by: null, own: [] }, resolution);
+    fold.add(0, { __name__: 'node_load1', replica: 'a' });
+    fold.add(1, { __name__: 'node_load1', replica: 'b' });
+    expect(fold.push(0, 1000, 2)).toEqual({ key: 'load', value: 2 });
+    expect(fold.push(1, 1000, 4)).toEqual({ key: 'load', value: 3 });
+    expect(fold.push(0, 2000, null)).toBeNull();
+    expect(fold.push(1, 2000, 4)).toEqual({ key: 'load', value: 4 });
+    expect(fold.push(1, 3000, null)).toEqual({ key: 'load', value: null });
   });
 
   test('matchers are anchored as in PromQL', () => {
@@ -161,17 +172,17 @@ describe('fold', () => {
 });
 
 test.each([
-  [1000, 1000, '(irate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[5s])) * 100'],
-  [1000, 5000, '(rate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[6s])) * 100'],
-  [15_000, 15_000, '(irate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[1m])) * 100'],
-  [15_000, 120_000, '(rate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[2m15s])) * 100'],
+  [1000, 1000, '(irate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[5s]))) * 100'],
+  [1000, 5000, '(rate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[6s]))) * 100'],
+  [15_000, 15_000, '(irate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[1m]))) * 100'],
+  [15_000, 120_000, '(rate(node_cpu_seconds_total{instance="a\\"b",job="node",mode!="idle"}[2m15s]))) * 100'],
 ])('history of a source every %d ms in steps of %d ms', (intervalMs, stepMs, wanted) => {
-  expect(historyQuery(CPU, { instance: 'a"b', job: 'node' }, { intervalMs, stepMs })).toBe(`avg by (mode) ${wanted}`);
+  expect(historyQuery(CPU, { instance: 'a"b', job: 'node' }, { intervalMs, stepMs })).toBe(`sum by (mode) (avg by (cpu, mode) ${wanted}`);
 });
 
 test('the history of a gauge ends soon after its last sample', () => {
-  const load: Source = { id: 'load1', metric: 'node_load1', kind: 'gauge', by: null, combine: 'max' };
+  const load: Source = { id: 'load1', metric: 'node_load1', kind: 'gauge', by: null, own: [] };
   expect(historyQuery(load, { instance: 'a', job: 'node' }, { intervalMs: 15_000, stepMs: 15_000 })).toBe(
-    'max(last_over_time(node_load1{instance="a",job="node"}[52s500ms]))',
+    'avg(last_over_time(node_load1{instance="a",job="node"}[52s500ms]))',
   );
 });

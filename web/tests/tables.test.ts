@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { InstantSeries } from '../src/lib/api/client';
 import { Latest } from '../src/lib/metrics/latest';
 import { filesystems, processes } from '../src/lib/metrics/tables';
-import { vitalQueries } from '../src/lib/metrics/vitals';
+import { FACT_QUERIES, vitalQueries } from '../src/lib/metrics/vitals';
 
 const sample = (name: string, labels: Record<string, string>, value: number, second = 1): InstantSeries => ({
   metric: { __name__: name, ...labels },
@@ -28,6 +28,14 @@ describe('filesystems', () => {
     ]);
   });
 
+  test('are listed once where two Prometheus send them, by the newer of both', () => {
+    const latest = new Latest();
+    const of = (replica: string, free: number, second: number) =>
+      disk('/', 'ext4', 100, free, free).map(({ metric, value }) => ({ metric: { ...metric, replica }, value: [second, value?.[1] ?? ''] as [number, string] }));
+    latest.load([...of('a', 40, 5), ...of('b', 50, 3)]);
+    expect(filesystems(latest).map(({ mount, share }) => [mount, share])).toEqual([['/', 60]]);
+  });
+
   test('without inodes there is no share of them', () => {
     const latest = new Latest();
     latest.load(disk('/', 'btrfs', 100, 50, 50));
@@ -42,7 +50,7 @@ test('processes join their two lists and sort by either', () => {
   latest.load([cpu('1', 0.5), cpu('2', 0.7), memory('2', 10), memory('3', 99)]);
   expect(processes(latest, 'cpu').map(({ pid }) => pid)).toEqual(['2', '1', '3']);
   expect(processes(latest, 'memory').map(({ pid }) => pid)).toEqual(['3', '2', '1']);
-  expect(processes(latest, 'cpu')[1]).toEqual({ pid: '1', name: 'p1', cpu: 0.5, memory: null });
+  expect(processes(latest, 'cpu')[1]).toMatchObject({ pid: '1', name: 'p1', cpu: 0.5, memory: null });
 });
 
 describe('latest values', () => {
@@ -54,12 +62,19 @@ describe('latest values', () => {
     latest.push(0, 11_000, 5);
     latest.push(1, 11_000, 6);
     latest.push(9, 11_000, 7);
-    expect(latest.of('a').map(({ value }) => value)).toEqual([5, 6]);
+    expect(latest.of('a', ['x']).map(({ value }) => value)).toEqual([5, 6]);
     latest.push(1, 12_000, null);
-    expect(latest.one('a')).toBe(5);
+    expect(latest.one('a')?.value).toBe(5);
     latest.expire(11_001);
-    expect(latest.of('a')).toEqual([]);
+    expect(latest.of('a', ['x'])).toEqual([]);
   });
+});
+
+test('what two Prometheus send of a host is counted once', () => {
+  const queries = vitalQueries([1000]);
+  expect(queries.networkIn).toContain('sum by (instance, job) (avg by (instance, job, device) (rate(');
+  expect(queries.diskIo).not.toMatch(/sum by [^(]*\([^)]*\) \(rate/);
+  expect(FACT_QUERIES.cores).toContain('group by (instance, job, cpu)');
 });
 
 test('hosts of several intervals share one expression, the shortest window first', () => {

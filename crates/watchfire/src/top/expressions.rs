@@ -2,6 +2,10 @@
 //!
 //! Many small questions travel as one: each gets a label [`OF`] with its name, and `or` joins
 //! them. One round trip then shows one moment, which also matters over a slow line.
+//!
+//! Two Prometheus that collect the same host write two of each of its series, which differ in
+//! labels of their own. Every question therefore names the labels that tell a host's series
+//! apart, and series alike in them are averaged, never added.
 
 use super::fleet::{HostKey, Vital};
 
@@ -39,7 +43,10 @@ pub(crate) fn fleet_history() -> String {
 
 fn vital_expression(vital: Vital) -> String {
     let sum = |metric: &str, without: &str| {
-        format!("sum by (instance, job) (irate({metric}{{device!~\"{without}\"}}[{WINDOW}]))")
+        format!(
+            "sum by (instance, job) (avg by (instance, job, device) \
+             (irate({metric}{{device!~\"{without}\"}}[{WINDOW}])))"
+        )
     };
     let gauge = |metric: &str| format!("max by (instance, job) ({metric})");
     let waiting = |what: &str| {
@@ -79,16 +86,23 @@ pub(crate) fn host(key: &HostKey) -> String {
     let irate = |metric: &str, more: &str| format!("irate({metric}{{{is}{more}}}[{WINDOW}])");
     let by = |label: &str, metric: &str, without: &str| {
         let more = format!(",device!~\"{without}\"");
-        format!("sum by ({label}) ({})", irate(metric, &more))
+        format!("avg by ({label}) ({})", irate(metric, &more))
     };
     let filesystem = |what: &str| {
         format!(
             "max by (mountpoint) (node_filesystem_{what}_bytes{{{is},fstype!~\"{PSEUDO_FILESYSTEMS}\"}})"
         )
     };
-    let gauge = |selector: &str| format!("{selector}{{{is}}}");
+    let gauge = |metric: &str| format!("avg({metric}{{{is}}})");
+    let process = |metric: &str| format!("avg by (pid, name) ({metric}{{{is}}})");
+    let pressure = |what: &str| {
+        format!("avg({})", irate(&format!("node_pressure_{what}_waiting_seconds_total"), ""))
+    };
     union(&[
-        ("cpu", format!("1 - {}", irate("node_cpu_seconds_total", ",mode=\"idle\""))),
+        (
+            "cpu",
+            format!("1 - avg by (cpu) ({})", irate("node_cpu_seconds_total", ",mode=\"idle\"")),
+        ),
         ("mode", format!("avg by (mode) ({})", irate("node_cpu_seconds_total", ""))),
         ("memory_total", gauge("node_memory_MemTotal_bytes")),
         ("memory_available", gauge("node_memory_MemAvailable_bytes")),
@@ -100,10 +114,10 @@ pub(crate) fn host(key: &HostKey) -> String {
         ("load5", gauge("node_load5")),
         ("load15", gauge("node_load15")),
         ("uptime", format!("time() - {}", gauge("node_boot_time_seconds"))),
-        ("uname", gauge("node_uname_info")),
-        ("pressure_cpu", irate("node_pressure_cpu_waiting_seconds_total", "")),
-        ("pressure_memory", irate("node_pressure_memory_waiting_seconds_total", "")),
-        ("pressure_io", irate("node_pressure_io_waiting_seconds_total", "")),
+        ("uname", format!("group by (sysname, release) (node_uname_info{{{is}}})")),
+        ("pressure_cpu", pressure("cpu")),
+        ("pressure_memory", pressure("memory")),
+        ("pressure_io", pressure("io")),
         ("network_in", by("device", "node_network_receive_bytes_total", VIRTUAL_DEVICES)),
         ("network_out", by("device", "node_network_transmit_bytes_total", VIRTUAL_DEVICES)),
         ("disk_read", by("device", "node_disk_read_bytes_total", STACKED_DISKS)),
@@ -112,8 +126,8 @@ pub(crate) fn host(key: &HostKey) -> String {
         ("filesystem_size", filesystem("size")),
         ("filesystem_free", filesystem("free")),
         ("filesystem_available", filesystem("avail")),
-        ("process_cpu", gauge("node_top_process_cpu_ratio")),
-        ("process_memory", gauge("node_top_process_resident_bytes")),
+        ("process_cpu", process("node_top_process_cpu_ratio")),
+        ("process_memory", process("node_top_process_resident_bytes")),
     ])
 }
 
@@ -121,7 +135,7 @@ pub(crate) fn host(key: &HostKey) -> String {
 pub(crate) fn host_history(key: &HostKey) -> String {
     let is = matchers(key);
     let sum = |metric: &str, without: &str| {
-        format!("sum(irate({metric}{{{is},device!~\"{without}\"}}[{WINDOW}]))")
+        format!("sum(avg by (device) (irate({metric}{{{is},device!~\"{without}\"}}[{WINDOW}])))")
     };
     union(&[
         ("cpu", format!("1 - avg(irate(node_cpu_seconds_total{{{is},mode=\"idle\"}}[{WINDOW}]))")),

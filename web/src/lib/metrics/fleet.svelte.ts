@@ -164,15 +164,17 @@ export class Fleet {
     try {
       const { data } = await query(`${PRESENCE_METRIC}[${DETECT_WINDOW}]`);
       if (this.#stopped) return;
-      const intervals = new Set<number>();
+      const intervals = new Map<HostVitals, number>();
       for (const { metric, values = [] } of data.resultType === 'matrix' ? (data.result as RangeSeries[]) : []) {
         const host = this.#host(metric);
         describe(host, metric);
         const known = detectInterval(values.map(([second]) => second * 1000));
-        host.intervalMs = known ?? (values.length > 0 && host.seenMs === null ? ASSUMED_INTERVAL_MS : host.intervalMs);
-        intervals.add(host.intervalMs);
+        const interval = known ?? (values.length > 0 && host.seenMs === null ? ASSUMED_INTERVAL_MS : host.intervalMs);
+        // Of a host that is collected twice, such as by two Prometheus, the faster collection counts.
+        intervals.set(host, Math.min(interval, intervals.get(host) ?? Infinity));
       }
-      this.#follow([...intervals]);
+      for (const [host, interval] of intervals) host.intervalMs = interval;
+      this.#follow([...new Set(intervals.values())]);
     } catch (error) {
       this.#fail(error);
     }

@@ -115,7 +115,8 @@ export class HostFeed {
       this.job = best.metric.job ?? '';
       const stamps = (best.values ?? []).map(([second]) => second * 1000);
       this.intervalMs = detectInterval(stamps) ?? (this.job === 'node' ? 1000 : FALLBACK_INTERVAL_MS);
-      this.newestMs = stamps[stamps.length - 1] ?? 0;
+      const copies = candidates.filter(({ metric }) => metric.job === best.metric.job);
+      this.newestMs = Math.max(...copies.map(({ values = [] }) => (values[values.length - 1]?.[0] ?? 0) * 1000));
       return true;
     }
     const past = (await series(selector(PRESENCE_METRIC, matchers), from, to)).find(wanted);

@@ -43,12 +43,23 @@ export class Latest {
     for (const [key, entry] of this.#byKey) if (entry.atMs < atMs) this.#byKey.delete(key);
   }
 
-  of(metric: string): LatestValue[] {
-    return [...this.#byKey.values()].filter((entry) => entry.labels.__name__ === metric);
+  /**
+   * The series of a metric, of which those alike in their `own` labels are copies of one, such as those of two
+   * Prometheus that collect the same host: the newest of them stands for all.
+   */
+  of(metric: string, own: readonly string[]): LatestValue[] {
+    const newest = new Map<string, LatestValue>();
+    for (const entry of this.#byKey.values()) {
+      if (entry.labels.__name__ !== metric) continue;
+      const key = own.map((label) => entry.labels[label] ?? '').join('\u0000');
+      const known = newest.get(key);
+      if (!known || entry.atMs > known.atMs) newest.set(key, entry);
+    }
+    return [...newest.values()];
   }
 
-  /** The value of a metric that has one series; null without it. */
-  one(metric: string): number | null {
-    return this.of(metric)[0]?.value ?? null;
+  /** The newest series of a metric of which a host has one; null without it. */
+  one(metric: string): LatestValue | null {
+    return this.of(metric, [])[0] ?? null;
   }
 }

@@ -27,7 +27,7 @@ const gauge = (id: string, metric: string, by: string | null = null): Source => 
   metric,
   kind: 'gauge',
   by,
-  combine: 'sum',
+  own: by === null ? [] : [by],
 });
 
 const counter = (id: string, metric: string, extra: Partial<Source> = {}): Source => ({
@@ -35,7 +35,7 @@ const counter = (id: string, metric: string, extra: Partial<Source> = {}): Sourc
   metric,
   kind: 'counter',
   by: null,
-  combine: 'sum',
+  own: [],
   ...extra,
 });
 
@@ -46,7 +46,7 @@ const NETWORK_DEVICES = [not('device', 'lo|veth.*|ifb.*|dummy.*|cali.*')];
 /** Devices without a medium behind them. */
 const BLOCK_DEVICES = [not('device', '(z?ram|loop|fd|sr)[0-9]+')];
 
-const byDevice = { by: 'device' };
+const byDevice = { by: 'device', own: ['device'] };
 const network = (id: string, metric: string, scale?: number): Source =>
   counter(id, metric, { ...byDevice, where: NETWORK_DEVICES, ...(scale === undefined ? {} : { scale }) });
 const disk = (id: string, metric: string, scale?: number): Source =>
@@ -145,7 +145,7 @@ export const PANELS: readonly Panel[] = [
     unit: 'percent',
     stacked: true,
     softMax: 10,
-    sources: [counter('mode', 'node_cpu_seconds_total', { by: 'mode' })],
+    sources: [counter('mode', 'node_cpu_seconds_total', { by: 'mode', own: ['cpu', 'mode'] })],
     lines(keys) {
       const present = new Set(keys);
       const known = CPU_MODES.filter(([mode]) => present.has(`mode:${mode}`));
@@ -375,7 +375,7 @@ export const PANELS: readonly Panel[] = [
 /** Idle time per core; the heat strip shows what is not idle. */
 export const CORES_SOURCE: Source = counter('core', 'node_cpu_seconds_total', {
   by: 'cpu',
-  combine: 'sum',
+  own: ['cpu'],
   scale: 100,
   where: [{ label: 'mode', op: '=', value: 'idle' }],
 });

@@ -21,8 +21,11 @@ export interface Source {
   kind: Kind;
   /** The label that tells its lines apart; null for a single line. */
   by: string | null;
-  /** How the series of one line combine. */
-  combine: 'sum' | 'avg' | 'max';
+  /**
+   * The labels that tell the series of one host apart. Series alike in them are copies of each other, such as
+   * those of two Prometheus that collect the same host: a copy is averaged with the others, never added to them.
+   */
+  own: readonly string[];
   /** Factor to the chart's unit, 1 if absent. */
   scale?: number;
 }
@@ -53,7 +56,6 @@ export const lineKey = (source: Source, labels: Labels): string =>
 /** The range query that yields the source's lines for the past. */
 export function historyQuery(source: Source, host: Host, { intervalMs, stepMs }: Resolution): string {
   const series = selector(source.metric, [...hostMatchers(host), ...(source.where ?? [])]);
-  const grouping = source.by === null ? '' : ` by (${source.by}) `;
   // At full resolution irate gives exactly what the live fold computes from neighbouring samples; on a
   // coarser step the windows tile the axis, so that no burst between two points is lost.
   // A bare selector repeats a silent gauge's last value for five minutes, where the live half has a hole.
@@ -64,7 +66,10 @@ export function historyQuery(source: Source, host: Host, { intervalMs, stepMs }:
         ? `irate(${series}[${formatDuration(rateWindow(intervalMs))}])`
         : `rate(${series}[${formatDuration(Math.max(stepMs + intervalMs, rateWindow(intervalMs)))}])`;
   const scaled = source.scale === undefined ? '' : ` * ${source.scale}`;
-  return `${source.combine}${grouping}(${value})${scaled}`;
+  const by = (labels: readonly string[]): string => (labels.length === 0 ? '' : ` by (${labels.join(', ')}) `);
+  const once = `avg${by(source.own)}(${value})`;
+  const isLine = source.own.every((label) => label === source.by);
+  return `${isLine ? once : `sum${by(source.by === null ? [] : [source.by])}(${once})`}${scaled}`;
 }
 
 function compile(matcher: Matcher): (labels: Labels) => boolean {
@@ -77,6 +82,8 @@ function compile(matcher: Matcher): (labels: Labels) => boolean {
 
 interface Member {
   key: string;
+  /** Itself and its copies. */
+  copies: Member[];
   deriver: Deriver;
   atMs: number;
   value: number | null;
@@ -86,7 +93,8 @@ interface Member {
 export class Fold {
   #matches: ((labels: Labels) => boolean)[];
   #members = new Map<number, Member>();
-  #lines = new Map<string, Member[]>();
+  /** Per line its members, copies together. */
+  #lines = new Map<string, Map<string, Member[]>>();
 
   constructor(
     readonly source: Source,
@@ -99,16 +107,20 @@ export class Fold {
   add(number: number, labels: Labels): boolean {
     if (labels.__name__ !== this.source.metric || !this.#matches.every((ok) => ok(labels))) return false;
     const { intervalMs, stepMs } = this.resolution;
+    const key = lineKey(this.source, labels);
+    const line = this.#lines.get(key) ?? new Map<string, Member[]>();
+    const own = this.source.own.map((label) => labels[label] ?? '').join('\u0000');
+    const copies = line.get(own) ?? [];
     const member: Member = {
-      key: lineKey(this.source, labels),
+      key,
+      copies,
       deriver: new Deriver(this.source.kind, Math.max(stepMs, intervalMs), gapAfter(this.resolution)),
       atMs: NaN,
       value: null,
     };
+    copies.push(member);
     this.#members.set(number, member);
-    const line = this.#lines.get(member.key);
-    if (line) line.push(member);
-    else this.#lines.set(member.key, [member]);
+    this.#lines.set(key, line.set(own, copies));
     return true;
   }
 
@@ -119,23 +131,33 @@ export class Fold {
     if (!member || derived === undefined) return null;
     member.atMs = atMs;
     member.value = derived.value;
+    // The line goes on where a copy of what ended does.
+    if (derived.value === null && this.#hasLiveCopy(member)) return null;
     return { key: member.key, value: this.#combined(member.key, atMs) };
+  }
+
+  #hasLiveCopy(member: Member): boolean {
+    const since = member.atMs - gapAfter(this.resolution);
+    return member.copies.some((copy) => copy !== member && copy.value !== null && copy.atMs >= since);
   }
 
   /** Only members with a point at exactly this time count: one collection pass stamps all alike. */
   #combined(key: string, atMs: number): number | null {
-    let count = 0;
     let total = 0;
-    let largest = -Infinity;
-    for (const member of this.#lines.get(key) ?? []) {
-      if (member.atMs !== atMs || member.value === null) continue;
-      count++;
-      total += member.value;
-      largest = Math.max(largest, member.value);
+    let isThere = false;
+    for (const copies of this.#lines.get(key)?.values() ?? []) {
+      let sum = 0;
+      let count = 0;
+      for (const copy of copies) {
+        if (copy.atMs !== atMs || copy.value === null) continue;
+        sum += copy.value;
+        count++;
+      }
+      if (count === 0) continue;
+      total += sum / count;
+      isThere = true;
     }
-    if (count === 0) return null;
-    const { combine, scale = 1 } = this.source;
-    return (combine === 'sum' ? total : combine === 'avg' ? total / count : largest) * scale;
+    return isThere ? total * (this.source.scale ?? 1) : null;
   }
 }
 

@@ -20,10 +20,11 @@ export interface FilesystemRow {
 }
 
 const pseudo = new RegExp(`^(?:${REAL_FILESYSTEM.value})$`);
+const OWN = ['device', 'mountpoint'] as const;
 const identity = (labels: Labels) => `${labels.device ?? ''}\u0000${labels.mountpoint ?? ''}`;
 
 function byIdentity(latest: Latest, metric: string): Map<string, number> {
-  return new Map(latest.of(metric).map(({ labels, value }) => [identity(labels), value]));
+  return new Map(latest.of(metric, OWN).map(({ labels, value }) => [identity(labels), value]));
 }
 
 /** Filesystems with a disk behind them, fullest first. */
@@ -34,7 +35,7 @@ export function filesystems(latest: Latest): FilesystemRow[] {
   const filesFree = byIdentity(latest, 'node_filesystem_files_free');
   const readOnly = byIdentity(latest, 'node_filesystem_readonly');
   return latest
-    .of('node_filesystem_size_bytes')
+    .of('node_filesystem_size_bytes', OWN)
     .filter(({ labels, value }) => value > 0 && !pseudo.test(labels.fstype ?? ''))
     .map(({ labels, value: size }) => {
       const key = identity(labels);
@@ -57,7 +58,10 @@ export function filesystems(latest: Latest): FilesystemRow[] {
     .sort((a, b) => (b.share ?? 0) - (a.share ?? 0) || a.mount.localeCompare(b.mount));
 }
 
+const PROCESS = ['pid', 'name'] as const;
+
 export interface ProcessRow {
+  key: string;
   pid: string;
   name: string;
   /** Cores in use; null when the process is only listed for its memory. */
@@ -73,11 +77,11 @@ export function processes(latest: Latest, order: ProcessOrder): ProcessRow[] {
   const row = ({ pid = '', name = '' }: Labels): ProcessRow => {
     const key = `${pid}\u0000${name}`;
     let found = rows.get(key);
-    if (!found) rows.set(key, (found = { pid, name, cpu: null, memory: null }));
+    if (!found) rows.set(key, (found = { key, pid, name, cpu: null, memory: null }));
     return found;
   };
-  for (const { labels, value } of latest.of('node_top_process_cpu_ratio')) row(labels).cpu = value;
-  for (const { labels, value } of latest.of('node_top_process_resident_bytes')) row(labels).memory = value;
+  for (const { labels, value } of latest.of('node_top_process_cpu_ratio', PROCESS)) row(labels).cpu = value;
+  for (const { labels, value } of latest.of('node_top_process_resident_bytes', PROCESS)) row(labels).memory = value;
   const other: ProcessOrder = order === 'cpu' ? 'memory' : 'cpu';
   return [...rows.values()].sort(
     (a, b) => (b[order] ?? -1) - (a[order] ?? -1) || (b[other] ?? -1) - (a[other] ?? -1) || Number(a.pid) - Number(b.pid),

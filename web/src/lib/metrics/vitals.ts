@@ -19,6 +19,9 @@ export const PRESENCE_METRIC = 'node_load1';
 
 const BY = 'by (instance, job)';
 
+/** All devices of a host together, of which each counts once also where two Prometheus collect the same host. */
+const perDevice = (rates: string): string => `sum ${BY} (avg by (instance, job, device) (${rates}))`;
+
 /**
  * One expression for hosts of different collection intervals: the rate over the shortest window that has
  * data wins, host by host.
@@ -34,7 +37,9 @@ export type Vital = (typeof VITALS)[number];
 /** The expression of each vital, given the intervals at which the hosts at hand are collected. */
 export function vitalQueries(intervalsMs: readonly number[]): Record<Vital, string> {
   const network = (metric: string) =>
-    rated((w) => `sum ${BY} (rate(${metric}{device!~"${VIRTUAL_DEVICES}"}[${w}])) * 8`, intervalsMs);
+    rated((w) => `${perDevice(`rate(${metric}{device!~"${VIRTUAL_DEVICES}"}[${w}])`)} * 8`, intervalsMs);
+  const disk = (what: string, w: string) =>
+    perDevice(`rate(node_disk_${what}_bytes_total{device!~"${STACKED_DEVICES}"}[${w}])`);
   // Like df: of what users may fill, without the blocks kept back for root.
   const used = `(node_filesystem_size_bytes{fstype!~"${PSEUDO_FILESYSTEMS}"} - node_filesystem_free_bytes)`;
   return {
@@ -44,11 +49,7 @@ export function vitalQueries(intervalsMs: readonly number[]): Record<Vital, stri
     swap: `100 - 100 * max ${BY} (node_memory_SwapFree_bytes / (node_memory_SwapTotal_bytes > 0))`,
     // Only the fullest of each host: all mounts of a large fleet are more than one answer may hold.
     disk: `100 * topk ${BY} (1, max by (instance, job, mountpoint) (${used} / (${used} + node_filesystem_avail_bytes > 0)))`,
-    diskIo: rated(
-      (w) =>
-        `sum ${BY} (rate({__name__=~"node_disk_(read|written)_bytes_total",device!~"${STACKED_DEVICES}"}[${w}]))`,
-      intervalsMs,
-    ),
+    diskIo: rated((w) => `(${disk('read', w)} + ${disk('written', w)})`, intervalsMs),
     networkIn: network('node_network_receive_bytes_total'),
     networkOut: network('node_network_transmit_bytes_total'),
     load1: `max ${BY} (node_load1)`,
@@ -75,7 +76,7 @@ export const FACT_QUERIES = {
   uname: 'node_uname_info',
   os: 'node_os_info',
   boot: `max ${BY} (node_boot_time_seconds)`,
-  cores: `count ${BY} (node_cpu_seconds_total{mode="idle"})`,
+  cores: `count ${BY} (group by (instance, job, cpu) (node_cpu_seconds_total{mode="idle"}))`,
   memoryTotal: `max ${BY} (node_memory_MemTotal_bytes)`,
 } as const;
 export type Fact = keyof typeof FACT_QUERIES;
