@@ -14,6 +14,7 @@ import { chromium } from 'playwright-core';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
+import { checkPair } from './pair.mjs';
 
 const base = process.argv[2]?.replace(/\/+$/, '');
 const setupLink = process.argv[3];
@@ -413,6 +414,49 @@ await check('a lost connection is shown, retried, and subscriptions come back', 
   }
 });
 
+await check('a server that has nothing to push is not called live, and what was away is told', async () => {
+  const { page, close } = await open('/no/such/page');
+  try {
+    let isReady = true;
+    let push = () => {};
+    let subscription = null;
+    await page.route('**/-/ready', (route) =>
+      isReady ? route.continue() : route.fulfill({ status: 503, body: 'not ready: no broker answers' }),
+    );
+    await page.routeWebSocket(/\/api\/v1\/live$/, (socket) => {
+      const server = socket.connectToServer();
+      socket.onMessage((message) => {
+        const frame = JSON.parse(String(message));
+        if (frame.selector) subscription = frame.id;
+        server.send(message);
+      });
+      push = (frame) => socket.send(JSON.stringify({ id: subscription, ...frame }));
+    });
+    await page.goto(base + hostPath);
+    await page.waitForSelector('.connection.open');
+    await page.waitForSelector('.legend .value');
+    isReady = false;
+    push({ type: 'error', error: 'live samples stop: the broker does not answer' });
+    await page.waitForSelector('.connection.waiting[title*="no broker answers"]');
+    demand((await page.$$('.missed')).length === 0, 'something is called missed while the silence lasts');
+    let looks = 0;
+    // What agents kept back comes later than the first new sample, and so does another look.
+    const looked = page.waitForRequest(
+      (request) => request.url().endsWith('/query_range') && (request.postData() ?? '').includes('node_load15') && ++looks === 2,
+    );
+    isReady = true;
+    // Nobody has counted: the 1 only says that there was something.
+    push({ type: 'missed', samples: 1 });
+    await page.waitForSelector('.missed:has-text("Interrupted")');
+    demand((await page.$$('.missed')).length === 1, 'samples are counted that nobody counted');
+    await page.waitForSelector('.connection.open');
+    await looked;
+  } finally {
+    await close();
+  }
+});
+
+await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
 if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { lineColumns, mirror, stack, valueAt } from '../src/lib/chart/data';
+import { lineColumns, mirror, spreadHoles, stack, valueAt } from '../src/lib/chart/data';
 import { Frame, gridOf, lowerBound, type Cell } from '../src/lib/chart/frame';
 
 const column = (frame: Frame, key: string): Cell[] => frame.columns.get(key) ?? [];
@@ -39,6 +39,18 @@ describe('frame', () => {
     frame.set(2000, 'a', 2);
     expect(frame.times).toEqual([1000, 2000, 3000]);
     expect(column(frame, 'a')).toEqual([1, 2, 3]);
+  });
+
+  test('what comes late into a silence is connected with nothing far, also before a reload', () => {
+    const frame = new Frame(3000);
+    frame.set(1000, 'a', 1);
+    frame.set(60_000, 'a', 60);
+    frame.set(30_000, 'b', 0);
+    frame.set(30_000, 'a', 30);
+    frame.set(31_000, 'a', 31);
+    frame.set(20_000, 'a', 20);
+    const line = column(frame, 'a').filter((cell) => cell !== undefined);
+    expect(line).toEqual([1, null, 20, null, 30, null, 31, null, 60]);
   });
 
   test('keeps live rows that are newer than the history that arrives', () => {
@@ -108,6 +120,15 @@ describe('lines', () => {
       { key: 'used', label: '', colour: '', value: (cell) => (cell('total') as number) - (cell('free') as number) },
     ]);
     expect(used).toEqual([6]);
+  });
+
+  test('a hole reaches from value to value', () => {
+    const undef = undefined;
+    const column = [undef, 1, undef, 2, null, undef, undef, 3, undef, null, undef];
+    expect(spreadHoles(column)).toEqual([undef, 1, undef, 2, null, null, null, 3, null, null, null]);
+    expect(column[5]).toBeUndefined();
+    const whole = [1, null, 2, undef];
+    expect(spreadHoles(whole)).toBe(whole);
   });
 
   test('mirroring leaves holes alone', () => {

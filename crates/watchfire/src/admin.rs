@@ -205,7 +205,7 @@ fn reachable(url: &str) -> String {
 }
 
 fn certificates(list: &Value, now_ms: i64) -> String {
-    let mut rows = vec![["HOST", "ROLE", "JOINED", "RENEWS WITHIN"].map(str::to_owned)];
+    let mut rows = vec![["HOST", "ROLE", "JOINED", "ENDS IN"].map(str::to_owned)];
     for peer in list["certificates"].as_array().into_iter().flatten() {
         let text = |key: &str| peer[key].as_str().unwrap_or_default().to_owned();
         let ms = |key: &str| peer[key].as_i64().unwrap_or_default();
@@ -262,7 +262,7 @@ mod tests {
         ] });
         assert_eq!(
             certificates(&list, 3 * day),
-            "HOST   ROLE   JOINED   RENEWS WITHIN\nweb-1  agent  2 d ago  28 d\n"
+            "HOST   ROLE   JOINED   ENDS IN\nweb-1  agent  2 d ago  28 d\n"
         );
         for bad in ["", "..", "a/b", "a?b", "a%2Fb", "ä"] {
             assert!(path_segment(bad).is_err(), "{bad}");

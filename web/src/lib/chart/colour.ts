@@ -23,14 +23,3 @@ export function heatColour(stops: readonly string[], share: number): string {
   };
   return `rgb(${channel(1)} ${channel(3)} ${channel(5)})`;
 }
-
-/** Black or white, whichever can be read better on an `rgb(r g b)` colour. */
-export function inkOn(rgb: string): string {
-  const [r, g, b] = (rgb.match(/\d+/g) ?? []).map((value) => {
-    const share = Number(value) / 255;
-    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-  });
-  const luminance = 0.2126 * (r ?? 0) + 0.7152 * (g ?? 0) + 0.0722 * (b ?? 0);
-  // Contrast with black is (l + 0.05) / 0.05, with white 1.05 / (l + 0.05); they are equal at 0.179.
-  return luminance > 0.179 ? '#000000' : '#ffffff';
-}

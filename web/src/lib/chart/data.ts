@@ -53,6 +53,29 @@ export function stack(columns: readonly Cell[][], hidden: readonly boolean[]): C
   return stacked;
 }
 
+/**
+ * Makes a hole reach from the value before it to the value after it. A hole is one cell, which may have cells
+ * without a point beside it; drawn as it is, the line would come back there and cross the rest of the silence.
+ */
+export function spreadHoles(column: readonly Cell[]): readonly Cell[] {
+  let spread: Cell[] | null = null;
+  let from = 0;
+  let isHole = false;
+  let isMixed = false;
+  for (let row = 0; row <= column.length; row++) {
+    const cell = column[row];
+    if (row < column.length && typeof cell !== 'number') {
+      if (cell === null) isHole = true;
+      else isMixed = true;
+      continue;
+    }
+    if (isHole && isMixed) (spread ??= column.slice()).fill(null, from, row);
+    from = row + 1;
+    isHole = isMixed = false;
+  }
+  return spread ?? column;
+}
+
 export const mirror = (column: readonly Cell[]): Cell[] =>
   column.map((cell) => (typeof cell === 'number' ? -cell : cell));
 

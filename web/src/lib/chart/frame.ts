@@ -28,6 +28,7 @@ export class Frame {
     if (lastAt !== undefined && atMs - lastAt > this.gapMs) this.#breakAfter(lastAt, key);
     column[this.#indexOf(atMs, row)] = value;
     if (lastAt === undefined || atMs > lastAt) this.#lastAt.set(key, atMs);
+    else this.#keepApart(atMs, key);
     this.version++;
   }
 
@@ -146,6 +147,22 @@ export class Frame {
   #insert(row: number, atMs: number): void {
     this.times.splice(row, 0, atMs);
     for (const column of this.columns.values()) column.splice(row, 0, undefined);
+  }
+
+  /** What came late is connected with its neighbours only where those are near. */
+  #keepApart(atMs: number, key: string): void {
+    const { times } = this;
+    const column = this.#column(key);
+    const row = lowerBound(times, atMs);
+    let before = row - 1;
+    while (before >= 0 && column[before] === undefined) before--;
+    let after = row + 1;
+    while (after < times.length && column[after] === undefined) after++;
+    const isFar = (other: number) => typeof column[other] === 'number' && Math.abs((times[other] as number) - atMs) > this.gapMs;
+    const isBeforeFar = isFar(before);
+    const beforeMs = times[before] as number;
+    if (isFar(after)) this.#breakAfter(atMs, key);
+    if (isBeforeFar) this.#breakAfter(beforeMs, key);
   }
 
   #breakAfter(atMs: number, key: string): void {

@@ -7,7 +7,7 @@ import { formatTicks, tickIncrements, type Unit } from '../format/units';
 import { timeTicks } from '../format/time';
 import { cssColour } from '../theme.svelte';
 import { translucent } from './colour';
-import { lineColumns, mirror, stack, type Line } from './data';
+import { lineColumns, mirror, spreadHoles, stack, type Line } from './data';
 import type { Cell, Frame } from './frame';
 
 export interface Hover {
@@ -95,7 +95,7 @@ export class Plot {
     const drawn = stacked
       ? stack(this.columns, lines.map((line) => hidden.has(line.key)))
       : this.columns.map((column, i) => (lines[i]?.mirrored ? mirror(column) : column));
-    return [frame.times, ...drawn] as uPlot.AlignedData;
+    return [frame.times, ...drawn.map(spreadHoles)] as uPlot.AlignedData;
   }
 
   #uplotOptions(width: number, height: number): uPlot.Options {

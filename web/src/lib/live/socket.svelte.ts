@@ -29,12 +29,19 @@ type Subscription =
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
+/** How often the server is asked whether it is ready, and how often while it is not. */
+const READY_MS = 10_000;
+const AWAY_MS = 1_000;
+const DOUBT_MS = 15_000;
 /** A connection that lived this long was a good one: the next failure starts with a short wait again. */
 const STEADY_MS = 5_000;
 
 let connection = $state<Connection>('connecting');
 let retryAt = $state(0);
 let missed = $state(0);
+/** Why the server has nothing to push although it answers; empty while it has. */
+let away = $state('');
+let interruptedMs = $state(0);
 
 const subscriptions = new Map<number, Subscription>();
 let nextId = 1;
@@ -42,6 +49,10 @@ let socket: WebSocket | null = null;
 let waitMs = FIRST_WAIT_MS;
 let timer: ReturnType<typeof setTimeout> | undefined;
 let openedBefore = false;
+let asking: ReturnType<typeof setTimeout> | undefined;
+let isAsking = false;
+/** Selectors whose samples have stopped, by their subscription, and since when. */
+const silences = new Map<number, number>();
 /** Nobody is logged in: no connection is tried until somebody is. */
 let isClosed = true;
 
@@ -69,6 +80,8 @@ function connect(): void {
   opened.addEventListener('open', () => {
     openSince = performance.now();
     connection = 'open';
+    silences.clear();
+    void ask();
     for (const [id, subscription] of subscriptions) {
       if (openedBefore && subscription.kind === 'selector') subscription.handlers.restarted();
       announce(id, subscription);
@@ -95,6 +108,8 @@ function dispatch(frame: ServerFrame): void {
   const subscription = frame.id === undefined ? undefined : subscriptions.get(frame.id);
   if (!subscription) return;
   if (frame.type === 'error') {
+    void ask();
+    if (subscription.kind === 'selector' && !silences.has(frame.id as number)) silences.set(frame.id as number, Date.now());
     subscription.handlers.error?.(frame.error);
   } else if (subscription.kind === 'expression') {
     if (frame.type === 'result') subscription.handlers.result(frame.result, frame.t);
@@ -104,9 +119,34 @@ function dispatch(frame: ServerFrame): void {
     subscription.handlers.samples(frame.samples);
   }
   if (frame.type === 'missed') {
-    missed += frame.samples;
+    const since = silences.get(frame.id);
+    // After a silence nobody has counted, and this page is not to blame.
+    if (since === undefined) missed += frame.samples;
+    else interruptedMs = Date.now() - since;
+    silences.delete(frame.id);
+    void ask();
     if (subscription.kind === 'selector') subscription.handlers.missed();
   }
+}
+
+/**
+ * Asks whether the server has anything to push: one in a process of its own goes on answering while its broker
+ * is away. Asks again by itself as long as there is a connection.
+ */
+async function ask(): Promise<void> {
+  if (isAsking) return;
+  isAsking = true;
+  clearTimeout(asking);
+  try {
+    const answer = await fetch('/-/ready', { cache: 'no-store' });
+    away = answer.status === 503 ? (await answer.text()).trim() : '';
+  } catch {
+    // Then the connection is about to end, which is told in its own way.
+  }
+  isAsking = false;
+  // Samples may stop a little before the server says that it is not ready.
+  const isDoubtful = away !== '' || [...silences.values()].some((since) => Date.now() - since < DOUBT_MS);
+  if (connection === 'open' && !isClosed) asking = setTimeout(() => void ask(), isDoubtful ? AWAY_MS : READY_MS);
 }
 
 function add(subscription: Subscription): () => void {
@@ -115,6 +155,7 @@ function add(subscription: Subscription): () => void {
   subscriptions.set(id, subscription);
   announce(id, subscription);
   return () => {
+    silences.delete(id);
     if (subscriptions.delete(id)) send({ type: 'unsubscribe', id });
   };
 }
@@ -131,12 +172,24 @@ export const live = {
   get missed(): number {
     return missed;
   },
+  /** Why nothing is pushed although the connection is open; empty while something is. */
+  get away(): string {
+    return connection === 'open' ? away : '';
+  },
+  /** How long samples have stopped the last time that they did, in milliseconds; 0 if they never have. */
+  get interruptedMs(): number {
+    return interruptedMs;
+  },
   dismissMissed(): void {
     missed = 0;
   },
-  /** Connects now instead of when the wait is over. */
+  dismissInterrupted(): void {
+    interruptedMs = 0;
+  },
+  /** Connects, or asks, now instead of when the wait is over. */
   retry(): void {
     if (connection === 'waiting') connect();
+    else if (away !== '') void ask();
   },
   open(): void {
     isClosed = false;
@@ -146,6 +199,7 @@ export const live = {
   close(): void {
     isClosed = true;
     clearTimeout(timer);
+    clearTimeout(asking);
     socket?.close();
     socket = null;
   },

@@ -54,6 +54,8 @@ const FIRST_PUBLISH_MS = 50;
 const FACTS_MS = 60_000;
 const GREET_MS = 500;
 const SILENCE_MS = 15_000;
+/** When to look history up after a silence: what agents kept back comes later than the first new sample. */
+const BACKLOG_MS = [0, 20_000, 60_000] as const;
 const REDETECT_MS = 15_000;
 /** With more hosts than these the raw samples of all are worth asking for only so often. */
 const MANY_HOSTS = 100;
@@ -95,6 +97,7 @@ export class Fleet {
   #factsCame = false;
   #publishedAt = -Infinity;
   #greeting: ReturnType<typeof setTimeout> | undefined;
+  #reloading: ReturnType<typeof setTimeout>[] = [];
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
   /** Runs the fleet until the returned function is called, and a little longer. */
@@ -144,6 +147,7 @@ export class Fleet {
     this.isComplete = false;
     for (const stop of this.#stops.splice(0)) stop();
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    for (const timer of this.#reloading.splice(0)) clearTimeout(timer);
     clearTimeout(this.#publishing);
     this.#publishing = undefined;
   }
@@ -253,7 +257,9 @@ export class Fleet {
 
   /** The vector that every host is in has come. After a silence (sleep, lost connection) history has more. */
   #arrived(atMs: number): void {
-    if (atMs - this.#takenMs > SILENCE_MS) this.#reloadSparks();
+    if (atMs - this.#takenMs > SILENCE_MS) {
+      for (const afterMs of BACKLOG_MS) this.#reloading.push(setTimeout(() => this.#reloadSparks(), afterMs));
+    }
     this.#takenMs = atMs;
     this.phase = 'ready';
   }

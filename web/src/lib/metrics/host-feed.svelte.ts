@@ -3,6 +3,7 @@
 import { query, queryRange, queryVector, series, toNumber, type Labels, type RangeSeries } from '../api/client';
 import { Frame, gridOf } from '../chart/frame';
 import { detectInterval } from '../live/derive';
+import { Mender } from '../live/mender';
 import { sampleValue, type LiveSample } from '../live/protocol';
 import { live } from '../live/socket.svelte';
 import { now } from '../time/clock';
@@ -48,6 +49,9 @@ export class HostFeed {
   /** Per series number: the folds it feeds, with their frames. */
   #routes = new Map<number, { fold: Fold; frame: Frame }[]>();
   #folds: { fold: Fold; frame: Frame }[] = [];
+  /** Per series number: the time of its newest sample. */
+  #newest = new Map<number, number>();
+  #mender: Mender | null = null;
 
   constructor(
     readonly instance: string,
@@ -67,6 +71,7 @@ export class HostFeed {
   close(): void {
     this.#abort.abort();
     this.#unsubscribe?.();
+    this.#mender?.close();
     clearInterval(this.#poll);
     clearTimeout(this.#pulsing);
     clearTimeout(this.#retry);
@@ -150,6 +155,8 @@ export class HostFeed {
     clearInterval(this.#poll);
     this.#unsubscribe?.();
     this.#unsubscribe = null;
+    this.#mender?.close();
+    this.#mender = null;
     for (const frame of this.frames.values()) {
       frame.gapMs = gapAfter(resolution);
       // Rows at another distance would pass for live ones; the old picture goes when the new one comes.
@@ -197,8 +204,12 @@ export class HostFeed {
 
   #follow(resolution: Resolution): void {
     const metrics = [...LATEST_METRICS, ...CHARTS.flatMap(({ sources }) => sources.map(({ metric }) => metric))];
+    const { signal } = this.#abort;
+    const mender = new Mender(() => this.#history(this.#range, resolution, signal));
+    this.#mender = mender;
     const renumber = () => {
       this.#routes.clear();
+      this.#newest.clear();
       this.latest.renumber();
       this.#folds = CHARTS.flatMap(({ id, sources }) =>
         sources.map((source) => ({ fold: new Fold(source, resolution), frame: this.frames.get(id) as Frame })),
@@ -212,20 +223,16 @@ export class HostFeed {
       samples: (samples) => this.#take(samples),
       restarted: () => {
         renumber();
-        this.#refill(resolution);
+        mender.interrupted();
       },
-      missed: () => this.#refill(resolution),
+      missed: () => mender.interrupted(),
     });
     this.#poll = setInterval(
       () => {
-        if (live.connection !== 'open') this.#refill(resolution);
+        if (live.connection !== 'open') mender.now();
       },
       Math.max(POLL_MS, resolution.stepMs),
     );
-  }
-
-  #refill(resolution: Resolution): void {
-    void this.#history(this.#range, resolution, this.#abort.signal);
   }
 
   #route(number: number, labels: Labels): void {
@@ -235,8 +242,14 @@ export class HostFeed {
   }
 
   #take(samples: readonly LiveSample[]): void {
+    // What an agent kept back while nobody took it; as live samples it may be cut short or come in any order.
+    const lateBefore = this.#mender?.isMending ? now() - Math.max(5_000, 3.5 * this.intervalMs) : -Infinity;
+    let isLate = false;
     for (const [number, atMs, wire] of samples) {
       const value = sampleValue(wire);
+      const newest = this.#newest.get(number) ?? -Infinity;
+      if (atMs < newest || atMs < lateBefore) isLate = true;
+      if (atMs > newest) this.#newest.set(number, atMs);
       for (const { fold, frame } of this.#routes.get(number) ?? []) {
         const point = fold.push(number, atMs, value);
         if (point) frame.set(atMs, point.key, point.value);
@@ -244,6 +257,7 @@ export class HostFeed {
       this.latest.push(number, atMs, value);
       if (atMs > this.newestMs) this.newestMs = atMs;
     }
+    if (isLate) this.#mender?.late();
     this.latest.expire(this.newestMs - Math.max(3.5 * this.intervalMs, 5_000));
     const oldest = bounds(this.#range, now()).from - spanOf(this.#range) * 0.1;
     for (const frame of this.frames.values()) frame.trim(oldest);

@@ -1,1 +1,0 @@
-import{W as e,ct as t,it as n,ot as r}from"./clock-CMtefGsW.js";import{i}from"./client-D3OdpDEU.js";var a=t(n(location.origin)),o=!1;async function s(){try{let e=await i(`/api/v1/status/runtimeinfo`);e.brokerUrl&&r(a,new URL(e.brokerUrl).origin,!0)}catch{o=!1}}var c={get origin(){return o||(o=!0,s()),e(a)}};export{c as t};

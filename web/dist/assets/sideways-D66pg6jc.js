@@ -1,0 +1,1 @@
+function e(e){let t=()=>{let{scrollLeft:t,scrollWidth:n,clientWidth:r}=e;e.classList.toggle(`more-right`,n-r-t>2)},n=new ResizeObserver(t);n.observe(e);for(let t of e.children)n.observe(t);return e.addEventListener(`scroll`,t,{passive:!0}),t(),()=>{n.disconnect(),e.removeEventListener(`scroll`,t)}}export{e as t};
