@@ -71,7 +71,7 @@ pub(super) fn shipping(keys: &keys::Agent) -> Result<Shipping> {
     for (key, value, range) in [
         ("limit_bytes", spool.limit_bytes, 1 << 20..=u64::MAX),
         ("disk_share_percent", spool.disk_share_percent.into(), 1..=100),
-        ("memory_bytes", spool.memory_bytes as u64, 64 << 10..=1 << 30),
+        ("memory_bytes", spool.memory_bytes, 64 << 10..=1 << 30),
     ] {
         let (min, max) = (range.start(), range.end());
         ensure!(
