@@ -37,6 +37,8 @@ export async function checkPair({ base, open, check, demand }) {
     }
   };
   const feeding = feed();
+  // Told by the last check; until then nobody waits for it.
+  feeding.catch(() => {});
   await check('pair: what two Prometheus collect of a host is counted and listed once', async () => {
     const { page, complaints, close } = await open(`/host/${encodeURIComponent(INSTANCE)}?job=pair`);
     try {
