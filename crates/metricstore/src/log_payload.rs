@@ -169,30 +169,53 @@ impl LogDecoder {
         now_ms: i64,
         out: &mut ResolvedBatch,
     ) -> Result<(), MetricError> {
+        let mut intern = |tenant, labels: Labels| registry.intern(tenant, &labels, now_ms);
+        self.decode_as(payload, &mut intern, shards, out)
+    }
+
+    /// As [`LogDecoder::decode`], with ordinals that `define` gives to the series it is shown,
+    /// which are all that the payload defines: for whoever reads the log and has no registry.
+    ///
+    /// # Errors
+    /// As [`LogDecoder::decode`].
+    pub fn decode_as(
+        &mut self,
+        payload: &[u8],
+        define: &mut dyn FnMut(TenantId, Labels) -> u32,
+        shards: usize,
+        out: &mut ResolvedBatch,
+    ) -> Result<(), MetricError> {
         let mut input = payload;
-        let decoded = self.take_payload(&mut input, registry, now_ms).and_then(|tenant| {
+        let decoded = self.take_payload(&mut input, define).and_then(|tenant| {
             out.reset(tenant, shards);
             self.map_rows(shards, out)
         });
         decoded.map_err(|fault| {
             out.reset(model::DEFAULT_TENANT, shards);
-            match fault {
-                Fault::Version(found) => {
-                    MetricError::PayloadVersion { found, supported: HISTOGRAMS }
-                }
-                Fault::Corrupt(detail) => {
-                    MetricError::Payload { offset: payload.len() - input.len(), detail }
-                }
-            }
+            fault.at(payload.len() - input.len())
         })
     }
 
-    fn take_payload(
+    /// Reads only what the payload defines, as [`LogDecoder::decode_as`]; its rows are passed over.
+    ///
+    /// # Errors
+    /// As [`LogDecoder::decode`].
+    pub fn define_as(
+        &mut self,
+        payload: &[u8],
+        define: &mut dyn FnMut(TenantId, Labels) -> u32,
+    ) -> Result<(), MetricError> {
+        let mut input = payload;
+        let taken = self.take_head(&mut input, define);
+        taken.map(|_| ()).map_err(|fault| fault.at(payload.len() - input.len()))
+    }
+
+    /// What stands before the rows: version and tenant, and the definitions.
+    fn take_head(
         &mut self,
         input: &mut &[u8],
-        registry: &Registry,
-        now_ms: i64,
-    ) -> Result<TenantId, Fault> {
+        define: &mut dyn FnMut(TenantId, Labels) -> u32,
+    ) -> Result<(u8, TenantId), Fault> {
         let version = match take_bytes(input, 1)?[0] {
             version @ (FLOATS | HISTOGRAMS) => version,
             0 => return Err(corrupt("version 0")),
@@ -200,7 +223,16 @@ impl LogDecoder {
         };
         let tenant = u32::try_from(take_u64(input)?).map_err(|_| corrupt("tenant above 2^32"))?;
         let tenant = TenantId(tenant);
-        self.take_definitions(input, tenant, registry, now_ms)?;
+        self.take_definitions(input, tenant, define)?;
+        Ok((version, tenant))
+    }
+
+    fn take_payload(
+        &mut self,
+        input: &mut &[u8],
+        define: &mut dyn FnMut(TenantId, Labels) -> u32,
+    ) -> Result<TenantId, Fault> {
+        let (version, tenant) = self.take_head(input, define)?;
         let rows = usize::try_from(take_u64(input)?).unwrap_or(usize::MAX);
         // A row takes at least a byte for its number, so memory follows the bytes that are there.
         if rows > MAX_ROWS || rows > input.len() {
@@ -224,8 +256,7 @@ impl LogDecoder {
         &mut self,
         input: &mut &[u8],
         tenant: TenantId,
-        registry: &Registry,
-        now_ms: i64,
+        define: &mut dyn FnMut(TenantId, Labels) -> u32,
     ) -> Result<(), Fault> {
         let len = usize::try_from(take_u64(input)?).unwrap_or(usize::MAX);
         if len == 0 {
@@ -247,7 +278,7 @@ impl LogDecoder {
             let labels = Labels::from_packed(take_prefixed(&mut rest)?)
                 .map_err(|error| corrupt(format!("labels of series {number}: {error}")))?;
             let number = u32::try_from(number).map_err(|_| corrupt("series number above 2^32"))?;
-            self.define(number, registry.intern(tenant, &labels, now_ms));
+            self.define(number, define(tenant, labels));
         }
         Ok(())
     }
@@ -290,6 +321,15 @@ impl LogDecoder {
 enum Fault {
     Version(u8),
     Corrupt(String),
+}
+
+impl Fault {
+    fn at(self, offset: usize) -> MetricError {
+        match self {
+            Fault::Version(found) => MetricError::PayloadVersion { found, supported: HISTOGRAMS },
+            Fault::Corrupt(detail) => MetricError::Payload { offset, detail },
+        }
+    }
 }
 
 impl From<codec::CodecError> for Fault {

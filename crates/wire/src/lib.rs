@@ -33,6 +33,7 @@ pub mod remote_read;
 pub mod remote_write;
 pub mod remote_write_2;
 mod remote_write_histogram;
+pub mod remote_write_request;
 mod series_labels;
 mod text_batch;
 pub mod text_encode;

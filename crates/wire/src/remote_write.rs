@@ -393,10 +393,14 @@ pub(crate) fn encode_sample(t_ms: i64, value: f64, out: &mut Vec<u8>) {
     protobuf::push_varint(out, t);
 }
 
-fn encode_metadata(metadata: &MetricMetadata, out: &mut Vec<u8>) {
-    let kind = METRIC_TYPES.iter().position(|kind| *kind == metadata.kind).unwrap_or(0);
+/// The number of a type, the same in 2.0.
+pub(crate) fn metric_type_number(kind: MetricType) -> u64 {
+    METRIC_TYPES.iter().position(|known| *known == kind).unwrap_or(0) as u64
+}
+
+pub(crate) fn encode_metadata(metadata: &MetricMetadata, out: &mut Vec<u8>) {
     let mut bytes = vec![0x08];
-    protobuf::push_varint(&mut bytes, kind as u64);
+    protobuf::push_varint(&mut bytes, metric_type_number(metadata.kind));
     protobuf::push_bytes(&mut bytes, 0x12, metadata.metric.as_bytes());
     protobuf::push_bytes(&mut bytes, 0x22, metadata.help.as_bytes());
     protobuf::push_bytes(&mut bytes, 0x2a, metadata.unit.as_bytes());

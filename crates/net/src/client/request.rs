@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use settings::prometheus::HttpClientConfig;
@@ -71,6 +71,41 @@ pub struct Get<'a> {
     pub deadline: Instant,
 }
 
+/// A request with a body. It may be sent twice: where a kept connection turns out to be closed, nobody
+/// knows whether the server has seen it.
+#[derive(Debug, Clone)]
+pub struct Post<'a> {
+    /// As for [`Get`].
+    pub url: &'a Uri,
+    /// As for [`Get`].
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// As for [`Get`].
+    pub deadline: Instant,
+}
+
+/// What goes out, whichever method it has.
+struct Outgoing<'a> {
+    url: &'a Uri,
+    headers: &'a HeaderMap,
+    method: Method,
+    body: Bytes,
+    deadline: Instant,
+}
+
+impl Outgoing<'_> {
+    /// Whether an answer with this status sends the same request elsewhere. The older statuses turn
+    /// a POST into a GET, which is of no use to whoever has something to deliver: they are answers.
+    fn is_redirected_by(&self, status: StatusCode) -> bool {
+        match status.as_u16() {
+            307 | 308 => true,
+            301..=303 => self.method == Method::GET,
+            _ => false,
+        }
+    }
+}
+
 /// An answer whose body is still on its way.
 #[derive(Debug)]
 pub struct Response {
@@ -123,6 +158,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`], except `Config` and `BodyTooLarge`.
     pub async fn get(&self, request: &Get<'_>) -> Result<Response, ClientError> {
+        let Get { url, headers, deadline } = *request;
+        let (method, body) = (Method::GET, Bytes::new());
+        self.exchange(&Outgoing { url, headers, method, body, deadline }).await
+    }
+
+    /// Delivers a body, as [`Client::get`] asks; of redirects only 307 and 308 are followed.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn post(&self, request: &Post<'_>) -> Result<Response, ClientError> {
+        let Post { url, headers, deadline, .. } = *request;
+        let (method, body) = (Method::POST, request.body.clone());
+        self.exchange(&Outgoing { url, headers, method, body, deadline }).await
+    }
+
+    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response, ClientError> {
         let started = Instant::now();
         match timeout_at(request.deadline.into(), self.follow(request, started)).await {
             Ok(result) => result,
@@ -130,7 +181,11 @@ impl Client {
         }
     }
 
-    async fn follow(&self, request: &Get<'_>, started: Instant) -> Result<Response, ClientError> {
+    async fn follow(
+        &self,
+        request: &Outgoing<'_>,
+        started: Instant,
+    ) -> Result<Response, ClientError> {
         let (first, userinfo) = split_userinfo(&request.url.to_string())?;
         let mut uri = first.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -140,14 +195,15 @@ impl Client {
             if is_known {
                 self.credentials.add_to(&mut headers, userinfo.as_ref()).await?;
             }
-            let response = self.send(&uri, headers).await?;
+            let response = self.send(&uri, headers, request).await?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED && is_known {
                 self.credentials.rejected();
             }
-            let location = response.headers().get(LOCATION).filter(|_| {
-                self.follow_redirects && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-            });
+            let location = response
+                .headers()
+                .get(LOCATION)
+                .filter(|_| self.follow_redirects && request.is_redirected_by(status));
             let Some(location) = location else {
                 let (parts, body) = response.into_parts();
                 return Ok(Response {
@@ -173,12 +229,14 @@ impl Client {
         &self,
         uri: &Uri,
         mut headers: HeaderMap,
+        outgoing: &Outgoing<'_>,
     ) -> Result<http::Response<Incoming>, ClientError> {
         if let Some(value) = self.transports.proxies().authorization(uri) {
             headers.insert(PROXY_AUTHORIZATION, value.clone());
         }
         let request = |headers: HeaderMap| {
-            let mut request = Request::new(Full::new(Bytes::new()));
+            let mut request = Request::new(Full::new(outgoing.body.clone()));
+            *request.method_mut() = outgoing.method.clone();
             *request.uri_mut() = uri.clone();
             *request.headers_mut() = headers;
             request
