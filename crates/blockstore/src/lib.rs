@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `disk` | files with the durability rules of POSIX: [`FileDisk`], [`MemoryDisk`] |
-//! | `log` | the local log: [`LogReader`] at a start, then [`LogWriter`] |
+//! | `log` | the local log: [`LogReader`] at a start, then [`LogWriter`]; [`LogTail`] beside it |
 //! | `ballast` | space in reserve for commands that make room: [`Ballast`] |
 //! | `blobs` | an object store as seen from here: [`Blobs`] |
 //! | `disk_blobs` | [`Blobs`] on a disk: [`DiskBlobs`] |
@@ -36,7 +36,7 @@ pub use disk::{Disk, DiskBelow, DiskFile, FileDisk, MemoryDisk, OpenError};
 pub use disk_blobs::DiskBlobs;
 pub use format::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
 pub use log::{
-    Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogWriter, MAX_PAYLOAD_BYTES,
-    ReplayReport,
+    Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogTail, LogWriter,
+    MAX_PAYLOAD_BYTES, ReplayReport, Tailed,
 };
 pub use plan::{MergeJob, MergePolicy, Retention, plan_expire, plan_merge};

@@ -7,6 +7,7 @@ mod frame;
 mod reader;
 mod repair;
 mod scan;
+mod tail;
 mod writer;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::blobs::BlobError;
 
 pub use frame::MAX_PAYLOAD_BYTES;
 pub use reader::{Damage, LogReader, ReplayReport};
+pub use tail::{LogTail, Tailed};
 pub use writer::LogWriter;
 
 /// What a frame holds. The number is part of the format.

@@ -74,14 +74,14 @@ fn flushed_files_go_and_their_bytes_no_longer_count() {
     log.append(FrameKind::Metrics, &[&[2; 500]]).expect("space");
     let before = log.bytes_since_flush();
     assert!((1500..1800).contains(&before), "{before}");
-    log.delete_before(flushed).expect("a sound disk");
+    log.delete_before(flushed, None).expect("a sound disk");
     assert_eq!(log.bytes_since_flush(), log.current_file_bytes());
     assert_eq!(log.current_file(), Some(2));
     // The file of the position itself stays until a position behind it is flushed.
     assert_eq!(memory.list("log").expect("a sound disk").len(), 4);
     let end = log.end();
     log.append(FrameKind::Metrics, &[&[3; 100]]).expect("space");
-    log.delete_before(end).expect("a sound disk");
+    log.delete_before(end, None).expect("a sound disk");
     assert_eq!(log.bytes_since_flush(), 120);
     assert_eq!(memory.list("log").expect("a sound disk").len(), 2);
     assert_eq!(data(&replay(&disk).0), [vec![2; 500], vec![3; 100]]);

@@ -160,7 +160,7 @@ impl Run {
         self.sync()?;
         self.ledger.acknowledged.clear();
         self.ledger.written.clear();
-        self.log.delete_before(position)
+        self.log.delete_before(position, None)
     }
 }
 

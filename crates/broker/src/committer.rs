@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::agent_frame;
 use crate::deletes::{DeleteBook, DeleteRequest};
+use crate::following::Following;
 use crate::shards::Shards;
 
 /// Most bytes of payload made durable by one sync.
@@ -126,8 +127,10 @@ pub(crate) enum Message {
     /// Start a new log file and freeze what the shards hold. Whoever wants to copy the store also
     /// wants the catalog as of the cut.
     Cut { with_state: bool, reply: Sender<Result<Cut, CommitError>> },
-    /// Remove log files that lie wholly before the position.
+    /// Remove log files that lie wholly before the position and that nobody reads.
     Truncate { through: LogPosition },
+    /// Remove flushed log files that were kept for readers and are not needed any more.
+    LetGo,
 }
 
 /// A point in the log and the rows that lie before it and are in no block yet.
@@ -167,6 +170,7 @@ pub(crate) struct Committer {
     pub(crate) ballast: Arc<Mutex<Ballast>>,
     pub(crate) deletes: Arc<DeleteBook>,
     pub(crate) head_parts: HeadParts,
+    pub(crate) following: Arc<Following>,
 }
 
 /// How often deletes cut the head since its last flush.
@@ -223,12 +227,11 @@ impl Committer {
                         let _ = reply.send(self.cut(with_state));
                     }
                     Message::Truncate { through } => {
-                        if let Err(error) = self.log.delete_before(through) {
-                            tracing::warn!(%error, "old log files could not be removed yet");
-                        }
+                        self.truncate(through);
                         self.head_parts.frozen = 0;
                         self.show_unflushed();
                     }
+                    Message::LetGo => self.truncate(LogPosition::default()),
                 }
                 if bytes < MAX_GROUP_BYTES {
                     next = messages.try_recv().ok();
@@ -237,6 +240,12 @@ impl Committer {
             self.settle(&mut group);
         }
         self.settle(&mut group);
+    }
+
+    fn truncate(&mut self, through: LogPosition) {
+        if let Err(error) = self.log.delete_before(through, self.following.keep()) {
+            tracing::warn!(%error, "old log files could not be removed yet");
+        }
     }
 
     /// Appends a batch to the log; it is answered when the group is synced. Yields its size.
@@ -382,12 +391,16 @@ impl Committer {
         let counters = &self.counters;
         counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         counters.groups.fetch_add(1, Ordering::Relaxed);
+        let is_followed = self.following.publish(self.log.end());
         self.show_unflushed();
         for pending in group.drain(..) {
             match pending {
                 Pending::Write { batch, done } => {
                     counters.batches.fetch_add(1, Ordering::Relaxed);
                     counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+                    if is_followed {
+                        self.following.count(&batch);
+                    }
                     let done = |outcome| done(Ok(Stored::New(outcome)));
                     self.shards.append(batch.shards, Box::new(done));
                 }
@@ -425,6 +438,7 @@ impl Committer {
             return Err(self.refusal(error));
         }
         self.encoder.begin_file();
+        self.following.publish(self.log.end());
         let parts = std::mem::take(&mut self.head_parts);
         self.head_parts.frozen = parts.frozen + parts.open;
         let (through, parts) = (self.log.end(), self.shards.start_cut());

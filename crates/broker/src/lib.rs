@@ -10,6 +10,7 @@ mod committer;
 mod complaints;
 mod deletes;
 mod fleet;
+mod following;
 mod ingest;
 mod keys;
 mod line_ports;
@@ -23,6 +24,7 @@ mod reader;
 mod recovery;
 mod routes;
 pub mod rpc;
+mod sender;
 mod shards;
 mod snapshots;
 
@@ -59,18 +61,21 @@ pub use pushgateway::{
 pub use reader::{ReadError, Reader, Selection};
 pub use recovery::Recovered;
 pub use routes::routes;
+pub use sender::PreparedRemotes;
 pub use shards::HeadTotals;
 
 use agents::ShownBatches;
 use committer::{CommitCounters, Message};
 use deletes::DeleteBook;
 use fleet::Fleet;
+use following::Following;
 use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
 use metadata::MetadataBook;
 use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
+use sender::Senders;
 use shards::{AbortOnPanic, Shards};
 
 /// Requests that may unpack and resolve at once, for each shard: more only take turns.
@@ -89,6 +94,8 @@ pub struct BrokerConfig {
     pub flush_interval_ms: i64,
     /// … and when this many bytes of log are not in blocks yet.
     pub flush_bytes: u64,
+    /// Most bytes of log that are kept for a remote that does not take what is written to it.
+    pub remote_write_limit_bytes: u64,
     /// Shards of the head, at least one; one thread each.
     pub shards: usize,
     /// The budget of memory.
@@ -138,6 +145,9 @@ struct Inner {
     metadata: Arc<MetadataBook>,
     deletes: Arc<DeleteBook>,
     otlp: Otlp,
+    disk: Arc<dyn Disk>,
+    following: Arc<Following>,
+    senders: Senders,
     /// Held for reading from the resolving of a batch until it is in the committer's queue.
     resolving: Arc<RwLock<()>>,
     /// How many requests may unpack and resolve at once.
@@ -190,6 +200,8 @@ impl Broker {
         let catalog = Arc::clone(&parts.committer.catalog);
         let ballast = Arc::clone(&parts.committer.ballast);
         let deletes = Arc::clone(&parts.committer.deletes);
+        let following = Arc::clone(&parts.committer.following);
+        let disk = Arc::clone(&parts.disk);
         let committer = parts.committer;
         let committer_thread = std::thread::Builder::new()
             .name("committer".to_owned())
@@ -257,6 +269,9 @@ impl Broker {
                 metadata,
                 deletes,
                 otlp: Otlp::default(),
+                disk,
+                following,
+                senders: Senders::default(),
                 resolving,
                 intake,
                 committer: Mutex::new(Some(sender)),
@@ -325,6 +340,8 @@ impl Broker {
     /// that write. What is stored stays readable. Idempotent.
     pub fn stop(&self) {
         self.inner.stopping.send_replace(true);
+        // Their last words to the committer.
+        self.stop_remote_writes();
         let _ = self.inner.wake.send(Wake::Stop);
         self.inner.committer.lock().take();
         for thread in self.inner.threads.lock().drain(..) {

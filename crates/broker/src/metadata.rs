@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use catalog::{Command, Expected, State};
 use model::{MetricBatch, MetricMetadata, MetricType, TenantId};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use crate::Broker;
 use crate::committer::Message;
@@ -28,6 +28,31 @@ const PREFIX: &str = "metadata/";
 #[derive(Default)]
 pub(crate) struct MetadataBook(RwLock<Families>);
 
+/// A look into what is known about families.
+pub(crate) struct KnownFamilies<'a> {
+    families: RwLockReadGuard<'a, Families>,
+    tenant: TenantId,
+}
+
+/// What the series of a family bear behind its name.
+const SUFFIXES: [&str; 6] = ["_bucket", "_sum", "_count", "_total", "_created", "_info"];
+
+impl KnownFamilies<'_> {
+    /// The family a series of this name belongs to: that of the name, or of what is left without
+    /// the suffix that its type gives to its series.
+    pub(crate) fn family_of(&self, name: &str) -> Option<&MetricMetadata> {
+        let of_tenant = self.families.by_tenant.get(&self.tenant)?;
+        of_tenant.get(name).or_else(|| {
+            SUFFIXES.iter().find_map(|suffix| of_tenant.get(name.strip_suffix(suffix)?))
+        })
+    }
+
+    /// All of them, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &MetricMetadata> {
+        self.families.by_tenant.get(&self.tenant).into_iter().flat_map(BTreeMap::values)
+    }
+}
+
 #[derive(Default)]
 struct Families {
     by_tenant: BTreeMap<TenantId, BTreeMap<String, MetricMetadata>>,
@@ -48,6 +73,11 @@ impl MetadataBook {
             }
         }
         MetadataBook(RwLock::new(families))
+    }
+
+    /// What is known about the tenant's families; nothing is learned while it is held.
+    pub(crate) fn families(&self, tenant: TenantId) -> KnownFamilies<'_> {
+        KnownFamilies { families: self.0.read(), tenant }
     }
 
     /// Whether something else, or nothing, is known about the family.

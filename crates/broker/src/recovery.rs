@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 
 use crate::committer::{CommitCounters, Committer, HeadParts};
 use crate::deletes::DeleteBook;
+use crate::following::Following;
 use crate::shards::Shards;
-use crate::{BrokerConfig, agent_frame, snapshots};
+use crate::{BrokerConfig, agent_frame, sender, snapshots};
 
 /// What a start found, for the log and the metrics.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +121,9 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     recovered.damaged_blocks = damaged.len() as u64;
     recovered.seconds = started.elapsed().as_secs_f64();
     let deletes = Arc::new(DeleteBook::load(&state)?);
+    let following = Arc::new(Following::default());
+    following.publish(log.end());
+    sender::hold_what_is_unsent(&state, &following);
     let committer = Committer {
         log,
         encoder: LogEncoder::new(),
@@ -130,6 +134,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         ballast: Arc::new(Mutex::new(ballast)),
         deletes,
         head_parts,
+        following,
     };
     committer.show_unflushed();
     Ok(Parts { committer, disk, blobs, blocks, damaged, counters, recovered })

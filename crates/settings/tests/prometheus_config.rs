@@ -321,6 +321,28 @@ fn what_cannot_work_is_told() {
     assert_eq!(load(&format!("{JOB}    scheme: ''\n{rule}")).warnings, []);
 }
 
+#[test]
+fn remotes_are_judged() {
+    let remote = |keys: &str| format!("remote_write:\n- url: http://h/w\n{keys}");
+    assert_eq!(load(&remote("  queue_config: {max_shards: 2}\n")).warnings, []);
+    for (yaml, severity, said) in [
+        ("remote_write:\n- url: h/w\n".to_owned(), Severity::Mistake, "no scheme http or https"),
+        (remote("  round_robin_dns: true\n"), Severity::Warning, "round_robin_dns has no effect"),
+        (remote("  sigv4: {}\n"), Severity::Warning, "sigv4 is not supported"),
+        (remote("  azuread: {cloud: x}\n"), Severity::Warning, "azuread is not supported"),
+        (remote("  google_iam: {}\n"), Severity::Warning, "google_iam is not supported"),
+    ] {
+        let loaded = load(&yaml);
+        let [warning] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
+        assert_eq!(warning.severity, severity, "{}", warning.render());
+        assert!(warning.message.contains(said), "{}", warning.render());
+    }
+    let twice = refused(&remote("- url: http://h/w\n"));
+    assert!(twice.contains("duplicate remote write configs are not allowed"), "{twice}");
+    // The same place under two names is two remotes.
+    assert_eq!(load(&remote("- {url: 'http://h/w', name: other}\n")).warnings, []);
+}
+
 const SAMPLE: &str = include_str!("sample.yml");
 
 #[test]

@@ -72,6 +72,7 @@ impl Telemetry {
             out.sample(row.name, &[], row.value);
         }
         self.broker.render_fleet(out);
+        self.broker.render_remote_writes(out);
         self.pages.iter().for_each(|page| page(out));
         if let Some(executor) = &self.executor {
             render_queries(executor, out);
@@ -300,6 +301,7 @@ mod tests {
             retention: blockstore::Retention::default(),
             flush_interval_ms: 60_000,
             flush_bytes: 1 << 30,
+            remote_write_limit_bytes: 1 << 30,
             shards: 1,
             governor: governor::Governor::unlimited(),
             idle_series_ms: 300_000,

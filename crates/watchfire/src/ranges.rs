@@ -56,6 +56,11 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         // A flush cuts blocks at windows of two hours, so to wait longer gains nothing.
         ("storage.flush_interval", config.flush_interval_ms.into(), 10..=2 * HOUR_MS),
         ("storage.flush_bytes", config.flush_bytes.into(), 64 << 10..=16 << 30),
+        (
+            "remote_write.limit_bytes",
+            config.remote_write_limit_bytes.into(),
+            1 << 20..=u64::MAX.into(),
+        ),
         ("agent.interval", config.agent.interval_ms.into(), 100..=HOUR_MS),
         ("agent.top_processes", count(config.agent.top_processes), 0..=1_000),
         ("limits.max_labels_per_series", count(limits.max_labels_per_series), 1..=10_000),

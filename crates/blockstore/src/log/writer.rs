@@ -177,15 +177,21 @@ impl LogWriter {
     }
 
     /// Notes that all frames before `position` are in blocks, and removes files that hold nothing
-    /// else. Call it when the flush that says so is durable. The current file stays.
+    /// else and nothing behind `keep`, from where on somebody still reads. Call it when the flush
+    /// that says so is durable, or when `keep` has moved. The current file stays.
     ///
     /// # Errors
     /// Faults of the disk; the files left are removed by the next call.
-    pub fn delete_before(&mut self, position: LogPosition) -> Result<(), LogError> {
+    pub fn delete_before(
+        &mut self,
+        position: LogPosition,
+        keep: Option<LogPosition>,
+    ) -> Result<(), LogError> {
         self.flushed_through = self.flushed_through.max(position);
+        let wanted = keep.map_or(self.flushed_through, |keep| keep.min(self.flushed_through));
         // Oldest first: a crash between must not leave a hole.
         while let Some((&sequence, _)) = self.closed.first_key_value() {
-            if sequence >= position.file {
+            if sequence >= wanted.file {
                 break;
             }
             // The copy first: alone it would stand for a file that was lost.

@@ -24,6 +24,13 @@ pub(super) struct File {
     pub(super) otlp: Otlp,
     pub(super) graphite: Graphite,
     pub(super) opentsdb: OpenTsdb,
+    pub(super) remote_write: RemoteWrite,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RemoteWrite {
+    pub(super) limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

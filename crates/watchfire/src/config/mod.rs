@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) retention_size_bytes: Option<u64>,
     pub(crate) flush_interval_ms: i64,
     pub(crate) flush_bytes: u64,
+    /// Of log that waits for one remote.
+    pub(crate) remote_write_limit_bytes: u64,
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
@@ -208,6 +210,7 @@ const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9595);
 const DEFAULT_DATA: &str = "watchfire-data";
 const DEFAULT_IDLE_SERIES_MS: i64 = 5 * 60 * 1_000;
+const DEFAULT_REMOTE_WRITE_LIMIT_BYTES: u64 = 8 << 30;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Config {
@@ -302,6 +305,10 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         )?
         .unwrap_or(5 * 60 * 1_000),
         flush_bytes: file.storage.flush_bytes.unwrap_or(1 << 30),
+        remote_write_limit_bytes: file
+            .remote_write
+            .limit_bytes
+            .unwrap_or(DEFAULT_REMOTE_WRITE_LIMIT_BYTES),
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits, &defaults),
@@ -502,6 +509,7 @@ mod tests {
             "storage:\n  flush_interval: 1ms\n",
             "storage:\n  flush_interval: 3d\n",
             "storage:\n  flush_bytes: 0\n",
+            "remote_write:\n  limit_bytes: 1000\n",
             "agent:\n  interval: 1ms\n",
             "agent:\n  interval: 2h\n",
             "agent:\n  instance: \"\"\n",

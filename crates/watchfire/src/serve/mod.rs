@@ -147,14 +147,12 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         security.reserve_name(&config.agent.instance);
     }
     let scraping = match config.prometheus_config.clone() {
-        None => None,
-        Some(path) => {
-            let broker = broker.clone();
-            let apply: scraping::Apply = Box::new(move |config| {
-                broker.set_otlp_options(otlp_ports::options(&config.otlp));
-            });
-            Some(Scraping::start(path, apply).await?)
+        None => {
+            // What waits for remotes of an earlier file waits for nobody.
+            broker.put_remote_writes(broker::PreparedRemotes::none()).await;
+            None
         }
+        Some(path) => Some(Scraping::start(path, Some(broker.clone())).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
@@ -270,6 +268,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         },
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,
+        remote_write_limit_bytes: config.remote_write_limit_bytes,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         governor,
         idle_series_ms: config.idle_series_ms,

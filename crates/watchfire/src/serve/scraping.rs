@@ -8,7 +8,7 @@ use std::time::Instant;
 use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
 use anyhow::{Context, Result, anyhow};
 use axum::extract::State;
-use broker::{Broker, Complaints};
+use broker::{Broker, Complaints, PreparedRemotes};
 use console::Reloaded;
 use http::{Method, StatusCode};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use settings::prometheus::{Config, Loaded};
 use tokio::sync::mpsc;
 
+use super::otlp_ports;
 use crate::about::now_ms;
 use crate::check::ThisMachine;
 
@@ -30,12 +31,9 @@ pub(super) struct Scraping {
     scraper: Scraper,
     in_effect: RwLock<InEffect>,
     last_reload: RwLock<Reloaded>,
-    /// Puts in effect what concerns others than the scraper.
-    apply: Apply,
+    /// What else the file concerns; an agent has none.
+    broker: Option<Broker>,
 }
-
-/// Is shown each configuration that comes into effect.
-pub(super) type Apply = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// What of the file others want to know.
 struct InEffect {
@@ -47,9 +45,12 @@ impl Scraping {
     /// Reads the file and begins. Batches come out of the receiver.
     pub(super) async fn start(
         path: PathBuf,
-        apply: Apply,
+        broker: Option<Broker>,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
         let loaded = load(&path)?;
+        // Before the first scrape, so that a new remote gets all of them.
+        let prepared = prepare(broker.as_ref(), &loaded.config).await?;
+        put(broker.as_ref(), &loaded.config, prepared).await;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
         let options =
@@ -58,10 +59,9 @@ impl Scraping {
         let scraper = Scraper::start(&loaded.config, options, batches)
             .await
             .with_context(|| format!("begin to scrape by {}", path.display()))?;
-        apply(&loaded.config);
         let in_effect = RwLock::new(InEffect::of(loaded));
         let last_reload = RwLock::new(Reloaded { is_ok: true, in_effect_ms: now_ms() });
-        Ok((Arc::new(Scraping { path, scraper, in_effect, last_reload, apply }), receiver))
+        Ok((Arc::new(Scraping { path, scraper, in_effect, last_reload, broker }), receiver))
     }
 
     /// Reads the file again and puts it in effect, all of it or nothing.
@@ -77,11 +77,14 @@ impl Scraping {
 
     async fn try_reload(&self) -> Result<()> {
         let loaded = load(&self.path).inspect_err(|_| self.scraper.count_refused())?;
+        let prepared = prepare(self.broker.as_ref(), &loaded.config)
+            .await
+            .inspect_err(|_| self.scraper.count_refused())?;
         self.scraper
             .reload(&loaded.config)
             .await
             .with_context(|| format!("put {} in effect", self.path.display()))?;
-        (self.apply)(&loaded.config);
+        put(self.broker.as_ref(), &loaded.config, prepared).await;
         *self.in_effect.write() = InEffect::of(loaded);
         tracing::info!(file = %self.path.display(), "the configuration is in effect");
         Ok(())
@@ -195,6 +198,29 @@ impl console::Targets for Scraping {
                 })
                 .collect(),
         )
+    }
+}
+
+/// Looks whether what concerns the broker can be put in effect.
+async fn prepare(broker: Option<&Broker>, config: &Config) -> Result<PreparedRemotes> {
+    match broker {
+        Some(broker) => broker.prepare_remote_writes(config).await,
+        None => {
+            if !config.remote_write.is_empty() {
+                tracing::warn!(
+                    "remote_write has no effect in an agent: give it to the broker it ships to"
+                );
+            }
+            Ok(PreparedRemotes::none())
+        }
+    }
+}
+
+/// Puts in effect what concerns the broker.
+async fn put(broker: Option<&Broker>, config: &Config, prepared: PreparedRemotes) {
+    if let Some(broker) = broker {
+        broker.set_otlp_options(otlp_ports::options(&config.otlp));
+        broker.put_remote_writes(prepared).await;
     }
 }
 

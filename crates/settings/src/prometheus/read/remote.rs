@@ -26,10 +26,30 @@ pub(super) fn read_writes(root: &mut Section<'_>, names: NameValidation) -> Vec<
                 format!("found multiple remote write configs with job name {:?}", write.name);
             section.fault("name", message, Some("give each its own name"));
         }
+        if writes.contains(&write) {
+            let message = format!(
+                "duplicate remote write configs are not allowed, found duplicate for URL: {}",
+                write.url
+            );
+            section.fault("url", message, Some("remove one of them, or give each its own name"));
+        }
+        warn_of_what_cannot_work(&section, &write);
         writes.push(write);
         section.finish();
     }
     writes
+}
+
+fn warn_of_what_cannot_work(section: &Section<'_>, write: &RemoteWrite) {
+    let is_http = matches!(write.url.scheme(), "http" | "https") && !write.url.host().is_empty();
+    if section.is_set("url") && !is_http {
+        let message = "nothing can be sent to this URL: it has no scheme http or https, or no host";
+        section.mistake("url", message, "write http://HOST:PORT/PATH");
+    }
+    if write.round_robin_dns {
+        let message = "round_robin_dns has no effect: the first address that answers is taken";
+        section.warn("round_robin_dns", message, None);
+    }
 }
 
 fn read_write(section: &mut Section<'_>, names: NameValidation) -> RemoteWrite {
@@ -180,11 +200,14 @@ fn read_cloud_authentication(section: &mut Section<'_>, http: &HttpClientConfig)
         read_azure(&mut azure);
         azure.finish();
         set.push("azuread");
+        section.warn("azuread", "azuread is not supported; requests go out without a token", None);
     }
     if let Some(mut google) = section.section("google_iam", "googleiam.Config") {
         http_client::optional_path(&mut google, "credentials_file");
         google.finish();
         set.push("google_iam");
+        let message = "google_iam is not supported; requests go out without a token";
+        section.warn("google_iam", message, None);
     }
     if let [.., _, last] = set.as_slice() {
         let message = format!(

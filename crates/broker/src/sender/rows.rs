@@ -1,0 +1,70 @@
+//! Samples on their way to a remote.
+
+use std::time::Instant;
+
+use model::{Histogram, Labels};
+
+/// One sample with the labels it is sent under.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) labels: Labels,
+    /// Of the labels; decides the shard.
+    pub(super) hash: u32,
+    pub(super) t_ms: i64,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Float(f64),
+    /// Boxed: histograms are few and large.
+    Histogram(Box<HistogramValue>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct HistogramValue {
+    /// 0 if nobody knows.
+    pub(super) start_ms: i64,
+    pub(super) histogram: Histogram,
+}
+
+/// Rows of one frame of the log for one shard, in the order of the frame.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Number of the frame; grows with the log.
+    pub(super) frame: u64,
+    /// When it was read.
+    pub(super) at: Instant,
+    pub(super) rows: Vec<Row>,
+}
+
+/// How many rows there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    pub(super) floats: u64,
+    pub(super) histograms: u64,
+}
+
+impl Row {
+    pub(super) fn is_histogram(&self) -> bool {
+        matches!(self.value, Value::Histogram(_))
+    }
+}
+
+impl Amount {
+    pub(super) fn of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Self {
+        let mut amount = Amount::default();
+        for row in rows {
+            if row.is_histogram() {
+                amount.histograms += 1;
+            } else {
+                amount.floats += 1;
+            }
+        }
+        amount
+    }
+
+    pub(super) fn total(self) -> u64 {
+        self.floats + self.histograms
+    }
+}
