@@ -13,6 +13,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter"),
     ("/usr/bin/prometheus-pushgateway", "prometheus-pushgateway"),
     ("/usr/bin/vmagent", "victoria-metrics"),
+    ("/usr/bin/victoria-metrics", "victoria-metrics"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/strace", "strace"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),

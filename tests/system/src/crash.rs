@@ -3,6 +3,7 @@
 mod deletes;
 mod kill;
 mod power_cut;
+mod remote_outage;
 mod system_calls;
 
 use crate::harness::Group;
@@ -18,6 +19,8 @@ pub(crate) const GROUP: Group = Group {
         ("rename-points", system_calls::renames),
         ("unlink-points", system_calls::unlinks),
         ("power-cut", power_cut::power_cut),
+        ("remote-outage", remote_outage::outage),
+        ("remote-away", remote_outage::bounded),
     ],
 };
 

@@ -8,6 +8,7 @@ pub(crate) mod random;
 pub(crate) mod remote_write;
 pub(crate) mod remote_write_2;
 pub(crate) mod runner;
+pub(crate) mod write_receiver;
 
 pub(crate) use http::{Client, Response};
 pub(crate) use process::{Launch, Server};

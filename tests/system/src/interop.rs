@@ -10,6 +10,7 @@ mod peer;
 mod push;
 mod python;
 mod remote_read;
+mod remote_write_out;
 mod same_answers;
 mod scrape;
 mod write;
@@ -31,6 +32,8 @@ pub(crate) const GROUP: Group = Group {
         ("prometheus-reads-from-us", remote_read::prometheus_reads_from_us),
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),
+        ("remotes-hold-the-same", remote_write_out::remotes_hold_the_same),
+        ("remote-write-reload", remote_write_out::reload_is_all_or_nothing),
         ("vmagent-writes", write::vmagent_writes),
         ("opentelemetry-sdk-exports", otlp::sdk_exports),
         ("influxdb-client-writes", influx::client_writes),

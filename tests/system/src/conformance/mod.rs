@@ -3,6 +3,9 @@
 mod receiver;
 mod receiver_case;
 mod receiver_cases;
+mod sender;
+mod sender_cases;
+mod sender_checks;
 
 use std::path::Path;
 
