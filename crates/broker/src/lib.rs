@@ -247,9 +247,15 @@ impl Broker {
             })
             .context("start the maintenance thread")?;
         let watched = (Arc::downgrade(&registry), Arc::downgrade(&shards));
+        let mut known = (u64::MAX, 0);
         config.governor.watch_heads(move || {
             let (registry, shards) = (watched.0.upgrade()?, watched.1.upgrade()?);
-            Some(registry.bytes() as u64 + shards.totals().bytes)
+            // To ask a registry of many series takes milliseconds, and most of the time none comes.
+            let changes = registry.changes();
+            if known.0 != changes {
+                known = (changes, registry.bytes() as u64);
+            }
+            Some(known.1 + shards.totals().bytes)
         });
         let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));

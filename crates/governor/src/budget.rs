@@ -46,7 +46,7 @@ pub struct Settings {
 }
 
 /// Asks for the bytes of all heads; `None` once there are none any more.
-type AskHeads = Box<dyn Fn() -> Option<u64> + Send>;
+type AskHeads = Box<dyn FnMut() -> Option<u64> + Send>;
 
 /// The budget of memory of this process.
 pub struct Governor {
@@ -152,14 +152,14 @@ impl Governor {
 
     /// `ask` yields the bytes of series and samples in heads, and `None` when there are no heads any
     /// more.
-    pub fn watch_heads(&self, ask: impl Fn() -> Option<u64> + Send + 'static) {
+    pub fn watch_heads(&self, ask: impl FnMut() -> Option<u64> + Send + 'static) {
         *self.ask_heads.lock() = Some(Box::new(ask));
         self.measure_heads();
     }
 
     fn measure_heads(&self) {
         let mut ask = self.ask_heads.lock();
-        let Some(asked) = ask.as_ref().map(|ask| ask()) else { return };
+        let Some(asked) = ask.as_mut().map(|ask| ask()) else { return };
         if asked.is_none() {
             *ask = None;
         }

@@ -11,6 +11,7 @@ use catalog::Tombstone;
 use model::{MatchOp, Matcher, MatcherError, TenantId, TimeRange};
 
 use crate::registry::{HeadSeries, Registry};
+use crate::series_bits::SeriesBits;
 
 /// A delete, ready to be applied.
 #[derive(Debug)]
@@ -86,9 +87,7 @@ impl Deletes {
     ) -> HeadSeries {
         let select = |matchers: &[Matcher]| registry.select(tenant, matchers).ordinals;
         let masks = Masks::find(self.iter(), matchers, select);
-        let mut ordinals: Vec<u32> = masks.hidden.iter().map(|(ordinal, _)| *ordinal).collect();
-        ordinals.dedup();
-        HeadSeries { ordinals }
+        HeadSeries { ordinals: masks.series() }
     }
 
     /// Series of a head, of one tenant, that some of these concern, ascending, and when the last
@@ -128,8 +127,11 @@ impl Deletes {
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
     deletes: Vec<Arc<Delete>>,
-    /// Series and index of a delete, ascending.
-    hidden: Vec<(u32, u32)>,
+    /// Series and index of a delete, ascending, of deletes that concern few series.
+    few: Vec<(u32, u32)>,
+    /// Series and index of a delete, of the others: a thousand deletes of everything take an eighth
+    /// of a kilobyte per series.
+    many: Vec<(SeriesBits, u32)>,
 }
 
 impl Masks {
@@ -152,17 +154,21 @@ impl Masks {
                 concerned.sort();
                 concerned.dedup();
             }
-            masks.hidden.extend(concerned.into_iter().map(|series| (series, index)));
+            if SeriesBits::is_smaller(&concerned) {
+                masks.many.push((SeriesBits::of(&concerned), index));
+            } else {
+                masks.few.extend(concerned.into_iter().map(|series| (series, index)));
+            }
             masks.deletes.push(Arc::clone(delete));
         }
-        masks.hidden.sort_unstable();
+        masks.few.sort_unstable();
         masks
     }
 
     /// Whether no series is concerned.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.hidden.is_empty()
+        self.few.is_empty() && self.many.is_empty()
     }
 
     /// What deletes after `through` leave of `range` of a series, ascending, possibly nothing;
@@ -182,21 +188,35 @@ impl Masks {
     }
 
     fn subtract(&self, series: u32, through: u64, range: TimeRange) -> Option<Vec<TimeRange>> {
-        let start = self.hidden.partition_point(|(known, _)| *known < series);
-        let of_series = self.hidden[start..].iter().take_while(|(known, _)| *known == series);
+        let start = self.few.partition_point(|(known, _)| *known < series);
+        let few = self.few[start..].iter().take_while(|(known, _)| *known == series);
+        let many = self.many.iter().filter(|(set, _)| set.contains(series));
+        let concerning = few.map(|(_, index)| *index).chain(many.map(|(_, index)| *index));
         let mut kept = None;
-        for (_, index) in of_series {
-            let tombstone = &self.deletes[*index as usize].tombstone;
+        for index in concerning {
+            let tombstone = &self.deletes[index as usize].tombstone;
             if tombstone.number > through && tombstone.range.overlaps(&range) {
-                cut_out(kept.get_or_insert_with(|| vec![range]), tombstone.range);
+                let kept = kept.get_or_insert_with(|| vec![range]);
+                cut_out(kept, tombstone.range);
+                if kept.is_empty() {
+                    break;
+                }
             }
         }
         kept
     }
 
     /// The series concerned, ascending.
-    pub(crate) fn series(&self) -> impl Iterator<Item = u32> + '_ {
-        self.hidden.chunk_by(|a, b| a.0 == b.0).map(|same| same[0].0)
+    pub(crate) fn series(&self) -> Vec<u32> {
+        let mut many = SeriesBits::default();
+        self.many.iter().for_each(|(set, _)| many.add(set));
+        let mut all: Vec<u32> = self.few.iter().map(|(series, _)| *series).collect();
+        all.dedup();
+        all.extend(many.iter());
+        // Two ascending runs, which this merges.
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// What the deletes and `matchers` ask for together, each an alternative.
@@ -279,10 +299,39 @@ mod tests {
         };
         let deletes = [delete(1), delete(2)];
         let masks = Masks::find(deletes.iter(), &[], |_| (0..1_000).collect());
-        let expected: Vec<_> = (0..1_000).flat_map(|series| [(series, 0), (series, 1)]).collect();
-        assert_eq!(masks.hidden, expected);
-        let held = masks.hidden.capacity();
+        assert!(masks.series().into_iter().eq(0..1_000) && masks.few.is_empty());
+        assert_eq!(masks.many.len(), 2);
+        let few = |_: &[Matcher]| (0..1_000).map(|n| n * 100).collect();
+        let masks = Masks::find(deletes.iter(), &[], few);
+        let expected: Vec<_> = (0..1_000).flat_map(|n| [(100 * n, 0), (100 * n, 1)]).collect();
+        assert_eq!(masks.few, expected);
+        let held = masks.few.capacity();
         assert!(held <= 4_000, "room for {held} where 2,000 are needed");
+    }
+
+    #[test]
+    fn a_thousand_deletes_of_everything_take_little() {
+        let tombstone = |number| Tombstone {
+            number,
+            tenant: TenantId(0),
+            signal: catalog::Signal::Metrics,
+            range: range(10 * number as i64, 10 * number as i64 + 5),
+            at_ms: 0,
+            selectors: vec![vec![]],
+        };
+        let deletes: Vec<Arc<Delete>> = (1..=1_000)
+            .map(|number| Arc::new(Delete::new(Arc::new(tombstone(number))).expect("no pattern")))
+            .collect();
+        let series = 100_000;
+        let masks = Masks::find(deletes.iter(), &[], |_| (0..series).collect());
+        let bytes: usize = masks.many.iter().map(|(set, _)| set.bytes()).sum();
+        assert!(
+            masks.few.is_empty() && bytes <= 1_000 * (series as usize / 8 + 8),
+            "{bytes} bytes"
+        );
+        let kept = masks.kept(series - 1, 999, range(9_990, 10_010));
+        assert_eq!(kept, Some(vec![range(9_990, 10_000), range(10_005, 10_010)]));
+        assert_eq!(masks.kept(series, 0, range(0, 10_010)), None);
     }
 
     #[test]

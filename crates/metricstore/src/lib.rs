@@ -22,7 +22,7 @@
 //! | `merge` | blocks → one block |
 //! | [`select`] | matchers → series and their samples |
 //! | `label_query` | matchers → label names and values |
-//! | `deletes` | what deletes hide of a source |
+//! | `deletes` | what deletes hide of a source; `series_bits`: of which series |
 
 pub mod block;
 pub mod flush;
@@ -46,6 +46,7 @@ mod label_query;
 mod log_histograms;
 mod merge;
 mod pages;
+mod series_bits;
 mod slab;
 mod statistics;
 

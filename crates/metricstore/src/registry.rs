@@ -79,6 +79,8 @@ pub struct Registry {
     cache: RwLock<Cache>,
     reuses: AtomicU64,
     releases: AtomicU64,
+    /// Series that were registered.
+    registrations: AtomicU64,
 }
 
 impl Registry {
@@ -95,6 +97,7 @@ impl Registry {
             cache: RwLock::new(Cache::new()),
             reuses: AtomicU64::new(0),
             releases: AtomicU64::new(0),
+            registrations: AtomicU64::new(0),
         }
     }
 
@@ -269,6 +272,7 @@ impl Registry {
         seen_min: u32,
     ) -> u32 {
         let (ordinal, is_reused) = tables.register(tenant, id, labels, seen_min);
+        self.registrations.fetch_add(1, Ordering::Relaxed);
         if is_reused {
             self.reuses.fetch_add(1, Ordering::Release);
         }

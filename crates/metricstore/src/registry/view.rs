@@ -136,7 +136,13 @@ impl Registry {
         }
     }
 
-    /// Bytes of memory held.
+    /// A number that is another one once series came or went.
+    pub fn changes(&self) -> u64 {
+        let registrations = self.registrations.load(Ordering::Relaxed);
+        registrations.wrapping_add(self.releases.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of memory held. Some nanoseconds per distinct label pair.
     pub fn bytes(&self) -> usize {
         let orders = self.orders.read().bytes();
         orders + self.tables.read().bytes() + self.cache.read().bytes()
