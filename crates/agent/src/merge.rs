@@ -1,7 +1,7 @@
 //! Several batches as one: labels once, the samples of a series together.
 
 use hashbrown::HashTable;
-use model::{HistogramSample, LabelForm, MetricBatch, MetricMetadata, SeriesRows};
+use model::{ExemplarSample, HistogramSample, LabelForm, MetricBatch, MetricMetadata, SeriesRows};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 /// Most bytes a merged batch takes before it is packed, so that packed it stays below the 4 MiB
@@ -21,6 +21,7 @@ pub(crate) struct Merger {
     timestamps_ms: Vec<i64>,
     values: Vec<f64>,
     histograms: Vec<HistogramSample>,
+    exemplars: Vec<ExemplarSample>,
     metadata: Vec<MetricMetadata>,
     by_metric: HashTable<u32>,
     /// What is in here, packed as badly as possible.
@@ -42,6 +43,7 @@ struct Series {
 pub(crate) struct Progress {
     series: usize,
     histograms: usize,
+    exemplars: usize,
     metadata: usize,
 }
 
@@ -57,6 +59,7 @@ impl Merger {
             timestamps_ms: Vec::new(),
             values: Vec::new(),
             histograms: Vec::new(),
+            exemplars: Vec::new(),
             metadata: Vec::new(),
             by_metric: HashTable::new(),
             bytes: 0,
@@ -111,6 +114,25 @@ impl Merger {
             let labels_start = self.label_bytes.len() as u32;
             self.label_bytes.extend_from_slice(labels);
             self.histograms.push(HistogramSample { labels_start, ..sample.clone() });
+        }
+        for sample in &batch.exemplars[progress.exemplars..] {
+            let labels = batch.label_bytes_of_exemplar(sample);
+            let own = batch.own_label_bytes(sample);
+            let bytes = labels.len() + own.len() + size_of::<ExemplarSample>();
+            if bytes > MAX_BYTES {
+                progress.exemplars += 1;
+                continue;
+            }
+            if !self.has_room(bytes) {
+                return false;
+            }
+            progress.exemplars += 1;
+            self.bytes += bytes;
+            let labels_start = self.label_bytes.len() as u32;
+            self.label_bytes.extend_from_slice(labels);
+            let own_start = self.label_bytes.len() as u32;
+            self.label_bytes.extend_from_slice(own);
+            self.exemplars.push(ExemplarSample { labels_start, own_start, ..*sample });
         }
         for entry in &batch.metadata[progress.metadata..] {
             let bytes = metadata_bytes(entry);
@@ -184,6 +206,7 @@ impl Merger {
         }
         out.label_bytes.append(&mut self.label_bytes);
         out.histograms.append(&mut self.histograms);
+        out.exemplars.append(&mut self.exemplars);
         out.metadata.append(&mut self.metadata);
         self.series.clear();
         self.by_labels.clear();
@@ -238,7 +261,9 @@ fn bytes_of(batch: &MetricBatch) -> usize {
     let histograms: usize = batch.histograms.iter().map(histogram_bytes).sum();
     let metadata: usize = batch.metadata.iter().map(metadata_bytes).sum();
     let series = batch.series.len() * size_of::<SeriesRows>();
-    batch.label_bytes.len() + series + ROW_BYTES * batch.rows() + histograms + metadata
+    let exemplars: usize = batch.exemplars.iter().map(exemplar_bytes).sum();
+    let rows = ROW_BYTES * batch.rows();
+    batch.label_bytes.len() + series + rows + histograms + exemplars + metadata
 }
 
 fn histogram_bytes(sample: &HistogramSample) -> usize {
@@ -246,6 +271,11 @@ fn histogram_bytes(sample: &HistogramSample) -> usize {
     let spans = layout.positive.len() + layout.negative.len();
     let numbers = sample.histogram.bucket_count() + layout.custom_bounds.len() + spans;
     size_of::<HistogramSample>() + size_of::<u64>() * numbers
+}
+
+/// Labels of the series too: merged, each exemplar has its own.
+fn exemplar_bytes(sample: &ExemplarSample) -> usize {
+    size_of::<ExemplarSample>() + sample.labels_len as usize
 }
 
 fn metadata_bytes(entry: &MetricMetadata) -> usize {
@@ -314,6 +344,48 @@ mod tests {
             prop_assert_eq!(samples(&out), want);
             prop_assert!(merger.is_empty());
         }
+    }
+
+    #[test]
+    fn exemplars_stay_with_their_series_also_where_a_batch_is_full() {
+        let mut merger = Merger::new(7);
+        let (mut parts, mut wanted) = (Vec::new(), Vec::new());
+        for pass in 0..3_i64 {
+            let mut batch = MetricBatch::default();
+            for n in 0..20_000 {
+                let own = Labels::from_pairs([("trace_id", n.to_string().as_str())]);
+                let labels_of_it = own.expect("labels");
+                batch.push(&labels(n), pass, 1.0);
+                let exemplar = model::Exemplar {
+                    labels: labels_of_it,
+                    value: 0.5,
+                    t_ms: pass,
+                    is_dated: true,
+                };
+                batch.push_exemplar(&labels(n), &exemplar);
+                wanted.push((labels(n), exemplar.labels, pass));
+            }
+            parts.extend(merged(&mut merger, &batch));
+        }
+        let mut last = MetricBatch::default();
+        merger.take(&mut last);
+        parts.push(last);
+        assert!(parts.len() > 1, "{} parts", parts.len());
+        let mut found = Vec::new();
+        for part in &parts {
+            let mut payload = Vec::new();
+            wire::agent_batch::encode(part, &mut payload);
+            assert!(payload.len() < 4 << 20);
+            let mut back = MetricBatch::default();
+            let limits = model::Limits::default();
+            wire::agent_batch::decode(&payload, &limits, &mut back).expect("own bytes");
+            found.extend(back.exemplars.iter().map(|e| {
+                let of = Labels::from_packed(back.label_bytes_of_exemplar(e)).expect("labels");
+                let own = wire::decode_exemplar_labels(e.own_form, back.own_label_bytes(e));
+                (of, own.expect("labels"), e.t_ms)
+            }));
+        }
+        assert!(found == wanted, "{} of {} exemplars, in order", found.len(), wanted.len());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use model::{MetricBatch, MetricType};
+use model::{ExemplarSample, MetricBatch, MetricType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::clock::Now;
@@ -100,6 +100,7 @@ impl PipelineSender {
 fn kib_of(batch: &MetricBatch) -> u32 {
     let bytes = batch.label_bytes.len() + 20 * batch.series.len() + 16 * batch.rows();
     let bytes = bytes + 512 * (batch.histograms.len() + batch.metadata.len());
+    let bytes = bytes + size_of::<ExemplarSample>() * batch.exemplars.len();
     u32::try_from(bytes >> 10).unwrap_or(QUEUE_KIB).clamp(1, QUEUE_KIB)
 }
 

@@ -190,7 +190,8 @@ impl Windows {
         }))
     }
 
-    /// Replaces a batch by what is shipped of it. Histograms and metadata stay as they are.
+    /// Replaces a batch by what is shipped of it. Histograms, exemplars and metadata stay as they
+    /// are.
     pub(crate) fn apply(&mut self, batch: &mut MetricBatch, now_ms: i64) {
         self.out.clear();
         for series in &batch.series {
@@ -215,6 +216,7 @@ impl Windows {
         // The labels of what came stay where they are; those of windows follow behind.
         std::mem::swap(&mut self.out.label_bytes, &mut batch.label_bytes);
         self.out.histograms.append(&mut batch.histograms);
+        self.out.exemplars.append(&mut batch.exemplars);
         self.out.metadata.append(&mut batch.metadata);
         for sliding in &mut self.sliding {
             sliding.ship(&mut self.out);

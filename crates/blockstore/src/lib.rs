@@ -40,3 +40,4 @@ pub use log::{
     MAX_PAYLOAD_BYTES, ReplayReport, Tailed,
 };
 pub use plan::{MergeJob, MergePolicy, Retention, plan_expire, plan_merge};
+pub use quarantine::move_file as quarantine_file;

@@ -9,7 +9,13 @@ pub(crate) const DIRECTORY: &str = "quarantine";
 const CHUNK_BYTES: u64 = 1 << 20;
 
 /// Moves a whole file to quarantine, durably, and returns its new path.
-pub(crate) fn move_file(disk: &dyn Disk, path: &str) -> Result<String, BlobError> {
+///
+/// # Errors
+/// Faults of the disk; the file may be at either place.
+///
+/// # Panics
+/// Never: there is always a free name.
+pub fn move_file(disk: &dyn Disk, path: &str) -> Result<String, BlobError> {
     let taken = disk.list(DIRECTORY)?;
     let base = format!("{DIRECTORY}/{}", path.replace('/', "-"));
     let names = std::iter::once(base.clone()).chain((1..).map(|n: u64| format!("{base}.{n}")));

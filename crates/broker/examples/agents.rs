@@ -104,6 +104,7 @@ fn open(directory: &Path) -> Result<Broker, AnyError> {
         retention: blockstore::Retention::default(),
         flush_interval_ms: 300_000,
         flush_bytes: 1 << 30,
+        max_exemplars: 1_000,
         remote_write_limit_bytes: 1 << 30,
         shards: std::thread::available_parallelism()?.get(),
         governor: governor::Governor::unlimited(),

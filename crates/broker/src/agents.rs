@@ -137,8 +137,9 @@ impl Broker {
 impl Delivery {
     pub(crate) fn of(stored: Stored, mut outcome: IngestOutcome) -> Self {
         match stored {
-            Stored::New(appended) => {
+            Stored::New(appended, exemplars) => {
                 outcome.appended = appended;
+                outcome.exemplars.add(exemplars);
                 Delivery { outcome, was_known: false }
             }
             Stored::Known => Delivery { outcome: IngestOutcome::default(), was_known: true },

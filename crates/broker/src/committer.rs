@@ -16,11 +16,15 @@ use catalog::{
     CatalogError, Command, Incarnation, LaneMarks, LogPosition, Mark, Outcome, Standing, State,
 };
 use crossbeam_channel::{Receiver, Sender};
-use metricstore::{AppendOutcome, CutData, Delete, LogEncoder, Registry, ResolvedBatch};
+use metricstore::{
+    AppendOutcome, CutData, Delete, ExemplarOutcome, ExemplarSnapshot, LogEncoder, Registry,
+    ResolvedBatch,
+};
 use parking_lot::Mutex;
 
 use crate::agent_frame;
 use crate::deletes::{DeleteBook, DeleteRequest};
+use crate::exemplars::ExemplarBook;
 use crate::following::Following;
 use crate::shards::Shards;
 
@@ -97,7 +101,7 @@ impl CommitError {
 /// What became of a batch that was not refused.
 pub(crate) enum Stored {
     /// It is durable and visible.
-    New(AppendOutcome),
+    New(AppendOutcome, ExemplarOutcome),
     /// It had been stored before.
     Known,
 }
@@ -115,7 +119,7 @@ pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>
 pub(crate) enum Message {
     /// Make a batch durable, then visible, then call. With a mark: unless it is known already, and
     /// move the mark in the same frame.
-    Write { batch: ResolvedBatch, mark: Option<Box<Mark>>, done: OnStored },
+    Write { batch: Box<ResolvedBatch>, mark: Option<Box<Mark>>, done: OnStored },
     /// Tell an incarnation's marks when everything sent before is durable.
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     /// Apply a command, durably, then call.
@@ -141,6 +145,8 @@ pub(crate) struct Cut {
     pub(crate) parts: Vec<Receiver<Vec<CutData>>>,
     /// The last delete before it.
     pub(crate) deletes_through: u64,
+    /// The exemplars before it, unless a file has them.
+    pub(crate) exemplars: Option<ExemplarSnapshot>,
     /// The catalog at this point, if it was wanted.
     pub(crate) state: Option<State>,
 }
@@ -169,6 +175,8 @@ pub(crate) struct Committer {
     /// Filled by the maintenance.
     pub(crate) ballast: Arc<Mutex<Ballast>>,
     pub(crate) deletes: Arc<DeleteBook>,
+    /// Shared for reading; only the committer changes it.
+    pub(crate) exemplars: Arc<ExemplarBook>,
     pub(crate) head_parts: HeadParts,
     pub(crate) following: Arc<Following>,
 }
@@ -186,7 +194,7 @@ pub(crate) struct HeadParts {
 
 /// Work that is in the log but not yet synced.
 enum Pending {
-    Write { batch: ResolvedBatch, done: OnStored },
+    Write { batch: Box<ResolvedBatch>, done: OnStored },
     Known { done: OnStored },
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     Command { outcome: Result<Outcome, CommitError>, done: OnApplied },
@@ -251,7 +259,7 @@ impl Committer {
     /// Appends a batch to the log; it is answered when the group is synced. Yields its size.
     fn log_batch(
         &mut self,
-        batch: ResolvedBatch,
+        batch: Box<ResolvedBatch>,
         mark: Option<Box<Mark>>,
         done: OnStored,
         payload: &mut Vec<u8>,
@@ -278,7 +286,7 @@ impl Committer {
             }
             None => FrameKind::Metrics,
         };
-        if batch.rows() > 0 {
+        if !batch.is_empty() {
             self.encoder.encode(&batch, &self.registry, payload);
         }
         match self.log.append(kind, &[payload]) {
@@ -395,13 +403,14 @@ impl Committer {
         self.show_unflushed();
         for pending in group.drain(..) {
             match pending {
-                Pending::Write { batch, done } => {
+                Pending::Write { mut batch, done } => {
                     counters.batches.fetch_add(1, Ordering::Relaxed);
                     counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
                     if is_followed {
                         self.following.count(&batch);
                     }
-                    let done = |outcome| done(Ok(Stored::New(outcome)));
+                    let exemplars = self.exemplars.keep(&mut batch);
+                    let done = move |outcome| done(Ok(Stored::New(outcome, exemplars)));
                     self.shards.append(batch.shards, Box::new(done));
                 }
                 Pending::Known { done } => {
@@ -415,6 +424,7 @@ impl Committer {
                 Pending::Delete { delete, done } => {
                     // What was written before is with the shards, what comes after is not.
                     self.shards.begin_after_delete(delete.tombstone().number);
+                    self.exemplars.forget_deleted(&delete);
                     self.deletes.add(delete);
                     done(Ok(Outcome::Done));
                 }
@@ -442,7 +452,8 @@ impl Committer {
         let parts = std::mem::take(&mut self.head_parts);
         self.head_parts.frozen = parts.frozen + parts.open;
         let (through, parts) = (self.log.end(), self.shards.start_cut());
-        Ok(Cut { through, parts, deletes_through, state })
+        let exemplars = self.exemplars.unsaved();
+        Ok(Cut { through, parts, deletes_through, exemplars, state })
     }
 
     /// What a fault of the log means to the sender; stops the process where nothing can be

@@ -197,6 +197,7 @@ mod tests {
             retention: Retention::default(),
             flush_interval_ms: 86_400_000,
             flush_bytes: 1 << 30,
+            max_exemplars: 1_000,
             remote_write_limit_bytes: 1 << 30,
             shards: 1,
             governor: governor::Governor::unlimited(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use catalog::Mark;
-use metricstore::{Admission, AppendOutcome, NewSeries, Reject, ResolvedBatch};
+use metricstore::{
+    Admission, AppendOutcome, ExemplarOutcome, ExemplarRefusals, NewSeries, Reject, ResolvedBatch,
+};
 use model::{MetricBatch, TenantId};
 use tokio::task::JoinError;
 use wire::Refusals;
@@ -26,6 +28,10 @@ pub struct IngestOutcome {
     pub appended: AppendOutcome,
     /// What was refused before it reached the log, by reason.
     pub rejects: Vec<Reject>,
+    /// Counts of the exemplars that can be kept.
+    pub exemplars: ExemplarOutcome,
+    /// The others.
+    pub exemplar_refusals: ExemplarRefusals,
 }
 
 impl IngestOutcome {
@@ -60,6 +66,25 @@ impl IngestOutcome {
         stored + self.appended.conflicts == 0
             && !self.rejects.is_empty()
             && self.rejects.iter().all(|reject| reject.may_come_again)
+    }
+
+    /// Tells of exemplars whose series has no samples. In remote write 2.0 that is an error; in
+    /// other protocols they are left out silently, as in Prometheus.
+    pub(crate) fn reject_exemplars_alone(&mut self) {
+        let alone = self.exemplar_refusals.unknown_series;
+        if alone > 0 {
+            let reason = "exemplars without a sample of their series".to_owned();
+            let (samples, histograms, first) = (0, 0, String::new());
+            let may_come_again = false;
+            self.rejects.push(Reject {
+                reason,
+                series: alone,
+                samples,
+                histograms,
+                first,
+                may_come_again,
+            });
+        }
     }
 
     /// What the sender should be told, if anything of the batch was not stored as sent.
@@ -100,7 +125,6 @@ pub(crate) struct IngestCounters {
     pub(crate) rejected: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) conflicts: AtomicU64,
-    pub(crate) exemplars: AtomicU64,
     pub(crate) metadata_refused: AtomicU64,
     pub(crate) head_full: AtomicU64,
     pub(crate) known_batches: AtomicU64,
@@ -114,7 +138,7 @@ pub(crate) struct IngestCounters {
 impl IngestCounters {
     fn count(&self, stored: &Stored) {
         match stored {
-            Stored::New(appended) => {
+            Stored::New(appended, _) => {
                 self.duplicates.fetch_add(appended.duplicates_equal, Ordering::Relaxed);
                 self.conflicts.fetch_add(appended.conflicts, Ordering::Relaxed);
             }
@@ -157,14 +181,16 @@ impl Broker {
         }
         // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
         let _resolving = inner.resolving.read();
-        let mut resolved = self.resolve(tenant, batch);
+        let (mut resolved, exemplar_refusals) = self.resolve(tenant, batch);
+        let exemplars = inner.exemplars.take_known_out(&mut resolved);
         self.store_metadata(tenant, batch);
         let rejects = std::mem::take(&mut resolved.rejects);
         let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
         inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
-        let outcome = IngestOutcome { appended: AppendOutcome::default(), rejects };
+        let appended = AppendOutcome::default();
+        let outcome = IngestOutcome { appended, rejects, exemplars, exemplar_refusals };
         // An agent's batch of which nothing is left moves its mark all the same.
-        if resolved.rows() == 0 && mark.is_none() {
+        if resolved.is_empty() && mark.is_none() {
             done(Ok(Delivery { outcome, was_known: false }));
             return;
         }
@@ -179,13 +205,13 @@ impl Broker {
             }));
         });
         if let Err(Message::Write { done, .. }) =
-            self.send(Message::Write { batch: resolved, mark: mark.map(Box::new), done })
+            self.send(Message::Write { batch: Box::new(resolved), mark: mark.map(Box::new), done })
         {
             done(Err(CommitError::Stopping));
         }
     }
 
-    fn resolve(&self, tenant: TenantId, batch: &MetricBatch) -> ResolvedBatch {
+    fn resolve(&self, tenant: TenantId, batch: &MetricBatch) -> (ResolvedBatch, ExemplarRefusals) {
         let inner = &self.inner;
         let governor = &inner.config.governor;
         let room = governor.room_for_series();
@@ -195,27 +221,40 @@ impl Broker {
             _ => governor.series_refusal(),
         };
         let mut resolved = ResolvedBatch::default();
-        inner.registry.resolve(
-            tenant,
-            batch,
-            inner.shards.count(),
-            Admission {
-                limits: &inner.config.limits,
-                now_ms: self.now_ms(),
-                oldest_ms: self.oldest_ms(),
-                new_series: NewSeries { room, refusal: &refusal },
-            },
-            &|form, bytes| {
-                wire::decode_labels(form, bytes, &inner.config.limits)
-                    .map_err(|error| error.to_string())
-            },
-            &mut resolved,
-        );
+        let limits = &inner.config.limits;
+        let new_series = NewSeries { room, refusal: &refusal };
+        let (now_ms, oldest_ms) = (self.now_ms(), self.oldest_ms());
+        let admission = Admission { limits, now_ms, oldest_ms, new_series };
+        let decode = |form, bytes: &[u8]| {
+            wire::decode_labels(form, bytes, limits).map_err(|error| error.to_string())
+        };
+        let shards = inner.shards.count();
+        inner.registry.resolve(tenant, batch, shards, admission, &decode, &mut resolved);
         governor.add_series(resolved.new_series);
         // An empty refusal was not given.
         let refused = resolved.rejects.iter().find(|reject| reject.reason == refusal);
         governor.count_refused_series(refused.map_or(0, |reject| reject.series));
-        resolved
+        // Fast path: most batches have no exemplars.
+        if batch.exemplars.is_empty() {
+            return (resolved, ExemplarRefusals::default());
+        }
+        if !inner.exemplars.is_enabled() {
+            self.count_exemplars_left_out(batch.exemplars.len() as u64);
+            return (resolved, ExemplarRefusals::default());
+        }
+        let decode_own = |form, bytes: &[u8]| {
+            wire::decode_exemplar_labels(form, bytes).map_err(|error| error.to_string())
+        };
+        let refusals = inner.registry.resolve_exemplars(
+            tenant,
+            batch,
+            admission,
+            &decode,
+            &decode_own,
+            &mut resolved,
+        );
+        inner.exemplars.count_refused(refusals);
+        (resolved, refusals)
     }
 
     /// Whether [`Broker::ingest`] may have to wait for the disk.
@@ -266,8 +305,9 @@ impl Broker {
         Ok(())
     }
 
-    pub(crate) fn count_exemplars(&self, count: u64) {
-        self.inner.ingest_counters.exemplars.fetch_add(count, Ordering::Relaxed);
+    /// Counts exemplars that a decoder has left out, or that nobody keeps.
+    pub(crate) fn count_exemplars_left_out(&self, count: u64) {
+        self.inner.exemplars.counters.left_out.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Counts samples that a decoder has left out.

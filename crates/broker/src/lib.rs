@@ -9,6 +9,7 @@ mod agents;
 mod committer;
 mod complaints;
 mod deletes;
+mod exemplars;
 mod fleet;
 mod following;
 mod ingest;
@@ -67,6 +68,7 @@ pub use shards::HeadTotals;
 use agents::ShownBatches;
 use committer::{CommitCounters, Message};
 use deletes::DeleteBook;
+use exemplars::ExemplarBook;
 use fleet::Fleet;
 use following::Following;
 use ingest::IngestCounters;
@@ -104,6 +106,8 @@ pub struct BrokerConfig {
     pub idle_series_ms: i64,
     /// Milliseconds since the epoch.
     pub now_ms: fn() -> i64,
+    /// Most exemplars that are kept, of all series together; 0 for none.
+    pub max_exemplars: usize,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
@@ -144,6 +148,7 @@ struct Inner {
     ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
     deletes: Arc<DeleteBook>,
+    exemplars: Arc<ExemplarBook>,
     otlp: Otlp,
     disk: Arc<dyn Disk>,
     following: Arc<Following>,
@@ -200,6 +205,7 @@ impl Broker {
         let catalog = Arc::clone(&parts.committer.catalog);
         let ballast = Arc::clone(&parts.committer.ballast);
         let deletes = Arc::clone(&parts.committer.deletes);
+        let exemplars = Arc::clone(&parts.committer.exemplars);
         let following = Arc::clone(&parts.committer.following);
         let disk = Arc::clone(&parts.disk);
         let committer = parts.committer;
@@ -227,6 +233,7 @@ impl Broker {
             parts.disk,
             parts.blobs,
             Arc::clone(&deletes),
+            Arc::clone(&exemplars),
             Arc::clone(&blocks),
             Arc::clone(&catalog),
             Arc::clone(&registry),
@@ -274,6 +281,7 @@ impl Broker {
                 ballast,
                 metadata,
                 deletes,
+                exemplars,
                 otlp: Otlp::default(),
                 disk,
                 following,

@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{CommitCounters, CommitError, Cut, Message, stop};
 use crate::deletes::{DeleteBook, Done};
+use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
@@ -87,6 +88,7 @@ pub(crate) struct Maintenance {
     disk: Arc<dyn Disk>,
     blobs: Arc<dyn Blobs>,
     deletes: Arc<DeleteBook>,
+    exemplars: Arc<ExemplarBook>,
     format: MetricFormat,
     blocks: Arc<BlockSet<MetricFormat>>,
     catalog: Arc<Mutex<State>>,
@@ -169,6 +171,7 @@ impl Maintenance {
         disk: Arc<dyn Disk>,
         blobs: Arc<dyn Blobs>,
         deletes: Arc<DeleteBook>,
+        exemplars: Arc<ExemplarBook>,
         blocks: Arc<BlockSet<MetricFormat>>,
         catalog: Arc<Mutex<State>>,
         registry: Arc<Registry>,
@@ -195,6 +198,7 @@ impl Maintenance {
             disk,
             blobs,
             deletes,
+            exemplars,
             format: MetricFormat::new(config.hash_seed()),
             blocks,
             catalog,
@@ -304,7 +308,10 @@ impl Maintenance {
             let added = written.iter().map(|(new, _)| *new).collect();
             state.apply(&flush_command(added, &cut)).map_err(CommitError::Catalog)?;
         }
+        // Before the catalog says that nobody needs the log any more.
+        self.exemplars.write(&*self.disk, &cut)?;
         self.publish(written, &cut)?;
+        self.exemplars.saved(&*self.disk, &cut);
         self.shards.drop_flushed(&cuts);
         self.pending.clear();
         self.forget_deletes();

@@ -21,6 +21,7 @@ impl Broker {
     /// All own metrics; names are listed in `docs/operating/metrics.md`.
     pub fn metrics(&self) -> Vec<MetricRow> {
         let mut rows = self.ingest_rows();
+        rows.extend(self.exemplar_rows());
         rows.extend(self.read_rows());
         rows.extend(self.store_rows());
         rows.extend(self.maintenance_rows());
@@ -36,7 +37,8 @@ impl Broker {
     /// Damaged places found so far, in log and blocks.
     pub fn corruptions(&self) -> u64 {
         let found = &self.inner.recovered;
-        found.damaged_ranges + found.unusable_frames + self.quarantined_blocks()
+        let damaged = found.damaged_ranges + found.unusable_frames + found.damaged_exemplars;
+        damaged + self.quarantined_blocks()
     }
 
     /// Blocks moved to quarantine by the start and since.
@@ -144,11 +146,6 @@ impl Broker {
                 &ingest.conflicts,
             ),
             counter(
-                "watchfire_broker_exemplars_not_stored_total",
-                "Exemplars received; they are not stored yet.",
-                &ingest.exemplars,
-            ),
-            counter(
                 "watchfire_broker_metadata_refused_total",
                 "Metadata entries left out because too many families are known.",
                 &ingest.metadata_refused,
@@ -190,6 +187,64 @@ impl Broker {
                 kind: "counter",
                 value: missed as f64,
             },
+        ]
+    }
+
+    fn exemplar_rows(&self) -> Vec<MetricRow> {
+        let (kept, series, limit, _) = self.inner.exemplars.totals();
+        let counters = &self.inner.exemplars.counters;
+        vec![
+            gauge("watchfire_broker_exemplars", "Exemplars that are kept.", kept as f64),
+            gauge(
+                "watchfire_broker_exemplars_limit",
+                "Most exemplars that are kept (storage.exemplars.max_exemplars).",
+                limit as f64,
+            ),
+            gauge(
+                "watchfire_broker_exemplar_series",
+                "Series of which exemplars are kept.",
+                series as f64,
+            ),
+            counter(
+                "watchfire_broker_exemplars_stored_total",
+                "Exemplars stored.",
+                &counters.stored,
+            ),
+            counter(
+                "watchfire_broker_exemplars_repeated_total",
+                "Exemplars left out because the last one of their series says the same.",
+                &counters.repeated,
+            ),
+            counter(
+                "watchfire_broker_exemplars_out_of_order_total",
+                "Exemplars left out because they come before the last one of their series.",
+                &counters.out_of_order,
+            ),
+            counter(
+                "watchfire_broker_exemplars_unknown_series_total",
+                "Exemplars left out because their series has no samples.",
+                &counters.unknown_series,
+            ),
+            counter(
+                "watchfire_broker_exemplars_too_long_total",
+                "Exemplars left out because their labels have more than 128 characters.",
+                &counters.too_long,
+            ),
+            counter(
+                "watchfire_broker_exemplars_malformed_total",
+                "Exemplars left out because their labels, or those of their series, are none.",
+                &counters.malformed,
+            ),
+            counter(
+                "watchfire_broker_exemplars_out_of_bounds_total",
+                "Exemplars left out as too old or too far in the future.",
+                &counters.out_of_bounds,
+            ),
+            counter(
+                "watchfire_broker_exemplars_left_out_total",
+                "Exemplars left out because one request holds too many, or none are kept.",
+                &counters.left_out,
+            ),
         ]
     }
 

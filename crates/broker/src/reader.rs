@@ -10,7 +10,7 @@ use metricstore::{
     BlockSource, Cardinality, Deletes, HeadChunks, HeadLabels, HeadSnapshot, LabelQuery,
     MetricError, MetricFormat, Selected,
 };
-use model::{Labels, Matcher, TenantId, TimeRange};
+use model::{Labels, Matcher, SeriesExemplars, TenantId, TimeRange};
 use parking_lot::Mutex;
 
 use crate::maintenance::{Wake, is_damage};
@@ -215,6 +215,14 @@ impl Reader {
             }
         }
         Ok(all.into_iter().take(limit).collect())
+    }
+
+    /// The exemplars in `range`, as far as retention keeps them, of the series that satisfy all
+    /// matchers of any of `selectors`; ascending by labels. They lie in memory.
+    pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        let start_ms = range.start_ms.max(self.broker.oldest_ms());
+        let range = TimeRange::new(start_ms, range.end_ms);
+        self.broker.inner.exemplars.select(self.tenant, selectors, range)
     }
 
     /// Where the series of the head come from; each list has at most `limit` entries.

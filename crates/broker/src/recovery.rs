@@ -10,11 +10,12 @@ use blockstore::{
 };
 use bytes::Bytes;
 use catalog::{Command, LogPosition, Mark, Signal, State, StoreId};
-use metricstore::{LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
+use metricstore::{Delete, LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
 use crate::committer::{CommitCounters, Committer, HeadParts};
 use crate::deletes::DeleteBook;
+use crate::exemplars::ExemplarBook;
 use crate::following::Following;
 use crate::shards::Shards;
 use crate::{BrokerConfig, agent_frame, sender, snapshots};
@@ -26,6 +27,8 @@ pub struct Recovered {
     pub samples: u64,
     /// Series they belong to.
     pub series: usize,
+    /// Exemplars there are.
+    pub exemplars: usize,
     /// Blocks opened.
     pub blocks: usize,
     /// Ranges of the log that were damaged.
@@ -34,6 +37,8 @@ pub struct Recovered {
     pub unusable_frames: u64,
     /// Blocks moved to quarantine.
     pub damaged_blocks: u64,
+    /// Files of exemplars moved to quarantine.
+    pub damaged_exemplars: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -65,6 +70,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let store = identity(&mut state, &reader, config)?;
     let registry = Arc::new(Registry::new(config.hash_seed()));
     let shards = Arc::new(Shards::start(config.shards)?);
+    let exemplars = ExemplarBook::open(
+        &*disk,
+        state.flushed_through(),
+        reader.report().catalog_intact,
+        config.max_exemplars,
+        config.hash_seed(),
+    )?;
     let mut recovered = Recovered::default();
     let mut places = DeletePlaces {
         known_before,
@@ -77,9 +89,12 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         &mut places,
         &registry,
         &shards,
+        &exemplars,
         config,
         &mut recovered,
     )?;
+    recovered.exemplars = exemplars.totals().0;
+    recovered.damaged_exemplars = exemplars.was_damaged.into();
     let orphans =
         if reader.report().catalog_intact { Orphans::Delete } else { Orphans::Quarantine };
     for damage in &reader.report().damage {
@@ -133,6 +148,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         counters: Arc::new(CommitCounters::default()),
         ballast: Arc::new(Mutex::new(ballast)),
         deletes,
+        exemplars: Arc::new(exemplars),
         head_parts,
         following,
     };
@@ -182,12 +198,14 @@ fn identity(state: &mut State, reader: &LogReader, config: &BrokerConfig) -> Res
     Ok(store)
 }
 
+#[expect(clippy::too_many_arguments, reason = "called once, by the start")]
 fn replay_data(
     reader: &mut LogReader,
     state: &mut State,
     places: &mut DeletePlaces,
     registry: &Registry,
     shards: &Shards,
+    exemplars: &ExemplarBook,
     config: &BrokerConfig,
     recovered: &mut Recovered,
 ) -> Result<HeadParts> {
@@ -202,9 +220,11 @@ fn replay_data(
                 file = frame.position.file;
                 decoder = LogDecoder::new();
             }
+            let before = places.through;
             if let Some(number) = places.passed(&frame, state) {
                 // As the committer did.
                 shards.begin_after_delete(number);
+                forget_deleted(exemplars, state, before, number);
                 head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
             }
             let (mark, samples) = match parts_of(&frame) {
@@ -222,6 +242,7 @@ fn replay_data(
                 }
                 recovered.samples += batch.rows() as u64;
                 head_parts.has_rows |= batch.rows() > 0;
+                exemplars.keep(&mut batch);
                 shards.append(batch.shards, Box::new(|_| {}));
             }
             if let Some(mark) = mark
@@ -235,6 +256,17 @@ fn replay_data(
     shards.settle();
     recovered.series = registry.active_series(model::DEFAULT_TENANT);
     Ok(head_parts)
+}
+
+/// Forgets exemplars that deletes hide, from one number to another.
+fn forget_deleted(exemplars: &ExemplarBook, state: &State, after: u64, through: u64) {
+    let passed = |number: u64| number > after && number <= through;
+    for tombstone in state.tombstones().filter(|tombstone| passed(tombstone.number)) {
+        // One whose pattern this program cannot compile stops the start a little later.
+        if let Ok(delete) = Delete::new(Arc::clone(tombstone)) {
+            exemplars.forget_deleted(&delete);
+        }
+    }
 }
 
 /// Which deletes lie before what is replayed next, also where frames that held some are damaged.

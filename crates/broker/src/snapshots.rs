@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use blockstore::{BlobError, Counters, Disk, DiskBelow, LogError, LogReader, LogWriter};
-use catalog::State;
+use catalog::{LogPosition, State};
+
+use crate::exemplars;
 
 /// Where copies lie, below the data directory.
 const DIRECTORY: &str = "snapshots";
@@ -19,18 +21,20 @@ pub(crate) fn remove_unfinished(disk: &dyn Disk) -> Result<(), BlobError> {
 }
 
 /// Writes a copy with the blocks that `state` lists, which must stay until it returns. `state` is
-/// that of a store whose log holds nothing but it. `between` is called after every block.
+/// that of a store whose log holds nothing but it; the exemplars are those of the flush at
+/// `flushed_through`. `between` is called after every block.
 ///
 /// # Errors
 /// Faults of the disk; nothing is left then, at the latest after the next start.
 pub(crate) fn write(
     disk: &Arc<dyn Disk>,
     state: &State,
+    flushed_through: LogPosition,
     name: &str,
     between: &mut dyn FnMut(),
 ) -> Result<(), LogError> {
     assert!(!name.is_empty() && !name.contains(['/', '.']), "{name:?} is no plain file name");
-    let written = fill(disk, state, between).and_then(|()| {
+    let written = fill(disk, state, flushed_through, between).and_then(|()| {
         disk.rename_directory(UNFINISHED, &format!("{DIRECTORY}/{name}"))?;
         disk.sync_directory(DIRECTORY)?;
         Ok(())
@@ -42,8 +46,15 @@ pub(crate) fn write(
     written
 }
 
-fn fill(disk: &Arc<dyn Disk>, state: &State, between: &mut dyn FnMut()) -> Result<(), LogError> {
+fn fill(
+    disk: &Arc<dyn Disk>,
+    state: &State,
+    flushed_through: LogPosition,
+    between: &mut dyn FnMut(),
+) -> Result<(), LogError> {
     remove_unfinished(&**disk)?;
+    // Before anything is flushed in between, which would replace them.
+    exemplars::link(&**disk, flushed_through, UNFINISHED)?;
     let mut directories = std::collections::BTreeSet::new();
     for block in state.blocks() {
         let key = block.key();
@@ -112,15 +123,15 @@ mod tests {
         let (disk, state) = store();
         let all: Arc<dyn Disk> = Arc::new(disk.clone());
         let before = disk.steps();
-        write(&all, &state, "whole", &mut || ()).expect("memory");
+        write(&all, &state, LogPosition::default(), "whole", &mut || ()).expect("memory");
         let steps = disk.steps() - before;
         assert!(steps > 8, "a copy takes {steps} steps");
         let (mut whole, mut none) = (0, 0);
         for (cut, seed) in (0..=steps).flat_map(|cut| (0..8).map(move |seed| (cut, seed))) {
             let (disk, state) = store();
             disk.cut_power_after(cut);
-            let written =
-                write(&(Arc::new(disk.clone()) as Arc<dyn Disk>), &state, "x", &mut || ());
+            let shared = Arc::new(disk.clone()) as Arc<dyn Disk>;
+            let written = write(&shared, &state, LogPosition::default(), "x", &mut || ());
             let crashed = disk.crash(seed);
             remove_unfinished(&crashed).expect("memory");
             let files = crashed.list(DIRECTORY).expect("memory");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
+use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
 use promql::{Source, SourceError};
 
 /// One request that reads: the memory it holds, and whether somebody still waits for its answer. Who
@@ -77,6 +77,16 @@ pub trait Snapshot: Source {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, SourceError>;
+
+    /// The exemplars in `range` of the series that match any of `selectors`, ascending by labels.
+    ///
+    /// # Errors
+    /// Nobody who knows can be asked.
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesExemplars>, SourceError>;
 
     /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
     /// be missing.

@@ -3,7 +3,7 @@
 //! Numbers look as Prometheus prints them (`util/jsonutil`): times in seconds with up to three
 //! decimals, values as strings in the shortest form that reads back to the same bits.
 
-use model::{FloatHistogram, Labels};
+use model::{Exemplar, FloatHistogram, Labels};
 use promql::{InstantSample, QueryValue, RangeSeries};
 
 /// Appends `{"resultType":…,"result":…}`.
@@ -127,6 +127,17 @@ fn write_histogram(out: &mut Vec<u8>, histogram: &FloatHistogram) {
     if out.last() == Some(&b']') {
         out.push(b']');
     }
+    out.push(b'}');
+}
+
+/// Appends an exemplar.
+pub(crate) fn write_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar) {
+    out.extend_from_slice(br#"{"labels":"#);
+    write_labels(out, &exemplar.labels);
+    out.extend_from_slice(br#","value":""#);
+    write_float(out, exemplar.value);
+    out.extend_from_slice(br#"","timestamp":"#);
+    write_time(out, exemplar.t_ms);
     out.push(b'}');
 }
 

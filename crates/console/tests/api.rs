@@ -8,7 +8,9 @@ use axum::body::Body;
 use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot, Work};
 use http::{Request, header};
 use http_body_util::BodyExt;
-use model::{Labels, Limits, Matcher, MetricMetadata, TenantId, TimeRange};
+use model::{
+    Exemplar, Labels, Limits, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange,
+};
 use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -102,6 +104,23 @@ impl Snapshot for Memory {
         Ok(selectors.iter().flat_map(|one| selected(one)).take(limit).collect())
     }
 
+    /// One exemplar of each series, at the time of its number.
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let of = |labels: Labels| {
+            let n: i64 = labels.get("s").expect("all have it").parse().expect("a number");
+            let own = Labels::from_pairs([("trace_id", "\"x\"")]).expect("valid");
+            let value = [0.5, 1e21, f64::NAN, f64::INFINITY, -3.0][n as usize];
+            let exemplar = Exemplar { labels: own, value, t_ms: n * 1_500, is_dated: true };
+            let is_in = range.contains(exemplar.t_ms);
+            is_in.then(|| SeriesExemplars { labels, exemplars: vec![exemplar] })
+        };
+        Ok(selectors.iter().flat_map(|one| selected(one)).filter_map(of).collect())
+    }
+
     fn missing(&self, range: TimeRange) -> Vec<String> {
         let lost = range.start_ms < NOW_MS - 24 * HOUR_MS;
         lost.then(|| "partial answer: a block was damaged".to_owned()).into_iter().collect()
@@ -192,6 +211,47 @@ async fn lists_are_cut_to_the_limit_and_say_so() {
     );
     let (_, answer) = get(&format!("/api/v1/labels?limit=1&{recent}")).await;
     assert_eq!((&answer["data"], &answer["warnings"]), (&json!(["__name__"]), &truncated));
+}
+
+#[tokio::test]
+async fn exemplars_are_written_as_prometheus_writes_them() {
+    let ask = |query: &str| format!("/api/v1/query_exemplars?query={query}");
+    let exemplar = |value: &str, t: serde_json::Number| json!([{"labels": {"trace_id": "\"x\""}, "value": value, "timestamp": t}]);
+    let series = |n: u32, value: &str, t: &str| {
+        let t: serde_json::Number = serde_json::from_str(t).expect("a number");
+        json!({"seriesLabels": {"__name__": "m", "s": n.to_string()}, "exemplars": exemplar(value, t)})
+    };
+    let all = [
+        series(0, "0.5", "0"),
+        series(1, "1e+21", "1.500"),
+        series(2, "NaN", "3"),
+        series(3, "+Inf", "4.500"),
+        series(4, "-3", "6"),
+    ];
+    let (status, answer) = get(&ask("sum(rate(m[5m]))")).await;
+    assert_eq!((status, &answer), (200, &json!({"status": "success", "data": all})));
+    // The end belongs to the range; a form says the same.
+    let (_, answer) = get(&format!("{}&start=1.5&end=4.5", ask("m"))).await;
+    assert_eq!(answer["data"], json!(all[1..4]));
+    let (_, answer) =
+        post("/api/v1/query_exemplars", "query=m{s=\"1\"}/m{s=\"2\"}".to_owned()).await;
+    assert_eq!(answer["data"], json!(all[1..3]));
+    let (_, answer) = get(&ask("nothing")).await;
+    assert_eq!(answer, json!({"status": "success", "data": []}));
+    // No selector, no data.
+    let (status, answer) = get(&ask("1%2B2")).await;
+    assert_eq!((status, answer), (204, Value::Null));
+    for (path, error) in [
+        (ask("m&start=2&end=1"), "end timestamp must not be before start timestamp"),
+        (ask("m%7B"), "1:3: parse error: unexpected end of input inside braces"),
+        (ask(""), "no expression found in input"),
+        (ask("m&start=x"), "invalid parameter \"start\": invalid time value for 'start'"),
+    ] {
+        let (status, answer) = get(&path).await;
+        let told = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && told.contains(error), "{path}: {answer}");
+        assert_eq!(answer["errorType"], "bad_data");
+    }
 }
 
 #[tokio::test]

@@ -38,6 +38,10 @@ impl Delete {
     pub fn tombstone(&self) -> &Tombstone {
         &self.tombstone
     }
+
+    pub(crate) fn selectors(&self) -> &[Vec<Matcher>] {
+        &self.selectors
+    }
 }
 
 /// Deletes that may hide something, in ascending order of numbers. Cloning copies nothing.

@@ -16,6 +16,7 @@
 //! | `histogram_columns`, `histogram_head` | native histograms, which lie beside the floats |
 //! | `gathered` | samples of one series from several sources |
 //! | [`log_payload`] | batches ↔ bytes of the log |
+//! | [`exemplars`] | the last exemplars of all series, and the file that keeps them |
 //! | [`shard`] | the head: `generation` between two cuts, tails in `slab` |
 //! | [`flush`] | frozen generations → blocks |
 //! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `block_reader` |
@@ -25,6 +26,7 @@
 //! | `deletes` | what deletes hide of a source; `series_bits`: of which series |
 
 pub mod block;
+pub mod exemplars;
 pub mod flush;
 pub mod log_payload;
 pub mod registry;
@@ -37,12 +39,14 @@ mod block_writer;
 mod deletes;
 mod directory;
 mod error;
+mod exemplar_file;
 mod fingerprint;
 mod gathered;
 mod generation;
 mod histogram_columns;
 mod histogram_head;
 mod label_query;
+mod log_exemplars;
 mod log_histograms;
 mod merge;
 mod pages;
@@ -53,13 +57,16 @@ mod statistics;
 pub use block::{MetricBlock, MetricFormat};
 pub use deletes::{Delete, Deletes};
 pub use error::MetricError;
+pub use exemplars::{
+    ExemplarFileError, ExemplarOutcome, ExemplarSnapshot, ExemplarStore, Standing,
+};
 pub use flush::{FlushPlan, PlannedBlock};
 pub use histogram_columns::HistogramColumns;
 pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
-pub use registry::{Admission, HeadSeries, NewSeries, Registry};
-pub use rows::{HistogramRow, Reject, ResolvedBatch, ShardRows};
+pub use registry::{Admission, ExemplarRefusals, HeadSeries, NewSeries, Registry};
+pub use rows::{ExemplarRow, HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
 pub use statistics::ChunkStatistics;

@@ -2,17 +2,19 @@
 
 use codec::varint::{put_bytes, put_i64, put_u64, take_bytes, take_i64, take_prefixed, take_u64};
 use codec::{decode_trimmed_f64s, encode_trimmed_f64s};
-use model::{Labels, TenantId};
+use model::{Exemplar, Labels, TenantId};
 
 use crate::error::MetricError;
-use crate::log_histograms;
 use crate::registry::Registry;
-use crate::rows::{HistogramRow, ResolvedBatch, ShardRows};
+use crate::rows::{ExemplarRow, HistogramRow, ResolvedBatch, ShardRows};
+use crate::{log_exemplars, log_histograms};
 
 /// The version of payloads that have only floats.
 const FLOATS: u8 = 1;
-/// The version of payloads that have histograms too, and the highest this program reads.
+/// The version of payloads that have histograms too.
 const HISTOGRAMS: u8 = 2;
+/// The version of payloads that have exemplars too, and the highest this program reads.
+const EXEMPLARS: u8 = 3;
 /// Most rows of a payload.
 const MAX_ROWS: usize = 1 << 24;
 /// Most bytes of definitions in a payload, uncompressed.
@@ -51,8 +53,12 @@ impl LogEncoder {
         let rows = batch.rows();
         assert!(rows <= MAX_ROWS, "a log payload has at most {MAX_ROWS} rows");
         let floats = batch.shards.iter().map(|rows| rows.ordinals.len()).sum();
-        let has_histograms = rows > floats;
-        out.push(if has_histograms { HISTOGRAMS } else { FLOATS });
+        let version = match (batch.exemplars.is_empty(), rows > floats) {
+            (true, false) => FLOATS,
+            (true, true) => HISTOGRAMS,
+            (false, _) => EXEMPLARS,
+        };
+        out.push(version);
         put_u64(out, u64::from(batch.tenant.0));
         self.put_definitions(batch, registry, out);
         put_u64(out, floats as u64);
@@ -60,8 +66,11 @@ impl LogEncoder {
         put_timestamps(&batch.shards, out);
         let values = batch.shards.iter().flat_map(|rows| rows.values.iter().copied());
         encode_trimmed_f64s(floats, values, out);
-        if has_histograms {
+        if version >= HISTOGRAMS {
             log_histograms::encode(&batch.shards, out);
+        }
+        if version >= EXEMPLARS {
+            log_exemplars::encode(&batch.exemplars, out);
         }
     }
 
@@ -75,7 +84,8 @@ impl LogEncoder {
         let mut fresh = Vec::new();
         let floats = batch.shards.iter().flat_map(|rows| &rows.ordinals);
         let histograms = batch.shards.iter().flat_map(|rows| &rows.histograms);
-        for &ordinal in floats.chain(histograms.map(|row| &row.ordinal)) {
+        let exemplars = batch.exemplars.iter().map(|row| &row.ordinal);
+        for &ordinal in floats.chain(histograms.map(|row| &row.ordinal)).chain(exemplars) {
             let (word, bit) = (ordinal as usize / 64, 1_u64 << (ordinal % 64));
             if self.defined.len() <= word {
                 self.defined.resize(word + 1, 0);
@@ -141,6 +151,7 @@ pub struct LogDecoder {
     /// Ordinal by the file's number, in pages that exist where something was defined.
     pages: Vec<Option<Box<[u32; PAGE]>>>,
     scratch: ShardRows,
+    exemplars: Vec<(u32, Exemplar)>,
 }
 
 /// Numbers per page of the decoder's map.
@@ -170,11 +181,21 @@ impl LogDecoder {
         out: &mut ResolvedBatch,
     ) -> Result<(), MetricError> {
         let mut intern = |tenant, labels: Labels| registry.intern(tenant, &labels, now_ms);
-        self.decode_as(payload, &mut intern, shards, out)
+        self.decode_as(payload, &mut intern, shards, out)?;
+        for (number, exemplar) in std::mem::take(&mut self.exemplars) {
+            let ordinal = self.ordinal_of(number).map_err(|fault| {
+                out.reset(model::DEFAULT_TENANT, shards);
+                fault.at(payload.len())
+            })?;
+            let series = registry.labels(ordinal).expect("defined series are registered");
+            out.exemplars.push(ExemplarRow { ordinal, series, exemplar });
+        }
+        Ok(())
     }
 
     /// As [`LogDecoder::decode`], with ordinals that `define` gives to the series it is shown,
     /// which are all that the payload defines: for whoever reads the log and has no registry.
+    /// Exemplars are read past.
     ///
     /// # Errors
     /// As [`LogDecoder::decode`].
@@ -217,7 +238,7 @@ impl LogDecoder {
         define: &mut dyn FnMut(TenantId, Labels) -> u32,
     ) -> Result<(u8, TenantId), Fault> {
         let version = match take_bytes(input, 1)?[0] {
-            version @ (FLOATS | HISTOGRAMS) => version,
+            version @ FLOATS..=EXEMPLARS => version,
             0 => return Err(corrupt("version 0")),
             found => return Err(Fault::Version(found)),
         };
@@ -243,8 +264,12 @@ impl LogDecoder {
         self.scratch.values.clear();
         decode_trimmed_f64s(input, rows, &mut self.scratch.values)?;
         self.scratch.histograms.clear();
-        if version == HISTOGRAMS {
+        if version >= HISTOGRAMS {
             log_histograms::decode(input, &mut self.scratch.histograms)?;
+        }
+        self.exemplars.clear();
+        if version >= EXEMPLARS {
+            log_exemplars::decode(input, &mut self.exemplars)?;
         }
         if !input.is_empty() {
             return Err(corrupt("bytes after the last value"));
@@ -326,7 +351,7 @@ enum Fault {
 impl Fault {
     fn at(self, offset: usize) -> MetricError {
         match self {
-            Fault::Version(found) => MetricError::PayloadVersion { found, supported: HISTOGRAMS },
+            Fault::Version(found) => MetricError::PayloadVersion { found, supported: EXEMPLARS },
             Fault::Corrupt(detail) => MetricError::Payload { offset, detail },
         }
     }

@@ -12,6 +12,7 @@
 //! still knows the old meaning outlives.
 
 mod cache;
+mod exemplars;
 mod histograms;
 mod limits;
 mod order;
@@ -33,6 +34,7 @@ use cache::Cache;
 use order::Orders;
 use tables::Tables;
 
+pub use exemplars::ExemplarRefusals;
 pub use limits::NewSeries;
 pub use view::HeadSeries;
 pub(crate) use view::{NOT_REGISTERED, RegistryVersion, View};

@@ -1,6 +1,6 @@
 //! Samples as columns: what travels from the edge to shards, and runs that merge into one.
 
-use model::{DEFAULT_TENANT, Histogram, TenantId};
+use model::{DEFAULT_TENANT, Exemplar, Histogram, Labels, TenantId};
 
 /// Samples on their way to one shard, as columns of equal length, in arrival order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +26,17 @@ pub struct HistogramRow {
     pub start_ms: i64,
     /// The histogram.
     pub histogram: Histogram,
+}
+
+/// An exemplar on its way to the log and to what is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExemplarRow {
+    /// The registry's ordinal of the series.
+    pub ordinal: u32,
+    /// The series.
+    pub series: Labels,
+    /// The exemplar.
+    pub exemplar: Exemplar,
 }
 
 impl ShardRows {
@@ -94,6 +105,8 @@ pub struct ResolvedBatch {
     pub tenant: TenantId,
     /// One entry per shard; a series is always in shard `ordinal % shards.len()`.
     pub shards: Vec<ShardRows>,
+    /// Exemplars, in arrival order; they are no rows.
+    pub exemplars: Vec<ExemplarRow>,
     /// What was refused, one entry per kind of reason and at most [`MAX_REJECTS`] of them.
     pub rejects: Vec<Reject>,
     /// Series of the batch that were not known before.
@@ -107,6 +120,7 @@ impl Default for ResolvedBatch {
         ResolvedBatch {
             tenant: DEFAULT_TENANT,
             shards: Vec::new(),
+            exemplars: Vec::new(),
             rejects: Vec::new(),
             new_series: 0,
             ordinals: Vec::new(),
@@ -123,6 +137,11 @@ impl ResolvedBatch {
         self.shards.iter().map(ShardRows::len).sum()
     }
 
+    /// Whether there is nothing to be stored.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0 && self.exemplars.is_empty()
+    }
+
     /// Number of samples refused.
     pub fn rejected_samples(&self) -> u64 {
         self.rejects.iter().map(|reject| reject.samples).sum()
@@ -137,6 +156,7 @@ impl ResolvedBatch {
         self.tenant = tenant;
         self.shards.resize_with(shards, ShardRows::default);
         self.shards.iter_mut().for_each(ShardRows::clear);
+        self.exemplars.clear();
         self.rejects.clear();
         self.new_series = 0;
     }

@@ -177,7 +177,7 @@ fn payloads_carry_every_bit_to_another_registry() {
     let mut newer = first;
     newer[0] = 7;
     let error = decoder.decode(&newer, &other, 1, 0, &mut out).expect_err("version 7");
-    assert!(matches!(error, MetricError::PayloadVersion { found: 7, supported: 2 }));
+    assert!(matches!(error, MetricError::PayloadVersion { found: 7, supported: 3 }));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The typed batches that pass from the edge to the engines.
 
+use crate::exemplar::{Exemplar, ExemplarSample};
 use crate::histogram::{Histogram, HistogramSample};
 
 /// How the label bytes of one series in a [`MetricBatch`] are written.
@@ -49,6 +50,9 @@ pub struct MetricBatch {
     /// Native histograms, each with its own pointer into `label_bytes`. They come after all rows:
     /// where a series has both at one timestamp, the row is the earlier one.
     pub histograms: Vec<HistogramSample>,
+    /// Exemplars, each with pointers of its own into `label_bytes`. They are no samples, and make
+    /// no series.
+    pub exemplars: Vec<ExemplarSample>,
     /// Type, help and unit of metrics, where the protocol sends them.
     pub metadata: Vec<MetricMetadata>,
 }
@@ -80,6 +84,22 @@ impl MetricBatch {
         self.bytes_at(sample.labels_start, sample.labels_len)
     }
 
+    /// The label bytes of the series of one entry of `exemplars`.
+    ///
+    /// # Panics
+    /// If `sample` is from another batch.
+    pub fn label_bytes_of_exemplar(&self, sample: &ExemplarSample) -> &[u8] {
+        self.bytes_at(sample.labels_start, sample.labels_len)
+    }
+
+    /// The bytes of an exemplar's own labels.
+    ///
+    /// # Panics
+    /// If `sample` is from another batch.
+    pub fn own_label_bytes(&self, sample: &ExemplarSample) -> &[u8] {
+        self.bytes_at(sample.own_start, sample.own_len)
+    }
+
     fn bytes_at(&self, start: u32, len: u32) -> &[u8] {
         &self.label_bytes[start as usize..start as usize + len as usize]
     }
@@ -91,6 +111,7 @@ impl MetricBatch {
         self.timestamps_ms.clear();
         self.values.clear();
         self.histograms.clear();
+        self.exemplars.clear();
         self.metadata.clear();
     }
 
@@ -122,6 +143,33 @@ impl MetricBatch {
         let form = LabelForm::Packed;
         let sample = HistogramSample { labels_start, labels_len, form, t_ms, start_ms, histogram };
         self.histograms.push(sample);
+    }
+
+    /// Appends one exemplar of a series given by its labels.
+    pub fn push_exemplar(&mut self, labels: &crate::Labels, exemplar: &Exemplar) {
+        let (labels_start, labels_len) = self.push_labels(labels);
+        let (own_start, own_len) = self.push_labels(&exemplar.labels);
+        self.exemplars.push(ExemplarSample {
+            labels_start,
+            labels_len,
+            form: LabelForm::Packed,
+            own_start,
+            own_len,
+            own_form: LabelForm::Packed,
+            value: exemplar.value,
+            t_ms: exemplar.t_ms,
+            is_dated: exemplar.is_dated,
+        });
+    }
+
+    /// Appends an exemplar of another batch, whose label bytes there are `labels` and `own`.
+    pub fn push_exemplar_bytes(&mut self, sample: &ExemplarSample, labels: &[u8], own: &[u8]) {
+        let offset = |n: usize| u32::try_from(n).expect("a batch is far below 4 GiB");
+        let labels_start = offset(self.label_bytes.len());
+        self.label_bytes.extend_from_slice(labels);
+        let own_start = offset(self.label_bytes.len());
+        self.label_bytes.extend_from_slice(own);
+        self.exemplars.push(ExemplarSample { labels_start, own_start, ..*sample });
     }
 
     fn push_labels(&mut self, labels: &crate::Labels) -> (u32, u32) {

@@ -25,6 +25,7 @@ const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Read/Select", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Labels", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Series", Callers::Roles(READERS)),
+    ("/watchfire.v1.Read/Exemplars", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Metadata", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Cardinality", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/State", Callers::Roles(READERS)),

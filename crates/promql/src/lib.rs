@@ -15,6 +15,7 @@ mod parser;
 mod plan;
 mod printer;
 mod quote;
+mod selectors;
 mod source;
 mod value;
 
@@ -25,6 +26,7 @@ pub use functions::{FUNCTIONS, Function, find_function};
 pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::pretty;
+pub use selectors::selectors_of;
 pub use source::{
     Columns, HistogramSamples, Inline, Memory, Parallel, SelectRequest, SeriesSet, Source,
     SourceError,

@@ -301,6 +301,7 @@ mod tests {
             retention: blockstore::Retention::default(),
             flush_interval_ms: 60_000,
             flush_bytes: 1 << 30,
+            max_exemplars: 1_000,
             remote_write_limit_bytes: 1 << 30,
             shards: 1,
             governor: governor::Governor::unlimited(),

@@ -56,6 +56,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         // A flush cuts blocks at windows of two hours, so to wait longer gains nothing.
         ("storage.flush_interval", config.flush_interval_ms.into(), 10..=2 * HOUR_MS),
         ("storage.flush_bytes", config.flush_bytes.into(), 64 << 10..=16 << 30),
+        ("storage.exemplars.max_exemplars", count(config.max_exemplars), 0..=10_000_000),
         (
             "remote_write.limit_bytes",
             config.remote_write_limit_bytes.into(),

@@ -8,7 +8,7 @@ use console::{
 };
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError};
-use model::{Labels, Matcher, MetricMetadata, TenantId, TimeRange};
+use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
 use promql::{Columns, SelectRequest, SeriesSet, SourceError};
 
 /// The broker of this process as data of the console.
@@ -251,6 +251,14 @@ impl console::Snapshot for View {
         limit: usize,
     ) -> Result<Vec<Labels>, SourceError> {
         self.0.series(selectors, range, limit).map_err(fault)
+    }
+
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        Ok(self.0.exemplars(selectors, range))
     }
 
     fn missing(&self, range: TimeRange) -> Vec<String> {

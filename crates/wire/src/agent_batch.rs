@@ -3,6 +3,7 @@
 //! [`encode`] and [`decode`] keep zstd's contexts and their scratch per thread, so that neither
 //! allocates for an ordinary batch once its thread is warm.
 
+mod exemplars;
 mod histograms;
 
 use std::cell::RefCell;
@@ -29,6 +30,7 @@ const CHECKSUM_LEN: usize = 4;
 const SAMPLES: u64 = 1;
 const METADATA: u64 = 2;
 const HISTOGRAMS: u64 = 3;
+const EXEMPLARS: u64 = 4;
 /// Most memory a frame may demand for its window, as a power of two; level 1 takes far less.
 const WINDOW_LOG_MAX: u32 = 23;
 /// Bytes that honest batches unfold from each of theirs, far more than labels do. More is granted
@@ -114,6 +116,11 @@ impl Packer {
             self.section.clear();
             histograms::put(batch, &mut self.section);
             self.put_section(HISTOGRAMS);
+        }
+        if !batch.exemplars.is_empty() {
+            self.section.clear();
+            exemplars::put(batch, &mut self.section);
+            self.put_section(EXEMPLARS);
         }
         let start = out.len();
         out.push(VERSION);
@@ -322,7 +329,8 @@ fn take_body(
             SAMPLES => take_samples(&mut inner, rows, out)?,
             METADATA => take_metadata(&mut inner, out)?,
             HISTOGRAMS => histograms::take(&mut inner, out)?,
-            found => return Err(newer("a section's kind", found, HISTOGRAMS)),
+            EXEMPLARS => exemplars::take(&mut inner, out)?,
+            found => return Err(newer("a section's kind", found, EXEMPLARS)),
         }
         if !inner.rest.is_empty() {
             return Err(inner.malformed("bytes follow the last field of a section"));

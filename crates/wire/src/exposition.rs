@@ -96,7 +96,10 @@ impl<'a> Parser<'a> {
     ///
     /// # Errors
     /// As [`Parser::next_entry`], for value and timestamp.
-    pub fn known_series(&mut self, as_written: &[u8]) -> Result<Option<KnownSample>, WireError> {
+    pub fn known_series(
+        &mut self,
+        as_written: &[u8],
+    ) -> Result<Option<KnownSample<'_>>, WireError> {
         let cursor = &mut self.lexer.cursor;
         cursor.skip_while(|byte| byte == b'\n');
         if !cursor.skip_known(as_written) {
@@ -106,7 +109,7 @@ impl<'a> Parser<'a> {
         self.lexer.state = State::Value;
         let token = self.lexer.next();
         let (value, timestamp_ms) = self.value_and_timestamp(token, start)?;
-        Ok(Some(KnownSample { value, timestamp_ms, has_exemplar: false }))
+        Ok(Some(KnownSample { value, timestamp_ms, exemplar: None }))
     }
 
     /// The type that the last `# TYPE` line names, of whatever family.

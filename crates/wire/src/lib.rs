@@ -12,6 +12,7 @@ pub mod csv_import;
 pub mod datadog;
 pub mod decompress;
 mod error;
+mod exemplar_rows;
 pub mod exposition;
 pub mod graphite;
 pub mod grouping_key;
@@ -41,6 +42,7 @@ mod text_entry;
 mod text_lex;
 
 pub use error::WireError;
+pub use exemplar_rows::decode_exemplar_labels;
 pub use label_text::LabelText;
 pub use refusals::{Refusals, Refused};
 pub use series_labels::decode_labels;

@@ -22,8 +22,7 @@ use crate::text_lex::{
 
 /// Decodes an exposition into `out`, which is emptied first; as [`crate::exposition::decode`].
 ///
-/// `_created` lines are kept as series of their own, as Prometheus does by default. Exemplars are
-/// checked and counted but are **not** in the batch.
+/// `_created` lines are kept as series of their own, as Prometheus does by default.
 ///
 /// # Errors
 /// [`WireError::Text`] with line and reason, also when `# EOF` is missing; [`WireError::Limit`].
@@ -69,12 +68,12 @@ struct Sample {
     as_written: Range<usize>,
     value: f64,
     timestamp_ms: Option<i64>,
-    /// Value and timestamp.
-    exemplar: Option<(f64, Option<i64>)>,
+    exemplar: ExemplarValue,
 }
 
-/// Value, timestamp, and value and timestamp of the exemplar.
-type BehindLabels = (f64, Option<i64>, Option<(f64, Option<i64>)>);
+/// Value and timestamp of an exemplar, if there is one.
+type ExemplarValue = Option<(f64, Option<i64>)>;
+type BehindLabels = (f64, Option<i64>, ExemplarValue);
 
 impl<'a> Parser<'a> {
     /// A parser at the start of `input`.
@@ -135,7 +134,10 @@ impl<'a> Parser<'a> {
     ///
     /// # Errors
     /// As [`Parser::next_entry`].
-    pub fn known_series(&mut self, as_written: &[u8]) -> Result<Option<KnownSample>, WireError> {
+    pub fn known_series(
+        &mut self,
+        as_written: &[u8],
+    ) -> Result<Option<KnownSample<'_>>, WireError> {
         if !self.lexer.cursor.skip_known(as_written) {
             return Ok(None);
         }
@@ -143,7 +145,9 @@ impl<'a> Parser<'a> {
         self.lexer.state = State::Value;
         let token = self.lexer.next();
         let (value, timestamp_ms, exemplar) = self.behind_labels(token, start)?;
-        Ok(Some(KnownSample { value, timestamp_ms, has_exemplar: exemplar.is_some() }))
+        let (input, labels) = (self.lexer.cursor.bytes, &self.exemplar_labels);
+        let exemplar = Exemplar::escaped(input, labels, exemplar);
+        Ok(Some(KnownSample { value, timestamp_ms, exemplar }))
     }
 
     /// The type that the last `# TYPE` line names, of whatever family.
@@ -169,13 +173,7 @@ impl<'a> Parser<'a> {
             value: sample.value,
             timestamp_ms: sample.timestamp_ms,
             start_timestamp_ms,
-            exemplar: sample.exemplar.map(|(value, timestamp_ms)| Exemplar {
-                input,
-                labels: &self.exemplar_labels,
-                is_verbatim: false,
-                value,
-                timestamp_ms,
-            }),
+            exemplar: Exemplar::escaped(input, &self.exemplar_labels, sample.exemplar),
         }
     }
 

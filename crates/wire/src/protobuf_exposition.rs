@@ -50,8 +50,7 @@ pub struct Options {
 
 /// Decodes an exposition into `out`, which is emptied first; as [`crate::exposition::decode`].
 ///
-/// Native histograms are compact but not validated. Exemplars are counted but are **not** in the
-/// batch.
+/// Native histograms are compact but not validated.
 ///
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::Family`], [`WireError::Limit`]; `out` is then empty.

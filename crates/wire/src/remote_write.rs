@@ -19,7 +19,9 @@ use model::{
     HistogramSample, LabelForm, Labels, Limits, MetricBatch, MetricMetadata, MetricType, SeriesRows,
 };
 
+use crate::exemplar_rows::{self, name_series};
 use crate::histogram_fields::check_count;
+use crate::pair_rows::push_pair;
 use crate::protobuf::{self, Fault, Field, fixed64, length, varint};
 use crate::series_labels::length_prefixed_pairs;
 use crate::{WireError, remote_write_histogram};
@@ -39,15 +41,18 @@ pub struct Summary {
     pub histograms: usize,
     /// Metadata entries put into the batch.
     pub metadata: usize,
-    /// Exemplars in the request. They are **not** in the batch.
-    pub exemplars_not_stored: usize,
+    /// Exemplars put into the batch.
+    pub exemplars: usize,
+    /// Exemplars left out because there are too many.
+    pub exemplars_left_out: u64,
 }
 
 /// Decodes a decompressed body into `out`, which is emptied first.
 ///
 /// Zero copy: the body itself becomes `out.label_bytes` and every series points into it with
 /// [`LabelForm::RemoteWrite1`]; labels are neither parsed nor checked here. Where the label fields
-/// of a series are not consecutive, they are copied together behind the body. A series without
+/// of a series are not consecutive, they are copied together behind the body, and so are those of
+/// exemplars. A series without
 /// samples yields no entry. Native histograms are not validated. Memory is at most nine times the
 /// body, and a hundred thousand histograms. About 30 ns per series of ten
 /// labels and one sample.
@@ -125,6 +130,7 @@ fn write_request(
     summary.histograms = out.histograms.len();
     summary.series = out.series.len();
     summary.metadata = out.metadata.len();
+    summary.exemplars = out.exemplars.len();
     Ok(summary)
 }
 
@@ -189,13 +195,17 @@ fn other_fields(
     summary: &mut Summary,
 ) -> Result<Range<usize>, WireError> {
     let first_histogram = out.histograms.len();
+    let first_exemplar = out.exemplars.len();
     let mut stray_labels = false;
     while at < series.end {
         let field_start = at;
         match protobuf::field(body, &mut at, series.end).map_err(malformed)? {
             (1, Field::Bytes { .. }) => stray_labels = true,
             (2, Field::Bytes { start, end }) => sample(body, start, end, out).map_err(malformed)?,
-            (3, Field::Bytes { .. }) => summary.exemplars_not_stored += 1,
+            (3, Field::Bytes { start, end }) => {
+                let is_taken = exemplar(body, start..end, moved_labels, out).map_err(malformed)?;
+                summary.exemplars_left_out += u64::from(!is_taken);
+            }
             (4, Field::Bytes { start, end }) => {
                 check_count(out.histograms.len())?;
                 let (t_ms, _, histogram) =
@@ -221,7 +231,41 @@ fn other_fields(
     for sample in &mut out.histograms[first_histogram..] {
         (sample.labels_start, sample.labels_len) = (labels.start as u32, labels.len() as u32);
     }
+    let place = (labels.start as u32, labels.len() as u32);
+    name_series(out, first_exemplar, place, LabelForm::RemoteWrite1);
     Ok(labels)
+}
+
+/// Reads an `Exemplar` and appends it, its labels written out behind the body; whether there was
+/// room.
+#[cold]
+fn exemplar(
+    body: &[u8],
+    message: Range<usize>,
+    moved_labels: &mut Vec<u8>,
+    out: &mut MetricBatch,
+) -> Result<bool, Fault> {
+    let start = body.len() + moved_labels.len();
+    let observed = exemplar_rows::remote_write(body, message, |at, field| {
+        let Field::Bytes { start, end } = field else {
+            return Err((at, "label of an exemplar is no message"));
+        };
+        let (mut name, mut value) = (0..0, 0..0);
+        let mut at = start;
+        while at < end {
+            let field_start = at;
+            match protobuf::field(body, &mut at, end)? {
+                (1, Field::Bytes { start, end }) => name = start..end,
+                (2, Field::Bytes { start, end }) => value = start..end,
+                (1 | 2, _) => return Err((field_start, "label field is no string")),
+                _ => {}
+            }
+        }
+        push_pair(moved_labels, &body[name], &body[value]);
+        Ok(())
+    })?;
+    let own = (start..body.len() + moved_labels.len(), LabelForm::Pairs);
+    Ok(exemplar_rows::push(out, own, observed, 0))
 }
 
 /// Copies the label fields of a series, which something else stands between, together.

@@ -14,11 +14,14 @@
 //!
 //! Histograms are those of 1.0, see their own file. A reference is an index into the symbols.
 
+use std::ops::Range;
+
 use model::{
     HistogramSample, LabelForm, Limits, METRIC_NAME, MetricBatch, MetricMetadata, MetricType,
     SeriesRows,
 };
 
+use crate::exemplar_rows::{self, name_series};
 use crate::histogram_fields::check_count;
 use crate::protobuf::{self, Fault, Field, length, varint};
 use crate::refusals::Refusals;
@@ -54,8 +57,10 @@ pub struct Summary {
     pub histograms: usize,
     /// Metadata entries put into the batch: one per metric, however many series it has.
     pub metadata: usize,
-    /// Exemplars in the request. They are **not** in the batch.
-    pub exemplars_not_stored: usize,
+    /// Exemplars put into the batch.
+    pub exemplars: usize,
+    /// Exemplars left out because there are too many.
+    pub exemplars_left_out: u64,
     /// Series that can never be stored; the others are in the batch.
     pub refusals: Refusals,
 }
@@ -63,9 +68,9 @@ pub struct Summary {
 /// Decodes a decompressed body into `out`, which is emptied first.
 ///
 /// Labels are written out from the symbols, in [`LabelForm::Pairs`], unchecked; they take at most
-/// four times `limits.max_body_bytes`. A series with references that lead nowhere is refused
-/// alone, and so is one with exemplars but nothing they could be examples of; one without anything
-/// but metadata yields that. Native histograms are not validated. Start timestamps of floats are
+/// four times `limits.max_body_bytes`. A series or an exemplar with references that lead nowhere is
+/// refused alone. A series with exemplars and no sample is taken: whether there are samples that
+/// they are examples of, a store knows. One without anything but metadata yields that. Native histograms are not validated. Start timestamps of floats are
 /// read past. About 90 ns per series of ten labels and one sample.
 ///
 /// # Errors
@@ -90,6 +95,7 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
         label_bytes: std::mem::take(&mut out.label_bytes),
         labels_end: 0,
         refs: Vec::with_capacity(64),
+        own_refs: Vec::new(),
         described: Vec::new(),
         out,
         summary: Summary::default(),
@@ -105,6 +111,7 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
     summary.floats = out.rows();
     summary.histograms = out.histograms.len();
     summary.metadata = out.metadata.len();
+    summary.exemplars = out.exemplars.len();
     Ok(summary)
 }
 
@@ -191,6 +198,8 @@ struct Decoder<'b, 'o> {
     labels_end: usize,
     /// References of the series at hand.
     refs: Vec<u32>,
+    /// References of the exemplar at hand.
+    own_refs: Vec<u32>,
     /// For each symbol one more than the index of the metadata of the metric it names; 0 = none.
     described: Vec<u32>,
     out: &'o mut MetricBatch,
@@ -200,7 +209,6 @@ struct Decoder<'b, 'o> {
 /// The fields of a series that are rare.
 #[derive(Default)]
 struct Rest {
-    exemplars: usize,
     metadata: Option<(MetricType, u32, u32)>,
     created_ms: i64,
 }
@@ -229,6 +237,7 @@ impl Decoder<'_, '_> {
         let body = self.body;
         let first_row = self.out.timestamps_ms.len();
         let first_histogram = self.out.histograms.len();
+        let first_exemplar = self.out.exemplars.len();
         let mut at = start;
         self.refs.clear();
         // Fast path: references, then samples, then perhaps metadata, as every known sender
@@ -249,24 +258,21 @@ impl Decoder<'_, '_> {
         }
         let rows = self.out.timestamps_ms.len() - first_row;
         let histograms = self.out.histograms.len() - first_histogram;
-        self.summary.exemplars_not_stored += rest.exemplars;
         let labels = match self.write_labels()? {
             Ok(labels) => labels,
             Err(reason) => {
                 self.refuse(reason, first_row, first_histogram);
+                self.out.exemplars.truncate(first_exemplar);
                 return Ok(());
             }
         };
         if let Some(metadata) = rest.metadata {
             self.describe(metadata)?;
         }
-        if rows + histograms == 0 {
+        if self.out.exemplars.len() > first_exemplar {
+            name_series(self.out, first_exemplar, labels, LabelForm::Pairs);
+        } else if rows + histograms == 0 {
             self.labels_end = labels.0 as usize;
-            if rest.exemplars > 0 {
-                let reason = "exemplars without a sample of their series";
-                self.refuse(reason, first_row, first_histogram);
-            }
-            return Ok(());
         }
         for sample in &mut self.out.histograms[first_histogram..] {
             (sample.labels_start, sample.labels_len) = labels;
@@ -326,10 +332,43 @@ impl Decoder<'_, '_> {
                     histogram,
                 });
             }
-            (4, Field::Bytes { .. }) => rest.exemplars += 1,
+            (4, Field::Bytes { start, end }) => self.exemplar(start..end)?,
             (6, Field::Varint(t_ms)) => rest.created_ms = t_ms as i64,
             (1..=6, _) => return Err(malformed((start, "field of a series has the wrong type"))),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads an `Exemplar`, whose labels are references as well, and appends it.
+    #[cold]
+    fn exemplar(&mut self, message: Range<usize>) -> Result<(), WireError> {
+        let (body, own_refs) = (self.body, &mut self.own_refs);
+        own_refs.clear();
+        let observed = exemplar_rows::remote_write(body, message, |at, field| match field {
+            Field::Bytes { start, end } => refs_of(body, start, end, own_refs),
+            Field::Varint(reference) => {
+                own_refs.push(truncated(reference));
+                Ok(())
+            }
+            _ => Err((at, "labels of an exemplar are no references")),
+        });
+        let observed = observed.map_err(malformed)?;
+        std::mem::swap(&mut self.refs, &mut self.own_refs);
+        let labels = self.write_labels();
+        std::mem::swap(&mut self.refs, &mut self.own_refs);
+        match labels? {
+            Ok((start, len)) => {
+                let own = start as usize..start as usize + len as usize;
+                if !exemplar_rows::push(self.out, (own, LabelForm::Pairs), observed, 0) {
+                    self.labels_end = start as usize;
+                    self.summary.exemplars_left_out += 1;
+                }
+            }
+            // The series may not be named yet.
+            Err(reason) => {
+                self.summary.refusals.add(&format!("in an exemplar, {reason}"), 0, 0, String::new);
+            }
         }
         Ok(())
     }

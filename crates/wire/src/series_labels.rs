@@ -19,7 +19,7 @@ pub fn decode_labels(form: LabelForm, bytes: &[u8], limits: &Limits) -> Result<L
     let labels = match form {
         LabelForm::Packed => Labels::from_packed(bytes).map_err(label_error)?,
         LabelForm::RemoteWrite1 => {
-            let pairs = remote_write_pairs(bytes, limits)?;
+            let pairs = remote_write_pairs(bytes, limits.max_labels_per_series)?;
             Labels::from_pairs(pairs).map_err(label_error)?
         }
         LabelForm::Pairs => {
@@ -40,10 +40,10 @@ pub fn decode_labels(form: LabelForm, bytes: &[u8], limits: &Limits) -> Result<L
 }
 
 /// The pairs of consecutive `1: Label { 1: name, 2: value }` fields, in their order.
-fn remote_write_pairs<'a>(
-    bytes: &'a [u8],
-    limits: &Limits,
-) -> Result<Vec<(&'a str, &'a str)>, WireError> {
+pub(crate) fn remote_write_pairs(
+    bytes: &[u8],
+    max_labels: usize,
+) -> Result<Vec<(&str, &str)>, WireError> {
     let malformed =
         |(offset, reason)| WireError::Malformed { format: "remote write label", offset, reason };
     let mut pairs = Vec::with_capacity(16);
@@ -64,7 +64,7 @@ fn remote_write_pairs<'a>(
                 _ => {}
             }
         }
-        push_pair(&mut pairs, name, value, limits.max_labels_per_series)?;
+        push_pair(&mut pairs, name, value, max_labels)?;
     }
     Ok(pairs)
 }

@@ -7,7 +7,7 @@ use model::{HistogramSample, LabelForm, Limits, MetricBatch, MetricMetadata, Ser
 use crate::WireError;
 use crate::histogram_fields::check_count;
 use crate::protobuf::push_varint;
-use crate::text_entry::{Entry, HistogramSeries, RawLabel, RawSeries, Series};
+use crate::text_entry::{Entry, Exemplar, HistogramSeries, RawLabel, RawSeries, Series};
 
 /// Families one exposition may describe; each takes ten bytes of text and over a hundred in memory.
 const MAX_FAMILIES: usize = 100_000;
@@ -21,8 +21,11 @@ pub struct TextSummary {
     pub histograms: usize,
     /// Families whose type, help or unit was put into the batch.
     pub metadata: usize,
-    /// Exemplars in the exposition. They are **not** in the batch.
-    pub exemplars_not_stored: usize,
+    /// Exemplars put into the batch. Of native histograms only those with a time of their own, as in
+    /// Prometheus: others could not be told from their repetition.
+    pub exemplars: usize,
+    /// Exemplars left out because there are too many.
+    pub exemplars_left_out: u64,
 }
 
 /// Collects entries into a batch.
@@ -31,7 +34,7 @@ pub(crate) struct Sink<'s> {
     extra_labels: &'s BTreeMap<String, String>,
     default_t_ms: i64,
     max_label_bytes: usize,
-    exemplars: usize,
+    exemplars_left_out: u64,
     /// Unescaped names and values of the series at hand; reused.
     text: Vec<u8>,
     /// Where they lie in `text`; reused.
@@ -58,7 +61,7 @@ pub(crate) fn decode(
         extra_labels,
         default_t_ms,
         max_label_bytes: limit * 3,
-        exemplars: 0,
+        exemplars_left_out: 0,
         text: Vec::new(),
         spans: Vec::new(),
     };
@@ -70,7 +73,8 @@ pub(crate) fn decode(
         samples: sink.out.samples(),
         histograms: sink.out.histograms.len(),
         metadata: sink.out.metadata.len(),
-        exemplars_not_stored: sink.exemplars,
+        exemplars: sink.out.exemplars.len(),
+        exemplars_left_out: sink.exemplars_left_out,
     })
 }
 
@@ -122,9 +126,12 @@ impl Sink<'_> {
             first_row: self.out.timestamps_ms.len() as u32,
             rows: 1,
         });
-        self.out.timestamps_ms.push(series.timestamp_ms.unwrap_or(self.default_t_ms));
+        let t_ms = series.timestamp_ms.unwrap_or(self.default_t_ms);
+        self.out.timestamps_ms.push(t_ms);
         self.out.values.push(series.value);
-        self.exemplars += usize::from(series.exemplar.is_some());
+        if let Some(exemplar) = &series.exemplar {
+            self.exemplar(exemplar, (labels_start, labels_len), t_ms);
+        }
         Ok(())
     }
 
@@ -139,8 +146,15 @@ impl Sink<'_> {
             start_ms: series.start_timestamp_ms,
             histogram: series.histogram.clone(),
         });
-        self.exemplars += series.exemplars.len();
+        for exemplar in series.exemplars().filter(|exemplar| exemplar.timestamp_ms.is_some()) {
+            self.exemplar(&exemplar, (labels_start, labels_len), self.default_t_ms);
+        }
         Ok(())
+    }
+
+    fn exemplar(&mut self, exemplar: &Exemplar<'_>, series: (u32, u32), read_ms: i64) {
+        let is_taken = exemplar.push(series, read_ms, self.out);
+        self.exemplars_left_out += u64::from(!is_taken);
     }
 
     /// Packs the labels of a series; yields where they lie.

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use model::{Histogram, LabelError, Labels, METRIC_NAME, MetricType};
+use model::{Histogram, LabelError, LabelForm, Labels, METRIC_NAME, MetricBatch, MetricType};
 
-use crate::WireError;
+use crate::exemplar_rows::{self, Observation};
 use crate::label_text::LabelText;
 use crate::text_lex::{Cursor, Lex, Token, go_quote};
+use crate::{WireError, pair_rows};
 
 /// One line of an exposition.
 #[derive(Debug, Clone)]
@@ -105,14 +106,14 @@ pub struct Exemplar<'p> {
 }
 
 /// What stands behind the labels of a series that was recognised by its text.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct KnownSample {
+#[derive(Debug, Clone)]
+pub struct KnownSample<'p> {
     /// As [`Series::value`].
     pub value: f64,
     /// As [`Series::timestamp_ms`].
     pub timestamp_ms: Option<i64>,
-    /// Whether the line has an exemplar.
-    pub has_exemplar: bool,
+    /// As [`Series::exemplar`].
+    pub exemplar: Option<Exemplar<'p>>,
 }
 
 /// Where a label's name and value lie, without quotes and still escaped.
@@ -205,7 +206,17 @@ impl<'p> RawSeries<'p> {
     }
 }
 
-impl Exemplar<'_> {
+impl<'p> Exemplar<'p> {
+    /// The one with this value and time, if there is one; its labels are text with escapes.
+    pub(crate) fn escaped(
+        input: &'p [u8],
+        labels: &'p [RawLabel],
+        found: Option<(f64, Option<i64>)>,
+    ) -> Option<Self> {
+        let (value, timestamp_ms) = found?;
+        Some(Exemplar { input, labels, is_verbatim: false, value, timestamp_ms })
+    }
+
     /// The exemplar's labels.
     ///
     /// # Errors
@@ -215,6 +226,24 @@ impl Exemplar<'_> {
         let mut spans = Vec::new();
         self.write_labels(&mut text, &mut spans);
         labels_of(&text, &spans)
+    }
+
+    /// Appends the exemplar to `out` as one of the series whose packed labels lie there at `start`,
+    /// so many bytes. `read_ms` is its time if it has none. False if there are too many.
+    pub fn push(&self, series: (u32, u32), read_ms: i64, out: &mut MetricBatch) -> bool {
+        let (mut text, mut spans) = (Vec::new(), Vec::with_capacity(self.labels.len()));
+        self.write_labels(&mut text, &mut spans);
+        let start = out.label_bytes.len();
+        for span in &spans {
+            let (name, value) = (&text[span.name.clone()], &text[span.value.clone()]);
+            pair_rows::push_pair(&mut out.label_bytes, name, value);
+        }
+        let own = (start..out.label_bytes.len(), LabelForm::Pairs);
+        let observed = Observation { value: self.value, t_ms: self.timestamp_ms };
+        let first = out.exemplars.len();
+        let is_taken = exemplar_rows::push(out, own, observed, read_ms);
+        exemplar_rows::name_series(out, first, series, LabelForm::Packed);
+        is_taken
     }
 
     /// Appends names and values to `text` and where they lie to `spans`.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use model::{
-    BucketLayout, Histogram, HistogramSample, IntegerHistogram, LabelForm, Labels, Limits,
-    MetricBatch, MetricMetadata, MetricType, SeriesRows, Span,
+    BucketLayout, Exemplar, Histogram, HistogramSample, IntegerHistogram, LabelForm, Labels,
+    Limits, MetricBatch, MetricMetadata, MetricType, SeriesRows, Span,
 };
 use proptest::prelude::*;
 use wire::WireError;
@@ -283,10 +283,43 @@ fn histograms_keep_their_bytes() {
     assert_eq!(histograms_of(&back), histograms_of(&batch)[..2]);
 }
 
+/// The section of exemplars, byte by byte, as the format draws it.
+#[test]
+fn exemplars_keep_their_bytes() {
+    let labels = |job| Labels::from_pairs([("__name__", "h"), ("job", job)]).expect("unique");
+    let own = Labels::from_pairs([("trace_id", "ab")]).expect("unique");
+    let exemplar = |labels, t_ms, is_dated| Exemplar { labels, value: 0.5, t_ms, is_dated };
+    let mut batch = MetricBatch::default();
+    batch.push_exemplar(&labels("a"), &exemplar(own, 5, true));
+    batch.push_exemplar(&labels("b"), &exemplar(Labels::empty(), 4, false));
+    let value = [0, 0, 0, 0, 0, 0, 0xe0, 0x3f];
+    let first = [
+        &[0, 17, 8][..],
+        b"__name__\x01h\x03job\x01a",
+        &[12, 8],
+        b"trace_id\x02ab",
+        &[10, 1],
+        &value,
+    ]
+    .concat();
+    let second = [&[16, 1][..], b"b", &[0, 1, 0], &value].concat();
+    let section = [&[2][..], &first, &second].concat();
+    let bytes = encoded(&batch);
+    assert_eq!(body_of(&bytes), [&[4, section.len() as u8][..], &section].concat());
+    let back = decoded(&bytes).expect("own bytes");
+    assert_eq!(encoded(&back), bytes);
+    let times: Vec<_> = back.exemplars.iter().map(|e| (e.t_ms, e.is_dated, e.value)).collect();
+    assert_eq!(times, [(5, true, 0.5), (4, false, 0.5)]);
+    for cut in 0..section.len() {
+        let body = [&[4, cut as u8][..], &section[..cut]].concat();
+        assert!(matches!(decoded(&sealed(VERSION, &body)), Err(WireError::Malformed { .. })));
+    }
+}
+
 #[test]
 fn what_is_newer_is_not_called_damaged() {
     let version = decoded(&sealed(2, b"whatever")).expect_err("version 2 is unknown");
-    let section = decoded(&sealed(VERSION, &[4, 1, 0])).expect_err("section 4 is unknown");
+    let section = decoded(&sealed(VERSION, &[5, 1, 0])).expect_err("section 5 is unknown");
     for error in [version, section] {
         assert!(matches!(error, WireError::Newer { .. }), "{error}");
         assert!(error.to_string().contains("upgrade brokers before agents"), "{error}");

@@ -1,10 +1,10 @@
 //! Recognising series by their text changes nothing about what an exposition says.
 
 use proptest::prelude::*;
-use wire::{Entry, WireError, exposition, openmetrics};
+use wire::{Entry, Exemplar, WireError, exposition, openmetrics};
 
 /// What a sample is to a reader.
-type Sample = (Vec<u8>, u64, Option<i64>);
+type Sample = (Vec<u8>, u64, Option<i64>, Option<String>);
 
 /// Both parsers behind one face.
 trait Parse {
@@ -21,18 +21,24 @@ macro_rules! parse {
                         series.as_written().to_vec(),
                         series.value.to_bits(),
                         series.timestamp_ms,
+                        series.exemplar.as_ref().map(shown),
                     )),
                     _ => None,
                 }))
             }
 
             fn known(&mut self, text: &[u8]) -> Result<Option<Sample>, WireError> {
-                Ok(self
-                    .known_series(text)?
-                    .map(|known| (text.to_vec(), known.value.to_bits(), known.timestamp_ms)))
+                Ok(self.known_series(text)?.map(|known| {
+                    let exemplar = known.exemplar.as_ref().map(shown);
+                    (text.to_vec(), known.value.to_bits(), known.timestamp_ms, exemplar)
+                }))
             }
         }
     };
+}
+
+fn shown(exemplar: &Exemplar<'_>) -> String {
+    format!("{:?} {} {:?}", exemplar.labels(), exemplar.value, exemplar.timestamp_ms)
 }
 
 parse!(exposition::Parser<'_>);
@@ -143,14 +149,14 @@ proptest! {
 #[test]
 fn a_name_is_not_taken_for_the_series_it_begins() {
     let mut parser = exposition::Parser::new(b"a {x=\"1\"} 2\nab 3\na\t4\n");
-    assert_eq!(parser.known_series(b"a").expect("no fault"), None);
+    assert!(parser.known_series(b"a").expect("no fault").is_none());
     assert!(matches!(parser.next_entry(), Ok(Some(Entry::Series(_)))));
-    assert_eq!(parser.known_series(b"a").expect("no fault"), None);
+    assert!(parser.known_series(b"a").expect("no fault").is_none());
     assert!(matches!(parser.next_entry(), Ok(Some(Entry::Series(_)))));
     let known = parser.known_series(b"a").expect("no fault").expect("it is");
-    assert_eq!((known.value, known.timestamp_ms, known.has_exemplar), (4.0, None, false));
+    assert_eq!((known.value, known.timestamp_ms, known.exemplar.is_some()), (4.0, None, false));
     let mut parser = openmetrics::Parser::new(b"a 1 2.5 # {} 3\n# EOF\n");
     let known = parser.known_series(b"a").expect("no fault").expect("it is");
-    assert_eq!((known.timestamp_ms, known.has_exemplar), (Some(2_500), true));
+    assert_eq!((known.timestamp_ms, known.exemplar.is_some()), (Some(2_500), true));
     assert!(matches!(parser.next_entry(), Ok(None)));
 }

@@ -159,7 +159,8 @@ fn histograms_and_summaries() {
         "#]],
     );
     let (batch, summary) = take(&request, &Options::default(), None);
-    assert_eq!((summary.exemplars_not_stored, summary.points, batch.samples()), (2, 3, 10));
+    assert_eq!((summary.exemplars_left_out, summary.points, batch.samples()), (2, 3, 10));
+    assert!(batch.exemplars.is_empty(), "without a value there is nothing to keep");
     let options = Options { convert_histograms_to_nhcb: true, ..Options::default() };
     let (batch, summary) = take(&request, &options, None);
     let text = printed(&batch, &summary);

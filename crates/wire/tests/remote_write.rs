@@ -64,10 +64,10 @@ fn labels_that_do_not_stand_together_are_brought_together() {
 }
 
 #[test]
-fn what_is_not_stored_is_counted() {
+fn exemplars_alone_make_no_entry_of_samples() {
     let series = [label("__name__", "m"), field(0x1a, &[]), field(0x1a, &[])];
     let (batch, summary) = decoded(&field(0x0a, &series.concat()));
-    assert_eq!((summary.exemplars_not_stored, summary.histograms), (2, 0));
+    assert_eq!((summary.exemplars, summary.histograms), (2, 0));
     assert!(batch.series.is_empty(), "no samples, no entry");
 }
 

@@ -61,7 +61,7 @@ fn metadata_of_a_family_is_put_together() {
     let limits = Limits::default();
     let summary = openmetrics::decode(text.as_bytes(), 7, &BTreeMap::new(), &limits, &mut batch)
         .expect("valid text");
-    assert_eq!((summary.samples, summary.metadata, summary.exemplars_not_stored), (2, 2, 1));
+    assert_eq!((summary.samples, summary.metadata, summary.exemplars), (2, 2, 1));
     let first = &batch.metadata[0];
     assert_eq!((&*first.metric, &*first.help, &*first.unit), ("a_seconds", "Help.", "seconds"));
     assert_eq!((first.kind, batch.metadata[1].kind), (MetricType::Histogram, MetricType::Gauge));

@@ -1,6 +1,7 @@
 //! What is acknowledged survives: kill -9 at any moment and at chosen system calls, and power cuts.
 
 mod deletes;
+mod exemplars;
 mod kill;
 mod power_cut;
 mod remote_outage;
@@ -14,6 +15,7 @@ pub(crate) const GROUP: Group = Group {
     tests: &[
         ("kill", kill::kill),
         ("deletes", deletes::deletes),
+        ("kill-exemplars", exemplars::kill),
         ("sync-points", system_calls::syncs),
         ("directory-sync-points", system_calls::directory_syncs),
         ("rename-points", system_calls::renames),

@@ -2,6 +2,7 @@
 
 mod clients;
 mod compliance;
+pub(crate) mod exemplars;
 mod export;
 mod import;
 mod influx;
@@ -24,6 +25,7 @@ pub(crate) const GROUP: Group = Group {
         ("prometheus-and-we-answer-the-same", same_answers::same_answers),
         ("compliance-queries-have-the-same-answers", compliance::same_compliance),
         ("prometheus-and-we-scrape-the-same", scrape::same_scrapes),
+        ("prometheus-and-we-keep-the-same-exemplars", exemplars::same_exemplars),
         ("promtool-checks-our-metrics", clients::own_metrics),
         ("promtool-checks-the-agents-names", clients::agent_names),
         ("curl-imports", clients::curl_imports),

@@ -1,6 +1,7 @@
 //! Agents, brokers and the link between them, killed and cut.
 
 mod console;
+mod exemplars;
 mod hour;
 mod kills;
 mod link;
@@ -15,6 +16,7 @@ pub(crate) const GROUP: Group = Group {
         ("console-answers", console::same_answers),
         ("console-outage", console::outage),
         ("console-refusals", console::refusals),
+        ("agent-exemplars", exemplars::through_an_outage),
         ("kills-and-cuts", kills::kills_and_cuts),
         ("hour-away", hour::hour_away),
         ("replaced-broker", replaced::replaced_broker),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use model::{Histogram, MetricBatch, MetricType};
 use settings::relabel::LabelBuffer;
 use wire::{
-    Entry, KnownSample, LabelText, WireError, exposition, openmetrics, protobuf_exposition,
+    Entry, Exemplar, KnownSample, LabelText, WireError, exposition, openmetrics,
+    protobuf_exposition,
 };
 
 use super::cache::{Place, SeriesCache, SeriesIndex};
@@ -56,7 +57,7 @@ pub(super) struct Tally {
     pub(super) out_of_order: u64,
     /// Samples too far in the future.
     pub(super) out_of_bounds: u64,
-    /// Exemplars; they are not stored.
+    /// Exemplars put into the batch.
     pub(super) exemplars: u64,
 }
 
@@ -109,7 +110,7 @@ pub(super) struct Appender<'a> {
 /// The formats behind one face.
 trait Parse {
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError>;
-    fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample>, WireError>;
+    fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample<'_>>, WireError>;
     /// The type of the last `# TYPE` line, as far as labels depend on it: bounds of histograms and
     /// summaries are made canonical.
     fn kind(&self) -> MetricType;
@@ -121,7 +122,7 @@ macro_rules! parse_text {
             fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError> {
                 self.next_entry()
             }
-            fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample>, WireError> {
+            fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample<'_>>, WireError> {
                 self.known_series(text)
             }
             fn kind(&self) -> MetricType {
@@ -142,7 +143,7 @@ impl Parse for protobuf_exposition::Parser<'_> {
         self.next_entry()
     }
     /// Its labels are not text that would have to be lexed, so there is nothing to save.
-    fn known_series(&mut self, _: &[u8]) -> Result<Option<KnownSample>, WireError> {
+    fn known_series(&mut self, _: &[u8]) -> Result<Option<KnownSample<'_>>, WireError> {
         Ok(None)
     }
     /// Nothing of a label depends on it here.
@@ -240,10 +241,10 @@ impl<'a> Appender<'a> {
                 && let Some(known) = parser.known_series(text)?
             {
                 self.tally.scraped += 1;
-                self.tally.exemplars += u64::from(known.has_exemplar);
                 let is_new = self.cache.is_new(id);
                 if let Some(series) = self.cache.meet(id) {
-                    self.sample(series, known.value, known.timestamp_ms, is_new);
+                    let (value, t_ms) = (known.value, known.timestamp_ms);
+                    self.sample(series, value, t_ms, is_new, known.exemplar.as_ref());
                 }
                 continue;
             }
@@ -264,19 +265,20 @@ impl<'a> Appender<'a> {
             Entry::Comment(_) => {}
             Entry::Series(series) => {
                 self.tally.scraped += 1;
-                self.tally.exemplars += u64::from(series.exemplar.is_some());
                 let read = |into: &mut LabelText| series.read_labels(into);
                 if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
-                    self.sample(index, series.value, series.timestamp_ms, is_new);
+                    let (value, t_ms) = (series.value, series.timestamp_ms);
+                    self.sample(index, value, t_ms, is_new, series.exemplar.as_ref());
                 }
             }
             Entry::Histogram(series) => {
                 self.tally.scraped += 1;
-                self.tally.exemplars += series.exemplars().len() as u64;
                 let read = |into: &mut LabelText| series.read_labels(into);
                 if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
                     let (t_ms, start_ms) = (series.timestamp_ms, series.start_timestamp_ms);
-                    self.histogram(index, series.histogram, t_ms, start_ms, is_new)?;
+                    let exemplars: Vec<_> = series.exemplars().collect();
+                    let histogram = series.histogram;
+                    self.histogram(index, histogram, t_ms, start_ms, is_new, &exemplars)?;
                 }
             }
         }
@@ -314,13 +316,25 @@ impl<'a> Appender<'a> {
         Ok(self.cache.meet(id).map(|series| (series, true)))
     }
 
-    fn sample(&mut self, series: SeriesIndex, value: f64, timestamp_ms: Option<i64>, is_new: bool) {
+    fn sample(
+        &mut self,
+        series: SeriesIndex,
+        value: f64,
+        timestamp_ms: Option<i64>,
+        is_new: bool,
+        exemplar: Option<&Exemplar<'_>>,
+    ) {
         self.tally.kept += 1;
         let explicit = timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
         let says_the_same =
             |batch: &MetricBatch, row: usize| batch.values[row].to_bits() == value.to_bits();
         let Some(t_ms) = self.admit(series, explicit, says_the_same, |_, _| false) else { return };
         self.cache.push(series, t_ms, value, self.batch);
+        if let Some(exemplar) = exemplar {
+            let row = self.batch.series.last().expect("it was pushed");
+            let labels = (row.labels_start, row.labels_len);
+            self.tally.exemplars += u64::from(exemplar.push(labels, t_ms, self.batch));
+        }
         self.appended(series, explicit, is_new);
     }
 
@@ -331,6 +345,7 @@ impl<'a> Appender<'a> {
         timestamp_ms: Option<i64>,
         start_ms: Option<i64>,
         is_new: bool,
+        exemplars: &[Exemplar<'_>],
     ) -> Result<(), ScrapeError> {
         self.tally.kept += 1;
         let explicit = timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
@@ -349,6 +364,12 @@ impl<'a> Appender<'a> {
             return Ok(());
         };
         self.cache.push_histogram(series, t_ms, start_ms, histogram, self.batch);
+        let sample = self.batch.histograms.last().expect("it was pushed");
+        let labels = (sample.labels_start, sample.labels_len);
+        // Those without a time cannot be told from their repetition, as Prometheus says.
+        for exemplar in exemplars.iter().filter(|exemplar| exemplar.timestamp_ms.is_some()) {
+            self.tally.exemplars += u64::from(exemplar.push(labels, t_ms, self.batch));
+        }
         self.appended(series, explicit, is_new);
         Ok(())
     }

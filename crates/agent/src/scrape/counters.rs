@@ -142,7 +142,11 @@ impl ScrapeCounters {
                 "Samples left out because they are too far in the future.",
                 &self.out_of_bounds,
             ),
-            ("exemplars_not_stored", "Exemplars seen; not stored yet.", &self.exemplars),
+            (
+                "exemplars",
+                "Exemplars read, repetitions included; whoever stores them leaves those out.",
+                &self.exemplars,
+            ),
             (
                 "exceeded_body_size_limit",
                 "Scrapes that failed because of body_size_limit.",

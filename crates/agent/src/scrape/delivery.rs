@@ -52,6 +52,16 @@ fn parts(mut batch: MetricBatch) -> Vec<MetricBatch> {
         part.label_bytes.extend_from_slice(labels);
         part.histograms.push(model::HistogramSample { labels_start, ..sample });
     }
+    // Behind the samples they are examples of.
+    for sample in std::mem::take(&mut batch.exemplars) {
+        let (labels, own) =
+            (batch.label_bytes_of_exemplar(&sample), batch.own_label_bytes(&sample));
+        let bytes = part.label_bytes.len() + labels.len() + own.len();
+        if part.exemplars.len() == MAX_ROWS || bytes > MAX_LABEL_BYTES {
+            parts.push(std::mem::take(&mut part));
+        }
+        part.push_exemplar_bytes(&sample, labels, own);
+    }
     parts.push(part);
     parts
 }
@@ -59,7 +69,7 @@ fn parts(mut batch: MetricBatch) -> Vec<MetricBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::Labels;
+    use model::{Exemplar, Labels};
 
     #[test]
     fn parts_are_the_whole_in_order() {
@@ -72,18 +82,29 @@ mod tests {
             .collect();
         for (index, labels) in labels.iter().enumerate() {
             batch.push(labels, index as i64, index as f64);
+            let exemplar =
+                Exemplar { labels: labels.clone(), value: 1.0, t_ms: index as i64, is_dated: true };
+            batch.push_exemplar(labels, &exemplar);
         }
         let parts = parts(batch);
-        assert_eq!(parts.len(), 3);
-        let mut rows = 0;
+        assert!(parts.len() > 4, "samples first, exemplars behind them: {}", parts.len());
+        let (mut rows, mut exemplars) = (0, 0);
         for part in &parts {
-            assert!(part.rows() <= MAX_ROWS);
+            assert!(part.rows() <= MAX_ROWS && part.exemplars.len() <= MAX_ROWS);
+            assert!(part.label_bytes.len() <= MAX_LABEL_BYTES);
             for series in &part.series {
                 assert_eq!(part.label_bytes_of(series), labels[rows].as_packed());
                 assert_eq!(part.timestamps_ms[series.first_row as usize], rows as i64);
                 rows += 1;
             }
+            for exemplar in &part.exemplars {
+                assert_eq!(rows, labels.len(), "behind all samples");
+                let wanted = labels[exemplars].as_packed();
+                assert_eq!(part.label_bytes_of_exemplar(exemplar), wanted);
+                assert_eq!(part.own_label_bytes(exemplar), wanted);
+                exemplars += 1;
+            }
         }
-        assert_eq!(rows, labels.len());
+        assert_eq!((rows, exemplars), (labels.len(), labels.len()));
     }
 }

@@ -132,6 +132,15 @@ fn show(batch: &MetricBatch) -> String {
         };
         lines.push(format!("{labels} {what} @{}\n", sample.t_ms));
     }
+    for exemplar in &batch.exemplars {
+        let bytes = batch.label_bytes_of_exemplar(exemplar);
+        let labels = Labels::from_packed(bytes).expect("good labels");
+        let own = batch.own_label_bytes(exemplar);
+        let own = wire::decode_exemplar_labels(exemplar.own_form, own).expect("good labels");
+        let (value, t_ms) = (exemplar.value, exemplar.t_ms);
+        let dated = if exemplar.is_dated { "" } else { " undated" };
+        lines.push(format!("{labels} # {own} {value} @{t_ms}{dated}\n"));
+    }
     lines.sort();
     lines.concat()
 }
@@ -395,9 +404,11 @@ fn openmetrics_has_its_end_and_its_exemplars() {
     expect![[r#"
         -- 1000: scraped 2, kept 2, added 2, 1 exemplars
         a_created{instance="h:1", job="j"} 5 @1000
+        a_total{instance="h:1", job="j"} # {t="x"} 1 @1000 undated
         a_total{instance="h:1", job="j"} 1 @1000
         -- 2000: scraped 2, kept 2, added 0, 1 exemplars
         a_created{instance="h:1", job="j"} 5 @2000
+        a_total{instance="h:1", job="j"} # {t="x"} 1 @2000 undated
         a_total{instance="h:1", job="j"} 1 @2000
         -- 3000: scraped 1, kept 1, added 0
         error: line 1: data does not end with # EOF

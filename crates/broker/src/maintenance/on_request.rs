@@ -49,7 +49,8 @@ impl Maintenance {
         // What is flushed meanwhile is not in the copy, and takes nothing away that is.
         let mut may_flush = true;
         let disk = Arc::clone(&self.disk);
-        snapshots::write(&disk, &state.for_copy(), name, &mut || {
+        let flushed_through = state.flushed_through();
+        snapshots::write(&disk, &state.for_copy(), flushed_through, name, &mut || {
             if may_flush && self.flush_is_urgent() {
                 may_flush = self.try_flush();
             }

@@ -128,7 +128,7 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
 }
 
 fn judge(broker: &Broker, summary: Summary, mut outcome: IngestOutcome) -> Taken {
-    broker.count_exemplars(summary.exemplars_not_stored);
+    broker.count_exemplars_left_out(summary.exemplars_left_out);
     broker.count_refused(&summary.refusals);
     let untranslated: u64 = summary.refusals.iter().map(|refused| refused.series).sum();
     // A point of a classic histogram is many samples; at most all points are rejected.

@@ -32,6 +32,7 @@ enum Message {
 struct Written {
     samples: u64,
     histograms: u64,
+    exemplars: u64,
 }
 
 /// 204 when everything is durable; 400 when some samples cannot be stored whatever the sender
@@ -49,7 +50,7 @@ pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) 
         });
         return match taken.await {
             Ok((summary, outcome)) => {
-                broker.count_exemplars(summary.exemplars_not_stored as u64);
+                broker.count_exemplars_left_out(summary.exemplars_left_out);
                 intake::answer(&outcome)
             }
             Err(refusal) => refusal.into_response(),
@@ -62,8 +63,7 @@ pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) 
     let headers = response.headers_mut();
     headers.insert(SAMPLES_WRITTEN, HeaderValue::from(written.samples));
     headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(written.histograms));
-    // They are counted and not stored.
-    headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(0));
+    headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(written.exemplars));
     response
 }
 
@@ -75,15 +75,17 @@ fn answer_to_two(
         Ok(taken) => taken,
         Err(refusal) => return (Written::default(), refusal.into_response()),
     };
-    broker.count_exemplars(summary.exemplars_not_stored as u64);
+    broker.count_exemplars_left_out(summary.exemplars_left_out);
     // What the decoder refused is not in its counts; what repeats a sample is written already.
     let refused = outcome.refused_histograms();
     let written = Written {
         samples: summary.floats as u64 - (outcome.refused_samples() - refused),
         histograms: summary.histograms as u64 - refused,
+        exemplars: outcome.exemplars.stored + outcome.exemplars.repeated,
     };
     broker.count_refused(&summary.refusals);
     outcome.add_refusals(summary.refusals);
+    outcome.reject_exemplars_alone();
     (written, intake::answer(&outcome))
 }
 

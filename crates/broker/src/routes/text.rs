@@ -36,7 +36,10 @@ pub(super) async fn import(State(broker): State<Broker>, request: Request<Body>)
         }
     });
     match taken.await {
-        Ok((_, outcome)) => intake::answer(&outcome),
+        Ok((summary, outcome)) => {
+            broker.count_exemplars_left_out(summary.exemplars_left_out);
+            intake::answer(&outcome)
+        }
         Err(refusal) => refusal.into_response(),
     }
 }

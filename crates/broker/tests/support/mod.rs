@@ -41,6 +41,7 @@ pub(crate) fn config(data: &Path, now_ms: fn() -> i64, flush_interval_ms: i64) -
         retention: Retention::default(),
         flush_interval_ms,
         flush_bytes: 1 << 30,
+        max_exemplars: 1_000,
         remote_write_limit_bytes: 1 << 30,
         shards: 3,
         governor: governor::Governor::unlimited(),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod exemplars;
 mod export;
 mod federate;
 mod format;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
     Routes::new()
         .route("/api/v1/query", FORM, Access::Read, query::instant)
         .route("/api/v1/query_range", FORM, Access::Read, query::range)
+        .route("/api/v1/query_exemplars", FORM, Access::Read, exemplars::query)
         .route("/api/v1/read", [Method::POST], Access::Read, remote_read::read)
         .route("/api/v1/export", FORM, Access::Read, export::export)
         .route("/api/v1/export/csv", FORM, Access::Read, export::csv)

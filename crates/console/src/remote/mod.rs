@@ -7,6 +7,7 @@
 
 mod budget;
 mod counters;
+mod exemplars;
 mod fault;
 mod feed;
 mod link;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{Labels, Matcher, TimeRange};
+use model::{Labels, Matcher, SeriesExemplars, TimeRange};
 use net::rpc::{
-    self, CardinalityRequest, LabelsRequest, Metadata, MetadataRequest, SelectRequest,
-    SeriesRequest,
+    self, CardinalityRequest, ExemplarsRequest, LabelsRequest, Metadata, MetadataRequest,
+    SelectRequest, SeriesRequest,
 };
 use promql::{SeriesSet, SourceError};
 use tonic::Streaming;
@@ -15,7 +15,7 @@ use tonic::Streaming;
 use super::budget::QueryBudget;
 use super::fault::Fault;
 use super::series::ArrivedSeries;
-use super::{Inner, TENANT, labels_of, selector_of, state};
+use super::{Inner, TENANT, exemplars, labels_of, selector_of, state};
 use crate::data::{Cardinality, Counted, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
@@ -212,6 +212,29 @@ impl Snapshot for View {
             }
         }))?;
         found.iter().map(labels_of).collect()
+    }
+
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesExemplars>, SourceError> {
+        let request = ExemplarsRequest {
+            tenant: TENANT.to_owned(),
+            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
+            start_ms: range.start_ms,
+            end_ms: range.end_ms,
+        };
+        let found = self.wait(self.inner.link.call(|mut client| {
+            let request = request.clone();
+            async move {
+                let answer =
+                    client.exemplars(request).await.map_err(|status| Fault::of(&status))?;
+                let parts = |message: rpc::ExemplarsResponse| message.series;
+                self.collect(answer.into_inner(), parts, exemplars::bytes).await
+            }
+        }))?;
+        exemplars::arrived(found)
     }
 
     fn missing(&self, range: TimeRange) -> Vec<String> {

@@ -73,6 +73,13 @@ pub(super) struct Storage {
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) flush_interval: Option<String>,
     pub(super) flush_bytes: Option<u64>,
+    pub(super) exemplars: Exemplars,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Exemplars {
+    pub(super) max_exemplars: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) retention_size_bytes: Option<u64>,
     pub(crate) flush_interval_ms: i64,
     pub(crate) flush_bytes: u64,
+    pub(crate) max_exemplars: usize,
     /// Of log that waits for one remote.
     pub(crate) remote_write_limit_bytes: u64,
     pub(crate) collect: bool,
@@ -305,6 +306,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         )?
         .unwrap_or(5 * 60 * 1_000),
         flush_bytes: file.storage.flush_bytes.unwrap_or(1 << 30),
+        max_exemplars: file.storage.exemplars.max_exemplars.unwrap_or(100_000),
         remote_write_limit_bytes: file
             .remote_write
             .limit_bytes

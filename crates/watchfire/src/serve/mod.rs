@@ -268,6 +268,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         },
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,
+        max_exemplars: config.max_exemplars,
         remote_write_limit_bytes: config.remote_write_limit_bytes,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         governor,

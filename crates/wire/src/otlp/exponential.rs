@@ -4,10 +4,14 @@
 //! bound has index `i + 1` in schema `s`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::histogram::{MAX_BUCKETS, MAX_SCHEMA, MIN_SCHEMA};
 use model::{BucketLayout, Histogram, IntegerHistogram, Span};
+
+use crate::histogram_fields::sint32;
+use crate::protobuf::{self, Fault, Field, each_message};
 
 /// Where OTLP says nothing about it, the zero bucket ends here, as in Prometheus.
 const DEFAULT_ZERO_THRESHOLD: f64 = 1e-128;
@@ -179,6 +183,35 @@ impl Counts {
         histogram.negative = self.negative.values().copied().collect();
         Histogram::Integer(histogram)
     }
+}
+
+/// `Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2 }`. Keeps one bucket more than
+/// can be stored, by which the histogram is refused later, and no others: a count of one byte here
+/// takes eight in memory.
+pub(super) fn buckets(
+    body: &[u8],
+    message: Range<usize>,
+    out: &mut (i32, Vec<u64>),
+) -> Result<(), Fault> {
+    let keep = |counts: &mut Vec<u64>, count| {
+        if counts.len() <= MAX_BUCKETS {
+            counts.push(count);
+        }
+    };
+    each_message(body, message, |number, field| {
+        match (number, field) {
+            (1, Field::Varint(offset)) => out.0 = sint32(offset),
+            (2, Field::Varint(count)) => keep(&mut out.1, count),
+            (2, Field::Bytes { start, end }) => {
+                let mut at = start;
+                while at < end {
+                    keep(&mut out.1, protobuf::varint(body, &mut at, end)?);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]

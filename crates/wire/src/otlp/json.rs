@@ -22,6 +22,8 @@ struct Spec {
 enum Kind {
     Text,
     Base64,
+    /// Bytes too; ids of traces and spans alone are written so.
+    Hexadecimal,
     Bool,
     /// `double`.
     Double,
@@ -140,8 +142,14 @@ static SUMMARY: [Spec; 7] = [
     spec("flags", 8, Kind::Varint),
 ];
 static QUANTILE: [Spec; 2] = [spec("quantile", 1, Kind::Double), spec("value", 2, Kind::Double)];
-/// Exemplars are counted, not read.
-static EXEMPLAR: [Spec; 0] = [];
+static EXEMPLAR: [Spec; 6] = [
+    spec("timeUnixNano", 2, Kind::Fixed),
+    spec("asDouble", 3, Kind::Double),
+    spec("spanId", 4, Kind::Hexadecimal),
+    spec("traceId", 5, Kind::Hexadecimal),
+    spec("asInt", 6, Kind::SignedFixed),
+    spec("filteredAttributes", 7, Kind::Message(|| &KEY_VALUE)),
+];
 
 /// An `ExportMetricsServiceRequest` in JSON as the same in protobuf; about twice as long as the
 /// JSON at most.
@@ -245,7 +253,7 @@ impl FieldSeed<'_> {
                 self.tag(0);
                 push_varint(self.out, ((value << 1) ^ (value >> 127)) as u64);
             }
-            Kind::Text | Kind::Base64 | Kind::Bool | Kind::Message(_) => {
+            Kind::Text | Kind::Base64 | Kind::Hexadecimal | Kind::Bool | Kind::Message(_) => {
                 return Err(E::custom(format!("{:?} cannot be a number", self.spec.json)));
             }
         }
@@ -309,6 +317,16 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
                 let decoded = base64::engine::general_purpose::STANDARD.decode(text);
                 let decoded = decoded.map_err(|error| {
                     E::custom(format!("{:?} is no base64: {error}", self.spec.json))
+                })?;
+                self.bytes(&decoded);
+            }
+            Kind::Hexadecimal => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+                let byte = |&[high, low]: &[u8; 2]| Some((digit(high)? << 4 | digit(low)?) as u8);
+                let decoded: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+                let decoded = decoded.filter(|_| rest.is_empty()).ok_or_else(|| {
+                    E::custom(format!("{:?} must be hexadecimal digits", self.spec.json))
                 })?;
                 self.bytes(&decoded);
             }

@@ -16,6 +16,7 @@
 
 mod attributes;
 mod deltas;
+mod exemplars;
 mod exponential;
 mod json;
 mod names;
@@ -85,8 +86,10 @@ impl Default for Options {
 pub struct Summary {
     /// Data points that are in the batch.
     pub points: u64,
-    /// Exemplars in the request. They are **not** in the batch.
-    pub exemplars_not_stored: u64,
+    /// Exemplars that are in the batch.
+    pub exemplars: usize,
+    /// Exemplars left out because they have no value or there are too many.
+    pub exemplars_left_out: u64,
     /// Data points that can never be stored, counted as `series`; the others are in the batch.
     pub refusals: Refusals,
     /// What was added to the totals of deltas.

@@ -15,14 +15,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::histogram::{CUSTOM_BUCKETS_SCHEMA, MAX_BUCKETS};
+use model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use model::{
     BucketLayout, Histogram, HistogramSample, IntegerHistogram, LabelForm, METRIC_NAME,
     MetricBatch, MetricMetadata, MetricType, STALE_NAN_BITS, SeriesRows, Span,
 };
 
 use super::attributes::{Attributes, sub_message};
-use super::exponential::Exponential;
+use super::exemplars::PointExemplars;
+use super::exponential::{Exponential, buckets};
 use super::names::{self, Kind};
 use super::resource::{Resource, rules};
 use super::{Applied, Deltas, Options, Summary, malformed, too_large};
@@ -53,7 +54,7 @@ pub(super) struct Translator<'a> {
     /// The latest point of the resource at hand.
     latest_ms: Option<i64>,
     points: u64,
-    exemplars: u64,
+    exemplars: PointExemplars,
     refusals: Refusals,
     applied: Applied,
 }
@@ -64,7 +65,6 @@ struct Common {
     start_ms: i64,
     t_ms: i64,
     has_no_value: bool,
-    exemplars: u64,
 }
 
 /// Where a kind of point has what all kinds have.
@@ -79,6 +79,9 @@ const NUMBER: Places = Places { attributes: 7, flags: 8, exemplars: 5 };
 const HISTOGRAM: Places = Places { attributes: 9, flags: 10, exemplars: 8 };
 const EXPONENTIAL: Places = Places { attributes: 1, flags: 10, exemplars: 11 };
 const SUMMARY: Places = Places { attributes: 7, flags: 8, exemplars: 0 };
+/// Bounds that let all exemplars pass, or none.
+const ALL: f64 = f64::INFINITY;
+const NO: f64 = f64::NAN;
 const WRONG_TYPE: &str = "field of a data point has the wrong type";
 
 impl<'a> Translator<'a> {
@@ -102,7 +105,7 @@ impl<'a> Translator<'a> {
             is_delta: false,
             latest_ms: None,
             points: 0,
-            exemplars: 0,
+            exemplars: PointExemplars::default(),
             refusals: Refusals::default(),
             applied: Applied::default(),
         }
@@ -111,7 +114,8 @@ impl<'a> Translator<'a> {
     pub(super) fn into_summary(self) -> Summary {
         Summary {
             points: self.points,
-            exemplars_not_stored: self.exemplars,
+            exemplars: self.out.exemplars.len(),
+            exemplars_left_out: self.exemplars.left_out,
             refusals: self.refusals,
             applied: self.applied,
         }
@@ -247,7 +251,9 @@ impl<'a> Translator<'a> {
             (number, Field::Varint(flags)) if number == places.flags => {
                 common.has_no_value = flags & 1 == 1;
             }
-            (number, Field::Bytes { .. }) if number == places.exemplars => common.exemplars += 1,
+            (number, Field::Bytes { start, end }) if number == places.exemplars => {
+                self.exemplars.add(start..end);
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -261,6 +267,7 @@ impl<'a> Translator<'a> {
         mut take: impl FnMut(&[u8], u64, Field) -> Result<(), Fault>,
     ) -> Result<Common, WireError> {
         self.attributes.clear();
+        self.exemplars.clear();
         let mut common = Common::default();
         let mut at = message.start;
         while at < message.end {
@@ -271,7 +278,8 @@ impl<'a> Translator<'a> {
             }
         }
         self.attributes.unite_names();
-        self.exemplars += common.exemplars;
+        let rules = rules(self.options);
+        self.exemplars.read(self.body, rules, self.out).map_err(malformed)?;
         self.points += 1;
         self.latest_ms = self.latest_ms.max(Some(common.t_ms));
         Ok(common)
@@ -335,13 +343,15 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    /// One float of the point at hand; a delta becomes a total.
+    /// One float of the point at hand; a delta becomes a total. Its series gets the exemplars up to
+    /// the value `bound` that no series before has.
     fn float(
         &mut self,
         common: Common,
         suffix: &str,
         own: Option<(&str, &str)>,
         value: f64,
+        bound: f64,
     ) -> Result<(), WireError> {
         let start = self.write_labels(suffix, own);
         let value = if common.has_no_value {
@@ -358,7 +368,10 @@ impl<'a> Translator<'a> {
         } else {
             value
         };
-        self.push_row(start, common.t_ms, value)
+        self.push_row(start, common.t_ms, value)?;
+        let series = (start as u32, (self.out.label_bytes.len() - start) as u32);
+        self.exemplars.give(bound, series, common.t_ms, self.out);
+        Ok(())
     }
 
     fn total(&mut self, start: usize, t_ms: i64, delta: f64) -> Result<f64, &'static str> {
@@ -378,7 +391,7 @@ impl<'a> Translator<'a> {
             Ok(())
         })?;
         self.write_base(b"");
-        self.float(common, "", None, value)
+        self.float(common, "", None, value, ALL)
     }
 
     fn histogram_point(&mut self, message: Range<usize>) -> Result<(), WireError> {
@@ -407,16 +420,16 @@ impl<'a> Translator<'a> {
         }
         self.write_base(b"le");
         if let Some(sum) = sum {
-            self.float(common, "_sum", None, sum)?;
+            self.float(common, "_sum", None, sum, NO)?;
         }
-        self.float(common, "_count", None, count as f64)?;
+        self.float(common, "_count", None, count as f64, NO)?;
         let mut below = 0_u64;
         for (bound, bucket) in bounds.iter().zip(&counts) {
             below = below.saturating_add(*bucket);
-            let bound = bound.to_string();
-            self.float(common, "_bucket", Some(("le", &bound)), below as f64)?;
+            let le = bound.to_string();
+            self.float(common, "_bucket", Some(("le", &le)), below as f64, *bound)?;
         }
-        self.float(common, "_bucket", Some(("le", "+Inf")), count as f64)
+        self.float(common, "_bucket", Some(("le", "+Inf")), count as f64, ALL)
     }
 
     /// An explicit histogram as a native one with custom buckets.
@@ -507,9 +520,11 @@ impl<'a> Translator<'a> {
         }
         // The start of a delta is that of its own interval, not that of the total.
         let start_ms = (common.start_ms != 0 && !self.is_delta).then_some(common.start_ms);
+        let series = (start as u32, (self.out.label_bytes.len() - start) as u32);
+        self.exemplars.give(ALL, series, common.t_ms, self.out);
         self.out.histograms.push(HistogramSample {
-            labels_start: start as u32,
-            labels_len: (self.out.label_bytes.len() - start) as u32,
+            labels_start: series.0,
+            labels_len: series.1,
             form: LabelForm::Pairs,
             t_ms: common.t_ms,
             start_ms,
@@ -542,11 +557,11 @@ impl<'a> Translator<'a> {
             Ok(())
         })?;
         self.write_base(b"quantile");
-        self.float(common, "_sum", None, sum)?;
-        self.float(common, "_count", None, count as f64)?;
+        self.float(common, "_sum", None, sum, NO)?;
+        self.float(common, "_count", None, count as f64, NO)?;
         for (quantile, value) in quantiles {
             let quantile = quantile.to_string();
-            self.float(common, "", Some(("quantile", &quantile)), value)?;
+            self.float(common, "", Some(("quantile", &quantile)), value, NO)?;
         }
         Ok(())
     }
@@ -572,29 +587,4 @@ fn shape(body: &[u8], data: Range<usize>) -> Result<(u64, bool), Fault> {
         }
     }
     Ok((temporality, is_monotonic))
-}
-
-/// `Buckets { sint32 offset = 1; repeated uint64 bucket_counts = 2 }`. Keeps one bucket more than
-/// can be stored, by which the histogram is refused later, and no others: a count of one byte here
-/// takes eight in memory.
-fn buckets(body: &[u8], message: Range<usize>, out: &mut (i32, Vec<u64>)) -> Result<(), Fault> {
-    let keep = |counts: &mut Vec<u64>, count| {
-        if counts.len() <= MAX_BUCKETS {
-            counts.push(count);
-        }
-    };
-    each_message(body, message, |number, field| {
-        match (number, field) {
-            (1, Field::Varint(offset)) => out.0 = sint32(offset),
-            (2, Field::Varint(count)) => keep(&mut out.1, count),
-            (2, Field::Bytes { start, end }) => {
-                let mut at = start;
-                while at < end {
-                    keep(&mut out.1, protobuf::varint(body, &mut at, end)?);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    })
 }

@@ -127,12 +127,17 @@ pub(super) fn remote_write_2(scratch: &Scratch) -> Result<String> {
     };
     let answer = client.write_2(&WriteBody2::new().series(&series("two", 1.0)).snappy())?;
     ensure!(answer.status == 204, "{}", answer.text());
-    ensure!(written(&answer) == [2, 0, 0], "{:?}", answer.headers);
+    ensure!(written(&answer) == [2, 0, 1], "{:?}", answer.headers);
     ensure!(value(&client, r#"two{z="last"}"#)?.as_deref() == Some("1"), "not visible");
     let metadata: Value = serde_json::from_slice(&client.get("/api/v1/metadata?metric=two")?.body)?;
     let said = json!([{"type": "counter", "help": "Help of 2.0.", "unit": "bytes"}]);
     ensure!(metadata["data"]["two"] == said, "{metadata}");
+    let kept = client.data("/api/v1/query_exemplars", &[("query", "rate(two[5m])")])?;
+    let said = json!([{"labels": {"trace_id": "a"}, "value": "1", "timestamp": t_ms as f64 / 1e3}]);
+    let of = json!({"__name__": "two", "z": "last"});
+    ensure!(kept == json!([{"seriesLabels": of, "exemplars": said}]), "{kept}");
     // A repetition is written already; another value is not, nor is a series with a label twice.
+    // Exemplars are judged for themselves, as in Prometheus.
     let twice = Series2 {
         labels: owned(&[("__name__", "two"), ("a", "1"), ("a", "2")]),
         ..series("two", 1.0)
@@ -145,12 +150,20 @@ pub(super) fn remote_write_2(scratch: &Scratch) -> Result<String> {
     let answer = client.write_2(&body)?;
     let text = answer.text();
     ensure!(answer.status == 400 && text.contains("duplicate label name"), "{text}");
-    ensure!(written(&answer) == [4, 0, 0], "{:?}", answer.headers);
+    ensure!(written(&answer) == [4, 0, 2], "{:?}", answer.headers);
     let answer = client.write_2(&WriteBody2::new().series(&series("two", 2.0)).snappy())?;
     ensure!(answer.status == 400, "{}", answer.text());
+    ensure!(written(&answer) == [0, 0, 1], "{:?}", answer.headers);
+    // Without a sample: of a series that has some, and of one that has none.
+    let alone = |name, value| Series2 { samples: Vec::new(), ..series(name, value) };
+    let answer = client.write_2(&WriteBody2::new().series(&alone("two", 3.0)).snappy())?;
+    ensure!(answer.status == 204 && written(&answer) == [0, 0, 1], "{:?}", answer.headers);
+    let answer = client.write_2(&WriteBody2::new().series(&alone("orphan", 3.0)).snappy())?;
+    let text = answer.text();
+    ensure!(answer.status == 400 && text.contains("without a sample"), "{text}");
     ensure!(written(&answer) == [0, 0, 0], "{:?}", answer.headers);
     let answer = client.write_2(b"not snappy at all")?;
     ensure!(answer.status == 400 && written(&answer) == [0, 0, 0], "{:?}", answer.headers);
     server.stop()?;
-    Ok("4 answers with their counts".to_owned())
+    Ok("6 answers with their counts".to_owned())
 }

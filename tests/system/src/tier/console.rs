@@ -11,20 +11,21 @@ use serde_json::Value;
 
 use super::kills::{free_address, join_token};
 use crate::harness::process::binary;
-use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
+use crate::harness::remote_write_2::{Exemplar2, Series2};
+use crate::harness::{Client, Launch, Scratch, Server, WriteBody, WriteBody2, now_ms};
 use crate::live::websocket::WebSocket;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A broker at fixed addresses, and how consoles and agents get to it.
-struct Site {
-    launch: Launch,
-    broker: Server,
+pub(super) struct Site {
+    pub(super) launch: Launch,
+    pub(super) broker: Server,
     peers: String,
 }
 
 impl Site {
-    fn start(scratch: &Scratch) -> Result<Site> {
+    pub(super) fn start(scratch: &Scratch) -> Result<Site> {
         let data = scratch.join("broker/data");
         std::fs::create_dir_all(data.parent().expect("a directory of its own"))?;
         let (listen, peers) = (free_address()?.to_string(), free_address()?.to_string());
@@ -35,7 +36,7 @@ impl Site {
         Ok(Site { launch, broker, peers })
     }
 
-    fn member(&self, scratch: &Scratch, role: &str) -> Result<Launch> {
+    pub(super) fn member(&self, scratch: &Scratch, role: &str) -> Result<Launch> {
         let data = scratch.join(role).join("data");
         std::fs::create_dir_all(data.parent().expect("a directory of its own"))?;
         let token = join_token(&scratch.join("broker/data"), role)?;
@@ -44,7 +45,7 @@ impl Site {
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<Duration> {
+pub(super) fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<Duration> {
     let begin = Instant::now();
     while !is_so()? {
         ensure!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
@@ -79,6 +80,8 @@ pub(super) fn same_answers(scratch: &Scratch) -> Result<String> {
     }
     let answer = broker.write(&body.snappy())?;
     ensure!(answer.status == 204, "{}: {}", answer.status, answer.text());
+    let answer = broker.write_2(&exemplars(end_ms).snappy())?;
+    ensure!(answer.status == 204, "{}: {}", answer.status, answer.text());
     let agent = site.member(scratch, "agent")?.config("agent:\n  instance: web-1\n").start()?;
     let console = site.member(scratch, "console")?.start()?;
     let remote = console.client();
@@ -112,6 +115,9 @@ pub(super) fn same_answers(scratch: &Scratch) -> Result<String> {
     for path in [
         "/api/v1/label/n/values",
         "/api/v1/series?match[]=load&match[]=latency",
+        "/api/v1/query_exemplars?query=rate(load[5m])",
+        "/api/v1/query_exemplars?query=load{n=\"2\"}/latency",
+        "/api/v1/query_exemplars?query=nothing",
         "/api/v1/metadata",
         "/federate?match[]=load",
         "/api/v1/targets",
@@ -136,6 +142,23 @@ pub(super) fn same_answers(scratch: &Scratch) -> Result<String> {
     agent.stop()?;
     site.broker.stop()?;
     Ok(format!("{compared} answers equal, live samples of an agent through the console"))
+}
+
+/// More exemplars of one series than are sent at once, and some of others.
+fn exemplars(end_ms: i64) -> WriteBody2 {
+    let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let series = |n: i64, count: i64| Series2 {
+        labels: vec![owned("__name__", "load"), owned("job", "j"), owned("n", &n.to_string())],
+        exemplars: (0..count)
+            .map(|number| Exemplar2 {
+                labels: vec![owned("trace_id", &format!("{number:032x}"))],
+                value: number as f64 / 7.0,
+                t_ms: end_ms - count + number,
+            })
+            .collect(),
+        ..Series2::default()
+    };
+    WriteBody2::new().series(&series(2, 1_300)).series(&series(1, 3)).series(&series(3, 1))
 }
 
 pub(super) fn outage(scratch: &Scratch) -> Result<String> {

@@ -4,13 +4,17 @@ use bytes::Bytes;
 use futures_util::stream;
 use model::{TenantId, TimeRange};
 use net::rpc::{
-    CardinalityRequest, CardinalityResponse, Counted, LabelsRequest, LabelsResponse, Metadata,
-    MetadataResponse, SeriesRequest, SeriesResponse,
+    CardinalityRequest, CardinalityResponse, Counted, Exemplar, ExemplarsRequest,
+    ExemplarsResponse, LabelsRequest, LabelsResponse, Metadata, MetadataResponse, SeriesExemplars,
+    SeriesRequest, SeriesResponse,
 };
 use tonic::Status;
 
 use super::{Answers, MESSAGE_BYTES, fault, selectors, tenant};
 use crate::Broker;
+
+/// Each takes up to some 600 bytes.
+const EXEMPLARS_PER_PART: usize = 512;
 
 /// Something of which a message holds many.
 pub(super) trait Piece: Sized + Send + 'static {
@@ -59,6 +63,19 @@ impl Piece for Metadata {
     }
 }
 
+impl Piece for SeriesExemplars {
+    type Message = ExemplarsResponse;
+
+    fn bytes(&self) -> usize {
+        let of_one = |exemplar: &Exemplar| exemplar.labels.len() + 32;
+        self.labels.len() + 8 + self.exemplars.iter().map(of_one).sum::<usize>()
+    }
+
+    fn message(series: Vec<Self>) -> ExemplarsResponse {
+        ExemplarsResponse { series }
+    }
+}
+
 /// Messages of bounded size, made when they are taken; none if there is nothing.
 pub(super) fn in_pieces<P: Piece>(all: Vec<P>) -> Answers<P::Message> {
     let pieces = all.into_iter().peekable();
@@ -92,6 +109,31 @@ pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Vec<Byt
     let found = reader.series(&selectors, range, limit(request.limit));
     let found = found.map_err(|error| fault(&error))?;
     Ok(found.iter().map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect())
+}
+
+/// A series with more exemplars than a message may be large comes in several parts.
+pub(super) fn exemplars(
+    broker: &Broker,
+    request: &ExemplarsRequest,
+) -> Result<Vec<SeriesExemplars>, Status> {
+    let reader = broker.reader(tenant(&request.tenant)?);
+    let selectors = selectors(&request.selectors)?;
+    let range = TimeRange::new(request.start_ms, request.end_ms);
+    let mut parts = Vec::new();
+    for series in reader.exemplars(&selectors, range) {
+        let labels = Bytes::copy_from_slice(series.labels.as_packed());
+        for exemplars in series.exemplars.chunks(EXEMPLARS_PER_PART) {
+            let exemplar = |one: &model::Exemplar| Exemplar {
+                labels: Bytes::copy_from_slice(one.labels.as_packed()),
+                value: one.value,
+                timestamp_ms: one.t_ms,
+                is_dated: one.is_dated,
+            };
+            let exemplars = exemplars.iter().map(exemplar).collect();
+            parts.push(SeriesExemplars { labels: labels.clone(), exemplars });
+        }
+    }
+    Ok(parts)
 }
 
 pub(super) fn metadata(broker: &Broker, tenant: TenantId) -> Vec<Metadata> {

@@ -21,10 +21,10 @@ use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
-    CardinalityRequest, CardinalityResponse, LabelsRequest, LabelsResponse, LiveEvents,
-    MetadataRequest, MetadataResponse, PageRequest, PageResponse, SelectRequest, SelectResponse,
-    Selector, SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest,
-    matcher::Op,
+    CardinalityRequest, CardinalityResponse, ExemplarsRequest, ExemplarsResponse, LabelsRequest,
+    LabelsResponse, LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse,
+    SelectRequest, SelectResponse, Selector, SeriesRequest, SeriesResponse, StateRequest,
+    StateResponse, SubscribeRequest, matcher::Op,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -141,6 +141,7 @@ impl Read for ReadService {
     type SelectStream = Answers<SelectResponse>;
     type LabelsStream = Answers<LabelsResponse>;
     type SeriesStream = Answers<SeriesResponse>;
+    type ExemplarsStream = Answers<ExemplarsResponse>;
     type MetadataStream = Answers<MetadataResponse>;
     type SubscribeStream = Answers<LiveEvents>;
     type PageStream = Answers<PageResponse>;
@@ -170,6 +171,15 @@ impl Read for ReadService {
     ) -> Result<Response<Self::SeriesStream>, Status> {
         let request = request.into_inner();
         let found = self.blocking(move |broker| lists::series(broker, &request)).await?;
+        Ok(Response::new(lists::in_pieces(found)))
+    }
+
+    async fn exemplars(
+        &self,
+        request: Request<ExemplarsRequest>,
+    ) -> Result<Response<Self::ExemplarsStream>, Status> {
+        let request = request.into_inner();
+        let found = self.blocking(move |broker| lists::exemplars(broker, &request)).await?;
         Ok(Response::new(lists::in_pieces(found)))
     }
 

@@ -183,7 +183,10 @@ pub(super) fn read_storage(root: &mut Section<'_>) -> Storage {
             "tsdb",
             "Watchfire's own storage has its own keys: storage.retention and storage.retention_size_bytes of --config; samples of any age inside retention are taken",
         ),
-        ("exemplars", "exemplars are kept for as long as their series"),
+        (
+            "exemplars",
+            "exemplars are always kept; storage.exemplars.max_exemplars of --config says how many",
+        ),
     ] {
         if section.is_set(key) {
             section.warn(key, format!("storage.{key} has no effect"), Some(help));
