@@ -245,9 +245,7 @@ impl Windows {
         let Ok(labels) = Labels::from_packed(packed) else {
             return self.table.insert_unmatched(packed);
         };
-        let satisfies = |matchers: &[Matcher]| {
-            matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
-        };
+        let satisfies = |matchers: &[Matcher]| Matcher::all_match(matchers, &labels);
         let matched = |(matchers, _): &(Vec<Matcher>, bool)| satisfies(matchers);
         let reduction = self.reductions.iter().position(|matchers| satisfies(matchers));
         if reduction.is_none() && !self.rules.iter().any(matched) {

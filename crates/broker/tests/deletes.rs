@@ -7,22 +7,10 @@ use std::sync::Arc;
 use blockstore::{Disk, DiskBelow, MemoryDisk};
 use broker::{Broker, CommitError};
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
+use support::chance::Chance;
 use support::*;
 
 clock!(CLOCK, now_ms);
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
 
 fn equal(name: &str, value: &str) -> Vec<Matcher> {
     vec![Matcher::new(name, MatchOp::Equal, value).expect("no pattern")]

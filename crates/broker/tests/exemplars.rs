@@ -8,6 +8,7 @@ use std::sync::Arc;
 use blockstore::{Disk, DiskBelow, MemoryDisk};
 use broker::{Broker, BrokerConfig, IngestOutcome};
 use model::{DEFAULT_TENANT, Exemplar, Labels, MatchOp, Matcher, MetricBatch, TimeRange};
+use support::chance::Chance;
 use support::*;
 
 clock!(CLOCK, now_ms);
@@ -15,19 +16,6 @@ clock!(CLOCK, now_ms);
 /// Fewer than are sent, so that some give way.
 const MAX_EXEMPLARS: usize = 25;
 const SERIES: u64 = 7;
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
 
 /// What is kept, in the order in which it came.
 #[derive(Default, Clone)]

@@ -120,7 +120,7 @@ impl Executor {
 
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
     pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
-        let limit = Duration::from_millis(self.limits.query_timeout_ms);
+        let limit = self.query_timeout();
         let timeout = job.timeout.map_or(limit, |wanted| wanted.min(limit));
         if timeout.is_zero() {
             return Err(self.timed_out(timeout));

@@ -196,7 +196,7 @@ impl ExemplarStore {
         for slot in wanted.iter().flatten().filter(|slot| slot.tenant == tenant) {
             let newest = &self.kept(slot.newest).exemplar;
             let is_over = newest.t_ms < range.start_ms;
-            if is_over || !selectors.iter().any(|all| satisfies(&slot.labels, all)) {
+            if is_over || !selectors.iter().any(|all| Matcher::all_match(all, &slot.labels)) {
                 continue;
             }
             let exemplars: Vec<Exemplar> = self
@@ -216,7 +216,7 @@ impl ExemplarStore {
     pub fn forget_deleted(&mut self, delete: &Delete) {
         let hides = |slot: &Slot| {
             slot.tenant == delete.tombstone().tenant
-                && delete.selectors().iter().any(|all| satisfies(&slot.labels, all))
+                && delete.selectors().iter().any(|all| Matcher::all_match(all, &slot.labels))
         };
         let concerned: Vec<bool> =
             self.slots.iter().map(|slot| slot.as_ref().is_some_and(hides)).collect();
@@ -345,8 +345,4 @@ impl Slot {
 
 fn hash_with(fingerprint: &Fingerprint, tenant: TenantId, series: &Labels) -> u64 {
     fingerprint.of(u64::from(tenant.0), series.as_packed()) as u64
-}
-
-fn satisfies(labels: &Labels, matchers: &[Matcher]) -> bool {
-    matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
 }

@@ -95,6 +95,11 @@ impl Matcher {
         }
     }
 
+    /// Whether a series with these labels satisfies all conditions.
+    pub fn all_match(matchers: &[Matcher], labels: &crate::Labels) -> bool {
+        matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
+    }
+
     /// Whether a series without the label satisfies the condition.
     pub fn matches_empty(&self) -> bool {
         self.matches("")

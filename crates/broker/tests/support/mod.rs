@@ -2,6 +2,7 @@
 //! were committed first.
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub(crate) mod chance;
 pub(crate) mod site;
 
 use std::collections::BTreeMap;

@@ -31,8 +31,8 @@ impl ExemplarRefusals {
 impl Registry {
     /// Appends the exemplars of `batch` to `out`, behind [`Registry::resolve`] of the same batch. No
     /// exemplar makes a series: one of a series that has no samples is left out. Neighbours of one
-    /// series are put in order. `decode` is for
-    /// the labels of series, `decode_own` for those of exemplars. About 200 ns each.
+    /// series are put in order. `decode` is for the labels of series, `decode_own` for those of
+    /// exemplars. About 200 ns each.
     ///
     /// # Panics
     /// An entry of `batch.exemplars` points outside the batch.
