@@ -30,8 +30,10 @@ pub(super) fn through_an_outage(scratch: &Scratch) -> Result<String> {
         site.member(scratch, "agent")?.arguments(&["--prometheus-config", &file]).start()?;
     let console = site.member(scratch, "console")?.start()?;
     let remote = console.client();
+    // Each is shown until it was seen, so that none is asked for that no scrape could see.
+    wait_until("the exemplar shown first", || Ok(traces(&remote)?.len() == 1))?;
     target.show(1);
-    wait_until("the first exemplar", || Ok(traces(&remote)?.len() == 2))?;
+    wait_until("the next exemplar", || Ok(traces(&remote)?.len() == 2))?;
     let mut broker = Some(site.broker);
     for step in 2..=STEPS {
         target.show(step);
@@ -43,7 +45,6 @@ pub(super) fn through_an_outage(scratch: &Scratch) -> Result<String> {
         }
         sleep(Duration::from_millis(700));
     }
-    // Step 0 was shown before the first.
     wait_until("all exemplars", || {
         Ok(remote.get("/-/ready")?.status == 200 && traces(&remote)?.len() as u64 == STEPS + 1)
     })?;
