@@ -72,6 +72,7 @@ pub(crate) fn evaluator(bytes: &[u8]) {
             memory: None,
             cancelled: &cancelled,
             parallel: &Inline,
+            clock: None,
         };
         evaluate(&Evaluation { expr: &expr, time, source: &store, options })
     };

@@ -1,18 +1,19 @@
 //! Runs queries on threads of their own, a bounded number at once, each with a time limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use governor::{Governor, Held};
 use model::{Labels, Limits, TenantId, TimeRange};
 use promql::ast::Expr;
 use promql::{
-    Columns, EvalOptions, EvalTime, Evaluation, InstantSample, Parallel, QueryOutput, QueryValue,
+    EvalOptions, EvalTime, Evaluation, InstantSample, Parallel, QueryOutput, QueryValue,
     RangeSeries, SelectRequest, SeriesSet, Source, SourceError,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::counted::CountedData;
 use crate::data::{Data, Snapshot, Work};
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
@@ -52,6 +53,21 @@ pub(crate) struct Job {
     pub(crate) time: EvalTime,
     pub(crate) timeout: Option<Duration>,
     pub(crate) lookback_ms: i64,
+    /// Whether to measure what each part of the query takes.
+    pub(crate) is_measured: bool,
+    /// When it was asked.
+    pub(crate) asked_at: Instant,
+}
+
+/// How long the parts of an execution took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Timings {
+    /// Until it was its turn.
+    pub(crate) queued: Duration,
+    /// Until it had a snapshot of the data.
+    pub(crate) snapshot: Duration,
+    /// Finding, reading and computing.
+    pub(crate) evaluation: Duration,
 }
 
 /// What a query yields.
@@ -59,6 +75,9 @@ pub(crate) struct Answer {
     pub(crate) output: QueryOutput,
     /// What is missing in the data because it was damaged, in words.
     pub(crate) missing: Vec<String>,
+    pub(crate) timings: Timings,
+    /// Threads it could use.
+    pub(crate) threads: usize,
     /// The query is listed as running as long as this lives.
     pub(crate) place: Place,
     /// The memory of the output.
@@ -173,7 +192,8 @@ impl Executor {
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let place = queries.begin(asked, Arc::clone(&work));
-            task(data.as_ref(), &work).map_err(|error| why(&place.query, error))
+            let data = CountedData { data, query: Arc::clone(&place.query) };
+            task(&data, &work).map_err(|error| why(&place.query, error))
         })
         .await
         .map_err(|panic| {
@@ -255,9 +275,12 @@ impl Executor {
         let query = Arc::clone(&place.query);
         let work = &query.work;
         let memory: Arc<dyn promql::Memory> = Arc::new(EvaluationMemory(Arc::clone(work)));
-        let snapshot = self.data.snapshot(job.tenant, work).map_err(source_error)?;
-        let source = Recorder { snapshot, query: Arc::clone(&query), asked: Mutex::new(None) };
+        let began = Instant::now();
+        let data = CountedData { data: Arc::clone(&self.data), query: Arc::clone(&query) };
+        let snapshot = data.snapshot(job.tenant, work).map_err(source_error)?;
+        let source = Recorder { snapshot, asked: Mutex::new(None) };
         let parallel = Threads { width: self.width };
+        let snapshot_taken = Instant::now();
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
             time: job.time,
@@ -269,13 +292,19 @@ impl Executor {
                 memory: Some(&memory),
                 cancelled: work.cancelled(),
                 parallel: &parallel,
+                clock: job.is_measured.then_some(clock_ns),
             },
         });
+        let timings = Timings {
+            queued: began.saturating_duration_since(job.asked_at),
+            snapshot: snapshot_taken - began,
+            evaluation: snapshot_taken.elapsed(),
+        };
         let missing = source.missing();
         let output = output.map_err(|error| why(&query, eval_error(error)))?;
         let held = running::hold(work, value_bytes(&output.value));
         let held = held.map_err(|error| why(&query, source_error(error)))?;
-        Ok(Answer { output, missing, place, held })
+        Ok(Answer { output, missing, timings, threads: self.width, place, held })
     }
 
     /// Own metrics: name, help, type, value.
@@ -351,7 +380,6 @@ impl Executor {
 /// away from the time a query is evaluated at.
 struct Recorder {
     snapshot: Arc<dyn Snapshot>,
-    query: Arc<RunningQuery>,
     asked: Mutex<Option<TimeRange>>,
 }
 
@@ -361,30 +389,7 @@ impl Source for Recorder {
         let mut asked = self.asked.lock().expect("nothing panics while it is held");
         *asked = Some(asked.map_or(range, |before| before.union(&range)));
         drop(asked);
-        let set = self.snapshot.select(request)?;
-        Ok(Arc::new(Counting { set, query: Arc::clone(&self.query) }))
-    }
-}
-
-/// Counts samples as they are read, for the list of running queries.
-struct Counting {
-    set: Arc<dyn SeriesSet>,
-    query: Arc<RunningQuery>,
-}
-
-impl SeriesSet for Counting {
-    fn len(&self) -> usize {
-        self.set.len()
-    }
-
-    fn labels(&self, index: usize) -> &Labels {
-        self.set.labels(index)
-    }
-
-    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        self.set.read(index, out)?;
-        self.query.samples.fetch_add(out.samples() as u64, Ordering::Relaxed);
-        Ok(())
+        self.snapshot.select(request)
     }
 }
 
@@ -394,6 +399,12 @@ impl Recorder {
         let asked = *self.asked.lock().expect("nothing panics while it is held");
         asked.map(|range| self.snapshot.missing(range)).unwrap_or_default()
     }
+}
+
+/// The clock by which queries are measured.
+fn clock_ns() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Counts something that runs, however it ends.

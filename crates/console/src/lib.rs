@@ -10,6 +10,7 @@ use net::auth::Accounts;
 use net::{Access, Routes};
 
 mod api;
+mod counted;
 mod data;
 mod execute;
 mod fleet;

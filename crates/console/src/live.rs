@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -259,6 +259,8 @@ async fn evaluate_once(console: &Arc<Console>, text: &str) -> Result<(i64, Query
         time: EvalTime::Instant(t_ms),
         timeout: None,
         lookback_ms: DEFAULT_LOOKBACK_MS,
+        is_measured: false,
+        asked_at: Instant::now(),
     };
     Ok((t_ms, console.executor().run(job).await?.output.value))
 }

@@ -293,3 +293,120 @@ async fn a_slow_query_times_out_and_a_defect_is_an_answer() {
     assert_eq!(value("watchfire_console_queries_running"), 0.0);
     assert_eq!(value("watchfire_console_queries_timed_out_total"), 1.0);
 }
+
+#[tokio::test]
+async fn statistics_are_told_as_prometheus_tells_them() {
+    let range = format!("start={0}&end={1}&step=30", NOW_MS / 1_000 - 60, NOW_MS / 1_000);
+    let ask = |stats: &str| {
+        format!("/api/v1/query_range?query=sum(sum_over_time(m%5B2m%5D))&{range}{stats}")
+    };
+    let (_, plain) = get(&ask("")).await;
+    assert_eq!(plain["data"].get("stats"), None);
+    let (_, some) = get(&ask("&stats=1")).await;
+    assert_eq!(some["data"]["result"], plain["data"]["result"]);
+    let stats = &some["data"]["stats"];
+    assert_eq!(stats["samples"].get("totalQueryableSamplesPerStep"), None, "{stats}");
+    // Five series, two samples in each of three windows, which overlap: three samples were read.
+    assert_eq!(stats["samples"]["totalQueryableSamples"], json!(30));
+    assert_eq!(stats["samples"]["samplesRead"], json!(15));
+    let (_, all) = get(&ask("&stats=all")).await;
+    let now = NOW_MS as f64 / 1_000.0;
+    let steps = json!([[now - 60.0, 10], [now - 30.0, 10], [now, 10]]);
+    let stats = &all["data"]["stats"];
+    assert_eq!(stats["samples"]["totalQueryableSamplesPerStep"], steps);
+    assert!(stats["samples"]["peakSamples"].as_u64() > Some(0), "{stats}");
+    let timing = |name: &str| stats["timings"][name].as_f64().expect(name);
+    let parts = ["queryPreparationTime", "innerEvalTime", "resultSortTime"].map(timing);
+    assert!((timing("evalTotalTime") - parts.iter().sum::<f64>()).abs() < 1e-6, "{stats}");
+    let total = timing("execQueueTime") + timing("evalTotalTime");
+    assert!((timing("execTotalTime") - total).abs() < 1e-6 && total > 0.0, "{stats}");
+    let (_, instant) = get("/api/v1/query?query=m&stats=all").await;
+    let samples = &instant["data"]["stats"]["samples"];
+    assert_eq!(samples["totalQueryableSamplesPerStep"], json!([[now, 5]]));
+}
+
+#[tokio::test]
+async fn a_query_is_explained_part_by_part() {
+    let query = "topk(2, rate(m{s=~\"[0-3]\"}[5m])) > bool 1";
+    let times = format!("start={0}&end={1}&step=60", NOW_MS / 1_000 - 600, NOW_MS / 1_000);
+    let form = form_urlencoded::Serializer::new(times.clone()).append_pair("query", query).finish();
+    let (status, answer) = post("/api/v1/query_explain", form).await;
+    assert_eq!(status, 200, "{answer}");
+    let data = &answer["data"];
+    assert_eq!((&data["resultType"], &data["series"]), (&json!("matrix"), &json!(2)));
+    assert_eq!((&data["query"], &data["step"]), (&json!(query), &json!(60.0)));
+    assert_eq!(data["points"], json!(22));
+    let infos = answer["infos"].as_array().expect("m is no name of a counter");
+    assert!(infos[0].as_str().is_some_and(|text| text.contains("might not be a counter")));
+    let mut node = &data["tree"];
+    let mut shown = Vec::new();
+    while !node.is_null() {
+        let of = |name: &str| node[name].as_str().unwrap_or("-").to_owned();
+        shown.push(format!("{} {}: {}", of("kind"), of("name"), of("strategy")));
+        let text = &query[node["start"].as_u64().expect("a place") as usize
+            ..node["end"].as_u64().expect("a place") as usize];
+        assert_eq!(node["expr"], json!(text));
+        let of = |name: &str| node[name].as_f64().expect("a figure");
+        let below: f64 = node["children"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .fold(0.0, |sum, c| sum + c["total_ms"].as_f64().expect("a figure"));
+        assert!((of("total_ms") - of("self_ms") - below).abs() < 0.01, "{node}");
+        // The last child is the one with the data but for the comparison.
+        let children = node["children"].as_array().expect("a list");
+        node = children.iter().find(|c| c["type"] != "scalar").unwrap_or(&Value::Null);
+    }
+    let expected = [
+        "binary >: rows",
+        "aggregation topk: fused",
+        "call rate: fused",
+        "range_selector m: fused",
+    ];
+    assert_eq!(shown, expected);
+    let selector = &data["tree"]["children"][0]["children"][1]["children"][0];
+    assert_eq!((&selector["series_in"], &selector["series_out"]), (&json!(4), &json!(4)));
+    let totals = &data["totals"];
+    assert_eq!(selector["samples_read"], totals["samples_read"]);
+    assert_eq!(totals["samples_read"], json!(60));
+    assert!(totals["duration_ms"].as_f64() > Some(0.0), "{totals}");
+    let (_, answer) = get("/api/v1/query_explain?query=m").await;
+    assert_eq!(
+        (&answer["data"]["resultType"], &answer["data"]["time"]),
+        (&json!("vector"), &json!(NOW_MS as f64 / 1e3))
+    );
+    // As deep as the parser lets a query be.
+    let deep =
+        (0..300).rev().map(|depth| format!("{}m", "abs(".repeat(depth)) + &")".repeat(depth));
+    let deep = deep.into_iter().find(|query| promql::parse(query).is_ok()).expect("some");
+    let (status, _) = get(&format!("/api/v1/query_explain?query={deep}")).await;
+    assert_eq!(status, 200, "{deep}");
+    for (path, error) in [
+        ("query=m%7B", "unexpected end of input inside braces"),
+        ("query=m&start=0&step=1", "invalid parameter \"end\""),
+        ("query=m%5B1m%5D&start=0&end=1&step=1", "must be Scalar or instant Vector"),
+    ] {
+        let (status, answer) = get(&format!("/api/v1/query_explain?{path}")).await;
+        let told = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && told.contains(error), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_reads_counts_its_samples() {
+    let router = router(executor());
+    let request = |path: &str| Request::get(path).body(Body::empty()).expect("a valid request");
+    let recent = format!("start={}", (NOW_MS - HOUR_MS) / 1_000);
+    for path in [format!("/api/v1/export?match[]=m&{recent}"), "/federate?match[]=m".to_owned()] {
+        let (status, _) = ask(&router, request(&path)).await;
+        assert_eq!(status, 200, "{path}");
+    }
+    let (_, top) = ask(&router, request("/api/v1/status/top_queries")).await;
+    let rows = top["topBySumSamples"].as_array().expect("a list");
+    let of = |text: &str| {
+        let row = rows.iter().find(|row| row["query"].as_str().is_some_and(|q| q.contains(text)));
+        row.expect("it ran")["sumSamples"].as_u64().expect("a number")
+    };
+    assert_eq!(of("/api/v1/export"), 5 * 61);
+    assert_eq!(of("/federate"), 5 * 6);
+}

@@ -67,6 +67,6 @@ pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, ExemplarRefusals, HeadSeries, NewSeries, Registry};
 pub use rows::{ExemplarRow, HistogramRow, Reject, ResolvedBatch, ShardRows};
-pub use select::{BlockSource, HeadSnapshot, Selected};
+pub use select::{BlockSource, HeadSnapshot, SelectCost, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
 pub use statistics::ChunkStatistics;

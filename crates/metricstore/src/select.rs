@@ -9,7 +9,10 @@
 //! 4. the list of blocks;
 //! 5. [`Selected::new`].
 
+mod cost;
 mod read;
+
+pub use cost::SelectCost;
 
 use std::ops::Range;
 use std::sync::Arc;

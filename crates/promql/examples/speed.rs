@@ -85,6 +85,7 @@ fn run(
                 memory: None,
                 cancelled: &cancelled,
                 parallel,
+                clock: None,
             };
             for _ in 0..7 {
                 let (started, cpu_started) = (Instant::now(), cpu_seconds());

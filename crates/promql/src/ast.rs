@@ -9,7 +9,7 @@ use model::Matcher;
 use crate::functions::Function;
 
 /// Byte range of a node in the query text, half-open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Span {
     /// Offset of the first byte.
     pub start: u32,

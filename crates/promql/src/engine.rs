@@ -37,6 +37,9 @@ pub struct EvalOptions<'a> {
     pub cancelled: &'a AtomicBool,
     /// Where to run pieces of work.
     pub parallel: &'a dyn Parallel,
+    /// Nanoseconds of a clock that never goes back. With it, what each part of the query takes is
+    /// measured (some 100 ns per series more) and comes with the output.
+    pub clock: Option<fn() -> u64>,
 }
 
 /// One query ready to run.

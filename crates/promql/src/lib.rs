@@ -14,6 +14,7 @@ mod parse_error;
 mod parser;
 mod plan;
 mod printer;
+mod profile;
 mod quote;
 mod selectors;
 mod source;
@@ -26,9 +27,10 @@ pub use functions::{FUNCTIONS, Function, find_function};
 pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
 pub use printer::pretty;
+pub use profile::{NodeKind, ProfileNode, QueryProfile, Strategy};
 pub use selectors::selectors_of;
 pub use source::{
-    Columns, HistogramSamples, Inline, Memory, Parallel, SelectRequest, SeriesSet, Source,
+    Columns, HistogramSamples, Inline, Memory, Parallel, Reads, SelectRequest, SeriesSet, Source,
     SourceError,
 };
 pub use value::{

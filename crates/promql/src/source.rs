@@ -62,6 +62,34 @@ pub trait SeriesSet: Send + Sync {
     /// # Errors
     /// Corrupt or vanished data.
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError>;
+
+    /// What finding and reading the series took so far; all zero where nobody counts it.
+    fn reads(&self) -> Reads {
+        Reads::default()
+    }
+}
+
+/// What a selection took from the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Blocks that have samples of it.
+    pub blocks: u64,
+    /// Chunks of blocks that overlap the range.
+    pub chunks: u64,
+    /// Series of it that have samples in the head.
+    pub head_series: u64,
+    /// Bytes of the head's chunks and of pages of blocks, decompressed.
+    pub bytes: u64,
+}
+
+impl Reads {
+    /// Counts what another selection took too.
+    pub fn add(&mut self, other: Reads) {
+        self.blocks += other.blocks;
+        self.chunks += other.chunks;
+        self.head_series += other.head_series;
+        self.bytes += other.bytes;
+    }
 }
 
 /// Samples of one series: floats as columns of equal length, histograms apart.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{FloatHistogram, Labels};
 
 use crate::ast::Span;
+use crate::profile::QueryProfile;
 
 /// What a query yields.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,4 +97,6 @@ pub struct QueryOutput {
     pub annotations: Vec<Annotation>,
     /// What it cost.
     pub stats: QueryStats,
+    /// What each part of it cost, if a clock was given.
+    pub profile: Option<Box<QueryProfile>>,
 }

@@ -199,6 +199,7 @@ fn run_with(
         memory: None,
         cancelled: &cancelled,
         parallel,
+        clock: None,
     };
     evaluate(&Evaluation { expr: &expr, time, source: store, options })
 }
@@ -380,6 +381,7 @@ fn a_query_stops_in_the_middle_of_one_series() {
             memory: None,
             cancelled: &cancelled,
             parallel: &Inline,
+            clock: None,
         },
     };
     std::thread::scope(|scope| {

@@ -97,6 +97,7 @@ fn run(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryOutput, S
         memory: None,
         cancelled: &cancelled,
         parallel: &Inline,
+        clock: None,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: &store, options });
     output.map_err(|error| error.to_string())

@@ -7,9 +7,9 @@ use console::{
     Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored, Wanted, Work,
 };
 use governor::Refused;
-use metricstore::{HistogramColumns, MetricError};
+use metricstore::{HistogramColumns, MetricError, SelectCost};
 use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
-use promql::{Columns, SelectRequest, SeriesSet, SourceError};
+use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
 /// The broker of this process as data of the console.
 pub(crate) struct BrokerData(pub(crate) Broker);
@@ -221,6 +221,11 @@ impl SeriesSet for Set {
             out.histograms.push_started(t_ms, start_ms, Arc::new(histogram.to_float()));
         }
         Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        let SelectCost { blocks, chunks, head_series, bytes } = self.selected.cost();
+        Reads { blocks, chunks, head_series, bytes }
     }
 }
 

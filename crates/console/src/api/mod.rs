@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod exemplars;
+mod explain;
 mod export;
 mod federate;
 mod format;
@@ -11,6 +12,7 @@ mod login;
 mod queries;
 mod query;
 mod remote_read;
+mod statistics;
 mod status;
 mod streamed;
 mod targets;
@@ -36,6 +38,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
     Routes::new()
         .route("/api/v1/query", FORM, Access::Read, query::instant)
         .route("/api/v1/query_range", FORM, Access::Read, query::range)
+        .route("/api/v1/query_explain", FORM, Access::Read, explain::explain)
         .route("/api/v1/query_exemplars", FORM, Access::Read, exemplars::query)
         .route("/api/v1/read", [Method::POST], Access::Read, remote_read::read)
         .route("/api/v1/export", FORM, Access::Read, export::export)

@@ -9,7 +9,9 @@ use http::StatusCode;
 use model::{DEFAULT_TENANT, FloatHistogram, Labels};
 use promql::ast::{Expr, ValueType};
 use promql::{AnnotationLevel, EvalTime, QueryOutput, QueryValue};
+use serde_json::Value;
 
+use super::statistics::{self, Wanted};
 use crate::Console;
 use crate::execute::{Answer, DEFAULT_LOOKBACK_MS, Job};
 use crate::json;
@@ -27,55 +29,77 @@ pub(super) async fn instant(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
-    let t_ms = params.optional_time_ms("time")?.unwrap_or_else(|| console.now_ms());
-    let patience = Patience::of(&params)?;
-    let (text, expr) = parse(&params)?;
-    let job = patience.job(&params, expr, EvalTime::Instant(t_ms));
-    answer(&console, &params, &text, job, limit).await
+    let question = Question::instant(&params, &console)?;
+    answer(&console, &params, question).await
 }
 
 pub(super) async fn range(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    // In Prometheus' order, so that a request with two faults is told of the same one.
-    let limit = params.limit()?;
-    let start_ms = params.time_ms("start")?;
-    let end_ms = params.time_ms("end")?;
-    if end_ms < start_ms {
-        return Err(parameter("end", "end timestamp must not be before start time"));
+    let question = Question::range(&params)?;
+    answer(&console, &params, question).await
+}
+
+/// What a request asks.
+pub(super) struct Question {
+    pub(super) text: String,
+    pub(super) job: Job,
+    /// Series of the answer.
+    limit: usize,
+}
+
+impl Question {
+    pub(super) fn instant(params: &Params, console: &Console) -> Result<Self, ApiError> {
+        let limit = params.limit()?;
+        let t_ms = params.optional_time_ms("time")?.unwrap_or_else(|| console.now_ms());
+        let patience = Patience::of(params)?;
+        let (text, expr) = parse(params)?;
+        let job = patience.job(params, expr, EvalTime::Instant(t_ms));
+        Ok(Question { text, job, limit })
     }
-    let step_ms = params.duration_ms("step").map_err(|error| parameter("step", error))?;
-    if step_ms <= 0 {
-        return Err(parameter(
-            "step",
-            "zero or negative query resolution step widths are not accepted. \
-             Try a positive integer",
-        ));
+
+    /// Faults are looked for in Prometheus' order, so that a request with two is told of the same
+    /// one.
+    pub(super) fn range(params: &Params) -> Result<Self, ApiError> {
+        let limit = params.limit()?;
+        let start_ms = params.time_ms("start")?;
+        let end_ms = params.time_ms("end")?;
+        if end_ms < start_ms {
+            return Err(parameter("end", "end timestamp must not be before start time"));
+        }
+        let step_ms = params.duration_ms("step").map_err(|error| parameter("step", error))?;
+        if step_ms <= 0 {
+            return Err(parameter(
+                "step",
+                "zero or negative query resolution step widths are not accepted. \
+                 Try a positive integer",
+            ));
+        }
+        if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
+            return Err(bad_data(
+                "exceeded maximum resolution of 11,000 points per timeseries. \
+                 Try decreasing the query resolution (?step=XX)",
+            ));
+        }
+        let patience = Patience::of(params)?;
+        let (text, expr) = parse(params)?;
+        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+            let kind = match expr.value_type() {
+                ValueType::String => "string",
+                _ => "range vector",
+            };
+            return Err(parameter(
+                "query",
+                format!(
+                    "invalid expression type {kind:?} for range query, \
+                     must be Scalar or instant Vector"
+                ),
+            ));
+        }
+        let job = patience.job(params, expr, EvalTime::Range { start_ms, end_ms, step_ms });
+        Ok(Question { text, job, limit })
     }
-    if end_ms.saturating_sub(start_ms) / step_ms > MAX_POINTS {
-        return Err(bad_data(
-            "exceeded maximum resolution of 11,000 points per timeseries. \
-             Try decreasing the query resolution (?step=XX)",
-        ));
-    }
-    let patience = Patience::of(&params)?;
-    let (text, expr) = parse(&params)?;
-    if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
-        let kind = match expr.value_type() {
-            ValueType::String => "string",
-            _ => "range vector",
-        };
-        return Err(parameter(
-            "query",
-            format!(
-                "invalid expression type {kind:?} for range query, must be Scalar or instant Vector"
-            ),
-        ));
-    }
-    let job = patience.job(&params, expr, EvalTime::Range { start_ms, end_ms, step_ms });
-    answer(&console, &params, &text, job, limit).await
 }
 
 fn parse(params: &Params) -> Result<(String, Expr), ApiError> {
@@ -107,26 +131,34 @@ impl Patience {
         let Patience { timeout, lookback_ms } = self;
         let text = params.get("query").unwrap_or_default();
         let asked = Asked::query(text, time, params.client());
-        Job { tenant: DEFAULT_TENANT, asked, expr, time, timeout, lookback_ms }
+        Job {
+            tenant: DEFAULT_TENANT,
+            asked,
+            expr,
+            time,
+            timeout,
+            lookback_ms,
+            is_measured: false,
+            asked_at: Instant::now(),
+        }
     }
 }
 
 async fn answer(
     console: &Arc<Console>,
     params: &Params,
-    text: &str,
-    job: Job,
-    limit: usize,
+    question: Question,
 ) -> Result<Response, ApiError> {
-    let started = Instant::now();
+    let wanted = Wanted::of(params.get("stats"));
+    let Question { text, mut job, limit } = question;
+    let time = job.time;
+    job.is_measured = wanted != Wanted::None;
     let answer = console.executor().run(job).await?;
-    let Answer { mut output, missing, place, held } = answer;
-    let seconds = started.elapsed().as_secs_f64();
+    let Answer { mut output, missing, timings, place, held, .. } = answer;
     let truncated = truncate(&mut output.value, limit);
-    let stats = params.get("stats").is_some().then_some(seconds);
-    let text = text.to_owned();
     // Writing a large answer takes as long as computing it; keep it off the threads of sockets.
     let write = move || {
+        let stats = statistics::of(&output, time, &timings, wanted);
         let mut room = running::hold(&place.query.work, body_bytes(&output.value))?;
         let body = write_body(&output, &text, missing, truncated, stats, room.bytes());
         drop((output, held));
@@ -188,25 +220,15 @@ fn write_body(
     text: &str,
     missing: Vec<String>,
     truncated: bool,
-    stats: Option<f64>,
+    stats: Option<Value>,
     capacity: usize,
 ) -> Vec<u8> {
     let mut body = Vec::with_capacity(capacity);
     body.extend_from_slice(br#"{"status":"success","data":"#);
     json::write_value(&mut body, &output.value);
-    if let Some(seconds) = stats {
+    if let Some(stats) = stats {
         // Inside of `data`, so its closing brace is written again behind.
         body.pop();
-        let stats = serde_json::json!({
-            "timings": {
-                "evalTotalTime": seconds,
-                "execTotalTime": seconds,
-            },
-            "samples": {
-                "totalQueryableSamples": output.stats.samples_read,
-                "peakSamples": output.stats.peak_samples,
-            },
-        });
         body.extend_from_slice(br#","stats":"#);
         body.extend_from_slice(stats.to_string().as_bytes());
         body.push(b'}');
@@ -222,7 +244,7 @@ fn write_body(
     body
 }
 
-fn annotations(output: &QueryOutput, text: &str, level: AnnotationLevel) -> Vec<String> {
+pub(super) fn annotations(output: &QueryOutput, text: &str, level: AnnotationLevel) -> Vec<String> {
     let mut all: Vec<String> = output
         .annotations
         .iter()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{Histogram, Labels};
 use net::rpc::{SelectResponse, SeriesChunk};
-use promql::{Columns, SeriesSet, SourceError};
+use promql::{Columns, Reads, SeriesSet, SourceError};
 
 use super::budget::Held;
 use super::fault::garbled;
@@ -25,6 +25,7 @@ pub(super) struct ArrivedSeries {
     chunks: Vec<Chunk>,
     is_complete: bool,
     nothing_missing: bool,
+    reads: Reads,
     held: Held,
 }
 
@@ -42,6 +43,7 @@ impl ArrivedSeries {
             chunks: Vec::new(),
             is_complete: false,
             nothing_missing: false,
+            reads: Reads::default(),
             held,
         }
     }
@@ -58,6 +60,9 @@ impl ArrivedSeries {
         self.held.grow(bytes)?;
         self.is_complete |= message.is_last;
         self.nothing_missing |= message.nothing_missing;
+        if let Some(net::rpc::Reads { blocks, chunks, head_series, bytes }) = message.reads {
+            self.reads.add(Reads { blocks, chunks, head_series, bytes });
+        }
         Ok(bytes)
     }
 
@@ -137,6 +142,10 @@ impl SeriesSet for ArrivedSeries {
             return Err(garbled("samples are not in order of time"));
         }
         Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        self.reads
     }
 }
 

@@ -9,9 +9,12 @@ use model::Matcher;
 
 use super::annotations::Notes;
 use super::grid::Grid;
+use super::profiler::{NodeId, Profiler};
 use super::scratch::Scratch;
 use crate::ast::Span;
 use crate::engine::{EvalError, EvalOptions};
+use crate::plan::Plan;
+use crate::profile::{QueryProfile, Strategy};
 use crate::source::{Memory, SelectRequest, SeriesSet, Source, SourceError};
 use crate::value::{Annotation, QueryStats};
 
@@ -26,6 +29,8 @@ const SAMPLE_BYTES: usize = 16;
 pub(crate) struct Context<'e> {
     pub(crate) source: &'e dyn Source,
     pub(crate) options: EvalOptions<'e>,
+    /// Measures what each node takes, if a clock was given.
+    pub(crate) profiler: Option<Profiler>,
     budget: Arc<Budget>,
     notes: Mutex<Notes>,
     samples_read: AtomicU64,
@@ -33,10 +38,18 @@ pub(crate) struct Context<'e> {
 }
 
 impl<'e> Context<'e> {
-    pub(crate) fn new(source: &'e dyn Source, options: EvalOptions<'e>) -> Self {
+    /// For an evaluation of `plan` at all steps of `grid`.
+    pub(crate) fn new(
+        source: &'e dyn Source,
+        options: EvalOptions<'e>,
+        plan: &Plan<'_>,
+        grid: &Grid,
+    ) -> Self {
+        let steps = grid.steps().min(options.max_samples);
         Context {
             source,
             options,
+            profiler: options.clock.map(|clock| Profiler::new(clock, plan, steps)),
             budget: Arc::new(Budget {
                 limit: options.max_samples,
                 memory: options.memory.cloned(),
@@ -76,9 +89,45 @@ impl<'e> Context<'e> {
         end_ms: i64,
     ) -> Result<Arc<dyn SeriesSet>, EvalError> {
         self.check_cancelled()?;
-        let set = self.source.select(&SelectRequest { matchers, start_ms, end_ms })?;
+        let find = || self.source.select(&SelectRequest { matchers, start_ms, end_ms });
+        let set = match &self.profiler {
+            None => find()?,
+            Some(profiler) => {
+                let set = profiler.select(find)?;
+                profiler.count_selected(set.len());
+                set
+            }
+        };
         self.series_selected.fetch_add(set.len() as u64, Ordering::Relaxed);
         Ok(set)
+    }
+
+    /// The evaluation comes to the node at `span`, at `steps` steps. What it yields is for
+    /// [`Context::leave`].
+    pub(crate) fn enter(&self, span: Span, steps: usize) -> NodeId {
+        self.profiler.as_ref().map_or(NodeId::NONE, |profiler| profiler.enter(span, steps))
+    }
+
+    /// The evaluation goes back to the node above. After an error nobody has to.
+    pub(crate) fn leave(&self) {
+        if let Some(profiler) = &self.profiler {
+            profiler.leave();
+        }
+    }
+
+    /// Counts samples that were read outside of pieces of work.
+    pub(crate) fn count_read(&self, samples: usize) {
+        self.samples_read.fetch_add(samples as u64, Ordering::Relaxed);
+        if let Some(profiler) = &self.profiler {
+            profiler.count_read(samples);
+        }
+    }
+
+    /// Notes how a node is evaluated.
+    pub(crate) fn note_strategy(&self, node: NodeId, strategy: Strategy) {
+        if let Some(profiler) = &self.profiler {
+            profiler.note_strategy(node, strategy);
+        }
     }
 
     /// Adds a warning.
@@ -102,14 +151,15 @@ impl<'e> Context<'e> {
     }
 
     /// What the evaluation leaves behind beside its value.
-    pub(crate) fn finish(self) -> (Vec<Annotation>, QueryStats) {
+    pub(crate) fn finish(self) -> (Vec<Annotation>, QueryStats, Option<Box<QueryProfile>>) {
+        let profile = self.profiler.as_ref().map(|profiler| Box::new(profiler.finish()));
         let stats = QueryStats {
             samples_read: self.samples_read.into_inner(),
             series_selected: self.series_selected.into_inner(),
             peak_samples: self.budget.peak.load(Ordering::Relaxed) as u64,
         };
         let notes = self.notes.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (notes.into_annotations(), stats)
+        (notes.into_annotations(), stats, profile)
     }
 
     /// How many series to work on between two merges of partial results: enough to keep all
@@ -143,21 +193,29 @@ impl<'e> Context<'e> {
         let slots: Vec<OnceLock<(Result<T, EvalError>, Notes)>> =
             (0..count).map(|_| OnceLock::new()).collect();
         let first_failed = AtomicUsize::new(usize::MAX);
+        let measured = self.profiler.as_ref().map(|profiler| (profiler, profiler.pause()));
         self.options.parallel.run(count, &|index| {
             // A piece before the first failure must still run: its own error would win.
             if index > first_failed.load(Ordering::Relaxed) {
                 return;
             }
-            let mut scratch = Scratch::default();
+            let profile = measured.as_ref().map(|(profiler, place)| profiler.local(*place));
+            let mut scratch = Scratch { profile, ..Scratch::default() };
             let outcome = self.check_cancelled().and_then(|()| task(index, &mut scratch));
             if outcome.is_err() {
                 first_failed.fetch_min(index, Ordering::Relaxed);
             }
             self.samples_read.fetch_add(scratch.samples_read, Ordering::Relaxed);
             self.budget.note_peak(scratch.peak_columns);
+            if let (Some((profiler, _)), Some(local)) = (&measured, scratch.profile.take()) {
+                profiler.merge(local);
+            }
             let stored = slots[index].set((outcome, scratch.notes));
             debug_assert!(stored.is_ok(), "every piece runs once");
         });
+        if let Some((profiler, _)) = &measured {
+            profiler.resume();
+        }
         let mut results = Vec::with_capacity(count);
         for slot in slots {
             let Some((outcome, notes)) = slot.into_inner() else {

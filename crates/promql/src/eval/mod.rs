@@ -7,7 +7,8 @@
 //!   [`stream`]: rows made on demand
 //! - [`selected`], [`windows`], [`rollup`]: from samples to rows
 //! - [`aggregate`], [`binary`], [`call`] and the files they use: from rows to rows
-//! - [`context`]: limits, cancellation, counters, splitting of work; [`output`]: the result
+//! - [`context`]: limits, cancellation, counters, splitting of work; [`profiler`]: what each node
+//!   takes; [`output`]: the result
 
 mod aggregate;
 mod annotations;
@@ -30,6 +31,7 @@ mod math;
 mod native_histogram;
 mod operation;
 mod output;
+mod profiler;
 mod range_source;
 mod relabel;
 mod rollup;
@@ -44,9 +46,10 @@ mod windows;
 use self::context::Context;
 use self::grid::{Grid, Reference};
 use self::histogram_rows::HistogramRows;
+use self::profiler::NodeId;
 use self::row_map::RowMap;
 use self::rows::{Rows, ScalarRow};
-use self::selected::{Leaf, Remark, Selected};
+use self::selected::{Leaf, Nodes, Remark, Selected};
 use self::stream::Stream;
 use crate::ast::{RangeExtension, Span, ValueType};
 use crate::engine::{EvalError, EvalTime, Evaluation};
@@ -71,7 +74,7 @@ pub fn evaluate(evaluation: &Evaluation<'_>) -> Result<QueryOutput, EvalError> {
         }
     };
     let evaluator = Evaluator {
-        context: Context::new(evaluation.source, evaluation.options),
+        context: Context::new(evaluation.source, evaluation.options, &plan, &grid),
         is_range_query: !instant,
     };
     evaluator.context.check_steps(&grid)?;
@@ -82,8 +85,8 @@ pub fn evaluate(evaluation: &Evaluation<'_>) -> Result<QueryOutput, EvalError> {
     } else {
         evaluator.range(&plan, &grid)?
     };
-    let (annotations, stats) = evaluator.context.finish();
-    Ok(QueryOutput { value, annotations, stats })
+    let (annotations, stats, profile) = evaluator.context.finish();
+    Ok(QueryOutput { value, annotations, stats, profile })
 }
 
 /// One evaluation under way.
@@ -108,7 +111,7 @@ impl Evaluator<'_> {
             ValueType::Matrix => self.range_source(plan, grid)?.points(&self.context, grid),
             ValueType::Vector => {
                 let rows = self.vector(plan, grid)?.materialise(&self.context)?;
-                output::vector(rows, t_ms)
+                self.output(|| output::vector(rows, t_ms))
             }
         }
     }
@@ -118,7 +121,7 @@ impl Evaluator<'_> {
             ValueType::Scalar => Ok(output::scalar_matrix(&self.scalar(plan, grid)?, grid)),
             ValueType::Vector => {
                 let rows = self.vector(plan, grid)?.materialise(&self.context)?;
-                output::matrix(&self.context, rows, grid)
+                self.output(|| output::matrix(&self.context, rows, grid))
             }
             ValueType::String | ValueType::Matrix => {
                 let name =
@@ -131,12 +134,35 @@ impl Evaluator<'_> {
         }
     }
 
+    fn output(
+        &self,
+        make: impl FnOnce() -> Result<QueryValue, EvalError>,
+    ) -> Result<QueryValue, EvalError> {
+        match &self.context.profiler {
+            Some(profiler) => profiler.output(make),
+            None => make(),
+        }
+    }
+
     /// Evaluates a vector at all steps of `grid`, of which there is at least one.
     fn vector(&self, plan: &Plan<'_>, grid: &Grid) -> Result<Stream, EvalError> {
         self.context.check_cancelled()?;
+        let node = self.context.enter(plan.span, grid.steps());
+        let mut stream = self.vector_of(plan, (grid, node))?;
+        stream.claim(&self.context, node);
+        self.context.leave();
+        Ok(stream)
+    }
+
+    fn vector_of(
+        &self,
+        plan: &Plan<'_>,
+        (grid, node): (&Grid, NodeId),
+    ) -> Result<Stream, EvalError> {
         match &plan.kind {
             Kind::Invariant(inner) if grid.steps() > 1 => {
-                let once = self.vector(inner, &grid.first())?.materialise(&self.context)?;
+                let once =
+                    self.once(|| self.vector(inner, &grid.first())?.materialise(&self.context))?;
                 Ok(Stream::from_rows(once.broadcast(&self.context, grid.steps())?))
             }
             Kind::Invariant(inner) => self.vector(inner, grid),
@@ -144,7 +170,9 @@ impl Evaluator<'_> {
                 self.instant_selector(selector, plan.span, grid, Shown::Value)
             }
             Kind::Call(call) => call::vector(self, call, plan.span, grid),
-            Kind::Aggregate(aggregate) => aggregate::evaluate(self, aggregate, plan.span, grid),
+            Kind::Aggregate(aggregate) => {
+                aggregate::evaluate(self, aggregate, plan.span, (grid, node))
+            }
             Kind::Binary(binary) => binary::vectors(self, binary, plan.span, grid),
             Kind::Negate(inner) => Ok(self.vector(inner, grid)?.map(RowMap::Negate)),
             Kind::Number(_) | Kind::Text(_) | Kind::Range(_) => Err(wrong_type("instant vector")),
@@ -154,16 +182,34 @@ impl Evaluator<'_> {
     /// Evaluates a scalar at all steps of `grid`.
     fn scalar(&self, plan: &Plan<'_>, grid: &Grid) -> Result<ScalarRow, EvalError> {
         self.context.check_cancelled()?;
+        self.context.enter(plan.span, grid.steps());
+        let row = self.scalar_of(plan, grid)?;
+        self.context.leave();
+        Ok(row)
+    }
+
+    fn scalar_of(&self, plan: &Plan<'_>, grid: &Grid) -> Result<ScalarRow, EvalError> {
         match &plan.kind {
             Kind::Number(value) => Ok(ScalarRow::Constant(*value)),
             Kind::Invariant(inner) => {
-                Ok(ScalarRow::Constant(self.scalar(inner, &grid.first())?.at(0)))
+                let once = self.once(|| self.scalar(inner, &grid.first()))?;
+                Ok(ScalarRow::Constant(once.at(0)))
             }
             Kind::Call(call) => call::scalar(self, call, grid),
             Kind::Binary(binary) => binary::scalars(self, binary, grid),
             Kind::Negate(inner) => Ok(self.scalar(inner, grid)?.map(|value| -value)),
             _ => Err(wrong_type("scalar")),
         }
+    }
+
+    /// Evaluates at one step what is the same at all of them: each looks at the same samples.
+    fn once<T>(&self, evaluate: impl FnOnce() -> Result<T, EvalError>) -> Result<T, EvalError> {
+        let Some(profiler) = &self.context.profiler else { return evaluate() };
+        profiler.open_scope(1);
+        let once = evaluate()?;
+        let samples = profiler.close_scope();
+        profiler.look_at(samples);
+        Ok(once)
     }
 
     /// A selector at all steps. Remarks are about `span`.
@@ -182,9 +228,16 @@ impl Evaluator<'_> {
             Shown::Value if smoothed => Leaf::Smoothed { lookback_ms, span },
             Shown::Value => Leaf::Value { lookback_ms },
         };
+        self.context.enter(plan.selector.span, grid.steps());
         let selected = self.select_instant(&plan.selector.matchers, grid, plan.reference, leaf)?;
+        self.context.leave();
         let selected = Selected { statistics: plan.statistics, ..selected };
         Ok(Stream::from_selected(selected, shown != Shown::Value))
+    }
+
+    /// The node that is being evaluated.
+    fn node(&self) -> NodeId {
+        self.context.profiler.as_ref().map_or(NodeId::NONE, |profiler| profiler.current())
     }
 
     /// Series that satisfy `matchers`, with `leaf` applied to the samples `reference` points at.
@@ -205,6 +258,7 @@ impl Evaluator<'_> {
             drop_name: None,
             remark: Remark::None,
             statistics: false,
+            nodes: Nodes::of(self.node()),
         })
     }
 }

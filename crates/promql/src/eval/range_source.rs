@@ -9,11 +9,12 @@ use super::context::Context;
 use super::grid::{Grid, Reference};
 use super::histogram_rows::{self, weight_of};
 use super::output;
+use super::profiler::{NodeId, samples_of};
 use super::rollup::{
     RangeCall, RangeFunction, check_extension, extend_histogram_range, extend_range,
 };
 use super::rows::{Rows, ScalarRow, is_absent};
-use super::selected::{Leaf, Remark, Selected, drop_stale};
+use super::selected::{Leaf, Nodes, Remark, Selected, drop_stale};
 use super::stream::Stream;
 use super::windows::Reach;
 use super::{Evaluator, wrong_type};
@@ -36,6 +37,9 @@ pub(super) struct RangeSource {
     drop_name: Option<Vec<bool>>,
     /// What remarks are about.
     span: Span,
+    node: NodeId,
+    /// Samples that a subquery looked at.
+    looked_at: u64,
 }
 
 /// First and last time of interest to windows of `reach` at all steps of `grid`.
@@ -54,6 +58,13 @@ impl Evaluator<'_> {
         plan: &Plan<'_>,
         grid: &Grid,
     ) -> Result<RangeSource, EvalError> {
+        self.context.enter(plan.span, grid.steps());
+        let source = self.range_source_of(plan, grid)?;
+        self.context.leave();
+        Ok(source)
+    }
+
+    fn range_source_of(&self, plan: &Plan<'_>, grid: &Grid) -> Result<RangeSource, EvalError> {
         let lookback_ms = self.context.options.lookback_ms;
         match &plan.unpinned().kind {
             Kind::Range(RangePlan::Selector { selector, range_ms }) => {
@@ -71,6 +82,8 @@ impl Evaluator<'_> {
                     statistics: selector.statistics,
                     drop_name: None,
                     span: plan.span,
+                    node: self.node(),
+                    looked_at: 0,
                 })
             }
             Kind::Range(RangePlan::Subquery(subquery)) => self.subquery(subquery, plan.span, grid),
@@ -91,11 +104,20 @@ impl Evaluator<'_> {
         let start_ms = if misfit == 0 { after } else { after.saturating_add(step_ms - misfit) };
         let inner_grid = Grid::range(start_ms, end_ms, step_ms)?;
         self.context.check_steps(&inner_grid)?;
+        let profiler = self.context.profiler.as_ref();
+        if let Some(profiler) = profiler {
+            profiler.open_scope(inner_grid.steps());
+        }
         let rows = if inner_grid.steps() == 0 {
             Rows::empty(&self.context, 0)?
         } else {
             self.vector(&plan.inner, &inner_grid)?.materialise(&self.context)?
         };
+        // Functions over the subquery look at its points instead.
+        let looked_at = profiler.map_or(0, |profiler| {
+            profiler.set_out(profiler.current(), rows.len());
+            profiler.close_scope()
+        });
         let drop_name = Some(rows.drop_name.clone());
         Ok(RangeSource {
             set: Arc::new(Evaluated { rows, grid: inner_grid }),
@@ -106,6 +128,8 @@ impl Evaluator<'_> {
             statistics: false,
             drop_name,
             span,
+            node: self.node(),
+            looked_at,
         })
     }
 
@@ -143,6 +167,7 @@ impl Evaluator<'_> {
             drop_name: source.drop_name,
             remark,
             statistics: source.statistics,
+            nodes: Nodes::of(source.node),
         };
         Ok(Stream::from_selected(selected, !function.keeps_name()))
     }
@@ -177,11 +202,16 @@ impl RangeSource {
         let mut series = Vec::new();
         let mut held = context.reserve(0)?;
         let mut total = 0;
+        let is_subquery = self.drop_name.is_some();
+        let mut looked_at = self.looked_at;
         for index in 0..self.set.len() {
             context.check_cancelled()?;
             let mut columns = Columns::default();
             self.set.read(index, &mut columns)?;
             context.check_columns(columns.samples())?;
+            if !is_subquery {
+                context.count_read(columns.samples());
+            }
             drop_stale(&mut columns);
             let labels = self.set.labels(index);
             match self.extension {
@@ -213,6 +243,10 @@ impl RangeSource {
             }
             let histograms = columns.histograms;
             total += columns.values.len();
+            if !is_subquery {
+                let weight = histograms.histograms.iter().map(|one| samples_of(one));
+                looked_at += (columns.values.len() + weight.sum::<usize>()) as u64;
+            }
             total += histograms.histograms.iter().map(|one| weight_of(one)).sum::<usize>();
             held.resize(total)?;
             let drops = self.drop_name.as_ref().is_some_and(|names| names[index]);
@@ -228,6 +262,11 @@ impl RangeSource {
             });
         }
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if let Some(profiler) = &context.profiler {
+            profiler.look_at(looked_at);
+            profiler.set_out(self.node, series.len());
+            profiler.note_reads(self.node, &*self.set);
+        }
         Ok(QueryValue::Matrix(series))
     }
 }

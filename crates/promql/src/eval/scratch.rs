@@ -2,6 +2,7 @@
 
 use super::annotations::Notes;
 use super::histogram_rows::HistogramRow;
+use super::profiler::{Local, NodeId};
 use super::rollup::Gaps;
 use super::windows::Windows;
 use crate::source::Columns;
@@ -33,4 +34,32 @@ pub(crate) struct Scratch {
     pub(crate) samples_read: u64,
     /// Most samples `columns` held.
     pub(crate) peak_columns: usize,
+    /// What the piece of work measures, if it does.
+    pub(crate) profile: Option<Local>,
+}
+
+impl Scratch {
+    /// The time that passes from here on is that of `node`.
+    #[inline]
+    pub(crate) fn switch(&mut self, node: NodeId) {
+        if let Some(local) = &mut self.profile {
+            local.switch(node);
+        }
+    }
+
+    /// The time that passes from here on is that of whoever works.
+    #[inline]
+    pub(crate) fn switch_back(&mut self) {
+        if let Some(local) = &mut self.profile {
+            local.switch_back();
+        }
+    }
+
+    /// Counts a series that `node` yields.
+    #[inline]
+    pub(crate) fn count_out(&mut self, node: NodeId) {
+        if let Some(local) = &mut self.profile {
+            local.count_out(node);
+        }
+    }
 }

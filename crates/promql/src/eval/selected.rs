@@ -10,6 +10,7 @@ use super::context::Context;
 use super::grid::{Grid, Reference};
 use super::histogram_rows;
 use super::histogram_statistics;
+use super::profiler::{NodeId, samples_of};
 use super::rollup::{RangeCall, smooth, smooth_histograms};
 use super::rows::{ABSENT, HISTOGRAM, has_any, is_absent};
 use super::scratch::Scratch;
@@ -31,6 +32,24 @@ pub(crate) struct Selected {
     pub(crate) remark: Remark,
     /// Whether of histograms only count, sum and resets matter.
     pub(crate) statistics: bool,
+    /// The selector or subquery that has the samples, and what is made of them.
+    pub(crate) nodes: Nodes,
+}
+
+/// Whose time and samples are measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nodes {
+    /// The selector or subquery.
+    pub(crate) samples: NodeId,
+    /// What computes rows of them; the same node if the selector does itself.
+    pub(crate) rows: NodeId,
+}
+
+impl Nodes {
+    /// Samples of `node`, for whoever comes to have the rows.
+    pub(crate) fn of(node: NodeId) -> Nodes {
+        Nodes { samples: node, rows: NodeId::NONE }
+    }
 }
 
 /// How samples become a row.
@@ -72,12 +91,17 @@ impl Selected {
         scratch: &mut Scratch,
     ) -> Result<bool, EvalError> {
         scratch.columns.clear();
+        scratch.switch(self.nodes.samples);
         self.set.read(index, &mut scratch.columns)?;
         let samples = scratch.columns.samples();
         scratch.samples_read += samples as u64;
         if samples == 0 {
             return Ok(false);
         }
+        if self.drop_name.is_none() && self.nodes.samples != self.nodes.rows {
+            scratch.count_out(self.nodes.samples);
+        }
+        scratch.switch(self.nodes.rows);
         context.check_columns(samples)?;
         scratch.peak_columns = scratch.peak_columns.max(samples);
         if self.leaf.skips_stale() {
@@ -96,11 +120,49 @@ impl Selected {
         } else {
             self.fill_mixed(index, cancelled, scratch)?;
         }
+        if scratch.profile.is_some() {
+            self.count_samples(samples, scratch);
+        }
         if !has_any(&scratch.row) {
             return Ok(false);
         }
+        scratch.count_out(self.nodes.rows);
         self.remark.note(self.set.labels(index), scratch);
         Ok(true)
+    }
+
+    /// Counts what was read, and what each step looks at.
+    #[cold]
+    fn count_samples(&self, samples: usize, scratch: &mut Scratch) {
+        let Scratch { profile, columns, windows, histogram_windows, row, histogram_row, .. } =
+            scratch;
+        let Some(local) = profile else { return };
+        // The points of a subquery were read from nowhere.
+        if self.drop_name.is_none() {
+            local.count_read(self.nodes.samples, samples);
+        }
+        let histograms = &columns.histograms.histograms;
+        match &self.leaf {
+            Leaf::Range(_) => local.look_at((0..self.grid.steps()).map(|step| {
+                let histograms = match histograms.is_empty() {
+                    true => &[][..],
+                    false => &histograms[histogram_windows.range(step)],
+                };
+                let weight: usize = histograms.iter().map(|one| samples_of(one)).sum();
+                windows.range(step).len() + weight
+            })),
+            Leaf::Value { .. }
+            | Leaf::Timestamp { .. }
+            | Leaf::Start { .. }
+            | Leaf::Smoothed { .. } => {
+                local.look_at(row.iter().enumerate().map(
+                    |(step, value)| match histogram_rows::at(row, histogram_row, step) {
+                        Some(histogram) => samples_of(histogram),
+                        None => usize::from(!is_absent(*value)),
+                    },
+                ));
+            }
+        }
     }
 
     fn looks_at_starts(&self, columns: &Columns) -> bool {

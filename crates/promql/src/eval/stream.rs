@@ -10,34 +10,38 @@ use model::{FloatHistogram, Labels};
 
 use super::context::{Context, PIECE, Reservation};
 use super::histogram_rows::{self, HistogramRow, HistogramRows};
+use super::profiler::NodeId;
 use super::row_map::RowMap;
 use super::rows::{ABSENT, Rows, has_any};
 use super::scratch::Scratch;
 use super::selected::Selected;
 use crate::engine::EvalError;
+use crate::profile::Strategy;
 
 /// Series with rows yet to be computed.
 pub(crate) struct Stream {
     origin: Origin,
-    maps: Vec<RowMap>,
+    /// What is applied to each row, and for which node.
+    maps: Vec<(RowMap, NodeId)>,
     /// Whether what was applied changes the meaning of the values, so that no series keeps its
     /// metric name in the end.
     drops_names: bool,
 }
 
+/// Boxed, because evaluation goes as deep as the parser lets it, and holds streams on its way.
 enum Origin {
-    Rows(Rows),
-    Selected(Selected),
+    Rows(Box<Rows>),
+    Selected(Box<Selected>),
 }
 
 impl Stream {
     pub(crate) fn from_rows(rows: Rows) -> Self {
-        Stream { origin: Origin::Rows(rows), maps: Vec::new(), drops_names: false }
+        Stream { origin: Origin::Rows(Box::new(rows)), maps: Vec::new(), drops_names: false }
     }
 
     /// `drops_names` tells whether the leaf changes the meaning of the values.
     pub(crate) fn from_selected(selected: Selected, drops_names: bool) -> Self {
-        Stream { origin: Origin::Selected(selected), maps: Vec::new(), drops_names }
+        Stream { origin: Origin::Selected(Box::new(selected)), maps: Vec::new(), drops_names }
     }
 
     /// Number of series, those without any value included.
@@ -76,8 +80,48 @@ impl Stream {
     /// Applies `map` to every row.
     pub(crate) fn map(mut self, map: RowMap) -> Self {
         self.drops_names |= map.drops_names();
-        self.maps.push(map);
+        self.maps.push((map, NodeId::NONE));
         self
+    }
+
+    /// What was applied last is for `node`: it is that node's stream now.
+    pub(crate) fn claim(&mut self, context: &Context<'_>, node: NodeId) {
+        let Some(profiler) = &context.profiler else { return };
+        let mut unclaimed = false;
+        for (_, of_map) in self.maps.iter_mut().filter(|(_, of_map)| *of_map == NodeId::NONE) {
+            *of_map = node;
+            unclaimed = true;
+        }
+        match &mut self.origin {
+            Origin::Selected(selected) if selected.nodes.rows == NodeId::NONE => {
+                selected.nodes.rows = node;
+                unclaimed = true;
+            }
+            Origin::Rows(rows) if self.maps.is_empty() => profiler.set_out(node, rows.len()),
+            _ => {}
+        }
+        if unclaimed {
+            profiler.counts_out(node);
+        }
+    }
+
+    /// All rows were computed: notes how, and what it took from the store.
+    pub(crate) fn note_end(&self, context: &Context<'_>, strategy: Strategy) {
+        let Some(profiler) = &context.profiler else { return };
+        self.maps.iter().for_each(|(_, node)| profiler.note_strategy(*node, strategy));
+        if let Origin::Selected(selected) = &self.origin {
+            profiler.note_strategy(selected.nodes.rows, strategy);
+            if selected.drop_name.is_none() {
+                profiler.note_strategy(selected.nodes.samples, strategy);
+                profiler.counts_out(selected.nodes.samples);
+                profiler.note_reads(selected.nodes.samples, &*selected.set);
+            }
+        }
+    }
+
+    /// Whether rows are made on demand.
+    pub(crate) fn is_lazy(&self) -> bool {
+        matches!(self.origin, Origin::Selected(_))
     }
 
     /// The row of series `index`, valid until the next call with the same scratch. `None` if it
@@ -103,14 +147,21 @@ impl Stream {
             }
             Origin::Selected(selected) => {
                 context.check_cancelled()?;
-                if !selected.fill(context, index, scratch)? {
+                let is_filled = selected.fill(context, index, scratch)?;
+                if !is_filled {
+                    scratch.switch_back();
                     return Ok(None);
                 }
             }
         }
-        for map in &self.maps {
+        for (map, node) in &self.maps {
+            scratch.switch(*node);
             map.apply(&mut scratch.row, &mut scratch.histogram_row, &mut scratch.notes);
+            if scratch.profile.is_some() && has_any(&scratch.row) {
+                scratch.count_out(*node);
+            }
         }
+        scratch.switch_back();
         let (values, histograms) = (scratch.row.as_slice(), scratch.histogram_row.as_slice());
         Ok(has_any(values).then_some(Row { values, histograms }))
     }
@@ -122,7 +173,7 @@ impl Stream {
             if self.drops_names {
                 rows.drop_name.fill(true);
             }
-            return Ok(rows);
+            return Ok(*rows);
         }
         let (len, steps) = (self.len(), self.steps());
         let mut reservation = context.reserve_rows(len, steps)?;
@@ -146,6 +197,7 @@ impl Stream {
             Ok(filled)
         })?;
         drop(parts);
+        self.note_end(context, Strategy::Rows);
         let has_empty = pieces.iter().any(|piece| piece.has_empty);
         let mut histograms = HistogramRows::default();
         for (index, row) in pieces.into_iter().flat_map(|piece| piece.histograms) {

@@ -120,6 +120,7 @@ fn evaluate_at(store: &Store, expr: &Expr, time: EvalTime) -> Result<QueryOutput
         memory: None,
         cancelled: &NEVER,
         parallel: &Inline,
+        clock: None,
     };
     evaluate(&Evaluation { expr, time, source: store, options }).map_err(|error| error.to_string())
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use metricstore::{HistogramColumns, Selected};
+use metricstore::{HistogramColumns, SelectCost, Selected};
 use model::TimeRange;
-use net::rpc::{HistogramChunk, SelectRequest, SelectResponse, SeriesChunk};
+use net::rpc::{HistogramChunk, Reads, SelectRequest, SelectResponse, SeriesChunk};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -96,6 +96,8 @@ fn answer(
     }
     outgoing.message.is_last = true;
     outgoing.message.nothing_missing = reader.misses_nothing();
+    let SelectCost { blocks, chunks, head_series, bytes } = selected.cost();
+    outgoing.message.reads = Some(Reads { blocks, chunks, head_series, bytes });
     outgoing.flush()?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::super::stream::{Row, Stream};
 use super::histogram_fold::{Found, FoundOf, HistogramFold};
 use crate::ast::{AggregateOp, Span};
 use crate::engine::EvalError;
+use crate::profile::Strategy;
 
 /// What to fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,7 @@ pub(crate) fn fold(
             reservation.resize(groups.size(steps))?;
         }
     }
+    input.note_end(context, Strategy::Fused);
     let mut rows = Rows {
         steps,
         labels: Vec::with_capacity(groups.list.len()),

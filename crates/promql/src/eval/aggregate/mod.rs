@@ -14,18 +14,20 @@ use super::context::Context;
 use super::format::shortest;
 use super::grid::Grid;
 use super::grouping::LabelChoice;
+use super::profiler::NodeId;
 use super::rows::{Rows, ScalarRow};
 use super::stream::Stream;
 use crate::ast::{AggregateOp, Span};
 use crate::engine::EvalError;
 use crate::plan::{AggregatePlan, Kind, Plan};
+use crate::profile::Strategy;
 
 /// Evaluates an aggregation at all steps.
 pub(super) fn evaluate(
     evaluator: &Evaluator<'_>,
     plan: &AggregatePlan<'_>,
     span: Span,
-    grid: &Grid,
+    (grid, node): (&Grid, NodeId),
 ) -> Result<Stream, EvalError> {
     let choice = if plan.without {
         LabelChoice::without(plan.grouping)
@@ -43,6 +45,9 @@ pub(super) fn evaluate(
         None => None,
     };
     let input = evaluator.vector(&plan.input, grid)?;
+    if passes_once(plan.op) && input.is_lazy() {
+        context.note_strategy(node, Strategy::Fused);
+    }
     let rows = match (plan.op, param) {
         (AggregateOp::Topk | AggregateOp::Bottomk, Some((k, _))) => {
             let Some(k) = counts(&k)? else { return empty(evaluator, grid) };
@@ -81,6 +86,11 @@ pub(super) fn evaluate(
         }
     };
     Ok(Stream::from_rows(rows))
+}
+
+/// Whether series are passed once and none of them is kept.
+fn passes_once(op: AggregateOp) -> bool {
+    Fold::from_op(op).is_some() || matches!(op, AggregateOp::Topk | AggregateOp::Bottomk)
 }
 
 /// Says that an aggregation passed over histograms.

@@ -12,6 +12,7 @@ use super::super::histogram_rows::HistogramRows;
 use super::super::rows::{ABSENT, Rows, is_absent};
 use super::super::stream::Stream;
 use crate::engine::EvalError;
+use crate::profile::Strategy;
 
 /// An element in the running: its value and its series.
 type Candidate = (f64, u32);
@@ -69,6 +70,7 @@ pub(super) fn evaluate(
             }
         }
     }
+    input.note_end(context, Strategy::Fused);
     let rows = award(context, &input, &contest, winners)?;
     Ok((rows, any_histogram))
 }
