@@ -32,7 +32,7 @@ pub(crate) fn run(load: &Load, _: &[Kind]) -> Result<String> {
         "CPU vs broker",
         "series",
     ]);
-    for question in &questions(load.end_ms / 1_000) {
+    for question in &questions(load) {
         eprintln!("asking: {}, {}", question.name, question.window);
         table.push(row(question, &broker, &console)?);
     }

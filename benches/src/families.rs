@@ -1,9 +1,13 @@
-//! What one host exposes: a table of Node Exporter's families and how their values move.
+//! What one host exposes: tables of families and how their values move.
 //!
-//! The shape follows what `prometheus-node-exporter` 1.5 shows of a server with 8 CPUs, 4 disks,
+//! [`Fleet::Node`] are Node Exporter's families. The shape follows what `prometheus-node-exporter` 1.5 shows of a server with 8 CPUs, 4 disks,
 //! 6 file systems and 5 network devices. About 70 % of its series hold still for hours, which was
 //! also measured on real hosts; the rest are counters of very different pace, gauges with few
 //! decimals, and a few values that use all bits of a double.
+//!
+//! [`Fleet::Devops`] is like the use case `devops` of the Time Series Benchmark Suite
+//! (<https://github.com/timescale/tsbs>): nine programs of a host, every value a walk, and ten tags
+//! on each series.
 
 /// How the values of a series move from scrape to scrape.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +95,9 @@ const fn gauge(around: i64, stride: i64, quantum: i64, decimals: u8) -> Behaviou
     Behaviour::Gauge { around, stride, quantum, decimals }
 }
 
-/// Everything one host exposes: [`SERIES_PER_INSTANCE`] series.
+/// Everything Node Exporter shows of one host.
 #[rustfmt::skip]
-pub(crate) const HOST: &[Families] = &[
+const NODE: &[Families] = &[
     families(&["node_cpu_seconds_total"],
         &[("mode", &["idle", "user", "system", "softirq", "iowait", "irq", "nice", "steal"]), CPU],
         32, counter(350, 2, 90)),
@@ -231,8 +235,140 @@ pub(crate) const HOST: &[Families] = &[
         "process_virtual_memory_max_bytes", "promhttp_metric_handler_requests_in_flight"]),
 ];
 
-/// Series one host exposes. 16 hosts are 10,000 series.
-pub(crate) const SERIES_PER_INSTANCE: usize = 625;
+/// Everything `devops` has of one host.
+#[rustfmt::skip]
+const DEVOPS: &[Families] = &[
+    families(&["cpu_usage_user", "cpu_usage_system", "cpu_usage_idle", "cpu_usage_nice",
+        "cpu_usage_iowait", "cpu_usage_irq", "cpu_usage_softirq", "cpu_usage_steal",
+        "cpu_usage_guest", "cpu_usage_guest_nice"], &[], 1, gauge(50, 1, 1, 0)),
+    families(&["diskio_reads", "diskio_writes", "diskio_read_bytes", "diskio_write_bytes",
+        "diskio_read_time", "diskio_write_time", "diskio_io_time"], &[("serial", &["694-511-162"])],
+        1, counter(50, 0, 100)),
+    families(&["disk_free", "disk_used", "disk_inodes_free", "disk_inodes_used"],
+        &[("path", &["/dev/sda1"]), ("fstype", &["ext4"])], 1, gauge(600_000_000, 500, 1_000, 0)),
+    families(&["disk_used_percent"], &[("path", &["/dev/sda1"]), ("fstype", &["ext4"])], 1,
+        gauge(50, 1, 1, 0)),
+    still(1_099_511_627_776, &[("path", &["/dev/sda1"]), ("fstype", &["ext4"])],
+        &["disk_total", "disk_inodes_total"]),
+    still(2_000_000_000, &[], &["kernel_boot_time"]),
+    families(&["kernel_interrupts", "kernel_context_switches", "kernel_processes_forked",
+        "kernel_disk_pages_in", "kernel_disk_pages_out"], &[], 1, counter(5, 0, 100)),
+    still(34_359_738_368, &[], &["mem_total"]),
+    families(&["mem_available", "mem_used", "mem_free", "mem_cached", "mem_buffered"], &[], 1,
+        gauge(17_000_000_000, 900_000, 64, 0)),
+    families(&["mem_used_percent", "mem_available_percent", "mem_buffered_percent"], &[], 1,
+        Behaviour::Float { scale: 50.0 }),
+    families(&["net_bytes_sent", "net_bytes_recv", "net_packets_sent", "net_packets_recv",
+        "net_err_in", "net_err_out", "net_drop_in", "net_drop_out"],
+        &[("interface", &["eth0"])], 1, counter(50, 0, 100)),
+    families(&["nginx_accepts", "nginx_handled", "nginx_requests"], &[("port", &["12552"])], 1,
+        counter(5, 0, 100)),
+    families(&["nginx_active", "nginx_waiting", "nginx_reading", "nginx_writing"],
+        &[("port", &["12552"])], 1, gauge(50, 1, 1, 0)),
+    families(&["postgresl_numbackends", "postgresl_xact_commit", "postgresl_xact_rollback",
+        "postgresl_blks_read", "postgresl_blks_hit", "postgresl_tup_returned",
+        "postgresl_tup_fetched", "postgresl_tup_inserted", "postgresl_tup_updated",
+        "postgresl_tup_deleted", "postgresl_conflicts", "postgresl_temp_files",
+        "postgresl_temp_bytes", "postgresl_deadlocks", "postgresl_blk_read_time",
+        "postgresl_blk_write_time"], &[], 1, gauge(500, 5, 1, 0)),
+    families(&["redis_uptime_in_seconds", "redis_total_connections_received",
+        "redis_expired_keys", "redis_evicted_keys", "redis_keyspace_hits",
+        "redis_keyspace_misses", "redis_instantaneous_ops_per_sec",
+        "redis_instantaneous_input_kbps", "redis_instantaneous_output_kbps",
+        "redis_connected_clients", "redis_used_memory", "redis_used_memory_rss",
+        "redis_used_memory_peak", "redis_used_memory_lua", "redis_rdb_changes_since_last_save",
+        "redis_sync_full", "redis_sync_partial_ok", "redis_sync_partial_err",
+        "redis_pubsub_channels", "redis_pubsub_patterns", "redis_latest_fork_usec",
+        "redis_connected_slaves", "redis_master_repl_offset", "redis_repl_backlog_active",
+        "redis_repl_backlog_size", "redis_repl_backlog_histlen", "redis_mem_fragmentation_ratio",
+        "redis_used_cpu_sys", "redis_used_cpu_user", "redis_used_cpu_sys_children"],
+        &[("port", &["6379"])], 1, counter(50, 0, 100)),
+];
+
+/// Which table the hosts follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fleet {
+    /// Node Exporter's families, most of which hold still
+    Node,
+    /// Like TSBS' use case devops: ten tags, everything moves
+    Devops,
+}
+
+impl Fleet {
+    /// Everything one host exposes.
+    pub(crate) fn families(self) -> &'static [Families] {
+        match self {
+            Fleet::Node => NODE,
+            Fleet::Devops => DEVOPS,
+        }
+    }
+
+    /// Series one host exposes. 16 hosts of `Node` are 10,000 series.
+    pub(crate) fn series_per_host(self) -> usize {
+        match self {
+            Fleet::Node => 625,
+            Fleet::Devops => 100,
+        }
+    }
+
+    /// The family that every host has once.
+    pub(crate) fn one_per_host(self) -> &'static str {
+        match self {
+            Fleet::Node => "node_load1",
+            Fleet::Devops => "cpu_usage_user",
+        }
+    }
+
+    /// The family of which samples are counted after a crash.
+    pub(crate) fn counted(self) -> &'static str {
+        match self {
+            Fleet::Node => "node_cpu_seconds_total",
+            Fleet::Devops => "redis_keyspace_hits",
+        }
+    }
+
+    /// Labels that all series of a host have; it was replaced by a new one so many times.
+    pub(crate) fn host_labels(self, host: usize, replaced: usize) -> Vec<(&'static str, String)> {
+        // Like the names of pods, which end in something new.
+        let life = if replaced == 0 { String::new() } else { format!("-{replaced:x}") };
+        match self {
+            Fleet::Node => vec![
+                ("instance", format!("host-{host:05}{life}.example.com:9100")),
+                ("job", "node".to_owned()),
+            ],
+            Fleet::Devops => {
+                let region = DEVOPS_REGIONS[host % DEVOPS_REGIONS.len()];
+                vec![
+                    ("hostname", format!("host_{host}{life}")),
+                    ("region", region.to_owned()),
+                    ("datacenter", format!("{region}{}", ["a", "b", "c"][host / 9 % 3])),
+                    ("rack", (host * 7 % 100).to_string()),
+                    ("os", ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"][host % 3].to_owned()),
+                    ("arch", ["x64", "x86"][host / 3 % 2].to_owned()),
+                    ("team", ["SF", "NYC", "LON", "CHI"][host / 5 % 4].to_owned()),
+                    ("service", (host * 3 % 20).to_string()),
+                    ("service_version", (host % 2).to_string()),
+                    (
+                        "service_environment",
+                        ["production", "staging", "test"][host / 2 % 3].to_owned(),
+                    ),
+                ]
+            }
+        }
+    }
+}
+
+const DEVOPS_REGIONS: [&str; 9] = [
+    "ap-northeast-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "eu-central-1",
+    "eu-west-1",
+    "sa-east-1",
+    "us-east-1",
+    "us-west-1",
+    "us-west-2",
+];
 
 impl Families {
     /// Combinations of label values, each with the names and values of the labels.
@@ -261,9 +397,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_the_stated_series_and_most_hold_still() {
+    fn a_host_has_the_stated_series() {
+        for fleet in [Fleet::Node, Fleet::Devops] {
+            let still = still_percent(fleet);
+            let wanted = if fleet == Fleet::Node { 66..=74 } else { 0..=5 };
+            assert!(wanted.contains(&still), "{still} % of {fleet:?} hold still");
+        }
+    }
+
+    fn still_percent(fleet: Fleet) -> usize {
         let (mut series, mut moving) = (HashSet::new(), 0);
-        for families in HOST {
+        for families in fleet.families() {
             let combinations = families.combinations();
             assert!(families.moving <= combinations.len(), "{:?}", families.names);
             for name in families.names {
@@ -273,8 +417,7 @@ mod tests {
                 }
             }
         }
-        let still = 100 - moving * 100 / series.len();
-        assert_eq!(series.len(), SERIES_PER_INSTANCE, "{moving} move");
-        assert!((66..=74).contains(&still), "{still} % hold still");
+        assert_eq!(series.len(), fleet.series_per_host(), "{moving} move");
+        100 - moving * 100 / series.len()
     }
 }

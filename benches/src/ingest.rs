@@ -125,7 +125,8 @@ fn render(load: &Load, costs: &[Cost]) -> String {
         "{}\n\
          CPU: all threads, from the first request until the server was quiet (below 2 % of a core \
          for 5 s, at least 35 s after the last request).\n\
-         Disk: what all files of the data directory occupy when quiet, and after a clean stop.\n\
+         Disk: what all files of the data directory occupy when quiet, and after a clean stop, \
+         without the 8 MiB that watchfire reserves for a full disk.\n\
          watchfire syncs before it acknowledges, flushes each 20 s and merges within the time \
          measured; victoria-metrics does not sync before it acknowledges; prometheus does not \
          either, and keeps up to the last 3 h in its head and log, whose compaction is not in its \

@@ -1,6 +1,6 @@
 //! The load: what a fleet of hosts would send by remote write 1.0, in the order of arrival.
 //!
-//! Every host is scraped each 15 s at an offset of its own, so that no sample lies on a whole step
+//! Every host is scraped once per step at an offset of its own, so that no sample lies on a whole step
 //! of a query: servers differ in whether a window holds its left edge, and that is not what is
 //! compared. All requests are encoded before a server is started.
 
@@ -9,11 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail, ensure};
 
 use crate::environment;
-use crate::families::{HOST, SERIES_PER_INSTANCE};
+use crate::families::Fleet;
 use crate::values::{Random, Values};
 
-/// Time between scrapes of a host.
-pub(crate) const STEP_MS: i64 = 15_000;
 /// Prometheus' default for `max_samples_per_send`.
 const SAMPLES_PER_REQUEST: usize = 2_000;
 const SEED: u64 = 0x00c0_ffee;
@@ -25,9 +23,15 @@ const MEMORY_PER_SAMPLE: usize = 70;
 /// How large a load is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
+    pub(crate) fleet: Fleet,
+    /// Series there are at a time.
     pub(crate) series: usize,
     pub(crate) steps: usize,
     pub(crate) connections: usize,
+    /// Time between scrapes of a host.
+    pub(crate) step_ms: i64,
+    /// So many of a hundred hosts are replaced by new ones at each step.
+    pub(crate) churn_percent: usize,
 }
 
 impl Shape {
@@ -36,17 +40,29 @@ impl Shape {
         self.series * self.steps
     }
 
-    /// Series of one family.
+    /// Time from the first step to the end of the last.
+    pub(crate) fn duration_ms(&self) -> i64 {
+        i64::try_from(self.steps).expect("steps fit") * self.step_ms
+    }
+
+    /// Series of one family there are at a time.
     pub(crate) fn series_of(&self, name: &str) -> usize {
         let of_host = |count: usize| {
-            let names = HOST.iter().flat_map(|families| {
+            let names = self.fleet.families().iter().flat_map(|families| {
                 let combinations = families.combinations().len();
                 families.names.iter().flat_map(move |name| std::iter::repeat_n(name, combinations))
             });
             names.take(count).filter(|other| **other == name).count()
         };
-        let hosts = self.series / SERIES_PER_INSTANCE;
-        hosts * of_host(SERIES_PER_INSTANCE) + of_host(self.series % SERIES_PER_INSTANCE)
+        let of_whole = self.fleet.series_per_host();
+        (self.series / of_whole) * of_host(of_whole) + of_host(self.series % of_whole)
+    }
+
+    /// How often a host was replaced until a step.
+    fn replaced(&self, host: usize, step: usize) -> usize {
+        // Hosts take turns, so that each step brings the same number of new series.
+        let turns = |step: usize| (step * self.churn_percent + host * 37 % 100) / 100;
+        turns(step) - turns(0)
     }
 }
 
@@ -54,7 +70,7 @@ impl Shape {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) shape: Shape,
-    /// End of the last step, a multiple of [`STEP_MS`]; all samples lie before it.
+    /// End of the last step, a multiple of the step; all samples lie before it.
     pub(crate) end_ms: i64,
     /// The bodies each connection sends, in order. A host belongs to one connection.
     pub(crate) lanes: Vec<Vec<Vec<u8>>>,
@@ -70,6 +86,8 @@ impl Load {
             shape.series > 0 && shape.steps > 0 && shape.connections > 0,
             "--series, --steps and --connections must be at least 1"
         );
+        ensure!(shape.churn_percent <= 100, "--churn is a percentage");
+        ensure!(shape.step_ms >= 1_000, "--interval must be at least 1");
         let needed = shape.samples() * MEMORY_PER_SAMPLE;
         let available = environment::available_memory_bytes()?;
         if needed > available / 2 {
@@ -82,16 +100,16 @@ impl Load {
             );
         }
         let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-        let end_ms = now_ms / STEP_MS * STEP_MS;
+        let end_ms = now_ms / shape.step_ms * shape.step_ms;
         Ok(Load::ending_at(shape, end_ms))
     }
 
     fn ending_at(shape: Shape, end_ms: i64) -> Load {
-        let start_ms = end_ms - i64::try_from(shape.steps).expect("steps fit") * STEP_MS;
-        let mut instances: Vec<Instance> = (0..shape.series.div_ceil(SERIES_PER_INSTANCE))
+        let per_host = shape.fleet.series_per_host();
+        let mut instances: Vec<Instance> = (0..shape.series.div_ceil(per_host))
             .map(|index| {
-                let before = index * SERIES_PER_INSTANCE;
-                Instance::new(index, SERIES_PER_INSTANCE.min(shape.series - before))
+                let count = per_host.min(shape.series - index * per_host);
+                Instance::new(&shape, index, 0, count)
             })
             .collect();
         instances.sort_by_key(|instance| (instance.offset_ms, instance.index));
@@ -99,8 +117,8 @@ impl Load {
         for (place, instance) in instances.into_iter().enumerate() {
             lanes[place % shape.connections].push(instance);
         }
-        let lanes =
-            lanes.into_iter().map(|lane| encode_lane(lane, start_ms, shape.steps)).collect();
+        let start_ms = end_ms - shape.duration_ms();
+        let lanes = lanes.into_iter().map(|lane| encode_lane(lane, start_ms, &shape)).collect();
         Load { shape, end_ms, lanes }
     }
 
@@ -113,6 +131,7 @@ impl Load {
 /// One host: its series with their labels as they go over the wire.
 struct Instance {
     index: usize,
+    replaced: usize,
     offset_ms: i64,
     label_bytes: Vec<u8>,
     series: Vec<Series>,
@@ -125,13 +144,14 @@ struct Series {
 }
 
 impl Instance {
-    fn new(index: usize, count: usize) -> Self {
+    fn new(shape: &Shape, index: usize, replaced: usize, count: usize) -> Self {
         let seed = SEED ^ ((index as u64) << 32);
-        let offset_ms = 1 + Random::new(seed).below(STEP_MS - 2);
-        let instance = format!("host-{index:05}.example.com:9100");
+        let offset_ms = 1 + Random::new(seed).below(shape.step_ms - 2);
+        let seed = seed ^ ((replaced as u64) << 16);
+        let of_host = shape.fleet.host_labels(index, replaced);
         let mut label_bytes = Vec::new();
         let mut series = Vec::with_capacity(count);
-        'all: for families in HOST {
+        'all: for families in shape.fleet.families() {
             let combinations = families.combinations();
             for name in families.names {
                 for (place, combination) in combinations.iter().enumerate() {
@@ -139,7 +159,8 @@ impl Instance {
                         break 'all;
                     }
                     let mut labels = combination.clone();
-                    labels.extend([("__name__", *name), ("instance", &instance), ("job", "node")]);
+                    labels.push(("__name__", *name));
+                    labels.extend(of_host.iter().map(|(name, value)| (*name, value.as_str())));
                     labels.sort_unstable();
                     put_labels(&mut label_bytes, &labels);
                     let is_moving = place < families.moving;
@@ -151,11 +172,12 @@ impl Instance {
                 }
             }
         }
-        Instance { index, offset_ms, label_bytes, series }
+        Instance { index, replaced, offset_ms, label_bytes, series }
     }
 }
 
-fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, steps: usize) -> Vec<Vec<u8>> {
+fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, shape: &Shape) -> Vec<Vec<u8>> {
+    let steps = shape.steps;
     let mut encoder = snap::raw::Encoder::new();
     let mut bodies = Vec::new();
     let (mut request, mut samples) = (Vec::new(), 0);
@@ -163,8 +185,12 @@ fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, steps: usize) -> Vec
         bodies.push(encoder.compress_vec(request).expect("a request is far below 4 GiB"));
         request.clear();
     };
-    for (step, step_ms) in (start_ms..).step_by(STEP_MS as usize).take(steps).enumerate() {
+    for (step, step_ms) in (start_ms..).step_by(shape.step_ms as usize).take(steps).enumerate() {
         for instance in &mut instances {
+            let replaced = shape.replaced(instance.index, step);
+            if replaced != instance.replaced {
+                *instance = Instance::new(shape, instance.index, replaced, instance.series.len());
+            }
             let t_ms = step_ms + instance.offset_ms;
             let reboots = step == steps / 2 && instance.index % REBOOT_EVERY == REBOOT_EVERY / 2;
             let mut labels_start = 0;
@@ -248,6 +274,12 @@ mod tests {
     use super::*;
 
     const END_MS: i64 = 1_800_000_000_000;
+    const STEP_MS: i64 = 15_000;
+
+    fn shape(series: usize, steps: usize, connections: usize) -> Shape {
+        let fleet = Fleet::Node;
+        Shape { fleet, series, steps, connections, step_ms: STEP_MS, churn_percent: 0 }
+    }
 
     fn samples_of(load: &Load) -> HashMap<String, Vec<(i64, f64)>> {
         let limits = Limits::default();
@@ -269,7 +301,7 @@ mod tests {
 
     #[test]
     fn every_series_has_one_sample_per_step_inside_it() {
-        let shape = Shape { series: 1_500, steps: 7, connections: 2 };
+        let shape = shape(1_500, 7, 2);
         let series = samples_of(&Load::ending_at(shape, END_MS));
         assert_eq!(series.len(), shape.series);
         for (labels, samples) in &series {
@@ -282,8 +314,30 @@ mod tests {
     }
 
     #[test]
+    fn churn_brings_as_many_new_series_at_each_step() {
+        let shape = Shape { churn_percent: 10, ..shape(62_500, 6, 1) };
+        let series = samples_of(&Load::ending_at(shape, END_MS));
+        let samples: usize = series.values().map(Vec::len).sum();
+        assert_eq!(samples, shape.samples());
+        for step in 1..6 {
+            let begin_ms = END_MS - (6 - step) * STEP_MS;
+            let new =
+                |samples: &&Vec<(i64, f64)>| (begin_ms..begin_ms + STEP_MS).contains(&samples[0].0);
+            assert_eq!(series.values().filter(new).count(), 6_250, "step {step}");
+        }
+    }
+
+    #[test]
+    fn devops_has_ten_tags() {
+        let shape = Shape { fleet: Fleet::Devops, ..shape(250, 2, 1) };
+        let series = samples_of(&Load::ending_at(shape, END_MS));
+        assert_eq!(series.len(), 250);
+        assert!(series.keys().all(|labels| labels.matches('=').count() >= 10), "{series:?}");
+    }
+
+    #[test]
     fn series_of_a_family_are_counted() {
-        let shape = Shape { series: 1_300, steps: 1, connections: 1 };
+        let shape = shape(1_300, 1, 1);
         let series = samples_of(&Load::ending_at(shape, END_MS));
         for name in ["node_cpu_seconds_total", "node_load1", "up"] {
             let prefix = format!("{name}{{");
@@ -294,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_same_shape_yields_the_same_bytes() {
-        let shape = Shape { series: 700, steps: 3, connections: 1 };
+        let shape = shape(700, 3, 1);
         let (one, two) = (Load::ending_at(shape, END_MS), Load::ending_at(shape, END_MS));
         assert_eq!(one.lanes, two.lanes);
         let values: Vec<f64> =

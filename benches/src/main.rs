@@ -8,12 +8,14 @@
 mod agent;
 mod answers;
 mod console;
+mod dashboards;
 mod environment;
 mod families;
 mod fleet;
 mod http;
 mod ingest;
 mod load;
+mod memory;
 mod program;
 mod query;
 mod restart;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use families::Fleet;
 use load::{Load, Shape};
 use server::Kind;
 
@@ -47,6 +50,10 @@ enum Benchmark {
     Query(Options),
     /// The same questions to a broker and to a console in a process of its own
     Console(Options),
+    /// How long small questions take when many are asked, and while a load comes in
+    Dashboards(Options),
+    /// Memory while each series gets a sample per step by the clock
+    Memory(Options),
     /// Time until a server answers after kill -9, and what it has lost
     Restart(Options),
     /// CPU and memory of an agent that ships, beside Node Exporter
@@ -59,12 +66,21 @@ enum Benchmark {
 
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// Series in all, 625 per host
+    /// What the hosts expose
+    #[arg(long, value_enum, default_value = "node")]
+    fleet: Fleet,
+    /// Series at a time, 625 per host of `node` and 100 of `devops`
     #[arg(long, default_value_t = 10_000)]
     series: usize,
-    /// Samples of each series, 15 s apart, the last one now
+    /// Samples of each series, the last one now
     #[arg(long, default_value_t = 1_440)]
     steps: usize,
+    /// Seconds between samples of a series
+    #[arg(long, default_value_t = 15)]
+    interval: i64,
+    /// So many of a hundred hosts are replaced by new ones at each step
+    #[arg(long, default_value_t = 0)]
+    churn: usize,
     /// Connections that send at once; each host keeps to one
     #[arg(long, default_value_t = 1)]
     connections: usize,
@@ -89,6 +105,8 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Ingest(options) => loaded(options, ingest::run)?,
         Benchmark::Query(options) => loaded(options, query::run)?,
         Benchmark::Console(options) => loaded(options, console::run)?,
+        Benchmark::Dashboards(options) => loaded(options, dashboards::run)?,
+        Benchmark::Memory(options) => loaded(options, memory::run)?,
         Benchmark::Restart(options) => loaded(options, restart::run)?,
         Benchmark::Agent(options) => (agent::versions()?, agent::run(options)?),
         Benchmark::Scrape(options) => (versions(&options.servers)?, scrape::run(options)?),
@@ -110,17 +128,26 @@ fn loaded(
     benchmark: impl FnOnce(&Load, &[Kind]) -> Result<String>,
 ) -> Result<(String, String)> {
     let versions = versions(&options.servers)?;
-    let shape =
-        Shape { series: options.series, steps: options.steps, connections: options.connections };
+    let shape = Shape {
+        fleet: options.fleet,
+        series: options.series,
+        steps: options.steps,
+        connections: options.connections,
+        step_ms: options.interval.saturating_mul(1_000),
+        churn_percent: options.churn,
+    };
     eprintln!("encoding {} samples", shape.samples());
     let load = Load::encode(shape)?;
     let table = benchmark(&load, &options.servers)?;
     let described = format!(
         "{versions}\n\
-         load      {} series x {} steps of 15 s, {} connections, {:.1} bytes per sample on the \
-         wire",
+         load      {:?}, {} series x {} steps of {} s, {} % of hosts replaced per step, {} \
+         connections, {:.1} bytes per sample on the wire",
+        shape.fleet,
         shape.series,
         shape.steps,
+        options.interval,
+        shape.churn_percent,
         shape.connections,
         load.wire_bytes() as f64 / shape.samples() as f64
     );

@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::answers::Answer;
+use crate::families::Fleet;
 use crate::http::url_encode;
 use crate::ingest;
-use crate::load::Load;
+use crate::load::{Load, Shape};
 use crate::server::{Flushing, Kind, Server};
 use crate::table::{Table, megabytes, ratio};
 
 /// What is asked: a name for the table and an expression.
-const QUESTIONS: &[(&str, &str)] = &[
+type Expressions = &'static [(&'static str, &'static str)];
+
+const NODE: Expressions = &[
     ("rate by instance", "sum by (instance) (rate(node_cpu_seconds_total[5m]))"),
     ("topk of rates", "topk(5, sum by (instance) (rate(node_network_receive_bytes_total[1m])))"),
     (
@@ -25,10 +28,39 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("regex on names", r#"{__name__=~"node_(memory|netstat|vmstat|sockstat)_.*"}"#),
 ];
 
-/// Every question is asked over these, which end with the load.
+/// After TSBS' queries of the same names.
+const DEVOPS: Expressions = &[
+    ("single-groupby-1-1", r#"max(max_over_time(cpu_usage_user{hostname="host_7"}[1m]))"#),
+    (
+        "single-groupby-5-8",
+        r#"max by (__name__) (max_over_time({__name__=~"cpu_usage_(user|system|idle|nice|iowait)",hostname=~"host_[1-8]"}[1m]))"#,
+    ),
+    (
+        "cpu-max-all-8",
+        r#"max by (__name__) (max_over_time({__name__=~"cpu_.*",hostname=~"host_[1-8]"}[1h]))"#,
+    ),
+    ("double-groupby-1", "avg by (hostname) (avg_over_time(cpu_usage_user[1h]))"),
+    (
+        "double-groupby-all",
+        r#"avg by (__name__, hostname) (avg_over_time({__name__=~"cpu_.*"}[1h]))"#,
+    ),
+    ("high-cpu-all", "max_over_time(cpu_usage_user[5m]) > 90"),
+    ("groupby-orderby-limit", "topk(5, max by (hostname) (max_over_time(cpu_usage_user[1m])))"),
+    ("count over all", r#"count({hostname!=""})"#),
+];
+
+fn expressions(fleet: Fleet) -> Expressions {
+    match fleet {
+        Fleet::Node => NODE,
+        Fleet::Devops => DEVOPS,
+    }
+}
+
+/// Every question is asked over these, which end with the load, if the load is as long.
 const WINDOWS: &[Window] = &[
     Window { name: "1 h / 15 s", seconds: 3_600, step_seconds: 15 },
     Window { name: "6 h / 60 s", seconds: 21_600, step_seconds: 60 },
+    Window { name: "30 d / 1 h", seconds: 30 * 86_400, step_seconds: 3_600 },
 ];
 /// The question that is also asked for one instant.
 const INSTANT: &str = "count over all";
@@ -84,7 +116,7 @@ struct Asked {
 /// While questions are asked all servers run, and each question goes to all of them in alternation:
 /// whatever else the machine does then falls on all alike. A server that is not asked is idle.
 pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
-    let questions = questions(load.end_ms / 1_000);
+    let questions = questions(load);
     let mut asked = Vec::new();
     for &kind in kinds {
         eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
@@ -97,14 +129,16 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
         eprintln!("asking: {}, {}", question.name, question.window);
         ask(question, &mut asked).with_context(|| question.path.clone())?;
     }
-    render(&questions, &asked)
+    render(&load.shape, &questions, &asked)
 }
 
-/// Everything that is asked of a load that ends at `end`, in seconds.
-pub(crate) fn questions(end: i64) -> Vec<Question> {
+/// Everything that is asked of a load.
+pub(crate) fn questions(load: &Load) -> Vec<Question> {
+    let end = load.end_ms / 1_000;
+    let expressions = expressions(load.shape.fleet);
     let mut questions = Vec::new();
-    for window in WINDOWS {
-        for &(name, expression) in QUESTIONS {
+    for window in WINDOWS.iter().filter(|one| one.seconds * 1_000 <= load.shape.duration_ms()) {
+        for &(name, expression) in expressions {
             questions.push(Question {
                 name,
                 window: window.name,
@@ -117,7 +151,7 @@ pub(crate) fn questions(end: i64) -> Vec<Question> {
             });
         }
     }
-    for &(name, expression) in QUESTIONS.iter().filter(|(name, _)| *name == INSTANT) {
+    for &(name, expression) in expressions.iter().filter(|(name, _)| *name == INSTANT) {
         let path = format!("/api/v1/query?query={}&time={end}", url_encode(expression));
         questions.push(Question { name, window: "instant", path });
     }
@@ -173,7 +207,7 @@ fn ask(question: &Question, asked: &mut [Asked]) -> Result<()> {
     Ok(())
 }
 
-fn render(questions: &[Question], asked: &[Asked]) -> Result<String> {
+fn render(shape: &Shape, questions: &[Question], asked: &[Asked]) -> Result<String> {
     let mut table = Table::new([
         "query",
         "window",
@@ -221,7 +255,7 @@ fn render(questions: &[Question], asked: &[Asked]) -> Result<String> {
         ]);
     }
     let expressions: String =
-        QUESTIONS.iter().map(|(name, text)| format!("  {name}: {text}\n")).collect();
+        expressions(shape.fleet).iter().map(|(name, text)| format!("  {name}: {text}\n")).collect();
     let memory = asked
         .iter()
         .map(|one| {

@@ -8,14 +8,12 @@ use anyhow::Result;
 use crate::answers::Answer;
 use crate::http::url_encode;
 use crate::ingest;
-use crate::load::{Load, STEP_MS};
+use crate::load::Load;
 use crate::server::{Flushing, Kind, Server};
 use crate::table::{Table, grouped, megabytes};
 
 /// VictoriaMetrics hides the last 30 s of the clock from queries (`-search.latencyOffset`).
 const HIDDEN: Duration = Duration::from_secs(31);
-/// The samples of this family are counted after the restart.
-const COUNTED: &str = "node_cpu_seconds_total";
 
 /// Loads, kills and restarts each server in turn and yields the table.
 pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
@@ -29,7 +27,8 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
         "peak RSS MB",
         "disk MB before",
     ]);
-    let counted = load.shape.series_of(COUNTED) * load.shape.steps;
+    let family = load.shape.fleet.counted();
+    let counted = load.shape.series_of(family) * load.shape.steps;
     for &kind in kinds {
         eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
         table.push(measure(load, kind, counted)?);
@@ -39,9 +38,10 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
          The server is killed with SIGKILL as soon as it has acknowledged the last request, with \
          its default times of flushing.\n\
          Ready: /-/ready (victoria-metrics: /health) answers 200. First answer: the \
-         query count(node_load1) does.\n\
-         Missing: acknowledged samples of {COUNTED} that count_over_time no longer finds.\n",
-        table.render()
+         query count({}) does.\n\
+         Missing: acknowledged samples of {family} that count_over_time no longer finds.\n",
+        table.render(),
+        load.shape.fleet.one_per_host()
     ))
 }
 
@@ -55,11 +55,16 @@ fn measure(load: &Load, kind: Kind, counted: usize) -> Result<Vec<String>> {
     server.wait_ready()?;
     let ready = started.elapsed();
     let end = load.end_ms / 1_000;
-    let first = format!("/api/v1/query?query=count(node_load1)&time={end}{}", kind.uncached());
+    let fleet = load.shape.fleet;
+    let first = format!(
+        "/api/v1/query?query=count({})&time={end}{}",
+        fleet.one_per_host(),
+        kind.uncached()
+    );
     server.wait_answering(&first)?;
     let answered = started.elapsed();
-    let window = i64::try_from(load.shape.steps + 1)? * STEP_MS / 1_000;
-    let count = format!("sum(count_over_time({COUNTED}[{window}s]))");
+    let window = (load.shape.duration_ms() + load.shape.step_ms) / 1_000;
+    let count = format!("sum(count_over_time({}[{window}s]))", fleet.counted());
     let path = format!("/api/v1/query?query={}&time={end}", url_encode(&count));
     let body = server.client()?.get(&format!("{path}{}", kind.uncached()))?.successful()?;
     let found = Answer::parse(&body)?.total();

@@ -196,8 +196,11 @@ impl Server {
         usage::memory(self.child.id())
     }
 
+    /// What its files occupy, without the space that Watchfire reserves to be able to delete on a
+    /// full disk: it holds no data and does not grow.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
-        usage::disk_bytes(&self.data())
+        let reserved = std::fs::metadata(self.data().join(RESERVED)).map_or(0, |file| file.len());
+        Ok(usage::disk_bytes(&self.data())?.saturating_sub(reserved))
     }
 
     /// Waits until all work put off is done: the server has used next to no CPU for a while.
@@ -320,6 +323,7 @@ impl Drop for Server {
 }
 
 const DATA: &str = "data";
+const RESERVED: &str = "ballast";
 const LOG: &str = "log.txt";
 const CONFIG: &str = "config.yml";
 const SCRAPE_CONFIG: &str = "prometheus.yml";

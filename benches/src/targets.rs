@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::families::{Behaviour, HOST};
+use crate::families::{Behaviour, Fleet};
 use crate::values::Values;
 
 /// Longest request head; scrapers send some hundred bytes.
@@ -151,7 +151,7 @@ impl Hosts {
 /// The first series of a host, with the comments that Node Exporter puts before each family.
 fn rows(samples: usize) -> Vec<(String, Behaviour, bool)> {
     let mut rows = Vec::new();
-    for families in HOST {
+    for families in Fleet::Node.families() {
         let kind = match families.behaviour {
             Behaviour::Counter { .. } => "counter",
             _ => "gauge",

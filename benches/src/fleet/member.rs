@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::families::HOST;
+use crate::families::Fleet;
 use crate::values::Values;
 
 /// As an agent waits, from the first packet to the broker's answer.
@@ -148,7 +148,7 @@ impl Collected {
     pub(super) fn new(index: usize, series: usize) -> Result<Collected> {
         let (mut batch, mut values) = (MetricBatch::default(), Vec::with_capacity(series));
         let instance = format!("web-{index:05}.eu-west-1.example.com");
-        'all: for families in HOST {
+        'all: for families in Fleet::Node.families() {
             let combinations = families.combinations();
             for name in families.names {
                 for (place, labels) in combinations.iter().enumerate() {
