@@ -99,18 +99,8 @@ async fn measure(agents: u64, time: Duration) -> Result<(), AnyError> {
 
 fn open(directory: &Path) -> Result<Broker, AnyError> {
     let config = BrokerConfig {
-        data: directory.join("data"),
-        limits: model::Limits::default(),
-        retention: blockstore::Retention::default(),
-        flush_interval_ms: 300_000,
-        flush_bytes: 1 << 30,
-        max_exemplars: 1_000,
-        remote_write_limit_bytes: 1 << 30,
         shards: std::thread::available_parallelism()?.get(),
-        governor: governor::Governor::unlimited(),
-        idle_series_ms: 300_000,
-        now_ms,
-        seed: [7; 24],
+        ..BrokerConfig::new(directory.join("data"), now_ms)
     };
     Ok(Broker::open(config, Arc::default())?)
 }

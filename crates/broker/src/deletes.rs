@@ -183,8 +183,7 @@ pub(crate) type Done = Sender<Result<(), String>>;
 
 #[cfg(test)]
 mod tests {
-    use blockstore::{Disk, MemoryDisk, Retention};
-    use model::Limits;
+    use blockstore::{Disk, MemoryDisk};
 
     use super::*;
     use crate::BrokerConfig;
@@ -192,18 +191,8 @@ mod tests {
     #[test]
     fn a_second_snapshot_is_refused_while_one_is_written() {
         let config = BrokerConfig {
-            data: "unused".into(),
-            limits: Limits::default(),
-            retention: Retention::default(),
             flush_interval_ms: 86_400_000,
-            flush_bytes: 1 << 30,
-            max_exemplars: 1_000,
-            remote_write_limit_bytes: 1 << 30,
-            shards: 1,
-            governor: governor::Governor::unlimited(),
-            idle_series_ms: 300_000,
-            now_ms: || 0,
-            seed: [7; 24],
+            ..BrokerConfig::new("unused".into(), || 0)
         };
         let disk = Arc::new(MemoryDisk::new());
         let on_disk = Arc::clone(&disk) as Arc<dyn Disk>;

@@ -32,6 +32,10 @@ pub struct IngestOutcome {
     pub exemplars: ExemplarOutcome,
     /// The others.
     pub exemplar_refusals: ExemplarRefusals,
+    /// Samples left out because those of another replica of their HA cluster are stored.
+    pub deduplicated: u64,
+    /// Which replica that is.
+    pub note: String,
 }
 
 impl IngestOutcome {
@@ -58,6 +62,12 @@ impl IngestOutcome {
             may_come_again: false,
         });
         self.rejects.splice(0..0, refused);
+    }
+
+    /// Whether nothing was stored, and rightly: another replica's samples are.
+    pub fn is_deduplicated(&self) -> bool {
+        let found = self.appended.appended + self.appended.duplicates_equal;
+        self.deduplicated > 0 && found + self.appended.conflicts == 0 && self.rejects.is_empty()
     }
 
     /// Whether nothing was stored, and all of it may be when it comes again later.
@@ -179,16 +189,25 @@ impl Broker {
             done(Err(error));
             return;
         }
+        self.store_metadata(tenant, batch);
+        let mut filtered = self.elect(tenant, batch);
+        let batch = filtered.as_ref().map_or(batch, |filtered| &filtered.batch);
         // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
         let _resolving = inner.resolving.read();
         let (mut resolved, exemplar_refusals) = self.resolve(tenant, batch);
         let exemplars = inner.exemplars.take_known_out(&mut resolved);
-        self.store_metadata(tenant, batch);
-        let rejects = std::mem::take(&mut resolved.rejects);
+        let mut rejects = std::mem::take(&mut resolved.rejects);
+        let (mut deduplicated, mut note) = (0, String::new());
+        if let Some(filtered) = &mut filtered {
+            deduplicated = filtered.deduplicated;
+            note = std::mem::take(&mut filtered.note);
+            rejects.append(&mut filtered.refused);
+        }
         let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
         inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
         let appended = AppendOutcome::default();
-        let outcome = IngestOutcome { appended, rejects, exemplars, exemplar_refusals };
+        let outcome =
+            IngestOutcome { appended, rejects, exemplars, exemplar_refusals, deduplicated, note };
         // An agent's batch of which nothing is left moves its mark all the same.
         if resolved.is_empty() && mark.is_none() {
             done(Ok(Delivery { outcome, was_known: false }));

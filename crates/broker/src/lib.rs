@@ -12,6 +12,7 @@ mod deletes;
 mod exemplars;
 mod fleet;
 mod following;
+mod ha;
 mod ingest;
 mod keys;
 mod line_ports;
@@ -50,6 +51,7 @@ pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use committer::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
+pub use ha::{HaConfig, routes as ha_routes};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use line_ports::LineProtocol;
@@ -71,6 +73,7 @@ use deletes::DeleteBook;
 use exemplars::ExemplarBook;
 use fleet::Fleet;
 use following::Following;
+use ha::HaTracker;
 use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
@@ -108,11 +111,32 @@ pub struct BrokerConfig {
     pub now_ms: fn() -> i64,
     /// Most exemplars that are kept, of all series together; 0 for none.
     pub max_exemplars: usize,
+    /// How pairs of replicas that write the same are told apart; `None` if they are not.
+    pub ha: Option<HaConfig>,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
 
 impl BrokerConfig {
+    /// The defaults of `watchfire.yml`, on one shard, without a limit of memory and without chance.
+    pub fn new(data: PathBuf, now_ms: fn() -> i64) -> BrokerConfig {
+        BrokerConfig {
+            data,
+            limits: Limits::default(),
+            retention: Retention::default(),
+            flush_interval_ms: 300_000,
+            flush_bytes: 1 << 30,
+            remote_write_limit_bytes: 8 << 30,
+            shards: 1,
+            governor: Governor::unlimited(),
+            idle_series_ms: 300_000,
+            now_ms,
+            max_exemplars: 100_000,
+            ha: None,
+            seed: [7; 24],
+        }
+    }
+
     /// Names a store that has no name yet.
     fn store_id(&self) -> StoreId {
         let mut id = [0; 16];
@@ -149,6 +173,7 @@ struct Inner {
     metadata: Arc<MetadataBook>,
     deletes: Arc<DeleteBook>,
     exemplars: Arc<ExemplarBook>,
+    ha: Option<HaTracker>,
     otlp: Otlp,
     disk: Arc<dyn Disk>,
     following: Arc<Following>,
@@ -266,6 +291,8 @@ impl Broker {
         });
         let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
+        let ha = config.ha.clone();
+        let ha = ha.map(|ha| HaTracker::load(ha, &catalog.lock(), (config.now_ms)()));
         let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
         Ok(Broker {
             inner: Arc::new(Inner {
@@ -282,6 +309,7 @@ impl Broker {
                 metadata,
                 deletes,
                 exemplars,
+                ha,
                 otlp: Otlp::default(),
                 disk,
                 following,

@@ -22,6 +22,7 @@ impl Broker {
     pub fn metrics(&self) -> Vec<MetricRow> {
         let mut rows = self.ingest_rows();
         rows.extend(self.exemplar_rows());
+        rows.extend(self.ha_rows());
         rows.extend(self.read_rows());
         rows.extend(self.store_rows());
         rows.extend(self.maintenance_rows());

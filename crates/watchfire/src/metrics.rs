@@ -295,20 +295,7 @@ mod tests {
     #[tokio::test]
     async fn every_metric_is_documented_and_no_other() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let config = broker::BrokerConfig {
-            data: directory.path().to_owned(),
-            limits: model::Limits::default(),
-            retention: blockstore::Retention::default(),
-            flush_interval_ms: 60_000,
-            flush_bytes: 1 << 30,
-            max_exemplars: 1_000,
-            remote_write_limit_bytes: 1 << 30,
-            shards: 1,
-            governor: governor::Governor::unlimited(),
-            idle_series_ms: 300_000,
-            now_ms: crate::about::now_ms,
-            seed: [7; 24],
-        };
+        let config = broker::BrokerConfig::new(directory.path().to_owned(), crate::about::now_ms);
         let net = Arc::new(NetMetrics::default());
         let broker = Broker::open(config, Arc::clone(&net)).expect("the store opens");
         let (agent, _receiver) =

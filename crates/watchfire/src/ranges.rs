@@ -20,7 +20,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             range.contains(&value),
             "{key}: {value} is out of range; it must be from {min} to {max}{}",
             if (key.starts_with("storage.") || key.starts_with("memory.")) && !key.contains("bytes")
-                || key == "agent.interval"
+                || ["agent.interval", "ha_tracker.failover_timeout"].contains(&key)
             {
                 " ms"
             } else {
@@ -61,6 +61,16 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
             "remote_write.limit_bytes",
             config.remote_write_limit_bytes.into(),
             1 << 20..=u64::MAX.into(),
+        ),
+        (
+            "ha_tracker.failover_timeout",
+            config.ha.as_ref().map_or(30_000, |ha| ha.failover_timeout_ms).into(),
+            1_000..=24 * HOUR_MS,
+        ),
+        (
+            "ha_tracker.max_clusters",
+            count(config.ha.as_ref().map_or(100, |ha| ha.max_clusters)),
+            1..=10_000,
         ),
         ("agent.interval", config.agent.interval_ms.into(), 100..=HOUR_MS),
         ("agent.top_processes", count(config.agent.top_processes), 0..=1_000),

@@ -19,6 +19,7 @@ pub mod grouping_key;
 mod histogram_fields;
 pub mod influx;
 pub mod json_lines;
+mod label_place;
 mod label_text;
 pub mod nhcb;
 pub mod openmetrics;
@@ -43,6 +44,7 @@ mod text_lex;
 
 pub use error::WireError;
 pub use exemplar_rows::decode_exemplar_labels;
+pub use label_place::{LabelPlace, find_label};
 pub use label_text::LabelText;
 pub use refusals::{Refusals, Refused};
 pub use series_labels::decode_labels;

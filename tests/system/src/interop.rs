@@ -4,6 +4,7 @@ mod clients;
 mod compliance;
 pub(crate) mod exemplars;
 mod export;
+mod ha;
 mod import;
 mod influx;
 mod otlp;
@@ -36,6 +37,7 @@ pub(crate) const GROUP: Group = Group {
         ("protobuf-pushes", push::protobuf_pushes),
         ("remotes-hold-the-same", remote_write_out::remotes_hold_the_same),
         ("remote-write-reload", remote_write_out::reload_is_all_or_nothing),
+        ("prometheus-pairs-are-deduplicated", ha::pairs_are_deduplicated),
         ("vmagent-writes", write::vmagent_writes),
         ("opentelemetry-sdk-exports", otlp::sdk_exports),
         ("influxdb-client-writes", influx::client_writes),

@@ -115,12 +115,16 @@ pub(crate) async fn store<S: Send + 'static>(
     Ok((summary, outcome))
 }
 
-/// 204, or 400 that names what was left out, in the shape of Prometheus' API; 429 if nothing was
+/// 204, 202 for what another replica has written, or 400 that names what was left out, in the shape of Prometheus' API; 429 if nothing was
 /// stored and all of it may be when it is sent again. Of a part nothing may be sent again, because
 /// the rest of what the sender has would wait behind it.
 pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
     let Some(complaint) = outcome.complaint() else {
-        return StatusCode::NO_CONTENT.into_response();
+        return match outcome.is_deduplicated() {
+            // As Mimir answers it.
+            true => (StatusCode::ACCEPTED, outcome.note.clone()).into_response(),
+            false => StatusCode::NO_CONTENT.into_response(),
+        };
     };
     let error = ApiError::new(ErrorType::BadData, complaint);
     if !outcome.may_come_again() {

@@ -26,4 +26,5 @@ pub fn routes(broker: &Broker) -> Routes {
         .merge(influx::routes())
         .with_state(broker.clone())
         .merge(otlp_routes(broker))
+        .merge(crate::ha::routes(broker))
 }

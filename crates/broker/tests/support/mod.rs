@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use blockstore::{Disk, Retention};
+use blockstore::Disk;
 use broker::{Broker, BrokerConfig, CommitError, IngestOutcome};
-use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeRange};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TimeRange};
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
 pub(crate) const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -37,18 +37,11 @@ macro_rules! clock {
 
 pub(crate) fn config(data: &Path, now_ms: fn() -> i64, flush_interval_ms: i64) -> BrokerConfig {
     BrokerConfig {
-        data: data.to_owned(),
-        limits: Limits::default(),
-        retention: Retention::default(),
         flush_interval_ms,
-        flush_bytes: 1 << 30,
         max_exemplars: 1_000,
         remote_write_limit_bytes: 1 << 30,
         shards: 3,
-        governor: governor::Governor::unlimited(),
-        idle_series_ms: 300_000,
-        now_ms,
-        seed: *b"a seed for tests, 24 by.",
+        ..BrokerConfig::new(data.to_owned(), now_ms)
     }
 }
 

@@ -18,10 +18,11 @@ use crate::respond::source_error;
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Paths of a broker's own API that tell what only its process knows.
-pub(crate) const PASSED_ON: [&str; 8] = [
+pub(crate) const PASSED_ON: [&str; 9] = [
     "/api/v1/agents",
     "/api/v1/metrics",
     "/api/v1/scrape_pools",
+    "/api/v1/status/ha_tracker",
     "/api/v1/targets",
     "/api/v1/targets/metadata",
     "/api/v1/targets/relabel_steps",

@@ -25,12 +25,23 @@ pub(super) struct File {
     pub(super) graphite: Graphite,
     pub(super) opentsdb: OpenTsdb,
     pub(super) remote_write: RemoteWrite,
+    pub(super) ha_tracker: HaTracker,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RemoteWrite {
     pub(super) limit_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HaTracker {
+    pub(super) enabled: Option<bool>,
+    pub(super) cluster_label: Option<String>,
+    pub(super) replica_label: Option<String>,
+    pub(super) failover_timeout: Option<String>,
+    pub(super) max_clusters: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

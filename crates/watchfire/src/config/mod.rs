@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{AgentArguments, ConsoleArguments, ServeArguments};
 use crate::ranges;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use broker::HaConfig;
 use model::Limits;
 use settings::Faults;
 use settings::yaml::Document;
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) max_exemplars: usize,
     /// Of log that waits for one remote.
     pub(crate) remote_write_limit_bytes: u64,
+    /// How pairs of Prometheus servers are told apart; `None` if they are not.
+    pub(crate) ha: Option<HaConfig>,
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
@@ -311,6 +314,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .remote_write
             .limit_bytes
             .unwrap_or(DEFAULT_REMOTE_WRITE_LIMIT_BYTES),
+        ha: ha_tracker(file.ha_tracker)?,
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits, &defaults),
@@ -400,6 +404,32 @@ fn tls(keys: Tls) -> Result<TlsConfig> {
         (None, Some(_)) => bail!("tls.key_file is given without tls.cert_file; give both"),
     };
     Ok(TlsConfig { files, names: keys.names })
+}
+
+/// A mistake is named also where it is not enabled.
+fn ha_tracker(keys: keys::HaTracker) -> Result<Option<HaConfig>> {
+    let default = HaConfig::default();
+    let failover = duration_ms("ha_tracker.failover_timeout", keys.failover_timeout.as_deref())?;
+    let config = HaConfig {
+        cluster_label: keys.cluster_label.unwrap_or(default.cluster_label),
+        replica_label: keys.replica_label.unwrap_or(default.replica_label),
+        failover_timeout_ms: failover.unwrap_or(default.failover_timeout_ms),
+        max_clusters: keys.max_clusters.unwrap_or(default.max_clusters),
+    };
+    for (key, label) in
+        [("cluster_label", &config.cluster_label), ("replica_label", &config.replica_label)]
+    {
+        ensure!(
+            !label.is_empty() && label != model::METRIC_NAME,
+            "ha_tracker.{key}: {label:?} cannot be a label that Prometheus servers add"
+        );
+    }
+    ensure!(
+        config.cluster_label != config.replica_label,
+        "ha_tracker.replica_label: it is the same as ha_tracker.cluster_label, so there would never \
+         be a second replica"
+    );
+    Ok(keys.enabled.unwrap_or(false).then_some(config))
 }
 
 /// Defaults that are smaller where there is little memory.
@@ -512,6 +542,8 @@ mod tests {
             "storage:\n  flush_interval: 3d\n",
             "storage:\n  flush_bytes: 0\n",
             "remote_write:\n  limit_bytes: 1000\n",
+            "ha_tracker:\n  enabled: true\n  failover_timeout: 10ms\n",
+            "ha_tracker:\n  enabled: true\n  max_clusters: 0\n",
             "agent:\n  interval: 1ms\n",
             "agent:\n  interval: 2h\n",
             "agent:\n  instance: \"\"\n",
@@ -528,7 +560,8 @@ mod tests {
             "http:\n  max_connections: 0\n",
         ] {
             let (section, rest) = yaml.split_once(":\n  ").expect("two levels");
-            let key = rest.split(':').next().expect("a key");
+            let key = rest.trim_start_matches("enabled: true\n  ").split(':').next();
+            let key = key.expect("a key");
             let error = load(yaml).expect_err(yaml).to_string();
             assert!(error.starts_with(&format!("{section}.{key}: ")), "{error}");
         }

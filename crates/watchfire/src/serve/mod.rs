@@ -157,7 +157,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
-    let reads = telling.to_consoles(&config, url, scraping.clone());
+    let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
     let peers =
         PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics), reads).await?;
     let lines = LinePorts::open(&config, &broker, &net_metrics).await?;
@@ -274,6 +274,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         governor,
         idle_series_ms: config.idle_series_ms,
         now_ms,
+        ha: config.ha.clone(),
         seed,
     }
 }

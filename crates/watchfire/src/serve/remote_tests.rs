@@ -61,7 +61,7 @@ impl Pair {
         )
         .expect("opens");
         let telling = Telling::new(&config, false, &broker, None);
-        let reads = telling.to_consoles(&config, "http://b:9595".to_owned(), None);
+        let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);
         let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&metrics), reads).await;
         let peers = peers.expect("listens").expect("a free port");
         let address = words::elsewhere(peers.address());

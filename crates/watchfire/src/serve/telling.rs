@@ -65,12 +65,14 @@ impl Telling {
     /// What consoles in other processes may ask; `url` is where this process' HTTP port is reached.
     pub(super) fn to_consoles(
         &self,
+        broker: &Broker,
         config: &Config,
         url: String,
         scraping: Option<Arc<Scraping>>,
     ) -> ReadSettings {
         let pages = console::told_routes(&self.console)
             .merge(broker::pushgateway_pages(&self.pushes))
+            .merge(broker::ha_routes(broker))
             .into_router();
         let (name, retention) = (config.agent.instance.clone(), about(config, false).retention);
         let facts = move || BrokerFacts {

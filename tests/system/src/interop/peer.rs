@@ -92,10 +92,20 @@ impl Scraper {
 
     /// As [`Scraper::start`], with more flags.
     pub(super) fn with(scratch: &Scratch, file: &str, flags: &[&str]) -> Result<Scraper> {
+        Self::named(scratch, "prometheus", file, flags)
+    }
+
+    /// As [`Scraper::with`], on a data directory of this name.
+    pub(super) fn named(
+        scratch: &Scratch,
+        name: &str,
+        file: &str,
+        flags: &[&str],
+    ) -> Result<Scraper> {
         let address = free_address()?;
         let mut arguments = vec![
             format!("--config.file={file}"),
-            format!("--storage.tsdb.path={}", scratch.join("prometheus").display()),
+            format!("--storage.tsdb.path={}", scratch.join(name).display()),
             format!("--web.listen-address={address}"),
         ];
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));

@@ -1,0 +1,292 @@
+//! Which replica of a cluster is elected: decided here, without clock or disk.
+
+use std::collections::BTreeMap;
+
+use model::TenantId;
+use serde::{Deserialize, Serialize};
+
+use super::HaConfig;
+
+/// Keys of the catalog under which elections are kept.
+pub(super) const PREFIX: &str = "ha/";
+/// How far ahead of its samples a replica's progress is written, so that this happens seldom.
+const AHEAD_MS: i64 = 15_000;
+/// A cluster of which nothing came for so long makes room for others.
+const FORGOTTEN_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// All clusters.
+#[derive(Debug, Default)]
+pub(super) struct Clusters {
+    known: BTreeMap<(TenantId, String), Cluster>,
+    unsaved: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// One cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Cluster {
+    /// The elected replica.
+    pub(super) replica: String,
+    /// Nothing of it is stored up to here, because another's samples are.
+    pub(super) floor_ms: i64,
+    /// Its newest sample so far. Not ahead of the clock: one bad timestamp must not keep the next
+    /// replica out for minutes.
+    pub(super) newest_ms: i64,
+    /// What the catalog has for `newest_ms`, never less.
+    through_ms: i64,
+    /// When it was elected.
+    pub(super) elected_ms: i64,
+    /// When something of it came last.
+    pub(super) seen_ms: i64,
+    /// When something of another came last.
+    other_ms: i64,
+}
+
+/// As it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    tenant: u32,
+    cluster: String,
+    replica: String,
+    floor_ms: i64,
+    through_ms: i64,
+    elected_ms: i64,
+}
+
+/// What becomes of samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Those behind the floor are stored.
+    Elected {
+        /// Up to here others are.
+        floor_ms: i64,
+        /// Whether it was elected just now.
+        is_new: bool,
+    },
+    /// They are not: another is elected.
+    Other {
+        /// Which.
+        elected: String,
+    },
+    /// There are too many clusters.
+    TooMany,
+}
+
+impl Clusters {
+    /// From values of the catalog. The elected ones get the whole timeout to come back: while there
+    /// was no broker they could not write.
+    pub(super) fn load<'a>(kept: impl Iterator<Item = (&'a str, &'a [u8])>, now_ms: i64) -> Self {
+        let mut clusters = Clusters::default();
+        for (key, value) in kept {
+            match serde_json::from_slice::<Kept>(value) {
+                Ok(kept) => {
+                    let cluster = Cluster {
+                        replica: kept.replica,
+                        floor_ms: kept.floor_ms,
+                        newest_ms: kept.through_ms,
+                        through_ms: kept.through_ms,
+                        elected_ms: kept.elected_ms,
+                        seen_ms: now_ms,
+                        other_ms: now_ms,
+                    };
+                    clusters.known.insert((TenantId(kept.tenant), kept.cluster), cluster);
+                }
+                Err(error) => {
+                    tracing::error!(key, %error, "an election of a replica cannot be read");
+                }
+            }
+        }
+        clusters
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&(TenantId, String), &Cluster)> {
+        self.known.iter()
+    }
+
+    /// Says that something of a replica came, and what becomes of it.
+    pub(super) fn judge(
+        &mut self,
+        tenant: TenantId,
+        cluster: &str,
+        replica: &str,
+        config: &HaConfig,
+        now_ms: i64,
+    ) -> Verdict {
+        let key = (tenant, cluster.to_owned());
+        let Some(known) = self.known.get_mut(&key) else {
+            if self.known.len() >= config.max_clusters && !self.forget_one(now_ms) {
+                return Verdict::TooMany;
+            }
+            let cluster = Cluster {
+                replica: replica.to_owned(),
+                floor_ms: i64::MIN,
+                newest_ms: i64::MIN,
+                through_ms: i64::MIN,
+                elected_ms: now_ms,
+                seen_ms: now_ms,
+                other_ms: i64::MIN,
+            };
+            self.known.insert(key.clone(), cluster);
+            self.save(&key);
+            return Verdict::Elected { floor_ms: i64::MIN, is_new: true };
+        };
+        if known.replica == replica {
+            known.seen_ms = now_ms;
+            return Verdict::Elected { floor_ms: known.floor_ms, is_new: false };
+        }
+        known.other_ms = now_ms;
+        if now_ms.saturating_sub(known.seen_ms) <= config.failover_timeout_ms {
+            return Verdict::Other { elected: known.replica.clone() };
+        }
+        tracing::info!(
+            cluster,
+            replica,
+            before = known.replica,
+            silent_ms = now_ms - known.seen_ms,
+            "another replica of an HA cluster is stored from now on"
+        );
+        known.replica = replica.to_owned();
+        known.floor_ms = known.newest_ms.max(known.floor_ms);
+        (known.elected_ms, known.seen_ms) = (now_ms, now_ms);
+        let floor_ms = known.floor_ms;
+        self.save(&key);
+        Verdict::Elected { floor_ms, is_new: true }
+    }
+
+    /// Says how far the samples of the elected replica go that are stored now.
+    pub(super) fn advance(&mut self, tenant: TenantId, cluster: &str, newest_ms: i64, now_ms: i64) {
+        let key = (tenant, cluster.to_owned());
+        let Some(known) = self.known.get_mut(&key) else { return };
+        known.newest_ms = known.newest_ms.max(newest_ms.min(now_ms));
+        if known.newest_ms > known.through_ms {
+            known.through_ms = known.newest_ms.saturating_add(AHEAD_MS);
+            self.save(&key);
+        }
+    }
+
+    /// What has to be written to the catalog, in this order; `None` removes a key.
+    pub(super) fn take_unsaved(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    fn save(&mut self, key: &(TenantId, String)) {
+        let cluster = &self.known[key];
+        let kept = Kept {
+            tenant: key.0.0,
+            cluster: key.1.clone(),
+            replica: cluster.replica.clone(),
+            floor_ms: cluster.floor_ms,
+            through_ms: cluster.through_ms,
+            elected_ms: cluster.elected_ms,
+        };
+        let value = serde_json::to_vec(&kept).expect("texts and numbers");
+        self.unsaved.push((catalog_key(key), Some(value)));
+    }
+
+    /// Makes room for a cluster, if one is gone for long.
+    fn forget_one(&mut self, now_ms: i64) -> bool {
+        let last = |cluster: &Cluster| cluster.seen_ms.max(cluster.other_ms);
+        let oldest = self.known.iter().min_by_key(|(_, cluster)| last(cluster));
+        let Some((key, cluster)) = oldest else { return false };
+        if now_ms.saturating_sub(last(cluster)) < FORGOTTEN_MS {
+            return false;
+        }
+        let key = key.clone();
+        self.unsaved.push((catalog_key(&key), None));
+        self.known.remove(&key);
+        true
+    }
+}
+
+/// Labels may be longer than keys.
+fn catalog_key((tenant, cluster): &(TenantId, String)) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&tenant.0.to_le_bytes());
+    hash.update(cluster.as_bytes());
+    format!("{PREFIX}{}", &hash.finalize().to_hex()[..32])
+}
+
+#[cfg(test)]
+mod tests {
+    use model::DEFAULT_TENANT;
+
+    use super::*;
+
+    fn config() -> HaConfig {
+        HaConfig { max_clusters: 2, ..HaConfig::default() }
+    }
+
+    fn judge(clusters: &mut Clusters, cluster: &str, replica: &str, now_ms: i64) -> Verdict {
+        clusters.judge(DEFAULT_TENANT, cluster, replica, &config(), now_ms)
+    }
+
+    fn elected(floor_ms: i64, is_new: bool) -> Verdict {
+        Verdict::Elected { floor_ms, is_new }
+    }
+
+    fn other(elected: &str) -> Verdict {
+        Verdict::Other { elected: elected.to_owned() }
+    }
+
+    #[test]
+    fn the_first_is_elected_until_it_is_silent() {
+        let mut clusters = Clusters::default();
+        assert_eq!(judge(&mut clusters, "c", "a", 0), elected(i64::MIN, true));
+        clusters.advance(DEFAULT_TENANT, "c", 900, 1_000);
+        assert_eq!(judge(&mut clusters, "c", "b", 30_000), other("a"));
+        assert_eq!(judge(&mut clusters, "c", "b", 30_001), elected(900, true));
+        assert_eq!(judge(&mut clusters, "c", "a", 30_002), other("b"), "it does not go back");
+        // Without a sample of the new one the floor stays where it was.
+        assert_eq!(judge(&mut clusters, "c", "a", 70_000), elected(900, true));
+    }
+
+    #[test]
+    fn a_timestamp_of_the_future_keeps_nobody_out() {
+        let mut clusters = Clusters::default();
+        judge(&mut clusters, "c", "a", 0);
+        clusters.advance(DEFAULT_TENANT, "c", 600_000, 1_000);
+        assert_eq!(judge(&mut clusters, "c", "b", 40_000), elected(1_000, true));
+    }
+
+    #[test]
+    fn a_start_knows_who_is_elected_and_at_least_how_far() {
+        let mut clusters = Clusters::default();
+        judge(&mut clusters, "c", "a", 0);
+        let mut saved = BTreeMap::new();
+        let mut writes = 0;
+        for t_ms in (0..60_000).step_by(500) {
+            clusters.advance(DEFAULT_TENANT, "c", t_ms, t_ms);
+            let unsaved = clusters.take_unsaved();
+            writes += unsaved.len();
+            saved.extend(unsaved);
+            let kept: Vec<(&str, &[u8])> = saved
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_deref().expect("kept")))
+                .collect();
+            let mut again = Clusters::load(kept.into_iter(), 100_000);
+            assert_eq!(judge(&mut again, "c", "b", 130_000), other("a"), "as after a start");
+            let Verdict::Elected { floor_ms, is_new: true } = judge(&mut again, "c", "b", 130_001)
+            else {
+                panic!("the timeout is over")
+            };
+            assert!((t_ms..=t_ms + AHEAD_MS).contains(&floor_ms), "{floor_ms} at {t_ms}");
+        }
+        assert!(writes < 10, "{writes} writes in a minute");
+    }
+
+    #[test]
+    fn clusters_have_a_limit_and_the_dead_make_room() {
+        let mut clusters = Clusters::default();
+        judge(&mut clusters, "c", "a", 0);
+        judge(&mut clusters, "d", "a", 10);
+        assert_eq!(judge(&mut clusters, "e", "a", FORGOTTEN_MS - 1), Verdict::TooMany);
+        clusters.take_unsaved();
+        assert_eq!(judge(&mut clusters, "e", "a", FORGOTTEN_MS), elected(i64::MIN, true));
+        let unsaved = clusters.take_unsaved();
+        assert_eq!((unsaved.len(), &unsaved[0].1), (2, &None));
+        assert_eq!(judge(&mut clusters, "d", "b", FORGOTTEN_MS), elected(i64::MIN, true));
+    }
+}

@@ -1,0 +1,43 @@
+//! `/api/v1/status/ha_tracker`: which replica of which cluster is stored.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::Method;
+use net::{Access, Routes};
+use serde_json::json;
+
+use crate::Broker;
+
+/// What is known of HA pairs.
+pub fn routes(broker: &Broker) -> Routes {
+    Routes::new()
+        .route("/api/v1/status/ha_tracker", [Method::GET], Access::Read, list)
+        .with_state(broker.clone())
+}
+
+async fn list(State(broker): State<Broker>) -> Response {
+    let seconds = |ms: i64| ms as f64 / 1_000.0;
+    // A floor of the first replica, and the newest sample before there is one.
+    let time = |ms: i64| (ms > i64::MIN).then(|| seconds(ms));
+    let clusters: Vec<_> = match &broker.inner.ha {
+        None => Vec::new(),
+        Some(tracker) => tracker
+            .clusters
+            .lock()
+            .iter()
+            .map(|((_, name), cluster)| {
+                json!({
+                    "cluster": name,
+                    "replica": cluster.replica,
+                    "electedAt": seconds(cluster.elected_ms),
+                    "lastSeen": seconds(cluster.seen_ms),
+                    "storedAfter": time(cluster.floor_ms),
+                    "newestSample": time(cluster.newest_ms),
+                })
+            })
+            .collect(),
+    };
+    let data = json!({ "enabled": broker.inner.ha.is_some(), "clusters": clusters });
+    Json(json!({ "status": "success", "data": data })).into_response()
+}
