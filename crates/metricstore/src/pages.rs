@@ -1,5 +1,7 @@
 //! Pages of a block: compressed where it pays, checksummed, listed in the page table.
 
+use std::cell::RefCell;
+
 use blockstore::BlockError;
 use blockstore::{BlobWriter, ReadAt};
 use codec::varint::{put_u64, take_bytes, take_u64};
@@ -10,6 +12,12 @@ use codec::{CodecError, checksum};
 pub(crate) const TARGET_PAGE_BYTES: usize = 64 << 10;
 /// Most bytes a page may have, uncompressed.
 pub(crate) const MAX_PAGE_BYTES: usize = 4 << 20;
+
+thread_local! {
+    /// Making a context costs as much as decompressing a small page.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("memory for zstd's context"));
+}
 
 /// Page is compressed by zstd.
 const ZSTD: u8 = 0x10;
@@ -182,7 +190,8 @@ pub(crate) fn read_page(file: &dyn ReadAt, info: &PageInfo) -> Result<Vec<u8>, B
     if !info.is_zstd {
         return Ok(stored);
     }
-    let raw = zstd::bulk::decompress(&stored, info.raw_len as usize)
+    let raw = DECOMPRESSOR
+        .with_borrow_mut(|zstd| zstd.decompress(&stored, info.raw_len as usize))
         .map_err(|error| corrupt(format!("zstd: {error}")))?;
     if raw.len() != info.raw_len as usize {
         return Err(corrupt(format!("{} bytes instead of {}", raw.len(), info.raw_len)));

@@ -21,15 +21,35 @@ impl Reach {
 
 /// Windows of all steps over the timestamps of a series, as index ranges `starts[i]..ends[i]`.
 ///
-/// Series of one scrape target have the same timestamps, so windows are computed anew only when
-/// the timestamps differ from those of the series before.
+/// Series of one scrape target have the same timestamps, so windows are computed once for them.
+/// They do not come one after the other: in the order of labels `{cpu="0"}` of all targets is before
+/// `{cpu="1"}` of the first. So the windows of some targets are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     timestamps_ms: Vec<i64>,
     generation: u64,
     pub(crate) starts: Vec<u32>,
     pub(crate) ends: Vec<u32>,
+    /// Generations there were.
+    generations: u64,
+    kept: Vec<Kept>,
+    /// The next of them to be given up.
+    oldest: usize,
 }
+
+/// Windows of timestamps that were looked at before.
+#[derive(Debug, Default)]
+struct Kept {
+    timestamps_ms: Vec<i64>,
+    generation: u64,
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+/// So many targets' windows are kept besides those at hand …
+const MAX_KEPT: usize = 63;
+/// … if all of them have no more timestamps and steps than this: 2 MiB.
+const MAX_KEPT_ENTRIES: usize = 1 << 18;
 
 impl Windows {
     /// Makes the windows those of `timestamps_ms` (ascending, fewer than 2³²). All calls on one
@@ -44,9 +64,14 @@ impl Windows {
         if self.generation > 0 && self.timestamps_ms == timestamps_ms {
             return;
         }
+        if self.generation > 0 && self.find_kept(timestamps_ms) {
+            return;
+        }
+        self.keep(timestamps_ms.len() + grid.steps());
         self.timestamps_ms.clear();
         self.timestamps_ms.extend_from_slice(timestamps_ms);
-        self.generation += 1;
+        self.generations += 1;
+        self.generation = self.generations;
         self.starts.clear();
         self.ends.clear();
         if reference.is_pinned() {
@@ -58,15 +83,55 @@ impl Windows {
         self.walk(timestamps_ms, grid, reference, reach);
     }
 
+    /// Takes the windows of `timestamps_ms` from those that are kept, if they are.
+    fn find_kept(&mut self, timestamps_ms: &[i64]) -> bool {
+        // Targets are scraped at different moments, so the last timestamp tells nearly all apart.
+        let is_it = |kept: &Kept| {
+            kept.timestamps_ms.last() == timestamps_ms.last() && kept.timestamps_ms == timestamps_ms
+        };
+        let Some(place) = self.kept.iter().position(is_it) else { return false };
+        self.exchange(place);
+        true
+    }
+
+    /// Keeps the windows at hand in place of the oldest, where there is room for windows of so many
+    /// `entries`.
+    fn keep(&mut self, entries: usize) {
+        let room = (MAX_KEPT_ENTRIES / entries.max(1)).min(MAX_KEPT);
+        if self.generation == 0 || room == 0 {
+            return;
+        }
+        if self.kept.len() < room {
+            self.kept.push(Kept::default());
+            self.exchange(self.kept.len() - 1);
+            return;
+        }
+        self.oldest = (self.oldest + 1) % room;
+        self.exchange(self.oldest);
+    }
+
+    fn exchange(&mut self, place: usize) {
+        let kept = &mut self.kept[place];
+        std::mem::swap(&mut kept.timestamps_ms, &mut self.timestamps_ms);
+        std::mem::swap(&mut kept.generation, &mut self.generation);
+        std::mem::swap(&mut kept.starts, &mut self.starts);
+        std::mem::swap(&mut kept.ends, &mut self.ends);
+    }
+
     /// The samples in the window of `step`.
     #[inline]
     pub(crate) fn range(&self, step: usize) -> Range<usize> {
         self.starts[step] as usize..self.ends[step] as usize
     }
 
-    /// Changes whenever the windows do; 0 before the first.
+    /// Equal only for equal windows; 0 before the first.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How many other windows are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     fn walk(&mut self, timestamps_ms: &[i64], grid: &Grid, reference: Reference, reach: Reach) {
@@ -133,6 +198,28 @@ mod tests {
                     .collect();
                 let (from, to) = (windows.starts[index] as usize, windows.ends[index] as usize);
                 prop_assert_eq!((from..to).collect::<Vec<_>>(), expected);
+            }
+        }
+
+        #[test]
+        fn kept_windows_are_those_of_their_timestamps(
+            targets in proptest::collection::vec(0_i64..90, 1..300),
+        ) {
+            let grid = Grid::range(0, 100, 10).expect("positive step");
+            let reference = Reference { at_ms: None, offset_ms: 0 };
+            let reach = Reach::back(25);
+            let mut windows = Windows::default();
+            let mut of_generation = std::collections::HashMap::new();
+            for target in targets {
+                // Some differ only in the middle.
+                let timestamps = [target / 3 - 40, target % 3 + 20, target / 3 + 50];
+                let mut alone = Windows::default();
+                alone.update(&timestamps, &grid, reference, reach);
+                windows.update(&timestamps, &grid, reference, reach);
+                prop_assert_eq!((&windows.starts, &windows.ends), (&alone.starts, &alone.ends));
+                let first = of_generation.entry(windows.generation()).or_insert(timestamps);
+                prop_assert_eq!(*first, timestamps);
+                prop_assert!(windows.kept.len() <= MAX_KEPT);
             }
         }
     }

@@ -22,11 +22,14 @@ struct Gap {
     factor: f64,
 }
 
-/// The gaps of all windows.
+/// The gaps of all windows; those of windows that may come again are kept with them.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     generation: u64,
     list: Vec<Gap>,
+    kept: Vec<(u64, Vec<Gap>)>,
+    /// The next of them to be given up.
+    oldest: usize,
     /// What the change is divided by: the range in seconds for rates, else 1.
     divisor: f64,
 }
@@ -34,16 +37,43 @@ pub(crate) struct Gaps {
 impl Gaps {
     /// Makes the gaps those of the windows of `view`.
     pub(super) fn update(&mut self, view: &View<'_>, per_second: bool) {
-        if self.generation == view.windows.generation() {
+        let wanted = view.windows.generation();
+        if self.generation == wanted {
             return;
         }
-        self.generation = view.windows.generation();
+        if let Some(place) = self.kept.iter().position(|(generation, _)| *generation == wanted) {
+            self.exchange(place);
+            return;
+        }
+        self.keep(view.windows.kept());
+        self.generation = wanted;
         self.divisor = if per_second { view.range_ms as f64 / 1000.0 } else { 1.0 };
         let divisor = self.divisor;
         self.list.clear();
         self.list.extend(view.windows.starts.iter().zip(&view.windows.ends).enumerate().map(
             |(step, (&start, &end))| Gap::of(view, step, start as usize, end as usize, divisor),
         ));
+    }
+
+    /// Keeps the gaps at hand, of at most `room` windows, in place of the oldest.
+    fn keep(&mut self, room: usize) {
+        if self.generation == 0 || room == 0 {
+            return;
+        }
+        let place = if self.kept.len() < room {
+            self.kept.push((0, Vec::new()));
+            self.kept.len() - 1
+        } else {
+            self.oldest = (self.oldest + 1) % room;
+            self.oldest
+        };
+        self.exchange(place);
+    }
+
+    fn exchange(&mut self, place: usize) {
+        let (generation, list) = &mut self.kept[place];
+        std::mem::swap(generation, &mut self.generation);
+        std::mem::swap(list, &mut self.list);
     }
 
     fn factor(&self, gap: &Gap, to_start: f64) -> f64 {
