@@ -39,7 +39,7 @@ use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
-use metricstore::{MetricFormat, Registry};
+use metricstore::{MetricFormat, Registry, RetentionRules};
 use model::{Limits, Matcher, TenantId};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -95,6 +95,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// How long data is kept.
     pub retention: Retention,
+    /// … and how long those of some series, where that is shorter.
+    pub retention_rules: RetentionRules,
     /// The head becomes blocks at least this often, milliseconds.
     pub flush_interval_ms: i64,
     /// … and when this many bytes of log are not in blocks yet.
@@ -124,6 +126,7 @@ impl BrokerConfig {
             data,
             limits: Limits::default(),
             retention: Retention::default(),
+            retention_rules: RetentionRules::default(),
             flush_interval_ms: 300_000,
             flush_bytes: 1 << 30,
             remote_write_limit_bytes: 8 << 30,

@@ -7,6 +7,7 @@
 
 mod memory;
 mod on_request;
+mod retention;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use blockstore::{
     Ballast, BlobError, Blobs, BlockError, BlockSet, Disk, LogError, MergeError, MergeJob,
-    MergePolicy, OpenBlock, Retention, plan_expire, plan_merge,
+    MergePolicy, OpenBlock, Retention, plan_merge,
 };
 use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use governor::Governor;
-use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
-use model::TimeRange;
+use metricstore::{
+    CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry, RetentionRules,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::committer::{CommitCounters, CommitError, Cut, Message, stop};
@@ -40,9 +42,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
 /// How often, by the clock that dates samples, old blocks and idle series are looked for.
 const SWEEP_MS: u64 = 60_000;
-/// How much longer than samples the marks of agents are kept: a batch sent at the end of the
-/// retention may come again for a while.
-const MARK_MARGIN_MS: i64 = 24 * 60 * 60 * 1_000;
 /// What wakes the thread before its tick.
 pub(crate) enum Wake {
     /// A reader found this block damaged.
@@ -69,6 +68,7 @@ pub(crate) struct MaintenanceCounters {
     pub(crate) merge_failures: AtomicU64,
     pub(crate) merge_micros: AtomicU64,
     pub(crate) expired_blocks: AtomicU64,
+    pub(crate) rewritten_blocks: AtomicU64,
     pub(crate) released_series: AtomicU64,
     pub(crate) quarantined_blocks: AtomicU64,
     pub(crate) cleaned_blocks: AtomicU64,
@@ -83,6 +83,9 @@ pub(crate) struct Maintenance {
     flush_interval: Duration,
     flush_bytes: u64,
     retention: Retention,
+    rules: RetentionRules,
+    /// How many of `rules` have nothing left in a block, if that is known.
+    past_rules: BTreeMap<BlockId, usize>,
     policy: MergePolicy,
     committer: Sender<Message>,
     disk: Arc<dyn Disk>,
@@ -193,6 +196,8 @@ impl Maintenance {
             ),
             flush_bytes: config.flush_bytes,
             retention: config.retention,
+            rules: config.retention_rules.clone(),
+            past_rules: BTreeMap::new(),
             policy: MergePolicy::default(),
             committer,
             disk,
@@ -417,12 +422,14 @@ impl Maintenance {
             // Not those of the catalog: it may still list a block that is damaged.
             let metas: Vec<BlockMeta> =
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();
-            let Some(job) = plan_merge(&metas, (self.now_ms)(), &self.policy) else {
+            let job = plan_merge(&metas, (self.now_ms)(), &self.policy);
+            let is_due = job.is_some();
+            let Some(job) = job.map_or_else(|| self.plan_rewrite(), |job| Ok(Some(job)))? else {
                 return Ok(());
             };
             let started = Instant::now();
             self.merge(&job)?;
-            self.count(&self.counters.merges, 1);
+            self.count(&self.counters.merges, is_due.into());
             self.count(&self.counters.merge_micros, micros_since(started));
         }
         Ok(())
@@ -430,13 +437,14 @@ impl Maintenance {
 
     fn merge(&mut self, job: &MergeJob) -> Result<(), Fault> {
         let id = BlockId(self.reserve(1)?.start);
-        let horizon_ms = match self.retention.time_ms {
-            Some(kept_ms) => (self.now_ms)().saturating_sub(kept_ms),
-            None => i64::MIN,
-        };
-        let keep = TimeRange::new(horizon_ms, i64::MAX);
+        let now_ms = (self.now_ms)();
+        let keep = self.keep(now_ms);
         let (deletes, deletes_through) = self.deletes.current();
-        let of_block = |meta: &BlockMeta| DeleteBook::of_block(&deletes, deletes_through, meta);
+        let of_block = |meta: &BlockMeta| {
+            let mut hidden = DeleteBook::of_block(&deletes, deletes_through, meta);
+            hidden.extend(self.rules.deletes(meta.tenant, meta.range, now_ms));
+            hidden
+        };
         let merged = match self.blocks.merge(job, id, keep, &of_block) {
             Ok(merged) => merged,
             Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
@@ -464,44 +472,6 @@ impl Maintenance {
         self.delete_blobs(&removed);
         self.forget_deletes();
         Ok(())
-    }
-
-    /// Forgets what retention no longer keeps; damaged blocks, too, when their time is over.
-    fn expire(&self, now_ms: i64) {
-        let (listed, damaged): (Vec<BlockMeta>, Vec<BlockMeta>) = {
-            let catalog = self.catalog.lock();
-            (catalog.blocks().copied().collect(), catalog.quarantined().copied().collect())
-        };
-        let expired = plan_expire(&listed, now_ms, &self.retention);
-        let by_time = Retention { size_bytes: None, ..self.retention };
-        let mut removed = expired.clone();
-        removed.extend(plan_expire(&damaged, now_ms, &by_time));
-        if removed.is_empty() {
-            return;
-        }
-        match command(&self.committer, Command::Expire { removed }) {
-            Ok(_) => {
-                self.blocks.swap(&expired, Vec::new());
-                self.delete_blobs(&expired);
-                self.forget_deletes();
-                self.count(&self.counters.expired_blocks, expired.len() as u64);
-            }
-            Err(error) => tracing::warn!(%error, "old blocks are removed later"),
-        }
-    }
-
-    /// Forgets agents and their marks when they are silent for longer than anything they sent is
-    /// kept.
-    fn forget_agents(&self, now_ms: i64) {
-        let Some(kept_ms) = self.retention.time_ms else { return };
-        let before_ms = now_ms.saturating_sub(kept_ms).saturating_sub(MARK_MARGIN_MS);
-        self.fleet.forget_silent(before_ms, &self.committer);
-        if self.catalog.lock().marks().all(|(_, _, marks)| marks.at_ms >= before_ms) {
-            return;
-        }
-        if let Err(error) = command(&self.committer, Command::ExpireMarks { before_ms }) {
-            tracing::warn!(%error, "marks of agents long gone are removed later");
-        }
     }
 
     /// Waits until every batch in the committer's queue is with the shards; whether it is.

@@ -351,6 +351,11 @@ impl Broker {
                 &counters.expired_blocks,
             ),
             counter(
+                "watchfire_broker_rewritten_blocks_total",
+                "Blocks written anew without what a rule of retention no longer keeps.",
+                &counters.rewritten_blocks,
+            ),
+            counter(
                 "watchfire_broker_released_series_total",
                 "Series forgotten by the head because they had no samples for two hours.",
                 &counters.released_series,

@@ -61,7 +61,8 @@ impl Selection {
 
 /// Reads what is committed. Each selection is complete: heads are taken first and blocks second,
 /// while a flush publishes blocks first and drops heads second. The list of deletes is taken before
-/// both, and changes after both.
+/// both, and changes after both. What is past its retention is not there, whether it was removed
+/// already or not.
 pub struct Reader {
     broker: Broker,
     tenant: TenantId,
@@ -79,7 +80,8 @@ impl Reader {
     /// Too many series; too much memory; a damaged block, which is then set aside.
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selection, ReadError> {
         let inner = &self.broker.inner;
-        let deletes = inner.deletes.current().0.of_tenant(self.tenant);
+        let range = self.kept(range);
+        let deletes = self.hidden(range);
         let series = inner.registry.select(self.tenant, matchers);
         let mut held = self.account.hold(series.ordinals().len() * SERIES_BYTES)?;
         let chunks = inner.shards.select(series.ordinals(), range);
@@ -165,10 +167,12 @@ impl Reader {
         ask: impl Fn(&LabelQuery<'_>) -> Vec<String>,
     ) -> Vec<String> {
         let inner = &self.broker.inner;
-        let deletes = inner.deletes.current().0.of_tenant(self.tenant);
-        let in_head = inner.shards.totals().range.overlaps(&range);
+        let range = self.kept(range);
+        // Blocks and the head count as a whole.
+        let deletes = self.hidden(TimeRange::all());
+        let head_range = inner.shards.totals().range;
         // The head first and blocks second, as in `select`.
-        let head = in_head.then(|| self.head_labels(&deletes));
+        let head = head_range.overlaps(&range).then(|| self.head_labels(&deletes, head_range));
         let blocks = self.blocks(range);
         let mut found = BTreeSet::new();
         for matchers in any(selectors) {
@@ -179,8 +183,9 @@ impl Reader {
         found.into_iter().take(limit).collect()
     }
 
-    fn head_labels(&self, deletes: &Deletes) -> HeadLabels<'_> {
+    fn head_labels(&self, deletes: &Deletes, head_range: TimeRange) -> HeadLabels<'_> {
         let inner = &self.broker.inner;
+        let deletes = &deletes.overlapping(head_range);
         // Fast path: nothing is deleted.
         if deletes.is_empty() {
             return HeadLabels::new(&inner.registry, self.tenant);
@@ -220,9 +225,7 @@ impl Reader {
     /// The exemplars in `range`, as far as retention keeps them, of the series that satisfy all
     /// matchers of any of `selectors`; ascending by labels. They lie in memory.
     pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
-        let start_ms = range.start_ms.max(self.broker.oldest_ms());
-        let range = TimeRange::new(start_ms, range.end_ms);
-        self.broker.inner.exemplars.select(self.tenant, selectors, range)
+        self.broker.inner.exemplars.select(self.tenant, selectors, self.kept(range))
     }
 
     /// Where the series of the head come from; each list has at most `limit` entries.
@@ -233,6 +236,20 @@ impl Reader {
     /// Size and range of the head.
     pub fn head(&self) -> HeadTotals {
         self.broker.inner.shards.totals()
+    }
+
+    /// The part of a range that retention keeps.
+    fn kept(&self, range: TimeRange) -> TimeRange {
+        let start_ms = range.start_ms.max(self.broker.oldest_ms());
+        TimeRange::new(start_ms, range.end_ms.max(start_ms))
+    }
+
+    /// What deletes and rules of retention hide in a range.
+    fn hidden(&self, range: TimeRange) -> Deletes {
+        let inner = &self.broker.inner;
+        let deletes = inner.deletes.current().0.of_tenant(self.tenant);
+        let rules = &inner.config.retention_rules;
+        rules.with(deletes, self.tenant, range, self.broker.now_ms())
     }
 
     fn blocks(&self, range: TimeRange) -> Vec<BlockSource> {

@@ -17,7 +17,7 @@ use crate::series_bits::SeriesBits;
 #[derive(Debug)]
 pub struct Delete {
     tombstone: Arc<Tombstone>,
-    selectors: Vec<Vec<Matcher>>,
+    selectors: Arc<[Vec<Matcher>]>,
 }
 
 impl Delete {
@@ -31,7 +31,25 @@ impl Delete {
             let matcher = |c: &catalog::LabelCondition| Matcher::new(&c.name, c.op, &c.value);
             selectors.push(selector.iter().map(matcher).collect::<Result<_, _>>()?);
         }
-        Ok(Delete { tombstone, selectors })
+        Ok(Delete { tombstone, selectors: selectors.into() })
+    }
+
+    /// One that hides what is older than `before_ms`, whenever it was committed.
+    pub(crate) fn older_than(
+        before_ms: i64,
+        tenant: TenantId,
+        selectors: &Arc<[Vec<Matcher>]>,
+    ) -> Self {
+        let tombstone = Tombstone {
+            number: u64::MAX,
+            tenant,
+            signal: catalog::Signal::Metrics,
+            range: TimeRange::new(i64::MIN, before_ms),
+            at_ms: before_ms,
+            // Nobody compiles these again.
+            selectors: Vec::new(),
+        };
+        Delete { tombstone: Arc::new(tombstone), selectors: Arc::clone(selectors) }
     }
 
     /// What the catalog says of it.
@@ -69,6 +87,16 @@ impl Deletes {
     pub fn through(&self, number: u64) -> Deletes {
         let first = self.iter().filter(|delete| delete.tombstone.number <= number);
         Deletes(first.cloned().collect())
+    }
+
+    /// Those that may hide samples in a range.
+    #[must_use]
+    pub fn overlapping(&self, range: TimeRange) -> Deletes {
+        // Fast path: nothing is deleted, nothing is copied.
+        if self.is_empty() {
+            return self.clone();
+        }
+        Deletes(self.after(0, range).cloned().collect())
     }
 
     /// Those of one tenant.
@@ -225,7 +253,7 @@ impl Masks {
 
     /// What the deletes and `matchers` ask for together, each an alternative.
     pub(crate) fn selectors(&self, matchers: &[Matcher]) -> Vec<Vec<Matcher>> {
-        let all = self.deletes.iter().flat_map(|delete| &delete.selectors);
+        let all = self.deletes.iter().flat_map(|delete| delete.selectors.iter());
         all.filter(|s| may_meet(s, matchers)).map(|s| [matchers, s].concat()).collect()
     }
 }

@@ -23,6 +23,7 @@
 //! | `merge` | blocks → one block |
 //! | [`select`] | matchers → series and their samples |
 //! | `label_query` | matchers → label names and values |
+//! | [`retention`] | how long the series of a selector are kept |
 //! | `deletes` | what deletes hide of a source; `series_bits`: of which series |
 
 pub mod block;
@@ -30,6 +31,7 @@ pub mod exemplars;
 pub mod flush;
 pub mod log_payload;
 pub mod registry;
+pub mod retention;
 pub mod rows;
 pub mod select;
 pub mod shard;
@@ -66,6 +68,7 @@ pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::Cardinality;
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, ExemplarRefusals, HeadSeries, NewSeries, Registry};
+pub use retention::{RetentionRule, RetentionRules};
 pub use rows::{ExemplarRow, HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, SelectCost, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};

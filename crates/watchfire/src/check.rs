@@ -171,6 +171,10 @@ mod tests {
             ("limits:\n  max_body_bytes: 0\n", 2, 19, "out of range"),
             ("listen: 127.0.0.1:99999\n", 1, 9, "99999"),
             ("data: [\n", 1, 7, ""),
+            ("storage:\n  retention_rules:\n  - {selector: '{a=', for: 3d}\n", 3, 16, "selector"),
+            ("storage:\n  retention_rules:\n  - {selector: up, for: 16d}\n", 3, 25, "longer than"),
+            ("storage:\n  retention_rules:\n  - {selector: up, for: 9m}\n", 3, 25, "3600000 ms"),
+            ("storage:\n  retention_rules:\n  - selector: up\n", 3, 5, "for"),
         ] {
             let found = own(yaml);
             let [one] = found.as_slice() else { panic!("{found:?}") };

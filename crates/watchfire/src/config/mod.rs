@@ -13,6 +13,7 @@ use settings::yaml::Document;
 
 mod agent;
 mod keys;
+mod retention;
 
 pub(crate) use agent::Shipping;
 use keys::{File, LimitKeys, Tls};
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) needs_login: bool,
     pub(crate) retention_ms: i64,
     pub(crate) retention_size_bytes: Option<u64>,
+    /// For how long those series are kept that are kept for less than `retention_ms`.
+    pub(crate) retention_rules: Vec<metricstore::RetentionRule>,
     pub(crate) flush_interval_ms: i64,
     pub(crate) flush_bytes: u64,
     pub(crate) max_exemplars: usize,
@@ -289,6 +292,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         max_query_bytes: file.limits.max_query_bytes,
     };
     let defaults = Defaults::of(memory.limit_bytes());
+    let retention_ms =
+        duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
     Ok(Config {
         data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
         listen,
@@ -300,9 +305,9 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         tls: tls(file.tls)?,
         prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
         needs_login,
-        retention_ms: duration_ms("storage.retention", file.storage.retention.as_deref())?
-            .unwrap_or(15 * DAY_MS),
+        retention_ms,
         retention_size_bytes: file.storage.retention_size_bytes,
+        retention_rules: retention::rules(&file.storage.retention_rules, retention_ms)?,
         flush_interval_ms: duration_ms(
             "storage.flush_interval",
             file.storage.flush_interval.as_deref(),

@@ -12,6 +12,7 @@ use blockstore::Retention;
 use broker::{Broker, BrokerConfig, Complaints};
 use governor::Governor;
 use http::Method;
+use metricstore::RetentionRules;
 use model::DEFAULT_TENANT;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
 use tokio::runtime::Builder;
@@ -266,6 +267,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
             time_ms: Some(config.retention_ms),
             size_bytes: config.retention_size_bytes,
         },
+        retention_rules: RetentionRules::new(config.retention_rules.clone()),
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,
         max_exemplars: config.max_exemplars,

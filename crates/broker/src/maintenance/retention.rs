@@ -1,0 +1,102 @@
+//! What the maintenance does about what is too old.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use blockstore::{MergeJob, Retention, plan_expire};
+use catalog::{BlockId, BlockMeta, Command};
+use metricstore::Delete;
+use model::TimeRange;
+
+use super::{Fault, Maintenance, is_damage};
+use crate::command;
+
+/// How much longer than samples the marks of agents are kept: a batch sent at the end of the
+/// retention may come again for a while.
+const MARK_MARGIN_MS: i64 = 24 * 60 * 60 * 1_000;
+
+impl Maintenance {
+    /// What a merge keeps of all series.
+    pub(super) fn keep(&self, now_ms: i64) -> TimeRange {
+        let horizon_ms =
+            self.retention.time_ms.map_or(i64::MIN, |kept_ms| now_ms.saturating_sub(kept_ms));
+        TimeRange::new(horizon_ms, i64::MAX)
+    }
+
+    /// The next block that holds samples of which a rule of retention keeps nothing, to be written
+    /// anew without them. A block waits until the rule has passed it as a whole, so that it is
+    /// written once for each rule and not every minute; until then its samples are hidden.
+    ///
+    /// # Errors
+    /// A block cannot be read. One that is damaged is set aside instead.
+    pub(super) fn plan_rewrite(&mut self) -> Result<Option<MergeJob>, Fault> {
+        // Fast path: most stores have no rules.
+        if self.rules.is_empty() {
+            return Ok(None);
+        }
+        let now_ms = (self.now_ms)();
+        let snapshot = self.blocks.snapshot();
+        let ids: BTreeSet<BlockId> = snapshot.iter().map(|open| open.meta.id).collect();
+        let known: BTreeMap<BlockId, usize> = std::mem::take(&mut self.past_rules);
+        self.past_rules = known.into_iter().filter(|(id, _)| ids.contains(id)).collect();
+        for open in snapshot.iter() {
+            let BlockMeta { id, tenant, range, .. } = open.meta;
+            let past = self.rules.past(range.end_ms, now_ms);
+            if past <= self.past_rules.get(&id).copied().unwrap_or(0) {
+                continue;
+            }
+            let hidden: Vec<Arc<Delete>> =
+                self.rules.deletes(tenant, range, now_ms).take(past).collect();
+            match open.block.is_touched_by(&hidden) {
+                Ok(true) => {
+                    self.count(&self.counters.rewritten_blocks, 1);
+                    return Ok(Some(MergeJob::rewrite(&open.meta)));
+                }
+                Ok(false) => {
+                    self.past_rules.insert(id, past);
+                }
+                Err(error) if is_damage(&error) => self.set_aside(id),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets what retention no longer keeps; damaged blocks, too, when their time is over.
+    pub(super) fn expire(&self, now_ms: i64) {
+        let (listed, damaged): (Vec<BlockMeta>, Vec<BlockMeta>) = {
+            let catalog = self.catalog.lock();
+            (catalog.blocks().copied().collect(), catalog.quarantined().copied().collect())
+        };
+        let expired = plan_expire(&listed, now_ms, &self.retention);
+        let by_time = Retention { size_bytes: None, ..self.retention };
+        let mut removed = expired.clone();
+        removed.extend(plan_expire(&damaged, now_ms, &by_time));
+        if removed.is_empty() {
+            return;
+        }
+        match command(&self.committer, Command::Expire { removed }) {
+            Ok(_) => {
+                self.blocks.swap(&expired, Vec::new());
+                self.delete_blobs(&expired);
+                self.forget_deletes();
+                self.count(&self.counters.expired_blocks, expired.len() as u64);
+            }
+            Err(error) => tracing::warn!(%error, "old blocks are removed later"),
+        }
+    }
+
+    /// Forgets agents and their marks when they are silent for longer than anything they sent is
+    /// kept.
+    pub(super) fn forget_agents(&self, now_ms: i64) {
+        let Some(kept_ms) = self.retention.time_ms else { return };
+        let before_ms = now_ms.saturating_sub(kept_ms).saturating_sub(MARK_MARGIN_MS);
+        self.fleet.forget_silent(before_ms, &self.committer);
+        if self.catalog.lock().marks().all(|(_, _, marks)| marks.at_ms >= before_ms) {
+            return;
+        }
+        if let Err(error) = command(&self.committer, Command::ExpireMarks { before_ms }) {
+            tracing::warn!(%error, "marks of agents long gone are removed later");
+        }
+    }
+}

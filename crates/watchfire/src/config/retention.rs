@@ -1,0 +1,44 @@
+//! What the file says about how long the series of a selector are kept.
+
+use anyhow::{Result, anyhow, ensure};
+use metricstore::RetentionRule;
+
+use super::{duration_ms, keys};
+
+/// Below this a rule would hide what is still in the head, and each query would look for it there.
+const MIN_KEPT_MS: i64 = 3_600_000;
+/// Each rule is looked at by every query that reaches back beyond it.
+const MAX_RULES: usize = 64;
+
+/// The rules, checked against the retention of all.
+pub(super) fn rules(keys: &[keys::RetentionRule], retention_ms: i64) -> Result<Vec<RetentionRule>> {
+    ensure!(
+        keys.len() <= MAX_RULES,
+        "storage.retention_rules: {} rules are more than {MAX_RULES}; let one selector name more \
+         series, as in {{env=~\"dev|test\"}}",
+        keys.len()
+    );
+    keys.iter().enumerate().map(|(index, key)| rule(index, key, retention_ms)).collect()
+}
+
+fn rule(index: usize, key: &keys::RetentionRule, retention_ms: i64) -> Result<RetentionRule> {
+    let at = |name: &str| format!("storage.retention_rules[{index}].{name}");
+    let text = &key.selector;
+    let selector = promql::parse_selector(text).map_err(|error| {
+        anyhow!("{}: {text:?} is no selector such as {{env=\"dev\"}}: {error}", at("selector"))
+    })?;
+    let kept_ms = duration_ms(&at("for"), Some(&key.kept))?.unwrap_or(retention_ms);
+    ensure!(
+        kept_ms >= MIN_KEPT_MS,
+        "{}: {kept_ms} is out of range; it must be from {MIN_KEPT_MS} ms",
+        at("for")
+    );
+    ensure!(
+        kept_ms <= retention_ms,
+        "{}: {:?} is longer than storage.retention, which holds for all series: a rule can only keep \
+         less. Raise storage.retention, and give the other series a rule",
+        at("for"),
+        key.kept
+    );
+    Ok(RetentionRule { selector, kept_ms })
+}
