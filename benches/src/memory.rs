@@ -12,6 +12,8 @@ use crate::load::Load;
 use crate::server::{Flushing, Kind, Server};
 use crate::table::{Table, megabytes, ratio};
 
+/// VictoriaMetrics closes connections after two minutes.
+const RECONNECT_EVERY: Duration = Duration::from_secs(30);
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,7 +35,9 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
     for &kind in kinds {
         let seconds = load.shape.duration_ms() / 1_000;
         eprintln!("{}: {} samples in {seconds} s", kind.name(), load.shape.samples());
-        kept.push(measure(load, kind)?);
+        let one = measure(load, kind)?;
+        eprintln!("{}: {:.0} MB", kind.name(), one.mean_bytes / 1e6);
+        kept.push(one);
     }
     Ok(render(load, &kept))
 }
@@ -71,8 +75,11 @@ fn measure(load: &Load, kind: Kind) -> Result<Kept> {
 
 /// Sends each request at its time: they are spread evenly over the load's duration.
 fn send_lane(lane: &[Vec<u8>], server: &Server, started: Instant, total: Duration) -> Result<()> {
-    let mut client = server.client()?;
+    let (mut client, mut connected) = (server.client()?, Instant::now());
     for (number, body) in lane.iter().enumerate() {
+        if connected.elapsed() > RECONNECT_EVERY {
+            (client, connected) = (server.client()?, Instant::now());
+        }
         let due = total.mul_f64(number as f64 / lane.len() as f64);
         sleep(due.saturating_sub(started.elapsed()));
         client

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderValue};
-use model::Labels;
+use model::{Labels, LabelsBuilder};
 use net::client::Client;
 use settings::prometheus::{ScrapeConfig, ScrapeProtocol};
 
 use super::append::{Format, SampleRules};
 use super::failure_log::FailureLog;
 use super::histograms::HistogramRules;
+use super::report::ReportSeries;
 use super::series_rules::SeriesRules;
 use super::target::Target;
 
@@ -23,6 +24,8 @@ const MAX_BODY_BYTES: usize = 1 << 30;
 /// A job as its loops see it.
 pub(super) struct Job {
     pub(super) config: Arc<ScrapeConfig>,
+    /// What every series gets that does not have it.
+    pub(super) external_labels: Labels,
     pub(super) client: Arc<Client>,
     pub(super) failure_log: Option<FailureLog>,
     /// `Accept` and `Accept-Encoding`.
@@ -36,6 +39,7 @@ pub(super) struct Job {
 impl Job {
     pub(super) fn new(
         config: Arc<ScrapeConfig>,
+        external_labels: Labels,
         client: Arc<Client>,
         failure_log: Option<FailureLog>,
     ) -> Self {
@@ -51,6 +55,7 @@ impl Job {
             },
             headers,
             config,
+            external_labels,
             client,
             failure_log,
         }
@@ -67,6 +72,17 @@ impl Job {
         }
     }
 
+    /// `up` and its kin of a target with these labels.
+    pub(super) fn report(&self, target_labels: &Labels) -> ReportSeries {
+        let mut labels = LabelsBuilder::from_labels(target_labels);
+        for (name, value) in self.external_labels.iter() {
+            if target_labels.get(name).is_none() {
+                labels.set(name, value);
+            }
+        }
+        ReportSeries::new(&labels.build(), self.config.extra_scrape_metrics)
+    }
+
     /// The rules for the series of a target with these labels.
     pub(super) fn series_rules(&self, target_labels: Labels) -> SeriesRules {
         let config = &self.config;
@@ -74,6 +90,7 @@ impl Job {
             honor_labels: config.honor_labels,
             target_labels,
             metric_relabel_configs: config.metric_relabel_configs.clone(),
+            external_labels: self.external_labels.clone(),
             names: config.metric_name_validation_scheme,
             label_limit: limit(config.label_limit),
             label_name_length_limit: limit(config.label_name_length_limit),

@@ -26,6 +26,9 @@ use super::workspace::Workspaces;
 pub struct ScraperOptions {
     /// How requests are made; [`ClientOptions::operator`] unless something else is wanted.
     pub client: ClientOptions,
+    /// Whether series get the configuration's `external_labels`, which belongs to whoever passes
+    /// them on.
+    pub adds_external_labels: bool,
     /// Differs between processes: two that scrape the same targets do so at different moments.
     pub seed: u64,
 }
@@ -113,6 +116,10 @@ impl Scraper {
 
     /// Opens what the new configuration needs and the old one has not.
     async fn prepare(&self, config: &Config) -> Result<Vec<Ready>, ScraperError> {
+        let external = match self.options.adds_external_labels {
+            true => config.global.external_labels.clone(),
+            false => Labels::empty(),
+        };
         let mut logs = FailureLogs::default();
         let mut ready = Vec::with_capacity(config.scrape_configs.len());
         for scrape in &config.scrape_configs {
@@ -122,8 +129,10 @@ impl Scraper {
             };
             ready.push(match known {
                 // What is the same is not even opened again.
-                Some(job) if *job.config == *scrape => Ready { job, discovery: Vec::new() },
-                known => self.prepare_job(scrape, known.as_deref(), &mut logs).await?,
+                Some(job) if *job.config == *scrape && job.external_labels == external => {
+                    Ready { job, discovery: Vec::new() }
+                }
+                known => self.prepare_job(scrape, &external, known.as_deref(), &mut logs).await?,
             });
         }
         Ok(ready)
@@ -132,6 +141,7 @@ impl Scraper {
     async fn prepare_job(
         &self,
         scrape: &ScrapeConfig,
+        external_labels: &Labels,
         known: Option<&Job>,
         logs: &mut FailureLogs,
     ) -> Result<Ready, ScraperError> {
@@ -162,7 +172,8 @@ impl Scraper {
             };
             discovery.push((block.clone(), prepared));
         }
-        let job = Arc::new(Job::new(Arc::new(scrape.clone()), client, failure_log));
+        let config = Arc::new(scrape.clone());
+        let job = Arc::new(Job::new(config, external_labels.clone(), client, failure_log));
         Ok(Ready { job, discovery })
     }
 

@@ -19,6 +19,8 @@ pub(super) struct SeriesRules {
     /// The target's labels, without those that begin with `__`.
     pub(super) target_labels: Labels,
     pub(super) metric_relabel_configs: Vec<RelabelConfig>,
+    /// What every series gets that does not have it; no rule and no limit looks at them.
+    pub(super) external_labels: Labels,
     pub(super) names: NameValidation,
     /// Limits; 0 means none.
     pub(super) label_limit: usize,
@@ -50,6 +52,11 @@ impl SeriesRules {
         }
         self.check_names(work)?;
         self.check_limits(work)?;
+        for (name, value) in self.external_labels.iter() {
+            if work.get(name).is_empty() {
+                work.set(name, value);
+            }
+        }
         Ok(true)
     }
 

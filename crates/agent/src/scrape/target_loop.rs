@@ -185,7 +185,7 @@ impl TargetLoop {
             cache: SeriesCache::new(hash),
             rules: Rules::new(&job, &state),
             headers: headers(&job, timeout),
-            report: ReportSeries::new(&state.public_labels, job.config.extra_scrape_metrics),
+            report: job.report(&state.public_labels),
             job,
             orders,
             state,
@@ -269,8 +269,7 @@ impl TargetLoop {
         }
         self.rules = rules;
         self.headers = headers(&job, self.timeout);
-        let with_extra = job.config.extra_scrape_metrics;
-        self.report = ReportSeries::new(&self.state.public_labels, with_extra);
+        self.report = job.report(&self.state.public_labels);
         self.job = job;
     }
 

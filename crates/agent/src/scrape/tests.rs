@@ -36,6 +36,7 @@ impl Target {
                 honor_labels: false,
                 target_labels: Labels::from_pairs(labels).expect("labels"),
                 metric_relabel_configs: Vec::new(),
+                external_labels: Labels::empty(),
                 names: NameValidation::Utf8,
                 label_limit: 0,
                 label_name_length_limit: 0,

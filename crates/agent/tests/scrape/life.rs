@@ -110,6 +110,33 @@ scrape_configs:
 }
 
 #[tokio::test]
+async fn external_labels_are_added_where_a_series_has_none() {
+    let target = Target::text("a{zone=\"own\"} 1\nb{l=\"x\"} 2\n").await;
+    let yaml = |zone: &str| {
+        let job = one_job(&target, "  label_limit: 4\n");
+        job.replace("global: {", &format!("global: {{external_labels: {{zone: {zone}}}, "))
+    };
+    let mut scraped = Scraped::start(&yaml("east")).await;
+    let address = target.address;
+    let of = |name: &str, zone: &str| {
+        format!("{name}{{instance=\"{address}\", job=\"j\", zone=\"{zone}\"}}")
+    };
+    let of_b = |zone: &str| of("b", zone).replace("zone=", "l=\"x\", zone=");
+    let (own, east, west) = (of("a", "own"), of_b("east"), of_b("west"));
+    scraped.until(|scraped| scraped.count(&east) >= 2).await;
+    assert!(scraped.count(&own) >= 2, "{:?}", scraped.series);
+    assert_eq!(
+        scraped.last(&of("up", "east")),
+        Some(1.0),
+        "label_limit looks at what is there before"
+    );
+    scraped.reload(&yaml("west")).await;
+    scraped.until(|scraped| scraped.count(&west) >= 1).await;
+    assert_eq!((scraped.last(&east), scraped.last(&west)), (None, Some(2.0)));
+    assert_eq!(scraped.last(&of("up", "west")), Some(1.0));
+}
+
+#[tokio::test]
 async fn rules_and_limits_change_without_a_restart() {
     let target = Target::text("a{x=\"1\"} 1\nb 2\n").await;
     let mut scraped = Scraped::start(&one_job(&target, "")).await;

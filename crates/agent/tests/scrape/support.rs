@@ -140,7 +140,11 @@ pub(crate) struct Scraped {
 impl Scraped {
     pub(crate) async fn start(yaml: &str) -> Self {
         let (sender, batches) = mpsc::channel(64);
-        let options = ScraperOptions { client: ClientOptions::operator(), seed: 7 };
+        let options = ScraperOptions {
+            client: ClientOptions::operator(),
+            adds_external_labels: true,
+            seed: 7,
+        };
         let scraper = Scraper::start(&config(yaml), options, sender).await.expect("it starts");
         Scraped {
             scraper,

@@ -53,8 +53,12 @@ impl Scraping {
         put(broker.as_ref(), &loaded.config, prepared).await;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| anyhow!("no random numbers: {error}"))?;
-        let options =
-            ScraperOptions { client: ClientOptions::operator(), seed: u64::from_le_bytes(seed) };
+        let options = ScraperOptions {
+            client: ClientOptions::operator(),
+            // A broker adds them where it passes series on; an agent does nothing else.
+            adds_external_labels: broker.is_none(),
+            seed: u64::from_le_bytes(seed),
+        };
         let (batches, receiver) = mpsc::channel(QUEUE);
         let scraper = Scraper::start(&loaded.config, options, batches)
             .await
