@@ -195,7 +195,7 @@ impl LogDecoder {
 
     /// As [`LogDecoder::decode`], with ordinals that `define` gives to the series it is shown,
     /// which are all that the payload defines: for whoever reads the log and has no registry.
-    /// Exemplars are read past.
+    /// Exemplars are left for [`LogDecoder::take_exemplars`].
     ///
     /// # Errors
     /// As [`LogDecoder::decode`].
@@ -215,6 +215,16 @@ impl LogDecoder {
             out.reset(model::DEFAULT_TENANT, shards);
             fault.at(payload.len() - input.len())
         })
+    }
+
+    /// The exemplars of the payload that was decoded last, with the ordinals of their series.
+    ///
+    /// # Errors
+    /// `Payload` if a series of them was defined in a payload that was lost.
+    pub fn take_exemplars(&mut self) -> Result<Vec<(u32, Exemplar)>, MetricError> {
+        let exemplars = std::mem::take(&mut self.exemplars).into_iter();
+        let mapped = exemplars.map(|(number, one)| Ok((self.ordinal_of(number)?, one)));
+        mapped.collect::<Result<_, Fault>>().map_err(|fault| fault.at(0))
     }
 
     /// Reads only what the payload defines, as [`LogDecoder::decode_as`]; its rows are passed over.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use model::{Histogram, Labels, MetricMetadata};
+use model::{Exemplar, Histogram, Labels, MetricMetadata};
 
 use crate::protobuf::{push_bytes, push_varint, varint_len};
 use crate::remote_write::{encode_labels, encode_metadata, encode_sample, metric_type_number};
@@ -21,6 +21,8 @@ pub struct OutgoingSeries<'a> {
     pub floats: &'a [(i64, f64)],
     /// Its native histograms, the oldest first.
     pub histograms: &'a [OutgoingHistogram<'a>],
+    /// Its exemplars, the oldest first.
+    pub exemplars: &'a [&'a Exemplar],
     /// What is known about its metric. Version 1 has it in requests of its own.
     pub metadata: Option<&'a MetricMetadata>,
 }
@@ -75,16 +77,21 @@ impl RequestBuilder {
             RequestBuilder::One(out) => {
                 encode_labels(series.labels.iter(), &mut message);
                 push_samples(series, false, &mut message);
+                for exemplar in series.exemplars {
+                    let mut encoded = Vec::new();
+                    encode_labels(exemplar.labels.iter(), &mut encoded);
+                    push_exemplar(exemplar, encoded, 3 << 3 | 2, &mut message);
+                }
                 push_bytes(out, 1 << 3 | 2, &message);
             }
             RequestBuilder::Two(symbols, out) => {
-                let mut references = Vec::new();
-                for (name, value) in series.labels.iter() {
-                    push_varint(&mut references, symbols.number(name).into());
-                    push_varint(&mut references, symbols.number(value).into());
-                }
-                push_bytes(&mut message, 1 << 3 | 2, &references);
+                symbols.push_labels(series.labels, &mut message);
                 push_samples(series, true, &mut message);
+                for exemplar in series.exemplars {
+                    let mut encoded = Vec::new();
+                    symbols.push_labels(&exemplar.labels, &mut encoded);
+                    push_exemplar(exemplar, encoded, 4 << 3 | 2, &mut message);
+                }
                 if let Some(metadata) = series.metadata {
                     push_bytes(&mut message, 5 << 3 | 2, &symbols.metadata(metadata));
                 }
@@ -139,7 +146,27 @@ fn push_samples(series: &OutgoingSeries<'_>, with_start: bool, message: &mut Vec
     }
 }
 
+/// Appends an exemplar whose labels are in `encoded`; both versions have the rest in common.
+fn push_exemplar(exemplar: &Exemplar, mut encoded: Vec<u8>, tag: u8, message: &mut Vec<u8>) {
+    // The same numbers as those of a sample, one higher.
+    encoded.push(2 << 3 | 1);
+    encoded.extend_from_slice(&exemplar.value.to_le_bytes());
+    encoded.push(3 << 3);
+    push_varint(&mut encoded, exemplar.t_ms as u64);
+    push_bytes(message, tag, &encoded);
+}
+
 impl Symbols {
+    /// Appends `labels_refs`.
+    fn push_labels(&mut self, labels: &Labels, out: &mut Vec<u8>) {
+        let mut references = Vec::new();
+        for (name, value) in labels.iter() {
+            push_varint(&mut references, self.number(name).into());
+            push_varint(&mut references, self.number(value).into());
+        }
+        push_bytes(out, 1 << 3 | 2, &references);
+    }
+
     fn number(&mut self, text: &str) -> u32 {
         if let Some(&number) = self.numbers.get(text) {
             return number;
@@ -201,14 +228,21 @@ mod tests {
             labels: &labels(&[("__name__", "a_total"), ("x", "a_total"), ("z", "日本")]),
             floats: &[(-5, f64::from_bits(0x7ff0_0000_0000_0002)), (1_700_000_000_000, 1.5)],
             histograms: &[],
+            exemplars: &[&exemplar()],
             metadata: Some(metadata),
         });
         builder.push(&OutgoingSeries {
             labels: &labels(&[("__name__", "h"), ("x", "1")]),
             floats: &[],
             histograms: &[OutgoingHistogram { t_ms: 7, start_ms: 3, histogram: &histogram }],
+            exemplars: &[],
             metadata: None,
         });
+    }
+
+    fn exemplar() -> Exemplar {
+        let labels = labels(&[("trace_id", "日本"), ("x", "a_total")]);
+        Exemplar { labels, value: -0.5, t_ms: 1_700_000_000_001, is_dated: true }
     }
 
     fn metadata() -> MetricMetadata {

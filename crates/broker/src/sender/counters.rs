@@ -59,6 +59,7 @@ pub(super) struct Sent {
 pub(super) struct Counters {
     pub(super) floats: Sent,
     pub(super) histograms: Sent,
+    pub(super) exemplars: Sent,
     pub(super) metadata: Sent,
     pub(super) bytes: AtomicU64,
     pub(super) metadata_bytes: AtomicU64,
@@ -84,17 +85,20 @@ impl Counters {
         let place = Dropped::ALL.iter().position(|one| *one == why).expect("all are listed");
         self.floats.dropped[place].fetch_add(amount.floats, Relaxed);
         self.histograms.dropped[place].fetch_add(amount.histograms, Relaxed);
+        self.exemplars.dropped[place].fetch_add(amount.exemplars, Relaxed);
     }
 
     /// Rows wait for their request, or no longer.
     pub(super) fn add_pending(&self, amount: Amount) {
         self.floats.pending.fetch_add(amount.floats as i64, Relaxed);
         self.histograms.pending.fetch_add(amount.histograms as i64, Relaxed);
+        self.exemplars.pending.fetch_add(amount.exemplars as i64, Relaxed);
     }
 
     pub(super) fn take_pending(&self, amount: Amount) {
         self.floats.pending.fetch_sub(amount.floats as i64, Relaxed);
         self.histograms.pending.fetch_sub(amount.histograms as i64, Relaxed);
+        self.exemplars.pending.fetch_sub(amount.exemplars as i64, Relaxed);
     }
 
     pub(super) fn set_desired_shards(&self, desired: f64) {

@@ -155,6 +155,7 @@ impl Delivery {
             body = Some((message, bytes));
             self.counters.floats.retried.fetch_add(amount.floats, Relaxed);
             self.counters.histograms.retried.fetch_add(amount.histograms, Relaxed);
+            self.counters.exemplars.retried.fetch_add(amount.exemplars, Relaxed);
             if queue.phase() == Phase::Halt {
                 return Outcome::Halted;
             }
@@ -287,10 +288,11 @@ impl Delivery {
         self.counters.take_pending(amount);
     }
 
-    fn kinds(&self, amount: Amount, written: Amount) -> [(&Sent, u64, u64); 2] {
+    fn kinds(&self, amount: Amount, written: Amount) -> [(&Sent, u64, u64); 3] {
         [
             (&self.counters.floats, amount.floats, written.floats),
             (&self.counters.histograms, amount.histograms, written.histograms),
+            (&self.counters.exemplars, amount.exemplars, written.exemplars),
         ]
     }
 
@@ -304,6 +306,7 @@ impl Delivery {
             let after = Amount::of(&chunk.rows);
             dropped.floats += before.floats - after.floats;
             dropped.histograms += before.histograms - after.histograms;
+            dropped.exemplars += before.exemplars - after.exemplars;
         }
         if dropped.total() == 0 {
             return false;

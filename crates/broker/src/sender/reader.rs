@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use blockstore::{Disk, Frame, FrameKind, LogTail, Tailed};
 use catalog::{Command, Expected, LogPosition, StoreId};
 use crossbeam_channel::Sender;
-use metricstore::{HistogramRow, LogDecoder, ResolvedBatch};
+use metricstore::{HistogramRow, LogDecoder, MetricError, ResolvedBatch};
 use model::Labels;
 use parking_lot::Mutex;
 use settings::prometheus::RemoteWriteMessage;
@@ -21,7 +21,7 @@ use settings::prometheus::RemoteWriteMessage;
 use super::counters::Dropped;
 use super::delivery::Delivery;
 use super::resharding::{self, Measured, Resharding};
-use super::rows::{Amount, Chunk, HistogramValue, Row, Value};
+use super::rows::{Amount, Chunk, HistogramValue, Kind, Row, Value};
 use super::series::{Sendable, SeriesTable};
 use super::shards::{ShardSet, spread};
 use crate::agent_frame;
@@ -302,6 +302,12 @@ impl Reader {
         }
         let rows = self.histograms();
         self.hand_out(frame, number, rows);
+        if self.parts.delivery.remote().send_exemplars {
+            match self.exemplars() {
+                Ok(rows) => self.hand_out(frame, number, rows),
+                Err(error) => self.unusable(frame, &error.to_string()),
+            }
+        }
         self.frames.push_back((number, frame.end));
         self.read_through = frame.end;
     }
@@ -327,7 +333,7 @@ impl Reader {
             rows.push(Row { labels, hash, t_ms, value: Value::Float(value) });
         }
         for (count, why) in dropped.reasons() {
-            delivery.counters().drop_rows(Amount { floats: count, histograms: 0 }, why);
+            delivery.counters().drop_rows(Amount::of_kind(Kind::Float, count), why);
         }
         rows
     }
@@ -355,9 +361,33 @@ impl Reader {
             rows.push(Row { labels, hash, t_ms, value });
         }
         for (count, why) in dropped.reasons() {
-            delivery.counters().drop_rows(Amount { floats: 0, histograms: count }, why);
+            delivery.counters().drop_rows(Amount::of_kind(Kind::Histogram, count), why);
         }
         rows
+    }
+
+    /// The exemplars of the decoded frame.
+    fn exemplars(&mut self) -> Result<Vec<Row>, MetricError> {
+        let delivery = &self.parts.delivery;
+        let oldest_ms = delivery.oldest_ms().unwrap_or(i64::MIN);
+        let mut rows = Vec::new();
+        let mut dropped = LeftOut::default();
+        for (ordinal, exemplar) in self.decoder.take_exemplars()? {
+            let Some(series) = self.table.get_mut(ordinal) else {
+                dropped.unwanted += 1;
+                continue;
+            };
+            if exemplar.t_ms < oldest_ms {
+                dropped.old += 1;
+                continue;
+            }
+            let (labels, hash, t_ms) = (series.labels.clone(), series.hash, exemplar.t_ms);
+            rows.push(Row { labels, hash, t_ms, value: Value::Exemplar(Box::new(exemplar)) });
+        }
+        for (count, why) in dropped.reasons() {
+            delivery.counters().drop_rows(Amount::of_kind(Kind::Exemplar, count), why);
+        }
+        Ok(rows)
     }
 
     /// Hands rows to the shards, which takes as long as they are full.

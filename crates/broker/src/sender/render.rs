@@ -25,6 +25,12 @@ const FAMILIES: &[Family] = &[
         |remote| number(&remote.counters().histograms.total),
     ),
     (
+        "prometheus_remote_storage_exemplars_total",
+        "counter",
+        "Exemplars sent to the remote, each counted once.",
+        |remote| number(&remote.counters().exemplars.total),
+    ),
+    (
         "prometheus_remote_storage_metadata_total",
         "counter",
         "Metadata entries sent to the remote in requests of their own.",
@@ -41,6 +47,12 @@ const FAMILIES: &[Family] = &[
         "counter",
         "Native histograms the remote refused for good.",
         |remote| number(&remote.counters().histograms.failed),
+    ),
+    (
+        "prometheus_remote_storage_exemplars_failed_total",
+        "counter",
+        "Exemplars the remote refused for good.",
+        |remote| number(&remote.counters().exemplars.failed),
     ),
     (
         "prometheus_remote_storage_metadata_failed_total",
@@ -61,6 +73,12 @@ const FAMILIES: &[Family] = &[
         |remote| number(&remote.counters().histograms.retried),
     ),
     (
+        "prometheus_remote_storage_exemplars_retried_total",
+        "counter",
+        "Exemplars whose request failed and is tried again.",
+        |remote| number(&remote.counters().exemplars.retried),
+    ),
+    (
         "prometheus_remote_storage_metadata_retried_total",
         "counter",
         "Metadata entries whose request failed and is tried again.",
@@ -77,6 +95,12 @@ const FAMILIES: &[Family] = &[
         "gauge",
         "Native histograms in the shards.",
         |remote| remote.counters().histograms.pending.load(Relaxed) as f64,
+    ),
+    (
+        "prometheus_remote_storage_exemplars_pending",
+        "gauge",
+        "Exemplars in the shards.",
+        |remote| remote.counters().exemplars.pending.load(Relaxed) as f64,
     ),
     (
         "prometheus_remote_storage_bytes_total",
@@ -189,6 +213,7 @@ impl Broker {
         }
         render_dropped("samples", |counters| &counters.floats, &remotes, out);
         render_dropped("histograms", |counters| &counters.histograms, &remotes, out);
+        render_dropped("exemplars", |counters| &counters.exemplars, &remotes, out);
         render_durations(&remotes, out);
     }
 }

@@ -10,7 +10,7 @@ use settings::prometheus::RemoteWriteMessage;
 use wire::WireError;
 use wire::remote_write_request::{OutgoingHistogram, OutgoingSeries, RequestBuilder};
 
-use super::rows::{Amount, Chunk, Row, Value};
+use super::rows::{Amount, Chunk, Kind, Row, Value};
 use crate::metadata::KnownFamilies;
 
 /// No wish of a server holds up its samples for longer.
@@ -32,10 +32,11 @@ pub(super) fn encode(
         RemoteWriteMessage::V1 => RequestBuilder::one(),
         RemoteWriteMessage::V2 => RequestBuilder::two(),
     };
-    let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+    let (mut floats, mut histograms, mut exemplars) = (Vec::new(), Vec::new(), Vec::new());
     for group in order.chunk_by(|&a, &b| slots[a as usize] == slots[b as usize]) {
         floats.clear();
         histograms.clear();
+        exemplars.clear();
         for &row in group {
             let row = rows[row as usize];
             match &row.value {
@@ -45,6 +46,7 @@ pub(super) fn encode(
                     start_ms: one.start_ms,
                     histogram: &one.histogram,
                 }),
+                Value::Exemplar(one) => exemplars.push(&**one),
             }
         }
         let labels = &rows[group[0] as usize].labels;
@@ -56,6 +58,7 @@ pub(super) fn encode(
             labels,
             floats: &floats,
             histograms: &histograms,
+            exemplars: &exemplars,
             metadata,
         });
     }
@@ -63,14 +66,22 @@ pub(super) fn encode(
 }
 
 /// For each row the number of the entry it goes into: a new one for a new series, for another kind
-/// of value, and where time does not go on.
+/// of value, and where time does not go on. Exemplars go with the last samples of their series, if
+/// there are any: by the specification an entry should not be without.
 fn slots(rows: &[&Row]) -> Vec<u32> {
-    let mut open: HashMap<(*const u8, bool), (u32, i64)> = HashMap::with_capacity(rows.len());
+    let mut open: HashMap<(*const u8, Kind), (u32, i64)> = HashMap::with_capacity(rows.len());
     let mut slots = Vec::with_capacity(rows.len());
     let mut next = 0;
     for row in rows {
         // Sets that were read from another file of the log are others, although they are equal.
-        let series = (address(&row.labels), row.is_histogram());
+        let series = (address(&row.labels), row.kind());
+        if series.1 == Kind::Exemplar {
+            let of = |kind| open.get(&(series.0, kind)).map(|(slot, _)| *slot);
+            if let Some(slot) = of(Kind::Histogram).max(of(Kind::Float)) {
+                slots.push(slot);
+                continue;
+            }
+        }
         let slot = match open.get_mut(&series) {
             Some((slot, last_ms)) if *last_ms < row.t_ms => {
                 *last_ms = row.t_ms;
@@ -135,11 +146,12 @@ fn written(headers: &HeaderMap) -> Option<Amount> {
         let name = format!("x-prometheus-remote-write-{kind}-written");
         headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok()
     };
-    match (count("samples"), count("histograms")) {
-        (None, None) => None,
-        (floats, histograms) => Some(Amount {
+    match (count("samples"), count("histograms"), count("exemplars")) {
+        (None, None, None) => None,
+        (floats, histograms, exemplars) => Some(Amount {
             floats: floats.unwrap_or_default(),
             histograms: histograms.unwrap_or_default(),
+            exemplars: exemplars.unwrap_or_default(),
         }),
     }
 }
@@ -206,7 +218,7 @@ mod tests {
             assert_eq!(judge(status, &HeaderMap::new(), message, on_429, 0), wanted, "{status}");
         }
         let counted = headers(&[("x-prometheus-remote-write-samples-written", "3")]);
-        let three = Amount { floats: 3, histograms: 0 };
+        let three = Amount { floats: 3, ..Amount::default() };
         assert_eq!(judge(StatusCode::OK, &counted, TWO, false, 0), Verdict::Taken(Some(three)));
         let refused = judge(StatusCode::BAD_REQUEST, &counted, TWO, false, 0);
         assert_eq!(refused, Verdict::Never(three));
@@ -244,5 +256,13 @@ mod tests {
         let chunk = Chunk { frame: 0, at: Instant::now(), rows: rows.to_vec() };
         let all: Vec<&Row> = chunk.rows.iter().collect();
         assert_eq!(slots(&all), [0, 1, 0, 2, 3, 2]);
+        let exemplar = |labels: &Labels, t_ms| {
+            let own = labels.clone();
+            let one = model::Exemplar { labels: own, value: 1.0, t_ms, is_dated: true };
+            Row { value: Value::Exemplar(Box::new(one)), ..row(labels, t_ms) }
+        };
+        let c = labels("c");
+        let rows = [row(&a, 1), exemplar(&a, 9), exemplar(&c, 2), exemplar(&c, 3), exemplar(&c, 3)];
+        assert_eq!(slots(&rows.iter().collect::<Vec<_>>()), [0, 0, 1, 1, 2]);
     }
 }

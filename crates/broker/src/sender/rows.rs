@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use model::{Histogram, Labels};
+use model::{Exemplar, Histogram, Labels};
 
-/// One sample with the labels it is sent under.
+/// One sample or exemplar with the labels it is sent under.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) labels: Labels,
@@ -19,6 +19,16 @@ pub(super) enum Value {
     Float(f64),
     /// Boxed: histograms are few and large.
     Histogram(Box<HistogramValue>),
+    /// Boxed: they are few and have labels.
+    Exemplar(Box<Exemplar>),
+}
+
+/// What a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Float,
+    Histogram,
+    Exemplar,
 }
 
 #[derive(Debug, Clone)]
@@ -43,11 +53,16 @@ pub(super) struct Chunk {
 pub(super) struct Amount {
     pub(super) floats: u64,
     pub(super) histograms: u64,
+    pub(super) exemplars: u64,
 }
 
 impl Row {
-    pub(super) fn is_histogram(&self) -> bool {
-        matches!(self.value, Value::Histogram(_))
+    pub(super) fn kind(&self) -> Kind {
+        match self.value {
+            Value::Float(_) => Kind::Float,
+            Value::Histogram(_) => Kind::Histogram,
+            Value::Exemplar(_) => Kind::Exemplar,
+        }
     }
 }
 
@@ -55,16 +70,27 @@ impl Amount {
     pub(super) fn of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Self {
         let mut amount = Amount::default();
         for row in rows {
-            if row.is_histogram() {
-                amount.histograms += 1;
-            } else {
-                amount.floats += 1;
+            match row.kind() {
+                Kind::Float => amount.floats += 1,
+                Kind::Histogram => amount.histograms += 1,
+                Kind::Exemplar => amount.exemplars += 1,
             }
         }
         amount
     }
 
     pub(super) fn total(self) -> u64 {
-        self.floats + self.histograms
+        self.floats + self.histograms + self.exemplars
+    }
+
+    /// So many of one kind.
+    pub(super) fn of_kind(kind: Kind, count: u64) -> Self {
+        let mut amount = Amount::default();
+        match kind {
+            Kind::Float => amount.floats = count,
+            Kind::Histogram => amount.histograms = count,
+            Kind::Exemplar => amount.exemplars = count,
+        }
+        amount
     }
 }

@@ -1,5 +1,5 @@
-//! Prometheus, a broker that it writes to and one that scrapes the same target keep the same
-//! exemplars.
+//! Prometheus, a broker that it writes to, one that scrapes the same target, and two remotes that this
+//! one writes to keep the same exemplars.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,8 +25,28 @@ pub(super) fn same_exemplars(scratch: &Scratch) -> Result<String> {
         target.address
     );
     let written = Launch::broker(&scratch.join("written")).start()?;
+    let forwarded = Launch::broker(&scratch.join("forwarded")).start()?;
+    let empty = scratch.join("empty.yml");
+    std::fs::write(&empty, "global: {scrape_interval: 1m}\n")?;
+    let flags = ["--enable-feature=exemplar-storage", "--web.enable-remote-write-receiver"];
+    let remote = Scraper::named(scratch, "remote", &empty.display().to_string(), &flags)?;
     let own = scratch.join("scraped.yml");
-    std::fs::write(&own, &scrape_config)?;
+    let remote_write = |client: &Client, more: &str| {
+        format!(
+            "- url: http://{}/api/v1/write\n  send_exemplars: true\n  queue_config: \
+             {{batch_send_deadline: 200ms}}\n{more}",
+            client.address()
+        )
+    };
+    let version_2 = "  protobuf_message: io.prometheus.write.v2.Request\n";
+    std::fs::write(
+        &own,
+        format!(
+            "{scrape_config}remote_write:\n{}{}",
+            remote_write(&remote.client, ""),
+            remote_write(&forwarded.client(), version_2)
+        ),
+    )?;
     let own = own.display().to_string();
     let scraped = Launch::broker(&scratch.join("scraped"))
         .arguments(&["--prometheus-config", &own])
@@ -34,23 +54,20 @@ pub(super) fn same_exemplars(scratch: &Scratch) -> Result<String> {
     let file = scratch.join("prometheus.yml");
     std::fs::write(
         &file,
-        format!(
-            "{scrape_config}remote_write:\n- url: http://{}/api/v1/write\n  send_exemplars: true\n  \
-             queue_config: {{batch_send_deadline: 200ms}}\n",
-            written.client().address()
-        ),
+        format!("{scrape_config}remote_write:\n{}", remote_write(&written.client(), "")),
     )?;
     let file = file.display().to_string();
     let prometheus = Scraper::with(scratch, &file, &["--enable-feature=exemplar-storage"])?;
     let theirs = prometheus.client;
+    let ours = [written.client(), scraped.client(), forwarded.client(), remote.client];
     let mut found = 0;
     for step in 0..=STEPS {
         target.show(step);
         // Each has seen this step before the target goes on.
         let trace = format!("of-counter-{step}");
-        for client in [theirs, written.client(), scraped.client()] {
+        for client in ours.iter().chain([&theirs]) {
             wait_until(&format!("{trace} at {}", client.address()), || {
-                Ok(answer(&client, "c_total")?.to_string().contains(&trace))
+                Ok(answer(client, "c_total")?.to_string().contains(&trace))
             })?;
         }
     }
@@ -62,9 +79,10 @@ pub(super) fn same_exemplars(scratch: &Scratch) -> Result<String> {
         "up",
     ] {
         let wanted = answer(&theirs, query)?;
-        for client in [written.client(), scraped.client()] {
-            let ours = answer(&client, query)?;
-            ensure!(ours == wanted, "{query}: {ours} instead of Prometheus' {wanted}");
+        for client in &ours {
+            let ours = answer(client, query)?;
+            let address = client.address();
+            ensure!(ours == wanted, "{address}, {query}: {ours} instead of Prometheus' {wanted}");
         }
         found += wanted.as_array().map_or(0, Vec::len);
     }
@@ -89,9 +107,18 @@ pub(super) fn same_exemplars(scratch: &Scratch) -> Result<String> {
     let stored = scraped.client().metric("watchfire_broker_exemplars_stored_total")?;
     let repeated = scraped.client().metric("watchfire_broker_exemplars_repeated_total")?;
     ensure!(repeated >= 2.0, "{stored} stored, {repeated} repeated");
+    let metrics = scraped.client().get("/metrics")?.text();
+    let sent = |line: &&str| line.starts_with("prometheus_remote_storage_exemplars_total{");
+    let sent: Vec<&str> = metrics.lines().filter(sent).collect();
+    ensure!(
+        sent.len() == 2 && sent.iter().all(|line| line.ends_with(&format!(" {stored}"))),
+        "{sent:?}"
+    );
     drop(prometheus);
+    drop(remote);
     written.stop()?;
     scraped.stop()?;
+    forwarded.stop()?;
     Ok(format!("{found} series with exemplars, {stored} stored, {repeated} repetitions left out"))
 }
 
