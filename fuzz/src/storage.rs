@@ -13,7 +13,7 @@ use catalog::{Command, LogPosition, State, StoreId};
 use labelindex::{BlockIndex, BlockIndexBuilder, LabelIndex, MemIndex};
 use metricstore::{
     BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder,
-    MetricFormat, Registry, ResolvedBatch, Selected, Shard,
+    MetricFormat, ROLLED_LEVEL, Registry, ResolvedBatch, Selected, Shard, THINNED_LEVEL,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TimeRange};
 
@@ -279,7 +279,7 @@ pub(crate) fn metric_payload(bytes: &[u8]) {
 
 /// A block: refused, or every series is read to its end or to a fault with a place.
 pub(crate) fn metric_block(bytes: &[u8]) {
-    let format = MetricFormat::new(2);
+    let format = MetricFormat::new(2).with_rollups(300_000);
     let Ok(block) = format.open(Arc::new(Bytes(bytes.to_vec()))) else { return };
     let block = Arc::new(block);
     let registry = Registry::new(1);
@@ -290,9 +290,9 @@ pub(crate) fn metric_block(bytes: &[u8]) {
         let block = Arc::clone(&block);
         let source = BlockSource { id: Arc::from("a"), block, deletes_through: 0 };
         let all = TimeRange::all();
-        let Ok(selected) = Selected::new(&registry, head, &[source], &matchers, all, 10_000) else {
-            continue;
-        };
+        let blocks = [source];
+        let selected = Selected::with_rollups(&registry, head, &blocks, &matchers, all, 10_000);
+        let Ok(selected) = selected else { continue };
         for index in 0..selected.len() {
             let (mut timestamps, mut values) = (Vec::new(), Vec::new());
             let mut histograms = HistogramColumns::default();
@@ -301,12 +301,16 @@ pub(crate) fn metric_block(bytes: &[u8]) {
                 assert_eq!(timestamps.len(), values.len());
             }
             let _ = selected.statistics(index);
+            let _ = selected.read_rows(index, 600_000, &mut Vec::new());
         }
     }
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
-    let mut out: Box<dyn BlobWriter> = blobs.create("blocks/b").expect("memory");
-    let input = |block| MergeInput { block, deletes: Vec::new() };
-    let _ = format.merge(&[input(Arc::clone(&block)), input(block)], TimeRange::all(), &mut *out);
+    for level in [1, ROLLED_LEVEL, THINNED_LEVEL] {
+        let mut out: Box<dyn BlobWriter> = blobs.create("blocks/b").expect("memory");
+        let input = |block| MergeInput { block, deletes: Vec::new() };
+        let inputs = [input(Arc::clone(&block)), input(Arc::clone(&block))];
+        let _ = format.merge(&inputs, TimeRange::all(), level, &mut *out);
+    }
 }
 
 /// The bytes of a block with what `shard` holds.

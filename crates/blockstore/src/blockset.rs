@@ -186,7 +186,7 @@ impl<F: BlockFormat> BlockSet<F> {
         let inputs = self.inputs(job, deletes)?;
         let key = id.key(self.signal);
         let mut out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
-        let summary = self.format.merge(&inputs, keep, &mut *out)?;
+        let summary = self.format.merge(&inputs, keep, job.level, &mut *out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
         self.counters.merge_conflicts.add(summary.conflicts);

@@ -68,7 +68,8 @@ pub trait BlockFormat: Send + Sync + 'static {
 
     /// Writes one block with the rows of all `inputs` that lie in `keep` and that their deletes do
     /// not hide. Inputs are in commit order: of two rows with the same series and time the earlier input's wins. Memory is
-    /// bounded by pages, not by blocks.
+    /// bounded by pages, not by blocks. `level` is that of the outcome, see [`crate::plan_merge`]: a
+    /// format may write more, or less, at a higher one.
     ///
     /// # Errors
     /// As `open`; a corrupt input is named by its offset and index in `inputs`.
@@ -76,6 +77,7 @@ pub trait BlockFormat: Send + Sync + 'static {
         &self,
         inputs: &[MergeInput<Self::Block, Self::Delete>],
         keep: TimeRange,
+        level: u8,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError>;
 }

@@ -39,5 +39,8 @@ pub use log::{
     Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogTail, LogWriter,
     MAX_PAYLOAD_BYTES, ReplayReport, Tailed,
 };
-pub use plan::{MergeJob, MergePolicy, Retention, plan_expire, plan_merge};
+pub use plan::{
+    MergeJob, MergePolicy, ROLLED_LEVEL, Retention, THINNED_LEVEL, plan_expire, plan_merge,
+    plan_thin,
+};
 pub use quarantine::move_file as quarantine_file;

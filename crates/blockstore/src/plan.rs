@@ -12,6 +12,7 @@
 //! | 3 | window, 2 h | all blocks of a closed window |
 //! | 4 | quarter, 6 h | all blocks of a closed quarter: three windows |
 //! | 5 | day | all blocks of a closed day |
+//! | 6 | day, thinned | all blocks of a day whose samples are past their retention, where rollups are kept for longer |
 //!
 //! Only the largest closed cell around a block decides. Data that arrives in time is thus written
 //! at most six times, flush included, and less if the process was down when cells closed. What
@@ -36,6 +37,15 @@ const SCALES: [(i64, u8); 3] = [(2 * HOUR_MS, 3), (6 * HOUR_MS, 4), (24 * HOUR_M
 
 /// The highest level of a part of a window.
 const LAST_PART_LEVEL: u8 = 2;
+
+/// Level of a block that holds a whole day; a format may add rollups from it on.
+pub const ROLLED_LEVEL: u8 = 5;
+/// Level of a block that keeps nothing but rollups.
+pub const THINNED_LEVEL: u8 = 6;
+
+/// Time after the end of a day's retention until the day is thinned: what came in at its end was
+/// acknowledged, and reaches blocks later.
+const THIN_SETTLE_MS: i64 = HOUR_MS;
 
 /// Blocks that are worth a merge before their cell is closed, or after.
 const FANIN: usize = 4;
@@ -107,13 +117,7 @@ impl Default for Retention {
 /// The most useful merge, if any is due. When it is committed, ask again. Deterministic; the cost
 /// is that of sorting the blocks.
 pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Option<MergeJob> {
-    let mut owners: BTreeMap<(TenantId, Signal), Vec<&BlockMeta>> = BTreeMap::new();
-    for block in blocks.iter().filter(|block| !block.range.is_empty()) {
-        owners.entry((block.tenant, block.signal)).or_default().push(block);
-    }
-    let settled_ms = now_ms.saturating_sub(policy.settle_ms);
-    let owners: Vec<Cells<'_>> =
-        owners.into_values().map(|blocks| Cells::new(blocks, settled_ms)).collect();
+    let owners = by_owner(blocks, now_ms.saturating_sub(policy.settle_ms));
     // Small and frequent merges first: they keep the number of blocks down at the least cost.
     let parts = owners.iter().find_map(Cells::plan_parts);
     parts.or_else(|| {
@@ -121,8 +125,15 @@ pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Op
     })
 }
 
-/// The blocks whose retention is over: those that end before it by time, then the oldest by size.
-/// Blocks go whole. Ascending ids.
+/// The next day to be thinned: all of it is older than `kept_ms`, and some of it is not thinned.
+pub fn plan_thin(blocks: &[BlockMeta], now_ms: i64, kept_ms: i64) -> Option<MergeJob> {
+    let horizon_ms = now_ms.saturating_sub(kept_ms).saturating_sub(THIN_SETTLE_MS);
+    by_owner(blocks, horizon_ms).iter().find_map(Cells::plan_thin)
+}
+
+/// The blocks whose retention is over: those that end before it by time, then the oldest by size;
+/// those with samples first, until they take no more than half of the size, then thinned ones. Blocks
+/// go whole. Ascending ids.
 pub fn plan_expire(blocks: &[BlockMeta], now_ms: i64, retention: &Retention) -> Vec<BlockId> {
     let horizon_ms = retention.time_ms.map_or(i64::MIN, |time_ms| now_ms.saturating_sub(time_ms));
     let (expired, mut kept): (Vec<&BlockMeta>, Vec<&BlockMeta>) =
@@ -130,12 +141,15 @@ pub fn plan_expire(blocks: &[BlockMeta], now_ms: i64, retention: &Retention) -> 
     let mut expired: Vec<BlockId> = expired.into_iter().map(|block| block.id).collect();
     if let Some(limit) = retention.size_bytes {
         kept.sort_unstable_by_key(|block| (block.range.end_ms, block.id));
-        let mut total = sum_bytes(&kept);
-        for block in kept {
-            if total <= limit {
-                break;
-            }
-            total -= block.size_bytes;
+        let (thinned, with_samples): (Vec<&BlockMeta>, Vec<&BlockMeta>) =
+            kept.into_iter().partition(|block| block.level >= THINNED_LEVEL);
+        let mut bytes = [sum_bytes(&thinned), sum_bytes(&with_samples)];
+        let (mut thinned, mut with_samples) = (thinned.into_iter(), with_samples.into_iter());
+        while bytes[0].saturating_add(bytes[1]) > limit {
+            let samples_first = bytes[1] > limit / 2 || bytes[0] == 0;
+            let next = if samples_first { with_samples.next() } else { thinned.next() };
+            let Some(block) = next else { break };
+            bytes[usize::from(samples_first)] -= block.size_bytes;
             expired.push(block.id);
         }
     }
@@ -198,6 +212,19 @@ impl<'a> Cells<'a> {
             .find_map(|(_, blocks)| self.plan_closed(blocks, level))
     }
 
+    /// All blocks of a closed day, if some of them have samples yet.
+    fn plan_thin(&self) -> Option<MergeJob> {
+        let (day_ms, _) = SCALES[SCALES.len() - 1];
+        self.cells[SCALES.len() - 1]
+            .iter()
+            .filter(|(index, _)| self.is_closed(index.saturating_mul(day_ms), SCALES.len() - 1))
+            .filter(|(_, blocks)| blocks.iter().any(|block| block.level < THINNED_LEVEL))
+            .find_map(|(_, blocks)| match blocks.as_slice() {
+                [only] => Some(MergeJob { level: THINNED_LEVEL, ..MergeJob::rewrite(only) }),
+                all => self.job(all, THINNED_LEVEL),
+            })
+    }
+
     /// Merges all blocks of a closed cell once, to `level`, and later what came late.
     fn plan_closed(&self, blocks: &[&BlockMeta], level: u8) -> Option<MergeJob> {
         if blocks.iter().all(|block| block.level < level) {
@@ -235,6 +262,15 @@ impl<'a> Cells<'a> {
             size_bytes: sum_bytes(inputs),
         })
     }
+}
+
+/// The blocks of each tenant and signal.
+fn by_owner(blocks: &[BlockMeta], settled_ms: i64) -> Vec<Cells<'_>> {
+    let mut owners: BTreeMap<(TenantId, Signal), Vec<&BlockMeta>> = BTreeMap::new();
+    for block in blocks.iter().filter(|block| !block.range.is_empty()) {
+        owners.entry((block.tenant, block.signal)).or_default().push(block);
+    }
+    owners.into_values().map(|blocks| Cells::new(blocks, settled_ms)).collect()
 }
 
 /// Index of the cell of this length that holds the whole range, if one does.

@@ -54,6 +54,7 @@ impl BlockFormat for Lines {
         &self,
         inputs: &[MergeInput<Rows, u8>],
         keep: TimeRange,
+        _: u8,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError> {
         let mut merged = std::collections::BTreeMap::new();

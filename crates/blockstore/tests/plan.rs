@@ -1,7 +1,9 @@
 //! Plans against the catalog: they end, keep every row, obey the order of commits, and write each
 //! row a bounded number of times.
 
-use blockstore::{MergePolicy, Retention, plan_expire, plan_merge};
+use blockstore::{
+    MergePolicy, ROLLED_LEVEL, Retention, THINNED_LEVEL, plan_expire, plan_merge, plan_thin,
+};
 use catalog::{BlockId, BlockMeta, Command, LogPosition, NewBlock, Outcome, Signal, State};
 use model::{TenantId, TimeRange};
 use proptest::prelude::*;
@@ -209,4 +211,60 @@ fn a_closed_window_becomes_one_block_and_an_open_one_waits() {
     store.flush(&[(1, TimeRange::new(20 * MINUTE, 25 * MINUTE), 10)]);
     let job = plan_merge(&store.blocks(), 30 * MINUTE, &policy).expect("four are enough");
     assert_eq!((job.tenant, job.level, job.inputs.len()), (TenantId(1), 1, 4));
+}
+
+/// Blocks of one byte per row, as a merge left them: day, hours of it, level, rows.
+fn merged(blocks: &[(i64, std::ops::Range<i64>, u8, u64)]) -> Vec<BlockMeta> {
+    let mut store = Store::default();
+    for (day, hours, _, rows) in blocks {
+        let range = TimeRange::new(day * DAY + hours.start * HOUR, day * DAY + hours.end * HOUR);
+        store.flush(&[(0, range, *rows)]);
+    }
+    let levels = blocks.iter().map(|(_, _, level, _)| *level);
+    store
+        .blocks()
+        .into_iter()
+        .zip(levels)
+        .map(|(meta, level)| BlockMeta { level, ..meta })
+        .collect()
+}
+
+#[test]
+fn days_past_their_retention_are_thinned_whole_and_once() {
+    let thin = |blocks: &[BlockMeta], day| {
+        plan_thin(blocks, day * DAY, 15 * DAY).map(|job| (job.inputs, job.level))
+    };
+    let one = merged(&[(10, 0..24, ROLLED_LEVEL, 9)]);
+    let first = vec![one[0].id];
+    assert_eq!(thin(&one, 26), None, "what came in at the end has time to reach a block");
+    let hour_later = plan_thin(&one, 26 * DAY + HOUR, 15 * DAY).map(|job| job.inputs);
+    assert_eq!(hour_later, Some(first));
+    assert_eq!(thin(&merged(&[(10, 0..24, THINNED_LEVEL, 9)]), 99), None);
+    // With what came late, and although no merge put the day together.
+    let late = merged(&[(10, 0..24, THINNED_LEVEL, 9), (10, 3..4, 0, 1), (11, 0..2, 0, 1)]);
+    assert_eq!(thin(&late, 27), Some((vec![late[0].id, late[1].id], THINNED_LEVEL)));
+    // A block that fits no day stays as it is.
+    assert_eq!(thin(&merged(&[(10, 20..30, 1, 9)]), 99), None);
+}
+
+#[test]
+fn where_space_is_short_samples_go_before_rollups_down_to_half_of_it() {
+    let blocks = merged(&[
+        (1, 0..24, THINNED_LEVEL, 10),
+        (2, 0..24, THINNED_LEVEL, 10),
+        (20, 0..24, ROLLED_LEVEL, 50),
+        (21, 0..24, ROLLED_LEVEL, 50),
+        (22, 0..2, 3, 5),
+    ]);
+    let expired = |limit| {
+        let retention = Retention { time_ms: None, size_bytes: Some(limit) };
+        let expired = plan_expire(&blocks, 0, &retention);
+        expired.iter().map(|id| blocks.iter().position(|b| b.id == *id)).collect::<Vec<_>>()
+    };
+    assert_eq!(expired(125), []);
+    assert_eq!(expired(100), [Some(2)]);
+    // The samples left are more than half, then less.
+    assert_eq!(expired(60), [Some(2), Some(3)]);
+    assert_eq!(expired(20), [Some(0), Some(2), Some(3)]);
+    assert_eq!(expired(4).len(), 5);
 }

@@ -97,6 +97,8 @@ pub struct BrokerConfig {
     pub retention: Retention,
     /// … and how long those of some series, where that is shorter.
     pub retention_rules: RetentionRules,
+    /// What is kept of samples when their retention is over, if anything.
+    pub rollups: Option<RollupTier>,
     /// The head becomes blocks at least this often, milliseconds.
     pub flush_interval_ms: i64,
     /// … and when this many bytes of log are not in blocks yet.
@@ -119,6 +121,22 @@ pub struct BrokerConfig {
     pub seed: [u8; 24],
 }
 
+/// Rollups that are kept for longer than samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollupTier {
+    /// Length of their windows, milliseconds, more than 0.
+    pub resolution_ms: i64,
+    /// Age after which they are forgotten, milliseconds.
+    pub kept_ms: i64,
+}
+
+impl Default for RollupTier {
+    /// 5 minutes, for a year.
+    fn default() -> Self {
+        RollupTier { resolution_ms: 300_000, kept_ms: 365 * 86_400_000 }
+    }
+}
+
 impl BrokerConfig {
     /// The defaults of `watchfire.yml`, on one shard, without a limit of memory and without chance.
     pub fn new(data: PathBuf, now_ms: fn() -> i64) -> BrokerConfig {
@@ -127,6 +145,7 @@ impl BrokerConfig {
             limits: Limits::default(),
             retention: Retention::default(),
             retention_rules: RetentionRules::default(),
+            rollups: Some(RollupTier::default()),
             flush_interval_ms: 300_000,
             flush_bytes: 1 << 30,
             remote_write_limit_bytes: 8 << 30,
@@ -137,6 +156,22 @@ impl BrokerConfig {
             max_exemplars: 100_000,
             ha: None,
             seed: [7; 24],
+        }
+    }
+
+    /// How long anything is kept, in any form.
+    fn kept(&self) -> Retention {
+        let Retention { time_ms, size_bytes } = self.retention;
+        let rollups_ms = self.rollups.map_or(0, |tier| tier.kept_ms);
+        Retention { time_ms: time_ms.map(|time_ms| time_ms.max(rollups_ms)), size_bytes }
+    }
+
+    /// The format of blocks, with the rollups that merges write.
+    fn format(&self) -> MetricFormat {
+        let format = MetricFormat::new(self.hash_seed());
+        match self.rollups {
+            Some(tier) => format.with_rollups(tier.resolution_ms),
+            None => format,
         }
     }
 
@@ -411,6 +446,12 @@ impl Broker {
 
     fn now_ms(&self) -> i64 {
         (self.inner.config.now_ms)()
+    }
+
+    /// Nothing that is older is answered, in any form.
+    fn oldest_kept_ms(&self) -> i64 {
+        let kept_ms = self.inner.config.kept().time_ms;
+        kept_ms.map_or(i64::MIN, |kept_ms| self.now_ms().saturating_sub(kept_ms))
     }
 
     fn oldest_ms(&self) -> i64 {

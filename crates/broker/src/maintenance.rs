@@ -32,7 +32,7 @@ use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
-use crate::{BrokerConfig, command};
+use crate::{BrokerConfig, RollupTier, command};
 
 pub(crate) use memory::flush_head_bytes;
 
@@ -69,6 +69,7 @@ pub(crate) struct MaintenanceCounters {
     pub(crate) merge_micros: AtomicU64,
     pub(crate) expired_blocks: AtomicU64,
     pub(crate) rewritten_blocks: AtomicU64,
+    pub(crate) thinned_blocks: AtomicU64,
     pub(crate) released_series: AtomicU64,
     pub(crate) quarantined_blocks: AtomicU64,
     pub(crate) cleaned_blocks: AtomicU64,
@@ -83,6 +84,9 @@ pub(crate) struct Maintenance {
     flush_interval: Duration,
     flush_bytes: u64,
     retention: Retention,
+    /// Of anything, in any form.
+    kept: Retention,
+    rollups: Option<RollupTier>,
     rules: RetentionRules,
     /// How many of `rules` have nothing left in a block, if that is known.
     past_rules: BTreeMap<BlockId, usize>,
@@ -196,6 +200,8 @@ impl Maintenance {
             ),
             flush_bytes: config.flush_bytes,
             retention: config.retention,
+            kept: config.kept(),
+            rollups: config.rollups,
             rules: config.retention_rules.clone(),
             past_rules: BTreeMap::new(),
             policy: MergePolicy::default(),
@@ -204,7 +210,7 @@ impl Maintenance {
             blobs,
             deletes,
             exemplars,
-            format: MetricFormat::new(config.hash_seed()),
+            format: config.format(),
             blocks,
             catalog,
             registry,
@@ -424,6 +430,7 @@ impl Maintenance {
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();
             let job = plan_merge(&metas, (self.now_ms)(), &self.policy);
             let is_due = job.is_some();
+            let job = job.or_else(|| self.plan_thin(&metas));
             let Some(job) = job.map_or_else(|| self.plan_rewrite(), |job| Ok(Some(job)))? else {
                 return Ok(());
             };

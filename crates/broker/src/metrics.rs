@@ -356,6 +356,11 @@ impl Broker {
                 &counters.rewritten_blocks,
             ),
             counter(
+                "watchfire_broker_thinned_blocks_total",
+                "Blocks of which rollups are all that was kept, because their samples were too old.",
+                &counters.thinned_blocks,
+            ),
+            counter(
                 "watchfire_broker_released_series_total",
                 "Series forgotten by the head because they had no samples for two hours.",
                 &counters.released_series,

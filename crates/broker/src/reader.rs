@@ -36,6 +36,7 @@ pub struct Selection {
     selected: Selected,
     fixed_bytes: usize,
     held: Mutex<Held>,
+    window_ms: Option<i64>,
 }
 
 impl std::ops::Deref for Selection {
@@ -47,6 +48,12 @@ impl std::ops::Deref for Selection {
 }
 
 impl Selection {
+    /// If there are rollups that fit what was asked for, the length of the windows that
+    /// [`Selected::read_rows`] takes.
+    pub fn window_ms(&self) -> Option<i64> {
+        self.window_ms
+    }
+
     /// Counts what was decompressed by reading so far; to be called after each series.
     ///
     /// # Errors
@@ -79,6 +86,20 @@ impl Reader {
     /// # Errors
     /// Too many series; too much memory; a damaged block, which is then set aside.
     pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Selection, ReadError> {
+        self.select_windows(matchers, range, 0)
+    }
+
+    /// As [`Reader::select`], for a function over ranges that are all made of whole windows of
+    /// `window_ms`, as is `range`; 0 if they are not.
+    ///
+    /// # Errors
+    /// As [`Reader::select`].
+    pub fn select_windows(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        window_ms: i64,
+    ) -> Result<Selection, ReadError> {
         let inner = &self.broker.inner;
         let range = self.kept(range);
         let deletes = self.hidden(range);
@@ -90,11 +111,17 @@ impl Reader {
         let head = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
         let blocks = self.blocks(range);
         let limit = inner.config.limits.max_query_series;
-        let selected = Selected::new(&inner.registry, head, &blocks, matchers, range, limit)
+        let fits = |source: &BlockSource| {
+            let resolution_ms = source.block.rollup_ms();
+            resolution_ms > 0 && window_ms > 0 && window_ms % resolution_ms == 0
+        };
+        let window_ms = blocks.iter().any(fits).then_some(window_ms);
+        let find = if window_ms.is_some() { Selected::with_rollups } else { Selected::new };
+        let selected = find(&inner.registry, head, &blocks, matchers, range, limit)
             .inspect_err(|error| self.report(error))?;
         let fixed_bytes = copied_bytes + selected.bytes();
         held.resize(fixed_bytes)?;
-        Ok(Selection { selected, fixed_bytes, held: Mutex::new(held) })
+        Ok(Selection { selected, fixed_bytes, held: Mutex::new(held), window_ms })
     }
 
     /// Sets a block aside that turned out to be damaged. One that could not be read for another
@@ -225,7 +252,9 @@ impl Reader {
     /// The exemplars in `range`, as far as retention keeps them, of the series that satisfy all
     /// matchers of any of `selectors`; ascending by labels. They lie in memory.
     pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
-        self.broker.inner.exemplars.select(self.tenant, selectors, self.kept(range))
+        let start_ms = range.start_ms.max(self.broker.oldest_ms());
+        let range = TimeRange::new(start_ms, range.end_ms);
+        self.broker.inner.exemplars.select(self.tenant, selectors, range)
     }
 
     /// Where the series of the head come from; each list has at most `limit` entries.
@@ -240,7 +269,7 @@ impl Reader {
 
     /// The part of a range that retention keeps.
     fn kept(&self, range: TimeRange) -> TimeRange {
-        let start_ms = range.start_ms.max(self.broker.oldest_ms());
+        let start_ms = range.start_ms.max(self.broker.oldest_kept_ms());
         TimeRange::new(start_ms, range.end_ms.max(start_ms))
     }
 

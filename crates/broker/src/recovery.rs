@@ -118,7 +118,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let metas: Vec<_> = state.blocks().copied().collect();
     let (blocks, damaged) = BlockSet::open(
         Arc::clone(&blobs),
-        MetricFormat::new(config.hash_seed()),
+        config.format(),
         Signal::Metrics,
         metas,
         orphans,

@@ -341,7 +341,7 @@ fn main() {
         deletes: Vec::new(),
     };
     let inputs: Vec<_> = blocks.iter().map(input).collect();
-    format.merge(&inputs, TimeRange::all(), &mut merged).expect("merge");
+    format.merge(&inputs, TimeRange::all(), 3, &mut merged).expect("merge");
     rate("merge", samples, begin.elapsed());
     println!("merged bytes per sample     {:>9.3}", merged.0.len() as f64 / samples as f64);
 

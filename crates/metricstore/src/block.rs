@@ -8,7 +8,7 @@ use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
 use codec::checksum;
 use codec::varint::take_u64;
 use labelindex::{BlockIndex, LabelIndex};
-use model::TimeRange;
+use model::{RollupRow, TimeRange};
 use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
@@ -17,6 +17,7 @@ use crate::directory::{Chunk, DirectoryFault, Group, MAX_GROUP_SERIES, Timestamp
 use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
 use crate::registry::{NOT_REGISTERED, RegistryVersion};
+use crate::rollup;
 
 /// First and last four bytes of a block.
 pub(crate) const MAGIC: [u8; 4] = *b"WFMB";
@@ -27,17 +28,34 @@ pub(crate) const HEADER_BYTES: usize = 8;
 /// Length of the footer.
 pub(crate) const FOOTER_BYTES: usize = 128;
 
+/// From this level on a merge writes rollups beside the samples.
+pub use blockstore::ROLLED_LEVEL;
+/// From this level on it writes rollups instead of the floats.
+pub use blockstore::THINNED_LEVEL;
+
 /// The format of metric blocks, `docs/formats/metric-block.md`.
 #[derive(Debug, Clone)]
 pub struct MetricFormat {
     seed: u64,
+    rollup_ms: Option<i64>,
 }
 
 impl MetricFormat {
     /// `seed` keys the hash by which equal timestamp columns are found while writing; it comes
     /// from the system's randomness and does not change what a block says.
     pub fn new(seed: u64) -> Self {
-        MetricFormat { seed }
+        MetricFormat { seed, rollup_ms: None }
+    }
+
+    /// The same, whose merges also write rollups of windows of `resolution_ms`, see
+    /// [`ROLLED_LEVEL`] and [`THINNED_LEVEL`].
+    #[must_use]
+    pub fn with_rollups(self, resolution_ms: i64) -> Self {
+        MetricFormat { rollup_ms: Some(resolution_ms), ..self }
+    }
+
+    pub(crate) fn rollup_ms(&self) -> Option<i64> {
+        self.rollup_ms
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -57,9 +75,10 @@ impl BlockFormat for MetricFormat {
         &self,
         inputs: &[MergeInput<MetricBlock, Delete>],
         keep: TimeRange,
+        level: u8,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError> {
-        crate::merge::merge(self, inputs, keep, out)
+        crate::merge::merge(self, inputs, keep, level, out)
     }
 }
 
@@ -72,6 +91,8 @@ pub struct MetricBlock {
     groups: Vec<GroupInfo>,
     summary: BlockSummary,
     chunks: u64,
+    rollup_ms: i64,
+    is_thinned: bool,
     handles: Mutex<Arc<Handles>>,
 }
 
@@ -165,6 +186,11 @@ impl MetricBlock {
             return Err(corrupt(index.offset, "label index of another number of series"));
         }
         let (min_ms, max_ms) = (footer.u64(88) as i64, footer.u64(96) as i64);
+        let has_rollups = pages.iter().any(|page| page.kind == PageKind::RollupDirectory);
+        let rollup_ms = i64::from(footer.u32(112));
+        if has_rollups != (rollup_ms > 0) {
+            return Err(corrupt(footer_start, "rollups without the length of their windows"));
+        }
         Ok(MetricBlock {
             file,
             index: labels,
@@ -177,6 +203,8 @@ impl MetricBlock {
                 conflicts: footer.u64(104),
             },
             chunks: footer.u64(80),
+            rollup_ms,
+            is_thinned: footer.0[116] != 0,
             handles: Mutex::default(),
         })
     }
@@ -189,6 +217,16 @@ impl MetricBlock {
     /// Number of chunks.
     pub fn chunks(&self) -> u64 {
         self.chunks
+    }
+
+    /// Length of the windows of its rollups; 0 if it has none.
+    pub fn rollup_ms(&self) -> i64 {
+        self.rollup_ms
+    }
+
+    /// Whether the rollups are all that is left of its floats.
+    pub fn is_thinned(&self) -> bool {
+        self.is_thinned
     }
 
     /// The smallest range that holds all samples.
@@ -285,15 +323,24 @@ impl MetricBlock {
     /// Reads the directories of a group.
     pub(crate) fn group(&self, number: usize) -> Result<Group, BlockError> {
         let info = &self.groups[number];
-        // The histograms' directory, where there is one, is the page behind that of the floats.
+        // The directories of histograms and of rollups, where there are any, are the pages behind
+        // that of the floats.
+        let is = |page: u32, kind| self.pages.get(page as usize).is_some_and(|p| p.kind == kind);
         let behind = info.directory + 1;
-        let is_one = |page: &PageInfo| page.kind == PageKind::HistogramDirectory;
-        if !self.pages.get(behind as usize).is_some_and(is_one) {
-            return self.directory(info, info.directory, PageKind::Values, false);
+        let has_histograms = is(behind, PageKind::HistogramDirectory);
+        let last = behind + u32::from(has_histograms);
+        let has_rollups = is(last, PageKind::RollupDirectory);
+        let may_lack = has_histograms || has_rollups;
+        let mut group = self.directory(info, info.directory, PageKind::Values, may_lack)?;
+        if has_histograms {
+            let histograms = self.directory(info, behind, PageKind::Histograms, true)?;
+            group.histograms = Some(Box::new(histograms));
         }
-        let mut group = self.directory(info, info.directory, PageKind::Values, true)?;
-        let histograms = self.directory(info, behind, PageKind::Histograms, true)?;
-        group.histograms = Some(Box::new(histograms));
+        if has_rollups {
+            let mut rollups = self.directory(info, last, PageKind::Rollups, true)?;
+            rollups.resolution_ms = self.rollup_ms;
+            group.rollups = Some(Box::new(rollups));
+        }
         Ok(group)
     }
 
@@ -356,6 +403,19 @@ impl MetricBlock {
     ) -> Result<(), BlockError> {
         let mut input = &page[chunk.offset as usize..][..chunk.len as usize];
         out.decode(rows, &mut input)
+            .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
+    }
+
+    /// Decodes the rows of a chunk of rollups, whose last samples are at `last_ms`.
+    pub(crate) fn rollups(
+        &self,
+        chunk: &Chunk,
+        last_ms: &[i64],
+        page: &[u8],
+        out: &mut Vec<RollupRow>,
+    ) -> Result<(), BlockError> {
+        let input = &page[chunk.offset as usize..][..chunk.len as usize];
+        rollup::decode(last_ms, input, out)
             .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use blockstore::BlockError;
-use model::TimeRange;
+use model::{RollupRow, TimeRange};
 use parking_lot::Mutex;
 use rapidhash::RapidHashMap;
 
@@ -78,8 +78,8 @@ impl BlockReader {
     /// Forgets what was decompressed for a group: its series will not be read again.
     pub(crate) fn forget_group(&self, number: usize) {
         if let Some(group) = self.groups[number].lock().take() {
-            let histograms = group.histograms.iter().flat_map(|group| &group.chunks);
-            for chunk in group.chunks.iter().chain(histograms) {
+            let others = group.histograms.iter().chain(&group.rollups);
+            for chunk in group.chunks.iter().chain(others.flat_map(|group| &group.chunks)) {
                 *self.pages[chunk.page as usize].lock() = None;
             }
         }
@@ -119,6 +119,29 @@ impl BlockReader {
         self.block.histograms(chunk, column.len(), &page, out)?;
         out.timestamps_ms.extend_from_slice(&column);
         out.trim_from(start, range);
+        Ok(())
+    }
+
+    /// Appends the rows of a chunk of rollups whose last samples lie in `range`; `group` is the
+    /// directory of rollups.
+    pub(crate) fn read_rollups(
+        &self,
+        group: &Group,
+        chunk: &Chunk,
+        range: TimeRange,
+        out: &mut Vec<RollupRow>,
+    ) -> Result<(), BlockError> {
+        let column = self.timestamps(group.column(chunk))?;
+        let begin = column.partition_point(|&t| t < range.start_ms);
+        let end = column.partition_point(|&t| t < range.end_ms);
+        if begin >= end {
+            return Ok(());
+        }
+        let page = self.page(chunk.page)?;
+        let start = out.len();
+        self.block.rollups(chunk, &column, &page, out)?;
+        out.truncate(start + end);
+        out.drain(start..start + begin);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use blockstore::{BlockError, BlockSummary};
 use codec::checksum;
 use codec::varint::put_u64;
 use labelindex::BlockIndexBuilder;
-use model::{Labels, TimeRange};
+use model::{Labels, RollupRow, TimeRange};
 use rapidhash::RapidHashMap;
 
 use crate::block::{FOOTER_BYTES, HEADER_BYTES, MAGIC, VERSION};
@@ -15,6 +15,7 @@ use crate::directory::{self, NewChunk, TimestampColumn};
 use crate::fingerprint::Fingerprint;
 use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
+use crate::rollup::{self, RollupBuilder};
 use crate::statistics::{self, ChunkStatistics};
 
 /// Samples at which a chunk is closed: about 4 h of a 15 s series. Longer chunks save less than
@@ -46,7 +47,24 @@ pub(crate) struct BlockWriter<'a> {
     pending_ms: Vec<i64>,
     pending: Vec<f64>,
     pending_histograms: HistogramColumns,
+    rollups: Rollups,
+    rolled: RollupBuilder,
+    has_rollups: bool,
     totals: Totals,
+}
+
+/// What a block has of rollups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rollups {
+    None,
+    /// Rollups beside the floats.
+    Beside {
+        resolution_ms: i64,
+    },
+    /// Rollups instead of the floats.
+    Instead {
+        resolution_ms: i64,
+    },
 }
 
 /// A group as the group table lists it.
@@ -75,6 +93,7 @@ struct NewGroup {
     /// Of `values`, in their order.
     statistics: Vec<ChunkStatistics>,
     histograms: NewChunks,
+    rollups: NewChunks,
     scratch: Vec<u8>,
 }
 
@@ -126,8 +145,17 @@ impl<'a> BlockWriter<'a> {
             pending_ms: Vec::new(),
             pending: Vec::new(),
             pending_histograms: HistogramColumns::default(),
+            rollups: Rollups::None,
+            rolled: RollupBuilder::default(),
+            has_rollups: false,
             totals: Totals::default(),
         })
+    }
+
+    /// The same writer, that writes rollups.
+    #[must_use]
+    pub(crate) fn with_rollups(self, rollups: Rollups) -> Self {
+        BlockWriter { rollups, ..self }
     }
 
     /// Ends the series under way and starts the next one, whose labels are greater. A series
@@ -141,6 +169,16 @@ impl<'a> BlockWriter<'a> {
 
     /// Appends samples of the series under way, later than those before, strictly ascending.
     pub(crate) fn push(&mut self, timestamps_ms: &[i64], values: &[f64]) -> Result<(), BlockError> {
+        match self.rollups {
+            Rollups::None => {}
+            Rollups::Beside { resolution_ms } => {
+                self.rolled.extend(timestamps_ms, values, resolution_ms);
+            }
+            Rollups::Instead { resolution_ms } => {
+                self.rolled.extend(timestamps_ms, values, resolution_ms);
+                return Ok(());
+            }
+        }
         self.pending_ms.extend_from_slice(timestamps_ms);
         self.pending.extend_from_slice(values);
         let full = self.pending.len() / CHUNK_ROWS * CHUNK_ROWS;
@@ -149,6 +187,30 @@ impl<'a> BlockWriter<'a> {
         }
         self.pending_ms.drain(..full);
         self.pending.drain(..full);
+        Ok(())
+    }
+
+    /// Takes rows of rollups of the series under way, of which nothing else is left.
+    pub(crate) fn push_rollups(&mut self, rows: &[RollupRow]) {
+        self.rolled.extend_rows(rows);
+    }
+
+    fn write_rollups(&mut self) -> Result<(), BlockError> {
+        let mut rows = std::mem::take(self.rolled.finish());
+        for rows in rows.chunks(CHUNK_ROWS) {
+            self.begin_chunk()?;
+            let last_ms: Vec<i64> = rows.iter().map(|row| row.last_ms).collect();
+            if matches!(self.rollups, Rollups::Instead { .. }) {
+                self.totals.add(rows[0].first_ms, &last_ms);
+            }
+            let column = self.timestamps.place(&last_ms, &mut self.pages)?;
+            let series = self.group.series - 1;
+            self.group.rollups.push(series, column, |out| rollup::encode(rows, out));
+            self.has_rollups = true;
+        }
+        // The next series takes the memory over.
+        rows.clear();
+        *self.rolled.finish() = rows;
         Ok(())
     }
 
@@ -192,10 +254,12 @@ impl<'a> BlockWriter<'a> {
             self.pending.clear();
         }
         self.write_histograms(1)?;
+        self.write_rollups()?;
         self.has_chunks = false;
         self.is_in_group = false;
         self.group.values.next_index = 0;
         self.group.histograms.next_index = 0;
+        self.group.rollups.next_index = 0;
         if self.group.series as usize >= GROUP_SERIES {
             self.end_group()?;
         }
@@ -206,7 +270,7 @@ impl<'a> BlockWriter<'a> {
         self.begin_chunk()?;
         let timestamps = &self.pending_ms[start..end];
         let values = &self.pending[start..end];
-        self.totals.add(timestamps);
+        self.totals.add(timestamps[0], timestamps);
         let column = self.timestamps.place(timestamps, &mut self.pages)?;
         self.group.push(column, values);
         Ok(())
@@ -215,7 +279,7 @@ impl<'a> BlockWriter<'a> {
     fn write_histogram_chunk(&mut self, run: Range<usize>) -> Result<(), BlockError> {
         self.begin_chunk()?;
         let timestamps = &self.pending_histograms.timestamps_ms[run.clone()];
-        self.totals.add(timestamps);
+        self.totals.add(timestamps[0], timestamps);
         let column = self.timestamps.place(timestamps, &mut self.pages)?;
         let (histograms, series) = (&mut self.group.histograms, self.group.series - 1);
         histograms.push(series, column, |out| self.pending_histograms.encode(run, out));
@@ -225,8 +289,9 @@ impl<'a> BlockWriter<'a> {
     /// Ends a full group and makes sure that the series under way is in the one at hand.
     fn begin_chunk(&mut self) -> Result<(), BlockError> {
         let group = &self.group;
-        let chunks = group.values.chunks.len() + group.histograms.chunks.len();
-        let bytes = group.values.bytes.len() + group.histograms.bytes.len();
+        let kinds = [&group.values, &group.histograms, &group.rollups];
+        let chunks: usize = kinds.iter().map(|kind| kind.chunks.len()).sum();
+        let bytes: usize = kinds.iter().map(|kind| kind.bytes.len()).sum();
         if chunks >= GROUP_CHUNKS || bytes >= GROUP_BYTES {
             self.end_group()?;
         }
@@ -285,6 +350,14 @@ impl<'a> BlockWriter<'a> {
         footer.put(88, &min_ms.to_le_bytes());
         footer.put(96, &max_ms.to_le_bytes());
         footer.put(104, &self.totals.conflicts.to_le_bytes());
+        let (resolution_ms, is_thinned) = match self.rollups {
+            Rollups::Beside { resolution_ms } if self.has_rollups => (resolution_ms, false),
+            Rollups::Instead { resolution_ms } if self.has_rollups => (resolution_ms, true),
+            _ => (0, false),
+        };
+        let resolution_ms = u32::try_from(resolution_ms).expect("a window of less than a month");
+        footer.put(112, &resolution_ms.to_le_bytes());
+        footer.put(116, &[u8::from(is_thinned)]);
         footer.put(119, &[VERSION]);
         let sum = checksum(&footer.0[..120]);
         footer.put(120, &sum.to_le_bytes());
@@ -300,9 +373,9 @@ impl<'a> BlockWriter<'a> {
 }
 
 impl Totals {
-    /// Counts a chunk.
-    fn add(&mut self, timestamps: &[i64]) {
-        let (min_ms, max_ms) = (timestamps[0], timestamps[timestamps.len() - 1]);
+    /// Counts a chunk whose first sample is at `min_ms`.
+    fn add(&mut self, min_ms: i64, timestamps: &[i64]) {
+        let max_ms = timestamps[timestamps.len() - 1];
         self.rows += timestamps.len() as u64;
         self.chunks += 1;
         self.span_ms = match self.span_ms {
@@ -328,6 +401,11 @@ impl NewGroup {
         } else {
             None
         };
+        let rollups = if self.rollups.chunks.is_empty() {
+            None
+        } else {
+            Some(self.rollups.write(PageKind::Rollups, pages)?)
+        };
         self.scratch.clear();
         self.values.encode_directory(series, first_page, &order, &mut self.scratch);
         let sorted: Vec<_> = order.iter().map(|&at| self.statistics[at as usize]).collect();
@@ -339,6 +417,11 @@ impl NewGroup {
             self.histograms.encode_directory(series, first_page, &order, &mut self.scratch);
             pages.write(PageKind::HistogramDirectory, &self.scratch)?;
         }
+        if let Some((first_page, order)) = rollups {
+            self.scratch.clear();
+            self.rollups.encode_directory(series, first_page, &order, &mut self.scratch);
+            pages.write(PageKind::RollupDirectory, &self.scratch)?;
+        }
         Ok(directory)
     }
 
@@ -347,6 +430,7 @@ impl NewGroup {
         self.statistics.clear();
         self.values.clear();
         self.histograms.clear();
+        self.rollups.clear();
     }
 }
 

@@ -48,6 +48,11 @@ pub(crate) struct Group {
     statistics: Vec<u8>,
     /// The histograms of the same series, if they have any.
     pub(crate) histograms: Option<Box<Group>>,
+    /// The rollups of the same series, if they have any; their columns tell the last samples of
+    /// the rows.
+    pub(crate) rollups: Option<Box<Group>>,
+    /// Length of the windows, of rollups; else 0.
+    pub(crate) resolution_ms: i64,
 }
 
 /// A chunk as the writer knows it.
@@ -147,6 +152,8 @@ impl Group {
             ends,
             statistics: input.to_vec(),
             histograms: None,
+            rollups: None,
+            resolution_ms: 0,
         };
         if total == 0 {
             return Ok(group);
@@ -196,15 +203,19 @@ impl Group {
         start as usize..self.ends[series] as usize
     }
 
-    /// First and last timestamp of each chunk of a series, floats and histograms.
+    /// First and last timestamp of each chunk of a series, of all kinds.
     pub(crate) fn spans_of(&self, series: usize) -> impl Iterator<Item = (i64, i64)> + '_ {
-        let kinds = [Some(self), self.histograms.as_deref()];
+        let kinds = [Some(self), self.histograms.as_deref(), self.rollups.as_deref()];
         kinds.into_iter().flatten().flat_map(move |group| {
-            group.chunks_of(series).map(|chunk| {
-                let column = group.column(&group.chunks[chunk]);
-                (column.min_ms, column.max_ms)
-            })
+            group.chunks_of(series).map(|chunk| group.span(&group.chunks[chunk]))
         })
+    }
+
+    /// First and last timestamp of a chunk. Of rollups the first is the earliest that it may be.
+    pub(crate) fn span(&self, chunk: &Chunk) -> (i64, i64) {
+        let column = self.column(chunk);
+        let back_ms = (self.resolution_ms - 1).max(0);
+        (column.min_ms.saturating_sub(back_ms), column.max_ms)
     }
 
     /// The timestamp column of a chunk.

@@ -21,6 +21,7 @@
 //! | [`flush`] | frozen generations → blocks |
 //! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `block_reader` |
 //! | `merge` | blocks → one block |
+//! | `rollup` | what is known of the samples of each window |
 //! | [`select`] | matchers → series and their samples |
 //! | `label_query` | matchers → label names and values |
 //! | [`retention`] | how long the series of a selector are kept |
@@ -52,11 +53,12 @@ mod log_exemplars;
 mod log_histograms;
 mod merge;
 mod pages;
+mod rollup;
 mod series_bits;
 mod slab;
 mod statistics;
 
-pub use block::{MetricBlock, MetricFormat};
+pub use block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
 pub use deletes::{Delete, Deletes};
 pub use error::MetricError;
 pub use exemplars::{

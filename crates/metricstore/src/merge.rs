@@ -9,12 +9,13 @@ use blockstore::{BlockError, BlockSummary, MergeError, MergeInput};
 use labelindex::LabelIndex;
 use model::{Labels, TimeRange};
 
-use crate::block::{MetricBlock, MetricFormat};
+use crate::block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
 use crate::block_reader::BlockReader;
-use crate::block_writer::BlockWriter;
+use crate::block_writer::{BlockWriter, Rollups};
 use crate::deletes::{Delete, Masks, meets};
 use crate::directory::Group;
 use crate::gathered::Gathered;
+use crate::rollup::is_whole_in;
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
@@ -28,11 +29,19 @@ struct Cursor {
     masks: Masks,
 }
 
+/// What a chunk holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Floats,
+    Histograms,
+    Rollups,
+}
+
 /// A chunk of the series being merged.
 struct Piece {
     input: usize,
     group: Arc<Group>,
-    is_histogram: bool,
+    kind: Kind,
     /// Index in the group's chunks of that kind.
     chunk: usize,
     min_ms: i64,
@@ -45,10 +54,12 @@ pub(crate) fn merge(
     format: &MetricFormat,
     inputs: &[MergeInput<MetricBlock, Delete>],
     keep: TimeRange,
+    level: u8,
     out: &mut dyn BlobWriter,
 ) -> Result<BlockSummary, MergeError> {
     let of_output = |error: BlockError| MergeError { input: None, error };
-    let mut writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed()).map_err(of_output)?;
+    let writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed()).map_err(of_output)?;
+    let mut writer = writer.with_rollups(rollups(format, inputs, level));
     let mut cursors: Vec<Cursor> = inputs
         .iter()
         .map(|MergeInput { block, deletes }| Cursor {
@@ -88,6 +99,34 @@ pub(crate) fn merge(
     writer.finish().map_err(of_output)
 }
 
+/// What the outcome has of rollups. What has no floats any more stays so, whatever is wanted now.
+fn rollups(
+    format: &MetricFormat,
+    inputs: &[MergeInput<MetricBlock, Delete>],
+    level: u8,
+) -> Rollups {
+    let thinned = inputs.iter().filter(|input| input.block.is_thinned());
+    let mut resolutions = thinned.map(|input| input.block.rollup_ms()).peekable();
+    let is_thinned = resolutions.peek().is_some();
+    // Windows of one length are rows of windows of any multiple of it.
+    let common = resolutions.chain(format.rollup_ms()).reduce(least_common_multiple);
+    match common.filter(|resolution_ms| u32::try_from(*resolution_ms).is_ok()) {
+        Some(resolution_ms) if is_thinned || level >= THINNED_LEVEL => {
+            Rollups::Instead { resolution_ms }
+        }
+        Some(resolution_ms) if level >= ROLLED_LEVEL => Rollups::Beside { resolution_ms },
+        _ => Rollups::None,
+    }
+}
+
+fn least_common_multiple(a: i64, b: i64) -> i64 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (a / x.max(1)).saturating_mul(b)
+}
+
 impl Cursor {
     fn labels(&self) -> Option<Labels> {
         let index = self.reader.block().index();
@@ -124,23 +163,20 @@ impl Cursor {
         for number in groups {
             let group = self.reader.group(number)?;
             let first = self.reader.block().groups()[number].first_series;
-            let kinds = [(false, Some(&*group)), (true, group.histograms.as_deref())];
-            for (is_histogram, chunks) in kinds {
+            // Rollups beside floats are made anew of those.
+            let rollups = group.rollups.as_deref().filter(|_| self.reader.block().is_thinned());
+            let kinds = [
+                (Kind::Floats, Some(&*group)),
+                (Kind::Histograms, group.histograms.as_deref()),
+                (Kind::Rollups, rollups),
+            ];
+            for (kind, chunks) in kinds {
                 let Some(chunks) = chunks else { continue };
                 for chunk in chunks.chunks_of((self.series - first) as usize) {
-                    let column = chunks.column(&chunks.chunks[chunk]);
-                    let (min_ms, max_ms) = (column.min_ms, column.max_ms);
+                    let (min_ms, max_ms) = chunks.span(&chunks.chunks[chunk]);
                     if meets(shown, (min_ms, max_ms)) {
                         let (group, kept) = (Arc::clone(&group), kept.clone());
-                        pieces.push(Piece {
-                            input,
-                            group,
-                            is_histogram,
-                            chunk,
-                            min_ms,
-                            max_ms,
-                            kept,
-                        });
+                        pieces.push(Piece { input, group, kind, chunk, min_ms, max_ms, kept });
                     }
                 }
             }
@@ -158,8 +194,15 @@ fn write_series(
     writer: &mut BlockWriter<'_>,
 ) -> Result<(), MergeError> {
     // Stable: pieces of one start stay in commit order.
-    pieces.sort_by_key(|piece| piece.min_ms);
-    let mut rest = pieces;
+    pieces.sort_by_key(|piece| (piece.kind == Kind::Rollups, piece.min_ms));
+    let samples = pieces.partition_point(|piece| piece.kind != Kind::Rollups);
+    let (mut rest, rollups) = pieces.split_at_mut(samples);
+    // Of two rows that end at one time the one that is there already wins.
+    rollups.sort_by_key(|piece| piece.input);
+    for piece in rollups {
+        write_rollups(&cursors[piece.input].reader, piece, keep, writer)
+            .map_err(|error| MergeError { input: Some(piece.input), error })?;
+    }
     while !rest.is_empty() {
         let mut end_ms = rest[0].max_ms;
         let mut len = 1;
@@ -179,7 +222,7 @@ fn write_series(
                     let whole = [keep];
                     let kept = piece.kept.as_deref().unwrap_or(&whole);
                     kept.iter().try_for_each(|&keep| match &piece.group.histograms {
-                        Some(of_kind) if piece.is_histogram => {
+                        Some(of_kind) if piece.kind == Kind::Histograms => {
                             let chunk = &of_kind.chunks[piece.chunk];
                             reader.read_histograms(of_kind, chunk, keep, histograms)
                         }
@@ -196,5 +239,22 @@ fn write_series(
         writer.push(&gathered.timestamps, &gathered.values).map_err(of_output)?;
         writer.push_histograms(&mut gathered.histograms).map_err(of_output)?;
     }
+    Ok(())
+}
+
+/// Passes on the rows of which everything is kept: what is left of the others nobody can tell.
+fn write_rollups(
+    reader: &BlockReader,
+    piece: &Piece,
+    keep: TimeRange,
+    writer: &mut BlockWriter<'_>,
+) -> Result<(), BlockError> {
+    let Some(group) = &piece.group.rollups else { return Ok(()) };
+    let mut rows = Vec::new();
+    reader.read_rollups(group, &group.chunks[piece.chunk], keep, &mut rows)?;
+    let whole = [keep];
+    let kept = piece.kept.as_deref().unwrap_or(&whole);
+    rows.retain(|row| is_whole_in(row, kept));
+    writer.push_rollups(&rows);
     Ok(())
 }

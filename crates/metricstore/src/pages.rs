@@ -32,6 +32,8 @@ pub(crate) enum PageKind {
     Directory = 3,
     Histograms = 4,
     HistogramDirectory = 7,
+    Rollups = 8,
+    RollupDirectory = 9,
 }
 
 /// Where a page lies and how it was stored.
@@ -141,6 +143,8 @@ pub(crate) fn decode_table(
             3 => PageKind::Directory,
             4 => PageKind::Histograms,
             7 => PageKind::HistogramDirectory,
+            8 => PageKind::Rollups,
+            9 => PageKind::RollupDirectory,
             reserved @ 5..=6 => return Err(TableFault::ReservedKind(reserved)),
             _ => return Err(TableFault::Invalid("unknown kind of page")),
         };

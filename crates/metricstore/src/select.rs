@@ -11,6 +11,7 @@
 
 mod cost;
 mod read;
+mod rows;
 
 pub use cost::SelectCost;
 
@@ -68,6 +69,8 @@ pub struct Selected {
     heads: Vec<HeadChunks>,
     /// Parts of which deletes hide something.
     masked: Vec<Masked>,
+    /// Whether rollups were looked for where there are samples, too.
+    with_rollups: bool,
 }
 
 /// A part of which deletes hide something.
@@ -85,6 +88,8 @@ enum Part {
     Chunk { block: u32, group: u32, chunk: u32 },
     /// The same, among the group's histograms.
     Histograms { block: u32, group: u32, chunk: u32 },
+    /// The same, among the group's rollups.
+    Rollups { block: u32, group: u32, chunk: u32 },
     /// A series of a head: index of the head, place in it.
     Head { head: u32, place: u32 },
     /// One of which deletes hide something: its place in commit order, index in `masked`.
@@ -106,7 +111,9 @@ impl Part {
     /// The place of its source in commit order.
     fn source(&self) -> u32 {
         match self {
-            Part::Chunk { block, .. } | Part::Histograms { block, .. } => *block,
+            Part::Chunk { block, .. }
+            | Part::Histograms { block, .. }
+            | Part::Rollups { block, .. } => *block,
             Part::Head { .. } => u32::MAX,
             Part::Masked { source, .. } => *source,
         }
@@ -128,6 +135,33 @@ impl Selected {
         range: TimeRange,
         max_series: usize,
     ) -> Result<Self, MetricError> {
+        Self::find(registry, head, blocks, matchers, range, max_series, false)
+    }
+
+    /// As [`Selected::new`], for [`Selected::read_rows`].
+    ///
+    /// # Errors
+    /// As [`Selected::new`].
+    pub fn with_rollups(
+        registry: &Registry,
+        head: HeadSnapshot,
+        blocks: &[BlockSource],
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_series: usize,
+    ) -> Result<Self, MetricError> {
+        Self::find(registry, head, blocks, matchers, range, max_series, true)
+    }
+
+    fn find(
+        registry: &Registry,
+        head: HeadSnapshot,
+        blocks: &[BlockSource],
+        matchers: &[Matcher],
+        range: TimeRange,
+        max_series: usize,
+        with_rollups: bool,
+    ) -> Result<Self, MetricError> {
         let mut selected = Selected {
             range,
             labels: Vec::new(),
@@ -137,6 +171,7 @@ impl Selected {
             blocks: Vec::new(),
             heads: head.chunks,
             masked: Vec::new(),
+            with_rollups,
         };
         let mut search = Search {
             view: registry.view(head.tenant),
@@ -189,10 +224,19 @@ impl Selected {
                 let place = (series - first) as usize;
                 if let Some(kept) = &kept {
                     let directory = Arc::clone(&self.groups[group as usize]);
-                    self.find_kept((block, group), &directory, place, kept, &mut search.parts);
+                    // Of rollups beside samples nothing can be hidden in parts.
+                    let is_thinned = source.block.is_thinned();
+                    let rollups = directory.rollups.as_deref().filter(|_| is_thinned);
+                    let kinds = [Some(&*directory), directory.histograms.as_deref(), rollups];
+                    self.find_kept((block, group), kinds, place, kept, &mut search.parts);
                     continue;
                 }
                 let directory = &*self.groups[group as usize];
+                if let Some(rollups) = self.rollups_of(directory, source) {
+                    let chunks = overlapping(rollups, place, self.range);
+                    let part = |chunk| Part::Rollups { block, group, chunk };
+                    search.parts.extend(chunks.map(part));
+                }
                 let chunks = overlapping(directory, place, self.range);
                 search.parts.extend(chunks.map(|chunk| Part::Chunk { block, group, chunk }));
                 if let Some(histograms) = directory.histograms.as_deref() {
@@ -215,20 +259,19 @@ impl Selected {
     fn find_kept(
         &mut self,
         (block, group): (u32, u32),
-        directory: &Group,
+        kinds: [Option<&Group>; 3],
         place: usize,
         kept: &[TimeRange],
         parts: &mut Vec<Part>,
     ) {
-        let kinds = [(false, Some(directory)), (true, directory.histograms.as_deref())];
-        for (is_histogram, chunks) in kinds {
+        for (kind, chunks) in kinds.into_iter().enumerate() {
             let Some(chunks) = chunks else { continue };
             for chunk in overlapping(chunks, place, self.range) {
-                let column = chunks.column(&chunks.chunks[chunk as usize]);
-                let span = (column.min_ms, column.max_ms);
-                let part = match is_histogram {
-                    true => Part::Histograms { block, group, chunk },
-                    false => Part::Chunk { block, group, chunk },
+                let span = chunks.span(&chunks.chunks[chunk as usize]);
+                let part = match kind {
+                    0 => Part::Chunk { block, group, chunk },
+                    1 => Part::Histograms { block, group, chunk },
+                    _ => Part::Rollups { block, group, chunk },
                 };
                 if is_whole(kept, self.range, span) {
                     parts.push(part);
@@ -238,6 +281,12 @@ impl Selected {
                 }
             }
         }
+    }
+
+    /// The rollups of a group, if they are looked for.
+    fn rollups_of<'g>(&self, directory: &'g Group, source: &BlockSource) -> Option<&'g Group> {
+        let is_wanted = self.with_rollups || source.block.is_thinned();
+        directory.rollups.as_deref().filter(|_| is_wanted)
     }
 
     fn find_in_heads(&mut self, series: &HeadSeries, deletes: &Deletes, search: &mut Search<'_>) {

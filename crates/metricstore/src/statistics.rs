@@ -100,7 +100,7 @@ impl ChunkStatistics {
 }
 
 /// Adds `value` to `sum` so that what rounding loses is kept in `compensation` (Neumaier).
-fn add_compensated(sum: &mut f64, compensation: &mut f64, value: f64) {
+pub(crate) fn add_compensated(sum: &mut f64, compensation: &mut f64, value: f64) {
     let total = *sum + value;
     *compensation +=
         if sum.abs() >= value.abs() { (*sum - total) + value } else { (value - total) + *sum };

@@ -69,7 +69,7 @@ impl Store {
         let input =
             |block: &Arc<MetricBlock>| MergeInput { block: Arc::clone(block), deletes: Vec::new() };
         let inputs: Vec<_> = inputs.iter().map(input).collect();
-        MetricFormat::new(1).merge(&inputs, keep, &mut *out).expect("merge");
+        MetricFormat::new(1).merge(&inputs, keep, 1, &mut *out).expect("merge");
         out.finish().expect("memory");
         self.open(&key)
     }

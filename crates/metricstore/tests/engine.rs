@@ -1,5 +1,7 @@
 //! The whole engine against a naive model: a map from series and time to the first value.
 
+mod windows;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,13 +10,14 @@ use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
     Admission, BlockSource, Delete, Deletes, FlushPlan, HeadLabels, HeadSnapshot, HistogramColumns,
     HistogramRow, LabelQuery, LogDecoder, LogEncoder, MetricBlock, MetricFormat, NewSeries,
-    Registry, ResolvedBatch, Selected, Shard,
+    ROLLED_LEVEL, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp, Matcher,
-    MetricBatch, ResetHint, Span, TimeRange,
+    MetricBatch, ResetHint, RollupRow, Span, TimeRange,
 };
 use proptest::prelude::*;
+use windows::{ROLLUP_MS, combine, exact, row_of, window_of};
 
 const SHARDS: usize = 2;
 const HOUR_MS: i64 = 3_600_000;
@@ -112,7 +115,7 @@ fn histogram(number: u16) -> (Option<i64>, Histogram) {
 impl Engine {
     fn new() -> Self {
         Engine {
-            format: MetricFormat::new(7),
+            format: MetricFormat::new(7).with_rollups(ROLLUP_MS),
             registry: Registry::new(7),
             shards: (0..SHARDS).map(|index| Shard::new(index, SHARDS)).collect(),
             encoder: LogEncoder::new(),
@@ -240,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn merge(&mut self) {
+    fn merge(&mut self, level: u8) {
         let input = |source: &BlockSource| {
             let mut deletes = self.deletes.clone();
             deletes.retain(|delete| delete.tombstone().number > source.deletes_through);
@@ -251,7 +254,7 @@ impl Engine {
         };
         let inputs: Vec<_> = self.blocks.iter().map(input).collect();
         let mut writer = self.blobs.create("blocks/merged").expect("memory");
-        self.format.merge(&inputs, TimeRange::all(), &mut *writer).expect("merge");
+        self.format.merge(&inputs, TimeRange::all(), level, &mut *writer).expect("merge");
         writer.finish().expect("memory");
         let block = open(&self.blobs, &self.format, "blocks/merged");
         let (id, deletes_through) = (Arc::from("blocks/merged"), self.last_delete());
@@ -307,12 +310,16 @@ impl Engine {
         self.log.push(Logged::Samples(payload));
     }
 
-    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Selected {
+    fn head(&self, matchers: &[Matcher], range: TimeRange) -> HeadSnapshot {
         let series = self.registry.select(DEFAULT_TENANT, matchers);
         let chunks =
             self.shards.iter().map(|shard| shard.select(series.ordinals(), range)).collect();
         let (tenant, deletes) = (DEFAULT_TENANT, self.deletes());
-        let head = HeadSnapshot { tenant, deletes, series, chunks };
+        HeadSnapshot { tenant, deletes, series, chunks }
+    }
+
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Selected {
+        let head = self.head(matchers, range);
         Selected::new(&self.registry, head, &self.blocks, matchers, range, 1_000).expect("select")
     }
 
@@ -357,7 +364,68 @@ impl Engine {
             }
         }
         prop_assert_eq!(&found, &expected);
+        for windows in [1, 3] {
+            self.check_rows(matchers, range, windows * ROLLUP_MS)?;
+        }
         self.check_values(matchers, range, &expected)
+    }
+
+    /// Rows say of each window what its samples say.
+    fn check_rows(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        window_ms: i64,
+    ) -> Result<(), TestCaseError> {
+        let floor = |t_ms: i64| t_ms.clamp(-1 << 41, 1 << 41).div_euclid(window_ms) * window_ms;
+        let range = TimeRange::new(floor(range.start_ms) + 1, floor(range.end_ms) + 1);
+        let mut expected: BTreeMap<&Labels, BTreeMap<i64, RollupRow>> = BTreeMap::new();
+        for ((labels, t_ms), sample) in &self.model {
+            let matches = |m: &Matcher| m.matches(labels.get(&m.name).unwrap_or(""));
+            let Sample::Float(bits) = sample else { continue };
+            let value = f64::from_bits(*bits);
+            if range.contains(*t_ms) && matchers.iter().all(matches) && !model::is_stale_nan(value)
+            {
+                let windows = expected.entry(labels).or_default();
+                combine(windows, window_ms, row_of(*t_ms, value));
+            }
+        }
+        let head = self.head(matchers, range);
+        let blocks = &self.blocks;
+        let selected = Selected::with_rollups(&self.registry, head, blocks, matchers, range, 1_000)
+            .expect("select");
+        for (index, labels) in selected.labels().iter().enumerate() {
+            let mut rows = Vec::new();
+            if !selected.read_rows(index, window_ms, &mut rows).expect("read") {
+                prop_assert!(rows.is_empty() && selected.has_histograms(index));
+                expected.remove(labels);
+                continue;
+            }
+            prop_assert!(rows.is_sorted_by(|a, b| a.last_ms < b.first_ms), "{rows:?}");
+            let mut windows = BTreeMap::new();
+            for row in rows {
+                let (first, last) =
+                    (window_of(row.first_ms, window_ms), window_of(row.last_ms, window_ms));
+                prop_assert_eq!(first, last);
+                combine(&mut windows, window_ms, row);
+            }
+            let expected = expected.remove(labels).unwrap_or_default();
+            let said = |windows: &BTreeMap<i64, RollupRow>| {
+                windows.values().map(exact).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(said(&windows), said(&expected));
+            for (found, expected) in windows.values().zip(expected.values()) {
+                let reach = expected.min.abs().max(expected.max.abs()) * f64::from(expected.count);
+                let sums =
+                    [(found.sum, expected.sum), (found.before_resets, expected.before_resets)];
+                for (found, expected) in sums {
+                    let differ = (found - expected).abs() > reach * 1e-12;
+                    prop_assert!(!(reach.is_finite() && differ), "{found} for {expected}");
+                }
+            }
+        }
+        prop_assert!(expected.is_empty(), "{expected:?} are missing");
+        Ok(())
     }
 
     /// No value is missing; there may be more, because blocks and the head count as a whole.
@@ -412,7 +480,8 @@ enum Step {
     Histograms(u8, i64, u16, u16),
     Cut,
     Flush(bool),
-    Merge,
+    /// To a level.
+    Merge(u8),
     Replay,
     Select(Vec<Matcher>, i64, i64),
     Delete(Vec<Vec<Matcher>>, i64, i64),
@@ -459,7 +528,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(s, t, n, h)| Step::Histograms(s, t, n, h)),
         2 => Just(Step::Cut),
         2 => any::<bool>().prop_map(Step::Flush),
-        1 => Just(Step::Merge),
+        2 => prop_oneof![Just(1_u8), Just(ROLLED_LEVEL)].prop_map(Step::Merge),
         1 => Just(Step::Replay),
         4 => (proptest::collection::vec(matcher, 0..3), time(), time())
             .prop_map(|(m, a, b)| Step::Select(m, a.min(b), a.max(b))),
@@ -501,7 +570,7 @@ proptest! {
                 Step::Flush(drop) => {
                     engine.flush(drop);
                 }
-                Step::Merge => engine.merge(),
+                Step::Merge(level) => engine.merge(level),
                 Step::Replay => engine.replay(),
                 Step::Delete(selectors, start, end) => {
                     engine.delete(selectors, TimeRange::new(start, end));
@@ -515,7 +584,7 @@ proptest! {
         engine.cut();
         engine.flush(true);
         engine.check(&[], TimeRange::all())?;
-        engine.merge();
+        engine.merge(ROLLED_LEVEL);
         engine.check(&[], TimeRange::all())?;
     }
 }

@@ -11,6 +11,7 @@ mod labels;
 mod limits;
 mod matcher;
 pub mod regex;
+mod rollup;
 mod series;
 mod time;
 
@@ -24,6 +25,7 @@ pub use histogram::{
 pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use rollup::RollupRow;
 pub use series::{DEFAULT_TENANT, SeriesId, TenantId};
 pub use time::TimeRange;
 

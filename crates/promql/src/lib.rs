@@ -30,8 +30,8 @@ pub use printer::pretty;
 pub use profile::{NodeKind, ProfileNode, QueryProfile, Strategy};
 pub use selectors::selectors_of;
 pub use source::{
-    Columns, HistogramSamples, Inline, Memory, Parallel, Reads, SelectRequest, SeriesSet, Source,
-    SourceError,
+    Columns, Hints, HistogramSamples, Inline, Memory, Parallel, Reads, SelectRequest, SeriesSet,
+    Source, SourceError,
 };
 pub use value::{
     Annotation, AnnotationLevel, InstantSample, QueryOutput, QueryStats, QueryValue, RangeSeries,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{FloatHistogram, Labels, Matcher};
+use model::{FloatHistogram, Labels, Matcher, RollupRow};
 
 /// What a selector asks for.
 #[derive(Debug, Clone)]
@@ -13,6 +13,23 @@ pub struct SelectRequest<'a> {
     pub start_ms: i64,
     /// Last timestamp of interest, milliseconds, inclusive.
     pub end_ms: i64,
+    /// What the samples are for.
+    pub hints: Hints<'a>,
+}
+
+/// What samples are for, so that a source may answer with less of them. To ignore it is always
+/// right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hints<'a> {
+    /// The function over ranges, if there is one.
+    pub function: Option<&'a str>,
+    /// Length of the ranges, milliseconds.
+    pub range_ms: i64,
+    /// Time between two ranges, milliseconds; 0 if there is one only.
+    pub step_ms: i64,
+    /// If not 0, [`Columns::rows`] will do: all ranges, and what is asked for, begin after multiples
+    /// of this and end at them. Windows of which this is a multiple fit.
+    pub window_ms: i64,
 }
 
 /// Why series could not be had.
@@ -104,6 +121,12 @@ pub struct Columns {
     pub starts_ms: Vec<i64>,
     /// Native histograms.
     pub histograms: HistogramSamples,
+    /// If there are any, these say all about the floats, of which `timestamps_ms` and `values` then
+    /// are the last of each row. Each row lies within a window of [`Hints::window_ms`].
+    pub rows: Vec<RollupRow>,
+    /// Whether samples are missing that are kept in another form only, and the last of each window
+    /// stands for them.
+    pub is_coarse: bool,
 }
 
 impl Columns {
@@ -113,6 +136,8 @@ impl Columns {
         self.values.clear();
         self.starts_ms.clear();
         self.histograms.clear();
+        self.rows.clear();
+        self.is_coarse = false;
     }
 
     /// Number of samples, floats and histograms.

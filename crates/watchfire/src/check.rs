@@ -175,6 +175,8 @@ mod tests {
             ("storage:\n  retention_rules:\n  - {selector: up, for: 16d}\n", 3, 25, "longer than"),
             ("storage:\n  retention_rules:\n  - {selector: up, for: 9m}\n", 3, 25, "3600000 ms"),
             ("storage:\n  retention_rules:\n  - selector: up\n", 3, 5, "for"),
+            ("storage:\n  rollups: [{resolution: 7m, for: 1y}]\n", 2, 26, "does not fit"),
+            ("storage:\n  rollups: [{resolution: 5m, for: 9d}]\n", 2, 35, "not longer"),
         ] {
             let found = own(yaml);
             let [one] = found.as_slice() else { panic!("{found:?}") };

@@ -190,7 +190,8 @@ fn fault(error: ReadError) -> SourceError {
 impl promql::Source for View {
     fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
         let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
-        let selected = self.0.select(request.matchers, range).map_err(fault)?;
+        let window_ms = request.hints.window_ms;
+        let selected = self.0.select_windows(request.matchers, range, window_ms).map_err(fault)?;
         Ok(Arc::new(Set { selected, reader: Arc::clone(&self.0) }))
     }
 }
@@ -210,6 +211,20 @@ impl SeriesSet for Set {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        if let Some(window_ms) = self.selected.window_ms() {
+            let done = self
+                .selected
+                .read_rows(index, window_ms, &mut out.rows)
+                .inspect_err(|error| self.reader.report(error))
+                .map_err(|error| fault(error.into()))?;
+            self.selected.count_decompressed().map_err(|error| fault(error.into()))?;
+            if done {
+                out.timestamps_ms.extend(out.rows.iter().map(|row| row.last_ms));
+                out.values.extend(out.rows.iter().map(|row| row.last));
+                return Ok(());
+            }
+        }
+        out.is_coarse = self.selected.has_thinned(index);
         let mut histograms = HistogramColumns::default();
         self.selected
             .read_all(index, &mut out.timestamps_ms, &mut out.values, &mut histograms)
@@ -284,5 +299,106 @@ impl console::Snapshot for View {
             bytes_by_label: found.bytes_by_label,
             series_by_pair: found.series_by_pair,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use blockstore::{MemoryDisk, ROLLED_LEVEL, THINNED_LEVEL};
+    use broker::BrokerConfig;
+    use model::{DEFAULT_TENANT, MetricBatch};
+    use promql::{EvalOptions, EvalTime, Evaluation, Inline, QueryOutput, QueryValue};
+
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+    /// Midnight.
+    const START_MS: i64 = 1_795_219_200_000;
+    static CLOCK: AtomicI64 = AtomicI64::new(START_MS);
+
+    fn run(broker: &Broker, query: &str, end_ms: i64) -> QueryOutput {
+        let expr = promql::parse(query).expect("a query");
+        let source = View(Arc::new(broker.reader(DEFAULT_TENANT)));
+        let cancelled = AtomicBool::new(false);
+        let options = EvalOptions {
+            lookback_ms: 300_000,
+            default_subquery_step_ms: 60_000,
+            max_samples: 1 << 20,
+            memory: None,
+            cancelled: &cancelled,
+            parallel: &Inline,
+            clock: None,
+        };
+        let time = EvalTime::Instant(end_ms);
+        promql::evaluate(&Evaluation { expr: &expr, time, source: &source, options }).expect("runs")
+    }
+
+    fn only(output: &QueryOutput) -> f64 {
+        match &output.value {
+            QueryValue::Vector(samples) if samples.len() == 1 => samples[0].value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wait_for_level(broker: &Broker, level: u8) {
+        let started = Instant::now();
+        let is_reached = || {
+            let metas = broker.block_metas();
+            broker.reader(DEFAULT_TENANT).head().rows == 0
+                && metas.iter().all(|(meta, _)| meta.level == level)
+        };
+        while !is_reached() {
+            assert!(started.elapsed() < Duration::from_secs(30), "{:?}", broker.block_metas());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A day of a counter: what functions over whole windows yield stays the same when its samples
+    /// are merged and when they are gone; the rest says what it lacks.
+    #[test]
+    fn rollups_answer_for_samples_and_say_where_they_cannot() {
+        let now_ms = || CLOCK.load(Ordering::SeqCst);
+        let config =
+            BrokerConfig { flush_interval_ms: 10, ..BrokerConfig::new("/nowhere".into(), now_ms) };
+        let disk = Arc::new(MemoryDisk::new());
+        let broker = Broker::open_on(disk, config, Arc::default()).expect("an empty disk");
+        let labels = Labels::from_pairs([("__name__", "m_total")]).expect("valid");
+        for hour in 1..=24 {
+            CLOCK.store(START_MS + hour * HOUR_MS, Ordering::SeqCst);
+            let mut batch = MetricBatch::default();
+            for at in 0..240 {
+                let t_ms = START_MS + (hour - 1) * HOUR_MS + at * 15_000 + 7_000;
+                batch.push(&labels, t_ms, (at * 3 + hour) as f64);
+            }
+            let (sender, receiver) = std::sync::mpsc::channel();
+            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+                let _ = sender.send(result);
+            });
+            receiver.recv().expect("an answer").expect("a sound disk");
+        }
+        let end_ms = START_MS + 24 * HOUR_MS;
+        let query = "increase(m_total[1d])";
+        let before = run(&broker, query, end_ms);
+        CLOCK.store(end_ms + 2 * HOUR_MS, Ordering::SeqCst);
+        wait_for_level(&broker, ROLLED_LEVEL);
+        let merged = run(&broker, query, end_ms);
+        assert_eq!(only(&merged), only(&before));
+        assert!(before.stats.samples_read >= 5_000, "{:?}", before.stats);
+        assert!(merged.stats.samples_read <= 288, "{:?}", merged.stats);
+        // Not made of whole windows.
+        assert!(run(&broker, query, end_ms - 1).stats.samples_read > 5_000);
+
+        CLOCK.store(end_ms + 16 * 24 * HOUR_MS, Ordering::SeqCst);
+        wait_for_level(&broker, THINNED_LEVEL);
+        let thinned = run(&broker, query, end_ms);
+        assert_eq!((only(&thinned), &thinned.annotations), (only(&before), &before.annotations));
+        let last = run(&broker, "m_total", end_ms);
+        assert_eq!(only(&last), f64::from(239 * 3 + 24));
+        let told = last.annotations[0].render("m_total");
+        assert!(told.starts_with("PromQL info: some samples are past their retention"), "{told}");
+        broker.stop();
     }
 }

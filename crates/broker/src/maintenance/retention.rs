@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blockstore::{MergeJob, Retention, plan_expire};
+use blockstore::{MergeJob, Retention, plan_expire, plan_thin};
 use catalog::{BlockId, BlockMeta, Command};
 use metricstore::Delete;
 use model::TimeRange;
@@ -19,8 +19,16 @@ impl Maintenance {
     /// What a merge keeps of all series.
     pub(super) fn keep(&self, now_ms: i64) -> TimeRange {
         let horizon_ms =
-            self.retention.time_ms.map_or(i64::MIN, |kept_ms| now_ms.saturating_sub(kept_ms));
+            self.kept.time_ms.map_or(i64::MIN, |kept_ms| now_ms.saturating_sub(kept_ms));
         TimeRange::new(horizon_ms, i64::MAX)
+    }
+
+    /// The next day of whose samples rollups are to be all that is left.
+    pub(super) fn plan_thin(&self, metas: &[BlockMeta]) -> Option<MergeJob> {
+        let (_, kept_ms) = self.rollups.zip(self.retention.time_ms)?;
+        let job = plan_thin(metas, (self.now_ms)(), kept_ms)?;
+        self.count(&self.counters.thinned_blocks, job.inputs.len() as u64);
+        Some(job)
     }
 
     /// The next block that holds samples of which a rule of retention keeps nothing, to be written
@@ -68,8 +76,8 @@ impl Maintenance {
             let catalog = self.catalog.lock();
             (catalog.blocks().copied().collect(), catalog.quarantined().copied().collect())
         };
-        let expired = plan_expire(&listed, now_ms, &self.retention);
-        let by_time = Retention { size_bytes: None, ..self.retention };
+        let expired = plan_expire(&listed, now_ms, &self.kept);
+        let by_time = Retention { size_bytes: None, ..self.kept };
         let mut removed = expired.clone();
         removed.extend(plan_expire(&damaged, now_ms, &by_time));
         if removed.is_empty() {

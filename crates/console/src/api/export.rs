@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::Response;
 use model::{DEFAULT_TENANT, Labels, METRIC_NAME, Matcher, TimeRange, is_stale_nan};
 use net::{ApiError, ErrorType};
-use promql::{Columns, SelectRequest};
+use promql::{Columns, Hints, SelectRequest};
 use tokio::sync::Semaphore;
 use wire::text_encode::TextEncoder;
 use wire::{csv_export, json_lines, text_encode};
@@ -147,7 +147,7 @@ fn send_all(
     let mut columns = Columns::default();
     for (place, matchers) in selectors.iter().enumerate() {
         let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
-        let request = SelectRequest { matchers, start_ms, end_ms };
+        let request = SelectRequest { matchers, start_ms, end_ms, hints: Hints::default() };
         let set = snapshot.select(&request).map_err(source_error)?;
         for index in 0..set.len() {
             let labels = set.labels(index);

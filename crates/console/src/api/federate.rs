@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use model::{DEFAULT_TENANT, Labels, METRIC_NAME, Matcher, is_stale_nan};
-use promql::{Columns, SelectRequest, SourceError};
+use promql::{Columns, Hints, SelectRequest, SourceError};
 use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 
 use crate::Console;
@@ -63,7 +63,12 @@ fn collect(
     newest: &mut Newest,
 ) -> Result<(), SourceError> {
     let start_ms = now_ms - DEFAULT_LOOKBACK_MS;
-    let set = snapshot.select(&SelectRequest { matchers, start_ms, end_ms: now_ms })?;
+    let set = snapshot.select(&SelectRequest {
+        matchers,
+        start_ms,
+        end_ms: now_ms,
+        hints: Hints::default(),
+    })?;
     for index in 0..set.len() {
         samples.clear();
         set.read(index, samples)?;

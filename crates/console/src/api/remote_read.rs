@@ -12,7 +12,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use model::{DEFAULT_TENANT, Labels, LabelsBuilder, MatchOp, Matcher, TimeRange};
 use net::{ApiError, ErrorType};
-use promql::{Columns, SelectRequest, SeriesSet};
+use promql::{Columns, Hints, SelectRequest, SeriesSet};
 use tokio::time::Instant;
 use wire::WireError;
 use wire::decompress::{Encoding, decompress};
@@ -123,7 +123,8 @@ fn select(
     let snapshot: Arc<dyn Snapshot> = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
     let Query { start_ms, end_ms, matchers } = query;
     let (start_ms, end_ms) = (*start_ms, *end_ms);
-    let found = snapshot.select(&SelectRequest { matchers, start_ms, end_ms });
+    let found =
+        snapshot.select(&SelectRequest { matchers, start_ms, end_ms, hints: Hints::default() });
     let range = TimeRange::new(start_ms, end_ms.saturating_add(1));
     missing.extend(snapshot.missing(range));
     found.map_err(source_error)

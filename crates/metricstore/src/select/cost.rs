@@ -27,7 +27,9 @@ impl Selected {
                 part => part,
             };
             match part {
-                Part::Chunk { block, .. } | Part::Histograms { block, .. } => {
+                Part::Chunk { block, .. }
+                | Part::Histograms { block, .. }
+                | Part::Rollups { block, .. } => {
                     has_block[block as usize] = true;
                     cost.chunks += 1;
                 }

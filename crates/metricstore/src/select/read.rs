@@ -19,7 +19,7 @@ impl Selected {
     /// `index` is not below [`Selected::len`].
     pub fn has_histograms(&self, index: usize) -> bool {
         self.parts_of(index).iter().any(|part| match *part {
-            Part::Chunk { .. } => false,
+            Part::Chunk { .. } | Part::Rollups { .. } => false,
             Part::Histograms { .. } => true,
             Part::Head { head, place } => self.heads[head as usize].has_histograms(place as usize),
             Part::Masked { index, .. } => match self.masked[index as usize].part {
@@ -60,7 +60,8 @@ impl Selected {
 
     /// Appends the floats of series `index` in the range, ascending in time, each timestamp once;
     /// of two commits with one timestamp the earlier. Possibly none. Staleness markers are samples
-    /// like others. Only chunks that overlap the range are decoded, 5 to 10 ns per sample.
+    /// like others. Where only rollups are left, the last sample of each window. Only chunks that
+    /// overlap the range are decoded, 5 to 10 ns per sample.
     ///
     /// # Errors
     /// `Block` with the offset of the damage. What was appended is then taken back.
@@ -132,10 +133,14 @@ impl Selected {
                         })
                         .map_err(|error| MetricError::Block { block: Arc::clone(id), error })?;
                 }
-                Part::Chunk { .. } => gathered.add(|timestamps_ms, values, _| {
-                    let mut kept = kept_of(0).iter();
-                    kept.try_for_each(|&kept| self.read_chunk(part, kept, timestamps_ms, values))
-                })?,
+                Part::Chunk { .. } | Part::Rollups { .. } => {
+                    gathered.add(|timestamps_ms, values, _| {
+                        let mut kept = kept_of(0).iter();
+                        kept.try_for_each(|&kept| {
+                            self.read_chunk(part, kept, timestamps_ms, values)
+                        })
+                    })?
+                }
                 Part::Masked { .. } => unreachable!("a masked part is not masked again"),
             }
         }
@@ -162,8 +167,8 @@ impl Selected {
     }
 
     /// Statistics of the chunks of series `index`, in order of time, if they say everything there
-    /// is to know: no sample is outside the range, in a head, a histogram, or in two chunks that
-    /// overlap.
+    /// is to know: no sample is outside the range, in a head, a histogram, a rollup, or in two chunks
+    /// that overlap.
     /// `None` if the series must be read instead. Decodes no sample.
     ///
     /// # Errors
@@ -194,19 +199,21 @@ impl Selected {
         Ok(Some(all))
     }
 
-    fn parts_of(&self, index: usize) -> &[Part] {
+    pub(super) fn parts_of(&self, index: usize) -> &[Part] {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.parts[start as usize..self.ends[index] as usize]
     }
 
-    fn read_part(
+    pub(super) fn read_part(
         &self,
         part: &Part,
         timestamps_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), MetricError> {
         match *part {
-            Part::Chunk { .. } => self.read_chunk(*part, self.range, timestamps_ms, values),
+            Part::Chunk { .. } | Part::Rollups { .. } => {
+                self.read_chunk(*part, self.range, timestamps_ms, values)
+            }
             Part::Histograms { .. } => Ok(()),
             Part::Masked { index, .. } => {
                 self.read_masked(&self.masked[index as usize], timestamps_ms, values)
@@ -254,6 +261,13 @@ impl Selected {
         timestamps_ms: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), MetricError> {
+        if let Part::Rollups { block, .. } = part {
+            // What lies beside its samples says nothing more.
+            return match self.blocks[block as usize].1.block().is_thinned() {
+                true => self.read_last(part, range, timestamps_ms, values),
+                false => Ok(()),
+            };
+        }
         let Part::Chunk { block, group, chunk } = part else { return Ok(()) };
         let (id, reader) = &self.blocks[block as usize];
         let group = &self.groups[group as usize];

@@ -15,7 +15,7 @@ use crate::ast::Span;
 use crate::engine::{EvalError, EvalOptions};
 use crate::plan::Plan;
 use crate::profile::{QueryProfile, Strategy};
-use crate::source::{Memory, SelectRequest, SeriesSet, Source, SourceError};
+use crate::source::{Hints, Memory, SelectRequest, SeriesSet, Source, SourceError};
 use crate::value::{Annotation, QueryStats};
 
 /// Series handled by one piece of work. Fixed, so that the way floats are summed up does not
@@ -87,9 +87,10 @@ impl<'e> Context<'e> {
         matchers: &[Matcher],
         start_ms: i64,
         end_ms: i64,
+        hints: Hints<'_>,
     ) -> Result<Arc<dyn SeriesSet>, EvalError> {
         self.check_cancelled()?;
-        let find = || self.source.select(&SelectRequest { matchers, start_ms, end_ms });
+        let find = || self.source.select(&SelectRequest { matchers, start_ms, end_ms, hints });
         let set = match &self.profiler {
             None => find()?,
             Some(profiler) => {

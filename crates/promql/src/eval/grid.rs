@@ -63,6 +63,19 @@ impl Grid {
         self.start_ms.wrapping_add(self.step_ms.wrapping_mul(index as i64))
     }
 
+    /// Time between two times that `reference` points at; 0 if it points at one only.
+    pub(crate) fn step_between_ms(&self, reference: Reference) -> i64 {
+        if self.steps > 1 && !reference.is_pinned() { self.step_ms } else { 0 }
+    }
+
+    /// The largest length of windows, counted from the epoch, of which all ranges of `range_ms`
+    /// consist that `reference` points at; 0 if there is none.
+    pub(crate) fn window_ms(&self, reference: Reference, range_ms: i64) -> i64 {
+        let end_ms = reference.of(self.start_ms);
+        let common = [self.step_between_ms(reference), end_ms].into_iter().fold(range_ms, divisor);
+        if range_ms > 0 { common } else { 0 }
+    }
+
     /// Only the first evaluation.
     pub(crate) fn first(&self) -> Self {
         Grid { steps: self.steps.min(1), ..*self }
@@ -91,6 +104,15 @@ impl Reference {
     }
 }
 
+/// The greatest common divisor; not negative but for the extremes.
+fn divisor(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a.wrapping_rem(b));
+    }
+    a.wrapping_abs()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +125,16 @@ mod tests {
         assert_eq!(grid.end_ms(), i64::MAX - 1);
         assert!(Grid::range(0, 10, 0).is_err());
         assert_eq!(Grid::range(1, 0, 1).expect("empty").steps(), 0);
+        let at = |start_ms, step_ms, range_ms| {
+            let grid = Grid::range(start_ms, start_ms + 9 * step_ms, step_ms).expect("ten steps");
+            grid.window_ms(Reference::default(), range_ms)
+        };
+        assert_eq!(at(1_200, 600, 900), 300);
+        assert_eq!(at(-1_200, 600, 900), 300);
+        assert_eq!(at(1_201, 600, 900), 1);
+        assert_eq!(at(0, 600, 0), 0);
+        let pinned = Reference { at_ms: Some(1_800), offset_ms: 600 };
+        assert_eq!(Grid::range(7, 99, 7).expect("steps").window_ms(pinned, 900), 300);
         let far = Reference { at_ms: Some(i64::MIN), offset_ms: i64::MAX };
         assert_eq!(far.of(0), i64::MIN);
     }

@@ -54,6 +54,7 @@ use self::stream::Stream;
 use crate::ast::{RangeExtension, Span, ValueType};
 use crate::engine::{EvalError, EvalTime, Evaluation};
 use crate::plan::{Kind, Plan, SelectorPlan, lower};
+use crate::source::Hints;
 use crate::value::{QueryOutput, QueryValue};
 use model::{Labels, Matcher};
 
@@ -108,7 +109,7 @@ impl Evaluator<'_> {
                 let value = text(plan)?.to_owned();
                 Ok(QueryValue::String { t_ms, value })
             }
-            ValueType::Matrix => self.range_source(plan, grid)?.points(&self.context, grid),
+            ValueType::Matrix => self.range_source(plan, grid, None)?.points(&self.context, grid),
             ValueType::Vector => {
                 let rows = self.vector(plan, grid)?.materialise(&self.context)?;
                 self.output(|| output::vector(rows, t_ms))
@@ -231,7 +232,7 @@ impl Evaluator<'_> {
         self.context.enter(plan.selector.span, grid.steps());
         let selected = self.select_instant(&plan.selector.matchers, grid, plan.reference, leaf)?;
         self.context.leave();
-        let selected = Selected { statistics: plan.statistics, ..selected };
+        let selected = Selected { statistics: plan.statistics, span, ..selected };
         Ok(Stream::from_selected(selected, shown != Shown::Value))
     }
 
@@ -249,7 +250,7 @@ impl Evaluator<'_> {
         leaf: Leaf,
     ) -> Result<Selected, EvalError> {
         let (start_ms, end_ms) = range_source::span_of(grid, reference, leaf.reach());
-        let set = self.context.select(matchers, start_ms, end_ms)?;
+        let set = self.context.select(matchers, start_ms, end_ms, Hints::default())?;
         Ok(Selected {
             set,
             grid: *grid,
@@ -258,6 +259,7 @@ impl Evaluator<'_> {
             drop_name: None,
             remark: Remark::None,
             statistics: false,
+            span: Span::default(),
             nodes: Nodes::of(self.node()),
         })
     }

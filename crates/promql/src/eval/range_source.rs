@@ -14,14 +14,14 @@ use super::rollup::{
     RangeCall, RangeFunction, check_extension, extend_histogram_range, extend_range,
 };
 use super::rows::{Rows, ScalarRow, is_absent};
-use super::selected::{Leaf, Nodes, Remark, Selected, drop_stale};
+use super::selected::{Leaf, Nodes, Remark, Selected, coarse, drop_stale};
 use super::stream::Stream;
 use super::windows::Reach;
 use super::{Evaluator, wrong_type};
 use crate::ast::{RangeExtension, Span};
 use crate::engine::EvalError;
 use crate::plan::{Kind, Plan, RangePlan, SubqueryPlan};
-use crate::source::{Columns, SeriesSet, SourceError};
+use crate::source::{Columns, Hints, SeriesSet, SourceError};
 use crate::value::{QueryValue, RangeSeries};
 
 /// Series with samples, and the range to look at.
@@ -57,14 +57,20 @@ impl Evaluator<'_> {
         &self,
         plan: &Plan<'_>,
         grid: &Grid,
+        function: Option<(RangeFunction, &str)>,
     ) -> Result<RangeSource, EvalError> {
         self.context.enter(plan.span, grid.steps());
-        let source = self.range_source_of(plan, grid)?;
+        let source = self.range_source_of(plan, grid, function)?;
         self.context.leave();
         Ok(source)
     }
 
-    fn range_source_of(&self, plan: &Plan<'_>, grid: &Grid) -> Result<RangeSource, EvalError> {
+    fn range_source_of(
+        &self,
+        plan: &Plan<'_>,
+        grid: &Grid,
+        function: Option<(RangeFunction, &str)>,
+    ) -> Result<RangeSource, EvalError> {
         let lookback_ms = self.context.options.lookback_ms;
         match &plan.unpinned().kind {
             Kind::Range(RangePlan::Selector { selector, range_ms }) => {
@@ -72,7 +78,16 @@ impl Evaluator<'_> {
                 let (reference, range_ms) = (selector.reference, *range_ms);
                 let reach = reach_of(range_ms, extension, lookback_ms, plan.span);
                 let (start_ms, end_ms) = span_of(grid, reference, reach);
-                let set = self.context.select(&selector.selector.matchers, start_ms, end_ms)?;
+                let takes_rows = extension.is_none()
+                    && function.is_some_and(|(function, _)| function.takes_rows());
+                let hints = Hints {
+                    function: function.map(|(_, name)| name),
+                    range_ms,
+                    step_ms: grid.step_between_ms(reference),
+                    window_ms: if takes_rows { grid.window_ms(reference, range_ms) } else { 0 },
+                };
+                let matchers = &selector.selector.matchers;
+                let set = self.context.select(matchers, start_ms, end_ms, hints)?;
                 Ok(RangeSource {
                     set,
                     reference,
@@ -146,7 +161,7 @@ impl Evaluator<'_> {
         if let Kind::Range(RangePlan::Selector { selector, .. }) = &plan.unpinned().kind {
             check_extension(name, selector.selector.extension)?;
         }
-        let source = self.range_source(plan, grid)?;
+        let source = self.range_source(plan, grid, Some((function, name)))?;
         let leaf = Leaf::Range(RangeCall {
             function,
             params,
@@ -167,6 +182,7 @@ impl Evaluator<'_> {
             drop_name: source.drop_name,
             remark,
             statistics: source.statistics,
+            span: source.span,
             nodes: Nodes::of(source.node),
         };
         Ok(Stream::from_selected(selected, !function.keeps_name()))
@@ -213,6 +229,9 @@ impl RangeSource {
                 context.count_read(columns.samples());
             }
             drop_stale(&mut columns);
+            if columns.is_coarse {
+                context.note(|notes| notes.add(coarse(self.span)));
+            }
             let labels = self.set.labels(index);
             match self.extension {
                 None => clip(&mut columns, start_ms, end_ms),

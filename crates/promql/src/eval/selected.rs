@@ -32,6 +32,8 @@ pub(crate) struct Selected {
     pub(crate) remark: Remark,
     /// Whether of histograms only count, sum and resets matter.
     pub(crate) statistics: bool,
+    /// The selector.
+    pub(crate) span: Span,
     /// The selector or subquery that has the samples, and what is made of them.
     pub(crate) nodes: Nodes,
 }
@@ -104,7 +106,11 @@ impl Selected {
         scratch.switch(self.nodes.rows);
         context.check_columns(samples)?;
         scratch.peak_columns = scratch.peak_columns.max(samples);
-        if self.leaf.skips_stale() {
+        if scratch.columns.is_coarse {
+            scratch.notes.add(coarse(self.span));
+        }
+        let has_rows = !scratch.columns.rows.is_empty();
+        if self.leaf.skips_stale() && !has_rows {
             drop_stale(&mut scratch.columns);
         }
         scratch.windows.update(
@@ -115,7 +121,9 @@ impl Selected {
         );
         let cancelled = context.options.cancelled;
         // Nearly all series are of floats alone, and of those nothing else is looked at.
-        if scratch.columns.histograms.is_empty() && !self.looks_at_starts(&scratch.columns) {
+        if let (Leaf::Range(call), true) = (&self.leaf, has_rows) {
+            call.evaluate_rows(&self.grid, self.reference, cancelled, scratch)?;
+        } else if scratch.columns.histograms.is_empty() && !self.looks_at_starts(&scratch.columns) {
             self.leaf.evaluate(&self.grid, self.reference, cancelled, scratch)?;
         } else {
             self.fill_mixed(index, cancelled, scratch)?;
@@ -375,6 +383,16 @@ fn has_float(row: &[f64], histograms: &[Option<Arc<FloatHistogram>>]) -> bool {
     let is_float =
         |step: usize| !is_absent(row[step]) && histogram_rows::at(row, histograms, step).is_none();
     histograms.is_empty() || (0..row.len()).any(is_float)
+}
+
+/// What is told where the last samples of windows stand for all.
+pub(crate) fn coarse(span: Span) -> Annotation {
+    Annotation::info(
+        "some samples are past their retention and kept as rollups only, the last one of each window \
+         was used; functions over ranges are exact where ranges and steps are multiples of the \
+         rollups' resolution",
+        span,
+    )
 }
 
 /// Removes stale markers.

@@ -83,9 +83,18 @@ pub(super) struct Storage {
     pub(super) retention: Option<String>,
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) retention_rules: Vec<RetentionRule>,
+    pub(super) rollups: Option<Vec<Rollups>>,
     pub(super) flush_interval: Option<String>,
     pub(super) flush_bytes: Option<u64>,
     pub(super) exemplars: Exemplars,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rollups {
+    pub(super) resolution: String,
+    #[serde(rename = "for")]
+    pub(super) kept: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,6 +1,7 @@
-//! What the file says about how long the series of a selector are kept.
+//! What the file says about how long series are kept, and in which form.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
+use broker::RollupTier;
 use metricstore::RetentionRule;
 
 use super::{duration_ms, keys};
@@ -9,6 +10,40 @@ use super::{duration_ms, keys};
 const MIN_KEPT_MS: i64 = 3_600_000;
 /// Each rule is looked at by every query that reaches back beyond it.
 const MAX_RULES: usize = 64;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// The rollups that are kept for longer than samples; none where samples are kept for longer.
+pub(super) fn rollups(
+    keys: Option<&[keys::Rollups]>,
+    retention_ms: i64,
+) -> Result<Option<RollupTier>> {
+    let key = match keys {
+        None => {
+            let tier = RollupTier::default();
+            return Ok((tier.kept_ms > retention_ms).then_some(tier));
+        }
+        Some([]) => return Ok(None),
+        Some([key]) => key,
+        Some([_, ..]) => bail!("storage.rollups[1]: rollups are kept at one resolution; leave one"),
+    };
+    let resolution = "storage.rollups[0].resolution";
+    let resolution_ms = duration_ms(resolution, Some(&key.resolution))?.unwrap_or(0);
+    ensure!(
+        (MINUTE_MS..=DAY_MS).contains(&resolution_ms) && DAY_MS % resolution_ms == 0,
+        "{resolution}: {:?} does not fit; it must be from 1m to 1d, and a day a multiple of it",
+        key.resolution
+    );
+    let kept_ms = duration_ms("storage.rollups[0].for", Some(&key.kept))?.unwrap_or(retention_ms);
+    ensure!(
+        kept_ms > retention_ms,
+        "storage.rollups[0].for: {:?} is not longer than storage.retention, so there would be none; \
+         give more, or no rollups: []",
+        key.kept
+    );
+    Ok(Some(RollupTier { resolution_ms, kept_ms }))
+}
 
 /// The rules, checked against the retention of all.
 pub(super) fn rules(keys: &[keys::RetentionRule], retention_ms: i64) -> Result<Vec<RetentionRule>> {

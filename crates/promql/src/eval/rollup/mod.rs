@@ -10,6 +10,7 @@ mod mixed;
 mod over_time;
 mod regression;
 mod starts;
+mod window_rows;
 
 pub(crate) use counters::Gaps;
 pub(crate) use extended::{extend_range, smooth};
@@ -108,6 +109,27 @@ impl RangeFunction {
     /// Whether it matters when the samples of a counter began at zero.
     pub(crate) fn looks_at_starts(self) -> bool {
         matches!(self, Self::Rate | Self::Increase | Self::Irate | Self::Resets)
+    }
+
+    /// Whether what rows of windows tell is enough.
+    pub(crate) fn takes_rows(self) -> bool {
+        matches!(
+            self,
+            Self::Avg
+                | Self::Count
+                | Self::Delta
+                | Self::First
+                | Self::Increase
+                | Self::Last
+                | Self::Max
+                | Self::Min
+                | Self::Present
+                | Self::Rate
+                | Self::Resets
+                | Self::Sum
+                | Self::TimeOfFirst
+                | Self::TimeOfLast
+        )
     }
 
     /// Whether it has something to say about histograms. The others look at floats only.
@@ -237,6 +259,32 @@ impl RangeCall {
 }
 
 impl RangeCall {
+    /// As [`RangeCall::evaluate`], of a series that comes as rows of windows.
+    pub(crate) fn evaluate_rows(
+        &self,
+        grid: &Grid,
+        reference: Reference,
+        cancelled: &AtomicBool,
+        scratch: &mut Scratch,
+    ) -> Result<(), EvalError> {
+        let Scratch { columns, windows, row, .. } = scratch;
+        let view = View {
+            timestamps_ms: &columns.timestamps_ms,
+            values: &columns.values,
+            windows,
+            grid,
+            reference,
+            range_ms: self.range_ms,
+            cancelled,
+        };
+        row.clear();
+        window_rows::evaluate(self.function, &view, &columns.rows, row);
+        if row.len() < view.windows.starts.len() {
+            return Err(EvalError::Cancelled);
+        }
+        Ok(())
+    }
+
     /// As [`RangeCall::evaluate`], of a series that has histograms or tells when its samples began;
     /// histograms go into `scratch.histogram_row`. The windows of both are up to date.
     pub(crate) fn evaluate_mixed(

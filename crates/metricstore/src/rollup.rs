@@ -1,0 +1,280 @@
+//! Rollups: what is known of the samples of one series in each window of time.
+//!
+//! A window is open at its start and closed at its end, as the ranges of PromQL are, and begins at
+//! multiples of its length since the epoch. So a range that begins and ends at such multiples is a
+//! row of whole windows, and what functions over ranges yield of it can be told from the windows
+//! alone. A window may have several rows, of samples that follow one another; rows combine.
+
+use codec::CodecError;
+use model::{RollupRow, TimeRange};
+
+use crate::statistics::add_compensated;
+
+/// Whether all samples of a row lie in one of these ranges.
+pub(crate) fn is_whole_in(row: &RollupRow, kept: &[TimeRange]) -> bool {
+    kept.iter().any(|range| range.contains(row.first_ms) && range.contains(row.last_ms))
+}
+
+/// The row of one sample.
+fn row_of(t_ms: i64, value: f64) -> RollupRow {
+    RollupRow {
+        first_ms: t_ms,
+        last_ms: t_ms,
+        count: 1,
+        resets: 0,
+        first: value,
+        last: value,
+        min: value,
+        max: value,
+        sum: value,
+        before_resets: 0.0,
+    }
+}
+
+/// Number of the window of `resolution_ms` in which a time lies.
+fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
+    t_ms.saturating_sub(1).div_euclid(resolution_ms)
+}
+
+/// Rolls samples up as they come, in order of time.
+#[derive(Debug, Default)]
+pub(crate) struct RollupBuilder {
+    rows: Vec<RollupRow>,
+    /// Of the last row, while its window may go on.
+    compensation: f64,
+    is_open: bool,
+}
+
+impl RollupBuilder {
+    /// Adds samples that are later than those before.
+    pub(crate) fn extend(&mut self, timestamps_ms: &[i64], values: &[f64], resolution_ms: i64) {
+        for (&t_ms, &value) in timestamps_ms.iter().zip(values) {
+            if model::is_stale_nan(value) {
+                continue;
+            }
+            let window = window_of(t_ms, resolution_ms);
+            match self.rows.last_mut() {
+                Some(row) if self.is_open && window_of(row.last_ms, resolution_ms) == window => {
+                    row.last_ms = t_ms;
+                    row.count += 1;
+                    add_compensated(&mut row.sum, &mut self.compensation, value);
+                    row.min = row.min.min(value);
+                    row.max = row.max.max(value);
+                    if value < row.last {
+                        row.resets += 1;
+                        row.before_resets += row.last;
+                    }
+                    row.last = value;
+                }
+                _ => {
+                    self.close();
+                    self.rows.push(row_of(t_ms, value));
+                    self.is_open = true;
+                }
+            }
+        }
+    }
+
+    /// Adds rows of other windows.
+    pub(crate) fn extend_rows(&mut self, rows: &[RollupRow]) {
+        self.close();
+        self.rows.extend_from_slice(rows);
+    }
+
+    fn close(&mut self) {
+        if let Some(row) = self.rows.last_mut().filter(|_| self.is_open)
+            && self.compensation.is_finite()
+        {
+            row.sum += self.compensation;
+        }
+        self.compensation = 0.0;
+        self.is_open = false;
+    }
+
+    /// The rows so far, each once and in order of time; of two that end at the same time the one that
+    /// was added first.
+    pub(crate) fn finish(&mut self) -> &mut Vec<RollupRow> {
+        self.close();
+        if !self.rows.is_sorted_by(|a, b| a.last_ms < b.last_ms) {
+            self.rows.sort_by_key(|row| row.last_ms);
+            self.rows.dedup_by_key(|row| row.last_ms);
+        }
+        &mut self.rows
+    }
+}
+
+/// The samples are the same in all rows: nothing but count and last is written.
+const FLAT: u8 = 1;
+/// No row has a reset.
+const NO_RESETS: u8 = 2;
+/// Each row's least value is its first and the greatest its last, as of a counter.
+const RISING: u8 = 4;
+
+fn is_flat(row: &RollupRow) -> bool {
+    let bits = row.last.to_bits();
+    [row.first, row.min, row.max].iter().all(|value| value.to_bits() == bits)
+        && (row.last * f64::from(row.count)).to_bits() == row.sum.to_bits()
+        && has_no_resets(row)
+}
+
+fn has_no_resets(row: &RollupRow) -> bool {
+    row.resets == 0 && row.before_resets.to_bits() == 0
+}
+
+fn is_rising(row: &RollupRow) -> bool {
+    row.min.to_bits() == row.first.to_bits() && row.max.to_bits() == row.last.to_bits()
+}
+
+/// Appends a chunk of rows, but for the times of their last samples.
+pub(crate) fn encode(rows: &[RollupRow], out: &mut Vec<u8>) {
+    let flag = |flag: u8, holds: fn(&RollupRow) -> bool| {
+        if rows.iter().all(holds) { flag } else { 0 }
+    };
+    let flags = flag(FLAT, is_flat) | flag(NO_RESETS, has_no_resets) | flag(RISING, is_rising);
+    out.push(flags);
+    let ints = |out: &mut Vec<u8>, of: fn(&RollupRow) -> i64| {
+        codec::encode_i64s(&rows.iter().map(of).collect::<Vec<_>>(), out);
+    };
+    let floats = |out: &mut Vec<u8>, of: fn(&RollupRow) -> f64| {
+        codec::encode_f64s(&rows.iter().map(of).collect::<Vec<_>>(), out);
+    };
+    ints(out, |row| row.last_ms.wrapping_sub(row.first_ms));
+    ints(out, |row| i64::from(row.count));
+    floats(out, |row| row.last);
+    if flags & FLAT != 0 {
+        return;
+    }
+    floats(out, |row| row.first);
+    floats(out, |row| row.sum);
+    if flags & RISING == 0 {
+        floats(out, |row| row.min);
+        floats(out, |row| row.max);
+    }
+    if flags & NO_RESETS == 0 {
+        ints(out, |row| i64::from(row.resets));
+        floats(out, |row| row.before_resets);
+    }
+}
+
+/// Takes the rows whose last samples are at `last_ms`, and appends them.
+pub(crate) fn decode(
+    last_ms: &[i64],
+    mut input: &[u8],
+    out: &mut Vec<RollupRow>,
+) -> Result<(), CodecError> {
+    let count = last_ms.len();
+    let flags = codec::varint::take_bytes(&mut input, 1)?[0];
+    let ints = |input: &mut &[u8]| {
+        let mut column = Vec::new();
+        codec::decode_i64s(input, count, &mut column).map(|()| column)
+    };
+    let floats = |input: &mut &[u8]| {
+        let mut column = Vec::new();
+        codec::decode_f64s(input, count, &mut column).map(|()| column)
+    };
+    let spans = ints(&mut input)?;
+    let counts = ints(&mut input)?;
+    let last = floats(&mut input)?;
+    let start = out.len();
+    out.extend((0..count).map(|at| {
+        let samples = u32::try_from(counts[at]).unwrap_or(1).max(1);
+        RollupRow {
+            first_ms: last_ms[at].wrapping_sub(spans[at].max(0)),
+            last_ms: last_ms[at],
+            count: samples,
+            sum: last[at] * f64::from(samples),
+            ..row_of(last_ms[at], last[at])
+        }
+    }));
+    if flags & FLAT != 0 {
+        return Ok(());
+    }
+    let rows = &mut out[start..];
+    let first = floats(&mut input)?;
+    let sum = floats(&mut input)?;
+    for ((row, first), sum) in rows.iter_mut().zip(first).zip(sum) {
+        (row.first, row.sum, row.min, row.max) = (first, sum, first, row.last);
+    }
+    if flags & RISING == 0 {
+        let min = floats(&mut input)?;
+        let max = floats(&mut input)?;
+        for ((row, min), max) in rows.iter_mut().zip(min).zip(max) {
+            (row.min, row.max) = (min, max);
+        }
+    }
+    if flags & NO_RESETS == 0 {
+        let resets = ints(&mut input)?;
+        let before = floats(&mut input)?;
+        for ((row, resets), before) in rows.iter_mut().zip(resets).zip(before) {
+            (row.resets, row.before_resets) = (u32::try_from(resets).unwrap_or(0), before);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rolled(timestamps_ms: &[i64], values: &[f64], resolution_ms: i64) -> Vec<RollupRow> {
+        let mut builder = RollupBuilder::default();
+        builder.extend(timestamps_ms, values, resolution_ms);
+        std::mem::take(builder.finish())
+    }
+
+    fn round_trip(rows: &[RollupRow]) -> usize {
+        let mut bytes = Vec::new();
+        encode(rows, &mut bytes);
+        let last_ms: Vec<i64> = rows.iter().map(|row| row.last_ms).collect();
+        let mut again = Vec::new();
+        decode(&last_ms, &bytes, &mut again).expect("own bytes decode");
+        assert_eq!(format!("{rows:?}"), format!("{again:?}"));
+        for len in 0..bytes.len() {
+            let _ = decode(&last_ms, &bytes[..len], &mut Vec::new());
+        }
+        bytes.len()
+    }
+
+    #[test]
+    fn windows_are_closed_at_their_end() {
+        let times = [-10, -9, 0, 1, 10, 11];
+        let rows = rolled(&times, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 10);
+        let spans: Vec<_> = rows.iter().map(|row| (row.first_ms, row.last_ms)).collect();
+        assert_eq!(spans, [(-10, -10), (-9, 0), (1, 10), (11, 11)]);
+    }
+
+    #[test]
+    fn rows_say_what_they_should_and_survive() {
+        let stale = f64::from_bits(model::STALE_NAN_BITS);
+        let values = [1.0, 2.0, 0.5, 4.0, stale, 4.0, 1e16, 1.0, -1e16, stale, 7.0, f64::NAN];
+        let times: Vec<i64> = (1..=12).map(|t| t * 2).collect();
+        let rows = rolled(&times, &values, 8);
+        assert_eq!(rows.len(), 3);
+        let first = rows[0];
+        assert_eq!((first.count, first.resets, first.before_resets), (4, 1, 2.0));
+        assert_eq!((first.min, first.max, first.sum), (0.5, 4.0, 7.5));
+        assert_eq!((rows[1].count, rows[1].sum), (3, 4.0 + 1.0 + 1e16));
+        assert_eq!((rows[2].count, rows[2].min), (3, -1e16));
+        round_trip(&rows);
+    }
+
+    #[test]
+    fn counters_and_constants_are_small() {
+        let times: Vec<i64> = (1..=28_800).map(|t| t * 3_000).collect();
+        let flat = round_trip(&rolled(&times, &vec![7.5; times.len()], 300_000));
+        assert!(flat < 20, "{flat}");
+        let rising: Vec<f64> = (0..times.len()).map(|n| n as f64).collect();
+        let counter = round_trip(&rolled(&times, &rising, 300_000));
+        assert!(counter < 40, "{counter}");
+    }
+
+    #[test]
+    fn rows_of_several_sources_are_in_order_once() {
+        let mut builder = RollupBuilder::default();
+        builder.extend_rows(&rolled(&[25, 35], &[1.0, 2.0], 10));
+        builder.extend(&[5, 25], &[3.0, 4.0], 10);
+        let rows = builder.finish();
+        let found: Vec<_> = rows.iter().map(|row| (row.last_ms, row.last)).collect();
+        assert_eq!(found, [(5, 3.0), (25, 1.0), (35, 2.0)]);
+    }
+}
