@@ -35,10 +35,11 @@ impl Selected {
         }
         let parts = self.parts_of(index);
         let (mut timestamps_ms, mut values) = (Vec::new(), Vec::new());
+        let (mut head_ms, mut head_values) = (Vec::new(), Vec::new());
         for part in parts.iter().filter(|part| self.is_in_head(part)) {
-            self.read_part(part, &mut timestamps_ms, &mut values)?;
+            self.read_part(part, &mut head_ms, &mut head_values)?;
         }
-        let of_heads = span_of(&timestamps_ms);
+        let of_heads = span_of(&head_ms);
         let mut builder = RollupBuilder::default();
         let in_blocks = parts.chunk_by(|a, b| a.source() == b.source());
         let in_blocks: Vec<&[Part]> =
@@ -55,6 +56,9 @@ impl Selected {
                 }
             }
         }
+        // Of equal times the earlier commit's sample stays, and what is in blocks is earlier.
+        timestamps_ms.append(&mut head_ms);
+        values.append(&mut head_values);
         settle_from(&mut timestamps_ms, &mut values, 0, &mut Vec::new());
         builder.extend(&timestamps_ms, &values, window_ms);
         out.append(builder.finish());
