@@ -7,10 +7,10 @@ use blockstore::OpenBlock;
 use catalog::{BlockId, BlockMeta};
 use governor::{Account, Held, Refused};
 use metricstore::{
-    BlockSource, Cardinality, Deletes, HeadChunks, HeadLabels, HeadSnapshot, LabelQuery,
-    MetricError, MetricFormat, Selected,
+    BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadLabels, HeadSnapshot, LabelQuery,
+    MetricError, MetricFormat, Period, Selected,
 };
-use model::{Labels, Matcher, SeriesExemplars, TenantId, TimeRange};
+use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TenantId, TimeRange};
 use parking_lot::Mutex;
 
 use crate::maintenance::{Wake, is_damage};
@@ -260,6 +260,48 @@ impl Reader {
     /// Where the series of the head come from; each list has at most `limit` entries.
     pub fn cardinality(&self, limit: usize) -> Cardinality {
         self.broker.inner.registry.cardinality(self.tenant, limit)
+    }
+
+    /// Where the series of a time come from, and how that differs from another. A block that overlaps
+    /// a range counts as a whole, as for [`Reader::label_names`]; of the head, series with samples in
+    /// it. Some 100 ns per series and block, and per series of the head.
+    ///
+    /// # Errors
+    /// Too much memory; nobody waits any more.
+    pub fn census(&self, request: &CensusRequest) -> Result<CensusReport, ReadError> {
+        let inner = &self.broker.inner;
+        let mut census = Census::new(inner.config.hash_seed());
+        let mut held = self.account.hold(0)?;
+        let periods = [(request.before, Period::Before), (Some(request.range), Period::Now)];
+        for (range, period) in periods {
+            let Some(range) = range else { continue };
+            let range = self.kept(range);
+            // Blocks count as a whole.
+            let deletes = self.hidden(TimeRange::all());
+            let head_range = inner.shards.totals().range;
+            // The head first and blocks second, as in `select`. A flush in between may put a series
+            // into both, which counts once.
+            let head = head_range.overlaps(&range).then(|| self.head_labels(&deletes, head_range));
+            for matchers in any(&request.selectors) {
+                let series = inner.registry.select(self.tenant, matchers);
+                let active = inner.shards.with_samples(series.ordinals(), range);
+                let (head, deletes, blocks) = (head.as_ref(), &deletes, &[]);
+                let query = LabelQuery { head, deletes, blocks, matchers, range, limit: 0 };
+                query.count(&active, &mut census, period);
+                held.resize(census.bytes())?;
+            }
+            // One by one, so that memory is counted and a stop noticed in between.
+            for block in self.blocks(range) {
+                let blocks = std::slice::from_ref(&block);
+                for matchers in any(&request.selectors) {
+                    let (head, deletes) = (None, &deletes);
+                    let query = LabelQuery { head, deletes, blocks, matchers, range, limit: 0 };
+                    query.count(&[], &mut census, period);
+                }
+                held.resize(census.bytes())?;
+            }
+        }
+        Ok(census.report(request.limit, request.order, request.focus.as_deref()))
     }
 
     /// Size and range of the head.

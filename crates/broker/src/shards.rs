@@ -25,6 +25,7 @@ enum Message {
     BeginAfterDelete { number: u64 },
     DropFlushed { cut_id: u64 },
     Idle { ordinals: Vec<u32>, reply: Sender<Vec<u32>> },
+    Active { ordinals: Arc<[u32]>, range: TimeRange, reply: Sender<Vec<u32>> },
 }
 
 /// Waits for all shards a batch is spread over.
@@ -187,6 +188,20 @@ impl Shards {
         answers.iter().flat_map(receive).collect()
     }
 
+    /// Of `ordinals`, those that may have samples in `range`; ascending.
+    pub(crate) fn with_samples(&self, ordinals: &[u32], range: TimeRange) -> Vec<u32> {
+        let all: Arc<[u32]> = ordinals.into();
+        let ask = |sender: &Sender<Message>| {
+            let (reply, answer) = bounded(1);
+            send(sender, Message::Active { ordinals: Arc::clone(&all), range, reply });
+            answer
+        };
+        let answers: Vec<_> = self.senders.iter().map(ask).collect();
+        let mut active: Vec<u32> = answers.iter().flat_map(receive).collect();
+        active.sort_unstable();
+        active
+    }
+
     /// Waits until every shard has handled all messages sent so far.
     pub(crate) fn settle(&self) {
         self.without_samples(&[]);
@@ -244,6 +259,9 @@ fn own(mut shard: Shard, messages: &Receiver<Message>, shown: &Mutex<HeadTotals>
             Message::DropFlushed { cut_id } => {
                 shard.drop_flushed(cut_id);
                 *shown.lock() = HeadTotals::of(&shard);
+            }
+            Message::Active { ordinals, range, reply } => {
+                let _ = reply.send(shard.with_samples(&ordinals, range));
             }
             Message::Idle { ordinals, reply } => {
                 let _ = reply.send(shard.without_samples(&ordinals));

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
+use model::{
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
+    TimeRange,
+};
 use promql::{Columns, Reads, SelectRequest, SeriesSet, Source, SourceError};
 
 use crate::data::{Cardinality, Data, LiveFeed, Snapshot, Work};
@@ -90,6 +93,10 @@ impl Snapshot for CountedSnapshot {
 
     fn missing(&self, range: TimeRange) -> Vec<String> {
         self.snapshot.missing(range)
+    }
+
+    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
+        self.snapshot.census(request)
     }
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {

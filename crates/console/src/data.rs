@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
+use model::{
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
+    TimeRange,
+};
 use promql::{Source, SourceError};
 
 /// One request that reads: the memory it holds, and whether somebody still waits for its answer. Who
@@ -97,6 +100,12 @@ pub trait Snapshot: Source {
     /// # Errors
     /// Nobody who knows can be asked.
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError>;
+
+    /// Where the series of a time come from, and how that differs from another time.
+    ///
+    /// # Errors
+    /// Faults of the store; too much memory.
+    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError>;
 }
 
 /// A name and how much of something it has.

@@ -107,6 +107,7 @@ pub(crate) struct TopQuery {
     pub(crate) range_seconds: i64,
     pub(crate) count: u64,
     pub(crate) total: Duration,
+    pub(crate) longest: Duration,
     pub(crate) peak_bytes: usize,
     pub(crate) samples: u64,
 }
@@ -164,11 +165,13 @@ impl RunningQueries {
                     range_seconds: query.range_seconds,
                     count: 0,
                     total: Duration::ZERO,
+                    longest: Duration::ZERO,
                     peak_bytes: 0,
                     samples: 0,
                 });
             top.count += 1;
             top.total += query.duration;
+            top.longest = top.longest.max(query.duration);
             top.peak_bytes = top.peak_bytes.max(query.peak_bytes);
             top.samples += query.samples;
         }

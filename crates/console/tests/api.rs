@@ -9,7 +9,8 @@ use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot, W
 use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{
-    Exemplar, Labels, Limits, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange,
+    CensusEntry, CensusReport, CensusRequest, Exemplar, Labels, Limits, Matcher, MetricMetadata,
+    SeriesExemplars, TenantId, TimeRange,
 };
 use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
 use serde_json::{Value, json};
@@ -124,6 +125,21 @@ impl Snapshot for Memory {
     fn missing(&self, range: TimeRange) -> Vec<String> {
         let lost = range.start_ms < NOW_MS - 24 * HOUR_MS;
         lost.then(|| "partial answer: a block was damaged".to_owned()).into_iter().collect()
+    }
+
+    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
+        let told = |name: String, count| CensusEntry { name, count, before: 2, new: 1 };
+        let focus = request.focus.iter().map(|label| told(label.clone(), 3)).collect();
+        Ok(CensusReport {
+            series: told(String::new(), request.limit as u64),
+            label_pairs: told(String::new(), request.range.start_ms.unsigned_abs()),
+            series_by_metric: vec![told(
+                format!("{:?}", request.order),
+                request.selectors.len() as u64,
+            )],
+            series_by_focus_value: focus,
+            ..CensusReport::default()
+        })
     }
 
     fn cardinality(&self, _: usize) -> Result<Cardinality, SourceError> {
@@ -409,4 +425,33 @@ async fn whatever_reads_counts_its_samples() {
     };
     assert_eq!(of("/api/v1/export"), 5 * 61);
     assert_eq!(of("/federate"), 5 * 6);
+}
+
+#[tokio::test]
+async fn where_the_series_of_a_day_come_from() {
+    let ask = async |query: &str| get(&format!("/api/v1/status/tsdb?{query}")).await;
+    let (status, body) =
+        ask("topN=7&date=1970-01-03&match%5B%5D=up&match%5B%5D=%7Ba%3D%22b%22%7D&focusLabel=pod")
+            .await;
+    assert_eq!(status, 200, "{body}");
+    let data = &body["data"];
+    assert_eq!(data["totalSeries"], 7);
+    assert_eq!(data["totalLabelValuePairs"], 2 * 24 * HOUR_MS);
+    assert_eq!(data["seriesCountByMetricName"], json!([{ "name": "Count", "value": 2 }]));
+    assert_eq!(data["seriesCountByFocusLabelValue"], json!([{ "name": "pod", "value": 3 }]));
+    assert!(data.get("newSeries").is_none());
+    let (_, body) = ask("date=2026-11-28&compare=2026-11-27&sort=change").await;
+    let data = &body["data"];
+    let wanted = json!([{ "name": "Change", "value": 0, "previous": 2, "new": 1 }]);
+    assert_eq!(data["seriesCountByMetricName"], wanted);
+    let totals = ["totalSeries", "totalSeriesPrevious", "newSeries", "endedSeries"];
+    assert_eq!(totals.map(|name| data[name].as_u64()), [10, 2, 1, 0].map(Some));
+    for query in
+        ["topN=0", "topN=x", "date=yesterday", "sort=new", "sort=size", "match%5B%5D=%7B%7D"]
+    {
+        let (status, body) = ask(query).await;
+        assert_eq!((status, &body["errorType"]), (400, &json!("bad_data")), "{query}: {body}");
+    }
+    // Without any of these parameters the answer is Prometheus'.
+    assert!(ask("limit=3").await.1["data"]["headStats"].is_object());
 }

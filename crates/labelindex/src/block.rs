@@ -134,6 +134,10 @@ impl Store for BlockIndex {
         self.dictionary.name(name)
     }
 
+    fn name_text_of(&self, name: u32) -> &str {
+        self.dictionary.name_text(name)
+    }
+
     fn name_of(&self, pair: u32) -> u32 {
         self.dictionary.name_of(pair)
     }

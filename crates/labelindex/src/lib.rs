@@ -15,6 +15,7 @@
 //! | `sets` | union, intersection and difference of ascending lists |
 //! | `symbols` | names, values and postings that grow |
 //! | `memory`, `cardinality` | the head's index and where its series come from |
+//! | `census` | which labels the series of one time bear, over several indexes |
 //! | `builder`, `block` | the block's index, written and read |
 //! | `sections`, `dictionary`, `rows` | parts of its format |
 //!
@@ -23,6 +24,7 @@
 mod block;
 mod builder;
 mod cardinality;
+mod census;
 mod dictionary;
 mod error;
 
@@ -38,6 +40,7 @@ mod symbols;
 pub use block::BlockIndex;
 pub use builder::{BlockIndexBuilder, MAX_SERIES};
 pub use cardinality::{Cardinality, Counted};
+pub use census::{Census, Period};
 pub use error::IndexError;
 pub use memory::MemIndex;
 

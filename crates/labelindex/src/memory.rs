@@ -127,6 +127,12 @@ impl MemIndex {
         slots
     }
 
+    /// The slot of a series, if there is one with this ordinal.
+    pub(crate) fn slot_of(&self, ordinal: u32) -> Option<u32> {
+        let is_it = |&slot: &u32| self.ordinals[slot as usize] == ordinal;
+        self.slots.find(hash(ordinal), is_it).copied()
+    }
+
     /// Renumbers slots and pairs so that none is empty. About 10 ns per label of the series there
     /// are, and 100 ns per pair.
     fn compact(&mut self) {
@@ -178,9 +184,8 @@ impl LabelIndex for MemIndex {
     }
 
     fn labels(&self, ordinal: u32) -> Labels {
-        let is_it = |&slot: &u32| self.ordinals[slot as usize] == ordinal;
-        let slot = self.slots.find(hash(ordinal), is_it).expect("a series has the ordinal");
-        let row = &self.rows[self.row(*slot)];
+        let slot = self.slot_of(ordinal).expect("a series has the ordinal");
+        let row = &self.rows[self.row(slot)];
         let mut bytes = Vec::with_capacity(32 * row.len());
         for &pair in row {
             self.symbols.push_packed(pair, &mut bytes);
@@ -225,6 +230,10 @@ impl Store for MemIndex {
 
     fn name(&self, name: &str) -> Option<u32> {
         self.symbols.name(name)
+    }
+
+    fn name_text_of(&self, name: u32) -> &str {
+        self.symbols.name_text(name)
     }
 
     fn name_of(&self, pair: u32) -> u32 {

@@ -22,6 +22,8 @@ pub(crate) trait Store {
     fn names(&self) -> impl Iterator<Item = (u32, &str)>;
     /// The number of a name.
     fn name(&self, name: &str) -> Option<u32>;
+    /// A name by its number.
+    fn name_text_of(&self, name: u32) -> &str;
     /// The name of a pair.
     fn name_of(&self, pair: u32) -> u32;
     /// The value of a pair.

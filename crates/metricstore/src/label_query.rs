@@ -1,8 +1,8 @@
-//! Which label names and values there are, over the head and blocks.
+//! Which label names and values there are, over the head and blocks, and how many series bear them.
 
 use std::collections::BTreeSet;
 
-use labelindex::LabelIndex;
+use labelindex::{Census, LabelIndex, Period};
 use model::{MatchOp, Matcher, TenantId, TimeRange};
 
 use crate::deletes::{Deletes, Masks};
@@ -101,6 +101,24 @@ impl LabelQuery<'_> {
     /// Values of the label `name`, ascending.
     pub fn values(&self, name: &str) -> Vec<String> {
         self.unite(Wanted::Values(name))
+    }
+
+    /// Adds the series to a census, each once however many sources have it. Of the head those that
+    /// are `active`, which ascends: whoever asks knows which of them have samples in the range.
+    pub fn count(&self, active: &[u32], census: &mut Census, period: Period) {
+        if let Some(head) = self.head {
+            let is_shown = |ordinal: &u32| head.hidden.binary_search(ordinal).is_err();
+            let shown: Vec<u32> = active.iter().copied().filter(is_shown).collect();
+            head.registry.count(head.tenant, &shown, census, period);
+        }
+        for source in self.blocks.iter().filter(|s| s.block.range().overlaps(&self.range)) {
+            let index = source.block.index();
+            let deletes = self.deletes.after(source.deletes_through, source.block.range());
+            let masks = Masks::find(deletes, self.matchers, |matchers| index.select(matchers));
+            // As in `unite`.
+            let hidden = source.block.hidden_series(&masks).unwrap_or_default();
+            census.add_block(index, self.matchers, &hidden, period);
+        }
     }
 
     fn unite(&self, wanted: Wanted<'_>) -> Vec<String> {

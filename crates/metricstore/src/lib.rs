@@ -23,7 +23,7 @@
 //! | `merge` | blocks → one block |
 //! | `rollup` | what is known of the samples of each window |
 //! | [`select`] | matchers → series and their samples |
-//! | `label_query` | matchers → label names and values |
+//! | `label_query` | matchers → label names and values, and how many series bear them |
 //! | [`retention`] | how long the series of a selector are kept |
 //! | `deletes` | what deletes hide of a source; `series_bits`: of which series |
 
@@ -67,7 +67,7 @@ pub use exemplars::{
 pub use flush::{FlushPlan, PlannedBlock};
 pub use histogram_columns::HistogramColumns;
 pub use label_query::{HeadLabels, LabelQuery};
-pub use labelindex::Cardinality;
+pub use labelindex::{Cardinality, Census, Period};
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use registry::{Admission, ExemplarRefusals, HeadSeries, NewSeries, Registry};
 pub use retention::{RetentionRule, RetentionRules};

@@ -324,6 +324,19 @@ impl Shard {
         self.frozen.retain(|cut| cut.id != cut_id);
     }
 
+    /// Of `ordinals`, those of this shard that may have samples in `range`: all that have some, and
+    /// few others. Some 20 ns each.
+    pub fn with_samples(&self, ordinals: &[u32], range: TimeRange) -> Vec<u32> {
+        let generations =
+            || std::iter::once(&self.open).chain(self.frozen.iter().map(|cut| &*cut.generation));
+        let is_active = |ordinal: &u32| {
+            let local = (*ordinal / self.shards) as usize;
+            let is_own = ordinal % self.shards == self.index;
+            is_own && generations().any(|held| held.may_have(local, range))
+        };
+        ordinals.iter().copied().filter(is_active).collect()
+    }
+
     /// Of `ordinals`, those of this shard that have no samples in it. Others are left out.
     pub fn without_samples(&self, ordinals: &[u32]) -> Vec<u32> {
         let generations =

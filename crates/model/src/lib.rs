@@ -5,6 +5,7 @@
 
 mod batch;
 mod calendar;
+mod census;
 mod exemplar;
 pub mod histogram;
 mod labels;
@@ -17,6 +18,7 @@ mod time;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};
+pub use census::{CensusEntry, CensusOrder, CensusReport, CensusRequest};
 pub use exemplar::{Exemplar, ExemplarSample, MAX_EXEMPLAR_CHARS, SeriesExemplars};
 pub use histogram::{
     BucketLayout, Count, FloatHistogram, Histogram, HistogramError, HistogramSample,

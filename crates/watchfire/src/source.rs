@@ -8,7 +8,10 @@ use console::{
 };
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
-use model::{Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId, TimeRange};
+use model::{
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
+    TimeRange,
+};
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
 /// The broker of this process as data of the console.
@@ -283,6 +286,10 @@ impl console::Snapshot for View {
 
     fn missing(&self, range: TimeRange) -> Vec<String> {
         self.0.missing(range)
+    }
+
+    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
+        self.0.census(request).map_err(fault)
     }
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {

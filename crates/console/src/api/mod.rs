@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod census;
 mod exemplars;
 mod explain;
 mod export;

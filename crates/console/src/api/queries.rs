@@ -71,22 +71,16 @@ pub(super) async fn top(
     let lifetime_ms = lifetime_ms.unwrap_or(DEFAULT_LIFETIME_MS);
     let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
     let mut past = console.executor().queries().past(lifetime);
-    let mut list = |key: fn(&TopQuery) -> u128, figures: fn(&TopQuery) -> Value| -> Vec<Value> {
+    let mut list = |key: fn(&TopQuery) -> u128| -> Vec<Value> {
         past.sort_by(|a, b| key(b).cmp(&key(a)).then_with(|| a.text.cmp(&b.text)));
-        past.iter().take(most).map(|top| with_query(figures(top), top)).collect()
+        past.iter().take(most).map(figures).collect()
     };
-    let by_count = list(|top| top.count.into(), |_| json!({}));
-    let by_average = list(
-        |top| top.average().as_nanos(),
-        |top| json!({ "avgDurationSeconds": top.average().as_secs_f64() }),
-    );
-    let by_sum = list(
-        |top| top.total.as_nanos(),
-        |top| json!({ "sumDurationSeconds": top.total.as_secs_f64() }),
-    );
-    let by_memory =
-        list(|top| top.peak_bytes as u128, |top| json!({ "peakBytes": top.peak_bytes }));
-    let by_samples = list(|top| top.samples.into(), |top| json!({ "sumSamples": top.samples }));
+    let by_count = list(|top| top.count.into());
+    let by_average = list(|top| top.average().as_nanos());
+    let by_sum = list(|top| top.total.as_nanos());
+    let by_longest = list(|top| top.longest.as_nanos());
+    let by_memory = list(|top| top.peak_bytes as u128);
+    let by_samples = list(|top| top.samples.into());
     let body = json!({
         "status": "ok",
         "topN": most.to_string(),
@@ -94,15 +88,23 @@ pub(super) async fn top(
         "topByCount": by_count,
         "topByAvgDuration": by_average,
         "topBySumDuration": by_sum,
+        "topByMaxDuration": by_longest,
         "topByPeakBytes": by_memory,
         "topBySumSamples": by_samples,
     });
     Ok(respond::json(StatusCode::OK, body.to_string().into_bytes()))
 }
 
-fn with_query(mut figures: Value, top: &TopQuery) -> Value {
-    figures["query"] = top.text.as_str().into();
-    figures["timeRangeSeconds"] = top.range_seconds.into();
-    figures["count"] = top.count.into();
-    figures
+/// All figures stand in every list: who looks at one of them wants to know the others.
+fn figures(top: &TopQuery) -> Value {
+    json!({
+        "query": top.text,
+        "timeRangeSeconds": top.range_seconds,
+        "count": top.count,
+        "avgDurationSeconds": top.average().as_secs_f64(),
+        "sumDurationSeconds": top.total.as_secs_f64(),
+        "maxDurationSeconds": top.longest.as_secs_f64(),
+        "peakBytes": top.peak_bytes,
+        "sumSamples": top.samples,
+    })
 }

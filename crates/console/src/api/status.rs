@@ -7,6 +7,7 @@ use axum::response::Response;
 use model::DEFAULT_TENANT;
 use serde_json::{Value, json};
 
+use super::census;
 use crate::Console;
 use crate::data::Counted;
 use crate::params::Params;
@@ -17,9 +18,9 @@ use net::ApiError;
 /// is told where they look for it, and our own version stands beside it.
 const API_VERSION: &str = "3.14.0";
 /// Entries per list in `status/tsdb` when the request names no limit, as in Prometheus.
-const DEFAULT_TOP: usize = 10;
+pub(super) const DEFAULT_TOP: usize = 10;
 /// Most entries per list in `status/tsdb`.
-const MAX_TOP: usize = 10_000;
+pub(super) const MAX_TOP: usize = 10_000;
 
 pub(super) async fn build_info(State(console): State<Arc<Console>>) -> Response {
     let about = console.about();
@@ -78,6 +79,9 @@ pub(super) async fn tsdb(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    if census::is_asked(&params) {
+        return census::answer(&console, &params).await;
+    }
     let limit = match params.get("limit").map(str::parse::<usize>) {
         None => DEFAULT_TOP,
         Some(Err(_) | Ok(0)) => return Err(bad_data("limit must be a positive number")),

@@ -6,6 +6,7 @@
 //! `docs/formats/read-stream.md` describes the calls.
 
 mod budget;
+mod census;
 mod counters;
 mod exemplars;
 mod fault;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{Labels, Matcher, SeriesExemplars, TimeRange};
+use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TimeRange};
 use net::rpc::{
     self, CardinalityRequest, ExemplarsRequest, LabelsRequest, Metadata, MetadataRequest,
     SelectRequest, SeriesRequest,
@@ -15,7 +15,7 @@ use tonic::Streaming;
 use super::budget::QueryBudget;
 use super::fault::Fault;
 use super::series::ArrivedSeries;
-use super::{Inner, TENANT, exemplars, labels_of, selector_of, state};
+use super::{Inner, TENANT, census, exemplars, labels_of, selector_of, state};
 use crate::data::{Cardinality, Counted, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
@@ -247,6 +247,29 @@ impl Snapshot for View {
             Ok(state) => state.missing,
             Err(error) => vec![format!("whether something is missing could not be asked: {error}")],
         }
+    }
+
+    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
+        let before = request.before.unwrap_or(TimeRange::new(0, 0));
+        let asked = rpc::CensusRequest {
+            tenant: TENANT.to_owned(),
+            selectors: request.selectors.iter().map(|one| selector_of(one)).collect(),
+            start_ms: request.range.start_ms,
+            end_ms: request.range.end_ms,
+            before_start_ms: before.start_ms,
+            before_end_ms: before.end_ms,
+            limit: request.limit as u64,
+            order: census::order(request.order).into(),
+            focus: request.focus.clone().unwrap_or_default(),
+        };
+        let found = self.wait(self.inner.link.call(|mut client| {
+            let asked = asked.clone();
+            async move {
+                let answer = client.census(asked).await;
+                answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
+            }
+        }))?;
+        Ok(census::arrived(found))
     }
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {

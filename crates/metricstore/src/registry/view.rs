@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use labelindex::{Cardinality, LabelIndex, MemIndex};
+use labelindex::{Cardinality, Census, LabelIndex, MemIndex, Period};
 use model::{Labels, Matcher, SeriesId, TenantId};
 use parking_lot::RwLockReadGuard;
 
@@ -19,6 +19,8 @@ pub(crate) const NOT_REGISTERED: u32 = UNKNOWN;
 const ORDERED_PER_FRESH: usize = 64;
 /// So few new series are never put in order by a query.
 const MIN_FRESH: usize = 256;
+/// Series that are counted while none can be registered: some 10 ms.
+const COUNTED_AT_ONCE: usize = 1 << 16;
 
 /// The series of a head that match a selector.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +65,22 @@ impl Registry {
     pub fn cardinality(&self, tenant: TenantId, limit: usize) -> Cardinality {
         let tables = self.tables.read();
         tables.tenants.get(&tenant).map_or_else(Cardinality::default, |i| i.cardinality(limit))
+    }
+
+    /// Counts the tenant's series that have these ordinals. Whoever registers a series meanwhile waits
+    /// for a part of them only.
+    pub(crate) fn count(
+        &self,
+        tenant: TenantId,
+        ordinals: &[u32],
+        census: &mut Census,
+        period: Period,
+    ) {
+        for part in ordinals.chunks(COUNTED_AT_ONCE) {
+            if let Some(index) = self.tables.read().tenants.get(&tenant) {
+                census.add_head(index, part, period);
+            }
+        }
     }
 
     /// Label names of the tenant's series that match, ascending.

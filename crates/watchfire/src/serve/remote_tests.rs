@@ -270,6 +270,9 @@ async fn a_console_says_what_the_broker_says() {
     ] {
         pair.same(path).await;
     }
+    let census = "topN=3&date=1970-01-01&compare=2020-01-01&sort=new&focusLabel=series";
+    let body = pair.same(&format!("/api/v1/status/tsdb?{census}&match[]=gauge_m")).await;
+    assert!(body.contains("\"totalSeries\":40") && body.contains("\"newSeries\":40"), "{body}");
     let pushed = Request::put("/metrics/job/backup").body(Body::from("last_run 7\n"));
     let (status, text) = send(&pair.direct, pushed.expect("a request")).await;
     assert_eq!(status, StatusCode::OK, "{text}");

@@ -172,7 +172,7 @@ pub(super) fn cardinality(
 }
 
 /// 0 is no limit.
-fn limit(wanted: u64) -> usize {
+pub(super) fn limit(wanted: u64) -> usize {
     match wanted {
         0 => usize::MAX,
         wanted => usize::try_from(wanted).unwrap_or(usize::MAX),

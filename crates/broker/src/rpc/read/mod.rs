@@ -3,6 +3,7 @@
 //! What takes long runs on threads that may block, a bounded number at once, and stops when
 //! whoever asked is gone. `docs/formats/read-stream.md` describes the calls.
 
+mod census;
 mod lists;
 mod live;
 mod page;
@@ -21,10 +22,10 @@ use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
-    CardinalityRequest, CardinalityResponse, ExemplarsRequest, ExemplarsResponse, LabelsRequest,
-    LabelsResponse, LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse,
-    SelectRequest, SelectResponse, Selector, SeriesRequest, SeriesResponse, StateRequest,
-    StateResponse, SubscribeRequest, matcher::Op,
+    CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, ExemplarsRequest,
+    ExemplarsResponse, LabelsRequest, LabelsResponse, LiveEvents, MetadataRequest,
+    MetadataResponse, PageRequest, PageResponse, SelectRequest, SelectResponse, Selector,
+    SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest, matcher::Op,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -198,6 +199,15 @@ impl Read for ReadService {
     ) -> Result<Response<CardinalityResponse>, Status> {
         let request = request.into_inner();
         let found = self.blocking(move |broker| lists::cardinality(broker, &request)).await?;
+        Ok(Response::new(found))
+    }
+
+    async fn census(
+        &self,
+        request: Request<CensusRequest>,
+    ) -> Result<Response<CensusResponse>, Status> {
+        let request = request.into_inner();
+        let found = self.blocking(move |broker| census::answer(broker, &request)).await?;
         Ok(Response::new(found))
     }
 
