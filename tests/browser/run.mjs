@@ -11,10 +11,13 @@ import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { checkCardinality } from './cardinality.mjs';
+import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
 import { checkPair } from './pair.mjs';
+import { checkQueries } from './queries.mjs';
 
 const base = process.argv[2]?.replace(/\/+$/, '');
 const setupLink = process.argv[3];
@@ -102,6 +105,12 @@ const SETTLED = {
   explore: '.cm-content',
   targets: 'h1, .message',
   agents: 'h1, .message',
+  heatmap: 'canvas[data-heat]',
+  table: '[data-histogram]',
+  exemplars: '[data-exemplar]',
+  explain: '[data-explain] tbody tr',
+  queries: '[data-running]',
+  cardinality: '.facts dd',
   pushes: 'ul.panel',
   status: '.facts',
   access: 'section .none, section table',
@@ -127,12 +136,19 @@ await check('a host is on the screen within 5 s', async () => {
   demand(Date.now() - started < 5000, `it took ${Date.now() - started} ms`);
 });
 
+const explored = (q, more) => `/explore?${new URLSearchParams({ q, range: '15m', ...more })}`;
 const PAGES = [
   { name: 'hosts', path: '/' },
   { name: 'host', path: hostPath },
   { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
   { name: 'targets', path: '/targets' },
   { name: 'agents', path: '/agents' },
+  { name: 'heatmap', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'heatmap' }) },
+  { name: 'table', path: explored('pay_duration_seconds', { tab: 'table' }) },
+  { name: 'exemplars', path: explored('rate(shop_request_seconds_bucket[1m])', { exemplars: '1' }) },
+  { name: 'explain', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'explain' }) },
+  { name: 'queries', path: '/queries' },
+  { name: 'cardinality', path: '/cardinality' },
   { name: 'pushes', path: '/pushes' },
   { name: 'status', path: '/status' },
   { name: 'access', path: '/access' },
@@ -142,6 +158,7 @@ const PAGES = [
 const LIVELY = ['hosts', 'host', 'explore'];
 
 await check('a group is pushed', () => pushPayloads(base));
+await check('histograms and exemplars are stored', () => importDistributions(base));
 
 async function seriousViolations(page) {
   await page.addScriptTag({ path: AXE });
@@ -170,7 +187,10 @@ for (const { name, path } of PAGES) {
   await check(`${name}: opens without errors or CSP violations`, async () => {
     const { page, complaints, close } = await open(path);
     try {
-      await page.waitForSelector(SETTLED[name]);
+      await page.waitForSelector(SETTLED[name]).catch(async () => {
+        const shown = (await page.innerText('body')).replace(/\s+/g, ' ').slice(0, 300);
+        throw new Error(`${SETTLED[name]} does not come; ${complaints.join(' | ')}; the page says: ${shown}`);
+      });
       await page.waitForTimeout(LIVELY.includes(name) ? 2500 : 300);
       if (process.env.SCREENSHOTS) {
         mkdirSync(process.env.SCREENSHOTS, { recursive: true });
@@ -184,8 +204,8 @@ for (const { name, path } of PAGES) {
   for (const theme of ['dark', 'light']) {
     await check(`${name}: axe finds nothing serious, ${theme}`, () => inspect(name, path, theme));
   }
-  await check(`${name}: nothing overflows sideways at 900 px`, async () => {
-    const { page, close } = await open(path, { width: 900 });
+  await check(`${name}: nothing overflows sideways at 800 px`, async () => {
+    const { page, close } = await open(path, { width: 800 });
     try {
       await page.waitForSelector(SETTLED[name]);
       await page.waitForTimeout(LIVELY.includes(name) ? 800 : 200);
@@ -456,6 +476,9 @@ await check('a server that has nothing to push is not called live, and what was 
   }
 });
 
+await checkExplore({ open, check, demand });
+await checkCardinality({ base, open, check, demand });
+await checkQueries({ base, open, check, demand });
 await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
 if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });

@@ -18,7 +18,7 @@ const assets = readdirSync(join(DIST, 'assets')).map((name) => ({
 
 for (const { name, first, size } of assets) console.log(`${size.toFixed(1).padStart(7)} KB  ${first ? 'first' : 'later'}  ${name}`);
 // The page names no dictionary, but loads one before it shows anything.
-const dictionary = assets.filter(({ name }) => /^(en|zh)-/.test(name)).sort((a, b) => b.size - a.size)[0];
+const dictionary = assets.filter(({ name }) => /^(en|zh)-[\w-]{8}\.js$/.test(name)).sort((a, b) => b.size - a.size)[0];
 dictionary.first = true;
 const sum = (list) => list.reduce((total, { size }) => total + size, 0);
 const firstLoad = sum(assets.filter(({ first }) => first));

@@ -10,6 +10,8 @@ describe('the view in the address', () => {
   test.each([
     'q=up',
     'q=up&q=rate%28x%5B5m%5D%29&hide=1&range=6h&tab=table&step=30s&refresh=5s&stack=1',
+    'q=up&tab=heatmap&exemplars=1',
+    'q=up&tab=explain',
     'q=a%26b%3D%22c%22&from=1000&to=61000',
   ])('%s comes back', (text) => {
     const view = parseView(new URLSearchParams(text));
@@ -25,6 +27,7 @@ describe('the view in the address', () => {
       stepMs: null,
       refreshMs: null,
       stacked: false,
+      exemplars: false,
     });
   });
 

@@ -1,9 +1,14 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { en } from '../src/lib/i18n/en';
+import { en as enFirst } from '../src/lib/i18n/en';
+import { enPages } from '../src/lib/i18n/en-pages';
 import { fill, placeholders } from '../src/lib/i18n/fill';
-import { zh } from '../src/lib/i18n/zh';
+import { zh as zhFirst } from '../src/lib/i18n/zh';
+import { zhPages } from '../src/lib/i18n/zh-pages';
+
+const en = { ...enFirst, ...enPages };
+const zh = { ...zhFirst, ...zhPages };
 
 function sources(folder: string): string[] {
   return readdirSync(folder).flatMap((name) => {
@@ -14,7 +19,12 @@ function sources(folder: string): string[] {
 
 describe('dictionaries', () => {
   test('have the same keys in the same order', () => {
-    expect(Object.keys(zh)).toEqual(Object.keys(en));
+    expect(Object.keys(zhFirst)).toEqual(Object.keys(enFirst));
+    expect(Object.keys(zhPages)).toEqual(Object.keys(enPages));
+  });
+
+  test('say nothing twice', () => {
+    expect(Object.keys(en)).toHaveLength(Object.keys(enFirst).length + Object.keys(enPages).length);
   });
 
   test('say something and want the same values filled in', () => {
@@ -23,9 +33,19 @@ describe('dictionaries', () => {
     expect(differing).toEqual([]);
   });
 
+  test('are there where they are read: only pages that are loaded with their texts read those', () => {
+    const withTexts = /pages\/(access|agents|cardinality|explore|login|pushes|queries|status|targets)\//;
+    const early = sources(join(import.meta.dirname, '../src')).filter((path) => !withTexts.test(path) && !/i18n\//.test(path));
+    const misread = early.flatMap((path) => {
+      const code = readFileSync(path, 'utf8');
+      return Object.keys(enPages).filter((key) => code.includes(`'${key}'`)).map((key) => `${path}: ${key}`);
+    });
+    expect(misread).toEqual([]);
+  });
+
   test('hold no text that nothing shows', () => {
     const code = sources(join(import.meta.dirname, '../src'))
-      .filter((path) => !/i18n\/(en|zh)\.ts$/.test(path))
+      .filter((path) => !/i18n\/(en|zh)(-pages)?\.ts$/.test(path))
       .map((path) => readFileSync(path, 'utf8'))
       .join('\n');
     // Keys made at run time: `prefix.${x}`.

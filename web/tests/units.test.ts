@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { duration, timeTicks } from '../src/lib/format/time';
+import { duration, roundTimes, timeTicks } from '../src/lib/format/time';
 import { exact, format, formatTicks, tickIncrements, type Unit } from '../src/lib/format/units';
 
 describe('format', () => {
@@ -97,4 +97,16 @@ test('time ticks name the day where it turns', () => {
   expect(timeTicks([midnight, midnight + 15_000], 15_000)).toEqual(['00:00:00', '00:00:15']);
   expect(timeTicks([midnight, midnight + 500], 500)).toEqual(['00:00:00.000', '00:00:00.500']);
   expect(timeTicks([midnight], 86_400_000)).toEqual(['11-21']);
+});
+
+test.each([
+  [Date.UTC(2026, 10, 28, 10, 0, 40), 15 * 60_000, 7, 5 * 60_000, 3],
+  [Date.UTC(2026, 10, 28, 10, 0, 40), 12_000, 6, 2_000, 7],
+  [Date.UTC(2026, 10, 28, 10, 0, 40), 40 * 86_400_000, 5, 10 * 86_400_000, 4],
+])('round times from %s over %s ms', (from, span, most, gap, count) => {
+  const found = roundTimes(from, from + span, most);
+  expect(found.gap).toBe(gap);
+  expect(found.times).toHaveLength(count);
+  const offset = new Date(from).getTimezoneOffset() * 60_000;
+  expect(found.times.every((at) => (at - offset) % gap === 0 && at >= from && at <= from + span)).toBe(true);
 });

@@ -10,7 +10,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use labelindex::{BlockIndex, BlockIndexBuilder, LabelIndex, MemIndex};
+use labelindex::{BlockIndex, BlockIndexBuilder, Census, LabelIndex, MemIndex, Period};
 use model::{Labels, MatchOp, Matcher};
 
 const MODES: [&str; 8] = ["idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"];
@@ -144,6 +144,11 @@ fn measure_head(arrived: &[Labels]) {
     select("head", &head);
     let (_, took) = timed(|| black_box(head.cardinality(10)));
     println!("head: cardinality in {took:.1?}");
+    let ordinals: Vec<u32> = (0..arrived.len() as u32).collect();
+    let mut census = Census::new(1);
+    let ((), took) = timed(|| census.add_head(&head, &ordinals, Period::Now));
+    per_series("head: census", took, arrived.len());
+    bytes("head: memory of a census", census.bytes(), arrived.len());
 }
 
 fn measure_block(sorted: &[Labels]) {
@@ -161,6 +166,12 @@ fn measure_block(sorted: &[Labels]) {
     read_labels("block: labels, neighbours", &block, 1);
     read_labels("block: labels, far apart", &block, 7_919);
     select("block", &block);
+    let mut census = Census::new(1);
+    let ((), took) = timed(|| census.add_block(&block, &[], &[], Period::Before));
+    per_series("block: census, first", took, sorted.len());
+    let ((), took) = timed(|| census.add_block(&block, &[], &[], Period::Now));
+    per_series("block: census, again", took, sorted.len());
+    bytes("block: memory of a census", census.bytes(), sorted.len());
 }
 
 fn main() {

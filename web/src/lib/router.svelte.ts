@@ -9,6 +9,8 @@ export type Route =
   | { page: 'explore' }
   | { page: 'agents' }
   | { page: 'targets' }
+  | { page: 'queries' }
+  | { page: 'cardinality' }
   | { page: 'pushes' }
   | { page: 'status' }
   | { page: 'access' }
@@ -26,6 +28,8 @@ export function match(pathname: string): Route {
   if (pathname === '/explore') return { page: 'explore' };
   if (pathname === '/agents') return { page: 'agents' };
   if (pathname === '/targets') return { page: 'targets' };
+  if (pathname === '/queries') return { page: 'queries' };
+  if (pathname === '/cardinality') return { page: 'cardinality' };
   if (pathname === '/pushes') return { page: 'pushes' };
   if (pathname === '/status') return { page: 'status' };
   if (pathname === '/access') return { page: 'access' };

@@ -76,9 +76,8 @@ export function whenUnauthorized(handler: () => void): void {
 
 const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
-/** Sends a request and takes the envelope off its answer. */
-async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> {
-  const started = performance.now();
+/** Sends a request; yields its answer as JSON unless that tells an error. */
+async function fetchJson(path: string, init: RequestInit): Promise<Envelope> {
   let response: Response;
   let body: Envelope;
   try {
@@ -87,17 +86,26 @@ async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> 
     if (init.signal?.aborted) throw error;
     throw new ApiError('network', error instanceof Error ? error.message : String(error));
   }
+  if (response.status === 204) return { status: 'success' };
   try {
     body = (await response.json()) as Envelope;
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new ApiError('network', `${response.status} ${response.statusText}`.trim());
   }
-  if (body.status !== 'success') {
+  // VictoriaMetrics' answers say "ok".
+  if (body.status !== 'success' && body.status !== 'ok') {
     const type = String(body.errorType ?? 'unknown');
     if (type === 'unauthorized') unauthorized();
     throw new ApiError(type, String(body.error ?? `${response.status} ${response.statusText}`));
   }
+  return body;
+}
+
+/** Sends a request and takes the envelope off its answer. */
+async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> {
+  const started = performance.now();
+  const body = await fetchJson(path, init);
   return {
     data: body.data as T,
     warnings: strings(body.warnings),
@@ -105,6 +113,10 @@ async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> 
     tookMs: performance.now() - started,
   };
 }
+
+/** A plain read of an answer that has its fields beside the status. */
+export const getWhole = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
+  (await fetchJson(path, { signal: signal ?? null })) as T;
 
 function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
   const form = new URLSearchParams();
@@ -117,6 +129,10 @@ function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal
     ? exchange(path, { method, body: form, signal: signal ?? null })
     : exchange(text === '' ? path : `${path}?${text}`, { signal: signal ?? null });
 }
+
+/** A read with its particulars in a form, which queries may be too long for an address for. */
+export const getAnswer = <T>(path: string, params: Params, signal?: AbortSignal): Promise<Answer<T>> =>
+  request<T>(path, params, 'POST', signal);
 
 /** A plain read. */
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
@@ -183,6 +199,11 @@ export async function labelValues(
     signal,
   );
   return answer.data;
+}
+
+/** Names of the labels that series which match have. */
+export async function labelNames(options: { match?: string; signal?: AbortSignal } = {}): Promise<string[]> {
+  return (await request<string[]>('/api/v1/labels', { 'match[]': options.match }, 'GET', options.signal)).data;
 }
 
 /** The label sets of all series that match and have samples between the two times. */

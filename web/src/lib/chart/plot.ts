@@ -222,6 +222,12 @@ export class Plot {
     );
   }
 
+  /** Where a value lies, in CSS pixels from the plotting area's left and top edge; null outside of the time shown. */
+  place(atMs: number, value: number): { x: number; y: number } | null {
+    const x = this.#plot.valToPos(atMs, 'x');
+    return x < 0 || x > this.#plot.over.clientWidth ? null : { x, y: this.#plot.valToPos(value, 'y') };
+  }
+
   /** Where the plotting area begins inside the chart, in CSS pixels. */
   get origin(): { left: number; top: number } {
     return { left: this.#plot.over.offsetLeft, top: this.#plot.over.offsetTop };

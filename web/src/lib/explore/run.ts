@@ -1,6 +1,8 @@
 /** Running a query of Explore and what came of it. */
 
 import { ApiError, query, queryRange, type Answer, type QueryData } from '../api/client';
+import { exemplars, type Exemplar } from '../api/exemplars';
+import { explain, type Explanation } from '../api/explain';
 import { gridOf, type Grid } from '../chart/frame';
 import type { Tab } from './view';
 
@@ -13,7 +15,15 @@ export interface Failure {
 export type Outcome =
   | { phase: 'running' }
   | { phase: 'failed'; failure: Failure }
-  | { phase: 'done'; answer: Answer<QueryData>; grid: Grid | null };
+  | {
+      phase: 'done';
+      answer: Answer<QueryData>;
+      grid: Grid | null;
+      /** How many series, or values, the query yields. */
+      size: number;
+      exemplars: Exemplar[];
+      explanation: Explanation | null;
+    };
 
 export interface When {
   fromMs: number;
@@ -22,13 +32,28 @@ export interface When {
 }
 
 /** Runs one query for a tab; yields null when `signal` ended it. */
-export async function run(expr: string, tab: Tab, when: When, signal: AbortSignal): Promise<Outcome | null> {
+export async function run(
+  expr: string,
+  { tab, exemplars: withExemplars }: { tab: Tab; exemplars: boolean },
+  when: When,
+  signal: AbortSignal,
+): Promise<Outcome | null> {
   try {
     if (tab === 'table') {
-      return { phase: 'done', answer: await query(expr, { atMs: when.toMs, signal }), grid: null };
+      const answer = await query(expr, { atMs: when.toMs, signal });
+      return { phase: 'done', answer, grid: null, size: sizeOf(answer.data), exemplars: [], explanation: null };
     }
     const grid = gridOf(when.fromMs, when.toMs, when.stepMs);
-    return { phase: 'done', answer: await queryRange(expr, grid, signal), grid };
+    if (tab === 'explain') {
+      const { data, ...rest } = await explain(expr, grid, signal);
+      const answer: Answer<QueryData> = { ...rest, data: { resultType: 'matrix', result: [] } };
+      return { phase: 'done', answer, grid, size: data.series, exemplars: [], explanation: data };
+    }
+    // Exemplars are a nicety: without them the graph still stands.
+    const wantsExemplars = withExemplars && tab === 'graph';
+    const dots = wantsExemplars ? exemplars(expr, when, signal).catch(() => []) : [];
+    const answer = await queryRange(expr, grid, signal);
+    return { phase: 'done', answer, grid, size: sizeOf(answer.data), exemplars: await dots, explanation: null };
   } catch (error) {
     if (signal.aborted) return null;
     const failure =
@@ -37,6 +62,5 @@ export async function run(expr: string, tab: Tab, when: When, signal: AbortSigna
   }
 }
 
-/** How many series, or values, an answer has. */
-export const sizeOf = (data: QueryData): number =>
+const sizeOf = (data: QueryData): number =>
   data.resultType === 'vector' || data.resultType === 'matrix' ? data.result.length : 1;

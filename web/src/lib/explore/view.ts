@@ -2,7 +2,8 @@
 
 import { formatDuration, MINUTE, parseDuration, parseRange, rangeParams, type Range } from '../time/range';
 
-export type Tab = 'graph' | 'table';
+export const TABS = ['graph', 'heatmap', 'table', 'explain'] as const;
+export type Tab = (typeof TABS)[number];
 
 export interface View {
   queries: { expr: string; hidden: boolean }[];
@@ -12,6 +13,8 @@ export interface View {
   stepMs: number | null;
   refreshMs: number | null;
   stacked: boolean;
+  /** Whether exemplars are drawn upon the graph. */
+  exemplars: boolean;
 }
 
 export const DEFAULT_SPAN = 60 * MINUTE;
@@ -25,10 +28,11 @@ export function parseView(params: URLSearchParams): View {
   return {
     queries: (exprs.length > 0 ? exprs : ['']).map((expr, i) => ({ expr, hidden: hidden.has(String(i)) })),
     range: parseRange(params, DEFAULT_SPAN),
-    tab: params.get('tab') === 'table' ? 'table' : 'graph',
+    tab: TABS.find((tab) => tab === params.get('tab')) ?? 'graph',
     stepMs: parseDuration(params.get('step') ?? ''),
     refreshMs: REFRESHES.includes(refreshMs ?? 0) ? refreshMs : null,
     stacked: params.get('stack') === '1',
+    exemplars: params.get('exemplars') === '1',
   };
 }
 
@@ -43,6 +47,7 @@ export function viewParams(view: View): URLSearchParams {
   if (view.stepMs !== null) params.set('step', formatDuration(view.stepMs));
   if (view.refreshMs !== null) params.set('refresh', formatDuration(view.refreshMs));
   if (view.stacked) params.set('stack', '1');
+  if (view.exemplars) params.set('exemplars', '1');
   return params;
 }
 

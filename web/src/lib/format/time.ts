@@ -55,3 +55,24 @@ export function duration(seconds: number): string {
   }
   return parts.length > 0 ? parts.join(' ') : '0s';
 }
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const GAPS = [
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * SECOND),
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE),
+  ...[1, 2, 3, 6, 12].map((n) => n * HOUR),
+  ...[1, 2, 5, 10, 30, 100, 365].map((n) => n * DAY),
+];
+
+/** Round times, as clocks here show them, between two; about `most` of them at the most. */
+export function roundTimes(from: number, to: number, most: number): { times: number[]; gap: number } {
+  const gap = GAPS.find((one) => (to - from) / one <= most) ?? (to - from) / most;
+  const offset = new Date(from).getTimezoneOffset() * MINUTE;
+  const first = Math.ceil((from - offset) / gap) * gap + offset;
+  const times: number[] = [];
+  for (let at = first; at <= to; at += gap) times.push(at);
+  return { times, gap };
+}
