@@ -28,8 +28,10 @@ fn with_rollups() -> BrokerConfig {
     }
 }
 
-/// Series and window to: samples, first time, first value, last time, last value, sum, increase.
-type Rows = BTreeMap<(String, i64), (u64, i64, f64, i64, f64, f64, f64)>;
+/// Samples, first time, first value, last time, last value, sum, increase.
+type Row = (u64, i64, f64, i64, f64, f64, f64);
+/// By series and window.
+type Rows = BTreeMap<(String, i64), Row>;
 
 fn window_of(t_ms: i64, window_ms: i64) -> i64 {
     (t_ms - 1).div_euclid(window_ms)
@@ -161,9 +163,8 @@ fn rollups_say_what_the_samples_said() {
         assert_eq!(read_rows(&broker, WINDOW_MS).0, windows, "seed {seed}, thinned");
         let found = read_rows(&broker, 12 * WINDOW_MS).0;
         assert_eq!(found, expected_rows(&model, 12 * WINDOW_MS), "seed {seed}, thinned");
-        let last = |((name, _), row): (&(String, i64), &(u64, i64, f64, i64, f64, f64, f64))| {
-            ((name.clone(), row.3), row.4.to_bits())
-        };
+        let last =
+            |((name, _), row): (&(String, i64), &Row)| ((name.clone(), row.3), row.4.to_bits());
         // At midnight a window has a row on either side.
         let mut lasts: Samples = windows.iter().map(last).collect();
         let midnight = START_MS + DAY_MS;
@@ -185,8 +186,7 @@ fn rollups_say_what_the_samples_said() {
         let odd = [vec![Matcher::new("job", MatchOp::Equal, "odd").expect("no pattern")]];
         broker.delete_series(DEFAULT_TENANT, &odd, cut).expect("a sound disk");
         let is_odd = |name: &str| name.contains("odd");
-        let is_cut =
-            |row: &(u64, i64, f64, i64, f64, f64, f64)| row.1 < cut.end_ms && cut.start_ms <= row.3;
+        let is_cut = |row: &Row| row.1 < cut.end_ms && cut.start_ms <= row.3;
         let left: Rows =
             windows.into_iter().filter(|((name, _), row)| !(is_odd(name) && is_cut(row))).collect();
         assert_eq!(read_rows(&broker, WINDOW_MS).0, left, "seed {seed}, deleted");

@@ -8,7 +8,7 @@
 
 use crate::bitpack::BLOCK_LEN;
 use crate::error::located;
-use crate::ints::{decode_blocks, decode_i64s, encode_i64s};
+use crate::ints::{Packing, decode_blocks, decode_i64s, encode_with as encode_ints};
 use crate::postings::{decode_postings, encode_postings};
 use crate::varint::{put_u64, take_bytes, take_u64};
 use crate::{CodecError, MAX_COLUMN_LEN, check_count};
@@ -46,6 +46,19 @@ const PATCH_COST_BITS: usize = 80;
 /// # Panics
 /// More than [`MAX_COLUMN_LEN`] values.
 pub fn encode_f64s(values: &[f64], out: &mut Vec<u8>) {
+    encode_with(values, Packing::Bits, out);
+}
+
+/// As [`encode_f64s`], for a compressor behind it: larger as it is, and mostly smaller compressed.
+/// Decoded by the same [`decode_f64s`], at about a third of the speed.
+///
+/// # Panics
+/// As [`encode_f64s`].
+pub fn encode_f64s_bytewise(values: &[f64], out: &mut Vec<u8>) {
+    encode_with(values, Packing::Bytes, out);
+}
+
+fn encode_with(values: &[f64], packing: Packing, out: &mut Vec<u8>) {
     assert!(values.len() <= MAX_COLUMN_LEN, "a column has at most {MAX_COLUMN_LEN} values");
     let Some(first) = values.first() else { return };
     // Fast path, most columns: a constant column is encoded alike for any count.
@@ -54,21 +67,21 @@ pub fn encode_f64s(values: &[f64], out: &mut Vec<u8>) {
 
     let Some(digits) = choose_digits(values.iter().step_by(values.len().div_ceil(SAMPLE_LEN)))
     else {
-        encode_bits(values, out);
+        encode_bits(values, packing, out);
         return;
     };
     let decimal = Decimal::of(values, digits);
     if decimal.patches.is_empty() && digits <= SURE_DIGITS {
-        decimal.encode(values, out);
+        decimal.encode(values, packing, out);
     } else {
-        encode_smallest(values, decimal, out);
+        encode_smallest(values, decimal, packing, out);
     }
 }
 
 /// Appends the smallest of: `decimal`, decimals with the digits its patches want, bit patterns.
-fn encode_smallest(values: &[f64], decimal: Decimal, out: &mut Vec<u8>) {
+fn encode_smallest(values: &[f64], decimal: Decimal, packing: Packing, out: &mut Vec<u8>) {
     let mut best = Vec::new();
-    encode_bits(values, &mut best);
+    encode_bits(values, packing, &mut best);
     let mut candidate = Vec::with_capacity(best.len());
     let patched = decimal.patches.iter().map(|&position| &values[position as usize]);
     let stride = decimal.patches.len().div_ceil(SAMPLE_LEN).max(1);
@@ -79,7 +92,7 @@ fn encode_smallest(values: &[f64], decimal: Decimal, out: &mut Vec<u8>) {
             continue;
         }
         candidate.clear();
-        decimal.encode(values, &mut candidate);
+        decimal.encode(values, packing, &mut candidate);
         if candidate.len() < best.len() {
             std::mem::swap(&mut best, &mut candidate);
         }
@@ -87,10 +100,10 @@ fn encode_smallest(values: &[f64], decimal: Decimal, out: &mut Vec<u8>) {
     out.extend_from_slice(&best);
 }
 
-fn encode_bits(values: &[f64], out: &mut Vec<u8>) {
+fn encode_bits(values: &[f64], packing: Packing, out: &mut Vec<u8>) {
     out.push(BITS);
     let patterns: Vec<i64> = values.iter().map(|&v| pattern(v)).collect();
-    encode_i64s(&patterns, out);
+    encode_ints(&patterns, packing, out);
 }
 
 /// A column as mantissas and the positions of values that are no decimal of these digits.
@@ -120,16 +133,16 @@ impl Decimal {
         Decimal { digits, mantissas, patches }
     }
 
-    fn encode(&self, values: &[f64], out: &mut Vec<u8>) {
+    fn encode(&self, values: &[f64], packing: Packing, out: &mut Vec<u8>) {
         let kind = if self.patches.is_empty() { DECIMAL } else { PATCHED_DECIMAL };
         out.push(kind | self.digits as u8);
-        encode_i64s(&self.mantissas, out);
+        encode_ints(&self.mantissas, packing, out);
         if !self.patches.is_empty() {
             put_u64(out, self.patches.len() as u64);
             encode_postings(&self.patches, out);
             let patterns: Vec<i64> =
                 self.patches.iter().map(|&position| pattern(values[position as usize])).collect();
-            encode_i64s(&patterns, out);
+            encode_ints(&patterns, packing, out);
         }
     }
 }

@@ -28,6 +28,17 @@ enum Kind {
     Direct = 3,
     Delta = 4,
     DeltaOfDelta = 5,
+    DeltaBytes = 6,
+    DeltaOfDeltaBytes = 7,
+}
+
+/// How residuals are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// In blocks of packed bits: small as they are, and fast.
+    Bits,
+    /// As varints, byte by byte: larger, and much smaller behind a compressor, which sees bytes.
+    Bytes,
 }
 
 impl Kind {
@@ -36,15 +47,24 @@ impl Kind {
 
     /// Order of the kind's residuals, if it has blocks.
     fn order(self) -> Option<usize> {
-        Kind::BLOCKED.iter().position(|kind| *kind == self)
+        match self {
+            Kind::DeltaBytes => Some(1),
+            Kind::DeltaOfDeltaBytes => Some(2),
+            _ => Kind::BLOCKED.iter().position(|kind| *kind == self),
+        }
+    }
+
+    /// Whether its residuals are varints.
+    fn is_bytes(self) -> bool {
+        matches!(self, Kind::DeltaBytes | Kind::DeltaOfDeltaBytes)
     }
 
     /// Fewest values a column of this kind has.
     fn min_count(self) -> usize {
         match self {
             Kind::Raw | Kind::Constant => 1,
-            Kind::Linear | Kind::Direct | Kind::Delta => 2,
-            Kind::DeltaOfDelta => 3,
+            Kind::Linear | Kind::Direct | Kind::Delta | Kind::DeltaBytes => 2,
+            Kind::DeltaOfDelta | Kind::DeltaOfDeltaBytes => 3,
         }
     }
 }
@@ -55,6 +75,11 @@ impl Kind {
 /// # Panics
 /// More than [`MAX_COLUMN_LEN`] values.
 pub fn encode_i64s(values: &[i64], out: &mut Vec<u8>) {
+    encode_with(values, Packing::Bits, out);
+}
+
+/// As [`encode_i64s`], with residuals as `packing` says.
+pub(crate) fn encode_with(values: &[i64], packing: Packing, out: &mut Vec<u8>) {
     assert!(values.len() <= MAX_COLUMN_LEN, "a column has at most {MAX_COLUMN_LEN} values");
     let Some((&first, rest)) = values.split_first() else { return };
     let start = out.len();
@@ -70,7 +95,7 @@ pub fn encode_i64s(values: &[i64], out: &mut Vec<u8>) {
         put_i64(out, first);
         put_i64(out, step);
     } else {
-        Residuals::of(values).encode(out);
+        Residuals::of(values).encode(packing, out);
     }
     // Wild values cost more as varints or packed than as they are, however few there are.
     if out.len() - start > 1 + 8 * values.len() {
@@ -138,10 +163,14 @@ impl<'a> Residuals<'a> {
         best.1
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        let order = self.choose_order();
+    fn encode(&self, packing: Packing, out: &mut Vec<u8>) {
+        let (order, kind) = match (self.choose_order(), packing) {
+            (order, Packing::Bits) => (order, Kind::BLOCKED[order]),
+            (2, Packing::Bytes) => (2, Kind::DeltaOfDeltaBytes),
+            (_, Packing::Bytes) => (1, Kind::DeltaBytes),
+        };
         let scaled = if self.scale > 1 { SCALED } else { 0 };
-        out.push(Kind::BLOCKED[order] as u8 | scaled);
+        out.push(kind as u8 | scaled);
         put_i64(out, self.values[0]);
         if self.scale > 1 {
             put_u64(out, self.scale);
@@ -154,7 +183,10 @@ impl<'a> Residuals<'a> {
         self.for_each_block(order, 1, |at, len| {
             self.fill(order, at, len, &mut buffer);
             let residuals = &buffer[..len];
-            block::encode(residuals, block::plan(residuals), out);
+            match packing {
+                Packing::Bits => block::encode(residuals, block::plan(residuals), out),
+                Packing::Bytes => residuals.iter().for_each(|residual| put_i64(out, *residual)),
+            }
         });
     }
 }
@@ -272,7 +304,13 @@ pub(crate) fn decode_blocks(
     let mut buffer = [0_i64; BLOCK_LEN];
     while left > 0 {
         let len = left.min(BLOCK_LEN);
-        block::decode(input, len, &mut buffer)?;
+        if kind.is_bytes() {
+            for slot in &mut buffer[..len] {
+                *slot = take_i64(input)?;
+            }
+        } else {
+            block::decode(input, len, &mut buffer)?;
+        }
         sums.undo_differences(order, &mut buffer[..len]);
         for value in &mut buffer {
             *value = first.wrapping_add(value.wrapping_mul(scale));
@@ -319,6 +357,8 @@ fn parse_mode(mode: u8) -> Result<(Kind, bool), CodecError> {
         3 => Kind::Direct,
         4 => Kind::Delta,
         5 => Kind::DeltaOfDelta,
+        6 => Kind::DeltaBytes,
+        7 => Kind::DeltaOfDeltaBytes,
         _ => return Err(invalid_mode(mode)),
     };
     if scaled && kind.order().is_none() {

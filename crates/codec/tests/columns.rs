@@ -1,6 +1,6 @@
 //! Columns against the naive twin: what went in comes out, bit for bit, and damage is an error.
 
-use codec::{CodecError, decode_f64s, decode_i64s, encode_f64s, encode_i64s};
+use codec::{CodecError, decode_f64s, decode_i64s, encode_f64s, encode_f64s_bytewise, encode_i64s};
 use proptest::prelude::*;
 
 /// Prometheus' stale marker: a NaN with a payload of its own.
@@ -20,8 +20,13 @@ fn check_ints(values: &[i64]) -> usize {
 }
 
 fn check_floats(values: &[f64]) -> usize {
+    check_floats_by(encode_f64s_bytewise, values);
+    check_floats_by(encode_f64s, values)
+}
+
+fn check_floats_by(encode: fn(&[f64], &mut Vec<u8>), values: &[f64]) -> usize {
     let mut out = vec![0xaa];
-    encode_f64s(values, &mut out);
+    encode(values, &mut out);
     let encoded = &out[1..];
     assert!(encoded.len() <= (8 * values.len() + 2).max(12), "raw is the ceiling");
     let mut input = encoded;
@@ -209,11 +214,11 @@ fn counts_from_corrupt_headers_are_refused_before_allocating() {
 
 #[test]
 fn wrong_modes_are_named_with_their_place() {
-    let mut input = &[0x27, 0x07, 1][..];
-    let error = decode_f64s(&mut input, 5, &mut Vec::new()).expect_err("mode 7 does not exist");
+    let mut input = &[0x27, 0x17, 1][..];
+    let error = decode_f64s(&mut input, 5, &mut Vec::new()).expect_err("mode 23 does not exist");
     assert_eq!(
         error.to_string(),
-        "mode of an integer column is 7 at byte 2 of encoded data, which the format does not \
+        "mode of an integer column is 23 at byte 2 of encoded data, which the format does not \
          allow; the page is corrupt and must be restored or quarantined"
     );
 }

@@ -11,12 +11,12 @@ use model::{Labels, RollupRow, TimeRange};
 use rapidhash::RapidHashMap;
 
 use crate::block::{FOOTER_BYTES, HEADER_BYTES, MAGIC, VERSION};
-use crate::directory::{self, NewChunk, TimestampColumn};
+use crate::directory::TimestampColumn;
 use crate::fingerprint::Fingerprint;
+use crate::group_writer::NewGroup;
 use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
 use crate::rollup::{self, RollupBuilder};
-use crate::statistics::{self, ChunkStatistics};
 
 /// Samples at which a chunk is closed: about 4 h of a 15 s series. Longer chunks save less than
 /// 1% of the block and make queries for an hour decode what they do not need.
@@ -50,6 +50,7 @@ pub(crate) struct BlockWriter<'a> {
     rollups: Rollups,
     rolled: RollupBuilder,
     has_rollups: bool,
+    is_cold: bool,
     totals: Totals,
 }
 
@@ -82,31 +83,6 @@ struct Totals {
     chunks: u64,
     conflicts: u64,
     span_ms: Option<(i64, i64)>,
-}
-
-/// The group being collected.
-#[derive(Default)]
-struct NewGroup {
-    first_series: u32,
-    series: u32,
-    values: NewChunks,
-    /// Of `values`, in their order.
-    statistics: Vec<ChunkStatistics>,
-    histograms: NewChunks,
-    rollups: NewChunks,
-    scratch: Vec<u8>,
-}
-
-/// The chunks of a group that are of one kind.
-#[derive(Default)]
-struct NewChunks {
-    columns: Vec<TimestampColumn>,
-    by_place: RapidHashMap<(u32, u32), u32>,
-    chunks: Vec<NewChunk>,
-    /// Encoded content of `chunks`, in their order.
-    bytes: Vec<u8>,
-    /// Next chunk's index in its series.
-    next_index: u32,
 }
 
 /// Timestamp columns, each written once.
@@ -148,8 +124,15 @@ impl<'a> BlockWriter<'a> {
             rollups: Rollups::None,
             rolled: RollupBuilder::default(),
             has_rollups: false,
+            is_cold: false,
             totals: Totals::default(),
         })
+    }
+
+    /// The same writer, that takes more time for less space.
+    #[must_use]
+    pub(crate) fn for_cold_data(self) -> Self {
+        BlockWriter { is_cold: true, ..self }
     }
 
     /// The same writer, that writes rollups.
@@ -272,7 +255,7 @@ impl<'a> BlockWriter<'a> {
         let values = &self.pending[start..end];
         self.totals.add(timestamps[0], timestamps);
         let column = self.timestamps.place(timestamps, &mut self.pages)?;
-        self.group.push(column, values);
+        self.group.push(column, values, self.is_cold);
         Ok(())
     }
 
@@ -382,121 +365,6 @@ impl Totals {
             Some((min, max)) => Some((min.min(min_ms), max.max(max_ms))),
             None => Some((min_ms, max_ms)),
         };
-    }
-}
-
-impl NewGroup {
-    fn push(&mut self, column: TimestampColumn, values: &[f64]) {
-        self.values.push(self.series - 1, column, |out| codec::encode_f64s(values, out));
-        self.statistics.push(ChunkStatistics::of(values));
-    }
-
-    /// Writes values and histograms, then their directories; yields the page of the first one.
-    fn write(&mut self, pages: &mut PageWriter<'_>) -> Result<u32, BlockError> {
-        let series = self.series as usize;
-        let (first_page, order) = self.values.write(PageKind::Values, pages)?;
-        let has_histograms = !self.histograms.chunks.is_empty();
-        let histograms = if has_histograms {
-            Some(self.histograms.write(PageKind::Histograms, pages)?)
-        } else {
-            None
-        };
-        let rollups = if self.rollups.chunks.is_empty() {
-            None
-        } else {
-            Some(self.rollups.write(PageKind::Rollups, pages)?)
-        };
-        self.scratch.clear();
-        self.values.encode_directory(series, first_page, &order, &mut self.scratch);
-        let sorted: Vec<_> = order.iter().map(|&at| self.statistics[at as usize]).collect();
-        statistics::encode(&sorted, &mut self.scratch);
-        let directory = pages.next_number();
-        pages.write(PageKind::Directory, &self.scratch)?;
-        if let Some((first_page, order)) = histograms {
-            self.scratch.clear();
-            self.histograms.encode_directory(series, first_page, &order, &mut self.scratch);
-            pages.write(PageKind::HistogramDirectory, &self.scratch)?;
-        }
-        if let Some((first_page, order)) = rollups {
-            self.scratch.clear();
-            self.rollups.encode_directory(series, first_page, &order, &mut self.scratch);
-            pages.write(PageKind::RollupDirectory, &self.scratch)?;
-        }
-        Ok(directory)
-    }
-
-    fn clear(&mut self) {
-        self.series = 0;
-        self.statistics.clear();
-        self.values.clear();
-        self.histograms.clear();
-        self.rollups.clear();
-    }
-}
-
-impl NewChunks {
-    /// Appends a chunk of a series, number `series` of the group.
-    fn push(&mut self, series: u32, column: TimestampColumn, encode: impl FnOnce(&mut Vec<u8>)) {
-        let next = self.columns.len() as u32;
-        let local = *self.by_place.entry((column.page, column.offset)).or_insert(next);
-        if local == next {
-            self.columns.push(column);
-        }
-        let start = self.bytes.len();
-        encode(&mut self.bytes);
-        self.chunks.push(NewChunk {
-            series,
-            index: self.next_index,
-            column: local,
-            len: (self.bytes.len() - start) as u32,
-        });
-        self.next_index += 1;
-    }
-
-    /// Writes the content chunk index by chunk index; yields the first page and that order.
-    fn write(
-        &self,
-        kind: PageKind,
-        pages: &mut PageWriter<'_>,
-    ) -> Result<(u32, Vec<u32>), BlockError> {
-        let mut starts = Vec::with_capacity(self.chunks.len());
-        let mut start = 0;
-        for chunk in &self.chunks {
-            starts.push(start);
-            start += chunk.len as usize;
-        }
-        let mut order: Vec<u32> = (0..self.chunks.len() as u32).collect();
-        // Stable: within one index the series stay in their order.
-        order.sort_by_key(|&chunk| self.chunks[chunk as usize].index);
-
-        let first_page = pages.next_number();
-        let mut page = Vec::with_capacity(TARGET_PAGE_BYTES);
-        for &chunk in &order {
-            let len = self.chunks[chunk as usize].len as usize;
-            let start = starts[chunk as usize];
-            page.extend_from_slice(&self.bytes[start..start + len]);
-            if page.len() >= TARGET_PAGE_BYTES {
-                pages.write(kind, &page)?;
-                page.clear();
-            }
-        }
-        if !page.is_empty() {
-            pages.write(kind, &page)?;
-        }
-        Ok((first_page, order))
-    }
-
-    fn encode_directory(&self, series: usize, first_page: u32, order: &[u32], out: &mut Vec<u8>) {
-        let sorted: Vec<NewChunk> = order.iter().map(|&at| self.chunks[at as usize]).collect();
-        directory::encode(series, first_page, &self.columns, &sorted, out);
-    }
-
-    fn clear(&mut self) {
-        self.columns.clear();
-        self.by_place.clear();
-        self.chunks.clear();
-        self.bytes.clear();
-        self.next_index = 0;
     }
 }
 

@@ -19,7 +19,7 @@
 //! | [`exemplars`] | the last exemplars of all series, and the file that keeps them |
 //! | [`shard`] | the head: `generation` between two cuts, tails in `slab` |
 //! | [`flush`] | frozen generations → blocks |
-//! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `block_reader` |
+//! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `group_writer`, `block_reader` |
 //! | `merge` | blocks → one block |
 //! | `rollup` | what is known of the samples of each window |
 //! | [`select`] | matchers → series and their samples |
@@ -46,6 +46,7 @@ mod exemplar_file;
 mod fingerprint;
 mod gathered;
 mod generation;
+mod group_writer;
 mod histogram_columns;
 mod histogram_head;
 mod label_query;

@@ -19,6 +19,8 @@ use crate::rollup::is_whole_in;
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
+/// The last merge of all, whose result is read for weeks.
+const COLD_ZSTD_LEVEL: i32 = 19;
 
 /// Where a merge is in one input.
 struct Cursor {
@@ -58,7 +60,10 @@ pub(crate) fn merge(
     out: &mut dyn BlobWriter,
 ) -> Result<BlockSummary, MergeError> {
     let of_output = |error: BlockError| MergeError { input: None, error };
-    let writer = BlockWriter::new(out, ZSTD_LEVEL, format.seed()).map_err(of_output)?;
+    let is_cold = level >= ROLLED_LEVEL;
+    let zstd_level = if is_cold { COLD_ZSTD_LEVEL } else { ZSTD_LEVEL };
+    let writer = BlockWriter::new(out, zstd_level, format.seed()).map_err(of_output)?;
+    let writer = if is_cold { writer.for_cold_data() } else { writer };
     let mut writer = writer.with_rollups(rollups(format, inputs, level));
     let mut cursors: Vec<Cursor> = inputs
         .iter()

@@ -53,6 +53,7 @@ pub(crate) struct PageWriter<'a> {
     pages: Vec<PageInfo>,
     compressor: zstd::bulk::Compressor<'static>,
     scratch: Vec<u8>,
+    other_scratch: Vec<u8>,
 }
 
 impl<'a> PageWriter<'a> {
@@ -63,6 +64,7 @@ impl<'a> PageWriter<'a> {
             pages: Vec::new(),
             compressor: zstd::bulk::Compressor::new(level).expect("a zstd level that exists"),
             scratch: Vec::new(),
+            other_scratch: Vec::new(),
         }
     }
 
@@ -73,20 +75,59 @@ impl<'a> PageWriter<'a> {
 
     /// Writes one page.
     pub(crate) fn write(&mut self, kind: PageKind, raw: &[u8]) -> Result<(), BlockError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let is_zstd = self.compress(raw, &mut scratch);
+        let outcome = self.put(kind, raw, is_zstd.then_some(&scratch));
+        self.scratch = scratch;
+        outcome
+    }
+
+    /// Writes one of two forms of the same page, whichever is smaller in the file; whether that is
+    /// the second.
+    pub(crate) fn write_smaller(
+        &mut self,
+        kind: PageKind,
+        first: &[u8],
+        second: &[u8],
+    ) -> Result<bool, BlockError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut other = std::mem::take(&mut self.other_scratch);
+        let packed = [(first, &mut scratch), (second, &mut other)]
+            .map(|(raw, scratch)| self.compress(raw, scratch).then_some(&*scratch));
+        let len = |raw: &[u8], packed: Option<&Vec<u8>>| packed.map_or(raw.len(), Vec::len);
+        let is_second = len(second, packed[1]) < len(first, packed[0]);
+        let outcome = match is_second {
+            true => self.put(kind, second, packed[1]),
+            false => self.put(kind, first, packed[0]),
+        };
+        (self.scratch, self.other_scratch) = (scratch, other);
+        outcome.map(|()| is_second)
+    }
+
+    /// Whether it is worth to store `raw` compressed; then `scratch` holds it.
+    fn compress(&mut self, raw: &[u8], scratch: &mut Vec<u8>) -> bool {
         assert!(raw.len() <= MAX_PAGE_BYTES, "a page has at most {MAX_PAGE_BYTES} bytes");
-        self.scratch.clear();
-        self.scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        let compressed = self.compressor.compress_to_buffer(raw, &mut self.scratch);
+        scratch.clear();
+        scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let compressed = self.compressor.compress_to_buffer(raw, scratch);
         // Decompression is worth its time only if it saves reading something.
-        let is_zstd = compressed.is_ok_and(|len| len <= raw.len() - raw.len() / 16);
-        let stored = if is_zstd { self.scratch.as_slice() } else { raw };
+        compressed.is_ok_and(|len| len <= raw.len() - raw.len() / 16)
+    }
+
+    fn put(
+        &mut self,
+        kind: PageKind,
+        raw: &[u8],
+        packed: Option<&Vec<u8>>,
+    ) -> Result<(), BlockError> {
+        let stored = packed.map_or(raw, Vec::as_slice);
         self.pages.push(PageInfo {
             offset: self.out.position(),
             stored_len: stored.len() as u32,
             raw_len: raw.len() as u32,
             checksum: checksum(stored),
             kind,
-            is_zstd,
+            is_zstd: packed.is_some(),
         });
         self.out.write(stored)?;
         Ok(())

@@ -136,7 +136,8 @@ pub(crate) fn encode(rows: &[RollupRow], out: &mut Vec<u8>) {
         codec::encode_i64s(&rows.iter().map(of).collect::<Vec<_>>(), out);
     };
     let floats = |out: &mut Vec<u8>, of: fn(&RollupRow) -> f64| {
-        codec::encode_f64s(&rows.iter().map(of).collect::<Vec<_>>(), out);
+        // Rollups are written once and kept for long, behind a compressor.
+        codec::encode_f64s_bytewise(&rows.iter().map(of).collect::<Vec<_>>(), out);
     };
     ints(out, |row| row.last_ms.wrapping_sub(row.first_ms));
     ints(out, |row| i64::from(row.count));
