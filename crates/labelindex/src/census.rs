@@ -33,8 +33,8 @@ struct Tally {
 
 /// Counts distinct series of several indexes, by their labels.
 ///
-/// A series costs 50 to 100 ns each time it is met, and some 25 bytes however often; a distinct
-/// pair its strings and 60 bytes.
+/// A series costs 0.3 to 0.4 µs each time it is met, mostly misses of the processor's caches, and
+/// 65 bytes however often, its part of the pairs included: measured with 480,000 series of hosts.
 pub struct Census {
     symbols: Symbols,
     secrets: [RapidSecrets; 2],
