@@ -19,8 +19,9 @@ use crate::rollup::is_whole_in;
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
-/// The last merge of all, whose result is read for weeks.
-const COLD_ZSTD_LEVEL: i32 = 19;
+/// The last merge of all, whose result is read for weeks. Level 19 saves 3% more and takes 12 times as
+/// long, during which nothing is flushed.
+const COLD_ZSTD_LEVEL: i32 = 9;
 
 /// Where a merge is in one input.
 struct Cursor {

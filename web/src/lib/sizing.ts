@@ -18,7 +18,7 @@ export interface Size {
 }
 
 /** Measured on the series of a host, see `docs/operating/sizing.md`. */
-export const SAMPLE_BYTES = 0.43;
+export const SAMPLE_BYTES = 0.44;
 export const SERIES_DAY_BYTES = 60;
 export const ROLLUP_DAY_BYTES = 288 * 4.5;
 /** Flushes, merges under way and the log, which a merge makes room for. */
