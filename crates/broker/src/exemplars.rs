@@ -97,6 +97,11 @@ impl ExemplarBook {
         self.store.read().max_exemplars() > 0
     }
 
+    /// Bytes of memory they take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.store.read().bytes() as u64
+    }
+
     /// How many there are, of how many series, at most how many, and the time of the first.
     pub(crate) fn totals(&self) -> (usize, usize, usize, Option<i64>) {
         let store = self.store.read();

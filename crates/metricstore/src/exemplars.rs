@@ -132,6 +132,13 @@ impl ExemplarStore {
         self.by_labels.len()
     }
 
+    /// About how many bytes of memory they and their series take.
+    pub fn bytes(&self) -> usize {
+        // Labels of series are shared with nobody here, and seldom longer.
+        let series = self.slots.capacity() * size_of::<Option<Slot>>() + self.series() * 128;
+        self.ring.capacity() * size_of::<Kept>() + self.label_bytes + series
+    }
+
     /// The time of the exemplar that came first of all.
     pub fn oldest_ms(&self) -> Option<i64> {
         self.ring.front().map(|kept| kept.exemplar.t_ms)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use net::Chance;
+
 /// The delay before the first attempt is anywhere up to this.
 const BASE: Duration = Duration::from_secs(1);
 /// And no attempt waits longer than this, except when a broker asks for it.
@@ -14,14 +16,13 @@ const CAP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     attempts: u32,
-    /// State of SplitMix64 (Steele, Lea and Flood, 2014).
-    state: u64,
+    chance: Chance,
 }
 
 impl Backoff {
     /// The seed must differ between hosts.
     pub(crate) fn new(seed: u64) -> Self {
-        Backoff { attempts: 0, state: seed }
+        Backoff { attempts: 0, chance: Chance::new(seed) }
     }
 
     /// Says that the broker took batches, so that the next loss is a new one.
@@ -34,20 +35,11 @@ impl Backoff {
     pub(crate) fn next_delay(&mut self, asked_for: Option<Duration>) -> Duration {
         let most = CAP.min(BASE.saturating_mul(1 << self.attempts.min(16)));
         self.attempts = self.attempts.saturating_add(1);
-        let fraction = self.fraction();
+        let fraction = self.chance.fraction();
         match asked_for {
             Some(wish) => wish + most.max(wish / 2).mul_f64(fraction),
             None => most.mul_f64(fraction),
         }
-    }
-
-    /// Anywhere from 0 up to 1.
-    fn fraction(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

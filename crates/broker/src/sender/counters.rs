@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::rows::Amount;
+use super::rows::{Amount, Row};
 
 /// Why a sample was not sent. The words are label values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,16 @@ impl Counters {
         self.floats.pending.fetch_sub(amount.floats as i64, Relaxed);
         self.histograms.pending.fetch_sub(amount.histograms as i64, Relaxed);
         self.exemplars.pending.fetch_sub(amount.exemplars as i64, Relaxed);
+    }
+
+    /// About how many bytes the rows take that wait. Labels are shared; a histogram and an exemplar
+    /// have something of their own.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        const ROW: u64 = size_of::<Row>() as u64;
+        let kinds =
+            [(&self.floats, ROW), (&self.histograms, ROW + 512), (&self.exemplars, ROW + 256)];
+        let waiting = |sent: &Sent| u64::try_from(sent.pending.load(Relaxed)).unwrap_or(0);
+        kinds.iter().map(|(sent, bytes)| waiting(sent) * bytes).sum()
     }
 
     pub(super) fn set_desired_shards(&self, desired: f64) {

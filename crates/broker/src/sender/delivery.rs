@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use net::Chance;
 use net::client::{Client, ClientError, Post};
 use settings::prometheus::{RemoteWrite, RemoteWriteMessage};
 use tokio::runtime::Handle;
@@ -361,14 +362,14 @@ struct Pauses {
     attempts: u32,
     next: Duration,
     most: Duration,
-    state: u64,
+    chance: Chance,
 }
 
 impl Pauses {
     fn new(delivery: &Delivery) -> Self {
         let queue = &delivery.remote().queue;
-        let state = delivery.parts.seed ^ (delivery.parts.now_ms)() as u64;
-        Pauses { attempts: 0, next: queue.min_backoff, most: queue.max_backoff, state }
+        let chance = Chance::new(delivery.parts.seed ^ (delivery.parts.now_ms)() as u64);
+        Pauses { attempts: 0, next: queue.min_backoff, most: queue.max_backoff, chance }
     }
 
     /// A wish of the server is not undercut.
@@ -376,12 +377,7 @@ impl Pauses {
         self.attempts += 1;
         let pause = self.next.min(self.most);
         self.next = self.next.saturating_mul(2).min(self.most);
-        // SplitMix64 (Steele, Lea and Flood, 2014).
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z ^= z >> 27;
-        let longer = pause + pause.mul_f64(0.1 * (z >> 11) as f64 / (1_u64 << 53) as f64);
+        let longer = pause + pause.mul_f64(0.1 * self.chance.fraction());
         wish.map_or(longer, |wish| longer.max(wish))
     }
 }

@@ -57,6 +57,14 @@ pub(crate) struct Senders {
     clients: std::sync::OnceLock<ClientOptions>,
 }
 
+impl Senders {
+    /// About how many bytes the rows take that wait in shards.
+    pub(crate) fn bytes(&self) -> u64 {
+        let active = self.active.lock();
+        active.values().map(|active| active.delivery.counters().pending_bytes()).sum()
+    }
+}
+
 /// One remote at work.
 struct Active {
     remote: RemoteWrite,
