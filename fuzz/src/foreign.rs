@@ -88,6 +88,8 @@ pub(crate) fn imports(bytes: &[u8]) {
     check_batch(&batch, is_ok);
     let is_ok = datadog::decode_two(bytes, &limits, &mut batch).is_ok();
     check_batch(&batch, is_ok);
+    let is_ok = datadog::decode_two_protobuf(bytes, &limits, &mut batch).is_ok();
+    check_batch(&batch, is_ok);
     // The first line describes the columns of the others.
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     if let Ok(Ok(format)) = std::str::from_utf8(&bytes[..end]).map(Format::parse) {

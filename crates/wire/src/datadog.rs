@@ -1,4 +1,4 @@
-//! Datadog's `series`, version 1 and 2, in JSON.
+//! Datadog's `series`: version 1 in JSON, version 2 in JSON and protobuf.
 //!
 //! Source: <https://docs.datadoghq.com/api/latest/metrics/#submit-metrics>:
 //!
@@ -8,6 +8,15 @@
 //! 2: {"series":[{"metric":"a","points":[{"timestamp":1700000000,"value":1.5}],"type":3,
 //!                "resources":[{"type":"host","name":"h"}],"tags":["k:v"]}]}
 //! ```
+//!
+//! In protobuf version 2 is, by `proto/metrics/agent_payload.proto` of
+//! <https://github.com/DataDog/agent-payload>:
+//!
+//! ```text
+//! MetricPayload { 1: series { 1: resources { 1: type, 2: name }, 2: metric, 3: tags,
+//!                             4: points { 1: value (double), 2: timestamp (int64, seconds) },
+//!                             5: type, 6: unit, 7: source_type_name, 8: interval, 9: metadata } }
+//! ```
 
 use std::borrow::Cow;
 
@@ -15,6 +24,7 @@ use model::{Limits, MetricBatch};
 
 use crate::WireError;
 use crate::pair_rows::PairRows;
+use crate::protobuf::{self, Fault, Field};
 use crate::refusals::Refusals;
 
 #[derive(serde::Deserialize)]
@@ -122,20 +132,113 @@ fn fill_two(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refu
     let request: Request<SeriesTwo<'_>> = serde_json::from_slice(body).map_err(not_json)?;
     let mut refusals = Refusals::default();
     for series in request.series {
-        let tags = series.tags.as_deref().unwrap_or_default();
-        let count = tags.len() + series.resources.as_ref().map_or(0, Vec::len);
-        if !has_room(count, &series.metric, series.points.len(), limits, &mut refusals) {
-            continue;
-        }
-        let mut labels: Vec<(&str, &str)> = Vec::new();
-        for resource in series.resources.iter().flatten() {
-            add(&mut labels, &resource.kind, &resource.name);
-        }
-        add_tags(&mut labels, tags);
-        let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
-        push(&series.metric, &labels, points, &mut rows)?;
+        push_two(&series, limits, &mut refusals, &mut rows)?;
     }
     Ok(refusals)
+}
+
+fn push_two(
+    series: &SeriesTwo<'_>,
+    limits: &Limits,
+    refusals: &mut Refusals,
+    rows: &mut PairRows<'_>,
+) -> Result<(), WireError> {
+    let tags = series.tags.as_deref().unwrap_or_default();
+    let count = tags.len() + series.resources.as_ref().map_or(0, Vec::len);
+    if !has_room(count, &series.metric, series.points.len(), limits, refusals) {
+        return Ok(());
+    }
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    for resource in series.resources.iter().flatten() {
+        add(&mut labels, &resource.kind, &resource.name);
+    }
+    add_tags(&mut labels, tags);
+    let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
+    push(&series.metric, &labels, points, rows)
+}
+
+/// As [`decode_two`], for protobuf.
+///
+/// # Errors
+/// As [`decode_one`], and [`WireError::Malformed`] for what is no such message.
+pub fn decode_two_protobuf(
+    body: &[u8],
+    limits: &Limits,
+    out: &mut MetricBatch,
+) -> Result<Refusals, WireError> {
+    let rows = PairRows::new("Datadog series", body.len(), limits, out)?;
+    let result = fill_two_protobuf(body, limits, rows);
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+fn fill_two_protobuf(
+    body: &[u8],
+    limits: &Limits,
+    mut rows: PairRows<'_>,
+) -> Result<Refusals, WireError> {
+    let malformed =
+        |(offset, reason)| WireError::Malformed { format: "Datadog series", offset, reason };
+    let mut refusals = Refusals::default();
+    let mut at = 0;
+    while at < body.len() {
+        let (number, field) = protobuf::field(body, &mut at, body.len()).map_err(malformed)?;
+        if let (1, Field::Bytes { start, end }) = (number, field) {
+            let series = series_two(body, start, end).map_err(malformed)?;
+            push_two(&series, limits, &mut refusals, &mut rows)?;
+        }
+    }
+    Ok(refusals)
+}
+
+fn series_two(body: &[u8], start: usize, end: usize) -> Result<SeriesTwo<'_>, Fault> {
+    let (mut resources, mut tags) = (Vec::new(), Vec::new());
+    let mut series =
+        SeriesTwo { metric: Cow::Borrowed(""), points: Vec::new(), resources: None, tags: None };
+    let mut at = start;
+    while at < end {
+        match protobuf::field(body, &mut at, end)? {
+            (1, Field::Bytes { start, end }) => {
+                let mut resource = Resource { kind: Cow::Borrowed(""), name: Cow::Borrowed("") };
+                let mut at = start;
+                while at < end {
+                    match protobuf::field(body, &mut at, end)? {
+                        (1, Field::Bytes { start, end }) => resource.kind = text(body, start, end)?,
+                        (2, Field::Bytes { start, end }) => resource.name = text(body, start, end)?,
+                        _ => {}
+                    }
+                }
+                resources.push(resource);
+            }
+            (2, Field::Bytes { start, end }) => series.metric = text(body, start, end)?,
+            (3, Field::Bytes { start, end }) => tags.push(text(body, start, end)?),
+            (4, Field::Bytes { start, end }) => {
+                let mut point = PointTwo { timestamp: 0.0, value: 0.0 };
+                let mut at = start;
+                while at < end {
+                    match protobuf::field(body, &mut at, end)? {
+                        (1, Field::Fixed64(bits)) => point.value = f64::from_bits(bits),
+                        (2, Field::Varint(seconds)) => point.timestamp = seconds as i64 as f64,
+                        _ => {}
+                    }
+                }
+                series.points.push(point);
+            }
+            _ => {}
+        }
+    }
+    series.resources = Some(resources);
+    series.tags = Some(tags);
+    Ok(series)
+}
+
+fn text(body: &[u8], start: usize, end: usize) -> Result<Cow<'_, str>, Fault> {
+    match std::str::from_utf8(&body[start..end]) {
+        Ok(text) => Ok(Cow::Borrowed(text)),
+        Err(_) => Err((start, "text is not valid UTF-8")),
+    }
 }
 
 /// Whether a series has not too many labels. To be asked before they are told apart, which takes

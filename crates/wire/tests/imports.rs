@@ -94,6 +94,49 @@ fn opentsdb_points_and_lines() {
     .assert_eq(&and_refusals(&batch, &refusals));
 }
 
+/// `MetricPayload` with two series.
+fn datadog_protobuf() -> Vec<u8> {
+    fn field(out: &mut Vec<u8>, number: u8, content: &[u8]) {
+        out.push(number << 3 | 2);
+        out.push(content.len().try_into().expect("short"));
+        out.extend_from_slice(content);
+    }
+    let point = |value: f64, seconds: u64| {
+        let mut point = vec![1 << 3 | 1];
+        point.extend(value.to_bits().to_le_bytes());
+        point.push(2 << 3);
+        let mut rest = seconds;
+        while rest >= 0x80 {
+            point.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        point.push(rest as u8);
+        point
+    };
+    let mut resource = Vec::new();
+    field(&mut resource, 1, b"host");
+    field(&mut resource, 2, b"web-1");
+    let mut series = Vec::new();
+    field(&mut series, 1, &resource);
+    field(&mut series, 2, b"load");
+    field(&mut series, 3, b"env:prod");
+    field(&mut series, 4, &point(0.7, 1_700_000_000));
+    field(&mut series, 4, &point(-2.0, 1_700_000_010));
+    series.extend([5 << 3, 3]);
+    field(&mut series, 7, b"System");
+    series.extend([8 << 3, 10]);
+    let mut body = Vec::new();
+    field(&mut body, 1, &series);
+    let mut series = Vec::new();
+    field(&mut series, 2, b"empty");
+    field(&mut body, 1, &series);
+    body
+}
+
+fn len_of_first(body: &[u8]) -> usize {
+    2 + usize::from(body[1])
+}
+
 #[test]
 fn datadog_series() {
     let one = br#"{"series":[{"metric":"system.load","points":[[1700000000,1.5],[1700000010,2]],
@@ -114,6 +157,19 @@ fn datadog_series() {
         load{env="prod", host="web-1"} 0.7@1700000000000
     "#]]
     .assert_eq(&printed(&batch));
+    // The same in protobuf, with fields that say nothing to us.
+    let three = datadog_protobuf();
+    datadog::decode_two_protobuf(&three, &limits, &mut batch).expect("protobuf");
+    expect![[r#"
+        load{env="prod", host="web-1"} 0.7@1700000000000 -2@1700000010000
+        empty
+    "#]]
+    .assert_eq(&printed(&batch));
+    for len in 0..three.len() {
+        let is_whole = [0, len_of_first(&three)].contains(&len);
+        let result = datadog::decode_two_protobuf(&three[..len], &limits, &mut batch);
+        assert_eq!(result.is_ok(), is_whole, "cut off at {len}");
+    }
     for wrong in ["foobar", "[]", "", "1234", "{\"series\":123"] {
         assert!(datadog::decode_one(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");
         assert!(datadog::decode_two(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");

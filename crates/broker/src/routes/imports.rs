@@ -126,13 +126,10 @@ async fn datadog_one(State(broker): State<Broker>, request: Request<Body>) -> Re
 
 async fn datadog_two(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-protobuf")) {
-        let message = "series in protobuf are not supported; set use_v2_api.series to false in the \
-                       agent, or send JSON";
-        let errors = json!({"errors": [message]});
-        return with_json(StatusCode::UNSUPPORTED_MEDIA_TYPE, &errors);
-    }
-    take_datadog(&broker, request, datadog::decode_two, &json!({"errors": []})).await
+    let is_protobuf =
+        content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-protobuf"));
+    let decode = if is_protobuf { datadog::decode_two_protobuf } else { datadog::decode_two };
+    take_datadog(&broker, request, decode, &json!({"errors": []})).await
 }
 
 /// 202 as Datadog has it, though everything is durable by then.

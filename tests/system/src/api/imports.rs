@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::harness::{Client, Launch, Scratch, now_ms};
+use crate::harness::{Client, Launch, Scratch, now_ms, push_bytes, push_varint};
 
 fn value(client: &Client, query: &str) -> Result<Option<String>> {
     let data = client.data("/api/v1/query", &[("query", query)])?;
@@ -58,8 +58,11 @@ pub(super) fn over_http(scratch: &Scratch) -> Result<String> {
     send(&client, "/datadog/api/v2/series", &two, 202, r#"{"errors":[]}"#)?;
     send(&client, "/datadog/api/v2/series", "[]", 400, r#"{"errors":["#)?;
     let headers = [("Content-Type", "application/x-protobuf")];
-    let answer = client.post("/datadog/api/v2/series", &headers, b"")?;
-    ensure!(answer.status == 415, "{}", answer.text());
+    let body = datadog_protobuf(t_s);
+    let answer = client.post("/datadog/api/v2/series", &headers, &body)?;
+    ensure!((answer.status, answer.text().as_str()) == (202, r#"{"errors":[]}"#), "{answer:?}");
+    let answer = client.post("/datadog/api/v2/series", &headers, &body[..9])?;
+    ensure!(answer.status == 400, "{}", answer.text());
     for (query, wanted) in [
         (r#"jl{a="b"}"#, "2"),
         (r#"csv_ask{ticker="GOOG"}"#, "1.5"),
@@ -67,6 +70,7 @@ pub(super) fn over_http(scratch: &Scratch) -> Result<String> {
         (r#"ot{host="h"}"#, "7"),
         (r#"{"dd.one",host="h",env="p"}"#, "4"),
         (r#"{"dd.two",host="h"}"#, "5"),
+        (r#"{"dd.three",host="h",env="p"}"#, "6.5"),
     ] {
         let found = value(&client, query)?;
         ensure!(found.as_deref() == Some(wanted), "{query} is {found:?}, not {wanted}");
@@ -163,4 +167,23 @@ pub(super) fn otlp(scratch: &Scratch) -> Result<String> {
     ensure!(answer.status == 200 && answer.body.is_empty(), "an empty request is a success");
     server.stop()?;
     Ok("deltas once, partial success, 3 refusals".to_owned())
+}
+
+/// `MetricPayload` of Datadog's agents with one series.
+fn datadog_protobuf(t_s: i64) -> Vec<u8> {
+    let mut resource = Vec::new();
+    push_bytes(&mut resource, 1, b"host");
+    push_bytes(&mut resource, 2, b"h");
+    let mut point = vec![1 << 3 | 1];
+    point.extend(6.5_f64.to_bits().to_le_bytes());
+    point.push(2 << 3);
+    push_varint(&mut point, t_s.cast_unsigned());
+    let mut series = Vec::new();
+    push_bytes(&mut series, 1, &resource);
+    push_bytes(&mut series, 2, b"dd.three");
+    push_bytes(&mut series, 3, b"env:p");
+    push_bytes(&mut series, 4, &point);
+    let mut body = Vec::new();
+    push_bytes(&mut body, 1, &series);
+    body
 }
