@@ -34,6 +34,7 @@ const PYTHON_PACKAGES: &[&str] = &[
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
     "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
     "influxdb-client==1.50.0",
+    "pyarrow==26.0.1",
 ];
 
 /// Installs [`PYTHON_PACKAGES`] beside what cargo builds, for the tests alone.

@@ -1,7 +1,7 @@
 //! `/api/v1/export` and `/api/v1/export/csv`: samples as they are stored, streamed.
 //!
 //! Source: VictoriaMetrics' "How to export data". JSON lines hold native histograms too; the text
-//! format and CSV cannot, and leave them out, as they do staleness markers.
+//! format, CSV and Parquet cannot, and leave them out, as they do staleness markers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use model::{DEFAULT_TENANT, Labels, METRIC_NAME, Matcher, TimeRange, is_stale_na
 use net::{ApiError, ErrorType};
 use promql::{Columns, Hints, SelectRequest};
 use tokio::sync::Semaphore;
+use wire::parquet_export::ParquetWriter;
 use wire::text_encode::TextEncoder;
 use wire::{csv_export, json_lines, text_encode};
 
@@ -34,6 +35,7 @@ enum Form {
     JsonLines,
     Text,
     Csv(csv_export::Columns),
+    Parquet(Box<ParquetWriter>),
 }
 
 impl Form {
@@ -42,10 +44,11 @@ impl Form {
             Form::JsonLines => "application/stream+json",
             Form::Text => text_encode::CONTENT_TYPE,
             Form::Csv(_) => "text/csv; charset=utf-8",
+            Form::Parquet(_) => "application/vnd.apache.parquet",
         }
     }
 
-    fn push(&self, out: &mut Vec<u8>, labels: &Labels, columns: &mut Columns) {
+    fn push(&mut self, out: &mut Vec<u8>, labels: &Labels, columns: &mut Columns) {
         if let Form::JsonLines = self {
             json_lines::push_values(out, labels, &columns.timestamps_ms, &columns.values);
             let histograms = &columns.histograms;
@@ -61,6 +64,10 @@ impl Form {
         let Columns { timestamps_ms, values, .. } = columns;
         if let Form::Csv(format) = self {
             format.push(out, labels, timestamps_ms, values);
+            return;
+        }
+        if let Form::Parquet(writer) = self {
+            writer.push(labels, timestamps_ms, values, out);
             return;
         }
         // A series without a name has no line in an exposition.
@@ -79,7 +86,7 @@ fn drop_markers(columns: &mut Columns) {
     columns.values.retain(|value| !is_stale_nan(*value));
 }
 
-/// JSON lines, or Prometheus text with `format=prometheus`.
+/// JSON lines; Prometheus text with `format=prometheus`, Parquet with `format=parquet`.
 pub(super) async fn export(
     State(console): State<Arc<Console>>,
     params: Params,
@@ -87,8 +94,10 @@ pub(super) async fn export(
     let form = match params.get("format").unwrap_or("json") {
         "json" | "jsonl" => Form::JsonLines,
         "prometheus" => Form::Text,
+        "parquet" => Form::Parquet(Box::default()),
         other => {
-            let error = format!("{other:?} is no format of an export; use json or prometheus");
+            let error =
+                format!("{other:?} is no format of an export; use json, prometheus or parquet");
             return Err(parameter("format", error));
         }
     };
@@ -105,7 +114,7 @@ pub(super) async fn csv(
     answer(&console, &params, Form::Csv(columns)).await
 }
 
-async fn answer(console: &Console, params: &Params, form: Form) -> Result<Response, ApiError> {
+async fn answer(console: &Console, params: &Params, mut form: Form) -> Result<Response, ApiError> {
     let selectors = params.selectors()?;
     if selectors.is_empty() {
         return Err(bad_data("no match[] parameter provided"));
@@ -126,7 +135,7 @@ async fn answer(console: &Console, params: &Params, form: Form) -> Result<Respon
         params.asked(),
         move |data, work, pieces| {
             let _permit = permit;
-            send_all(data, work, &selectors, range, &form, pieces)
+            send_all(data, work, &selectors, range, &mut form, pieces)
         },
     )
     .await
@@ -137,7 +146,7 @@ fn send_all(
     work: &Work,
     selectors: &[Vec<Matcher>],
     range: TimeRange,
-    form: &Form,
+    form: &mut Form,
     pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
     let snapshot = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
@@ -161,6 +170,9 @@ fn send_all(
                 written.insert(labels.clone());
             }
         }
+    }
+    if let Form::Parquet(writer) = form {
+        pieces.write(work, |out| writer.finish(out))?;
     }
     Ok(())
 }

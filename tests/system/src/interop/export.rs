@@ -85,12 +85,14 @@ pub(super) fn exports_come_back(scratch: &Scratch) -> Result<String> {
     ensure!(sums == csv_sums, "{sums:?} by text, {csv_sums:?} by CSV");
     for (target, status) in [
         ("/api/v1/export", 400),
-        ("/api/v1/export?match[]=a&format=parquet", 400),
+        ("/api/v1/export?match[]=a&format=orc", 400),
         ("/api/v1/export/csv?match[]=a", 400),
     ] {
         let answer = ours.get(target)?;
         ensure!(answer.status == status, "{target}: {} {}", answer.status, answer.text());
     }
+
+    let rows = parquet_holds_the_same(ours, scratch)?;
 
     // Through VictoriaMetrics, which rounds: what it gives back stays as it is.
     let theirs = VictoriaMetrics::start(scratch)?;
@@ -105,7 +107,62 @@ pub(super) fn exports_come_back(scratch: &Scratch) -> Result<String> {
     take(back.client(), "/api/v1/import", &given)?;
     let (a, b) = (parsed(&given)?, parsed(&lines(back.client(), theirs_all)?)?);
     ensure!(a == b, "what came of VictoriaMetrics' lines is not what they say");
-    Ok(format!("{} lines copied, {} through VictoriaMetrics", SERIES + 2, given.len()))
+    Ok(format!(
+        "{} lines copied, {} through VictoriaMetrics, {rows} rows read by pyarrow",
+        SERIES + 2,
+        given.len()
+    ))
+}
+
+/// Reads a file as lines of name, labels, milliseconds and the bits of the value.
+const READ_PARQUET: &str = r#"
+import struct, sys
+import pyarrow.parquet as parquet
+table = parquet.read_table(sys.argv[1])
+print(table.schema.field("timestamp").type, table.schema.field("value").type)
+for row in table.to_pylist():
+    labels = ",".join(f"{name}={value!r}" for name, value in sorted(row["labels"]))
+    ms = round(row["timestamp"].timestamp() * 1000)
+    bits = struct.unpack("<Q", struct.pack("<d", row["value"]))[0]
+    print(f"{row['name']} {labels} {ms} {bits:x}")
+"#;
+
+/// Apache Arrow reads from the Parquet export what the JSON lines say.
+fn parquet_holds_the_same(client: Client, scratch: &Scratch) -> Result<usize> {
+    let matched = "match[]=exported&match[]=special";
+    let answer = client.get(&format!("/api/v1/export?format=parquet&{matched}"))?;
+    ensure!(answer.status == 200, "{}", answer.text());
+    let file = scratch.join("export.parquet");
+    std::fs::write(&file, &answer.body)?;
+    let told = super::python::run(READ_PARQUET, &[file.display().to_string()])?;
+    let mut read = told.lines();
+    let types = read.next().context("no types")?;
+    ensure!(types == "timestamp[ms, tz=UTC] double", "{types}");
+    let read: BTreeSet<String> = read.map(str::to_owned).collect();
+    let mut wanted = BTreeSet::new();
+    for line in lines(client, &format!("/api/v1/export?{matched}"))? {
+        let line: serde_json::Value = serde_json::from_str(&line)?;
+        let metric = line["metric"].as_object().context("no labels")?;
+        let name = metric["__name__"].as_str().context("no name")?;
+        let labels = match metric.get("n").and_then(|value| value.as_str()) {
+            Some(n) => format!(r#"n='{n}',q='a"b\\c\n'"#),
+            None => String::new(),
+        };
+        let times = line["timestamps"].as_array().context("no times")?;
+        for (t_ms, value) in times.iter().zip(line["values"].as_array().context("no values")?) {
+            let value = match value.as_str() {
+                _ if value.is_null() => continue,
+                Some("NaN") => f64::NAN,
+                Some("Infinity") => f64::INFINITY,
+                Some("-Infinity") => f64::NEG_INFINITY,
+                _ => value.as_f64().context("a number")?,
+            };
+            wanted.insert(format!("{name} {labels} {t_ms} {:x}", value.to_bits()));
+        }
+    }
+    let different: Vec<_> = wanted.symmetric_difference(&read).take(4).collect();
+    ensure!(different.is_empty() && read.len() > 10_000, "{different:?} of {}", read.len());
+    Ok(read.len())
 }
 
 /// Lines as values, so that `1.0` is `1`; labels with the samples' bits.
