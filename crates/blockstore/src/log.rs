@@ -32,6 +32,10 @@ pub enum FrameKind {
     Metrics = 3,
     /// An agent's mark, and the samples of its batch.
     AgentMetrics = 4,
+    /// Samples that are aggregated, and those of the same batch that are stored.
+    Aggregated = 5,
+    /// The end of windows of aggregation.
+    AggregationEnd = 6,
 }
 
 /// One frame of the log.

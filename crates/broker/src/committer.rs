@@ -23,6 +23,7 @@ use metricstore::{
 use parking_lot::Mutex;
 
 use crate::agent_frame;
+use crate::aggregation;
 use crate::deletes::{DeleteBook, DeleteRequest};
 use crate::exemplars::ExemplarBook;
 use crate::following::Following;
@@ -119,7 +120,15 @@ pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>
 pub(crate) enum Message {
     /// Make a batch durable, then visible, then call. With a mark: unless it is known already, and
     /// move the mark in the same frame.
-    Write { batch: Box<ResolvedBatch>, mark: Option<Box<Mark>>, done: OnStored },
+    /// `input` is what is aggregated instead, by numbers of its own registry; it is in the same frame.
+    Write {
+        batch: Box<ResolvedBatch>,
+        input: Option<Box<ResolvedBatch>>,
+        mark: Option<Box<Mark>>,
+        done: OnStored,
+    },
+    /// End the windows of aggregation that end at a time, durably, then call.
+    EndWindows { at_ms: i64, done: OnApplied },
     /// Tell an incarnation's marks when everything sent before is durable.
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     /// Apply a command, durably, then call.
@@ -167,6 +176,9 @@ pub(crate) struct CommitCounters {
 pub(crate) struct Committer {
     pub(crate) log: LogWriter,
     pub(crate) encoder: LogEncoder,
+    /// Of what is aggregated.
+    pub(crate) input_encoder: LogEncoder,
+    pub(crate) input_registry: Arc<Registry>,
     /// Shared for reading; only the committer changes it.
     pub(crate) catalog: Arc<Mutex<State>>,
     pub(crate) registry: Arc<Registry>,
@@ -211,8 +223,19 @@ impl Committer {
             let mut next = Some(first);
             while let Some(message) = next.take() {
                 match message {
-                    Message::Write { batch, mark, done } => {
-                        bytes += self.log_batch(batch, mark, done, &mut payload, &mut group);
+                    Message::Write { batch, input, mark, done } => {
+                        bytes += self.log_batch(batch, input, mark, done, &mut payload, &mut group);
+                    }
+                    Message::EndWindows { at_ms, done } => {
+                        payload.clear();
+                        aggregation::frame::put_end(at_ms, &mut payload);
+                        match self.log.append(FrameKind::AggregationEnd, &[&payload]) {
+                            Ok(_) => {
+                                let outcome = Ok(Outcome::Done);
+                                group.push(Pending::Command { outcome, done });
+                            }
+                            Err(error) => done(Err(self.refusal(error))),
+                        }
                     }
                     Message::Marks { agent, incarnation, done } => {
                         group.push(Pending::Marks { agent, incarnation, done });
@@ -260,6 +283,7 @@ impl Committer {
     fn log_batch(
         &mut self,
         batch: Box<ResolvedBatch>,
+        input: Option<Box<ResolvedBatch>>,
         mark: Option<Box<Mark>>,
         done: OnStored,
         payload: &mut Vec<u8>,
@@ -279,12 +303,18 @@ impl Committer {
         }
         payload.clear();
         let mark = mark.map(|mark| Command::Mark(*mark));
-        let kind = match &mark {
-            Some(mark) => {
+        let kind = match (&input, &mark) {
+            (Some(input), mark) => {
+                let mut part = Vec::new();
+                self.input_encoder.encode(input, &self.input_registry, &mut part);
+                aggregation::frame::put(mark.as_ref(), &part, payload);
+                FrameKind::Aggregated
+            }
+            (None, Some(mark)) => {
                 agent_frame::put_mark(mark, payload);
                 FrameKind::AgentMetrics
             }
-            None => FrameKind::Metrics,
+            (None, None) => FrameKind::Metrics,
         };
         if !batch.is_empty() {
             self.encoder.encode(&batch, &self.registry, payload);
@@ -302,6 +332,7 @@ impl Committer {
             Err(error) => {
                 // What this payload defined is not in the file.
                 self.encoder.begin_file();
+                self.input_encoder.begin_file();
                 done(Err(self.refusal(error)));
                 0
             }
@@ -448,6 +479,7 @@ impl Committer {
             return Err(self.refusal(error));
         }
         self.encoder.begin_file();
+        self.input_encoder.begin_file();
         self.following.publish(self.log.end());
         let parts = std::mem::take(&mut self.head_parts);
         self.head_parts.frozen = parts.frozen + parts.open;

@@ -14,6 +14,7 @@ use wire::Refusals;
 use crate::Broker;
 use crate::agents::Delivery;
 use crate::committer::{CommitError, Message, QUEUE, Stored};
+use crate::ha::Filtered;
 use crate::maintenance::flush_head_bytes;
 
 /// Most samples of one batch: what one payload of the log takes.
@@ -36,6 +37,8 @@ pub struct IngestOutcome {
     pub deduplicated: u64,
     /// Which replica that is.
     pub note: String,
+    /// Samples that are aggregated.
+    pub aggregated: u64,
 }
 
 impl IngestOutcome {
@@ -67,13 +70,14 @@ impl IngestOutcome {
     /// Whether nothing was stored, and rightly: another replica's samples are.
     pub fn is_deduplicated(&self) -> bool {
         let found = self.appended.appended + self.appended.duplicates_equal;
-        self.deduplicated > 0 && found + self.appended.conflicts == 0 && self.rejects.is_empty()
+        let found = found + self.appended.conflicts + self.aggregated;
+        self.deduplicated > 0 && found == 0 && self.rejects.is_empty()
     }
 
     /// Whether nothing was stored, and all of it may be when it comes again later.
     pub fn may_come_again(&self) -> bool {
         let stored = self.appended.appended + self.appended.duplicates_equal;
-        stored + self.appended.conflicts == 0
+        stored + self.appended.conflicts + self.aggregated == 0
             && !self.rejects.is_empty()
             && self.rejects.iter().all(|reject| reject.may_come_again)
     }
@@ -184,32 +188,70 @@ impl Broker {
         mark: Option<Mark>,
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
     ) {
-        let inner = &self.inner;
         if let Err(error) = self.admit(batch) {
             done(Err(error));
             return;
         }
         self.store_metadata(tenant, batch);
-        let mut filtered = self.elect(tenant, batch);
-        let batch = filtered.as_ref().map_or(batch, |filtered| &filtered.batch);
+        let filtered = self.elect(tenant, batch);
+        let mut outcome = IngestOutcome::default();
+        let mut elected = None;
+        if let Some(Filtered { batch, deduplicated, note, refused, .. }) = filtered {
+            outcome = IngestOutcome { deduplicated, note, rejects: refused, ..outcome };
+            elected = Some(batch);
+        }
+        let batch = elected.as_ref().unwrap_or(batch);
+        let split = self.split(batch);
+        let (input, batch) = match &split {
+            None => (None, batch),
+            Some(split) => (Some(&split.input), split.rest.as_ref().unwrap_or(batch)),
+        };
+        self.store(tenant, batch, input, mark, outcome, done);
+    }
+
+    /// Stores what aggregation wrote, past all that takes samples out of a batch.
+    pub(crate) fn ingest_written(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+        done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
+    ) {
+        match self.admit(batch) {
+            Ok(()) => self.store(tenant, batch, None, None, IngestOutcome::default(), |result| {
+                done(result.map(|delivery| delivery.outcome));
+            }),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Stores a batch, and `input`, which is aggregated, with it.
+    fn store(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+        input: Option<&MetricBatch>,
+        mark: Option<Mark>,
+        mut outcome: IngestOutcome,
+        done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
+    ) {
+        let inner = &self.inner;
         // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
         let _resolving = inner.resolving.read();
         let (mut resolved, exemplar_refusals) = self.resolve(tenant, batch);
-        let exemplars = inner.exemplars.take_known_out(&mut resolved);
-        let mut rejects = std::mem::take(&mut resolved.rejects);
-        let (mut deduplicated, mut note) = (0, String::new());
-        if let Some(filtered) = &mut filtered {
-            deduplicated = filtered.deduplicated;
-            note = std::mem::take(&mut filtered.note);
-            rejects.append(&mut filtered.refused);
-        }
-        let refused: u64 = rejects.iter().map(|reject| reject.samples).sum();
+        outcome.exemplar_refusals = exemplar_refusals;
+        outcome.exemplars = inner.exemplars.take_known_out(&mut resolved);
+        outcome.rejects.append(&mut resolved.rejects);
+        let input = input.map(|input| {
+            let mut input = self.resolve_input(tenant, input);
+            outcome.aggregated = input.rows() as u64;
+            outcome.rejects.append(&mut input.rejects);
+            Box::new(input)
+        });
+        let input = input.filter(|input| !input.is_empty());
+        let refused: u64 = outcome.rejects.iter().map(|reject| reject.samples).sum();
         inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
-        let appended = AppendOutcome::default();
-        let outcome =
-            IngestOutcome { appended, rejects, exemplars, exemplar_refusals, deduplicated, note };
         // An agent's batch of which nothing is left moves its mark all the same.
-        if resolved.is_empty() && mark.is_none() {
+        if resolved.is_empty() && input.is_none() && mark.is_none() {
             done(Ok(Delivery { outcome, was_known: false }));
             return;
         }
@@ -223,8 +265,9 @@ impl Broker {
                 Delivery::of(stored, outcome)
             }));
         });
+        let (batch, mark) = (Box::new(resolved), mark.map(Box::new));
         if let Err(Message::Write { done, .. }) =
-            self.send(Message::Write { batch: Box::new(resolved), mark: mark.map(Box::new), done })
+            self.send(Message::Write { batch, input, mark, done })
         {
             done(Err(CommitError::Stopping));
         }

@@ -6,6 +6,7 @@
 
 mod agent_frame;
 mod agents;
+mod aggregation;
 mod committer;
 mod complaints;
 mod deletes;
@@ -48,6 +49,7 @@ use tokio::sync::{Semaphore, watch};
 pub use catalog::BlockMeta;
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
+pub use aggregation::AggregationConfig;
 pub use committer::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
@@ -68,6 +70,7 @@ pub use sender::PreparedRemotes;
 pub use shards::HeadTotals;
 
 use agents::ShownBatches;
+use aggregation::{Aggregation, Follower};
 use committer::{CommitCounters, Message};
 use deletes::DeleteBook;
 use exemplars::ExemplarBook;
@@ -117,6 +120,8 @@ pub struct BrokerConfig {
     pub max_exemplars: usize,
     /// How pairs of replicas that write the same are told apart; `None` if they are not.
     pub ha: Option<HaConfig>,
+    /// What is aggregated before it is stored.
+    pub aggregation: AggregationConfig,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
@@ -155,6 +160,7 @@ impl BrokerConfig {
             now_ms,
             max_exemplars: 100_000,
             ha: None,
+            aggregation: AggregationConfig::default(),
             seed: [7; 24],
         }
     }
@@ -212,6 +218,9 @@ struct Inner {
     deletes: Arc<DeleteBook>,
     exemplars: Arc<ExemplarBook>,
     ha: Option<HaTracker>,
+    aggregation: Option<Arc<Aggregation>>,
+    /// The thread that follows the log for it.
+    follower: Mutex<Option<JoinHandle<()>>>,
     otlp: Otlp,
     disk: Arc<dyn Disk>,
     following: Arc<Following>,
@@ -316,23 +325,14 @@ impl Broker {
                 maintenance.run(&woken);
             })
             .context("start the maintenance thread")?;
-        let watched = (Arc::downgrade(&registry), Arc::downgrade(&shards));
-        let mut known = (u64::MAX, 0);
-        config.governor.watch_heads(move || {
-            let (registry, shards) = (watched.0.upgrade()?, watched.1.upgrade()?);
-            // To ask a registry of many series takes milliseconds, and most of the time none comes.
-            let changes = registry.changes();
-            if known.0 != changes {
-                known = (changes, registry.bytes() as u64);
-            }
-            Some(known.1 + shards.totals().bytes)
-        });
         let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
+        let aggregation = Aggregation::new(config.aggregation.clone(), parts.input_registry);
+        let aggregation = aggregation.map(Arc::new);
         let ha = config.ha.clone();
         let ha = ha.map(|ha| HaTracker::load(ha, &catalog.lock(), (config.now_ms)()));
         let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
-        Ok(Broker {
+        let broker = Broker {
             inner: Arc::new(Inner {
                 config,
                 registry,
@@ -348,6 +348,8 @@ impl Broker {
                 deletes,
                 exemplars,
                 ha,
+                aggregation,
+                follower: Mutex::new(None),
                 otlp: Otlp::default(),
                 disk,
                 following,
@@ -369,7 +371,57 @@ impl Broker {
                 damaged,
                 net_metrics,
             }),
-        })
+        };
+        broker.count_memory();
+        if let Some(windows) = parts.windows {
+            broker.follow_the_log(windows)?;
+        }
+        Ok(broker)
+    }
+
+    /// Lets the governor ask what series, fresh samples, exemplars and rows on their way to remotes
+    /// take.
+    fn count_memory(&self) {
+        let watched = Arc::downgrade(&self.inner);
+        let mut known = (u64::MAX, 0);
+        self.inner.config.governor.watch_heads(move || {
+            let inner = watched.upgrade()?;
+            let input = inner.aggregation.as_ref().map(|aggregation| aggregation.series());
+            // To ask a registry of many series takes milliseconds, and most of the time none comes.
+            let changes = inner.registry.changes() + input.map_or(0, Registry::changes);
+            if known.0 != changes {
+                let bytes = inner.registry.bytes() + input.map_or(0, Registry::bytes);
+                known = (changes, bytes as u64);
+            }
+            let fresh = inner.shards.totals().bytes + inner.exemplars.bytes();
+            Some(known.1 + fresh + inner.senders.bytes())
+        });
+    }
+
+    /// Starts the thread that aggregates.
+    fn follow_the_log(&self, windows: aggregation::Opened) -> Result<()> {
+        let Some(aggregation) = &self.inner.aggregation else { return Ok(()) };
+        let follower = Follower::new(windows, self, Arc::clone(aggregation));
+        let thread = std::thread::Builder::new()
+            .name("aggregation".to_owned())
+            .spawn(move || {
+                let _guard = AbortOnPanic("aggregation");
+                follower.run();
+            })
+            .context("start the thread that aggregates")?;
+        *self.inner.follower.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Lets the follower take what is acknowledged and keep the windows; then it ends.
+    fn stop_aggregation(&self) {
+        let Some(aggregation) = &self.inner.aggregation else { return };
+        aggregation.stop();
+        self.inner.following.wake_all();
+        let thread = self.inner.follower.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that aggregates panicked while stopping");
+        }
     }
 
     /// What the start found.
@@ -421,6 +473,7 @@ impl Broker {
     pub fn stop(&self) {
         self.inner.stopping.send_replace(true);
         // Their last words to the committer.
+        self.stop_aggregation();
         self.stop_remote_writes();
         let _ = self.inner.wake.send(Wake::Stop);
         self.inner.committer.lock().take();

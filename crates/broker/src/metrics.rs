@@ -23,6 +23,7 @@ impl Broker {
         let mut rows = self.ingest_rows();
         rows.extend(self.exemplar_rows());
         rows.extend(self.ha_rows());
+        rows.extend(self.aggregation_rows());
         rows.extend(self.read_rows());
         rows.extend(self.store_rows());
         rows.extend(self.maintenance_rows());

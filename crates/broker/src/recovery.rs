@@ -18,7 +18,7 @@ use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::following::Following;
 use crate::shards::Shards;
-use crate::{BrokerConfig, agent_frame, sender, snapshots};
+use crate::{BrokerConfig, agent_frame, aggregation, sender, snapshots};
 
 /// What a start found, for the log and the metrics.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,10 @@ pub(crate) struct Parts {
     pub(crate) damaged: Vec<DamagedBlock>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) recovered: Recovered,
+    /// Of series that are aggregated.
+    pub(crate) input_registry: Arc<Registry>,
+    /// Open windows, if anything is aggregated.
+    pub(crate) windows: Option<aggregation::Opened>,
 }
 
 /// Opens the store on `disk`.
@@ -139,9 +143,17 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let following = Arc::new(Following::default());
     following.publish(log.end());
     sender::hold_what_is_unsent(&state, &following);
+    let now_ms = (config.now_ms)();
+    let windows = aggregation::Opened::open(&disk, &config.aggregation, log.end(), now_ms)?;
+    if let Some(windows) = &windows {
+        following.hold(aggregation::READER, windows.through());
+    }
+    let input_registry = Arc::new(Registry::new(config.hash_seed()));
     let committer = Committer {
         log,
         encoder: LogEncoder::new(),
+        input_encoder: LogEncoder::new(),
+        input_registry: Arc::clone(&input_registry),
         catalog: Arc::new(Mutex::new(state)),
         registry,
         shards,
@@ -153,7 +165,17 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         following,
     };
     committer.show_unflushed();
-    Ok(Parts { committer, disk, blobs, blocks, damaged, counters, recovered })
+    Ok(Parts {
+        committer,
+        disk,
+        blobs,
+        blocks,
+        damaged,
+        counters,
+        recovered,
+        input_registry,
+        windows,
+    })
 }
 
 /// The state, and the last delete that the newest snapshot knows of.
@@ -175,7 +197,10 @@ fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
                     }
                 }),
                 // Their marks are applied with their samples.
-                FrameKind::Metrics | FrameKind::AgentMetrics => Ok(()),
+                FrameKind::Metrics
+                | FrameKind::AgentMetrics
+                | FrameKind::Aggregated
+                | FrameKind::AggregationEnd => Ok(()),
             };
             if let Err(error) = result {
                 newer.get_or_insert(error);
@@ -316,11 +341,18 @@ fn delete_in(frame: &Frame, state: &State) -> Option<u64> {
 /// Mark and samples of a frame, the latter empty if there are none; `None` for frames without data.
 fn parts_of(frame: &Frame) -> Result<Option<(Option<Mark>, Bytes)>, String> {
     match frame.kind {
-        FrameKind::CatalogSnapshot | FrameKind::CatalogCommand => Ok(None),
+        FrameKind::CatalogSnapshot | FrameKind::CatalogCommand | FrameKind::AggregationEnd => {
+            Ok(None)
+        }
         FrameKind::Metrics => Ok(Some((None, frame.payload.clone()))),
         FrameKind::AgentMetrics => {
             let (mark, samples) = agent_frame::split(&frame.payload)?;
             Ok(Some((Some(mark), samples)))
+        }
+        // What is aggregated is read by who aggregates.
+        FrameKind::Aggregated => {
+            let parts = aggregation::frame::split(&frame.payload)?;
+            Ok(Some((parts.mark, parts.samples)))
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod prometheus;
 pub mod relabel;
 mod secret;
 mod size;
+pub mod stream_aggregation;
 mod suggestion;
 pub mod target_groups;
 mod url;

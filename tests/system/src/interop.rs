@@ -1,9 +1,11 @@
 //! Other people's programs: Debian's Prometheus, its node exporter, promtool and curl.
 
+mod aggregation;
 mod clients;
 mod compliance;
 pub(crate) mod exemplars;
 mod export;
+mod federate;
 mod ha;
 mod import;
 mod influx;
@@ -32,11 +34,13 @@ pub(crate) const GROUP: Group = Group {
         ("curl-imports", clients::curl_imports),
         ("prometheus-blocks-are-imported", import::blocks_are_imported),
         ("exports-come-back", export::exports_come_back),
+        ("others-federate-from-us", federate::others_federate),
         ("prometheus-reads-from-us", remote_read::prometheus_reads_from_us),
         ("python-client-pushes", push::python_client_pushes),
         ("protobuf-pushes", push::protobuf_pushes),
         ("remotes-hold-the-same", remote_write_out::remotes_hold_the_same),
         ("remote-write-reload", remote_write_out::reload_is_all_or_nothing),
+        ("rules-sum-up-what-prometheus-writes", aggregation::rules_sum_up_what_prometheus_writes),
         ("prometheus-pairs-are-deduplicated", ha::pairs_are_deduplicated),
         ("vmagent-writes", write::vmagent_writes),
         ("opentelemetry-sdk-exports", otlp::sdk_exports),

@@ -24,7 +24,7 @@ pub struct LogTail {
 /// What one read came upon.
 #[derive(Debug, Default)]
 pub struct Tailed {
-    /// Frames with samples, in the order of the log.
+    /// Frames with samples or ends of windows, in the order of the log.
     pub frames: Vec<Frame>,
     /// Bytes that were passed over because they are damaged.
     pub damaged_bytes: u64,
@@ -174,7 +174,12 @@ impl LogTail {
 
 fn has_samples(kind: u8) -> bool {
     match FrameKind::from_number(kind) {
-        Some(FrameKind::Metrics | FrameKind::AgentMetrics) => true,
+        Some(
+            FrameKind::Metrics
+            | FrameKind::AgentMetrics
+            | FrameKind::Aggregated
+            | FrameKind::AggregationEnd,
+        ) => true,
         Some(FrameKind::CatalogSnapshot | FrameKind::CatalogCommand) | None => false,
     }
 }

@@ -9,7 +9,7 @@
 //! Beyond those, no time of a cluster is stored twice: a replica that takes over is stored from
 //! behind the last sample of the one before it. Its *floor* and how far its samples went are kept in
 //! the catalog ahead of the samples they are about, see
-//! `docs/decisions/0030-ha-pairs-are-told-apart-at-ingest.md`.
+//! `docs/decisions/0034-ha-pairs-are-told-apart-at-ingest.md`.
 
 mod clusters;
 mod filter;

@@ -24,9 +24,9 @@ use super::resharding::{self, Measured, Resharding};
 use super::rows::{Amount, Chunk, HistogramValue, Kind, Row, Value};
 use super::series::{Sendable, SeriesTable};
 use super::shards::{ShardSet, spread};
-use crate::agent_frame;
 use crate::committer::Message;
 use crate::following::Following;
+use crate::{agent_frame, aggregation};
 
 /// What has come is read at most so often; it goes out in batches anyway.
 const GATHER: Duration = Duration::from_millis(50);
@@ -271,6 +271,11 @@ impl Reader {
                 Ok((_, samples)) => samples,
                 Err(reason) => return self.unusable(frame, &reason),
             },
+            FrameKind::Aggregated => match aggregation::frame::split(&frame.payload) {
+                Ok(parts) => parts.samples,
+                Err(reason) => return self.unusable(frame, &reason),
+            },
+            FrameKind::AggregationEnd => return,
             _ => frame.payload.clone(),
         };
         if samples.is_empty() {

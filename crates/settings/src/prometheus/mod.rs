@@ -6,7 +6,7 @@ mod discovery;
 mod global;
 mod http_client;
 mod load;
-mod read;
+pub(crate) mod read;
 mod remote;
 mod scrape;
 

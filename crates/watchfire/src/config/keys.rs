@@ -26,6 +26,7 @@ pub(super) struct File {
     pub(super) opentsdb: OpenTsdb,
     pub(super) remote_write: RemoteWrite,
     pub(super) ha_tracker: HaTracker,
+    pub(super) stream_aggregation: StreamAggregation,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,6 +43,16 @@ pub(super) struct HaTracker {
     pub(super) replica_label: Option<String>,
     pub(super) failover_timeout: Option<String>,
     pub(super) max_clusters: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StreamAggregation {
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) drop_input: Option<bool>,
+    pub(super) keep_input: Option<bool>,
+    /// Read apart, because faults in it have places of their own.
+    pub(super) rules: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::cli::{AgentArguments, ConsoleArguments, ServeArguments};
 use crate::ranges;
 use anyhow::{Context, Result, bail, ensure};
-use broker::HaConfig;
+use broker::{AggregationConfig, HaConfig};
 use model::Limits;
 use settings::Faults;
 use settings::yaml::Document;
 
 mod agent;
+mod aggregation;
 mod keys;
 mod retention;
 
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) remote_write_limit_bytes: u64,
     /// How pairs of Prometheus servers are told apart; `None` if they are not.
     pub(crate) ha: Option<HaConfig>,
+    /// What is aggregated before it is stored.
+    pub(crate) aggregation: AggregationConfig,
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
@@ -109,7 +112,7 @@ impl AgentRole {
         let read = arguments.config.as_deref().map(read).transpose()?;
         let (file, document) = read.unzip();
         AgentRole::effective(file.unwrap_or_default(), document.as_ref(), arguments)
-            .map_err(|error| located(&error, document.as_ref()))
+            .map_err(|error| located(error, document.as_ref()))
     }
 
     fn effective(
@@ -168,7 +171,7 @@ impl ConsoleRole {
         let yaml = document.as_ref().map_or_else(String::new, |file| file.text().to_owned());
         ConsoleRole::effective(file.unwrap_or_default(), yaml, arguments)
             .and_then(|role| ranges::check(&role.config).map(|()| role))
-            .map_err(|error| located(&error, document.as_ref()))
+            .map_err(|error| located(error, document.as_ref()))
     }
 
     fn effective(mut file: File, yaml: String, arguments: &ConsoleArguments) -> Result<Self> {
@@ -228,9 +231,15 @@ impl Config {
         let read = arguments.config.as_deref().map(read).transpose()?;
         let (file, document) = read.unzip();
         let yaml = document.as_ref().map_or_else(String::new, |file| file.text().to_owned());
-        effective(file.unwrap_or_default(), yaml, arguments)
+        let mut file = file.unwrap_or_default();
+        let aggregated = std::mem::take(&mut file.stream_aggregation);
+        effective(file, yaml, arguments)
             .and_then(|config| ranges::check(&config).map(|()| config))
-            .map_err(|error| located(&error, document.as_ref()))
+            .and_then(|config| {
+                let aggregation = aggregation::read(&aggregated, document.as_ref())?;
+                Ok(Config { aggregation, ..config })
+            })
+            .map_err(|error| located(error, document.as_ref()))
     }
 }
 
@@ -243,7 +252,10 @@ fn read(path: &Path) -> Result<(File, Document)> {
 }
 
 /// An error about a key, at that key's place in the file, if there is a file.
-fn located(error: &anyhow::Error, document: Option<&Document>) -> anyhow::Error {
+fn located(error: anyhow::Error, document: Option<&Document>) -> anyhow::Error {
+    if error.is::<Faults>() {
+        return error;
+    }
     let text = format!("{error:#}");
     match document {
         Some(document) => Faults::new(vec![document.locate(&text)]).into(),
@@ -323,6 +335,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .limit_bytes
             .unwrap_or(DEFAULT_REMOTE_WRITE_LIMIT_BYTES),
         ha: ha_tracker(file.ha_tracker)?,
+        // Rules have places of their own in the file: they are read apart.
+        aggregation: AggregationConfig::default(),
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits, &defaults),

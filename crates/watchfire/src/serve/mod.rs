@@ -278,6 +278,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         idle_series_ms: config.idle_series_ms,
         now_ms,
         ha: config.ha.clone(),
+        aggregation: config.aggregation.clone(),
         seed,
     }
 }

@@ -7,7 +7,7 @@ mod http_client;
 mod kubernetes_selectors;
 mod mechanism_rules;
 mod mechanisms;
-mod relabel;
+pub(crate) mod relabel;
 mod remote;
 mod scrape;
 

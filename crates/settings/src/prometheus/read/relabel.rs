@@ -7,7 +7,7 @@ use crate::yaml::{Context, FromNode, LabelName, Node, Section};
 
 /// Reads the list of rules below `key`; `empty` is what Prometheus says about a rule that is
 /// nothing.
-pub(super) fn read(
+pub(crate) fn read(
     section: &mut Section<'_>,
     key: &'static str,
     names: NameValidation,

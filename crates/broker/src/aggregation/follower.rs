@@ -1,0 +1,301 @@
+//! The thread that reads the log for the rules, ends their windows and writes what they say.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use blockstore::{BlobError, Disk, LogTail};
+use catalog::{Expected, LogPosition};
+use crossbeam_channel::bounded;
+use model::{DEFAULT_TENANT, Histogram, MetricBatch};
+
+use super::Aggregation;
+use super::file::{self, Opened};
+use super::group::Value;
+use super::rule::Written;
+use super::state::State;
+use crate::committer::{CommitError, Message, stop};
+use crate::following::Following;
+use crate::{Broker, Complaints, Inner};
+
+/// Its name among the readers of the log.
+pub(crate) const READER: &str = "stream_aggregation";
+/// Through which end of windows everything is written, in the catalog.
+const WRITTEN_KEY: &str = "stream_aggregation/written";
+/// How long to wait for something before looking at the clock.
+const LOOK: Duration = Duration::from_millis(100);
+/// After a fault nothing is tried for this long.
+const RETRY: Duration = Duration::from_secs(1);
+/// Samples that are written at once.
+const BATCH_SAMPLES: usize = 100_000;
+/// The windows are written to their file at least so often, so that a start has little to read.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// A series without samples for this long is forgotten by the registry, as others are.
+const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
+
+/// The thread's state.
+pub(crate) struct Follower {
+    broker: Weak<Inner>,
+    aggregation: Arc<Aggregation>,
+    following: Arc<Following>,
+    disk: Arc<dyn Disk>,
+    tail: LogTail,
+    state: State,
+    /// Everything of windows that ended up to here is stored.
+    written_ms: i64,
+    /// Whether all that windows said is stored; if not, a start reads them again.
+    is_whole: bool,
+    saved: LogPosition,
+    saved_at: Instant,
+    complaints: Complaints,
+}
+
+impl Follower {
+    /// What a start found, for a broker that is there but for its threads.
+    pub(crate) fn new(opened: Opened, broker: &Broker, aggregation: Arc<Aggregation>) -> Follower {
+        let Opened { state, disk } = opened;
+        let store = broker.inner.catalog.lock().store().expect("a start gives the store a name");
+        let written = broker.get_key(WRITTEN_KEY);
+        let written =
+            written.and_then(|value| std::str::from_utf8(&value.value).ok()?.parse().ok());
+        Follower {
+            broker: Arc::downgrade(&broker.inner),
+            aggregation,
+            following: Arc::clone(&broker.inner.following),
+            // The file from its beginning, because that is where its series are named.
+            tail: LogTail::new(
+                Arc::clone(&disk),
+                store,
+                LogPosition { offset: 0, ..state.through },
+            ),
+            disk,
+            written_ms: written.unwrap_or(i64::MIN),
+            is_whole: true,
+            saved: state.through,
+            state,
+            saved_at: Instant::now(),
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// Follows the log until the broker stops.
+    pub(crate) fn run(mut self) {
+        while !self.is_stopping() && self.read() {
+            self.end_windows();
+            self.save_if_due();
+            self.following.wait_beyond(self.tail.position(), LOOK);
+        }
+        // What was acknowledged until now counts for windows that are to be written at a stop.
+        if self.is_whole && self.read() {
+            self.end_early();
+            self.save();
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.aggregation.stopping.load(Ordering::Acquire) || self.broker.strong_count() == 0
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        self.broker.upgrade().map(|inner| Broker { inner })
+    }
+
+    /// Reads what is durable; whether all that had to be written is.
+    fn read(&mut self) -> bool {
+        let until = self.following.durable();
+        while self.tail.position() < until {
+            let tailed = match self.tail.read(until) {
+                Ok(tailed) => tailed,
+                Err(error) => {
+                    self.complain("the log cannot be read for stream_aggregation", &error);
+                    std::thread::sleep(RETRY);
+                    return !self.is_stopping();
+                }
+            };
+            if tailed.is_cut {
+                tracing::error!("a part of the log is gone: it is missing from open windows");
+            }
+            for frame in tailed.frames {
+                let mut out = Vec::new();
+                match self.state.take_frame(&frame, &mut out) {
+                    Ok(None) => {}
+                    Ok(Some(end_ms)) => {
+                        if !self.write_windows(end_ms, out) {
+                            return false;
+                        }
+                    }
+                    Err(reason) => {
+                        self.aggregation.counters.failed.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!(position = %frame.position, reason, "a frame of the log is unusable for stream_aggregation");
+                    }
+                }
+            }
+            self.state.passed(self.tail.position());
+        }
+        self.show();
+        true
+    }
+
+    /// Says in the log that windows end, if it is time; they do when that is read.
+    fn end_windows(&mut self) {
+        let Some(broker) = self.broker() else { return };
+        let now_ms = broker.now_ms();
+        if self.state.next_end_ms().is_none_or(|end_ms| end_ms > now_ms) {
+            return;
+        }
+        let (reply, answer) = bounded(1);
+        let done = Box::new(move |outcome| {
+            // Whoever asked waits for it, or the broker stops.
+            let _ = reply.send(outcome);
+        });
+        if broker.send(Message::EndWindows { at_ms: now_ms, done }).is_err() {
+            return;
+        }
+        drop(broker);
+        match answer.recv() {
+            Ok(Ok(_)) => _ = self.read(),
+            Ok(Err(error)) => {
+                self.complain("windows of stream_aggregation cannot end yet", &error);
+                std::thread::sleep(RETRY);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Stores what windows say, unless it is stored already. Whether it is.
+    fn write_windows(&mut self, end_ms: i64, out: Vec<Written>) -> bool {
+        self.aggregation.counters.windows.fetch_add(1, Ordering::Relaxed);
+        if out.is_empty() || end_ms <= self.written_ms {
+            return true;
+        }
+        let is_stored = self.write(&out);
+        self.is_whole = is_stored;
+        if is_stored && let Some(broker) = self.broker() {
+            self.written_ms = end_ms;
+            let value = end_ms.to_string().into_bytes();
+            if let Err(error) = broker.put_key(WRITTEN_KEY, value, Expected::Any) {
+                // Then a start writes the same once more, which changes nothing.
+                self.complain("what stream_aggregation has written is not noted", &error);
+            }
+        }
+        is_stored
+    }
+
+    /// Stores values, again and again while there is no room for them. Whether they are.
+    fn write(&mut self, out: &[Written]) -> bool {
+        for part in out.chunks(BATCH_SAMPLES) {
+            let mut batch = MetricBatch::default();
+            for one in part {
+                match &one.value {
+                    Value::Float(value) => batch.push(&one.labels, one.t_ms, *value),
+                    Value::Histogram(histogram) => {
+                        let histogram: Histogram = histogram.clone();
+                        batch.push_histogram(&one.labels, one.t_ms, None, histogram);
+                    }
+                }
+            }
+            loop {
+                let Some(broker) = self.broker() else { return false };
+                let (stored, answer) = channel();
+                broker.ingest_written(DEFAULT_TENANT, &batch, move |result| {
+                    let _ = stored.send(result);
+                });
+                drop(broker);
+                match answer.recv().unwrap_or(Err(CommitError::Stopping)) {
+                    Ok(outcome) => {
+                        let written = &self.aggregation.counters.written;
+                        written.fetch_add(outcome.appended.appended, Ordering::Relaxed);
+                        if let Some(complaint) = outcome.complaint() {
+                            self.complain("not all of stream_aggregation is stored", &complaint);
+                        }
+                        break;
+                    }
+                    Err(CommitError::Stopping) => return false,
+                    Err(error) => {
+                        self.complain("windows of stream_aggregation have to wait", &error);
+                        if self.is_stopping() {
+                            return false;
+                        }
+                        std::thread::sleep(RETRY);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn end_early(&mut self) {
+        let Some(broker) = self.broker() else { return };
+        let now_ms = broker.now_ms();
+        drop(broker);
+        let mut out = Vec::new();
+        self.state.end_early(now_ms, &mut out);
+        self.is_whole = self.write(&out);
+    }
+
+    /// Writes the windows to their file when the log has gone on to another file, or after a while.
+    fn save_if_due(&mut self) {
+        let position = self.tail.position();
+        let is_due = position.file != self.saved.file || self.saved_at.elapsed() >= SAVE_EVERY;
+        if is_due && position != self.saved {
+            self.save();
+            self.release_idle_series();
+        }
+    }
+
+    /// Gives numbers of silent series back, as the maintenance does with those in the head: batches
+    /// that are resolved have to be in the log before.
+    fn release_idle_series(&self) {
+        let Some(broker) = self.broker() else { return };
+        let (registry, now_ms) = (&self.aggregation.registry, broker.now_ms());
+        if registry.idle(now_ms, IDLE_MS).is_empty() {
+            return;
+        }
+        drop(broker.inner.resolving.write());
+        let (reply, answer) = bounded(1);
+        if broker.send(Message::Fence { reply }).is_err() || answer.recv().is_err() {
+            return;
+        }
+        registry.release(&registry.idle(now_ms, IDLE_MS), now_ms, IDLE_MS);
+    }
+
+    /// Only what was read and written as a whole is saved: the log before it may go then.
+    fn save(&mut self) {
+        if !self.is_whole {
+            return;
+        }
+        self.saved_at = Instant::now();
+        match file::write(&*self.disk, &self.state) {
+            Ok(()) => {
+                self.saved = self.state.through;
+                self.following.hold(READER, self.saved);
+                if let Some(broker) = self.broker() {
+                    let _ = broker.send(Message::LetGo);
+                }
+            }
+            Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+            Err(error) => {
+                self.complain("the windows of stream_aggregation stay in the log", &error);
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let counters = &self.aggregation.counters;
+        let (series, groups) = self.state.sizes();
+        counters.series.store(series as u64, Ordering::Relaxed);
+        counters.groups.store(groups as u64, Ordering::Relaxed);
+        let left_out = std::mem::take(&mut self.state.left_out);
+        counters.no_number.fetch_add(left_out.no_number, Ordering::Relaxed);
+        counters.repeated.fetch_add(left_out.repeated, Ordering::Relaxed);
+        counters.old.fetch_add(left_out.old, Ordering::Relaxed);
+    }
+
+    fn complain(&self, what: &'static str, error: &dyn std::fmt::Display) {
+        let text = error.to_string();
+        if let Some(more) = self.complaints.may_say(&text, Instant::now()) {
+            tracing::warn!(error = text, more_like_it_before = more, "{what}");
+        }
+    }
+}

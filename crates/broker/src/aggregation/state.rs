@@ -1,0 +1,343 @@
+//! All rules, as a function of the log: the same frames lead to the same windows.
+
+use std::collections::HashMap;
+
+use blockstore::{Frame, FrameKind};
+use catalog::LogPosition;
+use codec::varint::{put_bytes, put_i64, put_u64, take_i64, take_prefixed, take_u64};
+use metricstore::{LogDecoder, ResolvedBatch};
+use model::{Labels, TenantId};
+use settings::relabel::LabelBuffer;
+use settings::stream_aggregation::AggregationRule;
+
+use super::bytes::take_count;
+use super::frame;
+use super::rule::{RuleState, Taken, Target, Written};
+
+const MAGIC: [u8; 8] = *b"WFAGG\r\n\x1a";
+/// The version this program writes, and the highest it reads.
+const VERSION: u8 = 1;
+const CHECKSUM_LEN: usize = 4;
+
+/// Why a file of open windows cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StateFileError {
+    /// A newer program wrote it.
+    #[error("the windows have version {0}, this program reads up to {VERSION}: upgrade it")]
+    Newer(u8),
+    /// It is damaged.
+    #[error("the windows are damaged: {0}")]
+    Damaged(String),
+}
+
+/// Samples that no rule counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) no_number: u64,
+    pub(super) repeated: u64,
+    pub(super) old: u64,
+}
+
+/// The rules and what they know.
+pub(super) struct State {
+    rules: Vec<RuleState>,
+    /// Before where all frames are taken. Those before it that come again only name series.
+    pub(super) through: LogPosition,
+    /// The end of windows that came last.
+    pub(super) ended_ms: i64,
+    pub(super) left_out: LeftOut,
+    /// The file whose series `decoder` knows.
+    file: u64,
+    decoder: LogDecoder,
+    series: SeriesTable,
+    batch: ResolvedBatch,
+}
+
+/// Series by the numbers that `define` gives them.
+#[derive(Default)]
+struct SeriesTable {
+    numbers: HashMap<Labels, u32>,
+    /// For each, the rules that want it, by their places.
+    targets: Vec<Vec<(usize, Target)>>,
+    buffer: LabelBuffer,
+}
+
+impl SeriesTable {
+    fn define(&mut self, rules: &[RuleState], labels: Labels) -> u32 {
+        if let Some(number) = self.numbers.get(&labels) {
+            return *number;
+        }
+        let number = self.targets.len() as u32;
+        let found = rules.iter().enumerate();
+        let buffer = &mut self.buffer;
+        let found = found.filter_map(|(at, rule)| Some((at, rule.target(&labels, buffer)?)));
+        self.targets.push(found.collect());
+        self.numbers.insert(labels, number);
+        number
+    }
+}
+
+impl State {
+    /// Rules that begin now, behind `through`.
+    pub(super) fn new(rules: &[AggregationRule], through: LogPosition, now_ms: i64) -> State {
+        State {
+            rules: rules.iter().map(|rule| RuleState::new(rule.clone(), now_ms)).collect(),
+            through,
+            ended_ms: i64::MIN,
+            left_out: LeftOut::default(),
+            file: 0,
+            decoder: LogDecoder::new(),
+            series: SeriesTable::default(),
+            batch: ResolvedBatch::default(),
+        }
+    }
+
+    /// When the next window ends.
+    pub(super) fn next_end_ms(&self) -> Option<i64> {
+        self.rules.iter().map(|rule| rule.end_ms).min()
+    }
+
+    /// Series and groups known to rules.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let sizes = self.rules.iter().map(RuleState::sizes);
+        sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    /// Takes a frame of the log, in order. Yields the end of windows if it is one; what they write
+    /// is put behind `out`.
+    ///
+    /// # Errors
+    /// The frame is unusable; nothing of it is taken.
+    pub(super) fn take_frame(
+        &mut self,
+        frame: &Frame,
+        out: &mut Vec<Written>,
+    ) -> Result<Option<i64>, String> {
+        if frame.position < self.through {
+            return self.name_series(frame).map(|()| None);
+        }
+        self.through = frame.end;
+        match frame.kind {
+            FrameKind::AggregationEnd => {
+                let at_ms = frame::end_of(&frame.payload)?;
+                self.end_windows(at_ms, out);
+                Ok(Some(at_ms))
+            }
+            FrameKind::Aggregated => {
+                let input = frame::split(&frame.payload)?.input;
+                self.take_input(frame.position.file, &input).map(|()| None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// There are no frames before `position` but those that were taken.
+    pub(super) fn passed(&mut self, position: LogPosition) {
+        self.through = self.through.max(position);
+    }
+
+    fn name_series(&mut self, frame: &Frame) -> Result<(), String> {
+        if frame.kind != FrameKind::Aggregated {
+            return Ok(());
+        }
+        let input = frame::split(&frame.payload)?.input;
+        self.enter(frame.position.file);
+        let State { rules, series, decoder, .. } = self;
+        let mut define = |_: TenantId, labels: Labels| series.define(rules, labels);
+        decoder.define_as(&input, &mut define).map_err(|error| error.to_string())
+    }
+
+    fn enter(&mut self, file: u64) {
+        if file != self.file {
+            self.file = file;
+            self.decoder = LogDecoder::new();
+            // Series that were released do not stay for ever.
+            self.series = SeriesTable::default();
+        }
+    }
+
+    fn take_input(&mut self, file: u64, payload: &[u8]) -> Result<(), String> {
+        self.enter(file);
+        let State { rules, series, decoder, batch, .. } = self;
+        // One tenant so far; the labels of others would need a table of their own.
+        let mut define = |_: TenantId, labels: Labels| series.define(rules, labels);
+        decoder.decode_as(payload, &mut define, 1, batch).map_err(|error| error.to_string())?;
+        for rows in &self.batch.shards {
+            let samples = rows.timestamps_ms.iter().zip(&rows.values);
+            for (&number, (&t_ms, &value)) in rows.ordinals.iter().zip(samples) {
+                for (at, target) in &mut self.series.targets[number as usize] {
+                    match self.rules[*at].take(target, t_ms, value) {
+                        Taken::Yes => {}
+                        Taken::NoNumber => self.left_out.no_number += 1,
+                        Taken::Repeated => self.left_out.repeated += 1,
+                        Taken::Old => self.left_out.old += 1,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_windows(&mut self, at_ms: i64, out: &mut Vec<Written>) {
+        self.ended_ms = self.ended_ms.max(at_ms);
+        self.rules.iter_mut().for_each(|rule| rule.end_window(at_ms, out));
+    }
+
+    /// Ends the windows of rules that want it, because the process stops.
+    pub(super) fn end_early(&mut self, at_ms: i64, out: &mut Vec<Written>) {
+        self.rules.iter_mut().for_each(|rule| rule.end_early(at_ms, out));
+    }
+
+    /// Appends the file to `out`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        put_u64(out, self.through.file);
+        put_u64(out, self.through.offset);
+        put_i64(out, self.ended_ms);
+        put_u64(out, self.rules.len() as u64);
+        let mut body = Vec::new();
+        for rule in &self.rules {
+            put_bytes(out, rule.rule.identity.as_bytes());
+            body.clear();
+            rule.encode(&mut body);
+            put_bytes(out, &body);
+        }
+        let checksum = codec::checksum(&out[start..]);
+        out.extend_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// The state of a file, for the rules there are now: those that are new begin now. Yields also
+    /// how many rules of the file are not there any more.
+    ///
+    /// # Errors
+    /// The file is damaged or newer than this program.
+    pub(super) fn decode(
+        bytes: &[u8],
+        rules: &[AggregationRule],
+        now_ms: i64,
+    ) -> Result<(State, usize), StateFileError> {
+        let damaged = |what: &str| StateFileError::Damaged(what.to_owned());
+        let (sealed, checksum) = bytes
+            .split_last_chunk::<CHECKSUM_LEN>()
+            .filter(|(sealed, _)| sealed.len() > MAGIC.len())
+            .ok_or_else(|| damaged("shorter than its frame"))?;
+        if sealed[..MAGIC.len()] != MAGIC {
+            return Err(damaged("its first bytes are those of another kind of file"));
+        }
+        if codec::checksum(sealed) != u32::from_le_bytes(*checksum) {
+            return Err(damaged("the checksum does not match"));
+        }
+        // After the checksum, so that a flipped bit is not taken for a newer program.
+        match sealed[MAGIC.len()] {
+            VERSION => {}
+            newer if newer > VERSION => return Err(StateFileError::Newer(newer)),
+            _ => return Err(damaged("version 0 was never written")),
+        }
+        let mut input = &sealed[MAGIC.len() + 1..];
+        State::read(&mut input, rules, now_ms)
+            .map_err(|error| StateFileError::Damaged(error.to_string()))
+    }
+
+    fn read(
+        input: &mut &[u8],
+        rules: &[AggregationRule],
+        now_ms: i64,
+    ) -> Result<(State, usize), codec::CodecError> {
+        let through = LogPosition { file: take_u64(input)?, offset: take_u64(input)? };
+        let mut state = State::new(rules, through, now_ms);
+        state.ended_ms = take_i64(input)?;
+        let mut gone = 0;
+        for _ in 0..take_count(input)? {
+            let identity = take_prefixed(input)?;
+            let mut body = take_prefixed(input)?;
+            let is_it = |rule: &&mut RuleState| rule.rule.identity.as_bytes() == identity;
+            match state.rules.iter_mut().find(is_it) {
+                Some(rule) => rule.decode(&mut body)?,
+                None => gone += 1,
+            }
+        }
+        Ok((state, gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{MatchOp, Matcher};
+    use proptest::prelude::*;
+    use settings::stream_aggregation::read_rules;
+    use settings::yaml::Document;
+
+    use super::*;
+
+    fn rules() -> Vec<AggregationRule> {
+        let yaml = "- {match: m, interval: 10s, by: [job], outputs: [total, 'quantiles(0.5)', \
+                    unique_samples, histogram_bucket], dedup_interval: 5s}\n- {interval: 1m, \
+                    outputs: [rate_sum]}\n";
+        let document = Document::parse("f.yml", yaml.as_bytes()).expect("YAML");
+        let parse = |text: &str| {
+            Ok(vec![Matcher::new("__name__", MatchOp::Equal, text).expect("no regex")])
+        };
+        read_rules(&document, "", &parse).expect("rules")
+    }
+
+    fn filled() -> State {
+        let mut state = State::new(&rules(), LogPosition { file: 3, offset: 77 }, 5_000);
+        let mut buffer = LabelBuffer::new();
+        for step in 0..40_i64 {
+            let pod = (step % 3).to_string();
+            let pairs = [("__name__", "m"), ("job", "j"), ("pod", pod.as_str())];
+            let labels = Labels::from_pairs(pairs).expect("valid");
+            for rule in &mut state.rules {
+                let mut target = rule.target(&labels, &mut buffer).expect("wanted");
+                rule.take(&mut target, 5_000 + step * 700, step as f64 * 1.5 - 9.0);
+            }
+        }
+        state
+    }
+
+    fn encoded(state: &State) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut state = filled();
+        let (mut read, gone) = State::decode(&encoded(&state), &rules(), 0).expect("written");
+        assert_eq!((gone, read.through, read.sizes()), (0, state.through, state.sizes()));
+        assert_eq!(encoded(&read), encoded(&state));
+        // Both go on alike.
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        state.end_windows(60_000, &mut ours);
+        read.end_windows(60_000, &mut theirs);
+        assert!(!ours.is_empty());
+        assert_eq!(ours, theirs);
+        let (_, gone) = State::decode(&encoded(&state), &rules()[1..], 0).expect("written");
+        assert_eq!(gone, 1, "a rule that is not there any more");
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_an_error_or_something_else_to_read(
+            at in 9..400_usize,
+            byte in any::<u8>(),
+            cut in 0..400_usize,
+        ) {
+            let mut bytes = encoded(&filled());
+            let len = bytes.len() - CHECKSUM_LEN;
+            bytes.truncate(len);
+            bytes[at % len] = byte;
+            bytes.truncate(len - cut % len);
+            prop_assert!(State::decode(&bytes, &rules(), 0).is_err(), "the checksum is wrong");
+            // With a right one it must not panic.
+            let checksum = codec::checksum(&bytes);
+            bytes.extend_from_slice(&checksum.to_le_bytes());
+            if let Ok((mut state, _)) = State::decode(&bytes, &rules(), 0) {
+                state.end_windows(1_000_000, &mut Vec::new());
+            }
+        }
+    }
+}
