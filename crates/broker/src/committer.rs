@@ -456,7 +456,9 @@ impl Committer {
                     // What was written before is with the shards, what comes after is not.
                     self.shards.begin_after_delete(delete.tombstone().number);
                     self.exemplars.forget_deleted(&delete);
+                    let range = delete.tombstone().range;
                     self.deletes.add(delete);
+                    self.shards.changes().note_range(range);
                     done(Ok(Outcome::Done));
                 }
             }

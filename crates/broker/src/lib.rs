@@ -7,6 +7,7 @@
 mod agent_frame;
 mod agents;
 mod aggregation;
+mod changes;
 mod committer;
 mod complaints;
 mod deletes;
@@ -41,7 +42,7 @@ use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
 use metricstore::{MetricFormat, Registry, RetentionRules};
-use model::{Limits, Matcher, TenantId};
+use model::{Limits, Matcher, TenantId, TimeRange};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -50,6 +51,7 @@ pub use catalog::BlockMeta;
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;
+pub use changes::DataChanges;
 pub use committer::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
@@ -505,6 +507,17 @@ impl Broker {
     fn oldest_kept_ms(&self) -> i64 {
         let kept_ms = self.inner.config.kept().time_ms;
         kept_ms.map_or(i64::MIN, |kept_ms| self.now_ms().saturating_sub(kept_ms))
+    }
+
+    /// What changed in `within` after the change number `since` of this run, see [`DataChanges`]. To be
+    /// asked before what is read and kept.
+    pub fn changes_since(&self, since: u64, within: TimeRange) -> DataChanges {
+        let at_ms = self.now_ms();
+        let (number, ranges) = self.inner.shards.changes().since(since, within);
+        let config = &self.inner.config;
+        let kept_ms = [config.retention.time_ms, config.kept().time_ms].into_iter().flatten();
+        let kept_ms = kept_ms.chain(config.retention_rules.kept_ms());
+        DataChanges { store: config.hash_seed(), number, at_ms, ranges, kept_ms: kept_ms.collect() }
     }
 
     fn oldest_ms(&self) -> i64 {

@@ -467,6 +467,7 @@ impl Maintenance {
         self.count(&self.counters.conflicts, merged.conflicts);
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
         let removed = job.inputs.clone();
+        let has_rollups = merged.added.iter().any(|(_, block)| block.rollup_ms() > 0);
         let swap =
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
@@ -476,6 +477,10 @@ impl Maintenance {
             .map(|(meta, (_, block))| OpenBlock { meta, block })
             .collect();
         self.blocks.swap(&removed, opened);
+        if has_rollups {
+            // Answers may come from them instead of samples, and samples may be gone.
+            self.shards.changes().note_range(job.range);
+        }
         self.delete_blobs(&removed);
         self.forget_deletes();
         Ok(())
@@ -505,6 +510,7 @@ impl Maintenance {
         let damaged = Damaged { meta: open.meta, left: Unfinished::Move };
         self.damaged.lock().insert(id, damaged);
         self.blocks.swap(&[id], Vec::new());
+        self.shards.changes().note_range(damaged.meta.range);
         self.finish_damaged();
     }
 

@@ -14,6 +14,8 @@ use metricstore::{AppendOutcome, CutData, HeadChunks, Shard, ShardRows};
 use model::TimeRange;
 use parking_lot::Mutex;
 
+use crate::changes::Changes;
+
 /// Messages that may wait for one shard. A committer that outruns its shards waits here, which
 /// slows the acknowledgements down: backpressure to the senders.
 const QUEUE: usize = 64;
@@ -43,6 +45,7 @@ pub(crate) struct Shards {
     senders: Vec<Sender<Message>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shown: Vec<Arc<Mutex<HeadTotals>>>,
+    changes: Arc<Changes>,
 }
 
 /// Sizes of one shard, or of all together.
@@ -81,19 +84,27 @@ impl Shards {
         let mut senders = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         let mut shown = Vec::with_capacity(count);
+        let changes = Arc::new(Changes::new(count));
         for index in 0..count {
             let (sender, receiver) = bounded(QUEUE);
             let totals = Arc::new(Mutex::new(HeadTotals::EMPTY));
-            let of_thread = Arc::clone(&totals);
+            let (of_thread, noted) = (Arc::clone(&totals), Arc::clone(&changes));
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
-                .spawn(move || own(Shard::new(index, count), &receiver, &of_thread))
+                .spawn(move || {
+                    own(Shard::new(index, count), &receiver, (&of_thread, &noted, index))
+                })
                 .context("start a shard's thread")?;
             senders.push(sender);
             threads.push(thread);
             shown.push(totals);
         }
-        Ok(Shards { senders, threads: Mutex::new(threads), shown })
+        Ok(Shards { senders, threads: Mutex::new(threads), shown, changes })
+    }
+
+    /// When what queries see was changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Number of shards.
@@ -238,7 +249,11 @@ pub(crate) fn receive<T>(receiver: &Receiver<T>) -> T {
     receiver.recv().expect("a shard answers every message, or the process ends")
 }
 
-fn own(mut shard: Shard, messages: &Receiver<Message>, shown: &Mutex<HeadTotals>) {
+fn own(
+    mut shard: Shard,
+    messages: &Receiver<Message>,
+    (shown, changes, index): (&Mutex<HeadTotals>, &Changes, usize),
+) {
     let _guard = AbortOnPanic("shard");
     for message in messages {
         match message {
@@ -246,6 +261,10 @@ fn own(mut shard: Shard, messages: &Receiver<Message>, shown: &Mutex<HeadTotals>
                 let outcome = shard.append(&rows);
                 // Before the answer: who has it may ask what there is.
                 *shown.lock() = HeadTotals::of(&shard);
+                if !rows.is_empty() {
+                    let histograms = rows.histograms.iter().map(|row| row.t_ms);
+                    changes.note_rows(index, rows.timestamps_ms.iter().copied().chain(histograms));
+                }
                 ticket.finish(outcome);
             }
             Message::Select { ordinals, range, reply } => {

@@ -10,7 +10,7 @@ use model::{
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, Source, SourceError};
 
-use crate::data::{Cardinality, Data, LiveFeed, Snapshot, Work};
+use crate::data::{Cardinality, Data, DataChanges, LiveFeed, Snapshot, Work};
 use crate::running::RunningQuery;
 
 /// Data, and for which query it is read.
@@ -39,6 +39,15 @@ impl Data for CountedData {
 
     fn ready(&self) -> Result<(), String> {
         self.data.ready()
+    }
+
+    fn changes(
+        &self,
+        tenant: TenantId,
+        since: u64,
+        within: TimeRange,
+    ) -> Result<Option<DataChanges>, SourceError> {
+        self.data.changes(tenant, since, within)
     }
 }
 

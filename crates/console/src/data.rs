@@ -42,6 +42,39 @@ pub trait Data: Send + Sync + 'static {
     /// # Errors
     /// The reason why not, in words.
     fn ready(&self) -> Result<(), String>;
+
+    /// What changed in `within` after the change number `since`: whoever keeps what it reads asks
+    /// this first and reads second. `None` if nobody can tell, and then nothing can be kept. It may
+    /// block.
+    ///
+    /// # Errors
+    /// Nobody who knows can be asked.
+    fn changes(
+        &self,
+        tenant: TenantId,
+        since: u64,
+        within: TimeRange,
+    ) -> Result<Option<DataChanges>, SourceError> {
+        let _ = (tenant, since, within);
+        Ok(None)
+    }
+}
+
+/// What changed in the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataChanges {
+    /// Which run of which broker counts: numbers of another one mean nothing.
+    pub store: u64,
+    /// Number of the last change before this was asked.
+    pub number: u64,
+    /// When it was asked, by the broker's clock, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// Ranges of time in which samples came or went, with the number of the last change of each. They
+    /// may overlap.
+    pub ranges: Vec<(TimeRange, u64)>,
+    /// For how long samples are kept, milliseconds, some of them or all: what was younger when
+    /// something was read, and is older now, may be gone without a change.
+    pub kept_ms: Vec<i64>,
 }
 
 /// A view that does not change while it is held.

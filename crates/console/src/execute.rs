@@ -13,11 +13,14 @@ use promql::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::cache::{CacheSettings, ResultCache};
 use crate::counted::CountedData;
 use crate::data::{Data, Snapshot, Work};
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
 use net::{ApiError, ErrorType};
+
+mod cached;
 
 /// Admission, time limits and counters of queries.
 pub struct Executor {
@@ -29,6 +32,7 @@ pub struct Executor {
     live_places: Arc<Semaphore>,
     width: usize,
     max_concurrent: usize,
+    cache: ResultCache,
     counters: Counters,
 }
 
@@ -53,6 +57,8 @@ pub(crate) struct Job {
     pub(crate) time: EvalTime,
     pub(crate) timeout: Option<Duration>,
     pub(crate) lookback_ms: i64,
+    /// Whether its result may be kept, and may come from what was kept.
+    pub(crate) may_be_kept: bool,
     /// Whether to measure what each part of the query takes.
     pub(crate) is_measured: bool,
     /// When it was asked.
@@ -104,6 +110,8 @@ impl Executor {
         max_concurrent: usize,
         width: usize,
     ) -> Self {
+        let off = CacheSettings { max_bytes: 0, recent: Duration::ZERO };
+        let cache = ResultCache::new(off, Arc::clone(&governor));
         Executor {
             data,
             limits,
@@ -113,8 +121,15 @@ impl Executor {
             live_places: Arc::new(Semaphore::new(MAX_LIVE_EXPRESSIONS)),
             width: width.max(1),
             max_concurrent,
+            cache,
             counters: Counters::default(),
         }
+    }
+
+    /// Keeps results of range queries.
+    pub fn with_cache(mut self, settings: CacheSettings) -> Self {
+        self.cache = ResultCache::new(settings, Arc::clone(&self.governor));
+        self
     }
 
     /// Where the data comes from.
@@ -222,6 +237,7 @@ impl Executor {
         match tokio::time::timeout_at(until, turn).await {
             Ok(Ok(permit)) => {
                 while !self.governor.admits_query() {
+                    self.cache.clear();
                     if tokio::time::Instant::now() >= until {
                         self.counters.refused.fetch_add(1, Ordering::Relaxed);
                         self.governor.count_refused_query();
@@ -274,34 +290,34 @@ impl Executor {
     fn evaluate_now(&self, job: &Job, place: Place) -> Result<Answer, ApiError> {
         let query = Arc::clone(&place.query);
         let work = &query.work;
-        let memory: Arc<dyn promql::Memory> = Arc::new(EvaluationMemory(Arc::clone(work)));
         let began = Instant::now();
         let data = CountedData { data: Arc::clone(&self.data), query: Arc::clone(&query) };
+        let looked = match self.keepable(job) {
+            Some(keepable) => self.look(&data, &keepable)?.map(|looked| (keepable, looked)),
+            None => None,
+        };
         let snapshot = data.snapshot(job.tenant, work).map_err(source_error)?;
         let source = Recorder { snapshot, asked: Mutex::new(None) };
-        let parallel = Threads { width: self.width };
+        let session = Session {
+            source,
+            job,
+            work,
+            memory: Arc::new(EvaluationMemory(Arc::clone(work))),
+            parallel: Threads { width: self.width },
+            max_samples: self.limits.max_query_samples,
+        };
         let snapshot_taken = Instant::now();
-        let output = promql::evaluate(&Evaluation {
-            expr: &job.expr,
-            time: job.time,
-            source: &source,
-            options: EvalOptions {
-                lookback_ms: job.lookback_ms,
-                default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
-                max_samples: self.limits.max_query_samples,
-                memory: Some(&memory),
-                cancelled: work.cancelled(),
-                parallel: &parallel,
-                clock: job.is_measured.then_some(clock_ns),
-            },
-        });
+        let output = match looked {
+            Some((keepable, looked)) => self.complete((&session, &data), keepable, looked),
+            None => session.evaluate(job.time),
+        };
         let timings = Timings {
             queued: began.saturating_duration_since(job.asked_at),
             snapshot: snapshot_taken - began,
             evaluation: snapshot_taken.elapsed(),
         };
-        let missing = source.missing();
-        let output = output.map_err(|error| why(&query, eval_error(error)))?;
+        let missing = session.source.missing();
+        let output = output.map_err(|error| why(&query, error))?;
         let held = running::hold(work, value_bytes(&output.value));
         let held = held.map_err(|error| why(&query, source_error(error)))?;
         Ok(Answer { output, missing, timings, threads: self.width, place, held })
@@ -311,7 +327,7 @@ impl Executor {
     pub fn metrics(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
         let of_memory = self.governor.rows().into_iter();
         let of_memory = of_memory.map(|row| (row.name, row.help, row.kind, row.value));
-        self.query_rows().into_iter().chain(of_memory).collect()
+        self.query_rows().into_iter().chain(self.cache.rows()).chain(of_memory).collect()
     }
 
     fn query_rows(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
@@ -376,6 +392,37 @@ impl Executor {
     }
 }
 
+/// One query under way, over one snapshot.
+struct Session<'a> {
+    source: Recorder,
+    job: &'a Job,
+    work: &'a Work,
+    memory: Arc<dyn promql::Memory>,
+    parallel: Threads,
+    max_samples: usize,
+}
+
+impl Session<'_> {
+    fn evaluate(&self, time: EvalTime) -> Result<QueryOutput, ApiError> {
+        let Session { source, job, work, memory, parallel, max_samples } = self;
+        let output = promql::evaluate(&Evaluation {
+            expr: &job.expr,
+            time,
+            source,
+            options: EvalOptions {
+                lookback_ms: job.lookback_ms,
+                default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
+                max_samples: *max_samples,
+                memory: Some(memory),
+                cancelled: work.cancelled(),
+                parallel,
+                clock: job.is_measured.then_some(clock_ns),
+            },
+        });
+        output.map_err(eval_error)
+    }
+}
+
 /// Passes selections on and remembers how far they reach: ranges, offsets and subqueries lead far
 /// away from the time a query is evaluated at.
 struct Recorder {
@@ -394,6 +441,11 @@ impl Source for Recorder {
 }
 
 impl Recorder {
+    /// Whether something is missing in the data that was asked for.
+    fn lacks_something(&self) -> bool {
+        !self.missing().is_empty()
+    }
+
     /// What is missing in the data that was asked for.
     fn missing(&self) -> Vec<String> {
         let asked = *self.asked.lock().expect("nothing panics while it is held");

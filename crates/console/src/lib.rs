@@ -10,6 +10,7 @@ use net::auth::Accounts;
 use net::{Access, Routes};
 
 mod api;
+mod cache;
 mod counted;
 mod data;
 mod execute;
@@ -27,7 +28,10 @@ mod ui;
 mod views;
 
 pub use api::{Administration, Joining};
-pub use data::{Cardinality, Counted, Data, LiveEvents, LiveFeed, NextEvents, Snapshot, Work};
+pub use cache::CacheSettings;
+pub use data::{
+    Cardinality, Counted, Data, DataChanges, LiveEvents, LiveFeed, NextEvents, Snapshot, Work,
+};
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet};
 pub use keys::{KeyError, Keys, Stored, Wanted};

@@ -259,6 +259,7 @@ async fn evaluate_once(console: &Arc<Console>, text: &str) -> Result<(i64, Query
         time: EvalTime::Instant(t_ms),
         timeout: None,
         lookback_ms: DEFAULT_LOOKBACK_MS,
+        may_be_kept: false,
         is_measured: false,
         asked_at: Instant::now(),
     };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, FromRequest, Request};
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use model::{Matcher, TimeRange};
 
 use crate::respond::{bad_data, parameter};
@@ -27,6 +27,8 @@ pub(crate) struct Params {
     path: String,
     /// Who asks.
     client: String,
+    /// Whether `Cache-Control` wants what is computed now.
+    no_store: bool,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Params {
@@ -51,8 +53,16 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         }
         read_pairs(parts.uri.query().unwrap_or_default().as_bytes(), &mut pairs)?;
         let client = client_of(&parts.extensions);
-        Ok(Params { pairs, path: parts.uri.path().to_owned(), client })
+        let no_store = wants_no_store(&parts.headers);
+        Ok(Params { pairs, path: parts.uri.path().to_owned(), client, no_store })
     }
+}
+
+/// Whether `Cache-Control` says `no-store` or `no-cache`.
+fn wants_no_store(headers: &http::HeaderMap) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut words = values.flat_map(|value| value.split(',')).map(str::trim);
+    words.any(|word| ["no-store", "no-cache"].iter().any(|no| word.eq_ignore_ascii_case(no)))
 }
 
 /// Address and port of who sent a request.
@@ -78,6 +88,13 @@ impl Params {
     /// Who asks: address and port.
     pub(crate) fn client(&self) -> &str {
         &self.client
+    }
+
+    /// Whether the answer may come from what was kept of earlier ones: not with `nocache=1`, as in
+    /// VictoriaMetrics, nor with `Cache-Control: no-store`.
+    pub(crate) fn allows_cached(&self) -> bool {
+        let nocache = self.get("nocache").is_some_and(|value| !matches!(value, "0" | "false"));
+        !nocache && !self.no_store
     }
 
     /// What this request asks, where it is no query: path and selectors.

@@ -46,6 +46,11 @@ impl RetentionRules {
         self.0.len()
     }
 
+    /// How long each rule keeps, ascending, milliseconds.
+    pub fn kept_ms(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().map(|rule| rule.kept_ms)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

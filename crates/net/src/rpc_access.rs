@@ -30,6 +30,7 @@ const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Read/Cardinality", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Census", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/State", Callers::Roles(READERS)),
+    ("/watchfire.v1.Read/Changes", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Subscribe", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Page", Callers::Roles(READERS)),
 ];

@@ -66,6 +66,9 @@ pub struct Annotation {
     pub message: String,
     /// What it is about.
     pub span: Span,
+    /// Whether its text tells of all steps together, so that those about the parts of a range do not
+    /// add up to that about the whole.
+    pub is_summary: bool,
 }
 
 /// How grave an annotation is.

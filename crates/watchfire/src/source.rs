@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use broker::{Broker, CommitError, Expected, Feed, LiveBatch, ReadError, Reader, Selection};
 use console::{
-    Cardinality, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored, Wanted, Work,
+    Cardinality, DataChanges, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored,
+    Wanted, Work,
 };
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
@@ -42,6 +43,17 @@ impl console::Data for BrokerData {
 
     fn ready(&self) -> Result<(), String> {
         self.0.ready()
+    }
+
+    fn changes(
+        &self,
+        _: TenantId,
+        since: u64,
+        within: TimeRange,
+    ) -> Result<Option<DataChanges>, SourceError> {
+        let broker::DataChanges { store, number, at_ms, ranges, kept_ms } =
+            self.0.changes_since(since, within);
+        Ok(Some(DataChanges { store, number, at_ms, ranges, kept_ms }))
     }
 }
 

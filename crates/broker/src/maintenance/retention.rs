@@ -86,6 +86,8 @@ impl Maintenance {
         match command(&self.committer, Command::Expire { removed }) {
             Ok(_) => {
                 self.blocks.swap(&expired, Vec::new());
+                let gone = listed.iter().filter(|meta| expired.contains(&meta.id));
+                gone.for_each(|meta| self.shards.changes().note_range(meta.range));
                 self.delete_blobs(&expired);
                 self.forget_deletes();
                 self.count(&self.counters.expired_blocks, expired.len() as u64);

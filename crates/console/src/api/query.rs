@@ -138,6 +138,7 @@ impl Patience {
             time,
             timeout,
             lookback_ms,
+            may_be_kept: params.allows_cached(),
             is_measured: false,
             asked_at: Instant::now(),
         }

@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use governor::Governor;
-use model::{Limits, Matcher, MetricMetadata, MetricType, TenantId};
+use model::{Limits, Matcher, MetricMetadata, MetricType, TenantId, TimeRange};
 use net::Identity;
 use net::rpc::{self, matcher::Op};
 use net::tls::{ClientTls, TlsError};
 use promql::SourceError;
 use tokio::runtime::Handle;
 
-use crate::data::{Data, LiveFeed, Snapshot, Work};
+use crate::data::{Data, DataChanges, LiveFeed, Snapshot, Work};
 use budget::Budget;
 use counters::Counters;
 use feed::Feed;
@@ -154,6 +154,15 @@ impl Data for Brokers {
         selector: Vec<Matcher>,
     ) -> Result<Box<dyn LiveFeed>, SourceError> {
         Ok(Box::new(Feed::open(Arc::clone(&self.inner), selector_of(&selector))))
+    }
+
+    fn changes(
+        &self,
+        _: TenantId,
+        since: u64,
+        within: TimeRange,
+    ) -> Result<Option<DataChanges>, SourceError> {
+        View::new(Arc::clone(&self.inner), self.inner.governor.account()).changes(since, within)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TimeRange};
 use net::rpc::{
-    self, CardinalityRequest, ExemplarsRequest, LabelsRequest, Metadata, MetadataRequest,
-    SelectRequest, SeriesRequest,
+    self, CardinalityRequest, ChangesRequest, ExemplarsRequest, LabelsRequest, Metadata,
+    MetadataRequest, SelectRequest, SeriesRequest,
 };
 use promql::{SeriesSet, SourceError};
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use super::budget::QueryBudget;
 use super::fault::Fault;
 use super::series::ArrivedSeries;
 use super::{Inner, TENANT, census, exemplars, labels_of, selector_of, state};
-use crate::data::{Cardinality, Counted, Snapshot, Work};
+use crate::data::{Cardinality, Counted, DataChanges, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -75,6 +75,34 @@ impl View {
                 |one| one.metric.len() + one.help.len() + size_of::<Metadata>(),
             )
             .await
+        }))
+    }
+
+    /// `None` from a broker that does not tell of changes yet.
+    pub(super) fn changes(
+        &self,
+        since: u64,
+        within: TimeRange,
+    ) -> Result<Option<DataChanges>, SourceError> {
+        let TimeRange { start_ms, end_ms } = within;
+        let request = ChangesRequest { tenant: TENANT.to_owned(), since, start_ms, end_ms };
+        let found = self.wait(self.inner.link.call(|mut client| {
+            let request = request.clone();
+            async move {
+                match client.changes(request).await {
+                    Ok(answer) => Ok(Some(answer.into_inner())),
+                    Err(status) if status.code() == Code::Unimplemented => Ok(None),
+                    Err(status) => Err(Fault::of(&status)),
+                }
+            }
+        }))?;
+        let range = |one: &rpc::Change| (TimeRange::new(one.start_ms, one.end_ms), one.number);
+        Ok(found.map(|found| DataChanges {
+            store: found.store,
+            number: found.number,
+            at_ms: found.at_ms,
+            ranges: found.changes.iter().map(range).collect(),
+            kept_ms: found.kept_ms,
         }))
     }
 

@@ -10,12 +10,17 @@ use crate::value::{Annotation, AnnotationLevel};
 impl Annotation {
     pub(crate) fn warning(text: impl Display, span: Span) -> Self {
         let message = format!("PromQL warning: {text}");
-        Annotation { level: AnnotationLevel::Warning, message, span }
+        Annotation { level: AnnotationLevel::Warning, message, span, is_summary: false }
     }
 
     pub(crate) fn info(text: impl Display, span: Span) -> Self {
         let message = format!("PromQL info: {text}");
-        Annotation { level: AnnotationLevel::Info, message, span }
+        Annotation { level: AnnotationLevel::Info, message, span, is_summary: false }
+    }
+
+    /// The same, about all steps together if `is_summary`.
+    pub(crate) fn about_all_steps(self, is_summary: bool) -> Self {
+        Annotation { is_summary, ..self }
     }
 
     /// The message followed by the place in `query` it is about, as Prometheus' HTTP API shows

@@ -19,7 +19,6 @@ use super::{
 use crate::ast::{Span, ValueType};
 use crate::engine::EvalError;
 use crate::plan::{CallPlan, Kind, Plan, RangePlan};
-use crate::value::Annotation;
 use model::Labels;
 
 /// A call that yields a scalar.
@@ -194,8 +193,7 @@ fn over_range(
     let remark = match (function, params.first()) {
         (RangeFunction::Quantile, Some(phi)) => {
             let span = argument(call, 0)?.span;
-            let faults = quantile_faults(phi);
-            Remark::Always(faults.iter().map(|text| Annotation::warning(text, span)).collect())
+            Remark::Always(quantile_faults(phi, span))
         }
         _ => Remark::None,
     };

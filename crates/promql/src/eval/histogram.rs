@@ -16,6 +16,7 @@ use super::native_histogram::{self, NanNote};
 use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
 use crate::ast::Span;
 use crate::engine::EvalError;
+use crate::value::Annotation;
 
 /// The label that holds a bucket's upper bound.
 const BUCKET_LABEL: &str = "le";
@@ -301,7 +302,7 @@ impl Fixed {
 
     fn remark(&self, context: &Context<'_>, histogram: &Histogram, grid: &Grid, span: Span) {
         let time = |step| calendar::rfc3339(grid.time_ms(step).div_euclid(1000));
-        context.inform(
+        let note = Annotation::info(
             format_args!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see \
                  https://prometheus.io/docs/prometheus/latest/querying/functions/\
@@ -317,6 +318,7 @@ impl Fixed {
             ),
             span,
         );
+        context.note(|notes| notes.add(note.about_all_steps(true)));
     }
 }
 

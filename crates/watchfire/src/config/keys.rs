@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) prometheus_config: Option<PathBuf>,
     pub(super) storage: Storage,
     pub(super) memory: Memory,
+    pub(super) query_cache: QueryCache,
     pub(super) agent: Agent,
     pub(super) console: Console,
     pub(super) limits: LimitKeys,
@@ -127,6 +128,13 @@ pub(super) struct Exemplars {
 pub(super) struct Memory {
     pub(super) limit_bytes: Option<u64>,
     pub(super) idle_series: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct QueryCache {
+    pub(super) max_bytes: Option<usize>,
+    pub(super) recent: Option<String>,
 }
 
 /// What concerns collecting and shipping.

@@ -14,6 +14,7 @@ use settings::yaml::Document;
 mod agent;
 mod aggregation;
 mod keys;
+mod query_cache;
 mod retention;
 
 pub(crate) use agent::Shipping;
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// The budget of memory.
     pub(crate) memory: governor::Settings,
+    /// What results of queries may take.
+    pub(crate) query_cache: console::CacheSettings,
     /// When memory is short, a series without samples for this long is forgotten.
     pub(crate) idle_series_ms: i64,
     /// Of the series one query of a console in a process of its own may hold.
@@ -341,6 +344,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         agent: agent::collecting(&file.agent)?,
         limits: limits(&file.limits, &defaults),
         memory,
+        query_cache: query_cache::settings(&file.query_cache, memory.limit_bytes())?,
         idle_series_ms: duration_ms("memory.idle_series", file.memory.idle_series.as_deref())?
             .unwrap_or(DEFAULT_IDLE_SERIES_MS),
         max_query_bytes: file.limits.max_query_bytes.unwrap_or(defaults.max_query_bytes),

@@ -79,8 +79,8 @@ pub(super) fn routes(
     let config = &role.config;
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let (data, limits) = (Arc::new(brokers.clone()), config.limits.clone());
-    let executor =
-        Arc::new(Executor::new(data, limits, governor, config.max_concurrent_queries, width));
+    let executor = Executor::new(data, limits, governor, config.max_concurrent_queries, width);
+    let executor = Arc::new(executor.with_cache(config.query_cache));
     let state = || {
         let brokers = brokers.clone();
         move || brokers.state()

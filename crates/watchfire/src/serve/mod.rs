@@ -26,6 +26,8 @@ use crate::source::BrokerStorage;
 use crate::words;
 
 mod agent_role;
+#[cfg(test)]
+mod cache_tests;
 mod console_role;
 mod front;
 mod line_ports;

@@ -32,13 +32,14 @@ impl Telling {
         let data = Arc::new(BrokerData(broker.clone()));
         let width = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = config.limits.clone();
-        let executor = Arc::new(Executor::new(
+        let executor = Executor::new(
             data,
             limits,
             Arc::clone(broker.governor()),
             config.max_concurrent_queries,
             width,
-        ));
+        );
+        let executor = Arc::new(executor.with_cache(config.query_cache));
         let for_corruptions = broker.clone();
         let console = Console::new(
             Arc::clone(&executor),

@@ -22,10 +22,11 @@ use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
-    CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, ExemplarsRequest,
-    ExemplarsResponse, LabelsRequest, LabelsResponse, LiveEvents, MetadataRequest,
-    MetadataResponse, PageRequest, PageResponse, SelectRequest, SelectResponse, Selector,
-    SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest, matcher::Op,
+    CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, Change, ChangesRequest,
+    ChangesResponse, ExemplarsRequest, ExemplarsResponse, LabelsRequest, LabelsResponse,
+    LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse, SelectRequest,
+    SelectResponse, Selector, SeriesRequest, SeriesResponse, StateRequest, StateResponse,
+    SubscribeRequest, matcher::Op,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
@@ -229,6 +230,30 @@ impl Read for ReadService {
             retention: facts.retention,
             external_labels: facts.external_labels.into_iter().collect(),
             url: facts.url,
+        }))
+    }
+
+    /// Looks at no series, so it takes no turn.
+    async fn changes(
+        &self,
+        request: Request<ChangesRequest>,
+    ) -> Result<Response<ChangesResponse>, Status> {
+        let request = request.into_inner();
+        tenant(&request.tenant)?;
+        self.ready()?;
+        let within = TimeRange::new(request.start_ms, request.end_ms);
+        let found = self.broker.changes_since(request.since, within);
+        let changes = found.ranges.iter().map(|(range, number)| Change {
+            start_ms: range.start_ms,
+            end_ms: range.end_ms,
+            number: *number,
+        });
+        Ok(Response::new(ChangesResponse {
+            store: found.store,
+            number: found.number,
+            at_ms: found.at_ms,
+            changes: changes.collect(),
+            kept_ms: found.kept_ms,
         }))
     }
 

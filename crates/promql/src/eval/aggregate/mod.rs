@@ -21,6 +21,7 @@ use crate::ast::{AggregateOp, Span};
 use crate::engine::EvalError;
 use crate::plan::{AggregatePlan, Kind, Plan};
 use crate::profile::Strategy;
+use crate::value::Annotation;
 
 /// Evaluates an aggregation at all steps.
 pub(super) fn evaluate(
@@ -152,13 +153,15 @@ fn check_ratio(
     let (min, max) = extremes(values);
     for (outside, value, border) in [(max > 1.0, max, 1), (min < -1.0, min, -1)] {
         if outside {
-            evaluator.context.warn(
+            let value = shortest(value);
+            let note = Annotation::warning(
                 format_args!(
-                    "ratio value should be between -1 and 1, got {}, capping to {border}",
-                    shortest(value)
+                    "ratio value should be between -1 and 1, got {value}, capping to {border}"
                 ),
                 span,
             );
+            let note = note.about_all_steps(values.len() > 1);
+            evaluator.context.note(|notes| notes.add(note));
         }
     }
     Ok(true)
@@ -166,13 +169,13 @@ fn check_ratio(
 
 /// Warns about quantiles outside of 0…1.
 pub(super) fn warn_about_quantiles(evaluator: &Evaluator<'_>, phi: &ScalarRow, span: Span) {
-    for text in quantile_faults(phi) {
-        evaluator.context.warn(text, span);
+    for fault in quantile_faults(phi, span) {
+        evaluator.context.note(|notes| notes.add(fault));
     }
 }
 
 /// What is wrong with quantiles outside of 0…1.
-pub(super) fn quantile_faults(phi: &ScalarRow) -> Vec<String> {
+pub(super) fn quantile_faults(phi: &ScalarRow, span: Span) -> Vec<Annotation> {
     let values = phi.values();
     let (min, max) = extremes(values);
     let nan = values.iter().any(|value| value.is_nan());
@@ -180,7 +183,9 @@ pub(super) fn quantile_faults(phi: &ScalarRow) -> Vec<String> {
         .into_iter()
         .filter(|(wrong, _)| *wrong)
         .map(|(_, value)| {
-            format!("quantile value should be between 0 and 1, got {}", shortest(value))
+            let value = shortest(value);
+            let text = format!("quantile value should be between 0 and 1, got {value}");
+            Annotation::warning(text, span).about_all_steps(values.len() > 1)
         })
         .collect()
 }
