@@ -161,11 +161,12 @@ pub(crate) fn questions(load: &Load) -> Vec<Question> {
 /// Asks one server alone.
 pub(crate) fn time(question: &Question, server: &Server) -> Result<Asking> {
     let mut client = server.client()?;
-    let mut body = client.get(&question.path)?.successful()?;
+    let path = format!("{}{}", question.path, server.kind.uncached());
+    let mut body = client.get(&path)?.successful()?;
     let (started, mut times) = (Instant::now(), Vec::new());
     while more(times.len(), started) {
         let sent = Instant::now();
-        body = client.get(&question.path)?.successful()?;
+        body = client.get(&path)?.successful()?;
         times.push(sent.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

@@ -92,7 +92,7 @@ impl Kind {
 
     /// What a query's URL must carry so that no cached answer is measured.
     pub(crate) fn uncached(self) -> &'static str {
-        if self == Kind::VictoriaMetrics { "&nocache=1" } else { "" }
+        if self == Kind::Prometheus { "" } else { "&nocache=1" }
     }
 }
 
