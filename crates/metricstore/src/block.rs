@@ -191,6 +191,10 @@ impl MetricBlock {
         if has_rollups != (rollup_ms > 0) {
             return Err(corrupt(footer_start, "rollups without the length of their windows"));
         }
+        let is_thinned = footer.0[116] != 0;
+        if is_thinned && !has_rollups {
+            return Err(corrupt(footer_start, "thinned, and without rollups"));
+        }
         Ok(MetricBlock {
             file,
             index: labels,
@@ -204,7 +208,7 @@ impl MetricBlock {
             },
             chunks: footer.u64(80),
             rollup_ms,
-            is_thinned: footer.0[116] != 0,
+            is_thinned,
             handles: Mutex::default(),
         })
     }

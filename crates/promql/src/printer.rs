@@ -8,7 +8,7 @@ use std::fmt;
 use model::{MatchOp, Matcher};
 
 use crate::ast::{
-    Aggregate, At, Binary, Cardinality, Duration, DurationExpr, Expr, MatrixSelector,
+    Aggregate, At, Binary, BinaryOp, Cardinality, Duration, DurationExpr, Expr, MatrixSelector,
     NumberLiteral, RangeExtension, Subquery, VectorMatching, VectorSelector,
 };
 use crate::parser::{METRIC_NAME, UNITS};
@@ -67,7 +67,7 @@ fn write_expr(expr: &Expr, out: &mut String) {
             out.push(')');
         }
         Expr::Binary(node) => {
-            write_expr(&node.left, out);
+            write_left(node, out);
             out.push(' ');
             write_operator(node, out);
             out.push(' ');
@@ -83,6 +83,21 @@ fn write_expr(expr: &Expr, out: &mut String) {
             out.push(')');
         }
     }
+}
+
+/// The left side of an operator.
+fn write_left(node: &Binary, out: &mut String) {
+    if is_power_of_infinity(node) {
+        out.push_str("Inf");
+    } else {
+        write_expr(&node.left, out);
+    }
+}
+
+/// Whether a sign before the left side would be one of the whole: `+Inf ^ 2` is `+(Inf ^ 2)`.
+fn is_power_of_infinity(node: &Binary) -> bool {
+    node.op == BinaryOp::Pow
+        && matches!(&node.left, Expr::Number(number) if number.value.is_infinite())
 }
 
 fn write_pretty(expr: &Expr, level: usize, out: &mut String) {
@@ -103,7 +118,12 @@ fn write_pretty(expr: &Expr, level: usize, out: &mut String) {
             out.push_str(operand.trim());
         }
         Expr::Binary(node) if !fits => {
-            write_pretty(&node.left, level + 1, out);
+            if is_power_of_infinity(node) {
+                indent(level + 1, out);
+                write_left(node, out);
+            } else {
+                write_pretty(&node.left, level + 1, out);
+            }
             out.push('\n');
             indent(level, out);
             write_operator(node, out);
@@ -436,6 +456,8 @@ mod tests {
             (r#"{"my.metric", `x y`="1"}"#, r#"{"x y"="1",__name__="my.metric"}"#),
             ("a + fill_right(1) fill_left(0x1) b", "a + fill (1) b"),
             ("a + fill(+Inf) b", "a + fill (+Inf) b"),
+            ("Inf^a", "Inf ^ a"),
+            ("1 + Inf", "1 + +Inf"),
             ("0x1F + 1_000 + .5e-3 + nan", "31 + 1000 + 0.0005 + NaN"),
             ("- 5m", "-5m"),
             ("foo[+step()]", "foo[step()]"),
