@@ -11,6 +11,7 @@
 
 mod counters;
 mod delivery;
+mod left_out;
 mod metadata;
 mod reader;
 mod render;

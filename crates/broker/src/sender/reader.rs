@@ -4,7 +4,7 @@
 //! kept in the catalog, and the log from there on is kept on the disk. What lies between cursor and
 //! the place that is read is in the shards, in memory; after a restart it is read again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use blockstore::{Disk, Frame, FrameKind, LogTail, Tailed};
 use catalog::{Command, Expected, LogPosition, StoreId};
 use crossbeam_channel::Sender;
-use metricstore::{HistogramRow, LogDecoder, MetricError, ResolvedBatch};
-use model::Labels;
+use metricstore::{HistogramRow, LogDecoder, ResolvedBatch};
+use model::{Exemplar, Labels};
 use parking_lot::Mutex;
 use settings::prometheus::RemoteWriteMessage;
 
 use super::counters::Dropped;
 use super::delivery::Delivery;
+use super::left_out::LeftOut;
 use super::resharding::{self, Measured, Resharding};
 use super::rows::{Amount, Chunk, HistogramValue, Kind, Row, Value};
 use super::series::{Sendable, SeriesTable};
@@ -83,6 +84,8 @@ pub(super) struct Reader {
     decoder: LogDecoder,
     table: SeriesTable,
     batch: ResolvedBatch,
+    /// Of the decoded frame, by series, where they are sent.
+    exemplars: HashMap<u32, Vec<Exemplar>>,
     shards: ShardSet,
     /// Chunks of the frame that is being handed out, each with its shard.
     pending: VecDeque<(usize, Chunk)>,
@@ -109,51 +112,6 @@ struct Saved {
     is_behind: bool,
 }
 
-/// Rows that are not sent, by reason.
-#[derive(Debug, Default)]
-struct LeftOut {
-    unwanted: u64,
-    old: u64,
-    repeated: u64,
-    custom: u64,
-}
-
-impl LeftOut {
-    /// The series, if a row of it with this time is to be sent.
-    fn check<'a>(
-        &mut self,
-        series: Option<&'a mut Sendable>,
-        t_ms: i64,
-        oldest_ms: i64,
-    ) -> Option<&'a Sendable> {
-        let Some(series) = series else {
-            self.unwanted += 1;
-            return None;
-        };
-        if t_ms < oldest_ms {
-            self.old += 1;
-            return None;
-        }
-        // The store keeps the first of several with one time, and so does the remote.
-        if series.last_ms.replace(t_ms) == Some(t_ms) {
-            self.repeated += 1;
-            return None;
-        }
-        Some(series)
-    }
-
-    fn reasons(&self) -> impl Iterator<Item = (u64, Dropped)> {
-        [
-            (self.unwanted, Dropped::Series),
-            (self.old, Dropped::TooOld),
-            (self.repeated, Dropped::Duplicate),
-            (self.custom, Dropped::CustomBuckets),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-    }
-}
-
 /// When something is done next.
 struct Due {
     count: Instant,
@@ -173,6 +131,11 @@ struct Seen {
     arrived: f64,
 }
 
+fn exemplar_row(series: &Sendable, exemplar: Exemplar) -> Row {
+    let (labels, hash, t_ms) = (series.labels.clone(), series.hash, exemplar.t_ms);
+    Row { labels, hash, t_ms, value: Value::Exemplar(Box::new(exemplar)) }
+}
+
 impl Reader {
     pub(super) fn new(parts: ReaderParts) -> Self {
         // Series are defined by the frames of their file: those before the cursor are read for them.
@@ -189,6 +152,7 @@ impl Reader {
             decoder: LogDecoder::new(),
             table: SeriesTable::default(),
             batch: ResolvedBatch::default(),
+            exemplars: HashMap::new(),
             shards,
             pending: VecDeque::new(),
             frames: VecDeque::new(),
@@ -298,6 +262,15 @@ impl Reader {
         }
         self.seen.rows += self.batch.rows() as u64;
         self.seen.bytes += samples.len() as u64;
+        self.exemplars.clear();
+        if self.parts.delivery.remote().send_exemplars {
+            match self.decoder.take_exemplars() {
+                Ok(exemplars) => exemplars.into_iter().for_each(|(ordinal, exemplar)| {
+                    self.exemplars.entry(ordinal).or_default().push(exemplar);
+                }),
+                Err(error) => self.unusable(frame, &error.to_string()),
+            }
+        }
         let number = self.next_frame;
         self.next_frame += 1;
         let floats = self.batch.shards[0].ordinals.len();
@@ -307,12 +280,8 @@ impl Reader {
         }
         let rows = self.histograms();
         self.hand_out(frame, number, rows);
-        if self.parts.delivery.remote().send_exemplars {
-            match self.exemplars() {
-                Ok(rows) => self.hand_out(frame, number, rows),
-                Err(error) => self.unusable(frame, &error.to_string()),
-            }
-        }
+        let rows = self.exemplars_alone();
+        self.hand_out(frame, number, rows);
         self.frames.push_back((number, frame.end));
         self.read_through = frame.end;
     }
@@ -336,6 +305,9 @@ impl Reader {
             let Some(series) = dropped.check(series, t_ms, oldest_ms) else { continue };
             let (labels, hash) = (series.labels.clone(), series.hash);
             rows.push(Row { labels, hash, t_ms, value: Value::Float(value) });
+            if let Some(exemplars) = self.exemplars.remove(&columns.ordinals[at]) {
+                rows.extend(exemplars.into_iter().map(|one| exemplar_row(series, one)));
+            }
         }
         for (count, why) in dropped.reasons() {
             delivery.counters().drop_rows(Amount::of_kind(Kind::Float, count), why);
@@ -364,6 +336,9 @@ impl Reader {
             let (labels, hash) = (series.labels.clone(), series.hash);
             let value = Value::Histogram(Box::new(HistogramValue { start_ms, histogram }));
             rows.push(Row { labels, hash, t_ms, value });
+            if let Some(exemplars) = self.exemplars.remove(&ordinal) {
+                rows.extend(exemplars.into_iter().map(|one| exemplar_row(series, one)));
+            }
         }
         for (count, why) in dropped.reasons() {
             delivery.counters().drop_rows(Amount::of_kind(Kind::Histogram, count), why);
@@ -371,28 +346,26 @@ impl Reader {
         rows
     }
 
-    /// The exemplars of the decoded frame.
-    fn exemplars(&mut self) -> Result<Vec<Row>, MetricError> {
+    /// The exemplars of the decoded frame whose series has no samples in it. Version 2 has no place
+    /// for them: by its specification an entry without samples is malformed.
+    fn exemplars_alone(&mut self) -> Vec<Row> {
         let delivery = &self.parts.delivery;
-        let oldest_ms = delivery.oldest_ms().unwrap_or(i64::MIN);
+        let takes_them = delivery.message() == RemoteWriteMessage::V1;
         let mut rows = Vec::new();
-        let mut dropped = LeftOut::default();
-        for (ordinal, exemplar) in self.decoder.take_exemplars()? {
-            let Some(series) = self.table.get_mut(ordinal) else {
-                dropped.unwanted += 1;
-                continue;
-            };
-            if exemplar.t_ms < oldest_ms {
-                dropped.old += 1;
-                continue;
+        let mut alone = 0;
+        for (ordinal, exemplars) in std::mem::take(&mut self.exemplars) {
+            match self.table.get_mut(ordinal) {
+                Some(series) if takes_them => {
+                    rows.extend(exemplars.into_iter().map(|one| exemplar_row(series, one)));
+                }
+                _ => alone += exemplars.len() as u64,
             }
-            let (labels, hash, t_ms) = (series.labels.clone(), series.hash, exemplar.t_ms);
-            rows.push(Row { labels, hash, t_ms, value: Value::Exemplar(Box::new(exemplar)) });
         }
-        for (count, why) in dropped.reasons() {
-            delivery.counters().drop_rows(Amount::of_kind(Kind::Exemplar, count), why);
+        if alone > 0 {
+            let amount = Amount::of_kind(Kind::Exemplar, alone);
+            delivery.counters().drop_rows(amount, Dropped::Series);
         }
-        Ok(rows)
+        rows
     }
 
     /// Hands rows to the shards, which takes as long as they are full.
@@ -407,7 +380,13 @@ impl Reader {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let at = Instant::now();
         while !rows.is_empty() {
-            let later = rows.split_off(rows.len().min(most));
+            let is_sample = |row: &Row| row.kind() != Kind::Exemplar;
+            // Exemplars stay with the sample before them.
+            let end = match rows.get(most..) {
+                Some(rest) => most + rest.iter().position(is_sample).unwrap_or(rest.len()),
+                None => rows.len(),
+            };
+            let later = rows.split_off(end);
             let chunk = Chunk { frame: number, at, rows };
             self.pending.extend(spread(chunk, self.shards.count()));
             rows = later;

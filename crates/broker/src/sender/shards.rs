@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::delivery::Delivery;
-use super::rows::{Amount, Chunk, Row};
+use super::rows::{Amount, Chunk, Kind, Row};
 
 /// What a shard is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,10 +161,14 @@ impl State {
             let part = if front.rows.len() <= left {
                 self.chunks.pop_front().expect("it is there")
             } else {
-                let rows = front.rows.drain(..left).collect();
+                // Exemplars stay with the sample before them.
+                let is_sample = |row: &Row| row.kind() != Kind::Exemplar;
+                let rest = front.rows[left..].iter().position(is_sample);
+                let end = rest.map_or(front.rows.len(), |more| left + more);
+                let rows = front.rows.drain(..end).collect();
                 Chunk { frame: front.frame, at: front.at, rows }
             };
-            left -= part.rows.len();
+            left = left.saturating_sub(part.rows.len());
             self.rows -= part.rows.len();
             taken.push(part);
         }

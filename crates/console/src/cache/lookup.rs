@@ -145,6 +145,11 @@ impl Wanted {
             found.remove(shortest);
             gaps = self.gaps(&found);
         }
+        // What is computed once more is kept once: extents must not overlap.
+        holding.retain(|extent| {
+            gaps.iter()
+                .all(|(start_ms, end_ms)| extent.end_ms < *start_ms || *end_ms < extent.start_ms)
+        });
         let newest_ms = self.step_before(newest_ms.saturating_add(1));
         let gaps = gaps.into_iter().flat_map(|gap| self.kept_apart(gap, newest_ms)).collect();
         Lookup { found, gaps, holding, version, invalid_steps }
@@ -239,5 +244,9 @@ mod tests {
         let computed: i64 = looked.gaps.iter().map(|(start, end, _)| steps((*start, *end))).sum();
         let found: i64 = looked.found.iter().map(|p| steps((p.start_ms, p.end_ms))).sum();
         assert_eq!(computed + found, wanted.steps());
+        let mut kept: Vec<_> = looked.holding.iter().map(|e| (e.start_ms, e.end_ms)).collect();
+        kept.extend(looked.gaps.iter().map(|(start_ms, end_ms, _)| (*start_ms, *end_ms)));
+        kept.sort_unstable();
+        assert!(kept.windows(2).all(|pair| pair[0].1 < pair[1].0), "{kept:?}");
     }
 }

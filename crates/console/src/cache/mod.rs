@@ -123,6 +123,14 @@ impl ResultCache {
             self.clear();
             return;
         }
+        debug_assert!(
+            extents.iter().enumerate().all(|(at, one)| {
+                extents[..at]
+                    .iter()
+                    .all(|two| one.end_ms < two.start_ms || two.end_ms < one.start_ms)
+            }),
+            "extents that overlap would be answered twice"
+        );
         let mut state = self.state.lock();
         state.uses += 1;
         let used = state.uses;
