@@ -23,6 +23,8 @@ pub(super) struct ArrivedSeries {
     /// Where the chunks of each series end.
     ends: Vec<usize>,
     chunks: Vec<Chunk>,
+    /// Which series have lost samples to rollups in a part of the range; by series.
+    coarse: Vec<bool>,
     is_complete: bool,
     nothing_missing: bool,
     reads: Reads,
@@ -41,6 +43,7 @@ impl ArrivedSeries {
             labels: Vec::new(),
             ends: Vec::new(),
             chunks: Vec::new(),
+            coarse: Vec::new(),
             is_complete: false,
             nothing_missing: false,
             reads: Reads::default(),
@@ -76,6 +79,10 @@ impl ArrivedSeries {
             bytes += 2 * chunk.labels.len();
             self.labels.push(labels);
             self.ends.push(self.chunks.len());
+            self.coarse.push(false);
+        }
+        if let Some(coarse) = self.coarse.last_mut() {
+            *coarse |= chunk.coarse;
         }
         let parts = chunk.histograms.len() + usize::from(chunk.samples > 0);
         let counts = chunk.histograms.iter().map(|part| part.samples).chain([chunk.samples]);
@@ -130,6 +137,7 @@ impl SeriesSet for ArrivedSeries {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
+        out.is_coarse = self.coarse[index];
         let start = out.timestamps_ms.len();
         let histograms_start = out.histograms.timestamps_ms.len();
         for chunk in self.chunks_of(index) {

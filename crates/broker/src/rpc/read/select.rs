@@ -108,6 +108,8 @@ struct Samples {
     timestamps_ms: Vec<i64>,
     values: Vec<f64>,
     histograms: HistogramColumns,
+    /// Of some of the range only the last sample of each window of a rollup is left.
+    is_coarse: bool,
 }
 
 impl Samples {
@@ -118,6 +120,7 @@ impl Samples {
     }
 
     fn read(&mut self, selected: &Selected, index: usize) -> Result<(), metricstore::MetricError> {
+        self.is_coarse = selected.has_thinned(index);
         selected.read_all(index, &mut self.timestamps_ms, &mut self.values, &mut self.histograms)
     }
 
@@ -126,7 +129,7 @@ impl Samples {
         let mut labels = Some(Bytes::copy_from_slice(labels));
         let chunks = self.timestamps_ms.chunks(CHUNK_SAMPLES);
         for (timestamps_ms, values) in chunks.zip(self.values.chunks(CHUNK_SAMPLES)) {
-            let mut chunk = begin(&mut labels);
+            let mut chunk = SeriesChunk { coarse: self.is_coarse, ..begin(&mut labels) };
             chunk.samples = timestamps_ms.len() as u32;
             let mut column = Vec::new();
             codec::encode_i64s(timestamps_ms, &mut column);
