@@ -332,7 +332,8 @@ impl Broker {
             ),
             counter(
                 "watchfire_broker_block_conflicts_total",
-                "Samples left out by flush or merge because an earlier one differs.",
+                "Samples left out by flush or merge because an earlier one differs, or a rollup \
+                 whose samples are gone may count them.",
                 &counters.conflicts,
             ),
             counter("watchfire_broker_merges_total", "Merges of blocks.", &counters.merges),

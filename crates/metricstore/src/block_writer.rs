@@ -158,7 +158,8 @@ impl<'a> BlockWriter<'a> {
                 self.rolled.extend(timestamps_ms, values, resolution_ms);
             }
             Rollups::Instead { resolution_ms } => {
-                self.rolled.extend(timestamps_ms, values, resolution_ms);
+                let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
+                self.add_conflicts(left_out);
                 return Ok(());
             }
         }
@@ -173,7 +174,8 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Takes rows of rollups of the series under way, of which nothing else is left.
+    /// Takes rows of rollups of the series under way, of which nothing else is left, before all of its
+    /// floats.
     pub(crate) fn push_rollups(&mut self, rows: &[RollupRow]) {
         self.rolled.extend_rows(rows);
     }
@@ -224,7 +226,8 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Counts samples that were left out because an earlier commit has another value.
+    /// Counts samples that were left out because an earlier commit has another value, or a row that
+    /// may count them.
     pub(crate) fn add_conflicts(&mut self, conflicts: u64) {
         // Inputs of a merge may say anything.
         self.totals.conflicts = self.totals.conflicts.saturating_add(conflicts);

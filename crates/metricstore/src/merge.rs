@@ -203,7 +203,7 @@ fn write_series(
     pieces.sort_by_key(|piece| (piece.kind == Kind::Rollups, piece.min_ms));
     let samples = pieces.partition_point(|piece| piece.kind != Kind::Rollups);
     let (mut rest, rollups) = pieces.split_at_mut(samples);
-    // Of two rows that end at one time the one that is there already wins.
+    // Of two rows that say as much of one time the one that is there already stays.
     rollups.sort_by_key(|piece| piece.input);
     for piece in rollups {
         write_rollups(&cursors[piece.input].reader, piece, keep, writer)

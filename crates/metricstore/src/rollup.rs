@@ -36,20 +36,44 @@ fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
 }
 
-/// Rolls samples up as they come, in order of time.
+/// Rolls samples up as they come, in order of time, beside rows that are there already.
 #[derive(Debug, Default)]
 pub(crate) struct RollupBuilder {
+    /// Of samples.
     rows: Vec<RollupRow>,
     /// Of the last row, while its window may go on.
     compensation: f64,
     is_open: bool,
+    /// Rows that were there already.
+    given: Vec<RollupRow>,
+    /// Whether `given` may be in any order, and overlap.
+    is_unsettled: bool,
+    /// How many of `given` end before the last sample.
+    passed: usize,
 }
 
 impl RollupBuilder {
-    /// Adds samples that are later than those before.
-    pub(crate) fn extend(&mut self, timestamps_ms: &[i64], values: &[f64], resolution_ms: i64) {
+    /// Adds samples that are later than those before. Samples within a row that was given are left
+    /// out, as nobody can tell whether it counts them already; yields how many these are. A row has
+    /// no samples on both sides of one that was given.
+    pub(crate) fn extend(
+        &mut self,
+        timestamps_ms: &[i64],
+        values: &[f64],
+        resolution_ms: i64,
+    ) -> u64 {
+        self.settle_given();
+        let mut left_out = 0;
         for (&t_ms, &value) in timestamps_ms.iter().zip(values) {
             if model::is_stale_nan(value) {
+                continue;
+            }
+            while self.given.get(self.passed).is_some_and(|row| row.last_ms < t_ms) {
+                self.passed += 1;
+                self.close();
+            }
+            if self.given.get(self.passed).is_some_and(|row| row.first_ms <= t_ms) {
+                left_out += 1;
                 continue;
             }
             let window = window_of(t_ms, resolution_ms);
@@ -73,12 +97,14 @@ impl RollupBuilder {
                 }
             }
         }
+        left_out
     }
 
-    /// Adds rows of other windows.
+    /// Adds rows that are there already, in any order. All must be added before any sample.
     pub(crate) fn extend_rows(&mut self, rows: &[RollupRow]) {
-        self.close();
-        self.rows.extend_from_slice(rows);
+        debug_assert!(self.rows.is_empty(), "rows come before samples");
+        self.given.extend_from_slice(rows);
+        self.is_unsettled = true;
     }
 
     fn close(&mut self) {
@@ -91,13 +117,31 @@ impl RollupBuilder {
         self.is_open = false;
     }
 
-    /// The rows so far, each once and in order of time; of two that end at the same time the one that
-    /// was added first.
+    /// Puts the given rows in order of time. Of two that overlap the one of more samples stays, else
+    /// the one that begins first, else the one that was added first.
+    fn settle_given(&mut self) {
+        if std::mem::take(&mut self.is_unsettled)
+            && !self.given.is_sorted_by(|a, b| a.last_ms < b.first_ms)
+        {
+            self.given.sort_by_key(|row| row.first_ms);
+            self.given.dedup_by(|later, earlier| {
+                let is_among = later.first_ms <= earlier.last_ms;
+                if is_among && earlier.count < later.count {
+                    std::mem::swap(later, earlier);
+                }
+                is_among
+            });
+        }
+    }
+
+    /// The rows so far, in order of time. None overlaps another.
     pub(crate) fn finish(&mut self) -> &mut Vec<RollupRow> {
         self.close();
-        if !self.rows.is_sorted_by(|a, b| a.last_ms < b.last_ms) {
+        self.settle_given();
+        self.passed = 0;
+        if !self.given.is_empty() {
+            self.rows.append(&mut self.given);
             self.rows.sort_by_key(|row| row.last_ms);
-            self.rows.dedup_by_key(|row| row.last_ms);
         }
         &mut self.rows
     }
@@ -180,7 +224,7 @@ pub(crate) fn decode(
     out.extend((0..count).map(|at| {
         let samples = u32::try_from(counts[at]).unwrap_or(1).max(1);
         RollupRow {
-            first_ms: last_ms[at].wrapping_sub(spans[at].max(0)),
+            first_ms: last_ms[at].saturating_sub(spans[at].max(0)),
             last_ms: last_ms[at],
             count: samples,
             sum: last[at] * f64::from(samples),
@@ -273,9 +317,40 @@ mod tests {
     fn rows_of_several_sources_are_in_order_once() {
         let mut builder = RollupBuilder::default();
         builder.extend_rows(&rolled(&[25, 35], &[1.0, 2.0], 10));
-        builder.extend(&[5, 25], &[3.0, 4.0], 10);
+        assert_eq!(builder.extend(&[5, 25], &[3.0, 4.0], 10), 1);
         let rows = builder.finish();
         let found: Vec<_> = rows.iter().map(|row| (row.last_ms, row.last)).collect();
         assert_eq!(found, [(5, 3.0), (25, 1.0), (35, 2.0)]);
+    }
+
+    /// First and last time, samples and last value.
+    fn told(rows: &[RollupRow]) -> Vec<(i64, i64, u32, f64)> {
+        rows.iter().map(|row| (row.first_ms, row.last_ms, row.count, row.last)).collect()
+    }
+
+    #[test]
+    fn samples_go_around_rows() {
+        let mut builder = RollupBuilder::default();
+        builder.extend_rows(&rolled(&[130, 140, 150], &[3.0, 4.0, 5.0], 100));
+        let (times, values) = ([110, 120, 135, 140], [1.0, 2.0, 3.5, 9.0]);
+        assert_eq!(builder.extend(&times, &values, 100), 2);
+        assert_eq!(builder.extend(&[151, 160], &[6.0, 7.0], 100), 0);
+        let rows = builder.finish();
+        assert_eq!(told(rows), [(110, 120, 2, 2.0), (130, 150, 3, 5.0), (151, 160, 2, 7.0)]);
+        assert!(rows.iter().all(has_no_resets));
+    }
+
+    #[test]
+    fn rows_that_overlap_are_one() {
+        let wide = rolled(&[110, 120, 150], &[1.0, 2.0, 5.0], 100);
+        let small = rolled(&[105, 115], &[0.5, 1.5], 100);
+        let within = rolled(&[130], &[3.0], 100);
+        let other = rolled(&[110, 120, 150], &[7.0, 8.0, 9.0], 100);
+        let beside = rolled(&[101], &[0.1], 100);
+        let mut builder = RollupBuilder::default();
+        for rows in [wide, small, within, other, beside] {
+            builder.extend_rows(&rows);
+        }
+        assert_eq!(told(builder.finish()), [(101, 101, 1, 0.1), (110, 150, 3, 5.0)]);
     }
 }

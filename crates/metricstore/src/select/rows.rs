@@ -60,6 +60,7 @@ impl Selected {
         timestamps_ms.append(&mut head_ms);
         values.append(&mut head_values);
         settle_from(&mut timestamps_ms, &mut values, 0, &mut Vec::new());
+        // None lies among the rows, where their block is alone.
         builder.extend(&timestamps_ms, &values, window_ms);
         out.append(builder.finish());
         Ok(true)
@@ -99,7 +100,11 @@ impl Selected {
         let block = reader.block();
         let fits = block.rollup_ms() > 0 && window_ms % block.rollup_ms() == 0;
         let is_masked = |part: &Part| matches!(part, Part::Masked { .. });
-        fits && (block.is_thinned() || !of_block.iter().any(is_masked))
+        let is_rollup = |part: &Part| matches!(part, Part::Rollups { .. });
+        // Beside samples they were not even looked for if a delete concerns the series, also where it
+        // leaves the chunks whole.
+        let are_found = of_block.iter().any(is_rollup) && !of_block.iter().any(is_masked);
+        fits && (block.is_thinned() || are_found)
     }
 
     /// From the first to the last sample that parts of blocks may have.
@@ -194,8 +199,9 @@ impl Selected {
             .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
     }
 
-    /// Appends the last samples of the windows of a part that lie in `range`. If that is less than
-    /// what is asked for, because something is deleted, only windows that lie in it as a whole.
+    /// Appends the last samples of the windows of a part that lie in `range`. If that begins behind
+    /// what is asked for, because something before it is deleted, only windows that lie in it as a
+    /// whole.
     pub(super) fn read_last(
         &self,
         part: Part,
@@ -205,8 +211,9 @@ impl Selected {
     ) -> Result<(), MetricError> {
         let mut rows = Vec::new();
         self.rows_of(part, range, &mut rows)?;
-        if range != self.range {
-            rows.retain(|row| is_whole_in(row, &[range]));
+        // No delete cuts a window that merely begins before what is asked for. All end in `range`.
+        if range.start_ms != self.range.start_ms {
+            rows.retain(|row| range.start_ms <= row.first_ms);
         }
         timestamps_ms.extend(rows.iter().map(|row| row.last_ms));
         values.extend(rows.iter().map(|row| row.last));

@@ -1,0 +1,228 @@
+//! Rollups beside what the samples around them say: deletes, late samples, borders.
+
+use std::sync::Arc;
+
+use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput, THINNED_LEVEL};
+use catalog::{LabelCondition, Signal, Tombstone};
+use metricstore::{
+    BlockSource, Delete, Deletes, FlushPlan, HeadSnapshot, MetricBlock, MetricFormat, ROLLED_LEVEL,
+    Registry, Selected, Shard, ShardRows,
+};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, RollupRow, TimeRange};
+
+const MINUTE_MS: i64 = 60_000;
+/// Length of the windows.
+const WINDOW_MS: i64 = 5 * MINUTE_MS;
+/// First and last time, samples, first and last value, resets.
+type Told = (i64, i64, u32, f64, f64, u32);
+
+/// Blocks of a series, in which there may be others.
+struct Store {
+    registry: Registry,
+    shard: Shard,
+    blobs: DiskBlobs,
+    blocks: Vec<BlockSource>,
+    deletes: Vec<Arc<Delete>>,
+}
+
+fn format() -> MetricFormat {
+    MetricFormat::new(1).with_rollups(WINDOW_MS)
+}
+
+fn matchers() -> Vec<Matcher> {
+    vec![Matcher::new("__name__", MatchOp::Equal, "m").expect("no pattern")]
+}
+
+impl Store {
+    fn new() -> Self {
+        Store {
+            registry: Registry::new(1),
+            shard: Shard::new(0, 1),
+            blobs: DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory"),
+            blocks: Vec::new(),
+            deletes: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, samples: &[(i64, f64)]) {
+        self.append_of("m", samples);
+    }
+
+    fn append_of(&mut self, name: &str, samples: &[(i64, f64)]) {
+        let labels = Labels::from_pairs([("__name__", name)]).expect("labels");
+        let ordinal = self.registry.intern(DEFAULT_TENANT, &labels, 0);
+        let mut rows = ShardRows::default();
+        samples.iter().for_each(|&(t_ms, value)| rows.push(ordinal, t_ms, value));
+        self.shard.append(&rows);
+    }
+
+    /// What is in the head goes into one block.
+    fn flush(&mut self) {
+        let cuts = self.shard.cut();
+        let id = cuts[0].id();
+        let plan = FlushPlan::new(cuts, &Deletes::default(), &self.registry);
+        let planned = plan.blocks();
+        assert_eq!(planned.len(), 1, "a test's samples are near one another");
+        self.write(|registry, out| plan.write(&planned[0], &format(), registry, out).map(drop));
+        self.shard.drop_flushed(id);
+    }
+
+    fn write<E: std::fmt::Debug>(
+        &mut self,
+        write: impl FnOnce(&Registry, &mut dyn blockstore::BlobWriter) -> Result<(), E>,
+    ) {
+        let key = format!("blocks/{}", self.blocks.len());
+        let mut out = self.blobs.create(&key).expect("memory");
+        write(&self.registry, &mut *out).expect("write");
+        out.finish().expect("memory");
+        let block = format().open(self.blobs.open(&key).expect("memory")).expect("own block");
+        self.blocks.push(BlockSource {
+            id: Arc::from(key),
+            block: Arc::new(block),
+            deletes_through: 0,
+        });
+    }
+
+    /// Merges the blocks from `first` on, to a level.
+    fn merge(&mut self, first: usize, level: u8) -> Arc<MetricBlock> {
+        let sources = self.blocks.split_off(first);
+        let input = |source: &BlockSource| MergeInput {
+            block: Arc::clone(&source.block),
+            deletes: Vec::new(),
+        };
+        let inputs: Vec<_> = sources.iter().map(input).collect();
+        for source in &sources {
+            self.blobs.delete(&source.id).expect("memory");
+        }
+        self.write(|_, out| format().merge(&inputs, TimeRange::all(), level, out).map(drop));
+        Arc::clone(&self.blocks[first].block)
+    }
+
+    fn delete(&mut self, range: TimeRange) {
+        let (name, value) = ("__name__".to_owned(), "m".to_owned());
+        let tombstone = Tombstone {
+            number: self.deletes.len() as u64 + 1,
+            tenant: DEFAULT_TENANT,
+            signal: Signal::Metrics,
+            range,
+            at_ms: 0,
+            selectors: vec![vec![LabelCondition { name, op: MatchOp::Equal, value }]],
+        };
+        self.deletes.push(Arc::new(Delete::new(Arc::new(tombstone)).expect("no pattern")));
+    }
+
+    fn head(&self, range: TimeRange) -> HeadSnapshot {
+        let series = self.registry.select(DEFAULT_TENANT, &matchers());
+        let chunks = vec![self.shard.select(series.ordinals(), range)];
+        let deletes = Deletes::new(self.deletes.clone());
+        HeadSnapshot { tenant: DEFAULT_TENANT, deletes, series, chunks }
+    }
+
+    /// What is said of windows.
+    fn rows(&self, range: TimeRange) -> Vec<Told> {
+        let (head, blocks) = (self.head(range), &self.blocks);
+        let selected = Selected::with_rollups(&self.registry, head, blocks, &matchers(), range, 9)
+            .expect("select");
+        let mut rows: Vec<RollupRow> = Vec::new();
+        assert!(selected.read_rows(0, WINDOW_MS, &mut rows).expect("own blocks"));
+        let told = |r: &RollupRow| (r.first_ms, r.last_ms, r.count, r.first, r.last, r.resets);
+        rows.iter().map(told).collect()
+    }
+
+    /// Times of the samples.
+    fn times(&self, range: TimeRange) -> Vec<i64> {
+        let (head, blocks) = (self.head(range), &self.blocks);
+        let selected =
+            Selected::new(&self.registry, head, blocks, &matchers(), range, 9).expect("select");
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        selected.read(0, &mut times, &mut values).expect("own blocks");
+        times
+    }
+}
+
+/// A counter, one sample a minute, in minutes.
+fn counter(minutes: std::ops::RangeInclusive<i64>) -> Vec<(i64, f64)> {
+    minutes.map(|minute| (minute * MINUTE_MS, minute as f64)).collect()
+}
+
+fn minutes(start: i64, end: i64) -> TimeRange {
+    TimeRange::new(start * MINUTE_MS + 1, end * MINUTE_MS + 1)
+}
+
+#[test]
+fn a_delete_beside_the_samples_leaves_rows() {
+    let mut store = Store::new();
+    store.append(&counter(11..=15));
+    // The delete is one within the block.
+    store.append_of("other", &counter(1..=3));
+    store.flush();
+    store.merge(0, ROLLED_LEVEL);
+    let all = [(11 * MINUTE_MS, 15 * MINUTE_MS, 5, 11.0, 15.0, 0)];
+    assert_eq!(store.rows(minutes(0, 60)), all);
+    // As a rule of retention does it: what is older than some time.
+    store.delete(TimeRange::new(i64::MIN, 5 * MINUTE_MS));
+    assert_eq!(store.rows(minutes(0, 60)), all);
+    store.delete(TimeRange::new(i64::MIN, 12 * MINUTE_MS));
+    let left = [(12 * MINUTE_MS, 15 * MINUTE_MS, 4, 12.0, 15.0, 0)];
+    assert_eq!(store.rows(minutes(0, 60)), left);
+}
+
+#[test]
+fn late_samples_of_a_thinned_day_go_around_its_rows() {
+    let mut store = Store::new();
+    store.append(&counter(7..=9));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    // Before the row, in it, and behind it in the same window; and in another window.
+    let late = [(6.0, 6.0), (7.5, 7.5), (8.0, 8.0), (8.5, 8.5), (9.5, 9.5), (12.0, 12.0)];
+    store.append(&late.map(|(minute, value)| ((minute * 60_000.0) as i64, value)));
+    store.flush();
+    let block = store.merge(0, THINNED_LEVEL);
+    assert_eq!(block.summary().conflicts, 3);
+    let expected = [
+        (6 * MINUTE_MS, 6 * MINUTE_MS, 1, 6.0, 6.0, 0),
+        (7 * MINUTE_MS, 9 * MINUTE_MS, 3, 7.0, 9.0, 0),
+        (570_000, 570_000, 1, 9.5, 9.5, 0),
+        (12 * MINUTE_MS, 12 * MINUTE_MS, 1, 12.0, 12.0, 0),
+    ];
+    assert_eq!(store.rows(minutes(0, 60)), expected);
+    // The same once more changes nothing.
+    store.append(&counter(6..=9));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    assert_eq!(store.rows(minutes(0, 60)), expected);
+}
+
+#[test]
+fn samples_on_both_sides_of_a_block_are_two_rows() {
+    let mut store = Store::new();
+    store.append(&counter(7..=8));
+    store.flush();
+    store.merge(0, ROLLED_LEVEL);
+    // A block without rollups in the same window before it, the head behind it.
+    store.append(&counter(6..=6));
+    store.flush();
+    store.append(&counter(9..=9));
+    let at =
+        |minute: i64| (minute * MINUTE_MS, minute * MINUTE_MS, 1, minute as f64, minute as f64, 0);
+    let middle = (7 * MINUTE_MS, 8 * MINUTE_MS, 2, 7.0, 8.0, 0);
+    assert_eq!(store.rows(minutes(5, 10)), [at(6), middle, at(9)]);
+}
+
+#[test]
+fn a_delete_elsewhere_leaves_the_window_at_the_border() {
+    let mut store = Store::new();
+    store.append(&counter(6..=30));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    // From within the first window.
+    let range = TimeRange::new(8 * MINUTE_MS, 28 * MINUTE_MS);
+    let last = |ends: &[i64]| ends.iter().map(|end| end * MINUTE_MS).collect::<Vec<_>>();
+    assert_eq!(store.times(range), last(&[10, 15, 20, 25]));
+    store.delete(TimeRange::new(17 * MINUTE_MS, 18 * MINUTE_MS));
+    assert_eq!(store.times(range), last(&[10, 15, 25]));
+    // One that takes the first samples of a window takes the window.
+    store.delete(TimeRange::new(21 * MINUTE_MS, 22 * MINUTE_MS));
+    assert_eq!(store.times(range), last(&[10, 15]));
+    assert_eq!(store.times(TimeRange::all()), last(&[10, 15, 30]));
+}
