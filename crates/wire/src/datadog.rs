@@ -23,14 +23,14 @@ use std::borrow::Cow;
 use model::{Limits, MetricBatch};
 
 use crate::WireError;
+use crate::json_list::{self, Few};
 use crate::pair_rows::PairRows;
 use crate::protobuf::{self, Fault, Field};
 use crate::refusals::Refusals;
 
-#[derive(serde::Deserialize)]
-struct Request<S> {
-    series: Vec<S>,
-}
+/// Most tags, and most resources, kept of a series, whatever `limits.max_labels_per_series` is: an
+/// empty one takes a few bytes of a body and many times that in memory.
+const MOST: usize = 10_000;
 
 #[derive(serde::Deserialize)]
 struct SeriesOne<'s> {
@@ -42,7 +42,7 @@ struct SeriesOne<'s> {
     #[serde(borrow, default)]
     device: Option<Cow<'s, str>>,
     #[serde(borrow, default)]
-    tags: Option<Vec<Cow<'s, str>>>,
+    tags: Option<Few<Cow<'s, str>, MOST>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -51,9 +51,9 @@ struct SeriesTwo<'s> {
     metric: Cow<'s, str>,
     points: Vec<PointTwo>,
     #[serde(borrow, default)]
-    resources: Option<Vec<Resource<'s>>>,
+    resources: Option<Few<Resource<'s>, MOST>>,
     #[serde(borrow, default)]
-    tags: Option<Vec<Cow<'s, str>>>,
+    tags: Option<Few<Cow<'s, str>, MOST>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -92,22 +92,21 @@ pub fn decode_one(
 }
 
 fn fill_one(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
-    let request: Request<SeriesOne<'_>> = serde_json::from_slice(body).map_err(not_json)?;
     let mut refusals = Refusals::default();
-    for series in request.series {
-        let tags = series.tags.as_deref().unwrap_or_default();
+    json_list::for_each(body, "series", |series: SeriesOne<'_>| {
+        let tags = series.tags.unwrap_or_default();
         let fields = [&series.host, &series.device];
-        let count = tags.len() + fields.into_iter().flatten().count();
+        let count = tags.count + fields.into_iter().flatten().count();
         if !has_room(count, &series.metric, series.points.len(), limits, &mut refusals) {
-            continue;
+            return Ok(());
         }
         let mut labels: Vec<(&str, &str)> = Vec::new();
         add(&mut labels, "host", series.host.as_deref().unwrap_or_default());
         add(&mut labels, "device", series.device.as_deref().unwrap_or_default());
-        add_tags(&mut labels, tags);
+        add_tags(&mut labels, &tags.first);
         let points = series.points.iter().map(|(seconds, value)| (ms(*seconds), *value));
-        push(&series.metric, &labels, points, &mut rows)?;
-    }
+        push(&series.metric, &labels, points, &mut rows)
+    })?;
     Ok(refusals)
 }
 
@@ -129,11 +128,10 @@ pub fn decode_two(
 }
 
 fn fill_two(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
-    let request: Request<SeriesTwo<'_>> = serde_json::from_slice(body).map_err(not_json)?;
     let mut refusals = Refusals::default();
-    for series in request.series {
-        push_two(&series, limits, &mut refusals, &mut rows)?;
-    }
+    json_list::for_each(body, "series", |series: SeriesTwo<'_>| {
+        push_two(&series, limits, &mut refusals, &mut rows)
+    })?;
     Ok(refusals)
 }
 
@@ -143,16 +141,16 @@ fn push_two(
     refusals: &mut Refusals,
     rows: &mut PairRows<'_>,
 ) -> Result<(), WireError> {
-    let tags = series.tags.as_deref().unwrap_or_default();
-    let count = tags.len() + series.resources.as_ref().map_or(0, Vec::len);
+    let (tags, resources) = (series.tags.as_ref(), series.resources.as_ref());
+    let count = tags.map_or(0, |tags| tags.count) + resources.map_or(0, |list| list.count);
     if !has_room(count, &series.metric, series.points.len(), limits, refusals) {
         return Ok(());
     }
     let mut labels: Vec<(&str, &str)> = Vec::new();
-    for resource in series.resources.iter().flatten() {
+    for resource in resources.iter().flat_map(|list| &list.first) {
         add(&mut labels, &resource.kind, &resource.name);
     }
-    add_tags(&mut labels, tags);
+    add_tags(&mut labels, tags.map_or(&[], |tags| &tags.first));
     let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
     push(&series.metric, &labels, points, rows)
 }
@@ -186,19 +184,24 @@ fn fill_two_protobuf(
     while at < body.len() {
         let (number, field) = protobuf::field(body, &mut at, body.len()).map_err(malformed)?;
         if let (1, Field::Bytes { start, end }) = (number, field) {
-            let series = series_two(body, start, end).map_err(malformed)?;
+            let most = rows.room();
+            let series = series_two(body, start, end, most).map_err(malformed)?;
+            if series.points.len() > most {
+                return Err(rows.is_full());
+            }
             push_two(&series, limits, &mut refusals, &mut rows)?;
         }
     }
     Ok(refusals)
 }
 
-fn series_two(body: &[u8], start: usize, end: usize) -> Result<SeriesTwo<'_>, Fault> {
-    let (mut resources, mut tags) = (Vec::new(), Vec::new());
+/// A series; of more than `most` points it ends with the one that is too many.
+fn series_two(body: &[u8], start: usize, end: usize, most: usize) -> Result<SeriesTwo<'_>, Fault> {
+    let (mut resources, mut tags) = (Few::default(), Few::default());
     let mut series =
         SeriesTwo { metric: Cow::Borrowed(""), points: Vec::new(), resources: None, tags: None };
     let mut at = start;
-    while at < end {
+    while at < end && series.points.len() <= most {
         match protobuf::field(body, &mut at, end)? {
             (1, Field::Bytes { start, end }) => {
                 let mut resource = Resource { kind: Cow::Borrowed(""), name: Cow::Borrowed("") };
@@ -250,7 +253,7 @@ fn has_room(
     limits: &Limits,
     refusals: &mut Refusals,
 ) -> bool {
-    let limit = limits.max_labels_per_series;
+    let limit = limits.max_labels_per_series.min(MOST);
     if labels > limit {
         let reason = format!(
             "more than {limit} tags and resources; drop tags at the sender or raise \
@@ -259,10 +262,6 @@ fn has_room(
         refusals.add(&reason, samples as u64, 0, || metric.to_owned());
     }
     labels <= limit
-}
-
-fn not_json(error: serde_json::Error) -> WireError {
-    WireError::Text { line: error.line(), message: error.to_string() }
 }
 
 /// Seconds to milliseconds; what is no time at all is too old for any store.

@@ -19,6 +19,7 @@ pub mod grouping_key;
 mod histogram_fields;
 pub mod influx;
 pub mod json_lines;
+mod json_list;
 mod label_place;
 mod label_text;
 pub mod nhcb;

@@ -67,6 +67,16 @@ impl<'o> PairRows<'o> {
         self.out.label_bytes.extend_from_slice(pairs);
     }
 
+    /// How many samples a series may have that is added now.
+    pub(crate) fn room(&self) -> usize {
+        self.max_bytes.saturating_sub(size_of_batch(self.out)) / ROW_BYTES
+    }
+
+    /// What to say of a series with more.
+    pub(crate) fn is_full(&self) -> WireError {
+        full(self.max_bytes)
+    }
+
     /// Ends the series at hand with all samples that `samples` yields.
     pub(crate) fn end(
         &mut self,
@@ -119,14 +129,18 @@ impl<'o> PairRows<'o> {
 }
 
 fn check_size(out: &MetricBatch, max_bytes: usize) -> Result<(), WireError> {
-    let bytes = out.label_bytes.len()
+    if size_of_batch(out) > max_bytes { Err(full(max_bytes)) } else { Ok(()) }
+}
+
+/// With one more series.
+fn size_of_batch(out: &MetricBatch) -> usize {
+    out.label_bytes.len()
         + (out.series.len() + 1) * size_of::<SeriesRows>()
-        + out.timestamps_ms.len() * ROW_BYTES;
-    if bytes > max_bytes {
-        let what = "series of a request, written out with labels and rows,".to_owned();
-        return Err(too_large(what, max_bytes));
-    }
-    Ok(())
+        + out.timestamps_ms.len() * ROW_BYTES
+}
+
+fn full(max_bytes: usize) -> WireError {
+    too_large("series of a request, written out with labels and rows,".to_owned(), max_bytes)
 }
 
 fn too_large(what: String, limit: usize) -> WireError {

@@ -137,6 +137,48 @@ fn len_of_first(body: &[u8]) -> usize {
     2 + usize::from(body[1])
 }
 
+/// A body of two bytes for each resource or point, which take many times that when they are read.
+#[test]
+fn datadog_of_empty_parts() {
+    let series = |part: &[u8], times: usize| {
+        let content = part.repeat(times);
+        let mut body = vec![1 << 3 | 2];
+        let mut rest = content.len();
+        while rest >= 0x80 {
+            body.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        body.push(rest as u8);
+        body.extend(content);
+        body
+    };
+    let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
+    let mut batch = MetricBatch::default();
+    for part in [[1 << 3 | 2, 0], [3 << 3 | 2, 0]] {
+        let body = series(&part, 400_000);
+        let refusals = datadog::decode_two_protobuf(&body, &limits, &mut batch).expect("readable");
+        assert_eq!((refusals.iter().count(), batch.series.len()), (1, 0));
+    }
+    // Labels and rows may take eight times the largest body.
+    let fits = series(&[4 << 3 | 2, 0], 523_000);
+    datadog::decode_two_protobuf(&fits, &limits, &mut batch).expect("there is room");
+    assert_eq!(batch.rows(), 523_000);
+    let body = [[1 << 3 | 2, 0].repeat(1_000), fits].concat();
+    let result = datadog::decode_two_protobuf(&body, &limits, &mut batch);
+    assert!(matches!(result, Err(wire::WireError::Limit { .. })), "{result:?}");
+    let list = |part: &str| vec![part; 60_000].join(",");
+    for (name, part) in [("tags", "\"\""), ("resources", "{}")] {
+        let body = format!(
+            r#"{{"series":[{{"metric":"a","points":[],"{name}":[{}]}},
+            {{"metric":"b","points":[{{"timestamp":1,"value":2}}]}}]}}"#,
+            list(part)
+        );
+        let refusals = datadog::decode_two(body.as_bytes(), &limits, &mut batch).expect("JSON");
+        assert_eq!(refusals.iter().count(), 1, "{name}");
+        assert_eq!(printed(&batch), "b 2@1000\n");
+    }
+}
+
 #[test]
 fn datadog_series() {
     let one = br#"{"series":[{"metric":"system.load","points":[[1700000000,1.5],[1700000010,2]],
