@@ -152,3 +152,23 @@ fn what_is_of_no_pair_is_stored_as_it_is() {
     assert_eq!(metric(&broker, "watchfire_broker_ha_clusters"), 2.0);
     assert_eq!(metric(&broker, "watchfire_broker_ha_elections_total"), 2.0);
 }
+
+clock!(MANY, many_ms);
+
+/// A label of replicas that differs in each series must not hold everybody up.
+#[test]
+fn a_batch_may_have_as_many_replicas_as_series() {
+    const REPLICAS: usize = 100_000;
+    let broker = open_on(&Arc::new(MemoryDisk::new()), settings(many_ms));
+    let mut batch = MetricBatch::default();
+    for job in ["x", "y"] {
+        for replica in 0..REPLICAS {
+            batch.push(&labels_of("c", &replica.to_string(), job), START_MS, replica as f64);
+        }
+    }
+    let outcome = store(&broker, &batch);
+    // The first one is elected, for both of its series.
+    assert_eq!(outcome.appended.appended, 2);
+    assert_eq!(outcome.deduplicated, 2 * (REPLICAS as u64 - 1));
+    assert!(stored(&broker).values().all(|samples| *samples == [(START_MS, 0.0)]));
+}

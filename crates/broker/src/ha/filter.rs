@@ -1,5 +1,7 @@
 //! A batch without what other replicas wrote, and without the labels that tell them apart.
 
+use std::collections::HashMap;
+
 use metricstore::Reject;
 use model::{ExemplarSample, HistogramSample, LabelForm, MetricBatch, SeriesRows, TenantId};
 use wire::find_label;
@@ -44,6 +46,10 @@ struct Pass<'a> {
     tenant: TenantId,
     now_ms: i64,
     judged: Vec<Judged>,
+    /// Places in `judged`, by cluster and replica: a batch may have as many pairs as series.
+    places: HashMap<Vec<u8>, usize>,
+    /// For looking something up there.
+    key: Vec<u8>,
     out: Filtered,
 }
 
@@ -55,7 +61,8 @@ pub(super) fn filter(
     now_ms: i64,
 ) -> Filtered {
     let out = Filtered::default();
-    let mut pass = Pass { clusters, config, tenant, now_ms, judged: Vec::new(), out };
+    let (judged, places, key) = (Vec::new(), HashMap::new(), Vec::new());
+    let mut pass = Pass { clusters, config, tenant, now_ms, judged, places, key, out };
     pass.out.batch.label_bytes.reserve(batch.label_bytes.len());
     pass.out.batch.timestamps_ms.reserve(batch.rows());
     pass.out.batch.values.reserve(batch.rows());
@@ -155,11 +162,20 @@ impl Pass<'_> {
     }
 
     fn judge(&mut self, cluster: &[u8], replica: &[u8]) -> usize {
+        // Fast path: most batches are of one replica.
         let is_it = |one: &Judged| one.cluster == cluster && one.replica == replica;
-        // The newest first: nearly always it is the one of the series before.
-        if let Some(at) = self.judged.iter().rposition(is_it) {
-            return at;
+        if self.judged.last().is_some_and(is_it) {
+            return self.judged.len() - 1;
         }
+        self.key.clear();
+        // The length tells `ab` and `c` from `a` and `bc`.
+        self.key.extend_from_slice(&cluster.len().to_le_bytes());
+        self.key.extend_from_slice(cluster);
+        self.key.extend_from_slice(replica);
+        if let Some(at) = self.places.get(&self.key) {
+            return *at;
+        }
+        self.places.insert(self.key.clone(), self.judged.len());
         // What is no UTF-8 is refused when the labels are decoded.
         let names = (String::from_utf8_lossy(cluster), String::from_utf8_lossy(replica));
         let verdict =
