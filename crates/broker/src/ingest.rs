@@ -13,6 +13,7 @@ use wire::Refusals;
 
 use crate::Broker;
 use crate::agents::Delivery;
+use crate::aggregation::Split;
 use crate::committer::{CommitError, Message, QUEUE, Stored};
 use crate::ha::Filtered;
 use crate::maintenance::flush_head_bytes;
@@ -65,6 +66,20 @@ impl IngestOutcome {
             may_come_again: false,
         });
         self.rejects.splice(0..0, refused);
+    }
+
+    /// Adds what is not aggregated. If it `is_stored` all the same, no sample of it counts as refused
+    /// for that, and what is refused on both ways is told once.
+    fn reject_input(&mut self, mut rejects: Vec<Reject>, is_stored: bool) {
+        if is_stored {
+            let told = &self.rejects;
+            rejects.retain(|reject| told.iter().all(|one| one.reason != reject.reason));
+            for reject in &mut rejects {
+                reject.reason.insert_str(0, "stored but not aggregated: ");
+                (reject.samples, reject.histograms) = (0, 0);
+            }
+        }
+        self.rejects.append(&mut rejects);
     }
 
     /// Whether nothing was stored, and rightly: another replica's samples are.
@@ -202,11 +217,8 @@ impl Broker {
         }
         let batch = elected.as_ref().unwrap_or(batch);
         let split = self.split(batch);
-        let (input, batch) = match &split {
-            None => (None, batch),
-            Some(split) => (Some(&split.input), split.rest.as_ref().unwrap_or(batch)),
-        };
-        self.store(tenant, batch, input, mark, outcome, done);
+        let batch = split.as_ref().and_then(|split| split.rest.as_ref()).unwrap_or(batch);
+        self.store(tenant, batch, split.as_ref(), mark, outcome, done);
     }
 
     /// Stores what aggregation wrote, past all that takes samples out of a batch.
@@ -224,12 +236,12 @@ impl Broker {
         }
     }
 
-    /// Stores a batch, and `input`, which is aggregated, with it.
+    /// Stores a batch, and the input of `split`, which is aggregated, with it.
     fn store(
         &self,
         tenant: TenantId,
         batch: &MetricBatch,
-        input: Option<&MetricBatch>,
+        split: Option<&Split>,
         mark: Option<Mark>,
         mut outcome: IngestOutcome,
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
@@ -241,10 +253,11 @@ impl Broker {
         outcome.exemplar_refusals = exemplar_refusals;
         outcome.exemplars = inner.exemplars.take_known_out(&mut resolved);
         outcome.rejects.append(&mut resolved.rejects);
-        let input = input.map(|input| {
-            let mut input = self.resolve_input(tenant, input);
+        let input = split.map(|split| {
+            let mut input = self.resolve_input(tenant, &split.input);
             outcome.aggregated = input.rows() as u64;
-            outcome.rejects.append(&mut input.rejects);
+            let rejects = std::mem::take(&mut input.rejects);
+            outcome.reject_input(rejects, split.rest.is_none());
             Box::new(input)
         });
         let input = input.filter(|input| !input.is_empty());

@@ -401,3 +401,20 @@ fn batches_of_agents_count_once() {
     assert_eq!(all[&m.to_string()], [(START_MS + INTERVAL_MS, 6.0)]);
     assert_eq!(all[&other.to_string()].len(), 2);
 }
+
+clock!(REFUSALS, refusals_ms);
+
+/// What is refused on its way into the store and on its way to the rules is refused once.
+#[test]
+fn a_refusal_of_input_that_is_kept_counts_once() {
+    let yaml = "- match: m\n  interval: 10s\n  outputs: [sum_samples]\n";
+    let config = AggregationConfig { keep_input: true, ..rules(yaml) };
+    let mut config = settings(refusals_ms, config);
+    config.limits.max_labels_per_series = 2;
+    let broker = open_on(&Arc::new(MemoryDisk::new()), config);
+    let wide = series("m", &[("a", "1"), ("b", "2")]);
+    let outcome = push(&broker, &[(&wide, START_MS, 1.0), (&series("m", &[]), START_MS, 1.0)]);
+    assert_eq!((outcome.refused_samples(), outcome.rejects.len()), (1, 1), "{outcome:?}");
+    assert_eq!((outcome.appended.appended, outcome.aggregated), (1, 1));
+    assert_eq!(metric(&broker, "watchfire_broker_samples_rejected_total"), 1.0);
+}

@@ -79,8 +79,9 @@ fn answer_to_two(
     // What the decoder refused is not in its counts; what repeats a sample is written already.
     let refused = outcome.refused_histograms();
     let written = Written {
-        samples: summary.floats as u64 - (outcome.refused_samples() - refused),
-        histograms: summary.histograms as u64 - refused,
+        samples: (summary.floats as u64)
+            .saturating_sub(outcome.refused_samples().saturating_sub(refused)),
+        histograms: (summary.histograms as u64).saturating_sub(refused),
         exemplars: outcome.exemplars.stored + outcome.exemplars.repeated,
     };
     broker.count_refused(&summary.refusals);
