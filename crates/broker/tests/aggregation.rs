@@ -418,3 +418,24 @@ fn a_refusal_of_input_that_is_kept_counts_once() {
     assert_eq!((outcome.appended.appended, outcome.aggregated), (1, 1));
     assert_eq!(metric(&broker, "watchfire_broker_samples_rejected_total"), 1.0);
 }
+
+clock!(PACES, paces_ms);
+
+/// Input is acknowledged: what it says waits until new series may come.
+#[test]
+fn what_windows_say_waits_for_room() {
+    let yaml = "- match: m\n  interval: 10s\n  outputs: [sum_samples, count_samples, max]\n";
+    let mut config = settings(paces_ms, rules(yaml));
+    // Ten at once, and then one per second.
+    config.limits.max_new_series_per_second = 1;
+    let broker = open_on(&Arc::new(MemoryDisk::new()), config);
+    let pods: Vec<Labels> = (0..10).map(|pod| series("m", &[("pod", &pod.to_string())])).collect();
+    let rows: Vec<_> = pods.iter().map(|pod| (pod, START_MS, 1.0)).collect();
+    assert_eq!(push(&broker, &rows).aggregated, 10);
+    for written in [10, 20, 30] {
+        PACES.fetch_add(INTERVAL_MS, SeqCst);
+        wait_until("what there is room for", || stored(&broker).len() == written);
+    }
+    let t_ms = START_MS + INTERVAL_MS;
+    assert!(stored(&broker).values().all(|samples| samples.len() == 1 && samples[0].0 == t_ms));
+}

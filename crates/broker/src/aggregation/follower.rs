@@ -206,6 +206,17 @@ impl Follower {
                     Ok(outcome) => {
                         let written = &self.aggregation.counters.written;
                         written.fetch_add(outcome.appended.appended, Ordering::Relaxed);
+                        if outcome.rejects.iter().any(|reject| reject.may_come_again) {
+                            // The input is acknowledged, so what it says has to wait for room. What
+                            // is stored of the part already is a repetition then.
+                            let complaint = outcome.complaint().unwrap_or_default();
+                            self.complain("series of stream_aggregation have to wait", &complaint);
+                            if self.is_stopping() {
+                                return false;
+                            }
+                            std::thread::sleep(RETRY);
+                            continue;
+                        }
                         if let Some(complaint) = outcome.complaint() {
                             self.complain("not all of stream_aggregation is stored", &complaint);
                         }
