@@ -133,6 +133,10 @@ impl Clusters {
             self.save(&key);
             return Verdict::Elected { floor_ms: i64::MIN, is_new: true };
         };
+        // A clock that stood ahead must keep neither the next replica nor its samples out.
+        for time in [&mut known.seen_ms, &mut known.newest_ms, &mut known.floor_ms] {
+            *time = now_ms.min(*time);
+        }
         if known.replica == replica {
             known.seen_ms = now_ms;
             return Verdict::Elected { floor_ms: known.floor_ms, is_new: false };
@@ -249,6 +253,19 @@ mod tests {
         judge(&mut clusters, "c", "a", 0);
         clusters.advance(DEFAULT_TENANT, "c", 600_000, 1_000);
         assert_eq!(judge(&mut clusters, "c", "b", 40_000), elected(1_000, true));
+    }
+
+    #[test]
+    fn a_clock_that_stood_ahead_keeps_nobody_out() {
+        let mut clusters = Clusters::default();
+        const AHEAD: i64 = 3_600_000;
+        judge(&mut clusters, "c", "a", AHEAD);
+        clusters.advance(DEFAULT_TENANT, "c", AHEAD, AHEAD);
+        assert_eq!(judge(&mut clusters, "c", "b", AHEAD + 40_000), elected(AHEAD, true));
+        // It is set back, and then the elected one goes away.
+        assert_eq!(judge(&mut clusters, "c", "b", 1_000), elected(1_000, false));
+        assert_eq!(judge(&mut clusters, "c", "a", 31_000), other("b"));
+        assert_eq!(judge(&mut clusters, "c", "a", 31_001), elected(1_000, true));
     }
 
     #[test]
