@@ -439,3 +439,63 @@ fn what_windows_say_waits_for_room() {
     let t_ms = START_MS + INTERVAL_MS;
     assert!(stored(&broker).values().all(|samples| samples.len() == 1 && samples[0].0 == t_ms));
 }
+
+clock!(BACK, back_ms);
+
+/// Windows go on when the clock is set right, also after a kill, and of a series that has timestamps
+/// of that time.
+#[test]
+fn a_clock_that_stood_ahead_stops_nothing() {
+    const AHEAD_MS: i64 = 60 * 60 * 1_000;
+    let yaml = "- match: m\n  interval: 10s\n  outputs: [sum_samples]\n  keep_metric_names: true\n";
+    BACK.store(START_MS + AHEAD_MS, SeqCst);
+    let mut disk = Arc::new(MemoryDisk::new());
+    let mut broker = open_on(&disk, settings(back_ms, rules(yaml)));
+    let m = series("m", &[("job", "j")]);
+    push(&broker, &[(&m, back_ms(), 1.0)]);
+    BACK.fetch_add(INTERVAL_MS, SeqCst);
+    wait_for_written(&broker, 1.0);
+    push(&broker, &[(&m, back_ms(), 2.0)]);
+    // What is in the open window is written at the time there is.
+    BACK.store(START_MS + 1_000, SeqCst);
+    wait_for_written(&broker, 2.0);
+    push(&broker, &[(&m, START_MS + 2_000, 4.0)]);
+    disk = Arc::new(disk.crash(1));
+    broker = open_on(&disk, settings(back_ms, rules(yaml)));
+    for window in 1..=3 {
+        let t_ms = START_MS + window * INTERVAL_MS;
+        BACK.store(t_ms, SeqCst);
+        wait_until("the window's end", || {
+            stored(&broker)[&m.to_string()].contains(&(t_ms, 4.0 * window as f64))
+        });
+        push(&broker, &[(&m, t_ms + 1_000, 4.0 * (window + 1) as f64)]);
+    }
+    let samples = &stored(&broker)[&m.to_string()];
+    assert!(samples.contains(&(START_MS + 1_000, 2.0)), "{samples:?}");
+    assert_eq!(samples.len(), 5, "{samples:?}");
+    assert_eq!(metric(&broker, "watchfire_broker_samples_conflicting_total"), 0.0);
+}
+
+clock!(CHANGES, changes_ms);
+
+/// A rule that is new does not count what came before it, although a start reads that again.
+#[test]
+fn a_rule_counts_from_when_it_is_there() {
+    let yaml = |output: &str| format!("- match: m\n  interval: 10s\n  outputs: [{output}]\n");
+    let mut disk = Arc::new(MemoryDisk::new());
+    let mut broker = open_on(&disk, settings(changes_ms, rules(&yaml("sum_samples"))));
+    let m = series("m", &[("job", "j")]);
+    push(&broker, &[(&m, START_MS + 1_000, 5.0), (&m, START_MS + 2_000, 5.0)]);
+    CHANGES.fetch_add(INTERVAL_MS, SeqCst);
+    wait_for_written(&broker, 1.0);
+    // Twice, so that the windows' file is one of a start that had not read everything.
+    for start in 1..=2 {
+        disk = Arc::new(disk.crash(start));
+        broker = open_on(&disk, settings(changes_ms, rules(&yaml("count_samples"))));
+    }
+    push(&broker, &[(&m, START_MS + 11_000, 5.0)]);
+    CHANGES.fetch_add(INTERVAL_MS, SeqCst);
+    let name = series("m:10s_count_samples", &[("job", "j")]).to_string();
+    wait_until("the window's end", || stored(&broker).contains_key(&name));
+    assert_eq!(stored(&broker)[&name], [(START_MS + 2 * INTERVAL_MS, 1.0)]);
+}

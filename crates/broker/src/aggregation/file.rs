@@ -38,7 +38,7 @@ impl Opened {
         let fresh = |from| State::new(&config.rules, from, now_ms);
         let state = match read(&**disk).context("read the open windows")? {
             None => fresh(end),
-            Some(bytes) => match State::decode(&bytes, &config.rules, now_ms) {
+            Some(bytes) => match State::decode(&bytes, &config.rules, end, now_ms) {
                 Ok((state, 0)) => state,
                 Ok((state, gone)) => {
                     tracing::warn!(

@@ -42,7 +42,7 @@ pub(crate) struct Follower {
     disk: Arc<dyn Disk>,
     tail: LogTail,
     state: State,
-    /// Everything of windows that ended up to here is stored.
+    /// Everything of windows that ended up to here is stored, since the clock was set back last.
     written_ms: i64,
     /// Whether all that windows said is stored; if not, a start reads them again.
     is_whole: bool,
@@ -118,9 +118,15 @@ impl Follower {
             }
             for frame in tailed.frames {
                 let mut out = Vec::new();
+                let before_ms = self.state.ended_ms;
                 match self.state.take_frame(&frame, &mut out) {
                     Ok(None) => {}
                     Ok(Some(end_ms)) => {
+                        if end_ms < before_ms {
+                            // The clock was set back: what comes before that may be new. What is not
+                            // is written again, which changes nothing.
+                            self.written_ms = i64::MIN;
+                        }
                         if !self.write_windows(end_ms, out) {
                             return false;
                         }
@@ -141,7 +147,7 @@ impl Follower {
     fn end_windows(&mut self) {
         let Some(broker) = self.broker() else { return };
         let now_ms = broker.now_ms();
-        if self.state.next_end_ms().is_none_or(|end_ms| end_ms > now_ms) {
+        if !self.state.is_due(now_ms) {
             return;
         }
         let (reply, answer) = bounded(1);

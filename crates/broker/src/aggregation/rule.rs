@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use catalog::LogPosition;
 use codec::CodecError;
 use codec::varint::{put_bytes, put_i64, put_u64, take_i64, take_prefixed, take_u64};
 use model::{Labels, LabelsBuilder, METRIC_NAME, Matcher};
@@ -35,12 +36,14 @@ pub(super) struct Target {
 /// A rule and all it knows.
 pub(super) struct RuleState {
     pub(super) rule: AggregationRule,
+    /// Frames of the log before it are of a time before the rule.
+    pub(super) from: LogPosition,
     needs: Needs,
     /// Between the metric's name and the output's.
     suffix: String,
     /// When the window that is open began, and when it ends.
     begin_ms: i64,
-    pub(super) end_ms: i64,
+    end_ms: i64,
     /// Until then first samples of counters do not count.
     ignore_first_until_ms: i64,
     /// Windows that are not written.
@@ -142,8 +145,8 @@ pub(super) fn is_wanted(rule: &AggregationRule, labels: &Labels) -> bool {
 }
 
 impl RuleState {
-    /// A rule that begins now.
-    pub(super) fn new(rule: AggregationRule, now_ms: i64) -> RuleState {
+    /// A rule that begins now, at `from` in the log.
+    pub(super) fn new(rule: AggregationRule, from: LogPosition, now_ms: i64) -> RuleState {
         let mut suffix = format!(":{}", rule.interval);
         for (word, labels) in [("by", &rule.by), ("without", &rule.without)] {
             if !labels.is_empty() {
@@ -152,6 +155,7 @@ impl RuleState {
         }
         let ignored_ms = i64::try_from(rule.ignore_first_sample_interval_ms).unwrap_or(i64::MAX);
         RuleState {
+            from,
             needs: Needs::of(&rule.outputs),
             suffix,
             begin_ms: now_ms,
@@ -298,27 +302,51 @@ impl RuleState {
             || self.inputs.values().any(|input| input.waiting.is_some())
     }
 
-    /// Ends the window, if it is to end at `at_ms` or before, and begins the one in which `at_ms`
-    /// lies. What it writes is put behind `out`.
+    /// Whether the window that is open has to end.
+    pub(super) fn is_due(&self, now_ms: i64) -> bool {
+        self.end_ms <= now_ms || self.is_ahead(now_ms)
+    }
+
+    /// Whether the window is one of a time that is not there yet, because the clock was set back. By
+    /// less it is not worth a window of its own: then the one that is open becomes longer.
+    fn is_ahead(&self, now_ms: i64) -> bool {
+        self.end_ms.saturating_sub(now_ms) > 2 * self.rule.interval_ms as i64
+    }
+
+    /// Ends the window, if it [is due](RuleState::is_due) at `at_ms`, and begins the one in which
+    /// `at_ms` lies. What it writes is put behind `out`.
     pub(super) fn end_window(&mut self, at_ms: i64, out: &mut Vec<Written>) {
-        if self.end_ms > at_ms {
+        if !self.is_due(at_ms) {
             return;
         }
         let ended_ms = self.end_ms;
-        self.finish(ended_ms, out);
+        self.finish(ended_ms.min(at_ms), out);
         let next_ms = next_end(&self.rule, at_ms);
         let interval_ms = self.rule.interval_ms as i64;
-        // While there was no process nobody could send anything: that time does not count.
+        // While there was no process nobody could send anything: that time does not count. Nor does
+        // time by which the clock was set back.
         let missed_ms = (next_ms - interval_ms).saturating_sub(ended_ms);
-        if missed_ms > 0 {
+        if missed_ms != 0 {
             let later =
                 |deadline_ms: &mut i64| *deadline_ms = deadline_ms.saturating_add(missed_ms);
             self.inputs.values_mut().for_each(|input| later(&mut input.deadline_ms));
             self.groups.values_mut().for_each(|group| later(&mut group.deadline_ms));
             let ignored_ms = self.rule.ignore_first_sample_interval_ms as i64;
-            self.ignore_first_until_ms = at_ms.saturating_add(ignored_ms);
+            let until_ms = at_ms.saturating_add(ignored_ms);
+            self.ignore_first_until_ms = match missed_ms {
+                1.. => until_ms,
+                _ => until_ms.min(self.ignore_first_until_ms),
+            };
         }
-        let stale_ms = ended_ms.saturating_add(missed_ms.max(0));
+        if missed_ms < 0 {
+            // Timestamps by the clock as it was would keep out all that comes.
+            for input in self.inputs.values_mut() {
+                for time in [&mut input.newest_ms, &mut input.last_ms, &mut input.rate_ms] {
+                    *time = if *time > next_ms { at_ms } else { *time };
+                }
+            }
+        }
+        let stale_ms = ended_ms.saturating_add(missed_ms);
         self.inputs.remove(|input| &input.key, |input| input.deadline_ms <= stale_ms);
         self.groups.remove(|group| &group.key, |group| group.deadline_ms <= stale_ms);
         self.begin_ms = next_ms - interval_ms;
@@ -392,6 +420,8 @@ impl RuleState {
                 put_f64(out, value);
             }
         }
+        put_u64(out, self.from.file);
+        put_u64(out, self.from.offset);
     }
 
     /// Replaces what is known by what [`RuleState::encode`] wrote of the same rule.
@@ -441,6 +471,11 @@ impl RuleState {
             };
             self.inputs.insert(key, one);
         }
+        // Not there in files of programs that let a new rule count from the beginning.
+        self.from = match input.is_empty() {
+            true => LogPosition::default(),
+            false => LogPosition { file: take_u64(input)?, offset: take_u64(input)? },
+        };
         Ok(())
     }
 }

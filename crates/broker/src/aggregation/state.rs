@@ -43,7 +43,7 @@ pub(super) struct State {
     rules: Vec<RuleState>,
     /// Before where all frames are taken. Those before it that come again only name series.
     pub(super) through: LogPosition,
-    /// The end of windows that came last.
+    /// The end of windows that came last; behind it the clock may have been set back.
     pub(super) ended_ms: i64,
     pub(super) left_out: LeftOut,
     /// The file whose series `decoder` knows.
@@ -81,7 +81,7 @@ impl State {
     /// Rules that begin now, behind `through`.
     pub(super) fn new(rules: &[AggregationRule], through: LogPosition, now_ms: i64) -> State {
         State {
-            rules: rules.iter().map(|rule| RuleState::new(rule.clone(), now_ms)).collect(),
+            rules: State::rules_from(rules, through, now_ms),
             through,
             ended_ms: i64::MIN,
             left_out: LeftOut::default(),
@@ -92,9 +92,13 @@ impl State {
         }
     }
 
-    /// When the next window ends.
-    pub(super) fn next_end_ms(&self) -> Option<i64> {
-        self.rules.iter().map(|rule| rule.end_ms).min()
+    fn rules_from(rules: &[AggregationRule], from: LogPosition, now_ms: i64) -> Vec<RuleState> {
+        rules.iter().map(|rule| RuleState::new(rule.clone(), from, now_ms)).collect()
+    }
+
+    /// Whether a window has to end.
+    pub(super) fn is_due(&self, now_ms: i64) -> bool {
+        self.rules.iter().any(|rule| rule.is_due(now_ms))
     }
 
     /// Series and groups known to rules.
@@ -120,12 +124,12 @@ impl State {
         match frame.kind {
             FrameKind::AggregationEnd => {
                 let at_ms = frame::end_of(&frame.payload)?;
-                self.end_windows(at_ms, out);
+                self.end_windows(frame.position, at_ms, out);
                 Ok(Some(at_ms))
             }
             FrameKind::Aggregated => {
                 let input = frame::split(&frame.payload)?.input;
-                self.take_input(frame.position.file, &input).map(|()| None)
+                self.take_input(frame.position, &input).map(|()| None)
             }
             _ => Ok(None),
         }
@@ -156,8 +160,8 @@ impl State {
         }
     }
 
-    fn take_input(&mut self, file: u64, payload: &[u8]) -> Result<(), String> {
-        self.enter(file);
+    fn take_input(&mut self, position: LogPosition, payload: &[u8]) -> Result<(), String> {
+        self.enter(position.file);
         let State { rules, series, decoder, batch, .. } = self;
         // One tenant so far; the labels of others would need a table of their own.
         let mut define = |_: TenantId, labels: Labels| series.define(rules, labels);
@@ -166,7 +170,11 @@ impl State {
             let samples = rows.timestamps_ms.iter().zip(&rows.values);
             for (&number, (&t_ms, &value)) in rows.ordinals.iter().zip(samples) {
                 for (at, target) in &mut self.series.targets[number as usize] {
-                    match self.rules[*at].take(target, t_ms, value) {
+                    let rule = &mut self.rules[*at];
+                    if position < rule.from {
+                        continue;
+                    }
+                    match rule.take(target, t_ms, value) {
                         Taken::Yes => {}
                         Taken::NoNumber => self.left_out.no_number += 1,
                         Taken::Repeated => self.left_out.repeated += 1,
@@ -178,9 +186,10 @@ impl State {
         Ok(())
     }
 
-    fn end_windows(&mut self, at_ms: i64, out: &mut Vec<Written>) {
-        self.ended_ms = self.ended_ms.max(at_ms);
-        self.rules.iter_mut().for_each(|rule| rule.end_window(at_ms, out));
+    fn end_windows(&mut self, position: LogPosition, at_ms: i64, out: &mut Vec<Written>) {
+        self.ended_ms = at_ms;
+        let begun = self.rules.iter_mut().filter(|rule| position >= rule.from);
+        begun.for_each(|rule| rule.end_window(at_ms, out));
     }
 
     /// Ends the windows of rules that want it, because the process stops.
@@ -208,14 +217,15 @@ impl State {
         out.extend_from_slice(&checksum.to_le_bytes());
     }
 
-    /// The state of a file, for the rules there are now: those that are new begin now. Yields also
-    /// how many rules of the file are not there any more.
+    /// The state of a file, for the rules there are now: those that are new begin now, at `end` of
+    /// the log. Yields also how many rules of the file are not there any more.
     ///
     /// # Errors
     /// The file is damaged or newer than this program.
     pub(super) fn decode(
         bytes: &[u8],
         rules: &[AggregationRule],
+        end: LogPosition,
         now_ms: i64,
     ) -> Result<(State, usize), StateFileError> {
         let damaged = |what: &str| StateFileError::Damaged(what.to_owned());
@@ -236,17 +246,19 @@ impl State {
             _ => return Err(damaged("version 0 was never written")),
         }
         let mut input = &sealed[MAGIC.len() + 1..];
-        State::read(&mut input, rules, now_ms)
+        State::read(&mut input, rules, end, now_ms)
             .map_err(|error| StateFileError::Damaged(error.to_string()))
     }
 
     fn read(
         input: &mut &[u8],
         rules: &[AggregationRule],
+        end: LogPosition,
         now_ms: i64,
     ) -> Result<(State, usize), codec::CodecError> {
         let through = LogPosition { file: take_u64(input)?, offset: take_u64(input)? };
         let mut state = State::new(rules, through, now_ms);
+        state.rules = State::rules_from(rules, end, now_ms);
         state.ended_ms = take_i64(input)?;
         let mut gone = 0;
         for _ in 0..take_count(input)? {
@@ -282,6 +294,8 @@ mod tests {
         read_rules(&document, "", &parse).expect("rules")
     }
 
+    const LATER: LogPosition = LogPosition { file: u64::MAX, offset: 0 };
+
     fn filled() -> State {
         let mut state = State::new(&rules(), LogPosition { file: 3, offset: 77 }, 5_000);
         let mut buffer = LabelBuffer::new();
@@ -306,16 +320,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let mut state = filled();
-        let (mut read, gone) = State::decode(&encoded(&state), &rules(), 0).expect("written");
+        let (mut read, gone) =
+            State::decode(&encoded(&state), &rules(), LATER, 0).expect("written");
         assert_eq!((gone, read.through, read.sizes()), (0, state.through, state.sizes()));
         assert_eq!(encoded(&read), encoded(&state));
         // Both go on alike.
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        state.end_windows(60_000, &mut ours);
-        read.end_windows(60_000, &mut theirs);
+        state.end_windows(LATER, 60_000, &mut ours);
+        read.end_windows(LATER, 60_000, &mut theirs);
         assert!(!ours.is_empty());
         assert_eq!(ours, theirs);
-        let (_, gone) = State::decode(&encoded(&state), &rules()[1..], 0).expect("written");
+        let (_, gone) = State::decode(&encoded(&state), &rules()[1..], LATER, 0).expect("written");
         assert_eq!(gone, 1, "a rule that is not there any more");
     }
 
@@ -331,12 +346,12 @@ mod tests {
             bytes.truncate(len);
             bytes[at % len] = byte;
             bytes.truncate(len - cut % len);
-            prop_assert!(State::decode(&bytes, &rules(), 0).is_err(), "the checksum is wrong");
+            prop_assert!(State::decode(&bytes, &rules(), LATER, 0).is_err(), "the checksum is wrong");
             // With a right one it must not panic.
             let checksum = codec::checksum(&bytes);
             bytes.extend_from_slice(&checksum.to_le_bytes());
-            if let Ok((mut state, _)) = State::decode(&bytes, &rules(), 0) {
-                state.end_windows(1_000_000, &mut Vec::new());
+            if let Ok((mut state, _)) = State::decode(&bytes, &rules(), LATER, 0) {
+                state.end_windows(LATER, 1_000_000, &mut Vec::new());
             }
         }
     }
