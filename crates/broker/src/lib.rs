@@ -381,8 +381,8 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Lets the governor ask what series, fresh samples, exemplars and rows on their way to remotes
-    /// take.
+    /// Lets the governor ask what series, fresh samples, exemplars, windows of aggregation and rows
+    /// on their way to remotes take.
     fn count_memory(&self) {
         let watched = Arc::downgrade(&self.inner);
         let mut known = (u64::MAX, 0);
@@ -396,7 +396,9 @@ impl Broker {
                 known = (changes, bytes as u64);
             }
             let fresh = inner.shards.totals().bytes + inner.exemplars.bytes();
-            Some(known.1 + fresh + inner.senders.bytes())
+            let windows =
+                inner.aggregation.as_ref().map_or(0, |aggregation| aggregation.window_bytes());
+            Some(known.1 + fresh + windows + inner.senders.bytes())
         });
     }
 

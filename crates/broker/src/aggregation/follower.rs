@@ -31,6 +31,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const BATCH_SAMPLES: usize = 100_000;
 /// The windows are written to their file at least so often, so that a start has little to read.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked how much memory the windows take.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// A series without samples for this long is forgotten by the registry, as others are.
 const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
 
@@ -48,6 +50,7 @@ pub(crate) struct Follower {
     is_whole: bool,
     saved: LogPosition,
     saved_at: Instant,
+    measured_at: Option<Instant>,
     complaints: Complaints,
 }
 
@@ -75,6 +78,7 @@ impl Follower {
             saved: state.through,
             state,
             saved_at: Instant::now(),
+            measured_at: None,
             complaints: Complaints::default(),
         }
     }
@@ -303,6 +307,10 @@ impl Follower {
         let (series, groups) = self.state.sizes();
         counters.series.store(series as u64, Ordering::Relaxed);
         counters.groups.store(groups as u64, Ordering::Relaxed);
+        if self.measured_at.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
+            self.measured_at = Some(Instant::now());
+            counters.bytes.store(self.state.bytes() as u64, Ordering::Relaxed);
+        }
         let left_out = std::mem::take(&mut self.state.left_out);
         counters.no_number.fetch_add(left_out.no_number, Ordering::Relaxed);
         counters.repeated.fetch_add(left_out.repeated, Ordering::Relaxed);

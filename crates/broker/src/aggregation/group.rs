@@ -51,6 +51,11 @@ impl Needs {
         }
         needs
     }
+
+    /// Whether groups keep more than sums.
+    pub(super) fn keeps_values(self) -> bool {
+        self.values || self.unique || self.histogram
+    }
 }
 
 /// One group.
@@ -181,6 +186,15 @@ impl Group {
     pub(super) fn take_rate(&mut self, per_second: f64) {
         self.window.rate += per_second;
         self.window.rated += 1;
+    }
+
+    /// Memory that values and buckets take.
+    pub(super) fn kept_bytes(&self) -> usize {
+        // Leaves of trees are half full at least.
+        let unique = 2 * size_of::<u64>() * self.window.unique.len();
+        let buckets = self.buckets.positive.len() + self.buckets.negative.len();
+        let buckets = 2 * size_of::<(i32, u64)>() * buckets;
+        self.window.values.capacity() * size_of::<f64>() + unique + buckets
     }
 
     /// Whether it has samples in this window.

@@ -71,6 +71,8 @@ struct Counters {
     failed: AtomicU64,
     series: AtomicU64,
     groups: AtomicU64,
+    /// Memory of windows and their series.
+    bytes: AtomicU64,
 }
 
 impl Aggregation {
@@ -88,6 +90,11 @@ impl Aggregation {
     /// The series of what is aggregated.
     pub(crate) fn series(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Memory that windows and what is known of their series take, as it was a moment ago.
+    pub(crate) fn window_bytes(&self) -> u64 {
+        self.counters.bytes.load(Ordering::Relaxed)
     }
 
     /// Tells the follower to end.

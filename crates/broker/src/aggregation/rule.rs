@@ -33,6 +33,13 @@ pub(super) struct Target {
     generation: u32,
 }
 
+impl Target {
+    /// Memory its labels take.
+    pub(super) fn key_bytes(&self) -> usize {
+        self.key.len() + 2 * size_of::<usize>()
+    }
+}
+
 /// A rule and all it knows.
 pub(super) struct RuleState {
     pub(super) rule: AggregationRule,
@@ -78,11 +85,12 @@ struct Slots<T> {
     slots: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
     by_key: HashMap<Arc<[u8]>, u32>,
+    key_bytes: usize,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { slots: Vec::new(), free: Vec::new(), by_key: HashMap::new() }
+        Slots { slots: Vec::new(), free: Vec::new(), by_key: HashMap::new(), key_bytes: 0 }
     }
 }
 
@@ -93,6 +101,7 @@ impl<T> Slots<T> {
             self.slots.len() as u32 - 1
         });
         self.slots[slot as usize].1 = Some(value);
+        self.key_bytes += key.len();
         self.by_key.insert(key, slot);
         slot
     }
@@ -113,12 +122,20 @@ impl<T> Slots<T> {
         self.by_key.len()
     }
 
+    /// What it takes, but for what things hold themselves.
+    fn bytes(&self) -> usize {
+        let slot = size_of::<(u32, Option<T>)>();
+        let entry = size_of::<(Arc<[u8]>, u32)>() + 2 * size_of::<usize>();
+        self.slots.capacity() * slot + self.by_key.capacity() * entry + self.key_bytes
+    }
+
     /// Removes what `is_gone`; its slots get another generation.
     fn remove(&mut self, key_of: impl Fn(&T) -> &Arc<[u8]>, is_gone: impl Fn(&T) -> bool) {
         for (at, (generation, value)) in self.slots.iter_mut().enumerate() {
             if value.as_ref().is_some_and(&is_gone) {
                 let gone = value.take().expect("looked at just now");
                 self.by_key.remove(key_of(&gone));
+                self.key_bytes -= key_of(&gone).len();
                 *generation = generation.wrapping_add(1);
                 self.free.push(at as u32);
             }
@@ -171,6 +188,15 @@ impl RuleState {
     /// Series and groups it knows.
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.inputs.len(), self.groups.len())
+    }
+
+    /// Memory it takes. Where groups keep values it looks at each of them.
+    pub(super) fn bytes(&self) -> usize {
+        let kept = match self.needs.keeps_values() {
+            true => self.groups.values().map(Group::kept_bytes).sum(),
+            false => 0,
+        };
+        self.inputs.bytes() + self.groups.bytes() + kept
     }
 
     /// Where samples of a series with these labels go; `None` if the rule does not want them.

@@ -59,6 +59,8 @@ struct SeriesTable {
     numbers: HashMap<Labels, u32>,
     /// For each, the rules that want it, by their places.
     targets: Vec<Vec<(usize, Target)>>,
+    /// What labels and targets take.
+    bytes: usize,
     buffer: LabelBuffer,
 }
 
@@ -71,9 +73,19 @@ impl SeriesTable {
         let found = rules.iter().enumerate();
         let buffer = &mut self.buffer;
         let found = found.filter_map(|(at, rule)| Some((at, rule.target(&labels, buffer)?)));
-        self.targets.push(found.collect());
+        let targets: Vec<_> = found.collect();
+        let of_target =
+            |(_, target): &(usize, Target)| size_of::<(usize, Target)>() + target.key_bytes();
+        self.bytes += labels.as_packed().len() + targets.iter().map(of_target).sum::<usize>();
+        self.targets.push(targets);
         self.numbers.insert(labels, number);
         number
+    }
+
+    fn bytes(&self) -> usize {
+        self.numbers.capacity() * size_of::<(Labels, u32)>()
+            + self.targets.capacity() * size_of::<Vec<(usize, Target)>>()
+            + self.bytes
     }
 }
 
@@ -90,6 +102,11 @@ impl State {
             series: SeriesTable::default(),
             batch: ResolvedBatch::default(),
         }
+    }
+
+    /// Memory it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.rules.iter().map(RuleState::bytes).sum::<usize>() + self.series.bytes()
     }
 
     fn rules_from(rules: &[AggregationRule], from: LogPosition, now_ms: i64) -> Vec<RuleState> {
@@ -326,6 +343,7 @@ mod tests {
         assert_eq!(encoded(&read), encoded(&state));
         // Both go on alike.
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        assert!(state.bytes() > 3_000, "{}", state.bytes());
         state.end_windows(LATER, 60_000, &mut ours);
         read.end_windows(LATER, 60_000, &mut theirs);
         assert!(!ours.is_empty());
