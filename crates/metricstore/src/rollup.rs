@@ -15,22 +15,6 @@ pub(crate) fn is_whole_in(row: &RollupRow, kept: &[TimeRange]) -> bool {
     kept.iter().any(|range| range.contains(row.first_ms) && range.contains(row.last_ms))
 }
 
-/// The row of one sample.
-fn row_of(t_ms: i64, value: f64) -> RollupRow {
-    RollupRow {
-        first_ms: t_ms,
-        last_ms: t_ms,
-        count: 1,
-        resets: 0,
-        first: value,
-        last: value,
-        min: value,
-        max: value,
-        sum: value,
-        before_resets: 0.0,
-    }
-}
-
 /// Number of the window of `resolution_ms` in which a time lies.
 fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
@@ -92,7 +76,7 @@ impl RollupBuilder {
                 }
                 _ => {
                     self.close();
-                    self.rows.push(row_of(t_ms, value));
+                    self.rows.push(RollupRow::of(t_ms, value));
                     self.is_open = true;
                 }
             }
@@ -228,7 +212,7 @@ pub(crate) fn decode(
             last_ms: last_ms[at],
             count: samples,
             sum: last[at] * f64::from(samples),
-            ..row_of(last_ms[at], last[at])
+            ..RollupRow::of(last_ms[at], last[at])
         }
     }));
     if flags & FLAT != 0 {

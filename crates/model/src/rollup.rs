@@ -25,3 +25,21 @@ pub struct RollupRow {
     /// Sum of the values before resets. A counter rose by `last - first + before_resets`.
     pub before_resets: f64,
 }
+
+impl RollupRow {
+    /// The row of one sample.
+    pub fn of(t_ms: i64, value: f64) -> Self {
+        RollupRow {
+            first_ms: t_ms,
+            last_ms: t_ms,
+            count: 1,
+            resets: 0,
+            first: value,
+            last: value,
+            min: value,
+            max: value,
+            sum: value,
+            before_resets: 0.0,
+        }
+    }
+}

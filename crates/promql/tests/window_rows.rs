@@ -70,18 +70,7 @@ fn add(rows: &mut Vec<RollupRow>, t_ms: i64, value: f64) {
             (row.last_ms, row.last) = (t_ms, value);
             (row.min, row.max) = (row.min.min(value), row.max.max(value));
         }
-        _ => rows.push(RollupRow {
-            first_ms: t_ms,
-            last_ms: t_ms,
-            count: 1,
-            resets: 0,
-            first: value,
-            last: value,
-            min: value,
-            max: value,
-            sum: value,
-            before_resets: 0.0,
-        }),
+        _ => rows.push(RollupRow::of(t_ms, value)),
     }
 }
 
