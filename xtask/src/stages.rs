@@ -152,7 +152,9 @@ fn system_tests(groups: &[&str]) -> Result<Counts> {
 }
 
 pub(crate) fn system() -> Result<Counts> {
-    system_tests(&["api", "faults", "interop", "live", "memory", "docs", "security", "tier"])
+    system_tests(&[
+        "api", "faults", "interop", "live", "memory", "docs", "security", "tenants", "tier",
+    ])
 }
 
 pub(crate) fn crash() -> Result<Counts> {

@@ -20,6 +20,7 @@ use metricstore::{
     AppendOutcome, CutData, Delete, ExemplarOutcome, ExemplarSnapshot, LogEncoder, Registry,
     ResolvedBatch,
 };
+use model::TenantName;
 use parking_lot::Mutex;
 
 use crate::agent_frame;
@@ -35,6 +36,9 @@ const MAX_GROUP_BYTES: usize = 8 << 20;
 const MAX_HEAD_PARTS: u64 = 8;
 /// Requests that may wait for the committer; more wait in their sockets.
 pub(crate) const QUEUE: usize = 1_024;
+
+/// Somebody has to raise the limit first.
+const TENANTS_RETRY_SECONDS: u64 = 60;
 
 /// Why a write was not made durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +63,37 @@ pub enum CommitError {
         bytes: u64,
         /// Above this nothing is taken.
         limit_bytes: u64,
+    },
+    /// The tenant's samples come faster than they may.
+    #[error(
+        "the tenant {tenant} is above limits.ingestion_rate ({rate} samples per second, bursts up to \
+         {}): none of the {samples} samples of this request was stored; send them again after {} s, \
+         send less, or raise the limit",
+        burst_of(*rate, *burst), retry_after_ms.div_ceil(1_000)
+    )]
+    OverRate {
+        /// Whose.
+        tenant: TenantName,
+        /// How many there are in the request.
+        samples: usize,
+        /// The limit, samples per second.
+        rate: usize,
+        /// The limit at once; 0 for ten seconds of the rate.
+        burst: usize,
+        /// When as many may come again.
+        retry_after_ms: u64,
+    },
+    /// The write would make one tenant more than there may be.
+    #[error(
+        "there are {limit} tenants, which is limits.max_tenants, and none is called {tenant}: nothing \
+         of this request was stored; look whether X-Scope-OrgID is right, raise the limit, or name \
+         {tenant} under tenants in the configuration"
+    )]
+    TooManyTenants {
+        /// Who writes.
+        tenant: TenantName,
+        /// The limit.
+        limit: usize,
     },
     /// An agent's batch whose predecessor is not stored.
     #[error(
@@ -92,7 +127,22 @@ pub enum CommitError {
     Stopping,
 }
 
+fn burst_of(rate: usize, burst: usize) -> usize {
+    if burst == 0 { rate.saturating_mul(crate::tenants::BURST_SECONDS) } else { burst }
+}
+
 impl CommitError {
+    /// When the sender may come again, if that is known.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            CommitError::OverRate { retry_after_ms, .. } => {
+                Some(retry_after_ms.div_ceil(1_000).max(1))
+            }
+            CommitError::TooManyTenants { .. } => Some(TENANTS_RETRY_SECONDS),
+            _ => None,
+        }
+    }
+
     /// Whether a key was not as expected, so that reading it again and deciding anew helps.
     pub fn is_version_conflict(&self) -> bool {
         matches!(self, CommitError::Catalog(CatalogError::VersionConflict { .. }))

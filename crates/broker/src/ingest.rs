@@ -7,7 +7,7 @@ use catalog::Mark;
 use metricstore::{
     Admission, AppendOutcome, ExemplarOutcome, ExemplarRefusals, NewSeries, Reject, ResolvedBatch,
 };
-use model::{MetricBatch, TenantId};
+use model::{MetricBatch, TenantId, TenantName};
 use tokio::task::JoinError;
 use wire::Refusals;
 
@@ -17,6 +17,7 @@ use crate::aggregation::Split;
 use crate::committer::{CommitError, Message, QUEUE, Stored};
 use crate::ha::Filtered;
 use crate::maintenance::flush_head_bytes;
+use crate::tenants::Tenant;
 
 /// Most samples of one batch: what one payload of the log takes.
 const MAX_BATCH_ROWS: usize = 1 << 24;
@@ -184,6 +185,9 @@ impl Broker {
     /// Waits for a place in the committer's queue, and resolves every series first: not for a
     /// thread that serves sockets, unless the batch is small and the broker is
     /// [at ease](Broker::is_congested).
+    ///
+    /// # Panics
+    /// There is no tenant of this number.
     pub fn ingest(
         &self,
         tenant: TenantId,
@@ -207,8 +211,9 @@ impl Broker {
             done(Err(error));
             return;
         }
-        self.store_metadata(tenant, batch);
-        let filtered = self.elect(tenant, batch);
+        let tenant = self.inner.tenants.of(tenant);
+        self.store_metadata(tenant.id, batch);
+        let filtered = self.elect(tenant.id, batch);
         let mut outcome = IngestOutcome::default();
         let mut elected = None;
         if let Some(Filtered { batch, deduplicated, note, refused, .. }) = filtered {
@@ -216,9 +221,13 @@ impl Broker {
             elected = Some(batch);
         }
         let batch = elected.as_ref().unwrap_or(batch);
-        let split = self.split(batch);
+        if let Err(error) = tenant.admit(batch.samples(), self.now_ms()) {
+            done(Err(error));
+            return;
+        }
+        let split = self.split(&tenant, batch);
         let batch = split.as_ref().and_then(|split| split.rest.as_ref()).unwrap_or(batch);
-        self.store(tenant, batch, split.as_ref(), mark, outcome, done);
+        self.store(&tenant, batch, split.as_ref(), mark, outcome, done);
     }
 
     /// Stores what aggregation wrote, past all that takes samples out of a batch.
@@ -229,9 +238,12 @@ impl Broker {
         done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
     ) {
         match self.admit(batch) {
-            Ok(()) => self.store(tenant, batch, None, None, IngestOutcome::default(), |result| {
-                done(result.map(|delivery| delivery.outcome));
-            }),
+            Ok(()) => {
+                let tenant = self.inner.tenants.of(tenant);
+                self.store(&tenant, batch, None, None, IngestOutcome::default(), |result| {
+                    done(result.map(|delivery| delivery.outcome));
+                });
+            }
             Err(error) => done(Err(error)),
         }
     }
@@ -239,7 +251,7 @@ impl Broker {
     /// Stores a batch, and the input of `split`, which is aggregated, with it.
     fn store(
         &self,
-        tenant: TenantId,
+        tenant: &Arc<Tenant>,
         batch: &MetricBatch,
         split: Option<&Split>,
         mark: Option<Mark>,
@@ -261,6 +273,9 @@ impl Broker {
             Box::new(input)
         });
         let input = input.filter(|input| !input.is_empty());
+        for reject in &outcome.rejects {
+            tenant.count_refusal(&reject.reason, reject.samples);
+        }
         let refused: u64 = outcome.rejects.iter().map(|reject| reject.samples).sum();
         inner.ingest_counters.rejected.fetch_add(refused, Ordering::Relaxed);
         // An agent's batch of which nothing is left moves its mark all the same.
@@ -269,12 +284,16 @@ impl Broker {
             return;
         }
         if !inner.live.is_idle() && mark.as_ref().is_none_or(|mark| self.may_show(mark)) {
-            self.publish(&resolved);
+            self.publish(tenant.name, &resolved);
         }
         let counters = Arc::clone(&inner.ingest_counters);
+        let tenant = Arc::clone(tenant);
         let done = Box::new(move |result: Result<Stored, CommitError>| {
             done(result.map(|stored| {
                 counters.count(&stored);
+                if let Stored::New(appended, _) = &stored {
+                    tenant.count_stored(appended.appended);
+                }
                 Delivery::of(stored, outcome)
             }));
         });
@@ -286,7 +305,7 @@ impl Broker {
         }
     }
 
-    fn resolve(&self, tenant: TenantId, batch: &MetricBatch) -> (ResolvedBatch, ExemplarRefusals) {
+    fn resolve(&self, tenant: &Tenant, batch: &MetricBatch) -> (ResolvedBatch, ExemplarRefusals) {
         let inner = &self.inner;
         let governor = &inner.config.governor;
         let room = governor.room_for_series();
@@ -296,7 +315,7 @@ impl Broker {
             _ => governor.series_refusal(),
         };
         let mut resolved = ResolvedBatch::default();
-        let limits = &inner.config.limits;
+        let (tenant, limits) = (tenant.id, &tenant.limits);
         let new_series = NewSeries { room, refusal: &refusal };
         let (now_ms, oldest_ms) = (self.now_ms(), self.oldest_ms());
         let admission = Admission { limits, now_ms, oldest_ms, new_series };
@@ -404,13 +423,11 @@ impl Broker {
         counters.influx_texts.fetch_add(summary.texts_left_out, Ordering::Relaxed);
     }
 
-    fn publish(&self, resolved: &ResolvedBatch) {
+    fn publish(&self, tenant: TenantName, resolved: &ResolvedBatch) {
         let rows = resolved.shards.iter().flat_map(|shard| {
             let columns = shard.timestamps_ms.iter().zip(&shard.values);
             shard.ordinals.iter().zip(columns).map(|(&o, (&t_ms, &value))| (o, t_ms, value))
         });
-        self.inner
-            .live
-            .publish(resolved.tenant, rows, |ordinal| self.inner.registry.labels(ordinal));
+        self.inner.live.publish(tenant, rows, |ordinal| self.inner.registry.labels(ordinal));
     }
 }

@@ -31,6 +31,7 @@ pub mod rpc;
 mod sender;
 mod shards;
 mod snapshots;
+mod tenants;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
 use metricstore::{MetricFormat, Registry, RetentionRules};
-use model::{Limits, Matcher, TenantId, TimeRange};
+use model::{Limits, Matcher, TenantId, TenantName, TimeRange};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -70,6 +71,7 @@ pub use recovery::Recovered;
 pub use routes::routes;
 pub use sender::PreparedRemotes;
 pub use shards::HeadTotals;
+pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;
 use aggregation::{Aggregation, Follower};
@@ -87,6 +89,7 @@ use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
 use sender::Senders;
 use shards::{AbortOnPanic, Shards};
+use tenants::TenantBook;
 
 /// Requests that may unpack and resolve at once, for each shard: more only take turns.
 const INTAKE_PER_SHARD: usize = 2;
@@ -96,8 +99,10 @@ const INTAKE_PER_SHARD: usize = 2;
 pub struct BrokerConfig {
     /// Directory of the data; made if absent.
     pub data: PathBuf,
-    /// Limits of every tenant.
+    /// Limits of every tenant that has none of its own.
     pub limits: Limits,
+    /// Tenants that have.
+    pub tenants: TenantSettings,
     /// How long data is kept.
     pub retention: Retention,
     /// … and how long those of some series, where that is shorter.
@@ -150,6 +155,7 @@ impl BrokerConfig {
         BrokerConfig {
             data,
             limits: Limits::default(),
+            tenants: TenantSettings::default(),
             retention: Retention::default(),
             retention_rules: RetentionRules::default(),
             rollups: Some(RollupTier::default()),
@@ -217,6 +223,7 @@ struct Inner {
     agent_budget: PayloadBudget,
     ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
+    tenants: TenantBook,
     deletes: Arc<DeleteBook>,
     exemplars: Arc<ExemplarBook>,
     ha: Option<HaTracker>,
@@ -329,6 +336,12 @@ impl Broker {
             .context("start the maintenance thread")?;
         let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
         let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
+        let tenants = {
+            let catalog = catalog.lock();
+            let used = catalog.blocks().map(|meta| meta.tenant).chain(registry.tenants());
+            let (limits, settings) = (config.limits.clone(), config.tenants.clone());
+            TenantBook::load(&catalog, used, limits, settings)
+        };
         let aggregation = Aggregation::new(config.aggregation.clone(), parts.input_registry);
         let aggregation = aggregation.map(Arc::new);
         let ha = config.ha.clone();
@@ -347,6 +360,7 @@ impl Broker {
                 agent_budget,
                 ballast,
                 metadata,
+                tenants,
                 deletes,
                 exemplars,
                 ha,
@@ -433,9 +447,9 @@ impl Broker {
         &self.inner.recovered
     }
 
-    /// Limits in effect.
+    /// Limits of the default tenant.
     pub fn limits(&self) -> &Limits {
-        &self.inner.config.limits
+        self.limits_of(TenantName::DEFAULT)
     }
 
     /// Whether writes are taken. Everything stored can be read as soon as there is a broker.
@@ -464,11 +478,11 @@ impl Broker {
         &self.inner.config.governor
     }
 
-    /// Every sample of the tenant's matching series from now on.
+    /// Every sample of the tenant's matching series from now on, also if it has none yet.
     ///
     /// # Errors
     /// Too many subscriptions; the text names the limit.
-    pub fn subscribe(&self, tenant: TenantId, selector: Vec<Matcher>) -> Result<Feed, String> {
+    pub fn subscribe(&self, tenant: TenantName, selector: Vec<Matcher>) -> Result<Feed, String> {
         self.inner.live.subscribe(tenant, selector)
     }
 

@@ -81,7 +81,10 @@ impl Broker {
                 Ok(Err(error)) => error,
                 Err(_) => CommitError::Stopping,
             };
-            let passes = matches!(error, CommitError::Full | CommitError::HeadFull { .. });
+            let passes = matches!(
+                error,
+                CommitError::Full | CommitError::HeadFull { .. } | CommitError::OverRate { .. }
+            );
             if !passes || self.ready().is_err() {
                 return Err(error);
             }

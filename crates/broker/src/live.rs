@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use model::{Labels, Matcher, TenantId};
+use model::{Labels, Matcher, TenantName};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -36,7 +36,7 @@ pub(crate) struct LiveHub {
 }
 
 struct Subscriber {
-    tenant: TenantId,
+    tenant: TenantName,
     selector: Vec<Matcher>,
     inbox: Mutex<Inbox>,
     wake: Notify,
@@ -73,7 +73,7 @@ impl LiveHub {
     /// There are too many already.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
-        tenant: TenantId,
+        tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Feed, String> {
         let subscriber =
@@ -100,7 +100,7 @@ impl LiveHub {
     /// series.
     pub(crate) fn publish<'a>(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         rows: impl Iterator<Item = (u32, i64, f64)> + Clone + 'a,
         labels_of: impl Fn(u32) -> Option<Labels>,
     ) {
@@ -246,7 +246,7 @@ impl Drop for Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{DEFAULT_TENANT, MatchOp};
+    use model::MatchOp;
 
     fn labels(job: &str) -> Labels {
         Labels::from_pairs([("__name__", "up"), ("job", job)]).expect("valid labels")
@@ -259,19 +259,23 @@ mod tests {
     fn hub_with(job: &str) -> (Arc<LiveHub>, Feed) {
         let hub = Arc::new(LiveHub::default());
         let matcher = Matcher::new("job", MatchOp::Equal, job).expect("no regex");
-        let feed = hub.subscribe(DEFAULT_TENANT, vec![matcher]).expect("below the limit");
+        let feed = hub.subscribe(TenantName::DEFAULT, vec![matcher]).expect("below the limit");
         (hub, feed)
     }
 
     #[tokio::test]
     async fn only_what_was_asked_for_arrives() {
         let (hub, mut feed) = hub_with("b");
-        hub.publish(DEFAULT_TENANT, [(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(), labels_of);
-        hub.publish(TenantId(1), [(1, 9, 9.0)].into_iter(), labels_of);
+        hub.publish(
+            TenantName::DEFAULT,
+            [(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(),
+            labels_of,
+        );
+        hub.publish(TenantName::parse("t1").expect("a name"), [(1, 9, 9.0)].into_iter(), labels_of);
         let batch = feed.next().await;
         assert_eq!(batch.series, [(0, labels("b"))]);
         assert_eq!(batch.samples, [(0, 1, 2.0), (0, 2, 3.0)]);
-        hub.publish(DEFAULT_TENANT, [(1, 3, 4.0)].into_iter(), labels_of);
+        hub.publish(TenantName::DEFAULT, [(1, 3, 4.0)].into_iter(), labels_of);
         let batch = feed.next().await;
         assert!(batch.series.is_empty(), "a series is told once");
         assert_eq!(batch.samples, [(0, 3, 4.0)]);
@@ -283,7 +287,7 @@ mod tests {
     async fn a_slow_reader_is_told_what_it_missed() {
         let (hub, mut feed) = hub_with("a");
         for t_ms in 0..(MAX_WAITING as i64 + 10) {
-            hub.publish(DEFAULT_TENANT, [(0, t_ms, 0.0)].into_iter(), labels_of);
+            hub.publish(TenantName::DEFAULT, [(0, t_ms, 0.0)].into_iter(), labels_of);
         }
         let batch = feed.next().await;
         assert_eq!(batch.missed, 10);
@@ -303,9 +307,13 @@ mod tests {
     async fn many_slow_readers_share_what_one_could_have() {
         let (hub, mut feed) = hub_with("a");
         let others: Vec<Feed> = (0..99)
-            .map(|_| hub.subscribe(DEFAULT_TENANT, Vec::new()).expect("below the limit"))
+            .map(|_| hub.subscribe(TenantName::DEFAULT, Vec::new()).expect("below the limit"))
             .collect();
-        hub.publish(DEFAULT_TENANT, (0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)), labels_of);
+        hub.publish(
+            TenantName::DEFAULT,
+            (0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)),
+            labels_of,
+        );
         assert_eq!(feed.next().await.missed, (MAX_WAITING - MIN_WAITING) as u64);
         drop(others);
     }
@@ -313,11 +321,11 @@ mod tests {
     #[tokio::test]
     async fn a_reused_ordinal_is_a_new_series() {
         let (hub, mut feed) = hub_with("a");
-        hub.publish(DEFAULT_TENANT, [(0, 1, 1.0)].into_iter(), labels_of);
+        hub.publish(TenantName::DEFAULT, [(0, 1, 1.0)].into_iter(), labels_of);
         feed.next().await;
         hub.forget(&[0]);
-        hub.publish(DEFAULT_TENANT, [(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
-        hub.publish(DEFAULT_TENANT, [(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
+        hub.publish(TenantName::DEFAULT, [(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
+        hub.publish(TenantName::DEFAULT, [(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
         let batch = feed.next().await;
         assert_eq!(batch.samples, [(1, 3, 1.0)]);
     }
@@ -325,15 +333,15 @@ mod tests {
     #[tokio::test]
     async fn a_subscription_has_a_bounded_number_of_series() {
         let hub = Arc::new(LiveHub::default());
-        let mut feed = hub.subscribe(DEFAULT_TENANT, Vec::new()).expect("below the limit");
+        let mut feed = hub.subscribe(TenantName::DEFAULT, Vec::new()).expect("below the limit");
         let rows = (0..MAX_SERIES as u32 + 5).map(|ordinal| (ordinal, 1, 0.0));
-        hub.publish(DEFAULT_TENANT, rows, |ordinal| Some(labels(&ordinal.to_string())));
+        hub.publish(TenantName::DEFAULT, rows, |ordinal| Some(labels(&ordinal.to_string())));
         let batch = feed.next().await;
         assert_eq!((batch.series.len(), batch.missed), (MAX_SERIES, 5));
         // A series that is forgotten makes room for another.
         hub.forget(&[7]);
         hub.publish(
-            DEFAULT_TENANT,
+            TenantName::DEFAULT,
             [(9, 2, 0.0), (MAX_SERIES as u32, 2, 0.0)].into_iter(),
             labels_of,
         );

@@ -252,7 +252,7 @@ impl Broker {
 
     fn store_rows(&self) -> Vec<MetricRow> {
         let head = self.inner.shards.totals();
-        let series = self.inner.registry.active_series(model::DEFAULT_TENANT);
+        let series = self.inner.registry.all_series();
         let (blocks, samples, bytes) = {
             let catalog = self.inner.catalog.lock();
             catalog.blocks().fold((0, 0, 0), |(count, rows, bytes), meta| {

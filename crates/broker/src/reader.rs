@@ -10,7 +10,9 @@ use metricstore::{
     BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadLabels, HeadSnapshot, LabelQuery,
     MetricError, MetricFormat, Period, Selected,
 };
-use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TenantId, TimeRange};
+use model::{
+    CensusReport, CensusRequest, Labels, Limits, Matcher, SeriesExemplars, TenantId, TimeRange,
+};
 use parking_lot::Mutex;
 
 use crate::maintenance::{Wake, is_damage};
@@ -77,6 +79,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The limits of its tenant.
+    fn limits(&self) -> &Limits {
+        self.broker.limits_of(self.broker.tenant_name(self.tenant).unwrap_or_default())
+    }
+
     pub(crate) fn new(broker: Broker, tenant: TenantId, account: Arc<Account>) -> Self {
         Reader { broker, tenant, account }
     }
@@ -110,7 +117,7 @@ impl Reader {
         held.resize(held.bytes() + copied_bytes)?;
         let head = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
         let blocks = self.blocks(range);
-        let limit = inner.config.limits.max_query_series;
+        let limit = self.limits().max_query_series;
         let fits = |source: &BlockSource| {
             let resolution_ms = source.block.rollup_ms();
             resolution_ms > 0 && window_ms > 0 && window_ms % resolution_ms == 0
@@ -234,7 +241,7 @@ impl Reader {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, ReadError> {
-        let most = self.broker.inner.config.limits.max_query_series;
+        let most = self.limits().max_query_series;
         let mut all = BTreeSet::new();
         let mut held = self.account.hold(0)?;
         for selector in any(selectors) {

@@ -279,7 +279,7 @@ fn replay_data(
         .context("replay the log")?;
     // The last answers of the shards: everything is searchable when the start is over.
     shards.settle();
-    recovered.series = registry.active_series(model::DEFAULT_TENANT);
+    recovered.series = registry.all_series();
     Ok(head_parts)
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use blockstore::MemoryDisk;
 use broker::{BatchIdentity, Broker, CommitError, Delivery, Incarnation, Lane};
-use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata};
+use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata, TenantName};
 use support::*;
 
 const SPOOL: Incarnation = Incarnation([3; 16]);
@@ -151,7 +151,7 @@ clock!(SHOWN, shown_ms);
 async fn subscribers_see_each_fresh_batch_once_and_no_backlog() {
     let disk = Arc::new(MemoryDisk::new());
     let broker = open_on(&disk, config("unused".as_ref(), shown_ms, NEVER_MS));
-    let mut feed = broker.subscribe(DEFAULT_TENANT, Vec::new()).expect("below the limit");
+    let mut feed = broker.subscribe(TenantName::DEFAULT, Vec::new()).expect("below the limit");
     live(&broker, 1, 0).expect("stored");
     live(&broker, 1, 0).expect("known");
     let backlog = identity(Lane::Backlog, 1, 0);

@@ -236,7 +236,7 @@ async fn lists_and_pages_come_in_pieces_and_streams_end_with_the_broker() {
     }
     assert!(messages > 1 && values.is_sorted(), "{messages} messages");
     assert_eq!(values.len(), 90_000);
-    let request = PageRequest { path_and_query: "/long?x=1".to_owned() };
+    let request = PageRequest { path_and_query: "/long?x=1".to_owned(), ..PageRequest::default() };
     let mut stream = client.page(request).await.expect("answered").into_inner();
     let first = stream.message().await.expect("no error").expect("a head");
     assert_eq!(first.status, 200);
@@ -246,11 +246,12 @@ async fn lists_and_pages_come_in_pieces_and_streams_end_with_the_broker() {
     }
     assert_eq!(body, "a page ".len() * 200_000);
     for wrong in ["elsewhere.example/long", "http://elsewhere.example/long", "/ /", ""] {
-        let wrong = PageRequest { path_and_query: wrong.to_owned() };
+        let wrong = PageRequest { path_and_query: wrong.to_owned(), ..PageRequest::default() };
         let status = client.page(wrong).await.expect_err("no path");
         assert_eq!(status.code(), Code::InvalidArgument);
     }
-    let unknown = PageRequest { path_and_query: "/api/v1/users".to_owned() };
+    let unknown =
+        PageRequest { path_and_query: "/api/v1/users".to_owned(), ..PageRequest::default() };
     let mut stream = client.page(unknown).await.expect("answered").into_inner();
     assert_eq!(stream.message().await.expect("no error").expect("a head").status, 404);
     let request = SubscribeRequest { tenant: String::new(), selector: Some(named("m")) };

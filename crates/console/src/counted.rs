@@ -1,53 +1,47 @@
-//! Data whose samples are counted as they are read, for the list of running queries: whoever reads,
-//! a query, an export or another Prometheus.
+//! Data of one tenant, whose samples are counted as they are read, for the list of running queries:
+//! whoever reads, a query, an export or another Prometheus.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantName,
     TimeRange,
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, Source, SourceError};
 
-use crate::data::{Cardinality, Data, DataChanges, LiveFeed, Snapshot, Work};
+use crate::data::{Cardinality, Data, DataChanges, Snapshot, Work};
 use crate::running::RunningQuery;
 
-/// Data, and for which query it is read.
-pub(crate) struct CountedData {
+/// What one query may read: the data of its tenant and of no other.
+pub(crate) struct QueryData {
     pub(crate) data: Arc<dyn Data>,
     pub(crate) query: Arc<RunningQuery>,
 }
 
-impl Data for CountedData {
-    fn snapshot(&self, tenant: TenantId, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
-        let (snapshot, query) = (self.data.snapshot(tenant, work)?, Arc::clone(&self.query));
+impl QueryData {
+    fn tenant(&self) -> TenantName {
+        self.query.asked.tenant
+    }
+
+    /// As [`Data::snapshot`].
+    pub(crate) fn snapshot(&self, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+        let (snapshot, query) = (self.data.snapshot(self.tenant(), work)?, Arc::clone(&self.query));
         Ok(Arc::new(CountedSnapshot { snapshot, query }))
     }
 
-    fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
-        self.data.metadata(tenant)
+    /// As [`Data::metadata`].
+    pub(crate) fn metadata(&self) -> Result<Vec<MetricMetadata>, SourceError> {
+        self.data.metadata(self.tenant())
     }
 
-    fn subscribe(
+    /// As [`Data::changes`].
+    pub(crate) fn changes(
         &self,
-        tenant: TenantId,
-        selector: Vec<Matcher>,
-    ) -> Result<Box<dyn LiveFeed>, SourceError> {
-        self.data.subscribe(tenant, selector)
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        self.data.ready()
-    }
-
-    fn changes(
-        &self,
-        tenant: TenantId,
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
-        self.data.changes(tenant, since, within)
+        self.data.changes(self.tenant(), since, within)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantName,
     TimeRange,
 };
 use promql::{Source, SourceError};
@@ -12,20 +12,20 @@ use promql::{Source, SourceError};
 /// works for it stops when it is cancelled.
 pub type Work = Arc<governor::Account>;
 
-/// Data of all tenants, live.
+/// Data of all tenants, live. Of a tenant that there is not, there is none.
 pub trait Data: Send + Sync + 'static {
     /// A consistent view for one request. It may block, stops when `work` is cancelled, and counts
     /// what it holds for it.
     ///
     /// # Errors
     /// The store is not ready or failed.
-    fn snapshot(&self, tenant: TenantId, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError>;
+    fn snapshot(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError>;
 
     /// What is known about metric families, sorted by name. It may block.
     ///
     /// # Errors
     /// Nobody who knows can be asked.
-    fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError>;
+    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError>;
 
     /// Every sample of the matching series from now on, before it is durable. Never blocks.
     ///
@@ -33,7 +33,7 @@ pub trait Data: Send + Sync + 'static {
     /// Too many subscriptions; the text names the limit.
     fn subscribe(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Box<dyn LiveFeed>, SourceError>;
 
@@ -51,7 +51,7 @@ pub trait Data: Send + Sync + 'static {
     /// Nobody who knows can be asked.
     fn changes(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {

@@ -1,11 +1,12 @@
 //! Runs queries on threads of their own, a bounded number at once, each with a time limit.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use governor::{Governor, Held};
-use model::{Labels, Limits, TenantId, TimeRange};
+use model::{Labels, Limits, TenantName, TimeRange};
 use promql::ast::Expr;
 use promql::{
     EvalOptions, EvalTime, Evaluation, InstantSample, Parallel, QueryOutput, QueryValue,
@@ -13,8 +14,9 @@ use promql::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::admission::{Admission, Turn};
 use crate::cache::{CacheSettings, ResultCache};
-use crate::counted::CountedData;
+use crate::counted::QueryData;
 use crate::data::{Data, Snapshot, Work};
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
@@ -26,9 +28,11 @@ mod cached;
 pub struct Executor {
     data: Arc<dyn Data>,
     limits: Limits,
+    /// Of tenants that have others.
+    tenants: BTreeMap<TenantName, Limits>,
     governor: Arc<Governor>,
     queries: Arc<RunningQueries>,
-    admission: Arc<Semaphore>,
+    admission: Admission,
     live_places: Arc<Semaphore>,
     width: usize,
     max_concurrent: usize,
@@ -51,7 +55,6 @@ struct Counters {
 
 /// What to run and how.
 pub(crate) struct Job {
-    pub(crate) tenant: TenantId,
     pub(crate) asked: Asked,
     pub(crate) expr: Expr,
     pub(crate) time: EvalTime,
@@ -115,9 +118,10 @@ impl Executor {
         Executor {
             data,
             limits,
+            tenants: BTreeMap::new(),
             governor,
             queries: Arc::new(RunningQueries::new()),
-            admission: Arc::new(Semaphore::new(max_concurrent)),
+            admission: Admission::new(max_concurrent),
             live_places: Arc::new(Semaphore::new(MAX_LIVE_EXPRESSIONS)),
             width: width.max(1),
             max_concurrent,
@@ -132,6 +136,16 @@ impl Executor {
         self
     }
 
+    /// Limits of tenants that have others than the rest.
+    pub fn with_tenants(mut self, tenants: BTreeMap<TenantName, Limits>) -> Self {
+        self.tenants = tenants;
+        self
+    }
+
+    fn limits(&self, tenant: TenantName) -> &Limits {
+        self.tenants.get(&tenant).unwrap_or(&self.limits)
+    }
+
     /// Where the data comes from.
     pub(crate) fn data(&self) -> &Arc<dyn Data> {
         &self.data
@@ -142,24 +156,25 @@ impl Executor {
         &self.queries
     }
 
-    /// How long one request may take.
-    pub(crate) fn query_timeout(&self) -> Duration {
-        Duration::from_millis(self.limits.query_timeout_ms)
+    /// How long one request of a tenant may take.
+    pub(crate) fn query_timeout(&self, tenant: TenantName) -> Duration {
+        Duration::from_millis(self.limits(tenant).query_timeout_ms)
     }
 
-    /// Samples that one request may hold.
-    pub(crate) fn max_query_samples(&self) -> usize {
-        self.limits.max_query_samples
+    /// Samples that one request of a tenant may hold.
+    pub(crate) fn max_query_samples(&self, tenant: TenantName) -> usize {
+        self.limits(tenant).max_query_samples
     }
 
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
     pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
-        let limit = self.query_timeout();
+        let tenant = job.asked.tenant;
+        let limit = self.query_timeout(tenant);
         let timeout = job.timeout.map_or(limit, |wanted| wanted.min(limit));
         if timeout.is_zero() {
             return Err(self.timed_out(timeout));
         }
-        let permit = self.admit().await?;
+        let permit = self.admit(tenant).await?;
         let work = self.governor.account();
         let mut guard = CancelOnDrop::new(&work);
         let executor = Arc::clone(self);
@@ -197,9 +212,9 @@ impl Executor {
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         asked: Asked,
-        task: impl FnOnce(&dyn Data, &Work) -> Result<T, ApiError> + Send + 'static,
+        task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let permit = self.admit().await?;
+        let permit = self.admit(asked.tenant).await?;
         let data = Arc::clone(&self.data);
         let work = self.governor.account();
         let _guard = CancelOnDrop::new(&work);
@@ -207,7 +222,7 @@ impl Executor {
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let place = queries.begin(asked, Arc::clone(&work));
-            let data = CountedData { data, query: Arc::clone(&place.query) };
+            let data = QueryData { data, query: Arc::clone(&place.query) };
             task(&data, &work).map_err(|error| why(&place.query, error))
         })
         .await
@@ -231,11 +246,11 @@ impl Executor {
     }
 
     /// Waits until it is a query's turn and there is memory for it.
-    async fn admit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    async fn admit(&self, tenant: TenantName) -> Result<Turn, ApiError> {
         let until = tokio::time::Instant::now() + ADMISSION_WAIT;
-        let turn = Arc::clone(&self.admission).acquire_owned();
-        match tokio::time::timeout_at(until, turn).await {
-            Ok(Ok(permit)) => {
+        let own = Some(self.limits(tenant).max_concurrent_queries).filter(|most| *most > 0);
+        match tokio::time::timeout_at(until, self.admission.turn(tenant, own)).await {
+            Ok(permit) => {
                 while !self.governor.admits_query() {
                     self.cache.clear();
                     if tokio::time::Instant::now() >= until {
@@ -248,14 +263,17 @@ impl Executor {
                 }
                 Ok(permit)
             }
-            _ => {
+            Err(_) => {
                 self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                let running = match own {
+                    Some(most) => format!("{most} queries of the tenant {tenant}"),
+                    None => format!("{} queries, or the share of one tenant,", self.max_concurrent),
+                };
                 Err(ApiError::new(
                     ErrorType::Unavailable,
                     format!(
-                        "{} queries are already running and none ended within {} s; try again \
+                        "{running} are already running and none ended within {} s; try again \
                          later or raise limits.max_concurrent_queries",
-                        self.max_concurrent,
                         ADMISSION_WAIT.as_secs()
                     ),
                 ))
@@ -291,12 +309,12 @@ impl Executor {
         let query = Arc::clone(&place.query);
         let work = &query.work;
         let began = Instant::now();
-        let data = CountedData { data: Arc::clone(&self.data), query: Arc::clone(&query) };
+        let data = QueryData { data: Arc::clone(&self.data), query: Arc::clone(&query) };
         let looked = match self.keepable(job) {
             Some(keepable) => self.look(&data, &keepable)?.map(|looked| (keepable, looked)),
             None => None,
         };
-        let snapshot = data.snapshot(job.tenant, work).map_err(source_error)?;
+        let snapshot = data.snapshot(work).map_err(source_error)?;
         let source = Recorder { snapshot, asked: Mutex::new(None) };
         let session = Session {
             source,
@@ -304,7 +322,7 @@ impl Executor {
             work,
             memory: Arc::new(EvaluationMemory(Arc::clone(work))),
             parallel: Threads { width: self.width },
-            max_samples: self.limits.max_query_samples,
+            max_samples: self.max_query_samples(job.asked.tenant),
         };
         let snapshot_taken = Instant::now();
         let output = match looked {

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use model::TenantName;
 use net::auth::Accounts;
 use net::{Access, Routes};
 
+mod admission;
 mod api;
 mod cache;
 mod counted;
@@ -77,6 +79,19 @@ pub struct Reloaded {
     pub in_effect_ms: i64,
 }
 
+/// What is known of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantStatus {
+    /// Its name.
+    pub name: TenantName,
+    /// Series that have samples in memory.
+    pub active_series: usize,
+    /// The limit of those.
+    pub max_active_series: usize,
+    /// Samples stored since the start.
+    pub samples: u64,
+}
+
 /// Everything the handlers need.
 pub struct Console {
     executor: Arc<Executor>,
@@ -91,6 +106,7 @@ pub struct Console {
     prometheus_yaml: Option<Text>,
     reloads: Option<Box<dyn Fn() -> Reloaded + Send + Sync>>,
     targets: Arc<dyn Targets>,
+    tenants: Option<Box<dyn Fn() -> Vec<TenantStatus> + Send + Sync>>,
 }
 
 impl Console {
@@ -114,6 +130,7 @@ impl Console {
             prometheus_yaml: None,
             reloads: None,
             targets: Arc::new(NoTargets),
+            tenants: None,
         }
     }
 
@@ -187,8 +204,22 @@ impl Console {
         self
     }
 
-    pub(crate) fn targets(&self) -> &dyn Targets {
-        &*self.targets
+    /// What is scraped for a tenant: everything for the default one, nothing for others.
+    pub(crate) fn targets(&self, tenant: TenantName) -> &dyn Targets {
+        if tenant.is_default() { &*self.targets } else { &NoTargets }
+    }
+
+    /// `tenants` yields the tenants there are.
+    pub fn with_tenants(
+        mut self,
+        tenants: Box<dyn Fn() -> Vec<TenantStatus> + Send + Sync>,
+    ) -> Self {
+        self.tenants = Some(tenants);
+        self
+    }
+
+    pub(crate) fn tenants(&self) -> Vec<TenantStatus> {
+        self.tenants.as_ref().map(|tenants| tenants()).unwrap_or_default()
     }
 
     pub(crate) fn fleet(&self) -> Option<&dyn Fleet> {

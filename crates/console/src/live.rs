@@ -11,7 +11,8 @@ use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
-use model::DEFAULT_TENANT;
+use http::{StatusCode, Uri};
+use model::TenantName;
 use promql::ast::ValueType;
 use promql::{EvalTime, QueryValue};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ use crate::json;
 use crate::respond::parameter;
 use crate::running::Asked;
 use net::ApiError;
+use net::auth::Principal;
 
 /// Stands for a client in the list of running queries.
 const LIVE_CLIENT: &str = "live";
@@ -70,17 +72,41 @@ enum Request {
 
 pub(crate) async fn upgrade(
     State(console): State<Arc<Console>>,
+    principal: Principal,
+    uri: Uri,
     request: WebSocketUpgrade,
-) -> Response {
-    request
+) -> Result<Response, ApiError> {
+    let tenant = named_in(&uri, principal)?.tenant;
+    let upgraded = request
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
-        .on_upgrade(move |socket| async move { converse(console, socket).await })
+        .on_upgrade(move |socket| async move { converse(console, tenant, socket).await });
+    Ok(upgraded)
 }
 
-async fn converse(console: Arc<Console>, socket: WebSocket) {
+/// The caller, for the tenant that `tenant` in the URL names: pages cannot send a header with a
+/// WebSocket.
+fn named_in(uri: &Uri, principal: Principal) -> Result<Principal, ApiError> {
+    let query = uri.query().unwrap_or_default();
+    let mut named = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "tenant");
+    match (named.next(), named.next()) {
+        (None, _) => Ok(principal),
+        (Some((_, name)), None) => {
+            let tenant = TenantName::parse(&name).map_err(|error| parameter("tenant", error))?;
+            if principal.sees(tenant) {
+                return principal.narrowed_to(tenant);
+            }
+            // Also where a header named another one.
+            Err(parameter("tenant", format!("the request is for the tenant {}", principal.tenant))
+                .with_status(StatusCode::FORBIDDEN))
+        }
+        (Some(_), Some(_)) => Err(parameter("tenant", "it is given more than once")),
+    }
+}
+
+async fn converse(console: Arc<Console>, tenant: TenantName, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(FRAMES_IN_FLIGHT);
     let mut writer = tokio::spawn(async move {
@@ -99,7 +125,7 @@ async fn converse(console: Arc<Console>, socket: WebSocket) {
             }
         }
     });
-    let mut subscriptions = Subscriptions { console, frames, tasks: HashMap::new() };
+    let mut subscriptions = Subscriptions { console, tenant, frames, tasks: HashMap::new() };
     loop {
         let message = tokio::select! {
             message = stream.next() => message,
@@ -131,6 +157,8 @@ fn text(frame: Vec<u8>) -> Message {
 /// The subscriptions of one connection; they end with it.
 struct Subscriptions {
     console: Arc<Console>,
+    /// Whose data they are of.
+    tenant: TenantName,
     frames: mpsc::Sender<Vec<u8>>,
     tasks: HashMap<u64, JoinHandle<()>>,
 }
@@ -184,7 +212,7 @@ impl Subscriptions {
                     .console
                     .executor()
                     .data()
-                    .subscribe(DEFAULT_TENANT, matchers)
+                    .subscribe(self.tenant, matchers)
                     .map_err(|error| error.to_string())?;
                 tokio::spawn(forward(id, feed, frames))
             }
@@ -198,9 +226,9 @@ impl Subscriptions {
                 let place = self.console.executor().live_place()?;
                 let every =
                     Duration::from_millis(interval_ms.unwrap_or(1_000).max(MIN_INTERVAL_MS));
-                let console = Arc::clone(&self.console);
+                let (console, tenant) = (Arc::clone(&self.console), self.tenant);
                 tokio::spawn(async move {
-                    evaluate(id, console, expr, every, frames).await;
+                    evaluate(id, console, (tenant, expr), every, frames).await;
                     drop(place);
                 })
             }
@@ -231,7 +259,7 @@ async fn forward(id: u64, mut feed: Box<dyn LiveFeed>, frames: mpsc::Sender<Vec<
 async fn evaluate(
     id: u64,
     console: Arc<Console>,
-    text: String,
+    (tenant, text): (TenantName, String),
     every: Duration,
     frames: mpsc::Sender<Vec<u8>>,
 ) {
@@ -239,7 +267,7 @@ async fn evaluate(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let frame = match evaluate_once(&console, &text).await {
+        let frame = match evaluate_once(&console, tenant, &text).await {
             Ok((t_ms, value)) => result_frame(id, t_ms, &value),
             Err(error) => error_frame(id, &error.message),
         };
@@ -249,12 +277,15 @@ async fn evaluate(
     }
 }
 
-async fn evaluate_once(console: &Arc<Console>, text: &str) -> Result<(i64, QueryValue), ApiError> {
+async fn evaluate_once(
+    console: &Arc<Console>,
+    tenant: TenantName,
+    text: &str,
+) -> Result<(i64, QueryValue), ApiError> {
     let expr = promql::parse(text).map_err(|error| parameter("expr", error))?;
     let t_ms = console.now_ms();
     let job = Job {
-        tenant: DEFAULT_TENANT,
-        asked: Asked::query(text, EvalTime::Instant(t_ms), LIVE_CLIENT),
+        asked: Asked::query(text, EvalTime::Instant(t_ms), LIVE_CLIENT, tenant),
         expr,
         time: EvalTime::Instant(t_ms),
         timeout: None,
@@ -390,7 +421,7 @@ mod tests {
     impl crate::Data for Nothing {
         fn snapshot(
             &self,
-            _: model::TenantId,
+            _: TenantName,
             _: &crate::Work,
         ) -> Result<Arc<dyn crate::Snapshot>, promql::SourceError> {
             Err(promql::SourceError::Storage("empty".to_owned()))
@@ -398,14 +429,14 @@ mod tests {
 
         fn metadata(
             &self,
-            _: model::TenantId,
+            _: TenantName,
         ) -> Result<Vec<model::MetricMetadata>, promql::SourceError> {
             Ok(Vec::new())
         }
 
         fn subscribe(
             &self,
-            _: model::TenantId,
+            _: TenantName,
             _: Vec<model::Matcher>,
         ) -> Result<Box<dyn LiveFeed>, promql::SourceError> {
             Err(promql::SourceError::Limit("none".to_owned()))
@@ -434,6 +465,7 @@ mod tests {
         let console = Arc::new(Console::new(executor, about, || 0, Box::new(|| 0)));
         let connection = || Subscriptions {
             console: Arc::clone(&console),
+            tenant: TenantName::DEFAULT,
             frames: mpsc::channel(FRAMES_IN_FLIGHT).0,
             tasks: HashMap::new(),
         };

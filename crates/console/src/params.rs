@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, FromRequest, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use model::{Matcher, TimeRange};
+use model::{Matcher, TenantName, TimeRange};
 
 use crate::respond::{bad_data, parameter};
 use crate::running::Asked;
 use net::ApiError;
+use net::auth::Principal;
 
 /// Largest form that is read; a query text is far below.
 const MAX_FORM_BYTES: usize = 4 << 20;
@@ -27,6 +28,8 @@ pub(crate) struct Params {
     path: String,
     /// Who asks.
     client: String,
+    /// Whose data.
+    tenant: TenantName,
     /// Whether `Cache-Control` wants what is computed now.
     no_store: bool,
 }
@@ -34,8 +37,10 @@ pub(crate) struct Params {
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let (parts, body) = request.into_parts();
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let asking =
+            <Principal as FromRequestParts<S>>::from_request_parts(&mut parts, state).await?;
         let mut pairs = Vec::new();
         let is_form = parts
             .headers
@@ -54,7 +59,8 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         read_pairs(parts.uri.query().unwrap_or_default().as_bytes(), &mut pairs)?;
         let client = client_of(&parts.extensions);
         let no_store = wants_no_store(&parts.headers);
-        Ok(Params { pairs, path: parts.uri.path().to_owned(), client, no_store })
+        let (path, tenant) = (parts.uri.path().to_owned(), asking.tenant);
+        Ok(Params { pairs, path, client, tenant, no_store })
     }
 }
 
@@ -90,6 +96,11 @@ impl Params {
         &self.client
     }
 
+    /// Whose data is asked for.
+    pub(crate) fn tenant(&self) -> TenantName {
+        self.tenant
+    }
+
     /// Whether the answer may come from what was kept of earlier ones: not with `nocache=1`, as in
     /// VictoriaMetrics, nor with `Cache-Control: no-store`.
     pub(crate) fn allows_cached(&self) -> bool {
@@ -104,7 +115,7 @@ impl Params {
             text.push_str(" match[]=");
             text.push_str(selector);
         }
-        Asked::other(text, &self.client)
+        Asked::other(text, &self.client, self.tenant)
     }
 
     /// The first value of `name` that is not empty.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use governor::{Account, Held, Refused};
+use model::TenantName;
 use parking_lot::Mutex;
 use promql::{EvalTime, SourceError};
 
@@ -26,21 +27,23 @@ pub(crate) struct Asked {
     pub(crate) times_ms: (i64, i64, i64),
     /// Who asks: address and port.
     pub(crate) client: String,
+    /// Whose data.
+    pub(crate) tenant: TenantName,
 }
 
 impl Asked {
     /// A query in PromQL.
-    pub(crate) fn query(text: &str, time: EvalTime, client: &str) -> Self {
+    pub(crate) fn query(text: &str, time: EvalTime, client: &str, tenant: TenantName) -> Self {
         let times_ms = match time {
             EvalTime::Instant(t_ms) => (t_ms, t_ms, 0),
             EvalTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
         };
-        Asked { text: text.to_owned(), times_ms, client: client.to_owned() }
+        Asked { text: text.to_owned(), times_ms, client: client.to_owned(), tenant }
     }
 
     /// Another request that reads.
-    pub(crate) fn other(text: impl Into<String>, client: &str) -> Self {
-        Asked { text: text.into(), times_ms: (0, 0, 0), client: client.to_owned() }
+    pub(crate) fn other(text: impl Into<String>, client: &str, tenant: TenantName) -> Self {
+        Asked { text: text.into(), times_ms: (0, 0, 0), client: client.to_owned(), tenant }
     }
 }
 
@@ -92,6 +95,7 @@ struct Past {
 
 #[derive(Debug)]
 struct PastQuery {
+    tenant: TenantName,
     text: String,
     range_seconds: i64,
     duration: Duration,
@@ -103,6 +107,7 @@ struct PastQuery {
 /// What queries of one text over one length of time took together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TopQuery {
+    pub(crate) tenant: TenantName,
     pub(crate) text: String,
     pub(crate) range_seconds: i64,
     pub(crate) count: u64,
@@ -146,29 +151,39 @@ impl RunningQueries {
         all
     }
 
-    /// Stops a query; whether there is one with this number.
-    pub(crate) fn kill(&self, id: u64) -> bool {
+    /// Stops a query; whether there is one with this number among those that `may` be stopped.
+    pub(crate) fn kill(&self, id: u64, may: impl Fn(TenantName) -> bool) -> bool {
         let Some(query) = self.running.lock().get(&id).cloned() else { return false };
+        if !may(query.asked.tenant) {
+            return false;
+        }
         query.was_killed.store(true, Ordering::Relaxed);
         query.work.stop("the query was stopped by an administrator".to_owned());
         true
     }
 
-    /// What queries that ended within `lifetime` took, by text and length of time, in no order.
-    pub(crate) fn past(&self, lifetime: Duration) -> Vec<TopQuery> {
+    /// What queries that ended within `lifetime` took, of those tenants that may be shown, by tenant,
+    /// text and length of time, in no order.
+    pub(crate) fn past(
+        &self,
+        lifetime: Duration,
+        shown: impl Fn(TenantName) -> bool,
+    ) -> Vec<TopQuery> {
         let past = self.past.lock();
-        let mut by_text: HashMap<(&str, i64), TopQuery> = HashMap::new();
-        for query in past.queries.iter().filter(|query| query.end.elapsed() <= lifetime) {
-            let top =
-                by_text.entry((&query.text, query.range_seconds)).or_insert_with(|| TopQuery {
-                    text: query.text.clone(),
-                    range_seconds: query.range_seconds,
-                    count: 0,
-                    total: Duration::ZERO,
-                    longest: Duration::ZERO,
-                    peak_bytes: 0,
-                    samples: 0,
-                });
+        let mut by_text: HashMap<(TenantName, &str, i64), TopQuery> = HashMap::new();
+        let is_wanted = |query: &&PastQuery| query.end.elapsed() <= lifetime && shown(query.tenant);
+        for query in past.queries.iter().filter(is_wanted) {
+            let key = (query.tenant, query.text.as_str(), query.range_seconds);
+            let top = by_text.entry(key).or_insert_with(|| TopQuery {
+                tenant: query.tenant,
+                text: query.text.clone(),
+                range_seconds: query.range_seconds,
+                count: 0,
+                total: Duration::ZERO,
+                longest: Duration::ZERO,
+                peak_bytes: 0,
+                samples: 0,
+            });
             top.count += 1;
             top.total += query.duration;
             top.longest = top.longest.max(query.duration);
@@ -185,6 +200,7 @@ impl Past {
         self.text_bytes += text.len();
         let (start_ms, end_ms, _) = query.asked.times_ms;
         self.queries.push_back(PastQuery {
+            tenant: query.asked.tenant,
             text,
             range_seconds: end_ms.saturating_sub(start_ms) / 1_000,
             duration: query.begin.elapsed(),
@@ -246,14 +262,15 @@ mod tests {
     fn a_query_is_listed_while_it_runs_and_remembered_after() {
         let (queries, governor) = queries();
         let range = EvalTime::Range { start_ms: 1_000, end_ms: 61_000, step_ms: 5_000 };
-        let first = queries.begin(Asked::query("up", range, "10.0.0.1:5"), governor.account());
-        let second = queries.begin(Asked::query("up", range, "10.0.0.2:5"), governor.account());
+        let up = |client| Asked::query("up", range, client, TenantName::DEFAULT);
+        let first = queries.begin(up("10.0.0.1:5"), governor.account());
+        let second = queries.begin(up("10.0.0.2:5"), governor.account());
         first.query.work.take(100).expect("room");
         let ids: Vec<u64> = queries.list().iter().map(|query| query.id).collect();
         assert_eq!(ids, [first.query.id, second.query.id]);
         drop((first, second));
         assert!(queries.list().is_empty());
-        let past = queries.past(Duration::from_secs(60));
+        let past = queries.past(Duration::from_secs(60), |_| true);
         assert_eq!(past.len(), 1);
         let top = (past[0].text.as_str(), past[0].range_seconds, past[0].count, past[0].peak_bytes);
         assert_eq!(top, ("up", 60, 2, 100));
@@ -262,10 +279,12 @@ mod tests {
     #[test]
     fn a_query_is_stopped_by_its_number() {
         let (queries, governor) = queries();
-        let place = queries.begin(Asked::other("/federate", "c"), governor.account());
-        assert!(!queries.kill(place.query.id + 1));
+        let place =
+            queries.begin(Asked::other("/federate", "c", TenantName::DEFAULT), governor.account());
+        assert!(!queries.kill(place.query.id + 1, |_| true));
+        assert!(!queries.kill(place.query.id, |tenant| !tenant.is_default()), "not theirs");
         assert!(!place.query.work.is_cancelled());
-        assert!(queries.kill(place.query.id));
+        assert!(queries.kill(place.query.id, |_| true));
         assert!(place.query.work.is_cancelled() && place.query.was_killed());
     }
 
@@ -273,8 +292,9 @@ mod tests {
     fn texts_that_are_remembered_are_bounded() {
         let (queries, governor) = queries();
         let long = "x".repeat(1 << 20);
+        let asked = |text: String| Asked::other(text, "c", TenantName::DEFAULT);
         for number in 0..2_000 {
-            drop(queries.begin(Asked::other(format!("{number}{long}"), "c"), governor.account()));
+            drop(queries.begin(asked(format!("{number}{long}")), governor.account()));
         }
         let past = queries.past.lock();
         assert!(past.text_bytes <= MAX_PAST_TEXT_BYTES && past.queries.len() > 1_000);

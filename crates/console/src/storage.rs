@@ -1,6 +1,6 @@
 //! What administrators may do to what is stored. `watchfire` wires it to the broker.
 
-use model::{Matcher, TenantId, TimeRange};
+use model::{Matcher, TenantName, TimeRange};
 
 /// The store of a broker. All of it waits for the disk.
 pub trait Storage: Send + Sync + 'static {
@@ -11,7 +11,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Why not, with the remedy.
     fn delete_series(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), StorageError>;
@@ -57,6 +57,8 @@ impl std::error::Error for StorageError {}
 /// What is known of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBlock {
+    /// Whose it is; empty if that is not known.
+    pub tenant: String,
     /// Its name.
     pub id: String,
     /// First timestamp, milliseconds.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::TenantId;
+use model::TenantName;
 use net::auth::Principal;
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ pub(crate) struct Draft<'a> {
 }
 
 /// All views of a tenant, sorted by name. One that cannot be read is left out and told in the log.
-pub(crate) fn list(keys: &Arc<dyn Keys>, tenant: TenantId) -> Vec<View> {
+pub(crate) fn list(keys: &Arc<dyn Keys>, tenant: TenantName) -> Vec<View> {
     let prefix = prefix(tenant);
     keys.list(&prefix).into_iter().filter_map(|(key, stored)| view(&prefix, &key, stored)).collect()
 }
@@ -129,7 +129,11 @@ pub(crate) fn save(
 }
 
 /// Removes a view, durably. Blocks.
-pub(crate) fn delete(keys: &Arc<dyn Keys>, tenant: TenantId, name: &str) -> Result<(), ViewError> {
+pub(crate) fn delete(
+    keys: &Arc<dyn Keys>,
+    tenant: TenantName,
+    name: &str,
+) -> Result<(), ViewError> {
     let key = format!("{}{name}", prefix(tenant));
     let Some(version) = keys.list(&key).into_iter().find(|(other, _)| *other == key) else {
         return Err(ViewError::NotFound(name.chars().take(MAX_NAME_CHARS).collect()));
@@ -138,8 +142,9 @@ pub(crate) fn delete(keys: &Arc<dyn Keys>, tenant: TenantId, name: &str) -> Resu
     keys.delete(&key, wanted).map_err(|error| failed(name, error))
 }
 
-fn prefix(tenant: TenantId) -> String {
-    format!("views/{}/", tenant.0)
+fn prefix(tenant: TenantName) -> String {
+    // As it was before there were others; no name has the sign that stands before those.
+    if tenant.is_default() { "views/0/".to_owned() } else { format!("views/={tenant}/") }
 }
 
 fn view(prefix: &str, key: &str, stored: Stored) -> Option<View> {

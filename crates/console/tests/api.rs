@@ -10,7 +10,7 @@ use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{
     CensusEntry, CensusReport, CensusRequest, Exemplar, Labels, Limits, Matcher, MetricMetadata,
-    SeriesExemplars, TenantId, TimeRange,
+    SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
 use serde_json::{Value, json};
@@ -148,15 +148,15 @@ impl Snapshot for Memory {
 }
 
 impl Data for Memory {
-    fn snapshot(&self, _: TenantId, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantName, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
         Ok(Arc::new(Memory))
     }
 
-    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+    fn metadata(&self, _: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
         Ok(Vec::new())
     }
 
-    fn subscribe(&self, _: TenantId, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {
+    fn subscribe(&self, _: TenantName, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {
         Err(SourceError::Limit("nothing is live here".to_owned()))
     }
 

@@ -9,7 +9,7 @@ use console::{
 };
 use http::Request;
 use http_body_util::BodyExt;
-use model::{Labels, Limits, Matcher, MetricMetadata, MetricType, TenantId};
+use model::{Labels, Limits, Matcher, MetricMetadata, MetricType, TenantName};
 use promql::SourceError;
 use serde_json::{Value, json};
 use settings::NameValidation;
@@ -20,15 +20,15 @@ use tower::ServiceExt;
 struct Empty;
 
 impl Data for Empty {
-    fn snapshot(&self, _: TenantId, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+    fn snapshot(&self, _: TenantName, _: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
         Err(SourceError::Storage("there is none".to_owned()))
     }
 
-    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
+    fn metadata(&self, _: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
         Ok(Vec::new())
     }
 
-    fn subscribe(&self, _: TenantId, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {
+    fn subscribe(&self, _: TenantName, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {
         Err(SourceError::Storage("there is none".to_owned()))
     }
 

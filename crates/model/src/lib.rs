@@ -14,6 +14,7 @@ mod matcher;
 pub mod regex;
 mod rollup;
 mod series;
+mod tenant;
 mod time;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
@@ -28,7 +29,8 @@ pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metri
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
-pub use series::{DEFAULT_TENANT, SeriesId, TenantId};
+pub use series::SeriesId;
+pub use tenant::{DEFAULT_TENANT, NO_TENANT, TenantId, TenantName, TenantNameError};
 pub use time::TimeRange;
 
 /// Bit pattern of the value that marks a series as gone at a timestamp.

@@ -17,6 +17,10 @@ pub struct Limits {
     /// Most values one label may have among active series (`limits.max_values_per_label`); 0 for as
     /// many as come.
     pub max_values_per_label: usize,
+    /// Most samples in a second (`limits.ingestion_rate`); 0 for as many as come.
+    pub ingestion_rate: usize,
+    /// Most samples at once (`limits.ingestion_burst_size`); 0 for those of ten seconds.
+    pub ingestion_burst_size: usize,
     /// How far in the future a sample may lie (`limits.max_future_ms`).
     pub max_future_ms: i64,
     /// Largest request body after decompression (`limits.max_body_bytes`).
@@ -27,6 +31,9 @@ pub struct Limits {
     pub max_query_series: usize,
     /// Longest time one query may run (`limits.query_timeout_ms`).
     pub query_timeout_ms: u64,
+    /// Most queries of the tenant that may run at once (`limits.max_concurrent_queries` of a tenant);
+    /// 0 for its share of those that may run at all.
+    pub max_concurrent_queries: usize,
 }
 
 impl Default for Limits {
@@ -38,12 +45,15 @@ impl Default for Limits {
             max_active_series: 10_000_000,
             max_new_series_per_second: 0,
             max_values_per_label: 0,
+            ingestion_rate: 0,
+            ingestion_burst_size: 0,
             max_future_ms: 10 * 60 * 1_000,
             // Prometheus' own cap for a decoded remote write request is 32 MiB.
             max_body_bytes: 32 << 20,
             max_query_samples: 200_000_000,
             max_query_series: 1_000_000,
             query_timeout_ms: 120_000,
+            max_concurrent_queries: 0,
         }
     }
 }

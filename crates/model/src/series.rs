@@ -1,15 +1,8 @@
-//! Identities of series and tenants.
+//! Identities of series.
 
 use std::fmt;
 
-use crate::Labels;
-
-/// A tenant, interned. Names are mapped to numbers at the edge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TenantId(pub u32);
-
-/// The tenant of everything that names none.
-pub const DEFAULT_TENANT: TenantId = TenantId(0);
+use crate::{Labels, TenantId};
 
 /// The identity of a series everywhere and forever: BLAKE3, cut to 128 bits, over the tenant
 /// (u32 little endian) followed by the packed labels.

@@ -8,12 +8,13 @@
 use std::fmt;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
-use http::{Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::auth::{Door, Scope};
 use crate::{ApiError, ErrorType};
@@ -231,10 +232,28 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
         Err(refusal) => return public_answer(refusal.into_response(&parts.headers)),
     };
     if !principal.scopes.contains(scope) {
-        return public_answer(principal.forbidden(scope));
+        return refuse(&parts.headers, principal.forbidden(scope));
     }
+    let principal = match principal.narrowed_by(&parts.headers) {
+        Ok(principal) => principal,
+        Err(refusal) => return refuse(&parts.headers, refusal),
+    };
     parts.extensions.insert(principal);
     public_answer(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// A refusal as the caller's protocol has it: clients of gRPC do not read the body of an answer that
+/// is none of gRPC.
+fn refuse(request: &HeaderMap, error: ApiError) -> Response {
+    let content_type = request.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+        return public_answer(error);
+    }
+    let code = match error.error_type {
+        ErrorType::Forbidden => tonic::Code::PermissionDenied,
+        _ => tonic::Code::InvalidArgument,
+    };
+    public_answer(tonic::Status::new(code, error.message).into_http::<Body>())
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
@@ -244,4 +263,25 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 
 async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(ErrorType::NotFound, format!("there is nothing at {:?}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_of_the_protocol_that_was_spoken() {
+        let refusal = |kind| ApiError::new(kind, "X-Scope-OrgID: \"a|b\" is none");
+        let mut request = HeaderMap::new();
+        let plain = refuse(&request, refusal(ErrorType::BadData));
+        assert_eq!(plain.status(), StatusCode::BAD_REQUEST);
+        request.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+        for (kind, code) in [(ErrorType::BadData, "3"), (ErrorType::Forbidden, "7")] {
+            let response = refuse(&request, refusal(kind));
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["grpc-status"], code);
+            let message = response.headers()["grpc-message"].to_str().expect("percent-encoded");
+            assert!(message.contains("X-Scope-OrgID"), "{message}");
+        }
+    }
 }

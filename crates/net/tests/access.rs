@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Method;
 use net::auth::{
     Accounts, Actor, Connection, FileStore, LocalAccess, NewSession, Principal, Scope, SessionLife,
-    write_local_access,
+    Tenants, write_local_access,
 };
 use net::tls::{ServerCertificate, ServerTls};
 use net::{Access, Authority, NetMetrics, OriginPolicy, Routes, Server, ServerSettings};
@@ -123,13 +123,20 @@ impl Site {
 
     async fn user(&self, name: &str, scopes: &[Scope]) {
         let scopes = scopes.iter().copied().collect();
-        let made = self.accounts.create_user(name, PASSWORD.into_secret(), scopes, &actor()).await;
+        let made = self
+            .accounts
+            .create_user(name, PASSWORD.into_secret(), scopes, Tenants::All, &actor())
+            .await;
         made.expect("made");
     }
 
     async fn token(&self, scopes: &[Scope], life: Option<Duration>) -> (String, String) {
         let scopes = scopes.iter().copied().collect();
-        let made = self.accounts.create_token("test", scopes, life, &actor()).await.expect("made");
+        let made = self
+            .accounts
+            .create_token("test", scopes, Tenants::All, life, &actor())
+            .await
+            .expect("made");
         (made.0.reveal().to_owned(), made.1.id)
     }
 

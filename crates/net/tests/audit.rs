@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use base64::Engine;
 use http::{Method, Request, header};
-use net::auth::{Accounts, Actor, FileStore, Principal, Scope, SessionLife};
+use net::auth::{Accounts, Actor, FileStore, Principal, Scope, SessionLife, Tenants};
 use net::{Access, Routes};
 use settings::Secret;
 use tower::ServiceExt;
@@ -58,10 +58,12 @@ async fn the_audit_log_says_who_did_what_and_no_secret() {
     let scopes = |scope: Scope| [scope].into_iter().collect();
 
     let password = Secret::new(PASSWORD);
-    let made = accounts.create_user("root", password.clone(), scopes(Scope::Admin), &by).await;
+    let made = accounts
+        .create_user("root", password.clone(), scopes(Scope::Admin), Tenants::All, &by)
+        .await;
     made.expect("made");
     let session = accounts.log_in("root", &password, from, true).await.expect("right");
-    let made = accounts.create_token("ci", scopes(Scope::Read), None, &by).await;
+    let made = accounts.create_token("ci", scopes(Scope::Read), Tenants::All, None, &by).await;
     let (token, shown) = made.expect("made");
     assert!(accounts.revoke_token(&shown.id, &by).await.expect("written"));
     let bearer = format!("Bearer {}", token.reveal());
@@ -75,7 +77,7 @@ async fn the_audit_log_says_who_did_what_and_no_secret() {
     let log = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
     let id = &shown.id;
     for told in [
-        "event=\"user_created\" what=\"root [admin]\" by=\"anonymous\"",
+        "event=\"user_created\" what=\"root [admin] *\" by=\"anonymous\"",
         "event=\"login\" user=\"root\" from=127.0.0.1:1",
         &format!("event=\"token_created\" what=\"{id} "),
         &format!("event=\"token_revoked\" what=\"{id} "),

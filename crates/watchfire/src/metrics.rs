@@ -6,7 +6,9 @@ use agent::{Agent, AgentCounters, CounterRow, HostAgent};
 use axum::response::{IntoResponse, Response};
 use broker::{Broker, MetricRow};
 use console::{Brokers, Executor};
+use model::TenantName;
 use net::NetMetrics;
+use net::auth::Principal;
 use wire::text_encode::TextEncoder;
 
 /// Everything that counts something.
@@ -57,10 +59,17 @@ impl Telemetry {
         self
     }
 
-    /// The whole page.
-    pub(crate) fn page(&self) -> Response {
+    /// The page for a caller: the whole one, or of what is of one tenant alone that one's part.
+    /// Everything else tells of the default tenant's hosts and targets.
+    pub(crate) fn page(&self, caller: &Principal) -> Response {
         let mut body = Vec::with_capacity(16 << 10);
-        self.render(&mut TextEncoder::new(&mut body));
+        let out = &mut TextEncoder::new(&mut body);
+        if caller.sees(TenantName::DEFAULT) {
+            self.render(out);
+        } else {
+            render_build(out);
+        }
+        self.broker.render_tenants((!caller.sees_all()).then_some(caller.tenant), out);
         ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
     }
 
@@ -281,6 +290,7 @@ mod tests {
             brokers: vec!["127.0.0.1:9".to_owned()],
             tls: net::tls::ClientTls::pinning(authority).expect("valid"),
             limits: model::Limits::default(),
+            tenants: std::collections::BTreeMap::new(),
             max_query_bytes: 1 << 20,
             governor: governor::Governor::unlimited(),
         });
@@ -313,7 +323,9 @@ mod tests {
             .with_queries(executor)
             .with_rows(Box::new(move || pushes.rows()));
         let mut page = Vec::new();
-        telemetry.render(&mut TextEncoder::new(&mut page));
+        let out = &mut TextEncoder::new(&mut page);
+        telemetry.render(out);
+        telemetry.broker.render_tenants(None, out);
         let shown = shown(std::str::from_utf8(&page).expect("the text format is UTF-8"));
         let document = include_str!("../../../docs/operating/metrics.md");
         let listed = listed(document);

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
 
+use model::Limits;
+
 use crate::config::Config;
 
 const HOUR_MS: i128 = 3_600_000;
@@ -14,13 +16,23 @@ const HOUR_MS: i128 = 3_600_000;
 /// # Errors
 /// Names the first key whose value lies outside its range, the value, and the range.
 pub(crate) fn check(config: &Config) -> Result<()> {
-    for (key, value, range) in numbers(config) {
+    let prefixed = |prefix: String, limits| {
+        let all = of_limits(limits).into_iter();
+        all.map(move |(key, value, range)| (format!("{prefix}.{key}"), value, range))
+    };
+    let of_all =
+        numbers(config).into_iter().map(|(key, value, range)| (key.to_owned(), value, range));
+    let of_all = of_all.chain(prefixed("limits".to_owned(), &config.limits));
+    let of_tenants = config.tenants.limits.iter();
+    let of_tenants =
+        of_tenants.flat_map(|(name, own)| prefixed(format!("tenants.{name}.limits"), own));
+    for (key, value, range) in of_all.chain(of_tenants) {
         let (min, max) = (range.start(), range.end());
         ensure!(
             range.contains(&value),
             "{key}: {value} is out of range; it must be from {min} to {max}{}",
             if (key.starts_with("storage.") || key.starts_with("memory.")) && !key.contains("bytes")
-                || ["agent.interval", "ha_tracker.failover_timeout"].contains(&key)
+                || ["agent.interval", "ha_tracker.failover_timeout"].contains(&key.as_str())
             {
                 " ms"
             } else {
@@ -43,7 +55,6 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 
 /// Key, value and range of every number. `docs/operating/configuration.md` lists the same ranges.
 fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
-    let limits = &config.limits;
     let count = |n: usize| n as i128;
     vec![
         // Blocks of less than a flush would never be seen.
@@ -74,28 +85,35 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         ),
         ("agent.interval", config.agent.interval_ms.into(), 100..=HOUR_MS),
         ("agent.top_processes", count(config.agent.top_processes), 0..=1_000),
-        ("limits.max_labels_per_series", count(limits.max_labels_per_series), 1..=10_000),
-        ("limits.max_label_name_bytes", count(limits.max_label_name_bytes), 1..=64 << 10),
-        ("limits.max_label_value_bytes", count(limits.max_label_value_bytes), 1..=1 << 20),
-        ("limits.max_active_series", count(limits.max_active_series), 1..=1_000_000_000),
-        (
-            "limits.max_new_series_per_second",
-            count(limits.max_new_series_per_second),
-            0..=1_000_000_000,
-        ),
-        ("limits.max_values_per_label", count(limits.max_values_per_label), 0..=1_000_000_000),
         ("memory.limit_bytes", config.memory.limit_bytes().into(), 64 << 20..=1 << 50),
         // The registry notes in which minute a series was seen.
         ("memory.idle_series", config.idle_series_ms.into(), 60_000..=2 * HOUR_MS),
-        ("limits.max_future_ms", limits.max_future_ms.into(), 0..=366 * 24 * HOUR_MS),
-        // What one frame of the log takes is the end of it.
-        ("limits.max_body_bytes", count(limits.max_body_bytes), 1 << 10..=256 << 20),
-        ("limits.max_query_samples", count(limits.max_query_samples), 1..=100_000_000_000),
-        ("limits.max_query_series", count(limits.max_query_series), 1..=1_000_000_000),
         ("limits.max_query_bytes", count(config.max_query_bytes), 1 << 20..=1 << 40),
-        ("limits.query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
+        ("limits.max_tenants", count(config.tenants.max_tenants), 1..=100_000),
         ("limits.max_concurrent_queries", count(config.max_concurrent_queries), 1..=1_024),
         ("http.max_connections", count(config.max_connections), 1..=1_000_000),
         ("http.max_inflight_body_bytes", count(config.max_inflight_body_bytes), 1 << 20..=1 << 40),
+    ]
+}
+
+/// Those that each tenant may have for itself, without what stands before them.
+fn of_limits(limits: &Limits) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
+    let count = |n: usize| n as i128;
+    vec![
+        ("max_labels_per_series", count(limits.max_labels_per_series), 1..=10_000),
+        ("max_label_name_bytes", count(limits.max_label_name_bytes), 1..=64 << 10),
+        ("max_label_value_bytes", count(limits.max_label_value_bytes), 1..=1 << 20),
+        ("max_active_series", count(limits.max_active_series), 1..=1_000_000_000),
+        ("max_new_series_per_second", count(limits.max_new_series_per_second), 0..=1_000_000_000),
+        ("max_values_per_label", count(limits.max_values_per_label), 0..=1_000_000_000),
+        ("ingestion_rate", count(limits.ingestion_rate), 0..=1_000_000_000),
+        ("ingestion_burst_size", count(limits.ingestion_burst_size), 0..=10_000_000_000),
+        ("max_future_ms", limits.max_future_ms.into(), 0..=366 * 24 * HOUR_MS),
+        // What one frame of the log takes is the end of it.
+        ("max_body_bytes", count(limits.max_body_bytes), 1 << 10..=256 << 20),
+        ("max_query_samples", count(limits.max_query_samples), 1..=100_000_000_000),
+        ("max_query_series", count(limits.max_query_series), 1..=1_000_000_000),
+        ("query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
+        ("max_concurrent_queries", count(limits.max_concurrent_queries), 0..=1_024),
     ]
 }

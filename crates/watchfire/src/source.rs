@@ -10,8 +10,8 @@ use console::{
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantId,
-    TimeRange,
+    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, NO_TENANT, SeriesExemplars,
+    TenantName, TimeRange,
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
@@ -21,20 +21,21 @@ pub(crate) struct BrokerData(pub(crate) Broker);
 impl console::Data for BrokerData {
     fn snapshot(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         work: &Work,
     ) -> Result<Arc<dyn console::Snapshot>, SourceError> {
         self.0.ready().map_err(SourceError::Storage)?;
+        let tenant = self.0.tenant_id(tenant);
         Ok(Arc::new(View(Arc::new(self.0.reader_for(tenant, Arc::clone(work))))))
     }
 
-    fn metadata(&self, tenant: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
-        Ok(self.0.metadata(tenant))
+    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
+        Ok(self.0.metadata(self.0.tenant_id(tenant)))
     }
 
     fn subscribe(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Box<dyn LiveFeed>, SourceError> {
         let feed = self.0.subscribe(tenant, selector).map_err(SourceError::Limit)?;
@@ -47,7 +48,7 @@ impl console::Data for BrokerData {
 
     fn changes(
         &self,
-        _: TenantId,
+        _: TenantName,
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
@@ -136,10 +137,15 @@ pub(crate) struct BrokerStorage(pub(crate) Broker);
 impl console::Storage for BrokerStorage {
     fn delete_series(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), StorageError> {
+        let tenant = self.0.tenant_id(tenant);
+        // Who has nothing stored has nothing to delete.
+        if tenant == NO_TENANT {
+            return Ok(());
+        }
         self.0.delete_series(tenant, selectors, range).map_err(storage_error)
     }
 
@@ -153,6 +159,7 @@ impl console::Storage for BrokerStorage {
 
     fn blocks(&self) -> Vec<console::StoredBlock> {
         let row = |(meta, deletes): (broker::BlockMeta, u64)| console::StoredBlock {
+            tenant: self.0.tenant_name(meta.tenant).map_or_else(String::new, |t| t.to_string()),
             id: meta.id.to_string(),
             min_time_ms: meta.range.start_ms,
             end_time_ms: meta.range.end_ms,

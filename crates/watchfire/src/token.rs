@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
+use model::TenantName;
 use serde_json::{Value, json};
 
 use crate::about::now_ms;
@@ -30,6 +31,8 @@ Examples:
   watchfire token create --scope read --name grafana
       print an API token, for Authorization: Bearer or as the password of basic auth
   watchfire token create --scope write --name prometheus --expires 365d
+  watchfire token create --scope read,write --name acme --tenant acme
+      the same, for the data of one tenant only
   watchfire token list
   watchfire token revoke 1f0c9a2e";
 
@@ -63,6 +66,10 @@ struct CreateArguments {
     /// What the API token is for
     #[arg(long, value_name = "NAME", requires = "scope", default_value = "unnamed")]
     name: String,
+
+    /// The one tenant whose data the API token reaches [default: all tenants]
+    #[arg(long, value_name = "NAME", requires = "scope")]
+    tenant: Option<TenantName>,
 
     /// How long it counts, such as 15m, 12h or 90d [default: 15m for a host, no end for a program]
     #[arg(long, value_name = "DURATION")]
@@ -126,14 +133,18 @@ fn create_join(server: &LocalServer, create: &CreateArguments) -> Result<()> {
 fn create_api(server: &LocalServer, create: &CreateArguments) -> Result<()> {
     let scopes: Vec<_> = create.scope.iter().copied().map(word).collect();
     let mut body = json!({ "name": create.name, "scopes": scopes });
+    if let Some(tenant) = create.tenant {
+        body["tenant"] = json!(tenant.as_str());
+    }
     if let Some(expires) = &create.expires {
         body["expires_in"] = json!(expires);
     }
     let made = server.ask(Method::POST, "/api/v1/tokens", Some(&body))?.unwrap_or_default();
     eprintln!(
-        "API token {:?} [{}], shown only now; it counts for {}:",
+        "API token {:?} [{}] for {}, shown only now; it counts for {}:",
         create.name,
         scopes.join(","),
+        create.tenant.map_or("all tenants".to_owned(), |tenant| format!("the tenant {tenant}")),
         left(&made, now_ms())
     );
     println!("{}", made["token"].as_str().unwrap_or_default());
@@ -150,7 +161,7 @@ fn list(server: &LocalServer) -> Result<()> {
 
 fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
     let mut rows =
-        vec![["ID", "KIND", "FOR", "ENDS IN", "LAST USED", "MADE BY"].map(str::to_owned)];
+        vec![["ID", "KIND", "FOR", "TENANT", "ENDS IN", "LAST USED", "MADE BY"].map(str::to_owned)];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for token in api["tokens"].as_array().into_iter().flatten() {
         let scopes = token["scopes"].as_array().into_iter().flatten();
@@ -160,6 +171,7 @@ fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
             text(&token["id"]),
             "api".to_owned(),
             format!("{} [{}]", text(&token["name"]), scopes.join(",")),
+            text(&token["tenant"]),
             left(token, now_ms),
             used.map_or("never".to_owned(), |ms| format!("{} ago", span(now_ms - ms))),
             text(&token["created_by"]),
@@ -171,6 +183,7 @@ fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
             text(&token["id"]),
             "join".to_owned(),
             format!("{} × {uses}", text(&token["role"])),
+            String::new(),
             left(token, now_ms),
             String::new(),
             text(&token["created_by"]),
@@ -247,6 +260,7 @@ mod tests {
             "token create --role console --uses 3 --expires 1h",
             "token create --scope read,write --name grafana",
             "token create --scope read --scope admin --data /d",
+            "token create --scope read --tenant acme",
             "token list",
             "token revoke 1f0c9a2e",
         ] {
@@ -258,6 +272,8 @@ mod tests {
             "token create --scope read --uses 2",
             "token create --scope read --role agent",
             "token create --name x",
+            "token create --tenant acme",
+            "token create --scope read --tenant a|b",
             "token revoke",
         ] {
             parse(bad).expect_err(bad);
@@ -268,11 +284,11 @@ mod tests {
     fn the_list_fits_its_columns() {
         let now_ms = 1_000_000_000_000;
         let api = json!({ "tokens": [{
-            "id": "00000001", "name": "grafana", "scopes": ["read"], "created_by": "root",
+            "id": "00000001", "name": "grafana", "scopes": ["read"], "tenant": "*", "created_by": "root",
             "created_ms": now_ms, "expires_ms": now_ms + 90 * 86_400_000_i64,
             "last_used_ms": now_ms - 180_000,
         }, {
-            "id": "00000002", "name": "ci", "scopes": ["read", "write"], "created_by": "local",
+            "id": "00000002", "name": "ci", "scopes": ["read", "write"], "tenant": "acme", "created_by": "local",
             "created_ms": now_ms, "expires_ms": null, "last_used_ms": null,
         }] });
         let joins = json!({ "tokens": [{
@@ -281,10 +297,10 @@ mod tests {
         }] });
         assert_eq!(
             table(&api, &joins, now_ms),
-            "ID        KIND  FOR              ENDS IN  LAST USED  MADE BY\n\
-             00000001  api   grafana [read]   90 d     3 min ago  root\n\
-             00000002  api   ci [read,write]  ever     never      local\n\
-             00000003  join  agent × 3        15 min              root\n"
+            "ID        KIND  FOR              TENANT  ENDS IN  LAST USED  MADE BY\n\
+             00000001  api   grafana [read]   *       90 d     3 min ago  root\n\
+             00000002  api   ci [read,write]  acme    ever     never      local\n\
+             00000003  join  agent × 3                15 min              root\n"
         );
         assert!(table(&json!({}), &json!({}), now_ms).contains("token create"));
     }

@@ -20,6 +20,7 @@ mod live;
 mod memory;
 mod quickstart;
 mod security;
+mod tenants;
 mod tier;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ const GROUPS: &[Group] = &[
     memory::GROUP,
     quickstart::GROUP,
     security::GROUP,
+    tenants::GROUP,
     tier::GROUP,
 ];
 

@@ -6,6 +6,7 @@ mod hour;
 mod kills;
 mod link;
 mod replaced;
+mod tenants;
 
 use crate::harness::Group;
 
@@ -16,6 +17,7 @@ pub(crate) const GROUP: Group = Group {
         ("console-answers", console::same_answers),
         ("console-outage", console::outage),
         ("console-refusals", console::refusals),
+        ("console-tenants", tenants::through_a_console),
         ("agent-exemplars", exemplars::through_an_outage),
         ("kills-and-cuts", kills::kills_and_cuts),
         ("hour-away", hour::hour_away),

@@ -27,10 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use metricstore::{Admission, NewSeries, Registry, ResolvedBatch};
-use model::{MetricBatch, TenantId};
+use model::{DEFAULT_TENANT, MetricBatch};
 use settings::stream_aggregation::AggregationRule;
 
 use crate::Broker;
+use crate::tenants::Tenant;
 use split::Splitter;
 
 pub(crate) use file::Opened;
@@ -104,10 +105,14 @@ impl Aggregation {
 }
 
 impl Broker {
-    /// Takes out of a batch what is aggregated; `None` if that is nothing.
-    pub(crate) fn split(&self, batch: &MetricBatch) -> Option<Split> {
+    /// Takes out of a batch what is aggregated; `None` if that is nothing. Rules are for the default
+    /// tenant: what is of others must not be added up with what is its.
+    pub(crate) fn split(&self, tenant: &Tenant, batch: &MetricBatch) -> Option<Split> {
         let aggregation = self.inner.aggregation.as_ref()?;
-        let split = aggregation.splitter.split(&aggregation.config, self.limits(), batch)?;
+        if tenant.id != DEFAULT_TENANT {
+            return None;
+        }
+        let split = aggregation.splitter.split(&aggregation.config, &tenant.limits, batch)?;
         self.count_exemplars_left_out(split.exemplars_left_out);
         let counters = &aggregation.counters;
         counters.input.fetch_add(split.input.rows() as u64, Ordering::Relaxed);
@@ -121,7 +126,7 @@ impl Broker {
 
     /// The rows of what is aggregated, by the registry of such series; under the same limits as
     /// everything else.
-    pub(crate) fn resolve_input(&self, tenant: TenantId, input: &MetricBatch) -> ResolvedBatch {
+    pub(crate) fn resolve_input(&self, tenant: &Tenant, input: &MetricBatch) -> ResolvedBatch {
         let mut resolved = ResolvedBatch::default();
         let Some(aggregation) = &self.inner.aggregation else { return resolved };
         let governor = self.governor();
@@ -130,7 +135,7 @@ impl Broker {
             room if room > input.series.len() => String::new(),
             _ => governor.series_refusal(),
         };
-        let limits = self.limits();
+        let limits = &tenant.limits;
         let admission = Admission {
             limits,
             now_ms: self.now_ms(),
@@ -140,7 +145,7 @@ impl Broker {
         let decode = |form, bytes: &[u8]| {
             wire::decode_labels(form, bytes, limits).map_err(|error| error.to_string())
         };
-        aggregation.registry.resolve(tenant, input, 1, admission, &decode, &mut resolved);
+        aggregation.registry.resolve(tenant.id, input, 1, admission, &decode, &mut resolved);
         governor.add_series(resolved.new_series);
         resolved
     }

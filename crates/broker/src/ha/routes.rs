@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::Method;
+use net::auth::Principal;
 use net::{Access, Routes};
 use serde_json::json;
 
@@ -16,7 +17,8 @@ pub fn routes(broker: &Broker) -> Routes {
         .with_state(broker.clone())
 }
 
-async fn list(State(broker): State<Broker>) -> Response {
+async fn list(State(broker): State<Broker>, principal: Principal) -> Response {
+    let tenant = broker.tenant_id(principal.tenant);
     let seconds = |ms: i64| ms as f64 / 1_000.0;
     // A floor of the first replica, and the newest sample before there is one.
     let time = |ms: i64| (ms > i64::MIN).then(|| seconds(ms));
@@ -26,6 +28,7 @@ async fn list(State(broker): State<Broker>) -> Response {
             .clusters
             .lock()
             .iter()
+            .filter(|((of, _), _)| *of == tenant)
             .map(|((_, name), cluster)| {
                 json!({
                     "cluster": name,

@@ -21,7 +21,7 @@ use wire::decompress::Encoding;
 use super::status::{self, Code};
 use super::take;
 use crate::Broker;
-use crate::routes::intake::Refusal;
+use crate::routes::intake::{Refusal, tenant_of};
 
 const PREFIX_LEN: usize = 5;
 
@@ -35,12 +35,13 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    let max_bytes = broker.limits().max_body_bytes;
+    let tenant = tenant_of(&parts);
+    let max_bytes = broker.limits_of(tenant).max_body_bytes;
     let rules =
         BodyRules { encodings: &[Encoding::Identity], ..BodyRules::any_encoding(max_bytes) };
     let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
         Ok(body) => match message(&parts.headers, body, max_bytes) {
-            Ok(message) => take(&broker, message).await,
+            Ok(message) => take(&broker, tenant, message).await,
             Err(refusal) => Err(refusal),
         },
         Err(refused) => Err(Refusal::from(refused)),

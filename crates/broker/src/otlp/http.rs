@@ -4,12 +4,13 @@ use ::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use model::TenantName;
 use net::{BodyRules, read_body};
 
 use super::status::{self, Code};
 use super::{Taken, take};
 use crate::Broker;
-use crate::routes::intake::Refusal;
+use crate::routes::intake::{Refusal, tenant_of};
 
 /// When a sender may come again after 503.
 const RETRY_AFTER_SECONDS: u16 = 5;
@@ -22,7 +23,7 @@ enum Encoding {
 }
 
 /// 200 when everything that can be stored is durable, with `partial_success` where something was
-/// left out; 400, 413 and 415 for what must not be sent again; 503 for what should.
+/// left out; 400, 413 and 415 for what must not be sent again; 429 and 503 for what should.
 pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -39,9 +40,10 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
             return error(Encoding::Json, status, Code::Unimplemented, &message);
         }
     };
-    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
+    let tenant = tenant_of(&parts);
+    let rules = BodyRules::any_encoding(broker.limits_of(tenant).max_body_bytes);
     let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
-        Ok(body) => store(&broker, encoding, body).await,
+        Ok(body) => store(&broker, tenant, encoding, body).await,
         Err(refused) => Err(Refusal::from(refused)),
     };
     match taken {
@@ -64,7 +66,12 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
     }
 }
 
-async fn store(broker: &Broker, encoding: Encoding, body: Vec<u8>) -> Result<Taken, Refusal> {
+async fn store(
+    broker: &Broker,
+    tenant: TenantName,
+    encoding: Encoding,
+    body: Vec<u8>,
+) -> Result<Taken, Refusal> {
     let body = match encoding {
         Encoding::Protobuf => body,
         Encoding::Json => {
@@ -72,7 +79,7 @@ async fn store(broker: &Broker, encoding: Encoding, body: Vec<u8>) -> Result<Tak
             broker.off_the_sockets(translate).await?
         }
     };
-    take(broker, body).await
+    take(broker, tenant, body).await
 }
 
 fn name(encoding: Encoding) -> &'static str {

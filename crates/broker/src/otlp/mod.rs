@@ -8,7 +8,7 @@ mod status;
 use std::sync::Arc;
 
 use ::http::Method;
-use model::{DEFAULT_TENANT, MetricBatch};
+use model::{Limits, MetricBatch, TenantName};
 use net::{Access, Routes};
 use parking_lot::{Mutex, RwLock};
 use wire::otlp::{Deltas, Options, Summary};
@@ -67,17 +67,18 @@ impl Broker {
 }
 
 /// Stores a request in protobuf and yields when it is durable and visible.
-async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
+async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Taken, Refusal> {
     if !wire::otlp::has_deltas(&body) {
-        let taken = crate::routes::intake::store(broker, body, |broker, body, batch| {
+        let decode = |broker: &Broker, limits: &Limits, body: Vec<u8>, batch: &mut MetricBatch| {
             let options = Arc::clone(&broker.inner.otlp.options.read());
-            wire::otlp::decode(&body, &options, broker.limits(), None, batch)
-        });
+            wire::otlp::decode(&body, &options, limits, None, batch)
+        };
+        let taken = crate::routes::intake::store(broker, tenant, body, decode);
         let (summary, outcome) = taken.await?;
         return Ok(judge(broker, summary, outcome));
     }
     // A delta that is sent again after its acknowledgement was lost must not count twice.
-    let hash = blake3::hash(&body);
+    let hash = hash(tenant, &body);
     match broker.inner.otlp.seen.lock().begin(hash, broker.now_ms()) {
         Seen::Stored => return Ok(Taken::default()),
         Seen::UnderWay => return Err(Refusal::UnderWay),
@@ -89,17 +90,23 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
         move || {
             let mut batch = MetricBatch::default();
             let options = Arc::clone(&broker.inner.otlp.options.read());
-            let summary = {
+            let mut summary = {
                 let mut deltas = broker.inner.otlp.deltas.lock();
-                let newest_ms = broker.now_ms().saturating_add(broker.limits().max_future_ms);
+                let limits = broker.limits_of(tenant);
+                let newest_ms = broker.now_ms().saturating_add(limits.max_future_ms);
+                deltas.begin(tenant);
                 deltas.admit(broker.oldest_ms()..=newest_ms);
                 let deltas = Some(&mut *deltas);
-                wire::otlp::decode(&body, &options, broker.limits(), deltas, &mut batch)?
+                wire::otlp::decode(&body, &options, limits, deltas, &mut batch)?
             };
-            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+            let id = broker.tenant_for_write(tenant).inspect_err(|_| {
+                let applied = std::mem::take(&mut summary.applied);
+                broker.inner.otlp.deltas.lock().take_back(applied);
+            })?;
+            broker.ingest(id, &batch, move |result| {
                 let _ = stored.send(result);
             });
-            Ok::<Summary, wire::WireError>(summary)
+            Ok::<Summary, Refusal>(summary)
         }
     };
     // Also if the client does not wait: what follows a commit must follow it.
@@ -108,7 +115,7 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
         let _turn = broker.inner.otlp.delta_turn.lock().await;
         let decoded = broker.off_the_sockets(work).await;
         let result = match decoded {
-            Err(error) => Err(error.into()),
+            Err(refusal) => Err(refusal),
             Ok(mut summary) => match answer.await.unwrap_or(Err(CommitError::Stopping)) {
                 Ok(outcome) => Ok(judge(&broker, summary, outcome)),
                 Err(error) => {
@@ -125,6 +132,13 @@ async fn take(broker: &Broker, body: Vec<u8>) -> Result<Taken, Refusal> {
         Ok(result) => result,
         Err(_) => Err(CommitError::Stopping.into()),
     }
+}
+
+/// Tells bodies of a tenant apart from each other, and from those of other tenants.
+fn hash(tenant: TenantName, body: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(tenant.as_str().as_bytes()).update(&[0]).update(body);
+    hasher.finalize()
 }
 
 fn judge(broker: &Broker, summary: Summary, mut outcome: IngestOutcome) -> Taken {

@@ -21,6 +21,8 @@ pub(super) fn code_of(refusal: &Refusal) -> Code {
     match status_of(refusal) {
         StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
+        // So OTLP says that a server is asked too much.
+        StatusCode::TOO_MANY_REQUESTS => Code::Unavailable,
         status if status.is_client_error() => Code::InvalidArgument,
         _ => Code::Unavailable,
     }
@@ -89,11 +91,17 @@ mod tests {
     #[test]
     fn what_may_come_again_is_told_so() {
         let again = (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable);
+        let slower = (StatusCode::TOO_MANY_REQUESTS, Code::Unavailable);
+        let tenant = model::TenantName::DEFAULT;
+        let over_rate =
+            CommitError::OverRate { tenant, samples: 1, rate: 1, burst: 0, retry_after_ms: 5 };
         for (refusal, wanted) in [
             (BodyError::Timeout("slow".to_owned()).into(), again),
             (BodyError::Broken("reset".to_owned()).into(), again),
             (Refusal::UnderWay, again),
             (CommitError::Full.into(), again),
+            (over_rate.into(), slower),
+            (CommitError::TooManyTenants { tenant, limit: 1 }.into(), slower),
             (
                 BodyError::TooLarge(1).into(),
                 (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use model::{
     Histogram, LabelForm, Labels, LabelsBuilder, Limits, METRIC_NAME, MetricBatch, MetricType,
-    STALE_NAN_BITS,
+    STALE_NAN_BITS, TenantName,
 };
 use serde::{Deserialize, Serialize};
 use wire::text_encode::TextEncoder;
@@ -52,6 +52,8 @@ pub(super) type Families = BTreeMap<String, Family>;
 /// Everything pushed under one grouping key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Group {
+    /// Whose it is.
+    pub(super) tenant: TenantName,
     /// The grouping key; `job` is among them.
     pub(super) key: BTreeMap<String, String>,
     pub(super) families: Families,
@@ -63,8 +65,13 @@ pub(super) struct Group {
 
 impl Group {
     /// A group nothing was pushed to.
-    pub(super) fn new(key: BTreeMap<String, String>) -> Self {
-        Group { key, families: Families::new(), pushed_ms: 0, failed_ms: 0 }
+    pub(super) fn new(tenant: TenantName, key: BTreeMap<String, String>) -> Self {
+        Group { tenant, key, families: Families::new(), pushed_ms: 0, failed_ms: 0 }
+    }
+
+    /// Whose it is, and its grouping key.
+    pub(super) fn place(&self) -> (TenantName, BTreeMap<String, String>) {
+        (self.tenant, self.key.clone())
     }
 
     /// Number of series, its two times included.
@@ -132,6 +139,7 @@ impl Group {
     /// text format.
     pub(super) fn encode(&self) -> Vec<u8> {
         let head = Head {
+            tenant: (!self.tenant.is_default()).then(|| self.tenant.to_string()),
             key: self.key.clone(),
             pushed_ms: self.pushed_ms,
             failed_ms: self.failed_ms,
@@ -146,15 +154,22 @@ impl Group {
         out
     }
 
-    /// Reads back what [`Group::encode`] wrote.
-    pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Group, PushError> {
+    /// Reads back what [`Group::encode`] wrote; `limits_of` yields the limits of its tenant.
+    pub(super) fn decode<'l>(
+        bytes: &[u8],
+        limits_of: impl FnOnce(TenantName) -> &'l Limits,
+    ) -> Result<Group, PushError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let head: Head = serde_json::from_slice(&bytes[..end]).map_err(damaged)?;
+        let tenant = head.tenant.as_deref().map(TenantName::parse).transpose().map_err(damaged)?;
+        let tenant = tenant.unwrap_or_default();
+        let limits = limits_of(tenant);
         let text = bytes.get(end + 1..).unwrap_or_default();
         let mut families = push::read(text, Form::Text, &head.key, limits)?;
         decode_histograms(&head.histograms, limits, &mut families)?;
         push::settle(&mut families)?;
-        Ok(Group { key: head.key, families, pushed_ms: head.pushed_ms, failed_ms: head.failed_ms })
+        let Head { key, pushed_ms, failed_ms, .. } = head;
+        Ok(Group { tenant, key, families, pushed_ms, failed_ms })
     }
 
     /// Native histograms as an agent would send them, which text cannot say; empty if there are
@@ -202,6 +217,9 @@ fn damaged(error: impl std::fmt::Display) -> PushError {
 /// The first line of a stored group.
 #[derive(Serialize, Deserialize)]
 struct Head {
+    /// Absent for the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     key: BTreeMap<String, String>,
     pushed_ms: i64,
     failed_ms: i64,

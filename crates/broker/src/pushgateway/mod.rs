@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata};
+use model::{MetricBatch, MetricMetadata, TenantName};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{Broker, Complaints, MetricRow};
@@ -34,6 +34,8 @@ const MAX_TOTAL_BYTES: usize = 64 << 20;
 
 /// A grouping key.
 type Key = BTreeMap<String, String>;
+/// A group: whose it is, and its grouping key.
+type Place = (TenantName, Key);
 
 /// What a push does with the families that the group has and the push does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,7 @@ enum Mode {
 /// Keeps what was pushed. Handles share it through an [`Arc`].
 pub struct Pushgateway {
     broker: Broker,
-    groups: RwLock<BTreeMap<Key, Kept>>,
+    groups: RwLock<BTreeMap<Place, Kept>>,
     /// Held while groups change, so that what is kept is in the order of the answers. The time of
     /// the last samples, milliseconds since the epoch.
     changing: Mutex<i64>,
@@ -68,10 +70,10 @@ impl Pushgateway {
     pub fn start(broker: Broker, interval: Duration) -> Arc<Pushgateway> {
         let mut groups = BTreeMap::new();
         for (key, entry) in broker.list_keys(PREFIX) {
-            match Group::decode(&entry.value, broker.limits()) {
+            match Group::decode(&entry.value, |tenant| broker.limits_of(tenant)) {
                 Ok(group) => {
                     let kept = Kept { bytes: entry.value.len(), group: Arc::new(group) };
-                    groups.insert(kept.group.key.clone(), kept);
+                    groups.insert(kept.group.place(), kept);
                 }
                 Err(error) => tracing::warn!(%key, %error, "a group of pushed metrics is left out"),
             }
@@ -136,25 +138,40 @@ impl Pushgateway {
         ]
     }
 
-    /// The groups, sorted by grouping key.
+    /// The groups of all tenants, sorted by tenant.
     fn groups(&self) -> Vec<Arc<Group>> {
         self.groups.read().values().map(|kept| Arc::clone(&kept.group)).collect()
     }
 
+    /// The groups of a tenant, sorted by grouping key.
+    fn groups_of(&self, tenant: TenantName) -> Vec<Arc<Group>> {
+        let groups = self.groups.read();
+        let of_tenant = groups.range((tenant, Key::new())..);
+        let of_tenant = of_tenant.take_while(|((other, _), _)| *other == tenant);
+        of_tenant.map(|(_, kept)| Arc::clone(&kept.group)).collect()
+    }
+
     /// Takes a push; when it returns, it is durable. Blocks.
-    fn push(&self, key: Key, body: &[u8], form: Form, mode: Mode) -> Result<(), PushError> {
-        let outcome = self.try_push(key, body, form, mode);
+    fn push(&self, place: Place, body: &[u8], form: Form, mode: Mode) -> Result<(), PushError> {
+        let outcome = self.try_push(place, body, form, mode);
         let counter = if outcome.is_ok() { &self.pushes } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
-    fn try_push(&self, key: Key, body: &[u8], form: Form, mode: Mode) -> Result<(), PushError> {
-        let mut families = push::parse(body, form, &key, self.broker.limits())?;
+    fn try_push(
+        &self,
+        (tenant, key): Place,
+        body: &[u8],
+        form: Form,
+        mode: Mode,
+    ) -> Result<(), PushError> {
+        let mut families = push::parse(body, form, &key, self.broker.limits_of(tenant))?;
+        self.broker.tenant_for_write(tenant).map_err(PushError::refused)?;
         let mut last_ms = self.changing.lock();
-        let others = self.groups();
+        let others = self.groups_of(tenant);
         let before = others.iter().find(|group| group.key == key).cloned();
-        let mut group = before.as_deref().cloned().unwrap_or_else(|| Group::new(key));
+        let mut group = before.as_deref().cloned().unwrap_or_else(|| Group::new(tenant, key));
         let now_ms = self.next_ms(&mut last_ms);
         let others = others.iter().map(Arc::as_ref).filter(|other| other.key != group.key);
         if let Err(error) = push::check_consistent(&families, others) {
@@ -175,7 +192,7 @@ impl Pushgateway {
         group.collect(now_ms, &mut batch);
         batch.metadata = metadata(&group);
         self.keep(group)?;
-        self.store(&batch);
+        self.store(tenant, &batch);
         Ok(())
     }
 
@@ -183,18 +200,18 @@ impl Pushgateway {
     fn keep(&self, group: Group) -> Result<(), PushError> {
         let value = group.encode();
         let bytes = value.len();
-        self.check_room(&group.key, bytes)?;
+        let place = group.place();
+        self.check_room(&place, bytes)?;
         self.broker
-            .put_key(&stored_key(&group.key), value, catalog::Expected::Any)
+            .put_key(&stored_key(&place), value, catalog::Expected::Any)
             .map_err(|error| PushError::NotStored(error.to_string()))?;
-        let kept = Kept { group: Arc::new(group), bytes };
-        self.groups.write().insert(kept.group.key.clone(), kept);
+        self.groups.write().insert(place, Kept { group: Arc::new(group), bytes });
         Ok(())
     }
 
-    fn check_room(&self, key: &Key, bytes: usize) -> Result<(), PushError> {
+    fn check_room(&self, place: &Place, bytes: usize) -> Result<(), PushError> {
         let groups = self.groups.read();
-        let others = groups.iter().filter(|(other, _)| *other != key);
+        let others = groups.iter().filter(|(other, _)| *other != place);
         let (count, total) =
             others.fold((1, bytes), |(count, total), (_, kept)| (count + 1, total + kept.bytes));
         for (what, found, limit) in [
@@ -213,24 +230,24 @@ impl Pushgateway {
     }
 
     /// Removes a group; one that is not there is no error. Blocks.
-    fn delete(&self, key: &Key) -> Result<(), PushError> {
+    fn delete(&self, place: &Place) -> Result<(), PushError> {
         let mut last_ms = self.changing.lock();
-        let Some(group) = self.groups.read().get(key).map(|kept| Arc::clone(&kept.group)) else {
+        let Some(group) = self.groups.read().get(place).map(|kept| Arc::clone(&kept.group)) else {
             return Ok(());
         };
         self.broker
-            .delete_key(&stored_key(key), catalog::Expected::Any)
+            .delete_key(&stored_key(place), catalog::Expected::Any)
             .map_err(|error| PushError::NotStored(error.to_string()))?;
-        self.groups.write().remove(key);
+        self.groups.write().remove(place);
         let mut batch = MetricBatch::default();
         group.collect_ended(None, self.next_ms(&mut last_ms), &mut batch);
-        self.store(&batch);
+        self.store(place.0, &batch);
         Ok(())
     }
 
-    /// Removes every group. Blocks.
-    fn wipe(&self) -> Result<(), PushError> {
-        self.groups().iter().try_for_each(|group| self.delete(&group.key))
+    /// Removes every group of a tenant. Blocks.
+    fn wipe(&self, tenant: TenantName) -> Result<(), PushError> {
+        self.groups_of(tenant).iter().try_for_each(|group| self.delete(&group.place()))
     }
 
     /// The present time, later than that of all samples before: at the same millisecond the first
@@ -245,15 +262,14 @@ impl Pushgateway {
         let gateway = Arc::clone(self);
         self.broker
             .off_the_sockets(move || {
-                let mut batch = MetricBatch::default();
                 // Not while a group is deleted: its end must come after its last sample.
                 let mut last_ms = gateway.changing.lock();
                 let now_ms = gateway.next_ms(&mut last_ms);
-                for group in gateway.groups() {
-                    group.collect(now_ms, &mut batch);
-                }
-                if batch.samples() > 0 {
-                    gateway.store(&batch);
+                // Sorted by tenant, so that each has one batch.
+                for of_tenant in gateway.groups().chunk_by(|one, next| one.tenant == next.tenant) {
+                    let mut batch = MetricBatch::default();
+                    of_tenant.iter().for_each(|group| group.collect(now_ms, &mut batch));
+                    gateway.store(of_tenant[0].tenant, &batch);
                 }
             })
             .await;
@@ -261,12 +277,18 @@ impl Pushgateway {
 
     /// Stores samples and waits until they can be queried. A refusal is told in the log and not to
     /// whoever pushed: the group is durable already, and the next interval brings it again.
-    fn store(&self, batch: &MetricBatch) {
+    fn store(&self, tenant: TenantName, batch: &MetricBatch) {
         let (reply, stored) = crossbeam_channel::bounded(1);
-        self.broker.ingest(DEFAULT_TENANT, batch, move |outcome| {
-            // Whoever waits is still there.
-            let _ = reply.send(outcome);
-        });
+        let for_refusal = reply.clone();
+        match self.broker.tenant_for_write(tenant) {
+            Ok(id) => self.broker.ingest(id, batch, move |outcome| {
+                // Whoever waits is still there.
+                let _ = reply.send(outcome);
+            }),
+            Err(error) => {
+                let _ = for_refusal.send(Err(error));
+            }
+        }
         let complaint = match stored.recv() {
             Ok(Ok(outcome)) => outcome.complaint(),
             Ok(Err(error)) => Some(error.to_string()),
@@ -281,8 +303,12 @@ impl Pushgateway {
 }
 
 /// The catalog's key of a group.
-fn stored_key(key: &Key) -> String {
+fn stored_key((tenant, key): &Place) -> String {
     let mut hasher = blake3::Hasher::new();
+    // Of which the others have none, so that keys of earlier versions stay what they are.
+    if !tenant.is_default() {
+        hasher.update(&u64::MAX.to_le_bytes()).update(tenant.as_str().as_bytes()).update(&[0]);
+    }
     for text in key.iter().flat_map(|(name, value)| [name, value]) {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());

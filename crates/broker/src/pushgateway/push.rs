@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use model::{LabelForm, Labels, LabelsBuilder, Limits, MetricType};
 use wire::{Entry, HistogramSeries, Series, WireError, exposition, protobuf_exposition};
 
+use crate::committer::CommitError;
+
 use super::group::{Families, Family, Group, NativeSeries, PUSH_FAILURE_TIME, PUSH_TIME};
 
 /// How a body is written.
@@ -56,9 +58,22 @@ pub(super) enum PushError {
     /// There is no room for it.
     #[error("{0}")]
     TooLarge(String),
+    /// The tenant may not write, or not now; with after how many seconds it may try again.
+    #[error("{0}")]
+    Later(String, u64),
     /// The disk is full, or the broker stops.
     #[error("the push was not stored: {0}")]
     NotStored(String),
+}
+
+impl PushError {
+    /// Of what refuses a push before it is kept.
+    pub(super) fn refused(error: CommitError) -> Self {
+        match error.retry_after_seconds() {
+            Some(seconds) => PushError::Later(error.to_string(), seconds),
+            None => PushError::NotStored(error.to_string()),
+        }
+    }
 }
 
 /// Reads a body. Labels of the grouping key replace those of the same name; a series without
@@ -268,6 +283,8 @@ pub(super) fn check_consistent<'g>(
 
 #[cfg(test)]
 mod tests {
+    use model::TenantName;
+
     use super::*;
 
     fn key(job: &str) -> BTreeMap<String, String> {
@@ -343,7 +360,7 @@ mod tests {
     #[test]
     fn native_histograms_are_kept_and_read_back() {
         let limits = Limits::default();
-        let mut group = Group::new(key("j"));
+        let mut group = Group::new(TenantName::DEFAULT, key("j"));
         group.families =
             parse(&native(4, false), Form::Protobuf, &group.key, &limits).expect("valid");
         let family = &group.families["h"];
@@ -352,7 +369,7 @@ mod tests {
         let one = &family.histograms[0];
         assert_eq!(one.labels.to_string(), "h{job=\"j\", x=\"1\"}");
         assert_eq!((one.histogram.sum(), one.histogram.bucket_count()), (4.5, 2));
-        let back = Group::decode(&group.encode(), &limits).expect("readable");
+        let back = Group::decode(&group.encode(), |_| &limits).expect("readable");
         assert_eq!(back, group);
         let check = |body: &[u8], job: &str| {
             let families = parse(body, Form::Protobuf, &key(job), &limits)?;
@@ -391,7 +408,7 @@ mod tests {
             parse(text.as_bytes(), Form::Text, &key(job), &limits).expect("valid text")
         };
         let group = |text: &str, job: &str| {
-            let mut group = Group::new(key(job));
+            let mut group = Group::new(TenantName::DEFAULT, key(job));
             group.families = families(text, job);
             group
         };
@@ -406,14 +423,15 @@ mod tests {
 
     #[test]
     fn groups_read_back() {
-        let mut group = Group::new(key("a\"b\nc"));
+        let mut group = Group::new(TenantName::DEFAULT, key("a\"b\nc"));
         let text = "# HELP s two\\nlines\n# TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 1e300\n\
                     s_count +Inf\n{\"my.metric\",\"a.b\"=\"c\"} -0\n";
         group.families =
             parse(text.as_bytes(), Form::Text, &group.key, &Limits::default()).expect("valid");
         (group.pushed_ms, group.failed_ms) = (1_700_000_000_123, 5);
-        let back = Group::decode(&group.encode(), &Limits::default()).expect("readable");
+        let limits = Limits::default();
+        let back = Group::decode(&group.encode(), |_| &limits).expect("readable");
         assert_eq!(format!("{back:?}"), format!("{group:?}"));
-        assert!(Group::decode(b"{}", &Limits::default()).is_err());
+        assert!(Group::decode(b"{}", |_| &limits).is_err());
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use model::{Labels, METRIC_NAME};
+use net::auth::Principal;
 use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use serde_json::{Map, Value, json};
 use wire::WireError;
@@ -16,6 +17,7 @@ use wire::text_encode::{CONTENT_TYPE, TextEncoder};
 use super::group::{Family, Group};
 use super::push::{Form, PushError};
 use super::{Key, Mode, Pushgateway};
+use crate::routes::intake::tenant_of;
 
 /// What was pushed: the query API, and everything as one exposition.
 pub fn read_routes(gateway: &Arc<Pushgateway>) -> Routes {
@@ -63,27 +65,35 @@ async fn push(
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, error);
     };
     let broker = gateway.broker.clone();
-    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
+    let tenant = tenant_of(&parts);
+    let rules = BodyRules::any_encoding(broker.limits_of(tenant).max_body_bytes);
     let body = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
-    let outcome = broker.off_the_sockets(move || gateway.push(key, &body, form, mode)).await;
+    let outcome =
+        broker.off_the_sockets(move || gateway.push((tenant, key), &body, form, mode)).await;
     answer(outcome, StatusCode::OK)
 }
 
-async fn delete(State(gateway): State<Arc<Pushgateway>>, request: Request<Body>) -> Response {
+async fn delete(
+    State(gateway): State<Arc<Pushgateway>>,
+    principal: Principal,
+    request: Request<Body>,
+) -> Response {
     let key = match key_of(&request) {
         Ok(key) => key,
         Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let broker = gateway.broker.clone();
-    answer(broker.off_the_sockets(move || gateway.delete(&key)).await, StatusCode::ACCEPTED)
+    let place = (principal.tenant, key);
+    answer(broker.off_the_sockets(move || gateway.delete(&place)).await, StatusCode::ACCEPTED)
 }
 
-async fn wipe(State(gateway): State<Arc<Pushgateway>>) -> Response {
+async fn wipe(State(gateway): State<Arc<Pushgateway>>, principal: Principal) -> Response {
     let broker = gateway.broker.clone();
-    answer(broker.off_the_sockets(move || gateway.wipe()).await, StatusCode::ACCEPTED)
+    let wipe = move || gateway.wipe(principal.tenant);
+    answer(broker.off_the_sockets(wipe).await, StatusCode::ACCEPTED)
 }
 
 /// The grouping key in the path, as sent: axum would resolve `%2F`.
@@ -102,9 +112,14 @@ fn answer(outcome: Result<(), PushError>, done: StatusCode) -> Response {
         PushError::Malformed { error, .. } if error.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
         PushError::Malformed { .. } | PushError::Refused(_) => StatusCode::BAD_REQUEST,
         PushError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        PushError::Later(..) => StatusCode::TOO_MANY_REQUESTS,
         PushError::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    plain(status, error.to_string())
+    let mut response = plain(status, error.to_string());
+    if let PushError::Later(_, seconds) = error {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// Clients of the Pushgateway print the body.
@@ -114,8 +129,8 @@ fn plain(status: StatusCode, message: String) -> Response {
 
 /// Everything pushed, for whoever scrapes it. A family stands once, with the samples of every
 /// group that has it.
-async fn exposition(State(gateway): State<Arc<Pushgateway>>) -> Response {
-    let groups = gateway.groups();
+async fn exposition(State(gateway): State<Arc<Pushgateway>>, principal: Principal) -> Response {
+    let groups = gateway.groups_of(principal.tenant);
     let times: Vec<_> = groups.iter().map(|group| group.times()).collect();
     let mut families: BTreeMap<&str, Vec<&Family>> = BTreeMap::new();
     let pushed = groups.iter().flat_map(|group| &group.families);
@@ -141,8 +156,12 @@ async fn exposition(State(gateway): State<Arc<Pushgateway>>) -> Response {
 }
 
 /// The query API: every group with its metrics.
-async fn list(State(gateway): State<Arc<Pushgateway>>) -> Result<Response, ApiError> {
-    let groups: Vec<Value> = gateway.groups().iter().map(|group| described(group)).collect();
+async fn list(
+    State(gateway): State<Arc<Pushgateway>>,
+    principal: Principal,
+) -> Result<Response, ApiError> {
+    let groups = gateway.groups_of(principal.tenant);
+    let groups: Vec<Value> = groups.iter().map(|group| described(group)).collect();
     let body = serde_json::to_vec(&json!({ "status": "success", "data": groups }))
         .map_err(|error| ApiError::new(ErrorType::Internal, error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())

@@ -26,16 +26,13 @@ pub(super) fn routes() -> Routes<Broker> {
     routes
 }
 
-fn rules(broker: &Broker) -> BodyRules {
-    BodyRules::any_encoding(broker.limits().max_body_bytes)
-}
-
 /// JSON lines as VictoriaMetrics exports them.
 async fn json(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let taken = intake::take(&broker, &parts, body, rules(&broker), |broker, body, batch| {
-        json_lines::decode(&body, broker.limits(), batch)
-    });
+    let taken =
+        intake::take(&broker, &parts, body, BodyRules::any_encoding, |_, limits, body, batch| {
+            json_lines::decode(&body, limits, batch)
+        });
     match taken.await {
         Ok((_, outcome)) => intake::answer(&outcome),
         Err(refusal) => refusal.into_response(),
@@ -57,9 +54,15 @@ async fn csv(State(broker): State<Broker>, request: Request<Body>) -> Response {
             return ApiError::new(ErrorType::BadData, message).into_response();
         }
     };
-    let taken = intake::take(&broker, &parts, body, rules(&broker), move |broker, body, batch| {
-        csv_import::decode(&body, &format, broker.now_ms(), broker.limits(), batch)
-    });
+    let taken = intake::take(
+        &broker,
+        &parts,
+        body,
+        BodyRules::any_encoding,
+        move |broker, limits, body, batch| {
+            csv_import::decode(&body, &format, broker.now_ms(), limits, batch)
+        },
+    );
     match taken.await {
         Ok((refusals, mut outcome)) => {
             outcome.add_refusals(refusals);
@@ -75,9 +78,10 @@ async fn open_tsdb(State(broker): State<Broker>, request: Request<Body>) -> Resp
     let query = parts.uri.query().unwrap_or_default();
     let has = |wanted| form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == wanted);
     let (wants_details, wants_summary) = (has("details"), has("summary"));
-    let taken = intake::take(&broker, &parts, body, rules(&broker), |broker, body, batch| {
-        opentsdb::decode(&body, broker.limits(), batch)
-    });
+    let taken =
+        intake::take(&broker, &parts, body, BodyRules::any_encoding, |_, limits, body, batch| {
+            opentsdb::decode(&body, limits, batch)
+        });
     let (summary, mut outcome) = match taken.await {
         Ok(taken) => taken,
         Err(refusal) => {
@@ -140,9 +144,13 @@ async fn take_datadog(
     accepted: &Value,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let taken = intake::take(broker, &parts, body, rules(broker), move |broker, body, batch| {
-        decode(&body, broker.limits(), batch)
-    });
+    let taken = intake::take(
+        broker,
+        &parts,
+        body,
+        BodyRules::any_encoding,
+        move |_, limits, body, batch| decode(&body, limits, batch),
+    );
     let taken: Result<_, Refusal> = taken.await;
     match taken {
         Ok((refusals, mut outcome)) => {

@@ -66,10 +66,10 @@ async fn write(broker: &Broker, request: Request<Body>, api: Api) -> Response {
             _ => {}
         }
     }
-    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
-    let taken = intake::take(broker, &parts, body, rules, move |broker, body, batch| {
+    let rules = BodyRules::any_encoding;
+    let taken = intake::take(broker, &parts, body, rules, move |broker, limits, body, batch| {
         let options = Options { precision, now_ms: broker.now_ms(), database: &database };
-        wire::influx::decode(&body, options, broker.limits(), batch)
+        wire::influx::decode(&body, options, limits, batch)
     });
     match taken.await {
         Ok((summary, outcome)) => answer(broker, api, &summary, &outcome),
@@ -110,6 +110,7 @@ fn error(api: Api, status: StatusCode, message: &str) -> Response {
     let code = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "request too large",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported media type",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests",
         status if status.is_client_error() => "invalid",
         _ => "unavailable",
     };

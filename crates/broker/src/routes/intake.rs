@@ -4,7 +4,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use model::{DEFAULT_TENANT, MetricBatch};
+use model::{Limits, MetricBatch, TenantName};
+use net::auth::Principal;
 use net::{ApiError, BodyError, BodyRules, ErrorType, read_body};
 use wire::WireError;
 
@@ -49,13 +50,21 @@ impl Refusal {
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
             Refusal::Commit(CommitError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Commit(CommitError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Commit(CommitError::OverRate { .. } | CommitError::TooManyTenants { .. }) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Refusal::Commit(_) | Refusal::UnderWay => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Makes `response`, which tells it in the protocol's own shape, end the connection where that
-    /// cannot be used again.
+    /// cannot be used again, and say when to come again where that is known.
     pub(crate) fn on_connection(&self, mut response: Response) -> Response {
+        if let Refusal::Commit(error) = self
+            && let Some(seconds) = error.retry_after_seconds()
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if matches!(self, Refusal::Body(error) if error.leaves_bytes()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -69,7 +78,12 @@ impl IntoResponse for Refusal {
         let status = self.status();
         let error_type = match self {
             Refusal::Body(error) if error.status() == status => return error.into_response(),
-            Refusal::Malformed(_) | Refusal::Commit(CommitError::TooLarge(_)) => ErrorType::BadData,
+            Refusal::Malformed(_)
+            | Refusal::Commit(
+                CommitError::TooLarge(_)
+                | CommitError::OverRate { .. }
+                | CommitError::TooManyTenants { .. },
+            ) => ErrorType::BadData,
             Refusal::Body(_) | Refusal::Commit(_) | Refusal::UnderWay => ErrorType::Unavailable,
         };
         let error = ApiError::new(error_type, self.to_string()).with_status(status);
@@ -77,33 +91,57 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Reads a body by `rules`, decodes it, and stores what is in it. Yields what `decode` says of it
-/// and what became of it when that is durable and visible.
+/// Whose data a request brings.
+///
+/// # Panics
+/// The route is public.
+pub(crate) fn tenant_of(parts: &Parts) -> TenantName {
+    let principal = parts.extensions.get::<Principal>();
+    principal.expect("routes that store data ask who is calling").tenant
+}
+
+/// Reads a body by `rules`, which are given the largest size of one, decodes it under the limits of its
+/// tenant, and stores what is in it. Yields what `decode` says of it and what became of it when that is
+/// durable and visible.
 pub(crate) async fn take<S: Send + 'static>(
     broker: &Broker,
     parts: &Parts,
     body: Body,
-    rules: BodyRules,
-    decode: impl FnOnce(&Broker, Vec<u8>, &mut MetricBatch) -> Result<S, WireError> + Send + 'static,
+    rules: fn(usize) -> BodyRules,
+    decode: impl FnOnce(&Broker, &Limits, Vec<u8>, &mut MetricBatch) -> Result<S, WireError>
+    + Send
+    + 'static,
 ) -> Result<(S, IngestOutcome), Refusal> {
+    let tenant = tenant_of(parts);
+    let rules = rules(broker.limits_of(tenant).max_body_bytes);
     let body = read_body(&parts.headers, body, rules, broker.net_metrics()).await?;
-    store(broker, body, decode).await
+    store(broker, tenant, body, decode).await
 }
 
 /// The part of [`take`] after the body was read.
 pub(crate) async fn store<S: Send + 'static>(
     broker: &Broker,
+    tenant: TenantName,
     body: Vec<u8>,
-    decode: impl FnOnce(&Broker, Vec<u8>, &mut MetricBatch) -> Result<S, WireError> + Send + 'static,
+    decode: impl FnOnce(&Broker, &Limits, Vec<u8>, &mut MetricBatch) -> Result<S, WireError>
+    + Send
+    + 'static,
 ) -> Result<(S, IngestOutcome), Refusal> {
-    let may_block = body.len() > INLINE_BYTES || broker.is_congested();
+    let is_new = broker.is_new_tenant(tenant);
+    let may_block = is_new || body.len() > INLINE_BYTES || broker.is_congested();
     let (stored, answer) = tokio::sync::oneshot::channel();
     let work = {
         let broker = broker.clone();
-        move || -> Result<S, WireError> {
+        move || -> Result<S, Refusal> {
             let mut batch = MetricBatch::default();
-            let summary = decode(&broker, body, &mut batch)?;
-            broker.ingest(DEFAULT_TENANT, &batch, move |result| {
+            let summary = decode(&broker, broker.limits_of(tenant), body, &mut batch)?;
+            // Who brings nothing does not become a tenant by it.
+            if is_new && batch.samples() == 0 {
+                let _ = stored.send(Ok(IngestOutcome::default()));
+                return Ok(summary);
+            }
+            let id = broker.tenant_for_write(tenant)?;
+            broker.ingest(id, &batch, move |result| {
                 // The client may have gone; its data is stored all the same.
                 let _ = stored.send(result);
             });

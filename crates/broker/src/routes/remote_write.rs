@@ -36,17 +36,17 @@ struct Written {
 }
 
 /// 204 when everything is durable; 400 when some samples cannot be stored whatever the sender
-/// does, after storing the others; 5xx when nothing was stored and sending again is right.
+/// does, after storing the others; 429 or 5xx when nothing was stored and sending again is right.
 pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let message = match message_of(&parts.headers) {
         Ok(message) => message,
         Err(error) => return error.into_response(),
     };
-    let rules = BodyRules::remote_write(broker.limits().max_body_bytes);
+    let rules = BodyRules::remote_write;
     if message == Message::One {
-        let taken = intake::take(&broker, &parts, body, rules, |broker, body, batch| {
-            remote_write::decode(body, broker.limits(), batch)
+        let taken = intake::take(&broker, &parts, body, rules, |_, limits, body, batch| {
+            remote_write::decode(body, limits, batch)
         });
         return match taken.await {
             Ok((summary, outcome)) => {
@@ -56,8 +56,8 @@ pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) 
             Err(refusal) => refusal.into_response(),
         };
     }
-    let taken = intake::take(&broker, &parts, body, rules, |broker, body, batch| {
-        remote_write_2::decode(&body, broker.limits(), batch)
+    let taken = intake::take(&broker, &parts, body, rules, |_, limits, body, batch| {
+        remote_write_2::decode(&body, limits, batch)
     });
     let (written, mut response) = answer_to_two(&broker, taken.await);
     let headers = response.headers_mut();

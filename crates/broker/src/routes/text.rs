@@ -23,9 +23,9 @@ pub(super) async fn import(State(broker): State<Broker>, request: Request<Body>)
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_openmetrics = content_type.starts_with("application/openmetrics-text");
     let is_protobuf = content_type.starts_with("application/vnd.google.protobuf");
-    let rules = BodyRules::any_encoding(broker.limits().max_body_bytes);
-    let taken = intake::take(&broker, &parts, body, rules, move |broker, body, batch| {
-        let (now_ms, limits) = (broker.now_ms(), broker.limits());
+    let rules = BodyRules::any_encoding;
+    let taken = intake::take(&broker, &parts, body, rules, move |broker, limits, body, batch| {
+        let now_ms = broker.now_ms();
         if is_protobuf {
             let options = wire::protobuf_exposition::Options::default();
             wire::protobuf_exposition::decode(&body, now_ms, &extra, options, limits, batch)

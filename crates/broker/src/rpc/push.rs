@@ -377,11 +377,15 @@ impl Answering {
             // It may come again at once, from where the marks say.
             CommitError::Gap { .. } => Retry::AfterMs(0),
             CommitError::HeadFull { .. } | CommitError::Stopping => Retry::AfterMs(SOON_MS),
+            CommitError::OverRate { retry_after_ms, .. } => {
+                Retry::AfterMs(u32::try_from(*retry_after_ms).unwrap_or(u32::MAX))
+            }
             CommitError::Full => Retry::AfterMs(FULL_MS),
             // The first is excluded by `AGENT_BODY_BYTES`, the other by `PushStream::take`.
             CommitError::TooLarge(_) | CommitError::Catalog(_) => Retry::Never,
-            // Writes are not refused for these.
+            // Writes of agents are not refused for these.
             CommitError::HeadInParts { .. }
+            | CommitError::TooManyTenants { .. }
             | CommitError::Maintenance(_)
             | CommitError::Busy(_) => Retry::AfterMs(SOON_MS),
         };

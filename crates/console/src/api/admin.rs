@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use model::DEFAULT_TENANT;
+use model::TenantName;
+use net::auth::Principal;
 use serde_json::{Value, json};
 
 use crate::params::Params;
@@ -32,11 +33,11 @@ pub(super) async fn delete_series(
     if params.all("match[]").next().is_none() {
         return Err(bad_data("no match[] parameter provided"));
     }
-    let (range, selectors) = (params.range()?, params.selectors()?);
+    let (range, selectors, tenant) = (params.range()?, params.selectors()?, params.tenant());
     // As in Prometheus, times that cross delete nothing.
     if !range.is_empty() {
         let storage = Arc::clone(&administration.storage);
-        blocking("", move || storage.delete_series(DEFAULT_TENANT, &selectors, range)).await?;
+        blocking("", move || storage.delete_series(tenant, &selectors, range)).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -71,17 +72,23 @@ pub(super) async fn snapshot(
 /// The blocks, as Prometheus shows its own.
 pub(super) async fn blocks(
     State(administration): State<Arc<Administration>>,
+    principal: Principal,
 ) -> Result<Response, ApiError> {
     let storage = Arc::clone(&administration.storage);
     // Counting what is deleted in each takes a while where there are many.
     let blocks = blocking("", move || Ok(storage.blocks())).await?;
-    let blocks: Vec<Value> = blocks.iter().map(block).collect();
+    let is_shown = |block: &&StoredBlock| match TenantName::parse(&block.tenant) {
+        Ok(tenant) => principal.sees(tenant),
+        Err(_) => false,
+    };
+    let blocks: Vec<Value> = blocks.iter().filter(is_shown).map(block).collect();
     Ok(success(json!({ "blocks": blocks })))
 }
 
 fn block(block: &StoredBlock) -> Value {
     json!({
         "ulid": block.id,
+        "tenant": block.tenant,
         "minTime": block.min_time_ms,
         "maxTime": block.end_time_ms,
         "stats": {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::response::Response;
-use model::{CensusEntry, CensusOrder, CensusReport, CensusRequest, DEFAULT_TENANT, TimeRange};
+use model::{CensusEntry, CensusOrder, CensusReport, CensusRequest, TimeRange};
 use net::ApiError;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(super) async fn answer(console: &Arc<Console>, params: &Params) -> Result<Re
     console
         .executor()
         .blocking(params.asked(), move |data, work| {
-            let view = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
+            let view = data.snapshot(work).map_err(source_error)?;
             let report = view.census(&request).map_err(source_error)?;
             let mut missing = view.missing(request.range);
             missing.extend(request.before.iter().flat_map(|range| view.missing(*range)));

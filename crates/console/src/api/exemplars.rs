@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use model::{DEFAULT_TENANT, SeriesExemplars};
+use model::SeriesExemplars;
 
 use crate::Console;
 use crate::json::{write_exemplar, write_labels};
@@ -34,7 +34,7 @@ pub(super) async fn query(
     console
         .executor()
         .blocking(params.asked(), move |data, work| {
-            let view = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
+            let view = data.snapshot(work).map_err(source_error)?;
             let found = view.exemplars(&selectors, range).map_err(source_error)?;
             Ok(respond::json(StatusCode::OK, body(&found)))
         })

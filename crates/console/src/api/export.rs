@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use model::{DEFAULT_TENANT, Labels, METRIC_NAME, Matcher, TimeRange, is_stale_nan};
+use model::{Labels, METRIC_NAME, Matcher, TimeRange, is_stale_nan};
 use net::{ApiError, ErrorType};
 use promql::{Columns, Hints, SelectRequest};
 use tokio::sync::Semaphore;
@@ -19,7 +19,8 @@ use wire::{csv_export, json_lines, text_encode};
 
 use super::streamed::{self, Patience, Pieces};
 use crate::Console;
-use crate::data::{Data, Work};
+use crate::counted::QueryData;
+use crate::data::Work;
 use crate::params::Params;
 use crate::respond::{bad_data, parameter, source_error};
 
@@ -142,14 +143,14 @@ async fn answer(console: &Console, params: &Params, mut form: Form) -> Result<Re
 }
 
 fn send_all(
-    data: &dyn Data,
+    data: &QueryData,
     work: &Work,
     selectors: &[Vec<Matcher>],
     range: TimeRange,
     form: &mut Form,
     pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
+    let snapshot = data.snapshot(work).map_err(source_error)?;
     pieces.begin(snapshot.missing(range))?;
     // What several selectors match is written once.
     let mut written = HashSet::new();

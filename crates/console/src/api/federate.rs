@@ -11,13 +11,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
-use model::{DEFAULT_TENANT, FloatHistogram, Labels, METRIC_NAME, Matcher, is_stale_nan};
+use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, is_stale_nan};
 use promql::{Columns, Hints, SelectRequest, SourceError};
 use wire::protobuf_encode::{self, FamilyEncoder, Sample};
 use wire::text_encode::{self, TextEncoder};
 
 use crate::Console;
-use crate::data::{Data, Snapshot, Work};
+use crate::counted::QueryData;
+use crate::data::{Snapshot, Work};
 use crate::execute::DEFAULT_LOOKBACK_MS;
 use crate::params::Params;
 use crate::respond::source_error;
@@ -78,12 +79,12 @@ fn prefers_protobuf(headers: &HeaderMap) -> bool {
 }
 
 fn newest(
-    data: &dyn Data,
+    data: &QueryData,
     work: &Work,
     selectors: &[Vec<Matcher>],
     now_ms: i64,
 ) -> Result<Newest, SourceError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, work)?;
+    let snapshot = data.snapshot(work)?;
     let mut newest = Newest::new();
     let mut samples = Columns::default();
     for matchers in selectors {

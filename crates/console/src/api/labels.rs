@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use model::{DEFAULT_TENANT, Labels, TimeRange};
+use model::{Labels, TimeRange};
 use promql::SourceError;
 use serde_json::json;
 
 use crate::Console;
-use crate::data::{Data, Snapshot, Work};
+use crate::counted::QueryData;
+use crate::data::{Snapshot, Work};
 use crate::json::{write_labels, write_strings};
 use crate::params::Params;
 use crate::respond::{self, bad_data, source_error, success, success_with};
@@ -95,7 +96,7 @@ pub(super) async fn metadata(
     let limit = none_if_zero(params.count("limit")?);
     let per_metric = none_if_zero(params.count("limit_per_metric")?);
     let wanted = params.get("metric").map(str::to_owned);
-    let ask = |data: &dyn Data, _: &Work| data.metadata(DEFAULT_TENANT).map_err(source_error);
+    let ask = |data: &QueryData, _: &Work| data.metadata().map_err(source_error);
     let known = console.executor().blocking(params.asked(), ask).await?;
     let mut families: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
     for one in known {
@@ -119,13 +120,13 @@ pub(super) async fn metadata(
 
 /// What `ask` finds, cut to `limit`, and what has to be said about it.
 fn list<T>(
-    data: &dyn Data,
+    data: &QueryData,
     work: &Work,
     range: TimeRange,
     limit: usize,
     ask: impl FnOnce(&dyn Snapshot, usize) -> Result<Vec<T>, SourceError>,
 ) -> Result<(Vec<T>, Vec<String>), ApiError> {
-    let snapshot = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
+    let snapshot = data.snapshot(work).map_err(source_error)?;
     // One more than is shown tells whether there are more.
     let mut found = ask(snapshot.as_ref(), limit.saturating_add(1)).map_err(source_error)?;
     let mut warnings = snapshot.missing(range);

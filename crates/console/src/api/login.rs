@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
+use model::TenantNameError;
 use net::JsonBody;
 use net::auth::{
     AccountError, Accounts, Connection, NewSession, Principal, PrincipalKind, Scope, Scopes,
+    Tenants,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -105,6 +107,7 @@ pub(super) async fn who_am_i(
         json!({
             "name": &*known.name,
             "kind": known.kind.as_str(),
+            "tenant": known.tenants,
             "scopes": Scope::ALL.into_iter().filter(|scope| known.scopes.contains(*scope))
                 .map(Scope::as_str).collect::<Vec<_>>(),
         })
@@ -139,4 +142,12 @@ pub(super) fn scopes(words: &[String]) -> Result<Scopes, AccountError> {
         AccountError::Invalid(format!("{word:?} is no scope; give read, write or admin"))
     };
     words.iter().map(|word| Scope::parse(word).ok_or_else(|| wrong(word))).collect()
+}
+
+/// The tenants that a name or `*` stands for; all, if there is none.
+pub(super) fn tenants(text: Option<&str>) -> Result<Tenants, AccountError> {
+    let wrong = |error: TenantNameError| {
+        AccountError::Invalid(format!("tenant: {error}; `*` stands for all tenants"))
+    };
+    text.map_or(Ok(Tenants::All), |text| Tenants::parse(text).map_err(wrong))
 }

@@ -17,6 +17,7 @@ mod statistics;
 mod status;
 mod streamed;
 mod targets;
+mod tenants;
 mod tokens;
 mod users;
 mod views;
@@ -71,6 +72,7 @@ pub(crate) fn told_routes() -> Routes<Arc<Console>> {
         .route("/api/v1/targets/relabel_steps", GET, Access::Read, targets::relabel_steps)
         .route("/api/v1/scrape_pools", GET, Access::Read, targets::scrape_pools)
         .route("/api/v1/agents", GET, Access::Read, agents::agents)
+        .route("/api/v1/tenants", GET, Access::Read, tenants::list)
         .route("/api/v1/views", GET, Access::Read, views::list)
 }
 
@@ -102,6 +104,7 @@ pub(crate) fn account_routes() -> Routes<Arc<Accounts>> {
         .route("/api/v1/users/{name}", DELETE, Access::Admin, users::delete)
         .route("/api/v1/users/{name}/password", PUT, Access::Admin, users::set_password)
         .route("/api/v1/users/{name}/scopes", PUT, Access::Admin, users::set_scopes)
+        .route("/api/v1/users/{name}/tenant", PUT, Access::Admin, users::set_tenant)
         .route("/api/v1/tokens", GET, Access::Admin, tokens::list)
         .route("/api/v1/tokens", POST, Access::Admin, tokens::create)
         .route("/api/v1/tokens/{id}", DELETE, Access::Admin, tokens::revoke)

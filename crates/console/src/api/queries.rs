@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use net::auth::Actor;
+use net::auth::{Actor, Principal};
 use net::{ApiError, ErrorType};
 use serde_json::{Value, json};
 
@@ -22,8 +22,9 @@ const DEFAULT_TOP: usize = 20;
 const MAX_TOP: usize = 1_000;
 const DEFAULT_LIFETIME_MS: i64 = 10 * 60 * 1_000;
 
-pub(super) async fn active(State(console): State<Arc<Console>>) -> Response {
-    let running = console.executor().queries().list();
+pub(super) async fn active(State(console): State<Arc<Console>>, principal: Principal) -> Response {
+    let mut running = console.executor().queries().list();
+    running.retain(|query| principal.sees(query.asked.tenant));
     let rows: Vec<Value> = running.iter().map(|query| row(query)).collect();
     respond::json(StatusCode::OK, json!({ "status": "ok", "data": rows }).to_string().into_bytes())
 }
@@ -34,6 +35,7 @@ fn row(query: &RunningQuery) -> Value {
         "duration": format!("{:.3}s", query.begin.elapsed().as_secs_f64()),
         "id": format!("{:016X}", query.id),
         "remote_addr": query.asked.client,
+        "tenant": query.asked.tenant.as_str(),
         "query": shortened(&query.asked.text),
         "start": start_ms,
         "end": end_ms,
@@ -51,7 +53,7 @@ pub(super) async fn kill(
 ) -> Result<Response, ApiError> {
     let number = u64::from_str_radix(&id, 16);
     let number = number.map_err(|_| bad_data(format!("{id:?} is no number of a query")))?;
-    if !console.executor().queries().kill(number) {
+    if !console.executor().queries().kill(number, |tenant| actor.principal.sees(tenant)) {
         return Err(ApiError::new(
             ErrorType::NotFound,
             format!("no query with the number {id} runs; it may have ended"),
@@ -63,6 +65,7 @@ pub(super) async fn kill(
 
 pub(super) async fn top(
     State(console): State<Arc<Console>>,
+    principal: Principal,
     params: Params,
 ) -> Result<Response, ApiError> {
     let most = params.count("topN")?.unwrap_or(DEFAULT_TOP).min(MAX_TOP);
@@ -70,7 +73,7 @@ pub(super) async fn top(
     let lifetime_ms = given.map_err(|error| parameter("maxLifetime", error))?;
     let lifetime_ms = lifetime_ms.unwrap_or(DEFAULT_LIFETIME_MS);
     let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
-    let mut past = console.executor().queries().past(lifetime);
+    let mut past = console.executor().queries().past(lifetime, |tenant| principal.sees(tenant));
     let mut list = |key: fn(&TopQuery) -> u128| -> Vec<Value> {
         past.sort_by(|a, b| key(b).cmp(&key(a)).then_with(|| a.text.cmp(&b.text)));
         past.iter().take(most).map(figures).collect()
@@ -99,6 +102,7 @@ pub(super) async fn top(
 fn figures(top: &TopQuery) -> Value {
     json!({
         "query": top.text,
+        "tenant": top.tenant.as_str(),
         "timeRangeSeconds": top.range_seconds,
         "count": top.count,
         "avgDurationSeconds": top.average().as_secs_f64(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use model::{DEFAULT_TENANT, FloatHistogram, Labels};
+use model::{FloatHistogram, Labels};
 use promql::ast::{Expr, ValueType};
 use promql::{AnnotationLevel, EvalTime, QueryOutput, QueryValue};
 use serde_json::Value;
@@ -130,9 +130,8 @@ impl Patience {
     fn job(self, params: &Params, expr: Expr, time: EvalTime) -> Job {
         let Patience { timeout, lookback_ms } = self;
         let text = params.get("query").unwrap_or_default();
-        let asked = Asked::query(text, time, params.client());
+        let asked = Asked::query(text, time, params.client(), params.tenant());
         Job {
-            tenant: DEFAULT_TENANT,
             asked,
             expr,
             time,

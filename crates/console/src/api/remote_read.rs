@@ -10,7 +10,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use model::{DEFAULT_TENANT, Labels, LabelsBuilder, MatchOp, Matcher, TimeRange};
+use model::{Labels, LabelsBuilder, MatchOp, Matcher, TenantName, TimeRange};
+use net::auth::Principal;
 use net::{ApiError, ErrorType};
 use promql::{Columns, Hints, SelectRequest, SeriesSet};
 use tokio::time::Instant;
@@ -22,7 +23,8 @@ use wire::remote_read::{
 
 use super::streamed::{self, Patience, Pieces, warn};
 use crate::Console;
-use crate::data::{Data, Snapshot, Work};
+use crate::counted::QueryData;
+use crate::data::{Snapshot, Work};
 use crate::execute::Executor;
 use crate::params::client_of;
 use crate::respond::{bad_data, source_error};
@@ -35,9 +37,11 @@ const MAX_WHOLE_BYTES: usize = 256 << 20;
 
 pub(super) async fn read(
     State(console): State<Arc<Console>>,
+    principal: Principal,
     request: Request,
 ) -> Result<Response, ApiError> {
     let client = client_of(request.extensions());
+    let tenant = principal.tenant;
     let packed = axum::body::to_bytes(request.into_body(), MAX_REQUEST_BYTES).await;
     let packed = packed.map_err(|_| {
         bad_data(format!(
@@ -51,8 +55,8 @@ pub(super) async fn read(
     let external = External(console.external_labels());
     request.queries.iter_mut().for_each(|query| external.satisfy(&mut query.matchers));
     let executor = Arc::clone(console.executor());
-    let asked = asked(&request, &client);
-    let patience = Patience::Until(Instant::now() + executor.query_timeout());
+    let asked = asked(&request, &client, tenant);
+    let patience = Patience::Until(Instant::now() + executor.query_timeout(tenant));
     match request.response_type {
         ResponseType::Samples => whole(&executor, request, external, patience, asked).await,
         ResponseType::StreamedXorChunks => {
@@ -66,7 +70,7 @@ pub(super) async fn read(
 }
 
 /// How a request is shown while it runs: what it selects, and from when to when.
-fn asked(request: &ReadRequest, client: &str) -> Asked {
+fn asked(request: &ReadRequest, client: &str, tenant: TenantName) -> Asked {
     let mut text = "/api/v1/read".to_owned();
     let mut times_ms = (i64::MAX, i64::MIN, 0);
     for query in &request.queries {
@@ -75,7 +79,7 @@ fn asked(request: &ReadRequest, client: &str) -> Asked {
         let matchers: Vec<String> = query.matchers.iter().map(matcher).collect();
         text.push_str(&format!(" {{{}}}", matchers.join(",")));
     }
-    Asked { times_ms, ..Asked::other(text, client) }
+    Asked { times_ms, ..Asked::other(text, client, tenant) }
 }
 
 /// Labels of the configuration that stored series do not have and answers do: whoever reads with
@@ -115,12 +119,12 @@ fn refused(error: &WireError) -> ApiError {
 
 /// What one query finds, and what is missing in it.
 fn select(
-    data: &dyn Data,
+    data: &QueryData,
     work: &Work,
     query: &Query,
     missing: &mut Vec<String>,
 ) -> Result<Arc<dyn SeriesSet>, ApiError> {
-    let snapshot: Arc<dyn Snapshot> = data.snapshot(DEFAULT_TENANT, work).map_err(source_error)?;
+    let snapshot: Arc<dyn Snapshot> = data.snapshot(work).map_err(source_error)?;
     let Query { start_ms, end_ms, matchers } = query;
     let (start_ms, end_ms) = (*start_ms, *end_ms);
     let found =
@@ -147,8 +151,8 @@ async fn whole(
     patience: Patience,
     asked: Asked,
 ) -> Result<Response, ApiError> {
-    let most = executor.max_query_samples();
-    let read = move |data: &dyn Data, work: &Work| {
+    let most = executor.max_query_samples(asked.tenant);
+    let read = move |data: &QueryData, work: &Work| {
         let (mut response, mut missing, mut samples) = (Vec::new(), Vec::new(), 0);
         let mut columns = Columns::default();
         for query in &request.queries {
@@ -207,7 +211,7 @@ fn pack(response: &[u8]) -> Result<Vec<u8>, ApiError> {
 }
 
 fn send_all(
-    data: &dyn Data,
+    data: &QueryData,
     work: &Work,
     request: &ReadRequest,
     external: &External,

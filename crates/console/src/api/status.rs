@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use model::DEFAULT_TENANT;
 use serde_json::{Value, json};
 
 use super::census;
@@ -93,7 +92,7 @@ pub(super) async fn tsdb(
     let top = console
         .executor()
         .blocking(params.asked(), move |data, work| {
-            let snapshot = data.snapshot(DEFAULT_TENANT, work);
+            let snapshot = data.snapshot(work);
             snapshot.and_then(|view| view.cardinality(limit)).map_err(source_error)
         })
         .await?;

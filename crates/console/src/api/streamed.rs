@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::data::{Data, Work};
+use crate::counted::QueryData;
+use crate::data::Work;
 use crate::execute::Executor;
 use crate::running::Asked;
 
@@ -130,13 +131,13 @@ pub(super) async fn answer(
     content_type: &'static str,
     patience: Patience,
     asked: Asked,
-    write: impl FnOnce(&dyn Data, &Work, &mut Pieces) -> Result<(), ApiError> + Send + 'static,
+    write: impl FnOnce(&QueryData, &Work, &mut Pieces) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (sender, mut pieces) = mpsc::channel::<Result<Piece, ApiError>>(QUEUED_PIECES);
     let task = {
         let (sender, runtime) = (sender.clone(), Handle::current());
         let mut pieces = Pieces { sender, runtime, patience, bytes: Vec::new() };
-        move |data: &dyn Data, work: &Work| {
+        move |data: &QueryData, work: &Work| {
             write(data, work, &mut pieces)?;
             pieces.finish()
         }

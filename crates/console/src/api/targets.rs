@@ -24,7 +24,7 @@ pub(super) async fn targets(State(console): State<Arc<Console>>, params: Params)
     let state = params.get("state").unwrap_or("any").to_lowercase();
     let pool = params.get("scrapePool");
     let shows = |what: &str| state == "any" || state == what;
-    let targets = console.targets();
+    let targets = console.targets(params.tenant());
     let mut active = Vec::new();
     if shows("active") {
         let hostname = &console.about().hostname;
@@ -91,8 +91,11 @@ pub(super) async fn metadata(
     };
     let keep = |labels: &Labels| matchers.iter().all(|matcher| fits(matcher, labels));
     let metric = params.get("metric");
-    let found =
-        if limit == 0 { Vec::new() } else { console.targets().metadata(&keep, metric, limit) };
+    let found = if limit == 0 {
+        Vec::new()
+    } else {
+        console.targets(params.tenant()).metadata(&keep, metric, limit)
+    };
     let rows: Vec<Value> = found
         .iter()
         .map(|row| {
@@ -116,8 +119,8 @@ fn fits(matcher: &Matcher, labels: &Labels) -> bool {
     matcher.matches(labels.get(&matcher.name).unwrap_or_default())
 }
 
-pub(super) async fn scrape_pools(State(console): State<Arc<Console>>) -> Response {
-    success(json!({ "scrapePools": console.targets().pools() }))
+pub(super) async fn scrape_pools(State(console): State<Arc<Console>>, params: Params) -> Response {
+    success(json!({ "scrapePools": console.targets(params.tenant()).pools() }))
 }
 
 pub(super) async fn relabel_steps(
@@ -132,7 +135,7 @@ pub(super) async fn relabel_steps(
         serde_json::from_str(text).map_err(|error| unusable(error.to_string()))?;
     let labels = Labels::from_pairs(given.iter().map(|(n, v)| (n.as_str(), v.as_str())))
         .map_err(|error| unusable(error.to_string()))?;
-    let steps = console.targets().relabel_steps(pool, &labels).ok_or_else(|| {
+    let steps = console.targets(params.tenant()).relabel_steps(pool, &labels).ok_or_else(|| {
         bad_data(format!("error getting scrape config: scrape pool {pool:?} not found"))
     })?;
     let steps: Vec<Value> = steps

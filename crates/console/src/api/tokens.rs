@@ -10,7 +10,7 @@ use net::{JsonBody, Peers, Role};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::login::{never_stored, scopes};
+use super::login::{never_stored, scopes, tenants};
 use crate::respond::success;
 
 /// What the routes for joining need.
@@ -30,6 +30,9 @@ pub struct Joining {
 pub(super) struct NewToken {
     name: String,
     scopes: Vec<String>,
+    /// The one tenant whose data it reaches; without one it reaches all.
+    #[serde(default)]
+    tenant: Option<String>,
     /// A duration such as `90d`; without one the token holds until it is revoked.
     #[serde(default)]
     expires_in: Option<String>,
@@ -58,13 +61,15 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<NewToken>,
 ) -> Result<Response, AccountError> {
     let life = body.expires_in.as_deref().map(duration).transpose()?;
-    let scopes = scopes(&body.scopes)?;
-    let (secret, token) = accounts.create_token(&body.name, scopes, life, &actor).await?;
+    let (scopes, tenants) = (scopes(&body.scopes)?, tenants(body.tenant.as_deref())?);
+    let made = accounts.create_token(&body.name, scopes, tenants, life, &actor);
+    let (secret, token) = made.await?;
     Ok(never_stored(success(json!({
         "token": secret.reveal(),
         "id": token.id,
         "name": token.name,
         "scopes": token.scopes,
+        "tenant": token.tenants,
         "created_ms": token.created_ms,
         "expires_ms": token.expires_ms,
     }))))

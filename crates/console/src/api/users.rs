@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use settings::Secret;
 
-use super::login::scopes;
+use super::login::{scopes, tenants};
 use crate::respond::success;
 
 /// A user to add.
@@ -20,6 +20,9 @@ pub(super) struct NewUser {
     name: String,
     password: String,
     scopes: Vec<String>,
+    /// The one tenant whose data they reach; without one they reach all.
+    #[serde(default)]
+    tenant: Option<String>,
 }
 
 /// A password that an administrator sets.
@@ -36,6 +39,13 @@ pub(super) struct NewScopes {
     scopes: Vec<String>,
 }
 
+/// The tenant that an administrator sets; `*` for all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTenant {
+    tenant: String,
+}
+
 pub(super) async fn list(State(accounts): State<Arc<Accounts>>) -> Result<Response, AccountError> {
     Ok(success(json!({ "users": accounts.list_users()? })))
 }
@@ -46,7 +56,8 @@ pub(super) async fn create(
     JsonBody(body): JsonBody<NewUser>,
 ) -> Result<Response, AccountError> {
     let (password, scopes) = (Secret::new(body.password), scopes(&body.scopes)?);
-    let user = accounts.create_user(&body.name, password, scopes, &actor).await?;
+    let tenants = tenants(body.tenant.as_deref())?;
+    let user = accounts.create_user(&body.name, password, scopes, tenants, &actor).await?;
     Ok(success(json!(user)))
 }
 
@@ -76,5 +87,15 @@ pub(super) async fn set_scopes(
     JsonBody(body): JsonBody<NewScopes>,
 ) -> Result<Response, AccountError> {
     let user = accounts.set_scopes(&name, scopes(&body.scopes)?, &actor).await?;
+    Ok(success(json!(user)))
+}
+
+pub(super) async fn set_tenant(
+    State(accounts): State<Arc<Accounts>>,
+    Path(name): Path<String>,
+    actor: Actor,
+    JsonBody(body): JsonBody<NewTenant>,
+) -> Result<Response, AccountError> {
+    let user = accounts.set_tenants(&name, tenants(Some(&body.tenant))?, &actor).await?;
     Ok(success(json!(user)))
 }

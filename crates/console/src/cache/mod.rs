@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::Governor;
-use model::TenantId;
+use model::TenantName;
 use parking_lot::Mutex;
 
 pub(crate) use extent::{Extent, Piece, Version, join};
@@ -64,7 +64,7 @@ pub(crate) struct CacheCounters {
 /// in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) tenant: TenantId,
+    pub(crate) tenant: TenantName,
     pub(crate) text: String,
     pub(crate) step_ms: i64,
     /// Where steps lie: their times modulo the step.
@@ -257,7 +257,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use model::{DEFAULT_TENANT, Labels};
+    use model::Labels;
     use promql::RangeSeries;
 
     use super::*;
@@ -266,7 +266,7 @@ mod tests {
 
     fn key(text: &str) -> Key {
         let text = text.to_owned();
-        Key { tenant: DEFAULT_TENANT, text, step_ms: STEP, phase_ms: 0, lookback_ms: 5 }
+        Key { tenant: TenantName::DEFAULT, text, step_ms: STEP, phase_ms: 0, lookback_ms: 5 }
     }
 
     fn extent(start_ms: i64, end_ms: i64, number: u64) -> Extent {

@@ -9,7 +9,8 @@ use promql::{EvalTime, QueryOutput, QueryStats, QueryValue, locality, selectors_
 
 use super::{Executor, Job, Session};
 use crate::cache::{Extent, Key, Lookup, Piece, Version, Wanted, join};
-use crate::data::{Data, DataChanges};
+use crate::counted::QueryData;
+use crate::data::DataChanges;
 use crate::respond::source_error;
 
 impl Executor {
@@ -27,7 +28,7 @@ impl Executor {
         }
         let locality = locality(&job.expr, step_ms, job.lookback_ms)?;
         let key = Key {
-            tenant: job.tenant,
+            tenant: job.asked.tenant,
             text: job.asked.text.clone(),
             step_ms,
             phase_ms: start_ms.rem_euclid(step_ms),
@@ -40,13 +41,13 @@ impl Executor {
     /// tell of changes.
     pub(super) fn look(
         &self,
-        data: &dyn Data,
+        data: &QueryData,
         (key, wanted): &(Key, Wanted),
     ) -> Result<Option<Lookup>, ApiError> {
         let extents = self.cache.get(key, wanted.start_ms, wanted.end_ms);
         let since = extents.iter().map(|extent| extent.version.number).min().unwrap_or(u64::MAX);
         // Before the snapshot, so that whatever it may lack is told of when the result is used.
-        let changes = data.changes(key.tenant, since, wanted.reach(&extents));
+        let changes = data.changes(since, wanted.reach(&extents));
         let Some(changes) = changes.map_err(source_error)? else { return Ok(None) };
         let looked = wanted.look(&extents, &changes, self.newest_ms(&changes, wanted));
         self.cache.count_invalid(looked.invalid_steps);
@@ -55,9 +56,9 @@ impl Executor {
 
     /// Whether what was read since came from the broker that told of changes, and not from another one
     /// that took its place.
-    fn is_same_store(&self, data: &dyn Data, key: &Key, version: Version) -> bool {
+    fn is_same_store(&self, data: &QueryData, version: Version) -> bool {
         let nothing = TimeRange::new(0, 0);
-        let now = data.changes(key.tenant, u64::MAX, nothing);
+        let now = data.changes(u64::MAX, nothing);
         now.is_ok_and(|now| now.is_some_and(|now| now.store == version.store))
     }
 
@@ -70,7 +71,7 @@ impl Executor {
     /// Computes what is not there, keeps what may be kept, and joins both.
     pub(super) fn complete(
         &self,
-        (session, data): (&Session<'_>, &dyn Data),
+        (session, data): (&Session<'_>, &QueryData),
         (key, wanted): (Key, Wanted),
         looked: Lookup,
     ) -> Result<QueryOutput, ApiError> {
@@ -107,7 +108,7 @@ impl Executor {
         counters.hit_steps.fetch_add(found as u64, Ordering::Relaxed);
         counters.missed_steps.fetch_add((wanted.steps() - found) as u64, Ordering::Relaxed);
         // What is damaged now may be whole again later, and a part of an answer is none.
-        if has_new && !session.source.lacks_something() && self.is_same_store(data, &key, version) {
+        if has_new && !session.source.lacks_something() && self.is_same_store(data, version) {
             let asked_ms = wanted.end_ms - wanted.start_ms;
             self.cache.put(key, wanted.step_ms, kept, asked_ms);
         }

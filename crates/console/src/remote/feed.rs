@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::Labels;
+use model::{Labels, TenantName};
 use net::rpc::{self, LiveEvents, Selector, SubscribeRequest};
 use parking_lot::Mutex;
 use promql::SourceError;
@@ -18,7 +18,7 @@ use tonic::Streaming;
 
 use super::budget::Held;
 use super::fault::{Fault, garbled};
-use super::{Inner, TENANT, labels_of};
+use super::{Inner, labels_of};
 use crate::data::{LiveFeed, NextEvents};
 
 /// Samples that may wait for the user; then the oldest go.
@@ -65,10 +65,11 @@ struct Numbers {
 }
 
 impl Feed {
-    pub(super) fn open(inner: Arc<Inner>, selector: Selector) -> Feed {
+    pub(super) fn open(inner: Arc<Inner>, tenant: TenantName, selector: Selector) -> Feed {
         let inbox = Arc::<Inbox>::default();
         inner.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
-        let reading = tokio::spawn(read(Arc::clone(&inner), selector, Arc::clone(&inbox)));
+        let request = SubscribeRequest { tenant: tenant.to_string(), selector: Some(selector) };
+        let reading = tokio::spawn(read(Arc::clone(&inner), request, Arc::clone(&inbox)));
         Feed { inner, inbox, reading }
     }
 }
@@ -112,13 +113,13 @@ impl Waiting {
 }
 
 /// Reads until the feed is dropped, or the broker says that there can be none.
-async fn read(inner: Arc<Inner>, selector: Selector, inbox: Arc<Inbox>) {
+async fn read(inner: Arc<Inner>, request: SubscribeRequest, inbox: Arc<Inbox>) {
     let mut numbers = Numbers::new(inner.budget.query(inner.governor.account()).hold());
     let mut was_open = false;
     // One outage is told once.
     let mut is_told = false;
     loop {
-        let opened = subscribe(&inner, &selector).await;
+        let opened = subscribe(&inner, &request).await;
         let ended = match opened {
             Err(error) => error,
             Ok(stream) => {
@@ -148,9 +149,8 @@ async fn read(inner: Arc<Inner>, selector: Selector, inbox: Arc<Inbox>) {
 
 async fn subscribe(
     inner: &Inner,
-    selector: &Selector,
+    request: &SubscribeRequest,
 ) -> Result<Streaming<LiveEvents>, SourceError> {
-    let request = SubscribeRequest { tenant: TENANT.to_owned(), selector: Some(selector.clone()) };
     inner
         .link
         .call(|mut client| {

@@ -17,12 +17,13 @@ mod series;
 mod state;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use governor::Governor;
-use model::{Limits, Matcher, MetricMetadata, MetricType, TenantId, TimeRange};
+use model::{Limits, Matcher, MetricMetadata, MetricType, TenantName, TimeRange};
 use net::Identity;
 use net::rpc::{self, matcher::Op};
 use net::tls::{ClientTls, TlsError};
@@ -40,9 +41,6 @@ use view::View;
 pub use pages::{elsewhere_routes, passed_on_routes};
 pub use state::RemoteState;
 
-/// A console asks in the name of this tenant; others come with credentials that name them.
-const TENANT: &str = "default";
-
 /// What a console needs to know of its brokers.
 #[derive(Debug, Clone)]
 pub struct RemoteSettings {
@@ -52,6 +50,8 @@ pub struct RemoteSettings {
     pub tls: ClientTls,
     /// Limits of queries.
     pub limits: Limits,
+    /// Of tenants that have others.
+    pub tenants: BTreeMap<TenantName, Limits>,
     /// Bytes of series one query may hold; all queries together may hold four times as much.
     pub max_query_bytes: usize,
     /// The budget of memory.
@@ -67,6 +67,7 @@ pub struct Brokers {
 struct Inner {
     link: Link,
     limits: Limits,
+    tenants: BTreeMap<TenantName, Limits>,
     governor: Arc<Governor>,
     budget: Arc<Budget>,
     watch: Watch,
@@ -89,6 +90,7 @@ impl Brokers {
         let inner = Arc::new(Inner {
             link,
             limits: settings.limits,
+            tenants: settings.tenants,
             governor: settings.governor,
             budget: Arc::new(Budget::new(settings.max_query_bytes, Arc::clone(&counters))),
             watch: Watch::default(),
@@ -123,19 +125,28 @@ impl Brokers {
 }
 
 impl Inner {
-    /// How long one call may take.
-    fn time_limit(&self) -> Duration {
-        Duration::from_millis(self.limits.query_timeout_ms)
+    fn limits(&self, tenant: TenantName) -> &Limits {
+        self.tenants.get(&tenant).unwrap_or(&self.limits)
+    }
+
+    /// How long one call for a tenant may take.
+    fn time_limit(&self, tenant: TenantName) -> Duration {
+        Duration::from_millis(self.limits(tenant).query_timeout_ms)
+    }
+
+    /// What can be read for `work`.
+    fn view(self: &Arc<Self>, tenant: TenantName, work: Work) -> View {
+        View::new(Arc::clone(self), tenant, work)
     }
 }
 
 impl Data for Brokers {
-    fn snapshot(&self, _: TenantId, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
-        Ok(Arc::new(View::new(Arc::clone(&self.inner), Arc::clone(work))))
+    fn snapshot(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+        Ok(Arc::new(self.inner.view(tenant, Arc::clone(work))))
     }
 
-    fn metadata(&self, _: TenantId) -> Result<Vec<MetricMetadata>, SourceError> {
-        let view = View::new(Arc::clone(&self.inner), self.inner.governor.account());
+    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
+        let view = self.inner.view(tenant, self.inner.governor.account());
         let found = view.metadata()?.into_iter();
         let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
         Ok(found
@@ -150,19 +161,19 @@ impl Data for Brokers {
 
     fn subscribe(
         &self,
-        _: TenantId,
+        tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Box<dyn LiveFeed>, SourceError> {
-        Ok(Box::new(Feed::open(Arc::clone(&self.inner), selector_of(&selector))))
+        Ok(Box::new(Feed::open(Arc::clone(&self.inner), tenant, selector_of(&selector))))
     }
 
     fn changes(
         &self,
-        _: TenantId,
+        tenant: TenantName,
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
-        View::new(Arc::clone(&self.inner), self.inner.governor.account()).changes(since, within)
+        self.inner.view(tenant, self.inner.governor.account()).changes(since, within)
     }
 
     fn ready(&self) -> Result<(), String> {

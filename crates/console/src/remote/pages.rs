@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, Uri, header};
+use net::auth::Principal;
 use net::rpc::PageRequest;
 use net::{Access, ApiError, ErrorType, Routes};
 use promql::SourceError;
@@ -18,7 +19,7 @@ use crate::respond::source_error;
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Paths of a broker's own API that tell what only its process knows.
-pub(crate) const PASSED_ON: [&str; 9] = [
+pub(crate) const PASSED_ON: [&str; 10] = [
     "/api/v1/agents",
     "/api/v1/metrics",
     "/api/v1/scrape_pools",
@@ -26,6 +27,7 @@ pub(crate) const PASSED_ON: [&str; 9] = [
     "/api/v1/targets",
     "/api/v1/targets/metadata",
     "/api/v1/targets/relabel_steps",
+    "/api/v1/tenants",
     "/api/v1/views",
     "/pushgateway/metrics",
 ];
@@ -94,11 +96,18 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .with_state(brokers.clone())
 }
 
-async fn pass_on(State(brokers): State<Brokers>, uri: Uri) -> Result<Response, ApiError> {
-    let asked = uri.path_and_query().map_or_else(String::new, ToString::to_string);
+async fn pass_on(
+    State(brokers): State<Brokers>,
+    principal: Principal,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let asked = PageRequest {
+        path_and_query: uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        tenant: if principal.sees_all() { String::new() } else { principal.tenant.to_string() },
+    };
     let inner = Arc::clone(&brokers.inner);
     let page = inner.link.call(|client| page(client, asked.clone()));
-    let page = tokio::time::timeout(brokers.inner.time_limit(), page).await;
+    let page = tokio::time::timeout(brokers.inner.time_limit(principal.tenant), page).await;
     let page = page.unwrap_or_else(|_| {
         let words = "the broker did not answer in time; ask for less or raise \
                      limits.query_timeout_ms";
@@ -117,9 +126,9 @@ struct Page {
 /// Reads to the end: a browser that is slow must not hold up the connection of all.
 async fn page(
     mut client: net::rpc::read_client::ReadClient<Channel>,
-    path_and_query: String,
+    request: PageRequest,
 ) -> Result<Page, Fault> {
-    let answer = client.page(PageRequest { path_and_query }).await;
+    let answer = client.page(request).await;
     let mut stream = answer.map_err(|status| Fault::of(&status))?.into_inner();
     let mut page: Option<Page> = None;
     while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {

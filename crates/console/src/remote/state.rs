@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::Duration;
 
+use model::TenantName;
 use net::rpc::{StateRequest, StateResponse};
 use parking_lot::Mutex;
 use promql::SourceError;
 
+use super::Inner;
 use super::fault::Fault;
-use super::{Inner, TENANT};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// While nobody answers.
@@ -85,7 +86,7 @@ pub(super) async fn watch(inner: Weak<Inner>) {
         let every = {
             let Some(inner) = inner.upgrade() else { return };
             // A range without an instant: nothing is missing in it.
-            let answer = ask(&inner, 0, -1).await;
+            let answer = ask(&inner, TenantName::DEFAULT, 0, -1).await;
             let every = if answer.is_ok() { EVERY } else { EVERY_WHILE_AWAY };
             inner.watch.take(answer);
             every
@@ -94,13 +95,14 @@ pub(super) async fn watch(inner: Weak<Inner>) {
     }
 }
 
-/// The broker's state, and what is missing from `start_ms` to `end_ms`, both included.
+/// The broker's state, and what of a tenant's is missing from `start_ms` to `end_ms`, both included.
 pub(super) async fn ask(
     inner: &Inner,
+    tenant: TenantName,
     start_ms: i64,
     end_ms: i64,
 ) -> Result<StateResponse, SourceError> {
-    let request = StateRequest { tenant: TENANT.to_owned(), start_ms, end_ms };
+    let request = StateRequest { tenant: tenant.to_string(), start_ms, end_ms };
     inner
         .link
         .call(|mut client| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TimeRange};
+use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TenantName, TimeRange};
 use net::rpc::{
     self, CardinalityRequest, ChangesRequest, ExemplarsRequest, LabelsRequest, Metadata,
     MetadataRequest, SelectRequest, SeriesRequest,
@@ -15,15 +15,16 @@ use tonic::{Code, Streaming};
 use super::budget::QueryBudget;
 use super::fault::Fault;
 use super::series::ArrivedSeries;
-use super::{Inner, TENANT, census, exemplars, labels_of, selector_of, state};
+use super::{Inner, census, exemplars, labels_of, selector_of, state};
 use crate::data::{Cardinality, Counted, DataChanges, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A view for one request. Each selection is complete; the calls block.
+/// A view of one tenant, for one request. Each selection is complete; the calls block.
 pub(super) struct View {
     inner: Arc<Inner>,
+    tenant: TenantName,
     work: Work,
     budget: Arc<QueryBudget>,
     selections: AtomicU64,
@@ -32,10 +33,10 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(inner: Arc<Inner>, work: Work) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, tenant: TenantName, work: Work) -> Self {
         let budget = inner.budget.query(Arc::clone(&work));
         let (selections, something_missing) = (AtomicU64::new(0), AtomicBool::new(false));
-        View { inner, work, budget, selections, something_missing }
+        View { inner, tenant, work, budget, selections, something_missing }
     }
 
     /// Waits for `work`, on a thread that may block, as long as somebody wants it. What is given up
@@ -44,7 +45,7 @@ impl View {
         &self,
         work: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, SourceError> {
-        let time_limit = self.inner.time_limit();
+        let time_limit = self.inner.time_limit(self.tenant);
         let unwanted = async {
             while !self.work.is_cancelled() {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -67,7 +68,7 @@ impl View {
 
     pub(super) fn metadata(&self) -> Result<Vec<Metadata>, SourceError> {
         self.wait(self.inner.link.call(|mut client| async move {
-            let request = MetadataRequest { tenant: TENANT.to_owned() };
+            let request = MetadataRequest { tenant: self.tenant.to_string() };
             let answer = client.metadata(request).await.map_err(|status| Fault::of(&status))?;
             self.collect(
                 answer.into_inner(),
@@ -85,7 +86,7 @@ impl View {
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
         let TimeRange { start_ms, end_ms } = within;
-        let request = ChangesRequest { tenant: TENANT.to_owned(), since, start_ms, end_ms };
+        let request = ChangesRequest { tenant: self.tenant.to_string(), since, start_ms, end_ms };
         let found = self.wait(self.inner.link.call(|mut client| {
             let request = request.clone();
             async move {
@@ -114,7 +115,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
         let request = LabelsRequest {
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.to_string(),
             selectors: selectors.iter().map(|one| selector_of(one)).collect(),
             start_ms: range.start_ms,
             end_ms: range.end_ms,
@@ -178,11 +179,11 @@ impl promql::Source for View {
         request: &promql::SelectRequest<'_>,
     ) -> Result<Arc<dyn SeriesSet>, SourceError> {
         let asked = SelectRequest {
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.to_string(),
             selector: Some(selector_of(request.matchers)),
             start_ms: request.start_ms,
             end_ms: request.end_ms,
-            max_series: self.inner.limits.max_query_series as u64,
+            max_series: self.inner.limits(self.tenant).max_query_series as u64,
         };
         let work = self.inner.link.call(|client| self.selection(client, asked.clone()));
         let arrived = self.wait(work)?;
@@ -221,7 +222,7 @@ impl Snapshot for View {
         limit: usize,
     ) -> Result<Vec<Labels>, SourceError> {
         let request = SeriesRequest {
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.to_string(),
             selectors: selectors.iter().map(|one| selector_of(one)).collect(),
             start_ms: range.start_ms,
             end_ms: range.end_ms,
@@ -248,7 +249,7 @@ impl Snapshot for View {
         range: TimeRange,
     ) -> Result<Vec<SeriesExemplars>, SourceError> {
         let request = ExemplarsRequest {
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.to_string(),
             selectors: selectors.iter().map(|one| selector_of(one)).collect(),
             start_ms: range.start_ms,
             end_ms: range.end_ms,
@@ -271,7 +272,7 @@ impl Snapshot for View {
             return Vec::new();
         }
         let last_ms = range.end_ms.saturating_sub(1);
-        match self.wait(state::ask(&self.inner, range.start_ms, last_ms)) {
+        match self.wait(state::ask(&self.inner, self.tenant, range.start_ms, last_ms)) {
             Ok(state) => state.missing,
             Err(error) => vec![format!("whether something is missing could not be asked: {error}")],
         }
@@ -280,7 +281,7 @@ impl Snapshot for View {
     fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
         let before = request.before.unwrap_or(TimeRange::new(0, 0));
         let asked = rpc::CensusRequest {
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.to_string(),
             selectors: request.selectors.iter().map(|one| selector_of(one)).collect(),
             start_ms: request.range.start_ms,
             end_ms: request.range.end_ms,
@@ -302,7 +303,8 @@ impl Snapshot for View {
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
         let found = self.wait(self.inner.link.call(|mut client| async move {
-            let request = CardinalityRequest { tenant: TENANT.to_owned(), limit: limit as u64 };
+            let request =
+                CardinalityRequest { tenant: self.tenant.to_string(), limit: limit as u64 };
             let answer = client.cardinality(request).await;
             answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
         }))?;

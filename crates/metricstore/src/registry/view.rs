@@ -56,6 +56,11 @@ impl Registry {
         self.tables.read().tenants.get(&tenant).map_or(0, MemIndex::series_count)
     }
 
+    /// Number of series that all tenants have registered.
+    pub fn all_series(&self) -> usize {
+        self.tables.read().tenants.values().map(MemIndex::series_count).sum()
+    }
+
     /// Tenants that have, or had, series, ascending.
     pub fn tenants(&self) -> Vec<TenantId> {
         self.tables.read().tenants.keys().copied().collect()

@@ -16,7 +16,7 @@ use super::sessions::{SessionLife, Sessions, removed_cookie, session_id};
 use super::throttle::Throttle;
 use super::tokens::{ApiToken, ApiTokens};
 use super::users::{User, UserRecord, Users, canonical, check_new_password, unknown};
-use super::{AccountError, Actor, CredentialStore, Principal, Scopes, StoreError};
+use super::{AccountError, Actor, CredentialStore, Scopes, StoreError, Tenants};
 use crate::metrics::CredentialFault;
 use crate::tls::unix_ms;
 use crate::{NetMetrics, audit, random};
@@ -141,7 +141,8 @@ impl Accounts {
         check_new_password(&name, password.reveal())?;
         let hash = self.passwords.hash(&password).await?;
         let (users, user, stored) = (self.users.clone(), name.clone(), hash);
-        self.blocking(move || users.create(&user, stored, Scopes::ALL, "setup", now_ms())).await?;
+        let may = (Scopes::ALL, Tenants::All);
+        self.blocking(move || users.create(&user, stored, may, "setup", now_ms())).await?;
         *self.setup.lock() = None;
         audit::changed("setup", &name, &Actor::by_itself(&name, from));
         self.begin_session(&name, from, over_tls).await
@@ -266,12 +267,13 @@ impl Accounts {
     /// Adds a user.
     ///
     /// # Errors
-    /// Name, password or scopes cannot be taken, or there is one of this name.
+    /// Name, password, scopes or tenants cannot be taken, or there is one of this name.
     pub async fn create_user(
         self: &Arc<Self>,
         name: &str,
         password: Secret,
         scopes: Scopes,
+        tenants: Tenants,
         by: &Actor,
     ) -> Result<User, AccountError> {
         let name = canonical(name)?;
@@ -279,9 +281,10 @@ impl Accounts {
         let hash = self.passwords.hash(&password).await?;
         let _one_at_a_time = self.changes.lock().await;
         let (users, creator) = (self.users.clone(), by.principal.name.to_string());
-        let create = move || users.create(&name, hash, scopes, &creator, now_ms());
+        let may = (scopes, tenants);
+        let create = move || users.create(&name, hash, may, &creator, now_ms());
         let user = self.blocking(create).await?;
-        audit::changed("user_created", &format!("{} [{scopes}]", user.name), by);
+        audit::changed("user_created", &format!("{} [{scopes}] {tenants}", user.name), by);
         Ok(user)
     }
 
@@ -317,6 +320,24 @@ impl Accounts {
         let (users, user) = (self.users.clone(), name.clone());
         let user = self.blocking(move || users.set_scopes(&user, scopes)).await?;
         audit::changed("user_scopes", &format!("{name} [{scopes}]"), by);
+        Ok(user)
+    }
+
+    /// Replaces the tenants that a user reaches, from their next request on.
+    ///
+    /// # Errors
+    /// There is no such user, or they are an administrator and these are not all tenants.
+    pub async fn set_tenants(
+        self: &Arc<Self>,
+        name: &str,
+        tenants: Tenants,
+        by: &Actor,
+    ) -> Result<User, AccountError> {
+        let name = canonical(name)?;
+        let _one_at_a_time = self.changes.lock().await;
+        let (users, user) = (self.users.clone(), name.clone());
+        let user = self.blocking(move || users.set_tenants(&user, tenants)).await?;
+        audit::changed("user_tenant", &format!("{name} {tenants}"), by);
         Ok(user)
     }
 
@@ -387,19 +408,22 @@ impl Accounts {
     /// Makes an API token; its text is in the result and nowhere else.
     ///
     /// # Errors
-    /// Name, scopes or life cannot be taken.
+    /// Name, scopes, tenants or life cannot be taken.
     pub async fn create_token(
         self: &Arc<Self>,
         name: &str,
         scopes: Scopes,
+        tenants: Tenants,
         life: Option<Duration>,
         by: &Actor,
     ) -> Result<(Secret, ApiToken), AccountError> {
         let (tokens, name) = (self.tokens.clone(), name.to_owned());
         let creator = by.principal.name.to_string();
-        let create = move || tokens.create(&name, scopes, life, &creator, now_ms());
+        let may = (scopes, tenants);
+        let create = move || tokens.create(&name, may, life, &creator, now_ms());
         let (secret, token) = self.blocking(create).await?;
-        audit::changed("token_created", &format!("{} {:?} [{scopes}]", token.id, token.name), by);
+        let told = format!("{} {:?} [{scopes}] {tenants}", token.id, token.name);
+        audit::changed("token_created", &told, by);
         Ok((secret, token))
     }
 
@@ -428,11 +452,6 @@ impl Accounts {
     ) -> Result<T, AccountError> {
         let stopping = |_| StoreError::Unavailable("the server is stopping".to_owned());
         tokio::task::spawn_blocking(work).await.map_err(stopping)?
-    }
-
-    /// Whoever is known by a name and has these scopes.
-    pub(super) fn principal(name: &str, kind: super::PrincipalKind, scopes: Scopes) -> Principal {
-        Principal { name: name.into(), kind, scopes, tenant: model::DEFAULT_TENANT }
     }
 }
 

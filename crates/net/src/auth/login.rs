@@ -17,7 +17,7 @@ use settings::Secret;
 use super::accounts::{Accounts, LOCAL_MARK, now_ms};
 use super::sessions::session_id;
 use super::tokens::MARK;
-use super::{AccountError, Principal, PrincipalKind, Scopes, StoreError};
+use super::{AccountError, Principal, PrincipalKind, Scopes, StoreError, Tenants};
 use crate::metrics::CredentialFault;
 use crate::origin::{self, ConfiguredOrigin};
 use crate::{ApiError, ErrorType, audit};
@@ -174,12 +174,12 @@ impl Accounts {
         }
         let password = Secret::new(password);
         let (name, record) = self.check_password(user, &password, from, true).await?;
-        Ok(Accounts::principal(&name, PrincipalKind::User, record.scopes()))
+        Ok(Principal::new(&name, PrincipalKind::User, record.scopes(), record.tenants))
     }
 
     fn by_token(self: &Arc<Self>, token: &str, from: SocketAddr) -> Result<Principal, Refusal> {
         if token.starts_with(LOCAL_MARK) && self.is_local_token(token) {
-            return Ok(Accounts::principal("local", PrincipalKind::Local, Scopes::ALL));
+            return Ok(Principal::new("local", PrincipalKind::Local, Scopes::ALL, Tenants::All));
         }
         let Some((found, store_ms)) = self.tokens.find(token, now_ms())? else {
             self.metrics.count_credential_fault(CredentialFault::Token);
@@ -193,7 +193,7 @@ impl Accounts {
             tokio::task::spawn_blocking(move || tokens.store_use(&id, used_ms));
         }
         let scopes = found.scopes.iter().copied().collect();
-        Ok(Accounts::principal(&found.name, PrincipalKind::Token, scopes))
+        Ok(Principal::new(&found.name, PrincipalKind::Token, scopes, found.tenants))
     }
 
     fn by_session(self: &Arc<Self>, id: &str, parts: &Parts) -> Result<Principal, Refusal> {
@@ -215,7 +215,7 @@ impl Accounts {
             let (sessions, id) = (self.sessions.clone(), id.to_owned());
             tokio::task::spawn_blocking(move || sessions.touch(&id, now_ms));
         }
-        Ok(Accounts::principal(&session.user, PrincipalKind::User, user.scopes()))
+        Ok(Principal::new(&session.user, PrincipalKind::User, user.scopes(), user.tenants))
     }
 
     /// What a browser adds by itself counts only for pages of this very server, port included:
@@ -243,7 +243,7 @@ pub struct Actor {
 impl Actor {
     /// A user who changes something about themselves before they are logged in.
     pub(super) fn by_itself(name: &str, address: SocketAddr) -> Self {
-        let principal = Accounts::principal(name, PrincipalKind::User, Scopes::NONE);
+        let principal = Principal::new(name, PrincipalKind::User, Scopes::NONE, Tenants::All);
         Actor { principal, address }
     }
 }

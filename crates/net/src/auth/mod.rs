@@ -15,6 +15,7 @@ mod password;
 mod principal;
 mod sessions;
 pub(crate) mod store;
+mod tenants;
 mod throttle;
 mod tokens;
 mod users;
@@ -30,6 +31,7 @@ pub use login::{Actor, Connection, without_login};
 pub use principal::{Principal, PrincipalKind, Scope, Scopes};
 pub use sessions::SessionLife;
 pub use store::{CredentialStore, Expected, StoreError, Versioned};
+pub use tenants::{TENANT_HEADER, Tenants};
 pub use tokens::ApiToken;
 pub use users::User;
 

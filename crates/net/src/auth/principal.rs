@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use model::{DEFAULT_TENANT, TenantId};
+use model::TenantName;
 use serde::{Deserialize, Serialize};
 
+use super::Tenants;
 use crate::{ApiError, ErrorType};
 
 /// What a caller may do. `Admin` includes the others; `Write` does not include `Read`, so that a
@@ -127,19 +128,24 @@ pub struct Principal {
     pub kind: PrincipalKind,
     /// What they may do.
     pub scopes: Scopes,
-    /// Whose data they see and write.
-    pub tenant: TenantId,
+    /// Whose data their credential reaches.
+    pub tenants: Tenants,
+    /// Whose data this request reads and writes.
+    pub tenant: TenantName,
+    /// Whether the request itself named it.
+    pub(super) is_narrowed: bool,
 }
 
 impl Principal {
     /// Everyone where no login is needed.
     pub fn anonymous() -> Self {
-        Principal {
-            name: "anonymous".into(),
-            kind: PrincipalKind::Anonymous,
-            scopes: Scopes::ALL,
-            tenant: DEFAULT_TENANT,
-        }
+        Principal::new("anonymous", PrincipalKind::Anonymous, Scopes::ALL, Tenants::All)
+    }
+
+    /// A caller whose request names no tenant.
+    pub(super) fn new(name: &str, kind: PrincipalKind, scopes: Scopes, tenants: Tenants) -> Self {
+        let tenant = tenants.unnamed();
+        Principal { name: name.into(), kind, scopes, tenants, tenant, is_narrowed: false }
     }
 
     /// The answer to a request that needs a scope this caller has not.

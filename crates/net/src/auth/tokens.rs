@@ -10,7 +10,9 @@ use settings::Secret;
 
 use super::digest::token_digest;
 use super::store::{decode, encode};
-use super::{AccountError, CredentialStore, Expected, Scope, Scopes, StoreError, Versioned};
+use super::{
+    AccountError, CredentialStore, Expected, Scope, Scopes, StoreError, Tenants, Versioned,
+};
 use crate::random;
 
 const PREFIX: &str = "auth/token/";
@@ -37,6 +39,9 @@ pub struct ApiToken {
     pub name: String,
     /// What its owner may do.
     pub scopes: Vec<Scope>,
+    /// Whose data it reaches.
+    #[serde(default, rename = "tenant")]
+    pub tenants: Tenants,
     /// When it was made, milliseconds since the epoch.
     pub created_ms: i64,
     /// When it ends, milliseconds since the epoch; never if absent.
@@ -71,7 +76,7 @@ impl ApiTokens {
     pub(crate) fn create(
         &self,
         name: &str,
-        scopes: Scopes,
+        (scopes, tenants): (Scopes, Tenants),
         life: Option<Duration>,
         by: &str,
         now_ms: i64,
@@ -85,6 +90,7 @@ impl ApiTokens {
             let message = "give the token at least one scope of read, write and admin";
             return Err(AccountError::Invalid(message.to_owned()));
         }
+        tenants.check(scopes)?;
         if life.is_some_and(|life| life.is_zero() || life > MAX_LIFE) {
             return Err(AccountError::Invalid("a token holds for at most ten years".to_owned()));
         }
@@ -98,6 +104,7 @@ impl ApiTokens {
             id: random::hexadecimal(&random::bytes::<4>()),
             name: name.to_owned(),
             scopes: scopes.iter().collect(),
+            tenants,
             created_ms: now_ms,
             expires_ms: life_ms.map(|life_ms| now_ms.saturating_add(life_ms)),
             created_by: by.to_owned(),

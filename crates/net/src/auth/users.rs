@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::store::{decode, encode};
-use super::{AccountError, CredentialStore, Expected, Scope, Scopes, StoreError};
+use super::{AccountError, CredentialStore, Expected, Scope, Scopes, StoreError, Tenants};
 
 const PREFIX: &str = "auth/user/";
 /// Users at most; this is no directory.
@@ -21,6 +21,9 @@ pub struct User {
     pub name: String,
     /// What they may do.
     pub scopes: Vec<Scope>,
+    /// Whose data they reach.
+    #[serde(rename = "tenant")]
+    pub tenants: Tenants,
     /// When they were added, milliseconds since the epoch.
     pub created_ms: i64,
     /// When the password was last set, milliseconds since the epoch.
@@ -34,6 +37,8 @@ pub struct User {
 pub(crate) struct UserRecord {
     pub(crate) password: String,
     scopes: Vec<Scope>,
+    #[serde(default, rename = "tenant")]
+    pub(crate) tenants: Tenants,
     created_ms: i64,
     password_set_ms: i64,
     created_by: String,
@@ -53,6 +58,7 @@ impl UserRecord {
         User {
             name,
             scopes: self.scopes.clone(),
+            tenants: self.tenants,
             created_ms: self.created_ms,
             password_set_ms: self.password_set_ms,
             created_by: self.created_by.clone(),
@@ -90,13 +96,14 @@ impl Users {
         &self,
         name: &str,
         password_hash: String,
-        scopes: Scopes,
+        (scopes, tenants): (Scopes, Tenants),
         by: &str,
         now_ms: i64,
     ) -> Result<User, AccountError> {
         if scopes.is_empty() {
             return Err(no_scope());
         }
+        tenants.check(scopes)?;
         if self.store.list(PREFIX)?.len() >= MAX_USERS {
             let message = format!("there are {MAX_USERS} users already; remove some");
             return Err(AccountError::Conflict(message));
@@ -104,6 +111,7 @@ impl Users {
         let record = UserRecord {
             password: password_hash,
             scopes: scopes.iter().collect(),
+            tenants,
             created_ms: now_ms,
             password_set_ms: now_ms,
             created_by: by.to_owned(),
@@ -127,6 +135,7 @@ impl Users {
         let change = |record: &mut UserRecord| {
             record.password.clone_from(&password_hash);
             record.password_set_ms = now_ms;
+            Ok(())
         };
         self.change(name, change).map(|_| ())
     }
@@ -139,7 +148,20 @@ impl Users {
         if !scopes.contains(Scope::Admin) {
             self.keep_an_administrator(name)?;
         }
-        self.change(name, |record| record.scopes = scopes.iter().collect())
+        self.change(name, |record| {
+            record.tenants.check(scopes)?;
+            record.scopes = scopes.iter().collect();
+            Ok(())
+        })
+    }
+
+    /// Replaces the tenants.
+    pub(crate) fn set_tenants(&self, name: &str, tenants: Tenants) -> Result<User, AccountError> {
+        self.change(name, |record| {
+            tenants.check(record.scopes())?;
+            record.tenants = tenants;
+            Ok(())
+        })
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), AccountError> {
@@ -163,12 +185,16 @@ impl Users {
         )))
     }
 
-    fn change(&self, name: &str, change: impl Fn(&mut UserRecord)) -> Result<User, AccountError> {
+    fn change(
+        &self,
+        name: &str,
+        change: impl Fn(&mut UserRecord) -> Result<(), AccountError>,
+    ) -> Result<User, AccountError> {
         let key = key(name);
         loop {
             let stored = self.store.get(&key)?.ok_or_else(|| unknown(name))?;
             let mut record: UserRecord = decode(&key, &stored).ok_or_else(|| unknown(name))?;
-            change(&mut record);
+            change(&mut record)?;
             let expected = Expected::Version(stored.version);
             match self.store.put(&key, &encode(&record), expected) {
                 Ok(_) => return Ok(record.shown(name.to_owned())),

@@ -28,6 +28,33 @@ pub(super) struct File {
     pub(super) remote_write: RemoteWrite,
     pub(super) ha_tracker: HaTracker,
     pub(super) stream_aggregation: StreamAggregation,
+    pub(super) tenants: BTreeMap<String, TenantKeys>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TenantKeys {
+    pub(super) limits: TenantLimitKeys,
+}
+
+/// Those of [`LimitKeys`] that are not of the whole process.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TenantLimitKeys {
+    pub(super) max_labels_per_series: Option<usize>,
+    pub(super) max_label_name_bytes: Option<usize>,
+    pub(super) max_label_value_bytes: Option<usize>,
+    pub(super) max_active_series: Option<usize>,
+    pub(super) max_new_series_per_second: Option<usize>,
+    pub(super) max_values_per_label: Option<usize>,
+    pub(super) ingestion_rate: Option<usize>,
+    pub(super) ingestion_burst_size: Option<usize>,
+    pub(super) max_future_ms: Option<i64>,
+    pub(super) max_body_bytes: Option<usize>,
+    pub(super) max_query_samples: Option<usize>,
+    pub(super) max_query_series: Option<usize>,
+    pub(super) query_timeout_ms: Option<u64>,
+    pub(super) max_concurrent_queries: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -239,7 +266,10 @@ pub(super) struct LimitKeys {
     pub(super) max_active_series: Option<usize>,
     pub(super) max_new_series_per_second: Option<usize>,
     pub(super) max_values_per_label: Option<usize>,
+    pub(super) ingestion_rate: Option<usize>,
+    pub(super) ingestion_burst_size: Option<usize>,
     pub(super) max_future_ms: Option<i64>,
+    pub(super) max_tenants: Option<usize>,
     pub(super) max_body_bytes: Option<usize>,
     pub(super) max_query_samples: Option<usize>,
     pub(super) max_query_series: Option<usize>,

@@ -14,11 +14,14 @@ use settings::yaml::Document;
 mod agent;
 mod aggregation;
 mod keys;
+mod limits;
 mod query_cache;
 mod retention;
+mod tenants;
 
 pub(crate) use agent::Shipping;
-use keys::{File, LimitKeys, Tls};
+use keys::{File, Tls};
+use limits::Defaults;
 
 /// Everything in effect.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
     pub(crate) limits: Limits,
+    /// Tenants whose limits are others, and how many tenants there may be.
+    pub(crate) tenants: broker::TenantSettings,
     /// The budget of memory.
     pub(crate) memory: governor::Settings,
     /// What results of queries may take.
@@ -309,6 +314,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         max_query_bytes: file.limits.max_query_bytes,
     };
     let defaults = Defaults::of(memory.limit_bytes());
+    let limits = limits::in_effect(&file.limits, &defaults);
+    let tenants = tenants::settings(&file, &limits)?;
     let retention_ms =
         duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
     Ok(Config {
@@ -342,7 +349,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         aggregation: AggregationConfig::default(),
         collect: file.agent.enabled.unwrap_or(true),
         agent: agent::collecting(&file.agent)?,
-        limits: limits(&file.limits, &defaults),
+        tenants,
+        limits,
         memory,
         query_cache: query_cache::settings(&file.query_cache, memory.limit_bytes())?,
         idle_series_ms: duration_ms("memory.idle_series", file.memory.idle_series.as_deref())?
@@ -458,51 +466,6 @@ fn ha_tracker(keys: keys::HaTracker) -> Result<Option<HaConfig>> {
     Ok(keys.enabled.unwrap_or(false).then_some(config))
 }
 
-/// Defaults that are smaller where there is little memory.
-struct Defaults {
-    max_body_bytes: usize,
-    max_inflight_body_bytes: usize,
-    max_query_bytes: usize,
-    max_query_series: usize,
-}
-
-impl Defaults {
-    /// Those of a process that may take so many bytes.
-    fn of(memory_bytes: u64) -> Defaults {
-        let part = |share: u64, min: u64, max: u64| {
-            usize::try_from((memory_bytes / share).clamp(min, max)).unwrap_or(usize::MAX)
-        };
-        let limits = Limits::default();
-        Defaults {
-            // What is decoded takes up to nine times the body.
-            max_body_bytes: part(32, 4 << 20, limits.max_body_bytes as u64),
-            max_inflight_body_bytes: part(6, 16 << 20, 4 << 30),
-            max_query_bytes: part(8, 1 << 20, 256 << 20),
-            // A quarter is for queries, and a series takes half a KiB.
-            max_query_series: part(4 * 512, 10_000, limits.max_query_series as u64),
-        }
-    }
-}
-
-fn limits(keys: &LimitKeys, defaults: &Defaults) -> Limits {
-    let default = Limits::default();
-    Limits {
-        max_labels_per_series: keys.max_labels_per_series.unwrap_or(default.max_labels_per_series),
-        max_label_name_bytes: keys.max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
-        max_label_value_bytes: keys.max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
-        max_active_series: keys.max_active_series.unwrap_or(default.max_active_series),
-        max_new_series_per_second: keys
-            .max_new_series_per_second
-            .unwrap_or(default.max_new_series_per_second),
-        max_values_per_label: keys.max_values_per_label.unwrap_or(default.max_values_per_label),
-        max_future_ms: keys.max_future_ms.unwrap_or(default.max_future_ms),
-        max_body_bytes: keys.max_body_bytes.unwrap_or(defaults.max_body_bytes),
-        max_query_samples: keys.max_query_samples.unwrap_or(default.max_query_samples),
-        max_query_series: keys.max_query_series.unwrap_or(defaults.max_query_series),
-        query_timeout_ms: keys.query_timeout_ms.unwrap_or(default.query_timeout_ms),
-    }
-}
-
 fn duration_ms(key: &str, text: Option<&str>) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
     let ms = promql::parse_duration(text)
@@ -516,7 +479,7 @@ fn duration_ms(key: &str, text: Option<&str>) -> Result<Option<i64>> {
 mod tests {
     use super::*;
 
-    fn load(yaml: &str) -> Result<Config> {
+    pub(super) fn load(yaml: &str) -> Result<Config> {
         let document = Document::parse("watchfire.yml", yaml.as_bytes())?;
         let file = document.deserialize()?;
         let arguments = ServeArguments {
@@ -584,6 +547,8 @@ mod tests {
             "memory:\n  limit_bytes: 1000\n",
             "memory:\n  idle_series: 5s\n",
             "http:\n  max_connections: 0\n",
+            "limits:\n  max_tenants: 0\n",
+            "limits:\n  ingestion_rate: 18446744073709551615\n",
         ] {
             let (section, rest) = yaml.split_once(":\n  ").expect("two levels");
             let key = rest.trim_start_matches("enabled: true\n  ").split(':').next();

@@ -48,6 +48,7 @@ async fn serve(role: ConsoleRole) -> Result<()> {
         brokers: role.brokers.clone(),
         tls: identity.tls().context("use the certificate")?,
         limits: config.limits.clone(),
+        tenants: config.tenants.limits.clone(),
         max_query_bytes: config.max_query_bytes,
         governor: Arc::clone(&governor),
     })?;
@@ -80,7 +81,9 @@ pub(super) fn routes(
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let (data, limits) = (Arc::new(brokers.clone()), config.limits.clone());
     let executor = Executor::new(data, limits, governor, config.max_concurrent_queries, width);
-    let executor = Arc::new(executor.with_cache(config.query_cache));
+    let executor = Arc::new(
+        executor.with_cache(config.query_cache).with_tenants(config.tenants.limits.clone()),
+    );
     let state = || {
         let brokers = brokers.clone();
         move || brokers.state()

@@ -14,6 +14,7 @@ use governor::Governor;
 use http::Method;
 use metricstore::RetentionRules;
 use model::DEFAULT_TENANT;
+use net::auth::Principal;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
 use tokio::runtime::Builder;
 
@@ -245,7 +246,7 @@ fn routes(
     let telemetry = Arc::new(
         telemetry.with_queries(executor).with_rows(Box::new(move || for_telemetry.rows())),
     );
-    let metrics = move || std::future::ready(telemetry.page());
+    let metrics = async move |principal: Principal| telemetry.page(&principal);
     Routes::new()
         .merge(broker::routes(broker))
         .merge(broker::pushgateway_routes(&pushes))
@@ -265,6 +266,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
     BrokerConfig {
         data: config.data.clone(),
         limits: config.limits.clone(),
+        tenants: config.tenants.clone(),
         retention: Retention {
             time_ms: Some(config.retention_ms),
             size_bytes: config.retention_size_bytes,

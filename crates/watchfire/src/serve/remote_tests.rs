@@ -83,6 +83,7 @@ impl Pair {
             brokers: role.brokers.clone(),
             tls: identity.expect("joined").tls().expect("a certificate"),
             limits: role.config.limits.clone(),
+            tenants: std::collections::BTreeMap::new(),
             max_query_bytes: role.config.max_query_bytes,
             governor: Arc::clone(&governor),
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::rpc::{BrokerFacts, ReadSettings};
 use broker::{Broker, Pushgateway};
-use console::{Console, Executor};
+use console::{Console, Executor, TenantStatus};
 
 use super::Scraping;
 use crate::about::{about, now_ms};
@@ -14,6 +14,16 @@ use crate::source::{BrokerData, BrokerFleet, BrokerKeys};
 
 /// How often what jobs have pushed is stored anew: as often as Prometheus would scrape it.
 const PUSHED_EVERY: Duration = Duration::from_secs(15);
+
+fn tenants(broker: Broker) -> Box<dyn Fn() -> Vec<TenantStatus> + Send + Sync> {
+    let status = |row: broker::TenantRow| TenantStatus {
+        name: row.name,
+        active_series: row.active_series,
+        max_active_series: row.max_active_series,
+        samples: row.samples,
+    };
+    Box::new(move || broker.tenants().into_iter().map(status).collect())
+}
 
 /// Queries, and what is known of agents, targets and pushes.
 pub(super) struct Telling {
@@ -39,7 +49,9 @@ impl Telling {
             config.max_concurrent_queries,
             width,
         );
-        let executor = Arc::new(executor.with_cache(config.query_cache));
+        let executor = Arc::new(
+            executor.with_cache(config.query_cache).with_tenants(config.tenants.limits.clone()),
+        );
         let for_corruptions = broker.clone();
         let console = Console::new(
             Arc::clone(&executor),
@@ -49,7 +61,8 @@ impl Telling {
         );
         let mut console = console
             .with_fleet(Arc::new(BrokerFleet(broker.clone())))
-            .with_keys(Arc::new(BrokerKeys(broker.clone())));
+            .with_keys(Arc::new(BrokerKeys(broker.clone())))
+            .with_tenants(tenants(broker.clone()));
         if let Some(scraping) = scraping.cloned() {
             let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
             console = console.with_targets(targets);

@@ -86,6 +86,7 @@ async fn serve_console_with_login() -> Served {
         brokers: role.brokers.clone(),
         tls: net::tls::ClientTls::pinning("ab".repeat(32).parse().expect("valid")).expect("valid"),
         limits: role.config.limits.clone(),
+        tenants: std::collections::BTreeMap::new(),
         max_query_bytes: role.config.max_query_bytes,
         governor: Arc::clone(&governor),
     });

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use model::Histogram;
+use model::{Histogram, TenantName};
 
 use super::exponential::Counts;
 
@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 256 << 20;
 /// A series without deltas for this long is forgotten when room is needed.
 const IDLE_MS: i64 = 60 * 60 * 1_000;
 
-/// Totals of the series that come as deltas, by their labels.
+/// Totals of the series that come as deltas, by tenant and labels.
 ///
 /// They are in memory only: after a restart, or once a series was forgotten, its total begins at
 /// zero. `rate` and `increase` take that for a counter that was reset where the new total is below
@@ -23,8 +23,11 @@ const IDLE_MS: i64 = 60 * 60 * 1_000;
 #[derive(Debug, Default)]
 pub struct Deltas {
     series: HashMap<Box<[u8]>, Total>,
-    /// Of labels and of counts of histograms.
+    /// Of keys and of counts of histograms.
     bytes: usize,
+    /// The tenant whose deltas come, and behind that the labels of one of its series.
+    key: Vec<u8>,
+    tenant_len: usize,
     /// Times that are stored; `None` for all.
     admitted: Option<RangeInclusive<i64>>,
 }
@@ -61,6 +64,25 @@ impl Deltas {
         self.admitted = Some(times_ms);
     }
 
+    /// Whose deltas come from now on.
+    pub fn begin(&mut self, tenant: TenantName) {
+        self.key.clear();
+        self.key.extend_from_slice(tenant.as_str().as_bytes());
+        // No name has it, so no name is the beginning of another one's keys.
+        self.key.push(0);
+        self.tenant_len = self.key.len();
+    }
+
+    /// Runs `add` with the key of a series.
+    fn with_key<T>(&mut self, labels: &[u8], add: impl FnOnce(&mut Self, &[u8]) -> T) -> T {
+        let mut key = std::mem::take(&mut self.key);
+        key.truncate(self.tenant_len);
+        key.extend_from_slice(labels);
+        let added = add(self, &key);
+        self.key = key;
+        added
+    }
+
     /// Adds a delta and yields the total.
     ///
     /// # Errors
@@ -72,7 +94,17 @@ impl Deltas {
         delta: f64,
         applied: &mut Applied,
     ) -> Result<f64, &'static str> {
-        let sum = match self.before(labels, t_ms)? {
+        self.with_key(labels, |deltas, key| deltas.add_float_at(key, t_ms, delta, applied))
+    }
+
+    fn add_float_at(
+        &mut self,
+        key: &[u8],
+        t_ms: i64,
+        delta: f64,
+        applied: &mut Applied,
+    ) -> Result<f64, &'static str> {
+        let sum = match self.before(key, t_ms)? {
             None => delta,
             Some(Value::Float(value)) => value + delta,
             Some(Value::Histogram(_)) => return Err(CHANGED),
@@ -80,7 +112,7 @@ impl Deltas {
         if !sum.is_finite() {
             return Err(NOT_FINITE);
         }
-        self.put(labels, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
+        self.put(key, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
         Ok(sum)
     }
 
@@ -92,7 +124,17 @@ impl Deltas {
         delta: &Counts,
         applied: &mut Applied,
     ) -> Result<Histogram, &'static str> {
-        let before = match self.before(labels, t_ms)? {
+        self.with_key(labels, |deltas, key| deltas.add_histogram_at(key, t_ms, delta, applied))
+    }
+
+    fn add_histogram_at(
+        &mut self,
+        key: &[u8],
+        t_ms: i64,
+        delta: &Counts,
+        applied: &mut Applied,
+    ) -> Result<Histogram, &'static str> {
+        let before = match self.before(key, t_ms)? {
             None => None,
             Some(Value::Histogram(counts)) => Some(counts.clone()),
             Some(Value::Float(_)) => return Err(CHANGED),
@@ -118,7 +160,7 @@ impl Deltas {
         if native.validate().is_err() {
             return Err("the total of an exponential histogram's deltas cannot be stored");
         }
-        self.put(labels, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
+        self.put(key, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
         Ok(native)
     }
 
@@ -233,6 +275,24 @@ mod tests {
         deltas.take_back(refused);
         assert_eq!(deltas.len(), 1);
         assert_eq!(deltas.add_float(b"a", 3, 1.0, &mut applied), Ok(7.5));
+    }
+
+    #[test]
+    fn totals_of_tenants_are_their_own() {
+        let mut deltas = Deltas::default();
+        let mut applied = Applied::default();
+        let tenants = ["a", "aa"].map(|name| TenantName::parse(name).expect("a name"));
+        deltas.begin(tenants[0]);
+        assert_eq!(deltas.add_float(b"x", 5, 5.0, &mut applied), Ok(5.0));
+        deltas.begin(tenants[1]);
+        assert_eq!(deltas.add_float(b"x", 1, 1.0, &mut applied), Ok(1.0));
+        let mut refused = Applied::default();
+        assert_eq!(deltas.add_float(b"x", 2, 1.0, &mut refused), Ok(2.0));
+        deltas.begin(tenants[0]);
+        assert_eq!(deltas.add_float(b"x", 6, 1.0, &mut applied), Ok(6.0));
+        deltas.take_back(refused);
+        deltas.begin(tenants[1]);
+        assert_eq!(deltas.add_float(b"x", 3, 1.0, &mut applied), Ok(2.0));
     }
 
     #[test]

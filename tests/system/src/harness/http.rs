@@ -14,6 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {
     address: SocketAddr,
+    tenant: Option<&'static str>,
 }
 
 /// An answer, with its body as sent but for chunks.
@@ -28,7 +29,18 @@ pub(crate) struct Response {
 impl Client {
     /// Connects only when asked for something.
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Client { address }
+        Client { address, tenant: None }
+    }
+
+    /// The same, with `X-Scope-OrgID` in each request.
+    pub(crate) fn for_tenant(self, tenant: &str) -> Self {
+        // A client is copied everywhere; a test has some dozens of them.
+        Client { tenant: Some(String::leak(tenant.to_owned())), ..self }
+    }
+
+    /// The tenant it names.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant
     }
 
     /// Where it connects to.
@@ -94,6 +106,9 @@ impl Client {
             "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
             self.address
         );
+        if let Some(tenant) = self.tenant {
+            head.push_str(&format!("X-Scope-OrgID: {tenant}\r\n"));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

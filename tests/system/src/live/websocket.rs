@@ -28,8 +28,9 @@ impl WebSocket {
     pub(crate) fn open(client: &Client) -> Result<WebSocket> {
         let mut stream = client.connect()?;
         let request = format!(
-            "GET /api/v1/live HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /api/v1/live{} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            client.tenant().map_or_else(String::new, |tenant| format!("?tenant={tenant}")),
             client.address()
         );
         stream.write_all(request.as_bytes())?;

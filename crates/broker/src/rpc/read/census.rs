@@ -26,7 +26,7 @@ pub(super) fn answer(
         },
         focus: (!request.focus.is_empty()).then(|| request.focus.clone()),
     };
-    let report = broker.reader(tenant(&request.tenant)?).census(&asked);
+    let report = broker.reader(tenant(broker, &request.tenant)?).census(&asked);
     Ok(message(report.map_err(|error| fault(&error))?))
 }
 

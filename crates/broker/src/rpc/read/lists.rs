@@ -91,7 +91,7 @@ pub(super) fn in_pieces<P: Piece>(all: Vec<P>) -> Answers<P::Message> {
 }
 
 pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<String>, Status> {
-    let reader = broker.reader(tenant(&request.tenant)?);
+    let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let limit = limit(request.limit);
@@ -103,7 +103,7 @@ pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<Str
 }
 
 pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Vec<Bytes>, Status> {
-    let reader = broker.reader(tenant(&request.tenant)?);
+    let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let found = reader.series(&selectors, range, limit(request.limit));
@@ -116,7 +116,7 @@ pub(super) fn exemplars(
     broker: &Broker,
     request: &ExemplarsRequest,
 ) -> Result<Vec<SeriesExemplars>, Status> {
-    let reader = broker.reader(tenant(&request.tenant)?);
+    let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let mut parts = Vec::new();
@@ -152,7 +152,7 @@ pub(super) fn cardinality(
     broker: &Broker,
     request: &CardinalityRequest,
 ) -> Result<CardinalityResponse, Status> {
-    let reader = broker.reader(tenant(&request.tenant)?);
+    let reader = broker.reader(tenant(broker, &request.tenant)?);
     let (head, found) = (reader.head(), reader.cardinality(limit(request.limit)));
     let counted = |list: Vec<(String, u64)>| {
         list.into_iter().map(|(name, count)| Counted { name, count }).collect()

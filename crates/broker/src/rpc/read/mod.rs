@@ -19,7 +19,7 @@ use axum::Router;
 use futures_util::Stream;
 use governor::Refused;
 use metricstore::MetricError;
-use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantId, TimeRange};
+use model::{MatchOp, Matcher, TenantId, TenantName, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
     CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, Change, ChangesRequest,
@@ -189,7 +189,7 @@ impl Read for ReadService {
         &self,
         request: Request<MetadataRequest>,
     ) -> Result<Response<Self::MetadataStream>, Status> {
-        let tenant = tenant(&request.get_ref().tenant)?;
+        let tenant = tenant(&self.broker, &request.get_ref().tenant)?;
         let found = self.blocking(move |broker| Ok(lists::metadata(broker, tenant))).await?;
         Ok(Response::new(lists::in_pieces(found)))
     }
@@ -218,7 +218,7 @@ impl Read for ReadService {
         request: Request<StateRequest>,
     ) -> Result<Response<StateResponse>, Status> {
         let request = request.into_inner();
-        let tenant = tenant(&request.tenant)?;
+        let tenant = tenant(&self.broker, &request.tenant)?;
         let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
         let facts = (self.settings.facts)();
         Ok(Response::new(StateResponse {
@@ -239,7 +239,7 @@ impl Read for ReadService {
         request: Request<ChangesRequest>,
     ) -> Result<Response<ChangesResponse>, Status> {
         let request = request.into_inner();
-        tenant(&request.tenant)?;
+        named(&request.tenant)?;
         self.ready()?;
         let within = TimeRange::new(request.start_ms, request.end_ms);
         let found = self.broker.changes_since(request.since, within);
@@ -262,7 +262,7 @@ impl Read for ReadService {
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let request = request.into_inner();
-        let tenant = tenant(&request.tenant)?;
+        let tenant = named(&request.tenant)?;
         let selector = matchers(&request.selector.unwrap_or_default())?;
         let feed = self.broker.subscribe(tenant, selector).map_err(Status::resource_exhausted)?;
         Ok(Response::new(live::events(feed, self.broker.stopping())))
@@ -273,17 +273,24 @@ impl Read for ReadService {
         request: Request<PageRequest>,
     ) -> Result<Response<Self::PageStream>, Status> {
         let pages = self.settings.pages.clone();
-        let answer = page::answer(pages, &request.into_inner().path_and_query).await?;
+        let request = request.into_inner();
+        let tenant = Some(request.tenant.as_str()).filter(|name| !name.is_empty());
+        let tenant = tenant.map(named).transpose()?;
+        let answer = page::answer(pages, tenant, &request.path_and_query).await?;
         Ok(Response::new(answer))
     }
 }
 
-/// Tenants other than the default one come with the credential that names them.
-fn tenant(name: &str) -> Result<TenantId, Status> {
-    match name {
-        "" | "default" => Ok(DEFAULT_TENANT),
-        other => Err(Status::invalid_argument(format!("there is no tenant {other:?}"))),
+/// The tenant that a console names; which its user may name, it knows. Nothing is the default one.
+fn tenant(broker: &Broker, name: &str) -> Result<TenantId, Status> {
+    named(name).map(|name| broker.tenant_id(name))
+}
+
+fn named(name: &str) -> Result<TenantName, Status> {
+    if name.is_empty() {
+        return Ok(TenantName::DEFAULT);
     }
+    TenantName::parse(name).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 fn matchers(selector: &Selector) -> Result<Vec<Matcher>, Status> {

@@ -5,6 +5,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, header};
+use model::TenantName;
+use net::auth::TENANT_HEADER;
 use net::rpc::PageResponse;
 use tonic::Status;
 use tower::ServiceExt;
@@ -14,20 +16,24 @@ use super::Answers;
 /// Bytes of the body in one message.
 const PIECE_BYTES: usize = 512 << 10;
 
-/// What `pages` answers to a GET of `path_and_query`.
+/// What `pages` answers to a GET of `path_and_query`, for a tenant if one is named.
 ///
 /// # Errors
 /// That is no path.
 pub(super) async fn answer(
     pages: Router,
+    tenant: Option<TenantName>,
     path_and_query: &str,
 ) -> Result<Answers<PageResponse>, Status> {
     if !path_and_query.starts_with('/') {
         return Err(Status::invalid_argument("a path begins with /"));
     }
-    let request = Request::get(path_and_query)
-        .body(Body::empty())
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mut request = Request::get(path_and_query);
+    if let Some(tenant) = tenant {
+        request = request.header(TENANT_HEADER, tenant.as_str());
+    }
+    let request =
+        request.body(Body::empty()).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let answer = match pages.oneshot(request).await {
         Ok(answer) => answer,
         Err(never) => match never {},

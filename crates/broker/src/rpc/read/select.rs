@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use super::{Answers, MESSAGE_BYTES, fault, matchers, tenant};
+use super::{Answers, MESSAGE_BYTES, fault, matchers, named, tenant};
 use crate::{Broker, Reader};
 
 /// Messages that wait for the network; then the reading of the store waits.
@@ -44,9 +44,10 @@ pub(super) fn answers(
     request: SelectRequest,
     turn: OwnedSemaphorePermit,
 ) -> Result<Answers<SelectResponse>, Status> {
-    let tenant = tenant(&request.tenant)?;
+    let tenant = tenant(broker, &request.tenant)?;
     let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
-    let time_limit = Duration::from_millis(broker.limits().query_timeout_ms);
+    let time_limit =
+        Duration::from_millis(broker.limits_of(named(&request.tenant)?).query_timeout_ms);
     let broker = broker.clone();
     let (mut outgoing, answers) = Outgoing::new(time_limit);
     tokio::task::spawn_blocking(move || {

@@ -1,0 +1,378 @@
+//! The tenants there are: their names, numbers, limits, and what is counted of each.
+//!
+//! A name gets its number with the first write under it, and keeps it for ever: the pair lies in the
+//! catalog's key space and is durable before anything is stored under the number.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use catalog::{Expected, State};
+use model::{DEFAULT_TENANT, Limits, NO_TENANT, TenantId, TenantName};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use wire::text_encode::TextEncoder;
+
+use crate::Broker;
+use crate::committer::CommitError;
+
+mod pace;
+
+use pace::Pace;
+
+pub(crate) use pace::BURST_SECONDS;
+
+/// Where the names lie in the key space.
+const PREFIX: &str = "tenants/";
+/// Tenants that have rows of their own among the metrics, the oldest ones; the others share one.
+const MAX_LABELLED: usize = 200;
+/// The tenant of that row, which is nobody's name.
+const OTHERS: &str = "*";
+
+/// Limits that samples run into, as they are named in refusals.
+const LIMITS: [&str; 8] = [
+    "max_labels_per_series",
+    "max_label_name_bytes",
+    "max_label_value_bytes",
+    "max_active_series",
+    "max_new_series_per_second",
+    "max_values_per_label",
+    "max_future_ms",
+    RATE,
+];
+const RATE: &str = "ingestion_rate";
+
+/// What is configured of tenants.
+#[derive(Debug, Clone)]
+pub struct TenantSettings {
+    /// Limits of those that have others than [`crate::BrokerConfig::limits`].
+    pub limits: BTreeMap<TenantName, Limits>,
+    /// Most tenants that come to be by a write; those with limits of their own do not count.
+    pub max_tenants: usize,
+}
+
+impl Default for TenantSettings {
+    fn default() -> Self {
+        TenantSettings { limits: BTreeMap::new(), max_tenants: 1_000 }
+    }
+}
+
+/// One tenant.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: TenantId,
+    pub(crate) name: TenantName,
+    pub(crate) limits: Limits,
+    pace: Mutex<Pace>,
+    samples: AtomicU64,
+    /// By place in [`LIMITS`].
+    refused: [AtomicU64; LIMITS.len()],
+}
+
+impl Tenant {
+    /// Takes so many samples, if they do not come faster than they may.
+    pub(crate) fn admit(&self, samples: usize, now_ms: i64) -> Result<(), CommitError> {
+        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = self.limits;
+        if rate == 0 || samples == 0 {
+            return Ok(());
+        }
+        let taken = self.pace.lock().take(samples, rate, burst, now_ms);
+        taken.map_err(|wait_ms| {
+            self.count_refused(RATE, samples as u64);
+            let (tenant, retry_after_ms) = (self.name, wait_ms);
+            CommitError::OverRate { tenant, samples, rate, burst, retry_after_ms }
+        })
+    }
+
+    pub(crate) fn count_stored(&self, samples: u64) {
+        self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Counts what was refused, if it was by a limit: refusals name it.
+    pub(crate) fn count_refusal(&self, reason: &str, samples: u64) {
+        if let Some(limit) = limit_named(reason) {
+            self.count_refused(limit, samples);
+        }
+    }
+
+    fn count_refused(&self, limit: &str, samples: u64) {
+        if let Some(place) = LIMITS.iter().position(|known| *known == limit) {
+            self.refused[place].fetch_add(samples, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The limit that a refusal names.
+fn limit_named(reason: &str) -> Option<&'static str> {
+    let named = reason.split_once("limits.")?.1;
+    let end = named.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(named.len());
+    LIMITS.into_iter().find(|limit| *limit == &named[..end])
+}
+
+/// What is kept of a name.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    id: u32,
+}
+
+/// All tenants.
+pub(crate) struct TenantBook {
+    known: RwLock<Known>,
+    /// Held by who adds one.
+    adding: Mutex<()>,
+    limits: Limits,
+    settings: TenantSettings,
+    refused: AtomicU64,
+}
+
+#[derive(Default)]
+struct Known {
+    by_name: HashMap<TenantName, Arc<Tenant>>,
+    by_id: BTreeMap<TenantId, Arc<Tenant>>,
+    /// Greater than every number that was ever given out.
+    next: u32,
+}
+
+impl TenantBook {
+    /// Reads the names. `used` are numbers under which there is data: if a name were lost, nobody
+    /// else would get its number.
+    pub(crate) fn load(
+        catalog: &State,
+        used: impl IntoIterator<Item = TenantId>,
+        limits: Limits,
+        settings: TenantSettings,
+    ) -> TenantBook {
+        let (known, adding, refused) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
+        let book = TenantBook { known, adding, limits, settings, refused };
+        book.add(TenantName::DEFAULT, DEFAULT_TENANT);
+        for (key, value) in catalog.keys(PREFIX) {
+            let name = key.strip_prefix(PREFIX).and_then(|name| TenantName::parse(name).ok());
+            let kept = serde_json::from_slice::<Kept>(&value.value).ok();
+            match (name, kept) {
+                (Some(name), Some(kept)) => book.add(name, TenantId(kept.id)),
+                _ => tracing::error!(key, "the name of a tenant cannot be read; its data is kept"),
+            }
+        }
+        let mut known = book.known.write();
+        for id in used {
+            known.next = known.next.max(id.0.saturating_add(1));
+        }
+        drop(known);
+        book
+    }
+
+    fn add(&self, name: TenantName, id: TenantId) {
+        let tenant = Arc::new(Tenant {
+            id,
+            name,
+            limits: self.limits(name).clone(),
+            pace: Mutex::default(),
+            samples: AtomicU64::new(0),
+            refused: Default::default(),
+        });
+        let mut known = self.known.write();
+        known.next = known.next.max(id.0.saturating_add(1));
+        known.by_id.insert(id, Arc::clone(&tenant));
+        known.by_name.insert(name, tenant);
+    }
+
+    /// The limits of a tenant, also of one that is not yet.
+    pub(crate) fn limits(&self, name: TenantName) -> &Limits {
+        self.settings.limits.get(&name).unwrap_or(&self.limits)
+    }
+
+    pub(crate) fn named(&self, name: TenantName) -> Option<Arc<Tenant>> {
+        self.known.read().by_name.get(&name).cloned()
+    }
+
+    /// The tenant of a number.
+    ///
+    /// # Panics
+    /// This book did not give it out.
+    pub(crate) fn of(&self, id: TenantId) -> Arc<Tenant> {
+        let tenant = self.known.read().by_id.get(&id).cloned();
+        tenant.expect("numbers of tenants come from the book of the broker that is asked")
+    }
+
+    fn all(&self) -> Vec<Arc<Tenant>> {
+        self.known.read().by_id.values().cloned().collect()
+    }
+
+    /// The number of one more tenant, if there is room for it.
+    fn room_for(&self, name: TenantName) -> Result<TenantId, CommitError> {
+        let known = self.known.read();
+        let own = &self.settings.limits;
+        let counted =
+            known.by_name.keys().filter(|name| !name.is_default() && !own.contains_key(name));
+        let limit = self.settings.max_tenants;
+        if (!own.contains_key(&name) && counted.count() >= limit) || known.next >= NO_TENANT.0 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(CommitError::TooManyTenants { tenant: name, limit });
+        }
+        Ok(TenantId(known.next))
+    }
+}
+
+/// One row of the list of tenants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Its name.
+    pub name: TenantName,
+    /// Series of its that have, or lately had, samples in memory.
+    pub active_series: usize,
+    /// The limit of those.
+    pub max_active_series: usize,
+    /// Samples stored since the start.
+    pub samples: u64,
+}
+
+impl Broker {
+    /// The number under which a tenant's data lies; [`NO_TENANT`], which never has any, for a name
+    /// under which nobody has written.
+    pub fn tenant_id(&self, name: TenantName) -> TenantId {
+        if name.is_default() {
+            return DEFAULT_TENANT;
+        }
+        self.inner.tenants.named(name).map_or(NO_TENANT, |tenant| tenant.id)
+    }
+
+    /// The name of a tenant; `None` if it was lost.
+    pub fn tenant_name(&self, id: TenantId) -> Option<TenantName> {
+        self.inner.tenants.known.read().by_id.get(&id).map(|tenant| tenant.name)
+    }
+
+    /// The limits of a tenant.
+    pub fn limits_of(&self, name: TenantName) -> &Limits {
+        self.inner.tenants.limits(name)
+    }
+
+    /// Tenants that have written, and those with limits of their own, by name.
+    pub fn tenants(&self) -> Vec<TenantRow> {
+        let book = &self.inner.tenants;
+        let row = |name, tenant: Option<&Tenant>| TenantRow {
+            name,
+            active_series: tenant.map_or(0, |one| self.inner.registry.active_series(one.id)),
+            max_active_series: book.limits(name).max_active_series,
+            samples: tenant.map_or(0, |one| one.samples.load(Ordering::Relaxed)),
+        };
+        let configured = book.settings.limits.keys().map(|name| (*name, row(*name, None)));
+        let mut rows: BTreeMap<TenantName, TenantRow> = configured.collect();
+        rows.extend(book.all().iter().map(|tenant| (tenant.name, row(tenant.name, Some(tenant)))));
+        rows.into_values().collect()
+    }
+
+    /// The number under which a tenant writes. The first time, it is made durable: that blocks for a
+    /// sync of the log.
+    pub(crate) fn tenant_for_write(&self, name: TenantName) -> Result<TenantId, CommitError> {
+        let book = &self.inner.tenants;
+        if let Some(tenant) = book.named(name) {
+            return Ok(tenant.id);
+        }
+        // Without a lock: who is refused must not wait for the disk of others.
+        book.room_for(name)?;
+        let _one_at_a_time = book.adding.lock();
+        if let Some(tenant) = book.named(name) {
+            return Ok(tenant.id);
+        }
+        let id = book.room_for(name)?;
+        let kept = serde_json::to_vec(&Kept { id: id.0 }).expect("a number is always JSON");
+        self.put_key(&format!("{PREFIX}{name}"), kept, Expected::Absent)?;
+        book.add(name, id);
+        tracing::info!(tenant = %name, "a new tenant writes");
+        Ok(id)
+    }
+
+    /// Whether [`Broker::tenant_for_write`] may have to wait for the disk.
+    pub(crate) fn is_new_tenant(&self, name: TenantName) -> bool {
+        self.inner.tenants.named(name).is_none()
+    }
+
+    /// Own metrics by tenant: of all, or of the one that is shown.
+    pub fn render_tenants(&self, shown: Option<TenantName>, out: &mut TextEncoder<'_>) {
+        let book = &self.inner.tenants;
+        let mut all = book.all();
+        let refused = book.refused.load(Ordering::Relaxed);
+        for (name, kind, help, value) in [
+            (
+                "watchfire_broker_tenants",
+                "gauge",
+                "Tenants that have written, the default one included.",
+                all.len() as f64,
+            ),
+            (
+                "watchfire_broker_tenants_refused_total",
+                "counter",
+                "Writes refused because there are limits.max_tenants tenants.",
+                refused as f64,
+            ),
+        ] {
+            out.family(name, kind, help);
+            out.sample(name, &[], value);
+        }
+        all.retain(|tenant| shown.is_none_or(|shown| tenant.name == shown));
+        let (own, rest) = all.split_at(all.len().min(MAX_LABELLED));
+        let rows = || {
+            let own = own.iter().map(|tenant| (tenant.name.as_str(), std::slice::from_ref(tenant)));
+            own.chain((!rest.is_empty()).then_some((OTHERS, rest)))
+        };
+        let sum = |of: &[Arc<Tenant>], value: &dyn Fn(&Tenant) -> u64| -> f64 {
+            of.iter().map(|tenant| value(tenant)).sum::<u64>() as f64
+        };
+        let name = "watchfire_broker_tenant_active_series";
+        out.family(name, "gauge", "Series of the tenant known to the head.");
+        for (tenant, of) in rows() {
+            let active = |one: &Tenant| self.inner.registry.active_series(one.id) as u64;
+            out.sample(name, &[("tenant", tenant)], sum(of, &active));
+        }
+        let name = "watchfire_broker_tenant_samples_total";
+        out.family(name, "counter", "Samples of the tenant stored.");
+        for (tenant, of) in rows() {
+            let stored = |one: &Tenant| one.samples.load(Ordering::Relaxed);
+            out.sample(name, &[("tenant", tenant)], sum(of, &stored));
+        }
+        let name = "watchfire_broker_tenant_samples_refused_total";
+        out.family(name, "counter", "Samples of the tenant refused by a limit.");
+        for (tenant, of) in rows() {
+            for (place, limit) in LIMITS.iter().enumerate() {
+                let refused = |one: &Tenant| one.refused[place].load(Ordering::Relaxed);
+                let refused = sum(of, &refused);
+                // Most tenants never run into most limits.
+                if refused > 0.0 {
+                    out.sample(name, &[("tenant", tenant), ("limit", limit)], refused);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_their_limit() {
+        for limit in LIMITS {
+            let reason = format!("too much: `limits.{limit}` is 5, raise it");
+            assert_eq!(limit_named(&reason), Some(limit));
+        }
+        assert_eq!(limit_named("limits.max_active_series"), Some("max_active_series"));
+        for other in
+            ["", "limits", "the limits. Too bad", "limits.max_labels", "limits.max_body_bytes"]
+        {
+            assert_eq!(limit_named(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn numbers_with_data_are_not_given_out_again() {
+        let used = [DEFAULT_TENANT, TenantId(7)];
+        let settings = TenantSettings { max_tenants: 1, ..TenantSettings::default() };
+        let book = TenantBook::load(&State::default(), used, Limits::default(), settings);
+        let name = TenantName::parse("acme").expect("a name");
+        assert_eq!(book.room_for(name), Ok(TenantId(8)));
+        book.add(name, TenantId(8));
+        let other = TenantName::parse("other").expect("a name");
+        let error = book.room_for(other).expect_err("no room").to_string();
+        assert!(error.contains("limits.max_tenants") && error.contains("other"), "{error}");
+    }
+}
