@@ -18,6 +18,7 @@ import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
 import { checkPair } from './pair.mjs';
 import { checkQueries } from './queries.mjs';
+import { checkTenants } from './tenants.mjs';
 
 const base = process.argv[2]?.replace(/\/+$/, '');
 const setupLink = process.argv[3];
@@ -481,6 +482,7 @@ await checkCardinality({ base, open, check, demand });
 await checkQueries({ base, open, check, demand });
 await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
+await checkTenants({ base, open, check, demand });
 if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });
 
 // Last: with so many hosts the page of hosts is another one.

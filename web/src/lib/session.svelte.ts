@@ -2,6 +2,7 @@
 
 import { get, send, whenUnauthorized } from './api/client';
 import { live } from './live/socket.svelte';
+import { ALL_TENANTS, tenant } from './tenant.svelte';
 
 export type Scope = 'read' | 'write' | 'admin';
 
@@ -9,6 +10,8 @@ export interface Principal {
   name: string;
   kind: string;
   scopes: Scope[];
+  /** The tenant whose data they reach; `*` for all. */
+  tenant: string;
 }
 
 interface WhoAmI {
@@ -26,6 +29,7 @@ let ended = $state(false);
 async function ask(): Promise<void> {
   try {
     known = await get<WhoAmI>('/api/v1/whoami');
+    if (known.principal && known.principal.tenant !== ALL_TENANTS) tenant.forget();
   } catch {
     // The server starts, or is away; nothing can be shown without it.
     setTimeout(() => void ask(), RETRY_MS);
@@ -70,6 +74,10 @@ export const session = {
     if (known === null || known.login === 'none') return known !== null;
     const scopes = known.principal?.scopes ?? [];
     return scopes.includes(scope) || scopes.includes('admin');
+  },
+  /** Whether there may be other tenants to choose from. */
+  get reachesAll(): boolean {
+    return known?.principal?.tenant === ALL_TENANTS;
   },
   load: ask,
   async logIn(user: string, password: string): Promise<void> {

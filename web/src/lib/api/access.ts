@@ -1,11 +1,14 @@
 /** Who may log in, which programs hold tokens, and which hosts have joined; for administrators. */
 
 import type { Scope } from '../session.svelte';
+import { ALL_TENANTS } from '../tenant.svelte';
 import { get, send } from './client';
 
 export interface User {
   name: string;
   scopes: Scope[];
+  /** The tenant whose data they reach; `*` for all. */
+  tenant: string;
   created_ms: number;
   password_set_ms: number;
   created_by: string;
@@ -15,6 +18,8 @@ export interface ApiToken {
   id: string;
   name: string;
   scopes: Scope[];
+  /** The tenant whose data it reaches; `*` for all. */
+  tenant: string;
   created_ms: number;
   expires_ms: number | null;
   created_by: string;
@@ -39,12 +44,19 @@ export interface Certificate {
 
 export const SCOPES: readonly Scope[] = ['read', 'write', 'admin'];
 
+/** What stands for the tenants that somebody is to reach: the one that was written, or all. */
+export const reachOf = (scopes: readonly Scope[], written: string): string => {
+  const name = written.trim();
+  return name === '' || scopes.includes('admin') ? ALL_TENANTS : name;
+};
+
 const at = (kind: string, name: string): string => `/api/v1/${kind}/${encodeURIComponent(name)}`;
 
 export const users = {
   list: async () => (await get<{ users: User[] }>('/api/v1/users')).users,
-  create: (user: { name: string; password: string; scopes: Scope[] }) => send('POST', '/api/v1/users', user),
+  create: (user: { name: string; password: string; scopes: Scope[]; tenant: string }) => send('POST', '/api/v1/users', user),
   setScopes: (name: string, scopes: Scope[]) => send('PUT', `${at('users', name)}/scopes`, { scopes }),
+  setTenant: (name: string, tenant: string) => send('PUT', `${at('users', name)}/tenant`, { tenant }),
   setPassword: (name: string, password: string) => send('PUT', `${at('users', name)}/password`, { password }),
   delete: (name: string) => send('DELETE', at('users', name)),
 };
@@ -52,7 +64,7 @@ export const users = {
 export const tokens = {
   list: async () => (await get<{ tokens: ApiToken[] }>('/api/v1/tokens')).tokens,
   /** The only answer that holds the token itself. */
-  create: (token: { name: string; scopes: Scope[]; expires_in?: string }) =>
+  create: (token: { name: string; scopes: Scope[]; tenant: string; expires_in?: string }) =>
     send<{ token: string }>('POST', '/api/v1/tokens', token),
   revoke: (id: string) => send('DELETE', at('tokens', id)),
 };

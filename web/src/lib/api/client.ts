@@ -1,5 +1,6 @@
 /** Prometheus' HTTP API, as every backend of this console speaks it. */
 
+import { tenant } from '../tenant.svelte';
 import { observe } from '../time/clock';
 
 export type Labels = Record<string, string>;
@@ -102,10 +103,13 @@ async function fetchJson(path: string, init: RequestInit): Promise<Envelope> {
   return body;
 }
 
+/** The same request, for the tenant that is chosen. */
+const narrowed = (init: RequestInit): RequestInit => ({ ...init, headers: { ...(init.headers as Record<string, string>), ...tenant.headers() } });
+
 /** Sends a request and takes the envelope off its answer. */
 async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> {
   const started = performance.now();
-  const body = await fetchJson(path, init);
+  const body = await fetchJson(path, narrowed(init));
   return {
     data: body.data as T,
     warnings: strings(body.warnings),
@@ -116,7 +120,11 @@ async function exchange<T>(path: string, init: RequestInit): Promise<Answer<T>> 
 
 /** A plain read of an answer that has its fields beside the status. */
 export const getWhole = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
-  (await fetchJson(path, { signal: signal ?? null })) as T;
+  (await fetchJson(path, narrowed({ signal: signal ?? null }))) as T;
+
+/** A plain read that is not of the tenant that is chosen, but of all. */
+export const getAll = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
+  (await fetchJson(path, { signal: signal ?? null })).data as T;
 
 function request<T>(path: string, params: Params, method: 'GET' | 'POST', signal?: AbortSignal): Promise<Answer<T>> {
   const form = new URLSearchParams();

@@ -274,6 +274,8 @@ export const en = {
   'help.goTargets': 'Go to Targets',
   'sure.ask': 'Really?',
   'sure.named': '{name}: press again to confirm',
+  'tenant.label': 'Tenant',
+  'tenant.hint': 'Whose data is shown',
   'app.more': 'More',
   'app.queries': 'Queries',
   'app.cardinality': 'Cardinality',

@@ -271,6 +271,8 @@ export const zh: Dictionary = {
   'help.goTargets': '前往抓取目标',
   'sure.ask': '确定？',
   'sure.named': '{name}：再按一次确认',
+  'tenant.label': '租户',
+  'tenant.hint': '显示哪个租户的数据',
   'app.more': '更多',
   'app.queries': '查询监控',
   'app.cardinality': '基数',

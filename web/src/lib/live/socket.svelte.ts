@@ -4,6 +4,7 @@
  */
 
 import type { InstantSeries, Labels } from '../api/client';
+import { tenant } from '../tenant.svelte';
 import { parseFrame, type ClientFrame, type LiveSample, type ServerFrame } from './protocol';
 
 export type Connection = 'connecting' | 'open' | 'waiting';
@@ -73,6 +74,7 @@ function connect(): void {
   connection = 'connecting';
   const url = new URL('/api/v1/live', location.href);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  if (tenant.chosen !== '') url.searchParams.set('tenant', tenant.chosen);
   const opened = new WebSocket(url);
   socket = opened;
   let openSince = Infinity;
