@@ -275,7 +275,8 @@ pub fn is_legacy_metric_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
-fn is_legacy_label_name(name: &str) -> bool {
+/// Whether `name` can stand in front of `=` unquoted: `[a-zA-Z_][a-zA-Z0-9_]*`.
+pub fn is_legacy_label_name(name: &str) -> bool {
     is_legacy_metric_name(name) && !name.contains(':')
 }
 

@@ -25,7 +25,9 @@ pub use histogram::{
     BucketLayout, Count, FloatHistogram, Histogram, HistogramError, HistogramSample,
     IntegerHistogram, NativeHistogram, ResetHint, Span,
 };
-pub use labels::{LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
+pub use labels::{
+    LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+};
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;

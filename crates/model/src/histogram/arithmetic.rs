@@ -153,7 +153,7 @@ impl FloatHistogram {
     ) -> Result<Combined, IncompatibleBuckets> {
         let (hint, hints_conflict) = self.reset_hint.combine(other.reset_hint);
         // Fast path: neighbours of one series nearly always have the same buckets.
-        if Arc::ptr_eq(&self.layout, &other.layout) || self.layout == other.layout {
+        if self.layout.takes(&other.layout) {
             self.combine_counts(other, f);
             self.reset_hint = hint;
             return Ok(Combined { hints_conflict, bounds_reconciled: false });
@@ -162,6 +162,9 @@ impl FloatHistogram {
         let mut other = other.clone();
         self.conform(&geometry);
         other.conform(&geometry);
+        if other.layout.hides_buckets() {
+            other.drop_hidden_buckets();
+        }
         Self::unite(&mut [self, &mut other]);
         self.combine_counts(&other, f);
         self.reset_hint = hint;

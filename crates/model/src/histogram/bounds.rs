@@ -87,13 +87,13 @@ impl BucketLayout {
         }
     }
 
-    fn positive_bucket<N>(&self, index: i32, count: N) -> Bucket<N> {
+    fn positive_bucket<N>(&self, index: i32, count: N, cut: bool) -> Bucket<N> {
         let (lower, upper) = (self.bound(index.wrapping_sub(1)), self.bound(index));
         if self.is_custom() {
             return Bucket { lower, upper, has_lower: index == 0, has_upper: true, count };
         }
         // What the zero bucket covers is not covered twice.
-        let lower = if lower > 0.0 { lower.max(self.zero_threshold) } else { lower };
+        let lower = if cut && lower > 0.0 { lower.max(self.zero_threshold) } else { lower };
         Bucket { lower, upper, has_lower: lower < 0.0, has_upper: upper > 0.0, count }
     }
 }
@@ -105,21 +105,37 @@ pub struct Buckets<'a, N> {
     negative: std::iter::Rev<std::vec::IntoIter<(i32, N)>>,
     zero: Option<N>,
     positive: std::vec::IntoIter<(i32, N)>,
+    /// Whether buckets begin no nearer to zero than where the zero bucket ends.
+    cut: bool,
 }
 
 impl<'a, N: Count> Buckets<'a, N> {
-    pub(super) fn new(histogram: &'a NativeHistogram<N>) -> Self {
+    /// As they are shown and computed with: what the zero bucket covers is not covered twice, and
+    /// a zero bucket with less than nothing in it is none.
+    pub(super) fn cut(histogram: &'a NativeHistogram<N>) -> Self {
+        let has_zero = histogram.zero_count > N::default();
+        Self::new(histogram, has_zero, true)
+    }
+
+    /// As they are listed.
+    pub(super) fn listed(histogram: &'a NativeHistogram<N>) -> Self {
+        let has_zero = histogram.zero_count != N::default();
+        Self::new(histogram, has_zero, false)
+    }
+
+    fn new(histogram: &'a NativeHistogram<N>, has_zero: bool, cut: bool) -> Self {
         let layout = &*histogram.layout;
         // As many as there are counts, whatever lengths the spans declare.
         let listed = |spans, counts: &[N]| -> std::vec::IntoIter<(i32, N)> {
             counts.iter().zip(indices(spans)).map(|(&n, i)| (i, n)).collect::<Vec<_>>().into_iter()
         };
-        let has_zero = histogram.zero_count != N::default() && !layout.is_custom();
+        let has_zero = has_zero && !layout.is_custom();
         Buckets {
             layout,
             negative: listed(&layout.negative, &histogram.negative).rev(),
             zero: has_zero.then_some(histogram.zero_count),
             positive: listed(&layout.positive, &histogram.positive),
+            cut,
         }
     }
 }
@@ -129,7 +145,7 @@ impl<N: Count> Iterator for Buckets<'_, N> {
 
     fn next(&mut self) -> Option<Bucket<N>> {
         if let Some((index, count)) = self.negative.next() {
-            let mirrored = self.layout.positive_bucket(index, count);
+            let mirrored = self.layout.positive_bucket(index, count, self.cut);
             return Some(Bucket {
                 lower: -mirrored.upper,
                 upper: -mirrored.lower,
@@ -149,7 +165,7 @@ impl<N: Count> Iterator for Buckets<'_, N> {
             });
         }
         let (index, count) = self.positive.next()?;
-        Some(self.layout.positive_bucket(index, count))
+        Some(self.layout.positive_bucket(index, count, self.cut))
     }
 }
 

@@ -111,6 +111,27 @@ impl FloatHistogram {
         }
     }
 
+    /// Removes buckets that lie within the zero bucket and are not part of its count. No client
+    /// sends such, but nothing forbids them. In a sum Prometheus leaves those of all but the first
+    /// histogram out.
+    pub fn drop_hidden_buckets(&mut self) {
+        let layout = Arc::clone(&self.layout);
+        let mut seen = BucketLayout::clone(&layout);
+        for (spans, counts, kept_spans) in [
+            (&layout.positive, &mut self.positive, &mut seen.positive),
+            (&layout.negative, &mut self.negative, &mut seen.negative),
+        ] {
+            let hidden =
+                indices(spans).take_while(|index| layout.bound(*index) <= layout.zero_threshold);
+            let hidden = hidden.count().min(counts.len());
+            let mut builder = SpanBuilder::default();
+            indices(spans).skip(hidden).for_each(|index| builder.push(index));
+            *kept_spans = builder.finish();
+            counts.drain(..hidden);
+        }
+        self.layout = Arc::new(seen);
+    }
+
     fn widen_zero_bucket(&mut self, threshold: f64) {
         let is_wider = threshold > self.layout.zero_threshold;
         if !is_wider {

@@ -1,5 +1,7 @@
 //! Which buckets a histogram has.
 
+use std::sync::Arc;
+
 use super::{CUSTOM_BUCKETS_SCHEMA, MAX_BUCKETS};
 
 /// A run of buckets with consecutive indices.
@@ -48,6 +50,21 @@ impl BucketLayout {
         self.schema == other.schema
             && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
             && self.custom_bounds == other.custom_bounds
+    }
+
+    /// Whether counts of `other` can be added to counts of this one as they are.
+    #[inline]
+    pub fn takes(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        (Arc::ptr_eq(self, other) || self == other) && !other.hides_buckets()
+    }
+
+    /// Whether buckets lie within the zero bucket. About 5 ns.
+    pub fn hides_buckets(&self) -> bool {
+        // The first bucket is the one nearest to zero.
+        let is_hidden = |spans: &[Span]| {
+            indices(spans).next().is_some_and(|i| self.bound(i) <= self.zero_threshold)
+        };
+        !self.is_custom() && (is_hidden(&self.positive) || is_hidden(&self.negative))
     }
 
     /// Bytes held on the heap.

@@ -177,7 +177,13 @@ impl<N: Count> NativeHistogram<N> {
     /// All buckets in ascending order of bounds, the zero bucket among them if it has
     /// observations. About 5 ns per bucket.
     pub fn buckets(&self) -> Buckets<'_, N> {
-        Buckets::new(self)
+        Buckets::cut(self)
+    }
+
+    /// As [`NativeHistogram::buckets`], but with the bounds that the schema gives them, also where
+    /// the zero bucket covers them, and the zero bucket also if its count is negative.
+    pub fn listed_buckets(&self) -> Buckets<'_, N> {
+        Buckets::listed(self)
     }
 
     /// The same histogram with fractional counts.

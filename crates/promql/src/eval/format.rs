@@ -1,6 +1,6 @@
 //! Texts as Go formats them, for labels and annotations.
 
-use model::FloatHistogram;
+use model::{FloatHistogram, Labels, is_legacy_label_name};
 
 /// `%q` for names and label values.
 pub(crate) fn quoted(text: &str) -> String {
@@ -18,6 +18,24 @@ pub(crate) fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
+    out
+}
+
+/// Labels as Prometheus shows them in errors, the metric's name among them:
+/// `{__name__="up", job="a"}`.
+pub(crate) fn label_set(labels: &Labels) -> String {
+    let mut out = String::from("{");
+    for (index, (name, value)) in labels.iter().enumerate() {
+        out.push_str(if index == 0 { "" } else { ", " });
+        if is_legacy_label_name(name) {
+            out.push_str(name)
+        } else {
+            out.push_str(&quoted(name))
+        }
+        out.push('=');
+        out.push_str(&quoted(value));
+    }
+    out.push('}');
     out
 }
 
@@ -60,7 +78,7 @@ pub(crate) fn shortest(value: f64) -> String {
 /// without observations left out.
 pub(crate) fn histogram_text(histogram: &FloatHistogram) -> String {
     let mut out = format!("{{count:{}, sum:{}", shortest(histogram.count), shortest(histogram.sum));
-    for bucket in histogram.buckets().filter(|bucket| bucket.count != 0.0) {
+    for bucket in histogram.listed_buckets().filter(|bucket| bucket.count != 0.0) {
         let (open, close) =
             (if bucket.has_lower { '[' } else { '(' }, if bucket.has_upper { ']' } else { ')' });
         let [lower, upper, count] = [bucket.lower, bucket.upper, bucket.count].map(shortest);
@@ -111,5 +129,8 @@ mod tests {
     #[test]
     fn names_are_quoted() {
         assert_eq!(quoted("a\"b\\\n"), r#""a\"b\\\n""#);
+        let labels = Labels::from_pairs([("__name__", "up"), ("a.b", "c\"d")]).expect("two names");
+        assert_eq!(label_set(&labels), r#"{__name__="up", "a.b"="c\"d"}"#);
+        assert_eq!(label_set(&Labels::empty()), "{}");
     }
 }

@@ -33,7 +33,7 @@ impl HistogramSum {
             .get_or_insert_with(|| Box::new(FloatHistogram::empty(Arc::clone(&self.value.layout))));
         let (hint, _) = self.value.reset_hint.combine(other.reset_hint);
         // Fast path: series that are added up nearly always have the same buckets over time.
-        if Arc::ptr_eq(&self.value.layout, &other.layout) || self.value.layout == other.layout {
+        if self.value.layout.takes(&other.layout) {
             add_counts(&mut self.value, lost, other);
             self.value.reset_hint = hint;
             return Ok(false);
@@ -42,6 +42,9 @@ impl HistogramSum {
         let mut other = other.clone();
         for histogram in [&mut self.value, lost, &mut other] {
             histogram.conform(&geometry);
+        }
+        if other.layout.hides_buckets() {
+            other.drop_hidden_buckets();
         }
         FloatHistogram::unite(&mut [&mut self.value, lost, &mut other]);
         add_counts(&mut self.value, lost, &other);
