@@ -37,6 +37,7 @@ pub(crate) fn source_error(error: SourceError) -> ApiError {
 /// What a failed evaluation means to the client.
 pub(crate) fn eval_error(error: EvalError) -> ApiError {
     let kind = match &error {
+        EvalError::Query { .. } => return parameter("query", error),
         EvalError::Execution(_) | EvalError::Limit(_) => ErrorType::Execution,
         EvalError::Cancelled => ErrorType::Canceled,
         EvalError::Storage(_) => ErrorType::Internal,

@@ -1,14 +1,14 @@
 //! Trees as the JSON that `/api/v1/parse_query` answers.
 //!
 //! Source: `web/api/v1/translate_ast.go` of Prometheus. As there, durations that are computed
-//! when the query starts appear as 0.
+//! when the query starts appear as 0, and beside them what computes them.
 
 use model::Matcher;
 use serde_json::{Value, json};
 
 use crate::ast::{
-    At, Binary, Call, Duration, Expr, RangeExtension, Subquery, ValueType, VectorMatching,
-    VectorSelector,
+    At, Binary, Call, Duration, DurationExpr, Expr, RangeExtension, Subquery, ValueType,
+    VectorMatching, VectorSelector,
 };
 use crate::printer::write_float;
 
@@ -26,6 +26,7 @@ pub fn ast_json(expr: &Expr) -> Value {
         Expr::Matrix(node) => {
             let mut object = selector(&node.vector, "matrixSelector");
             object["range"] = json!(fixed_ms(&node.range));
+            object["rangeExpr"] = computed(&node.range);
             object
         }
         Expr::Subquery(node) => subquery(node),
@@ -54,6 +55,7 @@ fn selector(node: &VectorSelector, kind: &str) -> Value {
         "type": kind,
         "name": node.name,
         "offset": fixed_ms(&node.offset),
+        "offsetExpr": computed(&node.offset),
         "matchers": matchers,
         "timestamp": timestamp(node.at),
         "startOrEnd": start_or_end(node.at),
@@ -67,8 +69,11 @@ fn subquery(node: &Subquery) -> Value {
         "type": "subquery",
         "expr": ast_json(&node.expr),
         "range": fixed_ms(&node.range),
+        "rangeExpr": computed(&node.range),
         "offset": fixed_ms(&node.offset),
+        "offsetExpr": computed(&node.offset),
         "step": node.step.as_ref().map_or(0, fixed_ms),
+        "stepExpr": node.step.as_ref().map_or(Value::Null, computed),
         "timestamp": timestamp(node.at),
         "startOrEnd": start_or_end(node.at),
     })
@@ -122,6 +127,43 @@ fn fixed_ms(duration: &Duration) -> i64 {
     }
 }
 
+/// What computes a duration; null if it is fixed.
+fn computed(duration: &Duration) -> Value {
+    match duration {
+        Duration::Fixed(_) => Value::Null,
+        Duration::Computed(expr) => duration_expr(expr, false),
+    }
+}
+
+fn duration_expr(expr: &DurationExpr, wrapped: bool) -> Value {
+    let node = |op: &str, left: Option<&DurationExpr>, right: Option<&DurationExpr>| {
+        let side = |side: Option<&DurationExpr>| side.map(|side| duration_expr(side, false));
+        json!({
+            "type": "durationExpr",
+            "op": op,
+            "lhs": side(left),
+            "rhs": side(right),
+            "wrapped": wrapped,
+        })
+    };
+    match expr {
+        DurationExpr::Number(number) => {
+            let mut text = String::new();
+            write_float(number.value, &mut text);
+            json!({ "type": "numberLiteral", "val": text, "duration": number.is_duration })
+        }
+        DurationExpr::Step(_) => node("step", None, None),
+        DurationExpr::Range(_) => node("range", None, None),
+        DurationExpr::MinOf(left, right, _) => node("min_of", Some(left), Some(right)),
+        DurationExpr::MaxOf(left, right, _) => node("max_of", Some(left), Some(right)),
+        DurationExpr::Binary { op, left, right, .. } => node(op.as_str(), Some(left), Some(right)),
+        DurationExpr::Unary { negative, inner, .. } => {
+            node(if *negative { "-" } else { "+" }, None, Some(inner))
+        }
+        DurationExpr::Paren(inner, _) => duration_expr(inner, true),
+    }
+}
+
 fn timestamp(at: Option<At>) -> Option<i64> {
     match at {
         Some(At::Timestamp(ms)) => Some(ms),
@@ -153,13 +195,23 @@ mod tests {
         check(
             r#"foo{a="b"}[5m] smoothed @ 1.5 offset -1m"#,
             expect![[
-                r#"{"anchored":false,"matchers":[{"name":"a","type":"=","value":"b"},{"name":"__name__","type":"=","value":"foo"}],"name":"foo","offset":-60000,"range":300000,"smoothed":true,"startOrEnd":null,"timestamp":1500,"type":"matrixSelector"}"#
+                r#"{"anchored":false,"matchers":[{"name":"a","type":"=","value":"b"},{"name":"__name__","type":"=","value":"foo"}],"name":"foo","offset":-60000,"offsetExpr":null,"range":300000,"rangeExpr":null,"smoothed":true,"startOrEnd":null,"timestamp":1500,"type":"matrixSelector"}"#
             ]],
         );
         check(
             "(foo)[1h:5m] @ end()",
             expect![[
-                r#"{"expr":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"foo"}],"name":"foo","offset":0,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"type":"parenExpr"},"offset":0,"range":3600000,"startOrEnd":"end","step":300000,"timestamp":null,"type":"subquery"}"#
+                r#"{"expr":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"foo"}],"name":"foo","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"type":"parenExpr"},"offset":0,"offsetExpr":null,"range":3600000,"rangeExpr":null,"startOrEnd":"end","step":300000,"stepExpr":null,"timestamp":null,"type":"subquery"}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn durations_to_compute_are_shown() {
+        check(
+            "a[(step() + 5m):] offset -(6m)",
+            expect![[
+                r#"{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"offset":-360000,"offsetExpr":null,"range":0,"rangeExpr":{"lhs":{"lhs":null,"op":"step","rhs":null,"type":"durationExpr","wrapped":false},"op":"+","rhs":{"duration":true,"type":"numberLiteral","val":"300"},"type":"durationExpr","wrapped":true},"startOrEnd":null,"step":0,"stepExpr":null,"timestamp":null,"type":"subquery"}"#
             ]],
         );
     }
@@ -169,7 +221,7 @@ mod tests {
         check(
             "a > bool on (x) group_left (y) fill_right (-1) -b",
             expect![[
-                r#"{"bool":true,"lhs":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"many-to-one","fillValues":{"lhs":null,"rhs":-1.0},"include":["y"],"labels":["x"],"on":true},"op":">","rhs":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"op":"-","type":"unaryExpr"},"type":"binaryExpr"}"#
+                r#"{"bool":true,"lhs":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"matching":{"card":"many-to-one","fillValues":{"lhs":null,"rhs":-1.0},"include":["y"],"labels":["x"],"on":true},"op":">","rhs":{"expr":{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"b"}],"name":"b","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},"op":"-","type":"unaryExpr"},"type":"binaryExpr"}"#
             ]],
         );
         check(
@@ -181,7 +233,7 @@ mod tests {
         check(
             r#"count_values without (x) ("v", round(a, NaN))"#,
             expect![[
-                r#"{"expr":{"args":[{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},{"type":"numberLiteral","val":"NaN"}],"func":{"argTypes":["vector","scalar"],"name":"round","returnType":"vector","variadic":1},"type":"call"},"grouping":["x"],"op":"count_values","param":{"type":"stringLiteral","val":"v"},"type":"aggregation","without":true}"#
+                r#"{"expr":{"args":[{"anchored":false,"matchers":[{"name":"__name__","type":"=","value":"a"}],"name":"a","offset":0,"offsetExpr":null,"smoothed":false,"startOrEnd":null,"timestamp":null,"type":"vectorSelector"},{"type":"numberLiteral","val":"NaN"}],"func":{"argTypes":["vector","scalar"],"name":"round","returnType":"vector","variadic":1},"type":"call"},"grouping":["x"],"op":"count_values","param":{"type":"stringLiteral","val":"v"},"type":"aggregation","without":true}"#
             ]],
         );
     }

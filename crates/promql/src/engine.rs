@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::ast::Expr;
+use crate::ast::{Expr, Span};
 use crate::source::{Memory, Parallel, Source};
 
 /// When a query is evaluated.
@@ -57,6 +57,15 @@ pub struct Evaluation<'a> {
 /// Why an evaluation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
+    /// The query is wrong in a way that shows only once its step and range are known (400): where,
+    /// as bytes from and to, and what.
+    #[error("{}:{}: {text}", .span.start, .span.end)]
+    Query {
+        /// The part that is wrong.
+        span: Span,
+        /// What is wrong with it.
+        text: &'static str,
+    },
     /// The query is wrong or cannot be computed (422).
     #[error("{0}")]
     Execution(String),

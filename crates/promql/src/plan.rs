@@ -341,17 +341,16 @@ impl QueryRange {
             Duration::Computed(expr) => expr,
         };
         let seconds = self.duration_seconds(expr)?;
-        if seconds.is_nan() || (seconds <= 0.0 && !may_be_negative) {
-            return Err(EvalError::Execution(format!(
-                "duration must be greater than 0, got {seconds} seconds"
-            )));
+        let error = |text| Err(EvalError::Query { span: place_of(expr), text });
+        if !seconds.is_finite() {
+            return error("duration is NaN or infinite");
+        }
+        if seconds <= 0.0 && !may_be_negative {
+            return error("duration must be greater than 0");
         }
         // Prometheus keeps durations as 64 bit nanoseconds; more cannot be asked of it either.
-        const MAX_SECONDS: f64 = 9_223_372_036.0;
-        if seconds.abs() > MAX_SECONDS {
-            return Err(EvalError::Execution(format!(
-                "duration is out of range: {seconds} seconds; at most {MAX_SECONDS} are possible"
-            )));
+        if seconds.abs() > (1_u64 << 63) as f64 / 1e9 {
+            return error("duration is out of range");
         }
         Ok((seconds * 1000.0) as i64)
     }
@@ -375,23 +374,40 @@ impl QueryRange {
             }
             DurationExpr::Binary { op, left, right, .. } => {
                 let (left, right) = (self.duration_seconds(left)?, self.duration_seconds(right)?);
-                duration_arithmetic(*op, left, right)?
+                duration_arithmetic(*op, left, right)
+                    .map_err(|text| EvalError::Query { span: place_of(expr), text })?
             }
         })
     }
 }
 
-fn duration_arithmetic(op: BinaryOp, left: f64, right: f64) -> Result<f64, EvalError> {
-    let error = |text: &str| Err(EvalError::Execution(text.to_owned()));
+/// Where Prometheus says a duration stands: from its first operand to its last one, without
+/// parentheses around either and without the name of a function.
+fn place_of(expr: &DurationExpr) -> Span {
+    let between = |left: &DurationExpr, right: &DurationExpr| Span {
+        start: place_of(left).start,
+        end: place_of(right).end,
+    };
+    match expr {
+        DurationExpr::Number(_) | DurationExpr::Step(_) | DurationExpr::Range(_) => expr.span(),
+        DurationExpr::Paren(inner, _) => place_of(inner),
+        DurationExpr::Unary { inner, span, .. } => Span { end: place_of(inner).end, ..*span },
+        DurationExpr::Binary { left, right, .. }
+        | DurationExpr::MinOf(left, right, _)
+        | DurationExpr::MaxOf(left, right, _) => between(left, right),
+    }
+}
+
+fn duration_arithmetic(op: BinaryOp, left: f64, right: f64) -> Result<f64, &'static str> {
     match op {
         BinaryOp::Add => Ok(left + right),
         BinaryOp::Sub => Ok(left - right),
         BinaryOp::Mul => Ok(left * right),
-        BinaryOp::Div if right == 0.0 => error("division by zero in a duration expression"),
+        BinaryOp::Div if right == 0.0 => Err("division by zero"),
         BinaryOp::Div => Ok(left / right),
-        BinaryOp::Mod if right == 0.0 => error("modulo by zero in a duration expression"),
+        BinaryOp::Mod if right == 0.0 => Err("modulo by zero"),
         BinaryOp::Mod => Ok(left % right),
         BinaryOp::Pow => Ok(left.powf(right)),
-        _ => error("a duration expression allows only the operators + - * / % ^"),
+        _ => Err("a duration expression allows only the operators + - * / % ^"),
     }
 }

@@ -195,7 +195,11 @@ impl Parser<'_> {
                 self.next()?;
                 let inner = self.inner_duration(place)?;
                 self.duration_token(TokenKind::RightParen, place)?;
-                Ok(DurationExpr::Paren(inner, self.span_from(start)))
+                Ok(match *inner {
+                    // Around a number they mean nothing.
+                    number @ DurationExpr::Number(_) => number,
+                    inner => DurationExpr::Paren(Box::new(inner), self.span_from(start)),
+                })
             }
             _ => Err(self.unexpected_in(place.expectation())),
         }
