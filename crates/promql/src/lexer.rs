@@ -246,7 +246,6 @@ impl<'a> Lexer<'a> {
             ) => kind,
             _ => return None,
         };
-        self.before_duration = false;
         Some(self.take(length, kind))
     }
 

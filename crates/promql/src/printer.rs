@@ -197,8 +197,8 @@ pub(crate) fn fixed_decimals(value: f64, decimals: usize) -> String {
     out
 }
 
-/// A duration as Prometheus writes it. Years, weeks and days only if nothing remains: `90d` is
-/// easier to read than `12w6d`.
+/// A duration as Prometheus writes it. Years and weeks only if nothing remains: `90d` is easier to
+/// read than `12w6d`.
 fn write_milliseconds(ms: i64, out: &mut String) {
     if ms == 0 {
         out.push_str("0s");
@@ -210,7 +210,7 @@ fn write_milliseconds(ms: i64, out: &mut String) {
     let mut rest = ms.unsigned_abs();
     for (unit, unit_ms) in UNITS {
         let unit_ms = unit_ms.unsigned_abs();
-        let whole_only = matches!(unit, "y" | "w" | "d");
+        let whole_only = matches!(unit, "y" | "w");
         if rest < unit_ms || (whole_only && !rest.is_multiple_of(unit_ms)) {
             continue;
         }
@@ -391,7 +391,8 @@ fn write_matching(matching: &VectorMatching, out: &mut String) {
         out.push_str(group);
         write_labels(&matching.include, out);
     }
-    let same = matching.fill_left.map(f64::to_bits) == matching.fill_right.map(f64::to_bits);
+    // NaN is not the same as NaN, and 0 is the same as -0.
+    let same = matching.fill_left == matching.fill_right;
     let fills = if same {
         [(" fill (", matching.fill_left), ("", None)]
     } else {
@@ -450,12 +451,15 @@ mod tests {
             ("a - on(b) group_right c", "a - on (b) group_right () c"),
             ("a @ 10", "a @ 10.000"),
             ("a[300] offset 3600", "a[5m] offset 1h"),
-            ("a offset 36h", "a offset 36h"),
+            ("a offset 36h", "a offset 1d12h"),
             ("a[90d] offset 7d", "a[90d] offset 1w"),
             (r#"{b="c", __name__!="d", a=~'e'}"#, r#"{__name__!="d",a=~"e",b="c"}"#),
             (r#"{"my.metric", `x y`="1"}"#, r#"{"x y"="1",__name__="my.metric"}"#),
             ("a + fill_right(1) fill_left(0x1) b", "a + fill (1) b"),
             ("a + fill(+Inf) b", "a + fill (+Inf) b"),
+            ("a + fill(NaN) b", "a + fill_left (NaN) fill_right (NaN) b"),
+            ("a[36h] offset -25h30m", "a[1d12h] offset -1d1h30m"),
+            ("a[12w6d] offset 14d", "a[90d] offset 2w"),
             ("Inf^a", "Inf ^ a"),
             ("1 + Inf", "1 + +Inf"),
             ("0x1F + 1_000 + .5e-3 + nan", "31 + 1000 + 0.0005 + NaN"),

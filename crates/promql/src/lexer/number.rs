@@ -24,12 +24,30 @@ impl Lexer<'_> {
         let rest = &self.text.as_bytes()[self.at..];
         let well_formed = if rest.len() > 1 && rest[0] == b'0' && (rest[1] | 0x20) == b'x' {
             self.at += 2;
-            self.skip_while(|byte| byte == b'_' || byte.is_ascii_hexdigit());
-            true
+            self.accept(b"_");
+            self.hexadecimal()
         } else {
             self.decimal()
         };
         well_formed && !self.peek().is_some_and(is_word_byte)
+    }
+
+    /// Digits, and underscores between them. No dot, and no underscore in front of an `e`, which
+    /// Prometheus takes for an exponent there.
+    fn hexadecimal(&mut self) -> bool {
+        loop {
+            self.skip_while(|byte| byte.is_ascii_hexdigit());
+            match self.peek() {
+                Some(b'_') => {
+                    self.at += 1;
+                    if !self.digits_follow() {
+                        return false;
+                    }
+                }
+                Some(b'.') => return self.reject(),
+                _ => return true,
+            }
+        }
     }
 
     /// Digits with at most one dot and one exponent, and underscores between digits.
@@ -76,11 +94,13 @@ impl Lexer<'_> {
         false
     }
 
+    /// Whether what follows is not plainly no digit; that it is none at all, as in `1e-)`, is found
+    /// when the value is made.
     fn digits_follow(&mut self) -> bool {
         match self.peek() {
-            Some(b'0'..=b'9') => true,
             Some(b'.' | b'_' | b'e' | b'E') => self.reject(),
-            _ => false,
+            Some(_) => true,
+            None => false,
         }
     }
 

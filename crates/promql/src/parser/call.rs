@@ -42,29 +42,25 @@ impl Parser<'_> {
             return Ok(arguments);
         }
         self.enter()?;
-        loop {
-            let argument = self.expression()?;
-            arguments.push(argument);
-            if !self.another_argument()? {
-                self.leave();
-                return Ok(arguments);
+        let argument = self.expression()?;
+        arguments.push(argument);
+        while self.accept(TokenKind::RightParen)?.is_none() {
+            let Some(comma) = self.accept(TokenKind::Comma)? else {
+                return Err(self.unexpected());
+            };
+            let first = self.peek()?.span;
+            match self.expression() {
+                Ok(argument) => arguments.push(argument),
+                // No expression begins there, so the comma is the last thing that was right.
+                Err(_) if self.is_at(first) => {
+                    let message = "trailing commas not allowed in function call args";
+                    return Err(self.error(comma.span, message));
+                }
+                Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Takes a comma in front of another argument, or the closing parenthesis.
-    fn another_argument(&mut self) -> Result<bool, ParseError> {
-        if self.accept(TokenKind::RightParen)?.is_some() {
-            return Ok(false);
-        }
-        let Some(comma) = self.accept(TokenKind::Comma)? else {
-            return Err(self.unexpected());
-        };
-        if matches!(self.peek()?.kind, TokenKind::RightParen | TokenKind::Comma) {
-            let message = "trailing commas not allowed in function call args";
-            return Err(self.error(comma.span, message));
-        }
-        Ok(true)
+        self.leave();
+        Ok(arguments)
     }
 }
 

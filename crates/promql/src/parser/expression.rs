@@ -82,7 +82,14 @@ impl Parser<'_> {
     fn operation(&mut self, left: Tree, op: BinaryOp, op_span: Span) -> Result<Tree, ParseError> {
         let modifiers = self.binary_modifiers()?;
         self.enter()?;
-        let right = self.binary(Precedence::of(op).of_right_side())?;
+        let first = self.peek()?.span;
+        let right = match self.binary(Precedence::of(op).of_right_side()) {
+            // Where no expression begins, labels of the group might have.
+            Err(_) if modifiers.ends_in_group && self.is_at(first) => {
+                return Err(self.unexpected_in(" in grouping opts, expected \"(\""));
+            }
+            right => right?,
+        };
         self.leave();
         self.joined(left, op, op_span, modifiers, right)
     }

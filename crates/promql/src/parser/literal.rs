@@ -31,7 +31,9 @@ fn parse_number(text: &str) -> Result<f64, String> {
         return Ok(value as f64);
     }
     let hexadecimal = text.len() > 1 && (text.as_bytes()[1] | 0x20) == b'x';
-    let value = if hexadecimal { None } else { text.replace('_', "").parse::<f64>().ok() };
+    // Between digits underscores mean nothing; the lexer lets one at the end through.
+    let is_decimal = !hexadecimal && !text.ends_with('_');
+    let value = if is_decimal { text.replace('_', "").parse::<f64>().ok() } else { None };
     // `Inf` is a number; digits that yield infinity are too many.
     let reason = match value {
         Some(value) if value.is_finite() || text.as_bytes()[0].is_ascii_alphabetic() => {

@@ -10,6 +10,8 @@ use crate::quote::quote;
 pub(super) struct BinaryModifiers {
     pub(super) return_bool: bool,
     pub(super) matching: VectorMatching,
+    /// `group_left` or `group_right` came last, without parentheses.
+    pub(super) ends_in_group: bool,
 }
 
 impl Parser<'_> {
@@ -22,6 +24,7 @@ impl Parser<'_> {
             fill_left: None,
             fill_right: None,
         };
+        let mut is_bare = false;
         let return_bool = self.accept_keyword(Keyword::Bool)?;
         let on = self.accept_keyword(Keyword::On)?;
         if on || self.accept_keyword(Keyword::Ignoring)? {
@@ -29,23 +32,26 @@ impl Parser<'_> {
             matching.labels = self.label_names()?;
             if self.accept_keyword(Keyword::GroupLeft)? {
                 matching.cardinality = Cardinality::ManyToOne;
-                matching.include = self.label_names_if_any()?;
             } else if self.accept_keyword(Keyword::GroupRight)? {
                 matching.cardinality = Cardinality::OneToMany;
-                matching.include = self.label_names_if_any()?;
+            }
+            if matching.cardinality != Cardinality::OneToOne {
+                is_bare = self.peek()?.kind != TokenKind::LeftParen;
+                matching.include = if is_bare { Vec::new() } else { self.label_names()? };
             }
         }
-        self.fills(&mut matching)?;
-        Ok(BinaryModifiers { return_bool, matching })
+        let has_fill = self.fills(&mut matching)?;
+        let ends_in_group = is_bare && !has_fill;
+        Ok(BinaryModifiers { return_bool, matching, ends_in_group })
     }
 
-    /// `fill (x)`, or `fill_left (x)` and `fill_right (x)` in either order.
-    fn fills(&mut self, matching: &mut VectorMatching) -> Result<(), ParseError> {
+    /// Whether there is any of `fill (x)`, or `fill_left (x)` and `fill_right (x)` in either order.
+    fn fills(&mut self, matching: &mut VectorMatching) -> Result<bool, ParseError> {
         if self.accept_keyword(Keyword::Fill)? {
             let value = self.fill_value()?;
             matching.fill_left = Some(value);
             matching.fill_right = Some(value);
-            return Ok(());
+            return Ok(true);
         }
         if self.accept_keyword(Keyword::FillLeft)? {
             matching.fill_left = Some(self.fill_value()?);
@@ -57,8 +63,10 @@ impl Parser<'_> {
             if self.accept_keyword(Keyword::FillLeft)? {
                 matching.fill_left = Some(self.fill_value()?);
             }
+        } else {
+            return Ok(false);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn fill_value(&mut self) -> Result<f64, ParseError> {
@@ -77,10 +85,6 @@ impl Parser<'_> {
             return Err(self.unexpected());
         }
         Ok(if negative { -value } else { value })
-    }
-
-    fn label_names_if_any(&mut self) -> Result<Vec<String>, ParseError> {
-        if self.peek()?.kind == TokenKind::LeftParen { self.label_names() } else { Ok(Vec::new()) }
     }
 
     /// `(a, by, "c.d",)`: words of any kind, or names in quotes.

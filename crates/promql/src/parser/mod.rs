@@ -122,6 +122,11 @@ impl<'a> Parser<'a> {
         Ok(token)
     }
 
+    /// Whether the token at `span` is still the next one.
+    fn is_at(&self, span: Span) -> bool {
+        self.ahead.is_some_and(|token| token.span == span)
+    }
+
     /// The next token, taken.
     fn next(&mut self) -> Result<Token, ParseError> {
         let token = self.peek()?;
