@@ -126,6 +126,19 @@ fn annotations_point_at_their_cause() {
             r#"PromQL warning: bucket label "le" is missing or has a malformed value of "" for metric name "jobs_total" (1:25)"#
         ]],
     );
+    // What is asked for is computed even if nothing of it is kept.
+    check(
+        "bottomk(0, quantile_over_time(-1, up[5m]))",
+        &expect!["PromQL warning: quantile value should be between 0 and 1, got -1 (1:31)"],
+    );
+    // Histograms of one metric are told of together.
+    check(
+        r#"histogram_quantile(0.5, h_bucket or label_replace(h_bucket, "job", "y", "", ""))"#,
+        &expect![[r#"
+            {job="x"} 0.1
+            {job="y"} 0.1
+            PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name "h_bucket", from buckets 1 to 1, with a max diff of 2, over 2 samples from 1970-01-01T00:10:00Z to 1970-01-01T00:10:00Z (1:25)"#]],
+    );
     check(
         "up </ 1",
         &expect![[
@@ -139,7 +152,7 @@ fn errors_tell_what_and_where() {
     check(
         "info * on (job) up",
         &expect![[
-            r#"error: found duplicate series for the match group {job="a"} on the right hand-side of the operation: [up{host="2", job="a"}, up{host="1", job="a"}];many-to-many matching not allowed: matching labels must be unique on one side"#
+            r#"error: found duplicate series for the match group {job="a"} on the right hand-side of the operation: [{__name__="up", host="2", job="a"}, {__name__="up", host="1", job="a"}];many-to-many matching not allowed: matching labels must be unique on one side"#
         ]],
     );
     check(
@@ -165,6 +178,10 @@ fn errors_tell_what_and_where() {
             "error: query processing would load too many samples into memory in query execution: the limit (max samples per query) is 1000; select fewer series, use a shorter range or a longer step, or raise the limit"
         ],
     );
+    check("up[step() * 3]", &expect!["error: 3:13: duration must be greater than 0"]);
+    check("up[(min_of((step()), 1m))]", &expect!["error: 12:23: duration must be greater than 0"]);
+    check("up[-(step())]", &expect!["error: 3:11: duration must be greater than 0"]);
+    check("up offset (5m / step())", &expect!["error: 11:22: division by zero"]);
     let range = EvalTime::Range { start_ms: 0, end_ms: 60_000, step_ms: 0 };
     expect!["error: zero or negative query resolution step widths are not accepted (got 0ms); try a positive number"]
         .assert_eq(&show("up", range));

@@ -261,3 +261,85 @@ fn histograms_count_in_the_budget() {
     assert!(output("f", RANGE, 15).is_ok());
     assert!(output("h", RANGE, 30).is_ok());
 }
+
+fn remarks(query: &str, time: EvalTime) -> Vec<String> {
+    let output = run(query, time, 1_000).expect("the query can be computed");
+    output.annotations.iter().map(|note| note.render(query)).collect()
+}
+
+#[test]
+fn only_floats_are_sorted_also_where_order_means_nothing() {
+    assert_eq!(show("sort(h)", EvalTime::Instant(25_000)), "");
+    assert_eq!(show("sort(h)", RANGE), "h{job=\"j\"} 50:5");
+    let warning = "PromQL warning: sort is ineffective for range queries since results are always ordered by \
+         labels (1:1)";
+    assert_eq!(remarks("sort(h)", RANGE), [warning]);
+    assert!(remarks("sort(h @ 20)", RANGE).is_empty(), "it is sorted once");
+    assert_eq!(remarks("max_over_time(sort(f)[20s:5s])", EvalTime::Instant(60_000)).len(), 1);
+}
+
+#[test]
+fn a_step_tells_of_the_last_element_that_failed() {
+    let incompatible = |left: &str, right: &str| {
+        format!(
+            "PromQL info: incompatible sample types encountered for binary operator \"/\": \
+             {left} / {right} (1:1)"
+        )
+    };
+    let at = EvalTime::Instant(25_000);
+    // `f / h`, then `h / h`.
+    let query = "{job=\"j\"} / on(job) group_left h";
+    assert_eq!(remarks(query, at), [incompatible("histogram", "histogram")]);
+    let range = EvalTime::Range { start_ms: 25_000, end_ms: 35_000, step_ms: 10_000 };
+    assert_eq!(remarks(query, range), [incompatible("histogram", "histogram")]);
+}
+
+#[test]
+fn elements_that_cannot_be_computed_match_nobody() {
+    let at = EvalTime::Instant(25_000);
+    // `f` is divided by a number, `h ^ 1` is not possible and does not count as a second match.
+    let query = "{job=\"j\"} ^ on(job) (f * 0 + 1)";
+    assert_eq!(show(query, at), "{job=\"j\"} 2");
+    // Nor does it keep the other side from being filled in for.
+    assert_eq!(show("h ^ on(job) fill_left(3) f", at), "{job=\"j\"} 9");
+}
+
+#[test]
+fn the_first_value_decides_whether_the_name_is_dropped() {
+    // `rate` has no value at the first step yet.
+    let range = EvalTime::Range { start_ms: 10_000, end_ms: 30_000, step_ms: 10_000 };
+    let first = show("rate(f[15s]) or f", range);
+    assert!(first.starts_with("f{job=\"j\"} 10:1 20:"), "{first}");
+    let later = EvalTime::Range { start_ms: 20_000, end_ms: 80_000, step_ms: 60_000 };
+    let dropped = show("rate(f[15s] @ 20) * 2 or f", later);
+    assert!(dropped.starts_with("{job=\"j\"} 20:"), "{dropped}");
+}
+
+#[test]
+fn remarks_about_subqueries_are_at_the_beginning() {
+    let at = EvalTime::Instant(60_000);
+    let info = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \
+         \"f\"";
+    assert_eq!(remarks("-rate(f[30s])", at), [format!("{info} (1:7)")]);
+    assert_eq!(remarks("-rate(f[30s:10s])", at), [format!("{info} (1:1)")]);
+}
+
+#[test]
+fn hidden_buckets_are_left_out_of_sums() {
+    // All of it in the bucket up to 2, which the zero bucket covers.
+    let layout = BucketLayout {
+        zero_threshold: 2.0,
+        positive: vec![Span { offset: 1, len: 2 }],
+        ..BucketLayout::default()
+    };
+    let mut hiding = FloatHistogram::empty(Arc::new(layout));
+    (hiding.count, hiding.zero_count, hiding.positive) = (6.0, 1.0, vec![2.0, 3.0]);
+    let mut sum = hiding.clone();
+    sum.add(&hiding).expect("of one kind");
+    assert_eq!((sum.count, sum.zero_count, sum.positive), (12.0, 2.0, vec![2.0, 6.0]));
+    hiding.multiply(-1.0);
+    let shown: Vec<_> = hiding.buckets().map(|b| (b.lower, b.upper, b.count)).collect();
+    assert_eq!(shown, [(2.0, 2.0, -2.0), (2.0, 4.0, -3.0)], "no zero bucket below nothing");
+    let listed: Vec<_> = hiding.listed_buckets().map(|b| (b.lower, b.upper, b.count)).collect();
+    assert_eq!(listed, [(-2.0, 2.0, -1.0), (1.0, 2.0, -2.0), (2.0, 4.0, -3.0)]);
+}

@@ -129,12 +129,38 @@ impl ScalarOp {
     }
 }
 
-/// The larger of two numbers; NaN if either is, unlike [`f64::max`].
+/// The larger of two numbers as Go has it: infinity if either is, else NaN if either is, and 0 is
+/// larger than -0.
 pub(crate) fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == b {
+        if a.is_sign_negative() { b } else { a }
+    } else {
+        a.max(b)
+    }
 }
 
-/// The smaller of two numbers; NaN if either is, unlike [`f64::min`].
+/// The smaller of two numbers; the opposite of [`larger`].
 pub(crate) fn smaller(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    -larger(-a, -b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extremes_are_those_of_go() {
+        let same = |a: f64, b: f64| assert_eq!(a.to_bits(), b.to_bits(), "{a} {b}");
+        same(larger(f64::INFINITY, f64::NAN), f64::INFINITY);
+        same(smaller(f64::NAN, f64::NEG_INFINITY), f64::NEG_INFINITY);
+        assert!(larger(f64::NEG_INFINITY, f64::NAN).is_nan() && smaller(1.0, f64::NAN).is_nan());
+        same(larger(-0.0, 0.0), 0.0);
+        same(smaller(0.0, -0.0), -0.0);
+        same(larger(-0.0, -0.0), -0.0);
+        same(smaller(2.0, -3.0), -3.0);
+    }
 }

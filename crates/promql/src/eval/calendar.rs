@@ -29,11 +29,10 @@ pub(crate) fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
 }
 
-/// Whole seconds; times beyond ±292 million years, and NaN, count as that border or 0, to keep
-/// calendar arithmetic from overflowing.
+/// Whole seconds; NaN counts as 0 and infinity as the last second there is. Prometheus leaves to
+/// its processor what becomes of these.
 fn seconds(t: f64) -> i64 {
-    const BORDER: f64 = 9.2e15;
-    t.clamp(-BORDER, BORDER) as i64
+    t as i64
 }
 
 fn days(t: f64) -> i64 {
@@ -51,6 +50,7 @@ impl Date {
     /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
     fn of(t: f64) -> Self {
         // Years begin in March, so that the leap day is the last of its year.
+        // Days are seconds divided, so nothing here overflows.
         let shifted = days(t) + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
@@ -110,7 +110,9 @@ mod tests {
         assert_eq!(at("day_of_week", -1.0), 3.0);
         assert_eq!(at("days_in_month", 951_782_400.0), 29.0);
         assert_eq!(at("hour", f64::NAN), 0.0);
-        assert!(at("year", f64::INFINITY) > 2e8);
+        assert_eq!(at("year", f64::INFINITY), 292_277_026_596.0);
+        assert_eq!((at("hour", 1e18), at("month", 1e18)), (1.0, 10.0));
+        assert_eq!(at("day_of_year", f64::NEG_INFINITY), 27.0);
     }
 
     #[test]

@@ -197,8 +197,17 @@ fn over_range(
         }
         _ => Remark::None,
     };
-    let span = argument(call, 0)?.span;
+    let span = place_of(argument(call, 0)?);
     evaluator.over_range((function, call.function.name), range, params, span, grid, remark)
+}
+
+/// Where remarks about a range stand. Prometheus computes subqueries before the function, and by
+/// then has forgotten where they stood: what it tells of them is at the beginning of the query.
+fn place_of(range: &Plan<'_>) -> Span {
+    match &range.unpinned().kind {
+        Kind::Range(RangePlan::Subquery(_)) => Span::default(),
+        _ => range.span,
+    }
 }
 
 fn absent(
@@ -237,20 +246,17 @@ fn sort(
     grid: &Grid,
 ) -> Result<Stream, EvalError> {
     let name = call.function.name;
-    let input = evaluator.vector(argument(call, 0)?, grid)?;
-    if evaluator.is_range_query {
+    let mut rows = evaluator.vector(argument(call, 0)?, grid)?.materialise(&evaluator.context)?;
+    if matches!(name, "sort" | "sort_desc") {
+        // Histograms have no order.
+        rows.drop_histograms();
+    }
+    if grid.steps() != 1 {
         evaluator.context.warn(
             "sort is ineffective for range queries since results are always ordered by labels",
             span,
         );
-    }
-    if grid.steps() != 1 {
-        return Ok(input);
-    }
-    let mut rows = input.materialise(&evaluator.context)?;
-    if matches!(name, "sort" | "sort_desc") {
-        // Histograms have no order.
-        rows.drop_histograms();
+        return Ok(Stream::from_rows(rows));
     }
     match name {
         "sort" => sorting::by_value(&mut rows, false),

@@ -55,6 +55,7 @@ pub(crate) fn evaluate(
     let mut rows = Rows::empty(context, steps)?;
     let mut buckets = Vec::new();
     for question in questions {
+        let mut repairs = Repairs::default();
         for histogram in &histograms {
             context.check_cancelled()?;
             rows.reservation.resize((rows.len() + 1).saturating_mul(steps))?;
@@ -75,10 +76,11 @@ pub(crate) fn evaluate(
                 rows.values.push(value);
             }
             if let Some(fixed) = fixed {
-                fixed.remark(context, histogram, grid, span);
+                repairs.note(histogram.labels.metric_name(), fixed);
             }
             remarks.tell(context, histogram, span);
         }
+        repairs.tell(context, grid, span);
         if let Question::Labelled { label, phi } = question {
             label_with(&mut rows, histograms.len(), label, phi)?;
         }
@@ -113,7 +115,7 @@ struct NativeRemarks {
 
 impl NativeRemarks {
     fn tell(&self, context: &Context<'_>, histogram: &Histogram, span: Span) {
-        let metric = for_metric(&histogram.labels);
+        let metric = for_metric(histogram.labels.metric_name());
         if self.is_mixed {
             let text = "vector contains a mix of classic and native histograms";
             context.warn(format_args!("{text}{metric}"), span);
@@ -207,7 +209,7 @@ fn assemble(context: &Context<'_>, input: &Rows, span: Span) -> Vec<Histogram> {
                 format_args!(
                     "bucket label \"le\" is missing or has a malformed value of {}{}",
                     quoted(bound),
-                    for_metric(labels)
+                    for_metric(labels.metric_name())
                 ),
                 span,
             );
@@ -228,10 +230,8 @@ fn parse_bound(text: &str) -> Option<f64> {
     if text.trim() != text { None } else { text.parse().ok() }
 }
 
-fn for_metric(labels: &Labels) -> String {
-    labels
-        .metric_name()
-        .map_or_else(String::new, |name| format!(" for metric name {}", quoted(name)))
+fn for_metric(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!(" for metric name {}", quoted(name)))
 }
 
 /// Labels the last `count` rows with the quantile they hold. φ may change over time, and then
@@ -300,7 +300,16 @@ impl Fixed {
         known.last_step = step;
     }
 
-    fn remark(&self, context: &Context<'_>, histogram: &Histogram, grid: &Grid, span: Span) {
+    fn merge(&mut self, other: Fixed) {
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+        self.by = self.by.max(other.by);
+        self.count += other.count;
+        self.first_step = self.first_step.min(other.first_step);
+        self.last_step = self.last_step.max(other.last_step);
+    }
+
+    fn remark(&self, context: &Context<'_>, name: Option<&str>, grid: &Grid, span: Span) {
         let time = |step| calendar::rfc3339(grid.time_ms(step).div_euclid(1000));
         let note = Annotation::info(
             format_args!(
@@ -308,7 +317,7 @@ impl Fixed {
                  https://prometheus.io/docs/prometheus/latest/querying/functions/\
                  #histogram_quantile){}, from buckets {} to {}, with a max diff of {}, \
                  over {} samples from {} to {}",
-                for_metric(&histogram.labels),
+                for_metric(name),
                 shortest(self.from),
                 shortest(self.to),
                 two_digits(self.by),
@@ -319,6 +328,26 @@ impl Fixed {
             span,
         );
         context.note(|notes| notes.add(note.about_all_steps(true)));
+    }
+}
+
+/// What had to be fixed in all histograms of each metric. Prometheus tells of them together too,
+/// though it counts a sample again with each step that comes after it; here each counts once.
+#[derive(Default)]
+struct Repairs<'h>(Vec<(Option<&'h str>, Fixed)>);
+
+impl<'h> Repairs<'h> {
+    fn note(&mut self, name: Option<&'h str>, fixed: Fixed) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => known.merge(fixed),
+            None => self.0.push((name, fixed)),
+        }
+    }
+
+    fn tell(&self, context: &Context<'_>, grid: &Grid, span: Span) {
+        for (name, fixed) in &self.0 {
+            fixed.remark(context, *name, grid, span);
+        }
     }
 }
 

@@ -74,10 +74,8 @@ pub fn evaluate(evaluation: &Evaluation<'_>) -> Result<QueryOutput, EvalError> {
             (Grid::range(start_ms, end_ms, step_ms)?, false)
         }
     };
-    let evaluator = Evaluator {
-        context: Context::new(evaluation.source, evaluation.options, &plan, &grid),
-        is_range_query: !instant,
-    };
+    let context = Context::new(evaluation.source, evaluation.options, &plan, &grid);
+    let evaluator = Evaluator { context };
     evaluator.context.check_steps(&grid)?;
     let value = if grid.steps() == 0 {
         QueryValue::Matrix(Vec::new())
@@ -93,8 +91,6 @@ pub fn evaluate(evaluation: &Evaluation<'_>) -> Result<QueryOutput, EvalError> {
 /// One evaluation under way.
 struct Evaluator<'e> {
     context: Context<'e>,
-    /// Whether the query as a whole has several steps; then order means nothing.
-    is_range_query: bool,
 }
 
 impl Evaluator<'_> {

@@ -40,16 +40,23 @@ pub(crate) enum Yield {
     Histogram(Arc<FloatHistogram>),
 }
 
-/// What there is to remark about an operator, each at most once.
-#[derive(Debug, Clone, Copy, Default)]
+/// What there is to remark about an operator between two elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remark {
+    FloatFloat,
+    FloatHistogram,
+    HistogramFloat,
+    HistogramHistogram,
+    Layouts,
+    Collision,
+    Reconciled,
+}
+
+/// The last remark at each step: Prometheus tells no other, so neither does this.
+#[derive(Debug, Default)]
 pub(crate) struct Remarks {
-    float_float: bool,
-    float_histogram: bool,
-    histogram_float: bool,
-    histogram_histogram: bool,
-    layouts: bool,
-    collision: bool,
-    reconciled: bool,
+    /// As many as steps once there is any, each with its place in the order of elements.
+    last: Vec<Option<(u64, Remark)>>,
 }
 
 impl<'e> Element<'e> {
@@ -89,96 +96,135 @@ impl From<FloatHistogram> for Yield {
     }
 }
 
-impl Remarks {
-    /// Puts them into words.
-    pub(crate) fn tell(self, operator: &Operator, notes: &mut Notes) {
+impl Remark {
+    const ALL: [Remark; 7] = [
+        Remark::FloatFloat,
+        Remark::FloatHistogram,
+        Remark::HistogramFloat,
+        Remark::HistogramHistogram,
+        Remark::Layouts,
+        Remark::Collision,
+        Remark::Reconciled,
+    ];
+
+    /// Whether there is no result.
+    pub(crate) fn is_failure(self) -> bool {
+        self != Remark::Reconciled
+    }
+
+    fn annotation(self, operator: &Operator) -> Annotation {
         let Operator { op, name, span } = *operator;
-        let kinds = [
-            (self.float_float, "float", "float"),
-            (self.float_histogram, "float", "histogram"),
-            (self.histogram_float, "histogram", "float"),
-            (self.histogram_histogram, "histogram", "histogram"),
-        ];
-        for (_, left, right) in kinds.into_iter().filter(|kind| kind.0) {
+        let types = |left: &str, right: &str| {
             let text = format_args!(
                 "incompatible sample types encountered for binary operator \"{name}\": \
                  {left} {name} {right}"
             );
-            notes.add(Annotation::info(text, span));
-        }
+            Annotation::info(text, span)
+        };
         let is_sum = op == ScalarOp::Arithmetic(Arithmetic::Add);
         let operation = if is_sum { "addition" } else { "subtraction" };
-        if self.layouts {
-            let text =
-                format_args!("incompatible bucket layout encountered for binary operator {name}");
-            notes.add(Annotation::warning(text, span));
-        }
-        if self.collision {
-            let text = format_args!("conflicting counter resets during histogram {operation}");
-            notes.add(Annotation::warning(text, span));
-        }
-        if self.reconciled {
-            let text = format_args!("mismatched custom buckets were reconciled during {operation}");
-            notes.add(Annotation::info(text, span));
+        match self {
+            Remark::FloatFloat => types("float", "float"),
+            Remark::FloatHistogram => types("float", "histogram"),
+            Remark::HistogramFloat => types("histogram", "float"),
+            Remark::HistogramHistogram => types("histogram", "histogram"),
+            Remark::Layouts => Annotation::warning(
+                format_args!("incompatible bucket layout encountered for binary operator {name}"),
+                span,
+            ),
+            Remark::Collision => Annotation::warning(
+                format_args!("conflicting counter resets during histogram {operation}"),
+                span,
+            ),
+            Remark::Reconciled => Annotation::info(
+                format_args!("mismatched custom buckets were reconciled during {operation}"),
+                span,
+            ),
         }
     }
 }
 
-/// The operator between two elements. A comparison without `bool` yields the left one.
+impl Remarks {
+    /// Notes what there is to remark, if anything, about the element at `place` of `step`.
+    pub(crate) fn note(&mut self, remark: Option<Remark>, step: usize, place: u64) {
+        let Some(remark) = remark else { return };
+        if self.last.len() <= step {
+            self.last.resize(step + 1, None);
+        }
+        let last = &mut self.last[step];
+        if last.is_none_or(|(before, _)| before <= place) {
+            *last = Some((place, remark));
+        }
+    }
+
+    /// Takes in those about other elements of the same steps.
+    pub(crate) fn merge(&mut self, other: Remarks) {
+        for (step, noted) in other.last.into_iter().enumerate() {
+            if let Some((place, remark)) = noted {
+                self.note(Some(remark), step, place);
+            }
+        }
+    }
+
+    /// Puts them into words.
+    pub(crate) fn tell(self, operator: &Operator, notes: &mut Notes) {
+        for remark in Remark::ALL {
+            if self.last.iter().flatten().any(|(_, noted)| *noted == remark) {
+                notes.add(remark.annotation(operator));
+            }
+        }
+    }
+}
+
+/// The operator between two elements, and what there is to remark. A comparison without `bool`
+/// yields the left one.
 pub(crate) fn between(
     op: ScalarOp,
     left: Element<'_>,
     right: Element<'_>,
-    remarks: &mut Remarks,
-) -> Yield {
+) -> (Yield, Option<Remark>) {
+    let nothing = |remark| (Yield::Nothing, Some(remark));
     match (left, right) {
-        (Element::Float(left), Element::Float(right)) => floats(op, left, right, remarks),
+        (Element::Float(left), Element::Float(right)) => floats(op, left, right),
         (Element::Float(factor), Element::Histogram(histogram)) => match op {
             ScalarOp::Arithmetic(Arithmetic::Mul) => scaled(histogram, |h| h.multiply(factor)),
-            _ => {
-                remarks.float_histogram = true;
-                Yield::Nothing
-            }
+            _ => nothing(Remark::FloatHistogram),
         },
         (Element::Histogram(histogram), Element::Float(value)) => match op {
             ScalarOp::Arithmetic(Arithmetic::Mul) => scaled(histogram, |h| h.multiply(value)),
             ScalarOp::Arithmetic(Arithmetic::Div) => scaled(histogram, |h| h.divide(value)),
-            ScalarOp::Trim(trim) => Yield::Histogram(Arc::new(histogram.trimmed(trim, value))),
-            _ => {
-                remarks.histogram_float = true;
-                Yield::Nothing
+            ScalarOp::Trim(trim) => {
+                (Yield::Histogram(Arc::new(histogram.trimmed(trim, value))), None)
             }
+            _ => nothing(Remark::HistogramFloat),
         },
-        (Element::Histogram(left), Element::Histogram(right)) => {
-            histograms(op, left, right, remarks)
-        }
+        (Element::Histogram(left), Element::Histogram(right)) => histograms(op, left, right),
     }
 }
 
-fn floats(op: ScalarOp, left: f64, right: f64, remarks: &mut Remarks) -> Yield {
+fn floats(op: ScalarOp, left: f64, right: f64) -> (Yield, Option<Remark>) {
     match op {
-        ScalarOp::Filter(comparison) if !comparison.holds(left, right) => Yield::Nothing,
-        ScalarOp::Filter(_) => Yield::Float(left),
-        ScalarOp::Trim(_) => {
-            remarks.float_float = true;
-            Yield::Nothing
-        }
-        op => Yield::Float(op.between_scalars(left, right)),
+        ScalarOp::Filter(comparison) if !comparison.holds(left, right) => (Yield::Nothing, None),
+        ScalarOp::Filter(_) => (Yield::Float(left), None),
+        ScalarOp::Trim(_) => (Yield::Nothing, Some(Remark::FloatFloat)),
+        op => (Yield::Float(op.between_scalars(left, right)), None),
     }
 }
 
-fn scaled(histogram: &FloatHistogram, scale: impl FnOnce(&mut FloatHistogram)) -> Yield {
+fn scaled(
+    histogram: &FloatHistogram,
+    scale: impl FnOnce(&mut FloatHistogram),
+) -> (Yield, Option<Remark>) {
     let mut scaled = histogram.clone();
     scale(&mut scaled);
-    scaled.into()
+    (scaled.into(), None)
 }
 
 fn histograms(
     op: ScalarOp,
     left: &Arc<FloatHistogram>,
     right: &Arc<FloatHistogram>,
-    remarks: &mut Remarks,
-) -> Yield {
+) -> (Yield, Option<Remark>) {
     let equal = |comparison| match comparison {
         Comparison::Equal => Some(left.equals(right)),
         Comparison::NotEqual => Some(!left.equals(right)),
@@ -190,31 +236,25 @@ fn histograms(
             let is_sum = op == Arithmetic::Add;
             let combined = if is_sum { total.add(right) } else { total.subtract(right) };
             let Ok(Combined { hints_conflict, bounds_reconciled }) = combined else {
-                remarks.layouts = true;
-                return Yield::Nothing;
+                return (Yield::Nothing, Some(Remark::Layouts));
             };
             if hints_conflict {
                 // Nobody can say whether the result went up or down.
-                remarks.collision = true;
-                return Yield::Nothing;
+                return (Yield::Nothing, Some(Remark::Collision));
             }
-            remarks.reconciled |= bounds_reconciled;
             if !is_sum {
                 // A difference is a gauge, whatever it is between.
                 total.reset_hint = ResetHint::Gauge;
             }
-            total.into()
+            (total.into(), bounds_reconciled.then_some(Remark::Reconciled))
         }
         ScalarOp::Filter(comparison) if equal(comparison) == Some(true) => {
-            Yield::Histogram(Arc::clone(left))
+            (Yield::Histogram(Arc::clone(left)), None)
         }
-        ScalarOp::Filter(comparison) if equal(comparison) == Some(false) => Yield::Nothing,
+        ScalarOp::Filter(comparison) if equal(comparison) == Some(false) => (Yield::Nothing, None),
         ScalarOp::Bool(comparison) if equal(comparison).is_some() => {
-            Yield::Float(f64::from(u8::from(equal(comparison) == Some(true))))
+            (Yield::Float(f64::from(u8::from(equal(comparison) == Some(true)))), None)
         }
-        _ => {
-            remarks.histogram_histogram = true;
-            Yield::Nothing
-        }
+        _ => (Yield::Nothing, Some(Remark::HistogramHistogram)),
     }
 }

@@ -171,7 +171,8 @@ impl Evaluator<'_> {
             span,
         });
         let remark = match remark {
-            Remark::None if function.expects_counter() => Remark::NonCounter(plan.span),
+            // These take the range first, so that remarks about it are at `span`.
+            Remark::None if function.expects_counter() => Remark::NonCounter(span),
             other => other,
         };
         let selected = Selected {

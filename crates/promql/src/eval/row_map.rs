@@ -116,22 +116,21 @@ fn apply_to_all(
     let mut any = false;
     for step in 0..row.len() {
         let number = Element::Float(scalar.at(step));
-        let result = match Element::at(row, histograms, step) {
-            None => Yield::Nothing,
+        let (result, remark) = match Element::at(row, histograms, step) {
+            None => (Yield::Nothing, None),
             // A comparison keeps the element, on whatever side it stands.
             Some(element @ Element::Float(value)) if swapped => {
-                match operation::between(operator.op, number, element, &mut remarks) {
-                    Yield::Float(_) if matches!(operator.op, ScalarOp::Filter(_)) => {
-                        Yield::Float(value)
+                match operation::between(operator.op, number, element) {
+                    (Yield::Float(_), _) if matches!(operator.op, ScalarOp::Filter(_)) => {
+                        (Yield::Float(value), None)
                     }
                     result => result,
                 }
             }
-            Some(element) if swapped => {
-                operation::between(operator.op, number, element, &mut remarks)
-            }
-            Some(element) => operation::between(operator.op, element, number, &mut remarks),
+            Some(element) if swapped => operation::between(operator.op, number, element),
+            Some(element) => operation::between(operator.op, element, number),
         };
+        remarks.note(remark, step, 0);
         any |= matches!(result, Yield::Histogram(_));
         result.put(&mut row[step], &mut histograms[step]);
     }

@@ -140,7 +140,12 @@ impl Rows {
                     let (head, tail) = self.values.split_at_mut(index * self.steps);
                     let start = target_index * self.steps;
                     let target = &mut head[start..start + self.steps];
-                    merge_row(target, &tail[..self.steps])?;
+                    let row = &tail[..self.steps];
+                    // Names are dropped or kept as the first value of the series has it.
+                    if first_step(row) < first_step(target) {
+                        self.drop_name[target_index] = self.drop_name[index];
+                    }
+                    merge_row(target, row)?;
                     self.histograms.merge(target_index, index);
                 }
                 None => {
@@ -273,6 +278,11 @@ impl Rows {
 }
 
 /// Adds the values of `row` to `target`.
+/// The first step with a value; the number of steps if there is none.
+fn first_step(row: &[f64]) -> usize {
+    row.iter().position(|value| !is_absent(*value)).unwrap_or(row.len())
+}
+
 fn merge_row(target: &mut [f64], row: &[f64]) -> Result<(), EvalError> {
     for (target, &value) in target.iter_mut().zip(row) {
         if is_absent(value) {

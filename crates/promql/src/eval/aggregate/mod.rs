@@ -51,7 +51,7 @@ pub(super) fn evaluate(
     }
     let rows = match (plan.op, param) {
         (AggregateOp::Topk | AggregateOp::Bottomk, Some((k, _))) => {
-            let Some(k) = counts(&k)? else { return empty(evaluator, grid) };
+            let Some(k) = counts(&k)? else { return nothing(evaluator, input, grid) };
             let largest = plan.op == AggregateOp::Topk;
             let (rows, ignored) = top::evaluate(context, input, &choice, &k, largest)?;
             if ignored {
@@ -60,12 +60,12 @@ pub(super) fn evaluate(
             rows
         }
         (AggregateOp::Limitk, Some((k, _))) => {
-            let Some(k) = counts(&k)? else { return empty(evaluator, grid) };
+            let Some(k) = counts(&k)? else { return nothing(evaluator, input, grid) };
             limit::first_k(context, input, &choice, &k)?
         }
         (AggregateOp::LimitRatio, Some((ratio, span))) => {
             if !check_ratio(evaluator, &ratio, span)? {
-                return empty(evaluator, grid);
+                return nothing(evaluator, input, grid);
             }
             limit::ratio(context, input, &ratio)?
         }
@@ -74,7 +74,12 @@ pub(super) fn evaluate(
             if rows.drop_histograms() {
                 note_ignored(context, plan.op, plan.input.span);
             }
-            warn_about_quantiles(evaluator, &phi, span);
+            // Prometheus compares the largest and the smallest φ of all steps, which NaN makes NaN.
+            let faults = quantile_faults(&phi, span);
+            let has_nan = phi.values().iter().any(|value| value.is_nan());
+            for fault in faults.into_iter().take(if has_nan { 1 } else { usize::MAX }) {
+                context.note(|notes| notes.add(fault));
+            }
             quantile::evaluate(context, &rows, &choice, &phi)?
         }
         (op, _) => {
@@ -99,7 +104,9 @@ fn note_ignored(context: &Context<'_>, op: AggregateOp, span: Span) {
     context.inform(format_args!("ignored histogram in {} aggregation", op.as_str()), span);
 }
 
-fn empty(evaluator: &Evaluator<'_>, grid: &Grid) -> Result<Stream, EvalError> {
+/// Keeps nothing of `input`, which is computed all the same for its errors and remarks.
+fn nothing(evaluator: &Evaluator<'_>, input: Stream, grid: &Grid) -> Result<Stream, EvalError> {
+    input.materialise(&evaluator.context)?;
     Rows::empty(&evaluator.context, grid.steps()).map(Stream::from_rows)
 }
 

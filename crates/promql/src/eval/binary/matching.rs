@@ -11,9 +11,10 @@ use model::{FloatHistogram, Labels, LabelsBuilder};
 
 use super::super::arithmetic::{Arithmetic, ScalarOp};
 use super::super::context::Context;
+use super::super::format::label_set;
 use super::super::grouping::{Keys, LabelChoice};
 use super::super::histogram_rows::HistogramRow;
-use super::super::operation::{self, Element, Operator, Remarks, Yield};
+use super::super::operation::{self, Element, Operator, Remark, Remarks, Yield};
 use super::super::output::METADATA;
 use super::super::rows::{ABSENT, Rows, has_any, is_absent};
 use super::super::scratch::Scratch;
@@ -60,9 +61,12 @@ pub(super) fn evaluate(
             context.check_cancelled()?;
             join.group(group, scratch, &mut remarks, &mut part)?;
         }
-        remarks.tell(&operator, &mut scratch.notes);
-        Ok(part)
+        Ok((part, remarks))
     })?;
+    let (parts, of_parts): (Vec<Rows>, Vec<Remarks>) = parts.into_iter().unzip();
+    let mut remarks = Remarks::default();
+    of_parts.into_iter().for_each(|part| remarks.merge(part));
+    context.note(|notes| remarks.tell(&operator, notes));
     join.collect(context, parts)
 }
 
@@ -75,6 +79,23 @@ struct Join<'j> {
     swapped: bool,
     fill_many: Option<f64>,
     fill_one: Option<f64>,
+}
+
+/// Where remarks about the elements of a series go.
+struct Noted<'r> {
+    remarks: &'r mut Remarks,
+    /// The place of the series in the order in which elements are taken.
+    place: u64,
+}
+
+/// Elements of the "one" side that met nobody come after all of the "many" side.
+const AFTER_MANY: u64 = 1 << 32;
+
+impl Noted<'_> {
+    fn take(&mut self, (found, remark): (Yield, Option<Remark>), step: usize) -> Yield {
+        self.remarks.note(remark, step, self.place);
+        found
+    }
 }
 
 /// Series with equal matching labels.
@@ -136,9 +157,9 @@ impl Join<'_> {
             "found duplicate series for the match group {} on the {side} hand-side of the \
              operation: [{}, {}];many-to-many matching not allowed: matching labels must be \
              unique on one side",
-            match_labels(self.matching, labels(clash.later)),
-            labels(clash.later),
-            labels(clash.earlier),
+            label_set(&match_labels(self.matching, labels(clash.later))),
+            label_set(labels(clash.later)),
+            label_set(labels(clash.earlier)),
         ))
     }
 
@@ -157,7 +178,7 @@ impl Join<'_> {
     ) -> Result<(), EvalError> {
         let histograms = group.one.histograms(self.one);
         let one_row = group.one.row(self.one).map(|values| Row { values, histograms });
-        self.check_many(group, one_row.map(|row| row.values))?;
+        self.check_many(group, one_row)?;
         let Scratch { row, histogram_row, .. } = scratch;
         for &many in &group.many {
             let many_row = self.many_row(many);
@@ -165,7 +186,8 @@ impl Join<'_> {
             let drop_name = self.drop_name(self.many.drop_name[many as usize]);
             if let Some(one_row) = one_row {
                 for &one in &group.one.members {
-                    self.pair(many_row, one_row, remarks, (row, histogram_row));
+                    let mut noted = Noted { remarks, place: u64::from(many) };
+                    self.pair(many_row, one_row, &mut noted, (row, histogram_row));
                     if group.one.members.len() > 1 {
                         for (step, value) in row.iter_mut().enumerate() {
                             if !group.one.is_owner(step, one) {
@@ -179,7 +201,8 @@ impl Join<'_> {
             }
             if let Some(fill) = self.fill_one {
                 let others = one_row.map(|row| row.values);
-                self.fill(many_row, others, fill, false, remarks, (row, histogram_row));
+                let mut noted = Noted { remarks, place: u64::from(many) };
+                self.fill(many_row, others, fill, false, &mut noted, (row, histogram_row));
                 let labels = || {
                     let filled = match_labels(self.matching, many_labels);
                     self.result_labels(many_labels, &filled)
@@ -205,15 +228,18 @@ impl Join<'_> {
     ) -> Result<(), EvalError> {
         let mut met = vec![ABSENT; self.one.steps];
         for &many in &group.many {
-            for (met, &value) in met.iter_mut().zip(self.many.row(many as usize)) {
-                if !is_absent(value) {
+            let many_row = self.many_row(many);
+            for (step, (met, &value)) in met.iter_mut().zip(many_row.values).enumerate() {
+                // A meeting of which nothing comes is none.
+                if !is_absent(value) && self.succeeds(many_row, Some(one_row), step) {
                     *met = value;
                 }
             }
         }
         let Scratch { row, histogram_row, .. } = scratch;
         for &one in &group.one.members {
-            self.fill(one_row, Some(&met), fill, true, remarks, (row, histogram_row));
+            let mut noted = Noted { remarks, place: u64::from(one) + AFTER_MANY };
+            self.fill(one_row, Some(&met), fill, true, &mut noted, (row, histogram_row));
             for (step, value) in row.iter_mut().enumerate() {
                 if !group.one.is_owner(step, one) {
                     *value = ABSENT;
@@ -234,7 +260,7 @@ impl Join<'_> {
         others: Option<&[f64]>,
         fill: f64,
         values_are_one: bool,
-        remarks: &mut Remarks,
+        noted: &mut Noted<'_>,
         (row, histogram_row): (&mut Vec<f64>, &mut HistogramRow),
     ) {
         let is_met = |step: usize| others.is_some_and(|others| !is_absent(others[step]));
@@ -256,7 +282,7 @@ impl Join<'_> {
         self.each(values.values.len(), (row, histogram_row), |step| {
             let element = Element::at(values.values, values.histograms, step)?;
             let (many, one) = if values_are_one { (fill, element) } else { (element, fill) };
-            (!is_met(step)).then(|| self.between(many, one, remarks))
+            (!is_met(step)).then(|| noted.take(self.between(many, one), step))
         });
     }
 
@@ -289,7 +315,7 @@ impl Join<'_> {
         &self,
         many: Row<'_>,
         one: Row<'_>,
-        remarks: &mut Remarks,
+        noted: &mut Noted<'_>,
         (row, histogram_row): (&mut Vec<f64>, &mut HistogramRow),
     ) {
         row.clear();
@@ -298,7 +324,7 @@ impl Join<'_> {
             return self.each(many.values.len(), (row, histogram_row), |step| {
                 let many = Element::at(many.values, many.histograms, step)?;
                 let one = Element::at(one.values, one.histograms, step)?;
-                Some(self.between(many, one, remarks))
+                Some(noted.take(self.between(many, one), step))
             });
         }
         let (many, one) = (many.values, one.values);
@@ -313,9 +339,21 @@ impl Join<'_> {
         }
     }
 
-    fn between(&self, many: Element<'_>, one: Element<'_>, remarks: &mut Remarks) -> Yield {
+    fn between(&self, many: Element<'_>, one: Element<'_>) -> (Yield, Option<Remark>) {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        operation::between(self.operator.op, left, right, remarks)
+        operation::between(self.operator.op, left, right)
+    }
+
+    /// Whether the two have elements at `step`, the "one" side perhaps a filled one, that the
+    /// operator can be applied to. A comparison that does not hold is one that was made.
+    fn succeeds(&self, many: Row<'_>, one: Option<Row<'_>>, step: usize) -> bool {
+        let Some(many) = Element::at(many.values, many.histograms, step) else { return false };
+        let found = one.and_then(|one| Element::at(one.values, one.histograms, step));
+        match (many, found.or(self.fill_one.map(Element::Float))) {
+            (_, None) => false,
+            (Element::Float(_), Some(Element::Float(_))) => !self.is_trim(),
+            (many, Some(one)) => !self.between(many, one).1.is_some_and(Remark::is_failure),
+        }
     }
 
     fn element(&self, many: f64, one: f64) -> f64 {
@@ -325,7 +363,7 @@ impl Join<'_> {
 
     /// At each step, "many" elements that meet the same "one" element must yield different
     /// labels; in one-to-one matching there may be only one of them.
-    fn check_many(&self, group: &Group, one_row: Option<&[f64]>) -> Result<(), EvalError> {
+    fn check_many(&self, group: &Group, one_row: Option<Row<'_>>) -> Result<(), EvalError> {
         if group.many.len() < 2 || (one_row.is_none() && self.fill_one.is_none()) {
             return Ok(());
         }
@@ -358,20 +396,18 @@ impl Join<'_> {
         Ok(())
     }
 
-    /// Whether two of `series` have a partner at the same step.
-    fn overlap(&self, series: &[u32], one_row: Option<&[f64]>) -> bool {
+    /// Whether two of `series` have a partner at the same step that they can be computed with.
+    fn overlap(&self, series: &[u32], one_row: Option<Row<'_>>) -> bool {
         let mut seen = vec![false; self.many.steps];
         for &many in series {
-            for (step, &value) in self.many.row(many as usize).iter().enumerate() {
-                let partner =
-                    self.fill_one.is_some() || one_row.is_some_and(|row| !is_absent(row[step]));
-                if is_absent(value) || !partner {
-                    continue;
+            let many = self.many_row(many);
+            for (step, seen) in seen.iter_mut().enumerate() {
+                if self.succeeds(many, one_row, step) {
+                    if *seen {
+                        return true;
+                    }
+                    *seen = true;
                 }
-                if seen[step] {
-                    return true;
-                }
-                seen[step] = true;
             }
         }
         false
