@@ -151,7 +151,7 @@ impl Params {
     pub(crate) fn duration_ms(&self, name: &str) -> Result<i64, String> {
         let text = self.get(name).unwrap_or_default();
         parse_duration_ms(text).ok_or_else(|| {
-            let overflows = text.parse::<f64>().is_ok_and(|seconds| !seconds.is_nan());
+            let overflows = text.parse::<f64>().is_ok_and(f64::is_finite);
             let why = if overflows { ". It overflows int64" } else { "" };
             format!("cannot parse {text:?} to a valid duration{why}")
         })
@@ -174,10 +174,11 @@ impl Params {
         }
     }
 
-    /// A number that is not negative, if given.
+    /// A number, if given and not negative.
     pub(crate) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| bad_data(format!("{name} must be a number")))
+        let number: i64 = text.parse().map_err(|_| bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(number).ok())
     }
 
     /// `start` and `end` as a half-open range; all time where absent, empty where they cross.
@@ -189,19 +190,32 @@ impl Params {
 
     /// All `match[]` selectors; each must ask for something, lest it read everything unmeant.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.selectors_or(|error| parameter("match[]", error))
+    }
+
+    /// As [`Params::selectors`], with errors that do not name the parameter, as Prometheus has them
+    /// where it asks for labels.
+    pub(crate) fn selectors_of_labels(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.selectors_or(bad_data)
+    }
+
+    fn selectors_or(
+        &self,
+        fault: impl Fn(String) -> ApiError,
+    ) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let count = self.all("match[]").count();
         if count > MAX_SELECTORS {
             let error =
                 format!("there are {count}, the limit is {MAX_SELECTORS}; split the request");
-            return Err(parameter("match[]", error));
+            return Err(fault(error));
         }
         self.all("match[]")
             .map(|text| {
                 let matchers =
-                    promql::parse_selector(text).map_err(|error| parameter("match[]", error))?;
+                    promql::parse_selector(text).map_err(|error| fault(error.to_string()))?;
                 if matchers.iter().all(Matcher::matches_empty) {
                     let error = "match[] must contain at least one non-empty matcher";
-                    return Err(parameter("match[]", error));
+                    return Err(fault(error.to_owned()));
                 }
                 Ok(matchers)
             })
@@ -225,7 +239,9 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
 /// Seconds as a number, or a Prometheus duration such as `1h30m`.
 pub(crate) fn parse_duration_ms(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return finite_ms(seconds);
+        // Prometheus keeps durations as 64 bit nanoseconds.
+        let is_possible = (seconds * 1e9).abs() < i64::MAX as f64;
+        return finite_ms(seconds).filter(|_| is_possible);
     }
     promql::parse_duration(text).ok()
 }
@@ -249,6 +265,15 @@ mod tests {
         assert_eq!(parse_time_ms("2024-02-29T00:00:00Z"), Some(1_709_164_800_000));
         for bad in ["", "x", "2023-02-29T00:00:00Z", "2015-07-01", "NaN", "1e300", "2015-07-01T"] {
             assert_eq!(parse_time_ms(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_fit_into_nanoseconds() {
+        assert_eq!(parse_duration_ms("9223372036"), Some(9_223_372_036_000));
+        assert_eq!(parse_duration_ms("1h30m"), Some(5_400_000));
+        for bad in ["9223372037", "NaN", "1e400", "-1e12", "5m5"] {
+            assert_eq!(parse_duration_ms(bad), None, "{bad}");
         }
     }
 }

@@ -24,7 +24,8 @@ pub(super) async fn names(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
+    let (limit, range, selectors) =
+        (params.limit()?, params.range()?, params.selectors_of_labels()?);
     console
         .executor()
         .blocking(params.asked(), move |data, work| {
@@ -44,7 +45,8 @@ pub(super) async fn values(
     if name.is_empty() {
         return Err(bad_data(format!("invalid label name: {name:?}")));
     }
-    let (limit, range, selectors) = (params.limit()?, params.range()?, params.selectors()?);
+    let (limit, range, selectors) =
+        (params.limit()?, params.range()?, params.selectors_of_labels()?);
     console
         .executor()
         .blocking(params.asked(), move |data, work| {
