@@ -546,7 +546,9 @@ impl Lexer<'_> {
             b',' => cursor.take(Token::Comma),
             b'"' => {
                 let state = self.state;
-                self.quoted(byte, |byte| byte == b'\n', Token::QuotedString, state)
+                // Names of series go on over line feeds, those of exemplars do not.
+                let stop = |byte| byte == b'\n' && state == State::Exemplar;
+                self.quoted(byte, stop, Token::QuotedString, state)
             }
             byte if is_label_start(byte) => {
                 cursor.skip_while(is_label_byte);

@@ -225,6 +225,7 @@ fn deltas_become_totals() {
 fn names_labels_and_scopes_follow_the_options() {
     let nested = json!({"kvlistValue": {"values": [
         {"key": "list", "value": {"arrayValue": {"values": [{"intValue": "1"}, {"stringValue": "x"}, {}]}}},
+        {"key": "a", "value": {"intValue": "1"}}, {"key": "a", "value": {"intValue": "2"}},
     ]}});
     let metrics = json!([{"name": "m.n", "unit": "ms", "gauge": {"dataPoints": [{
     "timeUnixNano": 1_000_000, "asInt": 1, "attributes": [
@@ -242,7 +243,7 @@ fn names_labels_and_scopes_follow_the_options() {
         &request,
         &options,
         expect![[r#"
-            m_n_milliseconds{b_x="true;0.5", deep="{\"list\":[1,\"x\",null]}", host_name="point's", instance="i-1", job="eu/shop", raw="AAE=", service_name="shop"} 1 @1
+            m_n_milliseconds{b_x="true;0.5", deep="{\"a\":2,\"list\":[1,\"x\",null]}", host_name="point's", instance="i-1", job="eu/shop", raw="AAE=", service_name="shop"} 1 @1
             target_info{host_name="web-1", instance="i-1", job="eu/shop"} 1 @1
             # m_n_milliseconds gauge "" "milliseconds"
         "#]],
@@ -259,7 +260,7 @@ fn names_labels_and_scopes_follow_the_options() {
         &request,
         &options,
         expect![[r#"
-            {"m.n_milliseconds", "b.x"="true", b_x="0.5", deep="{\"list\":[1,\"x\",null]}", "host.name"="point's", instance="i-1", job="eu/shop", "otel_scope_a.b"="c", otel_scope_name="lib", otel_scope_schema_url="http://schema", otel_scope_version="1", raw="AAE=", "service.instance.id"="i-1", "service.name"="shop"} 1 @1
+            {"m.n_milliseconds", "b.x"="true", b_x="0.5", deep="{\"a\":2,\"list\":[1,\"x\",null]}", "host.name"="point's", instance="i-1", job="eu/shop", "otel_scope_a.b"="c", otel_scope_name="lib", otel_scope_schema_url="http://schema", otel_scope_version="1", raw="AAE=", "service.instance.id"="i-1", "service.name"="shop"} 1 @1
             target_info{"host.name"="web-1", instance="i-1", job="eu/shop", "service.instance.id"="i-1", "service.name"="shop", "service.namespace"="eu"} 1 @1
             # m.n_milliseconds gauge "" "milliseconds"
         "#]],

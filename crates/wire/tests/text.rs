@@ -54,6 +54,21 @@ fn duplicate_labels_are_seen_when_the_series_is() {
 }
 
 #[test]
+fn names_in_quotes_may_go_on_over_line_feeds() {
+    let read = |text: &str| {
+        let mut batch = MetricBatch::default();
+        let extra = BTreeMap::new();
+        openmetrics::decode(text.as_bytes(), 7, &extra, &Limits::default(), &mut batch)
+            .map(|_| series_of(&batch))
+    };
+    let found = read("{\"a\nb\",\"c\nd\"=\"e\"} 1\n# EOF\n").expect("valid names");
+    assert_eq!(found, [(r#"{"a\nb", "c\nd"="e"}"#.to_owned(), 7, 1.0)]);
+    // Those of exemplars, and values, end with the line.
+    read("a_total 1 # {\"b\nc\"=\"d\"} 1\n# EOF\n").expect_err("a line feed in a label's name");
+    read("a{b=\"c\nd\"} 1\n# EOF\n").expect_err("a line feed in a label's value");
+}
+
+#[test]
 fn metadata_of_a_family_is_put_together() {
     let text = "# HELP a_seconds Help.\n# TYPE a_seconds histogram\n# UNIT a_seconds seconds\n\
                 a_seconds_bucket{le=\"1\"} 1 # {trace_id=\"x\"} 0.5\n# TYPE b gauge\nb 1\n# EOF\n";

@@ -1,5 +1,6 @@
 //! Attributes to labels.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::names::LabelRules;
@@ -182,15 +183,12 @@ fn list(body: &[u8], message: Range<usize>, out: &mut Vec<u8>, depth: usize) -> 
     Ok(())
 }
 
-/// `KeyValueList { repeated KeyValue values = 1 }`
+/// `KeyValueList { repeated KeyValue values = 1 }`, by key: the order of a map means nothing, so it
+/// must not make another label of it. Of equal keys the last counts.
 fn map(body: &[u8], message: Range<usize>, out: &mut Vec<u8>, depth: usize) -> Result<(), Fault> {
-    out.push(b'{');
-    let mut is_first = true;
+    let mut entries = BTreeMap::new();
     each_message(body, message, |number, field| {
         let (1, Field::Bytes { start, end }) = (number, field) else { return Ok(()) };
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
-        }
         let (mut key, mut value) = (0..0, 0..0);
         each_field(body, start..end, |number, field| {
             match (number, field) {
@@ -200,10 +198,20 @@ fn map(body: &[u8], message: Range<usize>, out: &mut Vec<u8>, depth: usize) -> R
             }
             Ok(())
         })?;
-        json_string(&body[key], out);
-        out.push(b':');
-        nested(body, value, out, depth)
+        let mut text = Vec::new();
+        nested(body, value, &mut text, depth)?;
+        entries.insert(&body[key], text);
+        Ok(())
     })?;
+    out.push(b'{');
+    for (index, (key, value)) in entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        json_string(key, out);
+        out.push(b':');
+        out.extend_from_slice(value);
+    }
     out.push(b'}');
     Ok(())
 }

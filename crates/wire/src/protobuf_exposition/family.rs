@@ -78,17 +78,8 @@ impl<'a> Family<'a> {
                 )));
             }
         };
-        let (what, stem) = match self.name.strip_suffix("_total") {
-            Some(stem) if self.kind == MetricType::Counter => ("counter", stem),
-            _ => ("metric", self.name),
-        };
-        let unit = text(raw.unit).unwrap_or("\u{fffd}");
-        let fits = stem.strip_suffix(unit).is_some_and(|head| head.ends_with('_'));
-        if !unit.is_empty() && !fits {
-            let (unit, name) = (go_quote(raw.unit), go_quote(raw.name));
-            return Err(WireError::Family(format!("unit {unit} not a suffix of {what} {name}")));
-        }
-        self.unit = unit;
+        // A name need not end in it, as it must in OpenMetrics; one that is no text is left out.
+        self.unit = text(raw.unit).unwrap_or_default();
         Ok(())
     }
 }
