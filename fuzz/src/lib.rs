@@ -244,6 +244,13 @@ pub const TARGETS: &[Target] = &[
         corpus: &["promql", "promql-selector"],
     },
     Target {
+        name: "promql-completion",
+        run: queries::completion,
+        seeds: seeds::queries,
+        words: words::QUERY_WORDS,
+        corpus: &["promql", "promql-selector"],
+    },
+    Target {
         name: "promql-evaluator",
         run: queries::evaluator,
         seeds: seeds::queries,

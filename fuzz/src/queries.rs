@@ -9,8 +9,8 @@ use model::{
 };
 use promql::{
     Columns, EvalOptions, EvalTime, Evaluation, Inline, QueryOutput, QueryValue, SelectRequest,
-    SeriesSet, Source, SourceError, ast_json, evaluate, parse, parse_duration, parse_selector,
-    pretty,
+    SeriesSet, Source, SourceError, ast_json, complete, evaluate, parse, parse_duration,
+    parse_selector, pretty,
 };
 
 use crate::input::text_of;
@@ -50,6 +50,31 @@ pub(crate) fn parser(bytes: &[u8]) {
     for printed in [canonical.clone(), pretty(&expr)] {
         let again = parse(&printed).unwrap_or_else(|error| panic!("{text} -> {printed}: {error}"));
         assert_eq!(again.to_string(), canonical, "{text} -> {printed}");
+    }
+}
+
+/// Every place in any text has an answer within the text, and what is inserted there too.
+pub(crate) fn completion(bytes: &[u8]) {
+    let text = text_of(bytes);
+    // Each place is asked about.
+    if text.len() > 400 {
+        return;
+    }
+    for at in 0..=text.len() {
+        let place = complete(text, at);
+        assert!(place.start <= place.end && place.end <= text.len(), "{text} {at}: {place:?}");
+        let _ = (&text[..place.start], &text[place.end..]);
+        for name in ["up", "with.dot", "q\"'`\\\u{fffd}"] {
+            let inserted = [
+                place.insert_metric(name),
+                place.insert_label(text, name),
+                place.insert_value(name),
+                Some(place.insert_word(text, name)),
+                Some(place.insert_call(text, name, true)),
+            ];
+            assert!(inserted.iter().flatten().all(|one| !one.is_empty()), "{text} {at}");
+        }
+        let _ = place.durations(text, at);
     }
 }
 

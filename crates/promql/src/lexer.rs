@@ -74,6 +74,27 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// The next token of a text that is still being written: what is none is passed over. `None` at
+    /// the end.
+    pub(crate) fn next_tolerant(&mut self) -> Option<Token> {
+        loop {
+            self.skip_blanks();
+            let start = self.at;
+            match self.next_token() {
+                Ok(Token { kind: TokenKind::Eof, .. }) => return None,
+                Ok(token) => return Some(token),
+                Err(_) if self.at == start => self.at += self.peek_char()?.len_utf8(),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// One that goes on in another text, within the brackets that are open here.
+    pub(crate) fn resumed<'b>(&self, text: &'b str) -> Lexer<'b> {
+        let Lexer { parens, in_braces, in_brackets, before_duration, behind_colon, .. } = *self;
+        Lexer { text, at: 0, parens, in_braces, in_brackets, before_duration, behind_colon }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }

@@ -6,6 +6,8 @@
 pub mod ast;
 mod ast_json;
 mod check;
+mod completion;
+mod documentation;
 mod engine;
 mod eval;
 mod functions;
@@ -22,6 +24,8 @@ mod source;
 mod value;
 
 pub use ast_json::ast_json;
+pub use completion::{Completion, Place, complete};
+pub use documentation::{AGGREGATORS, Doc, documentation, keyword_documentation};
 pub use engine::{EvalError, EvalOptions, EvalTime, Evaluation};
 pub use eval::evaluate;
 pub use functions::{FUNCTIONS, Function, find_function};

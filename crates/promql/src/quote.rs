@@ -18,6 +18,20 @@ pub(crate) fn quote(text: &str) -> String {
     out
 }
 
+/// `text` as a string of PromQL between `mark`s, which are `"` or `'`.
+pub(crate) fn write_string(mark: char, text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(mark);
+    for c in text.chars() {
+        match c {
+            char::REPLACEMENT_CHARACTER => out.push_str("\\ufffd"),
+            _ => write_escaped(c, mark, &mut out),
+        }
+    }
+    out.push(mark);
+    out
+}
+
 /// `bytes` in double quotes with Go's escapes; what is no UTF-8 becomes `\\xff`.
 pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
