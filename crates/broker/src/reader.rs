@@ -11,7 +11,8 @@ use metricstore::{
     MetricError, MetricFormat, Period, Selected,
 };
 use model::{
-    CensusReport, CensusRequest, Labels, Limits, Matcher, SeriesExemplars, TenantId, TimeRange,
+    BestNames, CensusReport, CensusRequest, FoundName, Labels, Limits, Matcher, NameSearch,
+    SeriesExemplars, TenantId, TimeRange,
 };
 use parking_lot::Mutex;
 
@@ -21,6 +22,8 @@ use crate::{Broker, HeadTotals};
 /// What a series of the head takes until it is known whether it has samples in the range that is
 /// asked for: labels, its place, its rank. Measured: 300 bytes with six labels.
 const SERIES_BYTES: usize = 320;
+/// Memory of a search is counted in steps of so many bytes.
+const HELD_STEP: usize = 64 << 10;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -193,6 +196,38 @@ impl Reader {
         self.collect(selectors, range, limit, |query| query.values(name))
     }
 
+    /// The first names of labels that fit `search`, or values of the label `of`, otherwise as
+    /// [`Reader::label_names`]. Holds as many as it yields.
+    ///
+    /// # Errors
+    /// Too much memory; nobody waits for it any more.
+    pub fn search(
+        &self,
+        of: Option<&str>,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, ReadError> {
+        let mut best = BestNames::new(search);
+        let mut held = self.account.hold(0)?;
+        let mut refused = None;
+        self.each_query(selectors, range, |query| {
+            query.visit(of, &mut |text| {
+                if refused.is_some() || self.account.is_cancelled() {
+                    return;
+                }
+                best.offer(text);
+                if best.bytes() > held.bytes() {
+                    refused = held.resize(best.bytes() + HELD_STEP).err();
+                }
+            });
+        });
+        if self.account.is_cancelled() {
+            return Err(Refused::Cancelled.into());
+        }
+        refused.map_or_else(|| Ok(best.into_found()), |refused| Err(refused.into()))
+    }
+
     fn collect(
         &self,
         selectors: &[Vec<Matcher>],
@@ -200,6 +235,18 @@ impl Reader {
         limit: usize,
         ask: impl Fn(&LabelQuery<'_>) -> Vec<String>,
     ) -> Vec<String> {
+        let mut found = BTreeSet::new();
+        self.each_query(selectors, range, |query| found.extend(ask(query)));
+        found.into_iter().take(limit).collect()
+    }
+
+    /// Shows `ask` what is to be asked for each of `selectors`.
+    fn each_query(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        mut ask: impl FnMut(&LabelQuery<'_>),
+    ) {
         let inner = &self.broker.inner;
         let range = self.kept(range);
         // Blocks and the head count as a whole.
@@ -208,13 +255,10 @@ impl Reader {
         // The head first and blocks second, as in `select`.
         let head = head_range.overlaps(&range).then(|| self.head_labels(&deletes, head_range));
         let blocks = self.blocks(range);
-        let mut found = BTreeSet::new();
         for matchers in any(selectors) {
             let (head, deletes, blocks) = (head.as_ref(), &deletes, &*blocks);
-            let query = LabelQuery { head, deletes, blocks, matchers, range, limit: 0 };
-            found.extend(ask(&query));
+            ask(&LabelQuery { head, deletes, blocks, matchers, range, limit: 0 });
         }
-        found.into_iter().take(limit).collect()
     }
 
     fn head_labels(&self, deletes: &Deletes, head_range: TimeRange) -> HeadLabels<'_> {

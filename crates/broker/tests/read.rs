@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockstore::{Disk as _, MemoryDisk};
-use model::{DEFAULT_TENANT, TimeRange};
+use model::{DEFAULT_TENANT, NameSearch, SearchAlgorithm, SearchOrder, TimeRange};
 use net::rpc::read_client::ReadClient;
 use net::rpc::{
     self, LabelsRequest, PageRequest, SelectRequest, SelectResponse, Selector, StateRequest,
@@ -236,6 +236,41 @@ async fn lists_and_pages_come_in_pieces_and_streams_end_with_the_broker() {
     }
     assert!(messages > 1 && values.is_sorted(), "{messages} messages");
     assert_eq!(values.len(), 90_000);
+    // Of those that are searched only the first come, and only they are held.
+    let search = rpc::NameSearch {
+        terms: vec!["77".to_owned()],
+        order: rpc::name_search::Order::Descending.into(),
+        limit: 2,
+        ..rpc::NameSearch::default()
+    };
+    let request = LabelsRequest {
+        start_ms: i64::MIN,
+        end_ms: i64::MAX,
+        name: "series".to_owned(),
+        search: Some(search),
+        ..LabelsRequest::default()
+    };
+    let mut stream = client.labels(request).await.expect("answered").into_inner();
+    let message = stream.message().await.expect("no error").expect("names");
+    assert_eq!(message.values, ["9977", "9877"]);
+    let governor = governor::Governor::unlimited();
+    let account = governor.account();
+    let reader = site.broker.reader_for(DEFAULT_TENANT, Arc::clone(&account));
+    let asked = |limit| NameSearch {
+        terms: vec![String::new()],
+        algorithm: SearchAlgorithm::Subsequence,
+        threshold: 0.0,
+        folds_case: false,
+        order: SearchOrder::Score,
+        limit,
+    };
+    let find = |limit| reader.search(Some("series"), &[], TimeRange::all(), &asked(limit));
+    assert_eq!(find(100).expect("memory suffices").len(), 100);
+    assert!(account.peak_bytes() < 256 << 10, "{} bytes were held", account.peak_bytes());
+    assert_eq!(find(usize::MAX).expect("memory suffices").len(), 90_000);
+    assert!(account.peak_bytes() > 90_000 * 50 && account.bytes() == 0);
+    account.stop("nobody waits".to_owned());
+    find(1).expect_err("it is stopped");
     let request = PageRequest { path_and_query: "/long?x=1".to_owned(), ..PageRequest::default() };
     let mut stream = client.page(request).await.expect("answered").into_inner();
     let first = stream.message().await.expect("no error").expect("a head");

@@ -1,12 +1,13 @@
 //! Data of one tenant, whose samples are counted as they are read, for the list of running queries:
 //! whoever reads, a query, an export or another Prometheus.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantName,
-    TimeRange,
+    CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, NameSearch,
+    SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, Source, SourceError};
 
@@ -33,6 +34,14 @@ impl QueryData {
     /// As [`Data::metadata`].
     pub(crate) fn metadata(&self) -> Result<Vec<MetricMetadata>, SourceError> {
         self.data.metadata(self.tenant())
+    }
+
+    /// As [`Data::metadata_of`].
+    pub(crate) fn metadata_of(
+        &self,
+        metrics: &BTreeSet<String>,
+    ) -> Result<Vec<MetricMetadata>, SourceError> {
+        self.data.metadata_of(self.tenant(), metrics)
     }
 
     /// As [`Data::changes`].
@@ -75,6 +84,16 @@ impl Snapshot for CountedSnapshot {
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
         self.snapshot.label_values(name, selectors, range, limit)
+    }
+
+    fn search(
+        &self,
+        of: Option<&str>,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, SourceError> {
+        self.snapshot.search(of, selectors, range, search)
     }
 
     fn series(

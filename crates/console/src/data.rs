@@ -1,10 +1,11 @@
 //! What the console needs of the brokers behind it. `watchfire` wires the two together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, SeriesExemplars, TenantName,
-    TimeRange,
+    CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, NameSearch,
+    SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Source, SourceError};
 
@@ -26,6 +27,20 @@ pub trait Data: Send + Sync + 'static {
     /// # Errors
     /// Nobody who knows can be asked.
     fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError>;
+
+    /// As [`Data::metadata`], of the families with these names only.
+    ///
+    /// # Errors
+    /// As [`Data::metadata`].
+    fn metadata_of(
+        &self,
+        tenant: TenantName,
+        metrics: &BTreeSet<String>,
+    ) -> Result<Vec<MetricMetadata>, SourceError> {
+        let mut known = self.metadata(tenant)?;
+        known.retain(|one| metrics.contains(&one.metric));
+        Ok(known)
+    }
 
     /// Every sample of the matching series from now on, before it is durable. Never blocks.
     ///
@@ -102,6 +117,19 @@ pub trait Snapshot: Source {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError>;
+
+    /// The first names of labels that fit `search`, or values of the label `of`, otherwise as
+    /// [`Snapshot::label_names`]. Only what is yielded is held, and counted.
+    ///
+    /// # Errors
+    /// Faults of the store; too much memory; nobody waits for it any more.
+    fn search(
+        &self,
+        of: Option<&str>,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, SourceError>;
 
     /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
     ///

@@ -232,6 +232,17 @@ impl Executor {
         })?
     }
 
+    /// As [`Executor::blocking`], for at most as long as a query may take.
+    pub(crate) async fn in_time<T: Send + 'static>(
+        self: &Arc<Self>,
+        asked: Asked,
+        task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let limit = self.query_timeout(asked.tenant);
+        let work = self.blocking(asked, task);
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
+    }
+
     /// A place for one more live expression; it is free again when it is dropped.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod cache;
 mod counted;
 mod data;
 mod execute;
+mod families;
 mod fleet;
 mod json;
 mod keys;

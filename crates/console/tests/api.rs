@@ -1,5 +1,7 @@
 //! The query API over a small store in memory: what a client sees of limits, faults and gaps.
 
+mod names;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +11,17 @@ use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot, W
 use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{
-    CensusEntry, CensusReport, CensusRequest, Exemplar, Labels, Limits, Matcher, MetricMetadata,
-    SeriesExemplars, TenantName, TimeRange,
+    BestNames, CensusEntry, CensusReport, CensusRequest, Exemplar, FoundName, Labels, Limits,
+    Matcher, MetricMetadata, MetricType, NameSearch, SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 const HOUR_MS: i64 = 3_600_000;
+/// Names that are found, though they have no samples.
+const METRICS: [&str; 4] =
+    ["http_requests_total", "node_cpu_seconds", "rpc_seconds_bucket", "http.odd"];
 const NOW_MS: i64 = 1_000 * HOUR_MS;
 
 /// `m{s="0"}` … `m{s="4"}` with a sample each minute of the last two hours; a metric called `slow`
@@ -96,6 +101,23 @@ impl Snapshot for Memory {
         Ok(all.iter().filter_map(|l| l.get(name)).take(limit).map(str::to_owned).collect())
     }
 
+    fn search(
+        &self,
+        of: Option<&str>,
+        _: &[Vec<Matcher>],
+        _: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, SourceError> {
+        let names = match of {
+            None => self.label_names(&[], TimeRange::all(), usize::MAX)?,
+            Some("__name__") => METRICS.map(str::to_owned).to_vec(),
+            Some(name) => self.label_values(name, &[], TimeRange::all(), usize::MAX)?,
+        };
+        let mut best = BestNames::new(search);
+        names.iter().for_each(|name| best.offer(name));
+        Ok(best.into_found())
+    }
+
     fn series(
         &self,
         selectors: &[Vec<Matcher>],
@@ -153,7 +175,17 @@ impl Data for Memory {
     }
 
     fn metadata(&self, _: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
-        Ok(Vec::new())
+        let about = |metric: &str, kind, unit: &str| MetricMetadata {
+            metric: metric.to_owned(),
+            kind,
+            help: format!("What {metric} is."),
+            unit: unit.to_owned(),
+        };
+        Ok(vec![
+            about("http_requests", MetricType::Counter, ""),
+            about("rpc_seconds", MetricType::Histogram, "seconds"),
+            about("unknown_of_nobody", MetricType::Gauge, ""),
+        ])
     }
 
     fn subscribe(&self, _: TenantName, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {

@@ -107,7 +107,7 @@ impl LabelIndex for BlockIndex {
         if matchers.is_empty() {
             return sorted(self.names().map(|(_, text)| text));
         }
-        names_of(self, &select(self, matchers))
+        sorted(names_of(self, &select(self, matchers)).into_iter())
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String> {
@@ -115,7 +115,24 @@ impl LabelIndex for BlockIndex {
         if matchers.is_empty() {
             return sorted(self.dictionary.pairs_of(name).map(|pair| self.value_of(pair)));
         }
-        values_of(self, name, &select(self, matchers))
+        let pairs = values_of(self, name, &select(self, matchers));
+        sorted(pairs.iter().map(|&pair| self.value_of(pair)))
+    }
+
+    fn visit_names(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        if !matchers.is_empty() {
+            return names_of(self, &select(self, matchers)).into_iter().for_each(visit);
+        }
+        self.names().for_each(|(_, text)| visit(text));
+    }
+
+    fn visit_values(&self, name: &str, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        let Some(name) = self.dictionary.name(name) else { return };
+        if !matchers.is_empty() {
+            let pairs = values_of(self, name, &select(self, matchers));
+            return pairs.iter().for_each(|&pair| visit(self.value_of(pair)));
+        }
+        self.dictionary.pairs_of(name).for_each(|pair| visit(self.value_of(pair)));
     }
 }
 

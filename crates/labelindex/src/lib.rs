@@ -71,4 +71,10 @@ pub trait LabelIndex {
     /// Values that the label `name` has in series which satisfy all of `matchers`, ascending.
     /// Without matchers nothing but the values is read.
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String>;
+
+    /// Shows `visit` what [`LabelIndex::label_names`] yields, in no order and without copies.
+    fn visit_names(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&str));
+
+    /// Shows `visit` what [`LabelIndex::label_values`] yields, in no order and without copies.
+    fn visit_values(&self, name: &str, matchers: &[Matcher], visit: &mut dyn FnMut(&str));
 }

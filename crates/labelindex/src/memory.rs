@@ -203,7 +203,7 @@ impl LabelIndex for MemIndex {
             let live = self.names().filter(|(name, _)| names[*name as usize].live_values > 0);
             return sorted(live.map(|(_, text)| text));
         }
-        names_of(self, &self.selected_slots(matchers))
+        sorted(names_of(self, &self.selected_slots(matchers)).into_iter())
     }
 
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String> {
@@ -213,7 +213,28 @@ impl LabelIndex for MemIndex {
             let live = pairs.filter(|pair| self.symbols.pairs()[**pair as usize].live > 0);
             return sorted(live.map(|&pair| self.symbols.value_text(pair)));
         }
-        values_of(self, name, &self.selected_slots(matchers))
+        let pairs = values_of(self, name, &self.selected_slots(matchers));
+        sorted(pairs.iter().map(|&pair| self.value_of(pair)))
+    }
+
+    fn visit_names(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        if !matchers.is_empty() {
+            return names_of(self, &self.selected_slots(matchers)).into_iter().for_each(visit);
+        }
+        let names = self.symbols.names();
+        let live = self.names().filter(|(name, _)| names[*name as usize].live_values > 0);
+        live.for_each(|(_, text)| visit(text));
+    }
+
+    fn visit_values(&self, name: &str, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        let Some(name) = self.symbols.name(name) else { return };
+        if !matchers.is_empty() {
+            let pairs = values_of(self, name, &self.selected_slots(matchers));
+            return pairs.iter().for_each(|&pair| visit(self.value_of(pair)));
+        }
+        let pairs = self.symbols.names()[name as usize].pairs.iter();
+        let live = pairs.filter(|pair| self.symbols.pairs()[**pair as usize].live > 0);
+        live.for_each(|&pair| visit(self.symbols.value_text(pair)));
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::select::{POSTINGS_PER_ROW, Rows, Store};
 use crate::sets;
 
-/// Names of the labels that `series` bear, ascending.
-pub(crate) fn names_of<S: Store>(store: &S, series: &[u32]) -> Vec<String> {
+/// Names of the labels that `series` bear, in no order.
+pub(crate) fn names_of<'a, S: Store>(store: &'a S, series: &[u32]) -> Vec<&'a str> {
     let mut all: Vec<(u32, &str)> = store.names().collect();
     all.sort_unstable();
     let mut is_borne = vec![false; all.len()];
@@ -20,20 +20,19 @@ pub(crate) fn names_of<S: Store>(store: &S, series: &[u32]) -> Vec<String> {
             *place = true;
         }
     }
-    let borne = all.iter().filter(|(number, _)| is_borne[*number as usize]);
-    sorted(borne.map(|(_, name)| *name))
+    all.retain(|(number, _)| is_borne[*number as usize]);
+    all.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Values of the label `name` in `series`, which ascend, in ascending order.
-pub(crate) fn values_of<S: Store>(store: &S, name: u32, series: &[u32]) -> Vec<String> {
+/// Pairs of the label `name` in `series`, which ascend; each once, in no order.
+pub(crate) fn values_of<S: Store>(store: &S, name: u32, series: &[u32]) -> Vec<u32> {
     let pairs: Vec<u32> = store.pairs(name, "").collect();
     let postings: usize = pairs.iter().map(|&pair| store.postings_len(pair)).sum();
-    let borne = if postings / POSTINGS_PER_ROW > series.len() {
+    if postings / POSTINGS_PER_ROW > series.len() {
         borne_by_rows(store, name, series)
     } else {
         borne_by_postings(store, pairs, series)
-    };
-    sorted(borne.iter().map(|&pair| store.value_of(pair)))
+    }
 }
 
 /// Looks at every series.

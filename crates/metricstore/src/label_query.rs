@@ -64,6 +64,7 @@ enum Wanted<'a> {
 trait Asked {
     fn select(&self, matchers: &[Matcher]) -> Vec<u32>;
     fn list(&self, wanted: Wanted<'_>, matchers: &[Matcher]) -> Vec<String>;
+    fn visit(&self, wanted: Wanted<'_>, matchers: &[Matcher], visit: &mut dyn FnMut(&str));
 }
 
 impl Asked for &dyn LabelIndex {
@@ -75,6 +76,13 @@ impl Asked for &dyn LabelIndex {
         match wanted {
             Wanted::Names => self.label_names(matchers),
             Wanted::Values(name) => self.label_values(name, matchers),
+        }
+    }
+
+    fn visit(&self, wanted: Wanted<'_>, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        match wanted {
+            Wanted::Names => self.visit_names(matchers, visit),
+            Wanted::Values(name) => self.visit_values(name, matchers, visit),
         }
     }
 }
@@ -90,7 +98,18 @@ impl Asked for HeadLabels<'_> {
             Wanted::Values(name) => self.registry.values(self.tenant, name, matchers),
         }
     }
+
+    fn visit(&self, wanted: Wanted<'_>, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
+        let of = match wanted {
+            Wanted::Names => None,
+            Wanted::Values(name) => Some(name),
+        };
+        self.registry.visit(self.tenant, of, matchers, visit);
+    }
 }
+
+/// Looks at a source, the deletes that concern it, and its series that they hide.
+type Look<'a> = dyn FnMut(&dyn Asked, &Masks, &[u32]) + 'a;
 
 impl LabelQuery<'_> {
     /// Names of labels, ascending.
@@ -121,8 +140,30 @@ impl LabelQuery<'_> {
         }
     }
 
+    /// Shows `visit` every name of a label, or every value of the label `of`, in no order and perhaps
+    /// more than once. While it looks at names of the head no series is registered.
+    pub fn visit(&self, of: Option<&str>, visit: &mut dyn FnMut(&str)) {
+        let wanted = of.map_or(Wanted::Names, Wanted::Values);
+        self.each_source(&mut |source, masks, hidden| {
+            // Fast path: nothing is deleted.
+            if hidden.is_empty() {
+                return source.visit(wanted, self.matchers, visit);
+            }
+            self.shown(source, wanted, masks, hidden).iter().for_each(|text| visit(text));
+        });
+    }
+
     fn unite(&self, wanted: Wanted<'_>) -> Vec<String> {
         let mut all = BTreeSet::new();
+        self.each_source(&mut |source, masks, hidden| {
+            all.extend(self.shown(source, wanted, masks, hidden));
+        });
+        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
+        all.into_iter().take(limit).collect()
+    }
+
+    /// Shows `ask` each source, the deletes that concern it, and its series that they hide.
+    fn each_source(&self, ask: &mut Look<'_>) {
         if let Some(head) = self.head {
             let select = |matchers: &[Matcher]| Asked::select(head, matchers);
             // Fast path: nothing is deleted.
@@ -130,7 +171,7 @@ impl LabelQuery<'_> {
                 true => Masks::default(),
                 false => Masks::find(self.deletes.iter(), self.matchers, select),
             };
-            all.extend(self.shown(head, wanted, &masks, &head.hidden));
+            ask(head, &masks, &head.hidden);
         }
         for source in self.blocks.iter().filter(|s| s.block.range().overlaps(&self.range)) {
             let index: &dyn LabelIndex = source.block.index();
@@ -138,16 +179,14 @@ impl LabelQuery<'_> {
             let masks = Masks::find(deletes, self.matchers, |matchers| index.select(matchers));
             // A directory that cannot be read hides nothing; whoever reads samples reports it.
             let hidden = source.block.hidden_series(&masks).unwrap_or_default();
-            all.extend(self.shown(&index, wanted, &masks, &hidden));
+            ask(&index, &masks, &hidden);
         }
-        let limit = if self.limit == 0 { usize::MAX } else { self.limit };
-        all.into_iter().take(limit).collect()
     }
 
     /// What a source has, less what only `hidden` series bear.
     fn shown(
         &self,
-        source: &impl Asked,
+        source: &dyn Asked,
         wanted: Wanted<'_>,
         masks: &Masks,
         hidden: &[u32],

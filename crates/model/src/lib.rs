@@ -13,6 +13,7 @@ mod limits;
 mod matcher;
 pub mod regex;
 mod rollup;
+mod search;
 mod series;
 mod tenant;
 mod time;
@@ -31,6 +32,7 @@ pub use labels::{
 pub use limits::Limits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
+pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};
 pub use series::SeriesId;
 pub use tenant::{DEFAULT_TENANT, NO_TENANT, TenantId, TenantName, TenantNameError};
 pub use time::TimeRange;

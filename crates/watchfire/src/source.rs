@@ -10,8 +10,8 @@ use console::{
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
 use model::{
-    CensusReport, CensusRequest, Labels, Matcher, MetricMetadata, NO_TENANT, SeriesExemplars,
-    TenantName, TimeRange,
+    CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, NO_TENANT, NameSearch,
+    SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
@@ -284,6 +284,16 @@ impl console::Snapshot for View {
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
         Ok(self.0.label_values(name, selectors, range, limit))
+    }
+
+    fn search(
+        &self,
+        of: Option<&str>,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, SourceError> {
+        self.0.search(of, selectors, range, search).map_err(fault)
     }
 
     fn series(

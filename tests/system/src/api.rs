@@ -3,6 +3,7 @@
 mod faults;
 mod grafana;
 mod imports;
+mod names;
 mod queries;
 mod reading;
 mod transport;
@@ -25,6 +26,8 @@ pub(crate) const GROUP: Group = Group {
         ("labels-and-series", reading::labels_and_series),
         ("escaped-names", reading::escaped_names),
         ("metadata", reading::metadata),
+        ("searched-names", names::searched),
+        ("completed-queries", names::completed),
         ("status", reading::status),
         ("format-and-parse", reading::format_and_parse),
         ("health", reading::health),

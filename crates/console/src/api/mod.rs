@@ -3,6 +3,7 @@
 mod admin;
 mod agents;
 mod census;
+mod completions;
 mod exemplars;
 mod explain;
 mod export;
@@ -13,6 +14,7 @@ mod login;
 mod queries;
 mod query;
 mod remote_read;
+mod search;
 mod statistics;
 mod status;
 mod streamed;
@@ -49,6 +51,10 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/label/{name}/values", GET, Access::Read, labels::values)
         .route("/api/v1/series", FORM, Access::Read, labels::series)
         .route("/api/v1/metadata", GET, Access::Read, labels::metadata)
+        .route("/api/v1/search/metric_names", FORM, Access::Read, search::metric_names)
+        .route("/api/v1/search/label_names", FORM, Access::Read, search::label_names)
+        .route("/api/v1/search/label_values", FORM, Access::Read, search::label_values)
+        .route("/api/v1/completions", FORM, Access::Read, completions::completions)
         .route("/api/v1/format_query", FORM, Access::Read, format::format)
         .route("/api/v1/parse_query", FORM, Access::Read, format::parse)
         .route("/api/v1/status/buildinfo", GET, Access::Read, status::build_info)

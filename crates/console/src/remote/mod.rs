@@ -17,7 +17,7 @@ mod series;
 mod state;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +124,24 @@ impl Brokers {
     }
 }
 
+impl Brokers {
+    /// What the broker knows of the families in `metrics`, or of all if that is empty.
+    fn families(
+        &self,
+        tenant: TenantName,
+        metrics: Vec<String>,
+    ) -> Result<impl Iterator<Item = MetricMetadata>, SourceError> {
+        let view = self.inner.view(tenant, self.inner.governor.account());
+        let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
+        Ok(view.metadata(metrics)?.into_iter().map(move |one| MetricMetadata {
+            metric: one.metric,
+            kind: kind(&one.kind),
+            help: one.help,
+            unit: one.unit,
+        }))
+    }
+}
+
 impl Inner {
     fn limits(&self, tenant: TenantName) -> &Limits {
         self.tenants.get(&tenant).unwrap_or(&self.limits)
@@ -146,17 +164,20 @@ impl Data for Brokers {
     }
 
     fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
-        let view = self.inner.view(tenant, self.inner.governor.account());
-        let found = view.metadata()?.into_iter();
-        let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
-        Ok(found
-            .map(|one| MetricMetadata {
-                metric: one.metric,
-                kind: kind(&one.kind),
-                help: one.help,
-                unit: one.unit,
-            })
-            .collect())
+        Ok(self.families(tenant, Vec::new())?.collect())
+    }
+
+    fn metadata_of(
+        &self,
+        tenant: TenantName,
+        metrics: &BTreeSet<String>,
+    ) -> Result<Vec<MetricMetadata>, SourceError> {
+        // To ask for none is to ask for all.
+        if metrics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.families(tenant, metrics.iter().cloned().collect())?;
+        Ok(found.filter(|one| metrics.contains(&one.metric)).collect())
     }
 
     fn subscribe(

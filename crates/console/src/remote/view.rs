@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{CensusReport, CensusRequest, Labels, Matcher, SeriesExemplars, TenantName, TimeRange};
+use model::{
+    BestNames, CensusReport, CensusRequest, FoundName, Labels, Matcher, NameSearch,
+    SearchAlgorithm, SearchOrder, SeriesExemplars, TenantName, TimeRange,
+};
+use net::rpc::name_search::Order;
 use net::rpc::{
     self, CardinalityRequest, ChangesRequest, ExemplarsRequest, LabelsRequest, Metadata,
     MetadataRequest, SelectRequest, SeriesRequest,
@@ -66,16 +70,20 @@ impl View {
         })
     }
 
-    pub(super) fn metadata(&self) -> Result<Vec<Metadata>, SourceError> {
-        self.wait(self.inner.link.call(|mut client| async move {
-            let request = MetadataRequest { tenant: self.tenant.to_string() };
-            let answer = client.metadata(request).await.map_err(|status| Fault::of(&status))?;
-            self.collect(
-                answer.into_inner(),
-                |message| message.metadata,
-                |one| one.metric.len() + one.help.len() + size_of::<Metadata>(),
-            )
-            .await
+    /// Of the families in `metrics`, or of all if that is empty. Older brokers tell of all.
+    pub(super) fn metadata(&self, metrics: Vec<String>) -> Result<Vec<Metadata>, SourceError> {
+        let request = MetadataRequest { tenant: self.tenant.to_string(), metrics };
+        self.wait(self.inner.link.call(|mut client| {
+            let request = request.clone();
+            async move {
+                let answer = client.metadata(request).await.map_err(|status| Fault::of(&status))?;
+                self.collect(
+                    answer.into_inner(),
+                    |message| message.metadata,
+                    |one| one.metric.len() + one.help.len() + size_of::<Metadata>(),
+                )
+                .await
+            }
         }))
     }
 
@@ -112,7 +120,7 @@ impl View {
         name: &str,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
-        limit: usize,
+        (limit, search): (usize, Option<rpc::NameSearch>),
     ) -> Result<Vec<String>, SourceError> {
         let request = LabelsRequest {
             tenant: self.tenant.to_string(),
@@ -121,6 +129,7 @@ impl View {
             end_ms: range.end_ms,
             limit: limit as u64,
             name: name.to_owned(),
+            search,
         };
         self.wait(self.inner.link.call(|mut client| {
             let request = request.clone();
@@ -202,7 +211,7 @@ impl Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.labels("", selectors, range, limit)
+        self.labels("", selectors, range, (limit, None))
     }
 
     fn label_values(
@@ -212,7 +221,35 @@ impl Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.labels(name, selectors, range, limit)
+        self.labels(name, selectors, range, (limit, None))
+    }
+
+    fn search(
+        &self,
+        of: Option<&str>,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        search: &NameSearch,
+    ) -> Result<Vec<FoundName>, SourceError> {
+        let order = match search.order {
+            SearchOrder::Ascending => Order::Ascending,
+            SearchOrder::Descending => Order::Descending,
+            SearchOrder::Score => Order::Score,
+        };
+        let asked = rpc::NameSearch {
+            terms: search.terms.clone(),
+            by_similarity: search.algorithm == SearchAlgorithm::JaroWinkler,
+            threshold: search.threshold,
+            folds_case: search.folds_case,
+            order: order.into(),
+            limit: search.limit as u64,
+        };
+        // A broker that does not know the search yields all, so there is no limit besides; and only
+        // names come, which are scored here again.
+        let names = self.labels(of.unwrap_or_default(), selectors, range, (0, Some(asked)))?;
+        let mut best = BestNames::new(search);
+        names.iter().for_each(|name| best.offer(name));
+        Ok(best.into_found())
     }
 
     fn series(

@@ -103,6 +103,23 @@ impl Registry {
             .map_or_else(Vec::new, |index| index.label_values(name, matchers))
     }
 
+    /// Shows `visit` label names, or the values of the label `of`, of the tenant's series that match,
+    /// in no order. Whoever registers a series meanwhile waits.
+    pub(crate) fn visit(
+        &self,
+        tenant: TenantId,
+        of: Option<&str>,
+        matchers: &[Matcher],
+        visit: &mut dyn FnMut(&str),
+    ) {
+        let tables = self.tables.read();
+        let Some(index) = tables.tenants.get(&tenant) else { return };
+        match of {
+            None => index.visit_names(matchers, visit),
+            Some(name) => index.visit_values(name, matchers, visit),
+        }
+    }
+
     /// Shows `visit` the labels of each ordinal, in the order given.
     ///
     /// # Panics

@@ -215,6 +215,14 @@ const FAULTS: &[(&str, u16, &str, &str)] = &[
     ("/api/v1/label/U__/values", 400, "bad_data", r#"invalid label name: """#),
     ("/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number"),
     ("/api/v1/metadata?limit_per_metric=x", 400, "bad_data", "limit_per_metric must be a number"),
+    ("/api/v1/search/label_values", 400, "bad_data", r#"missing required parameter "label""#),
+    (
+        "/api/v1/search/metric_names?sort_by=size",
+        400,
+        "bad_data",
+        r#"invalid sort_by "size" for metric_names: must be "alpha" or "score""#,
+    ),
+    ("/api/v1/completions?query=up&pos=3", 400, "bad_data", "pos 3 is beyond the end of the query"),
     ("/api/v1/status/tsdb?limit=x", 400, "bad_data", "limit must be a positive number"),
     ("/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
     // Formatting.

@@ -1,10 +1,13 @@
 //! Names, values, series and metadata: found as a whole, sent in pieces.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use futures_util::stream;
-use model::{TenantId, TimeRange};
+use model::{NameSearch, SearchAlgorithm, SearchOrder, TenantId, TimeRange};
+use net::rpc::name_search::Order;
 use net::rpc::{
-    CardinalityRequest, CardinalityResponse, Counted, Exemplar, ExemplarsRequest,
+    self, CardinalityRequest, CardinalityResponse, Counted, Exemplar, ExemplarsRequest,
     ExemplarsResponse, LabelsRequest, LabelsResponse, Metadata, MetadataResponse, SeriesExemplars,
     SeriesRequest, SeriesResponse,
 };
@@ -94,11 +97,38 @@ pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<Str
     let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
+    if let Some(asked) = &request.search {
+        let of = (!request.name.is_empty()).then_some(request.name.as_str());
+        let found = reader.search(of, &selectors, range, &search(asked)?);
+        let found = found.map_err(|error| fault(&error))?;
+        return Ok(found.into_iter().map(|one| one.name).collect());
+    }
     let limit = limit(request.limit);
     Ok(if request.name.is_empty() {
         reader.label_names(&selectors, range, limit)
     } else {
         reader.label_values(&request.name, &selectors, range, limit)
+    })
+}
+
+fn search(asked: &rpc::NameSearch) -> Result<NameSearch, Status> {
+    let order = match asked.order() {
+        Order::Ascending => SearchOrder::Ascending,
+        Order::Descending => SearchOrder::Descending,
+        Order::Score => SearchOrder::Score,
+        Order::Unspecified => return Err(Status::invalid_argument("a search without order")),
+    };
+    let algorithm = match asked.by_similarity {
+        true => SearchAlgorithm::JaroWinkler,
+        false => SearchAlgorithm::Subsequence,
+    };
+    Ok(NameSearch {
+        terms: asked.terms.clone(),
+        algorithm,
+        threshold: asked.threshold,
+        folds_case: asked.folds_case,
+        order,
+        limit: limit(asked.limit),
     })
 }
 
@@ -136,9 +166,12 @@ pub(super) fn exemplars(
     Ok(parts)
 }
 
-pub(super) fn metadata(broker: &Broker, tenant: TenantId) -> Vec<Metadata> {
+/// Of the families in `metrics`, or of all if that is empty.
+pub(super) fn metadata(broker: &Broker, tenant: TenantId, metrics: &[String]) -> Vec<Metadata> {
+    let wanted: HashSet<&String> = metrics.iter().collect();
     let known = broker.metadata(tenant).into_iter();
     known
+        .filter(|one| wanted.is_empty() || wanted.contains(&one.metric))
         .map(|one| Metadata {
             metric: one.metric,
             kind: one.kind.as_str().to_owned(),

@@ -189,8 +189,11 @@ impl Read for ReadService {
         &self,
         request: Request<MetadataRequest>,
     ) -> Result<Response<Self::MetadataStream>, Status> {
-        let tenant = tenant(&self.broker, &request.get_ref().tenant)?;
-        let found = self.blocking(move |broker| Ok(lists::metadata(broker, tenant))).await?;
+        let request = request.into_inner();
+        let tenant = tenant(&self.broker, &request.tenant)?;
+        let metrics = request.metrics;
+        let found = self.blocking(move |broker| Ok(lists::metadata(broker, tenant, &metrics)));
+        let found = found.await?;
         Ok(Response::new(lists::in_pieces(found)))
     }
 
