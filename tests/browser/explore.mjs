@@ -96,7 +96,7 @@ export async function checkExplore({ open, check, demand }) {
         await page.keyboard.press('ArrowRight');
         await page.keyboard.press('ArrowUp');
         const told = await page.textContent('.heat .tip');
-        demand(/\d{2}:\d{2}:\d{2}.*\d to .*\d/s.test(told ?? ''), `the cell says ${told}`);
+        demand(/\d{2}:\d{2}:\d{2}.*\d(?: ms| s)? to .*\d (?:ms|s)/s.test(told ?? ''), `the cell says ${told}`);
         demand((await page.evaluate(() => location.search)).includes('range=15m'), 'an arrow moved the range');
         demand(complaints.length === 0, complaints.join(' | '));
       } finally {
@@ -206,6 +206,82 @@ export async function checkExplore({ open, check, demand }) {
       await page.waitForSelector('.cm-content:has-text("pay_duration_seconds{job=\\"shop\\"}")');
       await page.click('aside .chip');
       await page.waitForSelector('aside li:has-text("node_")');
+    } finally {
+      await close();
+    }
+  });
+
+  await check('explore: what is typed is completed with help, by keyboard alone', async () => {
+    const { page, complaints, close } = await open('/explore');
+    const shown = (text) => page.waitForFunction((wanted) => document.querySelector('.cm-content')?.textContent === wanted, text);
+    const proposed = async (text) => {
+      const has = (wanted) => [...document.querySelectorAll('.cm-completionLabel')].some((label) => label.textContent === wanted);
+      await page.waitForFunction(has, text);
+      // The list takes no key in its first moment, so that nobody chooses what was not seen.
+      await page.waitForTimeout(150);
+    };
+    try {
+      await page.click('.cm-content');
+      await page.keyboard.type('sum(rat');
+      await proposed('rate');
+      await page.waitForSelector('.cm-completionInfo:has-text("Increase of a counter per second")');
+      await page.waitForSelector('.cm-completionInfo .wf-signature:has-text("rate(range vector) instant vector")');
+      await page.keyboard.press('Enter');
+      await shown('sum(rate())');
+      await page.keyboard.type('shop_request_seconds_b');
+      await proposed('shop_request_seconds_bucket');
+      await page.waitForSelector('.cm-completionInfo:has-text("histogram · unit: seconds")');
+      await page.waitForSelector('.cm-completionInfo:has-text("Time of a request.")');
+      await page.keyboard.press('Tab');
+      await shown('sum(rate(shop_request_seconds_bucket))');
+      await page.keyboard.type('{po');
+      await proposed('pod');
+      await page.keyboard.press('Enter');
+      // What a label has is proposed at once.
+      await proposed('b');
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      await shown('sum(rate(shop_request_seconds_bucket{pod="b"}))');
+      await page.keyboard.press('ArrowRight');
+      await page.keyboard.type('[1');
+      await proposed('1m');
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('ArrowDown');
+      await page.keyboard.press('Enter');
+      await shown('sum(rate(shop_request_seconds_bucket{pod="b"}[1m]))');
+      await page.keyboard.press('End');
+      await page.keyboard.type(' b');
+      await proposed('by');
+      await page.keyboard.press('Enter');
+      await proposed('le');
+      demand((await page.$$('.cm-tooltip-autocomplete li:has-text("__name__")')).length <= 1, 'a name is proposed twice');
+      await page.keyboard.type('le');
+      await page.keyboard.press('Escape');
+      await shown('sum(rate(shop_request_seconds_bucket{pod="b"}[1m])) by (le)');
+      await page.click('.cm-content');
+      await page.keyboard.press('Control+Enter');
+      await page.waitForSelector('[data-chart] canvas');
+      demand(complaints.length === 0, complaints.join(' | '));
+    } finally {
+      await close();
+    }
+  });
+
+  await check('explore: completion speaks Chinese, and a server that is away does not hinder typing', async () => {
+    const { page, close } = await open('/explore', { language: 'zh' });
+    try {
+      await page.click('.cm-content');
+      await page.keyboard.type('irat');
+      await page.waitForSelector('.cm-completionInfo:has-text("每秒增量")');
+      await page.keyboard.press('Escape');
+      await page.route('**/api/v1/completions', (route) => route.abort());
+      await page.click('.cm-content');
+      await page.keyboard.press('End');
+      await page.keyboard.type('e(up[5m])');
+      await page.waitForFunction(() => document.querySelector('.cm-content')?.textContent === 'irate(up[5m])');
+      // Words have colours without the server.
+      const colours = await page.$$eval('.cm-line span', (all) => new Set(all.map((one) => getComputedStyle(one).color)).size);
+      demand(colours >= 3, `${colours} colours`);
     } finally {
       await close();
     }

@@ -75,6 +75,18 @@ export function whenUnauthorized(handler: () => void): void {
   unauthorized = handler;
 }
 
+/** The error that a refused request tells, for answers that are no JSON as a whole. */
+export function refusal(response: Response, body: string): ApiError {
+  try {
+    const told = JSON.parse(body) as Envelope;
+    const type = String(told.errorType ?? 'unknown');
+    if (type === 'unauthorized') unauthorized();
+    return new ApiError(type, String(told.error ?? `${response.status} ${response.statusText}`));
+  } catch {
+    return new ApiError('network', `${response.status} ${response.statusText}`.trim());
+  }
+}
+
 const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
 
 /** Sends a request; yields its answer as JSON unless that tells an error. */

@@ -6,9 +6,10 @@ import { bracketMatching, HighlightStyle, syntaxHighlighting } from '@codemirror
 import { linter, lintKeymap, setDiagnostics, type Diagnostic } from '@codemirror/lint';
 import { Compartment, EditorState, Prec } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
-import { PromQLExtension } from '@prometheus-io/codemirror-promql';
 import { tags } from '@lezer/highlight';
 import { ApiError, errorPosition, parseQuery, withoutPosition } from '../api/client';
+import { completionSource, type CompletionOptions } from './complete';
+import { promql } from './language';
 
 /** Colours are custom properties, so one style serves both themes. */
 const highlight = HighlightStyle.define([
@@ -53,6 +54,8 @@ const look = EditorView.theme({
     boxShadow: 'var(--shadow)',
     overflow: 'hidden',
   },
+  // What explains a proposal stands beside the list.
+  '.cm-tooltip.cm-tooltip-autocomplete': { overflow: 'visible' },
   '.cm-tooltip.cm-tooltip-autocomplete > ul': { fontFamily: 'var(--mono)', fontSize: '12px', maxHeight: '280px' },
   '.cm-tooltip.cm-tooltip-autocomplete > ul > li': { padding: '3px 10px 3px 6px', lineHeight: '1.5' },
   '.cm-tooltip.cm-tooltip-autocomplete > ul > li[aria-selected]': {
@@ -61,7 +64,12 @@ const look = EditorView.theme({
   },
   '.cm-completionMatchedText': { textDecoration: 'none', color: 'var(--accent)', fontWeight: '600' },
   '.cm-completionDetail': { marginLeft: '14px', color: 'var(--muted)', fontStyle: 'normal', fontFamily: 'var(--font)' },
-  '.cm-completionInfo': { padding: '8px 10px', maxWidth: '360px', color: 'var(--muted)', fontFamily: 'var(--font)' },
+  '.cm-tooltip.cm-completionInfo': { padding: '8px 10px', width: 'max-content', maxWidth: 'min(360px, 80vw)', color: 'var(--muted)', fontFamily: 'var(--font)', fontSize: '12px', lineHeight: '1.5' },
+  // On a telephone there is no room beside the list, and over it nobody could choose.
+  '@media (max-width: 620px)': { '.cm-tooltip.cm-completionInfo': { display: 'none' } },
+  '.wf-kind': { color: 'var(--muted)' },
+  '.wf-signature': { display: 'block', marginTop: '3px', color: 'var(--text)', overflowWrap: 'anywhere' },
+  '.wf-help': { margin: '5px 0 0', color: 'var(--text)' },
   '.cm-completionIcon': { color: 'var(--muted)', opacity: '1' },
   '.cm-diagnostic': { padding: '6px 10px', fontFamily: 'var(--font)', fontSize: '12px' },
   '.cm-diagnostic-error': { borderLeft: '3px solid var(--bad)' },
@@ -84,14 +92,10 @@ export interface EditorOptions {
   text: string;
   label: string;
   hint: string;
+  complete: CompletionOptions;
   changed(text: string): void;
   submit(): void;
 }
-
-/** Names and labels for completion, shared by all editors of the page so that they are fetched once. */
-const promql = new PromQLExtension().activateLinter(false).setComplete({
-  remote: { url: location.origin, lookbackInterval: 12 * 3600 * 1000, httpMethod: 'GET' },
-});
 
 /** Turns an error of the API into a mark in the text, from the position named to the end of that word. */
 export function diagnose(text: string, message: string): Diagnostic[] {
@@ -140,8 +144,12 @@ export function createEditor(options: EditorOptions): PromqlEditor {
         history(),
         bracketMatching(),
         closeBrackets(),
-        autocompletion({ icons: false }),
-        promql.asExtension(),
+        autocompletion({
+          override: [completionSource(options.complete)],
+          icons: false,
+          activateOnTypingDelay: 120,
+        }),
+        promql,
         syntaxHighlighting(highlight),
         check(() => lastError),
         look,
