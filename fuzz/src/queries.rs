@@ -98,6 +98,7 @@ pub(crate) fn evaluator(bytes: &[u8]) {
             cancelled: &cancelled,
             parallel: &Inline,
             clock: None,
+            use_start_timestamps: true,
         };
         evaluate(&Evaluation { expr: &expr, time, source: &store, options })
     };

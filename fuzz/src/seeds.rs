@@ -235,6 +235,7 @@ fn batch() -> MetricBatch {
         for step in 0..5_i64 {
             let t_ms = 1_700_000_000_000 + step * 15_000 + number as i64 % 2;
             batch.push(labels, t_ms, number as f64 * 0.25 + step as f64);
+            batch.set_last_start([0, 1_600_000_000_000, t_ms - 15_000][number % 3]);
         }
     }
     for (number, one) in histograms().into_iter().enumerate() {

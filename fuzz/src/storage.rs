@@ -296,9 +296,12 @@ pub(crate) fn metric_block(bytes: &[u8]) {
         for index in 0..selected.len() {
             let (mut timestamps, mut values) = (Vec::new(), Vec::new());
             let mut histograms = HistogramColumns::default();
-            let read = selected.read_all(index, &mut timestamps, &mut values, &mut histograms);
+            let mut starts_ms = Vec::new();
+            let floats = (&mut timestamps, &mut values);
+            let read = selected.read_with_starts(index, floats, &mut starts_ms, &mut histograms);
             if read.is_ok() {
                 assert_eq!(timestamps.len(), values.len());
+                assert!(starts_ms.len() <= values.len());
             }
             let _ = selected.statistics(index);
             let _ = selected.read_rows(index, 600_000, &mut Vec::new());

@@ -9,6 +9,8 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 const MAX_BYTES: usize = 3 << 20;
 /// A sample's timestamp and value.
 const ROW_BYTES: usize = 16;
+/// When a sample began.
+const START_BYTES: usize = 8;
 
 /// Collects batches until they are taken out as one.
 pub(crate) struct Merger {
@@ -20,6 +22,8 @@ pub(crate) struct Merger {
     row_series: Vec<u32>,
     timestamps_ms: Vec<i64>,
     values: Vec<f64>,
+    /// When the first so many samples began at zero; 0 = not known, as of those behind its end.
+    starts_ms: Vec<i64>,
     histograms: Vec<HistogramSample>,
     exemplars: Vec<ExemplarSample>,
     metadata: Vec<MetricMetadata>,
@@ -58,6 +62,7 @@ impl Merger {
             row_series: Vec::new(),
             timestamps_ms: Vec::new(),
             values: Vec::new(),
+            starts_ms: Vec::new(),
             histograms: Vec::new(),
             exemplars: Vec::new(),
             metadata: Vec::new(),
@@ -79,7 +84,9 @@ impl Merger {
     pub(crate) fn push(&mut self, batch: &MetricBatch, progress: &mut Progress) -> bool {
         for series in &batch.series[progress.series..] {
             let labels = batch.label_bytes_of(series);
-            let row_bytes = ROW_BYTES * series.rows as usize;
+            let with_starts = series.first_row < batch.starts_ms.len() as u32;
+            let each_bytes = ROW_BYTES + if with_starts { START_BYTES } else { 0 };
+            let row_bytes = each_bytes * series.rows as usize;
             let bytes = labels.len() + size_of::<SeriesRows>() + row_bytes;
             if bytes > MAX_BYTES {
                 progress.series += 1;
@@ -95,6 +102,10 @@ impl Merger {
             self.series[index as usize].rows += series.rows;
             let rows = series.first_row as usize..(series.first_row + series.rows) as usize;
             self.row_series.extend(std::iter::repeat_n(index, rows.len()));
+            if with_starts {
+                self.starts_ms.resize(self.values.len(), 0);
+                self.starts_ms.extend(rows.clone().map(|row| batch.start_ms(row)));
+            }
             self.timestamps_ms.extend_from_slice(&batch.timestamps_ms[rows.clone()]);
             self.values.extend_from_slice(&batch.values[rows]);
         }
@@ -197,12 +208,18 @@ impl Merger {
         }
         out.timestamps_ms.resize(self.timestamps_ms.len(), 0);
         out.values.resize(self.values.len(), 0.0);
+        if !self.starts_ms.is_empty() {
+            out.starts_ms.resize(self.values.len(), 0);
+        }
         for (row, &index) in self.row_series.iter().enumerate() {
             let series = &mut self.series[index as usize];
             let place = (out.series[index as usize].first_row + series.rows) as usize;
             series.rows += 1;
             out.timestamps_ms[place] = self.timestamps_ms[row];
             out.values[place] = self.values[row];
+            if let Some(&start_ms) = self.starts_ms.get(row) {
+                out.starts_ms[place] = start_ms;
+            }
         }
         out.label_bytes.append(&mut self.label_bytes);
         out.histograms.append(&mut self.histograms);
@@ -214,6 +231,7 @@ impl Merger {
         self.row_series.clear();
         self.timestamps_ms.clear();
         self.values.clear();
+        self.starts_ms.clear();
         self.bytes = 0;
         self.expected = 0;
     }
@@ -262,7 +280,8 @@ fn bytes_of(batch: &MetricBatch) -> usize {
     let metadata: usize = batch.metadata.iter().map(metadata_bytes).sum();
     let series = batch.series.len() * size_of::<SeriesRows>();
     let exemplars: usize = batch.exemplars.iter().map(exemplar_bytes).sum();
-    let rows = ROW_BYTES * batch.rows();
+    let starts = if batch.starts_ms.is_empty() { 0 } else { START_BYTES };
+    let rows = (ROW_BYTES + starts) * batch.rows();
     batch.label_bytes.len() + series + rows + histograms + exemplars + metadata
 }
 

@@ -204,8 +204,11 @@ impl Windows {
             for row in series.first_row as usize..(series.first_row + series.rows) as usize {
                 let sample = Sample { t_ms: batch.timestamps_ms[row], value: batch.values[row] };
                 match known {
-                    Known::Unmatched => push(&mut self.out, sample),
-                    Known::Matched(place) => self.take_sample(place, sample),
+                    Known::Unmatched => {
+                        push(&mut self.out, sample);
+                        self.out.set_last_start(batch.start_ms(row));
+                    }
+                    Known::Matched(place) => self.take_sample(place, sample, batch.start_ms(row)),
                 }
             }
             let rows = (self.out.timestamps_ms.len() - first_row) as u32;
@@ -228,13 +231,20 @@ impl Windows {
         }
     }
 
-    fn take_sample(&mut self, place: u32, sample: Sample) {
+    /// Takes a sample of a series that some rule matches, and when it began at zero; 0 = not known.
+    fn take_sample(&mut self, place: u32, sample: Sample, start_ms: i64) {
         for sliding in &mut self.sliding {
             sliding.add(place, sample);
         }
         if !self.replaced[place as usize] {
             let [first, second] = self.reduction.step(place, sample);
-            first.into_iter().chain(second).for_each(|sample| push(&mut self.out, sample));
+            for sample in first.into_iter().chain(second) {
+                push(&mut self.out, sample);
+                // One that was left out before counted on from the same start, unless this is later.
+                if start_ms <= sample.t_ms {
+                    self.out.set_last_start(start_ms);
+                }
+            }
         }
     }
 

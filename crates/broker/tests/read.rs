@@ -39,6 +39,7 @@ fn everything() -> SelectRequest {
         start_ms: i64::MIN,
         end_ms: i64::MAX,
         max_series: 0,
+        with_starts: true,
     }
 }
 

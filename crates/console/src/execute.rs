@@ -37,6 +37,7 @@ pub struct Executor {
     width: usize,
     max_concurrent: usize,
     cache: ResultCache,
+    use_start_timestamps: bool,
     counters: Counters,
 }
 
@@ -126,8 +127,16 @@ impl Executor {
             width: width.max(1),
             max_concurrent,
             cache,
+            use_start_timestamps: false,
             counters: Counters::default(),
         }
+    }
+
+    /// Lets functions over ranges look at when samples began at zero, see
+    /// [`EvalOptions::use_start_timestamps`].
+    pub fn with_start_timestamps(mut self, are_used: bool) -> Self {
+        self.use_start_timestamps = are_used;
+        self
     }
 
     /// Keeps results of range queries.
@@ -334,6 +343,7 @@ impl Executor {
             memory: Arc::new(EvaluationMemory(Arc::clone(work))),
             parallel: Threads { width: self.width },
             max_samples: self.max_query_samples(job.asked.tenant),
+            use_start_timestamps: self.use_start_timestamps,
         };
         let snapshot_taken = Instant::now();
         let output = match looked {
@@ -429,11 +439,13 @@ struct Session<'a> {
     memory: Arc<dyn promql::Memory>,
     parallel: Threads,
     max_samples: usize,
+    use_start_timestamps: bool,
 }
 
 impl Session<'_> {
     fn evaluate(&self, time: EvalTime) -> Result<QueryOutput, ApiError> {
-        let Session { source, job, work, memory, parallel, max_samples } = self;
+        let Session { source, job, work, memory, parallel, max_samples, use_start_timestamps } =
+            self;
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
             time,
@@ -446,6 +458,7 @@ impl Session<'_> {
                 cancelled: work.cancelled(),
                 parallel,
                 clock: job.is_measured.then_some(clock_ns),
+                use_start_timestamps: *use_start_timestamps,
             },
         });
         output.map_err(eval_error)

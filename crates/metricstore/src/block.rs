@@ -18,6 +18,7 @@ use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
 use crate::registry::{NOT_REGISTERED, RegistryVersion};
 use crate::rollup;
+use crate::starts::GroupStarts;
 
 /// First and last four bytes of a block.
 pub(crate) const MAGIC: [u8; 4] = *b"WFMB";
@@ -345,6 +346,8 @@ impl MetricBlock {
             rollups.resolution_ms = self.rollup_ms;
             group.rollups = Some(Box::new(rollups));
         }
+        let after = last + u32::from(has_rollups);
+        group.starts_page = is(after, PageKind::Starts).then_some(after);
         Ok(group)
     }
 
@@ -370,6 +373,14 @@ impl MetricBlock {
                 DirectoryFault::Invalid(detail) => corrupt(offset, format!("directory: {detail}")),
             }
         })
+    }
+
+    /// Reads the page that tells when values of the series of a group began.
+    pub(crate) fn starts(&self, number: u32, series: usize) -> Result<GroupStarts, BlockError> {
+        let page = self.page(number)?;
+        let offset = self.pages[number as usize].offset;
+        GroupStarts::decode(&page, series)
+            .map_err(|fault| corrupt(offset, format!("starts: {fault}")))
     }
 
     /// Decodes a timestamp column out of its page.

@@ -11,6 +11,7 @@ use rapidhash::RapidHashMap;
 use crate::block::MetricBlock;
 use crate::directory::{Chunk, Group, TimestampColumn};
 use crate::histogram_columns::HistogramColumns;
+use crate::starts::{GroupStarts, Starts};
 
 /// Locks over the decoded timestamp columns, so that threads of one query seldom meet.
 const STRIPES: usize = 16;
@@ -24,6 +25,8 @@ pub(crate) struct BlockReader {
     pages: Box<[Cached<Vec<u8>>]>,
     groups: Box<[Cached<Group>]>,
     columns: [Mutex<Columns>; STRIPES],
+    /// The group's pages of starts that were read, by number.
+    starts: Mutex<RapidHashMap<u32, Arc<GroupStarts>>>,
     decompressed_bytes: AtomicUsize,
 }
 
@@ -40,8 +43,14 @@ impl BlockReader {
     pub(crate) fn new(block: Arc<MetricBlock>) -> Self {
         let pages = (0..block.page_count()).map(|_| Mutex::new(None)).collect();
         let groups = (0..block.groups().len()).map(|_| Mutex::new(None)).collect();
-        let columns = Default::default();
-        BlockReader { block, pages, groups, columns, decompressed_bytes: AtomicUsize::new(0) }
+        BlockReader {
+            block,
+            pages,
+            groups,
+            columns: Default::default(),
+            starts: Mutex::default(),
+            decompressed_bytes: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn block(&self) -> &MetricBlock {
@@ -78,11 +87,28 @@ impl BlockReader {
     /// Forgets what was decompressed for a group: its series will not be read again.
     pub(crate) fn forget_group(&self, number: usize) {
         if let Some(group) = self.groups[number].lock().take() {
+            if let Some(page) = group.starts_page {
+                self.starts.lock().remove(&page);
+            }
             let others = group.histograms.iter().chain(&group.rollups);
             for chunk in group.chunks.iter().chain(others.flat_map(|group| &group.chunks)) {
                 *self.pages[chunk.page as usize].lock() = None;
             }
         }
+    }
+
+    /// What is known of when the values of the series at `place` of a group began.
+    pub(crate) fn starts(&self, group: &Group, place: u32) -> Result<Option<Starts>, BlockError> {
+        // Fast path: most blocks have no such pages.
+        let Some(page) = group.starts_page else { return Ok(None) };
+        let mut known = self.starts.lock();
+        if let Some(starts) = known.get(&page) {
+            return Ok(starts.of(place));
+        }
+        let starts = Arc::new(self.block.starts(page, group.ends.len())?);
+        self.decompressed_bytes.fetch_add(starts.bytes(), Ordering::Relaxed);
+        known.insert(page, Arc::clone(&starts));
+        Ok(starts.of(place))
     }
 
     fn timestamps(&self, column: &TimestampColumn) -> Result<Arc<[i64]>, BlockError> {

@@ -17,6 +17,7 @@ use crate::group_writer::NewGroup;
 use crate::histogram_columns::HistogramColumns;
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
 use crate::rollup::{self, RollupBuilder};
+use crate::starts::Starts;
 
 /// Samples at which a chunk is closed: about 4 h of a 15 s series. Longer chunks save less than
 /// 1% of the block and make queries for an hour decode what they do not need.
@@ -27,6 +28,9 @@ const GROUP_SERIES: usize = 512;
 const GROUP_CHUNKS: usize = 1 << 14;
 /// Encoded bytes at which a group is closed, inside a series if need be.
 const GROUP_BYTES: usize = 1 << 20;
+/// Changes of when values began at which a group is closed, inside a series if need be: a page of
+/// them has 2.4 MiB at most.
+const GROUP_STARTS: usize = 1 << 16;
 /// Samples at which a chunk of histograms is closed: an hour of a 15 s series, decoded at once.
 const HISTOGRAM_CHUNK_ROWS: usize = 256;
 /// Timestamp columns remembered for sharing: 12 MiB at most.
@@ -46,9 +50,13 @@ pub(crate) struct BlockWriter<'a> {
     is_in_group: bool,
     pending_ms: Vec<i64>,
     pending: Vec<f64>,
+    /// When the first so many of `pending` began; 0 = not known, as of those behind its end.
+    pending_starts: Vec<i64>,
     pending_histograms: HistogramColumns,
     rollups: Rollups,
     rolled: RollupBuilder,
+    /// When values of the series under way began, if it has only rollups.
+    rolled_starts: Starts,
     has_rollups: bool,
     is_cold: bool,
     totals: Totals,
@@ -120,9 +128,11 @@ impl<'a> BlockWriter<'a> {
             is_in_group: false,
             pending_ms: Vec::new(),
             pending: Vec::new(),
+            pending_starts: Vec::new(),
             pending_histograms: HistogramColumns::default(),
             rollups: Rollups::None,
             rolled: RollupBuilder::default(),
+            rolled_starts: Starts::default(),
             has_rollups: false,
             is_cold: false,
             totals: Totals::default(),
@@ -150,8 +160,14 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Appends samples of the series under way, later than those before, strictly ascending.
-    pub(crate) fn push(&mut self, timestamps_ms: &[i64], values: &[f64]) -> Result<(), BlockError> {
+    /// Appends samples of the series under way, later than those before, strictly ascending. `starts_ms`
+    /// says of the first so many when they began; 0 = not known.
+    pub(crate) fn push(
+        &mut self,
+        timestamps_ms: &[i64],
+        values: &[f64],
+        starts_ms: &[i64],
+    ) -> Result<(), BlockError> {
         match self.rollups {
             Rollups::None => {}
             Rollups::Beside { resolution_ms } => {
@@ -160,8 +176,16 @@ impl<'a> BlockWriter<'a> {
             Rollups::Instead { resolution_ms } => {
                 let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
                 self.add_conflicts(left_out);
+                let is_known = !starts_ms.is_empty() || !self.rolled_starts.is_empty();
+                for (index, &t_ms) in timestamps_ms.iter().enumerate().filter(|_| is_known) {
+                    self.note_start(t_ms, starts_ms.get(index).copied().unwrap_or(0));
+                }
                 return Ok(());
             }
+        }
+        if !starts_ms.is_empty() {
+            self.pending_starts.resize(self.pending.len(), 0);
+            self.pending_starts.extend_from_slice(starts_ms);
         }
         self.pending_ms.extend_from_slice(timestamps_ms);
         self.pending.extend_from_slice(values);
@@ -171,7 +195,13 @@ impl<'a> BlockWriter<'a> {
         }
         self.pending_ms.drain(..full);
         self.pending.drain(..full);
+        self.pending_starts.drain(..full.min(self.pending_starts.len()));
         Ok(())
+    }
+
+    /// Says when a value of the series under way began of which only a rollup is left; 0 = not known.
+    pub(crate) fn note_start(&mut self, t_ms: i64, start_ms: i64) {
+        self.rolled_starts.set(t_ms, start_ms);
     }
 
     /// Takes rows of rollups of the series under way, of which nothing else is left, before all of its
@@ -191,8 +221,13 @@ impl<'a> BlockWriter<'a> {
             let column = self.timestamps.place(&last_ms, &mut self.pages)?;
             let series = self.group.series - 1;
             self.group.rollups.push(series, column, |out| rollup::encode(rows, out));
+            if !self.rolled_starts.is_empty() {
+                let starts = &self.rolled_starts;
+                self.group.note_starts(last_ms.iter().map(|&t_ms| (t_ms, starts.at(t_ms))));
+            }
             self.has_rollups = true;
         }
+        self.rolled_starts.clear();
         // The next series takes the memory over.
         rows.clear();
         *self.rolled.finish() = rows;
@@ -238,6 +273,7 @@ impl<'a> BlockWriter<'a> {
             self.write_chunk(0, self.pending.len())?;
             self.pending_ms.clear();
             self.pending.clear();
+            self.pending_starts.clear();
         }
         self.write_histograms(1)?;
         self.write_rollups()?;
@@ -259,6 +295,11 @@ impl<'a> BlockWriter<'a> {
         self.totals.add(timestamps[0], timestamps);
         let column = self.timestamps.place(timestamps, &mut self.pages)?;
         self.group.push(column, values, self.is_cold);
+        // Where it is no longer known that has to be said, too.
+        if !self.pending_starts.is_empty() || self.group.start_steps() > 0 {
+            let starts = self.pending_starts.iter().copied().chain(std::iter::repeat(0));
+            self.group.note_starts(timestamps.iter().copied().zip(starts.skip(start)));
+        }
         Ok(())
     }
 
@@ -278,7 +319,8 @@ impl<'a> BlockWriter<'a> {
         let kinds = [&group.values, &group.histograms, &group.rollups];
         let chunks: usize = kinds.iter().map(|kind| kind.chunks.len()).sum();
         let bytes: usize = kinds.iter().map(|kind| kind.bytes.len()).sum();
-        if chunks >= GROUP_CHUNKS || bytes >= GROUP_BYTES {
+        let starts = self.group.start_steps();
+        if chunks >= GROUP_CHUNKS || bytes >= GROUP_BYTES || starts >= GROUP_STARTS {
             self.end_group()?;
         }
         if !self.has_chunks {

@@ -53,6 +53,8 @@ pub(crate) struct Group {
     pub(crate) rollups: Option<Box<Group>>,
     /// Length of the windows, of rollups; else 0.
     pub(crate) resolution_ms: i64,
+    /// The page that tells when values of the series began, if there is one.
+    pub(crate) starts_page: Option<u32>,
 }
 
 /// A chunk as the writer knows it.
@@ -154,6 +156,7 @@ impl Group {
             histograms: None,
             rollups: None,
             resolution_ms: 0,
+            starts_page: None,
         };
         if total == 0 {
             return Ok(group);
@@ -201,6 +204,11 @@ impl Group {
     pub(crate) fn chunks_of(&self, series: usize) -> std::ops::Range<usize> {
         let start = series.checked_sub(1).map_or(0, |before| self.ends[before]);
         start as usize..self.ends[series] as usize
+    }
+
+    /// The series of the group that a chunk is of.
+    pub(crate) fn series_of(&self, chunk: u32) -> u32 {
+        self.ends.partition_point(|end| *end <= chunk) as u32
     }
 
     /// First and last timestamp of each chunk of a series, of all kinds.

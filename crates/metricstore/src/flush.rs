@@ -113,10 +113,13 @@ impl FlushPlan {
                             })
                         })
                         .expect("a chunk in memory decodes to what was encoded");
+                    if let Some(starts) = cut.starts(ordinal) {
+                        gathered.note_starts(starts);
+                    }
                 }
                 writer.add_conflicts(gathered.settle());
                 writer.series(labels)?;
-                writer.push(&gathered.timestamps, &gathered.values)?;
+                writer.push(&gathered.timestamps, &gathered.values, &gathered.starts)?;
                 writer.push_histograms(&mut gathered.histograms)?;
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::histogram_columns::HistogramColumns;
 use crate::rows::settle_from;
+use crate::starts::Starts;
 
 /// Samples of one series, gathered source by source in commit order, sorted when complete.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub(crate) struct Gathered {
     pub(crate) timestamps: Vec<i64>,
     pub(crate) values: Vec<f64>,
     pub(crate) histograms: HistogramColumns,
+    /// When the first so many values began at zero; 0 = not known, as of those behind its end.
+    pub(crate) starts: Vec<i64>,
     /// Where the floats and the histograms of each source end.
     ends: Vec<(usize, usize)>,
     scratch: Vec<(i64, u64)>,
@@ -28,6 +31,7 @@ impl Gathered {
         self.timestamps.clear();
         self.values.clear();
         self.histograms.clear();
+        self.starts.clear();
         self.ends.clear();
     }
 
@@ -41,11 +45,17 @@ impl Gathered {
         Ok(())
     }
 
+    /// Says when the values of the source that was added last began.
+    pub(crate) fn note_starts(&mut self, starts: &Starts) {
+        let from = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before].0);
+        starts.append_to(&self.timestamps[from..], from, &mut self.starts);
+    }
+
     /// Puts what was gathered in order of time; of equal timestamps the sample of the earliest
     /// commit is kept. Yields the number of dropped samples that say something else.
     pub(crate) fn settle(&mut self) -> u64 {
         // Fast path, nearly every series is of one kind.
-        if self.histograms.is_empty() {
+        if self.histograms.is_empty() && self.starts.is_empty() {
             return settle_from(&mut self.timestamps, &mut self.values, 0, &mut self.scratch);
         }
         if self.timestamps.is_empty() {
@@ -97,6 +107,7 @@ impl Gathered {
         let (timestamps, values) =
             (std::mem::take(&mut self.timestamps), std::mem::take(&mut self.values));
         let histograms = std::mem::take(&mut self.histograms);
+        let starts = std::mem::take(&mut self.starts);
         let mut taken: Vec<_> = histograms.histograms.into_iter().map(Some).collect();
         for candidate in candidates {
             let index = candidate.index as usize;
@@ -106,6 +117,10 @@ impl Gathered {
             } else {
                 self.timestamps.push(timestamps[index]);
                 self.values.push(values[index]);
+                if let Some(&start_ms) = starts.get(index).filter(|start_ms| **start_ms != 0) {
+                    self.starts.resize(self.values.len() - 1, 0);
+                    self.starts.push(start_ms);
+                }
             }
         }
     }

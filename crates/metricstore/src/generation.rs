@@ -9,6 +9,7 @@ use crate::histogram_columns::HistogramColumns;
 use crate::histogram_head::{HistogramHead, HistogramSeries};
 use crate::rows::{HistogramRow, sort_first_wins};
 use crate::slab::{Class, MAX_CELL_LEN, Slabs};
+use crate::starts::StartHead;
 
 /// A full tail, encoded: timestamps strictly ascending.
 #[derive(Debug, Clone)]
@@ -122,6 +123,7 @@ pub(crate) struct Generation {
     last_sealed: LastSealed,
     sealed_bytes: usize,
     histograms: HistogramHead,
+    starts: StartHead,
     rows: u64,
     /// Earliest and latest timestamp; `None` = no samples.
     span_ms: Option<(i64, i64)>,
@@ -177,6 +179,7 @@ impl Generation {
             + self.chunks.capacity() * size_of::<ChunkNode>()
             + self.sealed_bytes
             + self.histograms.bytes()
+            + self.starts.bytes()
     }
 
     /// Whether `t_ms` is after everything known of the series, so that it can just be pushed.
@@ -206,6 +209,16 @@ impl Generation {
     pub(crate) fn has(&self, local: usize) -> bool {
         self.slots.get(local).is_some_and(|slot| slot.len > 0 || slot.newest > 0)
             || self.histograms.get(local).is_some()
+    }
+
+    /// When values began at zero, of the series of which that is known.
+    pub(crate) fn starts(&self) -> &StartHead {
+        &self.starts
+    }
+
+    /// Notes when a value began that is about to be pushed; 0 = not known.
+    pub(crate) fn note_start(&mut self, local: usize, t_ms: i64, start_ms: i64) {
+        self.starts.set(local, t_ms, start_ms, self.high_ms(local));
     }
 
     /// Histograms of the series, if it has any.

@@ -5,6 +5,7 @@ use rapidhash::RapidHashMap;
 
 use crate::directory::{self, NewChunk, TimestampColumn};
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
+use crate::starts::GroupStarts;
 use crate::statistics::{self, ChunkStatistics};
 
 /// The group being collected.
@@ -17,6 +18,7 @@ pub(crate) struct NewGroup {
     statistics: Vec<ChunkStatistics>,
     pub(crate) histograms: NewChunks,
     pub(crate) rollups: NewChunks,
+    starts: GroupStarts,
     scratch: Vec<u8>,
 }
 
@@ -42,6 +44,16 @@ impl NewGroup {
             self.values.push_other(|out| codec::encode_f64s_bytewise(values, out));
         }
         self.statistics.push(ChunkStatistics::of(values));
+    }
+
+    /// Notes when values of the series under way began, of which a chunk was pushed; 0 = not known.
+    pub(crate) fn note_starts(&mut self, starts: impl Iterator<Item = (i64, i64)>) {
+        starts.for_each(|(t_ms, start_ms)| self.starts.push(self.series - 1, t_ms, start_ms));
+    }
+
+    /// How often it changes when values began.
+    pub(crate) fn start_steps(&self) -> usize {
+        self.starts.len()
     }
 
     /// Writes values and histograms, then their directories; yields the page of the first one.
@@ -75,6 +87,11 @@ impl NewGroup {
             self.rollups.encode_directory(series, first_page, &order, &mut self.scratch);
             pages.write(PageKind::RollupDirectory, &self.scratch)?;
         }
+        if !self.starts.is_empty() {
+            self.scratch.clear();
+            self.starts.encode(&mut self.scratch);
+            pages.write(PageKind::Starts, &self.scratch)?;
+        }
         Ok(directory)
     }
 
@@ -84,6 +101,7 @@ impl NewGroup {
         self.values.clear();
         self.histograms.clear();
         self.rollups.clear();
+        self.starts.clear();
     }
 }
 

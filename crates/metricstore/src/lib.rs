@@ -14,6 +14,7 @@
 //! | [`registry`] | label bytes → ordinals; limits; release of idle series |
 //! | [`rows`] | samples as columns; "the first commit wins" |
 //! | `histogram_columns`, `histogram_head` | native histograms, which lie beside the floats |
+//! | `starts` | when values began at zero, where that is known |
 //! | `gathered` | samples of one series from several sources |
 //! | [`log_payload`] | batches ↔ bytes of the log |
 //! | [`exemplars`] | the last exemplars of all series, and the file that keeps them |
@@ -52,11 +53,13 @@ mod histogram_head;
 mod label_query;
 mod log_exemplars;
 mod log_histograms;
+mod log_starts;
 mod merge;
 mod pages;
 mod rollup;
 mod series_bits;
 mod slab;
+mod starts;
 mod statistics;
 
 pub use block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};

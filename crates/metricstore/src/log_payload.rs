@@ -7,14 +7,16 @@ use model::{Exemplar, Labels, TenantId};
 use crate::error::MetricError;
 use crate::registry::Registry;
 use crate::rows::{ExemplarRow, HistogramRow, ResolvedBatch, ShardRows};
-use crate::{log_exemplars, log_histograms};
+use crate::{log_exemplars, log_histograms, log_starts};
 
 /// The version of payloads that have only floats.
 const FLOATS: u8 = 1;
 /// The version of payloads that have histograms too.
 const HISTOGRAMS: u8 = 2;
-/// The version of payloads that have exemplars too, and the highest this program reads.
+/// The version of payloads that have exemplars too.
 const EXEMPLARS: u8 = 3;
+/// The version of payloads that tell when floats began too, and the highest this program reads.
+const STARTS: u8 = 4;
 /// Most rows of a payload.
 const MAX_ROWS: usize = 1 << 24;
 /// Most bytes of definitions in a payload, uncompressed.
@@ -53,7 +55,9 @@ impl LogEncoder {
         let rows = batch.rows();
         assert!(rows <= MAX_ROWS, "a log payload has at most {MAX_ROWS} rows");
         let floats = batch.shards.iter().map(|rows| rows.ordinals.len()).sum();
+        let has_starts = batch.shards.iter().any(|rows| !rows.starts_ms.is_empty());
         let version = match (batch.exemplars.is_empty(), rows > floats) {
+            _ if has_starts => STARTS,
             (true, false) => FLOATS,
             (true, true) => HISTOGRAMS,
             (false, _) => EXEMPLARS,
@@ -71,6 +75,9 @@ impl LogEncoder {
         }
         if version >= EXEMPLARS {
             log_exemplars::encode(&batch.exemplars, out);
+        }
+        if version >= STARTS {
+            log_starts::encode(&batch.shards, out);
         }
     }
 
@@ -248,7 +255,7 @@ impl LogDecoder {
         define: &mut dyn FnMut(TenantId, Labels) -> u32,
     ) -> Result<(u8, TenantId), Fault> {
         let version = match take_bytes(input, 1)?[0] {
-            version @ FLOATS..=EXEMPLARS => version,
+            version @ FLOATS..=STARTS => version,
             0 => return Err(corrupt("version 0")),
             found => return Err(Fault::Version(found)),
         };
@@ -280,6 +287,10 @@ impl LogDecoder {
         self.exemplars.clear();
         if version >= EXEMPLARS {
             log_exemplars::decode(input, &mut self.exemplars)?;
+        }
+        self.scratch.starts_ms.clear();
+        if version >= STARTS {
+            log_starts::decode(input, rows, &mut self.scratch.starts_ms)?;
         }
         if !input.is_empty() {
             return Err(corrupt("bytes after the last value"));
@@ -333,10 +344,27 @@ impl LogDecoder {
             let ordinal = self.ordinal_of(number)?;
             out.shards[ordinal as usize % shards].push(ordinal, t_ms, value);
         }
+        // Fast path: nobody says when values began. Each series is in one shard, in the same order.
+        if !self.scratch.starts_ms.is_empty() {
+            self.map_starts(shards, out)?;
+        }
         for row in std::mem::take(&mut self.scratch.histograms) {
             let ordinal = self.ordinal_of(row.ordinal)?;
             let shard = &mut out.shards[ordinal as usize % shards];
             shard.histograms.push(HistogramRow { ordinal, ..row });
+        }
+        Ok(())
+    }
+
+    fn map_starts(&self, shards: usize, out: &mut ResolvedBatch) -> Result<(), Fault> {
+        let mut next = vec![0_usize; shards];
+        for (&number, &start_ms) in self.scratch.ordinals.iter().zip(&self.scratch.starts_ms) {
+            let shard = self.ordinal_of(number)? as usize % shards;
+            if start_ms != 0 {
+                out.shards[shard].starts_ms.resize(next[shard], 0);
+                out.shards[shard].starts_ms.push(start_ms);
+            }
+            next[shard] += 1;
         }
         Ok(())
     }
@@ -361,7 +389,7 @@ enum Fault {
 impl Fault {
     fn at(self, offset: usize) -> MetricError {
         match self {
-            Fault::Version(found) => MetricError::PayloadVersion { found, supported: EXEMPLARS },
+            Fault::Version(found) => MetricError::PayloadVersion { found, supported: STARTS },
             Fault::Corrupt(detail) => MetricError::Payload { offset, detail },
         }
     }

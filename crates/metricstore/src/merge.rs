@@ -151,6 +151,15 @@ impl Cursor {
         Ok(labels)
     }
 
+    /// Says when the floats of a piece began, which were gathered last.
+    fn note_starts(&self, piece: &Piece, gathered: &mut Gathered) -> Result<(), BlockError> {
+        let place = piece.group.series_of(piece.chunk as u32);
+        if let Some(starts) = self.reader.starts(&piece.group, place)? {
+            gathered.note_starts(&starts);
+        }
+        Ok(())
+    }
+
     /// Appends the chunks of the current series that overlap `keep`, but for those that are deleted.
     fn collect(
         &mut self,
@@ -238,11 +247,15 @@ fn write_series(
                         }
                     })
                 })
+                .and_then(|()| match piece.kind {
+                    Kind::Floats => cursors[piece.input].note_starts(piece, gathered),
+                    _ => Ok(()),
+                })
                 .map_err(|error| MergeError { input: Some(piece.input), error })?;
         }
         writer.add_conflicts(gathered.settle());
         let of_output = |error| MergeError { input: None, error };
-        writer.push(&gathered.timestamps, &gathered.values).map_err(of_output)?;
+        writer.push(&gathered.timestamps, &gathered.values, &gathered.starts).map_err(of_output)?;
         writer.push_histograms(&mut gathered.histograms).map_err(of_output)?;
     }
     Ok(())
@@ -262,5 +275,9 @@ fn write_rollups(
     let kept = piece.kept.as_deref().unwrap_or(&whole);
     rows.retain(|row| is_whole_in(row, kept));
     writer.push_rollups(&rows);
+    let place = group.series_of(piece.chunk as u32);
+    if let Some(starts) = reader.starts(&piece.group, place)? {
+        rows.iter().for_each(|row| writer.note_start(row.last_ms, starts.at(row.last_ms)));
+    }
     Ok(())
 }

@@ -31,6 +31,7 @@ pub(crate) enum PageKind {
     Timestamps = 2,
     Directory = 3,
     Histograms = 4,
+    Starts = 5,
     HistogramDirectory = 7,
     Rollups = 8,
     RollupDirectory = 9,
@@ -183,10 +184,11 @@ pub(crate) fn decode_table(
             2 => PageKind::Timestamps,
             3 => PageKind::Directory,
             4 => PageKind::Histograms,
+            5 => PageKind::Starts,
             7 => PageKind::HistogramDirectory,
             8 => PageKind::Rollups,
             9 => PageKind::RollupDirectory,
-            reserved @ 5..=6 => return Err(TableFault::ReservedKind(reserved)),
+            6 => return Err(TableFault::ReservedKind(6)),
             _ => return Err(TableFault::Invalid("unknown kind of page")),
         };
         let is_zstd = byte & ZSTD != 0;

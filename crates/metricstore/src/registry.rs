@@ -139,9 +139,20 @@ impl Registry {
                 continue;
             }
             let shard = &mut out.shards[ordinal as usize % shards];
-            for (&t_ms, &value) in timestamps.iter().zip(&batch.values[rows]) {
+            // Fast path: nobody says when values began.
+            if rows.start >= batch.starts_ms.len() {
+                for (&t_ms, &value) in timestamps.iter().zip(&batch.values[rows]) {
+                    if allowed.contains(&t_ms) {
+                        shard.push(ordinal, t_ms, value);
+                    }
+                }
+                continue;
+            }
+            for row in rows {
+                let t_ms = batch.timestamps_ms[row];
                 if allowed.contains(&t_ms) {
-                    shard.push(ordinal, t_ms, value);
+                    shard.push(ordinal, t_ms, batch.values[row]);
+                    shard.set_last_start(batch.start_ms(row));
                 }
             }
         }

@@ -11,6 +11,9 @@ pub struct ShardRows {
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact.
     pub values: Vec<f64>,
+    /// When each value began at zero, milliseconds since the epoch; 0 = not known. It may be shorter
+    /// than the other columns: of what is behind its end it is not known.
+    pub starts_ms: Vec<i64>,
     /// Histograms, which come after the floats. Valid, compact, of a known schema.
     pub histograms: Vec<HistogramRow>,
 }
@@ -58,10 +61,26 @@ impl ShardRows {
         self.values.push(value);
     }
 
+    /// Says when the float that was pushed last began at zero; 0 = not known.
+    #[inline]
+    pub fn set_last_start(&mut self, start_ms: i64) {
+        if start_ms != 0 {
+            self.starts_ms.resize(self.values.len().saturating_sub(1), 0);
+            self.starts_ms.push(start_ms);
+        }
+    }
+
+    /// When the float at `row` began at zero; 0 = not known.
+    #[inline]
+    pub fn start_ms(&self, row: usize) -> i64 {
+        self.starts_ms.get(row).copied().unwrap_or(0)
+    }
+
     fn clear(&mut self) {
         self.ordinals.clear();
         self.timestamps_ms.clear();
         self.values.clear();
+        self.starts_ms.clear();
         self.histograms.clear();
     }
 }

@@ -16,6 +16,8 @@
 //! **Deletes.** A generation holds samples of one side of every delete: [`Shard::begin_after_delete`]
 //! freezes what was there before, and it is flushed with the rest.
 
+mod started;
+
 use std::sync::Arc;
 
 use codec::CodecError;
@@ -25,6 +27,7 @@ use crate::generation::{Generation, Probes, SealedChunk};
 use crate::histogram_columns::HistogramColumns;
 use crate::histogram_head::HistogramSeries;
 use crate::rows::{HistogramRow, ShardRows, retain_from, trim_from};
+use crate::starts::Starts;
 
 /// What became of appended rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,6 +130,11 @@ impl CutData {
         self.generation.read((ordinal / self.shards) as usize, range, timestamps, values)
     }
 
+    /// What is known of when the values of `ordinal` began, if anything.
+    pub(crate) fn starts(&self, ordinal: u32) -> Option<&Starts> {
+        self.generation.starts().get((ordinal / self.shards) as usize)
+    }
+
     /// Appends the histograms of `ordinal` in `range`, in commit order.
     pub(crate) fn read_histograms(
         &self,
@@ -173,7 +181,13 @@ impl Shard {
     pub fn append(&mut self, rows: &ShardRows) -> AppendOutcome {
         let mut outcome = AppendOutcome::default();
         let columns = rows.timestamps_ms.iter().zip(&rows.values);
-        for (&ordinal, (&t_ms, &value)) in rows.ordinals.iter().zip(columns) {
+        // Fast path: nobody says when values began.
+        let says_starts = !rows.starts_ms.is_empty() || !self.open.starts().is_empty();
+        if says_starts {
+            self.append_started(rows, &mut outcome);
+        }
+        let floats = if says_starts { 0 } else { rows.ordinals.len() };
+        for (&ordinal, (&t_ms, &value)) in rows.ordinals[..floats].iter().zip(columns) {
             debug_assert_eq!(ordinal % self.shards, self.index, "row of another shard");
             let local = (ordinal / self.shards) as usize;
             // Fast path: the series is known and the sample is its latest.
@@ -261,6 +275,7 @@ impl Shard {
             values: Vec::new(),
             ends: Vec::new(),
             histograms: Vec::new(),
+            starts: Vec::new(),
             open_deletes_through: self.open.deletes_through(),
         };
         let open_matters = self.open.range().overlaps(&range);
@@ -273,6 +288,9 @@ impl Shard {
                 let histograms = self.open.histograms(local).and_then(|all| all.overlapping(range));
                 let place = selected.ordinals.len() as u32 - 1;
                 selected.histograms.extend(histograms.map(|histograms| (place, histograms)));
+                let starts = self.open.starts().get(local);
+                let starts = starts.and_then(|all| all.between(range.start_ms, range.end_ms));
+                selected.starts.extend(starts.map(|starts| (place, starts)));
             }
             selected.ends.push((selected.sealed.len(), selected.timestamps.len()));
         }
@@ -393,6 +411,8 @@ pub struct HeadChunks {
     ends: Vec<(usize, usize)>,
     /// Histograms of the open generation: place of the series, ascending, and what it has.
     histograms: Vec<(u32, HistogramSeries)>,
+    /// The same of when values began.
+    starts: Vec<(u32, Starts)>,
     /// The last delete older than what the open generation has.
     open_deletes_through: u64,
 }
@@ -415,6 +435,8 @@ impl HeadChunks {
             + self.timestamps.capacity() * 2 * size_of::<i64>()
             + self.ends.capacity() * size_of::<(usize, usize)>()
             + self.histograms.capacity() * size_of::<(u32, HistogramSeries)>()
+            + self.starts.capacity() * size_of::<(u32, Starts)>()
+            + self.starts.iter().map(|(_, starts)| starts.bytes()).sum::<usize>()
     }
 
     /// Ordinal of the series at `place`.

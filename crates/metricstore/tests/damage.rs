@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use blockstore::{BlobWriter, Blobs, BlockError, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
 use metricstore::{
-    Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricError,
-    MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
+    Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder,
+    LogEncoder, MetricError, MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{DEFAULT_TENANT, LabelForm, Labels, Limits, MetricBatch, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -38,11 +38,18 @@ fn batch(series: usize, steps: i64) -> MetricBatch {
     batch
 }
 
+/// The same, of which it is known when they began: `of` yields it for the time of each sample.
+fn started(series: usize, steps: i64, of: impl Fn(i64) -> i64) -> MetricBatch {
+    let mut batch = batch(series, steps);
+    batch.starts_ms = batch.timestamps_ms.iter().map(|&t_ms| of(t_ms)).collect();
+    batch
+}
+
 /// The bytes of a block with a few series.
-fn block_bytes(series: usize, steps: i64) -> Vec<u8> {
+fn block_bytes(batch: &MetricBatch) -> Vec<u8> {
     let registry = Registry::new(1);
     let mut shard = Shard::new(0, 1);
-    shard.append(&resolve(&registry, &batch(series, steps), &Limits::default()).shards[0]);
+    shard.append(&resolve(&registry, batch, &Limits::default()).shards[0]);
     let plan = FlushPlan::new(shard.cut(), &Deletes::default(), &registry);
     assert_eq!(plan.blocks().len(), 1);
     let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
@@ -76,7 +83,8 @@ impl ReadAt for Bytes {
     }
 }
 
-type Samples = Vec<(Labels, Vec<i64>, Vec<u64>)>;
+/// Labels, times, values as bits, starts.
+type Samples = Vec<(Labels, Vec<i64>, Vec<u64>, Vec<i64>)>;
 
 fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
     let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
@@ -93,18 +101,30 @@ fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
     let mut all = Vec::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        selected.read(index, &mut timestamps, &mut values).map_err(|error| error.to_string())?;
+        let mut starts_ms = Vec::new();
+        selected
+            .read_with_starts(
+                index,
+                (&mut timestamps, &mut values),
+                &mut starts_ms,
+                &mut HistogramColumns::default(),
+            )
+            .map_err(|error| error.to_string())?;
         selected.statistics(index).map_err(|error| error.to_string())?;
-        all.push((labels.clone(), timestamps, values.iter().map(|v| v.to_bits()).collect()));
+        let bits = values.iter().map(|v| v.to_bits()).collect();
+        all.push((labels.clone(), timestamps, bits, starts_ms));
     }
     Ok(all)
 }
 
 #[test]
 fn every_flipped_byte_of_a_block_is_noticed() {
-    let bytes = block_bytes(5, 40);
+    // Some begin anew with each sample.
+    let batch = started(5, 40, |t_ms| if t_ms % 2 == 0 { 77 } else { t_ms - 1 });
+    let bytes = block_bytes(&batch);
     let good = read_all(bytes.clone()).expect("own block");
     assert_eq!(good.len(), 5);
+    assert!(good.iter().all(|series| series.3.len() == 40 && series.3[0] != 0));
     for at in 0..bytes.len() {
         for flip in [0x01, 0x80, 0xff] {
             let mut damaged = bytes.clone();
@@ -119,8 +139,31 @@ fn every_flipped_byte_of_a_block_is_noticed() {
 }
 
 #[test]
+fn what_began_nowhere_costs_nothing_and_what_stands_still_next_to_nothing() {
+    let payload = |batch: &MetricBatch| {
+        let registry = Registry::new(1);
+        let resolved = resolve(&registry, batch, &Limits::default());
+        let mut out = Vec::new();
+        LogEncoder::new().encode(&resolved, &registry, &mut out);
+        out
+    };
+    let plain = batch(200, 100);
+    let unknown = started(200, 100, |_| 0);
+    assert_eq!(payload(&plain), payload(&unknown));
+    assert_eq!(block_bytes(&plain), block_bytes(&unknown));
+    let (log, block) = (payload(&plain), block_bytes(&plain));
+    assert_eq!(log[0], 1, "the version of payloads that have only floats");
+    // 20,000 samples of one process: a version and one run; a page, and its place in the table.
+    let one = started(200, 100, |_| 900);
+    let (with, bytes) = (payload(&one), block_bytes(&one));
+    assert_eq!(with[0], 4);
+    assert!(with.len() <= log.len() + 8, "{} bytes instead of {}", with.len(), log.len());
+    assert!(bytes.len() <= block.len() + 64, "{} bytes instead of {}", bytes.len(), block.len());
+}
+
+#[test]
 fn a_newer_version_is_named() {
-    let mut bytes = block_bytes(1, 1);
+    let mut bytes = block_bytes(&batch(1, 1));
     let footer = bytes.len() - 128;
     bytes[footer + 119] = 9;
     let sum = codec::checksum(&bytes[footer..footer + 120]).to_le_bytes();
@@ -177,7 +220,7 @@ fn payloads_carry_every_bit_to_another_registry() {
     let mut newer = first;
     newer[0] = 7;
     let error = decoder.decode(&newer, &other, 1, 0, &mut out).expect_err("version 7");
-    assert!(matches!(error, MetricError::PayloadVersion { found: 7, supported: 3 }));
+    assert!(matches!(error, MetricError::PayloadVersion { found: 7, supported: 4 }));
 }
 
 #[test]

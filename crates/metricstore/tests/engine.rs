@@ -1,5 +1,6 @@
 //! The whole engine against a naive model: a map from series and time to the first value.
 
+mod samples;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -13,14 +14,13 @@ use metricstore::{
     ROLLED_LEVEL, Registry, ResolvedBatch, Selected, Shard,
 };
 use model::{
-    BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, Limits, MatchOp, Matcher,
-    MetricBatch, ResetHint, RollupRow, Span, TimeRange,
+    DEFAULT_TENANT, Histogram, Labels, Limits, MatchOp, Matcher, MetricBatch, RollupRow, TimeRange,
 };
 use proptest::prelude::*;
+use samples::{Given, HOUR_MS, Sample, histogram, start, time, value};
 use windows::{ROLLUP_MS, combine, exact, row_of, window_of};
 
 const SHARDS: usize = 2;
-const HOUR_MS: i64 = 3_600_000;
 
 /// One engine as a broker would drive it, and the model beside it.
 struct Engine {
@@ -40,76 +40,6 @@ struct Engine {
 enum Logged {
     Samples(Vec<u8>),
     Delete(u64),
-}
-
-/// What a series has at a timestamp. Histograms are compact, so that what says the same is equal.
-#[derive(Debug, Clone, PartialEq)]
-enum Sample {
-    Float(u64),
-    Histogram { start_ms: i64, sum: u64, histogram: Histogram },
-}
-
-impl Sample {
-    fn of(start_ms: i64, histogram: &Histogram) -> Self {
-        let mut histogram = histogram.clone();
-        histogram.compact(0);
-        let sum = histogram.sum().to_bits();
-        // A NaN is not equal to itself.
-        match &mut histogram {
-            Histogram::Integer(histogram) => histogram.sum = 0.0,
-            Histogram::Float(histogram) => histogram.sum = 0.0,
-        }
-        Sample::Histogram { start_ms, sum, histogram }
-    }
-}
-
-/// A sample as a test names it: a value, or a number from which a histogram follows.
-#[derive(Debug, Clone, Copy)]
-enum Given {
-    Float(f64),
-    Histogram(u16),
-}
-
-/// One of many histograms, of several layouts, flavours and hints.
-fn histogram(number: u16) -> (Option<i64>, Histogram) {
-    let (kind, number) = (number % 8, u64::from(number / 8));
-    let spans = |spans: &[(i32, u32)]| {
-        spans.iter().map(|&(offset, len)| Span { offset, len }).collect::<Vec<_>>()
-    };
-    let (schema, positive, negative) = match kind {
-        0 => (3, vec![(0, 3)], vec![]),
-        1 => (3, vec![(-2, 1), (4, 2)], vec![]),
-        2 => (3, vec![(1, 9)], vec![(0, 2)]),
-        3 => (0, vec![(0, 1)], vec![]),
-        4 => (model::histogram::CUSTOM_BUCKETS_SCHEMA, vec![(0, 3)], vec![]),
-        5 => (3, vec![(number as i32 * 40, 2)], vec![]),
-        6 => (3, vec![(0, 2)], vec![]),
-        _ => return (None, Histogram::stale()),
-    };
-    let is_custom = kind == 4;
-    let layout = BucketLayout {
-        schema,
-        zero_threshold: if is_custom { 0.0 } else { 1e-6 },
-        positive: spans(&positive),
-        negative: spans(&negative),
-        custom_bounds: if is_custom { vec![0.5, 2.0] } else { Vec::new() },
-    };
-    let mut histogram = IntegerHistogram::empty(Arc::new(layout));
-    for (bucket, count) in (1..).zip(histogram.positive.iter_mut().chain(&mut histogram.negative)) {
-        *count = number * bucket % 7;
-    }
-    histogram.zero_count = if is_custom { 0 } else { number };
-    let listed = histogram.positive.iter().chain(&histogram.negative);
-    histogram.count = listed.sum::<u64>() + histogram.zero_count;
-    histogram.sum = number as f64 * 0.25;
-    let mut histogram = Histogram::Integer(histogram);
-    if kind == 6 {
-        histogram = Histogram::Float(histogram.to_float());
-    }
-    if number % 5 == 0 {
-        histogram.set_reset_hint(ResetHint::Gauge);
-    }
-    ((number % 3 == 0).then_some(1_000 + number as i64), histogram)
 }
 
 impl Engine {
@@ -164,7 +94,10 @@ impl Engine {
         let mut batch = MetricBatch::default();
         for &(series, t_ms, given) in rows {
             match given {
-                Given::Float(value) => batch.push(&labels(series), t_ms, value),
+                Given::Float(value, start_ms) => {
+                    batch.push(&labels(series), t_ms, value);
+                    batch.set_last_start(start_ms);
+                }
                 Given::Histogram(number) => {
                     let (start_ms, histogram) = histogram(number);
                     batch.push_histogram(&labels(series), t_ms, start_ms, histogram);
@@ -172,11 +105,11 @@ impl Engine {
             }
         }
         // In a batch floats come first.
-        let is_float = |row: &&(u8, i64, Given)| matches!(row.2, Given::Float(_));
+        let is_float = |row: &&(u8, i64, Given)| matches!(row.2, Given::Float(..));
         let (floats, histograms): (Vec<_>, Vec<_>) = rows.iter().partition(is_float);
         for &(series, t_ms, given) in floats.into_iter().chain(histograms) {
             let sample = match given {
-                Given::Float(value) => Sample::Float(value.to_bits()),
+                Given::Float(value, start_ms) => Sample::Float { start_ms, bits: value.to_bits() },
                 Given::Histogram(number) => {
                     let (start_ms, histogram) = histogram(number);
                     Sample::of(start_ms.unwrap_or(0), &histogram)
@@ -295,7 +228,10 @@ impl Engine {
             let ordinal = self.registry.intern(DEFAULT_TENANT, &labels, 0);
             let shard = &mut batch.shards[ordinal as usize % SHARDS];
             match sample {
-                Sample::Float(bits) => shard.push(ordinal, t_ms, f64::from_bits(bits)),
+                Sample::Float { start_ms, bits } => {
+                    shard.push(ordinal, t_ms, f64::from_bits(bits));
+                    shard.set_last_start(start_ms);
+                }
                 Sample::Histogram { start_ms, sum, mut histogram } => {
                     match &mut histogram {
                         Histogram::Integer(histogram) => histogram.sum = f64::from_bits(sum),
@@ -337,16 +273,33 @@ impl Engine {
         for (index, labels) in selected.labels().iter().enumerate() {
             let (mut timestamps, mut values) = (Vec::new(), Vec::new());
             let mut histograms = HistogramColumns::default();
-            selected.read_all(index, &mut timestamps, &mut values, &mut histograms).expect("read");
+            let mut starts_ms = Vec::new();
+            let floats = (&mut timestamps, &mut values);
+            selected
+                .read_with_starts(index, floats, &mut starts_ms, &mut histograms)
+                .expect("read");
+            prop_assert!(starts_ms.len() <= values.len());
+            prop_assert!(starts_ms.is_empty() || selected.has_starts(index).expect("starts"));
             prop_assert!(timestamps.is_sorted_by(|a, b| a < b));
             prop_assert!(histograms.timestamps_ms.is_sorted_by(|a, b| a < b));
             prop_assert!(histograms.is_empty() || selected.has_histograms(index));
             let (mut times, mut floats) = (Vec::new(), Vec::new());
             selected.read(index, &mut times, &mut floats).expect("read");
             prop_assert_eq!(&times, &timestamps);
+            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&floats), bits(&values));
+            let (mut alone, mut same) = (Vec::new(), HistogramColumns::default());
+            selected.read_all(index, &mut alone, &mut Vec::new(), &mut same).expect("read");
+            prop_assert_eq!(
+                (&alone, &same.timestamps_ms),
+                (&timestamps, &histograms.timestamps_ms)
+            );
             let mut samples: Vec<_> = timestamps
                 .into_iter()
-                .zip(values.iter().map(|value| Sample::Float(value.to_bits())))
+                .zip(values.iter().enumerate().map(|(row, value)| {
+                    let start_ms = starts_ms.get(row).copied().unwrap_or(0);
+                    Sample::Float { start_ms, bits: value.to_bits() }
+                }))
                 .collect();
             for (place, histogram) in histograms.histograms.iter().enumerate() {
                 let sample = Sample::of(histograms.start_ms[place], histogram);
@@ -382,7 +335,7 @@ impl Engine {
         let mut expected: BTreeMap<&Labels, BTreeMap<i64, RollupRow>> = BTreeMap::new();
         for ((labels, t_ms), sample) in &self.model {
             let matches = |m: &Matcher| m.matches(labels.get(&m.name).unwrap_or(""));
-            let Sample::Float(bits) = sample else { continue };
+            let Sample::Float { bits, .. } = sample else { continue };
             let value = f64::from_bits(*bits);
             if range.contains(*t_ms) && matchers.iter().all(matches) && !model::is_stale_nan(value)
             {
@@ -475,7 +428,7 @@ fn labels(series: u8) -> Labels {
 enum Step {
     Append(Vec<(u8, i64, Given)>),
     /// A regular run of one series, long enough to seal chunks.
-    Run(u8, i64, u16, f64),
+    Run(u8, i64, u16, f64, i64),
     /// The same of histograms.
     Histograms(u8, i64, u16, u16),
     Cut,
@@ -487,26 +440,9 @@ enum Step {
     Delete(Vec<Vec<Matcher>>, i64, i64),
 }
 
-fn value() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        4 => (0..5_i32).prop_map(f64::from),
-        2 => any::<f64>(),
-        1 => Just(f64::from_bits(model::STALE_NAN_BITS)),
-        1 => Just(f64::from_bits(0x7ff8_dead_beef_0001)),
-    ]
-}
-
-fn time() -> impl Strategy<Value = i64> {
-    prop_oneof![
-        6 => (0..40_i64).prop_map(|step| 2 * HOUR_MS - 300_000 + step * 15_000),
-        1 => -5 * HOUR_MS..90 * HOUR_MS,
-        1 => Just(-1_000_000_000_000_i64),
-    ]
-}
-
 fn step() -> impl Strategy<Value = Step> {
     let given = prop_oneof![
-        2 => value().prop_map(Given::Float),
+        2 => (value(), start()).prop_map(|(value, start_ms)| Given::Float(value, start_ms)),
         1 => any::<u16>().prop_map(Given::Histogram),
     ];
     let row = (0..9_u8, time(), given);
@@ -523,7 +459,8 @@ fn step() -> impl Strategy<Value = Step> {
     let end = prop_oneof![3 => time().boxed(), 1 => Just(i64::MAX).boxed()];
     prop_oneof![
         8 => proptest::collection::vec(row, 1..40).prop_map(Step::Append),
-        3 => (0..9_u8, time(), 1..700_u16, value()).prop_map(|(s, t, n, v)| Step::Run(s, t, n, v)),
+        3 => (0..9_u8, time(), 1..700_u16, value(), start())
+            .prop_map(|(s, t, n, v, b)| Step::Run(s, t, n, v, b)),
         2 => (0..9_u8, time(), 1..300_u16, 0..999_u16)
             .prop_map(|(s, t, n, h)| Step::Histograms(s, t, n, h)),
         2 => Just(Step::Cut),
@@ -546,10 +483,16 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(rows) => engine.append(&rows),
-                Step::Run(series, start, len, value) => {
+                Step::Run(series, start, len, value, began) => {
                     let rows: Vec<_> = (0..i64::from(len))
                         .map(|i| {
-                            let value = Given::Float(value + (i % 7) as f64);
+                            // Some count on, some begin anew with each sample or now and then.
+                            let start_ms = match began {
+                                3 => start + i * 1_000 - 1_000,
+                                2 => 2 + i / 50,
+                                other => other,
+                            };
+                            let value = Given::Float(value + (i % 7) as f64, start_ms);
                             (series, start + i * 1_000, value)
                         })
                         .collect();

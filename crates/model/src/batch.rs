@@ -47,6 +47,10 @@ pub struct MetricBatch {
     pub timestamps_ms: Vec<i64>,
     /// Value of each row, bit-exact, including NaN payloads.
     pub values: Vec<f64>,
+    /// When the value of each row began at zero, milliseconds since the epoch; 0 = not known. It may
+    /// be shorter than the other columns: of the rows behind its end it is not known. So it is empty
+    /// where nobody says it.
+    pub starts_ms: Vec<i64>,
     /// Native histograms, each with its own pointer into `label_bytes`. They come after all rows:
     /// where a series has both at one timestamp, the row is the earlier one.
     pub histograms: Vec<HistogramSample>,
@@ -110,9 +114,42 @@ impl MetricBatch {
         self.series.clear();
         self.timestamps_ms.clear();
         self.values.clear();
+        self.starts_ms.clear();
         self.histograms.clear();
         self.exemplars.clear();
         self.metadata.clear();
+    }
+
+    /// When the value of `row` began at zero; 0 = not known.
+    #[inline]
+    pub fn start_ms(&self, row: usize) -> i64 {
+        self.starts_ms.get(row).copied().unwrap_or(0)
+    }
+
+    /// Says when the value of the row that was pushed last began at zero; 0 = not known.
+    ///
+    /// # Panics
+    /// There is no row.
+    #[inline]
+    pub fn set_last_start(&mut self, start_ms: i64) {
+        if start_ms != 0 {
+            let last = self.timestamps_ms.len().checked_sub(1).expect("a row was pushed");
+            self.starts_ms.resize(last, 0);
+            self.starts_ms.push(start_ms);
+        }
+    }
+
+    /// Appends when the values of `rows` of another batch began, for as many rows that were pushed
+    /// last.
+    pub fn push_starts_of(&mut self, other: &MetricBatch, rows: std::ops::Range<usize>) {
+        // Fast path: nobody says it.
+        if rows.start >= other.starts_ms.len() {
+            return;
+        }
+        let known = rows.start..rows.end.min(other.starts_ms.len());
+        let before = self.timestamps_ms.len().checked_sub(rows.len()).expect("rows were pushed");
+        self.starts_ms.resize(before, 0);
+        self.starts_ms.extend_from_slice(&other.starts_ms[known]);
     }
 
     /// Appends one sample of a series given by its labels.

@@ -86,6 +86,7 @@ fn run(
                 cancelled: &cancelled,
                 parallel,
                 clock: None,
+                use_start_timestamps: false,
             };
             for _ in 0..7 {
                 let (started, cpu_started) = (Instant::now(), cpu_seconds());

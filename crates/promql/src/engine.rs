@@ -40,6 +40,9 @@ pub struct EvalOptions<'a> {
     /// Nanoseconds of a clock that never goes back. With it, what each part of the query takes is
     /// measured (some 100 ns per series more) and comes with the output.
     pub clock: Option<fn() -> u64>,
+    /// Whether `rate`, `increase`, `irate` and `resets` look at when samples began at zero: Prometheus'
+    /// feature `use-start-timestamps`. Ranges that are `anchored` or `smoothed` never do.
+    pub use_start_timestamps: bool,
 }
 
 /// One query ready to run.

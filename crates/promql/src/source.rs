@@ -30,6 +30,9 @@ pub struct Hints<'a> {
     /// If not 0, [`Columns::rows`] will do: all ranges, and what is asked for, begin after multiples
     /// of this and end at them. Windows of which this is a multiple fit.
     pub window_ms: i64,
+    /// Whether [`Columns::starts_ms`] matter. Of a series that has any, rows of windows will then not
+    /// do.
+    pub starts: bool,
 }
 
 /// Why series could not be had.
@@ -116,8 +119,8 @@ pub struct Columns {
     pub timestamps_ms: Vec<i64>,
     /// Values, bit-exact.
     pub values: Vec<f64>,
-    /// When each value began at zero, milliseconds since the epoch, 0 = not known. Empty if not
-    /// known of any.
+    /// When each value began at zero, milliseconds since the epoch, 0 = not known, as of those behind
+    /// its end. Empty if not known of any, or not asked for.
     pub starts_ms: Vec<i64>,
     /// Native histograms.
     pub histograms: HistogramSamples,
@@ -138,6 +141,12 @@ impl Columns {
         self.histograms.clear();
         self.rows.clear();
         self.is_coarse = false;
+    }
+
+    /// Forgets when samples began at zero.
+    pub(crate) fn forget_starts(&mut self) {
+        self.starts_ms.clear();
+        self.histograms.starts_ms.clear();
     }
 
     /// Number of samples, floats and histograms.

@@ -77,6 +77,7 @@ fn show(query: &str, time: EvalTime) -> String {
         parallel: &Inline,
         // What is measured is of no interest here, but has to fit as well.
         clock: Some(|| 0),
+        use_start_timestamps: true,
     };
     let output = match evaluate(&Evaluation { expr: &expr, time, source: &store, options }) {
         Ok(output) => output,

@@ -200,6 +200,7 @@ fn run_with(
         cancelled: &cancelled,
         parallel,
         clock: None,
+        use_start_timestamps: true,
     };
     evaluate(&Evaluation { expr: &expr, time, source: store, options })
 }
@@ -382,6 +383,7 @@ fn a_query_stops_in_the_middle_of_one_series() {
             cancelled: &cancelled,
             parallel: &Inline,
             clock: None,
+            use_start_timestamps: true,
         },
     };
     std::thread::scope(|scope| {

@@ -98,6 +98,7 @@ fn run(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryOutput, S
         cancelled: &cancelled,
         parallel: &Inline,
         clock: None,
+        use_start_timestamps: true,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: &store, options });
     output.map_err(|error| error.to_string())

@@ -114,6 +114,7 @@ fn profile_on(query: &str, time: EvalTime, parallel: &dyn Parallel) -> QueryProf
         cancelled: &cancelled,
         parallel,
         clock: Some(ticks),
+        use_start_timestamps: false,
     };
     let profiled = evaluate(&Evaluation { expr: &expr, time, source: &Store, options });
     let profiled = profiled.expect("it can be evaluated");

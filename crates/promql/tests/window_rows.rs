@@ -129,6 +129,7 @@ fn run(store: &Store, query: &str, time: EvalTime) -> (QueryValue, Vec<String>) 
         cancelled: &cancelled,
         parallel: &Inline,
         clock: None,
+        use_start_timestamps: false,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: store, options }).expect("runs");
     let annotations = output.annotations.iter().map(|note| note.render(query)).collect();

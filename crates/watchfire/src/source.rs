@@ -214,13 +214,16 @@ impl promql::Source for View {
         let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
         let window_ms = request.hints.window_ms;
         let selected = self.0.select_windows(request.matchers, range, window_ms).map_err(fault)?;
-        Ok(Arc::new(Set { selected, reader: Arc::clone(&self.0) }))
+        let with_starts = request.hints.starts;
+        Ok(Arc::new(Set { selected, reader: Arc::clone(&self.0), with_starts }))
     }
 }
 
 struct Set {
     selected: Selection,
     reader: Arc<Reader>,
+    /// Whether it matters when samples began at zero.
+    with_starts: bool,
 }
 
 impl SeriesSet for Set {
@@ -233,7 +236,14 @@ impl SeriesSet for Set {
     }
 
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        if let Some(window_ms) = self.selected.window_ms() {
+        let with_starts = self.with_starts
+            && self
+                .selected
+                .has_starts(index)
+                .inspect_err(|error| self.reader.report(error))
+                .map_err(|error| fault(error.into()))?;
+        // Rows of windows do not tell when what is in them began.
+        if let Some(window_ms) = self.selected.window_ms().filter(|_| !with_starts) {
             let done = self
                 .selected
                 .read_rows(index, window_ms, &mut out.rows)
@@ -248,10 +258,14 @@ impl SeriesSet for Set {
         }
         out.is_coarse = self.selected.has_thinned(index);
         let mut histograms = HistogramColumns::default();
-        self.selected
-            .read_all(index, &mut out.timestamps_ms, &mut out.values, &mut histograms)
-            .inspect_err(|error| self.reader.report(error))
-            .map_err(|error| fault(error.into()))?;
+        let read = if with_starts {
+            let floats = (&mut out.timestamps_ms, &mut out.values);
+            self.selected.read_with_starts(index, floats, &mut out.starts_ms, &mut histograms)
+        } else {
+            let (timestamps_ms, values) = (&mut out.timestamps_ms, &mut out.values);
+            self.selected.read_all(index, timestamps_ms, values, &mut histograms)
+        };
+        read.inspect_err(|error| self.reader.report(error)).map_err(|error| fault(error.into()))?;
         self.selected.count_decompressed().map_err(|error| fault(error.into()))?;
         let HistogramColumns { timestamps_ms, start_ms, histograms } = &histograms;
         for ((&t_ms, &start_ms), histogram) in timestamps_ms.iter().zip(start_ms).zip(histograms) {
@@ -367,6 +381,7 @@ mod tests {
             cancelled: &cancelled,
             parallel: &Inline,
             clock: None,
+            use_start_timestamps: false,
         };
         let time = EvalTime::Instant(end_ms);
         promql::evaluate(&Evaluation { expr: &expr, time, source: &source, options }).expect("runs")

@@ -5,6 +5,7 @@
 
 mod exemplars;
 mod histograms;
+mod starts;
 
 use std::cell::RefCell;
 
@@ -31,6 +32,7 @@ const SAMPLES: u64 = 1;
 const METADATA: u64 = 2;
 const HISTOGRAMS: u64 = 3;
 const EXEMPLARS: u64 = 4;
+const STARTS: u64 = 5;
 /// Most memory a frame may demand for its window, as a power of two; level 1 takes far less.
 const WINDOW_LOG_MAX: u32 = 23;
 /// Bytes that honest batches unfold from each of theirs, far more than labels do. More is granted
@@ -121,6 +123,11 @@ impl Packer {
             self.section.clear();
             exemplars::put(batch, &mut self.section);
             self.put_section(EXEMPLARS);
+        }
+        if starts::has_any(batch) {
+            self.section.clear();
+            starts::put(batch, &mut self.section);
+            self.put_section(STARTS);
         }
         let start = out.len();
         out.push(VERSION);
@@ -330,7 +337,8 @@ fn take_body(
             METADATA => take_metadata(&mut inner, out)?,
             HISTOGRAMS => histograms::take(&mut inner, out)?,
             EXEMPLARS => exemplars::take(&mut inner, out)?,
-            found => return Err(newer("a section's kind", found, EXEMPLARS)),
+            STARTS => starts::take(&mut inner, out)?,
+            found => return Err(newer("a section's kind", found, STARTS)),
         }
         if !inner.rest.is_empty() {
             return Err(inner.malformed("bytes follow the last field of a section"));

@@ -109,7 +109,7 @@ impl<'a> Parser<'a> {
         self.lexer.state = State::Value;
         let token = self.lexer.next();
         let (value, timestamp_ms) = self.value_and_timestamp(token, start)?;
-        Ok(Some(KnownSample { value, timestamp_ms, exemplar: None }))
+        Ok(Some(KnownSample { value, timestamp_ms, start_timestamp_ms: None, exemplar: None }))
     }
 
     /// The type that the last `# TYPE` line names, of whatever family.

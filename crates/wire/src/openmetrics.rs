@@ -129,8 +129,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// As [`crate::exposition::Parser::known_series`]. Not for a parser that
-    /// [folds `_created` lines](Parser::fold_created): it would take them as samples.
+    /// As [`crate::exposition::Parser::known_series`]. A parser that
+    /// [folds `_created` lines](Parser::fold_created) has to read labels and knows none.
     ///
     /// # Errors
     /// As [`Parser::next_entry`].
@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
         &mut self,
         as_written: &[u8],
     ) -> Result<Option<KnownSample<'_>>, WireError> {
-        if !self.lexer.cursor.skip_known(as_written) {
+        if self.created.is_some() || !self.lexer.cursor.skip_known(as_written) {
             return Ok(None);
         }
         let start = self.lexer.cursor.start;
@@ -147,7 +147,7 @@ impl<'a> Parser<'a> {
         let (value, timestamp_ms, exemplar) = self.behind_labels(token, start)?;
         let (input, labels) = (self.lexer.cursor.bytes, &self.exemplar_labels);
         let exemplar = Exemplar::escaped(input, labels, exemplar);
-        Ok(Some(KnownSample { value, timestamp_ms, exemplar }))
+        Ok(Some(KnownSample { value, timestamp_ms, start_timestamp_ms: None, exemplar }))
     }
 
     /// The type that the last `# TYPE` line names, of whatever family.

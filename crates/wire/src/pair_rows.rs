@@ -102,16 +102,27 @@ impl<'o> PairRows<'o> {
         Ok(())
     }
 
-    /// Ends the series at hand with all native histograms that `samples` yields.
+    /// Says when the first so many of the `rows` rows that came last began; 0 = not known.
+    pub(crate) fn set_starts(&mut self, rows: usize, starts_ms: &[i64]) {
+        if starts_ms.iter().any(|start_ms| *start_ms != 0) {
+            self.out.starts_ms.resize(self.out.timestamps_ms.len() - rows, 0);
+            self.out.starts_ms.extend_from_slice(&starts_ms[..starts_ms.len().min(rows)]);
+        }
+    }
+
+    /// Ends the series at hand with all native histograms that `samples` yields; `starts_ms` says of the
+    /// first so many when their counts began, 0 = not known.
     pub(crate) fn end_histograms(
         &mut self,
         samples: impl IntoIterator<Item = (i64, Histogram)>,
+        starts_ms: &[i64],
     ) -> Result<(), WireError> {
         let out = &mut *self.out;
         check_size(out, self.max_bytes)?;
         // The casts are exact, as above.
         let labels_start = self.start as u32;
         let labels_len = (out.label_bytes.len() - self.start) as u32;
+        let mut starts = starts_ms.iter().copied();
         for (t_ms, histogram) in samples {
             check_count(out.histograms.len())?;
             out.histograms.push(HistogramSample {
@@ -119,7 +130,7 @@ impl<'o> PairRows<'o> {
                 labels_len,
                 form: LabelForm::Pairs,
                 t_ms,
-                start_ms: None,
+                start_ms: starts.next().filter(|start_ms| *start_ms != 0),
                 histogram,
             });
         }

@@ -204,7 +204,7 @@ pub fn push_series(result: &mut Vec<u8>, series: &Series<'_>) {
     let mut message = Vec::with_capacity(64 + series.timestamps_ms.len() * 18);
     encode_labels(series.labels.iter(), &mut message);
     for (&t_ms, &value) in series.timestamps_ms.iter().zip(series.values) {
-        encode_sample(t_ms, value, &mut message);
+        encode_sample((t_ms, value), 0, &mut message);
     }
     let mut histogram_message = Vec::new();
     for (&t_ms, histogram) in series.histogram_timestamps_ms.iter().zip(series.histograms) {

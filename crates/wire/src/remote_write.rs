@@ -161,7 +161,7 @@ fn time_series(
     while at < end && body[at] == TAG_MESSAGE_2 {
         at += 1;
         let sample_end = length(body, &mut at, end).map_err(malformed)?;
-        sample(body, at, sample_end, out).map_err(malformed)?;
+        sample::<false>(body, at, sample_end, out).map_err(malformed)?;
         at = sample_end;
     }
     let mut labels = start..labels_end;
@@ -201,7 +201,9 @@ fn other_fields(
         let field_start = at;
         match protobuf::field(body, &mut at, series.end).map_err(malformed)? {
             (1, Field::Bytes { .. }) => stray_labels = true,
-            (2, Field::Bytes { start, end }) => sample(body, start, end, out).map_err(malformed)?,
+            (2, Field::Bytes { start, end }) => {
+                sample::<false>(body, start, end, out).map_err(malformed)?
+            }
             (3, Field::Bytes { start, end }) => {
                 let is_taken = exemplar(body, start..end, moved_labels, out).map_err(malformed)?;
                 summary.exemplars_left_out += u64::from(!is_taken);
@@ -285,16 +287,17 @@ fn move_labels(
     Ok(())
 }
 
-/// Reads a `Sample`, which remote write 2.0 has as well, and appends it.
+/// Reads a `Sample` and appends it. Remote write 2.0 has it as well, where it may tell when the value
+/// began (`STARTS`).
 #[inline(always)]
-pub(crate) fn sample(
+pub(crate) fn sample<const STARTS: bool>(
     body: &[u8],
     start: usize,
     end: usize,
     out: &mut MetricBatch,
 ) -> Result<(), Fault> {
     let mut at = start;
-    let (mut value, mut timestamp_ms) = (0_u64, 0_i64);
+    let (mut value, mut timestamp_ms, mut start_ms) = (0_u64, 0_i64, 0_i64);
     // Fast path: value, then timestamp, nothing else.
     if end - at >= 11 && body[at] == 0x09 && body[at + 9] == 0x10 {
         at += 1;
@@ -307,12 +310,17 @@ pub(crate) fn sample(
         match protobuf::field(body, &mut at, end)? {
             (1, Field::Fixed64(bits)) => value = bits,
             (2, Field::Varint(t)) => timestamp_ms = t as i64,
-            (1 | 2, _) => return Err((field_start, "field of a sample has the wrong type")),
+            (3, Field::Varint(t)) if STARTS => start_ms = t as i64,
+            (3, _) if !STARTS => {}
+            (1..=3, _) => return Err((field_start, "field of a sample has the wrong type")),
             _ => {}
         }
     }
     out.timestamps_ms.push(timestamp_ms);
     out.values.push(f64::from_bits(value));
+    if STARTS {
+        out.set_last_start(start_ms);
+    }
     Ok(())
 }
 
@@ -376,7 +384,7 @@ pub fn encode(batch: &MetricBatch, out: &mut Vec<u8>) -> Result<(), WireError> {
         }
         let rows = series.first_row as usize..(series.first_row + series.rows) as usize;
         for (&t_ms, &value) in batch.timestamps_ms[rows.clone()].iter().zip(&batch.values[rows]) {
-            encode_sample(t_ms, value, &mut series_bytes);
+            encode_sample((t_ms, value), 0, &mut series_bytes);
         }
         protobuf::push_bytes(out, TAG_MESSAGE_1, &series_bytes);
     }
@@ -426,15 +434,21 @@ pub(crate) fn encode_labels<'a>(
     }
 }
 
-pub(crate) fn encode_sample(t_ms: i64, value: f64, out: &mut Vec<u8>) {
+/// Appends a `Sample`; `start_ms` other than 0 is for remote write 2.0 alone.
+pub(crate) fn encode_sample((t_ms, value): (i64, f64), start_ms: i64, out: &mut Vec<u8>) {
     // Negative timestamps are ten bytes long: protobuf's int64 is not zigzag.
-    let t = t_ms as u64;
+    let (t, start) = (t_ms as u64, start_ms as u64);
+    let start_len = if start == 0 { 0 } else { 1 + protobuf::varint_len(start) };
     out.push(TAG_MESSAGE_2);
-    protobuf::push_varint(out, (10 + protobuf::varint_len(t)) as u64);
+    protobuf::push_varint(out, (10 + protobuf::varint_len(t) + start_len) as u64);
     out.push(0x09);
     out.extend_from_slice(&value.to_bits().to_le_bytes());
     out.push(0x10);
     protobuf::push_varint(out, t);
+    if start != 0 {
+        out.push(0x18);
+        protobuf::push_varint(out, start);
+    }
 }
 
 /// The number of a type, the same in 2.0.

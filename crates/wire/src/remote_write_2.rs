@@ -70,8 +70,8 @@ pub struct Summary {
 /// Labels are written out from the symbols, in [`LabelForm::Pairs`], unchecked; they take at most
 /// four times `limits.max_body_bytes`. A series or an exemplar with references that lead nowhere is
 /// refused alone. A series with exemplars and no sample is taken: whether there are samples that
-/// they are examples of, a store knows. One without anything but metadata yields that. Native histograms are not validated. Start timestamps of floats are
-/// read past. About 90 ns per series of ten labels and one sample.
+/// they are examples of, a store knows. One without anything but metadata yields that. Native histograms are not validated.
+/// About 90 ns per series of ten labels and one sample.
 ///
 /// # Errors
 /// [`WireError::Malformed`] for anything that is no `Request`, [`WireError::Limit`] for a body or
@@ -249,7 +249,7 @@ impl Decoder<'_, '_> {
         while at < end && body[at] == TAG_SAMPLE {
             at += 1;
             let sample_end = length(body, &mut at, end).map_err(malformed)?;
-            sample(body, at, sample_end, self.out).map_err(malformed)?;
+            sample::<true>(body, at, sample_end, self.out).map_err(malformed)?;
             at = sample_end;
         }
         let mut rest = Rest::default();
@@ -280,6 +280,9 @@ impl Decoder<'_, '_> {
                 sample.start_ms.get_or_insert(rest.created_ms);
             }
         }
+        if rest.created_ms != 0 {
+            self.begin_all(first_row, rest.created_ms);
+        }
         if rows > 0 {
             // The casts are exact: a row takes two bytes of a body below half of u32::MAX.
             self.out.series.push(SeriesRows {
@@ -291,6 +294,14 @@ impl Decoder<'_, '_> {
             });
         }
         Ok(())
+    }
+
+    /// Says when the values of the series at hand began, of those that do not say it themselves.
+    #[cold]
+    fn begin_all(&mut self, first_row: usize, created_ms: i64) {
+        self.out.starts_ms.resize(self.out.timestamps_ms.len(), 0);
+        let own = &mut self.out.starts_ms[first_row..];
+        own.iter_mut().filter(|start_ms| **start_ms == 0).for_each(|own| *own = created_ms);
     }
 
     /// Takes one field of a series that is not where it usually is.
@@ -315,7 +326,7 @@ impl Decoder<'_, '_> {
             }
             (1, Field::Varint(reference)) => self.refs.push(truncated(reference)),
             (2, Field::Bytes { start, end }) => {
-                sample(body, start, end, self.out).map_err(malformed)?;
+                sample::<true>(body, start, end, self.out).map_err(malformed)?;
             }
             (3, Field::Bytes { start, end }) => {
                 check_count(self.out.histograms.len())?;
@@ -411,6 +422,7 @@ impl Decoder<'_, '_> {
         let rows = self.out.timestamps_ms.len() - first_row;
         self.out.timestamps_ms.truncate(first_row);
         self.out.values.truncate(first_row);
+        self.out.starts_ms.truncate(first_row);
         let histograms = self.out.histograms.len() - first_histogram;
         self.out.histograms.truncate(first_histogram);
         let name = self

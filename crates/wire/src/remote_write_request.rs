@@ -19,6 +19,9 @@ pub struct OutgoingSeries<'a> {
     pub labels: &'a Labels,
     /// Time in milliseconds and value of its floats, the oldest first.
     pub floats: &'a [(i64, f64)],
+    /// When the first so many of the floats began at zero, milliseconds since the epoch; 0 if nobody
+    /// knows, as of those behind its end. Version 1 has no place for it.
+    pub starts_ms: &'a [i64],
     /// Its native histograms, the oldest first.
     pub histograms: &'a [OutgoingHistogram<'a>],
     /// Its exemplars, the oldest first.
@@ -131,8 +134,10 @@ impl RequestBuilder {
 
 fn push_samples(series: &OutgoingSeries<'_>, with_start: bool, message: &mut Vec<u8>) {
     let histogram_tag = if with_start { 3 << 3 | 2 } else { 4 << 3 | 2 };
-    for &(t_ms, value) in series.floats {
-        encode_sample(t_ms, value, message);
+    let starts_ms = if with_start { series.starts_ms } else { &[] };
+    let starts_ms = starts_ms.iter().copied().chain(std::iter::repeat(0));
+    for (&float, start_ms) in series.floats.iter().zip(starts_ms) {
+        encode_sample(float, start_ms, message);
     }
     let mut encoded = Vec::new();
     for one in series.histograms {
@@ -227,6 +232,7 @@ mod tests {
         builder.push(&OutgoingSeries {
             labels: &labels(&[("__name__", "a_total"), ("x", "a_total"), ("z", "日本")]),
             floats: &[(-5, f64::from_bits(0x7ff0_0000_0000_0002)), (1_700_000_000_000, 1.5)],
+            starts_ms: &[-9],
             histograms: &[],
             exemplars: &[&exemplar()],
             metadata: Some(metadata),
@@ -234,6 +240,7 @@ mod tests {
         builder.push(&OutgoingSeries {
             labels: &labels(&[("__name__", "h"), ("x", "1")]),
             floats: &[],
+            starts_ms: &[],
             histograms: &[OutgoingHistogram { t_ms: 7, start_ms: 3, histogram: &histogram }],
             exemplars: &[],
             metadata: None,
@@ -270,6 +277,8 @@ mod tests {
             .collect();
         assert_eq!(shown, ["a_total{x=\"a_total\", z=\"日本\"}"]);
         assert_eq!(batch.timestamps_ms, [-5, 1_700_000_000_000]);
+        let starts_ms: &[i64] = if with_start { &[-9] } else { &[] };
+        assert_eq!(batch.starts_ms, starts_ms);
         let bits: Vec<_> = batch.values.iter().map(|value| value.to_bits()).collect();
         assert_eq!(bits, [0x7ff0_0000_0000_0002, 1.5_f64.to_bits()]);
         let [sample] = batch.histograms.as_slice() else { panic!("one histogram") };

@@ -129,6 +129,7 @@ impl Sink<'_> {
         let t_ms = series.timestamp_ms.unwrap_or(self.default_t_ms);
         self.out.timestamps_ms.push(t_ms);
         self.out.values.push(series.value);
+        self.out.set_last_start(series.start_timestamp_ms.unwrap_or(0));
         if let Some(exemplar) = &series.exemplar {
             self.exemplar(exemplar, (labels_start, labels_len), t_ms);
         }

@@ -112,6 +112,8 @@ pub struct KnownSample<'p> {
     pub value: f64,
     /// As [`Series::timestamp_ms`].
     pub timestamp_ms: Option<i64>,
+    /// As [`Series::start_timestamp_ms`].
+    pub start_timestamp_ms: Option<i64>,
     /// As [`Series::exemplar`].
     pub exemplar: Option<Exemplar<'p>>,
 }

@@ -27,8 +27,8 @@ fn decoded(bytes: &[u8]) -> Result<MetricBatch, WireError> {
     result.map(|()| out)
 }
 
-/// One series of a batch: labels, times, values as bits.
-type Rows = (Vec<u8>, Vec<i64>, Vec<u64>);
+/// One series of a batch: labels, times, values as bits, starts.
+type Rows = (Vec<u8>, Vec<i64>, Vec<u64>, Vec<i64>);
 
 /// Each entry of the batch, wherever its rows lie.
 fn series_of(batch: &MetricBatch) -> Vec<Rows> {
@@ -41,7 +41,8 @@ fn series_of(batch: &MetricBatch) -> Vec<Rows> {
         .map(|series| {
             assert_eq!(series.form, LabelForm::Packed);
             let times = batch.timestamps_ms[rows(series)].to_vec();
-            (batch.label_bytes_of(series).to_vec(), times, bits(series))
+            let starts_ms = rows(series).map(|row| batch.start_ms(row)).collect();
+            (batch.label_bytes_of(series).to_vec(), times, bits(series), starts_ms)
         })
         .collect()
 }
@@ -98,7 +99,12 @@ fn histograms_of(batch: &MetricBatch) -> Vec<String> {
 fn any_batch() -> impl Strategy<Value = MetricBatch> {
     let histogram = (any_labels(), any::<i64>(), proptest::option::of(1..9_i64), any_histogram());
     let histograms = proptest::collection::vec(histogram, 0..4);
-    (any_floats(), histograms).prop_map(|(mut batch, histograms)| {
+    let start = prop_oneof![3 => 0..3_i64, 1 => any::<i64>()];
+    let starts_ms = proptest::collection::vec(start, 0..60);
+    (any_floats(), starts_ms, histograms).prop_map(|(mut batch, starts_ms, histograms)| {
+        // Of some rows, or of none, it is known when they began.
+        batch.starts_ms = starts_ms;
+        batch.starts_ms.truncate(batch.rows());
         for (labels, t_ms, start_ms, histogram) in histograms {
             batch.histograms.push(HistogramSample {
                 labels_start: batch.label_bytes.len() as u32,

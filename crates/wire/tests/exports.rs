@@ -18,20 +18,31 @@ fn lines_look_as_those_of_victoriametrics() {
     let mut out = Vec::new();
     let series = labels(&[("__name__", "up"), ("job", "a\n\"b\"")]);
     let values = [1.0, 0.5, 1e21, f64::NAN, f64::from_bits(STALE_NAN_BITS), f64::NEG_INFINITY];
-    json_lines::push_values(&mut out, &series, &[1, 2, 3, 4, 5, 6], &values);
+    json_lines::push_values(&mut out, &series, &[1, 2, 3, 4, 5, 6], &values, &[]);
     let want = "{\"metric\":{\"__name__\":\"up\",\"job\":\"a\\n\\\"b\\\"\"},\"values\":[1,0.5,1e+21,\
                 \"NaN\",null,\"-Infinity\"],\"timestamps\":[1,2,3,4,5,6]}\n";
     assert_eq!(String::from_utf8(out).expect("text"), want);
     let mut none = Vec::new();
-    json_lines::push_values(&mut none, &series, &[], &[]);
+    json_lines::push_values(&mut none, &series, &[], &[], &[]);
     assert!(none.is_empty());
+    let mut started = Vec::new();
+    json_lines::push_values(
+        &mut started,
+        &labels(&[("__name__", "c")]),
+        &[7, 8],
+        &values[..2],
+        &[5],
+    );
+    let want = "{\"metric\":{\"__name__\":\"c\"},\"values\":[1,0.5],\"timestamps\":[7,8],\
+                \"startTimestamps\":[5]}\n";
+    assert_eq!(String::from_utf8(started).expect("text"), want);
 }
 
 #[test]
 fn a_long_series_has_several_lines() {
     let (times, values): (Vec<_>, Vec<_>) = (0..25_000).map(|n| (n, n as f64)).unzip();
     let mut out = Vec::new();
-    json_lines::push_values(&mut out, &labels(&[("__name__", "m")]), &times, &values);
+    json_lines::push_values(&mut out, &labels(&[("__name__", "m")]), &times, &values, &[]);
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 3);
     let mut batch = MetricBatch::default();
     assert_eq!(json_lines::decode(&out, &Limits::default(), &mut batch), Ok(3));
@@ -117,6 +128,7 @@ proptest! {
     fn lines_read_back_as_they_were(
         job in ".{0,12}",
         samples in proptest::collection::vec((any::<i64>(), any_float()), 1..20),
+        starts_ms in proptest::collection::vec(0..3_i64, 0..8),
         histograms in proptest::collection::vec((any::<i64>(), any_histogram()), 1..8),
     ) {
         let series = labels(&[("__name__", "m"), ("job", &job)]);
@@ -124,13 +136,21 @@ proptest! {
         let (histogram_times, histograms): (Vec<_>, Vec<_>) =
             histograms.into_iter().map(|(t_ms, histogram)| (t_ms, Arc::new(histogram))).unzip();
         let mut out = Vec::new();
-        json_lines::push_values(&mut out, &series, &times, &values);
-        json_lines::push_histograms(&mut out, &series, &histogram_times, &histograms);
+        let of_values = &starts_ms[..starts_ms.len().min(values.len())];
+        json_lines::push_values(&mut out, &series, &times, &values, of_values);
+        let of_histograms = &starts_ms[..starts_ms.len().min(histograms.len())];
+        json_lines::push_histograms(&mut out, &series, &histogram_times, &histograms, of_histograms);
         let (limits, mut batch) = (Limits::default(), MetricBatch::default());
         prop_assert_eq!(json_lines::decode(&out, &limits, &mut batch), Ok(2));
         let read = batch.values.iter().copied().map(bits);
         prop_assert!(read.eq(values.iter().copied().map(bits)));
         prop_assert_eq!(&batch.timestamps_ms, &times);
+        for row in 0..times.len() {
+            prop_assert_eq!(batch.start_ms(row), of_values.get(row).copied().unwrap_or(0));
+        }
+        for (sample, start_ms) in batch.histograms.iter().zip(of_histograms) {
+            prop_assert_eq!(sample.start_ms.unwrap_or(0), *start_ms);
+        }
         prop_assert_eq!(batch.histograms.len(), histograms.len());
         for ((sample, t_ms), want) in batch.histograms.iter().zip(histogram_times).zip(histograms) {
             prop_assert_eq!(sample.t_ms, t_ms);

@@ -88,6 +88,32 @@ fn service() -> Value {
 }
 
 #[test]
+fn what_accumulates_tells_when_it_began() {
+    let of = |kind: &str, temporality: u8, point: Value| {
+        let mut point = point;
+        point["startTimeUnixNano"] = json!("3000000");
+        point["timeUnixNano"] = json!("5000000");
+        json!({"name": kind, kind: {"isMonotonic": true, "aggregationTemporality": temporality,
+               "dataPoints": [point]}})
+    };
+    let number = json!({"asInt": "7"});
+    let buckets =
+        json!({"count": "1", "sum": 1.0, "bucketCounts": ["1", "0"], "explicitBounds": [1.0]});
+    let starts = |metrics: Value| {
+        let metrics = request(service(), metrics);
+        let (batch, _) = take(&metrics, &Options::default(), Some(&mut Deltas::default()));
+        (0..batch.rows()).map(|row| batch.start_ms(row)).collect::<Vec<_>>()
+    };
+    // The last row is `target_info`.
+    assert_eq!(starts(json!([of("sum", 2, number.clone())])), [3, 0]);
+    assert_eq!(starts(json!([of("histogram", 2, buckets)])), [3, 3, 3, 3, 0]);
+    assert_eq!(starts(json!([of("summary", 0, json!({"count": "1", "sum": 1.0}))])), [3, 3, 0]);
+    // A gauge began nowhere, and a delta at the end of the one before.
+    assert_eq!(starts(json!([of("gauge", 0, number.clone())])), [0, 0]);
+    assert_eq!(starts(json!([of("sum", 1, number)])), [0, 0]);
+}
+
+#[test]
 fn numbers() {
     let point = |value: Value, t: &str| {
         let mut point =

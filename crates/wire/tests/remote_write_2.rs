@@ -136,6 +136,32 @@ fn a_request_comes_out_whole() {
 }
 
 #[test]
+fn samples_tell_when_they_began() {
+    let started = |t_ms: i64, start_ms: i64| {
+        let mut message = sample(t_ms, 1.0);
+        message.push(0x18);
+        varint(&mut message, start_ms as u64);
+        // The length of the message stands behind its tag.
+        message[1] = (message.len() - 2) as u8;
+        message
+    };
+    let mut table = Table::new();
+    let mut series = |name: &str, samples: &[Vec<u8>]| {
+        [table.refs(&[("__name__", name)]), samples.concat()].concat()
+    };
+    let none = series("none", &[sample(1, 1.0)]);
+    let some = series("some", &[sample(1, 1.0), started(2, -7), sample(3, 1.0)]);
+    // What older senders say of a series holds where a sample says nothing.
+    let created = series("created", &[sample(1, 1.0), started(2, 5), vec![0x30, 4]]);
+    let refused = [field(1, &[99, 99]), started(1, 9)].concat();
+    let last = series("last", &[sample(1, 1.0)]);
+    let (batch, _) = decoded(&table.request(&[none.clone(), some, created, refused, last]));
+    let starts: Vec<i64> = (0..batch.rows()).map(|row| batch.start_ms(row)).collect();
+    assert_eq!(starts, [0, 0, -7, 0, 4, 5, 0]);
+    assert!(decoded(&table.request(&[none])).0.starts_ms.is_empty());
+}
+
+#[test]
 fn fields_may_come_in_any_order_and_packing() {
     // The series before its symbols, references unpacked and behind the sample.
     let series = [sample(1, 1.0), vec![0x08, 0, 0x08, 1]].concat();

@@ -6,6 +6,7 @@ mod imports;
 mod names;
 mod queries;
 mod reading;
+mod starts;
 mod transport;
 mod writing;
 
@@ -39,6 +40,7 @@ pub(crate) const GROUP: Group = Group {
         ("foreign-origins", transport::foreign_origins),
         ("remote-write", writing::remote_write),
         ("remote-write-2", writing::remote_write_2),
+        ("start-timestamps", starts::start_timestamps),
         ("text-import", writing::text_import),
         ("imports-over-http", imports::over_http),
         ("imports-over-tcp", imports::over_tcp),

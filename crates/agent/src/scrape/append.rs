@@ -39,6 +39,8 @@ pub(super) struct SampleRules {
     pub(super) track_timestamps_staleness: bool,
     /// 0 means none.
     pub(super) sample_limit: usize,
+    /// Whether `_created` lines of OpenMetrics tell when series began, and are none.
+    pub(super) folds_created: bool,
     pub(super) histograms: HistogramRules,
 }
 
@@ -193,6 +195,9 @@ impl<'a> Appender<'a> {
             self.cache.make_room(self.batch);
             match format {
                 Format::Text => self.read(&mut exposition::Parser::new(body)),
+                Format::OpenMetrics if self.sample_rules.folds_created => {
+                    self.read(&mut openmetrics::Parser::new(body).fold_created())
+                }
                 Format::OpenMetrics => self.read(&mut openmetrics::Parser::new(body)),
                 Format::Protobuf => {
                     let options = self.sample_rules.histograms.protobuf_options();
@@ -243,8 +248,7 @@ impl<'a> Appender<'a> {
                 self.tally.scraped += 1;
                 let is_new = self.cache.is_new(id);
                 if let Some(series) = self.cache.meet(id) {
-                    let (value, t_ms) = (known.value, known.timestamp_ms);
-                    self.sample(series, value, t_ms, is_new, known.exemplar.as_ref());
+                    self.sample(series, &known, is_new);
                 }
                 continue;
             }
@@ -267,8 +271,13 @@ impl<'a> Appender<'a> {
                 self.tally.scraped += 1;
                 let read = |into: &mut LabelText| series.read_labels(into);
                 if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
-                    let (value, t_ms) = (series.value, series.timestamp_ms);
-                    self.sample(index, value, t_ms, is_new, series.exemplar.as_ref());
+                    let sample = KnownSample {
+                        value: series.value,
+                        timestamp_ms: series.timestamp_ms,
+                        start_timestamp_ms: series.start_timestamp_ms,
+                        exemplar: series.exemplar,
+                    };
+                    self.sample(index, &sample, is_new);
                 }
             }
             Entry::Histogram(series) => {
@@ -316,21 +325,16 @@ impl<'a> Appender<'a> {
         Ok(self.cache.meet(id).map(|series| (series, true)))
     }
 
-    fn sample(
-        &mut self,
-        series: SeriesIndex,
-        value: f64,
-        timestamp_ms: Option<i64>,
-        is_new: bool,
-        exemplar: Option<&Exemplar<'_>>,
-    ) {
+    fn sample(&mut self, series: SeriesIndex, exposed: &KnownSample<'_>, is_new: bool) {
         self.tally.kept += 1;
-        let explicit = timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
+        let value = exposed.value;
+        let explicit = exposed.timestamp_ms.filter(|_| self.sample_rules.honor_timestamps);
         let says_the_same =
             |batch: &MetricBatch, row: usize| batch.values[row].to_bits() == value.to_bits();
         let Some(t_ms) = self.admit(series, explicit, says_the_same, |_, _| false) else { return };
         self.cache.push(series, t_ms, value, self.batch);
-        if let Some(exemplar) = exemplar {
+        self.batch.set_last_start(exposed.start_timestamp_ms.unwrap_or(0));
+        if let Some(exemplar) = &exposed.exemplar {
             let row = self.batch.series.last().expect("it was pushed");
             let labels = (row.labels_start, row.labels_len);
             self.tally.exemplars += u64::from(exemplar.push(labels, t_ms, self.batch));

@@ -42,6 +42,7 @@ fn parts(mut batch: MetricBatch) -> Vec<MetricBatch> {
         part.label_bytes.extend_from_slice(labels);
         part.timestamps_ms.push(batch.timestamps_ms[series.first_row as usize]);
         part.values.push(batch.values[series.first_row as usize]);
+        part.set_last_start(batch.start_ms(series.first_row as usize));
     }
     for sample in std::mem::take(&mut batch.histograms) {
         let labels = batch.label_bytes_of_histogram(&sample);

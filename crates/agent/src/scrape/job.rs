@@ -34,6 +34,8 @@ pub(super) struct Job {
     pub(super) fallback: Option<Format>,
     /// An answer of so many bytes or more fails the scrape.
     pub(super) body_limit: usize,
+    /// As [`super::ScraperOptions::folds_created`].
+    pub(super) folds_created: bool,
 }
 
 impl Job {
@@ -53,6 +55,7 @@ impl Job {
                 0 => DEFAULT_BODY_BYTES,
                 configured => limit(configured).min(MAX_BODY_BYTES),
             },
+            folds_created: false,
             headers,
             config,
             external_labels,
@@ -68,6 +71,7 @@ impl Job {
             honor_timestamps: config.honor_timestamps,
             track_timestamps_staleness: config.track_timestamps_staleness,
             sample_limit: limit(config.sample_limit),
+            folds_created: self.folds_created,
             histograms: HistogramRules::new(config, target),
         }
     }

@@ -29,6 +29,9 @@ pub struct ScraperOptions {
     /// Whether series get the configuration's `external_labels`, which belongs to whoever passes
     /// them on.
     pub adds_external_labels: bool,
+    /// Whether `_created` lines of OpenMetrics are when the series they stand beside began, and no
+    /// series: Prometheus' feature `st-storage`. Each family is then read twice.
+    pub folds_created: bool,
     /// Differs between processes: two that scrape the same targets do so at different moments.
     pub seed: u64,
 }
@@ -173,7 +176,8 @@ impl Scraper {
             discovery.push((block.clone(), prepared));
         }
         let config = Arc::new(scrape.clone());
-        let job = Arc::new(Job::new(config, external_labels.clone(), client, failure_log));
+        let job = Job::new(config, external_labels.clone(), client, failure_log);
+        let job = Arc::new(Job { folds_created: self.options.folds_created, ..job });
         Ok(Ready { job, discovery })
     }
 

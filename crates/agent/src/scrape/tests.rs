@@ -1,5 +1,7 @@
 //! Expositions of one target, one after the other, and what becomes of them.
 
+mod starts;
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,7 @@ impl Target {
                 honor_timestamps: true,
                 track_timestamps_staleness: false,
                 sample_limit: 0,
+                folds_created: false,
                 histograms: HistogramRules::default(),
             },
             scratch: Scratch::default(),
@@ -121,7 +124,11 @@ fn show(batch: &MetricBatch) -> String {
         let row = series.first_row as usize;
         let value = batch.values[row];
         let value = if is_stale_nan(value) { "stale".to_owned() } else { value.to_string() };
-        lines.push(format!("{labels} {value} @{}\n", batch.timestamps_ms[row]));
+        let since = match batch.start_ms(row) {
+            0 => String::new(),
+            start_ms => format!(" since {start_ms}"),
+        };
+        lines.push(format!("{labels} {value} @{}{since}\n", batch.timestamps_ms[row]));
     }
     for sample in &batch.histograms {
         let bytes = batch.label_bytes_of_histogram(sample);

@@ -143,6 +143,7 @@ impl Scraped {
         let options = ScraperOptions {
             client: ClientOptions::operator(),
             adds_external_labels: true,
+            folds_created: false,
             seed: 7,
         };
         let scraper = Scraper::start(&config(yaml), options, sender).await.expect("it starts");

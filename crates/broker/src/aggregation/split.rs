@@ -143,5 +143,6 @@ fn copy(batch: &MetricBatch, series: &SeriesRows, out: &mut MetricBatch) {
     out.label_bytes.extend_from_slice(batch.label_bytes_of(series));
     out.series.push(SeriesRows { labels_start, first_row, ..*series });
     out.timestamps_ms.extend_from_slice(&batch.timestamps_ms[rows.clone()]);
-    out.values.extend_from_slice(&batch.values[rows]);
+    out.values.extend_from_slice(&batch.values[rows.clone()]);
+    out.push_starts_of(batch, rows);
 }

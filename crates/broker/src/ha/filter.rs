@@ -99,10 +99,12 @@ impl Pass<'_> {
         let floor_ms = self.floor(&fate);
         let first_row = self.out.batch.timestamps_ms.len();
         let (mut left_out, mut newest_ms) = (0, i64::MIN);
-        for (&t_ms, &value) in batch.timestamps_ms[rows.clone()].iter().zip(&batch.values[rows]) {
+        for row in rows {
+            let t_ms = batch.timestamps_ms[row];
             if is_stored(floor_ms, t_ms) {
                 self.out.batch.timestamps_ms.push(t_ms);
-                self.out.batch.values.push(value);
+                self.out.batch.values.push(batch.values[row]);
+                self.out.batch.set_last_start(batch.start_ms(row));
                 newest_ms = newest_ms.max(t_ms);
             } else {
                 left_out += 1;

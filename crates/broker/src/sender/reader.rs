@@ -304,7 +304,8 @@ impl Reader {
             let series = self.table.get_mut(columns.ordinals[at]);
             let Some(series) = dropped.check(series, t_ms, oldest_ms) else { continue };
             let (labels, hash) = (series.labels.clone(), series.hash);
-            rows.push(Row { labels, hash, t_ms, value: Value::Float(value) });
+            let value = Value::Float { value, start_ms: columns.start_ms(at) };
+            rows.push(Row { labels, hash, t_ms, value });
             if let Some(exemplars) = self.exemplars.remove(&columns.ordinals[at]) {
                 rows.extend(exemplars.into_iter().map(|one| exemplar_row(series, one)));
             }

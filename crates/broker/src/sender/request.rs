@@ -33,14 +33,22 @@ pub(super) fn encode(
         RemoteWriteMessage::V2 => RequestBuilder::two(),
     };
     let (mut floats, mut histograms, mut exemplars) = (Vec::new(), Vec::new(), Vec::new());
+    let mut starts_ms = Vec::new();
     for group in order.chunk_by(|&a, &b| slots[a as usize] == slots[b as usize]) {
         floats.clear();
+        starts_ms.clear();
         histograms.clear();
         exemplars.clear();
         for &row in group {
             let row = rows[row as usize];
             match &row.value {
-                Value::Float(value) => floats.push((row.t_ms, *value)),
+                Value::Float { value, start_ms } => {
+                    if *start_ms != 0 {
+                        starts_ms.resize(floats.len(), 0);
+                        starts_ms.push(*start_ms);
+                    }
+                    floats.push((row.t_ms, *value));
+                }
                 Value::Histogram(one) => histograms.push(OutgoingHistogram {
                     t_ms: row.t_ms,
                     start_ms: one.start_ms,
@@ -57,6 +65,7 @@ pub(super) fn encode(
         builder.push(&OutgoingSeries {
             labels,
             floats: &floats,
+            starts_ms: &starts_ms,
             histograms: &histograms,
             exemplars: &exemplars,
             metadata,
@@ -250,7 +259,7 @@ mod tests {
             labels: labels.clone(),
             hash: 0,
             t_ms,
-            value: Value::Float(0.0),
+            value: Value::Float { value: 0.0, start_ms: 0 },
         };
         let rows = [row(&a, 1), row(&b, 1), row(&a, 2), row(&a, 2), row(&b, 0), row(&a, 3)];
         let chunk = Chunk { frame: 0, at: Instant::now(), rows: rows.to_vec() };

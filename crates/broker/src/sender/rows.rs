@@ -16,7 +16,11 @@ pub(super) struct Row {
 
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    Float(f64),
+    Float {
+        value: f64,
+        /// When it began at zero, 0 if nobody knows.
+        start_ms: i64,
+    },
     /// Boxed: histograms are few and large.
     Histogram(Box<HistogramValue>),
     /// Boxed: they are few and have labels.
@@ -59,7 +63,7 @@ pub(super) struct Amount {
 impl Row {
     pub(super) fn kind(&self) -> Kind {
         match self.value {
-            Value::Float(_) => Kind::Float,
+            Value::Float { .. } => Kind::Float,
             Value::Histogram(_) => Kind::Histogram,
             Value::Exemplar(_) => Kind::Exemplar,
         }

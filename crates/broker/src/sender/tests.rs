@@ -113,7 +113,7 @@ fn chunk(series: &[Labels], frame: u64) -> Chunk {
         labels: labels.clone(),
         hash: number.wrapping_mul(0x9e37_79b9),
         t_ms: frame as i64,
-        value: Value::Float(frame as f64),
+        value: Value::Float { value: frame as f64, start_ms: 0 },
     });
     Chunk { frame, at: Instant::now(), rows: rows.collect() }
 }

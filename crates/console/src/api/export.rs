@@ -51,13 +51,14 @@ impl Form {
 
     fn push(&mut self, out: &mut Vec<u8>, labels: &Labels, columns: &mut Columns) {
         if let Form::JsonLines = self {
-            json_lines::push_values(out, labels, &columns.timestamps_ms, &columns.values);
-            let histograms = &columns.histograms;
+            let Columns { timestamps_ms, values, starts_ms, histograms, .. } = columns;
+            json_lines::push_values(out, labels, timestamps_ms, values, starts_ms);
             json_lines::push_histograms(
                 out,
                 labels,
                 &histograms.timestamps_ms,
                 &histograms.histograms,
+                &histograms.starts_ms,
             );
             return;
         }
@@ -157,7 +158,10 @@ fn send_all(
     let mut columns = Columns::default();
     for (place, matchers) in selectors.iter().enumerate() {
         let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
-        let request = SelectRequest { matchers, start_ms, end_ms, hints: Hints::default() };
+        // Other forms have no place for when samples began.
+        let starts = matches!(form, Form::JsonLines);
+        let hints = Hints { starts, ..Hints::default() };
+        let request = SelectRequest { matchers, start_ms, end_ms, hints };
         let set = snapshot.select(&request).map_err(source_error)?;
         for index in 0..set.len() {
             let labels = set.labels(index);

@@ -33,7 +33,7 @@ pub(super) struct ArrivedSeries {
 
 /// Samples of one series, in columns.
 enum Chunk {
-    Floats { samples: usize, timestamps: Bytes, values: Bytes },
+    Floats { samples: usize, timestamps: Bytes, values: Bytes, starts: Bytes },
     Histograms { samples: usize, timestamps: Bytes, starts: Bytes, histograms: Bytes },
 }
 
@@ -70,7 +70,8 @@ impl ArrivedSeries {
     }
 
     fn add_chunk(&mut self, chunk: SeriesChunk) -> Result<usize, SourceError> {
-        let mut bytes = SERIES_BYTES + chunk.timestamps.len() + chunk.values.len();
+        let columns = [&chunk.timestamps, &chunk.values, &chunk.starts];
+        let mut bytes = SERIES_BYTES + columns.map(Bytes::len).iter().sum::<usize>();
         if !chunk.continues {
             let labels = labels_of(&chunk.labels)?;
             if self.labels.last().is_some_and(|before| *before >= labels) {
@@ -95,6 +96,7 @@ impl ArrivedSeries {
                 samples: chunk.samples as usize,
                 timestamps: chunk.timestamps,
                 values: chunk.values,
+                starts: chunk.starts,
             });
         }
         for part in chunk.histograms {
@@ -159,7 +161,11 @@ impl SeriesSet for ArrivedSeries {
 
 fn decode(chunk: &Chunk, out: &mut Columns) -> Result<(), codec::CodecError> {
     match chunk {
-        Chunk::Floats { samples, timestamps, values } => {
+        Chunk::Floats { samples, timestamps, values, starts } => {
+            if !starts.is_empty() {
+                out.starts_ms.resize(out.timestamps_ms.len(), 0);
+                codec::decode_i64s(&mut &starts[..], *samples, &mut out.starts_ms)?;
+            }
             codec::decode_i64s(&mut &timestamps[..], *samples, &mut out.timestamps_ms)?;
             codec::decode_f64s(&mut &values[..], *samples, &mut out.values)
         }

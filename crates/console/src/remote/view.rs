@@ -193,6 +193,7 @@ impl promql::Source for View {
             start_ms: request.start_ms,
             end_ms: request.end_ms,
             max_series: self.inner.limits(self.tenant).max_query_series as u64,
+            with_starts: request.hints.starts,
         };
         let work = self.inner.link.call(|client| self.selection(client, asked.clone()));
         let arrived = self.wait(work)?;

@@ -10,6 +10,7 @@ use crate::gathered::Gathered;
 use crate::histogram_columns::HistogramColumns;
 use crate::rows::settle_from;
 use crate::shard::HeadChunks;
+use crate::starts::Starts;
 use crate::statistics::ChunkStatistics;
 
 impl Selected {
@@ -51,7 +52,7 @@ impl Selected {
         if !self.has_histograms(index) {
             return self.read(index, timestamps_ms, values);
         }
-        let mut gathered = self.gather(index)?;
+        let mut gathered = self.gather(index, false)?;
         timestamps_ms.append(&mut gathered.timestamps);
         values.append(&mut gathered.values);
         histograms.append(&mut gathered.histograms);
@@ -78,7 +79,7 @@ impl Selected {
         assert_eq!(start, values_start, "columns of one length are appended to");
         if self.has_histograms(index) {
             // A histogram may have been there first.
-            let mut gathered = self.gather(index)?;
+            let mut gathered = self.gather(index, false)?;
             timestamps_ms.append(&mut gathered.timestamps);
             values.append(&mut gathered.values);
             return Ok(());
@@ -99,8 +100,62 @@ impl Selected {
         result
     }
 
-    /// Everything of a series that has histograms.
-    fn gather(&self, index: usize) -> Result<Gathered, MetricError> {
+    /// Whether something is known of when floats of series `index` began at zero, in the range or not.
+    ///
+    /// # Errors
+    /// `Block` with the offset of the damage.
+    ///
+    /// # Panics
+    /// `index` is not below [`Selected::len`].
+    pub fn has_starts(&self, index: usize) -> Result<bool, MetricError> {
+        for part in self.parts_of(index) {
+            let part = match *part {
+                Part::Masked { index, .. } => self.masked[index as usize].part,
+                part => part,
+            };
+            let is_known = match part {
+                Part::Head { head, place } => self.heads[head as usize].has_starts(place as usize),
+                part => self.starts_of(part)?.is_some(),
+            };
+            if is_known {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// As [`Selected::read_all`], and appends to `starts_ms` when each float began at zero,
+    /// milliseconds since the epoch, 0 = not known: nothing if it is not known of any, and zeros at
+    /// its end may be left out. Where it is known, reading takes some 50 ns per sample.
+    ///
+    /// # Errors
+    /// As [`Selected::read`].
+    ///
+    /// # Panics
+    /// As [`Selected::read`].
+    pub fn read_with_starts(
+        &self,
+        index: usize,
+        (timestamps_ms, values): (&mut Vec<i64>, &mut Vec<f64>),
+        starts_ms: &mut Vec<i64>,
+        histograms: &mut HistogramColumns,
+    ) -> Result<(), MetricError> {
+        if !self.has_starts(index)? {
+            return self.read_all(index, timestamps_ms, values, histograms);
+        }
+        let mut gathered = self.gather(index, true)?;
+        if gathered.starts.iter().any(|start_ms| *start_ms != 0) {
+            starts_ms.resize(timestamps_ms.len(), 0);
+            starts_ms.append(&mut gathered.starts);
+        }
+        timestamps_ms.append(&mut gathered.timestamps);
+        values.append(&mut gathered.values);
+        histograms.append(&mut gathered.histograms);
+        Ok(())
+    }
+
+    /// Everything of a series that has histograms, or of which is wanted when its floats began.
+    fn gather(&self, index: usize, with_starts: bool) -> Result<Gathered, MetricError> {
         let mut gathered = Gathered::default();
         for part in self.parts_of(index) {
             let (part, kept) = match *part {
@@ -118,6 +173,10 @@ impl Selected {
                     for generation in 0..head.generations() {
                         let kept = kept_of(generation);
                         self.gather_head(head, place as usize, generation, kept, &mut gathered)?;
+                        let starts = head.starts_in(place as usize, generation);
+                        if let Some(starts) = starts.filter(|_| with_starts) {
+                            gathered.note_starts(starts);
+                        }
                     }
                 }
                 Part::Histograms { block, group, chunk } => {
@@ -139,7 +198,10 @@ impl Selected {
                         kept.try_for_each(|&kept| {
                             self.read_chunk(part, kept, timestamps_ms, values)
                         })
-                    })?
+                    })?;
+                    if with_starts && let Some(starts) = self.starts_of(part)? {
+                        gathered.note_starts(&starts);
+                    }
                 }
                 Part::Masked { .. } => unreachable!("a masked part is not masked again"),
             }
@@ -164,6 +226,23 @@ impl Selected {
                 })
             })
             .map_err(|error| MetricError::Head { ordinal: head.ordinal(place), error })
+    }
+
+    /// What is known of when the floats of a chunk, or of rollups, began.
+    fn starts_of(&self, part: Part) -> Result<Option<Starts>, MetricError> {
+        let (Part::Chunk { block, group, chunk } | Part::Rollups { block, group, chunk }) = part
+        else {
+            return Ok(None);
+        };
+        let group = &self.groups[group as usize];
+        let place = match &group.rollups {
+            Some(rollups) if matches!(part, Part::Rollups { .. }) => rollups.series_of(chunk),
+            _ => group.series_of(chunk),
+        };
+        let (id, reader) = &self.blocks[block as usize];
+        reader
+            .starts(group, place)
+            .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
     }
 
     /// Statistics of the chunks of series `index`, in order of time, if they say everything there

@@ -246,7 +246,8 @@ impl Evaluator<'_> {
         leaf: Leaf,
     ) -> Result<Selected, EvalError> {
         let (start_ms, end_ms) = range_source::span_of(grid, reference, leaf.reach());
-        let set = self.context.select(matchers, start_ms, end_ms, Hints::default())?;
+        let hints = Hints { starts: leaf.wants_starts(false), ..Hints::default() };
+        let set = self.context.select(matchers, start_ms, end_ms, hints)?;
         Ok(Selected {
             set,
             grid: *grid,

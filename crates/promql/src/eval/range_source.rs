@@ -80,7 +80,11 @@ impl Evaluator<'_> {
                 let (start_ms, end_ms) = span_of(grid, reference, reach);
                 let takes_rows = extension.is_none()
                     && function.is_some_and(|(function, _)| function.takes_rows());
+                let starts = self.context.options.use_start_timestamps
+                    && extension.is_none()
+                    && function.is_some_and(|(function, _)| function.looks_at_starts());
                 let hints = Hints {
+                    starts,
                     function: function.map(|(_, name)| name),
                     range_ms,
                     step_ms: grid.step_between_ms(reference),

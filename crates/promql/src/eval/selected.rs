@@ -95,6 +95,9 @@ impl Selected {
         scratch.columns.clear();
         scratch.switch(self.nodes.samples);
         self.set.read(index, &mut scratch.columns)?;
+        if !self.leaf.wants_starts(context.options.use_start_timestamps) {
+            scratch.columns.forget_starts();
+        }
         let samples = scratch.columns.samples();
         scratch.samples_read += samples as u64;
         if samples == 0 {
@@ -174,8 +177,7 @@ impl Selected {
     }
 
     fn looks_at_starts(&self, columns: &Columns) -> bool {
-        !columns.starts_ms.is_empty()
-            && matches!(&self.leaf, Leaf::Range(call) if call.function.looks_at_starts())
+        !columns.starts_ms.is_empty() && matches!(self.leaf, Leaf::Range(_))
     }
 
     /// As [`Selected::fill`], of a series that has histograms or tells when its samples began.
@@ -294,6 +296,17 @@ impl Leaf {
         }
     }
 
+    /// Whether it matters when samples began at zero. `in_use` is the option of the query.
+    pub(crate) fn wants_starts(&self, in_use: bool) -> bool {
+        match self {
+            Leaf::Start { .. } => true,
+            Leaf::Range(call) => {
+                in_use && call.extension.is_none() && call.function.looks_at_starts()
+            }
+            Leaf::Value { .. } | Leaf::Timestamp { .. } | Leaf::Smoothed { .. } => false,
+        }
+    }
+
     /// Whether stale markers are no samples at all; an instant selector instead has no value
     /// where the last sample is one.
     fn skips_stale(&self) -> bool {
@@ -404,6 +417,9 @@ pub(crate) fn drop_stale(columns: &mut Columns) {
         return;
     }
     let mut kept = 0;
+    if !columns.starts_ms.is_empty() {
+        columns.starts_ms.resize(columns.values.len(), 0);
+    }
     for index in 0..columns.values.len() {
         if !is_absent(columns.values[index]) {
             columns.values[kept] = columns.values[index];

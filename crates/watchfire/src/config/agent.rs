@@ -138,3 +138,8 @@ fn positive_ms(key: &str, text: Option<&str>) -> Result<Option<u64>> {
     let ms = duration_ms(key, text)?;
     ms.map(|ms| u64::try_from(ms).with_context(|| format!("{key} is negative"))).transpose()
 }
+
+/// First 16 hexadecimal digits of a text's hash.
+pub(super) fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}

@@ -13,6 +13,7 @@ pub(super) struct File {
     pub(super) listen: Option<String>,
     pub(super) peer_listen: Option<String>,
     pub(super) prometheus_config: Option<PathBuf>,
+    pub(super) enable_features: Vec<String>,
     pub(super) storage: Storage,
     pub(super) memory: Memory,
     pub(super) query_cache: QueryCache,

@@ -13,6 +13,7 @@ use settings::yaml::Document;
 
 mod agent;
 mod aggregation;
+mod features;
 mod keys;
 mod limits;
 mod query_cache;
@@ -20,6 +21,7 @@ mod retention;
 mod tenants;
 
 pub(crate) use agent::Shipping;
+use features::Features;
 use keys::{File, Tls};
 use limits::Defaults;
 
@@ -62,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) memory: governor::Settings,
     /// What results of queries may take.
     pub(crate) query_cache: console::CacheSettings,
+    pub(crate) features: Features,
     /// When memory is short, a series without samples for this long is forgotten.
     pub(crate) idle_series_ms: i64,
     /// Of the series one query of a console in a process of its own may hold.
@@ -110,6 +113,7 @@ pub(crate) struct AgentRole {
     pub(crate) shipping: Shipping,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
+    pub(crate) features: Features,
     /// Tells configurations apart in the fleet's table.
     pub(crate) config_hash: String,
 }
@@ -155,7 +159,8 @@ impl AgentRole {
             collect: file.agent.enabled.unwrap_or(true).then_some(collecting),
             shipping,
             prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
-            config_hash: hash(document.map_or("", Document::text)),
+            features: Features::named(&file.enable_features)?,
+            config_hash: agent::hash(document.map_or("", Document::text)),
         })
     }
 }
@@ -211,11 +216,6 @@ impl ConsoleRole {
         let name = arguments.name.clone().unwrap_or_else(|| config.agent.instance.clone());
         Ok(ConsoleRole { config, brokers, join: arguments.join.clone(), name })
     }
-}
-
-/// First 16 hexadecimal digits of a text's hash.
-fn hash(text: &str) -> String {
-    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
 
 const DEFAULT_AGENT_LISTEN: SocketAddr =
@@ -353,6 +353,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         limits,
         memory,
         query_cache: query_cache::settings(&file.query_cache, memory.limit_bytes())?,
+        features: Features::named(&file.enable_features)?,
         idle_series_ms: duration_ms("memory.idle_series", file.memory.idle_series.as_deref())?
             .unwrap_or(DEFAULT_IDLE_SERIES_MS),
         max_query_bytes: file.limits.max_query_bytes.unwrap_or(defaults.max_query_bytes),

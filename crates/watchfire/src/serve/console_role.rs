@@ -81,9 +81,11 @@ pub(super) fn routes(
     let width = std::thread::available_parallelism().map_or(1, usize::from);
     let (data, limits) = (Arc::new(brokers.clone()), config.limits.clone());
     let executor = Executor::new(data, limits, governor, config.max_concurrent_queries, width);
-    let executor = Arc::new(
-        executor.with_cache(config.query_cache).with_tenants(config.tenants.limits.clone()),
-    );
+    let executor = executor
+        .with_cache(config.query_cache)
+        .with_tenants(config.tenants.limits.clone())
+        .with_start_timestamps(config.features.use_start_timestamps);
+    let executor = Arc::new(executor);
     let state = || {
         let brokers = brokers.clone();
         move || brokers.state()

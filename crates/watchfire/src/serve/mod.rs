@@ -156,7 +156,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             broker.put_remote_writes(broker::PreparedRemotes::none()).await;
             None
         }
-        Some(path) => Some(Scraping::start(path, Some(broker.clone())).await?),
+        Some(path) => {
+            let folds_created = config.features.st_storage;
+            Some(Scraping::start(path, Some(broker.clone()), folds_created).await?)
+        }
     };
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());

@@ -161,6 +161,13 @@ fn fill(broker: &Broker, end_ms: i64) {
             };
             batch.push(&labels("gauge_m", series), t_ms, value);
             batch.push(&labels("counter_total", series), t_ms, (step * 3) as f64);
+            // Some know when they began, one of them of its second half alone; some begin now and then.
+            batch.set_last_start(match series {
+                5 if step <= 30 => 0,
+                5 | 6 => end_ms - 3_600_000,
+                7 => end_ms - (59 - step / 7 * 7) * 15_000 - 7_001,
+                _ => 0,
+            });
         }
         for series in 0..9 {
             let is_float = series == 4 && step % 5 == 3;
@@ -193,7 +200,8 @@ fn fill(broker: &Broker, end_ms: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_says_what_the_broker_says() {
-    let pair = Pair::start("storage:\n  flush_interval: 100ms\n").await;
+    let yaml = "enable_features: [use-start-timestamps]\nstorage:\n  flush_interval: 100ms\n";
+    let pair = Pair::start(yaml).await;
     let end_ms = now_ms();
     let filled = pair.broker.clone();
     tokio::task::spawn_blocking(move || fill(&filled, end_ms)).await.expect("filled");
@@ -205,6 +213,9 @@ async fn a_console_says_what_the_broker_says() {
         "latency",
         "histogram_quantile(0.9, latency)",
         "start_timestamp(latency)",
+        "start_timestamp(counter_total)",
+        "resets(counter_total[5m])",
+        "increase(counter_total{series=~\"5|6|7\"}[2m])",
         "increase(latency[1m])",
         "histogram_count(latency) + on (series) group_left gauge_m",
         "max_over_time(gauge_m[10m:30s])",
@@ -276,6 +287,10 @@ async fn a_console_says_what_the_broker_says() {
     let started = encode("start_timestamp(latency{series=\"7\"})");
     let body = pair.same(&format!("/api/v1/query?query={started}&time={end}")).await;
     assert!(body.contains("\"series\":\"7\"") && !body.contains(",\"0\"]"), "{body}");
+    // 42, 49 and 56 of the last 20 steps begin anew, which no value tells.
+    let resets = encode("resets(counter_total{series=~\"6|7\"}[5m])");
+    let body = pair.same(&format!("/api/v1/query?query={resets}&time={end}")).await;
+    assert!(body.contains(",\"0\"]") && body.contains(",\"3\"]"), "{body}");
     for path in [
         "/api/v1/labels",
         "/api/v1/labels?limit=2",

@@ -46,6 +46,7 @@ impl Scraping {
     pub(super) async fn start(
         path: PathBuf,
         broker: Option<Broker>,
+        folds_created: bool,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
         let loaded = load(&path)?;
         // Before the first scrape, so that a new remote gets all of them.
@@ -57,6 +58,7 @@ impl Scraping {
             client: ClientOptions::operator(),
             // A broker adds them where it passes series on; an agent does nothing else.
             adds_external_labels: broker.is_none(),
+            folds_created,
             seed: u64::from_le_bytes(seed),
         };
         let (batches, receiver) = mpsc::channel(QUEUE);

@@ -49,9 +49,11 @@ impl Telling {
             config.max_concurrent_queries,
             width,
         );
-        let executor = Arc::new(
-            executor.with_cache(config.query_cache).with_tenants(config.tenants.limits.clone()),
-        );
+        let executor = executor
+            .with_cache(config.query_cache)
+            .with_tenants(config.tenants.limits.clone())
+            .with_start_timestamps(config.features.use_start_timestamps);
+        let executor = Arc::new(executor);
         let for_corruptions = broker.clone();
         let console = Console::new(
             Arc::clone(&executor),

@@ -9,29 +9,41 @@ use model::{FloatHistogram, Labels, ResetHint, Span, is_stale_nan};
 const LINE_SAMPLES: usize = 10_000;
 
 /// Appends the floats of a series, as many lines as they need; none if there are no samples.
-pub fn push_values(out: &mut Vec<u8>, labels: &Labels, timestamps_ms: &[i64], values: &[f64]) {
+/// `starts_ms` says of the first so many when they began at zero, milliseconds since the epoch; 0 = not
+/// known.
+pub fn push_values(
+    out: &mut Vec<u8>,
+    labels: &Labels,
+    timestamps_ms: &[i64],
+    values: &[f64],
+    starts_ms: &[i64],
+) {
     let chunks = timestamps_ms.chunks(LINE_SAMPLES).zip(values.chunks(LINE_SAMPLES));
+    let mut starts = starts_ms.chunks(LINE_SAMPLES);
     for (timestamps_ms, values) in chunks {
         push_metric(out, labels);
         out.extend_from_slice(b",\"values\":[");
         push_list(out, values, |out, value| push_number(out, *value));
-        push_end(out, timestamps_ms);
+        push_end(out, timestamps_ms, starts.next().unwrap_or(&[]));
     }
 }
 
-/// Appends the native histograms of a series, as many lines as they need.
+/// Appends the native histograms of a series, as many lines as they need; `starts_ms` as in
+/// [`push_values`].
 pub fn push_histograms(
     out: &mut Vec<u8>,
     labels: &Labels,
     timestamps_ms: &[i64],
     histograms: &[Arc<FloatHistogram>],
+    starts_ms: &[i64],
 ) {
     let chunks = timestamps_ms.chunks(LINE_SAMPLES).zip(histograms.chunks(LINE_SAMPLES));
+    let mut starts = starts_ms.chunks(LINE_SAMPLES);
     for (timestamps_ms, histograms) in chunks {
         push_metric(out, labels);
         out.extend_from_slice(b",\"histograms\":[");
         push_list(out, histograms, |out, histogram| push_histogram(out, histogram));
-        push_end(out, timestamps_ms);
+        push_end(out, timestamps_ms, starts.next().unwrap_or(&[]));
     }
 }
 
@@ -48,11 +60,16 @@ fn push_metric(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
-fn push_end(out: &mut Vec<u8>, timestamps_ms: &[i64]) {
-    out.extend_from_slice(b"],\"timestamps\":[");
-    push_list(out, timestamps_ms, |out, t_ms| {
+fn push_end(out: &mut Vec<u8>, timestamps_ms: &[i64], starts_ms: &[i64]) {
+    let push_time = |out: &mut Vec<u8>, t_ms: &i64| {
         out.extend_from_slice(itoa::Buffer::new().format(*t_ms).as_bytes());
-    });
+    };
+    out.extend_from_slice(b"],\"timestamps\":[");
+    push_list(out, timestamps_ms, push_time);
+    if starts_ms.iter().any(|start_ms| *start_ms != 0) {
+        out.extend_from_slice(b"],\"startTimestamps\":[");
+        push_list(out, starts_ms, push_time);
+    }
     out.extend_from_slice(b"]}\n");
 }
 

@@ -10,6 +10,10 @@
 //! Native histograms have lines of their own, which only Watchfire knows: `"histograms"` instead of
 //! `"values"` is a list of remote write's messages `Histogram` as protobuf's JSON has them, without
 //! their times and with counts as floats.
+//!
+//! Lines of either kind may have `"startTimestamps"`, which only Watchfire knows: when each value, or the
+//! counts of each histogram, began at zero, milliseconds since the epoch, 0 where that is not known, as of
+//! those behind its end.
 
 mod encode;
 mod histogram;
@@ -65,7 +69,7 @@ enum Fault {
 fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
     let series: Line<'_> =
         serde_json::from_slice(line).map_err(|error| Fault::Line(error.to_string()))?;
-    let Line { metric, values, histograms, timestamps } = series;
+    let Line { metric, values, histograms, timestamps, starts_ms } = series;
     let (what, count) = match (values.is_empty(), histograms.is_empty()) {
         (false, true) => ("values", values.len()),
         (true, false) => ("histograms", histograms.len()),
@@ -76,6 +80,9 @@ fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
     };
     if count != timestamps.len() {
         return Err(Fault::Line(format!("{count} {what} and {} timestamps", timestamps.len())));
+    }
+    if starts_ms.len() > count {
+        return Err(Fault::Line(format!("{count} {what} and {} startTimestamps", starts_ms.len())));
     }
     let name = metric.0.iter().find(|(name, _)| name == METRIC_NAME);
     let Some((_, name)) = name.filter(|(_, name)| !name.is_empty()) else {
@@ -91,10 +98,12 @@ fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
             if histogram.is_stale() { Histogram::stale() } else { Histogram::Float(histogram) }
         });
         let samples = timestamps.into_iter().zip(histograms);
-        return rows.end_histograms(samples).map_err(Fault::Whole);
+        return rows.end_histograms(samples, &starts_ms).map_err(Fault::Whole);
     }
     let samples = timestamps.into_iter().zip(values.into_iter().map(|value| value.0));
-    rows.end(samples).map_err(Fault::Whole)
+    rows.end(samples).map_err(Fault::Whole)?;
+    rows.set_starts(count, &starts_ms);
+    Ok(())
 }
 
 #[derive(serde::Deserialize)]
@@ -106,6 +115,8 @@ struct Line<'l> {
     #[serde(default)]
     histograms: Vec<histogram::Object>,
     timestamps: Vec<i64>,
+    #[serde(default, rename = "startTimestamps")]
+    starts_ms: Vec<i64>,
 }
 
 /// The members of an object of strings, in their order.

@@ -51,6 +51,8 @@ pub(super) struct Translator<'a> {
     /// The metric at hand.
     name: String,
     is_delta: bool,
+    /// Whether the points are of what began at zero once.
+    accumulates: bool,
     /// The latest point of the resource at hand.
     latest_ms: Option<i64>,
     points: u64,
@@ -103,6 +105,7 @@ impl<'a> Translator<'a> {
             base: Vec::new(),
             name: String::new(),
             is_delta: false,
+            accumulates: false,
             latest_ms: None,
             points: 0,
             exemplars: PointExemplars::default(),
@@ -175,6 +178,7 @@ impl<'a> Translator<'a> {
             let (temporality, is_monotonic) = shape(this.body, data.clone()).map_err(malformed)?;
             let has_temporality = matches!(number, 7 | 9 | 10);
             this.is_delta = has_temporality && temporality == DELTA;
+            this.accumulates = number != 5;
             let (kind, metadata_kind) = match number {
                 5 => (Kind::Gauge, MetricType::Gauge),
                 7 if is_monotonic => (Kind::Counter, MetricType::Counter),
@@ -369,6 +373,11 @@ impl<'a> Translator<'a> {
             value
         };
         self.push_row(start, common.t_ms, value)?;
+        // The start of a delta is that of its own interval, not that of the total; what is measured
+        // anew each time began nowhere.
+        if self.accumulates && !self.is_delta && !common.has_no_value {
+            self.out.set_last_start(common.start_ms);
+        }
         let series = (start as u32, (self.out.label_bytes.len() - start) as u32);
         self.exemplars.give(bound, series, common.t_ms, self.out);
         Ok(())

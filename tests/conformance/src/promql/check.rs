@@ -121,6 +121,7 @@ fn evaluate_at(store: &Store, expr: &Expr, time: EvalTime) -> Result<QueryOutput
         cancelled: &NEVER,
         parallel: &Inline,
         clock: None,
+        use_start_timestamps: true,
     };
     evaluate(&Evaluation { expr, time, source: store, options }).map_err(|error| error.to_string())
 }

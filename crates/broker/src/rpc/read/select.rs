@@ -88,7 +88,7 @@ fn answer(
     for index in 0..selected.len() {
         columns.clear();
         columns
-            .read(&selected, index)
+            .read(&selected, index, request.with_starts)
             .inspect_err(|error| reader.report(error))
             .map_err(|error| Stop::Fault(fault(&error.into())))?;
         let counted = selected.count_decompressed();
@@ -108,6 +108,8 @@ fn answer(
 struct Samples {
     timestamps_ms: Vec<i64>,
     values: Vec<f64>,
+    /// When the first so many floats began; 0 = not known.
+    starts_ms: Vec<i64>,
     histograms: HistogramColumns,
     /// Of some of the range only the last sample of each window of a rollup is left.
     is_coarse: bool,
@@ -117,18 +119,34 @@ impl Samples {
     fn clear(&mut self) {
         self.timestamps_ms.clear();
         self.values.clear();
+        self.starts_ms.clear();
         self.histograms.clear();
     }
 
-    fn read(&mut self, selected: &Selected, index: usize) -> Result<(), metricstore::MetricError> {
+    fn read(
+        &mut self,
+        selected: &Selected,
+        index: usize,
+        with_starts: bool,
+    ) -> Result<(), metricstore::MetricError> {
         self.is_coarse = selected.has_thinned(index);
-        selected.read_all(index, &mut self.timestamps_ms, &mut self.values, &mut self.histograms)
+        let Samples { timestamps_ms, values, starts_ms, histograms, .. } = self;
+        if !with_starts {
+            return selected.read_all(index, timestamps_ms, values, histograms);
+        }
+        selected.read_with_starts(index, (timestamps_ms, values), starts_ms, histograms)?;
+        // The network takes whole columns.
+        if !starts_ms.is_empty() {
+            starts_ms.resize(timestamps_ms.len(), 0);
+        }
+        Ok(())
     }
 
     /// Series without samples are sent too: they are part of the answer.
     fn send(&mut self, labels: &[u8], outgoing: &mut Outgoing) -> Result<(), Stop> {
         let mut labels = Some(Bytes::copy_from_slice(labels));
         let chunks = self.timestamps_ms.chunks(CHUNK_SAMPLES);
+        let mut starts = self.starts_ms.chunks(CHUNK_SAMPLES);
         for (timestamps_ms, values) in chunks.zip(self.values.chunks(CHUNK_SAMPLES)) {
             let mut chunk = SeriesChunk { coarse: self.is_coarse, ..begin(&mut labels) };
             chunk.samples = timestamps_ms.len() as u32;
@@ -139,6 +157,12 @@ impl Samples {
             let column = Bytes::from(column);
             chunk.timestamps = column.slice(..split);
             chunk.values = column.slice(split..);
+            let is_known = |starts_ms: &&[i64]| starts_ms.iter().any(|start_ms| *start_ms != 0);
+            if let Some(starts_ms) = starts.next().filter(is_known) {
+                let mut column = Vec::new();
+                codec::encode_i64s(starts_ms, &mut column);
+                chunk.starts = column.into();
+            }
             outgoing.add(chunk)?;
         }
         let mut start = 0;
@@ -224,6 +248,7 @@ impl Outgoing {
         let histograms: usize = chunk.histograms.iter().map(bytes).sum();
         self.message_bytes +=
             16 + chunk.labels.len() + chunk.timestamps.len() + chunk.values.len() + histograms;
+        self.message_bytes += chunk.starts.len();
         self.message.series.push(chunk);
         if self.message_bytes < MESSAGE_BYTES {
             return Ok(());
