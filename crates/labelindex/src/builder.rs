@@ -62,11 +62,12 @@ impl BlockIndexBuilder {
         order.encode_dictionary(&self.symbols, &mut dictionary);
         let mut series = Vec::new();
         self.encode_rows(&order, &mut series);
-        let mut postings = Vec::new();
+        let (mut postings, mut ordinals) = (Vec::new(), Vec::new());
         for &pair in order.pairs.iter().flatten() {
-            let ordinals = self.symbols.postings(pair);
+            ordinals.clear();
+            self.symbols.append_postings(pair, &mut ordinals);
             put_u64(&mut postings, ordinals.len() as u64);
-            codec::encode_postings(ordinals, &mut postings);
+            codec::encode_postings(&ordinals, &mut postings);
         }
         sections::encode(self.ends.len() as u32, [&dictionary, &series, &postings], out);
     }

@@ -14,7 +14,7 @@
 //! | `names` | label names and values of chosen series, for both indexes |
 //! | `sets` | union, intersection and difference of ascending lists |
 //! | `symbols` | names, values and postings that grow |
-//! | `memory`, `cardinality` | the head's index and where its series come from |
+//! | `memory`, `slots`, `cardinality` | the head's index and where its series come from |
 //! | `census` | which labels the series of one time bear, over several indexes |
 //! | `builder`, `block` | the block's index, written and read |
 //! | `sections`, `dictionary`, `rows` | parts of its format |
@@ -35,6 +35,7 @@ mod rows;
 mod sections;
 mod select;
 mod sets;
+mod slots;
 mod symbols;
 
 pub use block::BlockIndex;

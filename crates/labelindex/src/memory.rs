@@ -5,13 +5,14 @@
 //! that is removed leaves its slot and its postings behind; when more slots are empty than in use,
 //! everything is renumbered.
 
-use hashbrown::HashTable;
+use codec::varint::{put_u64, take_u64};
 use model::{Labels, Matcher};
 
 use crate::LabelIndex;
 use crate::names::{names_of, sorted, values_of};
 use crate::select::{Rows, Store, select};
-use crate::symbols::{Symbols, reserve_tight};
+use crate::slots::Slots;
+use crate::symbols::{MAX_VARINT_LEN, Symbols, reserve_tight};
 
 /// Ordinal of a slot whose series is gone.
 const GONE: u32 = u32::MAX;
@@ -20,18 +21,17 @@ const MIN_EMPTY_SLOTS: usize = 1_024;
 
 /// Labels and postings of series that come and go, in memory.
 ///
-/// About 8 bytes per label (4 for the label, 4 for its posting, a quarter of reserve) and 16 per
-/// series; 40 bytes, the value and an entry of a hash table per distinct pair. Measured: 65 to 90
-/// bytes per series of hosts and containers with 6 and 7 labels.
+/// About 3 bytes per label (1 or 2 for the label, 1 for its posting, a quarter of reserve) and 16
+/// per series; 40 bytes, the value and an entry of a hash table per distinct pair.
 pub struct MemIndex {
     pub(crate) symbols: Symbols,
     /// By slot; `GONE` if the series was removed.
     ordinals: Vec<u32>,
     /// By slot: where its pairs end in `rows`.
     ends: Vec<u32>,
-    rows: Vec<u32>,
-    /// Slots, hashed by their ordinals.
-    slots: HashTable<u32>,
+    /// Pairs as varints: those that were seen early, which most series bear, are the shortest.
+    rows: Vec<u8>,
+    slots: Slots,
     /// Whether `ordinals` ascend, but for empty slots.
     is_ordered: bool,
 }
@@ -45,7 +45,7 @@ impl MemIndex {
             ordinals: Vec::new(),
             ends: Vec::new(),
             rows: Vec::new(),
-            slots: HashTable::new(),
+            slots: Slots::new(),
             is_ordered: true,
         }
     }
@@ -53,7 +53,7 @@ impl MemIndex {
     /// Adds a series; one that had the ordinal before is removed. About 100 ns per label.
     ///
     /// # Panics
-    /// `ordinal` is `u32::MAX`; more than 4 G labels.
+    /// `ordinal` is `u32::MAX`; more than some 2 G labels.
     pub fn insert(&mut self, ordinal: u32, labels: &Labels) {
         assert_ne!(ordinal, GONE, "ordinal {GONE} stands for none");
         self.remove(ordinal);
@@ -61,32 +61,37 @@ impl MemIndex {
         for (name, value) in labels.iter() {
             let pair = self.symbols.intern(name, value);
             self.symbols.post(pair, slot);
-            reserve_tight(&mut self.rows, 1);
-            self.rows.push(pair);
+            reserve_tight(&mut self.rows, MAX_VARINT_LEN);
+            put_u64(&mut self.rows, pair.into());
         }
-        let end = u32::try_from(self.rows.len()).expect("4 G labels do not fit in memory");
+        let end = u32::try_from(self.rows.len()).expect("4 GiB of labels do not fit in memory");
         reserve_tight(&mut self.ends, 1);
         self.ends.push(end);
         reserve_tight(&mut self.ordinals, 1);
         self.is_ordered &= self.ordinals.last().is_none_or(|&last| last < ordinal);
         self.ordinals.push(ordinal);
-        let MemIndex { ordinals, slots, .. } = self;
-        slots.insert_unique(hash(ordinal), slot, |&other| hash(ordinals[other as usize]));
+        self.slots.insert(ordinal, slot, &self.ordinals);
     }
 
     /// Removes a series, if there is one with this ordinal.
     pub fn remove(&mut self, ordinal: u32) {
-        let is_it = |&slot: &u32| self.ordinals[slot as usize] == ordinal;
-        let Ok(found) = self.slots.find_entry(hash(ordinal), is_it) else { return };
-        let (slot, _) = found.remove();
-        for place in self.row(slot) {
-            self.symbols.forget(self.rows[place]);
+        let Some(slot) = self.slots.remove(ordinal, &self.ordinals) else { return };
+        for pair in pairs_in(&self.rows[row(&self.ends, slot)]) {
+            self.symbols.forget(pair);
         }
         self.ordinals[slot as usize] = GONE;
         let empty = self.ordinals.len() - self.slots.len();
         if empty > MIN_EMPTY_SLOTS.max(self.slots.len()) {
             self.compact();
         }
+    }
+
+    /// Whether a series has this ordinal, and these labels.
+    pub fn bears(&self, ordinal: u32, labels: &Labels) -> bool {
+        let Some(slot) = self.slot_of(ordinal) else { return false };
+        let mut rest = labels.as_packed();
+        let is_next = |pair: u32| self.symbols.strip_packed(pair, &mut rest);
+        self.pairs(slot).all(is_next) && rest.is_empty()
     }
 
     /// Number of series.
@@ -108,13 +113,14 @@ impl MemIndex {
     /// Bytes of memory held. `O(distinct pairs)`.
     pub fn bytes(&self) -> usize {
         self.symbols.bytes()
-            + (self.ordinals.capacity() + self.ends.capacity() + self.rows.capacity()) * 4
-            + self.slots.allocation_size()
+            + (self.ordinals.capacity() + self.ends.capacity()) * 4
+            + self.rows.capacity()
+            + self.slots.bytes()
     }
 
-    fn row(&self, slot: u32) -> std::ops::Range<usize> {
-        let start = slot.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
-        start as usize..self.ends[slot as usize] as usize
+    /// The pairs of the series in a slot.
+    fn pairs(&self, slot: u32) -> impl Iterator<Item = u32> {
+        pairs_in(&self.rows[row(&self.ends, slot)])
     }
 
     /// Slots of the series that satisfy `matchers`, ascending.
@@ -129,8 +135,7 @@ impl MemIndex {
 
     /// The slot of a series, if there is one with this ordinal.
     pub(crate) fn slot_of(&self, ordinal: u32) -> Option<u32> {
-        let is_it = |&slot: &u32| self.ordinals[slot as usize] == ordinal;
-        self.slots.find(hash(ordinal), is_it).copied()
+        self.slots.get(ordinal, &self.ordinals)
     }
 
     /// Renumbers slots and pairs so that none is empty. About 10 ns per label of the series there
@@ -147,27 +152,18 @@ impl MemIndex {
         let slots: Vec<u32> = self.ordinals.iter().map(new_slot).collect();
         let (symbols, pairs) = self.symbols.compacted(&slots);
         let mut kept = MemIndex { symbols, ..MemIndex::new(0) };
-        kept.slots.reserve(self.slots.len(), |_| unreachable!("the table is empty"));
         for (slot, &ordinal) in (0..).zip(&self.ordinals) {
             if ordinal == GONE {
                 continue;
             }
-            kept.rows.extend(self.rows[self.row(slot)].iter().map(|&pair| pairs[pair as usize]));
+            self.pairs(slot).for_each(|pair| put_u64(&mut kept.rows, pairs[pair as usize].into()));
             kept.ends.push(kept.rows.len() as u32);
             kept.ordinals.push(ordinal);
-            let ordinals = &kept.ordinals;
-            let rehash = |&other: &u32| hash(ordinals[other as usize]);
-            kept.slots.insert_unique(hash(ordinal), slots[slot as usize], rehash);
+            kept.slots.insert(ordinal, slots[slot as usize], &kept.ordinals);
         }
         kept.is_ordered = kept.ordinals.is_sorted();
         *self = kept;
     }
-}
-
-/// Ordinals are dense, so their low bits alone spread them evenly; the high bits, by which the
-/// table tells apart what it finds, come from the product.
-fn hash(ordinal: u32) -> u64 {
-    u64::from(ordinal).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl LabelIndex for MemIndex {
@@ -185,11 +181,8 @@ impl LabelIndex for MemIndex {
 
     fn labels(&self, ordinal: u32) -> Labels {
         let slot = self.slot_of(ordinal).expect("a series has the ordinal");
-        let row = &self.rows[self.row(slot)];
-        let mut bytes = Vec::with_capacity(32 * row.len());
-        for &pair in row {
-            self.symbols.push_packed(pair, &mut bytes);
-        }
+        let mut bytes = Vec::with_capacity(24 * row(&self.ends, slot).len());
+        self.pairs(slot).for_each(|pair| self.symbols.push_packed(pair, &mut bytes));
         Labels::from_trusted_packed(&bytes)
     }
 
@@ -239,7 +232,7 @@ impl LabelIndex for MemIndex {
 }
 
 impl Store for MemIndex {
-    type Rows<'a> = &'a MemIndex;
+    type Rows<'a> = MemRows<'a>;
 
     fn series_bound(&self) -> u32 {
         self.ordinals.len() as u32
@@ -275,20 +268,41 @@ impl Store for MemIndex {
     }
 
     fn postings_len(&self, pair: u32) -> usize {
-        self.symbols.postings(pair).len()
+        self.symbols.postings_len(pair)
     }
 
     fn append_postings(&self, pair: u32, out: &mut Vec<u32>) {
-        out.extend_from_slice(self.symbols.postings(pair));
+        self.symbols.append_postings(pair, out);
     }
 
-    fn rows(&self) -> &MemIndex {
-        self
+    fn rows(&self) -> MemRows<'_> {
+        MemRows { index: self, pairs: Vec::new() }
     }
 }
 
-impl Rows for &MemIndex {
+/// Reads the labels of one series after the other.
+pub(crate) struct MemRows<'a> {
+    index: &'a MemIndex,
+    pairs: Vec<u32>,
+}
+
+impl Rows for MemRows<'_> {
     fn pairs_of(&mut self, series: u32) -> &[u32] {
-        &self.rows[self.row(series)]
+        self.pairs.clear();
+        self.pairs.extend(self.index.pairs(series));
+        &self.pairs
     }
+}
+
+/// Where the pairs of a slot are among all.
+fn row(ends: &[u32], slot: u32) -> std::ops::Range<usize> {
+    let start = slot.checked_sub(1).map_or(0, |before| ends[before as usize]);
+    start as usize..ends[slot as usize] as usize
+}
+
+fn pairs_in(mut row: &[u8]) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let pair = (!row.is_empty()).then(|| take_u64(&mut row).expect("own varints"))?;
+        Some(pair as u32)
+    })
 }

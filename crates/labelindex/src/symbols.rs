@@ -1,5 +1,6 @@
 //! Label names, their values and the postings of each pair, as they grow.
 
+use codec::varint::{put_u64, take_u64};
 use hashbrown::HashTable;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
@@ -45,7 +46,15 @@ pub(crate) struct Pair {
 /// Ascending numbers of series; those removed are still there.
 enum List {
     Inline { len: u32, numbers: [u32; INLINE] },
-    Heap(Vec<u32>),
+    Heap(Box<Gaps>),
+}
+
+/// Numbers as varints of how many are left out before each. Series of one target come together, so
+/// that most gaps take a byte.
+struct Gaps {
+    len: u32,
+    last: u32,
+    bytes: Vec<u8>,
 }
 
 impl Symbols {
@@ -168,9 +177,28 @@ impl Symbols {
         out.extend_from_slice(packed::bytes_at(&self.text, pair.start));
     }
 
-    /// Series that bear `pair`, ascending, and possibly some that are gone.
-    pub(crate) fn postings(&self, pair: u32) -> &[u32] {
-        self.pairs[pair as usize].list.as_slice()
+    /// Takes a pair away from the front of packed labels; whether it was there.
+    pub(crate) fn strip_packed(&self, pair: u32, rest: &mut &[u8]) -> bool {
+        let pair = &self.pairs[pair as usize];
+        let after_name = rest.strip_prefix(&*self.names[pair.name as usize].text);
+        let value = packed::bytes_at(&self.text, pair.start);
+        match after_name.and_then(|rest| rest.strip_prefix(value)) {
+            Some(after) => {
+                *rest = after;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How many series bear `pair`, those that are gone included.
+    pub(crate) fn postings_len(&self, pair: u32) -> usize {
+        self.pairs[pair as usize].list.len()
+    }
+
+    /// Appends the series that bear `pair`, ascending, and possibly some that are gone.
+    pub(crate) fn append_postings(&self, pair: u32, out: &mut Vec<u32>) {
+        self.pairs[pair as usize].list.append_to(out);
     }
 
     /// The same symbols without pairs that no series bears. `series` gives for each number of a
@@ -178,12 +206,15 @@ impl Symbols {
     /// part gives the same for pairs.
     pub(crate) fn compacted(&self, series: &[u32]) -> (Self, Vec<u32>) {
         let mut kept = Symbols { secrets: self.secrets, ..Symbols::new(0) };
+        let mut bearers = Vec::new();
         let new_number = |pair: (u32, &Pair)| {
             if pair.1.live == 0 {
                 return u32::MAX;
             }
             let number = kept.intern(self.name_text(pair.1.name), self.value_text(pair.0));
-            for &old in pair.1.list.as_slice() {
+            bearers.clear();
+            pair.1.list.append_to(&mut bearers);
+            for &old in &bearers {
                 if series[old as usize] != u32::MAX {
                     kept.post(number, series[old as usize]);
                 }
@@ -199,7 +230,7 @@ impl Symbols {
         let names = self.names.iter().map(|name| name.text.len() + name.pairs.capacity() * 4);
         let lists = self.pairs.iter().map(|pair| match &pair.list {
             List::Inline { .. } => 0,
-            List::Heap(numbers) => numbers.capacity() * 4,
+            List::Heap(gaps) => size_of::<Gaps>() + gaps.bytes.capacity(),
         });
         names.sum::<usize>()
             + lists.sum::<usize>()
@@ -219,39 +250,80 @@ impl List {
     #[inline]
     fn push(&mut self, number: u32) {
         match self {
-            List::Heap(numbers) => {
-                reserve_tight(numbers, 1);
-                numbers.push(number);
-            }
+            List::Heap(gaps) => gaps.push(number),
             List::Inline { len, numbers } => match numbers.get_mut(*len as usize) {
                 Some(place) => {
                     *place = number;
                     *len += 1;
                 }
                 None => {
-                    let mut moved = Vec::with_capacity(2 * INLINE);
-                    moved.extend_from_slice(numbers);
-                    moved.push(number);
-                    *self = List::Heap(moved);
+                    let mut gaps = Gaps::begin(numbers[0]);
+                    numbers[1..].iter().for_each(|&number| gaps.push(number));
+                    gaps.push(number);
+                    *self = List::Heap(Box::new(gaps));
                 }
             },
         }
     }
 
-    fn as_slice(&self) -> &[u32] {
+    fn len(&self) -> usize {
         match self {
-            List::Inline { len, numbers } => &numbers[..*len as usize],
-            List::Heap(numbers) => numbers,
+            List::Inline { len, .. } => *len as usize,
+            List::Heap(gaps) => gaps.len as usize,
+        }
+    }
+
+    fn append_to(&self, out: &mut Vec<u32>) {
+        match self {
+            List::Inline { len, numbers } => out.extend_from_slice(&numbers[..*len as usize]),
+            List::Heap(gaps) => gaps.append_to(out),
         }
     }
 }
 
-/// Makes room for `additional` numbers, growing by a quarter: doubling would leave a third of all
+impl Gaps {
+    fn begin(first: u32) -> Self {
+        let mut bytes = Vec::with_capacity(8);
+        put_u64(&mut bytes, first.into());
+        Gaps { len: 1, last: first, bytes }
+    }
+
+    /// Appends a number above all before it.
+    #[inline]
+    fn push(&mut self, number: u32) {
+        reserve_tight(&mut self.bytes, MAX_VARINT_LEN);
+        put_u64(&mut self.bytes, (number - self.last - 1).into());
+        self.last = number;
+        self.len += 1;
+    }
+
+    fn append_to(&self, out: &mut Vec<u32>) {
+        out.reserve(self.len as usize);
+        let mut rest = self.bytes.as_slice();
+        let mut next = 0_u32;
+        while let Some((&first, after)) = rest.split_first() {
+            // Fast path: what comes together.
+            let gap = if first < 0x80 {
+                rest = after;
+                u32::from(first)
+            } else {
+                take_u64(&mut rest).expect("own varints") as u32
+            };
+            out.push(next + gap);
+            next = next.wrapping_add(gap + 1);
+        }
+    }
+}
+
+/// Bytes of the longest varint of a number of 32 bits.
+pub(crate) const MAX_VARINT_LEN: usize = 5;
+
+/// Makes room for `additional` elements, growing by a quarter: doubling would leave a third of all
 /// memory unused on average.
 #[inline]
-pub(crate) fn reserve_tight(numbers: &mut Vec<u32>, additional: usize) {
-    if numbers.capacity() - numbers.len() < additional {
-        numbers.reserve_exact(additional.max(numbers.len() / 4));
+pub(crate) fn reserve_tight<T>(elements: &mut Vec<T>, additional: usize) {
+    if elements.capacity() - elements.len() < additional {
+        elements.reserve_exact(additional.max(elements.len() / 4));
     }
 }
 
