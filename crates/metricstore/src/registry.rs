@@ -4,8 +4,8 @@
 //! of the series in a log file. Series of all tenants share one space of ordinals.
 //!
 //! **Fast path.** A keyed 128-bit hash of the label bytes finds the ordinal in a cache; nothing is
-//! parsed. **Slow path**, once per series: labels are parsed, `SeriesId` computed, the series found
-//! by it or registered, under one lock.
+//! parsed. **Slow path**, once per series: labels are parsed, the series found by them or registered,
+//! under one lock.
 //!
 //! **Release.** An ordinal whose series was silent for hours and has nothing in a shard is given
 //! back, but used again only after [`QUARANTINE_MS`], which no query, batch or log writer that
@@ -16,6 +16,7 @@ mod exemplars;
 mod histograms;
 mod limits;
 mod order;
+mod probing;
 mod release;
 mod tables;
 mod view;
@@ -25,7 +26,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{LabelForm, Labels, Limits, MetricBatch, SeriesId, SeriesRows, TenantId};
+use model::{LabelForm, Labels, Limits, MetricBatch, SeriesRows, TenantId};
 use parking_lot::{Mutex, RwLock};
 
 use crate::fingerprint::Fingerprint;
@@ -232,32 +233,29 @@ impl Registry {
         let seen_min = minute(admission.now_ms);
         let labels = decode(spelling.0, spelling.1)?;
         let mut tables = self.tables.write();
-        let ordinal = match tables.find(tenant, &labels, seen_min) {
-            Ok(ordinal) => ordinal,
-            Err(id) => {
+        let ordinal = match tables.get(tenant, &labels) {
+            Some(ordinal) => ordinal,
+            None => {
                 tables.check_new(tenant, &labels, admission, *new_series)?;
                 *new_series += 1;
-                self.register(&mut tables, tenant, id, &labels, seen_min)
+                self.register(&mut tables, tenant, &labels, seen_min)
             }
         };
         let key = self.key(tenant, spelling.0, spelling.1);
-        self.remember(&mut tables, key, ordinal, seen_min);
+        self.remember(&tables, key, ordinal, seen_min);
         Ok(ordinal)
     }
 
-    /// The ordinal of a series given by its labels; no limit applies.
+    /// The ordinal of a series given by its labels; no limit applies. How they are spelled is not
+    /// remembered: the log, which this is for, does so once per file.
     pub fn intern(&self, tenant: TenantId, labels: &Labels, now_ms: i64) -> u32 {
         let seen_min = minute(now_ms);
-        let key = self.key(tenant, LabelForm::Packed, labels.as_packed());
-        if let Some(ordinal) = self.cache.read().find(key, seen_min) {
-            return ordinal;
-        }
         let mut tables = self.tables.write();
-        let ordinal = match tables.find(tenant, labels, seen_min) {
-            Ok(ordinal) => ordinal,
-            Err(id) => self.register(&mut tables, tenant, id, labels, seen_min),
+        let ordinal = match tables.get(tenant, labels) {
+            Some(ordinal) => ordinal,
+            None => self.register(&mut tables, tenant, labels, seen_min),
         };
-        self.remember(&mut tables, key, ordinal, seen_min);
+        self.cache.write().saw(ordinal, seen_min);
         ordinal
     }
 
@@ -270,21 +268,18 @@ impl Registry {
         self.hash.of(u64::from(tenant.0) << 8 | form, bytes)
     }
 
-    fn remember(&self, tables: &mut Tables, key: u128, ordinal: u32, seen_min: u32) {
-        let series = tables.series.len();
-        let forget = |entry: &cache::Entry| tables.saw(entry.ordinal, entry.seen_min());
-        self.cache.write().insert(key, ordinal, seen_min, series, forget);
+    fn remember(&self, tables: &Tables, key: u128, ordinal: u32, seen_min: u32) {
+        self.cache.write().insert(key, ordinal, seen_min, tables.ordinal_count());
     }
 
     fn register(
         &self,
         tables: &mut Tables,
         tenant: TenantId,
-        id: SeriesId,
         labels: &Labels,
         seen_min: u32,
     ) -> u32 {
-        let (ordinal, is_reused) = tables.register(tenant, id, labels, seen_min);
+        let (ordinal, is_reused) = tables.register(tenant, labels, seen_min);
         self.registrations.fetch_add(1, Ordering::Relaxed);
         if is_reused {
             self.reuses.fetch_add(1, Ordering::Release);

@@ -105,9 +105,9 @@ impl Registry {
             Some(ordinal) => ordinal,
             None => {
                 let labels = decode(spelling.0, spelling.1)?;
-                let Ok(found) = self.tables.write().find(tenant, &labels, seen_min) else {
-                    return Ok(None);
-                };
+                let tables = self.tables.read();
+                let Some(found) = tables.get(tenant, &labels) else { return Ok(None) };
+                self.cache.write().saw(found, seen_min);
                 found
             }
         };

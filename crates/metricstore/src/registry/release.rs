@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use model::TenantId;
 
-use super::tables::Entry;
 use super::{Registry, minute};
 use crate::deletes::Deletes;
 
@@ -35,14 +34,10 @@ impl Registry {
     /// For each ordinal the minute in which its series was last looked up; `None` if it is unused.
     fn seen(&self) -> Vec<Option<u32>> {
         let tables = self.tables.read();
-        let seen = |entry: &Entry| entry.is_used.then_some(entry.seen_min);
-        let mut seen: Vec<Option<u32>> = tables.series.iter().map(seen).collect();
-        for entry in self.cache.read().entries() {
-            if let Some(kept) = &mut seen[entry.ordinal as usize] {
-                *kept = (*kept).max(entry.seen_min());
-            }
-        }
-        seen
+        let cache = self.cache.read();
+        let ordinals = 0..tables.ordinal_count() as u32;
+        let is_used = |&ordinal: &u32| tables.owner(ordinal).is_some();
+        ordinals.map(|ordinal| Some(ordinal).filter(is_used).map(|o| cache.seen_min(o))).collect()
     }
 
     /// Forgets series and gives their ordinals back, except those looked up within `idle_ms`.
@@ -52,30 +47,26 @@ impl Registry {
         let _ordering = self.ordering.lock();
         let mut orders = self.orders.write();
         let mut tables = self.tables.write();
-        let mut wanted = vec![false; tables.series.len()];
-        for &ordinal in ordinals {
-            let place = ordinal as usize;
-            wanted[place] = tables.series[place].is_used && tables.series[place].seen_min < limit;
-        }
+        let mut wanted = vec![false; tables.ordinal_count()];
         // No batch is being looked up while the cache is held for writing: what was found before
         // shows in `seen_min`, and what comes later must wait for `tables`.
         let mut cache = self.cache.write();
-        for entry in cache.entries().filter(|entry| entry.seen_min() >= limit) {
-            wanted[entry.ordinal as usize] = false;
+        for &ordinal in ordinals {
+            let is_used = tables.owner(ordinal).is_some();
+            wanted[ordinal as usize] = is_used && cache.seen_min(ordinal) < limit;
         }
-        cache.retain(|entry| !wanted[entry.ordinal as usize]);
-        drop(cache);
         let is_gone = |ordinal: u32| wanted[ordinal as usize];
+        cache.forget(is_gone);
+        drop(cache);
         orders.remove(is_gone);
         for fresh in self.unordered.lock().values_mut() {
             fresh.retain(|&ordinal| !is_gone(ordinal));
         }
-        let mut released = 0;
-        for ordinal in (0..wanted.len() as u32).filter(|&ordinal| is_gone(ordinal)) {
-            tables.release(ordinal, now_ms);
-            released += 1;
+        let gone = (0..wanted.len() as u32).filter(|&ordinal| is_gone(ordinal));
+        let released = gone.clone().count();
+        if released > 0 {
+            tables.release(gone, now_ms);
         }
-        tables.shrink();
         self.releases.fetch_add(1, Ordering::Release);
         released
     }

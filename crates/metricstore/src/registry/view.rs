@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use labelindex::{Cardinality, Census, LabelIndex, MemIndex, Period};
-use model::{Labels, Matcher, SeriesId, TenantId};
+use model::{Labels, Matcher, TenantId};
 use parking_lot::RwLockReadGuard;
 
 use super::order::{self, Orders, UNRANKED};
@@ -47,8 +47,7 @@ impl Registry {
     /// Labels of a series; `None` if the ordinal is not in use.
     pub fn labels(&self, ordinal: u32) -> Option<Labels> {
         let tables = self.tables.read();
-        let entry = tables.series.get(ordinal as usize).filter(|entry| entry.is_used)?;
-        Some(tables.tenants.get(&entry.tenant)?.labels(ordinal))
+        Some(tables.tenants.get(&tables.owner(ordinal)?)?.labels(ordinal))
     }
 
     /// Number of series the tenant has registered.
@@ -127,8 +126,8 @@ impl Registry {
     pub(crate) fn for_each_labels(&self, ordinals: &[u32], mut visit: impl FnMut(u32, Labels)) {
         let tables = self.tables.read();
         for &ordinal in ordinals {
-            let tenant = tables.series[ordinal as usize].tenant;
-            visit(ordinal, tables.tenants[&tenant].labels(ordinal));
+            let owner = tables.owner(ordinal).expect("the ordinal is in use");
+            visit(ordinal, tables.tenants[&owner].labels(ordinal));
         }
     }
 
@@ -136,7 +135,7 @@ impl Registry {
     pub(crate) fn for_each_tenant(&self, ordinals: &[u32], mut visit: impl FnMut(u32, TenantId)) {
         let tables = self.tables.read();
         for &ordinal in ordinals {
-            visit(ordinal, tables.series[ordinal as usize].tenant);
+            visit(ordinal, tables.owner(ordinal).expect("the ordinal is in use"));
         }
     }
 
@@ -225,13 +224,12 @@ impl View<'_> {
 
     /// The ordinal of a series, or [`NOT_REGISTERED`].
     pub(crate) fn ordinal(&self, labels: &Labels) -> u32 {
-        self.tables.get(SeriesId::of(self.tenant, labels)).unwrap_or(NOT_REGISTERED)
+        self.tables.get(self.tenant, labels).unwrap_or(NOT_REGISTERED)
     }
 
     /// The labels of an ordinal, unless it was released meanwhile.
     pub(crate) fn labels(&self, ordinal: u32) -> Option<Labels> {
-        let entry = self.tables.series.get(ordinal as usize)?;
-        let is_valid = entry.is_used && entry.tenant == self.tenant;
+        let is_valid = self.tables.owner(ordinal) == Some(self.tenant);
         is_valid.then(|| self.tables.tenants[&self.tenant].labels(ordinal))
     }
 
