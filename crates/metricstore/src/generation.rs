@@ -1,5 +1,8 @@
 //! The samples of one shard between two flushes.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use codec::CodecError;
@@ -7,9 +10,11 @@ use model::{Histogram, TimeRange};
 
 use crate::histogram_columns::HistogramColumns;
 use crate::histogram_head::{HistogramHead, HistogramSeries};
+use crate::packed_values::{Form, PackedValues};
 use crate::rows::{HistogramRow, sort_first_wins};
-use crate::slab::{Class, MAX_CELL_LEN, Slabs};
+use crate::slab::{Class, Slabs};
 use crate::starts::StartHead;
+use crate::tracks::{MAX_TAIL_LEN, Next, Place, Tracks};
 
 /// A full tail, encoded: timestamps strictly ascending.
 #[derive(Debug, Clone)]
@@ -57,35 +62,62 @@ struct ChunkNode {
     older: u32,
 }
 
-/// What is known of one series. 32 bytes.
+/// What is known of one series. 24 bytes.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// What the tail's offsets count from.
-    base_ms: i64,
-    /// Latest timestamp ever appended, float or histogram, of this generation or, when it had been
-    /// looked up, of the one before. A later sample cannot be a duplicate.
-    high_ms: i64,
+    /// Of the values. If the tail is empty, the latest timestamp the series is known to have,
+    /// float or histogram, of this generation or, when it had been looked up, of the one before.
+    base: u64,
     cell: u32,
     /// Index of the newest sealed chunk plus one; 0 = none.
     newest: u32,
+    track: u32,
+    first: u8,
     len: u8,
     class: Class,
-    /// The tail is not in order of time.
-    unsorted: bool,
-    /// `high_ms` is valid.
-    touched: bool,
+    form: Form,
 }
 
+/// Stands for the latest timestamp of a series of which nothing is known.
+const UNKNOWN_MS: i64 = i64::MIN;
+
 const EMPTY: Slot = Slot {
-    base_ms: 0,
-    high_ms: 0,
+    base: UNKNOWN_MS as u64,
     cell: 0,
     newest: 0,
+    track: 0,
+    first: 0,
     len: 0,
     class: Class::SMALLEST,
-    unsorted: false,
-    touched: false,
+    form: Form::SAME,
 };
+
+const _: () = assert!(size_of::<Slot>() == 24, "there may be millions of them");
+
+impl Slot {
+    /// Where the timestamps of the tail are. It is not empty.
+    #[inline]
+    fn place(&self) -> Place {
+        Place { track: self.track, first: self.first, len: self.len }
+    }
+
+    fn set_place(&mut self, place: Place) {
+        Place { track: self.track, first: self.first, len: self.len } = place;
+    }
+
+    /// The values of the tail. It is not empty.
+    #[inline]
+    fn values(&self) -> PackedValues {
+        let Slot { base, cell, class, form, .. } = *self;
+        PackedValues { base, cell, class, form }
+    }
+
+    #[inline]
+    fn set_values(&mut self, values: PackedValues) {
+        PackedValues { base: self.base, cell: self.cell, class: self.class, form: self.form } =
+            values;
+    }
+}
 
 /// What the counts of an `Arc` take.
 const ARC_BYTES: usize = 2 * size_of::<usize>();
@@ -118,6 +150,7 @@ struct LastSealed {
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
     slots: Vec<Slot>,
+    tracks: Tracks,
     slabs: Slabs,
     chunks: Vec<ChunkNode>,
     last_sealed: LastSealed,
@@ -175,6 +208,7 @@ impl Generation {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Slot>()
+            + self.tracks.bytes()
             + self.slabs.bytes()
             + self.chunks.capacity() * size_of::<ChunkNode>()
             + self.sealed_bytes
@@ -183,25 +217,33 @@ impl Generation {
     }
 
     /// Whether `t_ms` is after everything known of the series, so that it can just be pushed.
-    #[inline]
     pub(crate) fn is_news(&self, local: usize, t_ms: i64) -> bool {
-        self.slots.get(local).is_some_and(|slot| slot.touched && t_ms > slot.high_ms)
+        self.high_ms(local).is_some_and(|high_ms| t_ms > high_ms)
     }
 
     /// Latest timestamp of the series, if it has any here or is known to have had before.
     pub(crate) fn high_ms(&self, local: usize) -> Option<i64> {
-        self.slots.get(local).filter(|slot| slot.touched).map(|slot| slot.high_ms)
+        let slot = self.slots.get(local)?;
+        let high_ms = match slot.len {
+            0 => slot.base as i64,
+            _ => self.tracks.high_ms(&self.slabs, slot.place()),
+        };
+        (high_ms != UNKNOWN_MS).then_some(high_ms)
     }
 
     /// Makes room for the series; `before` is its latest timestamp in older generations.
     pub(crate) fn touch(&mut self, local: usize, before: Option<i64>) {
         if self.slots.len() <= local {
+            // Doubling would leave much of it unused.
+            if self.slots.capacity() <= local {
+                let wanted = local + 1 + local / 8;
+                self.slots.reserve_exact(wanted - self.slots.len());
+            }
             self.slots.resize(local + 1, EMPTY);
         }
         let slot = &mut self.slots[local];
-        if let (false, Some(before)) = (slot.touched, before) {
-            slot.touched = true;
-            slot.high_ms = before;
+        if let (0, UNKNOWN_MS, Some(before)) = (slot.len, slot.base as i64, before) {
+            slot.base = before as u64;
         }
     }
 
@@ -243,9 +285,14 @@ impl Generation {
 
     /// Appends a histogram of a series that was touched. Any order of time is fine.
     pub(crate) fn push_histogram(&mut self, local: usize, row: &HistogramRow) {
+        let high_ms = self.high_ms(local).map_or(row.t_ms, |high_ms| high_ms.max(row.t_ms));
         let slot = &mut self.slots[local];
-        slot.high_ms = if slot.touched { slot.high_ms.max(row.t_ms) } else { row.t_ms };
-        slot.touched = true;
+        if slot.len == 0 {
+            slot.base = high_ms as u64;
+        } else {
+            let own = self.tracks.make_own(&mut self.slabs, slot.place(), high_ms);
+            slot.set_place(own);
+        }
         self.histograms.push(local, row.t_ms, row.start_ms, &row.histogram);
         self.count(row.t_ms);
     }
@@ -259,70 +306,80 @@ impl Generation {
         };
     }
 
-    /// Appends a sample of a series that was touched. Any order of time is fine.
+    /// Appends a sample if the series has a tail with room for it and `t_ms` is after everything
+    /// known of the series. Otherwise nothing is changed.
     #[inline]
-    pub(crate) fn push(&mut self, local: usize, t_ms: i64, value: f64) {
-        let mut slot = self.slots[local];
-        let mut offset = t_ms.wrapping_sub(slot.base_ms);
-        let fits = i32::try_from(offset).is_ok() && t_ms.checked_sub(slot.base_ms).is_some();
-        if slot.len == 0 || !fits || usize::from(slot.len) == slot.class.capacity() {
-            slot = self.make_room(local, t_ms, fits);
-            offset = t_ms.wrapping_sub(slot.base_ms);
+    pub(crate) fn push_next(&mut self, local: usize, t_ms: i64, value: f64) -> bool {
+        let Generation { slots, tracks, slabs, .. } = self;
+        let Some(slot) = slots.get_mut(local) else { return false };
+        let len = usize::from(slot.len);
+        if len == 0 || len == MAX_TAIL_LEN || tracks.next(slabs, slot.place(), t_ms) != Next::Fits {
+            return false;
         }
-        self.slabs.set(slot.class, slot.cell, slot.len.into(), offset as i32, value);
+        let mut values = slot.values();
+        values.push(slabs, len, value);
+        slot.set_values(values);
         slot.len += 1;
-        slot.unsorted |= slot.touched && slot.len > 1 && t_ms <= slot.high_ms;
-        slot.high_ms = if slot.touched { slot.high_ms.max(t_ms) } else { t_ms };
-        slot.touched = true;
+        self.count(t_ms);
+        true
+    }
+
+    /// Appends a sample of a series that was touched. Any order of time is fine.
+    pub(crate) fn push(&mut self, local: usize, t_ms: i64, value: f64) {
+        if self.push_next(local, t_ms, value) {
+            return;
+        }
+        let high_ms = self.high_ms(local);
+        let is_late = high_ms.is_some_and(|high_ms| t_ms <= high_ms);
+        let mut slot = self.slots[local];
+        let Generation { tracks, slabs, .. } = self;
+        let place = match usize::from(slot.len) {
+            0 | MAX_TAIL_LEN => None,
+            _ if is_late => tracks.push_late(slabs, slot.place(), t_ms, high_ms.unwrap_or(t_ms)),
+            _ => tracks.turn_off(slabs, slot.place(), t_ms),
+        };
+        match place {
+            Some(place) => {
+                let mut values = slot.values();
+                values.push(&mut self.slabs, slot.len.into(), value);
+                slot.set_values(values);
+                slot.set_place(place);
+            }
+            None => {
+                if slot.len > 0 {
+                    self.seal(&mut slot);
+                }
+                let Generation { tracks, slabs, .. } = self;
+                slot.set_place(match high_ms.filter(|_| is_late) {
+                    Some(high_ms) => tracks.begin_late(slabs, t_ms, high_ms),
+                    None => tracks.begin(slabs, t_ms),
+                });
+                slot.set_values(PackedValues::of(value));
+            }
+        }
         self.slots[local] = slot;
         self.count(t_ms);
     }
 
-    /// Grows, seals or starts the tail, so that it has room for a sample at `t_ms`.
-    #[cold]
-    fn make_room(&mut self, local: usize, t_ms: i64, fits: bool) -> Slot {
-        let mut slot = self.slots[local];
-        if slot.len > 0
-            && fits
-            && let Some(larger) = slot.class.larger()
-        {
-            slot.cell = self.slabs.grow(slot.class, slot.cell, larger);
-            slot.class = larger;
-            return slot;
-        }
-        if slot.len > 0 {
-            self.seal(&mut slot);
-        }
-        slot.class = Class::SMALLEST;
-        slot.cell = self.slabs.allocate(slot.class);
-        slot.base_ms = t_ms;
-        slot.len = 0;
-        slot.unsorted = false;
-        slot
-    }
-
+    /// Encodes the tail and gives up what it has.
     fn seal(&mut self, slot: &mut Slot) {
-        let (offsets, tail) = self.slabs.get(slot.class, slot.cell, slot.len.into());
-        let mut timestamps = [0_i64; MAX_CELL_LEN];
-        let mut values = [0_f64; MAX_CELL_LEN];
-        let mut len = offsets.len();
-        if slot.unsorted {
-            let mut samples: Vec<(i64, u64)> = offsets
-                .iter()
-                .zip(tail)
-                .map(|(&o, v)| (at(slot.base_ms, o), v.to_bits()))
-                .collect();
+        let mut timestamps = [0_i64; MAX_TAIL_LEN];
+        let mut values = [0_f64; MAX_TAIL_LEN];
+        let mut len = usize::from(slot.len);
+        let mut index = 0;
+        self.tail_of(slot, |t_ms, value| {
+            (timestamps[index], values[index]) = (t_ms, value);
+            index += 1;
+        });
+        if self.tracks.is_unsorted(slot.place()) {
+            let mut samples: Vec<(i64, u64)> =
+                timestamps.iter().zip(&values).take(len).map(|(&t, v)| (t, v.to_bits())).collect();
             sort_first_wins(&mut samples);
             len = samples.len();
             for (index, (t, bits)) in samples.into_iter().enumerate() {
                 timestamps[index] = t;
                 values[index] = f64::from_bits(bits);
             }
-        } else {
-            for (t, &offset) in timestamps.iter_mut().zip(offsets) {
-                *t = at(slot.base_ms, offset);
-            }
-            values[..len].copy_from_slice(tail);
         }
         let mut bytes = Vec::with_capacity(1024);
         if self.last_sealed.timestamps != timestamps[..len] {
@@ -346,20 +403,36 @@ impl Generation {
             older: slot.newest,
         });
         slot.newest = u32::try_from(self.chunks.len()).expect("4 G chunks do not fit in memory");
-        self.slabs.free(slot.class, slot.cell);
+        slot.values().free(&mut self.slabs);
+        self.tracks.leave(&mut self.slabs, slot.track);
+        slot.len = 0;
+    }
+
+    /// Shows each sample of a slot's tail to `visit`, in commit order.
+    #[inline]
+    fn tail_of(&self, slot: &Slot, mut visit: impl FnMut(i64, f64)) {
+        if slot.len == 0 {
+            return;
+        }
+        let mut timestamps = self.tracks.timestamps(&self.slabs, slot.place());
+        slot.values().for_each(&self.slabs, slot.len.into(), |value| {
+            let t_ms = timestamps.next().expect("a place is as long as its tail");
+            visit(t_ms, value);
+        });
     }
 
     /// The bits of the value the series has at `t_ms`. With `probes` only so many sealed chunks are
     /// decoded, and few are looked at.
     pub(crate) fn find(&self, local: usize, t_ms: i64, probes: Probes) -> Option<u64> {
         let slot = self.slots.get(local)?;
-        if slot.len > 0 {
-            let (offsets, values) = self.slabs.get(slot.class, slot.cell, slot.len.into());
-            let wanted = t_ms.checked_sub(slot.base_ms).and_then(|o| i32::try_from(o).ok());
-            let place = wanted.and_then(|wanted| offsets.iter().position(|&o| o == wanted));
-            if let Some(place) = place {
-                return Some(values[place].to_bits());
+        let mut found = None;
+        self.tail_of(slot, |at_ms, value| {
+            if at_ms == t_ms && found.is_none() {
+                found = Some(value.to_bits());
             }
+        });
+        if found.is_some() {
+            return found;
         }
         let (steps, decoded) = match probes {
             Probes::Few => (MAX_LATE_STEPS, MAX_LATE_PROBES),
@@ -398,15 +471,13 @@ impl Generation {
         timestamps: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) {
-        let Some(slot) = self.slots.get(local).filter(|slot| slot.len > 0) else { return };
-        let (offsets, tail) = self.slabs.get(slot.class, slot.cell, slot.len.into());
-        for (&offset, &value) in offsets.iter().zip(tail) {
-            let t_ms = at(slot.base_ms, offset);
+        let Some(slot) = self.slots.get(local) else { return };
+        self.tail_of(slot, |t_ms, value| {
             if range.contains(t_ms) {
                 timestamps.push(t_ms);
                 values.push(value);
             }
-        }
+        });
     }
 
     /// Appends the series' samples in `range`, in commit order.
@@ -433,10 +504,7 @@ impl Generation {
 
     /// Shows every timestamp to `visit`, in no order.
     pub(crate) fn for_each_timestamp(&self, mut visit: impl FnMut(i64)) {
-        for slot in self.slots.iter().filter(|slot| slot.len > 0) {
-            let (offsets, _) = self.slabs.get(slot.class, slot.cell, slot.len.into());
-            offsets.iter().for_each(|&offset| visit(at(slot.base_ms, offset)));
-        }
+        self.tracks.for_each_timestamp(&self.slabs, &mut visit);
         let mut timestamps = Vec::new();
         for node in &self.chunks {
             timestamps.clear();
@@ -451,22 +519,10 @@ impl Generation {
     /// Whether the series has a sample in `range`, or a sealed chunk that may have one.
     pub(crate) fn may_have(&self, local: usize, range: TimeRange) -> bool {
         let Some(slot) = self.slots.get(local) else { return false };
-        let (offsets, _) = self.slabs_or_empty(slot);
-        offsets.iter().any(|&offset| range.contains(at(slot.base_ms, offset)))
+        let has_tail = slot.len > 0
+            && self.tracks.timestamps(&self.slabs, slot.place()).any(|t_ms| range.contains(t_ms));
+        has_tail
             || self.chain(slot.newest).any(|chunk| chunk.overlaps(range))
             || self.histograms.get(local).is_some_and(|series| series.may_have(range))
     }
-
-    fn slabs_or_empty(&self, slot: &Slot) -> (&[i32], &[f64]) {
-        if slot.len == 0 {
-            return (&[], &[]);
-        }
-        self.slabs.get(slot.class, slot.cell, slot.len.into())
-    }
-}
-
-#[inline]
-fn at(base_ms: i64, offset_ms: i32) -> i64 {
-    // Cannot overflow: the sum was a timestamp when the sample came.
-    base_ms.wrapping_add(i64::from(offset_ms))
 }

@@ -18,7 +18,7 @@
 //! | `gathered` | samples of one series from several sources |
 //! | [`log_payload`] | batches ↔ bytes of the log |
 //! | [`exemplars`] | the last exemplars of all series, and the file that keeps them |
-//! | [`shard`] | the head: `generation` between two cuts, tails in `slab` |
+//! | [`shard`] | the head: `generation` between two cuts, tails in `tracks`, `packed_values` and `slab` |
 //! | [`flush`] | frozen generations → blocks |
 //! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `group_writer`, `block_reader` |
 //! | `merge` | blocks → one block |
@@ -55,12 +55,14 @@ mod log_exemplars;
 mod log_histograms;
 mod log_starts;
 mod merge;
+mod packed_values;
 mod pages;
 mod rollup;
 mod series_bits;
 mod slab;
 mod starts;
 mod statistics;
+mod tracks;
 
 pub use block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
 pub use deletes::{Delete, Deletes};

@@ -191,8 +191,7 @@ impl Shard {
             debug_assert_eq!(ordinal % self.shards, self.index, "row of another shard");
             let local = (ordinal / self.shards) as usize;
             // Fast path: the series is known and the sample is its latest.
-            if self.open.is_news(local, t_ms) {
-                self.open.push(local, t_ms, value);
+            if self.open.push_next(local, t_ms, value) {
                 outcome.appended += 1;
                 continue;
             }

@@ -1,17 +1,17 @@
-//! Memory of open tails: cells of 4 to 128 samples in pages, so that a million short series cost
+//! Memory of open tails: cells of 4 to 1,024 bytes in pages, so that a million short series cost
 //! neither a million allocations nor the copying of one huge vector.
 
-/// Smallest cell, as a power of two.
-const MIN_LOG2: u32 = 2;
-/// Largest cell, as a power of two. A tail of that length is sealed.
-const MAX_LOG2: u32 = 7;
+/// Sizes of cells in bytes. Each divides the length of a page, and none is more than twice the one
+/// before.
+const SIZES: [u16; CLASSES] =
+    [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024];
 /// Number of cell sizes.
-const CLASSES: usize = (MAX_LOG2 - MIN_LOG2 + 1) as usize;
-/// Samples in a page, as a power of two: 48 KiB.
-const PAGE_LOG2: u32 = 12;
+const CLASSES: usize = 16;
+/// Bytes of a page.
+const PAGE_BYTES: usize = 12 * 1_024;
 
-/// Samples in the largest cell.
-pub(crate) const MAX_CELL_LEN: usize = 1 << MAX_LOG2;
+/// Ends a list of free cells.
+const NONE: u16 = u16::MAX;
 
 /// The size of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +20,48 @@ pub(crate) struct Class(u8);
 impl Class {
     pub(crate) const SMALLEST: Class = Class(0);
 
-    /// Samples a cell of this size holds.
+    /// The smallest that has room for so many bytes, at most 1,024.
+    pub(crate) fn for_bytes(bytes: usize) -> Class {
+        let place = SIZES.partition_point(|&size| usize::from(size) < bytes);
+        debug_assert!(place < CLASSES, "no cell has {bytes} bytes");
+        Class(place as u8)
+    }
+
+    /// Bytes a cell of this size holds.
     #[inline]
-    pub(crate) fn capacity(self) -> usize {
-        1 << (MIN_LOG2 + u32::from(self.0))
+    pub(crate) fn bytes(self) -> usize {
+        SIZES[self.0 as usize].into()
     }
 
-    fn cells_per_page(self) -> u32 {
-        1 << (PAGE_LOG2 - MIN_LOG2 - u32::from(self.0))
+    /// Bits of a cell's number that tell its place in the page.
+    #[inline]
+    fn place_bits(self) -> u32 {
+        const BITS: [u8; CLASSES] = {
+            let mut bits = [0; CLASSES];
+            let mut class = 0;
+            while class < CLASSES {
+                let cells = PAGE_BYTES / SIZES[class] as usize;
+                bits[class] = cells.next_power_of_two().trailing_zeros() as u8;
+                class += 1;
+            }
+            bits
+        };
+        BITS[self.0 as usize].into()
     }
 
-    /// The next size, if there is one.
-    pub(crate) fn larger(self) -> Option<Class> {
-        (self.capacity() < MAX_CELL_LEN).then_some(Class(self.0 + 1))
+    fn cells_per_page(self) -> u16 {
+        (PAGE_BYTES / self.bytes()) as u16
+    }
+
+    fn split(self, cell: u32) -> (usize, u16) {
+        let bits = self.place_bits();
+        ((cell >> bits) as usize, (cell & ((1 << bits) - 1)) as u16)
+    }
+
+    fn join(self, page: usize, place: u16) -> u32 {
+        let bits = self.place_bits();
+        let fits = u32::try_from(page).ok().filter(|page| page >> (32 - bits) == 0);
+        fits.expect("12 GiB of tails of one kind do not fit in memory") << bits | u32::from(place)
     }
 }
 
@@ -43,7 +72,9 @@ impl Class {
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
     classes: [Slab; CLASSES],
-    spare: Vec<Samples>,
+    spare: Vec<Box<[u8]>>,
+    /// Pages with memory, and those to spare.
+    pages: usize,
 }
 
 /// The cells of one size.
@@ -51,82 +82,69 @@ pub(crate) struct Slabs {
 struct Slab {
     pages: Vec<Page>,
     /// Pages to take cells from, the last one first. Each is here at most once; some may turn out
-    /// to be vacant.
+    /// to have given their memory away.
     open: Vec<u32>,
-    /// Pages whose samples were given away.
+    /// Pages that gave their memory away, but for those in `open`.
     vacant: Vec<u32>,
 }
 
 #[derive(Debug)]
 struct Page {
-    /// Empty if the page is vacant.
-    samples: Samples,
-    /// One bit per cell that is free.
-    free: [u64; FREE_WORDS],
-    used: u32,
+    /// Empty if the page is vacant. The first two bytes of a free cell name the next one.
+    bytes: Box<[u8]>,
+    /// The first free cell that was used before.
+    free: u16,
+    /// Cells from here on were never used.
+    fresh: u16,
+    used: u16,
     is_open: bool,
 }
 
-/// Timestamps are kept as distances from the series' base: 4 bytes instead of 8.
-#[derive(Debug)]
-struct Samples {
-    offsets_ms: Box<[i32]>,
-    values: Box<[f64]>,
-}
-
-/// Words for one bit per smallest cell of a page.
-const FREE_WORDS: usize = 1 << (PAGE_LOG2 - MIN_LOG2 - 6);
-
-impl Samples {
-    /// Those of a vacant page.
-    fn none() -> Self {
-        Samples { offsets_ms: Box::default(), values: Box::default() }
-    }
-
-    fn new() -> Self {
-        Samples {
-            offsets_ms: vec![0; 1 << PAGE_LOG2].into_boxed_slice(),
-            values: vec![0.0; 1 << PAGE_LOG2].into_boxed_slice(),
-        }
-    }
-}
-
 impl Page {
-    fn new(samples: Samples, cells: u32) -> Self {
-        let mut free = [0; FREE_WORDS];
-        free[..cells as usize / 64].fill(u64::MAX);
-        if !cells.is_multiple_of(64) {
-            free[cells as usize / 64] = (1 << (cells % 64)) - 1;
-        }
-        Page { samples, free, used: 0, is_open: true }
+    fn new(bytes: Box<[u8]>) -> Self {
+        Page { bytes, free: NONE, fresh: 0, used: 0, is_open: true }
     }
 
-    /// Takes the first free cell.
-    fn take(&mut self) -> Option<u32> {
-        let word = self.free.iter().position(|bits| *bits != 0)?;
-        let bit = self.free[word].trailing_zeros();
-        self.free[word] &= self.free[word] - 1;
+    /// Takes a free cell.
+    fn take(&mut self, class: Class) -> Option<u16> {
+        let cells = if self.bytes.is_empty() { 0 } else { class.cells_per_page() };
+        let cell = if self.free != NONE {
+            let cell = self.free;
+            let start = usize::from(cell) * class.bytes();
+            self.free = u16::from_le_bytes([self.bytes[start], self.bytes[start + 1]]);
+            cell
+        } else if self.fresh < cells {
+            self.fresh += 1;
+            self.fresh - 1
+        } else {
+            return None;
+        };
         self.used += 1;
-        Some(word as u32 * 64 + bit)
+        Some(cell)
     }
 }
 
 impl Slabs {
     /// A cell with unspecified content.
     pub(crate) fn allocate(&mut self, class: Class) -> u32 {
-        let cells = class.cells_per_page();
         let slab = &mut self.classes[class.0 as usize];
         while let Some(&page) = slab.open.last() {
             let source = &mut slab.pages[page as usize];
-            if let Some(cell) = source.take() {
-                return page * cells + cell;
+            if let Some(cell) = source.take(class) {
+                return class.join(page as usize, cell);
             }
             source.is_open = false;
+            if source.bytes.is_empty() {
+                slab.vacant.push(page);
+            }
             slab.open.pop();
         }
-        let samples = self.spare.pop().unwrap_or_else(Samples::new);
-        let mut fresh = Page::new(samples, cells);
-        let cell = fresh.take().expect("a fresh page has free cells");
+        let bytes = self.spare.pop().unwrap_or_else(|| {
+            self.pages += 1;
+            vec![0; PAGE_BYTES].into_boxed_slice()
+        });
+        let mut fresh = Page::new(bytes);
+        let cell = fresh.take(class).expect("a fresh page has free cells");
         let page = match slab.vacant.pop() {
             Some(page) => {
                 slab.pages[page as usize] = fresh;
@@ -138,89 +156,69 @@ impl Slabs {
             }
         };
         slab.open.push(page);
-        page * cells + cell
+        class.join(page as usize, cell)
     }
 
     /// Gives a cell back.
     pub(crate) fn free(&mut self, class: Class, cell: u32) {
-        let cells = class.cells_per_page();
-        let (number, cell) = (cell / cells, cell % cells);
+        let (number, cell) = class.split(cell);
         let slab = &mut self.classes[class.0 as usize];
-        let page = &mut slab.pages[number as usize];
+        let page = &mut slab.pages[number];
+        page.used -= 1;
+        if page.used == 0 {
+            self.spare.push(std::mem::take(&mut page.bytes));
+            page.free = NONE;
+            if !page.is_open {
+                slab.vacant.push(number as u32);
+            }
+            return;
+        }
+        let start = usize::from(cell) * class.bytes();
+        page.bytes[start..start + 2].copy_from_slice(&page.free.to_le_bytes());
+        page.free = cell;
         if !page.is_open {
             page.is_open = true;
-            slab.open.push(number);
-        }
-        page.used -= 1;
-        page.free[cell as usize / 64] |= 1 << (cell % 64);
-        if page.used == 0 {
-            // No cell is taken from it any more: its entry in `open` finds nothing free.
-            page.free = [0; FREE_WORDS];
-            self.spare.push(std::mem::replace(&mut page.samples, Samples::none()));
-            slab.vacant.push(number);
+            slab.open.push(number as u32);
         }
     }
 
-    /// Moves the samples of a full cell to one of the next size and gives it back.
-    pub(crate) fn grow(&mut self, class: Class, cell: u32, larger: Class) -> u32 {
+    /// Moves the first `len` bytes of a cell to a larger one and gives it back.
+    pub(crate) fn grow(&mut self, class: Class, cell: u32, len: usize, larger: Class) -> u32 {
         let grown = self.allocate(larger);
         let (small, rest) = self.classes.split_at_mut(larger.0 as usize);
-        let len = class.capacity();
-        let (from_page, from) = place(class, cell);
-        let (to_page, to) = place(larger, grown);
-        let source = &small[class.0 as usize].pages[from_page].samples;
-        let target = &mut rest[0].pages[to_page].samples;
-        target.offsets_ms[to..to + len].copy_from_slice(&source.offsets_ms[from..from + len]);
-        target.values[to..to + len].copy_from_slice(&source.values[from..from + len]);
+        let ((from_page, from), (to_page, to)) = (class.split(cell), larger.split(grown));
+        let from = usize::from(from) * class.bytes();
+        let to = usize::from(to) * larger.bytes();
+        rest[0].pages[to_page].bytes[to..to + len]
+            .copy_from_slice(&small[class.0 as usize].pages[from_page].bytes[from..from + len]);
         self.free(class, cell);
         grown
     }
 
-    /// Writes one sample of a cell.
+    /// The bytes of a cell.
     #[inline]
-    pub(crate) fn set(
-        &mut self,
-        class: Class,
-        cell: u32,
-        index: usize,
-        offset_ms: i32,
-        value: f64,
-    ) {
-        let (page, start) = place(class, cell);
-        let page = &mut self.classes[class.0 as usize].pages[page].samples;
-        page.offsets_ms[start + index] = offset_ms;
-        page.values[start + index] = value;
+    pub(crate) fn get(&self, class: Class, cell: u32) -> &[u8] {
+        let (page, place) = class.split(cell);
+        let start = usize::from(place) * class.bytes();
+        &self.classes[class.0 as usize].pages[page].bytes[start..start + class.bytes()]
     }
 
-    /// The first `len` samples of a cell.
+    /// The bytes of a cell.
     #[inline]
-    pub(crate) fn get(&self, class: Class, cell: u32, len: usize) -> (&[i32], &[f64]) {
-        let (page, start) = place(class, cell);
-        let page = &self.classes[class.0 as usize].pages[page].samples;
-        (&page.offsets_ms[start..start + len], &page.values[start..start + len])
+    pub(crate) fn get_mut(&mut self, class: Class, cell: u32) -> &mut [u8] {
+        let (page, place) = class.split(cell);
+        let start = usize::from(place) * class.bytes();
+        &mut self.classes[class.0 as usize].pages[page].bytes[start..start + class.bytes()]
     }
 
     /// Bytes held, used or not.
     pub(crate) fn bytes(&self) -> usize {
-        let slabs = self.classes.iter();
-        let pages: usize = slabs.clone().map(|slab| slab.pages.len() - slab.vacant.len()).sum();
-        let lists: usize = slabs
-            .map(|slab| {
-                slab.pages.capacity() * size_of::<Page>()
-                    + (slab.open.capacity() + slab.vacant.capacity()) * size_of::<u32>()
-            })
-            .sum();
-        let page_bytes = (1 << PAGE_LOG2) * (size_of::<i32>() + size_of::<f64>());
-        (pages + self.spare.len()) * page_bytes + lists
+        let lists = self.classes.iter().map(|slab| {
+            slab.pages.capacity() * size_of::<Page>()
+                + (slab.open.capacity() + slab.vacant.capacity()) * size_of::<u32>()
+        });
+        self.pages * PAGE_BYTES
+            + self.spare.capacity() * size_of::<Box<[u8]>>()
+            + lists.sum::<usize>()
     }
-}
-
-/// Page of a cell and its first sample there.
-#[inline]
-fn place(class: Class, cell: u32) -> (usize, usize) {
-    let cell_log2 = MIN_LOG2 + u32::from(class.0);
-    let cells_per_page_log2 = PAGE_LOG2 - cell_log2;
-    let page = cell >> cells_per_page_log2;
-    let start = (cell & ((1 << cells_per_page_log2) - 1)) << cell_log2;
-    (page as usize, start as usize)
 }
