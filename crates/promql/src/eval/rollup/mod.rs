@@ -26,6 +26,7 @@ use super::scratch::Scratch;
 use super::windows::{Reach, Windows};
 use crate::ast::{RangeExtension, Span};
 use crate::engine::EvalError;
+use crate::source::Columns;
 
 /// A function whose argument is a range of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,15 +212,7 @@ impl RangeCall {
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         let Scratch { columns, windows, gaps, row, sorted, marks, .. } = scratch;
-        let view = View {
-            timestamps_ms: &columns.timestamps_ms,
-            values: &columns.values,
-            windows,
-            grid,
-            reference,
-            range_ms: self.range_ms,
-            cancelled,
-        };
+        let view = self.view(columns, windows, grid, reference, cancelled);
         row.clear();
         if let Some(extension) = self.extension {
             extended::evaluate(self.function, extension, &view, row);
@@ -268,7 +261,25 @@ impl RangeCall {
         scratch: &mut Scratch,
     ) -> Result<(), EvalError> {
         let Scratch { columns, windows, row, .. } = scratch;
-        let view = View {
+        let view = self.view(columns, windows, grid, reference, cancelled);
+        row.clear();
+        window_rows::evaluate(self.function, &view, &columns.rows, row);
+        if row.len() < view.windows.starts.len() {
+            return Err(EvalError::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// The floats of a series, with the window of every step.
+    fn view<'v>(
+        &self,
+        columns: &'v Columns,
+        windows: &'v Windows,
+        grid: &'v Grid,
+        reference: Reference,
+        cancelled: &'v AtomicBool,
+    ) -> View<'v> {
+        View {
             timestamps_ms: &columns.timestamps_ms,
             values: &columns.values,
             windows,
@@ -276,13 +287,7 @@ impl RangeCall {
             reference,
             range_ms: self.range_ms,
             cancelled,
-        };
-        row.clear();
-        window_rows::evaluate(self.function, &view, &columns.rows, row);
-        if row.len() < view.windows.starts.len() {
-            return Err(EvalError::Cancelled);
         }
-        Ok(())
     }
 
     /// As [`RangeCall::evaluate`], of a series that has histograms or tells when its samples began;
@@ -304,15 +309,7 @@ impl RangeCall {
             scratch;
         let histograms = &columns.histograms;
         let mixed = Mixed {
-            floats: View {
-                timestamps_ms: &columns.timestamps_ms,
-                values: &columns.values,
-                windows,
-                grid,
-                reference,
-                range_ms: self.range_ms,
-                cancelled,
-            },
+            floats: self.view(columns, windows, grid, reference, cancelled),
             float_starts_ms: &columns.starts_ms,
             histograms: HistogramView {
                 timestamps_ms: &histograms.timestamps_ms,
