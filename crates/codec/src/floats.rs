@@ -6,9 +6,14 @@
 //! regular integers. What is not decimal (NaN and stale markers, infinities, -0.0, results of
 //! arithmetic) is kept beside the column by position, bit for bit.
 
+use std::ops::Range;
+
 use crate::bitpack::BLOCK_LEN;
 use crate::error::located;
-use crate::ints::{Packing, decode_blocks, decode_i64s, encode_with as encode_ints};
+use crate::ints::{
+    Packing, decode_blocks, decode_first_blocks, decode_i64s, encode_with as encode_ints,
+    take_constant,
+};
 use crate::postings::{decode_postings, encode_postings};
 use crate::varint::{put_u64, take_bytes, take_u64};
 use crate::{CodecError, MAX_COLUMN_LEN, check_count};
@@ -212,6 +217,80 @@ pub fn decode_f64s(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Resul
     let start = out.len();
     out.reserve(count);
     located(input, |input| decode_column(input, count, out)).inspect_err(|_| out.truncate(start))
+}
+
+/// As [`decode_f64s`], of a column of `count` values those at `places` only; what lies behind them is
+/// neither read nor checked, and `input` is then anywhere.
+///
+/// # Errors
+/// As [`decode_f64s`].
+///
+/// # Panics
+/// `places` ends behind `count`.
+pub fn decode_f64s_at(
+    input: &mut &[u8],
+    count: usize,
+    places: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), CodecError> {
+    assert!(places.end <= count, "places lie in the column");
+    check_count(count)?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let start = out.len();
+    out.reserve(places.len());
+    located(input, |input| decode_places(input, count, places, out))
+        .inspect_err(|_| out.truncate(start))
+}
+
+fn decode_places(
+    input: &mut &[u8],
+    count: usize,
+    places: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), CodecError> {
+    let mode = input.first().copied().unwrap_or(0);
+    let power = POWERS.get(usize::from(mode & DIGITS_MASK)).copied();
+    let restored: fn(i64, f64) -> f64 = match (mode & !DIGITS_MASK, power) {
+        (BITS, Some(1.0)) => |pattern, _| value_of(pattern),
+        (DECIMAL, Some(1.0)) => |mantissa, _| mantissa as f64,
+        (DECIMAL, Some(_)) => restore,
+        // Patches lie behind the column.
+        _ => {
+            let start = out.len();
+            decode_column(input, count, out)?;
+            out.truncate(start + places.end);
+            out.drain(start..start + places.start);
+            return Ok(());
+        }
+    };
+    *input = &input[1..];
+    // Fast path, most columns of most hosts.
+    if let Some(constant) = take_constant(input)? {
+        out.resize(out.len() + places.len(), restored(constant, power.unwrap_or(1.0)));
+        return Ok(());
+    }
+    let mut at = 0;
+    let mut take = |block: &[i64], out: &mut Vec<f64>, value: &dyn Fn(&[i64], &mut Vec<f64>)| {
+        let end = at + block.len();
+        let (first, last) = (places.start.max(at), places.end.min(end));
+        if first < last {
+            value(&block[first - at..last - at], out);
+        }
+        at = end;
+    };
+    match (mode & !DIGITS_MASK, power) {
+        (BITS, _) => decode_first_blocks(input, count, places.end, |block| {
+            take(block, out, &|some, out| out.extend(some.iter().map(|&p| value_of(p))));
+        }),
+        (_, None | Some(1.0)) => decode_first_blocks(input, count, places.end, |block| {
+            take(block, out, &|some, out| out.extend(some.iter().map(|&m| m as f64)));
+        }),
+        (_, Some(power)) => decode_first_blocks(input, count, places.end, |block| {
+            take(block, out, &|some, out| out.extend(some.iter().map(|&m| restore(m, power))));
+        }),
+    }
 }
 
 fn decode_column(input: &mut &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {

@@ -3,7 +3,7 @@
 use crate::bitpack::{BLOCK_LEN, packed_len};
 use crate::block;
 use crate::error::located;
-use crate::varint::{put_i64, put_u64, take_bytes, take_i64, take_u64, zigzag};
+use crate::varint::{put_i64, put_u64, take_bytes, take_i64, take_i64s, take_u64, zigzag};
 use crate::{CodecError, MAX_COLUMN_LEN, check_count};
 
 /// Bit 3 of the mode byte: a scale follows `first`.
@@ -269,9 +269,29 @@ pub fn decode_i64s(input: &mut &[u8], count: usize, out: &mut Vec<i64>) -> Resul
 pub(crate) fn decode_blocks(
     input: &mut &[u8],
     count: usize,
+    sink: impl FnMut(&[i64]),
+) -> Result<(), CodecError> {
+    decode_first_blocks(input, count, count, sink)
+}
+
+/// The value of all in a column, if it says that there is one only; then `input` is behind it.
+pub(crate) fn take_constant(input: &mut &[u8]) -> Result<Option<i64>, CodecError> {
+    if input.first() != Some(&(Kind::Constant as u8)) {
+        return Ok(None);
+    }
+    *input = &input[1..];
+    take_i64(input).map(Some)
+}
+
+/// As [`decode_blocks`], of a column of `count` values the blocks that hold the first `wanted`;
+/// `input` is then anywhere.
+pub(crate) fn decode_first_blocks(
+    input: &mut &[u8],
+    count: usize,
+    wanted: usize,
     mut sink: impl FnMut(&[i64]),
 ) -> Result<(), CodecError> {
-    if count == 0 {
+    if count == 0 || wanted == 0 {
         return Ok(());
     }
     let mode = take_bytes(input, 1)?[0];
@@ -289,7 +309,7 @@ pub(crate) fn decode_blocks(
     let first = take_i64(input)?;
     let Some(order) = kind.order() else {
         let step = if kind == Kind::Linear { take_i64(input)? } else { 0 };
-        emit_linear(first, step, count, sink);
+        emit_linear(first, step, wanted, sink);
         return Ok(());
     };
     let scale = if scaled { take_scale(input)? } else { 1 };
@@ -301,19 +321,22 @@ pub(crate) fn decode_blocks(
         sink(&[first.wrapping_add(sums.distance.wrapping_mul(scale))]);
     }
     let mut left = count - order.max(1);
+    // Those that nobody wants.
+    let behind = count - wanted.min(count);
     let mut buffer = [0_i64; BLOCK_LEN];
-    while left > 0 {
+    while left > behind {
         let len = left.min(BLOCK_LEN);
         if kind.is_bytes() {
-            for slot in &mut buffer[..len] {
-                *slot = take_i64(input)?;
-            }
+            take_i64s(input, &mut buffer[..len])?;
         } else {
             block::decode(input, len, &mut buffer)?;
         }
         sums.undo_differences(order, &mut buffer[..len]);
-        for value in &mut buffer {
-            *value = first.wrapping_add(value.wrapping_mul(scale));
+        // Distances from zero in steps of one are the values already.
+        if first != 0 || scale != 1 {
+            for value in &mut buffer {
+                *value = first.wrapping_add(value.wrapping_mul(scale));
+            }
         }
         sink(&buffer[..len]);
         left -= len;

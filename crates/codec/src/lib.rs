@@ -31,7 +31,7 @@ mod postings;
 mod trimmed;
 
 pub use error::CodecError;
-pub use floats::{decode_f64s, encode_f64s, encode_f64s_bytewise};
+pub use floats::{decode_f64s, decode_f64s_at, encode_f64s, encode_f64s_bytewise};
 pub use histogram_rows::{put_histogram, put_layout, take_histogram, take_layout};
 pub use histograms::{MAX_HISTOGRAM_CELLS, decode_histograms, encode_histograms};
 pub use ints::{decode_i64s, encode_i64s};

@@ -1,6 +1,9 @@
 //! Columns against the naive twin: what went in comes out, bit for bit, and damage is an error.
 
-use codec::{CodecError, decode_f64s, decode_i64s, encode_f64s, encode_f64s_bytewise, encode_i64s};
+use codec::{
+    CodecError, decode_f64s, decode_f64s_at, decode_i64s, encode_f64s, encode_f64s_bytewise,
+    encode_i64s,
+};
 use proptest::prelude::*;
 
 /// Prometheus' stale marker: a NaN with a payload of its own.
@@ -34,6 +37,14 @@ fn check_floats_by(encode: fn(&[f64], &mut Vec<u8>), values: &[f64]) -> usize {
     decode_f64s(&mut input, values.len(), &mut back).expect("own bytes");
     assert!(input.is_empty(), "the column ends where it says");
     assert_eq!(bits(&back[1..]), bits(values));
+    // Parts of it, around the edges of blocks too.
+    let len = values.len();
+    for (start, end) in [(0, len), (len / 3, 2 * len / 3), (len / 2, len), (1, 2), (127, 129)] {
+        let places = start.min(len)..end.min(len);
+        let mut part = vec![42.0];
+        decode_f64s_at(&mut &encoded[..], len, places.clone(), &mut part).expect("own bytes");
+        assert_eq!(bits(&part[1..]), bits(&values[places]));
+    }
     encoded.len()
 }
 
@@ -163,6 +174,7 @@ proptest! {
             Ok(()) => prop_assert_eq!(ints.len(), count),
             Err(_) => prop_assert!(ints.is_empty()),
         }
+        let _ = decode_f64s_at(&mut &bytes[..], count, count / 3..count, &mut Vec::new());
         match decode_f64s(&mut &bytes[..], count, &mut floats) {
             Ok(()) => prop_assert_eq!(floats.len(), count),
             Err(_) => prop_assert!(floats.is_empty()),
