@@ -7,7 +7,7 @@ use catalog::{BlockId, BlockMeta, NewBlock, Signal};
 use model::TimeRange;
 use rustix::io::Errno;
 
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::{BlobError, BlobWriter, Blobs};
 use crate::counters::Counters;
 use crate::format::{BlockError, BlockFormat, MergeError, MergeInput};
 use crate::plan::MergeJob;
@@ -171,7 +171,8 @@ impl<F: BlockFormat> BlockSet<F> {
 
     /// Writes the block that `job` asks for, under a reserved id, with the rows inside `keep`, and
     /// opens it. Then commit the swap, then call [`BlockSet::swap`]. `deletes` yields those that
-    /// concern a block; their rows are left out.
+    /// concern a block; their rows are left out. `between` is called now and then while it goes on, at
+    /// the latest after some pages: it may add blocks, and must not touch those of the job.
     ///
     /// # Errors
     /// A damaged input is named by its index in the job; the rest is the store's.
@@ -181,12 +182,14 @@ impl<F: BlockFormat> BlockSet<F> {
         id: BlockId,
         keep: TimeRange,
         deletes: &DeletesOf<'_, F>,
+        between: &mut (dyn FnMut() + Send),
     ) -> Result<Merged<F>, MergeError> {
         let failed = |error| MergeError { input: None, error };
         let inputs = self.inputs(job, deletes)?;
         let key = id.key(self.signal);
-        let mut out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
-        let summary = self.format.merge(&inputs, keep, job.level, &mut *out)?;
+        let out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
+        let mut out = Pausing { out, between };
+        let summary = self.format.merge(&inputs, keep, job.level, &mut out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
         self.counters.merge_conflicts.add(summary.conflicts);
@@ -196,7 +199,7 @@ impl<F: BlockFormat> BlockSet<F> {
         }
         let size_bytes = out.position();
         self.counters.merged_bytes.add(size_bytes);
-        out.finish().map_err(|e| failed(e.into()))?;
+        out.out.finish().map_err(|e| failed(e.into()))?;
         let block = self.open_block(id).map_err(failed)?;
         let new = NewBlock {
             id,
@@ -262,6 +265,29 @@ impl<F: BlockFormat> BlockSet<F> {
 
     fn lock(&self) -> MutexGuard<'_, Arc<[Arc<OpenBlock<F>>]>> {
         self.blocks.lock().expect("no panic while the list is replaced")
+    }
+}
+
+/// Gives others a turn after each write: one thread does all that writes blocks, and a merge may take
+/// minutes.
+struct Pausing<'a> {
+    out: Box<dyn BlobWriter>,
+    between: &'a mut (dyn FnMut() + Send),
+}
+
+impl BlobWriter for Pausing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.out.write(bytes)?;
+        (self.between)();
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.out.position()
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), BlobError> {
+        self.out.finish()
     }
 }
 

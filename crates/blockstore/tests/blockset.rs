@@ -144,8 +144,9 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
             level: 3,
             size_bytes: 16,
         };
-        let merged =
-            set.merge(&job, BlockId(3), TimeRange::new(0, 50), &|_| Vec::new()).expect("space");
+        let merged = set
+            .merge(&job, BlockId(3), TimeRange::new(0, 50), &|_| Vec::new(), &mut || {})
+            .expect("space");
         let (new, block) = merged.added.expect("rows are left");
         assert_eq!((merged.conflicts, new.rows, new.level, new.size_bytes), (1, 3, 3, 10));
         let added = OpenBlock { meta: BlockMeta { id: new.id, ..meta(3, 4) }, block };
@@ -162,13 +163,16 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
             assert_eq!(meta.id, BlockId(3));
             vec![Arc::new(b'b')]
         };
-        let merged = set.merge(&job, BlockId(5), TimeRange::new(0, 50), &deleted).expect("space");
+        let merged = set
+            .merge(&job, BlockId(5), TimeRange::new(0, 50), &deleted, &mut || {})
+            .expect("space");
         assert_eq!(merged.added.expect("a row is left").0.rows, 1);
         set.delete_blobs(&[BlockId(5)]).expect("a sound disk");
         // Nothing is left: no block, and no file.
         let job = MergeJob { inputs: vec![BlockId(3)], ..job };
-        let nothing =
-            set.merge(&job, BlockId(4), TimeRange::new(50, 60), &|_| Vec::new()).expect("space");
+        let nothing = set
+            .merge(&job, BlockId(4), TimeRange::new(50, 60), &|_| Vec::new(), &mut || {})
+            .expect("space");
         assert!(nothing.added.is_none());
         assert_eq!(
             blobs.list("").expect("a sound disk").iter().filter(|b| b.key.contains("wfb")).count(),

@@ -109,6 +109,10 @@ pub(crate) struct Maintenance {
     counters: Arc<MaintenanceCounters>,
     /// Frozen rows of flushes that failed: they go with the next.
     pending: Vec<CutData>,
+    /// When the head was last written into blocks.
+    flushed: Instant,
+    /// After a failure nothing is tried again before.
+    not_before: Instant,
     /// What was asked for while something else was looked for.
     put_off: VecDeque<Wake>,
     damaged: Arc<DamagedBlocks>,
@@ -222,6 +226,8 @@ impl Maintenance {
             commits,
             counters,
             pending: Vec::new(),
+            flushed: Instant::now(),
+            not_before: Instant::now(),
             put_off: VecDeque::new(),
             damaged,
         }
@@ -229,35 +235,28 @@ impl Maintenance {
 
     /// Works until told to stop.
     pub(crate) fn run(mut self, woken: &Receiver<Wake>) {
-        let mut flushed = Instant::now();
         let mut swept_ms: Option<i64> = None;
         let mut released_ms = 0;
-        let mut not_before = Instant::now();
         self.finish_damaged();
         loop {
             match self.next_wake(woken) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Damaged(id)) => self.set_aside(id),
-                Ok(Wake::Flush(reply)) => on_request::answer(&reply, self.flush(false).map(|_| ())),
+                Ok(Wake::Flush(reply)) => self.flush_for_all(vec![reply]),
                 Ok(Wake::CleanDeleted(reply)) => self.clean_for_all(reply, woken),
                 Ok(Wake::Snapshot { name, with_head, reply }) => {
-                    on_request::answer(&reply, self.snapshot(&name, with_head));
+                    on_request::answer(&[reply], self.snapshot(&name, with_head));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if Instant::now() >= not_before && self.flush_is_due(flushed) {
-                match self.try_flush() {
-                    true => flushed = Instant::now(),
-                    false => not_before = Instant::now() + RETRY,
-                }
-            }
-            if Instant::now() >= not_before
+            self.flush_if_due();
+            if Instant::now() >= self.not_before
                 && let Err(error) = self.merge_what_is_due(woken)
             {
                 error.stop_if_final();
                 self.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "merge failed and is tried again; nothing is lost");
-                not_before = Instant::now() + RETRY;
+                self.not_before = Instant::now() + RETRY;
             }
             let now_ms = (self.now_ms)();
             // Either way: a clock that was set back must not put this off for long.
@@ -276,6 +275,16 @@ impl Maintenance {
         }
     }
 
+    /// Flushes if that is due.
+    fn flush_if_due(&mut self) {
+        if Instant::now() >= self.not_before && self.flush_is_due() {
+            match self.try_flush() {
+                true => self.flushed = Instant::now(),
+                false => self.not_before = Instant::now() + RETRY,
+            }
+        }
+    }
+
     /// Flushes; whether that went well. A fault is told and counted.
     fn try_flush(&mut self) -> bool {
         let Err(error) = self.flush(false) else { return true };
@@ -285,13 +294,13 @@ impl Maintenance {
         false
     }
 
-    fn flush_is_due(&self, flushed: Instant) -> bool {
-        let has_waited = flushed.elapsed() >= self.flush_interval;
+    fn flush_is_due(&self) -> bool {
+        let has_waited = self.flushed.elapsed() >= self.flush_interval;
         let has_work = || self.shards.totals().rows > 0 || self.has_unflushed_deletes();
         if (has_waited && has_work()) || self.flush_is_urgent() {
             return true;
         }
-        self.memory_wants_flush(flushed)
+        self.memory_wants_flush()
     }
 
     fn flush_is_urgent(&self) -> bool {
@@ -435,24 +444,26 @@ impl Maintenance {
                 return Ok(());
             };
             let started = Instant::now();
-            self.merge(&job)?;
+            self.merge(&job, woken)?;
             self.count(&self.counters.merges, is_due.into());
             self.count(&self.counters.merge_micros, micros_since(started));
         }
         Ok(())
     }
 
-    fn merge(&mut self, job: &MergeJob) -> Result<(), Fault> {
+    fn merge(&mut self, job: &MergeJob, woken: &Receiver<Wake>) -> Result<(), Fault> {
         let id = BlockId(self.reserve(1)?.start);
         let now_ms = (self.now_ms)();
         let keep = self.keep(now_ms);
         let (deletes, deletes_through) = self.deletes.current();
+        let rules = self.rules.clone();
         let of_block = |meta: &BlockMeta| {
             let mut hidden = DeleteBook::of_block(&deletes, deletes_through, meta);
-            hidden.extend(self.rules.deletes(meta.tenant, meta.range, now_ms));
+            hidden.extend(rules.deletes(meta.tenant, meta.range, now_ms));
             hidden
         };
-        let merged = match self.blocks.merge(job, id, keep, &of_block) {
+        let blocks = Arc::clone(&self.blocks);
+        let merged = match blocks.merge(job, id, keep, &of_block, &mut || self.meanwhile(woken)) {
             Ok(merged) => merged,
             Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
                 tracing::error!(block = %job.inputs[index], %error, "a block is damaged");

@@ -1,6 +1,6 @@
 //! What memory makes due: flushes before their time, and series to be forgotten.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use governor::Governor;
 
@@ -22,8 +22,8 @@ pub(crate) fn flush_head_bytes(governor: &Governor) -> u64 {
 
 impl Maintenance {
     /// Whether memory is so short that fresh samples become a block before their time; counts it.
-    pub(super) fn memory_wants_flush(&self, flushed: Instant) -> bool {
-        let is_early = flushed.elapsed() >= EARLY_FLUSH_EVERY
+    pub(super) fn memory_wants_flush(&self) -> bool {
+        let is_early = self.flushed.elapsed() >= EARLY_FLUSH_EVERY
             && self.governor.wants_flush(self.shards.totals().bytes);
         if is_early {
             self.governor.count_early_flush();

@@ -30,13 +30,34 @@ impl Maintenance {
     /// Cleans once for all who wait for it, and tells them how it went.
     pub(super) fn clean_for_all(&mut self, first: Done, woken: &Receiver<Wake>) {
         self.put_off.extend(woken.try_iter());
-        let others = take_cleanings(&mut self.put_off);
-        let outcome = self.clean_deleted();
-        let told = outcome.as_ref().map(|_| ()).map_err(ToString::to_string);
-        answer(&first, outcome);
-        for reply in others {
-            let _ = reply.send(told.clone());
+        let mut waiting = vec![first];
+        waiting.extend(take(&mut self.put_off, |wake| match wake {
+            Wake::CleanDeleted(reply) => Ok(reply),
+            other => Err(other),
+        }));
+        let outcome = self.clean_deleted(woken);
+        answer(&waiting, outcome);
+    }
+
+    /// Flushes once for all who wait for it.
+    pub(super) fn flush_for_all(&mut self, waiting: Vec<Done>) {
+        let outcome = self.flush(false).map(|_| ());
+        answer(&waiting, outcome);
+    }
+
+    /// What is done while a merge goes on, which may take minutes: flushes, also for those who wait
+    /// for one. A flush takes nothing away from a merge: its blocks come behind all others in the order
+    /// of commits.
+    pub(super) fn meanwhile(&mut self, woken: &Receiver<Wake>) {
+        self.put_off.extend(woken.try_iter());
+        let waiting = take(&mut self.put_off, |wake| match wake {
+            Wake::Flush(reply) => Ok(reply),
+            other => Err(other),
+        });
+        if !waiting.is_empty() {
+            self.flush_for_all(waiting);
         }
+        self.flush_if_due();
     }
 
     /// Copies the store as of now.
@@ -59,9 +80,9 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Writes every block anew in which a delete hides something. The head is flushed in between
-    /// when that is urgent: nobody else does it.
-    pub(super) fn clean_deleted(&mut self) -> Result<(), Fault> {
+    /// Writes every block anew in which a delete hides something. The head is flushed meanwhile, as
+    /// ever.
+    fn clean_deleted(&mut self, woken: &Receiver<Wake>) -> Result<(), Fault> {
         if self.has_unflushed_deletes() {
             self.flush(false)?;
         }
@@ -74,16 +95,14 @@ impl Maintenance {
             }
             match open.block.is_touched_by(&concerning) {
                 Ok(true) => {
-                    self.merge(&MergeJob::rewrite(&open.meta))?;
+                    self.merge(&MergeJob::rewrite(&open.meta), woken)?;
                     self.count(&self.counters.cleaned_blocks, 1);
                 }
                 Ok(false) => untouched.push(open.meta.id),
                 Err(error) if is_damage(&error) => self.set_aside(open.meta.id),
                 Err(error) => return Err(error.into()),
             }
-            if self.flush_is_urgent() {
-                self.flush(false)?;
-            }
+            self.meanwhile(woken);
         }
         if !untouched.is_empty() {
             let blocks = untouched.clone();
@@ -152,26 +171,29 @@ impl Maintenance {
     }
 }
 
-/// Takes out those who wait for a cleaning; the others stay in their order.
-fn take_cleanings(waiting: &mut VecDeque<Wake>) -> Vec<Done> {
-    let mut cleanings = Vec::new();
+/// Takes out those whom `pick` names; the others stay in their order.
+fn take(waiting: &mut VecDeque<Wake>, pick: impl Fn(Wake) -> Result<Done, Wake>) -> Vec<Done> {
+    let mut taken = Vec::new();
     for wake in std::mem::take(waiting) {
-        match wake {
-            Wake::CleanDeleted(reply) => cleanings.push(reply),
-            other => waiting.push_back(other),
+        match pick(wake) {
+            Ok(reply) => taken.push(reply),
+            Err(other) => waiting.push_back(other),
         }
     }
-    cleanings
+    taken
 }
 
-/// Tells whoever asked how it went.
-pub(super) fn answer(reply: &Done, outcome: Result<(), Fault>) {
+/// Tells all who asked how it went.
+pub(super) fn answer(waiting: &[Done], outcome: Result<(), Fault>) {
     if let Err(error) = &outcome {
         error.stop_if_final();
         tracing::warn!(%error, "a flush, merge or copy that was asked for failed; nothing is lost");
     }
-    // They may have gone meanwhile.
-    let _ = reply.send(outcome.map_err(|error| error.to_string()));
+    let told = outcome.map_err(|error| error.to_string());
+    for reply in waiting {
+        // They may have gone meanwhile.
+        let _ = reply.send(told.clone());
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_wait_for_a_cleaning_are_taken_out_and_nobody_else() {
+    fn those_who_wait_for_one_thing_are_taken_out_and_nobody_else() {
         let (reply, _answer) = bounded(1);
         let mut waiting = VecDeque::from([
             Wake::CleanDeleted(reply.clone()),
@@ -189,7 +211,11 @@ mod tests {
             Wake::CleanDeleted(reply),
             Wake::Stop,
         ]);
-        assert_eq!(take_cleanings(&mut waiting).len(), 2);
+        let cleanings = take(&mut waiting, |wake| match wake {
+            Wake::CleanDeleted(reply) => Ok(reply),
+            other => Err(other),
+        });
+        assert_eq!(cleanings.len(), 2);
         let left: Vec<Wake> = waiting.into_iter().collect();
         assert!(matches!(left[..], [Wake::Flush(_), Wake::Stop]), "{} are left", left.len());
     }
