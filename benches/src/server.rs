@@ -1,4 +1,5 @@
-//! The servers under test: started one at a time, on an empty directory, with their defaults.
+//! The servers under test: started one at a time, on an empty directory, with their defaults, but that all
+//! keep samples for a month.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -25,6 +26,9 @@ pub(crate) enum Kind {
 
 /// How often Watchfire flushes when its work put off shall fall into the measured time.
 const FLUSH_SECONDS: u64 = 20;
+/// How long samples are kept: as long as VictoriaMetrics keeps them by default, so that all may be
+/// asked for a month.
+const RETENTION_DAYS: u32 = 31;
 /// Nothing is believed to be quiet before: all put-off work that starts by the clock has started.
 const SETTLE: Duration = Duration::from_secs(FLUSH_SECONDS + 15);
 /// Quiet is less than [`QUIET_SHARE`] of one core over this long.
@@ -341,17 +345,15 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             if let Some(address) = setup.peer_listen {
                 command.args(["--peer-listen", &address.to_string()]);
             }
-            let mut yaml = String::new();
+            let mut yaml = format!("storage:\n  retention: {RETENTION_DAYS}d\n");
             if setup.flushing == Flushing::Soon {
-                yaml.push_str(&format!("storage:\n  flush_interval: {FLUSH_SECONDS}s\n"));
+                yaml.push_str(&format!("  flush_interval: {FLUSH_SECONDS}s\n"));
             }
             if let Some(connections) = setup.max_connections {
                 yaml.push_str(&format!("http:\n  max_connections: {connections}\n"));
             }
-            if !yaml.is_empty() {
-                std::fs::write(&config, yaml)?;
-                command.arg("--config").arg(&config);
-            }
+            std::fs::write(&config, yaml)?;
+            command.arg("--config").arg(&config);
             if let Some(yaml) = &setup.scrape_config {
                 let scrape_config = directory.join(SCRAPE_CONFIG);
                 std::fs::write(&scrape_config, yaml)?;
@@ -370,6 +372,7 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             command.arg(format!("--config.file={}", config.display()));
             command.arg(format!("--storage.tsdb.path={}", data.display()));
             command.arg(format!("--web.listen-address={address}"));
+            command.arg(format!("--storage.tsdb.retention.time={RETENTION_DAYS}d"));
             command.args(["--web.enable-remote-write-receiver", "--log.level=warn"]);
         }
     }
