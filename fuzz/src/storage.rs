@@ -303,7 +303,6 @@ pub(crate) fn metric_block(bytes: &[u8]) {
                 assert_eq!(timestamps.len(), values.len());
                 assert!(starts_ms.len() <= values.len());
             }
-            let _ = selected.statistics(index);
             let _ = selected.read_rows(index, 600_000, &mut Vec::new());
         }
     }

@@ -42,7 +42,7 @@ use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
-use metricstore::{MetricFormat, Registry, RetentionRules};
+use metricstore::{MetricFormat, PageCache, Registry, RetentionRules};
 use model::{Limits, Matcher, TenantId, TenantName, TimeRange};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -134,6 +134,11 @@ pub struct BrokerConfig {
 }
 
 /// Rollups that are kept for longer than samples.
+/// Of the limit of memory, the part that pages of blocks may take that queries read lately …
+const PAGE_CACHE_SHARE: u64 = 64;
+/// … and the most that is of use: what dashboards of a fleet of hosts come back for.
+const MAX_PAGE_CACHE_BYTES: usize = 32 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollupTier {
     /// Length of their windows, milliseconds, more than 0.
@@ -182,11 +187,14 @@ impl BrokerConfig {
 
     /// The format of blocks, with the rollups that merges write.
     fn format(&self) -> MetricFormat {
-        let format = MetricFormat::new(self.hash_seed());
-        match self.rollups {
-            Some(tier) => format.with_rollups(tier.resolution_ms),
-            None => format,
-        }
+        let resolutions_ms: Vec<i64> = self.rollups.iter().map(|tier| tier.resolution_ms).collect();
+        MetricFormat::new(self.hash_seed()).with_rollups(&resolutions_ms)
+    }
+
+    /// What may be kept of what queries read of blocks.
+    fn page_cache_bytes(&self) -> usize {
+        let bytes = self.governor.limit_bytes() / PAGE_CACHE_SHARE;
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(MAX_PAGE_CACHE_BYTES)
     }
 
     /// Names a store that has no name yet.
@@ -254,6 +262,8 @@ struct Inner {
     maintenance_counters: Arc<MaintenanceCounters>,
     damaged: Arc<DamagedBlocks>,
     net_metrics: Arc<NetMetrics>,
+    /// What queries read of blocks lately.
+    pages: Arc<PageCache>,
 }
 
 impl Broker {
@@ -389,6 +399,7 @@ impl Broker {
             }),
         };
         broker.count_memory();
+                pages: parts.pages,
         if let Some(windows) = parts.windows {
             broker.follow_the_log(windows)?;
         }

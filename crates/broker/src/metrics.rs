@@ -25,6 +25,7 @@ impl Broker {
         rows.extend(self.ha_rows());
         rows.extend(self.aggregation_rows());
         rows.extend(self.read_rows());
+        rows.extend(self.page_rows());
         rows.extend(self.store_rows());
         rows.extend(self.maintenance_rows());
         rows.extend(self.inner.store_counters.rows().into_iter().map(|row| MetricRow {
@@ -246,6 +247,29 @@ impl Broker {
                 "watchfire_broker_exemplars_left_out_total",
                 "Exemplars left out because one request holds too many, or none are kept.",
                 &counters.left_out,
+            ),
+        ]
+    }
+
+    fn page_rows(&self) -> Vec<MetricRow> {
+        let pages = &self.inner.pages;
+        let (hits, misses) = pages.hits_and_misses();
+        let count = |name, help, value| MetricRow { name, help, kind: "counter", value };
+        vec![
+            gauge(
+                "watchfire_broker_page_cache_bytes",
+                "Memory of pages and directories of blocks that queries read lately.",
+                pages.bytes() as f64,
+            ),
+            count(
+                "watchfire_broker_page_cache_hits_total",
+                "Pages and directories of blocks that a query found in memory.",
+                hits as f64,
+            ),
+            count(
+                "watchfire_broker_page_cache_misses_total",
+                "Pages and directories of blocks that a query had to read.",
+                misses as f64,
             ),
         ]
     }

@@ -10,7 +10,9 @@ use blockstore::{
 };
 use bytes::Bytes;
 use catalog::{Command, LogPosition, Mark, Signal, State, StoreId};
-use metricstore::{Delete, LogDecoder, LogEncoder, MetricFormat, Registry, ResolvedBatch};
+use metricstore::{
+    Delete, LogDecoder, LogEncoder, MetricFormat, PageCache, Registry, ResolvedBatch,
+};
 use parking_lot::Mutex;
 
 use crate::committer::{CommitCounters, Committer, HeadParts};
@@ -49,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) blocks: BlockSet<MetricFormat>,
+    /// What queries read of them lately.
+    pub(crate) pages: Arc<PageCache>,
     /// Blocks to be taken out of the manifest.
     pub(crate) damaged: Vec<DamagedBlock>,
     pub(crate) counters: Arc<Counters>,
@@ -120,9 +124,10 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     let blobs: Arc<dyn Blobs> =
         Arc::new(DiskBlobs::open(Arc::clone(&disk)).context("open the blocks")?);
     let metas: Vec<_> = state.blocks().copied().collect();
+    let pages = PageCache::new(config.page_cache_bytes());
     let (blocks, damaged) = BlockSet::open(
         Arc::clone(&blobs),
-        config.format(),
+        config.format().with_cache(Arc::clone(&pages)),
         Signal::Metrics,
         metas,
         orphans,
@@ -170,6 +175,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         disk,
         blobs,
         blocks,
+        pages,
         damaged,
         counters,
         recovered,

@@ -15,6 +15,7 @@ use crate::block_writer::GroupInfo;
 use crate::deletes::{Delete, Masks, is_whole, meets};
 use crate::directory::{Chunk, DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
 use crate::histogram_columns::HistogramColumns;
+use crate::page_cache::{Kept, PageCache};
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
 use crate::registry::{NOT_REGISTERED, RegistryVersion};
 use crate::rollup;
@@ -39,13 +40,14 @@ pub use blockstore::THINNED_LEVEL;
 pub struct MetricFormat {
     seed: u64,
     rollup_ms: Option<i64>,
+    cache: Arc<PageCache>,
 }
 
 impl MetricFormat {
     /// `seed` keys the hash by which equal timestamp columns are found while writing; it comes
     /// from the system's randomness and does not change what a block says.
     pub fn new(seed: u64) -> Self {
-        MetricFormat { seed, rollup_ms: None }
+        MetricFormat { seed, rollup_ms: None, cache: PageCache::new(0) }
     }
 
     /// The same, whose merges also write rollups of windows of `resolution_ms`, see
@@ -53,6 +55,12 @@ impl MetricFormat {
     #[must_use]
     pub fn with_rollups(self, resolution_ms: i64) -> Self {
         MetricFormat { rollup_ms: Some(resolution_ms), ..self }
+    }
+
+    /// The same, whose blocks keep in `cache` what queries read of them.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<PageCache>) -> Self {
+        MetricFormat { cache, ..self }
     }
 
     pub(crate) fn rollup_ms(&self) -> Option<i64> {
@@ -69,7 +77,7 @@ impl BlockFormat for MetricFormat {
     type Delete = Delete;
 
     fn open(&self, file: Arc<dyn ReadAt>) -> Result<MetricBlock, BlockError> {
-        MetricBlock::open(file)
+        MetricBlock::open(file, &self.cache)
     }
 
     fn merge(
@@ -95,6 +103,15 @@ pub struct MetricBlock {
     rollup_ms: i64,
     is_thinned: bool,
     handles: Mutex<Arc<Handles>>,
+    /// What queries read of it lately, under this number.
+    cache: Arc<PageCache>,
+    number: u64,
+}
+
+impl Drop for MetricBlock {
+    fn drop(&mut self) {
+        self.cache.forget_block(self.number);
+    }
 }
 
 /// Ordinals that the block's series have in a registry, as far as they were asked for: so that a
@@ -153,7 +170,7 @@ impl std::fmt::Debug for MetricBlock {
 }
 
 impl MetricBlock {
-    fn open(file: Arc<dyn ReadAt>) -> Result<Self, BlockError> {
+    fn open(file: Arc<dyn ReadAt>, cache: &Arc<PageCache>) -> Result<Self, BlockError> {
         let footer = read_footer(&*file)?;
         let [index, page_table, group_table] = [0, 1, 2].map(|number| footer.section(number));
         let footer_start = file.size_bytes() - FOOTER_BYTES as u64;
@@ -211,6 +228,8 @@ impl MetricBlock {
             rollup_ms,
             is_thinned,
             handles: Mutex::default(),
+            number: cache.number_block(),
+            cache: Arc::clone(cache),
         })
     }
 
@@ -320,6 +339,28 @@ impl MetricBlock {
         start..end
     }
 
+    /// As [`MetricBlock::page`], for queries: from memory where somebody read it lately.
+    pub(crate) fn shared_page(&self, number: u32) -> Result<Arc<Vec<u8>>, BlockError> {
+        let key = (self.number, false, number);
+        if let Some(Kept::Page(page)) = self.cache.get(key) {
+            return Ok(page);
+        }
+        let page = Arc::new(self.page(number)?);
+        self.cache.offer(key, Kept::Page(Arc::clone(&page)));
+        Ok(page)
+    }
+
+    /// As [`MetricBlock::group`], for queries: from memory where somebody read it lately.
+    pub(crate) fn shared_group(&self, number: usize) -> Result<Arc<Group>, BlockError> {
+        let key = (self.number, true, number as u32);
+        if let Some(Kept::Group(group)) = self.cache.get(key) {
+            return Ok(group);
+        }
+        let group = Arc::new(self.group(number)?);
+        self.cache.offer(key, Kept::Group(Arc::clone(&group)));
+        Ok(group)
+    }
+
     /// Reads and decompresses a page.
     pub(crate) fn page(&self, number: u32) -> Result<Vec<u8>, BlockError> {
         read_page(&*self.file, &self.pages[number as usize])
@@ -395,16 +436,17 @@ impl MetricBlock {
             .map_err(|error| self.column_error(column.page, column.offset, &error))
     }
 
-    /// Decodes `rows` values that start at `offset` of a page and take `len` bytes.
+    /// Decodes the values at `places` of a chunk of `rows` samples.
     pub(crate) fn values(
         &self,
         chunk: &Chunk,
         rows: usize,
+        places: std::ops::Range<usize>,
         page: &[u8],
         out: &mut Vec<f64>,
     ) -> Result<(), BlockError> {
         let mut input = &page[chunk.offset as usize..][..chunk.len as usize];
-        codec::decode_f64s(&mut input, rows, out)
+        codec::decode_f64s_at(&mut input, rows, places, out)
             .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
     }
 
@@ -434,12 +476,7 @@ impl MetricBlock {
             .map_err(|error| self.column_error(chunk.page, chunk.offset, &error))
     }
 
-    pub(crate) fn column_error(
-        &self,
-        page: u32,
-        offset: u32,
-        error: &codec::CodecError,
-    ) -> BlockError {
+    fn column_error(&self, page: u32, offset: u32, error: &codec::CodecError) -> BlockError {
         let at = self.pages[page as usize].offset;
         corrupt(at, format!("column at {offset} of the page: {error}"))
     }

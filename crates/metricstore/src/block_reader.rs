@@ -1,7 +1,8 @@
 //! Reads chunks of a block for one query or one merge, each page decompressed once.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use blockstore::BlockError;
 use model::{RollupRow, TimeRange};
@@ -27,7 +28,10 @@ pub(crate) struct BlockReader {
     columns: [Mutex<Columns>; STRIPES],
     /// The group's pages of starts that were read, by number.
     starts: Mutex<RapidHashMap<u32, Arc<GroupStarts>>>,
+    /// Whether what is read may be wanted by others.
+    is_shared: bool,
     decompressed_bytes: AtomicUsize,
+    has_read_rollups: AtomicBool,
 }
 
 /// Something that is read once; its lock is held meanwhile.
@@ -40,16 +44,30 @@ struct Columns {
 }
 
 impl BlockReader {
+    /// For a query.
     pub(crate) fn new(block: Arc<MetricBlock>) -> Self {
+        Self::of(block, true)
+    }
+
+    /// For a merge, which reads everything once.
+    pub(crate) fn for_merge(block: Arc<MetricBlock>) -> Self {
+        Self::of(block, false)
+    }
+
+    fn of(block: Arc<MetricBlock>, is_shared: bool) -> Self {
         let pages = (0..block.page_count()).map(|_| Mutex::new(None)).collect();
         let groups = (0..block.groups().len()).map(|_| Mutex::new(None)).collect();
+        let decompressed_bytes = AtomicUsize::new(0);
+        let has_read_rollups = AtomicBool::new(false);
         BlockReader {
             block,
             pages,
             groups,
             columns: Default::default(),
             starts: Mutex::default(),
-            decompressed_bytes: AtomicUsize::new(0),
+            is_shared,
+            decompressed_bytes,
+            has_read_rollups,
         }
     }
 
@@ -62,13 +80,21 @@ impl BlockReader {
         self.decompressed_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether rollups were read so far.
+    pub(crate) fn has_read_rollups(&self) -> bool {
+        self.has_read_rollups.load(Ordering::Relaxed)
+    }
+
     /// The directory of a group.
     pub(crate) fn group(&self, number: usize) -> Result<Arc<Group>, BlockError> {
         let mut slot = self.groups[number].lock();
         if let Some(group) = &*slot {
             return Ok(Arc::clone(group));
         }
-        let group = Arc::new(self.block.group(number)?);
+        let group = match self.is_shared {
+            true => self.block.shared_group(number)?,
+            false => Arc::new(self.block.group(number)?),
+        };
         *slot = Some(Arc::clone(&group));
         Ok(group)
     }
@@ -78,7 +104,10 @@ impl BlockReader {
         if let Some(page) = &*slot {
             return Ok(Arc::clone(page));
         }
-        let page = Arc::new(self.block.page(number)?);
+        let page = match self.is_shared {
+            true => self.block.shared_page(number)?,
+            false => Arc::new(self.block.page(number)?),
+        };
         self.decompressed_bytes.fetch_add(page.len(), Ordering::Relaxed);
         *slot = Some(Arc::clone(&page));
         Ok(page)
@@ -130,6 +159,19 @@ impl BlockReader {
         Ok(decoded)
     }
 
+    /// All timestamps of a chunk, and where those that lie in `range` are.
+    fn timestamps_in(
+        &self,
+        group: &Group,
+        chunk: &Chunk,
+        range: TimeRange,
+    ) -> Result<(Arc<[i64]>, Range<usize>), BlockError> {
+        let column = self.timestamps(group.column(chunk))?;
+        let start = column.partition_point(|&t| t < range.start_ms);
+        let end = column.partition_point(|&t| t < range.end_ms).max(start);
+        Ok((column, start..end))
+    }
+
     /// Appends the histograms of a chunk that lie in `range`; `group` is the directory of
     /// histograms.
     pub(crate) fn read_histograms(
@@ -157,17 +199,19 @@ impl BlockReader {
         range: TimeRange,
         out: &mut Vec<RollupRow>,
     ) -> Result<(), BlockError> {
-        let column = self.timestamps(group.column(chunk))?;
-        let begin = column.partition_point(|&t| t < range.start_ms);
-        let end = column.partition_point(|&t| t < range.end_ms);
-        if begin >= end {
+        let (column, inside) = self.timestamps_in(group, chunk, range)?;
+        if inside.is_empty() {
             return Ok(());
         }
         let page = self.page(chunk.page)?;
         let start = out.len();
+        // Threads that only ever store the same share the line without owning it.
+        if !self.has_read_rollups() {
+            self.has_read_rollups.store(true, Ordering::Relaxed);
+        }
         self.block.rollups(chunk, &column, &page, out)?;
-        out.truncate(start + end);
-        out.drain(start..start + begin);
+        out.truncate(start + inside.end);
+        out.drain(start..start + inside.start);
         Ok(())
     }
 
@@ -180,18 +224,13 @@ impl BlockReader {
         timestamps: &mut Vec<i64>,
         values: &mut Vec<f64>,
     ) -> Result<(), BlockError> {
-        let column = self.timestamps(group.column(chunk))?;
-        let begin = column.partition_point(|&t| t < range.start_ms);
-        let end = column.partition_point(|&t| t < range.end_ms);
-        if begin >= end {
+        let (column, inside) = self.timestamps_in(group, chunk, range)?;
+        if inside.is_empty() {
             return Ok(());
         }
         let page = self.page(chunk.page)?;
-        let start = values.len();
-        self.block.values(chunk, column.len(), &page, values)?;
-        values.truncate(start + end);
-        values.drain(start..start + begin);
-        timestamps.extend_from_slice(&column[begin..end]);
+        self.block.values(chunk, column.len(), inside.clone(), &page, values)?;
+        timestamps.extend_from_slice(&column[inside]);
         Ok(())
     }
 }

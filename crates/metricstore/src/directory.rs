@@ -1,10 +1,8 @@
 //! The directory of a group: which chunks its series have and where they lie. Floats and histograms
-//! have one each, alike but for the statistics, which only floats have.
+//! have one each.
 
 use codec::CodecError;
 use codec::varint::{put_u64, take_u64};
-
-use crate::statistics::{self, ChunkStatistics};
 
 /// Most samples of a chunk that a reader accepts.
 pub(crate) const MAX_CHUNK_ROWS: usize = 1 << 16;
@@ -32,8 +30,6 @@ pub(crate) struct Chunk {
     pub(crate) page: u32,
     pub(crate) offset: u32,
     pub(crate) len: u32,
-    /// Its place in the order in which values lie, which is that of the statistics.
-    pub(crate) place: u32,
 }
 
 /// A decoded directory.
@@ -44,8 +40,6 @@ pub(crate) struct Group {
     pub(crate) chunks: Vec<Chunk>,
     /// Where each series' chunks end.
     pub(crate) ends: Vec<u32>,
-    /// Encoded statistics of all chunks; none of histograms.
-    statistics: Vec<u8>,
     /// The histograms of the same series, if they have any.
     pub(crate) histograms: Option<Box<Group>>,
     /// The rollups of the same series, if they have any; their columns tell the last samples of
@@ -68,8 +62,7 @@ pub(crate) struct NewChunk {
     pub(crate) len: u32,
 }
 
-/// Appends the directory of `chunks`, which are in the order in which their values lie; the
-/// statistics of floats come behind it.
+/// Appends the directory of `chunks`, which are in the order in which their values lie.
 pub(crate) fn encode(
     series: usize,
     first_value_page: u32,
@@ -118,6 +111,7 @@ use DirectoryFault::Invalid;
 impl Group {
     /// Reads a directory. `value_page_len` yields the uncompressed length of a page of values (or
     /// of histograms), `timestamp_page_len` of one of timestamps; `None` if there is no such page.
+    /// What follows the directory is passed over: earlier programs wrote statistics there.
     /// `may_lack` tells whether a series may be without chunks, because another directory has some.
     pub(crate) fn decode(
         mut input: &[u8],
@@ -152,7 +146,6 @@ impl Group {
             columns,
             chunks: Vec::new(),
             ends,
-            statistics: input.to_vec(),
             histograms: None,
             rollups: None,
             resolution_ms: 0,
@@ -174,7 +167,7 @@ impl Group {
         first_page: u32,
         value_page_len: impl Fn(u32) -> Option<u32>,
     ) -> Result<(), DirectoryFault> {
-        let no_chunk = Chunk { column: 0, page: 0, offset: 0, len: 0, place: 0 };
+        let no_chunk = Chunk { column: 0, page: 0, offset: 0, len: 0 };
         self.chunks = vec![no_chunk; lens.len()];
         let (mut page, mut offset) = (first_page, 0_u32);
         let mut page_len = value_page_len(page).ok_or(Invalid("page of no values"))?;
@@ -192,7 +185,7 @@ impl Group {
                 }
                 let slot = (self.ends[series] - per_series[series] + index) as usize;
                 let column = of_chunk[place];
-                self.chunks[slot] = Chunk { column, page, offset, len, place: place as u32 };
+                self.chunks[slot] = Chunk { column, page, offset, len };
                 offset += len;
                 place += 1;
             }
@@ -226,18 +219,19 @@ impl Group {
         (column.min_ms.saturating_sub(back_ms), column.max_ms)
     }
 
+    /// Bytes of memory held.
+    pub(crate) fn bytes(&self) -> usize {
+        let others = self.histograms.iter().chain(&self.rollups);
+        size_of::<Self>()
+            + self.columns.capacity() * size_of::<TimestampColumn>()
+            + self.chunks.capacity() * size_of::<Chunk>()
+            + self.ends.capacity() * size_of::<u32>()
+            + others.map(|group| group.bytes()).sum::<usize>()
+    }
+
     /// The timestamp column of a chunk.
     pub(crate) fn column(&self, chunk: &Chunk) -> &TimestampColumn {
         &self.columns[chunk.column as usize]
-    }
-
-    /// Statistics of all chunks, in the order of [`Chunk::place`].
-    pub(crate) fn statistics(&self) -> Result<Vec<ChunkStatistics>, CodecError> {
-        let mut rows = vec![0; self.chunks.len()];
-        for chunk in &self.chunks {
-            rows[chunk.place as usize] = self.column(chunk).rows;
-        }
-        statistics::decode(&rows, &mut self.statistics.as_slice())
     }
 }
 

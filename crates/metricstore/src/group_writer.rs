@@ -6,7 +6,6 @@ use rapidhash::RapidHashMap;
 use crate::directory::{self, NewChunk, TimestampColumn};
 use crate::pages::{PageKind, PageWriter, TARGET_PAGE_BYTES};
 use crate::starts::GroupStarts;
-use crate::statistics::{self, ChunkStatistics};
 
 /// The group being collected.
 #[derive(Default)]
@@ -14,8 +13,6 @@ pub(crate) struct NewGroup {
     pub(crate) first_series: u32,
     pub(crate) series: u32,
     pub(crate) values: NewChunks,
-    /// Of `values`, in their order.
-    statistics: Vec<ChunkStatistics>,
     pub(crate) histograms: NewChunks,
     pub(crate) rollups: NewChunks,
     starts: GroupStarts,
@@ -43,7 +40,6 @@ impl NewGroup {
         if is_cold {
             self.values.push_other(|out| codec::encode_f64s_bytewise(values, out));
         }
-        self.statistics.push(ChunkStatistics::of(values));
     }
 
     /// Notes when values of the series under way began, of which a chunk was pushed; 0 = not known.
@@ -73,8 +69,6 @@ impl NewGroup {
         };
         self.scratch.clear();
         self.values.encode_directory(series, first_page, &order, &mut self.scratch);
-        let sorted: Vec<_> = order.iter().map(|&at| self.statistics[at as usize]).collect();
-        statistics::encode(&sorted, &mut self.scratch);
         let directory = pages.next_number();
         pages.write(PageKind::Directory, &self.scratch)?;
         if let Some((first_page, order)) = histograms {
@@ -97,7 +91,6 @@ impl NewGroup {
 
     pub(crate) fn clear(&mut self) {
         self.series = 0;
-        self.statistics.clear();
         self.values.clear();
         self.histograms.clear();
         self.rollups.clear();

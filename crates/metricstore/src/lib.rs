@@ -20,7 +20,8 @@
 //! | [`exemplars`] | the last exemplars of all series, and the file that keeps them |
 //! | [`shard`] | the head: `generation` between two cuts, tails in `tracks`, `packed_values` and `slab` |
 //! | [`flush`] | frozen generations → blocks |
-//! | [`block`] | blocks: `pages`, `directory`, `statistics`, `block_writer`, `group_writer`, `block_reader` |
+//! | [`block`] | blocks: `pages`, `directory`, `block_writer`, `group_writer`, `block_reader` |
+//! | `page_cache` | what queries read of blocks lately |
 //! | `merge` | blocks → one block |
 //! | `rollup` | what is known of the samples of each window |
 //! | [`select`] | matchers → series and their samples |
@@ -56,12 +57,12 @@ mod log_histograms;
 mod log_starts;
 mod merge;
 mod packed_values;
+mod page_cache;
 mod pages;
 mod rollup;
 mod series_bits;
 mod slab;
 mod starts;
-mod statistics;
 mod tracks;
 
 pub use block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
@@ -75,9 +76,9 @@ pub use histogram_columns::HistogramColumns;
 pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::{Cardinality, Census, Period};
 pub use log_payload::{LogDecoder, LogEncoder};
+pub use page_cache::PageCache;
 pub use registry::{Admission, ExemplarRefusals, HeadSeries, NewSeries, Registry};
 pub use retention::{RetentionRule, RetentionRules};
 pub use rows::{ExemplarRow, HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, SelectCost, Selected};
 pub use shard::{AppendOutcome, CutData, HeadChunks, Shard};
-pub use statistics::ChunkStatistics;

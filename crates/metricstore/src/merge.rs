@@ -69,7 +69,7 @@ pub(crate) fn merge(
     let mut cursors: Vec<Cursor> = inputs
         .iter()
         .map(|MergeInput { block, deletes }| Cursor {
-            reader: BlockReader::new(Arc::clone(block)),
+            reader: BlockReader::for_merge(Arc::clone(block)),
             series: 0,
             groups: 0..0,
             masks: Masks::find(deletes.iter(), &[], |matchers| block.index().select(matchers)),

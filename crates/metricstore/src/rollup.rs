@@ -8,8 +8,6 @@
 use codec::CodecError;
 use model::{RollupRow, TimeRange};
 
-use crate::statistics::add_compensated;
-
 /// Whether all samples of a row lie in one of these ranges.
 pub(crate) fn is_whole_in(row: &RollupRow, kept: &[TimeRange]) -> bool {
     kept.iter().any(|range| range.contains(row.first_ms) && range.contains(row.last_ms))
@@ -143,6 +141,13 @@ fn is_flat(row: &RollupRow) -> bool {
     [row.first, row.min, row.max].iter().all(|value| value.to_bits() == bits)
         && (row.last * f64::from(row.count)).to_bits() == row.sum.to_bits()
         && has_no_resets(row)
+}
+/// Adds `value` to `sum` so that what rounding loses is kept in `compensation` (Neumaier).
+fn add_compensated(sum: &mut f64, compensation: &mut f64, value: f64) {
+    let total = *sum + value;
+    *compensation +=
+        if sum.abs() >= value.abs() { (*sum - total) + value } else { (value - total) + *sum };
+    *sum = total;
 }
 
 fn has_no_resets(row: &RollupRow) -> bool {

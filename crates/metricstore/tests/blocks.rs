@@ -172,8 +172,6 @@ fn the_first_commit_wins_over_blocks_and_conflicts_are_counted() {
     assert_eq!((merged.summary().rows, merged.summary().conflicts), (3, 1));
     let selected = store.select(&[merged], 1).expect("select");
     assert_eq!(read(&selected, 0), expected);
-    let statistics = selected.statistics(0).expect("statistics").expect("one whole chunk");
-    assert_eq!((statistics[0].count, statistics[0].resets, statistics[0].increase()), (3, 1, 6.0));
 }
 
 #[test]

@@ -110,7 +110,6 @@ fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
                 &mut HistogramColumns::default(),
             )
             .map_err(|error| error.to_string())?;
-        selected.statistics(index).map_err(|error| error.to_string())?;
         let bits = values.iter().map(|v| v.to_bits()).collect();
         all.push((labels.clone(), timestamps, bits, starts_ms));
     }

@@ -11,7 +11,6 @@ use crate::histogram_columns::HistogramColumns;
 use crate::rows::settle_from;
 use crate::shard::HeadChunks;
 use crate::starts::Starts;
-use crate::statistics::ChunkStatistics;
 
 impl Selected {
     /// Whether series `index` may have histograms in the range.
@@ -243,39 +242,6 @@ impl Selected {
         reader
             .starts(group, place)
             .map_err(|error| MetricError::Block { block: Arc::clone(id), error })
-    }
-
-    /// Statistics of the chunks of series `index`, in order of time, if they say everything there
-    /// is to know: no sample is outside the range, in a head, a histogram, a rollup, or in two chunks
-    /// that overlap.
-    /// `None` if the series must be read instead. Decodes no sample.
-    ///
-    /// # Errors
-    /// `Block` with the offset of the damage.
-    ///
-    /// # Panics
-    /// `index` is not below [`Selected::len`].
-    pub fn statistics(&self, index: usize) -> Result<Option<Vec<ChunkStatistics>>, MetricError> {
-        let mut all = Vec::new();
-        let mut end_ms = None;
-        for part in self.parts_of(index) {
-            let &Part::Chunk { block, group, chunk } = part else { return Ok(None) };
-            let group = &self.groups[group as usize];
-            let chunk = &group.chunks[chunk as usize];
-            let column = group.column(chunk);
-            let is_whole = self.range.contains(column.min_ms) && self.range.contains(column.max_ms);
-            if !is_whole || end_ms.is_some_and(|end_ms| column.min_ms <= end_ms) {
-                return Ok(None);
-            }
-            end_ms = Some(column.max_ms);
-            let (id, reader) = &self.blocks[block as usize];
-            let of_group = group.statistics().map_err(|error| MetricError::Block {
-                block: Arc::clone(id),
-                error: reader.block().column_error(chunk.page, chunk.offset, &error),
-            })?;
-            all.push(of_group[chunk.place as usize]);
-        }
-        Ok(Some(all))
     }
 
     pub(super) fn parts_of(&self, index: usize) -> &[Part] {
