@@ -62,7 +62,7 @@ pub struct Selected {
     labels: Vec<Labels>,
     /// Where the parts of each series end.
     ends: Vec<u32>,
-    /// In commit order within a series: blocks, then heads.
+    /// Within a series blocks, then heads: blocks in order of time, or of commits where they overlap.
     parts: Vec<Part>,
     groups: Vec<Arc<Group>>,
     blocks: Vec<(Arc<str>, BlockReader)>,
@@ -187,6 +187,7 @@ impl Selected {
         }
         selected.find_in_heads(&head.series, &head.deletes, &mut search);
         selected.unite(search, max_series)?;
+        selected.put_in_time();
         Ok(selected)
     }
 
@@ -357,6 +358,45 @@ impl Selected {
             self.add(labels, &parts[as_index(&of_one)], max_series)?;
         }
         Ok(())
+    }
+
+    /// Puts the blocks of each series in order of time where they do not overlap, so that what is read
+    /// needs no sorting: days that were imported, or merged in another order, are not in commit order.
+    /// Where they overlap commit order stays, as the first commit wins.
+    fn put_in_time(&mut self) {
+        let mut blocks: Vec<((i64, i64), Range<usize>)> = Vec::new();
+        let mut ordered: Vec<Part> = Vec::new();
+        let mut end = 0;
+        for index in 0..self.ends.len() {
+            let start = std::mem::replace(&mut end, self.ends[index] as usize);
+            let parts = &self.parts[start..end];
+            // Fast path: one chunk, or nothing but a head.
+            if parts.len() < 2 {
+                continue;
+            }
+            blocks.clear();
+            let mut at = start;
+            for of_block in parts.chunk_by(|a, b| a.source() == b.source()) {
+                if of_block[0].source() != u32::MAX {
+                    blocks.push((self.span_of_parts(of_block), at..at + of_block.len()));
+                }
+                at += of_block.len();
+            }
+            let is_disjoint = |blocks: &[((i64, i64), Range<usize>)]| {
+                blocks.windows(2).all(|pair| pair[0].0.1 < pair[1].0.0)
+            };
+            if is_disjoint(&blocks) {
+                continue;
+            }
+            blocks.sort_by_key(|(span, _)| *span);
+            if is_disjoint(&blocks) {
+                ordered.clear();
+                for (_, parts) in &blocks {
+                    ordered.extend_from_slice(&self.parts[parts.clone()]);
+                }
+                self.parts[start..start + ordered.len()].copy_from_slice(&ordered);
+            }
+        }
     }
 
     /// Adds parts of a series that is the last one so far, or comes after it.
