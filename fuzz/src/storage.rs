@@ -279,7 +279,7 @@ pub(crate) fn metric_payload(bytes: &[u8]) {
 
 /// A block: refused, or every series is read to its end or to a fault with a place.
 pub(crate) fn metric_block(bytes: &[u8]) {
-    let format = MetricFormat::new(2).with_rollups(300_000);
+    let format = MetricFormat::new(2).with_rollups(&[300_000, 3_600_000]);
     let Ok(block) = format.open(Arc::new(Bytes(bytes.to_vec()))) else { return };
     let block = Arc::new(block);
     let registry = Registry::new(1);

@@ -13,6 +13,7 @@
 //! | 4 | quarter, 6 h | all blocks of a closed quarter: three windows |
 //! | 5 | day | all blocks of a closed day |
 //! | 6 | day, thinned | all blocks of a day whose samples are past their retention, where rollups are kept for longer |
+//! | 7 … | the same | all blocks of a day whose rollups are past theirs, where coarser ones are kept for longer |
 //!
 //! Only the largest closed cell around a block decides. Data that arrives in time is thus written
 //! at most six times, flush included, and less if the process was down when cells closed. What
@@ -40,7 +41,7 @@ const LAST_PART_LEVEL: u8 = 2;
 
 /// Level of a block that holds a whole day; a format may add rollups from it on.
 pub const ROLLED_LEVEL: u8 = 5;
-/// Level of a block that keeps nothing but rollups.
+/// Level of a block that keeps nothing but rollups; each level above keeps coarser ones.
 pub const THINNED_LEVEL: u8 = 6;
 
 /// Time after the end of a day's retention until the day is thinned: what came in at its end was
@@ -125,10 +126,16 @@ pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Op
     })
 }
 
-/// The next day to be thinned: all of it is older than `kept_ms`, and some of it is not thinned.
-pub fn plan_thin(blocks: &[BlockMeta], now_ms: i64, kept_ms: i64) -> Option<MergeJob> {
-    let horizon_ms = now_ms.saturating_sub(kept_ms).saturating_sub(THIN_SETTLE_MS);
-    by_owner(blocks, horizon_ms).iter().find_map(Cells::plan_thin)
+/// The next day to be thinned: all of it is older than one of `kept_ms`, and some of it is not as thin
+/// as is due then. The first of them is for how long samples are kept, the others, ascending, each
+/// for how long rollups are before coarser ones take their place. A day that is due for several goes to
+/// the coarsest at once.
+pub fn plan_thin(blocks: &[BlockMeta], now_ms: i64, kept_ms: &[i64]) -> Option<MergeJob> {
+    kept_ms.iter().enumerate().rev().find_map(|(tier, kept_ms)| {
+        let level = THINNED_LEVEL.saturating_add(u8::try_from(tier).unwrap_or(u8::MAX));
+        let horizon_ms = now_ms.saturating_sub(*kept_ms).saturating_sub(THIN_SETTLE_MS);
+        by_owner(blocks, horizon_ms).iter().find_map(|owner| owner.plan_thin(level))
+    })
 }
 
 /// The blocks whose retention is over: those that end before it by time, then the oldest by size;
@@ -212,16 +219,17 @@ impl<'a> Cells<'a> {
             .find_map(|(_, blocks)| self.plan_closed(blocks, level))
     }
 
-    /// All blocks of a closed day, if some of them have samples yet.
-    fn plan_thin(&self) -> Option<MergeJob> {
+    /// All blocks of a closed day, if some of them are of a lower level.
+    fn plan_thin(&self, level: u8) -> Option<MergeJob> {
         let (day_ms, _) = SCALES[SCALES.len() - 1];
         self.cells[SCALES.len() - 1]
             .iter()
             .filter(|(index, _)| self.is_closed(index.saturating_mul(day_ms), SCALES.len() - 1))
-            .filter(|(_, blocks)| blocks.iter().any(|block| block.level < THINNED_LEVEL))
+            .filter(|(_, blocks)| blocks.iter().any(|block| block.level < level))
             .find_map(|(_, blocks)| match blocks.as_slice() {
-                [only] => Some(MergeJob { level: THINNED_LEVEL, ..MergeJob::rewrite(only) }),
-                all => self.job(all, THINNED_LEVEL),
+                [only] => Some(MergeJob { level, ..MergeJob::rewrite(only) }),
+                // Nothing becomes finer again, whatever was configured before.
+                all => self.job(all, all.iter().map(|block| block.level).fold(level, u8::max)),
             })
     }
 

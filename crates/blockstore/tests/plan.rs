@@ -232,12 +232,12 @@ fn merged(blocks: &[(i64, std::ops::Range<i64>, u8, u64)]) -> Vec<BlockMeta> {
 #[test]
 fn days_past_their_retention_are_thinned_whole_and_once() {
     let thin = |blocks: &[BlockMeta], day| {
-        plan_thin(blocks, day * DAY, 15 * DAY).map(|job| (job.inputs, job.level))
+        plan_thin(blocks, day * DAY, &[15 * DAY]).map(|job| (job.inputs, job.level))
     };
     let one = merged(&[(10, 0..24, ROLLED_LEVEL, 9)]);
     let first = vec![one[0].id];
     assert_eq!(thin(&one, 26), None, "what came in at the end has time to reach a block");
-    let hour_later = plan_thin(&one, 26 * DAY + HOUR, 15 * DAY).map(|job| job.inputs);
+    let hour_later = plan_thin(&one, 26 * DAY + HOUR, &[15 * DAY]).map(|job| job.inputs);
     assert_eq!(hour_later, Some(first));
     assert_eq!(thin(&merged(&[(10, 0..24, THINNED_LEVEL, 9)]), 99), None);
     // With what came late, and although no merge put the day together.
@@ -245,6 +245,26 @@ fn days_past_their_retention_are_thinned_whole_and_once() {
     assert_eq!(thin(&late, 27), Some((vec![late[0].id, late[1].id], THINNED_LEVEL)));
     // A block that fits no day stays as it is.
     assert_eq!(thin(&merged(&[(10, 20..30, 1, 9)]), 99), None);
+}
+
+#[test]
+fn days_go_to_the_coarsest_tier_they_are_due_for() {
+    let tiers = [15 * DAY, 90 * DAY];
+    let thin = |blocks: &[BlockMeta], day: i64| {
+        let job = plan_thin(blocks, day * DAY + HOUR, &tiers);
+        job.map(|job| (job.inputs.len(), job.level))
+    };
+    let of = |level| merged(&[(10, 0..24, level, 9)]);
+    assert_eq!(thin(&of(ROLLED_LEVEL), 26), Some((1, THINNED_LEVEL)));
+    assert_eq!(thin(&of(THINNED_LEVEL), 100), None);
+    assert_eq!(thin(&of(THINNED_LEVEL), 101), Some((1, THINNED_LEVEL + 1)));
+    // The process was down in between.
+    assert_eq!(thin(&of(ROLLED_LEVEL), 101), Some((1, THINNED_LEVEL + 1)));
+    assert_eq!(thin(&of(THINNED_LEVEL + 1), 999), None);
+    // What came late to a day that is in coarse rollups already joins them.
+    let late = merged(&[(10, 0..24, THINNED_LEVEL + 1, 9), (10, 3..4, 0, 1)]);
+    assert_eq!(thin(&late, 27), Some((2, THINNED_LEVEL + 1)));
+    assert_eq!(thin(&late, 200), Some((2, THINNED_LEVEL + 1)));
 }
 
 #[test]

@@ -107,8 +107,9 @@ pub struct BrokerConfig {
     pub retention: Retention,
     /// … and how long those of some series, where that is shorter.
     pub retention_rules: RetentionRules,
-    /// What is kept of samples when their retention is over, if anything.
-    pub rollups: Option<RollupTier>,
+    /// What is kept of samples when their retention is over: ascending, each for longer than the one
+    /// before and of windows that are a multiple of its windows.
+    pub rollups: Vec<RollupTier>,
     /// The head becomes blocks at least this often, milliseconds.
     pub flush_interval_ms: i64,
     /// … and when this many bytes of log are not in blocks yet.
@@ -133,17 +134,17 @@ pub struct BrokerConfig {
     pub seed: [u8; 24],
 }
 
-/// Rollups that are kept for longer than samples.
 /// Of the limit of memory, the part that pages of blocks may take that queries read lately …
 const PAGE_CACHE_SHARE: u64 = 64;
 /// … and the most that is of use: what dashboards of a fleet of hosts come back for.
 const MAX_PAGE_CACHE_BYTES: usize = 32 << 20;
 
+/// Rollups that are kept for longer than samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollupTier {
     /// Length of their windows, milliseconds, more than 0.
     pub resolution_ms: i64,
-    /// Age after which they are forgotten, milliseconds.
+    /// Age after which the next tier takes their place, or they are forgotten, milliseconds.
     pub kept_ms: i64,
 }
 
@@ -163,7 +164,7 @@ impl BrokerConfig {
             tenants: TenantSettings::default(),
             retention: Retention::default(),
             retention_rules: RetentionRules::default(),
-            rollups: Some(RollupTier::default()),
+            rollups: vec![RollupTier::default()],
             flush_interval_ms: 300_000,
             flush_bytes: 1 << 30,
             remote_write_limit_bytes: 8 << 30,
@@ -181,7 +182,7 @@ impl BrokerConfig {
     /// How long anything is kept, in any form.
     fn kept(&self) -> Retention {
         let Retention { time_ms, size_bytes } = self.retention;
-        let rollups_ms = self.rollups.map_or(0, |tier| tier.kept_ms);
+        let rollups_ms = self.rollups.last().map_or(0, |tier| tier.kept_ms);
         Retention { time_ms: time_ms.map(|time_ms| time_ms.max(rollups_ms)), size_bytes }
     }
 
@@ -261,9 +262,9 @@ struct Inner {
     read_counters: ReadCounters,
     maintenance_counters: Arc<MaintenanceCounters>,
     damaged: Arc<DamagedBlocks>,
-    net_metrics: Arc<NetMetrics>,
     /// What queries read of blocks lately.
     pages: Arc<PageCache>,
+    net_metrics: Arc<NetMetrics>,
 }
 
 impl Broker {
@@ -398,8 +399,8 @@ impl Broker {
                 net_metrics,
             }),
         };
-        broker.count_memory();
                 pages: parts.pages,
+        broker.count_memory();
         if let Some(windows) = parts.windows {
             broker.follow_the_log(windows)?;
         }

@@ -86,7 +86,7 @@ pub(crate) struct Maintenance {
     retention: Retention,
     /// Of anything, in any form.
     kept: Retention,
-    rollups: Option<RollupTier>,
+    rollups: Vec<RollupTier>,
     rules: RetentionRules,
     /// How many of `rules` have nothing left in a block, if that is known.
     past_rules: BTreeMap<BlockId, usize>,
@@ -205,7 +205,7 @@ impl Maintenance {
             flush_bytes: config.flush_bytes,
             retention: config.retention,
             kept: config.kept(),
-            rollups: config.rollups,
+            rollups: config.rollups.clone(),
             rules: config.retention_rules.clone(),
             past_rules: BTreeMap::new(),
             policy: MergePolicy::default(),

@@ -18,12 +18,16 @@ use support::*;
 clock!(CLOCK, now_ms);
 
 const WINDOW_MS: i64 = 5 * MINUTE_MS;
+const FINE_MS: i64 = 40 * DAY_MS;
 const KEPT_MS: i64 = 100 * DAY_MS;
 const SERIES: usize = 7;
 
 fn with_rollups() -> BrokerConfig {
     BrokerConfig {
-        rollups: Some(RollupTier { resolution_ms: WINDOW_MS, kept_ms: KEPT_MS }),
+        rollups: vec![
+            RollupTier { resolution_ms: WINDOW_MS, kept_ms: FINE_MS },
+            RollupTier { resolution_ms: HOUR_MS, kept_ms: KEPT_MS },
+        ],
         ..config(Path::new("/nowhere"), now_ms, 10)
     }
 }
@@ -50,6 +54,26 @@ fn expected_rows(model: &Samples, window_ms: i64) -> Rows {
     rows
 }
 
+/// The same rows in longer windows.
+fn join(rows: &Rows, window_ms: i64) -> Rows {
+    let mut joined = Rows::new();
+    for ((name, _), row) in rows {
+        add(&mut joined, (name.clone(), window_of(row.3, window_ms)), *row);
+    }
+    joined
+}
+
+/// Adds a row that is later than those before to its window.
+fn add(rows: &mut Rows, at: (String, i64), row: Row) {
+    rows.entry(at)
+        .and_modify(|all| {
+            let between = if row.2 < all.4 { row.2 } else { row.2 - all.4 };
+            *all =
+                (all.0 + row.0, all.1, all.2, row.3, row.4, all.5 + row.5, all.6 + between + row.6);
+        })
+        .or_insert(row);
+}
+
 /// What the broker says of whole windows, and how many rows said it.
 fn read_rows(broker: &Broker, window_ms: i64) -> (Rows, usize) {
     let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no pattern");
@@ -67,15 +91,7 @@ fn read_rows(broker: &Broker, window_ms: i64) -> (Rows, usize) {
             let rise = row.last - row.first + row.before_resets;
             let (samples, sum) = (u64::from(row.count), row.sum);
             let new = (samples, row.first_ms, row.first, row.last_ms, row.last, sum, rise);
-            found
-                .entry((labels.to_string(), window_of(row.last_ms, window_ms)))
-                .and_modify(|all| {
-                    let between = if row.first < all.4 { row.first } else { row.first - all.4 };
-                    let (samples, sum) = (all.0 + samples, all.5 + sum);
-                    let rise = all.6 + between + rise;
-                    *all = (samples, all.1, all.2, row.last_ms, row.last, sum, rise);
-                })
-                .or_insert(new);
+            add(&mut found, (labels.to_string(), window_of(row.last_ms, window_ms)), new);
         }
     }
     (found, count)
@@ -192,6 +208,22 @@ fn rollups_say_what_the_samples_said() {
         assert_eq!(read_rows(&broker, WINDOW_MS).0, left, "seed {seed}, deleted");
         broker.clean_deleted().expect("a sound disk");
         assert_eq!(read_rows(&broker, WINDOW_MS).0, left, "seed {seed}, cleaned");
+
+        // Rows of hours take their place, day by day: what fits both is told across the border.
+        let in_hours = join(&left, HOUR_MS);
+        for days in [FINE_MS / DAY_MS + 1, FINE_MS / DAY_MS + 3] {
+            to(START_MS + days * DAY_MS + 2 * HOUR_MS);
+            let is_due =
+                |meta: &broker::BlockMeta| meta.range.end_ms <= now_ms() - FINE_MS - HOUR_MS;
+            settle(&broker, |metas| {
+                metas.iter().all(|meta| (meta.level > THINNED_LEVEL) == is_due(meta))
+            });
+            assert_eq!(read_rows(&broker, HOUR_MS).0, in_hours, "seed {seed}, day {days}");
+        }
+        drop(broker);
+        disk = disk.crash(seed);
+        broker = open_on(&Arc::new(disk.clone()), with_rollups());
+        assert_eq!(read_rows(&broker, HOUR_MS).0, in_hours, "seed {seed}, started again");
 
         to(START_MS + KEPT_MS + 5 * DAY_MS);
         settle(&broker, <[_]>::is_empty);

@@ -39,7 +39,7 @@ pub use blockstore::THINNED_LEVEL;
 #[derive(Debug, Clone)]
 pub struct MetricFormat {
     seed: u64,
-    rollup_ms: Option<i64>,
+    rollups_ms: Arc<[i64]>,
     cache: Arc<PageCache>,
 }
 
@@ -47,14 +47,14 @@ impl MetricFormat {
     /// `seed` keys the hash by which equal timestamp columns are found while writing; it comes
     /// from the system's randomness and does not change what a block says.
     pub fn new(seed: u64) -> Self {
-        MetricFormat { seed, rollup_ms: None, cache: PageCache::new(0) }
+        MetricFormat { seed, rollups_ms: Arc::from([]), cache: PageCache::new(0) }
     }
 
-    /// The same, whose merges also write rollups of windows of `resolution_ms`, see
-    /// [`ROLLED_LEVEL`] and [`THINNED_LEVEL`].
+    /// The same, whose merges also write rollups: of windows of the first of these lengths, ascending,
+    /// from [`ROLLED_LEVEL`] on, of each next one at the next level above [`THINNED_LEVEL`].
     #[must_use]
-    pub fn with_rollups(self, resolution_ms: i64) -> Self {
-        MetricFormat { rollup_ms: Some(resolution_ms), ..self }
+    pub fn with_rollups(self, resolutions_ms: &[i64]) -> Self {
+        MetricFormat { rollups_ms: Arc::from(resolutions_ms), ..self }
     }
 
     /// The same, whose blocks keep in `cache` what queries read of them.
@@ -63,8 +63,10 @@ impl MetricFormat {
         MetricFormat { cache, ..self }
     }
 
-    pub(crate) fn rollup_ms(&self) -> Option<i64> {
-        self.rollup_ms
+    /// Length of the windows of rollups that a merge to `level` writes, if it writes any.
+    pub(crate) fn rollup_ms(&self, level: u8) -> Option<i64> {
+        let tier = usize::from(level.saturating_sub(THINNED_LEVEL));
+        self.rollups_ms.get(tier).or(self.rollups_ms.last()).copied()
     }
 
     pub(crate) fn seed(&self) -> u64 {

@@ -204,6 +204,16 @@ impl<'a> BlockWriter<'a> {
         self.rolled_starts.set(t_ms, start_ms);
     }
 
+    /// Length of the windows of the rollups it writes, if it does.
+    pub(crate) fn rollup_ms(&self) -> Option<i64> {
+        match self.rollups {
+            Rollups::None => None,
+            Rollups::Beside { resolution_ms } | Rollups::Instead { resolution_ms } => {
+                Some(resolution_ms)
+            }
+        }
+    }
+
     /// Takes rows of rollups of the series under way, of which nothing else is left, before all of its
     /// floats.
     pub(crate) fn push_rollups(&mut self, rows: &[RollupRow]) {

@@ -15,7 +15,7 @@ use crate::block_writer::{BlockWriter, Rollups};
 use crate::deletes::{Delete, Masks, meets};
 use crate::directory::Group;
 use crate::gathered::Gathered;
-use crate::rollup::is_whole_in;
+use crate::rollup::{is_whole_in, join_in_windows};
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
@@ -115,7 +115,7 @@ fn rollups(
     let mut resolutions = thinned.map(|input| input.block.rollup_ms()).peekable();
     let is_thinned = resolutions.peek().is_some();
     // Windows of one length are rows of windows of any multiple of it.
-    let common = resolutions.chain(format.rollup_ms()).reduce(least_common_multiple);
+    let common = resolutions.chain(format.rollup_ms(level)).reduce(least_common_multiple);
     match common.filter(|resolution_ms| u32::try_from(*resolution_ms).is_ok()) {
         Some(resolution_ms) if is_thinned || level >= THINNED_LEVEL => {
             Rollups::Instead { resolution_ms }
@@ -274,6 +274,11 @@ fn write_rollups(
     let whole = [keep];
     let kept = piece.kept.as_deref().unwrap_or(&whole);
     rows.retain(|row| is_whole_in(row, kept));
+    if let Some(resolution_ms) = writer.rollup_ms()
+        && resolution_ms > reader.block().rollup_ms()
+    {
+        join_in_windows(&mut rows, resolution_ms);
+    }
     writer.push_rollups(&rows);
     let place = group.series_of(piece.chunk as u32);
     if let Some(starts) = reader.starts(&piece.group, place)? {

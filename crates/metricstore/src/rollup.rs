@@ -18,6 +18,19 @@ fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
 }
 
+/// Makes one row of those that lie in one window of `resolution_ms`; they are ascending and do not
+/// overlap.
+pub(crate) fn join_in_windows(rows: &mut Vec<RollupRow>, resolution_ms: i64) {
+    rows.dedup_by(|later, earlier| {
+        let is_same =
+            window_of(later.last_ms, resolution_ms) == window_of(earlier.first_ms, resolution_ms);
+        if is_same {
+            earlier.append(later);
+        }
+        is_same
+    });
+}
+
 /// Rolls samples up as they come, in order of time, beside rows that are there already.
 #[derive(Debug, Default)]
 pub(crate) struct RollupBuilder {
@@ -129,6 +142,14 @@ impl RollupBuilder {
     }
 }
 
+/// Adds `value` to `sum` so that what rounding loses is kept in `compensation` (Neumaier).
+fn add_compensated(sum: &mut f64, compensation: &mut f64, value: f64) {
+    let total = *sum + value;
+    *compensation +=
+        if sum.abs() >= value.abs() { (*sum - total) + value } else { (value - total) + *sum };
+    *sum = total;
+}
+
 /// The samples are the same in all rows: nothing but count and last is written.
 const FLAT: u8 = 1;
 /// No row has a reset.
@@ -141,13 +162,6 @@ fn is_flat(row: &RollupRow) -> bool {
     [row.first, row.min, row.max].iter().all(|value| value.to_bits() == bits)
         && (row.last * f64::from(row.count)).to_bits() == row.sum.to_bits()
         && has_no_resets(row)
-}
-/// Adds `value` to `sum` so that what rounding loses is kept in `compensation` (Neumaier).
-fn add_compensated(sum: &mut f64, compensation: &mut f64, value: f64) {
-    let total = *sum + value;
-    *compensation +=
-        if sum.abs() >= value.abs() { (*sum - total) + value } else { (value - total) + *sum };
-    *sum = total;
 }
 
 fn has_no_resets(row: &RollupRow) -> bool {

@@ -45,7 +45,7 @@ enum Logged {
 impl Engine {
     fn new() -> Self {
         Engine {
-            format: MetricFormat::new(7).with_rollups(ROLLUP_MS),
+            format: MetricFormat::new(7).with_rollups(&[ROLLUP_MS]),
             registry: Registry::new(7),
             shards: (0..SHARDS).map(|index| Shard::new(index, SHARDS)).collect(),
             encoder: LogEncoder::new(),

@@ -1,5 +1,8 @@
 //! Rollups beside what the samples around them say: deletes, late samples, borders.
 
+mod windows;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput, THINNED_LEVEL};
@@ -8,11 +11,14 @@ use metricstore::{
     BlockSource, Delete, Deletes, FlushPlan, HeadSnapshot, MetricBlock, MetricFormat, ROLLED_LEVEL,
     Registry, Selected, Shard, ShardRows,
 };
-use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, RollupRow, TimeRange};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, RollupRow, STALE_NAN_BITS, TimeRange};
+use proptest::prelude::*;
 
 const MINUTE_MS: i64 = 60_000;
 /// Length of the windows.
 const WINDOW_MS: i64 = 5 * MINUTE_MS;
+/// … and of those that take their place.
+const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// First and last time, samples, first and last value, resets.
 type Told = (i64, i64, u32, f64, f64, u32);
 
@@ -26,7 +32,7 @@ struct Store {
 }
 
 fn format() -> MetricFormat {
-    MetricFormat::new(1).with_rollups(WINDOW_MS)
+    MetricFormat::new(1).with_rollups(&[WINDOW_MS, HOUR_MS])
 }
 
 fn matchers() -> Vec<Matcher> {
@@ -56,14 +62,14 @@ impl Store {
         self.shard.append(&rows);
     }
 
-    /// What is in the head goes into one block.
+    /// What is in the head goes into blocks.
     fn flush(&mut self) {
         let cuts = self.shard.cut();
         let id = cuts[0].id();
         let plan = FlushPlan::new(cuts, &Deletes::default(), &self.registry);
-        let planned = plan.blocks();
-        assert_eq!(planned.len(), 1, "a test's samples are near one another");
-        self.write(|registry, out| plan.write(&planned[0], &format(), registry, out).map(drop));
+        for planned in plan.blocks() {
+            self.write(|registry, out| plan.write(planned, &format(), registry, out).map(drop));
+        }
         self.shard.drop_flushed(id);
     }
 
@@ -120,13 +126,18 @@ impl Store {
 
     /// What is said of windows.
     fn rows(&self, range: TimeRange) -> Vec<Told> {
+        let rows = self.rows_of(range, WINDOW_MS).expect("windows that fit");
+        let told = |r: &RollupRow| (r.first_ms, r.last_ms, r.count, r.first, r.last, r.resets);
+        rows.iter().map(told).collect()
+    }
+
+    /// The same, of windows of any length, if they fit.
+    fn rows_of(&self, range: TimeRange, window_ms: i64) -> Option<Vec<RollupRow>> {
         let (head, blocks) = (self.head(range), &self.blocks);
         let selected = Selected::with_rollups(&self.registry, head, blocks, &matchers(), range, 9)
             .expect("select");
-        let mut rows: Vec<RollupRow> = Vec::new();
-        assert!(selected.read_rows(0, WINDOW_MS, &mut rows).expect("own blocks"));
-        let told = |r: &RollupRow| (r.first_ms, r.last_ms, r.count, r.first, r.last, r.resets);
-        rows.iter().map(told).collect()
+        let mut rows = Vec::new();
+        selected.read_rows(0, window_ms, &mut rows).expect("own blocks").then_some(rows)
     }
 
     /// Times of the samples.
@@ -176,7 +187,9 @@ fn late_samples_of_a_thinned_day_go_around_its_rows() {
     // Before the row, in it, and behind it in the same window; and in another window.
     let late = [(6.0, 6.0), (7.5, 7.5), (8.0, 8.0), (8.5, 8.5), (9.5, 9.5), (12.0, 12.0)];
     store.append(&late.map(|(minute, value)| ((minute * 60_000.0) as i64, value)));
+    let before = store.rows(minutes(0, 60));
     store.flush();
+    assert_eq!(store.rows(minutes(0, 60)), before, "from a block as from the head");
     let block = store.merge(0, THINNED_LEVEL);
     assert_eq!(block.summary().conflicts, 3);
     let expected = [
@@ -186,6 +199,7 @@ fn late_samples_of_a_thinned_day_go_around_its_rows() {
         (12 * MINUTE_MS, 12 * MINUTE_MS, 1, 12.0, 12.0, 0),
     ];
     assert_eq!(store.rows(minutes(0, 60)), expected);
+    assert_eq!(before, expected, "before the merge as after it");
     // The same once more changes nothing.
     store.append(&counter(6..=9));
     store.flush();
@@ -225,4 +239,114 @@ fn a_delete_elsewhere_leaves_the_window_at_the_border() {
     store.delete(TimeRange::new(21 * MINUTE_MS, 22 * MINUTE_MS));
     assert_eq!(store.times(range), last(&[10, 15]));
     assert_eq!(store.times(TimeRange::all()), last(&[10, 15, 30]));
+}
+
+#[test]
+fn rows_of_hours_take_the_place_of_rows_of_minutes() {
+    let mut store = Store::new();
+    store.append(&counter(6..=190));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    assert_eq!(store.rows(minutes(0, 240)).len(), 37);
+    let fine = store.blocks[0].block.summary().rows;
+    store.merge(0, THINNED_LEVEL + 1);
+    let block = &store.blocks[0].block;
+    assert_eq!((fine, block.summary().rows, block.rollup_ms()), (37, 4, HOUR_MS));
+    assert!(store.rows_of(minutes(0, 240), WINDOW_MS).is_none(), "nothing knows them any more");
+    let rows = store.rows_of(minutes(0, 240), HOUR_MS).expect("windows that fit");
+    let told: Vec<_> = rows.iter().map(|r| (r.first, r.last, r.count, r.min, r.max)).collect();
+    let row = |from: f64, to: f64| (from, to, (to - from) as u32 + 1, from, to);
+    assert_eq!(told, [row(6., 60.), row(61., 120.), row(121., 180.), row(181., 190.)]);
+    assert_eq!(rows[1].sum, (61..=120).sum::<i64>() as f64);
+    // Where ranges do not fit the last sample of each hour is left.
+    let last = [60, 120, 180, 190].map(|minute| minute * MINUTE_MS);
+    assert_eq!(store.times(minutes(0, 240)), last);
+    // A delete takes the hours it meets.
+    store.delete(TimeRange::new(100 * MINUTE_MS, 101 * MINUTE_MS));
+    let left = store.rows_of(minutes(0, 240), HOUR_MS).expect("windows that fit");
+    assert_eq!(left, [rows[0], rows[2], rows[3]]);
+}
+
+/// Values of a series through a day: what counters and gauges do, and what both may.
+fn values() -> impl Strategy<Value = Vec<(i64, f64)>> {
+    let value = prop_oneof![
+        6 => (0_i32..50).prop_map(f64::from),
+        2 => (0_i32..1_000_000).prop_map(|n| f64::from(n) / 100.0),
+        1 => Just(f64::from_bits(STALE_NAN_BITS)),
+    ];
+    // Gaps between samples, some of hours, some that end at the border of a window.
+    let gap = prop_oneof![8 => 1_i64..400_000, 2 => Just(WINDOW_MS), 1 => 1..4 * HOUR_MS];
+    proptest::collection::vec((gap, value), 1..160).prop_map(|steps| {
+        let mut t_ms = 0;
+        let samples = steps.into_iter().map(|(gap_ms, value)| {
+            t_ms += gap_ms;
+            (t_ms, value)
+        });
+        samples.take_while(|sample| sample.0 < 24 * HOUR_MS).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// A day through all tiers, with samples that come late but in order, and two days of which one
+    /// is coarser than the other.
+    #[test]
+    fn every_tier_says_what_the_samples_said(
+        days in [values(), values()],
+        through in proptest::sample::subsequence(
+            vec![ROLLED_LEVEL, THINNED_LEVEL, THINNED_LEVEL + 1], 1..=3,
+        ),
+        pieces in 1_usize..4,
+    ) {
+        let mut store = Store::new();
+        let mut model = Vec::new();
+        for (day, samples) in days.iter().enumerate() {
+            let at_ms = day as i64 * 24 * HOUR_MS;
+            let samples: Vec<_> = samples.iter().map(|&(t, value)| (t + at_ms, value)).collect();
+            for piece in samples.chunks(samples.len().div_ceil(pieces).max(1)) {
+                store.append(piece);
+                store.flush();
+            }
+            if samples.is_empty() {
+                continue;
+            }
+            // The second day is as fine as it comes.
+            let levels = if day == 0 { &through[..] } else { &through[..1] };
+            for level in levels {
+                store.merge(usize::from(day == 1 && !days[0].is_empty()), *level);
+            }
+            model.extend(samples);
+        }
+        model.retain(|(_, value)| value.to_bits() != STALE_NAN_BITS);
+        let whole = TimeRange::new(1, 48 * HOUR_MS + 1);
+        for window_ms in [WINDOW_MS, HOUR_MS, 3 * HOUR_MS] {
+            let mut expected = BTreeMap::new();
+            for &(t_ms, value) in &model {
+                windows::combine(&mut expected, window_ms, windows::row_of(t_ms, value));
+            }
+            if store.blocks.is_empty() {
+                continue;
+            }
+            let rows = store.rows_of(whole, window_ms);
+            let coarsest = store.blocks.iter().filter(|source| source.block.is_thinned());
+            let coarsest = coarsest.map(|source| source.block.rollup_ms()).max().unwrap_or(1);
+            prop_assert_eq!(rows.is_some(), window_ms % coarsest == 0);
+            let Some(rows) = rows else { continue };
+            prop_assert!(rows.is_sorted_by(|a, b| a.last_ms < b.first_ms), "{rows:?}");
+            let mut found = BTreeMap::new();
+            for row in rows {
+                windows::combine(&mut found, window_ms, row);
+            }
+            let exact = |rows: &BTreeMap<i64, RollupRow>| {
+                rows.values().map(windows::exact).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(exact(&found), exact(&expected));
+            for (found, expected) in found.values().zip(expected.values()) {
+                let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + b.abs());
+                prop_assert!(near(found.sum, expected.sum));
+                prop_assert!(near(found.before_resets, expected.before_resets));
+            }
+        }
+    }
 }

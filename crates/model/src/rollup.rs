@@ -42,4 +42,18 @@ impl RollupRow {
             before_resets: 0.0,
         }
     }
+    /// Takes in a row of samples that are all later than its own.
+    pub fn append(&mut self, later: &RollupRow) {
+        if later.first < self.last {
+            self.resets = self.resets.saturating_add(1);
+            self.before_resets += self.last;
+        }
+        self.resets = self.resets.saturating_add(later.resets);
+        self.before_resets += later.before_resets;
+        self.count = self.count.saturating_add(later.count);
+        self.sum += later.sum;
+        self.min = self.min.min(later.min);
+        self.max = self.max.max(later.max);
+        (self.last_ms, self.last) = (later.last_ms, later.last);
+    }
 }

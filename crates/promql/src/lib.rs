@@ -32,7 +32,7 @@ pub use functions::{FUNCTIONS, Function, find_function};
 pub use locality::{Locality, locality};
 pub use parse_error::{DurationError, ParseError, Position};
 pub use parser::{parse, parse_duration, parse_selector};
-pub use printer::pretty;
+pub use printer::{format_duration, pretty};
 pub use profile::{NodeKind, ProfileNode, QueryProfile, Strategy};
 pub use selectors::selectors_of;
 pub use source::{

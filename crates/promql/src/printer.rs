@@ -197,6 +197,13 @@ pub(crate) fn fixed_decimals(value: f64, decimals: usize) -> String {
     out
 }
 
+/// A duration of so many milliseconds as Prometheus writes it: `5m`, `1h30m`, `90d`.
+pub fn format_duration(ms: i64) -> String {
+    let mut out = String::new();
+    write_milliseconds(ms, &mut out);
+    out
+}
+
 /// A duration as Prometheus writes it. Years and weeks only if nothing remains: `90d` is easier to
 /// read than `12w6d`.
 fn write_milliseconds(ms: i64, out: &mut String) {

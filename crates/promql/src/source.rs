@@ -100,11 +100,22 @@ pub struct Reads {
     pub head_series: u64,
     /// Bytes of the head's chunks and of pages of blocks, decompressed.
     pub bytes: u64,
+    /// Lengths of the windows whose rollups were read instead of samples, ascending, milliseconds; 0
+    /// where there are no more.
+    pub rollups_ms: [i64; 4],
 }
 
 impl Reads {
     /// Counts what another selection took too.
     pub fn add(&mut self, other: Reads) {
+        for rollup_ms in other.rollups_ms.into_iter().filter(|rollup_ms| *rollup_ms > 0) {
+            if let Some(free) = self.rollups_ms.iter().position(|known| *known == 0)
+                && !self.rollups_ms.contains(&rollup_ms)
+            {
+                self.rollups_ms[free] = rollup_ms;
+                self.rollups_ms[..=free].sort_unstable();
+            }
+        }
         self.blocks += other.blocks;
         self.chunks += other.chunks;
         self.head_series += other.head_series;

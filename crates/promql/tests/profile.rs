@@ -82,7 +82,8 @@ impl SeriesSet for Selected {
     }
 
     fn reads(&self) -> Reads {
-        Reads { blocks: 1, chunks: 2, head_series: self.labels.len() as u64, bytes: 100 }
+        let head_series = self.labels.len() as u64;
+        Reads { blocks: 1, chunks: 2, head_series, bytes: 100, rollups_ms: [0; 4] }
     }
 }
 

@@ -165,6 +165,8 @@ mod tests {
     #[test]
     fn own_faults_have_their_place() {
         assert_eq!(own("storage:\n  retention: 3d\n"), []);
+        let tiers = "[{resolution: 5m, for: 90d}, {resolution: 1h, for: 5y}]";
+        assert_eq!(own(&format!("storage:\n  rollups: {tiers}\n")), []);
         assert_eq!(own(""), []);
         for (yaml, line, column, said) in [
             ("storage:\n  retention: soon\n", 2, 14, "soon"),
@@ -177,6 +179,18 @@ mod tests {
             ("storage:\n  retention_rules:\n  - selector: up\n", 3, 5, "for"),
             ("storage:\n  rollups: [{resolution: 7m, for: 1y}]\n", 2, 26, "does not fit"),
             ("storage:\n  rollups: [{resolution: 5m, for: 9d}]\n", 2, 35, "not longer"),
+            (
+                "storage:\n  rollups: [{resolution: 5m, for: 90d}, {resolution: 8m, for: 5y}]\n",
+                2,
+                54,
+                "a multiple of that",
+            ),
+            (
+                "storage:\n  rollups: [{resolution: 5m, for: 90d}, {resolution: 1h, for: 90d}]\n",
+                2,
+                63,
+                "what stands before",
+            ),
         ] {
             let found = own(yaml);
             let [one] = found.as_slice() else { panic!("{found:?}") };

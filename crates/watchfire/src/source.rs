@@ -275,8 +275,8 @@ impl SeriesSet for Set {
     }
 
     fn reads(&self) -> Reads {
-        let SelectCost { blocks, chunks, head_series, bytes } = self.selected.cost();
-        Reads { blocks, chunks, head_series, bytes }
+        let SelectCost { blocks, chunks, head_series, bytes, rollups_ms } = self.selected.cost();
+        Reads { blocks, chunks, head_series, bytes, rollups_ms }
     }
 }
 

@@ -23,10 +23,13 @@ impl Maintenance {
         TimeRange::new(horizon_ms, i64::MAX)
     }
 
-    /// The next day of whose samples rollups are to be all that is left.
+    /// The next day of whose samples rollups are to be all that is left, or coarser ones than before.
     pub(super) fn plan_thin(&self, metas: &[BlockMeta]) -> Option<MergeJob> {
-        let (_, kept_ms) = self.rollups.zip(self.retention.time_ms)?;
-        let job = plan_thin(metas, (self.now_ms)(), kept_ms)?;
+        let (_, finer) = self.rollups.split_last()?;
+        let samples_ms = self.retention.time_ms?;
+        let kept_ms: Vec<i64> =
+            [samples_ms].into_iter().chain(finer.iter().map(|tier| tier.kept_ms)).collect();
+        let job = plan_thin(metas, (self.now_ms)(), &kept_ms)?;
         self.count(&self.counters.thinned_blocks, job.inputs.len() as u64);
         Some(job)
     }

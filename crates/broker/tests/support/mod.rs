@@ -41,7 +41,7 @@ pub(crate) fn config(data: &Path, now_ms: fn() -> i64, flush_interval_ms: i64) -
         max_exemplars: 1_000,
         remote_write_limit_bytes: 1 << 30,
         shards: 3,
-        rollups: None,
+        rollups: Vec::new(),
         ..BrokerConfig::new(data.to_owned(), now_ms)
     }
 }

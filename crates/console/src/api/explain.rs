@@ -100,6 +100,7 @@ fn totals(answer: &Answer) -> Value {
         "chunks": reads.chunks,
         "head_series": reads.head_series,
         "bytes_read": reads.bytes,
+        "rollups": resolutions(reads.rollups_ms),
     })
 }
 
@@ -127,15 +128,22 @@ fn tree(node: &ProfileNode, text: &str) -> Value {
         "children": node.children.iter().map(|child| tree(child, text)).collect::<Value>(),
     });
     if node.select_ns > 0 || node.samples_read > 0 {
-        let Reads { blocks, chunks, head_series, bytes } = node.reads;
+        let Reads { blocks, chunks, head_series, bytes, rollups_ms } = node.reads;
         shown["select_ms"] = ns_as_ms(node.select_ns).into();
         shown["samples_read"] = node.samples_read.into();
         shown["blocks"] = blocks.into();
         shown["chunks"] = chunks.into();
         shown["head_series"] = head_series.into();
         shown["bytes_read"] = bytes.into();
+        shown["rollups"] = resolutions(rollups_ms);
     }
     shown
+}
+
+/// The windows whose rollups were read instead of samples, as durations.
+fn resolutions(rollups_ms: [i64; 4]) -> Value {
+    let lengths = rollups_ms.into_iter().filter(|length_ms| *length_ms > 0);
+    lengths.map(promql::format_duration).collect()
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -64,7 +64,7 @@ impl ArrivedSeries {
         self.is_complete |= message.is_last;
         self.nothing_missing |= message.nothing_missing;
         if let Some(net::rpc::Reads { blocks, chunks, head_series, bytes }) = message.reads {
-            self.reads.add(Reads { blocks, chunks, head_series, bytes });
+            self.reads.add(Reads { blocks, chunks, head_series, bytes, ..Reads::default() });
         }
         Ok(bytes)
     }

@@ -14,6 +14,9 @@ pub struct SelectCost {
     pub head_series: u64,
     /// Bytes that were copied of the head, and of the pages that were decompressed so far.
     pub bytes: u64,
+    /// Lengths of the windows of rollups that were read so far, ascending, milliseconds; 0 where there
+    /// are no more. Of more than four the shortest.
+    pub rollups_ms: [i64; 4],
 }
 
 impl Selected {
@@ -36,6 +39,17 @@ impl Selected {
                 Part::Head { .. } => cost.head_series += 1,
                 Part::Masked { .. } => unreachable!("a masked part is not masked again"),
             }
+        }
+        let mut rollups_ms: Vec<i64> = self
+            .blocks
+            .iter()
+            .filter(|(_, reader)| reader.has_read_rollups())
+            .map(|(_, reader)| reader.block().rollup_ms())
+            .collect();
+        rollups_ms.sort_unstable();
+        rollups_ms.dedup();
+        for (slot, rollup_ms) in cost.rollups_ms.iter_mut().zip(rollups_ms) {
+            *slot = rollup_ms;
         }
         cost.blocks = has_block.iter().filter(|has| **has).count() as u64;
         let head_bytes: usize = self.heads.iter().map(HeadChunks::bytes).sum();

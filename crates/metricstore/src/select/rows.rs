@@ -15,8 +15,9 @@ impl Selected {
     /// range must be one of whole windows. `false`, and nothing, if the series has to be read sample
     /// by sample: it has histograms, or what is left of it are rollups of other windows.
     ///
-    /// Rollups of a block are sound if no other source has samples of the series among them, and
-    /// nothing of them is deleted.
+    /// Rollups beside samples are sound if no other source has samples of the series among them, and
+    /// nothing of them is deleted. Where they are all that is left, samples that came later and lie
+    /// within a row are left out, as a merge will do.
     ///
     /// # Errors
     /// As [`Selected::read`].
@@ -34,7 +35,6 @@ impl Selected {
             return Ok(false);
         }
         let parts = self.parts_of(index);
-        let (mut timestamps_ms, mut values) = (Vec::new(), Vec::new());
         // Fast path, most series of most ranges: days that follow one another.
         if self.are_rollups_in_order(parts, window_ms) {
             let rollups = parts.iter().filter(|part| matches!(part, Part::Rollups { .. }));
@@ -43,6 +43,7 @@ impl Selected {
             }
             return Ok(true);
         }
+        let (mut timestamps_ms, mut values) = (Vec::new(), Vec::new());
         let (mut head_ms, mut head_values) = (Vec::new(), Vec::new());
         for part in parts.iter().filter(|part| self.is_in_head(part)) {
             self.read_part(part, &mut head_ms, &mut head_values)?;
@@ -54,9 +55,10 @@ impl Selected {
             in_blocks.filter(|parts| !self.is_in_head(&parts[0])).collect();
         let alone = self.alone(&in_blocks, of_heads);
         for (of_block, is_alone) in in_blocks.into_iter().zip(alone) {
-            if is_alone && self.has_sound_rollups(of_block, window_ms) {
+            let is_thinned = of_block.iter().any(|part| self.is_thinned(part));
+            if (is_alone || is_thinned) && self.has_sound_rollups(of_block, window_ms) {
                 of_block.iter().try_for_each(|part| self.read_rollups(*part, &mut builder))?;
-            } else if of_block.iter().any(|part| self.is_thinned(part)) {
+            } else if is_thinned {
                 return Ok(false);
             } else {
                 for part in of_block {
@@ -68,14 +70,12 @@ impl Selected {
         timestamps_ms.append(&mut head_ms);
         values.append(&mut head_values);
         settle_from(&mut timestamps_ms, &mut values, 0, &mut Vec::new());
-        // None lies among the rows, where their block is alone.
+        // None lies among the rows of a block that is alone; among others, as a merge would have it.
         builder.extend(&timestamps_ms, &values, window_ms);
         out.append(builder.finish());
         Ok(true)
     }
 
-    /// Which blocks have samples of a series where no other source has any.
-    fn alone(&self, in_blocks: &[&[Part]], of_heads: Option<(i64, i64)>) -> Vec<bool> {
     /// Whether the rollups among these parts say all, and are in order of time: no head, no delete,
     /// and each block ends before the next begins.
     fn are_rollups_in_order(&self, parts: &[Part], window_ms: i64) -> bool {
@@ -92,6 +92,8 @@ impl Selected {
         })
     }
 
+    /// Which blocks have samples of a series where no other source has any.
+    fn alone(&self, in_blocks: &[&[Part]], of_heads: Option<(i64, i64)>) -> Vec<bool> {
         let mut spans: Vec<(i64, i64, Option<usize>)> = Vec::with_capacity(in_blocks.len() + 1);
         for (index, parts) in in_blocks.iter().enumerate() {
             let (first_ms, last_ms) = self.span_of_parts(parts);

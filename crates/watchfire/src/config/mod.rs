@@ -45,7 +45,7 @@ pub(crate) struct Config {
     /// For how long those series are kept that are kept for less than `retention_ms`.
     pub(crate) retention_rules: Vec<metricstore::RetentionRule>,
     /// What is kept for longer than `retention_ms`.
-    pub(crate) rollups: Option<broker::RollupTier>,
+    pub(crate) rollups: Vec<broker::RollupTier>,
     pub(crate) flush_interval_ms: i64,
     pub(crate) flush_bytes: u64,
     pub(crate) max_exemplars: usize,

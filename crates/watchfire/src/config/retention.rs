@@ -1,6 +1,6 @@
 //! What the file says about how long series are kept, and in which form.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, ensure};
 use broker::RollupTier;
 use metricstore::RetentionRule;
 
@@ -14,35 +14,70 @@ const MAX_RULES: usize = 64;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
 
+/// Most tiers of rollups.
+const MAX_TIERS: usize = 4;
+
 /// The rollups that are kept for longer than samples; none where samples are kept for longer.
 pub(super) fn rollups(
     keys: Option<&[keys::Rollups]>,
     retention_ms: i64,
-) -> Result<Option<RollupTier>> {
-    let key = match keys {
-        None => {
-            let tier = RollupTier::default();
-            return Ok((tier.kept_ms > retention_ms).then_some(tier));
-        }
-        Some([]) => return Ok(None),
-        Some([key]) => key,
-        Some([_, ..]) => bail!("storage.rollups[1]: rollups are kept at one resolution; leave one"),
+) -> Result<Vec<RollupTier>> {
+    let Some(keys) = keys else {
+        let tier = RollupTier::default();
+        return Ok(Vec::from_iter((tier.kept_ms > retention_ms).then_some(tier)));
     };
-    let resolution = "storage.rollups[0].resolution";
-    let resolution_ms = duration_ms(resolution, Some(&key.resolution))?.unwrap_or(0);
+    ensure!(
+        keys.len() <= MAX_TIERS,
+        "storage.rollups: {} resolutions are more than {MAX_TIERS}; leave some out",
+        keys.len()
+    );
+    let mut tiers: Vec<RollupTier> = Vec::with_capacity(keys.len());
+    for (index, key) in keys.iter().enumerate() {
+        let tier = tier(index, key, retention_ms, tiers.last())?;
+        tiers.push(tier);
+    }
+    Ok(tiers)
+}
+
+fn tier(
+    index: usize,
+    key: &keys::Rollups,
+    retention_ms: i64,
+    finer: Option<&RollupTier>,
+) -> Result<RollupTier> {
+    let at = |name: &str| format!("storage.rollups[{index}].{name}");
+    let resolution_ms = duration_ms(&at("resolution"), Some(&key.resolution))?.unwrap_or(0);
     ensure!(
         (MINUTE_MS..=DAY_MS).contains(&resolution_ms) && DAY_MS % resolution_ms == 0,
-        "{resolution}: {:?} does not fit; it must be from 1m to 1d, and a day a multiple of it",
+        "{}: {:?} does not fit; it must be from 1m to 1d, and a day a multiple of it",
+        at("resolution"),
         key.resolution
     );
-    let kept_ms = duration_ms("storage.rollups[0].for", Some(&key.kept))?.unwrap_or(retention_ms);
+    let kept_ms = duration_ms(&at("for"), Some(&key.kept))?.unwrap_or(retention_ms);
+    let Some(finer) = finer else {
+        ensure!(
+            kept_ms > retention_ms,
+            "{}: {:?} is not longer than storage.retention, so there would be none; give more, or \
+             no rollups: []",
+            at("for"),
+            key.kept
+        );
+        return Ok(RollupTier { resolution_ms, kept_ms });
+    };
     ensure!(
-        kept_ms > retention_ms,
-        "storage.rollups[0].for: {:?} is not longer than storage.retention, so there would be none; \
-         give more, or no rollups: []",
+        resolution_ms > finer.resolution_ms && resolution_ms % finer.resolution_ms == 0,
+        "{}: {:?} is made of what stands before it, so it must be a multiple of that and more",
+        at("resolution"),
+        key.resolution
+    );
+    ensure!(
+        kept_ms > finer.kept_ms,
+        "{}: {:?} is not longer than what stands before it, so there would be none; give more, or \
+         leave it out",
+        at("for"),
         key.kept
     );
-    Ok(Some(RollupTier { resolution_ms, kept_ms }))
+    Ok(RollupTier { resolution_ms, kept_ms })
 }
 
 /// The rules, checked against the retention of all.

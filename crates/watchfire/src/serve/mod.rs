@@ -275,7 +275,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
             size_bytes: config.retention_size_bytes,
         },
         retention_rules: RetentionRules::new(config.retention_rules.clone()),
-        rollups: config.rollups,
+        rollups: config.rollups.clone(),
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,
         max_exemplars: config.max_exemplars,

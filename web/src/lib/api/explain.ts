@@ -50,6 +50,8 @@ export interface Explanation {
     chunks: number;
     head_series: number;
     bytes_read: number;
+    /** Resolutions of the rollups that were read instead of samples. */
+    rollups?: string[];
   };
 }
 

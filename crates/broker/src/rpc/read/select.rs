@@ -97,7 +97,7 @@ fn answer(
     }
     outgoing.message.is_last = true;
     outgoing.message.nothing_missing = reader.misses_nothing();
-    let SelectCost { blocks, chunks, head_series, bytes } = selected.cost();
+    let SelectCost { blocks, chunks, head_series, bytes, .. } = selected.cost();
     outgoing.message.reads = Some(Reads { blocks, chunks, head_series, bytes });
     outgoing.flush()?;
     Ok(())
