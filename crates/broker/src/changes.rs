@@ -9,7 +9,7 @@
 //! Flushes and merges are no changes, since they show the same samples, unless they write rollups.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use model::TimeRange;
 use parking_lot::Mutex;
@@ -45,6 +45,8 @@ pub(crate) struct Changes {
     /// Of each shard's rows; its thread is nearly always the only one who wants the lock.
     shards: Vec<Mutex<Slices>>,
     ranges: Mutex<Vec<(TimeRange, u64)>>,
+    /// The longest windows whose rollups are all that is left of some samples; 0 if there are none.
+    window_ms: AtomicI64,
 }
 
 /// Slices of time that do not overlap: start, end and the last change.
@@ -54,7 +56,8 @@ struct Slices(BTreeMap<i64, (i64, u64)>);
 impl Changes {
     pub(crate) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Mutex::default()).collect();
-        Changes { number: AtomicU64::new(0), shards, ranges: Mutex::default() }
+        let (number, window_ms) = (AtomicU64::new(0), AtomicI64::new(0));
+        Changes { number, shards, ranges: Mutex::default(), window_ms }
     }
 
     /// Notes rows that a shard has taken. Consecutive rows of one slice cost 1 ns each.
@@ -75,6 +78,19 @@ impl Changes {
         // Taken while the lock is held: whoever knows the number sees the slices.
         let number = self.number.fetch_add(1, Ordering::AcqRel) + 1;
         touched.iter().for_each(|start_ms| slices.note(*start_ms, number));
+    }
+
+    /// From now on rollups of windows of this length are all that is left of some samples: to be
+    /// called before anybody sees them.
+    pub(crate) fn note_windows(&self, window_ms: i64) {
+        self.window_ms.fetch_max(window_ms, Ordering::AcqRel);
+    }
+
+    /// Notes that samples in `range` were deleted. Of a window of which rollups are all that is left,
+    /// what is deleted in part is gone as a whole, and its last sample may be behind the range.
+    pub(crate) fn note_delete(&self, range: TimeRange) {
+        let behind_ms = (self.window_ms.load(Ordering::Acquire) - 1).max(0);
+        self.note_range(TimeRange::new(range.start_ms, range.end_ms.saturating_add(behind_ms)));
     }
 
     /// Notes that anything in `range` may be another.
@@ -180,6 +196,20 @@ mod tests {
         changes.note_rows(0, extremes.into_iter());
         let (_, found) = changes.since(4, TimeRange::all());
         assert!(!found.is_empty());
+    }
+
+    #[test]
+    fn a_delete_reaches_to_the_end_of_the_windows_it_cuts() {
+        let changes = Changes::new(1);
+        let noted = |since, changes: &Changes| changes.since(since, TimeRange::all()).1;
+        changes.note_delete(TimeRange::new(100, 200));
+        assert_eq!(noted(0, &changes), [(TimeRange::new(100, 200), 1)]);
+        changes.note_windows(3_600_000);
+        changes.note_windows(300_000);
+        changes.note_delete(TimeRange::new(100, 200));
+        assert_eq!(noted(1, &changes), [(TimeRange::new(100, 3_600_199), 2)]);
+        changes.note_delete(TimeRange::all());
+        assert!(covered(&noted(2, &changes), i64::MAX - 1));
     }
 
     #[test]

@@ -508,7 +508,7 @@ impl Committer {
                     self.exemplars.forget_deleted(&delete);
                     let range = delete.tombstone().range;
                     self.deletes.add(delete);
-                    self.shards.changes().note_range(range);
+                    self.shards.changes().note_delete(range);
                     done(Ok(Outcome::Done));
                 }
             }

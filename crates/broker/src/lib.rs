@@ -311,6 +311,9 @@ impl Broker {
         let (wake, woken) = bounded(16);
         let maintenance_counters = Arc::new(MaintenanceCounters::default());
         let blocks = Arc::new(parts.blocks);
+        for open in blocks.snapshot().iter().filter(|open| open.block.is_thinned()) {
+            shards.changes().note_windows(open.block.rollup_ms());
+        }
         let live = Arc::new(LiveHub::default());
         let fleet = Arc::new(Fleet::load(&catalog.lock()));
         let resolving = Arc::new(RwLock::new(()));
@@ -396,10 +399,10 @@ impl Broker {
                 read_counters: ReadCounters::default(),
                 maintenance_counters,
                 damaged,
+                pages: parts.pages,
                 net_metrics,
             }),
         };
-                pages: parts.pages,
         broker.count_memory();
         if let Some(windows) = parts.windows {
             broker.follow_the_log(windows)?;

@@ -479,6 +479,8 @@ impl Maintenance {
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
         let removed = job.inputs.clone();
         let has_rollups = merged.added.iter().any(|(_, block)| block.rollup_ms() > 0);
+        let thinned = merged.added.iter().filter(|(_, block)| block.is_thinned());
+        let thinned_ms = thinned.map(|(_, block)| block.rollup_ms()).max();
         let swap =
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
@@ -487,6 +489,9 @@ impl Maintenance {
             .zip(merged.added)
             .map(|(meta, (_, block))| OpenBlock { meta, block })
             .collect();
+        if let Some(window_ms) = thinned_ms {
+            self.shards.changes().note_windows(window_ms);
+        }
         self.blocks.swap(&removed, opened);
         if has_rollups {
             // Answers may come from them instead of samples, and samples may be gone.

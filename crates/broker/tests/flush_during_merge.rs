@@ -13,7 +13,7 @@ use support::*;
 
 clock!(CLOCK, now_ms);
 
-const SERIES: usize = 400;
+const SERIES: usize = 150;
 const QUARTER_MS: i64 = 6 * HOUR_MS;
 
 /// Block ids are given out when a merge or a flush begins, and blocks are listed when it is done: so a

@@ -18,6 +18,7 @@ pub(crate) const GROUP: Group = Group {
         ("console-outage", console::outage),
         ("console-refusals", console::refusals),
         ("console-tenants", tenants::through_a_console),
+        ("console-thinned-days", console::thinned_days),
         ("agent-exemplars", exemplars::through_an_outage),
         ("kills-and-cuts", kills::kills_and_cuts),
         ("hour-away", hour::hour_away),

@@ -126,12 +126,18 @@ impl MemoryDisk {
     /// # Panics
     /// There is no such file.
     pub fn damage(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        assert!(self.damage_if_there(path, change), "the file to damage exists");
+    }
+
+    /// As [`MemoryDisk::damage`], of a file that may be gone; whether there was one.
+    pub fn damage_if_there(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut inner = self.lock();
-        let index = *inner.names.get(path).expect("the file to damage exists");
+        let Some(&index) = inner.names.get(path) else { return false };
         let file = &mut inner.files[index];
         change(&mut file.now);
         file.durable = file.now.clone();
         file.changes.clear();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -215,6 +215,75 @@ pub(super) fn outage(scratch: &Scratch) -> Result<String> {
     ))
 }
 
+/// A day of which rollups are all that is left: a console apart gets the last sample of each window
+/// where its broker does, and says so too.
+pub(super) fn thinned_days(scratch: &Scratch) -> Result<String> {
+    const DAY_MS: i64 = 86_400_000;
+    let Site { launch, broker, peers } = Site::start(scratch)?;
+    let midnight_ms = (now_ms() / DAY_MS - 3) * DAY_MS;
+    let mut body = WriteBody::new();
+    for series in 0..20_i64 {
+        let number = series.to_string();
+        let samples: Vec<(i64, f64)> = (0..1_440)
+            .map(|minute| {
+                (midnight_ms + minute * 60_000 + 7_000, (minute * (series + 3) % 611) as f64)
+            })
+            .collect();
+        body = body.series(&[("__name__", "old_total"), ("n", number.as_str())], &samples);
+    }
+    let answer = broker.client().write(&body.snappy())?;
+    ensure!(answer.status == 204, "{}: {}", answer.status, answer.text());
+    let query =
+        [("query", "sum(old_total)"), ("time", &*(midnight_ms / 1_000 + 7_320).to_string())];
+    let before = broker.client().data("/api/v1/query", &query)?;
+    wait_until("the samples to be in blocks", || {
+        Ok(broker.client().metric("watchfire_broker_head_samples")? == 0.0)
+    })?;
+    broker.stop()?;
+    let launch = launch.config(
+        "storage:\n  retention: 1d\n  flush_interval: 500ms\n  \
+         rollups: [{resolution: 5m, for: 30d}, {resolution: 1h, for: 1y}]\n",
+    );
+    let site = Site { broker: launch.start()?, launch, peers };
+    let broker = site.broker.client();
+    wait_until("the day to be rollups", || {
+        Ok(broker.metric("watchfire_broker_thinned_blocks_total")? > 0.0
+            && broker.data("/api/v1/query", &query)? != before)
+    })?;
+    let console = site.member(scratch, "console")?.start()?;
+    let remote = console.client();
+    let at = |hours: i64| (midnight_ms / 1_000 + hours * 3_600).to_string();
+    let (start, end) = (at(2), at(20));
+    let mut compared = 0;
+    for query in ["old_total", "sum by (n) (rate(old_total[7m]))", "topk(3, old_total offset 90s)"]
+    {
+        let instant = [("query", query), ("time", &*end)];
+        let range = [("query", query), ("start", &*start), ("end", &*end), ("step", "240")];
+        for (path, form) in [("/api/v1/query", &instant[..]), ("/api/v1/query_range", &range[..])] {
+            let (here, there) = (broker.envelope(path, form)?, remote.envelope(path, form)?);
+            ensure!(here == there, "{query}: the broker says {here:?}, the console {there:?}");
+            let is_some = here.1["data"]["result"].as_array().is_some_and(|all| !all.is_empty());
+            ensure!(here.0 == 200 && is_some, "{query}: {here:?}");
+            let told = there.1["infos"].to_string();
+            ensure!(told.contains("some samples are past their retention"), "{query}: {told}");
+            compared += 1;
+        }
+    }
+    // Of whole windows the broker tells all; the console has the last samples only, and says so.
+    let whole = [("query", "count_over_time(old_total{n=\"3\"}[1h])"), ("time", &*end)];
+    let (here, there) =
+        (broker.envelope("/api/v1/query", &whole)?, remote.envelope("/api/v1/query", &whole)?);
+    let value = |answer: &Value| answer["data"]["result"][0]["value"][1].clone();
+    ensure!(value(&here.1) == "60" && here.1["infos"].is_null(), "{here:?}");
+    ensure!(value(&there.1) == "12" && there.1["infos"].is_array(), "{there:?}");
+    let explained = broker.data("/api/v1/query_explain", &whole)?;
+    let rollups = &explained["totals"]["rollups"];
+    ensure!(*rollups == serde_json::json!(["5m"]), "explained as {rollups}");
+    console.stop()?;
+    site.broker.stop()?;
+    Ok(format!("{compared} answers from the last samples of windows equal, and said to be"))
+}
+
 /// Runs a console that must not start; yields what it says.
 fn refused(arguments: &[&str], data: &Path) -> Result<String> {
     let output = Command::new(binary())
