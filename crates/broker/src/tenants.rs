@@ -205,7 +205,7 @@ impl TenantBook {
         let counted =
             known.by_name.keys().filter(|name| !name.is_default() && !own.contains_key(name));
         let limit = self.settings.max_tenants;
-        if (!own.contains_key(&name) && counted.count() >= limit) || known.next >= NO_TENANT.0 {
+        if (!own.contains_key(&name) && counted.count() >= limit) || known.next == NO_TENANT.0 {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(CommitError::TooManyTenants { tenant: name, limit });
         }

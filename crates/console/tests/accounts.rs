@@ -113,7 +113,7 @@ async fn everything_but_becoming_known_needs_an_administrator() {
             }
         }
     }
-    assert_eq!(guarded, 14);
+    assert_eq!(guarded, 15);
 }
 
 #[tokio::test]
@@ -125,7 +125,8 @@ async fn users_come_change_and_go() {
     assert_eq!(who, json!({ "login": "required", "setup": false, "principal": null }));
     let who = console.ask("GET", "/api/v1/whoami", admin, None).await.1["data"].clone();
     let scopes = json!(["read", "write", "admin"]);
-    assert_eq!(who["principal"], json!({ "name": "root", "kind": "user", "scopes": scopes }));
+    let root = json!({ "name": "root", "kind": "user", "tenant": "*", "scopes": scopes });
+    assert_eq!(who["principal"], root);
 
     let ann = json!({ "name": "ann", "password": PASSWORD, "scopes": ["read"] });
     let create = async |body: &Value| {

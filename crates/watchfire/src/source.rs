@@ -251,6 +251,7 @@ impl SeriesSet for Set {
                 .map_err(|error| fault(error.into()))?;
             self.selected.count_decompressed().map_err(|error| fault(error.into()))?;
             if done {
+                out.is_coarse = self.selected.has_coarser(index, window_ms);
                 out.timestamps_ms.extend(out.rows.iter().map(|row| row.last_ms));
                 out.values.extend(out.rows.iter().map(|row| row.last));
                 return Ok(());

@@ -13,7 +13,9 @@ impl Selected {
     /// Appends rows that tell all samples of series `index` in the range, ascending in time, each
     /// within a window of `window_ms`: from rollups where they are sound, else from samples. The
     /// range must be one of whole windows. `false`, and nothing, if the series has to be read sample
-    /// by sample: it has histograms, or what is left of it are rollups of other windows.
+    /// by sample, because it has histograms. Block by block, so that what is said of a window is the
+    /// same whatever else is asked for: where rollups of other windows are all that is left, the last
+    /// samples of those stand for all, see [`Selected::has_coarser`].
     ///
     /// Rollups beside samples are sound if no other source has samples of the series among them, and
     /// nothing of them is deleted. Where they are all that is left, samples that came later and lie
@@ -58,9 +60,8 @@ impl Selected {
             let is_thinned = of_block.iter().any(|part| self.is_thinned(part));
             if (is_alone || is_thinned) && self.has_sound_rollups(of_block, window_ms) {
                 of_block.iter().try_for_each(|part| self.read_rollups(*part, &mut builder))?;
-            } else if is_thinned {
-                return Ok(false);
             } else {
+                // Of rows that fit no window the last samples stand for all.
                 for part in of_block {
                     self.read_part(part, &mut timestamps_ms, &mut values)?;
                 }
@@ -194,6 +195,20 @@ impl Selected {
     /// `index` is not below [`Selected::len`].
     pub fn has_thinned(&self, index: usize) -> bool {
         self.parts_of(index).iter().any(|part| self.is_thinned(part))
+    }
+
+    /// Whether some part of series `index` is a rollup whose samples are gone, and whose windows do not
+    /// make up windows of `window_ms`.
+    ///
+    /// # Panics
+    /// `index` is not below [`Selected::len`].
+    pub fn has_coarser(&self, index: usize, window_ms: i64) -> bool {
+        self.parts_of(index).iter().any(|part| {
+            self.is_thinned(part) && {
+                let (_, reader) = &self.blocks[part.source() as usize];
+                window_ms % reader.block().rollup_ms() != 0
+            }
+        })
     }
 
     /// Adds the rows of a part, if it is one of rollups.

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use model::RollupRow;
 
-/// Length of the windows of rollups.
-pub(crate) const ROLLUP_MS: i64 = 60_000;
-
 pub(crate) fn window_of(t_ms: i64, window_ms: i64) -> i64 {
     (t_ms - 1).div_euclid(window_ms)
 }

@@ -63,6 +63,8 @@ const look = EditorView.theme({
     color: 'var(--text)',
   },
   '.cm-completionMatchedText': { textDecoration: 'none', color: 'var(--accent)', fontWeight: '600' },
+  // On the ground of what is chosen the accent is too faint.
+  'li[aria-selected] .cm-completionMatchedText': { color: 'var(--text)', textDecoration: 'underline' },
   '.cm-completionDetail': { marginLeft: '14px', color: 'var(--muted)', fontStyle: 'normal', fontFamily: 'var(--font)' },
   '.cm-tooltip.cm-completionInfo': { padding: '8px 10px', width: 'max-content', maxWidth: 'min(360px, 80vw)', color: 'var(--muted)', fontFamily: 'var(--font)', fontSize: '12px', lineHeight: '1.5' },
   // On a telephone there is no room beside the list, and over it nobody could choose.
