@@ -8,10 +8,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::admin::AdminArguments;
 use crate::check::CheckArguments;
 use crate::completions::CompletionsArguments;
+use crate::delete::DeleteArguments;
 use crate::doctor::DoctorArguments;
 use crate::http_client::ServerArguments;
 use crate::import::ImportArguments;
 use crate::man::ManArguments;
+use crate::snapshot::SnapshotArguments;
 use crate::token::TokenArguments;
 use crate::top::TopArguments;
 
@@ -73,10 +75,16 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Take over the data of another system
     Import(ImportArguments),
+    /// Delete samples of a running server, after saying of how many series
+    #[command(after_long_help = crate::delete::EXAMPLES)]
+    Delete(DeleteArguments),
+    /// Have a running server write a copy of all it stores
+    #[command(after_long_help = crate::snapshot::EXAMPLES)]
+    Snapshot(SnapshotArguments),
     /// Show hosts live in the terminal
     Top(TopArguments),
     /// Check configuration files: what is wrong, where, and what to do
-    #[command(after_long_help = crate::check::EXAMPLES)]
+    #[command(after_long_help = crate::check::EXAMPLES, arg_required_else_help = true)]
     Check(CheckArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),

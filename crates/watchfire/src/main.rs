@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod completions;
 mod config;
+mod delete;
 mod doctor;
 mod file_handles;
 mod http_client;
@@ -23,9 +24,11 @@ mod metrics;
 mod query;
 mod ranges;
 mod serve;
+mod snapshot;
 mod source;
 mod token;
 mod top;
+mod waiting;
 mod words;
 
 use cli::{Cli, Command};
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Some(Command::Console(arguments)) => serve::run_console(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Delete(arguments)) => delete::run(&arguments),
+        Some(Command::Snapshot(arguments)) => snapshot::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
         // Its exit code is its answer.

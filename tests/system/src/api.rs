@@ -1,5 +1,6 @@
 //! The HTTP API of Prometheus 3, to the letter, and what Watchfire adds to it.
 
+mod administering;
 mod faults;
 mod grafana;
 mod imports;
@@ -45,6 +46,7 @@ pub(crate) const GROUP: Group = Group {
         ("imports-over-http", imports::over_http),
         ("imports-over-tcp", imports::over_tcp),
         ("otlp", imports::otlp),
+        ("delete-and-snapshot-commands", administering::delete_and_snapshot),
     ],
 };
 

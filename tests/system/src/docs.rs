@@ -83,8 +83,16 @@ fn unlabelled(name: &str) -> String {
 fn flags(_: &Scratch) -> Result<String> {
     let page = read("docs/operating/configuration.md")?;
     let mut seen = BTreeSet::new();
-    let subcommands: [&[&str]; 6] =
-        [&[], &["broker"], &["agent"], &["console"], &["query"], &["import", "prometheus"]];
+    let subcommands: [&[&str]; 8] = [
+        &[],
+        &["broker"],
+        &["agent"],
+        &["console"],
+        &["query"],
+        &["import", "prometheus"],
+        &["delete"],
+        &["snapshot"],
+    ];
     for subcommand in subcommands {
         let output = Command::new(process::binary())
             .args(subcommand)
