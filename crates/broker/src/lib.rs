@@ -55,7 +55,7 @@ pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
 pub use committer::CommitError;
 pub use complaints::Complaints;
-pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus};
+pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus, RemoveAgentError};
 pub use ha::{HaConfig, routes as ha_routes};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};

@@ -8,7 +8,9 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use blockstore::MemoryDisk;
-use broker::{BatchIdentity, Broker, CommitError, Delivery, Incarnation, Lane};
+use broker::{
+    AgentHello, BatchIdentity, Broker, CommitError, Delivery, Incarnation, Lane, RemoveAgentError,
+};
 use model::{DEFAULT_TENANT, MetricBatch, MetricMetadata, TenantName};
 use support::*;
 
@@ -185,4 +187,51 @@ fn marks_outlive_the_retention_by_a_day() {
     // The agent counts on; nothing tells it that it was forgotten.
     live(&broker, 6, 0).expect("taken");
     assert_eq!(live_through(&broker), 6);
+}
+
+clock!(GONE, gone_ms);
+
+#[tokio::test]
+async fn an_agent_taken_off_the_list_is_back_when_it_connects_and_its_marks_stay() {
+    let disk = Arc::new(MemoryDisk::new());
+    let config = config("unused".as_ref(), gone_ms, NEVER_MS);
+    let mut broker = open_on(&disk, config.clone());
+    let hello = AgentHello {
+        name: "web-01".into(),
+        incarnation: SPOOL,
+        address: "192.0.2.1:5".to_owned(),
+        hostname: "web-01".to_owned(),
+        version: "1".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+        config_hash: String::new(),
+        started_ms: START_MS,
+        certificate_expires_ms: 0,
+    };
+    let names = |broker: &Broker| -> Vec<String> {
+        broker.fleet().into_iter().map(|row| row.name).collect()
+    };
+    let session = broker.agent_connected(&hello);
+    live(&broker, 1, 0).expect("stored");
+    let refused = broker.remove_agent("web-01").await;
+    assert!(matches!(refused, Err(RemoveAgentError::Connected(_))), "{refused:?}");
+    drop(session);
+    broker.remove_agent("web-01").await.expect("it is away");
+    assert_eq!(names(&broker), [""; 0]);
+    for unknown in ["web-01", "web-02"] {
+        let refused = broker.remove_agent(unknown).await;
+        assert!(matches!(refused, Err(RemoveAgentError::Unknown(_))), "{refused:?}");
+    }
+    // Twice: out of the log, and out of the state at its beginning.
+    for _ in 0..2 {
+        broker.stop();
+        drop(broker);
+        broker = open_on(&disk, config.clone());
+        assert_eq!(names(&broker), [""; 0], "its marks put nobody on the list");
+        assert!(live(&broker, 1, 0).expect("stored before").was_known);
+    }
+    drop(broker.agent_connected(&hello));
+    assert_eq!(names(&broker), ["web-01"]);
+    broker.stop();
+    drop(broker);
+    assert_eq!(names(&open_on(&disk, config)), ["web-01"]);
 }

@@ -1,6 +1,7 @@
 //! Who sends: the agents behind `/api/v1/agents`.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 
 use serde::{Serialize, Serializer};
 
@@ -8,6 +9,23 @@ use serde::{Serialize, Serializer};
 pub trait Fleet: Send + Sync + 'static {
     /// Every agent that is connected or was, sorted by name.
     fn agents(&self) -> Vec<Agent>;
+
+    /// Takes an agent that is away off the list, durably.
+    fn remove<'a>(&'a self, name: &'a str) -> Removal<'a>;
+}
+
+/// Whether an agent was taken off the list.
+pub type Removal<'a> = Pin<Box<dyn Future<Output = Result<(), RemovalError>> + Send + 'a>>;
+
+/// Why it was not; the text is for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovalError {
+    /// There is none of that name.
+    Unknown(String),
+    /// It is connected.
+    Connected(String),
+    /// That could not be kept.
+    Failed(String),
 }
 
 /// One agent, as the API tells it. Counts are since the agent's start.

@@ -36,7 +36,7 @@ pub use data::{
     Cardinality, Counted, Data, DataChanges, LiveEvents, LiveFeed, NextEvents, Snapshot, Work,
 };
 pub use execute::Executor;
-pub use fleet::{Agent, Fleet};
+pub use fleet::{Agent, Fleet, Removal, RemovalError};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use params::parse_time_ms;
 pub use remote::{Brokers, RemoteSettings, RemoteState, elsewhere_routes, passed_on_routes};

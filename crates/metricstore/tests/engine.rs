@@ -17,19 +17,12 @@ use model::{
     DEFAULT_TENANT, Histogram, Labels, Limits, MatchOp, Matcher, MetricBatch, RollupRow, TimeRange,
 };
 use proptest::prelude::*;
-<<<<<<< ours
 use samples::{Given, HOUR_MS, Sample, histogram, start, time, value};
-use windows::{ROLLUP_MS, combine, exact, row_of, window_of};
-
-const SHARDS: usize = 2;
-=======
 use windows::{combine, exact, row_of, window_of};
 
 const SHARDS: usize = 2;
-const HOUR_MS: i64 = 3_600_000;
 /// Length of the windows of rollups.
 const ROLLUP_MS: i64 = 60_000;
->>>>>>> theirs
 
 /// One engine as a broker would drive it, and the model beside it.
 struct Engine {

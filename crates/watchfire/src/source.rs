@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use broker::{Broker, CommitError, Expected, Feed, LiveBatch, ReadError, Reader, Selection};
+use broker::{
+    Broker, CommitError, Expected, Feed, LiveBatch, ReadError, Reader, RemoveAgentError, Selection,
+};
 use console::{
-    Cardinality, DataChanges, KeyError, LiveEvents, LiveFeed, NextEvents, StorageError, Stored,
-    Wanted, Work,
+    Cardinality, DataChanges, KeyError, LiveEvents, LiveFeed, NextEvents, RemovalError,
+    StorageError, Stored, Wanted, Work,
 };
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
@@ -64,6 +66,19 @@ pub(crate) struct BrokerFleet(pub(crate) Broker);
 impl console::Fleet for BrokerFleet {
     fn agents(&self) -> Vec<console::Agent> {
         self.0.fleet().into_iter().map(agent).collect()
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> console::Removal<'a> {
+        Box::pin(async move {
+            self.0.remove_agent(name).await.map_err(|error| {
+                let text = error.to_string();
+                match error {
+                    RemoveAgentError::Unknown(_) => RemovalError::Unknown(text),
+                    RemoveAgentError::Connected(_) => RemovalError::Connected(text),
+                    RemoveAgentError::Commit(_) => RemovalError::Failed(text),
+                }
+            })
+        })
     }
 }
 

@@ -54,6 +54,9 @@ pub(super) struct Kept {
     config_hash: String,
     incarnation: String,
     certificate_expires_ms: i64,
+    /// Taken off the list until it connects again. Its marks stay as long as a batch of it may come a
+    /// second time, and a start would list it for those.
+    is_removed: bool,
 }
 
 impl Kept {
@@ -73,11 +76,16 @@ impl Kept {
             config_hash: cut(&hello.config_hash),
             incarnation: hello.incarnation.to_string(),
             certificate_expires_ms: hello.certificate_expires_ms,
+            is_removed: false,
         }
     }
 
     pub(super) fn certificate_expires_ms(&self) -> i64 {
         self.certificate_expires_ms
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text and numbers become JSON")
     }
 
     /// What another version of the program wrote differently counts as not said.
@@ -123,7 +131,17 @@ impl Known {
         self.status = AgentStatus::default();
         let is_news = kept != self.kept;
         self.kept = kept;
-        is_news.then(|| serde_json::to_vec(&self.kept).expect("text and numbers become JSON"))
+        is_news.then(|| self.kept.encode())
+    }
+
+    /// Takes it off the list, or puts it back. Yields what is to be kept.
+    pub(super) fn set_removed(&mut self, is_removed: bool) -> Vec<u8> {
+        self.kept.is_removed = is_removed;
+        self.kept.encode()
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.kept.is_removed
     }
 
     pub(super) fn stored(&mut self, lane: Lane, seq: u64, delivery: &Delivery) {

@@ -59,7 +59,11 @@ impl Broker {
         let now_ms = self.now_ms();
         let (known, agents): (usize, Vec<Arc<Agent>>) = {
             let agents = agents.read();
-            (agents.len(), agents.values().take(MAX_LABELLED).cloned().collect())
+            let listed = agents.values().filter(|agent| !agent.known.lock().is_removed());
+            let mut listed: Vec<Arc<Agent>> = listed.cloned().collect();
+            let known = listed.len();
+            listed.truncate(MAX_LABELLED);
+            (known, listed)
         };
         let connected = connected.load(Ordering::Relaxed);
         let replaced = replaced_sessions.load(Ordering::Relaxed);

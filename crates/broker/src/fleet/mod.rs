@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::Broker;
 use crate::agents::Delivery;
-use crate::committer::Message;
+use crate::committer::{CommitError, Message};
 use known::{Kept, Known, Session};
 
 pub use row::{AgentHello, AgentRow, AgentStatus};
@@ -103,8 +103,26 @@ impl Fleet {
 
     fn rows(&self, now_ms: i64) -> Vec<AgentRow> {
         let agents: Vec<Arc<Agent>> = self.agents.read().values().cloned().collect();
-        agents.iter().map(|agent| agent.known.lock().row(&agent.name, now_ms)).collect()
+        let listed = agents.iter().filter_map(|agent| {
+            let known = agent.known.lock();
+            (!known.is_removed()).then(|| known.row(&agent.name, now_ms))
+        });
+        listed.collect()
     }
+}
+
+/// Why an agent was not taken off the list.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveAgentError {
+    /// There is none of that name.
+    #[error("there is no agent {0:?}")]
+    Unknown(String),
+    /// It would be back with its next word.
+    #[error("the agent {0:?} is connected: stop it first, or send it away by its certificate")]
+    Connected(String),
+    /// It could not be kept.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
 }
 
 /// One connection of an agent; it ends when this is dropped.
@@ -148,6 +166,32 @@ impl Broker {
             let _ = self.send(quiet(delete(&name)));
         }
         AgentSession { broker: self.clone(), agent, number, over }
+    }
+
+    /// Takes an agent that is away off the list, durably. When it connects again it is back; what is
+    /// stored of it stays, and so does the memory of which of its batches are.
+    ///
+    /// # Errors
+    /// [`RemoveAgentError`].
+    pub async fn remove_agent(&self, name: &str) -> Result<(), RemoveAgentError> {
+        let agent = self.inner.fleet.agents.read().get(name).map(Arc::clone);
+        let agent = agent.ok_or_else(|| RemoveAgentError::Unknown(name.to_owned()))?;
+        let value = {
+            let mut known = agent.known.lock();
+            if known.session.is_some() {
+                return Err(RemoveAgentError::Connected(name.to_owned()));
+            }
+            if known.is_removed() {
+                return Err(RemoveAgentError::Unknown(name.to_owned()));
+            }
+            known.set_removed(true)
+        };
+        let kept = self.put_key_async(&format!("{PREFIX}{name}"), value, Expected::Any).await;
+        if let Err(error) = kept {
+            agent.known.lock().set_removed(false);
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// All agents that are connected or remembered, by name.

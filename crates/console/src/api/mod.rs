@@ -82,9 +82,12 @@ pub(crate) fn told_routes() -> Routes<Arc<Console>> {
         .route("/api/v1/views", GET, Access::Read, views::list)
 }
 
-/// What users save at the broker.
+/// What users save and remove at the broker.
 pub(crate) fn saving_routes() -> Routes<Arc<Console>> {
-    Routes::new().route("/api/v1/views/{name}", [Method::PUT], Access::Write, views::save).route(
+    let agents = Routes::new();
+    let agents =
+        agents.route("/api/v1/agents/{name}", [Method::DELETE], Access::Admin, agents::remove);
+    agents.route("/api/v1/views/{name}", [Method::PUT], Access::Write, views::save).route(
         "/api/v1/views/{name}",
         [Method::DELETE],
         Access::Write,

@@ -86,6 +86,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/metrics/{*key}", [Method::DELETE], Access::Write, elsewhere)
         .route("/api/v1/views/{name}", [Method::PUT], Access::Write, elsewhere)
         .route("/api/v1/views/{name}", [Method::DELETE], Access::Write, elsewhere)
+        .route("/api/v1/agents/{name}", [Method::DELETE], Access::Admin, elsewhere)
         .route("/api/v1/admin/wipe", [Method::PUT], Access::Admin, elsewhere)
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)

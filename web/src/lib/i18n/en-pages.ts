@@ -168,6 +168,8 @@ export const enPages = {
   'agents.configHint': 'First digits of the hash of its configuration: agents with the same digits are configured alike.',
   'agents.certificate': 'Certificate left',
   'agents.complaint': 'Last refused',
+  'agents.remove': 'Remove',
+  'agents.removeNamed': 'Remove {name} from the list',
   'agents.noMatch': 'No agent matches the filter.',
   'agents.stale': 'Not refreshed: the server does not answer',
   'agents.error': 'Agents could not be loaded',

@@ -169,6 +169,8 @@ export const zhPages: PageDictionary = {
   'agents.configHint': '其配置的哈希值的前几位：相同即配置相同。',
   'agents.certificate': '证书剩余',
   'agents.complaint': '最近被拒绝',
+  'agents.remove': '移除',
+  'agents.removeNamed': '从列表中移除 {name}',
   'agents.noMatch': '没有符合筛选条件的代理。',
   'agents.stale': '未刷新：服务器无响应',
   'agents.error': '无法加载代理',
