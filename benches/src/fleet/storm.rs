@@ -12,10 +12,10 @@ use tokio::time::{sleep, timeout};
 use super::member::{Collected, Member};
 use crate::values::Random;
 
-/// The first attempt comes within a second, the next within two, then four, up to 30, each at a
+/// The first attempt comes within a second, the next within two, then four, up to five, each at a
 /// random moment of it: as agents do, see `docs/operating/agent.md`.
 const BASE: Duration = Duration::from_secs(1);
-const CAP: Duration = Duration::from_secs(30);
+const CAP: Duration = Duration::from_secs(5);
 /// For all to be back.
 const PATIENCE: Duration = Duration::from_secs(300);
 

@@ -111,7 +111,13 @@ async fn shake_hands(
             let target = format!("{host}:{port}");
             Err(io::Error::new(io::ErrorKind::InvalidData, ForeignBroker { target }))
         }
-        Ok(Err(error)) => Err(named(&error, &what)),
+        Ok(Err(error)) => match answers_as(&error) {
+            Some(found) => {
+                let target = format!("{host}:{port}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, NotAPeerPort { target, found }))
+            }
+            None => Err(named(&error, &what)),
+        },
         Err(_) => Err(late(&what, HANDSHAKE_TIMEOUT)),
     }
 }
@@ -121,10 +127,52 @@ async fn shake_hands(
 #[error(
     "{target} belongs to another installation than the one this host joined: if it was set up anew, \
      run `watchfire token create` there and start this host once with `--join TOKEN`, what it has \
-     kept is then sent; otherwise check the address"
+     kept is then sent; otherwise check address and port: hosts join at the peer port, 9596 unless it was \
+     chosen otherwise, not at that of the console"
 )]
 pub struct ForeignBroker {
     target: String,
+}
+
+/// What answers is no port for hosts of the installation. Waiting does not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{target} answers as {found}, not as a port for agents and consoles: give the broker's peer port \
+     (--peer-listen), 9596 unless it was chosen otherwise; the port of the console and the API, 9595, \
+     is another one"
+)]
+pub struct NotAPeerPort {
+    target: String,
+    found: &'static str,
+}
+
+impl NotAPeerPort {
+    /// Of the one at `target`, if `status` is what an HTTP server makes of a call: one of the same
+    /// authority whose certificate is as good, such as that of the console.
+    pub fn answered(target: &str, status: &Status) -> Option<NotAPeerPort> {
+        // So tonic words an answer that is HTTP and not gRPC; there is no code of its own for it.
+        let words = ["while receiving response with status: ", "mapped from HTTP status code "];
+        let behind = words.iter().find_map(|words| Some(status.message().split_once(words)?.1));
+        // 5xx may be a proxy's, while the broker behind it is away.
+        let is_http = behind.is_some_and(|code| code.starts_with('4'));
+        is_http.then(|| NotAPeerPort { target: target.to_owned(), found: "an HTTPS server" })
+    }
+}
+
+/// What else than a peer port the other end is, as far as the handshake tells.
+fn answers_as(error: &io::Error) -> Option<&'static str> {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())?;
+    match cause {
+        // The same authority, for the names by which browsers know the server.
+        rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            Some("an HTTPS server")
+        }
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            Some("a server without TLS")
+        }
+        _ => None,
+    }
 }
 
 /// Whether the certificate of the other end is of another authority. One of the same name makes
@@ -160,6 +208,18 @@ fn late(what: &str, limit: Duration) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_of_http_are_no_answers_of_a_broker() {
+        let is_told = |text: &str| NotAPeerPort::answered("b:1", &Status::internal(text)).is_some();
+        assert!(is_told(
+            "protocol error: received message with invalid compression flag: 116 (valid flags are 0 \
+             and 1) while receiving response with status: 405 Method Not Allowed"
+        ));
+        assert!(is_told("grpc-status header missing, mapped from HTTP status code 404"));
+        assert!(!is_told("grpc-status header missing, mapped from HTTP status code 503"));
+        assert!(!is_told("transport error"));
+    }
 
     #[tokio::test]
     async fn an_address_is_host_and_port() {

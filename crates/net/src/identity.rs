@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
 use crate::authority::{CLIENT_LIFE, Role};
-use crate::channel::{channel, status_words};
+use crate::channel::{NotAPeerPort, channel, status_words};
 use crate::peers::PeerIdentity;
 use crate::rpc::ingest_client::IngestClient;
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
@@ -326,6 +326,9 @@ fn invalid(path: &Path, error: &dyn fmt::Display) -> TlsError {
 
 /// The status in words, with what the transport says below it.
 fn refused(target: &str, status: &Status) -> IdentityError {
-    let message = status_words(status);
+    let message = match NotAPeerPort::answered(target, status) {
+        Some(other) => other.to_string(),
+        None => status_words(status),
+    };
     IdentityError::Refused { target: target.to_owned(), message }
 }

@@ -38,7 +38,7 @@ pub use authority::{Authority, Role};
 pub use body::{BodyError, BodyRules, read_body, unpack_body};
 pub use body_budget::BodyBudget;
 pub use chance::Chance;
-pub use channel::{ForeignBroker, channel, status_words, try_broker};
+pub use channel::{ForeignBroker, NotAPeerPort, channel, status_words, try_broker};
 pub use enrollment::Enrollment;
 pub use error::{ApiError, ErrorType};
 pub use identity::{Identity, IdentityError};

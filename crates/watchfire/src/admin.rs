@@ -50,7 +50,21 @@ impl LocalArguments {
             .enable_all()
             .build()
             .context("start the runtime")?;
-        Ok(LocalServer { access, runtime })
+        Ok(LocalServer { access, runtime, flag: data_flag(self.data.as_deref()) })
+    }
+}
+
+/// The flag that names a data directory, behind a blank, for commands that are to be copied; nothing
+/// for the one that is found without it.
+pub(crate) fn data_flag(data: Option<&Path>) -> String {
+    let Some(data) = data.filter(|data| *data != Path::new(DEFAULT_DATA)) else {
+        return String::new();
+    };
+    let text = data.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
+    match text.chars().all(is_plain) {
+        true => format!(" --data {text}"),
+        false => format!(" --data '{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -58,9 +72,15 @@ impl LocalArguments {
 pub(crate) struct LocalServer {
     access: LocalAccess,
     runtime: tokio::runtime::Runtime,
+    flag: String,
 }
 
 impl LocalServer {
+    /// What a command needs to find it again, see [`data_flag`].
+    pub(crate) fn flag(&self) -> &str {
+        &self.flag
+    }
+
     /// Where it is, as a URL.
     pub(crate) fn url(&self) -> &str {
         self.access.url()
@@ -137,14 +157,16 @@ pub(crate) fn run(arguments: &AdminArguments) -> Result<()> {
         }
         AdminCommand::Certificates => {
             let list = server.ask(Method::GET, "/api/v1/certificates", None)?;
-            print!("{}", certificates(&list.context(NO_AUTHORITY)?, now_ms()));
+            let list = list.context(NO_AUTHORITY)?;
+            print!("{}", certificates(&list, now_ms(), server.flag()));
             Ok(())
         }
         AdminCommand::RevokeCertificate { name } => {
             let path = format!("/api/v1/certificates/{}", path_segment(name)?);
             ensure!(
                 server.ask(Method::DELETE, &path, None)?.is_some(),
-                "no host {name} has joined; `watchfire admin certificates` shows who has"
+                "no host {name} has joined; `watchfire admin{} certificates` shows who has",
+                server.flag()
             );
             eprintln!("{name} is sent away; it can join again with a new token.");
             Ok(())
@@ -162,7 +184,10 @@ fn reset_password(server: &LocalServer, user: &str, stdin: bool) -> Result<()> {
         let names: Vec<_> = users["users"].as_array().into_iter().flatten().collect();
         let names: Vec<_> = names.iter().filter_map(|user| user["name"].as_str()).collect();
         if names.is_empty() {
-            bail!("there is no user yet; `watchfire admin setup-link` prints the link to make one");
+            bail!(
+                "there is no user yet; `watchfire admin{} setup-link` prints the link to make one",
+                server.flag()
+            );
         }
         bail!("there is no user {user:?}; there are {}", names.join(", "));
     }
@@ -190,9 +215,10 @@ fn setup_link(server: &LocalServer) -> Result<String> {
     match answer["token"].as_str() {
         Some(token) => Ok(format!("{}/setup#{token}", reachable(server.url()))),
         None => bail!(
-            "this installation is set up already: log in at {}, or use `watchfire admin \
+            "this installation is set up already: log in at {}, or use `watchfire admin{} \
              reset-password USER`",
-            reachable(server.url())
+            reachable(server.url()),
+            server.flag()
         ),
     }
 }
@@ -204,7 +230,7 @@ fn reachable(url: &str) -> String {
     url.replace("://0.0.0.0:", &format!("://{host}:")).replace("://[::]:", &format!("://{host}:"))
 }
 
-fn certificates(list: &Value, now_ms: i64) -> String {
+fn certificates(list: &Value, now_ms: i64, flag: &str) -> String {
     let mut rows = vec![["HOST", "ROLE", "JOINED", "ENDS IN"].map(str::to_owned)];
     for peer in list["certificates"].as_array().into_iter().flatten() {
         let text = |key: &str| peer[key].as_str().unwrap_or_default().to_owned();
@@ -217,8 +243,9 @@ fn certificates(list: &Value, now_ms: i64) -> String {
         ]);
     }
     if rows.len() == 1 {
-        return "No host has joined; `watchfire token create` prints the command for one.\n"
-            .to_owned();
+        return format!(
+            "No host has joined; `watchfire token{flag} create` prints the command for one.\n"
+        );
     }
     aligned(&rows)
 }
@@ -261,7 +288,7 @@ mod tests {
             { "name": "web-1", "role": "agent", "joined_ms": day, "expires_ms": 31 * day },
         ] });
         assert_eq!(
-            certificates(&list, 3 * day),
+            certificates(&list, 3 * day, ""),
             "HOST   ROLE   JOINED   ENDS IN\nweb-1  agent  2 d ago  28 d\n"
         );
         for bad in ["", "..", "a/b", "a?b", "a%2Fb", "ä"] {

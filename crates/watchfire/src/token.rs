@@ -126,8 +126,25 @@ fn create_join(server: &LocalServer, create: &CreateArguments) -> Result<()> {
     let hosts =
         if create.uses == 1 { "one host".to_owned() } else { format!("{} hosts", create.uses) };
     eprintln!("Run this on the next host. It counts for {hosts}, for {}:", left(&made, now_ms()));
-    println!("{}", made["command"].as_str().unwrap_or_default());
+    let command = made["command"].as_str().unwrap_or_default();
+    println!("{command}");
+    if let Some(address) = only_here(command) {
+        eprintln!(
+            "\nOnly processes on this host reach {address}. For others, start the server with --listen \
+             0.0.0.0:9595, or peers alone with --peer-listen 0.0.0.0:9596, and make a token then."
+        );
+    }
     Ok(())
+}
+
+/// The broker's address in a command to join, if other hosts cannot reach it.
+fn only_here(command: &str) -> Option<&str> {
+    let mut words = command.split_whitespace();
+    words.find(|word| *word == "--broker")?;
+    let address = words.next()?;
+    let host = address.rsplit_once(':')?.0.trim_matches(['[', ']']);
+    let is_loopback = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    (is_loopback || host == "localhost").then_some(address)
 }
 
 fn create_api(server: &LocalServer, create: &CreateArguments) -> Result<()> {
@@ -155,11 +172,11 @@ fn list(server: &LocalServer) -> Result<()> {
     let api = server.ask(Method::GET, "/api/v1/tokens", None)?.unwrap_or_default();
     // A console that runs apart from its brokers has no join tokens.
     let joins = server.ask(Method::GET, "/api/v1/join-tokens", None)?.unwrap_or_default();
-    print!("{}", table(&api, &joins, now_ms()));
+    print!("{}", table(&api, &joins, now_ms(), server.flag()));
     Ok(())
 }
 
-fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
+fn table(api: &Value, joins: &Value, now_ms: i64, flag: &str) -> String {
     let mut rows =
         vec![["ID", "KIND", "FOR", "TENANT", "ENDS IN", "LAST USED", "MADE BY"].map(str::to_owned)];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -190,7 +207,7 @@ fn table(api: &Value, joins: &Value, now_ms: i64) -> String {
         ]);
     }
     if rows.len() == 1 {
-        return "There are no tokens; `watchfire token create` makes one.\n".to_owned();
+        return format!("There are no tokens; `watchfire token{flag} create` makes one.\n");
     }
     aligned(&rows)
 }
@@ -221,7 +238,7 @@ fn revoke(server: &LocalServer, id: &str) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("there is no token {id}; `watchfire token list` shows what there is")
+    bail!("there is no token {id}; `watchfire token{} list` shows what there is", server.flag())
 }
 
 /// How long something still counts.
@@ -281,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_serves_on_this_host_only_is_told() {
+        let address = |broker: &str| format!("watchfire agent --broker {broker} --join wfj_x");
+        for here in ["127.0.0.1:9596", "[::1]:9596", "localhost:1", "127.0.0.2:9"] {
+            assert_eq!(only_here(&address(here)), Some(here));
+        }
+        for elsewhere in ["web-01:9596", "10.0.0.1:9596", "[fe80::1]:9596"] {
+            assert_eq!(only_here(&address(elsewhere)), None);
+        }
+        assert_eq!(only_here("watchfire agent"), None);
+    }
+
+    #[test]
     fn the_list_fits_its_columns() {
         let now_ms = 1_000_000_000_000;
         let api = json!({ "tokens": [{
@@ -296,12 +325,13 @@ mod tests {
             "created_ms": now_ms, "expires_ms": now_ms + 900_000,
         }] });
         assert_eq!(
-            table(&api, &joins, now_ms),
+            table(&api, &joins, now_ms, ""),
             "ID        KIND  FOR              TENANT  ENDS IN  LAST USED  MADE BY\n\
              00000001  api   grafana [read]   *       90 d     3 min ago  root\n\
              00000002  api   ci [read,write]  acme    ever     never      local\n\
              00000003  join  agent × 3                15 min              root\n"
         );
-        assert!(table(&json!({}), &json!({}), now_ms).contains("token create"));
+        let empty = table(&json!({}), &json!({}), now_ms, " --data /d");
+        assert!(empty.contains("`watchfire token --data /d create`"), "{empty}");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agent::Agent;
 
+use crate::admin::data_flag;
 use crate::config::{AgentRole, ConsoleRole};
 
 /// The lines printed when the server listens. The commands among them work as they stand, wherever
@@ -36,9 +37,9 @@ pub(crate) fn banner(
     // Where there is a login, every program needs a token, and the built-in authority's file to
     // know the server by.
     if scheme == "https" {
-        let ca_file = data.join("tls/ca.pem");
+        let (ca_file, flag) = (data.join("tls/ca.pem"), data_flag(Some(data)));
         text.push_str(&format!(
-            "\n  other programs need a token, which `{program} token create --scope read,write` \
+            "\n  other programs need a token, which `{program} token{flag} create --scope read,write` \
              makes,\n  and know this server by {}\n",
             ca_file.display()
         ));

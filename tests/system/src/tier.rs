@@ -7,6 +7,7 @@ mod kills;
 mod link;
 mod replaced;
 mod tenants;
+mod wrong_places;
 
 use crate::harness::Group;
 
@@ -23,5 +24,6 @@ pub(crate) const GROUP: Group = Group {
         ("kills-and-cuts", kills::kills_and_cuts),
         ("hour-away", hour::hour_away),
         ("replaced-broker", replaced::replaced_broker),
+        ("wrong-places", wrong_places::wrong_places_are_named),
     ],
 };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use net::rpc::ingest_client::IngestClient;
 use net::rpc::{AgentMessage, BrokerMessage, Hello, agent_message, broker_message};
 use net::tls::ClientTls;
-use net::{ForeignBroker, Identity};
+use net::{ForeignBroker, Identity, NotAPeerPort};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::Stream;
@@ -200,7 +200,7 @@ impl Link {
         };
         let mut inbound = match opened {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return end_of(&status),
+            Ok(Err(status)) => return end_of(broker, &status),
             Err(_) => return End::Broken("no answer within 20 s".to_owned()),
         };
         self.counters.opened();
@@ -222,7 +222,7 @@ impl Link {
                         }
                     }
                     Ok(None) => break End::Broken("the broker ended the stream".to_owned()),
-                    Err(status) => break end_of(&status),
+                    Err(status) => break end_of(broker, &status),
                 },
                 wish = &mut ended => break match wish {
                     Ok(retry_after) => End::Reset(retry_after),
@@ -244,12 +244,18 @@ impl Link {
 }
 
 /// What a status says about the next attempt, with all that stands below it.
-fn end_of(status: &Status) -> End {
+fn end_of(broker: &str, status: &Status) -> End {
+    if let Some(other) = NotAPeerPort::answered(broker, status) {
+        return End::Refused(other.to_string());
+    }
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if let Some(foreign) = inner.and_then(|inner| inner.downcast_ref::<ForeignBroker>()) {
             return End::Refused(foreign.to_string());
+        }
+        if let Some(other) = inner.and_then(|inner| inner.downcast_ref::<NotAPeerPort>()) {
+            return End::Refused(other.to_string());
         }
         cause = error.source();
     }

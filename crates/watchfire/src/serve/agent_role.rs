@@ -42,6 +42,12 @@ async fn serve(role: AgentRole) -> Result<()> {
          Listen on 127.0.0.1, or add --insecure-no-auth if that is meant",
         role.listen
     );
+    ensure!(
+        !role.data.join("log").is_dir() || role.data.join("spool").is_dir(),
+        "--data {}: that is the directory of a broker. An agent needs one of its own: give another, such \
+         as --data watchfire-agent-data",
+        role.data.display()
+    );
     let metrics = Arc::new(NetMetrics::default());
     let settings = ServerSettings::default();
     let front = Front::start(role.listen, settings, Arc::clone(&metrics), Ok).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::{BatchReceiver, HostAgent};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use blockstore::Retention;
 use broker::{Broker, BrokerConfig, Complaints};
 use governor::Governor;
@@ -119,6 +119,7 @@ fn start_log(level: &str) -> Result<()> {
 }
 
 async fn serve(config: Config, roles: Roles) -> Result<()> {
+    refuse_directory_of_others(&config.data)?;
     let net_metrics = Arc::new(NetMetrics::default());
     let max_connections = file_handles::connections(config.max_connections);
     let body_budget = net::BodyBudget::new(config.max_inflight_body_bytes);
@@ -200,6 +201,29 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     }
     drop(scrape_feeder);
     tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
+}
+
+/// A store in the directory of an agent or console would mix two processes' files.
+fn refuse_directory_of_others(data: &Path) -> Result<()> {
+    // Where the directory lies in that of an agent, the user meant another, too.
+    for directory in data.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()) {
+        let has = |name: &str| directory.join(name).exists();
+        if !has("tls/identity.pem") || has("log") {
+            continue;
+        }
+        let whose = if has("spool") {
+            "an agent: its certificate, and a spool of what it collected"
+        } else {
+            "a process that has joined a broker: its certificate"
+        };
+        let relation = if directory == data { "is" } else { "lies in" };
+        bail!(
+            "--data {}: that {relation} the directory of {whose}. A broker needs one of its own: give \
+             another, such as --data watchfire-data",
+            data.display()
+        );
+    }
+    Ok(())
 }
 
 /// Every route of a process with a broker; `peers` is where agents connect to it.
