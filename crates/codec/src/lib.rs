@@ -17,12 +17,14 @@
 //! | `histogram_rows` | single ones, and layouts: [`put_histogram`], [`put_layout`] |
 //! | `trimmed` | values of different series: [`encode_trimmed_f64s`] |
 //! | `postings` | sorted ordinals: [`encode_postings`] |
+//! | `file_frame` | what stands around a file's body: [`FileFrame`] |
 
 pub mod bitpack;
 pub mod varint;
 
 mod block;
 mod error;
+mod file_frame;
 mod floats;
 mod histogram_rows;
 mod histograms;
@@ -31,6 +33,7 @@ mod postings;
 mod trimmed;
 
 pub use error::CodecError;
+pub use file_frame::{FileFrame, FileFrameError};
 pub use floats::{decode_f64s, decode_f64s_at, encode_f64s, encode_f64s_bytewise};
 pub use histogram_rows::{put_histogram, put_layout, take_histogram, take_layout};
 pub use histograms::{MAX_HISTOGRAM_CELLS, decode_histograms, encode_histograms};

@@ -1,16 +1,13 @@
 //! The file of exemplars, as `docs/formats/exemplars.md` draws it.
 
-use codec::CodecError;
 use codec::varint::{put_bytes, put_u64, take_prefixed, take_u64};
+use codec::{CodecError, FileFrame, FileFrameError};
 use model::{Exemplar, Labels, TenantId};
 
 use crate::exemplars::ExemplarStore;
 use crate::log_exemplars;
 
-const MAGIC: [u8; 8] = *b"WFEXM\r\n\x1a";
-/// The version this program writes, and the highest it reads.
-const VERSION: u8 = 1;
-const CHECKSUM_LEN: usize = 4;
+const FRAME: FileFrame = FileFrame { magic: *b"WFEXM\r\n\x1a", version: 1 };
 /// LZ4 cannot shrink more than this.
 const MAX_LZ4_RATIO: usize = 255;
 
@@ -28,6 +25,17 @@ pub enum ExemplarFileError {
     /// It is damaged, or no such file.
     #[error("the exemplars are damaged: {0}")]
     Damaged(String),
+}
+
+impl From<FileFrameError> for ExemplarFileError {
+    fn from(error: FileFrameError) -> Self {
+        match error {
+            FileFrameError::Newer { found, supported } => {
+                ExemplarFileError::Newer { found, supported }
+            }
+            FileFrameError::Damaged(what) => ExemplarFileError::Damaged(what.to_owned()),
+        }
+    }
 }
 
 /// The exemplars of one moment.
@@ -65,13 +73,10 @@ impl ExemplarSnapshot {
             put_u64(&mut body, numbers[*place as usize]);
             log_exemplars::put(exemplar, &mut before_ms, &mut body);
         }
-        let start = out.len();
-        out.extend_from_slice(&MAGIC);
-        out.push(VERSION);
+        let start = FRAME.begin(out);
         put_u64(out, body.len() as u64);
         put_bytes(out, &lz4_flex::block::compress(&body));
-        let checksum = codec::checksum(&out[start..]);
-        out.extend_from_slice(&checksum.to_le_bytes());
+        FileFrame::seal(start, out);
     }
 }
 
@@ -94,23 +99,7 @@ impl ExemplarStore {
 type Contents = (Vec<(TenantId, Labels)>, Vec<(usize, Exemplar)>);
 
 fn read(bytes: &[u8]) -> Result<Contents, ExemplarFileError> {
-    let (sealed, checksum) = bytes
-        .split_last_chunk::<CHECKSUM_LEN>()
-        .filter(|(sealed, _)| sealed.len() > MAGIC.len())
-        .ok_or_else(|| damaged("shorter than its frame"))?;
-    if sealed[..MAGIC.len()] != MAGIC {
-        return Err(damaged("its first bytes are those of another kind of file"));
-    }
-    if codec::checksum(sealed) != u32::from_le_bytes(*checksum) {
-        return Err(damaged("the checksum does not match"));
-    }
-    // After the checksum, so that a flipped bit is not taken for a newer program.
-    match sealed[MAGIC.len()] {
-        VERSION => {}
-        0 => return Err(damaged("version 0 was never written")),
-        found => return Err(ExemplarFileError::Newer { found, supported: VERSION }),
-    }
-    let mut rest = &sealed[MAGIC.len() + 1..];
+    let mut rest = FRAME.open(bytes)?;
     let len = take_len(&mut rest)?;
     let stored = take_prefixed(&mut rest)?;
     if !rest.is_empty() || len > stored.len().saturating_mul(MAX_LZ4_RATIO) {

@@ -48,7 +48,7 @@ impl Opened {
                     );
                     state
                 }
-                Err(newer @ StateFileError::Newer(_)) => return Err(newer.into()),
+                Err(newer @ StateFileError::Newer { .. }) => return Err(newer.into()),
                 Err(error) => {
                     let saved_as = quarantine_file(&**disk, PATH).context("set windows aside")?;
                     tracing::error!(

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use blockstore::{Frame, FrameKind};
 use catalog::LogPosition;
 use codec::varint::{put_bytes, put_i64, put_u64, take_i64, take_prefixed, take_u64};
+use codec::{FileFrame, FileFrameError};
 use metricstore::{LogDecoder, ResolvedBatch};
 use model::{Labels, TenantId};
 use settings::relabel::LabelBuffer;
@@ -14,20 +15,33 @@ use super::bytes::take_count;
 use super::frame;
 use super::rule::{RuleState, Taken, Target, Written};
 
-const MAGIC: [u8; 8] = *b"WFAGG\r\n\x1a";
-/// The version this program writes, and the highest it reads.
-const VERSION: u8 = 1;
-const CHECKSUM_LEN: usize = 4;
+const FRAME: FileFrame = FileFrame { magic: *b"WFAGG\r\n\x1a", version: 1 };
 
 /// Why a file of open windows cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateFileError {
     /// A newer program wrote it.
-    #[error("the windows have version {0}, this program reads up to {VERSION}: upgrade it")]
-    Newer(u8),
+    #[error("the windows have version {found}, this program reads up to {supported}: upgrade it")]
+    Newer {
+        /// What the file says.
+        found: u8,
+        /// The highest this program reads.
+        supported: u8,
+    },
     /// It is damaged.
     #[error("the windows are damaged: {0}")]
     Damaged(String),
+}
+
+impl From<FileFrameError> for StateFileError {
+    fn from(error: FileFrameError) -> Self {
+        match error {
+            FileFrameError::Newer { found, supported } => {
+                StateFileError::Newer { found, supported }
+            }
+            FileFrameError::Damaged(what) => StateFileError::Damaged(what.to_owned()),
+        }
+    }
 }
 
 /// Samples that no rule counted.
@@ -216,9 +230,7 @@ impl State {
 
     /// Appends the file to `out`.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&MAGIC);
-        out.push(VERSION);
+        let start = FRAME.begin(out);
         put_u64(out, self.through.file);
         put_u64(out, self.through.offset);
         put_i64(out, self.ended_ms);
@@ -230,8 +242,7 @@ impl State {
             rule.encode(&mut body);
             put_bytes(out, &body);
         }
-        let checksum = codec::checksum(&out[start..]);
-        out.extend_from_slice(&checksum.to_le_bytes());
+        FileFrame::seal(start, out);
     }
 
     /// The state of a file, for the rules there are now: those that are new begin now, at `end` of
@@ -245,24 +256,7 @@ impl State {
         end: LogPosition,
         now_ms: i64,
     ) -> Result<(State, usize), StateFileError> {
-        let damaged = |what: &str| StateFileError::Damaged(what.to_owned());
-        let (sealed, checksum) = bytes
-            .split_last_chunk::<CHECKSUM_LEN>()
-            .filter(|(sealed, _)| sealed.len() > MAGIC.len())
-            .ok_or_else(|| damaged("shorter than its frame"))?;
-        if sealed[..MAGIC.len()] != MAGIC {
-            return Err(damaged("its first bytes are those of another kind of file"));
-        }
-        if codec::checksum(sealed) != u32::from_le_bytes(*checksum) {
-            return Err(damaged("the checksum does not match"));
-        }
-        // After the checksum, so that a flipped bit is not taken for a newer program.
-        match sealed[MAGIC.len()] {
-            VERSION => {}
-            newer if newer > VERSION => return Err(StateFileError::Newer(newer)),
-            _ => return Err(damaged("version 0 was never written")),
-        }
-        let mut input = &sealed[MAGIC.len() + 1..];
+        let mut input = FRAME.open(bytes)?;
         State::read(&mut input, rules, end, now_ms)
             .map_err(|error| StateFileError::Damaged(error.to_string()))
     }
@@ -360,7 +354,7 @@ mod tests {
             cut in 0..400_usize,
         ) {
             let mut bytes = encoded(&filled());
-            let len = bytes.len() - CHECKSUM_LEN;
+            let len = bytes.len() - size_of::<u32>();
             bytes.truncate(len);
             bytes[at % len] = byte;
             bytes.truncate(len - cut % len);
