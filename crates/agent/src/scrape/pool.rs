@@ -1,6 +1,6 @@
 //! One job: its targets and their loops.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use super::task::Task;
 
 /// News of discovery that wait.
 const QUEUE: usize = 64;
+/// Reasons for which targets are left out that are told apart and told.
+const MAX_REASONS: usize = 100;
 /// Targets are brought up to date at most this often, so that discovery that changes all the time
 /// does not cost all the time.
 const SYNC_PAUSE: Duration = Duration::from_millis(500);
@@ -95,6 +97,8 @@ pub(super) struct Pool {
     left_behind: Vec<TargetGroup>,
     next_provider: ProviderId,
     loops: HashMap<Target, Running>,
+    /// Why targets are left out, as the log says it: each reason once while it is there.
+    left_out: BTreeSet<String>,
     work: LabelBuffer,
 }
 
@@ -133,6 +137,7 @@ impl Pool {
             left_behind: Vec::new(),
             next_provider: 0,
             loops: HashMap::new(),
+            left_out: BTreeSet::new(),
             work: LabelBuffer::new(),
         };
         pool.adopt(first);
@@ -207,6 +212,7 @@ impl Pool {
         let mut wanted: BTreeMap<String, Vec<(Target, Labels)>> = BTreeMap::new();
         let mut dropped = Vec::new();
         let mut dropped_count = 0;
+        let mut reasons = BTreeSet::new();
         let keep = match self.job.config.keep_dropped_targets {
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -226,12 +232,18 @@ impl Pool {
                     }
                     Err(error) => {
                         self.shared.counters.syncs_failed.add(1);
-                        let job = &self.job.config.job_name;
-                        tracing::warn!(job, error, "target left out");
+                        if !self.left_out.contains(&error) && reasons.len() < MAX_REASONS {
+                            let job = &self.job.config.job_name;
+                            tracing::warn!(job, error, "target left out");
+                        }
+                        if reasons.len() < MAX_REASONS {
+                            reasons.insert(error);
+                        }
                     }
                 }
             }
         }
+        self.left_out = reasons;
         let wanted: HashMap<Target, Labels> = wanted.into_values().flatten().collect();
         self.start_and_end_loops(wanted);
         let mut seen = self.view.seen.lock();

@@ -34,6 +34,8 @@ pub(super) struct TlsSource {
     enable_http2: bool,
     files: [Option<WatchedFile>; 3],
     current: Mutex<Option<(Pems, Arc<TlsSetup>)>>,
+    /// Why new files are of no use, and for how many requests: told when it begins and when it ends.
+    unusable: Mutex<Option<(String, u64)>>,
 }
 
 /// Authorities, certificate and key, from wherever they come.
@@ -44,7 +46,13 @@ impl TlsSource {
     pub(super) fn new(config: &TlsConfig, enable_http2: bool) -> Self {
         let files = [&config.ca_file, &config.cert_file, &config.key_file]
             .map(|path| path.clone().map(WatchedFile::new));
-        TlsSource { config: config.clone(), enable_http2, files, current: Mutex::new(None) }
+        TlsSource {
+            config: config.clone(),
+            enable_http2,
+            files,
+            current: Mutex::default(),
+            unusable: Mutex::default(),
+        }
     }
 
     /// The setup by the files as they are now; the same `Arc` as long as nothing changed.
@@ -57,20 +65,46 @@ impl TlsSource {
     pub(super) async fn setup(&self) -> Result<Arc<TlsSetup>, ClientError> {
         let known = self.current.lock().clone();
         let built = match (self.pems().await, &known) {
-            (Ok(pems), Some((before, setup))) if *before == pems => return Ok(Arc::clone(setup)),
+            (Ok(pems), Some((before, setup))) if *before == pems => {
+                self.note_usable();
+                return Ok(Arc::clone(setup));
+            }
             (Ok(pems), _) => self.build(&pems).map(|setup| (pems, Arc::new(setup))),
             (Err(error), _) => Err(error),
         };
         match (built, known) {
             (Ok((pems, setup)), _) => {
                 *self.current.lock() = Some((pems, Arc::clone(&setup)));
+                self.note_usable();
                 Ok(setup)
             }
             (Err(error), Some((_, setup))) => {
-                tracing::warn!(%error, "new TLS files are of no use; going on with the old ones");
+                self.note_unusable(&error.to_string());
                 Ok(setup)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    fn note_unusable(&self, reason: &str) {
+        let mut unusable = self.unusable.lock();
+        match &mut *unusable {
+            Some((known, requests)) if known == reason => *requests += 1,
+            other => {
+                let requests = other.as_ref().map_or(0, |(_, requests)| *requests);
+                *other = Some((reason.to_owned(), requests + 1));
+                let error = reason;
+                tracing::warn!(error, "new TLS files are of no use; going on with the old ones");
+            }
+        }
+    }
+
+    fn note_usable(&self) {
+        if let Some((_, requests)) = self.unusable.lock().take() {
+            tracing::info!(
+                requests,
+                "TLS files are of use again; so many requests had the old ones"
+            );
         }
     }
 

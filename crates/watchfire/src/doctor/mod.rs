@@ -105,7 +105,7 @@ fn examine(arguments: &DoctorArguments, machine: &Machine) -> Vec<Finding> {
     if let Some(config) = &config {
         findings.extend(storage::check(machine, &config.data));
         findings.extend(stored::check(&config.data, now));
-        findings.extend(ports::check(machine, &config.data, config.listen, config.peer_listen));
+        findings.extend(ports::check(machine, &config.data, config));
     }
     findings.extend(clock::check(machine, now));
     let memory = config.as_ref().and_then(|config| config.memory.limit_bytes);

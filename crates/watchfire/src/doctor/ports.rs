@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::finding::{Check, Finding, Level, text};
 use super::machine::Machine;
-use crate::config::SideListen;
+use crate::config::{Config, SideListen};
 
 /// Who holds a port.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,35 +18,79 @@ struct Holder {
     is_on_data: bool,
 }
 
-/// Tries to listen for a moment on the address for users, and on that for agents and consoles.
-pub(super) fn check(
-    machine: &Machine,
-    data: &Path,
-    listen: SocketAddr,
-    peers: SideListen,
-) -> Vec<Finding> {
-    let mut of_peers = port(machine, data, peers.address);
-    if !peers.is_named && of_peers.level == Level::Fail {
-        // Nobody asked for it, so the start goes on without it.
-        of_peers.level = Level::Warn;
-        of_peers.why = Some(text(
-            "Watchfire starts without it; agents and consoles of other hosts cannot connect.",
-            "Watchfire 仍会启动，但其他主机的 agent 与 console 无法连接。",
-        ));
-        of_peers.fix = Some(text(
-            "Stop that program, or choose another address with --peer-listen.",
-            "请停止该程序，或用 --peer-listen 选择其他地址。",
-        ));
-    }
-    vec![port(machine, data, listen), of_peers]
+/// What Watchfire listens on besides the address for users.
+struct Side {
+    listen: SideListen,
+    flag: &'static str,
+    /// Who cannot connect without it.
+    without: [&'static str; 2],
 }
 
-fn port(machine: &Machine, data: &Path, address: SocketAddr) -> Finding {
+/// Tries to listen for a moment on every address that a start with this configuration would take.
+pub(super) fn check(machine: &Machine, data: &Path, config: &Config) -> Vec<Finding> {
+    let named = |address| SideListen { address, is_named: true };
+    let mut sides = vec![
+        Side {
+            listen: config.peer_listen,
+            flag: "--peer-listen",
+            without: [
+                "agents and consoles of other hosts cannot connect",
+                "但其他主机的 agent 与 console 无法连接",
+            ],
+        },
+        Side {
+            listen: config.otlp_grpc_listen,
+            flag: "--otlp-grpc-listen",
+            without: [
+                "OTLP over gRPC has to go to the port of the API",
+                "OTLP gRPC 须改用 API 端口",
+            ],
+        },
+        Side {
+            listen: config.otlp_http_listen,
+            flag: "--otlp-http-listen",
+            without: [
+                "OTLP over HTTP has to go to the port of the API",
+                "OTLP HTTP 须改用 API 端口",
+            ],
+        },
+    ];
+    for (address, flag) in [
+        (config.graphite_listen, "--graphite-listen"),
+        (config.opentsdb_listen, "--opentsdb-listen"),
+    ] {
+        let side = |address| Side { listen: named(address), flag, without: ["", ""] };
+        sides.extend(address.map(side));
+    }
+    let mut findings = vec![port(machine, data, config.listen, "--listen")];
+    findings.extend(sides.iter().map(|side| side_port(machine, data, side)));
+    findings
+}
+
+fn side_port(machine: &Machine, data: &Path, side: &Side) -> Finding {
+    let mut finding = port(machine, data, side.listen.address, side.flag);
+    if !side.listen.is_named && finding.level == Level::Fail {
+        let [english, chinese] = side.without;
+        // Nobody asked for it, so the start goes on without it.
+        finding.level = Level::Warn;
+        finding.why = Some(text(
+            format!("Watchfire starts without it; {english}."),
+            format!("Watchfire 仍会启动，{chinese}。"),
+        ));
+        finding.fix = Some(text(
+            format!("Stop that program, or choose another address with {}.", side.flag),
+            format!("请停止该程序，或用 {} 选择其他地址。", side.flag),
+        ));
+    }
+    finding
+}
+
+fn port(machine: &Machine, data: &Path, address: SocketAddr, flag: &str) -> Finding {
     let check = Check::Ports;
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(check, text(format!("{address} is free"), format!("{address} 空闲"))),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            held(address, holder(machine, data, address.port()))
+            held(address, holder(machine, data, address.port()), flag)
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Finding::fail(
             check,
@@ -54,8 +98,8 @@ fn port(machine: &Machine, data: &Path, address: SocketAddr) -> Finding {
             text("Ports below 1024 need a capability.", "1024 以下的端口需要特权。"),
         )
         .fix(text(
-            "Choose a higher port with --listen, or allow it.",
-            "请用 --listen 选择更大的端口，或授予权限。",
+            format!("Choose a higher port with {flag}, or allow it."),
+            format!("请用 {flag} 选择更大的端口，或授予权限。"),
         ))
         .command("sudo setcap cap_net_bind_service=+ep \"$(command -v watchfire)\""),
         Err(error) => Finding::fail(
@@ -67,13 +111,13 @@ fn port(machine: &Machine, data: &Path, address: SocketAddr) -> Finding {
             text("Watchfire could not start.", "Watchfire 将无法启动。"),
         )
         .fix(text(
-            "Name an address of this machine with --listen.",
-            "请用 --listen 指定本机的地址。",
+            format!("Name an address of this machine with {flag}."),
+            format!("请用 {flag} 指定本机的地址。"),
         )),
     }
 }
 
-fn held(address: SocketAddr, holder: Option<Holder>) -> Finding {
+fn held(address: SocketAddr, holder: Option<Holder>, flag: &str) -> Finding {
     let check = Check::Ports;
     let command = format!("sudo ss -ltnp 'sport = :{}'", address.port());
     match holder {
@@ -106,8 +150,8 @@ fn held(address: SocketAddr, holder: Option<Holder>) -> Finding {
             text("Watchfire could not start.", "Watchfire 将无法启动。"),
         )
         .fix(text(
-            "Stop that program, or choose another address with --listen.",
-            "请停止该程序，或用 --listen 选择其他地址。",
+            format!("Stop that program, or choose another address with {flag}."),
+            format!("请停止该程序，或用 {flag} 选择其他地址。"),
         ))
         .command(command),
         None => Finding::warn(
@@ -182,16 +226,40 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         let holder = || holder(&machine, data.path(), address.port()).expect("this process");
         assert_eq!((holder().pid, holder().is_on_data), (std::process::id(), false));
-        let port = |address| port(&machine, data.path(), address);
+        let port = |address| port(&machine, data.path(), address, "--listen");
         assert_eq!(port(address).level, Level::Fail);
         let lock = std::fs::File::create(data.path().join("lock")).expect("create");
         assert_eq!((holder().is_on_data, port(address).level), (true, Level::Ok));
         drop(lock);
-        let peers = |is_named| {
-            let free = "127.0.0.1:0".parse().expect("an address");
-            check(&machine, data.path(), free, SideListen { address, is_named })[1].level
+        let cli = |words: &[&str]| {
+            let words = ["watchfire", "--listen", "127.0.0.1:0"].iter().chain(words);
+            <crate::cli::Cli as clap::Parser>::try_parse_from(words).expect("valid flags")
         };
-        assert_eq!((peers(true), peers(false)), (Level::Fail, Level::Warn));
+        // Every address is looked at, by the flag it is chosen with.
+        let text = address.to_string();
+        for (at, flag, count) in [
+            (1, "--peer-listen", 4),
+            (2, "--otlp-grpc-listen", 4),
+            (3, "--otlp-http-listen", 4),
+            (4, "--graphite-listen", 5),
+            (4, "--opentsdb-listen", 5),
+        ] {
+            let mut config = Config::load(&cli(&[flag, &text]).serve).expect("valid");
+            let found = check(&machine, data.path(), &config);
+            assert_eq!((found.len(), found[at].level), (count, Level::Fail), "{flag}");
+            let fix = found[at].fix.as_ref().expect("a remedy");
+            assert!(format!("{fix:?}").contains(flag), "{fix:?}");
+            for side in [
+                &mut config.peer_listen,
+                &mut config.otlp_grpc_listen,
+                &mut config.otlp_http_listen,
+            ] {
+                side.is_named = false;
+            }
+            if at < 4 {
+                assert_eq!(check(&machine, data.path(), &config)[at].level, Level::Warn, "{flag}");
+            }
+        }
         drop(listener);
         // A process that another test starts holds a copy until it has become its program.
         let free = || {
@@ -200,8 +268,8 @@ mod tests {
         };
         assert!((0..200).any(|_| free()));
         let other = Holder { pid: 7, name: "watchfire".to_owned(), is_on_data: false };
-        assert_eq!(held(address, Some(other)).level, Level::Fail);
-        assert_eq!(held(address, None).level, Level::Warn);
+        assert_eq!(held(address, Some(other), "--listen").level, Level::Fail);
+        assert_eq!(held(address, None, "--listen").level, Level::Warn);
         let foreign = "192.0.2.1:1".parse().expect("an address of nobody");
         assert_eq!(port(foreign).level, Level::Fail);
     }

@@ -10,6 +10,7 @@ use net::client::{Dns, DnsRecord, DnsRecordKind};
 use settings::TargetGroup;
 use settings::prometheus::{DnsDiscovery, DnsRecordType};
 
+use super::standing::Standing;
 use super::{Report, groups};
 use crate::scrape::counters::ScrapeCounters;
 
@@ -30,6 +31,7 @@ pub(super) async fn run(
         DnsRecordType::Ns => DnsRecordKind::Ns,
     };
     let mut known: BTreeMap<&str, TargetGroup> = BTreeMap::new();
+    let mut standings: BTreeMap<&str, Standing> = BTreeMap::new();
     let mut is_first = true;
     loop {
         let asked = Instant::now();
@@ -41,8 +43,12 @@ pub(super) async fn run(
             });
             for (name, outcome) in join_all(lookups).await {
                 counters.dns_lookups.add(1);
+                let standing = standings.entry(name).or_default();
                 let reason = match outcome {
                     Ok(Ok(records)) => {
+                        if let Some(failures) = standing.works() {
+                            tracing::info!(name, failures, "lookup of targets works again");
+                        }
                         let group = group(name, &records, config.port);
                         changed |= known.get(name) != Some(&group);
                         known.insert(name, group);
@@ -52,7 +58,9 @@ pub(super) async fn run(
                     Err(_) => "no answer in time".to_owned(),
                 };
                 counters.dns_failures.add(1);
-                tracing::warn!(name, %reason, "lookup of targets failed; keeping those known");
+                if standing.fails(&reason) {
+                    tracing::warn!(name, %reason, "lookup of targets failed; keeping those known");
+                }
             }
         }
         if changed {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use settings::prometheus::FileDiscovery;
 use settings::{TargetGroup, glob, target_groups};
 
+use super::standing::Standing;
 use super::{Report, groups};
 use crate::scrape::counters::ScrapeCounters;
 
@@ -32,6 +33,7 @@ type Stamp = (Option<SystemTime>, u64, u64);
 struct Files {
     patterns: Vec<String>,
     known: BTreeMap<PathBuf, Known>,
+    standings: BTreeMap<PathBuf, Standing>,
 }
 
 struct Known {
@@ -41,7 +43,8 @@ struct Known {
 }
 
 pub(super) async fn run(config: FileDiscovery, report: Report, counters: Arc<ScrapeCounters>) {
-    let mut files = Files { patterns: config.files, known: BTreeMap::new() };
+    let mut files =
+        Files { patterns: config.files, known: BTreeMap::new(), standings: BTreeMap::new() };
     let mut read_all_at = Instant::now();
     let mut is_first = true;
     loop {
@@ -86,11 +89,23 @@ impl Files {
         let before = self.known.len();
         self.known.retain(|path, _| paths.binary_search(path).is_ok());
         let mut changed = self.known.len() != before;
+        self.standings.retain(|path, _| paths.binary_search(path).is_ok());
         for path in paths {
             match self.read(&path, all) {
-                Ok(news) => changed |= news,
+                Ok(None) => {}
+                Ok(Some(news)) => {
+                    changed |= news;
+                    let failures = self.standings.remove(&path).and_then(|mut known| known.works());
+                    if let Some(failures) = failures {
+                        let file = path.display();
+                        tracing::info!(%file, failures, "file of targets is of use again");
+                    }
+                }
                 Err(reason) => {
                     counters.file_failures.add(1);
+                    if !self.standings.entry(path.clone()).or_default().fails(&reason) {
+                        continue;
+                    }
                     let file = path.display();
                     tracing::warn!(%file, %reason, "file of targets is of no use; keeping what it held");
                 }
@@ -99,13 +114,14 @@ impl Files {
         changed
     }
 
-    fn read(&mut self, path: &Path, all: bool) -> Result<bool, String> {
+    /// Whether the file says something else than before; `None` where it was not read again.
+    fn read(&mut self, path: &Path, all: bool) -> Result<Option<bool>, String> {
         let told = |error: io::Error| error.to_string();
         let meta = path.metadata().map_err(told)?;
         let stamp: Stamp = (meta.modified().ok(), meta.len(), meta.ino());
         let known = self.known.get(path);
         if !all && known.is_some_and(|known| known.stamp == stamp) {
-            return Ok(false);
+            return Ok(None);
         }
         let before = known.map(|known| known.groups.clone()).unwrap_or_default();
         // Noted first: a file that is of no use is complained about once, not every second.
@@ -119,7 +135,7 @@ impl Files {
         let groups = groups::placed(groups, FILE_LABEL, &name);
         let news = groups != before;
         self.known.insert(path.to_owned(), Known { stamp, groups });
-        Ok(news)
+        Ok(Some(news))
     }
 
     fn groups(&self) -> Vec<TargetGroup> {
@@ -161,7 +177,8 @@ mod tests {
         let path = folder.path().join("t.yml");
         let counters = ScrapeCounters::default();
         let pattern = format!("{}/*.yml", folder.path().display());
-        let mut files = Files { patterns: vec![pattern], known: BTreeMap::new() };
+        let mut files =
+            Files { patterns: vec![pattern], known: BTreeMap::new(), standings: BTreeMap::new() };
         assert!(!files.look(true, &counters));
         std::fs::write(&path, "- targets: [a:1]\n  labels: {x: y}\n").expect("written");
         assert!(files.look(false, &counters));

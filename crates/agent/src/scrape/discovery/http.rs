@@ -9,6 +9,7 @@ use net::client::{Client, Get};
 use settings::prometheus::HttpDiscovery;
 use settings::{TargetGroup, target_groups};
 
+use super::standing::Standing;
 use super::{Report, groups};
 use crate::scrape::counters::ScrapeCounters;
 
@@ -33,10 +34,14 @@ pub(super) async fn run(
     let seconds = HeaderValue::try_from(seconds).expect("a number is visible ASCII");
     headers.insert(INTERVAL_HEADER, seconds);
     let mut before = None;
+    let mut standing = Standing::default();
     loop {
         let asked = Instant::now();
         match ask(&config, &client, &headers).await {
             Ok(groups) => {
+                if let Some(failures) = standing.works() {
+                    tracing::info!(url = %config.url, failures, "the server names targets again");
+                }
                 if before.as_ref() != Some(&groups) {
                     report.send(groups.clone()).await;
                     before = Some(groups);
@@ -45,7 +50,9 @@ pub(super) async fn run(
             Err(reason) => {
                 counters.http_failures.add(1);
                 let url = &config.url;
-                tracing::warn!(%url, %reason, "no targets from the server; keeping those it named");
+                if standing.fails(&reason) {
+                    tracing::warn!(%url, %reason, "no targets from the server; keeping those it named");
+                }
             }
         }
         tokio::time::sleep_until((asked + config.refresh_interval).into()).await;

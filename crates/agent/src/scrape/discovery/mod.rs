@@ -7,6 +7,7 @@ mod dns;
 mod file;
 mod groups;
 mod http;
+mod standing;
 
 use std::sync::Arc;
 
