@@ -1,5 +1,7 @@
 //! The list of hosts.
 
+use std::collections::HashMap;
+
 use ratatui::style::{Modifier, Style};
 
 use super::figures::{load, percent, some_bytes, sparkline};
@@ -80,20 +82,26 @@ struct Layout {
 }
 
 const LEAST_NAME: u16 = 12;
+/// A longer name is shortened rather than let columns go.
+const MOST_NAME: u16 = 40;
+/// The first so many of [`Column::DROPPED`] go for a whole name, the others only for its least.
+const DROPPED_FOR_NAME: usize = 4;
 
 impl Layout {
-    fn new(width: u16) -> Layout {
+    /// `longest` is the width of the longest name.
+    fn new(width: u16, longest: u16) -> Layout {
         let mut shown: Vec<Column> = Column::ALL.to_vec();
         let need = |shown: &[Column]| shown.iter().map(|column| column.width() + 1).sum::<u16>();
-        for column in Column::DROPPED {
-            if need(&shown) + LEAST_NAME + 2 <= width {
-                break;
+        let wanted = longest.clamp(LEAST_NAME, MOST_NAME);
+        for (index, column) in Column::DROPPED.into_iter().enumerate() {
+            let name = if index < DROPPED_FOR_NAME { wanted } else { LEAST_NAME };
+            if need(&shown) + name + 2 > width {
+                shown.retain(|one| *one != column);
             }
-            shown.retain(|one| *one != column);
         }
         let spare = width.saturating_sub(need(&shown) + LEAST_NAME + 2);
-        // Names first, up to what most have; then the line; what is left stays empty.
-        let for_name = spare.min(18);
+        // Names first, as long as they are; then the line; what is left stays empty.
+        let for_name = spare.min(wanted - LEAST_NAME);
         let for_line = if shown.contains(&Column::Line) { (spare - for_name).min(51) } else { 0 };
         let columns = shown.iter().map(|column| {
             (*column, column.width() + if *column == Column::Line { for_line } else { 0 })
@@ -112,22 +120,37 @@ pub(super) fn draw(app: &mut App, look: &Look, canvas: &mut Canvas<'_>) {
     let rows = usize::from(height.saturating_sub(1));
     app.rows = rows;
     let app = &*app;
-    let layout = Layout::new(canvas.area.width);
-    titles(app, look, &layout, canvas);
     let listed = app.listed();
+    let names = names(&listed);
+    let longest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
+    let layout = Layout::new(canvas.area.width, longest);
+    titles(app, look, &layout, canvas);
     if listed.is_empty() {
         return nothing(app, look, canvas);
     }
     let cursor = app.cursor(&listed);
     // The cursor stays in sight, and the list moves only when it must.
     let first = (cursor + 1).saturating_sub(rows);
-    for (index, (key, host)) in listed.iter().enumerate().skip(first).take(rows) {
+    for (index, (_, host)) in listed.iter().enumerate().skip(first).take(rows) {
         let y = 1 + u16::try_from(index - first).unwrap_or(u16::MAX);
-        row(app, look, &layout, key, host, canvas, y);
+        row(app, look, &layout, &names[index], host, canvas, y);
         if look.interactive && index == cursor {
             canvas.row_style(y, Style::new().add_modifier(Modifier::REVERSED));
         }
     }
+}
+
+/// What hosts are called: by their instance, with the job where several have the same.
+fn names(listed: &[(&HostKey, &Host)]) -> Vec<String> {
+    let mut count: HashMap<&str, usize> = HashMap::new();
+    for (key, _) in listed {
+        *count.entry(&key.instance).or_default() += 1;
+    }
+    let name = |(key, _): &(&HostKey, &Host)| match count[key.instance.as_str()] {
+        1 => key.instance.clone(),
+        _ => format!("{} {}", key.job, key.instance),
+    };
+    listed.iter().map(name).collect()
 }
 
 fn titles(app: &App, look: &Look, layout: &Layout, canvas: &mut Canvas<'_>) {
@@ -164,7 +187,7 @@ fn row(
     app: &App,
     look: &Look,
     layout: &Layout,
-    key: &HostKey,
+    name: &str,
     host: &Host,
     canvas: &mut Canvas<'_>,
     y: u16,
@@ -172,7 +195,7 @@ fn row(
     let now_s = app.fleet.now_s;
     let is_silent = host.is_silent(now_s);
     let name_style = if is_silent { look.quiet() } else { Style::new() };
-    canvas.put(1, y, layout.name, &shortened(&key.instance, layout.name), name_style);
+    canvas.put(1, y, layout.name, &shortened(name, layout.name), name_style);
     let mut x = 1 + layout.name;
     if is_silent {
         // Old figures would pass for new ones.
