@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { heatColour } from '../src/lib/chart/colour';
+import { blocksOf } from '../src/lib/hosts/blocks';
 import { METRICS } from '../src/lib/hosts/columns';
 import { compileFilter, filterText, parseFilter, withMatcher } from '../src/lib/hosts/filter';
 import { groupBy, groupingLabels } from '../src/lib/hosts/groups';
@@ -184,4 +185,19 @@ test('the more hosts, the less often each is asked for, and never faster than th
   expect(vitalIntervals(500, [1000])).toMatchObject({ cpu: 5000, disk: 30_000 });
   expect(vitalIntervals(5, [15_000, 60_000])).toMatchObject({ cpu: 5000 });
   expect(vitalIntervals(5000, [1000])).toMatchObject({ cpu: 10_000 });
+});
+
+test('tiles are cut into blocks of whole rows, and none is lost', () => {
+  for (const count of [0, 1, 7, 63, 64, 65, 5000]) {
+    for (const columns of [0, 1, 4.9, 80]) {
+      const tiles = Array.from({ length: count }, (_, n) => n);
+      const blocks = blocksOf(tiles, columns, 16);
+      expect(blocks.flatMap((block) => [...block.tiles])).toEqual(tiles);
+      const across = Math.max(1, Math.floor(columns));
+      expect(blocks.slice(0, -1).every((block) => block.tiles.length === across * 16)).toBe(true);
+      const rows = blocks.reduce((sum, block) => sum + block.rows, 0);
+      expect(rows).toBe(Math.ceil(count / across));
+      expect(blocks.map((block) => block.first)).toEqual(blocks.map((_, n) => n * across * 16));
+    }
+  }
 });
