@@ -433,7 +433,12 @@ impl Maintenance {
 
     /// Merges until nothing is due or something else is to be done.
     fn merge_what_is_due(&mut self, woken: &Receiver<Wake>) -> Result<(), Fault> {
+        let flushed = self.flushed;
         while woken.is_empty() && self.put_off.is_empty() && !self.flush_is_urgent() {
+            // What was flushed meanwhile may make merges due without end: others have their turn first.
+            if self.flushed != flushed {
+                return Ok(());
+            }
             // Not those of the catalog: it may still list a block that is damaged.
             let metas: Vec<BlockMeta> =
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();

@@ -250,6 +250,7 @@ fn decode_places(
     places: Range<usize>,
     out: &mut Vec<f64>,
 ) -> Result<(), CodecError> {
+    // Of no bytes any mode will do: taking it fails below.
     let mode = input.first().copied().unwrap_or(0);
     let power = POWERS.get(usize::from(mode & DIGITS_MASK)).copied();
     let restored: fn(i64, f64) -> f64 = match (mode & !DIGITS_MASK, power) {
@@ -265,7 +266,7 @@ fn decode_places(
             return Ok(());
         }
     };
-    *input = &input[1..];
+    take_bytes(input, 1)?;
     // Fast path, most columns of most hosts.
     if let Some(constant) = take_constant(input)? {
         out.resize(out.len() + places.len(), restored(constant, power.unwrap_or(1.0)));

@@ -9,8 +9,8 @@ use governor::{Governor, Held};
 use model::{Labels, Limits, TenantName, TimeRange};
 use promql::ast::Expr;
 use promql::{
-    EvalOptions, EvalTime, Evaluation, InstantSample, Parallel, QueryOutput, QueryValue,
-    RangeSeries, SelectRequest, SeriesSet, Source, SourceError,
+    EvalOptions, EvalTime, Evaluation, InstantSample, QueryOutput, QueryValue, RangeSeries,
+    SelectRequest, SeriesSet, Source, SourceError,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,6 +23,9 @@ use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, Runni
 use net::{ApiError, ErrorType};
 
 mod cached;
+mod threads;
+
+use threads::Threads;
 
 /// Admission, time limits and counters of queries.
 pub struct Executor {
@@ -567,45 +570,5 @@ fn value_bytes(value: &QueryValue) -> usize {
             };
             series.iter().map(one).sum()
         }
-    }
-}
-
-/// Spreads the pieces of one query over threads that live as long as the piece of work.
-struct Threads {
-    width: usize,
-}
-
-impl Parallel for Threads {
-    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
-        let threads = self.width.min(count);
-        if threads <= 1 {
-            for index in 0..count {
-                task(index);
-            }
-            return;
-        }
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= count {
-                    return;
-                }
-                task(index);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                // Where the system gives no more threads, those there are do all the work.
-                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-    }
-
-    fn width(&self) -> usize {
-        self.width
     }
 }
