@@ -212,19 +212,22 @@ impl Broker {
             return;
         }
         let tenant = self.inner.tenants.of(tenant);
+        // Before anything is noted of it: a replica whose samples are refused has stored none of them,
+        // and what the other one sends must not be left out for them.
+        if let Err(error) = tenant.admit(batch.samples(), self.now_ms()) {
+            done(Err(error));
+            return;
+        }
         self.store_metadata(tenant.id, batch);
         let filtered = self.elect(tenant.id, batch);
         let mut outcome = IngestOutcome::default();
         let mut elected = None;
         if let Some(Filtered { batch, deduplicated, note, refused, .. }) = filtered {
+            tenant.give_back(deduplicated);
             outcome = IngestOutcome { deduplicated, note, rejects: refused, ..outcome };
             elected = Some(batch);
         }
         let batch = elected.as_ref().unwrap_or(batch);
-        if let Err(error) = tenant.admit(batch.samples(), self.now_ms()) {
-            done(Err(error));
-            return;
-        }
         let split = self.split(&tenant, batch);
         let batch = split.as_ref().and_then(|split| split.rest.as_ref()).unwrap_or(batch);
         self.store(&tenant, batch, split.as_ref(), mark, outcome, done);

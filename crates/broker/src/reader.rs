@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use blockstore::OpenBlock;
 use catalog::{BlockId, BlockMeta};
@@ -24,6 +25,8 @@ use crate::{Broker, HeadTotals};
 const SERIES_BYTES: usize = 320;
 /// Memory of a search is counted in steps of so many bytes.
 const HELD_STEP: usize = 64 << 10;
+/// Names that are scored between two looks at the clock.
+const LOOKS_AT_CLOCK_EVERY: u32 = 1_024;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -211,9 +214,21 @@ impl Reader {
         let mut best = BestNames::new(search);
         let mut held = self.account.hold(0)?;
         let mut refused = None;
+        // Those who register series wait meanwhile, also where nobody waits for the answer any more.
+        let timeout_ms = self.limits().query_timeout_ms;
+        let until = Instant::now() + Duration::from_millis(timeout_ms);
+        let mut seen = 0_u32;
         self.each_query(selectors, range, |query| {
             query.visit(of, &mut |text| {
                 if refused.is_some() || self.account.is_cancelled() {
+                    return;
+                }
+                seen = seen.wrapping_add(1);
+                if seen.is_multiple_of(LOOKS_AT_CLOCK_EVERY) && Instant::now() >= until {
+                    refused = Some(Refused::TooLarge(format!(
+                        "the search for names took longer than limits.query_timeout_ms, {timeout_ms} ms: \
+                         give a selector or a shorter time"
+                    )));
                     return;
                 }
                 best.offer(text);

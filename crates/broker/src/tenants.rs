@@ -84,6 +84,13 @@ impl Tenant {
         })
     }
 
+    /// Gives samples back that were admitted and turned out to be another replica's.
+    pub(crate) fn give_back(&self, samples: u64) {
+        if samples > 0 {
+            self.pace.lock().give_back(samples);
+        }
+    }
+
     pub(crate) fn count_stored(&self, samples: u64) {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }

@@ -148,8 +148,12 @@ fn score_of<T: Copy + PartialEq>(
                 // It stands behind the beginning, so the text is longer.
                 return Some(1.0 - 0.9 * at as f64 / (text.len() - term.len()) as f64);
             }
+            // Without a threshold similar is not enough, and the comparison is not for nothing.
+            if threshold <= 0.0 {
+                return None;
+            }
             let score = jaro_winkler(term, text, scratch);
-            (threshold > 0.0 && score >= threshold).then_some(score)
+            (score >= threshold).then_some(score)
         }
     }
 }

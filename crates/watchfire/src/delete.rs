@@ -91,7 +91,8 @@ pub(crate) fn run(arguments: &DeleteArguments) -> Result<()> {
         ),
     };
     let series = if count == 1 { "1 series".to_owned() } else { format!("{count} series") };
-    println!("{series} on {}", client.url(""));
+    let tenant = arguments.server.tenant.map(|tenant| format!(" of the tenant {tenant}"));
+    println!("{series}{} on {}", tenant.unwrap_or_default(), client.url(""));
     for labels in first_series(&mut client, &form)? {
         println!("  {labels}");
     }

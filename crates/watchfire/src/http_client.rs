@@ -39,6 +39,7 @@ const MAX_ANSWER_BYTES: usize = 512 << 20;
 pub(crate) struct HttpClient {
     server: Server,
     authorization: Option<HeaderValue>,
+    tenant: Option<TenantName>,
     trust: Trust,
     answer_timeout: Duration,
     runtime: Runtime,
@@ -82,11 +83,18 @@ impl HttpClient {
         Ok(HttpClient {
             server: Server::parse(url)?,
             authorization: credentials.header()?,
+            tenant: None,
             trust: Trust::default(),
             answer_timeout: ANSWER_TIMEOUT,
             runtime,
             kept: None,
         })
+    }
+
+    /// Asks for the data of one tenant.
+    pub(crate) fn for_tenant(mut self, tenant: Option<TenantName>) -> Self {
+        self.tenant = tenant;
+        self
     }
 
     /// Believes the certificates that `trust` says, instead of those of the system and of a data
@@ -162,6 +170,9 @@ impl HttpClient {
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header(net::auth::TENANT_HEADER, tenant.as_str());
         }
         request.body(Full::new(body)).with_context(|| format!("{path:?} is no path of a URL"))
     }

@@ -35,6 +35,13 @@ impl Pace {
         }
         Err(((needed - credit) / rate * 1_000.0).ceil() as u64)
     }
+
+    /// Gives samples back that were taken and are not stored.
+    pub(super) fn give_back(&mut self, samples: u64) {
+        if let Some((credit, _)) = &mut self.credit {
+            *credit += samples as f64;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +58,18 @@ mod tests {
         assert_eq!(pace.take(1, 100, 1_500, 500), Err(10), "the clock was set back");
         let taken = (0..100_000).filter(|ms| pace.take(1, 100, 1_500, 20_000 + ms).is_ok()).count();
         assert!((11_400..=11_600).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again_up_to_a_burst() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.take(1_000, 100, 1_000, 0), Ok(()));
+        assert_eq!(pace.take(1, 100, 1_000, 0), Err(10));
+        pace.give_back(400);
+        assert_eq!(pace.take(400, 100, 1_000, 0), Ok(()));
+        pace.give_back(9_000);
+        assert_eq!(pace.take(1_000, 100, 1_000, 0), Ok(()));
+        assert_eq!(pace.take(1, 100, 1_000, 0), Err(10));
     }
 
     #[test]

@@ -24,9 +24,10 @@ pub(super) async fn agents(State(console): State<Arc<Console>>, params: Params) 
 pub(super) async fn remove(
     State(console): State<Arc<Console>>,
     Path(name): Path<String>,
+    params: Params,
 ) -> Result<Response, ApiError> {
     let unknown = || RemovalError::Unknown(format!("there is no agent {name:?}"));
-    let outcome = match console.fleet() {
+    let outcome = match console.fleet().filter(|_| params.tenant().is_default()) {
         Some(fleet) => fleet.remove(&name).await,
         None => Err(unknown()),
     };

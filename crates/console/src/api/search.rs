@@ -22,6 +22,8 @@ use net::ApiError;
 
 /// Terms of one search: each is compared with every name.
 const MAX_TERMS: usize = 32;
+/// … which costs its length times that of the name.
+const MAX_TERM_BYTES: usize = 256;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 100_000;
 const DEFAULT_BATCH: usize = 100;
@@ -155,6 +157,12 @@ impl Request {
             return Err(bad_data(format!(
                 "too many search[] terms: got {}, maximum is {MAX_TERMS}",
                 terms.len()
+            )));
+        }
+        if let Some(term) = terms.iter().find(|term| term.len() > MAX_TERM_BYTES) {
+            return Err(bad_data(format!(
+                "a search[] term has {} bytes, maximum is {MAX_TERM_BYTES}: search for a shorter part",
+                term.len()
             )));
         }
         let threshold = params.get("fuzz_threshold").unwrap_or("0");

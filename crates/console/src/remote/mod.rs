@@ -75,6 +75,11 @@ struct Inner {
     runtime: Handle,
 }
 
+/// Names of one request, together.
+const MAX_ASKED_BYTES: usize = 512 << 10;
+/// What a name takes in a request besides itself.
+const NAME_FRAME_BYTES: usize = 4;
+
 impl Brokers {
     /// Begins to ask how the brokers are; connections are made when they are needed. Ends with the
     /// last clone.
@@ -176,8 +181,21 @@ impl Data for Brokers {
         if metrics.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.families(tenant, metrics.iter().cloned().collect())?;
-        Ok(found.filter(|one| metrics.contains(&one.metric)).collect())
+        let mut found = Vec::new();
+        let mut asked = Vec::new();
+        let mut bytes = 0;
+        let mut names = metrics.iter().peekable();
+        while let Some(name) = names.next() {
+            bytes += name.len() + NAME_FRAME_BYTES;
+            asked.push(name.clone());
+            // A broker takes requests up to 1 MiB.
+            if bytes >= MAX_ASKED_BYTES || names.peek().is_none() {
+                let part = self.families(tenant, std::mem::take(&mut asked))?;
+                found.extend(part.filter(|one| metrics.contains(&one.metric)));
+                bytes = 0;
+            }
+        }
+        Ok(found)
     }
 
     fn subscribe(

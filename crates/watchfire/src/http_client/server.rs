@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use model::TenantName;
 use net::auth::LocalAccess;
 use settings::Secret;
 
@@ -38,6 +39,10 @@ pub(crate) struct ServerArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
+    /// Whose data is meant, if the credential reaches more than one tenant [default: default]
+    #[arg(long, value_name = "NAME", env = "WATCHFIRE_TENANT", value_parser = tenant)]
+    pub(crate) tenant: Option<TenantName>,
+
     /// Believe only the certificate authorities in this PEM file [default: those of the system and
     /// tls/ca.pem of a data directory on this host]
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CA_FILE")]
@@ -63,10 +68,11 @@ impl ServerArguments {
             }
             None => HttpClient::new(&self.url, &credentials)?,
         };
-        Ok(match &self.ca_file {
+        let client = match &self.ca_file {
             Some(path) => client.with_trust(Trust::Only(path.clone())),
             None => client,
-        })
+        };
+        Ok(client.for_tenant(self.tenant))
     }
 
     /// Whether another server than the one on this machine is meant.
@@ -93,6 +99,10 @@ impl ServerArguments {
         ensure!(!token.is_empty(), "{shown} is empty; it must hold an API token");
         Ok(Credentials::Bearer(Secret::new(token)))
     }
+}
+
+fn tenant(text: &str) -> Result<TenantName, String> {
+    TenantName::parse(text).map_err(|error| error.to_string())
 }
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {

@@ -21,7 +21,7 @@ const LONG: &str = "quantile_over_time(0.5, vector(1)[6h:1s])";
 
 /// Paths that tell of no data of a tenant: what is in them is the same for all, or kept apart by the
 /// scope admin.
-const OF_THE_PROCESS: [&str; 12] = [
+const OF_THE_PROCESS: [&str; 13] = [
     "/-/healthy",
     "/-/ready",
     "/-/reload",
@@ -35,6 +35,7 @@ const OF_THE_PROCESS: [&str; 12] = [
     "/api/v1/targets/relabel_steps",
     "/api/v1/scrape_pools",
     "/api/v1/status/active_queries/<id>",
+    "/api/v1/agents/<name>",
 ];
 
 /// What stands in everything of a tenant and nowhere else.

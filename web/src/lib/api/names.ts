@@ -1,5 +1,6 @@
 /** Names by a part of them, and what may stand at a place in a query. */
 
+import { tenant } from '../tenant.svelte';
 import { ApiError, getAnswer, refusal } from './client';
 
 /** Times between which names must have samples. */
@@ -62,7 +63,7 @@ async function search(path: string, { text = '', match = [], span, limit, signal
   let response: Response;
   let body: string;
   try {
-    response = await fetch(`/api/v1/search/${path}`, { method: 'POST', body: form, signal: signal ?? null });
+    response = await fetch(`/api/v1/search/${path}`, { method: 'POST', body: form, headers: tenant.headers(), signal: signal ?? null });
     body = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
