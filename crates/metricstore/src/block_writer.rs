@@ -176,8 +176,12 @@ impl<'a> BlockWriter<'a> {
             Rollups::Instead { resolution_ms } => {
                 let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
                 self.add_conflicts(left_out);
-                let is_known = !starts_ms.is_empty() || !self.rolled_starts.is_empty();
-                for (index, &t_ms) in timestamps_ms.iter().enumerate().filter(|_| is_known) {
+                // Fast path: nothing is known, which the last of them says for all.
+                if starts_ms.is_empty() && self.rolled_starts.is_empty() {
+                    timestamps_ms.last().into_iter().for_each(|&t_ms| self.note_start(t_ms, 0));
+                    return Ok(());
+                }
+                for (index, &t_ms) in timestamps_ms.iter().enumerate() {
                     self.note_start(t_ms, starts_ms.get(index).copied().unwrap_or(0));
                 }
                 return Ok(());

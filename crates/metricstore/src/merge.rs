@@ -281,8 +281,11 @@ fn write_rollups(
     }
     writer.push_rollups(&rows);
     let place = group.series_of(piece.chunk as u32);
-    if let Some(starts) = reader.starts(&piece.group, place)? {
-        rows.iter().for_each(|row| writer.note_start(row.last_ms, starts.at(row.last_ms)));
+    let starts = reader.starts(&piece.group, place)?;
+    // Also where nothing is known: what another input says ends there.
+    for row in &rows {
+        let start_ms = starts.as_ref().map_or(0, |starts| starts.at(row.last_ms));
+        writer.note_start(row.last_ms, start_ms);
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ impl PageCache {
         }
         let hash = hash_of(key);
         let mut stripe = self.stripes[stripe_of(key)].lock();
-        let once = &mut stripe.once[hash as usize % REMEMBERED];
+        let once = &mut stripe.once[(hash >> 1) as usize % REMEMBERED];
         if *once != hash {
             *once = hash;
             return;

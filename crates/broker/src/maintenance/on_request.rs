@@ -49,7 +49,16 @@ impl Maintenance {
     /// for one. A flush takes nothing away from a merge: its blocks come behind all others in the order
     /// of commits.
     pub(super) fn meanwhile(&mut self, woken: &Receiver<Wake>) {
-        self.put_off.extend(woken.try_iter());
+        for wake in woken.try_iter() {
+            // Every query that meets a damaged block says so.
+            let is_known = |known: &Wake| match (known, &wake) {
+                (Wake::Damaged(known), Wake::Damaged(id)) => known == id,
+                _ => false,
+            };
+            if !self.put_off.iter().any(is_known) {
+                self.put_off.push_back(wake);
+            }
+        }
         let waiting = take(&mut self.put_off, |wake| match wake {
             Wake::Flush(reply) => Ok(reply),
             other => Err(other),
