@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -229,7 +230,10 @@ fn serve(
 /// An address where nobody listens. It is below the ports that the system gives to clients: one that
 /// tries again and again could be given this very port, and find itself.
 fn nobody() -> Result<SocketAddr> {
+    // Groups run beside each other: each port is given once.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 8_000) as u16;
-    let free = (first..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let ports = (0..4_000).map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    let free = { ports }.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     Ok(free.context("a free port below those of clients")?.local_addr()?)
 }
