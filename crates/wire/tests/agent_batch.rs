@@ -325,7 +325,7 @@ fn exemplars_keep_their_bytes() {
 #[test]
 fn what_is_newer_is_not_called_damaged() {
     let version = decoded(&sealed(2, b"whatever")).expect_err("version 2 is unknown");
-    let section = decoded(&sealed(VERSION, &[5, 1, 0])).expect_err("section 5 is unknown");
+    let section = decoded(&sealed(VERSION, &[6, 1, 0])).expect_err("section 6 is unknown");
     for error in [version, section] {
         assert!(matches!(error, WireError::Newer { .. }), "{error}");
         assert!(error.to_string().contains("upgrade brokers before agents"), "{error}");
