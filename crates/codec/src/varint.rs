@@ -28,6 +28,27 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends numbers as runs of equal ones: the length of each, and its number less that of the run
+/// before.
+pub fn put_runs(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
+    let (mut run, mut current, mut before) = (0_u64, 0_i64, 0_i64);
+    let mut put_run = |run: u64, number: i64| {
+        if run > 0 {
+            put_u64(out, run);
+            put_i64(out, number.wrapping_sub(before));
+            before = number;
+        }
+    };
+    for number in numbers {
+        if number != current {
+            put_run(run, current);
+            (run, current) = (0, number);
+        }
+        run += 1;
+    }
+    put_run(run, current);
+}
+
 /// Takes one unsigned number.
 ///
 /// # Errors

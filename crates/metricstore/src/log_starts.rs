@@ -1,7 +1,7 @@
 //! When the floats of a log payload began at zero, which stands behind everything else.
 
 use codec::CodecError;
-use codec::varint::{put_i64, put_u64, take_i64, take_u64};
+use codec::varint::{put_runs, take_i64, take_u64};
 
 use crate::rows::ShardRows;
 
@@ -9,22 +9,7 @@ use crate::rows::ShardRows;
 /// alike.
 pub(crate) fn encode(shards: &[ShardRows], out: &mut Vec<u8>) {
     let starts = shards.iter().flat_map(|rows| (0..rows.ordinals.len()).map(|i| rows.start_ms(i)));
-    let (mut run, mut current, mut before) = (0_u64, 0_i64, 0_i64);
-    let mut put_run = |run: u64, start_ms: i64| {
-        if run > 0 {
-            put_u64(out, run);
-            put_i64(out, start_ms.wrapping_sub(before));
-            before = start_ms;
-        }
-    };
-    for start_ms in starts {
-        if start_ms != current {
-            put_run(run, current);
-            (run, current) = (0, start_ms);
-        }
-        run += 1;
-    }
-    put_run(run, current);
+    put_runs(out, starts);
 }
 
 /// Takes what [`encode`] wrote of `rows` floats.

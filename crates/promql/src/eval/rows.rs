@@ -277,12 +277,12 @@ impl Rows {
     }
 }
 
-/// Adds the values of `row` to `target`.
 /// The first step with a value; the number of steps if there is none.
 fn first_step(row: &[f64]) -> usize {
     row.iter().position(|value| !is_absent(*value)).unwrap_or(row.len())
 }
 
+/// Adds the values of `row` to `target`.
 fn merge_row(target: &mut [f64], row: &[f64]) -> Result<(), EvalError> {
     for (target, &value) in target.iter_mut().zip(row) {
         if is_absent(value) {

@@ -1,6 +1,6 @@
 //! The section that tells when float samples began at zero.
 
-use codec::varint::{put_i64, put_u64, take_i64};
+use codec::varint::{put_runs, take_i64};
 use model::{MetricBatch, SeriesRows};
 
 use super::Fields;
@@ -15,25 +15,9 @@ pub(super) fn has_any(batch: &MetricBatch) -> bool {
 pub(super) fn put(batch: &MetricBatch, out: &mut Vec<u8>) {
     let rows = |series: &SeriesRows| series.first_row..series.first_row + series.rows;
     let starts = batch.series.iter().flat_map(rows).map(|row| batch.start_ms(row as usize));
-    let (mut run, mut current, mut before) = (0_u64, 0_i64, 0_i64);
-    let mut put_run = |run: u64, start_ms: i64| {
-        if run > 0 {
-            put_u64(out, run);
-            put_i64(out, start_ms.wrapping_sub(before));
-            before = start_ms;
-        }
-    };
-    for start_ms in starts {
-        if start_ms != current {
-            put_run(run, current);
-            (run, current) = (0, start_ms);
-        }
-        run += 1;
-    }
     // Of the last ones nothing is known if nothing is said.
-    if current != 0 {
-        put_run(run, current);
-    }
+    let known = starts.clone().zip(1..).filter(|(start_ms, _)| *start_ms != 0).last();
+    put_runs(out, starts.take(known.map_or(0, |(_, len)| len)));
 }
 
 /// Takes what [`put`] wrote, behind the samples.
