@@ -11,6 +11,9 @@ use crate::harness::{Client, Launch, Scratch};
 const PATIENCE: Duration = Duration::from_secs(30);
 const METRIC: &str = "node_cpu_seconds_total";
 const OUTPUT: &str = "node_cpu_seconds_total:2s_without_cpu";
+/// How long after its end a window may take what comes: that it ends is noticed by a thread, which
+/// has to get its turn first.
+const NOTICED_MS: i64 = 1_000;
 
 /// What rules write is the sum of what Prometheus scraped, to the sample, and the input is not
 /// stored.
@@ -53,7 +56,8 @@ pub(super) fn rules_sum_up_what_prometheus_writes(scratch: &Scratch) -> Result<S
         }
         for (t_ms, total) in totals {
             let is_one = rises.iter().any(|(scraped_ms, rise)| {
-                scraped_ms <= t_ms && t_ms - scraped_ms < 4_000 && (rise - total).abs() < 1e-6
+                let late_ms = t_ms - scraped_ms;
+                (-NOTICED_MS..4_000).contains(&late_ms) && (rise - total).abs() < 1e-6
             });
             ensure!(is_one, "{mode}: the total {total} at {t_ms} is none of {rises:?}");
         }
@@ -68,7 +72,7 @@ pub(super) fn rules_sum_up_what_prometheus_writes(scratch: &Scratch) -> Result<S
         let idle = theirs.iter().filter(|(labels, _)| labels["mode"] == "idle");
         idle.flat_map(|(_, samples)| samples).filter(|sample| sample.0 <= until_ms).count()
     };
-    let (least, most) = (scraped(last_ms - 2_000) as f64, scraped(last_ms) as f64);
+    let (least, most) = (scraped(last_ms - 2_000) as f64, scraped(last_ms + NOTICED_MS) as f64);
     ensure!((least..=most).contains(&counted), "{counted} counted, {least} to {most} scraped");
     let series = matrix(&server.client(), &format!("{OUTPUT}_count_series{{mode=\"idle\"}}[5m]"))?;
     ensure!(series[0].1.iter().all(|sample| sample.1 == cpus), "{series:?}, {cpus} CPUs");
