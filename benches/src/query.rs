@@ -28,21 +28,22 @@ const NODE: Expressions = &[
     ("regex on names", r#"{__name__=~"node_(memory|netstat|vmstat|sockstat)_.*"}"#),
 ];
 
-/// After TSBS' queries of the same names.
+/// After TSBS' queries of the same names. Where these group by metric the last value stands for the largest:
+/// `max_over_time` takes the name away, in Prometheus.
 const DEVOPS: Expressions = &[
     ("single-groupby-1-1", r#"max(max_over_time(cpu_usage_user{hostname="host_7"}[1m]))"#),
     (
         "single-groupby-5-8",
-        r#"max by (__name__) (max_over_time({__name__=~"cpu_usage_(user|system|idle|nice|iowait)",hostname=~"host_[1-8]"}[1m]))"#,
+        r#"max by (__name__) (last_over_time({__name__=~"cpu_usage_(user|system|idle|nice|iowait)",hostname=~"host_[1-8]"}[1m]))"#,
     ),
     (
         "cpu-max-all-8",
-        r#"max by (__name__) (max_over_time({__name__=~"cpu_.*",hostname=~"host_[1-8]"}[1h]))"#,
+        r#"max by (__name__) (last_over_time({__name__=~"cpu_.*",hostname=~"host_[1-8]"}[1h]))"#,
     ),
     ("double-groupby-1", "avg by (hostname) (avg_over_time(cpu_usage_user[1h]))"),
     (
         "double-groupby-all",
-        r#"avg by (__name__, hostname) (avg_over_time({__name__=~"cpu_.*"}[1h]))"#,
+        r#"avg by (__name__, hostname) (last_over_time({__name__=~"cpu_.*"}[1h]))"#,
     ),
     ("high-cpu-all", "max_over_time(cpu_usage_user[5m]) > 90"),
     ("groupby-orderby-limit", "topk(5, max by (hostname) (max_over_time(cpu_usage_user[1m])))"),

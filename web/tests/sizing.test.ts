@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { HEADROOM, ROW_BYTES, SAMPLE_BYTES, SERIES_DAY_BYTES, parseTiers, size } from '../src/lib/sizing';
+import { HEADROOM, ROW_BYTES, SAMPLE_BYTES, SERIES_DAY_BYTES, parseDownsampling, parseTiers, size } from '../src/lib/sizing';
 
 const tiers = [{ seconds: 300, days: 365 }];
 const load = { series: 10_000, interval: 15, days: 15, tiers };
@@ -22,6 +22,18 @@ describe('sizing', () => {
     expect(size({ ...load, interval: 1 }).samples).toBeGreaterThan(14 * size(load).samples);
     expect(size({ ...load, days: 30 }).samples).toBeCloseTo(2 * size(load).samples);
     expect(size({ ...load, series: 0 }).total).toBe(0);
+  });
+
+  test('downsamples what is denser', () => {
+    const downsampling = { seconds: 15, after: 1 };
+    const each = { ...load, interval: 1 };
+    const two = 2 * size({ ...each, days: 1 }).samples;
+    expect(size({ ...each, downsampling }).samples).toBeCloseTo(two + 13 * size({ ...load, days: 1 }).samples);
+    expect(size({ ...load, downsampling }).samples).toBe(size(load).samples);
+    expect(size({ ...each, days: 1, downsampling }).samples).toBe(size({ ...each, days: 1 }).samples);
+    expect(parseDownsampling('15s 1d')).toEqual(downsampling);
+    expect(parseDownsampling('0')).toBe(null);
+    for (const wrong of ['15s', '15s 1d, 1m 7d', 'x 1d']) expect(parseDownsampling(wrong)).toBe(undefined);
   });
 
   test('has no rollups where samples stay for longer', () => {

@@ -170,7 +170,8 @@ impl<F: BlockFormat> BlockSet<F> {
     }
 
     /// Writes the block that `job` asks for, under a reserved id, with the rows inside `keep`, and
-    /// opens it. Then commit the swap, then call [`BlockSet::swap`]. `deletes` yields those that
+    /// opens it. Then commit the swap, then call [`BlockSet::swap`]. `format` is that of the set, as it is
+    /// to be for this merge. `deletes` yields those that
     /// concern a block; their rows are left out. `between` is called now and then while it goes on, at
     /// the latest after some pages: it may add blocks, and must not touch those of the job.
     ///
@@ -178,6 +179,7 @@ impl<F: BlockFormat> BlockSet<F> {
     /// A damaged input is named by its index in the job; the rest is the store's.
     pub fn merge(
         &self,
+        format: &F,
         job: &MergeJob,
         id: BlockId,
         keep: TimeRange,
@@ -189,7 +191,7 @@ impl<F: BlockFormat> BlockSet<F> {
         let key = id.key(self.signal);
         let out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
         let mut out = Pausing { out, between };
-        let summary = self.format.merge(&inputs, keep, job.level, &mut out)?;
+        let summary = format.merge(&inputs, keep, job.level, &mut out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
         self.counters.merge_conflicts.add(summary.conflicts);

@@ -145,7 +145,7 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
             size_bytes: 16,
         };
         let merged = set
-            .merge(&job, BlockId(3), TimeRange::new(0, 50), &|_| Vec::new(), &mut || {})
+            .merge(&Lines, &job, BlockId(3), TimeRange::new(0, 50), &|_| Vec::new(), &mut || {})
             .expect("space");
         let (new, block) = merged.added.expect("rows are left");
         assert_eq!((merged.conflicts, new.rows, new.level, new.size_bytes), (1, 3, 3, 10));
@@ -164,14 +164,14 @@ fn blocks_are_merged_swapped_and_deleted_while_readers_hold_them() {
             vec![Arc::new(b'b')]
         };
         let merged = set
-            .merge(&job, BlockId(5), TimeRange::new(0, 50), &deleted, &mut || {})
+            .merge(&Lines, &job, BlockId(5), TimeRange::new(0, 50), &deleted, &mut || {})
             .expect("space");
         assert_eq!(merged.added.expect("a row is left").0.rows, 1);
         set.delete_blobs(&[BlockId(5)]).expect("a sound disk");
         // Nothing is left: no block, and no file.
         let job = MergeJob { inputs: vec![BlockId(3)], ..job };
         let nothing = set
-            .merge(&job, BlockId(4), TimeRange::new(50, 60), &|_| Vec::new(), &mut || {})
+            .merge(&Lines, &job, BlockId(4), TimeRange::new(50, 60), &|_| Vec::new(), &mut || {})
             .expect("space");
         assert!(nothing.added.is_none());
         assert_eq!(

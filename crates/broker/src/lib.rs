@@ -42,7 +42,7 @@ use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
 use catalog::{Command, Outcome, State, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
-use metricstore::{MetricFormat, PageCache, Registry, RetentionRules};
+use metricstore::{DownsamplingRules, MetricFormat, PageCache, Registry, RetentionRules};
 use model::{Limits, Matcher, TenantId, TenantName, TimeRange};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -107,6 +107,8 @@ pub struct BrokerConfig {
     pub retention: Retention,
     /// … and how long those of some series, where that is shorter.
     pub retention_rules: RetentionRules,
+    /// How much less densely the samples of some series are kept when they are older.
+    pub downsampling: DownsamplingRules,
     /// What is kept of samples when their retention is over: ascending, each for longer than the one
     /// before and of windows that are a multiple of its windows.
     pub rollups: Vec<RollupTier>,
@@ -164,6 +166,7 @@ impl BrokerConfig {
             tenants: TenantSettings::default(),
             retention: Retention::default(),
             retention_rules: RetentionRules::default(),
+            downsampling: DownsamplingRules::default(),
             rollups: vec![RollupTier::default()],
             flush_interval_ms: 300_000,
             flush_bytes: 1 << 30,

@@ -5,6 +5,7 @@
 //! frozen rows are dropped; the old log files are removed. A crash anywhere leaves either the log
 //! or the blocks in charge, never both and never none.
 
+mod damage;
 mod memory;
 mod on_request;
 mod retention;
@@ -22,7 +23,8 @@ use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use governor::Governor;
 use metricstore::{
-    CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry, RetentionRules,
+    CutData, DownsamplingRules, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry,
+    RetentionRules,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -34,6 +36,7 @@ use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::{BrokerConfig, RollupTier, command};
 
+pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
 pub(crate) use memory::flush_head_bytes;
 
 /// How often the thread looks whether something is due, unless flushes are due more often.
@@ -70,6 +73,7 @@ pub(crate) struct MaintenanceCounters {
     pub(crate) expired_blocks: AtomicU64,
     pub(crate) rewritten_blocks: AtomicU64,
     pub(crate) thinned_blocks: AtomicU64,
+    pub(crate) downsampled_blocks: AtomicU64,
     pub(crate) released_series: AtomicU64,
     pub(crate) quarantined_blocks: AtomicU64,
     pub(crate) cleaned_blocks: AtomicU64,
@@ -90,6 +94,9 @@ pub(crate) struct Maintenance {
     rules: RetentionRules,
     /// How many of `rules` have nothing left in a block, if that is known.
     past_rules: BTreeMap<BlockId, usize>,
+    downsampling: DownsamplingRules,
+    /// How many of `downsampling` have nothing to do in a block, if that is known.
+    past_downsampling: BTreeMap<BlockId, usize>,
     policy: MergePolicy,
     committer: Sender<Message>,
     disk: Arc<dyn Disk>,
@@ -116,28 +123,6 @@ pub(crate) struct Maintenance {
     /// What was asked for while something else was looked for.
     put_off: VecDeque<Wake>,
     damaged: Arc<DamagedBlocks>,
-}
-
-/// Damaged blocks that are taken out, or about to be, and that the catalog does not call
-/// quarantined yet: answers are partial already.
-pub(crate) type DamagedBlocks = Mutex<BTreeMap<BlockId, Damaged>>;
-
-/// One of [`DamagedBlocks`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Damaged {
-    /// What the catalog says of it.
-    pub(crate) meta: BlockMeta,
-    /// What is left to do.
-    pub(crate) left: Unfinished,
-}
-
-/// What is left to do about a damaged block. A full disk may put it off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfinished {
-    /// Move its file, then tell the catalog.
-    Move,
-    /// Tell the catalog.
-    Tell,
 }
 
 /// Why something could not be done now. It is tried again.
@@ -208,6 +193,8 @@ impl Maintenance {
             rollups: config.rollups.clone(),
             rules: config.retention_rules.clone(),
             past_rules: BTreeMap::new(),
+            downsampling: config.downsampling.clone(),
+            past_downsampling: BTreeMap::new(),
             policy: MergePolicy::default(),
             committer,
             disk,
@@ -444,8 +431,11 @@ impl Maintenance {
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();
             let job = plan_merge(&metas, (self.now_ms)(), &self.policy);
             let is_due = job.is_some();
-            let job = job.or_else(|| self.plan_thin(&metas));
-            let Some(job) = job.map_or_else(|| self.plan_rewrite(), |job| Ok(Some(job)))? else {
+            let Some(job) = job.or_else(|| self.plan_thin(&metas)).map_or_else(
+                || Ok::<_, Fault>(self.plan_rewrite()?.or(self.plan_downsampling()?)),
+                |job| Ok(Some(job)),
+            )?
+            else {
                 return Ok(());
             };
             let started = Instant::now();
@@ -468,7 +458,10 @@ impl Maintenance {
             hidden
         };
         let blocks = Arc::clone(&self.blocks);
-        let merged = match blocks.merge(job, id, keep, &of_block, &mut || self.meanwhile(woken)) {
+        let downsampling = self.downsampling_of(job, now_ms);
+        let format = self.format.clone().with_downsampling(downsampling.clone());
+        let meanwhile = &mut || self.meanwhile(woken);
+        let merged = match blocks.merge(&format, job, id, keep, &of_block, meanwhile) {
             Ok(merged) => merged,
             Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
                 tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
@@ -483,12 +476,17 @@ impl Maintenance {
         self.count(&self.counters.conflicts, merged.conflicts);
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
         let removed = job.inputs.clone();
-        let has_rollups = merged.added.iter().any(|(_, block)| block.rollup_ms() > 0);
+        let may_differ = |block: &MetricBlock| block.rollup_ms() > 0 || block.is_downsampled();
+        let may_differ = merged.added.iter().any(|(_, block)| may_differ(block));
         let thinned = merged.added.iter().filter(|(_, block)| block.is_thinned());
         let thinned_ms = thinned.map(|(_, block)| block.rollup_ms()).max();
         let swap =
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
+        for new in &added {
+            // Also where markers of staleness leave more than it looks for.
+            self.past_downsampling.insert(new.id, downsampling.len());
+        }
         let opened = added_metas(outcome)
             .into_iter()
             .zip(merged.added)
@@ -498,8 +496,8 @@ impl Maintenance {
             self.shards.changes().note_windows(window_ms);
         }
         self.blocks.swap(&removed, opened);
-        if has_rollups {
-            // Answers may come from them instead of samples, and samples may be gone.
+        if may_differ {
+            // Answers may come from rollups instead of samples, and samples may be gone.
             self.shards.changes().note_range(job.range);
         }
         self.delete_blobs(&removed);
@@ -522,46 +520,6 @@ impl Maintenance {
         }
     }
 
-    /// Takes a damaged block out, so that it is not read again.
-    fn set_aside(&self, id: BlockId) {
-        let snapshot = self.blocks.snapshot();
-        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
-        self.count(&self.counters.quarantined_blocks, 1);
-        // First of all: no answer may lack the block and not say so.
-        let damaged = Damaged { meta: open.meta, left: Unfinished::Move };
-        self.damaged.lock().insert(id, damaged);
-        self.blocks.swap(&[id], Vec::new());
-        self.shards.changes().note_range(damaged.meta.range);
-        self.finish_damaged();
-    }
-
-    /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial also
-    /// after a restart. What cannot be done now is done later.
-    fn finish_damaged(&self) {
-        let unfinished: Vec<(BlockId, Unfinished)> =
-            self.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.left)).collect();
-        for (id, left) in unfinished {
-            if left == Unfinished::Move {
-                if let Err(error) = self.blocks.quarantine(id) {
-                    tracing::error!(block = %id, %error, "a damaged block is set aside later");
-                    continue;
-                }
-                if let Some(damaged) = self.damaged.lock().get_mut(&id) {
-                    damaged.left = Unfinished::Tell;
-                }
-            }
-            match command(&self.committer, Command::Quarantine { block: id }) {
-                // A refusal: expired or merged meanwhile, there is nothing left to tell.
-                Ok(_) | Err(CommitError::Catalog(_)) => {
-                    self.damaged.lock().remove(&id);
-                }
-                Err(error) => {
-                    tracing::warn!(block = %id, %error, "the catalog hears of a damaged block later");
-                }
-            }
-        }
-    }
-
     fn delete_blobs(&self, ids: &[BlockId]) {
         if let Err(error) = self.blocks.delete_blobs(ids) {
             tracing::warn!(%error, "files of removed blocks stay until the next start");
@@ -571,11 +529,6 @@ impl Maintenance {
     fn count(&self, counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
-}
-
-/// Whether the block is to blame, and not a disk or a process in trouble.
-pub(crate) fn is_damage(error: &BlockError) -> bool {
-    matches!(error, BlockError::Corrupt { .. } | BlockError::Blob(BlobError::NotFound { .. }))
 }
 
 fn flush_command(added: Vec<NewBlock>, cut: &Cut) -> Command {

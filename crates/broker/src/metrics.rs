@@ -387,6 +387,11 @@ impl Broker {
                 &counters.thinned_blocks,
             ),
             counter(
+                "watchfire_broker_downsampled_blocks_total",
+                "Blocks written anew with fewer samples, by storage.downsampling.",
+                &counters.downsampled_blocks,
+            ),
+            counter(
                 "watchfire_broker_released_series_total",
                 "Series forgotten by the head because they had no samples for two hours.",
                 &counters.released_series,

@@ -8,12 +8,13 @@ use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
 use codec::checksum;
 use codec::varint::take_u64;
 use labelindex::{BlockIndex, LabelIndex};
-use model::{RollupRow, TimeRange};
+use model::{Matcher, RollupRow, TimeRange};
 use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
 use crate::deletes::{Delete, Masks, is_whole, meets};
 use crate::directory::{Chunk, DirectoryFault, Group, MAX_GROUP_SERIES, TimestampColumn};
+use crate::downsampling::{DownsamplingRules, is_too_dense};
 use crate::histogram_columns::HistogramColumns;
 use crate::page_cache::{Kept, PageCache};
 use crate::pages::{PageInfo, PageKind, TableFault, decode_table, read_page};
@@ -40,6 +41,7 @@ pub use blockstore::THINNED_LEVEL;
 pub struct MetricFormat {
     seed: u64,
     rollups_ms: Arc<[i64]>,
+    downsampling: DownsamplingRules,
     cache: Arc<PageCache>,
 }
 
@@ -47,7 +49,8 @@ impl MetricFormat {
     /// `seed` keys the hash by which equal timestamp columns are found while writing; it comes
     /// from the system's randomness and does not change what a block says.
     pub fn new(seed: u64) -> Self {
-        MetricFormat { seed, rollups_ms: Arc::from([]), cache: PageCache::new(0) }
+        let (rollups_ms, cache) = (Arc::from([]), PageCache::new(0));
+        MetricFormat { seed, rollups_ms, downsampling: DownsamplingRules::default(), cache }
     }
 
     /// The same, whose merges also write rollups: of windows of the first of these lengths, ascending,
@@ -55,6 +58,12 @@ impl MetricFormat {
     #[must_use]
     pub fn with_rollups(self, resolutions_ms: &[i64]) -> Self {
         MetricFormat { rollups_ms: Arc::from(resolutions_ms), ..self }
+    }
+
+    /// The same, whose merges keep fewer samples of the series that all of these rules concern.
+    #[must_use]
+    pub fn with_downsampling(self, downsampling: DownsamplingRules) -> Self {
+        MetricFormat { downsampling, ..self }
     }
 
     /// The same, whose blocks keep in `cache` what queries read of them.
@@ -67,6 +76,10 @@ impl MetricFormat {
     pub(crate) fn rollup_ms(&self, level: u8) -> Option<i64> {
         let tier = usize::from(level.saturating_sub(THINNED_LEVEL));
         self.rollups_ms.get(tier).or(self.rollups_ms.last()).copied()
+    }
+
+    pub(crate) fn downsampling(&self) -> &DownsamplingRules {
+        &self.downsampling
     }
 
     pub(crate) fn seed(&self) -> u64 {
@@ -104,6 +117,7 @@ pub struct MetricBlock {
     chunks: u64,
     rollup_ms: i64,
     is_thinned: bool,
+    is_downsampled: bool,
     handles: Mutex<Arc<Handles>>,
     /// What queries read of it lately, under this number.
     cache: Arc<PageCache>,
@@ -229,6 +243,7 @@ impl MetricBlock {
             chunks: footer.u64(80),
             rollup_ms,
             is_thinned,
+            is_downsampled: footer.0[117] != 0,
             handles: Mutex::default(),
             number: cache.number_block(),
             cache: Arc::clone(cache),
@@ -253,6 +268,11 @@ impl MetricBlock {
     /// Whether the rollups are all that is left of its floats.
     pub fn is_thinned(&self) -> bool {
         self.is_thinned
+    }
+
+    /// Whether there may be fewer floats than its rollups count, because they are old.
+    pub fn is_downsampled(&self) -> bool {
+        self.is_downsampled
     }
 
     /// The smallest range that holds all samples.
@@ -282,6 +302,37 @@ impl MetricBlock {
                 let place = (series - self.groups[number].first_series) as usize;
                 let is_cut = |span: (i64, i64)| !is_whole(&kept, self.range(), span);
                 if group.spans_of(place).any(is_cut) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether it has more samples of some series than `rules` leave.
+    ///
+    /// # Errors
+    /// A directory is damaged or cannot be read.
+    pub fn is_denser_than(&self, rules: &DownsamplingRules) -> Result<bool, BlockError> {
+        let select = |matchers: &[Matcher]| self.index.select(matchers);
+        let intervals = rules.intervals(self.index.series_count(), select);
+        if intervals.is_empty() {
+            return Ok(false);
+        }
+        for (number, info) in self.groups.iter().enumerate() {
+            let first = info.first_series as usize;
+            let of_group = &intervals[first..first + info.series as usize];
+            if of_group.iter().all(|&interval_ms| interval_ms == 0) {
+                continue;
+            }
+            let group = self.group(number)?;
+            for (place, &interval_ms) in of_group.iter().enumerate() {
+                let is_dense = |chunk: usize| {
+                    let column = &group.columns[group.chunks[chunk].column as usize];
+                    let span_ms = column.max_ms.saturating_sub(column.min_ms);
+                    is_too_dense(u64::from(column.rows), span_ms, interval_ms)
+                };
+                if interval_ms > 0 && group.chunks_of(place).any(is_dense) {
                     return Ok(true);
                 }
             }

@@ -12,6 +12,7 @@ use rapidhash::RapidHashMap;
 
 use crate::block::{FOOTER_BYTES, HEADER_BYTES, MAGIC, VERSION};
 use crate::directory::TimestampColumn;
+use crate::downsampling::is_dropped;
 use crate::fingerprint::Fingerprint;
 use crate::group_writer::NewGroup;
 use crate::histogram_columns::HistogramColumns;
@@ -59,6 +60,11 @@ pub(crate) struct BlockWriter<'a> {
     rolled_starts: Starts,
     has_rollups: bool,
     is_cold: bool,
+    /// Of the series under way, 0 if all its samples are kept.
+    downsampled_to_ms: i64,
+    is_downsampled: bool,
+    /// How many of the next floats are counted in rows that were given.
+    told: u64,
     totals: Totals,
 }
 
@@ -135,6 +141,9 @@ impl<'a> BlockWriter<'a> {
             rolled_starts: Starts::default(),
             has_rollups: false,
             is_cold: false,
+            downsampled_to_ms: 0,
+            is_downsampled: false,
+            told: 0,
             totals: Totals::default(),
         })
     }
@@ -151,12 +160,30 @@ impl<'a> BlockWriter<'a> {
         BlockWriter { rollups, ..self }
     }
 
+    /// Says that samples may be gone which are counted in rollups beside those that are left.
+    pub(crate) fn note_downsampled(&mut self) {
+        self.is_downsampled = true;
+    }
+
+    /// Says how many of the floats that are pushed next are counted in rows that were given, so that it is
+    /// nothing to tell that they are left out.
+    pub(crate) fn expect_told(&mut self, floats: u64) {
+        self.told = floats;
+    }
+
+    /// Keeps of the floats of the series under way the last of each interval, as
+    /// [`downsampling`](crate::downsampling) has it; they are rolled up before.
+    pub(crate) fn downsample_to(&mut self, interval_ms: i64) {
+        self.downsampled_to_ms = interval_ms;
+    }
+
     /// Ends the series under way and starts the next one, whose labels are greater. A series
     /// without samples leaves no trace.
     pub(crate) fn series(&mut self, labels: Labels) -> Result<(), BlockError> {
         self.end_series()?;
         debug_assert!(self.totals.series == 0 || self.labels < labels, "series out of order");
         self.labels = labels;
+        self.downsampled_to_ms = 0;
         Ok(())
     }
 
@@ -175,7 +202,8 @@ impl<'a> BlockWriter<'a> {
             }
             Rollups::Instead { resolution_ms } => {
                 let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
-                self.add_conflicts(left_out);
+                let told = std::mem::take(&mut self.told);
+                self.add_conflicts(left_out.saturating_sub(told));
                 // Fast path: nothing is known, which the last of them says for all.
                 if starts_ms.is_empty() && self.rolled_starts.is_empty() {
                     timestamps_ms.last().into_iter().for_each(|&t_ms| self.note_start(t_ms, 0));
@@ -187,13 +215,20 @@ impl<'a> BlockWriter<'a> {
                 return Ok(());
             }
         }
-        if !starts_ms.is_empty() {
-            self.pending_starts.resize(self.pending.len(), 0);
-            self.pending_starts.extend_from_slice(starts_ms);
+        let mut full = self.pending.len() + values.len();
+        if self.downsampled_to_ms > 0 {
+            self.push_last(timestamps_ms, values, starts_ms);
+            // The last one may still go.
+            full = self.pending.len().saturating_sub(1);
+        } else {
+            if !starts_ms.is_empty() {
+                self.pending_starts.resize(self.pending.len(), 0);
+                self.pending_starts.extend_from_slice(starts_ms);
+            }
+            self.pending_ms.extend_from_slice(timestamps_ms);
+            self.pending.extend_from_slice(values);
         }
-        self.pending_ms.extend_from_slice(timestamps_ms);
-        self.pending.extend_from_slice(values);
-        let full = self.pending.len() / CHUNK_ROWS * CHUNK_ROWS;
+        let full = full / CHUNK_ROWS * CHUNK_ROWS;
         for start in (0..full).step_by(CHUNK_ROWS) {
             self.write_chunk(start, start + CHUNK_ROWS)?;
         }
@@ -201,6 +236,25 @@ impl<'a> BlockWriter<'a> {
         self.pending.drain(..full);
         self.pending_starts.drain(..full.min(self.pending_starts.len()));
         Ok(())
+    }
+
+    /// Appends samples to the pending ones, and takes those out that go when the next one follows.
+    fn push_last(&mut self, timestamps_ms: &[i64], values: &[f64], starts_ms: &[i64]) {
+        for (index, (&t_ms, &value)) in timestamps_ms.iter().zip(values).enumerate() {
+            if let (Some(&last_ms), Some(&last)) = (self.pending_ms.last(), self.pending.last())
+                && is_dropped((last_ms, last), (t_ms, value), self.downsampled_to_ms)
+            {
+                self.pending_ms.pop();
+                self.pending.pop();
+                self.pending_starts.truncate(self.pending.len());
+            }
+            if let Some(&start_ms) = starts_ms.get(index) {
+                self.pending_starts.resize(self.pending.len(), 0);
+                self.pending_starts.push(start_ms);
+            }
+            self.pending_ms.push(t_ms);
+            self.pending.push(value);
+        }
     }
 
     /// Says when a value of the series under way began of which only a rollup is left; 0 = not known.
@@ -399,7 +453,7 @@ impl<'a> BlockWriter<'a> {
         };
         let resolution_ms = u32::try_from(resolution_ms).expect("a window of less than a month");
         footer.put(112, &resolution_ms.to_le_bytes());
-        footer.put(116, &[u8::from(is_thinned)]);
+        footer.put(116, &[u8::from(is_thinned), u8::from(self.is_downsampled && !is_thinned)]);
         footer.put(119, &[VERSION]);
         let sum = checksum(&footer.0[..120]);
         footer.put(120, &sum.to_le_bytes());

@@ -43,6 +43,7 @@ mod block_reader;
 mod block_writer;
 mod deletes;
 mod directory;
+mod downsampling;
 mod error;
 mod exemplar_file;
 mod fingerprint;
@@ -67,6 +68,7 @@ mod tracks;
 
 pub use block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
 pub use deletes::{Delete, Deletes};
+pub use downsampling::{DownsamplingRule, DownsamplingRules};
 pub use error::MetricError;
 pub use exemplars::{
     ExemplarFileError, ExemplarOutcome, ExemplarSnapshot, ExemplarStore, Standing,

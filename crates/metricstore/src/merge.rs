@@ -30,6 +30,10 @@ struct Cursor {
     /// The groups that were read and may still be needed.
     groups: std::ops::Range<usize>,
     masks: Masks,
+    /// To what its series are downsampled, see [`DownsamplingRules::intervals`].
+    ///
+    /// [`DownsamplingRules::intervals`]: crate::downsampling::DownsamplingRules::intervals
+    intervals: Vec<i64>,
 }
 
 /// What a chunk holds.
@@ -66,6 +70,10 @@ pub(crate) fn merge(
     let writer = BlockWriter::new(out, zstd_level, format.seed()).map_err(of_output)?;
     let writer = if is_cold { writer.for_cold_data() } else { writer };
     let mut writer = writer.with_rollups(rollups(format, inputs, level));
+    let rules = format.downsampling();
+    if !rules.is_empty() || inputs.iter().any(|input| input.block.is_downsampled()) {
+        writer.note_downsampled();
+    }
     let mut cursors: Vec<Cursor> = inputs
         .iter()
         .map(|MergeInput { block, deletes }| Cursor {
@@ -73,6 +81,8 @@ pub(crate) fn merge(
             series: 0,
             groups: 0..0,
             masks: Masks::find(deletes.iter(), &[], |matchers| block.index().select(matchers)),
+            intervals: rules
+                .intervals(block.index().series_count(), |matchers| block.index().select(matchers)),
         })
         .collect();
     let mut next: BinaryHeap<Reverse<(Labels, usize)>> = BinaryHeap::new();
@@ -94,6 +104,7 @@ pub(crate) fn merge(
         }
         let before = labels.clone();
         writer.series(labels).map_err(of_output)?;
+        writer.downsample_to(cursors[input].interval_ms());
         write_series(&cursors, keep, &mut pieces, &mut gathered, &mut writer)?;
         for input in sources {
             let following = cursors[input].advance_past(&before);
@@ -111,9 +122,9 @@ fn rollups(
     inputs: &[MergeInput<MetricBlock, Delete>],
     level: u8,
 ) -> Rollups {
-    let thinned = inputs.iter().filter(|input| input.block.is_thinned());
-    let mut resolutions = thinned.map(|input| input.block.rollup_ms()).peekable();
-    let is_thinned = resolutions.peek().is_some();
+    let is_thinned = inputs.iter().any(|input| input.block.is_thinned());
+    let passed_on = inputs.iter().filter(|input| has_only_rollups(&input.block));
+    let resolutions = passed_on.map(|input| input.block.rollup_ms());
     // Windows of one length are rows of windows of any multiple of it.
     let common = resolutions.chain(format.rollup_ms(level)).reduce(least_common_multiple);
     match common.filter(|resolution_ms| u32::try_from(*resolution_ms).is_ok()) {
@@ -123,6 +134,11 @@ fn rollups(
         Some(resolution_ms) if level >= ROLLED_LEVEL => Rollups::Beside { resolution_ms },
         _ => Rollups::None,
     }
+}
+
+/// Whether its rollups tell what no floats do any more, so that they cannot be made anew.
+fn has_only_rollups(block: &MetricBlock) -> bool {
+    block.rollup_ms() > 0 && (block.is_thinned() || block.is_downsampled())
 }
 
 fn least_common_multiple(a: i64, b: i64) -> i64 {
@@ -137,6 +153,10 @@ impl Cursor {
     fn labels(&self) -> Option<Labels> {
         let index = self.reader.block().index();
         ((self.series as usize) < index.series_count()).then(|| index.labels(self.series))
+    }
+
+    fn interval_ms(&self) -> i64 {
+        self.intervals.get(self.series as usize).copied().unwrap_or(0)
     }
 
     /// Goes on to the next series. An index whose checksums fit may still be out of order, if
@@ -178,8 +198,9 @@ impl Cursor {
         for number in groups {
             let group = self.reader.group(number)?;
             let first = self.reader.block().groups()[number].first_series;
-            // Rollups beside floats are made anew of those.
-            let rollups = group.rollups.as_deref().filter(|_| self.reader.block().is_thinned());
+            // Rollups beside all floats are made anew of those.
+            let is_passed_on = has_only_rollups(self.reader.block());
+            let rollups = group.rollups.as_deref().filter(|_| is_passed_on);
             let kinds = [
                 (Kind::Floats, Some(&*group)),
                 (Kind::Histograms, group.histograms.as_deref()),
@@ -230,7 +251,10 @@ fn write_series(
         // Commit order decides between equal timestamps.
         cluster.sort_by_key(|piece| piece.input);
         gathered.clear();
+        // Floats that rows count which are there already.
+        let mut told = 0;
         for piece in &*cluster {
+            let before = gathered.timestamps.len();
             gathered
                 .add(|timestamps, values, histograms| {
                     let reader = &cursors[piece.input].reader;
@@ -252,9 +276,13 @@ fn write_series(
                     _ => Ok(()),
                 })
                 .map_err(|error| MergeError { input: Some(piece.input), error })?;
+            if piece.kind == Kind::Floats && has_only_rollups(cursors[piece.input].reader.block()) {
+                told += gathered.timestamps.len().saturating_sub(before) as u64;
+            }
         }
         writer.add_conflicts(gathered.settle());
         let of_output = |error| MergeError { input: None, error };
+        writer.expect_told(told);
         writer.push(&gathered.timestamps, &gathered.values, &gathered.starts).map_err(of_output)?;
         writer.push_histograms(&mut gathered.histograms).map_err(of_output)?;
     }
@@ -280,6 +308,10 @@ fn write_rollups(
         join_in_windows(&mut rows, resolution_ms);
     }
     writer.push_rollups(&rows);
+    if !reader.block().is_thinned() {
+        // Floats are there, too, and tell.
+        return Ok(());
+    }
     let place = group.series_of(piece.chunk as u32);
     let starts = reader.starts(&piece.group, place)?;
     // Also where nothing is known: what another input says ends there.

@@ -14,7 +14,7 @@ pub(crate) fn is_whole_in(row: &RollupRow, kept: &[TimeRange]) -> bool {
 }
 
 /// Number of the window of `resolution_ms` in which a time lies.
-fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
+pub(crate) fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput, THINNED_LEVEL};
 use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
-    BlockSource, Delete, Deletes, FlushPlan, HeadSnapshot, MetricBlock, MetricFormat, ROLLED_LEVEL,
-    Registry, Selected, Shard, ShardRows,
+    BlockSource, Delete, Deletes, DownsamplingRule, DownsamplingRules, FlushPlan, HeadSnapshot,
+    MetricBlock, MetricFormat, ROLLED_LEVEL, Registry, Selected, Shard, ShardRows,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, RollupRow, STALE_NAN_BITS, TimeRange};
 use proptest::prelude::*;
@@ -33,6 +33,15 @@ struct Store {
 
 fn format() -> MetricFormat {
     MetricFormat::new(1).with_rollups(&[WINDOW_MS, HOUR_MS])
+}
+
+/// The format of a merge that keeps a sample for each minute and series `m`.
+fn by_minutes() -> MetricFormat {
+    format().with_downsampling(DownsamplingRules::new(vec![DownsamplingRule {
+        selector: matchers(),
+        after_ms: 1,
+        interval_ms: MINUTE_MS,
+    }]))
 }
 
 fn matchers() -> Vec<Matcher> {
@@ -91,6 +100,10 @@ impl Store {
 
     /// Merges the blocks from `first` on, to a level.
     fn merge(&mut self, first: usize, level: u8) -> Arc<MetricBlock> {
+        self.merge_by(&format(), first, level)
+    }
+
+    fn merge_by(&mut self, format: &MetricFormat, first: usize, level: u8) -> Arc<MetricBlock> {
         let sources = self.blocks.split_off(first);
         let input = |source: &BlockSource| MergeInput {
             block: Arc::clone(&source.block),
@@ -100,7 +113,7 @@ impl Store {
         for source in &sources {
             self.blobs.delete(&source.id).expect("memory");
         }
-        self.write(|_, out| format().merge(&inputs, TimeRange::all(), level, out).map(drop));
+        self.write(|_, out| format.merge(&inputs, TimeRange::all(), level, out).map(drop));
         Arc::clone(&self.blocks[first].block)
     }
 
@@ -270,6 +283,73 @@ fn rows_of_hours_take_the_place_of_rows_of_minutes() {
     assert_eq!(left, [rows[0], rows[2], rows[3]]);
 }
 
+/// A counter, one sample a second, in seconds.
+fn seconds(seconds: std::ops::RangeInclusive<i64>) -> Vec<(i64, f64)> {
+    seconds.map(|second| (second * 1_000, second as f64)).collect()
+}
+
+#[test]
+fn of_a_downsampled_day_rows_count_what_is_gone() {
+    let mut store = Store::new();
+    // More than a chunk, in two pieces that meet within a minute.
+    store.append(&seconds(301..=2_555));
+    store.flush();
+    store.append(&seconds(2_556..=3_600));
+    store.append_of("other", &seconds(301..=400));
+    store.flush();
+    let hour = minutes(0, 60);
+    let block = store.merge(0, ROLLED_LEVEL);
+    let rules = DownsamplingRules::new(vec![DownsamplingRule {
+        selector: matchers(),
+        after_ms: 1,
+        interval_ms: MINUTE_MS,
+    }]);
+    assert!(!block.is_downsampled() && block.is_denser_than(&rules).expect("own block"));
+    let (rows, hours) = (store.rows(hour), store.rows_of(hour, HOUR_MS));
+    assert_eq!(rows.len(), 11);
+
+    let block = store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    assert!(block.is_downsampled() && !block.is_denser_than(&rules).expect("own block"));
+    let each_minute: Vec<i64> = (6..=60).map(|minute| minute * MINUTE_MS).collect();
+    assert_eq!(store.times(hour), each_minute);
+    assert_eq!(block.summary().rows, 55 + 100, "the other one is whole");
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows.clone(), hours.clone()));
+
+    // Once more, without the rule: nothing comes back, nothing goes.
+    store.merge(0, ROLLED_LEVEL);
+    assert_eq!(store.times(hour), each_minute);
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows.clone(), hours.clone()));
+
+    // Late samples in a window of their own are rolled up with the next merge, and thinned.
+    store.append(&seconds(3_601..=3_700));
+    store.flush();
+    store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    let later = minutes(60, 65);
+    assert_eq!(store.times(later), [3_660_000, 3_700_000]);
+    assert_eq!(store.rows(later), [(3_601_000, 3_700_000, 100, 3_601.0, 3_700.0, 0)]);
+    assert_eq!(store.rows(hour), rows);
+
+    // The samples go, and none of them is called a conflict.
+    let block = store.merge(0, THINNED_LEVEL);
+    assert!(block.is_thinned() && !block.is_downsampled());
+    assert_eq!(block.summary().conflicts, 0);
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows, hours));
+}
+
+#[test]
+fn a_delete_in_a_downsampled_day_takes_no_more_than_it_says() {
+    let mut store = Store::new();
+    store.append(&seconds(301..=3_600));
+    store.flush();
+    store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    store.delete(TimeRange::new(900_500, 1_020_500));
+    let left: Vec<i64> = (6..=15).chain(18..=60).map(|minute| minute * MINUTE_MS).collect();
+    assert_eq!(store.times(minutes(0, 60)), left);
+    // What is left of the window is in samples alone.
+    let rows = store.rows(minutes(15, 20));
+    assert_eq!(rows, [(1_080_000, 1_200_000, 3, 1_080.0, 1_200.0, 0)]);
+}
+
 /// Values of a series through a day: what counters and gauges do, and what both may.
 fn values() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let value = prop_oneof![
@@ -301,6 +381,7 @@ proptest! {
             vec![ROLLED_LEVEL, THINNED_LEVEL, THINNED_LEVEL + 1], 1..=3,
         ),
         pieces in 1_usize..4,
+        downsampled in any::<bool>(),
     ) {
         let mut store = Store::new();
         let mut model = Vec::new();
@@ -316,8 +397,12 @@ proptest! {
             }
             // The second day is as fine as it comes.
             let levels = if day == 0 { &through[..] } else { &through[..1] };
+            let first = usize::from(day == 1 && !days[0].is_empty());
             for level in levels {
-                store.merge(usize::from(day == 1 && !days[0].is_empty()), *level);
+                store.merge(first, *level);
+                if downsampled && *level == ROLLED_LEVEL {
+                    store.merge_by(&by_minutes(), first, ROLLED_LEVEL);
+                }
             }
             model.extend(samples);
         }

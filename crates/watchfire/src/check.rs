@@ -177,6 +177,24 @@ mod tests {
             ("storage:\n  retention_rules:\n  - {selector: up, for: 16d}\n", 3, 25, "longer than"),
             ("storage:\n  retention_rules:\n  - {selector: up, for: 9m}\n", 3, 25, "3600000 ms"),
             ("storage:\n  retention_rules:\n  - selector: up\n", 3, 5, "for"),
+            (
+                "storage:\n  downsampling: [{selector: up, after: 20d, interval: 15s}]\n",
+                2,
+                40,
+                "retention",
+            ),
+            (
+                "storage:\n  downsampling: [{selector: up, after: 2d, interval: 1s}]\n",
+                2,
+                54,
+                "2s to 1h",
+            ),
+            (
+                "storage:\n  downsampling: [{selector: '{', after: 2d, interval: 15s}]\n",
+                2,
+                29,
+                "selector",
+            ),
             ("storage:\n  rollups: [{resolution: 7m, for: 1y}]\n", 2, 26, "does not fit"),
             ("storage:\n  rollups: [{resolution: 5m, for: 9d}]\n", 2, 35, "not longer"),
             (

@@ -8,6 +8,14 @@ export interface Tier {
   days: number;
 }
 
+/** Fewer samples of what is old. */
+export interface Downsampling {
+  /** Seconds of which one sample stays. */
+  seconds: number;
+  /** Age in days from which on. */
+  after: number;
+}
+
 /** What is kept of how much. */
 export interface Load {
   /** Series that have samples on a day. */
@@ -16,6 +24,8 @@ export interface Load {
   interval: number;
   /** Days for which samples are kept. */
   days: number;
+  /** To what they are downsampled when they are older, if they are. */
+  downsampling?: Downsampling | null;
   /** Rollups, the finest first; they lie beside the samples too. */
   tiers: Tier[];
 }
@@ -37,9 +47,12 @@ export const HEADROOM = 1.25;
 const DAY_SECONDS = 86_400;
 
 /** The formula of `docs/operating/sizing.md`. */
-export function size({ series, interval, days, tiers }: Load): Size {
-  const samplesDay = (series * DAY_SECONDS) / Math.max(interval, 0.1);
-  const samples = days * (samplesDay * SAMPLE_BYTES + series * SERIES_DAY_BYTES) * HEADROOM;
+export function size({ series, interval, days, downsampling, tiers }: Load): Size {
+  const day = (every: number) => (series * DAY_SECONDS * SAMPLE_BYTES) / Math.max(every, 0.1) + series * SERIES_DAY_BYTES;
+  // What comes at about the interval stays whole, and a day waits until all of it is old.
+  const goes = downsampling && interval < downsampling.seconds / 2 ? downsampling : null;
+  const dense = goes ? Math.min(days, goes.after + 1) : days;
+  const samples = (dense * day(interval) + (days - dense) * day(goes?.seconds ?? interval)) * HEADROOM;
   let rollups = 0;
   let from = 0;
   for (const tier of tiers.filter((tier) => tier.days > days)) {
@@ -48,6 +61,14 @@ export function size({ series, interval, days, tiers }: Load): Size {
     from = Math.max(from, tier.days);
   }
   return { samples, rollups, total: samples + rollups };
+}
+
+/** Reads `15s 1d`: an interval, and the age from which on. `0` or nothing is none. */
+export function parseDownsampling(text: string): Downsampling | null | undefined {
+  const tiers = parseTiers(text);
+  if (tiers === null || tiers.length > 1) return undefined;
+  const [tier] = tiers;
+  return tier ? { seconds: tier.seconds, after: tier.days } : null;
 }
 
 /** Reads `5m 90d, 1h 5y`: resolutions, and how long each is kept. `0` or nothing is none. */

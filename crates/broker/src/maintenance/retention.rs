@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockstore::{MergeJob, Retention, plan_expire, plan_thin};
 use catalog::{BlockId, BlockMeta, Command};
-use metricstore::Delete;
+use metricstore::{Delete, DownsamplingRules, ROLLED_LEVEL};
 use model::TimeRange;
 
 use super::{Fault, Maintenance, is_damage};
@@ -13,7 +13,9 @@ use crate::command;
 
 /// How much longer than samples the marks of agents are kept: a batch sent at the end of the
 /// retention may come again for a while.
-const MARK_MARGIN_MS: i64 = 24 * 60 * 60 * 1_000;
+const MARK_MARGIN_MS: i64 = DAY_MS;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Maintenance {
     /// What a merge keeps of all series.
@@ -73,6 +75,53 @@ impl Maintenance {
         Ok(None)
     }
 
+    /// The next day that holds more samples than rules of downsampling leave, to be written anew. A day
+    /// waits until a rule holds for all of it, and until its rollups are there, which count what goes.
+    ///
+    /// # Errors
+    /// As [`Maintenance::plan_rewrite`].
+    pub(super) fn plan_downsampling(&mut self) -> Result<Option<MergeJob>, Fault> {
+        if self.downsampling.is_empty() {
+            return Ok(None);
+        }
+        let now_ms = (self.now_ms)();
+        let snapshot = self.blocks.snapshot();
+        let ids: BTreeSet<BlockId> = snapshot.iter().map(|open| open.meta.id).collect();
+        self.past_downsampling.retain(|id, _| ids.contains(id));
+        for open in snapshot.iter().filter(|open| open.meta.level <= ROLLED_LEVEL) {
+            let id = open.meta.id;
+            let rules = self.downsampling.past(open.meta.range, now_ms);
+            if rules.len() <= self.past_downsampling.get(&id).copied().unwrap_or(0) {
+                continue;
+            }
+            let metas = || snapshot.iter().map(|open| &open.meta);
+            if open.meta.level < ROLLED_LEVEL && !is_alone_in_its_day(&open.meta, metas()) {
+                continue;
+            }
+            match open.block.is_denser_than(&rules) {
+                Ok(true) => {
+                    self.count(&self.counters.downsampled_blocks, 1);
+                    let job = MergeJob::rewrite(&open.meta);
+                    return Ok(Some(MergeJob { level: ROLLED_LEVEL, ..job }));
+                }
+                Ok(false) => {
+                    self.past_downsampling.insert(id, rules.len());
+                }
+                Err(error) if is_damage(&error) => self.set_aside(id),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rules that a merge follows now: they hold for a day as a whole, with its rollups.
+    pub(super) fn downsampling_of(&self, job: &MergeJob, now_ms: i64) -> DownsamplingRules {
+        match job.level {
+            ROLLED_LEVEL => self.downsampling.past(job.range, now_ms),
+            _ => DownsamplingRules::default(),
+        }
+    }
+
     /// Forgets what retention no longer keeps; damaged blocks, too, when their time is over.
     pub(super) fn expire(&self, now_ms: i64) {
         let (listed, damaged): (Vec<BlockMeta>, Vec<BlockMeta>) = {
@@ -112,4 +161,20 @@ impl Maintenance {
             tracing::warn!(%error, "marks of agents long gone are removed later");
         }
     }
+}
+
+/// Whether a block is all there is of a day: no merge makes one of it then.
+fn is_alone_in_its_day<'a>(
+    block: &BlockMeta,
+    mut all: impl Iterator<Item = &'a BlockMeta>,
+) -> bool {
+    let days = |range: TimeRange| {
+        (range.start_ms.div_euclid(DAY_MS), (range.end_ms - 1).div_euclid(DAY_MS))
+    };
+    let (day, last) = days(block.range);
+    day == last
+        && all.all(|other| {
+            let (first, last) = days(other.range);
+            other.id == block.id || other.tenant != block.tenant || last < day || day < first
+        })
 }

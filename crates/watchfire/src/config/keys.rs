@@ -123,10 +123,19 @@ pub(super) struct Storage {
     pub(super) retention: Option<String>,
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) retention_rules: Vec<RetentionRule>,
+    pub(super) downsampling: Option<Vec<Downsampling>>,
     pub(super) rollups: Option<Vec<Rollups>>,
     pub(super) flush_interval: Option<String>,
     pub(super) flush_bytes: Option<u64>,
     pub(super) exemplars: Exemplars,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Downsampling {
+    pub(super) selector: String,
+    pub(super) after: String,
+    pub(super) interval: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) retention_size_bytes: Option<u64>,
     /// For how long those series are kept that are kept for less than `retention_ms`.
     pub(crate) retention_rules: Vec<metricstore::RetentionRule>,
+    /// How much less densely older samples of some series are kept.
+    pub(crate) downsampling: Vec<metricstore::DownsamplingRule>,
     /// What is kept for longer than `retention_ms`.
     pub(crate) rollups: Vec<broker::RollupTier>,
     pub(crate) flush_interval_ms: i64,
@@ -332,6 +334,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         retention_ms,
         retention_size_bytes: file.storage.retention_size_bytes,
         retention_rules: retention::rules(&file.storage.retention_rules, retention_ms)?,
+        downsampling: retention::downsampling(file.storage.downsampling.as_deref(), retention_ms)?,
         rollups: retention::rollups(file.storage.rollups.as_deref(), retention_ms)?,
         flush_interval_ms: duration_ms(
             "storage.flush_interval",

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, anyhow, ensure};
 use broker::RollupTier;
-use metricstore::RetentionRule;
+use metricstore::{DownsamplingRule, RetentionRule};
+use model::Matcher;
 
 use super::{duration_ms, keys};
 
@@ -10,6 +11,12 @@ use super::{duration_ms, keys};
 const MIN_KEPT_MS: i64 = 3_600_000;
 /// Each rule is looked at by every query that reaches back beyond it.
 const MAX_RULES: usize = 64;
+
+/// What Watchfire's own collectors bear, and Node Exporters as most people name them.
+const HOSTS: &str = "{job=\"node\"}";
+/// Below this there is nothing to leave out of what agents collect.
+const MIN_INTERVAL_MS: i64 = 2_000;
+const MAX_INTERVAL_MS: i64 = 3_600_000;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
@@ -91,12 +98,55 @@ pub(super) fn rules(keys: &[keys::RetentionRule], retention_ms: i64) -> Result<V
     keys.iter().enumerate().map(|(index, key)| rule(index, key, retention_ms)).collect()
 }
 
+/// The rules of downsampling. Without any in the file: what hosts are asked for each second is kept so
+/// for a day, and for each 15 seconds until retention.
+pub(super) fn downsampling(
+    keys: Option<&[keys::Downsampling]>,
+    retention_ms: i64,
+) -> Result<Vec<DownsamplingRule>> {
+    let Some(keys) = keys else {
+        let selector = promql::parse_selector(HOSTS).expect("a selector");
+        let rule = DownsamplingRule { selector, after_ms: DAY_MS, interval_ms: 15_000 };
+        return Ok(Vec::from_iter((rule.after_ms < retention_ms).then_some(rule)));
+    };
+    ensure!(
+        keys.len() <= MAX_RULES,
+        "storage.downsampling: {} rules are more than {MAX_RULES}; let one selector name more series, \
+         as in {{job=~\"node|process\"}}",
+        keys.len()
+    );
+    let rule = |(index, key): (usize, &keys::Downsampling)| {
+        let at = |name: &str| format!("storage.downsampling[{index}].{name}");
+        let after_ms = duration_ms(&at("after"), Some(&key.after))?.unwrap_or(DAY_MS);
+        ensure!(
+            (MIN_KEPT_MS..retention_ms).contains(&after_ms),
+            "{}: {:?} does not fit; it must be from 1h, and shorter than storage.retention, after which \
+             no samples are left",
+            at("after"),
+            key.after
+        );
+        let interval_ms = duration_ms(&at("interval"), Some(&key.interval))?.unwrap_or(0);
+        ensure!(
+            (MIN_INTERVAL_MS..=MAX_INTERVAL_MS).contains(&interval_ms),
+            "{}: {:?} does not fit; it must be from 2s to 1h. For less than a sample per hour leave it \
+             to storage.rollups",
+            at("interval"),
+            key.interval
+        );
+        let selector = selector(&at("selector"), &key.selector)?;
+        Ok(DownsamplingRule { selector, after_ms, interval_ms })
+    };
+    keys.iter().enumerate().map(rule).collect()
+}
+
+fn selector(key: &str, text: &str) -> Result<Vec<Matcher>> {
+    promql::parse_selector(text)
+        .map_err(|error| anyhow!("{key}: {text:?} is no selector such as {{env=\"dev\"}}: {error}"))
+}
+
 fn rule(index: usize, key: &keys::RetentionRule, retention_ms: i64) -> Result<RetentionRule> {
     let at = |name: &str| format!("storage.retention_rules[{index}].{name}");
-    let text = &key.selector;
-    let selector = promql::parse_selector(text).map_err(|error| {
-        anyhow!("{}: {text:?} is no selector such as {{env=\"dev\"}}: {error}", at("selector"))
-    })?;
+    let selector = selector(&at("selector"), &key.selector)?;
     let kept_ms = duration_ms(&at("for"), Some(&key.kept))?.unwrap_or(retention_ms);
     ensure!(
         kept_ms >= MIN_KEPT_MS,

@@ -12,7 +12,7 @@ use blockstore::Retention;
 use broker::{Broker, BrokerConfig, Complaints};
 use governor::Governor;
 use http::Method;
-use metricstore::RetentionRules;
+use metricstore::{DownsamplingRules, RetentionRules};
 use model::DEFAULT_TENANT;
 use net::auth::Principal;
 use net::{Access, NetMetrics, OriginPolicy, Routes, ServerSettings};
@@ -299,6 +299,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
             size_bytes: config.retention_size_bytes,
         },
         retention_rules: RetentionRules::new(config.retention_rules.clone()),
+        downsampling: DownsamplingRules::new(config.downsampling.clone()),
         rollups: config.rollups.clone(),
         flush_interval_ms: config.flush_interval_ms,
         flush_bytes: config.flush_bytes,

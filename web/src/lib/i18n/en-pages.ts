@@ -311,6 +311,7 @@ export const enPages = {
   'sizing.series': 'Series',
   'sizing.interval': 'One sample every',
   'sizing.kept': 'Samples kept for',
+  'sizing.downsampling': 'Downsampled, as 15s 1d: each 15 s after a day (0: never)',
   'sizing.rollups': 'Rollups, as 5m 90d, 1h 5y (0: none)',
   'sizing.parts': 'on disk: {samples} of samples, {rollups} of rollups',
   'sizing.wrong': 'Series are a number; the others are durations such as 15s or 30d, of rollups a resolution and how long it is kept.',

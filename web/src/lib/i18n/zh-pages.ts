@@ -312,6 +312,7 @@ export const zhPages: PageDictionary = {
   'sizing.series': '序列数',
   'sizing.interval': '采样间隔',
   'sizing.kept': '样本保留',
+  'sizing.downsampling': '降采样，如 15s 1d：一天后每 15 秒一个（0 表示不降）',
   'sizing.rollups': '汇总，如 5m 90d, 1h 5y（0 表示不保留）',
   'sizing.parts': '磁盘空间：样本 {samples}，汇总 {rollups}',
   'sizing.wrong': '序列数应为数字，其余应为时长，例如 15s 或 30d；汇总为分辨率及其保留时长。',

@@ -1,0 +1,80 @@
+//! What the maintenance does about damaged blocks.
+
+use std::collections::BTreeMap;
+
+use blockstore::{BlobError, BlockError};
+use catalog::{BlockId, BlockMeta, Command};
+use parking_lot::Mutex;
+
+use super::Maintenance;
+use crate::command;
+use crate::committer::CommitError;
+
+/// Damaged blocks that are taken out, or about to be, and that the catalog does not call
+/// quarantined yet: answers are partial already.
+pub(crate) type DamagedBlocks = Mutex<BTreeMap<BlockId, Damaged>>;
+
+/// One of [`DamagedBlocks`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Damaged {
+    /// What the catalog says of it.
+    pub(crate) meta: BlockMeta,
+    /// What is left to do.
+    pub(crate) left: Unfinished,
+}
+
+/// What is left to do about a damaged block. A full disk may put it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// Move its file, then tell the catalog.
+    Move,
+    /// Tell the catalog.
+    Tell,
+}
+
+impl Maintenance {
+    /// Takes a damaged block out, so that it is not read again.
+    pub(super) fn set_aside(&self, id: BlockId) {
+        let snapshot = self.blocks.snapshot();
+        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
+        self.count(&self.counters.quarantined_blocks, 1);
+        // First of all: no answer may lack the block and not say so.
+        let damaged = Damaged { meta: open.meta, left: Unfinished::Move };
+        self.damaged.lock().insert(id, damaged);
+        self.blocks.swap(&[id], Vec::new());
+        self.shards.changes().note_range(damaged.meta.range);
+        self.finish_damaged();
+    }
+
+    /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial also
+    /// after a restart. What cannot be done now is done later.
+    pub(super) fn finish_damaged(&self) {
+        let unfinished: Vec<(BlockId, Unfinished)> =
+            self.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.left)).collect();
+        for (id, left) in unfinished {
+            if left == Unfinished::Move {
+                if let Err(error) = self.blocks.quarantine(id) {
+                    tracing::error!(block = %id, %error, "a damaged block is set aside later");
+                    continue;
+                }
+                if let Some(damaged) = self.damaged.lock().get_mut(&id) {
+                    damaged.left = Unfinished::Tell;
+                }
+            }
+            match command(&self.committer, Command::Quarantine { block: id }) {
+                // A refusal: expired or merged meanwhile, there is nothing left to tell.
+                Ok(_) | Err(CommitError::Catalog(_)) => {
+                    self.damaged.lock().remove(&id);
+                }
+                Err(error) => {
+                    tracing::warn!(block = %id, %error, "the catalog hears of a damaged block later");
+                }
+            }
+        }
+    }
+}
+
+/// Whether the block is to blame, and not a disk or a process in trouble.
+pub(crate) fn is_damage(error: &BlockError) -> bool {
+    matches!(error, BlockError::Corrupt { .. } | BlockError::Blob(BlobError::NotFound { .. }))
+}
