@@ -16,6 +16,11 @@ impl Grid {
         Grid { start_ms: t_ms, step_ms: 1, steps: 1 }
     }
 
+    /// From the first evaluation to the last, milliseconds.
+    pub(crate) fn span_ms(&self) -> i64 {
+        self.step_ms.saturating_mul(self.steps.saturating_sub(1) as i64)
+    }
+
     /// Evaluations from `start_ms` up to and including `end_ms`; none if they are crossed.
     ///
     /// # Errors

@@ -18,6 +18,11 @@ use super::selected::Selected;
 use crate::engine::EvalError;
 use crate::profile::Strategy;
 
+/// A range over which [`PIECE`] rows are a piece of work …
+const SHORT_MS: i64 = 6 * 3_600_000;
+/// … and how many are one at least.
+const MIN_PIECE: usize = 4;
+
 /// Series with rows yet to be computed.
 pub(crate) struct Stream {
     origin: Origin,
@@ -166,6 +171,14 @@ impl Stream {
         Ok(has_any(values).then_some(Row { values, histograms }))
     }
 
+    /// How many rows are worth a piece of work, where these do not depend on one another: few if a row
+    /// takes a month of samples, or a query of few series would keep one thread busy and no other.
+    fn piece(&self) -> usize {
+        let Origin::Selected(selected) = &self.origin else { return PIECE };
+        let short_ones = selected.grid.span_ms().max(1) / SHORT_MS;
+        (PIECE / usize::try_from(short_ones).unwrap_or(PIECE).max(1)).max(MIN_PIECE)
+    }
+
     /// Computes all rows; series without any value are left out.
     pub(crate) fn materialise(self, context: &Context<'_>) -> Result<Rows, EvalError> {
         if let (Origin::Rows(_), true) = (&self.origin, self.maps.is_empty()) {
@@ -175,17 +188,17 @@ impl Stream {
             }
             return Ok(*rows);
         }
-        let (len, steps) = (self.len(), self.steps());
+        let (len, steps, piece) = (self.len(), self.steps(), self.piece());
         let mut reservation = context.reserve_rows(len, steps)?;
         let mut values = vec![ABSENT; len * steps];
         // Each piece locks its own part once, so no thread ever waits.
         let parts: Vec<Mutex<&mut [f64]>> =
-            values.chunks_mut((PIECE * steps).max(1)).map(Mutex::new).collect();
-        let pieces = context.pieces(0..len, |piece, scratch| {
+            values.chunks_mut((piece * steps).max(1)).map(Mutex::new).collect();
+        let pieces = context.tasks(len.div_ceil(piece), |number, scratch| {
             let mut filled = Filled::default();
-            let Some(part) = parts.get(piece.start / PIECE) else { return Ok(filled) };
+            let Some(part) = parts.get(number) else { return Ok(filled) };
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            for (index, target) in piece.zip(part.chunks_exact_mut(steps)) {
+            for (index, target) in (number * piece..len).zip(part.chunks_exact_mut(steps)) {
                 let row = self.row(context, index, scratch)?;
                 filled.has_empty |= row.is_none();
                 let Some(row) = row else { continue };

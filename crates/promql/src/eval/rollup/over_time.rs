@@ -92,6 +92,11 @@ pub(super) fn extremum(
     candidates.clear();
     let (mut front, mut seen) = (0, 0);
     for (&start, &end) in view.windows.starts.iter().zip(&view.windows.ends) {
+        // Fast path: steps are further apart than ranges are long.
+        if seen < start {
+            candidates.clear();
+            (front, seen) = (0, start);
+        }
         while seen < end {
             let value = values[seen as usize];
             if !value.is_nan() {
