@@ -16,7 +16,7 @@ pub(crate) fn run(load: &Load, _: &[Kind]) -> Result<String> {
     let setup = Setup { peer_listen: Some(peers), ..Flushing::Soon.into() };
     let broker = Server::start(Kind::Watchfire, setup)?;
     eprintln!("the broker takes in {} samples", load.shape.samples());
-    ingest::send(load, &broker)?;
+    ingest::send(&load.requests, &broker)?;
     broker.wait_quiet()?;
     let token = broker.console_token()?;
     let console = Server::start_console(&peers.to_string(), &token)?;

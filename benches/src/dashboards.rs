@@ -117,7 +117,8 @@ impl Times {
 fn each_lane(load: &Load, work: impl Fn(&Vec<Vec<u8>>) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let work = &work;
-        let lanes: Vec<_> = load.lanes.iter().map(|lane| scope.spawn(move || work(lane))).collect();
+        let lanes: Vec<_> =
+            load.requests.lanes.iter().map(|lane| scope.spawn(move || work(lane))).collect();
         lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane returns its errors"))
     })
 }

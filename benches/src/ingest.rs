@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::load::Load;
+use crate::load::Requests;
 use crate::server::{Flushing, Kind, Server};
 use crate::table::{Table, grouped, megabytes, ratio};
 use crate::usage::Memory;
@@ -21,20 +21,20 @@ struct Cost {
     stopped_bytes: u64,
 }
 
-/// Runs the load against each server in turn and yields the table.
-pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
+/// Sends everything to each server in turn and yields the table.
+pub(crate) fn run(requests: &Requests, kinds: &[Kind]) -> Result<String> {
     let mut costs = Vec::new();
     for &kind in kinds {
-        eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
-        costs.push(measure(load, kind)?);
+        eprintln!("{}: taking in {} samples", kind.name(), requests.samples);
+        costs.push(measure(requests, kind)?);
     }
-    Ok(render(load, &costs))
+    Ok(render(requests, &costs))
 }
 
-fn measure(load: &Load, kind: Kind) -> Result<Cost> {
+fn measure(requests: &Requests, kind: Kind) -> Result<Cost> {
     let server = Server::start(kind, Flushing::Soon)?;
     let (empty_memory, cpu_before) = (server.memory()?, server.cpu_seconds()?);
-    let wall_seconds = send(load, &server)?;
+    let wall_seconds = send(requests, &server)?;
     server.wait_quiet()?;
     Ok(Cost {
         kind,
@@ -52,11 +52,14 @@ fn measure(load: &Load, kind: Kind) -> Result<Cost> {
 ///
 /// # Errors
 /// At the first request that is not answered with a success.
-pub(crate) fn send(load: &Load, server: &Server) -> Result<f64> {
+pub(crate) fn send(requests: &Requests, server: &Server) -> Result<f64> {
     let started = Instant::now();
     std::thread::scope(|scope| {
-        let senders: Vec<_> =
-            load.lanes.iter().map(|lane| scope.spawn(move || send_lane(lane, server))).collect();
+        let senders: Vec<_> = requests
+            .lanes
+            .iter()
+            .map(|lane| scope.spawn(move || send_lane(lane, server)))
+            .collect();
         senders
             .into_iter()
             .try_for_each(|sender| sender.join().expect("a sender returns its errors"))
@@ -81,9 +84,8 @@ fn send_lane(lane: &[Vec<u8>], server: &Server) -> Result<()> {
     Ok(())
 }
 
-fn render(load: &Load, costs: &[Cost]) -> String {
-    let samples = load.shape.samples() as f64;
-    let series = load.shape.series as f64;
+fn render(requests: &Requests, costs: &[Cost]) -> String {
+    let (samples, series) = (requests.samples as f64, requests.series as f64);
     let reference = costs.iter().find(|cost| cost.kind == Kind::VictoriaMetrics);
     let mut table = Table::new([
         "server",

@@ -72,8 +72,63 @@ pub(crate) struct Load {
     pub(crate) shape: Shape,
     /// End of the last step, a multiple of the step; all samples lie before it.
     pub(crate) end_ms: i64,
+    pub(crate) requests: Requests,
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// Series there are at a time.
+    pub(crate) series: usize,
+    pub(crate) samples: usize,
     /// The bodies each connection sends, in order. A host belongs to one connection.
     pub(crate) lanes: Vec<Vec<Vec<u8>>>,
+}
+
+impl Requests {
+    /// Bytes of a sample as it is sent, with its part of everything else.
+    pub(crate) fn bytes_per_sample(&self) -> f64 {
+        let bytes: usize = self.lanes.iter().flatten().map(Vec::len).sum();
+        bytes as f64 / self.samples as f64
+    }
+}
+
+/// Makes requests of samples, as they come.
+pub(crate) struct Encoder {
+    snappy: snap::raw::Encoder,
+    request: Vec<u8>,
+    in_request: usize,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        let snappy = snap::raw::Encoder::new();
+        Encoder { snappy, request: Vec::new(), in_request: 0, bodies: Vec::new() }
+    }
+
+    /// `labels` are as [`put_labels`] writes them.
+    pub(crate) fn push(&mut self, labels: &[u8], t_ms: i64, value: f64) {
+        put_series(&mut self.request, labels, t_ms, value);
+        self.in_request += 1;
+        if self.in_request == SAMPLES_PER_REQUEST {
+            self.end_request();
+        }
+    }
+
+    fn end_request(&mut self) {
+        let body = self.snappy.compress_vec(&self.request);
+        self.bodies.push(body.expect("a request is far below 4 GiB"));
+        self.request.clear();
+        self.in_request = 0;
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<Vec<u8>> {
+        if self.in_request > 0 {
+            self.end_request();
+        }
+        self.bodies
+    }
 }
 
 impl Load {
@@ -119,12 +174,8 @@ impl Load {
         }
         let start_ms = end_ms - shape.duration_ms();
         let lanes = lanes.into_iter().map(|lane| encode_lane(lane, start_ms, &shape)).collect();
-        Load { shape, end_ms, lanes }
-    }
-
-    /// Bytes of all bodies as they are sent.
-    pub(crate) fn wire_bytes(&self) -> usize {
-        self.lanes.iter().flatten().map(Vec::len).sum()
+        let requests = Requests { series: shape.series, samples: shape.samples(), lanes };
+        Load { shape, end_ms, requests }
     }
 }
 
@@ -178,13 +229,7 @@ impl Instance {
 
 fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, shape: &Shape) -> Vec<Vec<u8>> {
     let steps = shape.steps;
-    let mut encoder = snap::raw::Encoder::new();
-    let mut bodies = Vec::new();
-    let (mut request, mut samples) = (Vec::new(), 0);
-    let mut send = |request: &mut Vec<u8>| {
-        bodies.push(encoder.compress_vec(request).expect("a request is far below 4 GiB"));
-        request.clear();
-    };
+    let mut encoder = Encoder::new();
     for (step, step_ms) in (start_ms..).step_by(shape.step_ms as usize).take(steps).enumerate() {
         for instance in &mut instances {
             let replaced = shape.replaced(instance.index, step);
@@ -200,19 +245,11 @@ fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, shape: &Shape) -> Ve
                 }
                 let labels = &instance.label_bytes[labels_start..series.labels_end];
                 labels_start = series.labels_end;
-                put_series(&mut request, labels, t_ms, series.values.next(t_ms));
-                samples += 1;
-                if samples == SAMPLES_PER_REQUEST {
-                    send(&mut request);
-                    samples = 0;
-                }
+                encoder.push(labels, t_ms, series.values.next(t_ms));
             }
         }
     }
-    if samples > 0 {
-        send(&mut request);
-    }
-    bodies
+    encoder.finish()
 }
 
 /// Appends `WriteRequest.timeseries` with one sample; see `prompb/types.proto` of Prometheus.
@@ -243,7 +280,8 @@ fn put_series(out: &mut Vec<u8>, labels: &[u8], t_ms: i64, value: f64) {
     out.extend_from_slice(&sample[..len]);
 }
 
-fn put_labels(out: &mut Vec<u8>, labels: &[(&str, &str)]) {
+/// Appends `TimeSeries.labels`, which have to be in order of their names.
+pub(crate) fn put_labels(out: &mut Vec<u8>, labels: &[(&str, &str)]) {
     for (name, value) in labels {
         let mut label = Vec::new();
         for (tag, text) in [(0x0a, name), (0x12, value)] {
@@ -284,7 +322,7 @@ mod tests {
     fn samples_of(load: &Load) -> HashMap<String, Vec<(i64, f64)>> {
         let limits = Limits::default();
         let mut series: HashMap<String, Vec<(i64, f64)>> = HashMap::new();
-        for body in load.lanes.iter().flatten() {
+        for body in load.requests.lanes.iter().flatten() {
             let raw = snap::raw::Decoder::new().decompress_vec(body).expect("snappy");
             let mut batch = MetricBatch::default();
             wire::remote_write::decode(raw, &limits, &mut batch).expect("a write request");
@@ -350,7 +388,7 @@ mod tests {
     fn the_same_shape_yields_the_same_bytes() {
         let shape = shape(700, 3, 1);
         let (one, two) = (Load::ending_at(shape, END_MS), Load::ending_at(shape, END_MS));
-        assert_eq!(one.lanes, two.lanes);
+        assert_eq!(one.requests.lanes, two.requests.lanes);
         let values: Vec<f64> =
             samples_of(&one).values().map(|samples| samples[0].1).filter(|v| *v != 0.0).collect();
         let distinct: std::collections::HashSet<u64> =

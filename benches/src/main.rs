@@ -18,6 +18,7 @@ mod load;
 mod memory;
 mod program;
 mod query;
+mod recorded;
 mod restart;
 mod scrape;
 mod server;
@@ -46,6 +47,8 @@ struct Cli {
 enum Benchmark {
     /// CPU, memory and disk for taking in a load by remote write
     Ingest(Options),
+    /// The same for samples that were recorded: real values
+    Recorded(recorded::Options),
     /// Time and CPU of the questions dashboards ask, and whether the answers are Prometheus'
     Query(Options),
     /// The same questions to a broker and to a console in a process of its own
@@ -102,7 +105,10 @@ fn main() -> ExitCode {
 fn run(benchmark: &Benchmark) -> Result<()> {
     let environment = environment::describe(&std::env::temp_dir())?;
     let (programs, table) = match benchmark {
-        Benchmark::Ingest(options) => loaded(options, ingest::run)?,
+        Benchmark::Ingest(options) => {
+            loaded(options, |load, servers| ingest::run(&load.requests, servers))?
+        }
+        Benchmark::Recorded(options) => recorded::run(options, versions(&options.servers)?)?,
         Benchmark::Query(options) => loaded(options, query::run)?,
         Benchmark::Console(options) => loaded(options, console::run)?,
         Benchmark::Dashboards(options) => loaded(options, dashboards::run)?,
@@ -149,7 +155,7 @@ fn loaded(
         options.interval,
         shape.churn_percent,
         shape.connections,
-        load.wire_bytes() as f64 / shape.samples() as f64
+        load.requests.bytes_per_sample()
     );
     Ok((described, table))
 }

@@ -50,6 +50,7 @@ fn measure(load: &Load, kind: Kind) -> Result<Kept> {
     let mut looks = Vec::new();
     std::thread::scope(|scope| -> Result<()> {
         let senders: Vec<_> = load
+            .requests
             .lanes
             .iter()
             .map(|lane| scope.spawn(|| send_lane(lane, &server, started, total)))

@@ -122,7 +122,7 @@ pub(crate) fn run(load: &Load, kinds: &[Kind]) -> Result<String> {
     for &kind in kinds {
         eprintln!("{}: taking in {} samples", kind.name(), load.shape.samples());
         let server = Server::start(kind, Flushing::Soon)?;
-        ingest::send(load, &server)?;
+        ingest::send(&load.requests, &server)?;
         server.wait_quiet()?;
         asked.push(Asked { server, outcomes: Vec::new() });
     }

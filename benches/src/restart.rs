@@ -49,7 +49,7 @@ fn measure(load: &Load, kind: Kind, counted: usize) -> Result<Vec<String>> {
     let visible = Duration::from_millis(u64::try_from(load.end_ms)?) + HIDDEN;
     sleep(visible.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH)?));
     let mut server = Server::start(kind, Flushing::Default)?;
-    ingest::send(load, &server)?;
+    ingest::send(&load.requests, &server)?;
     let disk_bytes = server.disk_bytes()?;
     let started = server.kill_and_start_again()?;
     server.wait_ready()?;
