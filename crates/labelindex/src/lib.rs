@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `select` | matchers → series, for both indexes |
 //! | `names` | label names and values of chosen series, for both indexes |
+//! | `parts` | the same of a head, a part at a time |
 //! | `sets` | union, intersection and difference of ascending lists |
 //! | `symbols` | names, values and postings that grow |
 //! | `memory`, `slots`, `cardinality` | the head's index and where its series come from |
@@ -31,6 +32,7 @@ mod error;
 mod memory;
 mod names;
 mod packed;
+mod parts;
 mod rows;
 mod sections;
 mod select;
@@ -44,6 +46,7 @@ pub use cardinality::{Cardinality, Counted};
 pub use census::{Census, Period};
 pub use error::IndexError;
 pub use memory::MemIndex;
+pub use parts::{Parts, Texts};
 
 use model::{Labels, Matcher};
 
@@ -73,9 +76,11 @@ pub trait LabelIndex {
     /// Without matchers nothing but the values is read.
     fn label_values(&self, name: &str, matchers: &[Matcher]) -> Vec<String>;
 
-    /// Shows `visit` what [`LabelIndex::label_names`] yields, in no order and without copies.
+    /// Shows `visit` what [`LabelIndex::label_names`] yields, in no order, and of a head perhaps
+    /// more than once.
     fn visit_names(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&str));
 
-    /// Shows `visit` what [`LabelIndex::label_values`] yields, in no order and without copies.
+    /// Shows `visit` what [`LabelIndex::label_values`] yields, in no order, and of a head
+    /// perhaps more than once.
     fn visit_values(&self, name: &str, matchers: &[Matcher], visit: &mut dyn FnMut(&str));
 }

@@ -10,6 +10,7 @@ use model::{Labels, Matcher};
 
 use crate::LabelIndex;
 use crate::names::{names_of, sorted, values_of};
+use crate::parts::Parts;
 use crate::select::{Rows, Store, select};
 use crate::slots::Slots;
 use crate::symbols::{MAX_VARINT_LEN, Symbols, reserve_tight};
@@ -34,6 +35,8 @@ pub struct MemIndex {
     slots: Slots,
     /// Whether `ordinals` ascend, but for empty slots.
     is_ordered: bool,
+    /// How often slots and pairs were renumbered.
+    pub(crate) compactions: u32,
 }
 
 impl MemIndex {
@@ -47,6 +50,7 @@ impl MemIndex {
             rows: Vec::new(),
             slots: Slots::new(),
             is_ordered: true,
+            compactions: 0,
         }
     }
 
@@ -124,7 +128,7 @@ impl MemIndex {
     }
 
     /// Slots of the series that satisfy `matchers`, ascending.
-    fn selected_slots(&self, matchers: &[Matcher]) -> Vec<u32> {
+    pub(crate) fn selected_slots(&self, matchers: &[Matcher]) -> Vec<u32> {
         let mut slots = select(self, matchers);
         // Postings name series that are gone, too.
         if self.slots.len() < self.ordinals.len() {
@@ -162,6 +166,7 @@ impl MemIndex {
             kept.slots.insert(ordinal, slots[slot as usize], &kept.ordinals);
         }
         kept.is_ordered = kept.ordinals.is_sorted();
+        kept.compactions = self.compactions.wrapping_add(1);
         *self = kept;
     }
 }
@@ -211,23 +216,11 @@ impl LabelIndex for MemIndex {
     }
 
     fn visit_names(&self, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
-        if !matchers.is_empty() {
-            return names_of(self, &self.selected_slots(matchers)).into_iter().for_each(visit);
-        }
-        let names = self.symbols.names();
-        let live = self.names().filter(|(name, _)| names[*name as usize].live_values > 0);
-        live.for_each(|(_, text)| visit(text));
+        Parts::new(None, matchers).visit(self, visit);
     }
 
     fn visit_values(&self, name: &str, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
-        let Some(name) = self.symbols.name(name) else { return };
-        if !matchers.is_empty() {
-            let pairs = values_of(self, name, &self.selected_slots(matchers));
-            return pairs.iter().for_each(|&pair| visit(self.value_of(pair)));
-        }
-        let pairs = self.symbols.names()[name as usize].pairs.iter();
-        let live = pairs.filter(|pair| self.symbols.pairs()[**pair as usize].live > 0);
-        live.for_each(|&pair| visit(self.symbols.value_text(pair)));
+        Parts::new(Some(name), matchers).visit(self, visit);
     }
 }
 

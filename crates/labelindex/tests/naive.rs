@@ -47,9 +47,15 @@ fn check(index: &dyn LabelIndex, series: &BTreeMap<u32, Labels>, matchers: &[Mat
     }
     let pairs = || expected.values().flat_map(|labels| labels.iter());
     let names: BTreeSet<&str> = pairs().map(|(name, _)| name).collect();
+    let mut visited = BTreeSet::new();
+    index.visit_names(matchers, &mut |name| _ = visited.insert(name.to_owned()));
+    assert!(visited.iter().eq(&names), "{visited:?}, not {names:?}");
     assert_eq!(index.label_names(matchers), names.into_iter().collect::<Vec<_>>());
     for name in ["__name__", "a", "absent"] {
         let values: BTreeSet<&str> = pairs().filter(|(n, _)| *n == name).map(|(_, v)| v).collect();
+        let mut visited = BTreeSet::new();
+        index.visit_values(name, matchers, &mut |value| _ = visited.insert(value.to_owned()));
+        assert!(visited.iter().eq(&values), "{visited:?}, not {values:?}");
         assert_eq!(index.label_values(name, matchers), values.into_iter().collect::<Vec<_>>());
     }
 }

@@ -93,10 +93,11 @@ impl Asked for HeadLabels<'_> {
     }
 
     fn list(&self, wanted: Wanted<'_>, matchers: &[Matcher]) -> Vec<String> {
-        match wanted {
-            Wanted::Names => self.registry.names(self.tenant, matchers),
-            Wanted::Values(name) => self.registry.values(self.tenant, name, matchers),
-        }
+        let mut all = Vec::new();
+        self.visit(wanted, matchers, &mut |text| all.push(text.to_owned()));
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn visit(&self, wanted: Wanted<'_>, matchers: &[Matcher], visit: &mut dyn FnMut(&str)) {
@@ -141,7 +142,7 @@ impl LabelQuery<'_> {
     }
 
     /// Shows `visit` every name of a label, or every value of the label `of`, in no order and perhaps
-    /// more than once. While it looks at names of the head no series is registered.
+    /// more than once.
     pub fn visit(&self, of: Option<&str>, visit: &mut dyn FnMut(&str)) {
         let wanted = of.map_or(Wanted::Names, Wanted::Values);
         self.each_source(&mut |source, masks, hidden| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use labelindex::{Cardinality, Census, LabelIndex, MemIndex, Period};
+use labelindex::{Cardinality, Census, LabelIndex, MemIndex, Parts, Period, Texts};
 use model::{Labels, Matcher, TenantId};
 use parking_lot::RwLockReadGuard;
 
@@ -87,23 +87,9 @@ impl Registry {
         }
     }
 
-    /// Label names of the tenant's series that match, ascending.
-    pub(crate) fn names(&self, tenant: TenantId, matchers: &[Matcher]) -> Vec<String> {
-        let tables = self.tables.read();
-        tables.tenants.get(&tenant).map_or_else(Vec::new, |index| index.label_names(matchers))
-    }
-
-    /// Values of a label in the tenant's series that match, ascending.
-    pub(crate) fn values(&self, tenant: TenantId, name: &str, matchers: &[Matcher]) -> Vec<String> {
-        let tables = self.tables.read();
-        tables
-            .tenants
-            .get(&tenant)
-            .map_or_else(Vec::new, |index| index.label_values(name, matchers))
-    }
-
     /// Shows `visit` label names, or the values of the label `of`, of the tenant's series that match,
-    /// in no order. Whoever registers a series meanwhile waits.
+    /// in no order and perhaps more than once. They are copied in parts, and `visit` runs while series
+    /// can be registered; only the matchers are evaluated at once.
     pub(crate) fn visit(
         &self,
         tenant: TenantId,
@@ -111,11 +97,17 @@ impl Registry {
         matchers: &[Matcher],
         visit: &mut dyn FnMut(&str),
     ) {
-        let tables = self.tables.read();
-        let Some(index) = tables.tenants.get(&tenant) else { return };
-        match of {
-            None => index.visit_names(matchers, visit),
-            Some(name) => index.visit_values(name, matchers, visit),
+        let (mut parts, mut texts) = (Parts::new(of, matchers), Texts::default());
+        loop {
+            let is_more = {
+                let tables = self.tables.read();
+                let Some(index) = tables.tenants.get(&tenant) else { return };
+                parts.read(index, &mut texts)
+            };
+            texts.iter().for_each(&mut *visit);
+            if !is_more {
+                return;
+            }
         }
     }
 
@@ -238,5 +230,77 @@ impl View<'_> {
     pub(crate) fn rank(&self, ordinal: u32) -> Option<u32> {
         let rank = self.orders.ranks.of(ordinal);
         (rank != UNRANKED).then_some(rank)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use model::{BestNames, DEFAULT_TENANT, NameSearch, SearchAlgorithm, SearchOrder};
+
+    use super::*;
+
+    fn registry(values: u32) -> Registry {
+        let registry = Registry::new(1);
+        for number in 0..values {
+            let path = format!("/orders/{:08x}", number.wrapping_mul(0x9e37_79b1));
+            let labels = Labels::from_pairs([("__name__", "requests"), ("path", &path)]);
+            registry.intern(DEFAULT_TENANT, &labels.expect("labels"), 0);
+        }
+        registry
+    }
+
+    /// Series can be registered while somebody looks at names.
+    #[test]
+    fn no_lock_is_held_while_names_are_looked_at() {
+        let registry = registry(10_000);
+        let of_requests = Matcher::new("__name__", model::MatchOp::Equal, "requests");
+        let of_requests = [of_requests.expect("matcher")];
+        for (of, matchers) in [(Some("path"), &[][..]), (Some("path"), &of_requests), (None, &[])] {
+            let mut seen = 0;
+            registry.visit(DEFAULT_TENANT, of, matchers, &mut |_| {
+                assert!(registry.tables.try_write().is_some(), "{of:?} {matchers:?}");
+                seen += 1;
+            });
+            assert_eq!(seen, if of.is_some() { 10_000 } else { 2 });
+        }
+    }
+
+    /// How long at the longest a series waits to be registered while a million values are scored:
+    /// `cargo test --release -p metricstore -- --ignored --nocapture waits_at_the_longest`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_new_series_waits_at_the_longest() {
+        let registry = registry(1_000_000);
+        let search = NameSearch {
+            terms: vec!["ord7f3".to_owned()],
+            algorithm: SearchAlgorithm::Subsequence,
+            threshold: 0.0,
+            folds_case: true,
+            order: SearchOrder::Score,
+            limit: 100,
+        };
+        let mut waited = Vec::new();
+        let took = std::thread::scope(|scope| {
+            let searching = scope.spawn(|| {
+                let begin = Instant::now();
+                let mut best = BestNames::new(&search);
+                let mut offer = |name: &str| best.offer(name);
+                registry.visit(DEFAULT_TENANT, Some("path"), &[], &mut offer);
+                assert_eq!(best.into_found().len(), 100);
+                begin.elapsed()
+            });
+            while !searching.is_finished() {
+                std::thread::sleep(Duration::from_micros(200));
+                let begin = Instant::now();
+                drop(registry.tables.write());
+                waited.push(begin.elapsed());
+            }
+            searching.join().expect("no panic")
+        });
+        waited.sort_unstable();
+        let p99 = waited[waited.len() * 99 / 100];
+        eprintln!("search {took:?}; waited: p99 {p99:?}, longest {:?}", waited[waited.len() - 1]);
     }
 }
