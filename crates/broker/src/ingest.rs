@@ -218,7 +218,7 @@ impl Broker {
             done(Err(error));
             return;
         }
-        self.store_metadata(tenant.id, batch);
+        self.store_metadata(&tenant, batch);
         let filtered = self.elect(tenant.id, batch);
         let mut outcome = IngestOutcome::default();
         let mut elected = None;

@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use model::{Labels, Matcher, TenantName};
+use model::{Labels, Matcher, Share, TenantName};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 /// Subscriptions over all connections.
-const MAX_SUBSCRIPTIONS: usize = 1_024;
+const SUBSCRIPTIONS: Share = Share::of_one_alone(1_024);
 /// Samples one subscription may have waiting while there are few subscriptions: 1.5 MiB.
 const MAX_WAITING: usize = 1 << 16;
 /// Samples all subscriptions together may have waiting; they share it evenly.
@@ -70,7 +70,7 @@ impl LiveHub {
     /// Adds a subscription; it ends when the feed is dropped.
     ///
     /// # Errors
-    /// There are too many already.
+    /// The tenant has too many already.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         tenant: TenantName,
@@ -79,10 +79,13 @@ impl LiveHub {
         let subscriber =
             Arc::new(Subscriber { tenant, selector, inbox: Mutex::default(), wake: Notify::new() });
         let mut subscribers = self.subscribers.write();
-        if subscribers.len() >= MAX_SUBSCRIPTIONS {
+        let own = subscribers.iter().filter(|one| one.tenant == tenant).count();
+        let limit = SUBSCRIPTIONS.beside(subscribers.len() - own);
+        if own >= limit {
             return Err(format!(
-                "there are {MAX_SUBSCRIPTIONS} live subscriptions already, which is the limit; \
-                 close some"
+                "the tenant {tenant} has {own} live subscriptions already and the limit is {limit} \
+                 ({}); close some",
+                SUBSCRIPTIONS.rule()
             ));
         }
         subscribers.push(Arc::clone(&subscriber));
@@ -301,6 +304,29 @@ mod tests {
         }
         assert_eq!(taken, MAX_WAITING);
         assert_eq!(hub.counts().2, 10);
+    }
+
+    #[test]
+    fn one_tenant_leaves_subscriptions_to_others() {
+        let hub = Arc::new(LiveHub::default());
+        let fill = |name: &str| {
+            let tenant = TenantName::parse(name).expect("a name");
+            let feeds: Vec<Feed> =
+                std::iter::from_fn(|| hub.subscribe(tenant, Vec::new()).ok()).collect();
+            (feeds, hub.subscribe(tenant, Vec::new()).err().expect("full"))
+        };
+        let (first, refusal) = fill("first");
+        assert_eq!(first.len(), 1_024);
+        assert!(
+            refusal.contains("tenant first has 1024") && refusal.contains("close some"),
+            "{refusal}"
+        );
+        let (second, refusal) = fill("second");
+        assert_eq!(second.len(), 341);
+        assert!(refusal.contains("the limit is 341"), "{refusal}");
+        drop(first);
+        let (third, _) = fill("third");
+        assert!(third.len() > 700, "{}", third.len());
     }
 
     #[tokio::test]

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use catalog::{Command, Expected, State};
-use model::{MetricBatch, MetricMetadata, MetricType, TenantId};
+use model::{MetricBatch, MetricMetadata, MetricType, Share, TenantId, TenantName};
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use crate::Broker;
 use crate::committer::Message;
+use crate::tenants::Tenant;
+use crate::{Broker, Complaints};
 
 /// Families remembered; metadata beyond is not kept, samples are.
-const MAX_FAMILIES: usize = 100_000;
+const FAMILIES: Share = Share::of_one_alone(100_000);
 /// Bytes of names, help texts and units remembered: all of it is in every snapshot of the catalog,
 /// and each log file begins with one.
-const MAX_BYTES: usize = 16 << 20;
+const BYTES: Share = Share::of_one_alone(16 << 20);
 /// Longest help text kept; the rest is cut off.
 const MAX_HELP_BYTES: usize = 4_096;
 /// Longest unit kept; the rest is cut off.
@@ -26,7 +28,10 @@ const PREFIX: &str = "metadata/";
 
 /// What is known about metric families.
 #[derive(Default)]
-pub(crate) struct MetadataBook(RwLock<Families>);
+pub(crate) struct MetadataBook {
+    known: RwLock<Families>,
+    complaints: Complaints,
+}
 
 /// A look into what is known about families.
 pub(crate) struct KnownFamilies<'a> {
@@ -41,7 +46,7 @@ impl KnownFamilies<'_> {
     /// The family a series of this name belongs to: that of the name, or of what is left without
     /// the suffix that its type gives to its series.
     pub(crate) fn family_of(&self, name: &str) -> Option<&MetricMetadata> {
-        let of_tenant = self.families.by_tenant.get(&self.tenant)?;
+        let of_tenant = &self.families.by_tenant.get(&self.tenant)?.by_name;
         of_tenant.get(name).or_else(|| {
             SUFFIXES.iter().find_map(|suffix| of_tenant.get(name.strip_suffix(suffix)?))
         })
@@ -49,14 +54,22 @@ impl KnownFamilies<'_> {
 
     /// All of them, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &MetricMetadata> {
-        self.families.by_tenant.get(&self.tenant).into_iter().flat_map(BTreeMap::values)
+        self.families.by_tenant.get(&self.tenant).into_iter().flat_map(|of| of.by_name.values())
     }
 }
 
 #[derive(Default)]
 struct Families {
-    by_tenant: BTreeMap<TenantId, BTreeMap<String, MetricMetadata>>,
+    by_tenant: BTreeMap<TenantId, OfTenant>,
+    /// Of all tenants.
     count: usize,
+    /// Likewise.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct OfTenant {
+    by_name: BTreeMap<String, MetricMetadata>,
     bytes: usize,
 }
 
@@ -72,18 +85,18 @@ impl MetadataBook {
                 families.put(TenantId(tenant), metadata);
             }
         }
-        MetadataBook(RwLock::new(families))
+        MetadataBook { known: RwLock::new(families), complaints: Complaints::default() }
     }
 
     /// What is known about the tenant's families; nothing is learned while it is held.
     pub(crate) fn families(&self, tenant: TenantId) -> KnownFamilies<'_> {
-        KnownFamilies { families: self.0.read(), tenant }
+        KnownFamilies { families: self.known.read(), tenant }
     }
 
     /// Whether something else, or nothing, is known about the family.
     fn is_news(&self, tenant: TenantId, said: &MetricMetadata) -> bool {
-        let families = self.0.read();
-        let known = families.by_tenant.get(&tenant).and_then(|of| of.get(&said.metric));
+        let families = self.known.read();
+        let known = families.by_tenant.get(&tenant).and_then(|of| of.by_name.get(&said.metric));
         known.is_none_or(|known| {
             known.kind != said.kind
                 || known.help != cut(&said.help, MAX_HELP_BYTES)
@@ -91,54 +104,89 @@ impl MetadataBook {
         })
     }
 
-    /// Remembers it, unless there is no room.
-    fn remember(&self, tenant: TenantId, kept: &MetricMetadata) -> bool {
-        let mut families = self.0.write();
-        let has_room = families.count < MAX_FAMILIES && families.bytes < MAX_BYTES;
-        let is_known =
-            families.by_tenant.get(&tenant).is_some_and(|f| f.contains_key(&kept.metric));
-        if has_room || is_known {
-            families.put(tenant, kept.clone());
-        }
-        has_room || is_known
+    /// Remembers it, unless there is no room; `name` is the tenant's, for the refusal.
+    fn remember(
+        &self,
+        tenant: TenantId,
+        name: TenantName,
+        kept: &MetricMetadata,
+    ) -> Result<(), String> {
+        let mut families = self.known.write();
+        families.check_room(tenant, name, kept)?;
+        families.put(tenant, kept.clone());
+        Ok(())
     }
 
     /// Takes back what could not be stored, so that it is news when it is said again.
     fn forget(&self, tenant: TenantId, metric: &str) {
-        let mut families = self.0.write();
-        let gone = families.by_tenant.get_mut(&tenant).and_then(|of| of.remove(metric));
-        if let Some(gone) = gone {
-            families.count -= 1;
-            families.bytes -= size(&gone);
-        }
+        let mut families = self.known.write();
+        let Some(of_tenant) = families.by_tenant.get_mut(&tenant) else { return };
+        let Some(gone) = of_tenant.by_name.remove(metric) else { return };
+        of_tenant.bytes -= size(&gone);
+        families.count -= 1;
+        families.bytes -= size(&gone);
     }
 }
 
 impl Families {
     fn put(&mut self, tenant: TenantId, metadata: MetricMetadata) {
-        self.count += 1;
-        self.bytes += size(&metadata);
+        let bytes = size(&metadata);
         let of_tenant = self.by_tenant.entry(tenant).or_default();
-        if let Some(before) = of_tenant.insert(metadata.metric.clone(), metadata) {
-            self.count -= 1;
-            self.bytes -= size(&before);
+        let before = of_tenant.by_name.insert(metadata.metric.clone(), metadata);
+        let bytes_before = before.as_ref().map_or(0, size);
+        of_tenant.bytes = of_tenant.bytes + bytes - bytes_before;
+        self.bytes = self.bytes + bytes - bytes_before;
+        self.count += usize::from(before.is_none());
+    }
+
+    /// Whether the tenant may have what is more of it than is known of its family.
+    fn check_room(
+        &self,
+        tenant: TenantId,
+        name: TenantName,
+        kept: &MetricMetadata,
+    ) -> Result<(), String> {
+        if kept.metric.len() > MAX_NAME_BYTES {
+            return Err(format!(
+                "the tenant {name} has a metric whose name is longer than {MAX_NAME_BYTES} bytes: \
+                 its type, help and unit are not kept, its samples are; give it a shorter name"
+            ));
         }
+        let of_tenant = self.by_tenant.get(&tenant);
+        let known = of_tenant.and_then(|of| of.by_name.get(&kept.metric));
+        let (count, bytes) = of_tenant.map_or((0, 0), |of| (of.by_name.len(), of.bytes));
+        let more_bytes = size(kept).saturating_sub(known.map_or(0, size));
+        for (what, own, more, all, share) in [
+            ("metric families", count, usize::from(known.is_none()), self.count, FAMILIES),
+            ("bytes of metadata", bytes, more_bytes, self.bytes, BYTES),
+        ] {
+            let limit = share.beside(all - own);
+            if more > 0 && own + more > limit {
+                return Err(format!(
+                    "the tenant {name} has {own} {what} and the limit is {limit} ({}): type, help \
+                     and unit of {} are not kept, its samples are; send fewer different names of \
+                     metrics, or shorter help",
+                    share.rule(),
+                    kept.metric
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Broker {
     /// What is known about the tenant's metric families, sorted by name.
     pub fn metadata(&self, tenant: TenantId) -> Vec<MetricMetadata> {
-        let families = self.inner.metadata.0.read();
-        families.by_tenant.get(&tenant).into_iter().flat_map(|of| of.values().cloned()).collect()
+        self.inner.metadata.families(tenant).iter().cloned().collect()
     }
 
     /// Remembers what a batch says about families, if it is news. Sent before the batch's samples,
     /// so it is durable when they are acknowledged.
-    pub(crate) fn store_metadata(&self, tenant: TenantId, batch: &MetricBatch) {
+    pub(crate) fn store_metadata(&self, tenant: &Tenant, batch: &MetricBatch) {
         let book = &self.inner.metadata;
         for said in batch.metadata.iter().filter(|said| !said.metric.is_empty()) {
-            if !book.is_news(tenant, said) {
+            if !book.is_news(tenant.id, said) {
                 continue;
             }
             let kept = MetricMetadata {
@@ -147,16 +195,20 @@ impl Broker {
                 help: cut(&said.help, MAX_HELP_BYTES).to_owned(),
                 unit: cut(&said.unit, MAX_UNIT_BYTES).to_owned(),
             };
-            if kept.metric.len() > MAX_NAME_BYTES || !book.remember(tenant, &kept) {
+            if let Err(refusal) = book.remember(tenant.id, tenant.name, &kept) {
                 self.inner.ingest_counters.metadata_refused.fetch_add(1, Ordering::Relaxed);
+                // Senders are told of samples only.
+                if let Some(more) = book.complaints.may_say(&refusal, Instant::now()) {
+                    tracing::warn!(%refusal, more_like_it_before = more, "metadata is left out");
+                }
                 continue;
             }
             let command = Command::Put {
-                key: format!("{PREFIX}{}/{}", tenant.0, kept.metric),
+                key: format!("{PREFIX}{}/{}", tenant.id.0, kept.metric),
                 value: encode(&kept),
                 expected: Expected::Any,
             };
-            let book = Arc::clone(book);
+            let (book, tenant) = (Arc::clone(book), tenant.id);
             let done = Box::new(move |outcome: Result<_, _>| {
                 // The disk is full: the samples are refused as well, and will be sent again.
                 if outcome.is_err() {
@@ -211,6 +263,31 @@ fn decode(metric: &str, value: &[u8]) -> Option<MetricMetadata> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_tenant_leaves_metadata_to_others() {
+        let book = MetadataBook::default();
+        let about = |number: usize, help: usize| MetricMetadata {
+            metric: format!("m{number}"),
+            kind: MetricType::Gauge,
+            help: "x".repeat(help),
+            unit: String::new(),
+        };
+        let names = ["greedy", "modest"].map(|name| TenantName::parse(name).expect("a name"));
+        let remember = |tenant: u32, number, help| {
+            book.remember(TenantId(tenant), names[tenant as usize], &about(number, help))
+        };
+        let kept = (0..5_000).take_while(|number| remember(0, *number, 4_096).is_ok()).count();
+        assert!((4_000..4_100).contains(&kept), "{kept}");
+        let refusal = remember(0, kept, 4_096).expect_err("full");
+        for part in ["the tenant greedy has", "the limit is 16777216", "send fewer"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+        assert_eq!(remember(1, 0, 10), Ok(()), "another tenant finds room");
+        assert_eq!(remember(0, 0, 10), Ok(()), "what is known may become less");
+        book.forget(TenantId(0), "m1");
+        assert_eq!(remember(0, kept, 4_000), Ok(()), "there is room again");
+    }
 
     #[test]
     fn metadata_reads_back() {

@@ -12,12 +12,12 @@ use promql::{
     EvalOptions, EvalTime, Evaluation, InstantSample, QueryOutput, QueryValue, RangeSeries,
     SelectRequest, SeriesSet, Source, SourceError,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::{Admission, Turn};
 use crate::cache::{CacheSettings, ResultCache};
 use crate::counted::QueryData;
 use crate::data::{Data, Snapshot, Work};
+use crate::live_places::LivePlaces;
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
 use net::{ApiError, ErrorType};
@@ -36,7 +36,7 @@ pub struct Executor {
     governor: Arc<Governor>,
     queries: Arc<RunningQueries>,
     admission: Admission,
-    live_places: Arc<Semaphore>,
+    live_places: Arc<LivePlaces>,
     width: usize,
     max_concurrent: usize,
     cache: ResultCache,
@@ -101,9 +101,6 @@ pub(crate) struct Answer {
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
 /// How often a query that waits because memory is short looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Live expressions over all connections: each runs up to ten times a second and takes turns with
-/// the queries of everybody.
-const MAX_LIVE_EXPRESSIONS: usize = 256;
 /// `--query.lookback-delta` of Prometheus.
 pub(crate) const DEFAULT_LOOKBACK_MS: i64 = 5 * 60 * 1_000;
 const DEFAULT_SUBQUERY_STEP_MS: i64 = 60 * 1_000;
@@ -126,7 +123,7 @@ impl Executor {
             governor,
             queries: Arc::new(RunningQueries::new()),
             admission: Admission::new(max_concurrent),
-            live_places: Arc::new(Semaphore::new(MAX_LIVE_EXPRESSIONS)),
+            live_places: Arc::default(),
             width: width.max(1),
             max_concurrent,
             cache,
@@ -255,17 +252,9 @@ impl Executor {
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
     }
 
-    /// A place for one more live expression; it is free again when it is dropped.
-    ///
-    /// # Errors
-    /// There are too many; the text names the limit.
-    pub(crate) fn live_place(&self) -> Result<OwnedSemaphorePermit, String> {
-        Arc::clone(&self.live_places).try_acquire_owned().map_err(|_| {
-            format!(
-                "{MAX_LIVE_EXPRESSIONS} live expressions are evaluated already, which is the \
-                 limit; unsubscribe some"
-            )
-        })
+    /// The places of live expressions.
+    pub(crate) fn live_places(&self) -> &Arc<LivePlaces> {
+        &self.live_places
     }
 
     /// Waits until it is a query's turn and there is memory for it.
@@ -416,7 +405,7 @@ impl Executor {
                 "watchfire_console_live_expressions",
                 "Live subscriptions by expression.",
                 "gauge",
-                (MAX_LIVE_EXPRESSIONS - self.live_places.available_permits()) as f64,
+                self.live_places.taken() as f64,
             ),
             (
                 "watchfire_console_query_samples_total",

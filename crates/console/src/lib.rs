@@ -21,6 +21,7 @@ mod fleet;
 mod json;
 mod keys;
 mod live;
+mod live_places;
 mod params;
 mod remote;
 mod respond;

@@ -223,7 +223,7 @@ impl Subscriptions {
                 if !matches!(parsed.value_type(), ValueType::Scalar | ValueType::Vector) {
                     return Err(NOT_LIVE.to_owned());
                 }
-                let place = self.console.executor().live_place()?;
+                let place = self.console.executor().live_places().take(self.tenant)?;
                 let every =
                     Duration::from_millis(interval_ms.unwrap_or(1_000).max(MIN_INTERVAL_MS));
                 let (console, tenant) = (Arc::clone(&self.console), self.tenant);
@@ -463,20 +463,22 @@ mod tests {
         ));
         let about = crate::About::default();
         let console = Arc::new(Console::new(executor, about, || 0, Box::new(|| 0)));
-        let connection = || Subscriptions {
+        let connection = |tenant| Subscriptions {
             console: Arc::clone(&console),
-            tenant: TenantName::DEFAULT,
+            tenant,
             frames: mpsc::channel(FRAMES_IN_FLIGHT).0,
             tasks: HashMap::new(),
         };
-        let mut connections: Vec<_> = (0..5).map(|_| connection()).collect();
+        let mut connections: Vec<_> = (0..5).map(|_| connection(TenantName::DEFAULT)).collect();
         for (connection, id) in (0..256).map(|n| (n as usize / 64, n)) {
             subscribe(&mut connections[connection], id, "vector(1)").expect("below the limit");
         }
         let error = subscribe(&mut connections[0], 999, "1").expect_err("one more on a connection");
         assert!(error.contains("64"), "{error}");
         let error = subscribe(&mut connections[4], 0, "1").expect_err("one more over all");
-        assert!(error.contains("256"), "{error}");
+        assert!(error.contains("256") && error.contains("tenant default"), "{error}");
+        let mut other = connection(TenantName::parse("other").expect("a name"));
+        subscribe(&mut other, 0, "1").expect("another tenant has a share of its own");
         for expr in ["up[5m]", "\"text\""] {
             assert_eq!(subscribe(&mut connections[4], 1, expr), Err(NOT_LIVE.to_owned()));
         }

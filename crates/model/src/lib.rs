@@ -15,6 +15,7 @@ pub mod regex;
 mod rollup;
 mod search;
 mod series;
+mod share;
 mod tenant;
 mod time;
 
@@ -34,6 +35,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
 pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};
 pub use series::SeriesId;
+pub use share::Share;
 pub use tenant::{DEFAULT_TENANT, NO_TENANT, TenantId, TenantName, TenantNameError};
 pub use time::TimeRange;
 

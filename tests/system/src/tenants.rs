@@ -5,6 +5,7 @@ mod credentials;
 mod isolation;
 mod limits;
 mod names;
+mod shares;
 
 use crate::harness::Group;
 
@@ -19,5 +20,8 @@ pub(crate) const GROUP: Group = Group {
         ("series-of-one-are-not-those-of-another", limits::series),
         ("names-survive-kill-9", names::kills),
         ("there-are-only-so-many", names::only_so_many),
+        ("one-leaves-live-subscriptions-to-others", shares::live),
+        ("one-leaves-metadata-to-others", shares::metadata),
+        ("one-leaves-pushed-groups-to-others", shares::pushgateway),
     ],
 };

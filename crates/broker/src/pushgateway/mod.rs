@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{MetricBatch, MetricMetadata, TenantName};
+use model::{MetricBatch, MetricMetadata, Share, TenantName};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{Broker, Complaints, MetricRow};
@@ -28,9 +28,9 @@ pub use routes::{read_routes, routes};
 /// Where the groups lie in the key space.
 const PREFIX: &str = "pushgateway/";
 /// Groups at most. Each is one key of the catalog, and part of each of its snapshots.
-const MAX_GROUPS: usize = 10_000;
+const GROUPS: Share = Share::of_one_alone(10_000);
 /// Bytes of all groups as they are kept, at most, for the same reason.
-const MAX_TOTAL_BYTES: usize = 64 << 20;
+const BYTES: Share = Share::of_one_alone(64 << 20);
 
 /// A grouping key.
 type Key = BTreeMap<String, String>;
@@ -209,20 +209,42 @@ impl Pushgateway {
         Ok(())
     }
 
+    /// Whether a group may have so many bytes; it may always have fewer than it has.
     fn check_room(&self, place: &Place, bytes: usize) -> Result<(), PushError> {
+        if bytes > catalog::MAX_VALUE_BYTES {
+            return Err(PushError::TooLarge(format!(
+                "the push would make {bytes} bytes in one group, the limit is {}: push less in one \
+                 group",
+                catalog::MAX_VALUE_BYTES
+            )));
+        }
         let groups = self.groups.read();
-        let others = groups.iter().filter(|(other, _)| *other != place);
-        let (count, total) =
-            others.fold((1, bytes), |(count, total), (_, kept)| (count + 1, total + kept.bytes));
-        for (what, found, limit) in [
-            ("bytes in one group", bytes, catalog::MAX_VALUE_BYTES),
-            ("groups", count, MAX_GROUPS),
-            ("bytes in all groups", total, MAX_TOTAL_BYTES),
+        let (mut own_count, mut own_bytes, mut other_count, mut other_bytes) = (1, bytes, 0, 0);
+        for (other, kept) in groups.iter().filter(|(other, _)| *other != place) {
+            if other.0 == place.0 {
+                (own_count, own_bytes) = (own_count + 1, own_bytes + kept.bytes);
+            } else {
+                (other_count, other_bytes) = (other_count + 1, other_bytes + kept.bytes);
+            }
+        }
+        let before = groups.get(place).map(|kept| kept.bytes);
+        for (what, is_more, own, others, share) in [
+            ("groups", before.is_none(), own_count, other_count, GROUPS),
+            (
+                "bytes in groups",
+                before.is_none_or(|before| bytes > before),
+                own_bytes,
+                other_bytes,
+                BYTES,
+            ),
         ] {
-            if found > limit {
+            let limit = share.beside(others);
+            if is_more && own > limit {
                 return Err(PushError::TooLarge(format!(
-                    "the push would make {found} {what}, the limit is {limit}: delete groups \
-                     that are not needed any more, or push less in one group"
+                    "the push would make {own} {what} of the tenant {}, the limit is {limit} ({}): \
+                     delete groups that are not needed any more, or push less",
+                    place.0,
+                    share.rule()
                 )));
             }
         }

@@ -1,16 +1,17 @@
 //! From deltas to the running totals that Prometheus' functions expect.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-use model::{Histogram, TenantName};
+use model::{Histogram, Share, TenantName};
 
 use super::exponential::Counts;
 
 /// Series whose total is kept.
-const MAX_SERIES: usize = 500_000;
+const SERIES: Share = Share::of_one_alone(500_000);
 /// Bytes of their labels and of the counts of their histograms.
-const MAX_BYTES: usize = 256 << 20;
+const BYTES: Share = Share::of_one_alone(256 << 20);
 /// A series without deltas for this long is forgotten when room is needed.
 const IDLE_MS: i64 = 60 * 60 * 1_000;
 
@@ -20,16 +21,40 @@ const IDLE_MS: i64 = 60 * 60 * 1_000;
 /// zero. `rate` and `increase` take that for a counter that was reset where the new total is below
 /// the old one; where it is not, and for the first delta of the new total, they show less than what
 /// was sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deltas {
-    series: HashMap<Box<[u8]>, Total>,
-    /// Of keys and of counts of histograms.
+    by_tenant: HashMap<TenantName, OfTenant>,
+    /// Of all tenants.
+    series: usize,
+    /// Likewise.
     bytes: usize,
-    /// The tenant whose deltas come, and behind that the labels of one of its series.
-    key: Vec<u8>,
-    tenant_len: usize,
+    /// Whose deltas come.
+    tenant: TenantName,
     /// Times that are stored; `None` for all.
     admitted: Option<RangeInclusive<i64>>,
+    series_share: Share,
+    bytes_share: Share,
+}
+
+#[derive(Debug, Default)]
+struct OfTenant {
+    series: HashMap<Box<[u8]>, Total>,
+    /// Of labels and of counts of histograms.
+    bytes: usize,
+}
+
+impl Default for Deltas {
+    fn default() -> Self {
+        Deltas {
+            by_tenant: HashMap::new(),
+            series: 0,
+            bytes: 0,
+            tenant: TenantName::DEFAULT,
+            admitted: None,
+            series_share: SERIES,
+            bytes_share: BYTES,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -45,7 +70,7 @@ enum Value {
 }
 
 impl Total {
-    /// Bytes beside the entry itself, of which there are at most [`MAX_SERIES`].
+    /// Bytes beside the entry itself, which are bounded by their number.
     fn bytes(&self) -> usize {
         match &self.value {
             Value::Float(_) => 0,
@@ -54,9 +79,16 @@ impl Total {
     }
 }
 
-/// What a request has added, so that it can be taken back if it is not stored.
+/// What a request of one tenant has added, so that it can be taken back if it is not stored.
 #[derive(Debug, Default)]
-pub struct Applied(Vec<(Box<[u8]>, Option<Total>)>);
+pub struct Applied {
+    tenant: TenantName,
+    /// Labels, and what there was before.
+    series: Vec<(Box<[u8]>, Option<Total>)>,
+}
+
+/// Why a delta is refused, in words for the sender.
+type Reason = Cow<'static, str>;
 
 impl Deltas {
     /// Refuses deltas of other times from now on: they would count in the total and not be stored.
@@ -66,21 +98,7 @@ impl Deltas {
 
     /// Whose deltas come from now on.
     pub fn begin(&mut self, tenant: TenantName) {
-        self.key.clear();
-        self.key.extend_from_slice(tenant.as_str().as_bytes());
-        // No name has it, so no name is the beginning of another one's keys.
-        self.key.push(0);
-        self.tenant_len = self.key.len();
-    }
-
-    /// Runs `add` with the key of a series.
-    fn with_key<T>(&mut self, labels: &[u8], add: impl FnOnce(&mut Self, &[u8]) -> T) -> T {
-        let mut key = std::mem::take(&mut self.key);
-        key.truncate(self.tenant_len);
-        key.extend_from_slice(labels);
-        let added = add(self, &key);
-        self.key = key;
-        added
+        self.tenant = tenant;
     }
 
     /// Adds a delta and yields the total.
@@ -93,26 +111,16 @@ impl Deltas {
         t_ms: i64,
         delta: f64,
         applied: &mut Applied,
-    ) -> Result<f64, &'static str> {
-        self.with_key(labels, |deltas, key| deltas.add_float_at(key, t_ms, delta, applied))
-    }
-
-    fn add_float_at(
-        &mut self,
-        key: &[u8],
-        t_ms: i64,
-        delta: f64,
-        applied: &mut Applied,
-    ) -> Result<f64, &'static str> {
-        let sum = match self.before(key, t_ms)? {
+    ) -> Result<f64, Reason> {
+        let sum = match self.before(labels, t_ms)? {
             None => delta,
             Some(Value::Float(value)) => value + delta,
-            Some(Value::Histogram(_)) => return Err(CHANGED),
+            Some(Value::Histogram(_)) => return Err(CHANGED.into()),
         };
         if !sum.is_finite() {
-            return Err(NOT_FINITE);
+            return Err(NOT_FINITE.into());
         }
-        self.put(key, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
+        self.put(labels, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
         Ok(sum)
     }
 
@@ -123,24 +131,16 @@ impl Deltas {
         t_ms: i64,
         delta: &Counts,
         applied: &mut Applied,
-    ) -> Result<Histogram, &'static str> {
-        self.with_key(labels, |deltas, key| deltas.add_histogram_at(key, t_ms, delta, applied))
-    }
-
-    fn add_histogram_at(
-        &mut self,
-        key: &[u8],
-        t_ms: i64,
-        delta: &Counts,
-        applied: &mut Applied,
-    ) -> Result<Histogram, &'static str> {
-        let before = match self.before(key, t_ms)? {
+    ) -> Result<Histogram, Reason> {
+        let before = match self.before(labels, t_ms)? {
             None => None,
             Some(Value::Histogram(counts)) => Some(counts.clone()),
-            Some(Value::Float(_)) => return Err(CHANGED),
+            Some(Value::Float(_)) => return Err(CHANGED.into()),
         };
         if delta.to_native().validate().is_err() {
-            return Err("an exponential histogram whose counts, buckets or bounds do not agree");
+            return Err(
+                "an exponential histogram whose counts, buckets or bounds do not agree".into()
+            );
         }
         let sum = match before {
             Some(mut sum) => {
@@ -154,102 +154,129 @@ impl Deltas {
             }
         };
         if !sum.has_finite_sum() {
-            return Err(NOT_FINITE);
+            return Err(NOT_FINITE.into());
         }
         let native = sum.to_native();
         if native.validate().is_err() {
-            return Err("the total of an exponential histogram's deltas cannot be stored");
+            return Err("the total of an exponential histogram's deltas cannot be stored".into());
         }
-        self.put(key, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
+        self.put(labels, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
         Ok(native)
     }
 
     /// Makes undone what a request that was not stored has added.
     pub fn take_back(&mut self, applied: Applied) {
+        let Some(of_tenant) = self.by_tenant.get_mut(&applied.tenant) else { return };
+        let (series, bytes) = (of_tenant.series.len(), of_tenant.bytes);
         // The first entry of a series is what there was before the request.
-        for (labels, before) in applied.0.into_iter().rev() {
-            if let Some(total) = self.series.remove(&labels) {
-                self.bytes -= labels.len() + total.bytes();
+        for (labels, before) in applied.series.into_iter().rev() {
+            if let Some(total) = of_tenant.series.remove(&labels) {
+                of_tenant.bytes -= labels.len() + total.bytes();
             }
             if let Some(total) = before {
-                self.bytes += labels.len() + total.bytes();
-                self.series.insert(labels, total);
+                of_tenant.bytes += labels.len() + total.bytes();
+                of_tenant.series.insert(labels, total);
             }
         }
+        self.series = self.series - series + of_tenant.series.len();
+        self.bytes = self.bytes - bytes + of_tenant.bytes;
     }
 
-    /// Number of series whose total is kept.
+    /// Number of series of all tenants whose total is kept.
     pub fn len(&self) -> usize {
-        self.series.len()
+        self.series
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
+        self.series == 0
     }
 
     /// The total so far, if a delta of that time may be added to it.
-    fn before(&self, labels: &[u8], t_ms: i64) -> Result<Option<&Value>, &'static str> {
+    fn before(&self, labels: &[u8], t_ms: i64) -> Result<Option<&Value>, Reason> {
         if self.admitted.as_ref().is_some_and(|times_ms| !times_ms.contains(&t_ms)) {
-            return Err(
-                "a delta further in the future than limits.max_future_ms, or older than the \
-                        retention",
-            );
+            return Err("a delta further in the future than limits.max_future_ms, or older than \
+                        the retention"
+                .into());
         }
-        match self.series.get(labels) {
+        match self.kept(labels) {
             Some(total) if t_ms <= total.last_ms => {
-                Err("a delta that is not newer than the one before it of its series")
+                Err("a delta that is not newer than the one before it of its series".into())
             }
             total => Ok(total.map(|total| &total.value)),
         }
     }
 
-    fn put(
-        &mut self,
-        labels: &[u8],
-        total: Total,
-        applied: &mut Applied,
-    ) -> Result<(), &'static str> {
-        if self.is_full(labels, &total) {
+    fn kept(&self, labels: &[u8]) -> Option<&Total> {
+        self.by_tenant.get(&self.tenant)?.series.get(labels)
+    }
+
+    fn put(&mut self, labels: &[u8], total: Total, applied: &mut Applied) -> Result<(), Reason> {
+        if self.check_room(labels, &total).is_err() {
             self.forget_idle(total.last_ms);
-            if self.is_full(labels, &total) {
-                return Err(
-                    "too much comes as deltas (the limit is 500,000 series and 256 MiB of \
-                            labels and buckets); let the sender use cumulative temporality",
-                );
-            }
+            self.check_room(labels, &total)?;
         }
-        self.bytes += total.bytes();
-        let before = match self.series.get_mut(labels) {
+        let more_bytes = total.bytes();
+        let of_tenant = self.by_tenant.entry(self.tenant).or_default();
+        let (before, fewer_bytes) = match of_tenant.series.get_mut(labels) {
             Some(kept) => {
                 let before = std::mem::replace(kept, total);
-                self.bytes -= before.bytes();
-                Some(before)
+                let bytes = before.bytes();
+                (Some(before), bytes)
             }
             None => {
+                of_tenant.bytes += labels.len();
                 self.bytes += labels.len();
-                self.series.insert(labels.into(), total);
-                None
+                self.series += 1;
+                of_tenant.series.insert(labels.into(), total);
+                (None, 0)
             }
         };
-        applied.0.push((labels.into(), before));
+        of_tenant.bytes = of_tenant.bytes + more_bytes - fewer_bytes;
+        self.bytes = self.bytes + more_bytes - fewer_bytes;
+        applied.tenant = self.tenant;
+        applied.series.push((labels.into(), before));
         Ok(())
     }
 
-    /// Whether there is no room for what `total` takes more than what is kept of its series.
-    fn is_full(&self, labels: &[u8], total: &Total) -> bool {
-        let (more_series, more_bytes) = match self.series.get(labels) {
+    /// Whether the tenant may have what `total` takes more than what is kept of its series.
+    fn check_room(&self, labels: &[u8], total: &Total) -> Result<(), Reason> {
+        let (more_series, more_bytes) = match self.kept(labels) {
             Some(kept) => (0, total.bytes().saturating_sub(kept.bytes())),
             None => (1, labels.len() + total.bytes()),
         };
-        self.series.len() + more_series > MAX_SERIES
-            || more_bytes > 0 && self.bytes + more_bytes > MAX_BYTES
+        let of_tenant = self.by_tenant.get(&self.tenant);
+        let (series, bytes) = of_tenant.map_or((0, 0), |of| (of.series.len(), of.bytes));
+        for (what, own, more, all, share) in [
+            ("series", series, more_series, self.series, self.series_share),
+            ("bytes of labels and buckets", bytes, more_bytes, self.bytes, self.bytes_share),
+        ] {
+            let limit = share.beside(all - own);
+            if more > 0 && own + more > limit {
+                return Err(format!(
+                    "too much of the tenant {} comes as deltas: the limit is {limit} {what} ({}); \
+                     let the sender use cumulative temporality",
+                    self.tenant,
+                    share.rule()
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
+    /// Forgets series of every tenant that have no deltas any more.
     #[cold]
     fn forget_idle(&mut self, now_ms: i64) {
-        self.series.retain(|_, total| total.last_ms > now_ms.saturating_sub(IDLE_MS));
-        self.bytes = self.series.iter().map(|(labels, total)| labels.len() + total.bytes()).sum();
+        self.by_tenant.retain(|_, of_tenant| {
+            let series = &mut of_tenant.series;
+            series.retain(|_, total| total.last_ms > now_ms.saturating_sub(IDLE_MS));
+            let bytes = series.iter().map(|(labels, total)| labels.len() + total.bytes());
+            of_tenant.bytes = bytes.sum();
+            !series.is_empty()
+        });
+        self.series = self.by_tenant.values().map(|of| of.series.len()).sum();
+        self.bytes = self.by_tenant.values().map(|of| of.bytes).sum();
     }
 }
 
@@ -310,13 +337,42 @@ mod tests {
 
     #[test]
     fn room_is_made_by_forgetting_what_is_idle() {
-        let mut deltas = Deltas { bytes: MAX_BYTES, ..Deltas::default() };
+        let share = Share::of_one_alone(2);
+        let mut deltas = Deltas { series_share: share, ..Deltas::default() };
         let mut applied = Applied::default();
-        // The count of bytes is taken anew, so there is room again.
-        assert_eq!(deltas.add_float(b"a", 1, 1.0, &mut applied), Ok(1.0));
-        assert_eq!(deltas.bytes, 1);
-        deltas.forget_idle(1 + IDLE_MS);
-        assert!(deltas.is_empty());
+        for labels in [b"a", b"b"] {
+            assert_eq!(deltas.add_float(labels, 1, 1.0, &mut applied), Ok(1.0));
+        }
+        assert!(deltas.add_float(b"c", IDLE_MS, 1.0, &mut applied).is_err(), "nothing is idle");
+        assert_eq!(deltas.add_float(b"a", IDLE_MS, 1.0, &mut applied), Ok(2.0), "it is known");
+        assert_eq!(deltas.add_float(b"c", 1 + IDLE_MS, 1.0, &mut applied), Ok(1.0));
+        assert_eq!((deltas.len(), deltas.bytes), (2, 2));
+    }
+
+    #[test]
+    fn one_tenant_leaves_room_for_others() {
+        for (series, bytes) in [(300, 1 << 20), (1 << 20, 1_200)] {
+            let series_share = Share::of_one_alone(series);
+            let bytes_share = Share::of_one_alone(bytes);
+            let mut deltas = Deltas { series_share, bytes_share, ..Deltas::default() };
+            let mut applied = Applied::default();
+            let tenants = ["a", "b", "c"].map(|name| TenantName::parse(name).expect("a name"));
+            let taken = tenants.map(|tenant| {
+                deltas.begin(tenant);
+                let add = |number: &u32| {
+                    deltas.add_float(&number.to_le_bytes(), 1, 1.0, &mut applied).is_ok()
+                };
+                (0..1_000).filter(add).count()
+            });
+            assert_eq!(taken, [300, 100, 33]);
+            let refusal = deltas.add_float(b"next", 1, 1.0, &mut applied).expect_err("full");
+            let names_all = ["tenant c", "limit is", "two thirds", "cumulative temporality"]
+                .iter()
+                .all(|part| refusal.contains(part));
+            assert!(names_all, "{refusal}");
+            deltas.take_back(applied);
+            assert_eq!((deltas.len(), deltas.bytes), (400, 1_600), "only what is of the last one");
+        }
     }
 
     #[test]
@@ -337,7 +393,7 @@ mod tests {
             let counts = point.counts().expect("in range");
             assert!(deltas.add_histogram(b"h", 15, &counts, &mut applied).is_err());
         }
-        assert_eq!((deltas.len(), applied.0.len()), (1, 2));
+        assert_eq!((deltas.len(), applied.series.len()), (1, 2));
     }
 
     #[test]

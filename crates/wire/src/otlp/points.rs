@@ -12,6 +12,7 @@
 //! exemplars          5          8           11
 //! ```
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -365,7 +366,7 @@ impl<'a> Translator<'a> {
                 Ok(total) => total,
                 Err(reason) => {
                     self.out.label_bytes.truncate(start);
-                    self.refusals.add(reason, 1, 0, || self.name.clone());
+                    self.refusals.add(&reason, 1, 0, || self.name.clone());
                     return Ok(());
                 }
             }
@@ -383,7 +384,7 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    fn total(&mut self, start: usize, t_ms: i64, delta: f64) -> Result<f64, &'static str> {
+    fn total(&mut self, start: usize, t_ms: i64, delta: f64) -> Result<f64, Cow<'static, str>> {
         let deltas = self.deltas.as_deref_mut().ok_or(NO_DELTAS)?;
         let labels = &self.out.label_bytes[start..];
         deltas.add_float(labels, t_ms, delta, &mut self.applied)
@@ -502,7 +503,7 @@ impl<'a> Translator<'a> {
         let is_delta = self.is_delta && !common.has_no_value;
         let native = if is_delta {
             let start = self.write_labels("", None);
-            let total = point.counts().and_then(|counts| {
+            let total = point.counts().map_err(Cow::from).and_then(|counts| {
                 let deltas = self.deltas.as_deref_mut().ok_or(NO_DELTAS)?;
                 let labels = &self.out.label_bytes[start..];
                 deltas.add_histogram(labels, common.t_ms, &counts, &mut self.applied)
@@ -510,12 +511,12 @@ impl<'a> Translator<'a> {
             self.out.label_bytes.truncate(start);
             total
         } else {
-            point.to_native()
+            point.to_native().map_err(Cow::from)
         };
         match native {
             Ok(histogram) => self.push_histogram(common, histogram),
             Err(reason) => {
-                self.refusals.add(reason, 1, 1, || self.name.clone());
+                self.refusals.add(&reason, 1, 1, || self.name.clone());
                 Ok(())
             }
         }
