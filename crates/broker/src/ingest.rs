@@ -207,18 +207,60 @@ impl Broker {
         mark: Option<Mark>,
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
     ) {
-        if let Err(error) = self.admit(batch) {
-            done(Err(error));
-            return;
-        }
-        let tenant = self.inner.tenants.of(tenant);
         // Before anything is noted of it: a replica whose samples are refused has stored none of them,
         // and what the other one sends must not be left out for them.
-        if let Err(error) = tenant.admit(batch.samples(), self.now_ms()) {
-            done(Err(error));
-            return;
+        match self.admit(tenant, batch) {
+            Ok(admitted) => self.ingest_admitted(&admitted, batch, mark, done),
+            Err(error) => done(Err(error)),
         }
-        self.store_metadata(&tenant, batch);
+    }
+
+    /// Takes a batch's samples of what the tenant may send in this second. Who does not store them gives
+    /// them back.
+    ///
+    /// # Errors
+    /// They come too fast; the batch is too large, or the head is full.
+    ///
+    /// # Panics
+    /// There is no tenant of this number.
+    pub(crate) fn admit(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+    ) -> Result<Arc<Tenant>, CommitError> {
+        self.check_room(batch)?;
+        let tenant = self.inner.tenants.of(tenant);
+        tenant.admit(batch.samples(), self.now_ms())?;
+        Ok(tenant)
+    }
+
+    /// As [`Broker::admit`], however fast they come: what comes next waits for them.
+    ///
+    /// # Errors
+    /// The batch is too large, or the head is full.
+    ///
+    /// # Panics
+    /// There is no tenant of this number.
+    pub(crate) fn admit_in_advance(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+    ) -> Result<Arc<Tenant>, CommitError> {
+        self.check_room(batch)?;
+        let tenant = self.inner.tenants.of(tenant);
+        tenant.admit_in_advance(batch.samples(), self.now_ms());
+        Ok(tenant)
+    }
+
+    /// As [`Broker::ingest_marked`], of what was admitted before.
+    pub(crate) fn ingest_admitted(
+        &self,
+        tenant: &Arc<Tenant>,
+        batch: &MetricBatch,
+        mark: Option<Mark>,
+        done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
+    ) {
+        self.store_metadata(tenant, batch);
         let filtered = self.elect(tenant.id, batch);
         let mut outcome = IngestOutcome::default();
         let mut elected = None;
@@ -228,9 +270,9 @@ impl Broker {
             elected = Some(batch);
         }
         let batch = elected.as_ref().unwrap_or(batch);
-        let split = self.split(&tenant, batch);
+        let split = self.split(tenant, batch);
         let batch = split.as_ref().and_then(|split| split.rest.as_ref()).unwrap_or(batch);
-        self.store(&tenant, batch, split.as_ref(), mark, outcome, done);
+        self.store(tenant, batch, split.as_ref(), mark, outcome, done);
     }
 
     /// Stores what aggregation wrote, past all that takes samples out of a batch.
@@ -240,7 +282,7 @@ impl Broker {
         batch: &MetricBatch,
         done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
     ) {
-        match self.admit(batch) {
+        match self.check_room(batch) {
             Ok(()) => {
                 let tenant = self.inner.tenants.of(tenant);
                 self.store(&tenant, batch, None, None, IngestOutcome::default(), |result| {
@@ -381,7 +423,7 @@ impl Broker {
     }
 
     /// What bounds a batch before anything is done with it.
-    fn admit(&self, batch: &MetricBatch) -> Result<(), CommitError> {
+    fn check_room(&self, batch: &MetricBatch) -> Result<(), CommitError> {
         for (what, found, limit) in [
             ("samples", batch.samples(), MAX_BATCH_ROWS),
             ("bytes of labels", batch.label_bytes.len(), MAX_BATCH_LABEL_BYTES),

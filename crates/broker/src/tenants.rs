@@ -84,7 +84,15 @@ impl Tenant {
         })
     }
 
-    /// Gives samples back that were admitted and turned out to be another replica's.
+    /// Takes so many samples, however fast they come; those that come next wait for it.
+    pub(crate) fn admit_in_advance(&self, samples: usize, now_ms: i64) {
+        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = self.limits;
+        if rate > 0 && samples > 0 {
+            self.pace.lock().take_in_advance(samples, rate, burst, now_ms);
+        }
+    }
+
+    /// Gives samples back that were admitted and are not stored.
     pub(crate) fn give_back(&self, samples: u64) {
         if samples > 0 {
             self.pace.lock().give_back(samples);

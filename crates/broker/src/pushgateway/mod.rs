@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use model::{MetricBatch, MetricMetadata, Share, TenantName};
 use parking_lot::{Mutex, RwLock};
 
+use crate::committer::CommitError;
+use crate::tenants::Tenant;
 use crate::{Broker, Complaints, MetricRow};
 use group::Group;
 use push::{Form, PushError};
@@ -167,7 +169,7 @@ impl Pushgateway {
         mode: Mode,
     ) -> Result<(), PushError> {
         let mut families = push::parse(body, form, &key, self.broker.limits_of(tenant))?;
-        self.broker.tenant_for_write(tenant).map_err(PushError::refused)?;
+        let id = self.broker.tenant_for_write(tenant).map_err(PushError::refused)?;
         let mut last_ms = self.changing.lock();
         let others = self.groups_of(tenant);
         let before = others.iter().find(|group| group.key == key).cloned();
@@ -191,8 +193,13 @@ impl Pushgateway {
         }
         group.collect(now_ms, &mut batch);
         batch.metadata = metadata(&group);
-        self.keep(group)?;
-        self.store(tenant, &batch);
+        // Before it is kept: whoever is told to come again later does so with all of it.
+        let admitted = self.broker.admit(id, &batch).map_err(PushError::refused)?;
+        if let Err(error) = self.keep(group) {
+            admitted.give_back(batch.samples() as u64);
+            return Err(error);
+        }
+        self.store(Ok(admitted), &batch);
         Ok(())
     }
 
@@ -263,7 +270,9 @@ impl Pushgateway {
         self.groups.write().remove(place);
         let mut batch = MetricBatch::default();
         group.collect_ended(None, self.next_ms(&mut last_ms), &mut batch);
-        self.store(place.0, &batch);
+        // The group is gone already, so its series end now, however fast the tenant's samples come.
+        let id = self.broker.tenant_for_write(place.0);
+        self.store(id.and_then(|id| self.broker.admit_in_advance(id, &batch)), &batch);
         Ok(())
     }
 
@@ -291,7 +300,8 @@ impl Pushgateway {
                 for of_tenant in gateway.groups().chunk_by(|one, next| one.tenant == next.tenant) {
                     let mut batch = MetricBatch::default();
                     of_tenant.iter().for_each(|group| group.collect(now_ms, &mut batch));
-                    gateway.store(of_tenant[0].tenant, &batch);
+                    let id = gateway.broker.tenant_for_write(of_tenant[0].tenant);
+                    gateway.store(id.and_then(|id| gateway.broker.admit(id, &batch)), &batch);
                 }
             })
             .await;
@@ -299,22 +309,21 @@ impl Pushgateway {
 
     /// Stores samples and waits until they can be queried. A refusal is told in the log and not to
     /// whoever pushed: the group is durable already, and the next interval brings it again.
-    fn store(&self, tenant: TenantName, batch: &MetricBatch) {
-        let (reply, stored) = crossbeam_channel::bounded(1);
-        let for_refusal = reply.clone();
-        match self.broker.tenant_for_write(tenant) {
-            Ok(id) => self.broker.ingest(id, batch, move |outcome| {
-                // Whoever waits is still there.
-                let _ = reply.send(outcome);
-            }),
-            Err(error) => {
-                let _ = for_refusal.send(Err(error));
+    fn store(&self, admitted: Result<Arc<Tenant>, CommitError>, batch: &MetricBatch) {
+        let complaint = match admitted {
+            Err(error) => Some(error.to_string()),
+            Ok(tenant) => {
+                let (reply, stored) = crossbeam_channel::bounded(1);
+                self.broker.ingest_admitted(&tenant, batch, None, move |outcome| {
+                    // Whoever waits is still there.
+                    let _ = reply.send(outcome);
+                });
+                match stored.recv() {
+                    Ok(Ok(delivery)) => delivery.outcome.complaint(),
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some("the broker has stopped".to_owned()),
+                }
             }
-        }
-        let complaint = match stored.recv() {
-            Ok(Ok(outcome)) => outcome.complaint(),
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the broker has stopped".to_owned()),
         };
         if let Some(complaint) = complaint
             && let Some(more) = self.complaints.may_say(&complaint, Instant::now())

@@ -20,12 +20,7 @@ impl Pace {
         burst: usize,
         now_ms: i64,
     ) -> Result<(), u64> {
-        let burst = if burst == 0 { rate.saturating_mul(BURST_SECONDS) } else { burst } as f64;
-        let rate = rate as f64;
-        let (credit, at_ms) = self.credit.unwrap_or((burst, now_ms));
-        // A clock that is set back gives nothing and takes nothing.
-        let seconds = now_ms.saturating_sub(at_ms).max(0) as f64 / 1_000.0;
-        let credit = (credit + seconds * rate).min(burst);
+        let (credit, burst) = self.credit_at(rate, burst, now_ms);
         let needed = (samples as f64).min(burst);
         let is_taken = credit >= needed;
         let left = if is_taken { credit - samples as f64 } else { credit };
@@ -33,7 +28,28 @@ impl Pace {
         if is_taken {
             return Ok(());
         }
-        Err(((needed - credit) / rate * 1_000.0).ceil() as u64)
+        Err(((needed - credit) / rate as f64 * 1_000.0).ceil() as u64)
+    }
+
+    /// Takes `samples`, whatever is left.
+    pub(super) fn take_in_advance(
+        &mut self,
+        samples: usize,
+        rate: usize,
+        burst: usize,
+        now_ms: i64,
+    ) {
+        let (credit, _) = self.credit_at(rate, burst, now_ms);
+        self.credit = Some((credit - samples as f64, now_ms));
+    }
+
+    /// What is there by now, and the most there can be.
+    fn credit_at(&self, rate: usize, burst: usize, now_ms: i64) -> (f64, f64) {
+        let burst = if burst == 0 { rate.saturating_mul(BURST_SECONDS) } else { burst } as f64;
+        let (credit, at_ms) = self.credit.unwrap_or((burst, now_ms));
+        // A clock that is set back gives nothing and takes nothing.
+        let seconds = now_ms.saturating_sub(at_ms).max(0) as f64 / 1_000.0;
+        ((credit + seconds * rate as f64).min(burst), burst)
     }
 
     /// Gives samples back that were taken and are not stored.
@@ -70,6 +86,16 @@ mod tests {
         pace.give_back(9_000);
         assert_eq!(pace.take(1_000, 100, 1_000, 0), Ok(()));
         assert_eq!(pace.take(1, 100, 1_000, 0), Err(10));
+    }
+
+    #[test]
+    fn what_is_taken_in_advance_is_waited_for_later() {
+        let mut pace = Pace::default();
+        pace.take_in_advance(1_500, 100, 1_000, 0);
+        assert_eq!(pace.take(1, 100, 1_000, 0), Err(5_010));
+        pace.take_in_advance(100, 100, 1_000, 5_000);
+        assert_eq!(pace.take(1, 100, 1_000, 6_000), Err(10));
+        assert_eq!(pace.take(1, 100, 1_000, 6_010), Ok(()));
     }
 
     #[test]

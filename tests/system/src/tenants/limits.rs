@@ -123,6 +123,7 @@ fn ways() -> Vec<Way> {
             format!("1,{t_s}\n"),
             r#""errorType":"bad_data""#,
         ),
+        text("/metrics/job/j", "pushed 1\n".to_owned(), "the tenant slow is above"),
     ]
 }
 
@@ -151,11 +152,15 @@ pub(super) fn every_way_in(scratch: &Scratch) -> Result<String> {
         let taken = send(&other, way)?;
         ensure!(taken.status < 300, "{}: {} {}", way.path, taken.status, taken.text());
     }
+    let kept = slow.get_data("/api/v1/metrics")?;
+    ensure!(kept.as_array().is_some_and(Vec::is_empty), "a refused push is kept: {kept}");
+    ensure!(slow.request("DELETE", "/metrics/job/j", &[], &[])?.status == 202, "no delete");
     let stored = slow.data("/api/v1/query", &[("query", "count({__name__!=\"\"})")])?;
     ensure!(stored["result"][0]["value"][1] == "600", "{stored}");
     let name = "watchfire_broker_tenant_samples_refused_total";
     let refused = client.metric(&format!("{name}{{tenant=\"slow\",limit=\"ingestion_rate\"}}"))?;
-    ensure!(refused == ways.len() as f64, "{refused} refusals are counted");
+    // A push is stored with its two times.
+    ensure!(refused == ways.len() as f64 + 2.0, "{refused} refusals are counted");
     server.stop()?;
     Ok(format!("{} protocols", ways.len()))
 }
