@@ -204,9 +204,8 @@ impl<'a> BlockWriter<'a> {
                 let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
                 let told = std::mem::take(&mut self.told);
                 self.add_conflicts(left_out.saturating_sub(told));
-                // Fast path: nothing is known, which the last of them says for all.
+                // Fast path: nothing is known. What comes now is later, so this need not be noted.
                 if starts_ms.is_empty() && self.rolled_starts.is_empty() {
-                    timestamps_ms.last().into_iter().for_each(|&t_ms| self.note_start(t_ms, 0));
                     return Ok(());
                 }
                 for (index, &t_ms) in timestamps_ms.iter().enumerate() {

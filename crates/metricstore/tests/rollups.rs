@@ -9,7 +9,8 @@ use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput, THINNED_
 use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
     BlockSource, Delete, Deletes, DownsamplingRule, DownsamplingRules, FlushPlan, HeadSnapshot,
-    MetricBlock, MetricFormat, ROLLED_LEVEL, Registry, Selected, Shard, ShardRows,
+    HistogramColumns, MetricBlock, MetricFormat, ROLLED_LEVEL, Registry, Selected, Shard,
+    ShardRows,
 };
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, RollupRow, STALE_NAN_BITS, TimeRange};
 use proptest::prelude::*;
@@ -153,6 +154,24 @@ impl Store {
         selected.read_rows(0, window_ms, &mut rows).expect("own blocks").then_some(rows)
     }
 
+    /// When each sample began at zero, by its time; those of which nothing is known are left out.
+    fn starts(&self) -> Vec<(i64, i64)> {
+        let range = TimeRange::all();
+        let (head, blocks) = (self.head(range), &self.blocks);
+        let selected =
+            Selected::new(&self.registry, head, blocks, &matchers(), range, 9).expect("select");
+        let (mut times, mut values, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        selected
+            .read_with_starts(
+                0,
+                (&mut times, &mut values),
+                &mut starts,
+                &mut HistogramColumns::default(),
+            )
+            .expect("own blocks");
+        times.into_iter().zip(starts).filter(|(_, start_ms)| *start_ms != 0).collect()
+    }
+
     /// Times of the samples.
     fn times(&self, range: TimeRange) -> Vec<i64> {
         let (head, blocks) = (self.head(range), &self.blocks);
@@ -218,6 +237,34 @@ fn late_samples_of_a_thinned_day_go_around_its_rows() {
     store.flush();
     store.merge(0, THINNED_LEVEL);
     assert_eq!(store.rows(minutes(0, 60)), expected);
+}
+
+/// Of a day of which nobody said when values began, and one late sample that says it for itself.
+#[test]
+fn a_late_start_is_not_that_of_rows_behind_it() {
+    let mut store = Store::new();
+    store.append(&counter(1..=20));
+    store.append(&counter(40..=60));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    let (late_ms, start_ms) = (30 * MINUTE_MS, 29 * MINUTE_MS);
+    let labels = Labels::from_pairs([("__name__", "m")]).expect("labels");
+    let ordinal = store.registry.intern(DEFAULT_TENANT, &labels, 0);
+    let mut rows = ShardRows::default();
+    rows.push(ordinal, late_ms, 1.0);
+    rows.set_last_start(start_ms);
+    store.shard.append(&rows);
+    let expected = [(late_ms, start_ms)];
+    assert_eq!(store.starts(), expected, "in the head");
+    store.flush();
+    assert_eq!(store.starts(), expected, "in a block of its own");
+    store.merge(0, THINNED_LEVEL);
+    assert_eq!(store.starts(), expected, "merged");
+    // Once more, where the rows are in one block with it.
+    store.append(&counter(70..=71));
+    store.flush();
+    store.merge(0, THINNED_LEVEL);
+    assert_eq!(store.starts(), expected, "merged again");
 }
 
 #[test]
