@@ -414,7 +414,7 @@ impl Broker {
     }
 
     /// Lets the governor ask what series, fresh samples, exemplars, windows of aggregation and rows
-    /// on their way to remotes take.
+    /// on their way to remotes take, and say how much may be kept of blocks.
     fn count_memory(&self) {
         let watched = Arc::downgrade(&self.inner);
         let mut known = (u64::MAX, 0);
@@ -431,6 +431,12 @@ impl Broker {
             let windows =
                 inner.aggregation.as_ref().map_or(0, |aggregation| aggregation.window_bytes());
             Some(known.1 + fresh + windows + inner.senders.bytes())
+        });
+        let pages = Arc::downgrade(&self.inner.pages);
+        self.inner.config.governor.watch_cache(move |percent| {
+            let pages = pages.upgrade()?;
+            pages.allow_percent(percent);
+            Some(pages.bytes() as u64)
         });
     }
 

@@ -22,6 +22,8 @@ const UNKNOWN_MEMORY_BYTES: u64 = 2 << 30;
 const NO_NEW_SERIES_PERCENT: u64 = 75;
 const QUERIES_WAIT_PERCENT: u64 = 85;
 const QUERIES_STOP_PERCENT: u64 = 95;
+/// Above this a cache may keep half of what it otherwise may; while queries wait, nothing.
+const HALF_CACHES_PERCENT: u64 = 75;
 /// Above this heads are written to blocks early, if that gives back something.
 const EARLY_FLUSH_PERCENT: u64 = 70;
 
@@ -48,6 +50,10 @@ pub struct Settings {
 /// Asks for the bytes of all heads; `None` once there are none any more.
 type AskHeads = Box<dyn FnMut() -> Option<u64> + Send>;
 
+/// Lets a cache keep so many percent of what it otherwise may, and yields its bytes then; `None` once
+/// there is no cache any more.
+type AskCache = Box<dyn FnMut(usize) -> Option<u64> + Send>;
+
 /// The budget of memory of this process.
 pub struct Governor {
     limit_bytes: u64,
@@ -57,6 +63,8 @@ pub struct Governor {
     queries: AtomicUsize,
     accounts: Mutex<Vec<Weak<Account>>>,
     ask_heads: Mutex<Option<AskHeads>>,
+    ask_cache: Mutex<Option<AskCache>>,
+    cache: AtomicU64,
     refused_series: AtomicU64,
     early_flushes: AtomicU64,
     refused_queries: AtomicU64,
@@ -107,6 +115,8 @@ impl Governor {
             queries: AtomicUsize::new(0),
             accounts: Mutex::default(),
             ask_heads: Mutex::default(),
+            ask_cache: Mutex::default(),
+            cache: AtomicU64::new(0),
             refused_series: AtomicU64::new(0),
             early_flushes: AtomicU64::new(0),
             refused_queries: AtomicU64::new(0),
@@ -132,6 +142,7 @@ impl Governor {
                 if let Some(bytes) = anonymous_bytes() {
                     governor.measured.store(bytes, Ordering::Relaxed);
                 }
+                governor.measure_cache();
                 if ticks % ASK_HEADS_EVERY == 0 {
                     governor.measure_heads();
                 }
@@ -164,6 +175,28 @@ impl Governor {
             *ask = None;
         }
         self.heads.store(asked.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// `ask` lets a cache keep so many percent of what it otherwise may, gives up what is more, and
+    /// yields its bytes then; `None` when there is no cache any more.
+    pub fn watch_cache(&self, ask: impl FnMut(usize) -> Option<u64> + Send + 'static) {
+        *self.ask_cache.lock() = Some(Box::new(ask));
+        self.measure_cache();
+    }
+
+    /// What is kept to be quicker goes before anything that somebody waits for is refused.
+    fn measure_cache(&self) {
+        let percent = match () {
+            () if self.is_above(QUERIES_WAIT_PERCENT) => 0,
+            () if self.is_above(HALF_CACHES_PERCENT) => 50,
+            () => 100,
+        };
+        let mut ask = self.ask_cache.lock();
+        let Some(asked) = ask.as_mut().map(|ask| ask(percent)) else { return };
+        if asked.is_none() {
+            *ask = None;
+        }
+        self.cache.store(asked.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn is_above(&self, percent: u64) -> bool {
@@ -341,6 +374,11 @@ impl Governor {
                 self.heads_limit_bytes(),
             ),
             gauge(
+                "watchfire_governor_cache_bytes",
+                "What is kept of blocks for queries to come; less while memory is short.",
+                self.cache.load(Ordering::Relaxed),
+            ),
+            gauge(
                 "watchfire_governor_queries_bytes",
                 "Memory that running queries hold, as counted.",
                 self.queries.load(Ordering::Relaxed) as u64,
@@ -427,6 +465,31 @@ mod tests {
         assert!(large.why_stopped().is_some_and(|why| why.contains("memory.limit_bytes")));
         assert_eq!(large.take(1), Err(Refused::Cancelled));
         assert!(!governor.admits_query() && governor.is_short(), "{} bytes", taken.len());
+    }
+
+    #[test]
+    fn a_cache_gives_way() {
+        let governor = governor(1_000, None);
+        let kept = Arc::new(AtomicUsize::new(0));
+        let cache = Arc::downgrade(&kept);
+        governor.watch_cache(move |percent| {
+            cache.upgrade()?.store(percent, Ordering::Relaxed);
+            Some(percent as u64 * 2)
+        });
+        let cache_bytes = || {
+            let rows = governor.rows();
+            let row = rows.iter().find(|row| row.name == "watchfire_governor_cache_bytes");
+            row.expect("a row").value
+        };
+        for (measured, percent) in [(750, 100), (751, 50), (850, 50), (851, 0), (700, 100)] {
+            governor.measured.store(measured, Ordering::Relaxed);
+            governor.measure_cache();
+            assert_eq!(kept.load(Ordering::Relaxed), percent, "{measured}");
+            assert_eq!(cache_bytes(), percent as f64 * 2.0);
+        }
+        drop(kept);
+        governor.measure_cache();
+        assert_eq!(cache_bytes(), 0.0);
     }
 
     #[test]

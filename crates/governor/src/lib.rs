@@ -13,8 +13,9 @@
 //! | 1/2 | series and samples of heads; above it no new series is taken |
 //! | 1/4 | samples of heads alone; above it they are written to blocks early |
 //! | 1/4 | queries, all together |
-//! | 75 % measured | no new series |
-//! | 85 % measured | queries wait before they begin |
+//! | 1/64 | what is kept of blocks for queries to come |
+//! | 75 % measured | no new series; half as much is kept of blocks |
+//! | 85 % measured | queries wait before they begin; nothing is kept of blocks |
 //! | 95 % measured | the query that holds most is stopped |
 
 mod account;

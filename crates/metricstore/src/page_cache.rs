@@ -6,7 +6,7 @@
 //! displaces what others come back for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rapidhash::RapidHashMap;
@@ -22,7 +22,10 @@ const REMEMBERED: usize = 1 << 12;
 #[derive(Debug)]
 pub struct PageCache {
     stripes: [Mutex<Stripe>; STRIPES],
+    /// Of each stripe, at most.
     stripe_bytes: usize,
+    /// Of each stripe, by now.
+    allowed_bytes: AtomicUsize,
     next_block: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -71,6 +74,7 @@ impl PageCache {
         Arc::new(PageCache {
             stripes: Default::default(),
             stripe_bytes: bytes / STRIPES,
+            allowed_bytes: AtomicUsize::new(bytes / STRIPES),
             next_block: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -97,11 +101,16 @@ impl PageCache {
     /// Offers what was not found under a key.
     pub(crate) fn offer(&self, key: Key, kept: Kept) {
         let bytes = kept.bytes() + size_of::<Slot>();
-        if bytes > self.stripe_bytes {
+        if bytes > self.allowed_bytes.load(Ordering::Relaxed) {
             return;
         }
         let hash = hash_of(key);
         let mut stripe = self.stripes[stripe_of(key)].lock();
+        // Once more: who allowed less meanwhile looks at the stripe only after this.
+        let allowed_bytes = self.allowed_bytes.load(Ordering::Acquire);
+        if bytes > allowed_bytes {
+            return;
+        }
         let once = &mut stripe.once[(hash >> 1) as usize % REMEMBERED];
         if *once != hash {
             *once = hash;
@@ -110,13 +119,32 @@ impl PageCache {
         if stripe.by_key.contains_key(&key) {
             return;
         }
-        while stripe.bytes + bytes > self.stripe_bytes {
+        while stripe.bytes + bytes > allowed_bytes {
             stripe.give_up_one();
         }
         let at = stripe.slots.len();
         stripe.slots.push(Slot { key, kept, bytes, is_used: false });
         stripe.by_key.insert(key, at);
         stripe.bytes += bytes;
+    }
+
+    /// Keeps at most so many percent of its room from now on, and gives up what is more.
+    pub fn allow_percent(&self, percent: usize) {
+        let allowed_bytes = self.stripe_bytes * percent.min(100) / 100;
+        let before = self.allowed_bytes.swap(allowed_bytes, Ordering::Release);
+        // Fast path: all is well, as before.
+        if before <= allowed_bytes {
+            return;
+        }
+        for stripe in &self.stripes {
+            let mut stripe = stripe.lock();
+            while stripe.bytes > allowed_bytes {
+                stripe.give_up_one();
+            }
+            if stripe.slots.is_empty() {
+                (stripe.slots, stripe.by_key) = (Vec::new(), RapidHashMap::default());
+            }
+        }
     }
 
     /// Gives up what is kept of a block.
@@ -220,6 +248,29 @@ mod tests {
         assert!(cache.bytes() < 1_000 && has(&cache, (0, false, 1)));
         cache.forget_block(0);
         assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn it_shrinks_and_grows_again() {
+        let cache = PageCache::new(STRIPES * 10_000);
+        let fill = |block| {
+            for number in 0..2_000 {
+                (0..2).for_each(|_| cache.offer((block, false, number), page(500)));
+            }
+        };
+        fill(0);
+        let full = cache.bytes();
+        cache.allow_percent(50);
+        assert!(cache.bytes() <= STRIPES * 5_000 && cache.bytes() > STRIPES * 4_000);
+        fill(1);
+        assert!(cache.bytes() <= STRIPES * 5_000, "it grows beyond what is allowed");
+        cache.allow_percent(0);
+        assert_eq!(cache.bytes(), 0);
+        fill(2);
+        assert_eq!(cache.bytes(), 0, "nothing is allowed");
+        cache.allow_percent(100);
+        fill(3);
+        assert!(cache.bytes().abs_diff(full) < STRIPES * 1_000);
     }
 
     #[test]
