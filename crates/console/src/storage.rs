@@ -57,8 +57,10 @@ impl std::error::Error for StorageError {}
 /// What is known of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredBlock {
-    /// Whose it is; empty if that is not known.
-    pub tenant: String,
+    /// Whose it is; `None` if the name was lost.
+    pub tenant: Option<TenantName>,
+    /// The number under which that tenant's data lies.
+    pub tenant_number: u32,
     /// Its name.
     pub id: String,
     /// First timestamp, milliseconds.

@@ -174,7 +174,8 @@ impl console::Storage for BrokerStorage {
 
     fn blocks(&self) -> Vec<console::StoredBlock> {
         let row = |(meta, deletes): (broker::BlockMeta, u64)| console::StoredBlock {
-            tenant: self.0.tenant_name(meta.tenant).map_or_else(String::new, |t| t.to_string()),
+            tenant: self.0.tenant_name(meta.tenant),
+            tenant_number: meta.tenant.0,
             id: meta.id.to_string(),
             min_time_ms: meta.range.start_ms,
             end_time_ms: meta.range.end_ms,

@@ -77,18 +77,22 @@ pub(super) async fn blocks(
     let storage = Arc::clone(&administration.storage);
     // Counting what is deleted in each takes a while where there are many.
     let blocks = blocking("", move || Ok(storage.blocks())).await?;
-    let is_shown = |block: &&StoredBlock| match TenantName::parse(&block.tenant) {
-        Ok(tenant) => principal.sees(tenant),
-        Err(_) => false,
+    Ok(success(json!({ "blocks": shown_to(&principal, &blocks) })))
+}
+
+/// Those of a tenant whose name was lost are shown to who sees all.
+fn shown_to(principal: &Principal, blocks: &[StoredBlock]) -> Vec<Value> {
+    let is_shown = |block: &&StoredBlock| match block.tenant {
+        Some(tenant) => principal.sees(tenant),
+        None => principal.sees_all(),
     };
-    let blocks: Vec<Value> = blocks.iter().filter(is_shown).map(block).collect();
-    Ok(success(json!({ "blocks": blocks })))
+    blocks.iter().filter(is_shown).map(block).collect()
 }
 
 fn block(block: &StoredBlock) -> Value {
-    json!({
+    let mut shown = json!({
         "ulid": block.id,
-        "tenant": block.tenant,
+        "tenant": block.tenant.as_ref().map(TenantName::as_str),
         "minTime": block.min_time_ms,
         "maxTime": block.end_time_ms,
         "stats": {
@@ -99,7 +103,19 @@ fn block(block: &StoredBlock) -> Value {
         },
         "compaction": { "level": block.level, "sources": [block.id] },
         "version": 1,
-    })
+    });
+    if block.tenant.is_none() {
+        let number = block.tenant_number;
+        // No name begins like this.
+        shown["tenant"] = format!("#{number}").into();
+        shown["note"] = format!(
+            "the name of the tenant with the number {number} was lost when the catalog was damaged: no \
+             request reads these samples, nobody else gets the number, and they go with the \
+             retention; a snapshot from before has the name"
+        )
+        .into();
+    }
+    shown
 }
 
 /// Runs what waits for the disk off the threads that serve sockets; errors begin with `what`.
@@ -142,6 +158,35 @@ mod tests {
     #[test]
     fn snapshots_have_the_names_that_prometheus_gives() {
         assert_eq!(snapshot_name(1_435_781_451_781, 0xabc), "20150701T201051Z-0000000000000abc");
+    }
+
+    #[test]
+    fn blocks_without_a_name_are_shown_to_who_sees_all() {
+        let acme = TenantName::parse("acme").expect("a name");
+        let block = |tenant, tenant_number| StoredBlock {
+            tenant,
+            tenant_number,
+            id: format!("block-{tenant_number}"),
+            min_time_ms: 0,
+            end_time_ms: 1,
+            samples: 1,
+            series: 1,
+            size_bytes: 1,
+            deletes: 0,
+            level: 0,
+        };
+        let blocks = [block(Some(acme), 1), block(None, 7)];
+        let everybody = Principal::anonymous();
+        let shown = shown_to(&everybody, &blocks);
+        assert_eq!(shown.len(), 2);
+        assert!(shown[0]["tenant"] == "acme" && shown[0]["note"].is_null(), "{}", shown[0]);
+        assert!(shown[1]["tenant"] == "#7" && shown[1]["ulid"] == "block-7", "{}", shown[1]);
+        let note = shown[1]["note"].as_str().unwrap_or_default();
+        assert!(note.contains("number 7 was lost") && note.contains("snapshot"), "{note}");
+        let mut bound = everybody;
+        bound.tenants = net::auth::Tenants::parse("acme").expect("a name");
+        bound.tenant = acme;
+        assert_eq!(shown_to(&bound, &blocks), shown[..1]);
     }
 
     #[test]
