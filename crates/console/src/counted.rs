@@ -2,16 +2,14 @@
 //! whoever reads, a query, an export or another Prometheus.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{
-    CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, NameSearch,
-    SeriesExemplars, TenantName, TimeRange,
-};
-use promql::{Columns, Reads, SelectRequest, SeriesSet, Source, SourceError};
+use model::{Labels, MetricMetadata, TenantName, TimeRange};
+use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
-use crate::data::{Cardinality, Data, DataChanges, Snapshot, Work};
+use crate::data::{Data, DataChanges, Snapshot, Work};
 use crate::running::RunningQuery;
 
 /// What one query may read: the data of its tenant and of no other.
@@ -26,9 +24,9 @@ impl QueryData {
     }
 
     /// As [`Data::snapshot`].
-    pub(crate) fn snapshot(&self, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
+    pub(crate) fn snapshot(&self, work: &Work) -> Result<CountedSnapshot, SourceError> {
         let (snapshot, query) = (self.data.snapshot(self.tenant(), work)?, Arc::clone(&self.query));
-        Ok(Arc::new(CountedSnapshot { snapshot, query }))
+        Ok(CountedSnapshot { snapshot, query })
     }
 
     /// As [`Data::metadata`].
@@ -54,75 +52,28 @@ impl QueryData {
     }
 }
 
-struct CountedSnapshot {
+/// A snapshot like the one inside, but for samples, which are counted.
+pub(crate) struct CountedSnapshot {
     snapshot: Arc<dyn Snapshot>,
     query: Arc<RunningQuery>,
 }
 
-impl Source for CountedSnapshot {
-    fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
-        let (set, query) = (self.snapshot.select(request)?, Arc::clone(&self.query));
-        Ok(Arc::new(CountedSet { set, query }))
+impl Deref for CountedSnapshot {
+    type Target = dyn Snapshot;
+
+    fn deref(&self) -> &(dyn Snapshot + 'static) {
+        &*self.snapshot
     }
 }
 
-impl Snapshot for CountedSnapshot {
-    fn label_names(
+impl CountedSnapshot {
+    /// As [`promql::Source::select`]; found before that of the snapshot inside.
+    pub(crate) fn select(
         &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, SourceError> {
-        self.snapshot.label_names(selectors, range, limit)
-    }
-
-    fn label_values(
-        &self,
-        name: &str,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<String>, SourceError> {
-        self.snapshot.label_values(name, selectors, range, limit)
-    }
-
-    fn search(
-        &self,
-        of: Option<&str>,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        search: &NameSearch,
-    ) -> Result<Vec<FoundName>, SourceError> {
-        self.snapshot.search(of, selectors, range, search)
-    }
-
-    fn series(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<Labels>, SourceError> {
-        self.snapshot.series(selectors, range, limit)
-    }
-
-    fn exemplars(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        self.snapshot.exemplars(selectors, range)
-    }
-
-    fn missing(&self, range: TimeRange) -> Vec<String> {
-        self.snapshot.missing(range)
-    }
-
-    fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
-        self.snapshot.census(request)
-    }
-
-    fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
-        self.snapshot.cardinality(limit)
+        request: &SelectRequest<'_>,
+    ) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let (set, query) = (self.snapshot.select(request)?, Arc::clone(&self.query));
+        Ok(Arc::new(CountedSet { set, query }))
     }
 }
 

@@ -15,8 +15,8 @@ use promql::{
 
 use crate::admission::{Admission, Turn};
 use crate::cache::{CacheSettings, ResultCache};
-use crate::counted::QueryData;
-use crate::data::{Data, Snapshot, Work};
+use crate::counted::{CountedSnapshot, QueryData};
+use crate::data::{Data, Work};
 use crate::live_places::LivePlaces;
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
@@ -460,7 +460,7 @@ impl Session<'_> {
 /// Passes selections on and remembers how far they reach: ranges, offsets and subqueries lead far
 /// away from the time a query is evaluated at.
 struct Recorder {
-    snapshot: Arc<dyn Snapshot>,
+    snapshot: CountedSnapshot,
     asked: Mutex<Option<TimeRange>>,
 }
 

@@ -9,8 +9,8 @@ pub const METRIC_NAME: &str = "__name__";
 /// A label set: sorted by name, names unique and not empty, values not empty, all UTF-8.
 ///
 /// Stored as one shared byte string, each label as
-/// `varint(name length) name varint(value length) value` (LEB128). The same bytes are what a
-/// `SeriesId` is computed over, so equal sets are equal bytes. Cloning costs one atomic add.
+/// `varint(name length) name varint(value length) value` (LEB128), so equal sets are equal
+/// bytes. Cloning costs one atomic add.
 /// Order between two sets compares names and values pairwise, as Prometheus' `labels.Compare`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[u8]>);

@@ -17,8 +17,8 @@ use wire::protobuf_encode::{self, FamilyEncoder, Sample};
 use wire::text_encode::{self, TextEncoder};
 
 use crate::Console;
-use crate::counted::QueryData;
-use crate::data::{Snapshot, Work};
+use crate::counted::{CountedSnapshot, QueryData};
+use crate::data::Work;
 use crate::execute::DEFAULT_LOOKBACK_MS;
 use crate::params::Params;
 use crate::respond::source_error;
@@ -88,13 +88,13 @@ fn newest(
     let mut newest = Newest::new();
     let mut samples = Columns::default();
     for matchers in selectors {
-        collect(snapshot.as_ref(), matchers, now_ms, &mut samples, &mut newest)?;
+        collect(&snapshot, matchers, now_ms, &mut samples, &mut newest)?;
     }
     Ok(newest)
 }
 
 fn collect(
-    snapshot: &dyn Snapshot,
+    snapshot: &CountedSnapshot,
     matchers: &[Matcher],
     now_ms: i64,
     samples: &mut Columns,

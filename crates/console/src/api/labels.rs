@@ -130,7 +130,7 @@ fn list<T>(
 ) -> Result<(Vec<T>, Vec<String>), ApiError> {
     let snapshot = data.snapshot(work).map_err(source_error)?;
     // One more than is shown tells whether there are more.
-    let mut found = ask(snapshot.as_ref(), limit.saturating_add(1)).map_err(source_error)?;
+    let mut found = ask(&*snapshot, limit.saturating_add(1)).map_err(source_error)?;
     let mut warnings = snapshot.missing(range);
     if found.len() > limit {
         found.truncate(limit);

@@ -24,7 +24,7 @@ use wire::remote_read::{
 use super::streamed::{self, Patience, Pieces, warn};
 use crate::Console;
 use crate::counted::QueryData;
-use crate::data::{Snapshot, Work};
+use crate::data::Work;
 use crate::execute::Executor;
 use crate::params::client_of;
 use crate::respond::{bad_data, source_error};
@@ -124,7 +124,7 @@ fn select(
     query: &Query,
     missing: &mut Vec<String>,
 ) -> Result<Arc<dyn SeriesSet>, ApiError> {
-    let snapshot: Arc<dyn Snapshot> = data.snapshot(work).map_err(source_error)?;
+    let snapshot = data.snapshot(work).map_err(source_error)?;
     let Query { start_ms, end_ms, matchers } = query;
     let (start_ms, end_ms) = (*start_ms, *end_ms);
     let found =

@@ -5,7 +5,7 @@
 //!
 //! - [`grid`]: the steps; [`rows`]: vectors over time as columns, [`histogram_rows`] beside them;
 //!   [`stream`]: rows made on demand
-//! - [`selected`], [`windows`], [`rollup`]: from samples to rows
+//! - [`selected`], [`windows`], [`rollup`]: from samples to rows; [`recent`]: what is kept of that
 //! - [`aggregate`], [`binary`], [`call`] and the files they use: from rows to rows
 //! - [`context`]: limits, cancellation, counters, splitting of work; [`profiler`]: what each node
 //!   takes; [`output`]: the result
@@ -33,6 +33,7 @@ mod operation;
 mod output;
 mod profiler;
 mod range_source;
+mod recent;
 mod relabel;
 mod rollup;
 mod row_map;

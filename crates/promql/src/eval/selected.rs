@@ -326,7 +326,7 @@ impl Leaf {
         let Scratch { columns, windows, row, .. } = scratch;
         let Columns { timestamps_ms, values, starts_ms, .. } = columns;
         row.clear();
-        let bounds = windows.starts.iter().zip(&windows.ends);
+        let bounds = windows.starts().iter().zip(windows.ends());
         match self {
             Leaf::Value { .. } => row.extend(bounds.map(|(&start, &end)| {
                 // A stale marker is the absent value, so it needs no test.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::grid::{Grid, Reference};
+use super::recent::Recent;
 
 /// How far a window reaches from the time a step refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,26 +22,19 @@ impl Reach {
 
 /// Windows of all steps over the timestamps of a series, as index ranges `starts[i]..ends[i]`.
 ///
-/// Series of one scrape target have the same timestamps, so windows are computed once for them.
-/// They do not come one after the other: in the order of labels `{cpu="0"}` of all targets is before
-/// `{cpu="1"}` of the first. So the windows of some targets are kept.
+/// Series of one scrape target have the same timestamps, so windows are computed once for them, and
+/// those of some targets are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    timestamps_ms: Vec<i64>,
-    generation: u64,
-    pub(crate) starts: Vec<u32>,
-    pub(crate) ends: Vec<u32>,
+    recent: Recent<OfTimestamps>,
     /// Generations there were.
     generations: u64,
-    kept: Vec<Kept>,
-    /// The next of them to be given up.
-    oldest: usize,
 }
 
-/// Windows of timestamps that were looked at before.
 #[derive(Debug, Default)]
-struct Kept {
+struct OfTimestamps {
     timestamps_ms: Vec<i64>,
+    /// 0 before the first.
     generation: u64,
     starts: Vec<u32>,
     ends: Vec<u32>,
@@ -61,84 +55,70 @@ impl Windows {
         reference: Reference,
         reach: Reach,
     ) {
-        if self.generation > 0 && self.timestamps_ms == timestamps_ms {
+        // Targets are scraped at different moments, so the last timestamp tells nearly all apart.
+        let is_it = |of: &OfTimestamps| {
+            of.generation > 0
+                && of.timestamps_ms.last() == timestamps_ms.last()
+                && of.timestamps_ms == timestamps_ms
+        };
+        if self.recent.find(is_it) {
             return;
         }
-        if self.generation > 0 && self.find_kept(timestamps_ms) {
-            return;
-        }
-        self.keep(timestamps_ms.len() + grid.steps());
-        self.timestamps_ms.clear();
-        self.timestamps_ms.extend_from_slice(timestamps_ms);
+        let entries = timestamps_ms.len() + grid.steps();
+        let room = (MAX_KEPT_ENTRIES / entries.max(1)).min(MAX_KEPT);
+        let made = self.recent.next(self.generations > 0, room);
+        made.timestamps_ms.clear();
+        made.timestamps_ms.extend_from_slice(timestamps_ms);
         self.generations += 1;
-        self.generation = self.generations;
-        self.starts.clear();
-        self.ends.clear();
+        made.generation = self.generations;
+        made.starts.clear();
+        made.ends.clear();
         if reference.is_pinned() {
             let (start, end) = find_window(timestamps_ms, reference.of(0), reach);
-            self.starts.resize(grid.steps(), start);
-            self.ends.resize(grid.steps(), end);
+            made.starts.resize(grid.steps(), start);
+            made.ends.resize(grid.steps(), end);
             return;
         }
-        self.walk(timestamps_ms, grid, reference, reach);
+        made.walk(grid, reference, reach);
     }
 
-    /// Takes the windows of `timestamps_ms` from those that are kept, if they are.
-    fn find_kept(&mut self, timestamps_ms: &[i64]) -> bool {
-        // Targets are scraped at different moments, so the last timestamp tells nearly all apart.
-        let is_it = |kept: &Kept| {
-            kept.timestamps_ms.last() == timestamps_ms.last() && kept.timestamps_ms == timestamps_ms
-        };
-        let Some(place) = self.kept.iter().position(is_it) else { return false };
-        self.exchange(place);
-        true
+    /// Index of the first sample of each step's window.
+    #[inline]
+    pub(crate) fn starts(&self) -> &[u32] {
+        &self.recent.at_hand().starts
     }
 
-    /// Keeps the windows at hand in place of the oldest, where there is room for windows of so many
-    /// `entries`.
-    fn keep(&mut self, entries: usize) {
-        let room = (MAX_KEPT_ENTRIES / entries.max(1)).min(MAX_KEPT);
-        if self.generation == 0 || room == 0 {
-            return;
-        }
-        if self.kept.len() < room {
-            self.kept.push(Kept::default());
-            self.exchange(self.kept.len() - 1);
-            return;
-        }
-        self.oldest = (self.oldest + 1) % room;
-        self.exchange(self.oldest);
-    }
-
-    fn exchange(&mut self, place: usize) {
-        let kept = &mut self.kept[place];
-        std::mem::swap(&mut kept.timestamps_ms, &mut self.timestamps_ms);
-        std::mem::swap(&mut kept.generation, &mut self.generation);
-        std::mem::swap(&mut kept.starts, &mut self.starts);
-        std::mem::swap(&mut kept.ends, &mut self.ends);
+    /// Index behind the last sample of each step's window.
+    #[inline]
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.recent.at_hand().ends
     }
 
     /// The samples in the window of `step`.
     #[inline]
     pub(crate) fn range(&self, step: usize) -> Range<usize> {
-        self.starts[step] as usize..self.ends[step] as usize
+        let OfTimestamps { starts, ends, .. } = self.recent.at_hand();
+        starts[step] as usize..ends[step] as usize
     }
 
     /// Equal only for equal windows; 0 before the first.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation
+        self.recent.at_hand().generation
     }
 
     /// How many other windows are kept.
     pub(crate) fn kept(&self) -> usize {
-        self.kept.len()
+        self.recent.kept()
     }
+}
 
-    fn walk(&mut self, timestamps_ms: &[i64], grid: &Grid, reference: Reference, reach: Reach) {
+impl OfTimestamps {
+    fn walk(&mut self, grid: &Grid, reference: Reference, reach: Reach) {
+        let OfTimestamps { timestamps_ms, starts, ends, .. } = self;
         // Steps ascend, so both borders only move forward: one pass over samples and steps.
         let (mut start, mut end) = (0_usize, 0_usize);
-        self.starts.reserve(grid.steps());
-        self.ends.reserve(grid.steps());
+        starts.reserve(grid.steps());
+        ends.reserve(grid.steps());
         for step in 0..grid.steps() {
             let at = reference.of(grid.time_ms(step));
             let (after, until) = borders(at, reach);
@@ -148,8 +128,8 @@ impl Windows {
             while start < end && timestamps_ms[start] <= after {
                 start += 1;
             }
-            self.starts.push(start as u32);
-            self.ends.push(end as u32);
+            starts.push(start as u32);
+            ends.push(end as u32);
         }
     }
 }
@@ -196,7 +176,7 @@ mod tests {
                 let expected: Vec<usize> = (0..timestamps.len())
                     .filter(|i| timestamps[*i] > at - back && timestamps[*i] <= at + ahead)
                     .collect();
-                let (from, to) = (windows.starts[index] as usize, windows.ends[index] as usize);
+                let (from, to) = (windows.starts()[index] as usize, windows.ends()[index] as usize);
                 prop_assert_eq!((from..to).collect::<Vec<_>>(), expected);
             }
         }
@@ -216,10 +196,11 @@ mod tests {
                 let mut alone = Windows::default();
                 alone.update(&timestamps, &grid, reference, reach);
                 windows.update(&timestamps, &grid, reference, reach);
-                prop_assert_eq!((&windows.starts, &windows.ends), (&alone.starts, &alone.ends));
+                prop_assert_eq!(windows.starts(), alone.starts());
+                prop_assert_eq!(windows.ends(), alone.ends());
                 let first = of_generation.entry(windows.generation()).or_insert(timestamps);
                 prop_assert_eq!(*first, timestamps);
-                prop_assert!(windows.kept.len() <= MAX_KEPT);
+                prop_assert!(windows.kept() <= MAX_KEPT);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: `extrapolatedRate` and `instantValue` of Prometheus' `promql/functions.go`.
 
+use super::super::recent::Recent;
 use super::super::rows::ABSENT;
 use super::View;
 
@@ -25,55 +26,38 @@ struct Gap {
 /// The gaps of all windows; those of windows that may come again are kept with them.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
-    generation: u64,
-    list: Vec<Gap>,
-    kept: Vec<(u64, Vec<Gap>)>,
-    /// The next of them to be given up.
-    oldest: usize,
+    recent: Recent<OfWindows>,
     /// What the change is divided by: the range in seconds for rates, else 1.
     divisor: f64,
+}
+
+#[derive(Debug, Default)]
+struct OfWindows {
+    /// Of the windows; 0 before the first.
+    generation: u64,
+    list: Vec<Gap>,
 }
 
 impl Gaps {
     /// Makes the gaps those of the windows of `view`.
     pub(super) fn update(&mut self, view: &View<'_>, per_second: bool) {
         let wanted = view.windows.generation();
-        if self.generation == wanted {
+        if self.recent.find(|of| of.generation == wanted) {
             return;
         }
-        if let Some(place) = self.kept.iter().position(|(generation, _)| *generation == wanted) {
-            self.exchange(place);
-            return;
-        }
-        self.keep(view.windows.kept());
-        self.generation = wanted;
+        let is_worth_it = self.recent.at_hand().generation > 0;
+        let made = self.recent.next(is_worth_it, view.windows.kept());
+        made.generation = wanted;
         self.divisor = if per_second { view.range_ms as f64 / 1000.0 } else { 1.0 };
         let divisor = self.divisor;
-        self.list.clear();
-        self.list.extend(view.windows.starts.iter().zip(&view.windows.ends).enumerate().map(
+        made.list.clear();
+        made.list.extend(view.windows.starts().iter().zip(view.windows.ends()).enumerate().map(
             |(step, (&start, &end))| Gap::of(view, step, start as usize, end as usize, divisor),
         ));
     }
 
-    /// Keeps the gaps at hand, of at most `room` windows, in place of the oldest.
-    fn keep(&mut self, room: usize) {
-        if self.generation == 0 || room == 0 {
-            return;
-        }
-        let place = if self.kept.len() < room {
-            self.kept.push((0, Vec::new()));
-            self.kept.len() - 1
-        } else {
-            self.oldest = (self.oldest + 1) % room;
-            self.oldest
-        };
-        self.exchange(place);
-    }
-
-    fn exchange(&mut self, place: usize) {
-        let (generation, list) = &mut self.kept[place];
-        std::mem::swap(generation, &mut self.generation);
-        std::mem::swap(list, &mut self.list);
+    fn list(&self) -> &[Gap] {
+        &self.recent.at_hand().list
     }
 
     fn factor(&self, gap: &Gap, to_start: f64) -> f64 {
@@ -105,7 +89,7 @@ pub(super) fn counter(view: &View<'_>, gaps: &Gaps, resets: &mut Vec<u32>, row: 
     find_resets(view.values, resets);
     let values = view.values;
     let mut next_reset = 0;
-    let windows = view.windows.starts.iter().zip(&view.windows.ends).zip(&gaps.list);
+    let windows = view.windows.starts().iter().zip(view.windows.ends()).zip(gaps.list());
     row.extend(windows.map(|((&start, &end), gap)| {
         if end - start < 2 {
             return ABSENT;
@@ -136,7 +120,7 @@ pub(super) fn counter(view: &View<'_>, gaps: &Gaps, resets: &mut Vec<u32>, row: 
 
 /// `delta` of every window.
 pub(super) fn delta(view: &View<'_>, gaps: &Gaps, row: &mut Vec<f64>) {
-    let windows = view.windows.starts.iter().zip(&view.windows.ends).zip(&gaps.list);
+    let windows = view.windows.starts().iter().zip(view.windows.ends()).zip(gaps.list());
     row.extend(windows.map(|((&start, &end), gap)| {
         if end - start < 2 {
             return ABSENT;

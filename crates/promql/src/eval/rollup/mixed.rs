@@ -76,7 +76,7 @@ impl<'v> Mixed<'v> {
         histogram_row: &mut HistogramRow,
         findings: &mut Findings,
     ) {
-        let steps = self.floats.windows.starts.len();
+        let steps = self.floats.windows.starts().len();
         row.reserve(steps);
         histogram_row.resize(steps, None);
         let mut looked_at = 0;
@@ -116,7 +116,7 @@ impl<'v> Mixed<'v> {
             let window = self.window(step);
             !window.floats.is_empty() && !window.histograms.is_empty()
         };
-        let any = (0..self.floats.windows.starts.len()).any(ignores);
+        let any = (0..self.floats.windows.starts().len()).any(ignores);
         findings.note_if(any, Finding::Ignored);
     }
 

@@ -244,7 +244,7 @@ impl RangeCall {
             RangeFunction::Min => over_time::extremum(&view, marks, row, |new, old| new < old),
             other => over_time::simple(other, &view, sorted, row),
         }
-        if row.len() < view.windows.starts.len() {
+        if row.len() < view.windows.starts().len() {
             return Err(EvalError::Cancelled);
         }
         Ok(())
@@ -264,7 +264,7 @@ impl RangeCall {
         let view = self.view(columns, windows, grid, reference, cancelled);
         row.clear();
         window_rows::evaluate(self.function, &view, &columns.rows, row);
-        if row.len() < view.windows.starts.len() {
+        if row.len() < view.windows.starts().len() {
             return Err(EvalError::Cancelled);
         }
         Ok(())
@@ -324,7 +324,7 @@ impl RangeCall {
         } else {
             row.clear();
             mixed.evaluate(self.function, self.extension, row, histogram_row, &mut findings);
-            if row.len() < windows.starts.len() {
+            if row.len() < windows.starts().len() {
                 return Err(EvalError::Cancelled);
             }
         }
@@ -349,7 +349,7 @@ impl View<'_> {
     /// is empty. Appends fewer when the query is cancelled.
     #[inline(always)]
     fn each(&self, row: &mut Vec<f64>, mut f: impl FnMut(usize, &[i64], &[f64]) -> f64) {
-        let Windows { starts, ends, .. } = self.windows;
+        let (starts, ends) = (self.windows.starts(), self.windows.ends());
         row.reserve(starts.len());
         let mut looked_at = 0;
         for (step, (&start, &end)) in starts.iter().zip(ends).enumerate() {

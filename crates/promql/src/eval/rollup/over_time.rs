@@ -49,7 +49,7 @@ pub(super) fn simple(
             });
         }
         // The rest has kernels of its own, see `RangeCall::evaluate`.
-        _ => row.resize(view.windows.starts.len(), ABSENT),
+        _ => row.resize(view.windows.starts().len(), ABSENT),
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) fn extremum(
     let values = view.values;
     candidates.clear();
     let (mut front, mut seen) = (0, 0);
-    for (&start, &end) in view.windows.starts.iter().zip(&view.windows.ends) {
+    for (&start, &end) in view.windows.starts().iter().zip(view.windows.ends()) {
         // Fast path: steps are further apart than ranges are long.
         if seen < start {
             candidates.clear();

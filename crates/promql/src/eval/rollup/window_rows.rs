@@ -15,7 +15,7 @@ pub(super) fn evaluate(
     rows: &[RollupRow],
     out: &mut Vec<f64>,
 ) {
-    let windows = view.windows.starts.iter().map(|start| *start as usize).collect::<Vec<_>>();
+    let windows = view.windows.starts().iter().map(|start| *start as usize).collect::<Vec<_>>();
     view.each(out, |step, _, values| {
         let rows = &rows[windows[step]..][..values.len()];
         of_range(function, view, step, rows)
