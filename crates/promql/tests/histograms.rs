@@ -254,6 +254,27 @@ fn remarks_name_what_was_left_out() {
     assert_eq!(silent.annotations, []);
 }
 
+/// As in Prometheus the factors are looked at wherever a window has samples, of whatever kind.
+#[test]
+fn factors_are_checked_over_histograms_alone() {
+    let at = EvalTime::Instant(40_000);
+    let smoothing = |factors: &str| {
+        let query = format!("double_exponential_smoothing(h[30s], {factors})");
+        run(&query, at, 1_000).map(|output| output.annotations).map_err(|error| error.to_string())
+    };
+    assert_eq!(smoothing("0.5, 0.5"), Ok(Vec::new()));
+    for (factors, expected) in [
+        ("1, 0.5", "invalid smoothing factor. Expected: 0 < sf < 1, got: 1.000000"),
+        ("0.5, -Inf", "invalid trend factor. Expected: 0 < tf < 1, got: -Inf"),
+    ] {
+        let error = smoothing(factors).expect_err(factors);
+        assert!(error.contains(expected), "{error}");
+    }
+    // Nothing is there.
+    let query = "double_exponential_smoothing(h[30s] offset 1h, 7, 7)";
+    assert!(run(query, at, 1_000).is_ok());
+}
+
 #[test]
 fn histograms_count_in_the_budget() {
     // Six steps of one value each, and three histograms.

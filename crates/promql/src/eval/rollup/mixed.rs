@@ -10,12 +10,13 @@ use model::FloatHistogram;
 
 use super::histogram_change::{self, Change};
 use super::starts::{Resets, is_reset_by_start, overlaps};
-use super::{RangeFunction, View, extended_histograms};
+use super::{RangeFunction, View, extended_histograms, regression};
 use crate::ast::RangeExtension;
+use crate::engine::EvalError;
 use crate::eval::annotations::{Finding, Findings};
 use crate::eval::histogram_rows::HistogramRow;
 use crate::eval::histogram_sum::{HistogramMean, HistogramSum};
-use crate::eval::rows::{ABSENT, HISTOGRAM};
+use crate::eval::rows::{ABSENT, HISTOGRAM, ScalarRow};
 use crate::eval::windows::Windows;
 
 /// What a function yields for a window.
@@ -118,6 +119,22 @@ impl<'v> Mixed<'v> {
         };
         let any = (0..self.floats.windows.starts().len()).any(ignores);
         findings.note_if(any, Finding::Ignored);
+    }
+
+    /// Fails if a factor of `double_exponential_smoothing` is a wrong one at a step whose window has
+    /// histograms alone; those with floats were looked at.
+    pub(super) fn check_factors(
+        &self,
+        value_factor: &ScalarRow,
+        trend_factor: &ScalarRow,
+    ) -> Result<(), EvalError> {
+        (0..self.floats.windows.starts().len()).try_for_each(|step| {
+            let window = self.window(step);
+            if window.histograms.is_empty() || !window.floats.is_empty() {
+                return Ok(());
+            }
+            regression::check_factors(value_factor.at(step), trend_factor.at(step))
+        })
     }
 
     fn window(&self, step: usize) -> Window {

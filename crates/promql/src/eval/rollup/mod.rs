@@ -320,6 +320,9 @@ impl RangeCall {
             resets: Resets::default(),
         };
         if of_floats {
+            if self.function == RangeFunction::Smoothing {
+                mixed.check_factors(&self.params[0], &self.params[1])?;
+            }
             mixed.note_ignored(&mut findings);
         } else {
             row.clear();

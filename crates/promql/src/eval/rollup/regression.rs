@@ -63,17 +63,30 @@ pub(super) fn smooth(
     let mut fault = None;
     view.each(row, |step, _, values| {
         let (sf, tf) = (value_factor.at(step), trend_factor.at(step));
-        for (name, factor) in [("smoothing", sf), ("trend", tf)] {
-            if (factor <= 0.0 || factor >= 1.0) && fault.is_none() {
-                let letter = &name[..1];
-                fault = Some(format!(
-                    "invalid {name} factor. Expected: 0 < {letter}f < 1, got: {factor:.6}"
-                ));
-            }
+        if fault.is_none() {
+            fault = check_factors(sf, tf).err();
         }
         smoothed(values, sf, tf)
     });
-    fault.map_or(Ok(()), |text| Err(EvalError::Execution(text)))
+    fault.map_or(Ok(()), Err)
+}
+
+/// Fails if a factor of a step is outside of 0 < f < 1, whatever samples its window has.
+pub(super) fn check_factors(value_factor: f64, trend_factor: f64) -> Result<(), EvalError> {
+    for (name, factor) in [("smoothing", value_factor), ("trend", trend_factor)] {
+        if factor <= 0.0 || factor >= 1.0 {
+            let letter = &name[..1];
+            // As Go prints it.
+            let got = match factor {
+                f64::INFINITY => "+Inf".to_owned(),
+                f64::NEG_INFINITY => "-Inf".to_owned(),
+                _ => format!("{factor:.6}"),
+            };
+            let text = format!("invalid {name} factor. Expected: 0 < {letter}f < 1, got: {got}");
+            return Err(EvalError::Execution(text));
+        }
+    }
+    Ok(())
 }
 
 fn smoothed(values: &[f64], value_factor: f64, trend_factor: f64) -> f64 {
