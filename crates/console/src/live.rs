@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use http::{StatusCode, Uri};
@@ -16,7 +16,7 @@ use model::TenantName;
 use promql::ast::ValueType;
 use promql::{EvalTime, QueryValue};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::Console;
@@ -26,7 +26,7 @@ use crate::json;
 use crate::respond::parameter;
 use crate::running::Asked;
 use net::ApiError;
-use net::auth::Principal;
+use net::auth::{Principal, Scope, Standing};
 
 /// Stands for a client in the list of running queries.
 const LIVE_CLIENT: &str = "live";
@@ -45,6 +45,10 @@ const BUFFER_BYTES: usize = 8 << 10;
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings keep proxies from closing a quiet connection.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Who was known when they connected is asked for so often; the connection ends when they are not.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the end of a connection may take to be told.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Series in the result of a live expression: no chart shows more, and a slow reader has some
 /// results on their way.
 const MAX_RESULT_SERIES: usize = 10_000;
@@ -75,6 +79,7 @@ pub(crate) async fn upgrade(
     principal: Principal,
     uri: Uri,
     request: WebSocketUpgrade,
+    standing: Standing,
 ) -> Result<Response, ApiError> {
     let tenant = named_in(&uri, principal)?.tenant;
     let upgraded = request
@@ -82,7 +87,7 @@ pub(crate) async fn upgrade(
         .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
-        .on_upgrade(move |socket| async move { converse(console, tenant, socket).await });
+        .on_upgrade(move |socket| async move { converse(console, tenant, standing, socket).await });
     Ok(upgraded)
 }
 
@@ -106,13 +111,28 @@ fn named_in(uri: &Uri, principal: Principal) -> Result<Principal, ApiError> {
     }
 }
 
-async fn converse(console: Arc<Console>, tenant: TenantName, socket: WebSocket) {
+async fn converse(
+    console: Arc<Console>,
+    tenant: TenantName,
+    standing: Standing,
+    socket: WebSocket,
+) {
     let (mut sink, mut stream) = socket.split();
     let (frames, mut waiting) = mpsc::channel::<Vec<u8>>(FRAMES_IN_FLIGHT);
+    let (end, mut ended) = oneshot::channel::<&'static str>();
     let mut writer = tokio::spawn(async move {
         let mut ping = tokio::time::interval(PING_INTERVAL);
         loop {
             let message = tokio::select! {
+                // First of all: what still waits is not for them any more.
+                biased;
+                Ok(reason) = &mut ended => {
+                    let frame = CloseFrame { code: close_code::POLICY, reason: reason.into() };
+                    let close = sink.send(Message::Close(Some(frame)));
+                    // Whoever does not read it learns it from the end of the connection.
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+                    break;
+                }
                 frame = waiting.recv() => match frame {
                     Some(frame) => text(frame),
                     None => break,
@@ -126,12 +146,22 @@ async fn converse(console: Arc<Console>, tenant: TenantName, socket: WebSocket) 
         }
     });
     let mut subscriptions = Subscriptions { console, tenant, frames, tasks: HashMap::new() };
+    let mut look = tokio::time::interval(CHECK_INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
-            message = stream.next() => message,
+            message = stream.next() => Some(message),
+            _ = look.tick() => None,
             // The reader is too slow: its silence must not keep the connection open.
             _ = &mut writer => break,
         };
+        if let Err(reason) = standing.check(Scope::Read, tenant) {
+            drop(subscriptions);
+            let _ = end.send(reason);
+            let _ = writer.await;
+            return;
+        }
+        let Some(message) = message else { continue };
         let Some(Ok(message)) = message else { break };
         let Message::Text(text) = message else { continue };
         let answer = match serde_json::from_str::<Request>(&text) {

@@ -227,8 +227,8 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
             "nothing tells here who is calling, so nobody may; please report it as a bug",
         ));
     };
-    let principal = match door.identify(&parts).await {
-        Ok(principal) => principal,
+    let (principal, standing) = match door.identify(&parts).await {
+        Ok(known) => known,
         Err(refusal) => return public_answer(refusal.into_response(&parts.headers)),
     };
     if !principal.scopes.contains(scope) {
@@ -239,6 +239,9 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
         Err(refusal) => return refuse(&parts.headers, refusal),
     };
     parts.extensions.insert(principal);
+    if parts.headers.contains_key(header::UPGRADE) {
+        parts.extensions.insert(standing);
+    }
     public_answer(next.run(Request::from_parts(parts, body)).await)
 }
 

@@ -16,6 +16,7 @@ pub(crate) const GROUP: Group = Group {
         ("no-route-leaks", isolation::no_route_leaks),
         ("deletes-and-kills-stay-at-home", isolation::deletes_and_kills),
         ("credentials-are-bound", credentials::bound),
+        ("live-ends-with-the-credential", credentials::live_ends),
         ("every-way-in-has-its-limits", limits::every_way_in),
         ("series-of-one-are-not-those-of-another", limits::series),
         ("names-survive-kill-9", names::kills),

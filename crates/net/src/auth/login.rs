@@ -16,7 +16,9 @@ use settings::Secret;
 
 use super::accounts::{Accounts, LOCAL_MARK, now_ms};
 use super::sessions::session_id;
-use super::tokens::MARK;
+use super::standing::{Proof, Standing};
+use super::tokens::{ApiToken, MARK};
+use super::users::UserRecord;
 use super::{AccountError, Principal, PrincipalKind, Scopes, StoreError, Tenants};
 use crate::metrics::CredentialFault;
 use crate::origin::{self, ConfiguredOrigin};
@@ -111,11 +113,14 @@ impl From<StoreError> for Refusal {
 }
 
 impl Door {
-    /// Who sent a request.
-    pub(crate) async fn identify(&self, parts: &Parts) -> Result<Principal, Refusal> {
+    /// Who sent a request, and for how long that is so.
+    pub(crate) async fn identify(&self, parts: &Parts) -> Result<(Principal, Standing), Refusal> {
         match self {
-            Door::Open => Ok(Principal::anonymous()),
-            Door::Locked(accounts) => accounts.identify(parts).await,
+            Door::Open => Ok((Principal::anonymous(), Standing::for_ever())),
+            Door::Locked(accounts) => {
+                let (principal, proof) = accounts.identify(parts).await?;
+                Ok((principal, Standing::by(accounts, proof)))
+            }
         }
     }
 }
@@ -127,7 +132,7 @@ impl Accounts {
         with_door(router, Door::Locked(Arc::clone(self)))
     }
 
-    async fn identify(self: &Arc<Self>, parts: &Parts) -> Result<Principal, Refusal> {
+    async fn identify(self: &Arc<Self>, parts: &Parts) -> Result<(Principal, Proof), Refusal> {
         let from = peer_address(parts);
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = values.next() {
@@ -147,7 +152,7 @@ impl Accounts {
         value: &HeaderValue,
         parts: &Parts,
         from: SocketAddr,
-    ) -> Result<Principal, Refusal> {
+    ) -> Result<(Principal, Proof), Refusal> {
         const UNKNOWN: Refusal = Refusal::Wrong(
             "the Authorization header is neither `Bearer TOKEN` nor `Basic` with user and password",
         );
@@ -174,48 +179,77 @@ impl Accounts {
         }
         let password = Secret::new(password);
         let (name, record) = self.check_password(user, &password, from, true).await?;
-        Ok(Principal::new(&name, PrincipalKind::User, record.scopes(), record.tenants))
+        let proof = Proof::Password { user: name.clone(), password_id: record.password_id() };
+        let kind = PrincipalKind::User;
+        Ok((Principal::new(&name, kind, record.scopes(), record.tenants), proof))
     }
 
-    fn by_token(self: &Arc<Self>, token: &str, from: SocketAddr) -> Result<Principal, Refusal> {
+    fn by_token(
+        self: &Arc<Self>,
+        token: &str,
+        from: SocketAddr,
+    ) -> Result<(Principal, Proof), Refusal> {
         if token.starts_with(LOCAL_MARK) && self.is_local_token(token) {
-            return Ok(Principal::new("local", PrincipalKind::Local, Scopes::ALL, Tenants::All));
+            let local = Principal::new("local", PrincipalKind::Local, Scopes::ALL, Tenants::All);
+            return Ok((local, Proof::Local));
         }
-        let Some((found, store_ms)) = self.tokens.find(token, now_ms())? else {
+        let Some(found) = self.used_token(token)? else {
             self.metrics.count_credential_fault(CredentialFault::Token);
             if self.throttle.may_tell(from.ip(), Instant::now()) {
                 audit::refused("token", "", from, "unknown, revoked or ended token");
             }
             return Err(Refusal::Wrong("the token is unknown here, revoked, or has ended"));
         };
+        let scopes = found.scopes.iter().copied().collect();
+        let principal = Principal::new(&found.name, PrincipalKind::Token, scopes, found.tenants);
+        Ok((principal, Proof::Token(Secret::new(token))))
+    }
+
+    fn by_session(
+        self: &Arc<Self>,
+        id: &str,
+        parts: &Parts,
+    ) -> Result<(Principal, Proof), Refusal> {
+        const ENDED: Refusal = Refusal::Wrong("the session has ended; log in again");
+        let Some((name, user)) = self.used_session(id)? else {
+            self.metrics.count_credential_fault(CredentialFault::Session);
+            return Err(ENDED);
+        };
+        if origin::changes_something(parts) {
+            self.check_origin(parts)?;
+        }
+        let principal = Principal::new(&name, PrincipalKind::User, user.scopes(), user.tenants);
+        Ok((principal, Proof::Session(Secret::new(id))))
+    }
+
+    /// The token with this text, if it counts; it is used by that.
+    pub(super) fn used_token(
+        self: &Arc<Self>,
+        token: &str,
+    ) -> Result<Option<ApiToken>, StoreError> {
+        let Some((found, store_ms)) = self.tokens.find(token, now_ms())? else { return Ok(None) };
         if let Some(used_ms) = store_ms {
             let (tokens, id) = (self.tokens.clone(), found.id.clone());
             tokio::task::spawn_blocking(move || tokens.store_use(&id, used_ms));
         }
-        let scopes = found.scopes.iter().copied().collect();
-        Ok(Principal::new(&found.name, PrincipalKind::Token, scopes, found.tenants))
+        Ok(Some(found))
     }
 
-    fn by_session(self: &Arc<Self>, id: &str, parts: &Parts) -> Result<Principal, Refusal> {
-        const ENDED: Refusal = Refusal::Wrong("the session has ended; log in again");
-        let ended = || {
-            self.metrics.count_credential_fault(CredentialFault::Session);
-            ENDED
-        };
+    /// Whose session this is, if it counts; it is used by that.
+    pub(super) fn used_session(
+        self: &Arc<Self>,
+        id: &str,
+    ) -> Result<Option<(String, UserRecord)>, StoreError> {
         let now_ms = now_ms();
-        let (session, is_due) = self.sessions.find(id, now_ms)?.ok_or_else(ended)?;
+        let Some((session, is_due)) = self.sessions.find(id, now_ms)? else { return Ok(None) };
         let user = self.users.get(&session.user)?;
         // A password that was changed since ends the session, whatever became of its record.
         let user = user.filter(|user| user.password_id() == session.password_id);
-        let user = user.ok_or_else(ended)?;
-        if origin::changes_something(parts) {
-            self.check_origin(parts)?;
-        }
-        if is_due {
+        if is_due && user.is_some() {
             let (sessions, id) = (self.sessions.clone(), id.to_owned());
             tokio::task::spawn_blocking(move || sessions.touch(&id, now_ms));
         }
-        Ok(Principal::new(&session.user, PrincipalKind::User, user.scopes(), user.tenants))
+        Ok(user.map(|user| (session.user, user)))
     }
 
     /// What a browser adds by itself counts only for pages of this very server, port included:
@@ -300,7 +334,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
             return Ok(Some(principal.clone()));
         }
         let Some(door) = parts.extensions.get::<Door>().cloned() else { return Ok(None) };
-        Ok(door.identify(parts).await.ok())
+        Ok(door.identify(parts).await.ok().map(|(principal, _)| principal))
     }
 }
 

@@ -226,3 +226,59 @@ fn users(url: &str, scratch: &Scratch, admin: &Caller) -> Result<()> {
     ensure!(status == 400, "an administrator of one tenant: {status} {text}");
     Ok(())
 }
+
+/// A connection that is open ends with the token by which it was opened, and says why; another one goes
+/// on.
+pub(super) fn live_ends(scratch: &Scratch) -> Result<String> {
+    let launch = Launch::broker(&scratch.join("data")).config("auth:\n  login: true\n");
+    let (server, url) = start(&launch, scratch)?;
+    let tokens = ["ends", "stays"]
+        .map(|name| token(scratch, &["--scope", "read", "--name", name, "--tenant", "acme"]));
+    let [ends, stays] = tokens;
+    let (ends, stays) = (ends?, stays?);
+    let open = |token: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-sSN", "--http1.1", "--cacert"]).arg(scratch.join("data/tls/ca.pem"));
+        command.args(["-H", "Connection: Upgrade", "-H", "Upgrade: websocket"]);
+        command.args(["-H", "Sec-WebSocket-Version: 13"]);
+        command.args(["-H", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]);
+        command.args(["-H", &format!("Authorization: Bearer {token}")]);
+        command.arg(format!("{url}/api/v1/live")).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start curl")
+    };
+    let (mut ending, mut staying) = (open(&ends)?, open(&stays)?);
+    std::thread::sleep(Duration::from_millis(2_500));
+    ensure!(ending.try_wait()?.is_none(), "the connection does not stay open");
+    let listed = Command::new(binary())
+        .args(["token", "list", "--data"])
+        .arg(scratch.join("data"))
+        .output()
+        .context("run watchfire token list")?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let id = listed.lines().find(|line| line.contains("ends"));
+    let id = id.and_then(|line| line.split_whitespace().next()).context(listed.clone())?;
+    let revoked = Command::new(binary())
+        .args(["token", "revoke", id, "--data"])
+        .arg(scratch.join("data"))
+        .output()
+        .context("run watchfire token revoke")?;
+    ensure!(revoked.status.success(), "{revoked:?}");
+    let begin = Instant::now();
+    while ending.try_wait()?.is_none() {
+        if begin.elapsed() > Duration::from_secs(5) {
+            ending.kill()?;
+            staying.kill()?;
+            bail!("the connection goes on without its token");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let took = begin.elapsed();
+    let told = String::from_utf8_lossy(&ending.wait_with_output()?.stdout).into_owned();
+    ensure!(told.contains("revoked"), "no reason is told: {told:?}");
+    let is_open = staying.try_wait()?.is_none();
+    staying.kill()?;
+    staying.wait()?;
+    ensure!(is_open, "the other connection ended as well");
+    server.stop()?;
+    Ok(format!("closed after {took:.1?}"))
+}
