@@ -6,7 +6,8 @@
 //! second. So a result lacks nothing that was noted up to its number, and whatever it may lack is noted
 //! with a higher one.
 //!
-//! Flushes and merges are no changes, since they show the same samples, unless they write rollups.
+//! Flushes and merges are no changes, since they show the same samples, unless they write rollups or rules
+//! of retention change at that moment.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -17,7 +17,7 @@ use crate::aggregation::Split;
 use crate::committer::{CommitError, Message, QUEUE, Stored};
 use crate::ha::Filtered;
 use crate::maintenance::flush_head_bytes;
-use crate::tenants::Tenant;
+use crate::tenants::SendingTenant;
 
 /// Most samples of one batch: what one payload of the log takes.
 const MAX_BATCH_ROWS: usize = 1 << 24;
@@ -227,11 +227,11 @@ impl Broker {
         &self,
         tenant: TenantId,
         batch: &MetricBatch,
-    ) -> Result<Arc<Tenant>, CommitError> {
+    ) -> Result<SendingTenant, CommitError> {
         self.check_room(batch)?;
-        let tenant = self.inner.tenants.of(tenant);
-        tenant.admit(batch.samples(), self.now_ms())?;
-        Ok(tenant)
+        let sender = self.inner.tenants.sending(tenant);
+        sender.admit(batch.samples(), self.now_ms())?;
+        Ok(sender)
     }
 
     /// As [`Broker::admit`], however fast they come: what comes next waits for them.
@@ -245,34 +245,37 @@ impl Broker {
         &self,
         tenant: TenantId,
         batch: &MetricBatch,
-    ) -> Result<Arc<Tenant>, CommitError> {
+    ) -> Result<SendingTenant, CommitError> {
         self.check_room(batch)?;
-        let tenant = self.inner.tenants.of(tenant);
-        tenant.admit_in_advance(batch.samples(), self.now_ms());
-        Ok(tenant)
+        let sender = self.inner.tenants.sending(tenant);
+        sender.admit_in_advance(batch.samples(), self.now_ms());
+        Ok(sender)
     }
 
     /// As [`Broker::ingest_marked`], of what was admitted before.
     pub(crate) fn ingest_admitted(
         &self,
-        tenant: &Arc<Tenant>,
+        sender: &SendingTenant,
         batch: &MetricBatch,
         mark: Option<Mark>,
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
     ) {
-        self.store_metadata(tenant, batch);
-        let filtered = self.elect(tenant.id, batch);
+        self.store_metadata(&sender.tenant, batch);
+        let filtered = self.elect(sender.tenant.id, batch);
         let mut outcome = IngestOutcome::default();
         let mut elected = None;
         if let Some(Filtered { batch, deduplicated, note, refused, .. }) = filtered {
-            tenant.give_back(deduplicated);
+            sender.give_back(deduplicated);
             outcome = IngestOutcome { deduplicated, note, rejects: refused, ..outcome };
             elected = Some(batch);
         }
         let batch = elected.as_ref().unwrap_or(batch);
-        let split = self.split(tenant, batch);
+        // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series` and
+        // `Broker::put_aggregation`.
+        let _resolving = self.inner.resolving.read();
+        let split = self.split(sender, batch);
         let batch = split.as_ref().and_then(|split| split.rest.as_ref()).unwrap_or(batch);
-        self.store(tenant, batch, split.as_ref(), mark, outcome, done);
+        self.store(sender, batch, split.as_ref(), mark, outcome, done);
     }
 
     /// Stores what aggregation wrote, past all that takes samples out of a batch.
@@ -284,8 +287,10 @@ impl Broker {
     ) {
         match self.check_room(batch) {
             Ok(()) => {
-                let tenant = self.inner.tenants.of(tenant);
-                self.store(&tenant, batch, None, None, IngestOutcome::default(), |result| {
+                let sender = self.inner.tenants.sending(tenant);
+                // As in `ingest_marked`.
+                let _resolving = self.inner.resolving.read();
+                self.store(&sender, batch, None, None, IngestOutcome::default(), |result| {
                     done(result.map(|delivery| delivery.outcome));
                 });
             }
@@ -293,10 +298,11 @@ impl Broker {
         }
     }
 
-    /// Stores a batch, and the input of `split`, which is aggregated, with it.
+    /// Stores a batch, and the input of `split`, which is aggregated, with it. The caller holds
+    /// `resolving`.
     fn store(
         &self,
-        tenant: &Arc<Tenant>,
+        sender: &SendingTenant,
         batch: &MetricBatch,
         split: Option<&Split>,
         mark: Option<Mark>,
@@ -304,20 +310,19 @@ impl Broker {
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
     ) {
         let inner = &self.inner;
-        // Held until the batch is in the committer's queue, see `Maintenance::release_idle_series`.
-        let _resolving = inner.resolving.read();
-        let (mut resolved, exemplar_refusals) = self.resolve(tenant, batch);
+        let (mut resolved, exemplar_refusals) = self.resolve(sender, batch);
         outcome.exemplar_refusals = exemplar_refusals;
         outcome.exemplars = inner.exemplars.take_known_out(&mut resolved);
         outcome.rejects.append(&mut resolved.rejects);
         let input = split.map(|split| {
-            let mut input = self.resolve_input(tenant, &split.input);
+            let mut input = self.resolve_input(sender, &split.input);
             outcome.aggregated = input.rows() as u64;
             let rejects = std::mem::take(&mut input.rejects);
             outcome.reject_input(rejects, split.rest.is_none());
             Box::new(input)
         });
         let input = input.filter(|input| !input.is_empty());
+        let tenant = &sender.tenant;
         for reject in &outcome.rejects {
             tenant.count_refusal(&reject.reason, reject.samples);
         }
@@ -350,7 +355,11 @@ impl Broker {
         }
     }
 
-    fn resolve(&self, tenant: &Tenant, batch: &MetricBatch) -> (ResolvedBatch, ExemplarRefusals) {
+    fn resolve(
+        &self,
+        sender: &SendingTenant,
+        batch: &MetricBatch,
+    ) -> (ResolvedBatch, ExemplarRefusals) {
         let inner = &self.inner;
         let governor = &inner.config.governor;
         let room = governor.room_for_series();
@@ -360,7 +369,7 @@ impl Broker {
             _ => governor.series_refusal(),
         };
         let mut resolved = ResolvedBatch::default();
-        let (tenant, limits) = (tenant.id, &tenant.limits);
+        let (tenant, limits) = (sender.tenant.id, &*sender.limits);
         let new_series = NewSeries { room, refusal: &refusal };
         let (now_ms, oldest_ms) = (self.now_ms(), self.oldest_ms());
         let admission = Admission { limits, now_ms, oldest_ms, new_series };

@@ -15,6 +15,7 @@ mod exemplars;
 mod fleet;
 mod following;
 mod ha;
+mod in_effect;
 mod ingest;
 mod keys;
 mod line_ports;
@@ -57,6 +58,7 @@ pub use committer::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus, RemoveAgentError};
 pub use ha::{HaConfig, routes as ha_routes};
+pub use in_effect::{Adjustable, PreparedSettings};
 pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use line_ports::LineProtocol;
@@ -74,13 +76,14 @@ pub use shards::HeadTotals;
 pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;
-use aggregation::{Aggregation, Follower};
+use aggregation::{Aggregation, RunningFollower};
 use committer::{CommitCounters, Message};
 use deletes::DeleteBook;
 use exemplars::ExemplarBook;
 use fleet::Fleet;
 use following::Following;
 use ha::HaTracker;
+use in_effect::InEffect;
 use ingest::IngestCounters;
 use live::LiveHub;
 use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
@@ -238,10 +241,11 @@ struct Inner {
     tenants: TenantBook,
     deletes: Arc<DeleteBook>,
     exemplars: Arc<ExemplarBook>,
-    ha: Option<HaTracker>,
-    aggregation: Option<Arc<Aggregation>>,
-    /// The thread that follows the log for it.
-    follower: Mutex<Option<JoinHandle<()>>>,
+    in_effect: Arc<InEffect>,
+    ha: HaTracker,
+    aggregation: Arc<Aggregation>,
+    /// The thread that follows the log for it, while there are rules.
+    follower: Mutex<Option<RunningFollower>>,
     otlp: Otlp,
     disk: Arc<dyn Disk>,
     following: Arc<Following>,
@@ -325,8 +329,10 @@ impl Broker {
             .iter()
             .map(|block| (block.meta.id, Damaged { meta: block.meta, left: Unfinished::Tell }));
         let damaged = Arc::new(DamagedBlocks::new(found.collect()));
+        let in_effect = Arc::new(InEffect::new(config.adjustable()));
         let maintenance = maintenance::Maintenance::new(
             &config,
+            Arc::clone(&in_effect),
             sender.clone(),
             parts.disk,
             parts.blobs,
@@ -356,13 +362,11 @@ impl Broker {
         let tenants = {
             let catalog = catalog.lock();
             let used = catalog.blocks().map(|meta| meta.tenant).chain(registry.tenants());
-            let (limits, settings) = (config.limits.clone(), config.tenants.clone());
-            TenantBook::load(&catalog, used, limits, settings)
+            TenantBook::load(&catalog, used, Arc::clone(&in_effect))
         };
         let aggregation = Aggregation::new(config.aggregation.clone(), parts.input_registry);
-        let aggregation = aggregation.map(Arc::new);
-        let ha = config.ha.clone();
-        let ha = ha.map(|ha| HaTracker::load(ha, &catalog.lock(), (config.now_ms)()));
+        let aggregation = Arc::new(aggregation);
+        let ha = HaTracker::load(&catalog.lock(), (config.now_ms)());
         let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
         let broker = Broker {
             inner: Arc::new(Inner {
@@ -380,6 +384,7 @@ impl Broker {
                 tenants,
                 deletes,
                 exemplars,
+                in_effect,
                 ha,
                 aggregation,
                 follower: Mutex::new(None),
@@ -408,7 +413,7 @@ impl Broker {
         };
         broker.count_memory();
         if let Some(windows) = parts.windows {
-            broker.follow_the_log(windows)?;
+            *broker.inner.follower.lock() = Some(broker.start_follower(windows)?);
         }
         Ok(broker)
     }
@@ -420,16 +425,15 @@ impl Broker {
         let mut known = (u64::MAX, 0);
         self.inner.config.governor.watch_heads(move || {
             let inner = watched.upgrade()?;
-            let input = inner.aggregation.as_ref().map(|aggregation| aggregation.series());
+            let input = inner.aggregation.series();
             // To ask a registry of many series takes milliseconds, and most of the time none comes.
-            let changes = inner.registry.changes() + input.map_or(0, Registry::changes);
+            let changes = inner.registry.changes() + input.changes();
             if known.0 != changes {
-                let bytes = inner.registry.bytes() + input.map_or(0, Registry::bytes);
+                let bytes = inner.registry.bytes() + input.bytes();
                 known = (changes, bytes as u64);
             }
             let fresh = inner.shards.totals().bytes + inner.exemplars.bytes();
-            let windows =
-                inner.aggregation.as_ref().map_or(0, |aggregation| aggregation.window_bytes());
+            let windows = inner.aggregation.window_bytes();
             Some(known.1 + fresh + windows + inner.senders.bytes())
         });
         let pages = Arc::downgrade(&self.inner.pages);
@@ -440,28 +444,12 @@ impl Broker {
         });
     }
 
-    /// Starts the thread that aggregates.
-    fn follow_the_log(&self, windows: aggregation::Opened) -> Result<()> {
-        let Some(aggregation) = &self.inner.aggregation else { return Ok(()) };
-        let follower = Follower::new(windows, self, Arc::clone(aggregation));
-        let thread = std::thread::Builder::new()
-            .name("aggregation".to_owned())
-            .spawn(move || {
-                let _guard = AbortOnPanic("aggregation");
-                follower.run();
-            })
-            .context("start the thread that aggregates")?;
-        *self.inner.follower.lock() = Some(thread);
-        Ok(())
-    }
-
     /// Lets the follower take what is acknowledged and keep the windows; then it ends.
     fn stop_aggregation(&self) {
-        let Some(aggregation) = &self.inner.aggregation else { return };
-        aggregation.stop();
+        self.inner.aggregation.stop();
         self.inner.following.wake_all();
-        let thread = self.inner.follower.lock().take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
+        let follower = self.inner.follower.lock().take();
+        if follower.is_some_and(|follower| follower.thread.join().is_err()) {
             tracing::error!("the thread that aggregates panicked while stopping");
         }
     }
@@ -472,7 +460,7 @@ impl Broker {
     }
 
     /// Limits of the default tenant.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> Arc<Limits> {
         self.limits_of(TenantName::DEFAULT)
     }
 
@@ -556,7 +544,8 @@ impl Broker {
         let (number, ranges) = self.inner.shards.changes().since(since, within);
         let config = &self.inner.config;
         let kept_ms = [config.retention.time_ms, config.kept().time_ms].into_iter().flatten();
-        let kept_ms = kept_ms.chain(config.retention_rules.kept_ms());
+        let in_effect = self.in_effect();
+        let kept_ms = kept_ms.chain(in_effect.retention_rules.kept_ms());
         DataChanges { store: config.hash_seed(), number, at_ms, ranges, kept_ms: kept_ms.collect() }
     }
 

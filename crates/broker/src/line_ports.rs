@@ -32,9 +32,9 @@ impl Broker {
         // At most 64 KiB: far less than a millisecond.
         let decoded = match protocol {
             LineProtocol::Graphite => {
-                graphite::decode(&lines, self.now_ms(), self.limits(), &mut batch)
+                graphite::decode(&lines, self.now_ms(), &self.limits(), &mut batch)
             }
-            LineProtocol::OpenTsdb => opentsdb::decode_lines(&lines, self.limits(), &mut batch),
+            LineProtocol::OpenTsdb => opentsdb::decode_lines(&lines, &self.limits(), &mut batch),
         };
         let result = match decoded {
             Ok(refusals) => match self.ingest_patiently(protocol, Arc::new(batch)).await {

@@ -32,6 +32,7 @@ use crate::committer::{CommitCounters, CommitError, Cut, Message, stop};
 use crate::deletes::{DeleteBook, Done};
 use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
+use crate::in_effect::InEffect;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::{BrokerConfig, RollupTier, command};
@@ -91,6 +92,8 @@ pub(crate) struct Maintenance {
     /// Of anything, in any form.
     kept: Retention,
     rollups: Vec<RollupTier>,
+    in_effect: Arc<InEffect>,
+    /// Those of the settings in effect when it was looked last.
     rules: RetentionRules,
     /// How many of `rules` have nothing left in a block, if that is known.
     past_rules: BTreeMap<BlockId, usize>,
@@ -163,6 +166,7 @@ impl Maintenance {
     #[expect(clippy::too_many_arguments, reason = "called once, by the broker's start")]
     pub(crate) fn new(
         config: &BrokerConfig,
+        in_effect: Arc<InEffect>,
         committer: Sender<Message>,
         disk: Arc<dyn Disk>,
         blobs: Arc<dyn Blobs>,
@@ -191,7 +195,8 @@ impl Maintenance {
             retention: config.retention,
             kept: config.kept(),
             rollups: config.rollups.clone(),
-            rules: config.retention_rules.clone(),
+            rules: in_effect.get().retention_rules.clone(),
+            in_effect,
             past_rules: BTreeMap::new(),
             downsampling: config.downsampling.clone(),
             past_downsampling: BTreeMap::new(),
@@ -451,7 +456,7 @@ impl Maintenance {
         let now_ms = (self.now_ms)();
         let keep = self.keep(now_ms);
         let (deletes, deletes_through) = self.deletes.current();
-        let rules = self.rules.clone();
+        let rules = self.look_at_rules().clone();
         let of_block = |meta: &BlockMeta| {
             let mut hidden = DeleteBook::of_block(&deletes, deletes_through, meta);
             hidden.extend(rules.deletes(meta.tenant, meta.range, now_ms));
@@ -473,8 +478,14 @@ impl Maintenance {
                 return Err(error.into());
             }
         };
-        self.count(&self.counters.conflicts, merged.conflicts);
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
+        if rules != self.in_effect.get().retention_rules && !rules.is_empty() {
+            // What rules that are gone took out must not be lost by them.
+            drop(merged);
+            self.delete_blobs(&added.iter().map(|new| new.id).collect::<Vec<_>>());
+            return self.merge(job, woken);
+        }
+        self.count(&self.counters.conflicts, merged.conflicts);
         let removed = job.inputs.clone();
         let may_differ = |block: &MetricBlock| block.rollup_ms() > 0 || block.is_downsampled();
         let may_differ = merged.added.iter().any(|(_, block)| may_differ(block));
@@ -496,8 +507,9 @@ impl Maintenance {
             self.shards.changes().note_windows(window_ms);
         }
         self.blocks.swap(&removed, opened);
-        if may_differ {
-            // Answers may come from rollups instead of samples, and samples may be gone.
+        if may_differ || rules != self.in_effect.get().retention_rules {
+            // Answers may come from rollups instead of samples, and samples may be gone; or the rules
+            // changed a moment ago, and what those of before took showed again until now.
             self.shards.changes().note_range(job.range);
         }
         self.delete_blobs(&removed);

@@ -86,7 +86,7 @@ pub struct Reader {
 
 impl Reader {
     /// The limits of its tenant.
-    fn limits(&self) -> &Limits {
+    fn limits(&self) -> Arc<Limits> {
         self.broker.limits_of(self.broker.tenant_name(self.tenant).unwrap_or_default())
     }
 
@@ -385,7 +385,7 @@ impl Reader {
     fn hidden(&self, range: TimeRange) -> Deletes {
         let inner = &self.broker.inner;
         let deletes = inner.deletes.current().0.of_tenant(self.tenant);
-        let rules = &inner.config.retention_rules;
+        let rules = &self.broker.in_effect().retention_rules;
         rules.with(deletes, self.tenant, range, self.broker.now_ms())
     }
 

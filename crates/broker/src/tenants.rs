@@ -15,6 +15,7 @@ use wire::text_encode::TextEncoder;
 
 use crate::Broker;
 use crate::committer::CommitError;
+use crate::in_effect::InEffect;
 
 mod pace;
 
@@ -46,7 +47,7 @@ const RATE: &str = "ingestion_rate";
 #[derive(Debug, Clone)]
 pub struct TenantSettings {
     /// Limits of those that have others than [`crate::BrokerConfig::limits`].
-    pub limits: BTreeMap<TenantName, Limits>,
+    pub limits: BTreeMap<TenantName, Arc<Limits>>,
     /// Most tenants that come to be by a write; those with limits of their own do not count.
     pub max_tenants: usize,
 }
@@ -62,43 +63,53 @@ impl Default for TenantSettings {
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     pub(crate) name: TenantName,
-    pub(crate) limits: Limits,
     pace: Mutex<Pace>,
     samples: AtomicU64,
     /// By place in [`LIMITS`].
     refused: [AtomicU64; LIMITS.len()],
 }
 
-impl Tenant {
+/// A tenant with a batch, and the limits that hold for all of that: what a reload puts in effect
+/// meanwhile is for the next one.
+#[derive(Debug)]
+pub(crate) struct SendingTenant {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) limits: Arc<Limits>,
+}
+
+impl SendingTenant {
     /// Takes so many samples, if they do not come faster than they may.
     pub(crate) fn admit(&self, samples: usize, now_ms: i64) -> Result<(), CommitError> {
-        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = self.limits;
+        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = *self.limits;
         if rate == 0 || samples == 0 {
             return Ok(());
         }
-        let taken = self.pace.lock().take(samples, rate, burst, now_ms);
+        let tenant = &self.tenant;
+        let taken = tenant.pace.lock().take(samples, rate, burst, now_ms);
         taken.map_err(|wait_ms| {
-            self.count_refused(RATE, samples as u64);
-            let (tenant, retry_after_ms) = (self.name, wait_ms);
+            tenant.count_refused(RATE, samples as u64);
+            let (tenant, retry_after_ms) = (tenant.name, wait_ms);
             CommitError::OverRate { tenant, samples, rate, burst, retry_after_ms }
         })
     }
 
     /// Takes so many samples, however fast they come; those that come next wait for it.
     pub(crate) fn admit_in_advance(&self, samples: usize, now_ms: i64) {
-        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = self.limits;
+        let Limits { ingestion_rate: rate, ingestion_burst_size: burst, .. } = *self.limits;
         if rate > 0 && samples > 0 {
-            self.pace.lock().take_in_advance(samples, rate, burst, now_ms);
+            self.tenant.pace.lock().take_in_advance(samples, rate, burst, now_ms);
         }
     }
 
     /// Gives samples back that were admitted and are not stored.
     pub(crate) fn give_back(&self, samples: u64) {
-        if samples > 0 {
-            self.pace.lock().give_back(samples);
+        if self.limits.ingestion_rate > 0 && samples > 0 {
+            self.tenant.pace.lock().give_back(samples);
         }
     }
+}
 
+impl Tenant {
     pub(crate) fn count_stored(&self, samples: u64) {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
@@ -135,8 +146,8 @@ pub(crate) struct TenantBook {
     known: RwLock<Known>,
     /// Held by who adds one.
     adding: Mutex<()>,
-    limits: Limits,
-    settings: TenantSettings,
+    /// Where the limits of all tenants are.
+    in_effect: Arc<InEffect>,
     refused: AtomicU64,
 }
 
@@ -154,11 +165,10 @@ impl TenantBook {
     pub(crate) fn load(
         catalog: &State,
         used: impl IntoIterator<Item = TenantId>,
-        limits: Limits,
-        settings: TenantSettings,
+        in_effect: Arc<InEffect>,
     ) -> TenantBook {
         let (known, adding, refused) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
-        let book = TenantBook { known, adding, limits, settings, refused };
+        let book = TenantBook { known, adding, in_effect, refused };
         book.add(TenantName::DEFAULT, DEFAULT_TENANT);
         for (key, value) in catalog.keys(PREFIX) {
             let name = key.strip_prefix(PREFIX).and_then(|name| TenantName::parse(name).ok());
@@ -180,7 +190,6 @@ impl TenantBook {
         let tenant = Arc::new(Tenant {
             id,
             name,
-            limits: self.limits(name).clone(),
             pace: Mutex::default(),
             samples: AtomicU64::new(0),
             refused: Default::default(),
@@ -191,22 +200,20 @@ impl TenantBook {
         known.by_name.insert(name, tenant);
     }
 
-    /// The limits of a tenant, also of one that is not yet.
-    pub(crate) fn limits(&self, name: TenantName) -> &Limits {
-        self.settings.limits.get(&name).unwrap_or(&self.limits)
-    }
-
     pub(crate) fn named(&self, name: TenantName) -> Option<Arc<Tenant>> {
         self.known.read().by_name.get(&name).cloned()
     }
 
-    /// The tenant of a number.
+    /// The tenant of a number, for one batch.
     ///
     /// # Panics
     /// This book did not give it out.
-    pub(crate) fn of(&self, id: TenantId) -> Arc<Tenant> {
+    pub(crate) fn sending(&self, id: TenantId) -> SendingTenant {
         let tenant = self.known.read().by_id.get(&id).cloned();
-        tenant.expect("numbers of tenants come from the book of the broker that is asked")
+        let tenant =
+            tenant.expect("numbers of tenants come from the book of the broker that is asked");
+        let limits = self.in_effect.limits(tenant.name);
+        SendingTenant { tenant, limits }
     }
 
     fn all(&self) -> Vec<Arc<Tenant>> {
@@ -215,11 +222,12 @@ impl TenantBook {
 
     /// The number of one more tenant, if there is room for it.
     fn room_for(&self, name: TenantName) -> Result<TenantId, CommitError> {
+        let in_effect = self.in_effect.get();
+        let TenantSettings { limits: own, max_tenants } = &in_effect.tenants;
         let known = self.known.read();
-        let own = &self.settings.limits;
         let counted =
             known.by_name.keys().filter(|name| !name.is_default() && !own.contains_key(name));
-        let limit = self.settings.max_tenants;
+        let limit = *max_tenants;
         if (!own.contains_key(&name) && counted.count() >= limit) || known.next == NO_TENANT.0 {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(CommitError::TooManyTenants { tenant: name, limit });
@@ -256,21 +264,21 @@ impl Broker {
         self.inner.tenants.known.read().by_id.get(&id).map(|tenant| tenant.name)
     }
 
-    /// The limits of a tenant.
-    pub fn limits_of(&self, name: TenantName) -> &Limits {
-        self.inner.tenants.limits(name)
+    /// The limits of a tenant that are in effect, also of one that is not yet.
+    pub fn limits_of(&self, name: TenantName) -> Arc<Limits> {
+        self.inner.in_effect.limits(name)
     }
 
     /// Tenants that have written, and those with limits of their own, by name.
     pub fn tenants(&self) -> Vec<TenantRow> {
-        let book = &self.inner.tenants;
+        let (book, in_effect) = (&self.inner.tenants, self.in_effect());
         let row = |name, tenant: Option<&Tenant>| TenantRow {
             name,
             active_series: tenant.map_or(0, |one| self.inner.registry.active_series(one.id)),
-            max_active_series: book.limits(name).max_active_series,
+            max_active_series: in_effect.limits_of(name).max_active_series,
             samples: tenant.map_or(0, |one| one.samples.load(Ordering::Relaxed)),
         };
-        let configured = book.settings.limits.keys().map(|name| (*name, row(*name, None)));
+        let configured = in_effect.tenants.limits.keys().map(|name| (*name, row(*name, None)));
         let mut rows: BTreeMap<TenantName, TenantRow> = configured.collect();
         rows.extend(book.all().iter().map(|tenant| (tenant.name, row(tenant.name, Some(tenant)))));
         rows.into_values().collect()
@@ -362,7 +370,10 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::{Adjustable, BrokerConfig};
 
     #[test]
     fn refusals_name_their_limit() {
@@ -379,15 +390,59 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_are_reloaded_hold_for_the_next_batch_and_the_bucket_stays() {
+        let mut config = BrokerConfig::new(PathBuf::new(), || 0);
+        config.limits.ingestion_rate = 10;
+        let in_effect = Arc::new(InEffect::new(config.adjustable()));
+        let book = TenantBook::load(&State::default(), [], Arc::clone(&in_effect));
+        let (acme, id) = (TenantName::parse("acme").expect("a name"), TenantId(1));
+        book.add(acme, id);
+        let wait_ms = |sender: &SendingTenant, samples, now_ms| {
+            sender.admit(samples, now_ms).map_err(|error| match error {
+                CommitError::OverRate { retry_after_ms, .. } => retry_after_ms,
+                other => panic!("{other}"),
+            })
+        };
+        let before = book.sending(id);
+        assert_eq!(wait_ms(&before, 100, 0), Ok(()));
+        let own = |rate: usize| {
+            let limits = Limits { ingestion_rate: rate, ..Limits::default() };
+            let mut settings = Adjustable::clone(&in_effect.get());
+            settings.tenants.limits.insert(acme, Arc::new(limits));
+            in_effect.set(settings);
+        };
+        own(1_000);
+        // A batch that is on its way keeps its limits, and nothing filled the bucket anew.
+        assert_eq!(wait_ms(&before, 1, 0), Err(100));
+        assert_eq!(wait_ms(&book.sending(id), 1, 0), Err(1));
+        assert_eq!(wait_ms(&book.sending(id), 1_000, 1_000), Ok(()));
+        // Others have the limits of all.
+        assert_eq!(wait_ms(&book.sending(DEFAULT_TENANT), 100, 1_000), Ok(()));
+        assert_eq!(wait_ms(&book.sending(DEFAULT_TENANT), 1, 1_000), Err(100));
+        own(1);
+        assert_eq!(wait_ms(&book.sending(id), 1, 1_000), Err(1_000));
+        own(0);
+        assert_eq!(wait_ms(&book.sending(id), 1_000_000, 1_000), Ok(()));
+        let config = BrokerConfig::new(PathBuf::new(), || 0);
+        in_effect.set(config.adjustable());
+        assert_eq!(*book.sending(id).limits, Limits::default());
+    }
+
+    #[test]
     fn numbers_with_data_are_not_given_out_again() {
         let used = [DEFAULT_TENANT, TenantId(7)];
-        let settings = TenantSettings { max_tenants: 1, ..TenantSettings::default() };
-        let book = TenantBook::load(&State::default(), used, Limits::default(), settings);
+        let mut config = BrokerConfig::new(PathBuf::new(), || 0);
+        config.tenants.max_tenants = 1;
+        let in_effect = Arc::new(InEffect::new(config.adjustable()));
+        let book = TenantBook::load(&State::default(), used, Arc::clone(&in_effect));
         let name = TenantName::parse("acme").expect("a name");
         assert_eq!(book.room_for(name), Ok(TenantId(8)));
         book.add(name, TenantId(8));
         let other = TenantName::parse("other").expect("a name");
         let error = book.room_for(other).expect_err("no room").to_string();
         assert!(error.contains("limits.max_tenants") && error.contains("other"), "{error}");
+        config.tenants.max_tenants = 2;
+        in_effect.set(config.adjustable());
+        assert_eq!(book.room_for(other), Ok(TenantId(9)));
     }
 }

@@ -150,3 +150,98 @@ mod space {
         broker.stop();
     }
 }
+
+mod changing {
+    use super::*;
+    clock!(CLOCK, now_ms);
+
+    fn rules(chance: &mut Chance) -> (RetentionRules, [Option<i64>; 2]) {
+        let odd = Matcher::new("job", MatchOp::Equal, "odd").expect("no pattern");
+        let kept_ms =
+            [(); 2].map(|()| (chance.below(3) > 0).then(|| HOUR_MS * (1 + chance.below(9) as i64)));
+        let rule = |(matcher, kept_ms): (Matcher, Option<i64>)| {
+            Some(RetentionRule { selector: vec![matcher], kept_ms: kept_ms? })
+        };
+        let rules = [odd, few()].into_iter().zip(kept_ms).filter_map(rule).collect();
+        (RetentionRules::new(rules), kept_ms)
+    }
+
+    /// Samples that the rules hide now.
+    fn is_hidden(name: &str, t_ms: i64, [odd, few]: [Option<i64>; 2]) -> bool {
+        let series = (0..SERIES).find(|series| labels(*series).to_string() == name);
+        let series = series.expect("a series of this test");
+        let odd = odd.filter(|_| series % 2 == 1);
+        let few = few.filter(|_| series < 3);
+        [odd, few].into_iter().flatten().any(|kept_ms| t_ms < now_ms() - kept_ms)
+    }
+
+    /// Rules that a reload changes: what they hide is in no answer, what none has ever hidden is in all,
+    /// whatever is flushed and merged meanwhile.
+    #[test]
+    fn rules_that_change_take_nothing_that_none_of_them_hid() {
+        let (mut relaxed, mut merges) = (0, 0.0);
+        for seed in 0..6 {
+            CLOCK.store(START_MS, Ordering::SeqCst);
+            let mut chance = Chance(1_000 + seed);
+            let broker =
+                open_on(&Arc::new(MemoryDisk::new()), config(Path::new("/nowhere"), now_ms, 10));
+            let mut kept_ms = [None; 2];
+            // Never hidden; and all that was written.
+            let (mut sure, mut all) = (Samples::new(), Samples::new());
+            for step in 0..80 {
+                let when = format!("seed {seed}, step {step}");
+                match chance.below(8) {
+                    0..4 => {
+                        let row = |chance: &mut Chance| {
+                            let series = chance.below(SERIES as u64) as usize;
+                            let back_ms = MINUTE_MS * chance.below(600) as i64;
+                            (series, now_ms() - back_ms, chance.below(5) as f64)
+                        };
+                        let rows: Vec<_> =
+                            (0..=chance.below(30)).map(|_| row(&mut chance)).collect();
+                        ingest(&broker, &rows).expect("a sound disk");
+                        let mut new = Samples::new();
+                        note(&mut new, &rows);
+                        for (key, bits) in new {
+                            // What was there and may be gone may be written anew with another value.
+                            if all.contains_key(&key) && !sure.contains_key(&key) {
+                                all.insert(key, bits);
+                            } else {
+                                all.entry(key.clone()).or_insert(bits);
+                                sure.entry(key).or_insert(bits);
+                            }
+                        }
+                    }
+                    4..6 => {
+                        let by_ms = MINUTE_MS * chance.below(90) as i64;
+                        CLOCK.fetch_add(by_ms, Ordering::SeqCst);
+                    }
+                    _ => {
+                        let (rules, new_ms) = rules(&mut chance);
+                        relaxed += usize::from(new_ms[0] > kept_ms[0]);
+                        let mut settings = broker.adjustable();
+                        settings.retention_rules = rules;
+                        let prepared = broker.prepare_settings(settings);
+                        broker.put_settings(prepared.expect("nothing that may fail"));
+                        kept_ms = new_ms;
+                        // At once, so that merges that are due meet rules that were put a moment ago.
+                        let by_ms = MINUTE_MS * chance.below(240) as i64;
+                        CLOCK.fetch_add(by_ms, Ordering::SeqCst);
+                    }
+                }
+                sure.retain(|(name, t_ms), _| !is_hidden(name, *t_ms, kept_ms));
+                let found = read_all(&broker);
+                for (key, bits) in &sure {
+                    assert_eq!(found.get(key), Some(bits), "{when}: {key:?} is lost");
+                }
+                for (name, t_ms) in found.keys() {
+                    assert!(!is_hidden(name, *t_ms, kept_ms), "{when}: {name} at {t_ms} shows");
+                    assert!(all.contains_key(&(name.clone(), *t_ms)), "{when}: {name} at {t_ms}");
+                }
+            }
+            merges += metric(&broker, "watchfire_broker_merges_total");
+            broker.stop();
+        }
+        assert!(relaxed > 10 && merges > 10.0, "{relaxed} rules relaxed, {merges} merges");
+    }
+}

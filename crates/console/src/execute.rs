@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use governor::{Governor, Held};
 use model::{Labels, Limits, TenantName, TimeRange};
+use parking_lot::RwLock;
 use promql::ast::Expr;
 use promql::{
     EvalOptions, EvalTime, Evaluation, InstantSample, QueryOutput, QueryValue, RangeSeries,
@@ -30,9 +31,7 @@ use threads::Threads;
 /// Admission, time limits and counters of queries.
 pub struct Executor {
     data: Arc<dyn Data>,
-    limits: Limits,
-    /// Of tenants that have others.
-    tenants: BTreeMap<TenantName, Limits>,
+    limits: RwLock<QueryLimits>,
     governor: Arc<Governor>,
     queries: Arc<RunningQueries>,
     admission: Admission,
@@ -42,6 +41,13 @@ pub struct Executor {
     cache: ResultCache,
     use_start_timestamps: bool,
     counters: Counters,
+}
+
+/// The limits in effect.
+struct QueryLimits {
+    all: Limits,
+    /// Of tenants that have others.
+    tenants: BTreeMap<TenantName, Arc<Limits>>,
 }
 
 /// Counts since start.
@@ -118,8 +124,7 @@ impl Executor {
         let cache = ResultCache::new(off, Arc::clone(&governor));
         Executor {
             data,
-            limits,
-            tenants: BTreeMap::new(),
+            limits: RwLock::new(QueryLimits { all: limits, tenants: BTreeMap::new() }),
             governor,
             queries: Arc::new(RunningQueries::new()),
             admission: Admission::new(max_concurrent),
@@ -146,13 +151,20 @@ impl Executor {
     }
 
     /// Limits of tenants that have others than the rest.
-    pub fn with_tenants(mut self, tenants: BTreeMap<TenantName, Limits>) -> Self {
-        self.tenants = tenants;
+    pub fn with_tenants(mut self, tenants: BTreeMap<TenantName, Arc<Limits>>) -> Self {
+        self.limits.get_mut().tenants = tenants;
         self
     }
 
-    fn limits(&self, tenant: TenantName) -> &Limits {
-        self.tenants.get(&tenant).unwrap_or(&self.limits)
+    /// Replaces the limits of all tenants and those that some have for themselves, for queries that
+    /// begin after this.
+    pub fn set_limits(&self, limits: Limits, tenants: BTreeMap<TenantName, Arc<Limits>>) {
+        *self.limits.write() = QueryLimits { all: limits, tenants };
+    }
+
+    fn limit<T>(&self, tenant: TenantName, limit: impl FnOnce(&Limits) -> T) -> T {
+        let limits = self.limits.read();
+        limit(limits.tenants.get(&tenant).map_or(&limits.all, Arc::as_ref))
     }
 
     /// Where the data comes from.
@@ -167,12 +179,12 @@ impl Executor {
 
     /// How long one request of a tenant may take.
     pub(crate) fn query_timeout(&self, tenant: TenantName) -> Duration {
-        Duration::from_millis(self.limits(tenant).query_timeout_ms)
+        Duration::from_millis(self.limit(tenant, |limits| limits.query_timeout_ms))
     }
 
     /// Samples that one request of a tenant may hold.
     pub(crate) fn max_query_samples(&self, tenant: TenantName) -> usize {
-        self.limits(tenant).max_query_samples
+        self.limit(tenant, |limits| limits.max_query_samples)
     }
 
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
@@ -260,7 +272,8 @@ impl Executor {
     /// Waits until it is a query's turn and there is memory for it.
     async fn admit(&self, tenant: TenantName) -> Result<Turn, ApiError> {
         let until = tokio::time::Instant::now() + ADMISSION_WAIT;
-        let own = Some(self.limits(tenant).max_concurrent_queries).filter(|most| *most > 0);
+        let own = self.limit(tenant, |limits| limits.max_concurrent_queries);
+        let own = Some(own).filter(|most| *most > 0);
         match tokio::time::timeout_at(until, self.admission.turn(tenant, own)).await {
             Ok(permit) => {
                 while !self.governor.admits_query() {

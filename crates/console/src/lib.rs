@@ -63,7 +63,7 @@ pub struct About {
     pub threads: usize,
     /// Retention in words, such as `15d`.
     pub retention: String,
-    /// The configuration in effect, secrets removed.
+    /// The configuration of the start, secrets removed.
     pub config_yaml: String,
     /// Flags in effect, sorted by name.
     pub flags: Vec<(String, String)>,
@@ -105,6 +105,7 @@ pub struct Console {
     broker_url: Option<Text>,
     fleet: Option<Arc<dyn Fleet>>,
     keys: Option<Arc<dyn Keys>>,
+    yaml: Option<Text>,
     prometheus_yaml: Option<Text>,
     reloads: Option<Box<dyn Fn() -> Reloaded + Send + Sync>>,
     targets: Arc<dyn Targets>,
@@ -129,6 +130,7 @@ impl Console {
             broker_url: None,
             fleet: None,
             keys: None,
+            yaml: None,
             prometheus_yaml: None,
             reloads: None,
             targets: Arc::new(NoTargets),
@@ -163,6 +165,16 @@ impl Console {
 
     pub(crate) fn retention(&self) -> String {
         self.retention.as_ref().map_or_else(|| self.about.retention.clone(), |words| words())
+    }
+
+    /// `yaml` yields the configuration in effect, where it may be another than that of the start.
+    pub fn with_config(mut self, yaml: Text) -> Self {
+        self.yaml = Some(yaml);
+        self
+    }
+
+    pub(crate) fn config_yaml(&self) -> String {
+        self.yaml.as_ref().map_or_else(|| self.about.config_yaml.clone(), |yaml| yaml())
     }
 
     /// `yaml` yields the configuration of scraping as it is in effect, without secrets.

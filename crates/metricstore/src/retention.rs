@@ -21,10 +21,10 @@ pub struct RetentionRule {
 
 /// All rules, ascending by time. A series that several concern is kept as the shortest says.
 /// Cloning copies nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RetentionRules(Arc<[Rule]>);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Rule {
     selectors: Arc<[Vec<Matcher>]>,
     kept_ms: i64,

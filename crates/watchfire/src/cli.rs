@@ -124,7 +124,7 @@ Examples:
   watchfire query -o json 'topk(3, node_filesystem_avail_bytes)'";
 
 /// How a role that serves is run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ServeArguments {
     /// Directory of the data; made if absent [default: watchfire-data]
     #[arg(long, value_name = "DIR", env = "WATCHFIRE_DATA")]

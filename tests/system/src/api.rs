@@ -7,6 +7,7 @@ mod imports;
 mod names;
 mod queries;
 mod reading;
+mod reloading;
 mod starts;
 mod transport;
 mod writing;
@@ -47,6 +48,10 @@ pub(crate) const GROUP: Group = Group {
         ("imports-over-tcp", imports::over_tcp),
         ("otlp", imports::otlp),
         ("delete-and-snapshot-commands", administering::delete_and_snapshot),
+        ("reload-under-writers", reloading::under_writers),
+        ("reload-of-broken-files", reloading::broken_files),
+        ("reload-of-two-files", reloading::two_files),
+        ("reload-and-kill", reloading::killed),
     ],
 };
 

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use blockstore::{BlobError, Disk, quarantine_file};
 use catalog::LogPosition;
 
+use settings::stream_aggregation::AggregationRule;
+
 use super::AggregationConfig;
 use super::state::{State, StateFileError};
 
@@ -32,7 +34,12 @@ impl Opened {
         now_ms: i64,
     ) -> Result<Option<Opened>> {
         if config.rules.is_empty() {
-            remove(&**disk)?;
+            if read(&**disk).context("look for open windows")?.is_some() {
+                tracing::warn!(
+                    "stream_aggregation has no rules any more: open windows are not written"
+                );
+                remove(&**disk).context("remove the open windows")?;
+            }
             return Ok(None);
         }
         let fresh = |from| State::new(&config.rules, from, now_ms);
@@ -65,19 +72,31 @@ impl Opened {
         Ok(Some(opened))
     }
 
+    /// Begins behind `end` of the log, whatever file there is. When it returns there is one, durably.
+    ///
+    /// # Errors
+    /// The disk takes nothing.
+    pub(crate) fn begin(
+        disk: &Arc<dyn Disk>,
+        rules: &[AggregationRule],
+        end: LogPosition,
+        now_ms: i64,
+    ) -> Result<Opened> {
+        let opened = Opened { state: State::new(rules, end, now_ms), disk: Arc::clone(disk) };
+        write(&**disk, &opened.state).context("write the open windows")?;
+        Ok(opened)
+    }
+
     /// From where on the log is needed.
     pub(crate) fn through(&self) -> LogPosition {
         self.state.through
     }
 }
 
-fn remove(disk: &dyn Disk) -> Result<()> {
-    if read(disk).context("look for open windows")?.is_some() {
-        tracing::warn!("stream_aggregation has no rules any more: open windows are not written");
-        disk.remove(PATH).context("remove the open windows")?;
-        disk.sync_directory(DIRECTORY).context("remove the open windows")?;
-    }
-    Ok(())
+/// Removes the file, durably.
+pub(super) fn remove(disk: &dyn Disk) -> Result<(), BlobError> {
+    disk.remove(PATH)?;
+    disk.sync_directory(DIRECTORY)
 }
 
 fn read(disk: &dyn Disk) -> Result<Option<Vec<u8>>, BlobError> {

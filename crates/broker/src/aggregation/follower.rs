@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use blockstore::{BlobError, Disk, LogTail};
 use catalog::{Expected, LogPosition};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use model::{DEFAULT_TENANT, Histogram, MetricBatch};
+
+use settings::stream_aggregation::AggregationRule;
 
 use super::Aggregation;
 use super::file::{self, Opened};
 use super::group::Value;
+use super::reload::Order;
 use super::rule::Written;
 use super::state::State;
 use crate::committer::{CommitError, Message, stop};
@@ -35,11 +38,14 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// A series without samples for this long is forgotten by the registry, as others are.
 const IDLE_MS: i64 = 2 * 60 * 60 * 1_000;
+/// … and all are when there are no rules: every one was last seen before a minute from now.
+const NOT_IDLE_MS: i64 = -2 * 60 * 1_000;
 
 /// The thread's state.
 pub(crate) struct Follower {
     broker: Weak<Inner>,
     aggregation: Arc<Aggregation>,
+    orders: Receiver<Order>,
     following: Arc<Following>,
     disk: Arc<dyn Disk>,
     tail: LogTail,
@@ -56,7 +62,7 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// What a start found, for a broker that is there but for its threads.
-    pub(crate) fn new(opened: Opened, broker: &Broker, aggregation: Arc<Aggregation>) -> Follower {
+    pub(super) fn new(opened: Opened, broker: &Broker, orders: Receiver<Order>) -> Follower {
         let Opened { state, disk } = opened;
         let store = broker.inner.catalog.lock().store().expect("a start gives the store a name");
         let written = broker.get_key(WRITTEN_KEY);
@@ -64,7 +70,8 @@ impl Follower {
             written.and_then(|value| std::str::from_utf8(&value.value).ok()?.parse().ok());
         Follower {
             broker: Arc::downgrade(&broker.inner),
-            aggregation,
+            aggregation: Arc::clone(&broker.inner.aggregation),
+            orders,
             following: Arc::clone(&broker.inner.following),
             // The file from its beginning, because that is where its series are named.
             tail: LogTail::new(
@@ -83,9 +90,13 @@ impl Follower {
         }
     }
 
-    /// Follows the log until the broker stops.
+    /// Follows the log until the broker stops, or there are no rules any more.
     pub(crate) fn run(mut self) {
         while !self.is_stopping() && self.read() {
+            if !self.take_orders() {
+                self.end();
+                return;
+            }
             self.end_windows();
             self.save_if_due();
             self.following.wait_beyond(self.tail.position(), LOOK);
@@ -94,6 +105,77 @@ impl Follower {
         if self.is_whole && self.read() {
             self.end_early();
             self.save();
+        }
+    }
+
+    /// Begins and ends rules as it is told. Whether there are any then.
+    fn take_orders(&mut self) -> bool {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Begin { rules, reply } => {
+                    let outcome = self.begin_rules(&rules);
+                    let is_begun = outcome.is_ok();
+                    if reply.send(outcome).is_err() && is_begun {
+                        tracing::warn!("rules of stream_aggregation began too late and end again");
+                        let known = self.aggregation.config().rules;
+                        self.state.keep_rules(&known, 0, &mut Vec::new());
+                    }
+                }
+                Order::Keep { rules, through } => {
+                    while self.tail.position() < through && !self.is_stopping() {
+                        if !self.read() {
+                            return true;
+                        }
+                    }
+                    let Some(broker) = self.broker() else { return true };
+                    let mut out = Vec::new();
+                    self.state.keep_rules(&rules, broker.now_ms(), &mut out);
+                    drop(broker);
+                    self.is_whole = self.write(&out);
+                    self.save();
+                    if rules.is_empty() {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Begins rules and makes that durable; or neither, and why.
+    fn begin_rules(&mut self, rules: &[AggregationRule]) -> Result<(), String> {
+        let Some(broker) = self.broker() else { return Err("the broker is stopping".to_owned()) };
+        let before = self.state.rules();
+        self.state.begin_rules(rules, broker.now_ms());
+        match file::write(&*self.disk, &self.state) {
+            Ok(()) => {
+                self.saved = self.state.through;
+                self.following.hold(READER, self.saved);
+                Ok(())
+            }
+            Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+            Err(error) => {
+                self.state.keep_rules(&before, 0, &mut Vec::new());
+                Err(format!("the open windows cannot be written: {error}"))
+            }
+        }
+    }
+
+    /// There is nothing to follow the log for.
+    fn end(&mut self) {
+        match file::remove(&*self.disk) {
+            Ok(()) => {}
+            Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+            // The next start finds it and removes it.
+            Err(error) => self.complain("windows of rules that are gone stay on the disk", &error),
+        }
+        self.following.release(READER);
+        self.show();
+        // It goes with this thread.
+        self.aggregation.counters.bytes.store(0, Ordering::Relaxed);
+        self.release_idle_series(NOT_IDLE_MS);
+        if let Some(broker) = self.broker() {
+            let _ = broker.send(Message::LetGo);
         }
     }
 
@@ -261,16 +343,16 @@ impl Follower {
         let is_due = position.file != self.saved.file || self.saved_at.elapsed() >= SAVE_EVERY;
         if is_due && position != self.saved {
             self.save();
-            self.release_idle_series();
+            self.release_idle_series(IDLE_MS);
         }
     }
 
     /// Gives numbers of silent series back, as the maintenance does with those in the head: batches
     /// that are resolved have to be in the log before.
-    fn release_idle_series(&self) {
+    fn release_idle_series(&self, idle_ms: i64) {
         let Some(broker) = self.broker() else { return };
         let (registry, now_ms) = (&self.aggregation.registry, broker.now_ms());
-        if registry.idle(now_ms, IDLE_MS).is_empty() {
+        if registry.idle(now_ms, idle_ms).is_empty() {
             return;
         }
         drop(broker.inner.resolving.write());
@@ -278,7 +360,7 @@ impl Follower {
         if broker.send(Message::Fence { reply }).is_err() || answer.recv().is_err() {
             return;
         }
-        registry.release(&registry.idle(now_ms, IDLE_MS), now_ms, IDLE_MS);
+        registry.release(&registry.idle(now_ms, idle_ms), now_ms, idle_ms);
     }
 
     /// Only what was read and written as a whole is saved: the log before it may go then.

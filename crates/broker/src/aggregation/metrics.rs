@@ -69,9 +69,7 @@ const ROWS: &[Row] = &[
 
 impl Broker {
     pub(crate) fn aggregation_rows(&self) -> Vec<MetricRow> {
-        let idle = Counters::default();
-        let counters =
-            self.inner.aggregation.as_ref().map_or(&idle, |aggregation| &aggregation.counters);
+        let counters = &self.inner.aggregation.counters;
         let row = |&(name, help, kind, counter): &Row| {
             let value = counter(counters).load(Ordering::Relaxed) as f64;
             MetricRow { name, help, kind, value }

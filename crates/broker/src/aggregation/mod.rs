@@ -19,6 +19,7 @@ mod follower;
 pub(crate) mod frame;
 mod group;
 mod metrics;
+mod reload;
 mod rule;
 mod split;
 mod state;
@@ -28,14 +29,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use metricstore::{Admission, NewSeries, Registry, ResolvedBatch};
 use model::{DEFAULT_TENANT, MetricBatch};
+use parking_lot::RwLock;
 use settings::stream_aggregation::AggregationRule;
 
 use crate::Broker;
-use crate::tenants::Tenant;
+use crate::tenants::SendingTenant;
 use split::Splitter;
 
 pub(crate) use file::Opened;
 pub(crate) use follower::{Follower, READER};
+pub(crate) use reload::{PreparedAggregation, RunningFollower};
 pub(crate) use split::Split;
 
 /// What is aggregated, and what becomes of it otherwise.
@@ -51,13 +54,18 @@ pub struct AggregationConfig {
 
 /// Aggregation at work.
 pub(crate) struct Aggregation {
-    config: AggregationConfig,
-    splitter: Splitter,
+    rules: RwLock<Arc<Rules>>,
     /// Of series that are aggregated: they are in no head and no index of queries.
     registry: Arc<Registry>,
     counters: Counters,
     /// Tells the follower to end.
     stopping: AtomicBool,
+}
+
+/// The rules in effect, and what is known of series by them.
+struct Rules {
+    config: AggregationConfig,
+    splitter: Splitter,
 }
 
 #[derive(Debug, Default)]
@@ -77,15 +85,23 @@ struct Counters {
 }
 
 impl Aggregation {
-    /// `None` if there is nothing to do.
-    pub(crate) fn new(config: AggregationConfig, registry: Arc<Registry>) -> Option<Self> {
-        (!config.rules.is_empty()).then(|| Aggregation {
-            config,
-            splitter: Splitter::default(),
+    pub(crate) fn new(config: AggregationConfig, registry: Arc<Registry>) -> Self {
+        Aggregation {
+            rules: RwLock::new(Arc::new(Rules { config, splitter: Splitter::default() })),
             registry,
             counters: Counters::default(),
             stopping: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// What is in effect.
+    fn config(&self) -> AggregationConfig {
+        self.rules.read().config.clone()
+    }
+
+    fn set(&self, config: AggregationConfig) {
+        // What was found out about series was by the rules of before.
+        *self.rules.write() = Arc::new(Rules { config, splitter: Splitter::default() });
     }
 
     /// The series of what is aggregated.
@@ -106,13 +122,19 @@ impl Aggregation {
 
 impl Broker {
     /// Takes out of a batch what is aggregated; `None` if that is nothing. Rules are for the default
-    /// tenant: what is of others must not be added up with what is its.
-    pub(crate) fn split(&self, tenant: &Tenant, batch: &MetricBatch) -> Option<Split> {
-        let aggregation = self.inner.aggregation.as_ref()?;
-        if tenant.id != DEFAULT_TENANT {
+    /// tenant: what is of others must not be added up with what is its. The caller keeps rules from
+    /// changing until the batch is in the committer's queue.
+    pub(crate) fn split(&self, sender: &SendingTenant, batch: &MetricBatch) -> Option<Split> {
+        if sender.tenant.id != DEFAULT_TENANT {
             return None;
         }
-        let split = aggregation.splitter.split(&aggregation.config, &tenant.limits, batch)?;
+        let aggregation = &self.inner.aggregation;
+        let rules = Arc::clone(&aggregation.rules.read());
+        // Fast path: most stores have no rules.
+        if rules.config.rules.is_empty() {
+            return None;
+        }
+        let split = rules.splitter.split(&rules.config, &sender.limits, batch)?;
         self.count_exemplars_left_out(split.exemplars_left_out);
         let counters = &aggregation.counters;
         counters.input.fetch_add(split.input.rows() as u64, Ordering::Relaxed);
@@ -126,16 +148,20 @@ impl Broker {
 
     /// The rows of what is aggregated, by the registry of such series; under the same limits as
     /// everything else.
-    pub(crate) fn resolve_input(&self, tenant: &Tenant, input: &MetricBatch) -> ResolvedBatch {
+    pub(crate) fn resolve_input(
+        &self,
+        sender: &SendingTenant,
+        input: &MetricBatch,
+    ) -> ResolvedBatch {
         let mut resolved = ResolvedBatch::default();
-        let Some(aggregation) = &self.inner.aggregation else { return resolved };
+        let aggregation = &self.inner.aggregation;
         let governor = self.governor();
         let room = governor.room_for_series();
         let refusal = match room {
             room if room > input.series.len() => String::new(),
             _ => governor.series_refusal(),
         };
-        let limits = &tenant.limits;
+        let limits = &*sender.limits;
         let admission = Admission {
             limits,
             now_ms: self.now_ms(),
@@ -145,7 +171,8 @@ impl Broker {
         let decode = |form, bytes: &[u8]| {
             wire::decode_labels(form, bytes, limits).map_err(|error| error.to_string())
         };
-        aggregation.registry.resolve(tenant.id, input, 1, admission, &decode, &mut resolved);
+        let tenant = sender.tenant.id;
+        aggregation.registry.resolve(tenant, input, 1, admission, &decode, &mut resolved);
         governor.add_series(resolved.new_series);
         resolved
     }

@@ -120,9 +120,10 @@ impl Splitter {
         form: LabelForm,
         bytes: &[u8],
     ) -> bool {
-        // What cannot be read is refused where it would be stored.
-        let is_wanted = wire::decode_labels(form, bytes, limits)
-            .is_ok_and(|labels| config.rules.iter().any(|rule| is_wanted(rule, &labels)));
+        // What cannot be read is refused where it would be stored. Not remembered: other limits may let
+        // it in.
+        let Ok(labels) = wire::decode_labels(form, bytes, limits) else { return false };
+        let is_wanted = config.rules.iter().any(|rule| is_wanted(rule, &labels));
         let mut wanted = self.wanted.write();
         if wanted.len() >= MAX_KNOWN {
             wanted.clear();

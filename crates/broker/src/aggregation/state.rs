@@ -84,16 +84,31 @@ impl SeriesTable {
             return *number;
         }
         let number = self.targets.len() as u32;
+        let targets = self.targets_of(rules, &labels);
+        self.targets.push(targets);
+        self.numbers.insert(labels, number);
+        number
+    }
+
+    /// Finds out anew which rules want the series, since they are others.
+    fn renew(&mut self, rules: &[RuleState]) {
+        self.bytes = 0;
+        let numbers = std::mem::take(&mut self.numbers);
+        for (labels, &number) in &numbers {
+            self.targets[number as usize] = self.targets_of(rules, labels);
+        }
+        self.numbers = numbers;
+    }
+
+    fn targets_of(&mut self, rules: &[RuleState], labels: &Labels) -> Vec<(usize, Target)> {
         let found = rules.iter().enumerate();
         let buffer = &mut self.buffer;
-        let found = found.filter_map(|(at, rule)| Some((at, rule.target(&labels, buffer)?)));
+        let found = found.filter_map(|(at, rule)| Some((at, rule.target(labels, buffer)?)));
         let targets: Vec<_> = found.collect();
         let of_target =
             |(_, target): &(usize, Target)| size_of::<(usize, Target)>() + target.key_bytes();
         self.bytes += labels.as_packed().len() + targets.iter().map(of_target).sum::<usize>();
-        self.targets.push(targets);
-        self.numbers.insert(labels, number);
-        number
+        targets
     }
 
     fn bytes(&self) -> usize {
@@ -125,6 +140,39 @@ impl State {
 
     fn rules_from(rules: &[AggregationRule], from: LogPosition, now_ms: i64) -> Vec<RuleState> {
         rules.iter().map(|rule| RuleState::new(rule.clone(), from, now_ms)).collect()
+    }
+
+    /// Begins rules that are not there yet, behind all that is taken.
+    pub(super) fn begin_rules(&mut self, rules: &[AggregationRule], now_ms: i64) {
+        for rule in rules {
+            let is_it = |known: &RuleState| known.rule.identity == rule.identity;
+            if !self.rules.iter().any(is_it) {
+                self.rules.push(RuleState::new(rule.clone(), self.through, now_ms));
+            }
+        }
+        self.series.renew(&self.rules);
+    }
+
+    /// Ends all rules but these. What those write that do so at a stop is put behind `out`.
+    pub(super) fn keep_rules(
+        &mut self,
+        rules: &[AggregationRule],
+        at_ms: i64,
+        out: &mut Vec<Written>,
+    ) {
+        self.rules.retain_mut(|known| {
+            let stays = rules.iter().any(|rule| rule.identity == known.rule.identity);
+            if !stays {
+                known.end_early(at_ms, out);
+            }
+            stays
+        });
+        self.series.renew(&self.rules);
+    }
+
+    /// The rules there are.
+    pub(super) fn rules(&self) -> Vec<AggregationRule> {
+        self.rules.iter().map(|known| known.rule.clone()).collect()
     }
 
     /// Whether a window has to end.

@@ -55,7 +55,6 @@ impl Default for HaConfig {
 
 /// What is known of the pairs.
 pub(crate) struct HaTracker {
-    config: HaConfig,
     clusters: Mutex<Clusters>,
     counters: HaCounters,
 }
@@ -69,10 +68,10 @@ struct HaCounters {
 
 impl HaTracker {
     /// With what the catalog knows of clusters.
-    pub(crate) fn load(config: HaConfig, state: &State, now_ms: i64) -> HaTracker {
+    pub(crate) fn load(state: &State, now_ms: i64) -> HaTracker {
         let kept = state.keys(clusters::PREFIX).map(|(key, value)| (key, &*value.value));
         let clusters = Mutex::new(Clusters::load(kept, now_ms));
-        HaTracker { config, clusters, counters: HaCounters::default() }
+        HaTracker { clusters, counters: HaCounters::default() }
     }
 }
 
@@ -82,13 +81,14 @@ impl Broker {
     ///
     /// What has to be durable before the batch is on its way to the committer when this returns.
     pub(crate) fn elect(&self, tenant: TenantId, batch: &MetricBatch) -> Option<Filtered> {
-        let tracker = self.inner.ha.as_ref()?;
+        let settings = self.in_effect();
+        let config = settings.ha.as_ref()?;
+        let tracker = &self.inner.ha;
         // Fast path: one search over all bytes instead of a walk over each series.
-        memchr::memmem::find(&batch.label_bytes, tracker.config.replica_label.as_bytes())?;
+        memchr::memmem::find(&batch.label_bytes, config.replica_label.as_bytes())?;
         let filtered = {
             let mut clusters = tracker.clusters.lock();
-            let filtered =
-                filter::filter(&mut clusters, &tracker.config, tenant, batch, self.now_ms());
+            let filtered = filter::filter(&mut clusters, config, tenant, batch, self.now_ms());
             // Still under the lock: whoever comes next relies on it being ahead of its own samples.
             for (key, value) in clusters.take_unsaved() {
                 self.save_cluster(key, value);
@@ -123,10 +123,11 @@ impl Broker {
     }
 
     pub(crate) fn ha_rows(&self) -> Vec<MetricRow> {
-        let idle = HaCounters::default();
-        let (counters, clusters) = match &self.inner.ha {
-            Some(tracker) => (&tracker.counters, tracker.clusters.lock().len()),
-            None => (&idle, 0),
+        let counters = &self.inner.ha.counters;
+        // What is known of clusters stays while pairs are not told apart.
+        let clusters = match self.in_effect().ha {
+            Some(_) => self.inner.ha.clusters.lock().len(),
+            None => 0,
         };
         let row = |name, help, kind, value| MetricRow { name, help, kind, value };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;

@@ -22,9 +22,12 @@ async fn list(State(broker): State<Broker>, principal: Principal) -> Response {
     let seconds = |ms: i64| ms as f64 / 1_000.0;
     // A floor of the first replica, and the newest sample before there is one.
     let time = |ms: i64| (ms > i64::MIN).then(|| seconds(ms));
-    let clusters: Vec<_> = match &broker.inner.ha {
-        None => Vec::new(),
-        Some(tracker) => tracker
+    let is_enabled = broker.in_effect().ha.is_some();
+    let clusters: Vec<_> = match is_enabled {
+        false => Vec::new(),
+        true => broker
+            .inner
+            .ha
             .clusters
             .lock()
             .iter()
@@ -41,6 +44,6 @@ async fn list(State(broker): State<Broker>, principal: Principal) -> Response {
             })
             .collect(),
     };
-    let data = json!({ "enabled": broker.inner.ha.is_some(), "clusters": clusters });
+    let data = json!({ "enabled": is_enabled, "clusters": clusters });
     Json(json!({ "status": "success", "data": data })).into_response()
 }

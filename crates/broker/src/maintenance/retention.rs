@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockstore::{MergeJob, Retention, plan_expire, plan_thin};
 use catalog::{BlockId, BlockMeta, Command};
-use metricstore::{Delete, DownsamplingRules, ROLLED_LEVEL};
+use metricstore::{Delete, DownsamplingRules, ROLLED_LEVEL, RetentionRules};
 use model::TimeRange;
 
 use super::{Fault, Maintenance, is_damage};
@@ -36,6 +36,17 @@ impl Maintenance {
         Some(job)
     }
 
+    /// The rules in effect.
+    pub(super) fn look_at_rules(&mut self) -> &RetentionRules {
+        let in_effect = self.in_effect.get();
+        if self.rules != in_effect.retention_rules {
+            self.rules = in_effect.retention_rules.clone();
+            // Counted by the ones of before.
+            self.past_rules.clear();
+        }
+        &self.rules
+    }
+
     /// The next block that holds samples of which a rule of retention keeps nothing, to be written
     /// anew without them. A block waits until the rule has passed it as a whole, so that it is
     /// written once for each rule and not every minute; until then its samples are hidden.
@@ -43,6 +54,7 @@ impl Maintenance {
     /// # Errors
     /// A block cannot be read. One that is damaged is set aside instead.
     pub(super) fn plan_rewrite(&mut self) -> Result<Option<MergeJob>, Fault> {
+        self.look_at_rules();
         // Fast path: most stores have no rules.
         if self.rules.is_empty() {
             return Ok(None);

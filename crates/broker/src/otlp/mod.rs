@@ -97,7 +97,7 @@ async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Take
                 deltas.begin(tenant);
                 deltas.admit(broker.oldest_ms()..=newest_ms);
                 let deltas = Some(&mut *deltas);
-                wire::otlp::decode(&body, &options, limits, deltas, &mut batch)?
+                wire::otlp::decode(&body, &options, &limits, deltas, &mut batch)?
             };
             let id = broker.tenant_for_write(tenant).inspect_err(|_| {
                 let applied = std::mem::take(&mut summary.applied);

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -155,15 +156,15 @@ impl Group {
     }
 
     /// Reads back what [`Group::encode`] wrote; `limits_of` yields the limits of its tenant.
-    pub(super) fn decode<'l>(
+    pub(super) fn decode(
         bytes: &[u8],
-        limits_of: impl FnOnce(TenantName) -> &'l Limits,
+        limits_of: impl FnOnce(TenantName) -> Arc<Limits>,
     ) -> Result<Group, PushError> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let head: Head = serde_json::from_slice(&bytes[..end]).map_err(damaged)?;
         let tenant = head.tenant.as_deref().map(TenantName::parse).transpose().map_err(damaged)?;
         let tenant = tenant.unwrap_or_default();
-        let limits = limits_of(tenant);
+        let limits = &*limits_of(tenant);
         let text = bytes.get(end + 1..).unwrap_or_default();
         let mut families = push::read(text, Form::Text, &head.key, limits)?;
         decode_histograms(&head.histograms, limits, &mut families)?;

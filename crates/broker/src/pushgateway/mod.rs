@@ -168,7 +168,7 @@ impl Pushgateway {
         form: Form,
         mode: Mode,
     ) -> Result<(), PushError> {
-        let mut families = push::parse(body, form, &key, self.broker.limits_of(tenant))?;
+        let mut families = push::parse(body, form, &key, &self.broker.limits_of(tenant))?;
         let id = self.broker.tenant_for_write(tenant).map_err(PushError::refused)?;
         let mut last_ms = self.changing.lock();
         let others = self.groups_of(tenant);

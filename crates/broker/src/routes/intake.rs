@@ -134,7 +134,7 @@ pub(crate) async fn store<S: Send + 'static>(
         let broker = broker.clone();
         move || -> Result<S, Refusal> {
             let mut batch = MetricBatch::default();
-            let summary = decode(&broker, broker.limits_of(tenant), body, &mut batch)?;
+            let summary = decode(&broker, &broker.limits_of(tenant), body, &mut batch)?;
             // Who brings nothing does not become a tenant by it.
             if is_new && batch.samples() == 0 {
                 let _ = stored.send(Ok(IngestOutcome::default()));

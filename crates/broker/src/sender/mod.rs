@@ -252,7 +252,7 @@ impl Broker {
             following: Arc::clone(&inner.following),
             committer,
             cursor,
-            limit_bytes: inner.config.remote_write_limit_bytes,
+            in_effect: Arc::clone(&inner.in_effect),
             stop: Arc::clone(&stop),
         };
         let thread = std::thread::Builder::new()

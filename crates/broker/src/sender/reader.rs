@@ -27,6 +27,7 @@ use super::series::{Sendable, SeriesTable};
 use super::shards::{ShardSet, spread};
 use crate::committer::Message;
 use crate::following::Following;
+use crate::in_effect::InEffect;
 use crate::{agent_frame, aggregation};
 
 /// What has come is read at most so often; it goes out in batches anyway.
@@ -56,7 +57,7 @@ pub(super) struct ReaderParts {
     pub(super) committer: Sender<Message>,
     pub(super) cursor: LogPosition,
     /// Most bytes of log that wait for this remote.
-    pub(super) limit_bytes: u64,
+    pub(super) in_effect: Arc<InEffect>,
     pub(super) stop: Arc<Stop>,
 }
 
@@ -453,7 +454,8 @@ impl Reader {
         let behind = LogTail::bytes_between(&*parts.disk, begin, until).unwrap_or_default();
         parts.delivery.counters().behind_bytes.store(behind, Relaxed);
         let free = parts.disk.free_space_bytes().unwrap_or(u64::MAX);
-        let limit_bytes = parts.limit_bytes.min(free);
+        let allowed_bytes = parts.in_effect.get().remote_write_limit_bytes;
+        let limit_bytes = allowed_bytes.min(free);
         if behind > limit_bytes {
             let oldest = LogTail::oldest_within(&*parts.disk, until, limit_bytes);
             let oldest = oldest.unwrap_or_default();
@@ -461,7 +463,7 @@ impl Reader {
                 tracing::warn!(
                     remote = parts.delivery.parts.name,
                     waiting_bytes = behind,
-                    limit_bytes = parts.limit_bytes,
+                    limit_bytes = allowed_bytes,
                     free_bytes = free,
                     "too much log waits for the remote: the oldest samples are dropped; see why it \
                      does not take them, raise remote_write.limit_bytes or free space"

@@ -137,7 +137,7 @@ pub(crate) fn wait_for(broker: &Broker, name: &str, done: impl Fn(f64) -> bool) 
 }
 
 #[track_caller]
-pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(started.elapsed() < Duration::from_secs(20), "waited in vain for {what}");

@@ -56,7 +56,7 @@ pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Respons
 }
 
 pub(super) async fn config(State(console): State<Arc<Console>>) -> Response {
-    let own = &console.about().config_yaml;
+    let own = &console.config_yaml();
     // Clients of Prometheus look for what is scraped.
     match console.prometheus_yaml() {
         Some(yaml) => success(json!({ "yaml": yaml, "applicationYaml": own })),

@@ -51,7 +51,7 @@ pub struct RemoteSettings {
     /// Limits of queries.
     pub limits: Limits,
     /// Of tenants that have others.
-    pub tenants: BTreeMap<TenantName, Limits>,
+    pub tenants: BTreeMap<TenantName, Arc<Limits>>,
     /// Bytes of series one query may hold; all queries together may hold four times as much.
     pub max_query_bytes: usize,
     /// The budget of memory.
@@ -67,7 +67,7 @@ pub struct Brokers {
 struct Inner {
     link: Link,
     limits: Limits,
-    tenants: BTreeMap<TenantName, Limits>,
+    tenants: BTreeMap<TenantName, Arc<Limits>>,
     governor: Arc<Governor>,
     budget: Arc<Budget>,
     watch: Watch,
@@ -149,7 +149,7 @@ impl Brokers {
 
 impl Inner {
     fn limits(&self, tenant: TenantName) -> &Limits {
-        self.tenants.get(&tenant).unwrap_or(&self.limits)
+        self.tenants.get(&tenant).map_or(&self.limits, Arc::as_ref)
     }
 
     /// How long one call for a tenant may take.

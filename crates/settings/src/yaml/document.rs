@@ -1,5 +1,6 @@
 //! A parsed file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -118,6 +119,16 @@ impl Document {
         }
     }
 
+    /// Where two documents differ, as `storage.retention` for a key that has another value or is in one
+    /// of them only; ascending. Lists are compared as a whole, and nothing is as good as no key.
+    pub fn differences(&self, other: &Document) -> Vec<String> {
+        let mut found = Vec::new();
+        differences("", self.root(), other.root(), &mut found);
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
@@ -133,5 +144,54 @@ impl Document {
         let span = self.second?;
         let diagnostic = Diagnostic::at(&self.source, span, message, Some(help));
         Some(diagnostic.with_severity(Severity::Warning))
+    }
+}
+
+fn differences(path: &str, one: Option<&Node>, other: Option<&Node>, found: &mut Vec<String>) {
+    let children = |node: Option<&Node>| -> BTreeMap<String, Arc<Node>> {
+        let Some(Value::Mapping(pairs)) = node.map(|node| &node.value) else {
+            return BTreeMap::new();
+        };
+        let text = |key: &Node| match &key.value {
+            Value::Scalar(scalar) => scalar.text().to_owned(),
+            _ => String::new(),
+        };
+        pairs.iter().map(|(key, value)| (text(key), Arc::clone(value))).collect()
+    };
+    let is_leaf = |node: Option<&Node>| {
+        node.is_some_and(|node| !node.is_empty() && !matches!(node.value, Value::Mapping(_)))
+    };
+    if is_leaf(one) || is_leaf(other) {
+        let is_equal = match (one, other) {
+            (Some(one), Some(other)) => is_same(one, other),
+            _ => false,
+        };
+        if !is_equal {
+            found.push(path.to_owned());
+        }
+        return;
+    }
+    let (ones, others) = (children(one), children(other));
+    for key in ones.keys().chain(others.keys()) {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let child = |of: &BTreeMap<String, Arc<Node>>| of.get(key).map(Arc::clone);
+        differences(&path, child(&ones).as_deref(), child(&others).as_deref(), found);
+    }
+}
+
+/// Whether two nodes say the same, wherever they stand.
+fn is_same(one: &Node, other: &Node) -> bool {
+    match (&one.value, &other.value) {
+        (Value::Scalar(one), Value::Scalar(other)) => one.text() == other.text(),
+        (Value::Sequence(one), Value::Sequence(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| is_same(a, b))
+        }
+        (Value::Mapping(one), Value::Mapping(other)) => {
+            let is_in = |(key, value): &(Arc<Node>, Arc<Node>)| {
+                other.iter().any(|(k, v)| is_same(key, k) && is_same(value, v))
+            };
+            one.len() == other.len() && one.iter().all(is_in)
+        }
+        _ => false,
     }
 }

@@ -35,27 +35,8 @@ pub(super) struct File {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TenantKeys {
-    pub(super) limits: TenantLimitKeys,
-}
-
-/// Those of [`LimitKeys`] that are not of the whole process.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TenantLimitKeys {
-    pub(super) max_labels_per_series: Option<usize>,
-    pub(super) max_label_name_bytes: Option<usize>,
-    pub(super) max_label_value_bytes: Option<usize>,
-    pub(super) max_active_series: Option<usize>,
-    pub(super) max_new_series_per_second: Option<usize>,
-    pub(super) max_values_per_label: Option<usize>,
-    pub(super) ingestion_rate: Option<usize>,
-    pub(super) ingestion_burst_size: Option<usize>,
-    pub(super) max_future_ms: Option<i64>,
-    pub(super) max_body_bytes: Option<usize>,
-    pub(super) max_query_samples: Option<usize>,
-    pub(super) max_query_series: Option<usize>,
-    pub(super) query_timeout_ms: Option<u64>,
-    pub(super) max_concurrent_queries: Option<usize>,
+    /// All but those of the whole process.
+    pub(super) limits: LimitKeys,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -267,6 +248,7 @@ pub(super) enum Pace {
     Adaptive,
 }
 
+/// Of all tenants or of one; `max_tenants` and `max_query_bytes` are of the whole process.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitKeys {

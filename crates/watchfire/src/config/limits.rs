@@ -1,4 +1,4 @@
-//! `limits:`.
+//! `limits:` and `tenants.<name>.limits:`.
 
 use model::Limits;
 
@@ -32,24 +32,51 @@ impl Defaults {
 
 /// The limits of a tenant that has none of its own.
 pub(super) fn in_effect(keys: &LimitKeys, defaults: &Defaults) -> Limits {
-    let default = Limits::default();
+    let default = Limits {
+        max_body_bytes: defaults.max_body_bytes,
+        max_query_series: defaults.max_query_series,
+        ..Limits::default()
+    };
+    // In `limits` it is that of the process; a tenant has its share of it.
+    let max_concurrent_queries = default.max_concurrent_queries;
+    Limits { max_concurrent_queries, ..overridden(keys, &default) }
+}
+
+/// `default`, but for what the keys say.
+pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
+    let LimitKeys {
+        max_labels_per_series,
+        max_label_name_bytes,
+        max_label_value_bytes,
+        max_active_series,
+        max_new_series_per_second,
+        max_values_per_label,
+        ingestion_rate,
+        ingestion_burst_size,
+        max_future_ms,
+        max_body_bytes,
+        max_query_samples,
+        max_query_series,
+        query_timeout_ms,
+        max_concurrent_queries,
+        max_tenants: _,
+        max_query_bytes: _,
+    } = *keys;
     Limits {
-        max_labels_per_series: keys.max_labels_per_series.unwrap_or(default.max_labels_per_series),
-        max_label_name_bytes: keys.max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
-        max_label_value_bytes: keys.max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
-        max_active_series: keys.max_active_series.unwrap_or(default.max_active_series),
-        max_new_series_per_second: keys
-            .max_new_series_per_second
+        max_labels_per_series: max_labels_per_series.unwrap_or(default.max_labels_per_series),
+        max_label_name_bytes: max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
+        max_label_value_bytes: max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
+        max_active_series: max_active_series.unwrap_or(default.max_active_series),
+        max_new_series_per_second: max_new_series_per_second
             .unwrap_or(default.max_new_series_per_second),
-        max_values_per_label: keys.max_values_per_label.unwrap_or(default.max_values_per_label),
-        ingestion_rate: keys.ingestion_rate.unwrap_or(default.ingestion_rate),
-        ingestion_burst_size: keys.ingestion_burst_size.unwrap_or(default.ingestion_burst_size),
-        max_future_ms: keys.max_future_ms.unwrap_or(default.max_future_ms),
-        max_body_bytes: keys.max_body_bytes.unwrap_or(defaults.max_body_bytes),
-        max_query_samples: keys.max_query_samples.unwrap_or(default.max_query_samples),
-        max_query_series: keys.max_query_series.unwrap_or(defaults.max_query_series),
-        query_timeout_ms: keys.query_timeout_ms.unwrap_or(default.query_timeout_ms),
-        // In `limits` it is that of the process; a tenant has its share of it.
-        max_concurrent_queries: default.max_concurrent_queries,
+        max_values_per_label: max_values_per_label.unwrap_or(default.max_values_per_label),
+        ingestion_rate: ingestion_rate.unwrap_or(default.ingestion_rate),
+        ingestion_burst_size: ingestion_burst_size.unwrap_or(default.ingestion_burst_size),
+        max_future_ms: max_future_ms.unwrap_or(default.max_future_ms),
+        max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
+        max_query_samples: max_query_samples.unwrap_or(default.max_query_samples),
+        max_query_series: max_query_series.unwrap_or(default.max_query_series),
+        query_timeout_ms: query_timeout_ms.unwrap_or(default.query_timeout_ms),
+        max_concurrent_queries: max_concurrent_queries.unwrap_or(default.max_concurrent_queries),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) tenants: broker::TenantSettings,
     /// The budget of memory.
     pub(crate) memory: governor::Settings,
+    /// By which defaults are smaller where there is little of it.
+    memory_bytes: u64,
     /// What results of queries may take.
     pub(crate) query_cache: console::CacheSettings,
     pub(crate) features: Features,
@@ -77,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) max_inflight_body_bytes: usize,
     /// Names besides loopback under which a server on loopback is reached.
     pub(crate) allowed_hosts: Vec<String>,
+    /// The flags, by which the file is read again.
+    pub(crate) arguments: ServeArguments,
     /// The file as it was understood, for `/api/v1/status/config`.
     pub(crate) yaml: String,
 }
@@ -214,7 +218,7 @@ impl ConsoleRole {
             insecure_no_auth: arguments.insecure_no_auth,
             log: arguments.log.clone(),
         };
-        let config = effective(file, yaml, &as_server)?;
+        let config = effective(file, yaml, &as_server, None)?;
         let name = arguments.name.clone().unwrap_or_else(|| config.agent.instance.clone());
         Ok(ConsoleRole { config, brokers, join: arguments.join.clone(), name })
     }
@@ -238,12 +242,22 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 impl Config {
     /// Reads the file if one is named and lets flags win.
     pub(crate) fn load(arguments: &ServeArguments) -> Result<Config> {
+        Config::load_for(arguments, None)
+    }
+
+    /// Reads the file of this configuration again. Defaults follow the budget of memory that this one
+    /// has, since another one takes another start.
+    pub(crate) fn load_again(&self) -> Result<Config> {
+        Config::load_for(&self.arguments, Some(self.memory_bytes))
+    }
+
+    fn load_for(arguments: &ServeArguments, memory_bytes: Option<u64>) -> Result<Config> {
         let read = arguments.config.as_deref().map(read).transpose()?;
         let (file, document) = read.unzip();
         let yaml = document.as_ref().map_or_else(String::new, |file| file.text().to_owned());
         let mut file = file.unwrap_or_default();
         let aggregated = std::mem::take(&mut file.stream_aggregation);
-        effective(file, yaml, arguments)
+        effective(file, yaml, arguments, memory_bytes)
             .and_then(|config| ranges::check(&config).map(|()| config))
             .and_then(|config| {
                 let aggregation = aggregation::read(&aggregated, document.as_ref())?;
@@ -273,7 +287,13 @@ fn located(error: anyhow::Error, document: Option<&Document>) -> anyhow::Error {
     }
 }
 
-fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Config> {
+/// `memory_bytes` is the budget by which defaults go, if that is not the one of the file.
+fn effective(
+    file: File,
+    yaml: String,
+    arguments: &ServeArguments,
+    memory_bytes: Option<u64>,
+) -> Result<Config> {
     // A mistake in the file is named also where a flag wins.
     let in_file = file.listen.as_deref().map(|text| {
         crate::cli::listen_address(text)
@@ -315,7 +335,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         limit_bytes: file.memory.limit_bytes,
         max_query_bytes: file.limits.max_query_bytes,
     };
-    let defaults = Defaults::of(memory.limit_bytes());
+    let memory_bytes = memory_bytes.unwrap_or_else(|| memory.limit_bytes());
+    let defaults = Defaults::of(memory_bytes);
     let limits = limits::in_effect(&file.limits, &defaults);
     let tenants = tenants::settings(&file, &limits)?;
     let retention_ms =
@@ -355,7 +376,8 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
         tenants,
         limits,
         memory,
-        query_cache: query_cache::settings(&file.query_cache, memory.limit_bytes())?,
+        memory_bytes,
+        query_cache: query_cache::settings(&file.query_cache, memory_bytes)?,
         features: Features::named(&file.enable_features)?,
         idle_series_ms: duration_ms("memory.idle_series", file.memory.idle_series.as_deref())?
             .unwrap_or(DEFAULT_IDLE_SERIES_MS),
@@ -370,6 +392,7 @@ fn effective(file: File, yaml: String, arguments: &ServeArguments) -> Result<Con
             .max_inflight_body_bytes
             .unwrap_or(defaults.max_inflight_body_bytes),
         allowed_hosts: file.http.allowed_hosts,
+        arguments: arguments.clone(),
         yaml,
     })
 }
@@ -499,7 +522,7 @@ mod tests {
             insecure_no_auth: false,
             log: "info".to_owned(),
         };
-        let config = effective(file, yaml.to_owned(), &arguments)?;
+        let config = effective(file, yaml.to_owned(), &arguments, None)?;
         ranges::check(&config).map(|()| config)
     }
 

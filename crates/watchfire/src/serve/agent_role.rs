@@ -95,7 +95,11 @@ async fn serve(role: AgentRole) -> Result<()> {
     let pages = scraping.clone().map(page).into_iter().collect();
     front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
-    signalled(scraping.as_deref()).await?;
+    let reload = async || match &scraping {
+        Some(scraping) => scraping.reload_and_tell().await,
+        None => tracing::info!("SIGHUP: there is no --prometheus-config to read again"),
+    };
+    signalled(reload).await?;
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
     front.stop().await;
     for task in [forwarding, counting].into_iter().flatten() {

@@ -31,6 +31,7 @@ const KEPT_MS: i64 = 3 * HOUR_MS;
 /// The broker's clock, one of each test.
 static NOW_MS: AtomicI64 = AtomicI64::new(BEGIN_MS);
 static DAYS_MS: AtomicI64 = AtomicI64::new(BEGIN_MS);
+static RULES_MS: AtomicI64 = AtomicI64::new(BEGIN_MS);
 
 const QUERIES: [&str; 16] = [
     "m",
@@ -391,4 +392,37 @@ fn what_is_kept_of_days_that_become_rollups_is_what_is_computed() {
     let [hits, invalid, thinned] = check(Store::of_days, OF_DAYS, 45 * 60, 8);
     assert!(hits > 50.0 && invalid > 50.0, "{hits} steps found, {invalid} not used");
     assert!(thinned > 8.0, "{thinned} blocks became rollups");
+}
+
+#[test]
+fn what_is_kept_follows_rules_of_retention_that_change() {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let now_ms = || RULES_MS.load(Ordering::SeqCst);
+    let span = Span { clock: &RULES_MS, ..OF_HOURS };
+    let store = Store::open(span, BrokerConfig::new("unused".into(), now_ms));
+    let go_on = Step::GoOn { minutes: 60 };
+    store.take(&go_on, &runtime).expect("stored");
+    let ask = |store: &Store| {
+        for query in 0..QUERIES.len() {
+            let step = Step::Ask { query, minutes_ago: 0, minutes: 50, step: 60 };
+            store.take(&step, &runtime).unwrap_or_else(|error| panic!("{error}"));
+        }
+    };
+    ask(&store);
+    ask(&store);
+    let hits = || store.metric("watchfire_console_cache_hit_steps_total");
+    assert!(hits() > 50.0, "nothing is kept");
+    // Hidden at once, shown again at once, and another series' turn.
+    for (series, minutes) in [("1", 10), ("1", 170), ("2", 20)] {
+        let before = hits();
+        let series = Matcher::new("s", MatchOp::Equal, series).expect("valid");
+        let rule = RetentionRule { selector: vec![series], kept_ms: minutes * MINUTE_MS };
+        let mut settings = store.broker.adjustable();
+        settings.retention_rules = RetentionRules::new(vec![rule]);
+        let prepared = store.broker.prepare_settings(settings).expect("nothing may fail");
+        store.broker.put_settings(prepared);
+        ask(&store);
+        assert_eq!(hits(), before, "what was kept before the rules changed is used");
+    }
+    store.broker.stop();
 }

@@ -63,7 +63,8 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     let setup = security.setup_link(&words::elsewhere(address))?;
     let (scheme, name) = (security.scheme(), identity.name());
     println!("{}", words::console_banner(scheme, address, &name, &role, setup.as_deref()));
-    signalled(None).await?;
+    let reload = async || tracing::info!("SIGHUP: a console reads nothing again, restart it");
+    signalled(reload).await?;
     tracing::info!("stopping: a console has nothing that could be lost");
     front.stop().await;
     Ok(())

@@ -35,6 +35,9 @@ mod line_ports;
 mod otlp_ports;
 mod peer_port;
 #[cfg(test)]
+mod reload_tests;
+mod reloading;
+#[cfg(test)]
 mod remote_tests;
 mod scraping;
 mod security;
@@ -172,6 +175,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let for_otlp = Arc::clone(&net_metrics);
     let otlp = OtlpPorts::open(&config, &security, &broker, settings, for_otlp).await?;
     let peer_address = peers.as_ref().map(|peers| words::elsewhere(peers.address()));
+    let reloading = Arc::clone(&telling.reloading);
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
     let router = origins.layer(security.guard(routes.into_router()));
@@ -182,7 +186,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
     let setup = security.setup_link(&words::elsewhere(address))?;
     say_hello(&broker, security.scheme(), address, &data, agent.as_ref(), setup.as_deref());
-    signalled(scraping.as_deref()).await?;
+    signalled(async || reloading.reload_and_tell().await).await?;
     tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
     if let Some(agent) = agent {
         agent.stop();
@@ -194,6 +198,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if let Some(peers) = peers {
         peers.stop().await;
     }
+    drop(reloading);
     // The console holds it as well, so its end is the process'; nothing it brings is taken any more.
     drop(scraping);
     if let Some(feeder) = feeder {
@@ -235,13 +240,14 @@ fn all_routes(
     peers: Option<String>,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
+    let reloads = reloading::routes(&telling.reloading);
     let mut routes = routes(telling, broker, telemetry, scraping)
         .merge(console::account_routes(&security.accounts))
         .merge(console::administration_routes(administration(broker)));
     if let Some(address) = peers {
         routes = routes.merge(console::joining_routes(security.joining(address)));
     }
-    routes.merge(scraping::routes(scraping))
+    routes.merge(reloads)
 }
 
 fn administration(broker: &Broker) -> console::Administration {
@@ -264,15 +270,17 @@ fn routes(
     telemetry: Telemetry,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
-    let Telling { executor, console, pushes } = telling;
+    let Telling { executor, console, pushes, reloading } = telling;
     let for_telemetry = Arc::clone(&pushes);
     let telemetry = match scraping.cloned() {
         None => telemetry,
         Some(scraping) => telemetry.with_page(Box::new(move |out| scraping.scraper().render(out))),
     };
-    let telemetry = Arc::new(
-        telemetry.with_queries(executor).with_rows(Box::new(move || for_telemetry.rows())),
-    );
+    let telemetry = telemetry
+        .with_queries(executor)
+        .with_rows(Box::new(move || for_telemetry.rows()))
+        .with_rows(Box::new(move || reloading.rows()));
+    let telemetry = Arc::new(telemetry);
     let metrics = async move |principal: Principal| telemetry.page(&principal);
     Routes::new()
         .merge(broker::routes(broker))
@@ -375,19 +383,25 @@ fn say_hello(
     println!("{}", words::banner(scheme, address, data, &found, setup));
 }
 
-/// Waits for the signal to stop; SIGHUP means to read the configuration of scraping again.
-async fn signalled(scraping: Option<&Scraping>) -> Result<()> {
+/// Waits for the signal to stop; SIGHUP means to read the configuration again.
+async fn signalled(reload: impl AsyncFn()) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let mut stop = std::pin::pin!(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match scraping {
-                Some(scraping) => scraping.reload_and_tell().await,
-                None => tracing::info!("SIGHUP: there is no --prometheus-config to read again"),
+            () = &mut stop => return Ok(()),
+            _ = hangup.recv() => tokio::select! {
+                // A reload may wait for rules of aggregation; nothing of it holds in another process.
+                () = &mut stop => return Ok(()),
+                () = reload() => {}
             },
         }
     }

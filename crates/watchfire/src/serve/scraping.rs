@@ -7,19 +7,14 @@ use std::time::Instant;
 
 use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
 use anyhow::{Context, Result, anyhow};
-use axum::extract::State;
 use broker::{Broker, Complaints, PreparedRemotes};
-use console::Reloaded;
-use http::{Method, StatusCode};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
 use net::client::ClientOptions;
-use net::{Access, Routes};
 use parking_lot::RwLock;
 use settings::prometheus::{Config, Loaded};
 use tokio::sync::mpsc;
 
 use super::otlp_ports;
-use crate::about::now_ms;
 use crate::check::ThisMachine;
 
 /// Batches that may wait for the store or the spool; then scrapes wait.
@@ -30,7 +25,6 @@ pub(super) struct Scraping {
     path: PathBuf,
     scraper: Scraper,
     in_effect: RwLock<InEffect>,
-    last_reload: RwLock<Reloaded>,
     /// What else the file concerns; an agent has none.
     broker: Option<Broker>,
 }
@@ -66,22 +60,11 @@ impl Scraping {
             .await
             .with_context(|| format!("begin to scrape by {}", path.display()))?;
         let in_effect = RwLock::new(InEffect::of(loaded));
-        let last_reload = RwLock::new(Reloaded { is_ok: true, in_effect_ms: now_ms() });
-        Ok((Arc::new(Scraping { path, scraper, in_effect, last_reload, broker }), receiver))
+        Ok((Arc::new(Scraping { path, scraper, in_effect, broker }), receiver))
     }
 
     /// Reads the file again and puts it in effect, all of it or nothing.
     pub(super) async fn reload(&self) -> Result<()> {
-        let outcome = self.try_reload().await;
-        let mut last = self.last_reload.write();
-        last.is_ok = outcome.is_ok();
-        if outcome.is_ok() {
-            last.in_effect_ms = now_ms();
-        }
-        outcome
-    }
-
-    async fn try_reload(&self) -> Result<()> {
         let loaded = load(&self.path).inspect_err(|_| self.scraper.count_refused())?;
         let prepared = prepare(self.broker.as_ref(), &loaded.config)
             .await
@@ -92,27 +75,24 @@ impl Scraping {
             .with_context(|| format!("put {} in effect", self.path.display()))?;
         put(self.broker.as_ref(), &loaded.config, prepared).await;
         *self.in_effect.write() = InEffect::of(loaded);
-        tracing::info!(file = %self.path.display(), "the configuration is in effect");
         Ok(())
     }
 
     /// [`Scraping::reload`] for a signal, whose sender reads the log.
     pub(super) async fn reload_and_tell(&self) {
-        if let Err(error) = self.reload().await {
-            tracing::error!(
+        match self.reload().await {
+            Ok(()) => {
+                tracing::info!(file = %self.path.display(), "the configuration is in effect");
+            }
+            Err(error) => tracing::error!(
                 error = format!("{error:#}"),
                 "the configuration was not reloaded, the one of before stays in effect"
-            );
+            ),
         }
     }
 
     pub(super) fn scraper(&self) -> &Scraper {
         &self.scraper
-    }
-
-    /// What came of the last attempt to put the file in effect.
-    pub(super) fn last_reload(&self) -> Reloaded {
-        *self.last_reload.read()
     }
 
     /// The labels `/federate` adds.
@@ -238,27 +218,6 @@ fn load(path: &std::path::Path) -> Result<Loaded> {
         tracing::warn!("{warning}");
     }
     Ok(loaded)
-}
-
-/// `POST /-/reload`, as Prometheus has it.
-pub(super) fn routes(scraping: Option<&Arc<Scraping>>) -> Routes {
-    Routes::new()
-        .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, reload)
-        .with_state(scraping.cloned())
-}
-
-async fn reload(State(scraping): State<Option<Arc<Scraping>>>) -> (StatusCode, String) {
-    let Some(scraping) = scraping else {
-        let text = "there is nothing to read again: start with --prometheus-config FILE\n";
-        return (StatusCode::BAD_REQUEST, text.to_owned());
-    };
-    match scraping.reload().await {
-        Ok(()) => (StatusCode::OK, String::new()),
-        Err(error) => {
-            let text = format!("failed to reload config: {error:#}\n");
-            (StatusCode::INTERNAL_SERVER_ERROR, text)
-        }
-    }
 }
 
 /// Takes what is scraped to the broker of this process, on a thread of its own.

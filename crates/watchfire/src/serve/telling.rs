@@ -8,6 +8,7 @@ use broker::{Broker, Pushgateway};
 use console::{Console, Executor, TenantStatus};
 
 use super::Scraping;
+use super::reloading::Reloading;
 use crate::about::{about, now_ms};
 use crate::config::Config;
 use crate::source::{BrokerData, BrokerFleet, BrokerKeys};
@@ -30,6 +31,7 @@ pub(super) struct Telling {
     pub(super) executor: Arc<Executor>,
     pub(super) console: Arc<Console>,
     pub(super) pushes: Arc<Pushgateway>,
+    pub(super) reloading: Arc<Reloading>,
 }
 
 impl Telling {
@@ -54,6 +56,9 @@ impl Telling {
             .with_tenants(config.tenants.limits.clone())
             .with_start_timestamps(config.features.use_start_timestamps);
         let executor = Arc::new(executor);
+        let reloading =
+            Reloading::new(config, broker.clone(), Arc::clone(&executor), scraping.cloned());
+        let reloading = Arc::new(reloading);
         let for_corruptions = broker.clone();
         let console = Console::new(
             Arc::clone(&executor),
@@ -65,17 +70,19 @@ impl Telling {
             .with_fleet(Arc::new(BrokerFleet(broker.clone())))
             .with_keys(Arc::new(BrokerKeys(broker.clone())))
             .with_tenants(tenants(broker.clone()));
+        let for_reloads = Arc::clone(&reloading);
+        console = console.with_reloads(Box::new(move || for_reloads.last()));
+        let for_yaml = Arc::clone(&reloading);
+        console = console.with_config(Box::new(move || for_yaml.yaml()));
         if let Some(scraping) = scraping.cloned() {
             let targets: Arc<dyn console::Targets> = Arc::<Scraping>::clone(&scraping);
             console = console.with_targets(targets);
             let for_yaml = Arc::clone(&scraping);
             console = console.with_prometheus_config(Box::new(move || for_yaml.redacted()));
-            let for_reloads = Arc::clone(&scraping);
-            console = console.with_reloads(Box::new(move || for_reloads.last_reload()));
             console = console.with_external_labels(Box::new(move || scraping.external_labels()));
         }
         let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
-        Telling { executor, console: Arc::new(console), pushes }
+        Telling { executor, console: Arc::new(console), pushes, reloading }
     }
 
     /// What consoles in other processes may ask; `url` is where this process' HTTP port is reached.

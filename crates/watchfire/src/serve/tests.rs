@@ -18,18 +18,18 @@ use super::*;
 use crate::cli::{Cli, Command};
 use crate::config::ConsoleRole;
 
-struct Served {
-    router: Router,
+pub(super) struct Served {
+    pub(super) router: Router,
     table: Vec<Route>,
     /// Scopes and a token that has them; the first has none and no token.
-    callers: Vec<(Scopes, Option<String>)>,
+    pub(super) callers: Vec<(Scopes, Option<String>)>,
     /// None where the process is a console.
     broker: Option<Broker>,
     directory: tempfile::TempDir,
 }
 
 impl Served {
-    fn stop(self) {
+    pub(super) fn stop(self) {
         if let Some(broker) = self.broker {
             broker.stop();
         }
@@ -44,8 +44,14 @@ async fn serve_with_login() -> Served {
 }
 
 async fn serve_in(directory: tempfile::TempDir) -> Served {
+    serve_by(directory, &[]).await
+}
+
+/// With flags besides those that every server here has.
+pub(super) async fn serve_by(directory: tempfile::TempDir, flags: &[&str]) -> Served {
     let data = directory.path().to_str().expect("UTF-8");
     let words = ["watchfire", "broker", "--data", data, "--listen", "0.0.0.0:0"];
+    let words = words.iter().chain(flags);
     let Some(Command::Broker(arguments)) =
         <Cli as clap::Parser>::try_parse_from(words).expect("valid flags").command
     else {
@@ -118,7 +124,12 @@ async fn with_callers(
     Served { router, table, callers, broker, directory }
 }
 
-fn request(method: &Method, path: &str, token: Option<&str>, body: &str) -> Request<Body> {
+pub(super) fn request(
+    method: &Method,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     request = request.header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
