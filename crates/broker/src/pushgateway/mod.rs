@@ -20,7 +20,7 @@ use model::{MetricBatch, MetricMetadata, Share, TenantName};
 use parking_lot::{Mutex, RwLock};
 
 use crate::committer::CommitError;
-use crate::tenants::Tenant;
+use crate::tenants::SendingTenant;
 use crate::{Broker, Complaints, MetricRow};
 use group::Group;
 use push::{Form, PushError};
@@ -309,12 +309,12 @@ impl Pushgateway {
 
     /// Stores samples and waits until they can be queried. A refusal is told in the log and not to
     /// whoever pushed: the group is durable already, and the next interval brings it again.
-    fn store(&self, admitted: Result<Arc<Tenant>, CommitError>, batch: &MetricBatch) {
+    fn store(&self, admitted: Result<SendingTenant, CommitError>, batch: &MetricBatch) {
         let complaint = match admitted {
             Err(error) => Some(error.to_string()),
-            Ok(tenant) => {
+            Ok(sender) => {
                 let (reply, stored) = crossbeam_channel::bounded(1);
-                self.broker.ingest_admitted(&tenant, batch, None, move |outcome| {
+                self.broker.ingest_admitted(&sender, batch, None, move |outcome| {
                     // Whoever waits is still there.
                     let _ = reply.send(outcome);
                 });
