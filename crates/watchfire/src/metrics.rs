@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use agent::{Agent, AgentCounters, CounterRow, HostAgent};
 use axum::response::{IntoResponse, Response};
 use broker::{Broker, MetricRow};
-use console::{Brokers, Executor};
+use console::{Brokers, Executor, Reloaded};
 use model::TenantName;
 use net::NetMetrics;
 use net::auth::Principal;
@@ -90,6 +90,23 @@ impl Telemetry {
         render_counters(self.agent.iter().flat_map(|agent| agent.rows()), out);
         render_process(self.start_seconds, out);
     }
+}
+
+/// What came of a reload by Prometheus' own names, so that its alerts work.
+pub(crate) fn reload_rows(Reloaded { is_ok, in_effect_ms }: Reloaded) -> Vec<MetricRow> {
+    let gauge = |name, help, value| MetricRow { name, help, kind: "gauge", value };
+    vec![
+        gauge(
+            "prometheus_config_last_reload_success_timestamp_seconds",
+            "When the configuration in effect came into it.",
+            in_effect_ms as f64 / 1_000.0,
+        ),
+        gauge(
+            "prometheus_config_last_reload_successful",
+            "Whether the last attempt to reload the configuration succeeded.",
+            f64::from(u8::from(is_ok)),
+        ),
+    ]
 }
 
 /// What a console in a process of its own tells about itself.
@@ -321,7 +338,8 @@ mod tests {
         let pushes = Pushgateway::start(broker.clone(), Duration::from_secs(60));
         let telemetry = Telemetry::new(broker, net, Some(&agent))
             .with_queries(executor)
-            .with_rows(Box::new(move || pushes.rows()));
+            .with_rows(Box::new(move || pushes.rows()))
+            .with_rows(Box::new(|| reload_rows(Reloaded { is_ok: true, in_effect_ms: 0 })));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);
         telemetry.render(out);

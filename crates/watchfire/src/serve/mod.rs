@@ -22,7 +22,7 @@ use crate::about::now_ms;
 use crate::cli::ServeArguments;
 use crate::config::Config;
 use crate::file_handles;
-use crate::metrics::Telemetry;
+use crate::metrics::{Telemetry, reload_rows};
 use crate::source::BrokerStorage;
 use crate::words;
 
@@ -279,7 +279,7 @@ fn routes(
     let telemetry = telemetry
         .with_queries(executor)
         .with_rows(Box::new(move || for_telemetry.rows()))
-        .with_rows(Box::new(move || reloading.rows()));
+        .with_rows(Box::new(move || reload_rows(reloading.last())));
     let telemetry = Arc::new(telemetry);
     let metrics = async move |principal: Principal| telemetry.page(&principal);
     Routes::new()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::extract::State;
-use broker::{Adjustable, Broker, MetricRow, PreparedSettings};
+use broker::{Adjustable, Broker, PreparedSettings};
 use console::{Executor, Reloaded};
 use http::{Method, StatusCode};
 use metricstore::RetentionRules;
@@ -138,24 +138,6 @@ impl Reloading {
     /// What came of the last attempt.
     pub(super) fn last(&self) -> Reloaded {
         *self.last.read()
-    }
-
-    /// The same for `/metrics`, by Prometheus' own names, so that its alerts work.
-    pub(super) fn rows(&self) -> Vec<MetricRow> {
-        let Reloaded { is_ok, in_effect_ms } = self.last();
-        let gauge = |name, help, value| MetricRow { name, help, kind: "gauge", value };
-        vec![
-            gauge(
-                "prometheus_config_last_reload_success_timestamp_seconds",
-                "When the configuration in effect came into it.",
-                in_effect_ms as f64 / 1_000.0,
-            ),
-            gauge(
-                "prometheus_config_last_reload_successful",
-                "Whether the last attempt to reload the configuration succeeded.",
-                f64::from(u8::from(is_ok)),
-            ),
-        ]
     }
 
     /// The file as it is in effect, keys that need another start included.
