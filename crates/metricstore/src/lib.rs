@@ -39,6 +39,7 @@ pub mod rows;
 pub mod select;
 pub mod shard;
 
+mod block_contents;
 mod block_reader;
 mod block_writer;
 mod deletes;
