@@ -194,8 +194,10 @@ impl<F: BlockFormat> BlockSet<F> {
         let summary = format.merge(&inputs, keep, job.level, &mut out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
-        self.counters.merge_conflicts.add(summary.conflicts);
-        let conflicts = summary.conflicts;
+        // A block bears those of its inputs on.
+        let known: u64 = inputs.iter().map(|input| F::conflicts(&input.block)).sum();
+        let conflicts = summary.conflicts.saturating_sub(known);
+        self.counters.merge_conflicts.add(conflicts);
         if summary.rows == 0 {
             return Ok(Merged { added: None, conflicts });
         }

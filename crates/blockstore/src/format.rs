@@ -66,6 +66,9 @@ pub trait BlockFormat: Send + Sync + 'static {
     /// `Corrupt`, `Version`, faults of the store.
     fn open(&self, file: Arc<dyn ReadAt>) -> Result<Self::Block, BlockError>;
 
+    /// Samples that were left out of a block when it was written, all inputs of merges included.
+    fn conflicts(block: &Self::Block) -> u64;
+
     /// Writes one block with the rows of all `inputs` that lie in `keep` and that their deletes do
     /// not hide. Inputs are in commit order: of two rows with the same series and time the earlier input's wins. Memory is
     /// bounded by pages, not by blocks. `level` is that of the outcome, see [`crate::plan_merge`]: a

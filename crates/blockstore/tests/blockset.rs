@@ -50,6 +50,10 @@ impl BlockFormat for Lines {
         Ok(Rows { file, count: rows.len() as u64 / 2 })
     }
 
+    fn conflicts(_: &Self::Block) -> u64 {
+        0
+    }
+
     fn merge(
         &self,
         inputs: &[MergeInput<Rows, u8>],

@@ -318,7 +318,11 @@ impl Broker {
         let (wake, woken) = bounded(16);
         let maintenance_counters = Arc::new(MaintenanceCounters::default());
         let blocks = Arc::new(parts.blocks);
-        for open in blocks.snapshot().iter().filter(|open| open.block.is_thinned()) {
+        for open in blocks
+            .snapshot()
+            .iter()
+            .filter(|open| open.block.is_thinned() || open.block.is_downsampled())
+        {
             shards.changes().note_windows(open.block.rollup_ms());
         }
         let live = Arc::new(LiveHub::default());

@@ -435,17 +435,22 @@ impl Maintenance {
             let metas: Vec<BlockMeta> =
                 self.blocks.snapshot().iter().map(|open| open.meta).collect();
             let job = plan_merge(&metas, (self.now_ms)(), &self.policy);
-            let is_due = job.is_some();
-            let Some(job) = job.or_else(|| self.plan_thin(&metas)).map_or_else(
-                || Ok::<_, Fault>(self.plan_rewrite()?.or(self.plan_downsampling()?)),
-                |job| Ok(Some(job)),
-            )?
-            else {
+            let counters = Arc::clone(&self.counters);
+            let (job, counter, by) = if let Some(job) = job {
+                (job, &counters.merges, 1)
+            } else if let Some(job) = self.plan_thin(&metas) {
+                let blocks = job.inputs.len() as u64;
+                (job, &counters.thinned_blocks, blocks)
+            } else if let Some(job) = self.plan_rewrite()? {
+                (job, &counters.rewritten_blocks, 1)
+            } else if let Some(job) = self.plan_downsampling()? {
+                (job, &counters.downsampled_blocks, 1)
+            } else {
                 return Ok(());
             };
             let started = Instant::now();
             self.merge(&job, woken)?;
-            self.count(&self.counters.merges, is_due.into());
+            self.count(counter, by);
             self.count(&self.counters.merge_micros, micros_since(started));
         }
         Ok(())
@@ -489,13 +494,13 @@ impl Maintenance {
         let removed = job.inputs.clone();
         let may_differ = |block: &MetricBlock| block.rollup_ms() > 0 || block.is_downsampled();
         let may_differ = merged.added.iter().any(|(_, block)| may_differ(block));
-        let thinned = merged.added.iter().filter(|(_, block)| block.is_thinned());
-        let thinned_ms = thinned.map(|(_, block)| block.rollup_ms()).max();
+        let lacks_samples = |block: &MetricBlock| block.is_thinned() || block.is_downsampled();
+        let lacking = merged.added.iter().filter(|(_, block)| lacks_samples(block));
+        let windows_ms = lacking.map(|(_, block)| block.rollup_ms()).max();
         let swap =
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
         for new in &added {
-            // Also where markers of staleness leave more than it looks for.
             self.past_downsampling.insert(new.id, downsampling.len());
         }
         let opened = added_metas(outcome)
@@ -503,7 +508,7 @@ impl Maintenance {
             .zip(merged.added)
             .map(|(meta, (_, block))| OpenBlock { meta, block })
             .collect();
-        if let Some(window_ms) = thinned_ms {
+        if let Some(window_ms) = windows_ms {
             self.shards.changes().note_windows(window_ms);
         }
         self.blocks.swap(&removed, opened);

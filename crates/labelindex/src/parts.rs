@@ -169,8 +169,9 @@ impl Place {
                     Some(name) if name == of => pair,
                     Some(_) => continue,
                 };
-                if !is_first(&mut self.shown, number)
-                    || index.symbols.pairs()[pair as usize].live == 0
+                // In this order: a name is not shown by a pair that is gone.
+                if index.symbols.pairs()[pair as usize].live == 0
+                    || !is_first(&mut self.shown, number)
                 {
                     continue;
                 }

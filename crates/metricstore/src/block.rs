@@ -95,6 +95,10 @@ impl BlockFormat for MetricFormat {
         MetricBlock::open(file, &self.cache)
     }
 
+    fn conflicts(block: &MetricBlock) -> u64 {
+        block.summary.conflicts
+    }
+
     fn merge(
         &self,
         inputs: &[MergeInput<MetricBlock, Delete>],
@@ -273,6 +277,11 @@ impl MetricBlock {
     /// Whether there may be fewer floats than its rollups count, because they are old.
     pub fn is_downsampled(&self) -> bool {
         self.is_downsampled
+    }
+
+    /// Whether its rollups may tell what no floats do any more, so that they cannot be made anew.
+    pub(crate) fn has_only_rollups(&self) -> bool {
+        self.rollup_ms > 0 && (self.is_thinned || self.is_downsampled)
     }
 
     /// The smallest range that holds all samples.

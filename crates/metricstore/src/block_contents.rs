@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use blockstore::BlockError;
 use labelindex::LabelIndex;
-use model::Matcher;
+use model::{Matcher, TimeRange};
 
 use crate::block::MetricBlock;
+use crate::block_reader::BlockReader;
 use crate::deletes::{Delete, Masks, is_whole, meets};
 use crate::directory::Group;
-use crate::downsampling::{DownsamplingRules, is_too_dense};
+use crate::downsampling::{DownsamplingRules, is_dropped, is_too_dense};
 
 impl MetricBlock {
     /// Whether some of `deletes` hides a sample here.
@@ -40,12 +41,13 @@ impl MetricBlock {
     ///
     /// # Errors
     /// A directory is damaged or cannot be read.
-    pub fn is_denser_than(&self, rules: &DownsamplingRules) -> Result<bool, BlockError> {
+    pub fn is_denser_than(self: &Arc<Self>, rules: &DownsamplingRules) -> Result<bool, BlockError> {
         let select = |matchers: &[Matcher]| self.index().select(matchers);
         let intervals = rules.intervals(self.index().series_count(), select);
         if intervals.is_empty() {
             return Ok(false);
         }
+        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
         for (number, info) in self.groups().iter().enumerate() {
             let first = info.first_series as usize;
             let of_group = &intervals[first..first + info.series as usize];
@@ -54,13 +56,26 @@ impl MetricBlock {
             }
             let group = self.group(number)?;
             for (place, &interval_ms) in of_group.iter().enumerate() {
-                let is_dense = |chunk: usize| {
-                    let column = &group.columns[group.chunks[chunk].column as usize];
+                if interval_ms == 0 {
+                    continue;
+                }
+                for chunk in group.chunks_of(place) {
+                    let chunk = &group.chunks[chunk];
+                    let column = &group.columns[chunk.column as usize];
                     let span_ms = column.max_ms.saturating_sub(column.min_ms);
-                    is_too_dense(u64::from(column.rows), span_ms, interval_ms)
-                };
-                if interval_ms > 0 && group.chunks_of(place).any(is_dense) {
-                    return Ok(true);
+                    // Markers of staleness, and what stands before them, may be what is too much.
+                    if !is_too_dense(u64::from(column.rows), span_ms, interval_ms) {
+                        continue;
+                    }
+                    let whole = TimeRange::all();
+                    let reader = BlockReader::for_merge(Arc::clone(self));
+                    times_ms.clear();
+                    values.clear();
+                    reader.read(&group, chunk, whole, &mut times_ms, &mut values)?;
+                    let at = |index: usize| (times_ms[index], values[index]);
+                    if (1..values.len()).any(|n| is_dropped(at(n - 1), at(n), interval_ms)) {
+                        return Ok(true);
+                    }
                 }
             }
         }

@@ -160,7 +160,7 @@ impl<'a> BlockWriter<'a> {
         BlockWriter { rollups, ..self }
     }
 
-    /// Says that samples may be gone which are counted in rollups beside those that are left.
+    /// Says that samples are gone which are counted in rollups beside those that are left.
     pub(crate) fn note_downsampled(&mut self) {
         self.is_downsampled = true;
     }
@@ -198,7 +198,9 @@ impl<'a> BlockWriter<'a> {
         match self.rollups {
             Rollups::None => {}
             Rollups::Beside { resolution_ms } => {
-                self.rolled.extend(timestamps_ms, values, resolution_ms);
+                let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
+                let told = std::mem::take(&mut self.told);
+                self.add_conflicts(left_out.saturating_sub(told));
             }
             Rollups::Instead { resolution_ms } => {
                 let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
@@ -243,6 +245,7 @@ impl<'a> BlockWriter<'a> {
             if let (Some(&last_ms), Some(&last)) = (self.pending_ms.last(), self.pending.last())
                 && is_dropped((last_ms, last), (t_ms, value), self.downsampled_to_ms)
             {
+                self.is_downsampled = true;
                 self.pending_ms.pop();
                 self.pending.pop();
                 self.pending_starts.truncate(self.pending.len());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use blockstore::BlobWriter;
 use blockstore::{BlockError, BlockSummary, MergeError, MergeInput};
 use labelindex::LabelIndex;
-use model::{Labels, TimeRange};
+use model::{Labels, TimeRange, is_stale_nan};
 
 use crate::block::{MetricBlock, MetricFormat, ROLLED_LEVEL, THINNED_LEVEL};
 use crate::block_reader::BlockReader;
@@ -15,7 +15,7 @@ use crate::block_writer::{BlockWriter, Rollups};
 use crate::deletes::{Delete, Masks, meets};
 use crate::directory::Group;
 use crate::gathered::Gathered;
-use crate::rollup::{is_whole_in, join_in_windows};
+use crate::rollup::{is_whole_in, keep_and_join, lacks_floats};
 
 /// A merge happens once and its result is read for days, so it may spend more than a flush.
 const ZSTD_LEVEL: i32 = 6;
@@ -71,9 +71,6 @@ pub(crate) fn merge(
     let writer = if is_cold { writer.for_cold_data() } else { writer };
     let mut writer = writer.with_rollups(rollups(format, inputs, level));
     let rules = format.downsampling();
-    if !rules.is_empty() || inputs.iter().any(|input| input.block.is_downsampled()) {
-        writer.note_downsampled();
-    }
     let mut cursors: Vec<Cursor> = inputs
         .iter()
         .map(|MergeInput { block, deletes }| Cursor {
@@ -123,7 +120,7 @@ fn rollups(
     level: u8,
 ) -> Rollups {
     let is_thinned = inputs.iter().any(|input| input.block.is_thinned());
-    let passed_on = inputs.iter().filter(|input| has_only_rollups(&input.block));
+    let passed_on = inputs.iter().filter(|input| input.block.has_only_rollups());
     let resolutions = passed_on.map(|input| input.block.rollup_ms());
     // Windows of one length are rows of windows of any multiple of it.
     let common = resolutions.chain(format.rollup_ms(level)).reduce(least_common_multiple);
@@ -134,11 +131,6 @@ fn rollups(
         Some(resolution_ms) if level >= ROLLED_LEVEL => Rollups::Beside { resolution_ms },
         _ => Rollups::None,
     }
-}
-
-/// Whether its rollups tell what no floats do any more, so that they cannot be made anew.
-fn has_only_rollups(block: &MetricBlock) -> bool {
-    block.rollup_ms() > 0 && (block.is_thinned() || block.is_downsampled())
 }
 
 fn least_common_multiple(a: i64, b: i64) -> i64 {
@@ -180,6 +172,28 @@ impl Cursor {
         Ok(())
     }
 
+    /// Whether the rollups of a series count floats that are not there; otherwise they are made anew of
+    /// those, which may be more than they count.
+    fn lacks_floats(&self, group: &Group, place: u32) -> Result<bool, BlockError> {
+        let block = self.reader.block();
+        let Some(rollups) = group.rollups.as_deref().filter(|_| block.has_only_rollups()) else {
+            return Ok(false);
+        };
+        if block.is_thinned() {
+            return Ok(true);
+        }
+        let whole = TimeRange::all();
+        let mut rows = Vec::new();
+        for chunk in rollups.chunks_of(place as usize) {
+            self.reader.read_rollups(rollups, &rollups.chunks[chunk], whole, &mut rows)?;
+        }
+        let (mut times_ms, mut values) = (Vec::new(), Vec::new());
+        for chunk in group.chunks_of(place as usize) {
+            self.reader.read(group, &group.chunks[chunk], whole, &mut times_ms, &mut values)?;
+        }
+        Ok(lacks_floats(&rows, &values))
+    }
+
     /// Appends the chunks of the current series that overlap `keep`, but for those that are deleted.
     fn collect(
         &mut self,
@@ -198,9 +212,9 @@ impl Cursor {
         for number in groups {
             let group = self.reader.group(number)?;
             let first = self.reader.block().groups()[number].first_series;
-            // Rollups beside all floats are made anew of those.
-            let is_passed_on = has_only_rollups(self.reader.block());
-            let rollups = group.rollups.as_deref().filter(|_| is_passed_on);
+            let rollups = group.rollups.as_deref();
+            let is_passed_on = self.lacks_floats(&group, self.series - first)?;
+            let rollups = rollups.filter(|_| is_passed_on);
             let kinds = [
                 (Kind::Floats, Some(&*group)),
                 (Kind::Histograms, group.histograms.as_deref()),
@@ -235,6 +249,7 @@ fn write_series(
     let (mut rest, rollups) = pieces.split_at_mut(samples);
     // Of two rows that say as much of one time the one that is there already stays.
     rollups.sort_by_key(|piece| piece.input);
+    let told_by: Vec<usize> = rollups.iter().map(|piece| piece.input).collect();
     for piece in rollups {
         write_rollups(&cursors[piece.input].reader, piece, keep, writer)
             .map_err(|error| MergeError { input: Some(piece.input), error })?;
@@ -254,7 +269,7 @@ fn write_series(
         // Floats that rows count which are there already.
         let mut told = 0;
         for piece in &*cluster {
-            let before = gathered.timestamps.len();
+            let before = gathered.values.len();
             gathered
                 .add(|timestamps, values, histograms| {
                     let reader = &cursors[piece.input].reader;
@@ -276,8 +291,10 @@ fn write_series(
                     _ => Ok(()),
                 })
                 .map_err(|error| MergeError { input: Some(piece.input), error })?;
-            if piece.kind == Kind::Floats && has_only_rollups(cursors[piece.input].reader.block()) {
-                told += gathered.timestamps.len().saturating_sub(before) as u64;
+            let is_told = |input: &usize| *input == piece.input;
+            if piece.kind == Kind::Floats && told_by.iter().any(is_told) {
+                let new = gathered.values.get(before..).unwrap_or_default();
+                told += new.iter().filter(|value| !is_stale_nan(**value)).count() as u64;
             }
         }
         writer.add_conflicts(gathered.settle());
@@ -301,15 +318,16 @@ fn write_rollups(
     reader.read_rollups(group, &group.chunks[piece.chunk], keep, &mut rows)?;
     let whole = [keep];
     let kept = piece.kept.as_deref().unwrap_or(&whole);
-    rows.retain(|row| is_whole_in(row, kept));
-    if let Some(resolution_ms) = writer.rollup_ms()
-        && resolution_ms > reader.block().rollup_ms()
-    {
-        join_in_windows(&mut rows, resolution_ms);
+    match writer.rollup_ms() {
+        Some(resolution_ms) if resolution_ms > reader.block().rollup_ms() => {
+            rows = keep_and_join(&rows, kept, resolution_ms);
+        }
+        _ => rows.retain(|row| is_whole_in(row, kept)),
     }
     writer.push_rollups(&rows);
     if !reader.block().is_thinned() {
-        // Floats are there, too, and tell.
+        // Floats are there, too, and tell; but not all that these rows count.
+        writer.note_downsampled();
         return Ok(());
     }
     let place = group.series_of(piece.chunk as u32);

@@ -6,7 +6,7 @@
 //! alone. A window may have several rows, of samples that follow one another; rows combine.
 
 use codec::CodecError;
-use model::{RollupRow, TimeRange};
+use model::{RollupRow, TimeRange, is_stale_nan};
 
 /// Whether all samples of a row lie in one of these ranges.
 pub(crate) fn is_whole_in(row: &RollupRow, kept: &[TimeRange]) -> bool {
@@ -18,17 +18,35 @@ pub(crate) fn window_of(t_ms: i64, resolution_ms: i64) -> i64 {
     t_ms.saturating_sub(1).div_euclid(resolution_ms)
 }
 
-/// Makes one row of those that lie in one window of `resolution_ms`; they are ascending and do not
-/// overlap.
-pub(crate) fn join_in_windows(rows: &mut Vec<RollupRow>, resolution_ms: i64) {
-    rows.dedup_by(|later, earlier| {
-        let is_same =
-            window_of(later.last_ms, resolution_ms) == window_of(earlier.first_ms, resolution_ms);
-        if is_same {
-            earlier.append(later);
+/// Whether rows count more samples than there are floats, so that they say what no floats do any more.
+pub(crate) fn lacks_floats(rows: &[RollupRow], floats: &[f64]) -> bool {
+    let counted: u64 = rows.iter().map(|row| u64::from(row.count)).sum();
+    let there = floats.iter().filter(|value| !is_stale_nan(**value)).count();
+    counted > there as u64
+}
+
+/// Of rows in order of time, those of which all samples lie in `kept`; those of one window of
+/// `resolution_ms` become one, where nothing between them is taken out.
+pub(crate) fn keep_and_join(
+    rows: &[RollupRow],
+    kept: &[TimeRange],
+    resolution_ms: i64,
+) -> Vec<RollupRow> {
+    let mut joined: Vec<RollupRow> = Vec::new();
+    let mut goes_on = false;
+    for row in rows {
+        if !is_whole_in(row, kept) {
+            goes_on = false;
+            continue;
         }
-        is_same
-    });
+        let window = |row: &RollupRow| window_of(row.last_ms, resolution_ms);
+        match joined.last_mut() {
+            Some(last) if goes_on && window(last) == window(row) => last.append(row),
+            _ => joined.push(*row),
+        }
+        goes_on = true;
+    }
+    joined
 }
 
 /// Rolls samples up as they come, in order of time, beside rows that are there already.

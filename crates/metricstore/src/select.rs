@@ -225,9 +225,11 @@ impl Selected {
                 let place = (series - first) as usize;
                 if let Some(kept) = &kept {
                     let directory = Arc::clone(&self.groups[group as usize]);
-                    // Of rollups beside samples nothing can be hidden in parts.
-                    let is_thinned = source.block.is_thinned();
-                    let rollups = directory.rollups.as_deref().filter(|_| is_thinned);
+                    // Rollups beside all samples can be told from those.
+                    let block_of = &source.block;
+                    let is_looked_for =
+                        block_of.is_thinned() || (self.with_rollups && block_of.has_only_rollups());
+                    let rollups = directory.rollups.as_deref().filter(|_| is_looked_for);
                     let kinds = [Some(&*directory), directory.histograms.as_deref(), rollups];
                     self.find_kept((block, group), kinds, place, kept, &mut search.parts);
                     continue;

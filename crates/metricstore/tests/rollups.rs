@@ -376,10 +376,20 @@ fn of_a_downsampled_day_rows_count_what_is_gone() {
     assert_eq!(store.rows(later), [(3_601_000, 3_700_000, 100, 3_601.0, 3_700.0, 0)]);
     assert_eq!(store.rows(hour), rows);
 
+    // Late ones among those that are gone change nothing of what rows say, before a merge and after; there
+    // they are told, once.
+    store.append(&[(1_000_500, 7.0), (2_000_500, 8.0)]);
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows.clone(), hours.clone()));
+    store.flush();
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows.clone(), hours.clone()));
+    let block = store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows.clone(), hours.clone()));
+    assert_eq!(block.summary().conflicts, 2);
+
     // The samples go, and none of them is called a conflict.
     let block = store.merge(0, THINNED_LEVEL);
     assert!(block.is_thinned() && !block.is_downsampled());
-    assert_eq!(block.summary().conflicts, 0);
+    assert_eq!(block.summary().conflicts, 2);
     assert_eq!((store.rows(hour), store.rows_of(hour, HOUR_MS)), (rows, hours));
 }
 
@@ -392,9 +402,72 @@ fn a_delete_in_a_downsampled_day_takes_no_more_than_it_says() {
     store.delete(TimeRange::new(900_500, 1_020_500));
     let left: Vec<i64> = (6..=15).chain(18..=60).map(|minute| minute * MINUTE_MS).collect();
     assert_eq!(store.times(minutes(0, 60)), left);
-    // What is left of the window is in samples alone.
-    let rows = store.rows(minutes(15, 20));
-    assert_eq!(rows, [(1_080_000, 1_200_000, 3, 1_080.0, 1_200.0, 0)]);
+    // What is left of the window is in samples alone; those beside it are counted whole.
+    let of_window = [(1_080_000, 1_200_000, 3, 1_080.0, 1_200.0, 0)];
+    let beside =
+        |start: i64, end: i64| (start * 1_000, end * 1_000, 300, start as f64, end as f64, 0);
+    assert_eq!(store.rows(minutes(15, 20)), of_window);
+    assert_eq!(store.rows(minutes(10, 25)), [beside(601, 900), of_window[0], beside(1_201, 1_500)]);
+}
+
+#[test]
+fn what_no_rule_concerns_is_rolled_up_from_all_its_samples() {
+    let mut store = Store::new();
+    store.append_of("other", &seconds(301..=3_600));
+    store.append(&[(301_000, 1.0), (599_000, 2.0)]);
+    store.flush();
+    store.merge(0, ROLLED_LEVEL);
+    let by_name = DownsamplingRule {
+        selector: vec![Matcher::new("__name__", MatchOp::Equal, "other").expect("no pattern")],
+        after_ms: 1,
+        interval_ms: MINUTE_MS,
+    };
+    let format = format().with_downsampling(DownsamplingRules::new(vec![by_name]));
+    assert!(store.merge_by(&format, 0, ROLLED_LEVEL).is_downsampled());
+    // Between the first and the last of a row, which has all its samples beside it.
+    store.append(&[(400_000, 5.0), (500_000, 6.0)]);
+    let expected = [(301_000, 599_000, 4, 1.0, 2.0, 1)];
+    assert_eq!(store.rows(minutes(5, 10)), expected);
+    store.flush();
+    assert_eq!(store.rows(minutes(5, 10)), expected);
+    let block = store.merge_by(&format, 0, ROLLED_LEVEL);
+    assert_eq!((store.rows(minutes(5, 10)), block.summary().conflicts), (expected.to_vec(), 0));
+    assert!(block.is_downsampled());
+}
+
+#[test]
+fn markers_of_staleness_alone_make_no_block_dense() {
+    let mut store = Store::new();
+    let stale = f64::from_bits(STALE_NAN_BITS);
+    let each = |second: i64| (second * 1_000, if second % 2 == 0 { 1.0 } else { stale });
+    store.append(&(300..3_000).map(each).collect::<Vec<_>>());
+    store.flush();
+    store.merge(0, ROLLED_LEVEL);
+    let block = store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    let rules = |interval_ms| {
+        let rule = DownsamplingRule { selector: matchers(), after_ms: 1, interval_ms };
+        DownsamplingRules::new(vec![rule])
+    };
+    assert!(!block.is_denser_than(&rules(MINUTE_MS)).expect("own block"));
+    assert_eq!(block.summary().rows, 2_700);
+}
+
+#[test]
+fn a_row_that_is_deleted_is_not_joined_over() {
+    let mut store = Store::new();
+    store.append(&seconds(301..=3_600));
+    store.flush();
+    store.merge_by(&by_minutes(), 0, ROLLED_LEVEL);
+    store.delete(TimeRange::new(1_260_500, 1_320_500));
+    let deletes = std::mem::take(&mut store.deletes);
+    let source = store.blocks.pop().expect("the day");
+    let inputs = [MergeInput { block: source.block, deletes }];
+    let coarser = MetricFormat::new(1).with_rollups(&[3 * WINDOW_MS]);
+    store.write(|_, out| coarser.merge(&inputs, TimeRange::all(), ROLLED_LEVEL, out).map(drop));
+    // Of the window that was cut the floats are left, between those of the rows beside it.
+    let rows = store.rows_of(minutes(15, 30), 3 * WINDOW_MS).expect("windows that fit");
+    let told: Vec<_> = rows.iter().map(|row| (row.first_ms / 1_000, row.count)).collect();
+    assert_eq!(told, [(901, 300), (1_260, 4), (1_501, 300)]);
 }
 
 /// Values of a series through a day: what counters and gauges do, and what both may.

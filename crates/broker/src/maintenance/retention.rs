@@ -31,9 +31,7 @@ impl Maintenance {
         let samples_ms = self.retention.time_ms?;
         let kept_ms: Vec<i64> =
             [samples_ms].into_iter().chain(finer.iter().map(|tier| tier.kept_ms)).collect();
-        let job = plan_thin(metas, (self.now_ms)(), &kept_ms)?;
-        self.count(&self.counters.thinned_blocks, job.inputs.len() as u64);
-        Some(job)
+        plan_thin(metas, (self.now_ms)(), &kept_ms)
     }
 
     /// The rules in effect.
@@ -73,10 +71,7 @@ impl Maintenance {
             let hidden: Vec<Arc<Delete>> =
                 self.rules.deletes(tenant, range, now_ms).take(past).collect();
             match open.block.is_touched_by(&hidden) {
-                Ok(true) => {
-                    self.count(&self.counters.rewritten_blocks, 1);
-                    return Ok(Some(MergeJob::rewrite(&open.meta)));
-                }
+                Ok(true) => return Ok(Some(MergeJob::rewrite(&open.meta))),
                 Ok(false) => {
                     self.past_rules.insert(id, past);
                 }
@@ -102,7 +97,7 @@ impl Maintenance {
         self.past_downsampling.retain(|id, _| ids.contains(id));
         for open in snapshot.iter().filter(|open| open.meta.level <= ROLLED_LEVEL) {
             let id = open.meta.id;
-            let rules = self.downsampling.past(open.meta.range, now_ms);
+            let rules = self.downsampling.past(whole_days(open.meta.range), now_ms);
             if rules.len() <= self.past_downsampling.get(&id).copied().unwrap_or(0) {
                 continue;
             }
@@ -112,7 +107,6 @@ impl Maintenance {
             }
             match open.block.is_denser_than(&rules) {
                 Ok(true) => {
-                    self.count(&self.counters.downsampled_blocks, 1);
                     let job = MergeJob::rewrite(&open.meta);
                     return Ok(Some(MergeJob { level: ROLLED_LEVEL, ..job }));
                 }
@@ -129,7 +123,7 @@ impl Maintenance {
     /// The rules that a merge follows now: they hold for a day as a whole, with its rollups.
     pub(super) fn downsampling_of(&self, job: &MergeJob, now_ms: i64) -> DownsamplingRules {
         match job.level {
-            ROLLED_LEVEL => self.downsampling.past(job.range, now_ms),
+            ROLLED_LEVEL => self.downsampling.past(whole_days(job.range), now_ms),
             _ => DownsamplingRules::default(),
         }
     }
@@ -173,6 +167,13 @@ impl Maintenance {
             tracing::warn!(%error, "marks of agents long gone are removed later");
         }
     }
+}
+
+/// The days in which a range lies.
+fn whole_days(range: TimeRange) -> TimeRange {
+    let whole = |day: i64| day.saturating_mul(DAY_MS);
+    let end = range.end_ms.saturating_sub(1).div_euclid(DAY_MS) + 1;
+    TimeRange::new(whole(range.start_ms.div_euclid(DAY_MS)), whole(end))
 }
 
 /// Whether a block is all there is of a day: no merge makes one of it then.

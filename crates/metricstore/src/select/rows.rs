@@ -5,8 +5,9 @@ use std::sync::Arc;
 use model::{RollupRow, TimeRange};
 
 use super::{Masked, Part, Selected};
+use crate::block::MetricBlock;
 use crate::error::MetricError;
-use crate::rollup::{RollupBuilder, is_whole_in};
+use crate::rollup::{RollupBuilder, is_whole_in, lacks_floats};
 use crate::rows::settle_from;
 
 impl Selected {
@@ -18,8 +19,8 @@ impl Selected {
     /// samples of those stand for all, see [`Selected::has_coarser`].
     ///
     /// Rollups beside samples are sound if no other source has samples of the series among them, and
-    /// nothing of them is deleted. Where they are all that is left, samples that came later and lie
-    /// within a row are left out, as a merge will do.
+    /// nothing of them is deleted. Where they tell what samples do not any more, samples that came later
+    /// and lie within a row are left out, as a merge will do.
     ///
     /// # Errors
     /// As [`Selected::read`].
@@ -57,13 +58,29 @@ impl Selected {
             in_blocks.filter(|parts| !self.is_in_head(&parts[0])).collect();
         let alone = self.alone(&in_blocks, of_heads);
         for (of_block, is_alone) in in_blocks.into_iter().zip(alone) {
+            let is_masked = of_block.iter().any(|part| matches!(part, Part::Masked { .. }));
+            let has_only_rollups = self.block_of(of_block).has_only_rollups();
+            let is_sound = self.has_sound_rollups(of_block, window_ms);
+            if is_sound && is_alone && !is_masked {
+                let mut rows = Vec::new();
+                of_block.iter().try_for_each(|part| self.read_rollups(*part, &mut rows))?;
+                builder.extend_rows(&rows);
+                continue;
+            }
+            let first = values.len();
+            // Of rows that fit no window the last samples stand for all.
             let is_thinned = of_block.iter().any(|part| self.is_thinned(part));
-            if (is_alone || is_thinned) && self.has_sound_rollups(of_block, window_ms) {
-                of_block.iter().try_for_each(|part| self.read_rollups(*part, &mut builder))?;
-            } else {
-                // Of rows that fit no window the last samples stand for all.
+            if !(is_sound && is_thinned) {
                 for part in of_block {
                     self.read_part(part, &mut timestamps_ms, &mut values)?;
+                }
+            }
+            // … and floats that no row counts stand beside those that are, as in a merge.
+            if is_sound && has_only_rollups {
+                let mut rows = Vec::new();
+                of_block.iter().try_for_each(|part| self.read_rollups(*part, &mut rows))?;
+                if is_thinned || lacks_floats(&rows, &values[first..]) {
+                    builder.extend_rows(&rows);
                 }
             }
         }
@@ -123,15 +140,14 @@ impl Selected {
     /// Whether the rollups among the parts that one block has of a series can be used, if no other
     /// source has samples among them.
     fn has_sound_rollups(&self, of_block: &[Part], window_ms: i64) -> bool {
-        let (_, reader) = &self.blocks[of_block[0].source() as usize];
-        let block = reader.block();
+        let block = self.block_of(of_block);
         let fits = block.rollup_ms() > 0 && window_ms % block.rollup_ms() == 0;
         let is_masked = |part: &Part| matches!(part, Part::Masked { .. });
         let is_rollup = |part: &Part| matches!(part, Part::Rollups { .. });
-        // Beside samples they were not even looked for if a delete concerns the series, also where it
-        // leaves the chunks whole.
+        // Beside all samples they were not even looked for if a delete concerns the series, also where
+        // it leaves the chunks whole.
         let are_found = of_block.iter().any(is_rollup) && !of_block.iter().any(is_masked);
-        fits && (block.is_thinned() || are_found)
+        fits && (block.has_only_rollups() || are_found)
     }
 
     /// From the first to the last sample that parts of blocks may have.
@@ -211,19 +227,22 @@ impl Selected {
         })
     }
 
-    /// Adds the rows of a part, if it is one of rollups.
-    fn read_rollups(&self, part: Part, builder: &mut RollupBuilder) -> Result<(), MetricError> {
-        let mut rows = Vec::new();
+    /// Appends the rows of a part, if it is one of rollups.
+    fn read_rollups(&self, part: Part, rows: &mut Vec<RollupRow>) -> Result<(), MetricError> {
         match part {
             Part::Masked { index, .. } => {
                 let Masked { part, kept } = &self.masked[index as usize];
-                self.rows_of(*part, self.range, &mut rows)?;
-                rows.retain(|row| is_whole_in(row, &kept[0]));
+                let mut of_part = Vec::new();
+                self.rows_of(*part, self.range, &mut of_part)?;
+                rows.extend(of_part.into_iter().filter(|row| is_whole_in(row, &kept[0])));
+                Ok(())
             }
-            part => self.rows_of(part, self.range, &mut rows)?,
+            part => self.rows_of(part, self.range, rows),
         }
-        builder.extend_rows(&rows);
-        Ok(())
+    }
+
+    fn block_of(&self, of_block: &[Part]) -> &MetricBlock {
+        self.blocks[of_block[0].source() as usize].1.block()
     }
 
     fn rows_of(
