@@ -1,10 +1,11 @@
-//! What other systems send: remote write 2.0, OTLP, lines and JSON.
+//! What other systems send: remote write 2.0, OTLP, lines, JSON and files.
 
 use model::{Limits, MetricBatch};
 use wire::csv_import::Format;
 use wire::influx::{self, Precision};
 use wire::otlp::{self, Deltas, Options};
-use wire::{csv_import, datadog, graphite, json_lines, opentsdb};
+use wire::parquet_export::ParquetWriter;
+use wire::{csv_import, datadog, graphite, json_lines, opentsdb, parquet_import};
 
 use crate::text::check_batch;
 
@@ -97,4 +98,34 @@ pub(crate) fn imports(bytes: &[u8]) {
         let is_ok = csv_import::decode(lines, &format, 1, &limits, &mut batch).is_ok();
         check_batch(&batch, is_ok);
     }
+}
+
+pub(crate) fn parquet(bytes: &[u8]) {
+    // So small that limits are within reach, too.
+    let limits = Limits { max_body_bytes: 256 << 10, ..Limits::default() };
+    let mut batch = MetricBatch::default();
+    let decoded = parquet_import::decode(bytes, &limits, &mut batch);
+    check_batch(&batch, decoded.is_ok());
+    assert!(batch.rows() * 16 + batch.label_bytes.len() <= 8 * limits.max_body_bytes);
+    if decoded.is_err() {
+        return;
+    }
+    // What is written of it reads the same, but for what an export leaves out.
+    let (mut writer, mut file, mut wanted) = (ParquetWriter::new(), Vec::new(), Vec::new());
+    for series in &batch.series {
+        let labels = wire::decode_labels(series.form, batch.label_bytes_of(series), &limits);
+        let rows = series.first_row as usize..(series.first_row + series.rows) as usize;
+        let (times, values) = (&batch.timestamps_ms[rows.clone()], &batch.values[rows]);
+        if let Ok(labels) = labels {
+            writer.push(&labels, times, values, &mut file);
+            wanted.extend(times.iter().zip(values.iter().map(|value| value.to_bits())));
+        }
+    }
+    writer.finish(&mut file);
+    let wanted: Vec<(i64, u64)> = wanted.into_iter().map(|(t_ms, bits)| (*t_ms, bits)).collect();
+    let mut again = MetricBatch::default();
+    let decoded = parquet_import::decode(&file, &Limits::default(), &mut again);
+    assert!(decoded.expect("own file").is_empty());
+    let read = again.timestamps_ms.iter().copied().zip(again.values.iter().map(|v| v.to_bits()));
+    assert!(read.eq(wanted));
 }

@@ -30,7 +30,7 @@ pub struct Target {
     pub name: &'static str,
     /// Reads the bytes; panics when something does not hold.
     pub run: fn(&[u8]),
-    /// Inputs to start from, made by our own writers.
+    /// Inputs to start from, made by our own writers; where others write more, some of theirs.
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Words of the format, which chance would take long to find.
     pub words: &'static [&'static str],
@@ -179,6 +179,13 @@ pub const TARGETS: &[Target] = &[
             "datadog-v2",
             "vm-jsonline",
         ],
+    },
+    Target {
+        name: "parquet",
+        run: foreign::parquet,
+        seeds: seeds::parquet,
+        words: &["PAR1", "name", "labels", "key", "value", "timestamp"],
+        corpus: &[],
     },
     Target {
         name: "agent-batch",

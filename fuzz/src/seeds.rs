@@ -498,3 +498,23 @@ pub(crate) fn imports() -> Vec<Vec<u8>> {
         "1:metric:a,2:label:b,3:time:unix_s\n1.5,\"x,\"\"y\",1700000000\n",
     ])
 }
+
+pub(crate) fn parquet() -> Vec<Vec<u8>> {
+    let mut writer = wire::parquet_export::ParquetWriter::new();
+    let mut file = Vec::new();
+    for pairs in [&[("__name__", "m"), ("a", "b"), ("c", "d")][..], &[("__name__", "n")]] {
+        let labels = Labels::from_pairs(pairs.iter().copied()).expect("valid");
+        writer.push(&labels, &[1, 2, 3], &[1.5, f64::NAN, -0.0], &mut file);
+    }
+    writer.finish(&mut file);
+    macro_rules! foreign {
+        ($($name:literal),*) => {
+            [$(&include_bytes!(concat!(
+                "../../crates/wire/src/parquet_import/files/", $name, ".parquet"
+            ))[..]),*]
+        };
+    }
+    let foreign =
+        foreign!("snappy", "gzip-v2-groups", "delta", "int96", "pairs", "fields").map(Vec::from);
+    [vec![file], foreign.into()].concat()
+}

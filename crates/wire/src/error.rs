@@ -14,6 +14,14 @@ pub enum WireError {
         /// What was wrong there.
         reason: &'static str,
     },
+    /// The bytes follow their format and hold what is not read here.
+    #[error("{format}: {reason}")]
+    Unsupported {
+        /// The format.
+        format: &'static str,
+        /// What is there or missing, and what to do.
+        reason: String,
+    },
     /// A line of a text format does not follow its grammar.
     #[error("line {line}: {message}")]
     Text {

@@ -28,6 +28,7 @@ pub mod opentsdb;
 pub mod otlp;
 mod pair_rows;
 pub mod parquet_export;
+pub mod parquet_import;
 pub mod prometheus_block;
 pub mod prometheus_chunk;
 mod protobuf;

@@ -20,6 +20,9 @@ use model::{Labels, METRIC_NAME};
 use pages::{Chunk, PlainColumn, TextColumn};
 use thrift::Struct;
 
+/// The media type of such files.
+pub const CONTENT_TYPE: &str = "application/vnd.apache.parquet";
+
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Rows after which a row group is written.
 const GROUP_ROWS: usize = 1 << 17;
