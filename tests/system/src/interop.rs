@@ -10,6 +10,7 @@ mod ha;
 mod import;
 mod influx;
 mod otlp;
+mod parquet;
 mod peer;
 mod push;
 mod python;

@@ -1,4 +1,4 @@
-//! Bulk formats and small protocols: JSON lines, CSV, OpenTSDB and Datadog over HTTP.
+//! Bulk formats and small protocols: JSON lines, CSV, Parquet, OpenTSDB and Datadog over HTTP.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,7 +8,9 @@ use model::{Limits, MetricBatch};
 use net::{Access, ApiError, BodyRules, ErrorType, Routes};
 use serde_json::{Value, json};
 use wire::csv_import::Format;
-use wire::{Refusals, WireError, csv_import, datadog, json_lines, opentsdb};
+use wire::{
+    Refusals, WireError, csv_import, datadog, json_lines, opentsdb, parquet_export, parquet_import,
+};
 
 use super::intake::{self, Refusal};
 use crate::Broker;
@@ -17,6 +19,7 @@ pub(super) fn routes() -> Routes<Broker> {
     let mut routes = Routes::new()
         .route("/api/v1/import", [Method::POST], Access::Write, json)
         .route("/api/v1/import/csv", [Method::POST], Access::Write, csv)
+        .route("/api/v1/import/parquet", [Method::POST], Access::Write, parquet)
         .route("/datadog/api/v1/validate", [Method::GET], Access::Write, datadog_validate)
         .route("/datadog/api/v1/series", [Method::POST], Access::Write, datadog_one)
         .route("/datadog/api/v2/series", [Method::POST], Access::Write, datadog_two);
@@ -26,8 +29,12 @@ pub(super) fn routes() -> Routes<Broker> {
     routes
 }
 
-/// JSON lines as VictoriaMetrics exports them.
+/// JSON lines as VictoriaMetrics exports them; Parquet by its media type, as `/api/v1/export` answers it.
 async fn json(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|kind| kind.as_bytes() == parquet_export::CONTENT_TYPE.as_bytes()) {
+        return parquet(State(broker), request).await;
+    }
     let (parts, body) = request.into_parts();
     let taken =
         intake::take(&broker, &parts, body, BodyRules::any_encoding, |_, limits, body, batch| {
@@ -65,6 +72,22 @@ async fn csv(State(broker): State<Broker>, request: Request<Body>) -> Response {
     );
     match taken.await {
         Ok((refusals, mut outcome)) => {
+            outcome.add_refusals(refusals);
+            intake::answer(&outcome)
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// A Parquet file with a row for each sample.
+async fn parquet(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let taken = intake::take_unfolding(&broker, &parts, body, |_, limits, body, batch| {
+        parquet_import::decode(&body, limits, batch)
+    });
+    match taken.await {
+        Ok((refusals, mut outcome)) => {
+            broker.count_refused(&refusals);
             outcome.add_refusals(refusals);
             intake::answer(&outcome)
         }

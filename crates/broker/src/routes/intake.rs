@@ -118,6 +118,21 @@ pub(crate) async fn take<S: Send + 'static>(
     store(broker, tenant, body, decode).await
 }
 
+/// [`take`] of formats whose bodies may unfold to far more than their length.
+pub(crate) async fn take_unfolding<S: Send + 'static>(
+    broker: &Broker,
+    parts: &Parts,
+    body: Body,
+    decode: impl FnOnce(&Broker, &Limits, Vec<u8>, &mut MetricBatch) -> Result<S, WireError>
+    + Send
+    + 'static,
+) -> Result<(S, IngestOutcome), Refusal> {
+    let tenant = tenant_of(parts);
+    let rules = BodyRules::any_encoding(broker.limits_of(tenant).max_body_bytes);
+    let body = read_body(&parts.headers, body, rules, broker.net_metrics()).await?;
+    store_from(broker, tenant, body, true, decode).await
+}
+
 /// The part of [`take`] after the body was read.
 pub(crate) async fn store<S: Send + 'static>(
     broker: &Broker,
@@ -127,8 +142,22 @@ pub(crate) async fn store<S: Send + 'static>(
     + Send
     + 'static,
 ) -> Result<(S, IngestOutcome), Refusal> {
+    let is_large = body.len() > INLINE_BYTES;
+    store_from(broker, tenant, body, is_large, decode).await
+}
+
+/// [`store`] that is told whether a body is large.
+async fn store_from<S: Send + 'static>(
+    broker: &Broker,
+    tenant: TenantName,
+    body: Vec<u8>,
+    is_large: bool,
+    decode: impl FnOnce(&Broker, &Limits, Vec<u8>, &mut MetricBatch) -> Result<S, WireError>
+    + Send
+    + 'static,
+) -> Result<(S, IngestOutcome), Refusal> {
     let is_new = broker.is_new_tenant(tenant);
-    let may_block = is_new || body.len() > INLINE_BYTES || broker.is_congested();
+    let may_block = is_new || is_large || broker.is_congested();
     let (stored, answer) = tokio::sync::oneshot::channel();
     let work = {
         let broker = broker.clone();

@@ -45,7 +45,7 @@ impl Form {
             Form::JsonLines => "application/stream+json",
             Form::Text => text_encode::CONTENT_TYPE,
             Form::Csv(_) => "text/csv; charset=utf-8",
-            Form::Parquet(_) => "application/vnd.apache.parquet",
+            Form::Parquet(_) => wire::parquet_export::CONTENT_TYPE,
         }
     }
 

@@ -43,10 +43,11 @@ pub fn passed_on_routes(brokers: &Brokers) -> Routes {
 }
 
 /// Where other protocols bring their data to a broker.
-const TAKEN_ELSEWHERE: [&str; 16] = [
+const TAKEN_ELSEWHERE: [&str; 17] = [
     "/api/put",
     "/api/v1/import",
     "/api/v1/import/csv",
+    "/api/v1/import/parquet",
     "/api/v1/otlp/v1/metrics",
     "/api/v2/write",
     "/datadog/api/v1/series",

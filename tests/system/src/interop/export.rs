@@ -12,7 +12,7 @@ const SAMPLES: i64 = 500;
 const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 
 /// Lines, sorted: series come in no particular order.
-fn lines(client: Client, target: &str) -> Result<BTreeSet<String>> {
+pub(super) fn lines(client: Client, target: &str) -> Result<BTreeSet<String>> {
     let answer = client.get(target)?;
     ensure!(answer.status == 200, "{target}: {} {}", answer.status, answer.text());
     Ok(answer.text().lines().map(str::to_owned).collect())
@@ -93,6 +93,7 @@ pub(super) fn exports_come_back(scratch: &Scratch) -> Result<String> {
     }
 
     let rows = parquet_holds_the_same(ours, scratch)?;
+    let ways = super::parquet::comes_back(ours, &exported, scratch)?;
 
     // Through VictoriaMetrics, which rounds: what it gives back stays as it is.
     let theirs = VictoriaMetrics::start(scratch)?;
@@ -108,7 +109,8 @@ pub(super) fn exports_come_back(scratch: &Scratch) -> Result<String> {
     let (a, b) = (parsed(&given)?, parsed(&lines(back.client(), theirs_all)?)?);
     ensure!(a == b, "what came of VictoriaMetrics' lines is not what they say");
     Ok(format!(
-        "{} lines copied, {} through VictoriaMetrics, {rows} rows read by pyarrow",
+        "{} lines copied, {} through VictoriaMetrics, {rows} rows read by pyarrow and written again \
+         in {ways} ways",
         SERIES + 2,
         given.len()
     ))

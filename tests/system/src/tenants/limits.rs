@@ -140,7 +140,17 @@ pub(super) fn every_way_in(scratch: &Scratch) -> Result<String> {
     // Larger than the burst, so it passes a full bucket, and what follows has to wait.
     let first = slow.post("/api/v1/import/prometheus", &[], rows(600).concat().as_bytes())?;
     ensure!(first.status == 204, "{}: {}", first.status, first.text());
-    let ways = ways();
+    let mut ways = ways();
+    // What another tenant exports is one sample.
+    let one = other.post("/api/v1/import/prometheus", &[], b"parquet 1\n")?;
+    let file = other.get("/api/v1/export?format=parquet&match[]=parquet")?;
+    ensure!((one.status, file.status) == (204, 200), "{} {}", one.text(), file.text());
+    ways.push(Way {
+        path: "/api/v1/import/parquet",
+        headers: &[],
+        body: file.body,
+        refusal: r#""errorType":"bad_data""#,
+    });
     for way in &ways {
         let refused = send(&slow, way)?;
         let (status, text) = (refused.status, refused.text());
