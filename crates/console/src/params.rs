@@ -124,6 +124,14 @@ impl Params {
         self.pairs.iter().find(is_it).map(|(_, value)| value.as_str())
     }
 
+    /// The same with the parameters called `other` called `name`, where they are two names of one.
+    pub(crate) fn with_alias(mut self, other: &str, name: &str) -> Self {
+        for (key, _) in self.pairs.iter_mut().filter(|(key, _)| key == other) {
+            name.clone_into(key);
+        }
+        self
+    }
+
     /// All values of `name`.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -460,6 +460,39 @@ async fn whatever_reads_counts_its_samples() {
 }
 
 #[tokio::test]
+async fn exports_take_the_parameters_of_victoriametrics() {
+    let router = router(executor());
+    let recent = format!("start={}", (NOW_MS - HOUR_MS) / 1_000);
+    let lines = async |parameters: &str| {
+        let path = format!("/api/v1/export?{parameters}&{recent}");
+        let request = Request::get(&path).body(Body::empty()).expect("a valid request");
+        let response = router.clone().oneshot(request).await.expect("answers");
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(status, 200, "{path}: {text}");
+        let line = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+        text.lines().map(line).collect::<Vec<_>>()
+    };
+    let whole = lines("match[]=m").await;
+    assert_eq!(whole.len(), 5);
+    assert_eq!(lines("match=m").await, whole);
+    assert_eq!(lines("match=m&max_rows_per_line=0").await, whole);
+    let parts = lines("match=m&max_rows_per_line=20").await;
+    let samples = |line: &Value| line["values"].as_array().expect("a list").len();
+    assert_eq!(parts.iter().map(samples).collect::<Vec<_>>(), [20, 20, 20, 1].repeat(5));
+    let timestamps = |lines: &[Value]| -> Vec<Value> {
+        lines
+            .iter()
+            .flat_map(|line| line["timestamps"].as_array().expect("a list").clone())
+            .collect()
+    };
+    assert_eq!(timestamps(&parts), timestamps(&whole));
+    let (status, answer) = get("/api/v1/export?match=m&max_rows_per_line=x").await;
+    assert!(status == 400 && answer["error"].as_str().is_some(), "{answer}");
+}
+
+#[tokio::test]
 async fn where_the_series_of_a_day_come_from() {
     let ask = async |query: &str| get(&format!("/api/v1/status/tsdb?{query}")).await;
     let (status, body) =

@@ -6,12 +6,14 @@
 //! up,a,1,1700000000
 //! ```
 //!
-//! A column is the name of a label, `__value__`, or `__timestamp__` with a unit: `unix_s`, `unix_ms`,
-//! `unix_ns` or `rfc3339`. A label that a series does not have is empty.
+//! A column is the name of a label, `__value__`, or `__timestamp__`: milliseconds, or with a unit behind
+//! it `unix_s`, `unix_ms`, `unix_ns`, `rfc3339` or `custom:` and a layout of Go. A label that a series does not have is empty.
 
 use std::io::Write as _;
 
 use model::{Labels, rfc3339};
+
+use crate::time_layout::Layout;
 
 const MAX_COLUMNS: usize = 1_000;
 
@@ -24,6 +26,7 @@ enum Column {
     Milliseconds,
     Nanoseconds,
     Rfc3339,
+    Custom(Layout),
 }
 
 /// The columns of a row, in their order.
@@ -47,12 +50,15 @@ impl Columns {
             Some(("__timestamp__", "unix_ms")) => Ok(Column::Milliseconds),
             Some(("__timestamp__", "unix_ns")) => Ok(Column::Nanoseconds),
             Some(("__timestamp__", "rfc3339")) => Ok(Column::Rfc3339),
-            Some(("__timestamp__", unit)) => {
-                Err(format!("{unit:?} is no unit of time; use unix_s, unix_ms, unix_ns or rfc3339"))
-            }
-            _ if part == "__timestamp__" => {
-                Err("__timestamp__ needs a unit, as in __timestamp__:unix_s".to_owned())
-            }
+            Some(("__timestamp__", unit)) => match unit.strip_prefix("custom:") {
+                Some(layout) => Layout::parse(layout).map(Column::Custom),
+                None => Err(format!(
+                    "{unit:?} is no unit of time; use unix_s, unix_ms, unix_ns, rfc3339 or \
+                     custom:2006-01-02 15:04:05"
+                )),
+            },
+            // As VictoriaMetrics has it.
+            _ if part == "__timestamp__" => Ok(Column::Milliseconds),
             _ if part.is_empty() => Err("the name of a column is empty".to_owned()),
             _ => Ok(Column::Label(part.to_owned())),
         });
@@ -93,6 +99,12 @@ fn push_cell(out: &mut Vec<u8>, column: &Column, labels: &Labels, t_ms: i64, val
         Column::Milliseconds => write!(out, "{t_ms}"),
         Column::Nanoseconds => write!(out, "{}", i128::from(t_ms) * 1_000_000),
         Column::Rfc3339 => write!(out, "{}", rfc3339(t_ms)),
+        Column::Custom(layout) => {
+            let mut text = String::new();
+            layout.write(&mut text, t_ms);
+            push_text(out, &text);
+            Ok(())
+        }
     };
     written.expect("a Vec takes every write");
 }

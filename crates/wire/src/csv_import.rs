@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Columns count from 1. `metric` names the series that a column's numbers belong to, `label` the
-//! label that its text becomes, `time` the unit of its timestamps: `unix_s`, `unix_ms`, `unix_ns` or
-//! `rfc3339`. Columns that are not described are left out.
+//! label that its text becomes, `time` the unit of its timestamps: `unix_s`, `unix_ms`, `unix_ns`,
+//! `rfc3339` or `custom:` and a layout of Go, such as `3:time:custom:2006-01-02 15:04:05`. Columns that are not described are left out.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,7 @@ use model::{Limits, MetricBatch};
 use crate::WireError;
 use crate::pair_rows::PairRows;
 use crate::refusals::Refusals;
+use crate::time_layout::Layout;
 
 /// Longest part of a line that an error repeats.
 const SHOWN_BYTES: usize = 120;
@@ -31,12 +32,13 @@ enum Role {
     Time(Unit),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Unit {
     Seconds,
     Milliseconds,
     Nanoseconds,
     Rfc3339,
+    Custom(Layout),
 }
 
 /// What each column is.
@@ -70,11 +72,15 @@ impl Format {
                     "unix_ms" => Unit::Milliseconds,
                     "unix_ns" => Unit::Nanoseconds,
                     "rfc3339" => Unit::Rfc3339,
-                    other => {
-                        return Err(format!(
-                            "{other:?} is no time; use unix_s, unix_ms, unix_ns or rfc3339"
-                        ));
-                    }
+                    other => match other.strip_prefix("custom:") {
+                        Some(layout) => Unit::Custom(Layout::parse(layout)?),
+                        None => {
+                            return Err(format!(
+                                "{other:?} is no time; use unix_s, unix_ms, unix_ns, rfc3339 or \
+                                 custom:2006-01-02 15:04:05"
+                            ));
+                        }
+                    },
                 }),
                 other => return Err(format!("{other:?} is neither metric, label nor time")),
             };
@@ -144,7 +150,7 @@ fn take(
     for (place, role) in &format.0 {
         match role {
             Role::Time(unit) => {
-                t_ms = time(cell(place)?, *unit).ok_or(Fault::Line("invalid time"))?;
+                t_ms = time(cell(place)?, unit).ok_or(Fault::Line("invalid time"))?;
             }
             Role::Metric(name) => {
                 let text = cell(place)?.trim();
@@ -170,7 +176,7 @@ fn take(
     Ok(())
 }
 
-fn time(text: &str, unit: Unit) -> Option<i64> {
+fn time(text: &str, unit: &Unit) -> Option<i64> {
     let text = text.trim();
     match unit {
         Unit::Seconds => {
@@ -180,6 +186,7 @@ fn time(text: &str, unit: Unit) -> Option<i64> {
         Unit::Milliseconds => text.parse().ok(),
         Unit::Nanoseconds => text.parse::<i64>().ok().map(|ns| ns.div_euclid(1_000_000)),
         Unit::Rfc3339 => model::parse_rfc3339_ms(text),
+        Unit::Custom(layout) => layout.read(text),
     }
 }
 

@@ -45,6 +45,7 @@ mod text_batch;
 pub mod text_encode;
 mod text_entry;
 mod text_lex;
+mod time_layout;
 
 pub use error::WireError;
 pub use exemplar_rows::decode_exemplar_labels;

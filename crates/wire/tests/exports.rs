@@ -64,7 +64,13 @@ fn rows_of_csv() {
                 up,\"a,\"\"b\"\"\",,+Inf,1700000000.5,1700000000500,1700000000500000000,\
                 2023-11-14T22:13:20.500Z\n";
     assert_eq!(String::from_utf8(out).expect("text"), want);
-    for wrong in ["", "a,,b", "__timestamp__", "__timestamp__:soon"] {
+    // As VictoriaMetrics has them.
+    let plain = "__timestamp__,__timestamp__:custom:02/01/2006 15:04:05.000,__value__";
+    let mut out = Vec::new();
+    let columns = csv_export::Columns::parse(plain).expect("valid");
+    columns.push(&mut out, &series, &[1_700_000_000_500], &[1.5]);
+    assert_eq!(out, b"1700000000500,14/11/2023 22:13:20.500,1.5\n");
+    for wrong in ["", "a,,b", "__timestamp__:soon", "__timestamp__:custom:soon"] {
         csv_export::Columns::parse(wrong).expect_err(wrong);
     }
 }

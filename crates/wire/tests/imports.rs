@@ -288,6 +288,27 @@ fn json_lines_of_an_export() {
 }
 
 #[test]
+fn csv_with_times_of_a_layout() {
+    let format =
+        Format::parse("1:metric:m,2:time:custom:2006-01-02 15:04:05 -0700").expect("valid");
+    let lines = b"1,2026-11-28 10:00:00 +0100\n2,2026-11-28 10:00:00.5 +0000\n3,yesterday\n";
+    let mut batch = MetricBatch::default();
+    let limits = Limits::default();
+    let refusals = csv_import::decode(lines, &format, NOW_MS, &limits, &mut batch).expect("small");
+    expect![[r#"
+        m 1@1795856400000
+        m 2@1795860000500
+        1 × invalid time: "3,yesterday"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
+    for wrong in
+        ["1:metric:m,2:time:custom:", "1:metric:m,2:time:custom:soon", "1:metric:m,2:time:x"]
+    {
+        Format::parse(wrong).expect_err(wrong);
+    }
+}
+
+#[test]
 fn csv_by_its_columns() {
     let format =
         Format::parse("2:metric:ask,3:metric:bid,1:label:ticker,5:time:unix_s").expect("valid");

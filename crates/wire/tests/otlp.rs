@@ -357,3 +357,60 @@ proptest! {
         }
     }
 }
+
+/// As `protojson` of Go with `UseProtoNames`, and `preserving_proto_field_name` of Python, write it.
+#[test]
+fn names_of_the_proto_files_are_taken_too() {
+    let point = json!({"attributes": [{"key": "k", "value": {"kvlistValue": {"values": [
+        {"key": "b", "value": {"bytesValue": "AQ=="}}, {"key": "i", "value": {"intValue": "1"}}]}}}],
+        "startTimeUnixNano": "1", "timeUnixNano": "2", "count": "3", "sum": 1.5, "flags": 0});
+    let with = |more: Value| {
+        let mut point = point.clone();
+        let more = more.as_object().expect("an object").clone();
+        point.as_object_mut().expect("an object").extend(more);
+        point
+    };
+    let exemplar = json!([{"timeUnixNano": "2", "asInt": "1", "spanId": "01", "traceId": "02",
+        "filteredAttributes": attributes(&[("a", "b")])}]);
+    let all = request(
+        attributes(&[("service.name", "s")]),
+        json!([
+            {"name": "n", "sum": {"aggregationTemporality": 2, "isMonotonic": true,
+                "dataPoints": [with(json!({"asInt": "7"})), with(json!({"asDouble": 7.5}))]}},
+            {"name": "h", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+                with(json!({"bucketCounts": ["1"], "explicitBounds": [], "exemplars": exemplar}))]}},
+            {"name": "e", "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [with(json!({"zeroCount": "1",
+                "zeroThreshold": 0.5, "positive": {"offset": 1, "bucketCounts": ["2"]}}))]}},
+            {"name": "s", "summary": {"dataPoints": [
+                with(json!({"quantileValues": [{"quantile": 0.5, "value": 2}]}))]}},
+        ]),
+    );
+    let renamed = with_proto_names(&all).to_string();
+    for name in ["resource_metrics", "scope_metrics", "schema_url", "data_points", "as_int"] {
+        assert!(renamed.contains(&format!("\"{name}\":")), "{renamed}");
+    }
+    assert_eq!(to_protobuf(renamed.as_bytes()).expect("JSON"), body(&all));
+    let (batch, summary) = take(&with_proto_names(&all), &Options::default(), None);
+    assert!(summary.points == 5 && batch.series.len() > 5, "{summary:?}");
+    assert!(summary.refusals.is_empty() && batch.histograms.len() == 1, "{summary:?}");
+}
+
+fn with_proto_names(json: &Value) -> Value {
+    let renamed = |name: &str| {
+        name.chars().fold(String::new(), |mut out, letter| {
+            if letter.is_ascii_uppercase() {
+                out.push('_');
+            }
+            out.push(letter.to_ascii_lowercase());
+            out
+        })
+    };
+    match json {
+        Value::Array(list) => list.iter().map(with_proto_names).collect(),
+        Value::Object(map) => {
+            let fields = map.iter().map(|(name, value)| (renamed(name), with_proto_names(value)));
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}

@@ -4,6 +4,7 @@
 //! format, CSV and Parquet cannot, and leave them out, as they do staleness markers.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ const STALL: Duration = Duration::from_secs(60);
 
 /// How samples are written.
 enum Form {
-    JsonLines,
+    /// With so many samples in a line at most.
+    JsonLines(NonZeroUsize),
     Text,
     Csv(csv_export::Columns),
     Parquet(Box<ParquetWriter>),
@@ -42,7 +44,7 @@ enum Form {
 impl Form {
     fn content_type(&self) -> &'static str {
         match self {
-            Form::JsonLines => "application/stream+json",
+            Form::JsonLines(_) => "application/stream+json",
             Form::Text => text_encode::CONTENT_TYPE,
             Form::Csv(_) => "text/csv; charset=utf-8",
             Form::Parquet(_) => wire::parquet_export::CONTENT_TYPE,
@@ -50,16 +52,8 @@ impl Form {
     }
 
     fn push(&mut self, out: &mut Vec<u8>, labels: &Labels, columns: &mut Columns) {
-        if let Form::JsonLines = self {
-            let Columns { timestamps_ms, values, starts_ms, histograms, .. } = columns;
-            json_lines::push_values(out, labels, timestamps_ms, values, starts_ms);
-            json_lines::push_histograms(
-                out,
-                labels,
-                &histograms.timestamps_ms,
-                &histograms.histograms,
-                &histograms.starts_ms,
-            );
+        if let Form::JsonLines(rows) = self {
+            push_lines(out, labels, columns, rows.get());
             return;
         }
         drop_markers(columns);
@@ -82,6 +76,27 @@ impl Form {
     }
 }
 
+fn push_lines(out: &mut Vec<u8>, labels: &Labels, columns: &Columns, rows: usize) {
+    // Of fewer samples than others it is known when they began.
+    fn starts_of(starts_ms: &[i64], begin: usize, end: usize) -> &[i64] {
+        starts_ms.get(begin..end.min(starts_ms.len())).unwrap_or(&[])
+    }
+    let Columns { timestamps_ms, values, starts_ms, histograms, .. } = columns;
+    for begin in (0..values.len()).step_by(rows) {
+        let end = begin.saturating_add(rows).min(values.len());
+        let starts_ms = starts_of(starts_ms, begin, end);
+        let (timestamps_ms, values) = (&timestamps_ms[begin..end], &values[begin..end]);
+        json_lines::push_values(out, labels, timestamps_ms, values, starts_ms);
+    }
+    let (timestamps_ms, all) = (&histograms.timestamps_ms, &histograms.histograms);
+    for begin in (0..all.len()).step_by(rows) {
+        let end = begin.saturating_add(rows).min(all.len());
+        let starts_ms = starts_of(&histograms.starts_ms, begin, end);
+        let (timestamps_ms, all) = (&timestamps_ms[begin..end], &all[begin..end]);
+        json_lines::push_histograms(out, labels, timestamps_ms, all, starts_ms);
+    }
+}
+
 fn drop_markers(columns: &mut Columns) {
     let mut stays = columns.values.iter().map(|value| !is_stale_nan(*value));
     columns.timestamps_ms.retain(|_| stays.next().unwrap_or(true));
@@ -93,8 +108,9 @@ pub(super) async fn export(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let params = params.with_alias("match", "match[]");
     let form = match params.get("format").unwrap_or("json") {
-        "json" | "jsonl" => Form::JsonLines,
+        "json" | "jsonl" => Form::JsonLines(rows_of_lines(&params)?),
         "prometheus" => Form::Text,
         "parquet" => Form::Parquet(Box::default()),
         other => {
@@ -106,11 +122,19 @@ pub(super) async fn export(
     answer(&console, &params, form).await
 }
 
+/// `max_rows_per_line`; 0 is none, as in VictoriaMetrics.
+fn rows_of_lines(params: &Params) -> Result<NonZeroUsize, ApiError> {
+    let Some(text) = params.get("max_rows_per_line") else { return Ok(NonZeroUsize::MAX) };
+    let rows: usize = text.parse().map_err(|error| parameter("max_rows_per_line", error))?;
+    Ok(NonZeroUsize::new(rows).unwrap_or(NonZeroUsize::MAX))
+}
+
 /// The columns that `format` names.
 pub(super) async fn csv(
     State(console): State<Arc<Console>>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let params = params.with_alias("match", "match[]");
     let format = params.get("format").unwrap_or_default();
     let columns = csv_export::Columns::parse(format).map_err(|error| parameter("format", error))?;
     answer(&console, &params, Form::Csv(columns)).await
@@ -159,7 +183,7 @@ fn send_all(
     for (place, matchers) in selectors.iter().enumerate() {
         let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
         // Other forms have no place for when samples began.
-        let starts = matches!(form, Form::JsonLines);
+        let starts = matches!(form, Form::JsonLines(_));
         let hints = Hints { starts, ..Hints::default() };
         let request = SelectRequest { matchers, start_ms, end_ms, hints };
         let set = snapshot.select(&request).map_err(source_error)?;

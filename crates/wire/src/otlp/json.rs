@@ -1,7 +1,9 @@
 //! OTLP's JSON to its protobuf: one table per message says how.
 //!
 //! Source: <https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>: lower camel case,
-//! enums as numbers, 64-bit integers as strings or numbers, unknown fields ignored.
+//! enums as numbers, 64-bit integers as strings or numbers, unknown fields ignored. The names of the
+//! `.proto` files (`resource_metrics`) are taken too, as <https://protobuf.dev/programming-guides/json/>
+//! demands of every reader: what they hold must not be ignored as unknown.
 
 use std::fmt;
 
@@ -36,6 +38,23 @@ enum Kind {
     /// `sfixed64`.
     SignedFixed,
     Message(fn() -> &'static [Spec]),
+}
+
+impl Spec {
+    /// Whether a field of JSON is this one: by its lower camel case, or by its name in the `.proto`.
+    fn is_named(&self, key: &str) -> bool {
+        // Fast path: as the specification of OTLP has it.
+        self.json == key || {
+            let mut key = key.bytes();
+            let is_next = |byte: u8| match byte {
+                b'A'..=b'Z' => {
+                    key.next() == Some(b'_') && key.next() == Some(byte.to_ascii_lowercase())
+                }
+                byte => key.next() == Some(byte),
+            };
+            self.json.bytes().all(is_next) && key.next().is_none()
+        }
+    }
 }
 
 const fn spec(json: &'static str, number: u64, kind: Kind) -> Spec {
@@ -194,7 +213,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match self.specs.iter().find(|spec| spec.json == key) {
+            match self.specs.iter().find(|spec| spec.is_named(&key)) {
                 Some(spec) => map.next_value_seed(FieldSeed { spec, out: self.out })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
