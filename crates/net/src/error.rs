@@ -1,5 +1,6 @@
 //! The error envelope of Prometheus' HTTP API.
 
+use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
@@ -63,7 +64,8 @@ impl ErrorType {
     }
 }
 
-/// A failure that becomes `{"status":"error","errorType":…,"error":…}`.
+/// A failure that becomes `{"status":"error","errorType":…,"error":…}`. The response bears the failure
+/// itself as an extension, for who has to tell it in another shape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
@@ -108,7 +110,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = self.to_json();
-        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let kind = [(header::CONTENT_TYPE, "application/json")];
+        (self.status, kind, Extension(self), body).into_response()
     }
 }
 

@@ -8,15 +8,15 @@
 use std::fmt;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri, header};
 
 use crate::auth::{Door, Scope};
+use crate::dialect::{Dialect, in_its_own_words};
 use crate::{ApiError, ErrorType};
 
 /// Who may use a route.
@@ -77,6 +77,7 @@ pub struct Routes<S = ()> {
     router: Router<S>,
     table: Vec<Route>,
     has_fallback: bool,
+    dialect: Option<&'static Dialect>,
 }
 
 impl<S> fmt::Debug for Routes<S> {
@@ -94,7 +95,13 @@ impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// No routes.
     pub fn new() -> Self {
-        Routes { router: Router::new(), table: Vec::new(), has_fallback: false }
+        Routes { router: Router::new(), table: Vec::new(), has_fallback: false, dialect: None }
+    }
+
+    /// Routes that are added from here on are those of a protocol with ways of its own.
+    pub fn speaking(mut self, dialect: &'static Dialect) -> Self {
+        self.dialect = Some(dialect);
+        self
     }
 
     /// Adds a route. The same path may be added again with other methods, also with another access.
@@ -122,7 +129,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             })
             .reduce(MethodFilter::or)
             .unwrap_or_else(|| panic!("route {path} has no method"));
-        let handler = handler.layer(from_fn_with_state(access, guard));
+        let handler = handler.layer(from_fn_with_state((access, self.dialect), guard));
         self.router = self.router.route(path, MethodRouter::new().on(filter, handler));
         self.table.push(Route { methods, path: path.to_owned(), access });
         self
@@ -137,7 +144,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         H: Handler<T, S>,
         T: 'static,
     {
-        let handler = handler.layer(from_fn_with_state(access, guard));
+        let handler = handler.layer(from_fn_with_state((access, self.dialect), guard));
         self.router = self.router.route(path, axum::routing::any(handler));
         self.table.push(Route { methods: Vec::new(), path: path.to_owned(), access });
         self
@@ -149,7 +156,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         H: Handler<T, S>,
         T: 'static,
     {
-        self.router = self.router.fallback(handler.layer(from_fn_with_state(access, guard)));
+        self.router =
+            self.router.fallback(handler.layer(from_fn_with_state((access, self.dialect), guard)));
         self.table.push(Route { methods: Vec::new(), path: "*".to_owned(), access });
         self.has_fallback = true;
         self
@@ -172,6 +180,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             router: self.router.with_state(state),
             table: self.table,
             has_fallback: self.has_fallback,
+            dialect: self.dialect,
         }
     }
 
@@ -185,7 +194,7 @@ impl Routes {
     /// The router, to be wrapped in layers and served. A known path with a method it does not have
     /// is answered 405. Routes added to the result are not served.
     pub fn into_router(self) -> Router {
-        let public = || from_fn_with_state(Access::Public, guard);
+        let public = || from_fn_with_state((Access::Public, None), guard);
         let router = self.router.method_not_allowed_fallback(method_not_allowed.layer(public()));
         if self.has_fallback { router } else { router.fallback(not_found.layer(public())) }
     }
@@ -217,7 +226,11 @@ pub(crate) fn only_stated(mut response: Response, method: &Method, uri: &Uri) ->
 }
 
 /// Stands before every handler.
-async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+async fn guard(
+    State((access, dialect)): State<(Access, Option<&'static Dialect>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(scope) = access.scope() else { return public_answer(next.run(request).await) };
     let (mut parts, body) = request.into_parts();
     let Some(door) = parts.extensions.remove::<Door>() else {
@@ -227,36 +240,23 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> Re
             "nothing tells here who is calling, so nobody may; please report it as a bug",
         ));
     };
-    let (principal, standing) = match door.identify(&parts).await {
+    let refuse = |response| public_answer(in_its_own_words(&parts.headers, dialect, response));
+    let (principal, standing) = match door.identify(&parts, dialect).await {
         Ok(known) => known,
-        Err(refusal) => return public_answer(refusal.into_response(&parts.headers)),
+        Err(refusal) => return refuse(refusal.into_response(&parts.headers)),
     };
     if !principal.scopes.contains(scope) {
-        return refuse(&parts.headers, principal.forbidden(scope));
+        return refuse(principal.forbidden(scope).into_response());
     }
     let principal = match principal.narrowed_by(&parts.headers) {
         Ok(principal) => principal,
-        Err(refusal) => return refuse(&parts.headers, refusal),
+        Err(refusal) => return refuse(refusal.into_response()),
     };
     parts.extensions.insert(principal);
     if parts.headers.contains_key(header::UPGRADE) {
         parts.extensions.insert(standing);
     }
     public_answer(next.run(Request::from_parts(parts, body)).await)
-}
-
-/// A refusal as the caller's protocol has it: clients of gRPC do not read the body of an answer that
-/// is none of gRPC.
-fn refuse(request: &HeaderMap, error: ApiError) -> Response {
-    let content_type = request.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-        return public_answer(error);
-    }
-    let code = match error.error_type {
-        ErrorType::Forbidden => tonic::Code::PermissionDenied,
-        _ => tonic::Code::InvalidArgument,
-    };
-    public_answer(tonic::Status::new(code, error.message).into_http::<Body>())
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
@@ -266,25 +266,4 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 
 async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(ErrorType::NotFound, format!("there is nothing at {:?}", uri.path()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_one_of_the_protocol_that_was_spoken() {
-        let refusal = |kind| ApiError::new(kind, "X-Scope-OrgID: \"a|b\" is none");
-        let mut request = HeaderMap::new();
-        let plain = refuse(&request, refusal(ErrorType::BadData));
-        assert_eq!(plain.status(), StatusCode::BAD_REQUEST);
-        request.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-        for (kind, code) in [(ErrorType::BadData, "3"), (ErrorType::Forbidden, "7")] {
-            let response = refuse(&request, refusal(kind));
-            assert_eq!(response.status(), StatusCode::OK);
-            assert_eq!(response.headers()["grpc-status"], code);
-            let message = response.headers()["grpc-message"].to_str().expect("percent-encoded");
-            assert!(message.contains("X-Scope-OrgID"), "{message}");
-        }
-    }
 }

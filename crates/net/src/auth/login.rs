@@ -20,6 +20,7 @@ use super::standing::{Proof, Standing};
 use super::tokens::{ApiToken, MARK};
 use super::users::UserRecord;
 use super::{AccountError, Principal, PrincipalKind, Scopes, StoreError, Tenants};
+use crate::dialect::Dialect;
 use crate::metrics::CredentialFault;
 use crate::origin::{self, ConfiguredOrigin};
 use crate::{ApiError, ErrorType, audit};
@@ -114,11 +115,15 @@ impl From<StoreError> for Refusal {
 
 impl Door {
     /// Who sent a request, and for how long that is so.
-    pub(crate) async fn identify(&self, parts: &Parts) -> Result<(Principal, Standing), Refusal> {
+    pub(crate) async fn identify(
+        &self,
+        parts: &Parts,
+        dialect: Option<&Dialect>,
+    ) -> Result<(Principal, Standing), Refusal> {
         match self {
             Door::Open => Ok((Principal::anonymous(), Standing::for_ever())),
             Door::Locked(accounts) => {
-                let (principal, proof) = accounts.identify(parts).await?;
+                let (principal, proof) = accounts.identify(parts, dialect).await?;
                 Ok((principal, Standing::by(accounts, proof)))
             }
         }
@@ -132,8 +137,15 @@ impl Accounts {
         with_door(router, Door::Locked(Arc::clone(self)))
     }
 
-    async fn identify(self: &Arc<Self>, parts: &Parts) -> Result<(Principal, Proof), Refusal> {
+    async fn identify(
+        self: &Arc<Self>,
+        parts: &Parts,
+        dialect: Option<&Dialect>,
+    ) -> Result<(Principal, Proof), Refusal> {
         let from = peer_address(parts);
+        if let Some(token) = dialect.and_then(|dialect| (dialect.token)(parts)) {
+            return self.by_token(token.reveal(), from);
+        }
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = values.next() {
             if values.next().is_some() {
@@ -334,7 +346,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Principal {
             return Ok(Some(principal.clone()));
         }
         let Some(door) = parts.extensions.get::<Door>().cloned() else { return Ok(None) };
-        Ok(door.identify(parts).await.ok().map(|(principal, _)| principal))
+        Ok(door.identify(parts, None).await.ok().map(|(principal, _)| principal))
     }
 }
 

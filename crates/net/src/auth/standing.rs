@@ -115,7 +115,7 @@ mod tests {
         let request = Request::builder().header(name, value).body(()).expect("a valid request");
         let (parts, ()) = request.into_parts();
         let door = Door::Locked(Arc::clone(accounts));
-        let (_, standing) = door.identify(&parts).await.expect("known");
+        let (_, standing) = door.identify(&parts, None).await.expect("known");
         standing
     }
 
