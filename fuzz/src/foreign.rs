@@ -81,7 +81,7 @@ pub(crate) fn imports(bytes: &[u8]) {
     check_batch(&batch, is_ok);
     let is_ok = opentsdb::decode_lines(bytes, &limits, &mut batch).is_ok();
     check_batch(&batch, is_ok);
-    let is_ok = opentsdb::decode(bytes, &limits, &mut batch).is_ok();
+    let is_ok = opentsdb::decode(bytes, 0, &limits, &mut batch).is_ok();
     check_batch(&batch, is_ok);
     let is_ok = json_lines::decode(bytes, &limits, &mut batch).is_ok();
     check_batch(&batch, is_ok);

@@ -259,6 +259,7 @@ fn resolved(registry: &Registry) -> ResolvedBatch {
         now_ms: 1_700_000_100_000,
         oldest_ms: 0,
         new_series: NewSeries::ANY,
+        name: |_, _| String::new(),
     };
     let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|error| error.to_string());
     let mut out = ResolvedBatch::default();

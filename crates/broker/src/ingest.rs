@@ -41,6 +41,8 @@ pub struct IngestOutcome {
     pub note: String,
     /// Samples that are aggregated.
     pub aggregated: u64,
+    /// A series that has another value at the same time already, as Prometheus prints it.
+    pub first_conflict: String,
 }
 
 impl IngestOutcome {
@@ -122,23 +124,17 @@ impl IngestOutcome {
         let mut parts: Vec<String> = self
             .rejects
             .iter()
-            .map(|Reject { reason, series, samples, first, .. }| {
-                let count = match samples {
-                    0 => format!("{series} series"),
-                    samples => format!("{samples} samples"),
+            .map(|reject| {
+                let count = match reject.samples {
+                    0 => format!("{} series", reject.series),
+                    samples => counted(samples),
                 };
-                match first.as_str() {
-                    "" => format!("{count} refused: {reason}"),
-                    first => format!("{count} refused: {reason} (the first is of {first})"),
-                }
+                format!("{count} refused: {}", cause(reject))
             })
             .collect();
         if self.appended.conflicts > 0 {
-            parts.push(format!(
-                "{} samples left out: duplicate sample for timestamp, the series already has \
-                 another value at that time and the first one stays",
-                self.appended.conflicts
-            ));
+            let fault = with_first(CONFLICT, &self.first_conflict);
+            parts.push(format!("{} left out: {fault}", counted(self.appended.conflicts)));
         }
         let rest = if self.may_come_again() {
             "nothing of the request is stored"
@@ -147,6 +143,26 @@ impl IngestOutcome {
         };
         (!parts.is_empty()).then(|| format!("{}; {rest}", parts.join("; ")))
     }
+}
+
+/// Why a sample is left out whose series has another one of its time.
+pub(crate) const CONFLICT: &str = "duplicate sample for timestamp, the series already has another \
+                                   value at that time and the first one stays";
+
+/// Why something is refused, and of which series the first of it is.
+pub(crate) fn cause(reject: &Reject) -> String {
+    with_first(&reject.reason, &reject.first)
+}
+
+fn with_first(reason: &str, first: &str) -> String {
+    match first {
+        "" => reason.to_owned(),
+        first => format!("{reason} (the first is of {first})"),
+    }
+}
+
+fn counted(samples: u64) -> String {
+    if samples == 1 { "1 sample".to_owned() } else { format!("{samples} samples") }
 }
 
 /// Counters of ingestion.
@@ -337,12 +353,17 @@ impl Broker {
             self.publish(tenant.name, &resolved);
         }
         let counters = Arc::clone(&inner.ingest_counters);
+        let registry = Arc::clone(&inner.registry);
         let tenant = Arc::clone(tenant);
         let done = Box::new(move |result: Result<Stored, CommitError>| {
+            let mut outcome = outcome;
             done(result.map(|stored| {
                 counters.count(&stored);
                 if let Stored::New(appended, _) = &stored {
                     tenant.count_stored(appended.appended);
+                    if let Some(labels) = appended.first_conflict.and_then(|o| registry.labels(o)) {
+                        outcome.first_conflict = labels.to_string();
+                    }
                 }
                 Delivery::of(stored, outcome)
             }));
@@ -372,7 +393,8 @@ impl Broker {
         let (tenant, limits) = (sender.tenant.id, &*sender.limits);
         let new_series = NewSeries { room, refusal: &refusal };
         let (now_ms, oldest_ms) = (self.now_ms(), self.oldest_ms());
-        let admission = Admission { limits, now_ms, oldest_ms, new_series };
+        let name = wire::shown_labels;
+        let admission = Admission { limits, now_ms, oldest_ms, new_series, name };
         let decode = |form, bytes: &[u8]| {
             wire::decode_labels(form, bytes, limits).map_err(|error| error.to_string())
         };

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
@@ -31,14 +31,21 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; \
 /// rest by itself. What is no page of the console is a 404, to a browser with a page that says so:
 /// programs that probe for another server's paths must not take HTML for an answer.
 pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    if method != Method::GET && method != Method::HEAD {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only\n");
-    }
     let path = uri.path().trim_start_matches('/');
-    if let Some(page) = PAGES.iter().find(|page| page.path == path) {
+    let page = PAGES.iter().find(|page| page.path == path);
+    let is_moved = matches!(path, "graph" | "query");
+    if method != Method::GET && method != Method::HEAD {
+        if page.is_none() && !is_moved && !is_route(path) {
+            return plain(StatusCode::NOT_FOUND, "there is nothing at this path\n");
+        }
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET only\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    if let Some(page) = page {
         return respond(page, &method, &headers);
     }
-    if matches!(path, "graph" | "query") {
+    if is_moved {
         // Where Prometheus has its expression browser.
         return redirect("/explore");
     }

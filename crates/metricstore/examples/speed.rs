@@ -200,6 +200,7 @@ fn ingest(fleet: &mut Fleet, load: Load, format: &MetricFormat) -> Ingested {
                 now_ms: i64::MAX / 2,
                 oldest_ms: 0,
                 new_series: NewSeries::ANY,
+                name: |_, _| String::new(),
             };
             let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|e| e.to_string());
             registry.resolve(DEFAULT_TENANT, &batch, 1, admission, &decode, &mut resolved);

@@ -61,7 +61,12 @@ pub struct Admission<'a> {
     pub oldest_ms: i64,
     /// Room for new series.
     pub new_series: NewSeries<'a>,
+    /// What to call a series whose labels are refused.
+    pub name: NameOfRefused,
 }
+
+/// How a sender recognises a series by its label bytes, whatever is wrong with them.
+pub type NameOfRefused = fn(LabelForm, &[u8]) -> String;
 
 /// Parses and checks label bytes; the error is the text the sender gets.
 pub type DecodeLabels<'a> = dyn Fn(LabelForm, &[u8]) -> Result<Labels, String> + 'a;
@@ -133,7 +138,7 @@ impl Registry {
             let rows = rows_of(series);
             let timestamps = &batch.timestamps_ms[rows.clone()];
             if !timestamps.iter().all(|t| allowed.contains(t)) {
-                let name = || name_of(decode, series.form, batch.label_bytes_of(series));
+                let name = || name_of(admission, series.form, batch.label_bytes_of(series));
                 reject_times(timestamps, false, admission, newest_ms, &name, out);
             }
             if ordinal == UNKNOWN {
@@ -214,7 +219,7 @@ impl Registry {
             match self.admit(tenant, spelling, admission, decode, &mut out.new_series) {
                 Ok(registered) => *ordinal = registered,
                 Err(refusal) => {
-                    out.reject(refusal, admitted, 0, || name_of(decode, series.form, bytes));
+                    out.reject(refusal, admitted, 0, || name_of(admission, series.form, bytes));
                 }
             }
         }
@@ -303,9 +308,9 @@ fn minute(t_ms: i64) -> u32 {
     u32::try_from(t_ms / 60_000).unwrap_or(if t_ms < 0 { 0 } else { u32::MAX })
 }
 
-/// The series as Prometheus prints it, cut off where it is long; empty if its labels cannot be read.
-fn name_of(decode: &DecodeLabels<'_>, form: LabelForm, bytes: &[u8]) -> String {
-    let mut name = decode(form, bytes).map_or_else(|_| String::new(), |labels| labels.to_string());
+/// The series as Prometheus prints it, cut off where it is long.
+fn name_of(admission: Admission<'_>, form: LabelForm, bytes: &[u8]) -> String {
+    let mut name = (admission.name)(form, bytes);
     if name.len() > MAX_NAME_BYTES {
         name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
         name.push('…');

@@ -41,6 +41,8 @@ pub struct AppendOutcome {
     pub conflicts: u64,
     /// How many of the conflicts are histograms.
     pub histogram_conflicts: u64,
+    /// The ordinal of a series that has a conflict: of one shard, the first one.
+    pub first_conflict: Option<u32>,
 }
 
 impl AppendOutcome {
@@ -50,6 +52,13 @@ impl AppendOutcome {
         self.duplicates_equal += other.duplicates_equal;
         self.conflicts += other.conflicts;
         self.histogram_conflicts += other.histogram_conflicts;
+        self.first_conflict = self.first_conflict.or(other.first_conflict);
+    }
+
+    /// Counts a row of this series that is left out because it has another value at that time.
+    fn conflict(&mut self, ordinal: u32) {
+        self.conflicts += 1;
+        self.first_conflict.get_or_insert(ordinal);
     }
 }
 
@@ -203,7 +212,7 @@ impl Shard {
                 Some(Held::Float(bits)) if bits == value.to_bits() => {
                     outcome.duplicates_equal += 1;
                 }
-                Some(_) => outcome.conflicts += 1,
+                Some(_) => outcome.conflict(ordinal),
             }
         }
         for row in &rows.histograms {
@@ -229,7 +238,7 @@ impl Shard {
                 outcome.duplicates_equal += 1;
             }
             Some(_) => {
-                outcome.conflicts += 1;
+                outcome.conflict(row.ordinal);
                 outcome.histogram_conflicts += 1;
             }
         }

@@ -21,8 +21,13 @@ fn decode(_: LabelForm, bytes: &[u8]) -> Result<Labels, String> {
 
 fn resolve(registry: &Registry, batch: &MetricBatch, limits: &Limits) -> ResolvedBatch {
     let mut resolved = ResolvedBatch::default();
-    let admission =
-        Admission { limits, now_ms: 10_000_000, oldest_ms: 0, new_series: NewSeries::ANY };
+    let admission = Admission {
+        limits,
+        now_ms: 10_000_000,
+        oldest_ms: 0,
+        new_series: NewSeries::ANY,
+        name: |_, _| String::new(),
+    };
     registry.resolve(DEFAULT_TENANT, batch, 1, admission, &decode, &mut resolved);
     resolved
 }

@@ -126,6 +126,7 @@ impl Engine {
             now_ms: 100 * HOUR_MS,
             oldest_ms: i64::MIN,
             new_series: NewSeries::ANY,
+            name: |_, _| String::new(),
         };
         self.registry.resolve(
             DEFAULT_TENANT,

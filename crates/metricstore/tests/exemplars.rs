@@ -249,8 +249,13 @@ fn resolved(registry: &Registry) -> (ResolvedBatch, metricstore::ExemplarRefusal
     batch.push_exemplar(&series(2), &of(Labels::empty(), i64::MAX));
     batch.push_exemplar(&series(2), &of(Labels::empty(), 903));
     let limits = Limits::default();
-    let admission =
-        Admission { limits: &limits, now_ms: 2_000, oldest_ms: 0, new_series: NewSeries::ANY };
+    let admission = Admission {
+        limits: &limits,
+        now_ms: 2_000,
+        oldest_ms: 0,
+        new_series: NewSeries::ANY,
+        name: |_, _| String::new(),
+    };
     let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|error| error.to_string());
     let mut out = ResolvedBatch::default();
     registry.resolve(DEFAULT_TENANT, &batch, 2, admission, &decode, &mut out);

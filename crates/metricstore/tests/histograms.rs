@@ -33,8 +33,13 @@ fn histogram(layout: BucketLayout, counts: &[u64], sum: f64) -> Histogram {
 fn resolve(registry: &Registry, batch: &MetricBatch) -> ResolvedBatch {
     let mut resolved = ResolvedBatch::default();
     let limits = Limits::default();
-    let admission =
-        Admission { limits: &limits, now_ms: 1_000_000, oldest_ms: 0, new_series: NewSeries::ANY };
+    let admission = Admission {
+        limits: &limits,
+        now_ms: 1_000_000,
+        oldest_ms: 0,
+        new_series: NewSeries::ANY,
+        name: |_, _| String::new(),
+    };
     let decode = |_, bytes: &[u8]| Labels::from_packed(bytes).map_err(|error| error.to_string());
     registry.resolve(DEFAULT_TENANT, batch, 1, admission, &decode, &mut resolved);
     resolved

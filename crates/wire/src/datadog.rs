@@ -21,6 +21,7 @@
 use std::borrow::Cow;
 
 use model::{Limits, MetricBatch};
+use serde_json::value::RawValue;
 
 use crate::WireError;
 use crate::json_list::{self, Few};
@@ -36,7 +37,7 @@ const MOST: usize = 10_000;
 struct SeriesOne<'s> {
     #[serde(borrow)]
     metric: Cow<'s, str>,
-    points: Vec<(f64, f64)>,
+    points: Vec<(Option<f64>, Option<f64>)>,
     #[serde(borrow, default)]
     host: Option<Cow<'s, str>>,
     #[serde(borrow, default)]
@@ -58,8 +59,8 @@ struct SeriesTwo<'s> {
 
 #[derive(serde::Deserialize)]
 struct PointTwo {
-    timestamp: f64,
-    value: f64,
+    timestamp: Option<f64>,
+    value: Option<f64>,
 }
 
 #[derive(serde::Deserialize)]
@@ -72,11 +73,11 @@ struct Resource<'s> {
 
 /// Decodes a request of version 1 into `out`, which is emptied first. The metric's name stays as it
 /// is, `host` and `device` become labels, and so do tags; one without value has the value
-/// `no_label_value`, as in VictoriaMetrics. Yields the series that are refused because they have more
-/// labels than a series may.
+/// `no_label_value`, as in VictoriaMetrics. Yields the series that are refused because they cannot be
+/// read or have more labels than a series may, and the points without a time or a value.
 ///
 /// # Errors
-/// [`WireError::Text`] for what is no such JSON; [`WireError::Limit`] for a body or labels that are
+/// [`WireError::Text`] for what is no JSON with a list of series; [`WireError::Limit`] for a body or labels that are
 /// too large. `out` is then empty.
 pub fn decode_one(
     body: &[u8],
@@ -93,7 +94,8 @@ pub fn decode_one(
 
 fn fill_one(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
     let mut refusals = Refusals::default();
-    json_list::for_each(body, "series", |series: SeriesOne<'_>| {
+    json_list::for_each(body, "series", |raw: &RawValue| {
+        let Some(series) = read::<SeriesOne<'_>>(raw, &mut refusals) else { return Ok(()) };
         let tags = series.tags.unwrap_or_default();
         let fields = [&series.host, &series.device];
         let count = tags.count + fields.into_iter().flatten().count();
@@ -104,8 +106,7 @@ fn fill_one(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refu
         add(&mut labels, "host", series.host.as_deref().unwrap_or_default());
         add(&mut labels, "device", series.device.as_deref().unwrap_or_default());
         add_tags(&mut labels, &tags.first);
-        let points = series.points.iter().map(|(seconds, value)| (ms(*seconds), *value));
-        push(&series.metric, &labels, points, &mut rows)
+        push(&series.metric, &labels, series.points.into_iter(), &mut refusals, &mut rows)
     })?;
     Ok(refusals)
 }
@@ -129,7 +130,8 @@ pub fn decode_two(
 
 fn fill_two(body: &[u8], limits: &Limits, mut rows: PairRows<'_>) -> Result<Refusals, WireError> {
     let mut refusals = Refusals::default();
-    json_list::for_each(body, "series", |series: SeriesTwo<'_>| {
+    json_list::for_each(body, "series", |raw: &RawValue| {
+        let Some(series) = read(raw, &mut refusals) else { return Ok(()) };
         push_two(&series, limits, &mut refusals, &mut rows)
     })?;
     Ok(refusals)
@@ -151,8 +153,18 @@ fn push_two(
         add(&mut labels, &resource.kind, &resource.name);
     }
     add_tags(&mut labels, tags.map_or(&[], |tags| &tags.first));
-    let points = series.points.iter().map(|point| (ms(point.timestamp), point.value));
-    push(&series.metric, &labels, points, rows)
+    let points = series.points.iter().map(|point| (point.timestamp, point.value));
+    push(&series.metric, &labels, points, refusals, rows)
+}
+
+/// A series of JSON; one that is none is refused and the others are not.
+fn read<'s, S: serde::Deserialize<'s>>(raw: &'s RawValue, refusals: &mut Refusals) -> Option<S> {
+    let read = serde_json::from_str(raw.get());
+    if let Err(error) = &read {
+        let reason = format!("a series cannot be read: {}", json_list::reason(error));
+        refusals.add(&reason, 0, 0, || json_list::shown(raw.get()));
+    }
+    read.ok()
 }
 
 /// As [`decode_two`], for protobuf.
@@ -218,12 +230,14 @@ fn series_two(body: &[u8], start: usize, end: usize, most: usize) -> Result<Seri
             (2, Field::Bytes { start, end }) => series.metric = text(body, start, end)?,
             (3, Field::Bytes { start, end }) => tags.push(text(body, start, end)?),
             (4, Field::Bytes { start, end }) => {
-                let mut point = PointTwo { timestamp: 0.0, value: 0.0 };
+                let mut point = PointTwo { timestamp: Some(0.0), value: Some(0.0) };
                 let mut at = start;
                 while at < end {
                     match protobuf::field(body, &mut at, end)? {
-                        (1, Field::Fixed64(bits)) => point.value = f64::from_bits(bits),
-                        (2, Field::Varint(seconds)) => point.timestamp = seconds as i64 as f64,
+                        (1, Field::Fixed64(bits)) => point.value = Some(f64::from_bits(bits)),
+                        (2, Field::Varint(seconds)) => {
+                            point.timestamp = Some(seconds as i64 as f64);
+                        }
                         _ => {}
                     }
                 }
@@ -290,12 +304,19 @@ fn add_tags<'l>(labels: &mut Vec<(&'l str, &'l str)>, tags: &'l [Cow<'_, str>]) 
 fn push(
     metric: &str,
     labels: &[(&str, &str)],
-    points: impl Iterator<Item = (i64, f64)>,
+    points: impl Iterator<Item = (Option<f64>, Option<f64>)>,
+    refusals: &mut Refusals,
     rows: &mut PairRows<'_>,
 ) -> Result<(), WireError> {
     rows.begin(&[metric.as_bytes()]);
     for (name, value) in labels {
         rows.label(name.as_bytes(), value.as_bytes());
     }
-    rows.end(points)
+    rows.end(points.filter_map(|point| match point {
+        (Some(seconds), Some(value)) => Some((ms(seconds), value)),
+        _ => {
+            refusals.add("a point without a time or a value", 1, 0, || metric.to_owned());
+            None
+        }
+    }))
 }

@@ -31,6 +31,21 @@ pub(crate) fn for_each<'b, T: Deserialize<'b>>(
     }
 }
 
+/// Longest part of a body that an error repeats.
+const SHOWN_BYTES: usize = 120;
+
+/// What is wrong with an element, without where: its place in itself helps nobody, and would make a
+/// reason of its own of each.
+pub(crate) fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(&*text, |end| &text[..end]).to_owned()
+}
+
+/// The beginning of an element, for who sent it.
+pub(crate) fn shown(text: &str) -> String {
+    text[..text.floor_char_boundary(SHOWN_BYTES)].to_owned()
+}
+
 /// The list in its object.
 struct Object<'f, T, F> {
     field: &'static str,

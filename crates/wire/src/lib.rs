@@ -52,6 +52,6 @@ pub use exemplar_rows::decode_exemplar_labels;
 pub use label_place::{LabelPlace, find_label};
 pub use label_text::LabelText;
 pub use refusals::{Refusals, Refused};
-pub use series_labels::decode_labels;
+pub use series_labels::{decode_labels, shown_labels};
 pub use text_batch::TextSummary;
 pub use text_entry::{Entry, Exemplar, HistogramSeries, KnownSample, Series};

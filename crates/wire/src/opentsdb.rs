@@ -14,11 +14,10 @@ use model::{Limits, MetricBatch};
 use serde_json::value::RawValue;
 
 use crate::WireError;
+use crate::json_list;
 use crate::pair_rows::PairRows;
 use crate::refusals::Refusals;
 
-/// Longest part of a line that an error repeats.
-const SHOWN_BYTES: usize = 120;
 /// Timestamps from here on are milliseconds, as OpenTSDB decides it.
 const FIRST_MS: i64 = 1 << 32;
 
@@ -35,19 +34,27 @@ pub struct Summary {
 struct Point<'p> {
     #[serde(borrow)]
     metric: Cow<'p, str>,
-    timestamp: serde_json::Number,
+    #[serde(borrow, default)]
+    timestamp: Option<&'p RawValue>,
     #[serde(borrow)]
     value: &'p RawValue,
     #[serde(borrow, default)]
-    tags: BTreeMap<Cow<'p, str>, Cow<'p, str>>,
+    tags: BTreeMap<Cow<'p, str>, &'p RawValue>,
 }
 
-/// Decodes one point or a list of them into `out`, which is emptied first.
+/// Decodes one point or a list of them into `out`, which is emptied first. Times and values may be
+/// texts, and a tag's value may be a number or a boolean, which is taken as it is written; a point
+/// without a time has `now_ms`, as in VictoriaMetrics.
 ///
 /// # Errors
 /// [`WireError::Text`] for what is no JSON of points; [`WireError::Limit`] for a body or labels that
 /// are too large. `out` is then empty.
-pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Summary, WireError> {
+pub fn decode(
+    body: &[u8],
+    now_ms: i64,
+    limits: &Limits,
+    out: &mut MetricBatch,
+) -> Result<Summary, WireError> {
     let mut rows = PairRows::new("OpenTSDB points", body.len(), limits, out)?;
     let mut summary = Summary::default();
     let is_list = body.trim_ascii_start().first() == Some(&b'[');
@@ -62,8 +69,8 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
     };
     for raw in points {
         let taken = serde_json::from_str(raw.get())
-            .map_err(|error| error.to_string())
-            .and_then(|point: Point<'_>| read(&point, &mut rows).map_err(str::to_owned));
+            .map_err(|error| json_list::reason(&error))
+            .and_then(|point: Point<'_>| read(&point, now_ms, &mut rows).map_err(str::to_owned));
         let sample = match taken {
             Ok(sample) => sample,
             // A single point that is none is a request that cannot be read.
@@ -72,7 +79,7 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
                 return Err(WireError::Text { line: 1, message });
             }
             Err(reason) => {
-                summary.refusals.add(&reason, 1, 0, || shown(raw.get()));
+                summary.refusals.add(&reason, 1, 0, || json_list::shown(raw.get()));
                 continue;
             }
         };
@@ -85,32 +92,55 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
     Ok(summary)
 }
 
-fn read(point: &Point<'_>, rows: &mut PairRows<'_>) -> Result<(i64, f64), &'static str> {
+fn read(
+    point: &Point<'_>,
+    now_ms: i64,
+    rows: &mut PairRows<'_>,
+) -> Result<(i64, f64), &'static str> {
     if point.metric.is_empty() {
         return Err("missing metric");
     }
     let raw = point.value.get();
     let value = raw.trim_matches('"').parse().map_err(|_| "value is no number")?;
-    let t_ms = match point.timestamp.as_i64() {
-        Some(whole) => milliseconds(whole)?,
-        // Seconds with a fraction.
-        None => point.timestamp.as_f64().map(|s| (s * 1e3).round() as i64).ok_or(NO_TIME)?,
+    let t_ms = match point.timestamp {
+        Some(raw) => time(raw.get().trim_matches('"'))?,
+        None => now_ms,
     };
     rows.begin(&[point.metric.as_bytes()]);
-    for (name, value) in &point.tags {
+    for (name, raw) in &point.tags {
+        let value = tag_value(raw.get()).ok_or("the value of a tag is neither text nor number")?;
         rows.label(name.as_bytes(), value.as_bytes());
     }
     Ok((t_ms, value))
+}
+
+fn tag_value(raw: &str) -> Option<Cow<'_, str>> {
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(Cow::Borrowed(raw)),
+    }
+}
+
+/// A string, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Text<'p>(#[serde(borrow)] Cow<'p, str>);
+
+fn time(text: &str) -> Result<i64, &'static str> {
+    match text.parse() {
+        Ok(whole) => milliseconds(whole),
+        // Seconds with a fraction.
+        Err(_) => {
+            let seconds: f64 = text.parse().map_err(|_| NO_TIME)?;
+            if seconds.is_finite() { Ok((seconds * 1e3).round() as i64) } else { Err(NO_TIME) }
+        }
+    }
 }
 
 const NO_TIME: &str = "timestamp is neither seconds nor milliseconds";
 
 fn milliseconds(timestamp: i64) -> Result<i64, &'static str> {
     if timestamp >= FIRST_MS { Ok(timestamp) } else { timestamp.checked_mul(1_000).ok_or(NO_TIME) }
-}
-
-fn shown(text: &str) -> String {
-    text[..text.floor_char_boundary(SHOWN_BYTES)].to_owned()
 }
 
 /// Decodes lines of the telnet protocol into `out`, which is emptied first; yields what cannot be
@@ -133,7 +163,7 @@ pub fn decode_lines(
         let sample = match read_line(line, &mut rows) {
             Ok(sample) => sample,
             Err(reason) => {
-                refusals.add(reason, 0, 0, || shown(&String::from_utf8_lossy(line)));
+                refusals.add(reason, 0, 0, || json_list::shown(&String::from_utf8_lossy(line)));
                 continue;
             }
         };
@@ -167,12 +197,5 @@ fn read_line(line: &[u8], rows: &mut PairRows<'_>) -> Result<(i64, f64), &'stati
     if !has_tags {
         return Err("at least one tag is needed");
     }
-    let t_ms = match timestamp.parse() {
-        Ok(whole) => milliseconds(whole)?,
-        Err(_) => {
-            let seconds: f64 = timestamp.parse().map_err(|_| NO_TIME)?;
-            (seconds * 1e3).round() as i64
-        }
-    };
-    Ok((t_ms, value.parse().map_err(|_| "value is no number")?))
+    Ok((time(timestamp)?, value.parse().map_err(|_| "value is no number")?))
 }

@@ -1,5 +1,7 @@
 //! Label bytes of a batch to a checked label set.
 
+use std::collections::BTreeMap;
+
 use model::{LabelError, LabelForm, Labels, Limits, METRIC_NAME};
 
 use crate::WireError;
@@ -37,6 +39,71 @@ pub fn decode_labels(form: LabelForm, bytes: &[u8], limits: &Limits) -> Result<L
         check_label(name, value, metric, limits)?;
     }
     Ok(labels)
+}
+
+/// How a sender recognises the series with these label bytes, whatever is wrong with them: as
+/// Prometheus prints it, the first of labels with one name, and only so much that it is not long.
+/// Empty where the bytes are not of their form.
+pub fn shown_labels(form: LabelForm, bytes: &[u8]) -> String {
+    const ENOUGH_BYTES: usize = 1_024;
+    let (mut pairs, mut size) = (BTreeMap::new(), 0);
+    let mut show = |name: &[u8], value: &[u8]| {
+        let [name, value] = [name, value].map(|text| {
+            String::from_utf8_lossy(&text[..text.len().min(ENOUGH_BYTES)]).into_owned()
+        });
+        size += name.len() + value.len();
+        if !name.is_empty() {
+            pairs.entry(name).or_insert(value);
+        }
+        size < ENOUGH_BYTES
+    };
+    match form {
+        LabelForm::Packed => {
+            return Labels::from_packed(bytes).map_or_else(|_| String::new(), |l| l.to_string());
+        }
+        LabelForm::RemoteWrite1 => {
+            for_each_field(bytes, |label| {
+                let mut parts: [&[u8]; 2] = [b"", b""];
+                for_each_field(label.1, |(number, part)| {
+                    if let 1 | 2 = number {
+                        parts[number as usize - 1] = part;
+                    }
+                    true
+                });
+                show(parts[0], parts[1])
+            });
+        }
+        LabelForm::Pairs => {
+            let mut at = 0;
+            let mut part = || {
+                let end = protobuf::length(bytes, &mut at, bytes.len()).ok()?;
+                let start = std::mem::replace(&mut at, end);
+                Some(&bytes[start..end])
+            };
+            while let (Some(name), Some(value)) = (part(), part()) {
+                if !show(name, value) {
+                    break;
+                }
+            }
+        }
+    }
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Labels::from_pairs(pairs).map_or_else(|_| String::new(), |labels| labels.to_string())
+}
+
+/// Calls `each` with number and content of every field of bytes, as long as it wants more.
+fn for_each_field<'b>(bytes: &'b [u8], mut each: impl FnMut((u64, &'b [u8])) -> bool) {
+    let mut at = 0;
+    while let Ok((number, Field::Bytes { start, end })) =
+        protobuf::field(bytes, &mut at, bytes.len())
+    {
+        if !each((number, &bytes[start..end])) || at == bytes.len() {
+            break;
+        }
+    }
 }
 
 /// The pairs of consecutive `1: Label { 1: name, 2: value }` fields, in their order.
@@ -180,6 +247,31 @@ mod tests {
         let labels = decode(&[(b"z", b"1"), (b"__name__", b"up"), (b"a", b"")], &Limits::default())
             .expect("valid labels");
         assert_eq!(labels.to_string(), r#"up{z="1"}"#);
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_all_the_same() {
+        let long = "v".repeat(2_000);
+        for (pairs, expected) in [
+            (vec![("z", "1"), ("__name__", "up"), ("a", "")], r#"up{z="1"}"#.to_owned()),
+            (
+                vec![("__name__", "up"), ("a", "1"), ("a", "2"), ("", "x")],
+                r#"up{a="1"}"#.to_owned(),
+            ),
+            (vec![("a", "1")], r#"{a="1"}"#.to_owned()),
+            (vec![("__name__", "up"), ("l", &long)], format!("up{{l=\"{}\"}}", &long[..1_024])),
+        ] {
+            let bytes: Vec<(&[u8], &[u8])> =
+                pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+            assert_eq!(shown_labels(LabelForm::RemoteWrite1, &fields(&bytes)), expected);
+            let mut flat = Vec::new();
+            for (name, value) in bytes {
+                crate::pair_rows::push_pair(&mut flat, name, value);
+            }
+            assert_eq!(shown_labels(LabelForm::Pairs, &flat), expected);
+        }
+        assert_eq!(shown_labels(LabelForm::Pairs, &[1, b'a', 1, 0xff]), "{a=\"\u{fffd}\"}");
+        assert_eq!(shown_labels(LabelForm::Pairs, &[200]), "");
     }
 
     #[test]

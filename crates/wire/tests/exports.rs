@@ -7,7 +7,7 @@ use model::{
     STALE_NAN_BITS, Span,
 };
 use proptest::prelude::*;
-use wire::{csv_export, decode_labels, json_lines};
+use wire::{Refusals, csv_export, decode_labels, json_lines};
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied()).expect("valid labels")
@@ -45,7 +45,8 @@ fn a_long_series_has_several_lines() {
     json_lines::push_values(&mut out, &labels(&[("__name__", "m")]), &times, &values, &[]);
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 3);
     let mut batch = MetricBatch::default();
-    assert_eq!(json_lines::decode(&out, &Limits::default(), &mut batch), Ok(3));
+    let refusals = json_lines::decode(&out, &Limits::default(), &mut batch).expect("small");
+    assert!(refusals.is_empty() && batch.series.len() == 3);
     assert_eq!((batch.timestamps_ms, batch.values), (times, values));
 }
 
@@ -147,7 +148,8 @@ proptest! {
         let of_histograms = &starts_ms[..starts_ms.len().min(histograms.len())];
         json_lines::push_histograms(&mut out, &series, &histogram_times, &histograms, of_histograms);
         let (limits, mut batch) = (Limits::default(), MetricBatch::default());
-        prop_assert_eq!(json_lines::decode(&out, &limits, &mut batch), Ok(2));
+        prop_assert_eq!(json_lines::decode(&out, &limits, &mut batch), Ok(Refusals::default()));
+        prop_assert_eq!((batch.series.len(), batch.histograms.is_empty()), (1, false));
         let read = batch.values.iter().copied().map(bits);
         prop_assert!(read.eq(values.iter().copied().map(bits)));
         prop_assert_eq!(&batch.timestamps_ms, &times);

@@ -65,7 +65,7 @@ fn opentsdb_points_and_lines() {
         {"timestamp":1,"value":1}]"#;
     let mut batch = MetricBatch::default();
     let limits = Limits::default();
-    let summary = opentsdb::decode(json, &limits, &mut batch).expect("points");
+    let summary = opentsdb::decode(json, 0, &limits, &mut batch).expect("points");
     assert_eq!(summary.points, 3);
     expect![[r#"
         {"sys.cpu", host="web-1"} 18@1700000000000
@@ -73,11 +73,11 @@ fn opentsdb_points_and_lines() {
         x 1@1700000000500
         1 × value is no number: "{\"metric\":\"x\",\"timestamp\":1,\"value\":\"abc\"}"
         1 × missing metric: "{\"metric\":\"\",\"timestamp\":1,\"value\":1}"
-        1 × missing field `metric` at line 1 column 25: "{\"timestamp\":1,\"value\":1}"
+        1 × missing field `metric`: "{\"timestamp\":1,\"value\":1}"
     "#]]
     .assert_eq(&and_refusals(&batch, &summary.refusals));
     for wrong in ["{g", "1", "\"foo\"", "{}", "{\"metric\":\"a\",\"timestamp\":\"t\"}"] {
-        assert!(opentsdb::decode(wrong.as_bytes(), &limits, &mut batch).is_err(), "{wrong}");
+        assert!(opentsdb::decode(wrong.as_bytes(), 0, &limits, &mut batch).is_err(), "{wrong}");
     }
     let lines = b"put sys.cpu 1700000000 18 host=web-1\nput a 1700000000123 1.5 x=y z=\n\
         put aaa 123 4.5 foo\nput aaa 1123\nstats\nput foobar 789 -123foo456 a=b\nput a 1 1\n";
@@ -266,7 +266,7 @@ fn json_lines_of_an_export() {
         {\"timestamps\":[3,4,5],\"values\":[null,\"Infinity\",-7],\"metric\":{\"job\":\"x\",\"__name__\":\"y\"},\"more\":1}";
     let mut batch = MetricBatch::default();
     let limits = Limits::default();
-    assert_eq!(json_lines::decode(lines, &limits, &mut batch), Ok(2));
+    assert!(json_lines::decode(lines, &limits, &mut batch).expect("small").is_empty());
     expect![[r#"
         up{job="a\nb"} 1@1 0.5@2
         y{job="x"} NaN@3 inf@4 -7@5
@@ -280,10 +280,15 @@ fn json_lines_of_an_export() {
         r#"{"metric":{"__name__":"m"},"values":["x"],"timestamps":[1]}"#,
         "nonsense",
     ] {
-        let body = format!("\n{wrong}\n");
-        let error = json_lines::decode(body.as_bytes(), &limits, &mut batch).expect_err(wrong);
-        assert!(error.to_string().starts_with("line 2: "), "{error}");
-        assert!(batch.series.is_empty());
+        // The others are taken.
+        let good =
+            |name| format!(r#"{{"metric":{{"__name__":"{name}"}},"values":[1],"timestamps":[1]}}"#);
+        let body = format!("{}\n{wrong}\n{}\n", good("a"), good("b"));
+        let refusals = json_lines::decode(body.as_bytes(), &limits, &mut batch).expect(wrong);
+        let refused: Vec<_> = refusals.iter().collect();
+        assert_eq!((refused.len(), refused[0].series), (1, 1), "{refused:?}");
+        assert_eq!(refused[0].first, format!("line 2: {wrong}"));
+        assert_eq!(printed(&batch), "a 1@1\nb 1@1\n");
     }
 }
 
@@ -306,6 +311,63 @@ fn csv_with_times_of_a_layout() {
     {
         Format::parse(wrong).expect_err(wrong);
     }
+}
+
+/// Infinities as VictoriaMetrics 1.79 writes them, which is no JSON.
+#[test]
+fn json_lines_with_bare_infinities() {
+    let lines = br#"{"metric":{"__name__":"m","l":"+Inf\\"},"values":[+Inf,-Inf,1,NaN],"timestamps":[1,2,3,4]}"#;
+    let mut batch = MetricBatch::default();
+    let refusals = json_lines::decode(lines, &Limits::default(), &mut batch).expect("small");
+    assert!(refusals.is_empty(), "{refusals:?}");
+    assert_eq!(printed(&batch), "m{l=\"+Inf\\\\\"} inf@1 -inf@2 1@3 NaN@4\n");
+}
+
+/// As VictoriaMetrics 1.79 takes them.
+#[test]
+fn opentsdb_points_without_time_and_with_numbers_as_tags() {
+    let json =
+        br#"[{"metric":"a","timestamp":"1700000000","value":1,"tags":{"n":7,"f":1.50,"b":true}},
+        {"metric":"b","value":2}, {"metric":"c","timestamp":null,"value":3},
+        {"metric":"d","timestamp":"x","value":4}, {"metric":"e","value":5,"tags":{"l":[1]}}]"#;
+    let mut batch = MetricBatch::default();
+    let summary = opentsdb::decode(json, 5_000, &Limits::default(), &mut batch).expect("points");
+    assert_eq!(summary.points, 3);
+    expect![[r#"
+        a{b="true", f="1.50", n="7"} 1@1700000000000
+        b 2@5000
+        c 3@5000
+        1 × timestamp is neither seconds nor milliseconds: "{\"metric\":\"d\",\"timestamp\":\"x\",\"value\":4}"
+        1 × the value of a tag is neither text nor number: "{\"metric\":\"e\",\"value\":5,\"tags\":{\"l\":[1]}}"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &summary.refusals));
+}
+
+#[test]
+fn datadog_series_that_cannot_be_read_are_refused_alone() {
+    let (limits, mut batch) = (Limits::default(), MetricBatch::default());
+    let one = br#"{"series":[{"metric":"nulls","points":[[1,null],[2,3]]},{"metric":1},
+        {"metric":"texts","points":[[1,"x"]]},{"metric":"good","points":[[1,2]]}]}"#;
+    let refusals = datadog::decode_one(one, &limits, &mut batch).expect("a list");
+    expect![[r#"
+        nulls 3@2000
+        good 2@1000
+        1 × a point without a time or a value: "nulls"
+        1 × a series cannot be read: invalid type: integer `1`, expected a string: "{\"metric\":1}"
+        1 × a series cannot be read: invalid type: string "x", expected f64: "{\"metric\":\"texts\",\"points\":[[1,\"x\"]]}"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
+    let two =
+        br#"{"series":[{"metric":"nulls","points":[{"timestamp":1},{"timestamp":2,"value":3}]},
+        {"points":[]},{"metric":"good","points":[{"timestamp":1,"value":2}]}]}"#;
+    let refusals = datadog::decode_two(two, &limits, &mut batch).expect("a list");
+    expect![[r#"
+        nulls 3@2000
+        good 2@1000
+        1 × a point without a time or a value: "nulls"
+        1 × a series cannot be read: missing field `metric`: "{\"points\":[]}"
+    "#]]
+    .assert_eq(&and_refusals(&batch, &refusals));
 }
 
 #[test]
@@ -348,7 +410,7 @@ proptest! {
         let (limits, mut batch) = (Limits::default(), MetricBatch::default());
         let format = Format::parse("1:metric:a,2:label:b,3:time:unix_ns").expect("valid");
         let _ = graphite::decode(&bytes, 0, &limits, &mut batch);
-        let _ = opentsdb::decode(&bytes, &limits, &mut batch);
+        let _ = opentsdb::decode(&bytes, 0, &limits, &mut batch);
         let _ = opentsdb::decode_lines(&bytes, &limits, &mut batch);
         let _ = datadog::decode_one(&bytes, &limits, &mut batch);
         let _ = json_lines::decode(&bytes, &limits, &mut batch);

@@ -167,6 +167,7 @@ impl Broker {
             now_ms: self.now_ms(),
             oldest_ms: self.oldest_ms(),
             new_series: NewSeries { room, refusal: &refusal },
+            name: wire::shown_labels,
         };
         let decode = |form, bytes: &[u8]| {
             wire::decode_labels(form, bytes, limits).map_err(|error| error.to_string())

@@ -10,6 +10,8 @@ use ::http::{HeaderMap, HeaderValue, Request, Response as HttpResponse, StatusCo
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::StreamBody;
@@ -48,7 +50,10 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
     };
     match taken {
         Ok(taken) => success(&status::response_protobuf(&taken)),
-        Err(refusal) => failure(status::code_of(&refusal), &refusal.to_string()),
+        Err(refusal) => {
+            let text = refusal.to_string();
+            failure(status::code_of(&refusal), &text, refusal.retry_after_seconds())
+        }
     }
 }
 
@@ -88,10 +93,16 @@ fn success(message: &[u8]) -> Response {
 }
 
 /// A refusal has no message, so its status stands among the headers.
-fn failure(code: Code, text: &str) -> Response {
+fn failure(code: Code, text: &str, retry_after_seconds: Option<u64>) -> Response {
     let mut response = answer(Body::empty());
     let headers = response.headers_mut();
     headers.insert("grpc-status", HeaderValue::from(code as u16));
+    if let Some(seconds) = retry_after_seconds {
+        let details = STANDARD_NO_PAD.encode(status::error_with_retry(code, text, seconds));
+        if let Ok(value) = HeaderValue::from_str(&details) {
+            headers.insert("grpc-status-details-bin", value);
+        }
+    }
     let text = percent_encoded(text);
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert("grpc-message", value);

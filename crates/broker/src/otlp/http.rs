@@ -1,11 +1,11 @@
 //! OTLP over HTTP.
 
-use ::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use model::TenantName;
-use net::{BodyRules, read_body};
+use net::{BodyRules, Dialect, ErrorType, read_body};
 
 use super::status::{self, Code};
 use super::{Taken, take};
@@ -14,6 +14,20 @@ use crate::routes::intake::{Refusal, tenant_of};
 
 /// When a sender may come again after 503.
 const RETRY_AFTER_SECONDS: u16 = 5;
+
+/// Refusals of login, in the encoding of the request.
+pub(super) static DIALECT: Dialect = Dialect {
+    token: |_| None,
+    refusal: |headers, refused| {
+        let code = match (refused.error_type, refused.status) {
+            (ErrorType::Unauthorized, _) => Code::Unauthenticated,
+            (ErrorType::Forbidden, _) => Code::PermissionDenied,
+            (_, status) => status::code_of_status(status),
+        };
+        let encoding = encoding_of(headers).unwrap_or(Encoding::Json);
+        error(encoding, refused.status, code, &refused.message)
+    },
+};
 
 /// How bodies are written; the answer is written alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +40,9 @@ enum Encoding {
 /// left out; 400, 413 and 415 for what must not be sent again; 429 and 503 for what should.
 pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let essence = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
-    let encoding = match essence {
-        "application/x-protobuf" => Encoding::Protobuf,
-        "application/json" => Encoding::Json,
-        other => {
+    let encoding = match encoding_of(&parts.headers) {
+        Ok(encoding) => encoding,
+        Err(other) => {
             let message = format!(
                 "Content-Type {other:?} is not supported here; send application/x-protobuf or \
                  application/json"
@@ -63,6 +74,16 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
             }
             refusal.on_connection(response)
         }
+    }
+}
+
+/// By the `Content-Type`; an error if that is another one.
+fn encoding_of(headers: &HeaderMap) -> Result<Encoding, &str> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    match content_type.unwrap_or("").split(';').next().unwrap_or("").trim() {
+        "application/x-protobuf" => Ok(Encoding::Protobuf),
+        "application/json" => Ok(Encoding::Json),
+        other => Err(other),
     }
 }
 

@@ -25,7 +25,12 @@ const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/E
 /// Routes of OTLP, over HTTP and gRPC; also served on ports of their own.
 pub fn otlp_routes(broker: &Broker) -> Routes {
     let paths = ["/v1/metrics", "/otlp/v1/metrics", "/api/v1/otlp/v1/metrics"];
-    let mut routes = Routes::new().route(EXPORT, [Method::POST], Access::Write, grpc::export);
+    let mut routes = Routes::new().speaking(&http::DIALECT).route(
+        EXPORT,
+        [Method::POST],
+        Access::Write,
+        grpc::export,
+    );
     for path in paths {
         routes = routes.route(path, [Method::POST], Access::Write, http::export);
     }
@@ -75,7 +80,7 @@ async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Take
         };
         let taken = crate::routes::intake::store(broker, tenant, body, decode);
         let (summary, outcome) = taken.await?;
-        return Ok(judge(broker, summary, outcome));
+        return judge(broker, summary, outcome);
     }
     // A delta that is sent again after its acknowledgement was lost must not count twice.
     let hash = hash(tenant, &body);
@@ -116,14 +121,16 @@ async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Take
         let decoded = broker.off_the_sockets(work).await;
         let result = match decoded {
             Err(refusal) => Err(refusal),
-            Ok(mut summary) => match answer.await.unwrap_or(Err(CommitError::Stopping)) {
-                Ok(outcome) => Ok(judge(&broker, summary, outcome)),
-                Err(error) => {
-                    let applied = std::mem::take(&mut summary.applied);
+            Ok(mut summary) => {
+                let stored = answer.await.unwrap_or(Err(CommitError::Stopping));
+                let applied = std::mem::take(&mut summary.applied);
+                let result = stored.map_err(Refusal::from);
+                let result = result.and_then(|outcome| judge(&broker, summary, outcome));
+                if result.is_err() {
                     broker.inner.otlp.deltas.lock().take_back(applied);
-                    Err(Refusal::from(error))
                 }
-            },
+                result
+            }
         };
         broker.inner.otlp.seen.lock().end(hash, result.is_ok());
         result
@@ -141,15 +148,17 @@ fn hash(tenant: TenantName, body: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn judge(broker: &Broker, summary: Summary, mut outcome: IngestOutcome) -> Taken {
+/// What became of a request that was read; an error if nothing was stored and all of it may be later.
+fn judge(broker: &Broker, summary: Summary, mut outcome: IngestOutcome) -> Result<Taken, Refusal> {
     broker.count_exemplars_left_out(summary.exemplars_left_out);
     broker.count_refused(&summary.refusals);
     let untranslated: u64 = summary.refusals.iter().map(|refused| refused.series).sum();
     // A point of a classic histogram is many samples; at most all points are rejected.
     let rejected = untranslated + outcome.refused_samples();
     outcome.add_refusals(summary.refusals);
-    Taken {
-        rejected: rejected.min(summary.points.max(untranslated)),
-        complaint: outcome.complaint(),
+    if let Some(later) = Refusal::of(&outcome) {
+        return Err(later);
     }
+    let rejected = rejected.min(summary.points.max(untranslated));
+    Ok(Taken { rejected, complaint: outcome.complaint() })
 }

@@ -11,14 +11,20 @@ use crate::routes::intake::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     InvalidArgument = 3,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 /// What the sender should make of a refusal. Only `Unavailable` is sent again.
 pub(super) fn code_of(refusal: &Refusal) -> Code {
-    match status_of(refusal) {
+    code_of_status(status_of(refusal))
+}
+
+pub(super) fn code_of_status(status: StatusCode) -> Code {
+    match status {
         StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
         // So OTLP says that a server is asked too much.
@@ -68,6 +74,21 @@ pub(super) fn error_protobuf(code: Code, message: &str) -> Vec<u8> {
     status
 }
 
+/// A status with a `google.rpc.RetryInfo`, which tells when to come again:
+/// `{ …; repeated google.protobuf.Any details = 3 }`, `Any { string type_url = 1; bytes value = 2 }`,
+/// `RetryInfo { Duration retry_delay = 1 }`, `Duration { int64 seconds = 1 }`.
+pub(super) fn error_with_retry(code: Code, message: &str, seconds: u64) -> Vec<u8> {
+    let mut delay = vec![1 << 3];
+    push_varint(&mut delay, seconds);
+    let (mut info, mut detail) = (Vec::new(), Vec::new());
+    push_field(&mut info, 1, &delay);
+    push_field(&mut detail, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+    push_field(&mut detail, 2, &info);
+    let mut status = error_protobuf(code, message);
+    push_field(&mut status, 3, &detail);
+    status
+}
+
 pub(super) fn error_json(code: Code, message: &str) -> Vec<u8> {
     json!({"code": code as u8, "message": message}).to_string().into_bytes()
 }
@@ -102,6 +123,7 @@ mod tests {
             (CommitError::Full.into(), again),
             (over_rate.into(), slower),
             (CommitError::TooManyTenants { tenant, limit: 1 }.into(), slower),
+            (Refusal::Later("room".to_owned()), slower),
             (
                 BodyError::TooLarge(1).into(),
                 (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),

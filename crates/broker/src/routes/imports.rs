@@ -12,17 +12,26 @@ use wire::{
     Refusals, WireError, csv_import, datadog, json_lines, opentsdb, parquet_export, parquet_import,
 };
 
+use super::dialects::{DATADOG, OPEN_TSDB};
 use super::intake::{self, Refusal};
 use crate::Broker;
+use crate::ingest::{CONFLICT, IngestOutcome};
 
 pub(super) fn routes() -> Routes<Broker> {
     let mut routes = Routes::new()
         .route("/api/v1/import", [Method::POST], Access::Write, json)
         .route("/api/v1/import/csv", [Method::POST], Access::Write, csv)
+        .route("/api/v1/import/native", [Method::POST], Access::Write, native)
         .route("/api/v1/import/parquet", [Method::POST], Access::Write, parquet)
+        .speaking(&DATADOG)
         .route("/datadog/api/v1/validate", [Method::GET], Access::Write, datadog_validate)
         .route("/datadog/api/v1/series", [Method::POST], Access::Write, datadog_one)
-        .route("/datadog/api/v2/series", [Method::POST], Access::Write, datadog_two);
+        .route("/datadog/api/v2/series", [Method::POST], Access::Write, datadog_two)
+        .route("/datadog/api/v1/check_run", [Method::POST], Access::Write, datadog_check_run)
+        .route("/datadog/intake", [Method::POST], Access::Write, datadog_other)
+        .route("/datadog/intake/", [Method::POST], Access::Write, datadog_other)
+        .route("/datadog/api/v1/metadata", [Method::POST], Access::Write, datadog_other)
+        .speaking(&OPEN_TSDB);
     for path in ["/api/put", "/opentsdb/api/put"] {
         routes = routes.route(path, [Method::POST], Access::Write, open_tsdb);
     }
@@ -41,9 +50,24 @@ async fn json(State(broker): State<Broker>, request: Request<Body>) -> Response 
             json_lines::decode(&body, limits, batch)
         });
     match taken.await {
-        Ok((_, outcome)) => intake::answer(&outcome),
+        Ok((refusals, mut outcome)) => {
+            outcome.add_refusals(refusals);
+            intake::answer(&outcome)
+        }
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// VictoriaMetrics' private format, which changes with its versions.
+async fn native() -> ApiError {
+    ApiError::new(
+        ErrorType::BadData,
+        "VictoriaMetrics' native format is private to it and not read here; export its data as JSON \
+         lines, `curl -G http://VICTORIAMETRICS:8428/api/v1/export --data-urlencode \
+         'match[]={__name__!=\"\"}' -d max_rows_per_line=10000 > data.jsonl`, and import these: `split \
+         --line-bytes=8M data.jsonl part. && for part in part.*; do curl -f --data-binary @$part \
+         http://HERE:9595/api/v1/import; done`",
+    )
 }
 
 /// CSV, whose columns `format` in the URL describes.
@@ -101,50 +125,67 @@ async fn open_tsdb(State(broker): State<Broker>, request: Request<Body>) -> Resp
     let query = parts.uri.query().unwrap_or_default();
     let has = |wanted| form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == wanted);
     let (wants_details, wants_summary) = (has("details"), has("summary"));
-    let taken =
-        intake::take(&broker, &parts, body, BodyRules::any_encoding, |_, limits, body, batch| {
-            opentsdb::decode(&body, limits, batch)
-        });
+    let taken = intake::take(
+        &broker,
+        &parts,
+        body,
+        BodyRules::any_encoding,
+        |broker, limits, body, batch| opentsdb::decode(&body, broker.now_ms(), limits, batch),
+    );
     let (summary, mut outcome) = match taken.await {
         Ok(taken) => taken,
-        Err(refusal) => {
-            let error = json!({"error": {
-                "code": refusal.status().as_u16(),
-                "message": refusal.to_string(),
-                "details": "",
-            }});
-            return refusal.on_connection(with_json(refusal.status(), &error));
-        }
+        Err(refusal) => return open_tsdb_refusal(&refusal),
     };
     broker.count_refused(&summary.refusals);
     let success = summary.points.saturating_sub(outcome.refused_samples());
     outcome.add_refusals(summary.refusals);
+    if let Some(later) = Refusal::of(&outcome) {
+        return open_tsdb_refusal(&later);
+    }
     let failed = outcome.refused_samples();
     let status = if failed == 0 { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let mut answer = json!({"success": success, "failed": failed});
     if wants_details {
-        answer["errors"] = errors_of(&outcome.rejects);
+        answer["errors"] = errors_of(&outcome);
         return with_json(status, &answer);
     }
     match outcome.complaint() {
         _ if wants_summary => with_json(status, &answer),
         None => StatusCode::NO_CONTENT.into_response(),
-        Some(complaint) => {
-            let error = json!({"error": {"code": 400, "message": complaint, "details": ""}});
-            with_json(status, &error)
-        }
+        Some(complaint) => open_tsdb_error(status, &complaint),
     }
 }
 
-fn errors_of(rejects: &[metricstore::Reject]) -> Value {
+fn open_tsdb_refusal(refusal: &Refusal) -> Response {
+    refusal.on_connection(open_tsdb_error(refusal.status(), &refusal.to_string()))
+}
+
+pub(super) fn open_tsdb_error(status: StatusCode, message: &str) -> Response {
+    let code = status.as_u16();
+    with_json(status, &json!({"error": {"code": code, "message": message, "details": ""}}))
+}
+
+fn errors_of(outcome: &IngestOutcome) -> Value {
+    let rejects = outcome.rejects.iter().map(|reject| (&*reject.first, &*reject.reason));
+    let conflict = (&*outcome.first_conflict, CONFLICT);
+    let conflicts = (outcome.appended.conflicts > 0).then_some(conflict);
     rejects
-        .iter()
-        .map(|reject| json!({"datapoint": reject.first, "error": reject.reason}))
+        .chain(conflicts)
+        .map(|(first, reason)| json!({"datapoint": first, "error": reason}))
         .collect()
 }
 
 async fn datadog_validate() -> Response {
     with_json(StatusCode::OK, &json!({"valid": true}))
+}
+
+/// What agents send besides metrics is dropped, with the answers of VictoriaMetrics.
+async fn datadog_check_run() -> Response {
+    with_json(StatusCode::ACCEPTED, &json!({"status": "ok"}))
+}
+
+async fn datadog_other() -> Response {
+    with_json(StatusCode::OK, &json!({}))
 }
 
 async fn datadog_one(State(broker): State<Broker>, request: Request<Body>) -> Response {
@@ -179,6 +220,9 @@ async fn take_datadog(
         Ok((refusals, mut outcome)) => {
             broker.count_refused(&refusals);
             outcome.add_refusals(refusals);
+            if let Some(later) = Refusal::of(&outcome) {
+                return datadog_refusal(&later);
+            }
             match outcome.complaint() {
                 None => with_json(StatusCode::ACCEPTED, accepted),
                 Some(complaint) => {
@@ -186,13 +230,15 @@ async fn take_datadog(
                 }
             }
         }
-        Err(refusal) => {
-            let errors = json!({"errors": [refusal.to_string()]});
-            refusal.on_connection(with_json(refusal.status(), &errors))
-        }
+        Err(refusal) => datadog_refusal(&refusal),
     }
 }
 
-fn with_json(status: StatusCode, body: &Value) -> Response {
+fn datadog_refusal(refusal: &Refusal) -> Response {
+    let errors = json!({"errors": [refusal.to_string()]});
+    refusal.on_connection(with_json(refusal.status(), &errors))
+}
+
+pub(super) fn with_json(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }

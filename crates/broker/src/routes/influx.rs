@@ -3,14 +3,15 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use net::{Access, BodyRules, NetMetrics, Routes, read_body};
 use serde_json::json;
 use wire::influx::{Options, Precision, Summary};
 
+use super::dialects::{INFLUX_ONE, INFLUX_TWO};
 use super::intake::{self, Refusal};
 use crate::Broker;
-use crate::ingest::IngestOutcome;
+use crate::ingest::{IngestOutcome, cause};
 
 /// The version of InfluxDB's API that is spoken; clients switch features by it.
 const VERSION: &str = "1.8.10";
@@ -18,7 +19,7 @@ const VERSION_HEADER: HeaderName = HeaderName::from_static("x-influxdb-version")
 
 /// Which version's shapes an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Api {
+pub(super) enum Api {
     One,
     Two,
 }
@@ -29,9 +30,13 @@ pub(super) fn routes() -> Routes<Broker> {
     for prefix in ["", "/influx"] {
         let at = |path: &str| format!("{prefix}{path}");
         routes = routes
-            .route(&at("/write"), [Method::POST], Access::Write, write_one)
+            .speaking(&INFLUX_TWO)
             .route(&at("/api/v2/write"), [Method::POST], Access::Write, write_two)
+            .speaking(&INFLUX_ONE)
+            .route(&at("/write"), [Method::POST], Access::Write, write_one)
             .route(&at("/query"), [Method::POST], Access::Write, query)
+            // Holds nothing of anybody, and is where browsers look for Prometheus' expression browser.
+            .route(&at("/query"), [Method::GET], Access::Public, query_in_url)
             .route(&at("/ping"), [Method::GET], Access::Public, ping)
             .route(&at("/health"), [Method::GET], Access::Public, health);
     }
@@ -46,7 +51,8 @@ async fn write_two(State(broker): State<Broker>, request: Request<Body>) -> Resp
     write(&broker, request, Api::Two).await
 }
 
-/// 204 when everything is durable; 400 names what could not be stored, after storing the rest.
+/// 204 when everything is durable; 400 names what could not be stored, after storing the rest; 429
+/// when nothing is stored and all of it may be later.
 async fn write(broker: &Broker, request: Request<Body>, api: Api) -> Response {
     let (parts, body) = request.into_parts();
     let (mut database, mut precision) = (String::new(), Precision::Nanoseconds);
@@ -98,7 +104,12 @@ fn answer(broker: &Broker, api: Api, summary: &Summary, outcome: &IngestOutcome)
     // Two points in one millisecond are no fault of the sender: the first stays, and the other one
     // is counted with the conflicts.
     let dropped: u64 = outcome.rejects.iter().map(|reject| reject.samples).sum();
-    faults.extend(outcome.rejects.iter().map(|reject| reject.reason.clone()));
+    if faults.is_empty()
+        && let Some(later) = Refusal::of(outcome)
+    {
+        return later.on_connection(error(api, later.status(), &later.to_string()));
+    }
+    faults.extend(outcome.rejects.iter().map(cause));
     if faults.is_empty() {
         return (StatusCode::NO_CONTENT, [(VERSION_HEADER, VERSION)]).into_response();
     }
@@ -107,13 +118,21 @@ fn answer(broker: &Broker, api: Api, summary: &Summary, outcome: &IngestOutcome)
 }
 
 fn error(api: Api, status: StatusCode, message: &str) -> Response {
-    let code = match status {
+    error_with(api, status, code_of(status), message)
+}
+
+/// What version 2 calls a status.
+pub(super) fn code_of(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::PAYLOAD_TOO_LARGE => "request too large",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported media type",
         StatusCode::TOO_MANY_REQUESTS => "too many requests",
         status if status.is_client_error() => "invalid",
         _ => "unavailable",
-    };
+    }
+}
+
+pub(super) fn error_with(api: Api, status: StatusCode, code: &str, message: &str) -> Response {
     let body = match api {
         Api::One => json!({"error": message}),
         Api::Two => json!({"code": code, "message": message}),
@@ -124,8 +143,9 @@ fn error(api: Api, status: StatusCode, message: &str) -> Response {
     response
 }
 
-/// `CREATE DATABASE`, which clients of version 1 send before they write: there is nothing to make.
-/// Other statements are refused; PromQL reads what was written.
+/// `CREATE DATABASE`, which clients of version 1 send before they write: there is nothing to make. And
+/// `SHOW DATABASES`, by which they look whether they have to, answered as VictoriaMetrics does: that
+/// there are none but InfluxDB's own. Other statements are refused; PromQL reads what was written.
 async fn query(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let in_url = statement(parts.uri.query().unwrap_or_default());
@@ -136,10 +156,29 @@ async fn query(State(broker): State<Broker>, request: Request<Body>) -> Response
             Err(refusal) => return error(Api::One, refusal.status(), &refusal.to_string()),
         },
     };
-    let words: Vec<String> =
-        statement.split_whitespace().take(2).map(str::to_ascii_lowercase).collect();
-    if words.iter().map(String::as_str).eq(["create", "database"]) {
-        let body = json!({"results": [{"statement_id": 0}]}).to_string();
+    answer_statement(&statement)
+}
+
+/// The same by GET. Without a statement the request is one of a browser that wants Prometheus' page.
+async fn query_in_url(uri: Uri) -> Response {
+    match statement(uri.query().unwrap_or_default()) {
+        Some(statement) => answer_statement(&statement),
+        None => (StatusCode::FOUND, [(header::LOCATION, "/explore")]).into_response(),
+    }
+}
+
+fn answer_statement(statement: &str) -> Response {
+    let lower = statement.to_ascii_lowercase();
+    let words = lower.split_whitespace().take(2);
+    let words: Vec<&str> = words.map(|word| word.trim_end_matches(';')).collect();
+    let result = match words[..] {
+        ["create", "database"] => Some(json!({"statement_id": 0})),
+        ["show", "databases"] => Some(json!({"statement_id": 0, "series": [
+            {"name": "databases", "columns": ["name"], "values": [["_internal"]]}]})),
+        _ => None,
+    };
+    if let Some(result) = result {
+        let body = json!({"results": [result]}).to_string();
         return ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     }
     let message =

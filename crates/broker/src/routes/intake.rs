@@ -18,7 +18,7 @@ use crate::ingest::IngestOutcome;
 const INLINE_BYTES: usize = 64 << 10;
 
 /// When the sender of new series may come again: rooms and paces change in seconds.
-const RETRY_AFTER_SECONDS: u16 = 10;
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// Why nothing of a request was stored.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,29 @@ pub(crate) enum Refusal {
     /// It could be read and not be stored.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// Nothing of it was stored, and all of it may be when it comes again.
+    #[error("{0}")]
+    Later(String),
 }
 
 impl Refusal {
+    /// What the sender is told of a request that was read, if nothing of it was stored and all of it
+    /// may be when it is sent again. Of a part nothing may be sent again, because the rest of what the
+    /// sender has would wait behind it.
+    pub(crate) fn of(outcome: &IngestOutcome) -> Option<Refusal> {
+        let complaint = outcome.complaint().filter(|_| outcome.may_come_again());
+        complaint.map(Refusal::Later)
+    }
+
+    /// When the sender may come again, if that is known.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Refusal::Commit(error) => error.retry_after_seconds(),
+            Refusal::Later(_) => Some(RETRY_AFTER_SECONDS),
+            Refusal::Body(_) | Refusal::Malformed(_) | Refusal::UnderWay => None,
+        }
+    }
+
     /// The status that says it over HTTP.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -53,6 +73,7 @@ impl Refusal {
             Refusal::Commit(CommitError::OverRate { .. } | CommitError::TooManyTenants { .. }) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
+            Refusal::Later(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Commit(_) | Refusal::UnderWay => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -60,9 +81,7 @@ impl Refusal {
     /// Makes `response`, which tells it in the protocol's own shape, end the connection where that
     /// cannot be used again, and say when to come again where that is known.
     pub(crate) fn on_connection(&self, mut response: Response) -> Response {
-        if let Refusal::Commit(error) = self
-            && let Some(seconds) = error.retry_after_seconds()
-        {
+        if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if matches!(self, Refusal::Body(error) if error.leaves_bytes()) {
@@ -79,6 +98,7 @@ impl IntoResponse for Refusal {
         let error_type = match self {
             Refusal::Body(error) if error.status() == status => return error.into_response(),
             Refusal::Malformed(_)
+            | Refusal::Later(_)
             | Refusal::Commit(
                 CommitError::TooLarge(_)
                 | CommitError::OverRate { .. }
@@ -182,9 +202,8 @@ async fn store_from<S: Send + 'static>(
     Ok((summary, outcome))
 }
 
-/// 204, 202 for what another replica has written, or 400 that names what was left out, in the shape of Prometheus' API; 429 if nothing was
-/// stored and all of it may be when it is sent again. Of a part nothing may be sent again, because
-/// the rest of what the sender has would wait behind it.
+/// 204, 202 for what another replica has written, or 400 that names what was left out, in the shape of
+/// Prometheus' API; 429 as [`Refusal::of`] says.
 pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
     let Some(complaint) = outcome.complaint() else {
         return match outcome.is_deduplicated() {
@@ -193,13 +212,10 @@ pub(crate) fn answer(outcome: &IngestOutcome) -> Response {
             false => StatusCode::NO_CONTENT.into_response(),
         };
     };
-    let error = ApiError::new(ErrorType::BadData, complaint);
-    if !outcome.may_come_again() {
-        return error.into_response();
+    match Refusal::of(outcome) {
+        Some(later) => later.into_response(),
+        None => ApiError::new(ErrorType::BadData, complaint).into_response(),
     }
-    let mut response = error.with_status(StatusCode::TOO_MANY_REQUESTS).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
-    response
 }
 
 #[cfg(test)]

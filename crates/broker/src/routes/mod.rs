@@ -1,5 +1,6 @@
 //! The HTTP routes of the broker: foreign protocols in, one file each.
 
+mod dialects;
 mod imports;
 mod influx;
 pub(crate) mod intake;

@@ -43,15 +43,20 @@ pub fn passed_on_routes(brokers: &Brokers) -> Routes {
 }
 
 /// Where other protocols bring their data to a broker.
-const TAKEN_ELSEWHERE: [&str; 17] = [
+const TAKEN_ELSEWHERE: [&str; 22] = [
     "/api/put",
     "/api/v1/import",
     "/api/v1/import/csv",
+    "/api/v1/import/native",
     "/api/v1/import/parquet",
     "/api/v1/otlp/v1/metrics",
     "/api/v2/write",
+    "/datadog/api/v1/check_run",
+    "/datadog/api/v1/metadata",
     "/datadog/api/v1/series",
     "/datadog/api/v2/series",
+    "/datadog/intake",
+    "/datadog/intake/",
     "/influx/api/v2/write",
     "/influx/query",
     "/influx/write",
@@ -72,6 +77,9 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
     // By these InfluxDB's clients ask whether they can write.
     for path in ["/ping", "/health", "/influx/ping", "/influx/health"] {
         routes = routes.route(path, [Method::GET], Access::Public, no_database);
+    }
+    for path in ["/query", "/influx/query"] {
+        routes = routes.route(path, [Method::GET], Access::Public, statement);
     }
     for change in ["delete_series", "clean_tombstones", "snapshot"] {
         let path = format!("/api/v1/admin/tsdb/{change}");
@@ -177,6 +185,15 @@ async fn no_database() -> ApiError {
         "this is a console, which stores nothing; write to a broker",
     )
     .with_status(StatusCode::NOT_IMPLEMENTED)
+}
+
+/// A statement of InfluxQL; without one, a browser that looks for Prometheus' expression browser.
+async fn statement(uri: Uri) -> Response {
+    let query = uri.query().unwrap_or_default();
+    match form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "q") {
+        true => no_database().await.into_response(),
+        false => (StatusCode::FOUND, [(header::LOCATION, "/explore")]).into_response(),
+    }
 }
 
 /// Whoever joins, joins the broker.

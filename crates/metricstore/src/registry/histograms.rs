@@ -28,7 +28,7 @@ impl Registry {
         let mut layout: Arc<BucketLayout> = Arc::default();
         for sample in &batch.histograms {
             let bytes = batch.label_bytes_of_histogram(sample);
-            let name = || name_of(decode, sample.form, bytes);
+            let name = || name_of(admission, sample.form, bytes);
             if !allowed.contains(&sample.t_ms) {
                 reject_times(&[sample.t_ms], true, admission, *allowed.end(), &name, out);
                 continue;

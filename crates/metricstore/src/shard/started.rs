@@ -29,7 +29,7 @@ impl Shard {
                 Some(Held::Float(bits)) if bits == value.to_bits() => {
                     outcome.duplicates_equal += 1;
                 }
-                Some(_) => outcome.conflicts += 1,
+                Some(_) => outcome.conflict(ordinal),
             }
         }
     }

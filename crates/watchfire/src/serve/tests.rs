@@ -217,7 +217,9 @@ async fn only_what_holds_no_data_is_public() {
             "/health",
             "/influx/health",
             "/influx/ping",
+            "/influx/query",
             "/ping",
+            "/query",
         ]
     );
     served.stop();

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A value may be one of the strings `"NaN"`, `"Infinity"`, `"-Infinity"`, and `null`, which is the
-//! staleness marker: VictoriaMetrics writes every NaN so, of which it stores few others.
+//! staleness marker: VictoriaMetrics writes every NaN so, of which it stores few others. Its infinities
+//! stand there without quotes (`+Inf`), which is no JSON and read all the same, as is `NaN`.
 //!
 //! Native histograms have lines of their own, which only Watchfire knows: `"histograms"` instead of
 //! `"values"` is a list of remote write's messages `Histogram` as protobuf's JSON has them, without
@@ -15,6 +16,7 @@
 //! counts of each histogram, began at zero, milliseconds since the epoch, 0 where that is not known, as of
 //! those behind its end.
 
+mod bare;
 mod encode;
 mod histogram;
 
@@ -25,40 +27,38 @@ use model::{Histogram, Limits, METRIC_NAME, MetricBatch, STALE_NAN_BITS};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::WireError;
+use crate::json_list;
 use crate::pair_rows::PairRows;
+use crate::refusals::Refusals;
 
 pub use encode::{push_histograms, push_values};
 
-/// Decodes lines into `out`, which is emptied first; yields the number of series.
+/// Decodes lines into `out`, which is emptied first; yields the lines that are no such object, or whose
+/// values and timestamps differ in number.
 ///
 /// # Errors
-/// [`WireError::Text`] with the line that is no such object, or whose values and timestamps differ
-/// in number; [`WireError::Limit`] for a body or labels that are too large. `out` is then empty.
-pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<usize, WireError> {
+/// [`WireError::Limit`] for a body or labels that are too large. `out` is then empty.
+pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Refusals, WireError> {
+    let mut refusals = Refusals::default();
     let mut rows = PairRows::new("JSON lines", body.len(), limits, out)?;
-    let mut result = Ok(0);
     for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
             continue;
         }
-        let taken = take(line, &mut rows).map_err(|error| match error {
-            Fault::Line(message) => WireError::Text { line: index + 1, message },
-            Fault::Whole(error) => error,
-        });
-        match (taken, &mut result) {
-            (Ok(()), Ok(series)) => *series += 1,
-            (Err(error), _) => {
-                result = Err(error);
-                break;
+        match take(line, &mut rows) {
+            Ok(()) => {}
+            Err(Fault::Line(reason)) => {
+                let text = || json_list::shown(&String::from_utf8_lossy(line));
+                refusals.add(&reason, 0, 0, || format!("line {}: {}", index + 1, text()));
             }
-            (Ok(()), Err(_)) => unreachable!("the loop ends with the first error"),
+            Err(Fault::Whole(error)) => {
+                out.clear();
+                return Err(error);
+            }
         }
     }
-    if result.is_err() {
-        out.clear();
-    }
-    result
+    Ok(refusals)
 }
 
 enum Fault {
@@ -67,8 +67,18 @@ enum Fault {
 }
 
 fn take(line: &[u8], rows: &mut PairRows<'_>) -> Result<(), Fault> {
-    let series: Line<'_> =
-        serde_json::from_slice(line).map_err(|error| Fault::Line(error.to_string()))?;
+    let error = match serde_json::from_slice(line) {
+        Ok(series) => return add(series, rows),
+        Err(error) => error,
+    };
+    let fault = |error| Fault::Line(json_list::reason(&error));
+    match bare::in_quotes(line) {
+        Some(quoted) => add(serde_json::from_slice(&quoted).map_err(fault)?, rows),
+        None => Err(fault(error)),
+    }
+}
+
+fn add(series: Line<'_>, rows: &mut PairRows<'_>) -> Result<(), Fault> {
     let Line { metric, values, histograms, timestamps, starts_ms } = series;
     let (what, count) = match (values.is_empty(), histograms.is_empty()) {
         (false, true) => ("values", values.len()),
@@ -183,7 +193,7 @@ impl<'de> Deserialize<'de> for Number {
             fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
                 match text {
                     "NaN" => Ok(Number(f64::NAN)),
-                    "Infinity" | "+Inf" | "Inf" => Ok(Number(f64::INFINITY)),
+                    "Infinity" | "+Infinity" | "+Inf" | "Inf" => Ok(Number(f64::INFINITY)),
                     "-Infinity" | "-Inf" => Ok(Number(f64::NEG_INFINITY)),
                     other => Err(E::custom(format!("{other:?} is no number"))),
                 }

@@ -33,7 +33,13 @@ pub(super) fn over_http(scratch: &Scratch) -> Result<String> {
         t_ms - 1_000
     );
     send(&client, "/api/v1/import", &line, 204, "")?;
-    send(&client, "/api/v1/import", "{}", 400, "line 1: missing field")?;
+    send(
+        &client,
+        "/api/v1/import",
+        "{}",
+        400,
+        "missing field `metric` (the first is of line 1: {})",
+    )?;
     let csv = "/api/v1/import/csv?format=2:metric:csv_ask,1:label:ticker,3:time:unix_s";
     send(&client, csv, &format!("GOOG,1.5,{t_s}\n"), 204, "")?;
     send(&client, csv, &format!("GOOG,x,{t_s}\nMSFT,3,{t_s}\n"), 400, "invalid number")?;

@@ -148,6 +148,7 @@ pub(super) fn pages(scratch: &Scratch) -> Result<String> {
     }
     ensure!(client.get("/assets/nothing.js")?.status == 404, "a missing asset is a page");
     ensure!(client.post("/explore", &[], &[])?.status == 405, "a page takes POST");
+    ensure!(client.post("/datadog/api/v9/x", &[], &[])?.status == 404, "a path nobody knows");
     server.stop()?;
     Ok(format!("{} assets", assets.len()))
 }

@@ -93,6 +93,7 @@ pub(super) fn stay_secret(scratch: &Scratch) -> Result<String> {
 
     let asked = ask_everything(&web, &callers, &mut watch)?;
     refused_credentials(&web, &mut watch)?;
+    at_the_places_of_protocols(&web, &callers, &mut watch)?;
     faulty_configuration(&web, &callers[1], &mut watch, &config, scratch)?;
 
     watch.look("standard output", server.stdout().as_bytes(), &["setup token"]);
@@ -420,6 +421,38 @@ fn refused_credentials(web: &Web, watch: &mut Watch) -> Result<()> {
         web.ask(&Caller { name: "stranger", header }, "GET", "/api/v1/query?query=1", None)?;
     ensure!(status == 401, "a foreign token was answered {status}");
     watch.look("a refused token", &answer, &[]);
+    Ok(())
+}
+
+/// A token where other protocols bear it, in URLs among them: it lets in there, and nothing tells it.
+fn at_the_places_of_protocols(web: &Web, callers: &[Caller], watch: &mut Watch) -> Result<()> {
+    let bearer = |caller: &&Caller| {
+        let header = caller.header.as_deref().filter(|_| caller.name == "write");
+        header.and_then(|header| header.strip_prefix("Authorization: Bearer ").map(str::to_owned))
+    };
+    let token = callers.iter().find_map(|caller| bearer(&caller)).context("no token to write")?;
+    let foreign = format!("wft_{}", watch.plant("foreign token of a protocol"));
+    for (text, is_known) in [(&token, true), (&foreign, false)] {
+        for (method, path, header) in [
+            ("POST", format!("/write?db=d&u=ann&p={text}"), None),
+            ("POST", format!("/api/v2/write?bucket=d&u=ann&p={text}"), None),
+            ("POST", "/write".to_owned(), Some(format!("Authorization: Token ann:{text}"))),
+            ("GET", format!("/datadog/api/v1/validate?api_key={text}"), None),
+            ("GET", "/datadog/api/v1/validate".to_owned(), Some(format!("DD-API-KEY: {text}"))),
+            // Not a place of theirs.
+            ("GET", format!("/api/v1/query?query=1&api_key={text}&u=ann&p={text}"), None),
+            ("POST", format!("/api/v1/import?api_key={text}"), None),
+        ] {
+            let is_theirs = !path.starts_with("/api/v1/");
+            let caller = Caller { name: "a protocol's client", header };
+            let body = (method == "POST").then_some("m value=1");
+            let (status, answer) = web.ask(&caller, method, &path, body)?;
+            let is_in = status / 100 == 2;
+            ensure!(is_in == (is_known && is_theirs), "{method} {path:.30} was answered {status}");
+            ensure!(is_in || status == 401, "{method} {path:.30} was answered {status}");
+            watch.look(&format!("{method} {path:.30}"), &answer, &[]);
+        }
+    }
     Ok(())
 }
 
