@@ -69,8 +69,10 @@ pub struct NumberLiteral {
 /// A string, unquoted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StringLiteral {
-    /// Its value after escapes.
+    /// Its value after escapes; bytes that are no UTF-8 are U+FFFD in it.
     pub value: String,
+    /// Whether all escapes together spelled UTF-8: `"\xff"` does not, and names nothing.
+    pub is_utf8: bool,
     /// Where it stands.
     pub span: Span,
 }

@@ -10,7 +10,7 @@ mod number;
 mod string;
 mod token;
 
-pub(crate) use string::{unquote, unquote_bytes};
+pub(crate) use string::{unquote, unquote_bytes, unquote_checked};
 pub(crate) use token::{Keyword, Token, TokenKind, describe};
 
 use crate::ast::{BinaryOp, Span};

@@ -6,7 +6,7 @@
 
 use crate::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Duration, DurationExpr, Expr, Span,
-    Subquery, ValueType, VectorMatching, VectorSelector,
+    StringLiteral, Subquery, ValueType, VectorMatching, VectorSelector,
 };
 use crate::engine::{EvalError, EvalTime};
 use crate::eval::arithmetic::{larger, smaller};
@@ -24,7 +24,7 @@ pub(crate) struct Plan<'a> {
 #[derive(Debug)]
 pub(crate) enum Kind<'a> {
     Number(f64),
-    Text(&'a str),
+    Text(&'a StringLiteral),
     Instant(SelectorPlan<'a>),
     Range(RangePlan<'a>),
     Call(CallPlan<'a>),
@@ -195,7 +195,7 @@ impl Place {
             |kind| Ok(Lowered { plan: Plan { kind, span }, invariant: true, wrap: false });
         match expr {
             Expr::Number(number) => literal(Kind::Number(number.value)),
-            Expr::String(string) => literal(Kind::Text(&string.value)),
+            Expr::String(string) => literal(Kind::Text(string)),
             Expr::Paren(paren) => self.lower(&paren.expr),
             Expr::Vector(selector) => {
                 let selector = self.selector(selector)?;

@@ -189,6 +189,27 @@ fn errors_tell_what_and_where() {
 }
 
 #[test]
+fn bytes_that_are_no_utf8_name_no_label() {
+    for (query, role) in [
+        (
+            r#"label_join(up, "\xff", "-", "job")"#,
+            "destination label name in label_join(): \u{fffd}",
+        ),
+        (r#"label_join(up, "a", "-", "\xff")"#, "source label name in label_join(): \u{fffd}"),
+        (
+            r#"label_replace(up, "\xff", "a", "job", ".*")"#,
+            "destination label name in label_replace(): \u{fffd}",
+        ),
+    ] {
+        let found = show(query, EvalTime::Instant(600_000));
+        assert_eq!(found, format!("error: invalid {role}"), "{query}");
+    }
+    // The character that stands for such bytes is one like others.
+    let found = show(r#"label_join(info, "\ufffd", "-", "job")"#, EvalTime::Instant(600_000));
+    assert!(found.contains("\"\u{fffd}\"=\"a\""), "{found}");
+}
+
+#[test]
 fn results_have_the_shape_of_the_query() {
     check("1 + 1", &expect!["scalar 2"]);
     check(r#""a" "#, &expect![[r#"string "a""#]]);

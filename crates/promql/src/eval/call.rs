@@ -14,9 +14,9 @@ use super::rows::{ABSENT, Rows, ScalarRow, is_absent};
 use super::selected::Remark;
 use super::stream::Stream;
 use super::{
-    Evaluator, Shown, calendar, info, math, relabel, single_row, sorting, text, wrong_type,
+    Evaluator, Shown, calendar, info, math, relabel, single_row, sorting, string, text, wrong_type,
 };
-use crate::ast::{Span, ValueType};
+use crate::ast::{Span, StringLiteral, ValueType};
 use crate::engine::EvalError;
 use crate::plan::{CallPlan, Kind, Plan, RangePlan};
 use model::Labels;
@@ -146,10 +146,6 @@ fn argument<'p, 'a>(call: &'p CallPlan<'a>, index: usize) -> Result<&'p Plan<'a>
     })
 }
 
-fn texts<'p>(args: &'p [Plan<'_>]) -> Result<Vec<&'p str>, EvalError> {
-    args.iter().map(text).collect()
-}
-
 fn date(
     evaluator: &Evaluator<'_>,
     call: &CallPlan<'_>,
@@ -262,7 +258,7 @@ fn sort(
         "sort" => sorting::by_value(&mut rows, false),
         "sort_desc" => sorting::by_value(&mut rows, true),
         _ => {
-            let names = texts(&call.args[1..])?;
+            let names = call.args[1..].iter().map(text).collect::<Result<Vec<_>, _>>()?;
             sorting::by_labels(&mut rows, &names, name == "sort_by_label_desc");
         }
     }
@@ -277,13 +273,14 @@ fn change_labels(
     // Only labels are changed, so histograms pass.
     let input = evaluator.vector(argument(call, 0)?, grid)?;
     let mut rows = input.materialise(&evaluator.context)?;
-    let params = texts(call.args.get(1..).unwrap_or_default())?;
+    let params = call.args.get(1..).unwrap_or_default().iter().map(string);
+    let params: Vec<&StringLiteral> = params.collect::<Result<_, _>>()?;
     match (call.function.name, params.as_slice()) {
         ("label_replace", [target, replacement, source, pattern]) => {
-            relabel::replace(&mut rows, target, replacement, source, pattern)?;
+            relabel::replace(&mut rows, target, &replacement.value, &source.value, &pattern.value)?;
         }
         ("label_join", [target, separator, sources @ ..]) => {
-            relabel::join(&mut rows, target, separator, sources)?;
+            relabel::join(&mut rows, target, &separator.value, sources)?;
         }
         (name, _) => return Err(unknown(name)),
     }

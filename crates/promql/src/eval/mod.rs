@@ -52,7 +52,7 @@ use self::row_map::RowMap;
 use self::rows::{Rows, ScalarRow};
 use self::selected::{Leaf, Nodes, Remark, Selected};
 use self::stream::Stream;
-use crate::ast::{RangeExtension, Span, ValueType};
+use crate::ast::{RangeExtension, Span, StringLiteral, ValueType};
 use crate::engine::{EvalError, EvalTime, Evaluation};
 use crate::plan::{Kind, Plan, SelectorPlan, lower};
 use crate::source::Hints;
@@ -276,8 +276,12 @@ enum Shown {
 
 /// The text of a string literal.
 fn text<'p>(plan: &'p Plan<'_>) -> Result<&'p str, EvalError> {
+    Ok(&string(plan)?.value)
+}
+
+fn string<'p>(plan: &Plan<'p>) -> Result<&'p StringLiteral, EvalError> {
     match &plan.unpinned().kind {
-        Kind::Text(text) => Ok(text),
+        Kind::Text(literal) => Ok(literal),
         _ => Err(wrong_type("string")),
     }
 }

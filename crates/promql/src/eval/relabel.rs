@@ -4,12 +4,13 @@ use model::regex::{Groups, Regex, Template};
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::rows::Rows;
+use crate::ast::StringLiteral;
 use crate::engine::EvalError;
 
 /// `label_replace`: sets `target` to `replacement` where the whole of `source` matches `pattern`.
 pub(crate) fn replace(
     rows: &mut Rows,
-    target: &str,
+    target: &StringLiteral,
     replacement: &str,
     source: &str,
     pattern: &str,
@@ -27,7 +28,7 @@ pub(crate) fn replace(
         }
         replaced.clear();
         template.expand(&mut replaced, &groups, value);
-        set(rows, index, target, &replaced);
+        set(rows, index, &target.value, &replaced);
     }
     rows.merge_same_labels()
 }
@@ -35,9 +36,9 @@ pub(crate) fn replace(
 /// `label_join`: sets `target` to the values of `sources` with `separator` between them.
 pub(crate) fn join(
     rows: &mut Rows,
-    target: &str,
+    target: &StringLiteral,
     separator: &str,
-    sources: &[&str],
+    sources: &[&StringLiteral],
 ) -> Result<(), EvalError> {
     for source in sources {
         check_name(source, "source", "label_join")?;
@@ -46,9 +47,9 @@ pub(crate) fn join(
     for index in 0..rows.len() {
         let labels = &rows.labels[index];
         let values: Vec<&str> =
-            sources.iter().map(|source| labels.get(source).unwrap_or("")).collect();
+            sources.iter().map(|source| labels.get(&source.value).unwrap_or("")).collect();
         let joined = values.join(separator);
-        set(rows, index, target, &joined);
+        set(rows, index, &target.value, &joined);
     }
     rows.merge_same_labels()
 }
@@ -62,11 +63,11 @@ fn set(rows: &mut Rows, index: usize, target: &str, value: &str) {
     }
 }
 
-fn check_name(name: &str, role: &str, function: &str) -> Result<(), EvalError> {
-    if name.is_empty() {
-        return Err(EvalError::Execution(format!(
-            "invalid {role} label name in {function}(): {name}"
-        )));
+fn check_name(name: &StringLiteral, role: &str, function: &str) -> Result<(), EvalError> {
+    let StringLiteral { value, is_utf8, .. } = name;
+    if value.is_empty() || !is_utf8 {
+        let error = format!("invalid {role} label name in {function}(): {value}");
+        return Err(EvalError::Execution(error));
     }
     Ok(())
 }

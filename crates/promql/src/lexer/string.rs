@@ -84,8 +84,15 @@ fn code_point(c: char) -> String {
 /// Escapes can spell bytes that are no UTF-8 (`"\xff"`); neither names nor values of labels can
 /// hold such bytes, and they become U+FFFD.
 pub(crate) fn unquote(token: &str) -> String {
-    String::from_utf8(unquote_bytes(token))
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    unquote_checked(token).0
+}
+
+/// As [`unquote`], and whether the bytes were UTF-8.
+pub(crate) fn unquote_checked(token: &str) -> (String, bool) {
+    match String::from_utf8(unquote_bytes(token)) {
+        Ok(text) => (text, true),
+        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), false),
+    }
 }
 
 /// The value of a string token, given with its quotes, byte by byte.

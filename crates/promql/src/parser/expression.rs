@@ -3,7 +3,7 @@
 use super::matching::BinaryModifiers;
 use super::{Parser, Tree};
 use crate::ast::{Binary, BinaryOp, Expr, NumberLiteral, Paren, Span, StringLiteral, Unary};
-use crate::lexer::{Keyword, TokenKind, unquote};
+use crate::lexer::{Keyword, TokenKind, unquote_checked};
 use crate::parse_error::ParseError;
 
 /// How tightly a binary operator binds; all are left-associative but `^`.
@@ -165,8 +165,8 @@ impl Parser<'_> {
             TokenKind::Number | TokenKind::Duration => Expr::Number(self.number_or_duration()?),
             TokenKind::String => {
                 self.next()?;
-                let value = unquote(self.text_of(token.span));
-                Expr::String(StringLiteral { value, span: token.span })
+                let (value, is_utf8) = unquote_checked(self.text_of(token.span));
+                Expr::String(StringLiteral { value, is_utf8, span: token.span })
             }
             TokenKind::LeftBrace => Expr::Vector(self.vector_selector()?),
             _ => return Err(self.unexpected()),

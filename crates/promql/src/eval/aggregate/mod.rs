@@ -112,10 +112,10 @@ fn nothing(evaluator: &Evaluator<'_>, input: Stream, grid: &Grid) -> Result<Stre
 
 fn count_values_label<'p>(plan: &'p AggregatePlan<'_>) -> Result<&'p str, EvalError> {
     match plan.param.as_ref().map(Plan::unpinned) {
-        Some(Plan { kind: Kind::Text(""), .. }) => {
+        Some(Plan { kind: Kind::Text(label), .. }) if label.value.is_empty() => {
             Err(EvalError::Execution("invalid label name \"\"".to_owned()))
         }
-        Some(Plan { kind: Kind::Text(label), .. }) => Ok(label),
+        Some(Plan { kind: Kind::Text(label), .. }) => Ok(&label.value),
         _ => Err(EvalError::Execution("count_values needs the name of a label".to_owned())),
     }
 }
