@@ -22,6 +22,7 @@ pub mod json_lines;
 mod json_list;
 mod label_place;
 mod label_text;
+pub mod name_escaping;
 pub mod nhcb;
 pub mod openmetrics;
 pub mod opentsdb;

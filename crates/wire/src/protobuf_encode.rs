@@ -6,14 +6,17 @@
 //! family, behind its length:
 //! MetricFamily { 1: name, 3: type, 4: metric { 1: label { 1: name, 2: value }, 5: untyped { 1: value },
 //!                6: timestamp_ms, 7: histogram } }
-//! Histogram { 2: sample_sum, 4: sample_count_float, 5: schema, 6: zero_threshold, 8: zero_count_float,
-//!             9: negative_span, 11: negative_count, 12: positive_span, 14: positive_count }
+//! Histogram { 2: sample_sum, 3: bucket, 4: sample_count_float, 5: schema, 6: zero_threshold,
+//!             8: zero_count_float, 9: negative_span, 11: negative_count, 12: positive_span, 14: positive_count }
 //! Span { 1: offset, 2: length }
+//! Bucket { 2: upper_bound, 4: cumulative_count_float }
 //! ```
 
 use model::{FloatHistogram, ResetHint, Span};
 
+use crate::name_escaping::NameEscaping;
 use crate::protobuf::{push_bytes, push_varint};
+use crate::text_encode::classic_buckets;
 
 /// What an answer in this format says it is.
 pub const CONTENT_TYPE: &str = "application/vnd.google.protobuf; \
@@ -29,7 +32,8 @@ const GAUGE_HISTOGRAM: u64 = 5;
 pub enum Sample<'a> {
     /// A float of no known type.
     Float(f64),
-    /// A native histogram with computed bounds; one with custom bounds this format does not have.
+    /// A native histogram. The format has none with custom bounds, so such a one becomes classic, as
+    /// Prometheus has it.
     Histogram(&'a FloatHistogram),
 }
 
@@ -53,12 +57,13 @@ pub struct FamilyEncoder {
     open: Option<(String, u64)>,
     family: Vec<u8>,
     metric: Vec<u8>,
+    names: NameEscaping,
 }
 
 impl FamilyEncoder {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing yet; names will be escaped like this.
+    pub fn new(names: NameEscaping) -> Self {
+        FamilyEncoder { names, ..Self::default() }
     }
 
     /// Adds a sample; a family that is complete is put behind `out`.
@@ -73,13 +78,14 @@ impl FamilyEncoder {
         let kind = sample.family_type();
         if self.open.as_ref().is_none_or(|(open, open_kind)| open != name || *open_kind != kind) {
             self.finish(out);
-            push_bytes(&mut self.family, 1 << 3 | 2, name.as_bytes());
+            push_bytes(&mut self.family, 1 << 3 | 2, self.names.metric(name).as_bytes());
             self.family.push(3 << 3);
             push_varint(&mut self.family, kind);
             self.open = Some((name.to_owned(), kind));
         }
         self.metric.clear();
         for (name, value) in labels {
+            let name = &*self.names.label(name);
             let mut label = Vec::with_capacity(name.len() + value.len() + 4);
             push_bytes(&mut label, 1 << 3 | 2, name.as_bytes());
             push_bytes(&mut label, 2 << 3 | 2, value.as_bytes());
@@ -92,7 +98,9 @@ impl FamilyEncoder {
                 push_bytes(&mut self.metric, 5 << 3 | 2, &untyped);
             }
             Sample::Histogram(histogram) => {
-                push_bytes(&mut self.metric, 7 << 3 | 2, &encode_histogram(histogram));
+                let encode =
+                    if histogram.layout.is_custom() { encode_classic } else { encode_histogram };
+                push_bytes(&mut self.metric, 7 << 3 | 2, &encode(histogram));
             }
         }
         self.metric.push(6 << 3);
@@ -131,6 +139,21 @@ fn encode_histogram(histogram: &FloatHistogram) -> Vec<u8> {
     // Without buckets it would be taken for a classic one; an empty span says what it is.
     if layout.positive.is_empty() && layout.negative.is_empty() {
         push_bytes(&mut out, 12 << 3 | 2, &encode_span(Span::default()));
+    }
+    out
+}
+
+/// Without the bucket up to infinity, which is what the count says.
+fn encode_classic(histogram: &FloatHistogram) -> Vec<u8> {
+    let mut out = Vec::with_capacity(18 + 20 * histogram.layout.custom_bounds.len());
+    push_double(&mut out, 2, histogram.sum);
+    push_double(&mut out, 4, histogram.count);
+    let mut bucket = Vec::with_capacity(18);
+    for (bound, below) in classic_buckets(histogram) {
+        bucket.clear();
+        push_double(&mut bucket, 2, bound);
+        push_double(&mut bucket, 4, below);
+        push_bytes(&mut out, 3 << 3 | 2, &bucket);
     }
     out
 }
@@ -177,7 +200,7 @@ mod tests {
         let empty = FloatHistogram::empty(Arc::default());
         let mut gauge = histogram.clone();
         gauge.reset_hint = ResetHint::Gauge;
-        let (mut out, mut encoder) = (Vec::new(), FamilyEncoder::new());
+        let (mut out, mut encoder) = (Vec::new(), FamilyEncoder::new(NameEscaping::AllowUtf8));
         for (name, sample) in [
             ("a", Sample::Float(1.0)),
             ("a", Sample::Float(f64::NEG_INFINITY)),

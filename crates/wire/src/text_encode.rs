@@ -5,7 +5,9 @@
 
 use std::io::Write;
 
-use model::is_legacy_metric_name;
+use model::{FloatHistogram, is_legacy_label_name, is_legacy_metric_name};
+
+use crate::name_escaping::NameEscaping;
 
 /// The content type of what [`TextEncoder`] writes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -16,12 +18,19 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct TextEncoder<'a> {
     out: &'a mut Vec<u8>,
+    names: NameEscaping,
 }
 
 impl<'a> TextEncoder<'a> {
     /// Writes behind what `out` already holds.
     pub fn new(out: &'a mut Vec<u8>) -> Self {
-        TextEncoder { out }
+        TextEncoder { out, names: NameEscaping::AllowUtf8 }
+    }
+
+    /// Escapes names that readers before Prometheus 3 do not know. Without, none is.
+    pub fn with_names(mut self, names: NameEscaping) -> Self {
+        self.names = names;
+        self
     }
 
     /// Begins a family: its `HELP` and `TYPE` lines. `kind` is `counter`, `gauge`, `histogram`,
@@ -57,6 +66,7 @@ impl<'a> TextEncoder<'a> {
         value: f64,
         t_ms: Option<i64>,
     ) {
+        let name = &*self.names.metric(name);
         let quoted = !is_legacy_metric_name(name);
         let mut open = quoted;
         if quoted {
@@ -68,7 +78,8 @@ impl<'a> TextEncoder<'a> {
         for (label, text) in labels {
             self.out.push(if open { b',' } else { b'{' });
             open = true;
-            if is_legacy_metric_name(label) && !label.contains(':') {
+            let label = &*self.names.label(label);
+            if is_legacy_label_name(label) {
                 self.out.extend_from_slice(label.as_bytes());
             } else {
                 self.quote(label);
@@ -87,7 +98,32 @@ impl<'a> TextEncoder<'a> {
         self.out.push(b'\n');
     }
 
+    /// A native histogram with custom bounds as the classic one it was, or would have been; its family
+    /// has the type `histogram`.
+    pub fn classic_histogram<'l, L>(
+        &mut self,
+        name: &str,
+        labels: L,
+        histogram: &FloatHistogram,
+        t_ms: Option<i64>,
+    ) where
+        L: IntoIterator<Item = (&'l str, &'l str)> + Clone,
+    {
+        let (bucket, sum, count) =
+            (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
+        let bounds = classic_buckets(histogram).map(|(bound, below)| (go_float(bound), below));
+        for (bound, below) in bounds.chain([("+Inf".to_owned(), histogram.count)]) {
+            let le = [("le", bound.as_str())];
+            // A closure, since these labels live longer than the bound does.
+            let own = labels.clone().into_iter().map(|(name, value)| (name, value));
+            self.sample_at(&bucket, own.chain(le), below, t_ms);
+        }
+        self.sample_at(&sum, labels.clone(), histogram.sum, t_ms);
+        self.sample_at(&count, labels, histogram.count, t_ms);
+    }
+
     fn family_name(&mut self, name: &str) {
+        let name = &*self.names.metric(name);
         if is_legacy_metric_name(name) {
             self.out.extend_from_slice(name.as_bytes());
         } else {
@@ -100,6 +136,17 @@ impl<'a> TextEncoder<'a> {
         escape(self.out, text, true);
         self.out.push(b'"');
     }
+}
+
+/// The finite bounds of a native histogram with custom ones, and how much is at or below each.
+pub(crate) fn classic_buckets(histogram: &FloatHistogram) -> impl Iterator<Item = (f64, f64)> {
+    let (mut buckets, mut below) = (histogram.buckets().peekable(), 0.0);
+    histogram.layout.custom_bounds.iter().map(move |bound| {
+        while let Some(bucket) = buckets.next_if(|bucket| bucket.upper <= *bound) {
+            below += bucket.count;
+        }
+        (*bound, below)
+    })
 }
 
 fn escape(out: &mut Vec<u8>, text: &str, quotes: bool) {
@@ -129,6 +176,12 @@ fn push_float(out: &mut Vec<u8>, value: f64) {
 /// A finite float as OpenMetrics writes it in `le` and `quantile`: Go's shortest `%g`, with `.0`
 /// where it would look like an integer.
 pub(crate) fn openmetrics_float(value: f64) -> String {
+    let text = go_float(value);
+    if text.contains(['.', 'e']) { text } else { text + ".0" }
+}
+
+/// A finite float as Go's shortest `%g`.
+fn go_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').expect("`e` formatting has an exponent");
     let exponent: i32 = exponent.parse().expect("`e` formatting has an integer exponent");
@@ -137,12 +190,15 @@ pub(crate) fn openmetrics_float(value: f64) -> String {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
-    let plain = format!("{value}");
-    if plain.contains('.') { plain } else { plain + ".0" }
+    format!("{value}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use model::{BucketLayout, Span};
+
     use super::*;
 
     #[test]
@@ -159,6 +215,37 @@ mod tests {
             "# HELP a_total Help with \\\\ and\\nnewline \"q\".\n# TYPE a_total counter\n\
              a_total{x=\"1\\\"\\\\\\n\"} 3\na_total 1e300 -5\n# HELP \"my.metric\" \n\
              # TYPE \"my.metric\" gauge\n{\"my.metric\",\"dotted.name\"=\"é\"} -Inf\n"
+        );
+    }
+    #[test]
+    fn names_are_escaped_where_that_is_wanted() {
+        let mut out = Vec::new();
+        let mut encoder = TextEncoder::new(&mut out).with_names(NameEscaping::Underscores);
+        encoder.family_type("http.reqs", "untyped");
+        encoder.sample("http.reqs", &[("my.label", "a.b"), ("c:d", ""), ("job", "j")], 1.0);
+        assert_eq!(
+            String::from_utf8(out).expect("text is UTF-8"),
+            "# TYPE http_reqs untyped\nhttp_reqs{my_label=\"a.b\",c_d=\"\",job=\"j\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn custom_bounds_are_classic_buckets_in_text() {
+        let layout = BucketLayout {
+            schema: model::histogram::CUSTOM_BUCKETS_SCHEMA,
+            positive: vec![Span { offset: 1, len: 1 }, Span { offset: 1, len: 1 }],
+            custom_bounds: vec![0.5, 1.0, 1e6],
+            ..BucketLayout::default()
+        };
+        let mut histogram = FloatHistogram::empty(Arc::new(layout));
+        (histogram.count, histogram.sum, histogram.positive) = (5.5, 9.0, vec![2.0, 3.5]);
+        let mut out = Vec::new();
+        TextEncoder::new(&mut out).classic_histogram("h", [("a", "b")], &histogram, Some(7));
+        assert_eq!(
+            String::from_utf8(out).expect("text is UTF-8"),
+            "h_bucket{a=\"b\",le=\"0.5\"} 0 7\nh_bucket{a=\"b\",le=\"1\"} 2 7\n\
+             h_bucket{a=\"b\",le=\"1e+06\"} 2 7\nh_bucket{a=\"b\",le=\"+Inf\"} 5.5 7\n\
+             h_sum{a=\"b\"} 9 7\nh_count{a=\"b\"} 5.5 7\n"
         );
     }
 }

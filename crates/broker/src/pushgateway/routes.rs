@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use model::{Labels, METRIC_NAME};
 use net::auth::Principal;
 use net::{Access, ApiError, BodyRules, ErrorType, Routes, read_body};
 use serde_json::{Map, Value, json};
 use wire::WireError;
-use wire::text_encode::{CONTENT_TYPE, TextEncoder};
+use wire::name_escaping::Negotiated;
+use wire::text_encode::TextEncoder;
 
 use super::group::{Family, Group};
 use super::push::{Form, PushError};
@@ -129,7 +130,13 @@ fn plain(status: StatusCode, message: String) -> Response {
 
 /// Everything pushed, for whoever scrapes it. A family stands once, with the samples of every
 /// group that has it.
-async fn exposition(State(gateway): State<Arc<Pushgateway>>, principal: Principal) -> Response {
+async fn exposition(
+    State(gateway): State<Arc<Pushgateway>>,
+    principal: Principal,
+    headers: HeaderMap,
+) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Negotiated::text(accepted);
     let groups = gateway.groups_of(principal.tenant);
     let times: Vec<_> = groups.iter().map(|group| group.times()).collect();
     let mut families: BTreeMap<&str, Vec<&Family>> = BTreeMap::new();
@@ -141,7 +148,7 @@ async fn exposition(State(gateway): State<Arc<Pushgateway>>, principal: Principa
         families.entry(name).or_default().push(family);
     }
     let mut out = Vec::new();
-    let mut text = TextEncoder::new(&mut out);
+    let mut text = TextEncoder::new(&mut out).with_names(format.escaping);
     for (name, mut of_groups) in families {
         // Native histograms have no text.
         of_groups.retain(|family| !family.series.is_empty());
@@ -152,7 +159,7 @@ async fn exposition(State(gateway): State<Arc<Pushgateway>>, principal: Principa
         first.write(name, &mut text);
         rest.iter().for_each(|family| family.write_samples(&mut text));
     }
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], out).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], out).into_response()
 }
 
 /// The query API: every group with its metrics.

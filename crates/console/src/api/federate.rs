@@ -3,7 +3,8 @@
 //! Source: Prometheus `web/federate.go`. Labels of the configuration's `external_labels` are added
 //! where a series has none of the name, and an empty `instance` where it has none, so that whoever
 //! scrapes with `honor_labels` keeps the series as it is. Native histograms come with the protobuf
-//! format, for who prefers it; text has none of them, nor has protobuf those with custom bounds.
+//! format, for who prefers it; text has none of them but those with custom bounds, which become classic
+//! ones in both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use model::{FloatHistogram, Labels, METRIC_NAME, Matcher, is_stale_nan};
 use promql::{Columns, Hints, SelectRequest, SourceError};
-use wire::protobuf_encode::{self, FamilyEncoder, Sample};
-use wire::text_encode::{self, TextEncoder};
+use wire::name_escaping::Negotiated;
+use wire::protobuf_encode::{FamilyEncoder, Sample};
+use wire::text_encode::TextEncoder;
 
 use crate::Console;
 use crate::counted::{CountedSnapshot, QueryData};
@@ -40,42 +42,16 @@ pub(super) async fn federate(
 ) -> Result<Response, ApiError> {
     let selectors = params.selectors()?;
     let (now_ms, external) = (console.now_ms(), console.external_labels());
-    let is_protobuf = prefers_protobuf(&headers);
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Negotiated::of(accepted);
     let body = console
         .executor()
         .blocking(params.asked(), move |data, work| {
             let newest = newest(data, work, &selectors, now_ms).map_err(source_error)?;
-            Ok(exposition(newest, &external, is_protobuf))
+            Ok(exposition(newest, &external, format))
         })
         .await?;
-    let kind = if is_protobuf { protobuf_encode::CONTENT_TYPE } else { text_encode::CONTENT_TYPE };
-    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
-}
-
-/// Whether `Accept` puts delimited protobuf before everything else, as a scraper of native histograms
-/// does.
-fn prefers_protobuf(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let (mut protobuf, mut others) = (0.0, 0.0_f64);
-    for one in accepted.flat_map(|value| value.split(',')) {
-        let mut parts = one.split(';').map(str::trim);
-        let kind = parts.next().unwrap_or_default();
-        let (mut quality, mut is_family, mut is_delimited) = (1.0, false, false);
-        for part in parts {
-            match part.split_once('=') {
-                Some(("q", text)) => quality = text.parse().unwrap_or(0.0),
-                Some(("proto", name)) => is_family = name == "io.prometheus.client.MetricFamily",
-                Some(("encoding", name)) => is_delimited = name == "delimited",
-                _ => {}
-            }
-        }
-        if kind == "application/vnd.google.protobuf" && is_family && is_delimited {
-            protobuf = quality;
-        } else {
-            others = others.max(quality);
-        }
-    }
-    protobuf > 0.0 && protobuf >= others
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
 fn newest(
@@ -115,8 +91,8 @@ fn collect(
         let histogram = histograms.timestamps_ms.last().zip(histograms.histograms.last());
         let newest_of = match (float, histogram) {
             (float, Some((&t_ms, histogram))) if float.is_none_or(|(&at, _)| at < t_ms) => {
-                let is_shown = !histogram.is_stale() && !histogram.layout.is_custom();
-                is_shown.then(|| (t_ms, Value::Histogram(Arc::clone(histogram))))
+                let is_stale = histogram.is_stale();
+                (!is_stale).then(|| (t_ms, Value::Histogram(Arc::clone(histogram))))
             }
             (Some((&t_ms, &value)), _) if !is_stale_nan(value) => Some((t_ms, Value::Float(value))),
             _ => None,
@@ -128,12 +104,12 @@ fn collect(
     Ok(())
 }
 
-fn exposition(newest: Newest, external: &BTreeMap<String, String>, is_protobuf: bool) -> Vec<u8> {
+fn exposition(newest: Newest, external: &BTreeMap<String, String>, format: Negotiated) -> Vec<u8> {
     let mut series: Vec<_> = newest.into_iter().collect();
     // By name first, so that a family stands together; labels are in order already.
     series.sort_by(|(a, _), (b, _)| a.metric_name().cmp(&b.metric_name()));
     let mut out = Vec::with_capacity(series.len() * 128);
-    let mut families = FamilyEncoder::new();
+    let mut families = FamilyEncoder::new(format.escaping);
     let mut family = None;
     for (labels, (t_ms, value)) in &series {
         // A series without a name has no line in an exposition.
@@ -145,21 +121,28 @@ fn exposition(newest: Newest, external: &BTreeMap<String, String>, is_protobuf: 
         let no_instance =
             (lacking("instance") && !external.contains_key("instance")).then_some(("instance", ""));
         let labels = own.chain(added).chain(no_instance);
-        let sample = match value {
-            Value::Float(value) if !is_protobuf => {
-                let mut text = TextEncoder::new(&mut out);
-                if family != Some(name) {
-                    text.family_type(name, "untyped");
-                    family = Some(name);
-                }
-                text.sample_at(name, labels, *value, Some(*t_ms));
-                continue;
-            }
-            Value::Histogram(_) if !is_protobuf => continue,
-            Value::Float(value) => Sample::Float(*value),
-            Value::Histogram(histogram) => Sample::Histogram(histogram),
+        if format.is_protobuf {
+            let sample = match value {
+                Value::Float(value) => Sample::Float(*value),
+                Value::Histogram(histogram) => Sample::Histogram(histogram),
+            };
+            families.push(name, labels, sample, *t_ms, &mut out);
+            continue;
+        }
+        let kind = match value {
+            Value::Float(_) => "untyped",
+            Value::Histogram(histogram) if histogram.layout.is_custom() => "histogram",
+            Value::Histogram(_) => continue,
         };
-        families.push(name, labels, sample, *t_ms, &mut out);
+        let mut text = TextEncoder::new(&mut out).with_names(format.escaping);
+        if family != Some((name, kind)) {
+            text.family_type(name, kind);
+            family = Some((name, kind));
+        }
+        match value {
+            Value::Float(value) => text.sample_at(name, labels, *value, Some(*t_ms)),
+            Value::Histogram(value) => text.classic_histogram(name, labels, value, Some(*t_ms)),
+        }
     }
     families.finish(&mut out);
     out
@@ -185,34 +168,13 @@ mod tests {
             })
             .collect();
         let external = BTreeMap::from([("dc".to_owned(), "east".to_owned())]);
-        let text = String::from_utf8(exposition(newest, &external, false)).expect("text");
+        let text =
+            String::from_utf8(exposition(newest, &external, Negotiated::default())).expect("text");
         assert_eq!(
             text,
             "# TYPE a untyped\na{dc=\"own\",instance=\"\"} 2 3000\n\
              a{instance=\"i\",z=\"1\",dc=\"east\"} NaN 2000\n\
              # TYPE b untyped\nb{a=\"1\",dc=\"east\",instance=\"\"} 1.5 1000\n"
         );
-    }
-
-    #[test]
-    fn protobuf_is_for_who_prefers_it() {
-        let delimited = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-        for (accept, expected) in [
-            (
-                format!(
-                    "{delimited};q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"
-                ),
-                true,
-            ),
-            (format!("application/openmetrics-text;version=1.0.0;q=0.6,{delimited};q=0.5"), false),
-            (delimited.to_owned(), true),
-            ("application/vnd.google.protobuf;encoding=text".to_owned(), false),
-            ("*/*".to_owned(), false),
-            (String::new(), false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().expect("a header"));
-            assert_eq!(prefers_protobuf(&headers), expected, "{accept}");
-        }
     }
 }
