@@ -17,7 +17,8 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::routes::public_answer;
+use crate::cors::{self, Cors};
+use crate::routes::{Route, public_answer};
 use crate::{ApiError, ErrorType, NetMetrics};
 
 /// Which names a server answers to.
@@ -27,6 +28,7 @@ pub struct OriginPolicy {
     address: String,
     hosts: Vec<String>,
     metrics: Arc<NetMetrics>,
+    cors: Cors,
 }
 
 impl OriginPolicy {
@@ -41,6 +43,7 @@ impl OriginPolicy {
             address: address.ip().to_string(),
             hosts: Vec::new(),
             metrics: Arc::default(),
+            cors: Cors::default(),
         }
     }
 
@@ -48,6 +51,12 @@ impl OriginPolicy {
     /// (`http.allowed_hosts`).
     pub fn with_hosts(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
         self.hosts.extend(hosts);
+        self
+    }
+
+    /// Lets web pages of `origins` read what `table` states for readers (`http.cors_origins`).
+    pub fn with_readers(mut self, origins: Vec<String>, table: &[Route]) -> Self {
+        self.cors = Cors::new(origins, table);
         self
     }
 
@@ -97,6 +106,9 @@ impl OriginPolicy {
             return None;
         }
         let origin = request.headers().get(header::ORIGIN)?;
+        if !is_websocket(request.headers()) && self.cors.origin_of(request).is_some() {
+            return None;
+        }
         let origin_host = origin.to_str().ok().and_then(origin_host);
         let own = origin_host.is_some_and(|origin_host| {
             host.is_some_and(|host| host.eq_ignore_ascii_case(origin_host))
@@ -124,12 +136,27 @@ async fn check(
 ) -> Response {
     match policy.refusal(&request) {
         None => {
+            // WebSockets are no part of what other origins may read.
+            let is_plain = !is_websocket(request.headers());
+            let reader = policy.cors.origin_of(&request).filter(|_| is_plain);
+            if let Some(reader) = reader.as_ref().filter(|_| cors::is_preflight(&request)) {
+                let mut answer = cors::preflight(reader);
+                cors::vary(answer.headers_mut());
+                return answer;
+            }
             let origin = request.headers().get(header::ORIGIN);
             let host = origin.and_then(|origin| origin.to_str().ok()).and_then(origin_host);
             if host.is_some_and(|host| policy.is_configured(host)) {
                 request.extensions_mut().insert(ConfiguredOrigin);
             }
-            next.run(request).await
+            let mut answer = next.run(request).await;
+            if let Some(reader) = &reader {
+                cors::allow(answer.headers_mut(), reader);
+            }
+            if policy.cors.is_on() {
+                cors::vary(answer.headers_mut());
+            }
+            answer
         }
         Some(message) => {
             policy.metrics.refused_origins.fetch_add(1, Relaxed);

@@ -276,4 +276,5 @@ pub(super) struct Http {
     pub(super) max_connections: Option<usize>,
     pub(super) max_inflight_body_bytes: Option<usize>,
     pub(super) allowed_hosts: Vec<String>,
+    pub(super) cors_origins: Vec<String>,
 }

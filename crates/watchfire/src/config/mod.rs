@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) max_inflight_body_bytes: usize,
     /// Names besides loopback under which a server on loopback is reached.
     pub(crate) allowed_hosts: Vec<String>,
+    /// Origins of web pages that may read answers.
+    pub(crate) cors_origins: Vec<String>,
     /// The flags, by which the file is read again.
     pub(crate) arguments: ServeArguments,
     /// The file as it was understood, for `/api/v1/status/config`.
@@ -392,9 +394,29 @@ fn effective(
             .max_inflight_body_bytes
             .unwrap_or(defaults.max_inflight_body_bytes),
         allowed_hosts: file.http.allowed_hosts,
+        cors_origins: cors_origins(file.http.cors_origins, needs_login)?,
         arguments: arguments.clone(),
         yaml,
     })
+}
+
+/// The origins of `http.cors_origins`.
+fn cors_origins(origins: Vec<String>, needs_login: bool) -> Result<Vec<String>> {
+    for origin in &origins {
+        if origin == "*" && !needs_login {
+            bail!(
+                "http.cors_origins: \"*\" would let every web page that a user of this host looks at read \
+                 all data, since no login is needed. Name the origins, or set auth.login to true"
+            );
+        }
+        if origin != "*" && !net::is_origin(origin) {
+            bail!(
+                "http.cors_origins: {origin:?} is no origin; write scheme://host[:port] without a path, \
+                 such as https://grafana.example.org"
+            );
+        }
+    }
+    Ok(origins)
 }
 
 /// `flag` wins over `in_file`, the value of `key`; otherwise it is `port` of the host of `listen`.

@@ -57,6 +57,7 @@ async fn serve(role: ConsoleRole) -> Result<()> {
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&metrics));
     let routes = routes(&role, &brokers, governor, metrics, &security);
+    let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(config, words::reachable(address));

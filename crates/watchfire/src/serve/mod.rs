@@ -178,6 +178,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let reloading = Arc::clone(&telling.reloading);
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
+    let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
     security.let_the_owner_in(&config, words::reachable(address));
