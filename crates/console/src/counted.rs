@@ -97,6 +97,10 @@ impl SeriesSet for CountedSet {
         Ok(())
     }
 
+    fn is_coarse(&self) -> bool {
+        self.set.is_coarse()
+    }
+
     fn reads(&self) -> Reads {
         self.set.reads()
     }

@@ -22,6 +22,7 @@ mod json;
 mod keys;
 mod live;
 mod live_places;
+mod multipart;
 mod params;
 mod remote;
 mod respond;

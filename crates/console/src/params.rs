@@ -1,5 +1,6 @@
-//! Parameters of a request: from the URL and, in a POST, from the form in its body.
+//! Parameters of a request: from the URL and, in a POST, from the form in its body, of either kind.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use axum::body::Bytes;
@@ -7,6 +8,7 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use model::{Matcher, TenantName, TimeRange};
 
+use crate::multipart;
 use crate::respond::{bad_data, parameter};
 use crate::running::Asked;
 use net::ApiError;
@@ -42,21 +44,33 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let asking =
             <Principal as FromRequestParts<S>>::from_request_parts(&mut parts, state).await?;
         let mut pairs = Vec::new();
-        let is_form = parts
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
-        if is_form {
+        let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = kind.unwrap_or_default();
+        let is_form = kind.starts_with("application/x-www-form-urlencoded");
+        let boundary = multipart::boundary(kind);
+        let mut fields = Vec::new();
+        if is_form || boundary.is_some() {
             let bytes: Bytes = axum::body::to_bytes(body, MAX_FORM_BYTES).await.map_err(|_| {
                 bad_data(format!(
                     "request form is larger than {MAX_FORM_BYTES} bytes or was cut off; \
                      send a shorter query"
                 ))
             })?;
-            read_pairs(&bytes, &mut pairs)?;
+            match boundary {
+                None => take_pairs(form_urlencoded::parse(&bytes), &mut pairs)?,
+                Some(boundary) => {
+                    fields = multipart::fields(&bytes, boundary)
+                        .map_err(|why| bad_data(format!("the form cannot be read: {why}")))?;
+                }
+            }
         }
-        read_pairs(parts.uri.query().unwrap_or_default().as_bytes(), &mut pairs)?;
+        let query = parts.uri.query().unwrap_or_default();
+        take_pairs(form_urlencoded::parse(query.as_bytes()), &mut pairs)?;
+        // In Go those of such a form come last.
+        take_pairs(
+            fields.into_iter().map(|(name, value)| (name.into(), value.into())),
+            &mut pairs,
+        )?;
         let client = client_of(&parts.extensions);
         let no_store = wants_no_store(&parts.headers);
         let (path, tenant) = (parts.uri.path().to_owned(), asking.tenant);
@@ -77,8 +91,11 @@ pub(crate) fn client_of(extensions: &http::Extensions) -> String {
     client.map_or_else(|| "unknown".to_owned(), |info| info.0.to_string())
 }
 
-fn read_pairs(form: &[u8], pairs: &mut Vec<(String, String)>) -> Result<(), ApiError> {
-    for pair in form_urlencoded::parse(form) {
+fn take_pairs<'a>(
+    given: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    pairs: &mut Vec<(String, String)>,
+) -> Result<(), ApiError> {
+    for pair in given {
         if pairs.len() == MAX_PARAMETERS {
             return Err(bad_data(format!(
                 "the request has more than {MAX_PARAMETERS} parameters, which is the limit; \

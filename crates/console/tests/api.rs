@@ -63,6 +63,11 @@ impl SeriesSet for Set {
         }
         Ok(())
     }
+
+    /// What is older than a day is kept as rollups, where it was not lost.
+    fn is_coarse(&self) -> bool {
+        self.1.start_ms < NOW_MS - 24 * HOUR_MS
+    }
 }
 
 impl Source for Memory {
@@ -490,6 +495,25 @@ async fn exports_take_the_parameters_of_victoriametrics() {
     assert_eq!(timestamps(&parts), timestamps(&whole));
     let (status, answer) = get("/api/v1/export?match=m&max_rows_per_line=x").await;
     assert!(status == 400 && answer["error"].as_str().is_some(), "{answer}");
+}
+
+#[tokio::test]
+async fn exports_say_first_what_they_lack() {
+    let router = router(executor());
+    let recent = format!("&start={}", (NOW_MS - HOUR_MS) / 1_000);
+    for (more, told) in [("", &["a block was damaged", "kept as rollups only"][..]), (&recent, &[])]
+    {
+        let path = format!("/api/v1/export?match[]=m{more}");
+        let request = Request::get(path).body(Body::empty()).expect("a valid request");
+        let response = router.clone().oneshot(request).await.expect("a router always answers");
+        let warnings = response.headers().get_all(header::WARNING).iter();
+        let warnings: Vec<&str> = warnings.filter_map(|value| value.to_str().ok()).collect();
+        assert_eq!((response.status().as_u16(), warnings.len()), (200, told.len()), "{warnings:?}");
+        assert!(
+            warnings.iter().zip(told).all(|(one, wanted)| one.contains(wanted)),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[tokio::test]

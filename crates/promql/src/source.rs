@@ -83,6 +83,12 @@ pub trait SeriesSet: Send + Sync {
     /// Corrupt or vanished data.
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError>;
 
+    /// Whether of some series samples are missing that are kept in another form only, so that
+    /// [`SeriesSet::read`] yields the last of each window for them; known before any is read.
+    fn is_coarse(&self) -> bool {
+        false
+    }
+
     /// What finding and reading the series took so far; all zero where nobody counts it.
     fn reads(&self) -> Reads {
         Reads::default()

@@ -109,6 +109,9 @@ fn render_matrix(series: &[Series]) -> String {
     if times.is_empty() {
         return text;
     }
+    if points().any(|point| is_histogram(&point.1)) {
+        return render_series(series);
+    }
     let width = points().map(|point| point.1.len()).max().unwrap_or(1).max(4);
     text.push_str(&format!("{:<16}", "time"));
     for number in 1..=series.len() {
@@ -128,6 +131,24 @@ fn render_matrix(series: &[Series]) -> String {
     text
 }
 
+/// A line for each value below its series, as promtool prints them: histograms have no place in columns.
+fn render_series(series: &[Series]) -> String {
+    let mut text = String::new();
+    for one in series {
+        text.push_str(&format!("{} =>\n", series_text(&one.metric)));
+        for (time_s, value) in &one.values {
+            let time = seconds((time_s * 1_000.0).round() as i64);
+            text.push_str(&format!("{value} @[{time}]\n"));
+        }
+    }
+    text
+}
+
+/// Whether a value is no number but a native histogram.
+fn is_histogram(value: &str) -> bool {
+    value.starts_with('{')
+}
+
 fn series_text(metric: &Metric) -> String {
     let pairs = metric.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     model::Labels::from_pairs(pairs).map_or_else(|_| format!("{metric:?}"), |l| l.to_string())
@@ -142,6 +163,29 @@ mod tests {
         assert_eq!(seconds(1_795_219_200_050), "1795219200.050");
         assert_eq!(seconds(-1_500), "-1.500");
         assert_eq!(seconds(-5), "-0.005");
+    }
+
+    #[test]
+    fn native_histograms_are_shown_as_promtool_does() {
+        let vector: Data = serde_json::from_str(
+            r#"{"resultType":"vector","result":[
+                {"metric":{"__name__":"h"},"histogram":[1.5,{"count":"12.5","sum":"-0.1","buckets":
+                  [[1,"-2","-1","5"],[3,"-0.001","0.001","2"],[0,"1","2","5.5"]]}]},
+                {"metric":{"__name__":"load"},"value":[1.5,"3"]}]}"#,
+        )
+        .expect("an answer of the API");
+        assert_eq!(
+            render(&vector),
+            "h     {count:12.5, sum:-0.1, [-2,-1):5, [-0.001,0.001]:2, (1,2]:5.5}\nload  3\n"
+        );
+        let matrix: Data = serde_json::from_str(
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"h"},
+                "values":[[2,"7"]],"histograms":[[1,{"count":"0","sum":"0"}]]}]}"#,
+        )
+        .expect("an answer of the API");
+        assert_eq!(render(&matrix), "h =>\n{count:0, sum:0} @[1.000]\n7 @[2.000]\n");
+        let neither = r#"{"resultType":"vector","result":[{"metric":{}}]}"#;
+        assert!(serde_json::from_str::<Data>(neither).is_err());
     }
 
     #[test]

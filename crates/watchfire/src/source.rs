@@ -291,6 +291,10 @@ impl SeriesSet for Set {
         Ok(())
     }
 
+    fn is_coarse(&self) -> bool {
+        (0..self.selected.len()).any(|index| self.selected.has_thinned(index))
+    }
+
     fn reads(&self) -> Reads {
         let SelectCost { blocks, chunks, head_series, bytes, rollups_ms } = self.selected.cost();
         Reads { blocks, chunks, head_series, bytes, rollups_ms }

@@ -10,6 +10,7 @@ mod reading;
 mod reloading;
 mod starts;
 mod transport;
+mod ways_out;
 mod writing;
 
 use anyhow::{Result, ensure};
@@ -40,6 +41,9 @@ pub(crate) const GROUP: Group = Group {
         ("head", transport::head),
         ("pages", transport::pages),
         ("foreign-origins", transport::foreign_origins),
+        ("exports-over-a-limit", ways_out::exports_over_a_limit),
+        ("named-origins", ways_out::named_origins),
+        ("multipart-forms", ways_out::multipart),
         ("remote-write", writing::remote_write),
         ("remote-write-2", writing::remote_write_2),
         ("start-timestamps", starts::start_timestamps),

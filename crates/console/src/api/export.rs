@@ -18,7 +18,7 @@ use wire::parquet_export::ParquetWriter;
 use wire::text_encode::TextEncoder;
 use wire::{csv_export, json_lines, text_encode};
 
-use super::streamed::{self, Patience, Pieces};
+use super::streamed::{self, COARSE, Patience, Pieces};
 use crate::Console;
 use crate::counted::QueryData;
 use crate::data::Work;
@@ -176,17 +176,25 @@ fn send_all(
     pieces: &mut Pieces,
 ) -> Result<(), ApiError> {
     let snapshot = data.snapshot(work).map_err(source_error)?;
-    pieces.begin(snapshot.missing(range))?;
+    let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
+    // Other forms have no place for when samples began.
+    let starts = matches!(form, Form::JsonLines(_));
+    // All before the first byte, so that whatever is refused is refused with a status.
+    let mut sets = Vec::with_capacity(selectors.len());
+    for matchers in selectors {
+        let hints = Hints { starts, ..Hints::default() };
+        let request = SelectRequest { matchers, start_ms, end_ms, hints };
+        sets.push(snapshot.select(&request).map_err(source_error)?);
+    }
+    let mut missing = snapshot.missing(range);
+    if sets.iter().any(|set| set.is_coarse()) {
+        missing.push(COARSE.to_owned());
+    }
+    pieces.begin(missing)?;
     // What several selectors match is written once.
     let mut written = HashSet::new();
     let mut columns = Columns::default();
-    for (place, matchers) in selectors.iter().enumerate() {
-        let (start_ms, end_ms) = (range.start_ms, range.end_ms.saturating_sub(1));
-        // Other forms have no place for when samples began.
-        let starts = matches!(form, Form::JsonLines(_));
-        let hints = Hints { starts, ..Hints::default() };
-        let request = SelectRequest { matchers, start_ms, end_ms, hints };
-        let set = snapshot.select(&request).map_err(source_error)?;
+    for (place, set) in sets.iter().enumerate() {
         for index in 0..set.len() {
             let labels = set.labels(index);
             if written.contains(labels) {
@@ -195,7 +203,7 @@ fn send_all(
             columns.clear();
             set.read(index, &mut columns).map_err(source_error)?;
             pieces.write(work, |out| form.push(out, labels, &mut columns))?;
-            if place + 1 < selectors.len() {
+            if place + 1 < sets.len() {
                 written.insert(labels.clone());
             }
         }

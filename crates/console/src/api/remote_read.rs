@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use model::{Labels, LabelsBuilder, MatchOp, Matcher, TenantName, TimeRange};
 use net::auth::Principal;
 use net::{ApiError, ErrorType};
-use promql::{Columns, Hints, SelectRequest, SeriesSet};
+use promql::{Columns, Hints, SelectRequest, SeriesSet, SourceError};
 use tokio::time::Instant;
 use wire::WireError;
 use wire::decompress::{Encoding, decompress};
@@ -21,7 +21,7 @@ use wire::remote_read::{
     ChunkStream, Query, ReadRequest, ResponseType, Series, decode, push_result, push_series,
 };
 
-use super::streamed::{self, Patience, Pieces, warn};
+use super::streamed::{self, COARSE, Patience, Pieces, warn};
 use crate::Console;
 use crate::counted::QueryData;
 use crate::data::Work;
@@ -89,11 +89,15 @@ fn asked(request: &ReadRequest, client: &str, tenant: TenantName) -> Asked {
 struct External(BTreeMap<String, String>);
 
 impl External {
-    /// Takes out the conditions that these labels meet.
-    fn satisfy(&self, matchers: &mut Vec<Matcher>) {
-        matchers.retain(|matcher| {
-            matcher.op != MatchOp::Equal || self.0.get(&matcher.name) != Some(&matcher.value)
-        });
+    /// Widens the conditions that these labels meet, so that series without the label meet them, too.
+    fn satisfy(&self, matchers: &mut [Matcher]) {
+        for matcher in matchers.iter_mut().filter(|matcher| matcher.op == MatchOp::Equal) {
+            if self.0.get(&matcher.name) == Some(&matcher.value) {
+                let pattern = format!("|{}", model::regex::escape(&matcher.value));
+                *matcher = Matcher::new(&matcher.name, MatchOp::Regex, &pattern)
+                    .expect("an escaped text is a pattern");
+            }
+        }
     }
 
     /// The series' own labels win.
@@ -126,12 +130,37 @@ fn select(
 ) -> Result<Arc<dyn SeriesSet>, ApiError> {
     let snapshot = data.snapshot(work).map_err(source_error)?;
     let Query { start_ms, end_ms, matchers } = query;
+    if matchers.is_empty() {
+        // Asks for nothing, as in Prometheus.
+        return Ok(Arc::new(NoSeries));
+    }
     let (start_ms, end_ms) = (*start_ms, *end_ms);
     let found =
         snapshot.select(&SelectRequest { matchers, start_ms, end_ms, hints: Hints::default() });
     let range = TimeRange::new(start_ms, end_ms.saturating_add(1));
     missing.extend(snapshot.missing(range));
-    found.map_err(source_error)
+    let found = found.map_err(source_error)?;
+    if found.is_coarse() {
+        missing.push(COARSE.to_owned());
+    }
+    Ok(found)
+}
+
+/// What a query without conditions finds.
+struct NoSeries;
+
+impl SeriesSet for NoSeries {
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn labels(&self, _: usize) -> &Labels {
+        unreachable!("there is no series")
+    }
+
+    fn read(&self, _: usize, _: &mut Columns) -> Result<(), SourceError> {
+        Ok(())
+    }
 }
 
 fn series<'a>(labels: &'a Labels, columns: &'a Columns) -> Series<'a> {
@@ -249,8 +278,10 @@ mod tests {
             matcher("job", MatchOp::Equal, "a"),
         ];
         external.satisfy(&mut matchers);
-        let left: Vec<_> = matchers.iter().map(|m| (m.name.as_str(), m.op)).collect();
-        assert_eq!(left, [("cluster", MatchOp::NotEqual), ("job", MatchOp::Equal)]);
+        let met = |value| matchers[0].matches(value);
+        assert!(met("") && met("a") && !met("b"));
+        let rest: Vec<_> = matchers[1..].iter().map(|m| (m.name.as_str(), m.op)).collect();
+        assert_eq!(rest, [("cluster", MatchOp::NotEqual), ("job", MatchOp::Equal)]);
         let labels = |pairs: &[(&str, &str)]| Labels::from_pairs(pairs.iter().copied());
         let own = labels(&[("__name__", "up"), ("cluster", "b")]).expect("valid");
         assert_eq!(external.added_to(&own), own);

@@ -30,10 +30,13 @@ const DEFAULT_BATCH: usize = 100;
 /// Without `start`, names of the last hour are searched.
 const DEFAULT_RANGE_MS: i64 = 60 * 60 * 1_000;
 
-/// One name in an answer.
+/// One name in an answer, or one value: which of the two keys it has.
 #[derive(Serialize)]
 struct Row<'a> {
-    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
     #[serde(rename = "type", skip_serializing_if = "str::is_empty")]
@@ -109,6 +112,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let read = move |data: &QueryData, work: &Work| {
         let found = request.find(data, work, &names)?;
+        let are_values = matches!(names, Names::Values(_));
         let families = match names {
             Names::Metrics { with_metadata: true } => {
                 let names = found.names.iter().map(|one| one.name.as_str());
@@ -116,7 +120,7 @@ async fn answer(
             }
             _ => Families::none(),
         };
-        let body = request.lines(&found, &families);
+        let body = request.lines(&found, &families, are_values);
         let held = hold(work, body.len()).map_err(source_error)?;
         Ok(respond::json_held(StatusCode::OK, body, held))
     };
@@ -207,18 +211,20 @@ impl Request {
         Ok(Found { names, has_more, warnings: snapshot.missing(self.range) })
     }
 
-    fn row<'a>(&self, one: &'a FoundName, families: &'a Families) -> Row<'a> {
+    fn row<'a>(&self, one: &'a FoundName, families: &'a Families, is_value: bool) -> Row<'a> {
         let about = families.about(&one.name);
         let (kind, help, unit) = about.map_or(("", "", ""), |about| {
             (about.kind.as_str(), about.help.as_str(), about.unit.as_str())
         });
         let score = self.with_score.then_some(one.score);
-        Row { name: &one.name, score, kind, help, unit }
+        let text = Some(one.name.as_str());
+        let (name, value) = if is_value { (None, text) } else { (text, None) };
+        Row { name, value, score, kind, help, unit }
     }
 
     /// The batches and the line behind them.
-    fn lines(&self, found: &Found, families: &Families) -> Vec<u8> {
-        let row = |one| self.row(one, families);
+    fn lines(&self, found: &Found, families: &Families, are_values: bool) -> Vec<u8> {
+        let row = |one| self.row(one, families, are_values);
         let rows: Vec<Row<'_>> = found.names.iter().map(row).collect();
         let mut body = Vec::new();
         let mut batches = rows.chunks(self.batch);

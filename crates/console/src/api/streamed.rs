@@ -1,16 +1,18 @@
 //! Answers that are sent while later parts are still read, so that one of any size takes little
-//! memory. A fault in the middle breaks the answer off, which the reader notices.
+//! memory. A fault before the first piece has a status and an envelope like those of other answers; one
+//! in the middle breaks the answer off, which the reader notices, and is told in the log.
 //!
 //! What is missing in the data because it was damaged stands in a header `Warning`, since such answers
 //! have no place for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::header::{CONTENT_TYPE, WARNING};
 use http::{HeaderMap, HeaderValue};
 use net::{ApiError, ErrorType};
@@ -21,7 +23,7 @@ use tokio::time::Instant;
 use crate::counted::QueryData;
 use crate::data::Work;
 use crate::execute::Executor;
-use crate::running::Asked;
+use crate::running::{Asked, shortened};
 
 /// Bytes that are sent on at once.
 const SEND_BYTES: usize = 256 << 10;
@@ -29,6 +31,10 @@ const SEND_BYTES: usize = 256 << 10;
 const QUEUED_PIECES: usize = 4;
 /// Warnings that are told one by one; the rest is counted.
 const MAX_WARNINGS: usize = 20;
+
+/// What has to be said of samples that are kept as rollups only.
+pub(super) const COARSE: &str = "some samples are past their retention and kept as rollups only, the last \
+                                one of each window stands for it";
 
 /// How long an answer may take, its reader's slowness included: meanwhile it keeps a place among
 /// the queries.
@@ -87,6 +93,8 @@ pub(super) struct Pieces {
     runtime: Handle,
     patience: Patience,
     bytes: Vec<u8>,
+    /// Whether the answer has begun, so that nothing can be said in it any more.
+    has_begun: Arc<AtomicBool>,
 }
 
 impl Pieces {
@@ -117,6 +125,9 @@ impl Pieces {
     }
 
     fn send(&self, piece: Piece) -> Result<(), ApiError> {
+        if matches!(piece, Piece::Bytes(_)) {
+            self.has_begun.store(true, Ordering::Relaxed);
+        }
         let sent = tokio::time::timeout_at(self.patience.deadline(), self.sender.send(Ok(piece)));
         match self.runtime.block_on(sent) {
             Ok(sent) => sent.map_err(|_| gone()),
@@ -134,26 +145,40 @@ pub(super) async fn answer(
     write: impl FnOnce(&QueryData, &Work, &mut Pieces) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (sender, mut pieces) = mpsc::channel::<Result<Piece, ApiError>>(QUEUED_PIECES);
+    let has_begun = Arc::new(AtomicBool::new(false));
     let task = {
         let (sender, runtime) = (sender.clone(), Handle::current());
-        let mut pieces = Pieces { sender, runtime, patience, bytes: Vec::new() };
+        let has_begun = Arc::clone(&has_begun);
+        let mut pieces = Pieces { sender, runtime, patience, bytes: Vec::new(), has_begun };
         move |data: &QueryData, work: &Work| {
             write(data, work, &mut pieces)?;
             pieces.finish()
         }
     };
+    let (text, client) = (shortened(&asked.text), asked.client.clone());
     tokio::spawn(async move {
         if let Err(error) = executor.blocking(asked, task).await {
+            // Who stops reading knows that; what else cuts an answer off cannot be said in it.
+            if has_begun.load(Ordering::Relaxed) && error.error_type != ErrorType::Canceled {
+                let error = &error.message;
+                tracing::warn!(asked = %text, %client, %error, "an answer was cut off");
+            }
             // Nobody is there to hear it when the reader has gone.
             let _ = sender.send(Err(error)).await;
         }
     });
-    let missing = match pieces.recv().await {
-        Some(Ok(Piece::Missing(missing))) => missing,
-        Some(Ok(Piece::Bytes(_))) | None => Vec::new(),
-        Some(Err(error)) => return Err(error),
+    let mut missing = Vec::new();
+    // The answer begins with its first bytes: until then it may still become an error.
+    let first = loop {
+        match pieces.recv().await {
+            Some(Ok(Piece::Missing(told))) => missing = told,
+            Some(Ok(Piece::Bytes(bytes))) => break Some(bytes),
+            Some(Err(error)) => return Err(error),
+            None => break None,
+        }
     };
-    let bytes = stream::unfold(pieces, async |mut pieces| {
+    let first = stream::iter(first.map(|bytes| Ok(Bytes::from(bytes))));
+    let rest = stream::unfold(pieces, async |mut pieces| {
         let piece = match pieces.recv().await? {
             Ok(Piece::Bytes(bytes)) => Ok(Bytes::from(bytes)),
             Ok(Piece::Missing(_)) => Ok(Bytes::new()),
@@ -161,7 +186,7 @@ pub(super) async fn answer(
         };
         Some((piece, pieces))
     });
-    let mut answer = Response::new(Body::from_stream(bytes));
+    let mut answer = Response::new(Body::from_stream(first.chain(rest)));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     warn(answer.headers_mut(), &missing);
     Ok(answer)

@@ -138,6 +138,10 @@ impl SeriesSet for ArrivedSeries {
         &self.labels[index]
     }
 
+    fn is_coarse(&self) -> bool {
+        self.coarse.contains(&true)
+    }
+
     fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
         out.is_coarse = self.coarse[index];
         let start = out.timestamps_ms.len();

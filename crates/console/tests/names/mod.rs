@@ -51,7 +51,10 @@ async fn names_are_searched_as_prometheus_does_it() {
     assert_eq!(found[0]["results"], json!([{"name": "s"}, {"name": "__name__"}]));
     let (_, found) = lines("/api/v1/search/label_values?label=s&limit=2&start=0").await;
     let warnings = json!(["partial answer: a block was damaged"]);
-    assert_eq!(found[0], json!({"results": [{"name": "0"}, {"name": "1"}], "warnings": warnings}));
+    assert_eq!(
+        found[0],
+        json!({"results": [{"value": "0"}, {"value": "1"}], "warnings": warnings})
+    );
     assert_eq!(found[1]["has_more"], true);
     let (_, found) = lines("/api/v1/search/label_values?label=s&search[]=none").await;
     assert_eq!(found, [json!({"results": []}), end]);

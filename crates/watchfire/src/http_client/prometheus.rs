@@ -10,7 +10,8 @@ use super::{Answer, HttpClient};
 /// Labels, the name among them as `__name__`.
 pub(crate) type Metric = BTreeMap<String, String>;
 
-/// Seconds since the epoch, and the value as the server wrote it.
+/// Seconds since the epoch, and the value: a float as the server wrote it, or a native histogram as
+/// Prometheus and promtool print one, `{count:3, sum:4.5, (1,2]:3}`.
 pub(crate) type Point = (f64, String);
 
 /// What a query found, and what the server remarked about it.
@@ -38,6 +39,7 @@ pub(crate) enum Data {
 
 /// One series at one time.
 #[derive(Debug, Deserialize)]
+#[serde(try_from = "RawElement")]
 pub(crate) struct Element {
     /// Its labels.
     pub(crate) metric: Metric,
@@ -47,11 +49,73 @@ pub(crate) struct Element {
 
 /// One series over time.
 #[derive(Debug, Deserialize)]
+#[serde(from = "RawSeries")]
 pub(crate) struct Series {
     /// Its labels.
     pub(crate) metric: Metric,
     /// Its values, oldest first.
     pub(crate) values: Vec<Point>,
+}
+
+/// An element as it comes: with a float or a histogram.
+#[derive(Deserialize)]
+struct RawElement {
+    metric: Metric,
+    value: Option<Point>,
+    histogram: Option<(f64, RawHistogram)>,
+}
+
+/// A series as it comes: floats and histograms apart.
+#[derive(Deserialize)]
+struct RawSeries {
+    metric: Metric,
+    #[serde(default)]
+    values: Vec<Point>,
+    #[serde(default)]
+    histograms: Vec<(f64, RawHistogram)>,
+}
+
+/// A native histogram: of each bucket which bounds it includes, the bounds and the count.
+#[derive(Deserialize)]
+struct RawHistogram {
+    count: String,
+    sum: String,
+    #[serde(default)]
+    buckets: Vec<(u8, String, String, String)>,
+}
+
+impl RawHistogram {
+    fn text(&self) -> String {
+        let mut text = format!("{{count:{}, sum:{}", self.count, self.sum);
+        for (bounds, lower, upper, count) in &self.buckets {
+            let open = if matches!(bounds, 1 | 3) { '[' } else { '(' };
+            let close = if matches!(bounds, 0 | 3) { ']' } else { ')' };
+            text.push_str(&format!(", {open}{lower},{upper}{close}:{count}"));
+        }
+        text.push('}');
+        text
+    }
+}
+
+impl TryFrom<RawElement> for Element {
+    type Error = &'static str;
+
+    fn try_from(raw: RawElement) -> Result<Element, &'static str> {
+        let histogram = raw.histogram.map(|(time, histogram)| (time, histogram.text()));
+        let value = raw.value.or(histogram).ok_or("an element without a value")?;
+        Ok(Element { metric: raw.metric, value })
+    }
+}
+
+impl From<RawSeries> for Series {
+    fn from(raw: RawSeries) -> Series {
+        let mut values = raw.values;
+        let histograms = raw.histograms.iter();
+        values.extend(histograms.map(|(time, histogram)| (*time, histogram.text())));
+        // Each kind is in order already.
+        values.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        Series { metric: raw.metric, values }
+    }
 }
 
 #[derive(Debug, Deserialize)]

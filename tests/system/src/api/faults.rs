@@ -225,6 +225,49 @@ const FAULTS: &[(&str, u16, &str, &str)] = &[
     ("/api/v1/completions?query=up&pos=3", 400, "bad_data", "pos 3 is beyond the end of the query"),
     ("/api/v1/status/tsdb?limit=x", 400, "bad_data", "limit must be a positive number"),
     ("/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
+    // Rules, of which there are none.
+    (
+        "/api/v1/rules?type=x",
+        400,
+        "bad_data",
+        r#"invalid parameter "type": not supported value "x""#,
+    ),
+    (
+        "/api/v1/rules?exclude_alerts=x",
+        400,
+        "bad_data",
+        r#"invalid parameter "exclude_alerts": error converting exclude_alerts: strconv.ParseBool: parsing "x": invalid syntax"#,
+    ),
+    (
+        "/api/v1/rules?group_limit=x",
+        400,
+        "bad_data",
+        r#"invalid parameter "group_limit": group_limit needs to be a valid number: strconv.ParseInt: parsing "x": invalid syntax"#,
+    ),
+    (
+        "/api/v1/rules?group_limit=0",
+        400,
+        "bad_data",
+        r#"invalid parameter "group_limit": group_limit needs to be greater than 0"#,
+    ),
+    (
+        "/api/v1/rules?group_next_token=a",
+        400,
+        "bad_data",
+        r#"invalid parameter "group_next_token": group_limit needs to be present in order to paginate over the groups"#,
+    ),
+    (
+        "/api/v1/rules?group_limit=2&group_next_token=a",
+        400,
+        "bad_data",
+        r#"invalid parameter "group_next_token": invalid group_next_token 'a'. were rule groups changed?"#,
+    ),
+    (
+        "/api/v1/rules?match[]=%7Ba=%22%22%7D",
+        400,
+        "bad_data",
+        "match[] must contain at least one non-empty matcher",
+    ),
     // Formatting.
     (
         "/api/v1/format_query?query=sum(",
@@ -241,7 +284,8 @@ const FAULTS: &[(&str, u16, &str, &str)] = &[
 ];
 
 /// Paths without a POST form.
-const GET_ONLY: &[&str] = &["/api/v1/label/", "/api/v1/metadata", "/api/v1/status/"];
+const GET_ONLY: &[&str] =
+    &["/api/v1/label/", "/api/v1/metadata", "/api/v1/rules", "/api/v1/status/"];
 
 /// Every fault as GET and, where there is one, as POST form.
 pub(super) fn faults(scratch: &Scratch) -> Result<String> {

@@ -65,11 +65,12 @@ pub(super) fn searched(scratch: &Scratch) -> Result<String> {
         "/api/v1/search/label_names?match[]=http_requests_total&sort_by=alpha&sort_dir=dsc";
     ensure!(names(&lines(&client, labels)?) == ["path", "code", "__name__"], "labels");
     let values = "/api/v1/search/label_values?label=code&search[]=5";
-    ensure!(names(&lines(&client, values)?) == ["500"], "values");
+    let found = lines(&client, values)?;
+    ensure!(found[0] == json!({"results": [{"value": "500"}]}), "{found:?}");
     let form = "label=path&match%5B%5D=http_requests_total%7Bcode%3D%22200%22%7D";
     let kind = [("content-type", "application/x-www-form-urlencoded")];
     let answer = client.post("/api/v1/search/label_values", &kind, form.as_bytes())?;
-    ensure!(answer.text().starts_with("{\"results\":[{\"name\":\"/a\"}]}\n"), "{}", answer.text());
+    ensure!(answer.text().starts_with("{\"results\":[{\"value\":\"/a\"}]}\n"), "{}", answer.text());
     let none = lines(&client, "/api/v1/search/metric_names?start=0&end=1000")?;
     ensure!(none == [json!({"results": []}), json!({"status": "success", "has_more": false})]);
     server.stop()?;

@@ -10,6 +10,7 @@ export interface Span {
 }
 
 export interface FoundName {
+  /** The name, or the value where values were searched. */
   name: string;
   type?: string;
   help?: string;
@@ -38,8 +39,8 @@ export function readLines(text: string): Found {
   const names: FoundName[] = [];
   for (const line of text.split('\n')) {
     if (line === '') continue;
-    const read = JSON.parse(line) as { results?: FoundName[]; status?: string; has_more?: boolean; errorType?: string; error?: string };
-    if (read.results) names.push(...read.results);
+    const read = JSON.parse(line) as { results?: (FoundName | { value: string })[]; status?: string; has_more?: boolean; errorType?: string; error?: string };
+    if (read.results) names.push(...read.results.map((one) => ('value' in one ? { name: one.value } : one)));
     else if (read.status === 'success') return { names, hasMore: read.has_more === true };
     else throw new ApiError(read.errorType ?? 'unknown', read.error ?? line);
   }
