@@ -187,6 +187,8 @@ impl Store {
         for (le, count) in [("0.5", 1.0), ("1.0", 3.0), ("+Inf", 4.0)] {
             add(&[("__name__", "h_bucket"), ("le", le)], &|step| count * step as f64);
         }
+        add(&[("__name__", "s_total"), ("x", "0")], &|step| ((step * 3) % 50) as f64);
+        all.last_mut().expect("just added").1.starts_ms = starts(24);
         let mut native = Columns::default();
         for step in 0..40_i64 {
             let spans = vec![Span { offset: -1, len: 3 }];
@@ -199,11 +201,17 @@ impl Store {
             let float = Arc::new(Histogram::Integer(histogram).to_float());
             native.histograms.push(step * 15_000, float);
         }
+        native.histograms.starts_ms = starts(28);
         let labels = Labels::from_pairs([("__name__", "h"), ("x", "0")]).expect("names differ");
         all.push((labels, native));
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Store(all)
     }
+}
+
+/// When the first `samples` samples began: known of some of them, and of none behind.
+fn starts(samples: i64) -> Vec<i64> {
+    (0..samples).map(|step| if step % 4 == 3 { 0 } else { step / 5 * 5 * 15_000 + 1 }).collect()
 }
 
 struct Selected {
@@ -219,16 +227,21 @@ impl Source for Store {
         let mut series = Vec::new();
         for (labels, columns) in self.0.iter().filter(|(labels, _)| is_wanted(labels)) {
             let mut within = Columns::default();
-            for (t_ms, value) in columns.timestamps_ms.iter().zip(&columns.values) {
+            let samples = columns.timestamps_ms.iter().zip(&columns.values).enumerate();
+            for (index, (t_ms, value)) in samples {
                 if times.contains(t_ms) {
                     within.timestamps_ms.push(*t_ms);
                     within.values.push(*value);
+                    within.starts_ms.extend(columns.starts_ms.get(index));
                 }
             }
             let histograms = &columns.histograms;
-            for (t_ms, one) in histograms.timestamps_ms.iter().zip(&histograms.histograms) {
+            let samples = histograms.timestamps_ms.iter().zip(&histograms.histograms).enumerate();
+            for (index, (t_ms, one)) in samples {
                 if times.contains(t_ms) {
-                    within.histograms.push(*t_ms, Arc::clone(one));
+                    within.histograms.timestamps_ms.push(*t_ms);
+                    within.histograms.histograms.push(Arc::clone(one));
+                    within.histograms.starts_ms.extend(histograms.starts_ms.get(index));
                 }
             }
             series.push((labels.clone(), within));

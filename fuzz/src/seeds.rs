@@ -428,6 +428,7 @@ pub(crate) fn queries() -> Vec<Vec<u8>> {
     texts(&[
         "up{job=~\"a|b\",i!=\"c\"} offset -5m @ 1.5",
         "sum by (x) (rate(c_total[1m]))",
+        "increase({__name__=~\"s_total|h\"}[5m])",
         "histogram_quantile(0.9, sum by (le) (rate(h_bucket[2m])))",
         "histogram_quantile(0.5, rate(h[1m]))",
         "m * on (x) group_left n",

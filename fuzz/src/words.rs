@@ -204,6 +204,7 @@ pub(crate) const RELABEL_WORDS: &[&str] = &[
 
 pub(crate) const QUERY_WORDS: &[&str] = &[
     "c_total",
+    "s_total",
     "m",
     "n",
     "h",

@@ -180,8 +180,8 @@ pub struct HistogramSamples {
     /// The histograms; a stale one says that the series is gone. Neighbours should share their
     /// layout where they have the same: what compares or adds them looks at that first.
     pub histograms: Vec<Arc<FloatHistogram>>,
-    /// When the counts of each began at zero, milliseconds since the epoch, 0 = not known. Empty
-    /// if not known of any.
+    /// When the counts of each began at zero, milliseconds since the epoch, 0 = not known, as of those
+    /// behind its end. Empty if not known of any.
     pub starts_ms: Vec<i64>,
 }
 
@@ -198,10 +198,8 @@ impl HistogramSamples {
 
     /// Appends one sample whose counts began at zero at `start_ms`; 0 if not known.
     pub fn push_started(&mut self, t_ms: i64, start_ms: i64, histogram: Arc<FloatHistogram>) {
-        if start_ms != 0 && self.starts_ms.is_empty() {
+        if start_ms != 0 || !self.starts_ms.is_empty() {
             self.starts_ms.resize(self.timestamps_ms.len(), 0);
-            self.starts_ms.push(start_ms);
-        } else if !self.starts_ms.is_empty() {
             self.starts_ms.push(start_ms);
         }
         self.timestamps_ms.push(t_ms);
@@ -218,6 +216,9 @@ impl HistogramSamples {
     /// Keeps the samples for which `keep` holds.
     pub(crate) fn retain(&mut self, keep: impl Fn(i64, &FloatHistogram) -> bool) {
         let mut kept = 0;
+        if !self.starts_ms.is_empty() {
+            self.starts_ms.resize(self.histograms.len(), 0);
+        }
         for index in 0..self.histograms.len() {
             if keep(self.timestamps_ms[index], &self.histograms[index]) {
                 self.timestamps_ms.swap(kept, index);

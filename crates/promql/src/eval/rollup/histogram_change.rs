@@ -59,13 +59,13 @@ pub(super) fn extrapolated(
 }
 
 fn floats(mixed: &Mixed<'_>, window: &Window, change: Change, findings: &mut Findings) -> Outcome {
-    let (times, starts) = (mixed.floats.timestamps_ms, mixed.float_starts_ms);
+    let (times, starts) = (mixed.floats.timestamps_ms, mixed.float_starts);
     let values = &mixed.floats.values[window.floats.clone()];
     let (first, last) = (values[0], values[values.len() - 1]);
     let mut total = last - first;
     if change.counter {
         mixed.note_overlaps((times, starts), &window.floats, findings);
-        let place = |index: usize| (starts.get(index).copied().unwrap_or(0), times[index]);
+        let place = |index: usize| starts.place(times, index);
         for (index, pair) in window.floats.clone().skip(1).zip(values.windows(2)) {
             if pair[1] < pair[0] || is_reset_by_start(place(index - 1), place(index)) {
                 total += pair[0];
@@ -76,7 +76,7 @@ fn floats(mixed: &Mixed<'_>, window: &Window, change: Change, findings: &mut Fin
         mixed,
         window.step,
         &times[window.floats.clone()],
-        starts.get(window.floats.start),
+        starts.at(window.floats.start),
     );
     let zero = (total > 0.0 && first >= 0.0).then(|| first / total);
     let Some(reach) = edges.reach(change, zero) else { return Outcome::Nothing };
@@ -104,7 +104,7 @@ fn histograms(
     };
     let first = &histograms[0];
     let times = &view.timestamps_ms[window.histograms.clone()];
-    let start = view.starts_ms.get(window.histograms.start);
+    let start = view.starts.at(window.histograms.start);
     let edges = Edges::of(mixed, window.step, times, start);
     let zero = total
         .as_ref()
@@ -132,7 +132,7 @@ fn difference(
     findings: &mut Findings,
 ) -> Option<FloatHistogram> {
     let view = &mixed.histograms;
-    let places = (view.timestamps_ms, view.starts_ms);
+    let places = (view.timestamps_ms, view.starts);
     let all = window.histograms.clone();
     let histograms = &view.histograms[all.clone()];
     let (first, last) = (&histograms[0], &histograms[histograms.len() - 1]);
@@ -196,20 +196,18 @@ struct Reach {
 }
 
 impl Edges {
-    fn of(mixed: &Mixed<'_>, step: usize, times: &[i64], start_ms: Option<&i64>) -> Self {
+    fn of(mixed: &Mixed<'_>, step: usize, times: &[i64], start_ms: i64) -> Self {
         let (range_start, range_end) = mixed.floats.range_of(step);
         let seconds = |from: i64, to: i64| to.wrapping_sub(from) as f64 / 1000.0;
         let (first, last) = (times[0], times[times.len() - 1]);
-        let start = start_ms.copied().filter(|start| *start != 0);
         Edges {
             range_seconds: mixed.floats.range_ms as f64 / 1000.0,
             samples: times.len(),
             to_start: seconds(range_start, first),
             sampled: seconds(first, last),
             to_end: seconds(last, range_end),
-            since_zero: start
-                .filter(|start| range_start < *start && *start < first)
-                .map(|start| seconds(start, last)),
+            since_zero: (start_ms != 0 && range_start < start_ms && start_ms < first)
+                .then(|| seconds(start_ms, last)),
         }
     }
 

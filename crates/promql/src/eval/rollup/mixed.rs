@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::FloatHistogram;
 
 use super::histogram_change::{self, Change};
-use super::starts::{Resets, is_reset_by_start, overlaps};
+use super::starts::{Resets, Starts, is_reset_by_start, overlaps};
 use super::{RangeFunction, View, extended_histograms, regression};
 use crate::ast::RangeExtension;
 use crate::engine::EvalError;
@@ -33,19 +33,17 @@ impl From<FloatHistogram> for Outcome {
 }
 
 /// The histograms of one series with the window of every step.
-pub(crate) struct HistogramView<'v> {
-    pub(crate) timestamps_ms: &'v [i64],
-    pub(crate) histograms: &'v [Arc<FloatHistogram>],
-    /// Empty if not known of any.
-    pub(crate) starts_ms: &'v [i64],
-    pub(crate) windows: &'v Windows,
+pub(super) struct HistogramView<'v> {
+    pub(super) timestamps_ms: &'v [i64],
+    pub(super) histograms: &'v [Arc<FloatHistogram>],
+    pub(super) starts: Starts<'v>,
+    pub(super) windows: &'v Windows,
 }
 
 /// All samples of one series.
 pub(super) struct Mixed<'v> {
     pub(super) floats: View<'v>,
-    /// Empty if not known of any.
-    pub(super) float_starts_ms: &'v [i64],
+    pub(super) float_starts: Starts<'v>,
     pub(super) histograms: HistogramView<'v>,
     pub(super) resets: Resets,
 }
@@ -208,7 +206,7 @@ impl<'v> Mixed<'v> {
     fn float(&self, index: usize) -> Sample<'v> {
         Sample {
             t_ms: self.floats.timestamps_ms[index],
-            start_ms: self.float_starts_ms.get(index).copied().unwrap_or(0),
+            start_ms: self.float_starts.at(index),
             value: self.floats.values[index],
             histogram: None,
         }
@@ -217,7 +215,7 @@ impl<'v> Mixed<'v> {
     fn histogram(&self, index: usize) -> Sample<'v> {
         Sample {
             t_ms: self.histograms.timestamps_ms[index],
-            start_ms: self.histograms.starts_ms.get(index).copied().unwrap_or(0),
+            start_ms: self.histograms.starts.at(index),
             value: HISTOGRAM,
             histogram: Some(&self.histograms.histograms[index]),
         }
@@ -430,16 +428,17 @@ impl Mixed<'_> {
     /// Whether the sample started before the one before it, of each pair in a window.
     pub(super) fn note_overlaps(
         &self,
-        (timestamps_ms, starts_ms): (&[i64], &[i64]),
+        (timestamps_ms, starts): (&[i64], Starts<'_>),
         window: &Range<usize>,
         findings: &mut Findings,
     ) {
-        if starts_ms.is_empty() {
+        if starts.is_empty() {
             return;
         }
-        let any = window.clone().skip(1).any(|index| {
-            overlaps((starts_ms[index - 1], timestamps_ms[index - 1]), starts_ms[index])
-        });
+        let any = window
+            .clone()
+            .skip(1)
+            .any(|index| overlaps(starts.place(timestamps_ms, index - 1), starts.at(index)));
         findings.note_if(any, Finding::Overlap);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use extended_histograms::{extend_histogram_range, smooth_histograms};
 pub(crate) use over_time::quantile;
 
 use self::mixed::{HistogramView, Mixed, Outcome};
-use self::starts::Resets;
+use self::starts::{Resets, Starts};
 use super::annotations::Findings;
 use super::grid::{Grid, Reference};
 use super::rows::{ABSENT, ScalarRow, is_absent};
@@ -310,11 +310,11 @@ impl RangeCall {
         let histograms = &columns.histograms;
         let mixed = Mixed {
             floats: self.view(columns, windows, grid, reference, cancelled),
-            float_starts_ms: &columns.starts_ms,
+            float_starts: Starts::of(&columns.starts_ms),
             histograms: HistogramView {
                 timestamps_ms: &histograms.timestamps_ms,
                 histograms: &histograms.histograms,
-                starts_ms: &histograms.starts_ms,
+                starts: Starts::of(&histograms.starts_ms),
                 windows: histogram_windows,
             },
             resets: Resets::default(),

@@ -8,7 +8,34 @@ use std::sync::Arc;
 use model::FloatHistogram;
 
 /// When a sample began at zero (0 = not known) and when it was taken, milliseconds.
-type Place = (i64, i64);
+pub(super) type Place = (i64, i64);
+
+/// When the samples of a series began at zero. There may be fewer than samples, and of those behind
+/// the last none is known: so this can be asked of any sample, and not be indexed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Starts<'v>(&'v [i64]);
+
+impl<'v> Starts<'v> {
+    /// Those of a column that may end early; milliseconds since the epoch, 0 = not known.
+    pub(super) fn of(column: &'v [i64]) -> Self {
+        Starts(column)
+    }
+
+    /// When sample `index` began at zero, milliseconds since the epoch; 0 = not known.
+    pub(super) fn at(self, index: usize) -> i64 {
+        self.0.get(index).copied().unwrap_or(0)
+    }
+
+    /// When sample `index` of those taken at `timestamps_ms` began, and when it was taken.
+    pub(super) fn place(self, timestamps_ms: &[i64], index: usize) -> Place {
+        (self.at(index), timestamps_ms[index])
+    }
+
+    /// Whether nothing is known of any sample.
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// Whether a counter was reset between two samples because the later one began after the earlier
 /// one was taken. One that begins exactly then is of a delta, unless the earlier one does not know
@@ -35,7 +62,7 @@ impl Resets {
     /// Whether there was a reset before sample `index > 0`.
     pub(super) fn is_reset(
         &self,
-        (timestamps_ms, starts_ms): (&[i64], &[i64]),
+        (timestamps_ms, starts): (&[i64], Starts<'_>),
         histograms: &[Arc<FloatHistogram>],
         index: usize,
     ) -> bool {
@@ -44,8 +71,7 @@ impl Resets {
             known.resize(histograms.len(), None);
         }
         *known[index].get_or_insert_with(|| {
-            let place =
-                |index: usize| (starts_ms.get(index).copied().unwrap_or(0), timestamps_ms[index]);
+            let place = |index: usize| starts.place(timestamps_ms, index);
             is_reset_by_start(place(index - 1), place(index))
                 || histograms[index].is_reset_since(&histograms[index - 1])
         })
