@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { lineColumns, mirror, spreadHoles, stack, valueAt } from '../src/lib/chart/data';
+import { drawnFactor, finite, lineColumns, mirror, spreadHoles, stack, valueAt } from '../src/lib/chart/data';
 import { Frame, gridOf, lowerBound, type Cell } from '../src/lib/chart/frame';
 
 const column = (frame: Frame, key: string): Cell[] => frame.columns.get(key) ?? [];
@@ -138,5 +138,31 @@ describe('lines', () => {
   test('a row shows the value just before it, but not across a hole', () => {
     expect(valueAt([1, undefined, undefined], 2)).toBe(1);
     expect(valueAt([1, null, undefined], 2)).toBeNull();
+  });
+});
+
+describe('what has no place on an axis', () => {
+  test('infinite values are holes, so that the others keep their scale', () => {
+    expect(finite([1, Infinity, undefined, -Infinity, null, 2])).toEqual([1, null, undefined, null, null, 2]);
+    const column = [1, 2];
+    expect(finite(column)).toBe(column);
+    expect(stack([finite([1, Infinity]), finite([2, 2])], [false, false])).toEqual([[1, 0], [3, 2]]);
+  });
+
+  test.each([
+    [[0, 3, -9e15], 1000, 1],
+    [[], 1000, 1],
+    [[1, -2.39e302], 1000, 1e300],
+    [[Number.MAX_VALUE], 1000, 1e306],
+    [[2 ** 60], 1024, 2 ** 60],
+    [[3e-20], 1000, 1e-21],
+  ])('%j over powers of %d is drawn divided by %d', (values, base, wanted) => {
+    expect(drawnFactor([values], base) / wanted).toBeCloseTo(1, 9);
+  });
+
+  test('the smallest number of all can still be divided', () => {
+    const factor = drawnFactor([[5e-324]], 1000);
+    expect(factor).toBeGreaterThan(0);
+    expect(Number.isFinite(1 / factor)).toBe(true);
   });
 });

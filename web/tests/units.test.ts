@@ -27,6 +27,15 @@ describe('format', () => {
     [-Infinity, 'number', '−Inf'],
     [null, 'bytes', '–'],
     [undefined, 'percent', '–'],
+    [999e18, 'number', '999 E'],
+    [1e21, 'number', '1e+21'],
+    [2.39e302, 'number', '2.39e+302'],
+    [-2.39e302, 'operationsPerSecond', '−2.39e+302 /s'],
+    [2 ** 70, 'bytes', '1.18e+21 B'],
+    [1.5e300, 'percent', '1.5e+300 %'],
+    [1e300, 'seconds', '1e+300 s'],
+    [1e300, 'cores', '1e+300'],
+    [-2e-300, 'number', '−2e−300'],
   ])('%d as %s', (value, unit, wanted) => {
     expect(format(value, unit)).toBe(wanted);
   });
@@ -49,6 +58,11 @@ describe('formatTicks', () => {
     [[0, 0.25, 0.5], 'number', ['0', '0.25', '0.50']],
     [[0, 2.5, 5], 'percent', ['0%', '2.5%', '5.0%']],
     [[0, 250_000, 500_000], 'bitsPerSecond', ['0', '250 kb/s', '500 kb/s']],
+    [[0, 5e301, 1e302, 1.5e302], 'number', ['0', '0.5e+302', '1.0e+302', '1.5e+302']],
+    [[-1e308, 0, 1e308], 'number', ['−1e+308', '0', '1e+308']],
+    [[0, 1e24, 2e24], 'bytes', ['0', '1e+24 B', '2e+24 B']],
+    [[0, 5e-13, 1e-12], 'number', ['0', '0.5e−12', '1.0e−12']],
+    [[0, 1e-310, 2e-310], 'seconds', ['0', '1e−310 s', '2e−310 s']],
   ])('%j as %s', (ticks, unit, wanted) => {
     expect(formatTicks(ticks, unit)).toEqual(wanted);
   });
@@ -72,6 +86,7 @@ test.each([
   [1795225155.17, '1795225155.17'],
   [1e-9, '1e−9'],
   [2 ** 70, '1.18059e+21'],
+  [-2.39e302, '−2.39e+302'],
   [NaN, 'NaN'],
 ])('exact %d', (value, wanted) => {
   expect(exact(value)).toBe(wanted);

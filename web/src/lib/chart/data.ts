@@ -31,7 +31,7 @@ export function lineColumns(frame: Frame, lines: readonly Line[]): Cell[][] {
  * Running sums, so that each line sits upon the one before. Hidden lines add nothing. A row in which no
  * shown line has a value stays empty: a hole if any is one.
  */
-export function stack(columns: readonly Cell[][], hidden: readonly boolean[]): Cell[][] {
+export function stack(columns: readonly (readonly Cell[])[], hidden: readonly boolean[]): Cell[][] {
   const rows = columns[0]?.length ?? 0;
   const stacked = columns.map(() => new Array<Cell>(rows));
   for (let row = 0; row < rows; row++) {
@@ -74,6 +74,31 @@ export function spreadHoles(column: readonly Cell[]): readonly Cell[] {
     isHole = isMixed = false;
   }
   return spread ?? column;
+}
+
+/** What is infinite has no place on an axis, and one such point would leave none for all others: a hole. */
+export function finite(column: readonly Cell[]): readonly Cell[] {
+  const isOdd = (cell: Cell) => typeof cell === 'number' && !Number.isFinite(cell);
+  return column.some(isOdd) ? column.map((cell) => (isOdd(cell) ? null : cell)) : column;
+}
+
+/** Beyond these uPlot finds no ticks, and differences of values may overflow. */
+const LARGEST_DRAWN = 1e16;
+const SMALLEST_DRAWN = 1e-16;
+
+/**
+ * What values are to be divided by before they are drawn: 1, or a power of `base` (1000, or 1024 for units
+ * that count in it) where the largest of them is too large or too small to be drawn as it is.
+ */
+export function drawnFactor(columns: readonly (readonly Cell[])[], base: number): number {
+  let largest = 0;
+  for (const column of columns) {
+    for (const cell of column) if (typeof cell === 'number') largest = Math.max(largest, Math.abs(cell));
+  }
+  if (largest === 0 || (largest >= SMALLEST_DRAWN && largest < LARGEST_DRAWN)) return 1;
+  const power = Math.floor(Math.log(largest) / Math.log(base));
+  // The smallest numbers of all have no power of their own that is a number.
+  return base ** Math.max(power, -102);
 }
 
 export const mirror = (column: readonly Cell[]): Cell[] =>

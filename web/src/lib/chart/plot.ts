@@ -7,7 +7,7 @@ import { formatTicks, tickIncrements, type Unit } from '../format/units';
 import { timeTicks } from '../format/time';
 import { cssColour } from '../theme.svelte';
 import { translucent } from './colour';
-import { lineColumns, mirror, spreadHoles, stack, type Line } from './data';
+import { drawnFactor, finite, lineColumns, mirror, spreadHoles, stack, type Line } from './data';
 import type { Cell, Frame } from './frame';
 
 export interface Hover {
@@ -44,6 +44,8 @@ export class Plot {
   columns: Cell[][] = [];
   #plot: uPlot;
   #options: PlotOptions;
+  /** What is drawn is the values divided by this. */
+  #factor = 1;
   #drawnVersion = -1;
   #drawnFrom = NaN;
   #drawnTo = NaN;
@@ -89,12 +91,17 @@ export class Plot {
   }
 
   #data(): uPlot.AlignedData {
-    const { frame, lines, hidden, stacked } = this.#options;
+    const { frame, lines, hidden, stacked, unit } = this.#options;
     this.#drawnVersion = frame.version;
     this.columns = lineColumns(frame, lines);
+    let columns: readonly (readonly Cell[])[] = this.columns.map(finite);
+    this.#factor = drawnFactor(columns.filter((_, i) => !hidden.has(lines[i]?.key ?? '')), tickIncrements(unit) ? 1024 : 1000);
+    if (this.#factor !== 1) {
+      columns = columns.map((column) => column.map((cell) => (typeof cell === 'number' ? cell / this.#factor : cell)));
+    }
     const drawn = stacked
-      ? stack(this.columns, lines.map((line) => hidden.has(line.key)))
-      : this.columns.map((column, i) => (lines[i]?.mirrored ? mirror(column) : column));
+      ? stack(columns, lines.map((line) => hidden.has(line.key)))
+      : columns.map((column, i) => (lines[i]?.mirrored ? mirror(column) : column));
     return [frame.times, ...drawn.map(spreadHoles)] as uPlot.AlignedData;
   }
 
@@ -193,7 +200,10 @@ export class Plot {
         space: 30,
         ...(increments ? { incrs: increments } : {}),
         // Mirrored lines are drawn negative but mean positive amounts.
-        values: (_u, splits) => formatTicks(this.#isMirrored() ? splits.map(Math.abs) : splits, unit),
+        values: (_u, splits) => {
+          const ticks = splits.map((split) => split * this.#factor);
+          return formatTicks(this.#isMirrored() ? ticks.map(Math.abs) : ticks, unit);
+        },
       },
     ];
   }
@@ -203,7 +213,7 @@ export class Plot {
   }
 
   #yRange(min: number | null, max: number | null): uPlot.Range.MinMax {
-    const soft = this.#options.softMax ?? 0;
+    const soft = (this.#options.softMax ?? 0) / this.#factor;
     const low = Math.min(0, min ?? 0);
     const high = Math.max(soft, max ?? 0, 0);
     if (this.#isMirrored()) {
@@ -225,7 +235,7 @@ export class Plot {
   /** Where a value lies, in CSS pixels from the plotting area's left and top edge; null outside of the time shown. */
   place(atMs: number, value: number): { x: number; y: number } | null {
     const x = this.#plot.valToPos(atMs, 'x');
-    return x < 0 || x > this.#plot.over.clientWidth ? null : { x, y: this.#plot.valToPos(value, 'y') };
+    return x < 0 || x > this.#plot.over.clientWidth ? null : { x, y: this.#plot.valToPos(value / this.#factor, 'y') };
   }
 
   /** Where the plotting area begins inside the chart, in CSS pixels. */

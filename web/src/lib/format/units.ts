@@ -46,6 +46,33 @@ const STEPS: Record<Unit, Step[]> = {
   number: ladder(1000, DECIMAL, ''),
 };
 
+/** From so many of its largest step on a number is written with an exponent: there is no prefix beyond. */
+const LARGEST: Record<Unit, number> = {
+  percent: 1e9,
+  bytes: 1023.5,
+  bytesPerSecond: 1023.5,
+  bitsPerSecond: 999.5,
+  seconds: 1e7,
+  cores: 1e9,
+  operationsPerSecond: 999.5,
+  number: 999.5,
+};
+
+/** The step that is the unit itself. */
+function ownStep(unit: Unit): Step {
+  return STEPS[unit].find(({ factor }) => factor === 1) as Step;
+}
+
+function isBeyond(magnitude: number, unit: Unit): boolean {
+  const steps = STEPS[unit];
+  return magnitude >= (steps[steps.length - 1] as Step).factor * LARGEST[unit];
+}
+
+/** Three significant digits and an exponent. */
+function exponential(value: number): string {
+  return value.toExponential(2).replace(/\.?0+e/, 'e');
+}
+
 function stepFor(magnitude: number, unit: Unit): Step {
   const steps = STEPS[unit];
   let chosen = unit === 'seconds' && magnitude === 0 ? (steps[3] as Step) : (steps[0] as Step);
@@ -78,6 +105,7 @@ export function quantity(value: number | null | undefined, unit: Unit): Quantity
   if (value === null || value === undefined) return { number: '–', suffix: '' };
   const odd = special(value);
   if (odd !== null) return { number: odd, suffix: '' };
+  if (isBeyond(Math.abs(value), unit)) return { number: minus(exponential(value)), suffix: ownStep(unit).suffix };
   if (unit === 'percent') return { number: percentDigits(value), suffix: '%' };
   const step = stepFor(Math.abs(value), unit);
   return { number: minus(digits(value / step.factor)), suffix: step.suffix };
@@ -89,7 +117,7 @@ function percentDigits(value: number): string {
   return minus(size >= 99.95 ? Math.round(value).toString() : value.toFixed(1));
 }
 
-const minus = (text: string) => text.replace('-', '−');
+const minus = (text: string) => text.replaceAll('-', '−');
 
 export function format(value: number | null | undefined, unit: Unit): string {
   const { number, suffix } = quantity(value, unit);
@@ -100,14 +128,28 @@ export function format(value: number | null | undefined, unit: Unit): string {
 /** Formats all ticks of one axis in one unit, with just enough decimals to tell them apart. */
 export function formatTicks(ticks: readonly number[], unit: Unit): string[] {
   const largest = ticks.reduce((max, tick) => Math.max(max, Math.abs(tick)), 0);
+  const isTiny = largest !== 0 && largest / (STEPS[unit][0] as Step).factor < 1e-6;
+  if (isTiny || isBeyond(largest, unit)) return exponentTicks(ticks, largest, ownStep(unit).suffix);
   const step = stepFor(largest, unit);
   const gap = ticks.length > 1 ? Math.abs((ticks[1] as number) - (ticks[0] as number)) / step.factor : 1;
   const places = decimalsOf(gap);
-  const suffix = step.suffix === '' ? '' : step.suffix === '%' ? '%' : ` ${step.suffix.trim()}`;
+  const suffix = tickSuffix(step.suffix);
   return ticks.map((tick) => {
     if (tick === 0) return suffix === '%' ? '0%' : '0';
     return minus((Math.abs(tick) < 1e-300 ? 0 : tick / step.factor).toFixed(places)) + suffix;
   });
+}
+
+const tickSuffix = (suffix: string) => (suffix === '' || suffix === '%' ? suffix : ` ${suffix.trim()}`);
+
+/** Ticks with one exponent for all of an axis, for what is too large or too small to do without. */
+function exponentTicks(ticks: readonly number[], largest: number, suffix: string): string[] {
+  const exponent = Math.floor(Math.log10(largest));
+  // In two steps: the inverse of a very small power of ten is no number.
+  const mantissa = (tick: number) => (exponent < -300 ? (tick * 1e300) / 10 ** (exponent + 300) : tick / 10 ** exponent);
+  const places = decimalsOf(ticks.length > 1 ? Math.abs(mantissa(ticks[1] as number) - mantissa(ticks[0] as number)) : 1);
+  const power = `e${exponent < 0 ? '−' : '+'}${Math.abs(exponent)}`;
+  return ticks.map((tick) => (tick === 0 ? '0' : minus(mantissa(tick).toFixed(places)) + power + tickSuffix(suffix)));
 }
 
 /** How many decimals it takes to write multiples of `gap` exactly, nine at the most. */
