@@ -62,6 +62,8 @@ test('names and values', () => {
 
 test('summaries pass over holes', () => {
   expect(summarise([null, 1, undefined, 3, null])).toEqual({ last: 3, min: 1, max: 3, avg: 2 });
+  expect(summarise([1.5e308, 1.5e308, -1.5e308]).avg).toBeCloseTo(0.5e308, -300);
+  expect(summarise([1, Infinity]).avg).toBe(Infinity);
   expect(summarise([null])).toEqual({ last: null, min: null, max: null, avg: null });
 });
 

@@ -14,6 +14,7 @@ export function summarise(column: readonly Cell[]): Summary {
   let min = Infinity;
   let max = -Infinity;
   let sum = 0;
+  let mean = 0;
   let count = 0;
   for (const cell of column) {
     if (typeof cell !== 'number') continue;
@@ -22,6 +23,10 @@ export function summarise(column: readonly Cell[]): Summary {
     if (cell > max) max = cell;
     sum += cell;
     count++;
+    mean += cell / count - mean / count;
   }
-  return count === 0 ? { last: null, min: null, max: null, avg: null } : { last, min, max, avg: sum / count };
+  if (count === 0) return { last: null, min: null, max: null, avg: null };
+  // It may be the sum alone that is too large; what is infinite itself stays so.
+  const isTooLarge = !Number.isFinite(sum) && Number.isFinite(min) && Number.isFinite(max);
+  return { last, min, max, avg: isTooLarge ? mean : sum / count };
 }

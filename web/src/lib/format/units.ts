@@ -148,7 +148,8 @@ function exponentTicks(ticks: readonly number[], largest: number, suffix: string
   // In two steps: the inverse of a very small power of ten is no number.
   const mantissa = (tick: number) => (exponent < -300 ? (tick * 1e300) / 10 ** (exponent + 300) : tick / 10 ** exponent);
   const places = decimalsOf(ticks.length > 1 ? Math.abs(mantissa(ticks[1] as number) - mantissa(ticks[0] as number)) : 1);
-  const power = `e${exponent < 0 ? '−' : '+'}${Math.abs(exponent)}`;
+  // No plus: with a minus in front there would be no room for it.
+  const power = `e${exponent < 0 ? '−' : ''}${Math.abs(exponent)}`;
   return ticks.map((tick) => (tick === 0 ? '0' : minus(mantissa(tick).toFixed(places)) + power + tickSuffix(suffix)));
 }
 
