@@ -252,6 +252,30 @@ fn limits_reject_what_exceeds_them_and_nothing_else() {
 }
 
 #[test]
+fn labels_with_too_many_values_reject_series_and_names_do_not() {
+    let registry = Registry::new(1);
+    let limits = Limits { max_values_per_label: 2, ..Limits::default() };
+    let resolved = |series: &[(&str, &str)]| {
+        let mut batch = MetricBatch::default();
+        for &(name, value) in series {
+            let labels = Labels::from_pairs([("__name__", name), ("path", value)]).expect("valid");
+            batch.push(&labels, 1_000, 1.0);
+        }
+        resolve(&registry, &batch, &limits)
+    };
+    let names = ["a", "b", "c", "d", "e"].map(|name| (name, "/"));
+    let taken = resolved(&names);
+    assert_eq!((taken.rows(), taken.rejects.len()), (5, 0), "{:?}", taken.rejects);
+    let taken = resolved(&[("a", "/x"), ("a", "/y"), ("f", "/x")]);
+    assert_eq!((taken.rows(), taken.rejects.len()), (2, 1));
+    let reason = &taken.rejects[0].reason;
+    assert!(
+        reason.contains("\"path\" has 2 values, which is limits.max_values_per_label"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn idle_series_are_released_and_their_ordinals_used_again() {
     const HOUR_MS: i64 = 3_600_000;
     let registry = Registry::new(1);

@@ -14,8 +14,8 @@ pub struct Limits {
     /// Most new series in a second, averaged over ten (`limits.max_new_series_per_second`); 0 for
     /// as many as come.
     pub max_new_series_per_second: usize,
-    /// Most values one label may have among active series (`limits.max_values_per_label`); 0 for as
-    /// many as come.
+    /// Most values one label may have among active series (`limits.max_values_per_label`), the
+    /// metric's name not counted; 0 for as many as come.
     pub max_values_per_label: usize,
     /// Most samples in a second (`limits.ingestion_rate`); 0 for as many as come.
     pub ingestion_rate: usize,

@@ -1,7 +1,7 @@
 //! Which new series are taken. Series that are known are never looked at here.
 
 use labelindex::MemIndex;
-use model::{Labels, TenantId};
+use model::{Labels, METRIC_NAME, TenantId};
 
 use super::Admission;
 use super::tables::Tables;
@@ -74,8 +74,11 @@ impl Tables {
             )));
         }
         if let (most @ 1.., Some(index)) = (limits.max_values_per_label, index) {
+            // Names of metrics are what there is to watch, not a label that got out of hand.
             let is_full = |&(name, value): &(&str, &str)| {
-                index.value_count(name) >= most && !index.has_value(name, value)
+                name != METRIC_NAME
+                    && index.value_count(name) >= most
+                    && !index.has_value(name, value)
             };
             if let Some((name, _)) = labels.iter().find(is_full) {
                 return Err(Refusal::from(format!(
