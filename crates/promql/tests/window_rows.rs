@@ -201,6 +201,44 @@ fn rows_of_whole_windows_are_as_good_as_samples() {
     }
 }
 
+/// Values whose differences and sums overflow.
+#[test]
+fn rows_of_huge_values_are_as_good_as_samples() {
+    let huge = |index: i64| match index % 7 {
+        0 | 2 => 1e308,
+        1 | 3 => -1e308,
+        4 => 1.5e308,
+        _ => 1e300,
+    };
+    let alternating = |index: i64| if index % 2 == 0 { -1e308 } else { 1e308 };
+    let shapes: [&dyn Fn(i64) -> f64; 3] = [&alternating, &|index| alternating(index + 1), &huge];
+    for (number, shape) in shapes.into_iter().enumerate() {
+        let samples: Vec<_> = (1..1_000).map(|index| (index * 30_000, shape(index))).collect();
+        let store = |gives_rows| Store { samples: samples.clone(), gives_rows, given: 0.into() };
+        let (of_samples, of_rows) = (store(false), store(true));
+        // Where parts of a sum overflow and the whole does not, rows cannot tell it.
+        let sums = ["sum_over_time", "avg_over_time"];
+        for function in FUNCTIONS.into_iter().filter(|name| number < 2 || !sums.contains(name)) {
+            for range in ["5m", "1h"] {
+                let query = format!("{function}(m_total[{range}])");
+                let (start_ms, step_ms) = (2 * RESOLUTION_MS, RESOLUTION_MS);
+                let time = EvalTime::Range { start_ms, end_ms: start_ms + 80 * step_ms, step_ms };
+                let given = of_rows.given.load(Ordering::Relaxed);
+                let found = values(run(&of_rows, &query, time).0);
+                assert_eq!(of_rows.given.load(Ordering::Relaxed), given + 1, "{query}");
+                let expected = values(run(&of_samples, &query, time).0);
+                assert_eq!(found.len(), expected.len(), "{query}");
+                for (found, expected) in found.iter().zip(&expected) {
+                    let is_same = found.1 == expected.1
+                        || found.1.is_nan() && expected.1.is_nan()
+                        || (found.1 - expected.1).abs() <= expected.1.abs() * 1e-12;
+                    assert!(is_same, "shape {number}: {query}: {found:?} for {expected:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_asked_for_in_samples() {
     let store = Store { samples: samples(1), gives_rows: true, given: 0.into() };

@@ -80,7 +80,13 @@ fn mean(rows: &[RollupRow]) -> f64 {
 fn increase(rows: &[RollupRow]) -> f64 {
     let mut change = rows[rows.len() - 1].last - rows[0].first;
     let mut before: Option<&RollupRow> = None;
+    let all_finite = rows.iter().all(|row| row.max < f64::INFINITY && row.min > f64::NEG_INFINITY);
     for row in rows {
+        if change.is_infinite() && all_finite {
+            // Adding sample by sample would have stayed there, while the values of a row may have
+            // overflowed to the other side.
+            return change;
+        }
         if let Some(before) = before.filter(|before| row.first < before.last) {
             change += before.last;
         }
