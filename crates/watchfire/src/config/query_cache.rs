@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use console::CacheSettings;
 
-use super::duration_ms;
+use super::duration_or_none_ms;
 use super::keys::QueryCache;
 
 /// Of the memory, the share that results may take by default, and at most how much.
@@ -23,7 +23,7 @@ pub(super) fn settings(keys: &QueryCache, memory_bytes: u64) -> Result<CacheSett
         max_bytes <= MAX_BYTES,
         "query_cache.max_bytes: {max_bytes} is more than {MAX_BYTES}; give less, or 0 to keep nothing"
     );
-    let recent_ms = duration_ms("query_cache.recent", keys.recent.as_deref())?;
+    let recent_ms = duration_or_none_ms("query_cache.recent", keys.recent.as_deref())?;
     let recent_ms = recent_ms.unwrap_or(DEFAULT_RECENT_MS);
     ensure!(
         recent_ms <= MAX_RECENT_MS,
@@ -47,10 +47,15 @@ mod tests {
         assert_eq!(read(None, None, 1 << 40).expect("valid").max_bytes, 512 << 20);
         let given = read(Some(0), Some("5s"), 1 << 30).expect("valid");
         assert_eq!((given.max_bytes, given.recent), (0, Duration::from_secs(5)));
+        for none in ["0s", "0"] {
+            let given = read(None, Some(none), 1 << 30).expect("keeps all steps");
+            assert_eq!(given.recent, Duration::ZERO);
+        }
         for (max_bytes, recent, told) in [
             (Some(1 << 41), None, "max_bytes"),
             (None, Some("2d"), "recent"),
             (None, Some("x"), "recent"),
+            (None, Some("-1s"), "recent"),
         ] {
             let error = read(max_bytes, recent, 1 << 30).expect_err("refused");
             assert!(error.to_string().contains(&format!("query_cache.{told}")), "{error}");
