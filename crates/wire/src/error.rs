@@ -51,6 +51,20 @@ pub enum WireError {
         /// What the sender can do, and the key in the configuration that raises the limit.
         remedy: &'static str,
     },
+    /// Another program wrote the bytes in a form that is not read here: they may be right.
+    #[error("{format}: {what} is {found}, which is not read here, only {supported}; {remedy}")]
+    NotRead {
+        /// The format.
+        format: &'static str,
+        /// What is unknown.
+        what: &'static str,
+        /// What the bytes say, by name if it has one.
+        found: String,
+        /// What is read.
+        supported: &'static str,
+        /// How the data comes here nevertheless.
+        remedy: &'static str,
+    },
     /// A newer program wrote the bytes: they may be right, and must be kept until this one is
     /// upgraded.
     #[error(

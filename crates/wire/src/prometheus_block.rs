@@ -62,17 +62,12 @@ impl<'a> Index<'a> {
     /// Checks head, table of contents and symbols of a whole `index` file.
     ///
     /// # Errors
-    /// [`WireError::Newer`] for a version this program does not know, [`WireError::Malformed`] for
+    /// [`WireError::NotRead`] for a version this program does not know, [`WireError::Malformed`] for
     /// anything else that is no index.
     pub fn open(bytes: &'a [u8]) -> Result<Self, WireError> {
         let version = head(INDEX, bytes, INDEX_MAGIC)?;
         if version != 2 {
-            return Err(WireError::Newer {
-                format: INDEX,
-                what: "its version",
-                found: version.into(),
-                supported: 2,
-            });
+            return Err(not_read(INDEX, "its version", version.to_string(), "2", UPGRADE));
         }
         Self::read(bytes).map_err(|fault| malformed(INDEX, fault))
     }
@@ -154,6 +149,27 @@ const INDEX: &str = "index of a Prometheus block";
 const CHUNKS: &str = "chunks of a Prometheus block";
 const TOMBSTONES: &str = "tombstones of a Prometheus block";
 
+/// Encodings that no Prometheus writes unless it is told to, and that are not read here.
+const FOREIGN_ENCODINGS: [(u8, &str); 3] =
+    [(4, "XOR2"), (5, "histogramST"), (6, "floathistogramST")];
+
+const UPGRADE: &str = "import it with a newer watchfire";
+const DUMP: &str = "let Prometheus write the default encodings (`storage.tsdb.chunk_encoding.floats: \
+                    xor`, and none of the features `xor2-encoding`, `st-storage` and \
+                    `histograms-st-encoding`); what is in such blocks already comes, but for native \
+                    histograms, by `promtool tsdb dump-openmetrics` and `POST \
+                    /api/v1/import/prometheus`";
+
+fn not_read(
+    format: &'static str,
+    what: &'static str,
+    found: String,
+    supported: &'static str,
+    remedy: &'static str,
+) -> WireError {
+    WireError::NotRead { format, what, found, supported, remedy }
+}
+
 fn malformed(format: &'static str, (offset, reason): Fault) -> WireError {
     WireError::Malformed { format, offset, reason }
 }
@@ -209,14 +225,14 @@ fn read_symbols(bytes: &[u8], start: usize) -> Result<Vec<&str>, Fault> {
 /// Checks the first [`CHUNKS_HEAD_BYTES`] of a file of `chunks/`.
 ///
 /// # Errors
-/// [`WireError::Malformed`] where they are not those of such a file, [`WireError::Newer`] for a
+/// [`WireError::Malformed`] where they are not those of such a file, [`WireError::NotRead`] for a
 /// version this program does not know.
 pub fn check_chunks_head(bytes: &[u8]) -> Result<(), WireError> {
-    let found = head(CHUNKS, bytes, CHUNKS_MAGIC)?.into();
+    let found = head(CHUNKS, bytes, CHUNKS_MAGIC)?;
     if found == 1 {
         return Ok(());
     }
-    Err(WireError::Newer { format: CHUNKS, what: "its version", found, supported: 1 })
+    Err(not_read(CHUNKS, "its version", found.to_string(), "1", UPGRADE))
 }
 
 /// Bytes of the head of a file of `chunks/`.
@@ -243,7 +259,7 @@ const MAX_CHUNK_BYTES: usize = 64 << 20;
 /// Appends the samples of the chunk that `bytes` begin with to `out`.
 ///
 /// # Errors
-/// [`WireError::Newer`] for an encoding this program does not know; [`WireError::Malformed`] where
+/// [`WireError::NotRead`] for an encoding this program does not know; [`WireError::Malformed`] where
 /// the checksum does not fit or the chunk is damaged.
 pub fn read_chunk(bytes: &[u8], out: &mut Samples) -> Result<(), WireError> {
     let whole = chunk_bytes(bytes)?;
@@ -253,12 +269,12 @@ pub fn read_chunk(bytes: &[u8], out: &mut Samples) -> Result<(), WireError> {
     let content = checked(bytes, at, whole - at - 4).map_err(|fault| malformed(CHUNKS, fault))?;
     let (&number, data) = content.split_first().expect("at least the encoding");
     let Some(encoding) = Encoding::from_number(number.into()) else {
-        return Err(WireError::Newer {
-            format: CHUNKS,
-            what: "the encoding of a chunk",
-            found: number.into(),
-            supported: Encoding::FloatHistogram as u64,
-        });
+        let (found, remedy) = match FOREIGN_ENCODINGS.iter().find(|known| known.0 == number) {
+            Some((_, name)) => (format!("{name} ({number})"), DUMP),
+            None => (number.to_string(), UPGRADE),
+        };
+        let supported = "XOR (1), histogram (2) and floathistogram (3)";
+        return Err(not_read(CHUNKS, "the encoding of a chunk", found, supported, remedy));
     };
     prometheus_chunk::decode(encoding, data, out)
 }
@@ -295,4 +311,36 @@ pub fn read_tombstones(bytes: &[u8]) -> Result<Vec<Tombstone>, WireError> {
         tombstones.push(Tombstone { series, from_ms, to_ms });
     }
     Ok(tombstones)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(encoding: u8) -> Vec<u8> {
+        let content = [encoding, 0, 0];
+        let mut bytes = vec![2];
+        bytes.extend(content);
+        bytes.extend(crc32c(&content).to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn encodings_that_are_not_read_are_named() {
+        let error = |encoding| {
+            let error = read_chunk(&chunk(encoding), &mut Samples::default());
+            error.expect_err("not read").to_string()
+        };
+        for (encoding, name) in [(4, "XOR2"), (5, "histogramST"), (6, "floathistogramST")] {
+            let text = error(encoding);
+            let told = format!("the encoding of a chunk is {name} ({encoding}), which is not read");
+            assert!(text.contains(&told) && text.contains("dump-openmetrics"), "{text}");
+            assert!(!text.contains("agents"), "{text}");
+        }
+        let text = error(9);
+        assert!(text.contains("is 9, which") && text.ends_with("with a newer watchfire"), "{text}");
+        let newer = [0x85, 0xbd, 0x40, 0xdd, 2, 0, 0, 0];
+        let text = check_chunks_head(&newer).expect_err("of version 2").to_string();
+        assert!(text.contains("its version is 2, which") && !text.contains("agents"), "{text}");
+    }
 }
