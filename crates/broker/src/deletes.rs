@@ -1,12 +1,13 @@
 //! Deletes: the list that queries and merges go by, and how one is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use catalog::{BlockMeta, LabelCondition, Signal, State, Tombstone};
+use blockstore::OpenBlock;
+use catalog::{BlockId, BlockMeta, LabelCondition, Signal, State, Tombstone};
 use crossbeam_channel::{Sender, bounded};
-use metricstore::{Delete, Deletes};
+use metricstore::{Delete, Deletes, MetricFormat};
 use model::{Matcher, TenantId, TimeRange};
 use parking_lot::RwLock;
 
@@ -85,6 +86,17 @@ impl DeleteBook {
     }
 }
 
+/// In which form a block holds its samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockForm {
+    /// Length of the windows of its rollups, milliseconds; 0 if it has none.
+    pub rollup_ms: i64,
+    /// Whether there may be fewer floats than came, because they are old.
+    pub is_downsampled: bool,
+    /// Whether rollups are all that is left of the floats.
+    pub is_thinned: bool,
+}
+
 impl Broker {
     /// Hides all samples in `range`, stored until now, of the tenant's series that satisfy all
     /// matchers of any of `selectors`. When it returns the delete is durable and in effect.
@@ -156,6 +168,17 @@ impl Broker {
         let deletes =
             |meta: &BlockMeta| tombstones.iter().filter(|t| t.concerns(meta)).count() as u64;
         blocks.into_iter().map(|meta| (meta, deletes(&meta))).collect()
+    }
+
+    /// In which form blocks hold their samples; of those that are open, which all are but for damaged
+    /// ones.
+    pub fn block_forms(&self) -> HashMap<BlockId, BlockForm> {
+        let form = |open: &Arc<OpenBlock<MetricFormat>>| BlockForm {
+            rollup_ms: open.block.rollup_ms(),
+            is_downsampled: open.block.is_downsampled(),
+            is_thinned: open.block.is_thinned(),
+        };
+        self.inner.blocks.snapshot().iter().map(|open| (open.meta.id, form(open))).collect()
     }
 
     fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {

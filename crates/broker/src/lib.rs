@@ -49,7 +49,8 @@ use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
-pub use catalog::BlockMeta;
+pub use catalog::{BlockId, BlockMeta};
+pub use deletes::BlockForm;
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;

@@ -77,4 +77,10 @@ pub struct StoredBlock {
     pub deletes: u64,
     /// How far it is merged.
     pub level: u8,
+    /// Length of the windows of its rollups, milliseconds; 0 if it has none.
+    pub rollup_ms: i64,
+    /// Whether there may be fewer samples than came, because they are old.
+    pub is_downsampled: bool,
+    /// Whether rollups are all that is left of its floats.
+    pub is_rollups_alone: bool,
 }

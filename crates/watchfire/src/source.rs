@@ -173,17 +173,24 @@ impl console::Storage for BrokerStorage {
     }
 
     fn blocks(&self) -> Vec<console::StoredBlock> {
-        let row = |(meta, deletes): (broker::BlockMeta, u64)| console::StoredBlock {
-            tenant: self.0.tenant_name(meta.tenant),
-            tenant_number: meta.tenant.0,
-            id: meta.id.to_string(),
-            min_time_ms: meta.range.start_ms,
-            end_time_ms: meta.range.end_ms,
-            samples: meta.rows,
-            series: meta.series,
-            size_bytes: meta.size_bytes,
-            deletes,
-            level: meta.level,
+        let forms = self.0.block_forms();
+        let row = |(meta, deletes): (broker::BlockMeta, u64)| {
+            let form = forms.get(&meta.id).copied().unwrap_or_default();
+            console::StoredBlock {
+                tenant: self.0.tenant_name(meta.tenant),
+                tenant_number: meta.tenant.0,
+                id: meta.id.to_string(),
+                min_time_ms: meta.range.start_ms,
+                end_time_ms: meta.range.end_ms,
+                samples: meta.rows,
+                series: meta.series,
+                size_bytes: meta.size_bytes,
+                deletes,
+                level: meta.level,
+                rollup_ms: form.rollup_ms,
+                is_downsampled: form.is_downsampled,
+                is_rollups_alone: form.is_thinned,
+            }
         };
         self.0.block_metas().into_iter().map(row).collect()
     }

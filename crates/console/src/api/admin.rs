@@ -102,6 +102,9 @@ fn block(block: &StoredBlock) -> Value {
             "numTombstones": block.deletes,
         },
         "compaction": { "level": block.level, "sources": [block.id] },
+        "rollupMs": block.rollup_ms,
+        "downsampled": block.is_downsampled,
+        "rollupsAlone": block.is_rollups_alone,
         "version": 1,
     });
     if block.tenant.is_none() {
@@ -174,11 +177,16 @@ mod tests {
             size_bytes: 1,
             deletes: 0,
             level: 0,
+            rollup_ms: 300_000,
+            is_downsampled: true,
+            is_rollups_alone: false,
         };
         let blocks = [block(Some(acme), 1), block(None, 7)];
         let everybody = Principal::anonymous();
         let shown = shown_to(&everybody, &blocks);
         assert_eq!(shown.len(), 2);
+        assert_eq!(shown[0]["rollupMs"], 300_000);
+        assert!(shown[0]["downsampled"] == true && shown[0]["rollupsAlone"] == false);
         assert!(shown[0]["tenant"] == "acme" && shown[0]["note"].is_null(), "{}", shown[0]);
         assert!(shown[1]["tenant"] == "#7" && shown[1]["ulid"] == "block-7", "{}", shown[1]);
         let note = shown[1]["note"].as_str().unwrap_or_default();
