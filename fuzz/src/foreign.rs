@@ -11,7 +11,14 @@ use crate::text::check_batch;
 
 pub(crate) fn remote_write_2(bytes: &[u8]) {
     let mut batch = MetricBatch::default();
-    let decoded = wire::remote_write_2::decode(bytes, &Limits::default(), &mut batch);
+    let options = wire::remote_write_2::Options { type_and_unit_labels: true };
+    let described = wire::remote_write_2::decode(bytes, options, &Limits::default(), &mut batch);
+    let options = wire::remote_write_2::Options::default();
+    let decoded = wire::remote_write_2::decode(bytes, options, &Limits::default(), &mut batch);
+    // Labels take more room with type and unit, and are else the same batch.
+    if let (Ok(described), Ok(decoded)) = (&described, &decoded) {
+        assert_eq!((described.floats, described.histograms), (decoded.floats, decoded.histograms));
+    }
     check_batch(&batch, decoded.is_ok());
     let Ok(summary) = decoded else { return };
     assert_eq!((summary.floats, summary.histograms), (batch.rows(), batch.histograms.len()));

@@ -99,6 +99,7 @@ pub(crate) fn evaluator(bytes: &[u8]) {
             parallel: &Inline,
             clock: None,
             use_start_timestamps: true,
+            type_and_unit_labels: false,
         };
         evaluate(&Evaluation { expr: &expr, time, source: &store, options })
     };

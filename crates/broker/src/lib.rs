@@ -136,6 +136,9 @@ pub struct BrokerConfig {
     pub ha: Option<HaConfig>,
     /// What is aggregated before it is stored.
     pub aggregation: AggregationConfig,
+    /// Whether OTLP and remote write 2.0 give series their type and unit as labels `__type__` and
+    /// `__unit__`: Prometheus' feature `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
@@ -182,6 +185,7 @@ impl BrokerConfig {
             max_exemplars: 100_000,
             ha: None,
             aggregation: AggregationConfig::default(),
+            type_and_unit_labels: false,
             seed: [7; 24],
         }
     }
@@ -335,6 +339,7 @@ impl Broker {
             .map(|block| (block.meta.id, Damaged { meta: block.meta, left: Unfinished::Tell }));
         let damaged = Arc::new(DamagedBlocks::new(found.collect()));
         let in_effect = Arc::new(InEffect::new(config.adjustable()));
+        let otlp = Otlp::new(config.type_and_unit_labels);
         let maintenance = maintenance::Maintenance::new(
             &config,
             Arc::clone(&in_effect),
@@ -393,7 +398,7 @@ impl Broker {
                 ha,
                 aggregation,
                 follower: Mutex::new(None),
-                otlp: Otlp::default(),
+                otlp,
                 disk,
                 following,
                 senders: Senders::default(),

@@ -40,6 +40,7 @@ pub struct Executor {
     max_concurrent: usize,
     cache: ResultCache,
     use_start_timestamps: bool,
+    type_and_unit_labels: bool,
     counters: Counters,
 }
 
@@ -133,6 +134,7 @@ impl Executor {
             max_concurrent,
             cache,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
             counters: Counters::default(),
         }
     }
@@ -141,6 +143,12 @@ impl Executor {
     /// [`EvalOptions::use_start_timestamps`].
     pub fn with_start_timestamps(mut self, are_used: bool) -> Self {
         self.use_start_timestamps = are_used;
+        self
+    }
+
+    /// Lets the label `__type__` tell what a counter is, see [`EvalOptions::type_and_unit_labels`].
+    pub fn with_type_and_unit_labels(mut self, are_given: bool) -> Self {
+        self.type_and_unit_labels = are_given;
         self
     }
 
@@ -349,6 +357,7 @@ impl Executor {
             parallel: Threads { width: self.width },
             max_samples: self.max_query_samples(job.asked.tenant),
             use_start_timestamps: self.use_start_timestamps,
+            type_and_unit_labels: self.type_and_unit_labels,
         };
         let snapshot_taken = Instant::now();
         let output = match looked {
@@ -445,12 +454,12 @@ struct Session<'a> {
     parallel: Threads,
     max_samples: usize,
     use_start_timestamps: bool,
+    type_and_unit_labels: bool,
 }
 
 impl Session<'_> {
     fn evaluate(&self, time: EvalTime) -> Result<QueryOutput, ApiError> {
-        let Session { source, job, work, memory, parallel, max_samples, use_start_timestamps } =
-            self;
+        let Session { source, job, work, memory, parallel, max_samples, .. } = self;
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
             time,
@@ -463,7 +472,8 @@ impl Session<'_> {
                 cancelled: work.cancelled(),
                 parallel,
                 clock: job.is_measured.then_some(clock_ns),
-                use_start_timestamps: *use_start_timestamps,
+                use_start_timestamps: self.use_start_timestamps,
+                type_and_unit_labels: self.type_and_unit_labels,
             },
         });
         output.map_err(eval_error)

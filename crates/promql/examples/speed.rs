@@ -87,6 +87,7 @@ fn run(
                 parallel,
                 clock: None,
                 use_start_timestamps: false,
+                type_and_unit_labels: false,
             };
             for _ in 0..7 {
                 let (started, cpu_started) = (Instant::now(), cpu_seconds());

@@ -43,6 +43,9 @@ pub struct EvalOptions<'a> {
     /// Whether `rate`, `increase`, `irate` and `resets` look at when samples began at zero: Prometheus'
     /// feature `use-start-timestamps`. Ranges that are `anchored` or `smoothed` never do.
     pub use_start_timestamps: bool,
+    /// Whether the label `__type__` tells counters, and not the end of their name: Prometheus' feature
+    /// `type-and-unit-labels`. Only annotations depend on it.
+    pub type_and_unit_labels: bool,
 }
 
 /// One query ready to run.

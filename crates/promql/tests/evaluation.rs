@@ -63,6 +63,10 @@ fn store() -> Store {
 
 /// Evaluates and prints the result, one element per line, then annotations with their places.
 fn show(query: &str, time: EvalTime) -> String {
+    show_with(query, time, false)
+}
+
+fn show_with(query: &str, time: EvalTime, type_and_unit_labels: bool) -> String {
     let expr = match parse(query) {
         Ok(expr) => expr,
         Err(error) => return error.to_string(),
@@ -78,6 +82,7 @@ fn show(query: &str, time: EvalTime) -> String {
         // What is measured is of no interest here, but has to fit as well.
         clock: Some(|| 0),
         use_start_timestamps: true,
+        type_and_unit_labels,
     };
     let output = match evaluate(&Evaluation { expr: &expr, time, source: &store, options }) {
         Ok(output) => output,
@@ -99,6 +104,28 @@ fn show(query: &str, time: EvalTime) -> String {
 
 fn check(query: &str, expected: &Expect) {
     expected.assert_eq(&show(query, EvalTime::Instant(600_000)));
+}
+
+/// As Prometheus 3.14 words it with `--enable-feature=type-and-unit-labels`.
+#[test]
+fn types_tell_what_a_counter_is() {
+    let check = |query: &str, told: &str| {
+        let shown = show_with(query, EvalTime::Instant(600_000), true);
+        let notes: Vec<_> = shown.lines().filter(|line| line.starts_with("PromQL")).collect();
+        let notes = notes.join("\n");
+        assert_eq!(notes.split(" (").next().unwrap_or_default(), told, "{query}");
+    };
+    let is_none = |kind: &str, name: &str| {
+        format!(
+            "PromQL info: metric might not be a counter, __type__ label is not set to \"counter\" \
+             or \"histogram\", got {kind:?}: {name:?}"
+        )
+    };
+    check("rate(jobs_total[5m])", &is_none("", "jobs_total"));
+    let typed = |kind: &str| format!("rate(label_replace(up, '__type__', '{kind}', '', '')[5m:])");
+    check(&typed("gauge"), &is_none("gauge", "up"));
+    check(&typed("counter"), "");
+    check(&typed("histogram"), "");
 }
 
 #[test]

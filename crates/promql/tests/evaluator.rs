@@ -201,6 +201,7 @@ fn run_with(
         parallel,
         clock: None,
         use_start_timestamps: true,
+        type_and_unit_labels: false,
     };
     evaluate(&Evaluation { expr: &expr, time, source: store, options })
 }
@@ -384,6 +385,7 @@ fn a_query_stops_in_the_middle_of_one_series() {
             parallel: &Inline,
             clock: None,
             use_start_timestamps: true,
+            type_and_unit_labels: false,
         },
     };
     std::thread::scope(|scope| {

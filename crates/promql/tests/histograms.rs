@@ -99,6 +99,7 @@ fn run(query: &str, time: EvalTime, max_samples: usize) -> Result<QueryOutput, S
         parallel: &Inline,
         clock: None,
         use_start_timestamps: true,
+        type_and_unit_labels: false,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: &store, options });
     output.map_err(|error| error.to_string())

@@ -116,6 +116,7 @@ fn profile_on(query: &str, time: EvalTime, parallel: &dyn Parallel) -> QueryProf
         parallel,
         clock: Some(ticks),
         use_start_timestamps: false,
+        type_and_unit_labels: false,
     };
     let profiled = evaluate(&Evaluation { expr: &expr, time, source: &Store, options });
     let profiled = profiled.expect("it can be evaluated");

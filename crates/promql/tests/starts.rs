@@ -102,6 +102,7 @@ fn run(store: &Store, query: &str, time: EvalTime) -> String {
         parallel: &Inline,
         clock: None,
         use_start_timestamps: true,
+        type_and_unit_labels: false,
     };
     let expr = parse(query).expect("valid");
     let QueryOutput { value, annotations, .. } =
@@ -136,7 +137,9 @@ fn queries() -> Vec<String> {
         queries.push(format!("{function}(m_total[1m] smoothed)"));
         queries.push(format!("{function}(m_total[1m] anchored)"));
     }
-    queries.extend(["changes(m_total[1m] anchored)", "resets(m_total[1m] anchored)"].map(str::to_owned));
+    queries.extend(
+        ["changes(m_total[1m] anchored)", "resets(m_total[1m] anchored)"].map(str::to_owned),
+    );
     queries
 }
 

@@ -130,6 +130,7 @@ fn run(store: &Store, query: &str, time: EvalTime) -> (QueryValue, Vec<String>) 
         parallel: &Inline,
         clock: None,
         use_start_timestamps: false,
+        type_and_unit_labels: false,
     };
     let output = evaluate(&Evaluation { expr: &expr, time, source: store, options }).expect("runs");
     let annotations = output.annotations.iter().map(|note| note.render(query)).collect();

@@ -410,6 +410,7 @@ mod tests {
             parallel: &Inline,
             clock: None,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
         };
         let time = EvalTime::Instant(end_ms);
         promql::evaluate(&Evaluation { expr: &expr, time, source: &source, options }).expect("runs")

@@ -118,7 +118,13 @@ fn main() {
     let symbols = with_symbols(&batch);
     let mut resolved = MetricBatch::default();
     measure("remote write 2.0", symbols.len(), || {
-        let summary = remote_write_2::decode(&symbols, &limits, &mut resolved).expect("own bytes");
+        let summary = remote_write_2::decode(
+            &symbols,
+            remote_write_2::Options::default(),
+            &limits,
+            &mut resolved,
+        )
+        .expect("own bytes");
         black_box((&resolved, summary));
     });
     // As they come over the wire, which is what a sender and a receiver pay for.
@@ -135,7 +141,13 @@ fn main() {
     });
     measure("remote write 2.0, snappy", second.len(), || {
         let body = unpack(&second);
-        let summary = remote_write_2::decode(&body, &limits, &mut resolved).expect("own bytes");
+        let summary = remote_write_2::decode(
+            &body,
+            remote_write_2::Options::default(),
+            &limits,
+            &mut resolved,
+        )
+        .expect("own bytes");
         black_box((&resolved, summary));
     });
     measure("labels on a cache miss", body.len(), || {

@@ -47,6 +47,7 @@ pub mod text_encode;
 mod text_entry;
 mod text_lex;
 mod time_layout;
+mod type_and_unit;
 
 pub use error::WireError;
 pub use exemplar_rows::decode_exemplar_labels;

@@ -24,6 +24,7 @@ use crate::text_batch::{self, TextSummary};
 use crate::text_entry::{
     Entry, Exemplar, HistogramSeries, RawExemplar, RawLabel, RawSeries, Series, bound_text,
 };
+use crate::type_and_unit::{TYPE, UNIT, type_label};
 
 /// The content type a scraper asks for.
 pub const CONTENT_TYPE: &str = "application/vnd.google.protobuf; \
@@ -303,14 +304,9 @@ impl<'a> Parser<'a> {
         self.name = 0..self.text.len();
         let (mut kind, mut unit) = ("", "");
         if self.options.type_and_unit_labels {
-            kind = if self.family.kind == MetricType::Unknown {
-                ""
-            } else {
-                self.family.kind.as_str()
-            };
-            unit = self.family.unit;
+            (kind, unit) = (type_label(self.family.kind), self.family.unit);
         }
-        for (name, value) in [("__type__", kind), ("__unit__", unit)] {
+        for (name, value) in [(TYPE, kind), (UNIT, unit)] {
             if !value.is_empty() {
                 push_label(&mut self.text, &mut self.labels, name.as_bytes(), value.as_bytes());
             }

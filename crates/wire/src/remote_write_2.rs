@@ -26,7 +26,7 @@ use crate::histogram_fields::check_count;
 use crate::protobuf::{self, Fault, Field, length, varint};
 use crate::refusals::Refusals;
 use crate::remote_write::{MAX_METADATA, metric_type, sample};
-use crate::{WireError, remote_write_histogram};
+use crate::{WireError, remote_write_histogram, type_and_unit};
 
 /// How many times the largest body the labels of a request may take once they are written out.
 /// Symbols save a factor of three to eight with ordinary labels.
@@ -47,6 +47,14 @@ const TAG_SERIES: u8 = 5 << 3 | 2;
 const TAG_REFS: u8 = 1 << 3 | 2;
 const TAG_SAMPLE: u8 = 2 << 3 | 2;
 const TAG_METADATA: u8 = 5 << 3 | 2;
+
+/// How a request becomes series.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Give each series whose metadata tells a type or a unit these as labels `__type__` and
+    /// `__unit__`, in place of labels of these names that it has itself.
+    pub type_and_unit_labels: bool,
+}
 
 /// What one request held.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,7 +84,12 @@ pub struct Summary {
 /// # Errors
 /// [`WireError::Malformed`] for anything that is no `Request`, [`WireError::Limit`] for a body or
 /// labels that are too large, too much metadata or too many histograms. `out` is then empty.
-pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Summary, WireError> {
+pub fn decode(
+    body: &[u8],
+    options: Options,
+    limits: &Limits,
+    out: &mut MetricBatch,
+) -> Result<Summary, WireError> {
     out.clear();
     let max_label_bytes =
         limits.max_body_bytes.saturating_mul(LABELS_RATIO).min((u32::MAX / 2) as usize);
@@ -89,6 +102,7 @@ pub fn decode(body: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<Sum
     let symbols = Symbols::read(body).map_err(malformed)?;
     let mut decoder = Decoder {
         body,
+        options,
         symbols,
         max_label_bytes,
         metadata_bytes: 0,
@@ -189,6 +203,7 @@ impl Symbols {
 
 struct Decoder<'b, 'o> {
     body: &'b [u8],
+    options: Options,
     symbols: Symbols,
     max_label_bytes: usize,
     /// Names, help texts and units in the batch; they may take as much as labels.
@@ -258,9 +273,12 @@ impl Decoder<'_, '_> {
         }
         let rows = self.out.timestamps_ms.len() - first_row;
         let histograms = self.out.histograms.len() - first_histogram;
-        let labels = match self.write_labels()? {
-            Ok(labels) => labels,
-            Err(reason) => {
+        let labels = match (self.write_labels()?, rest.metadata) {
+            (Ok(labels), Some(metadata)) if self.options.type_and_unit_labels => {
+                self.write_described(labels, metadata)?
+            }
+            (Ok(labels), _) => labels,
+            (Err(reason), _) => {
                 self.refuse(reason, first_row, first_histogram);
                 self.out.exemplars.truncate(first_exemplar);
                 return Ok(());
@@ -414,6 +432,28 @@ impl Decoder<'_, '_> {
         }
         // The casts are exact: `make_room` keeps labels below half of u32::MAX.
         Ok(Ok((start as u32, (self.labels_end - start) as u32)))
+    }
+
+    /// Writes the labels that were written last again, with type and unit of the series.
+    #[cold]
+    fn write_described(
+        &mut self,
+        (start, len): (u32, u32),
+        (kind, _, unit): (MetricType, u32, u32),
+    ) -> Result<(u32, u32), WireError> {
+        let unit = self.symbols.text(self.body, unit, usize::MAX).map_err(malformed)?;
+        let written = &self.label_bytes[start as usize..(start + len) as usize];
+        let Some(labels) = type_and_unit::replaced(written, kind, unit).map_err(malformed)? else {
+            return Ok((start, len));
+        };
+        let end = start as usize + labels.len();
+        if end + STEP_BYTES > self.label_bytes.len() {
+            make_room(&mut self.label_bytes, end, self.max_label_bytes)?;
+        }
+        self.label_bytes[start as usize..end].copy_from_slice(&labels);
+        self.labels_end = end;
+        // The cast is exact, as above.
+        Ok((start, labels.len() as u32))
     }
 
     /// Takes the series at hand back out of the batch and counts it as refused.

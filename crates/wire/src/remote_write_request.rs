@@ -306,7 +306,13 @@ mod tests {
         assert_eq!(message[..2], [4 << 3 | 2, 0]);
         assert_eq!(message.windows(7).filter(|window| *window == b"a_total").count(), 1);
         let mut batch = MetricBatch::default();
-        remote_write_2::decode(&message, &Limits::default(), &mut batch).expect("a request");
+        remote_write_2::decode(
+            &message,
+            remote_write_2::Options::default(),
+            &Limits::default(),
+            &mut batch,
+        )
+        .expect("a request");
         check(&batch, true);
         assert_eq!(batch.metadata, [metadata()]);
     }

@@ -150,6 +150,20 @@ impl<'p> Series<'p> {
     pub fn read_labels(&self, into: &mut LabelText) -> Result<(), LabelError> {
         into.read(&self.raw)
     }
+
+    /// As [`Series::read_labels`], with the family's type and unit as labels `__type__` and
+    /// `__unit__` in place of such labels of the series; an unknown type and an empty unit are none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_described(
+        &self,
+        kind: MetricType,
+        unit: &str,
+        into: &mut LabelText,
+    ) -> Result<(), LabelError> {
+        into.read_described(&self.raw, kind, unit)
+    }
 }
 
 impl<'p> HistogramSeries<'p> {
@@ -172,6 +186,19 @@ impl<'p> HistogramSeries<'p> {
     /// As there.
     pub fn read_labels(&self, into: &mut LabelText) -> Result<(), LabelError> {
         into.read(&self.raw)
+    }
+
+    /// As [`Series::read_described`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_described(
+        &self,
+        kind: MetricType,
+        unit: &str,
+        into: &mut LabelText,
+    ) -> Result<(), LabelError> {
+        into.read_described(&self.raw, kind, unit)
     }
 
     /// The exemplars, in the order in which they came.

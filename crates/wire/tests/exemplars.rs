@@ -100,7 +100,9 @@ fn of_remote_write_2() {
     let body = [symbols, series].concat();
     let mut batch = MetricBatch::default();
     let limits = Limits::default();
-    let summary = remote_write_2::decode(&body, &limits, &mut batch).expect("a request");
+    let summary =
+        remote_write_2::decode(&body, remote_write_2::Options::default(), &limits, &mut batch)
+            .expect("a request");
     assert_eq!((summary.floats, summary.exemplars, summary.exemplars_left_out), (3, 5, 0));
     check(
         &batch,
@@ -123,7 +125,12 @@ fn of_remote_write_2() {
         1 1: a label reference points outside the symbols of the request"#]]
     .assert_eq(&reasons.join("\n"));
     for cut in 0..body.len() {
-        let _ = remote_write_2::decode(&body[..cut], &limits, &mut batch);
+        let _ = remote_write_2::decode(
+            &body[..cut],
+            remote_write_2::Options::default(),
+            &limits,
+            &mut batch,
+        );
     }
 }
 

@@ -149,6 +149,52 @@ fn numbers() {
     );
 }
 
+/// What Prometheus 3.14 stores with `--enable-feature=type-and-unit-labels`.
+#[test]
+fn type_and_unit_become_labels() {
+    let point = json!({"timeUnixNano": "5000000", "asInt": "1", "attributes":
+        attributes(&[("__type__", "own"), ("__unit__", "own"), ("a", "1")])});
+    let histogram = json!({"timeUnixNano": "5000000", "count": "1", "sum": 1.0,
+        "bucketCounts": ["1", "0"], "explicitBounds": [1.0]});
+    let exponential = json!({"timeUnixNano": "5000000", "count": 0, "sum": 0, "scale": 0});
+    let metrics = json!([
+        {"name": "g", "unit": "By/s", "gauge": {"dataPoints": [point]}},
+        {"name": "n", "unit": "{x}", "sum": {"aggregationTemporality": 2, "dataPoints": [point]}},
+        {"name": "c", "unit": "s", "sum": {"isMonotonic": true, "aggregationTemporality": 2,
+         "dataPoints": [point]}},
+        {"name": "h", "unit": "ms", "histogram": {"aggregationTemporality": 2,
+         "dataPoints": [histogram]}},
+        {"name": "e", "exponentialHistogram": {"aggregationTemporality": 2,
+         "dataPoints": [exponential]}},
+        {"name": "s", "unit": "1", "summary": {"dataPoints": [{"timeUnixNano": "5000000",
+         "count": 2, "sum": 3, "quantileValues": [{"quantile": 0.5, "value": 1}]}]}},
+    ]);
+    let options = Options { type_and_unit_labels: true, ..Options::default() };
+    let resource = attributes(&[
+        ("service.name", "shop"),
+        ("host.name", "web-1"),
+        ("__type__", "own"),
+        ("__unit__", "own"),
+    ]);
+    let (batch, summary) = take(&request(resource, metrics), &options, None);
+    let printed = printed(&batch, &summary);
+    let series: Vec<_> = printed.lines().filter(|line| !line.starts_with('#')).collect();
+    expect![[r#"
+        g_bytes_per_second{__type__="gauge", __unit__="bytes_per_second", a="1", job="shop"} 1 @5
+        n{__type__="gauge", __unit__="own", a="1", job="shop"} 1 @5
+        c_seconds_total{__type__="counter", __unit__="seconds", a="1", job="shop"} 1 @5
+        h_milliseconds_sum{__type__="histogram", __unit__="milliseconds", job="shop"} 1 @5
+        h_milliseconds_count{__type__="histogram", __unit__="milliseconds", job="shop"} 1 @5
+        h_milliseconds_bucket{__type__="histogram", __unit__="milliseconds", job="shop", le="1"} 1 @5
+        h_milliseconds_bucket{__type__="histogram", __unit__="milliseconds", job="shop", le="+Inf"} 1 @5
+        s_sum{__type__="summary", job="shop"} 3 @5
+        s_count{__type__="summary", job="shop"} 2 @5
+        s{__type__="summary", job="shop", quantile="0.5"} 1 @5
+        target_info{__unit__="own", host_name="web-1", job="shop"} 1 @5
+        e{__type__="histogram", job="shop"} count 0 sum 0  @5 since None
+    "#]].assert_eq(&(series.join("\n") + "\n"));
+}
+
 #[test]
 fn histograms_and_summaries() {
     let metrics = json!([

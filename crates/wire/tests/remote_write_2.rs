@@ -6,7 +6,7 @@ use expect_test::expect;
 use model::{LabelForm, Limits, MetricBatch};
 use proptest::prelude::*;
 use wire::decode_labels;
-use wire::remote_write_2::{Summary, decode};
+use wire::remote_write_2::{Options, Summary, decode};
 
 fn varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -73,7 +73,8 @@ fn metadata(kind: u8, help: u64, unit: u64) -> Vec<u8> {
 
 fn decoded(body: &[u8]) -> (MetricBatch, Summary) {
     let mut batch = MetricBatch::default();
-    let summary = decode(body, &Limits::default(), &mut batch).expect("a well-formed request");
+    let summary = decode(body, Options::default(), &Limits::default(), &mut batch)
+        .expect("a well-formed request");
     (batch, summary)
 }
 
@@ -101,6 +102,50 @@ fn printed(batch: &MetricBatch) -> String {
         out.push_str(&format!("{metadata:?}\n"));
     }
     out
+}
+
+/// What Prometheus 3.14 stores with `--enable-feature=type-and-unit-labels`.
+#[test]
+fn type_and_unit_become_labels() {
+    let mut table = Table::new();
+    let unit = table.reference("seconds");
+    let mut series = |labels: &[(&str, &str)], told: Option<(u8, u64)>| {
+        let labels = table.refs(labels);
+        let told = told.map(|(kind, unit)| metadata(kind, 0, unit)).unwrap_or_default();
+        [labels, sample(1, 1.0), told].concat()
+    };
+    let own = [("__name__", "own"), ("__type__", "gauge"), ("__unit__", "own"), ("z", "1")];
+    let all = [
+        series(&[("__name__", "both_seconds_total"), ("job", "j")], Some((1, unit))),
+        series(&[("__name__", "type_only")], Some((2, 0))),
+        series(&[("__name__", "unit_only")], Some((0, unit))),
+        series(&[("__name__", "unknown")], Some((0, 0))),
+        series(&[("__name__", "untold")], None),
+        // One that is told puts both of the series' own away.
+        series(&own, Some((0, unit))),
+        series(&own, Some((0, 0))),
+        // Prometheus refuses this one.
+        series(&[("__name__", "astray")], Some((1, 900))),
+    ];
+    let body = table.request(&all);
+    let mut batch = MetricBatch::default();
+    let options = Options { type_and_unit_labels: true };
+    decode(&body, options, &Limits::default(), &mut batch).expect("a well-formed request");
+    let printed = printed(&batch);
+    let series: Vec<_> = printed.lines().filter(|line| !line.starts_with("Metric")).collect();
+    expect![[r#"
+        both_seconds_total{__type__="counter", __unit__="seconds", job="j"} 1@1
+        type_only{__type__="gauge"} 1@1
+        unit_only{__unit__="seconds"} 1@1
+        unknown 1@1
+        untold 1@1
+        own{__unit__="seconds", z="1"} 1@1
+        own{__type__="gauge", __unit__="own", z="1"} 1@1
+        astray{__type__="counter"} 1@1
+    "#]]
+    .assert_eq(&(series.join("\n") + "\n"));
+    let (without, _) = decoded(&body);
+    assert_eq!(without.rows(), batch.rows());
 }
 
 #[test]
@@ -235,7 +280,8 @@ fn metadata_cannot_unfold_without_bound() {
     assert_eq!((said.help.len(), said.unit.len()), (4_096, 255));
     let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
     let mut batch = MetricBatch::default();
-    let error = decode(&described(2_000), &limits, &mut batch).expect_err("too much");
+    let error =
+        decode(&described(2_000), Options::default(), &limits, &mut batch).expect_err("too much");
     assert!(error.is_limit() && error.to_string().contains("metadata"), "{error}");
     assert_eq!(batch, MetricBatch::default());
 }
@@ -250,7 +296,7 @@ fn symbols_cannot_unfold_without_bound() {
         .concat();
     let limits = Limits { max_body_bytes: 1 << 20, ..Limits::default() };
     let mut batch = MetricBatch::default();
-    let error = decode(&body, &limits, &mut batch).expect_err("too much");
+    let error = decode(&body, Options::default(), &limits, &mut batch).expect_err("too much");
     assert!(error.is_limit(), "{error}");
     assert!(error.to_string().contains("limits.max_body_bytes"), "{error}");
     assert!(batch.label_bytes.capacity() <= 8 << 20);
@@ -261,7 +307,8 @@ fn symbols_cannot_unfold_without_bound() {
 fn what_is_no_request_is_malformed() {
     for body in [&[0x2a, 5, 0][..], &[0x22], &[0x20, 1], &[0x28, 0], &[0xff; 16]] {
         let mut batch = MetricBatch::default();
-        let error = decode(body, &Limits::default(), &mut batch).expect_err("no request");
+        let error = decode(body, Options::default(), &Limits::default(), &mut batch)
+            .expect_err("no request");
         assert!(error.to_string().starts_with("malformed remote write 2.0 request"), "{error}");
     }
 }
@@ -300,13 +347,13 @@ proptest! {
         flip in 1_u8..=255,
     ) {
         let mut batch = MetricBatch::default();
-        let _ = decode(&random, &Limits::default(), &mut batch);
+        let _ = decode(&random, Options::default(), &Limits::default(), &mut batch);
         let mut table = Table::new();
         let labels = table.refs(&[("__name__", "m"), ("a", "b")]);
         let mut body = table.request(&[[labels, sample(1, 1.0), metadata(1, 1, 2)].concat()]);
         let at = at.index(body.len());
         body[at] ^= flip;
-        if decode(&body, &Limits::default(), &mut batch).is_ok() {
+        if decode(&body, Options { type_and_unit_labels: true }, &Limits::default(), &mut batch).is_ok() {
             for series in &batch.series {
                 let bytes = batch.label_bytes_of(series);
                 let _ = decode_labels(series.form, bytes, &Limits::default());

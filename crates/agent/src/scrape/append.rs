@@ -9,7 +9,7 @@ use wire::{
     protobuf_exposition,
 };
 
-use super::cache::{Place, SeriesCache, SeriesIndex};
+use super::cache::{MAX_UNITS, Place, SeriesCache, SeriesIndex, UnitIndex};
 use super::error::ScrapeError;
 use super::histograms::HistogramRules;
 use super::metadata::MetadataBook;
@@ -41,6 +41,8 @@ pub(super) struct SampleRules {
     pub(super) sample_limit: usize,
     /// Whether `_created` lines of OpenMetrics tell when series began, and are none.
     pub(super) folds_created: bool,
+    /// Whether type and unit of families become labels of their series.
+    pub(super) type_and_unit_labels: bool,
     pub(super) histograms: HistogramRules,
 }
 
@@ -107,14 +109,18 @@ pub(super) struct Appender<'a> {
     appended: usize,
     /// A limit of samples or buckets was met. Reading goes on, to count what there is.
     over: Option<ScrapeError>,
+    /// Whether the labels of series are to be completed by type and unit, which a parser of text
+    /// does not do.
+    describes: bool,
+    /// The unit that the last line about one told, of whatever family.
+    unit: UnitIndex,
 }
 
 /// The formats behind one face.
 trait Parse {
     fn next_entry(&mut self) -> Result<Option<Entry<'_>>, WireError>;
     fn known_series(&mut self, text: &[u8]) -> Result<Option<KnownSample<'_>>, WireError>;
-    /// The type of the last `# TYPE` line, as far as labels depend on it: bounds of histograms and
-    /// summaries are made canonical.
+    /// The type of the last `# TYPE` line, if labels can depend on it.
     fn kind(&self) -> MetricType;
 }
 
@@ -128,10 +134,7 @@ macro_rules! parse_text {
                 self.known_series(text)
             }
             fn kind(&self) -> MetricType {
-                match self.kind() {
-                    kind @ (MetricType::Histogram | MetricType::Summary) => kind,
-                    _ => MetricType::Unknown,
-                }
+                self.kind()
             }
         }
     };
@@ -180,6 +183,8 @@ impl<'a> Appender<'a> {
             tally: Tally::default(),
             appended: 0,
             over: None,
+            describes: false,
+            unit: UnitIndex::NONE,
         }
     }
 
@@ -193,6 +198,8 @@ impl<'a> Appender<'a> {
             Ok(())
         } else {
             self.cache.make_room(self.batch);
+            let described = self.sample_rules.type_and_unit_labels;
+            self.describes = described && format != Format::Protobuf;
             match format {
                 Format::Text => self.read(&mut exposition::Parser::new(body)),
                 Format::OpenMetrics if self.sample_rules.folds_created => {
@@ -200,7 +207,7 @@ impl<'a> Appender<'a> {
                 }
                 Format::OpenMetrics => self.read(&mut openmetrics::Parser::new(body)),
                 Format::Protobuf => {
-                    let options = self.sample_rules.histograms.protobuf_options();
+                    let options = self.sample_rules.histograms.protobuf_options(described);
                     self.read(&mut protobuf_exposition::Parser::new(body, options))
                 }
             }
@@ -232,17 +239,18 @@ impl<'a> Appender<'a> {
         if let Some(mut converter) = self.sample_rules.histograms.converter() {
             loop {
                 look()?;
-                let kind = parser.kind();
+                let kind = self.kind(parser);
                 let Some(entry) = parser.next_entry()? else { break };
                 converter.push(entry, |entry| self.entry(entry, kind))?;
             }
-            return converter.finish(|entry| self.entry(entry, parser.kind()));
+            let kind = self.kind(parser);
+            return converter.finish(|entry| self.entry(entry, kind));
         }
         loop {
             look()?;
             // Fast path: the target writes what it wrote last time.
-            if let Some((id, text, kind)) = self.cache.predicted()
-                && kind == parser.kind()
+            if let Some((id, text, kind, unit)) = self.cache.predicted()
+                && (kind, unit) == (self.kind(parser), self.unit)
                 && let Some(known) = parser.known_series(text)?
             {
                 self.tally.scraped += 1;
@@ -252,7 +260,7 @@ impl<'a> Appender<'a> {
                 }
                 continue;
             }
-            let kind = parser.kind();
+            let kind = self.kind(parser);
             match parser.next_entry()? {
                 Some(entry) => self.entry(entry, kind)?,
                 None => return Ok(()),
@@ -260,16 +268,35 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// Takes one entry; `kind` is that of [`Parse::kind`] before it.
+    /// The type of the last `# TYPE` line, as far as labels depend on it here: bounds of histograms
+    /// and summaries are made canonical.
+    fn kind(&self, parser: &impl Parse) -> MetricType {
+        match parser.kind() {
+            kind @ (MetricType::Histogram | MetricType::Summary) => kind,
+            kind if self.describes => kind,
+            _ => MetricType::Unknown,
+        }
+    }
+
+    /// Takes one entry; `kind` is that of [`Appender::kind`] before it.
     fn entry(&mut self, entry: Entry<'_>, kind: MetricType) -> Result<(), ScrapeError> {
         match entry {
             Entry::Type { metric, kind } => self.metadata.set_kind(&metric, kind),
             Entry::Help { metric, text } => self.metadata.set_help(&metric, &text),
-            Entry::Unit { metric, unit } => self.metadata.set_unit(&metric, &unit),
+            Entry::Unit { metric, unit } => {
+                self.metadata.set_unit(&metric, &unit);
+                if self.describes {
+                    let too_many = ScrapeError::TooManyUnits { limit: MAX_UNITS };
+                    self.unit = self.cache.unit_index(&unit).ok_or(too_many)?;
+                }
+            }
             Entry::Comment(_) => {}
             Entry::Series(series) => {
                 self.tally.scraped += 1;
-                let read = |into: &mut LabelText| series.read_labels(into);
+                let read = |unit: Option<&str>, into: &mut LabelText| match unit {
+                    Some(unit) => series.read_described(kind, unit, into),
+                    None => series.read_labels(into),
+                };
                 if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
                     let sample = KnownSample {
                         value: series.value,
@@ -282,7 +309,10 @@ impl<'a> Appender<'a> {
             }
             Entry::Histogram(series) => {
                 self.tally.scraped += 1;
-                let read = |into: &mut LabelText| series.read_labels(into);
+                let read = |unit: Option<&str>, into: &mut LabelText| match unit {
+                    Some(unit) => series.read_described(kind, unit, into),
+                    None => series.read_labels(into),
+                };
                 if let Some((index, is_new)) = self.resolve(series.as_written(), kind, read)? {
                     let (t_ms, start_ms) = (series.timestamp_ms, series.start_timestamp_ms);
                     let exemplars: Vec<_> = series.exemplars().collect();
@@ -300,14 +330,15 @@ impl<'a> Appender<'a> {
         &mut self,
         text: &[u8],
         kind: MetricType,
-        read: impl FnOnce(&mut LabelText) -> Result<(), model::LabelError>,
+        read: impl FnOnce(Option<&str>, &mut LabelText) -> Result<(), model::LabelError>,
     ) -> Result<Option<(SeriesIndex, bool)>, ScrapeError> {
-        if let Some(id) = self.cache.find(text, kind) {
+        if let Some(id) = self.cache.find(text, kind, self.unit) {
             let is_new = self.cache.is_new(id);
             return Ok(self.cache.meet(id).map(|series| (series, is_new)));
         }
         let Scratch { exposed, labels, packed } = self.scratch;
-        read(exposed).map_err(|error| {
+        let unit = self.describes.then(|| self.cache.unit(self.unit));
+        read(unit, exposed).map_err(|error| {
             ScrapeError::Labels(error, String::from_utf8_lossy(text).into_owned())
         })?;
         packed.clear();
@@ -321,7 +352,8 @@ impl<'a> Appender<'a> {
             }
         }
         let too_many = ScrapeError::TooManyLabels { limit: MAX_LABEL_BYTES };
-        let id = self.cache.insert(text, kind, is_kept.then_some(packed)).ok_or(too_many)?;
+        let id =
+            self.cache.insert(text, kind, self.unit, is_kept.then_some(packed)).ok_or(too_many)?;
         Ok(self.cache.meet(id).map(|series| (series, true)))
     }
 

@@ -18,6 +18,8 @@ const SPARE_ENTRIES_OF_FAILURES: usize = 1_000;
 /// Rows, and bytes of their labels, that come to a batch besides the target's own: `up` and its kin.
 const SPARE_ROWS: usize = 8;
 const SPARE_LABEL_BYTES: usize = 1 << 10;
+/// Units of one target, each of which is compared with those of its families.
+pub(super) const MAX_UNITS: usize = 4_096;
 /// Offsets are 32 bits wide.
 const MAX_ARENA_BYTES: usize = u32::MAX as usize;
 
@@ -36,6 +38,15 @@ pub(super) struct EntryId(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SeriesIndex(u32);
 
+/// A place in the list of units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UnitIndex(u16);
+
+impl UnitIndex {
+    /// No unit.
+    pub(super) const NONE: UnitIndex = UnitIndex(0);
+}
+
 /// The memory of one target.
 pub(super) struct SeriesCache {
     secrets: RapidSecrets,
@@ -47,6 +58,8 @@ pub(super) struct SeriesCache {
     packed: Vec<u8>,
     series: Vec<Series>,
     by_labels: HashTable<u32>,
+    /// Units that labels depend on, but for [`UnitIndex::NONE`].
+    units: Vec<Box<str>>,
     /// Entries in the order in which the target wrote them last.
     order: Vec<u32>,
     /// Those of the scrape under way, once it took another course than `order`.
@@ -76,8 +89,9 @@ struct Entry {
     seen: u32,
     /// Where it stands in `order`.
     position: u32,
-    /// The type it stood under, as far as its labels depend on it.
+    /// The type it stood under, and the unit, as far as its labels depend on them.
     kind: MetricType,
+    unit: UnitIndex,
 }
 
 /// A series as it is stored. 20 bytes.
@@ -118,6 +132,7 @@ impl SeriesCache {
             packed: Vec::new(),
             series: Vec::new(),
             by_labels: HashTable::new(),
+            units: Vec::new(),
             order: Vec::new(),
             order_now: None,
             cursor: 0,
@@ -135,21 +150,42 @@ impl SeriesCache {
         Self::new(0)
     }
 
-    /// The text that probably comes next and the type it must stand under.
+    /// The text that probably comes next, and type and unit it must stand under.
     #[inline]
-    pub(super) fn predicted(&self) -> Option<(EntryId, &[u8], MetricType)> {
+    pub(super) fn predicted(&self) -> Option<(EntryId, &[u8], MetricType, UnitIndex)> {
         let id = *self.order.get(self.cursor)?;
         let entry = &self.entries[id as usize];
-        Some((EntryId(id), self.text_of(entry), entry.kind))
+        Some((EntryId(id), self.text_of(entry), entry.kind, entry.unit))
     }
 
     /// Looks a text up.
-    pub(super) fn find(&self, text: &[u8], kind: MetricType) -> Option<EntryId> {
+    pub(super) fn find(&self, text: &[u8], kind: MetricType, unit: UnitIndex) -> Option<EntryId> {
         let found = self.by_text.find(self.hash(text), |&id| {
             let entry = &self.entries[id as usize];
-            entry.kind == kind && self.text_of(entry) == text
+            (entry.kind, entry.unit) == (kind, unit) && self.text_of(entry) == text
         });
         found.copied().map(EntryId)
+    }
+
+    /// Where a unit is remembered; `None` when the target has more of them than fits.
+    pub(super) fn unit_index(&mut self, unit: &str) -> Option<UnitIndex> {
+        if unit.is_empty() {
+            return Some(UnitIndex::NONE);
+        }
+        let known = self.units.iter().position(|known| **known == *unit);
+        let place = known.unwrap_or_else(|| {
+            if self.units.len() < MAX_UNITS {
+                self.units.push(unit.into());
+            }
+            self.units.len() - 1
+        });
+        (*self.units[place] == *unit).then_some(UnitIndex(place as u16 + 1))
+    }
+
+    /// The unit that is remembered there.
+    pub(super) fn unit(&self, index: UnitIndex) -> &str {
+        let place = usize::from(index.0).checked_sub(1);
+        place.map_or("", |place| &self.units[place])
     }
 
     /// Whether the entry was missing from the last good scrape, or is new since.
@@ -195,6 +231,7 @@ impl SeriesCache {
         &mut self,
         text: &[u8],
         kind: MetricType,
+        unit: UnitIndex,
         packed: Option<&[u8]>,
     ) -> Option<EntryId> {
         if self.texts.len() + text.len() > MAX_ARENA_BYTES {
@@ -212,6 +249,7 @@ impl SeriesCache {
             seen: NEVER,
             position: u32::MAX,
             kind,
+            unit,
         });
         self.texts.extend_from_slice(text);
         let hash = self.hash(text);
@@ -340,7 +378,7 @@ impl SeriesCache {
         self.last_good = self.generation;
         self.good_entries = self.seen;
         let gone = self.entries.len() - self.seen;
-        if gone > self.seen / 2 + SPARE_ENTRIES {
+        if gone > self.seen / 2 + SPARE_ENTRIES || self.units.len() > MAX_UNITS / 2 {
             self.compact();
         }
         self.next_generation();
@@ -354,7 +392,8 @@ impl SeriesCache {
         self.tracked_now.clear();
         self.order_now = None;
         // Texts that vary in scrapes that fail must not pile up.
-        if self.entries.len() > 2 * self.good_entries + SPARE_ENTRIES_OF_FAILURES {
+        let most = 2 * self.good_entries + SPARE_ENTRIES_OF_FAILURES;
+        if self.entries.len() > most || self.units.len() > MAX_UNITS / 2 {
             self.compact();
         }
         self.next_generation();
@@ -391,7 +430,8 @@ impl SeriesCache {
                 continue;
             }
             let packed = (entry.series != DROPPED).then(|| self.labels_of(entry.series));
-            let new = smaller.insert(self.text_of(entry), entry.kind, packed);
+            let unit = smaller.unit_index(self.unit(entry.unit)).expect("less than before fits");
+            let new = smaller.insert(self.text_of(entry), entry.kind, unit, packed);
             let EntryId(new) = new.expect("less than before fits");
             smaller.entries[new as usize].seen = entry.seen;
             smaller.entries[new as usize].position = entry.position;

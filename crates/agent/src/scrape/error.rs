@@ -70,6 +70,8 @@ pub(super) enum ScrapeError {
     TargetLimit { found: usize, limit: u64 },
     #[error("the labels of one answer take more than {limit} bytes; expose fewer series")]
     TooManyLabels { limit: usize },
+    #[error("the families of one answer have more than {limit} units; expose fewer")]
+    TooManyUnits { limit: usize },
 }
 
 fn shown(status: StatusCode) -> String {

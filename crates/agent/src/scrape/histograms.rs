@@ -18,7 +18,7 @@ const LEAST_FACTOR: f64 = 1.00271;
 pub(super) struct HistogramRules {
     take_native: bool,
     keep_classic: bool,
-    convert_classic: bool,
+    pub(super) convert_classic: bool,
     /// 0 means none.
     bucket_limit: usize,
     finest_schema: i32,
@@ -52,11 +52,14 @@ impl HistogramRules {
     }
 
     /// What the parser of protobuf is told.
-    pub(super) fn protobuf_options(&self) -> protobuf_exposition::Options {
+    pub(super) fn protobuf_options(
+        &self,
+        type_and_unit_labels: bool,
+    ) -> protobuf_exposition::Options {
         protobuf_exposition::Options {
             keep_classic: self.keep_classic,
             ignore_native: !self.take_native,
-            ..protobuf_exposition::Options::default()
+            type_and_unit_labels,
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Job {
     pub(super) body_limit: usize,
     /// As [`super::ScraperOptions::folds_created`].
     pub(super) folds_created: bool,
+    /// As [`super::ScraperOptions::type_and_unit_labels`].
+    pub(super) type_and_unit_labels: bool,
 }
 
 impl Job {
@@ -56,6 +58,7 @@ impl Job {
                 configured => limit(configured).min(MAX_BODY_BYTES),
             },
             folds_created: false,
+            type_and_unit_labels: false,
             headers,
             config,
             external_labels,
@@ -72,6 +75,7 @@ impl Job {
             track_timestamps_staleness: config.track_timestamps_staleness,
             sample_limit: limit(config.sample_limit),
             folds_created: self.folds_created,
+            type_and_unit_labels: self.type_and_unit_labels,
             histograms: HistogramRules::new(config, target),
         }
     }

@@ -32,6 +32,9 @@ pub struct ScraperOptions {
     /// Whether `_created` lines of OpenMetrics are when the series they stand beside began, and no
     /// series: Prometheus' feature `st-storage`. Each family is then read twice.
     pub folds_created: bool,
+    /// Whether type and unit of families become labels `__type__` and `__unit__` of their series,
+    /// before metric relabeling: Prometheus' feature `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
     /// Differs between processes: two that scrape the same targets do so at different moments.
     pub seed: u64,
 }
@@ -177,7 +180,8 @@ impl Scraper {
         }
         let config = Arc::new(scrape.clone());
         let job = Job::new(config, external_labels.clone(), client, failure_log);
-        let job = Arc::new(Job { folds_created: self.options.folds_created, ..job });
+        let ScraperOptions { folds_created, type_and_unit_labels, .. } = self.options;
+        let job = Arc::new(Job { folds_created, type_and_unit_labels, ..job });
         Ok(Ready { job, discovery })
     }
 

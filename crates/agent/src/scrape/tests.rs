@@ -1,6 +1,7 @@
 //! Expositions of one target, one after the other, and what becomes of them.
 
 mod starts;
+mod type_and_unit;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ impl Target {
                 track_timestamps_staleness: false,
                 sample_limit: 0,
                 folds_created: false,
+                type_and_unit_labels: false,
                 histograms: HistogramRules::default(),
             },
             scratch: Scratch::default(),

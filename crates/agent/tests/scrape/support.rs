@@ -144,6 +144,7 @@ impl Scraped {
             client: ClientOptions::operator(),
             adds_external_labels: true,
             folds_created: false,
+            type_and_unit_labels: false,
             seed: 7,
         };
         let scraper = Scraper::start(&config(yaml), options, sender).await.expect("it starts");

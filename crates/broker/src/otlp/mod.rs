@@ -50,6 +50,14 @@ pub(crate) struct Otlp {
     seen: Mutex<SeenBodies>,
 }
 
+impl Otlp {
+    /// By the defaults of Prometheus' configuration; and whether type and unit become labels.
+    pub(crate) fn new(type_and_unit_labels: bool) -> Self {
+        let options = Options { type_and_unit_labels, ..Options::default() };
+        Otlp { options: RwLock::new(Arc::new(options)), ..Otlp::default() }
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Default)]
 struct Taken {
@@ -60,8 +68,11 @@ struct Taken {
 }
 
 impl Broker {
-    /// Sets how OTLP becomes series; holds for requests from now on.
+    /// Sets how OTLP becomes series; holds for requests from now on. Whether type and unit become
+    /// labels is what [`crate::BrokerConfig`] says.
     pub fn set_otlp_options(&self, options: Options) {
+        let options =
+            Options { type_and_unit_labels: self.inner.config.type_and_unit_labels, ..options };
         *self.inner.otlp.options.write() = Arc::new(options);
     }
 

@@ -56,8 +56,8 @@ pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) 
             Err(refusal) => refusal.into_response(),
         };
     }
-    let taken = intake::take(&broker, &parts, body, rules, |_, limits, body, batch| {
-        remote_write_2::decode(&body, limits, batch)
+    let taken = intake::take(&broker, &parts, body, rules, |broker, limits, body, batch| {
+        remote_write_2::decode(&body, broker.remote_write_options(), limits, batch)
     });
     let (written, mut response) = answer_to_two(&broker, taken.await);
     let headers = response.headers_mut();
@@ -65,6 +65,13 @@ pub(super) async fn write(State(broker): State<Broker>, request: Request<Body>) 
     headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(written.histograms));
     headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(written.exemplars));
     response
+}
+
+impl Broker {
+    /// How requests of 2.0 become series.
+    fn remote_write_options(&self) -> remote_write_2::Options {
+        remote_write_2::Options { type_and_unit_labels: self.inner.config.type_and_unit_labels }
+    }
 }
 
 fn answer_to_two(

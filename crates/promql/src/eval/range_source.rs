@@ -176,7 +176,10 @@ impl Evaluator<'_> {
         });
         let remark = match remark {
             // These take the range first, so that remarks about it are at `span`.
-            Remark::None if function.expects_counter() => Remark::NonCounter(span),
+            Remark::None if function.expects_counter() => {
+                let by_type = self.context.options.type_and_unit_labels;
+                Remark::NonCounter { span, by_type }
+            }
             other => other,
         };
         let selected = Selected {

@@ -72,8 +72,11 @@ pub(crate) enum Leaf {
 /// What is worth telling the user once a selected series yields a value.
 pub(crate) enum Remark {
     None,
-    /// A metric name that is not a counter's.
-    NonCounter(Span),
+    /// What is not a counter, by its name or by its label `__type__`.
+    NonCounter {
+        span: Span,
+        by_type: bool,
+    },
     /// Texts that hold for any series.
     Always(Vec<Annotation>),
 }
@@ -368,9 +371,19 @@ impl Remark {
                     scratch.notes.add(annotation.clone());
                 }
             }
-            Remark::NonCounter(span) => {
+            Remark::NonCounter { span, by_type } => {
                 let Some(name) = labels.metric_name() else { return };
                 if !has_float(&scratch.row, &scratch.histogram_row) {
+                    return;
+                }
+                if *by_type {
+                    let kind = labels.get("__type__").unwrap_or("");
+                    let noted = scratch.noted_name.strip_suffix(kind);
+                    let is_noted = noted.and_then(|noted| noted.strip_suffix('\0')) == Some(name);
+                    if !is_noted && !matches!(kind, "counter" | "histogram") {
+                        scratch.notes.add(not_a_counter_by_type(name, kind, *span));
+                        scratch.noted_name = format!("{name}\0{kind}");
+                    }
                     return;
                 }
                 let counter = ["_total", "_sum", "_count", "_bucket"];
@@ -389,6 +402,17 @@ impl Remark {
             }
         }
     }
+}
+
+fn not_a_counter_by_type(name: &str, kind: &str, span: Span) -> Annotation {
+    let (name, kind) = (super::format::quoted(name), super::format::quoted(kind));
+    Annotation::info(
+        format_args!(
+            "metric might not be a counter, __type__ label is not set to \"counter\" or \
+             \"histogram\", got {kind}: {name}"
+        ),
+        span,
+    )
 }
 
 /// Whether some step has a value that is no histogram.

@@ -10,6 +10,9 @@ pub(crate) struct Features {
     /// `st-storage`: `_created` lines of scraped OpenMetrics are starts and no series. All other starts
     /// are stored without it.
     pub(crate) st_storage: bool,
+    /// `type-and-unit-labels`: scrapes, OTLP and remote write 2.0 give series the labels `__type__` and
+    /// `__unit__`.
+    pub(crate) type_and_unit_labels: bool,
 }
 
 impl Features {
@@ -23,10 +26,11 @@ impl Features {
             match name.as_str() {
                 "use-start-timestamps" => features.use_start_timestamps = true,
                 "st-storage" => features.st_storage = true,
+                "type-and-unit-labels" => features.type_and_unit_labels = true,
                 unknown => bail!(
-                    "enable_features: {unknown:?} cannot be switched; use-start-timestamps and \
-                     st-storage can, and the other features of Prometheus that Watchfire has are \
-                     always on: leave it out"
+                    "enable_features: {unknown:?} cannot be switched; use-start-timestamps, \
+                     st-storage and type-and-unit-labels can, and the other features of Prometheus \
+                     that Watchfire has are always on: leave it out"
                 ),
             }
         }
@@ -47,6 +51,8 @@ mod tests {
         let one = named(&["use-start-timestamps"]).expect("known");
         assert!(one.use_start_timestamps && !one.st_storage);
         assert!(named(&["st-storage"]).expect("known").st_storage);
+        let labels = named(&["type-and-unit-labels"]).expect("known");
+        assert_eq!(labels, Features { type_and_unit_labels: true, ..Features::default() });
         let error = named(&["st-storage", "agent"]).expect_err("unknown").to_string();
         assert!(error.contains("\"agent\"") && error.contains("use-start-timestamps"), "{error}");
     }

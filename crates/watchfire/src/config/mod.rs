@@ -21,7 +21,7 @@ mod retention;
 mod tenants;
 
 pub(crate) use agent::Shipping;
-use features::Features;
+pub(crate) use features::Features;
 use keys::{File, Tls};
 use limits::Defaults;
 

@@ -84,7 +84,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     let agent = Arc::new(agent);
     let scraping = match role.prometheus_config.clone() {
         None => None,
-        Some(path) => Some(Scraping::start(path, None, role.features.st_storage).await?),
+        Some(path) => Some(Scraping::start(path, None, role.features).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));

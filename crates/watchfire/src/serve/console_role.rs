@@ -86,7 +86,8 @@ pub(super) fn routes(
     let executor = executor
         .with_cache(config.query_cache)
         .with_tenants(config.tenants.limits.clone())
-        .with_start_timestamps(config.features.use_start_timestamps);
+        .with_start_timestamps(config.features.use_start_timestamps)
+        .with_type_and_unit_labels(config.features.type_and_unit_labels);
     let executor = Arc::new(executor);
     let state = || {
         let brokers = brokers.clone();

@@ -160,10 +160,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             broker.put_remote_writes(broker::PreparedRemotes::none()).await;
             None
         }
-        Some(path) => {
-            let folds_created = config.features.st_storage;
-            Some(Scraping::start(path, Some(broker.clone()), folds_created).await?)
-        }
+        Some(path) => Some(Scraping::start(path, Some(broker.clone()), config.features).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
@@ -320,6 +317,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         now_ms,
         ha: config.ha.clone(),
         aggregation: config.aggregation.clone(),
+        type_and_unit_labels: config.features.type_and_unit_labels,
         seed,
     }
 }

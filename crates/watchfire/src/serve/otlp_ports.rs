@@ -110,6 +110,8 @@ pub(super) fn options(otlp: &Otlp) -> Options {
         promote_scope_metadata: otlp.promote_scope_metadata,
         label_name_underscore_sanitization: otlp.label_name_underscore_sanitization,
         label_name_preserve_multiple_underscores: otlp.label_name_preserve_multiple_underscores,
+        // The broker knows.
+        type_and_unit_labels: false,
     }
 }
 

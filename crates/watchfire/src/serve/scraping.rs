@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::otlp_ports;
 use crate::check::ThisMachine;
+use crate::config::Features;
 
 /// Batches that may wait for the store or the spool; then scrapes wait.
 const QUEUE: usize = 64;
@@ -40,7 +41,7 @@ impl Scraping {
     pub(super) async fn start(
         path: PathBuf,
         broker: Option<Broker>,
-        folds_created: bool,
+        features: Features,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
         let loaded = load(&path)?;
         // Before the first scrape, so that a new remote gets all of them.
@@ -52,7 +53,8 @@ impl Scraping {
             client: ClientOptions::operator(),
             // A broker adds them where it passes series on; an agent does nothing else.
             adds_external_labels: broker.is_none(),
-            folds_created,
+            folds_created: features.st_storage,
+            type_and_unit_labels: features.type_and_unit_labels,
             seed: u64::from_le_bytes(seed),
         };
         let (batches, receiver) = mpsc::channel(QUEUE);

@@ -54,7 +54,8 @@ impl Telling {
         let executor = executor
             .with_cache(config.query_cache)
             .with_tenants(config.tenants.limits.clone())
-            .with_start_timestamps(config.features.use_start_timestamps);
+            .with_start_timestamps(config.features.use_start_timestamps)
+            .with_type_and_unit_labels(config.features.type_and_unit_labels);
         let executor = Arc::new(executor);
         let reloading =
             Reloading::new(config, broker.clone(), Arc::clone(&executor), scraping.cloned());

@@ -28,7 +28,7 @@ use std::ops::Range;
 use model::{Limits, MetricBatch};
 
 use crate::WireError;
-use crate::protobuf::{Fault, Field, each_message};
+use crate::protobuf::{self, Fault, Field, each_message};
 use crate::refusals::Refusals;
 use points::Translator;
 
@@ -63,6 +63,10 @@ pub struct Options {
     pub label_name_underscore_sanitization: bool,
     /// Whether runs of `_` in label names are kept.
     pub label_name_preserve_multiple_underscores: bool,
+    /// Whether type and unit of a metric become labels `__type__` and `__unit__` of its series, in
+    /// place of attributes of these names: not of the configuration, but Prometheus' feature
+    /// `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for Options {
@@ -77,6 +81,7 @@ impl Default for Options {
             promote_scope_metadata: false,
             label_name_underscore_sanitization: true,
             label_name_preserve_multiple_underscores: true,
+            type_and_unit_labels: false,
         }
     }
 }
@@ -182,4 +187,24 @@ fn too_large(what: String, limit: usize) -> WireError {
         limit: format!("{limit} bytes"),
         remedy: "let the sender export smaller batches or raise `limits.max_body_bytes`",
     }
+}
+
+/// Temporality, and whether it is a counter, of a metric's data; they may stand behind the points.
+fn shape(body: &[u8], data: Range<usize>) -> Result<(u64, bool), Fault> {
+    let (mut temporality, mut is_monotonic) = (0, false);
+    let mut at = data.start;
+    while at < data.end {
+        let start = at;
+        match protobuf::field(body, &mut at, data.end)? {
+            (2, Field::Varint(number)) => temporality = number,
+            (3, Field::Varint(flag)) => is_monotonic = flag != 0,
+            (2 | 3, _) => return Err((start, "field of a data point has the wrong type")),
+            _ => {}
+        }
+    }
+    Ok((temporality, is_monotonic))
+}
+
+fn too_many_labels(limit: usize) -> WireError {
+    too_large("labels of an OTLP request, written out for each series,".to_owned(), limit)
 }

@@ -27,13 +27,14 @@ use super::exemplars::PointExemplars;
 use super::exponential::{Exponential, buckets};
 use super::names::{self, Kind};
 use super::resource::{Resource, rules};
-use super::{Applied, Deltas, Options, Summary, malformed, too_large};
+use super::{Applied, Deltas, Options, Summary, malformed, shape, too_many_labels};
 use crate::WireError;
 use crate::histogram_fields::{check_count, doubles, sint32};
 use crate::pair_rows::push_pair;
 use crate::protobuf::{self, Fault, Field, each_message};
 use crate::refusals::Refusals;
 use crate::remote_write::MAX_METADATA;
+use crate::type_and_unit;
 
 const DELTA: u64 = 1;
 const CUMULATIVE: u64 = 2;
@@ -51,6 +52,8 @@ pub(super) struct Translator<'a> {
     base: Vec<u8>,
     /// The metric at hand.
     name: String,
+    /// Its type and unit, where they become labels.
+    described: Vec<(&'static str, String)>,
     is_delta: bool,
     /// Whether the points are of what began at zero once.
     accumulates: bool,
@@ -85,7 +88,6 @@ const SUMMARY: Places = Places { attributes: 7, flags: 8, exemplars: 0 };
 /// Bounds that let all exemplars pass, or none.
 const ALL: f64 = f64::INFINITY;
 const NO: f64 = f64::NAN;
-const WRONG_TYPE: &str = "field of a data point has the wrong type";
 
 impl<'a> Translator<'a> {
     pub(super) fn new(
@@ -105,6 +107,7 @@ impl<'a> Translator<'a> {
             attributes: Attributes::default(),
             base: Vec::new(),
             name: String::new(),
+            described: Vec::new(),
             is_delta: false,
             accumulates: false,
             latest_ms: None,
@@ -219,6 +222,13 @@ impl<'a> Translator<'a> {
     }
 
     fn describe(&mut self, kind: MetricType, help: &str, unit: &str) -> Result<(), WireError> {
+        self.described.clear();
+        if self.options.type_and_unit_labels {
+            let unit = names::unit_name(unit);
+            let own =
+                type_and_unit::labels_of(kind, &unit).map(|(name, value)| (name, value.into()));
+            self.described.extend(own);
+        }
         if self.out.metadata.last().is_some_and(|last| last.metric == self.name) {
             return Ok(());
         }
@@ -295,7 +305,10 @@ impl<'a> Translator<'a> {
     fn write_base(&mut self, own: &[u8]) {
         self.base.clear();
         let shared = &self.resource.shared;
-        let is_fixed = |name: &[u8]| shared.fixed.iter().any(|(known, _)| known == name);
+        let is_described =
+            |name: &[u8]| self.described.iter().any(|(known, _)| known.as_bytes() == name);
+        let is_fixed =
+            |name: &[u8]| shared.fixed.iter().any(|(known, _)| known == name) || is_described(name);
         for (_, name, value) in self.attributes.iter() {
             if name != own && name != METRIC_NAME.as_bytes() && !is_fixed(name) {
                 push_pair(&mut self.base, name, value);
@@ -308,7 +321,12 @@ impl<'a> Translator<'a> {
             }
         }
         for (name, value) in shared.fixed.iter().filter(|(name, _)| name != own) {
-            push_pair(&mut self.base, name, value);
+            if !is_described(name) {
+                push_pair(&mut self.base, name, value);
+            }
+        }
+        for (name, value) in &self.described {
+            push_pair(&mut self.base, name.as_bytes(), value.as_bytes());
         }
     }
 
@@ -578,23 +596,3 @@ impl<'a> Translator<'a> {
 }
 
 const NO_DELTAS: &str = "deltas are not taken here";
-
-fn too_many_labels(limit: usize) -> WireError {
-    too_large("labels of an OTLP request, written out for each series,".to_owned(), limit)
-}
-
-/// Temporality, and whether it is a counter, of a metric's data; they may stand behind the points.
-fn shape(body: &[u8], data: Range<usize>) -> Result<(u64, bool), Fault> {
-    let (mut temporality, mut is_monotonic) = (0, false);
-    let mut at = data.start;
-    while at < data.end {
-        let start = at;
-        match protobuf::field(body, &mut at, data.end)? {
-            (2, Field::Varint(number)) => temporality = number,
-            (3, Field::Varint(flag)) => is_monotonic = flag != 0,
-            (2 | 3, _) => return Err((start, WRONG_TYPE)),
-            _ => {}
-        }
-    }
-    Ok((temporality, is_monotonic))
-}

@@ -7,6 +7,7 @@ use super::names::LabelRules;
 use super::{Options, TranslationStrategy};
 use crate::pair_rows::push_pair;
 use crate::protobuf::{Fault, Field, each_message};
+use crate::type_and_unit::TYPE;
 
 const SERVICE_NAME: &str = "service.name";
 const SERVICE_NAMESPACE: &str = "service.namespace";
@@ -135,7 +136,9 @@ impl Resource {
         }
         let is_written = |name: &[u8]| {
             let is_identity = identity.iter().any(|(known, _)| known == name);
-            is_identity || name == model::METRIC_NAME.as_bytes()
+            // The information is of no type, which as Prometheus has it takes an attribute's away.
+            let is_type = options.type_and_unit_labels && name == TYPE.as_bytes();
+            is_identity || is_type || name == model::METRIC_NAME.as_bytes()
         };
         for (key, name, value) in self.attributes.iter() {
             let is_left_out = is_identifying(key) && !options.keep_identifying_resource_attributes;
