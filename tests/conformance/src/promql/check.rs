@@ -122,6 +122,7 @@ fn evaluate_at(store: &Store, expr: &Expr, time: EvalTime) -> Result<QueryOutput
         parallel: &Inline,
         clock: None,
         use_start_timestamps: true,
+        type_and_unit_labels: false,
     };
     evaluate(&Evaluation { expr, time, source: store, options }).map_err(|error| error.to_string())
 }
