@@ -113,10 +113,9 @@ impl<'a> TextEncoder<'a> {
             (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
         let bounds = classic_buckets(histogram).map(|(bound, below)| (go_float(bound), below));
         for (bound, below) in bounds.chain([("+Inf".to_owned(), histogram.count)]) {
-            let le = [("le", bound.as_str())];
-            // A closure, since these labels live longer than the bound does.
-            let own = labels.clone().into_iter().map(|(name, value)| (name, value));
-            self.sample_at(&bucket, own.chain(le), below, t_ms);
+            let mut with_bound: Vec<(&str, &str)> = labels.clone().into_iter().collect();
+            with_bound.push(("le", &bound));
+            self.sample_at(&bucket, with_bound, below, t_ms);
         }
         self.sample_at(&sum, labels.clone(), histogram.sum, t_ms);
         self.sample_at(&count, labels, histogram.count, t_ms);
