@@ -317,7 +317,7 @@ fn a_stop_keeps_windows_or_writes_them() {
         ("false", vec![(START_MS + INTERVAL_MS, 3.0)]),
         ("true", vec![(START_MS + 2_000, 1.0), (START_MS + INTERVAL_MS, 2.0)]),
     ] {
-        STOPS.store(START_MS + 2_000, SeqCst);
+        STOPS.store(START_MS + 1_000, SeqCst);
         let yaml = format!(
             "- match: m\n  interval: 10s\n  outputs: [sum_samples]\n  keep_metric_names: true\n  \
              flush_on_shutdown: {flush}\n"
@@ -326,6 +326,7 @@ fn a_stop_keeps_windows_or_writes_them() {
         let broker = open_on(&disk, settings(stops_ms, rules(&yaml)));
         let m = series("m", &[("job", "j")]);
         push(&broker, &[(&m, START_MS + 1_000, 1.0)]);
+        STOPS.store(START_MS + 2_000, SeqCst);
         broker.stop();
         drop(broker);
         STOPS.store(START_MS + 4_000, SeqCst);

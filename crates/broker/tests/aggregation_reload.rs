@@ -114,8 +114,8 @@ fn every_sample_is_stored_or_counted_while_rules_change() {
         }
         let mut chance = Chance(5);
         for _ in 0..60 {
-            // Never at the end of a window, whose time is another sample's.
-            ANY.fetch_add(1_001, SeqCst);
+            // Also at the end of a window, whose time is another sample's.
+            ANY.fetch_add(1_000, SeqCst);
             let wanted: Vec<&str> =
                 NAMES.iter().copied().filter(|_| chance.below(2) == 0).collect();
             put(&broker, counting(&wanted));
@@ -123,7 +123,7 @@ fn every_sample_is_stored_or_counted_while_rules_change() {
         }
         is_over.store(true, SeqCst);
     });
-    ANY.fetch_add(1_001, SeqCst);
+    ANY.fetch_add(1_000, SeqCst);
     put(&broker, counting(&[]));
     broker.stop();
     let mut all = BTreeMap::new();
@@ -166,21 +166,58 @@ fn what_counts_for_a_rule_that_is_new_counts_through_a_kill() {
 
 clock!(UNDONE, undone_ms);
 
+/// … although the rule saw samples, of series that another one takes as well.
 #[test]
 fn what_is_prepared_and_not_put_changes_nothing() {
+    const SERIES: &str = "watchfire_broker_aggregation_series";
     UNDONE.store(START_MS, SeqCst);
     let disk = Arc::new(MemoryDisk::new());
-    for before in [&["m"] as &[&str], &[]] {
-        let broker = open_on(&disk, settings(undone_ms, counting(before)));
+    let other = "- match: m\n  interval: 7s\n  outputs: [max]\n  flush_on_shutdown: true\n";
+    for before in [true, false] {
+        let known = || if before { counting(&["m"]) } else { counting(&[]) };
+        let mut more = known();
+        more.rules.extend(rules(other).rules);
+        let broker = open_on(&disk, settings(undone_ms, known()));
+        push(&broker, "m", 0, undone_ms());
+        let known_series = f64::from(u8::from(before));
+        wait_for(&broker, SERIES, |series| series == known_series);
         let mut settings = broker.adjustable();
-        settings.aggregation = counting(&["m", "x"]);
-        drop(broker.prepare_settings(settings).expect("room for it"));
-        let t_ms = undone_ms();
-        push(&broker, "x", before.len(), t_ms);
+        settings.aggregation = more;
+        let prepared = broker.prepare_settings(settings).expect("room for it");
+        push(&broker, "m", 0, undone_ms() + 1);
+        if before {
+            wait_for(&broker, SERIES, |series| series == 2.0);
+        }
+        drop(prepared);
+        wait_for(&broker, SERIES, |series| series == known_series);
+        push(&broker, "m", 0, undone_ms() + 2);
         UNDONE.fetch_add(10_000, SeqCst);
+        let wanted = if before { (0, 3) } else { (3, 3) };
+        wait_until("the window's end", || found(&broker, "m") == wanted);
         broker.stop();
-        assert_eq!(found(&broker, "x"), (2 - before.len() as u64, 0));
+        assert_eq!(found(&broker, "m"), wanted, "a rule that was never in effect wrote something");
     }
+}
+
+clock!(BACK, back_ms);
+
+/// Windows of rules that come back are none of those before, whatever the clock said then.
+#[test]
+fn rules_may_come_back_after_the_clock_was_set_back() {
+    BACK.store(START_MS, SeqCst);
+    let disk = Arc::new(MemoryDisk::new());
+    let broker = open_on(&disk, settings(back_ms, counting(&["m"])));
+    push(&broker, "m", 0, back_ms());
+    BACK.fetch_add(10_000, SeqCst);
+    wait_until("the window's end", || found(&broker, "m") == (0, 1));
+    put(&broker, counting(&[]));
+    wait_until("the file's end", || disk.list("aggregation").is_ok_and(|all| all.is_empty()));
+    BACK.fetch_sub(60_000, SeqCst);
+    put(&broker, counting(&["m"]));
+    push(&broker, "m", 1, back_ms());
+    BACK.fetch_add(10_000, SeqCst);
+    wait_until("the end of a window before it", || found(&broker, "m") == (0, 2));
+    broker.stop();
 }
 
 clock!(WIDE, wide_ms);
@@ -239,19 +276,36 @@ clock!(ROOM, room_ms);
 /// A rule whose windows wait for room holds up neither its end nor the limits that make room.
 #[test]
 fn a_rule_that_brings_too_many_series_can_be_removed() {
-    const PODS: usize = 10;
+    const PODS: usize = 9;
     ROOM.store(START_MS, SeqCst);
     let many = "- match: many\n  interval: 10s\n  outputs: [max, min, count_samples]\n";
     let of_x = "- match: x\n  interval: 10s\n  outputs: [count_samples]\n";
-    let mut config = settings(room_ms, rules(&format!("{many}{of_x}")));
+    let of_y = of_x.replace("match: x", "match: y");
+    let of_z =
+        "- match: z\n  interval: 1h\n  outputs: [count_samples]\n  flush_on_shutdown: true\n";
+    let mut config = settings(room_ms, rules(&format!("{many}{of_x}{of_z}")));
     // Ten at once, and as the clock stands no more.
     config.limits.max_new_series_per_second = 1;
     let broker = open_on(&Arc::new(MemoryDisk::new()), config);
     for pod in 0..PODS {
         push(&broker, "many", pod, START_MS);
     }
+    push(&broker, "z", 0, START_MS);
     ROOM.fetch_add(10_000, SeqCst);
     wait_until("what there is room for", || found(&broker, "many").1 > 0);
+    // What comes meanwhile is of windows that nobody ends before there is room, however many they are.
+    for _ in 0..3 {
+        for pod in 0..PODS {
+            push(&broker, "many", pod, room_ms());
+        }
+        ROOM.fetch_add(1_000, SeqCst);
+    }
+    ROOM.fetch_add(7_000, SeqCst);
+    // A rule that is refused ends none of the others, when there is room.
+    let mut settings = broker.adjustable();
+    settings.aggregation = rules(&format!("{many}{of_x}{of_y}{of_z}"));
+    let refusal = broker.prepare_settings(settings).err().expect("the follower is busy");
+    assert!(format!("{refusal:#}").contains("wait for room"), "{refusal:#}");
     let started = std::time::Instant::now();
     let mut settings = broker.adjustable();
     settings.aggregation = rules(of_x);
@@ -262,7 +316,9 @@ fn a_rule_that_brings_too_many_series_can_be_removed() {
     push(&broker, "many", 0, room_ms());
     push(&broker, "x", 0, room_ms());
     // Of each pod its greatest and least value, and how many there were.
-    wait_until("what waited", || found(&broker, "many") == (1, 3 * PODS as u64));
+    let counted = PODS as u64 * (1 + 1 + 1 + 1 + 1 + 3);
+    wait_until("what waited", || found(&broker, "many") == (1, counted));
+    wait_until("the window that was open", || found(&broker, "z") == (0, 1));
     ROOM.fetch_add(10_000, SeqCst);
     wait_until("the window's end", || found(&broker, "x") == (0, 1));
     broker.stop();

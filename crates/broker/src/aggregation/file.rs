@@ -19,6 +19,8 @@ const NEXT_PATH: &str = "aggregation/windows.next";
 pub(crate) struct Opened {
     pub(super) state: State,
     pub(super) disk: Arc<dyn Disk>,
+    /// Whether there was nothing, and the log before is of no rule.
+    pub(super) is_new: bool,
 }
 
 impl Opened {
@@ -43,7 +45,9 @@ impl Opened {
             return Ok(None);
         }
         let fresh = |from| State::new(&config.rules, from, now_ms);
-        let state = match read(&**disk).context("read the open windows")? {
+        let bytes = read(&**disk).context("read the open windows")?;
+        let is_new = bytes.is_none();
+        let state = match bytes {
             None => fresh(end),
             Some(bytes) => match State::decode(&bytes, &config.rules, end, now_ms) {
                 Ok((state, 0)) => state,
@@ -67,7 +71,7 @@ impl Opened {
                 }
             },
         };
-        let opened = Opened { state, disk: Arc::clone(disk) };
+        let opened = Opened { state, disk: Arc::clone(disk), is_new };
         write(&**disk, &opened.state).context("write the open windows")?;
         Ok(Some(opened))
     }
@@ -81,10 +85,10 @@ impl Opened {
         rules: &[AggregationRule],
         end: LogPosition,
         now_ms: i64,
-    ) -> Result<Opened> {
-        let opened = Opened { state: State::new(rules, end, now_ms), disk: Arc::clone(disk) };
-        write(&**disk, &opened.state).context("write the open windows")?;
-        Ok(opened)
+    ) -> Result<Opened, BlobError> {
+        let state = State::new(rules, end, now_ms);
+        write(&**disk, &state)?;
+        Ok(Opened { state, disk: Arc::clone(disk), is_new: true })
     }
 
     /// From where on the log is needed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use blockstore::{BlobError, Disk, LogTail};
 use catalog::{Expected, LogPosition};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use model::{DEFAULT_TENANT, Histogram, MetricBatch};
 
 use settings::stream_aggregation::AggregationRule;
@@ -15,7 +15,7 @@ use settings::stream_aggregation::AggregationRule;
 use super::Aggregation;
 use super::file::{self, Opened};
 use super::group::Value;
-use super::reload::Order;
+use super::orders::{Order, Orders};
 use super::rule::Written;
 use super::state::State;
 use crate::committer::{CommitError, Message, stop};
@@ -45,13 +45,15 @@ const NOT_IDLE_MS: i64 = -2 * 60 * 1_000;
 pub(crate) struct Follower {
     broker: Weak<Inner>,
     aggregation: Arc<Aggregation>,
-    orders: Receiver<Order>,
+    orders: Arc<Orders>,
     following: Arc<Following>,
     disk: Arc<dyn Disk>,
     tail: LogTail,
     state: State,
     /// Everything of windows that ended up to here is stored, since the clock was set back last.
     written_ms: i64,
+    /// Whether the catalog has that of rules of before.
+    is_outdated: bool,
     /// Whether all that windows said is stored; if not, a start reads them again.
     is_whole: bool,
     saved: LogPosition,
@@ -62,10 +64,13 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// What a start found, for a broker that is there but for its threads.
-    pub(super) fn new(opened: Opened, broker: &Broker, orders: Receiver<Order>) -> Follower {
-        let Opened { state, disk } = opened;
+    pub(super) fn new(opened: Opened, broker: &Broker, orders: Arc<Orders>) -> Follower {
+        let Opened { state, disk, is_new } = opened;
         let store = broker.inner.catalog.lock().store().expect("a start gives the store a name");
         let written = broker.get_key(WRITTEN_KEY);
+        // Rules that begin anew have written nothing, wherever the clock stood for those of before.
+        let is_outdated = is_new && written.is_some();
+        let written = written.filter(|_| !is_new);
         let written =
             written.and_then(|value| std::str::from_utf8(&value.value).ok()?.parse().ok());
         Follower {
@@ -81,6 +86,7 @@ impl Follower {
             ),
             disk,
             written_ms: written.unwrap_or(i64::MIN),
+            is_outdated,
             is_whole: true,
             saved: state.through,
             state,
@@ -92,6 +98,14 @@ impl Follower {
 
     /// Follows the log until the broker stops, or there are no rules any more.
     pub(crate) fn run(mut self) {
+        self.follow();
+        self.orders.end();
+    }
+
+    fn follow(&mut self) {
+        if self.is_outdated {
+            self.forget_written();
+        }
         while !self.is_stopping() && self.read() {
             if !self.take_orders() {
                 self.end();
@@ -110,22 +124,28 @@ impl Follower {
 
     /// Begins and ends rules as it is told. Whether there are any then.
     fn take_orders(&mut self) -> bool {
-        while let Ok(order) = self.orders.try_recv() {
+        while let Some(order) = self.orders.take() {
             match order {
                 Order::Begin { rules, reply } => {
-                    let outcome = self.begin_rules(&rules);
-                    let is_begun = outcome.is_ok();
-                    if reply.send(outcome).is_err() && is_begun {
-                        tracing::warn!("rules of stream_aggregation began too late and end again");
-                        let known = self.aggregation.config().rules;
-                        self.state.keep_rules(&known, 0, &mut Vec::new());
+                    // Whoever does not wait any more tells to forget them.
+                    let _ = reply.send(self.begin_rules(&rules));
+                }
+                Order::Forget { rules } => {
+                    self.state.forget_rules(&rules);
+                    if self.state.rules().is_empty() {
+                        return false;
                     }
+                    self.save();
                 }
                 Order::Keep { rules, through } => {
                     while self.tail.position() < through && !self.is_stopping() {
                         if !self.read() {
                             return true;
                         }
+                    }
+                    // What came while the follower was busy is of windows that are over by now.
+                    if !self.end_due_windows() {
+                        return true;
                     }
                     let Some(broker) = self.broker() else { return true };
                     let mut out = Vec::new();
@@ -161,6 +181,20 @@ impl Follower {
         }
     }
 
+    /// Ends windows until none has to; whether that is so and what they say is stored.
+    fn end_due_windows(&mut self) -> bool {
+        while self.is_whole && !self.is_stopping() {
+            let Some(broker) = self.broker() else { return false };
+            let is_due = self.state.is_due(broker.now_ms());
+            drop(broker);
+            if !is_due {
+                return true;
+            }
+            self.end_windows();
+        }
+        false
+    }
+
     /// There is nothing to follow the log for.
     fn end(&mut self) {
         match file::remove(&*self.disk) {
@@ -170,12 +204,22 @@ impl Follower {
             Err(error) => self.complain("windows of rules that are gone stay on the disk", &error),
         }
         self.following.release(READER);
+        self.forget_written();
         self.show();
         // It goes with this thread.
         self.aggregation.counters.bytes.store(0, Ordering::Relaxed);
         self.release_idle_series(NOT_IDLE_MS);
         if let Some(broker) = self.broker() {
             let _ = broker.send(Message::LetGo);
+        }
+    }
+
+    /// Rules that begin after those that are gone may do so by a clock that was set back.
+    fn forget_written(&mut self) {
+        let Some(broker) = self.broker() else { return };
+        match broker.delete_key(WRITTEN_KEY, Expected::Any) {
+            Ok(()) => self.is_outdated = false,
+            Err(error) => self.complain("a mark of rules that are gone stays", &error),
         }
     }
 

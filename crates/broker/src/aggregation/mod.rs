@@ -19,6 +19,7 @@ mod follower;
 pub(crate) mod frame;
 mod group;
 mod metrics;
+mod orders;
 mod reload;
 mod rule;
 mod split;

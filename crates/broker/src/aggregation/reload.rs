@@ -8,35 +8,29 @@
 //!
 //! So what is acknowledged is stored or counts for a rule, at each moment and through a kill at any.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use blockstore::BlobError;
 use catalog::LogPosition;
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use settings::stream_aggregation::AggregationRule;
 
+use super::orders::Orders;
 use super::{AggregationConfig, Follower, Opened, READER};
 use crate::Broker;
-use crate::committer::Message;
+use crate::committer::{Message, stop};
 use crate::shards::AbortOnPanic;
 
 /// How long the follower may be busy with what it has before a reload is refused.
 const BUSY_FOR: Duration = Duration::from_secs(10);
 
-/// What the follower is told.
-pub(super) enum Order {
-    /// Begin these rules, unless they are there, and answer when that is durable. Without anybody who
-    /// waits for the answer it is undone.
-    Begin { rules: Vec<AggregationRule>, reply: Sender<Result<(), String>> },
-    /// End all rules but these, behind `through` of the log.
-    Keep { rules: Vec<AggregationRule>, through: LogPosition },
-}
-
 /// The thread that follows the log.
 pub(crate) struct RunningFollower {
     pub(crate) thread: std::thread::JoinHandle<()>,
-    pub(super) orders: Sender<Order>,
+    pub(super) orders: Arc<Orders>,
 }
 
 /// Rules that are ready to be [put in effect](Broker::put_aggregation). Dropped, they are forgotten.
@@ -44,7 +38,8 @@ pub(crate) struct PreparedAggregation {
     broker: Broker,
     /// `None` if these are in effect already.
     config: Option<AggregationConfig>,
-    is_put: bool,
+    /// Rules that have begun for it.
+    begun: Vec<AggregationRule>,
 }
 
 impl AggregationConfig {
@@ -67,21 +62,17 @@ impl Broker {
         &self,
         config: &AggregationConfig,
     ) -> Result<PreparedAggregation> {
-        let prepared = |config| PreparedAggregation { broker: self.clone(), config, is_put: false };
         let known = self.inner.aggregation.config();
-        if known.is_just(config) {
-            return Ok(prepared(None));
-        }
-        // From here on whatever was begun is undone where this ends early.
-        let prepared = prepared(Some(config.clone()));
-        let is_new = |rule: &AggregationRule| {
+        let is_new = |rule: &&AggregationRule| {
             !known.rules.iter().any(|known| known.identity == rule.identity)
         };
+        let begun: Vec<_> = config.rules.iter().filter(is_new).cloned().collect();
         // Where rules only go, nobody waits for the follower: it may be waiting for room because of them.
-        if config.rules.iter().any(is_new) {
-            self.begin_rules(&config.rules).context("begin rules of stream_aggregation")?;
+        if !begun.is_empty() {
+            self.begin_rules(&begun).context("begin rules of stream_aggregation")?;
         }
-        Ok(prepared)
+        let config = (!known.is_just(config)).then(|| config.clone());
+        Ok(PreparedAggregation { broker: self.clone(), config, begun })
     }
 
     fn begin_rules(&self, rules: &[AggregationRule]) -> Result<()> {
@@ -112,30 +103,36 @@ impl Broker {
                 }
                 end = now;
             }
-            let opened = Opened::begin(&self.inner.disk, rules, end, self.now_ms());
-            let opened = opened.inspect_err(|_| following.release(READER))?;
-            *follower = Some(self.start_follower(opened)?);
+            let start = || match Opened::begin(&self.inner.disk, rules, end, self.now_ms()) {
+                Ok(opened) => self.start_follower(opened),
+                // What of the file is on the disk is unknown from now on.
+                Err(error @ BlobError::SyncFailed { .. }) => stop(&error),
+                Err(error) => Err(anyhow!(error).context("write the open windows")),
+            };
+            *follower = Some(start().inspect_err(|_| following.release(READER))?);
             return Ok(());
         };
         let (reply, answer) = bounded(1);
-        let order = Order::Begin { rules: rules.to_vec(), reply };
-        running.orders.send(order).ok().context("the thread that aggregates has ended")?;
+        running.orders.begin(rules.to_vec(), reply);
         self.inner.following.wake_all();
         match answer.recv_timeout(BUSY_FOR) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => bail!("{reason}"),
-            Err(RecvTimeoutError::Timeout) => bail!(
-                "windows that have ended wait for room for their series, see the log: rules can go now and \
-                 limits be raised, but new rules have to wait; try again when there is room"
-            ),
+            Err(RecvTimeoutError::Timeout) => {
+                running.orders.forget(rules.to_vec());
+                bail!(
+                    "windows that have ended wait for room for their series, see the log: rules can go \
+                     now and limits be raised, but new rules have to wait; try again when there is room"
+                )
+            }
             Err(RecvTimeoutError::Disconnected) => bail!("the broker is stopping"),
         }
     }
 
     /// Starts the thread that aggregates.
     pub(crate) fn start_follower(&self, opened: Opened) -> Result<RunningFollower> {
-        let (orders, received) = unbounded();
-        let follower = Follower::new(opened, self, received);
+        let orders = Arc::<Orders>::default();
+        let follower = Follower::new(opened, self, Arc::clone(&orders));
         let thread = std::thread::Builder::new()
             .name("aggregation".to_owned())
             .spawn(move || {
@@ -148,7 +145,7 @@ impl Broker {
 
     /// Puts what is prepared in effect.
     pub(crate) fn put_aggregation(&self, mut prepared: PreparedAggregation) {
-        prepared.is_put = true;
+        prepared.begun.clear();
         let Some(config) = prepared.config.take() else { return };
         let rules = config.rules.clone();
         let (reply, answer) = bounded(1);
@@ -167,7 +164,7 @@ impl Broker {
     fn keep_rules(&self, rules: Vec<AggregationRule>, through: LogPosition) {
         if let Some(running) = &*self.inner.follower.lock() {
             // One that has ended has no rules.
-            let _ = running.orders.send(Order::Keep { rules, through });
+            running.orders.keep(rules, through);
         }
         self.inner.following.wake_all();
     }
@@ -175,9 +172,13 @@ impl Broker {
 
 impl Drop for PreparedAggregation {
     fn drop(&mut self) {
-        if !self.is_put && self.config.is_some() {
-            let rules = self.broker.inner.aggregation.config().rules.clone();
-            self.broker.keep_rules(rules, LogPosition::default());
+        if self.begun.is_empty() {
+            return;
         }
+        let inner = &self.broker.inner;
+        if let Some(running) = &*inner.follower.lock() {
+            running.orders.forget(std::mem::take(&mut self.begun));
+        }
+        inner.following.wake_all();
     }
 }

@@ -382,7 +382,8 @@ impl RuleState {
     /// Ends the window early, at a stop; what comes until its real end is a window of its own.
     pub(super) fn end_early(&mut self, at_ms: i64, out: &mut Vec<Written>) {
         if self.rule.flush_on_shutdown && self.has_samples() {
-            self.finish(at_ms, out);
+            // The time it begins is another sample's: that of the window before it.
+            self.finish(at_ms.max(self.begin_ms.saturating_add(1)), out);
         }
     }
 

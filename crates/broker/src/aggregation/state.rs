@@ -170,6 +170,14 @@ impl State {
         self.series.renew(&self.rules);
     }
 
+    /// Ends rules without a trace.
+    pub(super) fn forget_rules(&mut self, rules: &[AggregationRule]) {
+        let is_gone =
+            |known: &RuleState| rules.iter().any(|rule| rule.identity == known.rule.identity);
+        self.rules.retain(|known| !is_gone(known));
+        self.series.renew(&self.rules);
+    }
+
     /// The rules there are.
     pub(super) fn rules(&self) -> Vec<AggregationRule> {
         self.rules.iter().map(|known| known.rule.clone()).collect()
