@@ -104,7 +104,7 @@ impl Broker {
     pub fn put_settings(&self, prepared: PreparedSettings) {
         let PreparedSettings { settings, aggregation } = prepared;
         let rules = settings.retention_rules.clone();
-        let before = self.inner.in_effect.set(settings);
+        let before = self.set_in_effect(settings);
         if before.retention_rules != rules {
             // A rule shows and hides samples of any age.
             self.inner.shards.changes().note_range(TimeRange::all());

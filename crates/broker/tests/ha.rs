@@ -172,3 +172,38 @@ fn a_batch_may_have_as_many_replicas_as_series() {
     assert_eq!(outcome.deduplicated, 2 * (REPLICAS as u64 - 1));
     assert!(stored(&broker).values().all(|samples| *samples == [(START_MS, 0.0)]));
 }
+
+clock!(RENAMED, renamed_ms);
+
+/// Other labels name other replicas: none of them waits for one that cannot come any more. Where pairs are
+/// told apart again, the elected one has the whole timeout to come back.
+#[test]
+fn a_reload_of_labels_keeps_no_replica_out() {
+    RENAMED.store(START_MS, SeqCst);
+    let broker = open_on(&Arc::new(MemoryDisk::new()), settings(renamed_ms));
+    let put = |ha: Option<HaConfig>| {
+        let mut settings = broker.adjustable();
+        settings.ha = ha;
+        broker.put_settings(broker.prepare_settings(settings).expect("nothing may fail"));
+    };
+    let push = |label: &str, replica: &str| {
+        let pairs = [("__name__", "m"), (label, replica), ("cluster", "c")];
+        let mut batch = MetricBatch::default();
+        RENAMED.fetch_add(1_000, SeqCst);
+        batch.push(&Labels::from_pairs(pairs).expect("valid"), renamed_ms(), 1.0);
+        store(&broker, &batch).appended.appended
+    };
+    assert_eq!((push("__replica__", "a"), push("__replica__", "b")), (1, 0));
+    put(Some(HaConfig { replica_label: "prometheus".to_owned(), ..HaConfig::default() }));
+    assert_eq!((push("prometheus", "0"), push("prometheus", "1")), (1, 0));
+    // Neither another timeout nor none at all changes who is elected.
+    let label = "prometheus".to_owned();
+    let other = HaConfig { replica_label: label, max_clusters: 7, ..HaConfig::default() };
+    put(Some(other.clone()));
+    assert_eq!((push("prometheus", "1"), push("prometheus", "0")), (0, 1));
+    put(None);
+    RENAMED.fetch_add(40_000, SeqCst);
+    put(Some(other));
+    assert_eq!((push("prometheus", "1"), push("prometheus", "0")), (0, 1));
+    broker.stop();
+}

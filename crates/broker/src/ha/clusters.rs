@@ -101,6 +101,13 @@ impl Clusters {
         clusters
     }
 
+    /// The elected ones count as seen at `t_ms`. With `i64::MIN` the next that writes is elected: names
+    /// of replicas under another label are of others.
+    pub(super) fn see_all(&mut self, t_ms: i64) {
+        self.known.values_mut().for_each(|cluster| cluster.seen_ms = t_ms);
+        self.is_full = 0..0;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
@@ -152,7 +159,7 @@ impl Clusters {
             cluster,
             replica,
             before = known.replica,
-            silent_ms = now_ms - known.seen_ms,
+            silent_ms = now_ms.saturating_sub(known.seen_ms),
             "another replica of an HA cluster is stored from now on"
         );
         known.replica = replica.to_owned();

@@ -15,6 +15,7 @@ mod clusters;
 mod filter;
 mod routes;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use catalog::{Command, Expected, State};
@@ -22,7 +23,7 @@ use model::{MetricBatch, TenantId};
 use parking_lot::Mutex;
 
 use crate::committer::Message;
-use crate::{Broker, MetricRow};
+use crate::{Adjustable, Broker, MetricRow};
 
 use clusters::Clusters;
 pub(crate) use filter::Filtered;
@@ -50,6 +51,13 @@ impl Default for HaConfig {
             failover_timeout_ms: 30_000,
             max_clusters: 100,
         }
+    }
+}
+
+impl HaConfig {
+    /// Whether the same series are of the same replica of the same cluster.
+    fn has_labels_of(&self, other: &HaConfig) -> bool {
+        (&self.cluster_label, &self.replica_label) == (&other.cluster_label, &other.replica_label)
     }
 }
 
@@ -88,6 +96,9 @@ impl Broker {
         memchr::memmem::find(&batch.label_bytes, config.replica_label.as_bytes())?;
         let filtered = {
             let mut clusters = tracker.clusters.lock();
+            // A reload may have put other labels in effect since.
+            let settings = self.in_effect();
+            let config = settings.ha.as_ref()?;
             let filtered = filter::filter(&mut clusters, config, tenant, batch, self.now_ms());
             // Still under the lock: whoever comes next relies on it being ahead of its own samples.
             for (key, value) in clusters.take_unsaved() {
@@ -101,6 +112,21 @@ impl Broker {
         let refused = filtered.refused.iter().map(|reject| reject.samples).sum();
         counters.refused.fetch_add(refused, Ordering::Relaxed);
         Some(filtered)
+    }
+
+    /// Puts settings in effect, and what they change about elections. Yields those of before.
+    pub(crate) fn set_in_effect(&self, settings: Adjustable) -> Arc<Adjustable> {
+        // Whoever judges a batch does so by what is in effect while it holds them.
+        let mut clusters = self.inner.ha.clusters.lock();
+        let now = settings.ha.clone();
+        let before = self.inner.in_effect.set(settings);
+        match (&before.ha, &now) {
+            // As at a start: meanwhile nobody was told apart.
+            (None, Some(_)) => clusters.see_all(self.now_ms()),
+            (Some(before), Some(now)) if !before.has_labels_of(now) => clusters.see_all(i64::MIN),
+            _ => {}
+        }
+        before
     }
 
     fn save_cluster(&self, key: String, value: Option<Vec<u8>>) {
