@@ -86,7 +86,31 @@ pub struct PreparedRemotes {
 struct Wanted {
     target: Target,
     /// `None` where the remote is at work already, just so.
-    client: Option<Client>,
+    begin: Option<Begin>,
+}
+
+/// What a remote needs to be at work.
+struct Begin {
+    client: Client,
+    /// The thread that reads the log for it, and waits to hear of what. Ends when this is dropped.
+    parts: crossbeam_channel::Sender<ReaderParts>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Begin {
+    fn new(client: Client) -> Result<Begin> {
+        let (parts, received) = crossbeam_channel::bounded::<ReaderParts>(1);
+        let thread = std::thread::Builder::new()
+            .name("remote-write".to_owned())
+            .spawn(move || {
+                let _guard = AbortOnPanic("remote-write");
+                if let Ok(parts) = received.recv() {
+                    Reader::new(parts).run();
+                }
+            })
+            .context("start the thread of a remote")?;
+        Ok(Begin { client, parts, thread })
+    }
 }
 
 /// What is known of a remote before it is at work.
@@ -136,16 +160,20 @@ impl Broker {
                 .lock()
                 .get(&key)
                 .is_some_and(|active| active.is_just(remote, &external));
-            let client = match is_at_work {
+            let begin = match is_at_work {
                 true => None,
-                false => Some(Client::open(&remote.http, options).await.with_context(described)?),
+                false => {
+                    let client = Client::open(&remote.http, options).await;
+                    let client = client.with_context(described)?;
+                    Some(Begin::new(client).with_context(described)?)
+                }
             };
             let name = match remote.name.as_str() {
                 "" => key[PREFIX.len()..PREFIX.len() + 6].to_owned(),
                 name => name.to_owned(),
             };
             let target = Target { key, name, remote: remote.clone(), uri, headers };
-            wanted.push(Wanted { target, client });
+            wanted.push(Wanted { target, begin });
         }
         Ok(PreparedRemotes { wanted, external })
     }
@@ -161,7 +189,7 @@ impl Broker {
             let mut active = self.inner.senders.active.lock();
             let keys: Vec<String> = active.keys().cloned().collect();
             for key in keys {
-                let stays = wanted.iter().any(|one| one.target.key == key && one.client.is_none());
+                let stays = wanted.iter().any(|one| one.target.key == key && one.begin.is_none());
                 if !stays {
                     ending.extend(active.remove(&key));
                 }
@@ -176,16 +204,17 @@ impl Broker {
         }
         self.forget_all_but(&wanted).await;
         for one in wanted {
-            if let Wanted { client: Some(client), target } = one {
+            if let Wanted { begin: Some(begin), target } = one {
                 let (key, name) = (target.key.clone(), target.name.clone());
-                match self.start_remote(target, &external, client).await {
+                match self.start_remote(target, &external, begin).await {
                     Ok(active) => {
                         self.inner.senders.active.lock().insert(key, active);
                     }
-                    Err(error) => tracing::error!(
+                    // The broker stops. Its place is in the catalog, for the next start.
+                    Err(error) => tracing::warn!(
                         remote = name,
                         error = format!("{error:#}"),
-                        "the remote is not written to; load the configuration again"
+                        "the remote is not written to before the next start"
                     ),
                 }
             }
@@ -219,8 +248,9 @@ impl Broker {
         &self,
         target: Target,
         external: &Labels,
-        client: Client,
+        begin: Begin,
     ) -> Result<Active> {
+        let Begin { client, parts: reader, thread } = begin;
         let Target { key, name, remote, uri, headers } = target;
         let inner = &self.inner;
         let known = self.get_key(&key).and_then(|value| reader::read_cursor(&value.value));
@@ -255,13 +285,7 @@ impl Broker {
             in_effect: Arc::clone(&inner.in_effect),
             stop: Arc::clone(&stop),
         };
-        let thread = std::thread::Builder::new()
-            .name("remote-write".to_owned())
-            .spawn(move || {
-                let _guard = AbortOnPanic("remote-write");
-                Reader::new(parts).run();
-            })
-            .context("start the thread of a remote")?;
+        reader.send(parts).ok().context("the thread of a remote has ended")?;
         let metadata = runtime.spawn(metadata::run(Arc::clone(&delivery)));
         let external = external.clone();
         Ok(Active { remote, external, delivery, stop, thread: Some(thread), metadata })
