@@ -34,7 +34,7 @@ mod tests;
 mod workspace;
 
 pub use error::ScraperError;
-pub use scraper::{Scraper, ScraperOptions};
+pub use scraper::{PreparedJobs, Scraper, ScraperOptions};
 pub use status::{
     DroppedTarget, RelabelStep, TargetHealth, TargetMetadata, TargetStatus, TargetTotals,
 };

@@ -8,7 +8,7 @@ use net::client::{Client, ClientOptions};
 use parking_lot::Mutex;
 use settings::prometheus::{Config, Discovery, ScrapeConfig};
 use settings::relabel::{LabelBuffer, relabel_one};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use wire::text_encode::TextEncoder;
 
 use super::counters::ScrapeCounters;
@@ -69,6 +69,12 @@ struct Ready {
     discovery: Vec<(Discovery, Option<Prepared>)>,
 }
 
+/// Jobs that can be put in effect.
+pub struct PreparedJobs<'a> {
+    ready: Vec<Ready>,
+    _turn: SemaphorePermit<'a>,
+}
+
 impl Scraper {
     /// Starts scraping; batches go to `batches`, and while it is full, scrapes wait.
     ///
@@ -102,17 +108,25 @@ impl Scraper {
     /// [`ScraperError::Job`] names a job that cannot run, for example because its
     /// `scrape_failure_log_file` cannot be opened.
     pub async fn reload(&self, config: &Config) -> Result<(), ScraperError> {
-        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
-        match self.prepare(config).await {
-            Ok(ready) => {
-                self.apply(ready);
-                Ok(())
-            }
-            Err(error) => {
-                self.count_refused();
-                Err(error)
-            }
-        }
+        let prepared = self.prepare(config).await.inspect_err(|_| self.count_refused())?;
+        self.put(prepared);
+        Ok(())
+    }
+
+    /// The first half of [`Scraper::reload`], all of it that may fail. No other begins until what it
+    /// yields is [put in effect](Scraper::put) or dropped. A refusal is the caller's to count.
+    ///
+    /// # Errors
+    /// As [`Scraper::reload`].
+    pub async fn prepare(&self, config: &Config) -> Result<PreparedJobs<'_>, ScraperError> {
+        let turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        let ready = self.open_jobs(config).await?;
+        Ok(PreparedJobs { ready, _turn: turn })
+    }
+
+    /// Puts jobs in effect in place of those of before.
+    pub fn put(&self, prepared: PreparedJobs<'_>) {
+        self.apply(prepared.ready);
     }
 
     /// Counts a configuration that was refused, also one that could not even be read.
@@ -121,7 +135,7 @@ impl Scraper {
     }
 
     /// Opens what the new configuration needs and the old one has not.
-    async fn prepare(&self, config: &Config) -> Result<Vec<Ready>, ScraperError> {
+    async fn open_jobs(&self, config: &Config) -> Result<Vec<Ready>, ScraperError> {
         let external = match self.options.adds_external_labels {
             true => config.global.external_labels.clone(),
             false => Labels::empty(),

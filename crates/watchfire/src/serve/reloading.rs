@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use settings::yaml::Document;
 
 use super::Scraping;
+use super::scraping::tell_refused;
 use crate::about::now_ms;
 use crate::config::Config;
 
@@ -72,7 +73,8 @@ impl Reloading {
     /// What is wrong with the files; then everything stays as it is.
     pub(super) async fn reload(&self) -> Result<Vec<String>> {
         let _turn = self.turn.lock().await;
-        let outcome = self.try_reload().await;
+        // Both files as they were read are in it.
+        let outcome = Box::pin(self.try_reload()).await;
         let mut last = self.last.write();
         last.is_ok = outcome.is_ok();
         match &outcome {
@@ -85,10 +87,7 @@ impl Reloading {
             }
             // Told to whoever asked as well, if they wait for it; who looks after the server may be
             // somebody else.
-            Err(error) => tracing::error!(
-                error = format!("{error:#}"),
-                "the configuration was not reloaded, the one of before stays in effect"
-            ),
+            Err(error) => tell_refused(error),
         }
         outcome
     }
@@ -97,10 +96,15 @@ impl Reloading {
         let refused = |_: &anyhow::Error| {
             self.scraping.iter().for_each(|scraping| scraping.scraper().count_refused());
         };
+        let targets = match &self.scraping {
+            Some(scraping) => Some((scraping, scraping.prepare().await.inspect_err(refused)?)),
+            None => None,
+        };
+        // Last, because it begins rules of aggregation: nothing that may fail comes between that and
+        // their being in effect.
         let own = self.prepare().await.inspect_err(refused)?;
-        if let Some(scraping) = &self.scraping {
-            // Whole or not at all by itself, and nothing after it can fail.
-            scraping.reload().await?;
+        if let Some((scraping, prepared)) = targets {
+            scraping.put(prepared).await;
         }
         let Some((config, prepared)) = own else { return Ok(Vec::new()) };
         let kept = needs_a_start(&self.start.yaml, &config.yaml);

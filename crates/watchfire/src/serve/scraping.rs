@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent::scrape::{Scraper, ScraperOptions, TargetTotals};
+use agent::scrape::{PreparedJobs, Scraper, ScraperOptions, TargetTotals};
 use anyhow::{Context, Result, anyhow};
 use broker::{Broker, Complaints, PreparedRemotes};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
@@ -28,6 +28,13 @@ pub(super) struct Scraping {
     in_effect: RwLock<InEffect>,
     /// What else the file concerns; an agent has none.
     broker: Option<Broker>,
+}
+
+/// A file that can be put in effect: nothing about it can fail any more. Dropped, it is forgotten.
+pub(super) struct PreparedFile<'a> {
+    loaded: Loaded,
+    jobs: PreparedJobs<'a>,
+    remotes: PreparedRemotes,
 }
 
 /// What of the file others want to know.
@@ -65,31 +72,36 @@ impl Scraping {
         Ok((Arc::new(Scraping { path, scraper, in_effect, broker }), receiver))
     }
 
-    /// Reads the file again and puts it in effect, all of it or nothing.
-    pub(super) async fn reload(&self) -> Result<()> {
-        let loaded = load(&self.path).inspect_err(|_| self.scraper.count_refused())?;
-        let prepared = prepare(self.broker.as_ref(), &loaded.config)
-            .await
-            .inspect_err(|_| self.scraper.count_refused())?;
-        self.scraper
-            .reload(&loaded.config)
-            .await
-            .with_context(|| format!("put {} in effect", self.path.display()))?;
-        put(self.broker.as_ref(), &loaded.config, prepared).await;
-        *self.in_effect.write() = InEffect::of(loaded);
-        Ok(())
+    /// Reads the file again and does all of putting it in effect that may fail. A refusal is the
+    /// caller's to count.
+    pub(super) async fn prepare(&self) -> Result<PreparedFile<'_>> {
+        let loaded = load(&self.path)?;
+        let remotes = prepare(self.broker.as_ref(), &loaded.config).await?;
+        let jobs = self.scraper.prepare(&loaded.config).await;
+        let jobs = jobs.with_context(|| format!("put {} in effect", self.path.display()))?;
+        Ok(PreparedFile { loaded, jobs, remotes })
     }
 
-    /// [`Scraping::reload`] for a signal, whose sender reads the log.
+    /// Puts the file in effect.
+    pub(super) async fn put(&self, prepared: PreparedFile<'_>) {
+        let PreparedFile { loaded, jobs, remotes } = prepared;
+        self.scraper.put(jobs);
+        put(self.broker.as_ref(), &loaded.config, remotes).await;
+        *self.in_effect.write() = InEffect::of(loaded);
+    }
+
+    /// Reads the file again and puts it in effect, all of it or nothing, for a signal, whose sender
+    /// reads the log.
     pub(super) async fn reload_and_tell(&self) {
-        match self.reload().await {
-            Ok(()) => {
+        match self.prepare().await {
+            Ok(prepared) => {
+                self.put(prepared).await;
                 tracing::info!(file = %self.path.display(), "the configuration is in effect");
             }
-            Err(error) => tracing::error!(
-                error = format!("{error:#}"),
-                "the configuration was not reloaded, the one of before stays in effect"
-            ),
+            Err(error) => {
+                self.scraper.count_refused();
+                tell_refused(&error);
+            }
         }
     }
 
@@ -210,6 +222,14 @@ async fn put(broker: Option<&Broker>, config: &Config, prepared: PreparedRemotes
         broker.set_otlp_options(otlp_ports::options(&config.otlp));
         broker.put_remote_writes(prepared).await;
     }
+}
+
+/// Logs why a reload changed nothing.
+pub(super) fn tell_refused(error: &anyhow::Error) {
+    tracing::error!(
+        error = format!("{error:#}"),
+        "the configuration was not reloaded, the one of before stays in effect"
+    );
 }
 
 /// Loads the file; what in it has no effect is told, since nobody would see it otherwise.

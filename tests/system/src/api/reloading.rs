@@ -312,6 +312,12 @@ pub(super) fn two_files(scratch: &Scratch) -> Result<String> {
         import(&client, &format!("begun {names}\nknown {names}\n"))?;
         let begun = format!("count_over_time(begun[1h]) == {names}");
         ensure!(number(&client, &begun)? == names, "{when}: a rule of it takes samples");
+        // Beyond the end of a window of the rule that sees what the one in effect does.
+        std::thread::sleep(Duration::from_millis(1_100));
+        let series = client.metric("watchfire_broker_aggregation_series")?;
+        ensure!(series <= 1.0, "{when}: a rule of it follows {series} series");
+        let written = number(&client, "count({__name__=~\"known:.+_max\"})")?;
+        ensure!(written == 0, "{when}: a rule of it writes");
         ensure!(job()? == "before", "{when}: {} is scraped", job()?);
         let success = client.metric("prometheus_config_last_reload_successful")?;
         ensure!(success == 0.0, "{when}: no alert would fire");
@@ -319,7 +325,8 @@ pub(super) fn two_files(scratch: &Scratch) -> Result<String> {
     };
     for round in 0..4 {
         std::fs::write(&targets, "scrape_configs:\n- job_name: after\n  scrape_interval: never\n")?;
-        let yaml = own(9, &["known", "begun"]);
+        let seeing = "  - {match: known, interval: 1s, outputs: [max], flush_on_shutdown: true}\n";
+        let yaml = own(9, &["known", "begun"]) + seeing;
         let is_in_effect = if round % 2 == 0 {
             broker.post(&yaml)?.status == 200
         } else {
