@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::{StatusCode, Uri};
 use model::TenantName;
@@ -48,7 +49,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Who was known when they connected is asked for so often; the connection ends when they are not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a connection may take to be told.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Series in the result of a live expression: no chart shows more, and a slow reader has some
 /// results on their way.
 const MAX_RESULT_SERIES: usize = 10_000;
@@ -127,10 +128,7 @@ async fn converse(
                 // First of all: what still waits is not for them any more.
                 biased;
                 Ok(reason) = &mut ended => {
-                    let frame = CloseFrame { code: close_code::POLICY, reason: reason.into() };
-                    let close = sink.send(Message::Close(Some(frame)));
-                    // Whoever does not read it learns it from the end of the connection.
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+                    close(&mut sink, reason).await;
                     break;
                 }
                 frame = waiting.recv() => match frame {
@@ -139,30 +137,64 @@ async fn converse(
                 },
                 _ = ping.tick() => Message::Ping(axum::body::Bytes::new()),
             };
-            match tokio::time::timeout(SEND_TIMEOUT, sink.send(message)).await {
-                Ok(Ok(())) => {}
-                _ => break,
+            let sent = tokio::select! {
+                // What is on its way to somebody who does not read must not hold up the end.
+                biased;
+                Ok(reason) = &mut ended => {
+                    close(&mut sink, reason).await;
+                    break;
+                }
+                sent = tokio::time::timeout(SEND_TIMEOUT, sink.send(message)) => sent,
+            };
+            if !matches!(sent, Ok(Ok(()))) {
+                break;
             }
         }
     });
     let mut subscriptions = Subscriptions { console, tenant, frames, tasks: HashMap::new() };
+    let reason = tokio::select! {
+        reason = lapse(&standing, tenant) => Some(reason),
+        reason = listen(&mut subscriptions, &mut stream, &standing) => reason,
+        // The reader is too slow: its silence must not keep the connection open.
+        _ = &mut writer => None,
+    };
+    // Ends the tasks and, with the last sender, the writer.
+    drop(subscriptions);
+    match reason {
+        Some(reason) if end.send(reason).is_ok() => _ = writer.await,
+        _ => writer.abort(),
+    }
+}
+
+/// Tells the end of a connection. Whoever does not read it learns it from the end itself.
+async fn close(sink: &mut SplitSink<WebSocket, Message>, reason: &'static str) {
+    let frame = CloseFrame { code: close_code::POLICY, reason: reason.into() };
+    let close = sink.send(Message::Close(Some(frame)));
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+}
+
+/// Waits until the caller may not read any more, and yields why.
+async fn lapse(standing: &Standing, tenant: TenantName) -> &'static str {
     let mut look = tokio::time::interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let message = tokio::select! {
-            message = stream.next() => Some(message),
-            _ = look.tick() => None,
-            // The reader is too slow: its silence must not keep the connection open.
-            _ = &mut writer => break,
-        };
+        look.tick().await;
         if let Err(reason) = standing.check(Scope::Read, tenant) {
-            drop(subscriptions);
-            let _ = end.send(reason);
-            let _ = writer.await;
-            return;
+            return reason;
         }
-        let Some(message) = message else { continue };
-        let Some(Ok(message)) = message else { break };
+    }
+}
+
+/// Does what a client says until it says no more. Yields why it may not, if that is so.
+async fn listen(
+    subscriptions: &mut Subscriptions,
+    stream: &mut SplitStream<WebSocket>,
+    standing: &Standing,
+) -> Option<&'static str> {
+    while let Some(Ok(message)) = stream.next().await {
+        if let Err(reason) = standing.check(Scope::Read, subscriptions.tenant) {
+            return Some(reason);
+        }
         let Message::Text(text) = message else { continue };
         let answer = match serde_json::from_str::<Request>(&text) {
             Ok(request) => subscriptions.handle(request),
@@ -171,12 +203,10 @@ async fn converse(
         if let Err((id, error)) = answer
             && subscriptions.frames.send(error_frame(id, &error)).await.is_err()
         {
-            break;
+            return None;
         }
     }
-    // Ends the tasks and, with the last sender, the writer.
-    drop(subscriptions);
-    writer.abort();
+    None
 }
 
 fn text(frame: Vec<u8>) -> Message {

@@ -1,6 +1,7 @@
 //! The query API over a small store in memory: what a client sees of limits, faults and gaps.
 
 mod names;
+mod slow_live;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use model::{
     BestNames, CensusEntry, CensusReport, CensusRequest, Exemplar, FoundName, Labels, Limits,
     Matcher, MetricMetadata, MetricType, NameSearch, SeriesExemplars, TenantName, TimeRange,
 };
+use net::Routes;
 use promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -207,11 +209,14 @@ fn executor() -> Arc<Executor> {
     Arc::new(Executor::new(Arc::new(Memory), limits, governor::Governor::unlimited(), 4, 2))
 }
 
-fn router(executor: Arc<Executor>) -> Router {
+fn routes(executor: Arc<Executor>) -> Routes {
     let console = Console::new(executor, About::default(), || NOW_MS, Box::new(|| 0));
     let console = Arc::new(console);
-    let routes = console::api_routes(&console).merge(console::pages(&console));
-    net::auth::without_login(routes.into_router())
+    console::api_routes(&console).merge(console::pages(&console))
+}
+
+fn router(executor: Arc<Executor>) -> Router {
+    net::auth::without_login(routes(executor).into_router())
 }
 
 async fn ask(router: &Router, request: Request<Body>) -> (u16, Value) {

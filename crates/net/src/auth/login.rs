@@ -235,11 +235,8 @@ impl Accounts {
     }
 
     /// The token with this text, if it counts; it is used by that.
-    pub(super) fn used_token(
-        self: &Arc<Self>,
-        token: &str,
-    ) -> Result<Option<ApiToken>, StoreError> {
-        let Some((found, store_ms)) = self.tokens.find(token, now_ms())? else { return Ok(None) };
+    fn used_token(self: &Arc<Self>, token: &str) -> Result<Option<ApiToken>, StoreError> {
+        let Some((found, store_ms)) = self.tokens.used(token, now_ms())? else { return Ok(None) };
         if let Some(used_ms) = store_ms {
             let (tokens, id) = (self.tokens.clone(), found.id.clone());
             tokio::task::spawn_blocking(move || tokens.store_use(&id, used_ms));
@@ -248,20 +245,30 @@ impl Accounts {
     }
 
     /// Whose session this is, if it counts; it is used by that.
-    pub(super) fn used_session(
+    fn used_session(
         self: &Arc<Self>,
         id: &str,
     ) -> Result<Option<(String, UserRecord)>, StoreError> {
         let now_ms = now_ms();
+        let Some((name, user, is_due)) = self.find_session(id, now_ms)? else { return Ok(None) };
+        if is_due {
+            let (sessions, id) = (self.sessions.clone(), id.to_owned());
+            tokio::task::spawn_blocking(move || sessions.touch(&id, now_ms));
+        }
+        Ok(Some((name, user)))
+    }
+
+    /// Whose session this is, if it counts, without using it; and whether its last use is long ago.
+    pub(super) fn find_session(
+        &self,
+        id: &str,
+        now_ms: i64,
+    ) -> Result<Option<(String, UserRecord, bool)>, StoreError> {
         let Some((session, is_due)) = self.sessions.find(id, now_ms)? else { return Ok(None) };
         let user = self.users.get(&session.user)?;
         // A password that was changed since ends the session, whatever became of its record.
         let user = user.filter(|user| user.password_id() == session.password_id);
-        if is_due && user.is_some() {
-            let (sessions, id) = (self.sessions.clone(), id.to_owned());
-            tokio::task::spawn_blocking(move || sessions.touch(&id, now_ms));
-        }
-        Ok(user.map(|user| (session.user, user)))
+        Ok(user.map(|user| (session.user, user, is_due)))
     }
 
     /// What a browser adds by itself counts only for pages of this very server, port included:

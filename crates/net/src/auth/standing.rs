@@ -7,6 +7,7 @@ use http::request::Parts;
 use model::TenantName;
 use settings::Secret;
 
+use super::accounts::now_ms;
 use super::{Accounts, Scope, Scopes, StoreError, Tenants};
 use crate::{ApiError, ErrorType};
 
@@ -64,17 +65,18 @@ impl Standing {
 }
 
 impl Accounts {
-    /// What the proof allows now; `None` if it is none any more.
-    fn rights(self: &Arc<Self>, proof: &Proof) -> Result<Option<(Scopes, Tenants)>, StoreError> {
+    /// What the proof allows now; `None` if it is none any more. To ask is no use of it: a session of which
+    /// nothing but an open connection is left ends as if there was none.
+    fn rights(&self, proof: &Proof) -> Result<Option<(Scopes, Tenants)>, StoreError> {
         match proof {
             Proof::Local => Ok(Some((Scopes::ALL, Tenants::All))),
             Proof::Token(token) => {
-                let token = self.used_token(token.reveal())?;
+                let token = self.tokens.find(token.reveal(), now_ms())?;
                 Ok(token.map(|token| (token.scopes.iter().copied().collect(), token.tenants)))
             }
             Proof::Session(id) => {
-                let found = self.used_session(id.reveal())?;
-                Ok(found.map(|(_, user)| (user.scopes(), user.tenants)))
+                let found = self.find_session(id.reveal(), now_ms())?;
+                Ok(found.map(|(_, user, _)| (user.scopes(), user.tenants)))
             }
             Proof::Password { user, password_id } => {
                 let user = self.users.get(user)?;
@@ -100,6 +102,7 @@ impl<S: Sync> FromRequestParts<S> for Standing {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::time::{Duration, Instant};
 
     use base64::Engine;
     use base64::prelude::BASE64_STANDARD;
@@ -117,6 +120,33 @@ mod tests {
         let door = Door::Locked(Arc::clone(accounts));
         let (_, standing) = door.identify(&parts, None).await.expect("known");
         standing
+    }
+
+    /// A page that is left open is nobody who works with it.
+    #[tokio::test]
+    async fn to_ask_is_no_use() {
+        const IDLE: Duration = Duration::from_millis(600);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = FileStore::open(&directory.path().join("credentials")).expect("empty");
+        let life = SessionLife { idle: IDLE, ..SessionLife::default() };
+        let accounts = Accounts::new(Arc::new(store), life, Arc::default());
+        let by = Actor::by_itself("root", FROM);
+        let password = Secret::new("a long enough password");
+        let root = accounts.create_user("root", password.clone(), Scopes::ALL, Tenants::All, &by);
+        root.await.expect("nobody yet");
+        let made = accounts.create_token("t", Scopes::ALL, Tenants::All, None, &by).await;
+        let by_token = Standing::by(&accounts, Proof::Token(made.expect("a token").0));
+        let session = accounts.log_in("root", &password, FROM, false).await.expect("a session");
+        let cookie = session.cookie.to_str().expect("text").split(';').next().expect("a cookie");
+        let by_session = standing(&accounts, header::COOKIE, cookie).await;
+        let begin = Instant::now();
+        while by_session.check(Scope::Read, TenantName::DEFAULT).is_ok() {
+            assert!(begin.elapsed() < 10 * IDLE, "the session goes on for ever");
+            assert_eq!(by_token.check(Scope::Read, TenantName::DEFAULT), Ok(()));
+            tokio::time::sleep(IDLE / 20).await;
+        }
+        let tokens = accounts.tokens.list(now_ms()).expect("readable");
+        assert_eq!(tokens[0].last_used_ms, None, "no request came with it");
     }
 
     #[tokio::test]

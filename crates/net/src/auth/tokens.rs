@@ -142,22 +142,25 @@ impl ApiTokens {
         Ok(None)
     }
 
-    /// The token with this text, if it counts now. Asks memory only. The second is the time to be
-    /// given to [`ApiTokens::store_use`], if it is time.
-    pub(crate) fn find(
-        &self,
-        secret: &str,
-        now_ms: i64,
-    ) -> Result<Option<(ApiToken, Option<i64>)>, StoreError> {
+    /// The token with this text, if it counts now. Asks memory only.
+    pub(crate) fn find(&self, secret: &str, now_ms: i64) -> Result<Option<ApiToken>, StoreError> {
         if secret.len() != MARK.len() + SECRET_LETTERS {
             return Ok(None);
         }
         let key = key(secret);
         let Some(record) = self.store.get(&key)? else { return Ok(None) };
-        let Some(token) = decode::<ApiToken>(&key, &record) else { return Ok(None) };
-        if has_ended(&token, now_ms) {
-            return Ok(None);
-        }
+        let token = decode::<ApiToken>(&key, &record);
+        Ok(token.filter(|token| !has_ended(token, now_ms)))
+    }
+
+    /// As [`ApiTokens::find`]; it is used by that. The second is the time to be given to
+    /// [`ApiTokens::store_use`], if it is time.
+    pub(crate) fn used(
+        &self,
+        secret: &str,
+        now_ms: i64,
+    ) -> Result<Option<(ApiToken, Option<i64>)>, StoreError> {
+        let Some(token) = self.find(secret, now_ms)? else { return Ok(None) };
         let mut used = self.used.lock();
         let never = Used { seen_ms: i64::MIN, stored_ms: i64::MIN };
         let last = used.entry(token.id.clone()).or_insert(never);
