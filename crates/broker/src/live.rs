@@ -80,14 +80,13 @@ impl LiveHub {
             Arc::new(Subscriber { tenant, selector, inbox: Mutex::default(), wake: Notify::new() });
         let mut subscribers = self.subscribers.write();
         let own = subscribers.iter().filter(|one| one.tenant == tenant).count();
-        let limit = SUBSCRIPTIONS.beside(subscribers.len() - own);
-        if own >= limit {
-            return Err(format!(
+        SUBSCRIPTIONS.admit(own, 1, subscribers.len() - own).map_err(|limit| {
+            format!(
                 "the tenant {tenant} has {own} live subscriptions already and the limit is {limit} \
                  ({}); close some",
                 SUBSCRIPTIONS.rule()
-            ));
-        }
+            )
+        })?;
         subscribers.push(Arc::clone(&subscriber));
         self.count.store(subscribers.len(), Ordering::Release);
         Ok(Feed { hub: Arc::clone(self), subscriber })

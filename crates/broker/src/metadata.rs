@@ -160,16 +160,15 @@ impl Families {
             ("metric families", count, usize::from(known.is_none()), self.count, FAMILIES),
             ("bytes of metadata", bytes, more_bytes, self.bytes, BYTES),
         ] {
-            let limit = share.beside(all - own);
-            if more > 0 && own + more > limit {
-                return Err(format!(
+            share.admit(own, more, all - own).map_err(|limit| {
+                format!(
                     "the tenant {name} has {own} {what} and the limit is {limit} ({}): type, help \
                      and unit of {} are not kept, its samples are; send fewer different names of \
                      metrics, or shorter help",
                     share.rule(),
                     kept.metric
-                ));
-            }
+                )
+            })?;
         }
         Ok(())
     }

@@ -27,6 +27,18 @@ impl Share {
         free - free.div_ceil(3)
     }
 
+    /// Whether a tenant that has `own` may have `more` when all others together have `others`.
+    ///
+    /// # Errors
+    /// It may not; the limit.
+    pub const fn admit(self, own: usize, more: usize, others: usize) -> Result<(), usize> {
+        let limit = self.beside(others);
+        match more == 0 || own.saturating_add(more) <= limit {
+            true => Ok(()),
+            false => Err(limit),
+        }
+    }
+
     /// Where a limit comes from, for its refusal.
     pub fn rule(self) -> String {
         format!("a tenant may have two thirds of what others leave of {}", self.all)
@@ -53,6 +65,11 @@ mod tests {
         assert!(used < share.all() && share.beside(used) > 0, "{has:?}");
         assert_eq!(share.beside(1_500_000), 0);
         assert_eq!(share.beside(usize::MAX), 0);
+        // Nothing is taken away, and nothing more is given.
+        assert_eq!(share.admit(2_000_000, 0, 0), Ok(()));
+        assert_eq!(share.admit(999_999, 1, 0), Ok(()));
+        assert_eq!(share.admit(999_999, 2, 0), Err(1_000_000));
+        assert_eq!(share.admit(1, usize::MAX, usize::MAX), Err(0));
         // Those who grow side by side have the same.
         let share = Share::of_one_alone(1_000);
         let mut has = [0_usize; 10];

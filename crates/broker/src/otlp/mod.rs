@@ -110,7 +110,7 @@ async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Take
                 let mut deltas = broker.inner.otlp.deltas.lock();
                 let limits = broker.limits_of(tenant);
                 let newest_ms = broker.now_ms().saturating_add(limits.max_future_ms);
-                deltas.begin(tenant);
+                deltas.begin(tenant, broker.now_ms());
                 deltas.admit(broker.oldest_ms()..=newest_ms);
                 let deltas = Some(&mut *deltas);
                 wire::otlp::decode(&body, &options, &limits, deltas, &mut batch)?

@@ -226,8 +226,8 @@ impl Pushgateway {
             )));
         }
         let groups = self.groups.read();
-        let (mut own_count, mut own_bytes, mut other_count, mut other_bytes) = (1, bytes, 0, 0);
-        for (other, kept) in groups.iter().filter(|(other, _)| *other != place) {
+        let (mut own_count, mut own_bytes, mut other_count, mut other_bytes) = (0, 0, 0, 0);
+        for (other, kept) in groups.iter() {
             if other.0 == place.0 {
                 (own_count, own_bytes) = (own_count + 1, own_bytes + kept.bytes);
             } else {
@@ -235,25 +235,20 @@ impl Pushgateway {
             }
         }
         let before = groups.get(place).map(|kept| kept.bytes);
-        for (what, is_more, own, others, share) in [
-            ("groups", before.is_none(), own_count, other_count, GROUPS),
-            (
-                "bytes in groups",
-                before.is_none_or(|before| bytes > before),
-                own_bytes,
-                other_bytes,
-                BYTES,
-            ),
+        let more_bytes = bytes.saturating_sub(before.unwrap_or(0));
+        for (what, own, more, others, share) in [
+            ("groups", own_count, usize::from(before.is_none()), other_count, GROUPS),
+            ("bytes in groups", own_bytes, more_bytes, other_bytes, BYTES),
         ] {
-            let limit = share.beside(others);
-            if is_more && own > limit {
-                return Err(PushError::TooLarge(format!(
-                    "the push would make {own} {what} of the tenant {}, the limit is {limit} ({}): \
+            share.admit(own, more, others).map_err(|limit| {
+                PushError::TooLarge(format!(
+                    "the push would make {} {what} of the tenant {}, the limit is {limit} ({}): \
                      delete groups that are not needed any more, or push less",
+                    own + more,
                     place.0,
                     share.rule()
-                )));
-            }
+                ))
+            })?;
         }
         Ok(())
     }

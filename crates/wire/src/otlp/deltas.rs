@@ -14,6 +14,9 @@ const SERIES: Share = Share::of_one_alone(500_000);
 const BYTES: Share = Share::of_one_alone(256 << 20);
 /// A series without deltas for this long is forgotten when room is needed.
 const IDLE_MS: i64 = 60 * 60 * 1_000;
+/// All series are looked through for idle ones at most so often: a tenant without room asks for it with
+/// each of its deltas, and everybody's wait meanwhile.
+const FORGET_EVERY_MS: i64 = 60 * 1_000;
 
 /// Totals of the series that come as deltas, by tenant and labels.
 ///
@@ -30,6 +33,10 @@ pub struct Deltas {
     bytes: usize,
     /// Whose deltas come.
     tenant: TenantName,
+    /// When they come.
+    now_ms: i64,
+    /// When idle series were forgotten last.
+    forgot_ms: i64,
     /// Times that are stored; `None` for all.
     admitted: Option<RangeInclusive<i64>>,
     series_share: Share,
@@ -50,6 +57,8 @@ impl Default for Deltas {
             series: 0,
             bytes: 0,
             tenant: TenantName::DEFAULT,
+            now_ms: 0,
+            forgot_ms: i64::MIN,
             admitted: None,
             series_share: SERIES,
             bytes_share: BYTES,
@@ -59,7 +68,10 @@ impl Default for Deltas {
 
 #[derive(Debug, Clone)]
 struct Total {
+    /// The time of its last delta, by the sender.
     last_ms: i64,
+    /// When that came.
+    seen_ms: i64,
     value: Value,
 }
 
@@ -96,9 +108,10 @@ impl Deltas {
         self.admitted = Some(times_ms);
     }
 
-    /// Whose deltas come from now on.
-    pub fn begin(&mut self, tenant: TenantName) {
+    /// Whose deltas come from now on, which is `now_ms`.
+    pub fn begin(&mut self, tenant: TenantName, now_ms: i64) {
         self.tenant = tenant;
+        self.now_ms = now_ms;
     }
 
     /// Adds a delta and yields the total.
@@ -120,7 +133,7 @@ impl Deltas {
         if !sum.is_finite() {
             return Err(NOT_FINITE.into());
         }
-        self.put(labels, Total { last_ms: t_ms, value: Value::Float(sum) }, applied)?;
+        self.put(labels, self.total(t_ms, Value::Float(sum)), applied)?;
         Ok(sum)
     }
 
@@ -160,7 +173,7 @@ impl Deltas {
         if native.validate().is_err() {
             return Err("the total of an exponential histogram's deltas cannot be stored".into());
         }
-        self.put(labels, Total { last_ms: t_ms, value: Value::Histogram(sum) }, applied)?;
+        self.put(labels, self.total(t_ms, Value::Histogram(sum)), applied)?;
         Ok(native)
     }
 
@@ -207,13 +220,17 @@ impl Deltas {
         }
     }
 
+    fn total(&self, last_ms: i64, value: Value) -> Total {
+        Total { last_ms, seen_ms: self.now_ms, value }
+    }
+
     fn kept(&self, labels: &[u8]) -> Option<&Total> {
         self.by_tenant.get(&self.tenant)?.series.get(labels)
     }
 
     fn put(&mut self, labels: &[u8], total: Total, applied: &mut Applied) -> Result<(), Reason> {
         if self.check_room(labels, &total).is_err() {
-            self.forget_idle(total.last_ms);
+            self.forget_idle();
             self.check_room(labels, &total)?;
         }
         let more_bytes = total.bytes();
@@ -251,26 +268,30 @@ impl Deltas {
             ("series", series, more_series, self.series, self.series_share),
             ("bytes of labels and buckets", bytes, more_bytes, self.bytes, self.bytes_share),
         ] {
-            let limit = share.beside(all - own);
-            if more > 0 && own + more > limit {
-                return Err(format!(
+            share.admit(own, more, all - own).map_err(|limit| {
+                format!(
                     "too much of the tenant {} comes as deltas: the limit is {limit} {what} ({}); \
                      let the sender use cumulative temporality",
                     self.tenant,
                     share.rule()
                 )
-                .into());
-            }
+            })?;
         }
         Ok(())
     }
 
-    /// Forgets series of every tenant that have no deltas any more.
+    /// Forgets series of every tenant that have no deltas any more, unless it did so a moment ago.
     #[cold]
-    fn forget_idle(&mut self, now_ms: i64) {
+    fn forget_idle(&mut self) {
+        let now_ms = self.now_ms;
+        // Also where the clock was set back.
+        if (self.forgot_ms..self.forgot_ms.saturating_add(FORGET_EVERY_MS)).contains(&now_ms) {
+            return;
+        }
+        self.forgot_ms = now_ms;
         self.by_tenant.retain(|_, of_tenant| {
             let series = &mut of_tenant.series;
-            series.retain(|_, total| total.last_ms > now_ms.saturating_sub(IDLE_MS));
+            series.retain(|_, total| total.seen_ms > now_ms.saturating_sub(IDLE_MS));
             let bytes = series.iter().map(|(labels, total)| labels.len() + total.bytes());
             of_tenant.bytes = bytes.sum();
             !series.is_empty()
@@ -309,16 +330,16 @@ mod tests {
         let mut deltas = Deltas::default();
         let mut applied = Applied::default();
         let tenants = ["a", "aa"].map(|name| TenantName::parse(name).expect("a name"));
-        deltas.begin(tenants[0]);
+        deltas.begin(tenants[0], 0);
         assert_eq!(deltas.add_float(b"x", 5, 5.0, &mut applied), Ok(5.0));
-        deltas.begin(tenants[1]);
+        deltas.begin(tenants[1], 0);
         assert_eq!(deltas.add_float(b"x", 1, 1.0, &mut applied), Ok(1.0));
         let mut refused = Applied::default();
         assert_eq!(deltas.add_float(b"x", 2, 1.0, &mut refused), Ok(2.0));
-        deltas.begin(tenants[0]);
+        deltas.begin(tenants[0], 0);
         assert_eq!(deltas.add_float(b"x", 6, 1.0, &mut applied), Ok(6.0));
         deltas.take_back(refused);
-        deltas.begin(tenants[1]);
+        deltas.begin(tenants[1], 0);
         assert_eq!(deltas.add_float(b"x", 3, 1.0, &mut applied), Ok(2.0));
     }
 
@@ -343,10 +364,24 @@ mod tests {
         for labels in [b"a", b"b"] {
             assert_eq!(deltas.add_float(labels, 1, 1.0, &mut applied), Ok(1.0));
         }
-        assert!(deltas.add_float(b"c", IDLE_MS, 1.0, &mut applied).is_err(), "nothing is idle");
-        assert_eq!(deltas.add_float(b"a", IDLE_MS, 1.0, &mut applied), Ok(2.0), "it is known");
-        assert_eq!(deltas.add_float(b"c", 1 + IDLE_MS, 1.0, &mut applied), Ok(1.0));
+        // What senders say of the time makes nobody's series idle.
+        let late = i64::MAX;
+        assert!(deltas.add_float(b"c", late, 1.0, &mut applied).is_err(), "nothing is idle");
+        deltas.begin(TenantName::DEFAULT, IDLE_MS);
+        assert_eq!(deltas.add_float(b"a", 2, 1.0, &mut applied), Ok(2.0), "it is known");
+        assert_eq!(deltas.add_float(b"c", 1, 1.0, &mut applied), Ok(1.0));
         assert_eq!((deltas.len(), deltas.bytes), (2, 2));
+        // Within a minute nobody looks again.
+        for (now_ms, is_added) in [(FORGET_EVERY_MS - 1, false), (FORGET_EVERY_MS, true)] {
+            deltas.begin(TenantName::DEFAULT, 2 * IDLE_MS);
+            deltas.forgot_ms = 2 * IDLE_MS - now_ms;
+            assert_eq!(deltas.add_float(b"d", 1, 1.0, &mut applied).is_ok(), is_added);
+        }
+        // Nor for long where the clock was set back.
+        assert!(deltas.add_float(b"e", 1, 1.0, &mut applied).is_ok());
+        deltas.begin(TenantName::DEFAULT, IDLE_MS);
+        assert!(deltas.add_float(b"f", 1, 1.0, &mut applied).is_err());
+        assert_eq!(deltas.forgot_ms, IDLE_MS);
     }
 
     #[test]
@@ -358,7 +393,7 @@ mod tests {
             let mut applied = Applied::default();
             let tenants = ["a", "b", "c"].map(|name| TenantName::parse(name).expect("a name"));
             let taken = tenants.map(|tenant| {
-                deltas.begin(tenant);
+                deltas.begin(tenant, 0);
                 let add = |number: &u32| {
                     deltas.add_float(&number.to_le_bytes(), 1, 1.0, &mut applied).is_ok()
                 };
