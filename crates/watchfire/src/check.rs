@@ -184,10 +184,17 @@ mod tests {
                 "retention",
             ),
             (
+                "storage:\n  downsampling:\n  - {selector: up, after: 2d, interval: 15s}\n  \
+                 - {selector: up, after: 5d, interval: 30s}\n",
+                4,
+                41,
+                "less than 3 times",
+            ),
+            (
                 "storage:\n  downsampling: [{selector: up, after: 2d, interval: 1s}]\n",
                 2,
                 54,
-                "2s to 1h",
+                "2s to 5m",
             ),
             (
                 "storage:\n  downsampling: [{selector: '{', after: 2d, interval: 15s}]\n",

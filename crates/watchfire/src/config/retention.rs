@@ -16,7 +16,10 @@ const MAX_RULES: usize = 64;
 const HOSTS: &str = "{job=\"node\"}";
 /// Below this there is nothing to leave out of what agents collect.
 const MIN_INTERVAL_MS: i64 = 2_000;
-const MAX_INTERVAL_MS: i64 = 3_600_000;
+/// … and above it selectors would find nothing at most moments, within their lookback.
+const MAX_INTERVAL_MS: i64 = 300_000;
+/// How much longer the interval of a rule is at least than that of an earlier one for the same series.
+const MIN_FACTOR: i64 = 3;
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
@@ -128,15 +131,32 @@ pub(super) fn downsampling(
         let interval_ms = duration_ms(&at("interval"), Some(&key.interval))?.unwrap_or(0);
         ensure!(
             (MIN_INTERVAL_MS..=MAX_INTERVAL_MS).contains(&interval_ms),
-            "{}: {:?} does not fit; it must be from 2s to 1h. For less than a sample per hour leave it \
-             to storage.rollups",
+            "{}: {:?} does not fit; it must be from 2s to 5m, within which selectors look back; what \
+             is kept less densely for longer are storage.rollups",
             at("interval"),
             key.interval
         );
         let selector = selector(&at("selector"), &key.selector)?;
         Ok(DownsamplingRule { selector, after_ms, interval_ms })
     };
-    keys.iter().enumerate().map(rule).collect()
+    let rules: Vec<DownsamplingRule> = keys.iter().enumerate().map(rule).collect::<Result<_>>()?;
+    for (index, (key, later)) in keys.iter().zip(&rules).enumerate() {
+        // What an earlier rule left comes at its interval: a little more would go by chance, or not at all.
+        let earlier = keys.iter().zip(&rules).filter(|(other, rule)| {
+            other.selector == key.selector && rule.after_ms < later.after_ms
+        });
+        for (other, rule) in earlier {
+            ensure!(
+                later.interval_ms >= MIN_FACTOR * rule.interval_ms,
+                "storage.downsampling[{index}].interval: {:?} is less than {MIN_FACTOR} times the {:?} that \
+                 the same series have by then, so it would leave out what it happens to meet; give more, \
+                 or leave the rule out",
+                key.interval,
+                other.interval
+            );
+        }
+    }
+    Ok(rules)
 }
 
 fn selector(key: &str, text: &str) -> Result<Vec<Matcher>> {
