@@ -247,14 +247,16 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<Answer> {
     let mut unsent = request;
+    // To ask once more changes nothing.
+    let repeatable = (*unsent.method() == Method::GET).then(|| unsent.clone());
     if let Some(mut sender) = kept.take()
         && sender.ready().await.is_ok()
     {
         match sender.try_send_request(unsent).await {
             Ok(response) => return receive(response, sender, kept).await,
-            // Only a request of which nothing was sent may be sent again: it may not be
-            // repeatable.
-            Err(mut error) => match error.take_message() {
+            // Another one may be sent again only if nothing of it was sent: the server may have closed the
+            // connection just now, or after it took the request.
+            Err(mut error) => match error.take_message().or(repeatable) {
                 Some(request) => unsent = request,
                 None => return Err(error.into_error()).context("the connection broke"),
             },
