@@ -244,8 +244,7 @@ impl Broker {
         tenant: TenantId,
         batch: &MetricBatch,
     ) -> Result<SendingTenant, CommitError> {
-        self.check_room(batch)?;
-        let sender = self.inner.tenants.sending(tenant);
+        let sender = self.sender_with_room(tenant, batch)?;
         sender.admit(batch.samples(), self.now_ms())?;
         Ok(sender)
     }
@@ -262,10 +261,18 @@ impl Broker {
         tenant: TenantId,
         batch: &MetricBatch,
     ) -> Result<SendingTenant, CommitError> {
-        self.check_room(batch)?;
-        let sender = self.inner.tenants.sending(tenant);
+        let sender = self.sender_with_room(tenant, batch)?;
         sender.admit_in_advance(batch.samples(), self.now_ms());
         Ok(sender)
+    }
+
+    fn sender_with_room(
+        &self,
+        tenant: TenantId,
+        batch: &MetricBatch,
+    ) -> Result<SendingTenant, CommitError> {
+        self.check_room(batch)?;
+        Ok(self.inner.tenants.sending(tenant))
     }
 
     /// As [`Broker::ingest_marked`], of what was admitted before.
@@ -301,9 +308,8 @@ impl Broker {
         batch: &MetricBatch,
         done: impl FnOnce(Result<IngestOutcome, CommitError>) + Send + 'static,
     ) {
-        match self.check_room(batch) {
-            Ok(()) => {
-                let sender = self.inner.tenants.sending(tenant);
+        match self.sender_with_room(tenant, batch) {
+            Ok(sender) => {
                 // As in `ingest_marked`.
                 let _resolving = self.inner.resolving.read();
                 self.store(&sender, batch, None, None, IngestOutcome::default(), |result| {

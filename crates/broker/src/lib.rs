@@ -323,11 +323,7 @@ impl Broker {
         let (wake, woken) = bounded(16);
         let maintenance_counters = Arc::new(MaintenanceCounters::default());
         let blocks = Arc::new(parts.blocks);
-        for open in blocks
-            .snapshot()
-            .iter()
-            .filter(|open| open.block.is_thinned() || open.block.is_downsampled())
-        {
+        for open in blocks.snapshot().iter().filter(|open| open.block.lacks_floats()) {
             shards.changes().note_windows(open.block.rollup_ms());
         }
         let live = Arc::new(LiveHub::default());

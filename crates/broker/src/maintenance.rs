@@ -492,11 +492,9 @@ impl Maintenance {
         }
         self.count(&self.counters.conflicts, merged.conflicts);
         let removed = job.inputs.clone();
-        let may_differ = |block: &MetricBlock| block.rollup_ms() > 0 || block.is_downsampled();
-        let may_differ = merged.added.iter().any(|(_, block)| may_differ(block));
-        let lacks_samples = |block: &MetricBlock| block.is_thinned() || block.is_downsampled();
-        let lacking = merged.added.iter().filter(|(_, block)| lacks_samples(block));
-        let windows_ms = lacking.map(|(_, block)| block.rollup_ms()).max();
+        let mut blocks = merged.added.iter().map(|(_, block)| block);
+        let may_differ = blocks.clone().any(|block| block.rollup_ms() > 0 || block.lacks_floats());
+        let windows_ms = blocks.find(|block| block.lacks_floats()).map(|block| block.rollup_ms());
         let swap =
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;

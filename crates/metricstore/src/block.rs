@@ -279,9 +279,14 @@ impl MetricBlock {
         self.is_downsampled
     }
 
+    /// Whether it may have fewer floats than there were, because they are old.
+    pub fn lacks_floats(&self) -> bool {
+        self.is_thinned || self.is_downsampled
+    }
+
     /// Whether its rollups may tell what no floats do any more, so that they cannot be made anew.
     pub(crate) fn has_only_rollups(&self) -> bool {
-        self.rollup_ms > 0 && (self.is_thinned || self.is_downsampled)
+        self.rollup_ms > 0 && self.lacks_floats()
     }
 
     /// The smallest range that holds all samples.

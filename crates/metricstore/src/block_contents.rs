@@ -55,6 +55,7 @@ impl MetricBlock {
                 continue;
             }
             let group = self.group(number)?;
+            let reader = BlockReader::for_merge(Arc::clone(self));
             for (place, &interval_ms) in of_group.iter().enumerate() {
                 if interval_ms == 0 {
                     continue;
@@ -67,11 +68,9 @@ impl MetricBlock {
                     if !is_too_dense(u64::from(column.rows), span_ms, interval_ms) {
                         continue;
                     }
-                    let whole = TimeRange::all();
-                    let reader = BlockReader::for_merge(Arc::clone(self));
                     times_ms.clear();
                     values.clear();
-                    reader.read(&group, chunk, whole, &mut times_ms, &mut values)?;
+                    reader.read(&group, chunk, TimeRange::all(), &mut times_ms, &mut values)?;
                     let at = |index: usize| (times_ms[index], values[index]);
                     if (1..values.len()).any(|n| is_dropped(at(n - 1), at(n), interval_ms)) {
                         return Ok(true);

@@ -195,26 +195,20 @@ impl<'a> BlockWriter<'a> {
         values: &[f64],
         starts_ms: &[i64],
     ) -> Result<(), BlockError> {
-        match self.rollups {
-            Rollups::None => {}
-            Rollups::Beside { resolution_ms } => {
-                let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
-                let told = std::mem::take(&mut self.told);
-                self.add_conflicts(left_out.saturating_sub(told));
-            }
-            Rollups::Instead { resolution_ms } => {
-                let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
-                let told = std::mem::take(&mut self.told);
-                self.add_conflicts(left_out.saturating_sub(told));
-                // Fast path: nothing is known. What comes now is later, so this need not be noted.
-                if starts_ms.is_empty() && self.rolled_starts.is_empty() {
-                    return Ok(());
-                }
-                for (index, &t_ms) in timestamps_ms.iter().enumerate() {
-                    self.note_start(t_ms, starts_ms.get(index).copied().unwrap_or(0));
-                }
+        if let Some(resolution_ms) = self.rollup_ms() {
+            let left_out = self.rolled.extend(timestamps_ms, values, resolution_ms);
+            let told = std::mem::take(&mut self.told);
+            self.add_conflicts(left_out.saturating_sub(told));
+        }
+        if matches!(self.rollups, Rollups::Instead { .. }) {
+            // Fast path: nothing is known. What comes now is later, so this need not be noted.
+            if starts_ms.is_empty() && self.rolled_starts.is_empty() {
                 return Ok(());
             }
+            for (index, &t_ms) in timestamps_ms.iter().enumerate() {
+                self.note_start(t_ms, starts_ms.get(index).copied().unwrap_or(0));
+            }
+            return Ok(());
         }
         let mut full = self.pending.len() + values.len();
         if self.downsampled_to_ms > 0 {

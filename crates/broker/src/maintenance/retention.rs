@@ -181,13 +181,10 @@ fn is_alone_in_its_day<'a>(
     block: &BlockMeta,
     mut all: impl Iterator<Item = &'a BlockMeta>,
 ) -> bool {
-    let days = |range: TimeRange| {
-        (range.start_ms.div_euclid(DAY_MS), (range.end_ms - 1).div_euclid(DAY_MS))
-    };
-    let (day, last) = days(block.range);
-    day == last
+    let day = whole_days(block.range);
+    day.end_ms - day.start_ms == DAY_MS
         && all.all(|other| {
-            let (first, last) = days(other.range);
-            other.id == block.id || other.tenant != block.tenant || last < day || day < first
+            let is_apart = !whole_days(other.range).overlaps(&day);
+            other.id == block.id || other.tenant != block.tenant || is_apart
         })
 }
