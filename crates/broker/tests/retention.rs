@@ -18,6 +18,16 @@ const SERIES: usize = 9;
 const ODD_MS: i64 = 7 * HOUR_MS;
 const FEW_MS: i64 = 3 * HOUR_MS;
 
+/// Samples of the last ten hours, of any series.
+fn some_rows(chance: &mut Chance, now_ms: i64) -> Vec<(usize, i64, f64)> {
+    let row = |chance: &mut Chance| {
+        let series = chance.below(SERIES as u64) as usize;
+        let back_ms = MINUTE_MS * chance.below(600) as i64;
+        (series, now_ms - back_ms, chance.below(5) as f64)
+    };
+    (0..=chance.below(30)).map(|_| row(chance)).collect()
+}
+
 fn few() -> Matcher {
     Matcher::new("series", MatchOp::Regex, "[0-2]").expect("a pattern")
 }
@@ -75,13 +85,7 @@ mod any {
             for step in 0..60 {
                 match chance.below(8) {
                     0..5 => {
-                        let row = |chance: &mut Chance| {
-                            let series = chance.below(SERIES as u64) as usize;
-                            let back_ms = MINUTE_MS * chance.below(600) as i64;
-                            (series, now_ms() - back_ms, chance.below(5) as f64)
-                        };
-                        let rows: Vec<_> =
-                            (0..=chance.below(30)).map(|_| row(&mut chance)).collect();
+                        let rows = some_rows(&mut chance, now_ms());
                         ingest(&broker, &rows).expect("a sound disk");
                         note(&mut model, &rows);
                     }
@@ -192,13 +196,7 @@ mod changing {
                 let when = format!("seed {seed}, step {step}");
                 match chance.below(8) {
                     0..4 => {
-                        let row = |chance: &mut Chance| {
-                            let series = chance.below(SERIES as u64) as usize;
-                            let back_ms = MINUTE_MS * chance.below(600) as i64;
-                            (series, now_ms() - back_ms, chance.below(5) as f64)
-                        };
-                        let rows: Vec<_> =
-                            (0..=chance.below(30)).map(|_| row(&mut chance)).collect();
+                        let rows = some_rows(&mut chance, now_ms());
                         ingest(&broker, &rows).expect("a sound disk");
                         let mut new = Samples::new();
                         note(&mut new, &rows);

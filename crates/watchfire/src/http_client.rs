@@ -247,11 +247,11 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<Answer> {
     let mut unsent = request;
-    // To ask once more changes nothing.
-    let repeatable = (*unsent.method() == Method::GET).then(|| unsent.clone());
     if let Some(mut sender) = kept.take()
         && sender.ready().await.is_ok()
     {
+        // To ask once more changes nothing.
+        let repeatable = (*unsent.method() == Method::GET).then(|| unsent.clone());
         match sender.try_send_request(unsent).await {
             Ok(response) => return receive(response, sender, kept).await,
             // Another one may be sent again only if nothing of it was sent: the server may have closed the

@@ -58,7 +58,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/api/v1/rules", GET, Access::Read, rules::rules)
         .route("/api/v1/alerts", GET, Access::Read, rules::alerts)
         .route("/api/v1/alertmanagers", GET, Access::Read, rules::alertmanagers)
-        .route("/api/v1/status/walreplay", GET, Access::Read, rules::replay)
+        .route("/api/v1/status/walreplay", GET, Access::Read, status::wal_replay)
         .route("/api/v1/completions", FORM, Access::Read, completions::completions)
         .route("/api/v1/format_query", FORM, Access::Read, format::format)
         .route("/api/v1/parse_query", FORM, Access::Read, format::parse)

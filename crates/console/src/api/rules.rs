@@ -3,14 +3,10 @@
 //!
 //! Source: `web/api/v1/api.go` of Prometheus 3.14, whose errors these are.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
-use net::{ApiError, ErrorType};
+use net::ApiError;
 use serde_json::json;
 
-use crate::Console;
 use crate::params::Params;
 use crate::respond::{parameter, success};
 
@@ -71,13 +67,4 @@ pub(super) async fn alerts() -> Response {
 
 pub(super) async fn alertmanagers() -> Response {
     success(json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
-}
-
-/// How far the log was read at the start. Whoever is answered at all is answered when that is over, and
-/// then, as with Prometheus, nothing is left.
-pub(super) async fn replay(State(console): State<Arc<Console>>) -> Result<Response, ApiError> {
-    let ready = console.executor().data().ready();
-    ready
-        .map_err(|reason| ApiError::new(ErrorType::Unavailable, format!("not ready: {reason}")))?;
-    Ok(success(json!({ "min": 0, "max": 0, "current": 0 })))
 }

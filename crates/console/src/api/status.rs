@@ -11,7 +11,7 @@ use crate::Console;
 use crate::data::Counted;
 use crate::params::Params;
 use crate::respond::{bad_data, source_error, success};
-use net::ApiError;
+use net::{ApiError, ErrorType};
 
 /// The version of Prometheus whose API this is. Grafana and others switch features by it, so it
 /// is told where they look for it, and our own version stands beside it.
@@ -53,6 +53,15 @@ pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Respons
         "storageRetention": console.retention(),
         "brokerUrl": console.broker_url(),
     }))
+}
+
+/// How far the log was read at the start. Whoever is answered at all is answered when that is over, and
+/// then, as with Prometheus, nothing is left.
+pub(super) async fn wal_replay(State(console): State<Arc<Console>>) -> Result<Response, ApiError> {
+    let ready = console.executor().data().ready();
+    ready
+        .map_err(|reason| ApiError::new(ErrorType::Unavailable, format!("not ready: {reason}")))?;
+    Ok(success(json!({ "min": 0, "max": 0, "current": 0 })))
 }
 
 pub(super) async fn config(State(console): State<Arc<Console>>) -> Response {
