@@ -40,6 +40,11 @@ export async function checkTenants({ base, open, check, demand }) {
           asked.push([pathname, request.headers()['x-scope-orgid'] ?? '']);
         });
         page.on('websocket', (socket) => sockets.push(socket.url()));
+        // What the page before still asked, up to the moment it went, was rightly of its own tenant.
+        page.on('framenavigated', () => {
+          asked.length = 0;
+          sockets.length = 0;
+        });
         await Promise.all([page.waitForEvent('load'), chooser.selectOption(TENANT)]);
         await chooser.waitFor();
         demand((await chooser.inputValue()) === TENANT, `after the reload it is ${await chooser.inputValue()}`);
