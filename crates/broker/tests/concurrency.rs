@@ -63,6 +63,7 @@ fn a_query_during_flushes_sees_each_acknowledged_sample_once() {
     let flushes = metric(&broker, "watchfire_broker_flushes_total");
     let merges = metric(&broker, "watchfire_broker_merges_total");
     assert!(flushes >= 20.0 && merges >= 3.0, "{flushes} flushes and {merges} merges in a minute");
+    broker.stop();
 }
 
 clock!(STOP, stop_ms);
@@ -128,6 +129,7 @@ fn labels_of_an_acknowledged_sample_are_found_at_once() {
         let found = broker.reader(DEFAULT_TENANT).label_values("series", &[], range, usize::MAX);
         assert!(found.contains(&step.to_string()), "{step} is missing");
     }
+    broker.stop();
 }
 
 clock!(JUMP, jump_ms);
