@@ -212,6 +212,7 @@ impl Run {
             return Ok(true);
         }
         println!("  {:<20} FAIL {status}", self.name);
+        process::note_failure(&format!("fuzz {} FAIL {status}", self.name));
         let told = ["panicked at", "ERROR: ", "SUMMARY: ", "memory allocation of"];
         let mut lines = log.lines().peekable();
         while let Some(line) = lines.next() {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +19,36 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
     }
+}
+
+/// Lines that told of failures so far. They are said again at the end of a whole run: what stands
+/// in the middle of ten thousand lines is not found, and is lost where only the end is kept.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The most lines kept, and the most of each. A broken build fails everywhere.
+const FAILURES_KEPT: usize = 60;
+const FAILURE_BYTES: usize = 2_000;
+
+/// Keeps a line for [`failures`].
+pub(crate) fn note_failure(line: &str) {
+    let mut failures = FAILURES.lock().expect("nobody panics while holding it");
+    if failures.len() < FAILURES_KEPT {
+        failures.push(line.chars().take(FAILURE_BYTES).collect());
+    }
+}
+
+/// What was said of failures, in the order in which it was said.
+pub(crate) fn failures() -> Vec<String> {
+    FAILURES.lock().expect("nobody panics while holding it").clone()
+}
+
+/// Whether a runner says with this line that something failed: `name FAIL why` of our own ones,
+/// `test name ... FAILED` and `thread 'name' panicked at` of Rust's.
+fn tells_failure(line: &str) -> bool {
+    line.contains(" FAIL ")
+        || line.contains(" FAIL: ")
+        || line.ends_with("... FAILED")
+        || (line.starts_with("thread '") && line.contains("panicked at"))
 }
 
 /// The repository's root. Cargo tells where it started this program from; where it was built may be
@@ -57,11 +88,17 @@ pub(crate) fn count(directory: &str, program: &str, arguments: &[&str]) -> Resul
     let output = child.stdout.take().expect("standard output is piped");
     let mut total = Counts::default();
     let mut screen = std::io::stdout();
+    let mut is_reason = false;
     for line in BufReader::new(output).lines() {
         let line = line.context("read the program's output")?;
         if let Some(counts) = parse_counts(&line) {
             total.add(counts);
         }
+        // Rust's runner tells the reason in the line below the place.
+        if is_reason || tells_failure(&line) {
+            note_failure(line.trim());
+        }
+        is_reason = line.starts_with("thread '") && line.contains("panicked at");
         // The closing line of the whole run must be the only plain one at the start of a line.
         let _ = writeln!(screen, "  {line}");
     }
@@ -84,6 +121,16 @@ fn parse_counts(line: &str) -> Option<Counts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_what_tells_of_failures() {
+        assert!(tells_failure("tier/hour-away FAIL no answer (9.0 s)"));
+        assert!(tells_failure("    host: loads FAIL: Timeout"));
+        assert!(tells_failure("test head::tests::is_sorted ... FAILED"));
+        assert!(tells_failure("thread 'head::tests::is_sorted' panicked at src/head.rs:7:5:"));
+        assert!(!tells_failure("tier/hour-away ok none FAILED (9.0 s)"));
+        assert!(!tells_failure("test result: FAILED. 9 passed; 1 failed"));
+    }
 
     #[test]
     fn reads_the_closing_lines_of_runners() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::process::Counts;
+use crate::process::{self, Counts};
 use crate::{fuzz, stages, tools};
 
 /// A stage's name, what it proves, and what runs it.
@@ -62,6 +62,10 @@ pub(crate) fn run(wanted: &[&str]) -> Result<bool> {
             lines.push(line);
         }
     }
+    let failures = process::failures();
+    if !failures.is_empty() {
+        println!("\nwhat failed:\n  {}", failures.join("\n  "));
+    }
     println!("\n{}", lines.join("\n"));
     println!("\n{} passed, {} failed", total.passed, total.failed);
     Ok(total.failed == 0 && total.passed > 0)
@@ -72,7 +76,9 @@ fn run_one(stage: &Stage) -> (Counts, String) {
     println!("== {}", stage.name);
     let started = Instant::now();
     let counts = (stage.run)().unwrap_or_else(|error| {
-        println!("  {}: {error:#}", stage.name);
+        let line = format!("{}: {error:#}", stage.name);
+        println!("  {line}");
+        process::note_failure(&line);
         Counts { passed: 0, failed: 1 }
     });
     let word = if counts.failed == 0 { "ok" } else { "FAIL" };

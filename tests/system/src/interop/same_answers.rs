@@ -10,8 +10,10 @@ use super::clients::promtool_query;
 use super::peer::Prometheus;
 use crate::harness::{Client, Launch, Scratch, now_ms};
 
-/// Seconds of data that windows may look back on.
-const HISTORY: Duration = Duration::from_secs(18);
+/// Data that windows may look back on: the longest is 10 s, asked up to 6 s before a time 2 s ago.
+/// No window may begin before its series do: 2.42 extrapolates a counter that begins inside a
+/// window by up to 1.1 of an interval, later versions by half of one.
+const HISTORY: Duration = Duration::from_secs(24);
 
 /// Each is asked at one instant and over a range. What depends on the exact edge of a window is
 /// kept out by the choice of the time, not of the query: 2.42 includes a sample at the left edge,
