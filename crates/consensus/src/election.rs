@@ -1,0 +1,137 @@
+//! When a member asks for votes.
+//!
+//! openraft's own elections are off: a member that hears no leader asks the others first whether
+//! they would vote for it (the pre-vote of Ongaro's thesis, 9.6). Those that hear a leader would not,
+//! nor those with more entries. So a member that was cut off and comes back begins no term.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::raft::VoteRequest;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::member::Inner;
+use crate::message::{Request, Response};
+use crate::runtime::Chance;
+use crate::types::{LogId, Vote};
+
+impl Inner {
+    /// Whether this member knows of a leader that is at work.
+    pub(crate) fn hears_a_leader(&self) -> bool {
+        let lease = Duration::from_millis(self.config.election_timeout_ms);
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        if metrics.state == ServerState::Leader {
+            return metrics
+                .millis_since_quorum_ack
+                .is_some_and(|millis| millis < self.config.election_timeout_ms);
+        }
+        self.heard.lock().is_some_and(|at| at.elapsed() < lease)
+    }
+
+    /// What it says to who asks for its vote.
+    pub(crate) fn would_vote(&self, last: Option<LogId>) -> bool {
+        !self.hears_a_leader() && last >= self.log.last()
+    }
+
+    /// Stands for election whenever it is time, until the member stops.
+    pub(crate) async fn stand_for_election(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let (least, spread) = (self.config.election_timeout_ms, self.config.election_timeout_ms);
+        loop {
+            let patience = Duration::from_millis(Chance::between(least..least + spread));
+            let began = Instant::now();
+            let until = self.heard.lock().map_or(began, |at| at.max(began)) + patience;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                _ = stopping.changed() => return,
+            }
+            let since = self.heard.lock().filter(|at| *at > began);
+            if since.is_some() || !self.may_lead() {
+                continue;
+            }
+            if self.would_win().await && !self.hears_a_leader() {
+                tracing::info!(id = self.config.id, "no leader is heard: standing for election");
+                if self.raft.trigger().elect().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// While it leads without a quorum that answers, gives that up: openraft's leader goes on, and where
+    /// packets pass in one direction only the others would hear it for ever.
+    pub(crate) async fn lead_with_a_quorum(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        let patience = self.config.election_timeout_ms;
+        let mut leads_since = None;
+        loop {
+            tokio::select! {
+                biased;
+                _ = stopping.changed() => return,
+                () = tokio::time::sleep(Duration::from_millis(self.config.heartbeat_ms)) => {}
+            }
+            let metrics = self.raft.metrics().borrow().clone();
+            if metrics.state != ServerState::Leader {
+                leads_since = None;
+                continue;
+            }
+            let since: Instant = *leads_since.get_or_insert_with(Instant::now);
+            let is_new = since.elapsed() < Duration::from_millis(patience);
+            let answered = metrics.millis_since_quorum_ack.is_some_and(|millis| millis < patience);
+            let others = metrics.membership_config.voter_ids().filter(|id| *id != self.config.id);
+            if let Some(other) = others.min().filter(|_| !is_new && !answered) {
+                tracing::warn!(id = self.config.id, "no majority answers: leading no more");
+                // As if another one stood for election in the next term and got this vote.
+                let vote = Vote::new(metrics.current_term + 1, other);
+                let last_log_id = self.log.last();
+                if self.raft.vote(VoteRequest { vote, last_log_id }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether it is a voter and does not lead.
+    fn may_lead(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let mut voters = metrics.membership_config.voter_ids();
+        metrics.state != ServerState::Leader && voters.any(|id| id == self.config.id)
+    }
+
+    /// Whether a quorum would vote for it.
+    async fn would_win(&self) -> bool {
+        let membership = Arc::clone(&self.raft.metrics().borrow().membership_config);
+        let last = self.log.last();
+        let request = Request::WouldVote { last }.encode();
+        let deadline = Duration::from_millis(self.config.election_timeout_ms / 2);
+        let mut asked = JoinSet::new();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        for id in voters.into_iter().filter(|id| *id != self.config.id) {
+            let Some(member) = membership.membership().get_node(&id) else { continue };
+            let call = self.transport.call(id, member, request.clone(), deadline);
+            asked.spawn(async move {
+                let answer = tokio::time::timeout(deadline, call).await.ok()?.ok()?;
+                let would = matches!(Response::decode(&answer), Ok(Response::WouldVote(true)));
+                would.then_some(id)
+            });
+        }
+        let mut would: BTreeSet<u64> = BTreeSet::from([self.config.id]);
+        let configs = membership.membership().get_joint_config();
+        let is_quorum = |would: &BTreeSet<u64>| {
+            configs.iter().all(|config| config.intersection(would).count() * 2 > config.len())
+        };
+        while !is_quorum(&would) {
+            match asked.join_next().await {
+                Some(Ok(Some(id))) => _ = would.insert(id),
+                Some(_) => {}
+                None => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,41 @@
+//! The catalog, agreed upon by several brokers.
+//!
+//! openraft decides what is agreed; this crate gives it a log that is synced before anybody hears of
+//! it, a state machine that is `catalog::State`, a wire format, and elections that disturb nobody: a
+//! member asks the others whether they would vote for it before it begins a term, so that one which
+//! comes back from the dark cannot depose a leader that all others hear.
+//!
+//! Nothing here opens a socket: members reach each other through a [`Transport`] of the caller's, and
+//! the disk is the caller's as well, so that a whole cluster can be simulated on one thread.
+//!
+//! | module | what |
+//! |---|---|
+//! | `member` | [`Consensus`]: propose, read, admit, answer others |
+//! | `election`, `voters` | when to ask for votes, and whom |
+//! | `journal`, `log_store` | the log on the disk, and as openraft wants it |
+//! | `machine`, `sessions` | the state, its snapshots, who waits for what |
+//! | `message`, `bytes_of` | bytes on the wire and on the disk |
+//! | `network` | [`Transport`] |
+//! | `runtime` | tokio with chance that can be seeded |
+
+mod bytes_of;
+mod election;
+mod journal;
+mod log_store;
+mod machine;
+mod member;
+mod message;
+mod network;
+mod runtime;
+mod sessions;
+mod types;
+mod voters;
+
+pub use bytes_of::Malformed;
+pub use journal::JournalError;
+pub use log_store::{OnFailure, Writing};
+pub use machine::{Observer, SnapshotError};
+pub use member::{Consensus, ConsensusConfig, ConsensusError, ProposeError, Status, Voting};
+pub use network::{Call, Transport, TransportError};
+pub use runtime::{Chance, Runtime, seed_chance};
+pub use types::{Applied, Member, Proposal, Types};
