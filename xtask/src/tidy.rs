@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["labelindex", "catalog"],
     &["blockstore"],
     &["metricstore", "promql", "settings", "wire"],
-    &["governor", "net"],
+    &["consensus", "governor", "net"],
     &["agent", "broker", "console"],
     &["watchfire"],
 ];

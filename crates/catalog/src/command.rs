@@ -4,7 +4,8 @@ use codec::varint;
 
 use crate::envelope::{self, Fields, put_id, put_list, put_new_block, put_position, put_tombstone};
 use crate::{
-    BlockId, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock, StoreId, Tombstone,
+    BlockId, BrokerId, BrokerInfo, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock,
+    NewSegment, StoreId, Tombstone, cluster_bytes,
 };
 
 /// One change of the state, all or nothing.
@@ -84,6 +85,66 @@ pub enum Command {
         blocks: Vec<BlockId>,
         /// Up to which delete.
         deletes_through: u64,
+    },
+    /// Takes a broker into the cluster, or notes what it says of itself now.
+    SetBroker {
+        /// Which.
+        broker: BrokerId,
+        /// What it says.
+        info: BrokerInfo,
+    },
+    /// Forgets a broker that has nothing left that is in no block.
+    RemoveBroker {
+        /// Which.
+        broker: BrokerId,
+    },
+    /// Begins the next epoch of a broker's log: what the one before adds from now on is refused.
+    BeginLog {
+        /// Whose.
+        broker: BrokerId,
+    },
+    /// Says that a segment is durable in the store: from here on it is stored.
+    AddSegment(NewSegment),
+    /// Adds the blocks of a flush of a broker's segments.
+    FlushLog {
+        /// Whose.
+        broker: BrokerId,
+        /// In which epoch.
+        epoch: u64,
+        /// All segments below this number are in blocks.
+        through: u64,
+        /// What was written.
+        added: Vec<NewBlock>,
+        /// As in [`Command::Flush`].
+        deletes_through: u64,
+    },
+    /// Takes a job, or keeps it for longer.
+    TakeLease {
+        /// Which.
+        job: String,
+        /// Who wants it.
+        holder: BrokerId,
+        /// Now, by the proposer's clock: a lease that ended before is free. Only how soon another
+        /// one gets it depends on clocks, never that two have it.
+        now_ms: i64,
+        /// Until when.
+        until_ms: i64,
+    },
+    /// Gives a job back.
+    GiveLease {
+        /// Which.
+        job: String,
+        /// Under which term it was held.
+        term: u64,
+    },
+    /// Does something only if a lease is still held.
+    Under {
+        /// Of which job.
+        job: String,
+        /// Under which term.
+        term: u64,
+        /// What; not another of this kind.
+        command: Box<Command>,
     },
 }
 
@@ -170,11 +231,59 @@ impl Command {
                 put_list(out, blocks.iter(), put_id);
                 varint::put_u64(out, *deletes_through);
             }
+            Command::SetBroker { broker, info } => {
+                varint::put_u64(out, 13);
+                varint::put_u64(out, broker.0);
+                cluster_bytes::put_info(out, info);
+            }
+            Command::RemoveBroker { broker } => {
+                varint::put_u64(out, 14);
+                varint::put_u64(out, broker.0);
+            }
+            Command::BeginLog { broker } => {
+                varint::put_u64(out, 15);
+                varint::put_u64(out, broker.0);
+            }
+            Command::AddSegment(segment) => {
+                varint::put_u64(out, 16);
+                cluster_bytes::put_new_segment(out, segment);
+            }
+            Command::FlushLog { broker, epoch, through, added, deletes_through } => {
+                varint::put_u64(out, 17);
+                varint::put_u64(out, broker.0);
+                varint::put_u64(out, *epoch);
+                varint::put_u64(out, *through);
+                put_list(out, added.iter(), put_new_block);
+                varint::put_u64(out, *deletes_through);
+            }
+            Command::TakeLease { job, holder, now_ms, until_ms } => {
+                varint::put_u64(out, 18);
+                varint::put_bytes(out, job.as_bytes());
+                varint::put_u64(out, holder.0);
+                varint::put_i64(out, *now_ms);
+                varint::put_i64(out, *until_ms);
+            }
+            Command::GiveLease { job, term } => {
+                varint::put_u64(out, 19);
+                varint::put_bytes(out, job.as_bytes());
+                varint::put_u64(out, *term);
+            }
+            Command::Under { job, term, command } => {
+                varint::put_u64(out, 20);
+                varint::put_bytes(out, job.as_bytes());
+                varint::put_u64(out, *term);
+                command.put(out);
+            }
         }
     }
 
     fn take(fields: &mut Fields<'_>) -> Result<Command, CatalogError> {
-        Ok(match fields.number()? {
+        let kind = fields.number()?;
+        Command::take_kind(kind, fields)
+    }
+
+    fn take_kind(kind: u64, fields: &mut Fields<'_>) -> Result<Command, CatalogError> {
+        Ok(match kind {
             1 => Command::CreateStore { store: fields.store()? },
             2 => Command::ReserveIds { count: fields.number()? },
             3 => Command::Flush {
@@ -202,12 +311,42 @@ impl Command {
                 blocks: fields.list(Fields::id)?,
                 deletes_through: fields.deletes_through()?,
             },
+            13 => Command::SetBroker {
+                broker: BrokerId(fields.number()?),
+                info: cluster_bytes::take_info(fields)?,
+            },
+            14 => Command::RemoveBroker { broker: BrokerId(fields.number()?) },
+            15 => Command::BeginLog { broker: BrokerId(fields.number()?) },
+            16 => Command::AddSegment(cluster_bytes::take_new_segment(fields)?),
+            17 => Command::FlushLog {
+                broker: BrokerId(fields.number()?),
+                epoch: fields.number()?,
+                through: fields.number()?,
+                added: fields.list(Fields::new_block)?,
+                deletes_through: fields.deletes_through()?,
+            },
+            18 => Command::TakeLease {
+                job: fields.text()?,
+                holder: BrokerId(fields.number()?),
+                now_ms: fields.signed()?,
+                until_ms: fields.signed()?,
+            },
+            19 => Command::GiveLease { job: fields.text()?, term: fields.number()? },
+            20 => {
+                let (job, term) = (fields.text()?, fields.number()?);
+                let kind = fields.number()?;
+                if kind == 20 {
+                    return Err(fields.corrupt("a command under a lease under a lease"));
+                }
+                let command = Box::new(Command::take_kind(kind, fields)?);
+                Command::Under { job, term, command }
+            }
             _ => return Err(fields.corrupt("unknown command")),
         })
     }
 }
 
-fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
+pub(crate) fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
     varint::put_bytes(out, mark.agent.as_bytes());
     out.extend_from_slice(&mark.incarnation.0);
     varint::put_u64(out, mark.lane as u64);
@@ -216,7 +355,7 @@ fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
     varint::put_i64(out, mark.at_ms);
 }
 
-fn take_mark(fields: &mut Fields<'_>) -> Result<Mark, CatalogError> {
+pub(crate) fn take_mark(fields: &mut Fields<'_>) -> Result<Mark, CatalogError> {
     Ok(Mark {
         agent: fields.text()?.into(),
         incarnation: Incarnation(fields.sixteen()?),

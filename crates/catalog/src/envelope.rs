@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Version of commands and snapshots that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u8 = 3;
+pub const FORMAT_VERSION: u8 = 4;
 
 const CHECKSUM_LEN: usize = 4;
 

@@ -1,6 +1,6 @@
 //! Why a command is refused or bytes cannot be read.
 
-use crate::{BlockId, LogPosition};
+use crate::{BlockId, BrokerId, LogPosition};
 
 /// A refused command changes nothing; bytes that cannot be decoded yield nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +104,68 @@ pub enum CatalogError {
         found: u64,
         /// The largest allowed.
         limit: u64,
+    },
+    /// A command names a broker that is not in the cluster.
+    #[error("broker {broker} is not in this cluster: it was removed, or never joined")]
+    UnknownBroker {
+        /// The broker named.
+        broker: BrokerId,
+    },
+    /// A broker that still has something that is in no block.
+    #[error(
+        "broker {broker} has {segments} segments that are in no block yet: drain it, or let another \
+         broker take them over first"
+    )]
+    UnflushedBroker {
+        /// The broker.
+        broker: BrokerId,
+        /// How many.
+        segments: u64,
+    },
+    /// The log of a broker went on to another epoch: the broker began anew, or another took over.
+    #[error(
+        "the log of broker {broker} is in epoch {reached}, and this was written in {epoch}: begin \
+         anew"
+    )]
+    Fenced {
+        /// The broker.
+        broker: BrokerId,
+        /// What the command says.
+        epoch: u64,
+        /// What the state says.
+        reached: u64,
+    },
+    /// A segment that comes too late, or a flush that goes back.
+    #[error("segment {seq} comes too late: {least} is the lowest that can be added")]
+    StaleSegment {
+        /// Its number.
+        seq: u64,
+        /// The lowest that would do.
+        least: u64,
+    },
+    /// A segment that contradicts itself.
+    #[error("the marks of segment {seq} are not in the order of its batches")]
+    UnfitSegment {
+        /// Its number.
+        seq: u64,
+    },
+    /// Another broker does the job.
+    #[error("broker {holder} has the lease of {job:?} until {until_ms} ms: wait")]
+    LeaseHeld {
+        /// The job.
+        job: String,
+        /// Who has it.
+        holder: BrokerId,
+        /// Until when, milliseconds since the epoch.
+        until_ms: i64,
+    },
+    /// What was done under a lease that another has by now.
+    #[error("the lease of {job:?} with term {term} is over: what was done under it does not count")]
+    LeaseLost {
+        /// The job.
+        job: String,
+        /// The term it was done in.
+        term: u64,
     },
     /// Bytes are not what was written.
     #[error("catalog bytes are corrupt at offset {offset}: {detail}")]

@@ -10,6 +10,8 @@
 //! |---|---|
 //! | `state` | [`State`], its invariants, what each command does |
 //! | `command` | [`Command`] and its bytes |
+//! | `cluster` | brokers, segments, leases |
+//! | `ring` | which broker is nearest to a key |
 //! | `marks` | which batches of which agent are stored |
 //! | `tombstone` | deletes whose rows are not removed yet |
 //! | `snapshot` | the bytes of a whole [`State`] |
@@ -17,15 +19,22 @@
 //! | `envelope` | version byte and checksum around both formats |
 
 mod block;
+mod cluster;
+mod cluster_bytes;
 mod command;
 mod envelope;
 mod error;
 mod marks;
+mod ring;
 mod snapshot;
 mod state;
 mod tombstone;
 
 pub use block::{BlockId, BlockMeta, LogPosition, NewBlock, Signal, StoreId};
+pub use cluster::{
+    Broker, BrokerId, BrokerInfo, BrokerState, Lease, MAX_BATCHES_PER_SEGMENT, MAX_BROKERS,
+    MAX_LEASES, MAX_SEGMENTS_PER_BROKER, NewSegment, PassedOver, Segment, segment_key,
+};
 pub use command::{Command, Expected};
 pub use envelope::FORMAT_VERSION;
 pub use error::CatalogError;
@@ -33,6 +42,7 @@ pub use marks::{
     Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,
     MAX_INCARNATIONS_PER_AGENT, Mark, Standing,
 };
+pub use ring::{Ring, RingBroker};
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};
 pub use tombstone::{
     LabelCondition, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, Tombstone,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use codec::varint;
 
+use crate::cluster_bytes::{put_cluster, take_cluster};
 use crate::envelope::{self, Fields, put_block, put_list, put_position, put_tombstone};
 use crate::marks::{LaneMark, Marks, SpoolMarks};
 use crate::{BlockId, BlockMeta, CatalogError, Incarnation, KeyValue, State};
@@ -36,6 +37,7 @@ impl State {
             put_marks(out, &self.marks);
             varint::put_u64(out, self.last_delete);
             varint::put_u64(out, self.flushed_deletes);
+            put_cluster(out, self);
             put_list(out, self.tombstones.values().map(|tombstone| &**tombstone), put_tombstone);
         });
     }
@@ -88,6 +90,10 @@ fn take_deletes(fields: &mut Fields<'_>, state: &mut State) -> Result<(), Catalo
         || blocks.any(|block| block.deletes_through > state.last_delete)
     {
         return Err(fields.corrupt("a delete is done that never was"));
+    }
+    // Version 3 has no clusters.
+    if fields.version > 3 {
+        take_cluster(fields, state)?;
     }
     for _ in 0..fields.number()? {
         let tombstone = fields.tombstone()?;

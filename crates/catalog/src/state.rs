@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::marks::Marks;
 use crate::{
-    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LaneMarks, LogPosition,
-    MAX_TOMBSTONES, Mark, NewBlock, Standing, StoreId, Tombstone,
+    BlockId, BlockMeta, Broker, BrokerId, CatalogError, Command, Expected, Incarnation, LaneMarks,
+    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, Standing, StoreId, Tombstone,
 };
 
 /// Longest key of the versioned key space, in bytes.
@@ -21,7 +21,8 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// Invariants: ids of blocks are below `next_block_id`, sequences below `next_sequence`; a block is
 /// either listed or quarantined; of two listed blocks of one tenant and signal that overlap in
 /// time, either the sequences do not overlap, or both come from the same flush. A tombstone is
-/// listed as long as it concerns a listed block or what is in no block yet.
+/// listed as long as it concerns a listed block or what is in no block yet. Segments of a broker are
+/// at or above what it has flushed; no lease has a term above the highest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     pub(crate) store: Option<StoreId>,
@@ -39,6 +40,12 @@ pub struct State {
     pub(crate) flushed_deletes: u64,
     /// Deletes that may hide something, by number.
     pub(crate) tombstones: BTreeMap<u64, Arc<Tombstone>>,
+    /// Of a cluster.
+    pub(crate) brokers: BTreeMap<BrokerId, Broker>,
+    pub(crate) ring_epoch: u64,
+    pub(crate) leases: BTreeMap<String, Lease>,
+    /// Highest term of a lease.
+    pub(crate) next_term: u64,
 }
 
 /// A value of the versioned key space.
@@ -61,6 +68,12 @@ pub enum Outcome {
     Added(Vec<BlockMeta>),
     /// The version the key now has.
     Written(u64),
+    /// The epoch of a log.
+    Epoch(u64),
+    /// The batches of a segment that do not count, and why; ascending.
+    Segment(Vec<(u32, PassedOver)>),
+    /// The term of a lease.
+    Term(u64),
 }
 
 impl State {
@@ -91,6 +104,20 @@ impl State {
             Command::DeleteRows(tombstone) => self.delete_rows(tombstone),
             Command::SettleDeletes { blocks, deletes_through } => {
                 self.settle_deletes(blocks, *deletes_through)
+            }
+            Command::SetBroker { broker, info } => self.set_broker(*broker, info),
+            Command::RemoveBroker { broker } => self.remove_broker(*broker),
+            Command::BeginLog { broker } => self.begin_log(*broker),
+            Command::AddSegment(segment) => self.add_segment(segment),
+            Command::FlushLog { broker, epoch, through, added, deletes_through } => {
+                self.flush_log(*broker, *epoch, *through, added, *deletes_through)
+            }
+            Command::TakeLease { job, holder, now_ms, until_ms } => {
+                self.take_lease(job, *holder, *now_ms, *until_ms)
+            }
+            Command::GiveLease { job, term } => self.give_lease(job, *term),
+            Command::Under { job, term, command } => {
+                return self.apply_under(job, *term, command);
             }
         }?;
         if may_settle(command) {
@@ -233,9 +260,14 @@ impl State {
         self.check_added(added)?;
         self.flushed_through = flushed_through;
         self.flushed_deletes = deletes_through;
+        Ok(self.add_flushed(added, deletes_through))
+    }
+
+    /// Adds the blocks of a flush, later than all others.
+    pub(crate) fn add_flushed(&mut self, added: &[NewBlock], deletes_through: u64) -> Outcome {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        Ok(self.add(added, sequence, sequence, deletes_through))
+        self.add(added, sequence, sequence, deletes_through)
     }
 
     fn swap(
@@ -340,8 +372,12 @@ impl State {
 
     /// Whether something may be left that the delete hides.
     pub(crate) fn is_needed(&self, tombstone: &Tombstone) -> bool {
-        tombstone.number > self.flushed_deletes
-            || self.blocks.values().any(|block| tombstone.concerns(block))
+        // One machine alone has one log, a cluster has one for each broker.
+        let is_in_log = match self.brokers.is_empty() {
+            true => tombstone.number > self.flushed_deletes,
+            false => self.has_segments_before(tombstone.number),
+        };
+        is_in_log || self.blocks.values().any(|block| tombstone.concerns(block))
     }
 
     fn forget_deletes(&mut self) {
@@ -366,7 +402,7 @@ impl State {
     }
 
     /// New blocks need ids that no block has, and a range if they have rows.
-    fn check_added(&self, added: &[NewBlock]) -> Result<(), CatalogError> {
+    pub(crate) fn check_added(&self, added: &[NewBlock]) -> Result<(), CatalogError> {
         let mut named = BTreeSet::new();
         for block in added {
             let id = block.id;
@@ -471,6 +507,10 @@ fn may_settle(command: &Command) -> bool {
             | Command::Expire { .. }
             | Command::Quarantine { .. }
             | Command::SettleDeletes { .. }
+            | Command::FlushLog { .. }
+            | Command::SetBroker { .. }
+            | Command::RemoveBroker { .. }
+            | Command::DeleteRows(_)
     )
 }
 
@@ -481,7 +521,11 @@ fn check_deletes(found: u64, reached: u64) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), CatalogError> {
+pub(crate) fn check_size(
+    what: &'static str,
+    found: usize,
+    limit: usize,
+) -> Result<(), CatalogError> {
     if found > limit {
         let (found, limit) = (found as u64, limit as u64);
         return Err(CatalogError::TooLarge { what, found, limit });

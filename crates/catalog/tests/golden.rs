@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use catalog::{
-    BlockId, CatalogError, Command, Expected, Incarnation, LabelCondition, Lane, LogPosition, Mark,
-    NewBlock, Signal, State, StoreId, Tombstone,
+    BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Incarnation,
+    LabelCondition, Lane, LogPosition, Mark, NewBlock, NewSegment, Signal, State, StoreId,
+    Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -101,7 +102,8 @@ fn delete(number: u64) -> Command {
     })
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
+/// Those that version 3 has.
+fn third_commands() -> Vec<(&'static str, Command)> {
     let mut commands = second_commands();
     commands.push((
         "flush-before-deletes",
@@ -129,10 +131,69 @@ fn commands() -> Vec<(&'static str, Command)> {
     commands
 }
 
+const BROKERS: [BrokerId; 2] = [BrokerId(7), BrokerId(u64::MAX)];
+
+fn info(name: &str, state: BrokerState) -> BrokerInfo {
+    let (name, address) = (name.to_owned(), format!("{name}.example.org:9596"));
+    BrokerInfo { name, address, zone: "a".to_owned(), feature_level: 1, state }
+}
+
+fn segment(seq: u64, marks: Vec<(u32, Mark)>) -> Command {
+    Command::AddSegment(NewSegment {
+        broker: BROKERS[0],
+        epoch: 1,
+        seq,
+        size_bytes: 70_000,
+        checksum: 0xdead_beef,
+        rows: 300,
+        range: TimeRange::new(-5, 1_800_000_000_000),
+        marks,
+    })
+}
+
+fn of_batch(batch: u32, seq: u64, after_seq: u64) -> (u32, Mark) {
+    match mark(Lane::Live, seq, after_seq) {
+        Command::Mark(mark) => (batch, mark),
+        _ => unreachable!("that is what it makes"),
+    }
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let mut commands = third_commands();
+    let set = |broker, name, state| Command::SetBroker { broker, info: info(name, state) };
+    let job = || "merge/metrics".to_owned();
+    let (now_ms, until_ms) = (1_800_000_000_000, 1_800_000_030_000);
+    let expire = Box::new(Command::Expire { removed: vec![BlockId(6)] });
+    // One batch that is next, one that is stored already, one behind a gap.
+    let marks = vec![of_batch(0, 301, 300), of_batch(2, 300, 0), of_batch(300, 400, 399)];
+    let flush = Command::FlushLog {
+        broker: BROKERS[0],
+        epoch: 1,
+        through: 3,
+        added: vec![block(8, 0)],
+        deletes_through: 300,
+    };
+    let take = Command::TakeLease { job: job(), holder: BROKERS[0], now_ms, until_ms };
+    commands.extend([
+        ("set-broker", set(BROKERS[0], "one", BrokerState::Active)),
+        ("set-broker-draining", set(BROKERS[1], "two", BrokerState::Draining)),
+        ("begin-log", Command::BeginLog { broker: BROKERS[0] }),
+        ("add-segment", segment(0, Vec::new())),
+        ("add-segment-marks", segment(3, marks)),
+        ("flush-log", flush),
+        ("take-lease", take),
+        ("under", Command::Under { job: job(), term: 1, command: expire }),
+        ("give-lease", Command::GiveLease { job: job(), term: 1 }),
+        ("remove-broker", Command::RemoveBroker { broker: BROKERS[1] }),
+    ]);
+    commands
+}
+
 /// The state after commands, but for the expiry, which would leave little to see.
 fn state_after(commands: Vec<(&str, Command)>) -> State {
     let mut state = State::default();
-    for (name, command) in commands.into_iter().filter(|(name, _)| *name != "expire") {
+    let hidden = ["expire", "give-lease", "remove-broker"];
+    for (name, command) in commands.into_iter().filter(|(name, _)| !hidden.contains(name)) {
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     state
@@ -172,12 +233,20 @@ fn version_2_is_read() {
 }
 
 #[test]
+fn version_3_is_read() {
+    for (name, command) in third_commands() {
+        assert_eq!(Command::decode(&golden(&format!("command-{name}.v3"))), Ok(command), "{name}");
+    }
+    assert_eq!(State::decode(&golden("snapshot.v3")), Ok(state_after(third_commands())));
+}
+
+#[test]
 fn commands_keep_their_bytes() {
     let mut state = State::default();
     for (name, command) in commands() {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
-        check_golden(&format!("command-{name}.v3"), &bytes);
+        check_golden(&format!("command-{name}.v4"), &bytes);
         assert_eq!(Command::decode(&bytes), Ok(command.clone()), "{name}");
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -188,7 +257,7 @@ fn snapshots_keep_their_bytes() {
     let state = state();
     let mut bytes = Vec::new();
     state.encode(&mut bytes);
-    check_golden("snapshot.v3", &bytes);
+    check_golden("snapshot.v4", &bytes);
     assert_eq!(State::decode(&bytes), Ok(state));
 }
 
@@ -197,11 +266,11 @@ fn a_newer_version_is_refused_and_says_what_it_needs() {
     let mut bytes = Vec::new();
     state().encode(&mut bytes);
     bytes.truncate(bytes.len() - 4);
-    bytes[0] = 4;
+    bytes[0] = 5;
     bytes.extend_from_slice(&codec::checksum(&bytes).to_le_bytes());
-    let error = State::decode(&bytes).expect_err("version 4 is unknown");
-    assert_eq!(error, CatalogError::NewerVersion { found: 4, supported: 3 });
-    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 4"));
+    let error = State::decode(&bytes).expect_err("version 5 is unknown");
+    assert_eq!(error, CatalogError::NewerVersion { found: 5, supported: 4 });
+    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 5"));
     assert_eq!(Command::decode(&bytes), Err(error));
 }
 

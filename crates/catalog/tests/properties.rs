@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
-    BlockId, BlockMeta, CatalogError, Command, Expected, Incarnation, LabelCondition, Lane,
-    LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES,
-    MAX_VALUE_BYTES, Mark, NewBlock, Outcome, Signal, State, StoreId, Tombstone,
+    BlockId, BlockMeta, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected,
+    Incarnation, LabelCondition, Lane, LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES,
+    MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, MAX_VALUE_BYTES, Mark, NewBlock, NewSegment, Outcome,
+    Signal, State, StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -93,6 +94,54 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (key(), any_expected()).prop_map(|(key, expected)| Command::Delete { key, expected }),
         5 => any_mark().prop_map(Command::Mark),
         1 => (0..20_i64).prop_map(|before_ms| Command::ExpireMarks { before_ms }),
+        8 => any_cluster_command(),
+        2 => ("[jk]", 0..4_u64, ids()).prop_map(|(job, term, removed)| Command::Under {
+            job,
+            term,
+            command: Box::new(Command::Expire { removed }),
+        }),
+    ]
+}
+
+fn any_cluster_command() -> impl Strategy<Value = Command> {
+    let broker = || (0..3_u64).prop_map(BrokerId);
+    let blocks = || proptest::collection::vec(any_block(), 0..3);
+    let marks = proptest::collection::vec((0..4_u32, any_mark()), 0..3);
+    let info = ("[xy]", any::<bool>(), 0..3_u32).prop_map(|(name, drains, feature_level)| {
+        let state = if drains { BrokerState::Draining } else { BrokerState::Active };
+        let (address, zone) = (name.clone(), name.clone());
+        BrokerInfo { name, address, zone, feature_level, state }
+    });
+    let segment = (broker(), 0..3_u64, 0..8_u64, 0..5_u64, marks).prop_map(
+        |(broker, epoch, seq, rows, marks)| NewSegment {
+            broker,
+            epoch,
+            seq,
+            size_bytes: rows,
+            checksum: 7,
+            rows,
+            range: TimeRange::new(0, 9),
+            marks,
+        },
+    );
+    prop_oneof![
+        2 => (broker(), info).prop_map(|(broker, info)| Command::SetBroker { broker, info }),
+        1 => broker().prop_map(|broker| Command::RemoveBroker { broker }),
+        2 => broker().prop_map(|broker| Command::BeginLog { broker }),
+        8 => segment.prop_map(Command::AddSegment),
+        4 => (broker(), 0..3_u64, 0..9_u64, blocks(), 0..12_u64).prop_map(
+            |(broker, epoch, through, added, deletes_through)| Command::FlushLog {
+                broker,
+                epoch,
+                through,
+                added,
+                deletes_through,
+            }
+        ),
+        3 => ("[jk]", broker(), 0..9_i64, 0..9_i64).prop_map(|(job, holder, now_ms, until_ms)| {
+            Command::TakeLease { job, holder, now_ms, until_ms }
+        }),
+        1 => ("[jk]", 0..4_u64).prop_map(|(job, term)| Command::GiveLease { job, term }),
     ]
 }
 
@@ -123,17 +172,33 @@ fn check_sound(state: &State) {
     assert!(blocks.iter().all(|block| block.deletes_through <= state.last_delete()));
     for tombstone in state.tombstones() {
         assert!(tombstone.number <= state.last_delete());
-        let is_needed = tombstone.number > state.flushed_deletes()
-            || blocks.iter().any(|block| tombstone.concerns(block));
+        let is_needed =
+            concerns_log(state, tombstone) || blocks.iter().any(|block| tombstone.concerns(block));
         assert!(is_needed, "{tombstone:?} concerns nothing");
+    }
+    for (_, broker) in state.brokers() {
+        assert!(broker.segments.keys().all(|seq| *seq >= broker.flushed_through));
+        assert!(broker.segments.values().all(|segment| segment.epoch <= broker.epoch));
+    }
+    for (job, lease) in state.leases("") {
+        assert!(state.broker(lease.holder).is_some(), "{job} is held by nobody");
+    }
+}
+
+/// Whether what is in no block may be older than a delete.
+fn concerns_log(state: &State, tombstone: &Tombstone) -> bool {
+    let mut segments = state.brokers().flat_map(|(_, broker)| broker.segments.values());
+    match state.brokers().len() {
+        0 => tombstone.number > state.flushed_deletes(),
+        _ => segments.any(|segment| segment.deletes_through < tombstone.number),
     }
 }
 
 /// No delete goes while it concerns a block that was there before, or the head.
 fn check_deletes_kept(before: &State, after: &State) {
     for tombstone in before.tombstones() {
-        let is_needed = tombstone.number > after.flushed_deletes()
-            || after.blocks().any(|block| tombstone.concerns(block));
+        let is_needed =
+            concerns_log(after, tombstone) || after.blocks().any(|block| tombstone.concerns(block));
         let is_listed = after.tombstones().any(|kept| kept == tombstone);
         assert_eq!(is_needed, is_listed, "{tombstone:?}");
     }

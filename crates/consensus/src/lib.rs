@@ -10,7 +10,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `member` | [`Consensus`]: propose, read, admit, answer others |
+//! | `member`, `config` | [`Consensus`]: propose, read, join |
+//! | `answers` | what a member does for others |
 //! | `election`, `voters` | when to ask for votes, and whom |
 //! | `journal`, `log_store` | the log on the disk, and as openraft wants it |
 //! | `machine`, `sessions` | the state, its snapshots, who waits for what |
@@ -18,7 +19,9 @@
 //! | `network` | [`Transport`] |
 //! | `runtime` | tokio with chance that can be seeded |
 
+mod answers;
 mod bytes_of;
+mod config;
 mod election;
 mod journal;
 mod log_store;
@@ -32,10 +35,11 @@ mod types;
 mod voters;
 
 pub use bytes_of::Malformed;
+pub use config::{ConsensusConfig, ConsensusError, ProposeError, Status, Voting};
 pub use journal::JournalError;
 pub use log_store::{OnFailure, Writing};
 pub use machine::{Observer, SnapshotError};
-pub use member::{Consensus, ConsensusConfig, ConsensusError, ProposeError, Status, Voting};
+pub use member::Consensus;
 pub use network::{Call, Transport, TransportError};
 pub use runtime::{Chance, Runtime, seed_chance};
 pub use types::{Applied, Member, Proposal, Types};

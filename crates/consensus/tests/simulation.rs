@@ -5,6 +5,7 @@
 //! member, one that was told "nothing was changed" in none; all members apply the same commands in
 //! the same order, also those that came back; one leader per term; when all links are whole again,
 //! commands go through within seconds.
+#![expect(clippy::print_stderr, reason = "figures of a search, shown with --nocapture")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,9 +74,6 @@ impl Transport for From {
 
 impl World {
     async fn carry(&self, from: u64, to: u64, request: Bytes) -> Result<Bytes, TransportError> {
-        if std::env::var_os("TRACE").is_some() {
-            println!("call {from} {to} {:?} {:?}", request.get(..8), Instant::now());
-        }
         if self.cut.lock().contains(&(from, to)) {
             // As a dropped packet: nobody says so.
             return std::future::pending().await;
@@ -168,9 +166,6 @@ impl Cluster {
 
     async fn start(&mut self, id: u64) -> Consensus {
         let disk = self.disks.entry(id).or_default().clone();
-        if std::env::var_os("TRACE").is_some() {
-            println!("member {id} finds {:?}", disk.list("consensus"));
-        }
         let config = ConsensusConfig {
             writing: Writing::Inline,
             replace_after_ms: 20_000,
@@ -194,9 +189,6 @@ impl Cluster {
     fn crash(&mut self, id: u64) {
         let Some(gone) = self.world.members.lock().remove(&id) else { return };
         let disk = self.disks.remove(&id).expect("every member has one");
-        if std::env::var_os("TRACE").is_some() {
-            println!("member {id} leaves {:?}", disk.list("consensus"));
-        }
         disk.cut_power_after(0);
         let seed = self.dice.next();
         self.disks.insert(id, disk.crash(seed));
@@ -292,9 +284,6 @@ async fn run(seed: u64, of: u64, rounds: u64) -> String {
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     for _ in 0..rounds {
         let harm = cluster.harm(of).await;
-        if std::env::var_os("TRACE").is_some() {
-            println!("{harm} {:?}\n{}", Instant::now(), statuses(&cluster));
-        }
         *done.entry(harm).or_default() += 1;
         for _ in 0..1 + cluster.dice.below(6) {
             let running = cluster.running();
@@ -397,7 +386,7 @@ fn faults_lose_nothing() {
     for seed in first..first + count {
         let of = [3, 5, 4][seed as usize % 3];
         let line = simulate(seed, of, 30);
-        println!("seed {seed} of {of}: {line}");
+        eprintln!("seed {seed} of {of}: {line}");
     }
 }
 
