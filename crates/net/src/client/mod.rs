@@ -27,4 +27,4 @@ pub use addresses::{AddressCheck, operator_addresses};
 pub use counters::ClientCounters;
 pub use dns::{Dns, DnsError, DnsRecord, DnsRecordKind};
 pub use error::ClientError;
-pub use request::{Client, ClientOptions, Get, Post, Response};
+pub use request::{Client, ClientOptions, Get, Outgoing, Post, Response};

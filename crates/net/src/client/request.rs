@@ -85,13 +85,19 @@ pub struct Post<'a> {
     pub deadline: Instant,
 }
 
-/// What goes out, whichever method it has.
-struct Outgoing<'a> {
-    url: &'a Uri,
-    headers: &'a HeaderMap,
-    method: Method,
-    body: Bytes,
-    deadline: Instant,
+/// What goes out, whichever method it has. As [`Post`], it may be sent twice.
+#[derive(Debug, Clone)]
+pub struct Outgoing<'a> {
+    /// As for [`Get`].
+    pub url: &'a Uri,
+    /// As for [`Get`].
+    pub headers: &'a HeaderMap,
+    /// The method; sending the request again must do no harm.
+    pub method: Method,
+    /// The body, which may be empty.
+    pub body: Bytes,
+    /// As for [`Get`].
+    pub deadline: Instant,
 }
 
 impl Outgoing<'_> {
@@ -173,7 +179,11 @@ impl Client {
         self.exchange(&Outgoing { url, headers, method, body, deadline }).await
     }
 
-    async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response, ClientError> {
+    /// Sends a request of any method, as [`Client::get`] asks.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn exchange(&self, request: &Outgoing<'_>) -> Result<Response, ClientError> {
         let started = Instant::now();
         match timeout_at(request.deadline.into(), self.follow(request, started)).await {
             Ok(result) => result,
