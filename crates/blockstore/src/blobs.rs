@@ -28,6 +28,17 @@ pub enum BlobError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A store that others share cannot be asked, or does not let us. That says nothing about the
+    /// blob, which must not be set aside.
+    #[error("{action} {key}: {source}")]
+    Unavailable {
+        /// What was tried, in present tense.
+        action: &'static str,
+        /// The key.
+        key: String,
+        /// What the store said, and what to do about it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Anything else the system said.
     #[error("{action} {key}: {source}")]
     Io {

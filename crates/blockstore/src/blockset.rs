@@ -72,8 +72,8 @@ impl<F: BlockFormat> BlockSet<F> {
     /// is one that this program gives: what a human put there stays.
     ///
     /// # Errors
-    /// `Version`: a newer program wrote a block; too few file handles or memory; the listing, or a
-    /// move to quarantine, fails.
+    /// `Version`: a newer program wrote a block; `Unavailable`: a shared store is away; too few file
+    /// handles or memory; the listing, or a move to quarantine, fails.
     pub fn open(
         blobs: Arc<dyn Blobs>,
         format: F,
@@ -302,12 +302,14 @@ fn id_of(key: &str, signal: Signal) -> Option<BlockId> {
     (id.key(signal) == key).then_some(id)
 }
 
-/// Whether the block may be good and this process is not: it must not be set aside.
+/// Whether the block may be good and this process, or its way to the store, is not: it must not be set
+/// aside.
 fn is_own_fault(error: &BlockError) -> bool {
     let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
     match error {
         BlockError::Version { .. } => true,
         BlockError::Corrupt { .. } => false,
+        BlockError::Blob(BlobError::Unavailable { .. }) => true,
         BlockError::Blob(BlobError::Io { source, .. }) => {
             source.raw_os_error().is_some_and(|code| short.contains(&code))
         }

@@ -39,13 +39,13 @@ pub enum OpenError {
     },
 }
 
-/// A data directory, locked against other processes until it is dropped. Files are opened
-/// close-on-exec, as everything in `std` is.
+/// A directory, locked against other processes until it is dropped unless it is shared. Files are
+/// opened close-on-exec, as everything in `std` is.
 #[derive(Debug)]
 pub struct FileDisk {
     root: PathBuf,
     /// The lock lives as long as this handle.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl FileDisk {
@@ -76,7 +76,21 @@ impl FileDisk {
         let pid = format!("{:<10}\n", std::process::id());
         // A full disk refuses this; the lock holds all the same.
         let _ = lock.write_all_at(pid.as_bytes(), 0);
-        Ok(FileDisk { root: root.to_owned(), _lock: lock })
+        Ok(FileDisk { root: root.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Creates the directory if needed and does not lock it: for directories in which every file is
+    /// written once, under a name that no other process uses.
+    ///
+    /// # Errors
+    /// Faults of the system.
+    pub fn shared(root: &Path) -> Result<FileDisk, OpenError> {
+        create_directory(root).map_err(|fault| OpenError::Io {
+            action: fault.action,
+            directory: root.to_owned(),
+            source: fault.source,
+        })?;
+        Ok(FileDisk { root: root.to_owned(), _lock: None })
     }
 
     fn resolve(&self, path: &str) -> PathBuf {
