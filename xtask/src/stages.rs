@@ -155,6 +155,11 @@ pub(crate) fn system() -> Result<Counts> {
     system_tests(&["api", "faults", "interop", "docs", "security", "tenants", "tier"])
 }
 
+/// The crate of shared stores against real ones.
+pub(crate) fn stores() -> Result<Counts> {
+    process::count(".", "cargo", &["run", "--quiet", "--package", "watchfire-stores"])
+}
+
 /// What has bounds of time and memory runs by itself.
 pub(crate) fn measured() -> Result<Counts> {
     system_tests(&["live", "memory"])

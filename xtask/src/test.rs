@@ -31,6 +31,7 @@ const STAGES: &[&[Stage]] = &[
         Stage { name: "system", run: stages::system },
         Stage { name: "browser", run: stages::browser },
     ],
+    &[Stage { name: "stores", run: stages::stores }],
     &[Stage { name: "measured", run: stages::measured }],
     &[Stage { name: "crash", run: stages::crash }],
     &[Stage { name: "dist", run: stages::dist }],

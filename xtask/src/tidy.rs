@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["blockstore"],
     &["metricstore", "promql", "settings", "wire"],
     &["consensus", "governor", "net"],
+    &["objects"],
     &["agent", "broker", "console"],
     &["watchfire"],
 ];

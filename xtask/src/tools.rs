@@ -22,19 +22,24 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/g++", "g++"),
     ("/usr/bin/python3", "python3"),
     ("/usr/bin/groff", "groff-base"),
+    ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/redis-cli", "redis-tools"),
     ("/usr/bin/systemd-analyze", "systemd"),
     ("/usr/bin/pip3", "python3-pip"),
     ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
     ("/usr/lib/python3/dist-packages/google/protobuf", "python3-protobuf"),
 ];
 
-/// Clients that tests use and Debian does not have, from Python's package index.
+/// Clients and servers that tests use and Debian does not have, from Python's package index.
 const PYTHON_PACKAGES: &[&str] = &[
     "opentelemetry-sdk==1.45.2",
     "opentelemetry-exporter-otlp-proto-http==1.45.2",
     "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
     "influxdb-client==1.50.0",
     "pyarrow==26.0.1",
+    "moto[s3]==5.2.1",
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
 ];
 
 /// Installs [`PYTHON_PACKAGES`] beside what cargo builds, for the tests alone.

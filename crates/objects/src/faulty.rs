@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Backend, ObjectInfo, StoreError};
+use crate::{Backend, ObjectInfo, PartsBackend, Refusal, StoreError};
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub enum Fault {
     Full,
 }
 
-/// Decides about each request: its kind (`put`, `get`, `list`, `delete`) and its key.
+/// Decides about each request: its kind (`put`, `get`, `head`, `list`, `delete`, and of uploads `begin`,
+/// `part` and `finish`) and its key.
 pub type Decide = dyn Fn(&'static str, &str) -> Fault + Send + Sync;
 
 /// Another store, with faults.
@@ -46,19 +47,21 @@ impl FaultyStore {
         FaultyStore { behind, decide }
     }
 
-    /// What goes wrong before the request; `true` if it goes wrong after it.
+    /// What goes wrong before the request; what may go wrong after it.
     async fn before(&self, kind: &'static str, key: &str) -> Result<Fault, StoreError> {
-        let unavailable = |why: &str| StoreError::Unavailable {
-            action: kind,
-            key: key.to_owned(),
-            why: why.to_owned(),
-        };
-        match (self.decide)(kind, key) {
-            Fault::Before => Err(unavailable("connection reset")),
-            Fault::Busy => Err(unavailable("503 Slow Down")),
-            Fault::Full if kind == "put" => {
-                Err(StoreError::Full { why: "507 Insufficient Storage".to_owned() })
+        let (action, key) = (kind, key.to_owned());
+        let is_write = matches!(kind, "put" | "begin" | "part" | "finish");
+        match (self.decide)(kind, &key) {
+            Fault::Before => {
+                Err(StoreError::Unreachable { action, key, why: "connection refused".to_owned() })
             }
+            Fault::Busy => Err(StoreError::Busy { action, key, why: "503 Slow Down".to_owned() }),
+            Fault::Full if is_write => Err(StoreError::Refused {
+                refusal: Refusal::Full,
+                action,
+                key,
+                why: "507 Insufficient Storage".to_owned(),
+            }),
             Fault::Hang => std::future::pending().await,
             fault => Ok(fault),
         }
@@ -69,8 +72,13 @@ impl FaultyStore {
             return Ok(done);
         }
         let why = "connection reset after the request was sent".to_owned();
-        Err(StoreError::Unavailable { action: kind, key: key.to_owned(), why })
+        Err(StoreError::Failed { action: kind, key: key.to_owned(), why })
     }
+}
+
+/// As the connection breaks in the middle of an answer, unnoticed by whoever reads it.
+fn torn(fault: Fault, bytes: Bytes) -> Bytes {
+    if fault == Fault::Torn { bytes.slice(..bytes.len() / 2) } else { bytes }
 }
 
 #[async_trait]
@@ -90,24 +98,22 @@ impl Backend for FaultyStore {
         Self::after("put", key, fault, ())
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
         let fault = self.before("get", key).await?;
-        let bytes = self.behind.get(key).await?;
-        let half = bytes.len() / 2;
-        Self::after("get", key, fault, if fault == Fault::Torn { bytes.slice(..half) } else { bytes })
+        let bytes = self.behind.get(key, limit).await?;
+        Self::after("get", key, fault, torn(fault, bytes))
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let fault = self.before("get", key).await?;
         let bytes = self.behind.get_range(key, range).await?;
-        let half = bytes.len() / 2;
-        Self::after("get", key, fault, if fault == Fault::Torn { bytes.slice(..half) } else { bytes })
+        Self::after("get", key, fault, torn(fault, bytes))
     }
 
     async fn size(&self, key: &str) -> Result<u64, StoreError> {
-        let fault = self.before("get", key).await?;
+        let fault = self.before("head", key).await?;
         let size = self.behind.size(key).await?;
-        Self::after("get", key, fault, size)
+        Self::after("head", key, fault, size)
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
@@ -120,5 +126,37 @@ impl Backend for FaultyStore {
         let fault = self.before("delete", key).await?;
         self.behind.delete(key).await?;
         Self::after("delete", key, fault, ())
+    }
+
+    async fn begin(&self, key: &str) -> Result<Arc<dyn PartsBackend>, StoreError> {
+        let fault = self.before("begin", key).await?;
+        let behind = self.behind.begin(key).await?;
+        let parts = FaultyParts { store: self.clone(), key: key.to_owned(), behind };
+        Self::after("begin", key, fault, Arc::new(parts) as Arc<dyn PartsBackend>)
+    }
+}
+
+struct FaultyParts {
+    store: FaultyStore,
+    key: String,
+    behind: Arc<dyn PartsBackend>,
+}
+
+#[async_trait]
+impl PartsBackend for FaultyParts {
+    async fn part(&self, number: u32, bytes: Bytes) -> Result<(), StoreError> {
+        let fault = self.store.before("part", &self.key).await?;
+        self.behind.part(number, bytes).await?;
+        FaultyStore::after("part", &self.key, fault, ())
+    }
+
+    async fn finish(&self) -> Result<(), StoreError> {
+        let fault = self.store.before("finish", &self.key).await?;
+        self.behind.finish().await?;
+        FaultyStore::after("finish", &self.key, fault, ())
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        self.behind.abort().await
     }
 }

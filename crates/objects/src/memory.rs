@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::{Backend, ObjectInfo, StoreError};
+use crate::{Backend, ObjectInfo, PartsBackend, StoreError};
 
 /// Objects in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +38,13 @@ impl Backend for MemoryStore {
         Ok(())
     }
 
-    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        self.find(key)
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
+        let found = self.find(key)?;
+        let bytes = found.len() as u64;
+        if bytes > limit {
+            return Err(StoreError::TooLarge { key: key.to_owned(), bytes, limit });
+        }
+        Ok(found)
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -65,6 +70,35 @@ impl Backend for MemoryStore {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.0.lock().remove(key);
+        Ok(())
+    }
+
+    async fn begin(&self, key: &str) -> Result<Arc<dyn PartsBackend>, StoreError> {
+        let (store, key) = (self.clone(), key.to_owned());
+        Ok(Arc::new(MemoryParts { store, key, parts: Mutex::default() }))
+    }
+}
+
+struct MemoryParts {
+    store: MemoryStore,
+    key: String,
+    parts: Mutex<BTreeMap<u32, Bytes>>,
+}
+
+#[async_trait]
+impl PartsBackend for MemoryParts {
+    async fn part(&self, number: u32, bytes: Bytes) -> Result<(), StoreError> {
+        self.parts.lock().insert(number, bytes);
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<(), StoreError> {
+        let whole: Vec<u8> = self.parts.lock().values().flatten().copied().collect();
+        self.store.put(&self.key, whole.into()).await
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        self.parts.lock().clear();
         Ok(())
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use settings::Secret;
+
 /// Why a URL names no store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -43,17 +45,24 @@ pub enum StoreKind {
     S3 {
         /// The bucket.
         bucket: String,
-        /// Where it is, if not Amazon's.
+        /// Where it is, if neither Amazon's nor named by the environment.
         endpoint: Option<String>,
-        /// Its region.
-        region: String,
-        /// Whether the bucket is in the path: for all but Amazon.
-        path_style: bool,
+        /// Its region, if the environment does not name it.
+        region: Option<String>,
+        /// Whether the bucket is in the path and not in the name of the host; if not given, it is
+        /// everywhere but at Amazon.
+        path_style: Option<bool>,
+        /// The authorities to trust instead of the system's, PEM.
+        ca_file: Option<PathBuf>,
     },
     /// Google Cloud Storage.
     Gcs {
         /// The bucket.
         bucket: String,
+        /// Where it is, if not Google's.
+        endpoint: Option<String>,
+        /// As for S3.
+        ca_file: Option<PathBuf>,
     },
     /// Azure Blob Storage.
     Azure {
@@ -63,24 +72,11 @@ pub enum StoreKind {
         account: Option<String>,
         /// Where it is, if not Azure's.
         endpoint: Option<String>,
+        /// As for S3.
+        ca_file: Option<PathBuf>,
     },
     /// Redis.
-    Redis {
-        /// `HOST:PORT` of at least one.
-        nodes: Vec<String>,
-        /// Whether they are a Redis Cluster.
-        is_cluster: bool,
-        /// Whether to speak TLS.
-        tls: bool,
-        /// Who to log in as.
-        username: Option<String>,
-        /// With what.
-        password: Option<Secret>,
-        /// Objects are forgotten after so many seconds; 0 for never.
-        ttl_s: u64,
-        /// Replicas that must confirm a write.
-        wait: u32,
-    },
+    Redis(RedisPlace),
     /// A directory.
     File {
         /// Which.
@@ -90,21 +86,25 @@ pub enum StoreKind {
     Memory,
 }
 
-/// Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// What it is.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("<secret>")
-    }
+/// Where a Redis is, and how it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisPlace {
+    /// Host and port of at least one node.
+    pub nodes: Vec<(String, u16)>,
+    /// Whether they are a Redis Cluster.
+    pub is_cluster: bool,
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Who to log in as, if the environment does not say.
+    pub username: Option<String>,
+    /// With what.
+    pub password: Option<Secret>,
+    /// Objects are forgotten after so many seconds, 0 for never; if not given, with the retention.
+    pub ttl_s: Option<u64>,
+    /// Replicas that must confirm a write.
+    pub wait: u32,
+    /// As for S3.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A store, and the prefix below which everything of ours lies.
@@ -131,13 +131,16 @@ impl StoreUrl {
         let kind = match scheme {
             "s3" => s3(host, settings)?,
             "gs" => {
-                settings.only("none", &[])?;
-                StoreKind::Gcs { bucket: named(host, "bucket")? }
+                settings.only("endpoint, ca_file", &["endpoint", "ca_file"])?;
+                let (endpoint, ca_file) = (settings.get("endpoint"), settings.ca_file());
+                StoreKind::Gcs { bucket: named(host, "bucket")?, endpoint, ca_file }
             }
             "az" => {
-                settings.only("account, endpoint", &["account", "endpoint"])?;
+                let known = "account, endpoint, ca_file";
+                settings.only(known, &["account", "endpoint", "ca_file"])?;
                 let (account, endpoint) = (settings.get("account"), settings.get("endpoint"));
-                StoreKind::Azure { container: named(host, "container")?, account, endpoint }
+                let (container, ca_file) = (named(host, "container")?, settings.ca_file());
+                StoreKind::Azure { container, account, endpoint, ca_file }
             }
             "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => {
                 redis(scheme, host, settings)?
@@ -156,10 +159,18 @@ impl StoreUrl {
         Ok(StoreUrl { kind, prefix })
     }
 
-    /// Whether a write that was confirmed can be lost when one machine is: then the store may be a
-    /// cache, and the truth only if that is accepted.
-    pub fn is_weak(&self) -> bool {
-        matches!(self.kind, StoreKind::Redis { .. } | StoreKind::Memory)
+    /// Why a write that was confirmed can be lost; then the store may be a cache, and the truth only
+    /// if that is accepted.
+    pub fn weakness(&self) -> Option<&'static str> {
+        match &self.kind {
+            StoreKind::Redis(_) => Some(
+                "Redis confirms a write before its replicas have it, so when a link is cut and a replica \
+                 is promoted, what the old primary confirmed since is thrown away; wait= makes that \
+                 rarer and does not exclude it",
+            ),
+            StoreKind::Memory => Some("what is in memory is gone when the process ends"),
+            _ => None,
+        }
     }
 }
 
@@ -175,11 +186,13 @@ impl fmt::Display for StoreUrl {
                     None => Ok(()),
                 }
             }
-            StoreKind::Gcs { bucket } => write!(f, "gs://{bucket}/{prefix}"),
+            StoreKind::Gcs { bucket, .. } => write!(f, "gs://{bucket}/{prefix}"),
             StoreKind::Azure { container, .. } => write!(f, "az://{container}/{prefix}"),
-            StoreKind::Redis { nodes, is_cluster, tls, .. } => {
-                let tls = if *tls { "s" } else { "" };
-                let cluster = if *is_cluster { "+cluster" } else { "" };
+            StoreKind::Redis(place) => {
+                let tls = if place.tls { "s" } else { "" };
+                let cluster = if place.is_cluster { "+cluster" } else { "" };
+                let node = |(host, port): &(String, u16)| format!("{host}:{port}");
+                let nodes: Vec<String> = place.nodes.iter().map(node).collect();
                 write!(f, "redis{tls}{cluster}://{}/{prefix}", nodes.join(","))
             }
             StoreKind::File { directory } => write!(f, "file://{}", directory.display()),
@@ -207,62 +220,80 @@ impl Settings {
         self.0.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
-    fn number<T: std::str::FromStr>(
+    fn ca_file(&self) -> Option<PathBuf> {
+        self.get("ca_file").map(PathBuf::from)
+    }
+
+    fn parsed<T: std::str::FromStr>(
         &self,
         name: &'static str,
         wanted: &'static str,
-        default: T,
-    ) -> Result<T, UrlError> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        value.parse().map_err(|_| UrlError::Value { name, value, wanted })
+    ) -> Result<Option<T>, UrlError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| UrlError::Value { name, value, wanted })
     }
 }
 
 fn s3(host: &str, settings: Settings) -> Result<StoreKind, UrlError> {
-    settings.only("endpoint, region, path_style", &["endpoint", "region", "path_style"])?;
-    let endpoint = settings.get("endpoint");
-    let path_style = settings.number("path_style", "true or false", endpoint.is_some())?;
-    let region = settings.get("region").unwrap_or_else(|| "us-east-1".to_owned());
-    Ok(StoreKind::S3 { bucket: named(host, "bucket")?, endpoint, region, path_style })
+    let known = "endpoint, region, path_style, ca_file";
+    settings.only(known, &["endpoint", "region", "path_style", "ca_file"])?;
+    Ok(StoreKind::S3 {
+        bucket: named(host, "bucket")?,
+        endpoint: settings.get("endpoint"),
+        region: settings.get("region"),
+        path_style: settings.parsed("path_style", "true or false")?,
+        ca_file: settings.ca_file(),
+    })
 }
 
 fn redis(scheme: &str, host: &str, settings: Settings) -> Result<StoreKind, UrlError> {
-    settings.only("ttl, wait", &["ttl", "wait"])?;
+    settings.only("ttl, wait, ca_file", &["ttl", "wait", "ca_file"])?;
     let (login, nodes) = match host.rsplit_once('@') {
         Some((login, nodes)) => (Some(login), nodes),
         None => (None, host),
     };
-    let (username, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+    let (username, password) = match login.map(|login| login.split_once(':').unwrap_or((login, "")))
+    {
         Some((username, password)) => {
             let some = |text: &str| (!text.is_empty()).then(|| decoded(text));
-            (some(username), some(password).map(Secret))
+            (some(username), some(password).map(Secret::new))
         }
         None => (None, None),
     };
-    let with_port = |node: &str| match node.contains(':') {
-        true => node.to_owned(),
-        false => format!("{node}:6379"),
-    };
-    let nodes: Vec<String> =
-        nodes.split(',').filter(|node| !node.is_empty()).map(with_port).collect();
+    let nodes =
+        nodes.split(',').filter(|node| !node.is_empty()).map(node).collect::<Result<_, _>>();
+    let nodes: Vec<(String, u16)> = nodes?;
     if nodes.is_empty() {
         return Err(UrlError::Missing("host"));
     }
     let is_cluster = scheme.ends_with("+cluster");
     if !is_cluster && nodes.len() > 1 {
-        let value = nodes.join(",");
-        let wanted = "one host; several are written redis+cluster://HOST:PORT,HOST:PORT";
+        let value = format!("{} hosts", nodes.len());
+        let wanted = "one; several are written redis+cluster://HOST:PORT,HOST:PORT";
         return Err(UrlError::Value { name: "host", value, wanted });
     }
-    Ok(StoreKind::Redis {
+    Ok(StoreKind::Redis(RedisPlace {
         nodes,
         is_cluster,
         tls: scheme.starts_with("rediss"),
         username,
         password,
-        ttl_s: settings.number("ttl", "a number of seconds, 0 for never", 0)?,
-        wait: settings.number("wait", "a number of replicas", 0)?,
-    })
+        ttl_s: settings.parsed("ttl", "a number of seconds, 0 for never")?,
+        wait: settings.parsed("wait", "a number of replicas")?.unwrap_or(0),
+        ca_file: settings.ca_file(),
+    }))
+}
+
+/// `HOST`, `HOST:PORT`, `[ADDRESS]:PORT`.
+fn node(text: &str) -> Result<(String, u16), UrlError> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (text, "6379"),
+    };
+    let wanted = "between 1 and 65535";
+    let value = port.to_owned();
+    let port = port.parse().map_err(|_| UrlError::Value { name: "port", value, wanted })?;
+    Ok((host.to_owned(), port))
 }
 
 fn named(host: &str, what: &'static str) -> Result<String, UrlError> {
@@ -273,7 +304,9 @@ fn named(host: &str, what: &'static str) -> Result<String, UrlError> {
 fn decoded(text: &str) -> String {
     // The query decoder takes `+` for a space; here it is itself.
     let text = text.replace('+', "%2B");
-    form_urlencoded::parse(text.as_bytes()).next().map_or(text.clone(), |(name, _)| name.into_owned())
+    form_urlencoded::parse(text.as_bytes())
+        .next()
+        .map_or(text.clone(), |(name, _)| name.into_owned())
 }
 
 /// A URL without what stands in front of an `@`.
@@ -303,17 +336,17 @@ mod tests {
             ("az://c/p?account=a", "az://c/p"),
             ("redis://u:p%40ss@h/p?ttl=60", "redis://h:6379/p"),
             ("rediss+cluster://:s@h:1,i:2/p?wait=1", "rediss+cluster://h:1,i:2/p"),
+            ("redis://[::1]/p", "redis://[::1]:6379/p"),
+            ("redis://[::1]:7/p", "redis://[::1]:7/p"),
             ("file:///var/lib/x", "file:///var/lib/x"),
             ("memory://", "memory://"),
         ] {
             assert_eq!(shown(text), wanted);
         }
         let url = StoreUrl::parse("redis://u:p%40s+s@h/p?ttl=60&wait=2").expect("it is one");
-        let StoreKind::Redis { username, password, ttl_s, wait, .. } = &url.kind else {
-            panic!("{url:?}")
-        };
-        assert_eq!((username.as_deref(), *ttl_s, *wait), (Some("u"), 60, 2));
-        assert_eq!(password.as_ref().map(Secret::expose), Some("p@s+s"));
+        let StoreKind::Redis(place) = &url.kind else { panic!("{url:?}") };
+        assert_eq!((place.username.as_deref(), place.ttl_s, place.wait), (Some("u"), Some(60), 2));
+        assert_eq!(place.password.as_ref().map(Secret::reveal), Some("p@s+s"));
         assert!(!format!("{url:?}").contains("p@s"));
     }
 
@@ -328,6 +361,8 @@ mod tests {
             ("file://host/x", "names no directory"),
             ("redis:///p", "names no host"),
             ("redis://a,b", "redis+cluster"),
+            ("redis://a:x", "65535"),
+            ("redis://a:70000", "65535"),
             ("redis://a?ttl=x", "number of seconds"),
         ] {
             let error = StoreUrl::parse(text).expect_err(text).to_string();

@@ -1,0 +1,463 @@
+//! Parts of objects on the local disk.
+//!
+//! An object is cached in chunks of 1 MiB, each in a file of its own with a checksum of every 64 KiB:
+//! a small read checks what it takes and not the whole chunk. Nothing is synced: what a power cut
+//! leaves is found by its checksum, and what is damaged is fetched again and never served.
+//!
+//! | bytes | what of a file, little endian |
+//! |---|---|
+//! | 8 | `WFPAGES1` |
+//! | 16 | BLAKE3 of store and key |
+//! | 4 | number of the chunk in the object |
+//! | 4 | length of the chunk |
+//! | 4 each | CRC-32 of each 64 KiB |
+//! | 4 | CRC-32 of all bytes before |
+//! | rest | the chunk |
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use blockstore::{BlobError, Disk};
+use parking_lot::Mutex;
+use wire::text_encode::TextEncoder;
+
+/// Unit of what is fetched, kept and dropped.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Unit of what is checked.
+const PIECE_BYTES: usize = 64 << 10;
+
+const MAGIC: [u8; 8] = *b"WFPAGES1";
+const HEAD_BYTES: usize = 32;
+
+/// A chunk of an object: hash of its key, and its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ChunkId {
+    pub(crate) object: [u8; 16],
+    pub(crate) number: u32,
+}
+
+impl ChunkId {
+    fn path(&self) -> String {
+        let object: String = self.object.iter().map(|byte| format!("{byte:02x}")).collect();
+        // 256 directories, so that none has too many names.
+        format!("{}/{object}-{}", &object[..2], self.number)
+    }
+
+    fn parse(path: &str) -> Option<ChunkId> {
+        let (object, number) = path.rsplit('/').next()?.split_once('-')?;
+        let mut bytes = [0; 16];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(object.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        let id = ChunkId { object: bytes, number: number.parse().ok()? };
+        (id.path() == path).then_some(id)
+    }
+}
+
+/// A bounded cache that survives restarts; which chunk was used last does not.
+pub struct PageCache {
+    disk: Arc<dyn Disk>,
+    capacity_bytes: u64,
+    kept: Mutex<Kept>,
+    counters: CacheCounters,
+}
+
+/// What the cache did.
+#[derive(Debug, Default)]
+pub struct CacheCounters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evicted: AtomicU64,
+    damaged: AtomicU64,
+    unwritten: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Which chunks there are, and in which order they were used.
+#[derive(Default)]
+struct Kept {
+    chunks: HashMap<ChunkId, (u64, u64)>,
+    by_use: BTreeMap<u64, ChunkId>,
+    uses: u64,
+    bytes: u64,
+}
+
+impl Kept {
+    /// Notes a use; whether the chunk is there.
+    fn touch(&mut self, id: ChunkId) -> bool {
+        self.uses += 1;
+        let Some((used, _)) = self.chunks.get_mut(&id) else { return false };
+        self.by_use.remove(used);
+        *used = self.uses;
+        self.by_use.insert(self.uses, id);
+        true
+    }
+
+    fn add(&mut self, id: ChunkId, bytes: u64) {
+        self.remove(id);
+        self.uses += 1;
+        self.chunks.insert(id, (self.uses, bytes));
+        self.by_use.insert(self.uses, id);
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, id: ChunkId) -> bool {
+        let Some((used, bytes)) = self.chunks.remove(&id) else { return false };
+        self.by_use.remove(&used);
+        self.bytes -= bytes;
+        true
+    }
+
+    fn oldest(&self) -> Option<ChunkId> {
+        self.by_use.first_key_value().map(|(_, id)| *id)
+    }
+}
+
+impl PageCache {
+    /// A cache on a disk that holds nothing else. What an earlier process left is used again, up to
+    /// the capacity.
+    ///
+    /// # Errors
+    /// Faults of the disk.
+    pub fn open(disk: Arc<dyn Disk>, capacity_bytes: u64) -> Result<PageCache, BlobError> {
+        let mut kept = Kept::default();
+        for file in disk.list("")? {
+            match ChunkId::parse(&file.key) {
+                Some(id) => kept.add(id, file.size_bytes),
+                None if file.key == "lock" => {}
+                None => disk.remove(&file.key)?,
+            }
+        }
+        let cache = PageCache {
+            disk,
+            capacity_bytes,
+            kept: Mutex::new(kept),
+            counters: CacheCounters::default(),
+        };
+        cache.make_room(0);
+        Ok(cache)
+    }
+
+    /// What it did.
+    pub fn counters(&self) -> &CacheCounters {
+        &self.counters
+    }
+
+    /// Fills `out` from `offset` of a chunk of `chunk_len` bytes; whether the cache has it, whole.
+    pub(crate) fn read(
+        &self,
+        id: ChunkId,
+        chunk_len: usize,
+        offset: usize,
+        out: &mut [u8],
+    ) -> bool {
+        if !self.kept.lock().touch(id) {
+            self.counters.misses.fetch_add(1, Relaxed);
+            return false;
+        }
+        if self.read_file(id, chunk_len, offset, out).is_some() {
+            self.counters.hits.fetch_add(1, Relaxed);
+            return true;
+        }
+        self.counters.damaged.fetch_add(1, Relaxed);
+        self.counters.misses.fetch_add(1, Relaxed);
+        self.forget(id);
+        false
+    }
+
+    /// Whether a chunk is there, damaged or not.
+    pub(crate) fn has(&self, id: ChunkId) -> bool {
+        self.kept.lock().chunks.contains_key(&id)
+    }
+
+    fn read_file(
+        &self,
+        id: ChunkId,
+        chunk_len: usize,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Option<()> {
+        let file = self.disk.open(&id.path()).ok()?;
+        let head_len = head_len(chunk_len);
+        if file.size_bytes() != (head_len + chunk_len) as u64 {
+            return None;
+        }
+        let mut head = vec![0; head_len];
+        file.read_exact_at(0, &mut head).ok()?;
+        let crcs = check_head(&head, id, chunk_len)?;
+        let mut piece = [0; PIECE_BYTES];
+        let end = offset + out.len();
+        for number in offset / PIECE_BYTES..end.div_ceil(PIECE_BYTES) {
+            let start = number * PIECE_BYTES;
+            let len = (chunk_len - start).min(PIECE_BYTES);
+            let piece = &mut piece[..len];
+            file.read_exact_at((head_len + start) as u64, piece).ok()?;
+            if crc32fast::hash(piece) != u32::from_le_bytes(*crcs.get(number)?) {
+                return None;
+            }
+            let (from, to) = (offset.max(start), end.min(start + len));
+            out[from - offset..to - offset].copy_from_slice(&piece[from - start..to - start]);
+        }
+        Some(())
+    }
+
+    /// Keeps a chunk. A fault of the disk costs the next reader a request, nothing else.
+    pub(crate) fn add(&self, id: ChunkId, chunk: &[u8]) {
+        let head = head(id, chunk);
+        let bytes = (head.len() + chunk.len()) as u64;
+        if bytes > self.capacity_bytes || self.has(id) {
+            return;
+        }
+        self.make_room(bytes);
+        let path = id.path();
+        let write = || {
+            // Another thread may be writing the same; then this fails and the other counts.
+            let mut file = self.disk.create(&path)?;
+            let written = file.append(&[&head, chunk]);
+            written.inspect_err(|_| _ = self.disk.remove(&path))
+        };
+        match write() {
+            // Readers look here first, so none finds a file that is not whole.
+            Ok(()) => self.kept.lock().add(id, bytes),
+            Err(error) => {
+                self.counters.unwritten.fetch_add(1, Relaxed);
+                tracing::debug!(%error, "a chunk is not kept");
+            }
+        }
+        self.note_bytes();
+    }
+
+    fn make_room(&self, bytes: u64) {
+        loop {
+            let oldest = {
+                let kept = self.kept.lock();
+                if kept.bytes + bytes <= self.capacity_bytes {
+                    break;
+                }
+                kept.oldest()
+            };
+            let Some(oldest) = oldest else { break };
+            self.forget(oldest);
+            self.counters.evicted.fetch_add(1, Relaxed);
+        }
+        self.note_bytes();
+    }
+
+    /// A chunk is gone, or of no use.
+    pub(crate) fn forget(&self, id: ChunkId) {
+        if self.kept.lock().remove(id) {
+            // A file that stays is found by the next start.
+            let _ = self.disk.remove(&id.path());
+        }
+    }
+
+    fn note_bytes(&self) {
+        self.counters.bytes.store(self.kept.lock().bytes, Relaxed);
+    }
+}
+
+impl CacheCounters {
+    /// Chunks that were read from the disk.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Relaxed)
+    }
+
+    /// Chunks that were not there, or damaged.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Relaxed)
+    }
+
+    /// Chunks that were there and damaged.
+    pub fn damaged(&self) -> u64 {
+        self.damaged.load(Relaxed)
+    }
+
+    /// Bytes on the disk.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Writes all counters in Prometheus' text format.
+    pub fn render(&self, out: &mut TextEncoder<'_>) {
+        for (name, kind, help, value) in [
+            (
+                "watchfire_objects_cache_hits_total",
+                "counter",
+                "Chunks of objects read from the local disk.",
+                &self.hits,
+            ),
+            (
+                "watchfire_objects_cache_misses_total",
+                "counter",
+                "Chunks of objects that the local disk did not have.",
+                &self.misses,
+            ),
+            (
+                "watchfire_objects_cache_evictions_total",
+                "counter",
+                "Chunks of objects dropped from the local disk for others.",
+                &self.evicted,
+            ),
+            (
+                "watchfire_objects_cache_damaged_total",
+                "counter",
+                "Chunks of objects that were damaged on the local disk and fetched again.",
+                &self.damaged,
+            ),
+            (
+                "watchfire_objects_cache_write_failures_total",
+                "counter",
+                "Chunks of objects that the local disk did not take.",
+                &self.unwritten,
+            ),
+            (
+                "watchfire_objects_cache_bytes",
+                "gauge",
+                "Local disk that chunks of objects take.",
+                &self.bytes,
+            ),
+        ] {
+            out.family(name, kind, help);
+            out.sample(name, &[], value.load(Relaxed) as f64);
+        }
+    }
+}
+
+fn head_len(chunk_len: usize) -> usize {
+    HEAD_BYTES + 4 * chunk_len.div_ceil(PIECE_BYTES) + 4
+}
+
+fn head(id: ChunkId, chunk: &[u8]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(head_len(chunk.len()));
+    let len = u32::try_from(chunk.len()).expect("a chunk is small");
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&id.object);
+    head.extend_from_slice(&id.number.to_le_bytes());
+    head.extend_from_slice(&len.to_le_bytes());
+    for piece in chunk.chunks(PIECE_BYTES) {
+        head.extend_from_slice(&crc32fast::hash(piece).to_le_bytes());
+    }
+    head.extend_from_slice(&crc32fast::hash(&head).to_le_bytes());
+    head
+}
+
+/// The checksums of the pieces, if it is the head of this chunk.
+fn check_head(head: &[u8], id: ChunkId, chunk_len: usize) -> Option<&[[u8; 4]]> {
+    let (body, crc) = head.split_last_chunk::<4>()?;
+    let len = u32::try_from(chunk_len).ok()?;
+    let is_ours = crc32fast::hash(body) == u32::from_le_bytes(*crc)
+        && body.get(..8)? == MAGIC
+        && body.get(8..24)? == id.object
+        && body.get(24..28)? == id.number.to_le_bytes()
+        && body.get(28..HEAD_BYTES)? == len.to_le_bytes();
+    is_ours.then(|| body[HEAD_BYTES..].as_chunks().0)
+}
+
+#[cfg(test)]
+mod tests {
+    use blockstore::MemoryDisk;
+
+    use super::*;
+
+    fn id(number: u32) -> ChunkId {
+        ChunkId { object: [0xa7; 16], number }
+    }
+
+    fn chunk(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at / 7) as u8).collect()
+    }
+
+    fn cache(disk: &MemoryDisk, capacity_bytes: u64) -> PageCache {
+        PageCache::open(Arc::new(disk.clone()), capacity_bytes).expect("a good disk")
+    }
+
+    fn reads(cache: &PageCache, number: u32, len: usize) -> bool {
+        let mut out = vec![0; len];
+        cache.read(id(number), len, 0, &mut out) && out == chunk(len)
+    }
+
+    #[test]
+    fn every_range_is_read_and_survives_a_restart() {
+        let disk = MemoryDisk::new();
+        let first = cache(&disk, 10 << 20);
+        let len = 3 * PIECE_BYTES + 17;
+        first.add(id(5), &chunk(len));
+        for cache in [first, cache(&disk, 10 << 20)] {
+            for (offset, size) in [(0, len), (0, 1), (len - 1, 1), (PIECE_BYTES - 3, 9), (7, 0)] {
+                let mut out = vec![0; size];
+                assert!(cache.read(id(5), len, offset, &mut out), "{offset} {size}");
+                assert_eq!(out, chunk(len)[offset..offset + size]);
+            }
+            assert!(!reads(&cache, 6, len));
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_never_served_and_can_be_kept_again() {
+        let len = PIECE_BYTES + 100;
+        let bytes = head_len(len) + len;
+        for place in (0..bytes).step_by(61).chain(0..head_len(len)) {
+            let disk = MemoryDisk::new();
+            let cache = cache(&disk, 10 << 20);
+            cache.add(id(0), &chunk(len));
+            disk.damage(&id(0).path(), |bytes| bytes[place] ^= 0x10);
+            let mut out = vec![0; len];
+            assert!(!cache.read(id(0), len, 0, &mut out), "byte {place}");
+            assert_eq!(cache.counters().damaged(), 1);
+            cache.add(id(0), &chunk(len));
+            assert!(reads(&cache, 0, len));
+        }
+    }
+
+    #[test]
+    fn a_power_cut_at_any_step_leaves_nothing_wrong() {
+        let len = 2 * PIECE_BYTES;
+        for step in 0..12 {
+            for seed in 0..40 {
+                let disk = MemoryDisk::new();
+                let before = cache(&disk, 10 << 20);
+                disk.cut_power_after(step);
+                (0..3).for_each(|number| before.add(id(number), &chunk(len)));
+                let after = cache(&disk.crash(seed), 10 << 20);
+                for number in 0..3 {
+                    let mut out = vec![0; len];
+                    if after.read(id(number), len, 0, &mut out) {
+                        assert!(out == chunk(len), "step {step} seed {seed}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let disk = MemoryDisk::new();
+        let len = 1_000;
+        let each = (head_len(len) + len) as u64;
+        let cache_of_three = cache(&disk, 3 * each);
+        (0..3).for_each(|number| cache_of_three.add(id(number), &chunk(len)));
+        assert!(reads(&cache_of_three, 0, len));
+        cache_of_three.add(id(3), &chunk(len));
+        let there: Vec<u32> = (0..4).filter(|n| reads(&cache_of_three, *n, len)).collect();
+        assert_eq!(there, [0, 2, 3]);
+        assert_eq!(cache_of_three.counters().bytes(), 3 * each);
+        assert_eq!(disk.list("").expect("a good disk").len(), 3);
+        let smaller = cache(&disk, each);
+        assert_eq!(smaller.counters().bytes(), each);
+        assert_eq!(disk.list("").expect("a good disk").len(), 1, "a smaller one forgets");
+        smaller.add(id(9), &chunk(5_000));
+        assert!(!reads(&smaller, 9, 5_000), "what is larger than all is not kept");
+    }
+
+    #[test]
+    fn a_full_disk_keeps_nothing_and_harms_nothing() {
+        let disk = MemoryDisk::new();
+        let cache = cache(&disk, 10 << 20);
+        disk.set_capacity_bytes(Some(500));
+        cache.add(id(0), &chunk(1_000));
+        assert!(!reads(&cache, 0, 1_000));
+        assert_eq!(disk.list("").expect("a good disk"), []);
+    }
+}
