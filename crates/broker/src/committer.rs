@@ -563,12 +563,20 @@ fn makes_room(command: &Command) -> bool {
         | Command::Quarantine { .. }
         | Command::Delete { .. }
         | Command::ExpireMarks { .. }
-        | Command::SettleDeletes { .. } => true,
+        | Command::SettleDeletes { .. }
+        | Command::FlushLog { .. } => true,
+        Command::Under { command, .. } => makes_room(command),
         Command::CreateStore { .. }
         | Command::ReserveIds { .. }
         | Command::Put { .. }
         | Command::DeleteRows(_)
-        | Command::Mark(_) => false,
+        | Command::Mark(_)
+        | Command::SetBroker { .. }
+        | Command::RemoveBroker { .. }
+        | Command::BeginLog { .. }
+        | Command::AddSegment(_)
+        | Command::TakeLease { .. }
+        | Command::GiveLease { .. } => false,
     }
 }
 

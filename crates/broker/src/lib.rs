@@ -8,6 +8,7 @@ mod agent_frame;
 mod agents;
 mod aggregation;
 mod changes;
+pub mod cluster;
 mod committer;
 mod complaints;
 mod deletes;

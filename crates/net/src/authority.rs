@@ -73,7 +73,7 @@ impl FromStr for Role {
         [Role::Agent, Role::Console, Role::Broker]
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no role; give agent or console"))
+            .ok_or_else(|| format!("{text:?} is no role; give agent, console or broker"))
     }
 }
 
@@ -176,6 +176,47 @@ impl Authority {
         &self.certificate
     }
 
+    /// Its key, for a broker that joins.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Puts the authority of a cluster into `directory`, from where [`Authority::open`] takes it: that of
+    /// the broker this one joins. The key is written first, so that a crash in between leaves a directory
+    /// in which this can be done again.
+    ///
+    /// # Errors
+    /// Another authority is there, the two do not belong together, or they cannot be written.
+    pub(crate) fn adopt(
+        directory: &Path,
+        certificate: &CertificateDer<'_>,
+        key_pem: &str,
+    ) -> Result<(), TlsError> {
+        create_private_directory(directory)?;
+        let (ca_path, key_path) = (directory.join(CA_FILE), directory.join(CA_KEY_FILE));
+        let fingerprint = Fingerprint::of_certificate(certificate)?;
+        let key = key_from_pem(key_pem.as_bytes(), &key_path)?;
+        let of_key = authority_params(SystemTime::now()).self_signed(&key)?;
+        if Fingerprint::of_certificate(of_key.der())? != fingerprint {
+            return Err(TlsError::Invalid(
+                "the broker gave a key that is not that of its authority".to_owned(),
+            ));
+        }
+        if let Some(pem) = read_limited(&ca_path, MAX_CERTIFICATE_BYTES)? {
+            let there = CertificateDer::from_pem_slice(&pem).ok();
+            let there = there.and_then(|there| Fingerprint::of_certificate(&there).ok());
+            if there != Some(fingerprint) {
+                return Err(TlsError::Invalid(format!(
+                    "{} is the authority of another installation, whose data is here: join with an empty \
+                     --data directory",
+                    ca_path.display()
+                )));
+            }
+        }
+        write_private(&key_path, key_pem.as_bytes())?;
+        write_public(&ca_path, certificate_pem(certificate).as_bytes())
+    }
+
     /// What join tokens carry, so that the joiner knows the right server.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -222,7 +263,19 @@ impl Authority {
     }
 }
 
-/// What an agent or console may be called: letters, digits, `.`, `_` and `-`, not first `.` or
+/// RFC 7468: Base64 in lines of 64 characters.
+pub(crate) fn certificate_pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}
+
+/// What an agent, console or broker may be called: letters, digits, `.`, `_` and `-`, not first `.` or
 /// `-`, at most 64.
 ///
 /// # Errors

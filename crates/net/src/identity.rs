@@ -1,4 +1,4 @@
-//! The certificate of an agent or console: how it gets one, keeps it, and gets the next.
+//! The certificate by which an agent, console or broker is known to others: how it gets one, keeps it, and gets the next.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
-use crate::authority::{CLIENT_LIFE, Role};
+use crate::authority::{Authority, CLIENT_LIFE, Role, certificate_pem};
 use crate::channel::{NotAPeerPort, channel, status_words};
-use crate::peers::PeerIdentity;
+use crate::peers::{PeerIdentity, PeerRefusal, Peers};
 use crate::rpc::ingest_client::IngestClient;
 use crate::rpc::{EnrollRequest, EnrollResponse, RenewRequest};
 use crate::tls::{
@@ -57,6 +57,9 @@ pub enum IdentityError {
          create --role {0}` on the broker's host and start this with the command it prints"
     )]
     Ended(Role),
+    /// The list of those that have joined.
+    #[error(transparent)]
+    Peer(#[from] PeerRefusal),
     /// The broker could not be asked, or refused.
     #[error("the broker at {target} gave no certificate: {message}")]
     Refused {
@@ -133,6 +136,10 @@ impl Identity {
         request.set_timeout(CALL_TIMEOUT);
         let answer = IngestClient::new(channel).enroll(request).await;
         let answer = answer.map_err(|status| refused(target, &status))?.into_inner();
+        if role == Role::Broker {
+            let authority = CertificateDer::from(answer.ca_certificate_der.to_vec());
+            Authority::adopt(directory, &authority, &answer.ca_key_pem)?;
+        }
         store(&path, &token.digest(), &key, &answer)?;
         tracing::info!(name = answer.name, %role, broker = target, "joined");
         let identity = Self::load(&path)?;
@@ -160,6 +167,42 @@ impl Identity {
             }
             Err(status) => status.code() != Code::Unauthenticated,
         }
+    }
+
+    /// The certificate of a broker that has the authority itself: the one in `directory` if it is in force,
+    /// else a new one, which is put on the list of those that have joined. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn issue_own(
+        directory: &Path,
+        name: &str,
+        authority: &Authority,
+        peers: &Peers,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, IdentityError> {
+        let path = directory.join(FILE);
+        if let Some(identity) = Self::load(&path)?
+            && identity.is_in_force(Role::Broker)
+            && identity.authority == *authority.certificate()
+        {
+            return Ok(Arc::new(identity));
+        }
+        let (key, csr_der) = request()?;
+        let issue = |name: &str| -> Result<_, IdentityError> {
+            Ok(authority.issue_client(&csr_der, name, Role::Broker, now)?)
+        };
+        let (name, issued) = peers.add(name, Role::Broker, now, issue)?;
+        let answer = EnrollResponse {
+            certificate_der: issued.certificate.to_vec().into(),
+            ca_certificate_der: authority.certificate().to_vec().into(),
+            name,
+            expires_ms: issued.expires_ms,
+            ca_key_pem: String::new(),
+        };
+        store(&path, "", &key, &answer)?;
+        let identity = Self::load(&path)?;
+        Ok(Arc::new(identity.ok_or_else(|| invalid(&path, &"it is gone"))?))
     }
 
     /// The certificate in `directory`, whether in force or not; `None` if there is none.
@@ -288,18 +331,6 @@ fn store(
     parse(path, pem.as_bytes())?;
     write_private(path, pem.as_bytes())?;
     Ok(pem)
-}
-
-/// RFC 7468: Base64 in lines of 64 characters.
-fn certificate_pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in text.as_bytes().chunks(64) {
-        pem.extend(line.iter().copied().map(char::from));
-        pem.push('\n');
-    }
-    pem + "-----END CERTIFICATE-----\n"
 }
 
 fn parse(path: &Path, pem: &[u8]) -> Result<(CertificateDer<'static>, Current), TlsError> {

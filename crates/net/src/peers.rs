@@ -4,6 +4,7 @@
 //! has to be published for one to be revoked: the record goes, and the connections with it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -114,6 +115,8 @@ pub struct Peers {
     store: Arc<dyn CredentialStore>,
     /// Counts revocations; every connection listens.
     revocations: watch::Sender<u64>,
+    /// Whether brokers count that are not listed.
+    trusts_brokers: AtomicBool,
     reserved: OnceLock<String>,
 }
 
@@ -127,13 +130,20 @@ impl Peers {
     /// The list kept in `store`.
     pub fn new(store: Arc<dyn CredentialStore>) -> Arc<Peers> {
         let reserved = OnceLock::new();
-        Arc::new(Peers { store, revocations: watch::Sender::new(0), reserved })
+        let (revocations, trusts_brokers) = (watch::Sender::new(0), AtomicBool::new(false));
+        Arc::new(Peers { store, revocations, trusts_brokers, reserved })
     }
 
     /// Keeps a name from those who join from now on: the one under which this process itself collects.
     /// Two that collect under one name would write the same series.
     pub fn reserve(&self, name: &str) {
         let _ = self.reserved.set(name.to_owned());
+    }
+
+    /// Whether other brokers are known by their certificate alone. So it is while a broker has not got
+    /// the list from them, which it could not get without talking to them.
+    pub fn trust_brokers(&self, trust: bool) {
+        self.trusts_brokers.store(trust, Ordering::Release);
     }
 
     /// Everyone on the list, by name.
@@ -170,6 +180,9 @@ impl Peers {
         // A resumed session does not look at the certificate again, so this does.
         if unix_ms(now) >= peer.expires_ms {
             return Err(PeerRefusal::Expired(peer.role, peer.name.to_string()));
+        }
+        if peer.role == Role::Broker && self.trusts_brokers.load(Ordering::Acquire) {
+            return Ok(());
         }
         let record = self.store.get(&key(&peer.name))?;
         let record = record.and_then(|record| read(&peer.name, &record));

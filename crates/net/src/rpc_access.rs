@@ -19,8 +19,9 @@ enum Callers {
 
 /// Every call of `proto/`; a test compares.
 const CALLS: &[(&str, Callers)] = &[
+    ("/watchfire.v1.Cluster/Consensus", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Ingest/Enroll", Callers::Anyone),
-    ("/watchfire.v1.Ingest/Renew", Callers::Roles(&[Role::Agent, Role::Console])),
+    ("/watchfire.v1.Ingest/Renew", Callers::Roles(EVERYONE)),
     ("/watchfire.v1.Ingest/Push", Callers::Roles(&[Role::Agent])),
     ("/watchfire.v1.Read/Select", Callers::Roles(READERS)),
     ("/watchfire.v1.Read/Labels", Callers::Roles(READERS)),
@@ -35,6 +36,7 @@ const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Read/Page", Callers::Roles(READERS)),
 ];
 
+const EVERYONE: &[Role] = &[Role::Agent, Role::Console, Role::Broker];
 const READERS: &[Role] = &[Role::Console, Role::Broker];
 
 /// Whether `peer` may call `path`.
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn every_call_of_the_protocol_is_listed_and_no_other() {
         let mut calls = Vec::new();
-        for file in ["ingest", "read"] {
+        for file in ["cluster", "ingest", "read"] {
             let path =
                 format!("{}/../../proto/watchfire/v1/{file}.proto", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).expect("the protocol is there");
@@ -117,6 +119,11 @@ mod tests {
         assert_eq!(code("/watchfire.v1.Ingest/Push", Some(&console)), denied);
         assert_eq!(code("/watchfire.v1.Read/Select", Some(&agent)), denied);
         assert_eq!(code("/watchfire.v1.Read/Select", Some(&console)), None);
+        for peer in [&agent, &console] {
+            assert_eq!(code("/watchfire.v1.Cluster/Consensus", Some(peer)), denied);
+        }
+        let broker = peer(Role::Broker);
+        assert_eq!(code("/watchfire.v1.Cluster/Consensus", Some(&broker)), None);
         for path in ["/", "/watchfire.v1.Ingest/push", "//watchfire.v1.Ingest/Push", "/x"] {
             assert_eq!(code(path, Some(&agent)), Some(Code::Unimplemented), "{path}");
         }

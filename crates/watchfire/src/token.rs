@@ -83,6 +83,8 @@ enum JoinRole {
     Agent,
     /// Shows what brokers have
     Console,
+    /// Stores, together with the brokers there are
+    Broker,
 }
 
 /// What an API token may do.

@@ -157,9 +157,6 @@ impl JoinTokens {
         by: &Actor,
         now: SystemTime,
     ) -> Result<(Secret, PendingJoin), JoinError> {
-        if role == Role::Broker {
-            return Err(JoinError::Range("a broker does not join with a token".to_owned()));
-        }
         if !(1..=MAX_JOIN_USES).contains(&uses) {
             let most = format!("uses must be from 1 to {MAX_JOIN_USES}");
             return Err(JoinError::Range(most));

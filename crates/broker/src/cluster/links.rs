@@ -1,0 +1,88 @@
+//! The way from this broker to the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use consensus::{Call, Member, Transport, TransportError};
+use net::rpc::ConsensusRequest;
+use net::rpc::cluster_client::ClusterClient;
+use net::tls::ClientTls;
+use net::{Identity, status_words};
+use parking_lot::Mutex;
+use tonic::transport::Channel;
+use tonic::{ConnectError, Status};
+
+/// A message of the consensus: a part of a snapshot, or as many commands as one message takes.
+pub(super) const MAX_MESSAGE_BYTES: usize = 72 << 20;
+
+/// Connections to other brokers, each made when it is first used and made anew when it breaks.
+pub struct Links {
+    tls: ClientTls,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Links").finish_non_exhaustive()
+    }
+}
+
+impl Links {
+    /// As the broker that `identity` says.
+    ///
+    /// # Errors
+    /// The authority's certificate cannot be used.
+    pub fn new(identity: &Arc<Identity>) -> Result<Links, net::tls::TlsError> {
+        Ok(Links { tls: identity.tls()?, channels: Mutex::default() })
+    }
+
+    fn channel(&self, address: &str) -> Result<Channel, TransportError> {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let channel = net::channel(address, &self.tls)
+            .map_err(|error| TransportError::Unreached(error.to_string()))?;
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+}
+
+impl Transport for Links {
+    fn call(&self, to: u64, member: &Member, request: Bytes, deadline: Duration) -> Call {
+        let channel = self.channel(&member.address);
+        Box::pin(async move {
+            let mut client = ClusterClient::new(channel?)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            let request = tonic::Request::new(ConsensusRequest { to, body: request });
+            match tokio::time::timeout(deadline, client.consensus(request)).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner().body),
+                Ok(Err(status)) => Err(failed(&status)),
+                Err(_) => Err(TransportError::Lost(format!("no answer within {deadline:?}"))),
+            }
+        })
+    }
+}
+
+/// What is known of a call that failed. That it did not arrive is certain only where no connection came
+/// about, or where the other side refused it.
+fn failed(status: &Status) -> TransportError {
+    let words = status_words(status);
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return TransportError::Unreached(words);
+        }
+        cause = error.source();
+    }
+    match status.code() {
+        tonic::Code::Unauthenticated
+        | tonic::Code::PermissionDenied
+        | tonic::Code::Unimplemented
+        | tonic::Code::FailedPrecondition => TransportError::Unreached(words),
+        _ => TransportError::Lost(words),
+    }
+}
