@@ -24,6 +24,7 @@ mod counters;
 mod disk;
 mod disk_blobs;
 mod format;
+mod in_memory;
 mod log;
 mod plan;
 mod quarantine;
@@ -35,6 +36,7 @@ pub use counters::{Counter, CounterRow, Counters};
 pub use disk::{Disk, DiskBelow, DiskFile, FileDisk, MemoryDisk, OpenError};
 pub use disk_blobs::DiskBlobs;
 pub use format::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
+pub use in_memory::InMemory;
 pub use log::{
     Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogTail, LogWriter,
     MAX_PAYLOAD_BYTES, ReplayReport, Tailed,

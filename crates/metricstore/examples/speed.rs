@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockstore::{BlobError, BlobWriter, BlockFormat, MergeInput, ReadAt};
+use blockstore::{BlockFormat, InMemory, MergeInput};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, LogDecoder, LogEncoder, MetricFormat,
     NewSeries, Registry, ResolvedBatch, Selected, Shard,
@@ -22,36 +22,6 @@ use model::{DEFAULT_TENANT, Labels, Limits, MatchOp, Matcher, MetricBatch, TimeR
 const SERIES_PER_TARGET: usize = 845;
 const STEP_MS: i64 = 15_000;
 const START_MS: i64 = 1_790_000_000_000 / 86_400_000 * 86_400_000;
-/// A blob in memory.
-#[derive(Default)]
-struct Memory(Vec<u8>);
-
-impl BlobWriter for Memory {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn position(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), BlobError> {
-        Ok(())
-    }
-}
-
-impl ReadAt for Memory {
-    fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
-        out.copy_from_slice(&self.0[offset as usize..][..out.len()]);
-        Ok(())
-    }
-}
-
 /// Small, fast, and the same on every run.
 struct Random(u64);
 
@@ -177,7 +147,7 @@ struct Ingested {
     registry: Registry,
     shard: Shard,
     payloads: Vec<Vec<u8>>,
-    blocks: Vec<Memory>,
+    blocks: Vec<InMemory>,
 }
 
 fn ingest(fleet: &mut Fleet, load: Load, format: &MetricFormat) -> Ingested {
@@ -249,14 +219,14 @@ fn flush(
     registry: &Registry,
     format: &MetricFormat,
     spent: &mut Spent,
-) -> Vec<Memory> {
+) -> Vec<InMemory> {
     let begin = Instant::now();
     let cuts = shard.cut();
     let Some(id) = cuts.first().map(|cut| cut.id()) else { return Vec::new() };
     let plan = FlushPlan::new(cuts, &Deletes::default(), registry);
     let mut blocks = Vec::new();
     for planned in plan.blocks() {
-        let mut out = Memory::default();
+        let mut out = InMemory::default();
         plan.write(planned, format, registry, &mut out).expect("flush");
         blocks.push(out);
     }
@@ -336,7 +306,7 @@ fn main() {
         .map(|bytes| Arc::new(format.open(Arc::new(bytes)).expect("own block")))
         .collect();
     let begin = Instant::now();
-    let mut merged = Memory::default();
+    let mut merged = InMemory::default();
     let input = |block: &Arc<metricstore::MetricBlock>| MergeInput {
         block: Arc::clone(block),
         deletes: Vec::new(),

@@ -9,6 +9,7 @@
 //! 4. the list of blocks;
 //! 5. [`Selected::new`].
 
+mod copy;
 mod cost;
 mod read;
 mod rows;

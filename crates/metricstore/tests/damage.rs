@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockstore::{BlobWriter, Blobs, BlockError, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
+use blockstore::{BlockError, BlockFormat, InMemory};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder,
     LogEncoder, MetricError, MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
@@ -57,42 +57,16 @@ fn block_bytes(batch: &MetricBatch) -> Vec<u8> {
     shard.append(&resolve(&registry, batch, &Limits::default()).shards[0]);
     let plan = FlushPlan::new(shard.cut(), &Deletes::default(), &registry);
     assert_eq!(plan.blocks().len(), 1);
-    let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
-    let mut out: Box<dyn BlobWriter> = blobs.create("blocks/a").expect("memory");
-    plan.write(&plan.blocks()[0], &MetricFormat::new(1), &registry, &mut *out).expect("flush");
-    out.finish().expect("memory");
-    let file = blobs.open("blocks/a").expect("memory");
-    let mut bytes = vec![0; file.size_bytes() as usize];
-    file.read_exact_at(0, &mut bytes).expect("memory");
-    bytes
-}
-
-struct Bytes(Vec<u8>);
-
-impl ReadAt for Bytes {
-    fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), blockstore::BlobError> {
-        let start = offset as usize;
-        let bytes = self.0.get(start..start.saturating_add(out.len())).ok_or_else(|| {
-            blockstore::BlobError::Io {
-                action: "read past the end",
-                key: "bytes".to_owned(),
-                source: std::io::ErrorKind::UnexpectedEof.into(),
-            }
-        })?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
+    let mut out = InMemory::default();
+    plan.write(&plan.blocks()[0], &MetricFormat::new(1), &registry, &mut out).expect("flush");
+    out.0
 }
 
 /// Labels, times, values as bits, starts.
 type Samples = Vec<(Labels, Vec<i64>, Vec<u64>, Vec<i64>)>;
 
 fn read_all(bytes: Vec<u8>) -> Result<Samples, String> {
-    let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
+    let block = MetricFormat::new(2).open(Arc::new(InMemory(bytes))).map_err(|e| e.to_string())?;
     let source = BlockSource { id: Arc::from("a"), block: Arc::new(block), deletes_through: 0 };
     let registry = Registry::new(1);
     let head = HeadSnapshot {
@@ -172,7 +146,7 @@ fn a_newer_version_is_named() {
     bytes[footer + 119] = 9;
     let sum = codec::checksum(&bytes[footer..footer + 120]).to_le_bytes();
     bytes[footer + 120..footer + 124].copy_from_slice(&sum);
-    let error = MetricFormat::new(1).open(Arc::new(Bytes(bytes))).expect_err("version 9");
+    let error = MetricFormat::new(1).open(Arc::new(InMemory(bytes))).expect_err("version 9");
     assert!(matches!(error, BlockError::Version { found: 9, supported: 1 }), "{error}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, ReadAt};
+use blockstore::{BlockFormat, InMemory};
 use metricstore::{
     Admission, BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder,
     LogEncoder, MetricFormat, NewSeries, Registry, ResolvedBatch, Selected, Shard,
@@ -151,43 +151,19 @@ fn scrapes(steps: i64) -> MetricBatch {
     batch
 }
 
-struct Bytes(Vec<u8>);
-
-impl ReadAt for Bytes {
-    fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), blockstore::BlobError> {
-        let bytes = self.0.get(offset as usize..).and_then(|rest| rest.get(..out.len()));
-        let bytes = bytes.ok_or_else(|| blockstore::BlobError::Io {
-            action: "read past the end",
-            key: "bytes".to_owned(),
-            source: std::io::ErrorKind::UnexpectedEof.into(),
-        })?;
-        out.copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
 fn block_bytes(batch: &MetricBatch) -> Vec<u8> {
     let registry = Registry::new(1);
     let mut shard = Shard::new(0, 1);
     shard.append(&resolve(&registry, batch).shards[0]);
     let plan = FlushPlan::new(shard.cut(), &Deletes::default(), &registry);
-    let blobs = DiskBlobs::open(Arc::new(MemoryDisk::new())).expect("memory");
-    let mut out = blobs.create("blocks/a").expect("memory");
-    plan.write(&plan.blocks()[0], &MetricFormat::new(1), &registry, &mut *out).expect("flush");
-    out.finish().expect("memory");
-    let file = blobs.open("blocks/a").expect("memory");
-    let mut bytes = vec![0; file.size_bytes() as usize];
-    file.read_exact_at(0, &mut bytes).expect("memory");
-    bytes
+    let mut out = InMemory::default();
+    plan.write(&plan.blocks()[0], &MetricFormat::new(1), &registry, &mut out).expect("flush");
+    out.0
 }
 
 /// All samples of a block, or why it cannot be read.
 fn read_block(bytes: Vec<u8>) -> Result<String, String> {
-    let block = MetricFormat::new(2).open(Arc::new(Bytes(bytes))).map_err(|e| e.to_string())?;
+    let block = MetricFormat::new(2).open(Arc::new(InMemory(bytes))).map_err(|e| e.to_string())?;
     let source = BlockSource { id: Arc::from("a"), block: Arc::new(block), deletes_through: 0 };
     let registry = Registry::new(1);
     let series = registry.select(DEFAULT_TENANT, &[]);
@@ -199,6 +175,11 @@ fn read_block(bytes: Vec<u8>) -> Result<String, String> {
     };
     let selected = Selected::new(&registry, head, &[source], &[], TimeRange::all(), usize::MAX)
         .map_err(|error| error.to_string())?;
+    shown(&selected)
+}
+
+/// All samples of what was selected, and when its floats began.
+fn shown(selected: &Selected) -> Result<String, String> {
     let mut all = String::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
@@ -209,6 +190,39 @@ fn read_block(bytes: Vec<u8>) -> Result<String, String> {
         all.push_str(&format!("{labels} {timestamps:?} {values:?} {histograms:?}\n"));
     }
     Ok(all)
+}
+
+#[test]
+fn what_heads_have_is_the_same_as_a_block() {
+    let registry = Registry::new(1);
+    let mut shard = Shard::new(0, 1);
+    let mut batch = scrapes(700);
+    batch.push(&labels("a"), 1_500, 0.25);
+    shard.append(&resolve(&registry, &batch).shards[0]);
+    // Part of it is on its way into blocks.
+    shard.cut();
+    let mut late = MetricBatch::default();
+    late.push(&labels("b"), 100, 0.5);
+    late.push(&labels("d"), 700_500, f64::from_bits(model::STALE_NAN_BITS));
+    shard.append(&resolve(&registry, &late).shards[0]);
+    for range in [TimeRange::all(), TimeRange::new(50_000, 90_001), TimeRange::new(0, 1)] {
+        let series = registry.select(DEFAULT_TENANT, &[]);
+        let chunks = vec![shard.select(series.ordinals(), range)];
+        let deletes = Deletes::default();
+        let head = HeadSnapshot { tenant: DEFAULT_TENANT, deletes, series, chunks };
+        let of_head = Selected::new(&registry, head, &[], &[], range, usize::MAX).expect("memory");
+        let mut out = InMemory::default();
+        let summary = of_head.write_block(&MetricFormat::new(1), &mut out).expect("memory");
+        let of_block = read_block(out.0).expect("own block");
+        let shown = shown(&of_head).expect("memory");
+        // Series that only might have had samples leave no trace.
+        let shown: Vec<&str> = shown
+            .lines()
+            .filter(|line| !line.contains("[] [] HistogramColumns { timestamps_ms: []"))
+            .collect();
+        assert_eq!(of_block.lines().collect::<Vec<_>>(), shown, "{range:?}");
+        assert_eq!(summary.series, shown.len() as u64);
+    }
 }
 
 #[test]

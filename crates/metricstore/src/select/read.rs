@@ -154,7 +154,7 @@ impl Selected {
     }
 
     /// Everything of a series that has histograms, or of which is wanted when its floats began.
-    fn gather(&self, index: usize, with_starts: bool) -> Result<Gathered, MetricError> {
+    pub(super) fn gather(&self, index: usize, with_starts: bool) -> Result<Gathered, MetricError> {
         let mut gathered = Gathered::default();
         for part in self.parts_of(index) {
             let (part, kept) = match *part {
