@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 pub use catalog::{Incarnation, Lane};
 
 use crate::Broker;
-use crate::committer::{CommitError, Message, Stored};
+use crate::commit::{CommitError, Message, Stored};
 use crate::ingest::IngestOutcome;
 
 /// Incarnations of which the newest shown batch is noted. Beyond it all notes go, and a batch that
@@ -119,7 +119,8 @@ impl Broker {
     /// Whether live subscribers may see a batch: fresh ones, and each once. The backlog is for
     /// queries; at the speed at which it comes it would push out what is fresh.
     pub(crate) fn may_show(&self, mark: &Mark) -> bool {
-        if mark.lane != Lane::Live || self.inner.catalog.lock().standing(mark) == Standing::Known {
+        let is_known = || self.inner.catalog.read(|state| state.standing(mark)) == Standing::Known;
+        if mark.lane != Lane::Live || is_known() {
             return false;
         }
         let mut shown = self.inner.shown.0.lock();

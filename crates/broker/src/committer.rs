@@ -8,220 +8,26 @@
 //! than the 25 ms a write may have to wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use blockstore::{Ballast, BlobError, FrameKind, LogError, LogWriter};
-use catalog::{
-    CatalogError, Command, Incarnation, LaneMarks, LogPosition, Mark, Outcome, Standing, State,
-};
-use crossbeam_channel::{Receiver, Sender};
-use metricstore::{
-    AppendOutcome, CutData, Delete, ExemplarOutcome, ExemplarSnapshot, LogEncoder, Registry,
-    ResolvedBatch,
-};
-use model::TenantName;
+use catalog::{Command, Incarnation, LogPosition, Mark, Outcome, Standing, State};
+use crossbeam_channel::Receiver;
+use metricstore::{Delete, LogEncoder, Registry, ResolvedBatch};
 use parking_lot::Mutex;
 
 use crate::agent_frame;
 use crate::aggregation;
-use crate::deletes::{DeleteBook, DeleteRequest};
-use crate::exemplars::ExemplarBook;
+use crate::commit::{CommitError, Cut, Message, OnApplied, OnMarks, OnStored};
+use crate::deletes::DeleteRequest;
 use crate::following::Following;
-use crate::shards::Shards;
+use crate::visible::Visible;
 
 /// Most bytes of payload made durable by one sync.
 const MAX_GROUP_BYTES: usize = 8 << 20;
 /// Parts into which deletes may cut the head between two flushes; each takes memory for every series.
 const MAX_HEAD_PARTS: u64 = 8;
-/// Requests that may wait for the committer; more wait in their sockets.
-pub(crate) const QUEUE: usize = 1_024;
-
-/// Somebody has to raise the limit first.
-const TENANTS_RETRY_SECONDS: u64 = 60;
-
-/// Why a write was not made durable.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// The disk is full. Nothing of the batch was stored; reads go on.
-    #[error(
-        "no space left for the log: nothing of this request was stored; free space, lower \
-         storage.retention or raise the file size limit (ulimit -f), writes go on by themselves"
-    )]
-    Full,
-    /// The batch cannot be stored in one piece.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The head is full: flushes do not keep up, or fail.
-    #[error(
-        "the head holds {bytes} bytes, the limit is {limit_bytes}: blocks are not written as fast \
-         as samples come; nothing of this request was stored, send it again later and look for \
-         failed flushes in the log"
-    )]
-    HeadFull {
-        /// What it holds.
-        bytes: u64,
-        /// Above this nothing is taken.
-        limit_bytes: u64,
-    },
-    /// The tenant's samples come faster than they may.
-    #[error(
-        "the tenant {tenant} is above limits.ingestion_rate ({rate} samples per second, bursts up to \
-         {}): none of the {samples} samples of this request was stored; send them again after {} s, \
-         send less, or raise the limit",
-        burst_of(*rate, *burst), retry_after_ms.div_ceil(1_000)
-    )]
-    OverRate {
-        /// Whose.
-        tenant: TenantName,
-        /// How many there are in the request.
-        samples: usize,
-        /// The limit, samples per second.
-        rate: usize,
-        /// The limit at once; 0 for ten seconds of the rate.
-        burst: usize,
-        /// When as many may come again.
-        retry_after_ms: u64,
-    },
-    /// The write would make one tenant more than there may be.
-    #[error(
-        "there are {limit} tenants, which is limits.max_tenants, and none is called {tenant}: nothing \
-         of this request was stored; look whether X-Scope-OrgID is right, raise the limit, or name \
-         {tenant} under tenants in the configuration"
-    )]
-    TooManyTenants {
-        /// Who writes.
-        tenant: TenantName,
-        /// The limit.
-        limit: usize,
-    },
-    /// An agent's batch whose predecessor is not stored.
-    #[error(
-        "the batch follows one that is not stored, the lane is stored through {through}: send again \
-         from {through} + 1"
-    )]
-    Gap {
-        /// Through which batch of the lane everything is stored.
-        through: u64,
-    },
-    /// The catalog refused a command.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// Deletes cut the head into as many parts as it may have; a flush makes it one again.
-    #[error(
-        "deletes cut the head into {limit} parts, which is the limit until the next flush: delete \
-         again in a few seconds, or name several series in one delete"
-    )]
-    HeadInParts {
-        /// The most parts there may be.
-        limit: u64,
-    },
-    /// A flush, merge or copy that was asked for failed.
-    #[error("{0}")]
-    Maintenance(String),
-    /// What was asked for is being done already, for somebody else.
-    #[error("{0} already: ask again when that is done")]
-    Busy(&'static str),
-    /// The broker is stopping.
-    #[error("the broker is stopping; send again after its restart")]
-    Stopping,
-}
-
-fn burst_of(rate: usize, burst: usize) -> usize {
-    if burst == 0 { rate.saturating_mul(crate::tenants::BURST_SECONDS) } else { burst }
-}
-
-impl CommitError {
-    /// When the sender may come again, if that is known.
-    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
-        match self {
-            CommitError::OverRate { retry_after_ms, .. } => {
-                Some(retry_after_ms.div_ceil(1_000).max(1))
-            }
-            CommitError::TooManyTenants { .. } => Some(TENANTS_RETRY_SECONDS),
-            _ => None,
-        }
-    }
-
-    /// Whether a key was not as expected, so that reading it again and deciding anew helps.
-    pub fn is_version_conflict(&self) -> bool {
-        matches!(self, CommitError::Catalog(CatalogError::VersionConflict { .. }))
-    }
-}
-
-/// What became of a batch that was not refused.
-pub(crate) enum Stored {
-    /// It is durable and visible.
-    New(AppendOutcome, ExemplarOutcome),
-    /// It had been stored before.
-    Known,
-}
-
-/// What happens when a batch is stored or refused.
-pub(crate) type OnStored = Box<dyn FnOnce(Result<Stored, CommitError>) + Send>;
-
-/// What happens when marks are known and durable.
-pub(crate) type OnMarks = Box<dyn FnOnce(Result<LaneMarks, CommitError>) + Send>;
-
-/// What happens when a command is applied or refused.
-pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>;
-
-/// What the committer is asked to do.
-pub(crate) enum Message {
-    /// Make a batch durable, then visible, then call. With a mark: unless it is known already, and
-    /// move the mark in the same frame.
-    /// `input` is what is aggregated instead, by numbers of its own registry; it is in the same frame.
-    Write {
-        batch: Box<ResolvedBatch>,
-        input: Option<Box<ResolvedBatch>>,
-        mark: Option<Box<Mark>>,
-        done: OnStored,
-    },
-    /// End the windows of aggregation that end at a time, durably, then call.
-    EndWindows { at_ms: i64, done: OnApplied },
-    /// Tell an incarnation's marks when everything sent before is durable.
-    Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
-    /// Apply a command, durably, then call.
-    Command { command: Command, done: OnApplied },
-    /// Hide what is stored until now, durably, then call.
-    Delete { request: DeleteRequest, done: OnApplied },
-    /// Answer when every write sent before is with the shards.
-    Fence { reply: Sender<()> },
-    /// Start a new log file and freeze what the shards hold. Whoever wants to copy the store also
-    /// wants the catalog as of the cut.
-    Cut { with_state: bool, reply: Sender<Result<Cut, CommitError>> },
-    /// Remove log files that lie wholly before the position and that nobody reads.
-    Truncate { through: LogPosition },
-    /// Remove flushed log files that were kept for readers and are not needed any more.
-    LetGo,
-}
-
-/// A point in the log and the rows that lie before it and are in no block yet.
-pub(crate) struct Cut {
-    /// All frames before it are in the parts or in blocks.
-    pub(crate) through: LogPosition,
-    /// Where to wait for each shard's parts.
-    pub(crate) parts: Vec<Receiver<Vec<CutData>>>,
-    /// The last delete before it.
-    pub(crate) deletes_through: u64,
-    /// The exemplars before it, unless a file has them.
-    pub(crate) exemplars: Option<ExemplarSnapshot>,
-    /// The catalog at this point, if it was wanted.
-    pub(crate) state: Option<State>,
-}
-
-/// Counters of the committer.
-#[derive(Debug, Default)]
-pub(crate) struct CommitCounters {
-    pub(crate) groups: AtomicU64,
-    pub(crate) batches: AtomicU64,
-    pub(crate) samples: AtomicU64,
-    pub(crate) sync_nanos: AtomicU64,
-    pub(crate) full: AtomicU64,
-    /// Bytes of log a restart would have to read.
-    pub(crate) unflushed_bytes: AtomicU64,
-}
-
 /// The committer's state; [`Committer::run`] is its thread.
 pub(crate) struct Committer {
     pub(crate) log: LogWriter,
@@ -232,13 +38,9 @@ pub(crate) struct Committer {
     /// Shared for reading; only the committer changes it.
     pub(crate) catalog: Arc<Mutex<State>>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) shards: Arc<Shards>,
-    pub(crate) counters: Arc<CommitCounters>,
     /// Filled by the maintenance.
     pub(crate) ballast: Arc<Mutex<Ballast>>,
-    pub(crate) deletes: Arc<DeleteBook>,
-    /// Shared for reading; only the committer changes it.
-    pub(crate) exemplars: Arc<ExemplarBook>,
+    pub(crate) visible: Visible,
     pub(crate) head_parts: HeadParts,
     pub(crate) following: Arc<Following>,
 }
@@ -298,9 +100,9 @@ impl Committer {
                     Message::Delete { request, done } => {
                         bytes += self.log_delete(request, done, &mut payload, &mut group);
                     }
-                    Message::Fence { reply } => {
+                    Message::Fence { done } => {
                         self.settle(&mut group);
-                        let _ = reply.send(());
+                        done();
                     }
                     Message::Cut { with_state, reply } => {
                         // Everything before the cut must be with the shards before they cut.
@@ -477,38 +279,27 @@ impl Committer {
             stop(&error);
         }
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let counters = &self.counters;
+        let counters = &self.visible.counters;
         counters.sync_nanos.fetch_add(nanos, Ordering::Relaxed);
         counters.groups.fetch_add(1, Ordering::Relaxed);
         let is_followed = self.following.publish(self.log.end());
         self.show_unflushed();
         for pending in group.drain(..) {
             match pending {
-                Pending::Write { mut batch, done } => {
-                    counters.batches.fetch_add(1, Ordering::Relaxed);
-                    counters.samples.fetch_add(batch.rows() as u64, Ordering::Relaxed);
+                Pending::Write { batch, done } => {
                     if is_followed {
                         self.following.count(&batch);
                     }
-                    let exemplars = self.exemplars.keep(&mut batch);
-                    let done = move |outcome| done(Ok(Stored::New(outcome, exemplars)));
-                    self.shards.append(batch.shards, Box::new(done));
+                    self.visible.show(batch, done);
                 }
-                Pending::Known { done } => {
-                    self.shards.after_all(Box::new(|_| done(Ok(Stored::Known))));
-                }
+                Pending::Known { done } => self.visible.known(done),
                 Pending::Marks { agent, incarnation, done } => {
                     let marks = self.catalog.lock().marks_of(&agent, incarnation);
                     done(Ok(marks));
                 }
                 Pending::Command { outcome, done } => done(outcome),
                 Pending::Delete { delete, done } => {
-                    // What was written before is with the shards, what comes after is not.
-                    self.shards.begin_after_delete(delete.tombstone().number);
-                    self.exemplars.forget_deleted(&delete);
-                    let range = delete.tombstone().range;
-                    self.deletes.add(delete);
-                    self.shards.changes().note_delete(range);
+                    self.visible.hide(delete);
                     done(Ok(Outcome::Done));
                 }
             }
@@ -517,7 +308,8 @@ impl Committer {
 
     /// Says how much of the log is in no block; a flush is due when it is too much.
     pub(crate) fn show_unflushed(&self) {
-        self.counters.unflushed_bytes.store(self.log.bytes_since_flush(), Ordering::Relaxed);
+        let bytes = self.log.bytes_since_flush();
+        self.visible.counters.unflushed_bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn cut(&mut self, with_state: bool) -> Result<Cut, CommitError> {
@@ -535,8 +327,8 @@ impl Committer {
         self.following.publish(self.log.end());
         let parts = std::mem::take(&mut self.head_parts);
         self.head_parts.frozen = parts.frozen + parts.open;
-        let (through, parts) = (self.log.end(), self.shards.start_cut());
-        let exemplars = self.exemplars.unsaved();
+        let (through, parts) = (self.log.end(), self.visible.shards.start_cut());
+        let exemplars = self.visible.exemplars.unsaved();
         Ok(Cut { through, parts, deletes_through, exemplars, state })
     }
 
@@ -545,7 +337,7 @@ impl Committer {
     fn refusal(&self, error: LogError) -> CommitError {
         match error {
             LogError::Disk(BlobError::Full { .. }) => {
-                self.counters.full.fetch_add(1, Ordering::Relaxed);
+                self.visible.counters.full.fetch_add(1, Ordering::Relaxed);
                 CommitError::Full
             }
             LogError::TooLarge { .. } => CommitError::TooLarge(error.to_string()),

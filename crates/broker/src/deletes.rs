@@ -12,7 +12,7 @@ use model::{Matcher, TenantId, TimeRange};
 use parking_lot::RwLock;
 
 use crate::Broker;
-use crate::committer::{CommitError, Message};
+use crate::commit::{CommitError, Message};
 use crate::maintenance::Wake;
 
 /// How often a delete is tried again because the head had to be flushed first.
@@ -160,10 +160,10 @@ impl Broker {
     /// What the catalog lists, in ascending order of ids, and for each block how many deletes may
     /// hide samples of it.
     pub fn block_metas(&self) -> Vec<(BlockMeta, u64)> {
-        let (blocks, tombstones): (Vec<BlockMeta>, Vec<Arc<Tombstone>>) = {
-            let catalog = self.inner.catalog.lock();
-            (catalog.blocks().copied().collect(), catalog.tombstones().cloned().collect())
-        };
+        let (blocks, tombstones): (Vec<BlockMeta>, Vec<Arc<Tombstone>>) =
+            self.inner.catalog.read(|state| {
+                (state.blocks().copied().collect(), state.tombstones().cloned().collect())
+            });
         // Blocks times deletes: the committer must not wait for that.
         let deletes =
             |meta: &BlockMeta| tombstones.iter().filter(|t| t.concerns(meta)).count() as u64;

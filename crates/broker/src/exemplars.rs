@@ -17,7 +17,7 @@ use metricstore::{
 use model::{Matcher, SeriesExemplars, TenantId, TimeRange};
 use parking_lot::RwLock;
 
-use crate::committer::Cut;
+use crate::commit::Cut;
 
 /// Where the files lie, below the data directory.
 const DIRECTORY: &str = "exemplars";

@@ -14,7 +14,7 @@ use wire::Refusals;
 use crate::Broker;
 use crate::agents::Delivery;
 use crate::aggregation::Split;
-use crate::committer::{CommitError, Message, QUEUE, Stored};
+use crate::commit::{CommitError, CommitQueue, Message, Stored};
 use crate::ha::Filtered;
 use crate::maintenance::flush_head_bytes;
 use crate::tenants::SendingTenant;
@@ -435,7 +435,7 @@ impl Broker {
 
     /// Whether [`Broker::ingest`] may have to wait for the disk.
     pub(crate) fn is_congested(&self) -> bool {
-        self.inner.committer.lock().as_ref().is_some_and(|queue| queue.len() > QUEUE / 2)
+        self.inner.committer.lock().as_ref().is_some_and(CommitQueue::is_congested)
     }
 
     /// Runs `task`, which may compute and wait for long, on a thread that serves no sockets. Only

@@ -12,19 +12,20 @@ use crossbeam_channel::bounded;
 use tokio::sync::oneshot;
 
 use crate::Broker;
-use crate::committer::{CommitError, Message};
+use crate::commit::{CommitError, Message};
 
 impl Broker {
     /// The value of a key and its version.
     pub fn get_key(&self, key: &str) -> Option<KeyValue> {
-        self.inner.catalog.lock().get(key).cloned()
+        self.inner.catalog.read(|state| state.get(key).cloned())
     }
 
     /// All keys that start with `prefix`, in ascending order, with their values: one consistent
     /// state.
     pub fn list_keys(&self, prefix: &str) -> Vec<(String, KeyValue)> {
-        let catalog = self.inner.catalog.lock();
-        catalog.keys(prefix).map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        self.inner.catalog.read(|state| {
+            state.keys(prefix).map(|(key, value)| (key.to_owned(), value.clone())).collect()
+        })
     }
 
     /// Writes a key if it is as `expected`, and yields its new version when that is durable. Waits

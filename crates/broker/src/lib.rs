@@ -9,6 +9,7 @@ mod agents;
 mod aggregation;
 mod changes;
 pub mod cluster;
+mod commit;
 mod committer;
 mod complaints;
 mod deletes;
@@ -24,6 +25,7 @@ mod live;
 mod maintenance;
 mod metadata;
 mod metrics;
+mod opening;
 mod otlp;
 mod pushgateway;
 mod reader;
@@ -32,8 +34,10 @@ mod routes;
 pub mod rpc;
 mod sender;
 mod shards;
+mod shared_catalog;
 mod snapshots;
 mod tenants;
+mod visible;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +45,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use blockstore::{Ballast, BlockSet, Counters, Disk, FileDisk, Retention};
-use catalog::{Command, Outcome, State, StoreId};
+use catalog::{Command, Outcome, StoreId};
 use crossbeam_channel::{Sender, bounded};
 use governor::{Account, Governor};
 use metricstore::{DownsamplingRules, MetricFormat, PageCache, Registry, RetentionRules};
@@ -56,7 +60,7 @@ pub use deletes::BlockForm;
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
-pub use committer::CommitError;
+pub use commit::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus, RemoveAgentError};
 pub use ha::{HaConfig, routes as ha_routes};
@@ -79,7 +83,7 @@ pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;
 use aggregation::{Aggregation, RunningFollower};
-use committer::{CommitCounters, Message};
+use commit::{CommitQueue, Message};
 use deletes::DeleteBook;
 use exemplars::ExemplarBook;
 use fleet::Fleet;
@@ -88,16 +92,15 @@ use ha::HaTracker;
 use in_effect::InEffect;
 use ingest::IngestCounters;
 use live::LiveHub;
-use maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake};
+use maintenance::{DamagedBlocks, MaintenanceCounters, Wake};
 use metadata::MetadataBook;
 use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
 use sender::Senders;
 use shards::{AbortOnPanic, Shards};
+use shared_catalog::SharedCatalog;
 use tenants::TenantBook;
-
-/// Requests that may unpack and resolve at once, for each shard: more only take turns.
-const INTAKE_PER_SHARD: usize = 2;
+use visible::CommitCounters;
 
 /// What a broker is told.
 #[derive(Debug, Clone)]
@@ -237,7 +240,7 @@ struct Inner {
     registry: Arc<Registry>,
     shards: Arc<Shards>,
     blocks: Arc<BlockSet<MetricFormat>>,
-    catalog: Arc<Mutex<State>>,
+    catalog: SharedCatalog,
     live: Arc<LiveHub>,
     shown: ShownBatches,
     fleet: Arc<Fleet>,
@@ -260,7 +263,7 @@ struct Inner {
     resolving: Arc<RwLock<()>>,
     /// How many requests may unpack and resolve at once.
     intake: Arc<Semaphore>,
-    committer: Mutex<Option<Sender<Message>>>,
+    committer: Mutex<Option<CommitQueue>>,
     /// True once the broker stops; streams that stay open watch it.
     stopping: watch::Sender<bool>,
     wake: Sender<Wake>,
@@ -303,126 +306,7 @@ impl Broker {
         net_metrics: Arc<NetMetrics>,
     ) -> Result<Broker> {
         let parts = recovery::open(disk, &config)?;
-        let (sender, messages) = bounded(committer::QUEUE);
-        let commit_counters = Arc::clone(&parts.committer.counters);
-        let registry = Arc::clone(&parts.committer.registry);
-        let shards = Arc::clone(&parts.committer.shards);
-        let catalog = Arc::clone(&parts.committer.catalog);
-        let ballast = Arc::clone(&parts.committer.ballast);
-        let deletes = Arc::clone(&parts.committer.deletes);
-        let exemplars = Arc::clone(&parts.committer.exemplars);
-        let following = Arc::clone(&parts.committer.following);
-        let disk = Arc::clone(&parts.disk);
-        let committer = parts.committer;
-        let committer_thread = std::thread::Builder::new()
-            .name("committer".to_owned())
-            .spawn(move || {
-                let _guard = AbortOnPanic("committer");
-                committer.run(&messages);
-            })
-            .context("start the committer's thread")?;
-        let (wake, woken) = bounded(16);
-        let maintenance_counters = Arc::new(MaintenanceCounters::default());
-        let blocks = Arc::new(parts.blocks);
-        for open in blocks.snapshot().iter().filter(|open| open.block.lacks_floats()) {
-            shards.changes().note_windows(open.block.rollup_ms());
-        }
-        let live = Arc::new(LiveHub::default());
-        let fleet = Arc::new(Fleet::load(&catalog.lock()));
-        let resolving = Arc::new(RwLock::new(()));
-        let found = parts
-            .damaged
-            .iter()
-            .map(|block| (block.meta.id, Damaged { meta: block.meta, left: Unfinished::Tell }));
-        let damaged = Arc::new(DamagedBlocks::new(found.collect()));
-        let in_effect = Arc::new(InEffect::new(config.adjustable()));
-        let otlp = Otlp::new(config.type_and_unit_labels);
-        let maintenance = maintenance::Maintenance::new(
-            &config,
-            Arc::clone(&in_effect),
-            sender.clone(),
-            parts.disk,
-            parts.blobs,
-            Arc::clone(&deletes),
-            Arc::clone(&exemplars),
-            Arc::clone(&blocks),
-            Arc::clone(&catalog),
-            Arc::clone(&registry),
-            Arc::clone(&shards),
-            Arc::clone(&ballast),
-            Arc::clone(&live),
-            Arc::clone(&fleet),
-            Arc::clone(&resolving),
-            Arc::clone(&commit_counters),
-            Arc::clone(&maintenance_counters),
-            Arc::clone(&damaged),
-        );
-        let maintenance_thread = std::thread::Builder::new()
-            .name("maintenance".to_owned())
-            .spawn(move || {
-                let _guard = AbortOnPanic("maintenance");
-                maintenance.run(&woken);
-            })
-            .context("start the maintenance thread")?;
-        let agent_budget = PayloadBudget::new(config.governor.limit_bytes());
-        let metadata = Arc::new(MetadataBook::load(&catalog.lock()));
-        let tenants = {
-            let catalog = catalog.lock();
-            let used = catalog.blocks().map(|meta| meta.tenant).chain(registry.tenants());
-            TenantBook::load(&catalog, used, Arc::clone(&in_effect))
-        };
-        let aggregation = Aggregation::new(config.aggregation.clone(), parts.input_registry);
-        let aggregation = Arc::new(aggregation);
-        let ha = HaTracker::load(&catalog.lock(), (config.now_ms)());
-        let intake = Arc::new(Semaphore::new(config.shards * INTAKE_PER_SHARD));
-        let broker = Broker {
-            inner: Arc::new(Inner {
-                config,
-                registry,
-                shards,
-                blocks,
-                catalog,
-                live,
-                shown: ShownBatches::default(),
-                fleet,
-                agent_budget,
-                ballast,
-                metadata,
-                tenants,
-                deletes,
-                exemplars,
-                in_effect,
-                ha,
-                aggregation,
-                follower: Mutex::new(None),
-                otlp,
-                disk,
-                following,
-                senders: Senders::default(),
-                resolving,
-                intake,
-                committer: Mutex::new(Some(sender)),
-                stopping: watch::Sender::new(false),
-                wake,
-                copying: Mutex::new(()),
-                threads: Mutex::new(vec![maintenance_thread, committer_thread]),
-                recovered: parts.recovered,
-                store_counters: parts.counters,
-                commit_counters,
-                ingest_counters: Arc::default(),
-                line_complaints: Complaints::default(),
-                read_counters: ReadCounters::default(),
-                maintenance_counters,
-                damaged,
-                pages: parts.pages,
-                net_metrics,
-            }),
-        };
-        broker.count_memory();
-        if let Some(windows) = parts.windows {
-            *broker.inner.follower.lock() = Some(broker.start_follower(windows)?);
-        }
-        Ok(broker)
+        opening::beside_a_log(parts, config, net_metrics)
     }
 
     /// Lets the governor ask what series, fresh samples, exemplars, windows of aggregation and rows
@@ -567,9 +451,9 @@ impl Broker {
 
     /// Hands a message to the committer; gives it back when the broker is stopping.
     fn send(&self, message: Message) -> Result<(), Message> {
-        let sender = self.inner.committer.lock().clone();
-        match sender {
-            Some(sender) => sender.send(message).map_err(|error| error.0),
+        let queue = self.inner.committer.lock().clone();
+        match queue {
+            Some(queue) => queue.send(message),
             None => Err(message),
         }
     }

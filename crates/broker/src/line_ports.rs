@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use wire::{Refusals, graphite, opentsdb};
 
 use crate::Broker;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::ingest::IngestOutcome;
 
 /// A protocol of lines.

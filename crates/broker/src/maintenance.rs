@@ -28,13 +28,15 @@ use metricstore::{
 };
 use parking_lot::{Mutex, RwLock};
 
-use crate::committer::{CommitCounters, CommitError, Cut, Message, stop};
+use crate::commit::{CommitError, Cut, Message};
+use crate::committer::stop;
 use crate::deletes::{DeleteBook, Done};
 use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::in_effect::InEffect;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
+use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, RollupTier, command};
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
@@ -170,20 +172,18 @@ impl Maintenance {
         committer: Sender<Message>,
         disk: Arc<dyn Disk>,
         blobs: Arc<dyn Blobs>,
-        deletes: Arc<DeleteBook>,
-        exemplars: Arc<ExemplarBook>,
+        visible: Visible,
         blocks: Arc<BlockSet<MetricFormat>>,
         catalog: Arc<Mutex<State>>,
         registry: Arc<Registry>,
-        shards: Arc<Shards>,
         ballast: Arc<Mutex<Ballast>>,
         live: Arc<LiveHub>,
         fleet: Arc<Fleet>,
         resolving: Arc<RwLock<()>>,
-        commits: Arc<CommitCounters>,
         counters: Arc<MaintenanceCounters>,
         damaged: Arc<DamagedBlocks>,
     ) -> Self {
+        let Visible { shards, exemplars, deletes, counters: commits } = visible;
         Maintenance {
             now_ms: config.now_ms,
             governor: Arc::clone(&config.governor),
@@ -523,7 +523,8 @@ impl Maintenance {
     /// Waits until every batch in the committer's queue is with the shards; whether it is.
     fn fence(&self) -> bool {
         let (reply, answer) = bounded(1);
-        self.committer.send(Message::Fence { reply }).is_ok() && answer.recv().is_ok()
+        let done = Box::new(move || _ = reply.send(()));
+        self.committer.send(Message::Fence { done }).is_ok() && answer.recv().is_ok()
     }
 
     /// Keeps some space in reserve for commands that make room.

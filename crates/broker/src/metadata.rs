@@ -9,7 +9,7 @@ use catalog::{Command, Expected, State};
 use model::{MetricBatch, MetricMetadata, MetricType, Share, TenantId, TenantName};
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use crate::committer::Message;
+use crate::commit::Message;
 use crate::tenants::Tenant;
 use crate::{Broker, Complaints};
 

@@ -277,12 +277,11 @@ impl Broker {
     fn store_rows(&self) -> Vec<MetricRow> {
         let head = self.inner.shards.totals();
         let series = self.inner.registry.all_series();
-        let (blocks, samples, bytes) = {
-            let catalog = self.inner.catalog.lock();
-            catalog.blocks().fold((0, 0, 0), |(count, rows, bytes), meta| {
+        let (blocks, samples, bytes) = self.inner.catalog.read(|state| {
+            state.blocks().fold((0, 0, 0), |(count, rows, bytes), meta| {
                 (count + 1, rows + meta.rows, bytes + meta.size_bytes)
             })
-        };
+        });
         let recovered = &self.inner.recovered;
         let unflushed = self.inner.commit_counters.unflushed_bytes.load(Ordering::Relaxed);
         vec![

@@ -156,7 +156,9 @@ impl Reader {
         // In this order: a block leaves the first list after it came into the second.
         let mut missing: BTreeMap<BlockId, BlockMeta> =
             inner.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.meta)).collect();
-        missing.extend(inner.catalog.lock().quarantined().map(|meta| (meta.id, *meta)));
+        inner.catalog.read(|state| {
+            missing.extend(state.quarantined().map(|meta| (meta.id, *meta)));
+        });
         missing
             .values()
             .filter(|meta| meta.tenant == self.tenant && meta.range.overlaps(&range))
@@ -174,7 +176,8 @@ impl Reader {
     pub(crate) fn misses_nothing(&self) -> bool {
         let inner = &self.broker.inner;
         // In this order, as in `missing`.
-        inner.damaged.lock().is_empty() && inner.catalog.lock().quarantined().len() == 0
+        inner.damaged.lock().is_empty()
+            && inner.catalog.read(|state| state.quarantined().len() == 0)
     }
 
     /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`. The

@@ -15,11 +15,12 @@ use metricstore::{
 };
 use parking_lot::Mutex;
 
-use crate::committer::{CommitCounters, Committer, HeadParts};
+use crate::committer::{Committer, HeadParts};
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::following::Following;
 use crate::shards::Shards;
+use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, agent_frame, aggregation, sender, snapshots};
 
 /// What a start found, for the log and the metrics.
@@ -161,11 +162,13 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         input_registry: Arc::clone(&input_registry),
         catalog: Arc::new(Mutex::new(state)),
         registry,
-        shards,
-        counters: Arc::new(CommitCounters::default()),
         ballast: Arc::new(Mutex::new(ballast)),
-        deletes,
-        exemplars: Arc::new(exemplars),
+        visible: Visible {
+            shards,
+            exemplars: Arc::new(exemplars),
+            deletes,
+            counters: Arc::new(CommitCounters::default()),
+        },
         head_parts,
         following,
     };

@@ -1,8 +1,9 @@
 //! The threads that own the shards of the head, one each.
 //!
-//! A shard is never locked: whoever wants something sends a message. Writes arrive only from the
-//! committer, in the order of the log, so that "first commit wins" is the same before and after a
-//! restart.
+//! A shard is never locked: whoever wants something sends a message. Writes arrive only from one
+//! place, in the order of the log, so that "first commit wins" is the same before and after a
+//! restart. A shard itself is a function from messages to answers, so that a simulation, which has one
+//! thread, can have it answer at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,9 +41,25 @@ pub(crate) struct Ticket {
 /// What to do with the outcome of a batch, on the thread of the last shard.
 pub(crate) type Completion = Box<dyn FnOnce(AppendOutcome) + Send>;
 
-/// All shard threads of one head.
+/// Where a shard does its work.
+enum Place {
+    /// On a thread of its own.
+    Thread(Sender<Message>),
+    /// Wherever it is asked.
+    Inline(Box<Mutex<Owned>>),
+}
+
+/// A shard with what it shows of itself.
+struct Owned {
+    shard: Shard,
+    index: usize,
+    shown: Arc<Mutex<HeadTotals>>,
+    changes: Arc<Changes>,
+}
+
+/// All shards of one head.
 pub(crate) struct Shards {
-    senders: Vec<Sender<Message>>,
+    places: Vec<Place>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shown: Vec<Arc<Mutex<HeadTotals>>>,
     changes: Arc<Changes>,
@@ -76,30 +93,38 @@ impl HeadTotals {
 }
 
 impl Shards {
-    /// Starts `count` shards.
+    /// Starts `count` shards, each on a thread of its own.
     ///
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(count: usize) -> Result<Self> {
-        let mut senders = Vec::with_capacity(count);
+        let mut shards = Self::inline(count);
         let mut threads = Vec::with_capacity(count);
-        let mut shown = Vec::with_capacity(count);
-        let changes = Arc::new(Changes::new(count));
-        for index in 0..count {
+        for (index, place) in shards.places.iter_mut().enumerate() {
             let (sender, receiver) = bounded(QUEUE);
-            let totals = Arc::new(Mutex::new(HeadTotals::EMPTY));
-            let (of_thread, noted) = (Arc::clone(&totals), Arc::clone(&changes));
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || {
-                    own(Shard::new(index, count), &receiver, (&of_thread, &noted, index))
-                })
-                .context("start a shard's thread")?;
-            senders.push(sender);
-            threads.push(thread);
-            shown.push(totals);
+            if let Place::Inline(owned) = std::mem::replace(place, Place::Thread(sender)) {
+                let thread = std::thread::Builder::new()
+                    .name(format!("shard-{index}"))
+                    .spawn(move || serve(owned.into_inner(), &receiver))
+                    .context("start a shard's thread")?;
+                threads.push(thread);
+            }
         }
-        Ok(Shards { senders, threads: Mutex::new(threads), shown, changes })
+        shards.threads = Mutex::new(threads);
+        Ok(shards)
+    }
+
+    /// `count` shards that do their work on the thread of whoever asks.
+    pub(crate) fn inline(count: usize) -> Self {
+        let changes = Arc::new(Changes::new(count));
+        let shown: Vec<_> = (0..count).map(|_| Arc::new(Mutex::new(HeadTotals::EMPTY))).collect();
+        let own = |(index, shown): (usize, &Arc<Mutex<HeadTotals>>)| {
+            let shard = Shard::new(index, count);
+            let (shown, changes) = (Arc::clone(shown), Arc::clone(&changes));
+            Place::Inline(Box::new(Mutex::new(Owned { shard, index, shown, changes })))
+        };
+        let places = shown.iter().enumerate().map(own).collect();
+        Shards { places, threads: Mutex::default(), shown, changes }
     }
 
     /// When what queries see was changed.
@@ -109,7 +134,7 @@ impl Shards {
 
     /// Number of shards.
     pub(crate) fn count(&self) -> usize {
-        self.senders.len()
+        self.places.len()
     }
 
     /// Hands rows to their shards; `completion` runs when all have them.
@@ -124,9 +149,9 @@ impl Shards {
             total: Mutex::default(),
             done: Mutex::new(Some(completion)),
         });
-        for (sender, rows) in self.senders.iter().zip(rows) {
+        for (place, rows) in self.places.iter().zip(rows) {
             if !rows.is_empty() {
-                send(sender, Message::Append { rows, ticket: Arc::clone(&ticket) });
+                send(place, Message::Append { rows, ticket: Arc::clone(&ticket) });
             }
         }
     }
@@ -138,9 +163,9 @@ impl Shards {
             total: Mutex::default(),
             done: Mutex::new(Some(completion)),
         });
-        for sender in &self.senders {
+        for place in &self.places {
             let rows = ShardRows::default();
-            send(sender, Message::Append { rows, ticket: Arc::clone(&ticket) });
+            send(place, Message::Append { rows, ticket: Arc::clone(&ticket) });
         }
     }
 
@@ -152,12 +177,12 @@ impl Shards {
             split[ordinal as usize % count].push(ordinal);
         }
         let mut replies = Vec::with_capacity(count);
-        for (sender, ordinals) in self.senders.iter().zip(split) {
+        for (place, ordinals) in self.places.iter().zip(split) {
             if ordinals.is_empty() {
                 continue;
             }
             let (reply, answer) = bounded(1);
-            send(sender, Message::Select { ordinals, range, reply });
+            send(place, Message::Select { ordinals, range, reply });
             replies.push(answer);
         }
         replies.iter().map(receive).collect()
@@ -166,48 +191,48 @@ impl Shards {
     /// Starts a cut on every shard: all rows appended so far. Yields where to wait for the parts,
     /// so that the committer may go on.
     pub(crate) fn start_cut(&self) -> Vec<Receiver<Vec<CutData>>> {
-        let ask = |sender: &Sender<Message>| {
+        let ask = |place: &Place| {
             let (reply, answer) = bounded(1);
-            send(sender, Message::Cut { reply });
+            send(place, Message::Cut { reply });
             answer
         };
-        self.senders.iter().map(ask).collect()
+        self.places.iter().map(ask).collect()
     }
 
     /// Separates the rows appended so far from those after a delete, the highest so far.
     pub(crate) fn begin_after_delete(&self, number: u64) {
-        for sender in &self.senders {
-            send(sender, Message::BeginAfterDelete { number });
+        for place in &self.places {
+            send(place, Message::BeginAfterDelete { number });
         }
     }
 
     /// Forgets the rows of cuts; they must be readable from blocks by now.
     pub(crate) fn drop_flushed(&self, cuts: &[CutData]) {
         for cut in cuts {
-            send(&self.senders[cut.shard()], Message::DropFlushed { cut_id: cut.id() });
+            send(&self.places[cut.shard()], Message::DropFlushed { cut_id: cut.id() });
         }
     }
 
     /// Of `ordinals`, those without samples in the head.
     pub(crate) fn without_samples(&self, ordinals: &[u32]) -> Vec<u32> {
-        let ask = |sender: &Sender<Message>| {
+        let ask = |place: &Place| {
             let (reply, answer) = bounded(1);
-            send(sender, Message::Idle { ordinals: ordinals.to_vec(), reply });
+            send(place, Message::Idle { ordinals: ordinals.to_vec(), reply });
             answer
         };
-        let answers: Vec<_> = self.senders.iter().map(ask).collect();
+        let answers: Vec<_> = self.places.iter().map(ask).collect();
         answers.iter().flat_map(receive).collect()
     }
 
     /// Of `ordinals`, those that may have samples in `range`; ascending.
     pub(crate) fn with_samples(&self, ordinals: &[u32], range: TimeRange) -> Vec<u32> {
         let all: Arc<[u32]> = ordinals.into();
-        let ask = |sender: &Sender<Message>| {
+        let ask = |place: &Place| {
             let (reply, answer) = bounded(1);
-            send(sender, Message::Active { ordinals: Arc::clone(&all), range, reply });
+            send(place, Message::Active { ordinals: Arc::clone(&all), range, reply });
             answer
         };
-        let answers: Vec<_> = self.senders.iter().map(ask).collect();
+        let answers: Vec<_> = self.places.iter().map(ask).collect();
         let mut active: Vec<u32> = answers.iter().flat_map(receive).collect();
         active.sort_unstable();
         active
@@ -233,39 +258,56 @@ impl Shards {
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        self.senders.clear();
+        self.places.clear();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-fn send(sender: &Sender<Message>, message: Message) {
-    // `Shards` holds a sender of every thread, and a thread that panics ends the process.
-    sender.send(message).expect("a shard's thread lives as long as its senders");
+fn send(place: &Place, message: Message) {
+    match place {
+        // `Shards` holds a sender of every thread, and a thread that panics ends the process.
+        Place::Thread(sender) => {
+            sender.send(message).expect("a shard's thread lives as long as its senders");
+        }
+        Place::Inline(owned) => {
+            let finished = owned.lock().step(message);
+            if let Some((ticket, outcome)) = finished {
+                ticket.finish(outcome);
+            }
+        }
+    }
 }
 
 pub(crate) fn receive<T>(receiver: &Receiver<T>) -> T {
     receiver.recv().expect("a shard answers every message, or the process ends")
 }
 
-fn own(
-    mut shard: Shard,
-    messages: &Receiver<Message>,
-    (shown, changes, index): (&Mutex<HeadTotals>, &Changes, usize),
-) {
+fn serve(mut owned: Owned, messages: &Receiver<Message>) {
     let _guard = AbortOnPanic("shard");
     for message in messages {
+        if let Some((ticket, outcome)) = owned.step(message) {
+            ticket.finish(outcome);
+        }
+    }
+}
+
+impl Owned {
+    /// Does what one message asks. Yields who waits for rows to be there, if anybody does.
+    fn step(&mut self, message: Message) -> Option<(Arc<Ticket>, AppendOutcome)> {
+        let shard = &mut self.shard;
         match message {
             Message::Append { rows, ticket } => {
                 let outcome = shard.append(&rows);
                 // Before the answer: who has it may ask what there is.
-                *shown.lock() = HeadTotals::of(&shard);
+                *self.shown.lock() = HeadTotals::of(shard);
                 if !rows.is_empty() {
                     let histograms = rows.histograms.iter().map(|row| row.t_ms);
-                    changes.note_rows(index, rows.timestamps_ms.iter().copied().chain(histograms));
+                    let times = rows.timestamps_ms.iter().copied().chain(histograms);
+                    self.changes.note_rows(self.index, times);
                 }
-                ticket.finish(outcome);
+                return Some((ticket, outcome));
             }
             Message::Select { ordinals, range, reply } => {
                 // The reader may have given up meanwhile.
@@ -277,7 +319,7 @@ fn own(
             Message::BeginAfterDelete { number } => shard.begin_after_delete(number),
             Message::DropFlushed { cut_id } => {
                 shard.drop_flushed(cut_id);
-                *shown.lock() = HeadTotals::of(&shard);
+                *self.shown.lock() = HeadTotals::of(shard);
             }
             Message::Active { ordinals, range, reply } => {
                 let _ = reply.send(shard.with_samples(&ordinals, range));
@@ -286,6 +328,7 @@ fn own(
                 let _ = reply.send(shard.without_samples(&ordinals));
             }
         }
+        None
     }
 }
 

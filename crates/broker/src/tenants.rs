@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use wire::text_encode::TextEncoder;
 
 use crate::Broker;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::in_effect::InEffect;
 
 mod pace;

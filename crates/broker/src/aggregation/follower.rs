@@ -18,7 +18,8 @@ use super::group::Value;
 use super::orders::{Order, Orders};
 use super::rule::Written;
 use super::state::State;
-use crate::committer::{CommitError, Message, stop};
+use crate::commit::{CommitError, Message};
+use crate::committer::stop;
 use crate::following::Following;
 use crate::{Broker, Complaints, Inner};
 
@@ -66,7 +67,11 @@ impl Follower {
     /// What a start found, for a broker that is there but for its threads.
     pub(super) fn new(opened: Opened, broker: &Broker, orders: Arc<Orders>) -> Follower {
         let Opened { state, disk, is_new } = opened;
-        let store = broker.inner.catalog.lock().store().expect("a start gives the store a name");
+        let store = broker
+            .inner
+            .catalog
+            .read(catalog::State::store)
+            .expect("a start gives the store a name");
         let written = broker.get_key(WRITTEN_KEY);
         // Rules that begin anew have written nothing, wherever the clock stood for those of before.
         let is_outdated = is_new && written.is_some();
@@ -401,7 +406,8 @@ impl Follower {
         }
         drop(broker.inner.resolving.write());
         let (reply, answer) = bounded(1);
-        if broker.send(Message::Fence { reply }).is_err() || answer.recv().is_err() {
+        let done = Box::new(move || _ = reply.send(()));
+        if broker.send(Message::Fence { done }).is_err() || answer.recv().is_err() {
             return;
         }
         registry.release(&registry.idle(now_ms, idle_ms), now_ms, idle_ms);

@@ -21,7 +21,8 @@ use settings::stream_aggregation::AggregationRule;
 use super::orders::Orders;
 use super::{AggregationConfig, Follower, Opened, READER};
 use crate::Broker;
-use crate::committer::{Message, stop};
+use crate::commit::Message;
+use crate::committer::stop;
 use crate::shards::AbortOnPanic;
 
 /// How long the follower may be busy with what it has before a reload is refused.
@@ -153,7 +154,8 @@ impl Broker {
             // Whoever splits a batch holds it until the batch is in the committer's queue.
             let _resolving = self.inner.resolving.write();
             self.inner.aggregation.set(config);
-            self.send(Message::Fence { reply }).is_ok()
+            let done = Box::new(move || _ = reply.send(()));
+            self.send(Message::Fence { done }).is_ok()
         };
         // Otherwise the broker stops, and a start reads the rules there are then.
         if is_sent && answer.recv().is_ok() {

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::Broker;
 use crate::agents::Delivery;
-use crate::committer::{CommitError, Message};
+use crate::commit::{CommitError, Message};
 use known::{Kept, Known, Session};
 
 pub use row::{AgentHello, AgentRow, AgentStatus};

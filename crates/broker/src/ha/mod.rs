@@ -22,7 +22,7 @@ use catalog::{Command, Expected, State};
 use model::{MetricBatch, TenantId};
 use parking_lot::Mutex;
 
-use crate::committer::Message;
+use crate::commit::Message;
 use crate::{Adjustable, Broker, MetricRow};
 
 use clusters::Clusters;

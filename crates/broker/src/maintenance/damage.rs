@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::Maintenance;
 use crate::command;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 
 /// Damaged blocks that are taken out, or about to be, and that the catalog does not call
 /// quarantined yet: answers are partial already.

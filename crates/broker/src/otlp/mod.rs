@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use wire::otlp::{Deltas, Options, Summary};
 
 use crate::Broker;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::ingest::IngestOutcome;
 use crate::routes::intake::Refusal;
 use seen::{Seen, SeenBodies};

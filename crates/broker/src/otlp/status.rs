@@ -4,7 +4,7 @@ use ::http::StatusCode;
 use serde_json::json;
 
 use super::Taken;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::routes::intake::Refusal;
 
 /// Codes of gRPC that are used here.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use model::{MetricBatch, MetricMetadata, Share, TenantName};
 use parking_lot::{Mutex, RwLock};
 
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::tenants::SendingTenant;
 use crate::{Broker, Complaints, MetricRow};
 use group::Group;

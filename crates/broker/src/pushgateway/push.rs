@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{LabelForm, Labels, LabelsBuilder, Limits, MetricType};
 use wire::{Entry, HistogramSeries, Series, WireError, exposition, protobuf_exposition};
 
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 
 use super::group::{Families, Family, Group, NativeSeries, PUSH_FAILURE_TIME, PUSH_TIME};
 

@@ -10,7 +10,7 @@ use net::{ApiError, BodyError, BodyRules, ErrorType, read_body};
 use wire::WireError;
 
 use crate::Broker;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::ingest::IngestOutcome;
 
 /// Bodies up to this size are unpacked and resolved where they were read: that takes less than a

@@ -25,7 +25,7 @@ use super::acks::{Acks, Answer, Refused, Retry};
 use super::ingest::Shared;
 use crate::Broker;
 use crate::agents::BatchIdentity;
-use crate::committer::CommitError;
+use crate::commit::CommitError;
 use crate::fleet::{AgentHello, AgentSession, AgentStatus};
 
 /// Until the first message.

@@ -240,7 +240,7 @@ impl Broker {
             }
         }
         if let_go {
-            let _ = self.send(crate::committer::Message::LetGo);
+            let _ = self.send(crate::commit::Message::LetGo);
         }
     }
 
@@ -272,7 +272,7 @@ impl Broker {
         }));
         let stop = Arc::new(Stop::default());
         let committer = inner.committer.lock().clone().context("the broker is stopping")?;
-        let store = inner.catalog.lock().store().context("the store has no identity")?;
+        let store = inner.catalog.read(State::store).context("the store has no identity")?;
         let parts = ReaderParts {
             key,
             delivery: Arc::clone(&delivery),

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use blockstore::{Disk, Frame, FrameKind, LogTail, Tailed};
 use catalog::{Command, Expected, LogPosition, StoreId};
-use crossbeam_channel::Sender;
 use metricstore::{HistogramRow, LogDecoder, ResolvedBatch};
 use model::{Exemplar, Labels};
 use parking_lot::Mutex;
@@ -25,7 +24,7 @@ use super::resharding::{self, Measured, Resharding};
 use super::rows::{Amount, Chunk, HistogramValue, Kind, Row, Value};
 use super::series::{Sendable, SeriesTable};
 use super::shards::{ShardSet, spread};
-use crate::committer::Message;
+use crate::commit::{CommitQueue, Message};
 use crate::following::Following;
 use crate::in_effect::InEffect;
 use crate::{agent_frame, aggregation};
@@ -54,7 +53,7 @@ pub(super) struct ReaderParts {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) store: StoreId,
     pub(super) following: Arc<Following>,
-    pub(super) committer: Sender<Message>,
+    pub(super) committer: CommitQueue,
     pub(super) cursor: LogPosition,
     /// Most bytes of log that wait for this remote.
     pub(super) in_effect: Arc<InEffect>,
