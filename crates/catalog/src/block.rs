@@ -57,7 +57,7 @@ impl Signal {
     }
 
     /// The signal with this number in the format, if this program knows it.
-    pub(crate) fn from_number(number: u64) -> Option<Signal> {
+    pub fn from_number(number: u64) -> Option<Signal> {
         (number == Signal::Metrics as u64).then_some(Signal::Metrics)
     }
 }

@@ -277,7 +277,9 @@ impl State {
         deletes_through: u64,
     ) -> Result<Outcome, CatalogError> {
         let broker = self.in_epoch(id, epoch)?;
-        if through < broker.flushed_through {
+        // One that adds blocks always reaches further, so that it counts once however often it is sent.
+        let is_again = through == broker.flushed_through && !added.is_empty();
+        if through < broker.flushed_through || is_again {
             let reached = broker.flushed_through;
             return Err(CatalogError::StaleSegment { seq: through, least: reached });
         }

@@ -1,0 +1,88 @@
+//! Logs of brokers: what is added, refused and flushed.
+
+use catalog::{
+    BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, NewBlock, NewSegment,
+    Outcome, Signal, State,
+};
+use model::{TenantId, TimeRange};
+
+const BROKER: BrokerId = BrokerId(7);
+
+fn state() -> State {
+    let mut state = State::default();
+    let info = BrokerInfo {
+        name: "b7".to_owned(),
+        address: "b7:9596".to_owned(),
+        zone: String::new(),
+        feature_level: 1,
+        state: BrokerState::Active,
+    };
+    state.apply(&Command::SetBroker { broker: BROKER, info }).expect("it is new");
+    assert_eq!(state.apply(&Command::BeginLog { broker: BROKER }), Ok(Outcome::Epoch(1)));
+    state
+}
+
+fn add(state: &mut State, epoch: u64, seq: u64) -> Result<Outcome, CatalogError> {
+    state.apply(&Command::AddSegment(NewSegment {
+        broker: BROKER,
+        epoch,
+        seq,
+        size_bytes: 100,
+        checksum: 9,
+        rows: 3,
+        range: TimeRange::new(0, 10),
+        marks: Vec::new(),
+    }))
+}
+
+fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome, CatalogError> {
+    let new = |id| NewBlock {
+        id: BlockId(id),
+        tenant: TenantId(0),
+        signal: Signal::Metrics,
+        range: TimeRange::new(0, 10),
+        rows: 3,
+        series: 1,
+        size_bytes: 70,
+        level: 0,
+    };
+    let added = block.map(new).into_iter().collect();
+    let (broker, epoch, deletes_through) = (BROKER, 1, 0);
+    state.apply(&Command::FlushLog { broker, epoch, through, added, deletes_through })
+}
+
+#[test]
+fn numbers_only_grow_and_a_later_epoch_shuts_the_older_out() {
+    let mut state = state();
+    assert_eq!(add(&mut state, 1, 4), Ok(Outcome::Segment(Vec::new())));
+    for seq in [3, 4] {
+        let stale = CatalogError::StaleSegment { seq, least: 5 };
+        assert_eq!(add(&mut state, 1, seq), Err(stale));
+    }
+    assert_eq!(add(&mut state, 1, 9), Ok(Outcome::Segment(Vec::new())));
+    state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
+    let fenced = CatalogError::Fenced { broker: BROKER, epoch: 1, reached: 2 };
+    assert_eq!(add(&mut state, 1, 10), Err(fenced.clone()));
+    assert_eq!(flush(&mut state, 10, None), Err(fenced));
+    assert_eq!(add(&mut state, 2, 10), Ok(Outcome::Segment(Vec::new())));
+}
+
+/// Whoever does not know whether a flush was taken sends it again, also when its blocks were merged, and
+/// so are not listed any more.
+#[test]
+fn a_flush_that_is_sent_again_counts_once() {
+    let mut state = state();
+    for seq in 0..3 {
+        add(&mut state, 1, seq).expect("in order");
+    }
+    assert!(matches!(flush(&mut state, 2, Some(0)), Ok(Outcome::Added(_))));
+    let (removed, added) = (vec![BlockId(0)], Vec::new());
+    state.apply(&Command::Swap { removed, added, deletes_through: 0 }).expect("it is listed");
+    let stale = CatalogError::StaleSegment { seq: 2, least: 2 };
+    assert_eq!(flush(&mut state, 2, Some(0)), Err(stale));
+    assert_eq!(state.blocks().len(), 0);
+    let own = state.broker(BROKER).expect("it is known");
+    assert_eq!((own.flushed_through, own.segments.len()), (2, 1));
+    // Nothing is said twice by one that adds nothing.
+    assert_eq!(flush(&mut state, 2, None), Ok(Outcome::Added(Vec::new())));
+}
