@@ -77,6 +77,13 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "log", run: storage::log, seeds: seeds::log, words: &[], corpus: &[] },
     Target {
+        name: "segment",
+        run: storage::segment,
+        seeds: seeds::segment,
+        words: &[],
+        corpus: &[],
+    },
+    Target {
         name: "metric-payload",
         run: storage::metric_payload,
         seeds: seeds::metric_payload,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use blockstore::SegmentWriter;
 use catalog::{
     BlockId, Command, Expected, Incarnation, LabelCondition, Lane, LogPosition, Mark, NewBlock,
     Signal, State, StoreId, Tombstone,
@@ -18,7 +19,7 @@ use model::{
 };
 
 use crate::decompression::{ENCODINGS, pack};
-use crate::storage::block_of;
+use crate::storage::{SEGMENT, block_of};
 
 fn texts(seeds: &[&str]) -> Vec<Vec<u8>> {
     seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect()
@@ -265,6 +266,23 @@ fn resolved(registry: &Registry) -> ResolvedBatch {
     let mut out = ResolvedBatch::default();
     registry.resolve(DEFAULT_TENANT, &batch(), 2, admission, &decode, &mut out);
     out
+}
+
+/// Without what the target puts around it.
+pub(crate) fn segment() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for batches in
+        [&[][..], &[(0, &b"one"[..])], &[(0, b"one"), (7, b"other's"), (0, b""), (0, b"two")]]
+    {
+        let mut writer = SegmentWriter::new();
+        for (tenant, payload) in batches {
+            writer.add(TenantId(*tenant), Signal::Metrics, payload);
+        }
+        let sealed = writer.seal(SEGMENT);
+        let (sealed, tail) = sealed.split_at(sealed.len() - 16);
+        seeds.push([&[tail[1], tail[0]], &sealed[40..]].concat());
+    }
+    seeds
 }
 
 pub(crate) fn metric_payload() -> Vec<Vec<u8>> {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use blockstore::{
     BlobError, BlobWriter, Blobs, BlockFormat, Disk, DiskBlobs, FrameKind, LogReader, LogWriter,
-    MemoryDisk, MergeInput, ReadAt,
+    MemoryDisk, MergeInput, ReadAt, SegmentName, SegmentWriter, read_segment,
 };
-use catalog::{Command, LogPosition, State, StoreId};
+use catalog::{BrokerId, Command, LogPosition, State, StoreId};
 use labelindex::{BlockIndex, BlockIndexBuilder, LabelIndex, MemIndex};
 use metricstore::{
     BlockSource, Deletes, FlushPlan, HeadSnapshot, HistogramColumns, LogDecoder, LogEncoder,
@@ -216,6 +216,34 @@ pub(crate) fn log(bytes: &[u8]) {
     wanted.push(b"after".to_vec());
     assert_eq!(metrics(&second), wanted);
 }
+
+/// What lies between the header and the end of a segment, with the length of its footer before it.
+pub(crate) fn segment(bytes: &[u8]) {
+    const MAX_BYTES: u64 = 1 << 20;
+    let mut input = Input(bytes);
+    let footer = input.below(1 << 16) as u32;
+    let mut bytes = SegmentWriter::new().seal(SEGMENT)[..40].to_vec();
+    bytes.extend_from_slice(input.0);
+    bytes.extend_from_slice(&footer.to_le_bytes());
+    bytes.extend_from_slice(&codec::checksum(&[]).to_le_bytes());
+    bytes.extend_from_slice(b"WFSEG\r\n\x1a");
+    let Ok(batches) = read_segment(&bytes, SEGMENT, MAX_BYTES) else { return };
+    if batches.iter().any(|batch| batch.number > 1_000 || batch.payload.is_empty())
+        || !batches.is_sorted_by(|a, b| a.number < b.number)
+    {
+        return;
+    }
+    let mut writer = SegmentWriter::new();
+    for batch in &batches {
+        while writer.batches() < batch.number {
+            writer.add(DEFAULT_TENANT, batch.signal, &[]);
+        }
+        writer.add(batch.tenant, batch.signal, &batch.payload);
+    }
+    assert_eq!(read_segment(&writer.seal(SEGMENT), SEGMENT, u64::MAX), Ok(batches));
+}
+
+pub(crate) const SEGMENT: SegmentName = SegmentName { broker: BrokerId(1), epoch: 2, seq: 3 };
 
 /// Kind and payload of frames.
 type Frames = Vec<(u8, Vec<u8>)>;

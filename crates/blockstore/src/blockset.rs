@@ -82,7 +82,7 @@ impl<F: BlockFormat> BlockSet<F> {
         orphans: Orphans,
         counters: Arc<Counters>,
     ) -> Result<(BlockSet<F>, Vec<DamagedBlock>), BlockError> {
-        let set = BlockSet { blobs, format, signal, counters, blocks: Mutex::new(Arc::new([])) };
+        let set = Self::without_blocks(blobs, format, signal, counters);
         let metas: Vec<BlockMeta> =
             metas.into_iter().filter(|meta| meta.signal == signal).collect();
         set.remove_orphans(&metas.iter().map(|meta| meta.id).collect(), orphans)?;
@@ -100,6 +100,16 @@ impl<F: BlockFormat> BlockSet<F> {
         }
         set.swap(&[], opened);
         Ok((set, damaged))
+    }
+
+    /// A set without blocks, of a store that others use, too: what is not in it is left alone.
+    pub fn without_blocks(
+        blobs: Arc<dyn Blobs>,
+        format: F,
+        signal: Signal,
+        counters: Arc<Counters>,
+    ) -> BlockSet<F> {
+        BlockSet { blobs, format, signal, counters, blocks: Mutex::new(Arc::new([])) }
     }
 
     /// The blocks now, in commit order: of two rows with the same series and time the earlier

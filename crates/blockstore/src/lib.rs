@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `disk` | files with the durability rules of POSIX: [`FileDisk`], [`MemoryDisk`] |
 //! | `log` | the local log: [`LogReader`] at a start, then [`LogWriter`]; [`LogTail`] beside it |
+//! | `segment` | what a broker of a cluster made durable at once: [`SegmentWriter`] |
 //! | `ballast` | space in reserve for commands that make room: [`Ballast`] |
 //! | `blobs` | an object store as seen from here: [`Blobs`] |
 //! | `disk_blobs` | [`Blobs`] on a disk: [`DiskBlobs`] |
@@ -28,6 +29,7 @@ mod in_memory;
 mod log;
 mod plan;
 mod quarantine;
+mod segment;
 
 pub use ballast::Ballast;
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
@@ -46,3 +48,4 @@ pub use plan::{
     plan_thin,
 };
 pub use quarantine::move_file as quarantine_file;
+pub use segment::{SegmentBatch, SegmentError, SegmentName, SegmentWriter, read_segment};
