@@ -1,8 +1,9 @@
 //! What is asked of whoever makes things durable, and how it answers.
 //!
 //! Here runs the wall of the write path. Above it a batch is checked, resolved and shown to live
-//! subscribers; below it, it becomes durable: in the log of one machine (`committer`). Then
-//! [`crate::visible`] makes it searchable, in the order of the catalog, before it is acknowledged.
+//! subscribers; below it, it becomes durable: in the log of one machine (`committer`), or as a segment
+//! in a store that several brokers share (`cluster`). Either way [`crate::visible`] then makes it
+//! searchable, in the order of the catalog, before it is acknowledged.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use metricstore::{AppendOutcome, CutData, ExemplarOutcome, ExemplarSnapshot, ResolvedBatch};
 use model::TenantName;
 
+use crate::cluster::ClusterQueue;
 use crate::deletes::DeleteRequest;
 
 /// Requests that may wait for the committer; more wait in their sockets.
@@ -18,6 +20,9 @@ pub(crate) const QUEUE: usize = 1_024;
 
 /// Somebody has to raise the limit first.
 const TENANTS_RETRY_SECONDS: u64 = 60;
+
+/// A store or a quorum may be back soon.
+const CLUSTER_RETRY_SECONDS: u64 = 5;
 
 /// Why a write was not made durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +106,34 @@ pub enum CommitError {
     /// What was asked for is being done already, for somebody else.
     #[error("{0} already: ask again when that is done")]
     Busy(&'static str),
+    /// More waits for the store of the cluster than may.
+    #[error(
+        "{bytes} bytes wait for the store, the limit is {limit_bytes}: it does not take them as fast as \
+         they come; nothing of this request was stored, send it again later and look at the store's \
+         load and at the network"
+    )]
+    StoreBehind {
+        /// What waits.
+        bytes: u64,
+        /// Above this nothing is taken.
+        limit_bytes: u64,
+    },
+    /// The store of the cluster did not take it.
+    #[error("nothing of this request was stored, send it again later: the store failed: {0}")]
+    Store(String),
+    /// The brokers cannot agree.
+    #[error(
+        "nothing of this request was stored, send it again later or to another broker: the cluster has \
+         no leader that this broker can reach ({0}); a majority of the voters must run and reach each \
+         other"
+    )]
+    NoQuorum(String),
+    /// It may be stored now or soon, or not at all.
+    #[error("{0}; send it again: samples that are stored already stay as they are")]
+    Unknown(String),
+    /// Another broker took over the log of this one, which has to begin anew.
+    #[error("nothing of this request was stored, send it again to another broker: {0}")]
+    Fenced(String),
     /// The broker is stopping.
     #[error("the broker is stopping; send again after its restart")]
     Stopping,
@@ -118,6 +151,10 @@ impl CommitError {
                 Some(retry_after_ms.div_ceil(1_000).max(1))
             }
             CommitError::TooManyTenants { .. } => Some(TENANTS_RETRY_SECONDS),
+            CommitError::StoreBehind { .. } => Some(1),
+            CommitError::Store(_) | CommitError::NoQuorum(_) | CommitError::Unknown(_) => {
+                Some(CLUSTER_RETRY_SECONDS)
+            }
             _ => None,
         }
     }
@@ -150,6 +187,8 @@ pub(crate) type OnApplied = Box<dyn FnOnce(Result<Outcome, CommitError>) + Send>
 pub(crate) enum CommitQueue {
     /// The committer of a local log. Who finds it full waits.
     Log(Sender<Message>),
+    /// Segments of a cluster. Who finds too much waiting is refused.
+    Cluster(ClusterQueue),
 }
 
 impl CommitQueue {
@@ -157,6 +196,7 @@ impl CommitQueue {
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         match self {
             CommitQueue::Log(sender) => sender.send(message).map_err(|error| error.0),
+            CommitQueue::Cluster(queue) => queue.send(message),
         }
     }
 
@@ -164,6 +204,8 @@ impl CommitQueue {
     pub(crate) fn is_congested(&self) -> bool {
         match self {
             CommitQueue::Log(sender) => sender.len() > QUEUE / 2,
+            // Nobody waits there.
+            CommitQueue::Cluster(_) => false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use blockstore::OpenBlock;
-use catalog::{BlockId, BlockMeta, LabelCondition, Signal, State, Tombstone};
+use catalog::{BlockId, BlockMeta, LabelCondition, Outcome, Signal, State, Tombstone};
 use crossbeam_channel::{Sender, bounded};
 use metricstore::{Delete, Deletes, MetricFormat};
 use model::{Matcher, TenantId, TimeRange};
@@ -112,14 +112,7 @@ impl Broker {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), CommitError> {
-        let condition =
-            |m: &Matcher| LabelCondition { name: m.name.clone(), op: m.op, value: m.value.clone() };
-        let request = DeleteRequest {
-            tenant,
-            range,
-            at_ms: self.now_ms(),
-            selectors: selectors.iter().map(|s| s.iter().map(condition).collect()).collect(),
-        };
+        let request = self.delete_request(tenant, selectors, range);
         let mut outcome = self.send_delete(request.clone());
         for _ in 1..ATTEMPTS {
             if !matches!(outcome, Err(CommitError::HeadInParts { .. })) {
@@ -129,6 +122,22 @@ impl Broker {
             outcome = self.send_delete(request.clone());
         }
         outcome
+    }
+
+    /// As [`Broker::delete_series`] where the head need not be flushed first, and calls `done` instead
+    /// of waiting for it. In a cluster it never need be.
+    pub fn begin_delete(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        done: impl FnOnce(Result<(), CommitError>) + Send + 'static,
+    ) {
+        let request = self.delete_request(tenant, selectors, range);
+        let done = Box::new(move |outcome: Result<Outcome, CommitError>| done(outcome.map(|_| ())));
+        if let Err(Message::Delete { done, .. }) = self.send(Message::Delete { request, done }) {
+            done(Err(CommitError::Stopping));
+        }
     }
 
     /// Writes every block anew in which a delete hides something, and forgets the deletes that
@@ -181,6 +190,18 @@ impl Broker {
         self.inner.blocks.snapshot().iter().map(|open| (open.meta.id, form(open))).collect()
     }
 
+    fn delete_request(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> DeleteRequest {
+        let condition =
+            |m: &Matcher| LabelCondition { name: m.name.clone(), op: m.op, value: m.value.clone() };
+        let selectors = selectors.iter().map(|s| s.iter().map(condition).collect()).collect();
+        DeleteRequest { tenant, range, at_ms: self.now_ms(), selectors }
+    }
+
     fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {
         let (reply, answer) = bounded(1);
         let done = Box::new(move |outcome| {
@@ -195,7 +216,9 @@ impl Broker {
     fn ask_maintenance(&self, wake: impl FnOnce(Done) -> Wake) -> Result<(), CommitError> {
         self.ready().map_err(|_| CommitError::Stopping)?;
         let (reply, answer) = bounded(1);
-        self.inner.wake.send(wake(reply)).map_err(|_| CommitError::Stopping)?;
+        if !self.inner.wake.send(wake(reply)) {
+            return Err(CommitError::Stopping);
+        }
         let stopping = Err(CommitError::Stopping);
         answer.recv().map_or(stopping, |done| done.map_err(CommitError::Maintenance))
     }

@@ -60,6 +60,7 @@ pub use deletes::BlockForm;
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
+pub use cluster::{CatalogFeed, ClusterParts, ObjectStore, OnFault, StoreCall, StoreFault, Work};
 pub use commit::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus, RemoveAgentError};
@@ -83,6 +84,7 @@ pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;
 use aggregation::{Aggregation, RunningFollower};
+use cluster::Clustered;
 use commit::{CommitQueue, Message};
 use deletes::DeleteBook;
 use exemplars::ExemplarBook;
@@ -92,7 +94,7 @@ use ha::HaTracker;
 use in_effect::InEffect;
 use ingest::IngestCounters;
 use live::LiveHub;
-use maintenance::{DamagedBlocks, MaintenanceCounters, Wake};
+use maintenance::{DamagedBlocks, MaintenanceCounters, Wake, WakeQueue};
 use metadata::MetadataBook;
 use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
@@ -266,7 +268,7 @@ struct Inner {
     committer: Mutex<Option<CommitQueue>>,
     /// True once the broker stops; streams that stay open watch it.
     stopping: watch::Sender<bool>,
-    wake: Sender<Wake>,
+    wake: WakeQueue,
     /// Held while a snapshot is asked for and written.
     copying: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -281,6 +283,8 @@ struct Inner {
     /// What queries read of blocks lately.
     pages: Arc<PageCache>,
     net_metrics: Arc<NetMetrics>,
+    /// Its tasks, if it is one of a cluster.
+    clustered: Option<Clustered>,
 }
 
 impl Broker {
@@ -396,7 +400,7 @@ impl Broker {
         // Their last words to the committer.
         self.stop_aggregation();
         self.stop_remote_writes();
-        let _ = self.inner.wake.send(Wake::Stop);
+        self.inner.wake.send(Wake::Stop);
         self.inner.committer.lock().take();
         for thread in self.inner.threads.lock().drain(..) {
             if thread.join().is_err() {

@@ -83,7 +83,13 @@ impl Broker {
             };
             let passes = matches!(
                 error,
-                CommitError::Full | CommitError::HeadFull { .. } | CommitError::OverRate { .. }
+                CommitError::Full
+                    | CommitError::HeadFull { .. }
+                    | CommitError::OverRate { .. }
+                    | CommitError::StoreBehind { .. }
+                    | CommitError::Store(_)
+                    | CommitError::NoQuorum(_)
+                    | CommitError::Unknown(_)
             );
             if !passes || self.ready().is_err() {
                 return Err(error);

@@ -9,6 +9,7 @@ mod damage;
 mod memory;
 mod on_request;
 mod retention;
+mod wake;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{CommitError, Cut, Message};
 use crate::committer::stop;
-use crate::deletes::{DeleteBook, Done};
+use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::in_effect::InEffect;
@@ -40,7 +41,8 @@ use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, RollupTier, command};
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
-pub(crate) use memory::flush_head_bytes;
+pub(crate) use memory::{flush_head_bytes, idle_ms};
+pub(crate) use wake::{Wake, WakeQueue};
 
 /// How often the thread looks whether something is due, unless flushes are due more often.
 const TICK: Duration = Duration::from_secs(1);
@@ -48,19 +50,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
 /// How often, by the clock that dates samples, old blocks and idle series are looked for.
 const SWEEP_MS: u64 = 60_000;
-/// What wakes the thread before its tick.
-pub(crate) enum Wake {
-    /// A reader found this block damaged.
-    Damaged(BlockId),
-    /// Write the head into blocks.
-    Flush(Done),
-    /// Write every block anew in which something is deleted.
-    CleanDeleted(Done),
-    /// Copy the store.
-    Snapshot { name: String, with_head: bool, reply: Done },
-    /// End.
-    Stop,
-}
 
 /// Counters of this thread.
 #[derive(Debug, Default)]

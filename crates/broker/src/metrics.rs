@@ -27,6 +27,7 @@ impl Broker {
         rows.extend(self.read_rows());
         rows.extend(self.page_rows());
         rows.extend(self.store_rows());
+        rows.extend(self.cluster_rows());
         rows.extend(self.maintenance_rows());
         rows.extend(self.inner.store_counters.rows().into_iter().map(|row| MetricRow {
             name: row.name,

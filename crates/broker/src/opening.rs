@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use blockstore::{Ballast, BlockSet, Counters, Disk};
 use catalog::State;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use metricstore::{MetricFormat, PageCache, Registry};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::agents::ShownBatches;
 use crate::aggregation::Aggregation;
+use crate::cluster::Clustered;
 use crate::commit::{self, CommitQueue};
 use crate::complaints::Complaints;
 use crate::fleet::Fleet;
@@ -22,7 +23,7 @@ use crate::ha::HaTracker;
 use crate::in_effect::InEffect;
 use crate::live::LiveHub;
 use crate::maintenance::{
-    Damaged, DamagedBlocks, Maintenance, MaintenanceCounters, Unfinished, Wake,
+    Damaged, DamagedBlocks, Maintenance, MaintenanceCounters, Unfinished, WakeQueue,
 };
 use crate::metadata::MetadataBook;
 use crate::otlp::Otlp;
@@ -58,8 +59,10 @@ pub(crate) struct Core {
     pub(crate) maintenance_counters: Arc<MaintenanceCounters>,
     pub(crate) in_effect: Arc<InEffect>,
     pub(crate) committer: CommitQueue,
-    pub(crate) wake: Sender<Wake>,
+    pub(crate) wake: WakeQueue,
     pub(crate) threads: Vec<JoinHandle<()>>,
+    /// Of a broker of a cluster.
+    pub(crate) clustered: Option<Clustered>,
 }
 
 /// Starts the threads of a broker whose data is durable in a log of its own.
@@ -141,8 +144,9 @@ pub(crate) fn beside_a_log(
         maintenance_counters,
         in_effect,
         committer: CommitQueue::Log(sender),
-        wake,
+        wake: WakeQueue::Thread(wake),
         threads: vec![maintenance_thread, committer_thread],
+        clustered: None,
     };
     let broker = Broker::assemble(config, core, net_metrics);
     if let Some(windows) = parts.windows {
@@ -215,6 +219,7 @@ impl Broker {
                 damaged: core.damaged,
                 pages: core.pages,
                 net_metrics,
+                clustered: core.clustered,
             }),
         };
         broker.count_memory();

@@ -145,7 +145,7 @@ impl Reader {
             && let Ok(number) = block.parse()
         {
             tracing::error!(%error, "a query found a damaged block");
-            let _ = self.broker.inner.wake.try_send(Wake::Damaged(BlockId(number)));
+            self.broker.inner.wake.suggest(Wake::Damaged(BlockId(number)));
         }
     }
 

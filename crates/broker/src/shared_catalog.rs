@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use catalog::State;
+use consensus::Consensus;
 use parking_lot::Mutex;
 
-/// The catalog of one machine. Changes go through [`crate::commit::Message::Command`].
+/// The catalog of one machine, or what this member of a cluster has of the agreed one. Changes go
+/// through [`crate::commit::Message::Command`].
 #[derive(Clone)]
 pub(crate) enum SharedCatalog {
     /// Only the committer changes it.
     Alone(Arc<Mutex<State>>),
+    /// Consensus changes it.
+    Agreed(Consensus),
 }
 
 impl SharedCatalog {
@@ -17,6 +21,7 @@ impl SharedCatalog {
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         match self {
             SharedCatalog::Alone(state) => read(&state.lock()),
+            SharedCatalog::Agreed(consensus) => consensus.read(read),
         }
     }
 }

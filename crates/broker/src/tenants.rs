@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use catalog::{Expected, State};
+use catalog::State;
 use model::{DEFAULT_TENANT, Limits, NO_TENANT, TenantId, TenantName};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use crate::Broker;
 use crate::commit::CommitError;
 use crate::in_effect::InEffect;
 
+mod agreed;
 mod pace;
 
 use pace::Pace;
@@ -195,6 +196,10 @@ impl TenantBook {
             refused: Default::default(),
         });
         let mut known = self.known.write();
+        // Its counters stay, if another one added it meanwhile.
+        if known.by_name.contains_key(&name) {
+            return;
+        }
         known.next = known.next.max(id.0.saturating_add(1));
         known.by_id.insert(id, Arc::clone(&tenant));
         known.by_name.insert(name, tenant);
@@ -256,7 +261,7 @@ impl Broker {
         if name.is_default() {
             return DEFAULT_TENANT;
         }
-        self.inner.tenants.named(name).map_or(NO_TENANT, |tenant| tenant.id)
+        self.known_tenant(name).map_or(NO_TENANT, |tenant| tenant.id)
     }
 
     /// The name of a tenant; `None` if it was lost.
@@ -288,18 +293,16 @@ impl Broker {
     /// sync of the log.
     pub(crate) fn tenant_for_write(&self, name: TenantName) -> Result<TenantId, CommitError> {
         let book = &self.inner.tenants;
-        if let Some(tenant) = book.named(name) {
+        if let Some(tenant) = self.known_tenant(name) {
             return Ok(tenant.id);
         }
         // Without a lock: who is refused must not wait for the disk of others.
         book.room_for(name)?;
         let _one_at_a_time = book.adding.lock();
-        if let Some(tenant) = book.named(name) {
+        if let Some(tenant) = self.known_tenant(name) {
             return Ok(tenant.id);
         }
-        let id = book.room_for(name)?;
-        let kept = serde_json::to_vec(&Kept { id: id.0 }).expect("a number is always JSON");
-        self.put_key(&format!("{PREFIX}{name}"), kept, Expected::Absent)?;
+        let id = self.give_number(name, book.room_for(name)?)?;
         book.add(name, id);
         tracing::info!(tenant = %name, "a new tenant writes");
         Ok(id)
@@ -307,7 +310,16 @@ impl Broker {
 
     /// Whether [`Broker::tenant_for_write`] may have to wait for the disk.
     pub(crate) fn is_new_tenant(&self, name: TenantName) -> bool {
-        self.inner.tenants.named(name).is_none()
+        self.known_tenant(name).is_none()
+    }
+
+    /// A tenant that this broker, or another of its cluster, gave a number.
+    fn known_tenant(&self, name: TenantName) -> Option<Arc<Tenant>> {
+        let book = &self.inner.tenants;
+        book.named(name).or_else(|| {
+            book.add(name, self.agreed_tenant(name)?);
+            book.named(name)
+        })
     }
 
     /// Own metrics by tenant: of all, or of the one that is shown.

@@ -1,7 +1,186 @@
-//! Brokers among themselves: the peer port between them, over mutual TLS.
+//! A broker of a cluster: what it takes is durable as segments in a store that all brokers share, and
+//! counts from the moment the catalog, which they agree upon, says so.
+//!
+//! ```text
+//! Broker::ingest → Message → collect → seal → put ≤ 8 at once ──► agree, one by one
+//!                                                                     │ catalog
+//!     acknowledge ◄── heads ◄── apply, in the order of the catalog ◄──┘ feed
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `writer` | batches → segments that count |
+//! | `proposals` | keys and deletes, agreed upon one by one |
+//! | `feed` | what the catalog applies, in its order |
+//! | `applier` | makes it visible, then acknowledges |
+//! | `opening` | from the parts to a running broker |
+//! | `rebuild` | the heads again at a start; blocks of others |
+//! | `flush` | heads → blocks |
+//! | `metrics` | what is counted of it |
+//! | `links`, `service` | what brokers say to one another over mutual TLS |
+//! | `store` | [`ObjectStore`], and how patient we are with it |
+//!
+//! Nothing here owns a thread that it needs: with [`Work::Inline`] all of it runs as tasks of one
+//! thread, on tokio's clock, which a simulation may own.
 
+mod applier;
+mod feed;
+mod flush;
 mod links;
+mod metrics;
+mod opening;
+mod proposals;
+mod rebuild;
 mod service;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use blockstore::{Blobs, Disk};
+use consensus::Consensus;
+use net::NetMetrics;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use feed::CatalogFeed;
 pub use links::Links;
 pub use service::{ClusterService, cluster_service};
+pub use store::{ObjectStore, StoreCall, StoreFault};
+
+pub(crate) use writer::ClusterQueue;
+
+use feed::Event;
+use metrics::ClusterCounters;
+use store::PUT_DEADLINE;
+use writer::{AGREE_DEADLINE, Budget};
+
+use crate::{Broker, BrokerConfig};
+
+/// Where it is computed what takes longer than a socket should wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// On threads: shards have their own.
+    Threads,
+    /// Wherever it is asked for: in a simulation, which has one thread.
+    Inline,
+}
+
+impl Work {
+    async fn run<T: Send + 'static>(self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        match self {
+            Work::Inline => task(),
+            Work::Threads => match tokio::task::spawn_blocking(task).await {
+                Ok(result) => result,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime ends, and this future with it.
+                    Err(_) => std::future::pending().await,
+                },
+            },
+        }
+    }
+}
+
+/// Called when what this process shows is not what the catalog says any more: another one took over its
+/// log, or a segment of its own is not in its memory. It should end the process; a start reads everything
+/// again. Nothing is acknowledged after it.
+pub type OnFault = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What a clustered broker is given.
+pub struct ClusterParts {
+    /// Its part in the consensus, which tells `feed` what it applies. The catalog must list the broker.
+    pub consensus: Consensus,
+    /// What was given to the consensus when it started.
+    pub feed: Arc<CatalogFeed>,
+    /// The store that all brokers share.
+    pub store: Arc<dyn ObjectStore>,
+    /// The blocks in it, for reading by threads that may wait.
+    pub blobs: Arc<dyn Blobs>,
+    /// A disk of its own, for what any broker could make anew.
+    pub disk: Arc<dyn Disk>,
+    /// Where it computes.
+    pub work: Work,
+    /// How long segments stay in the store when they are in blocks: queries that began before may read
+    /// them.
+    pub keep_flushed: Duration,
+    /// Called when it has to begin anew.
+    pub on_fault: OnFault,
+}
+
+/// The tasks of a clustered broker; they end with it.
+pub(crate) struct Clustered {
+    pub(crate) counters: Arc<ClusterCounters>,
+    pub(crate) budget: Arc<Budget>,
+    feed: Arc<CatalogFeed>,
+    events: UnboundedSender<Event>,
+    /// Those that end by themselves when nothing comes any more.
+    writing: Mutex<Vec<JoinHandle<()>>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Clustered {
+    /// Waits until everything that was taken is answered; where no quorum is, not for ever.
+    async fn ended(&self) {
+        let end = Instant::now() + PUT_DEADLINE + 2 * AGREE_DEADLINE;
+        let writing = std::mem::take(&mut *self.writing.lock());
+        for mut task in writing {
+            match tokio::time::timeout_at(end, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a task of the broker ended badly"),
+                Err(_) => {
+                    tracing::warn!(
+                        "the broker stops before it is known what became of some batches"
+                    );
+                    task.abort();
+                }
+            }
+        }
+        let (told, ended) = oneshot::channel();
+        if self.events.send(Event::Then(Box::new(move || _ = told.send(())))).is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+impl Drop for Clustered {
+    fn drop(&mut self) {
+        self.feed.end();
+        for task in self.others.iter().chain(self.writing.get_mut().iter()) {
+            task.abort();
+        }
+    }
+}
+
+impl Broker {
+    /// Takes up the work of a broker of a cluster: begins the next epoch of its log, so that no other
+    /// process can add to it, and reads what is in no block yet. When it returns, everything that this
+    /// broker acknowledged can be read here and writes are taken. Waits for a leader and for the store as
+    /// long as it takes.
+    ///
+    /// # Errors
+    /// The catalog does not list the broker; the configuration asks for what needs a log of one machine;
+    /// the disk cannot be used; a newer program wrote what is in the catalog.
+    pub async fn open_clustered(
+        parts: ClusterParts,
+        config: BrokerConfig,
+        net_metrics: Arc<NetMetrics>,
+    ) -> Result<Broker> {
+        opening::open(parts, config, net_metrics).await
+    }
+
+    /// After [`Broker::stop`]: waits until everything that a clustered broker has taken is answered. At
+    /// once beside a log.
+    pub async fn stopped(&self) {
+        if let Some(clustered) = &self.inner.clustered {
+            clustered.ended().await;
+        }
+    }
+}

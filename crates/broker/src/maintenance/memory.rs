@@ -20,6 +20,11 @@ pub(crate) fn flush_head_bytes(governor: &Governor) -> u64 {
     FLUSH_HEAD_BYTES.min(governor.flush_bytes())
 }
 
+/// A series without samples for this long gives its ordinal back, milliseconds.
+pub(crate) fn idle_ms(governor: &Governor, when_short_ms: i64) -> i64 {
+    if governor.heads_are_nearly_full() { when_short_ms.min(IDLE_MS) } else { IDLE_MS }
+}
+
 impl Maintenance {
     /// Whether memory is so short that fresh samples become a block before their time; counts it.
     pub(super) fn memory_wants_flush(&self) -> bool {
@@ -42,8 +47,7 @@ impl Maintenance {
     /// series were looked up, and a clock that jumps ahead makes that look long ago. So all such
     /// batches are waited for; those resolved later look up at the new time.
     pub(super) fn release_idle_series(&self, now_ms: i64) {
-        let is_short = self.governor.heads_are_nearly_full();
-        let idle_ms = if is_short { self.idle_series_ms.min(IDLE_MS) } else { IDLE_MS };
+        let idle_ms = idle_ms(&self.governor, self.idle_series_ms);
         if self.registry.idle(now_ms, idle_ms).is_empty() {
             return;
         }

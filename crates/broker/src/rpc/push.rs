@@ -376,7 +376,13 @@ impl Answering {
         let retry = match error {
             // It may come again at once, from where the marks say.
             CommitError::Gap { .. } => Retry::AfterMs(0),
-            CommitError::HeadFull { .. } | CommitError::Stopping => Retry::AfterMs(SOON_MS),
+            CommitError::HeadFull { .. }
+            | CommitError::StoreBehind { .. }
+            | CommitError::Store(_)
+            | CommitError::NoQuorum(_)
+            | CommitError::Unknown(_)
+            | CommitError::Fenced(_)
+            | CommitError::Stopping => Retry::AfterMs(SOON_MS),
             CommitError::OverRate { retry_after_ms, .. } => {
                 Retry::AfterMs(u32::try_from(*retry_after_ms).unwrap_or(u32::MAX))
             }

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use catalog::{Expected, LogPosition, State};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use model::Labels;
@@ -144,6 +144,9 @@ impl Broker {
     /// # Errors
     /// What of the configuration can never work.
     pub async fn prepare_remote_writes(&self, config: &Config) -> Result<PreparedRemotes> {
+        if self.inner.clustered.is_some() && !config.remote_write.is_empty() {
+            bail!("remote_write reads the log of one machine: leave it out in a cluster");
+        }
         let external = config.global.external_labels.clone();
         let options = self.inner.senders.clients.get_or_init(ClientOptions::operator);
         let mut wanted = Vec::new();

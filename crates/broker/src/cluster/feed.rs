@@ -1,0 +1,129 @@
+//! What is agreed upon, in its order: what this broker wrote, what anybody deleted, which blocks there
+//! are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use catalog::{BlockMeta, BrokerId, CatalogError, Command, Outcome, PassedOver, State, Tombstone};
+use consensus::Observer;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Hears what the catalog applies, for one broker. It is given to the consensus when that starts, and
+/// to the broker when that is opened.
+pub struct CatalogFeed {
+    own: BrokerId,
+    /// Nobody wants to know before a broker is opened.
+    events: Mutex<Option<UnboundedSender<Event>>>,
+}
+
+/// One thing that happened, or is to be done between things that did.
+pub(super) enum Event {
+    /// The log of this broker is in another epoch from here on.
+    Begun { epoch: u64, state: Box<State> },
+    /// A segment of this broker counts.
+    Segment { seq: u64, passed_over: Vec<(u32, PassedOver)> },
+    /// Something is hidden.
+    Deleted(Arc<Tombstone>),
+    /// The list of blocks, or of deletes that matter, is another one.
+    Blocks {
+        blocks: Vec<BlockMeta>,
+        /// Numbers of the deletes that may hide something.
+        deletes: BTreeSet<u64>,
+        /// Segments of this broker below this number are in blocks.
+        flushed_through: u64,
+    },
+    /// The state came as a whole: what lies between is not told one by one.
+    Replaced(Box<State>),
+    /// A batch was stored before: everything before is visible, so it may be answered.
+    Known(crate::commit::OnStored),
+    /// Everything before is visible: do it.
+    Then(Box<dyn FnOnce() + Send>),
+    /// Everything before is visible: freeze what the heads hold.
+    Cut(tokio::sync::oneshot::Sender<super::flush::Cut>),
+    /// A block of another broker can be read.
+    Opened(BlockMeta, Arc<metricstore::MetricBlock>),
+}
+
+impl CatalogFeed {
+    /// For the broker `own`.
+    pub fn new(own: BrokerId) -> Arc<CatalogFeed> {
+        Arc::new(CatalogFeed { own, events: Mutex::default() })
+    }
+
+    /// Whose it is.
+    pub fn broker(&self) -> BrokerId {
+        self.own
+    }
+
+    /// Tells everything from here on to a new listener, and nothing more to the one before.
+    pub(super) fn listen(&self) -> (UnboundedSender<Event>, UnboundedReceiver<Event>) {
+        let (sender, events) = unbounded_channel();
+        *self.events.lock() = Some(sender.clone());
+        (sender, events)
+    }
+
+    /// Tells nobody any more.
+    pub(super) fn end(&self) {
+        self.events.lock().take();
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &*self.events.lock() {
+            // Nobody listens any more: the broker has stopped.
+            let _ = events.send(event);
+        }
+    }
+
+    fn blocks(&self, state: &State) -> Event {
+        Event::Blocks {
+            blocks: state.blocks().copied().collect(),
+            deletes: state.tombstones().map(|tombstone| tombstone.number).collect(),
+            flushed_through: state.broker(self.own).map_or(0, |broker| broker.flushed_through),
+        }
+    }
+
+    fn event(&self, command: &Command, outcome: &Outcome, state: &State) -> Option<Event> {
+        match (command, outcome) {
+            (Command::Under { command, .. }, _) => self.event(command, outcome, state),
+            (Command::BeginLog { broker }, Outcome::Epoch(epoch)) if *broker == self.own => {
+                Some(Event::Begun { epoch: *epoch, state: Box::new(state.clone()) })
+            }
+            (Command::AddSegment(new), Outcome::Segment(passed_over)) if new.broker == self.own => {
+                Some(Event::Segment { seq: new.seq, passed_over: passed_over.clone() })
+            }
+            (Command::DeleteRows(tombstone), _) => {
+                Some(Event::Deleted(Arc::new(tombstone.clone())))
+            }
+            (
+                Command::Flush { .. }
+                | Command::FlushLog { .. }
+                | Command::Swap { .. }
+                | Command::Expire { .. }
+                | Command::Quarantine { .. }
+                | Command::SettleDeletes { .. },
+                _,
+            ) => Some(self.blocks(state)),
+            _ => None,
+        }
+    }
+}
+
+impl Observer for CatalogFeed {
+    fn applied(&self, command: &Command, outcome: &Result<Outcome, CatalogError>, state: &State) {
+        // Fast path: before the broker is opened.
+        if self.events.lock().is_none() {
+            return;
+        }
+        let event = outcome.as_ref().ok().and_then(|outcome| self.event(command, outcome, state));
+        if let Some(event) = event {
+            self.tell(event);
+        }
+    }
+
+    fn replaced(&self, state: &State) {
+        if self.events.lock().is_some() {
+            self.tell(Event::Replaced(Box::new(state.clone())));
+        }
+    }
+}

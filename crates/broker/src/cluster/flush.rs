@@ -1,0 +1,376 @@
+//! Heads → blocks in the shared store, and what else a clustered broker does for itself now and then.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use blockstore::{BlobError, BlobWriter, BlockError, BlockSet};
+use bytes::Bytes;
+use catalog::{BlockId, BrokerId, CatalogError, Command, NewBlock, Outcome, Signal, segment_key};
+use consensus::{Consensus, ProposeError};
+use crossbeam_channel::Receiver;
+use governor::Governor;
+use metricstore::{CutData, FlushPlan, MetricFormat, Registry};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Work;
+use super::applier::Flushed;
+use super::feed::Event;
+use super::store::{self, ObjectStore};
+use super::writer::AGREE_DEADLINE;
+use crate::commit::Message;
+use crate::live::LiveHub;
+use crate::maintenance::{
+    Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake, flush_head_bytes, idle_ms,
+};
+use crate::shards::receive;
+use crate::visible::Visible;
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+/// After a failure nothing is tried again for this long.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often idle series are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// A point in the order of the catalog and the rows that lie before it and are in no block yet.
+pub(super) struct Cut {
+    /// All segments of this broker below are in the parts or in blocks.
+    pub(super) through: u64,
+    /// The last delete before it.
+    pub(super) deletes_through: u64,
+    /// Where to wait for each shard's parts.
+    pub(super) parts: Vec<Receiver<Vec<CutData>>>,
+}
+
+/// Why a flush does not count, or may not.
+struct NotAgreed {
+    error: ProposeError,
+    /// It may count all the same: its blocks must stay.
+    is_in_doubt: bool,
+}
+
+/// What flushes, of one broker.
+pub(super) struct Upkeep {
+    pub(super) broker: BrokerId,
+    pub(super) epoch: u64,
+    pub(super) now_ms: fn() -> i64,
+    pub(super) consensus: Consensus,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) work: Work,
+    pub(super) events: UnboundedSender<Event>,
+    /// Its own sender would keep the collector from its end.
+    pub(super) messages: WeakUnboundedSender<Message>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) format: Arc<MetricFormat>,
+    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) visible: Visible,
+    pub(super) live: Arc<LiveHub>,
+    pub(super) resolving: Arc<RwLock<()>>,
+    pub(super) damaged: Arc<DamagedBlocks>,
+    pub(super) flushed: Arc<Mutex<Flushed>>,
+    pub(super) governor: Arc<Governor>,
+    pub(super) counters: Arc<MaintenanceCounters>,
+    pub(super) flush_interval: Duration,
+    pub(super) flush_bytes: u64,
+    pub(super) idle_series_ms: i64,
+    /// Frozen rows of flushes that failed: they go with the next.
+    pub(super) pending: Vec<CutData>,
+    /// Segments that the start could not read: whoever has a copy may want to compare.
+    pub(super) unreadable: BTreeSet<u64>,
+    /// How long segments stay when they are in blocks.
+    pub(super) keep_flushed: Duration,
+    /// What removes them then.
+    pub(super) removals: JoinSet<()>,
+}
+
+impl Upkeep {
+    /// Works until told to stop.
+    pub(super) async fn run(mut self, mut woken: UnboundedReceiver<Wake>) {
+        let mut flushed_at = Instant::now();
+        let mut not_before = flushed_at;
+        let mut swept_at = flushed_at;
+        loop {
+            match tokio::time::timeout(TICK.min(self.flush_interval), woken.recv()).await {
+                Ok(None | Some(Wake::Stop)) => return,
+                Ok(Some(Wake::Damaged(id))) => self.set_aside(id),
+                Ok(Some(Wake::Flush(reply))) => {
+                    let outcome = self.flush().await.map_err(|error| format!("{error:#}"));
+                    let _ = reply.send(outcome);
+                }
+                Ok(Some(Wake::CleanDeleted(reply) | Wake::Snapshot { reply, .. })) => {
+                    let why = "a clustered broker cannot do that yet";
+                    let _ = reply.send(Err(why.to_owned()));
+                }
+                Err(_) => {}
+            }
+            let is_late = flushed_at.elapsed() >= self.flush_interval;
+            if Instant::now() >= not_before && self.flush_is_due(is_late) {
+                flushed_at = Instant::now();
+                if let Err(error) = self.flush().await {
+                    self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!("flush failed and is tried again; nothing is lost: {error:#}");
+                    not_before = Instant::now() + RETRY;
+                }
+            }
+            if swept_at.elapsed() >= SWEEP {
+                swept_at = Instant::now();
+                self.release_idle_series().await;
+            }
+        }
+    }
+
+    fn flush_is_due(&self, is_late: bool) -> bool {
+        let sizes = |state: &catalog::State| {
+            let own = state.broker(self.broker);
+            own.map_or(0, |own| own.segments.values().map(|segment| segment.size_bytes).sum())
+        };
+        let unflushed: u64 = self.consensus.read(sizes);
+        self.visible.counters.unflushed_bytes.store(unflushed, Ordering::Relaxed);
+        (is_late && unflushed > 0)
+            || unflushed >= self.flush_bytes
+            || self.visible.shards.totals().bytes >= flush_head_bytes(&self.governor)
+    }
+
+    /// Writes what is in the heads into blocks. A crash anywhere leaves either the segments or the
+    /// blocks in charge, never both and never none.
+    ///
+    /// # Errors
+    /// The store or the consensus failed; what was frozen goes with the next flush.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let (reply, cut) = oneshot::channel();
+        let stopping = || anyhow!("the broker is stopping");
+        self.events.send(Event::Cut(reply)).map_err(|_| stopping())?;
+        let Cut { through, deletes_through, parts } = cut.await.map_err(|_| stopping())?;
+        let parts = self.work.run(move || parts.iter().flat_map(receive).collect::<Vec<_>>());
+        self.pending.extend(parts.await);
+        let samples: u64 = self.pending.iter().map(CutData::rows).sum();
+        let flushed_through =
+            |state: &catalog::State| state.broker(self.broker).map_or(0, |own| own.flushed_through);
+        if self.consensus.read(flushed_through) == through {
+            return Ok(());
+        }
+        let keys = self.segments_below(through);
+        let added = match samples {
+            0 => Vec::new(),
+            _ => self.write_blocks(deletes_through).await?,
+        };
+        self.flushed.lock().cuts = Some((through, self.pending.clone()));
+        if let Err(failed) = self.agree(through, deletes_through, &added).await {
+            *self.flushed.lock() = Flushed::default();
+            if !failed.is_in_doubt {
+                self.delete_blocks(added.iter().map(|new| new.id));
+            }
+            return Err(failed.error.into());
+        }
+        // Until queries find them in blocks.
+        let (told, seen) = oneshot::channel();
+        self.events
+            .send(Event::Then(Box::new(move || _ = told.send(()))))
+            .map_err(|_| stopping())?;
+        seen.await.map_err(|_| stopping())?;
+        self.pending.clear();
+        while self.removals.try_join_next().is_some() {}
+        let (store, keep_flushed) = (Arc::clone(&self.store), self.keep_flushed);
+        self.removals.spawn(async move {
+            tokio::time::sleep(keep_flushed).await;
+            store::delete_all(store, keys).await;
+        });
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        for (counter, by) in [
+            (&self.counters.flushes, 1),
+            (&self.counters.flushed_samples, samples),
+            (&self.counters.flush_micros, micros),
+        ] {
+            counter.fetch_add(by, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Keys of the segments that a flush makes superfluous.
+    fn segments_below(&self, through: u64) -> Vec<String> {
+        self.consensus.read(|state| {
+            let own = state.broker(self.broker).map(|own| own.segments.range(..through));
+            own.into_iter()
+                .flatten()
+                .filter(|(seq, _)| !self.unreadable.contains(seq))
+                .map(|(&seq, segment)| segment_key(self.broker, segment.epoch, seq))
+                .collect()
+        })
+    }
+
+    /// Writes and opens the blocks of a flush; they are not in the manifest yet.
+    async fn write_blocks(&mut self, deletes_through: u64) -> Result<Vec<NewBlock>> {
+        let (cuts, deletes) =
+            (self.pending.clone(), self.visible.deletes.current().0.through(deletes_through));
+        let registry = Arc::clone(&self.registry);
+        let plan = self.work.run(move || FlushPlan::new(cuts, &deletes, &registry)).await;
+        let plan = Arc::new(plan);
+        let mut ids = self.reserve(plan.blocks().len() as u64).await?;
+        let mut added = Vec::new();
+        for place in 0..plan.blocks().len() {
+            let id = BlockId(ids.next().expect("as many ids as blocks were reserved"));
+            match self.write_block(Arc::clone(&plan), place, id).await {
+                Ok(new) => added.extend(new),
+                Err(error) => {
+                    self.flushed.lock().opened.clear();
+                    self.delete_blocks(added.iter().map(|new| new.id).chain([id]));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(added)
+    }
+
+    /// Writes and opens one block, by way of memory; `None` if no row of it is left.
+    async fn write_block(
+        &self,
+        plan: Arc<FlushPlan>,
+        place: usize,
+        id: BlockId,
+    ) -> Result<Option<NewBlock>> {
+        let (registry, format) = (Arc::clone(&self.registry), Arc::clone(&self.format));
+        let tenant = plan.blocks()[place].tenant();
+        let write = move || {
+            let mut out = Buffer::default();
+            let summary = plan.write(&plan.blocks()[place], &format, &registry, &mut out)?;
+            Ok::<_, BlockError>((summary, Bytes::from(out.0)))
+        };
+        let (summary, bytes) = self.work.run(write).await.context("write a block")?;
+        self.counters.conflicts.fetch_add(summary.conflicts, Ordering::Relaxed);
+        if summary.rows == 0 {
+            return Ok(None);
+        }
+        let key = id.key(Signal::Metrics);
+        store::put(&*self.store, &key, &bytes).await.with_context(|| format!("write {key}"))?;
+        let blocks = Arc::clone(&self.blocks);
+        let opened = self.work.run(move || blocks.open_block(id)).await;
+        let block = opened.with_context(|| format!("read {key} back"))?;
+        self.flushed.lock().opened.insert(id, block);
+        Ok(Some(NewBlock {
+            id,
+            tenant,
+            signal: Signal::Metrics,
+            range: summary.range,
+            rows: summary.rows,
+            series: summary.series,
+            size_bytes: bytes.len() as u64,
+            level: 0,
+        }))
+    }
+
+    async fn reserve(&self, count: u64) -> Result<Range<u64>> {
+        let reserved = self.consensus.propose(Command::ReserveIds { count }, AGREE_DEADLINE).await;
+        match reserved.context("reserve ids of blocks")? {
+            Outcome::Reserved(ids) => Ok(ids),
+            other => unreachable!("the catalog answers a reservation with ids, not {other:?}"),
+        }
+    }
+
+    /// Says that everything below a segment is in blocks. Returns when that is known to be so, or not.
+    async fn agree(
+        &self,
+        through: u64,
+        deletes_through: u64,
+        added: &[NewBlock],
+    ) -> Result<(), NotAgreed> {
+        let (broker, epoch, added) = (self.broker, self.epoch, added.to_vec());
+        let command = Command::FlushLog { broker, epoch, through, added, deletes_through };
+        let mut is_in_doubt = false;
+        loop {
+            match self.consensus.propose(command.clone(), AGREE_DEADLINE).await {
+                Ok(_) => return Ok(()),
+                // An earlier attempt was applied, and the blocks may have been merged since.
+                Err(ProposeError::Catalog(CatalogError::StaleSegment { least, .. }))
+                    if is_in_doubt && least >= through =>
+                {
+                    return Ok(());
+                }
+                Err(error @ (ProposeError::Catalog(_) | ProposeError::Stopping)) => {
+                    let is_in_doubt = is_in_doubt || matches!(error, ProposeError::Stopping);
+                    return Err(NotAgreed { error, is_in_doubt });
+                }
+                Err(error @ ProposeError::NoLeader(_)) if !is_in_doubt => {
+                    return Err(NotAgreed { error, is_in_doubt });
+                }
+                Err(error @ (ProposeError::Unknown(_) | ProposeError::NoLeader(_))) => {
+                    is_in_doubt = true;
+                    tracing::warn!(%error, "it is not known whether a flush counts: asking again");
+                }
+            }
+        }
+    }
+
+    /// Removes blocks that do not count.
+    fn delete_blocks(&mut self, ids: impl Iterator<Item = BlockId>) {
+        let keys = ids.map(|id| id.key(Signal::Metrics)).collect();
+        self.removals.spawn(store::delete_all(Arc::clone(&self.store), keys));
+    }
+
+    /// Takes a damaged block out, so that it is not read again here; answers are partial.
+    fn set_aside(&self, id: BlockId) {
+        let snapshot = self.blocks.snapshot();
+        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
+        self.counters.quarantined_blocks.fetch_add(1, Ordering::Relaxed);
+        self.damaged.lock().insert(id, Damaged { meta: open.meta, left: Unfinished::Tell });
+        self.blocks.swap(&[id], Vec::new());
+        self.visible.shards.changes().note_range(open.meta.range);
+    }
+
+    /// As of the maintenance beside a log, see there.
+    async fn release_idle_series(&self) {
+        let now_ms = (self.now_ms)();
+        let idle_ms = idle_ms(&self.governor, self.idle_series_ms);
+        if self.registry.idle(now_ms, idle_ms).is_empty() {
+            return;
+        }
+        drop(self.resolving.write());
+        let (reply, told) = oneshot::channel();
+        let done = Box::new(move || _ = reply.send(()));
+        let Some(messages) = self.messages.upgrade() else { return };
+        let is_sent = messages.send(Message::Fence { done }).is_ok();
+        drop(messages);
+        if !is_sent || told.await.is_err() {
+            return;
+        }
+        let (registry, shards) = (Arc::clone(&self.registry), Arc::clone(&self.visible.shards));
+        let live = Arc::clone(&self.live);
+        let released = self.work.run(move || {
+            let empty = shards.without_samples(&registry.idle(now_ms, idle_ms));
+            live.forget(&empty);
+            registry.release(&empty, now_ms, idle_ms)
+        });
+        count(&self.counters.released_series, released.await as u64);
+    }
+}
+
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// A block before it is written.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl BlobWriter for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), BlobError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What a clustered broker counts of its segments.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Broker;
+use crate::metrics::MetricRow;
+
+/// Counters of the way of segments.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterCounters {
+    pub(super) segments: AtomicU64,
+    pub(super) put_bytes: AtomicU64,
+    pub(super) put_micros: AtomicU64,
+    pub(super) put_failures: AtomicU64,
+    pub(super) in_doubt: AtomicU64,
+    pub(super) refused_behind: AtomicU64,
+}
+
+impl ClusterCounters {
+    pub(super) fn count(counter: &AtomicU64, by: u64) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    /// All 0 beside a log.
+    pub(crate) fn cluster_rows(&self) -> Vec<MetricRow> {
+        let clustered = self.inner.clustered.as_ref();
+        let none = ClusterCounters::default();
+        let counters = clustered.map_or(&none, |clustered| &clustered.counters);
+        let waiting = clustered.map_or(0, |clustered| clustered.budget.used());
+        let row = |name, kind, help, value| MetricRow { name, help, kind, value };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        vec![
+            row(
+                "watchfire_broker_segments_total",
+                "counter",
+                "Segments of this broker of a cluster that count: durable in the store and agreed upon.",
+                count(&counters.segments),
+            ),
+            row(
+                "watchfire_broker_segment_bytes_total",
+                "counter",
+                "Bytes of segments written to the store.",
+                count(&counters.put_bytes),
+            ),
+            row(
+                "watchfire_broker_segment_put_seconds_total",
+                "counter",
+                "Time that writing segments took, those written at once added up.",
+                count(&counters.put_micros) / 1e6,
+            ),
+            row(
+                "watchfire_broker_segment_put_failures_total",
+                "counter",
+                "Segments that the store did not take in time; their batches were refused.",
+                count(&counters.put_failures),
+            ),
+            row(
+                "watchfire_broker_segments_in_doubt_total",
+                "counter",
+                "Segments of which nobody knew in time whether they count; senders were told so.",
+                count(&counters.in_doubt),
+            ),
+            row(
+                "watchfire_broker_batches_refused_store_behind_total",
+                "counter",
+                "Batches refused because too much waits for the store.",
+                count(&counters.refused_behind),
+            ),
+            row(
+                "watchfire_broker_waiting_bytes",
+                "gauge",
+                "Memory of batches on their way to the store, at most 256 MiB and a 16th of \
+                 memory.limit_bytes.",
+                waiting as f64,
+            ),
+        ]
+    }
+}

@@ -1,0 +1,356 @@
+//! A clustered broker starts: its log begins anew, heads and blocks are read, tasks take up their work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, OpenBlock};
+use catalog::{BrokerId, Command, LogPosition, Outcome, Signal, State};
+use consensus::{Consensus, ProposeError};
+use metricstore::{LogEncoder, MetricFormat, PageCache, Registry};
+use net::NetMetrics;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::applier::{Applier, Flushed};
+use super::feed::{CatalogFeed, Event};
+use super::flush::Upkeep;
+use super::metrics::ClusterCounters;
+use super::proposals::{Answering, Lanes};
+use super::rebuild::{Opening, Rebuild};
+use super::store::ObjectStore;
+use super::writer::{AGREE_DEADLINE, Agreeing, Budget, ClusterQueue, Collector, Flights, Open};
+use super::{ClusterParts, Clustered, OnFault, Work};
+use crate::commit::CommitQueue;
+use crate::deletes::DeleteBook;
+use crate::exemplars::ExemplarBook;
+use crate::fleet::Fleet;
+use crate::following::Following;
+use crate::live::LiveHub;
+use crate::maintenance::{DamagedBlocks, MaintenanceCounters, WakeQueue};
+use crate::opening::Core;
+use crate::recovery::Recovered;
+use crate::shards::{AbortOnPanic, Shards};
+use crate::shared_catalog::SharedCatalog;
+use crate::visible::{CommitCounters, Visible};
+use crate::{Broker, BrokerConfig};
+
+/// Of the limit of memory, the part that batches on their way to the store may take …
+const WAITING_SHARE: u64 = 16;
+/// … and the most that is of use: a store that takes less than so much in 15 s is not fast enough.
+const MAX_WAITING_BYTES: u64 = 256 << 20;
+
+/// A start whose log has begun.
+struct Start {
+    own: BrokerId,
+    epoch: u64,
+    /// As it was then.
+    state: Box<State>,
+    consensus: Consensus,
+    store: Arc<dyn ObjectStore>,
+    work: Work,
+    events: UnboundedSender<Event>,
+    on_fault: OnFault,
+    registry: Arc<Registry>,
+    visible: Visible,
+    flights: Arc<Flights>,
+    flushed: Arc<Mutex<Flushed>>,
+    counters: Arc<ClusterCounters>,
+}
+
+/// See [`Broker::open_clustered`].
+pub(super) async fn open(
+    parts: ClusterParts,
+    config: BrokerConfig,
+    net_metrics: Arc<NetMetrics>,
+) -> Result<Broker> {
+    if !config.aggregation.rules.is_empty() {
+        bail!("stream_aggregation follows the log of one machine: leave it out in a cluster");
+    }
+    let ClusterParts { consensus, feed, store, blobs, disk, work, keep_flushed, on_fault } = parts;
+    let started = Instant::now();
+    let (events, mut coming) = feed.listen();
+    let (epoch, state) = begin(&consensus, &feed, &mut coming).await?;
+    let start = Start {
+        own: feed.broker(),
+        epoch,
+        consensus,
+        store,
+        work,
+        events,
+        on_fault,
+        registry: Arc::new(Registry::new(config.hash_seed())),
+        visible: heads(&config, work, &*disk, &state)?,
+        state,
+        flights: Arc::default(),
+        flushed: Arc::default(),
+        counters: Arc::default(),
+    };
+    let mut recovered = Recovered::default();
+    let rebuild = start.rebuild((config.now_ms)());
+    let unreadable = rebuild.run(&start.state, &mut recovered).await;
+    let pages = PageCache::new(config.page_cache_bytes());
+    let store_counters = Arc::new(Counters::default());
+    let format = config.format().with_cache(Arc::clone(&pages));
+    let opening = start.open_blocks(blobs, format, &store_counters).await;
+    let (blocks, damaged) = (Arc::clone(&opening.blocks), Arc::clone(&opening.damaged));
+    recovered.blocks = blocks.snapshot().len();
+    recovered.exemplars = start.visible.exemplars.totals().0;
+    recovered.seconds = started.elapsed().as_secs_f64();
+    let mut others = start.applying(opening, coming)?;
+    let (queue, writing) = start.writing(&config);
+    let (live, resolving) = (Arc::new(LiveHub::default()), Arc::new(RwLock::new(())));
+    let maintenance_counters = Arc::new(MaintenanceCounters::default());
+    let (wake, woken) = unbounded_channel();
+    let upkeep = Upkeep {
+        broker: start.own,
+        epoch,
+        now_ms: config.now_ms,
+        consensus: start.consensus.clone(),
+        store: Arc::clone(&start.store),
+        work,
+        events: start.events.clone(),
+        messages: queue.messages.downgrade(),
+        registry: Arc::clone(&start.registry),
+        format: Arc::new(config.format()),
+        blocks: Arc::clone(&blocks),
+        visible: start.visible.clone(),
+        live: Arc::clone(&live),
+        resolving: Arc::clone(&resolving),
+        damaged: Arc::clone(&damaged),
+        flushed: Arc::clone(&start.flushed),
+        governor: Arc::clone(&config.governor),
+        counters: Arc::clone(&maintenance_counters),
+        flush_interval: Duration::from_millis(
+            u64::try_from(config.flush_interval_ms).unwrap_or(1_000),
+        ),
+        flush_bytes: config.flush_bytes,
+        idle_series_ms: config.idle_series_ms,
+        pending: Vec::new(),
+        unreadable,
+        keep_flushed,
+        removals: JoinSet::new(),
+    };
+    others.push(tokio::spawn(upkeep.run(woken)));
+    let Start { consensus, events, registry, visible, counters, .. } = start;
+    let core = Core {
+        registry,
+        input_registry: Arc::new(Registry::new(config.hash_seed())),
+        visible,
+        blocks,
+        pages,
+        damaged,
+        fleet: Arc::new(consensus.read(Fleet::load)),
+        catalog: SharedCatalog::Agreed(consensus),
+        live,
+        resolving,
+        ballast: Arc::new(Mutex::new(Ballast::open(Arc::clone(&disk)).context("open the disk")?)),
+        disk,
+        following: Arc::new(Following::default()),
+        recovered,
+        store_counters,
+        maintenance_counters,
+        wake: WakeQueue::Task(wake),
+        threads: Vec::new(),
+        clustered: Some(Clustered {
+            counters,
+            budget: Arc::clone(&queue.budget),
+            feed,
+            events,
+            writing: Mutex::new(writing),
+            others,
+        }),
+        committer: CommitQueue::Cluster(queue),
+    };
+    Ok(Broker::assemble(config, core, net_metrics))
+}
+
+/// Heads without rows.
+fn heads(config: &BrokerConfig, work: Work, disk: &dyn Disk, state: &State) -> Result<Visible> {
+    let shards = match work {
+        Work::Threads => Shards::start(config.shards)?,
+        Work::Inline => Shards::inline(config.shards),
+    };
+    let (most, seed) = (config.max_exemplars, config.hash_seed());
+    let exemplars = ExemplarBook::open(disk, LogPosition::default(), true, most, seed)?;
+    Ok(Visible {
+        shards: Arc::new(shards),
+        exemplars: Arc::new(exemplars),
+        deletes: Arc::new(DeleteBook::load(state)?),
+        counters: Arc::new(CommitCounters::default()),
+    })
+}
+
+impl Start {
+    fn rebuild(&self, now_ms: i64) -> Rebuild<'_> {
+        Rebuild {
+            broker: self.own,
+            store: &self.store,
+            work: self.work,
+            registry: &self.registry,
+            visible: &self.visible,
+            now_ms,
+        }
+    }
+
+    /// Opens the blocks that there are.
+    async fn open_blocks(
+        &self,
+        blobs: Arc<dyn Blobs>,
+        format: MetricFormat,
+        counters: &Arc<Counters>,
+    ) -> Opening {
+        let counters = Arc::clone(counters);
+        let blocks = BlockSet::without_blocks(blobs, format, Signal::Metrics, counters);
+        let opening = Opening {
+            consensus: self.consensus.clone(),
+            blocks: Arc::new(blocks),
+            damaged: Arc::new(DamagedBlocks::default()),
+            work: self.work,
+        };
+        let opened = opening.open_all(self.state.blocks().copied().collect()).await;
+        let opened = opened.into_iter().map(|(meta, block)| OpenBlock { meta, block });
+        opening.blocks.add(opened.collect());
+        opening
+    }
+
+    /// The number of the first segment of this epoch.
+    fn next_seq(&self) -> u64 {
+        let own = self.state.broker(self.own).expect("its log was begun");
+        let last = own.segments.last_key_value().map_or(0, |(seq, _)| seq + 1);
+        last.max(own.flushed_through)
+    }
+
+    /// Starts what makes visible.
+    fn applying(
+        &self,
+        opening: Opening,
+        coming: UnboundedReceiver<Event>,
+    ) -> Result<Vec<JoinHandle<()>>> {
+        let (foreign, foreign_blocks) = unbounded_channel();
+        let applier = Applier {
+            broker: self.own,
+            epoch: self.epoch,
+            visible: self.visible.clone(),
+            blocks: Arc::clone(&opening.blocks),
+            flights: Arc::clone(&self.flights),
+            flushed: Arc::clone(&self.flushed),
+            foreign,
+            through: self.next_seq(),
+            last_delete: self.state.last_delete(),
+            listed: self.state.blocks().map(|meta| (meta.id, *meta)).collect(),
+            on_fault: Arc::clone(&self.on_fault),
+            has_failed: false,
+        };
+        let following = tokio::spawn(opening.follow(foreign_blocks, self.events.clone()));
+        let applying = start_applier(applier, coming, self.work)?;
+        Ok(applying.into_iter().chain([following]).collect())
+    }
+
+    /// Starts what makes durable. Yields the way to it, and the tasks, which end when nothing comes any
+    /// more.
+    fn writing(&self, config: &BrokerConfig) -> (ClusterQueue, Vec<JoinHandle<()>>) {
+        let (messages, taken) = unbounded_channel();
+        let (asked, asking) = unbounded_channel();
+        let (items, agreed) = unbounded_channel();
+        let (lanes, mut writing) = Lanes::start(&self.consensus);
+        let (consensus, events) = (self.consensus.clone(), self.events.clone());
+        let answering = Answering { consensus, lanes, events };
+        let limit = (config.governor.limit_bytes() / WAITING_SHARE).min(MAX_WAITING_BYTES);
+        let budget = Arc::new(Budget::new(usize::try_from(limit).unwrap_or(usize::MAX)));
+        let queue = ClusterQueue { messages, asked, budget, counters: Arc::clone(&self.counters) };
+        let collector = Collector {
+            broker: self.own,
+            epoch: self.epoch,
+            next_seq: self.next_seq(),
+            consensus: self.consensus.clone(),
+            registry: Arc::clone(&self.registry),
+            store: Arc::clone(&self.store),
+            work: self.work,
+            events: self.events.clone(),
+            items,
+            encoder: LogEncoder::new(),
+            puts: Collector::puts(),
+            put_done: Arc::new(Notify::new()),
+            open: Open::default(),
+            sealed_at: None,
+            counters: Arc::clone(&self.counters),
+        };
+        let agreeing = Agreeing {
+            broker: self.own,
+            epoch: self.epoch,
+            consensus: self.consensus.clone(),
+            flights: Arc::clone(&self.flights),
+            counters: Arc::clone(&self.counters),
+            on_fault: Arc::clone(&self.on_fault),
+        };
+        writing.push(tokio::spawn(answering.run(asking)));
+        writing.push(tokio::spawn(collector.run(taken)));
+        writing.push(tokio::spawn(agreeing.run(agreed)));
+        (queue, writing)
+    }
+}
+
+/// Begins the next epoch of the broker's log; yields it with the state as of then. What is told from
+/// then on comes behind it.
+async fn begin(
+    consensus: &Consensus,
+    feed: &CatalogFeed,
+    coming: &mut UnboundedReceiver<Event>,
+) -> Result<(u64, Box<State>)> {
+    let broker = feed.broker();
+    let epoch = loop {
+        match consensus.propose(Command::BeginLog { broker }, AGREE_DEADLINE).await {
+            Ok(Outcome::Epoch(epoch)) => break epoch,
+            Ok(other) => {
+                unreachable!("a log that begins is answered with its epoch, not {other:?}")
+            }
+            // One that is begun twice is only in a later epoch.
+            Err(error @ (ProposeError::NoLeader(_) | ProposeError::Unknown(_))) => {
+                tracing::warn!(%error, "the start waits for the cluster");
+            }
+            Err(error @ (ProposeError::Catalog(_) | ProposeError::Stopping)) => {
+                return Err(error).with_context(|| format!("begin the log of broker {broker}"));
+            }
+        }
+    };
+    loop {
+        match coming.recv().await {
+            Some(Event::Begun { epoch: begun, state }) if begun == epoch => {
+                return Ok((epoch, state));
+            }
+            Some(_) => {}
+            None => bail!("the broker is opened twice at once"),
+        }
+    }
+}
+
+/// Applies what comes: on a thread, because shards may let it wait, or as a task.
+fn start_applier(
+    mut applier: Applier,
+    mut coming: UnboundedReceiver<Event>,
+    work: Work,
+) -> Result<Option<JoinHandle<()>>> {
+    match work {
+        Work::Inline => Ok(Some(tokio::spawn(async move {
+            while let Some(event) = coming.recv().await {
+                applier.apply(event);
+            }
+        }))),
+        Work::Threads => {
+            std::thread::Builder::new()
+                .name("applier".to_owned())
+                .spawn(move || {
+                    let _guard = AbortOnPanic("applier");
+                    while let Some(event) = coming.blocking_recv() {
+                        applier.apply(event);
+                    }
+                })
+                .context("start the applier's thread")?;
+            Ok(None)
+        }
+    }
+}

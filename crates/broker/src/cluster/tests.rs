@@ -1,0 +1,420 @@
+//! Brokers of a cluster on real threads and a real clock, with a store in memory; faults under seeds are
+//! in `tests/simulation`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+use std::time::Duration;
+
+use blockstore::{BlobError, BlobInfo, BlobWriter, MemoryDisk, ReadAt};
+use bytes::Bytes;
+use catalog::{BrokerId, BrokerInfo, BrokerState, Command, Expected};
+use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::*;
+use crate::commit::{CommitError, Message};
+use crate::maintenance::Wake;
+use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
+
+const START_MS: i64 = 1_795_219_200_000;
+
+/// All brokers of a test, and the store between them.
+#[derive(Default)]
+struct Site {
+    members: Mutex<BTreeMap<u64, Consensus>>,
+    objects: Mutex<BTreeMap<String, Bytes>>,
+    is_full: AtomicBool,
+    faults: Mutex<Vec<String>>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Site>);
+
+impl Transport for Shared {
+    fn call(&self, to: u64, member: &Member, request: Bytes, _deadline: Duration) -> Call {
+        let to = if to == 0 { member.address.parse().expect("a number") } else { to };
+        let there = self.0.members.lock().get(&to).cloned();
+        Box::pin(async move {
+            match there {
+                Some(there) => Ok(there.answer(&request).await),
+                None => Err(TransportError::Unreached("connection refused".to_owned())),
+            }
+        })
+    }
+}
+
+impl ObjectStore for Shared {
+    fn put(&self, key: String, bytes: Bytes) -> StoreCall<()> {
+        let site = Arc::clone(&self.0);
+        Box::pin(async move {
+            if site.is_full.load(Ordering::Relaxed) {
+                let why = "the bucket's quota is used up: raise it".to_owned();
+                return Err(StoreFault::Refused(why));
+            }
+            site.objects.lock().insert(key, bytes);
+            Ok(())
+        })
+    }
+
+    fn get(&self, key: String) -> StoreCall<Bytes> {
+        let found = self.0.objects.lock().get(&key).cloned();
+        Box::pin(async move { found.ok_or(StoreFault::NotFound(key)) })
+    }
+
+    fn delete(&self, key: String) -> StoreCall<()> {
+        self.0.objects.lock().remove(&key);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct Object(Bytes);
+
+impl ReadAt for Object {
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
+        let start = usize::try_from(offset).expect("in memory");
+        out.copy_from_slice(&self.0[start..start + out.len()]);
+        Ok(())
+    }
+}
+
+impl Blobs for Shared {
+    fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        match self.0.objects.lock().get(key) {
+            Some(bytes) => Ok(Arc::new(Object(bytes.clone()))),
+            None => Err(BlobError::NotFound { key: key.to_owned() }),
+        }
+    }
+
+    fn create(&self, _: &str) -> Result<Box<dyn BlobWriter>, BlobError> {
+        unreachable!("objects are put as a whole")
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<BlobInfo>, BlobError> {
+        unreachable!("nobody depends on a list")
+    }
+
+    fn delete(&self, _: &str) -> Result<(), BlobError> {
+        unreachable!("objects are deleted by the other interface")
+    }
+
+    fn quarantine(&self, _: &str) -> Result<(), BlobError> {
+        unreachable!("not one broker's to do")
+    }
+}
+
+fn member(id: u64) -> Member {
+    Member { name: format!("b{id}"), address: id.to_string(), zone: String::new() }
+}
+
+/// A broker as one process runs it.
+struct Running {
+    broker: Broker,
+    consensus: Consensus,
+}
+
+fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Running {
+    let shared = Shared(Arc::clone(site));
+    let feed = CatalogFeed::new(BrokerId(id));
+    let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let failed = Arc::clone(site);
+    runtime.block_on(async move {
+        let config = ConsensusConfig::new(id, member(id));
+        let transport = Arc::new(shared.clone());
+        let no_failure = Arc::new(|_: &BlobError| {});
+        let started =
+            Consensus::start(Arc::clone(&disk), config, transport, observer, no_failure).await;
+        let consensus = started.expect("an empty disk");
+        shared.0.members.lock().insert(id, consensus.clone());
+        if id == 1 {
+            consensus.begin().await.expect("the first");
+        } else if !consensus.is_member().await.expect("it runs") {
+            let joined = consensus.join(&[member(1)], Duration::from_secs(10)).await;
+            joined.expect("it is taken in");
+        }
+        let info = BrokerInfo {
+            name: format!("b{id}"),
+            address: id.to_string(),
+            zone: String::new(),
+            feature_level: 1,
+            state: BrokerState::Active,
+        };
+        let set = Command::SetBroker { broker: BrokerId(id), info };
+        consensus.propose(set, Duration::from_secs(10)).await.expect("there is a leader");
+        let parts = ClusterParts {
+            consensus: consensus.clone(),
+            feed,
+            store: Arc::new(shared.clone()),
+            blobs: Arc::new(shared),
+            disk,
+            work: Work::Threads,
+            keep_flushed: Duration::from_millis(200),
+            on_fault: Arc::new(move |why| failed.faults.lock().push(why.to_owned())),
+        };
+        let config = BrokerConfig {
+            shards: 2,
+            flush_interval_ms: 86_400_000,
+            ..BrokerConfig::new("unused".into(), || START_MS + 60_000)
+        };
+        let opened = Broker::open_clustered(parts, config, Arc::default()).await;
+        Running { broker: opened.expect("it opens"), consensus }
+    })
+}
+
+impl Running {
+    /// Ends as a process does that is told to stop.
+    fn stop(self, runtime: &Runtime, site: &Site, id: u64) {
+        self.broker.stop();
+        runtime.block_on(self.broker.stopped());
+        site.members.lock().remove(&id);
+        runtime.block_on(self.consensus.stop());
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("tokio")
+}
+
+fn batch(series: &str, t_ms: i64, value: f64) -> MetricBatch {
+    let labels = Labels::from_pairs([("__name__", "m"), ("series", series)]).expect("valid");
+    let mut batch = MetricBatch::default();
+    batch.push(&labels, t_ms, value);
+    batch
+}
+
+type Answer = Result<IngestOutcome, CommitError>;
+
+fn send(broker: &Broker, batch: &MetricBatch) -> Receiver<Answer> {
+    let (reply, answer) = channel();
+    broker.ingest(DEFAULT_TENANT, batch, move |result| _ = reply.send(result));
+    answer
+}
+
+fn read(broker: &Broker) -> BTreeMap<(String, i64), f64> {
+    let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex");
+    let selected = broker.reader(DEFAULT_TENANT).select(&[matcher], TimeRange::all());
+    let selected = selected.expect("readable");
+    let mut samples = BTreeMap::new();
+    for (index, labels) in selected.labels().iter().enumerate() {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        selected.read(index, &mut times, &mut values).expect("readable");
+        let series = labels.get("series").expect("all have it").to_owned();
+        samples.extend(times.into_iter().zip(values).map(|(t, v)| ((series.clone(), t), v)));
+    }
+    samples
+}
+
+fn flush(broker: &Broker) {
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    assert!(broker.inner.wake.send(Wake::Flush(reply)));
+    answer.recv().expect("it answers").expect("it flushes");
+}
+
+fn objects(site: &Site, prefix: &str) -> Vec<String> {
+    site.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+}
+
+/// Until flushed segments are removed, which takes a moment.
+fn wait_for_segments(site: &Site, count: usize) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while objects(site, "segments/").len() != count {
+        assert!(Instant::now() < end, "{:?}", objects(site, "segments/"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_there_before_and_after_a_flush_and_a_start() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    let running = start(&runtime, &site, 1, &disk);
+    let mut expected = BTreeMap::new();
+    for t_ms in 0..400 {
+        let (t_ms, value) = (START_MS + t_ms, t_ms as f64);
+        let series = format!("s{}", t_ms % 7);
+        let sent = send(&running.broker, &batch(&series, t_ms, value));
+        expected.insert((series, t_ms), value);
+        if t_ms % 50 == 0 {
+            sent.recv().expect("answered").expect("stored");
+            let found = read(&running.broker);
+            assert_eq!(found.len(), expected.len(), "what came before is there as well");
+        }
+        if t_ms == START_MS + 200 {
+            flush(&running.broker);
+            assert!(!objects(&site, "blocks/").is_empty());
+        }
+    }
+    // Many batches share a segment.
+    assert!(objects(&site, "segments/").len() < 200, "{:?}", objects(&site, "segments/"));
+    running.stop(&runtime, &site, 1);
+    let again = start(&runtime, &site, 1, &disk);
+    assert_eq!(read(&again.broker), expected);
+    let recovered = again.broker.recovered();
+    assert!(recovered.samples > 0 && recovered.samples < 400, "{recovered:?}");
+    assert_eq!((recovered.blocks, recovered.unusable_frames), (1, 0));
+    flush(&again.broker);
+    again.broker.inner.shards.settle();
+    assert_eq!(again.broker.inner.shards.totals().rows, 0);
+    assert_eq!(read(&again.broker), expected);
+    // Nobody needs the segments any more.
+    wait_for_segments(&site, 0);
+    again.stop(&runtime, &site, 1);
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn brokers_agree_about_batches_of_agents_deletes_keys_and_tenants() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let one = start(&runtime, &site, 1, &MemoryDisk::new());
+    let two = start(&runtime, &site, 2, &MemoryDisk::new());
+    let deliver = |broker: &Broker, seq: u64, after_seq: u64| {
+        let (agent, incarnation) = ("a".into(), Incarnation([1; 16]));
+        let identity = BatchIdentity { agent, incarnation, lane: Lane::Live, seq, after_seq };
+        let (reply, answer) = channel();
+        let batch = batch("agent", START_MS + seq as i64, 1.0);
+        broker.ingest_from_agent(DEFAULT_TENANT, &identity, &batch, move |result| {
+            let _ = reply.send(result.map(|Delivery { was_known, .. }| was_known));
+        });
+        answer.recv().expect("answered")
+    };
+    assert_eq!(deliver(&one.broker, 1, 0), Ok(false));
+    assert_eq!(deliver(&two.broker, 1, 0), Ok(true));
+    assert_eq!(deliver(&two.broker, 3, 2), Err(CommitError::Gap { through: 1 }));
+    assert_eq!(deliver(&two.broker, 2, 1), Ok(false));
+    let (reply, marks) = channel();
+    one.broker.agent_marks(&"a".into(), Incarnation([1; 16]), move |m| _ = reply.send(m));
+    assert_eq!(marks.recv().expect("answered").expect("a leader").live_through, 2);
+
+    one.broker.put_key("k", b"v".to_vec(), Expected::Absent).expect("it is new");
+    runtime.block_on(two.consensus.catch_up(Duration::from_secs(5))).expect("a leader");
+    assert_eq!(two.broker.get_key("k").expect("agreed upon").value, b"v");
+    let conflict = two.broker.put_key("k", Vec::new(), Expected::Absent);
+    assert!(conflict.expect_err("it is there").is_version_conflict());
+
+    let matcher = Matcher::new("series", MatchOp::Equal, "agent").expect("no regex");
+    let all = TimeRange::all();
+    two.broker.delete_series(DEFAULT_TENANT, &[vec![matcher]], all).expect("a leader");
+    assert!(read(&two.broker).is_empty());
+    // The other one follows: a write that is acknowledged there comes after it.
+    send(&one.broker, &batch("agent", START_MS + 50, 2.0))
+        .recv()
+        .expect("answered")
+        .expect("stored");
+    assert_eq!(read(&one.broker).len(), 1);
+
+    let name = |name: &str| TenantName::parse(name).expect("a name");
+    std::thread::scope(|scope| {
+        let (one, two) = (&one.broker, &two.broker);
+        let ids = |broker: &Broker, own: &str| {
+            let own = broker.tenant_for_write(name(own)).expect("room");
+            (own, broker.tenant_for_write(name("both")).expect("room"))
+        };
+        let first = scope.spawn(move || ids(one, "first"));
+        let second = ids(two, "second");
+        let first = first.join().expect("no panic");
+        assert_eq!(first.1, second.1, "one name, one number");
+        assert!(first.0 != second.0 && first.0 != first.1 && second.0 != first.1, "{first:?}");
+    });
+    assert_eq!(one.broker.tenant_id(name("second")), two.broker.tenant_id(name("second")));
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn a_store_that_says_no_is_named_and_nothing_is_acknowledged() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let running = start(&runtime, &site, 1, &MemoryDisk::new());
+    site.is_full.store(true, Ordering::Relaxed);
+    let refused = send(&running.broker, &batch("s", START_MS, 1.0)).recv().expect("answered");
+    let refused = refused.expect_err("the store is full");
+    assert_eq!(
+        refused.to_string(),
+        "nothing of this request was stored, send it again later: the store failed: the bucket's \
+         quota is used up: raise it"
+    );
+    assert!(refused.retry_after_seconds().is_some());
+    assert!(read(&running.broker).is_empty());
+    site.is_full.store(false, Ordering::Relaxed);
+    send(&running.broker, &batch("s", START_MS, 1.0)).recv().expect("answered").expect("stored");
+    assert_eq!(read(&running.broker).len(), 1);
+}
+
+#[test]
+fn a_damaged_segment_is_left_out_of_a_start_and_counted() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    let running = start(&runtime, &site, 1, &disk);
+    for t_ms in [START_MS, START_MS + 1, START_MS + 2] {
+        send(&running.broker, &batch("s", t_ms, 1.0)).recv().expect("answered").expect("stored");
+    }
+    running.stop(&runtime, &site, 1);
+    let segments = objects(&site, "segments/");
+    assert_eq!(segments.len(), 3);
+    let mut damaged = site.objects.lock()[&segments[1]].to_vec();
+    damaged[60] ^= 1;
+    site.objects.lock().insert(segments[1].clone(), damaged.into());
+    let again = start(&runtime, &site, 1, &disk);
+    assert_eq!(again.broker.recovered().unusable_frames, 1);
+    assert_eq!(again.broker.corruptions(), 1);
+    let times: Vec<i64> = read(&again.broker).into_keys().map(|(_, t_ms)| t_ms).collect();
+    assert_eq!(times, [START_MS, START_MS + 2]);
+    // It is passed over for good, and stays for who wants to look at it.
+    flush(&again.broker);
+    wait_for_segments(&site, 1);
+    assert_eq!(objects(&site, "segments/"), [segments[1].clone()]);
+}
+
+#[test]
+fn who_was_taken_over_acknowledges_nothing_any_more() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let running = start(&runtime, &site, 1, &MemoryDisk::new());
+    send(&running.broker, &batch("s", START_MS, 1.0)).recv().expect("answered").expect("stored");
+    let taken = Command::BeginLog { broker: BrokerId(1) };
+    runtime.block_on(running.consensus.propose(taken, Duration::from_secs(5))).expect("a leader");
+    let refused = send(&running.broker, &batch("s", START_MS + 1, 1.0)).recv().expect("answered");
+    assert!(matches!(refused, Err(CommitError::Fenced(_))), "{refused:?}");
+    assert!(!site.faults.lock().is_empty());
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_largest_batch_passes() {
+    let (messages, mut taken) = unbounded_channel();
+    let (asked, _) = unbounded_channel();
+    let budget = Arc::new(Budget::new(3_000));
+    let (budget_of, counters) = (Arc::clone(&budget), Arc::default());
+    let queue = ClusterQueue { messages, asked, budget: budget_of, counters };
+    let (told, answers) = channel();
+    let write = |rows: usize| {
+        let mut batch = Box::new(metricstore::ResolvedBatch::default());
+        batch.reset(DEFAULT_TENANT, 1);
+        (0..rows).for_each(|row| batch.shards[0].push(0, row as i64, 0.0));
+        let told = told.clone();
+        let done = Box::new(move |result: Result<_, CommitError>| {
+            let _ = told.send(result.map(|_: crate::commit::Stored| ()));
+        });
+        assert!(queue.send(Message::Write { batch, input: None, mark: None, done }).is_ok());
+    };
+    write(1_000);
+    assert!(answers.try_recv().is_err(), "larger than all, and alone: it waits");
+    write(1);
+    let refused = answers.try_recv().expect("answered at once").expect_err("too much waits");
+    assert!(matches!(refused, CommitError::StoreBehind { limit_bytes: 3_000, .. }), "{refused}");
+    assert_eq!(refused.retry_after_seconds(), Some(1));
+    let Some(Message::Write { done, .. }) = taken.blocking_recv() else { panic!("one was taken") };
+    done(Err(CommitError::Stopping));
+    assert_eq!(
+        (answers.try_recv().expect("answered"), budget.used()),
+        (Err(CommitError::Stopping), 0)
+    );
+    write(1);
+    assert!(answers.try_recv().is_err() && budget.used() > 0, "there is room again");
+}

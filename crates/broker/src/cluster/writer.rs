@@ -1,0 +1,455 @@
+//! From batches to segments that count: collect → seal → put → agree. What comes after that, and the
+//! answers, are the applier's.
+//!
+//! Segments are put side by side and agreed upon one after the other, in the order in which their
+//! batches came: what an agent sent later never counts before what it sent first. At most one of them
+//! is in doubt at a time; it is proposed again until it is known whether it counts, and the catalog takes
+//! none twice, because numbers only grow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use blockstore::{SegmentName, SegmentWriter};
+use bytes::Bytes;
+use catalog::{BrokerId, CatalogError, Command, Mark, NewSegment, Outcome, Signal, Standing};
+use consensus::{Consensus, ProposeError};
+use metricstore::{LogEncoder, Registry, ResolvedBatch};
+use model::TimeRange;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::feed::Event;
+use super::metrics::ClusterCounters;
+use super::store::{self, ObjectStore, PUT_DEADLINE};
+use super::{OnFault, Work};
+use crate::commit::{CommitError, Message, OnStored};
+
+/// A segment is sealed when it has so many bytes of payload …
+const SEGMENT_BYTES: usize = 1 << 20;
+/// … or when its first batch has waited for so long; and no sooner after the one before, so that a
+/// broker with little to do pays for four writes a second at most.
+const SEGMENT_WAIT: Duration = Duration::from_millis(250);
+/// Segments that may be on their way to the store at once.
+const PUTS_IN_FLIGHT: usize = 8;
+/// How long the cluster may take to agree before whoever waits is told that nobody knows.
+pub(super) const AGREE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A batch on its way.
+pub(super) struct Waiting {
+    pub(super) batch: Box<ResolvedBatch>,
+    /// `None` when it was answered already, that nobody knows what became of it.
+    pub(super) done: Option<OnStored>,
+}
+
+/// A segment that was proposed and is not known to count.
+pub(super) struct Flight {
+    /// In their order.
+    pub(super) batches: Vec<Waiting>,
+    /// By number of the batch.
+    pub(super) marks: Vec<(u32, Mark)>,
+}
+
+/// All of them, by number.
+pub(super) type Flights = Mutex<BTreeMap<u64, Flight>>;
+
+/// A segment on its way to the store.
+pub(super) struct Sealed {
+    seq: u64,
+    batches: Vec<Waiting>,
+    marks: Vec<(u32, Mark)>,
+    rows: u64,
+    range: TimeRange,
+    at: Instant,
+    /// Its length and checksum, when it is there.
+    put: oneshot::Receiver<Result<(u64, u32), CommitError>>,
+}
+
+/// What is to be agreed upon, or done behind what is.
+pub(super) enum Item {
+    Segment(Sealed),
+    Then(Box<dyn FnOnce() + Send>),
+}
+
+/// Bounds what waits: bytes of memory from the moment a batch is taken until it is answered.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limit: usize) -> Budget {
+        Budget { used: AtomicUsize::new(0), limit }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes a part of it, also more than there is if nothing is used: the largest batch must pass.
+    fn take(&self, bytes: usize) -> Result<(), CommitError> {
+        let before = self.used.fetch_add(bytes, Ordering::AcqRel);
+        if before > 0 && before + bytes > self.limit {
+            self.used.fetch_sub(bytes, Ordering::AcqRel);
+            let (bytes, limit_bytes) = (before as u64, self.limit as u64);
+            return Err(CommitError::StoreBehind { bytes, limit_bytes });
+        }
+        Ok(())
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
+/// The way to the collector, and past it for what needs no segment: keys, deletes and marks do not wait
+/// for a store that is slow.
+#[derive(Clone)]
+pub(crate) struct ClusterQueue {
+    pub(super) messages: UnboundedSender<Message>,
+    pub(super) asked: UnboundedSender<Message>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) counters: Arc<ClusterCounters>,
+}
+
+impl ClusterQueue {
+    /// Hands a message over, or refuses it where too much waits; gives it back if nobody takes any
+    /// more. Never waits.
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        let message = match message {
+            Message::Write { batch, input, mark, done } => {
+                let bytes = bytes_of(&batch);
+                if let Err(error) = self.budget.take(bytes) {
+                    ClusterCounters::count(&self.counters.refused_behind, 1);
+                    done(Err(error));
+                    return Ok(());
+                }
+                let budget = Arc::clone(&self.budget);
+                let done: OnStored = Box::new(move |result| {
+                    budget.give(bytes);
+                    done(result);
+                });
+                Message::Write { batch, input, mark, done }
+            }
+            fence @ Message::Fence { .. } => fence,
+            other => return self.asked.send(other).map_err(|error| error.0),
+        };
+        self.messages.send(message).map_err(|error| error.0)
+    }
+}
+
+fn bytes_of(batch: &ResolvedBatch) -> usize {
+    const ROW_BYTES: usize = 24;
+    const HISTOGRAM_BYTES: usize = 1_024;
+    const BATCH_BYTES: usize = 512;
+    let floats: usize = batch.shards.iter().map(|rows| rows.ordinals.len()).sum();
+    let others = batch.rows() - floats + batch.exemplars.len();
+    BATCH_BYTES + ROW_BYTES * floats + HISTOGRAM_BYTES * others
+}
+
+/// Collects batches.
+pub(super) struct Collector {
+    pub(super) broker: BrokerId,
+    pub(super) epoch: u64,
+    pub(super) next_seq: u64,
+    pub(super) consensus: Consensus,
+    pub(super) registry: Arc<Registry>,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) work: Work,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) items: UnboundedSender<Item>,
+    pub(super) encoder: LogEncoder,
+    pub(super) puts: Arc<Semaphore>,
+    /// Told when a put is over.
+    pub(super) put_done: Arc<Notify>,
+    pub(super) open: Open,
+    pub(super) sealed_at: Option<Instant>,
+    pub(super) counters: Arc<ClusterCounters>,
+}
+
+/// The segment that is being filled.
+#[derive(Default)]
+pub(super) struct Open {
+    writer: SegmentWriter,
+    batches: Vec<Waiting>,
+    marks: Vec<(u32, Mark)>,
+    rows: u64,
+    range: Option<TimeRange>,
+    since: Option<Instant>,
+}
+
+impl Collector {
+    pub(super) fn puts() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(PUTS_IN_FLIGHT))
+    }
+
+    /// Serves messages until all senders are gone, then seals once more.
+    pub(super) async fn run(mut self, mut messages: UnboundedReceiver<Message>) {
+        let mut payload = Vec::new();
+        loop {
+            let due = self.due();
+            let put_done = Arc::clone(&self.put_done);
+            tokio::select! {
+                biased;
+                message = messages.recv() => match message {
+                    Some(message) => self.take(message, &mut payload).await,
+                    None => break,
+                },
+                () = sleep_until(due) => self.seal().await,
+                () = put_done.notified() => {}
+            }
+            let is_late = self.open.since.is_some_and(|since| since.elapsed() >= SEGMENT_WAIT);
+            let writer = &self.open.writer;
+            if is_late || writer.payload_bytes() >= SEGMENT_BYTES || writer.is_full() {
+                self.seal().await;
+            }
+        }
+        self.seal().await;
+    }
+
+    /// When the open segment is to be sealed: at once if nothing is on its way and nothing was of late.
+    fn due(&self) -> Option<Instant> {
+        let latest = self.open.since? + SEGMENT_WAIT;
+        if self.puts.available_permits() < PUTS_IN_FLIGHT {
+            return Some(latest);
+        }
+        let earliest = self.sealed_at.map_or_else(Instant::now, |at| at + SEGMENT_WAIT);
+        Some(earliest.min(latest))
+    }
+
+    async fn take(&mut self, message: Message, payload: &mut Vec<u8>) {
+        match message {
+            Message::Write { batch, input, mark, done } => {
+                if input.is_some() {
+                    let why = "stream aggregation has no log to follow in a cluster";
+                    done(Err(CommitError::TooLarge(why.to_owned())));
+                    return;
+                }
+                self.add(batch, mark, done, payload);
+            }
+            Message::Fence { done } => {
+                self.seal().await;
+                let events = self.events.clone();
+                let tell = Box::new(move || _ = events.send(Event::Then(done)));
+                let _ = self.items.send(Item::Then(tell));
+            }
+            Message::Marks { .. }
+            | Message::Command { .. }
+            | Message::Delete { .. }
+            | Message::EndWindows { .. }
+            | Message::Cut { .. }
+            | Message::Truncate { .. }
+            | Message::LetGo => unreachable!("the queue sends these another way"),
+        }
+    }
+
+    fn add(
+        &mut self,
+        batch: Box<ResolvedBatch>,
+        mark: Option<Box<Mark>>,
+        done: OnStored,
+        payload: &mut Vec<u8>,
+    ) {
+        // Fast path of agents that come back: what is known costs no segment. Whether one is missing
+        // before it is the catalog's to say, when those that are on their way have arrived.
+        let is_known = |mark: &Mark| self.consensus.read(|s| s.standing(mark)) == Standing::Known;
+        if mark.as_deref().is_some_and(is_known) {
+            let _ = self.events.send(Event::Known(done));
+            return;
+        }
+        payload.clear();
+        if !batch.is_empty() {
+            self.encoder.encode(&batch, &self.registry, payload);
+        }
+        let open = &mut self.open;
+        let number = open.writer.add(batch.tenant, Signal::Metrics, payload);
+        open.rows += batch.rows() as u64;
+        if let Some(range) = range_of(&batch) {
+            open.range = Some(open.range.map_or(range, |all| all.union(&range)));
+        }
+        open.marks.extend(mark.map(|mark| (number, *mark)));
+        open.since.get_or_insert_with(Instant::now);
+        open.batches.push(Waiting { batch, done: Some(done) });
+    }
+
+    /// Sends the open segment on its way, if there is anything in it. Waits while as many as may be are
+    /// on theirs.
+    async fn seal(&mut self) {
+        if self.open.batches.is_empty() {
+            return;
+        }
+        let permits = Arc::clone(&self.puts);
+        let permit = permits.acquire_owned().await.expect("nobody closes it");
+        let Open { writer, batches, marks, rows, range, .. } = std::mem::take(&mut self.open);
+        self.encoder.begin_file();
+        let name = SegmentName { broker: self.broker, epoch: self.epoch, seq: self.next_seq };
+        self.next_seq += 1;
+        let at = Instant::now();
+        self.sealed_at = Some(at);
+        let (told, put) = oneshot::channel();
+        let (store, work, put_done) =
+            (Arc::clone(&self.store), self.work, Arc::clone(&self.put_done));
+        let counters = Arc::clone(&self.counters);
+        tokio::spawn(async move {
+            let outcome = put_segment(&*store, work, writer, name, &counters).await;
+            let _ = told.send(outcome);
+            let permit: OwnedSemaphorePermit = permit;
+            drop(permit);
+            put_done.notify_one();
+        });
+        let range = range.unwrap_or(TimeRange { start_ms: 0, end_ms: 0 });
+        let sealed = Sealed { seq: name.seq, batches, marks, rows, range, at, put };
+        // Who agrees is gone only when the broker has stopped, and all answers with it.
+        let _ = self.items.send(Item::Segment(sealed));
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn range_of(batch: &ResolvedBatch) -> Option<TimeRange> {
+    let floats = batch.shards.iter().flat_map(|rows| rows.timestamps_ms.iter().copied());
+    let histograms = batch.shards.iter().flat_map(|rows| &rows.histograms).map(|row| row.t_ms);
+    let mut range: Option<(i64, i64)> = None;
+    for t_ms in floats.chain(histograms) {
+        let (least, most) = range.unwrap_or((t_ms, t_ms));
+        range = Some((least.min(t_ms), most.max(t_ms)));
+    }
+    range.map(|(least, most)| TimeRange::new(least, most.saturating_add(1)))
+}
+
+async fn put_segment(
+    store: &dyn ObjectStore,
+    work: Work,
+    writer: SegmentWriter,
+    name: SegmentName,
+    counters: &ClusterCounters,
+) -> Result<(u64, u32), CommitError> {
+    let bytes = work.run(move || Bytes::from(writer.seal(name))).await;
+    let checksum = codec::checksum(&bytes);
+    let started = Instant::now();
+    match store::put(store, &name.key(), &bytes).await {
+        Ok(()) => {
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            ClusterCounters::count(&counters.put_bytes, bytes.len() as u64);
+            ClusterCounters::count(&counters.put_micros, micros);
+            Ok((bytes.len() as u64, checksum))
+        }
+        Err(fault) => {
+            ClusterCounters::count(&counters.put_failures, 1);
+            tracing::warn!(key = name.key(), %fault, "a segment was not written; its batches are refused");
+            Err(CommitError::Store(fault.to_string()))
+        }
+    }
+}
+
+/// Has segments agreed upon, one after the other.
+pub(super) struct Agreeing {
+    pub(super) broker: BrokerId,
+    pub(super) epoch: u64,
+    pub(super) consensus: Consensus,
+    pub(super) flights: Arc<Flights>,
+    pub(super) counters: Arc<ClusterCounters>,
+    pub(super) on_fault: OnFault,
+}
+
+impl Agreeing {
+    /// Works until the collector is gone.
+    pub(super) async fn run(self, mut items: UnboundedReceiver<Item>) {
+        while let Some(item) = items.recv().await {
+            match item {
+                Item::Then(tell) => tell(),
+                Item::Segment(sealed) => self.agree(sealed).await,
+            }
+        }
+    }
+
+    async fn agree(&self, sealed: Sealed) {
+        let Sealed { seq, batches, marks, rows, range, at, put } = sealed;
+        let stopped = Err(CommitError::Stopping);
+        let (size_bytes, checksum) = match put.await.unwrap_or(stopped) {
+            Ok(written) => written,
+            Err(error) => return refuse(batches, &error),
+        };
+        if at.elapsed() > PUT_DEADLINE + AGREE_DEADLINE {
+            let why = "segments before it waited for too long".to_owned();
+            return refuse(batches, &CommitError::NoQuorum(why));
+        }
+        self.flights.lock().insert(seq, Flight { batches, marks: marks.clone() });
+        let (broker, epoch) = (self.broker, self.epoch);
+        let new = NewSegment { broker, epoch, seq, size_bytes, checksum, rows, range, marks };
+        let command = Command::AddSegment(new);
+        let mut is_in_doubt = false;
+        loop {
+            match self.consensus.propose(command.clone(), AGREE_DEADLINE).await {
+                // The applier has it, or will have: it is told before this one is.
+                Ok(Outcome::Segment(_)) => {
+                    ClusterCounters::count(&self.counters.segments, 1);
+                    return;
+                }
+                Ok(other) => unreachable!("a segment is answered with what counts, not {other:?}"),
+                // An earlier attempt was applied.
+                Err(ProposeError::Catalog(CatalogError::StaleSegment { .. })) if is_in_doubt => {
+                    ClusterCounters::count(&self.counters.segments, 1);
+                    return;
+                }
+                Err(ProposeError::Catalog(
+                    error @ (CatalogError::Fenced { .. }
+                    | CatalogError::UnknownBroker { .. }
+                    | CatalogError::StaleSegment { .. }),
+                )) => {
+                    self.refuse_flight(seq, &CommitError::Fenced(error.to_string()));
+                    (self.on_fault)(&error.to_string());
+                    return;
+                }
+                Err(ProposeError::Catalog(error)) => {
+                    return self.refuse_flight(seq, &error.into());
+                }
+                Err(ProposeError::NoLeader(why)) if !is_in_doubt => {
+                    return self.refuse_flight(seq, &CommitError::NoQuorum(why));
+                }
+                Err(ProposeError::Stopping) => {
+                    return self.refuse_flight(seq, &CommitError::Stopping);
+                }
+                Err(error @ (ProposeError::Unknown(_) | ProposeError::NoLeader(_))) => {
+                    ClusterCounters::count(&self.counters.in_doubt, u64::from(!is_in_doubt));
+                    is_in_doubt = true;
+                    self.tell_doubt(seq, &error);
+                }
+            }
+        }
+    }
+
+    /// Answers those who wait for a segment that may come to count yet, or does already. Its rows stay,
+    /// in case it does.
+    fn tell_doubt(&self, seq: u64, error: &ProposeError) {
+        let told: Vec<OnStored> = {
+            let mut flights = self.flights.lock();
+            let batches = flights.get_mut(&seq).into_iter().flat_map(|flight| &mut flight.batches);
+            batches.filter_map(|waiting| waiting.done.take()).collect()
+        };
+        tracing::warn!(seq, %error, "it is not known whether a segment counts: asking again");
+        for done in told {
+            done(Err(CommitError::Unknown(error.to_string())));
+        }
+    }
+
+    fn refuse_flight(&self, seq: u64, error: &CommitError) {
+        let flight = self.flights.lock().remove(&seq);
+        refuse(flight.map(|flight| flight.batches).unwrap_or_default(), error);
+    }
+}
+
+fn refuse(batches: Vec<Waiting>, error: &CommitError) {
+    for done in batches.into_iter().filter_map(|waiting| waiting.done) {
+        done(Err(error.clone()));
+    }
+}

@@ -1,0 +1,318 @@
+//! Who writes to a simulated cluster, and what each remembers of what it was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use broker::{BatchIdentity, Broker, CommitError, Delivery, Incarnation, Lane};
+use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TimeRange};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+
+use crate::world::Dice;
+use crate::{START_MS, read};
+
+/// Whoever waits longer gives the connection up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Batches of an agent that may be on their way.
+const WINDOW: usize = 4;
+/// Timestamps of one batch.
+const SEQ_MS: i64 = 100;
+
+/// A sample: series and time.
+pub(crate) type Place = (String, i64);
+
+/// What is known of a row that may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nobody said that it is stored.
+    Sent,
+    /// It is.
+    Stored,
+    /// It was, and a delete of it may be in effect, or not.
+    Doubtful,
+    /// It must not be seen.
+    Deleted,
+}
+
+/// What clients were told. All of it is held against what can be read in the end.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// Every row that was ever sent, with its value.
+    pub(crate) sent: BTreeMap<Place, f64>,
+    /// Rows of clients without an identity that must be there.
+    pub(crate) stored: BTreeSet<Place>,
+    /// Batches of agents that must be there, by agent and number.
+    pub(crate) batches: BTreeSet<(u64, u64)>,
+    /// The rows of each attempt at a batch.
+    pub(crate) attempts: BTreeMap<(u64, u64), Vec<Vec<Place>>>,
+    /// Rows that may be deleted.
+    pub(crate) deletable: BTreeMap<Place, Fate>,
+    pub(crate) refusals: BTreeMap<String, u64>,
+    pub(crate) deletes: u64,
+    pub(crate) known: u64,
+}
+
+/// What clients share.
+pub(crate) struct Site {
+    pub(crate) brokers: Mutex<BTreeMap<u64, Broker>>,
+    pub(crate) told: Mutex<Told>,
+    /// Nothing new is made, what there is is sent.
+    pub(crate) is_over: AtomicBool,
+}
+
+impl Site {
+    fn any(&self, dice: &mut Dice) -> Option<Broker> {
+        let brokers = self.brokers.lock();
+        let at = dice.below(brokers.len().max(1) as u64) as usize;
+        brokers.values().nth(at).cloned()
+    }
+
+    fn note(&self, error: &CommitError) {
+        let name = format!("{error:?}");
+        let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
+        *self.told.lock().refusals.entry(name).or_default() += 1;
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn labels(series: &str) -> Labels {
+    Labels::from_pairs([("__name__", "m"), ("series", series)]).expect("valid")
+}
+
+fn batch_of(rows: &[(Place, f64)]) -> MetricBatch {
+    let mut batch = MetricBatch::default();
+    for ((series, t_ms), value) in rows {
+        batch.push(&labels(series), *t_ms, *value);
+    }
+    batch
+}
+
+/// Says that rows are sent.
+fn note_sent(site: &Site, rows: &[(Place, f64)]) {
+    let mut told = site.told.lock();
+    told.sent.extend(rows.iter().cloned());
+}
+
+#[track_caller]
+fn check_visible(broker: &Broker, rows: &[(Place, f64)]) {
+    let found = read(broker);
+    for (place, value) in rows {
+        assert_eq!(found.get(place), Some(value), "{place:?} was acknowledged and cannot be read");
+    }
+}
+
+/// An agent: numbers its batches, keeps them until they are acknowledged, sends them in order to
+/// whichever broker it reaches.
+pub(crate) async fn agent(site: Arc<Site>, number: u64, seed: u64) {
+    let mut dice = Dice(seed);
+    let name: Arc<str> = format!("agent-{number}").into();
+    let incarnation = Incarnation([number as u8; 16]);
+    // Through which batch it was told that everything is stored, and how many it has made.
+    let (mut through, mut made) = (0, 0);
+    let mut attempts: BTreeMap<u64, i64> = BTreeMap::new();
+    loop {
+        let Some(broker) = site.any(&mut dice) else {
+            sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let (reply, marks) = oneshot::channel();
+        broker.agent_marks(&name, incarnation, move |marks| _ = reply.send(marks));
+        let Ok(Ok(Ok(marks))) = timeout(PATIENCE, marks).await else {
+            sleep(Duration::from_millis(300)).await;
+            continue;
+        };
+        assert!(marks.live_through >= through, "{name}: a mark went back");
+        assert!(marks.live_through <= made, "{name}: a mark of what was never sent");
+        site.told.lock().batches.extend((through + 1..=marks.live_through).map(|s| (number, s)));
+        through = marks.live_through;
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let mut sent = through;
+        // Until something goes wrong, or it reconnects.
+        for _ in 0..5 + dice.below(30) {
+            if !site.is_over() {
+                made += dice.below(3);
+            }
+            while sent < made && (sent - through) < WINDOW as u64 {
+                let attempt = attempts.entry(sent + 1).or_default();
+                *attempt += 1;
+                send(&site, &broker, (&name, number, incarnation), sent, *attempt, &answers);
+                sent += 1;
+            }
+            if site.is_over() && through == made {
+                return;
+            }
+            sleep(Duration::from_millis(dice.below(400))).await;
+            if sent == through {
+                continue;
+            }
+            match timeout(PATIENCE, answered.recv()).await {
+                Ok(Some((seq, Ok(())))) => through = through.max(seq),
+                Ok(Some((_, Err(error)))) => {
+                    site.note(&error);
+                    sleep(Duration::from_millis(dice.below(1_500))).await;
+                    break;
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+}
+
+type Answers = mpsc::UnboundedSender<(u64, Result<(), CommitError>)>;
+
+/// Sends one batch. Each attempt has timestamps of its own, so that two that are stored are seen.
+fn send(
+    site: &Arc<Site>,
+    broker: &Broker,
+    (name, number, incarnation): (&Arc<str>, u64, Incarnation),
+    after_seq: u64,
+    attempt: i64,
+    answers: &Answers,
+) {
+    let seq = after_seq + 1;
+    let t_ms = START_MS + seq as i64 * SEQ_MS + attempt % SEQ_MS;
+    let row = |part: u64| ((format!("a{number}-{}", (seq + part) % 4), t_ms), seq as f64);
+    let rows = vec![row(0), row(1)];
+    note_sent(site, &rows);
+    let places = rows.iter().map(|(place, _)| place.clone()).collect();
+    site.told.lock().attempts.entry((number, seq)).or_default().push(places);
+    let agent = Arc::clone(name);
+    let identity = BatchIdentity { agent, incarnation, lane: Lane::Live, seq, after_seq };
+    let (answers, site, at) = (answers.clone(), Arc::clone(site), broker.clone());
+    let batch = batch_of(&rows);
+    broker.ingest_from_agent(DEFAULT_TENANT, &identity, &batch, move |result| {
+        let result = result.map(|Delivery { was_known, .. }| {
+            if !was_known {
+                check_visible(&at, &rows);
+            }
+            let mut told = site.told.lock();
+            told.known += u64::from(was_known);
+            told.batches.insert((number, seq));
+        });
+        // The agent may have reconnected.
+        let _ = answers.send((seq, result));
+    });
+}
+
+/// What became of a push.
+enum Push {
+    Stored,
+    Refused,
+    /// It may be stored, now or later.
+    Doubtful,
+}
+
+async fn push(site: &Site, broker: &Broker, rows: &[(Place, f64)]) -> Push {
+    let (reply, answer) = oneshot::channel();
+    let (at, sent) = (broker.clone(), rows.to_vec());
+    broker.ingest(DEFAULT_TENANT, &batch_of(rows), move |result| {
+        if result.is_ok() {
+            check_visible(&at, &sent);
+        }
+        let _ = reply.send(result);
+    });
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(Ok(_))) => Push::Stored,
+        Ok(Ok(Err(error))) => {
+            site.note(&error);
+            match error {
+                CommitError::Unknown(_) | CommitError::Stopping => Push::Doubtful,
+                _ => Push::Refused,
+            }
+        }
+        Ok(Err(_)) | Err(_) => Push::Doubtful,
+    }
+}
+
+/// A client of remote write: sends each request again until it is taken.
+pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
+    let mut dice = Dice(seed);
+    for seq in 0.. {
+        if site.is_over() {
+            return;
+        }
+        let row = |part: u64| {
+            ((format!("w{number}-{part}"), START_MS + seq * SEQ_MS), seq as f64 + part as f64)
+        };
+        let rows: Vec<_> = (0..1 + dice.below(4)).map(row).collect();
+        note_sent(&site, &rows);
+        loop {
+            if let Some(broker) = site.any(&mut dice)
+                && let Push::Stored = push(&site, &broker, &rows).await
+            {
+                site.told.lock().stored.extend(rows.iter().map(|(place, _)| place.clone()));
+                break;
+            }
+            sleep(Duration::from_millis(200 + dice.below(800))).await;
+        }
+        sleep(Duration::from_millis(dice.below(400))).await;
+    }
+}
+
+/// A client that deletes what it wrote, now and then.
+pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
+    let mut dice = Dice(seed);
+    let series = format!("d{number}");
+    // Rows of which an attempt may still be stored at any time.
+    let mut in_doubt: BTreeSet<i64> = BTreeSet::new();
+    for seq in 0.. {
+        if site.is_over() {
+            return;
+        }
+        sleep(Duration::from_millis(dice.below(600))).await;
+        let Some(broker) = site.any(&mut dice) else { continue };
+        if dice.percent(15) {
+            delete(&site, &broker, &series, &in_doubt).await;
+            continue;
+        }
+        let t_ms = START_MS + seq * SEQ_MS;
+        let place = (series.clone(), t_ms);
+        let rows = vec![(place.clone(), seq as f64)];
+        note_sent(&site, &rows);
+        site.told.lock().deletable.insert(place.clone(), Fate::Sent);
+        match push(&site, &broker, &rows).await {
+            Push::Stored => _ = site.told.lock().deletable.insert(place, Fate::Stored),
+            Push::Refused => {}
+            Push::Doubtful => _ = in_doubt.insert(t_ms),
+        }
+    }
+}
+
+async fn delete(site: &Arc<Site>, broker: &Broker, series: &str, in_doubt: &BTreeSet<i64>) {
+    let mine = |place: &Place| place.0 == series && !in_doubt.contains(&place.1);
+    for (_, fate) in site.told.lock().deletable.iter_mut().filter(|(place, _)| mine(place)) {
+        if *fate == Fate::Stored {
+            *fate = Fate::Doubtful;
+        }
+    }
+    let matchers = [("__name__", "m"), ("series", series)]
+        .map(|(name, value)| Matcher::new(name, MatchOp::Equal, value).expect("no regex"));
+    let (reply, answer) = oneshot::channel();
+    let selectors = [matchers.to_vec()];
+    broker.begin_delete(DEFAULT_TENANT, &selectors, TimeRange::all(), move |result| {
+        let _ = reply.send(result);
+    });
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => return site.note(&error),
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let mut told = site.told.lock();
+    told.deletes += 1;
+    for (_, fate) in told.deletable.iter_mut().filter(|(place, _)| mine(place)) {
+        if *fate == Fate::Doubtful {
+            *fate = Fate::Deleted;
+        }
+    }
+    let found = read(broker);
+    for (place, fate) in &told.deletable {
+        let is_gone = place.0 == series && *fate == Fate::Deleted;
+        assert!(!is_gone || !found.contains_key(place), "{place:?} was deleted and can be read");
+    }
+}

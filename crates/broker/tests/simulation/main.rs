@@ -1,0 +1,413 @@
+//! A cluster of brokers on one thread with a clock of its own: real consensus, the real write path, heads,
+//! flushes and reads; links, disks, power and the store fail as they do.
+//!
+//! What is held against it: what was acknowledged can be read, at once where it was acknowledged and in
+//! the end in the cluster, also after all have lost power; a batch of an agent is stored once, however
+//! often it was sent and to whom; nothing can be read that was not sent; what was deleted stays away; all
+//! catalogs are equal.
+//!
+//! `SEED=7 SEEDS=100 cargo test -p watchfire-broker --test simulation -- --nocapture`
+#![expect(clippy::print_stderr, reason = "figures of a search, shown with --nocapture")]
+
+mod clients;
+mod world;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use blockstore::{Disk, MemoryDisk};
+use broker::{Broker, BrokerConfig, CatalogFeed, ClusterParts, Work};
+use catalog::{BrokerId, BrokerInfo, BrokerState, Command, State};
+use consensus::{Consensus, ConsensusConfig, Member, Observer, Writing, seed_chance};
+use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use clients::{Fate, Place, Site, Told};
+use world::{Dice, Links, Mood, Store, World};
+
+/// 2026-11-21, at the start of a window of two hours.
+pub(crate) const START_MS: i64 = 1_795_219_200_000;
+/// Heads become blocks so often.
+const FLUSH_INTERVAL_MS: i64 = 5_000;
+
+thread_local! {
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The simulation's clock.
+fn now_ms() -> i64 {
+    let began = BEGAN.get().expect("a simulation has begun");
+    START_MS + i64::try_from(began.elapsed().as_millis()).expect("some minutes")
+}
+
+/// Everything that one broker can read: its heads, and all blocks.
+pub(crate) fn read(broker: &Broker) -> BTreeMap<Place, f64> {
+    let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex");
+    let selected = broker.reader(DEFAULT_TENANT).select(&[matcher], TimeRange::all());
+    let selected = selected.expect("every block is readable");
+    let mut samples = BTreeMap::new();
+    for (index, labels) in selected.labels().iter().enumerate() {
+        let (mut timestamps, mut values) = (Vec::new(), Vec::new());
+        selected.read(index, &mut timestamps, &mut values).expect("every block is readable");
+        let series = labels.get("series").expect("all have it");
+        for (t_ms, value) in timestamps.into_iter().zip(values) {
+            samples.insert((series.to_owned(), t_ms), value);
+        }
+    }
+    samples
+}
+
+struct Cluster {
+    world: Arc<World>,
+    site: Arc<Site>,
+    disks: BTreeMap<u64, MemoryDisk>,
+    /// Whether it has power, and the task that opens its broker.
+    nodes: BTreeMap<u64, (Arc<AtomicBool>, JoinHandle<()>)>,
+    /// Why brokers had to begin anew.
+    failed: Arc<Mutex<Vec<String>>>,
+    dice: Dice,
+    has_few_entries: bool,
+}
+
+fn member(id: u64) -> Member {
+    Member { name: format!("b{id}"), address: id.to_string(), zone: (id % 3).to_string() }
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Cluster {
+        let site = Site {
+            brokers: Mutex::default(),
+            told: Mutex::new(Told::default()),
+            is_over: AtomicBool::new(false),
+        };
+        Cluster {
+            world: World::new(seed),
+            site: Arc::new(site),
+            disks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            failed: Arc::default(),
+            dice: Dice(seed),
+            has_few_entries: seed.is_multiple_of(2),
+        }
+    }
+
+    /// Starts the consensus of a broker; the broker itself is opened meanwhile, as soon as there is a
+    /// leader.
+    async fn start(&mut self, id: u64) -> Consensus {
+        let disk: Arc<dyn Disk> = Arc::new(self.disks.entry(id).or_default().clone());
+        let config = ConsensusConfig {
+            writing: Writing::Inline,
+            replace_after_ms: 20_000,
+            // With few, one that was cut off for seconds gets the state as a whole.
+            snapshot_every: if self.has_few_entries { 12 } else { 60 },
+            ..ConsensusConfig::new(id, member(id))
+        };
+        let is_alive = Arc::new(AtomicBool::new(true));
+        let world = Arc::clone(&self.world);
+        let links = Links { id, world: Arc::clone(&world), is_alive: Arc::clone(&is_alive) };
+        let feed = CatalogFeed::new(BrokerId(id));
+        let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
+        let on_failure = Arc::new(|_: &_| {});
+        let started =
+            Consensus::start(Arc::clone(&disk), config, Arc::new(links), observer, on_failure);
+        let consensus = started.await.unwrap_or_else(|error| panic!("broker {id}: {error}"));
+        self.world.members.lock().insert(id, consensus.clone());
+        let store = Store { world, is_alive: Arc::clone(&is_alive) };
+        let failed = Arc::clone(&self.failed);
+        let parts = ClusterParts {
+            consensus: consensus.clone(),
+            feed,
+            store: Arc::new(store.clone()),
+            blobs: Arc::new(store),
+            disk,
+            work: Work::Inline,
+            keep_flushed: Duration::from_secs(3),
+            on_fault: Arc::new(move |why| failed.lock().push(format!("broker {id}: {why}"))),
+        };
+        let config = BrokerConfig {
+            shards: 2,
+            flush_interval_ms: FLUSH_INTERVAL_MS,
+            rollups: Vec::new(),
+            ..BrokerConfig::new("unused".into(), now_ms)
+        };
+        let (site, own, alive) = (Arc::clone(&self.site), consensus.clone(), Arc::clone(&is_alive));
+        let opening = tokio::spawn(async move {
+            let info = BrokerInfo {
+                name: format!("b{id}"),
+                address: id.to_string(),
+                zone: (id % 3).to_string(),
+                feature_level: 1,
+                state: BrokerState::Active,
+            };
+            let named = Command::SetBroker { broker: BrokerId(id), info };
+            while own.propose(named.clone(), Duration::from_secs(5)).await.is_err() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            let opened = Broker::open_clustered(parts, config, Arc::default()).await;
+            let broker = opened.unwrap_or_else(|error| panic!("broker {id}: {error:#}"));
+            if alive.load(Ordering::Relaxed) {
+                site.brokers.lock().insert(id, broker);
+            }
+        });
+        self.nodes.insert(id, (is_alive, opening));
+        consensus
+    }
+
+    fn is_running(&self, id: u64) -> bool {
+        self.nodes.contains_key(&id)
+    }
+
+    /// Cuts the power of a broker; it finds what its disk kept.
+    fn crash(&mut self, id: u64) {
+        let Some((is_alive, opening)) = self.nodes.remove(&id) else { return };
+        is_alive.store(false, Ordering::Relaxed);
+        opening.abort();
+        self.site.brokers.lock().remove(&id);
+        let gone = self.world.members.lock().remove(&id).expect("it was running");
+        let disk = self.disks.remove(&id).expect("every broker has one");
+        disk.cut_power_after(0);
+        let seed = self.dice.next();
+        self.disks.insert(id, disk.crash(seed));
+        tokio::spawn(async move { gone.stop().await });
+    }
+
+    /// Does something bad.
+    async fn harm(&mut self, of: u64) -> &'static str {
+        let id = 1 + self.dice.below(of);
+        let other = 1 + self.dice.below(of);
+        match self.dice.below(13) {
+            0 | 1 => {
+                self.crash(id);
+                "crash"
+            }
+            2..=4 => {
+                if !self.is_running(id) {
+                    self.start(id).await;
+                }
+                "start"
+            }
+            5 => {
+                let mut cut = self.world.cut.lock();
+                for peer in 1..=of {
+                    cut.insert((id, peer));
+                    cut.insert((peer, id));
+                }
+                "cut off"
+            }
+            6 => {
+                // Who does not hear the leader, and is heard, does not know what became of what it said.
+                let leader = self
+                    .world
+                    .members
+                    .lock()
+                    .values()
+                    .find(|m| m.is_leader())
+                    .map(|m| m.status().id);
+                let from = leader.filter(|_| self.dice.percent(70)).unwrap_or(other);
+                self.world.cut.lock().insert((from, id));
+                "one way"
+            }
+            7 => {
+                let flip = self.dice.percent(50);
+                *self.world.lossy.lock() = flip;
+                *self.world.slow.lock() = !flip;
+                "loss or delay"
+            }
+            8..=10 => {
+                let moods =
+                    [Mood::Flaky, Mood::Flaky, Mood::Slow, Mood::Silent, Mood::Down, Mood::Full];
+                *self.world.mood.lock() = moods[self.dice.below(6) as usize];
+                "store"
+            }
+            _ => {
+                self.world.heal();
+                "heal"
+            }
+        }
+    }
+
+    /// Starts all that do not run, and waits until all take writes.
+    async fn all_open(&mut self, of: u64) {
+        for id in 1..=of {
+            if !self.is_running(id) {
+                self.start(id).await;
+            }
+        }
+        let brokers = Arc::clone(&self.site);
+        let opened = async {
+            while brokers.brokers.lock().len() < of as usize {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let opened = timeout(Duration::from_secs(120), opened).await;
+        assert!(opened.is_ok(), "not all brokers are open: {}", statuses(&self.world));
+    }
+
+    /// Holds what can be read against what was told.
+    fn check(&self, when: &str) {
+        let mut found: BTreeMap<Place, f64> = BTreeMap::new();
+        for broker in self.site.brokers.lock().values() {
+            for (place, value) in read(broker) {
+                let known = *found.entry(place.clone()).or_insert(value);
+                assert_eq!(known, value, "{when}: brokers differ in {place:?}");
+            }
+        }
+        let told = self.site.told.lock();
+        for (place, value) in &found {
+            assert_eq!(told.sent.get(place), Some(value), "{when}: {place:?} is invented");
+        }
+        for place in &told.stored {
+            assert!(found.contains_key(place), "{when}: {place:?} is lost");
+        }
+        for (batch, attempts) in &told.attempts {
+            let is_there = |rows: &&Vec<Place>| {
+                let rows_there = rows.iter().filter(|row| found.contains_key(*row)).count();
+                assert!(
+                    rows_there == 0 || rows_there == rows.len(),
+                    "{when}: a part of {batch:?} is there"
+                );
+                rows_there > 0
+            };
+            let times = attempts.iter().filter(is_there).count();
+            assert!(times <= 1, "{when}: {batch:?} is stored {times} times");
+            assert!(times == 1 || !told.batches.contains(batch), "{when}: {batch:?} is lost");
+        }
+        for (place, fate) in &told.deletable {
+            match fate {
+                Fate::Stored => assert!(found.contains_key(place), "{when}: {place:?} is lost"),
+                Fate::Deleted => assert!(!found.contains_key(place), "{when}: {place:?} is back"),
+                Fate::Sent | Fate::Doubtful => {}
+            }
+        }
+    }
+}
+
+fn statuses(world: &World) -> String {
+    world.members.lock().iter().map(|(id, c)| format!("{id}: {:?}\n", c.status())).collect()
+}
+
+async fn run(seed: u64, of: u64, rounds: u64) -> String {
+    seed_chance(seed);
+    BEGAN.set(Some(Instant::now()));
+    let mut cluster = Cluster::new(seed);
+    cluster.start(1).await.begin().await.expect("the first begins");
+    for id in 2..=of {
+        let joining = cluster.start(id).await;
+        joining.join(&[member(1)], Duration::from_secs(30)).await.expect("it is taken in");
+    }
+    let mut clients = Vec::new();
+    for number in 1..=3 {
+        let mut seed = || cluster.dice.next();
+        clients.push(tokio::spawn(clients::agent(Arc::clone(&cluster.site), number, seed())));
+        let site = Arc::clone(&cluster.site);
+        clients.push(tokio::spawn(clients::remote_writer(site, number, seed())));
+    }
+    let seed_of_deleter = cluster.dice.next();
+    clients.push(tokio::spawn(clients::deleter(Arc::clone(&cluster.site), 1, seed_of_deleter)));
+    sleep(Duration::from_secs(3)).await;
+    let mut done: BTreeMap<&str, u64> = BTreeMap::new();
+    for _ in 0..rounds {
+        *done.entry(cluster.harm(of).await).or_default() += 1;
+        let pause = 100 + cluster.dice.below(4_000);
+        sleep(Duration::from_millis(pause)).await;
+    }
+    cluster.world.heal();
+    cluster.all_open(of).await;
+    cluster.site.is_over.store(true, Ordering::Relaxed);
+    let finished = timeout(Duration::from_secs(300), async {
+        for client in clients {
+            if let Err(error) = client.await {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    });
+    assert!(finished.await.is_ok(), "clients cannot go on:\n{}", statuses(&cluster.world));
+    sleep(Duration::from_secs(20)).await;
+    cluster.check("healed");
+    check_catalogs(&cluster.world).await;
+    for id in 1..=of {
+        cluster.crash(id);
+    }
+    cluster.all_open(of).await;
+    sleep(Duration::from_secs(2)).await;
+    cluster.check("after a power cut of all");
+    sleep(Duration::from_secs(10)).await;
+    cluster.check("flushed after it");
+    let failed = cluster.failed.lock();
+    assert!(failed.is_empty(), "{failed:?}");
+    let told = cluster.site.told.lock();
+    let blocks =
+        cluster.world.objects.lock().keys().filter(|key| key.starts_with("blocks")).count();
+    format!(
+        "{} s, {done:?}, store {:?}, {} batches, {} pushes' rows, {} known, {} deletes, {blocks} blocks, \
+         refused {:?}",
+        BEGAN.get().expect("it began").elapsed().as_secs(),
+        cluster.world.faults.lock(),
+        told.batches.len(),
+        told.stored.len(),
+        told.known,
+        told.deletes,
+        told.refusals,
+    )
+}
+
+async fn check_catalogs(world: &World) {
+    let members: Vec<(u64, Consensus)> =
+        world.members.lock().iter().map(|(id, c)| (*id, c.clone())).collect();
+    // Flushes go on: the same moment is looked for.
+    for _ in 0..20 {
+        for (id, consensus) in &members {
+            let caught_up = consensus.catch_up(Duration::from_secs(20)).await;
+            assert!(caught_up.is_ok(), "broker {id}: {caught_up:?}");
+        }
+        let states: Vec<State> = members.iter().map(|(_, c)| c.read(State::clone)).collect();
+        if states.iter().all(|state| state.version() == states[0].version()) {
+            assert!(states.iter().all(|state| *state == states[0]), "catalogs differ");
+            return;
+        }
+        sleep(Duration::from_millis(700)).await;
+    }
+    panic!("catalogs never reach the same version");
+}
+
+fn simulate(seed: u64, of: u64, rounds: u64) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let line = runtime.block_on(run(seed, of, rounds));
+    runtime.shutdown_background();
+    line
+}
+
+/// What to run to see a failure again.
+struct Again(u64);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "failed: SEED={} SEEDS=1 cargo test -p watchfire-broker --test simulation -- --nocapture",
+                self.0
+            );
+        }
+    }
+}
+
+#[test]
+fn faults_lose_double_and_invent_nothing() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SEED").unwrap_or(1);
+    for seed in first..first + number("SEEDS").unwrap_or(6) {
+        let _again = Again(seed);
+        let of = [3, 5, 4][seed as usize % 3];
+        let line = simulate(seed, of, 25);
+        eprintln!("seed {seed} of {of}: {line}");
+    }
+}
