@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::raft::VoteRequest;
+use openraft::{LeaderId, ServerState};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -82,11 +82,14 @@ impl Inner {
             let since: Instant = *leads_since.get_or_insert_with(Instant::now);
             let is_new = since.elapsed() < Duration::from_millis(patience);
             let answered = metrics.millis_since_quorum_ack.is_some_and(|millis| millis < patience);
-            let others = metrics.membership_config.voter_ids().filter(|id| *id != self.config.id);
-            if let Some(other) = others.min().filter(|_| !is_new && !answered) {
+            let is_alone = metrics.membership_config.voter_ids().all(|id| id == self.config.id);
+            if !is_new && !answered && !is_alone {
                 tracing::warn!(id = self.config.id, "no majority answers: leading no more");
-                // As if another one stood for election in the next term and got this vote.
-                let vote = Vote::new(metrics.current_term + 1, other);
+                // As if the next term had come and this vote were nobody's yet. It must not be that of
+                // another member: openraft takes one that hears of such a vote for a candidate, and one
+                // that led goes on under it.
+                let (term, voted_for) = (metrics.current_term + 1, None);
+                let vote = Vote { leader_id: LeaderId { term, voted_for }, committed: false };
                 let last_log_id = self.log.last();
                 if self.raft.vote(VoteRequest { vote, last_log_id }).await.is_err() {
                     return;

@@ -400,11 +400,21 @@ impl Drop for Again {
     }
 }
 
+/// Seeds that found something once.
+const PINNED: [u64; 1] = [
+    // A member that gave up leading voted for another one, which took itself for a candidate.
+    20_525,
+];
+
 #[test]
 fn faults_lose_double_and_invent_nothing() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("SEED").unwrap_or(1);
-    for seed in first..first + number("SEEDS").unwrap_or(6) {
+    let count = number("SEEDS").unwrap_or(6);
+    let seeds = match number("SEED") {
+        Some(first) => (first..first + count).collect(),
+        None => [(1..=count).collect(), PINNED.to_vec()].concat(),
+    };
+    for seed in seeds {
         let _again = Again(seed);
         let of = [3, 5, 4][seed as usize % 3];
         let line = simulate(seed, of, 25);
