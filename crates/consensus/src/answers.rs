@@ -160,7 +160,10 @@ impl Inner {
             },
             Request::ReadIndex => match self.raft.get_read_log_id().await {
                 Ok((read, applied)) => {
-                    Response::ReadIndex(read.max(applied).map_or(0, |id| id.index))
+                    // A leader that starts again leads on, and does not know how far it had everybody
+                    // agree: at most to its last entry.
+                    let index = read.max(applied).map_or(0, |id| id.index);
+                    Response::ReadIndex(index.max(self.found))
                 }
                 Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => {
                     Response::NotLeader(to.leader_id)

@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     waiting: Arc<Mutex<Waiting>>,
     /// Tells this process from those before it.
     process: u64,
+    /// The last entry that the start found.
+    pub(crate) found: u64,
     pub(crate) transport: Arc<dyn Transport>,
     /// When a leader was heard last.
     pub(crate) heard: Mutex<Option<Instant>>,
@@ -92,6 +94,7 @@ impl Consensus {
     ) -> Result<Consensus, ConsensusError> {
         let log_directory = format!("{}/log", config.directory);
         let log = LogStore::open(Arc::clone(&disk), &log_directory, config.writing, on_failure)?;
+        let found = log.last().map_or(0, |id| id.index);
         let snapshots = format!("{}/snapshots", config.directory);
         let process = Chance::between(0..u64::MAX);
         let machine = Machine::open(disk, &snapshots, (config.id, process), observer)?;
@@ -125,6 +128,7 @@ impl Consensus {
             machine,
             waiting,
             process,
+            found,
             transport,
             heard,
             answered,
