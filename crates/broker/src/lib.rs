@@ -99,7 +99,7 @@ use metadata::MetadataBook;
 use otlp::Otlp;
 use rpc::{PayloadBudget, ReadCounters};
 use sender::Senders;
-use shards::{AbortOnPanic, Shards};
+use shards::Shards;
 use shared_catalog::SharedCatalog;
 use tenants::TenantBook;
 use visible::CommitCounters;

@@ -233,7 +233,6 @@ async fn a_join_token_comes_with_the_command_for_the_next_host() {
     let path = format!("/api/v1/join-tokens/{}", made["id"].as_str().expect("an id"));
     assert_eq!(console.ask("DELETE", &path, admin, None).await.0, 200);
     for body in [
-        json!({ "role": "broker" }),
         json!({ "role": "king" }),
         json!({ "uses": 0 }),
         json!({ "expires_in": "31d" }),

@@ -277,6 +277,7 @@ mod tests {
         for good in [
             "token create",
             "token create --role console --uses 3 --expires 1h",
+            "token create --role broker",
             "token create --scope read,write --name grafana",
             "token create --scope read --scope admin --data /d",
             "token create --scope read --tenant acme",
@@ -286,7 +287,7 @@ mod tests {
             parse(good).expect(good);
         }
         for bad in [
-            "token create --role broker",
+            "token create --role king",
             "token create --scope root",
             "token create --scope read --uses 2",
             "token create --scope read --role agent",

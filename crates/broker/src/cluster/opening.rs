@@ -29,6 +29,7 @@ use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::following::Following;
+use crate::in_effect::InEffect;
 use crate::live::LiveHub;
 use crate::maintenance::{DamagedBlocks, MaintenanceCounters, WakeQueue};
 use crate::opening::Core;
@@ -153,6 +154,7 @@ pub(super) async fn open(
         recovered,
         store_counters,
         maintenance_counters,
+        in_effect: Arc::new(InEffect::new(config.adjustable())),
         wake: WakeQueue::Task(wake),
         threads: Vec::new(),
         clustered: Some(Clustered {
