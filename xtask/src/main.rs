@@ -9,6 +9,7 @@ mod dist;
 mod fuzz;
 mod licences;
 mod process;
+mod simulate;
 mod stages;
 mod test;
 mod tidy;
@@ -24,6 +25,8 @@ cargo xtask <command>
                          to run once instead
   bench NAME             run a benchmark side by side with its peers (ingest, query, restart,
                          agent, scrape, fleet, hour)
+  simulate               break simulated clusters until time is over; --seconds N, --seed S,
+                         --release
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources
   dist                   build all files of a release into target/dist
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ["conformance", suite, rest @ ..] => stages::conformance(suite, rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["bench", name, rest @ ..] => bench::run(name, rest),
+        ["simulate", rest @ ..] => simulate::run(rest),
         ["tidy"] => tidy::run(),
         ["web"] => stages::build_web(),
         ["dist"] => dist::run(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::process::{self, Counts};
-use crate::{fuzz, stages, tools};
+use crate::{fuzz, simulate, stages, tools};
 
 /// A stage's name, what it proves, and what runs it.
 struct Stage {
@@ -26,6 +26,7 @@ const STAGES: &[&[Stage]] = &[
     &[Stage { name: "textparse", run: stages::textparse }],
     &[Stage { name: "discovery", run: stages::discovery }],
     &[Stage { name: "fuzz", run: fuzz::stage }],
+    &[Stage { name: "simulate", run: simulate::stage }],
     &[Stage { name: "remote-write", run: stages::remote_write }],
     &[
         Stage { name: "system", run: stages::system },

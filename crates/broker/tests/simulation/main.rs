@@ -6,10 +6,12 @@
 //! often it was sent and to whom; nothing can be read that was not sent; what was deleted stays away; all
 //! catalogs are equal.
 //!
-//! `SEED=7 SEEDS=100 cargo test -p watchfire-broker --test simulation -- --nocapture`
+//! `SEED=7 SEEDS=100 cargo test -p watchfire-broker --test simulation -- --nocapture`, or
+//! `cargo xtask simulate --seconds 600`
 #![expect(clippy::print_stderr, reason = "figures of a search, shown with --nocapture")]
 
 mod clients;
+mod search;
 mod world;
 
 use std::cell::Cell;
@@ -28,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use clients::{Fate, Place, Site, Told};
+use search::{Report, search};
 use world::{Dice, Links, Mood, Store, World};
 
 /// 2026-11-21, at the start of a window of two hours.
@@ -291,7 +294,7 @@ fn statuses(world: &World) -> String {
     world.members.lock().iter().map(|(id, c)| format!("{id}: {:?}\n", c.status())).collect()
 }
 
-async fn run(seed: u64, of: u64, rounds: u64) -> String {
+async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     seed_chance(seed);
     BEGAN.set(Some(Instant::now()));
     let mut cluster = Cluster::new(seed);
@@ -343,17 +346,22 @@ async fn run(seed: u64, of: u64, rounds: u64) -> String {
     let told = cluster.site.told.lock();
     let blocks =
         cluster.world.objects.lock().keys().filter(|key| key.starts_with("blocks")).count();
-    format!(
+    let duration = BEGAN.get().expect("it began").elapsed();
+    let faults = cluster.world.faults.lock();
+    let harms = done.iter().filter(|(harm, _)| !matches!(**harm, "start" | "heal"));
+    let line = format!(
         "{} s, {done:?}, store {:?}, {} batches, {} pushes' rows, {} known, {} deletes, {blocks} blocks, \
          refused {:?}",
-        BEGAN.get().expect("it began").elapsed().as_secs(),
-        cluster.world.faults.lock(),
+        duration.as_secs(),
+        *faults,
         told.batches.len(),
         told.stored.len(),
         told.known,
         told.deletes,
         told.refusals,
-    )
+    );
+    let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();
+    Report { line, faults, duration }
 }
 
 async fn check_catalogs(world: &World) {
@@ -375,15 +383,17 @@ async fn check_catalogs(world: &World) {
     panic!("catalogs never reach the same version");
 }
 
-fn simulate(seed: u64, of: u64, rounds: u64) -> String {
+fn simulate(seed: u64) -> Report {
+    let _again = Again(seed);
+    let of = [3, 5, 4][seed as usize % 3];
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let line = runtime.block_on(run(seed, of, rounds));
+    let report = runtime.block_on(run(seed, of, ROUNDS));
     runtime.shutdown_background();
-    line
+    report
 }
 
 /// What to run to see a failure again.
@@ -400,6 +410,13 @@ impl Drop for Again {
     }
 }
 
+/// Bad things that are done, one after the other.
+const ROUNDS: u64 = 25;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Seeds that found something once.
 const PINNED: [u64; 2] = [
     // A member that gave up leading voted for another one, which took itself for a candidate.
@@ -410,16 +427,21 @@ const PINNED: [u64; 2] = [
 
 #[test]
 fn faults_lose_double_and_invent_nothing() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let count = number("SEEDS").unwrap_or(6);
     let seeds = match number("SEED") {
         Some(first) => (first..first + count).collect(),
         None => [(1..=count).collect(), PINNED.to_vec()].concat(),
     };
     for seed in seeds {
-        let _again = Again(seed);
-        let of = [3, 5, 4][seed as usize % 3];
-        let line = simulate(seed, of, 25);
-        eprintln!("seed {seed} of {of}: {line}");
+        eprintln!("seed {seed}: {}", simulate(seed).line);
     }
+}
+
+#[test]
+#[ignore = "takes as long as it is told: `cargo xtask simulate`"]
+fn faults_of_many_seeds() {
+    let seconds = number("SECONDS").expect("SECONDS says how long");
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let first = number("SEED").unwrap_or_else(|| clock.expect("after 1970").as_secs() * 1_000_000);
+    assert!(search(first, Duration::from_secs(seconds), simulate), "seeds failed: see above");
 }
