@@ -368,7 +368,8 @@ fn makes_room(command: &Command) -> bool {
         | Command::BeginLog { .. }
         | Command::AddSegment(_)
         | Command::TakeLease { .. }
-        | Command::GiveLease { .. } => false,
+        | Command::GiveLease { .. }
+        | Command::RetireBlocks { .. } => false,
     }
 }
 

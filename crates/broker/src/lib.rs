@@ -60,7 +60,9 @@ pub use deletes::BlockForm;
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
-pub use cluster::{CatalogFeed, ClusterParts, ObjectStore, OnFault, StoreCall, StoreFault, Work};
+pub use cluster::{
+    CatalogFeed, ClusterMember, ClusterParts, ObjectStore, OnFault, StoreCall, StoreFault, Work,
+};
 pub use commit::CommitError;
 pub use complaints::Complaints;
 pub use fleet::{AgentHello, AgentRow, AgentSession, AgentStatus, RemoveAgentError};

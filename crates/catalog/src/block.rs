@@ -5,7 +5,7 @@ use std::fmt;
 use model::{TenantId, TimeRange};
 
 /// Identity of a block inside its store. Ids are handed out in ascending order and never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(pub u64);
 
 impl fmt::Display for BlockId {

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use model::TimeRange;
 
 use crate::state::Outcome;
-use crate::{CatalogError, Command, Mark, NewBlock, Standing, State};
+use crate::{BlockId, CatalogError, Command, Mark, NewBlock, Standing, State};
 
 /// Most brokers of a cluster, those that left and whose segments are not in blocks included.
 pub const MAX_BROKERS: usize = 1_000;
@@ -52,8 +52,12 @@ pub struct BrokerInfo {
     pub name: String,
     /// Where the others and agents reach it, `HOST:PORT`.
     pub address: String,
+    /// Where programs and people reach it over HTTP, `HOST:PORT`; empty if nowhere.
+    pub http_address: String,
     /// The failure domain it stands in; empty if none was named.
     pub zone: String,
+    /// Version of its program, for people.
+    pub version: String,
     /// The newest format and behaviour it knows: the cluster uses what all know.
     pub feature_level: u32,
     /// What it is there for.
@@ -65,7 +69,7 @@ pub struct BrokerInfo {
 pub struct Broker {
     /// What it said.
     pub info: BrokerInfo,
-    /// Of its log, see above.
+    /// Of its log, see above; no two logs ever have the same.
     pub epoch: u64,
     /// Numbers of segments below are in blocks, or will never be: a late one is refused.
     pub flushed_through: u64,
@@ -183,7 +187,9 @@ impl State {
         for (what, text) in [
             ("a broker's name", &info.name),
             ("a broker's address", &info.address),
+            ("a broker's HTTP address", &info.http_address),
             ("a broker's zone", &info.zone),
+            ("a broker's version", &info.version),
         ] {
             crate::state::check_size(what, text.len(), MAX_TEXT_BYTES)?;
         }
@@ -223,9 +229,42 @@ impl State {
 
     pub(crate) fn begin_log(&mut self, id: BrokerId) -> Result<Outcome, CatalogError> {
         self.known(id)?;
+        // One that was removed and comes again must not give old keys to new segments.
+        self.next_term += 1;
         let broker = self.brokers.get_mut(&id).expect("known");
-        broker.epoch += 1;
+        broker.epoch = self.next_term;
         Ok(Outcome::Epoch(broker.epoch))
+    }
+
+    pub(crate) fn retire_blocks(&mut self, below: BlockId) -> Result<Outcome, CatalogError> {
+        if below.0 > self.next_block_id {
+            let reason = "ids that were not handed out cannot be retired";
+            return Err(CatalogError::UnfitBlock { id: below, reason });
+        }
+        self.retired_below = self.retired_below.max(below);
+        Ok(Outcome::Done)
+    }
+
+    /// Blocks below this id that are not listed will never be: whatever is stored under it is nobody's.
+    pub fn retired_below(&self) -> BlockId {
+        self.retired_below
+    }
+
+    /// The id that the next reservation begins with.
+    pub fn next_block(&self) -> BlockId {
+        BlockId(self.next_block_id)
+    }
+
+    /// Whether a segment in the store will never count: nobody can add it any more, and it is not listed.
+    pub fn is_orphaned_segment(&self, broker: BrokerId, epoch: u64, seq: u64) -> bool {
+        let Some(known) = self.brokers.get(&broker) else {
+            // What may come of it begins in a later epoch.
+            return epoch <= self.next_term;
+        };
+        let is_listed = known.segments.get(&seq).is_some_and(|segment| segment.epoch == epoch);
+        let last = known.segments.last_key_value().map_or(0, |(last, _)| last + 1);
+        let is_late = epoch == known.epoch && seq < last.max(known.flushed_through);
+        !is_listed && (epoch < known.epoch || is_late)
     }
 
     pub(crate) fn add_segment(&mut self, new: &NewSegment) -> Result<Outcome, CatalogError> {

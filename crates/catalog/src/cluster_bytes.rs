@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) fn put_info(out: &mut Vec<u8>, info: &BrokerInfo) {
-    for text in [&info.name, &info.address, &info.zone] {
+    for text in [&info.name, &info.address, &info.http_address, &info.zone, &info.version] {
         varint::put_bytes(out, text.as_bytes());
     }
     varint::put_u64(out, info.feature_level.into());
@@ -26,7 +26,8 @@ pub(crate) fn put_info(out: &mut Vec<u8>, info: &BrokerInfo) {
 }
 
 pub(crate) fn take_info(fields: &mut Fields<'_>) -> Result<BrokerInfo, CatalogError> {
-    let (name, address, zone) = (fields.text()?, fields.text()?, fields.text()?);
+    let (name, address, http_address) = (fields.text()?, fields.text()?, fields.text()?);
+    let (zone, version) = (fields.text()?, fields.text()?);
     let level = u32::try_from(fields.number()?);
     let feature_level = level.map_err(|_| fields.corrupt("feature level is above 2^32"))?;
     let state = match fields.number()? {
@@ -34,7 +35,7 @@ pub(crate) fn take_info(fields: &mut Fields<'_>) -> Result<BrokerInfo, CatalogEr
         2 => BrokerState::Draining,
         _ => return Err(fields.corrupt("unknown state of a broker")),
     };
-    Ok(BrokerInfo { name, address, zone, feature_level, state })
+    Ok(BrokerInfo { name, address, http_address, zone, version, feature_level, state })
 }
 
 pub(crate) fn put_new_segment(out: &mut Vec<u8>, segment: &NewSegment) {
@@ -88,6 +89,7 @@ pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State) {
         varint::put_u64(out, lease.term);
         varint::put_i64(out, lease.until_ms);
     }
+    varint::put_u64(out, state.retired_below.0);
 }
 
 pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result<(), CatalogError> {
@@ -112,6 +114,13 @@ pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result
             return Err(fields.corrupt("a lease was never given"));
         }
         state.leases.insert(job, lease);
+    }
+    if state.brokers.values().any(|broker| broker.epoch > state.next_term) {
+        return Err(fields.corrupt("an epoch was never begun"));
+    }
+    state.retired_below = fields.id()?;
+    if state.retired_below.0 > state.next_block_id {
+        return Err(fields.corrupt("ids are retired that were never handed out"));
     }
     Ok(())
 }

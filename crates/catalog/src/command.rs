@@ -146,6 +146,12 @@ pub enum Command {
         /// What; not another of this kind.
         command: Box<Command>,
     },
+    /// Refuses blocks with ids below one from now on, so that those in the store which are not listed
+    /// can be removed: who was about to add one writes it again.
+    RetireBlocks {
+        /// The first that is not refused; one that was handed out, or the next.
+        below: BlockId,
+    },
 }
 
 /// What a writer of a key expects to find. A write that finds something else is refused.
@@ -274,6 +280,10 @@ impl Command {
                 varint::put_u64(out, *term);
                 command.put(out);
             }
+            Command::RetireBlocks { below } => {
+                varint::put_u64(out, 21);
+                put_id(out, below);
+            }
         }
     }
 
@@ -341,6 +351,7 @@ impl Command {
                 let command = Box::new(Command::take_kind(kind, fields)?);
                 Command::Under { job, term, command }
             }
+            21 => Command::RetireBlocks { below: fields.id()? },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }

@@ -22,7 +22,7 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// either listed or quarantined; of two listed blocks of one tenant and signal that overlap in
 /// time, either the sequences do not overlap, or both come from the same flush. A tombstone is
 /// listed as long as it concerns a listed block or what is in no block yet. Segments of a broker are
-/// at or above what it has flushed; no lease has a term above the highest.
+/// at or above what it has flushed; no lease has a term, and no log an epoch, above the highest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     pub(crate) store: Option<StoreId>,
@@ -44,8 +44,10 @@ pub struct State {
     pub(crate) brokers: BTreeMap<BrokerId, Broker>,
     pub(crate) ring_epoch: u64,
     pub(crate) leases: BTreeMap<String, Lease>,
-    /// Highest term of a lease.
+    /// Highest term of a lease, and highest epoch of a log.
     pub(crate) next_term: u64,
+    /// Ids below this one are not added any more.
+    pub(crate) retired_below: BlockId,
 }
 
 /// A value of the versioned key space.
@@ -108,6 +110,7 @@ impl State {
             Command::SetBroker { broker, info } => self.set_broker(*broker, info),
             Command::RemoveBroker { broker } => self.remove_broker(*broker),
             Command::BeginLog { broker } => self.begin_log(*broker),
+            Command::RetireBlocks { below } => self.retire_blocks(*below),
             Command::AddSegment(segment) => self.add_segment(segment),
             Command::FlushLog { broker, epoch, through, added, deletes_through } => {
                 self.flush_log(*broker, *epoch, *through, added, *deletes_through)
@@ -411,6 +414,10 @@ impl State {
                 || !named.insert(id);
             if taken {
                 return Err(CatalogError::DuplicateBlock { id });
+            }
+            if id < self.retired_below {
+                let reason = "it comes too late: what was stored under its id may be removed";
+                return Err(CatalogError::UnfitBlock { id, reason });
             }
             if id.0 == u64::MAX {
                 let reason = "the last id is kept as the end of all";

@@ -13,7 +13,9 @@ fn state() -> State {
     let info = BrokerInfo {
         name: "b7".to_owned(),
         address: "b7:9596".to_owned(),
+        http_address: "b7:9595".to_owned(),
         zone: String::new(),
+        version: "1.2.3".to_owned(),
         feature_level: 1,
         state: BrokerState::Active,
     };
@@ -85,4 +87,51 @@ fn a_flush_that_is_sent_again_counts_once() {
     assert_eq!((own.flushed_through, own.segments.len()), (2, 1));
     // Nothing is said twice by one that adds nothing.
     assert_eq!(flush(&mut state, 2, None), Ok(Outcome::Added(Vec::new())));
+}
+
+/// What is not listed and cannot be any more is nobody's; everything else may be somebody's.
+#[test]
+fn orphans_are_what_cannot_come_to_count() {
+    let mut state = state();
+    let is_orphaned = |state: &State, epoch, seq| state.is_orphaned_segment(BROKER, epoch, seq);
+    add(&mut state, 1, 4).expect("it is the first");
+    assert!(is_orphaned(&state, 1, 3), "its number is passed");
+    assert!(!is_orphaned(&state, 1, 4), "it is listed");
+    assert!(!is_orphaned(&state, 1, 5) && !is_orphaned(&state, 2, 0), "they may be added");
+    state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
+    assert!(!is_orphaned(&state, 1, 4) && is_orphaned(&state, 1, 5), "nobody adds to the old one");
+    add(&mut state, 2, 5).expect("the next");
+    assert!(
+        is_orphaned(&state, 1, 5) && !is_orphaned(&state, 2, 5),
+        "another one under its number"
+    );
+    let (broker, deletes_through) = (BROKER, 0);
+    let flush =
+        |through| Command::FlushLog { broker, epoch: 2, through, added: vec![], deletes_through };
+    state.apply(&flush(6)).expect("all of it");
+    assert!(is_orphaned(&state, 2, 5) && !is_orphaned(&state, 2, 6));
+    // One that was removed and comes again has keys of its own.
+    let info = state.broker(BROKER).expect("it is known").info.clone();
+    state.apply(&Command::RemoveBroker { broker }).expect("it is flushed");
+    assert!(is_orphaned(&state, 2, 6) && !is_orphaned(&state, 3, 0));
+    state.apply(&Command::SetBroker { broker, info }).expect("it is new");
+    assert_eq!(state.apply(&Command::BeginLog { broker }), Ok(Outcome::Epoch(3)));
+    assert!(is_orphaned(&state, 2, 6) && !is_orphaned(&state, 3, 0));
+}
+
+#[test]
+fn retired_ids_are_not_added_any_more() {
+    let mut state = state();
+    let below = |id| Command::RetireBlocks { below: BlockId(id) };
+    assert!(state.apply(&below(1)).is_err(), "it may yet be handed out");
+    state.apply(&Command::ReserveIds { count: 3 }).expect("there are more");
+    add(&mut state, 1, 0).expect("the first");
+    flush(&mut state, 1, Some(1)).expect("it is reserved");
+    state.apply(&below(3)).expect("they were handed out");
+    assert_eq!(state.blocks().len(), 1, "what is listed stays");
+    add(&mut state, 1, 1).expect("the next");
+    assert!(matches!(flush(&mut state, 2, Some(2)), Err(CatalogError::UnfitBlock { .. })));
+    assert_eq!(state.apply(&below(1)), Ok(Outcome::Done));
+    assert_eq!(state.retired_below(), BlockId(3), "it never goes back");
+    flush(&mut state, 2, Some(3)).expect("written again");
 }

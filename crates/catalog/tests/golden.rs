@@ -135,7 +135,9 @@ const BROKERS: [BrokerId; 2] = [BrokerId(7), BrokerId(u64::MAX)];
 
 fn info(name: &str, state: BrokerState) -> BrokerInfo {
     let (name, address) = (name.to_owned(), format!("{name}.example.org:9596"));
-    BrokerInfo { name, address, zone: "a".to_owned(), feature_level: 1, state }
+    let http_address = format!("{name}.example.org:9595");
+    let (zone, version) = ("a".to_owned(), "1.2.3".to_owned());
+    BrokerInfo { name, address, http_address, zone, version, feature_level: 1, state }
 }
 
 fn segment(seq: u64, marks: Vec<(u32, Mark)>) -> Command {
@@ -182,9 +184,10 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("add-segment-marks", segment(3, marks)),
         ("flush-log", flush),
         ("take-lease", take),
-        ("under", Command::Under { job: job(), term: 1, command: expire }),
-        ("give-lease", Command::GiveLease { job: job(), term: 1 }),
+        ("under", Command::Under { job: job(), term: 2, command: expire }),
+        ("give-lease", Command::GiveLease { job: job(), term: 2 }),
         ("remove-broker", Command::RemoveBroker { broker: BROKERS[1] }),
+        ("retire-blocks", Command::RetireBlocks { below: BlockId(9) }),
     ]);
     commands
 }

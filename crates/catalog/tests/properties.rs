@@ -110,7 +110,8 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
     let info = ("[xy]", any::<bool>(), 0..3_u32).prop_map(|(name, drains, feature_level)| {
         let state = if drains { BrokerState::Draining } else { BrokerState::Active };
         let (address, zone) = (name.clone(), name.clone());
-        BrokerInfo { name, address, zone, feature_level, state }
+        let (http_address, version) = (String::new(), feature_level.to_string());
+        BrokerInfo { name, address, http_address, zone, version, feature_level, state }
     });
     let segment = (broker(), 0..3_u64, 0..8_u64, 0..5_u64, marks).prop_map(
         |(broker, epoch, seq, rows, marks)| NewSegment {
@@ -142,6 +143,7 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
             Command::TakeLease { job, holder, now_ms, until_ms }
         }),
         1 => ("[jk]", 0..4_u64).prop_map(|(job, term)| Command::GiveLease { job, term }),
+        1 => (0..24_u64).prop_map(|id| Command::RetireBlocks { below: BlockId(id) }),
     ]
 }
 

@@ -16,6 +16,7 @@
 //! | `opening` | from the parts to a running broker |
 //! | `rebuild` | the heads again at a start; blocks of others |
 //! | `flush` | heads → blocks |
+//! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
 //! | `store` | [`ObjectStore`], and how patient we are with it |
@@ -27,6 +28,7 @@ mod applier;
 mod feed;
 mod flush;
 mod links;
+mod members;
 mod metrics;
 mod opening;
 mod proposals;
@@ -52,12 +54,14 @@ use tokio::time::Instant;
 
 pub use feed::CatalogFeed;
 pub use links::Links;
+pub use members::ClusterMember;
 pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault};
 
 pub(crate) use writer::ClusterQueue;
 
 use feed::Event;
+use members::Members;
 use metrics::ClusterCounters;
 use store::PUT_DEADLINE;
 use writer::{AGREE_DEADLINE, Budget};
@@ -119,6 +123,7 @@ pub struct ClusterParts {
 pub(crate) struct Clustered {
     pub(crate) counters: Arc<ClusterCounters>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) members: Arc<Members>,
     feed: Arc<CatalogFeed>,
     events: UnboundedSender<Event>,
     /// Those that end by themselves when nothing comes any more.
@@ -147,12 +152,14 @@ impl Clustered {
         if self.events.send(Event::Then(Box::new(move || _ = told.send(())))).is_ok() {
             let _ = ended.await;
         }
+        self.members.leave().await;
     }
 }
 
 impl Drop for Clustered {
     fn drop(&mut self) {
         self.feed.end();
+        self.members.end();
         for task in self.others.iter().chain(self.writing.get_mut().iter()) {
             task.abort();
         }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::applier::{Applier, Flushed};
 use super::feed::{CatalogFeed, Event};
 use super::flush::Upkeep;
+use super::members::Members;
 use super::metrics::ClusterCounters;
 use super::proposals::{Answering, Lanes};
 use super::rebuild::{Opening, Rebuild};
@@ -136,6 +137,7 @@ pub(super) async fn open(
         removals: JoinSet::new(),
     };
     others.push(tokio::spawn(upkeep.run(woken)));
+    let members = Members::start(start.own, start.consensus.clone(), config.now_ms);
     let Start { consensus, events, registry, visible, counters, .. } = start;
     let core = Core {
         registry,
@@ -160,6 +162,7 @@ pub(super) async fn open(
         clustered: Some(Clustered {
             counters,
             budget: Arc::clone(&queue.budget),
+            members,
             feed,
             events,
             writing: Mutex::new(writing),

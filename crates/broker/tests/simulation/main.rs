@@ -143,7 +143,9 @@ impl Cluster {
             let info = BrokerInfo {
                 name: format!("b{id}"),
                 address: id.to_string(),
+                http_address: String::new(),
                 zone: (id % 3).to_string(),
+                version: String::new(),
                 feature_level: 1,
                 state: BrokerState::Active,
             };
