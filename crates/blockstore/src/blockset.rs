@@ -197,11 +197,33 @@ impl<F: BlockFormat> BlockSet<F> {
         between: &mut (dyn FnMut() + Send),
     ) -> Result<Merged<F>, MergeError> {
         let failed = |error| MergeError { input: None, error };
-        let inputs = self.inputs(job, deletes)?;
         let key = id.key(self.signal);
         let out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
         let mut out = Pausing { out, between };
-        let summary = format.merge(&inputs, keep, job.level, &mut out)?;
+        let (new, conflicts) = self.merge_into(format, job, id, keep, deletes, &mut out)?;
+        let Some(new) = new else { return Ok(Merged { added: None, conflicts }) };
+        out.out.finish().map_err(|e| failed(e.into()))?;
+        let block = self.open_block(id).map_err(failed)?;
+        Ok(Merged { added: Some((new, block)), conflicts })
+    }
+
+    /// As [`BlockSet::merge`], with the bytes of the block to somewhere else: they are complete when this
+    /// returns. Yields `None` if no row was left, and how many rows were left out because an earlier commit
+    /// has another value.
+    ///
+    /// # Errors
+    /// As [`BlockSet::merge`].
+    pub fn merge_into(
+        &self,
+        format: &F,
+        job: &MergeJob,
+        id: BlockId,
+        keep: TimeRange,
+        deletes: &DeletesOf<'_, F>,
+        out: &mut dyn BlobWriter,
+    ) -> Result<(Option<NewBlock>, u64), MergeError> {
+        let inputs = self.inputs(job, deletes)?;
+        let summary = format.merge(&inputs, keep, job.level, out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
         // A block bears those of its inputs on.
@@ -209,12 +231,10 @@ impl<F: BlockFormat> BlockSet<F> {
         let conflicts = summary.conflicts.saturating_sub(known);
         self.counters.merge_conflicts.add(conflicts);
         if summary.rows == 0 {
-            return Ok(Merged { added: None, conflicts });
+            return Ok((None, conflicts));
         }
         let size_bytes = out.position();
         self.counters.merged_bytes.add(size_bytes);
-        out.out.finish().map_err(|e| failed(e.into()))?;
-        let block = self.open_block(id).map_err(failed)?;
         let new = NewBlock {
             id,
             tenant: job.tenant,
@@ -225,7 +245,7 @@ impl<F: BlockFormat> BlockSet<F> {
             size_bytes,
             level: job.level,
         };
-        Ok(Merged { added: Some((new, block)), conflicts })
+        Ok((Some(new), conflicts))
     }
 
     /// The open blocks of a job, in its order.
@@ -264,7 +284,7 @@ impl<F: BlockFormat> BlockSet<F> {
         orphans: Orphans,
     ) -> Result<(), BlobError> {
         for blob in self.blobs.list(&format!("blocks/{}/", self.signal.name()))? {
-            let id = id_of(&blob.key, self.signal);
+            let id = BlockId::of_key(&blob.key, self.signal);
             if id.is_none_or(|id| listed.contains(&id)) {
                 continue;
             }
@@ -303,13 +323,6 @@ impl BlobWriter for Pausing<'_> {
     fn finish(self: Box<Self>) -> Result<(), BlobError> {
         self.out.finish()
     }
-}
-
-/// The id in a key that [`BlockId::key`] made.
-fn id_of(key: &str, signal: Signal) -> Option<BlockId> {
-    let name = key.rsplit('/').next()?.strip_suffix(".wfb")?;
-    let id = BlockId(name.parse().ok()?);
-    (id.key(signal) == key).then_some(id)
 }
 
 /// Whether the block may be good and this process, or its way to the store, is not: it must not be set

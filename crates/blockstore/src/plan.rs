@@ -15,7 +15,7 @@
 //! | 6 | day, thinned | all blocks of a day whose samples are past their retention, where rollups are kept for longer |
 //! | 7 … | the same | all blocks of a day whose rollups are past theirs, where coarser ones are kept for longer |
 //!
-//! Only the largest closed cell around a block decides. Data that arrives in time is thus written
+//! Only the largest closed cell around a block decides, of those that are not too large to be one block. Data that arrives in time is thus written
 //! at most six times, flush included, and less if the process was down when cells closed. What
 //! arrives after a cell was merged is joined to it when it has grown to a quarter of it, so that
 //! each late byte costs at most five; until then late blocks are merged among themselves by the
@@ -59,12 +59,15 @@ const LATE_SHARE: u64 = 4;
 pub struct MergePolicy {
     /// Time after its end until most late data has arrived.
     pub settle_ms: i64,
+    /// Blocks that are larger than this together are not made one: where the outcome has to lie in
+    /// memory before it is stored.
+    pub max_bytes: u64,
 }
 
 impl Default for MergePolicy {
-    /// Ten minutes: twice the time after which a head is flushed.
+    /// Ten minutes: twice the time after which a head is flushed. Any size.
     fn default() -> Self {
-        MergePolicy { settle_ms: 600_000 }
+        MergePolicy { settle_ms: 600_000, max_bytes: u64::MAX }
     }
 }
 
@@ -118,7 +121,8 @@ impl Default for Retention {
 /// The most useful merge, if any is due. When it is committed, ask again. Deterministic; the cost
 /// is that of sorting the blocks.
 pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Option<MergeJob> {
-    let owners = by_owner(blocks, now_ms.saturating_sub(policy.settle_ms));
+    let settled_ms = now_ms.saturating_sub(policy.settle_ms);
+    let owners = by_owner(blocks, settled_ms, policy.max_bytes);
     // Small and frequent merges first: they keep the number of blocks down at the least cost.
     let parts = owners.iter().find_map(Cells::plan_parts);
     parts.or_else(|| {
@@ -129,12 +133,18 @@ pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Op
 /// The next day to be thinned: all of it is older than one of `kept_ms`, and some of it is not as thin
 /// as is due then. The first of them is for how long samples are kept, the others, ascending, each
 /// for how long rollups are before coarser ones take their place. A day that is due for several goes to
-/// the coarsest at once.
-pub fn plan_thin(blocks: &[BlockMeta], now_ms: i64, kept_ms: &[i64]) -> Option<MergeJob> {
+/// the coarsest at once. Of `policy` only the bound of size matters.
+pub fn plan_thin(
+    blocks: &[BlockMeta],
+    now_ms: i64,
+    kept_ms: &[i64],
+    policy: &MergePolicy,
+) -> Option<MergeJob> {
     kept_ms.iter().enumerate().rev().find_map(|(tier, kept_ms)| {
         let level = THINNED_LEVEL.saturating_add(u8::try_from(tier).unwrap_or(u8::MAX));
         let horizon_ms = now_ms.saturating_sub(*kept_ms).saturating_sub(THIN_SETTLE_MS);
-        by_owner(blocks, horizon_ms).iter().find_map(|owner| owner.plan_thin(level))
+        let owners = by_owner(blocks, horizon_ms, policy.max_bytes);
+        owners.iter().find_map(|owner| owner.plan_thin(level))
     })
 }
 
@@ -172,10 +182,12 @@ struct Cells<'a> {
     cells: [BTreeMap<i64, Vec<&'a BlockMeta>>; SCALES.len()],
     /// Cells that ended until then are closed.
     settled_ms: i64,
+    /// As in [`MergePolicy`].
+    max_bytes: u64,
 }
 
 impl<'a> Cells<'a> {
-    fn new(mut all: Vec<&'a BlockMeta>, settled_ms: i64) -> Self {
+    fn new(mut all: Vec<&'a BlockMeta>, settled_ms: i64, max_bytes: u64) -> Self {
         all.sort_unstable_by_key(|block| (block.first_sequence, block.last_sequence, block.id));
         let cells = SCALES.map(|(len_ms, _)| {
             let mut cells: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
@@ -186,7 +198,7 @@ impl<'a> Cells<'a> {
             }
             cells
         });
-        Cells { all, cells, settled_ms }
+        Cells { all, cells, settled_ms, max_bytes }
     }
 
     /// Whether the cell of this scale that begins at `start_ms`, or holds it, is closed.
@@ -195,6 +207,15 @@ impl<'a> Cells<'a> {
             let end = start_ms.div_euclid(*len_ms).saturating_add(1).saturating_mul(*len_ms);
             end <= self.settled_ms
         })
+    }
+
+    /// Whether the next larger cell around one is closed, and may become one block.
+    fn is_for_larger(&self, start_ms: i64, scale: usize) -> bool {
+        self.is_closed(start_ms, scale + 1)
+            && SCALES.get(scale + 1).is_some_and(|(len_ms, _)| {
+                let cell = self.cells[scale + 1].get(&start_ms.div_euclid(*len_ms));
+                cell.is_none_or(|blocks| sum_bytes(blocks) <= self.max_bytes)
+            })
     }
 
     /// Runs of equal level in windows that still grow.
@@ -215,7 +236,7 @@ impl<'a> Cells<'a> {
             .iter()
             .map(|(index, blocks)| (index.saturating_mul(len_ms), blocks))
             .filter(|(start_ms, _)| self.is_closed(*start_ms, scale))
-            .filter(|(start_ms, _)| !self.is_closed(*start_ms, scale + 1))
+            .filter(|(start_ms, _)| !self.is_for_larger(*start_ms, scale))
             .find_map(|(_, blocks)| self.plan_closed(blocks, level))
     }
 
@@ -251,6 +272,9 @@ impl<'a> Cells<'a> {
     /// The job for these inputs, unless there is nothing to merge or the order of commits forbids.
     fn job(&self, inputs: &[&BlockMeta], level: u8) -> Option<MergeJob> {
         let (first, _) = inputs.split_first().filter(|(_, rest)| !rest.is_empty())?;
+        if sum_bytes(inputs) > self.max_bytes {
+            return None;
+        }
         let range = inputs.iter().fold(first.range, |all, block| all.union(&block.range));
         let first_sequence = inputs.iter().map(|block| block.first_sequence).min()?;
         let last_sequence = inputs.iter().map(|block| block.last_sequence).max()?;
@@ -273,12 +297,12 @@ impl<'a> Cells<'a> {
 }
 
 /// The blocks of each tenant and signal.
-fn by_owner(blocks: &[BlockMeta], settled_ms: i64) -> Vec<Cells<'_>> {
+fn by_owner(blocks: &[BlockMeta], settled_ms: i64, max_bytes: u64) -> Vec<Cells<'_>> {
     let mut owners: BTreeMap<(TenantId, Signal), Vec<&BlockMeta>> = BTreeMap::new();
     for block in blocks.iter().filter(|block| !block.range.is_empty()) {
         owners.entry((block.tenant, block.signal)).or_default().push(block);
     }
-    owners.into_values().map(|blocks| Cells::new(blocks, settled_ms)).collect()
+    owners.into_values().map(|blocks| Cells::new(blocks, settled_ms, max_bytes)).collect()
 }
 
 /// Index of the cell of this length that holds the whole range, if one does.

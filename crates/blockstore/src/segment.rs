@@ -36,6 +36,15 @@ impl SegmentName {
     pub fn key(&self) -> String {
         catalog::segment_key(self.broker, self.epoch, self.seq)
     }
+
+    /// The name in a key that [`SegmentName::key`] made; `None` of any other.
+    pub fn of_key(key: &str) -> Option<SegmentName> {
+        let (broker, file) = key.strip_prefix("segments/")?.split_once('/')?;
+        let (epoch, seq) = file.strip_suffix(".wfs")?.split_once('-')?;
+        let broker = BrokerId(u64::from_str_radix(broker, 16).ok()?);
+        let name = SegmentName { broker, epoch: epoch.parse().ok()?, seq: seq.parse().ok()? };
+        (name.key() == key).then_some(name)
+    }
 }
 
 /// Why bytes are not the segment that is wanted.

@@ -232,12 +232,14 @@ fn merged(blocks: &[(i64, std::ops::Range<i64>, u8, u64)]) -> Vec<BlockMeta> {
 #[test]
 fn days_past_their_retention_are_thinned_whole_and_once() {
     let thin = |blocks: &[BlockMeta], day| {
-        plan_thin(blocks, day * DAY, &[15 * DAY]).map(|job| (job.inputs, job.level))
+        plan_thin(blocks, day * DAY, &[15 * DAY], &MergePolicy::default())
+            .map(|job| (job.inputs, job.level))
     };
     let one = merged(&[(10, 0..24, ROLLED_LEVEL, 9)]);
     let first = vec![one[0].id];
     assert_eq!(thin(&one, 26), None, "what came in at the end has time to reach a block");
-    let hour_later = plan_thin(&one, 26 * DAY + HOUR, &[15 * DAY]).map(|job| job.inputs);
+    let hour_later = plan_thin(&one, 26 * DAY + HOUR, &[15 * DAY], &MergePolicy::default())
+        .map(|job| job.inputs);
     assert_eq!(hour_later, Some(first));
     assert_eq!(thin(&merged(&[(10, 0..24, THINNED_LEVEL, 9)]), 99), None);
     // With what came late, and although no merge put the day together.
@@ -251,7 +253,7 @@ fn days_past_their_retention_are_thinned_whole_and_once() {
 fn days_go_to_the_coarsest_tier_they_are_due_for() {
     let tiers = [15 * DAY, 90 * DAY];
     let thin = |blocks: &[BlockMeta], day: i64| {
-        let job = plan_thin(blocks, day * DAY + HOUR, &tiers);
+        let job = plan_thin(blocks, day * DAY + HOUR, &tiers, &MergePolicy::default());
         job.map(|job| (job.inputs.len(), job.level))
     };
     let of = |level| merged(&[(10, 0..24, level, 9)]);
@@ -287,4 +289,18 @@ fn where_space_is_short_samples_go_before_rollups_down_to_half_of_it() {
     assert_eq!(expired(60), [Some(2), Some(3)]);
     assert_eq!(expired(20), [Some(0), Some(2), Some(3)]);
     assert_eq!(expired(4).len(), 5);
+}
+
+#[test]
+fn blocks_that_are_too_large_together_stay_as_they_are() {
+    let mut store = Store::default();
+    for hour in 0..24 {
+        store.flush(&[(0, TimeRange::new(hour * HOUR, (hour + 1) * HOUR), 10)]);
+    }
+    let inputs = |max_bytes| {
+        let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
+        plan_merge(&store.blocks(), 30 * DAY, &policy).map_or(0, |job| job.inputs.len())
+    };
+    // A day, a quarter of it, a window, nothing.
+    assert_eq!([240, 239, 59, 19].map(inputs), [24, 6, 2, 0]);
 }

@@ -8,25 +8,23 @@
 mod damage;
 mod memory;
 mod on_request;
+mod planning;
 mod retention;
 mod wake;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockstore::{
     Ballast, BlobError, Blobs, BlockError, BlockSet, Disk, LogError, MergeError, MergeJob,
-    MergePolicy, OpenBlock, Retention, plan_merge,
+    MergePolicy, OpenBlock,
 };
 use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use governor::Governor;
-use metricstore::{
-    CutData, DownsamplingRules, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry,
-    RetentionRules,
-};
+use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
 use parking_lot::{Mutex, RwLock};
 
 use crate::commit::{CommitError, Cut, Message};
@@ -38,10 +36,11 @@ use crate::in_effect::InEffect;
 use crate::live::LiveHub;
 use crate::shards::{Shards, receive};
 use crate::visible::{CommitCounters, Visible};
-use crate::{BrokerConfig, RollupTier, command};
+use crate::{BrokerConfig, command};
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
 pub(crate) use memory::{flush_head_bytes, idle_ms};
+pub(crate) use planning::{DAY_MS, Due, Planner, Unreadable};
 pub(crate) use wake::{Wake, WakeQueue};
 
 /// How often the thread looks whether something is due, unless flushes are due more often.
@@ -79,19 +78,7 @@ pub(crate) struct Maintenance {
     idle_series_ms: i64,
     flush_interval: Duration,
     flush_bytes: u64,
-    retention: Retention,
-    /// Of anything, in any form.
-    kept: Retention,
-    rollups: Vec<RollupTier>,
-    in_effect: Arc<InEffect>,
-    /// Those of the settings in effect when it was looked last.
-    rules: RetentionRules,
-    /// How many of `rules` have nothing left in a block, if that is known.
-    past_rules: BTreeMap<BlockId, usize>,
-    downsampling: DownsamplingRules,
-    /// How many of `downsampling` have nothing to do in a block, if that is known.
-    past_downsampling: BTreeMap<BlockId, usize>,
-    policy: MergePolicy,
+    planner: Planner,
     committer: Sender<Message>,
     disk: Arc<dyn Disk>,
     blobs: Arc<dyn Blobs>,
@@ -181,15 +168,7 @@ impl Maintenance {
                 u64::try_from(config.flush_interval_ms).unwrap_or(1_000),
             ),
             flush_bytes: config.flush_bytes,
-            retention: config.retention,
-            kept: config.kept(),
-            rollups: config.rollups.clone(),
-            rules: in_effect.get().retention_rules.clone(),
-            in_effect,
-            past_rules: BTreeMap::new(),
-            downsampling: config.downsampling.clone(),
-            past_downsampling: BTreeMap::new(),
-            policy: MergePolicy::default(),
+            planner: Planner::new(config, in_effect, MergePolicy::default()),
             committer,
             disk,
             blobs,
@@ -244,8 +223,8 @@ impl Maintenance {
             if swept_ms.is_none_or(|at| now_ms.abs_diff(at) >= SWEEP_MS) {
                 swept_ms = Some(now_ms);
                 self.finish_damaged();
-                self.expire(now_ms);
-                self.forget_agents(now_ms);
+                self.expire();
+                self.forget_agents();
                 released_ms = now_ms;
                 self.release_idle_series(now_ms);
                 self.refill_ballast();
@@ -420,26 +399,20 @@ impl Maintenance {
             if self.flushed != flushed {
                 return Ok(());
             }
-            // Not those of the catalog: it may still list a block that is damaged.
-            let metas: Vec<BlockMeta> =
-                self.blocks.snapshot().iter().map(|open| open.meta).collect();
-            let job = plan_merge(&metas, (self.now_ms)(), &self.policy);
-            let counters = Arc::clone(&self.counters);
-            let (job, counter, by) = if let Some(job) = job {
-                (job, &counters.merges, 1)
-            } else if let Some(job) = self.plan_thin(&metas) {
-                let blocks = job.inputs.len() as u64;
-                (job, &counters.thinned_blocks, blocks)
-            } else if let Some(job) = self.plan_rewrite()? {
-                (job, &counters.rewritten_blocks, 1)
-            } else if let Some(job) = self.plan_downsampling()? {
-                (job, &counters.downsampled_blocks, 1)
-            } else {
-                return Ok(());
+            let snapshot = self.blocks.snapshot();
+            self.planner.retain(&snapshot);
+            let due = match self.planner.next(&snapshot) {
+                Ok(Some(due)) => due,
+                Ok(None) => return Ok(()),
+                Err(Unreadable { block, error }) if is_damage(&error) => {
+                    self.set_aside(block);
+                    continue;
+                }
+                Err(Unreadable { error, .. }) => return Err(error.into()),
             };
             let started = Instant::now();
-            self.merge(&job, woken)?;
-            self.count(counter, by);
+            self.merge(due.job(), woken)?;
+            due.count(&self.counters);
             self.count(&self.counters.merge_micros, micros_since(started));
         }
         Ok(())
@@ -447,20 +420,12 @@ impl Maintenance {
 
     fn merge(&mut self, job: &MergeJob, woken: &Receiver<Wake>) -> Result<(), Fault> {
         let id = BlockId(self.reserve(1)?.start);
-        let now_ms = (self.now_ms)();
-        let keep = self.keep(now_ms);
-        let (deletes, deletes_through) = self.deletes.current();
-        let rules = self.look_at_rules().clone();
-        let of_block = |meta: &BlockMeta| {
-            let mut hidden = DeleteBook::of_block(&deletes, deletes_through, meta);
-            hidden.extend(rules.deletes(meta.tenant, meta.range, now_ms));
-            hidden
-        };
+        let terms = self.planner.terms(job, &self.deletes);
+        let deletes_through = terms.deletes_through;
         let blocks = Arc::clone(&self.blocks);
-        let downsampling = self.downsampling_of(job, now_ms);
-        let format = self.format.clone().with_downsampling(downsampling.clone());
         let meanwhile = &mut || self.meanwhile(woken);
-        let merged = match blocks.merge(&format, job, id, keep, &of_block, meanwhile) {
+        let hidden = |meta: &BlockMeta| terms.hidden(meta);
+        let merged = match blocks.merge(&terms.format, job, id, terms.keep, &hidden, meanwhile) {
             Ok(merged) => merged,
             Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
                 tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
@@ -473,8 +438,7 @@ impl Maintenance {
             }
         };
         let added: Vec<NewBlock> = merged.added.iter().map(|(new, _)| *new).collect();
-        if rules != self.in_effect.get().retention_rules && !rules.is_empty() {
-            // What rules that are gone took out must not be lost by them.
+        if !self.planner.rules_hold(&terms) {
             drop(merged);
             self.delete_blobs(&added.iter().map(|new| new.id).collect::<Vec<_>>());
             return self.merge(job, woken);
@@ -488,7 +452,7 @@ impl Maintenance {
             Command::Swap { removed: removed.clone(), added: added.clone(), deletes_through };
         let outcome = self.command_or_discard(swap, &added)?;
         for new in &added {
-            self.past_downsampling.insert(new.id, downsampling.len());
+            self.planner.wrote(new.id, &terms);
         }
         let opened = added_metas(outcome)
             .into_iter()
@@ -499,7 +463,7 @@ impl Maintenance {
             self.shards.changes().note_windows(window_ms);
         }
         self.blocks.swap(&removed, opened);
-        if may_differ || rules != self.in_effect.get().retention_rules {
+        if may_differ || !self.planner.rules_are_same(&terms) {
             // Answers may come from rollups instead of samples, and samples may be gone; or the rules
             // changed a moment ago, and what those of before took showed again until now.
             self.shards.changes().note_range(job.range);

@@ -162,4 +162,11 @@ impl BlockId {
     pub fn key(self, signal: Signal) -> String {
         format!("blocks/{}/{self}.wfb", signal.name())
     }
+
+    /// The id in a key that [`BlockId::key`] made; `None` of any other.
+    pub fn of_key(key: &str, signal: Signal) -> Option<BlockId> {
+        let name = key.rsplit('/').next()?.strip_suffix(".wfb")?;
+        let id = BlockId(name.parse().ok()?);
+        (id.key(signal) == key).then_some(id)
+    }
 }
