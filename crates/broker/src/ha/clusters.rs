@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{Expected, KeyValue};
 use model::TenantId;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::HaConfig;
 
 /// Keys of the catalog under which elections are kept.
 pub(super) const PREFIX: &str = "ha/";
-/// How far ahead of its samples a replica's progress is written, so that this happens seldom.
+/// How far ahead of its samples a replica's progress is written, at most, so that this happens seldom.
 const AHEAD_MS: i64 = 15_000;
 /// A cluster of which nothing came for so long makes room for others.
 const FORGOTTEN_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -19,6 +20,12 @@ const FORGOTTEN_MS: i64 = 24 * 60 * 60 * 1_000;
 pub(super) struct Clusters {
     known: BTreeMap<(TenantId, String), Cluster>,
     unsaved: Vec<(String, Option<Vec<u8>>)>,
+    /// In a cluster, the version of each key that is known here.
+    versions: BTreeMap<String, u64>,
+    /// … and what was written here last.
+    written: BTreeMap<String, Vec<u8>>,
+    /// How far ahead of its samples a replica's progress is written.
+    ahead_ms: Option<i64>,
     /// In this time nobody is gone for long enough to make room: one with too many clusters asks for
     /// each of them.
     is_full: std::ops::Range<i64>,
@@ -42,6 +49,8 @@ pub(super) struct Cluster {
     pub(super) seen_ms: i64,
     /// When something of another came last.
     other_ms: i64,
+    /// Its samples may go up to here, because another broker said so; `i64::MIN` if all came here.
+    elsewhere_ms: i64,
 }
 
 /// As it is kept.
@@ -80,25 +89,67 @@ impl Clusters {
     pub(super) fn load<'a>(kept: impl Iterator<Item = (&'a str, &'a [u8])>, now_ms: i64) -> Self {
         let mut clusters = Clusters::default();
         for (key, value) in kept {
-            match serde_json::from_slice::<Kept>(value) {
-                Ok(kept) => {
-                    let cluster = Cluster {
-                        replica: kept.replica,
-                        floor_ms: kept.floor_ms,
-                        newest_ms: kept.through_ms,
-                        through_ms: kept.through_ms,
-                        elected_ms: kept.elected_ms,
-                        seen_ms: now_ms,
-                        other_ms: now_ms,
-                    };
-                    clusters.known.insert((TenantId(kept.tenant), kept.cluster), cluster);
-                }
-                Err(error) => {
-                    tracing::error!(key, %error, "an election of a replica cannot be read");
-                }
-            }
+            clusters.take_kept(key, value, now_ms);
         }
         clusters
+    }
+
+    fn take_kept(&mut self, key: &str, value: &[u8], now_ms: i64) {
+        match serde_json::from_slice::<Kept>(value) {
+            Ok(kept) => {
+                let cluster = Cluster {
+                    replica: kept.replica,
+                    floor_ms: kept.floor_ms,
+                    newest_ms: kept.through_ms,
+                    through_ms: kept.through_ms,
+                    elected_ms: kept.elected_ms,
+                    seen_ms: now_ms,
+                    other_ms: now_ms,
+                    elsewhere_ms: kept.through_ms,
+                };
+                self.known.insert((TenantId(kept.tenant), kept.cluster), cluster);
+            }
+            Err(error) => {
+                tracing::error!(key, %error, "an election of a replica cannot be read");
+            }
+        }
+    }
+
+    /// In a cluster: takes over what other brokers wrote since. Theirs counts: of two elections at once the
+    /// first that was agreed upon does. A progress that another broker writes shows that the elected
+    /// replica is there, writing to it.
+    pub(super) fn follow<'a>(
+        &mut self,
+        agreed: impl Iterator<Item = (&'a str, &'a KeyValue)>,
+        now_ms: i64,
+    ) {
+        let mut count = 0;
+        for (key, entry) in agreed {
+            count += 1;
+            // Fast path: most of the time nothing has changed.
+            if self.versions.get(key) == Some(&entry.version) {
+                continue;
+            }
+            self.versions.insert(key.to_owned(), entry.version);
+            if self.written.get(key) != Some(&entry.value) {
+                self.unsaved.retain(|(unsaved, _)| unsaved != key);
+                self.take_kept(key, &entry.value, now_ms);
+            }
+        }
+        if count != self.versions.len() {
+            // One was forgotten: what is noted of others is noted again by the next.
+            self.versions.clear();
+        }
+    }
+
+    /// In a cluster: what a write of this key is to replace. One that comes second changes nothing, and the
+    /// next [`Clusters::follow`] takes over the first.
+    pub(super) fn expected(&mut self, key: &str, value: Option<&Vec<u8>>) -> Expected {
+        match value {
+            Some(value) => self.written.insert(key.to_owned(), value.clone()),
+            None => self.written.remove(key),
+        };
+        self.versions.get(key).map_or(Expected::Absent, |version| Expected::Version(*version))
     }
 
     /// The elected ones count as seen at `t_ms`. With `i64::MIN` the next that writes is elected: names
@@ -125,6 +176,8 @@ impl Clusters {
         config: &HaConfig,
         now_ms: i64,
     ) -> Verdict {
+        // Other brokers must hear of it before they would take the replica for gone.
+        self.ahead_ms = Some(AHEAD_MS.min(config.failover_timeout_ms / 2));
         let key = (tenant, cluster.to_owned());
         let Some(known) = self.known.get_mut(&key) else {
             if self.known.len() >= config.max_clusters && !self.forget_one(now_ms) {
@@ -138,6 +191,7 @@ impl Clusters {
                 elected_ms: now_ms,
                 seen_ms: now_ms,
                 other_ms: i64::MIN,
+                elsewhere_ms: i64::MIN,
             };
             self.known.insert(key.clone(), cluster);
             self.save(&key);
@@ -148,7 +202,7 @@ impl Clusters {
             *time = now_ms.min(*time);
         }
         if known.replica == replica {
-            known.seen_ms = now_ms;
+            (known.seen_ms, known.elsewhere_ms) = (now_ms, i64::MIN);
             return Verdict::Elected { floor_ms: known.floor_ms, is_new: false };
         }
         known.other_ms = now_ms;
@@ -163,7 +217,8 @@ impl Clusters {
             "another replica of an HA cluster is stored from now on"
         );
         known.replica = replica.to_owned();
-        known.floor_ms = known.newest_ms.max(known.floor_ms);
+        known.floor_ms = known.newest_ms.max(known.floor_ms).max(known.elsewhere_ms.min(now_ms));
+        known.elsewhere_ms = i64::MIN;
         (known.elected_ms, known.seen_ms) = (now_ms, now_ms);
         let floor_ms = known.floor_ms;
         self.save(&key);
@@ -176,7 +231,7 @@ impl Clusters {
         let Some(known) = self.known.get_mut(&key) else { return };
         known.newest_ms = known.newest_ms.max(newest_ms.min(now_ms));
         if known.newest_ms > known.through_ms {
-            known.through_ms = known.newest_ms.saturating_add(AHEAD_MS);
+            known.through_ms = known.newest_ms.saturating_add(self.ahead_ms.unwrap_or(AHEAD_MS));
             self.save(&key);
         }
     }
@@ -197,7 +252,9 @@ impl Clusters {
             elected_ms: cluster.elected_ms,
         };
         let value = serde_json::to_vec(&kept).expect("texts and numbers");
-        self.unsaved.push((catalog_key(key), Some(value)));
+        let key = catalog_key(key);
+        self.unsaved.retain(|(unsaved, _)| *unsaved != key);
+        self.unsaved.push((key, Some(value)));
     }
 
     /// Makes room for a cluster, if one is gone for long.
@@ -323,5 +380,63 @@ mod tests {
         let unsaved = clusters.take_unsaved();
         assert_eq!((unsaved.len(), &unsaved[0].1), (2, &None));
         assert_eq!(judge(&mut clusters, "d", "b", FORGOTTEN_MS), elected(i64::MIN, true));
+    }
+
+    /// Two brokers, each with one replica of a pair, over one catalog: one replica is stored at a time.
+    #[test]
+    fn brokers_of_a_cluster_elect_one_replica() {
+        let mut agreed: BTreeMap<String, KeyValue> = BTreeMap::new();
+        let mut version = 0;
+        let mut apply = |agreed: &mut BTreeMap<String, KeyValue>, clusters: &mut Clusters| {
+            for (key, value) in clusters.take_unsaved() {
+                let found = agreed.get(&key).map_or(0, |entry| entry.version);
+                let wanted = match clusters.expected(&key, value.as_ref()) {
+                    Expected::Absent => 0,
+                    Expected::Version(version) => version,
+                    Expected::Any => panic!("never in a cluster"),
+                };
+                if wanted == found {
+                    version += 1;
+                    let value = value.expect("none is removed");
+                    agreed.insert(key, KeyValue { value, version });
+                }
+            }
+        };
+        let see = |agreed: &BTreeMap<String, KeyValue>, clusters: &mut Clusters, now_ms| {
+            clusters.follow(agreed.iter().map(|(key, value)| (key.as_str(), value)), now_ms);
+        };
+        let (mut one, mut two) = (Clusters::default(), Clusters::default());
+        // At once: both elect their own. What is agreed upon first counts.
+        assert_eq!(judge(&mut one, "c", "a", 0), elected(i64::MIN, true));
+        assert_eq!(judge(&mut two, "c", "b", 0), elected(i64::MIN, true));
+        apply(&mut agreed, &mut one);
+        apply(&mut agreed, &mut two);
+        see(&agreed, &mut two, 10);
+        assert_eq!(judge(&mut two, "c", "b", 10), other("a"));
+        for t_ms in (1_000..120_000).step_by(1_000) {
+            see(&agreed, &mut one, t_ms);
+            assert_eq!(judge(&mut one, "c", "a", t_ms), elected(i64::MIN, false));
+            one.advance(DEFAULT_TENANT, "c", t_ms, t_ms);
+            apply(&mut agreed, &mut one);
+            see(&agreed, &mut two, t_ms);
+            assert_eq!(judge(&mut two, "c", "b", t_ms), other("a"), "it is there, elsewhere");
+            apply(&mut agreed, &mut two);
+        }
+        // Its last sample is of 119 s; the other follows behind what was written ahead of it.
+        let mut t_ms = 120_000;
+        let floor_ms = loop {
+            see(&agreed, &mut two, t_ms);
+            match judge(&mut two, "c", "b", t_ms) {
+                Verdict::Elected { floor_ms, is_new: true } => break floor_ms,
+                verdict => assert_eq!(verdict, other("a")),
+            }
+            t_ms += 1_000;
+        };
+        assert!((135_000..=150_000).contains(&t_ms), "{t_ms}");
+        assert!((119_000..=134_000).contains(&floor_ms), "{floor_ms}");
+        apply(&mut agreed, &mut two);
+        // It comes back at the first broker, which has heard.
+        see(&agreed, &mut one, t_ms);
+        assert_eq!(judge(&mut one, "c", "a", t_ms), other("b"));
     }
 }

@@ -9,7 +9,8 @@
 //! Beyond those, no time of a cluster is stored twice: a replica that takes over is stored from
 //! behind the last sample of the one before it. Its *floor* and how far its samples went are kept in
 //! the catalog ahead of the samples they are about, see
-//! `docs/decisions/0034-ha-pairs-are-told-apart-at-ingest.md`.
+//! `docs/decisions/0034-ha-pairs-are-told-apart-at-ingest.md`. In a cluster every broker follows what the
+//! others wrote there, so replicas of a pair may write to different ones.
 
 mod clusters;
 mod filter;
@@ -22,7 +23,8 @@ use catalog::{Command, Expected, State};
 use model::{MetricBatch, TenantId};
 use parking_lot::Mutex;
 
-use crate::commit::Message;
+use crate::commit::{CommitError, Message};
+use crate::shared_catalog::SharedCatalog;
 use crate::{Adjustable, Broker, MetricRow};
 
 use clusters::Clusters;
@@ -99,10 +101,22 @@ impl Broker {
             // A reload may have put other labels in effect since.
             let settings = self.in_effect();
             let config = settings.ha.as_ref()?;
-            let filtered = filter::filter(&mut clusters, config, tenant, batch, self.now_ms());
+            let now_ms = self.now_ms();
+            let is_shared = match &self.inner.catalog {
+                SharedCatalog::Alone(_) => false,
+                SharedCatalog::Agreed(consensus) => {
+                    consensus.read(|state| clusters.follow(state.keys(clusters::PREFIX), now_ms));
+                    true
+                }
+            };
+            let filtered = filter::filter(&mut clusters, config, tenant, batch, now_ms);
             // Still under the lock: whoever comes next relies on it being ahead of its own samples.
             for (key, value) in clusters.take_unsaved() {
-                self.save_cluster(key, value);
+                let expected = match is_shared {
+                    true => clusters.expected(&key, value.as_ref()),
+                    false => Expected::Any,
+                };
+                self.save_cluster(key, value, expected);
             }
             filtered
         };
@@ -129,19 +143,21 @@ impl Broker {
         before
     }
 
-    fn save_cluster(&self, key: String, value: Option<Vec<u8>>) {
-        let expected = Expected::Any;
+    fn save_cluster(&self, key: String, value: Option<Vec<u8>>, expected: Expected) {
         let command = match value {
             Some(value) => Command::Put { key, value, expected },
             None => Command::Delete { key, expected },
         };
-        let done = Box::new(|outcome: Result<_, crate::CommitError>| {
-            if let Err(error) = outcome {
-                tracing::warn!(
+        let done = Box::new(|outcome: Result<_, CommitError>| {
+            match outcome {
+                Ok(_) => {}
+                // Another broker of the cluster was first: its word counts.
+                Err(error) if error.is_version_conflict() => {}
+                Err(error) => tracing::warn!(
                     %error,
                     "which replica is elected is not durable: after a restart before it is, another \
                      may be"
-                );
+                ),
             }
         });
         // A broker that stops takes no samples either.
