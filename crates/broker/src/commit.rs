@@ -134,6 +134,12 @@ pub enum CommitError {
     /// Another broker took over the log of this one, which has to begin anew.
     #[error("nothing of this request was stored, send it again to another broker: {0}")]
     Fenced(String),
+    /// The broker leaves its cluster.
+    #[error(
+        "the broker is draining, use another broker: it leaves the cluster; nothing of this request was \
+         stored"
+    )]
+    Draining,
     /// The broker is stopping.
     #[error("the broker is stopping; send again after its restart")]
     Stopping,
@@ -152,9 +158,10 @@ impl CommitError {
             }
             CommitError::TooManyTenants { .. } => Some(TENANTS_RETRY_SECONDS),
             CommitError::StoreBehind { .. } => Some(1),
-            CommitError::Store(_) | CommitError::NoQuorum(_) | CommitError::Unknown(_) => {
-                Some(CLUSTER_RETRY_SECONDS)
-            }
+            CommitError::Store(_)
+            | CommitError::NoQuorum(_)
+            | CommitError::Unknown(_)
+            | CommitError::Draining => Some(CLUSTER_RETRY_SECONDS),
             _ => None,
         }
     }

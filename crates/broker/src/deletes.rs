@@ -70,6 +70,13 @@ impl DeleteBook {
         *listed = (Deletes::new(all), number);
     }
 
+    /// Notes that all deletes up to a number were heard of; those that are not listed concern nothing any
+    /// more.
+    pub(crate) fn pass(&self, number: u64) {
+        let mut listed = self.0.write();
+        listed.1 = listed.1.max(number);
+    }
+
     /// Takes those out that nothing is left of.
     pub(crate) fn forget(&self, gone: &BTreeSet<u64>) {
         let mut listed = self.0.write();

@@ -61,7 +61,8 @@ pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};
 pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
 pub use cluster::{
-    CatalogFeed, ClusterMember, ClusterParts, ObjectStore, OnFault, StoreCall, StoreFault, Work,
+    Background, CatalogFeed, ClusterMember, ClusterParts, DrainError, DrainProgress, DrainStep,
+    ObjectStore, OnFault, StoreCall, StoreFault, StoredObject, Work, left_cluster,
 };
 pub use commit::CommitError;
 pub use complaints::Complaints;

@@ -90,6 +90,7 @@ impl Broker {
                     | CommitError::Store(_)
                     | CommitError::NoQuorum(_)
                     | CommitError::Unknown(_)
+                    | CommitError::Draining
             );
             if !passes || self.ready().is_err() {
                 return Err(error);

@@ -156,6 +156,16 @@ impl State {
         self.quarantined.values()
     }
 
+    /// Whether a block is listed or quarantined.
+    pub fn knows_block(&self, id: BlockId) -> bool {
+        self.blocks.contains_key(&id) || self.quarantined.contains_key(&id)
+    }
+
+    /// What the manifest says of a block.
+    pub fn block(&self, id: BlockId) -> Option<&BlockMeta> {
+        self.blocks.get(&id)
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&KeyValue> {
         self.keys.get(key)

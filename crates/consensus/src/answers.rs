@@ -10,6 +10,7 @@ use openraft::storage::Snapshot;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::Instant;
 
+use crate::config::ConsensusError;
 use crate::member::{ATTEMPT, Inner};
 use crate::message::{Request, Response};
 use crate::network::TransportError;
@@ -171,6 +172,7 @@ impl Inner {
                 Err(error) => Response::Failed(error.to_string()),
             },
             Request::Admit { id, member } => Box::pin(self.admit(id, member)).await,
+            Request::Dismiss { id } => Box::pin(self.dismiss(id)).await,
         }
     }
 
@@ -208,6 +210,46 @@ impl Inner {
             }
             Err(error) => Response::Failed(error.to_string()),
         }
+    }
+
+    /// Lets a member go, or asks the leader to.
+    async fn dismiss(&self, id: u64) -> Response {
+        match self.leader() {
+            Some((leader, address)) if leader != self.config.id => {
+                let request = Request::Dismiss { id }.encode();
+                let answer = self.transport.call(leader, &address, request, ATTEMPT).await;
+                match answer.map(|answer| Response::decode(&answer)) {
+                    Ok(Ok(response)) => response,
+                    _ => Response::NotLeader(Some(leader)),
+                }
+            }
+            Some(_) => match self.remove(id).await {
+                Ok(()) => Response::Dismissed,
+                // Another change is under way, or another one leads by now: it is asked again.
+                Err(_) => Response::NotLeader(None),
+            },
+            None => Response::NotLeader(None),
+        }
+    }
+
+    /// Takes a member out, by the leader: first its vote, then the rest. Whoever leads and takes itself
+    /// out leads no more after the first.
+    pub(crate) async fn remove(&self, id: u64) -> Result<(), ConsensusError> {
+        let refused = |error: &dyn std::fmt::Display| ConsensusError::Refused(error.to_string());
+        let membership = self.raft.metrics().borrow().membership_config.membership().clone();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        if voters.contains(&id) {
+            let left: BTreeSet<u64> = voters.into_iter().filter(|voter| *voter != id).collect();
+            if left.is_empty() {
+                return Err(ConsensusError::Refused("nobody else votes yet".to_owned()));
+            }
+            self.raft.change_membership(left, true).await.map_err(|error| refused(&error))?;
+        }
+        if membership.get_node(&id).is_some() {
+            let gone = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
+            self.raft.change_membership(gone, true).await.map_err(|error| refused(&error))?;
+        }
+        Ok(())
     }
 
     /// While it leads, sees to it that the right ones vote.

@@ -8,7 +8,7 @@ use blockstore::Disk;
 use bytes::Bytes;
 use catalog::{Command, Outcome, State};
 use openraft::error::{InitializeError, RaftError};
-use openraft::{ChangeMembers, Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -200,16 +200,40 @@ impl Consensus {
     /// # Errors
     /// This is not the leader, or it has stopped.
     pub async fn remove(&self, id: u64) -> Result<(), ConsensusError> {
-        let raft = &self.inner.raft;
-        let refused = |error: &dyn std::fmt::Display| ConsensusError::Refused(error.to_string());
-        let voters: BTreeSet<u64> = raft.metrics().borrow().membership_config.voter_ids().collect();
-        if voters.contains(&id) {
-            let left: BTreeSet<u64> = voters.into_iter().filter(|voter| *voter != id).collect();
-            raft.change_membership(left, true).await.map_err(|error| refused(&error))?;
+        self.inner.remove(id).await
+    }
+
+    /// Leaves the cluster: has the others take this member out, whoever leads. If it leads itself, another
+    /// one does then.
+    ///
+    /// # Errors
+    /// Nobody did so in time. It may be asked again, also if it was taken out meanwhile.
+    pub async fn leave(&self, deadline: Duration) -> Result<(), ConsensusError> {
+        let inner = &self.inner;
+        let own = inner.config.id;
+        let end = Instant::now() + deadline;
+        let request = Request::Dismiss { id: own }.encode();
+        let mut said = "there is no other member".to_owned();
+        while Instant::now() < end {
+            if inner.leads() {
+                let left = tokio::time::timeout(ATTEMPT, inner.remove(own)).await;
+                if let Ok(Err(error)) = left {
+                    said = error.to_string();
+                }
+            }
+            let membership = inner.raft.metrics().borrow().membership_config.membership().clone();
+            for (id, member) in membership.nodes().filter(|(id, _)| **id != own) {
+                let call = inner.transport.call(*id, member, request.clone(), ATTEMPT);
+                said = match call.await.map(|answer| Response::decode(&answer)) {
+                    Ok(Ok(Response::Dismissed)) => return Ok(()),
+                    Ok(Ok(_)) => format!("{} knows no leader", member.address),
+                    Ok(Err(error)) => format!("{}: {error}", member.address),
+                    Err(error) => format!("{}: {error}", member.address),
+                };
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        let gone = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
-        raft.change_membership(gone, true).await.map_err(|error| refused(&error))?;
-        Ok(())
+        Err(ConsensusError::NoLeader { waited: deadline, why: said })
     }
 
     /// Has a command applied. When it returns an outcome, the command is in the state of this member.

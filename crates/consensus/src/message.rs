@@ -45,6 +45,10 @@ pub(crate) enum Request {
         id: u64,
         member: Member,
     },
+    /// For the leader: to let a member go.
+    Dismiss {
+        id: u64,
+    },
 }
 
 /// Its answer.
@@ -60,6 +64,7 @@ pub(crate) enum Response {
     Proposed(u64),
     ReadIndex(u64),
     Admitted,
+    Dismissed,
     /// Another one leads, if that is known.
     NotLeader(Option<u64>),
     /// In words.
@@ -114,6 +119,10 @@ impl Request {
                 varint::put_u64(&mut out, *id);
                 put_member(&mut out, member);
             }
+            Request::Dismiss { id } => {
+                out.push(9);
+                varint::put_u64(&mut out, *id);
+            }
         }
         out.into()
     }
@@ -154,6 +163,7 @@ impl Request {
                 offset: varint::take_u64(input)?,
                 bytes: varint::take_prefixed(input)?.to_vec(),
             },
+            9 => Request::Dismiss { id: varint::take_u64(input)? },
             _ => return Err(Malformed::Shape("a request of an unknown kind")),
         };
         match input.is_empty() {
@@ -205,6 +215,7 @@ impl Response {
                 varint::put_u64(&mut out, *index);
             }
             Response::Admitted => out.push(7),
+            Response::Dismissed => out.push(11),
             Response::SnapshotParts(size_bytes) => {
                 out.push(10);
                 varint::put_u64(&mut out, *size_bytes);
@@ -245,6 +256,7 @@ impl Response {
             8 => Response::NotLeader(take_option(input, |input| Ok(varint::take_u64(input)?))?),
             9 => Response::Failed(take_text(input)?),
             10 => Response::SnapshotParts(varint::take_u64(input)?),
+            11 => Response::Dismissed,
             _ => return Err(Malformed::Shape("an answer of an unknown kind")),
         };
         match input.is_empty() {

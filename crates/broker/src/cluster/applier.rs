@@ -43,6 +43,10 @@ pub(super) struct Applier {
     pub(super) last_delete: u64,
     /// What the catalog lists.
     pub(super) listed: BTreeMap<BlockId, BlockMeta>,
+    /// Listed blocks that others wrote and that are not open yet.
+    pub(super) coming: BTreeSet<BlockId>,
+    /// Deletes that may hide something, as the catalog says.
+    pub(super) needed_deletes: BTreeSet<u64>,
     pub(super) on_fault: OnFault,
     /// What is visible is not what the catalog says any more: nothing is acknowledged.
     pub(super) has_failed: bool,
@@ -63,7 +67,7 @@ impl Applier {
             Event::Segment { seq, passed_over } => self.count(seq, &passed_over),
             Event::Deleted(tombstone) => self.hide(tombstone),
             Event::Blocks { blocks, deletes, flushed_through } => {
-                self.list(blocks, &deletes, flushed_through);
+                self.list(blocks, deletes, flushed_through);
             }
             Event::Replaced(state) => self.replace(&state),
             Event::Known(done) => self.visible.known(done),
@@ -75,11 +79,59 @@ impl Applier {
                 let _ = reply.send(Cut { through, deletes_through, parts });
             }
             Event::Opened(meta, block) => {
-                if self.listed.get(&meta.id) == Some(&meta) {
+                // Deletes may have been settled in it since it was asked for.
+                if let Some(&meta) = self.listed.get(&meta.id) {
                     self.visible.shards.changes().note_range(meta.range);
+                    self.note_windows(&block);
                     self.blocks.swap(&[meta.id], vec![OpenBlock { meta, block }]);
                 }
+                self.came(meta.id);
             }
+            Event::NotOpened(id) => self.came(id),
+        }
+    }
+
+    /// A block that was waited for is open, or never will be.
+    fn came(&mut self, id: BlockId) {
+        if self.coming.remove(&id) {
+            self.remove_gone();
+        }
+    }
+
+    /// Takes blocks out that are not listed any more. What another broker merged them into may not be
+    /// open yet: until it is, they stay, and the deletes with them.
+    fn remove_gone(&mut self) {
+        let snapshot = self.blocks.snapshot();
+        let gone = snapshot.iter().filter(|open| !self.listed.contains_key(&open.meta.id));
+        let coming: Vec<&BlockMeta> =
+            self.coming.iter().filter_map(|id| self.listed.get(id)).collect();
+        let is_merged_into = |gone: &BlockMeta, other: &&BlockMeta| {
+            (gone.tenant, gone.signal) == (other.tenant, other.signal)
+                && other.first_sequence <= gone.first_sequence
+                && gone.last_sequence <= other.last_sequence
+                && other.range.overlaps(&gone.range)
+        };
+        let (waiting, gone): (Vec<BlockMeta>, Vec<BlockMeta>) = gone
+            .map(|open| open.meta)
+            .partition(|gone| coming.iter().any(|other| is_merged_into(gone, other)));
+        let ids: Vec<BlockId> = gone.iter().map(|meta| meta.id).collect();
+        self.blocks.swap(&ids, Vec::new());
+        gone.iter().for_each(|meta| self.visible.shards.changes().note_range(meta.range));
+        if !waiting.is_empty() {
+            return;
+        }
+        let known = self.visible.deletes.current().0;
+        let known = known.iter().map(|delete| delete.tombstone().number);
+        let gone: BTreeSet<u64> = known.filter(|n| !self.needed_deletes.contains(n)).collect();
+        if !gone.is_empty() {
+            self.visible.deletes.forget(&gone);
+        }
+    }
+
+    /// Queries choose between samples and rollups by what there is.
+    fn note_windows(&self, block: &MetricBlock) {
+        if block.lacks_floats() {
+            self.visible.shards.changes().note_windows(block.rollup_ms());
         }
     }
 
@@ -120,6 +172,7 @@ impl Applier {
             return;
         }
         self.last_delete = tombstone.number;
+        self.needed_deletes.insert(tombstone.number);
         match Delete::new(tombstone) {
             Ok(delete) => self.visible.hide(Arc::new(delete)),
             Err(error) => self.fail(&format!(
@@ -129,13 +182,10 @@ impl Applier {
     }
 
     /// Takes over the list of blocks: those first, then the rows that are in them go.
-    fn list(&mut self, blocks: Vec<BlockMeta>, deletes: &BTreeSet<u64>, flushed_through: u64) {
+    fn list(&mut self, blocks: Vec<BlockMeta>, deletes: BTreeSet<u64>, flushed_through: u64) {
         let listed: BTreeMap<BlockId, BlockMeta> =
             blocks.into_iter().map(|meta| (meta.id, meta)).collect();
         let snapshot = self.blocks.snapshot();
-        let is_as_listed = |meta: &BlockMeta| listed.get(&meta.id) == Some(meta);
-        let gone = snapshot.iter().filter(|open| !is_as_listed(&open.meta));
-        let gone: Vec<BlockId> = gone.map(|open| open.meta.id).collect();
         let mut added = Vec::new();
         let mut changed = Vec::new();
         let mut flushed = self.flushed.lock();
@@ -146,15 +196,27 @@ impl Applier {
                 Some(Arc::clone(&open.block))
             };
             match own.or_else(open) {
-                Some(block) => added.push(OpenBlock { meta: *meta, block }),
-                // It is shown when it is open; until then it is for others to say that it is there.
-                None => _ = self.foreign.send(*meta),
+                Some(block) => {
+                    self.note_windows(&block);
+                    added.push(OpenBlock { meta: *meta, block });
+                }
+                // It is shown when it is open.
+                None => {
+                    if self.coming.insert(meta.id) {
+                        let _ = self.foreign.send(*meta);
+                    }
+                }
             }
             changed.push(meta.range);
         }
+        self.coming.retain(|id| listed.contains_key(id));
+        let is_as_listed = |meta: &BlockMeta| listed.get(&meta.id) == Some(meta);
         changed.extend(self.listed.values().filter(|meta| !is_as_listed(meta)).map(|m| m.range));
         self.listed = listed;
-        self.blocks.swap(&gone, added);
+        self.needed_deletes = deletes;
+        let replaced: Vec<BlockId> = added.iter().map(|open| open.meta.id).collect();
+        let gone: Vec<BlockId> = self.merged_into(&added);
+        self.blocks.swap(&[replaced, gone].concat(), added);
         if flushed.cuts.as_ref().is_some_and(|(through, _)| *through <= flushed_through) {
             let (_, cuts) = flushed.cuts.take().expect("there are some");
             self.visible.shards.drop_flushed(&cuts);
@@ -163,12 +225,17 @@ impl Applier {
         changed
             .iter()
             .for_each(|range: &TimeRange| self.visible.shards.changes().note_range(*range));
-        let known = self.visible.deletes.current().0;
-        let known = known.iter().map(|delete| delete.tombstone().number);
-        let gone: BTreeSet<u64> = known.filter(|number| !deletes.contains(number)).collect();
-        if !gone.is_empty() {
-            self.visible.deletes.forget(&gone);
+        self.remove_gone();
+    }
+
+    /// Blocks that are not listed any more and go at the same moment as others come.
+    fn merged_into(&self, added: &[OpenBlock<MetricFormat>]) -> Vec<BlockId> {
+        if added.is_empty() {
+            return Vec::new();
         }
+        let snapshot = self.blocks.snapshot();
+        let gone = snapshot.iter().map(|open| open.meta.id);
+        gone.filter(|id| self.coming.is_empty() && !self.listed.contains_key(id)).collect()
     }
 
     /// The state came as a whole. What this broker wrote and did not yet know to count is looked for in
@@ -185,7 +252,7 @@ impl Applier {
         }
         self.hide_through(&tombstones, state.last_delete());
         let deletes = tombstones.iter().map(|tombstone| tombstone.number).collect();
-        self.list(state.blocks().copied().collect(), &deletes, own.flushed_through);
+        self.list(state.blocks().copied().collect(), deletes, own.flushed_through);
     }
 
     fn hide_through(&mut self, tombstones: &[Arc<Tombstone>], through: u64) {
@@ -195,6 +262,7 @@ impl Applier {
         // Those that the catalog has forgotten by now hid nothing of what is here.
         if through > self.last_delete {
             self.last_delete = through;
+            self.visible.deletes.pass(through);
             self.visible.shards.begin_after_delete(through);
         }
     }

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use catalog::{BlockMeta, BrokerId, CatalogError, Command, Outcome, PassedOver, State, Tombstone};
+use catalog::{
+    BlockId, BlockMeta, BrokerId, CatalogError, Command, Outcome, PassedOver, State, Tombstone,
+};
 use consensus::Observer;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -43,6 +45,8 @@ pub(super) enum Event {
     Cut(tokio::sync::oneshot::Sender<super::flush::Cut>),
     /// A block of another broker can be read.
     Opened(BlockMeta, Arc<metricstore::MetricBlock>),
+    /// A block of another broker cannot be read, or is gone again.
+    NotOpened(BlockId),
 }
 
 impl CatalogFeed {

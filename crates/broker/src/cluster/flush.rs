@@ -1,35 +1,33 @@
 //! Heads → blocks in the shared store, and what else a clustered broker does for itself now and then.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use blockstore::{BlobError, BlobWriter, BlockError, BlockSet};
-use bytes::Bytes;
-use catalog::{BlockId, BrokerId, CatalogError, Command, NewBlock, Outcome, Signal, segment_key};
+use anyhow::{Result, anyhow};
+use catalog::{BlockId, BrokerId, CatalogError, Command, NewBlock, segment_key};
 use consensus::{Consensus, ProposeError};
 use crossbeam_channel::Receiver;
 use governor::Governor;
-use metricstore::{CutData, FlushPlan, MetricFormat, Registry};
+use metricstore::{CutData, FlushPlan, Registry};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Work;
+use super::adoption::note_damaged;
 use super::applier::Flushed;
+use super::blocks::BlockWriting;
+use super::damage::SettingAside;
 use super::feed::Event;
-use super::store::{self, ObjectStore};
+use super::leases::Leases;
 use super::writer::AGREE_DEADLINE;
 use crate::commit::Message;
+use crate::deletes::Done;
 use crate::live::LiveHub;
-use crate::maintenance::{
-    Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, Wake, flush_head_bytes, idle_ms,
-};
+use crate::maintenance::{MaintenanceCounters, Wake, flush_head_bytes, idle_ms};
 use crate::shards::receive;
 use crate::visible::Visible;
 
@@ -63,18 +61,19 @@ pub(super) struct Upkeep {
     pub(super) epoch: u64,
     pub(super) now_ms: fn() -> i64,
     pub(super) consensus: Consensus,
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) writing: BlockWriting,
+    pub(super) leases: Leases,
     pub(super) work: Work,
     pub(super) events: UnboundedSender<Event>,
     /// Its own sender would keep the collector from its end.
     pub(super) messages: WeakUnboundedSender<Message>,
     pub(super) registry: Arc<Registry>,
-    pub(super) format: Arc<MetricFormat>,
-    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
     pub(super) visible: Visible,
     pub(super) live: Arc<LiveHub>,
     pub(super) resolving: Arc<RwLock<()>>,
-    pub(super) damaged: Arc<DamagedBlocks>,
+    pub(super) aside: SettingAside,
+    /// What is asked of the background jobs.
+    pub(super) cleanings: UnboundedSender<Done>,
     pub(super) flushed: Arc<Mutex<Flushed>>,
     pub(super) governor: Arc<Governor>,
     pub(super) counters: Arc<MaintenanceCounters>,
@@ -85,10 +84,6 @@ pub(super) struct Upkeep {
     pub(super) pending: Vec<CutData>,
     /// Segments that the start could not read: whoever has a copy may want to compare.
     pub(super) unreadable: BTreeSet<u64>,
-    /// How long segments stay when they are in blocks.
-    pub(super) keep_flushed: Duration,
-    /// What removes them then.
-    pub(super) removals: JoinSet<()>,
 }
 
 impl Upkeep {
@@ -100,13 +95,15 @@ impl Upkeep {
         loop {
             match tokio::time::timeout(TICK.min(self.flush_interval), woken.recv()).await {
                 Ok(None | Some(Wake::Stop)) => return,
-                Ok(Some(Wake::Damaged(id))) => self.set_aside(id),
+                Ok(Some(Wake::Damaged(id))) => self.aside.take(id),
                 Ok(Some(Wake::Flush(reply))) => {
                     let outcome = self.flush().await.map_err(|error| format!("{error:#}"));
                     let _ = reply.send(outcome);
                 }
-                Ok(Some(Wake::CleanDeleted(reply) | Wake::Snapshot { reply, .. })) => {
-                    let why = "a clustered broker cannot do that yet";
+                Ok(Some(Wake::CleanDeleted(reply))) => self.clean_deleted(reply).await,
+                Ok(Some(Wake::Snapshot { reply, .. })) => {
+                    let why =
+                        "a clustered broker keeps nothing that could be copied: copy the store";
                     let _ = reply.send(Err(why.to_owned()));
                 }
                 Err(_) => {}
@@ -159,15 +156,18 @@ impl Upkeep {
             return Ok(());
         }
         let keys = self.segments_below(through);
+        self.note_unreadable(through).await?;
         let added = match samples {
             0 => Vec::new(),
             _ => self.write_blocks(deletes_through).await?,
         };
+        let ids: Vec<BlockId> = added.iter().map(|new| new.id).collect();
         self.flushed.lock().cuts = Some((through, self.pending.clone()));
         if let Err(failed) = self.agree(through, deletes_through, &added).await {
-            *self.flushed.lock() = Flushed::default();
-            if !failed.is_in_doubt {
-                self.delete_blocks(added.iter().map(|new| new.id));
+            self.flushed.lock().cuts = None;
+            match failed.is_in_doubt {
+                true => self.writing.forget(&ids),
+                false => self.writing.discard(ids),
             }
             return Err(failed.error.into());
         }
@@ -178,12 +178,7 @@ impl Upkeep {
             .map_err(|_| stopping())?;
         seen.await.map_err(|_| stopping())?;
         self.pending.clear();
-        while self.removals.try_join_next().is_some() {}
-        let (store, keep_flushed) = (Arc::clone(&self.store), self.keep_flushed);
-        self.removals.spawn(async move {
-            tokio::time::sleep(keep_flushed).await;
-            store::delete_all(store, keys).await;
-        });
+        self.writing.remove_later(keys);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         for (counter, by) in [
             (&self.counters.flushes, 1),
@@ -207,71 +202,40 @@ impl Upkeep {
         })
     }
 
+    /// Notes which segments could not be read at the start and are passed over now: they stay in the
+    /// store.
+    async fn note_unreadable(&mut self, through: u64) -> Result<()> {
+        for seq in self.unreadable.range(..through) {
+            let epoch =
+                |state: &catalog::State| Some(state.broker(self.broker)?.segments.get(seq)?.epoch);
+            if let Some(epoch) = self.consensus.read(epoch) {
+                note_damaged(&self.leases, &segment_key(self.broker, epoch, *seq)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes and opens the blocks of a flush; they are not in the manifest yet.
-    async fn write_blocks(&mut self, deletes_through: u64) -> Result<Vec<NewBlock>> {
+    async fn write_blocks(&self, deletes_through: u64) -> Result<Vec<NewBlock>> {
         let (cuts, deletes) =
             (self.pending.clone(), self.visible.deletes.current().0.through(deletes_through));
         let registry = Arc::clone(&self.registry);
         let plan = self.work.run(move || FlushPlan::new(cuts, &deletes, &registry)).await;
-        let plan = Arc::new(plan);
-        let mut ids = self.reserve(plan.blocks().len() as u64).await?;
-        let mut added = Vec::new();
-        for place in 0..plan.blocks().len() {
-            let id = BlockId(ids.next().expect("as many ids as blocks were reserved"));
-            match self.write_block(Arc::clone(&plan), place, id).await {
-                Ok(new) => added.extend(new),
-                Err(error) => {
-                    self.flushed.lock().opened.clear();
-                    self.delete_blocks(added.iter().map(|new| new.id).chain([id]));
-                    return Err(error);
+        self.writing.write_plan(plan, &self.registry).await
+    }
+
+    /// Flushes, then hands it to the jobs. What other brokers have in no block yet is cleaned when they
+    /// flush.
+    async fn clean_deleted(&mut self, reply: Done) {
+        let outcome = self.flush().await.map_err(|error| format!("{error:#}"));
+        match outcome {
+            Ok(()) => {
+                if let Err(refused) = self.cleanings.send(reply) {
+                    let _ = refused.0.send(Err("the broker leaves the cluster".to_owned()));
                 }
             }
-        }
-        Ok(added)
-    }
-
-    /// Writes and opens one block, by way of memory; `None` if no row of it is left.
-    async fn write_block(
-        &self,
-        plan: Arc<FlushPlan>,
-        place: usize,
-        id: BlockId,
-    ) -> Result<Option<NewBlock>> {
-        let (registry, format) = (Arc::clone(&self.registry), Arc::clone(&self.format));
-        let tenant = plan.blocks()[place].tenant();
-        let write = move || {
-            let mut out = Buffer::default();
-            let summary = plan.write(&plan.blocks()[place], &format, &registry, &mut out)?;
-            Ok::<_, BlockError>((summary, Bytes::from(out.0)))
-        };
-        let (summary, bytes) = self.work.run(write).await.context("write a block")?;
-        self.counters.conflicts.fetch_add(summary.conflicts, Ordering::Relaxed);
-        if summary.rows == 0 {
-            return Ok(None);
-        }
-        let key = id.key(Signal::Metrics);
-        store::put(&*self.store, &key, &bytes).await.with_context(|| format!("write {key}"))?;
-        let blocks = Arc::clone(&self.blocks);
-        let opened = self.work.run(move || blocks.open_block(id)).await;
-        let block = opened.with_context(|| format!("read {key} back"))?;
-        self.flushed.lock().opened.insert(id, block);
-        Ok(Some(NewBlock {
-            id,
-            tenant,
-            signal: Signal::Metrics,
-            range: summary.range,
-            rows: summary.rows,
-            series: summary.series,
-            size_bytes: bytes.len() as u64,
-            level: 0,
-        }))
-    }
-
-    async fn reserve(&self, count: u64) -> Result<Range<u64>> {
-        let reserved = self.consensus.propose(Command::ReserveIds { count }, AGREE_DEADLINE).await;
-        match reserved.context("reserve ids of blocks")? {
-            Outcome::Reserved(ids) => Ok(ids),
-            other => unreachable!("the catalog answers a reservation with ids, not {other:?}"),
+            // They may have gone meanwhile.
+            Err(why) => _ = reply.send(Err(why)),
         }
     }
 
@@ -309,22 +273,6 @@ impl Upkeep {
         }
     }
 
-    /// Removes blocks that do not count.
-    fn delete_blocks(&mut self, ids: impl Iterator<Item = BlockId>) {
-        let keys = ids.map(|id| id.key(Signal::Metrics)).collect();
-        self.removals.spawn(store::delete_all(Arc::clone(&self.store), keys));
-    }
-
-    /// Takes a damaged block out, so that it is not read again here; answers are partial.
-    fn set_aside(&self, id: BlockId) {
-        let snapshot = self.blocks.snapshot();
-        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
-        self.counters.quarantined_blocks.fetch_add(1, Ordering::Relaxed);
-        self.damaged.lock().insert(id, Damaged { meta: open.meta, left: Unfinished::Tell });
-        self.blocks.swap(&[id], Vec::new());
-        self.visible.shards.changes().note_range(open.meta.range);
-    }
-
     /// As of the maintenance beside a log, see there.
     async fn release_idle_series(&self) {
         let now_ms = (self.now_ms)();
@@ -354,23 +302,4 @@ impl Upkeep {
 
 fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
-}
-
-/// A block before it is written.
-#[derive(Default)]
-struct Buffer(Vec<u8>);
-
-impl BlobWriter for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn position(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), BlobError> {
-        Ok(())
-    }
 }

@@ -68,6 +68,10 @@ struct Seen {
     at: Instant,
     /// It was given back, or was over by the clock when it was first seen.
     is_gone: bool,
+    /// The epoch of its log, and when it was seen to begin: a broker that starts has no lease until it has
+    /// read what it needs.
+    epoch: u64,
+    began: Instant,
 }
 
 impl Seen {
@@ -160,18 +164,56 @@ impl Members {
         let (now, now_ms) = (Instant::now(), (self.now_ms)());
         self.consensus.read(|state| {
             seen.retain(|id, _| state.broker(*id).is_some());
-            for (id, _) in state.brokers() {
+            for (id, broker) in state.brokers() {
                 let until_ms = state.lease(&job(id)).map(|lease| lease.until_ms);
-                let is_gone = match seen.get(&id) {
-                    Some(known) if known.until_ms == until_ms => continue,
-                    Some(_) => until_ms.is_none(),
+                let epoch = broker.epoch;
+                let first = Seen {
+                    until_ms,
+                    at: now,
                     // There is nothing but the clock to go by.
-                    None => until_ms.is_none_or(|until_ms| until_ms <= now_ms),
+                    is_gone: until_ms.is_none_or(|until_ms| until_ms <= now_ms),
+                    epoch,
+                    began: now,
                 };
-                seen.insert(id, Seen { until_ms, at: now, is_gone });
+                let known = seen.entry(id).or_insert(first);
+                if known.until_ms != until_ms {
+                    *known = Seen { until_ms, at: now, is_gone: until_ms.is_none(), ..*known };
+                }
+                if known.epoch != epoch {
+                    (known.epoch, known.began) = (epoch, now);
+                }
             }
         });
         seen
+    }
+
+    /// Whose eyes these are.
+    pub(super) fn own(&self) -> BrokerId {
+        self.own
+    }
+
+    pub(super) fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Those of which nothing was heard for so long, and that did not begin to start either, among those
+    /// that `is_meant` picks.
+    pub(super) fn silent_for(
+        &self,
+        long: Duration,
+        is_meant: impl Fn(&catalog::Broker) -> bool,
+    ) -> Vec<BrokerId> {
+        let seen = self.look();
+        let is_silent = |id: &BrokerId| {
+            seen.get(id).is_some_and(|seen| {
+                let silent = seen.silent().unwrap_or_default();
+                silent >= long && seen.began.elapsed() >= long
+            })
+        };
+        self.consensus.read(|state| {
+            let meant = state.brokers().filter(|(_, broker)| is_meant(broker));
+            meant.map(|(id, _)| id).filter(is_silent).collect()
+        })
     }
 
     /// All brokers, ascending by id.

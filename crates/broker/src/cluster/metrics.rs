@@ -14,6 +14,11 @@ pub(crate) struct ClusterCounters {
     pub(super) put_failures: AtomicU64,
     pub(super) in_doubt: AtomicU64,
     pub(super) refused_behind: AtomicU64,
+    pub(super) adopted_segments: AtomicU64,
+    /// As of the last look.
+    pub(super) orphans: AtomicU64,
+    pub(super) orphan_bytes: AtomicU64,
+    pub(super) orphans_removed: AtomicU64,
 }
 
 impl ClusterCounters {
@@ -74,6 +79,31 @@ impl Broker {
                 "Memory of batches on their way to the store, at most 256 MiB and a 16th of \
                  memory.limit_bytes.",
                 waiting as f64,
+            ),
+            row(
+                "watchfire_broker_adopted_segments_total",
+                "counter",
+                "Segments of dead brokers that this one made blocks of.",
+                count(&counters.adopted_segments),
+            ),
+            row(
+                "watchfire_broker_orphans",
+                "gauge",
+                "Objects in the store that nothing refers to, at the last look of the broker that looks \
+                 for them; they are removed when they are old enough.",
+                count(&counters.orphans),
+            ),
+            row(
+                "watchfire_broker_orphan_bytes",
+                "gauge",
+                "Bytes of those.",
+                count(&counters.orphan_bytes),
+            ),
+            row(
+                "watchfire_broker_orphans_removed_total",
+                "counter",
+                "Objects removed because nothing referred to them for long.",
+                count(&counters.orphans_removed),
             ),
         ]
     }

@@ -16,6 +16,13 @@
 //! | `opening` | from the parts to a running broker |
 //! | `rebuild` | the heads again at a start; blocks of others |
 //! | `flush` | heads → blocks |
+//! | `blocks` | blocks into the store, and objects out of it |
+//! | `jobs`, `leases` | what any broker may do and one does at a time |
+//! | `merging` | merges, rollups, rules, deletes |
+//! | `adoption` | what dead brokers left |
+//! | `orphans` | objects that nothing refers to |
+//! | `damage` | blocks that cannot be read |
+//! | `drain` | a broker leaves |
 //! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
@@ -24,13 +31,23 @@
 //! Nothing here owns a thread that it needs: with [`Work::Inline`] all of it runs as tasks of one
 //! thread, on tokio's clock, which a simulation may own.
 
+mod adoption;
 mod applier;
+#[cfg(test)]
+mod background_tests;
+mod blocks;
+mod damage;
+mod drain;
 mod feed;
 mod flush;
+mod jobs;
+mod leases;
 mod links;
 mod members;
+mod merging;
 mod metrics;
 mod opening;
+mod orphans;
 mod proposals;
 mod rebuild;
 mod service;
@@ -49,17 +66,20 @@ use net::NetMetrics;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
+pub use drain::{DrainError, DrainProgress, DrainStep, left_cluster};
 pub use feed::CatalogFeed;
+pub use jobs::Background;
 pub use links::Links;
 pub use members::ClusterMember;
 pub use service::{ClusterService, cluster_service};
-pub use store::{ObjectStore, StoreCall, StoreFault};
+pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
 
 pub(crate) use writer::ClusterQueue;
 
+use drain::Draining;
 use feed::Event;
 use members::Members;
 use metrics::ClusterCounters;
@@ -112,9 +132,11 @@ pub struct ClusterParts {
     pub disk: Arc<dyn Disk>,
     /// Where it computes.
     pub work: Work,
-    /// How long segments stay in the store when they are in blocks: queries that began before may read
-    /// them.
+    /// How long objects stay in the store when nothing refers to them any more, segments that are in blocks
+    /// and blocks that were merged: queries that began before may read them.
     pub keep_flushed: Duration,
+    /// How patient its background work is.
+    pub background: Background,
     /// Called when it has to begin anew.
     pub on_fault: OnFault,
 }
@@ -124,6 +146,9 @@ pub(crate) struct Clustered {
     pub(crate) counters: Arc<ClusterCounters>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) members: Arc<Members>,
+    pub(super) draining: Draining,
+    /// The background jobs.
+    jobs: AbortHandle,
     feed: Arc<CatalogFeed>,
     events: UnboundedSender<Event>,
     /// Those that end by themselves when nothing comes any more.
@@ -132,8 +157,14 @@ pub(crate) struct Clustered {
 }
 
 impl Clustered {
+    /// Lets others do the jobs from now on. Leases that are held end by themselves.
+    fn stop_jobs(&self) {
+        self.jobs.abort();
+    }
+
     /// Waits until everything that was taken is answered; where no quorum is, not for ever.
     async fn ended(&self) {
+        self.stop_jobs();
         let end = Instant::now() + PUT_DEADLINE + 2 * AGREE_DEADLINE;
         let writing = std::mem::take(&mut *self.writing.lock());
         for mut task in writing {
@@ -160,6 +191,7 @@ impl Drop for Clustered {
     fn drop(&mut self) {
         self.feed.end();
         self.members.end();
+        self.jobs.abort();
         for task in self.others.iter().chain(self.writing.get_mut().iter()) {
             task.abort();
         }

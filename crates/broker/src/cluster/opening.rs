@@ -1,10 +1,11 @@
 //! A clustered broker starts: its log begins anew, heads and blocks are read, tasks take up their work.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, OpenBlock};
+use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, MergePolicy, OpenBlock};
 use catalog::{BrokerId, Command, LogPosition, Outcome, Signal, State};
 use consensus::{Consensus, ProposeError};
 use metricstore::{LogEncoder, MetricFormat, PageCache, Registry};
@@ -12,14 +13,22 @@ use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::adoption::Adoption;
 use super::applier::{Applier, Flushed};
+use super::blocks::BlockWriting;
+use super::damage::SettingAside;
+use super::drain::{Draining, left_cluster};
 use super::feed::{CatalogFeed, Event};
 use super::flush::Upkeep;
+use super::jobs::{Background, Jobs};
+use super::leases::Leases;
 use super::members::Members;
+use super::merging::Merging;
 use super::metrics::ClusterCounters;
+use super::orphans::Orphans;
 use super::proposals::{Answering, Lanes};
 use super::rebuild::{Opening, Rebuild};
 use super::store::ObjectStore;
@@ -32,7 +41,7 @@ use crate::fleet::Fleet;
 use crate::following::Following;
 use crate::in_effect::InEffect;
 use crate::live::LiveHub;
-use crate::maintenance::{DamagedBlocks, MaintenanceCounters, WakeQueue};
+use crate::maintenance::{DamagedBlocks, MaintenanceCounters, Planner, WakeQueue};
 use crate::opening::Core;
 use crate::recovery::Recovered;
 use crate::shards::{AbortOnPanic, Shards};
@@ -72,7 +81,11 @@ pub(super) async fn open(
     if !config.aggregation.rules.is_empty() {
         bail!("stream_aggregation follows the log of one machine: leave it out in a cluster");
     }
-    let ClusterParts { consensus, feed, store, blobs, disk, work, keep_flushed, on_fault } = parts;
+    let ClusterParts { consensus, feed, store, blobs, disk, work, on_fault, .. } = parts;
+    let (keep, background) = (parts.keep_flushed, parts.background);
+    if let Some(why) = left_cluster(&*disk) {
+        bail!(why);
+    }
     let started = Instant::now();
     let (events, mut coming) = feed.listen();
     let (epoch, state) = begin(&consensus, &feed, &mut coming).await?;
@@ -93,7 +106,7 @@ pub(super) async fn open(
     };
     let mut recovered = Recovered::default();
     let rebuild = start.rebuild((config.now_ms)());
-    let unreadable = rebuild.run(&start.state, &mut recovered).await;
+    let unreadable = rebuild.run(&start.state, u64::MAX, &mut recovered).await;
     let pages = PageCache::new(config.page_cache_bytes());
     let store_counters = Arc::new(Counters::default());
     let format = config.format().with_cache(Arc::clone(&pages));
@@ -103,26 +116,41 @@ pub(super) async fn open(
     recovered.exemplars = start.visible.exemplars.totals().0;
     recovered.seconds = started.elapsed().as_secs_f64();
     let mut others = start.applying(opening, coming)?;
-    let (queue, writing) = start.writing(&config);
+    let (queue, tasks) = start.writing(&config);
     let (live, resolving) = (Arc::new(LiveHub::default()), Arc::new(RwLock::new(())));
     let maintenance_counters = Arc::new(MaintenanceCounters::default());
+    let in_effect = Arc::new(InEffect::new(config.adjustable()));
+    let members = Members::start(start.own, start.consensus.clone(), config.now_ms);
+    let writing = BlockWriting {
+        consensus: start.consensus.clone(),
+        store: Arc::clone(&start.store),
+        work,
+        format: Arc::new(config.format()),
+        blocks: Arc::clone(&blocks),
+        flushed: Arc::clone(&start.flushed),
+        counters: Arc::clone(&maintenance_counters),
+        keep,
+        removals: Arc::default(),
+    };
+    let jobs = start.jobs(&config, background, &in_effect, &members, &writing, &damaged, &disk);
+    let (cleanings, cleaned) = unbounded_channel();
     let (wake, woken) = unbounded_channel();
     let upkeep = Upkeep {
         broker: start.own,
         epoch,
         now_ms: config.now_ms,
         consensus: start.consensus.clone(),
-        store: Arc::clone(&start.store),
+        writing,
+        leases: jobs.leases.clone(),
         work,
         events: start.events.clone(),
         messages: queue.messages.downgrade(),
         registry: Arc::clone(&start.registry),
-        format: Arc::new(config.format()),
-        blocks: Arc::clone(&blocks),
         visible: start.visible.clone(),
         live: Arc::clone(&live),
         resolving: Arc::clone(&resolving),
-        damaged: Arc::clone(&damaged),
+        aside: jobs.merging.aside.clone(),
+        cleanings,
         flushed: Arc::clone(&start.flushed),
         governor: Arc::clone(&config.governor),
         counters: Arc::clone(&maintenance_counters),
@@ -133,11 +161,9 @@ pub(super) async fn open(
         idle_series_ms: config.idle_series_ms,
         pending: Vec::new(),
         unreadable,
-        keep_flushed,
-        removals: JoinSet::new(),
     };
+    let jobs = tokio::spawn(jobs.run(cleaned)).abort_handle();
     others.push(tokio::spawn(upkeep.run(woken)));
-    let members = Members::start(start.own, start.consensus.clone(), config.now_ms);
     let Start { consensus, events, registry, visible, counters, .. } = start;
     let core = Core {
         registry,
@@ -156,16 +182,18 @@ pub(super) async fn open(
         recovered,
         store_counters,
         maintenance_counters,
-        in_effect: Arc::new(InEffect::new(config.adjustable())),
+        in_effect,
         wake: WakeQueue::Task(wake),
         threads: Vec::new(),
         clustered: Some(Clustered {
             counters,
             budget: Arc::clone(&queue.budget),
             members,
+            draining: Draining::new(Arc::clone(&queue.is_draining)),
+            jobs,
             feed,
             events,
-            writing: Mutex::new(writing),
+            writing: Mutex::new(tasks),
             others,
         }),
         committer: CommitQueue::Cluster(queue),
@@ -222,6 +250,70 @@ impl Start {
         opening
     }
 
+    /// The background jobs of this broker.
+    #[expect(clippy::too_many_arguments, reason = "called once, by the start")]
+    fn jobs(
+        &self,
+        config: &BrokerConfig,
+        background: Background,
+        in_effect: &Arc<InEffect>,
+        members: &Arc<Members>,
+        writing: &BlockWriting,
+        damaged: &Arc<DamagedBlocks>,
+        disk: &Arc<dyn Disk>,
+    ) -> Jobs {
+        let (own, now_ms) = (self.own, config.now_ms);
+        let leases = Leases { own, consensus: self.consensus.clone(), now_ms };
+        // An eighth of what this process may use.
+        let memory = config.governor.limit_bytes() / 8;
+        let max_bytes = background.max_merge_bytes.min(memory.max(1 << 20));
+        let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
+        let planner = Arc::new(Mutex::new(Planner::new(config, Arc::clone(in_effect), policy)));
+        let aside = SettingAside {
+            blocks: Arc::clone(&writing.blocks),
+            damaged: Arc::clone(damaged),
+            shards: Arc::clone(&self.visible.shards),
+            counters: Arc::clone(&writing.counters),
+            work: self.work,
+            format: Arc::clone(&writing.format),
+            leases: leases.clone(),
+            events: self.events.clone(),
+        };
+        let merging = Merging {
+            own,
+            members: Arc::clone(members),
+            leases: leases.clone(),
+            writing: writing.clone(),
+            planner: Arc::clone(&planner),
+            deletes: Arc::clone(&self.visible.deletes),
+            aside,
+        };
+        let adoption = Adoption {
+            own,
+            members: Arc::clone(members),
+            leases: leases.clone(),
+            writing: writing.clone(),
+            cluster: Arc::clone(&self.counters),
+            disk: Arc::clone(disk),
+            seed: config.hash_seed(),
+            now_ms,
+            after: background.adopt_after,
+            unreadable: BTreeMap::new(),
+        };
+        let orphans = Orphans {
+            own,
+            members: Arc::clone(members),
+            leases: leases.clone(),
+            writing: writing.clone(),
+            cluster: Arc::clone(&self.counters),
+            age: background.orphan_age,
+            seen: BTreeMap::new(),
+            handed_out: VecDeque::new(),
+            looked: None,
+        };
+        Jobs { own, every: background.every, leases, planner, merging, adoption, orphans }
+    }
+
     /// The number of the first segment of this epoch.
     fn next_seq(&self) -> u64 {
         let own = self.state.broker(self.own).expect("its log was begun");
@@ -247,6 +339,8 @@ impl Start {
             through: self.next_seq(),
             last_delete: self.state.last_delete(),
             listed: self.state.blocks().map(|meta| (meta.id, *meta)).collect(),
+            coming: BTreeSet::new(),
+            needed_deletes: self.state.tombstones().map(|tombstone| tombstone.number).collect(),
             on_fault: Arc::clone(&self.on_fault),
             has_failed: false,
         };
@@ -266,7 +360,13 @@ impl Start {
         let answering = Answering { consensus, lanes, events };
         let limit = (config.governor.limit_bytes() / WAITING_SHARE).min(MAX_WAITING_BYTES);
         let budget = Arc::new(Budget::new(usize::try_from(limit).unwrap_or(usize::MAX)));
-        let queue = ClusterQueue { messages, asked, budget, counters: Arc::clone(&self.counters) };
+        let queue = ClusterQueue {
+            messages,
+            asked,
+            budget,
+            is_draining: Arc::default(),
+            counters: Arc::clone(&self.counters),
+        };
         let collector = Collector {
             broker: self.own,
             epoch: self.epoch,

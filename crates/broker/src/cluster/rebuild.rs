@@ -1,12 +1,12 @@
 //! A start: the heads again, from this broker's own segments that are in no block yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
 use blockstore::{BlockSet, SegmentName, read_segment};
 use bytes::Bytes;
-use catalog::{BlockMeta, BrokerId, Segment, State};
+use catalog::{BlockId, BlockMeta, BrokerId, Segment, State};
 use consensus::Consensus;
 use futures_util::{FutureExt, StreamExt, stream};
 use metricstore::{Delete, LogDecoder, MetricBlock, MetricFormat, Registry, ResolvedBatch};
@@ -39,14 +39,20 @@ pub(super) struct Rebuild<'a> {
 }
 
 impl Rebuild<'_> {
-    /// Fills the heads with what counts and is in no block, in the order in which it came to count. A
-    /// segment that is damaged or gone is told and left out; yields the numbers of those.
-    pub(super) async fn run(&self, state: &State, recovered: &mut Recovered) -> BTreeSet<u64> {
+    /// Fills the heads with what counts and is in no block, of segments below `through` and in the order in
+    /// which it came to count. A segment that is damaged or gone is told and left out; yields the numbers of
+    /// those.
+    pub(super) async fn run(
+        &self,
+        state: &State,
+        through: u64,
+        recovered: &mut Recovered,
+    ) -> BTreeSet<u64> {
         let mut unreadable = BTreeSet::new();
         let Some(own) = state.broker(self.broker) else { return unreadable };
         let mut deletes = 0;
         let segments: Vec<(u64, Segment)> =
-            own.segments.iter().map(|(seq, segment)| (*seq, segment.clone())).collect();
+            own.segments.range(..through).map(|(seq, segment)| (*seq, segment.clone())).collect();
         let read = |(seq, segment): (u64, Segment)| {
             let deletes_through = segment.deletes_through;
             async move { (seq, deletes_through, self.read(seq, &segment).await) }.boxed()
@@ -161,7 +167,7 @@ pub(super) struct Opening {
 impl Opening {
     /// Opens one, however long that takes; `None` if it is damaged, or gone from the catalog meanwhile.
     pub(super) async fn open(&self, meta: BlockMeta) -> Option<Arc<MetricBlock>> {
-        let is_listed = || self.consensus.read(|s| s.blocks().any(|listed| listed.id == meta.id));
+        let is_listed = || self.consensus.read(|state| state.block(meta.id).is_some());
         let mut reads = 0;
         loop {
             let blocks = Arc::clone(&self.blocks);
@@ -205,8 +211,14 @@ impl Opening {
     ) {
         let mut metas = Vec::new();
         while foreign.recv_many(&mut metas, AT_ONCE).await > 0 {
-            for (meta, block) in self.open_all(std::mem::take(&mut metas)).await {
-                let _ = events.send(Event::Opened(meta, block));
+            let wanted = std::mem::take(&mut metas);
+            let mut opened: BTreeMap<BlockId, Arc<MetricBlock>> =
+                self.open_all(wanted.clone()).await.into_iter().map(|(m, b)| (m.id, b)).collect();
+            for meta in wanted {
+                let _ = events.send(match opened.remove(&meta.id) {
+                    Some(block) => Event::Opened(meta, block),
+                    None => Event::NotOpened(meta.id),
+                });
             }
         }
     }

@@ -24,6 +24,19 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Removes an object; an absent one is no error.
     fn delete(&self, key: String) -> StoreCall<()>;
+
+    /// All objects whose keys begin with `prefix`, which ends with `/`. What is written or removed meanwhile
+    /// may be among them or not.
+    fn list(&self, prefix: String) -> StoreCall<Vec<StoredObject>>;
+}
+
+/// An object of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: String,
+    /// Its length.
+    pub size_bytes: u64,
 }
 
 /// Why a store did not do what it was asked.
@@ -49,18 +62,44 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Writes an object, several times if need be: the bytes are the same each time, so it does not matter
+/// Most time for each MiB of a block, on top: blocks may be large, and nobody waits for them.
+const PER_MIB: Duration = Duration::from_millis(500);
+/// A list that is not complete after so long is asked for again.
+const LIST_ATTEMPT: Duration = Duration::from_secs(120);
+
+/// Writes a segment, several times if need be: the bytes are the same each time, so it does not matter
 /// which attempt arrives, nor when.
 pub(super) async fn put(
     store: &dyn ObjectStore,
     key: &str,
     bytes: &Bytes,
 ) -> Result<(), StoreFault> {
-    let end = Instant::now() + PUT_DEADLINE;
+    put_within(store, key, bytes, ATTEMPT, PUT_DEADLINE).await
+}
+
+/// As [`put`], of a block.
+pub(super) async fn put_block(
+    store: &dyn ObjectStore,
+    key: &str,
+    bytes: &Bytes,
+) -> Result<(), StoreFault> {
+    let mib = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
+    let attempt = ATTEMPT + PER_MIB.saturating_mul(mib);
+    put_within(store, key, bytes, attempt, 3 * attempt).await
+}
+
+async fn put_within(
+    store: &dyn ObjectStore,
+    key: &str,
+    bytes: &Bytes,
+    attempt: Duration,
+    deadline: Duration,
+) -> Result<(), StoreFault> {
+    let end = Instant::now() + deadline;
     let mut pause = FIRST_PAUSE;
     loop {
-        let attempt = store.put(key.to_owned(), bytes.clone());
-        let fault = match within(ATTEMPT.min(end - Instant::now()), attempt).await {
+        let call = store.put(key.to_owned(), bytes.clone());
+        let fault = match within(attempt.min(end - Instant::now()), call).await {
             Ok(()) => return Ok(()),
             Err(StoreFault::Unavailable(why)) => StoreFault::Unavailable(why),
             Err(final_one) => return Err(final_one),
@@ -71,6 +110,23 @@ pub(super) async fn put(
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(MAX_PAUSE);
     }
+}
+
+/// Lists objects, several times if need be.
+pub(super) async fn list(
+    store: &dyn ObjectStore,
+    prefix: &str,
+) -> Result<Vec<StoredObject>, StoreFault> {
+    const ATTEMPTS: u32 = 3;
+    let mut fault = StoreFault::Unavailable(String::new());
+    for attempt in 0..ATTEMPTS {
+        tokio::time::sleep(attempt * MAX_PAUSE).await;
+        match within(LIST_ATTEMPT, store.list(prefix.to_owned())).await {
+            Ok(listed) => return Ok(listed),
+            Err(error) => fault = error,
+        }
+    }
+    Err(fault)
 }
 
 /// Reads an object, however long that takes: whoever asks cannot go on without it. An object that is not
@@ -96,7 +152,7 @@ pub(super) async fn get(store: &dyn ObjectStore, key: &str) -> Result<Bytes, Sto
 }
 
 /// Removes objects that nobody needs any more, several at a time. What a store does not remove stays there
-/// until it is looked for what nothing refers to.
+/// until it is found as what nothing refers to.
 pub(super) async fn delete_all(store: Arc<dyn ObjectStore>, keys: Vec<String>) {
     const AT_ONCE: usize = 8;
     const ATTEMPTS: u32 = 3;

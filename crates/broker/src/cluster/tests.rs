@@ -2,6 +2,7 @@
 //! in `tests/simulation`.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -20,15 +21,15 @@ use crate::commit::{CommitError, Message};
 use crate::maintenance::Wake;
 use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 
-const START_MS: i64 = 1_795_219_200_000;
+pub(super) const START_MS: i64 = 1_795_219_200_000;
 
 /// All brokers of a test, and the store between them.
 #[derive(Default)]
-struct Site {
-    members: Mutex<BTreeMap<u64, Consensus>>,
-    objects: Mutex<BTreeMap<String, Bytes>>,
+pub(super) struct Site {
+    pub(super) members: Mutex<BTreeMap<u64, Consensus>>,
+    pub(super) objects: Mutex<BTreeMap<String, Bytes>>,
     is_full: AtomicBool,
-    faults: Mutex<Vec<String>>,
+    pub(super) faults: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -68,6 +69,17 @@ impl ObjectStore for Shared {
     fn delete(&self, key: String) -> StoreCall<()> {
         self.0.objects.lock().remove(&key);
         Box::pin(async { Ok(()) })
+    }
+
+    fn list(&self, prefix: String) -> StoreCall<Vec<StoredObject>> {
+        let objects = self.0.objects.lock();
+        let below = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let object = |(key, bytes): (&String, &Bytes)| StoredObject {
+            key: key.clone(),
+            size_bytes: bytes.len() as u64,
+        };
+        let listed = below.map(object).collect();
+        Box::pin(async move { Ok(listed) })
     }
 }
 
@@ -114,13 +126,20 @@ fn member(id: u64) -> Member {
     Member { name: format!("b{id}"), address: id.to_string(), zone: String::new() }
 }
 
-/// A broker as one process runs it.
-struct Running {
-    broker: Broker,
-    consensus: Consensus,
+/// A minute after the first samples, and going on.
+fn now_ms() -> i64 {
+    static BEGAN: OnceLock<std::time::Instant> = OnceLock::new();
+    let elapsed = BEGAN.get_or_init(std::time::Instant::now).elapsed();
+    START_MS + 60_000 + i64::try_from(elapsed.as_millis()).expect("a test")
 }
 
-fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Running {
+/// A broker as one process runs it.
+pub(super) struct Running {
+    pub(super) broker: Broker,
+    pub(super) consensus: Consensus,
+}
+
+pub(super) fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Running {
     let shared = Shared(Arc::clone(site));
     let feed = CatalogFeed::new(BrokerId(id));
     let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
@@ -159,12 +178,18 @@ fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Run
             disk,
             work: Work::Threads,
             keep_flushed: Duration::from_millis(200),
+            background: Background {
+                every: Duration::from_millis(100),
+                adopt_after: Duration::from_secs(12),
+                orphan_age: Duration::from_secs(3),
+                ..Background::default()
+            },
             on_fault: Arc::new(move |why| failed.faults.lock().push(why.to_owned())),
         };
         let config = BrokerConfig {
             shards: 2,
             flush_interval_ms: 86_400_000,
-            ..BrokerConfig::new("unused".into(), || START_MS + 60_000)
+            ..BrokerConfig::new("unused".into(), now_ms)
         };
         let opened = Broker::open_clustered(parts, config, Arc::default()).await;
         Running { broker: opened.expect("it opens"), consensus }
@@ -173,7 +198,7 @@ fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Run
 
 impl Running {
     /// Ends as a process does that is told to stop.
-    fn stop(self, runtime: &Runtime, site: &Site, id: u64) {
+    pub(super) fn stop(self, runtime: &Runtime, site: &Site, id: u64) {
         self.broker.stop();
         runtime.block_on(self.broker.stopped());
         site.members.lock().remove(&id);
@@ -181,7 +206,7 @@ impl Running {
     }
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -189,22 +214,22 @@ fn runtime() -> Runtime {
         .expect("tokio")
 }
 
-fn batch(series: &str, t_ms: i64, value: f64) -> MetricBatch {
+pub(super) fn batch(series: &str, t_ms: i64, value: f64) -> MetricBatch {
     let labels = Labels::from_pairs([("__name__", "m"), ("series", series)]).expect("valid");
     let mut batch = MetricBatch::default();
     batch.push(&labels, t_ms, value);
     batch
 }
 
-type Answer = Result<IngestOutcome, CommitError>;
+pub(super) type Answer = Result<IngestOutcome, CommitError>;
 
-fn send(broker: &Broker, batch: &MetricBatch) -> Receiver<Answer> {
+pub(super) fn send(broker: &Broker, batch: &MetricBatch) -> Receiver<Answer> {
     let (reply, answer) = channel();
     broker.ingest(DEFAULT_TENANT, batch, move |result| _ = reply.send(result));
     answer
 }
 
-fn read(broker: &Broker) -> BTreeMap<(String, i64), f64> {
+pub(super) fn read(broker: &Broker) -> BTreeMap<(String, i64), f64> {
     let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex");
     let selected = broker.reader(DEFAULT_TENANT).select(&[matcher], TimeRange::all());
     let selected = selected.expect("readable");
@@ -218,18 +243,18 @@ fn read(broker: &Broker) -> BTreeMap<(String, i64), f64> {
     samples
 }
 
-fn flush(broker: &Broker) {
+pub(super) fn flush(broker: &Broker) {
     let (reply, answer) = crossbeam_channel::bounded(1);
     assert!(broker.inner.wake.send(Wake::Flush(reply)));
     answer.recv().expect("it answers").expect("it flushes");
 }
 
-fn objects(site: &Site, prefix: &str) -> Vec<String> {
+pub(super) fn objects(site: &Site, prefix: &str) -> Vec<String> {
     site.objects.lock().keys().filter(|key| key.starts_with(prefix)).cloned().collect()
 }
 
 /// Until flushed segments are removed, which takes a moment.
-fn wait_for_segments(site: &Site, count: usize) {
+pub(super) fn wait_for_segments(site: &Site, count: usize) {
     let end = Instant::now() + Duration::from_secs(20);
     while objects(site, "segments/").len() != count {
         assert!(Instant::now() < end, "{:?}", objects(site, "segments/"));
@@ -393,7 +418,8 @@ fn what_waits_is_bounded_and_the_largest_batch_passes() {
     let (asked, _) = unbounded_channel();
     let budget = Arc::new(Budget::new(3_000));
     let (budget_of, counters) = (Arc::clone(&budget), Arc::default());
-    let queue = ClusterQueue { messages, asked, budget: budget_of, counters };
+    let is_draining = Arc::default();
+    let queue = ClusterQueue { messages, asked, budget: budget_of, is_draining, counters };
     let (told, answers) = channel();
     let write = |rows: usize| {
         let mut batch = Box::new(metricstore::ResolvedBatch::default());

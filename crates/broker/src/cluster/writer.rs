@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use blockstore::{SegmentName, SegmentWriter};
@@ -113,6 +113,8 @@ pub(crate) struct ClusterQueue {
     pub(super) messages: UnboundedSender<Message>,
     pub(super) asked: UnboundedSender<Message>,
     pub(super) budget: Arc<Budget>,
+    /// The broker leaves the cluster and takes no writes.
+    pub(super) is_draining: Arc<AtomicBool>,
     pub(super) counters: Arc<ClusterCounters>,
 }
 
@@ -122,6 +124,10 @@ impl ClusterQueue {
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         let message = match message {
             Message::Write { batch, input, mark, done } => {
+                if self.is_draining.load(Ordering::Acquire) {
+                    done(Err(CommitError::Draining));
+                    return Ok(());
+                }
                 let bytes = bytes_of(&batch);
                 if let Err(error) = self.budget.take(bytes) {
                     ClusterCounters::count(&self.counters.refused_behind, 1);

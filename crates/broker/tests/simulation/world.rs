@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-use broker::{ObjectStore, StoreCall, StoreFault};
+use broker::{ObjectStore, StoreCall, StoreFault, StoredObject};
 use bytes::Bytes;
 use consensus::{Call, Consensus, Member, Transport, TransportError};
 use parking_lot::Mutex;
@@ -253,6 +253,25 @@ impl ObjectStore for Store {
                 }
                 Fate::Hang => std::future::pending().await,
                 _ => Err(trouble("503 Slow Down")),
+            }
+        })
+    }
+
+    fn list(&self, prefix: String) -> StoreCall<Vec<StoredObject>> {
+        let store = self.clone();
+        Box::pin(async move {
+            match store.fate().await {
+                Fate::Done | Fate::Torn | Fate::After => {
+                    let objects = store.world.objects.lock();
+                    let below = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+                    let object = |(key, bytes): (&String, &Bytes)| StoredObject {
+                        key: key.clone(),
+                        size_bytes: bytes.len() as u64,
+                    };
+                    Ok(below.map(object).collect())
+                }
+                Fate::Hang | Fate::Late(_) => std::future::pending().await,
+                Fate::Before | Fate::Refused => Err(trouble("503 Slow Down")),
             }
         })
     }

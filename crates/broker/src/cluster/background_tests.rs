@@ -1,0 +1,272 @@
+//! Background work of brokers on real threads and a real clock; faults under seeds are in
+//! `tests/simulation`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use blockstore::MemoryDisk;
+use bytes::Bytes;
+use catalog::{BlockId, BrokerId, BrokerState, Command, Signal, State, segment_key};
+use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use super::leases::{Leases, NoResult};
+use super::tests::{
+    Running, START_MS, Site, batch, flush, objects, read, runtime, send, start, wait_for_segments,
+};
+use super::*;
+use crate::commit::CommitError;
+
+type Samples = BTreeMap<(String, i64), f64>;
+
+fn wait(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn three(runtime: &Runtime, site: &Arc<Site>, disks: &[MemoryDisk; 3]) -> [Running; 3] {
+    let running = [1, 2, 3].map(|id| start(runtime, site, id, &disks[id as usize - 1]));
+    wait("all are alive", 20, || {
+        let sees_all =
+            |one: &Running| one.broker.cluster_ring().expect("a cluster").0.brokers().len() == 3;
+        running.iter().all(sees_all)
+    });
+    running
+}
+
+/// Writes one sample to a broker and remembers it.
+fn write(running: &Running, sent: &mut Samples, series: &str, t_ms: i64) {
+    let value = t_ms as f64 / 7.0;
+    let answer = send(&running.broker, &batch(series, t_ms, value));
+    answer.recv().expect("answered").expect("stored");
+    sent.insert((series.to_owned(), t_ms), value);
+}
+
+fn state<T>(running: &Running, read: impl FnOnce(&State) -> T) -> T {
+    running.consensus.read(read)
+}
+
+fn blocks(running: &Running) -> usize {
+    state(running, |state| state.blocks().len())
+}
+
+#[test]
+fn blocks_of_all_brokers_are_merged_by_one_and_shown_by_all() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let running = three(&runtime, &site, &Default::default());
+    let mut sent = Samples::new();
+    for round in 0..2 {
+        for (number, one) in running.iter().enumerate() {
+            write(one, &mut sent, &format!("s{number}"), START_MS + round);
+            flush(&one.broker);
+        }
+    }
+    // Six flushes of a window that is open: the first four, at least, are one.
+    wait("they are merged", 20, || blocks(&running[0]) <= 3);
+    for one in &running {
+        wait("each shows all", 10, || {
+            one.broker.inner.shards.totals().rows == 0 && read(&one.broker) == sent
+        });
+    }
+    // What was merged is removed from the store, and nothing else.
+    wait("inputs are removed", 20, || {
+        let listed: Vec<String> = state(&running[0], |s| s.blocks().map(|b| b.key()).collect());
+        objects(&site, "blocks/") == listed
+    });
+    let merges =
+        |one: &Running| one.broker.inner.maintenance_counters.merges.load(Ordering::Relaxed);
+    let merged: Vec<u64> = running.iter().map(merges).collect();
+    assert_eq!(merged.iter().filter(|merges| **merges > 0).count(), 1, "{merged:?}");
+    wait_for_segments(&site, 0);
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn what_a_dead_broker_left_becomes_blocks_and_is_not_doubled_when_it_comes_back() {
+    let (runtime, site, disks) = (runtime(), Arc::<Site>::default(), <[MemoryDisk; 3]>::default());
+    let [one, two, three] = three(&runtime, &site, &disks);
+    let mut sent = Samples::new();
+    for t_ms in 0..5 {
+        write(&two, &mut sent, "s", START_MS + t_ms);
+    }
+    let matcher = Matcher::new("series", MatchOp::Equal, "s").expect("no regex");
+    let (range, selectors) = (TimeRange::new(START_MS, START_MS + 1), [vec![matcher]]);
+    one.broker.delete_series(DEFAULT_TENANT, &selectors, range).expect("a leader");
+    sent.remove(&("s".to_owned(), START_MS));
+    let epoch = |running: &Running| {
+        state(running, |state| state.broker(BrokerId(2)).map(|broker| broker.epoch))
+    };
+    let before = epoch(&one);
+    // Gone, without a word.
+    site.members.lock().remove(&2);
+    runtime.block_on(two.consensus.stop());
+    drop(two);
+    let left = |running: &Running| {
+        state(running, |state| state.broker(BrokerId(2)).map_or(0, |b| b.segments.len()))
+    };
+    assert_eq!(left(&one), 5);
+    wait("somebody takes them over", 90, || left(&one) == 0);
+    assert!(epoch(&one) > before);
+    for other in [&one, &three] {
+        wait("all see them", 10, || read(&other.broker) == sent);
+    }
+    let two = start(&runtime, &site, 2, &disks[1]);
+    assert_eq!(two.broker.recovered().samples, 0);
+    write(&two, &mut sent, "s", START_MS + 9);
+    flush(&two.broker);
+    for running in [&one, &two, &three] {
+        wait("all see all", 10, || read(&running.broker) == sent);
+    }
+    let rows: u64 = state(&one, |state| state.blocks().map(|block| block.rows).sum());
+    assert_eq!(rows, sent.len() as u64, "nothing is in two blocks");
+    wait_for_segments(&site, 0);
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn what_nothing_refers_to_is_removed_and_nothing_else() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let running = start(&runtime, &site, 1, &MemoryDisk::new());
+    let mut sent = Samples::new();
+    write(&running, &mut sent, "s", START_MS);
+    flush(&running.broker);
+    write(&running, &mut sent, "s", START_MS + 1);
+    // A block of a merge that never counted, and the segment of a broker that never was.
+    let ids = Command::ReserveIds { count: 1 };
+    runtime.block_on(running.consensus.propose(ids, Duration::from_secs(5))).expect("a leader");
+    let orphan = state(&running, |state| BlockId(state.next_block().0 - 1));
+    let garbage = [orphan.key(Signal::Metrics), segment_key(BrokerId(77), 0, 3)];
+    // Who knows what these are? One may yet be added, the other was not written by us.
+    let own = state(&running, |state| state.broker(BrokerId(1)).expect("it is there").epoch);
+    let stays = [
+        BlockId(orphan.0 + 1_000).key(Signal::Metrics),
+        segment_key(BrokerId(1), own, 1_000),
+        "blocks/metrics/README".to_owned(),
+        "elsewhere/of/others".to_owned(),
+    ];
+    for key in garbage.iter().chain(&stays) {
+        site.objects.lock().insert(key.clone(), Bytes::from_static(b"?"));
+    }
+    let is_there = |key: &String| site.objects.lock().contains_key(key);
+    wait("they are removed", 60, || !garbage.iter().any(is_there));
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(stays.iter().all(is_there));
+    assert_eq!(read(&running.broker), sent);
+    let clustered = running.broker.inner.clustered.as_ref().expect("a cluster");
+    assert_eq!(clustered.counters.orphans_removed.load(Ordering::Relaxed), 2);
+    running.stop(&runtime, &site, 1);
+}
+
+#[test]
+fn a_broker_is_drained_and_everything_stays() {
+    let (runtime, site, disks) = (runtime(), Arc::<Site>::default(), <[MemoryDisk; 3]>::default());
+    let [one, two, three] = three(&runtime, &site, &disks);
+    let mut sent = Samples::new();
+    for running in [&one, &two, &three] {
+        write(running, &mut sent, "s", START_MS + running.consensus.status().id as i64);
+    }
+    let leader = one.consensus.status().leader.expect("there is one");
+    let (staying, leaving): (Vec<&Running>, Vec<&Running>) =
+        [&one, &two, &three].into_iter().partition(|one| one.consensus.status().id != leader);
+    let leaving = leaving[0];
+    let mut progress = {
+        let _inside = runtime.enter();
+        leaving.broker.drain().expect("there are others")
+    };
+    let refused = send(&leaving.broker, &batch("s", START_MS, 0.0)).recv().expect("answered");
+    let refused = refused.expect_err("it leaves");
+    assert_eq!(refused, CommitError::Draining);
+    assert!(refused.to_string().contains("draining, use another broker"), "{refused}");
+    let left = runtime.block_on(async {
+        let left = progress.wait_for(|now| now.step == DrainStep::Left);
+        tokio::time::timeout(Duration::from_secs(60), left).await.map(|now| now.is_ok())
+    });
+    assert_eq!(left, Ok(true), "{:?}", leaving.broker.drain_progress());
+    assert_eq!(leaving.broker.drain_progress().expect("a cluster").segments, 0);
+    for one in &staying {
+        wait("the others forget it", 20, || {
+            state(one, |state| state.broker(BrokerId(leader)).is_none())
+                && one.consensus.status().members.len() == 2
+                && one.consensus.status().leader.is_some_and(|now| now != leader)
+        });
+        wait("they have what it had", 10, || {
+            let own = one.consensus.status().id as i64;
+            let found = read(&one.broker);
+            // Those of the other one that stays are in its head.
+            [own, leader as i64].iter().all(|t| found.contains_key(&("s".into(), START_MS + t)))
+        });
+    }
+    write(staying[0], &mut sent, "s", START_MS + 10);
+    assert!(left_cluster(&disks[leader as usize - 1]).is_some());
+    // The last one cannot leave: nobody would be there.
+    let alone = {
+        let _inside = runtime.enter();
+        staying[0].broker.drain().expect("another one is there");
+        wait("it says that it leaves", 20, || {
+            let others = staying[1].broker.cluster_members();
+            others.len() == 1 || others.iter().any(|member| member.is_draining)
+        });
+        staying[1].broker.drain()
+    };
+    assert_eq!(alone.err(), Some(DrainError::Last));
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn deletes_are_cleaned_wherever_the_blocks_came_from() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let one = start(&runtime, &site, 1, &MemoryDisk::new());
+    let two = start(&runtime, &site, 2, &MemoryDisk::new());
+    let mut sent = Samples::new();
+    for (running, series) in [(&one, "a"), (&two, "b"), (&two, "c")] {
+        write(running, &mut sent, series, START_MS);
+        flush(&running.broker);
+    }
+    let matcher = Matcher::new("series", MatchOp::Equal, "b").expect("no regex");
+    one.broker.delete_series(DEFAULT_TENANT, &[vec![matcher]], TimeRange::all()).expect("a leader");
+    sent.remove(&("b".to_owned(), START_MS));
+    one.broker.clean_deleted().expect("nothing is in the way");
+    wait("nothing is left to hide", 10, || state(&one, |state| state.tombstones().len() == 0));
+    let rows: u64 = state(&one, |state| state.blocks().map(|block| block.rows).sum());
+    assert_eq!(rows, sent.len() as u64);
+    for running in [&one, &two] {
+        wait("each shows what is left", 10, || read(&running.broker) == sent);
+    }
+}
+
+#[test]
+fn the_result_of_who_lost_the_lease_is_refused() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let one = start(&runtime, &site, 1, &MemoryDisk::new());
+    let two = start(&runtime, &site, 2, &MemoryDisk::new());
+    let of = |own: u64, now_ms: fn() -> i64| {
+        let consensus = if own == 1 { one.consensus.clone() } else { two.consensus.clone() };
+        Leases { own: BrokerId(own), consensus, now_ms }
+    };
+    runtime.block_on(async {
+        let mine = of(1, || START_MS).take("job".to_owned()).await.expect("it is free");
+        assert!(of(2, || START_MS + 59_000).take("job".to_owned()).await.is_none(), "it is held");
+        let put = |value: &[u8]| {
+            let (key, value) = ("k".to_owned(), value.to_vec());
+            Command::Put { key, value, expected: catalog::Expected::Any }
+        };
+        mine.propose(put(b"mine")).await.expect("it is held");
+        // A minute later somebody else has it, and the first one wakes up.
+        let theirs = of(2, || START_MS + 61_000).take("job".to_owned()).await.expect("it is over");
+        assert!(matches!(mine.propose(put(b"late")).await, Err(NoResult::Refused(_))));
+        theirs.propose(put(b"theirs")).await.expect("it is held");
+        mine.give().await;
+        theirs.propose(put(b"theirs too")).await.expect("nobody else could give it back");
+    });
+    let value = state(&two, |state| state.get("k").expect("it was put").value.clone());
+    assert_eq!(value, b"theirs too");
+    let states =
+        state(&one, |state| state.brokers().map(|(_, b)| b.info.state).collect::<Vec<_>>());
+    assert_eq!(states, [BrokerState::Active; 2]);
+}

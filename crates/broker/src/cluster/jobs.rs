@@ -1,0 +1,181 @@
+//! Background work of a cluster: jobs that any broker may do, each done by one at a time.
+//!
+//! | job | lease | who |
+//! |---|---|---|
+//! | merges and everything else that writes blocks anew | `merge/<tenant>/<day>` | nearest to tenant and day |
+//! | what a dead broker left | `adopt/<broker>` | nearest to it |
+//! | retention, marks | `retention` | nearest to that word |
+//! | objects that nothing refers to | `orphans` | nearest to that word |
+//! | damaged blocks | `quarantine/<block>` | who met one |
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Result;
+use catalog::{BlockId, BrokerId, Command};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::adoption::Adoption;
+use super::leases::{Leases, NoResult};
+use super::merging::Merging;
+use super::orphans::Orphans;
+use crate::deletes::Done;
+use crate::maintenance::Planner;
+
+/// How often retention is looked after.
+const SWEEP: Duration = Duration::from_secs(60);
+/// After a failure of one job it is not tried again for this long.
+const RETRY: Duration = Duration::from_secs(10);
+/// Place of the job on the circle.
+const PLACE: u64 = 0x7265_7465_6e74_696f;
+
+/// How patient the background work of a cluster is.
+#[derive(Debug, Clone, Copy)]
+pub struct Background {
+    /// How often it is looked whether something is due.
+    pub every: Duration,
+    /// A broker that is silent for so long is taken for dead: another makes blocks of its segments.
+    pub adopt_after: Duration,
+    /// For how long nothing must have referred to an object of the store before it is removed. Longer than
+    /// any query, and than any write takes.
+    pub orphan_age: Duration,
+    /// Blocks that are larger than this together are not made one: the outcome lies in memory before it
+    /// is stored.
+    pub max_merge_bytes: u64,
+}
+
+impl Default for Background {
+    /// 5 s, 5 minutes, an hour, 512 MiB.
+    fn default() -> Self {
+        Background {
+            every: Duration::from_secs(5),
+            adopt_after: Duration::from_secs(300),
+            orphan_age: Duration::from_secs(3_600),
+            max_merge_bytes: 512 << 20,
+        }
+    }
+}
+
+/// All jobs, of one broker.
+pub(super) struct Jobs {
+    pub(super) own: BrokerId,
+    pub(super) every: Duration,
+    pub(super) leases: Leases,
+    pub(super) planner: Arc<Mutex<Planner>>,
+    pub(super) merging: Merging,
+    pub(super) adoption: Adoption,
+    pub(super) orphans: Orphans,
+}
+
+/// Not before then a job is tried that failed.
+#[derive(Default)]
+struct Rest(Option<Instant>);
+
+impl Rest {
+    fn is_over(&self) -> bool {
+        self.0.is_none_or(|until| Instant::now() >= until)
+    }
+
+    fn note(&mut self, what: &str, outcome: Result<()>) {
+        self.0 = None;
+        if let Err(error) = outcome {
+            tracing::warn!("{what} failed and is tried again; nothing is lost: {error:#}");
+            self.0 = Some(Instant::now() + RETRY);
+        }
+    }
+}
+
+impl Jobs {
+    /// Works until nobody can ask any more, or it is aborted.
+    pub(super) async fn run(mut self, mut cleanings: UnboundedReceiver<Done>) {
+        let (mut merging, mut retention, mut adoption, mut orphans) =
+            (Rest::default(), Rest::default(), Rest::default(), Rest::default());
+        let mut swept = Instant::now();
+        let mut is_busy = false;
+        loop {
+            let pause = if is_busy { Duration::ZERO } else { self.every };
+            match tokio::time::timeout(pause, cleanings.recv()).await {
+                Ok(None) => return,
+                Ok(Some(first)) => self.clean(first, &mut cleanings).await,
+                Err(_) => {}
+            }
+            self.merging.aside.settle().await;
+            if adoption.is_over() {
+                adoption.note("taking over segments", self.adoption.step().await);
+            }
+            is_busy = false;
+            if merging.is_over() {
+                let done = self.merging.step().await;
+                is_busy = matches!(done, Ok(true));
+                if done.is_err() {
+                    let failures = &self.merging.writing.counters.merge_failures;
+                    failures.fetch_add(1, Ordering::Relaxed);
+                }
+                merging.note("a merge", done.map(|_| ()));
+            }
+            if retention.is_over() && swept.elapsed() >= SWEEP.min(12 * self.every) {
+                swept = Instant::now();
+                retention.note("removing what is too old", self.expire().await);
+            }
+            if orphans.is_over() {
+                orphans.note("looking for objects of nobody", self.orphans.step().await);
+            }
+        }
+    }
+
+    /// Cleans once for all who wait for it.
+    async fn clean(&mut self, first: Done, cleanings: &mut UnboundedReceiver<Done>) {
+        let mut waiting = vec![first];
+        while let Ok(another) = cleanings.try_recv() {
+            waiting.push(another);
+        }
+        let outcome = self.merging.clean_deleted().await.map_err(|error| format!("{error:#}"));
+        for reply in waiting {
+            // They may have gone meanwhile.
+            let _ = reply.send(outcome.clone());
+        }
+    }
+
+    /// Forgets what retention no longer keeps, and marks of agents that are silent for longer.
+    async fn expire(&self) -> Result<()> {
+        if self.merging.members.ring().owner(PLACE) != Some(self.own) {
+            return Ok(());
+        }
+        let planner = Arc::clone(&self.planner);
+        let writing = &self.merging.writing;
+        let before_ms = planner.lock().forgotten_before_ms();
+        let is_due = |before_ms: i64| {
+            writing.consensus.read(|state| state.marks().any(|(_, _, m)| m.at_ms < before_ms))
+        };
+        let before_ms = before_ms.filter(|before_ms| is_due(*before_ms));
+        let removed: Vec<BlockId> = writing.consensus.read(|state| {
+            let (listed, damaged) = planner.lock().expired(state);
+            listed.into_iter().chain(damaged).collect()
+        });
+        if removed.is_empty() && before_ms.is_none() {
+            return Ok(());
+        }
+        let Some(lease) = self.leases.take("retention".to_owned()).await else { return Ok(()) };
+        let mut outcome = Ok(());
+        if !removed.is_empty() {
+            let expired = lease.propose(Command::Expire { removed: removed.clone() }).await;
+            outcome = expired.map(|_| {
+                writing.remove_blocks_later(&removed);
+                let count = removed.len() as u64;
+                writing.counters.expired_blocks.fetch_add(count, Ordering::Relaxed);
+            });
+        }
+        if let (Ok(()), Some(before_ms)) = (&outcome, before_ms) {
+            outcome = lease.propose(Command::ExpireMarks { before_ms }).await.map(|_| ());
+        }
+        lease.give().await;
+        match outcome {
+            // Some of it was merged meanwhile.
+            Err(NoResult::Refused(_)) | Ok(()) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

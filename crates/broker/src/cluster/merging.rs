@@ -1,0 +1,261 @@
+//! Merges, rollups, what rules of retention and downsampling take, and deletes: blocks that are written
+//! anew.
+//!
+//! Blocks of different tenants or days have nothing to do with each other. So there is a lease for each
+//! tenant and day, and the broker that is nearest to it on the circle looks after it: several work at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use blockstore::{InMemory, MergeError, MergeJob, OpenBlock};
+use bytes::Bytes;
+use catalog::{BlockId, BlockMeta, BrokerId, Command};
+use metricstore::{MetricBlock, MetricFormat};
+use model::TenantId;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::blocks::BlockWriting;
+use super::damage::SettingAside;
+use super::feed::Event;
+use super::leases::{Held, Leases, NoResult};
+use super::members::Members;
+use crate::deletes::DeleteBook;
+use crate::maintenance::{DAY_MS, Due, Planner, Unreadable, is_damage};
+
+/// How long it is waited for a group that another broker is at, when somebody asked for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whose blocks, and of which day since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    tenant: TenantId,
+    day: i64,
+}
+
+impl Group {
+    /// Those that a block belongs to: none fits more than one day, but for those of other times' programs.
+    fn of(meta: &BlockMeta) -> BTreeSet<Group> {
+        let ends = [meta.range.start_ms, meta.range.end_ms.saturating_sub(1)];
+        let group = |t_ms: i64| Group { tenant: meta.tenant, day: t_ms.div_euclid(DAY_MS) };
+        ends.into_iter().map(group).collect()
+    }
+
+    fn job(self) -> String {
+        format!("merge/{}/{}", self.tenant.0, self.day)
+    }
+
+    /// Its place on the circle.
+    fn key(self) -> u64 {
+        u64::from(self.tenant.0).rotate_left(32) ^ self.day.cast_unsigned()
+    }
+}
+
+type Blocks = Vec<Arc<OpenBlock<MetricFormat>>>;
+
+/// Writes blocks anew.
+pub(super) struct Merging {
+    pub(super) own: BrokerId,
+    pub(super) members: Arc<Members>,
+    pub(super) leases: Leases,
+    pub(super) writing: BlockWriting,
+    pub(super) planner: Arc<Mutex<Planner>>,
+    pub(super) deletes: Arc<DeleteBook>,
+    pub(super) aside: SettingAside,
+}
+
+impl Merging {
+    /// Does one thing that is due and that this broker is nearest to; whether there was one.
+    ///
+    /// # Errors
+    /// A fault of the store or the cluster: it is tried again.
+    pub(super) async fn step(&self) -> Result<bool> {
+        let ring = self.members.ring();
+        for (group, blocks) in self.whole_groups() {
+            if ring.owner(group.key()) != Some(self.own) {
+                continue;
+            }
+            let planner = Arc::clone(&self.planner);
+            let planned = self.writing.work.run(move || planner.lock().next(&blocks)).await;
+            match planned {
+                Ok(None) => {}
+                Ok(Some(due)) => {
+                    // Another one does it: the circle is another there.
+                    let Some(lease) = self.leases.take(group.job()).await else { continue };
+                    let outcome = lease.keep(self.write(&lease, &due)).await;
+                    lease.give().await;
+                    return outcome.map(|()| true);
+                }
+                Err(Unreadable { block, error }) if is_damage(&error) => self.aside.take(block),
+                Err(Unreadable { error, .. }) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Groups of which all blocks are open here. Where one is missing, because it is damaged or was
+    /// written a moment ago, nothing can be told.
+    fn whole_groups(&self) -> BTreeMap<Group, Blocks> {
+        let snapshot = self.writing.blocks.snapshot();
+        self.planner.lock().retain(&snapshot);
+        let mut open: BTreeMap<Group, Blocks> = BTreeMap::new();
+        for block in snapshot.iter() {
+            for group in Group::of(&block.meta) {
+                open.entry(group).or_default().push(Arc::clone(block));
+            }
+        }
+        let listed: Vec<BlockMeta> =
+            self.writing.consensus.read(|state| state.blocks().copied().collect());
+        let mut wanted: BTreeMap<Group, Vec<BlockMeta>> = BTreeMap::new();
+        for meta in listed {
+            for group in Group::of(&meta) {
+                wanted.entry(group).or_default().push(meta);
+            }
+        }
+        open.retain(|group, blocks| {
+            let mut metas: Vec<BlockMeta> = blocks.iter().map(|open| open.meta).collect();
+            metas.sort_unstable_by_key(|meta| meta.id);
+            wanted.get(group) == Some(&metas)
+        });
+        open
+    }
+
+    /// Writes what one job asks for, and has it agreed upon.
+    async fn write(&self, lease: &Held, due: &Due) -> Result<()> {
+        let started = Instant::now();
+        let job = due.job();
+        let id = BlockId(self.writing.reserve(1).await?.start);
+        let terms = Arc::new(self.planner.lock().terms(job, &self.deletes));
+        let (blocks, of, by) = (Arc::clone(&self.writing.blocks), job.clone(), Arc::clone(&terms));
+        let merge = move || {
+            let mut out = InMemory::default();
+            let hidden = |meta: &BlockMeta| by.hidden(meta);
+            let merged = blocks.merge_into(&by.format, &of, id, by.keep, &hidden, &mut out)?;
+            Ok::<_, MergeError>((merged, Bytes::from(out.0)))
+        };
+        let ((new, conflicts), bytes) = match self.writing.work.run(merge).await {
+            Ok(merged) => merged,
+            Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
+                tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
+                self.aside.take(job.inputs[index]);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !self.planner.lock().rules_hold(&terms) {
+            // The next step plans by those of now.
+            return Ok(());
+        }
+        self.writing.counters.conflicts.fetch_add(conflicts, Ordering::Relaxed);
+        if new.is_some() {
+            let put: Result<Arc<MetricBlock>> = self.writing.put(id, bytes).await;
+            if let Err(error) = put {
+                self.writing.discard(vec![id]);
+                return Err(error);
+            }
+        }
+        let (removed, added) = (job.inputs.clone(), new.into_iter().collect());
+        let deletes_through = terms.deletes_through;
+        match lease.propose(Command::Swap { removed, added, deletes_through }).await {
+            Ok(_) => {}
+            Err(NoResult::Refused(error)) => {
+                self.writing.discard(vec![id]);
+                return Err(error).context("replace merged blocks");
+            }
+            Err(error @ NoResult::Doubtful(_)) => {
+                self.writing.forget(&[id]);
+                return Err(error.into());
+            }
+        }
+        self.planner.lock().wrote(id, &terms);
+        self.shown().await;
+        self.writing.remove_blocks_later(&job.inputs);
+        due.count(&self.writing.counters);
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.writing.counters.merge_micros.fetch_add(micros, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until what was agreed upon is shown here: only then can be told what is due next.
+    async fn shown(&self) {
+        let (told, seen) = oneshot::channel();
+        let then = Event::Then(Box::new(move || _ = told.send(())));
+        if self.aside.events.send(then).is_ok() {
+            let _ = seen.await;
+        }
+    }
+
+    /// Writes every block anew in which a delete hides something, and notes of the others that none does.
+    /// What is in no block yet is not looked at.
+    ///
+    /// # Errors
+    /// The store or the cluster failed, or another broker was at some blocks for too long. What was done
+    /// stays done.
+    pub(super) async fn clean_deleted(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let (deletes, through) = self.deletes.current();
+        let is_concerned =
+            |meta: &BlockMeta| !DeleteBook::of_block(&deletes, through, meta).is_empty();
+        loop {
+            // Also those that are not open here yet.
+            let listed: Vec<BlockMeta> =
+                self.writing.consensus.read(|state| state.blocks().copied().collect());
+            let is_damaged = |meta: &BlockMeta| self.aside.damaged.lock().contains_key(&meta.id);
+            if !listed.iter().any(|meta| is_concerned(meta) && !is_damaged(meta)) {
+                return Ok(());
+            }
+            let mut groups = self.whole_groups();
+            groups.retain(|_, blocks| blocks.iter().any(|open| is_concerned(&open.meta)));
+            for (group, blocks) in groups {
+                let Some(lease) = self.leases.take(group.job()).await else { continue };
+                let outcome = lease.keep(self.clean(&lease, &blocks)).await;
+                lease.give().await;
+                outcome?;
+            }
+            if Instant::now() > end {
+                bail!(
+                    "other brokers were at some of the blocks for {} s, ask again: what was cleaned \
+                     until now is",
+                    PATIENCE.as_secs()
+                );
+            }
+            // What was agreed upon is shown in a moment.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn clean(&self, lease: &Held, blocks: &Blocks) -> Result<()> {
+        let (deletes, through) = self.deletes.current();
+        let mut untouched = Vec::new();
+        for open in blocks {
+            let concerning = DeleteBook::of_block(&deletes, through, &open.meta);
+            if concerning.is_empty() {
+                continue;
+            }
+            let block = Arc::clone(&open.block);
+            let id = open.meta.id;
+            match self.writing.work.run(move || block.is_touched_by(&concerning)).await {
+                Ok(true) => {
+                    self.write(lease, &Due::Clean(MergeJob::rewrite(&open.meta))).await?;
+                }
+                Ok(false) => untouched.push(id),
+                Err(error) if is_damage(&error) => self.aside.take(id),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !untouched.is_empty() {
+            let command = Command::SettleDeletes { blocks: untouched, deletes_through: through };
+            match lease.propose(command).await {
+                // Some of them are others by now.
+                Ok(_) | Err(NoResult::Refused(_)) => self.shown().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
