@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
-use crate::authority::{Authority, CLIENT_LIFE, Role, certificate_pem};
+use crate::authority::{Authority, CLIENT_LIFE, IssuedClient, Role, certificate_pem};
 use crate::channel::{NotAPeerPort, channel, status_words};
 use crate::peers::{PeerIdentity, PeerRefusal, Peers};
 use crate::rpc::ingest_client::IngestClient;
@@ -182,27 +182,85 @@ impl Identity {
         now: SystemTime,
     ) -> Result<Arc<Identity>, IdentityError> {
         let path = directory.join(FILE);
-        if let Some(identity) = Self::load(&path)?
-            && identity.is_in_force(Role::Broker)
-            && identity.authority == *authority.certificate()
-        {
-            return Ok(Arc::new(identity));
+        if let Some(identity) = Self::of_authority(&path, authority)? {
+            return Ok(identity);
         }
         let (key, csr_der) = request()?;
         let issue = |name: &str| -> Result<_, IdentityError> {
             Ok(authority.issue_client(&csr_der, name, Role::Broker, now)?)
         };
         let (name, issued) = peers.add(name, Role::Broker, now, issue)?;
-        let answer = EnrollResponse {
-            certificate_der: issued.certificate.to_vec().into(),
-            ca_certificate_der: authority.certificate().to_vec().into(),
-            name,
-            expires_ms: issued.expires_ms,
-            ca_key_pem: String::new(),
-        };
-        store(&path, "", &key, &answer)?;
+        store(&path, "", &key, &own_answer(authority, name, issued))?;
         let identity = Self::load(&path)?;
         Ok(Arc::new(identity.ok_or_else(|| invalid(&path, &"it is gone"))?))
+    }
+
+    /// As [`Identity::issue_own`], for a broker that cannot reach the list because that lies with the
+    /// others: a certificate that has ended is replaced by one that is on no list. Brokers of a cluster
+    /// know one another by their certificates alone ([`Peers::trust_brokers`]).
+    ///
+    /// # Errors
+    /// See [`IdentityError`].
+    pub fn issue_unlisted(
+        directory: &Path,
+        name: &str,
+        authority: &Authority,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, IdentityError> {
+        let path = directory.join(FILE);
+        if let Some(identity) = Self::of_authority(&path, authority)? {
+            return Ok(identity);
+        }
+        let (key, csr_der) = request()?;
+        let issued = authority.issue_client(&csr_der, name, Role::Broker, now)?;
+        store(&path, "", &key, &own_answer(authority, name.to_owned(), issued))?;
+        let identity = Self::load(&path)?;
+        Ok(Arc::new(identity.ok_or_else(|| invalid(&path, &"it is gone"))?))
+    }
+
+    /// Replaces the certificate of a broker that has the authority itself before it ends, for ever; spawn
+    /// it beside the work. The next one goes on the list where that can be written.
+    pub async fn keep_issuing(self: Arc<Self>, authority: Arc<Authority>, peers: Arc<Peers>) {
+        loop {
+            let now = SystemTime::now();
+            let left_ms = self.expires_ms() - unix_ms(now);
+            if u128::try_from(left_ms).unwrap_or(0) < CLIENT_LIFE.as_millis() / 3 {
+                let (own, authority, peers) =
+                    (Arc::clone(&self), Arc::clone(&authority), Arc::clone(&peers));
+                let issued = move || own.issue_next(&authority, &peers, now);
+                match tokio::task::spawn_blocking(issued).await {
+                    Ok(Ok(())) => tracing::info!(name = %self.name(), "the certificate is renewed"),
+                    Ok(Err(error)) => {
+                        let hours_left = left_ms / 3_600_000;
+                        tracing::warn!(%error, hours_left, "the certificate is not renewed yet");
+                    }
+                    // The process ends.
+                    Err(_) => return,
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn issue_next(
+        &self,
+        authority: &Authority,
+        peers: &Peers,
+        now: SystemTime,
+    ) -> Result<(), IdentityError> {
+        let name = self.name();
+        let (key, csr_der) = request()?;
+        let issued = authority.issue_client(&csr_der, &name, Role::Broker, now)?;
+        peers.note(&name, Role::Broker, &issued, now)?;
+        Ok(self.take(&key, &own_answer(authority, name.to_string(), issued))?)
+    }
+
+    /// The broker's certificate of this authority that is there and in force.
+    fn of_authority(path: &Path, authority: &Authority) -> Result<Option<Arc<Identity>>, TlsError> {
+        let identity = Self::load(path)?.filter(|identity| {
+            identity.is_in_force(Role::Broker) && identity.authority == *authority.certificate()
+        });
+        Ok(identity.map(Arc::new))
     }
 
     /// The certificate in `directory`, whether in force or not; `None` if there is none.
@@ -312,6 +370,17 @@ fn request() -> Result<(KeyPair, Vec<u8>), TlsError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let request = CertificateParams::default().serialize_request(&key)?;
     Ok((key, request.der().to_vec()))
+}
+
+/// What a broker with the authority's key gives itself.
+fn own_answer(authority: &Authority, name: String, issued: IssuedClient) -> EnrollResponse {
+    EnrollResponse {
+        certificate_der: issued.certificate.to_vec().into(),
+        ca_certificate_der: authority.certificate().to_vec().into(),
+        name,
+        expires_ms: issued.expires_ms,
+        ca_key_pem: String::new(),
+    }
 }
 
 /// Writes what the broker gave, and yields what was written.

@@ -36,7 +36,7 @@ pub mod server;
 mod timed_body;
 pub mod tls;
 
-pub use authority::{Authority, Role};
+pub use authority::{Authority, Role, check_name};
 pub use body::{BodyError, BodyRules, read_body, unpack_body};
 pub use body_budget::BodyBudget;
 pub use chance::Chance;

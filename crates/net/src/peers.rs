@@ -238,6 +238,30 @@ impl Peers {
         Err(PeerRefusal::NamesTaken(wished.to_owned()).into())
     }
 
+    /// Notes the next certificate of a peer whose authority is its own: whatever stood under its name
+    /// before, its connections still count.
+    pub(crate) fn note(
+        &self,
+        name: &str,
+        role: Role,
+        issued: &IssuedClient,
+        now: SystemTime,
+    ) -> Result<(), PeerRefusal> {
+        let found = self.store.get(&key(name))?.and_then(|found| read(name, &found));
+        let mut record = found.unwrap_or_else(|| Peer {
+            name: name.to_owned(),
+            role,
+            joined_ms: unix_ms(now),
+            expires_ms: 0,
+            serials: Vec::new(),
+        });
+        record.serials.insert(0, issued.serial.clone());
+        record.serials.truncate(IN_FORCE);
+        record.expires_ms = issued.expires_ms;
+        self.store.put(&key(name), &encode(&record), Expected::Any)?;
+        Ok(())
+    }
+
     /// Puts a peer's next certificate on the list; the one it has now counts until the one after.
     pub(crate) fn renew(
         &self,

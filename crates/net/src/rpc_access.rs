@@ -20,6 +20,7 @@ enum Callers {
 /// Every call of `proto/`; a test compares.
 const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Cluster/Consensus", Callers::Roles(&[Role::Broker])),
+    ("/watchfire.v1.Cluster/About", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Ingest/Enroll", Callers::Anyone),
     ("/watchfire.v1.Ingest/Renew", Callers::Roles(EVERYONE)),
     ("/watchfire.v1.Ingest/Push", Callers::Roles(&[Role::Agent])),

@@ -62,7 +62,7 @@ Send data to it:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Store, query and show, without collecting this host
-    #[command(after_long_help = "Serves the same API and console as `watchfire` alone.")]
+    #[command(after_long_help = BROKER_EXAMPLES)]
     Broker(ServeArguments),
     /// Collect this host and ship to a broker, losing nothing while it is away
     #[command(after_long_help = AGENT_EXAMPLES)]
@@ -97,6 +97,20 @@ pub(crate) enum Command {
     /// Write the manual pages
     Man(ManArguments),
 }
+
+const BROKER_EXAMPLES: &str = "\
+Serves the same API and console as `watchfire` alone.
+
+Examples:
+  watchfire broker --data /var/lib/watchfire
+      one broker, whose data lies on its own disk
+  watchfire broker --store s3://BUCKET/PREFIX --peer-listen 0.0.0.0:9596
+      found a cluster whose data lies in that bucket
+  watchfire token create --role broker
+      on a host of the cluster: prints the next command with its token
+  watchfire broker --store s3://BUCKET/PREFIX --peer-listen 0.0.0.0:9596 \\
+      --join first.example.com:9596 --join-token TOKEN
+      on each other host; after that --store is enough";
 
 const AGENT_EXAMPLES: &str = "\
 Examples:
@@ -194,6 +208,10 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     pub(crate) insecure_no_auth: bool,
 
+    /// What makes it one of a cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+
     /// How much to tell on standard error
     #[arg(
         long,
@@ -203,6 +221,41 @@ pub(crate) struct ServeArguments {
         value_parser = ["error", "warn", "info", "debug", "trace"]
     )]
     pub(crate) log: String,
+}
+
+/// How a broker is one of a cluster; docs/operating/cluster.md tells the whole of it.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArguments {
+    /// Store that all brokers of a cluster share, such as s3://BUCKET/PREFIX or
+    /// file:///mnt/shared; the first broker founds the cluster there
+    #[arg(long, value_name = "URL", env = "WATCHFIRE_STORE", hide_env_values = true)]
+    pub(crate) store: Option<String>,
+
+    /// Brokers of the cluster to join, at their peer port; with --join-token at the first start
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = host_and_port)]
+    pub(crate) join: Vec<String>,
+
+    /// Token that `watchfire token create --role broker` printed; needed until the broker has joined
+    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_JOIN_TOKEN", hide_env_values = true)]
+    pub(crate) join_token: Option<String>,
+
+    /// Name of this broker in the cluster [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// What fails together with this broker, such as a rack: votes are spread over zones
+    #[arg(long, value_name = "ZONE", env = "WATCHFIRE_ZONE")]
+    pub(crate) zone: Option<String>,
+
+    /// Where other brokers and agents reach the peer port [default: where it listens, by the host's
+    /// name if that is every address]
+    #[arg(long, value_name = "HOST:PORT", env = "WATCHFIRE_ADVERTISE", value_parser = host_and_port)]
+    pub(crate) advertise: Option<String>,
+
+    /// Take a store that can lose what it confirmed, such as Redis, as the only place of data
+    #[arg(long)]
+    pub(crate) accept_weaker_durability: bool,
 }
 
 /// How an agent is run.
@@ -345,7 +398,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A host with its port, looked up only when it is needed.
-fn host_and_port(text: &str) -> Result<String, String> {
+pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || port.parse::<u16>().is_err() {
         return Err("give host and port, such as monitor.example.com:9596".to_owned());

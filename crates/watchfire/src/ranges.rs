@@ -83,6 +83,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
             count(config.ha.as_ref().map_or(100, |ha| ha.max_clusters)),
             1..=10_000,
         ),
+        ("cluster.cache_bytes", config.cluster.cache_bytes.into(), 0..=1 << 50),
         ("agent.interval", config.agent.interval_ms.into(), 100..=HOUR_MS),
         ("agent.top_processes", count(config.agent.top_processes), 0..=1_000),
         ("memory.limit_bytes", config.memory.limit_bytes().into(), 64 << 20..=1 << 50),

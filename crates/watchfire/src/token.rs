@@ -142,7 +142,8 @@ fn create_join(server: &LocalServer, create: &CreateArguments) -> Result<()> {
 /// The broker's address in a command to join, if other hosts cannot reach it.
 fn only_here(command: &str) -> Option<&str> {
     let mut words = command.split_whitespace();
-    words.find(|word| *word == "--broker")?;
+    // Of an agent or console the one, of a broker the other.
+    words.find(|word| ["--broker", "--join"].contains(word))?;
     let address = words.next()?;
     let host = address.rsplit_once(':')?.0.trim_matches(['[', ']']);
     let is_loopback = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
@@ -310,6 +311,8 @@ mod tests {
             assert_eq!(only_here(&address(elsewhere)), None);
         }
         assert_eq!(only_here("watchfire agent"), None);
+        let broker = "watchfire broker --store URL --join 127.0.0.1:1 --join-token wfj_x";
+        assert_eq!(only_here(broker), Some("127.0.0.1:1"));
     }
 
     #[test]

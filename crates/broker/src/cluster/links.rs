@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
-use net::rpc::ConsensusRequest;
 use net::rpc::cluster_client::ClusterClient;
+use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest};
 use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
@@ -36,6 +36,24 @@ impl Links {
     /// The authority's certificate cannot be used.
     pub fn new(identity: &Arc<Identity>) -> Result<Links, net::tls::TlsError> {
         Ok(Links { tls: identity.tls()?, channels: Mutex::default() })
+    }
+
+    /// Asks the broker at `address` which cluster it is of.
+    ///
+    /// # Errors
+    /// It cannot be reached, is none of this installation, or does not answer in time.
+    pub async fn about(
+        &self,
+        address: &str,
+        deadline: Duration,
+    ) -> Result<AboutResponse, TransportError> {
+        let mut client = ClusterClient::new(self.channel(address)?);
+        let call = client.about(tonic::Request::new(AboutRequest {}));
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(failed(&status)),
+            Err(_) => Err(TransportError::Lost(format!("no answer within {deadline:?}"))),
+        }
     }
 
     fn channel(&self, address: &str) -> Result<Channel, TransportError> {

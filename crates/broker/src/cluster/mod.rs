@@ -88,6 +88,9 @@ use writer::{AGREE_DEADLINE, Budget};
 
 use crate::{Broker, BrokerConfig};
 
+/// The newest format and behaviour of a cluster that this program knows.
+pub const FEATURE_LEVEL: u32 = 1;
+
 /// Where it is computed what takes longer than a socket should wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {

@@ -1,8 +1,9 @@
 //! What other brokers ask of this one.
 
+use bytes::Bytes;
 use consensus::Consensus;
 use net::rpc::cluster_server::{Cluster, ClusterServer};
-use net::rpc::{ConsensusRequest, ConsensusResponse};
+use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse};
 use tonic::{Request, Response, Status};
 
 use super::links::MAX_MESSAGE_BYTES;
@@ -35,5 +36,18 @@ impl Cluster for ClusterService {
         }
         let body = self.consensus.answer(&body).await;
         Ok(Response::new(ConsensusResponse { body }))
+    }
+
+    async fn about(&self, _: Request<AboutRequest>) -> Result<Response<AboutResponse>, Status> {
+        let status = self.consensus.status();
+        let own = status.members.get(&status.id);
+        let (store, feature_level) =
+            self.consensus.read(|state| (state.store(), state.feature_level()));
+        Ok(Response::new(AboutResponse {
+            cluster: store.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0)),
+            feature_level,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: own.map(|(member, _)| member.name.clone()).unwrap_or_default(),
+        }))
     }
 }

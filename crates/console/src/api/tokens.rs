@@ -110,13 +110,26 @@ pub(super) async fn create_join(
     let (token, broker) = (secret.reveal(), &joining.broker);
     Ok(never_stored(success(json!({
         "token": token,
-        "command": format!("watchfire {role} --broker {broker} --join {token}"),
+        "command": command(role, broker, &token),
         "id": pending.id,
         "role": pending.role,
         "uses_left": pending.uses_left,
         "created_ms": pending.created_ms,
         "expires_ms": pending.expires_ms,
     }))))
+}
+
+/// What the next host is to run. Which store the brokers share, and how it gets at it, is its operator's
+/// to fill in: the URL may say more than who makes tokens may know.
+fn command(role: Role, broker: &str, token: &str) -> String {
+    match role {
+        Role::Agent | Role::Console => {
+            format!("watchfire {role} --broker {broker} --join {token}")
+        }
+        Role::Broker => {
+            format!("watchfire broker --store URL --join {broker} --join-token {token}")
+        }
+    }
 }
 
 pub(super) async fn revoke_join(

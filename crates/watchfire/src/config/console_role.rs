@@ -56,6 +56,7 @@ impl ConsoleRole {
             opentsdb_listen: None,
             config: None,
             prometheus_config: None,
+            cluster: crate::cli::ClusterArguments::default(),
             insecure_no_auth: arguments.insecure_no_auth,
             log: arguments.log.clone(),
         };

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) prometheus_config: Option<PathBuf>,
     pub(super) enable_features: Vec<String>,
     pub(super) storage: Storage,
+    pub(super) cluster: Cluster,
     pub(super) memory: Memory,
     pub(super) query_cache: QueryCache,
     pub(super) agent: Agent,
@@ -101,6 +102,7 @@ pub(super) struct Auth {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Storage {
+    pub(super) store: Option<String>,
     pub(super) retention: Option<String>,
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) retention_rules: Vec<RetentionRule>,
@@ -109,6 +111,17 @@ pub(super) struct Storage {
     pub(super) flush_interval: Option<String>,
     pub(super) flush_bytes: Option<u64>,
     pub(super) exemplars: Exemplars,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Cluster {
+    pub(super) join: Vec<String>,
+    pub(super) name: Option<String>,
+    pub(super) zone: Option<String>,
+    pub(super) advertise: Option<String>,
+    pub(super) accept_weaker_durability: Option<bool>,
+    pub(super) cache_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -13,6 +13,7 @@ use settings::yaml::Document;
 
 mod agent;
 mod aggregation;
+mod cluster;
 mod console_role;
 mod features;
 mod keys;
@@ -22,6 +23,7 @@ mod retention;
 mod tenants;
 
 pub(crate) use agent::Shipping;
+pub(crate) use cluster::ClusterSettings;
 pub(crate) use console_role::ConsoleRole;
 pub(crate) use features::Features;
 use keys::{File, Tls};
@@ -38,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) graphite_listen: Option<SocketAddr>,
     pub(crate) opentsdb_listen: Option<SocketAddr>,
     pub(crate) tls: TlsConfig,
+    /// What counts if this broker is one of a cluster.
+    pub(crate) cluster: ClusterSettings,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
     /// Whether callers of the HTTP API have to say who they are.
@@ -279,6 +283,7 @@ fn effective(
     let opentsdb_listen = lines("opentsdb.listen", in_file, arguments.opentsdb_listen)?;
     // How an agent ships matters only to `watchfire agent`, but mistakes are named here as well.
     agent::shipping(&file.agent)?;
+    let collecting = agent::collecting(&file.agent)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = governor::Settings {
         limit_bytes: file.memory.limit_bytes,
@@ -299,6 +304,12 @@ fn effective(
         graphite_listen,
         opentsdb_listen,
         tls: tls(file.tls)?,
+        cluster: cluster::settings(
+            &file.cluster,
+            file.storage.store,
+            &arguments.cluster,
+            &collecting.instance,
+        )?,
         prometheus_config: arguments.prometheus_config.clone().or(file.prometheus_config),
         needs_login,
         retention_ms,
@@ -321,7 +332,7 @@ fn effective(
         // Rules have places of their own in the file: they are read apart.
         aggregation: AggregationConfig::default(),
         collect: file.agent.enabled.unwrap_or(true),
-        agent: agent::collecting(&file.agent)?,
+        agent: collecting,
         tenants,
         limits,
         memory,
@@ -497,6 +508,7 @@ mod tests {
             prometheus_config: None,
             config: None,
             insecure_no_auth: false,
+            cluster: crate::cli::ClusterArguments::default(),
             log: "info".to_owned(),
         };
         let config = effective(file, yaml.to_owned(), &arguments, None)?;

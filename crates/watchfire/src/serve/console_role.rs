@@ -29,7 +29,7 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     let max_connections = file_handles::connections(config.max_connections);
     let body_budget = BodyBudget::new(config.max_inflight_body_bytes);
     let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
-    let security = Security::open(config, Arc::clone(&metrics))?;
+    let security = Security::open(config, None, Arc::clone(&metrics))?;
     let dress = |bound| security.dress(bound);
     let front = Front::start(config.listen, settings, Arc::clone(&metrics), dress).await?;
     let address = front.address();

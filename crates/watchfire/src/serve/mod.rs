@@ -29,6 +29,7 @@ use crate::words;
 mod agent_role;
 #[cfg(test)]
 mod cache_tests;
+mod clustered;
 mod console_role;
 mod front;
 mod line_ports;
@@ -48,6 +49,7 @@ mod tests;
 pub(crate) use agent_role::run as run_agent;
 pub(crate) use console_role::run as run_console;
 
+use clustered::Clustered;
 use front::Front;
 use line_ports::LinePorts;
 use otlp_ports::OtlpPorts;
@@ -110,7 +112,12 @@ fn outlive_file_size_limit() -> Result<()> {
 }
 
 fn start_log(level: &str) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(level)
+    // The consensus' library tells of each vote and of each message that came too late.
+    let of_libraries = match level {
+        "debug" | "trace" => String::new(),
+        _ => ",openraft=off".to_owned(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{level}{of_libraries}"))
         .with_context(|| format!("--log {level:?} is not error, warn, info, debug or trace"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -127,7 +134,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let max_connections = file_handles::connections(config.max_connections);
     let body_budget = net::BodyBudget::new(config.max_inflight_body_bytes);
     let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
-    let security = Security::open(&config, Arc::clone(&net_metrics))?;
+    let mut cluster = Clustered::prepare(&config, Arc::clone(&net_metrics)).await?;
+    let credentials = cluster.as_ref().map(Clustered::credentials);
+    let security = Security::open(&config, credentials, Arc::clone(&net_metrics))?;
     let dress = |bound| security.dress(bound);
     let front =
         Front::start(config.listen, settings.clone(), Arc::clone(&net_metrics), dress).await?;
@@ -138,16 +147,26 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     governor.start().context("start the thread that measures memory")?;
     let broker_config = broker_config(&config, governor);
     let for_broker = Arc::clone(&net_metrics);
-    let broker = tokio::task::spawn_blocking(move || Broker::open(broker_config, for_broker))
-        .await
-        .context("open the store")??;
+    let (broker, peers) = match &mut cluster {
+        Some(cluster) => {
+            let opened = cluster.open(&config, &security, broker_config, for_broker).await?;
+            (opened.0, Some(opened.1))
+        }
+        None => {
+            let open = move || Broker::open(broker_config, for_broker);
+            (tokio::task::spawn_blocking(open).await.context("open the store")??, None)
+        }
+    };
     let collect = roles.agent && config.collect;
     let host = collect
         .then(|| HostAgent::start(config.agent.clone()))
         .transpose()
         .context("start collecting this host")?;
     let (agent, receiver) = host.unzip();
-    let telemetry = Telemetry::new(broker.clone(), Arc::clone(&net_metrics), agent.as_ref());
+    let mut telemetry = Telemetry::new(broker.clone(), Arc::clone(&net_metrics), agent.as_ref());
+    if let Some(cluster) = &cluster {
+        telemetry = telemetry.with_page(cluster.page());
+    }
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&net_metrics));
@@ -166,12 +185,24 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
     let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
-    let peers =
-        PeerPort::open(&config, &security, &broker, Arc::clone(&net_metrics), reads).await?;
+    let calls = peer_port::calls(&config, &security, &broker, reads);
+    let peers = match (&cluster, peers) {
+        (Some(cluster), peers) => {
+            cluster.open_calls(calls);
+            peers
+        }
+        (None, _) => match PeerPort::bind(&config, Arc::clone(&net_metrics)).await? {
+            Some(bound) => Some(PeerPort::serve(bound, &config, &security, calls)?),
+            None => None,
+        },
+    };
     let lines = LinePorts::open(&config, &broker, &net_metrics).await?;
     let for_otlp = Arc::clone(&net_metrics);
     let otlp = OtlpPorts::open(&config, &security, &broker, settings, for_otlp).await?;
-    let peer_address = peers.as_ref().map(|peers| words::elsewhere(peers.address()));
+    let peer_address = match &cluster {
+        Some(cluster) => Some(cluster.address()),
+        None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
+    };
     let reloading = Arc::clone(&telling.reloading);
     let routes =
         all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
@@ -183,9 +214,20 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let scrape_feeder =
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
     let setup = security.setup_link(&words::elsewhere(address))?;
-    say_hello(&broker, security.scheme(), address, &data, agent.as_ref(), setup.as_deref());
-    signalled(async || reloading.reload_and_tell().await).await?;
-    tracing::info!("stopping: acknowledged data is on the disk, a restart brings it back");
+    let summary = cluster.as_ref().map(Clustered::summary);
+    let hello = Hello { scheme: security.scheme(), address, data: &data, summary };
+    hello.say(&broker, agent.as_ref(), setup.as_deref());
+    let signals = signalled(async || reloading.reload_and_tell().await);
+    match &cluster {
+        None => signals.await?,
+        Some(cluster) => tokio::select! {
+            ended = signals => ended?,
+            why = cluster.failed() => bail!(
+                "{why}. This broker acknowledges nothing more; a restart reads everything again"
+            ),
+        },
+    }
+    tracing::info!("stopping: acknowledged data is durable, a restart brings it back");
     if let Some(agent) = agent {
         agent.stop();
     }
@@ -193,9 +235,16 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     front.stop().await;
     otlp.stop().await;
     lines.stop().await;
-    if let Some(peers) = peers {
-        peers.stop().await;
-    }
+    let peers = match cluster {
+        // What is agreed upon comes in by this port until everything is answered.
+        Some(_) => peers,
+        None => {
+            if let Some(peers) = peers {
+                peers.stop().await;
+            }
+            None
+        }
+    };
     drop(reloading);
     // The console holds it as well, so its end is the process'; nothing it brings is taken any more.
     drop(scraping);
@@ -203,7 +252,16 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         let _ = feeder.join();
     }
     drop(scrape_feeder);
-    tokio::task::spawn_blocking(move || broker.stop()).await.context("stop the broker")
+    let stopped = broker.clone();
+    tokio::task::spawn_blocking(move || stopped.stop()).await.context("stop the broker")?;
+    if let Some(cluster) = cluster {
+        broker.stopped().await;
+        cluster.stop().await;
+    }
+    if let Some(peers) = peers {
+        peers.stop().await;
+    }
+    Ok(())
 }
 
 /// A store in the directory of an agent or console would mix two processes' files.
@@ -211,7 +269,7 @@ fn refuse_directory_of_others(data: &Path) -> Result<()> {
     // Where the directory lies in that of an agent, the user meant another, too.
     for directory in data.ancestors().take(3).filter(|path| !path.as_os_str().is_empty()) {
         let has = |name: &str| directory.join(name).exists();
-        if !has("tls/identity.pem") || has("log") {
+        if !has("tls/identity.pem") || has("log") || clustered::is_home(directory) {
             continue;
         }
         let whose = if has("spool") {
@@ -356,16 +414,27 @@ fn start_feeder(
         .context("start the host ingest thread")
 }
 
-fn say_hello(
-    broker: &Broker,
-    scheme: &str,
+/// What is told when everything runs.
+struct Hello<'a> {
+    scheme: &'a str,
     address: SocketAddr,
-    data: &Path,
-    agent: Option<&HostAgent>,
-    setup: Option<&str>,
-) {
+    data: &'a Path,
+    /// Of a broker of a cluster.
+    summary: Option<String>,
+}
+
+impl Hello<'_> {
+    fn say(self, broker: &Broker, agent: Option<&HostAgent>, setup: Option<&str>) {
+        let found = agent.map(|agent| agent.found().to_vec()).unwrap_or_default();
+        let found = self.summary.into_iter().chain(found).collect();
+        let found = with_recovered(found, broker, self.data);
+        println!("{}", words::banner(self.scheme, self.address, self.data, &found, setup));
+    }
+}
+
+/// What the start read back, behind what else was found.
+fn with_recovered(mut found: Vec<String>, broker: &Broker, data: &Path) -> Vec<String> {
     let recovered = broker.recovered();
-    let mut found: Vec<String> = agent.map(|agent| agent.found().to_vec()).unwrap_or_default();
     if recovered.blocks > 0 || recovered.samples > 0 {
         found.push(format!(
             "{} blocks, and {} samples of {} series read back from the log in {:.2} s",
@@ -379,7 +448,7 @@ fn say_hello(
             data.join("quarantine").display()
         ));
     }
-    println!("{}", words::banner(scheme, address, data, &found, setup));
+    found
 }
 
 /// Waits for the signal to stop; SIGHUP means to read the configuration again.

@@ -1,4 +1,4 @@
-//! The port for Watchfire's own processes: agents push there, consoles read.
+//! The port for Watchfire's own processes: agents push there, consoles read, brokers agree.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use broker::Broker;
 use broker::rpc::ReadSettings;
-use net::{NetMetrics, Server, ServerSettings};
+use net::{Bound, NetMetrics, Server, ServerSettings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::service::Routes;
 
 use super::Security;
 use crate::config::Config;
@@ -23,15 +24,9 @@ pub(super) struct PeerPort {
 }
 
 impl PeerPort {
-    /// Listens and serves. `None` where the port is taken and nobody has asked for it by name: on a
-    /// host with two of us, the second still serves everything else.
-    pub(super) async fn open(
-        config: &Config,
-        security: &Security,
-        broker: &Broker,
-        metrics: Arc<NetMetrics>,
-        reads: ReadSettings,
-    ) -> Result<Option<PeerPort>> {
+    /// Listens. `None` where the port is taken and nobody has asked for it by name: on a host with two
+    /// of us, the second still serves everything else.
+    pub(super) async fn bind(config: &Config, metrics: Arc<NetMetrics>) -> Result<Option<Bound>> {
         let listen = config.peer_listen;
         let bound = match Server::bind(listen.address).await {
             Err(error) if error.kind() == ErrorKind::AddrInUse && !listen.is_named => {
@@ -49,17 +44,22 @@ impl PeerPort {
                 )
             })?,
         };
-        let address = bound.local_addr();
         let max_connections = file_handles::connections(config.max_connections);
         let settings = ServerSettings { max_connections, ..ServerSettings::default() };
-        let bound = bound.with_settings(settings).with_metrics(metrics);
-        let name = config.agent.instance.clone();
-        let ingest = broker::rpc::ingest_service(broker, name, security.enrollment());
-        let read = broker::rpc::read_service(broker, reads);
-        let routes = tonic::service::Routes::new(ingest).add_service(read);
+        Ok(Some(bound.with_settings(settings).with_metrics(metrics)))
+    }
+
+    /// Serves the calls there are.
+    pub(super) fn serve(
+        bound: Bound,
+        config: &Config,
+        security: &Security,
+        routes: Routes,
+    ) -> Result<PeerPort> {
+        let address = bound.local_addr();
         let (stop, stopped) = watch::channel(false);
         let server = bound.serve_rpc(security.mutual_tls(config)?, routes, until(stopped));
-        Ok(Some(PeerPort { address, stop, server: tokio::spawn(server) }))
+        Ok(PeerPort { address, stop, server: tokio::spawn(server) })
     }
 
     /// Where it listens.
@@ -72,6 +72,18 @@ impl PeerPort {
         let _ = self.stop.send(true);
         let _ = self.server.await;
     }
+}
+
+/// What a broker answers to agents and consoles.
+pub(super) fn calls(
+    config: &Config,
+    security: &Security,
+    broker: &Broker,
+    reads: ReadSettings,
+) -> Routes {
+    let name = config.agent.instance.clone();
+    let ingest = broker::rpc::ingest_service(broker, name, security.enrollment());
+    Routes::new(ingest).add_service(broker::rpc::read_service(broker, reads))
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {

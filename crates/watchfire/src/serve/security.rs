@@ -19,7 +19,7 @@ use crate::config::Config;
 /// must be readable before the store is, and a lost store must not lock its owner out.
 const CREDENTIALS: &str = "credentials.json";
 /// The authority's directory below the data directory.
-const TLS: &str = "tls";
+pub(super) const TLS: &str = "tls";
 
 /// Everything that says who is who.
 pub(super) struct Security {
@@ -33,18 +33,22 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Opens what the data directory keeps, and makes what is not there yet.
-    pub(super) fn open(config: &Config, metrics: Arc<NetMetrics>) -> Result<Security> {
-        // Others on this host have no business with what is stored here.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&config.data)
-            .with_context(|| format!("make the data directory {}", config.data.display()))?;
+    /// Opens what the data directory keeps, and makes what is not there yet. Users and tokens lie in
+    /// `store`, if there is one, else there as well.
+    pub(super) fn open(
+        config: &Config,
+        store: Option<Arc<dyn CredentialStore>>,
+        metrics: Arc<NetMetrics>,
+    ) -> Result<Security> {
+        make_data_directory(config)?;
         let now = SystemTime::now();
-        let path = config.data.join(CREDENTIALS);
-        let store: Arc<dyn CredentialStore> =
-            Arc::new(FileStore::open(&path).context("open users and tokens")?);
+        let store = match store {
+            Some(store) => store,
+            None => {
+                let path = config.data.join(CREDENTIALS);
+                Arc::new(FileStore::open(&path).context("open users and tokens")?)
+            }
+        };
         let authority = Authority::open(&config.data.join(TLS), now)
             .context("open the certificate authority")?;
         let authority = Arc::new(authority);
@@ -63,6 +67,16 @@ impl Security {
             public,
             needs_login: config.needs_login,
         })
+    }
+
+    /// The authority, of this installation or of all brokers of a cluster.
+    pub(super) fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// Who has joined.
+    pub(super) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     /// Keeps a name from agents that join: this process collects under it.
@@ -155,6 +169,15 @@ impl Security {
             }));
         }
     }
+}
+
+/// Others on this host have no business with what is stored here.
+pub(super) fn make_data_directory(config: &Config) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data)
+        .with_context(|| format!("make the data directory {}", config.data.display()))
 }
 
 fn issued(

@@ -1,0 +1,75 @@
+//! What makes a broker one of a cluster.
+
+use anyhow::{Result, ensure};
+use objects::StoreUrl;
+use settings::Secret;
+
+use super::keys;
+use crate::cli::ClusterArguments;
+
+/// Blocks of the shared store that are kept on the local disk, unless told otherwise.
+const DEFAULT_CACHE_BYTES: u64 = 8 << 30;
+
+/// How a broker is one of a cluster. Whether it is one, the store's URL or its data directory says.
+#[derive(Debug, Clone)]
+pub(crate) struct ClusterSettings {
+    /// Where segments and blocks lie; shown without its secrets only.
+    pub(crate) store: Option<Secret>,
+    /// Brokers of the cluster to join, `HOST:PORT`; none where this one founds it.
+    pub(crate) join: Vec<String>,
+    pub(crate) join_token: Option<Secret>,
+    /// Its name in the cluster.
+    pub(crate) name: String,
+    /// The failure domain it stands in, if one is named.
+    pub(crate) zone: Option<String>,
+    /// Where others reach its peer port, if that is not where it listens.
+    pub(crate) advertise: Option<String>,
+    pub(crate) accept_weaker_durability: bool,
+    /// Of the cache on the local disk; 0 for none.
+    pub(crate) cache_bytes: u64,
+}
+
+/// `host` is the name of this one, where no other is given.
+pub(super) fn settings(
+    keys: &keys::Cluster,
+    store: Option<String>,
+    arguments: &ClusterArguments,
+    host: &str,
+) -> Result<ClusterSettings> {
+    let given = |flag: &Option<String>, key: &Option<String>| flag.clone().or_else(|| key.clone());
+    let (from, store) = match (&arguments.store, store) {
+        (Some(flag), _) => ("--store", Some(flag.clone())),
+        (None, key) => ("storage.store", key),
+    };
+    if let Some(url) = &store {
+        StoreUrl::parse(url).map_err(|error| anyhow::anyhow!("{from}: {error}"))?;
+    }
+    let (from, join) = match arguments.join.is_empty() {
+        false => ("--join", arguments.join.clone()),
+        true => ("cluster.join", keys.join.clone()),
+    };
+    ensure!(
+        join.is_empty() || store.is_some() || arguments.join.is_empty(),
+        "{from}: the brokers of a cluster share a store; name the one that the others use with --store URL"
+    );
+    let advertise = given(&arguments.advertise, &keys.advertise);
+    for (key, address) in join
+        .iter()
+        .map(|address| (from, address))
+        .chain(advertise.iter().map(|a| ("cluster.advertise", a)))
+    {
+        crate::cli::host_and_port(address)
+            .map_err(|why| anyhow::anyhow!("{key}: {address:?}: {why}"))?;
+    }
+    Ok(ClusterSettings {
+        store: store.map(Secret::new),
+        join,
+        join_token: arguments.join_token.clone().map(Secret::new),
+        name: given(&arguments.name, &keys.name).unwrap_or_else(|| host.to_owned()),
+        zone: given(&arguments.zone, &keys.zone),
+        advertise,
+        accept_weaker_durability: arguments.accept_weaker_durability
+            || keys.accept_weaker_durability.unwrap_or(false),
+        cache_bytes: keys.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+    })
+}

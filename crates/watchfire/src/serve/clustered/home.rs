@@ -1,0 +1,127 @@
+//! What a data directory remembers of the cluster its broker is of.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use blockstore::Disk;
+use catalog::{BrokerId, StoreId};
+use serde::{Deserialize, Serialize};
+
+/// Below the data directory, which is its owner's alone: the URL of a store may hold a password.
+const FILE: &str = "cluster.json";
+const NEW_FILE: &str = "cluster.json.new";
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// It is about to found the cluster.
+    Founding,
+    /// It is about to join.
+    Joining,
+    /// It is one of the cluster.
+    Member,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Home {
+    cluster: String,
+    broker: String,
+    pub(super) stage: Stage,
+    /// The URL of the store as it was given.
+    pub(super) store: String,
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) zone: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) advertise: Option<String>,
+}
+
+impl Home {
+    pub(super) fn new(
+        cluster: StoreId,
+        broker: BrokerId,
+        stage: Stage,
+        store: &str,
+        name: &str,
+    ) -> Home {
+        Home {
+            cluster: cluster.to_string(),
+            broker: broker.to_string(),
+            stage,
+            store: store.to_owned(),
+            name: name.to_owned(),
+            zone: String::new(),
+            advertise: None,
+        }
+    }
+
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The number of the broker.
+    pub(super) fn broker(&self) -> BrokerId {
+        BrokerId(u64::from_str_radix(&self.broker, 16).expect("looked at when it was read"))
+    }
+
+    /// What the directory remembers; nothing where one machine is alone, or nobody was.
+    pub(super) fn read(data: &Path) -> Result<Option<Home>> {
+        let path = data.join(FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        let damaged = || {
+            format!(
+                "{} cannot be understood: restore it, or give another --data and join as a new broker",
+                path.display()
+            )
+        };
+        let home: Home = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if u64::from_str_radix(&home.broker, 16).is_err() || store_id(&home.cluster).is_none() {
+            bail!(damaged());
+        }
+        Ok(Some(home))
+    }
+
+    /// Remembers it, durably and as a whole.
+    pub(super) fn write(&self, disk: &dyn Disk) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("strings are always JSON");
+        let write = || {
+            disk.remove(NEW_FILE)?;
+            let mut file = disk.create(NEW_FILE)?;
+            file.append(&[&text, b"\n"])?;
+            file.sync_data()?;
+            disk.rename(NEW_FILE, FILE)?;
+            disk.sync_directory("")
+        };
+        write().context("remember the cluster in the data directory")
+    }
+}
+
+/// Forgets a cluster that did not come about.
+pub(super) fn forget(disk: &dyn Disk) -> Result<()> {
+    let forget = || disk.remove(FILE).and_then(|()| disk.sync_directory(""));
+    forget().context("forget the cluster in the data directory")
+}
+
+/// Whether a broker of a cluster has used the directory.
+pub(crate) fn is_home(data: &Path) -> bool {
+    data.join(FILE).exists()
+}
+
+/// The inverse of its text.
+pub(super) fn store_id(text: &str) -> Option<StoreId> {
+    let mut id = [0; 16];
+    if text.len() != 2 * id.len() || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(StoreId(id))
+}
