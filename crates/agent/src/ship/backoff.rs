@@ -32,6 +32,11 @@ impl Backoff {
         self.attempts = 0;
     }
 
+    /// How long to wait before another broker is tried that was not tried since the loss.
+    pub(crate) fn first_delay(&mut self) -> Duration {
+        BASE.mul_f64(self.chance.fraction())
+    }
+
     /// How long to wait now. A broker's own wish is never undercut and spread over half as much
     /// again.
     pub(crate) fn next_delay(&mut self, asked_for: Option<Duration>) -> Duration {
@@ -62,6 +67,7 @@ mod tests {
             let even = per_tenth.iter().all(|count| (800..1_200).contains(count));
             assert!(even, "attempt {attempt}: {per_tenth:?}");
         }
+        assert!(agents[0].first_delay() < BASE, "another broker's turn");
         agents[0].succeeded();
         assert!(agents[0].next_delay(None) < BASE);
     }

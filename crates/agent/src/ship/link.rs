@@ -25,9 +25,13 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Words of the broker that wait for the pipeline; while they do, the broker waits.
 const EVENTS: usize = 256;
 
+/// Brokers that are tried in turn, whatever a broker tells.
+const MAX_BROKERS: usize = 64;
+
 /// What a link needs to know.
 pub(crate) struct LinkSettings {
-    /// `HOST:PORT` each; tried in turn, and stayed with while it works.
+    /// `HOST:PORT` each; tried in turn, and stayed with while it works. Those of the configuration
+    /// first, then what brokers told of.
     pub(crate) brokers: Vec<String>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) tls: ClientTls,
@@ -129,11 +133,10 @@ impl Link {
 
     /// Runs until the pipeline drops the receiver of the events.
     pub(crate) async fn run(mut self) {
-        let brokers = self.settings.brokers.len();
         // Agents spread over the brokers, and each stays with its own while that works.
-        let mut turn = (self.settings.seed % brokers as u64) as usize;
-        let mut failures = 0_u64;
-        let mut pace = Pace::new(brokers);
+        let mut turn = (self.settings.seed % self.settings.brokers.len() as u64) as usize;
+        let mut failures = 0;
+        let mut pace = Pace::default();
         loop {
             let asked = turn;
             let broker = self.settings.brokers[turn].clone();
@@ -141,10 +144,11 @@ impl Link {
             let end = self.stream(&broker, &mut welcomed).await;
             self.counters.closed();
             self.counters.failed();
-            if welcomed {
-                failures = 0;
-            } else {
-                failures += 1;
+            // A broker may have told of others meanwhile.
+            let brokers = self.settings.brokers.len();
+            failures = if welcomed { 1 } else { failures + 1 };
+            if !matches!(end, End::Reset(_)) || !welcomed {
+                // One that ended the stream is going, most often; the others are there.
                 turn = (turn + 1) % brokers;
             }
             let retry_after = match end {
@@ -169,7 +173,10 @@ impl Link {
                     None
                 }
             };
-            let delay = self.backoff.next_delay(retry_after);
+            let delay = match retry_after {
+                None if failures < brokers => self.backoff.first_delay(),
+                retry_after => self.backoff.next_delay(retry_after),
+            };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = self.events.closed() => return,
@@ -213,9 +220,10 @@ impl Link {
             tokio::select! {
                 message = inbound.message() => match message {
                     Ok(Some(message)) => {
-                        if matches!(message.message, Some(broker_message::Message::Welcome(_))) {
+                        if let Some(broker_message::Message::Welcome(welcome)) = &message.message {
                             *welcomed = true;
                             self.backoff.succeeded();
+                            learn(&mut self.settings.brokers, &welcome.brokers);
                         }
                         if !self.tell(LinkEvent::Message(message)).await {
                             return End::Stopped;
@@ -243,6 +251,17 @@ impl Link {
     }
 }
 
+/// Adds brokers that a broker tells of to those that are known. None goes: an address that leads nowhere
+/// any more costs an attempt.
+fn learn(known: &mut Vec<String>, told: &[String]) {
+    for broker in told {
+        if known.len() < MAX_BROKERS && !known.contains(broker) {
+            tracing::info!(broker, "the cluster has this broker as well");
+            known.push(broker.clone());
+        }
+    }
+}
+
 /// What a status says about the next attempt, with all that stands below it.
 fn end_of(broker: &str, status: &Status) -> End {
     if let Some(other) = NotAPeerPort::answered(broker, status) {
@@ -263,5 +282,20 @@ fn end_of(broker: &str, status: &Status) -> End {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => End::Refused(reason),
         _ => End::Broken(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_that_are_told_of_are_known_once_and_not_without_end() {
+        let mut known = vec!["a:1".to_owned()];
+        learn(&mut known, &["b:1".to_owned(), "a:1".to_owned(), "b:1".to_owned()]);
+        assert_eq!(known, ["a:1", "b:1"]);
+        let many: Vec<String> = (0..1_000).map(|port| format!("c:{port}")).collect();
+        learn(&mut known, &many);
+        assert_eq!(known.len(), MAX_BROKERS);
     }
 }

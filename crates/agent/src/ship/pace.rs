@@ -15,19 +15,18 @@ pub(super) enum Trouble {
 }
 
 /// What was last said of each broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
     said: Vec<Option<(Trouble, Instant)>>,
 }
 
 impl Pace {
-    pub(super) fn new(brokers: usize) -> Self {
-        Pace { said: vec![None; brokers] }
-    }
-
     /// Whether the trouble with a broker is worth a line: when it is another one than before, and
     /// then every five minutes.
     pub(super) fn may_say(&mut self, broker: usize, trouble: Trouble, now: Instant) -> bool {
+        if self.said.len() <= broker {
+            self.said.resize(broker + 1, None);
+        }
         let may = match self.said[broker] {
             Some((known, at)) if known == trouble => now.saturating_duration_since(at) >= SAY_EVERY,
             Some(_) | None => true,
@@ -45,7 +44,7 @@ mod tests {
 
     #[test]
     fn trouble_that_stays_is_said_every_five_minutes() {
-        let mut pace = Pace::new(2);
+        let mut pace = Pace::default();
         let start = Instant::now();
         let hour = (0..3_600).map(|second| start + Duration::from_secs(second));
         let said = hour.filter(|now| pace.may_say(0, Trouble::Refused, *now)).count();

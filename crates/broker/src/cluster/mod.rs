@@ -61,6 +61,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use blockstore::{Blobs, Disk};
+use catalog::BrokerState;
 use consensus::Consensus;
 use net::NetMetrics;
 use parking_lot::Mutex;
@@ -216,6 +217,14 @@ impl Broker {
         net_metrics: Arc<NetMetrics>,
     ) -> Result<Broker> {
         opening::open(parts, config, net_metrics).await
+    }
+
+    /// Where agents reach the brokers of the cluster that take writes; none beside a log.
+    pub(crate) fn addresses_for_agents(&self) -> Vec<String> {
+        self.inner.catalog.read(|state| {
+            let active = state.brokers().filter(|(_, b)| b.info.state == BrokerState::Active);
+            active.map(|(_, broker)| broker.info.address.clone()).collect()
+        })
     }
 
     /// After [`Broker::stop`]: waits until everything that a clustered broker has taken is answered. At

@@ -163,6 +163,7 @@ impl PushStream {
             window_bytes: window_bytes as u64,
             broker: self.shared.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            brokers: self.shared.broker.addresses_for_agents(),
         }))
     }
 
