@@ -166,6 +166,11 @@ impl Broker {
     /// # Panics
     /// `name` is no plain file name.
     pub fn snapshot(&self, name: &str, with_head: bool) -> Result<(), CommitError> {
+        if self.inner.clustered.is_some() {
+            let why = "a broker of a cluster has no copy of what the cluster stores: copy the store by its own \
+                       means, versions of a bucket for example";
+            return Err(CommitError::Maintenance(why.to_owned()));
+        }
         let Some(_only_one) = self.inner.copying.try_lock() else {
             return Err(CommitError::Busy("a snapshot is being written"));
         };

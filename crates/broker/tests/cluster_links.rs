@@ -12,7 +12,7 @@ use blockstore::MemoryDisk;
 use broker::cluster::{Links, cluster_service};
 use broker::rpc::ingest_service;
 use bytes::Bytes;
-use catalog::{CatalogError, Command, Expected, Outcome, State};
+use catalog::{CatalogError, Command, Expected, Outcome, State, StoreId};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, Transport, TransportError};
 use net::auth::{Actor, CredentialStore, FileStore, JoinTokens, Principal};
 use net::tls::{MutualTls, ServerCertificate};
@@ -149,6 +149,17 @@ async fn three_brokers_agree_and_one_may_go() {
         sites.iter().all(|site| voters(site) == 3)
     })
     .await;
+    let links = Links::new(&second.identity).expect("a sound certificate");
+    let about = links.about(&first.member.address, PATIENCE).await.expect("a broker asks");
+    assert_eq!(
+        (about.name.as_str(), about.cluster.len()),
+        ("broker-1", 0),
+        "no store is named yet"
+    );
+    let store = Command::CreateStore { store: StoreId([7; 16]) };
+    first.consensus.propose(store, PATIENCE).await.expect("a leader");
+    let about = links.about(&first.member.address, PATIENCE).await.expect("a broker asks");
+    assert_eq!(about.cluster, [7; 16][..]);
     // Whoever is asked passes it on.
     for (site, key) in [(&second, "two"), (&third, "three")] {
         site.put(key).await.expect("a majority");
@@ -212,6 +223,17 @@ async fn nobody_but_brokers_gets_a_word_in() {
     let joined =
         first.let_in(&tls, "stranger", Role::Broker).await.expect_err("it has an authority");
     assert!(joined.to_string().contains("another installation"), "{joined}");
+
+    // One whose certificate has ended makes the next by itself; it is on no list, and need not be.
+    let tls = first.directory.path().join("tls");
+    std::fs::remove_file(tls.join("identity.pem")).expect("it is there");
+    let now = SystemTime::now();
+    let authority = Authority::open(&tls, now).expect("the authority");
+    let unlisted = Identity::issue_unlisted(&tls, "broker-1", &authority, now).expect("issued");
+    assert_ne!(unlisted.expires_ms(), 0);
+    ask(&unlisted, 1, &address).await.expect("an answer");
+    let again = Identity::issue_unlisted(&tls, "broker-1", &authority, now).expect("kept");
+    assert_eq!(again.expires_ms(), unlisted.expires_ms());
 
     // A broker that is sent away is not heard any more, once the list is complete.
     let tls = first.directory.path().join("second");

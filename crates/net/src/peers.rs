@@ -3,6 +3,7 @@
 //! A certificate counts as long as its serial number stands in the record of its name. So nothing
 //! has to be published for one to be revoked: the record goes, and the connections with it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -190,6 +191,19 @@ impl Peers {
             record.role == peer.role && record.serials.iter().any(|serial| **serial == *peer.serial)
         });
         if counts { Ok(()) } else { Err(PeerRefusal::Revoked(peer.role, peer.name.to_string())) }
+    }
+
+    /// Has every connection look whether its peer still counts: another broker may have changed the list.
+    pub fn look_again(&self) {
+        self.revocations.send_modify(|count| *count += 1);
+    }
+
+    /// The names on the list.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn names(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.store.list(PREFIX)?.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Ends when a peer was revoked, whichever.

@@ -70,6 +70,11 @@ impl Broker {
         let begun: Vec<_> = config.rules.iter().filter(is_new).cloned().collect();
         // Where rules only go, nobody waits for the follower: it may be waiting for room because of them.
         if !begun.is_empty() {
+            if self.inner.clustered.is_some() {
+                bail!(
+                    "stream_aggregation follows the log of one machine: leave it out in a cluster"
+                );
+            }
             self.begin_rules(&begun).context("begin rules of stream_aggregation")?;
         }
         let config = (!known.is_just(config)).then(|| config.clone());

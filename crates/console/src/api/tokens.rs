@@ -110,7 +110,7 @@ pub(super) async fn create_join(
     let (token, broker) = (secret.reveal(), &joining.broker);
     Ok(never_stored(success(json!({
         "token": token,
-        "command": command(role, broker, &token),
+        "command": command(role, broker, token),
         "id": pending.id,
         "role": pending.role,
         "uses_left": pending.uses_left,

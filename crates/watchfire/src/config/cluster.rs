@@ -1,6 +1,6 @@
 //! What makes a broker one of a cluster.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use objects::StoreUrl;
 use settings::Secret;
 
@@ -48,10 +48,6 @@ pub(super) fn settings(
         false => ("--join", arguments.join.clone()),
         true => ("cluster.join", keys.join.clone()),
     };
-    ensure!(
-        join.is_empty() || store.is_some() || arguments.join.is_empty(),
-        "{from}: the brokers of a cluster share a store; name the one that the others use with --store URL"
-    );
     let advertise = given(&arguments.advertise, &keys.advertise);
     for (key, address) in join
         .iter()

@@ -134,7 +134,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let max_connections = file_handles::connections(config.max_connections);
     let body_budget = net::BodyBudget::new(config.max_inflight_body_bytes);
     let settings = ServerSettings { max_connections, body_budget, ..ServerSettings::default() };
-    let mut cluster = Clustered::prepare(&config, Arc::clone(&net_metrics)).await?;
+    let prepared = Clustered::prepare(&config, Arc::clone(&net_metrics));
+    let mut cluster = Box::pin(prepared).await?;
     let credentials = cluster.as_ref().map(Clustered::credentials);
     let security = Security::open(&config, credentials, Arc::clone(&net_metrics))?;
     let dress = |bound| security.dress(bound);
@@ -149,8 +150,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let for_broker = Arc::clone(&net_metrics);
     let (broker, peers) = match &mut cluster {
         Some(cluster) => {
-            let opened = cluster.open(&config, &security, broker_config, for_broker).await?;
-            (opened.0, Some(opened.1))
+            let failed = cluster.failed();
+            let open = cluster.open(&config, &security, broker_config, for_broker);
+            let (broker, peers) = tokio::select! {
+                opened = Box::pin(open) => opened?,
+                why = failed => bail!(why),
+            };
+            (broker, Some(peers))
         }
         None => {
             let open = move || Broker::open(broker_config, for_broker);

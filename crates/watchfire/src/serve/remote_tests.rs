@@ -19,7 +19,7 @@ use tower::ServiceExt;
 
 use super::{
     Config, PeerPort, Routes, Security, Telling, all_routes, broker_config, console_role, now_ms,
-    words,
+    peer_port, words,
 };
 use crate::cli::{Cli, Command};
 use crate::config::ConsoleRole;
@@ -54,7 +54,7 @@ impl Pair {
         let Command::Broker(arguments) = command(&words) else { panic!("not a broker") };
         let config = Config::load(&arguments).expect("valid");
         let metrics = Arc::new(NetMetrics::default());
-        let security = Security::open(&config, Arc::clone(&metrics)).expect("usable");
+        let security = Security::open(&config, None, Arc::clone(&metrics)).expect("usable");
         let broker = Broker::open(
             broker_config(&config, governor::Governor::new(config.memory)),
             Arc::clone(&metrics),
@@ -62,8 +62,10 @@ impl Pair {
         .expect("opens");
         let telling = Telling::new(&config, false, &broker, None);
         let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);
-        let peers = PeerPort::open(&config, &security, &broker, Arc::clone(&metrics), reads).await;
-        let peers = peers.expect("listens").expect("a free port");
+        let bound = PeerPort::bind(&config, Arc::clone(&metrics)).await;
+        let bound = bound.expect("listens").expect("a free port");
+        let calls = peer_port::calls(&config, &security, &broker, reads);
+        let peers = PeerPort::serve(bound, &config, &security, calls).expect("it serves");
         let address = words::elsewhere(peers.address());
         let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
         let routes =
@@ -88,7 +90,7 @@ impl Pair {
             governor: Arc::clone(&governor),
         })
         .expect("valid");
-        let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
+        let security = Security::open(&role.config, None, Arc::clone(&metrics)).expect("usable");
         let routes: Routes = console_role::routes(&role, &brokers, governor, metrics, &security);
         let remote = net::auth::without_login(routes.into_router());
         Pair { broker, peers: Some(peers), direct, remote, brokers, _directory: directory }

@@ -60,7 +60,8 @@ pub(super) async fn serve_by(directory: tempfile::TempDir, flags: &[&str]) -> Se
     let config = Config::load(&arguments).expect("a valid configuration");
     assert!(config.needs_login, "an open address needs a login");
     let metrics = Arc::new(NetMetrics::default());
-    let security = Security::open(&config, Arc::clone(&metrics)).expect("the directory is usable");
+    let security =
+        Security::open(&config, None, Arc::clone(&metrics)).expect("the directory is usable");
     let broker = Broker::open(
         broker_config(&config, governor::Governor::new(config.memory)),
         Arc::clone(&metrics),
@@ -86,7 +87,7 @@ async fn serve_console_with_login() -> Served {
     let role = ConsoleRole::load(&arguments).expect("a valid configuration");
     assert!(role.config.needs_login, "an open address needs a login");
     let metrics = Arc::new(NetMetrics::default());
-    let security = Security::open(&role.config, Arc::clone(&metrics)).expect("usable");
+    let security = Security::open(&role.config, None, Arc::clone(&metrics)).expect("usable");
     let governor = governor::Governor::unlimited();
     let brokers = console::Brokers::new(console::RemoteSettings {
         brokers: role.brokers.clone(),

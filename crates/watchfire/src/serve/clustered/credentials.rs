@@ -1,15 +1,35 @@
 //! Users, tokens, sessions and certificates in the catalog, so that what is made at one broker counts
 //! at each.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{CatalogError, Command, KeyValue, Outcome};
 use consensus::{Consensus, ProposeError};
+use net::Peers;
 use net::auth::{CredentialStore, Expected, StoreError, Versioned};
 use tokio::runtime::Handle;
 
 /// For one change, an election included.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether another broker sent somebody away.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Cuts the connections of peers that another broker took off the list, for ever.
+pub(super) async fn cut_who_was_revoked_elsewhere(peers: Arc<Peers>) {
+    let mut known = BTreeSet::new();
+    loop {
+        // From memory: it cannot fail.
+        let names = peers.names().unwrap_or_default();
+        if !known.is_subset(&names) {
+            peers.look_again();
+        }
+        known = names;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 /// A [`CredentialStore`] that all brokers of a cluster share. What another broker changed counts here
 /// when it has come here, milliseconds later.
@@ -66,5 +86,71 @@ impl CredentialStore for CatalogCredentials {
     fn delete(&self, key: &str, wanted: Expected) -> Result<(), StoreError> {
         let delete = Command::Delete { key: key.to_owned(), expected: expected(wanted) };
         self.propose(delete).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blockstore::{BlobError, MemoryDisk};
+    use catalog::State;
+    use consensus::{ConsensusConfig, Member, Observer};
+
+    use super::*;
+    use crate::serve::clustered::late::LateLinks;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn applied(&self, _: &Command, _: &Result<Outcome, CatalogError>, _: &State) {}
+        fn replaced(&self, _: &State) {}
+    }
+
+    async fn alone() -> Consensus {
+        let member =
+            Member { name: "b".to_owned(), address: "b:1".to_owned(), ..Member::default() };
+        let consensus = Consensus::start(
+            Arc::new(MemoryDisk::new()),
+            ConsensusConfig::new(1, member),
+            Arc::new(LateLinks::default()),
+            Arc::new(Nobody),
+            Arc::new(|error: &BlobError| panic!("{error}")),
+        );
+        let consensus = consensus.await.expect("an empty disk");
+        consensus.begin().await.expect("the first");
+        consensus
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_catalog_is_a_versioned_key_space_for_credentials() {
+        let consensus = alone().await;
+        let store = CatalogCredentials { consensus: consensus.clone(), runtime: Handle::current() };
+        let work = move || {
+            assert_eq!(store.get("auth/a"), Ok(None));
+            let first = store.put("auth/a", b"one", Expected::Absent).expect("written");
+            let conflict = StoreError::Conflict("auth/a".to_owned());
+            assert_eq!(store.put("auth/a", b"two", Expected::Absent), Err(conflict.clone()));
+            let second = store.put("auth/a", b"two", Expected::Version(first)).expect("written");
+            assert!(second > first);
+            assert_eq!(store.delete("auth/a", Expected::Version(first)), Err(conflict));
+            let found = store.get("auth/a").expect("readable").expect("there");
+            assert_eq!((found.value.as_slice(), found.version), (&b"two"[..], second));
+            store.put("auth/b", b"three", Expected::Any).expect("written");
+            store.put("other", b"x", Expected::Any).expect("written");
+            store.delete("auth/a", Expected::Any).expect("removed");
+            store.delete("auth/a", Expected::Any).expect("an absent one is no error");
+            let listed = store.list("auth/").expect("readable");
+            let keys: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, ["auth/b"]);
+            store
+        };
+        let store = tokio::task::spawn_blocking(work).await.expect("no panic");
+        consensus.stop().await;
+        let work = move || {
+            // What is known can be read, nothing can be changed, and that is said.
+            assert!(store.get("auth/b").expect("readable").is_some());
+            store.put("auth/c", b"x", Expected::Any)
+        };
+        let refused = tokio::task::spawn_blocking(work).await.expect("no panic");
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     }
 }

@@ -125,3 +125,52 @@ pub(super) fn store_id(text: &str) -> Option<StoreId> {
     }
     Some(StoreId(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use blockstore::FileDisk;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_remembers_its_cluster_and_forgets_it() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        assert!(Home::read(data.path()).expect("readable").is_none());
+        let disk = FileDisk::open(data.path()).expect("a good disk");
+        let (cluster, broker) = (StoreId([0xab; 16]), BrokerId(7));
+        let mut home = Home::new(cluster, broker, Stage::Founding, "file:///s", "b-1");
+        home.write(&disk).expect("written");
+        home.stage = Stage::Member;
+        home.advertise = Some("b-1.example:9596".to_owned());
+        home.write(&disk).expect("written over");
+        let found = Home::read(data.path()).expect("readable").expect("there");
+        assert!(found == home && is_home(data.path()));
+        assert_eq!((found.broker(), store_id(found.cluster())), (broker, Some(cluster)));
+        forget(&disk).expect("removed");
+        assert!(!is_home(data.path()));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let good = r#"{"cluster":"abababababababababababababababab","broker":"07","stage":"member",
+                       "store":"file:///s","name":"b"}"#;
+        let read = |text: &str| {
+            std::fs::write(data.path().join(FILE), text).expect("written");
+            Home::read(data.path()).map(|home| home.is_some())
+        };
+        assert!(read(good).expect("understood"));
+        for bad in [
+            "",
+            "{}",
+            &good.replace("07", "x"),
+            &good.replace("abab", "ab"),
+            &good.replace("abab", "aéa"),
+            &good.replace("member", "guest"),
+            &good.replace("\"name\"", "\"names\""),
+        ] {
+            let error = format!("{:#}", read(bad).expect_err(bad));
+            assert!(error.contains("cluster.json") && error.contains("--data"), "{error}");
+        }
+    }
+}

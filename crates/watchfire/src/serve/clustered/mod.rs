@@ -28,6 +28,7 @@ use broker::{Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
 use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, StoreId};
 use consensus::{Consensus, ConsensusConfig, ConsensusError, Member, Observer, ProposeError};
 use net::auth::CredentialStore;
+use net::rpc::AboutResponse;
 use net::{Bound, Identity, NetMetrics, Role};
 use objects::{PageCache, SharedBlobs, Store, StoreCounters};
 use tokio::runtime::Handle;
@@ -81,6 +82,11 @@ impl Clustered {
     ) -> Result<Option<Clustered>> {
         let known = Home::read(&config.data)?;
         if known.is_none() && config.cluster.store.is_none() {
+            ensure!(
+                config.cluster.join.is_empty(),
+                "--join: the brokers of a cluster share a store; name the one that the others use with \
+                 --store URL"
+            );
             return Ok(None);
         }
         if known.is_none() && config.data.join("log").exists() {
@@ -127,7 +133,7 @@ impl Clustered {
             Arc::clone(&feed) as Arc<dyn Observer>,
             Arc::new(move |error: &BlobError| fail(&failed, &on_disk(error))),
         );
-        let consensus = consensus.await.context("take up the log of the cluster")?;
+        let consensus = Box::pin(consensus).await.context("take up the log of the cluster")?;
         let store_known = consensus.read(|state| state.store());
         if let Some(id) = store_known.filter(|id| id.to_string() != home.cluster()) {
             bail!(
@@ -181,7 +187,9 @@ impl Clustered {
         let identity = self.identity(config, security).await?;
         let links = self.links.set(broker::cluster::Links::new(&identity)?);
         let (authority, peers) = (Arc::clone(security.authority()), Arc::clone(security.peers()));
-        tokio::spawn(Arc::clone(&identity).keep_issuing(authority, peers));
+        tokio::spawn(Arc::clone(&identity).keep_issuing(authority, Arc::clone(&peers)));
+        tokio::spawn(credentials::cut_who_was_revoked_elsewhere(peers));
+        tokio::spawn(store::keep_name(self.store.clone(), self.home.clone()));
         if self.home.stage == Stage::Joining {
             self.look_before_joining(&links).await?;
         }
@@ -199,7 +207,7 @@ impl Clustered {
             keep_flushed: KEEP_FLUSHED,
             on_fault: self.on_fault(),
         };
-        let broker = Broker::open_clustered(parts, broker_config, metrics).await?;
+        let broker = Box::pin(Broker::open_clustered(parts, broker_config, metrics)).await?;
         Ok((broker, port))
     }
 
@@ -214,12 +222,14 @@ impl Clustered {
     }
 
     /// Ends, with the reason, when this process can only begin anew.
-    pub(super) async fn failed(&self) -> String {
+    pub(super) fn failed(&self) -> impl Future<Output = String> + use<> {
         let mut fault = self.fault.subscribe();
-        match fault.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            // The sender is this one's.
-            Err(_) => std::future::pending().await,
+        async move {
+            match fault.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                // The process ends.
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 
@@ -295,29 +305,11 @@ impl Clustered {
                     continue;
                 }
             };
-            let id = <[u8; 16]>::try_from(&about.cluster[..]).map(StoreId);
-            let Ok(id) = id else {
+            if about.cluster.is_empty() {
                 said = format!("{seed} does not know its cluster yet");
                 continue;
-            };
-            ensure!(
-                id.to_string() == self.home.cluster(),
-                "--join {seed}: that is broker {} of cluster {id}, and the store {} is that of cluster {}: \
-                 give the --store that the others use, or join brokers that use this one; then start with \
-                 an empty --data",
-                about.name,
-                self.store.url(),
-                self.home.cluster()
-            );
-            ensure!(
-                about.feature_level <= FEATURE_LEVEL,
-                "--join {seed}: the cluster uses what version {} brought (feature level {}), and this \
-                 program, version {}, knows level {FEATURE_LEVEL}: start this broker with the version of the \
-                 others",
-                about.version,
-                about.feature_level,
-                env!("CARGO_PKG_VERSION")
-            );
+            }
+            may_join(&about, &self.home, &self.store).with_context(|| format!("--join {seed}"))?;
             return Ok(());
         }
         bail!("none of the brokers named by --join could be asked: {said}")
@@ -388,6 +380,30 @@ impl Clustered {
     }
 }
 
+/// Whether the store's cluster is that of a broker, and whether this program knows enough for it.
+fn may_join(about: &AboutResponse, home: &Home, store: &Store) -> Result<()> {
+    let id = <[u8; 16]>::try_from(&about.cluster[..]).map(StoreId);
+    let id = id.map_err(|_| anyhow::anyhow!("it names its cluster as no version of ours does"))?;
+    ensure!(
+        id.to_string() == home.cluster(),
+        "that is broker {} of cluster {id}, and the store {} is that of cluster {}: give the --store that the \
+         others use, or join brokers that use this one; then start with an empty --data",
+        about.name,
+        store.url(),
+        home.cluster()
+    );
+    ensure!(
+        about.feature_level <= FEATURE_LEVEL,
+        "the cluster uses what came with a version after {} (feature level {}, this program knows \
+         {FEATURE_LEVEL}; {} runs version {}): start this broker with the version of the others",
+        env!("CARGO_PKG_VERSION"),
+        about.feature_level,
+        about.name,
+        about.version
+    );
+    Ok(())
+}
+
 /// A broker whose directory knows its cluster.
 async fn come_back(mut home: Home, config: &Config, disk: &dyn Disk) -> Result<(Home, Store)> {
     let before = home.clone();
@@ -405,7 +421,8 @@ async fn come_back(mut home: Home, config: &Config, disk: &dyn Disk) -> Result<(
     if config.cluster.advertise.is_some() {
         home.advertise.clone_from(&config.cluster.advertise);
     }
-    let store = store::open(&home.store, home.broker(), config).await?;
+    let has_data = home.stage == Stage::Member;
+    let store = store::open(&home.store, home.broker(), has_data, config).await?;
     match home.stage {
         Stage::Founding => claim(&store, &home, disk).await?,
         Stage::Joining | Stage::Member => store::check_known(&store, &home).await?,
@@ -425,7 +442,7 @@ async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home, Store)> {
     }
     // 0 stands for whoever is at an address.
     let broker = BrokerId(u64::from_le_bytes(number).max(1));
-    let store = store::open(url, broker, config).await?;
+    let store = store::open(url, broker, false, config).await?;
     let joins = !config.cluster.join.is_empty();
     let (cluster, stage) = store::cluster_for_new(&store, joins, StoreId(id)).await?;
     ensure!(
@@ -484,4 +501,36 @@ fn fail(fault: &watch::Sender<Option<String>>, why: &str) {
         known.get_or_insert_with(|| why.to_owned());
         is_first
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_too_old_or_of_another_cluster_is_told_before_it_joins() {
+        let options = objects::StoreOptions {
+            accept_weaker_durability: true,
+            ..objects::StoreOptions::truth()
+        };
+        let url = objects::StoreUrl::parse("memory://").expect("a URL");
+        let store = Store::open(&url, options).await.expect("memory");
+        let home = Home::new(StoreId([1; 16]), BrokerId(1), Stage::Joining, "memory://", "new");
+        let about = |cluster: &[u8], feature_level| AboutResponse {
+            cluster: cluster.to_vec().into(),
+            feature_level,
+            version: "9.0.0".to_owned(),
+            name: "first".to_owned(),
+        };
+        let told = |about: AboutResponse| {
+            may_join(&about, &home, &store).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(about(&[1; 16], FEATURE_LEVEL)), Ok(()));
+        assert_eq!(told(about(&[1; 16], 0)), Ok(()), "older brokers are no obstacle");
+        let newer = told(about(&[1; 16], FEATURE_LEVEL + 1)).expect_err("too old");
+        assert!(newer.contains("version 9.0.0") && newer.contains("of the others"), "{newer}");
+        let other = told(about(&[2; 16], FEATURE_LEVEL)).expect_err("another cluster");
+        assert!(other.contains("cluster 0202") && other.contains("cluster 0101"), "{other}");
+        told(about(&[2; 3], FEATURE_LEVEL)).expect_err("no identifier");
+    }
 }

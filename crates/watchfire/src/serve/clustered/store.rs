@@ -8,7 +8,9 @@ use blockstore::FileDisk;
 use broker::{ObjectStore, StoreCall, StoreFault};
 use bytes::Bytes;
 use catalog::{BrokerId, StoreId};
-use objects::{PageCache, SharedBlobs, Store, StoreError, StoreOptions, StoreUrl};
+use objects::{
+    PageCache, Refusal, SharedBlobs, Store, StoreError, StoreKind, StoreOptions, StoreUrl,
+};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -52,8 +54,13 @@ fn fault(error: StoreError) -> StoreFault {
 }
 
 /// Opens the store of a URL and looks whether it can be used: an object is written, read, listed and
-/// removed.
-pub(super) async fn open(url: &str, broker: BrokerId, config: &Config) -> Result<Store> {
+/// removed. Where `broker` has data in it, one that takes no writes now still can be read.
+pub(super) async fn open(
+    url: &str,
+    broker: BrokerId,
+    has_data: bool,
+    config: &Config,
+) -> Result<Store> {
     let parsed = StoreUrl::parse(url).context("--store")?;
     let retention_ms =
         config.rollups.last().map_or(0, |tier| tier.kept_ms).max(config.retention_ms);
@@ -64,7 +71,14 @@ pub(super) async fn open(url: &str, broker: BrokerId, config: &Config) -> Result
     };
     let cannot = || format!("the store {parsed} cannot be used");
     let store = Store::open(&parsed, options).await.with_context(cannot)?;
-    store.probe(&broker.to_string()).await.with_context(cannot)?;
+    match store.probe(&broker.to_string()).await {
+        Err(error @ StoreError::Refused { refusal: Refusal::Full | Refusal::ReadOnly, .. })
+            if has_data =>
+        {
+            tracing::warn!(%error, "the store takes no writes now; what is in it can be read");
+        }
+        probed => probed.with_context(cannot)?,
+    }
     Ok(store)
 }
 
@@ -165,6 +179,27 @@ pub(super) async fn check_known(store: &Store, home: &Home) -> Result<()> {
     )
 }
 
+/// Writes the name of the cluster anew as it is, for ever: Redis forgets what is old.
+pub(super) async fn keep_name(store: Store, home: Home) {
+    const EVERY: Duration = Duration::from_secs(60 * 60);
+    let key = format!("{CLUSTERS}{}.json", home.cluster());
+    let forgets =
+        StoreUrl::parse(&home.store).is_ok_and(|url| matches!(url.kind, StoreKind::Redis(_)));
+    if !forgets {
+        return;
+    }
+    loop {
+        let renewed = async {
+            let marker = store.get(&key).await?;
+            store.put(&key, marker).await
+        };
+        if let Err(error) = renewed.await {
+            tracing::warn!(%error, "the name of the cluster in the store is not renewed now");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
 async fn taken(store: &Store, id: &StoreId) -> String {
     let founded_by = match store.get(&format!("{CLUSTERS}{id}.json")).await {
         Ok(marker) => {
@@ -189,4 +224,74 @@ fn several_found(store: &Store, several: &[StoreId]) -> String {
         store.url(),
         ids.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(id: u8) -> Home {
+        Home::new(StoreId([id; 16]), BrokerId(1), Stage::Founding, "memory://", "founder")
+    }
+
+    async fn memory() -> Store {
+        let url = StoreUrl::parse("memory://").expect("a URL");
+        let options = StoreOptions { accept_weaker_durability: true, ..StoreOptions::truth() };
+        Store::open(&url, options).await.expect("memory")
+    }
+
+    fn says<T: std::fmt::Debug>(outcome: Result<T>, words: &[&str]) {
+        let error = format!("{:#}", outcome.expect_err("refused"));
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_store_is_of_the_cluster_that_claimed_it_first() {
+        let store = memory().await;
+        let new = StoreId([3; 16]);
+        let found = cluster_for_new(&store, false, new).await.expect("empty");
+        assert!(found == (new, Stage::Founding));
+        says(cluster_for_new(&store, true, new).await, &["there is no cluster", "without --join"]);
+        claim(&store, &home(1), 0).await.expect("nobody else");
+        claim(&store, &home(1), 0).await.expect("an earlier start got this far");
+        says(claim(&store, &home(2), 0).await, &["belongs to cluster 0101", "founder founded"]);
+        assert_eq!(clusters(&store).await.expect("readable"), [StoreId([1; 16])]);
+        let joined = cluster_for_new(&store, true, new).await.expect("one");
+        assert!(joined == (StoreId([1; 16]), Stage::Joining));
+        says(cluster_for_new(&store, false, new).await, &["--join HOST:9596"]);
+        check_known(&store, &home(1)).await.expect("its own");
+        says(check_known(&store, &home(2)).await, &["it is the store of cluster 0101"]);
+        says(check_known(&memory().await, &home(1)).await, &["no cluster is named in it"]);
+        // Two that were copied into one: those that are there go on, nobody new chooses.
+        store.put(&format!("{CLUSTERS}{}.json", StoreId([9; 16])), "{}".into()).await.expect("put");
+        check_known(&store, &home(1)).await.expect("its own is there");
+        for joins in [true, false] {
+            says(
+                cluster_for_new(&store, joins, new).await,
+                &["several clusters", "cluster/ID.json"],
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_are_sorted_by_what_the_writer_can_do() {
+        let store = SharedStore(memory().await);
+        store.put("a".to_owned(), Bytes::from_static(b"x")).await.expect("put");
+        assert_eq!(store.get("a".to_owned()).await.expect("there"), "x");
+        store.delete("a".to_owned()).await.expect("removed");
+        let absent = store.get("a".to_owned()).await;
+        assert_eq!(absent, Err(StoreFault::NotFound("a".to_owned())));
+        let refused = |refusal| StoreError::Refused {
+            refusal,
+            action: "write",
+            key: "a".to_owned(),
+            why: "no".to_owned(),
+        };
+        for refusal in [Refusal::Full, Refusal::ReadOnly, Refusal::Credentials, Refusal::Bucket] {
+            let StoreFault::Refused(words) = fault(refused(refusal)) else { panic!("{refusal:?}") };
+            assert!(words.contains(refusal.remedy()), "{words}");
+        }
+        let busy = StoreError::Busy { action: "write", key: "a".to_owned(), why: "503".to_owned() };
+        assert!(matches!(fault(busy), StoreFault::Unavailable(_)));
+    }
 }
