@@ -160,6 +160,11 @@ pub(crate) fn stores() -> Result<Counts> {
     process::count(".", "cargo", &["run", "--quiet", "--package", "watchfire-stores"])
 }
 
+/// Brokers of a cluster as real processes.
+pub(crate) fn cluster() -> Result<Counts> {
+    system_tests(&["cluster"])
+}
+
 /// What has bounds of time and memory runs by itself.
 pub(crate) fn measured() -> Result<Counts> {
     system_tests(&["live", "memory"])

@@ -33,6 +33,7 @@ const STAGES: &[&[Stage]] = &[
         Stage { name: "browser", run: stages::browser },
     ],
     &[Stage { name: "stores", run: stages::stores }],
+    &[Stage { name: "cluster", run: stages::cluster }],
     &[Stage { name: "measured", run: stages::measured }],
     &[Stage { name: "crash", run: stages::crash }],
     &[Stage { name: "dist", run: stages::dist }],

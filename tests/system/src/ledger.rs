@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Ledger {
     writers: Vec<Writer>,
     base_ms: i64,
+    /// Writers of all ledgers over the same store: series of others are none of this one's business.
+    known: u64,
 }
 
 struct Writer {
@@ -63,6 +65,17 @@ impl Ledger {
     /// A ledger with nothing in it; each acknowledged batch is also noted in `file`, for the
     /// human who looks into a failure.
     pub(crate) fn new(file: &Path, writers: u64, seed: u64) -> Result<Self> {
+        Self::one_of(file, writers, seed, 0, 1)
+    }
+
+    /// The ledger number `part` of `parts` over the same store, each of which has its own writers.
+    pub(crate) fn one_of(
+        file: &Path,
+        writers: u64,
+        seed: u64,
+        part: u64,
+        parts: u64,
+    ) -> Result<Self> {
         let file = File::create(file).with_context(|| format!("make {}", file.display()))?;
         let base_ms = now_ms() - (WINDOWS.cast_signed() - 1) * WINDOW_MS;
         let writer = |number| {
@@ -76,7 +89,9 @@ impl Ledger {
                 file: file.try_clone()?,
             })
         };
-        Ok(Ledger { writers: (0..writers).map(writer).collect::<Result<_>>()?, base_ms })
+        let (first, known) = (part * writers, parts * writers);
+        let own = (first..first + writers).map(writer).collect::<Result<_>>()?;
+        Ok(Ledger { writers: own, base_ms, known })
     }
 
     /// Lets all writers write, each on a thread, until `during` returns or the server is gone.
@@ -127,7 +142,7 @@ impl Ledger {
         let rows = data["result"].as_array().context("result is an array")?;
         let mut seen = BTreeSet::new();
         for row in rows {
-            let (writer, series) = self.identify(&row["metric"])?;
+            let Some((writer, series)) = self.identify(&row["metric"])? else { continue };
             ensure!(seen.insert((writer.number, series)), "series {} twice", row["metric"]);
             let count: u64 = row["value"][1].as_str().unwrap_or_default().parse()?;
             let (least, most) = (writer.acknowledged, writer.acknowledged + writer.possible());
@@ -158,7 +173,7 @@ impl Ledger {
             let selector = format!("ledger{{writer=\"{}\"}}[12h]", writer.number);
             let data = self.ask(client, &selector)?;
             for row in data["result"].as_array().context("result is an array")? {
-                let (_, series) = self.identify(&row["metric"])?;
+                let (_, series) = self.identify(&row["metric"])?.context("another's series")?;
                 let samples = row["values"].as_array().context("values are an array")?;
                 writer.check_series(series, samples)?;
             }
@@ -177,13 +192,17 @@ impl Ledger {
         Ok(answer["data"].take())
     }
 
-    fn identify(&self, metric: &Value) -> Result<(&Writer, u64)> {
+    /// The writer and number of a series; `None` if another ledger knows it.
+    fn identify(&self, metric: &Value) -> Result<Option<(&Writer, u64)>> {
         let number = |name: &str| metric[name].as_str().and_then(|text| text.parse::<u64>().ok());
-        let writer = number("writer").and_then(|at| self.writers.get(usize::try_from(at).ok()?));
+        let writer = number("writer").filter(|&writer| writer < self.known);
         let series = number("series").filter(|&series| series < SERIES);
         let is_known = metric.as_object().is_some_and(|labels| labels.len() <= 3);
         match (writer, series) {
-            (Some(writer), Some(series)) if is_known => Ok((writer, series)),
+            (Some(writer), Some(series)) if is_known => {
+                let own = self.writers.iter().find(|own| own.number == writer);
+                Ok(own.map(|own| (own, series)))
+            }
             _ => bail!("series {metric} was never sent"),
         }
     }
@@ -219,8 +238,12 @@ impl Writer {
                 self.next = Fate::Unsent;
             }
             // A batch that may be stored from an earlier try stays unknown.
-            503 | 507 if self.next != Fate::Unknown => self.next = Fate::Refused,
-            503 | 507 => {}
+            503 | 507 if self.next == Fate::Unknown => {}
+            // A cluster may not know, and then it says so.
+            503 if !answer.text().contains("nothing of this request was stored") => {
+                self.next = Fate::Unknown;
+            }
+            503 | 507 => self.next = Fate::Refused,
             status => bail!("a good batch was answered {status}: {}", answer.text()),
         }
         Ok(Some(answer.status))

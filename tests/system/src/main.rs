@@ -9,6 +9,7 @@
 
 mod api;
 mod browser;
+mod cluster;
 mod conformance;
 mod crash;
 mod docs;
@@ -32,6 +33,7 @@ use harness::{Group, runner};
 const GROUPS: &[Group] = &[
     api::GROUP,
     browser::GROUP,
+    cluster::GROUP,
     crash::GROUP,
     docs::GROUP,
     faults::GROUP,

@@ -9,6 +9,8 @@ mod replaced;
 mod tenants;
 mod wrong_places;
 
+pub(crate) use kills::{check_passes, samples_of};
+
 use crate::harness::Group;
 
 /// The group `tier`.

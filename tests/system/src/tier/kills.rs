@@ -192,7 +192,8 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
     let end_ms = now_ms();
     tier.wait_caught_up().with_context(|| format!("seed {seed}"))?;
     let stored = samples_of(&tier.client(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
-    check(&stored, begin_ms, end_ms, &tier.agent_away).with_context(|| format!("seed {seed}"))?;
+    check_passes(&stored, begin_ms, end_ms, &tier.agent_away)
+        .with_context(|| format!("seed {seed}"))?;
     let shown = samples_of(&tier.through_console(), "node_time_seconds{instance=\"web-1\"}[1h]")?;
     ensure!(shown.starts_with(&stored), "the console shows something else; seed {seed}");
     let doubled = tier.client().metric("watchfire_broker_samples_duplicate_total")?;
@@ -210,7 +211,7 @@ pub(super) fn kills_and_cuts(scratch: &Scratch) -> Result<String> {
 }
 
 /// Time and value of each sample of the one series that a range selector finds.
-pub(super) fn samples_of(client: &Client, query: &str) -> Result<Vec<(i64, f64)>> {
+pub(crate) fn samples_of(client: &Client, query: &str) -> Result<Vec<(i64, f64)>> {
     let data = client.data("/api/v1/query", &[("query", query)])?;
     let series = data["result"].as_array().context("a matrix")?;
     ensure!(series.len() == 1, "{} series", series.len());
@@ -225,7 +226,13 @@ pub(super) fn samples_of(client: &Client, query: &str) -> Result<Vec<(i64, f64)>
         .collect()
 }
 
-fn check(stored: &[(i64, f64)], begin_ms: i64, end_ms: i64, away: &[(i64, i64)]) -> Result<()> {
+/// Whether a pass of each interval is there, in order, but for the times when the agent was away.
+pub(crate) fn check_passes(
+    stored: &[(i64, f64)],
+    begin_ms: i64,
+    end_ms: i64,
+    away: &[(i64, i64)],
+) -> Result<()> {
     ensure!(stored.len() > 10, "{} passes", stored.len());
     let (first, last) = (stored[0].0, stored[stored.len() - 1].0);
     ensure!(first <= begin_ms + LATE_MS, "begins {} ms late", first - begin_ms);

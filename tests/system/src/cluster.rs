@@ -1,0 +1,26 @@
+//! Brokers of a cluster as real processes: founded and joined as the documentation says, killed,
+//! restarted, refused. What needs no real process (partitions, clocks, thousands of seeds) is in
+//! `tests/simulation`.
+
+mod agents;
+mod buckets;
+mod full;
+mod kills;
+mod refusals;
+mod restarts;
+mod site;
+
+use crate::harness::Group;
+
+/// The group `cluster`.
+pub(crate) const GROUP: Group = Group {
+    name: "cluster",
+    tests: &[
+        ("restart-one-by-one", restarts::one_by_one),
+        ("kills", kills::kills),
+        ("agent-fails-over", agents::fails_over),
+        ("refusals", refusals::refusals),
+        ("full-and-read-only", full::full_and_read_only),
+        ("bucket", buckets::in_a_bucket),
+    ],
+};

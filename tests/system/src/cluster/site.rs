@@ -1,0 +1,213 @@
+//! Three brokers over one directory, and what each of them acknowledged.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::harness::process::binary;
+use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
+use crate::ledger::Ledger;
+
+/// Whether any broker answers with what the others hold. Without it, what a broker acknowledged is read
+/// from that broker.
+pub(super) const READS_ACROSS: bool = false;
+
+/// Blocks are written all the time, so that kills hit flushes too.
+const CONFIG: &str = "storage:\n  flush_interval: 1s\n";
+const WRITERS: u64 = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker and how it is started.
+pub(super) struct Member {
+    pub(super) data: PathBuf,
+    pub(super) peers: SocketAddr,
+    /// From its data directory, without a word of the cluster.
+    again: Launch,
+    running: Option<Server>,
+}
+
+/// The brokers, and the ledger of each.
+pub(super) struct Site {
+    pub(super) store: String,
+    pub(super) members: Vec<Member>,
+    ledgers: Vec<Ledger>,
+}
+
+/// A port nobody uses now, to be used again after each restart.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// What `watchfire token create` prints for the next host: its last word.
+pub(super) fn join_token(data: &Path, role: &str) -> Result<String> {
+    let output = Command::new(binary())
+        .args(["token", "create", "--role", role, "--data"])
+        .arg(data)
+        .output()
+        .context("start watchfire token create")?;
+    let text = String::from_utf8(output.stdout)?;
+    let token = text.split_whitespace().next_back().filter(|word| word.starts_with("wfj_"));
+    token.map(str::to_owned).with_context(|| {
+        format!("no token in {text:?}: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+/// A broker in a directory of its own, on ports that stay.
+pub(super) fn launch(
+    scratch: &Scratch,
+    name: &str,
+    peers: SocketAddr,
+) -> Result<(Launch, PathBuf)> {
+    std::fs::create_dir_all(scratch.join(name))?;
+    let data = scratch.join(&format!("{name}/data"));
+    let (listen, peers) = (free_address()?.to_string(), peers.to_string());
+    let launch = Launch::broker(&data).config(CONFIG).arguments(&[
+        "--listen",
+        &listen,
+        "--peer-listen",
+        &peers,
+        "--name",
+        name,
+    ]);
+    Ok((launch, data))
+}
+
+impl Member {
+    pub(super) fn client(&self) -> Client {
+        self.running.as_ref().expect("it runs").client()
+    }
+
+    pub(super) fn stderr(&self) -> String {
+        self.running.as_ref().map(Server::stderr).unwrap_or_default()
+    }
+
+    pub(super) fn stop(&mut self) -> Result<()> {
+        self.running.take().expect("it runs").stop()
+    }
+
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.running.take().expect("it runs").kill()
+    }
+
+    /// As it was installed: the data directory knows the rest.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        self.running = Some(self.again.start()?);
+        Ok(())
+    }
+}
+
+impl Site {
+    /// Founds a cluster and lets two others join, as docs/operating/cluster.md says.
+    pub(super) fn start(scratch: &Scratch, seed: u64) -> Result<Site> {
+        let store = format!("file://{}", scratch.join("store").display());
+        let mut site = Site { store, members: Vec::new(), ledgers: Vec::new() };
+        for part in 0..3_u64 {
+            site.add(scratch, &format!("broker-{}", part + 1))?;
+            let file = scratch.join(&format!("ledger-{part}.txt"));
+            site.ledgers.push(Ledger::one_of(&file, WRITERS, seed, part, 3)?);
+        }
+        let begin = Instant::now();
+        while !site.members[0].stderr().contains("other members vote from now on") {
+            ensure!(begin.elapsed() < PATIENCE, "one still votes: {}", site.members[0].stderr());
+            sleep(Duration::from_millis(20));
+        }
+        Ok(site)
+    }
+
+    /// One more broker: the first founds, the others join at the first.
+    pub(super) fn add(&mut self, scratch: &Scratch, name: &str) -> Result<()> {
+        let peers = free_address()?;
+        let (again, data) = launch(scratch, name, peers)?;
+        let mut first = again.clone().arguments(&["--store", &self.store]);
+        if let Some(founder) = self.members.first() {
+            let token = join_token(&founder.data, "broker")?;
+            let seed = founder.peers.to_string();
+            first = first.arguments(&["--join", &seed, "--join-token", &token]);
+        }
+        let running = Some(first.start().with_context(|| name.to_owned())?);
+        self.members.push(Member { data, peers, again, running });
+        Ok(())
+    }
+
+    /// Lets the writers of every broker that runs write to it until `during` returns.
+    pub(super) fn write_while<T>(
+        &mut self,
+        during: impl FnOnce(&mut [Member]) -> Result<T>,
+    ) -> Result<T> {
+        let Site { members, ledgers, .. } = self;
+        let clients: Vec<Option<Client>> =
+            members.iter().map(|m| m.running.as_ref().map(Server::client)).collect();
+        let over = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writing: Vec<_> = ledgers
+                .iter_mut()
+                .zip(clients)
+                .filter_map(|(ledger, client)| Some((ledger, client?)))
+                .map(|(ledger, client)| {
+                    scope.spawn(move || {
+                        ledger.write_while(client, || {
+                            while !over.load(Ordering::Relaxed) {
+                                sleep(Duration::from_millis(5));
+                            }
+                            Ok(())
+                        })
+                    })
+                })
+                .collect();
+            let outcome = during(members);
+            over.store(true, Ordering::Relaxed);
+            for writing in writing {
+                writing.join().map_err(|_| anyhow!("a writer panicked"))??;
+            }
+            outcome
+        })
+    }
+
+    /// Samples acknowledged so far.
+    pub(super) fn acknowledged_samples(&self) -> u64 {
+        self.ledgers.iter().map(Ledger::acknowledged_samples).sum()
+    }
+
+    /// Everything that was acknowledged is there once, and nothing else.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_with(Ledger::check)
+    }
+
+    /// As [`Site::check`], by the number of samples alone.
+    pub(super) fn check_counts(&self) -> Result<()> {
+        self.check_with(Ledger::check_counts)
+    }
+
+    fn check_with(&self, check: impl Fn(&Ledger, Client) -> Result<()>) -> Result<()> {
+        for (part, ledger) in self.ledgers.iter().enumerate() {
+            for (index, member) in self.members.iter().enumerate() {
+                if READS_ACROSS || part == index {
+                    let who =
+                        || format!("what broker {} took, as {} shows it", part + 1, index + 1);
+                    check(ledger, member.client()).with_context(who)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes one sample of a metric of its own until it is taken; yields how long that took.
+pub(super) fn until_taken(client: Client, value: f64) -> Result<Duration> {
+    let begin = Instant::now();
+    let body = WriteBody::new().series(&[("__name__", "probe")], &[(now_ms(), value)]).snappy();
+    loop {
+        let answer = client.write(&body);
+        if answer.as_ref().is_ok_and(|answer| answer.status == 204) {
+            return Ok(begin.elapsed());
+        }
+        let said = answer.map(|answer| answer.text());
+        ensure!(begin.elapsed() < PATIENCE, "nothing is taken: {said:?}");
+        sleep(Duration::from_millis(20));
+    }
+}
