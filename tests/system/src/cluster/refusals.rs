@@ -81,6 +81,8 @@ pub(super) fn refusals(scratch: &Scratch) -> Result<String> {
     // Of another installation, and so of another authority.
     let foreign = token(&other_data, "broker")?;
     try_join(&store, &peers, &foreign, &["another installation"])?;
+    let words = ["could not reach this broker at 127.0.0.1", "--peer-listen 0.0.0.0:9596"];
+    try_join(&store, "first.example:9596", &good, &words)?;
     try_join(&store, "127.0.0.1:1", &good, &["127.0.0.1:1", "refused"])?;
     let arguments = ["--store", &store, "--join", &peers];
     try_with(&arguments, "", &["--join-token TOKEN", "watchfire token create --role broker"])?;

@@ -52,8 +52,8 @@ pub(crate) use home::is_home;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long segments stay in the store when they are in blocks: what is asked meanwhile may read them.
 const KEEP_FLUSHED: Duration = Duration::from_secs(10 * 60);
-/// How long a stop waits for another member to know the last entries.
-const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long a stop waits for the consensus to end.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// The parts of a broker of a cluster before there is a broker.
 pub(super) struct Clustered {
@@ -257,7 +257,7 @@ impl Clustered {
 
     /// Leaves when everything is answered.
     pub(super) async fn stop(self) {
-        if tokio::time::timeout(HAND_OVER, self.consensus.stop()).await.is_err() {
+        if tokio::time::timeout(STOPPING, self.consensus.stop()).await.is_err() {
             tracing::warn!("the consensus did not stop in time; a restart takes its log up again");
         }
     }
@@ -452,6 +452,18 @@ async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home, Store)> {
         "--join needs --join-token TOKEN at the first start: run `watchfire token create --role broker` on \
          the host of a broker of the cluster"
     );
+    let elsewhere = config.cluster.join.iter().find(|address| !is_of_this_host(address));
+    if let Some(seed) = elsewhere
+        && config.cluster.advertise.is_none()
+        && config.peer_listen.address.ip().is_loopback()
+    {
+        bail!(
+            "{seed}, which --join names, could not reach this broker at {}, an address of this host alone: \
+             give --peer-listen 0.0.0.0:9596, and --advertise HOST:9596 if the others do not know this \
+             host by its name",
+            config.peer_listen.address
+        );
+    }
     let mut home = Home::new(cluster, broker, stage, url, &config.cluster.name);
     home.zone = config.cluster.zone.clone().unwrap_or_default();
     home.advertise.clone_from(&config.cluster.advertise);
@@ -461,6 +473,13 @@ async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home, Store)> {
         claim(&store, &home, disk).await?;
     }
     Ok((home, store))
+}
+
+/// Whether an address leads back to the host that asks for it.
+fn is_of_this_host(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// Names the cluster in the store, or forgets it.
@@ -506,6 +525,16 @@ fn fail(fault: &watch::Sender<Option<String>>, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_only_this_host_knows() {
+        for here in ["127.0.0.1:9596", "[::1]:9596", "localhost:1", "127.0.0.2:9"] {
+            assert!(is_of_this_host(here), "{here}");
+        }
+        for elsewhere in ["web-01:9596", "10.0.0.1:9596", "[fe80::1]:9596"] {
+            assert!(!is_of_this_host(elsewhere), "{elsewhere}");
+        }
+    }
 
     #[tokio::test]
     async fn who_is_too_old_or_of_another_cluster_is_told_before_it_joins() {
