@@ -168,7 +168,12 @@ pub enum Expected {
 impl Command {
     /// Appends the command's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        envelope::seal(out, |out| self.put(out));
+        self.encode_at(envelope::FORMAT_VERSION, out);
+    }
+
+    /// As [`Command::encode`], in a version that others read, see [`crate::format_version`].
+    pub fn encode_at(&self, version: u8, out: &mut Vec<u8>) {
+        envelope::seal(out, version, |out| self.put(out));
     }
 
     /// Reads a command back; `bytes` is one command and nothing else.

@@ -11,12 +11,29 @@ use crate::{
 /// Version of commands and snapshots that this program writes, and the highest it reads.
 pub const FORMAT_VERSION: u8 = 4;
 
+/// The feature level of this program, which a broker says in [`crate::BrokerInfo::feature_level`].
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// The first version that a cluster wrote, and so the oldest that this program still writes.
+const OLDEST_WRITTEN: u8 = 4;
+
+/// The version of commands and snapshots that all brokers of a cluster read of which
+/// [`crate::State::feature_level`] is what all know: while programs of two versions run beside each
+/// other, the newer ones write what the older ones read. A new version comes with a new level.
+pub fn format_version(feature_level: u32) -> u8 {
+    match feature_level {
+        0 | 1 => OLDEST_WRITTEN,
+        _ => FORMAT_VERSION,
+    }
+}
+
 const CHECKSUM_LEN: usize = 4;
 
 /// Appends the envelope and what `body` writes into it.
-pub(crate) fn seal(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn seal(out: &mut Vec<u8>, version: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.push(FORMAT_VERSION);
+    // The bodies of versions 1 to 3 are read and never written: no cluster has them.
+    out.push(version.clamp(OLDEST_WRITTEN, FORMAT_VERSION));
     body(out);
     let checksum = codec::checksum(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());

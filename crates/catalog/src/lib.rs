@@ -36,7 +36,7 @@ pub use cluster::{
     MAX_LEASES, MAX_SEGMENTS_PER_BROKER, NewSegment, PassedOver, Segment, segment_key,
 };
 pub use command::{Command, Expected};
-pub use envelope::FORMAT_VERSION;
+pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, format_version};
 pub use error::CatalogError;
 pub use marks::{
     Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,

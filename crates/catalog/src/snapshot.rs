@@ -14,7 +14,12 @@ impl State {
     /// Appends the snapshot of this state: about 60 bytes per block and per agent. Equal states give equal
     /// bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        envelope::seal(out, |out| {
+        self.encode_at(envelope::FORMAT_VERSION, out);
+    }
+
+    /// As [`State::encode`], in a version that others read, see [`crate::format_version`].
+    pub fn encode_at(&self, version: u8, out: &mut Vec<u8>) {
+        envelope::seal(out, version, |out| {
             match self.store {
                 Some(store) => {
                     out.push(1);

@@ -135,3 +135,24 @@ fn retired_ids_are_not_added_any_more() {
     assert_eq!(state.retired_below(), BlockId(3), "it never goes back");
     flush(&mut state, 2, Some(3)).expect("written again");
 }
+
+/// Review, finding 18: what a cluster writes is read by the oldest of its brokers.
+#[test]
+fn a_version_comes_with_a_feature_level() {
+    assert_eq!(catalog::format_version(catalog::FEATURE_LEVEL), catalog::FORMAT_VERSION);
+    let known = state().broker(BROKER).expect("it is there").info.clone();
+    let mut state = State::default();
+    for (broker, feature_level) in [(1, catalog::FEATURE_LEVEL + 1), (2, 1)] {
+        let info = BrokerInfo { feature_level, ..known.clone() };
+        state.apply(&Command::SetBroker { broker: BrokerId(broker), info }).expect("it is new");
+        assert_eq!(state.feature_level(), feature_level);
+    }
+    let version = catalog::format_version(state.feature_level());
+    assert_eq!(version, 4, "level 1 reads version 4");
+    let (mut bytes, mut snapshot) = (Vec::new(), Vec::new());
+    Command::BeginLog { broker: BrokerId(1) }.encode_at(version, &mut bytes);
+    state.encode_at(version, &mut snapshot);
+    assert_eq!((bytes[0], snapshot[0]), (version, version));
+    assert_eq!(State::decode(&snapshot).expect("it is whole"), state);
+    assert!(Command::decode(&bytes).is_ok());
+}
