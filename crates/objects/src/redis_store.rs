@@ -1,7 +1,8 @@
 //! Redis, alone or a cluster.
 //!
 //! What is not finished is forgotten by Redis itself after a day: parts get their place for good in
-//! the same commands that make the object visible.
+//! the same transaction that makes the object visible, so that a Redis which is full, or moves the slot
+//! just then, does all of it or nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ const PARTS_AT_ONCE: usize = 8;
 
 /// How long replicas may take: less than the shortest attempt.
 const WAIT_MS: u64 = 2_500;
+
+/// Parts of an object without a manifest that are removed with one command.
+const UNLINKED_AT_ONCE: usize = 64;
 
 /// Keys that Redis looks at for one `SCAN`.
 const SCAN_COUNT: u64 = 1_000;
@@ -108,12 +112,18 @@ impl Inner {
         self.ask(action, key, &Node::OfKey(manifest_key(key)), commands).await
     }
 
-    /// Writes, and waits for as many replicas as are wanted.
+    /// Ends a [`transaction`], waits for as many replicas as are wanted, and yields what its commands
+    /// answered.
     async fn write(&self, key: &str, mut commands: Pipeline) -> Result<Vec<Value>, StoreError> {
+        commands.cmd("EXEC");
         if self.wait > 0 {
             commands.cmd("WAIT").arg(self.wait).arg(WAIT_MS);
         }
-        let mut answers = self.one("write", key, commands).await?;
+        let asked = self.one("write", key, commands).await;
+        let mut answers = asked.map_err(|error| match self.links.is_cluster() {
+            true => perhaps_done(error),
+            false => error,
+        })?;
         if self.wait > 0 {
             let confirmed: u32 =
                 answers.pop().and_then(|answer| from_redis_value(answer).ok()).unwrap_or(0);
@@ -125,13 +135,17 @@ impl Inner {
                 return Err(StoreError::Failed { action: "write", key: key.to_owned(), why });
             }
         }
-        Ok(answers)
+        let done = answers.pop().and_then(|done| from_redis_value::<Vec<Value>>(done).ok());
+        let failed = |why: String| StoreError::Failed { action: "write", key: key.to_owned(), why };
+        let done = done.ok_or_else(|| failed("it does not say that it was done".to_owned()))?;
+        let each = done.into_iter().map(Value::extract_error);
+        each.collect::<Result<_, RedisError>>().map_err(|error| failed(error.to_string()))
     }
 
-    /// Commands that write parts which follow each other, the first of them with the given number.
+    /// A transaction that writes parts which follow each other, the first of them with the given number.
     fn set_parts(&self, key: &str, first: usize, bytes: &[u8]) -> Pipeline {
         let ttl_s = if self.ttl_s == 0 { UNFINISHED_S } else { self.ttl_s.min(UNFINISHED_S) };
-        let mut commands = Pipeline::new();
+        let mut commands = transaction();
         for (number, part) in bytes.chunks(PART_BYTES).enumerate() {
             let number = first + number;
             commands.cmd("SET").arg(part_key(key, number)).arg(part).arg("EX").arg(ttl_s);
@@ -172,6 +186,26 @@ impl Inner {
         // A node was replaced between the parts and this by one that does not have them.
         let why = format!("only {there} of its {} parts are still there", parts.len());
         Err(StoreError::Failed { action: "write", key: key.to_owned(), why })
+    }
+
+    /// Removes an object whose manifest cannot be read, or is not there, and the parts it may have left.
+    async fn unlink_unknown(&self, key: &str) -> Result<(), StoreError> {
+        for first in (0..).step_by(UNLINKED_AT_ONCE) {
+            let mut commands = Pipeline::new();
+            commands.cmd("UNLINK");
+            if first == 0 {
+                commands.arg(manifest_key(key));
+            }
+            for number in first..first + UNLINKED_AT_ONCE {
+                commands.arg(part_key(key, number));
+            }
+            let answer = self.one("delete", key, commands).await?.pop().unwrap_or(Value::Nil);
+            // Parts follow each other.
+            if from_redis_value(answer).unwrap_or(0_usize) < UNLINKED_AT_ONCE {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn manifest(&self, action: &'static str, key: &str) -> Result<Manifest, StoreError> {
@@ -275,7 +309,7 @@ impl Inner {
         let refused =
             |refusal| StoreError::Refused { refusal, action, key: key.clone(), why: why.clone() };
         let is_cluster = self.links.is_cluster();
-        match error.code().unwrap_or_default() {
+        match code_of(error) {
             "OOM" => return refused(Refusal::Full),
             "MISCONF" => return refused(Refusal::ReadOnly),
             "READONLY" if !is_cluster => return refused(Refusal::ReadOnly),
@@ -285,8 +319,10 @@ impl Inner {
                 let why = format!("{why}: it is a cluster, so write redis+cluster:// in the URL");
                 return StoreError::Refused { refusal: Refusal::Place, action, key, why };
             }
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS" | "BUSY"
-            | "READONLY" | "MOVED" | "ASK" => return StoreError::Busy { action, key, why },
+            "EXECABORT" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOREPLICAS"
+            | "BUSY" | "READONLY" | "MOVED" | "ASK" => {
+                return StoreError::Busy { action, key, why };
+            }
             _ => {}
         }
         match error.kind() {
@@ -307,13 +343,39 @@ impl Inner {
     }
 }
 
+/// The beginning of commands of which all are done or none; [`Inner::write`] ends it.
+fn transaction() -> Pipeline {
+    let mut commands = Pipeline::new();
+    commands.cmd("MULTI");
+    commands
+}
+
+/// What Redis calls an error: of a transaction that was given up, what made it so.
+fn code_of(error: &RedisError) -> &str {
+    let code = error.code().unwrap_or_default();
+    let cause = error.detail().filter(|_| code == "EXECABORT");
+    let cause = cause.and_then(|detail| detail.split_once("because of: "));
+    cause.and_then(|(_, cause)| cause.split_whitespace().next()).unwrap_or(code)
+}
+
+/// What a write in a cluster comes to. The crate follows slots that move and connects anew, and tells
+/// of its last attempt only: that one did nothing, and the one before may have.
+fn perhaps_done(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Busy { action, key, why } | StoreError::Unreachable { action, key, why } => {
+            StoreError::Failed { action, key, why }
+        }
+        other => other,
+    }
+}
+
 #[async_trait]
 impl Backend for RedisStore {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         let mut manifest = Manifest::default();
         bytes.chunks(PART_BYTES).for_each(|part| manifest.push(part));
         let mut groups = bytes.chunks(PARTS_AT_ONCE * PART_BYTES).enumerate().peekable();
-        let mut last = Pipeline::new();
+        let mut last = transaction();
         while let Some((number, group)) = groups.next() {
             let commands = self.0.set_parts(key, number * PARTS_AT_ONCE, group);
             match groups.peek() {
@@ -357,9 +419,9 @@ impl Backend for RedisStore {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let manifest = match self.0.manifest("delete", key).await {
             Ok(manifest) => manifest,
-            Err(StoreError::NotFound { .. }) => return Ok(()),
-            // Its parts cannot be known; those of a store with a TTL go by themselves.
-            Err(StoreError::Damaged { .. }) => Manifest::default(),
+            Err(StoreError::NotFound { .. } | StoreError::Damaged { .. }) => {
+                return self.0.unlink_unknown(key).await;
+            }
             Err(error) => return Err(error),
         };
         // The manifest goes first: no reader is to find an object without parts.
@@ -399,7 +461,7 @@ impl PartsBackend for RedisParts {
 
     async fn finish(&self) -> Result<(), StoreError> {
         let manifest = self.manifest.lock().clone();
-        self.store.0.finish(&self.key, &manifest, Pipeline::new()).await
+        self.store.0.finish(&self.key, &manifest, transaction()).await
     }
 
     async fn abort(&self) -> Result<(), StoreError> {

@@ -139,7 +139,21 @@ fn remedies(scratch: &Scratch) -> Result<String> {
         }
         let full = full.context("30 MiB fit into 20 MiB")?;
         ensure!(full.kind() == "full" && full.to_string().contains("OOM"), "{full}");
+        // Its part still went in, and its manifest did not: it must not stay for good.
+        let keys = redis_cli(peer.port, &["keys", "{p/*}/*"])?;
+        for part in keys.lines() {
+            let (manifest, _) = part.rsplit_once('/').context("a part has a number")?;
+            let is_there = redis_cli(peer.port, &["exists", manifest])? == "1";
+            let ttl = redis_cli(peer.port, &["ttl", part])?;
+            ensure!(is_there || ttl != "-1", "{part} stays for good and belongs to nothing");
+        }
         set("maxmemory", "0")?;
+        // What others left, without a manifest, goes with the object.
+        redis_cli(peer.port, &["set", "{p/left}/0", "x"])?;
+        redis_cli(peer.port, &["set", "{p/left}/1", "x"])?;
+        store.delete("left").await?;
+        let left = redis_cli(peer.port, &["keys", "{p/left}*"])?;
+        ensure!(left.is_empty(), "{left} are left");
         let wait = format!("redis://127.0.0.1:{}/p?wait=1", peer.port);
         // Longer than replicas are waited for.
         let write_deadline = Duration::from_secs(6);
