@@ -8,7 +8,7 @@ use codec::{CodecError, varint};
 use openraft::{CommittedLeaderId, EntryPayload, LeaderId};
 
 use crate::sessions::Place;
-use crate::types::{Entry, LogId, Member, Membership, Proposal, StoredMembership, Vote};
+use crate::types::{Entry, LogId, Member, Membership, Proposal, Seat, StoredMembership, Vote};
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,24 +118,30 @@ pub(crate) fn take_entry(input: &mut &[u8]) -> Taken<Entry> {
 pub(crate) fn put_proposal(out: &mut Vec<u8>, proposal: &Proposal) {
     proposal.place.put(out);
     let mut command = Vec::new();
-    proposal.command.encode(&mut command);
+    proposal.command.encode_at(proposal.version, &mut command);
     varint::put_bytes(out, &command);
 }
 
 pub(crate) fn take_proposal(input: &mut &[u8]) -> Taken<Proposal> {
     let place = Place::take(input)?;
-    let command = Command::decode(varint::take_prefixed(input)?)?;
-    Ok(Proposal { place, command })
+    let sealed = varint::take_prefixed(input)?;
+    let command = Command::decode(sealed)?;
+    let version = sealed.first().copied().unwrap_or_default();
+    Ok(Proposal { place, version, command })
 }
 
-pub(crate) fn put_member(out: &mut Vec<u8>, member: &Member) {
+pub(crate) fn put_seat(out: &mut Vec<u8>, seat: &Seat) {
+    let Seat { member, incarnation } = seat;
+    varint::put_u64(out, *incarnation);
     for text in [&member.name, &member.address, &member.zone] {
         varint::put_bytes(out, text.as_bytes());
     }
 }
 
-pub(crate) fn take_member(input: &mut &[u8]) -> Taken<Member> {
-    Ok(Member { name: take_text(input)?, address: take_text(input)?, zone: take_text(input)? })
+pub(crate) fn take_seat(input: &mut &[u8]) -> Taken<Seat> {
+    let incarnation = varint::take_u64(input)?;
+    let (name, address, zone) = (take_text(input)?, take_text(input)?, take_text(input)?);
+    Ok(Seat { member: Member { name, address, zone }, incarnation })
 }
 
 pub(crate) fn take_text(input: &mut &[u8]) -> Taken<String> {
@@ -155,9 +161,9 @@ pub(crate) fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     }
     let nodes: Vec<_> = membership.nodes().collect();
     varint::put_u64(out, nodes.len() as u64);
-    for (&id, member) in nodes {
+    for (&id, seat) in nodes {
         varint::put_u64(out, id);
-        put_member(out, member);
+        put_seat(out, seat);
     }
 }
 
@@ -173,7 +179,7 @@ pub(crate) fn take_membership(input: &mut &[u8]) -> Taken<Membership> {
     let mut nodes = BTreeMap::new();
     for _ in 0..take_count(input, MAX_MEMBERS)? {
         let id = varint::take_u64(input)?;
-        nodes.insert(id, take_member(input)?);
+        nodes.insert(id, take_seat(input)?);
     }
     if configs.iter().flatten().any(|id| !nodes.contains_key(id)) {
         return Err(Malformed::Shape("a voter is no member"));

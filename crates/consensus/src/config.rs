@@ -28,6 +28,8 @@ pub struct ConsensusConfig {
     pub replace_after_ms: u64,
     /// Entries after which the state is written down and the log shortened.
     pub snapshot_every: u64,
+    /// Bytes of the log in memory after which that is done as well.
+    pub max_log_bytes: u64,
     /// Where the log is written.
     pub writing: Writing,
 }
@@ -43,10 +45,17 @@ impl ConsensusConfig {
             election_timeout_ms: 750,
             replace_after_ms: 300_000,
             snapshot_every: 5_000,
+            max_log_bytes: 64 << 20,
             writing: Writing::Thread,
         }
     }
 }
+
+/// What to do about a log or a snapshot that is damaged.
+pub(crate) const BEGIN_ANEW: &str = "Move the directory `consensus` of this broker's data away and \
+    let it join the cluster again: the voters have what was acknowledged, and take it in as a new \
+    one. They can only while a majority of them runs without it; if this broker was the only voter \
+    nobody has it, and the directory must be brought back from a copy";
 
 /// Why a member cannot take part.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +139,10 @@ pub struct Status {
     pub silent_ms: BTreeMap<u64, u64>,
     /// The last entry each other member has, if this one leads.
     pub matched: BTreeMap<u64, u64>,
+    /// Whether one set of voters is taking the place of another: a majority of each must agree then.
+    pub is_changing_voters: bool,
+    /// Bytes of its log that are in memory.
+    pub log_bytes: u64,
     /// Why it has stopped, if it has.
     pub stopped: Option<String>,
 }

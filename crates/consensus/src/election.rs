@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::error::RaftError;
 use openraft::raft::VoteRequest;
 use openraft::{LeaderId, ServerState};
 use tokio::task::JoinSet;
@@ -85,38 +86,51 @@ impl Inner {
             let is_alone = metrics.membership_config.voter_ids().all(|id| id == self.config.id);
             if !is_new && !answered && !is_alone {
                 tracing::warn!(id = self.config.id, "no majority answers: leading no more");
-                // As if the next term had come and this vote were nobody's yet. It must not be that of
-                // another member: openraft takes one that hears of such a vote for a candidate, and one
-                // that led goes on under it.
-                let (term, voted_for) = (metrics.current_term + 1, None);
-                let vote = Vote { leader_id: LeaderId { term, voted_for }, committed: false };
-                let last_log_id = self.log.last();
-                if self.raft.vote(VoteRequest { vote, last_log_id }).await.is_err() {
+                if self.give_up_leading().await.is_err() {
                     return;
                 }
             }
         }
     }
 
-    /// Whether it is a voter and does not lead.
+    /// Leads no more.
+    pub(crate) async fn give_up_leading(&self) -> Result<(), RaftError<u64>> {
+        // As if the next term had come and this vote were nobody's yet. It must not be that of another
+        // member: openraft takes one that hears of such a vote for a candidate, and one that led goes
+        // on under it.
+        let (term, voted_for) = (self.raft.metrics().borrow().current_term + 1, None);
+        let vote = Vote { leader_id: LeaderId { term, voted_for }, committed: false };
+        let last_log_id = self.log.last();
+        self.raft.vote(VoteRequest { vote, last_log_id }).await.map(|_| ())
+    }
+
+    /// Whether it is a voter and does not lead. One that lost its log is none any more, though it
+    /// may read in what it received since that it was.
     fn may_lead(&self) -> bool {
+        if self.stands_again.lock().is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow();
-        let mut voters = metrics.membership_config.voter_ids();
-        metrics.state != ServerState::Leader && voters.any(|id| id == self.config.id)
+        let id = self.config.id;
+        let membership = metrics.membership_config.membership();
+        let is_this =
+            membership.get_node(&id).is_some_and(|seat| seat.incarnation == self.incarnation);
+        let mut voters = membership.voter_ids();
+        metrics.state != ServerState::Leader && is_this && voters.any(|voter| voter == id)
     }
 
     /// Whether a quorum would vote for it.
     async fn would_win(&self) -> bool {
         let membership = Arc::clone(&self.raft.metrics().borrow().membership_config);
         let last = self.log.last();
-        let request = Request::WouldVote { last }.encode();
         let deadline = Duration::from_millis(self.config.election_timeout_ms / 2);
         let mut asked = JoinSet::new();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         for id in voters.into_iter().filter(|id| *id != self.config.id) {
-            let Some(member) = membership.membership().get_node(&id) else { continue };
-            let call = self.transport.call(id, member, request.clone(), deadline);
+            let Some(seat) = membership.membership().get_node(&id) else { continue };
+            let request = Request::WouldVote { last }.encode(seat.incarnation);
+            let call = self.transport.call(id, &seat.member, request, deadline);
             asked.spawn(async move {
                 let answer = tokio::time::timeout(deadline, call).await.ok()?.ok()?;
                 let would = matches!(Response::decode(&answer), Ok(Response::WouldVote(true)));

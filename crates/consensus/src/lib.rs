@@ -11,9 +11,11 @@
 //! | module | what |
 //! |---|---|
 //! | `member`, `config` | [`Consensus`]: propose, read, join |
-//! | `answers` | what a member does for others |
+//! | `answers`, `reads` | what a member does for others, and asks of the leader |
+//! | `membership` | who is taken in and out |
 //! | `election`, `voters` | when to ask for votes, and whom |
-//! | `journal`, `log_store` | the log on the disk, and as openraft wants it |
+//! | `guard` | what ends a member, and keeps its log small |
+//! | `record`, `journal`, `log_store` | the log in memory, on the disk, and as openraft wants it |
 //! | `machine`, `sessions` | the state, its snapshots, who waits for what |
 //! | `message`, `bytes_of` | bytes on the wire and on the disk |
 //! | `network` | [`Transport`] |
@@ -23,12 +25,16 @@ mod answers;
 mod bytes_of;
 mod config;
 mod election;
+mod guard;
 mod journal;
 mod log_store;
 mod machine;
 mod member;
+mod membership;
 mod message;
 mod network;
+mod reads;
+mod record;
 mod runtime;
 mod sessions;
 mod types;
@@ -42,4 +48,4 @@ pub use machine::{Observer, SnapshotError};
 pub use member::Consensus;
 pub use network::{Call, Transport, TransportError};
 pub use runtime::{Chance, Runtime, seed_chance};
-pub use types::{Applied, Member, Proposal, Types};
+pub use types::{Applied, Member, Proposal, Seat, Types};

@@ -1,6 +1,5 @@
 //! The log as openraft wants it: entries in memory, and the journal behind them.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -9,13 +8,20 @@ use blockstore::{BlobError, Disk};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::journal::{Contents, Journal, JournalError, Record};
+use crate::bytes_of::Malformed;
+use crate::journal::{Journal, JournalError};
+use crate::machine::Durable;
+use crate::record::{Contents, Held, Record};
+use crate::runtime::Chance;
 use crate::types::{Entry, LogId, StorageError, Types, Vote};
 
-/// Most bytes, roughly, of entries that are sent at once.
-const MAX_ENTRIES_AT_ONCE: usize = 256;
+/// Most bytes of entries that are sent at once, if there is more than one: openraft waits no longer
+/// for the answer than one heartbeat, over any link.
+const SENT_AT_ONCE_BYTES: usize = 256 << 10;
+/// Most bytes, roughly, that are synced at once.
+const SYNCED_AT_ONCE_BYTES: usize = 8 << 20;
 
 /// Where the journal is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub enum Writing {
     Inline,
 }
 
-/// Called when the disk failed: nothing that was promised can be kept any more, so it should end the
-/// process.
+/// Called when the disk failed, or this member cannot take part any more for another reason: nothing
+/// that was promised can be kept, so it should end the process. It may be called more than once.
 pub type OnFailure = Arc<dyn Fn(&BlobError) + Send + Sync>;
 
 /// A member's log.
@@ -35,6 +41,8 @@ pub type OnFailure = Arc<dyn Fn(&BlobError) + Send + Sync>;
 pub(crate) struct LogStore {
     contents: Arc<Mutex<Contents>>,
     writer: Writer,
+    /// Nothing is purged that is not in a durable snapshot.
+    snapshots: watch::Receiver<Durable>,
 }
 
 #[derive(Clone)]
@@ -55,6 +63,13 @@ enum Done {
     Nobody,
 }
 
+impl Job {
+    /// Roughly.
+    fn size_bytes(&self) -> usize {
+        self.records.iter().map(Record::size_bytes).sum()
+    }
+}
+
 impl Done {
     fn tell(self, result: Result<(), std::io::Error>) {
         match self {
@@ -68,14 +83,17 @@ impl Done {
 }
 
 impl LogStore {
-    /// Opens the journal in `directory`.
+    /// Opens the journal in `directory`, whose snapshots are told by `snapshots`.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         directory: &str,
         writing: Writing,
+        snapshots: watch::Receiver<Durable>,
         on_failure: OnFailure,
     ) -> Result<LogStore, JournalError> {
-        let (journal, contents) = Journal::open(disk, directory)?;
+        let incarnation = Chance::between(1..u64::MAX);
+        let snapshot = snapshots.borrow().clone().unwrap_or(0);
+        let (journal, contents) = Journal::open(disk, directory, incarnation, snapshot)?;
         let writer = match writing {
             Writing::Inline => Writer::Inline(Arc::new(Mutex::new(journal)), on_failure),
             Writing::Thread => {
@@ -90,12 +108,46 @@ impl LogStore {
                 Writer::Thread(sender)
             }
         };
-        Ok(LogStore { contents: Arc::new(Mutex::new(contents)), writer })
+        Ok(LogStore { contents: Arc::new(Mutex::new(contents)), writer, snapshots })
     }
 
     /// The last entry that this member has, or had before it was purged.
     pub(crate) fn last(&self) -> Option<LogId> {
         self.contents.lock().last()
+    }
+
+    /// See [`Contents::incarnation`].
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.contents.lock().incarnation
+    }
+
+    /// Of the entries in memory, so many bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.contents.lock().size_bytes()
+    }
+
+    /// The first index from which on all entries are no more than so many bytes together.
+    pub(crate) fn last_within(&self, most_bytes: u64) -> u64 {
+        self.contents.lock().last_within(most_bytes)
+    }
+
+    /// Waits until a snapshot that holds an entry is durable.
+    async fn wait_for_snapshot(&self, of: LogId) -> Result<(), StorageError> {
+        let mut snapshots = self.snapshots.clone();
+        let there = snapshots.wait_for(|durable| {
+            durable.as_ref().is_ok_and(|at| *at >= of.index) || durable.is_err()
+        });
+        let failed = match there.await {
+            Ok(durable) => durable.as_ref().err().cloned(),
+            Err(_) => Some("it has stopped".to_owned()),
+        };
+        match failed {
+            None => Ok(()),
+            Some(why) => {
+                let error = std::io::Error::other(why);
+                Err(StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Delete, &error).into())
+            }
+        }
     }
 
     fn start(&self, records: Vec<Record>, done: Done) {
@@ -127,8 +179,12 @@ impl LogStore {
 /// Serves jobs until nobody can send any.
 fn write(mut journal: Journal, mut jobs: mpsc::UnboundedReceiver<Job>, on_failure: &OnFailure) {
     while let Some(first) = jobs.blocking_recv() {
+        let mut size_bytes = first.size_bytes();
         let mut group = vec![first];
-        while let Ok(job) = jobs.try_recv() {
+        while size_bytes < SYNCED_AT_ONCE_BYTES
+            && let Ok(job) = jobs.try_recv()
+        {
+            size_bytes += job.size_bytes();
             group.push(job);
         }
         if let Err(error) = write_jobs(&mut journal, group) {
@@ -160,13 +216,18 @@ fn write_jobs(journal: &mut Journal, group: Vec<Job>) -> Result<(), BlobError> {
     written
 }
 
+fn entry_of(held: &Held) -> Result<Entry, StorageError> {
+    held.entry().map_err(|error: Malformed| {
+        StorageIOError::read_log_at_index(held.log_id.index, &error).into()
+    })
+}
+
 impl RaftLogReader<Types> for LogStore {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
-        let contents = self.contents.lock();
-        Ok(contents.entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        self.contents.lock().entries(range).map(entry_of).collect()
     }
 
     async fn limited_get_log_entries(
@@ -175,8 +236,13 @@ impl RaftLogReader<Types> for LogStore {
         end: u64,
     ) -> Result<Vec<Entry>, StorageError> {
         let contents = self.contents.lock();
-        let entries = contents.entries.range(start..end).take(MAX_ENTRIES_AT_ONCE);
-        Ok(entries.map(|(_, entry)| entry.clone()).collect())
+        let mut size_bytes = 0;
+        let fits = |held: &&Held| {
+            let is_first = size_bytes == 0;
+            size_bytes += held.bytes.len();
+            is_first || size_bytes <= SENT_AT_ONCE_BYTES
+        };
+        contents.entries(start..end).take_while(fits).map(entry_of).collect()
     }
 }
 
@@ -224,25 +290,25 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let added: BTreeMap<u64, Entry> =
-            entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect();
-        let records = added.values().cloned().map(Record::Entry).collect();
-        self.contents.lock().entries.extend(added);
+        let added: Vec<Held> = entries.into_iter().map(|entry| Held::new(&entry)).collect();
+        self.contents.lock().extend(added.iter().cloned());
+        let records = added.into_iter().map(Record::Entry).collect();
         self.start(records, Done::Flushed(callback));
         Ok(())
     }
 
     async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
-        self.contents.lock().entries.split_off(&from.index);
+        self.contents.lock().cut_from(from.index);
         self.write(vec![Record::CutFrom(from.index)], ErrorVerb::Delete).await
     }
 
     async fn purge(&mut self, through: LogId) -> Result<(), StorageError> {
-        {
-            let mut contents = self.contents.lock();
-            contents.entries = contents.entries.split_off(&(through.index + 1));
-            contents.purged = Some(through);
-        }
+        // openraft asks for it while a snapshot that it received is still on its way to the disk.
+        self.wait_for_snapshot(through).await?;
+        self.contents.lock().purge(Some(through));
         self.write(vec![Record::Purged(through)], ErrorVerb::Delete).await
     }
 }
+
+#[cfg(test)]
+mod tests;

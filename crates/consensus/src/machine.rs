@@ -20,7 +20,7 @@ use crate::sessions::{Sessions, Waiting};
 use crate::types::{Applied, Entry, LogId, Proposal, StorageError, StoredMembership, Types};
 
 const MAGIC: &[u8; 4] = b"WFRS";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Hears of what changes, in order, before anybody who waits for it.
@@ -59,7 +59,13 @@ pub(crate) struct Machine {
 struct Snapshots {
     disk: Arc<dyn Disk>,
     directory: String,
+    /// Held while one is written: one that is built and one that is received may meet.
+    writing: Mutex<()>,
+    durable: watch::Sender<Durable>,
 }
+
+/// The last entry in a snapshot that is durable, or why none will be any more.
+pub(crate) type Durable = Result<u64, String>;
 
 /// Why snapshots cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,15 +74,22 @@ pub enum SnapshotError {
     #[error(transparent)]
     Disk(#[from] BlobError),
     /// It is damaged.
-    #[error(
-        "{path} is damaged ({cause}): move the directory `consensus` of this broker's data away and \
-         let it join the cluster again; the other brokers have everything"
-    )]
+    #[error("{path} is damaged ({cause}). {}", crate::config::BEGIN_ANEW)]
     Damaged {
         /// The file.
         path: String,
         /// What is wrong.
         cause: String,
+    },
+    /// A newer program wrote it.
+    #[error("{path} has version {found} and this program knows up to {supported}: use a newer one")]
+    Newer {
+        /// The file.
+        path: String,
+        /// What it says.
+        found: u8,
+        /// What this program knows.
+        supported: u8,
     },
 }
 
@@ -88,8 +101,12 @@ impl Machine {
         own: (u64, u64),
         observer: Arc<dyn Observer>,
     ) -> Result<Machine, SnapshotError> {
-        let snapshots = Snapshots { disk, directory: directory.to_owned() };
+        let (writing, durable) = (Mutex::default(), watch::Sender::new(Ok(0)));
+        let snapshots = Snapshots { disk, directory: directory.to_owned(), writing, durable };
+        // The process before may have ended with the name of one not synced yet.
+        snapshots.disk.sync_directory(directory)?;
         let reached = snapshots.load()?.unwrap_or_default();
+        let _ = snapshots.durable.send_replace(Ok(index_of(reached.last)));
         if reached.last.is_some() {
             observer.replaced(&reached.state);
         }
@@ -101,6 +118,11 @@ impl Machine {
 
     pub(crate) fn waiting(&self) -> Arc<Mutex<Waiting>> {
         Arc::clone(&self.waiting)
+    }
+
+    /// Which snapshot is durable.
+    pub(crate) fn durable(&self) -> watch::Receiver<Durable> {
+        self.snapshots.durable.subscribe()
     }
 
     pub(crate) fn index(&self) -> watch::Receiver<u64> {
@@ -120,7 +142,7 @@ impl Machine {
                 reached.sessions.retain(|id| membership.get_node(&id).is_some());
                 reached.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
-            EntryPayload::Normal(Proposal { place, command }) => {
+            EntryPayload::Normal(Proposal { place, command, .. }) => {
                 if !reached.sessions.is_new(&place) {
                     return;
                 }
@@ -144,7 +166,7 @@ impl Machine {
     }
 }
 
-fn meta(reached: &Reached) -> SnapshotMeta<u64, crate::types::Member> {
+fn meta(reached: &Reached) -> SnapshotMeta<u64, crate::types::Seat> {
     SnapshotMeta {
         last_log_id: reached.last,
         last_membership: reached.membership.clone(),
@@ -192,7 +214,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn install_snapshot(
         &mut self,
-        meta: &SnapshotMeta<u64, crate::types::Member>,
+        meta: &SnapshotMeta<u64, crate::types::Seat>,
         snapshot: Box<Vec<u8>>,
     ) -> Result<(), StorageError> {
         let fault = |error: &dyn std::fmt::Display| {
@@ -244,16 +266,39 @@ impl Snapshots {
         file.read_exact_at(0, &mut bytes)?;
         match decode(&bytes) {
             Ok(reached) => Ok(Some(reached)),
+            Err(Malformed::Command(CatalogError::NewerVersion { found, supported })) => {
+                Err(SnapshotError::Newer { path, found, supported })
+            }
             Err(error) => Err(SnapshotError::Damaged { path, cause: error.to_string() }),
         }
     }
 
-    /// Makes one durable, then removes those before it.
+    /// Makes one durable, then removes those before it. After an error the member must stop.
     fn keep(&self, index: u64, bytes: &[u8]) -> Result<(), BlobError> {
+        let _writing = self.writing.lock();
+        let kept = self.write(index, bytes);
+        match &kept {
+            Ok(()) => self.durable.send_if_modified(|durable| match durable {
+                Ok(before) if *before < index => {
+                    *before = index;
+                    true
+                }
+                _ => false,
+            }),
+            Err(error) => {
+                let why = format!("the snapshot was not kept: {error}");
+                let _ = self.durable.send_replace(Err(why));
+                true
+            }
+        };
+        kept
+    }
+
+    fn write(&self, index: u64, bytes: &[u8]) -> Result<(), BlobError> {
         let path = format!("{}/{index:020}.wfs", self.directory);
         let before = self.paths()?;
-        // Two that are built at the same index hold the same.
-        if before.last() == Some(&path) {
+        // Two of the same index hold the same, and a later one holds more.
+        if before.last() >= Some(&path) {
             return Ok(());
         }
         let unfinished = format!("{}/unfinished", self.directory);
@@ -263,7 +308,7 @@ impl Snapshots {
         file.sync_data()?;
         self.disk.rename(&unfinished, &path)?;
         self.disk.sync_directory(&self.directory)?;
-        for old in before.iter().filter(|old| **old < path) {
+        for old in &before {
             self.disk.remove(old)?;
         }
         Ok(())
@@ -283,13 +328,13 @@ fn encode(reached: &Reached, out: &mut Vec<u8>) {
     put_stored_membership(out, &reached.membership);
     reached.sessions.put(out);
     let mut state = Vec::new();
-    reached.state.encode(&mut state);
+    reached.state.encode_at(catalog::format_version(reached.state.feature_level()), &mut state);
     varint::put_bytes(out, &state);
     let checksum = codec::checksum(out);
     out.extend_from_slice(&checksum.to_le_bytes());
 }
 
-fn decode(bytes: &[u8]) -> Result<Reached, Malformed> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Reached, Malformed> {
     let (sealed, checksum) = bytes
         .split_last_chunk::<CHECKSUM_BYTES>()
         .ok_or(Malformed::Shape("shorter than its checksum"))?;
@@ -297,8 +342,12 @@ fn decode(bytes: &[u8]) -> Result<Reached, Malformed> {
         return Err(Malformed::Shape("the checksum does not match"));
     }
     let mut input = sealed.strip_prefix(MAGIC).ok_or(Malformed::Shape("it is no snapshot"))?;
-    if crate::bytes_of::take_byte(&mut input)? > VERSION {
-        return Err(Malformed::Shape("a newer program wrote it: use that one"));
+    let found = crate::bytes_of::take_byte(&mut input)?;
+    if found > VERSION {
+        return Err(CatalogError::NewerVersion { found, supported: VERSION }.into());
+    }
+    if found < VERSION {
+        return Err(Malformed::Shape("it has a version that was in no release"));
     }
     let last = take_option(&mut input, take_log_id)?;
     let membership = take_stored_membership(&mut input)?;
@@ -310,3 +359,6 @@ fn decode(bytes: &[u8]) -> Result<Reached, Malformed> {
         Err(Malformed::Shape("bytes follow the state"))
     }
 }
+
+#[cfg(test)]
+mod tests;

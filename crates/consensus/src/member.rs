@@ -19,6 +19,7 @@ use crate::log_store::{LogStore, OnFailure};
 use crate::machine::{Machine, Observer};
 use crate::message::{Request, Response};
 use crate::network::{Links, Transport};
+use crate::reads::Reads;
 use crate::runtime::Chance;
 use crate::sessions::{Place, Waiting};
 use crate::types::{Member, Proposal, Types, Vote};
@@ -37,12 +38,17 @@ pub(crate) struct Inner {
     waiting: Arc<Mutex<Waiting>>,
     /// Tells this process from those before it.
     process: u64,
+    /// Tells its log from those that were lost before it.
+    pub(crate) incarnation: u64,
     /// The last entry that the start found.
     pub(crate) found: u64,
     pub(crate) transport: Arc<dyn Transport>,
     /// When a leader was heard last.
     pub(crate) heard: Mutex<Option<Instant>>,
     pub(crate) answered: Answered,
+    /// Until then it leaves it to others to lead.
+    pub(crate) stands_again: Mutex<Option<Instant>>,
+    pub(crate) reads: Reads,
     /// A snapshot that is on its way here: whose and which, and what is there of it.
     pub(crate) receiving: Mutex<Option<Receiving>>,
     pub(crate) stopping: watch::Sender<bool>,
@@ -66,7 +72,8 @@ impl Transport for Noting {
         let answered = Arc::clone(&self.answered);
         Box::pin(async move {
             let answer = call.await;
-            if answer.is_ok() {
+            // One that only says why it cannot is as good as silent.
+            if answer.as_ref().is_ok_and(|answer| !Response::is_failure(answer)) {
                 answered.lock().insert(to, Instant::now());
             }
             answer
@@ -93,11 +100,15 @@ impl Consensus {
         on_failure: OnFailure,
     ) -> Result<Consensus, ConsensusError> {
         let log_directory = format!("{}/log", config.directory);
-        let log = LogStore::open(Arc::clone(&disk), &log_directory, config.writing, on_failure)?;
-        let found = log.last().map_or(0, |id| id.index);
         let snapshots = format!("{}/snapshots", config.directory);
         let process = Chance::between(0..u64::MAX);
-        let machine = Machine::open(disk, &snapshots, (config.id, process), observer)?;
+        let own = (config.id, process);
+        let machine = Machine::open(Arc::clone(&disk), &snapshots, own, observer)?;
+        let durable = machine.durable();
+        let told = Arc::clone(&on_failure);
+        let log = LogStore::open(disk, &log_directory, config.writing, durable, told)?;
+        let found = log.last().map_or(0, |id| id.index);
+        let incarnation = log.incarnation();
         let answered = Answered::default();
         let transport: Arc<dyn Transport> =
             Arc::new(Noting { transport, answered: Arc::clone(&answered) });
@@ -128,16 +139,21 @@ impl Consensus {
             machine,
             waiting,
             process,
+            incarnation,
             found,
             transport,
             heard,
             answered,
+            stands_again: Mutex::default(),
+            reads: Reads::default(),
             receiving: Mutex::new(None),
             stopping,
         });
         tokio::spawn(Arc::clone(&inner).stand_for_election());
         tokio::spawn(Arc::clone(&inner).review_voters());
         tokio::spawn(Arc::clone(&inner).lead_with_a_quorum());
+        tokio::spawn(Arc::clone(&inner).keep_the_log_small());
+        tokio::spawn(Arc::clone(&inner).end_with_the_core(on_failure));
         Ok(Consensus { inner })
     }
 
@@ -147,7 +163,7 @@ impl Consensus {
     /// It has stopped.
     pub async fn begin(&self) -> Result<(), ConsensusError> {
         let inner = &self.inner;
-        let alone = BTreeMap::from([(inner.config.id, inner.config.member.clone())]);
+        let alone = BTreeMap::from([(inner.config.id, inner.seat())]);
         match inner.raft.initialize(alone).await {
             Ok(()) => {}
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => return Ok(()),
@@ -167,13 +183,14 @@ impl Consensus {
     }
 
     /// Asks members of a cluster, one after the other, to take this one in. It gets all entries then,
-    /// and a vote when one is free.
+    /// and a vote when one is free. If it was a member and its log is lost, the leader first takes its
+    /// vote away, for which a majority of the voters must run without it.
     ///
     /// # Errors
     /// Nobody could be asked in time, or the leader refused.
     pub async fn join(&self, seeds: &[Member], deadline: Duration) -> Result<(), ConsensusError> {
         let config = &self.inner.config;
-        let request = Request::Admit { id: config.id, member: config.member.clone() }.encode();
+        let request = Request::Admit { id: config.id, seat: self.inner.seat() }.encode(0);
         let end = Instant::now() + deadline;
         let mut said = "nobody was asked".to_owned();
         while Instant::now() < end {
@@ -198,9 +215,11 @@ impl Consensus {
     /// Takes a member out, by the leader.
     ///
     /// # Errors
-    /// This is not the leader, or it has stopped.
+    /// This is not the leader, it has stopped, or no majority of the voters that are left answers: the
+    /// cluster would stop for good. A leader that is to take out itself gives up leading first: the next
+    /// one is to be asked.
     pub async fn remove(&self, id: u64) -> Result<(), ConsensusError> {
-        self.inner.remove(id).await
+        self.inner.take_out(id).await
     }
 
     /// Leaves the cluster: has the others take this member out, whoever leads. If it leads itself, another
@@ -212,23 +231,23 @@ impl Consensus {
         let inner = &self.inner;
         let own = inner.config.id;
         let end = Instant::now() + deadline;
-        let request = Request::Dismiss { id: own }.encode();
         let mut said = "there is no other member".to_owned();
         while Instant::now() < end {
             if inner.leads() {
-                let left = tokio::time::timeout(ATTEMPT, inner.remove(own)).await;
+                let left = tokio::time::timeout(ATTEMPT, inner.take_out(own)).await;
                 if let Ok(Err(error)) = left {
                     said = error.to_string();
                 }
             }
             let membership = inner.raft.metrics().borrow().membership_config.membership().clone();
-            for (id, member) in membership.nodes().filter(|(id, _)| **id != own) {
-                let call = inner.transport.call(*id, member, request.clone(), ATTEMPT);
+            for (id, seat) in membership.nodes().filter(|(id, _)| **id != own) {
+                let request = Request::Dismiss { id: own }.encode(seat.incarnation);
+                let call = inner.transport.call(*id, &seat.member, request, ATTEMPT);
                 said = match call.await.map(|answer| Response::decode(&answer)) {
                     Ok(Ok(Response::Dismissed)) => return Ok(()),
-                    Ok(Ok(_)) => format!("{} knows no leader", member.address),
-                    Ok(Err(error)) => format!("{}: {error}", member.address),
-                    Err(error) => format!("{}: {error}", member.address),
+                    Ok(Ok(_)) => format!("{} knows no leader", seat.member.address),
+                    Ok(Err(error)) => format!("{}: {error}", seat.member.address),
+                    Err(error) => format!("{}: {error}", seat.member.address),
                 };
             }
             tokio::time::sleep(PAUSE).await;
@@ -250,7 +269,8 @@ impl Consensus {
         let (seq, oldest) = inner.waiting.lock().begin(sender);
         let _forget = Forget { waiting: &inner.waiting, seq };
         let place = Place { origin: inner.config.id, process: inner.process, seq, oldest };
-        let proposal = Proposal { place, command };
+        let version = self.read(|state| catalog::format_version(state.feature_level()));
+        let proposal = Proposal { place, version, command };
         let deadline = Instant::now() + deadline;
         let mut reached = inner.machine.index();
         // The entry it is, once that is known.
@@ -329,8 +349,14 @@ impl Consensus {
 
     /// Answers what another member's [`Transport`] brought.
     pub async fn answer(&self, request: &[u8]) -> Bytes {
+        let own = self.inner.incarnation;
         let response = match Request::decode(request) {
-            Ok(request) => self.inner.respond(request).await,
+            Ok((meant, request)) if meant == 0 || meant == own => self.inner.respond(request).await,
+            Ok(_) => Response::Failed(
+                "the log of this broker was lost and begun anew: it takes part again when the \
+                 leader has admitted it"
+                    .to_owned(),
+            ),
             Err(error) => Response::Failed(format!("the request cannot be read: {error}")),
         };
         response.encode()
@@ -357,9 +383,9 @@ impl Consensus {
         let metrics = inner.raft.metrics();
         let metrics = metrics.borrow();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        let members = metrics.membership_config.nodes().map(|(&id, member)| {
+        let members = metrics.membership_config.nodes().map(|(&id, seat)| {
             let voting = if voters.contains(&id) { Voting::Voter } else { Voting::Learner };
-            (id, (member.clone(), voting))
+            (id, (seat.member.clone(), voting))
         });
         let matched = metrics.replication.iter().flatten();
         let matched = matched.map(|(&id, log)| (id, log.map_or(0, |log| log.index)));
@@ -375,6 +401,8 @@ impl Consensus {
             members: members.collect(),
             silent_ms: silent.map(|(id, at)| (id, millis(at))).collect(),
             matched: matched.collect(),
+            is_changing_voters: metrics.membership_config.membership().get_joint_config().len() > 1,
+            log_bytes: inner.log.size_bytes(),
             stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
         }
     }

@@ -8,11 +8,11 @@ use openraft::raft::{
 use openraft::storage::SnapshotMeta;
 
 use crate::bytes_of::{
-    Malformed, put_entry, put_log_id, put_member, put_option, put_proposal, put_stored_membership,
-    put_vote, take_byte, take_entry, take_flag, take_log_id, take_member, take_option,
-    take_proposal, take_stored_membership, take_text, take_vote,
+    Malformed, put_entry, put_log_id, put_option, put_proposal, put_seat, put_stored_membership,
+    put_vote, take_byte, take_entry, take_flag, take_log_id, take_option, take_proposal, take_seat,
+    take_stored_membership, take_text, take_vote,
 };
-use crate::types::{LogId, Member, Proposal, Types, Vote};
+use crate::types::{LogId, Proposal, Seat, Types, Vote};
 
 /// What a member asks another.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) enum Request {
     /// All parts were sent: it is to be installed.
     Snapshot {
         vote: Vote,
-        meta: SnapshotMeta<u64, Member>,
+        meta: SnapshotMeta<u64, Seat>,
         size_bytes: u64,
     },
     /// For the leader.
@@ -43,7 +43,7 @@ pub(crate) enum Request {
     /// For the leader: to take a member in that does not vote yet.
     Admit {
         id: u64,
-        member: Member,
+        seat: Seat,
     },
     /// For the leader: to let a member go.
     Dismiss {
@@ -72,8 +72,10 @@ pub(crate) enum Response {
 }
 
 impl Request {
-    pub(crate) fn encode(&self) -> Bytes {
+    /// For the member with the log `incarnation` only; 0 for whoever it is.
+    pub(crate) fn encode(&self, incarnation: u64) -> Bytes {
         let mut out = Vec::new();
+        varint::put_u64(&mut out, incarnation);
         match self {
             Request::Append(request) => {
                 out.push(1);
@@ -114,10 +116,10 @@ impl Request {
                 put_proposal(&mut out, proposal);
             }
             Request::ReadIndex => out.push(6),
-            Request::Admit { id, member } => {
+            Request::Admit { id, seat } => {
                 out.push(7);
                 varint::put_u64(&mut out, *id);
-                put_member(&mut out, member);
+                put_seat(&mut out, seat);
             }
             Request::Dismiss { id } => {
                 out.push(9);
@@ -127,8 +129,10 @@ impl Request {
         out.into()
     }
 
-    pub(crate) fn decode(mut input: &[u8]) -> Result<Request, Malformed> {
+    /// Yields whom it is for as well.
+    pub(crate) fn decode(mut input: &[u8]) -> Result<(u64, Request), Malformed> {
         let input = &mut input;
+        let incarnation = varint::take_u64(input)?;
         let request = match take_byte(input)? {
             1 => {
                 let vote = take_vote(input)?;
@@ -156,7 +160,7 @@ impl Request {
             }
             5 => Request::Propose(take_proposal(input)?),
             6 => Request::ReadIndex,
-            7 => Request::Admit { id: varint::take_u64(input)?, member: take_member(input)? },
+            7 => Request::Admit { id: varint::take_u64(input)?, seat: take_seat(input)? },
             8 => Request::SnapshotPart {
                 vote: take_vote(input)?,
                 id: take_text(input)?,
@@ -167,13 +171,18 @@ impl Request {
             _ => return Err(Malformed::Shape("a request of an unknown kind")),
         };
         match input.is_empty() {
-            true => Ok(request),
+            true => Ok((incarnation, request)),
             false => Err(Malformed::Shape("bytes follow a request")),
         }
     }
 }
 
 impl Response {
+    /// Whether these are the bytes of a [`Response::Failed`].
+    pub(crate) fn is_failure(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&9)
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Vec::new();
         match self {

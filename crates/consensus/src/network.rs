@@ -17,7 +17,7 @@ use openraft::storage::Snapshot;
 use openraft::{OptionalSend, RaftTypeConfig};
 
 use crate::message::{Request, Response};
-use crate::types::{Member, Types, Vote};
+use crate::types::{Member, Seat, Types, Vote};
 
 /// A request on its way.
 pub type Call = Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send>>;
@@ -43,14 +43,14 @@ pub enum TransportError {
 /// How long to wait before a member that cannot be reached is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Snapshots are sent in parts of this size, so that a link that is cut is noticed soon.
-const PART_BYTES: usize = 1 << 20;
+const PART_BYTES: usize = 128 << 10;
 /// Longest time for a part, also over a slow link.
 const PART_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest time until a snapshot that is there is in use.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(30);
 
 type NodeId = <Types as RaftTypeConfig>::NodeId;
-type CallError<E> = RPCError<NodeId, Member, RaftError<NodeId, E>>;
+type CallError<E> = RPCError<NodeId, Seat, RaftError<NodeId, E>>;
 
 /// Makes a [`Link`] to each member.
 pub(crate) struct Links(pub(crate) Arc<dyn Transport>);
@@ -59,20 +59,22 @@ pub(crate) struct Links(pub(crate) Arc<dyn Transport>);
 pub(crate) struct Link {
     transport: Arc<dyn Transport>,
     to: u64,
-    member: Member,
+    seat: Seat,
 }
 
 impl RaftNetworkFactory<Types> for Links {
     type Network = Link;
 
-    async fn new_client(&mut self, to: u64, member: &Member) -> Link {
-        Link { transport: Arc::clone(&self.0), to, member: member.clone() }
+    async fn new_client(&mut self, to: u64, seat: &Seat) -> Link {
+        Link { transport: Arc::clone(&self.0), to, seat: seat.clone() }
     }
 }
 
 impl Link {
     async fn ask(&self, request: Request, deadline: Duration) -> Result<Response, TransportError> {
-        let answer = self.transport.call(self.to, &self.member, request.encode(), deadline).await?;
+        let Seat { member, incarnation } = &self.seat;
+        let request = request.encode(*incarnation);
+        let answer = self.transport.call(self.to, member, request, deadline).await?;
         Response::decode(&answer).map_err(|error| TransportError::Lost(error.to_string()))
     }
 
@@ -125,7 +127,7 @@ impl RaftNetwork<Types> for Link {
         &mut self,
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, Seat, RaftError<u64>>> {
         match self.ask(Request::Append(request), option.hard_ttl()).await {
             Ok(Response::Append(response)) => Ok(response),
             Ok(other) => Err(self.unfit(&other)),
@@ -137,7 +139,7 @@ impl RaftNetwork<Types> for Link {
         &mut self,
         request: VoteRequest<u64>,
         option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RPCError<u64, Member, RaftError<u64>>> {
+    ) -> Result<VoteResponse<u64>, RPCError<u64, Seat, RaftError<u64>>> {
         match self.ask(Request::Vote(request), option.hard_ttl()).await {
             Ok(Response::Vote(response)) => Ok(response),
             Ok(other) => Err(self.unfit(&other)),

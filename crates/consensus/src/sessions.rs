@@ -13,6 +13,9 @@ const PROCESSES: usize = 4;
 /// Most proposals of one process behind its oldest open one; beyond, older ones count as applied.
 const WINDOW: usize = 1 << 14;
 
+/// Members that left and whose proposals are still told apart.
+const GONE: usize = 64;
+
 /// Which proposal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -69,7 +72,12 @@ impl Waiting {
 
 /// Which proposals are applied: a part of the state, the same at every member.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sessions(BTreeMap<u64, Vec<Session>>);
+pub(crate) struct Sessions {
+    of: BTreeMap<u64, Vec<Session>>,
+    /// Those that are members no more, by when they left: what they proposed before may still come
+    /// again, and some come back.
+    gone: Vec<u64>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Session {
@@ -82,7 +90,7 @@ struct Session {
 impl Sessions {
     /// Whether a proposal is to be applied; from then on it is not.
     pub(crate) fn is_new(&mut self, place: &Place) -> bool {
-        let sessions = self.0.entry(place.origin).or_default();
+        let sessions = self.of.entry(place.origin).or_default();
         let at = sessions.iter().position(|session| session.process == place.process);
         let at = at.unwrap_or_else(|| {
             if sessions.len() == PROCESSES {
@@ -107,14 +115,22 @@ impl Sessions {
         true
     }
 
-    /// Forgets a member that is gone.
+    /// Forgets members that are gone for long.
     pub(crate) fn retain(&mut self, is_member: impl Fn(u64) -> bool) {
-        self.0.retain(|origin, _| is_member(*origin));
+        self.gone.retain(|origin| !is_member(*origin));
+        for &origin in self.of.keys() {
+            if !is_member(origin) && !self.gone.contains(&origin) {
+                self.gone.push(origin);
+            }
+        }
+        while self.gone.len() > GONE {
+            self.of.remove(&self.gone.remove(0));
+        }
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        varint::put_u64(out, self.0.len() as u64);
-        for (origin, sessions) in &self.0 {
+        varint::put_u64(out, self.of.len() as u64);
+        for (origin, sessions) in &self.of {
             varint::put_u64(out, *origin);
             varint::put_u64(out, sessions.len() as u64);
             for session in sessions {
@@ -126,10 +142,14 @@ impl Sessions {
                 }
             }
         }
+        varint::put_u64(out, self.gone.len() as u64);
+        for origin in &self.gone {
+            varint::put_u64(out, *origin);
+        }
     }
 
     pub(crate) fn take(input: &mut &[u8]) -> Taken<Sessions> {
-        let mut all = BTreeMap::new();
+        let mut of = BTreeMap::new();
         for _ in 0..varint::take_u64(input)? {
             let origin = varint::take_u64(input)?;
             let mut sessions = Vec::new();
@@ -145,9 +165,16 @@ impl Sessions {
                 }
                 sessions.push(Session { process, below, applied });
             }
-            all.insert(origin, sessions);
+            of.insert(origin, sessions);
         }
-        Ok(Sessions(all))
+        let mut gone = Vec::new();
+        for _ in 0..varint::take_u64(input)? {
+            if gone.len() == GONE {
+                return Err(Malformed::Shape("more members that are gone than are remembered"));
+            }
+            gone.push(varint::take_u64(input)?);
+        }
+        Ok(Sessions { of, gone })
     }
 }
 
@@ -178,6 +205,24 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_and_comes_back_is_known() {
+        let mut sessions = Sessions::default();
+        for origin in 0..100 {
+            assert!(sessions.is_new(&Place { origin, ..place(9, 3, 0) }));
+        }
+        sessions.retain(|origin| origin != 1);
+        assert!(!sessions.is_new(&place(9, 3, 0)));
+        let mut bytes = Vec::new();
+        sessions.put(&mut bytes);
+        assert_eq!(Sessions::take(&mut &bytes[..]), Ok(sessions.clone()));
+        sessions.retain(|_| true);
+        assert!(sessions.gone.is_empty());
+        assert!(!sessions.is_new(&place(9, 3, 0)));
+        sessions.retain(|_| false);
+        assert_eq!((sessions.of.len(), sessions.gone.len()), (GONE, GONE));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut sessions = Sessions::default();
         for seq in 0..2 * WINDOW as u64 {
@@ -186,7 +231,7 @@ mod tests {
         for process in 2..20 {
             assert!(sessions.is_new(&place(process, 0, 0)));
         }
-        let of_one = &sessions.0[&1];
+        let of_one = &sessions.of[&1];
         assert_eq!(of_one.len(), PROCESSES);
         assert!(of_one.iter().all(|session| session.applied.len() <= WINDOW));
     }

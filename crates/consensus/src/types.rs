@@ -13,7 +13,7 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = Applied,
         NodeId = u64,
-        Node = Member,
+        Node = Seat,
         Entry = openraft::Entry<Types>,
         SnapshotData = Vec<u8>,
         Responder = openraft::impls::OneshotResponder<Types>,
@@ -23,8 +23,8 @@ openraft::declare_raft_types!(
 pub(crate) type Entry = openraft::Entry<Types>;
 pub(crate) type LogId = openraft::LogId<u64>;
 pub(crate) type Vote = openraft::Vote<u64>;
-pub(crate) type Membership = openraft::Membership<u64, Member>;
-pub(crate) type StoredMembership = openraft::StoredMembership<u64, Member>;
+pub(crate) type Membership = openraft::Membership<u64, Seat>;
+pub(crate) type StoredMembership = openraft::StoredMembership<u64, Seat>;
 pub(crate) type StorageError = openraft::StorageError<u64>;
 
 /// Who takes part.
@@ -38,10 +38,22 @@ pub struct Member {
     pub zone: String,
 }
 
+/// A member, and the log that the others count on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seat {
+    pub(crate) member: Member,
+    /// The number of its log: a member that lost it and began another must not vote as if it still
+    /// knew what it had agreed to.
+    pub(crate) incarnation: u64,
+}
+
 /// A command, and which proposal it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     pub(crate) place: Place,
+    /// The version of the command's bytes: what every member could read when it was proposed. Whoever
+    /// passes it on keeps to it.
+    pub(crate) version: u8,
     pub(crate) command: Command,
 }
 

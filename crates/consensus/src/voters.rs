@@ -14,7 +14,8 @@ pub(crate) struct Candidate {
     pub(crate) is_current: bool,
 }
 
-/// How many of so many members vote. Two voters would be worse than one: both must be there.
+/// How many of so many members vote. Two voters go on only while both are there: one becomes three at
+/// once.
 fn wanted(members: usize) -> usize {
     match members {
         0..=2 => 1,
@@ -65,8 +66,9 @@ pub(crate) fn choose(
     } else if let (Some(gone), Some(next)) = (gone, next) {
         voters.remove(&gone.id);
         voters.insert(next.id);
-    } else if now.len() > wanted {
+    } else if now.len() > wanted.max(2) {
         // Members have left: those that are silent for longest vote no more, one after the other.
+        // Two stay: with one, what was acknowledged would lie on a single disk.
         let least = members.iter().filter(|m| m.votes && m.id != own).max_by_key(|m| m.silent_ms);
         voters.remove(&least?.id);
     }
@@ -127,6 +129,16 @@ mod tests {
         assert_eq!(five.len(), 5);
         let zones: BTreeSet<u64> = five.iter().map(|id| id % 3).collect();
         assert_eq!(zones.len(), 3);
+    }
+
+    /// Review, finding 6: what is on two disks does not go back to one by itself.
+    #[test]
+    fn two_voters_stay_two() {
+        let mut members = vec![member(1, "", true), member(2, "", true)];
+        members[1].silent_ms = 5_000;
+        assert_eq!(choose(&members, 1, 1_000), None);
+        members.push(member(3, "", false));
+        assert_eq!(choose(&members, 1, 1_000), ids(&[1, 2, 3]));
     }
 
     #[test]
