@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use model::{Labels, MetricMetadata, TenantName, TimeRange};
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
-use crate::data::{Data, DataChanges, Snapshot, Work};
+use crate::data::{Data, DataChanges, Families, Snapshot, Work};
 use crate::running::RunningQuery;
 
 /// What one query may read: the data of its tenant and of no other.
@@ -30,7 +30,7 @@ impl QueryData {
     }
 
     /// As [`Data::metadata`].
-    pub(crate) fn metadata(&self) -> Result<Vec<MetricMetadata>, SourceError> {
+    pub(crate) fn metadata(&self) -> Result<Families, SourceError> {
         self.data.metadata(self.tenant())
     }
 

@@ -22,11 +22,11 @@ pub trait Data: Send + Sync + 'static {
     /// The store is not ready or failed.
     fn snapshot(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError>;
 
-    /// What is known about metric families, sorted by name. It may block.
+    /// What is known about metric families. It may block.
     ///
     /// # Errors
     /// Nobody who knows can be asked.
-    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError>;
+    fn metadata(&self, tenant: TenantName) -> Result<Families, SourceError>;
 
     /// As [`Data::metadata`], of the families with these names only.
     ///
@@ -37,7 +37,7 @@ pub trait Data: Send + Sync + 'static {
         tenant: TenantName,
         metrics: &BTreeSet<String>,
     ) -> Result<Vec<MetricMetadata>, SourceError> {
-        let mut known = self.metadata(tenant)?;
+        let mut known = self.metadata(tenant)?.known;
         known.retain(|one| metrics.contains(&one.metric));
         Ok(known)
     }
@@ -73,6 +73,15 @@ pub trait Data: Send + Sync + 'static {
         let _ = (tenant, since, within);
         Ok(None)
     }
+}
+
+/// What is known about metric families.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Families {
+    /// Sorted by name.
+    pub known: Vec<MetricMetadata>,
+    /// Who may know of others and could not be asked, in words.
+    pub away: Vec<String>,
 }
 
 /// What changed in the data.
@@ -152,8 +161,14 @@ pub trait Snapshot: Source {
         range: TimeRange,
     ) -> Result<Vec<SeriesExemplars>, SourceError>;
 
-    /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
-    /// be missing.
+    /// Whose data is not in what this view has yielded so far, because they could not be asked, in
+    /// words.
+    fn away(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What is missing in `range` because it was damaged or is [away](Snapshot::away), in words; empty
+    /// if nothing is known to be missing.
     fn missing(&self, range: TimeRange) -> Vec<String>;
 
     /// Where the series of the head come from; each list has at most `limit` entries.

@@ -35,13 +35,17 @@ mod views;
 pub use api::{Administration, Joining};
 pub use cache::CacheSettings;
 pub use data::{
-    Cardinality, Counted, Data, DataChanges, LiveEvents, LiveFeed, NextEvents, Snapshot, Work,
+    Cardinality, Counted, Data, DataChanges, Families, LiveEvents, LiveFeed, NextEvents, Snapshot,
+    Work,
 };
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet, Removal, RemovalError};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use params::parse_time_ms;
-pub use remote::{Brokers, RemoteSettings, RemoteState, elsewhere_routes, passed_on_routes};
+pub use remote::{
+    BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
+    elsewhere_routes, passed_on_routes,
+};
 pub use storage::{Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 
@@ -69,6 +73,9 @@ pub struct About {
     /// Flags in effect, sorted by name.
     pub flags: Vec<(String, String)>,
 }
+
+/// How the clusters of a console in a process of its own are.
+pub type Clusters = Box<dyn Fn() -> Vec<ClusterStatus> + Send + Sync>;
 
 /// A text that may be another one each time.
 pub type Text = Box<dyn Fn() -> String + Send + Sync>;
@@ -104,6 +111,7 @@ pub struct Console {
     external_labels: Box<dyn Fn() -> BTreeMap<String, String> + Send + Sync>,
     retention: Option<Text>,
     broker_url: Option<Text>,
+    clusters: Option<Clusters>,
     fleet: Option<Arc<dyn Fleet>>,
     keys: Option<Arc<dyn Keys>>,
     yaml: Option<Text>,
@@ -129,6 +137,7 @@ impl Console {
             external_labels: Box::new(BTreeMap::new),
             retention: None,
             broker_url: None,
+            clusters: None,
             fleet: None,
             keys: None,
             yaml: None,
@@ -158,6 +167,16 @@ impl Console {
     pub fn with_broker_url(mut self, url: Text) -> Self {
         self.broker_url = Some(url);
         self
+    }
+
+    /// `clusters` yields how those are whose data is shown, where that is of other processes.
+    pub fn with_clusters(mut self, clusters: Clusters) -> Self {
+        self.clusters = Some(clusters);
+        self
+    }
+
+    pub(crate) fn clusters(&self) -> Vec<ClusterStatus> {
+        self.clusters.as_ref().map(|clusters| clusters()).unwrap_or_default()
     }
 
     pub(crate) fn broker_url(&self) -> Option<String> {

@@ -487,11 +487,8 @@ mod tests {
             Err(promql::SourceError::Storage("empty".to_owned()))
         }
 
-        fn metadata(
-            &self,
-            _: TenantName,
-        ) -> Result<Vec<model::MetricMetadata>, promql::SourceError> {
-            Ok(Vec::new())
+        fn metadata(&self, _: TenantName) -> Result<crate::Families, promql::SourceError> {
+            Ok(crate::Families::default())
         }
 
         fn subscribe(

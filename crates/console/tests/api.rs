@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use console::{About, Cardinality, Console, Data, Executor, LiveFeed, Snapshot, Work};
+use console::{About, Cardinality, Console, Data, Executor, Families, LiveFeed, Snapshot, Work};
 use http::{Request, header};
 use http_body_util::BodyExt;
 use model::{
@@ -181,18 +181,19 @@ impl Data for Memory {
         Ok(Arc::new(Memory))
     }
 
-    fn metadata(&self, _: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
+    fn metadata(&self, _: TenantName) -> Result<Families, SourceError> {
         let about = |metric: &str, kind, unit: &str| MetricMetadata {
             metric: metric.to_owned(),
             kind,
             help: format!("What {metric} is."),
             unit: unit.to_owned(),
         };
-        Ok(vec![
+        let known = vec![
             about("http_requests", MetricType::Counter, ""),
             about("rpc_seconds", MetricType::Histogram, "seconds"),
             about("unknown_of_nobody", MetricType::Gauge, ""),
-        ])
+        ];
+        Ok(Families { known, away: Vec::new() })
     }
 
     fn subscribe(&self, _: TenantName, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {

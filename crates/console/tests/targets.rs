@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use console::{
-    About, ActiveTarget, Console, Data, DroppedTarget, Executor, LiveFeed, RelabelStep, Snapshot,
-    TargetMetadata, Targets, Work,
+    About, ActiveTarget, Console, Data, DroppedTarget, Executor, Families, LiveFeed, RelabelStep,
+    Snapshot, TargetMetadata, Targets, Work,
 };
 use http::Request;
 use http_body_util::BodyExt;
@@ -24,8 +24,8 @@ impl Data for Empty {
         Err(SourceError::Storage("there is none".to_owned()))
     }
 
-    fn metadata(&self, _: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
-        Ok(Vec::new())
+    fn metadata(&self, _: TenantName) -> Result<Families, SourceError> {
+        Ok(Families::default())
     }
 
     fn subscribe(&self, _: TenantName, _: Vec<Matcher>) -> Result<Box<dyn LiveFeed>, SourceError> {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::config::{Config, ConsoleRole};
+use crate::config::{Config, ConsoleRole, ShownCluster};
 
 /// Milliseconds since the epoch by the system's clock.
 pub(crate) fn now_ms() -> i64 {
@@ -32,8 +32,10 @@ pub(crate) fn about(config: &Config, collect: bool) -> console::About {
 /// The same of a console in a process of its own. How long data is kept is its brokers' to say.
 pub(crate) fn about_console(role: &ConsoleRole) -> console::About {
     let config = &role.config;
+    let words: Vec<String> = role.clusters.iter().map(ShownCluster::words).collect();
     let flags = vec![
-        ("broker".to_owned(), role.brokers.join(",")),
+        ("cluster".to_owned(), words.join(" ")),
+        ("cluster-label".to_owned(), role.cluster_label.clone().unwrap_or_default()),
         ("data".to_owned(), config.data.display().to_string()),
         ("listen".to_owned(), config.listen.to_string()),
         ("name".to_owned(), role.name.clone()),

@@ -313,7 +313,7 @@ pub(crate) struct AgentArguments {
 /// How a console is run.
 #[derive(Debug, Args)]
 pub(crate) struct ConsoleArguments {
-    /// Brokers to ask, at their peer port; the next one is asked when one does not answer
+    /// Brokers of one cluster, at their peer port; the next one is asked when one does not answer
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -323,10 +323,30 @@ pub(crate) struct ConsoleArguments {
     )]
     pub(crate) broker: Vec<String>,
 
+    /// A cluster by name, with its brokers, several with commas; given several times, all are asked
+    /// and shown as one
+    #[arg(
+        long,
+        value_name = "NAME=HOST:PORT",
+        conflicts_with = "broker",
+        value_parser = named_brokers
+    )]
+    pub(crate) cluster: Vec<NamedBrokers>,
+
+    /// Label to tell series of the clusters apart by; without it equal ones are one series
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) cluster_label: Option<String>,
+
     /// Token that `watchfire token create --role console` printed; needed until the console has its
-    /// certificate
-    #[arg(long, value_name = "TOKEN", env = "WATCHFIRE_JOIN", hide_env_values = true)]
-    pub(crate) join: Option<String>,
+    /// certificate. NAME=TOKEN for one of several clusters
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "WATCHFIRE_JOIN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) join: Vec<String>,
 
     /// Name of this console's certificate [default: the host's name]
     #[arg(long, value_name = "NAME")]
@@ -404,6 +424,21 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
         return Err("give host and port, such as monitor.example.com:9596".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A cluster as it is named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedBrokers {
+    pub(crate) name: String,
+    pub(crate) brokers: Vec<String>,
+}
+
+fn named_brokers(text: &str) -> Result<NamedBrokers, String> {
+    let Some((name, brokers)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err("give a name and its brokers, such as eu=eu.example.com:9596".to_owned());
+    };
+    let brokers = brokers.split(',').map(host_and_port).collect::<Result<_, _>>()?;
+    Ok(NamedBrokers { name: name.to_owned(), brokers })
 }
 
 /// How a result is printed.

@@ -304,8 +304,12 @@ mod tests {
     async fn every_metric_of_a_console_is_documented_and_no_other() {
         let authority = "ab".repeat(32).parse().expect("a fingerprint");
         let brokers = Brokers::new(console::RemoteSettings {
-            brokers: vec!["127.0.0.1:9".to_owned()],
-            tls: net::tls::ClientTls::pinning(authority).expect("valid"),
+            clusters: vec![console::ClusterSettings {
+                name: String::new(),
+                brokers: vec!["127.0.0.1:9".to_owned()],
+                tls: net::tls::ClientTls::pinning(authority).expect("valid"),
+            }],
+            cluster_label: None,
             limits: model::Limits::default(),
             tenants: std::collections::BTreeMap::new(),
             max_query_bytes: 1 << 20,

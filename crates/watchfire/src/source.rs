@@ -6,7 +6,7 @@ use broker::{
     Broker, CommitError, Expected, Feed, LiveBatch, ReadError, Reader, RemoveAgentError, Selection,
 };
 use console::{
-    Cardinality, DataChanges, KeyError, LiveEvents, LiveFeed, NextEvents, RemovalError,
+    Cardinality, DataChanges, Families, KeyError, LiveEvents, LiveFeed, NextEvents, RemovalError,
     StorageError, Stored, Wanted, Work,
 };
 use governor::Refused;
@@ -31,8 +31,9 @@ impl console::Data for BrokerData {
         Ok(Arc::new(View(Arc::new(self.0.reader_for(tenant, Arc::clone(work))))))
     }
 
-    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
-        Ok(self.0.metadata(self.0.tenant_id(tenant)))
+    fn metadata(&self, tenant: TenantName) -> Result<Families, SourceError> {
+        let known = self.0.metadata(self.0.tenant_id(tenant));
+        Ok(Families { known, away: Vec::new() })
     }
 
     fn subscribe(

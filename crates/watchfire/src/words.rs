@@ -6,7 +6,7 @@ use std::path::Path;
 use agent::Agent;
 
 use crate::admin::data_flag;
-use crate::config::{AgentRole, ConsoleRole};
+use crate::config::{AgentRole, ConsoleRole, ShownCluster};
 
 /// The lines printed when the server listens. The commands among them work as they stand, wherever
 /// the program lies.
@@ -84,11 +84,12 @@ pub(crate) fn console_banner(
     setup: Option<&str>,
 ) -> String {
     let address = reachable(address);
+    let brokers: Vec<String> = role.clusters.iter().map(ShownCluster::words).collect();
     let mut text = format!(
         "Watchfire {} shows what its brokers have, as the console {name}\n\n  \
          console     {scheme}://{address}\n  brokers     {}\n  data        {}\n",
         env!("CARGO_PKG_VERSION"),
-        role.brokers.join(", "),
+        brokers.join("\n              "),
         role.config.data.display()
     );
     if let Some(link) = setup {

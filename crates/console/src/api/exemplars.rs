@@ -8,7 +8,7 @@ use http::StatusCode;
 use model::SeriesExemplars;
 
 use crate::Console;
-use crate::json::{write_exemplar, write_labels};
+use crate::json::{write_exemplar, write_labels, write_strings};
 use crate::params::Params;
 use crate::respond::{self, bad_data, source_error};
 use net::ApiError;
@@ -36,12 +36,12 @@ pub(super) async fn query(
         .blocking(params.asked(), move |data, work| {
             let view = data.snapshot(work).map_err(source_error)?;
             let found = view.exemplars(&selectors, range).map_err(source_error)?;
-            Ok(respond::json(StatusCode::OK, body(&found)))
+            Ok(respond::json(StatusCode::OK, body(&found, &view.away())))
         })
         .await
 }
 
-fn body(found: &[SeriesExemplars]) -> Vec<u8> {
+fn body(found: &[SeriesExemplars], warnings: &[String]) -> Vec<u8> {
     let mut body = br#"{"status":"success","data":["#.to_vec();
     for (index, series) in found.iter().enumerate() {
         if index > 0 {
@@ -58,6 +58,8 @@ fn body(found: &[SeriesExemplars]) -> Vec<u8> {
         }
         body.extend_from_slice(b"]}");
     }
-    body.extend_from_slice(b"]}");
+    body.push(b']');
+    write_strings(&mut body, "warnings", warnings);
+    body.push(b'}');
     body
 }

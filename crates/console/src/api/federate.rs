@@ -18,6 +18,7 @@ use wire::name_escaping::Negotiated;
 use wire::protobuf_encode::{FamilyEncoder, Sample};
 use wire::text_encode::TextEncoder;
 
+use super::streamed::warn;
 use crate::Console;
 use crate::counted::{CountedSnapshot, QueryData};
 use crate::data::Work;
@@ -44,14 +45,16 @@ pub(super) async fn federate(
     let (now_ms, external) = (console.now_ms(), console.external_labels());
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Negotiated::of(accepted);
-    let body = console
+    let (body, away) = console
         .executor()
         .blocking(params.asked(), move |data, work| {
-            let newest = newest(data, work, &selectors, now_ms).map_err(source_error)?;
-            Ok(exposition(newest, &external, format))
+            let (newest, away) = newest(data, work, &selectors, now_ms).map_err(source_error)?;
+            Ok((exposition(newest, &external, format), away))
         })
         .await?;
-    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
+    let mut answer = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
+    warn(answer.headers_mut(), &away);
+    Ok(answer)
 }
 
 fn newest(
@@ -59,14 +62,14 @@ fn newest(
     work: &Work,
     selectors: &[Vec<Matcher>],
     now_ms: i64,
-) -> Result<Newest, SourceError> {
+) -> Result<(Newest, Vec<String>), SourceError> {
     let snapshot = data.snapshot(work)?;
     let mut newest = Newest::new();
     let mut samples = Columns::default();
     for matchers in selectors {
         collect(&snapshot, matchers, now_ms, &mut samples, &mut newest)?;
     }
-    Ok(newest)
+    Ok((newest, snapshot.away()))
 }
 
 fn collect(

@@ -15,7 +15,7 @@ use crate::counted::QueryData;
 use crate::data::{Snapshot, Work};
 use crate::json::{write_labels, write_strings};
 use crate::params::Params;
-use crate::respond::{self, bad_data, source_error, success, success_with};
+use crate::respond::{self, bad_data, source_error, success_with};
 use net::ApiError;
 
 const TRUNCATED: &str = "results truncated due to limit";
@@ -101,7 +101,7 @@ pub(super) async fn metadata(
     let ask = |data: &QueryData, _: &Work| data.metadata().map_err(source_error);
     let known = console.executor().blocking(params.asked(), ask).await?;
     let mut families: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
-    for one in known {
+    for one in known.known {
         if wanted.as_ref().is_some_and(|wanted| *wanted != one.metric) {
             continue;
         }
@@ -117,7 +117,7 @@ pub(super) async fn metadata(
             }));
         }
     }
-    Ok(success(json!(families)))
+    Ok(success_with(json!(families), &known.away))
 }
 
 /// What `ask` finds, cut to `limit`, and what has to be said about it.

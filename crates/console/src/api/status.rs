@@ -10,7 +10,8 @@ use super::census;
 use crate::Console;
 use crate::data::Counted;
 use crate::params::Params;
-use crate::respond::{bad_data, source_error, success};
+use crate::remote::{BrokerStatus, ClusterStatus};
+use crate::respond::{bad_data, source_error, success, success_with};
 use net::{ApiError, ErrorType};
 
 /// The version of Prometheus whose API this is. Grafana and others switch features by it, so it
@@ -52,7 +53,20 @@ pub(super) async fn runtime_info(State(console): State<Arc<Console>>) -> Respons
         "GODEBUG": "",
         "storageRetention": console.retention(),
         "brokerUrl": console.broker_url(),
+        "clusters": console.clusters().iter().map(cluster).collect::<Vec<_>>(),
     }))
+}
+
+fn cluster(cluster: &ClusterStatus) -> Value {
+    let broker = |one: &BrokerStatus| json!({ "address": one.address, "answers": one.answers, "reason": one.reason });
+    json!({
+        "name": cluster.name,
+        "answers": cluster.answers,
+        "brokers": cluster.brokers.iter().map(broker).collect::<Vec<_>>(),
+        "storageRetention": cluster.state.retention,
+        "brokerUrl": cluster.state.url,
+        "version": cluster.state.version,
+    })
 }
 
 /// How far the log was read at the start. Whoever is answered at all is answered when that is over, and
@@ -98,14 +112,14 @@ pub(super) async fn tsdb(
         }
         Some(Ok(limit)) => limit,
     };
-    let top = console
+    let (top, away) = console
         .executor()
         .blocking(params.asked(), move |data, work| {
-            let snapshot = data.snapshot(work);
-            snapshot.and_then(|view| view.cardinality(limit)).map_err(source_error)
+            let view = data.snapshot(work).map_err(source_error)?;
+            Ok((view.cardinality(limit).map_err(source_error)?, view.away()))
         })
         .await?;
-    Ok(success(json!({
+    let body = json!({
         "headStats": {
             "numSeries": top.series,
             "numLabelPairs": top.label_pairs,
@@ -117,7 +131,8 @@ pub(super) async fn tsdb(
         "labelValueCountByLabelName": counted(&top.values_by_label),
         "memoryInBytesByLabelName": counted(&top.bytes_by_label),
         "seriesCountByLabelValuePair": counted(&top.series_by_pair),
-    })))
+    });
+    Ok(success_with(body, &away))
 }
 
 fn counted(list: &[Counted]) -> Vec<Value> {

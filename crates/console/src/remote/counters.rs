@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use wire::text_encode::TextEncoder;
 
+use super::ClusterStatus;
+
 /// Counts since start, and what is held now.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -19,12 +21,19 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// `answering` tells for each broker whether it answered last.
-    pub(super) fn render(&self, answering: &[(&str, bool)], out: &mut TextEncoder<'_>) {
+    pub(super) fn render(&self, clusters: &[ClusterStatus], out: &mut TextEncoder<'_>) {
         const ANSWERS: &str = "watchfire_console_broker_answers";
+        let number = |answers: bool| f64::from(u8::from(answers));
         out.family(ANSWERS, "gauge", "1 if the broker answered when it was last asked.");
-        for (broker, answers) in answering {
-            out.sample(ANSWERS, &[("broker", broker)], f64::from(u8::from(*answers)));
+        for broker in clusters.iter().flat_map(|cluster| &cluster.brokers) {
+            out.sample(ANSWERS, &[("broker", &broker.address)], number(broker.answers));
+        }
+        const CLUSTER: &str = "watchfire_console_cluster_answers";
+        let help = "1 if some broker of the cluster answered when it was last asked; its name is \
+                    empty if it has none.";
+        out.family(CLUSTER, "gauge", help);
+        for cluster in clusters {
+            out.sample(CLUSTER, &[("cluster", &cluster.name)], number(cluster.answers));
         }
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let size = |gauge: &AtomicUsize| gauge.load(Ordering::Relaxed) as f64;

@@ -8,6 +8,8 @@ use tonic::{Code, Status};
 pub(super) enum Fault {
     /// This broker does not answer, or not now; another one may.
     Away(String),
+    /// This broker cannot do it though it is there; another one may.
+    Unable(String),
     /// Every broker would say the same.
     Final(SourceError),
 }
@@ -24,7 +26,7 @@ impl Fault {
                 return Fault::Away(words);
             }
             Code::Unimplemented => {
-                return Fault::Away(format!("{words}; the broker is of another version"));
+                return Fault::Unable(format!("{words}; the broker is of another version"));
             }
             Code::ResourceExhausted => SourceError::Limit(words),
             // It took too long; the broker is there, and answers others.
@@ -37,6 +39,20 @@ impl Fault {
 impl From<SourceError> for Fault {
     fn from(error: SourceError) -> Self {
         Fault::Final(error)
+    }
+}
+
+/// The error, with the cluster it is of; as it is if that has no name.
+pub(super) fn named(cluster: &str, error: SourceError) -> SourceError {
+    if cluster.is_empty() {
+        return error;
+    }
+    let words = |words: String| format!("cluster {cluster}: {words}");
+    match error {
+        SourceError::Limit(text) => SourceError::Limit(words(text)),
+        SourceError::Storage(text) => SourceError::Storage(words(text)),
+        SourceError::Unavailable(text) => SourceError::Unavailable(words(text)),
+        SourceError::Cancelled => SourceError::Cancelled,
     }
 }
 

@@ -1,9 +1,19 @@
 //! Data of brokers in other processes, over gRPC with mutual TLS.
 //!
-//! A console has no data of its own. It keeps to the broker that answered last, and asks the next
-//! one when that one does not answer; a broker that did not answer is left alone for a moment, so
-//! that queries fail at once instead of one after the other finding the same out.
+//! A console has no data of its own. Brokers that it is given are of one cluster or of several. Those of
+//! one cluster have the same data: one is asked, and when it is lost the next one, within the same
+//! request. Those of several have each their own: all are asked at once, and what they answer is merged.
 //! `docs/formats/read-stream.md` describes the calls.
+//!
+//! | Module | |
+//! |---|---|
+//! | [`link`], [`state`] | the brokers of a cluster: which one is asked, and how they are |
+//! | [`part`] | one cluster, for one request |
+//! | [`view`] | all clusters, for one request |
+//! | [`merged`], [`lists`], [`label`] | what becomes of several answers |
+//! | [`versions`] | changes of several clusters, as if of one |
+//! | [`feed`], [`numbers`] | live samples |
+//! | [`pages`], [`page_merge`] | a broker's own API, passed on |
 
 mod budget;
 mod census;
@@ -11,10 +21,17 @@ mod counters;
 mod exemplars;
 mod fault;
 mod feed;
+mod label;
 mod link;
+mod lists;
+mod merged;
+mod numbers;
+mod page_merge;
 mod pages;
+mod part;
 mod series;
 mod state;
+mod versions;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,31 +40,34 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use governor::Governor;
-use model::{Limits, Matcher, MetricMetadata, MetricType, TenantName, TimeRange};
+use model::{Limits, Matcher, MetricMetadata, TenantName, TimeRange};
 use net::Identity;
 use net::rpc::{self, matcher::Op};
 use net::tls::{ClientTls, TlsError};
 use promql::SourceError;
 use tokio::runtime::Handle;
 
-use crate::data::{Data, DataChanges, LiveFeed, Snapshot, Work};
+use crate::data::{Data, DataChanges, Families, LiveFeed, Snapshot, Work};
 use budget::Budget;
 use counters::Counters;
 use feed::Feed;
+use label::ClusterLabel;
 use link::Link;
-use state::Watch;
+use versions::Versions;
 use view::View;
 
+pub use link::BrokerStatus;
 pub use pages::{elsewhere_routes, passed_on_routes};
 pub use state::RemoteState;
 
 /// What a console needs to know of its brokers.
 #[derive(Debug, Clone)]
 pub struct RemoteSettings {
-    /// `HOST:PORT` each, at least one.
-    pub brokers: Vec<String>,
-    /// How this console shows who it is.
-    pub tls: ClientTls,
+    /// At least one; of two samples of one time the one of the first stays.
+    pub clusters: Vec<ClusterSettings>,
+    /// Name of the label that tells series of different clusters apart; equal ones are one series if
+    /// there is none.
+    pub cluster_label: Option<String>,
     /// Limits of queries.
     pub limits: Limits,
     /// Of tenants that have others.
@@ -58,6 +78,30 @@ pub struct RemoteSettings {
     pub governor: Arc<Governor>,
 }
 
+/// Brokers that have the same data.
+#[derive(Debug, Clone)]
+pub struct ClusterSettings {
+    /// Empty if it is the only one and needs none.
+    pub name: String,
+    /// `HOST:PORT` each, at least one.
+    pub brokers: Vec<String>,
+    /// How this console shows who it is.
+    pub tls: ClientTls,
+}
+
+/// How a cluster is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterStatus {
+    /// Empty if it is the only one and has none.
+    pub name: String,
+    /// Whether some broker of it answered when it was last asked.
+    pub answers: bool,
+    /// Its brokers, in the order in which they were given.
+    pub brokers: Vec<BrokerStatus>,
+    /// What the broker that is asked said of itself last.
+    pub state: RemoteState,
+}
+
 /// The brokers of a console. Cheap to clone.
 #[derive(Clone)]
 pub struct Brokers {
@@ -65,12 +109,26 @@ pub struct Brokers {
 }
 
 struct Inner {
+    clusters: Vec<Arc<Cluster>>,
+    cluster_label: Option<String>,
+    versions: Versions,
+    shared: Arc<Shared>,
+}
+
+struct Cluster {
+    name: String,
+    /// What its series bear here, if clusters are told apart.
+    label: Option<ClusterLabel>,
     link: Link,
+    shared: Arc<Shared>,
+}
+
+/// What all clusters have in common.
+struct Shared {
     limits: Limits,
     tenants: BTreeMap<TenantName, Arc<Limits>>,
     governor: Arc<Governor>,
     budget: Arc<Budget>,
-    watch: Watch,
     counters: Arc<Counters>,
     runtime: Handle,
 }
@@ -88,66 +146,79 @@ impl Brokers {
     /// A broker's address is none.
     ///
     /// # Panics
-    /// There is no broker, or this is called outside of a runtime.
+    /// There is no cluster or one without a broker, or this is called outside of a runtime.
     pub fn new(settings: RemoteSettings) -> Result<Brokers, TlsError> {
+        assert!(!settings.clusters.is_empty(), "a console has a cluster");
         let counters = Arc::<Counters>::default();
-        let link = Link::new(settings.brokers, settings.tls, Arc::clone(&counters))?;
-        let inner = Arc::new(Inner {
-            link,
+        let shared = Arc::new(Shared {
             limits: settings.limits,
             tenants: settings.tenants,
             governor: settings.governor,
             budget: Arc::new(Budget::new(settings.max_query_bytes, Arc::clone(&counters))),
-            watch: Watch::default(),
-            counters,
+            counters: Arc::clone(&counters),
             runtime: Handle::current(),
         });
-        tokio::spawn(state::watch(Arc::downgrade(&inner)));
-        Ok(Brokers { inner })
+        let is_one_of_many = settings.clusters.len() > 1;
+        let cluster_label = settings.cluster_label;
+        let open = |one: ClusterSettings| {
+            let ClusterSettings { name, brokers, tls } = one;
+            let link = Link::new(brokers, tls, is_one_of_many, Arc::clone(&counters))?;
+            let label = cluster_label.clone();
+            let label = label.map(|label| ClusterLabel { name: label, value: name.clone() });
+            Ok(Arc::new(Cluster { name, label, link, shared: Arc::clone(&shared) }))
+        };
+        let clusters: Vec<_> =
+            settings.clusters.into_iter().map(open).collect::<Result<_, TlsError>>()?;
+        for cluster in &clusters {
+            for broker in 0..cluster.link.len() {
+                tokio::spawn(state::watch(Arc::downgrade(cluster), broker));
+            }
+        }
+        let versions = Versions::default();
+        Ok(Brokers { inner: Arc::new(Inner { clusters, cluster_label, versions, shared }) })
     }
 
-    /// Renews the certificate before it ends, for ever, with whichever broker is there.
-    pub fn keep_fresh(&self, identity: &Arc<Identity>) {
-        for (target, channel) in self.inner.link.channels() {
-            tokio::spawn(Arc::clone(identity).keep_fresh(channel, target));
+    /// Renews the certificates before they end, for ever, each with whichever broker of its cluster is
+    /// there; `identities` are in the order of the clusters.
+    pub fn keep_fresh(&self, identities: &[Arc<Identity>]) {
+        for (cluster, identity) in self.inner.clusters.iter().zip(identities) {
+            for (target, channel) in cluster.link.channels() {
+                tokio::spawn(Arc::clone(identity).keep_fresh(channel, target));
+            }
         }
     }
 
-    /// What the broker last said of itself.
+    /// What the brokers last said of themselves: of several clusters what is true of all.
     pub fn state(&self) -> RemoteState {
-        self.inner.watch.latest()
+        let state = |cluster: &Arc<Cluster>| cluster.link.told().unwrap_or_default();
+        let all: Vec<_> =
+            self.inner.clusters.iter().map(|one| (one.name.as_str(), state(one))).collect();
+        RemoteState::of_all(&all)
     }
 
-    /// The brokers, as they were given.
-    pub fn targets(&self) -> impl Iterator<Item = &str> {
-        self.inner.link.targets()
+    /// How each cluster is.
+    pub fn clusters(&self) -> Vec<ClusterStatus> {
+        let status = |cluster: &Arc<Cluster>| ClusterStatus {
+            name: cluster.name.clone(),
+            answers: cluster.link.somebody_answers().is_ok(),
+            brokers: cluster.link.statuses(),
+            state: cluster.link.told().unwrap_or_default(),
+        };
+        self.inner.clusters.iter().map(status).collect()
     }
 
     /// Own metrics.
     pub fn render(&self, out: &mut wire::text_encode::TextEncoder<'_>) {
-        self.inner.counters.render(&self.inner.link.answering(), out);
+        self.inner.shared.counters.render(&self.clusters(), out);
+    }
+
+    /// What can be read for `work`.
+    fn view(&self, tenant: TenantName, work: &Work) -> View {
+        View::new(Arc::clone(&self.inner), tenant, Arc::clone(work))
     }
 }
 
-impl Brokers {
-    /// What the broker knows of the families in `metrics`, or of all if that is empty.
-    fn families(
-        &self,
-        tenant: TenantName,
-        metrics: Vec<String>,
-    ) -> Result<impl Iterator<Item = MetricMetadata>, SourceError> {
-        let view = self.inner.view(tenant, self.inner.governor.account());
-        let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
-        Ok(view.metadata(metrics)?.into_iter().map(move |one| MetricMetadata {
-            metric: one.metric,
-            kind: kind(&one.kind),
-            help: one.help,
-            unit: one.unit,
-        }))
-    }
-}
-
-impl Inner {
+impl Shared {
     fn limits(&self, tenant: TenantName) -> &Limits {
         self.tenants.get(&tenant).map_or(&self.limits, Arc::as_ref)
     }
@@ -156,20 +227,17 @@ impl Inner {
     fn time_limit(&self, tenant: TenantName) -> Duration {
         Duration::from_millis(self.limits(tenant).query_timeout_ms)
     }
-
-    /// What can be read for `work`.
-    fn view(self: &Arc<Self>, tenant: TenantName, work: Work) -> View {
-        View::new(Arc::clone(self), tenant, work)
-    }
 }
 
 impl Data for Brokers {
     fn snapshot(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError> {
-        Ok(Arc::new(self.inner.view(tenant, Arc::clone(work))))
+        Ok(Arc::new(self.view(tenant, work)))
     }
 
-    fn metadata(&self, tenant: TenantName) -> Result<Vec<MetricMetadata>, SourceError> {
-        Ok(self.families(tenant, Vec::new())?.collect())
+    fn metadata(&self, tenant: TenantName) -> Result<Families, SourceError> {
+        let view = self.view(tenant, &self.inner.shared.governor.account());
+        let known = view.metadata(&[])?;
+        Ok(Families { known, away: view.away() })
     }
 
     fn metadata_of(
@@ -181,6 +249,7 @@ impl Data for Brokers {
         if metrics.is_empty() {
             return Ok(Vec::new());
         }
+        let view = self.view(tenant, &self.inner.shared.governor.account());
         let mut found = Vec::new();
         let mut asked = Vec::new();
         let mut bytes = 0;
@@ -190,8 +259,8 @@ impl Data for Brokers {
             asked.push(name.clone());
             // A broker takes requests up to 1 MiB.
             if bytes >= MAX_ASKED_BYTES || names.peek().is_none() {
-                let part = self.families(tenant, std::mem::take(&mut asked))?;
-                found.extend(part.filter(|one| metrics.contains(&one.metric)));
+                let part = view.metadata(&std::mem::take(&mut asked))?;
+                found.extend(part.into_iter().filter(|one| metrics.contains(&one.metric)));
                 bytes = 0;
             }
         }
@@ -203,7 +272,7 @@ impl Data for Brokers {
         tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Box<dyn LiveFeed>, SourceError> {
-        Ok(Box::new(Feed::open(Arc::clone(&self.inner), tenant, selector_of(&selector))))
+        Ok(Box::new(Feed::open(Arc::clone(&self.inner), tenant, &selector)))
     }
 
     fn changes(
@@ -212,13 +281,19 @@ impl Data for Brokers {
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
-        self.inner.view(tenant, self.inner.governor.account()).changes(since, within)
+        self.view(tenant, &self.inner.shared.governor.account()).changes(since, within)
     }
 
+    /// As long as one cluster is there: answers say what is missing of the others.
     fn ready(&self) -> Result<(), String> {
-        // A query may have found out before the next look at the broker does.
-        self.inner.link.somebody_answers().map_err(|error| error.to_string())?;
-        self.inner.watch.ready()
+        let mut away = Vec::new();
+        for cluster in &self.inner.clusters {
+            match cluster.link.somebody_answers() {
+                Ok(()) => return Ok(()),
+                Err(error) => away.push(fault::named(&cluster.name, error).to_string()),
+            }
+        }
+        Err(away.join("; "))
     }
 }
 

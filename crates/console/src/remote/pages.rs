@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use http::{Method, StatusCode, Uri, header};
 use net::auth::Principal;
 use net::rpc::PageRequest;
 use net::{Access, ApiError, ErrorType, Routes};
 use promql::SourceError;
-use tonic::transport::Channel;
 
-use super::fault::{Fault, garbled};
-use super::{Brokers, Inner};
+use super::fault::{Fault, garbled, named};
+use super::link::Client;
+use super::page_merge::{self, Page};
+use super::{Brokers, Cluster, Inner};
 use crate::respond::source_error;
 
 /// Largest answer that is passed on: ten thousand targets have a tenth of it.
@@ -115,29 +117,54 @@ async fn pass_on(
         path_and_query: uri.path_and_query().map_or_else(String::new, ToString::to_string),
         tenant: if principal.sees_all() { String::new() } else { principal.tenant.to_string() },
     };
-    let inner = Arc::clone(&brokers.inner);
-    let page = inner.link.call(|client| page(client, asked.clone()));
-    let page = tokio::time::timeout(brokers.inner.time_limit(principal.tenant), page).await;
-    let page = page.unwrap_or_else(|_| {
-        let words = "the broker did not answer in time; ask for less or raise \
-                     limits.query_timeout_ms";
-        Err(SourceError::Unavailable(words.to_owned()))
-    });
-    let page = page.map_err(source_error)?;
+    let inner = &brokers.inner;
+    let limit = inner.shared.time_limit(principal.tenant);
+    let ask = |cluster: &Arc<Cluster>| {
+        let (cluster, asked) = (Arc::clone(cluster), asked.clone());
+        async move {
+            let found = cluster.link.call(|client| page(client, asked.clone()));
+            let found = tokio::time::timeout(limit, found).await.unwrap_or_else(|_| {
+                let words = "the broker did not answer in time; ask for less or raise \
+                             limits.query_timeout_ms";
+                Err(SourceError::Unavailable(words.to_owned()))
+            });
+            found.map_err(|error| named(&cluster.name, error))
+        }
+    };
+    let answers = join_all(inner.clusters.iter().map(ask)).await;
+    let page = one_of(inner, uri.path(), answers)?;
     Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
 }
 
-struct Page {
-    status: StatusCode,
-    content_type: String,
-    body: Vec<u8>,
+/// One answer of those of all clusters.
+fn one_of(
+    inner: &Inner,
+    path: &str,
+    answers: Vec<Result<Page, SourceError>>,
+) -> Result<Page, ApiError> {
+    let answers = match <[_; 1]>::try_from(answers) {
+        Ok([only]) => return only.map_err(source_error),
+        Err(answers) => answers,
+    };
+    let (mut pages, mut away) = (Vec::new(), Vec::new());
+    for (cluster, answer) in inner.clusters.iter().zip(answers) {
+        match answer {
+            Ok(page) => pages.push((cluster.name.as_str(), page)),
+            Err(SourceError::Unavailable(words)) => away.push(words),
+            Err(error) => return Err(source_error(error)),
+        }
+    }
+    if pages.is_empty() {
+        let words = format!("no cluster answers; {}", away.join("; "));
+        return Err(source_error(SourceError::Unavailable(words)));
+    }
+    page_merge::merged(path, pages, away).map_err(|words| {
+        ApiError::new(ErrorType::Unavailable, words).with_status(StatusCode::NOT_IMPLEMENTED)
+    })
 }
 
 /// Reads to the end: a browser that is slow must not hold up the connection of all.
-async fn page(
-    mut client: net::rpc::read_client::ReadClient<Channel>,
-    request: PageRequest,
-) -> Result<Page, Fault> {
+async fn page(mut client: Client, request: PageRequest) -> Result<Page, Fault> {
     let answer = client.page(request).await;
     let mut stream = answer.map_err(|status| Fault::of(&status))?.into_inner();
     let mut page: Option<Page> = None;
@@ -208,14 +235,23 @@ async fn not_here(State(brokers): State<Brokers>) -> ApiError {
     )
 }
 
-/// Where the broker takes HTTP, as far as that is known.
+/// Where the broker takes HTTP, as far as that is known. What is sent belongs to one cluster, and nobody
+/// but the sender knows to which.
 fn own_port(inner: &Inner) -> String {
-    match inner.watch.latest().url {
-        url if url.is_empty() => {
-            let targets: Vec<&str> = inner.link.targets().collect();
-            format!("the HTTP port of {} instead", targets.join(" or "))
+    let port = |cluster: &Arc<Cluster>| match cluster.link.told().map(|told| told.url) {
+        Some(url) if !url.is_empty() => url,
+        _ => {
+            let targets: Vec<&str> = cluster.link.targets().collect();
+            format!("the HTTP port of {}", targets.join(" or "))
         }
-        url => format!("{url} instead"),
+    };
+    match &inner.clusters[..] {
+        [only] => format!("{} instead", port(only)),
+        clusters => {
+            let each = clusters.iter().map(|one| format!("cluster {}: {}", one.name, port(one)));
+            let each: Vec<String> = each.collect();
+            format!("the cluster it is meant for instead ({})", each.join("; "))
+        }
     }
 }
 

@@ -1,20 +1,18 @@
-//! How the broker is, asked once a second, so that whoever wants to know need not wait.
+//! How brokers are, asked once a second, so that whoever wants to know need not wait.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use model::TenantName;
 use net::rpc::{StateRequest, StateResponse};
-use parking_lot::Mutex;
 use promql::SourceError;
 
-use super::Inner;
+use super::Cluster;
 use super::fault::Fault;
+use super::link::{Client, FIRST_PAUSE};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// While nobody answers.
-const EVERY_WHILE_AWAY: Duration = Duration::from_millis(200);
 /// A broker that takes longer to say how it is does not answer.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
@@ -35,85 +33,109 @@ pub struct RemoteState {
     pub url: String,
 }
 
-/// The newest answer.
-pub(super) struct Watch {
-    latest: Mutex<RemoteState>,
-    ready: Mutex<Result<(), String>>,
-}
-
-impl Default for Watch {
-    fn default() -> Self {
-        let ready = Mutex::new(Err("no broker has been asked yet".to_owned()));
-        Watch { latest: Mutex::default(), ready }
-    }
-}
-
-impl Watch {
-    pub(super) fn latest(&self) -> RemoteState {
-        self.latest.lock().clone()
-    }
-
-    pub(super) fn ready(&self) -> Result<(), String> {
-        self.ready.lock().clone()
-    }
-
-    fn take(&self, answer: Result<StateResponse, SourceError>) {
-        let state = match answer {
-            Ok(state) => state,
-            Err(error) => {
-                *self.ready.lock() = Err(error.to_string());
-                return;
-            }
-        };
-        *self.ready.lock() = match state.not_ready.as_str() {
-            "" => Ok(()),
-            reason => Err(format!("the broker {} is not ready: {reason}", state.broker)),
-        };
-        *self.latest.lock() = RemoteState {
+impl From<StateResponse> for RemoteState {
+    fn from(state: StateResponse) -> Self {
+        RemoteState {
             broker: state.broker,
             version: state.version,
             retention: state.retention,
             corruptions: state.corruptions,
             external_labels: state.external_labels.into_iter().collect(),
             url: state.url,
-        };
+        }
     }
 }
 
-/// Asks until nobody needs the answer any more.
-pub(super) async fn watch(inner: Weak<Inner>) {
+impl RemoteState {
+    /// What is said of several clusters, each with its name, as if of one.
+    pub(super) fn of_all(all: &[(&str, RemoteState)]) -> RemoteState {
+        if let [(_, one)] = all {
+            return one.clone();
+        }
+        let is_same = all.windows(2).all(|pair| pair[0].1.retention == pair[1].1.retention);
+        let retention = match all.first() {
+            Some((_, first)) if is_same => first.retention.clone(),
+            _ => {
+                let known = all.iter().filter(|(_, one)| !one.retention.is_empty());
+                let each = known.map(|(name, one)| format!("{name}: {}", one.retention));
+                each.collect::<Vec<_>>().join(", ")
+            }
+        };
+        let mut external_labels =
+            all.first().map_or_else(BTreeMap::new, |first| first.1.external_labels.clone());
+        // What all say is true of a series whichever cluster it is of.
+        external_labels.retain(|name, value| {
+            all.iter().all(|(_, one)| one.external_labels.get(name) == Some(value))
+        });
+        let corruptions = all.iter().map(|(_, one)| one.corruptions).sum();
+        // Nobody is the broker, and none of them is where to write.
+        RemoteState { retention, corruptions, external_labels, ..RemoteState::default() }
+    }
+}
+
+/// Looks at a broker until nobody needs it any more.
+pub(super) async fn watch(cluster: Weak<Cluster>, index: usize) {
     loop {
-        let every = {
-            let Some(inner) = inner.upgrade() else { return };
+        let (pause, suspect) = {
+            let Some(cluster) = cluster.upgrade() else { return };
             // A range without an instant: nothing is missing in it.
-            let answer = ask(&inner, TenantName::DEFAULT, 0, -1).await;
-            let every = if answer.is_ok() { EVERY } else { EVERY_WHILE_AWAY };
-            inner.watch.take(answer);
-            every
+            let ask = |client: Client| state_of(client, request(TenantName::DEFAULT, 0, -1));
+            let pause = cluster.link.look(index, EVERY, ask).await;
+            (pause, cluster.link.suspect(index))
         };
-        tokio::time::sleep(every).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = suspect.notified() => tokio::time::sleep(FIRST_PAUSE).await,
+        }
     }
 }
 
-/// The broker's state, and what of a tenant's is missing from `start_ms` to `end_ms`, both included.
+/// The state of a broker of the cluster, and what of a tenant's is missing from `start_ms` to `end_ms`,
+/// both included.
 pub(super) async fn ask(
-    inner: &Inner,
+    cluster: &Arc<Cluster>,
     tenant: TenantName,
     start_ms: i64,
     end_ms: i64,
 ) -> Result<StateResponse, SourceError> {
-    let request = StateRequest { tenant: tenant.to_string(), start_ms, end_ms };
-    inner
-        .link
-        .call(|mut client| {
-            let request = request.clone();
-            async move {
-                match tokio::time::timeout(TIME_LIMIT, client.state(request)).await {
-                    Ok(Ok(answer)) => Ok(answer.into_inner()),
-                    Ok(Err(status)) => Err(Fault::of(&status)),
-                    Err(_) => Err(Fault::Away("no answer within 3 s".to_owned())),
-                }
-            }
-        })
-        .await
+    cluster.link.call(|client| state_of(client, request(tenant, start_ms, end_ms))).await
+}
+
+fn request(tenant: TenantName, start_ms: i64, end_ms: i64) -> StateRequest {
+    StateRequest { tenant: tenant.to_string(), start_ms, end_ms }
+}
+
+async fn state_of(mut client: Client, request: StateRequest) -> Result<StateResponse, Fault> {
+    match tokio::time::timeout(TIME_LIMIT, client.state(request)).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(Fault::of(&status)),
+        Err(_) => Err(Fault::Away("no answer within 3 s".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_clusters_say_is_said_and_what_one_says_is_named() {
+        let state = |retention: &str, region: &str| RemoteState {
+            broker: "b".to_owned(),
+            retention: retention.to_owned(),
+            corruptions: 2,
+            external_labels: [("region", region), ("env", "prod")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            url: "http://b".to_owned(),
+            ..RemoteState::default()
+        };
+        assert_eq!(RemoteState::of_all(&[("", state("15d", "eu"))]), state("15d", "eu"));
+        let both = RemoteState::of_all(&[("a", state("15d", "eu")), ("b", state("30d", "us"))]);
+        assert_eq!(both.retention, "a: 15d, b: 30d");
+        assert_eq!(both.corruptions, 4);
+        assert_eq!(both.external_labels.keys().collect::<Vec<_>>(), ["env"]);
+        assert_eq!(both.url, "");
+        let both = RemoteState::of_all(&[("a", state("15d", "eu")), ("b", state("15d", "eu"))]);
+        assert_eq!((both.retention.as_str(), both.external_labels.len()), ("15d", 2));
+    }
 }

@@ -1,184 +1,206 @@
-//! What one request sees of the brokers' data.
+//! What one request sees of the data of all clusters, which are asked at once.
+//!
+//! A cluster that is away does not make a request fail as long as there is another one: the answer is of
+//! those that are there, and says which one is missing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{join_all, ready};
 use model::{
-    BestNames, CensusReport, CensusRequest, FoundName, Labels, Matcher, NameSearch,
-    SearchAlgorithm, SearchOrder, SeriesExemplars, TenantName, TimeRange,
-};
-use net::rpc::name_search::Order;
-use net::rpc::{
-    self, CardinalityRequest, ChangesRequest, ExemplarsRequest, LabelsRequest, Metadata,
-    MetadataRequest, SelectRequest, SeriesRequest,
+    BestNames, CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, MetricType,
+    NameSearch, SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{SeriesSet, SourceError};
-use tonic::{Code, Streaming};
 
 use super::budget::QueryBudget;
-use super::fault::Fault;
+use super::fault::named;
+use super::label::{ClusterLabel, left_of_all};
+use super::merged::MergedSeries;
+use super::part::{Part, asked};
 use super::series::ArrivedSeries;
-use super::{Inner, census, exemplars, labels_of, selector_of, state};
-use crate::data::{Cardinality, Counted, DataChanges, Snapshot, Work};
+use super::{Inner, lists};
+use crate::data::{Cardinality, DataChanges, Snapshot, Work};
 
 /// How often a call that waits looks whether anybody still wants its answer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A view of one tenant, for one request. Each selection is complete; the calls block.
+/// A view of one tenant, for one request. The calls block.
 pub(super) struct View {
     inner: Arc<Inner>,
     tenant: TenantName,
     work: Work,
     budget: Arc<QueryBudget>,
-    selections: AtomicU64,
-    /// Whether some selection was told that something is missing, somewhere.
-    something_missing: AtomicBool,
+    parts: Vec<Part>,
 }
+
+/// What a cluster found, with the label that tells it apart.
+type Found<T> = (T, Option<ClusterLabel>);
 
 impl View {
     pub(super) fn new(inner: Arc<Inner>, tenant: TenantName, work: Work) -> Self {
-        let budget = inner.budget.query(Arc::clone(&work));
-        let (selections, something_missing) = (AtomicU64::new(0), AtomicBool::new(false));
-        View { inner, tenant, work, budget, selections, something_missing }
+        // One for all: what a query may hold it may hold of all clusters together.
+        let budget = inner.shared.budget.query(Arc::clone(&work));
+        let part = |cluster| Part::new(Arc::clone(cluster), tenant, Arc::clone(&budget));
+        let parts = inner.clusters.iter().map(part).collect();
+        View { inner, tenant, work, budget, parts }
     }
 
-    /// Waits for `work`, on a thread that may block, as long as somebody wants it. What is given up
-    /// ends at the broker too.
-    fn wait<T>(
-        &self,
-        work: impl Future<Output = Result<T, SourceError>>,
-    ) -> Result<T, SourceError> {
-        let time_limit = self.inner.time_limit(self.tenant);
+    /// Waits, on a thread that may block, as long as somebody wants it. What is given up ends at the
+    /// brokers too.
+    fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, SourceError> {
         let unwanted = async {
             while !self.work.is_cancelled() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        self.inner.runtime.block_on(async {
+        self.inner.shared.runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = unwanted => Err(SourceError::Cancelled),
-                done = tokio::time::timeout(time_limit, work) => {
-                    done.unwrap_or_else(|_| Err(SourceError::Unavailable(format!(
-                        "the broker did not answer within {} ms; ask for less or raise \
-                         limits.query_timeout_ms",
-                        time_limit.as_millis()
-                    ))))
-                }
+                done = work => Ok(done),
             }
         })
     }
 
-    /// Of the families in `metrics`, or of all if that is empty. Older brokers tell of all.
-    pub(super) fn metadata(&self, metrics: Vec<String>) -> Result<Vec<Metadata>, SourceError> {
-        let request = MetadataRequest { tenant: self.tenant.to_string(), metrics };
-        self.wait(self.inner.link.call(|mut client| {
-            let request = request.clone();
+    /// What `ask` finds at each cluster that is there, in their order.
+    ///
+    /// # Errors
+    /// None is there, or one says that it cannot be done.
+    fn each<'a, T, A>(&'a self, ask: impl Fn(&'a Part) -> A) -> Result<Vec<Found<T>>, SourceError>
+    where
+        A: Future<Output = Result<T, SourceError>>,
+    {
+        let limit = self.inner.shared.time_limit(self.tenant);
+        let in_time = |part: &'a Part| {
+            let asked = ask(part);
             async move {
-                let answer = client.metadata(request).await.map_err(|status| Fault::of(&status))?;
-                self.collect(
-                    answer.into_inner(),
-                    |message| message.metadata,
-                    |one| one.metric.len() + one.help.len() + size_of::<Metadata>(),
-                )
-                .await
+                // Made here, where there is a runtime.
+                let asked = tokio::time::timeout(limit, asked);
+                let late = |_| {
+                    Err(SourceError::Unavailable(format!(
+                        "the broker did not answer within {} ms; ask for less or raise \
+                         limits.query_timeout_ms",
+                        limit.as_millis()
+                    )))
+                };
+                (part, asked.await.unwrap_or_else(late))
             }
-        }))
+        };
+        let there = self.parts.iter().filter(|part| part.away().is_none());
+        let answers = self.wait(join_all(there.map(in_time)))?;
+        let mut found = Vec::with_capacity(answers.len());
+        for (part, answer) in answers {
+            match answer {
+                Ok(answer) => found.push((answer, part.cluster.label.clone())),
+                // The only one is asked again by the next call.
+                Err(error) if self.parts.len() == 1 => {
+                    return Err(named(&part.cluster.name, error));
+                }
+                Err(SourceError::Unavailable(words)) => part.note_away(words),
+                Err(error) => return Err(named(&part.cluster.name, error)),
+            }
+        }
+        if found.is_empty() {
+            let away =
+                |part: &Part| part.away().map(|words| format!("{}: {words}", part.cluster.name));
+            let away: Vec<String> = self.parts.iter().filter_map(away).collect();
+            let words = format!("no cluster answers; {}", away.join("; "));
+            return Err(SourceError::Unavailable(words));
+        }
+        Ok(found)
     }
 
-    /// `None` from a broker that does not tell of changes yet.
+    /// As [`View::each`], with what of `selectors` is left for the cluster. `none` is what one finds
+    /// whose series satisfy none.
+    fn each_selecting<'a, T, A>(
+        &'a self,
+        selectors: &[Vec<Matcher>],
+        none: impl Fn() -> T,
+        ask: impl Fn(&'a Part, Vec<Vec<Matcher>>) -> A,
+    ) -> Result<Vec<Found<T>>, SourceError>
+    where
+        A: Future<Output = Result<T, SourceError>>,
+    {
+        self.each(|part| match left_of_all(part.cluster.label.as_ref(), selectors) {
+            Some(left) => ask(part, left).left_future(),
+            None => ready(Ok(none())).right_future(),
+        })
+    }
+
+    /// The label by which clusters are told apart, if `name` is it.
+    fn is_cluster_label(&self, name: &str) -> bool {
+        self.inner.cluster_label.as_deref() == Some(name)
+    }
+
+    /// Names of clusters with series, which are the values of their label.
+    fn clusters_with_series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<String>, SourceError> {
+        // Every series has some label.
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.labels("", &left, range, 1, None).await
+        })?;
+        let has_series = found.into_iter().filter(|(names, _)| !names.is_empty());
+        Ok(has_series.filter_map(|(_, label)| Some(label?.value)).collect())
+    }
+
+    /// What the clusters know of the families in `metrics`, or of all if that is empty.
+    pub(super) fn metadata(&self, metrics: &[String]) -> Result<Vec<MetricMetadata>, SourceError> {
+        let found = self.each(|part| part.metadata(metrics))?;
+        let kind = |word: &str| MetricType::from_word(word).unwrap_or_default();
+        let family = |one: net::rpc::Metadata| MetricMetadata {
+            metric: one.metric,
+            kind: kind(&one.kind),
+            help: one.help,
+            unit: one.unit,
+        };
+        let lists = found.into_iter().map(|(list, _)| list.into_iter().map(family).collect());
+        Ok(lists::families(lists.collect()))
+    }
+
+    /// `None` if some cluster does not tell: then nothing that is kept can be known to hold.
     pub(super) fn changes(
         &self,
         since: u64,
         within: TimeRange,
     ) -> Result<Option<DataChanges>, SourceError> {
-        let TimeRange { start_ms, end_ms } = within;
-        let request = ChangesRequest { tenant: self.tenant.to_string(), since, start_ms, end_ms };
-        let found = self.wait(self.inner.link.call(|mut client| {
-            let request = request.clone();
-            async move {
-                match client.changes(request).await {
-                    Ok(answer) => Ok(Some(answer.into_inner())),
-                    Err(status) if status.code() == Code::Unimplemented => Ok(None),
-                    Err(status) => Err(Fault::of(&status)),
-                }
-            }
-        }))?;
-        let range = |one: &rpc::Change| (TimeRange::new(one.start_ms, one.end_ms), one.number);
-        Ok(found.map(|found| DataChanges {
-            store: found.store,
-            number: found.number,
-            at_ms: found.at_ms,
-            ranges: found.changes.iter().map(range).collect(),
-            kept_ms: found.kept_ms,
-        }))
-    }
-
-    fn labels(
-        &self,
-        name: &str,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        (limit, search): (usize, Option<rpc::NameSearch>),
-    ) -> Result<Vec<String>, SourceError> {
-        let request = LabelsRequest {
-            tenant: self.tenant.to_string(),
-            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
-            start_ms: range.start_ms,
-            end_ms: range.end_ms,
-            limit: limit as u64,
-            name: name.to_owned(),
-            search,
+        if self.parts.len() == 1 {
+            let found = self.each(|part| part.changes(since, within))?;
+            return Ok(found.into_iter().next().and_then(|(told, _)| told));
+        }
+        let versions = &self.inner.versions;
+        let numbers = versions.since(since, self.parts.len());
+        let place = |part: &Part| {
+            self.parts.iter().position(|one| std::ptr::eq(one, part)).expect("it is one of them")
         };
-        self.wait(self.inner.link.call(|mut client| {
-            let request = request.clone();
-            async move {
-                let answer = client.labels(request).await.map_err(|status| Fault::of(&status))?;
-                self.collect(
-                    answer.into_inner(),
-                    |message| message.values,
-                    |value| value.len() + size_of::<String>(),
-                )
-                .await
-            }
-        }))
+        let found = self.each(|part| part.changes(numbers[place(part)], within))?;
+        if found.len() < self.parts.len() {
+            return Ok(None);
+        }
+        let told: Option<Vec<DataChanges>> = found.into_iter().map(|(told, _)| told).collect();
+        Ok(told.map(|told| versions.joined(since, &told)))
     }
 
-    /// All of a stream of lists, within the query's budget.
-    async fn collect<M, P>(
-        &self,
-        mut stream: Streaming<M>,
-        pieces: impl Fn(M) -> Vec<P>,
-        bytes: impl Fn(&P) -> usize,
-    ) -> Result<Vec<P>, Fault> {
-        let mut held = self.budget.hold();
-        let mut all = Vec::new();
-        while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
-            let pieces = pieces(message);
-            held.grow(pieces.iter().map(&bytes).sum())?;
-            all.extend(pieces);
+    /// One selection of several clusters' answers.
+    fn merged(&self, found: Vec<Found<ArrivedSeries>>) -> Result<Arc<dyn SeriesSet>, SourceError> {
+        let found = match <[_; 1]>::try_from(found) {
+            Ok([(one, None)]) => return Ok(Arc::new(one)),
+            Ok(one) => Vec::from(one),
+            Err(found) => found,
+        };
+        let merged = MergedSeries::new(found, self.budget.hold())?;
+        let most = self.inner.shared.limits(self.tenant).max_query_series;
+        if merged.len() > most {
+            return Err(SourceError::Limit(format!(
+                "the selector matches more series in all clusters than \
+                 limits.max_query_series ({most}); narrow it or raise the limit"
+            )));
         }
-        Ok(all)
-    }
-
-    async fn selection(
-        &self,
-        mut client: rpc::read_client::ReadClient<tonic::transport::Channel>,
-        request: SelectRequest,
-    ) -> Result<ArrivedSeries, Fault> {
-        let answer = client.select(request).await.map_err(|status| Fault::of(&status))?;
-        let mut stream = answer.into_inner();
-        let mut arrived = ArrivedSeries::new(self.budget.hold());
-        while let Some(message) = stream.message().await.map_err(|status| Fault::of(&status))? {
-            let bytes = arrived.add(message)?;
-            self.inner.counters.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        }
-        if arrived.is_complete() {
-            Ok(arrived)
-        } else {
-            Err(Fault::Away("the answer ended in the middle".to_owned()))
-        }
+        Ok(Arc::new(merged))
     }
 }
 
@@ -187,21 +209,16 @@ impl promql::Source for View {
         &self,
         request: &promql::SelectRequest<'_>,
     ) -> Result<Arc<dyn SeriesSet>, SourceError> {
-        let asked = SelectRequest {
-            tenant: self.tenant.to_string(),
-            selector: Some(selector_of(request.matchers)),
-            start_ms: request.start_ms,
-            end_ms: request.end_ms,
-            max_series: self.inner.limits(self.tenant).max_query_series as u64,
-            with_starts: request.hints.starts,
-        };
-        let work = self.inner.link.call(|client| self.selection(client, asked.clone()));
-        let arrived = self.wait(work)?;
-        self.selections.fetch_add(1, Ordering::Relaxed);
-        if !arrived.nothing_missing() {
-            self.something_missing.store(true, Ordering::Relaxed);
-        }
-        Ok(Arc::new(arrived))
+        let found = self.each(|part| async move {
+            let label = part.cluster.label.as_ref();
+            match label
+                .map_or_else(|| Some(request.matchers.to_vec()), |l| l.left_of(request.matchers))
+            {
+                Some(left) => part.select(&left, request).await,
+                None => Ok(ArrivedSeries::new(self.budget.hold())),
+            }
+        })?;
+        self.merged(found)
     }
 }
 
@@ -212,7 +229,16 @@ impl Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.labels("", selectors, range, (limit, None))
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.labels("", &left, range, limit, None).await
+        })?;
+        let with_label = |(mut names, label): Found<Vec<String>>| {
+            if let Some(label) = label.filter(|_| !names.is_empty()) {
+                names.push(label.name);
+            }
+            names
+        };
+        Ok(lists::united(found.into_iter().map(with_label).collect(), limit))
     }
 
     fn label_values(
@@ -222,7 +248,13 @@ impl Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        self.labels(name, selectors, range, (limit, None))
+        if self.is_cluster_label(name) {
+            return Ok(lists::united(vec![self.clusters_with_series(selectors, range)?], limit));
+        }
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.labels(name, &left, range, limit, None).await
+        })?;
+        Ok(lists::united(found.into_iter().map(|(values, _)| values).collect(), limit))
     }
 
     fn search(
@@ -232,24 +264,25 @@ impl Snapshot for View {
         range: TimeRange,
         search: &NameSearch,
     ) -> Result<Vec<FoundName>, SourceError> {
-        let order = match search.order {
-            SearchOrder::Ascending => Order::Ascending,
-            SearchOrder::Descending => Order::Descending,
-            SearchOrder::Score => Order::Score,
-        };
-        let asked = rpc::NameSearch {
-            terms: search.terms.clone(),
-            by_similarity: search.algorithm == SearchAlgorithm::JaroWinkler,
-            threshold: search.threshold,
-            folds_case: search.folds_case,
-            order: order.into(),
-            limit: search.limit as u64,
-        };
+        let mut best = BestNames::new(search);
+        if let Some(name) = of
+            && self.is_cluster_label(name)
+        {
+            let names = self.clusters_with_series(selectors, range)?;
+            names.iter().for_each(|name| best.offer(name));
+            return Ok(best.into_found());
+        }
         // A broker that does not know the search yields all, so there is no limit besides; and only
         // names come, which are scored here again.
-        let names = self.labels(of.unwrap_or_default(), selectors, range, (0, Some(asked)))?;
-        let mut best = BestNames::new(search);
-        names.iter().for_each(|name| best.offer(name));
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.labels(of.unwrap_or_default(), &left, range, 0, Some(asked(search))).await
+        })?;
+        found.iter().flat_map(|(names, _)| names).for_each(|name| best.offer(name));
+        if let Some(label) = self.inner.cluster_label.as_deref().filter(|_| of.is_none())
+            && !self.clusters_with_series(selectors, range)?.is_empty()
+        {
+            best.offer(label);
+        }
         Ok(best.into_found())
     }
 
@@ -259,26 +292,16 @@ impl Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<Labels>, SourceError> {
-        let request = SeriesRequest {
-            tenant: self.tenant.to_string(),
-            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
-            start_ms: range.start_ms,
-            end_ms: range.end_ms,
-            limit: limit as u64,
-        };
-        let found = self.wait(self.inner.link.call(|mut client| {
-            let request = request.clone();
-            async move {
-                let answer = client.series(request).await.map_err(|status| Fault::of(&status))?;
-                self.collect(
-                    answer.into_inner(),
-                    |message| message.labels,
-                    |labels| 2 * labels.len() + size_of::<Labels>(),
-                )
-                .await
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.series(&left, range, limit).await
+        })?;
+        let with_label = |(mut series, label): Found<Vec<Labels>>| {
+            if let Some(label) = label {
+                lists::labelled(&mut series, &label);
             }
-        }))?;
-        found.iter().map(labels_of).collect()
+            series
+        };
+        Ok(lists::united(found.into_iter().map(with_label).collect(), limit))
     }
 
     fn exemplars(
@@ -286,79 +309,63 @@ impl Snapshot for View {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        let request = ExemplarsRequest {
-            tenant: self.tenant.to_string(),
-            selectors: selectors.iter().map(|one| selector_of(one)).collect(),
-            start_ms: range.start_ms,
-            end_ms: range.end_ms,
-        };
-        let found = self.wait(self.inner.link.call(|mut client| {
-            let request = request.clone();
-            async move {
-                let answer =
-                    client.exemplars(request).await.map_err(|status| Fault::of(&status))?;
-                let parts = |message: rpc::ExemplarsResponse| message.series;
-                self.collect(answer.into_inner(), parts, exemplars::bytes).await
+        let found = self.each_selecting(selectors, Vec::new, |part, left| async move {
+            part.exemplars(&left, range).await
+        })?;
+        let with_label = |(mut all, label): Found<Vec<SeriesExemplars>>| {
+            if let Some(label) = label {
+                all.iter_mut().for_each(|one| one.labels = label.added_to(&one.labels));
             }
-        }))?;
-        exemplars::arrived(found)
+            all
+        };
+        Ok(lists::exemplars(found.into_iter().map(with_label).collect()))
+    }
+
+    fn away(&self) -> Vec<String> {
+        let away = |part: &Part| {
+            part.away().map(|words| {
+                let name = &part.cluster.name;
+                format!("what the cluster {name} has is not in this answer, it is away: {words}")
+            })
+        };
+        self.parts.iter().filter_map(away).collect()
     }
 
     fn missing(&self, range: TimeRange) -> Vec<String> {
-        let was_told = self.selections.load(Ordering::Relaxed) > 0;
-        if was_told && !self.something_missing.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let last_ms = range.end_ms.saturating_sub(1);
-        match self.wait(state::ask(&self.inner, self.tenant, range.start_ms, last_ms)) {
-            Ok(state) => state.missing,
-            Err(error) => vec![format!("whether something is missing could not be asked: {error}")],
-        }
+        let uncertain =
+            self.parts.iter().filter(|part| part.away().is_none() && !part.misses_nothing());
+        let asked =
+            join_all(uncertain.map(|part| async move { (part, part.missing(range).await) }));
+        let could_not = |error: SourceError| {
+            vec![format!("whether something is missing could not be asked: {error}")]
+        };
+        let mut missing = match self.wait(asked) {
+            Ok(told) => told
+                .into_iter()
+                .flat_map(|(part, told)| {
+                    let name = &part.cluster.name;
+                    let words = told.unwrap_or_else(could_not).into_iter();
+                    words.map(move |words| match name.is_empty() {
+                        true => words,
+                        false => format!("cluster {name}: {words}"),
+                    })
+                })
+                .collect(),
+            Err(error) => could_not(error),
+        };
+        missing.extend(self.away());
+        missing
     }
 
     fn census(&self, request: &CensusRequest) -> Result<CensusReport, SourceError> {
-        let before = request.before.unwrap_or(TimeRange::new(0, 0));
-        let asked = rpc::CensusRequest {
-            tenant: self.tenant.to_string(),
-            selectors: request.selectors.iter().map(|one| selector_of(one)).collect(),
-            start_ms: request.range.start_ms,
-            end_ms: request.range.end_ms,
-            before_start_ms: before.start_ms,
-            before_end_ms: before.end_ms,
-            limit: request.limit as u64,
-            order: census::order(request.order).into(),
-            focus: request.focus.clone().unwrap_or_default(),
-        };
-        let found = self.wait(self.inner.link.call(|mut client| {
-            let asked = asked.clone();
-            async move {
-                let answer = client.census(asked).await;
-                answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
-            }
-        }))?;
-        Ok(census::arrived(found))
+        let none = CensusReport::default;
+        let found = self.each_selecting(&request.selectors, none, |part, left| async move {
+            part.census(&left, request).await
+        })?;
+        Ok(lists::census(found, request.limit, request.order, request.focus.as_deref()))
     }
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
-        let found = self.wait(self.inner.link.call(|mut client| async move {
-            let request =
-                CardinalityRequest { tenant: self.tenant.to_string(), limit: limit as u64 };
-            let answer = client.cardinality(request).await;
-            answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
-        }))?;
-        let counted = |list: Vec<rpc::Counted>| -> Vec<Counted> {
-            list.into_iter().map(|one| (one.name, one.count)).collect()
-        };
-        Ok(Cardinality {
-            series: found.series,
-            label_pairs: found.label_pairs,
-            chunks: found.chunks,
-            min_time_ms: found.min_time_ms,
-            max_time_ms: found.max_time_ms,
-            series_by_metric: counted(found.series_by_metric),
-            values_by_label: counted(found.values_by_label),
-            bytes_by_label: counted(found.bytes_by_label),
-            series_by_pair: counted(found.series_by_pair),
-        })
+        Ok(lists::cardinality(self.each(|part| part.cardinality(limit))?, limit))
     }
 }

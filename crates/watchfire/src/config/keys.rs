@@ -197,6 +197,16 @@ pub(super) struct Agent {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Console {
     pub(super) brokers: Vec<String>,
+    pub(super) clusters: Vec<ConsoleCluster>,
+    pub(super) cluster_label: Option<String>,
+}
+
+/// A cluster that a console shows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConsoleCluster {
+    pub(super) name: String,
+    pub(super) brokers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

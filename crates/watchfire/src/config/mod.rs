@@ -24,7 +24,7 @@ mod tenants;
 
 pub(crate) use agent::Shipping;
 pub(crate) use cluster::ClusterSettings;
-pub(crate) use console_role::ConsoleRole;
+pub(crate) use console_role::{ConsoleRole, ShownCluster};
 pub(crate) use features::Features;
 use keys::{File, Tls};
 use limits::Defaults;

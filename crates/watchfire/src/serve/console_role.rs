@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use console::{Brokers, Console, Executor, RemoteSettings};
+use console::{Brokers, ClusterSettings, Console, Executor, RemoteSettings};
 use governor::Governor;
 use http::Method;
-use net::{Access, BodyBudget, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
+use net::{Access, BodyBudget, Identity, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 
 use super::{Front, SPARE_THREADS, Security, on_runtime, signalled, start_log};
 use crate::about::{about_console, now_ms};
@@ -33,26 +33,10 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     let dress = |bound| security.dress(bound);
     let front = Front::start(config.listen, settings, Arc::clone(&metrics), dress).await?;
     let address = front.address();
-    let identity = net::join(
-        &config.data.join("tls"),
-        &role.brokers,
-        role.join.as_deref(),
-        &role.name,
-        Role::Console,
-    )
-    .await
-    .context("join the broker")?;
     let governor = Governor::new(config.memory);
     governor.start().context("start the thread that measures memory")?;
-    let brokers = Brokers::new(RemoteSettings {
-        brokers: role.brokers.clone(),
-        tls: identity.tls().context("use the certificate")?,
-        limits: config.limits.clone(),
-        tenants: config.tenants.limits.clone(),
-        max_query_bytes: config.max_query_bytes,
-        governor: Arc::clone(&governor),
-    })?;
-    brokers.keep_fresh(&identity);
+    let (brokers, identities) = connect(&role, &governor).await?;
+    brokers.keep_fresh(&identities);
     let origins = OriginPolicy::new(address)
         .with_hosts(config.allowed_hosts.iter().cloned())
         .with_metrics(Arc::clone(&metrics));
@@ -62,13 +46,48 @@ async fn serve(role: ConsoleRole) -> Result<()> {
     front.open(net::compress::layer(router));
     security.let_the_owner_in(config, words::reachable(address));
     let setup = security.setup_link(&words::elsewhere(address))?;
-    let (scheme, name) = (security.scheme(), identity.name());
+    // The first cluster's: others may have given another number behind the same wish.
+    let name = identities.first().map_or_else(|| role.name.as_str().into(), |one| one.name());
+    let scheme = security.scheme();
     println!("{}", words::console_banner(scheme, address, &name, &role, setup.as_deref()));
     let reload = async || tracing::info!("SIGHUP: a console reads nothing again, restart it");
     signalled(reload).await?;
     tracing::info!("stopping: a console has nothing that could be lost");
     front.stop().await;
     Ok(())
+}
+
+/// Joins each cluster unless that is done, and begins to ask how its brokers are.
+pub(super) async fn connect(
+    role: &ConsoleRole,
+    governor: &Arc<Governor>,
+) -> Result<(Brokers, Vec<Arc<Identity>>)> {
+    let config = &role.config;
+    let (mut identities, mut clusters) = (Vec::new(), Vec::new());
+    for cluster in &role.clusters {
+        let directory = cluster.identity(config);
+        let token = cluster.join.as_deref();
+        let joined = net::join(&directory, &cluster.brokers, token, &role.name, Role::Console);
+        let joined = joined.await.with_context(|| match cluster.name.as_str() {
+            "" => "join the broker".to_owned(),
+            name => format!("join the cluster {name}"),
+        })?;
+        clusters.push(ClusterSettings {
+            name: cluster.name.clone(),
+            brokers: cluster.brokers.clone(),
+            tls: joined.tls().context("use the certificate")?,
+        });
+        identities.push(joined);
+    }
+    let brokers = Brokers::new(RemoteSettings {
+        clusters,
+        cluster_label: role.cluster_label.clone(),
+        limits: config.limits.clone(),
+        tenants: config.tenants.limits.clone(),
+        max_query_bytes: config.max_query_bytes,
+        governor: Arc::clone(governor),
+    })?;
+    Ok((brokers, identities))
 }
 
 /// Every route of a console.
@@ -94,7 +113,7 @@ pub(super) fn routes(
         move || brokers.state()
     };
     let (for_labels, for_retention) = (state(), state());
-    let (for_corruptions, for_url) = (state(), state());
+    let (for_corruptions, for_url, for_clusters) = (state(), state(), brokers.clone());
     let console = Console::new(
         Arc::clone(&executor),
         about_console(role),
@@ -103,7 +122,8 @@ pub(super) fn routes(
     )
     .with_external_labels(Box::new(move || for_labels().external_labels))
     .with_retention(Box::new(move || for_retention().retention))
-    .with_broker_url(Box::new(move || for_url().url));
+    .with_broker_url(Box::new(move || for_url().url))
+    .with_clusters(Box::new(move || for_clusters.clusters()));
     let console = Arc::new(console);
     let telemetry = Arc::new(ConsoleTelemetry::new(brokers.clone(), executor, metrics));
     let page = move || std::future::ready(telemetry.page());

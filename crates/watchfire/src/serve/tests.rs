@@ -90,8 +90,13 @@ async fn serve_console_with_login() -> Served {
     let security = Security::open(&role.config, None, Arc::clone(&metrics)).expect("usable");
     let governor = governor::Governor::unlimited();
     let brokers = console::Brokers::new(console::RemoteSettings {
-        brokers: role.brokers.clone(),
-        tls: net::tls::ClientTls::pinning("ab".repeat(32).parse().expect("valid")).expect("valid"),
+        clusters: vec![console::ClusterSettings {
+            name: String::new(),
+            brokers: role.clusters[0].brokers.clone(),
+            tls: net::tls::ClientTls::pinning("ab".repeat(32).parse().expect("valid"))
+                .expect("valid"),
+        }],
+        cluster_label: None,
         limits: role.config.limits.clone(),
         tenants: std::collections::BTreeMap::new(),
         max_query_bytes: role.config.max_query_bytes,

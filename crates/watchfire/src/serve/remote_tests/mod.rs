@@ -1,103 +1,37 @@
 //! A console in a process of its own says what the broker says, over a real socket.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod federated;
+mod support;
+
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use broker::Broker;
-use console::{Brokers, RemoteSettings};
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode};
 use model::{
     BucketLayout, DEFAULT_TENANT, Histogram, IntegerHistogram, Labels, MetricBatch, MetricMetadata,
     MetricType, Span,
 };
-use net::{NetMetrics, Role};
-use tower::ServiceExt;
 
-use super::{
-    Config, PeerPort, Routes, Security, Telling, all_routes, broker_config, console_role, now_ms,
-    peer_port, words,
-};
-use crate::cli::{Cli, Command};
-use crate::config::ConsoleRole;
-use crate::metrics::Telemetry;
-
-const PEER: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+use super::now_ms;
+use support::{Shown, Stored, ask, send};
 
 struct Pair {
-    broker: Broker,
-    peers: Option<PeerPort>,
-    /// What the process of the broker answers, and what that of the console does.
-    direct: Router,
-    remote: Router,
-    brokers: Brokers,
-    _directory: tempfile::TempDir,
-}
-
-fn command(words: &[&str]) -> Command {
-    let cli = <Cli as clap::Parser>::try_parse_from(words).expect("valid flags");
-    cli.command.expect("a subcommand")
+    stored: Stored,
+    shown: Shown,
 }
 
 impl Pair {
     async fn start(yaml: &str) -> Pair {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
-        let file = path("watchfire.yml");
-        std::fs::write(&file, yaml).expect("written");
-        let (data, away) = (path("broker"), "127.0.0.1:0");
-        let words = ["watchfire", "broker", "--data", &data, "--listen", away, "--config", &file];
-        let Command::Broker(arguments) = command(&words) else { panic!("not a broker") };
-        let config = Config::load(&arguments).expect("valid");
-        let metrics = Arc::new(NetMetrics::default());
-        let security = Security::open(&config, None, Arc::clone(&metrics)).expect("usable");
-        let broker = Broker::open(
-            broker_config(&config, governor::Governor::new(config.memory)),
-            Arc::clone(&metrics),
-        )
-        .expect("opens");
-        let telling = Telling::new(&config, false, &broker, None);
-        let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);
-        let bound = PeerPort::bind(&config, Arc::clone(&metrics)).await;
-        let bound = bound.expect("listens").expect("a free port");
-        let calls = peer_port::calls(&config, &security, &broker, reads);
-        let peers = PeerPort::serve(bound, &config, &security, calls).expect("it serves");
-        let address = words::elsewhere(peers.address());
-        let telemetry = Telemetry::new(broker.clone(), Arc::clone(&metrics), None);
-        let routes =
-            all_routes(telling, &broker, telemetry, &security, Some(address.clone()), None);
-        let direct = net::auth::without_login(routes.into_router());
-        let token = join_token(&direct).await;
-        let data = path("console");
-        let words = ["watchfire", "console", "--data", &data, "--broker", &address];
-        let words: Vec<&str> = words.into_iter().chain(["--config", &file]).collect();
-        let Command::Console(arguments) = command(&words) else { panic!("not a console") };
-        let role = ConsoleRole::load(&arguments).expect("valid");
-        let tls = std::path::Path::new(&data).join("tls");
-        let identity =
-            net::join(&tls, &role.brokers, Some(&token), "console-1", Role::Console).await;
-        let governor = governor::Governor::new(role.config.memory);
-        let brokers = Brokers::new(RemoteSettings {
-            brokers: role.brokers.clone(),
-            tls: identity.expect("joined").tls().expect("a certificate"),
-            limits: role.config.limits.clone(),
-            tenants: std::collections::BTreeMap::new(),
-            max_query_bytes: role.config.max_query_bytes,
-            governor: Arc::clone(&governor),
-        })
-        .expect("valid");
-        let security = Security::open(&role.config, None, Arc::clone(&metrics)).expect("usable");
-        let routes: Routes = console_role::routes(&role, &brokers, governor, metrics, &security);
-        let remote = net::auth::without_login(routes.into_router());
-        Pair { broker, peers: Some(peers), direct, remote, brokers, _directory: directory }
+        let stored = Stored::start(yaml, 1).await;
+        let (token, address) = (stored.token().await, stored.address(0));
+        let shown = Shown::start(&["--broker", &address, "--join", &token], yaml).await;
+        Pair { stored, shown }
     }
 
     async fn same(&self, path: &str) -> String {
-        let ask_both = async || (ask(&self.direct, path).await, ask(&self.remote, path).await);
+        let ask_both =
+            async || (ask(&self.stored.direct, path).await, ask(&self.shown.remote, path).await);
         let (mut direct, mut remote) = ask_both().await;
         // What a flush changes between the two is not what is compared.
         for _ in 0..5 {
@@ -110,30 +44,6 @@ impl Pair {
         assert_eq!(direct, remote, "{path}");
         remote.1
     }
-}
-
-async fn join_token(router: &Router) -> String {
-    let request = Request::post("/api/v1/join-tokens")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(r#"{"role":"console"}"#));
-    let (status, made) = send(router, request.expect("a request")).await;
-    assert_eq!(status, StatusCode::OK, "{made}");
-    let made: serde_json::Value = serde_json::from_str(&made).expect("JSON");
-    let command = made["data"]["command"].as_str().expect("a command");
-    assert!(command.starts_with("watchfire console --broker "), "{command}");
-    made["data"]["token"].as_str().expect("a token").to_owned()
-}
-
-async fn ask(router: &Router, path: &str) -> (StatusCode, String) {
-    send(router, Request::get(path).body(Body::empty()).expect("a request")).await
-}
-
-async fn send(router: &Router, mut request: Request<Body>) -> (StatusCode, String) {
-    request.extensions_mut().insert(ConnectInfo(PEER));
-    let answer = router.clone().oneshot(request).await.expect("answers");
-    let status = answer.status();
-    let body = axum::body::to_bytes(answer.into_body(), 64 << 20).await.expect("a body");
-    (status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
 fn labels(name: &str, series: usize) -> Labels {
@@ -214,7 +124,7 @@ async fn a_console_says_what_the_broker_says() {
     let yaml = "enable_features: [use-start-timestamps]\nstorage:\n  flush_interval: 100ms\n";
     let pair = Pair::start(yaml).await;
     let end_ms = now_ms();
-    let filled = pair.broker.clone();
+    let filled = pair.stored.broker.clone();
     tokio::task::spawn_blocking(move || fill(&filled, end_ms)).await.expect("filled");
     let (start, end) = ((end_ms - 900_000) / 1_000, end_ms / 1_000);
     let queries = [
@@ -258,10 +168,10 @@ async fn a_console_says_what_the_broker_says() {
     let old = format!("start={}&end={}&step=15", start / 60 * 60, end / 60 * 60 - 300);
     let path = format!("/api/v1/query_range?query={q}&{old}");
     let first = pair.same(&path).await;
-    let before = kept(&ask(&pair.remote, "/metrics").await.1);
+    let before = kept(&ask(&pair.shown.remote, "/metrics").await.1);
     assert_eq!(pair.same(&path).await, first);
-    assert!(kept(&ask(&pair.remote, "/metrics").await.1) > before);
-    let late = pair.broker.clone();
+    assert!(kept(&ask(&pair.shown.remote, "/metrics").await.1) > before);
+    let late = pair.stored.broker.clone();
     tokio::task::spawn_blocking(move || {
         let mut batch = MetricBatch::default();
         batch.push(&labels("counter_total", 99), end_ms - 600_000, 1e6);
@@ -277,7 +187,7 @@ async fn a_console_says_what_the_broker_says() {
     let q = encode("sum by (job) (rate(counter_total[2m]))");
     let path = format!("/api/v1/query_explain?query={q}&start={start}&end={end}&step=15");
     let mut told = Vec::new();
-    for router in [&pair.direct, &pair.remote] {
+    for router in [&pair.stored.direct, &pair.shown.remote] {
         let (status, body) = ask(router, &path).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
@@ -333,7 +243,7 @@ async fn a_console_says_what_the_broker_says() {
     let body = pair.same(&format!("/api/v1/status/tsdb?{census}&match[]=gauge_m")).await;
     assert!(body.contains("\"totalSeries\":40") && body.contains("\"newSeries\":40"), "{body}");
     let pushed = Request::put("/metrics/job/backup").body(Body::from("last_run 7\n"));
-    let (status, text) = send(&pair.direct, pushed.expect("a request")).await;
+    let (status, text) = send(&pair.stored.direct, pushed.expect("a request")).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     assert!(pair.same("/api/v1/metrics").await.contains("last_run"));
     // What a console cannot do it refuses, and says where to go.
@@ -343,11 +253,11 @@ async fn a_console_says_what_the_broker_says() {
         Request::post("/api/v1/import/prometheus"),
     ] {
         let request = request.body(Body::from("x 1\n")).expect("a request");
-        let (status, text) = send(&pair.remote, request).await;
+        let (status, text) = send(&pair.shown.remote, request).await;
         assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{text}");
         assert!(text.contains("Send to http://b:9595 instead"), "{text}");
     }
-    pair.broker.stop();
+    pair.stored.broker.stop();
 }
 
 fn form_urlencoded(text: &str) -> String {
@@ -357,7 +267,7 @@ fn form_urlencoded(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_named_and_a_broker_that_is_gone_is_an_error_at_once() {
     let mut pair = Pair::start("limits:\n  max_query_bytes: 1048576\n").await;
-    let filled = pair.broker.clone();
+    let filled = pair.stored.broker.clone();
     let end_ms = now_ms();
     tokio::task::spawn_blocking(move || {
         let mut batch = MetricBatch::default();
@@ -378,28 +288,28 @@ async fn limits_are_named_and_a_broker_that_is_gone_is_an_error_at_once() {
     .expect("filled");
     let query = form_urlencoded("avg_over_time(gauge_m[1m])");
     let path = format!("/api/v1/query?query={query}&time={}", end_ms as f64 / 1e3);
-    let (status, text) = ask(&pair.remote, &path).await;
+    let (status, text) = ask(&pair.shown.remote, &path).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
     assert!(text.contains("limits.max_query_bytes"), "{text}");
     let query = form_urlencoded("avg_over_time(gauge_m{series=\"1\"}[1m])");
     let small = format!("/api/v1/query?query={query}&time={}", end_ms as f64 / 1e3);
     pair.same(&small).await;
-    let held = ask(&pair.remote, "/metrics").await.1;
+    let held = ask(&pair.shown.remote, "/metrics").await.1;
     assert!(held.contains("\nwatchfire_console_held_bytes 0\n"), "all is given back: {held}");
-    pair.peers.take().expect("there").stop().await;
+    pair.stored.stop_port(0).await;
     let begin = Instant::now();
-    let (status, text) = ask(&pair.remote, &small).await;
+    let (status, text) = ask(&pair.shown.remote, &small).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
     assert!(text.contains("no broker answers; tried 127.0.0.1:"), "{text}");
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
-    while console::Data::ready(&pair.brokers).is_ok() {
+    while console::Data::ready(&pair.shown.brokers).is_ok() {
         assert!(begin.elapsed() < Duration::from_secs(10), "still ready");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (status, text) = ask(&pair.remote, "/-/ready").await;
+    let (status, text) = ask(&pair.shown.remote, "/-/ready").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(text.starts_with("not ready: no broker answers"), "{text}");
-    let (status, text) = ask(&pair.remote, "/api/v1/agents").await;
+    let (status, text) = ask(&pair.shown.remote, "/api/v1/agents").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
-    pair.broker.stop();
+    pair.stored.broker.stop();
 }
