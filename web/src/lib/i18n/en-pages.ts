@@ -285,6 +285,11 @@ export const enPages = {
   'pushes.noneText': 'Jobs that do not live long enough to be scraped push their metrics here, as to Prometheus’ Pushgateway:',
 
   'status.title': 'Status',
+  'status.clusters': 'What this console shows',
+  'status.cluster': 'Brokers',
+  'status.answers': 'answers',
+  'status.away': 'away',
+  'status.awayText': 'What it has is missing in every answer until it is back; answers carry a warning that names it.',
   'status.error': 'The status could not be loaded',
   'status.nothing': 'Nothing is stored yet.',
   'status.version': 'Version',

@@ -286,6 +286,11 @@ export const zhPages: PageDictionary = {
   'pushes.noneText': '运行时间太短而无法抓取的任务可将指标推送到这里，与 Prometheus Pushgateway 相同：',
 
   'status.title': '状态',
+  'status.clusters': '此控制台展示的集群',
+  'status.cluster': 'Broker',
+  'status.answers': '在线',
+  'status.away': '不可用',
+  'status.awayText': '恢复之前，所有结果都缺少它的数据；结果会附带指明该集群的警告。',
   'status.error': '无法加载状态',
   'status.nothing': '还没有存储数据。',
   'status.version': '版本',

@@ -8,7 +8,7 @@ interface WireFamily {
   metrics: { labels: Labels; value?: string }[];
 }
 
-export type WireGroup = { labels: Labels; last_push_successful: boolean } & Record<string, unknown>;
+export type WireGroup = { labels: Labels; last_push_successful: boolean; brokerCluster?: string } & Record<string, unknown>;
 
 export interface Family {
   name: string;
@@ -18,7 +18,11 @@ export interface Family {
 }
 
 export interface Group {
+  /** Where it is pushed and deleted, and what tells it apart. */
+  path: string;
   key: string;
+  /** Whose it is, where this console shows several clusters. */
+  cluster: string;
   labels: Labels;
   succeeded: boolean;
   /** Seconds since 1970; 0 if there was none. */
@@ -47,7 +51,9 @@ export function read(wire: WireGroup): Group {
     return [{ name, type: family.type.toLowerCase(), help: family.help ?? '', metrics }];
   });
   return {
-    key: path(wire.labels),
+    path: path(wire.labels),
+    key: `${wire.brokerCluster ?? ''}${path(wire.labels)}`,
+    cluster: wire.brokerCluster ?? '',
     labels: wire.labels,
     succeeded: wire.last_push_successful,
     pushed: time('push_time_seconds'),

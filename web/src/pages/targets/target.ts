@@ -10,6 +10,8 @@ export interface Discovered {
 
 export interface Target extends Discovered {
   labels: Labels;
+  /** Whose it is, where this console shows several clusters. */
+  brokerCluster?: string;
   scrapePool: string;
   scrapeUrl: string;
   lastError: string;
