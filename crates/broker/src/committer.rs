@@ -366,6 +366,7 @@ fn makes_room(command: &Command) -> bool {
         | Command::SetBroker { .. }
         | Command::RemoveBroker { .. }
         | Command::BeginLog { .. }
+        | Command::AddBlocks { .. }
         | Command::AddSegment(_)
         | Command::TakeLease { .. }
         | Command::GiveLease { .. }

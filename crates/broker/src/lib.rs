@@ -36,6 +36,7 @@ mod sender;
 mod shards;
 mod shared_catalog;
 mod snapshots;
+mod store_copy;
 mod tenants;
 mod visible;
 
@@ -83,6 +84,7 @@ pub use recovery::Recovered;
 pub use routes::routes;
 pub use sender::PreparedRemotes;
 pub use shards::HeadTotals;
+pub use store_copy::StoreCopy;
 pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;

@@ -24,7 +24,7 @@ const MAX_HELP_BYTES: usize = 4_096;
 const MAX_UNIT_BYTES: usize = 256;
 /// Metadata of metrics with longer names is not kept: the catalog's keys are bounded.
 const MAX_NAME_BYTES: usize = 1_000;
-const PREFIX: &str = "metadata/";
+pub(crate) const PREFIX: &str = "metadata/";
 
 /// What is known about metric families.
 #[derive(Default)]
@@ -56,6 +56,11 @@ impl KnownFamilies<'_> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &MetricMetadata> {
         self.families.by_tenant.get(&self.tenant).into_iter().flat_map(|of| of.by_name.values())
     }
+}
+
+/// Where a family of a tenant is kept.
+pub(crate) fn key(tenant: TenantId, family: &str) -> String {
+    format!("{PREFIX}{}/{family}", tenant.0)
 }
 
 #[derive(Default)]
@@ -203,7 +208,7 @@ impl Broker {
                 continue;
             }
             let command = Command::Put {
-                key: format!("{PREFIX}{}/{}", tenant.id.0, kept.metric),
+                key: key(tenant.id, &kept.metric),
                 value: encode(&kept),
                 expected: Expected::Any,
             };

@@ -188,7 +188,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
 }
 
 /// The state, and the last delete that the newest snapshot knows of.
-fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
+pub(crate) fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
     let mut state = State::default();
     let mut known_before = 0;
     let mut newer = None;

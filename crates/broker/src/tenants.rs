@@ -142,6 +142,20 @@ struct Kept {
     id: u32,
 }
 
+/// The names that a catalog holds.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(crate) fn names(catalog: &State) -> anyhow::Result<BTreeMap<TenantId, TenantName>> {
+    let mut names = BTreeMap::from([(DEFAULT_TENANT, TenantName::DEFAULT)]);
+    for (key, value) in catalog.keys(PREFIX) {
+        let Some(name) = key.strip_prefix(PREFIX) else { continue };
+        let kept: Kept = serde_json::from_slice(&value.value)?;
+        names.insert(TenantId(kept.id), TenantName::parse(name)?);
+    }
+    Ok(names)
+}
+
 /// All tenants.
 pub(crate) struct TenantBook {
     known: RwLock<Known>,

@@ -152,6 +152,13 @@ pub enum Command {
         /// The first that is not refused; one that was handed out, or the next.
         below: BlockId,
     },
+    /// Adds blocks that come from another store.
+    AddBlocks {
+        /// Which; as blocks of one flush, later than all others.
+        added: Vec<NewBlock>,
+        /// Deletes up to this number hide nothing of them: they came after those.
+        deletes_through: u64,
+    },
 }
 
 /// What a writer of a key expects to find. A write that finds something else is refused.
@@ -289,6 +296,11 @@ impl Command {
                 varint::put_u64(out, 21);
                 put_id(out, below);
             }
+            Command::AddBlocks { added, deletes_through } => {
+                varint::put_u64(out, 22);
+                put_list(out, added.iter(), put_new_block);
+                varint::put_u64(out, *deletes_through);
+            }
         }
     }
 
@@ -357,6 +369,10 @@ impl Command {
                 Command::Under { job, term, command }
             }
             21 => Command::RetireBlocks { below: fields.id()? },
+            22 => Command::AddBlocks {
+                added: fields.list(Fields::new_block)?,
+                deletes_through: fields.deletes_through()?,
+            },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }

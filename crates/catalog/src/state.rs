@@ -115,6 +115,9 @@ impl State {
             Command::FlushLog { broker, epoch, through, added, deletes_through } => {
                 self.flush_log(*broker, *epoch, *through, added, *deletes_through)
             }
+            Command::AddBlocks { added, deletes_through } => {
+                self.add_blocks(added, *deletes_through)
+            }
             Command::TakeLease { job, holder, now_ms, until_ms } => {
                 self.take_lease(job, *holder, *now_ms, *until_ms)
             }
@@ -281,6 +284,19 @@ impl State {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.add(added, sequence, sequence, deletes_through)
+    }
+
+    fn add_blocks(
+        &mut self,
+        added: &[NewBlock],
+        deletes_through: u64,
+    ) -> Result<Outcome, CatalogError> {
+        if deletes_through > self.last_delete {
+            let (found, reached) = (deletes_through, self.last_delete);
+            return Err(CatalogError::DeletesBackwards { found, reached });
+        }
+        self.check_added(added)?;
+        Ok(self.add_flushed(added, deletes_through))
     }
 
     fn swap(
@@ -525,6 +541,7 @@ fn may_settle(command: &Command) -> bool {
             | Command::Quarantine { .. }
             | Command::SettleDeletes { .. }
             | Command::FlushLog { .. }
+            | Command::AddBlocks { .. }
             | Command::SetBroker { .. }
             | Command::RemoveBroker { .. }
             | Command::DeleteRows(_)

@@ -185,6 +185,10 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("flush-log", flush),
         ("take-lease", take),
         ("under", Command::Under { job: job(), term: 2, command: expire }),
+        (
+            "add-blocks",
+            Command::AddBlocks { added: vec![block(9, 1), other_tenants(10)], deletes_through: 1 },
+        ),
         ("give-lease", Command::GiveLease { job: job(), term: 2 }),
         ("remove-broker", Command::RemoveBroker { broker: BROKERS[1] }),
         ("retire-blocks", Command::RetireBlocks { below: BlockId(9) }),

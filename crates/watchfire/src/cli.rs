@@ -13,6 +13,7 @@ use crate::doctor::DoctorArguments;
 use crate::http_client::ServerArguments;
 use crate::import::ImportArguments;
 use crate::man::ManArguments;
+use crate::migrate::MigrateArguments;
 use crate::snapshot::SnapshotArguments;
 use crate::token::TokenArguments;
 use crate::top::TopArguments;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Take over the data of another system
     Import(ImportArguments),
+    /// Move the data of one machine into a cluster
+    #[command(after_long_help = crate::migrate::EXAMPLES)]
+    Migrate(MigrateArguments),
     /// Delete samples of a running server, after saying of how many series
     #[command(after_long_help = crate::delete::EXAMPLES)]
     Delete(DeleteArguments),

@@ -135,6 +135,12 @@ impl HttpClient {
         self.send(Method::POST, path, Some("application/x-protobuf"), body)
     }
 
+    /// Posts JSON. Errors: see [`HttpClient::get`].
+    pub(crate) fn post_json(&mut self, path: &str, body: &serde_json::Value) -> Result<Answer> {
+        let body = Bytes::from(body.to_string());
+        self.send(Method::POST, path, Some("application/json"), body)
+    }
+
     fn send(
         &mut self,
         method: Method,

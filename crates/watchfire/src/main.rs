@@ -21,6 +21,8 @@ mod import;
 mod language;
 mod man;
 mod metrics;
+mod migrate;
+mod progress;
 mod query;
 mod ranges;
 mod serve;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Some(Command::Console(arguments)) => serve::run_console(&arguments),
         Some(Command::Query(arguments)) => query::run(&arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Migrate(arguments)) => migrate::run(&arguments),
         Some(Command::Delete(arguments)) => delete::run(&arguments),
         Some(Command::Snapshot(arguments)) => snapshot::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),

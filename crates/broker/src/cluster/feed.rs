@@ -102,6 +102,7 @@ impl CatalogFeed {
             (
                 Command::Flush { .. }
                 | Command::FlushLog { .. }
+                | Command::AddBlocks { .. }
                 | Command::Swap { .. }
                 | Command::Expire { .. }
                 | Command::Quarantine { .. }

@@ -4,6 +4,7 @@ mod dialects;
 mod imports;
 mod influx;
 pub(crate) mod intake;
+mod moved;
 mod remote_write;
 mod text;
 
@@ -25,6 +26,7 @@ pub fn routes(broker: &Broker) -> Routes {
         )
         .merge(imports::routes())
         .merge(influx::routes())
+        .merge(moved::routes())
         .with_state(broker.clone())
         .merge(otlp_routes(broker))
         .merge(crate::ha::routes(broker))

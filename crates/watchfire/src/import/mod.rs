@@ -2,7 +2,6 @@
 
 mod block;
 mod chunk_file;
-mod progress;
 mod prometheus;
 mod sender;
 

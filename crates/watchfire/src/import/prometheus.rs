@@ -10,10 +10,10 @@ use wire::prometheus_block::SeriesEntry;
 use wire::prometheus_chunk::Samples;
 
 use super::block::{Block, Wanted};
-use super::progress::{Progress, short};
 use super::sender::Sender;
 use crate::about::now_ms;
 use crate::http_client::{HttpClient, ServerArguments};
+use crate::progress::{Progress, short};
 
 /// What to import, and where to.
 #[derive(Debug, Args)]
@@ -119,7 +119,7 @@ fn oldest_kept_ms(client: &mut HttpClient) -> Result<i64> {
 fn import(blocks: &[Block], wanted: &Wanted, total: u64, server: &ServerArguments) -> Result<()> {
     let started = Instant::now();
     let mut sender = Sender::start(server)?;
-    let mut progress = Progress::new(total);
+    let mut progress = Progress::new(total, "samples");
     let (mut samples, mut series, mut deleted) = (0_u64, 0_u64, 0_u64);
     for block in blocks {
         let outcome = block.each_series(wanted, |entry, found| {

@@ -1,4 +1,4 @@
-//! How far an import is: a bar on a terminal, a line now and then elsewhere.
+//! How far something long is: a bar on a terminal, a line now and then elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR_WIDTH: u64 = 24;
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
+    unit: &'static str,
     total: u64,
     done: u64,
     started: Instant,
@@ -18,14 +19,15 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(total: u64) -> Progress {
+    /// `total` of `unit`, such as samples.
+    pub(crate) fn new(total: u64, unit: &'static str) -> Progress {
         let (now, is_terminal) = (Instant::now(), std::io::stderr().is_terminal());
-        Progress { total, done: 0, started: now, shown: now, is_terminal }
+        Progress { unit, total, done: 0, started: now, shown: now, is_terminal }
     }
 
-    /// Counts samples that were read.
-    pub(super) fn add(&mut self, samples: u64) {
-        self.done += samples;
+    /// Counts what is done.
+    pub(crate) fn add(&mut self, more: u64) {
+        self.done += more;
         let pause = if self.is_terminal { BAR_EVERY } else { LINE_EVERY };
         if self.shown.elapsed() >= pause {
             self.shown = Instant::now();
@@ -34,14 +36,14 @@ impl Progress {
     }
 
     /// Clears the bar, so that a line can be printed.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if self.is_terminal {
             eprint!("\r\x1b[K");
         }
     }
 
     fn show(&self) {
-        let line = line(self.done, self.total, self.started.elapsed());
+        let line = line(self.unit, self.done, self.total, self.started.elapsed());
         if self.is_terminal {
             eprint!("\r\x1b[K{line}");
             // A terminal that takes nothing is no reason to stop.
@@ -52,8 +54,8 @@ impl Progress {
     }
 }
 
-fn line(done: u64, total: u64, elapsed: Duration) -> String {
-    // What a block tells of itself may be less than what it holds.
+fn line(unit: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    // What was expected may be less than what there is.
     let total = total.max(done).max(1);
     let seconds = elapsed.as_secs_f64().max(0.001);
     let per_second = done as f64 / seconds;
@@ -61,7 +63,7 @@ fn line(done: u64, total: u64, elapsed: Duration) -> String {
     let filled = (done * BAR_WIDTH / total) as usize;
     let bar = "█".repeat(filled) + &"·".repeat(BAR_WIDTH as usize - filled);
     format!(
-        "{bar} {:>3} %  {} of {} samples  {}/s  {} left",
+        "{bar} {:>3} %  {} of {} {unit}  {}/s  {} left",
         done * 100 / total,
         short(done as f64),
         short(total as f64),
@@ -71,7 +73,7 @@ fn line(done: u64, total: u64, elapsed: Duration) -> String {
 }
 
 /// A number of three digits or so.
-pub(super) fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     match number {
         n if n >= 1e9 => format!("{:.2} G", n / 1e9),
         n if n >= 1e6 => format!("{:.2} M", n / 1e6),
@@ -94,12 +96,12 @@ mod tests {
 
     #[test]
     fn tells_how_far_how_fast_and_how_long() {
-        let text = line(250_000, 1_000_000, Duration::from_secs(2));
+        let text = line("samples", 250_000, 1_000_000, Duration::from_secs(2));
         assert_eq!(
             text,
             "██████··················  25 %  250 k of 1.00 M samples  125 k/s  6 s left"
         );
-        assert!(line(5, 0, Duration::ZERO).contains("100 %"));
+        assert!(line("samples", 5, 0, Duration::ZERO).contains("100 %"));
         assert_eq!(duration(3_725.0), "1 h 2 min");
     }
 }
