@@ -13,10 +13,11 @@ pub(super) const COMPLETIONS: [(&str, &str); 3] =
     [("bash", "watchfire.bash"), ("zsh", "_watchfire"), ("fish", "watchfire.fish")];
 
 /// Files of the repository, and where they lie in the archive.
-const DIRECTORIES: [(&str, &str); 5] = [
+const DIRECTORIES: [(&str, &str); 6] = [
     ("packaging/systemd", "systemd"),
     ("packaging/etc", "etc"),
     ("packaging/compose", "compose"),
+    ("packaging/garage", "garage"),
     ("docs/operating", "docs/operating"),
     ("docs/images", "docs/images"),
 ];
@@ -38,13 +39,14 @@ pub(super) fn fill(release: &Release, program: &Path, target: &Path) -> Result<(
         std::fs::create_dir_all(&to)?;
         for path in archive::sorted(&root().join(from))? {
             let name = path.file_name().context("a file has a name")?;
-            put(&path, &to.join(name), 0o644)?;
+            let mode = if path.extension().is_some_and(|end| end == "sh") { 0o755 } else { 0o644 };
+            put(&path, &to.join(name), mode)?;
         }
     }
     // An image built from here takes owner and mode of its data from an empty directory.
     std::fs::create_dir_all(target.join("compose/data"))?;
-    for file in ["compose/compose.yml", "compose/.env", "compose/Dockerfile"] {
-        fill_in_version(release, &target.join(file))?;
+    for file in ["compose.yml", "cluster.yml", ".env", "Dockerfile"] {
+        fill_in_version(release, &target.join("compose").join(file))?;
     }
     generate(program, target)?;
     archive::write_sums(target)
