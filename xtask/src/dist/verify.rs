@@ -88,7 +88,7 @@ fn shown(path: &Path) -> String {
 }
 
 fn scripts(made: &Made<'_>) -> Result<()> {
-    let mut scripts = vec![made.staged.join("install.sh")];
+    let mut scripts = ["install.sh", "garage/setup.sh"].map(|name| made.staged.join(name)).to_vec();
     let debian = root().join("packaging/deb");
     scripts.extend(["postinst", "prerm", "postrm"].map(|name| debian.join(name)));
     for script in scripts {
@@ -211,7 +211,9 @@ fn compose(made: &Made<'_>) -> Result<()> {
         used.insert(name);
     }
     ensure!(keys == used, ".env and compose.yml differ in {:?}", keys.symmetric_difference(&used));
-    ensure!(!text.contains('@') && !env.contains('@'), "the version was not filled in");
+    let cluster = std::fs::read_to_string(directory.join("cluster.yml"))?;
+    let is_filled = |text: &String| !text.contains("@VERSION@");
+    ensure!([&text, &env, &cluster].into_iter().all(is_filled), "the version was not filled in");
     if is_installed("docker") && run("docker", &["compose", "version"]).is_ok() {
         run(
             "docker",
