@@ -48,7 +48,8 @@ pub(crate) fn stage() -> Result<Counts> {
 fn search(seconds: u64, seed: Option<u64>, profile: &str) -> Result<Counts> {
     let test = ["--ignored", "--exact", "faults_of_many_seeds", "--nocapture"];
     let cargo = ["test", "--quiet", "--package=watchfire-broker", "--test=simulation", "--profile"];
-    let mut command = process::command(".", "cargo", &[&cargo[..], &[profile, "--"], &test].concat());
+    let mut command =
+        process::command(".", "cargo", &[&cargo[..], &[profile, "--"], &test].concat());
     command.env("SECONDS", seconds.to_string());
     if let Some(seed) = seed {
         command.env("SEED", seed.to_string());

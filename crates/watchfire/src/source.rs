@@ -12,7 +12,7 @@ use console::{
 use governor::Refused;
 use metricstore::{HistogramColumns, MetricError, SelectCost};
 use model::{
-    CensusReport, CensusRequest, FoundName, Labels, Matcher, MetricMetadata, NO_TENANT, NameSearch,
+    CensusReport, CensusRequest, FoundName, Labels, Matcher, NO_TENANT, NameSearch,
     SeriesExemplars, TenantName, TimeRange,
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};

@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use blockstore::{BlobError, Disk, FileDisk};
 use broker::cluster::{FEATURE_LEVEL, cluster_service};
-use broker::{Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
+use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
 use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, StoreId};
 use consensus::{Consensus, ConsensusConfig, ConsensusError, Member, Observer, ProposeError};
 use net::auth::CredentialStore;
@@ -68,6 +68,8 @@ pub(super) struct Clustered {
     calls: LateCalls,
     bound: Option<Bound>,
     member: Member,
+    /// Where people and programs reach this broker.
+    http: String,
     /// Seeds besides the members that are known.
     join: Vec<String>,
     fault: watch::Sender<Option<String>>,
@@ -155,6 +157,7 @@ impl Clustered {
             calls: LateCalls::default(),
             bound: Some(bound),
             member,
+            http: words::elsewhere(config.listen),
             join: config.cluster.join.clone(),
             fault,
         }))
@@ -205,6 +208,7 @@ impl Clustered {
             disk: Arc::clone(&self.disk),
             work: Work::Threads,
             keep_flushed: KEEP_FLUSHED,
+            background: Background::default(),
             on_fault: self.on_fault(),
         };
         let broker = Box::pin(Broker::open_clustered(parts, broker_config, metrics)).await?;
@@ -353,6 +357,8 @@ impl Clustered {
                 name: self.member.name.clone(),
                 address: self.member.address.clone(),
                 zone: self.member.zone.clone(),
+                http_address: self.http.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
                 feature_level: FEATURE_LEVEL,
                 // One that drains goes on with that.
                 state: listed.as_ref().map_or(BrokerState::Active, |info| info.state),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use blockstore::FileDisk;
-use broker::{ObjectStore, StoreCall, StoreFault};
+use broker::{ObjectStore, StoreCall, StoreFault, StoredObject};
 use bytes::Bytes;
 use catalog::{BrokerId, StoreId};
 use objects::{
-    PageCache, Refusal, SharedBlobs, Store, StoreError, StoreKind, StoreOptions, StoreUrl,
+    ObjectInfo, PageCache, Refusal, SharedBlobs, Store, StoreError, StoreKind, StoreOptions,
+    StoreUrl,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -39,6 +40,18 @@ impl ObjectStore for SharedStore {
     fn delete(&self, key: String) -> StoreCall<()> {
         let store = self.0.clone();
         Box::pin(async move { store.delete(&key).await.map_err(fault) })
+    }
+
+    fn list(&self, prefix: String) -> StoreCall<Vec<StoredObject>> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            let found = store.list(&prefix).await.map_err(fault)?;
+            let stored = |object: ObjectInfo| StoredObject {
+                key: object.key,
+                size_bytes: object.size_bytes,
+            };
+            Ok(found.into_iter().map(stored).collect())
+        })
     }
 }
 

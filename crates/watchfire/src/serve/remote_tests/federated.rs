@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use console::{Data, LiveEvents, LiveFeed};
+use console::{Data, LiveEvents};
 use http::{Request, StatusCode};
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName};
 use serde_json::{Value, json};

@@ -18,8 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower::ServiceExt;
 
 use super::super::{
-    Config, PeerPort, Routes, Security, Telling, all_routes, broker_config, console_role, peer_port,
-    words,
+    Config, PeerPort, Routes, Security, Telling, all_routes, broker_config, console_role,
+    peer_port, words,
 };
 use crate::cli::{Cli, Command};
 use crate::config::ConsoleRole;
