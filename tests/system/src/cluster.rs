@@ -6,6 +6,7 @@ mod agents;
 mod buckets;
 mod full;
 mod kills;
+mod moves;
 mod refusals;
 mod restarts;
 mod site;
@@ -22,5 +23,6 @@ pub(crate) const GROUP: Group = Group {
         ("refusals", refusals::refusals),
         ("full-and-read-only", full::full_and_read_only),
         ("bucket", buckets::in_a_bucket),
+        ("migrate", moves::one_machine),
     ],
 };
