@@ -66,8 +66,17 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 /// Whether the console's own router knows the path, `web/src/lib/router.svelte.ts`.
 fn is_route(path: &str) -> bool {
     let host = path.strip_prefix("host/").is_some_and(|instance| !instance.contains('/'));
-    let others =
-        ["agents", "targets", "queries", "cardinality", "pushes", "access", "status", "setup"];
+    let others = [
+        "agents",
+        "targets",
+        "queries",
+        "cardinality",
+        "cluster",
+        "pushes",
+        "access",
+        "status",
+        "setup",
+    ];
     matches!(path, "" | "hosts" | "explore") || host || others.contains(&path)
 }
 

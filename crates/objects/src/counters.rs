@@ -63,8 +63,9 @@ impl Operation {
     }
 }
 
+const BOUNDS: usize = 13;
 /// Upper bounds of the histogram's buckets, milliseconds: from a local disk to the deadline.
-const BOUNDS_MS: [u64; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
+const BOUNDS_MS: [u64; BOUNDS] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000];
 
 /// What one store was asked. Reading and adding are lock-free.
 #[derive(Debug, Default)]
@@ -92,6 +93,25 @@ impl StoreCounters {
     /// Requests of a kind that failed.
     pub fn errors(&self, operation: Operation) -> u64 {
         self.of(operation).errors.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// Requests of a kind that failed, by [`StoreError::kind`].
+    pub fn errors_by_kind(
+        &self,
+        operation: Operation,
+    ) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = &self.of(operation).errors;
+        StoreError::KINDS.iter().zip(counts).map(|(kind, count)| (*kind, count.load(Relaxed)))
+    }
+
+    /// Upper bounds of [`StoreCounters::durations`], milliseconds, ascending.
+    pub const BOUNDS_MS: &'static [u64] = &BOUNDS_MS;
+
+    /// Requests of a kind by how long they took, one number for each bound, and one for what took
+    /// longer than all; not cumulative.
+    pub fn durations(&self, operation: Operation) -> [u64; BOUNDS + 1] {
+        let buckets = &self.of(operation).buckets;
+        std::array::from_fn(|at| buckets[at].load(Relaxed))
     }
 
     /// Attempts that failed and were followed by another.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admin::AdminArguments;
 use crate::check::CheckArguments;
+use crate::cluster::ClusterCommandArguments;
 use crate::completions::CompletionsArguments;
 use crate::delete::DeleteArguments;
 use crate::doctor::DoctorArguments;
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),
+    /// Show how the brokers of a cluster are, and what to do
+    Cluster(ClusterCommandArguments),
     /// Make, list and revoke tokens, by which hosts join and programs log in
     Token(TokenArguments),
     /// What only the owner of the data directory may do

@@ -11,6 +11,7 @@ mod about;
 mod admin;
 mod check;
 mod cli;
+mod cluster;
 mod completions;
 mod config;
 mod delete;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Check(arguments)) => check::run(&arguments),
         // Its exit code is its answer.
         Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
+        Some(Command::Cluster(arguments)) => return cluster::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Admin(arguments)) => admin::run(&arguments),
         Some(Command::Completions(arguments)) => completions::run(&arguments, Cli::command()),

@@ -56,7 +56,7 @@ impl Links {
         }
     }
 
-    fn channel(&self, address: &str) -> Result<Channel, TransportError> {
+    pub(super) fn channel(&self, address: &str) -> Result<Channel, TransportError> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());

@@ -25,6 +25,7 @@
 //! | `drain` | a broker leaves |
 //! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
+//! | `status` | how it is, for people |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
 //! | `store` | [`ObjectStore`], and how patient we are with it |
 //!
@@ -51,6 +52,7 @@ mod orphans;
 mod proposals;
 mod rebuild;
 mod service;
+pub mod status;
 mod store;
 #[cfg(test)]
 mod tests;

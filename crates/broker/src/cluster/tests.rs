@@ -127,7 +127,7 @@ fn member(id: u64) -> Member {
 }
 
 /// A minute after the first samples, and going on.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     static BEGAN: OnceLock<std::time::Instant> = OnceLock::new();
     let elapsed = BEGAN.get_or_init(std::time::Instant::now).elapsed();
     START_MS + 60_000 + i64::try_from(elapsed.as_millis()).expect("a test")

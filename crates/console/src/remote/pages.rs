@@ -21,10 +21,11 @@ use crate::respond::source_error;
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Paths of a broker's own API that tell what only its process knows.
-pub(crate) const PASSED_ON: [&str; 10] = [
+pub(crate) const PASSED_ON: [&str; 11] = [
     "/api/v1/agents",
     "/api/v1/metrics",
     "/api/v1/scrape_pools",
+    "/api/v1/status/cluster",
     "/api/v1/status/ha_tracker",
     "/api/v1/targets",
     "/api/v1/targets/metadata",

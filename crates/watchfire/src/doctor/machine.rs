@@ -78,7 +78,7 @@ impl Machine {
 }
 
 /// Bytes in powers of 1,024, such as `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1_024 {
         return format!("{bytes} B");

@@ -17,6 +17,7 @@ use crate::http_client::ServerArguments;
 use crate::language::Language;
 use finding::{Check, Finding, text};
 use machine::Machine;
+pub(crate) use machine::size;
 
 mod clock;
 mod finding;

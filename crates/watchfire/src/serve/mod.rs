@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result, bail};
 use blockstore::Retention;
+use broker::cluster::status::cluster_status_service;
 use broker::{Broker, BrokerConfig, Complaints};
 use governor::Governor;
 use http::Method;
@@ -188,13 +189,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         Some(path) => Some(Scraping::start(path, Some(broker.clone()), config.features).await?),
     };
     let (scraping, scraped) = scraping.unzip();
-    let telling = Telling::new(&config, collect, &broker, scraping.as_ref());
+    let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
     let url = format!("{}://{}", security.scheme(), words::elsewhere(address));
     let reads = telling.to_consoles(&broker, &config, url, scraping.clone());
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
         (Some(cluster), peers) => {
-            cluster.open_calls(calls);
+            cluster.open_calls(calls.add_service(cluster_status_service(&telling.cluster)));
             peers
         }
         (None, _) => match PeerPort::bind(&config, Arc::clone(&net_metrics)).await? {
@@ -332,7 +333,7 @@ fn routes(
     telemetry: Telemetry,
     scraping: Option<&Arc<Scraping>>,
 ) -> Routes {
-    let Telling { executor, console, pushes, reloading } = telling;
+    let Telling { executor, console, pushes, reloading, cluster } = telling;
     let for_telemetry = Arc::clone(&pushes);
     let telemetry = match scraping.cloned() {
         None => telemetry,
@@ -347,6 +348,7 @@ fn routes(
     Routes::new()
         .merge(broker::routes(broker))
         .merge(broker::pushgateway_routes(&pushes))
+        .merge(broker::cluster::status::cluster_status_routes(&cluster))
         .merge(console::api_routes(&console))
         .route("/metrics", [Method::GET], Access::Read, metrics)
         .merge(console::pages(&console))

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::cluster::status::{StatusSettings, StatusTeller, cluster_status_routes};
 use broker::rpc::{BrokerFacts, ReadSettings};
 use broker::{Broker, Pushgateway};
 use console::{Console, Executor, TenantStatus};
 
 use super::Scraping;
+use super::clustered::Clustered;
 use super::reloading::Reloading;
 use crate::about::{about, now_ms};
 use crate::config::Config;
@@ -32,6 +34,7 @@ pub(super) struct Telling {
     pub(super) console: Arc<Console>,
     pub(super) pushes: Arc<Pushgateway>,
     pub(super) reloading: Arc<Reloading>,
+    pub(super) cluster: Arc<StatusTeller>,
 }
 
 impl Telling {
@@ -40,6 +43,7 @@ impl Telling {
         collect: bool,
         broker: &Broker,
         scraping: Option<&Arc<Scraping>>,
+        cluster: Option<&Clustered>,
     ) -> Telling {
         let data = Arc::new(BrokerData(broker.clone()));
         let width = std::thread::available_parallelism().map_or(1, usize::from);
@@ -83,7 +87,14 @@ impl Telling {
             console = console.with_external_labels(Box::new(move || scraping.external_labels()));
         }
         let pushes = Pushgateway::start(broker.clone(), PUSHED_EVERY);
-        Telling { executor, console: Arc::new(console), pushes, reloading }
+        let settings = StatusSettings {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: now_ms(),
+            stores: cluster.map(Clustered::stores),
+            others: cluster.map(Clustered::others),
+        };
+        let cluster = StatusTeller::start(broker, settings);
+        Telling { executor, console: Arc::new(console), pushes, reloading, cluster }
     }
 
     /// What consoles in other processes may ask; `url` is where this process' HTTP port is reached.
@@ -97,6 +108,7 @@ impl Telling {
         let pages = console::told_routes(&self.console)
             .merge(broker::pushgateway_pages(&self.pushes))
             .merge(broker::ha_routes(broker))
+            .merge(cluster_status_routes(&self.cluster))
             .into_router();
         let (name, retention) = (config.agent.instance.clone(), about(config, false).retention);
         let facts = move || BrokerFacts {

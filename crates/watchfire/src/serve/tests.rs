@@ -68,7 +68,7 @@ pub(super) async fn serve_by(directory: tempfile::TempDir, flags: &[&str]) -> Se
     )
     .expect("a store");
     let telemetry = Telemetry::new(broker.clone(), metrics, None);
-    let telling = Telling::new(&config, false, &broker, None);
+    let telling = Telling::new(&config, false, &broker, None, None);
     let routes = all_routes(telling, &broker, telemetry, &security, Some(PEER.to_string()), None);
     with_callers(routes, &security, Some(broker), directory).await
 }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use broker::cluster::Links;
+use broker::cluster::status::{AskBroker, Asked};
 use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
 use http::Request;
@@ -31,6 +32,15 @@ impl Transport for LateLinks {
             None => Box::pin(async {
                 Err(TransportError::Unreached("this broker has no certificate yet".to_owned()))
             }),
+        }
+    }
+}
+
+impl AskBroker for LateLinks {
+    fn ask(&self, address: &str) -> Asked {
+        match self.0.get() {
+            Some(links) => links.ask(address),
+            None => Box::pin(async { Err("this broker has no certificate yet".to_owned()) }),
         }
     }
 }

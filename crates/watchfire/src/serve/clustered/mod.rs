@@ -10,9 +10,11 @@
 //! |---|---|
 //! | `home` | what the data directory remembers |
 //! | `store` | the shared store, and whose it is |
+//! | `counts` | what is told of the store |
 //! | `late` | what is there before what it needs is |
 //! | `credentials` | users and tokens in the catalog |
 
+mod counts;
 mod credentials;
 mod home;
 mod late;
@@ -23,6 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use blockstore::{BlobError, Disk, FileDisk};
+use broker::cluster::status::{AskBroker, ReadStores};
 use broker::cluster::{FEATURE_LEVEL, cluster_service};
 use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
 use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, StoreId};
@@ -241,11 +244,21 @@ impl Clustered {
     pub(super) fn page(&self) -> crate::metrics::Page {
         let (store, cache) = (self.store.clone(), self.cache.clone());
         Box::new(move |out: &mut TextEncoder<'_>| {
-            StoreCounters::render(&[("truth", store.counters())], out);
+            StoreCounters::render(&[(counts::TIER, store.counters())], out);
             if let Some(cache) = &cache {
                 cache.counters().render(out);
             }
         })
+    }
+
+    /// What is told of the store in the state of the cluster.
+    pub(super) fn stores(&self) -> ReadStores {
+        counts::of(&self.store, self.cache.as_ref())
+    }
+
+    /// The way on which other brokers are asked how they are.
+    pub(super) fn others(&self) -> Arc<dyn AskBroker> {
+        Arc::clone(&self.links) as Arc<dyn AskBroker>
     }
 
     /// One line for who starts it.

@@ -69,7 +69,7 @@ impl Stored {
             Arc::clone(&metrics),
         )
         .expect("opens");
-        let telling = Telling::new(&config, false, &broker, None);
+        let telling = Telling::new(&config, false, &broker, None, None);
         let mut open = Vec::new();
         for _ in 0..ports {
             let reads = telling.to_consoles(&broker, &config, "http://b:9595".to_owned(), None);

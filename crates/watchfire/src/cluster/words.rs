@@ -1,0 +1,224 @@
+//! What the state of a cluster says, in words. The pages have the same ones.
+
+use broker::cluster::status::Finding;
+use serde_json::Value;
+
+use crate::language::Language;
+
+/// What is said of a finding, and what to do, each in English and Chinese; `{name}` is filled in.
+struct Words {
+    code: &'static str,
+    said: (&'static str, &'static str),
+    fix: (&'static str, &'static str),
+}
+
+/// What a finding says, and what to do about it; that may be empty.
+pub(super) fn words(finding: &Finding, language: Language) -> (String, String) {
+    let Some(words) = WORDS.iter().find(|words| words.code == finding.code) else {
+        // Of a newer server.
+        let values = serde_json::to_string(&finding.values).unwrap_or_default();
+        return (format!("{} {values}", finding.code), String::new());
+    };
+    let kind = finding.values.get("kind").and_then(Value::as_str);
+    let by_kind = kind.and_then(|kind| STORE_REMEDIES.iter().find(|(known, ..)| *known == kind));
+    let fix = match by_kind {
+        Some((_, en, zh)) => chosen((en, zh), language),
+        None => chosen(words.fix, language),
+    };
+    (fill(chosen(words.said, language), finding), fill(fix, finding))
+}
+
+fn chosen(texts: (&'static str, &'static str), language: Language) -> &'static str {
+    match language {
+        Language::En => texts.0,
+        Language::Zh => texts.1,
+    }
+}
+
+fn fill(text: &str, finding: &Finding) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let Some((name, after)) = behind.split_once('}') else { break };
+        out.push_str(before);
+        match finding.values.get(name) {
+            Some(Value::String(value)) => out.push_str(value),
+            Some(value) => out.push_str(&value.to_string()),
+            None => out.push_str(&format!("{{{name}}}")),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+#[rustfmt::skip]
+/// All that [`broker::cluster::status::Code`] has.
+const WORDS: &[Words] = &[
+    Words {
+        code: "one_machine",
+        said: ("This is one machine: its data lies on its own disk", "这是单机：数据保存在自己的磁盘上"),
+        fix: ("Nothing has to be done. To go on when a machine is lost, let three brokers share a store.", "无需处理。若要在丢失一台机器后继续运行，请让三个 broker 共用一个存储。"),
+    },
+    Words {
+        code: "consensus_stopped",
+        said: ("The part of this broker in the consensus has stopped: {reason}", "此 broker 的共识部分已停止：{reason}"),
+        fix: ("Look at its disk, then restart it. The others go on without it.", "请检查它的磁盘，然后重启。其他 broker 会继续运行。"),
+    },
+    Words {
+        code: "no_leader",
+        said: ("No broker leads: {alive} of {voters} voters are known to live, and {majority} are needed. Nothing is taken; what is stored can be read", "没有领导者：{voters} 个投票者中已知存活 {alive} 个，需要 {majority} 个。目前不接受写入，已存数据仍可查询"),
+        fix: ("Start brokers that stand, and see that they reach each other at their peer ports. Agents keep what they collect and send it then.", "请启动停止的 broker，并确认它们能互相访问对方的 peer 端口。agent 会保留采集的数据，恢复后再发送。"),
+    },
+    Words {
+        code: "voter_away",
+        said: ("The voter {name} has been silent for {seconds} s: {alive} of {voters} voters live, {majority} are needed", "投票者 {name} 已 {seconds} 秒没有响应：{voters} 个投票者中存活 {alive} 个，需要 {majority} 个"),
+        fix: ("Start it again, or look at its network. If it does not come back, a broker that only listens takes its place; start another one if there is none.", "请重新启动它，或检查它的网络。如果它不再回来，由一个学习者代替它；若没有学习者，请再启动一个 broker。"),
+    },
+    Words {
+        code: "no_fault_tolerance",
+        said: ("No voter may be lost: {alive} of {voters} live, and {majority} are needed for writes", "不能再失去任何投票者：{voters} 个中存活 {alive} 个，写入需要 {majority} 个"),
+        fix: ("Have three brokers, or five. `watchfire token create --role broker` prints the command for the next one.", "请运行三个或五个 broker。`watchfire token create --role broker` 会打印加入下一个的命令。"),
+    },
+    Words {
+        code: "even_voters",
+        said: ("{voters} voters survive the loss of no more brokers than one voter less would", "{voters} 个投票者能承受的故障数并不比少一个时更多"),
+        fix: ("Add one broker: an odd number of voters is of more use.", "请再加一个 broker：投票者数目为奇数更有用。"),
+    },
+    Words {
+        code: "zone_majority",
+        said: ("The zone {zone} has {count} of {voters} voters: when it fails, nothing is taken any more", "可用区 {zone} 拥有 {voters} 个投票者中的 {count} 个：它一旦故障就不再接受写入"),
+        fix: ("Start a broker in a zone that has fewer voters, so that votes can be spread.", "请在投票者较少的可用区启动一个 broker，使投票者分散开。"),
+    },
+    Words {
+        code: "broker_silent",
+        said: ("The broker {name} has been silent for {seconds} s. What it took last, {segments} segments, is read from the store", "broker {name} 已 {seconds} 秒没有响应。它最后接收的数据（{segments} 个段）从存储中读取"),
+        fix: ("Nothing is lost, queries only take longer. Start it again; if it is gone for good, another one makes blocks of its segments.", "没有数据丢失，只是查询变慢。请重新启动它；若它不再回来，其他 broker 会把它的段写成块。"),
+    },
+    Words {
+        code: "broker_unreachable",
+        said: ("The broker {name} lives, but does not answer this one at {address}: {reason}", "broker {name} 存活，但在 {address} 不回应此 broker：{reason}"),
+        fix: ("Let brokers reach each other at their peer ports in both directions; check firewalls and the address it was given.", "请让 broker 之间双向都能访问 peer 端口；检查防火墙和给它的地址。"),
+    },
+    Words {
+        code: "broker_draining",
+        said: ("The broker {name} gives up its work and leaves when everything it wrote is in blocks: {segments} segments are left", "broker {name} 正在交出工作，全部写成块后离开：还剩 {segments} 个段"),
+        fix: ("Wait; it ends by itself.", "请等待，它会自行结束。"),
+    },
+    Words {
+        code: "broker_left",
+        said: ("{name} has left, and the consensus still counts it", "{name} 已离开，但共识中仍计入它"),
+        fix: ("Nothing has to be done: the leader takes it off the list.", "无需处理：领导者会把它移出名单。"),
+    },
+    Words {
+        code: "consensus_lag",
+        said: ("The catalog of {name} is {entries} entries behind", "{name} 的目录落后 {entries} 条记录"),
+        fix: ("Look at the load of its disk and its processor, and at the network between it and the leader.", "请检查它的磁盘和处理器负载，以及它与领导者之间的网络。"),
+    },
+    Words {
+        code: "segments_unflushed",
+        said: ("Segments of {name} have waited for {seconds} s to become blocks: {segments} of them", "{name} 的段等待写成块已 {seconds} 秒：共 {segments} 个"),
+        fix: ("See whether the store takes writes, and what its log says of flushes. Until then a start takes longer.", "请检查存储是否接受写入，以及日志中关于落块的信息。在此之前，启动会变慢。"),
+    },
+    Words {
+        code: "segments_near_limit",
+        said: ("{name} has {segments} segments that are in no block, and at most {limit} are taken", "{name} 有 {segments} 个未写成块的段，上限为 {limit}"),
+        fix: ("See what its log says of flushes, and whether the store takes blocks: at the limit it refuses writes.", "请查看日志中关于落块的信息，以及存储是否接受块：到达上限后它会拒绝写入。"),
+    },
+    Words {
+        code: "store_errors",
+        said: ("The store “{store}” failed {name} {count} times in the last minute, of {requests} requests: {kind} ({operation})", "存储“{store}”在最近一分钟对 {name} 的 {requests} 个请求中失败 {count} 次：{kind}（{operation}）"),
+        fix: ("", ""),
+    },
+    Words {
+        code: "store_slow",
+        said: ("The store “{store}” is slow for {name}: one write in a hundred takes {seconds} s or more", "存储“{store}”对 {name} 较慢：每百次写入有一次需要 {seconds} 秒以上"),
+        fix: ("Senders wait as long for their answer. Look at the load of the store, and at the network to it.", "发送方要等同样久才得到答复。请检查存储的负载和到它的网络。"),
+    },
+    Words {
+        code: "version_skew",
+        said: ("Brokers run different versions: {versions}", "broker 的版本不同：{versions}"),
+        fix: ("Finish the upgrade: restart those that are older, one by one. The cluster uses what all know.", "请完成升级：逐个重启较旧的 broker。集群只使用所有 broker 都支持的功能。"),
+    },
+    Words {
+        code: "clock_skew",
+        said: ("The clock of {name} differs from that of this broker by {milliseconds} ms", "{name} 的时钟与此 broker 相差 {milliseconds} 毫秒"),
+        fix: ("Set the clocks by NTP: samples get wrong times, and leases of jobs end too early or too late.", "请用 NTP 校准时钟：否则样本时间不准，任务租约会过早或过晚到期。"),
+    },
+    Words {
+        code: "partial_answers",
+        said: ("{name} cannot read everything, so answers are marked as partial: {what} ({count} in all)", "{name} 有数据无法读取，因此结果标为不完整：{what}（共 {count} 处）"),
+        fix: ("Restore what is named from a snapshot, or delete that time. What could be read is in the answers.", "请从快照恢复所列内容，或删除那段时间。可读的数据都在结果中。"),
+    },
+    Words {
+        code: "tenant_near_limit",
+        said: ("The tenant {tenant} has {series} series of {limit} that it may have", "租户 {tenant} 有 {series} 个序列，上限为 {limit}"),
+        fix: ("Look at the Cardinality page, or raise limits.max_active_series: at the limit new series are refused.", "请查看基数页，或提高 limits.max_active_series：到达上限后拒绝新序列。"),
+    },
+];
+
+/// By kind of error, as `docs/operating/stores.md` has them: English, Chinese.
+#[rustfmt::skip]
+const STORE_REMEDIES: &[(&str, &str, &str)] = &[
+    ("credentials", "Renew the credentials of the store and see that the process gets them.", "请更新存储的凭证，并确认进程能得到它们。"),
+    ("permission", "Allow the credentials to read, write, list and delete below the prefix.", "请允许该凭证在前缀下读取、写入、列出和删除。"),
+    ("clock", "Set the clock of that machine.", "请校准该机器的时钟。"),
+    ("bucket", "Create the bucket, or correct its name.", "请创建存储桶，或改正它的名称。"),
+    ("place", "Correct endpoint, region or path_style in the URL of the store.", "请改正存储 URL 中的 endpoint、region 或 path_style。"),
+    ("full", "Free space in the store, raise its quota, or lower the retention.", "请在存储中腾出空间、提高配额，或缩短保留时间。"),
+    ("read_only", "Let the store take writes again.", "请让存储重新接受写入。"),
+    ("busy", "Raise the store’s limit of requests, or send it less.", "请提高存储的请求上限，或减少请求。"),
+    ("unreachable", "Check the URL of the store, the network, and whether it runs.", "请检查存储的 URL、网络，以及它是否在运行。"),
+    ("failed", "See the store’s own log.", "请查看存储自身的日志。"),
+    ("late", "Check the network and the load of the store.", "请检查网络和存储的负载。"),
+    ("unknown", "Nothing is lost: the senders were told, and what may have been written is removed later.", "没有数据丢失：发送方已得到通知，可能写入的内容之后会被清除。"),
+    ("damaged", "Restore the object that the log names.", "请恢复日志中所指的对象。"),
+    ("too_large", "This is a fault of the program: report it with the log.", "这是程序的缺陷：请附上日志报告。"),
+    ("refused", "See the store’s own log.", "请查看存储自身的日志。"),
+    ("settings", "Do what the log says of the URL or the file system.", "请按日志中关于 URL 或文件系统的说明处理。"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use broker::cluster::status::Code;
+    use serde_json::json;
+
+    use super::*;
+
+    fn placeholders(text: &str) -> BTreeSet<&str> {
+        text.split('{').skip(1).filter_map(|part| part.split('}').next()).collect()
+    }
+
+    #[test]
+    fn every_finding_has_words_in_both_languages() {
+        let known: Vec<&str> = WORDS.iter().map(|words| words.code).collect();
+        let all: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(known, all);
+        for words in WORDS {
+            let Words { code, said, fix } = words;
+            assert_eq!(placeholders(said.0), placeholders(said.1), "{code}");
+            assert_eq!(placeholders(fix.0), placeholders(fix.1), "{code}");
+            assert_eq!(fix.0.is_empty(), *code == "store_errors", "{code}");
+        }
+    }
+
+    #[test]
+    fn values_are_filled_in_and_stores_have_a_remedy_by_kind() {
+        let values = json!({
+            "kind": "full", "store": "truth", "name": "b1", "count": 2, "requests": 9,
+            "operation": "put",
+        });
+        let values = values.as_object().expect("an object").clone().into_iter().collect();
+        let finding = Finding { code: "store_errors".to_owned(), values, ..Finding::default() };
+        let (said, fix) = words(&finding, Language::En);
+        assert_eq!(
+            said,
+            "The store “truth” failed b1 2 times in the last minute, of 9 requests: full (put)"
+        );
+        assert!(fix.starts_with("Free space"), "{fix}");
+        assert!(words(&finding, Language::Zh).1.contains("配额"));
+        let newer = Finding { code: "moon_phase".to_owned(), ..Finding::default() };
+        assert_eq!(words(&newer, Language::En).0, "moon_phase {}");
+    }
+}
