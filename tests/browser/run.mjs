@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 // Opens every page of a running Watchfire in Debian's Chromium and looks at it as a user would.
 //
-//   node run.mjs http://127.0.0.1:9595 [SETUP_LINK]
+//   node run.mjs http://127.0.0.1:9595 [SETUP_LINK [CLUSTER]]
 //
-// The link is the one that another server, which wants a login, printed when it started.
+// The link is the one that another server, which wants a login, printed when it started; CLUSTER is the URL of a
+// broker of a cluster.
 // One line per check, `name ok` or `name FAIL: why`; the last line counts them, the exit code says whether all passed.
 // CHROMIUM names another browser, SCREENSHOTS a folder for a picture of each page.
 
@@ -12,6 +13,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { checkCardinality } from './cardinality.mjs';
+import { checkBrokers, checkCluster } from './cluster.mjs';
 import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
@@ -22,8 +24,9 @@ import { checkTenants } from './tenants.mjs';
 
 const base = process.argv[2]?.replace(/\/+$/, '');
 const setupLink = process.argv[3];
+const clusterUrl = process.argv[4]?.replace(/\/+$/, '');
 if (!base) {
-  console.error('usage: node run.mjs URL [SETUP_LINK]   (for example http://127.0.0.1:9595)');
+  console.error('usage: node run.mjs URL [SETUP_LINK [CLUSTER]]   (for example http://127.0.0.1:9595)');
   process.exit(2);
 }
 
@@ -113,6 +116,7 @@ const SETTLED = {
   queries: '[data-running]',
   cardinality: '.facts dd',
   pushes: 'ul.panel',
+  cluster: '[data-verdict]',
   status: '.facts',
   access: 'section .none, section table',
   missing: 'main .code',
@@ -151,6 +155,7 @@ const PAGES = [
   { name: 'queries', path: '/queries' },
   { name: 'cardinality', path: '/cardinality' },
   { name: 'pushes', path: '/pushes' },
+  { name: 'cluster', path: '/cluster' },
   { name: 'status', path: '/status' },
   { name: 'access', path: '/access' },
   { name: 'missing', path: '/no/such/page' },
@@ -480,6 +485,8 @@ await check('a server that has nothing to push is not called live, and what was 
 await checkExplore({ open, check, demand });
 await checkCardinality({ base, open, check, demand });
 await checkQueries({ base, open, check, demand });
+await checkCluster({ open, check, demand });
+if (clusterUrl) await checkBrokers({ browser, base: clusterUrl, seriousViolations, check, demand });
 await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
 await checkTenants({ base, open, check, demand });

@@ -48,9 +48,13 @@ fn console(scratch: &Scratch) -> Result<String> {
         .arguments(&["--peer-listen", "127.0.0.1:0"])
         .spawn()?;
     let setup_link = wait_for_setup_link(&guarded)?;
+    let store = format!("file://{}", scratch.join("store").display());
+    let founder = Launch::broker(&scratch.join("founder"))
+        .arguments(&["--store", &store, "--peer-listen", "127.0.0.1:0", "--name", "founder"])
+        .start()?;
     wait_for_host(&server.client())?;
     let mut child = Command::new("node")
-        .args(["run.mjs", &format!("http://{}", server.client().address()), &setup_link])
+        .args(["run.mjs", &url(&server), &setup_link, &url(&founder)])
         .current_dir(&directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -73,7 +77,12 @@ fn console(scratch: &Scratch) -> Result<String> {
     ensure!(checks > 0, "the script checked nothing");
     server.stop()?;
     guarded.stop()?;
+    founder.stop()?;
     Ok(format!("{checks} checks"))
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.client().address())
 }
 
 /// What a server that wants a login prints while there is no user.

@@ -13,6 +13,7 @@ export type Route =
   | { page: 'cardinality' }
   | { page: 'pushes' }
   | { page: 'status' }
+  | { page: 'cluster' }
   | { page: 'access' }
   | { page: 'setup' }
   | { page: 'missing'; path: string };
@@ -32,6 +33,7 @@ export function match(pathname: string): Route {
   if (pathname === '/cardinality') return { page: 'cardinality' };
   if (pathname === '/pushes') return { page: 'pushes' };
   if (pathname === '/status') return { page: 'status' };
+  if (pathname === '/cluster') return { page: 'cluster' };
   if (pathname === '/access') return { page: 'access' };
   if (pathname === '/setup') return { page: 'setup' };
   // Empty is the host of samples that came without an instance label.

@@ -281,11 +281,13 @@ export const en = {
   'app.cardinality': 'Cardinality',
   'app.pushes': 'Pushes',
   'app.status': 'Status',
+  'app.cluster': 'Cluster',
   'app.access': 'Access',
   'help.goQueries': 'Go to Queries',
   'help.goCardinality': 'Go to Cardinality',
   'help.goPushes': 'Go to Pushes',
   'help.goStatus': 'Go to Status',
+  'help.goCluster': 'Go to Cluster',
   'help.goAccess': 'Go to Access',
 
   'missing.title': 'There is nothing at this address',

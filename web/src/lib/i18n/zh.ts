@@ -278,11 +278,13 @@ export const zh: Dictionary = {
   'app.cardinality': '基数',
   'app.pushes': '推送',
   'app.status': '状态',
+  'app.cluster': '集群',
   'app.access': '访问权限',
   'help.goQueries': '转到查询监控',
   'help.goCardinality': '转到基数',
   'help.goPushes': '前往推送',
   'help.goStatus': '前往状态',
+  'help.goCluster': '前往集群',
   'help.goAccess': '前往访问权限',
 
   'missing.title': '此地址没有内容',

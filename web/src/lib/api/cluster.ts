@@ -1,0 +1,109 @@
+/** The state of the cluster that the server belongs to, or of one machine. */
+
+import { getAll } from './client';
+
+export type Level = 'ok' | 'warn' | 'bad';
+
+export interface Amount {
+  count: number;
+  bytes: number;
+}
+
+export interface Finding {
+  code: string;
+  level: Level;
+  values: Record<string, string | number>;
+}
+
+export interface Operation {
+  operation: string;
+  requests: number;
+  /** Upper bounds in milliseconds; null if slower than all. */
+  p50Ms: number | null;
+  p99Ms: number | null;
+  errors: Record<string, number>;
+}
+
+export interface StoreReport {
+  store: string;
+  url: string;
+  windowMs: number;
+  operations: Operation[];
+  cache: { hits: number; misses: number; bytes: number } | null;
+}
+
+export interface TenantLoad {
+  name: string;
+  samplesPerSecond: number | null;
+  activeSeries: number;
+  maxActiveSeries: number;
+}
+
+export interface Report {
+  version: string;
+  nowMs: number;
+  startedMs: number;
+  appliedIndex: number;
+  waitingBytes: number;
+  stores: StoreReport[];
+  tenants: TenantLoad[];
+  missing: string[];
+}
+
+export interface Member {
+  id: string;
+  name: string;
+  address: string;
+  zone: string;
+  liveness: 'alive' | 'silent' | 'unknown';
+  silentMs: number;
+  isDraining: boolean;
+  hasLeft: boolean;
+  part: 'voter' | 'learner' | 'none';
+  isLeader: boolean;
+  epoch: number;
+  lagEntries: number | null;
+  ringShare: number;
+  segments: Amount;
+  segmentRows: number;
+  unflushedMs: number;
+  report: Report | null;
+  fault: string;
+  clockAheadMs: number | null;
+}
+
+export interface Lease {
+  job: string;
+  holder: string;
+  holderName: string;
+  term: number;
+  untilMs: number;
+}
+
+export interface Cluster {
+  isCluster: boolean;
+  verdict: Level;
+  findings: Finding[];
+  asked: string;
+  nowMs: number;
+  consensus: {
+    leader: string | null;
+    term: number;
+    lastIndex: number;
+    appliedIndex: number;
+    voters: number;
+    votersAlive: number;
+    majority: number;
+    stopped: string | null;
+  } | null;
+  members: Member[];
+  ringEpoch: number;
+  leases: Lease[];
+  leaseCount: number;
+  segments: Amount;
+  blocks: Amount;
+  tenants: TenantLoad[];
+}
+
+/** Of all tenants, whichever is chosen: a cluster is nobody's. */
+export const clusterStatus = (signal?: AbortSignal): Promise<Cluster> => getAll<Cluster>('/api/v1/status/cluster', signal);
