@@ -53,6 +53,8 @@ pub struct ActiveTarget {
     pub interval: String,
     /// Time a scrape may take.
     pub timeout: String,
+    /// Name of the broker that scrapes it, in a cluster and if that is known.
+    pub scraped_by: Option<String>,
 }
 
 /// A target that relabeling dropped.

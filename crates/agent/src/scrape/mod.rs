@@ -25,6 +25,7 @@ mod report;
 mod schedule;
 mod scraper;
 mod series_rules;
+mod sharing;
 mod status;
 mod target;
 mod target_loop;
@@ -35,6 +36,7 @@ mod workspace;
 
 pub use error::ScraperError;
 pub use scraper::{PreparedJobs, Scraper, ScraperOptions};
+pub use sharing::{Sharing, Whose};
 pub use status::{
     DroppedTarget, RelabelStep, TargetHealth, TargetMetadata, TargetStatus, TargetTotals,
 };

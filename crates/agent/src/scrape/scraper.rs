@@ -17,6 +17,7 @@ use super::error::ScraperError;
 use super::failure_log::FailureLogs;
 use super::job::Job;
 use super::pool::{Plan, Pool, PoolView};
+use super::sharing::Sharing;
 use super::status::{DroppedTarget, RelabelStep, TargetMetadata, TargetStatus, TargetTotals};
 use super::target_loop::Shared;
 use super::task::Task;
@@ -35,8 +36,12 @@ pub struct ScraperOptions {
     /// Whether type and unit of families become labels `__type__` and `__unit__` of their series,
     /// before metric relabeling: Prometheus' feature `type-and-unit-labels`.
     pub type_and_unit_labels: bool,
-    /// Differs between processes: two that scrape the same targets do so at different moments.
+    /// Differs between processes: two that scrape the same targets do so at different moments, unless
+    /// they share them.
     pub seed: u64,
+    /// With whom targets are shared: of those that are another's, nothing is asked and nothing written,
+    /// no staleness markers either, because the other goes on with their series.
+    pub sharing: Option<Arc<dyn Sharing>>,
 }
 
 /// Scrapes by a configuration until it is stopped or dropped. Must be used on a tokio runtime.
@@ -91,6 +96,7 @@ impl Scraper {
                 counters: Arc::new(ScrapeCounters::default()),
                 workspaces: Workspaces::default(),
                 seed: options.seed,
+                sharing: options.sharing.clone(),
             }),
             options,
             jobs: Mutex::default(),

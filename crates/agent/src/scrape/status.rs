@@ -51,6 +51,8 @@ pub struct TargetStatus {
     pub interval: String,
     /// Time a scrape may take, as `__scrape_timeout__` says it.
     pub timeout: String,
+    /// Name of the one that asks it, where targets are shared and that is known.
+    pub scraped_by: Option<String>,
 }
 
 /// Figures of all targets together.

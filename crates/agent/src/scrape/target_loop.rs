@@ -21,6 +21,7 @@ use super::metadata::MetadataBook;
 use super::report::{Outcome, ReportSeries};
 use super::schedule::{Schedule, now, now_ms};
 use super::series_rules::SeriesRules;
+use super::sharing::{Sharing, Whose};
 use super::status::{TargetHealth, TargetStatus, TargetTotals};
 use super::target::{INTERVAL, TIMEOUT, Target};
 use super::task::Task;
@@ -37,6 +38,13 @@ pub(super) struct Shared {
     pub(super) workspaces: Workspaces,
     /// Differs between processes, so that two do not scrape at the same moment.
     pub(super) seed: u64,
+    pub(super) sharing: Option<Arc<dyn Sharing>>,
+}
+
+impl Shared {
+    fn whose(&self, place: u64, due_ms: i64) -> Whose {
+        self.sharing.as_ref().map_or(Whose::Own, |sharing| sharing.whose(place, due_ms))
+    }
 }
 
 /// What a loop is told.
@@ -75,6 +83,7 @@ struct Seen {
     last_scrape_ms: Option<i64>,
     last_duration: Duration,
     series: usize,
+    scraped_by: Option<String>,
 }
 
 impl TargetState {
@@ -89,6 +98,7 @@ impl TargetState {
                 last_scrape_ms: None,
                 last_duration: Duration::ZERO,
                 series: 0,
+                scraped_by: None,
             }),
             metadata: Mutex::default(),
         }
@@ -112,7 +122,22 @@ impl TargetState {
             last_duration: seen.last_duration,
             interval: self.target.written(INTERVAL).to_owned(),
             timeout: self.target.written(TIMEOUT).to_owned(),
+            scraped_by: seen.scraped_by,
         }
+    }
+
+    /// Another one asks it from now on, or nobody is known to.
+    fn leave_to(&self, other: Option<String>) {
+        let mut seen = self.seen.lock();
+        *seen = Seen {
+            discovered: seen.discovered.clone(),
+            health: TargetHealth::Unknown,
+            last_error: String::new(),
+            last_scrape_ms: None,
+            last_duration: Duration::ZERO,
+            series: 0,
+            scraped_by: other,
+        };
     }
 
     /// Adds this target to the figures.
@@ -177,9 +202,11 @@ impl TargetLoop {
         let job = Arc::clone(&orders.borrow().job);
         let target = &state.target;
         let hash = target.hash() ^ shared.seed;
+        // Those who share a target ask it at the same times.
+        let offset = if shared.sharing.is_some() { target.place() } else { hash };
         let timeout = target.timeout();
         TargetLoop {
-            schedule: Schedule::new(target.interval(), hash),
+            schedule: Schedule::new(target.interval(), offset),
             uri: target.uri(),
             timeout,
             cache: SeriesCache::new(hash),
@@ -220,6 +247,18 @@ impl TargetLoop {
                 Waited::Abandoned => return None,
             }
             let began = now();
+            let due_ms = i64::try_from(tick.as_millis()).unwrap_or(i64::MAX);
+            match self.shared.whose(self.state.target.place(), due_ms) {
+                Whose::Own => {}
+                whose => {
+                    self.leave_to(whose);
+                    if self.orders.borrow_and_update().phase == Phase::End {
+                        return None;
+                    }
+                    tick = self.schedule.next(now().max(tick));
+                    continue;
+                }
+            }
             if self.orders.borrow_and_update().phase == Phase::End {
                 self.end(self.schedule.timestamp_ms(tick, began)).await;
                 return None;
@@ -233,6 +272,18 @@ impl TargetLoop {
             self.shared.counters.missed(missed);
             tick = self.schedule.next(now().max(tick));
         }
+    }
+
+    /// Another one goes on with the series: what is known of them is forgotten and nothing ends.
+    fn leave_to(&mut self, whose: Whose) {
+        if self.has_scraped {
+            self.cache = SeriesCache::new(self.shared.seed);
+            self.has_scraped = false;
+        }
+        self.state.leave_to(match whose {
+            Whose::Of(name) => Some(name),
+            Whose::Own | Whose::Nobody => None,
+        });
     }
 
     async fn wait(&mut self, tick: Duration) -> Waited {
@@ -368,6 +419,7 @@ impl TargetLoop {
         seen.last_scrape_ms = Some(began_ms);
         seen.last_duration = duration;
         seen.series = series;
+        seen.scraped_by = self.shared.sharing.as_ref().map(|sharing| sharing.own_name());
     }
 
     /// Writes the markers that end all series of the target.

@@ -3,4 +3,5 @@
 mod discovery;
 mod life;
 mod requests;
+mod sharing;
 mod support;

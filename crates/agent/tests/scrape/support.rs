@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::scrape::{Scraper, ScraperOptions};
+use agent::scrape::{Scraper, ScraperOptions, Sharing};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -139,8 +139,13 @@ pub(crate) struct Scraped {
 
 impl Scraped {
     pub(crate) async fn start(yaml: &str) -> Self {
+        Self::start_sharing(yaml, None).await
+    }
+
+    pub(crate) async fn start_sharing(yaml: &str, sharing: Option<Arc<dyn Sharing>>) -> Self {
         let (sender, batches) = mpsc::channel(64);
         let options = ScraperOptions {
+            sharing,
             client: ClientOptions::operator(),
             adds_external_labels: true,
             folds_created: false,

@@ -25,6 +25,7 @@
 //! | `drain` | a broker leaves |
 //! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
+//! | `turns` | whose turn it is with what one broker alone does |
 //! | `status` | how it is, for people |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
 //! | `store` | [`ObjectStore`], and how patient we are with it |
@@ -56,6 +57,7 @@ pub mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod writer;
 
 use std::sync::Arc;
@@ -79,6 +81,7 @@ pub use links::Links;
 pub use members::ClusterMember;
 pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
+pub use turns::{Turn, Turns};
 
 pub(crate) use writer::ClusterQueue;
 

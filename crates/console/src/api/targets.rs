@@ -47,7 +47,7 @@ pub(super) async fn targets(State(console): State<Arc<Console>>, params: Params)
 }
 
 fn active_target(target: &ActiveTarget, hostname: &str) -> Value {
-    json!({
+    let mut told = json!({
         "discoveredLabels": pairs(&target.discovered),
         "labels": pairs(&target.labels),
         "scrapePool": target.pool,
@@ -59,7 +59,11 @@ fn active_target(target: &ActiveTarget, hostname: &str) -> Value {
         "health": target.health,
         "scrapeInterval": target.interval,
         "scrapeTimeout": target.timeout,
-    })
+    });
+    if let Some(broker) = &target.scraped_by {
+        told["scrapedBy"] = json!(broker);
+    }
+    told
 }
 
 /// The URL as it reads from another host.

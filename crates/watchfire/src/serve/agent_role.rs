@@ -84,7 +84,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     let agent = Arc::new(agent);
     let scraping = match role.prometheus_config.clone() {
         None => None,
-        Some(path) => Some(Scraping::start(path, None, role.features).await?),
+        Some(path) => Some(Scraping::start(path, None, role.features, None).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));

@@ -55,7 +55,7 @@ use front::Front;
 use line_ports::LinePorts;
 use otlp_ports::OtlpPorts;
 use peer_port::PeerPort;
-use scraping::Scraping;
+use scraping::{ByTurns, Scraping};
 use security::Security;
 use telling::Telling;
 
@@ -180,13 +180,18 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if collect {
         security.reserve_name(&config.agent.instance);
     }
+    // Also one that scrapes nothing may lead, and sees to it that the others know whose turn it is.
+    let turns = broker.scrape_turns(config.prometheus_config.is_some());
     let scraping = match config.prometheus_config.clone() {
         None => {
             // What waits for remotes of an earlier file waits for nobody.
             broker.put_remote_writes(broker::PreparedRemotes::none()).await;
             None
         }
-        Some(path) => Some(Scraping::start(path, Some(broker.clone()), config.features).await?),
+        Some(path) => {
+            let sharing = turns.clone().map(|turns| Arc::new(ByTurns(turns)) as Arc<_>);
+            Some(Scraping::start(path, Some(broker.clone()), config.features, sharing).await?)
+        }
     };
     let (scraping, scraped) = scraping.unzip();
     let telling = Telling::new(&config, collect, &broker, scraping.as_ref(), cluster.as_ref());
@@ -255,6 +260,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     drop(reloading);
     // The console holds it as well, so its end is the process'; nothing it brings is taken any more.
     drop(scraping);
+    drop(turns);
     if let Some(feeder) = feeder {
         let _ = feeder.join();
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use agent::scrape::{PreparedJobs, Scraper, ScraperOptions, TargetTotals};
+use agent::scrape::{PreparedJobs, Scraper, ScraperOptions, Sharing, TargetTotals, Whose};
 use anyhow::{Context, Result, anyhow};
+use broker::cluster::{Turn, Turns};
 use broker::{Broker, Complaints, PreparedRemotes};
 use model::{DEFAULT_TENANT, Labels, MetricBatch};
 use net::client::ClientOptions;
@@ -43,12 +44,30 @@ struct InEffect {
     external_labels: BTreeMap<String, String>,
 }
 
+/// The brokers of a cluster that are given the same file share its targets.
+pub(super) struct ByTurns(pub(super) Arc<Turns>);
+
+impl Sharing for ByTurns {
+    fn whose(&self, place: u64, due_ms: i64) -> Whose {
+        match self.0.of(place, due_ms) {
+            Turn::Own => Whose::Own,
+            Turn::Of(name) => Whose::Of(name),
+            Turn::Nobody => Whose::Nobody,
+        }
+    }
+
+    fn own_name(&self) -> String {
+        self.0.own_name()
+    }
+}
+
 impl Scraping {
     /// Reads the file and begins. Batches come out of the receiver.
     pub(super) async fn start(
         path: PathBuf,
         broker: Option<Broker>,
         features: Features,
+        sharing: Option<Arc<dyn Sharing>>,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
         let loaded = load(&path)?;
         // Before the first scrape, so that a new remote gets all of them.
@@ -63,6 +82,7 @@ impl Scraping {
             folds_created: features.st_storage,
             type_and_unit_labels: features.type_and_unit_labels,
             seed: u64::from_le_bytes(seed),
+            sharing,
         };
         let (batches, receiver) = mpsc::channel(QUEUE);
         let scraper = Scraper::start(&loaded.config, options, batches)
@@ -157,6 +177,7 @@ impl console::Targets for Scraping {
                 last_duration_seconds: target.last_duration.as_secs_f64(),
                 interval: target.interval,
                 timeout: target.timeout,
+                scraped_by: target.scraped_by,
             })
             .collect()
     }

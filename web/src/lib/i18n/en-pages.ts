@@ -183,6 +183,8 @@ export const enPages = {
   'targets.up': 'Up',
   'targets.down': 'Down',
   'targets.unknown': 'Not scraped yet',
+  'targets.elsewhere': 'Asked by {broker}',
+  'targets.broker': 'Broker',
   'targets.upOf': '{up} of {n} up',
   'targets.dropped': '{n} dropped',
   'targets.showDropped': '{n} target dropped by relabeling | {n} targets dropped by relabeling',

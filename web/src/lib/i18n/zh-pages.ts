@@ -184,6 +184,8 @@ export const zhPages: PageDictionary = {
   'targets.up': '正常',
   'targets.down': '故障',
   'targets.unknown': '尚未抓取',
+  'targets.elsewhere': '由 {broker} 抓取',
+  'targets.broker': 'broker',
   'targets.upOf': '{up} / {n} 正常',
   'targets.dropped': '{n} 个被丢弃',
   'targets.showDropped': '{n} 个目标被重标记规则丢弃',

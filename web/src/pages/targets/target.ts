@@ -20,6 +20,8 @@ export interface Target extends Discovered {
   health: 'up' | 'down' | 'unknown';
   scrapeInterval: string;
   scrapeTimeout: string;
+  /** The broker of a cluster that asks it. */
+  scrapedBy?: string;
 }
 
 export interface TargetsData {
