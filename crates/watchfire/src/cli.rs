@@ -11,6 +11,7 @@ use crate::cluster::ClusterCommandArguments;
 use crate::completions::CompletionsArguments;
 use crate::delete::DeleteArguments;
 use crate::doctor::DoctorArguments;
+use crate::drain::DrainArguments;
 use crate::http_client::ServerArguments;
 use crate::import::ImportArguments;
 use crate::man::ManArguments;
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),
+    /// Let a broker leave its cluster
+    #[command(after_long_help = crate::drain::EXAMPLES)]
+    Drain(DrainArguments),
     /// Show how the brokers of a cluster are, and what to do
     Cluster(ClusterCommandArguments),
     /// Make, list and revoke tokens, by which hosts join and programs log in

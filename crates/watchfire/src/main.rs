@@ -16,6 +16,7 @@ mod completions;
 mod config;
 mod delete;
 mod doctor;
+mod drain;
 mod file_handles;
 mod http_client;
 mod import;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Migrate(arguments)) => migrate::run(&arguments),
         Some(Command::Delete(arguments)) => delete::run(&arguments),
+        Some(Command::Drain(arguments)) => drain::run(&arguments),
         Some(Command::Snapshot(arguments)) => snapshot::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),

@@ -83,7 +83,7 @@ fn unlabelled(name: &str) -> String {
 fn flags(_: &Scratch) -> Result<String> {
     let page = read("docs/operating/configuration.md")?;
     let mut seen = BTreeSet::new();
-    let subcommands: [&[&str]; 8] = [
+    let subcommands: [&[&str]; 10] = [
         &[],
         &["broker"],
         &["agent"],
@@ -92,6 +92,8 @@ fn flags(_: &Scratch) -> Result<String> {
         &["import", "prometheus"],
         &["delete"],
         &["snapshot"],
+        &["cluster", "status"],
+        &["drain"],
     ];
     for subcommand in subcommands {
         let output = Command::new(process::binary())

@@ -22,7 +22,7 @@
 //! | `adoption` | what dead brokers left |
 //! | `orphans` | objects that nothing refers to |
 //! | `damage` | blocks that cannot be read |
-//! | `drain` | a broker leaves |
+//! | `drain`, `drain_routes` | a broker leaves |
 //! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
 //! | `turns` | whose turn it is with what one broker alone does |
@@ -40,6 +40,7 @@ mod background_tests;
 mod blocks;
 mod damage;
 mod drain;
+mod drain_routes;
 mod feed;
 mod flush;
 mod jobs;
@@ -75,6 +76,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 pub use drain::{DrainError, DrainProgress, DrainStep, left_cluster};
+pub use drain_routes::drain_routes;
 pub use feed::CatalogFeed;
 pub use jobs::Background;
 pub use links::Links;
