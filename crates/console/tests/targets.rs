@@ -59,6 +59,7 @@ impl Targets for Three {
                 discovered: labels(&[("__address__", "localhost:1"), ("__scheme__", "http")]),
                 labels: labels(&[("instance", "localhost:1"), ("job", "j")]),
                 url: "http://localhost:1/metrics".to_owned(),
+                scraped_by: None,
                 health: "up",
                 last_error: String::new(),
                 last_scrape_ms: Some(1_700_000_000_123),

@@ -30,6 +30,12 @@ pub(super) fn merged(
         let first = pages.into_iter().map(|(_, page)| page).next();
         return first.ok_or_else(|| away.join("; "));
     }
+    if path == "/api/v1/status/cluster" {
+        return Err("each cluster has a state of its own, with terms and rings that mean nothing in \
+                    another: look at the page of one of its brokers, or ask one with `watchfire cluster \
+                    status --url`"
+            .to_owned());
+    }
     let mut sum: Option<Value> = None;
     for (name, page) in pages {
         let Some(answer) = page.json() else {
