@@ -216,6 +216,7 @@ fn write_jobs(journal: &mut Journal, group: Vec<Job>) -> Result<(), BlobError> {
     written
 }
 
+#[expect(clippy::result_large_err, reason = "openraft's own error, which its traits take")]
 fn entry_of(held: &Held) -> Result<Entry, StorageError> {
     held.entry().map_err(|error: Malformed| {
         StorageIOError::read_log_at_index(held.log_id.index, &error).into()
