@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 const SLICE_MS: i64 = 60_000;
 /// Slices a shard knows one by one; beyond, neighbours become one.
 const MAX_SLICES: usize = 8_192;
+/// Slices of one segment of another broker that are known one by one.
+const MAX_FOREIGN_SLICES: u64 = 1_024;
 /// Deletes and the like that are known one by one.
 const MAX_RANGES: usize = 256;
 
@@ -45,6 +47,8 @@ pub(crate) struct Changes {
     number: AtomicU64,
     /// Of each shard's rows; its thread is nearly always the only one who wants the lock.
     shards: Vec<Mutex<Slices>>,
+    /// Of what other brokers of a cluster took.
+    foreign: Mutex<Slices>,
     ranges: Mutex<Vec<(TimeRange, u64)>>,
     /// The longest windows whose rollups are all that is left of some samples; 0 if there are none.
     window_ms: AtomicI64,
@@ -58,7 +62,8 @@ impl Changes {
     pub(crate) fn new(shards: usize) -> Self {
         let shards = (0..shards).map(|_| Mutex::default()).collect();
         let (number, window_ms) = (AtomicU64::new(0), AtomicI64::new(0));
-        Changes { number, shards, ranges: Mutex::default(), window_ms }
+        let (foreign, ranges) = (Mutex::default(), Mutex::default());
+        Changes { number, shards, foreign, ranges, window_ms }
     }
 
     /// Notes rows that a shard has taken. Consecutive rows of one slice cost 1 ns each.
@@ -79,6 +84,21 @@ impl Changes {
         // Taken while the lock is held: whoever knows the number sees the slices.
         let number = self.number.fetch_add(1, Ordering::AcqRel) + 1;
         touched.iter().for_each(|start_ms| slices.note(*start_ms, number));
+    }
+
+    /// Notes that another broker took rows in `range`, as far as that is known: one or both ends of it
+    /// may be the only rows.
+    pub(crate) fn note_foreign(&self, range: TimeRange) {
+        let first = range.start_ms.saturating_sub(range.start_ms.rem_euclid(SLICE_MS));
+        let slices = (range.end_ms.saturating_sub(first) as u64).div_ceil(SLICE_MS as u64);
+        if slices > MAX_FOREIGN_SLICES {
+            return self.note_range(range);
+        }
+        let mut foreign = self.foreign.lock();
+        // As in `note_rows`.
+        let number = self.number.fetch_add(1, Ordering::AcqRel) + 1;
+        let starts = (0..slices).map(|slice| first.saturating_add(slice as i64 * SLICE_MS));
+        starts.for_each(|start_ms| foreign.note(start_ms, number));
     }
 
     /// From now on rollups of windows of this length are all that is left of some samples: to be
@@ -115,6 +135,7 @@ impl Changes {
         for shard in &self.shards {
             shard.lock().since(since, within, &mut found);
         }
+        self.foreign.lock().since(since, within, &mut found);
         let ranges = self.ranges.lock();
         let later = ranges.iter().filter(|(range, n)| *n > since && range.overlaps(&within));
         found.extend(later);
@@ -197,6 +218,32 @@ mod tests {
         changes.note_rows(0, extremes.into_iter());
         let (_, found) = changes.since(4, TimeRange::all());
         assert!(!found.is_empty());
+    }
+
+    #[test]
+    fn what_others_took_is_told_by_slices() {
+        let changes = Changes::new(1);
+        let now = 1_000_000 * MINUTE;
+        changes.note_foreign(TimeRange::new(now + 5, now + 6));
+        let (first, found) = changes.since(0, TimeRange::all());
+        assert_eq!(found, [(TimeRange::new(now, now + MINUTE), 1)]);
+        // Four in a second for an hour: what is older is not touched by any of them.
+        for tick in 0..4 * 3_600 {
+            let t_ms = now + tick * 250;
+            changes.note_foreign(TimeRange::new(t_ms - 1_000, t_ms + 1));
+        }
+        let (_, found) = changes.since(first, TimeRange::new(now - 90 * MINUTE, now - 2 * MINUTE));
+        assert_eq!(found, []);
+        let (second, found) = changes.since(first, TimeRange::all());
+        assert!((0..60).all(|minute| covered(&found, now + minute * MINUTE)));
+        // Wide ones are told as a whole, and the extremes overflow nothing.
+        for range in [TimeRange::new(now - 2_000 * MINUTE, now), TimeRange::all()] {
+            changes.note_foreign(range);
+            assert!(covered(&changes.since(second, TimeRange::all()).1, now - 1));
+        }
+        changes.note_foreign(TimeRange::new(i64::MIN, i64::MIN + 1));
+        changes.note_foreign(TimeRange::new(i64::MAX - 1, i64::MAX));
+        changes.note_foreign(TimeRange::new(7, 7));
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
 pub use cluster::{
     Background, CatalogFeed, ClusterMember, ClusterParts, DrainError, DrainProgress, DrainStep,
-    ObjectStore, OnFault, StoreCall, StoreFault, StoredObject, Work, left_cluster,
+    FreshParts, ObjectStore, OnFault, Peers, StoreCall, StoreFault, StoredObject, Work,
+    left_cluster,
 };
 pub use commit::CommitError;
 pub use complaints::Complaints;
@@ -439,7 +440,32 @@ impl Broker {
 
     /// What changed in `within` after the change number `since` of this run, see [`DataChanges`]. To be
     /// asked before what is read and kept.
+    ///
+    /// In a cluster, waits until this broker has noted what was acknowledged by any before: for a thread
+    /// that may wait, see [`Broker::agreed_changes_since`].
     pub fn changes_since(&self, since: u64, within: TimeRange) -> DataChanges {
+        let runtime = self.inner.clustered.as_ref().and_then(|one| one.peers.runtime.as_ref());
+        match runtime {
+            Some(runtime) => runtime.block_on(self.agreed_changes_since(since, within)),
+            None => self.own_changes_since(since, within),
+        }
+    }
+
+    /// As [`Broker::changes_since`], for tasks.
+    pub async fn agreed_changes_since(&self, since: u64, within: TimeRange) -> DataChanges {
+        let Some(clustered) = &self.inner.clustered else {
+            return self.own_changes_since(since, within);
+        };
+        let is_known = clustered.peers.has_noted_changes().await;
+        let mut changes = self.own_changes_since(since, within);
+        if !is_known {
+            // Nothing that was kept before holds, and nothing that is kept now will.
+            changes.store = clustered.peers.unknown_run();
+        }
+        changes
+    }
+
+    fn own_changes_since(&self, since: u64, within: TimeRange) -> DataChanges {
         let at_ms = self.now_ms();
         let (number, ranges) = self.inner.shards.changes().since(since, within);
         let config = &self.inner.config;

@@ -24,6 +24,7 @@ const MAX_HELP_BYTES: usize = 4_096;
 const MAX_UNIT_BYTES: usize = 256;
 /// Metadata of metrics with longer names is not kept: the catalog's keys are bounded.
 const MAX_NAME_BYTES: usize = 1_000;
+/// Keys of families in the key space.
 pub(crate) const PREFIX: &str = "metadata/";
 
 /// What is known about metric families.
@@ -81,16 +82,26 @@ struct OfTenant {
 impl MetadataBook {
     /// Reads what the catalog holds.
     pub(crate) fn load(state: &State) -> Self {
-        let mut families = Families::default();
+        let book = MetadataBook::default();
         for (key, entry) in state.keys(PREFIX) {
-            let named = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
-            let Some((tenant, metric)) = named else { continue };
-            let Ok(tenant) = tenant.parse() else { continue };
-            if let Some(metadata) = decode(metric, &entry.value) {
-                families.put(TenantId(tenant), metadata);
+            book.follow(key, Some(&entry.value));
+        }
+        book
+    }
+
+    /// Takes what the catalog has of a family, which may be nothing.
+    pub(crate) fn follow(&self, key: &str, value: Option<&[u8]>) {
+        let named = key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
+        let Some((tenant, metric)) = named else { return };
+        let Ok(tenant) = tenant.parse() else { return };
+        match value {
+            None => self.forget(TenantId(tenant), metric),
+            Some(value) => {
+                if let Some(metadata) = decode(metric, value) {
+                    self.known.write().put(TenantId(tenant), metadata);
+                }
             }
         }
-        MetadataBook { known: RwLock::new(families), complaints: Complaints::default() }
     }
 
     /// What is known about the tenant's families; nothing is learned while it is held.

@@ -1,4 +1,6 @@
-//! A view of one tenant's data, across heads and blocks.
+//! A view of one tenant's data, across heads and blocks; in a cluster, across the heads of all brokers.
+
+mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,8 +10,8 @@ use blockstore::OpenBlock;
 use catalog::{BlockId, BlockMeta};
 use governor::{Account, Held, Refused};
 use metricstore::{
-    BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadLabels, HeadSnapshot, LabelQuery,
-    MetricError, MetricFormat, Period, Selected,
+    BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadSnapshot, LabelQuery, MetricError,
+    MetricFormat, Period, Selected,
 };
 use model::{
     BestNames, CensusReport, CensusRequest, FoundName, Labels, Limits, Matcher, NameSearch,
@@ -17,8 +19,10 @@ use model::{
 };
 use parking_lot::Mutex;
 
+use crate::cluster::{any, head_labels};
 use crate::maintenance::{Wake, is_damage};
 use crate::{Broker, HeadTotals};
+use others::Fresh;
 
 /// What a series of the head takes until it is known whether it has samples in the range that is
 /// asked for: labels, its place, its rank. Measured: 300 bytes with six labels.
@@ -45,6 +49,8 @@ pub struct Selection {
     fixed_bytes: usize,
     held: Mutex<Held>,
     window_ms: Option<i64>,
+    /// What other brokers gave.
+    _fresh: Vec<Held>,
 }
 
 impl std::ops::Deref for Selection {
@@ -78,10 +84,15 @@ impl Selection {
 /// while a flush publishes blocks first and drops heads second. The list of deletes is taken before
 /// both, and changes after both. What is past its retention is not there, whether it was removed
 /// already or not.
+///
+/// In a cluster the heads of the other brokers come first of all, and whatever reads waits for them: it
+/// is for a thread that may wait. What could not be read of them is told by [`Reader::missing`] after it.
 pub struct Reader {
     broker: Broker,
     tenant: TenantId,
     account: Arc<Account>,
+    /// What answers so far lack of other brokers, in words.
+    lacking: Mutex<BTreeSet<String>>,
 }
 
 impl Reader {
@@ -91,7 +102,7 @@ impl Reader {
     }
 
     pub(crate) fn new(broker: Broker, tenant: TenantId, account: Arc<Account>) -> Self {
-        Reader { broker, tenant, account }
+        Reader { broker, tenant, account, lacking: Mutex::default() }
     }
 
     /// The series that match all of `matchers` and may have samples in `range`.
@@ -113,8 +124,35 @@ impl Reader {
         range: TimeRange,
         window_ms: i64,
     ) -> Result<Selection, ReadError> {
-        let inner = &self.broker.inner;
         let range = self.kept(range);
+        let fresh = self.fresh_samples(matchers, range)?;
+        self.select_beside(fresh, matchers, range, window_ms)
+    }
+
+    /// As [`Reader::select`], for tasks: waits for other brokers without a thread, and then reads on this
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Reader::select`].
+    pub async fn select_in_task(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Selection, ReadError> {
+        let range = self.kept(range);
+        let fresh = self.ask_for_samples(matchers, range).await?;
+        self.select_beside(fresh, matchers, range, 0)
+    }
+
+    /// Selects from what this broker has and what others gave.
+    fn select_beside(
+        &self,
+        fresh: Fresh,
+        matchers: &[Matcher],
+        range: TimeRange,
+        window_ms: i64,
+    ) -> Result<Selection, ReadError> {
+        let inner = &self.broker.inner;
         let deletes = self.hidden(range);
         let series = inner.registry.select(self.tenant, matchers);
         let mut held = self.account.hold(series.ordinals().len() * SERIES_BYTES)?;
@@ -122,7 +160,8 @@ impl Reader {
         let copied_bytes: usize = chunks.iter().map(HeadChunks::bytes).sum();
         held.resize(held.bytes() + copied_bytes)?;
         let head = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
-        let blocks = self.blocks(range);
+        let mut blocks = self.blocks(range);
+        blocks.extend(fresh.blocks);
         let limit = self.limits().max_query_series;
         let fits = |source: &BlockSource| {
             let resolution_ms = source.block.rollup_ms();
@@ -134,7 +173,8 @@ impl Reader {
             .inspect_err(|error| self.report(error))?;
         let fixed_bytes = copied_bytes + selected.bytes();
         held.resize(fixed_bytes)?;
-        Ok(Selection { selected, fixed_bytes, held: Mutex::new(held), window_ms })
+        let held = Mutex::new(held);
+        Ok(Selection { selected, fixed_bytes, held, window_ms, _fresh: fresh.held })
     }
 
     /// Sets a block aside that turned out to be damaged. One that could not be read for another
@@ -149,8 +189,8 @@ impl Reader {
         }
     }
 
-    /// What is missing in `range` because it was damaged, in words; empty if nothing is known to
-    /// be missing.
+    /// What is missing in `range` because it was damaged, or lacks in what was read so far because another
+    /// broker could not be asked, in words; empty if nothing is known to be missing.
     pub fn missing(&self, range: TimeRange) -> Vec<String> {
         let inner = &self.broker.inner;
         // In this order: a block leaves the first list after it came into the second.
@@ -169,37 +209,50 @@ impl Reader {
                     meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
                 )
             })
+            .chain(self.lacking())
             .collect()
+    }
+
+    /// What answers so far lack of other brokers, in words.
+    pub(crate) fn lacking(&self) -> Vec<String> {
+        self.lacking.lock().iter().cloned().collect()
     }
 
     /// Whether nothing at all is known to be missing, in any range.
     pub(crate) fn misses_nothing(&self) -> bool {
         let inner = &self.broker.inner;
         // In this order, as in `missing`.
-        inner.damaged.lock().is_empty()
+        self.lacking.lock().is_empty()
+            && inner.damaged.lock().is_empty()
             && inner.catalog.read(|state| state.quarantined().len() == 0)
     }
 
     /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`. The
     /// head and every block that overlaps `range` count as a whole.
+    ///
+    /// # Errors
+    /// Too much memory; nobody waits for it any more.
     pub fn label_names(
         &self,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Vec<String> {
-        self.collect(selectors, range, limit, |query| query.names())
+    ) -> Result<Vec<String>, ReadError> {
+        self.collect(None, selectors, range, limit)
     }
 
     /// Values of the label `name`, otherwise as [`Reader::label_names`].
+    ///
+    /// # Errors
+    /// As [`Reader::label_names`].
     pub fn label_values(
         &self,
         name: &str,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-    ) -> Vec<String> {
-        self.collect(selectors, range, limit, |query| query.values(name))
+    ) -> Result<Vec<String>, ReadError> {
+        self.collect(Some(name), selectors, range, limit)
     }
 
     /// The first names of labels that fit `search`, or values of the label `of`, otherwise as
@@ -214,8 +267,11 @@ impl Reader {
         range: TimeRange,
         search: &NameSearch,
     ) -> Result<Vec<FoundName>, ReadError> {
+        let fresh = self.fresh_names(of, selectors, range, (0, Some(search)))?;
         let mut best = BestNames::new(search);
-        let mut held = self.account.hold(0)?;
+        fresh.iter().for_each(|name| best.offer(name));
+        drop(fresh);
+        let mut held = self.account.hold(best.bytes())?;
         let mut refused = None;
         // Those who register series wait meanwhile, also where nobody waits for the answer any more.
         let timeout_ms = self.limits().query_timeout_ms;
@@ -248,14 +304,17 @@ impl Reader {
 
     fn collect(
         &self,
+        of: Option<&str>,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
         limit: usize,
-        ask: impl Fn(&LabelQuery<'_>) -> Vec<String>,
-    ) -> Vec<String> {
-        let mut found = BTreeSet::new();
-        self.each_query(selectors, range, |query| found.extend(ask(query)));
-        found.into_iter().take(limit).collect()
+    ) -> Result<Vec<String>, ReadError> {
+        let fresh = self.fresh_names(of, selectors, range, (limit, None))?;
+        let mut found: BTreeSet<String> = fresh.into_iter().collect();
+        self.each_query(selectors, range, |query| {
+            found.extend(of.map_or_else(|| query.names(), |name| query.values(name)));
+        });
+        Ok(found.into_iter().take(limit).collect())
     }
 
     /// Shows `ask` what is to be asked for each of `selectors`.
@@ -271,26 +330,14 @@ impl Reader {
         let deletes = self.hidden(TimeRange::all());
         let head_range = inner.shards.totals().range;
         // The head first and blocks second, as in `select`.
-        let head = head_range.overlaps(&range).then(|| self.head_labels(&deletes, head_range));
+        let labels =
+            || head_labels(&inner.registry, &inner.shards, self.tenant, &deletes, head_range);
+        let head = head_range.overlaps(&range).then(labels);
         let blocks = self.blocks(range);
         for matchers in any(selectors) {
             let (head, deletes, blocks) = (head.as_ref(), &deletes, &*blocks);
             ask(&LabelQuery { head, deletes, blocks, matchers, range, limit: 0 });
         }
-    }
-
-    fn head_labels(&self, deletes: &Deletes, head_range: TimeRange) -> HeadLabels<'_> {
-        let inner = &self.broker.inner;
-        let deletes = &deletes.overlapping(head_range);
-        // Fast path: nothing is deleted.
-        if deletes.is_empty() {
-            return HeadLabels::new(&inner.registry, self.tenant);
-        }
-        let series = deletes.concerned(&inner.registry, self.tenant, &[]);
-        let chunks = inner.shards.select(series.ordinals(), TimeRange::all());
-        let deletes = deletes.clone();
-        let concerned = HeadSnapshot { tenant: self.tenant, deletes, series, chunks };
-        HeadLabels::without_deleted(&inner.registry, &concerned)
     }
 
     /// Label sets of the series that match any of `selectors`, sorted, at most `limit`.
@@ -320,15 +367,30 @@ impl Reader {
 
     /// The exemplars in `range`, as far as retention keeps them, of the series that satisfy all
     /// matchers of any of `selectors`; ascending by labels. They lie in memory.
-    pub fn exemplars(&self, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+    ///
+    /// # Errors
+    /// Too much memory; nobody waits for it any more.
+    pub fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<SeriesExemplars>, ReadError> {
         let start_ms = range.start_ms.max(self.broker.oldest_ms());
         let range = TimeRange::new(start_ms, range.end_ms);
-        self.broker.inner.exemplars.select(self.tenant, selectors, range)
+        let fresh = self.fresh_exemplars(selectors, range)?;
+        let own = self.broker.inner.exemplars.select(self.tenant, selectors, range);
+        Ok(others::unite_exemplars(own, fresh))
     }
 
-    /// Where the series of the head come from; each list has at most `limit` entries.
-    pub fn cardinality(&self, limit: usize) -> Cardinality {
-        self.broker.inner.registry.cardinality(self.tenant, limit)
+    /// Where the series of the heads come from, and how much there is in them; each list has at most
+    /// `limit` entries. What the heads of several brokers have counts for each of them.
+    ///
+    /// # Errors
+    /// Too much memory; nobody waits for it any more.
+    pub fn cardinality(&self, limit: usize) -> Result<(Cardinality, HeadTotals), ReadError> {
+        let fresh = self.fresh_cardinality(limit)?;
+        let own = self.broker.inner.registry.cardinality(self.tenant, limit);
+        Ok(others::unite_cardinality((own, self.head()), fresh, limit))
     }
 
     /// Where the series of a time come from, and how that differs from another. A block that overlaps
@@ -345,12 +407,18 @@ impl Reader {
         for (range, period) in periods {
             let Some(range) = range else { continue };
             let range = self.kept(range);
+            let fresh = self.fresh_series(&request.selectors, range)?;
+            fresh.count(&mut census, period);
+            held.resize(census.bytes())?;
+            drop(fresh);
             // Blocks count as a whole.
             let deletes = self.hidden(TimeRange::all());
             let head_range = inner.shards.totals().range;
             // The head first and blocks second, as in `select`. A flush in between may put a series
             // into both, which counts once.
-            let head = head_range.overlaps(&range).then(|| self.head_labels(&deletes, head_range));
+            let labels =
+                || head_labels(&inner.registry, &inner.shards, self.tenant, &deletes, head_range);
+            let head = head_range.overlaps(&range).then(labels);
             for matchers in any(&request.selectors) {
                 let series = inner.registry.select(self.tenant, matchers);
                 let active = inner.shards.with_samples(series.ordinals(), range);
@@ -373,7 +441,7 @@ impl Reader {
         Ok(census.report(request.limit, request.order, request.focus.as_deref()))
     }
 
-    /// Size and range of the head.
+    /// Size and range of the head of this broker.
     pub fn head(&self) -> HeadTotals {
         self.broker.inner.shards.totals()
     }
@@ -409,10 +477,4 @@ impl Reader {
             })
             .collect()
     }
-}
-
-/// The selectors, or one that matches everything if there are none.
-fn any(selectors: &[Vec<Matcher>]) -> impl Iterator<Item = &[Matcher]> {
-    let everything: &[&[Matcher]] = if selectors.is_empty() { &[&[]] } else { &[] };
-    selectors.iter().map(Vec::as_slice).chain(everything.iter().copied())
 }

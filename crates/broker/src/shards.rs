@@ -79,7 +79,7 @@ pub struct HeadTotals {
 }
 
 impl HeadTotals {
-    const EMPTY: HeadTotals =
+    pub(crate) const EMPTY: HeadTotals =
         HeadTotals { bytes: 0, rows: 0, chunks: 0, range: TimeRange { start_ms: 0, end_ms: 0 } };
 
     fn of(shard: &Shard) -> Self {

@@ -25,7 +25,7 @@ use pace::Pace;
 pub(crate) use pace::BURST_SECONDS;
 
 /// Where the names lie in the key space.
-const PREFIX: &str = "tenants/";
+pub(crate) const PREFIX: &str = "tenants/";
 /// Tenants that have rows of their own among the metrics, the oldest ones; the others share one.
 const MAX_LABELLED: usize = 200;
 /// The tenant of that row, which is nobody's name.
@@ -185,13 +185,8 @@ impl TenantBook {
         let (known, adding, refused) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
         let book = TenantBook { known, adding, in_effect, refused };
         book.add(TenantName::DEFAULT, DEFAULT_TENANT);
-        for (key, value) in catalog.keys(PREFIX) {
-            let name = key.strip_prefix(PREFIX).and_then(|name| TenantName::parse(name).ok());
-            let kept = serde_json::from_slice::<Kept>(&value.value).ok();
-            match (name, kept) {
-                (Some(name), Some(kept)) => book.add(name, TenantId(kept.id)),
-                _ => tracing::error!(key, "the name of a tenant cannot be read; its data is kept"),
-            }
+        for (key, kept) in catalog.keys(PREFIX) {
+            book.follow(key, &kept.value);
         }
         let mut known = book.known.write();
         for id in used {
@@ -199,6 +194,16 @@ impl TenantBook {
         }
         drop(known);
         book
+    }
+
+    /// Takes a name that is in the catalog.
+    pub(crate) fn follow(&self, key: &str, value: &[u8]) {
+        let name = key.strip_prefix(PREFIX).and_then(|name| TenantName::parse(name).ok());
+        let kept = serde_json::from_slice::<Kept>(value).ok();
+        match (name, kept) {
+            (Some(name), Some(kept)) => self.add(name, TenantId(kept.id)),
+            _ => tracing::error!(key, "the name of a tenant cannot be read; its data is kept"),
+        }
     }
 
     fn add(&self, name: TenantName, id: TenantId) {

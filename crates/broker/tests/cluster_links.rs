@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blockstore::MemoryDisk;
-use broker::cluster::{Links, cluster_service};
+use broker::cluster::{CatalogFeed, Links, cluster_service};
 use broker::rpc::ingest_service;
 use bytes::Bytes;
-use catalog::{CatalogError, Command, Expected, Outcome, State, StoreId};
+use catalog::{BrokerId, CatalogError, Command, Expected, Outcome, State, StoreId};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, Transport, TransportError};
 use net::auth::{Actor, CredentialStore, FileStore, JoinTokens, Principal};
 use net::tls::{MutualTls, ServerCertificate};
@@ -77,8 +77,8 @@ impl Site {
         let store = config(Path::new("unused"), now_ms, NEVER_MS);
         let store = open_on(&Arc::new(MemoryDisk::new()), store);
         let ingest = ingest_service(&store, member.name.clone(), enrollment);
-        let services =
-            tonic::service::Routes::new(ingest).add_service(cluster_service(consensus.clone()));
+        let services = tonic::service::Routes::new(ingest)
+            .add_service(cluster_service(consensus.clone(), CatalogFeed::new(BrokerId(id))));
         let mutual = MutualTls::new(certificate, &authority, Arc::clone(&peers)).expect("valid");
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(bound.serve_rpc(mutual, services, async move {

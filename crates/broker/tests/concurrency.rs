@@ -127,6 +127,7 @@ fn labels_of_an_acknowledged_sample_are_found_at_once() {
         // The head is asked only if its range reaches this far.
         let range = TimeRange::new(t_ms, t_ms + 1);
         let found = broker.reader(DEFAULT_TENANT).label_values("series", &[], range, usize::MAX);
+        let found = found.expect("memory suffices");
         assert!(found.contains(&step.to_string()), "{step} is missing");
     }
     broker.stop();

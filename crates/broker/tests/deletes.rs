@@ -169,6 +169,7 @@ fn series_and_labels_of_deleted_series_are_gone_before_and_after_cleaning() {
     let listed = |broker: &Broker| {
         let reader = broker.reader(DEFAULT_TENANT);
         let values = reader.label_values("series", &[], TimeRange::all(), 9);
+        let values = values.expect("memory suffices");
         let series = reader.series(&[], TimeRange::all(), 9).expect("sound blocks");
         (values, series.len())
     };
@@ -197,7 +198,9 @@ fn many_values_of_deleted_series_are_gone_and_those_stored_again_are_not() {
     let any = [Matcher::new("job", MatchOp::Regex, ".*").expect("a pattern")];
     let listed = |broker: &Broker, matchers: &[Matcher]| {
         let reader = broker.reader(DEFAULT_TENANT);
-        reader.label_values("series", &[matchers.to_vec()], TimeRange::all(), 1_000)
+        reader
+            .label_values("series", &[matchers.to_vec()], TimeRange::all(), 1_000)
+            .expect("memory suffices")
     };
     let mut expected: Vec<String> =
         (0..200_usize).filter(|series| series % 2 == 1).map(|series| series.to_string()).collect();

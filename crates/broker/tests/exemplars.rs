@@ -86,6 +86,7 @@ fn text(exemplar: &Exemplar) -> String {
 fn kept(broker: &Broker) -> Shown {
     let all = [vec![Matcher::new("__name__", MatchOp::Equal, "m").expect("no pattern")]];
     let found = broker.reader(DEFAULT_TENANT).exemplars(&all, TimeRange::all());
+    let found = found.expect("memory suffices");
     assert!(found.is_sorted_by(|a, b| a.labels < b.labels));
     found
         .iter()

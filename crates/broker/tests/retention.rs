@@ -59,7 +59,10 @@ fn kept(model: &Samples, now_ms: i64) -> Samples {
 }
 
 fn series_values(broker: &Broker) -> Vec<String> {
-    broker.reader(DEFAULT_TENANT).label_values("series", &[], TimeRange::all(), usize::MAX)
+    broker
+        .reader(DEFAULT_TENANT)
+        .label_values("series", &[], TimeRange::all(), usize::MAX)
+        .expect("memory suffices")
 }
 
 fn stored_rows(broker: &Broker) -> u64 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use labelindex::{Census, LabelIndex, Period};
-use model::{MatchOp, Matcher, TenantId, TimeRange};
+use model::{Labels, MatchOp, Matcher, TenantId, TimeRange};
 
 use crate::deletes::{Deletes, Masks};
 use crate::registry::Registry;
@@ -50,6 +50,15 @@ impl<'a> HeadLabels<'a> {
     pub fn without_deleted(registry: &'a Registry, concerned: &HeadSnapshot) -> Self {
         let hidden = hidden_in_head(concerned, registry);
         HeadLabels { registry, tenant: concerned.tenant, hidden }
+    }
+}
+
+impl HeadLabels<'_> {
+    /// Labels of those of `ordinals` that count, in the order given.
+    pub fn labels_of(&self, ordinals: &[u32]) -> Vec<Labels> {
+        let is_shown = |ordinal: &&u32| self.hidden.binary_search(ordinal).is_err();
+        let view = self.registry.view(self.tenant);
+        ordinals.iter().filter(is_shown).filter_map(|ordinal| view.labels(*ordinal)).collect()
     }
 }
 

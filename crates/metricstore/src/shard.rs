@@ -484,6 +484,12 @@ impl HeadChunks {
         self.frozen.len() + 1
     }
 
+    /// The last delete that the shard had heard of: none of what it has is older than a later one was
+    /// made.
+    pub fn newest_deletes_through(&self) -> u64 {
+        self.open_deletes_through
+    }
+
     /// The last delete that is older than what one of those sources has.
     pub(crate) fn deletes_through(&self, generation: usize) -> u64 {
         self.frozen.get(generation).map_or(self.open_deletes_through, |g| g.deletes_through())

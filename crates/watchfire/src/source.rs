@@ -316,7 +316,7 @@ impl console::Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        Ok(self.0.label_names(selectors, range, limit))
+        self.0.label_names(selectors, range, limit).map_err(fault)
     }
 
     fn label_values(
@@ -326,7 +326,7 @@ impl console::Snapshot for View {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<String>, SourceError> {
-        Ok(self.0.label_values(name, selectors, range, limit))
+        self.0.label_values(name, selectors, range, limit).map_err(fault)
     }
 
     fn search(
@@ -353,7 +353,7 @@ impl console::Snapshot for View {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<Vec<SeriesExemplars>, SourceError> {
-        Ok(self.0.exemplars(selectors, range))
+        self.0.exemplars(selectors, range).map_err(fault)
     }
 
     fn missing(&self, range: TimeRange) -> Vec<String> {
@@ -365,8 +365,7 @@ impl console::Snapshot for View {
     }
 
     fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {
-        let head = self.0.head();
-        let found = self.0.cardinality(limit);
+        let (found, head) = self.0.cardinality(limit).map_err(fault)?;
         Ok(Cardinality {
             series: found.series,
             label_pairs: found.label_pairs,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use blockstore::{BlockSet, OpenBlock};
+use blockstore::BlockSet;
 use catalog::{BlockId, BlockMeta, BrokerId, PassedOver, Standing, State, Tombstone};
 use metricstore::{CutData, Delete, MetricBlock, MetricFormat};
 use model::TimeRange;
@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::OnFault;
-use super::feed::Event;
+use super::feed::{CatalogFeed, Event};
 use super::flush::Cut;
+use super::listing::{Listed, Listing, NeededDeletes, Step};
 use super::writer::{Flight, Flights, Waiting};
 use crate::commit::{CommitError, OnStored, Stored};
+use crate::maintenance::DamagedBlocks;
 use crate::visible::Visible;
 
 /// What a flush leaves for the moment its blocks count.
@@ -33,6 +35,7 @@ pub(super) struct Applier {
     pub(super) epoch: u64,
     pub(super) visible: Visible,
     pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) damaged: Arc<DamagedBlocks>,
     pub(super) flights: Arc<Flights>,
     pub(super) flushed: Arc<Mutex<Flushed>>,
     /// Blocks that others wrote and that have to be opened.
@@ -41,12 +44,10 @@ pub(super) struct Applier {
     pub(super) through: u64,
     /// The last delete that is in effect.
     pub(super) last_delete: u64,
-    /// What the catalog lists.
-    pub(super) listed: BTreeMap<BlockId, BlockMeta>,
-    /// Listed blocks that others wrote and that are not open yet.
-    pub(super) coming: BTreeSet<BlockId>,
-    /// Deletes that may hide something, as the catalog says.
-    pub(super) needed_deletes: BTreeSet<u64>,
+    /// Which blocks there are, and which of them can be read.
+    pub(super) listing: Listing,
+    /// Knows who follows keys of the catalog.
+    pub(super) feed: Arc<CatalogFeed>,
     pub(super) on_fault: OnFault,
     /// What is visible is not what the catalog says any more: nothing is acknowledged.
     pub(super) has_failed: bool,
@@ -78,60 +79,21 @@ impl Applier {
                 // If nobody waits any more, the next cut has the parts.
                 let _ = reply.send(Cut { through, deletes_through, parts });
             }
-            Event::Opened(meta, block) => {
-                // Deletes may have been settled in it since it was asked for.
-                if let Some(&meta) = self.listed.get(&meta.id) {
-                    self.visible.shards.changes().note_range(meta.range);
-                    self.note_windows(&block);
-                    self.blocks.swap(&[meta.id], vec![OpenBlock { meta, block }]);
+            Event::OfOther(range) => self.visible.shards.changes().note_foreign(range),
+            Event::Key { key, value } => {
+                if let Some(broker) = self.feed.opened() {
+                    broker.follow_key(&key, value.as_deref());
                 }
-                self.came(meta.id);
             }
-            Event::NotOpened(id) => self.came(id),
-        }
-    }
-
-    /// A block that was waited for is open, or never will be.
-    fn came(&mut self, id: BlockId) {
-        if self.coming.remove(&id) {
-            self.remove_gone();
-        }
-    }
-
-    /// Takes blocks out that are not listed any more. What another broker merged them into may not be
-    /// open yet: until it is, they stay, and the deletes with them.
-    fn remove_gone(&mut self) {
-        let snapshot = self.blocks.snapshot();
-        let gone = snapshot.iter().filter(|open| !self.listed.contains_key(&open.meta.id));
-        let coming: Vec<&BlockMeta> =
-            self.coming.iter().filter_map(|id| self.listed.get(id)).collect();
-        let is_merged_into = |gone: &BlockMeta, other: &&BlockMeta| {
-            (gone.tenant, gone.signal) == (other.tenant, other.signal)
-                && other.first_sequence <= gone.first_sequence
-                && gone.last_sequence <= other.last_sequence
-                && other.range.overlaps(&gone.range)
-        };
-        let (waiting, gone): (Vec<BlockMeta>, Vec<BlockMeta>) = gone
-            .map(|open| open.meta)
-            .partition(|gone| coming.iter().any(|other| is_merged_into(gone, other)));
-        let ids: Vec<BlockId> = gone.iter().map(|meta| meta.id).collect();
-        self.blocks.swap(&ids, Vec::new());
-        gone.iter().for_each(|meta| self.visible.shards.changes().note_range(meta.range));
-        if !waiting.is_empty() {
-            return;
-        }
-        let known = self.visible.deletes.current().0;
-        let known = known.iter().map(|delete| delete.tombstone().number);
-        let gone: BTreeSet<u64> = known.filter(|n| !self.needed_deletes.contains(n)).collect();
-        if !gone.is_empty() {
-            self.visible.deletes.forget(&gone);
-        }
-    }
-
-    /// Queries choose between samples and rollups by what there is.
-    fn note_windows(&self, block: &MetricBlock) {
-        if block.lacks_floats() {
-            self.visible.shards.changes().note_windows(block.rollup_ms());
+            Event::Opened(meta, block) => {
+                let step = self.listing.opened(meta, block);
+                self.take_step(step);
+            }
+            Event::Unread(meta) => {
+                let step = self.listing.unread(meta);
+                self.take_step(step);
+            }
+            Event::Shown(tell) => self.listing.tell_when_shown(tell),
         }
     }
 
@@ -172,7 +134,6 @@ impl Applier {
             return;
         }
         self.last_delete = tombstone.number;
-        self.needed_deletes.insert(tombstone.number);
         match Delete::new(tombstone) {
             Ok(delete) => self.visible.hide(Arc::new(delete)),
             Err(error) => self.fail(&format!(
@@ -181,61 +142,47 @@ impl Applier {
         }
     }
 
-    /// Takes over the list of blocks: those first, then the rows that are in them go.
+    /// Takes over the list of blocks, at once if all of them can be read.
     fn list(&mut self, blocks: Vec<BlockMeta>, deletes: BTreeSet<u64>, flushed_through: u64) {
-        let listed: BTreeMap<BlockId, BlockMeta> =
-            blocks.into_iter().map(|meta| (meta.id, meta)).collect();
-        let snapshot = self.blocks.snapshot();
-        let mut added = Vec::new();
-        let mut changed = Vec::new();
         let mut flushed = self.flushed.lock();
-        for meta in listed.values().filter(|meta| self.listed.get(&meta.id) != Some(meta)) {
-            let own = flushed.opened.remove(&meta.id);
-            let open = || {
-                let open = snapshot.iter().find(|open| open.meta.id == meta.id)?;
-                Some(Arc::clone(&open.block))
-            };
-            match own.or_else(open) {
-                Some(block) => {
-                    self.note_windows(&block);
-                    added.push(OpenBlock { meta: *meta, block });
-                }
-                // It is shown when it is open.
-                None => {
-                    if self.coming.insert(meta.id) {
-                        let _ = self.foreign.send(*meta);
-                    }
-                }
-            }
-            changed.push(meta.range);
-        }
-        self.coming.retain(|id| listed.contains_key(id));
-        let is_as_listed = |meta: &BlockMeta| listed.get(&meta.id) == Some(meta);
-        changed.extend(self.listed.values().filter(|meta| !is_as_listed(meta)).map(|m| m.range));
-        self.listed = listed;
-        self.needed_deletes = deletes;
-        let replaced: Vec<BlockId> = added.iter().map(|open| open.meta.id).collect();
-        let gone: Vec<BlockId> = self.merged_into(&added);
-        self.blocks.swap(&[replaced, gone].concat(), added);
-        if flushed.cuts.as_ref().is_some_and(|(through, _)| *through <= flushed_through) {
-            let (_, cuts) = flushed.cuts.take().expect("there are some");
-            self.visible.shards.drop_flushed(&cuts);
-        }
+        let own = |meta: &BlockMeta| Some((meta.id, flushed.opened.remove(&meta.id)?));
+        let opened = blocks.iter().filter_map(own).collect();
+        let is_in_blocks = |(through, _): &mut (u64, _)| *through <= flushed_through;
+        let cuts = flushed.cuts.take_if(is_in_blocks).map(|(_, cuts)| cuts).unwrap_or_default();
         drop(flushed);
-        changed
-            .iter()
-            .for_each(|range: &TimeRange| self.visible.shards.changes().note_range(*range));
-        self.remove_gone();
+        let deletes = NeededDeletes { numbers: deletes, through: self.last_delete };
+        let listed = Listed { blocks, deletes, cuts, told: Vec::new() };
+        let (step, foreign) = self.listing.list(listed, opened, &self.blocks.snapshot());
+        for meta in foreign {
+            let _ = self.foreign.send(meta);
+        }
+        self.take_step(step);
     }
 
-    /// Blocks that are not listed any more and go at the same moment as others come.
-    fn merged_into(&self, added: &[OpenBlock<MetricFormat>]) -> Vec<BlockId> {
-        if added.is_empty() {
-            return Vec::new();
+    /// Shows a list of blocks: those first, then the rows that are in them go.
+    fn take_step(&mut self, step: Option<Step>) {
+        let Some(Step { added, gone, changed, deletes, cuts, told }) = step else { return };
+        // Queries choose between samples and rollups by what there is.
+        let changes = self.visible.shards.changes();
+        let lack_floats = added.iter().filter(|open| open.block.lacks_floats());
+        lack_floats.for_each(|open| changes.note_windows(open.block.rollup_ms()));
+        self.blocks.swap(&gone, added);
+        if !cuts.is_empty() {
+            self.visible.shards.drop_flushed(&cuts);
         }
-        let snapshot = self.blocks.snapshot();
-        let gone = snapshot.iter().map(|open| open.meta.id);
-        gone.filter(|id| self.coming.is_empty() && !self.listed.contains_key(id)).collect()
+        changed.into_iter().for_each(|range| changes.note_range(range));
+        if let Some(deletes) = deletes {
+            let known = self.visible.deletes.current().0;
+            let known = known.iter().map(|delete| delete.tombstone().number);
+            let gone: BTreeSet<u64> = known.filter(|number| !deletes.has(*number)).collect();
+            if !gone.is_empty() {
+                self.visible.deletes.forget(&gone);
+            }
+            // What was missing is missed no more when the catalog has forgotten it.
+            self.damaged.lock().retain(|id, _| self.listing.has(*id));
+        }
+        // Nobody waits any more, if that fails.
+        told.into_iter().for_each(|tell| _ = tell.send(()));
     }
 
     /// The state came as a whole. What this broker wrote and did not yet know to count is looked for in
@@ -252,7 +199,13 @@ impl Applier {
         }
         self.hide_through(&tombstones, state.last_delete());
         let deletes = tombstones.iter().map(|tombstone| tombstone.number).collect();
-        self.list(state.blocks().copied().collect(), deletes, own.flushed_through);
+        let flushed_through = own.flushed_through;
+        // What came of others meanwhile is not told one by one.
+        self.visible.shards.changes().note_range(TimeRange::all());
+        self.list(state.blocks().copied().collect(), deletes, flushed_through);
+        if let Some(broker) = self.feed.opened() {
+            broker.follow_all(state);
+        }
     }
 
     fn hide_through(&mut self, tombstones: &[Arc<Tombstone>], through: u64) {
@@ -262,8 +215,8 @@ impl Applier {
         // Those that the catalog has forgotten by now hid nothing of what is here.
         if through > self.last_delete {
             self.last_delete = through;
-            self.visible.deletes.pass(through);
             self.visible.shards.begin_after_delete(through);
+            self.visible.deletes.pass(through);
         }
     }
 

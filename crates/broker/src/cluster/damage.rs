@@ -49,9 +49,8 @@ impl SettingAside {
     pub(super) async fn settle(&self) {
         let found: Vec<BlockMeta> = self.damaged.lock().values().map(|one| one.meta).collect();
         for meta in found {
+            // Merged, expired, or told by another: it is missed until the list without it is shown.
             if self.leases.consensus.read(|state| state.block(meta.id).is_none()) {
-                // Merged, expired, or told by another.
-                self.damaged.lock().remove(&meta.id);
                 continue;
             }
             match self.verify(meta).await {
@@ -98,8 +97,9 @@ impl SettingAside {
         let told = lease.propose(Command::Quarantine { block }).await;
         lease.give().await;
         match told {
-            // A refusal: expired or merged meanwhile, there is nothing left to tell.
-            Ok(_) | Err(NoResult::Refused(_)) => _ = self.damaged.lock().remove(&block),
+            // A refusal: expired or merged meanwhile, there is nothing left to tell. It is missed until the
+            // list without it is shown.
+            Ok(_) | Err(NoResult::Refused(_)) => {}
             Err(error) => {
                 tracing::warn!(%block, %error, "the others hear of a damaged block later");
             }

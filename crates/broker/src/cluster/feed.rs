@@ -2,14 +2,17 @@
 //! are.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use catalog::{
-    BlockId, BlockMeta, BrokerId, CatalogError, Command, Outcome, PassedOver, State, Tombstone,
-};
+use catalog::{BlockMeta, BrokerId, CatalogError, Command, Outcome, PassedOver, State, Tombstone};
 use consensus::Observer;
+use model::TimeRange;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{oneshot, watch};
+
+use super::follow::is_followed;
+use crate::{Broker, Inner};
 
 /// Hears what the catalog applies, for one broker. It is given to the consensus when that starts, and
 /// to the broker when that is opened.
@@ -17,6 +20,10 @@ pub struct CatalogFeed {
     own: BrokerId,
     /// Nobody wants to know before a broker is opened.
     events: Mutex<Option<UnboundedSender<Event>>>,
+    /// [`State::version`] of what was applied; what it brought is in `events` by then.
+    version: watch::Sender<u64>,
+    /// Who answers what others ask.
+    opened: Mutex<Weak<Inner>>,
 }
 
 /// One thing that happened, or is to be done between things that did.
@@ -25,6 +32,10 @@ pub(super) enum Event {
     Begun { epoch: u64, state: Box<State> },
     /// A segment of this broker counts.
     Segment { seq: u64, passed_over: Vec<(u32, PassedOver)> },
+    /// A segment of another one counts, with rows of this time.
+    OfOther(TimeRange),
+    /// A key has another value, or none.
+    Key { key: String, value: Option<Vec<u8>> },
     /// Something is hidden.
     Deleted(Arc<Tombstone>),
     /// The list of blocks, or of deletes that matter, is another one.
@@ -45,14 +56,37 @@ pub(super) enum Event {
     Cut(tokio::sync::oneshot::Sender<super::flush::Cut>),
     /// A block of another broker can be read.
     Opened(BlockMeta, Arc<metricstore::MetricBlock>),
-    /// A block of another broker cannot be read, or is gone again.
-    NotOpened(BlockId),
+    /// A block of another broker cannot be read, for now or for good: whoever waits for it goes on
+    /// without.
+    Unread(BlockMeta),
+    /// Tell when everything that was listed before can be read, or is known not to be.
+    Shown(oneshot::Sender<()>),
 }
 
 impl CatalogFeed {
     /// For the broker `own`.
     pub fn new(own: BrokerId) -> Arc<CatalogFeed> {
-        Arc::new(CatalogFeed { own, events: Mutex::default() })
+        Arc::new(CatalogFeed {
+            own,
+            events: Mutex::default(),
+            version: watch::Sender::new(0),
+            opened: Mutex::default(),
+        })
+    }
+
+    /// From now on this one answers what others ask.
+    pub(super) fn open(&self, broker: &Broker) {
+        *self.opened.lock() = Arc::downgrade(&broker.inner);
+    }
+
+    /// Who answers what others ask; `None` before it is open, and after it is gone.
+    pub(super) fn opened(&self) -> Option<Broker> {
+        self.opened.lock().upgrade().map(|inner| Broker { inner })
+    }
+
+    /// The version of the catalog as this broker has applied it, and of each change that follows.
+    pub(super) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// Whose it is.
@@ -96,6 +130,13 @@ impl CatalogFeed {
             (Command::AddSegment(new), Outcome::Segment(passed_over)) if new.broker == self.own => {
                 Some(Event::Segment { seq: new.seq, passed_over: passed_over.clone() })
             }
+            (Command::AddSegment(new), Outcome::Segment(_)) => Some(Event::OfOther(new.range)),
+            (Command::Put { key, value, .. }, _) if is_followed(key) => {
+                Some(Event::Key { key: key.clone(), value: Some(value.clone()) })
+            }
+            (Command::Delete { key, .. }, _) if is_followed(key) => {
+                Some(Event::Key { key: key.clone(), value: None })
+            }
             (Command::DeleteRows(tombstone), _) => {
                 Some(Event::Deleted(Arc::new(tombstone.clone())))
             }
@@ -124,11 +165,13 @@ impl Observer for CatalogFeed {
         if let Some(event) = event {
             self.tell(event);
         }
+        self.version.send_replace(state.version());
     }
 
     fn replaced(&self, state: &State) {
         if self.events.lock().is_some() {
             self.tell(Event::Replaced(Box::new(state.clone())));
+            self.version.send_replace(state.version());
         }
     }
 }

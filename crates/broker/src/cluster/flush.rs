@@ -173,9 +173,7 @@ impl Upkeep {
         }
         // Until queries find them in blocks.
         let (told, seen) = oneshot::channel();
-        self.events
-            .send(Event::Then(Box::new(move || _ = told.send(()))))
-            .map_err(|_| stopping())?;
+        self.events.send(Event::Shown(told)).map_err(|_| stopping())?;
         seen.await.map_err(|_| stopping())?;
         self.pending.clear();
         self.writing.remove_later(keys);

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
+use futures_util::TryFutureExt;
 use net::rpc::cluster_client::ClusterClient;
-use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest};
+use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, FreshRequest};
 use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Status};
+
+use super::fresh::{FreshParts, Peers};
 
 /// A message of the consensus: a part of a snapshot, or as many commands as one message takes.
 pub(super) const MAX_MESSAGE_BYTES: usize = 72 << 20;
@@ -82,6 +85,19 @@ impl Transport for Links {
                 Err(_) => Err(TransportError::Lost(format!("no answer within {deadline:?}"))),
             }
         })
+    }
+}
+
+impl Peers for Links {
+    fn fresh(&self, address: &str, request: FreshRequest) -> FreshParts {
+        let channel = self.channel(address);
+        let call = async move {
+            let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+            let mut client = ClusterClient::new(channel);
+            let parts = client.fresh(request).await?.into_inner();
+            Ok::<_, Status>(parts)
+        };
+        Box::pin(call.try_flatten_stream())
     }
 }
 

@@ -184,8 +184,7 @@ impl Merging {
     /// Waits until what was agreed upon is shown here: only then can be told what is due next.
     async fn shown(&self) {
         let (told, seen) = oneshot::channel();
-        let then = Event::Then(Box::new(move || _ = told.send(())));
-        if self.aside.events.send(then).is_ok() {
+        if self.aside.events.send(Event::Shown(told)).is_ok() {
             let _ = seen.await;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::fresh::FreshCounters;
 use crate::Broker;
 use crate::metrics::MetricRow;
 
@@ -34,6 +35,9 @@ impl Broker {
         let none = ClusterCounters::default();
         let counters = clustered.map_or(&none, |clustered| &clustered.counters);
         let waiting = clustered.map_or(0, |clustered| clustered.budget.used());
+        let others = clustered.map(|clustered| &clustered.peers);
+        let nothing = FreshCounters::default();
+        let fresh = others.map_or(&nothing, |others| &others.counters);
         let row = |name, kind, help, value| MetricRow { name, help, kind, value };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         vec![
@@ -104,6 +108,55 @@ impl Broker {
                 "counter",
                 "Objects removed because nothing referred to them for long.",
                 count(&counters.orphans_removed),
+            ),
+            row(
+                "watchfire_broker_fresh_requests_total",
+                "counter",
+                "Questions of queries to other brokers about what is in no block yet.",
+                count(&fresh.asked),
+            ),
+            row(
+                "watchfire_broker_fresh_unanswered_total",
+                "counter",
+                "Times that another broker did not answer, or was not asked because it had not \
+                 answered just before: its segments were read instead.",
+                count(&fresh.unanswered),
+            ),
+            row(
+                "watchfire_broker_fresh_received_bytes_total",
+                "counter",
+                "Bytes of answers of other brokers.",
+                count(&fresh.received_bytes),
+            ),
+            row(
+                "watchfire_broker_fresh_wait_seconds_total",
+                "counter",
+                "Time that queries waited for other brokers, those that waited at once added up.",
+                count(&fresh.wait_micros) / 1e6,
+            ),
+            row(
+                "watchfire_broker_fresh_partial_total",
+                "counter",
+                "Selections that lack something of another broker; their answers say so.",
+                count(&fresh.partial),
+            ),
+            row(
+                "watchfire_broker_fresh_answers_total",
+                "counter",
+                "Questions of other brokers that were answered.",
+                count(&fresh.answered),
+            ),
+            row(
+                "watchfire_broker_foreign_segments_read_total",
+                "counter",
+                "Segments of brokers that did not answer, read from the store for queries.",
+                count(&fresh.segments_read),
+            ),
+            row(
+                "watchfire_broker_foreign_head_bytes",
+                "gauge",
+                "Memory of what was read of brokers that do not answer.",
+                others.map_or(0, |others| others.foreign_bytes()) as f64,
             ),
         ]
     }

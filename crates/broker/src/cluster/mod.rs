@@ -27,6 +27,9 @@
 //! | `metrics` | what is counted of it |
 //! | `turns` | whose turn it is with what one broker alone does |
 //! | `status` | how it is, for people |
+//! | `listing` | which blocks queries see |
+//! | `fresh` | what other brokers have in no block |
+//! | `follow` | what is known beside the catalog follows its keys |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
 //! | `store` | [`ObjectStore`], and how patient we are with it |
 //!
@@ -43,9 +46,12 @@ mod drain;
 mod drain_routes;
 mod feed;
 mod flush;
+mod follow;
+mod fresh;
 mod jobs;
 mod leases;
 mod links;
+mod listing;
 mod members;
 mod merging;
 mod metrics;
@@ -71,13 +77,14 @@ use consensus::Consensus;
 use net::NetMetrics;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 pub use drain::{DrainError, DrainProgress, DrainStep, left_cluster};
 pub use drain_routes::drain_routes;
 pub use feed::CatalogFeed;
+pub use fresh::{FreshParts, Peers};
 pub use jobs::Background;
 pub use links::Links;
 pub use members::ClusterMember;
@@ -85,6 +92,7 @@ pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
 pub use turns::{Turn, Turns};
 
+pub(crate) use fresh::{FreshAnswer, Gathered, Others, any, head_labels};
 pub(crate) use writer::ClusterQueue;
 
 use drain::Draining;
@@ -139,6 +147,8 @@ pub struct ClusterParts {
     pub store: Arc<dyn ObjectStore>,
     /// The blocks in it, for reading by threads that may wait.
     pub blobs: Arc<dyn Blobs>,
+    /// The way to what the other brokers have in memory.
+    pub peers: Arc<dyn Peers>,
     /// A disk of its own, for what any broker could make anew.
     pub disk: Arc<dyn Disk>,
     /// Where it computes.
@@ -160,6 +170,10 @@ pub(crate) struct Clustered {
     pub(super) draining: Draining,
     /// The background jobs.
     jobs: AbortHandle,
+    /// As queries see the others.
+    pub(crate) peers: Arc<Others>,
+    /// How many questions of others are answered at once.
+    answering: Semaphore,
     feed: Arc<CatalogFeed>,
     events: UnboundedSender<Event>,
     /// Those that end by themselves when nothing comes any more.

@@ -1,7 +1,8 @@
 //! A clustered broker starts: its log begins anew, heads and blocks are read, tasks take up their work.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +12,9 @@ use consensus::{Consensus, ProposeError};
 use metricstore::{LogEncoder, MetricFormat, PageCache, Registry};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -23,8 +25,10 @@ use super::damage::SettingAside;
 use super::drain::{Draining, left_cluster};
 use super::feed::{CatalogFeed, Event};
 use super::flush::Upkeep;
+use super::fresh::{FreshCounters, Others};
 use super::jobs::{Background, Jobs};
 use super::leases::Leases;
+use super::listing::Listing;
 use super::members::Members;
 use super::merging::Merging;
 use super::metrics::ClusterCounters;
@@ -81,7 +85,7 @@ pub(super) async fn open(
     if !config.aggregation.rules.is_empty() {
         bail!("stream_aggregation follows the log of one machine: leave it out in a cluster");
     }
-    let ClusterParts { consensus, feed, store, blobs, disk, work, on_fault, .. } = parts;
+    let ClusterParts { consensus, feed, store, blobs, peers, disk, work, on_fault, .. } = parts;
     let (keep, background) = (parts.keep_flushed, parts.background);
     if let Some(why) = left_cluster(&*disk) {
         bail!(why);
@@ -115,7 +119,7 @@ pub(super) async fn open(
     recovered.blocks = blocks.snapshot().len();
     recovered.exemplars = start.visible.exemplars.totals().0;
     recovered.seconds = started.elapsed().as_secs_f64();
-    let mut others = start.applying(opening, coming)?;
+    let mut others = start.applying(opening, coming, &feed)?;
     let (queue, tasks) = start.writing(&config);
     let (live, resolving) = (Arc::new(LiveHub::default()), Arc::new(RwLock::new(())));
     let maintenance_counters = Arc::new(MaintenanceCounters::default());
@@ -164,6 +168,23 @@ pub(super) async fn open(
     };
     let jobs = tokio::spawn(jobs.run(cleaned)).abort_handle();
     others.push(tokio::spawn(upkeep.run(woken)));
+    let fresh = Others {
+        own: start.own,
+        consensus: start.consensus.clone(),
+        feed: Arc::clone(&feed),
+        events: start.events.clone(),
+        peers,
+        store: Arc::clone(&start.store),
+        work,
+        governor: Arc::clone(&config.governor),
+        deletes: Arc::clone(&start.visible.deletes),
+        seed: config.hash_seed(),
+        now_ms: config.now_ms,
+        runtime: (work == Work::Threads).then(Handle::current),
+        known: Mutex::default(),
+        counters: FreshCounters::default(),
+        unknown_runs: AtomicU64::new(0),
+    };
     let Start { consensus, events, registry, visible, counters, .. } = start;
     let core = Core {
         registry,
@@ -191,15 +212,32 @@ pub(super) async fn open(
             members,
             draining: Draining::new(Arc::clone(&queue.is_draining)),
             jobs,
-            feed,
-            events,
+            peers: Arc::new(fresh),
+            answering: Semaphore::new(ANSWERS_PER_SHARD * config.shards),
+            feed: Arc::clone(&feed),
+            events: events.clone(),
             writing: Mutex::new(tasks),
             others,
         }),
         committer: CommitQueue::Cluster(queue),
     };
-    Ok(Broker::assemble(config, core, net_metrics))
+    let broker = Broker::assemble(config, core, net_metrics);
+    feed.open(&broker);
+    // Behind what came while nobody followed.
+    let following = feed;
+    let catch_up = move || {
+        if let Some(broker) = following.opened()
+            && let SharedCatalog::Agreed(consensus) = &broker.inner.catalog
+        {
+            broker.follow_all(&consensus.read(State::clone));
+        }
+    };
+    let _ = events.send(Event::Then(Box::new(catch_up)));
+    Ok(broker)
 }
+
+/// Questions of other brokers that are answered at once, for each shard: more only take turns.
+const ANSWERS_PER_SHARD: usize = 4;
 
 /// Heads without rows.
 fn heads(config: &BrokerConfig, work: Work, disk: &dyn Disk, state: &State) -> Result<Visible> {
@@ -326,6 +364,7 @@ impl Start {
         &self,
         opening: Opening,
         coming: UnboundedReceiver<Event>,
+        feed: &Arc<CatalogFeed>,
     ) -> Result<Vec<JoinHandle<()>>> {
         let (foreign, foreign_blocks) = unbounded_channel();
         let applier = Applier {
@@ -333,14 +372,14 @@ impl Start {
             epoch: self.epoch,
             visible: self.visible.clone(),
             blocks: Arc::clone(&opening.blocks),
+            damaged: Arc::clone(&opening.damaged),
             flights: Arc::clone(&self.flights),
             flushed: Arc::clone(&self.flushed),
             foreign,
             through: self.next_seq(),
             last_delete: self.state.last_delete(),
-            listed: self.state.blocks().map(|meta| (meta.id, *meta)).collect(),
-            coming: BTreeSet::new(),
-            needed_deletes: self.state.tombstones().map(|tombstone| tombstone.number).collect(),
+            listing: Listing::new(self.state.blocks().copied()),
+            feed: Arc::clone(feed),
             on_fault: Arc::clone(&self.on_fault),
             has_failed: false,
         };

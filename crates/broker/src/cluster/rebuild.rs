@@ -1,16 +1,18 @@
 //! A start: the heads again, from this broker's own segments that are in no block yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
 use blockstore::{BlockSet, SegmentName, read_segment};
 use bytes::Bytes;
-use catalog::{BlockId, BlockMeta, BrokerId, Segment, State};
+use catalog::{BlockMeta, BrokerId, Segment, State, Tombstone};
 use consensus::Consensus;
 use futures_util::{FutureExt, StreamExt, stream};
 use metricstore::{Delete, LogDecoder, MetricBlock, MetricFormat, Registry, ResolvedBatch};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
 
 use super::Work;
 use super::feed::Event;
@@ -20,13 +22,15 @@ use crate::recovery::Recovered;
 use crate::visible::Visible;
 
 /// Segments, or blocks, that are read at once: their bytes are all that a start holds beside the heads.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 /// Most bytes of one, unpacked: what the largest batch takes, and more.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 /// A segment that is not what the catalog says is read again so often: the damage may be on the way.
 const READS: u32 = 4;
 /// Pause before a block that cannot be read is tried again.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long others wait for a block that cannot be read; then it is told as missing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What it takes to read segments of a broker.
 pub(super) struct Rebuild<'a> {
@@ -51,6 +55,7 @@ impl Rebuild<'_> {
         let mut unreadable = BTreeSet::new();
         let Some(own) = state.broker(self.broker) else { return unreadable };
         let mut deletes = 0;
+        let tombstones: Vec<Arc<Tombstone>> = state.tombstones().cloned().collect();
         let segments: Vec<(u64, Segment)> =
             own.segments.range(..through).map(|(seq, segment)| (*seq, segment.clone())).collect();
         let read = |(seq, segment): (u64, Segment)| {
@@ -59,7 +64,7 @@ impl Rebuild<'_> {
         };
         let mut segments = stream::iter(segments).map(read).buffered(AT_ONCE);
         while let Some((seq, deletes_through, batches)) = segments.next().await {
-            self.pass_deletes(state, &mut deletes, deletes_through);
+            self.pass_deletes(&tombstones, &mut deletes, deletes_through);
             let Some(batches) = batches else {
                 recovered.unusable_frames += 1;
                 unreadable.insert(seq);
@@ -71,18 +76,23 @@ impl Rebuild<'_> {
                 self.visible.shards.append(batch.shards, Box::new(|_| {}));
             }
         }
-        self.pass_deletes(state, &mut deletes, state.last_delete());
+        self.pass_deletes(&tombstones, &mut deletes, state.last_delete());
         self.visible.shards.settle();
         recovered.series = self.registry.all_series();
         unreadable
     }
 
     /// Separates what comes from what lies before the deletes up to a number.
-    fn pass_deletes(&self, state: &State, passed: &mut u64, through: u64) {
+    pub(super) fn pass_deletes(
+        &self,
+        tombstones: &[Arc<Tombstone>],
+        passed: &mut u64,
+        through: u64,
+    ) {
         if through <= *passed {
             return;
         }
-        let between = state.tombstones().filter(|t| t.number > *passed && t.number <= through);
+        let between = tombstones.iter().filter(|t| t.number > *passed && t.number <= through);
         for tombstone in between {
             // One whose pattern this program cannot compile has stopped the start.
             if let Ok(delete) = Delete::new(Arc::clone(tombstone)) {
@@ -94,7 +104,7 @@ impl Rebuild<'_> {
     }
 
     /// The batches of a segment that count.
-    async fn read(&self, seq: u64, segment: &Segment) -> Option<Vec<ResolvedBatch>> {
+    pub(super) async fn read(&self, seq: u64, segment: &Segment) -> Option<Vec<ResolvedBatch>> {
         let name = SegmentName { broker: self.broker, epoch: segment.epoch, seq };
         let key = name.key();
         let mut fault = String::new();
@@ -115,7 +125,8 @@ impl Rebuild<'_> {
             key,
             fault,
             rows = segment.rows,
-            "a segment of this broker cannot be used: its rows are missing; restore the object from a \
+            broker = %self.broker,
+            "a segment cannot be used: its rows are missing; restore the object from a \
              backup of the store if you have one, and restart"
         );
         None
@@ -166,22 +177,46 @@ pub(super) struct Opening {
 
 impl Opening {
     /// Opens one, however long that takes; `None` if it is damaged, or gone from the catalog meanwhile.
-    pub(super) async fn open(&self, meta: BlockMeta) -> Option<Arc<MetricBlock>> {
+    /// Calls `give_up` when others should not wait for it any longer.
+    pub(super) async fn open(
+        &self,
+        meta: BlockMeta,
+        mut give_up: impl FnMut(),
+    ) -> Option<Arc<MetricBlock>> {
         let is_listed = || self.consensus.read(|state| state.block(meta.id).is_some());
+        let damaged = Damaged { meta, left: Unfinished::Tell };
+        let began = Instant::now();
         let mut reads = 0;
+        let mut is_late = false;
         loop {
             let blocks = Arc::clone(&self.blocks);
             match self.work.run(move || blocks.open_block(meta.id)).await {
-                Ok(block) => return Some(block),
-                Err(_) if !is_listed() => return None,
+                Ok(block) => {
+                    if is_late {
+                        self.damaged.lock().remove(&meta.id);
+                    }
+                    return Some(block);
+                }
+                Err(_) if !is_listed() => {
+                    self.damaged.lock().remove(&meta.id);
+                    return None;
+                }
                 Err(error) if is_damage(&error) && reads >= READS => {
                     tracing::error!(
                         block = %meta.id, %error,
                         "a block is damaged or gone; answers in its range are partial"
                     );
-                    let left = Unfinished::Tell;
-                    self.damaged.lock().insert(meta.id, Damaged { meta, left });
+                    self.damaged.lock().insert(meta.id, damaged);
                     return None;
+                }
+                Err(error) if !is_late && began.elapsed() >= PATIENCE => {
+                    tracing::error!(
+                        block = %meta.id, %error,
+                        "a block cannot be read for now; answers in its range are partial until it can"
+                    );
+                    is_late = true;
+                    self.damaged.lock().insert(meta.id, damaged);
+                    give_up();
                 }
                 Err(error) => {
                     tracing::warn!(block = %meta.id, %error, "a block is opened later");
@@ -197,7 +232,8 @@ impl Opening {
         &self,
         metas: Vec<BlockMeta>,
     ) -> Vec<(BlockMeta, Arc<MetricBlock>)> {
-        let open = |meta: BlockMeta| async move { Some((meta, self.open(meta).await?)) }.boxed();
+        let open =
+            |meta: BlockMeta| async move { Some((meta, self.open(meta, || ()).await?)) }.boxed();
         let opened: Vec<_> =
             stream::iter(metas).map(open).buffer_unordered(AT_ONCE).collect().await;
         opened.into_iter().flatten().collect()
@@ -206,20 +242,33 @@ impl Opening {
     /// Opens what others write, as it comes.
     pub(super) async fn follow(
         self,
-        mut foreign: UnboundedReceiver<BlockMeta>,
+        foreign: UnboundedReceiver<BlockMeta>,
         events: UnboundedSender<Event>,
     ) {
-        let mut metas = Vec::new();
-        while foreign.recv_many(&mut metas, AT_ONCE).await > 0 {
-            let wanted = std::mem::take(&mut metas);
-            let mut opened: BTreeMap<BlockId, Arc<MetricBlock>> =
-                self.open_all(wanted.clone()).await.into_iter().map(|(m, b)| (m.id, b)).collect();
-            for meta in wanted {
-                let _ = events.send(match opened.remove(&meta.id) {
-                    Some(block) => Event::Opened(meta, block),
-                    None => Event::NotOpened(meta.id),
-                });
+        // Those that the store does not give must not take the places of those that it does.
+        const MOST_AT_ONCE: usize = 64 * AT_ONCE;
+        let metas =
+            stream::unfold(
+                foreign,
+                |mut foreign| async move { Some((foreign.recv().await?, foreign)) },
+            );
+        let turns = Semaphore::new(AT_ONCE);
+        let open = |meta: BlockMeta| {
+            let (opening, events, turns) = (&self, &events, &turns);
+            async move {
+                let mut turn = turns.acquire().await.ok();
+                let unread = || _ = events.send(Event::Unread(meta));
+                let give_up = || {
+                    turn.take();
+                    unread();
+                };
+                match opening.open(meta, give_up).await {
+                    Some(block) => _ = events.send(Event::Opened(meta, block)),
+                    None => unread(),
+                }
             }
-        }
+            .boxed()
+        };
+        metas.map(open).buffer_unordered(MOST_AT_ONCE).collect::<()>().await;
     }
 }

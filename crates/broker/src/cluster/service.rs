@@ -1,28 +1,45 @@
 //! What other brokers ask of this one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use consensus::Consensus;
 use net::rpc::cluster_server::{Cluster, ClusterServer};
-use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse};
+use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse, FreshRequest};
 use tonic::{Request, Response, Status};
 
+use super::feed::CatalogFeed;
+use super::fresh::FreshParts;
 use super::links::MAX_MESSAGE_BYTES;
 
 /// The service. See [`cluster_service`].
 pub struct ClusterService {
     consensus: Consensus,
+    feed: Arc<CatalogFeed>,
 }
 
 /// The service `Cluster`, to be put among the routes of [`net::server::Bound::serve_rpc`], which lets
-/// nobody but brokers call it.
-pub fn cluster_service(consensus: Consensus) -> ClusterServer<ClusterService> {
-    ClusterServer::new(ClusterService { consensus })
+/// nobody but brokers call it. `feed` is what the consensus was given: by it the broker is found that
+/// answers, once that is open.
+pub fn cluster_service(
+    consensus: Consensus,
+    feed: Arc<CatalogFeed>,
+) -> ClusterServer<ClusterService> {
+    ClusterServer::new(ClusterService { consensus, feed })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 #[tonic::async_trait]
 impl Cluster for ClusterService {
+    type FreshStream = FreshParts;
+
+    async fn fresh(&self, request: Request<FreshRequest>) -> Result<Response<FreshParts>, Status> {
+        let broker = self.feed.opened();
+        let broker = broker.ok_or_else(|| Status::unavailable("the broker is starting"))?;
+        Ok(Response::new(broker.answer_fresh(request.into_inner())))
+    }
+
     async fn consensus(
         &self,
         request: Request<ConsensusRequest>,

@@ -1,7 +1,7 @@
 //! Brokers of a cluster on real threads and a real clock, with a store in memory; faults under seeds are
 //! in `tests/simulation`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,13 +13,17 @@ use bytes::Bytes;
 use catalog::{BrokerId, BrokerInfo, BrokerState, Command, Expected};
 use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
+use net::rpc::FreshRequest;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
+use tonic::Status;
 
 use super::*;
 use crate::commit::{CommitError, Message};
 use crate::maintenance::Wake;
 use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
+
+mod reads;
 
 pub(super) const START_MS: i64 = 1_795_219_200_000;
 
@@ -29,6 +33,12 @@ pub(super) struct Site {
     pub(super) members: Mutex<BTreeMap<u64, Consensus>>,
     pub(super) objects: Mutex<BTreeMap<String, Bytes>>,
     is_full: AtomicBool,
+    /// It gives nothing.
+    is_down: AtomicBool,
+    /// Who answers what others ask.
+    feeds: Mutex<BTreeMap<u64, Arc<CatalogFeed>>>,
+    /// Those that take questions and say nothing.
+    silent: Mutex<BTreeSet<u64>>,
     pub(super) faults: Mutex<Vec<String>>,
 }
 
@@ -48,6 +58,22 @@ impl Transport for Shared {
     }
 }
 
+impl Peers for Shared {
+    fn fresh(&self, _: &str, request: FreshRequest) -> FreshParts {
+        if self.0.silent.lock().contains(&request.to) {
+            return Box::pin(futures_util::stream::pending());
+        }
+        let feed = self.0.feeds.lock().get(&request.to).cloned();
+        match feed.and_then(|feed| feed.opened()) {
+            Some(broker) => broker.answer_fresh(request),
+            None => {
+                let refused = Err(Status::unavailable("connection refused"));
+                Box::pin(futures_util::stream::iter([refused]))
+            }
+        }
+    }
+}
+
 impl ObjectStore for Shared {
     fn put(&self, key: String, bytes: Bytes) -> StoreCall<()> {
         let site = Arc::clone(&self.0);
@@ -63,7 +89,13 @@ impl ObjectStore for Shared {
 
     fn get(&self, key: String) -> StoreCall<Bytes> {
         let found = self.0.objects.lock().get(&key).cloned();
-        Box::pin(async move { found.ok_or(StoreFault::NotFound(key)) })
+        let is_down = self.0.is_down.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if is_down {
+                return Err(StoreFault::Unavailable("503 Slow Down".to_owned()));
+            }
+            found.ok_or(StoreFault::NotFound(key))
+        })
     }
 
     fn delete(&self, key: String) -> StoreCall<()> {
@@ -170,9 +202,11 @@ pub(super) fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryD
         };
         let set = Command::SetBroker { broker: BrokerId(id), info };
         consensus.propose(set, Duration::from_secs(10)).await.expect("there is a leader");
+        shared.0.feeds.lock().insert(id, Arc::clone(&feed));
         let parts = ClusterParts {
             consensus: consensus.clone(),
             feed,
+            peers: Arc::new(shared.clone()),
             store: Arc::new(shared.clone()),
             blobs: Arc::new(shared),
             disk,
@@ -202,6 +236,13 @@ impl Running {
         self.broker.stop();
         runtime.block_on(self.broker.stopped());
         site.members.lock().remove(&id);
+        runtime.block_on(self.consensus.stop());
+    }
+
+    /// Ends as a process does that is killed.
+    fn kill(self, runtime: &Runtime, site: &Site, id: u64) {
+        site.members.lock().remove(&id);
+        site.feeds.lock().remove(&id);
         runtime.block_on(self.consensus.stop());
     }
 }

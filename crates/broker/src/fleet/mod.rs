@@ -25,7 +25,7 @@ use known::{Kept, Known, Session};
 pub use row::{AgentHello, AgentRow, AgentStatus};
 
 /// Keys of agents in the key space.
-const PREFIX: &str = "fleet/";
+pub(crate) const PREFIX: &str = "fleet/";
 /// Agents remembered. Beyond it, the one that is silent for longest makes room.
 const MAX_AGENTS: usize = 20_000;
 
@@ -64,6 +64,39 @@ impl Fleet {
             agent.known.lock().recover(incarnation, marks);
         }
         Fleet { agents: RwLock::new(agents), ..Fleet::default() }
+    }
+
+    /// Takes what another broker of the cluster heard of an agent. What is said here is newer.
+    pub(crate) fn follow(&self, key: &str, value: Option<&[u8]>) {
+        let Some(name) = key.strip_prefix(PREFIX) else { return };
+        let mut agents = self.agents.write();
+        let known = agents.get(name).map(|agent| agent.known.lock().session.is_some());
+        match (known, value) {
+            (Some(true), _) => {}
+            (_, None) => _ = agents.remove(name),
+            (Some(false), Some(value)) => {
+                if let Some(agent) = agents.get(name) {
+                    agent.known.lock().kept = Kept::decode(value);
+                }
+            }
+            (None, Some(value)) => {
+                let name: Arc<str> = name.into();
+                agents.insert(Arc::clone(&name), Agent::new(&name, Kept::decode(value)));
+            }
+        }
+    }
+
+    /// Takes from the catalog when agents were last stored, whoever stored it.
+    fn hear(&self, state: &State) {
+        let agents = self.agents.read();
+        for (name, incarnation, marks) in state.marks() {
+            if let Some(agent) = agents.get(name) {
+                let mut known = agent.known.lock();
+                if known.session.is_none() {
+                    known.recover(incarnation, marks);
+                }
+            }
+        }
     }
 
     /// Agents connected now.
@@ -196,6 +229,9 @@ impl Broker {
 
     /// All agents that are connected or remembered, by name.
     pub fn fleet(&self) -> Vec<AgentRow> {
+        if self.inner.clustered.is_some() {
+            self.inner.catalog.read(|state| self.inner.fleet.hear(state));
+        }
         self.inner.fleet.rows(self.now_ms())
     }
 }

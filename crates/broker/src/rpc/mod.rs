@@ -3,6 +3,7 @@
 mod acks;
 mod budget;
 mod ingest;
+pub(crate) mod messages;
 mod push;
 mod read;
 

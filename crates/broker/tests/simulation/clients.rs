@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::world::Dice;
-use crate::{START_MS, read};
+use crate::{START_MS, query, read};
 
 /// Whoever waits longer gives the connection up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +53,9 @@ pub(crate) struct Told {
     pub(crate) refusals: BTreeMap<String, u64>,
     pub(crate) deletes: u64,
     pub(crate) known: u64,
+    /// Queries at any broker, and those that said that they lack something.
+    pub(crate) queries: u64,
+    pub(crate) partial: u64,
 }
 
 /// What clients share.
@@ -314,5 +317,51 @@ async fn delete(site: &Arc<Site>, broker: &Broker, series: &str, in_doubt: &BTre
     for (place, fate) in &told.deletable {
         let is_gone = place.0 == series && *fate == Fate::Deleted;
         assert!(!is_gone || !found.contains_key(place), "{place:?} was deleted and can be read");
+    }
+}
+
+/// A client that asks any broker for everything, and holds the answer against what anybody was told before
+/// it asked.
+pub(crate) async fn auditor(site: Arc<Site>, seed: u64) {
+    let mut dice = Dice(seed);
+    while !site.is_over() {
+        sleep(Duration::from_millis(200 + dice.below(1_500))).await;
+        let Some(broker) = site.any(&mut dice) else { continue };
+        let (stored, batches, deletable) = {
+            let told = site.told.lock();
+            (told.stored.clone(), told.batches.clone(), told.deletable.clone())
+        };
+        let Ok((found, missing)) = timeout(PATIENCE, query(&broker)).await else { continue };
+        let mut told = site.told.lock();
+        told.queries += 1;
+        for (place, value) in &found {
+            assert_eq!(told.sent.get(place), Some(value), "{place:?} is invented");
+        }
+        for ((number, seq), attempts) in &told.attempts {
+            let is_there = |rows: &&Vec<Place>| rows.iter().any(|row| found.contains_key(row));
+            let times = attempts.iter().filter(is_there).count();
+            assert!(times <= 1, "batch {seq} of agent {number} is found {times} times");
+            let is_lost = times == 0 && batches.contains(&(*number, *seq));
+            assert!(!is_lost || !missing.is_empty(), "batch {seq} of agent {number} is not found");
+        }
+        for (place, fate) in &deletable {
+            let is_found = found.contains_key(place);
+            // Deleted before the query began, or neither before nor meanwhile.
+            match (fate, told.deletable.get(place)) {
+                (Fate::Deleted, _) => {
+                    assert!(!is_found || !missing.is_empty(), "{place:?} was deleted and is found")
+                }
+                (Fate::Stored, Some(Fate::Stored)) => {
+                    assert!(is_found || !missing.is_empty(), "{place:?} is not found");
+                }
+                _ => {}
+            }
+        }
+        if missing.is_empty() {
+            let lost = stored.iter().find(|place| !found.contains_key(*place));
+            assert_eq!(lost, None, "acknowledged before the query, and not found");
+        } else {
+            told.partial += 1;
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! A cluster of brokers on one thread with a clock of its own: real consensus, the real write path, heads,
 //! flushes and reads; links, disks, power and the store fail as they do.
 //!
-//! What is held against it: what was acknowledged can be read, at once where it was acknowledged and in
-//! the end in the cluster, also after all have lost power; a batch of an agent is stored once, however
+//! What is held against it: what was acknowledged can be read, at once where it was acknowledged and by
+//! queries at any broker that begin later, unless they say what they lack; in the end at every broker,
+//! also after all have lost power; a batch of an agent is stored once, however
 //! often it was sent and to whom; nothing can be read that was not sent; what was deleted stays away; all
 //! catalogs are equal; the store has at any time what the catalog refers to, and in the end nothing else.
 //! Blocks are merged, what dead brokers left is taken over and garbage is collected meanwhile; in the end a
@@ -23,7 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{Disk, MemoryDisk, SegmentName};
-use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, Work};
+use broker::{
+    Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, Selection, Work,
+};
 use catalog::{BrokerId, BrokerInfo, BrokerState, Command, State};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, Writing, seed_chance};
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
@@ -50,18 +53,33 @@ fn now_ms() -> i64 {
     START_MS + i64::try_from(began.elapsed().as_millis()).expect("some minutes")
 }
 
-/// Everything that one broker can read: its heads, and all blocks.
+/// What one broker has itself: its heads, and all blocks.
 pub(crate) fn read(broker: &Broker) -> BTreeMap<Place, f64> {
-    let matcher = Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex");
-    let selected = broker.reader(DEFAULT_TENANT).select(&[matcher], TimeRange::all());
-    let selected = selected.expect("every block is readable");
+    let selected = broker.reader(DEFAULT_TENANT).select(&[all()], TimeRange::all());
+    samples(&selected.expect("every block is readable"))
+}
+
+/// What a query at a broker finds, and what it says that it lacks.
+pub(crate) async fn query(broker: &Broker) -> (BTreeMap<Place, f64>, Vec<String>) {
+    let reader = broker.reader(DEFAULT_TENANT);
+    let selected = reader.select_in_task(&[all()], TimeRange::all()).await;
+    let found = samples(&selected.expect("every block is readable"));
+    (found, reader.missing(TimeRange::all()))
+}
+
+fn all() -> Matcher {
+    Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex")
+}
+
+fn samples(selected: &Selection) -> BTreeMap<Place, f64> {
     let mut samples = BTreeMap::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
         selected.read(index, &mut timestamps, &mut values).expect("every block is readable");
         let series = labels.get("series").expect("all have it");
         for (t_ms, value) in timestamps.into_iter().zip(values) {
-            samples.insert((series.to_owned(), t_ms), value);
+            let before = samples.insert((series.to_owned(), t_ms), value);
+            assert!(before.is_none(), "{series} at {t_ms} is there twice");
         }
     }
     samples
@@ -117,14 +135,20 @@ impl Cluster {
         };
         let is_alive = Arc::new(AtomicBool::new(true));
         let world = Arc::clone(&self.world);
-        let links = Links { id, world: Arc::clone(&world), is_alive: Arc::clone(&is_alive) };
+        let links = || Links {
+            id,
+            world: Arc::clone(&self.world),
+            site: Arc::clone(&self.site),
+            is_alive: Arc::clone(&is_alive),
+        };
         let feed = CatalogFeed::new(BrokerId(id));
         let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
         let on_failure = Arc::new(|_: &_| {});
         let started =
-            Consensus::start(Arc::clone(&disk), config, Arc::new(links), observer, on_failure);
+            Consensus::start(Arc::clone(&disk), config, Arc::new(links()), observer, on_failure);
         let consensus = started.await.unwrap_or_else(|error| panic!("broker {id}: {error}"));
         self.world.members.lock().insert(id, consensus.clone());
+        let peers = Arc::new(links());
         let store = Store { world, is_alive: Arc::clone(&is_alive) };
         let failed = Arc::clone(&self.failed);
         let parts = ClusterParts {
@@ -132,6 +156,7 @@ impl Cluster {
             feed,
             store: Arc::new(store.clone()),
             blobs: Arc::new(store),
+            peers,
             disk,
             work: Work::Inline,
             keep_flushed: Duration::from_secs(3),
@@ -336,17 +361,19 @@ impl Cluster {
         }
     }
 
-    /// Holds what can be read against what was told.
-    fn check(&self, when: &str) {
-        let mut found: BTreeMap<Place, f64> = BTreeMap::new();
-        for broker in self.site.brokers.lock().values() {
-            for (place, value) in read(broker) {
-                let known = *found.entry(place.clone()).or_insert(value);
-                assert_eq!(known, value, "{when}: brokers differ in {place:?}");
-            }
+    /// Holds what can be read at every broker against what was told.
+    async fn check(&self, when: &str) {
+        let brokers: Vec<Broker> = self.site.brokers.lock().values().cloned().collect();
+        for broker in &brokers {
+            let (found, missing) = query(broker).await;
+            assert!(missing.is_empty(), "{when}: {missing:?}");
+            self.check_found(&found, when);
         }
+    }
+
+    fn check_found(&self, found: &BTreeMap<Place, f64>, when: &str) {
         let told = self.site.told.lock();
-        for (place, value) in &found {
+        for (place, value) in found {
             assert_eq!(told.sent.get(place), Some(value), "{when}: {place:?} is invented");
         }
         for place in &told.stored {
@@ -397,6 +424,10 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     }
     let seed_of_deleter = cluster.dice.next();
     clients.push(tokio::spawn(clients::deleter(Arc::clone(&cluster.site), 1, seed_of_deleter)));
+    for _ in 0..2 {
+        let (site, seed) = (Arc::clone(&cluster.site), cluster.dice.next());
+        clients.push(tokio::spawn(clients::auditor(site, seed)));
+    }
     sleep(Duration::from_secs(3)).await;
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     for _ in 0..rounds {
@@ -420,11 +451,11 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     }
     cluster.pass(Duration::from_secs(20)).await;
     cluster.all_open(of).await;
-    cluster.check("healed");
+    cluster.check("healed").await;
     check_catalogs(&cluster.world).await;
     let of = if seed.is_multiple_of(3) { of } else { cluster.drain(of).await };
     sleep(Duration::from_secs(5)).await;
-    cluster.check("one may have left");
+    cluster.check("one may have left").await;
     // Late writes have arrived, and what nothing refers to is old enough.
     cluster.pass(Duration::from_secs(115)).await;
     let (kept, needed) = cluster.objects().await.expect("a leader");
@@ -438,9 +469,9 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     }
     cluster.all_open(of).await;
     sleep(Duration::from_secs(2)).await;
-    cluster.check("after a power cut of all");
+    cluster.check("after a power cut of all").await;
     sleep(Duration::from_secs(10)).await;
-    cluster.check("flushed after it");
+    cluster.check("flushed after it").await;
     let failed = cluster.failed.lock().clone();
     assert!(failed.is_empty(), "{failed:?}");
     let taken_over = cluster.taken_over;
@@ -452,13 +483,16 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     let harms = done.iter().filter(|(harm, _)| !matches!(**harm, "start" | "heal"));
     let line = format!(
         "{} s, {done:?}, {merges} merges, {adopted} adopted, {taken_over} taken over, store {:?}, \
-         {} batches, {} pushes' rows, {} known, {} deletes, {blocks} blocks, refused {:?}",
+         {} batches, {} pushes' rows, {} known, {} deletes, {blocks} blocks, {} queries, {} of them partial, \
+         refused {:?}",
         duration.as_secs(),
         *faults,
         told.batches.len(),
         told.stored.len(),
         told.known,
         told.deletes,
+        told.queries,
+        told.partial,
         told.refusals,
     );
     let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();

@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-use broker::{ObjectStore, StoreCall, StoreFault, StoredObject};
+use broker::{FreshParts, ObjectStore, Peers, StoreCall, StoreFault, StoredObject};
 use bytes::Bytes;
 use consensus::{Call, Consensus, Member, Transport, TransportError};
+use futures_util::{StreamExt, TryFutureExt};
+use net::rpc::FreshRequest;
 use parking_lot::Mutex;
 use tokio::time::sleep;
+use tonic::Status;
+
+use crate::clients::Site;
 
 /// Repeatable chance: SplitMix64.
 pub(crate) struct Dice(pub(crate) u64);
@@ -132,6 +137,8 @@ impl World {
 pub(crate) struct Links {
     pub(crate) id: u64,
     pub(crate) world: Arc<World>,
+    /// Who answers questions about heads.
+    pub(crate) site: Arc<Site>,
     /// False when its power was cut.
     pub(crate) is_alive: Arc<AtomicBool>,
 }
@@ -151,6 +158,36 @@ impl Transport for Links {
                 Err(_) => Err(TransportError::Lost("no answer in time".to_owned())),
             }
         })
+    }
+}
+
+impl Peers for Links {
+    fn fresh(&self, _: &str, request: FreshRequest) -> FreshParts {
+        let (world, from, to) = (Arc::clone(&self.world), self.id, request.to);
+        let site = Arc::clone(&self.site);
+        let begin = async move {
+            if world.cut.lock().contains(&(from, to)) {
+                return std::future::pending().await;
+            }
+            world.delay().await.map_err(|_| Status::unavailable("lost"))?;
+            let there = site.brokers.lock().get(&to).cloned();
+            let there = there.ok_or_else(|| Status::unavailable("connection refused"))?;
+            let parts = there.answer_fresh(request);
+            // A part is lost with the connection: the rest does not come.
+            let carried = parts.then(move |part| {
+                let (world, site) = (Arc::clone(&world), Arc::clone(&site));
+                async move {
+                    let is_cut = world.cut.lock().contains(&(to, from));
+                    if is_cut || !site.brokers.lock().contains_key(&to) {
+                        return std::future::pending().await;
+                    }
+                    world.delay().await.map_err(|_| Status::unavailable("lost"))?;
+                    part
+                }
+            });
+            Ok::<_, Status>(carried)
+        };
+        Box::pin(begin.try_flatten_stream())
     }
 }
 

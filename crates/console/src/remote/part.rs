@@ -1,5 +1,6 @@
 //! What one request sees of one cluster's data. Nothing here blocks; [`super::view`] waits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -31,6 +32,8 @@ pub(super) struct Part {
     selections: AtomicU64,
     /// Whether some selection was told that something is missing, somewhere.
     something_missing: AtomicBool,
+    /// What some selection lacks, in words.
+    told_missing: Mutex<BTreeSet<String>>,
     /// Why it could not be asked, from then on.
     away: Mutex<Option<String>>,
 }
@@ -38,7 +41,8 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn new(cluster: Arc<Cluster>, tenant: TenantName, budget: Arc<QueryBudget>) -> Self {
         let (selections, something_missing) = (AtomicU64::new(0), AtomicBool::new(false));
-        Part { cluster, tenant, budget, selections, something_missing, away: Mutex::default() }
+        let (told_missing, away) = (Mutex::default(), Mutex::default());
+        Part { cluster, tenant, budget, selections, something_missing, told_missing, away }
     }
 
     /// Why the cluster could not be asked, if some call of this request found that it cannot. It is not
@@ -203,8 +207,9 @@ impl Part {
             max_series: self.cluster.shared.limits(self.tenant).max_query_series as u64,
             with_starts: request.hints.starts,
         };
-        let arrived =
+        let mut arrived =
             self.cluster.link.call(|client| self.selection(client, asked.clone())).await?;
+        self.told_missing.lock().extend(arrived.take_missing());
         self.selections.fetch_add(1, Ordering::Relaxed);
         if !arrived.nothing_missing() {
             self.something_missing.store(true, Ordering::Relaxed);
@@ -242,7 +247,9 @@ impl Part {
     pub(super) async fn missing(&self, range: TimeRange) -> Result<Vec<String>, SourceError> {
         let last_ms = range.end_ms.saturating_sub(1);
         let told = state::ask(&self.cluster, self.tenant, range.start_ms, last_ms).await?;
-        Ok(told.missing)
+        let mut missing = self.told_missing.lock().clone();
+        missing.extend(told.missing);
+        Ok(missing.into_iter().collect())
     }
 
     pub(super) async fn census(

@@ -27,6 +27,8 @@ pub(super) struct ArrivedSeries {
     coarse: Vec<bool>,
     is_complete: bool,
     nothing_missing: bool,
+    /// What lacks in it, in words.
+    missing: Vec<String>,
     reads: Reads,
     held: Held,
 }
@@ -46,6 +48,7 @@ impl ArrivedSeries {
             coarse: Vec::new(),
             is_complete: false,
             nothing_missing: false,
+            missing: Vec::new(),
             reads: Reads::default(),
             held,
         }
@@ -56,13 +59,14 @@ impl ArrivedSeries {
     /// # Errors
     /// It makes the query too large, or no broker sends such.
     pub(super) fn add(&mut self, message: SelectResponse) -> Result<usize, SourceError> {
-        let mut bytes = 0;
+        let mut bytes = message.missing.iter().map(|what| what.len() + SERIES_BYTES).sum();
         for chunk in message.series {
             bytes += self.add_chunk(chunk)?;
         }
         self.held.grow(bytes)?;
         self.is_complete |= message.is_last;
         self.nothing_missing |= message.nothing_missing;
+        self.missing.extend(message.missing);
         if let Some(net::rpc::Reads { blocks, chunks, head_series, bytes }) = message.reads {
             self.reads.add(Reads { blocks, chunks, head_series, bytes, ..Reads::default() });
         }
@@ -121,6 +125,11 @@ impl ArrivedSeries {
     /// Whether the broker knows of nothing that is missing, in any range.
     pub(super) fn nothing_missing(&self) -> bool {
         self.nothing_missing
+    }
+
+    /// What lacks in it, beside what the broker tells of its whole store.
+    pub(super) fn take_missing(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.missing)
     }
 
     fn chunks_of(&self, index: usize) -> &[Chunk] {

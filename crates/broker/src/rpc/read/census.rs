@@ -5,7 +5,8 @@ use net::rpc::census_request::Order;
 use net::rpc::{self, CensusResponse};
 use tonic::Status;
 
-use super::{fault, lists, selectors, tenant};
+use super::super::messages;
+use super::{fault, selectors, tenant};
 use crate::Broker;
 
 pub(super) fn answer(
@@ -18,7 +19,7 @@ pub(super) fn answer(
         selectors: selectors(&request.selectors)?,
         range: TimeRange::new(request.start_ms, request.end_ms),
         before: compares.then_some(before),
-        limit: lists::limit(request.limit),
+        limit: messages::limit(request.limit),
         order: match request.order() {
             Order::Count => CensusOrder::Count,
             Order::New => CensusOrder::New,

@@ -4,20 +4,17 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::stream;
-use model::{NameSearch, SearchAlgorithm, SearchOrder, TenantId, TimeRange};
-use net::rpc::name_search::Order;
+use model::{TenantId, TimeRange};
 use net::rpc::{
-    self, CardinalityRequest, CardinalityResponse, Counted, Exemplar, ExemplarsRequest,
-    ExemplarsResponse, LabelsRequest, LabelsResponse, Metadata, MetadataResponse, SeriesExemplars,
-    SeriesRequest, SeriesResponse,
+    CardinalityRequest, CardinalityResponse, Exemplar, ExemplarsRequest, ExemplarsResponse,
+    LabelsRequest, LabelsResponse, Metadata, MetadataResponse, SeriesExemplars, SeriesRequest,
+    SeriesResponse,
 };
 use tonic::Status;
 
+use super::super::messages::{self, limit, search};
 use super::{Answers, MESSAGE_BYTES, fault, selectors, tenant};
 use crate::Broker;
-
-/// Each takes up to some 600 bytes.
-const EXEMPLARS_PER_PART: usize = 512;
 
 /// Something of which a message holds many.
 pub(super) trait Piece: Sized + Send + 'static {
@@ -104,32 +101,11 @@ pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<Str
         return Ok(found.into_iter().map(|one| one.name).collect());
     }
     let limit = limit(request.limit);
-    Ok(if request.name.is_empty() {
-        reader.label_names(&selectors, range, limit)
-    } else {
-        reader.label_values(&request.name, &selectors, range, limit)
-    })
-}
-
-fn search(asked: &rpc::NameSearch) -> Result<NameSearch, Status> {
-    let order = match asked.order() {
-        Order::Ascending => SearchOrder::Ascending,
-        Order::Descending => SearchOrder::Descending,
-        Order::Score => SearchOrder::Score,
-        Order::Unspecified => return Err(Status::invalid_argument("a search without order")),
+    let found = match request.name.as_str() {
+        "" => reader.label_names(&selectors, range, limit),
+        name => reader.label_values(name, &selectors, range, limit),
     };
-    let algorithm = match asked.by_similarity {
-        true => SearchAlgorithm::JaroWinkler,
-        false => SearchAlgorithm::Subsequence,
-    };
-    Ok(NameSearch {
-        terms: asked.terms.clone(),
-        algorithm,
-        threshold: asked.threshold,
-        folds_case: asked.folds_case,
-        order,
-        limit: limit(asked.limit),
-    })
+    found.map_err(|error| fault(&error))
 }
 
 pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Vec<Bytes>, Status> {
@@ -149,21 +125,8 @@ pub(super) fn exemplars(
     let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
-    let mut parts = Vec::new();
-    for series in reader.exemplars(&selectors, range) {
-        let labels = Bytes::copy_from_slice(series.labels.as_packed());
-        for exemplars in series.exemplars.chunks(EXEMPLARS_PER_PART) {
-            let exemplar = |one: &model::Exemplar| Exemplar {
-                labels: Bytes::copy_from_slice(one.labels.as_packed()),
-                value: one.value,
-                timestamp_ms: one.t_ms,
-                is_dated: one.is_dated,
-            };
-            let exemplars = exemplars.iter().map(exemplar).collect();
-            parts.push(SeriesExemplars { labels: labels.clone(), exemplars });
-        }
-    }
-    Ok(parts)
+    let found = reader.exemplars(&selectors, range).map_err(|error| fault(&error))?;
+    Ok(messages::exemplars(found))
 }
 
 /// Of the families in `metrics`, or of all if that is empty.
@@ -186,28 +149,6 @@ pub(super) fn cardinality(
     request: &CardinalityRequest,
 ) -> Result<CardinalityResponse, Status> {
     let reader = broker.reader(tenant(broker, &request.tenant)?);
-    let (head, found) = (reader.head(), reader.cardinality(limit(request.limit)));
-    let counted = |list: Vec<(String, u64)>| {
-        list.into_iter().map(|(name, count)| Counted { name, count }).collect()
-    };
-    let range = head.range;
-    Ok(CardinalityResponse {
-        series: found.series,
-        label_pairs: found.label_pairs,
-        chunks: head.chunks,
-        min_time_ms: if range.is_empty() { i64::MAX } else { range.start_ms },
-        max_time_ms: if range.is_empty() { i64::MIN } else { range.end_ms - 1 },
-        series_by_metric: counted(found.series_by_metric),
-        values_by_label: counted(found.values_by_label),
-        bytes_by_label: counted(found.bytes_by_label),
-        series_by_pair: counted(found.series_by_pair),
-    })
-}
-
-/// 0 is no limit.
-pub(super) fn limit(wanted: u64) -> usize {
-    match wanted {
-        0 => usize::MAX,
-        wanted => usize::try_from(wanted).unwrap_or(usize::MAX),
-    }
+    let found = reader.cardinality(limit(request.limit)).map_err(|error| fault(&error))?;
+    Ok(messages::cardinality(found.0, &found.1))
 }

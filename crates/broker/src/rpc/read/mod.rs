@@ -17,21 +17,19 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::Stream;
-use governor::Refused;
-use metricstore::MetricError;
-use model::{MatchOp, Matcher, TenantId, TenantName, TimeRange};
+use model::{TenantId, TenantName, TimeRange};
 use net::rpc::read_server::{Read, ReadServer};
 use net::rpc::{
     CardinalityRequest, CardinalityResponse, CensusRequest, CensusResponse, Change, ChangesRequest,
     ChangesResponse, ExemplarsRequest, ExemplarsResponse, LabelsRequest, LabelsResponse,
     LiveEvents, MetadataRequest, MetadataResponse, PageRequest, PageResponse, SelectRequest,
-    SelectResponse, Selector, SeriesRequest, SeriesResponse, StateRequest, StateResponse,
-    SubscribeRequest, matcher::Op,
+    SelectResponse, SeriesRequest, SeriesResponse, StateRequest, StateResponse, SubscribeRequest,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
-use crate::{Broker, ReadError};
+use super::messages::{fault, matchers, selectors};
+use crate::Broker;
 
 /// How long a call waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(10);
@@ -224,8 +222,10 @@ impl Read for ReadService {
         let tenant = tenant(&self.broker, &request.tenant)?;
         let range = TimeRange::new(request.start_ms, request.end_ms.saturating_add(1));
         let facts = (self.settings.facts)();
+        let reader = self.broker.reader(tenant);
+        reader.look_for_others().await;
         Ok(Response::new(StateResponse {
-            missing: self.broker.reader(tenant).missing(range),
+            missing: reader.missing(range),
             not_ready: self.broker.ready().err().unwrap_or_default(),
             corruptions: self.broker.corruptions(),
             broker: facts.name,
@@ -245,7 +245,7 @@ impl Read for ReadService {
         named(&request.tenant)?;
         self.ready()?;
         let within = TimeRange::new(request.start_ms, request.end_ms);
-        let found = self.broker.changes_since(request.since, within);
+        let found = self.broker.agreed_changes_since(request.since, within).await;
         let changes = found.ranges.iter().map(|(range, number)| Change {
             start_ms: range.start_ms,
             end_ms: range.end_ms,
@@ -294,36 +294,4 @@ fn named(name: &str) -> Result<TenantName, Status> {
         return Ok(TenantName::DEFAULT);
     }
     TenantName::parse(name).map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-fn matchers(selector: &Selector) -> Result<Vec<Matcher>, Status> {
-    let matcher = |given: &net::rpc::Matcher| {
-        let op = match given.op() {
-            Op::Equal => MatchOp::Equal,
-            Op::NotEqual => MatchOp::NotEqual,
-            Op::Regex => MatchOp::Regex,
-            Op::NotRegex => MatchOp::NotRegex,
-            Op::Unspecified => return Err(Status::invalid_argument("a matcher without operator")),
-        };
-        Matcher::new(given.name.clone(), op, given.value.clone())
-            .map_err(|error| Status::invalid_argument(error.to_string()))
-    };
-    selector.matchers.iter().map(matcher).collect()
-}
-
-fn selectors(given: &[Selector]) -> Result<Vec<Vec<Matcher>>, Status> {
-    given.iter().map(matchers).collect()
-}
-
-/// A fault of the store, as it is told locally, with a code by which consoles know its kind.
-fn fault(error: &ReadError) -> Status {
-    let text = error.to_string();
-    match error {
-        ReadError::Store(MetricError::TooManySeries { .. })
-        | ReadError::Refused(Refused::TooLarge(_)) => Status::resource_exhausted(text),
-        // As when it is nobody's turn.
-        ReadError::Refused(Refused::Later(_)) => Status::aborted(text),
-        ReadError::Refused(Refused::Cancelled) => Status::cancelled(text),
-        ReadError::Store(_) => Status::data_loss(text),
-    }
 }

@@ -97,6 +97,7 @@ fn answer(
     }
     outgoing.message.is_last = true;
     outgoing.message.nothing_missing = reader.misses_nothing();
+    outgoing.message.missing = reader.lacking();
     let SelectCost { blocks, chunks, head_series, bytes, .. } = selected.cost();
     outgoing.message.reads = Some(Reads { blocks, chunks, head_series, bytes });
     outgoing.flush()?;

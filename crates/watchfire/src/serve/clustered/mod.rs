@@ -182,7 +182,8 @@ impl Clustered {
         metrics: Arc<NetMetrics>,
     ) -> Result<(Broker, PeerPort)> {
         let routes = Routes::from(self.calls.router());
-        let routes = routes.add_service(cluster_service(self.consensus.clone()));
+        let routes =
+            routes.add_service(cluster_service(self.consensus.clone(), Arc::clone(&self.feed)));
         let bound = self.bound.take().expect("it is opened once");
         let port = PeerPort::serve(bound, config, security, routes)?;
         // Whoever has a broker's certificate has the authority's key and could make any.
@@ -208,6 +209,7 @@ impl Clustered {
             feed: Arc::clone(&self.feed),
             store: Arc::new(SharedStore(self.store.clone())),
             blobs: Arc::new(self.blobs.clone()),
+            peers: links,
             disk: Arc::clone(&self.disk),
             work: Work::Threads,
             keep_flushed: KEEP_FLUSHED,
