@@ -13,6 +13,14 @@ pub enum BlobError {
         /// The key asked for.
         key: String,
     },
+    /// What came back is not what was stored.
+    #[error("blob {key} is damaged: {why}")]
+    Damaged {
+        /// The key asked for.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The device or quota is full. Nothing was stored; reads go on.
     #[error("no space left to write {key}: free space or lower the retention")]
     Full {

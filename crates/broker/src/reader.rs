@@ -199,7 +199,7 @@ impl Reader {
         inner.catalog.read(|state| {
             missing.extend(state.quarantined().map(|meta| (meta.id, *meta)));
         });
-        missing
+        let blocks = missing
             .values()
             .filter(|meta| meta.tenant == self.tenant && meta.range.overlaps(&range))
             .map(|meta| {
@@ -208,9 +208,22 @@ impl Reader {
                      is in quarantine",
                     meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
                 )
-            })
-            .chain(self.lacking())
-            .collect()
+            });
+        let Some(clustered) = &inner.clustered else { return blocks.chain(self.lacking()).collect() };
+        // Whose rows are in a segment only it says.
+        let segments = inner.catalog.read(|state| {
+            let missing =
+                clustered.missing(state).filter(|(.., segment)| segment.range.overlaps(&range));
+            let words = missing.map(|(broker, seq, segment)| {
+                format!(
+                    "partial answer: segment {seq} of broker {broker} with {} samples of all tenants from \
+                     {} to {} ms cannot be read",
+                    segment.rows, segment.range.start_ms, segment.range.end_ms
+                )
+            });
+            words.collect::<Vec<_>>()
+        });
+        blocks.chain(segments).chain(self.lacking()).collect()
     }
 
     /// What answers so far lack of other brokers, in words.
@@ -224,7 +237,13 @@ impl Reader {
         // In this order, as in `missing`.
         self.lacking.lock().is_empty()
             && inner.damaged.lock().is_empty()
-            && inner.catalog.read(|state| state.quarantined().len() == 0)
+            && inner.catalog.read(|state| {
+                state.quarantined().len() == 0
+                    && inner
+                        .clustered
+                        .as_ref()
+                        .is_none_or(|own| own.missing(state).next().is_none())
+            })
     }
 
     /// Names of labels of the series that match any of `selectors`, sorted, at most `limit`. The

@@ -162,6 +162,12 @@ impl State {
         self.leases.get(job)
     }
 
+    /// Segments that could not be read when everything around them was flushed, with their brokers and
+    /// numbers: they stay in the store, and answers in their range are partial.
+    pub fn unread_segments(&self) -> impl ExactSizeIterator<Item = (BrokerId, u64, &Segment)> {
+        self.unread.iter().map(|((id, seq), segment)| (*id, *seq, segment))
+    }
+
     /// All leases whose job starts with `prefix`, ascending.
     pub fn leases<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Lease)> {
         let from = self.leases.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
@@ -202,10 +208,13 @@ impl State {
                 MAX_BROKERS,
             )?;
         }
+        // Above those of an earlier life, by which they are found.
+        let unread = self.unread.range((id, 0)..=(id, u64::MAX)).next_back();
+        let flushed_through = unread.map_or(0, |((_, seq), _)| seq + 1);
         let broker = self.brokers.entry(id).or_insert_with(|| Broker {
             info: info.clone(),
             epoch: 0,
-            flushed_through: 0,
+            flushed_through,
             segments: BTreeMap::new(),
         });
         broker.info = info.clone();
@@ -233,7 +242,9 @@ impl State {
         self.next_term += 1;
         let broker = self.brokers.get_mut(&id).expect("known");
         broker.epoch = self.next_term;
-        Ok(Outcome::Epoch(broker.epoch))
+        // Whoever held them under this identity does not go on with what it began.
+        self.leases.retain(|_, lease| lease.holder != id);
+        Ok(Outcome::Epoch(self.next_term))
     }
 
     pub(crate) fn retire_blocks(&mut self, below: BlockId) -> Result<Outcome, CatalogError> {
@@ -255,8 +266,12 @@ impl State {
         BlockId(self.next_block_id)
     }
 
-    /// Whether a segment in the store will never count: nobody can add it any more, and it is not listed.
+    /// Whether a segment in the store will never count: nobody can add it any more, and it neither is listed
+    /// nor waits until it can be read.
     pub fn is_orphaned_segment(&self, broker: BrokerId, epoch: u64, seq: u64) -> bool {
+        if self.unread.get(&(broker, seq)).is_some_and(|segment| segment.epoch == epoch) {
+            return false;
+        }
         let Some(known) = self.brokers.get(&broker) else {
             // What may come of it begins in a later epoch.
             return epoch <= self.next_term;
@@ -314,6 +329,7 @@ impl State {
         through: u64,
         added: &[NewBlock],
         deletes_through: u64,
+        unread: &[u64],
     ) -> Result<Outcome, CatalogError> {
         let broker = self.in_epoch(id, epoch)?;
         // One that adds blocks always reaches further, so that it counts once however often it is sent.
@@ -329,8 +345,12 @@ impl State {
         }
         self.check_added(added)?;
         let broker = self.brokers.get_mut(&id).expect("known");
-        broker.segments = broker.segments.split_off(&through);
+        let left = broker.segments.split_off(&through);
+        let flushed = std::mem::replace(&mut broker.segments, left);
         broker.flushed_through = through;
+        self.unread.extend(flushed.into_iter().map(|(seq, segment)| ((id, seq), segment)));
+        // What can be read by now is in blocks.
+        self.unread.retain(|(broker, seq), _| *broker != id || unread.contains(seq));
         Ok(self.add_flushed(added, deletes_through))
     }
 

@@ -90,6 +90,12 @@ pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State) {
         varint::put_i64(out, lease.until_ms);
     }
     varint::put_u64(out, state.retired_below.0);
+    varint::put_u64(out, state.unread.len() as u64);
+    for ((broker, seq), segment) in &state.unread {
+        varint::put_u64(out, broker.0);
+        varint::put_u64(out, *seq);
+        put_segment(out, segment);
+    }
 }
 
 pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result<(), CatalogError> {
@@ -122,7 +128,7 @@ pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result
     if state.retired_below.0 > state.next_block_id {
         return Err(fields.corrupt("ids are retired that were never handed out"));
     }
-    Ok(())
+    take_unread(fields, state)
 }
 
 fn take_broker(fields: &mut Fields<'_>, last_delete: u64) -> Result<Broker, CatalogError> {
@@ -140,6 +146,22 @@ fn take_broker(fields: &mut Fields<'_>, last_delete: u64) -> Result<Broker, Cata
         segments.insert(seq, segment);
     }
     Ok(Broker { info, epoch, flushed_through, segments })
+}
+
+fn take_unread(fields: &mut Fields<'_>, state: &mut State) -> Result<(), CatalogError> {
+    for _ in 0..fields.number()? {
+        let place = (BrokerId(fields.number()?), fields.number()?);
+        let segment = take_segment(fields)?;
+        let is_next = state.unread.last_key_value().is_none_or(|(last, _)| *last < place);
+        // Its broker may have left.
+        let is_flushed =
+            state.brokers.get(&place.0).is_none_or(|broker| place.1 < broker.flushed_through);
+        if !is_next || !is_flushed || segment.epoch > state.next_term {
+            return Err(fields.corrupt("a segment that cannot be read was never added"));
+        }
+        state.unread.insert(place, segment);
+    }
+    Ok(())
 }
 
 fn put_segment(out: &mut Vec<u8>, segment: &Segment) {

@@ -98,7 +98,8 @@ pub enum Command {
         /// Which.
         broker: BrokerId,
     },
-    /// Begins the next epoch of a broker's log: what the one before adds from now on is refused.
+    /// Begins the next epoch of a broker's log: what the one before adds from now on is refused, and the
+    /// leases that the broker held are over.
     BeginLog {
         /// Whose.
         broker: BrokerId,
@@ -117,6 +118,9 @@ pub enum Command {
         added: Vec<NewBlock>,
         /// As in [`Command::Flush`].
         deletes_through: u64,
+        /// All segments below that number which could not be read, also those that earlier flushes named:
+        /// their rows are in no block, and they stay known as missing.
+        unread: Vec<u64>,
     },
     /// Takes a job, or keeps it for longer.
     TakeLease {
@@ -266,13 +270,14 @@ impl Command {
                 varint::put_u64(out, 16);
                 cluster_bytes::put_new_segment(out, segment);
             }
-            Command::FlushLog { broker, epoch, through, added, deletes_through } => {
+            Command::FlushLog { broker, epoch, through, added, deletes_through, unread } => {
                 varint::put_u64(out, 17);
                 varint::put_u64(out, broker.0);
                 varint::put_u64(out, *epoch);
                 varint::put_u64(out, *through);
                 put_list(out, added.iter(), put_new_block);
                 varint::put_u64(out, *deletes_through);
+                put_list(out, unread.iter(), |out, seq| varint::put_u64(out, *seq));
             }
             Command::TakeLease { job, holder, now_ms, until_ms } => {
                 varint::put_u64(out, 18);
@@ -351,6 +356,7 @@ impl Command {
                 through: fields.number()?,
                 added: fields.list(Fields::new_block)?,
                 deletes_through: fields.deletes_through()?,
+                unread: fields.list(Fields::number)?,
             },
             18 => Command::TakeLease {
                 job: fields.text()?,

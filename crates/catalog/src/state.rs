@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::marks::Marks;
 use crate::{
     BlockId, BlockMeta, Broker, BrokerId, CatalogError, Command, Expected, Incarnation, LaneMarks,
-    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, Standing, StoreId, Tombstone,
+    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, Segment, Standing, StoreId,
+    Tombstone,
 };
 
 /// Longest key of the versioned key space, in bytes.
@@ -42,6 +43,8 @@ pub struct State {
     pub(crate) tombstones: BTreeMap<u64, Arc<Tombstone>>,
     /// Of a cluster.
     pub(crate) brokers: BTreeMap<BrokerId, Broker>,
+    /// Segments that are in no block because they could not be read, by broker and number.
+    pub(crate) unread: BTreeMap<(BrokerId, u64), Segment>,
     pub(crate) ring_epoch: u64,
     pub(crate) leases: BTreeMap<String, Lease>,
     /// Highest term of a lease, and highest epoch of a log.
@@ -112,8 +115,8 @@ impl State {
             Command::BeginLog { broker } => self.begin_log(*broker),
             Command::RetireBlocks { below } => self.retire_blocks(*below),
             Command::AddSegment(segment) => self.add_segment(segment),
-            Command::FlushLog { broker, epoch, through, added, deletes_through } => {
-                self.flush_log(*broker, *epoch, *through, added, *deletes_through)
+            Command::FlushLog { broker, epoch, through, added, deletes_through, unread } => {
+                self.flush_log(*broker, *epoch, *through, added, *deletes_through, unread)
             }
             Command::AddBlocks { added, deletes_through } => {
                 self.add_blocks(added, *deletes_through)

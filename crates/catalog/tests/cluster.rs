@@ -49,8 +49,17 @@ fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome,
         level: 0,
     };
     let added = block.map(new).into_iter().collect();
-    let (broker, epoch, deletes_through) = (BROKER, 1, 0);
-    state.apply(&Command::FlushLog { broker, epoch, through, added, deletes_through })
+    flush_without(state, through, added, &[])
+}
+
+fn flush_without(
+    state: &mut State,
+    through: u64,
+    added: Vec<NewBlock>,
+    unread: &[u64],
+) -> Result<Outcome, CatalogError> {
+    let (broker, epoch, deletes_through, unread) = (BROKER, 1, 0, unread.to_vec());
+    state.apply(&Command::FlushLog { broker, epoch, through, added, deletes_through, unread })
 }
 
 #[test]
@@ -106,10 +115,11 @@ fn orphans_are_what_cannot_come_to_count() {
         "another one under its number"
     );
     let (broker, deletes_through) = (BROKER, 0);
-    let flush =
-        |through| Command::FlushLog { broker, epoch: 2, through, added: vec![], deletes_through };
-    state.apply(&flush(6)).expect("all of it");
+    let (added, epoch, unread) = (Vec::new(), 2, vec![4]);
+    let flush = Command::FlushLog { broker, epoch, through: 6, added, deletes_through, unread };
+    state.apply(&flush).expect("all of it");
     assert!(is_orphaned(&state, 2, 5) && !is_orphaned(&state, 2, 6));
+    assert!(!is_orphaned(&state, 1, 4), "it could not be read, and may be restored");
     // One that was removed and comes again has keys of its own.
     let info = state.broker(BROKER).expect("it is known").info.clone();
     state.apply(&Command::RemoveBroker { broker }).expect("it is flushed");
@@ -155,4 +165,56 @@ fn a_version_comes_with_a_feature_level() {
     assert_eq!((bytes[0], snapshot[0]), (version, version));
     assert_eq!(State::decode(&snapshot).expect("it is whole"), state);
     assert!(Command::decode(&bytes).is_ok());
+}
+
+/// A process that starts does not know what the one before it was about to do, and may do otherwise.
+#[test]
+fn a_log_that_begins_ends_the_leases_of_the_process_before() {
+    let mut state = state();
+    let take = |job: &str| Command::TakeLease {
+        job: job.to_owned(),
+        holder: BROKER,
+        now_ms: 1_000,
+        until_ms: 7_000,
+    };
+    let under = |term| Command::Under {
+        job: "merge".to_owned(),
+        term,
+        command: Box::new(Command::ReserveIds { count: 1 }),
+    };
+    assert_eq!(state.apply(&take("merge")), Ok(Outcome::Term(2)));
+    assert_eq!(state.apply(&take("merge")), Ok(Outcome::Term(2)), "it is kept for longer");
+    state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
+    let lost = CatalogError::LeaseLost { job: "merge".to_owned(), term: 2 };
+    assert_eq!(state.apply(&under(2)), Err(lost.clone()));
+    assert_eq!(state.apply(&take("merge")), Ok(Outcome::Term(4)));
+    assert_eq!(state.apply(&under(2)), Err(lost));
+    assert!(state.apply(&under(4)).is_ok());
+}
+
+/// What was acknowledged and is in no block is not forgotten because it cannot be read now.
+#[test]
+fn a_segment_that_cannot_be_read_stays_known_until_it_is_in_blocks() {
+    let mut state = state();
+    for seq in 0..4 {
+        add(&mut state, 1, seq).expect("in order");
+    }
+    let unread = |state: &State| -> Vec<(u64, u64)> {
+        state.unread_segments().map(|(_, seq, segment)| (seq, segment.rows)).collect()
+    };
+    flush_without(&mut state, 3, Vec::new(), &[1, 2]).expect("it goes on");
+    assert_eq!(unread(&state), [(1, 3), (2, 3)]);
+    // The second can be read by now; what was not added cannot be missing.
+    flush_without(&mut state, 4, Vec::new(), &[1, 9]).expect("it goes on");
+    assert_eq!(unread(&state), [(1, 3)]);
+    let mut bytes = Vec::new();
+    state.encode_at(catalog::FORMAT_VERSION, &mut bytes);
+    assert_eq!(State::decode(&bytes), Ok(state.clone()));
+    // It neither keeps the broker in the cluster nor is mistaken for one of a later life.
+    let info = state.broker(BROKER).expect("it is known").info.clone();
+    state.apply(&Command::RemoveBroker { broker: BROKER }).expect("it has no segments");
+    assert_eq!(unread(&state), [(1, 3)]);
+    state.apply(&Command::SetBroker { broker: BROKER, info }).expect("it is new");
+    state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
+    assert_eq!(add(&mut state, 2, 1), Err(CatalogError::StaleSegment { seq: 1, least: 2 }));
 }

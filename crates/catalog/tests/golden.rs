@@ -174,6 +174,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         through: 3,
         added: vec![block(8, 0)],
         deletes_through: 300,
+        // The first of two could not be read.
+        unread: vec![0],
     };
     let take = Command::TakeLease { job: job(), holder: BROKERS[0], now_ms, until_ms };
     commands.extend([

@@ -107,13 +107,14 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
     let broker = || (0..3_u64).prop_map(BrokerId);
     let blocks = || proptest::collection::vec(any_block(), 0..3);
     let marks = proptest::collection::vec((0..4_u32, any_mark()), 0..3);
+    let unread = proptest::collection::vec(0..9_u64, 0..3);
     let info = ("[xy]", any::<bool>(), 0..3_u32).prop_map(|(name, drains, feature_level)| {
         let state = if drains { BrokerState::Draining } else { BrokerState::Active };
         let (address, zone) = (name.clone(), name.clone());
         let (http_address, version) = (String::new(), feature_level.to_string());
         BrokerInfo { name, address, http_address, zone, version, feature_level, state }
     });
-    let segment = (broker(), 0..3_u64, 0..8_u64, 0..5_u64, marks).prop_map(
+    let segment = (broker(), 0..6_u64, 0..8_u64, 0..5_u64, marks).prop_map(
         |(broker, epoch, seq, rows, marks)| NewSegment {
             broker,
             epoch,
@@ -130,13 +131,14 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
         1 => broker().prop_map(|broker| Command::RemoveBroker { broker }),
         2 => broker().prop_map(|broker| Command::BeginLog { broker }),
         8 => segment.prop_map(Command::AddSegment),
-        4 => (broker(), 0..3_u64, 0..9_u64, blocks(), 0..12_u64).prop_map(
-            |(broker, epoch, through, added, deletes_through)| Command::FlushLog {
+        4 => (broker(), 0..6_u64, 0..9_u64, blocks(), 0..12_u64, unread).prop_map(
+            |(broker, epoch, through, added, deletes_through, unread)| Command::FlushLog {
                 broker,
                 epoch,
                 through,
                 added,
                 deletes_through,
+                unread,
             }
         ),
         3 => ("[jk]", broker(), 0..9_i64, 0..9_i64).prop_map(|(job, holder, now_ms, until_ms)| {

@@ -75,6 +75,23 @@ impl FlushPlan {
         FlushPlan { cuts, blocks, masks }
     }
 
+    /// The same rows in smaller blocks, none of them made of much more than so many bytes of memory unless
+    /// one series is. Series differ less than tenants do: it goes by their number.
+    #[must_use]
+    pub fn in_parts(mut self, max_bytes: usize) -> Self {
+        let bytes: usize = self.cuts.iter().map(CutData::bytes).sum();
+        let series: usize = self.blocks.iter().map(|block| block.ordinals.len()).sum();
+        let most = (series as u128 * max_bytes as u128) / (bytes.max(1) as u128);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
+        let parts = |block: PlannedBlock| {
+            let PlannedBlock { tenant, window, ordinals } = block;
+            let part = |part: &[u32]| PlannedBlock { tenant, window, ordinals: part.to_vec() };
+            ordinals.chunks(most).map(part).collect::<Vec<_>>()
+        };
+        self.blocks = std::mem::take(&mut self.blocks).into_iter().flat_map(parts).collect();
+        self
+    }
+
     /// The blocks to write, by tenant and time. Each may be written by another thread.
     pub fn blocks(&self) -> &[PlannedBlock] {
         &self.blocks

@@ -95,6 +95,11 @@ impl CutData {
         self.index as usize
     }
 
+    /// Bytes of memory it holds.
+    pub fn bytes(&self) -> usize {
+        self.generation.bytes()
+    }
+
     /// Number of samples.
     pub fn rows(&self) -> u64 {
         self.generation.rows()

@@ -89,6 +89,36 @@ impl Store {
     }
 }
 
+#[test]
+fn a_large_flush_is_written_in_parts_that_hold_the_same() {
+    let mut store = Store::new();
+    const SERIES: usize = 400;
+    for number in 0..SERIES {
+        let text = number.to_string();
+        let labels = Labels::from_pairs([("__name__", "m"), ("number", text.as_str())]);
+        let samples: Vec<(i64, f64)> = (0..200).map(|t| (t * 1_000, (t * 7 % 13) as f64)).collect();
+        store.append(DEFAULT_TENANT, &labels.expect("valid"), &samples);
+    }
+    let cuts = store.shard.cut();
+    let bytes: usize = cuts.iter().map(metricstore::CutData::bytes).sum();
+    let plan = FlushPlan::new(cuts, &Deletes::default(), &store.registry).in_parts(bytes / 4 + 1);
+    assert_eq!(plan.blocks().len(), 4);
+    let (mut rows, mut series) = (0, 0);
+    for planned in plan.blocks() {
+        let mut out = store.blobs.create("blocks/part").expect("memory");
+        let format = MetricFormat::new(1);
+        let summary =
+            plan.write(planned, &format, &store.registry, &mut *out).expect("it is written");
+        assert!(out.position() < bytes as u64 / 4, "{} of {bytes}", out.position());
+        rows += summary.rows;
+        series += summary.series;
+    }
+    assert_eq!((rows, series), (200 * SERIES as u64, SERIES as u64));
+    // One series is never in two.
+    let plan = plan.in_parts(1);
+    assert_eq!(plan.blocks().len(), SERIES);
+}
+
 fn sources(blocks: &[Arc<MetricBlock>]) -> Vec<BlockSource> {
     let source = |block: &Arc<MetricBlock>| BlockSource {
         id: Arc::from("block"),

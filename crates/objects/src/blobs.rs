@@ -294,9 +294,7 @@ fn fault(action: &'static str, key: &str, error: StoreError) -> BlobError {
     match error {
         StoreError::NotFound { .. } => BlobError::NotFound { key },
         StoreError::Refused { refusal: Refusal::Full, .. } => BlobError::Full { key },
-        StoreError::Damaged { .. } => {
-            BlobError::Io { action, key, source: std::io::Error::other(error) }
-        }
+        StoreError::Damaged { why, .. } => BlobError::Damaged { key, why },
         error => BlobError::Unavailable { action, key, source: Box::new(error) },
     }
 }

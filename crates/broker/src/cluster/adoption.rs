@@ -18,7 +18,6 @@ use super::blocks::BlockWriting;
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use super::metrics::ClusterCounters;
-use super::orphans::damaged_key;
 use super::rebuild::Rebuild;
 use super::writer::AGREE_DEADLINE;
 use crate::deletes::DeleteBook;
@@ -114,26 +113,26 @@ impl Adoption {
             visible: &visible,
             now_ms: (self.now_ms)(),
         };
-        let unreadable = rebuild.run(state, through, &mut Recovered::default()).await;
-        for seq in &unreadable {
+        let left_out = rebuild.run(state, through, &mut Recovered::default()).await?;
+        let listed = state.broker(broker).into_iter().flat_map(|own| own.segments.range(..through));
+        let listed: Vec<(u64, u64)> = listed.map(|(seq, segment)| (*seq, segment.epoch)).collect();
+        for (seq, _) in listed.iter().filter(|(seq, _)| left_out.unread.contains(seq)) {
             let tries = self.unreadable.entry((broker, *seq)).or_default();
             *tries += 1;
             if *tries < TRIES {
-                bail!(
-                    "segment {seq} cannot be read now: it is tried again before it is passed over"
-                );
+                bail!("segment {seq} cannot be read now: it is tried again before it is left out");
             }
         }
-        let listed = state.broker(broker).into_iter().flat_map(|own| own.segments.range(..through));
-        let mut keys = Vec::new();
-        for (&seq, segment) in listed {
-            let key = segment_key(broker, segment.epoch, seq);
-            if unreadable.contains(&seq) {
-                note_damaged(&self.leases, &key).await?;
-            } else {
-                keys.push(key);
-            }
+        if left_out.is_all && self.writing.blocks.snapshot().is_empty() {
+            bail!("none of its segments is in the store, and no block: it is another store");
         }
+        // Those that were left out before, too.
+        let late = state.unread_segments().filter(|(of, ..)| *of == broker);
+        let late = late.map(|(_, seq, segment)| (seq, segment.epoch));
+        let read = listed.iter().copied().chain(late);
+        let read = read.filter(|(seq, _)| !left_out.unread.contains(seq));
+        let keys: Vec<String> =
+            read.map(|(seq, epoch)| segment_key(broker, epoch, seq)).collect();
         let cuts = self.writing.work.run(move || cut(&visible)).await;
         let samples: u64 = cuts.iter().map(CutData::rows).sum();
         let added = match samples {
@@ -146,7 +145,8 @@ impl Adoption {
         };
         let ids = added.iter().map(|new| new.id).collect();
         let segments = keys.len() as u64;
-        let command = Command::FlushLog { broker, epoch, through, added, deletes_through };
+        let unread = left_out.unread.into_iter().collect();
+        let command = Command::FlushLog { broker, epoch, through, added, deletes_through, unread };
         match lease.propose(command).await {
             Ok(_) => {}
             Err(error @ NoResult::Refused(_)) => {
@@ -164,14 +164,6 @@ impl Adoption {
         self.writing.counters.flushed_samples.fetch_add(samples, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Notes that a segment could not be read and stays in the store for whoever wants to look at it.
-pub(super) async fn note_damaged(leases: &Leases, segment: &str) -> Result<()> {
-    let (key, value) = (damaged_key(segment), (leases.now_ms)().to_string().into_bytes());
-    let command = Command::Put { key, value, expected: catalog::Expected::Any };
-    let noted = leases.consensus.propose(command, AGREE_DEADLINE).await;
-    noted.map(|_| ()).with_context(|| format!("note that {segment} is damaged"))
 }
 
 /// The number below which segments are taken next; `None` if there are none.

@@ -20,6 +20,10 @@ use super::store::{self, ObjectStore};
 use super::writer::AGREE_DEADLINE;
 use crate::maintenance::MaintenanceCounters;
 
+/// A block is made of about so much memory at most: it is written to the store in one piece, and one that
+/// fails is written anew.
+const MAX_BLOCK_BYTES: usize = 32 << 20;
+
 /// What it takes to write blocks and to remove objects.
 #[derive(Clone)]
 pub(super) struct BlockWriting {
@@ -56,7 +60,7 @@ impl BlockWriting {
         plan: FlushPlan,
         registry: &Arc<Registry>,
     ) -> Result<Vec<NewBlock>> {
-        let plan = Arc::new(plan);
+        let plan = Arc::new(plan.in_parts(MAX_BLOCK_BYTES));
         let mut ids = self.reserve(plan.blocks().len() as u64).await?;
         let mut added = Vec::new();
         for place in 0..plan.blocks().len() {

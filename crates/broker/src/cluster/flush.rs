@@ -17,12 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Work;
-use super::adoption::note_damaged;
 use super::applier::Flushed;
 use super::blocks::BlockWriting;
 use super::damage::SettingAside;
 use super::feed::Event;
-use super::leases::Leases;
 use super::writer::AGREE_DEADLINE;
 use crate::commit::Message;
 use crate::deletes::Done;
@@ -62,7 +60,6 @@ pub(super) struct Upkeep {
     pub(super) now_ms: fn() -> i64,
     pub(super) consensus: Consensus,
     pub(super) writing: BlockWriting,
-    pub(super) leases: Leases,
     pub(super) work: Work,
     pub(super) events: UnboundedSender<Event>,
     /// Its own sender would keep the collector from its end.
@@ -82,7 +79,8 @@ pub(super) struct Upkeep {
     pub(super) idle_series_ms: i64,
     /// Frozen rows of flushes that failed: they go with the next.
     pub(super) pending: Vec<CutData>,
-    /// Segments that the start could not read: whoever has a copy may want to compare.
+    /// Segments that the start could not read. They stay in the store and in the catalog: a later start
+    /// tries them again.
     pub(super) unreadable: BTreeSet<u64>,
 }
 
@@ -132,8 +130,19 @@ impl Upkeep {
         let unflushed: u64 = self.consensus.read(sizes);
         self.visible.counters.unflushed_bytes.store(unflushed, Ordering::Relaxed);
         (is_late && unflushed > 0)
+            || self.has_left_out()
             || unflushed >= self.flush_bytes
             || self.visible.shards.totals().bytes >= flush_head_bytes(&self.governor)
+    }
+
+    /// Whether only this broker knows that some segments are missing: when they are flushed past, all do.
+    fn has_left_out(&self) -> bool {
+        let Some(least) = self.unreadable.first() else { return false };
+        let is_listed = |state: &catalog::State| {
+            let own = state.broker(self.broker).map(|own| own.segments.range(least..));
+            own.into_iter().flatten().any(|(seq, _)| self.unreadable.contains(seq))
+        };
+        self.consensus.read(is_listed)
     }
 
     /// Writes what is in the heads into blocks. A crash anywhere leaves either the segments or the
@@ -156,7 +165,6 @@ impl Upkeep {
             return Ok(());
         }
         let keys = self.segments_below(through);
-        self.note_unreadable(through).await?;
         let added = match samples {
             0 => Vec::new(),
             _ => self.write_blocks(deletes_through).await?,
@@ -192,25 +200,14 @@ impl Upkeep {
     fn segments_below(&self, through: u64) -> Vec<String> {
         self.consensus.read(|state| {
             let own = state.broker(self.broker).map(|own| own.segments.range(..through));
-            own.into_iter()
-                .flatten()
+            let own = own.into_iter().flatten().map(|(seq, segment)| (*seq, segment));
+            // An earlier start could not read these.
+            let late = state.unread_segments().filter(|(broker, ..)| *broker == self.broker);
+            own.chain(late.map(|(_, seq, segment)| (seq, segment)))
                 .filter(|(seq, _)| !self.unreadable.contains(seq))
-                .map(|(&seq, segment)| segment_key(self.broker, segment.epoch, seq))
+                .map(|(seq, segment)| segment_key(self.broker, segment.epoch, seq))
                 .collect()
         })
-    }
-
-    /// Notes which segments could not be read at the start and are passed over now: they stay in the
-    /// store.
-    async fn note_unreadable(&mut self, through: u64) -> Result<()> {
-        for seq in self.unreadable.range(..through) {
-            let epoch =
-                |state: &catalog::State| Some(state.broker(self.broker)?.segments.get(seq)?.epoch);
-            if let Some(epoch) = self.consensus.read(epoch) {
-                note_damaged(&self.leases, &segment_key(self.broker, epoch, *seq)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes and opens the blocks of a flush; they are not in the manifest yet.
@@ -245,7 +242,8 @@ impl Upkeep {
         added: &[NewBlock],
     ) -> Result<(), NotAgreed> {
         let (broker, epoch, added) = (self.broker, self.epoch, added.to_vec());
-        let command = Command::FlushLog { broker, epoch, through, added, deletes_through };
+        let unread = self.unreadable.range(..through).copied().collect();
+        let command = Command::FlushLog { broker, epoch, through, added, deletes_through, unread };
         let mut is_in_doubt = false;
         loop {
             match self.consensus.propose(command.clone(), AGREE_DEADLINE).await {

@@ -78,10 +78,11 @@ impl Waiting {
 }
 
 impl Listing {
-    /// With what a start opened; what could not be opened is told as missing.
-    pub(super) fn new(shown: impl IntoIterator<Item = BlockMeta>) -> Listing {
+    /// With what a start opened; what could not be opened is told as missing, and `late` is still tried.
+    pub(super) fn new(shown: impl IntoIterator<Item = BlockMeta>, late: &[BlockMeta]) -> Listing {
         let shown = shown.into_iter().map(|meta| (meta.id, meta)).collect();
-        Listing { shown, ..Listing::default() }
+        let opening = late.iter().map(|meta| (meta.id, true)).collect();
+        Listing { shown, opening, ..Listing::default() }
     }
 
     /// Takes a new list, with the blocks of it that this broker wrote. Yields what to do now, and which
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_merge_of_another_takes_nothing_away_before_its_result_is_there() {
-        let mut listing = Listing::new([meta(1), meta(2)]);
+        let mut listing = Listing::new([meta(1), meta(2)], &[]);
         let (step, foreign) = listing.list(listed(&[3], &[]), BTreeMap::new(), &[]);
         assert!(step.is_none() && foreign.len() == 1 && listing.has(BlockId(1)));
         let (tell, mut told) = oneshot::channel();
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_holds_nothing_up_and_comes_later() {
-        let mut listing = Listing::new([meta(1)]);
+        let mut listing = Listing::new([meta(1)], &[]);
         let (step, foreign) = listing.list(listed(&[2, 3], &[]), BTreeMap::new(), &[]);
         assert!(step.is_none() && foreign.len() == 2);
         assert!(listing.opened(meta(3), block()).is_none());
@@ -312,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_list_that_waits_does_not_end_deletes_that_came_later() {
-        let mut listing = Listing::new([meta(1)]);
+        let mut listing = Listing::new([meta(1)], &[]);
         let (step, _) = listing.list(listed(&[2], &[3, 7]), BTreeMap::new(), &[]);
         assert!(step.is_none());
         let step = listing.opened(meta(2), block()).expect("it is all");

@@ -67,12 +67,13 @@ mod tests;
 mod turns;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use blockstore::{Blobs, Disk};
-use catalog::BrokerState;
+use catalog::{BrokerId, BrokerState, Segment, State};
 use consensus::Consensus;
 use net::NetMetrics;
 use parking_lot::Mutex;
@@ -174,6 +175,8 @@ pub(crate) struct Clustered {
     pub(crate) peers: Arc<Others>,
     /// How many questions of others are answered at once.
     answering: Semaphore,
+    /// Segments of this broker that its start could not read.
+    left_out: BTreeSet<u64>,
     feed: Arc<CatalogFeed>,
     events: UnboundedSender<Event>,
     /// Those that end by themselves when nothing comes any more.
@@ -185,6 +188,32 @@ impl Clustered {
     /// Lets others do the jobs from now on. Leases that are held end by themselves.
     fn stop_jobs(&self) {
         self.jobs.abort();
+    }
+
+    /// Segments whose rows are in no block and could not be read, with their brokers and numbers: answers in
+    /// their range are partial.
+    pub(crate) fn missing<'a>(
+        &'a self,
+        state: &'a State,
+    ) -> impl Iterator<Item = (BrokerId, u64, &'a Segment)> {
+        let own = self.feed.broker();
+        let listed = state.broker(own).into_iter().flat_map(|broker| &broker.segments);
+        let listed = listed.map(move |(seq, segment)| (own, *seq, segment));
+        let listed = listed.filter(move |(_, seq, _)| self.left_out.contains(seq));
+        // A later start may have read it.
+        let is_missing = move |(broker, seq, _): &(BrokerId, u64, &Segment)| {
+            *broker != own || self.left_out.contains(seq)
+        };
+        listed.chain(state.unread_segments().filter(is_missing))
+    }
+
+    /// Whether this broker's heads lack what others do not yet know to be missing.
+    fn lacks_unknown(&self, state: &State) -> bool {
+        // Fast path: the start read everything.
+        !self.left_out.is_empty()
+            && state
+                .broker(self.feed.broker())
+                .is_some_and(|own| own.segments.keys().any(|seq| self.left_out.contains(seq)))
     }
 
     /// Waits until everything that was taken is answered; where no quorum is, not for ever.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, MergePolicy, OpenBlock};
-use catalog::{BrokerId, Command, LogPosition, Outcome, Signal, State};
+use catalog::{BlockMeta, BrokerId, Command, LogPosition, Outcome, Signal, State};
 use consensus::{Consensus, ProposeError};
 use metricstore::{LogEncoder, MetricFormat, PageCache, Registry};
 use net::NetMetrics;
@@ -34,7 +34,7 @@ use super::merging::Merging;
 use super::metrics::ClusterCounters;
 use super::orphans::Orphans;
 use super::proposals::{Answering, Lanes};
-use super::rebuild::{Opening, Rebuild};
+use super::rebuild::{AT_ONCE, Opening, Rebuild};
 use super::store::ObjectStore;
 use super::writer::{AGREE_DEADLINE, Agreeing, Budget, ClusterQueue, Collector, Flights, Open};
 use super::{ClusterParts, Clustered, OnFault, Work};
@@ -110,16 +110,24 @@ pub(super) async fn open(
     };
     let mut recovered = Recovered::default();
     let rebuild = start.rebuild((config.now_ms)());
-    let unreadable = rebuild.run(&start.state, u64::MAX, &mut recovered).await;
+    let left_out = rebuild.run(&start.state, u64::MAX, &mut recovered).await?;
     let pages = PageCache::new(config.page_cache_bytes());
     let store_counters = Arc::new(Counters::default());
     let format = config.format().with_cache(Arc::clone(&pages));
-    let opening = start.open_blocks(blobs, format, &store_counters).await;
+    let (opening, late) = start.open_blocks(blobs, format, &store_counters).await?;
     let (blocks, damaged) = (Arc::clone(&opening.blocks), Arc::clone(&opening.damaged));
     recovered.blocks = blocks.snapshot().len();
+    if left_out.is_all && recovered.blocks == 0 {
+        bail!(
+            "none of the {} segments that this broker acknowledged is in the store, and no block: it is \
+             another store or prefix, or somebody has emptied it. Give the store of this cluster, or \
+             restore its objects; if they are lost for good, found a new cluster",
+            left_out.unread.len()
+        );
+    }
     recovered.exemplars = start.visible.exemplars.totals().0;
     recovered.seconds = started.elapsed().as_secs_f64();
-    let mut others = start.applying(opening, coming, &feed)?;
+    let mut others = start.applying(opening, late, coming, &feed)?;
     let (queue, tasks) = start.writing(&config);
     let (live, resolving) = (Arc::new(LiveHub::default()), Arc::new(RwLock::new(())));
     let maintenance_counters = Arc::new(MaintenanceCounters::default());
@@ -145,7 +153,6 @@ pub(super) async fn open(
         now_ms: config.now_ms,
         consensus: start.consensus.clone(),
         writing,
-        leases: jobs.leases.clone(),
         work,
         events: start.events.clone(),
         messages: queue.messages.downgrade(),
@@ -164,7 +171,7 @@ pub(super) async fn open(
         flush_bytes: config.flush_bytes,
         idle_series_ms: config.idle_series_ms,
         pending: Vec::new(),
-        unreadable,
+        unreadable: left_out.unread.clone(),
     };
     let jobs = tokio::spawn(jobs.run(cleaned)).abort_handle();
     others.push(tokio::spawn(upkeep.run(woken)));
@@ -214,6 +221,7 @@ pub(super) async fn open(
             jobs,
             peers: Arc::new(fresh),
             answering: Semaphore::new(ANSWERS_PER_SHARD * config.shards),
+            left_out: left_out.unread,
             feed: Arc::clone(&feed),
             events: events.clone(),
             writing: Mutex::new(tasks),
@@ -267,13 +275,13 @@ impl Start {
         }
     }
 
-    /// Opens the blocks that there are.
+    /// Opens the blocks that there are; also yields those that cannot be read for now.
     async fn open_blocks(
         &self,
         blobs: Arc<dyn Blobs>,
         format: MetricFormat,
         counters: &Arc<Counters>,
-    ) -> Opening {
+    ) -> Result<(Opening, Vec<BlockMeta>)> {
         let counters = Arc::clone(counters);
         let blocks = BlockSet::without_blocks(blobs, format, Signal::Metrics, counters);
         let opening = Opening {
@@ -281,11 +289,12 @@ impl Start {
             blocks: Arc::new(blocks),
             damaged: Arc::new(DamagedBlocks::default()),
             work: self.work,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         };
-        let opened = opening.open_all(self.state.blocks().copied().collect()).await;
-        let opened = opened.into_iter().map(|(meta, block)| OpenBlock { meta, block });
-        opening.blocks.add(opened.collect());
-        opening
+        let opened = opening.open_all(self.state.blocks().copied().collect()).await?;
+        let open = opened.open.into_iter().map(|(meta, block)| OpenBlock { meta, block });
+        opening.blocks.add(open.collect());
+        Ok((opening, opened.late))
     }
 
     /// The background jobs of this broker.
@@ -363,10 +372,14 @@ impl Start {
     fn applying(
         &self,
         opening: Opening,
+        late: Vec<BlockMeta>,
         coming: UnboundedReceiver<Event>,
         feed: &Arc<CatalogFeed>,
     ) -> Result<Vec<JoinHandle<()>>> {
         let (foreign, foreign_blocks) = unbounded_channel();
+        for meta in &late {
+            let _ = foreign.send(*meta);
+        }
         let applier = Applier {
             broker: self.own,
             epoch: self.epoch,
@@ -378,7 +391,7 @@ impl Start {
             foreign,
             through: self.next_seq(),
             last_delete: self.state.last_delete(),
-            listing: Listing::new(self.state.blocks().copied()),
+            listing: Listing::new(self.state.blocks().copied(), &late),
             feed: Arc::clone(feed),
             on_fault: Arc::clone(&self.on_fault),
             has_failed: false,

@@ -30,12 +30,6 @@ const MAX_REMOVED: usize = 10_000;
 /// Place of the job on the circle.
 const PLACE: u64 = 0x006f_7270_6861_6e73;
 
-/// Key of the note that a segment could not be read when it was flushed: it stays for whoever wants to
-/// look at it.
-pub(super) fn damaged_key(segment: &str) -> String {
-    format!("cluster/damaged/{segment}")
-}
-
 /// Looks for them.
 pub(super) struct Orphans {
     pub(super) own: BrokerId,
@@ -122,9 +116,7 @@ fn is_orphan(state: &State, key: &str) -> bool {
         return id < state.retired_below() && !state.knows_block(id);
     }
     match SegmentName::of_key(key) {
-        Some(SegmentName { broker, epoch, seq }) => {
-            state.is_orphaned_segment(broker, epoch, seq) && state.get(&damaged_key(key)).is_none()
-        }
+        Some(SegmentName { broker, epoch, seq }) => state.is_orphaned_segment(broker, epoch, seq),
         None => false,
     }
 }

@@ -45,6 +45,9 @@ pub enum StoreFault {
     /// There is no such object.
     #[error("there is no object {0}")]
     NotFound(String),
+    /// What came back is not what was stored.
+    #[error("{0}")]
+    Damaged(String),
     /// It says no, and will say so again: credentials that have expired, no room, no writes. The text
     /// names the remedy.
     #[error("{0}")]
@@ -129,12 +132,14 @@ pub(super) async fn list(
     Err(fault)
 }
 
-/// Reads an object, however long that takes: whoever asks cannot go on without it. An object that is not
-/// there is looked for a few times, because the catalog says that it is.
+/// Reads an object, as long as the store does not answer: whoever asks cannot go on without it. An object
+/// that is not there is looked for a few times, because the catalog says that it is; so is one that the
+/// store does not give although it answers.
 pub(super) async fn get(store: &dyn ObjectStore, key: &str) -> Result<Bytes, StoreFault> {
     const LOOKS: u32 = 5;
+    const TRIES: u32 = 10;
     let mut pause = FIRST_PAUSE;
-    let mut absent = 0;
+    let (mut absent, mut kept_back) = (0, 0);
     loop {
         match within(3 * ATTEMPT, store.get(key.to_owned())).await {
             Ok(bytes) => return Ok(bytes),
@@ -144,11 +149,24 @@ pub(super) async fn get(store: &dyn ObjectStore, key: &str) -> Result<Bytes, Sto
                     return Err(fault);
                 }
             }
-            Err(error) => tracing::warn!(key, %error, "the store is asked again"),
+            Err(fault @ StoreFault::Damaged(_)) => return Err(fault),
+            Err(error) => {
+                tracing::warn!(key, %error, "the store is asked again");
+                kept_back += u32::from(answers(store, key).await);
+                if kept_back == TRIES {
+                    return Err(error);
+                }
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (2 * pause).min(MAX_PAUSE);
     }
+}
+
+/// Whether the store answers what is asked of an object that nobody wrote.
+async fn answers(store: &dyn ObjectStore, key: &str) -> bool {
+    let nobodys = within(ATTEMPT, store.get(format!("{key}.absent"))).await;
+    matches!(nobodys, Err(StoreFault::NotFound(_)))
 }
 
 /// Removes objects that nobody needs any more, several at a time. What a store does not remove stays there

@@ -76,5 +76,9 @@ impl Maintenance {
 
 /// Whether the block is to blame, and not a disk or a process in trouble.
 pub(crate) fn is_damage(error: &BlockError) -> bool {
-    matches!(error, BlockError::Corrupt { .. } | BlockError::Blob(BlobError::NotFound { .. }))
+    matches!(
+        error,
+        BlockError::Corrupt { .. }
+            | BlockError::Blob(BlobError::NotFound { .. } | BlobError::Damaged { .. })
+    )
 }

@@ -57,6 +57,10 @@ impl Broker {
         if !others.applied(request.at_least, BEGIN_WAIT).await {
             return Err(Status::unavailable("it is behind what the cluster has agreed upon"));
         }
+        // Whoever asks reads the segments instead, and tells which of them it cannot read.
+        if others.consensus.read(|state| clustered.lacks_unknown(state)) {
+            return Err(Status::unavailable("its start could not read all of its segments"));
+        }
         let gone = |_| Status::cancelled("nobody waits any more");
         sender.send(Ok(FreshPart::default())).await.map_err(gone)?;
         let turn = clustered.answering.acquire().await;

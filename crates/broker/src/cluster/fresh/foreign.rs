@@ -242,18 +242,18 @@ impl Others {
             rebuild.pass_deletes(&wanted.tombstones, &mut heads.deletes, segment.deletes_through);
             count(&self.counters.segments_read, 1);
             match batches {
-                Some(batches) => {
+                Ok(batches) => {
                     for mut batch in batches {
                         visible.exemplars.keep(&mut batch);
                         visible.shards.append(batch.shards, Box::new(|_| {}));
                     }
                 }
                 // It is in blocks by now, and was removed.
-                None if !self.is_listed(broker, seq) => {
+                Err(_) if !self.is_listed(broker, seq) => {
                     version = self.consensus.read(State::version)
                 }
-                None => heads.unreadable.push(format!(
-                    "its segment {seq} with {} rows from {} to {} ms is damaged or gone",
+                Err(_) => heads.unreadable.push(format!(
+                    "its segment {seq} with {} rows from {} to {} ms cannot be read",
                     segment.rows, segment.range.start_ms, segment.range.end_ms
                 )),
             }

@@ -59,6 +59,7 @@ impl ObjectStore for SharedStore {
 fn fault(error: StoreError) -> StoreFault {
     match error {
         StoreError::NotFound { key } => StoreFault::NotFound(key),
+        error @ StoreError::Damaged { .. } => StoreFault::Damaged(error.to_string()),
         error @ (StoreError::Refused { .. }
         | StoreError::Settings(_)
         | StoreError::TooLarge { .. }) => StoreFault::Refused(error.to_string()),
