@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::OnFault;
-use super::feed::{CatalogFeed, Event};
+use super::feed::{Blocks, CatalogFeed, Event};
 use super::flush::Cut;
 use super::listing::{Listed, Listing, NeededDeletes, Step};
 use super::writer::{Flight, Flights, Waiting};
@@ -67,8 +67,11 @@ impl Applier {
             )),
             Event::Segment { seq, passed_over } => self.count(seq, &passed_over),
             Event::Deleted(tombstone) => self.hide(tombstone),
-            Event::Blocks { blocks, deletes, flushed_through } => {
-                self.list(blocks, deletes, flushed_through);
+            Event::Blocks(slot) => {
+                let newest = slot.lock().take();
+                if let Some(Blocks { blocks, deletes, flushed_through }) = newest {
+                    self.list(blocks, deletes, flushed_through);
+                }
             }
             Event::Replaced(state) => self.replace(&state),
             Event::Known(done) => self.visible.known(done),

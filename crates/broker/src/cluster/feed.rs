@@ -24,6 +24,23 @@ pub struct CatalogFeed {
     version: watch::Sender<u64>,
     /// Who answers what others ask.
     opened: Mutex<Weak<Inner>>,
+    /// The newest list of blocks, until it is taken.
+    listed: Mutex<Slot>,
+}
+
+/// A place for one list of blocks. Lists are long and may come faster than they are taken: only the newest
+/// is kept, and takes the place of the first that was not taken. What lies between in the order of the
+/// catalog does not mind, because this broker flushes nothing before it has seen what it flushes; but none
+/// takes a place before a whole state, which has a list of its own.
+pub(super) type Slot = Arc<Mutex<Option<Blocks>>>;
+
+/// Which blocks there are, and which deletes matter.
+pub(super) struct Blocks {
+    pub(super) blocks: Vec<BlockMeta>,
+    /// Numbers of the deletes that may hide something.
+    pub(super) deletes: BTreeSet<u64>,
+    /// Segments of this broker below this number are in blocks.
+    pub(super) flushed_through: u64,
 }
 
 /// One thing that happened, or is to be done between things that did.
@@ -39,13 +56,7 @@ pub(super) enum Event {
     /// Something is hidden.
     Deleted(Arc<Tombstone>),
     /// The list of blocks, or of deletes that matter, is another one.
-    Blocks {
-        blocks: Vec<BlockMeta>,
-        /// Numbers of the deletes that may hide something.
-        deletes: BTreeSet<u64>,
-        /// Segments of this broker below this number are in blocks.
-        flushed_through: u64,
-    },
+    Blocks(Slot),
     /// The state came as a whole: what lies between is not told one by one.
     Replaced(Box<State>),
     /// A batch was stored before: everything before is visible, so it may be answered.
@@ -71,6 +82,7 @@ impl CatalogFeed {
             events: Mutex::default(),
             version: watch::Sender::new(0),
             opened: Mutex::default(),
+            listed: Mutex::default(),
         })
     }
 
@@ -98,6 +110,7 @@ impl CatalogFeed {
     pub(super) fn listen(&self) -> (UnboundedSender<Event>, UnboundedReceiver<Event>) {
         let (sender, events) = unbounded_channel();
         *self.events.lock() = Some(sender.clone());
+        self.list_anew();
         (sender, events)
     }
 
@@ -113,18 +126,28 @@ impl CatalogFeed {
         }
     }
 
-    fn blocks(&self, state: &State) -> Event {
-        Event::Blocks {
+    /// What is listed from here on is told, whether or not what was told before is taken.
+    fn list_anew(&self) {
+        *self.listed.lock() = Slot::default();
+    }
+
+    fn blocks(&self, state: &State) -> Option<Event> {
+        let blocks = Blocks {
             blocks: state.blocks().copied().collect(),
             deletes: state.tombstones().map(|tombstone| tombstone.number).collect(),
             flushed_through: state.broker(self.own).map_or(0, |broker| broker.flushed_through),
-        }
+        };
+        let listed = Arc::clone(&self.listed.lock());
+        let before = listed.lock().replace(blocks);
+        // Whoever was told of the one before takes this one.
+        before.is_none().then_some(Event::Blocks(listed))
     }
 
     fn event(&self, command: &Command, outcome: &Outcome, state: &State) -> Option<Event> {
         match (command, outcome) {
             (Command::Under { command, .. }, _) => self.event(command, outcome, state),
             (Command::BeginLog { broker }, Outcome::Epoch(epoch)) if *broker == self.own => {
+                self.list_anew();
                 Some(Event::Begun { epoch: *epoch, state: Box::new(state.clone()) })
             }
             (Command::AddSegment(new), Outcome::Segment(passed_over)) if new.broker == self.own => {
@@ -149,7 +172,7 @@ impl CatalogFeed {
                 | Command::Quarantine { .. }
                 | Command::SettleDeletes { .. },
                 _,
-            ) => Some(self.blocks(state)),
+            ) => self.blocks(state),
             _ => None,
         }
     }
@@ -170,6 +193,7 @@ impl Observer for CatalogFeed {
 
     fn replaced(&self, state: &State) {
         if self.events.lock().is_some() {
+            self.list_anew();
             self.tell(Event::Replaced(Box::new(state.clone())));
             self.version.send_replace(state.version());
         }

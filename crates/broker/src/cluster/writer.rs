@@ -6,7 +6,7 @@
 //! is in doubt at a time; it is proposed again until it is known whether it counts, and the catalog takes
 //! none twice, because numbers only grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,6 +30,8 @@ use crate::commit::{CommitError, Message, OnStored};
 
 /// A segment is sealed when it has so many bytes of payload …
 const SEGMENT_BYTES: usize = 1 << 20;
+/// … or marks of so many batches: they are in one command, which has to reach the other brokers in time …
+const SEGMENT_MARKS: usize = 1_000;
 /// … or when its first batch has waited for so long; and no sooner after the one before, so that a
 /// broker with little to do pays for four writes a second at most.
 const SEGMENT_WAIT: Duration = Duration::from_millis(250);
@@ -37,6 +39,9 @@ const SEGMENT_WAIT: Duration = Duration::from_millis(250);
 const PUTS_IN_FLIGHT: usize = 8;
 /// How long the cluster may take to agree before whoever waits is told that nobody knows.
 pub(super) const AGREE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a segment may wait to be proposed.
+const SEGMENT_PATIENCE: Duration = PUT_DEADLINE.saturating_add(AGREE_DEADLINE);
 
 /// A batch on its way.
 pub(super) struct Waiting {
@@ -210,7 +215,10 @@ impl Collector {
             }
             let is_late = self.open.since.is_some_and(|since| since.elapsed() >= SEGMENT_WAIT);
             let writer = &self.open.writer;
-            if is_late || writer.payload_bytes() >= SEGMENT_BYTES || writer.is_full() {
+            let is_large = writer.payload_bytes() >= SEGMENT_BYTES
+                || writer.is_full()
+                || self.open.marks.len() >= SEGMENT_MARKS;
+            if is_late || is_large {
                 self.seal().await;
             }
         }
@@ -370,10 +378,45 @@ pub(super) struct Agreeing {
 impl Agreeing {
     /// Works until the collector is gone.
     pub(super) async fn run(self, mut items: UnboundedReceiver<Item>) {
-        while let Some(item) = items.recv().await {
+        let mut parked = VecDeque::new();
+        loop {
+            let item = match parked.pop_front() {
+                Some(item) => item,
+                None => match items.recv().await {
+                    Some(item) => item,
+                    None => return,
+                },
+            };
             match item {
                 Item::Then(tell) => tell(),
-                Item::Segment(sealed) => self.agree(sealed).await,
+                Item::Segment(sealed) => self.agree_beside(sealed, &mut items, &mut parked).await,
+            }
+        }
+    }
+
+    /// Has one agreed upon, and answers those behind it that wait for too long: they were not proposed and
+    /// never will be.
+    async fn agree_beside(
+        &self,
+        sealed: Sealed,
+        items: &mut UnboundedReceiver<Item>,
+        parked: &mut VecDeque<Item>,
+    ) {
+        let mut agreed = std::pin::pin!(self.agree(sealed));
+        let mut is_over = false;
+        loop {
+            let oldest = parked.iter().find_map(|item| match item {
+                Item::Segment(sealed) => Some(sealed.at + SEGMENT_PATIENCE),
+                Item::Then(_) => None,
+            });
+            tokio::select! {
+                biased;
+                () = &mut agreed => return,
+                item = items.recv(), if !is_over => match item {
+                    Some(item) => parked.push_back(item),
+                    None => is_over = true,
+                },
+                () = sleep_until(oldest) => refuse_late(parked),
             }
         }
     }
@@ -385,9 +428,8 @@ impl Agreeing {
             Ok(written) => written,
             Err(error) => return refuse(batches, &error),
         };
-        if at.elapsed() > PUT_DEADLINE + AGREE_DEADLINE {
-            let why = "segments before it waited for too long".to_owned();
-            return refuse(batches, &CommitError::NoQuorum(why));
+        if at.elapsed() > SEGMENT_PATIENCE {
+            return refuse(batches, &waited_too_long());
         }
         self.flights.lock().insert(seq, Flight { batches, marks: marks.clone() });
         let (broker, epoch) = (self.broker, self.epoch);
@@ -417,7 +459,7 @@ impl Agreeing {
                     return;
                 }
                 Err(ProposeError::Catalog(error)) => {
-                    return self.refuse_flight(seq, &error.into());
+                    return self.refuse_flight(seq, &not_taken(&error));
                 }
                 Err(ProposeError::NoLeader(why)) if !is_in_doubt => {
                     return self.refuse_flight(seq, &CommitError::NoQuorum(why));
@@ -451,6 +493,31 @@ impl Agreeing {
     fn refuse_flight(&self, seq: u64, error: &CommitError) {
         let flight = self.flights.lock().remove(&seq);
         refuse(flight.map(|flight| flight.batches).unwrap_or_default(), error);
+    }
+}
+
+/// The catalog has no room for a segment, whose batches may be stored later: senders must keep them. That a
+/// mark is none is looked at before a batch comes here.
+pub(super) fn not_taken(error: &CatalogError) -> CommitError {
+    CommitError::Store(format!(
+        "the catalog did not take the segment: {error}. Flushes of this broker fail or do not keep up: \
+         look for them in its log"
+    ))
+}
+
+fn waited_too_long() -> CommitError {
+    CommitError::NoQuorum("segments before it waited for too long".to_owned())
+}
+
+/// Answers parked segments that wait for too long.
+fn refuse_late(parked: &mut VecDeque<Item>) {
+    for item in std::mem::take(parked) {
+        match item {
+            Item::Segment(late) if late.at.elapsed() >= SEGMENT_PATIENCE => {
+                refuse(late.batches, &waited_too_long());
+            }
+            other => parked.push_back(other),
+        }
     }
 }
 
