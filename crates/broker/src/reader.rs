@@ -209,7 +209,9 @@ impl Reader {
                     meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
                 )
             });
-        let Some(clustered) = &inner.clustered else { return blocks.chain(self.lacking()).collect() };
+        let Some(clustered) = &inner.clustered else {
+            return blocks.chain(self.lacking()).collect();
+        };
         // Whose rows are in a segment only it says.
         let segments = inner.catalog.read(|state| {
             let missing =

@@ -131,8 +131,7 @@ impl Adoption {
         let late = late.map(|(_, seq, segment)| (seq, segment.epoch));
         let read = listed.iter().copied().chain(late);
         let read = read.filter(|(seq, _)| !left_out.unread.contains(seq));
-        let keys: Vec<String> =
-            read.map(|(seq, epoch)| segment_key(broker, epoch, seq)).collect();
+        let keys: Vec<String> = read.map(|(seq, epoch)| segment_key(broker, epoch, seq)).collect();
         let cuts = self.writing.work.run(move || cut(&visible)).await;
         let samples: u64 = cuts.iter().map(CutData::rows).sum();
         let added = match samples {

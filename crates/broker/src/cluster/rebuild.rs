@@ -107,8 +107,9 @@ impl Rebuild<'_> {
                 Err(Unread::Newer(why)) => bail!("segment {seq} of broker {}: {why}", self.broker),
                 Err(why) => {
                     recovered.unusable_frames += 1;
-                    gone +=
-                        usize::from(matches!(why, Unread::Gone) && listed().any(|(one, _)| *one == seq));
+                    gone += usize::from(
+                        matches!(why, Unread::Gone) && listed().any(|(one, _)| *one == seq),
+                    );
                     left_out.unread.insert(seq);
                     continue;
                 }

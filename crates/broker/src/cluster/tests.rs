@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, MemoryDisk, ReadAt};
 use bytes::Bytes;
-use catalog::{BrokerId, BrokerInfo, BrokerState, Command, Expected};
+use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Outcome, State};
 use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
 use net::rpc::FreshRequest;
@@ -23,7 +23,9 @@ use crate::commit::{CommitError, Message};
 use crate::maintenance::Wake;
 use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 
+mod bounds;
 mod reads;
+mod starts;
 
 pub(super) const START_MS: i64 = 1_795_219_200_000;
 
@@ -39,6 +41,10 @@ pub(super) struct Site {
     feeds: Mutex<BTreeMap<u64, Arc<CatalogFeed>>>,
     /// Those that take questions and say nothing.
     silent: Mutex<BTreeSet<u64>>,
+    /// Objects that the store does not give, and what it says.
+    kept_back: Mutex<BTreeMap<String, StoreFault>>,
+    /// Most marks in one segment.
+    most_marks: AtomicUsize,
     pub(super) faults: Mutex<Vec<String>>,
 }
 
@@ -90,11 +96,15 @@ impl ObjectStore for Shared {
     fn get(&self, key: String) -> StoreCall<Bytes> {
         let found = self.0.objects.lock().get(&key).cloned();
         let is_down = self.0.is_down.load(Ordering::Relaxed);
+        let kept_back = self.0.kept_back.lock().get(&key).cloned();
         Box::pin(async move {
             if is_down {
                 return Err(StoreFault::Unavailable("503 Slow Down".to_owned()));
             }
-            found.ok_or(StoreFault::NotFound(key))
+            match kept_back {
+                Some(fault) => Err(fault),
+                None => found.ok_or(StoreFault::NotFound(key)),
+            }
         })
     }
 
@@ -131,6 +141,9 @@ impl ReadAt for Object {
 
 impl Blobs for Shared {
     fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        if let Some(fault) = self.0.kept_back.lock().get(key) {
+            return Err(BlobError::Damaged { key: key.to_owned(), why: fault.to_string() });
+        }
         match self.0.objects.lock().get(key) {
             Some(bytes) => Ok(Arc::new(Object(bytes.clone()))),
             None => Err(BlobError::NotFound { key: key.to_owned() }),
@@ -165,6 +178,25 @@ pub(super) fn now_ms() -> i64 {
     START_MS + 60_000 + i64::try_from(elapsed.as_millis()).expect("a test")
 }
 
+/// Hears what the catalog applies before the broker does.
+struct Watching {
+    feed: Arc<CatalogFeed>,
+    site: Arc<Site>,
+}
+
+impl Observer for Watching {
+    fn applied(&self, command: &Command, outcome: &Result<Outcome, CatalogError>, state: &State) {
+        if let Command::AddSegment(new) = command {
+            self.site.most_marks.fetch_max(new.marks.len(), Ordering::Relaxed);
+        }
+        self.feed.applied(command, outcome, state);
+    }
+
+    fn replaced(&self, state: &State) {
+        self.feed.replaced(state);
+    }
+}
+
 /// A broker as one process runs it.
 pub(super) struct Running {
     pub(super) broker: Broker,
@@ -172,9 +204,14 @@ pub(super) struct Running {
 }
 
 pub(super) fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Running {
+    try_start(runtime, site, id, disk).expect("it opens")
+}
+
+fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) -> Result<Running> {
     let shared = Shared(Arc::clone(site));
     let feed = CatalogFeed::new(BrokerId(id));
-    let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
+    let observer = Watching { feed: Arc::clone(&feed), site: Arc::clone(site) };
+    let observer: Arc<dyn Observer> = Arc::new(observer);
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let failed = Arc::clone(site);
     runtime.block_on(async move {
@@ -226,7 +263,7 @@ pub(super) fn start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryD
             ..BrokerConfig::new("unused".into(), now_ms)
         };
         let opened = Broker::open_clustered(parts, config, Arc::default()).await;
-        Running { broker: opened.expect("it opens"), consensus }
+        Ok(Running { broker: opened?, consensus })
     })
 }
 
@@ -427,7 +464,8 @@ fn a_damaged_segment_is_left_out_of_a_start_and_counted() {
     running.stop(&runtime, &site, 1);
     let segments = objects(&site, "segments/");
     assert_eq!(segments.len(), 3);
-    let mut damaged = site.objects.lock()[&segments[1]].to_vec();
+    let whole = site.objects.lock()[&segments[1]].clone();
+    let mut damaged = whole.to_vec();
     damaged[60] ^= 1;
     site.objects.lock().insert(segments[1].clone(), damaged.into());
     let again = start(&runtime, &site, 1, &disk);
@@ -435,10 +473,31 @@ fn a_damaged_segment_is_left_out_of_a_start_and_counted() {
     assert_eq!(again.broker.corruptions(), 1);
     let times: Vec<i64> = read(&again.broker).into_keys().map(|(_, t_ms)| t_ms).collect();
     assert_eq!(times, [START_MS, START_MS + 2]);
-    // It is passed over for good, and stays for who wants to look at it.
+    // It is flushed past, stays for who wants to look at it, and answers say that it is missing.
     flush(&again.broker);
     wait_for_segments(&site, 1);
     assert_eq!(objects(&site, "segments/"), [segments[1].clone()]);
+    let missing = |broker: &Broker| {
+        broker.reader(DEFAULT_TENANT).missing(TimeRange::new(START_MS + 1, START_MS + 2))
+    };
+    assert!(
+        missing(&again.broker)[0].contains("segment 1 of broker"),
+        "{:?}",
+        missing(&again.broker)
+    );
+    assert!(again.broker.reader(DEFAULT_TENANT).missing(TimeRange::new(0, START_MS)).is_empty());
+    again.stop(&runtime, &site, 1);
+    // Restored from a copy: the next start reads it, and it goes into blocks with what comes.
+    site.objects.lock().insert(segments[1].clone(), whole);
+    let restored = start(&runtime, &site, 1, &disk);
+    assert_eq!((read(&restored.broker).len(), missing(&restored.broker).len()), (3, 0));
+    send(&restored.broker, &batch("s", START_MS + 3, 1.0))
+        .recv()
+        .expect("answered")
+        .expect("stored");
+    flush(&restored.broker);
+    wait_for_segments(&site, 0);
+    assert_eq!((read(&restored.broker).len(), missing(&restored.broker).len()), (4, 0));
 }
 
 #[test]
