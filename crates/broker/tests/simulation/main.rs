@@ -13,14 +13,16 @@
 //! `cargo xtask simulate --seconds 600`
 #![expect(clippy::print_stderr, reason = "figures of a search, shown with --nocapture")]
 
+mod cases;
 mod clients;
+mod harm;
 mod search;
 mod world;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use blockstore::{Disk, MemoryDisk, SegmentName};
@@ -36,7 +38,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use clients::{Fate, Place, Site, Told};
 use search::{Report, search};
-use world::{Dice, Links, Mood, Store, World};
+use world::{Dice, Links, Store, World};
 
 /// 2026-11-21, at the start of a window of two hours.
 pub(crate) const START_MS: i64 = 1_795_219_200_000;
@@ -85,12 +87,21 @@ fn samples(selected: &Selection) -> BTreeMap<Place, f64> {
     samples
 }
 
+/// A machine that was started.
+struct Node {
+    has_power: Arc<AtomicBool>,
+    /// Steps of its disk until its power is cut.
+    power_until: Arc<AtomicU64>,
+    consensus: Consensus,
+    /// The task that opens its broker.
+    opening: JoinHandle<()>,
+}
+
 struct Cluster {
     world: Arc<World>,
     site: Arc<Site>,
     disks: BTreeMap<u64, MemoryDisk>,
-    /// Whether it has power, and the task that opens its broker.
-    nodes: BTreeMap<u64, (Arc<AtomicBool>, JoinHandle<()>)>,
+    nodes: BTreeMap<u64, Node>,
     /// Which brokers have to begin anew, and why.
     failed: Arc<Mutex<Vec<(u64, String)>>>,
     /// How many did, because another one had taken them for dead.
@@ -125,6 +136,8 @@ impl Cluster {
     /// Starts the consensus of a broker; the broker itself is opened meanwhile, as soon as there is a
     /// leader.
     async fn start(&mut self, id: u64) -> Consensus {
+        // One whose power was cut while it wrote.
+        self.crash(id);
         let disk: Arc<dyn Disk> = Arc::new(self.disks.entry(id).or_default().clone());
         let config = ConsensusConfig {
             writing: Writing::Inline,
@@ -190,31 +203,21 @@ impl Cluster {
                 sleep(Duration::from_millis(100)).await;
             }
             let opened = Broker::open_clustered(parts, config, Arc::default()).await;
-            let broker = opened.unwrap_or_else(|error| panic!("broker {id}: {error:#}"));
+            // Its power may have been cut meanwhile.
+            sleep(Duration::from_millis(10)).await;
             if alive.load(Ordering::Relaxed) {
+                let broker = opened.unwrap_or_else(|error| panic!("broker {id}: {error:#}"));
                 site.brokers.lock().insert(id, broker);
             }
         });
-        self.nodes.insert(id, (is_alive, opening));
+        let power_until = Arc::new(AtomicU64::new(u64::MAX));
+        let node = Node { has_power: is_alive, power_until, consensus: consensus.clone(), opening };
+        self.nodes.insert(id, node);
         consensus
     }
 
     fn is_running(&self, id: u64) -> bool {
-        self.nodes.contains_key(&id)
-    }
-
-    /// Cuts the power of a broker; it finds what its disk kept.
-    fn crash(&mut self, id: u64) {
-        let Some((is_alive, opening)) = self.nodes.remove(&id) else { return };
-        is_alive.store(false, Ordering::Relaxed);
-        opening.abort();
-        self.site.brokers.lock().remove(&id);
-        let gone = self.world.members.lock().remove(&id).expect("it was running");
-        let disk = self.disks.remove(&id).expect("every broker has one");
-        disk.cut_power_after(0);
-        let seed = self.dice.next();
-        self.disks.insert(id, disk.crash(seed));
-        tokio::spawn(async move { gone.stop().await });
+        self.nodes.get(&id).is_some_and(|node| node.has_power.load(Ordering::Relaxed))
     }
 
     /// Starts those anew whose process ended, because another broker took over what they had; they were
@@ -239,61 +242,6 @@ impl Cluster {
         while Instant::now() < end {
             self.revive().await;
             sleep(Duration::from_millis(500).min(end - Instant::now())).await;
-        }
-    }
-
-    /// Does something bad.
-    async fn harm(&mut self, of: u64) -> &'static str {
-        let id = 1 + self.dice.below(of);
-        let other = 1 + self.dice.below(of);
-        match self.dice.below(13) {
-            0 | 1 => {
-                self.crash(id);
-                "crash"
-            }
-            2..=4 => {
-                if !self.is_running(id) {
-                    self.start(id).await;
-                }
-                "start"
-            }
-            5 => {
-                let mut cut = self.world.cut.lock();
-                for peer in 1..=of {
-                    cut.insert((id, peer));
-                    cut.insert((peer, id));
-                }
-                "cut off"
-            }
-            6 => {
-                // Who does not hear the leader, and is heard, does not know what became of what it said.
-                let leader = self
-                    .world
-                    .members
-                    .lock()
-                    .values()
-                    .find(|m| m.is_leader())
-                    .map(|m| m.status().id);
-                let from = leader.filter(|_| self.dice.percent(70)).unwrap_or(other);
-                self.world.cut.lock().insert((from, id));
-                "one way"
-            }
-            7 => {
-                let flip = self.dice.percent(50);
-                *self.world.lossy.lock() = flip;
-                *self.world.slow.lock() = !flip;
-                "loss or delay"
-            }
-            8..=10 => {
-                let moods =
-                    [Mood::Flaky, Mood::Flaky, Mood::Slow, Mood::Silent, Mood::Down, Mood::Full];
-                *self.world.mood.lock() = moods[self.dice.below(6) as usize];
-                "store"
-            }
-            _ => {
-                self.world.heal();
-                "heal"
-            }
         }
     }
 
@@ -345,6 +293,15 @@ impl Cluster {
 
     /// Starts all that do not run, and waits until all take writes.
     async fn all_open(&mut self, of: u64) {
+        for id in 1..=of {
+            let Some(node) = self.nodes.get(&id) else { continue };
+            let power_until = node.power_until.swap(u64::MAX, Ordering::Relaxed);
+            if self.disks[&id].steps() < power_until {
+                self.disks[&id].cut_power_after(u64::MAX);
+            } else {
+                self.crash(id);
+            }
+        }
         for id in 1..=of {
             if !self.is_running(id) {
                 self.start(id).await;
@@ -430,7 +387,11 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     }
     sleep(Duration::from_secs(3)).await;
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
-    for _ in 0..rounds {
+    let returns_at = cluster.dice.below(2 * rounds);
+    for round in 0..rounds {
+        if round == returns_at && cluster.leave_and_return(of).await {
+            done.insert("leave and return", 1);
+        }
         *done.entry(cluster.harm(of).await).or_default() += 1;
         cluster.objects().await;
         let pause = 100 + cluster.dice.below(4_000);

@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) mood: Mutex<Mood>,
     pub(crate) dice: Mutex<Dice>,
     pub(crate) objects: Mutex<BTreeMap<String, Bytes>>,
+    /// Blocks that the store does not give, whatever its mood.
+    pub(crate) kept_back: Mutex<BTreeSet<String>>,
     pub(crate) faults: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -77,6 +79,7 @@ impl World {
             mood: Mutex::new(Mood::Fine),
             dice: Mutex::new(Dice(seed ^ 0x5eed)),
             objects: Mutex::default(),
+            kept_back: Mutex::default(),
             faults: Mutex::default(),
         })
     }
@@ -338,7 +341,8 @@ impl Blobs for Store {
     fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
         let key = key.to_owned();
         let is_flaky = matches!(*self.world.mood.lock(), Mood::Flaky | Mood::Down | Mood::Silent);
-        if is_flaky && self.world.draw(3) == 0 {
+        let is_kept_back = self.world.kept_back.lock().contains(&key);
+        if is_kept_back || (is_flaky && self.world.draw(3) == 0) {
             self.world.count("block not opened");
             let source = std::io::Error::other("503 Slow Down");
             return Err(BlobError::Io { action: "open", key, source });

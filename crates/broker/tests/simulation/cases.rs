@@ -1,0 +1,99 @@
+//! Cases that are told step by step, on the same clock.
+
+use std::time::Duration;
+
+use broker::{Broker, CommitError, IngestOutcome};
+use consensus::seed_chance;
+use model::{DEFAULT_TENANT, MetricBatch, TimeRange};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{BEGAN, Cluster, START_MS, clients, member, read};
+
+fn on_its_own_clock(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        seed_chance(1);
+        BEGAN.set(Some(Instant::now()));
+        test.await;
+    });
+    runtime.shutdown_background();
+}
+
+/// Three brokers that are open.
+async fn three() -> Cluster {
+    let mut cluster = Cluster::new(1);
+    cluster.start(1).await.begin().await.expect("the first begins");
+    for id in 2..=3 {
+        let joining = cluster.start(id).await;
+        joining.join(&[member(1)], Duration::from_secs(30)).await.expect("it is taken in");
+    }
+    cluster.all_open(3).await;
+    sleep(Duration::from_secs(5)).await;
+    cluster
+}
+
+fn send(broker: &Broker, t_ms: i64) -> oneshot::Receiver<Result<IngestOutcome, CommitError>> {
+    let mut batch = MetricBatch::default();
+    batch.push(&clients::labels("s"), t_ms, 1.0);
+    let (reply, answer) = oneshot::channel();
+    broker.ingest(DEFAULT_TENANT, &batch, move |result| _ = reply.send(result));
+    answer
+}
+
+#[test]
+fn what_waits_behind_a_segment_in_doubt_is_answered() {
+    on_its_own_clock(async {
+        let cluster = three().await;
+        let id = cluster.nodes.iter().find(|(_, node)| node.consensus.is_leader());
+        let id = *id.expect("one leads").0;
+        let broker = cluster.site.brokers.lock()[&id].clone();
+        send(&broker, START_MS).await.expect("answered").expect("stored");
+        for other in (1..=3).filter(|other| *other != id) {
+            cluster.world.cut.lock().extend([(id, other), (other, id)]);
+        }
+        let in_doubt = send(&broker, START_MS + 1);
+        sleep(Duration::from_secs(2)).await;
+        let behind = send(&broker, START_MS + 2);
+        let told = timeout(Duration::from_secs(10), in_doubt).await.expect("in time");
+        assert!(matches!(told, Ok(Err(CommitError::Unknown(_)))), "{told:?}");
+        let told = timeout(Duration::from_secs(25), behind).await.expect("in time");
+        assert!(matches!(told, Ok(Err(CommitError::NoQuorum(_)))), "{told:?}");
+        // What was refused never counts, what was in doubt may; what comes then is stored.
+        cluster.world.heal();
+        sleep(Duration::from_secs(30)).await;
+        send(&broker, START_MS + 3).await.expect("answered").expect("stored");
+        let found = read(&broker);
+        let has = |t_ms| found.contains_key(&("s".to_owned(), t_ms));
+        assert!(has(START_MS) && !has(START_MS + 2) && has(START_MS + 3), "{found:?}");
+    });
+}
+
+#[test]
+fn a_start_goes_on_without_a_block_that_the_store_keeps_back_until_it_gives_it() {
+    on_its_own_clock(async {
+        let mut cluster = three().await;
+        let broker = cluster.site.brokers.lock()[&1].clone();
+        send(&broker, START_MS).await.expect("answered").expect("stored");
+        sleep(Duration::from_secs(10)).await;
+        drop(broker);
+        let is_block = |key: &&String| key.starts_with("blocks/");
+        let blocks: Vec<String> =
+            cluster.world.objects.lock().keys().filter(is_block).cloned().collect();
+        assert!(!blocks.is_empty());
+        cluster.world.kept_back.lock().extend(blocks);
+        cluster.crash(1);
+        cluster.all_open(3).await;
+        let broker = cluster.site.brokers.lock()[&1].clone();
+        let missing = || broker.reader(DEFAULT_TENANT).missing(TimeRange::all());
+        assert!(read(&broker).is_empty() && !missing().is_empty());
+        send(&broker, START_MS + 1).await.expect("answered").expect("stored");
+        cluster.world.kept_back.lock().clear();
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((read(&broker).len(), missing().len()), (2, 0));
+    });
+}
