@@ -91,7 +91,7 @@ pub enum Command {
         /// Which.
         broker: BrokerId,
         /// What it says.
-        info: BrokerInfo,
+        info: Box<BrokerInfo>,
     },
     /// Forgets a broker that has nothing left that is in no block.
     RemoveBroker {
@@ -345,7 +345,7 @@ impl Command {
             },
             13 => Command::SetBroker {
                 broker: BrokerId(fields.number()?),
-                info: cluster_bytes::take_info(fields)?,
+                info: Box::new(cluster_bytes::take_info(fields)?),
             },
             14 => Command::RemoveBroker { broker: BrokerId(fields.number()?) },
             15 => Command::BeginLog { broker: BrokerId(fields.number()?) },

@@ -19,7 +19,7 @@ fn state() -> State {
         feature_level: 1,
         state: BrokerState::Active,
     };
-    state.apply(&Command::SetBroker { broker: BROKER, info }).expect("it is new");
+    state.apply(&Command::SetBroker { broker: BROKER, info: Box::new(info) }).expect("it is new");
     assert_eq!(state.apply(&Command::BeginLog { broker: BROKER }), Ok(Outcome::Epoch(1)));
     state
 }
@@ -124,7 +124,7 @@ fn orphans_are_what_cannot_come_to_count() {
     let info = state.broker(BROKER).expect("it is known").info.clone();
     state.apply(&Command::RemoveBroker { broker }).expect("it is flushed");
     assert!(is_orphaned(&state, 2, 6) && !is_orphaned(&state, 3, 0));
-    state.apply(&Command::SetBroker { broker, info }).expect("it is new");
+    state.apply(&Command::SetBroker { broker, info: Box::new(info) }).expect("it is new");
     assert_eq!(state.apply(&Command::BeginLog { broker }), Ok(Outcome::Epoch(3)));
     assert!(is_orphaned(&state, 2, 6) && !is_orphaned(&state, 3, 0));
 }
@@ -154,7 +154,9 @@ fn a_version_comes_with_a_feature_level() {
     let mut state = State::default();
     for (broker, feature_level) in [(1, catalog::FEATURE_LEVEL + 1), (2, 1)] {
         let info = BrokerInfo { feature_level, ..known.clone() };
-        state.apply(&Command::SetBroker { broker: BrokerId(broker), info }).expect("it is new");
+        state
+            .apply(&Command::SetBroker { broker: BrokerId(broker), info: Box::new(info) })
+            .expect("it is new");
         assert_eq!(state.feature_level(), feature_level);
     }
     let version = catalog::format_version(state.feature_level());
@@ -214,7 +216,7 @@ fn a_segment_that_cannot_be_read_stays_known_until_it_is_in_blocks() {
     let info = state.broker(BROKER).expect("it is known").info.clone();
     state.apply(&Command::RemoveBroker { broker: BROKER }).expect("it has no segments");
     assert_eq!(unread(&state), [(1, 3)]);
-    state.apply(&Command::SetBroker { broker: BROKER, info }).expect("it is new");
+    state.apply(&Command::SetBroker { broker: BROKER, info: Box::new(info) }).expect("it is new");
     state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
     assert_eq!(add(&mut state, 2, 1), Err(CatalogError::StaleSegment { seq: 1, least: 2 }));
 }

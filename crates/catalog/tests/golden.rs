@@ -162,7 +162,8 @@ fn of_batch(batch: u32, seq: u64, after_seq: u64) -> (u32, Mark) {
 
 fn commands() -> Vec<(&'static str, Command)> {
     let mut commands = third_commands();
-    let set = |broker, name, state| Command::SetBroker { broker, info: info(name, state) };
+    let set =
+        |broker, name, state| Command::SetBroker { broker, info: Box::new(info(name, state)) };
     let job = || "merge/metrics".to_owned();
     let (now_ms, until_ms) = (1_800_000_000_000, 1_800_000_030_000);
     let expire = Box::new(Command::Expire { removed: vec![BlockId(6)] });

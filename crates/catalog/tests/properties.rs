@@ -127,7 +127,7 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
         },
     );
     prop_oneof![
-        2 => (broker(), info).prop_map(|(broker, info)| Command::SetBroker { broker, info }),
+        2 => (broker(), info).prop_map(|(broker, info)| Command::SetBroker { broker, info: Box::new(info) }),
         1 => broker().prop_map(|broker| Command::RemoveBroker { broker }),
         2 => broker().prop_map(|broker| Command::BeginLog { broker }),
         8 => segment.prop_map(Command::AddSegment),

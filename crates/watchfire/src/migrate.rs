@@ -163,7 +163,7 @@ impl Drop for Copied {
 /// Who can make a copy.
 enum Maker {
     /// The server whose directory it is.
-    Server(HttpClient),
+    Server(Box<HttpClient>),
     /// Nobody uses the directory: a broker without a socket.
     Here(Broker),
 }
@@ -176,7 +176,7 @@ impl Maker {
                 let access = LocalAccess::read(from).context("find the server that uses --from")?;
                 let token = Credentials::Bearer(access.token().clone());
                 let client = HttpClient::new(access.url(), &token)?.with_answer_timeout(TIMEOUT);
-                return Ok(Maker::Server(client));
+                return Ok(Maker::Server(Box::new(client)));
             }
             Err(error) => return Err(error).context("open --from"),
         }

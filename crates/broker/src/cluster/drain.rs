@@ -191,7 +191,7 @@ impl Broker {
         let Some(mut info) = info else { return Ok(()) };
         if info.state != BrokerState::Draining {
             info.state = BrokerState::Draining;
-            let command = Command::SetBroker { broker: own, info };
+            let command = Command::SetBroker { broker: own, info: Box::new(info) };
             let said = consensus.propose(command, AGREE_DEADLINE).await;
             said.context("say that this broker leaves")?;
         }

@@ -258,7 +258,10 @@ mod tests {
         }
     }
 
-    fn ids(step: Option<Step>) -> Option<(Vec<u64>, Vec<u64>, Option<Vec<u64>>)> {
+    /// Added, gone, deletes.
+    type Ids = (Vec<u64>, Vec<u64>, Option<Vec<u64>>);
+
+    fn ids(step: Option<Step>) -> Option<Ids> {
         let step = step?;
         let added = step.added.iter().map(|open| open.meta.id.0).collect();
         let gone = step.gone.iter().map(|id| id.0).collect();

@@ -237,7 +237,7 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
             feature_level: 1,
             state: BrokerState::Active,
         };
-        let set = Command::SetBroker { broker: BrokerId(id), info };
+        let set = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };
         consensus.propose(set, Duration::from_secs(10)).await.expect("there is a leader");
         shared.0.feeds.lock().insert(id, Arc::clone(&feed));
         let parts = ClusterParts {

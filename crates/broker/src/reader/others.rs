@@ -281,6 +281,6 @@ fn unite_lists(
     }
     all.extend(by_name);
     // The largest first, equals by name.
-    all.sort_by(|a, b| b.1.cmp(&a.1));
+    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     all.truncate(limit);
 }

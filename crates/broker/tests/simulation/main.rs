@@ -198,7 +198,7 @@ impl Cluster {
                 feature_level: 1,
                 state: BrokerState::Active,
             };
-            let named = Command::SetBroker { broker: BrokerId(id), info };
+            let named = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };
             while own.propose(named.clone(), Duration::from_secs(5)).await.is_err() {
                 sleep(Duration::from_millis(100)).await;
             }

@@ -120,13 +120,13 @@ fn a_hole_between_snapshot_and_log_is_told() {
     let with = |disk: &MemoryDisk, snapshot| {
         Journal::open(Arc::new(disk.clone()), DIRECTORY, 7, snapshot).map(|(_, found)| found)
     };
-    let error = with(&disk, 5).err().expect("6 is nowhere").to_string();
+    let error = with(&disk, 5).expect_err("6 is nowhere").to_string();
     assert!(error.contains("entries from 7 on beside a snapshot through entry 5"), "{error}");
     assert_eq!(with(&disk, 6).expect("all is there").last(), Some(id(8)));
     // Also when it is asked again: nothing was begun meanwhile.
     let empty = MemoryDisk::new();
     for _ in 0..2 {
-        let error = with(&empty, 5).err().expect("a vote is nowhere").to_string();
+        let error = with(&empty, 5).expect_err("a vote is nowhere").to_string();
         assert!(error.contains("no log beside a snapshot"), "{error}");
     }
 }

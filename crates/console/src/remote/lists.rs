@@ -121,8 +121,8 @@ pub(super) fn census(
         }
         add(&mut sum.series, &one.series);
         add(&mut sum.label_pairs, &one.label_pairs);
-        for (all, mut list) in lists(&mut sum).into_iter().zip(lists(&mut one)) {
-            all.append(&mut list);
+        for (all, list) in lists(&mut sum).into_iter().zip(lists(&mut one)) {
+            all.append(list);
         }
     }
     for list in lists(&mut sum) {

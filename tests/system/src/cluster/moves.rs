@@ -23,6 +23,11 @@ fn migrate(arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+fn for_seconds(seconds: u64) -> Result<()> {
+    sleep(Duration::from_secs(seconds));
+    Ok(())
+}
+
 pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     let seed = Random::seed();
     let mut ledger = Ledger::new(&scratch.join("ledger.txt"), 2, seed)?;
@@ -34,11 +39,11 @@ pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     let at = |server: &Server| format!("http://{}", server.client().address());
     let (from, to) = (format!("file://{}", data.display()), at(&cluster));
     let arguments = ["--from", &from, "--to", &url, "--url", &to];
-    ledger.write_while(one.client(), || Ok(sleep(Duration::from_secs(3))))?;
+    ledger.write_while(one.client(), || for_seconds(3))?;
     // Writes go on, and so do flushes and merges.
     let first = ledger.write_while(one.client(), || migrate(&arguments))?;
     ensure!(first.contains("moved in"), "{first}");
-    ledger.write_while(cluster.client(), || Ok(sleep(Duration::from_secs(1))))?;
+    ledger.write_while(cluster.client(), || for_seconds(1))?;
     let nothing = migrate(&[&arguments[..], &["--dry-run"]].concat())?;
     ensure!(nothing.contains("nothing moves"), "{nothing}");
     // Nobody uses the directory now: it makes the copy itself.

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 
 /// Whether any broker answers with what the others hold. Without it, what a broker acknowledged is read
 /// from that broker.
-pub(super) const READS_ACROSS: bool = false;
+pub(super) const READS_ACROSS: bool = true;
 
 /// Blocks are written all the time, so that kills hit flushes too.
 const CONFIG: &str = "storage:\n  flush_interval: 1s\n";

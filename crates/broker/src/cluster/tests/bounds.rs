@@ -57,7 +57,9 @@ fn lists_of_blocks_that_nobody_took_yet_are_kept_once() {
         feature_level: 1,
         state: BrokerState::Active,
     };
-    state.apply(&Command::SetBroker { broker: BrokerId(1), info }).expect("it is new");
+    state
+        .apply(&Command::SetBroker { broker: BrokerId(1), info: Box::new(info) })
+        .expect("it is new");
     state.apply(&Command::BeginLog { broker: BrokerId(1) }).expect("it is known");
     (0..1_000).for_each(|_| expire(&mut state));
     let flush = Command::FlushLog {

@@ -310,7 +310,7 @@ fn histograms_starts_names_exemplars_and_counts_come_from_all() {
             assert_eq!(reader.series(&[], all, 10).expect("memory").len(), 3, "{when}");
             let exemplars = reader.exemplars(&[series_is("f")], all).expect("memory");
             assert_eq!(exemplars.len(), 1, "{when}: {exemplars:?}");
-            assert_eq!(exemplars[0].exemplars, [exemplar.clone()], "{when}");
+            assert_eq!(exemplars[0].exemplars, std::slice::from_ref(&exemplar), "{when}");
             let request = CensusRequest {
                 selectors: Vec::new(),
                 range: all,

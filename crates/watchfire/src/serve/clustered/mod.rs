@@ -381,7 +381,7 @@ impl Clustered {
             if listed.as_ref() == Some(&wanted) {
                 return Ok(());
             }
-            self.agree(Command::SetBroker { broker, info: wanted })
+            self.agree(Command::SetBroker { broker, info: Box::new(wanted) })
                 .await
                 .context("be listed in the cluster")?;
         }

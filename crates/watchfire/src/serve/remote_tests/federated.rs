@@ -468,7 +468,8 @@ async fn what_it_costs_to_merge() {
     let yaml = "query_cache: {max_bytes: 0}\n";
     let end_ms = now_ms() / 1_000 * 1_000;
     let mut consoles = Vec::new();
-    let ways: [(&str, fn(usize, i64) -> usize); 3] = [
+    type Way = fn(usize, i64) -> usize;
+    let ways: [(&str, Way); 3] = [
         ("one", |_, _| 0),
         ("by series", |series, _| series % 2),
         ("by sample", |_, step| step as usize % 2),
