@@ -27,6 +27,8 @@ fn on_its_own_clock(test: impl Future<Output = ()>) {
 /// Three brokers that are open.
 async fn three() -> Cluster {
     let mut cluster = Cluster::new(1);
+    // One that is cut off for long goes on.
+    cluster.adopt_after = Duration::from_secs(3_600);
     cluster.start(1).await.begin().await.expect("the first begins");
     for id in 2..=3 {
         let joining = cluster.start(id).await;

@@ -35,8 +35,8 @@ const EXEMPLARS: usize = 10_000;
 pub(super) struct Foreign {
     registry: Arc<Registry>,
     visible: Visible,
-    /// Segments below were in blocks when these heads were begun.
-    first: u64,
+    /// Which log it is, and the segment below which all were in blocks when these heads were begun.
+    first: Begun,
     /// Segments below are in these heads, or known not to be readable.
     through: u64,
     /// Deletes up to this number lie before what comes next.
@@ -48,10 +48,14 @@ pub(super) struct Foreign {
     full_until: Option<Instant>,
 }
 
+/// Epoch of a log, and the segment below which all are in blocks. One broker's numbers begin again when it
+/// was removed and comes again, its epochs do not.
+type Begun = (u64, u64);
+
 /// What the catalog says of one broker's segments at one moment.
 struct Wanted {
     version: u64,
-    flushed_through: u64,
+    first: Begun,
     segments: Vec<(u64, Segment)>,
     tombstones: Vec<Arc<Tombstone>>,
     last_delete: u64,
@@ -60,13 +64,14 @@ struct Wanted {
 impl Wanted {
     /// `from` is the first one that is not known yet. If there are none, yields the version of the catalog
     /// since which everything is in blocks.
-    fn of(state: &State, broker: BrokerId, from: impl FnOnce(u64) -> u64) -> Result<Wanted, u64> {
+    fn of(state: &State, broker: BrokerId, from: impl FnOnce(Begun) -> u64) -> Result<Wanted, u64> {
         let listed = state.broker(broker).filter(|listed| !listed.segments.is_empty());
         let Some(listed) = listed else { return Err(state.version()) };
-        let segments = listed.segments.range(from(listed.flushed_through)..);
+        let first = (listed.epoch, listed.flushed_through);
+        let segments = listed.segments.range(from(first)..);
         Ok(Wanted {
             version: state.version(),
-            flushed_through: listed.flushed_through,
+            first,
             segments: segments.map(|(seq, segment)| (*seq, segment.clone())).collect(),
             tombstones: state.tombstones().cloned().collect(),
             last_delete: state.last_delete(),
@@ -79,9 +84,9 @@ impl Foreign {
         self.held.bytes()
     }
 
-    fn through_of(foreign: Option<&Foreign>, flushed_through: u64) -> u64 {
-        let same = foreign.filter(|foreign| foreign.first == flushed_through);
-        same.map_or(flushed_through, |foreign| foreign.through)
+    fn through_of(foreign: Option<&Foreign>, first: Begun) -> u64 {
+        let same = foreign.filter(|foreign| foreign.first == first);
+        same.map_or(first.1, |foreign| foreign.through)
     }
 }
 
@@ -97,7 +102,7 @@ impl Others {
         let other = self.other(broker);
         let mut foreign = Arc::clone(&other.foreign).lock_owned().await;
         let wanted = self.consensus.read(|state| {
-            Wanted::of(state, broker, |flushed| Foreign::through_of(foreign.as_ref(), flushed))
+            Wanted::of(state, broker, |first| Foreign::through_of(foreign.as_ref(), first))
         });
         let mut wanted = match wanted {
             Ok(wanted) => wanted,
@@ -106,20 +111,20 @@ impl Others {
                 return Ok((None, self.in_blocks(version).await));
             }
         };
-        let flushed_through = wanted.flushed_through;
+        let first = wanted.first;
         let is_of_use = |foreign: &Foreign| {
-            foreign.first == flushed_through
-                && foreign.full_until.is_none_or(|until| Instant::now() < until)
+            foreign.first == first && foreign.full_until.is_none_or(|until| Instant::now() < until)
         };
         if !foreign.as_ref().is_some_and(is_of_use) {
             *foreign = None;
             // All of them, also what the heads before had.
-            let all = |state: &State| Wanted::of(state, broker, |flushed| flushed);
+            let all =
+                |state: &State| Wanted::of(state, broker, |(_, flushed_through)| flushed_through);
             match self.consensus.read(all) {
                 Ok(all) => wanted = all,
                 Err(version) => return Ok((None, self.in_blocks(version).await)),
             }
-            match self.begin(wanted.flushed_through) {
+            match self.begin(wanted.first) {
                 Ok(begun) => *foreign = Some(begun),
                 Err(error) => return Ok((None, vec![format!("{error:#}")])),
             }
@@ -175,7 +180,7 @@ impl Others {
         }
     }
 
-    fn begin(&self, first: u64) -> anyhow::Result<Foreign> {
+    fn begin(&self, first: Begun) -> anyhow::Result<Foreign> {
         // Nothing of it is written: the disk is there because exemplars of a broker have one.
         let disk = MemoryDisk::new();
         let position = LogPosition::default();
@@ -190,7 +195,7 @@ impl Others {
             registry: Arc::new(Registry::new(self.seed)),
             visible,
             first,
-            through: first,
+            through: first.1,
             deletes: 0,
             unreadable: Vec::new(),
             held: self.governor.account().hold(0)?,
