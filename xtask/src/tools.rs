@@ -16,6 +16,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/victoria-metrics", "victoria-metrics"),
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/strace", "strace"),
+    ("/usr/sbin/nft", "nftables"),
+    ("/usr/sbin/tc", "iproute2"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/openssl", "openssl"),

@@ -6,7 +6,9 @@ mod agents;
 mod buckets;
 mod full;
 mod kills;
+mod moto;
 mod moves;
+mod network;
 mod refusals;
 mod restarts;
 mod site;
@@ -24,5 +26,6 @@ pub(crate) const GROUP: Group = Group {
         ("full-and-read-only", full::full_and_read_only),
         ("bucket", buckets::in_a_bucket),
         ("migrate", moves::one_machine),
+        ("network", network::faults),
     ],
 };

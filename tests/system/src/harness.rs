@@ -3,6 +3,7 @@
 
 pub(crate) mod http;
 pub(crate) mod image;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod remote_write;

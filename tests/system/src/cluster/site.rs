@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::process::Signal;
 
 use crate::harness::process::binary;
 use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
@@ -57,29 +58,59 @@ pub(super) fn join_token(data: &Path, role: &str) -> Result<String> {
     })
 }
 
+/// Where a broker runs, and listens before and after each restart.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) peers: SocketAddr,
+    pub(super) listen: SocketAddr,
+    /// Words that lead to another host.
+    pub(super) on: Vec<String>,
+    pub(super) environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Place {
+    /// This host, and the port for peers that others know of.
+    fn here(peers: SocketAddr) -> Result<Place> {
+        let listen = free_address()?;
+        Ok(Place { peers, listen, on: Vec::new(), environment: Vec::new() })
+    }
+}
+
 /// A broker in a directory of its own, on ports that stay.
 pub(super) fn launch(
     scratch: &Scratch,
     name: &str,
     peers: SocketAddr,
 ) -> Result<(Launch, PathBuf)> {
+    launch_at(scratch, name, &Place::here(peers)?)
+}
+
+fn launch_at(scratch: &Scratch, name: &str, place: &Place) -> Result<(Launch, PathBuf)> {
     std::fs::create_dir_all(scratch.join(name))?;
     let data = scratch.join(&format!("{name}/data"));
-    let (listen, peers) = (free_address()?.to_string(), peers.to_string());
-    let launch = Launch::broker(&data).config(CONFIG).arguments(&[
-        "--listen",
-        &listen,
-        "--peer-listen",
-        &peers,
-        "--name",
-        name,
-    ]);
+    let (listen, peers) = (place.listen.to_string(), place.peers.to_string());
+    let mut words = vec!["--listen", &listen, "--peer-listen", &peers, "--name", name];
+    if !place.listen.ip().is_loopback() {
+        words.push("--insecure-no-auth");
+    }
+    let launch = Launch::broker(&data).config(CONFIG).arguments(&words).on(place.on.clone());
+    let launch = place.environment.iter().fold(launch, |launch, (k, v)| launch.env(k, v));
     Ok((launch, data))
 }
 
 impl Member {
     pub(super) fn client(&self) -> Client {
         self.running.as_ref().expect("it runs").client()
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        let signal = if is_paused { Signal::STOP } else { Signal::CONT };
+        self.running.as_ref().expect("it runs").signal(signal);
+    }
+
+    pub(super) fn pid(&self) -> Result<u32> {
+        self.running.as_ref().expect("it runs").pid()
     }
 
     pub(super) fn stderr(&self) -> String {
@@ -105,11 +136,24 @@ impl Site {
     /// Founds a cluster and lets two others join, as docs/operating/cluster.md says.
     pub(super) fn start(scratch: &Scratch, seed: u64) -> Result<Site> {
         let store = format!("file://{}", scratch.join("store").display());
+        let place = |_| Place::here(free_address()?);
+        let places: Vec<Place> = (0..3).map(place).collect::<Result<_>>()?;
+        Self::start_at(scratch, seed, store, &places)
+    }
+
+    /// As [`Site::start`], over any store and on any hosts.
+    pub(super) fn start_at(
+        scratch: &Scratch,
+        seed: u64,
+        store: String,
+        places: &[Place],
+    ) -> Result<Site> {
         let mut site = Site { store, members: Vec::new(), ledgers: Vec::new() };
-        for part in 0..3_u64 {
-            site.add(scratch, &format!("broker-{}", part + 1))?;
+        for (part, place) in (0_u64..).zip(places) {
+            site.add_at(scratch, &format!("broker-{}", part + 1), place)?;
             let file = scratch.join(&format!("ledger-{part}.txt"));
-            site.ledgers.push(Ledger::one_of(&file, WRITERS, seed, part, 3)?);
+            let parts = places.len() as u64;
+            site.ledgers.push(Ledger::one_of(&file, WRITERS, seed, part, parts)?);
         }
         let begin = Instant::now();
         while !site.members[0].stderr().contains("other members vote from now on") {
@@ -121,8 +165,11 @@ impl Site {
 
     /// One more broker: the first founds, the others join at the first.
     pub(super) fn add(&mut self, scratch: &Scratch, name: &str) -> Result<()> {
-        let peers = free_address()?;
-        let (again, data) = launch(scratch, name, peers)?;
+        self.add_at(scratch, name, &Place::here(free_address()?)?)
+    }
+
+    fn add_at(&mut self, scratch: &Scratch, name: &str, place: &Place) -> Result<()> {
+        let (again, data) = launch_at(scratch, name, place)?;
         let mut first = again.clone().arguments(&["--store", &self.store]);
         if let Some(founder) = self.members.first() {
             let token = join_token(&founder.data, "broker")?;
@@ -130,7 +177,7 @@ impl Site {
             first = first.arguments(&["--join", &seed, "--join-token", &token]);
         }
         let running = Some(first.start().with_context(|| name.to_owned())?);
-        self.members.push(Member { data, peers, again, running });
+        self.members.push(Member { data, peers: place.peers, again, running });
         Ok(())
     }
 

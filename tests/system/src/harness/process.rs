@@ -28,6 +28,8 @@ pub(crate) struct Launch {
     config: Option<String>,
     arguments: Vec<String>,
     under: Vec<String>,
+    /// Words before all others: on another host.
+    on: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -57,6 +59,7 @@ impl Launch {
             config: None,
             arguments: Vec::new(),
             under: Vec::new(),
+            on: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -76,6 +79,13 @@ impl Launch {
     /// Starts it below another program, such as `strace …`.
     pub(crate) fn under(mut self, command: &[&str]) -> Self {
         self.under = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Starts it on another host; `words` are [`super::network::Network::on`]'s, which become the
+    /// program rather than stay around it.
+    pub(crate) fn on(mut self, words: Vec<String>) -> Self {
+        self.on = words;
         self
     }
 
@@ -103,7 +113,8 @@ impl Launch {
 
     /// Starts it and returns at once. Only [`Server::wait_ready`] makes [`Server::client`] usable.
     pub(crate) fn spawn(&self) -> Result<Server> {
-        let mut words: Vec<String> = self.under.clone();
+        let mut words = self.on.clone();
+        words.extend(self.under.iter().cloned());
         words.push(self.binary.display().to_string());
         words.extend(self.role.map(str::to_owned));
         words.extend(["--data".to_owned(), self.data.display().to_string()]);
