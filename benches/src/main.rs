@@ -7,6 +7,7 @@
 
 mod agent;
 mod answers;
+mod cluster;
 mod console;
 mod dashboards;
 mod environment;
@@ -53,6 +54,8 @@ enum Benchmark {
     Query(Options),
     /// The same questions to a broker and to a console in a process of its own
     Console(Options),
+    /// One machine beside clusters of brokers over a store: CPU, acknowledgements, queries, prices
+    Cluster(cluster::Options),
     /// How long small questions take when many are asked, and while a load comes in
     Dashboards(Options),
     /// Memory while each series gets a sample per step by the clock
@@ -67,7 +70,7 @@ enum Benchmark {
     Fleet(fleet::Options),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Options {
     /// What the hosts expose
     #[arg(long, value_enum, default_value = "node")]
@@ -111,6 +114,10 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Recorded(options) => recorded::run(options, versions(&options.servers)?)?,
         Benchmark::Query(options) => loaded(options, query::run)?,
         Benchmark::Console(options) => loaded(options, console::run)?,
+        Benchmark::Cluster(options) => {
+            let only = Options { servers: vec![Kind::Watchfire], ..options.load.clone() };
+            loaded(&only, |load, _| cluster::run(load, options))?
+        }
         Benchmark::Dashboards(options) => loaded(options, dashboards::run)?,
         Benchmark::Memory(options) => loaded(options, memory::run)?,
         Benchmark::Restart(options) => loaded(options, restart::run)?,

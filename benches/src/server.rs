@@ -119,11 +119,19 @@ pub(crate) struct Setup {
     pub(crate) peer_listen: Option<SocketAddr>,
     /// Connections that Watchfire takes, if not as many as by default.
     pub(crate) max_connections: Option<usize>,
+    /// More of Watchfire's command line.
+    pub(crate) arguments: Vec<String>,
 }
 
 impl From<Flushing> for Setup {
     fn from(flushing: Flushing) -> Self {
-        Setup { flushing, scrape_config: None, peer_listen: None, max_connections: None }
+        Setup {
+            flushing,
+            scrape_config: None,
+            peer_listen: None,
+            max_connections: None,
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -279,6 +287,11 @@ impl Server {
         self.token(&["--uses", &uses.to_string()])
     }
 
+    /// A token with which a broker may join.
+    pub(crate) fn broker_token(&self) -> Result<String> {
+        self.token(&["--role", "broker"])
+    }
+
     /// A token with which a console may join.
     pub(crate) fn console_token(&self) -> Result<String> {
         self.token(&["--role", "console"])
@@ -294,7 +307,7 @@ impl Server {
             .output()
             .context("start watchfire token create")?;
         let said = String::from_utf8_lossy(&output.stdout);
-        let token = said.split_once("--join ").and_then(|(_, rest)| rest.split_whitespace().next());
+        let token = said.split_whitespace().find(|word| word.starts_with("wfj_"));
         token.map(str::to_owned).with_context(|| {
             format!("no token in {said:?}: {}", String::from_utf8_lossy(&output.stderr))
         })
@@ -345,6 +358,7 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             if let Some(address) = setup.peer_listen {
                 command.args(["--peer-listen", &address.to_string()]);
             }
+            command.args(&setup.arguments);
             let mut yaml = format!("storage:\n  retention: {RETENTION_DAYS}d\n");
             if setup.flushing == Flushing::Soon {
                 yaml.push_str(&format!("  flush_interval: {FLUSH_SECONDS}s\n"));
