@@ -52,6 +52,7 @@ use governor::{Account, Governor};
 use metricstore::{DownsamplingRules, MetricFormat, PageCache, Registry, RetentionRules};
 use model::{Limits, Matcher, TenantId, TenantName, TimeRange};
 use net::NetMetrics;
+use net::rpc::SubscribeRequest;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
@@ -63,7 +64,7 @@ pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
 pub use cluster::{
     Background, CatalogFeed, ClusterMember, ClusterParts, DrainError, DrainProgress, DrainStep,
-    FreshParts, ObjectStore, OnFault, Peers, StoreCall, StoreFault, StoredObject, Work,
+    FreshParts, LiveParts, ObjectStore, OnFault, Peers, StoreCall, StoreFault, StoredObject, Work,
     left_cluster,
 };
 pub use commit::CommitError;
@@ -391,11 +392,35 @@ impl Broker {
         &self.inner.config.governor
     }
 
-    /// Every sample of the tenant's matching series from now on, also if it has none yet.
+    /// Every sample of the tenant's matching series from now on, also if it has none yet, and whichever
+    /// broker of the cluster takes it.
     ///
     /// # Errors
     /// Too many subscriptions; the text names the limit.
     pub fn subscribe(&self, tenant: TenantName, selector: Vec<Matcher>) -> Result<Feed, String> {
+        let ask = self.inner.clustered.as_ref().and_then(|clustered| {
+            clustered.peers.bring_live(SubscribeRequest {
+                tenant: tenant.to_string(),
+                selector: Some(rpc::messages::selector_of(&selector)),
+                only_here: true,
+            })
+        });
+        let mut feed = self.subscribe_here(tenant, selector)?;
+        if let Some(bring) = ask {
+            feed.follow(bring);
+        }
+        Ok(feed)
+    }
+
+    /// As [`Broker::subscribe`], but what this broker takes alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subscribe_here(
+        &self,
+        tenant: TenantName,
+        selector: Vec<Matcher>,
+    ) -> Result<Feed, String> {
         self.inner.live.subscribe(tenant, selector)
     }
 

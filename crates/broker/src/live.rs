@@ -2,14 +2,17 @@
 //!
 //! The tap costs one atomic load per batch while nobody listens. A subscriber that does not take
 //! what it asked for has a bounded buffer; when it is full the oldest samples go and are counted.
+//! In a cluster, samples that other brokers take come in beside those of this one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use model::{Labels, Matcher, Share, TenantName};
+use net::rpc::LiveEvents;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 /// Subscriptions over all connections.
 const SUBSCRIPTIONS: Share = Share::of_one_alone(1_024);
@@ -35,7 +38,8 @@ pub(crate) struct LiveHub {
     missed: AtomicU64,
 }
 
-struct Subscriber {
+/// What a subscription has asked for and has not taken yet.
+pub(crate) struct Subscriber {
     tenant: TenantName,
     selector: Vec<Matcher>,
     inbox: Mutex<Inbox>,
@@ -50,6 +54,8 @@ struct Inbox {
     /// One bit per ordinal: met, and not the subscriber's. There may be millions of them.
     others: Vec<u64>,
     next_number: u32,
+    /// Numbers by labels, where other brokers may have the same series: it keeps its number.
+    by_labels: Option<HashMap<Labels, u32>>,
     series: Vec<(u32, Labels)>,
     samples: VecDeque<(u32, i64, f64)>,
     missed: u64,
@@ -89,7 +95,7 @@ impl LiveHub {
         })?;
         subscribers.push(Arc::clone(&subscriber));
         self.count.store(subscribers.len(), Ordering::Release);
-        Ok(Feed { hub: Arc::clone(self), subscriber })
+        Ok(Feed { hub: Arc::clone(self), subscriber, following: None })
     }
 
     /// Whether anybody listens.
@@ -107,8 +113,7 @@ impl LiveHub {
         labels_of: impl Fn(u32) -> Option<Labels>,
     ) {
         let subscribers = self.subscribers.read();
-        let share = MAX_WAITING_OVER_ALL / subscribers.len().max(1);
-        let allowed = share.clamp(MIN_WAITING, MAX_WAITING);
+        let allowed = allowed(subscribers.len());
         for subscriber in subscribers.iter().filter(|one| one.tenant == tenant) {
             let mut inbox = subscriber.inbox.lock();
             let missed_before = inbox.missed;
@@ -122,11 +127,7 @@ impl LiveHub {
                     inbox.missed += 1;
                 }
                 if let Met::Wanted(number) = met {
-                    while inbox.samples.len() >= allowed {
-                        inbox.samples.pop_front();
-                        inbox.missed += 1;
-                    }
-                    inbox.samples.push_back((number, t_ms, value));
+                    inbox.push(allowed, (number, t_ms, value));
                 }
             }
             self.missed.fetch_add(inbox.missed - missed_before, Ordering::Relaxed);
@@ -156,10 +157,90 @@ impl LiveHub {
     }
 }
 
+/// Samples each of so many subscriptions may have waiting.
+fn allowed(subscriptions: usize) -> usize {
+    (MAX_WAITING_OVER_ALL / subscriptions.max(1)).clamp(MIN_WAITING, MAX_WAITING)
+}
+
+impl Subscriber {
+    /// Takes in what another broker tells, in the numbers that it gives: `numbers` are those of its
+    /// stream, with the subscriber's own. Whoever breaks the form is not followed further.
+    pub(crate) fn take_in(
+        &self,
+        hub: &LiveHub,
+        numbers: &mut HashMap<u32, u32>,
+        events: LiveEvents,
+    ) -> Result<(), &'static str> {
+        let columns = [events.timestamps_ms.len(), events.values.len()];
+        if columns != [events.series_numbers.len(); 2] {
+            return Err("live columns of different lengths");
+        }
+        let mut new = Vec::with_capacity(events.series.len());
+        for series in &events.series {
+            let labels =
+                Labels::from_packed(&series.labels).map_err(|_| "labels it cannot have")?;
+            new.push((series.number, labels));
+        }
+        let allowed = allowed(hub.count.load(Ordering::Acquire));
+        let mut inbox = self.inbox.lock();
+        let missed_before = inbox.missed;
+        for (number, labels) in new {
+            if let Some(own) = inbox.number_of(labels) {
+                numbers.insert(number, own);
+            }
+        }
+        inbox.missed += events.missed;
+        let times = events.timestamps_ms.into_iter().zip(events.values);
+        for (number, (t_ms, value)) in events.series_numbers.into_iter().zip(times) {
+            match numbers.get(&number) {
+                Some(own) => inbox.push(allowed, (*own, t_ms, value)),
+                None => inbox.missed += 1,
+            }
+        }
+        hub.missed.fetch_add(inbox.missed - missed_before, Ordering::Relaxed);
+        drop(inbox);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Some samples did not come, nobody knows how many: readers look them up.
+    pub(crate) fn miss(&self) {
+        self.inbox.lock().missed += 1;
+        self.wake.notify_one();
+    }
+}
+
 impl Inbox {
+    fn push(&mut self, allowed: usize, sample: (u32, i64, f64)) {
+        while self.samples.len() >= allowed {
+            self.samples.pop_front();
+            self.missed += 1;
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The number of a series of the subscriber's, an old one or a new one; `None` if it has as many as
+    /// it may have.
+    fn number_of(&mut self, labels: Labels) -> Option<u32> {
+        let known = self.by_labels.as_ref().map_or(self.numbers.len(), HashMap::len);
+        if let Some(number) = self.by_labels.as_ref().and_then(|all| all.get(&labels)) {
+            return Some(*number);
+        }
+        if known >= MAX_SERIES || self.series.len() >= MAX_SERIES {
+            return None;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        if let Some(by_labels) = &mut self.by_labels {
+            by_labels.insert(labels.clone(), number);
+        }
+        self.series.push((number, labels));
+        Some(number)
+    }
+
     /// The oldest of what waits, if there is anything.
     fn take(&mut self) -> Option<LiveBatch> {
-        if self.samples.is_empty() {
+        if self.samples.is_empty() && self.missed == 0 {
             return None;
         }
         let count = self.samples.len().min(MAX_TAKEN);
@@ -195,12 +276,7 @@ impl Inbox {
             self.others[word] |= 1 << (ordinal % 64);
             return Met::Other;
         }
-        if self.numbers.len() >= MAX_SERIES || self.series.len() >= MAX_SERIES {
-            return Met::OneTooMany;
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        self.series.push((number, labels));
+        let Some(number) = self.number_of(labels) else { return Met::OneTooMany };
         self.numbers.insert(ordinal, number);
         Met::Wanted(number)
     }
@@ -221,9 +297,20 @@ enum Met {
 pub struct Feed {
     hub: Arc<LiveHub>,
     subscriber: Arc<Subscriber>,
+    /// What brings the samples of other brokers.
+    following: Option<AbortHandle>,
 }
 
 impl Feed {
+    /// Lets what `follow` makes bring samples of other brokers for as long as there is this feed.
+    pub(crate) fn follow(
+        &mut self,
+        follow: impl FnOnce(Arc<LiveHub>, Arc<Subscriber>) -> AbortHandle,
+    ) {
+        self.subscriber.inbox.lock().by_labels = Some(HashMap::new());
+        self.following = Some(follow(Arc::clone(&self.hub), Arc::clone(&self.subscriber)));
+    }
+
     /// Waits until something came in and takes the oldest of it, at most 2,048 samples.
     pub async fn next(&mut self) -> LiveBatch {
         loop {
@@ -239,6 +326,9 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        if let Some(following) = &self.following {
+            following.abort();
+        }
         let mut subscribers = self.hub.subscribers.write();
         subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
         self.hub.count.store(subscribers.len(), Ordering::Release);

@@ -134,7 +134,7 @@ async fn only_consoles_read_and_only_while_they_count() {
     assert!(status.message().contains("is for console"), "{status:?}");
     let console = site.join_as("console-1", Role::Console).await;
     let mut client = client(&site, &console);
-    let request = SubscribeRequest { tenant: String::new(), selector: Some(named("m")) };
+    let request = SubscribeRequest { selector: Some(named("m")), ..SubscribeRequest::default() };
     let mut live = client.subscribe(request).await.expect("a console").into_inner();
     ingest(&site.broker, &[(1, START_MS, 1.5)]).expect("stored");
     let events = live.message().await.expect("open").expect("a sample");
@@ -290,7 +290,7 @@ async fn lists_and_pages_come_in_pieces_and_streams_end_with_the_broker() {
         PageRequest { path_and_query: "/api/v1/users".to_owned(), ..PageRequest::default() };
     let mut stream = client.page(unknown).await.expect("answered").into_inner();
     assert_eq!(stream.message().await.expect("no error").expect("a head").status, 404);
-    let request = SubscribeRequest { tenant: String::new(), selector: Some(named("m")) };
+    let request = SubscribeRequest { selector: Some(named("m")), ..SubscribeRequest::default() };
     let mut live = client.subscribe(request).await.expect("open").into_inner();
     let broker = site.broker.clone();
     tokio::task::spawn_blocking(move || broker.stop()).await.expect("stopped");

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
 use futures_util::TryFutureExt;
 use net::rpc::cluster_client::ClusterClient;
-use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, FreshRequest};
+use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, FreshRequest, LiveRequest};
 use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Status};
 
-use super::fresh::{FreshParts, Peers};
+use super::fresh::{FreshParts, LiveParts, Peers};
 
 /// A message of the consensus: a part of a snapshot, or as many commands as one message takes.
 pub(super) const MAX_MESSAGE_BYTES: usize = 72 << 20;
@@ -96,6 +96,15 @@ impl Peers for Links {
             let mut client = ClusterClient::new(channel);
             let parts = client.fresh(request).await?.into_inner();
             Ok::<_, Status>(parts)
+        };
+        Box::pin(call.try_flatten_stream())
+    }
+
+    fn live(&self, address: &str, request: LiveRequest) -> LiveParts {
+        let channel = self.channel(address);
+        let call = async move {
+            let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+            Ok::<_, Status>(ClusterClient::new(channel).live(request).await?.into_inner())
         };
         Box::pin(call.try_flatten_stream())
     }

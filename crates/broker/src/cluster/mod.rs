@@ -85,7 +85,7 @@ use tokio::time::Instant;
 pub use drain::{DrainError, DrainProgress, DrainStep, left_cluster};
 pub use drain_routes::drain_routes;
 pub use feed::CatalogFeed;
-pub use fresh::{FreshParts, Peers};
+pub use fresh::{FreshParts, LiveParts, Peers};
 pub use jobs::Background;
 pub use links::Links;
 pub use members::ClusterMember;

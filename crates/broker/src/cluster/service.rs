@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use consensus::Consensus;
 use net::rpc::cluster_server::{Cluster, ClusterServer};
-use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse, FreshRequest};
+use net::rpc::{
+    AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse, FreshRequest, LiveRequest,
+};
 use tonic::{Request, Response, Status};
 
 use super::feed::CatalogFeed;
-use super::fresh::FreshParts;
+use super::fresh::{FreshParts, LiveParts};
 use super::links::MAX_MESSAGE_BYTES;
 
 /// The service. See [`cluster_service`].
@@ -33,11 +35,18 @@ pub fn cluster_service(
 #[tonic::async_trait]
 impl Cluster for ClusterService {
     type FreshStream = FreshParts;
+    type LiveStream = LiveParts;
 
     async fn fresh(&self, request: Request<FreshRequest>) -> Result<Response<FreshParts>, Status> {
         let broker = self.feed.opened();
         let broker = broker.ok_or_else(|| Status::unavailable("the broker is starting"))?;
         Ok(Response::new(broker.answer_fresh(request.into_inner())))
+    }
+
+    async fn live(&self, request: Request<LiveRequest>) -> Result<Response<LiveParts>, Status> {
+        let broker = self.feed.opened();
+        let broker = broker.ok_or_else(|| Status::unavailable("the broker is starting"))?;
+        Ok(Response::new(broker.answer_live(request.into_inner())))
     }
 
     async fn consensus(

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Outcome, State};
 use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
-use net::rpc::FreshRequest;
+use net::rpc::{FreshRequest, LiveRequest};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
 use tonic::Status;
@@ -24,6 +24,7 @@ use crate::maintenance::Wake;
 use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 
 mod bounds;
+mod live;
 mod reads;
 mod starts;
 
@@ -72,6 +73,17 @@ impl Peers for Shared {
         let feed = self.0.feeds.lock().get(&request.to).cloned();
         match feed.and_then(|feed| feed.opened()) {
             Some(broker) => broker.answer_fresh(request),
+            None => {
+                let refused = Err(Status::unavailable("connection refused"));
+                Box::pin(futures_util::stream::iter([refused]))
+            }
+        }
+    }
+
+    fn live(&self, _: &str, request: LiveRequest) -> LiveParts {
+        let feed = self.0.feeds.lock().get(&request.to).cloned();
+        match feed.and_then(|feed| feed.opened()) {
+            Some(broker) => broker.answer_live(request),
             None => {
                 let refused = Err(Status::unavailable("connection refused"));
                 Box::pin(futures_util::stream::iter([refused]))

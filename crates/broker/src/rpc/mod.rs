@@ -9,5 +9,5 @@ mod read;
 
 pub(crate) use budget::PayloadBudget;
 pub use ingest::{IngestService, ingest_service};
-pub(crate) use read::ReadCounters;
 pub use read::{BrokerFacts, ReadService, ReadSettings, read_service};
+pub(crate) use read::{ReadCounters, live_events, named as tenant_named};

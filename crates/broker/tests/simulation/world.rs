@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-use broker::{FreshParts, ObjectStore, Peers, StoreCall, StoreFault, StoredObject};
+use broker::{FreshParts, LiveParts, ObjectStore, Peers, StoreCall, StoreFault, StoredObject};
 use bytes::Bytes;
 use consensus::{Call, Consensus, Member, Transport, TransportError};
 use futures_util::{StreamExt, TryFutureExt};
-use net::rpc::FreshRequest;
+use net::rpc::{FreshRequest, LiveRequest};
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use tonic::Status;
@@ -191,6 +191,11 @@ impl Peers for Links {
             Ok::<_, Status>(carried)
         };
         Box::pin(begin.try_flatten_stream())
+    }
+
+    /// Nobody looks on.
+    fn live(&self, _: &str, _: LiveRequest) -> LiveParts {
+        Box::pin(futures_util::stream::pending())
     }
 }
 

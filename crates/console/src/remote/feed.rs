@@ -1,7 +1,8 @@
 //! Live samples of brokers, also when some were away in between.
 //!
-//! Every broker shows what it takes itself, so each is subscribed to: those of all clusters, and of a
-//! cluster all that this console was given. A sample that comes from several is shown once.
+//! All clusters are subscribed to, and of a cluster all brokers that this console was given, each for what
+//! it takes itself; one that is alone tells what the others of its cluster take, too. A sample that comes
+//! from several is shown once.
 //!
 //! Each subscription has a task that always reads: a stream that nobody reads would hold up the queries of
 //! everybody, which share its connection. What the user does not take is dropped and counted.
@@ -92,7 +93,12 @@ impl Feed {
                     cluster: Arc::clone(&cluster),
                     broker,
                     number: reading.len(),
-                    request: SubscribeRequest { tenant: tenant.to_string(), selector },
+                    request: SubscribeRequest {
+                        tenant: tenant.to_string(),
+                        selector,
+                        // One alone tells what all of its cluster take.
+                        only_here: cluster.link.len() > 1,
+                    },
                     open: Arc::clone(&open),
                     told: Arc::clone(&told),
                     numbers: Arc::clone(&numbers),

@@ -18,6 +18,7 @@
 mod answers;
 mod foreign;
 mod heads;
+mod live;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -32,7 +33,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use governor::{Account, Governor, Held, Refused};
 use model::{NO_TENANT, TenantId};
 use net::rpc::fresh_request::Ask;
-use net::rpc::{FreshHead, FreshPart, FreshRequest};
+use net::rpc::{FreshHead, FreshPart, FreshRequest, LiveRequest};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,6 +50,7 @@ use crate::rpc::messages;
 use foreign::Foreign;
 
 pub(crate) use heads::{any, head_labels};
+pub use live::LiveParts;
 
 /// An answer on its way.
 pub type FreshParts = Pin<Box<dyn Stream<Item = Result<FreshPart, Status>> + Send>>;
@@ -58,6 +60,10 @@ pub trait Peers: Send + Sync + 'static {
     /// Asks one; see [`crate::Broker::answer_fresh`], which answers. The stream ends with an error if it
     /// cannot be reached.
     fn fresh(&self, address: &str, request: FreshRequest) -> FreshParts;
+
+    /// Subscribes at one; see [`crate::Broker::answer_live`], which answers. The stream ends with an error
+    /// if it cannot be reached.
+    fn live(&self, address: &str, request: LiveRequest) -> LiveParts;
 }
 
 /// A broker that has not begun to answer after so long does not answer.

@@ -13,7 +13,7 @@ use crate::{Feed, LiveBatch};
 
 /// What comes in from now on, until the broker ends. A console that does not read is not written
 /// to: then the feed drops and counts.
-pub(super) fn events(feed: Feed, stopping: watch::Receiver<bool>) -> Answers<LiveEvents> {
+pub(crate) fn events(feed: Feed, stopping: watch::Receiver<bool>) -> Answers<LiveEvents> {
     let state = (feed, stopping, VecDeque::new());
     Box::pin(stream::unfold(Some(state), |state| async move {
         let (mut feed, mut stopping, mut ready) = state?;

@@ -9,6 +9,8 @@ mod live;
 mod page;
 mod select;
 
+pub(crate) use live::events as live_events;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -267,7 +269,11 @@ impl Read for ReadService {
         let request = request.into_inner();
         let tenant = named(&request.tenant)?;
         let selector = matchers(&request.selector.unwrap_or_default())?;
-        let feed = self.broker.subscribe(tenant, selector).map_err(Status::resource_exhausted)?;
+        let feed = match request.only_here {
+            true => self.broker.subscribe_here(tenant, selector),
+            false => self.broker.subscribe(tenant, selector),
+        };
+        let feed = feed.map_err(Status::resource_exhausted)?;
         Ok(Response::new(live::events(feed, self.broker.stopping())))
     }
 
@@ -289,7 +295,7 @@ fn tenant(broker: &Broker, name: &str) -> Result<TenantId, Status> {
     named(name).map(|name| broker.tenant_id(name))
 }
 
-fn named(name: &str) -> Result<TenantName, Status> {
+pub(crate) fn named(name: &str) -> Result<TenantName, Status> {
     if name.is_empty() {
         return Ok(TenantName::DEFAULT);
     }
