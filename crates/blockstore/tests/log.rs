@@ -283,3 +283,14 @@ fn files_of_another_store_are_set_aside() {
     assert_eq!(reader(&disk).store(), Some(STORE));
     assert!(replay(&disk).1.damage.is_empty(), "it was set aside once and for all");
 }
+
+#[test]
+fn a_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk = FileDisk::open(directory.path()).expect("a new directory");
+    disk.create("consensus/log/1").expect("a new file").append(&[b"a secret"]).expect("space");
+    let file = std::fs::metadata(directory.path().join("consensus/log/1")).expect("it is there");
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+}

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -118,7 +118,10 @@ impl FileDisk {
 impl Disk for FileDisk {
     fn create(&self, path: &str) -> Result<Box<dyn DiskFile>, BlobError> {
         self.prepare(path)?;
-        let open = OpenOptions::new().append(true).create_new(true).open(self.resolve(path));
+        // What is stored is nobody else's, whatever the umask of who started the program.
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true).mode(0o600);
+        let open = options.open(self.resolve(path));
         let file = open.map_err(|e| fault("create", path, e))?;
         Ok(Box::new(AppendedFile { file, path: path.to_owned() }))
     }
