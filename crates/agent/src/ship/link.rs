@@ -147,10 +147,9 @@ impl Link {
             // A broker may have told of others meanwhile.
             let brokers = self.settings.brokers.len();
             failures = if welcomed { 1 } else { failures + 1 };
-            if !matches!(end, End::Reset(_)) || !welcomed {
-                // One that ended the stream is going, most often; the others are there.
-                turn = (turn + 1) % brokers;
-            }
+            // One that ended the stream is going, most often, and one that was given up stores nothing now:
+            // the others are there.
+            turn = (turn + 1) % brokers;
             let retry_after = match end {
                 End::Stopped => return,
                 End::Reset(retry_after) => retry_after,
