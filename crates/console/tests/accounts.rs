@@ -25,6 +25,10 @@ struct Console {
 
 impl Console {
     fn new() -> Console {
+        Console::of(true)
+    }
+
+    fn of(is_cluster: bool) -> Console {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = FileStore::open(&directory.path().join("credentials")).expect("empty");
         let store: Arc<dyn CredentialStore> = Arc::new(store);
@@ -37,12 +41,13 @@ impl Console {
             ),
             peers: Peers::new(store),
             broker: "broker.example:9596".to_owned(),
+            is_cluster,
         };
         let routes =
             || console::account_routes(&accounts).merge(console::joining_routes(joining.clone()));
         let table = routes().table().to_vec();
         let router = accounts.layer(routes().into_router());
-        let open = net::auth::without_login(routes().into_router());
+        let open = accounts.open_layer(routes().into_router());
         Console { _directory: directory, accounts, router, open, table }
     }
 
@@ -258,4 +263,39 @@ async fn where_no_login_is_needed_everyone_is_an_administrator() {
     let (code, token, _) = get("/api/v1/setup").await;
     let own = console.accounts.setup_token().expect("readable").expect("nobody yet");
     assert_eq!((code, &token["data"]["token"]), (200, &json!(own.reveal())));
+}
+
+/// It brings the key of the authority: a stolen token of an administrator, or a process on the same host,
+/// must not get it.
+#[tokio::test]
+async fn brokers_are_let_in_by_who_can_read_the_data_directory_alone() {
+    let console = Console::new();
+    let cookie = console.set_up().await;
+    let local = format!("Bearer {}", console.accounts.local_token().reveal());
+    let wrong = format!("{local}x");
+    let create = async |router: &Router, credential: (&str, &str)| {
+        let request = Request::builder().method("POST").uri("/api/v1/join-tokens");
+        let request =
+            request.header(header::HOST, "console.example").header(header::ORIGIN, ORIGIN);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let body = Body::from(json!({ "role": "broker" }).to_string());
+        let request = request.header(credential.0, credential.1).body(body);
+        let (code, said, _) = answer(router, request.expect("a valid request")).await;
+        (code, said["error"].as_str().unwrap_or_default().to_owned())
+    };
+    for (router, credential) in [
+        (&console.router, ("cookie", cookie.as_str())),
+        (&console.open, NOBODY),
+        (&console.open, ("authorization", wrong.as_str())),
+    ] {
+        let (code, said) = create(router, credential).await;
+        assert!(code == 403 && said.contains("token create --role broker"), "{code} {said}");
+    }
+    for router in [&console.router, &console.open] {
+        assert_eq!(create(router, ("authorization", &local)).await.0, 200);
+    }
+    let machine = Console::of(false);
+    let local = format!("Bearer {}", machine.accounts.local_token().reveal());
+    let (code, said) = create(&machine.open, ("authorization", &local)).await;
+    assert!(code == 409 && said.contains("one machine"), "{code} {said}");
 }

@@ -252,8 +252,8 @@ impl Peers {
         Err(PeerRefusal::NamesTaken(wished.to_owned()).into())
     }
 
-    /// Notes the next certificate of a peer whose authority is its own: whatever stood under its name
-    /// before, its connections still count.
+    /// Notes the next certificate of a peer whose authority is its own, where no peer of another role has
+    /// the name: whatever stood under it before, its connections still count.
     pub(crate) fn note(
         &self,
         name: &str,
@@ -262,6 +262,10 @@ impl Peers {
         now: SystemTime,
     ) -> Result<(), PeerRefusal> {
         let found = self.store.get(&key(name))?.and_then(|found| read(name, &found));
+        // Of one that is something else, which needs its own to stay in force.
+        if found.as_ref().is_some_and(|found| found.role != role) {
+            return Ok(());
+        }
         let mut record = found.unwrap_or_else(|| Peer {
             name: name.to_owned(),
             role,
@@ -318,4 +322,45 @@ fn numbered(name: &str, number: u32) -> String {
 fn read(name: &str, record: &Versioned) -> Option<Peer> {
     let peer: Peer = decode(&key(name), record)?;
     Some(Peer { name: name.to_owned(), ..peer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::FileStore;
+
+    /// A broker that was away for long takes the name that it had, which may be an agent's by now.
+    #[test]
+    fn a_broker_that_renews_leaves_an_agent_of_its_name_alone() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = FileStore::open(&directory.path().join("credentials")).expect("empty");
+        let peers = Peers::new(Arc::new(store));
+        let now = SystemTime::now();
+        let expires_ms = unix_ms(now) + 1_000_000;
+        let issued = |serial: &str| IssuedClient {
+            certificate: Vec::new().into(),
+            serial: serial.to_owned(),
+            expires_ms,
+        };
+        let add = |role| {
+            let added = peers.add::<PeerRefusal>("web", role, now, |_| Ok(issued("a1")));
+            added.expect("nobody has the name").0
+        };
+        assert_eq!(add(Role::Agent), "web");
+        for serial in ["b1", "b2", "b3"] {
+            peers.note("web", Role::Broker, &issued(serial), now).expect("writable");
+        }
+        let agent =
+            PeerIdentity { name: "web".into(), role: Role::Agent, serial: "a1".into(), expires_ms };
+        assert_eq!(peers.check(&agent, now), Ok(()));
+        assert_eq!(add(Role::Broker), "web-2");
+        peers.note("web-2", Role::Broker, &issued("b4"), now).expect("writable");
+        let broker = PeerIdentity {
+            name: "web-2".into(),
+            role: Role::Broker,
+            serial: "b4".into(),
+            expires_ms,
+        };
+        assert_eq!(peers.check(&broker, now), Ok(()));
+    }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use net::auth::{AccountError, Accounts, Actor, DEFAULT_JOIN_LIFE, JoinTokens, StoreError};
+use net::auth::{
+    AccountError, Accounts, Actor, DEFAULT_JOIN_LIFE, JoinTokens, PrincipalKind, StoreError,
+};
 use net::{JsonBody, Peers, Role};
 use serde::Deserialize;
 use serde_json::json;
@@ -22,6 +24,8 @@ pub struct Joining {
     pub peers: Arc<Peers>,
     /// `HOST:PORT` under which other hosts reach the broker, for the command they are to run.
     pub broker: String,
+    /// Whether it is one of a cluster, which others may join.
+    pub is_cluster: bool,
 }
 
 /// An API token to make.
@@ -102,6 +106,9 @@ pub(super) async fn create_join(
 ) -> Result<Response, AccountError> {
     let role = body.role.as_deref().unwrap_or("agent").parse::<Role>();
     let role = role.map_err(AccountError::Invalid)?;
+    if role == Role::Broker {
+        may_let_brokers_in(&joining, &actor)?;
+    }
     let life = body.expires_in.as_deref().map(duration).transpose()?;
     let (life, uses) = (life.unwrap_or(DEFAULT_JOIN_LIFE), body.uses.unwrap_or(1));
     let tokens = joining.tokens.clone();
@@ -117,6 +124,25 @@ pub(super) async fn create_join(
         "created_ms": pending.created_ms,
         "expires_ms": pending.expires_ms,
     }))))
+}
+
+/// A broker gets the key of the authority, and can be anyone on all hosts then. So an administrator's login or
+/// token, or an open port, is not enough: it takes who could copy the key from the disk.
+fn may_let_brokers_in(joining: &Joining, actor: &Actor) -> Result<(), AccountError> {
+    if !joining.is_cluster {
+        return Err(AccountError::Conflict(
+            "this is one machine, which no broker can join: a cluster is founded with --store, see \
+             docs/operating/cluster.md"
+                .to_owned(),
+        ));
+    }
+    if actor.principal.kind != PrincipalKind::Local {
+        return Err(AccountError::Forbidden(
+            "a token for a broker is made by who can read the data directory of a broker: run `watchfire \
+             token create --role broker` on its host, as its user or as root",
+        ));
+    }
+    Ok(())
 }
 
 /// What the next host is to run. Which store the brokers share, and how it gets at it, is its operator's

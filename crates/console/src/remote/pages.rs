@@ -106,6 +106,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/api/v1/admin/keys", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/cluster/drain", [Method::GET], Access::Admin, elsewhere)
         .route("/api/v1/cluster/drain", [Method::POST], Access::Admin, elsewhere)
+        .route("/api/v1/cluster/remove", [Method::POST], Access::Admin, elsewhere)
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
         .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)
         .route("/api/v1/join-tokens", [Method::POST], Access::Admin, not_here)

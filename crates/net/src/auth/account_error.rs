@@ -17,6 +17,9 @@ pub enum AccountError {
     /// 401: user, password or token is wrong; which of them is not told.
     #[error("{0}")]
     Wrong(&'static str),
+    /// 403: it is for others, whatever the scope.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// 404.
     #[error("{0}")]
     NotFound(String),
@@ -57,6 +60,7 @@ impl IntoResponse for AccountError {
     fn into_response(self) -> Response {
         let (kind, status, retry_after) = match &self {
             AccountError::Invalid(_) => (ErrorType::BadData, StatusCode::BAD_REQUEST, None),
+            AccountError::Forbidden(_) => (ErrorType::Forbidden, StatusCode::FORBIDDEN, None),
             AccountError::Wrong(_) => (ErrorType::Unauthorized, StatusCode::UNAUTHORIZED, None),
             AccountError::NotFound(_) => (ErrorType::NotFound, StatusCode::NOT_FOUND, None),
             AccountError::Conflict(_) => (ErrorType::BadData, StatusCode::CONFLICT, None),

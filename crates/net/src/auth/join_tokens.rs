@@ -114,7 +114,7 @@ pub enum JoinError {
 pub struct PendingJoin {
     /// Names it in lists and when it is revoked.
     pub id: String,
-    /// What it lets a host become: `agent` or `console`.
+    /// What it lets a host become: `agent`, `console` or `broker`.
     pub role: String,
     /// How many hosts may still use it.
     pub uses_left: u32,

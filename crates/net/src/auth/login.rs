@@ -28,8 +28,8 @@ use crate::{ApiError, ErrorType, audit};
 /// Whether callers have to say who they are; a request extension that [`crate::Routes`] asks.
 #[derive(Debug, Clone)]
 pub(crate) enum Door {
-    /// No.
-    Open,
+    /// No. Who shows the local token of these is known all the same.
+    Open(Option<Arc<Accounts>>),
     /// Yes, one of these.
     Locked(Arc<Accounts>),
 }
@@ -41,7 +41,7 @@ pub(crate) struct OverTls;
 /// Lets everyone who can reach `router` do everything, as [`Principal::anonymous`]: for servers
 /// that only this host can reach, and where the operator has said so.
 pub fn without_login(router: Router) -> Router {
-    with_door(router, Door::Open)
+    with_door(router, Door::Open(None))
 }
 
 fn with_door(router: Router, door: Door) -> Router {
@@ -121,7 +121,12 @@ impl Door {
         dialect: Option<&Dialect>,
     ) -> Result<(Principal, Standing), Refusal> {
         match self {
-            Door::Open => Ok((Principal::anonymous(), Standing::for_ever())),
+            Door::Open(accounts) => {
+                let is_local =
+                    accounts.as_ref().is_some_and(|known| known.is_by_local_token(parts));
+                let who = if is_local { local() } else { Principal::anonymous() };
+                Ok((who, Standing::for_ever()))
+            }
             Door::Locked(accounts) => {
                 let (principal, proof) = accounts.identify(parts, dialect).await?;
                 Ok((principal, Standing::by(accounts, proof)))
@@ -130,7 +135,29 @@ impl Door {
     }
 }
 
+/// Who can read the data directory.
+fn local() -> Principal {
+    Principal::new("local", PrincipalKind::Local, Scopes::ALL, Tenants::All)
+}
+
 impl Accounts {
+    /// As [`without_login`], but who can read the data directory is told from others: a few things are for
+    /// them alone, wherever the others come from.
+    pub fn open_layer(self: &Arc<Self>, router: Router) -> Router {
+        with_door(router, Door::Open(Some(Arc::clone(self))))
+    }
+
+    fn is_by_local_token(&self, parts: &Parts) -> bool {
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return false };
+        let words = value.to_str().ok().and_then(|text| text.trim().split_once(' '));
+        words.is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case("bearer")
+                && token.trim().starts_with(LOCAL_MARK)
+                && self.is_local_token(token.trim())
+        })
+    }
+
     /// Demands of everyone who uses `router` that they say who they are, except for routes that
     /// are public.
     pub fn layer(self: &Arc<Self>, router: Router) -> Router {
@@ -202,8 +229,7 @@ impl Accounts {
         from: SocketAddr,
     ) -> Result<(Principal, Proof), Refusal> {
         if token.starts_with(LOCAL_MARK) && self.is_local_token(token) {
-            let local = Principal::new("local", PrincipalKind::Local, Scopes::ALL, Tenants::All);
-            return Ok((local, Proof::Local));
+            return Ok((local(), Proof::Local));
         }
         let Some(found) = self.used_token(token)? else {
             self.metrics.count_credential_fault(CredentialFault::Token);

@@ -314,7 +314,8 @@ fn all_routes(
         .merge(console::account_routes(&security.accounts))
         .merge(console::administration_routes(administration(broker)));
     if let Some(address) = peers {
-        routes = routes.merge(console::joining_routes(security.joining(address)));
+        let is_cluster = broker.drain_progress().is_some();
+        routes = routes.merge(console::joining_routes(security.joining(address, is_cluster)));
     }
     routes.merge(reloads)
 }

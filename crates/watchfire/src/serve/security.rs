@@ -1,7 +1,7 @@
 //! Who may talk to this process, and in which language: accounts, certificates, join tokens.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -41,6 +41,7 @@ impl Security {
         metrics: Arc<NetMetrics>,
     ) -> Result<Security> {
         make_data_directory(config)?;
+        warn_of_readers(config);
         let now = SystemTime::now();
         let store = match store {
             Some(store) => store,
@@ -97,7 +98,7 @@ impl Security {
         if self.needs_login {
             self.accounts.layer(router)
         } else {
-            net::auth::without_login(router)
+            self.accounts.open_layer(router)
         }
     }
 
@@ -121,12 +122,14 @@ impl Security {
         )
     }
 
-    /// What the routes for join tokens need; `broker` is where hosts are to connect.
-    pub(super) fn joining(&self, broker: String) -> console::Joining {
+    /// What the routes for join tokens need; `broker` is where hosts are to connect, and `is_cluster` says
+    /// whether brokers may be among them.
+    pub(super) fn joining(&self, broker: String, is_cluster: bool) -> console::Joining {
         console::Joining {
             tokens: self.join_tokens.clone(),
             peers: Arc::clone(&self.peers),
             broker,
+            is_cluster,
         }
     }
 
@@ -178,6 +181,19 @@ pub(super) fn make_data_directory(config: &Config) -> Result<()> {
         .mode(0o700)
         .create(&config.data)
         .with_context(|| format!("make the data directory {}", config.data.display()))
+}
+
+/// Says so where others may look into it.
+fn warn_of_readers(config: &Config) {
+    // One that was there before: files in it are their owner's, but older ones need not be.
+    let mode = std::fs::metadata(&config.data).map(|found| found.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        tracing::warn!(
+            "everybody on this host can look into the data directory, which holds data and credentials: \
+             chmod o= {}",
+            config.data.display()
+        );
+    }
 }
 
 fn issued(
