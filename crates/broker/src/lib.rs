@@ -361,6 +361,26 @@ impl Broker {
         &self.inner.recovered
     }
 
+    /// Whether this is a broker to send to: it takes writes, and in a cluster hears who leads. Without a
+    /// leader what is stored can be read, but others may know better.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn of_use(&self) -> Result<(), String> {
+        /// An election takes less.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        self.ready()?;
+        let Some(clustered) = &self.inner.clustered else { return Ok(()) };
+        match clustered.without_leader() {
+            silent if silent > PATIENCE => Err(format!(
+                "no leader of the cluster was heard of for {} s: nothing can be stored here now. A majority \
+                 of the voters must run, and this broker must reach them",
+                silent.as_secs()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Limits of the default tenant.
     pub fn limits(&self) -> Arc<Limits> {
         self.limits_of(TenantName::DEFAULT)

@@ -84,6 +84,9 @@ impl Inner {
             let is_new = since.elapsed() < Duration::from_millis(patience);
             let answered = metrics.millis_since_quorum_ack.is_some_and(|millis| millis < patience);
             let is_alone = metrics.membership_config.voter_ids().all(|id| id == self.config.id);
+            if answered || is_alone {
+                *self.led.lock() = Some(Instant::now());
+            }
             if !is_new && !answered && !is_alone {
                 tracing::warn!(id = self.config.id, "no majority answers: leading no more");
                 if self.give_up_leading().await.is_err() {

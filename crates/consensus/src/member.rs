@@ -43,8 +43,12 @@ pub(crate) struct Inner {
     /// The last entry that the start found.
     pub(crate) found: u64,
     pub(crate) transport: Arc<dyn Transport>,
+    /// When it began to take part.
+    began: Instant,
     /// When a leader was heard last.
     pub(crate) heard: Mutex<Option<Instant>>,
+    /// When it last led with a quorum that answers.
+    pub(crate) led: Mutex<Option<Instant>>,
     pub(crate) answered: Answered,
     /// Until then it leaves it to others to lead.
     pub(crate) stands_again: Mutex<Option<Instant>>,
@@ -142,7 +146,9 @@ impl Consensus {
             incarnation,
             found,
             transport,
+            began: Instant::now(),
             heard,
+            led: Mutex::default(),
             answered,
             stands_again: Mutex::default(),
             reads: Reads::default(),
@@ -228,23 +234,33 @@ impl Consensus {
     /// # Errors
     /// Nobody did so in time. It may be asked again, also if it was taken out meanwhile.
     pub async fn leave(&self, deadline: Duration) -> Result<(), ConsensusError> {
+        self.dismiss(self.inner.config.id, deadline).await
+    }
+
+    /// Has whoever leads take a member out: this one, or one that is lost.
+    ///
+    /// # Errors
+    /// Nobody did so in time. It may be asked again, also if it was taken out meanwhile.
+    pub async fn dismiss(&self, gone: u64, deadline: Duration) -> Result<(), ConsensusError> {
         let inner = &self.inner;
         let own = inner.config.id;
         let end = Instant::now() + deadline;
         let mut said = "there is no other member".to_owned();
         while Instant::now() < end {
             if inner.leads() {
-                let left = tokio::time::timeout(ATTEMPT, inner.take_out(own)).await;
-                if let Ok(Err(error)) = left {
-                    said = error.to_string();
+                match tokio::time::timeout(ATTEMPT, inner.take_out(gone)).await {
+                    Ok(Ok(())) if gone != own => return Ok(()),
+                    Ok(Err(error)) => said = error.to_string(),
+                    _ => {}
                 }
             }
             let membership = inner.raft.metrics().borrow().membership_config.membership().clone();
-            for (id, seat) in membership.nodes().filter(|(id, _)| **id != own) {
-                let request = Request::Dismiss { id: own }.encode(seat.incarnation);
+            for (id, seat) in membership.nodes().filter(|(id, _)| ![own, gone].contains(id)) {
+                let request = Request::Dismiss { id: gone }.encode(seat.incarnation);
                 let call = inner.transport.call(*id, &seat.member, request, ATTEMPT);
                 said = match call.await.map(|answer| Response::decode(&answer)) {
                     Ok(Ok(Response::Dismissed)) => return Ok(()),
+                    Ok(Ok(Response::Failed(why))) => why,
                     Ok(Ok(_)) => format!("{} knows no leader", seat.member.address),
                     Ok(Err(error)) => format!("{}: {error}", seat.member.address),
                     Err(error) => format!("{}: {error}", seat.member.address),
@@ -375,6 +391,15 @@ impl Consensus {
     /// Whether it leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.inner.leads()
+    }
+
+    /// For how long nobody is known who leads and is followed: what the others agreed upon meanwhile is
+    /// not here. A member that has just started counts from there.
+    pub fn without_leader(&self) -> Duration {
+        let inner = &self.inner;
+        let (heard, led) = (*inner.heard.lock(), *inner.led.lock());
+        let last = heard.into_iter().chain(led).fold(inner.began, Instant::max);
+        last.elapsed()
     }
 
     /// What it knows of the cluster.

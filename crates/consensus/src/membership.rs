@@ -137,7 +137,7 @@ impl Inner {
             Some(_) => match self.take_out(id).await {
                 Ok(()) => Response::Dismissed,
                 // Another change is under way, or another one leads by now: it is asked again.
-                Err(_) => Response::NotLeader(None),
+                Err(error) => Response::Failed(error.to_string()),
             },
             None => Response::NotLeader(None),
         }

@@ -124,6 +124,11 @@ impl HttpClient {
         self.send(Method::GET, path, None, Bytes::new())
     }
 
+    /// Deletes what `path` names. Errors: see [`HttpClient::get`].
+    pub(crate) fn delete(&mut self, path: &str) -> Result<Answer> {
+        self.send(Method::DELETE, path, None, Bytes::new())
+    }
+
     /// Posts a form. Errors: see [`HttpClient::get`].
     pub(crate) fn post_form(&mut self, path: &str, form: &[(&str, String)]) -> Result<Answer> {
         let body = Bytes::from(encode_form(form));

@@ -46,7 +46,7 @@ impl console::Data for BrokerData {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.0.ready()
+        self.0.of_use()
     }
 
     fn changes(

@@ -7,6 +7,7 @@ mod buckets;
 mod full;
 mod kills;
 mod moto;
+mod leaving;
 mod moves;
 mod network;
 mod refusals;
@@ -21,6 +22,8 @@ pub(crate) const GROUP: Group = Group {
     tests: &[
         ("restart-one-by-one", restarts::one_by_one),
         ("kills", kills::kills),
+        ("drain-and-start", leaving::drain_and_start),
+        ("authority", leaving::authority),
         ("agent-fails-over", agents::fails_over),
         ("refusals", refusals::refusals),
         ("full-and-read-only", full::full_and_read_only),

@@ -219,6 +219,39 @@ fn a_broker_is_drained_and_everything_stays() {
 }
 
 #[test]
+fn a_broker_that_is_lost_is_taken_out_when_nothing_of_it_is_left() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let [one, two, three] = three(&runtime, &site, &Default::default());
+    let mut sent = Samples::new();
+    write(&three, &mut sent, "s", START_MS);
+    let lost = |silent: u64| {
+        let silent = Duration::from_secs(silent);
+        let told = one.broker.remove_lost_after("b3", silent);
+        runtime.block_on(told)
+    };
+    assert!(matches!(lost(0), Err(LostError::Alive { .. })), "it lives");
+    let all = ["1", "2", "3"].map(str::to_owned);
+    assert_eq!(one.broker.addresses_for_agents(), all);
+    site.members.lock().remove(&3);
+    runtime.block_on(three.consensus.stop());
+    wait("it is silent", 20, || one.broker.cluster_members().iter().any(|one| !one.is_alive));
+    assert_eq!(one.broker.addresses_for_agents(), all[..2], "agents are not sent there");
+    assert!(matches!(lost(60), Err(LostError::Alive { .. })), "it may be starting again");
+    assert!(matches!(lost(0), Err(LostError::Unflushed { segments: 1, .. })));
+    // Somebody makes blocks of what it left.
+    wait("it is taken out", 40, || lost(0).is_ok());
+    assert!(state(&one, |state| state.broker(BrokerId(3)).is_none()));
+    wait("its vote is gone", 10, || {
+        [&one, &two].iter().all(|one| one.consensus.status().members.len() == 2)
+    });
+    wait("what it took is there", 10, || read(&one.broker) == sent);
+    let unknown = runtime.block_on(two.broker.remove_lost("b3")).expect_err("it is gone");
+    assert_eq!(unknown.to_string(), r#"there is no broker "b3"; there are b1, b2"#);
+    assert!(matches!(runtime.block_on(two.broker.remove_lost("b2")), Err(LostError::Alive { .. })));
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
 fn deletes_are_cleaned_wherever_the_blocks_came_from() {
     let (runtime, site) = (runtime(), Arc::<Site>::default());
     let one = start(&runtime, &site, 1, &MemoryDisk::new());

@@ -20,7 +20,7 @@ use crate::maintenance::Wake;
 /// How long it is waited before something is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long the others may take to let a member go before they are asked again.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const LEAVE_DEADLINE: Duration = Duration::from_secs(15);
 /// File on a broker's own disk that says that it has left.
 const LEFT: &str = "left-cluster";
 
@@ -137,7 +137,6 @@ impl Broker {
 
     /// Does it, however long it takes.
     async fn leave(self) {
-        let clustered = self.inner.clustered.as_ref().expect("only a clustered broker leaves");
         let steps = [DrainStep::Finishing, DrainStep::Flushing, DrainStep::Leaving];
         for step in steps {
             self.note(step, None);
@@ -159,9 +158,6 @@ impl Broker {
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-        if let Err(error) = mark_left(&*self.inner.disk, clustered.members.own()) {
-            tracing::warn!(%error, "it could not be noted on the disk that this broker has left");
         }
         self.note(DrainStep::Left, None);
         tracing::info!("this broker has left the cluster: the process may end");
@@ -244,6 +240,11 @@ impl Broker {
                 }
             }
         }
+        // Before the others let it go: from then on it may lack what they agreed upon of it, and one that
+        // starts would come back as a voter. A process that ends here leaves a vote behind, which
+        // [`Broker::remove_lost`] takes away.
+        let noted = mark_left(&*self.inner.disk, own);
+        noted.context("note on the disk that this broker has left")?;
         let gone = consensus.leave(LEAVE_DEADLINE).await;
         gone.context("leave those that agree")
     }
@@ -265,6 +266,9 @@ pub fn left_cluster(disk: &dyn Disk) -> Option<String> {
 }
 
 fn mark_left(disk: &dyn Disk, own: BrokerId) -> Result<()> {
+    if left_cluster(disk).is_some() {
+        return Ok(());
+    }
     let mut file = disk.create(LEFT)?;
     file.append(&[own.to_string().as_bytes()])?;
     file.sync_data()?;

@@ -22,7 +22,7 @@
 //! | `adoption` | what dead brokers left |
 //! | `orphans` | objects that nothing refers to |
 //! | `damage` | blocks that cannot be read |
-//! | `drain`, `drain_routes` | a broker leaves |
+//! | `drain`, `lost`, `drain_routes` | a broker leaves, or is taken out |
 //! | `members` | who is alive |
 //! | `metrics` | what is counted of it |
 //! | `turns` | whose turn it is with what one broker alone does |
@@ -52,6 +52,7 @@ mod jobs;
 mod leases;
 mod links;
 mod listing;
+mod lost;
 mod members;
 mod merging;
 mod metrics;
@@ -73,7 +74,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use blockstore::{Blobs, Disk};
-use catalog::{BrokerId, BrokerState, Segment, State};
+use catalog::{BrokerId, Segment, State};
 use consensus::Consensus;
 use net::NetMetrics;
 use parking_lot::Mutex;
@@ -88,6 +89,7 @@ pub use feed::CatalogFeed;
 pub use fresh::{FreshParts, LiveParts, Peers};
 pub use jobs::Background;
 pub use links::Links;
+pub use lost::LostError;
 pub use members::ClusterMember;
 pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
@@ -185,6 +187,11 @@ pub(crate) struct Clustered {
 }
 
 impl Clustered {
+    /// For how long nobody is known who leads.
+    pub(crate) fn without_leader(&self) -> Duration {
+        self.members.consensus().without_leader()
+    }
+
     /// Lets others do the jobs from now on. Leases that are held end by themselves.
     fn stop_jobs(&self) {
         self.jobs.abort();
@@ -269,12 +276,13 @@ impl Broker {
         opening::open(parts, config, net_metrics).await
     }
 
-    /// Where agents reach the brokers of the cluster that take writes; none beside a log.
+    /// Where agents reach the brokers of the cluster that live and take writes; none beside a log.
     pub(crate) fn addresses_for_agents(&self) -> Vec<String> {
-        self.inner.catalog.read(|state| {
-            let active = state.brokers().filter(|(_, b)| b.info.state == BrokerState::Active);
-            active.map(|(_, broker)| broker.info.address.clone()).collect()
-        })
+        let members = self.cluster_members().into_iter();
+        // One that is away may come back, but not to who tries it next.
+        let of_use =
+            members.filter(|member| (member.is_alive || member.is_own) && !member.is_draining);
+        of_use.map(|member| member.address).collect()
     }
 
     /// After [`Broker::stop`]: waits until everything that a clustered broker has taken is answered. At

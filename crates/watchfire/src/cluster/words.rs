@@ -92,7 +92,7 @@ const WORDS: &[Words] = &[
     Words {
         code: "broker_silent",
         said: ("The broker {name} has been silent for {seconds} s. What it took last, {segments} segments, is read from the store", "broker {name} 已 {seconds} 秒没有响应。它最后接收的数据（{segments} 个段）从存储中读取"),
-        fix: ("Nothing is lost, queries only take longer. Start it again; if it is gone for good, another one makes blocks of its segments.", "没有数据丢失，只是查询变慢。请重新启动它；若它不再回来，其他 broker 会把它的段写成块。"),
+        fix: ("Nothing is lost, queries only take longer. Start it again. If it is gone for good, another one makes blocks of its segments within minutes; then take it out: watchfire drain --lost {name}.", "没有数据丢失，只是查询变慢。请重新启动它。如果它永远不会回来，几分钟内会有其他 broker 把它的段写成块；之后请移除它：watchfire drain --lost {name}。"),
     },
     Words {
         code: "broker_unreachable",
@@ -107,7 +107,7 @@ const WORDS: &[Words] = &[
     Words {
         code: "broker_left",
         said: ("{name} has left, and the consensus still counts it", "{name} 已离开，但共识中仍计入它"),
-        fix: ("Nothing has to be done: the leader takes it off the list.", "无需处理：领导者会把它移出名单。"),
+        fix: ("Nothing has to be done while it leaves. If its process is gone, take its vote away: watchfire drain --lost {name}.", "离开过程中无需处理。如果它的进程已不在，请收回它的投票：watchfire drain --lost {name}。"),
     },
     Words {
         code: "consensus_lag",
@@ -153,6 +153,11 @@ const WORDS: &[Words] = &[
         code: "tenant_near_limit",
         said: ("The tenant {tenant} has {series} series of {limit} that it may have", "租户 {tenant} 有 {series} 个序列，上限为 {limit}"),
         fix: ("Look at the Cardinality page, or raise limits.max_active_series: at the limit new series are refused.", "请查看基数页，或提高 limits.max_active_series：到达上限后拒绝新序列。"),
+    },
+    Words {
+        code: "no_active_broker",
+        said: ("All brokers that live are about to leave: they take no writes, and nobody merges, scrapes or removes anything", "所有存活的 broker 都在准备离开：它们不接受写入，也没有谁负责合并、抓取和清理"),
+        fix: ("Restart one of them: a start before it has left takes it back in. Or let a new broker join.", "请重启其中一个：离开之前重新启动会让它恢复工作。或者让新的 broker 加入。"),
     },
 ];
 

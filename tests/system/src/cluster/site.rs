@@ -132,6 +132,16 @@ impl Member {
     }
 }
 
+impl Member {
+    /// Starts what must not run, as it was installed; yields what it said.
+    pub(super) fn refused_again(&self, within: Duration) -> Result<String> {
+        let mut server = self.again.spawn()?;
+        let status = server.wait_end(within).context("it runs")?;
+        ensure!(!status.success(), "it ended well: {}", server.stderr());
+        Ok(server.stderr())
+    }
+}
+
 impl Site {
     /// Founds a cluster and lets two others join, as docs/operating/cluster.md says.
     pub(super) fn start(scratch: &Scratch, seed: u64) -> Result<Site> {

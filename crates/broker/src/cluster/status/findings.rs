@@ -64,11 +64,13 @@ pub enum Code {
     PartialAnswers,
     /// A tenant nearly has as many series as it may.
     TenantNearLimit,
+    /// All brokers drain: nobody does the work of the cluster.
+    NoActiveBroker,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 20] = [
+    pub const ALL: [Code; 21] = [
         Code::OneMachine,
         Code::ConsensusStopped,
         Code::NoLeader,
@@ -89,6 +91,7 @@ impl Code {
         Code::ClockSkew,
         Code::PartialAnswers,
         Code::TenantNearLimit,
+        Code::NoActiveBroker,
     ];
 
     /// Its name.
@@ -114,6 +117,7 @@ impl Code {
             Code::ClockSkew => "clock_skew",
             Code::PartialAnswers => "partial_answers",
             Code::TenantNearLimit => "tenant_near_limit",
+            Code::NoActiveBroker => "no_active_broker",
         }
     }
 
@@ -140,6 +144,11 @@ pub(super) fn find(status: &ClusterStatus, flush_interval_ms: u64) -> Vec<Findin
             life(member, &mut found);
             segments(member, flush_interval_ms, &mut found);
             clock(member, &mut found);
+        }
+        let is_idle = |member: &MemberStatus| member.is_draining || is_away(member);
+        let listed = || status.members.iter().filter(|member| !member.has_left);
+        if listed().any(|member| member.is_draining) && listed().all(is_idle) {
+            found.push(Code::NoActiveBroker.found(Level::Bad));
         }
         versions(&status.members, &mut found);
     } else {
@@ -384,6 +393,25 @@ mod tests {
             assert_eq!(told(&cluster(voters)), Vec::<String>::new(), "{voters} voters");
         }
         assert_eq!(told(&ClusterStatus::default()), ["ok one_machine {}"]);
+    }
+
+    #[test]
+    fn brokers_that_all_leave_leave_the_work_to_nobody() {
+        let mut all = cluster(3);
+        for member in &mut all.members[..2] {
+            member.is_draining = true;
+        }
+        let codes = |status: &ClusterStatus| -> Vec<(String, Level)> {
+            let found = find(status, FLUSH_MS);
+            found.into_iter().map(|finding| (finding.code, finding.level)).collect()
+        };
+        let nobody = ("no_active_broker".to_owned(), Level::Bad);
+        assert!(!codes(&all).contains(&nobody));
+        all.members[2].is_draining = true;
+        assert!(codes(&all).contains(&nobody));
+        all.members[2].is_draining = false;
+        lose(&mut all, 2);
+        assert!(codes(&all).contains(&nobody), "the one that is left is silent");
     }
 
     #[test]

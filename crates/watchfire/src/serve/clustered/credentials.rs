@@ -14,6 +14,10 @@ use tokio::runtime::Handle;
 /// For one change, an election included.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Who hears of no leader for longer does not know who was sent away since, and lets nobody in but by the
+/// token of its own data directory.
+const CUT_OFF: Duration = Duration::from_secs(30);
+
 /// How often it is looked whether another broker sent somebody away.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -21,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) async fn cut_who_was_revoked_elsewhere(peers: Arc<Peers>) {
     let mut known = BTreeSet::new();
     loop {
-        // From memory: it cannot fail.
+        // Who is cut off from the others knows nobody: they go to another broker.
         let names = peers.names().unwrap_or_default();
         if !known.is_subset(&names) {
             peers.look_again();
@@ -34,12 +38,31 @@ pub(super) async fn cut_who_was_revoked_elsewhere(peers: Arc<Peers>) {
 /// A [`CredentialStore`] that all brokers of a cluster share. What another broker changed counts here
 /// when it has come here, milliseconds later.
 pub(super) struct CatalogCredentials {
-    pub(super) consensus: Consensus,
+    consensus: Consensus,
     /// Changes wait on it: they are made by threads that may.
-    pub(super) runtime: Handle,
+    runtime: Handle,
+    /// After so long without a leader nothing counts.
+    cut_off: Duration,
 }
 
 impl CatalogCredentials {
+    pub(super) fn new(consensus: Consensus, runtime: Handle) -> Self {
+        CatalogCredentials { consensus, runtime, cut_off: CUT_OFF }
+    }
+
+    /// Whether what is known here may count still.
+    fn is_current(&self) -> Result<(), StoreError> {
+        let silent = self.consensus.without_leader();
+        if silent <= self.cut_off {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable(format!(
+            "this broker has heard of no leader of its cluster for {} s and does not know which users, tokens \
+             and certificates count still: ask another broker, or on its host with its data directory",
+            silent.as_secs()
+        )))
+    }
+
     fn propose(&self, command: Command) -> Result<Outcome, StoreError> {
         let proposed = self.consensus.propose(command, DEADLINE);
         self.runtime.block_on(proposed).map_err(|error| match error {
@@ -65,10 +88,12 @@ fn expected(expected: Expected) -> catalog::Expected {
 
 impl CredentialStore for CatalogCredentials {
     fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
+        self.is_current()?;
         Ok(self.consensus.read(|state| state.get(key).map(versioned)))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, StoreError> {
+        self.is_current()?;
         Ok(self.consensus.read(|state| {
             state.keys(prefix).map(|(key, found)| (key.to_owned(), versioned(found))).collect()
         }))
@@ -123,7 +148,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_catalog_is_a_versioned_key_space_for_credentials() {
         let consensus = alone().await;
-        let store = CatalogCredentials { consensus: consensus.clone(), runtime: Handle::current() };
+        let store = CatalogCredentials::new(consensus.clone(), Handle::current());
         let work = move || {
             assert_eq!(store.get("auth/a"), Ok(None));
             let first = store.put("auth/a", b"one", Expected::Absent).expect("written");
@@ -152,5 +177,38 @@ mod tests {
         };
         let refused = tokio::task::spawn_blocking(work).await.expect("no panic");
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+
+    /// A revoked token must not count for ever at a broker that nobody reaches but its thief.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_hears_of_no_leader_knows_nobody() {
+        let member =
+            Member { name: "b".to_owned(), address: "b:1".to_owned(), ..Member::default() };
+        let consensus = Consensus::start(
+            Arc::new(MemoryDisk::new()),
+            ConsensusConfig::new(1, member),
+            Arc::new(LateLinks::default()),
+            Arc::new(Nobody),
+            Arc::new(|error: &BlobError| panic!("{error}")),
+        );
+        // It waits to be taken in, and nobody leads.
+        let consensus = consensus.await.expect("an empty disk");
+        let mut store = CatalogCredentials::new(consensus.clone(), Handle::current());
+        assert_eq!(store.get("auth/a"), Ok(None), "an election takes its time");
+        store.cut_off = Duration::from_millis(50);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for refused in [store.get("auth/a").err(), store.list("auth/").err()] {
+            let Some(StoreError::Unavailable(why)) = refused else { panic!("{refused:?}") };
+            assert!(why.contains("ask another broker"), "{why}");
+        }
+        consensus.begin().await.expect("the first");
+        let begin = std::time::Instant::now();
+        while store.get("auth/a").is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "it leads");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(store.get("auth/a"), Ok(None), "it leads alone, for ever");
+        consensus.stop().await;
     }
 }

@@ -23,10 +23,26 @@ pub(super) enum Stage {
     Member,
 }
 
+/// Of the file. It grows with every field that an older program must not leave out.
+const VERSION: u32 = 1;
+
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Versioned {
+    #[serde(default = "first")]
+    version: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Home {
+    #[serde(default = "first")]
+    version: u32,
     cluster: String,
     broker: String,
     pub(super) stage: Stage,
@@ -48,6 +64,7 @@ impl Home {
         name: &str,
     ) -> Home {
         Home {
+            version: VERSION,
             cluster: cluster.to_string(),
             broker: broker.to_string(),
             stage,
@@ -81,6 +98,15 @@ impl Home {
                 path.display()
             )
         };
+        let written: Versioned = serde_json::from_slice(&bytes).with_context(damaged)?;
+        if written.version > VERSION {
+            bail!(
+                "{} was written by a newer version of Watchfire (format {}, this program knows {VERSION}): \
+                 start that version on it",
+                path.display(),
+                written.version
+            );
+        }
         let home: Home = serde_json::from_slice(&bytes).with_context(damaged)?;
         if u64::from_str_radix(&home.broker, 16).is_err() || store_id(&home.cluster).is_none() {
             bail!(damaged());
@@ -160,6 +186,9 @@ mod tests {
             Home::read(data.path()).map(|home| home.is_some())
         };
         assert!(read(good).expect("understood"));
+        let newer = good.replace("{\"cluster\"", "{\"version\":2,\"color\":1,\"cluster\"");
+        let newer = format!("{:#}", read(&newer).expect_err("of next year"));
+        assert!(newer.contains("newer version") && !newer.contains("--data"), "{newer}");
         for bad in [
             "",
             "{}",

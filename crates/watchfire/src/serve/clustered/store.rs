@@ -123,9 +123,18 @@ struct Marker {
     version: String,
 }
 
+/// What came of naming a cluster in the store.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is named, and no other one.
+    Own,
+    /// Another one is; why this one cannot be, in words.
+    Taken(String),
+}
+
 /// Names the cluster in the store, or finds out that another one has it. Two that found at once, in a
 /// store that shows what was written, both look after they wrote: not both find themselves alone.
-pub(super) async fn claim(store: &Store, home: &Home, now_ms: i64) -> Result<()> {
+pub(super) async fn claim(store: &Store, home: &Home, now_ms: i64) -> Result<Claim> {
     let key = format!("{CLUSTERS}{}.json", home.cluster());
     let marker = Marker {
         founded_by: home.name.clone(),
@@ -136,10 +145,10 @@ pub(super) async fn claim(store: &Store, home: &Home, now_ms: i64) -> Result<()>
     store.put(&key, marker.into()).await.context("name the cluster in the store")?;
     let found = clusters(store).await?;
     let Some(other) = found.iter().find(|id| id.to_string() != home.cluster()) else {
-        return Ok(());
+        return Ok(Claim::Own);
     };
     store.delete(&key).await.context("take the name of a second cluster back")?;
-    bail!(taken(store, other).await)
+    Ok(Claim::Taken(taken(store, other).await))
 }
 
 /// Which cluster a store is of; nothing where none was founded.
@@ -225,7 +234,8 @@ async fn taken(store: &Store, id: &StoreId) -> String {
     format!(
         "the store {} belongs to cluster {id}{by}. To make this broker one of it, run `watchfire token \
          create --role broker` there and start this with --join HOST:9596 --join-token TOKEN; for another \
-         cluster give --store another prefix",
+         cluster give --store another prefix. If that founder never came to run and its data directory is \
+         gone, remove the object {CLUSTERS}{id}.json",
         store.url()
     )
 }
@@ -266,9 +276,15 @@ mod tests {
         let found = cluster_for_new(&store, false, new).await.expect("empty");
         assert!(found == (new, Stage::Founding));
         says(cluster_for_new(&store, true, new).await, &["there is no cluster", "without --join"]);
-        claim(&store, &home(1), 0).await.expect("nobody else");
-        claim(&store, &home(1), 0).await.expect("an earlier start got this far");
-        says(claim(&store, &home(2), 0).await, &["belongs to cluster 0101", "founder founded"]);
+        assert_eq!(claim(&store, &home(1), 0).await.expect("a store"), Claim::Own);
+        let again = claim(&store, &home(1), 0).await.expect("a store");
+        assert_eq!(again, Claim::Own, "an earlier start got this far");
+        let taken = claim(&store, &home(2), 0).await.expect("a store");
+        let Claim::Taken(why) = taken else { panic!("two in one store") };
+        assert!(
+            why.contains("belongs to cluster 0101") && why.contains("founder founded"),
+            "{why}"
+        );
         assert_eq!(clusters(&store).await.expect("readable"), [StoreId([1; 16])]);
         let joined = cluster_for_new(&store, true, new).await.expect("one");
         assert!(joined == (StoreId([1; 16]), Stage::Joining));
