@@ -1,5 +1,7 @@
 //! What a member does for others, and asks of the leader.
 
+use std::sync::atomic::Ordering;
+
 use openraft::ServerState;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
@@ -148,7 +150,7 @@ impl Inner {
                     Err(error) => Response::Failed(error.to_string()),
                 }
             }
-            Request::Propose(_) if !self.leads() => {
+            Request::Propose(_) if !self.leads() || self.hands_over.load(Ordering::Acquire) => {
                 Response::NotLeader(self.raft.metrics().borrow().current_leader)
             }
             Request::Propose(proposal) => match self.raft.client_write(proposal).await {
@@ -175,6 +177,7 @@ impl Inner {
             },
             Request::Admit { id, seat } => Box::pin(self.admit(id, seat)).await,
             Request::Dismiss { id } => Box::pin(self.dismiss(id)).await,
+            Request::Lead { term } => Response::WouldVote(self.take_over(term).await),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::error::RaftError;
@@ -15,9 +16,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::member::Inner;
+use crate::membership::LEFT_TO_OTHERS;
 use crate::message::{Request, Response};
 use crate::runtime::Chance;
-use crate::types::{LogId, Vote};
+use crate::types::{LogId, Seat, Vote};
+
+/// For so long a leader that hands over waits until another voter has everything …
+const CATCHES_UP: Duration = Duration::from_millis(500);
+/// … and that one may take to lead.
+const TAKES_OVER: Duration = Duration::from_millis(500);
 
 impl Inner {
     /// Whether this member knows of a leader that is at work.
@@ -105,6 +112,61 @@ impl Inner {
         let vote = Vote { leader_id: LeaderId { term, voted_for }, committed: false };
         let last_log_id = self.log.last();
         self.raft.vote(VoteRequest { vote, last_log_id }).await.map(|_| ())
+    }
+
+    /// Gives up leading and has the voter that has everything stand for election at once. With three voters
+    /// these two are a majority; with more, the others first have to miss a leader, as ever.
+    pub(crate) async fn hand_over(&self) -> bool {
+        self.hands_over.store(true, Ordering::Release);
+        let heir = match tokio::time::timeout(CATCHES_UP, self.heir()).await {
+            Ok(Some((term, heir, seat))) if self.give_up_leading().await.is_ok() => {
+                Some((term, heir, seat))
+            }
+            _ => None,
+        };
+        self.hands_over.store(false, Ordering::Release);
+        let Some((term, heir, seat)) = heir else { return false };
+        *self.stands_again.lock() = Some(Instant::now() + LEFT_TO_OTHERS);
+        let request = Request::Lead { term }.encode(seat.incarnation);
+        let told = self.transport.call(heir, &seat.member, request, TAKES_OVER).await;
+        if !matches!(
+            told.map(|answer| Response::decode(&answer)),
+            Ok(Ok(Response::WouldVote(true)))
+        ) {
+            return false;
+        }
+        let mut metrics = self.raft.metrics();
+        let leads = metrics.wait_for(|now| now.current_leader == Some(heir));
+        tokio::time::timeout(TAKES_OVER, leads).await.is_ok_and(|leads| leads.is_ok())
+    }
+
+    /// Waits for a voter that has everything which this one has; yields it with the term in which that is so.
+    async fn heir(&self) -> Option<(u64, u64, Seat)> {
+        loop {
+            let metrics = self.raft.metrics().borrow().clone();
+            let is_alone = metrics.membership_config.voter_ids().all(|id| id == self.config.id);
+            if metrics.state != ServerState::Leader || is_alone {
+                return None;
+            }
+            let last = metrics.last_log_index;
+            let matched = metrics.replication.unwrap_or_default();
+            let mut voters = metrics.membership_config.voter_ids();
+            let heir = voters.find(|id| {
+                let there = matched.get(id).and_then(|log| log.as_ref());
+                *id != self.config.id && there.map(|log| log.index) == last
+            });
+            let seat = heir.and_then(|id| metrics.membership_config.membership().get_node(&id));
+            if let (Some(heir), Some(seat)) = (heir, seat) {
+                return Some((metrics.current_term, heir, seat.clone()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stands for election if who led in that term was the last to lead.
+    pub(crate) async fn take_over(&self, term: u64) -> bool {
+        let is_last = self.raft.metrics().borrow().current_term == term;
+        is_last && self.may_lead() && self.raft.trigger().elect().await.is_ok()
     }
 
     /// Whether it is a voter and does not lead. One that lost its log is none any more, though it

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use blockstore::Disk;
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     began: Instant,
     /// When a leader was heard last.
     pub(crate) heard: Mutex<Option<Instant>>,
+    /// Whether it is about to lead no more, and takes no proposals.
+    pub(crate) hands_over: AtomicBool,
     /// When it last led with a quorum that answers.
     pub(crate) led: Mutex<Option<Instant>>,
     pub(crate) answered: Answered,
@@ -148,6 +151,7 @@ impl Consensus {
             transport,
             began: Instant::now(),
             heard,
+            hands_over: AtomicBool::new(false),
             led: Mutex::default(),
             answered,
             stands_again: Mutex::default(),
@@ -430,6 +434,12 @@ impl Consensus {
             log_bytes: inner.log.size_bytes(),
             stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
         }
+    }
+
+    /// Lets another voter lead, if this one does and there is one that has everything: who is about to
+    /// stop need not be missed first. Takes milliseconds, a second at most; yields whether another one leads.
+    pub async fn hand_over(&self) -> bool {
+        self.inner.hand_over().await
     }
 
     /// Ends its part.

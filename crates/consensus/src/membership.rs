@@ -22,7 +22,7 @@ const CURRENT_WITHIN: u64 = 200;
 const THERE_WITHIN: Duration = Duration::from_secs(3);
 
 /// For so long a leader that is to be taken out leaves it to others to lead.
-const LEFT_TO_OTHERS: Duration = Duration::from_secs(10);
+pub(crate) const LEFT_TO_OTHERS: Duration = Duration::from_secs(10);
 
 type Change = ChangeMembers<u64, Seat>;
 

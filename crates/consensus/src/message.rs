@@ -49,6 +49,10 @@ pub(crate) enum Request {
     Dismiss {
         id: u64,
     },
+    /// For a voter, by who led in this term and leads no more: to stand for election at once.
+    Lead {
+        term: u64,
+    },
 }
 
 /// Its answer.
@@ -56,6 +60,7 @@ pub(crate) enum Request {
 pub(crate) enum Response {
     Append(AppendEntriesResponse<u64>),
     Vote(VoteResponse<u64>),
+    /// Also whether it stands for election.
     WouldVote(bool),
     Snapshot(SnapshotResponse<u64>),
     /// So many bytes of the snapshot are there.
@@ -125,6 +130,10 @@ impl Request {
                 out.push(9);
                 varint::put_u64(&mut out, *id);
             }
+            Request::Lead { term } => {
+                out.push(10);
+                varint::put_u64(&mut out, *term);
+            }
         }
         out.into()
     }
@@ -168,6 +177,7 @@ impl Request {
                 bytes: varint::take_prefixed(input)?.to_vec(),
             },
             9 => Request::Dismiss { id: varint::take_u64(input)? },
+            10 => Request::Lead { term: varint::take_u64(input)? },
             _ => return Err(Malformed::Shape("a request of an unknown kind")),
         };
         match input.is_empty() {

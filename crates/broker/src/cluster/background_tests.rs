@@ -232,8 +232,7 @@ fn a_broker_that_is_lost_is_taken_out_when_nothing_of_it_is_left() {
     assert!(matches!(lost(0), Err(LostError::Alive { .. })), "it lives");
     let all = ["1", "2", "3"].map(str::to_owned);
     assert_eq!(one.broker.addresses_for_agents(), all);
-    site.members.lock().remove(&3);
-    runtime.block_on(three.consensus.stop());
+    three.kill(&runtime, &site, 3);
     wait("it is silent", 20, || one.broker.cluster_members().iter().any(|one| !one.is_alive));
     assert_eq!(one.broker.addresses_for_agents(), all[..2], "agents are not sent there");
     assert!(matches!(lost(60), Err(LostError::Alive { .. })), "it may be starting again");

@@ -289,7 +289,7 @@ impl Running {
     }
 
     /// Ends as a process does that is killed.
-    fn kill(self, runtime: &Runtime, site: &Site, id: u64) {
+    pub(super) fn kill(self, runtime: &Runtime, site: &Site, id: u64) {
         site.members.lock().remove(&id);
         site.feeds.lock().remove(&id);
         runtime.block_on(self.consensus.stop());

@@ -57,6 +57,52 @@ fn who_comes_back_deposes_nobody() {
     });
 }
 
+/// One that stops need not be missed: another one leads at once, and nothing is lost.
+#[test]
+fn a_leader_that_hands_over_is_followed_at_once() {
+    on_one_thread(async {
+        for seed in 0..20 {
+            seed_chance(seed);
+            let mut cluster = started(3).await;
+            let leader = leader_of(&cluster);
+            let (_, other, _) = roles(&cluster);
+            let member = |id| cluster.world.member(id).expect("it runs");
+            let (first, other) = (member(leader), member(other));
+            put_all(&first, 1..20).await;
+            assert!(!other.hand_over().await, "it does not lead");
+            // Somebody writes meanwhile.
+            let at = other.clone();
+            let writing = tokio::spawn(async move { put_all(&at, 20..40).await });
+            let begin = Instant::now();
+            assert!(first.hand_over().await, "seed {seed}\n{}", statuses(&cluster));
+            first.stop().await;
+            writing.await.expect("all are taken");
+            assert!(begin.elapsed() < Duration::from_millis(700), "took {:?}", begin.elapsed());
+            has_all(&other, 1..40).await;
+            cluster.check_leaders();
+        }
+    });
+}
+
+/// With more voters the others first have to miss a leader, and no harm is done.
+#[test]
+fn a_leader_of_five_hands_over_or_is_missed() {
+    on_one_thread(async {
+        seed_chance(3);
+        let mut cluster = started(5).await;
+        sleep(Duration::from_secs(10)).await;
+        let leader = leader_of(&cluster);
+        let first = cluster.world.member(leader).expect("it runs");
+        put_all(&first, 1..20).await;
+        first.hand_over().await;
+        first.stop().await;
+        let other = cluster.running().into_iter().find(|(id, _)| *id != leader).expect("four").1;
+        put_all(&other, 20..40).await;
+        has_all(&other, 1..40).await;
+        cluster.check_leaders();
+    });
+}
+
 /// So many members of which the first three vote.
 async fn started(of: u64) -> Cluster {
     let mut cluster = Cluster::new(1, of);

@@ -396,7 +396,7 @@ impl Cluster {
     pub(crate) async fn harm(&mut self) -> &'static str {
         let id = 1 + self.dice.below(self.of);
         let other = 1 + self.dice.below(self.of);
-        match self.dice.below(14) {
+        match self.dice.below(15) {
             0 => {
                 self.crash(id);
                 "crash"
@@ -438,6 +438,11 @@ impl Cluster {
             11 => {
                 self.heal();
                 "heal"
+            }
+            14 => {
+                let Some(leader) = self.leader() else { return "no hand-over" };
+                // It goes on, as one whose process does not end after all.
+                if leader.hand_over().await { "hand-over" } else { "refused hand-over" }
             }
             12 => {
                 if self.steady_leader().await.is_none() {

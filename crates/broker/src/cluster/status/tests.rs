@@ -92,6 +92,7 @@ fn brokers_are_told_and_what_it_means_that_they_go() {
         status.consensus.as_ref().is_some_and(|all| all.leader.is_none() && all.voters_alive == 1)
     };
     let status = until(&runtime, &teller, is_over);
+    assert_eq!(one.broker.of_use(), Ok(()), "an election takes its time");
     assert_eq!(status.verdict, Level::Bad);
     assert_eq!(codes(&status)[..2], ["no_leader", "voter_away"], "{:#?}", status.findings);
     assert_eq!(
@@ -100,6 +101,12 @@ fn brokers_are_told_and_what_it_means_that_they_go() {
         "it answers, though no lease is renewed"
     );
     assert_eq!(status.members[1].fault, "connection refused");
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while one.broker.of_use().is_ok() {
+        assert!(std::time::Instant::now() < end, "a load balancer goes on sending to it");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(one.broker.ready(), Ok(()), "what it has can be read");
 }
 
 #[test]

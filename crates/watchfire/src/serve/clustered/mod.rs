@@ -285,6 +285,9 @@ impl Clustered {
 
     /// Leaves when everything is answered.
     pub(super) async fn stop(self) {
+        if self.consensus.hand_over().await {
+            tracing::info!("another broker leads from now on");
+        }
         if tokio::time::timeout(STOPPING, self.consensus.stop()).await.is_err() {
             tracing::warn!("the consensus did not stop in time; a restart takes its log up again");
         }

@@ -39,7 +39,7 @@ pub(super) async fn come_back(
     let has_data = home.stage == Stage::Member;
     let store = store::open(&home.store, home.broker(), has_data, config).await?;
     match home.stage {
-        Stage::Founding => claim(&store, &home, config, disk).await?,
+        Stage::Founding => claim(&store, &home, &config.data, disk).await?,
         Stage::Joining | Stage::Member => store::check_known(&store, &home).await?,
     }
     if home != before {
@@ -85,7 +85,7 @@ pub(super) async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home
     net::check_name(&home.name).context("--name")?;
     home.write(disk)?;
     if stage == Stage::Founding {
-        claim(&store, &home, config, disk).await?;
+        claim(&store, &home, &config.data, disk).await?;
     }
     Ok((home, store))
 }
@@ -99,13 +99,13 @@ fn is_of_this_host(address: &str) -> bool {
 
 /// Names the cluster in the store; forgets it if the store is of another one. After any other fault the
 /// next start goes on: what was written may be there.
-async fn claim(store: &Store, home: &Home, config: &Config, disk: &dyn Disk) -> Result<()> {
+async fn claim(store: &Store, home: &Home, data: &Path, disk: &dyn Disk) -> Result<()> {
     match store::claim(store, home, now_ms()).await? {
         Claim::Own => Ok(()),
         // It has begun a log, of which nothing but this name says whose it is.
-        Claim::Taken(why) if config.data.join("consensus").exists() => bail!(
+        Claim::Taken(why) if data.join("consensus").exists() => bail!(
             "--data {}: that broker was about to found cluster {}, and {why}. Start it with an empty --data",
-            config.data.display(),
+            data.display(),
             home.cluster()
         ),
         Claim::Taken(why) => {
@@ -163,6 +163,36 @@ mod tests {
             std::fs::write(data.path().join(TLS).join(file), "").expect("written");
         }
         has_authority(data.path()).expect("both are there");
+    }
+
+    /// A fault of the store is no other cluster: what was written may be there, and is this one's.
+    #[tokio::test]
+    async fn a_founder_forgets_its_cluster_only_where_the_store_is_of_another_one() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let disk = blockstore::FileDisk::open(&data.path().join("data")).expect("a good disk");
+        let (data, stored) = (data.path().join("data"), data.path().join("store"));
+        let url = format!("file://{}", stored.display());
+        let options = objects::StoreOptions::truth();
+        let parsed = objects::StoreUrl::parse(&url).expect("a URL");
+        let store = Store::open(&parsed, options).await.expect("a directory");
+        let home = |id| Home::new(StoreId([id; 16]), BrokerId(1), Stage::Founding, &url, "founder");
+        let is_kept = || home::is_home(&data);
+        home(1).write(&disk).expect("written");
+        std::fs::write(stored.join("cluster"), "in the way").expect("written");
+        let error = claim(&store, &home(1), &data, &disk).await.expect_err("nothing can be put");
+        assert!(format!("{error:#}").contains("name the cluster in the store"), "{error:#}");
+        assert!(is_kept(), "the next start goes on");
+        std::fs::remove_file(stored.join("cluster")).expect("removed");
+        claim(&store, &home(1), &data, &disk).await.expect("it goes on");
+        assert!(is_kept());
+        // Another one, on a directory with a log, and on one that has begun nothing yet.
+        std::fs::create_dir(data.join("consensus")).expect("made");
+        let error = claim(&store, &home(2), &data, &disk).await.expect_err("taken");
+        assert!(error.to_string().contains("an empty --data") && is_kept(), "{error}");
+        std::fs::remove_dir(data.join("consensus")).expect("removed");
+        let error = claim(&store, &home(2), &data, &disk).await.expect_err("taken");
+        assert!(error.to_string().contains("belongs to cluster 0101"), "{error}");
+        assert!(!is_kept());
     }
 
     #[test]
