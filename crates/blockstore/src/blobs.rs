@@ -83,6 +83,17 @@ pub trait Blobs: Send + Sync {
     /// `NotFound` and faults of the store.
     fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError>;
 
+    /// As [`Blobs::open`], past copies of its parts that are kept nearer than the store itself.
+    ///
+    /// # Errors
+    /// As [`Blobs::open`].
+    fn open_past_copies(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        self.open(key)
+    }
+
+    /// Forgets such copies of a blob: they are not what the store has.
+    fn forget_copies(&self, _key: &str) {}
+
     /// All blobs whose keys start with `prefix`, in ascending order of keys.
     ///
     /// # Errors

@@ -127,6 +127,20 @@ impl<F: BlockFormat> BlockSet<F> {
         self.format.open(file).map(Arc::new)
     }
 
+    /// Opens one block as the store has it, past all copies and caches that are nearer.
+    ///
+    /// # Errors
+    /// As [`BlockFormat::open`].
+    pub fn open_in_store(&self, id: BlockId, format: &F) -> Result<Arc<F::Block>, BlockError> {
+        let file = self.blobs.open_past_copies(&id.key(self.signal))?;
+        format.open(file).map(Arc::new)
+    }
+
+    /// Forgets copies of a block that are nearer than the store, which has it otherwise.
+    pub fn forget_copies(&self, id: BlockId) {
+        self.blobs.forget_copies(&id.key(self.signal));
+    }
+
     /// Adds the blocks of a committed flush.
     pub fn add(&self, added: Vec<OpenBlock<F>>) {
         self.swap(&[], added);

@@ -370,7 +370,8 @@ fn makes_room(command: &Command) -> bool {
         | Command::AddSegment(_)
         | Command::TakeLease { .. }
         | Command::GiveLease { .. }
-        | Command::RetireBlocks { .. } => false,
+        | Command::RetireBlocks { .. }
+        | Command::Restore { .. } => false,
     }
 }
 

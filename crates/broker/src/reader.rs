@@ -20,7 +20,7 @@ use model::{
 use parking_lot::Mutex;
 
 use crate::cluster::{any, head_labels};
-use crate::maintenance::{Wake, is_damage};
+use crate::maintenance::is_damage;
 use crate::{Broker, HeadTotals};
 use others::Fresh;
 
@@ -185,7 +185,7 @@ impl Reader {
             && let Ok(number) = block.parse()
         {
             tracing::error!(%error, "a query found a damaged block");
-            self.broker.inner.wake.suggest(Wake::Damaged(BlockId(number)));
+            self.broker.inner.wake.damaged(BlockId(number));
         }
     }
 

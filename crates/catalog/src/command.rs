@@ -163,6 +163,12 @@ pub enum Command {
         /// Deletes up to this number hide nothing of them: they came after those.
         deletes_through: u64,
     },
+    /// Lists a block again that was quarantined and can be read by now. It takes its place in the order of
+    /// commits again, or the last one if blocks were merged meanwhile between which it lay.
+    Restore {
+        /// Which.
+        block: BlockId,
+    },
 }
 
 /// What a writer of a key expects to find. A write that finds something else is refused.
@@ -306,6 +312,10 @@ impl Command {
                 put_list(out, added.iter(), put_new_block);
                 varint::put_u64(out, *deletes_through);
             }
+            Command::Restore { block } => {
+                varint::put_u64(out, 25);
+                put_id(out, block);
+            }
         }
     }
 
@@ -379,6 +389,7 @@ impl Command {
                 added: fields.list(Fields::new_block)?,
                 deletes_through: fields.deletes_through()?,
             },
+            25 => Command::Restore { block: fields.id()? },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }

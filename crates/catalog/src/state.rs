@@ -22,7 +22,8 @@ pub const MAX_VALUE_BYTES: usize = 1 << 20;
 /// Invariants: ids of blocks are below `next_block_id`, sequences below `next_sequence`; a block is
 /// either listed or quarantined; of two listed blocks of one tenant and signal that overlap in
 /// time, either the sequences do not overlap, or both come from the same flush. A tombstone is
-/// listed as long as it concerns a listed block or what is in no block yet. Segments of a broker are
+/// listed as long as it concerns a listed block or what is in no block yet; in a cluster also a
+/// quarantined one. Segments of a broker are
 /// at or above what it has flushed; no lease has a term, and no log an epoch, above the highest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
@@ -125,6 +126,7 @@ impl State {
                 self.take_lease(job, *holder, *now_ms, *until_ms)
             }
             Command::GiveLease { job, term } => self.give_lease(job, *term),
+            Command::Restore { block } => self.restore(*block),
             Command::Under { job, term, command } => {
                 return self.apply_under(job, *term, command);
             }
@@ -355,6 +357,25 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    fn restore(&mut self, id: BlockId) -> Result<Outcome, CatalogError> {
+        let mut block = *self.quarantined.get(&id).ok_or(CatalogError::UnknownBlock { id })?;
+        let sequences = |block: &BlockMeta| (block.first_sequence, block.last_sequence);
+        let is_spanned_by = |other: &BlockMeta| {
+            (other.tenant, other.signal) == (block.tenant, block.signal)
+                && other.range.overlaps(&block.range)
+                && other.first_sequence <= block.last_sequence
+                && block.first_sequence <= other.last_sequence
+                && sequences(other) != sequences(&block)
+        };
+        if self.blocks.values().any(is_spanned_by) {
+            (block.first_sequence, block.last_sequence) = (self.next_sequence, self.next_sequence);
+            self.next_sequence += 1;
+        }
+        self.quarantined.remove(&id);
+        self.blocks.insert(id, block);
+        Ok(Outcome::Done)
+    }
+
     fn put(
         &mut self,
         key: &str,
@@ -409,7 +430,9 @@ impl State {
             true => tombstone.number > self.flushed_deletes,
             false => self.has_segments_before(tombstone.number),
         };
-        is_in_log || self.blocks.values().any(|block| tombstone.concerns(block))
+        // In a cluster those that were set aside may be listed again.
+        let set_aside = self.quarantined.values().filter(|_| !self.brokers.is_empty());
+        is_in_log || self.blocks.values().chain(set_aside).any(|block| tombstone.concerns(block))
     }
 
     fn forget_deletes(&mut self) {

@@ -1,10 +1,10 @@
 //! Logs of brokers: what is added, refused and flushed.
 
 use catalog::{
-    BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, NewBlock, NewSegment,
-    Outcome, Signal, State,
+    BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, LabelCondition, NewBlock,
+    NewSegment, Outcome, Signal, State, Tombstone,
 };
-use model::{TenantId, TimeRange};
+use model::{MatchOp, TenantId, TimeRange};
 
 const BROKER: BrokerId = BrokerId(7);
 
@@ -37,8 +37,8 @@ fn add(state: &mut State, epoch: u64, seq: u64) -> Result<Outcome, CatalogError>
     }))
 }
 
-fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome, CatalogError> {
-    let new = |id| NewBlock {
+fn new_block(id: u64) -> NewBlock {
+    NewBlock {
         id: BlockId(id),
         tenant: TenantId(0),
         signal: Signal::Metrics,
@@ -47,8 +47,11 @@ fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome,
         series: 1,
         size_bytes: 70,
         level: 0,
-    };
-    let added = block.map(new).into_iter().collect();
+    }
+}
+
+fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome, CatalogError> {
+    let added = block.map(new_block).into_iter().collect();
     flush_without(state, through, added, &[])
 }
 
@@ -220,4 +223,49 @@ fn a_segment_that_cannot_be_read_stays_known_until_it_is_in_blocks() {
     state.apply(&Command::SetBroker { broker: BROKER, info: Box::new(info) }).expect("it is new");
     state.apply(&Command::BeginLog { broker: BROKER }).expect("it is known");
     assert_eq!(add(&mut state, 2, 1), Err(CatalogError::StaleSegment { seq: 1, least: 2 }));
+}
+
+/// Somebody restored its object. What was deleted meanwhile stays deleted.
+#[test]
+fn a_block_that_was_set_aside_comes_back_with_its_deletes() {
+    let mut state = state();
+    for seq in 0..3 {
+        add(&mut state, 1, seq).expect("it is next");
+        flush(&mut state, seq + 1, Some(seq)).expect("it reaches further");
+    }
+    let id = BlockId(1);
+    let before = *state.block(id).expect("listed");
+    let restore = Command::Restore { block: id };
+    assert_eq!(state.apply(&restore), Err(CatalogError::UnknownBlock { id }));
+    state.apply(&Command::Quarantine { block: id }).expect("listed");
+    state.apply(&restore).expect("set aside");
+    assert_eq!(state.block(id), Some(&before), "in its old place");
+
+    state.apply(&Command::Quarantine { block: id }).expect("listed");
+    let delete = Tombstone {
+        number: 1,
+        tenant: before.tenant,
+        signal: before.signal,
+        range: before.range,
+        at_ms: 0,
+        selectors: vec![vec![LabelCondition {
+            name: "series".to_owned(),
+            op: MatchOp::Equal,
+            value: "s".to_owned(),
+        }]],
+    };
+    state.apply(&Command::DeleteRows(delete)).expect("it is next");
+    // Its neighbours are merged, without what is deleted.
+    let merged = NewBlock { id: BlockId(9), level: 1, ..new_block(0) };
+    let (removed, added) = (vec![BlockId(0), BlockId(2)], vec![merged]);
+    state.apply(&Command::Swap { removed, added, deletes_through: 1 }).expect("nothing between");
+    assert_eq!(state.tombstones().len(), 1, "it hides rows of the one that is set aside");
+    state.apply(&restore).expect("set aside");
+    let (restored, merged) = (state.block(id).expect("listed"), state.block(BlockId(9)));
+    let merged = merged.expect("listed");
+    assert!(restored.first_sequence > merged.last_sequence, "{restored:?} {merged:?}");
+    assert_eq!((restored.deletes_through, state.quarantined().len()), (0, 0));
+    assert_eq!(state.tombstones().len(), 1);
+    state.apply(&Command::Expire { removed: vec![id] }).expect("listed");
+    assert_eq!(state.tombstones().len(), 0);
 }

@@ -195,6 +195,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("give-lease", Command::GiveLease { job: job(), term: 2 }),
         ("remove-broker", Command::RemoveBroker { broker: BROKERS[1] }),
         ("retire-blocks", Command::RetireBlocks { below: BlockId(9) }),
+        ("quarantine-other", Command::Quarantine { block: BlockId(10) }),
+        ("restore", Command::Restore { block: BlockId(3) }),
     ]);
     commands
 }

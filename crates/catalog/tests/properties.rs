@@ -146,6 +146,7 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
         }),
         1 => ("[jk]", 0..4_u64).prop_map(|(job, term)| Command::GiveLease { job, term }),
         1 => (0..24_u64).prop_map(|id| Command::RetireBlocks { below: BlockId(id) }),
+        3 => (0..24_u64).prop_map(|id| Command::Restore { block: BlockId(id) }),
     ]
 }
 
@@ -176,8 +177,7 @@ fn check_sound(state: &State) {
     assert!(blocks.iter().all(|block| block.deletes_through <= state.last_delete()));
     for tombstone in state.tombstones() {
         assert!(tombstone.number <= state.last_delete());
-        let is_needed =
-            concerns_log(state, tombstone) || blocks.iter().any(|block| tombstone.concerns(block));
+        let is_needed = concerns_log(state, tombstone) || concerns_block(state, tombstone);
         assert!(is_needed, "{tombstone:?} concerns nothing");
     }
     for (_, broker) in state.brokers() {
@@ -198,11 +198,17 @@ fn concerns_log(state: &State, tombstone: &Tombstone) -> bool {
     }
 }
 
+/// Whether a block that is listed, or may be again, has rows that are older than a delete.
+fn concerns_block(state: &State, tombstone: &Tombstone) -> bool {
+    let is_cluster = state.brokers().len() > 0;
+    let set_aside = state.quarantined().filter(|_| is_cluster);
+    state.blocks().chain(set_aside).any(|block| tombstone.concerns(block))
+}
+
 /// No delete goes while it concerns a block that was there before, or the head.
 fn check_deletes_kept(before: &State, after: &State) {
     for tombstone in before.tombstones() {
-        let is_needed =
-            concerns_log(after, tombstone) || after.blocks().any(|block| tombstone.concerns(block));
+        let is_needed = concerns_log(after, tombstone) || concerns_block(after, tombstone);
         let is_listed = after.tombstones().any(|kept| kept == tombstone);
         assert_eq!(is_needed, is_listed, "{tombstone:?}");
     }

@@ -177,3 +177,33 @@ impl Drop for Held {
         self.account.give_back(self.bytes);
     }
 }
+
+/// Memory that background work holds beside queries, given back when dropped. Nobody waits for it and nobody
+/// stops it.
+#[derive(Debug)]
+pub struct Room {
+    pub(crate) governor: Arc<Governor>,
+    pub(crate) bytes: usize,
+}
+
+impl Room {
+    /// Holds `bytes` in all, more or less than before.
+    ///
+    /// # Errors
+    /// Why not; then it holds what it held.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), String> {
+        if bytes > self.bytes {
+            self.governor.take(bytes - self.bytes)?;
+        } else {
+            self.governor.give_back(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.governor.give_back(self.bytes);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::account::Account;
+use crate::account::{Account, Room};
 use crate::system::{anonymous_bytes, memory_below};
 
 /// Of what the process may use, this part is the limit by default. The rest is for the kernel, which
@@ -306,6 +306,15 @@ impl Governor {
         account
     }
 
+    /// Memory for background work, out of what queries may hold.
+    ///
+    /// # Errors
+    /// Why there is not so much now.
+    pub fn room(self: &Arc<Self>, bytes: usize) -> Result<Room, String> {
+        self.take(bytes)?;
+        Ok(Room { governor: Arc::clone(self), bytes })
+    }
+
     /// Stops the query that holds most; whether there was one that was not stopped yet.
     fn stop_largest_query(&self) -> bool {
         let running: Vec<Arc<Account>> =
@@ -434,6 +443,19 @@ mod tests {
         two.take(500).expect("what the other one gave back");
         assert_eq!((two.bytes(), one.bytes(), one.peak_bytes()), (750, 0, 700));
         drop(two);
+        assert_eq!(governor.queries.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn background_work_shares_with_queries_and_does_not_wait() {
+        let governor = governor(4_000, Some(100));
+        let mut room = governor.room(600).expect("more than one query may hold");
+        let account = governor.account();
+        account.take(100).expect("room");
+        assert!(room.resize(901).is_err_and(|text| text.contains("1000")));
+        room.resize(900).expect("the rest");
+        assert!(governor.room(1).is_err());
+        drop((room, account));
         assert_eq!(governor.queries.load(Ordering::Relaxed), 0);
     }
 

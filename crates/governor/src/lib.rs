@@ -22,6 +22,6 @@ mod account;
 mod budget;
 mod system;
 
-pub use account::{Account, Held, Refused};
+pub use account::{Account, Held, Refused, Room};
 pub use budget::{Governor, Row, Settings};
 pub use system::{Memory, memory_below};

@@ -4,6 +4,7 @@
 //! [`blockstore::Blobs`]; in a cluster the broker gives them this one, on one machine alone
 //! `blockstore::DiskBlobs`. Nothing else depends on it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
@@ -69,6 +70,17 @@ impl Blobs for SharedBlobs {
 
     fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
         Ok(Arc::new(self.open_sized(key)?))
+    }
+
+    fn open_past_copies(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        let blob = SharedBlobs { cache: None, ..self.clone() }.open_sized(key)?;
+        Ok(Arc::new(InStore { blob, held: Mutex::default() }))
+    }
+
+    fn forget_copies(&self, key: &str) {
+        if let Some(cache) = &self.cache {
+            cache.forget_object(self.object(key));
+        }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>, BlobError> {
@@ -283,6 +295,64 @@ impl ReadAt for SharedBlob {
             self.read_chunk(cache, number, inside, piece)?;
             rest = left;
             at += len as u64;
+        }
+        Ok(())
+    }
+}
+
+/// An object that is read as the store has it. Whoever reads all of it in small pieces asks for each chunk
+/// once.
+struct InStore {
+    blob: SharedBlob,
+    /// The chunks that were read last.
+    held: Mutex<VecDeque<(u32, Bytes)>>,
+}
+
+/// How many are held: a merge reads at several places of a block side by side.
+const HELD_CHUNKS: usize = 8;
+
+impl InStore {
+    fn chunk(&self, number: u32) -> Result<Bytes, BlobError> {
+        let mut held = self.held.lock();
+        if let Some(at) = held.iter().position(|(one, _)| *one == number) {
+            let found = held.remove(at).expect("it was found there");
+            let chunk = found.1.clone();
+            held.push_back(found);
+            return Ok(chunk);
+        }
+        let fetched = self.blob.blobs.runtime.block_on(self.blob.fetch(number));
+        let chunk = fetched.map_err(|error| fault("read", &self.blob.key, error))?;
+        while held.len() >= HELD_CHUNKS {
+            held.pop_front();
+        }
+        held.push_back((number, chunk.clone()));
+        Ok(chunk)
+    }
+}
+
+impl ReadAt for InStore {
+    fn size_bytes(&self) -> u64 {
+        self.blob.size
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
+        let end = offset.saturating_add(out.len() as u64);
+        let beyond = |kind: std::io::ErrorKind| {
+            let (action, key, source) = ("read", self.blob.key.clone(), kind.into());
+            BlobError::Io { action, key, source }
+        };
+        if end > self.blob.size {
+            return Err(beyond(std::io::ErrorKind::UnexpectedEof));
+        }
+        let (mut at, mut rest) = (offset, out);
+        while !rest.is_empty() {
+            let number = u32::try_from(at / CHUNK_BYTES as u64)
+                .map_err(|_| beyond(std::io::ErrorKind::FileTooLarge))?;
+            let inside = usize::try_from(at % CHUNK_BYTES as u64).expect("a chunk is small");
+            let len = rest.len().min(self.blob.chunk_len(number) - inside);
+            let (piece, left) = rest.split_at_mut(len);
+            piece.copy_from_slice(&self.chunk(number)?[inside..inside + len]);
+            (at, rest) = (at + len as u64, left);
         }
         Ok(())
     }

@@ -253,6 +253,14 @@ impl PageCache {
         }
     }
 
+    /// Nothing of an object is kept any more.
+    pub(crate) fn forget_object(&self, object: [u8; 16]) {
+        let of_it = |id: &&ChunkId| id.object == object;
+        let ids: Vec<ChunkId> = self.kept.lock().chunks.keys().filter(of_it).copied().collect();
+        ids.into_iter().for_each(|id| self.forget(id));
+        self.note_bytes();
+    }
+
     fn note_bytes(&self) {
         self.counters.bytes.store(self.kept.lock().bytes, Relaxed);
     }

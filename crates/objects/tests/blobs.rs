@@ -159,3 +159,27 @@ fn what_is_cached_is_there_after_a_restart() {
     }
     assert_eq!((read_all(), setting.requests()), (0, asked + 6), "all were cut");
 }
+
+/// Bytes that were wrong when they were kept stay wrong here, and nowhere else.
+#[test]
+fn the_store_itself_can_be_read_past_what_is_kept_of_it() {
+    let mut setting = setting();
+    setting.check(&*setting.open(), 0, setting.written.len());
+    let asked = setting.requests();
+    setting.written.iter_mut().for_each(|byte| *byte ^= 0x55);
+    let other = setting.written.clone().into();
+    setting.runtime.block_on(setting.store.put("a/block", other)).expect("the store is up");
+    let in_store = setting.blobs.open_past_copies("a/block").expect("it is there");
+    for offset in (0..setting.written.len()).step_by(100_000) {
+        setting.check(&*in_store, offset, 150_000.min(setting.written.len() - offset));
+    }
+    assert_eq!(setting.requests(), asked + 6, "each chunk once");
+    let mut byte = [0];
+    let beyond = in_store.read_exact_at(setting.written.len() as u64, &mut byte);
+    assert!(beyond.is_err());
+    setting.open().read_exact_at(9, &mut byte).expect("it is kept");
+    assert_ne!(byte[0], setting.written[9]);
+    setting.blobs.forget_copies("a/block");
+    assert_eq!(setting.cache.counters().bytes(), 0);
+    setting.check(&*setting.open(), 0, setting.written.len());
+}

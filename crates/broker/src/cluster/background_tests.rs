@@ -9,7 +9,7 @@ use std::time::Duration;
 use blockstore::MemoryDisk;
 use bytes::Bytes;
 use catalog::{BlockId, BrokerId, BrokerState, Command, Signal, State, segment_key};
-use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
+use model::{DEFAULT_TENANT, MatchOp, Matcher, TenantName, TimeRange};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
@@ -87,6 +87,34 @@ fn blocks_of_all_brokers_are_merged_by_one_and_shown_by_all() {
     assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
 }
 
+/// The store refuses a block of one tenant: the other does not wait for that.
+#[test]
+fn a_merge_that_fails_keeps_no_other_waiting() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let one = start(&runtime, &site, 1, &MemoryDisk::new());
+    let mut sent = Samples::new();
+    let other = TenantName::parse("other").expect("a name");
+    let other = one.broker.tenant_for_write(other).expect("room");
+    for round in 0..4 {
+        write(&one, &mut sent, "s", START_MS + round);
+        let (reply, answer) = std::sync::mpsc::channel();
+        let given = batch("s", START_MS + round, 1.0);
+        one.broker.ingest(other, &given, move |result| _ = reply.send(result));
+        answer.recv().expect("answered").expect("stored");
+        if round == 3 {
+            // Behind the two of the flush comes the first of a merge.
+            site.refuses_block.store(3, Ordering::Relaxed);
+        }
+        flush(&one.broker);
+    }
+    let counters = &one.broker.inner.maintenance_counters;
+    let failed = || counters.merge_failures.load(Ordering::Relaxed);
+    wait("the first fails", 5, || failed() == 1);
+    wait("the other tenant's are merged", 5, || blocks(&one) == 5);
+    wait("it is tried again", 15, || blocks(&one) == 2);
+    assert_eq!((failed(), read(&one.broker)), (1, sent));
+}
+
 #[test]
 fn what_a_dead_broker_left_becomes_blocks_and_is_not_doubled_when_it_comes_back() {
     let (runtime, site, disks) = (runtime(), Arc::<Site>::default(), <[MemoryDisk; 3]>::default());
@@ -103,16 +131,24 @@ fn what_a_dead_broker_left_becomes_blocks_and_is_not_doubled_when_it_comes_back(
         state(running, |state| state.broker(BrokerId(2)).map(|broker| broker.epoch))
     };
     let before = epoch(&one);
-    // Gone, without a word.
+    // Gone, without a word. The store does not give one of its segments for a while.
     site.members.lock().remove(&2);
     runtime.block_on(two.consensus.stop());
     drop(two);
+    let segments = objects(&site, &format!("segments/{}/", BrokerId(2)));
+    let busy = StoreFault::Refused("no".to_owned());
+    site.kept_back.lock().insert(segments[1].clone(), busy);
     let left = |running: &Running| {
         state(running, |state| state.broker(BrokerId(2)).map_or(0, |b| b.segments.len()))
     };
     assert_eq!(left(&one), 5);
-    wait("somebody takes them over", 90, || left(&one) == 0);
-    assert!(epoch(&one) > before);
+    wait("somebody begins to take them over", 60, || epoch(&one) > before);
+    let begun = epoch(&one);
+    std::thread::sleep(Duration::from_secs(1));
+    site.kept_back.lock().clear();
+    // A failure does not make it a broker that has just started: it would have 12 s again.
+    wait("it is tried again soon", 11, || left(&one) == 0);
+    assert_eq!(epoch(&one), begun, "its log was begun once");
     for other in [&one, &three] {
         wait("all see them", 10, || read(&other.broker) == sent);
     }

@@ -170,6 +170,7 @@ impl CatalogFeed {
                 | Command::Swap { .. }
                 | Command::Expire { .. }
                 | Command::Quarantine { .. }
+                | Command::Restore { .. }
                 | Command::SettleDeletes { .. },
                 _,
             ) => self.blocks(state),

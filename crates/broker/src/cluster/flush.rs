@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use super::Work;
 use super::applier::Flushed;
 use super::blocks::BlockWriting;
-use super::damage::SettingAside;
 use super::feed::Event;
 use super::writer::AGREE_DEADLINE;
 use crate::commit::Message;
@@ -68,7 +67,6 @@ pub(super) struct Upkeep {
     pub(super) visible: Visible,
     pub(super) live: Arc<LiveHub>,
     pub(super) resolving: Arc<RwLock<()>>,
-    pub(super) aside: SettingAside,
     /// What is asked of the background jobs.
     pub(super) cleanings: UnboundedSender<Done>,
     pub(super) flushed: Arc<Mutex<Flushed>>,
@@ -93,7 +91,7 @@ impl Upkeep {
         loop {
             match tokio::time::timeout(TICK.min(self.flush_interval), woken.recv()).await {
                 Ok(None | Some(Wake::Stop)) => return,
-                Ok(Some(Wake::Damaged(id))) => self.aside.take(id),
+                Ok(Some(Wake::Damaged(_))) => unreachable!("taken out at once, without this task"),
                 Ok(Some(Wake::Flush(reply))) => {
                     let outcome = self.flush().await.map_err(|error| format!("{error:#}"));
                     let _ = reply.send(outcome);

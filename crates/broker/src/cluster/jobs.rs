@@ -7,7 +7,9 @@
 //! | retention, marks | `retention` | nearest to that word |
 //! | objects that nothing refers to | `orphans` | nearest to that word |
 //! | damaged blocks | `quarantine/<block>` | who met one |
+//! | blocks that were set aside and are whole again | `quarantine/<block>` | nearest to that word |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::adoption::Adoption;
+use super::damage::Mending;
 use super::leases::{Leases, NoResult};
 use super::merging::Merging;
 use super::orphans::Orphans;
@@ -27,8 +30,10 @@ use crate::maintenance::Planner;
 
 /// How often retention is looked after.
 const SWEEP: Duration = Duration::from_secs(60);
-/// After a failure of one job it is not tried again for this long.
+/// After a failure of one job it is not tried again for this long; twice as long after each further one …
 const RETRY: Duration = Duration::from_secs(10);
+/// … so often.
+const MOST_DOUBLED: u32 = 2;
 /// Place of the job on the circle.
 const PLACE: u64 = 0x7265_7465_6e74_696f;
 
@@ -42,18 +47,22 @@ pub struct Background {
     /// For how long nothing must have referred to an object of the store before it is removed. Longer than
     /// any query, and than any write takes.
     pub orphan_age: Duration,
+    /// A block of the store that is damaged, or not there, for so long is taken out for all brokers; a
+    /// segment of a dead broker is passed over.
+    pub damaged_after: Duration,
     /// Blocks that are larger than this together are not made one: the outcome lies in memory before it
     /// is stored.
     pub max_merge_bytes: u64,
 }
 
 impl Default for Background {
-    /// 5 s, 5 minutes, an hour, 512 MiB.
+    /// 5 s, 5 minutes, an hour, 10 minutes, 512 MiB.
     fn default() -> Self {
         Background {
             every: Duration::from_secs(5),
             adopt_after: Duration::from_secs(300),
             orphan_age: Duration::from_secs(3_600),
+            damaged_after: Duration::from_secs(600),
             max_merge_bytes: 512 << 20,
         }
     }
@@ -67,32 +76,70 @@ pub(super) struct Jobs {
     pub(super) planner: Arc<Mutex<Planner>>,
     pub(super) merging: Merging,
     pub(super) adoption: Adoption,
+    pub(super) mending: Mending,
     pub(super) orphans: Orphans,
 }
 
-/// Not before then a job is tried that failed.
-#[derive(Default)]
-struct Rest(Option<Instant>);
+/// When what failed is tried again.
+pub(super) struct Rests<K>(BTreeMap<K, (u32, Instant)>);
 
-impl Rest {
-    fn is_over(&self) -> bool {
-        self.0.is_none_or(|until| Instant::now() >= until)
+impl<K: Ord> Default for Rests<K> {
+    fn default() -> Self {
+        Rests(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Rests<K> {
+    pub(super) fn is_over(&self, of: &K) -> bool {
+        self.0.get(of).is_none_or(|(_, until)| Instant::now() >= *until)
     }
 
-    fn note(&mut self, what: &str, outcome: Result<()>) {
-        self.0 = None;
-        if let Err(error) = outcome {
-            tracing::warn!("{what} failed and is tried again; nothing is lost: {error:#}");
-            self.0 = Some(Instant::now() + RETRY);
-        }
+    /// Notes what became of `what`; a failure is told.
+    pub(super) fn note(&mut self, of: K, what: &str, outcome: Result<()>) {
+        let now = Instant::now();
+        let Err(error) = outcome else {
+            self.0.remove(&of);
+            return;
+        };
+        tracing::warn!("{what} failed and is tried again; nothing is lost: {error:#}");
+        // What is not tried any more, because it is done by another or gone, is forgotten.
+        self.0.retain(|_, (_, until)| now < *until + 10 * RETRY);
+        let (failures, until) = self.0.entry(of).or_insert((0, now));
+        *until = now + RETRY * 2_u32.pow((*failures).min(MOST_DOUBLED));
+        *failures += 1;
     }
 }
 
 impl Jobs {
-    /// Works until nobody can ask any more, or it is aborted.
-    pub(super) async fn run(mut self, mut cleanings: UnboundedReceiver<Done>) {
-        let (mut merging, mut retention, mut adoption, mut orphans) =
-            (Rest::default(), Rest::default(), Rest::default(), Rest::default());
+    /// Works until nobody can ask any more, or it is aborted. What brokers left and damaged blocks do not
+    /// wait for merges.
+    pub(super) async fn run(self, cleanings: UnboundedReceiver<Done>) {
+        let Jobs { own, every, leases, planner, merging, adoption, mending, orphans } = self;
+        let work = Rewriting { own, every, leases, planner, merging, orphans };
+        tokio::select! {
+            biased;
+            () = mending.run() => {}
+            () = adoption.run() => {}
+            () = work.run(cleanings) => {}
+        }
+    }
+}
+
+/// What is done one after the other.
+struct Rewriting {
+    own: BrokerId,
+    every: Duration,
+    leases: Leases,
+    planner: Arc<Mutex<Planner>>,
+    merging: Merging,
+    orphans: Orphans,
+}
+
+impl Rewriting {
+    async fn run(mut self, mut cleanings: UnboundedReceiver<Done>) {
+        const RETENTION: &str = "removing what is too old";
+        const ORPHANS: &str = "looking for objects of nobody";
+        let mut rests = Rests::default();
         let mut swept = Instant::now();
         let mut is_busy = false;
         loop {
@@ -102,26 +149,13 @@ impl Jobs {
                 Ok(Some(first)) => self.clean(first, &mut cleanings).await,
                 Err(_) => {}
             }
-            self.merging.aside.settle().await;
-            if adoption.is_over() {
-                adoption.note("taking over segments", self.adoption.step().await);
-            }
-            is_busy = false;
-            if merging.is_over() {
-                let done = self.merging.step().await;
-                is_busy = matches!(done, Ok(true));
-                if done.is_err() {
-                    let failures = &self.merging.writing.counters.merge_failures;
-                    failures.fetch_add(1, Ordering::Relaxed);
-                }
-                merging.note("a merge", done.map(|_| ()));
-            }
-            if retention.is_over() && swept.elapsed() >= SWEEP.min(12 * self.every) {
+            is_busy = self.merging.step().await;
+            if rests.is_over(&RETENTION) && swept.elapsed() >= SWEEP.min(12 * self.every) {
                 swept = Instant::now();
-                retention.note("removing what is too old", self.expire().await);
+                rests.note(RETENTION, RETENTION, self.expire().await);
             }
-            if orphans.is_over() {
-                orphans.note("looking for objects of nobody", self.orphans.step().await);
+            if rests.is_over(&ORPHANS) {
+                rests.note(ORPHANS, ORPHANS, self.orphans.step().await);
             }
         }
     }

@@ -1,28 +1,33 @@
 //! Who of a cluster is alive.
 //!
-//! Every broker keeps a lease `broker/<id>` in the catalog. Whether it is kept is told by watching it
+//! Every broker keeps a lease `broker/<id>` in the catalog, and `starting/<id>` while it reads what it needs
+//! to answer: it is not dead then, and has no work yet. Whether a lease is kept is told by watching it
 //! change, not by comparing its end with a clock: clocks of machines differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use catalog::{BrokerId, BrokerState, Command, Outcome, Ring, RingBroker};
 use consensus::Consensus;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::Broker;
 
 /// How often a broker says that it is there.
-const RENEWED_EVERY: Duration = Duration::from_secs(2);
+const RENEWED_EVERY: Duration = Duration::from_millis(1_000);
 /// A broker that did not say so for this long is taken for dead.
-const ALIVE_FOR: Duration = Duration::from_secs(6);
+pub(super) const ALIVE_FOR: Duration = Duration::from_millis(4_500);
 /// How often it is looked who did.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long the cluster may take to note it.
-const AGREE: Duration = Duration::from_secs(2);
+/// How long the cluster may take to note it: two attempts may fail before the lease is over.
+const AGREE: Duration = Duration::from_millis(1_500);
+/// Whose log began and who said nothing for so long did not start: another began it, or it is gone again.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A broker of the cluster, as one of them sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub struct ClusterMember {
     pub version: String,
     /// Whether it is the one that was asked.
     pub is_own: bool,
-    /// Whether it kept its lease during the last 6 s.
+    /// Whether it kept its lease during the last 4.5 s.
     pub is_alive: bool,
     /// For how long it has not, as far as the one that was asked has seen, milliseconds; 0 if it is alive.
     pub silent_ms: u64,
@@ -60,26 +65,97 @@ fn job(id: BrokerId) -> String {
     format!("broker/{id}")
 }
 
-/// What was seen of one lease.
+/// The job of being about to be there.
+fn start_job(id: BrokerId) -> String {
+    format!("starting/{id}")
+}
+
+/// What was seen of one broker.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     until_ms: Option<i64>,
-    /// When it was seen to change.
+    /// When its lease was seen to be taken or renewed.
     at: Instant,
     /// It was given back, or was over by the clock when it was first seen.
     is_gone: bool,
-    /// The epoch of its log, and when it was seen to begin: a broker that starts has no lease until it has
-    /// read what it needs.
+    /// Since when it is kept without a break, if it is.
+    since: Instant,
+    /// The same of the lease of its start.
+    starts_until_ms: Option<i64>,
+    starts_at: Instant,
+    /// The epoch of its log, and when it was seen to begin: its leases are over from then on, until the
+    /// start takes one.
     epoch: u64,
     began: Instant,
 }
 
 impl Seen {
+    fn first(until_ms: Option<i64>, now_ms: i64, epoch: u64) -> Seen {
+        let now = Instant::now();
+        Seen {
+            until_ms,
+            at: now,
+            // There is nothing but the clock to go by.
+            is_gone: until_ms.is_none_or(|until_ms| until_ms <= now_ms),
+            since: now,
+            starts_until_ms: None,
+            starts_at: now,
+            epoch,
+            began: now,
+        }
+    }
+
+    fn note(&mut self, until_ms: Option<i64>, starts_until_ms: Option<i64>, epoch: u64) {
+        let now = Instant::now();
+        if self.until_ms != until_ms {
+            let was_silent = self.silent().is_some();
+            self.until_ms = until_ms;
+            self.is_gone = until_ms.is_none();
+            if !self.is_gone {
+                self.at = now;
+                if was_silent {
+                    self.since = now;
+                }
+            }
+        }
+        if self.starts_until_ms != starts_until_ms {
+            self.starts_until_ms = starts_until_ms;
+            if starts_until_ms.is_some() {
+                self.starts_at = now;
+            }
+        }
+        if self.epoch != epoch {
+            (self.epoch, self.began) = (epoch, now);
+        }
+    }
+
     /// For how long nothing was heard of the broker; `None` if it is alive.
     fn silent(&self) -> Option<Duration> {
         let silent = self.at.elapsed();
         (self.is_gone || silent >= ALIVE_FOR).then_some(silent)
     }
+
+    /// For how long it neither was there nor started. `began_here`: its log was begun by who asks.
+    fn dead(&self, began_here: bool) -> Duration {
+        let silent = self.silent().unwrap_or_default().min(self.starts_at.elapsed());
+        let is_starting = !began_here && self.began.elapsed() < STARTS_WITHIN;
+        if is_starting { silent.min(self.began.elapsed()) } else { silent }
+    }
+}
+
+/// See [`Members::silent_for`].
+fn dead_for(
+    seen: &BTreeMap<BrokerId, Seen>,
+    own: BrokerId,
+    long: Duration,
+    began_here: impl Fn(BrokerId, u64) -> bool,
+) -> Vec<BrokerId> {
+    let own = seen.get(&own).filter(|own| own.silent().is_none());
+    if own.is_none_or(|own| own.since.elapsed() < long) {
+        return Vec::new();
+    }
+    let is_dead = |(id, seen): &(&BrokerId, &Seen)| seen.dead(began_here(**id, seen.epoch)) >= long;
+    seen.iter().filter(is_dead).map(|(id, _)| *id).collect()
 }
 
 /// The circle of certain brokers: it takes sorting to make one.
@@ -92,13 +168,16 @@ pub(crate) struct Members {
     now_ms: fn() -> i64,
     seen: Mutex<BTreeMap<BrokerId, Seen>>,
     ring: Mutex<KnownRing>,
-    /// The term under which the own lease is held.
-    term: Mutex<Option<u64>>,
+    /// Whether the own start is over.
+    is_open: AtomicBool,
+    opened: Notify,
+    /// The own leases that are held, with their terms.
+    held: Mutex<BTreeMap<String, u64>>,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl Members {
-    /// Begins to keep the own lease and to watch the others.
+    /// Begins to keep the lease of a start and to watch the others.
     pub(super) fn start(own: BrokerId, consensus: Consensus, now_ms: fn() -> i64) -> Arc<Members> {
         let members = Arc::new(Members {
             own,
@@ -106,12 +185,20 @@ impl Members {
             now_ms,
             seen: Mutex::default(),
             ring: Mutex::default(),
-            term: Mutex::default(),
+            is_open: AtomicBool::new(false),
+            opened: Notify::new(),
+            held: Mutex::default(),
             task: Mutex::default(),
         });
         let task = tokio::spawn(Arc::clone(&members).keep()).abort_handle();
         *members.task.lock() = Some(task);
         members
+    }
+
+    /// From now on this broker is there, and has work.
+    pub(super) fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.opened.notify_one();
     }
 
     /// Ends the task; the lease ends by itself.
@@ -125,10 +212,15 @@ impl Members {
     /// is gone.
     pub(super) async fn leave(&self) {
         self.end();
-        let Some(term) = self.term.lock().take() else { return };
-        let command = Command::GiveLease { job: job(self.own), term };
-        if let Err(error) = self.consensus.propose(command, AGREE).await {
-            tracing::debug!(%error, "the others will see for themselves that this broker is gone");
+        let held = std::mem::take(&mut *self.held.lock());
+        for (job, term) in held {
+            self.give(job, term).await;
+        }
+    }
+
+    async fn give(&self, job: String, term: u64) {
+        if let Err(error) = self.consensus.propose(Command::GiveLease { job, term }, AGREE).await {
+            tracing::debug!(%error, "the others will see for themselves that a lease is over");
         }
     }
 
@@ -140,7 +232,11 @@ impl Members {
                 self.renew().await;
             }
             drop(self.look());
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                biased;
+                () = self.opened.notified() => renewal = Instant::now(),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
         }
     }
 
@@ -148,12 +244,23 @@ impl Members {
         let now_ms = (self.now_ms)();
         let for_ms = i64::try_from(ALIVE_FOR.as_millis()).expect("seconds");
         let until_ms = now_ms.saturating_add(for_ms);
-        let command = Command::TakeLease { job: job(self.own), holder: self.own, now_ms, until_ms };
+        let is_open = self.is_open.load(Ordering::Relaxed);
+        let job = if is_open { job(self.own) } else { start_job(self.own) };
+        let (of, holder) = (job.clone(), self.own);
+        let command = Command::TakeLease { job: of, holder, now_ms, until_ms };
         match self.consensus.propose(command, AGREE).await {
-            Ok(Outcome::Term(term)) => *self.term.lock() = Some(term),
+            Ok(Outcome::Term(term)) => _ = self.held.lock().insert(job, term),
             Ok(other) => unreachable!("a lease is answered with its term, not {other:?}"),
             Err(error) => {
-                tracing::debug!(%error, "the cluster was not told that this broker is there")
+                tracing::debug!(%error, "the cluster was not told that this broker is there");
+                return;
+            }
+        }
+        if is_open {
+            let of_start = start_job(self.own);
+            let started = self.held.lock().remove(&of_start);
+            if let Some(term) = started {
+                self.give(of_start, term).await;
             }
         }
     }
@@ -161,27 +268,15 @@ impl Members {
     /// Notes which leases changed since the last time.
     fn look(&self) -> MutexGuard<'_, BTreeMap<BrokerId, Seen>> {
         let mut seen = self.seen.lock();
-        let (now, now_ms) = (Instant::now(), (self.now_ms)());
+        let now_ms = (self.now_ms)();
         self.consensus.read(|state| {
             seen.retain(|id, _| state.broker(*id).is_some());
             for (id, broker) in state.brokers() {
-                let until_ms = state.lease(&job(id)).map(|lease| lease.until_ms);
-                let epoch = broker.epoch;
-                let first = Seen {
-                    until_ms,
-                    at: now,
-                    // There is nothing but the clock to go by.
-                    is_gone: until_ms.is_none_or(|until_ms| until_ms <= now_ms),
-                    epoch,
-                    began: now,
-                };
-                let known = seen.entry(id).or_insert(first);
-                if known.until_ms != until_ms {
-                    *known = Seen { until_ms, at: now, is_gone: until_ms.is_none(), ..*known };
-                }
-                if known.epoch != epoch {
-                    (known.epoch, known.began) = (epoch, now);
-                }
+                let until_ms = |job: String| state.lease(&job).map(|lease| lease.until_ms);
+                let (until_ms, starts_until_ms) = (until_ms(job(id)), until_ms(start_job(id)));
+                let first = || Seen::first(until_ms, now_ms, broker.epoch);
+                let known = seen.entry(id).or_insert_with(first);
+                known.note(until_ms, starts_until_ms, broker.epoch);
             }
         });
         seen
@@ -196,23 +291,21 @@ impl Members {
         &self.consensus
     }
 
-    /// Those of which nothing was heard for so long, and that did not begin to start either, among those
-    /// that `is_meant` picks.
+    /// Those of which nothing was heard for so long, neither that they are there nor that they start, among
+    /// those that `is_meant` picks. `began_here` tells of which logs the asker began the epoch.
+    ///
+    /// Nobody when the own lease is not kept, and while it is not kept for so long again: where nothing could
+    /// be agreed upon, all were silent, and one of them is the first whose sign of life is seen.
     pub(super) fn silent_for(
         &self,
         long: Duration,
         is_meant: impl Fn(&catalog::Broker) -> bool,
+        began_here: impl Fn(BrokerId, u64) -> bool,
     ) -> Vec<BrokerId> {
-        let seen = self.look();
-        let is_silent = |id: &BrokerId| {
-            seen.get(id).is_some_and(|seen| {
-                let silent = seen.silent().unwrap_or_default();
-                silent >= long && seen.began.elapsed() >= long
-            })
-        };
+        let dead = dead_for(&self.look(), self.own, long, began_here);
         self.consensus.read(|state| {
-            let meant = state.brokers().filter(|(_, broker)| is_meant(broker));
-            meant.map(|(id, _)| id).filter(is_silent).collect()
+            let is_meant = |id: &BrokerId| state.broker(*id).is_some_and(&is_meant);
+            dead.into_iter().filter(is_meant).collect()
         })
     }
 
@@ -273,5 +366,89 @@ impl Broker {
     pub fn cluster_ring(&self) -> Option<(Ring, BrokerId)> {
         let members = &self.inner.clustered.as_ref()?.members;
         Some((members.ring(), members.own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(300);
+    const OWN: BrokerId = BrokerId(1);
+    const OTHER: BrokerId = BrokerId(2);
+
+    struct Watched(BTreeMap<BrokerId, Seen>);
+
+    impl Watched {
+        fn new() -> Watched {
+            Watched([OWN, OTHER].map(|id| (id, Seen::first(Some(9), 0, 1))).into())
+        }
+
+        fn note(&mut self, id: BrokerId, until_ms: Option<i64>, starts: Option<i64>, epoch: u64) {
+            self.0.get_mut(&id).expect("both are there").note(until_ms, starts, epoch);
+        }
+
+        /// The own lease is kept for some time, and the other one does nothing.
+        async fn pass(&mut self, time: Duration) {
+            let end = Instant::now() + time;
+            while Instant::now() < end {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                let own = self.0[&OWN];
+                self.note(OWN, own.until_ms.map(|until_ms| until_ms + 1), None, own.epoch);
+            }
+        }
+
+        fn dead(&self, begun: Option<u64>) -> Vec<BrokerId> {
+            dead_for(&self.0, OWN, LONG, |_, epoch| begun == Some(epoch))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_the_log_of_a_dead_one_still_takes_it_for_dead() {
+        let mut watched = Watched::new();
+        watched.pass(LONG).await;
+        assert_eq!(watched.dead(None), [OTHER]);
+        // Its leases are over with the epoch before.
+        watched.note(OTHER, None, None, 2);
+        assert_eq!(watched.dead(Some(2)), [OTHER]);
+        // For others it may have started; if it did not say so within half a minute, it has not.
+        assert_eq!(watched.dead(None), []);
+        watched.pass(STARTS_WITHIN).await;
+        assert_eq!(watched.dead(None), [OTHER]);
+        // It starts.
+        watched.note(OTHER, None, None, 3);
+        assert_eq!(watched.dead(Some(2)), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_may_take_as_long_as_it_takes() {
+        let mut watched = Watched::new();
+        watched.pass(LONG).await;
+        watched.note(OTHER, None, None, 2);
+        for until_ms in 0..1_000 {
+            watched.note(OTHER, None, Some(until_ms), 2);
+            watched.pass(Duration::from_secs(1)).await;
+            assert_eq!(watched.dead(None), []);
+            assert!(watched.0[&OTHER].silent().is_some(), "it has no work yet");
+        }
+        watched.note(OTHER, Some(5), None, 2);
+        assert!(watched.0[&OTHER].silent().is_none());
+        watched.pass(LONG).await;
+        assert_eq!(watched.dead(None), [OTHER]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_cut_off_itself_waits_for_the_signs_of_life_of_others() {
+        let mut watched = Watched::new();
+        // Nothing can be agreed upon, for long.
+        tokio::time::advance(3 * LONG).await;
+        assert_eq!(watched.dead(None), []);
+        // The own sign of life is the first that is seen.
+        watched.note(OWN, Some(77), None, 1);
+        assert_eq!(watched.dead(None), []);
+        watched.pass(LONG / 2).await;
+        assert_eq!(watched.dead(None), []);
+        watched.pass(LONG / 2).await;
+        assert_eq!(watched.dead(None), [OTHER]);
     }
 }

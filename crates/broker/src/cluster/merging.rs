@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use blockstore::{InMemory, MergeError, MergeJob, OpenBlock};
 use bytes::Bytes;
 use catalog::{BlockId, BlockMeta, BrokerId, Command};
+use governor::Governor;
 use metricstore::{MetricBlock, MetricFormat};
 use model::TenantId;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use super::blocks::BlockWriting;
 use super::damage::SettingAside;
 use super::feed::Event;
+use super::jobs::Rests;
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use crate::deletes::DeleteBook;
@@ -33,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whose blocks, and of which day since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
+pub(super) struct Group {
     tenant: TenantId,
     day: i64,
 }
@@ -67,35 +69,53 @@ pub(super) struct Merging {
     pub(super) planner: Arc<Mutex<Planner>>,
     pub(super) deletes: Arc<DeleteBook>,
     pub(super) aside: SettingAside,
+    pub(super) governor: Arc<Governor>,
+    pub(super) rests: Rests<Group>,
 }
 
 impl Merging {
-    /// Does one thing that is due and that this broker is nearest to; whether there was one.
-    ///
-    /// # Errors
-    /// A fault of the store or the cluster: it is tried again.
-    pub(super) async fn step(&self) -> Result<bool> {
+    /// Does one thing that is due and that this broker is nearest to; whether there was one. A group that
+    /// fails keeps no other waiting.
+    pub(super) async fn step(&mut self) -> bool {
         let ring = self.members.ring();
         for (group, blocks) in self.whole_groups() {
-            if ring.owner(group.key()) != Some(self.own) {
+            if ring.owner(group.key()) != Some(self.own) || !self.rests.is_over(&group) {
                 continue;
             }
-            let planner = Arc::clone(&self.planner);
-            let planned = self.writing.work.run(move || planner.lock().next(&blocks)).await;
-            match planned {
-                Ok(None) => {}
-                Ok(Some(due)) => {
-                    // Another one does it: the circle is another there.
-                    let Some(lease) = self.leases.take(group.job()).await else { continue };
-                    let outcome = lease.keep(self.write(&lease, &due)).await;
-                    lease.give().await;
-                    return outcome.map(|()| true);
-                }
-                Err(Unreadable { block, error }) if is_damage(&error) => self.aside.take(block),
-                Err(Unreadable { error, .. }) => return Err(error.into()),
+            let outcome = self.look_after(group, blocks).await;
+            let is_done = matches!(outcome, Ok(true));
+            if outcome.is_err() {
+                self.writing.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
+            }
+            if is_done || outcome.is_err() {
+                let what = format!("a merge of {}", group.job());
+                self.rests.note(group, &what, outcome.map(|_| ()));
+            }
+            if is_done {
+                return true;
             }
         }
-        Ok(false)
+        false
+    }
+
+    /// Does one thing that is due of a group; whether there was one.
+    async fn look_after(&self, group: Group, blocks: Blocks) -> Result<bool> {
+        let planner = Arc::clone(&self.planner);
+        match self.writing.work.run(move || planner.lock().next(&blocks)).await {
+            Ok(None) => Ok(false),
+            Ok(Some(due)) => {
+                // Another one does it: the circle is another there.
+                let Some(lease) = self.leases.take(group.job()).await else { return Ok(false) };
+                let outcome = lease.keep(self.write(&lease, &due)).await;
+                lease.give().await;
+                outcome.map(|()| true)
+            }
+            Err(Unreadable { block, error }) if is_damage(&error) => {
+                self.aside.take(block);
+                Ok(false)
+            }
+            Err(Unreadable { error, .. }) => Err(error.into()),
+        }
     }
 
     /// Groups of which all blocks are open here. Where one is missing, because it is damaged or was
@@ -129,6 +149,14 @@ impl Merging {
     async fn write(&self, lease: &Held, due: &Due) -> Result<()> {
         let started = Instant::now();
         let job = due.job();
+        // What comes of it lies in memory until it is stored.
+        let sizes = self.writing.consensus.read(|state| {
+            let inputs = job.inputs.iter().filter_map(|id| state.block(*id));
+            inputs.map(|meta| meta.size_bytes).sum::<u64>()
+        });
+        let no_room = |why: String| anyhow!("there is no memory for a merge: {why}");
+        let in_memory = usize::try_from(sizes).unwrap_or(usize::MAX);
+        let _room = self.governor.room(in_memory).map_err(no_room)?;
         let id = BlockId(self.writing.reserve(1).await?.start);
         let terms = Arc::new(self.planner.lock().terms(job, &self.deletes));
         let (blocks, of, by) = (Arc::clone(&self.writing.blocks), job.clone(), Arc::clone(&terms));
@@ -210,12 +238,14 @@ impl Merging {
             }
             let mut groups = self.whole_groups();
             groups.retain(|_, blocks| blocks.iter().any(|open| is_concerned(&open.meta)));
+            let mut failed = Ok(());
             for (group, blocks) in groups {
                 let Some(lease) = self.leases.take(group.job()).await else { continue };
                 let outcome = lease.keep(self.clean(&lease, &blocks)).await;
                 lease.give().await;
-                outcome?;
+                failed = failed.and(outcome);
             }
+            failed?;
             if Instant::now() > end {
                 bail!(
                     "other brokers were at some of the blocks for {} s, ask again: what was cleaned \

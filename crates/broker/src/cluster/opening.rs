@@ -21,12 +21,12 @@ use tokio::time::Instant;
 use super::adoption::Adoption;
 use super::applier::{Applier, Flushed};
 use super::blocks::BlockWriting;
-use super::damage::SettingAside;
+use super::damage::{Mending, SettingAside};
 use super::drain::{Draining, left_cluster};
 use super::feed::{CatalogFeed, Event};
 use super::flush::Upkeep;
 use super::fresh::{FreshCounters, Others};
-use super::jobs::{Background, Jobs};
+use super::jobs::{Background, Jobs, Rests};
 use super::leases::Leases;
 use super::listing::Listing;
 use super::members::Members;
@@ -93,6 +93,8 @@ pub(super) async fn open(
     let started = Instant::now();
     let (events, mut coming) = feed.listen();
     let (epoch, state) = begin(&consensus, &feed, &mut coming).await?;
+    let members = Members::start(feed.broker(), consensus.clone(), config.now_ms);
+    let starting = Starting(Some(Arc::clone(&members)));
     let start = Start {
         own: feed.broker(),
         epoch,
@@ -132,7 +134,6 @@ pub(super) async fn open(
     let (live, resolving) = (Arc::new(LiveHub::default()), Arc::new(RwLock::new(())));
     let maintenance_counters = Arc::new(MaintenanceCounters::default());
     let in_effect = Arc::new(InEffect::new(config.adjustable()));
-    let members = Members::start(start.own, start.consensus.clone(), config.now_ms);
     let writing = BlockWriting {
         consensus: start.consensus.clone(),
         store: Arc::clone(&start.store),
@@ -160,7 +161,6 @@ pub(super) async fn open(
         visible: start.visible.clone(),
         live: Arc::clone(&live),
         resolving: Arc::clone(&resolving),
-        aside: jobs.merging.aside.clone(),
         cleanings,
         flushed: Arc::clone(&start.flushed),
         governor: Arc::clone(&config.governor),
@@ -173,6 +173,8 @@ pub(super) async fn open(
         pending: Vec::new(),
         unreadable: left_out.unread.clone(),
     };
+    let aside = jobs.merging.aside.clone();
+    let take = move |block| aside.take(block);
     let jobs = tokio::spawn(jobs.run(cleaned)).abort_handle();
     others.push(tokio::spawn(upkeep.run(woken)));
     let fresh = Others {
@@ -211,7 +213,7 @@ pub(super) async fn open(
         store_counters,
         maintenance_counters,
         in_effect,
-        wake: WakeQueue::Task(wake),
+        wake: WakeQueue::Task(wake, Box::new(take)),
         threads: Vec::new(),
         clustered: Some(Clustered {
             counters,
@@ -241,7 +243,28 @@ pub(super) async fn open(
         }
     };
     let _ = events.send(Event::Then(Box::new(catch_up)));
+    starting.is_over();
     Ok(broker)
+}
+
+/// A start that may yet fail: then nobody keeps its lease.
+struct Starting(Option<Arc<Members>>);
+
+impl Starting {
+    /// The broker is there, and ends by itself what it began.
+    fn is_over(mut self) {
+        if let Some(members) = self.0.take() {
+            members.open();
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(members) = &self.0 {
+            members.end();
+        }
+    }
 }
 
 /// Questions of other brokers that are answered at once, for each shard: more only take turns.
@@ -321,10 +344,19 @@ impl Start {
             damaged: Arc::clone(damaged),
             shards: Arc::clone(&self.visible.shards),
             counters: Arc::clone(&writing.counters),
+            events: self.events.clone(),
+            taken: Arc::default(),
+        };
+        let mending = Mending {
+            own,
+            members: Arc::clone(members),
+            leases: leases.clone(),
             work: self.work,
             format: Arc::clone(&writing.format),
-            leases: leases.clone(),
-            events: self.events.clone(),
+            aside: aside.clone(),
+            every: background.every,
+            after: background.damaged_after,
+            looks: BTreeMap::new(),
         };
         let merging = Merging {
             own,
@@ -334,6 +366,8 @@ impl Start {
             planner: Arc::clone(&planner),
             deletes: Arc::clone(&self.visible.deletes),
             aside,
+            governor: Arc::clone(&config.governor),
+            rests: Rests::default(),
         };
         let adoption = Adoption {
             own,
@@ -341,11 +375,16 @@ impl Start {
             leases: leases.clone(),
             writing: writing.clone(),
             cluster: Arc::clone(&self.counters),
+            governor: Arc::clone(&config.governor),
             disk: Arc::clone(disk),
             seed: config.hash_seed(),
             now_ms,
+            every: background.every,
             after: background.adopt_after,
+            pass_over_after: background.damaged_after,
             unreadable: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            rests: Rests::default(),
         };
         let orphans = Orphans {
             own,
@@ -358,7 +397,8 @@ impl Start {
             handed_out: VecDeque::new(),
             looked: None,
         };
-        Jobs { own, every: background.every, leases, planner, merging, adoption, orphans }
+        let every = background.every;
+        Jobs { own, every, leases, planner, merging, adoption, mending, orphans }
     }
 
     /// The number of the first segment of this epoch.

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use super::Work;
+use super::damage::found;
 use super::feed::Event;
 use super::store::{self, ObjectStore, StoreFault};
 use crate::maintenance::{Damaged, DamagedBlocks, Unfinished, is_damage};
@@ -281,7 +282,7 @@ impl Opening {
     /// A newer program wrote it.
     async fn open(&self, meta: BlockMeta, patience: Option<Duration>) -> Result<OneBlock> {
         let is_listed = || self.consensus.read(|state| state.block(meta.id).is_some());
-        let missing = Damaged { meta, left: Unfinished::Tell };
+        let missing = |left| Damaged { meta, left };
         let began = Instant::now();
         let mut reads = 0;
         loop {
@@ -300,7 +301,7 @@ impl Opening {
                         block = %meta.id, %error,
                         "a block is damaged or gone; answers in its range are partial"
                     );
-                    self.damaged.lock().insert(meta.id, missing);
+                    self.damaged.lock().insert(meta.id, missing(Unfinished::Tell));
                     return Ok(OneBlock::Damaged);
                 }
                 Err(error) if patience.is_some_and(|most| began.elapsed() >= most) => {
@@ -308,7 +309,7 @@ impl Opening {
                         block = %meta.id, %error,
                         "a block cannot be read for now; answers in its range are partial until it can"
                     );
-                    self.damaged.lock().insert(meta.id, missing);
+                    self.damaged.lock().insert(meta.id, missing(Unfinished::Open));
                     return Ok(OneBlock::Late);
                 }
                 Err(error) => {
@@ -359,31 +360,26 @@ impl Opening {
                     unread();
                     outcome = opening.open(meta, None).await;
                 }
-                let is_missed = match outcome {
+                let (damaged, blocks) = (Arc::clone(&opening.damaged), Arc::clone(&opening.blocks));
+                match outcome {
                     Ok(OneBlock::Open(block)) => {
                         let _ = events.send(Event::Opened(meta, block));
-                        false
+                        // When the applier has shown it.
+                        let found = move || found(&damaged, &blocks, meta.id);
+                        let _ = events.send(Event::Then(Box::new(found)));
                     }
                     Ok(OneBlock::Gone) => {
                         unread();
-                        false
+                        let gone = move || _ = damaged.lock().remove(&meta.id);
+                        let _ = events.send(Event::Then(Box::new(gone)));
                     }
-                    Ok(OneBlock::Damaged | OneBlock::Late) => {
-                        unread();
-                        true
-                    }
+                    Ok(OneBlock::Damaged | OneBlock::Late) => unread(),
                     Err(error) => {
                         tracing::error!("{error:#}; answers in its range are partial");
-                        let missing = Damaged { meta, left: Unfinished::Tell };
-                        opening.damaged.lock().insert(meta.id, missing);
+                        let missing = Damaged { meta, left: Unfinished::Open };
+                        damaged.lock().insert(meta.id, missing);
                         unread();
-                        true
                     }
-                };
-                if !is_missed {
-                    let damaged = Arc::clone(&opening.damaged);
-                    let found = move || _ = damaged.lock().remove(&meta.id);
-                    let _ = events.send(Event::Then(Box::new(found)));
                 }
             }
             .boxed()

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 
 mod bounds;
 mod live;
+mod damage;
 mod reads;
 mod starts;
 
@@ -43,7 +44,15 @@ pub(super) struct Site {
     /// Those that take questions and say nothing.
     silent: Mutex<BTreeSet<u64>>,
     /// Objects that the store does not give, and what it says.
-    kept_back: Mutex<BTreeMap<String, StoreFault>>,
+    pub(super) kept_back: Mutex<BTreeMap<String, StoreFault>>,
+    /// Objects of which what is kept nearer than the store is damaged.
+    bad_copies: Mutex<BTreeSet<String>>,
+    /// How often blocks were opened past what is kept of them.
+    opened_past_copies: AtomicUsize,
+    /// Milliseconds after which what is damaged is believed to be; 0 as in the program.
+    damaged_after_ms: AtomicU64,
+    /// After so many blocks, one more is refused; 0 or less: none.
+    pub(super) refuses_block: AtomicI64,
     /// Most marks in one segment.
     most_marks: AtomicUsize,
     pub(super) faults: Mutex<Vec<String>>,
@@ -96,7 +105,9 @@ impl ObjectStore for Shared {
     fn put(&self, key: String, bytes: Bytes) -> StoreCall<()> {
         let site = Arc::clone(&self.0);
         Box::pin(async move {
-            if site.is_full.load(Ordering::Relaxed) {
+            let is_block = key.starts_with("blocks/");
+            let is_refused = is_block && site.refuses_block.fetch_sub(1, Ordering::Relaxed) == 1;
+            if is_refused || site.is_full.load(Ordering::Relaxed) {
                 let why = "the bucket's quota is used up: raise it".to_owned();
                 return Err(StoreFault::Refused(why));
             }
@@ -151,8 +162,8 @@ impl ReadAt for Object {
     }
 }
 
-impl Blobs for Shared {
-    fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+impl Shared {
+    fn open_object(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
         if let Some(fault) = self.0.kept_back.lock().get(key) {
             return Err(BlobError::Damaged { key: key.to_owned(), why: fault.to_string() });
         }
@@ -160,6 +171,24 @@ impl Blobs for Shared {
             Some(bytes) => Ok(Arc::new(Object(bytes.clone()))),
             None => Err(BlobError::NotFound { key: key.to_owned() }),
         }
+    }
+}
+
+impl Blobs for Shared {
+    fn open(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        if self.0.bad_copies.lock().contains(key) {
+            return Err(BlobError::Damaged { key: key.to_owned(), why: "bits".to_owned() });
+        }
+        self.open_object(key)
+    }
+
+    fn forget_copies(&self, key: &str) {
+        self.0.bad_copies.lock().remove(key);
+    }
+
+    fn open_past_copies(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
+        self.0.opened_past_copies.fetch_add(1, Ordering::Relaxed);
+        self.open_object(key)
     }
 
     fn create(&self, _: &str) -> Result<Box<dyn BlobWriter>, BlobError> {
@@ -265,6 +294,10 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
                 every: Duration::from_millis(100),
                 adopt_after: Duration::from_secs(12),
                 orphan_age: Duration::from_secs(3),
+                damaged_after: match failed.damaged_after_ms.load(Ordering::Relaxed) {
+                    0 => Background::default().damaged_after,
+                    millis => Duration::from_millis(millis),
+                },
                 ..Background::default()
             },
             on_fault: Arc::new(move |why| failed.faults.lock().push(why.to_owned())),

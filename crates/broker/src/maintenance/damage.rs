@@ -30,6 +30,8 @@ pub(crate) enum Unfinished {
     Move,
     /// Tell the catalog.
     Tell,
+    /// Nothing, of a shared store: it is not known to be damaged, and is opened as soon as it can be.
+    Open,
 }
 
 impl Maintenance {

@@ -24,8 +24,9 @@ pub(crate) enum Wake {
 pub(crate) enum WakeQueue {
     /// The maintenance thread, beside a log.
     Thread(Sender<Wake>),
-    /// The task of a clustered broker.
-    Task(UnboundedSender<Wake>),
+    /// The task of a clustered broker, and who takes damaged blocks out: at once, also while the task
+    /// waits for the store or the cluster.
+    Task(UnboundedSender<Wake>, Box<dyn Fn(BlockId) + Send + Sync>),
 }
 
 impl WakeQueue {
@@ -33,15 +34,15 @@ impl WakeQueue {
     pub(crate) fn send(&self, wake: Wake) -> bool {
         match self {
             WakeQueue::Thread(sender) => sender.send(wake).is_ok(),
-            WakeQueue::Task(sender) => sender.send(wake).is_ok(),
+            WakeQueue::Task(sender, _) => sender.send(wake).is_ok(),
         }
     }
 
-    /// Hands it over unless too much waits there: for what will be noticed again.
-    pub(crate) fn suggest(&self, wake: Wake) {
-        let _ = match self {
-            WakeQueue::Thread(sender) => sender.try_send(wake).is_ok(),
-            WakeQueue::Task(sender) => sender.send(wake).is_ok(),
-        };
+    /// A reader found a block damaged. Nobody is told if too much waits there: it will be noticed again.
+    pub(crate) fn damaged(&self, block: BlockId) {
+        match self {
+            WakeQueue::Thread(sender) => _ = sender.try_send(Wake::Damaged(block)),
+            WakeQueue::Task(_, take) => take(block),
+        }
     }
 }

@@ -180,6 +180,7 @@ impl Cluster {
                 every: Duration::from_secs(1),
                 adopt_after: self.adopt_after,
                 orphan_age: Duration::from_secs(20),
+                damaged_after: Duration::from_secs(20),
                 ..Background::default()
             },
             on_fault: Arc::new(move |why| failed.lock().push((id, why.to_owned()))),

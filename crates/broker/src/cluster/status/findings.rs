@@ -12,7 +12,7 @@ use super::told::{
 
 /// Clocks that differ by more are worth setting …
 const CLOCK_WARN_MS: i64 = 1_000;
-/// … and by more than this, leases of 6 s are no longer what they should be.
+/// … and by more than this, leases of 4.5 s are no longer what they should be.
 const CLOCK_BAD_MS: i64 = 3_000;
 /// A segment that waits for so many intervals of the flush waits for something else.
 const FLUSHES_MISSED: u64 = 3;
