@@ -2,8 +2,8 @@
 //! scrape, without asking anybody at that moment.
 //!
 //! The leader keeps lists of brokers in the catalog, see `rows`; each broker that takes part reads them
-//! twice a second. Who cannot be sure to know the latest, because its own lease is nearly over, has no
-//! turn.
+//! several times a second. Who cannot be sure to know the latest, because its own lease is nearly over or was
+//! taken a moment ago, has no turn.
 
 mod rows;
 #[cfg(test)]
@@ -13,22 +13,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{BrokerId, Expected, Ring};
+use anyhow::Result;
+use catalog::{BrokerId, Command, Expected, Ring};
 use consensus::Consensus;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::rows::{Candidate, Rows, owner};
+use super::members::ALIVE_FOR;
+use crate::Broker;
 use crate::shared_catalog::SharedCatalog;
-use crate::{Broker, CommitError};
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_millis(500);
-/// A turn ends so long before the own lease does, milliseconds.
-const MARGIN_MS: i64 = 1_000;
+const EVERY: Duration = Duration::from_millis(250);
+/// A turn ends so long before the own lease does.
+const MARGIN: Duration = Duration::from_millis(1_000);
 /// A lease that was not seen to be renewed for so long may be over for others.
-const RENEWED_WITHIN: Duration = Duration::from_millis(5_000);
+const RENEWED_WITHIN: Duration = ALIVE_FOR.saturating_sub(MARGIN);
+/// How long the cluster may take to note a list.
+const AGREE: Duration = Duration::from_millis(900);
 /// Where the lists lie in the key space.
 const LISTS: &str = "cluster/turns/scrape";
 /// Below it, one key for each broker that takes part.
@@ -59,8 +63,44 @@ struct Known {
     version: Option<u64>,
     rings: Vec<(i64, Ring)>,
     names: BTreeMap<BrokerId, String>,
-    /// End of the own lease by the own clock, and when that was seen to change.
-    lease: Option<(i64, Instant)>,
+    lease: Option<OwnLease>,
+}
+
+/// What was seen of the own lease.
+#[derive(Debug, Clone, Copy)]
+struct OwnLease {
+    /// Its end by the own clock.
+    until_ms: i64,
+    /// When that was seen to change.
+    seen: Instant,
+    /// When, by the own clock, it was first seen to be renewed after a time in which it may have been over.
+    since_ms: i64,
+}
+
+impl OwnLease {
+    fn next(before: Option<OwnLease>, until_ms: i64, now_ms: i64, seen: Instant) -> OwnLease {
+        let is_in_time = |before: &OwnLease| {
+            // The clock may have been set back.
+            (0..=millis(RENEWED_WITHIN)).contains(&(until_ms - before.until_ms))
+                && seen - before.seen < RENEWED_WITHIN
+        };
+        let kept = before.filter(is_in_time);
+        OwnLease { until_ms, seen, since_ms: kept.map_or(now_ms, |before| before.since_ms) }
+    }
+
+    /// Whether no other broker can take this one for dead, nor know lists that take something from it.
+    fn is_sure(&self, now_ms: i64, now: Instant) -> bool {
+        // The leader may have found it over just before it was renewed. What it wrote then lies before every
+        // renewal that is proposed when it cannot write it any more.
+        let proposed_ms = self.until_ms - millis(ALIVE_FOR);
+        proposed_ms > self.since_ms + millis(AGREE)
+            && now_ms < self.until_ms - millis(MARGIN)
+            && now - self.seen < RENEWED_WITHIN
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).expect("seconds")
 }
 
 impl Turns {
@@ -69,10 +109,10 @@ impl Turns {
     pub fn of(&self, key: u64, at_ms: i64) -> Turn {
         let known = self.known.lock();
         match owner(&known.rings, key, at_ms) {
-            Some(id) if id == self.own => match known.is_sure((self.now_ms)()) {
-                true => Turn::Own,
-                false => Turn::Nobody,
-            },
+            Some(id) if id == self.own => {
+                let is_sure = |lease: OwnLease| lease.is_sure((self.now_ms)(), Instant::now());
+                if known.lease.is_some_and(is_sure) { Turn::Own } else { Turn::Nobody }
+            }
             Some(id) => {
                 let name = known.names.get(&id).cloned();
                 Turn::Of(name.unwrap_or_else(|| id.to_string()))
@@ -88,11 +128,13 @@ impl Turns {
     }
 
     fn read(&self, consensus: &Consensus) {
+        let now_ms = (self.now_ms)();
         let mut known = self.known.lock();
         consensus.read(|state| {
             let lease = state.lease(&format!("broker/{}", self.own)).map(|lease| lease.until_ms);
-            if lease != known.lease.map(|(until_ms, _)| until_ms) {
-                known.lease = lease.map(|until_ms| (until_ms, Instant::now()));
+            if lease != known.lease.map(|lease| lease.until_ms) {
+                known.lease = lease
+                    .map(|until_ms| OwnLease::next(known.lease, until_ms, now_ms, Instant::now()));
             }
             let names = state.brokers().map(|(id, broker)| (id, broker.info.name.clone()));
             known.names = names.collect();
@@ -105,15 +147,6 @@ impl Turns {
                 known.rings = rows.unwrap_or_default().rings();
             }
         });
-    }
-}
-
-impl Known {
-    /// Whether no other broker can take this one for dead, nor know lists that take something from it.
-    fn is_sure(&self, now_ms: i64) -> bool {
-        self.lease.is_some_and(|(until_ms, seen)| {
-            now_ms < until_ms - MARGIN_MS && seen.elapsed() < RENEWED_WITHIN
-        })
     }
 }
 
@@ -146,14 +179,25 @@ impl Broker {
         let (consensus, broker) = (consensus.clone(), self.clone());
         let weak = Arc::downgrade(&turns);
         let task = tokio::spawn(async move {
-            loop {
-                let Some(turns) = weak.upgrade() else { return };
-                turns.read(&consensus);
-                drop(turns);
-                if let Err(error) = keep(&broker, &consensus, own, takes_part).await {
-                    tracing::debug!(%error, "whose turn it is to scrape was not written");
+            let reading = async {
+                while let Some(turns) = weak.upgrade() {
+                    turns.read(&consensus);
+                    drop(turns);
+                    tokio::time::sleep(EVERY).await;
                 }
-                tokio::time::sleep(EVERY).await;
+            };
+            // It waits for the cluster; what is known must not.
+            let keeping = async {
+                loop {
+                    if let Err(error) = keep(&broker, &consensus, own, takes_part).await {
+                        tracing::debug!(%error, "whose turn it is to scrape was not written");
+                    }
+                    tokio::time::sleep(EVERY).await;
+                }
+            };
+            tokio::select! {
+                () = reading => {}
+                () = keeping => {}
             }
         });
         *turns.task.lock() = Some(task.abort_handle());
@@ -167,7 +211,7 @@ async fn keep(
     consensus: &Consensus,
     own: BrokerId,
     takes_part: bool,
-) -> Result<(), CommitError> {
+) -> Result<()> {
     let key = format!("{PARTAKERS}{own}");
     match (takes_part, broker.get_key(&key)) {
         (true, None) => _ = broker.put_key_async(&key, Vec::new(), Expected::Any).await?,
@@ -196,7 +240,8 @@ async fn keep(
     };
     if let Some(revised) = rows.revised(&candidates, (broker.inner.config.now_ms)()) {
         let value = serde_json::to_vec(&revised).expect("numbers are JSON");
-        broker.put_key_async(LISTS, value, expected).await?;
+        let put = Command::Put { key: LISTS.to_owned(), value, expected };
+        consensus.propose(put, AGREE).await?;
     }
     Ok(())
 }

@@ -101,8 +101,6 @@ pub(super) fn owner(rings: &[(i64, Ring)], key: u64, at_ms: i64) -> Option<Broke
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const NOW: i64 = 1_000_000;
@@ -151,55 +149,5 @@ mod tests {
         let two = Rows::default().revised(&alive(&[1, 2]), NOW).expect("new");
         let next = two.revised(&alive(&[3]), NOW + 1_000).expect("another");
         assert_eq!(told(&next), [(0, vec![1, 2]), (1_000, vec![3])]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
-
-        /// Brokers come, go, drain and die; each reads the lists only now and then, but never later than
-        /// its lease, of 6 s less a margin, lets it go on. Whatever happens, no scrape is done by two.
-        #[test]
-        fn no_moment_has_two_owners(
-            seed in any::<u64>(),
-            events in prop::collection::vec((0..4_usize, 0..3_u8, 200..4_000_i64), 1..40),
-        ) {
-            let mut standing = [(true, true); 4];
-            // When each died, and what each that lives has read last, and when.
-            let mut read: [(i64, Vec<(i64, Ring)>); 4] = std::array::from_fn(|_| (NOW, Vec::new()));
-            let (mut rows, mut rings) = (Rows::default(), Vec::new());
-            let mut now_ms = NOW;
-            let mut done: Vec<(i64, u64)> = Vec::new();
-            for (who, what, wait_ms) in events {
-                standing[who] = match what { 0 => (true, true), 1 => (true, false), _ => (false, false) };
-                let end_ms = now_ms + wait_ms;
-                while now_ms < end_ms {
-                    now_ms += 100;
-                    // The dead are known to be dead 6 s after their last word.
-                    let candidates: Vec<Candidate> = (0..4).map(|id| {
-                        let (lives, is_willing) = standing[id];
-                        let is_alive = lives || now_ms - read[id].0 < 6_000;
-                        candidate(id as u64, is_alive, is_willing)
-                    }).collect();
-                    if let Some(revised) = rows.revised(&candidates, now_ms) {
-                        rings = revised.rings();
-                        rows = revised;
-                    }
-                    for id in 0..4_u64 {
-                        let at = id as usize;
-                        let (read_ms, known) = &mut read[at];
-                        // It reads now and then.
-                        let due = (seed >> (id * 8)) as i64 & 0xff;
-                        if standing[at].0 && now_ms - *read_ms > 500 + due * 16 {
-                            (*read_ms, *known) = (now_ms, rings.clone());
-                        }
-                        // Dead in our books, but its process may still run until its lease is over.
-                        if now_ms - *read_ms < 5_000 && owner(known, 7, now_ms) == Some(BrokerId(id)) {
-                            done.push((now_ms, id));
-                        }
-                    }
-                }
-            }
-            prop_assert!(done.windows(2).all(|pair| pair[0].0 != pair[1].0), "{done:?}");
-        }
     }
 }
