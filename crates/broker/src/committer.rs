@@ -356,7 +356,9 @@ fn makes_room(command: &Command) -> bool {
         | Command::Delete { .. }
         | Command::ExpireMarks { .. }
         | Command::SettleDeletes { .. }
-        | Command::FlushLog { .. } => true,
+        | Command::FlushLog { .. }
+        | Command::FlushUnread { .. }
+        | Command::ForgetUnread { .. } => true,
         Command::Under { command, .. } => makes_room(command),
         Command::CreateStore { .. }
         | Command::ReserveIds { .. }

@@ -152,6 +152,9 @@ pub struct BrokerConfig {
     /// Whether OTLP and remote write 2.0 give series their type and unit as labels `__type__` and
     /// `__unit__`: Prometheus' feature `type-and-unit-labels`.
     pub type_and_unit_labels: bool,
+    /// Version of what the cluster keeps that the retention, rollups and downsampling of this broker take
+    /// the place of; without it they must be the same.
+    pub change_kept: Option<u64>,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
@@ -199,6 +202,7 @@ impl BrokerConfig {
             ha: None,
             aggregation: AggregationConfig::default(),
             type_and_unit_labels: false,
+            change_kept: None,
             seed: [7; 24],
         }
     }

@@ -21,8 +21,12 @@ pub const MAX_BROKERS: usize = 1_000;
 pub const MAX_SEGMENTS_PER_BROKER: usize = 100_000;
 /// Most batches of one segment.
 pub const MAX_BATCHES_PER_SEGMENT: u32 = 1 << 20;
-/// Most leases.
+/// Most leases, those aside by which brokers say that they are there.
 pub const MAX_LEASES: usize = 100_000;
+/// Most segments that are in no block because they could not be read.
+pub const MAX_UNREAD_SEGMENTS: usize = 100_000;
+/// What the lease of a broker that is there begins with; its id follows.
+pub const BROKER_LEASES: &str = "broker/";
 /// Most bytes of a name, an address or a zone.
 const MAX_TEXT_BYTES: usize = 256;
 
@@ -137,8 +141,30 @@ pub struct Lease {
     pub holder: BrokerId,
     /// Grows with every holder.
     pub term: u64,
-    /// Until then nobody else gets it; milliseconds since the epoch.
+    /// How often it was renewed: whoever sees it stand still knows that its holder is gone, without a clock
+    /// that both have.
+    pub renewals: u64,
+    /// Until when its holder means to have it, by its own clock, milliseconds since the epoch: for people.
     pub until_ms: i64,
+}
+
+/// By what right somebody takes a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseClaim {
+    /// Nobody has it, or the same broker.
+    Free,
+    /// It is held under this term: it is to be kept for longer.
+    Held {
+        /// The term.
+        term: u64,
+    },
+    /// It was not renewed for as long as it may be, as the one who takes it saw by its own clock.
+    Over {
+        /// The term that was seen.
+        term: u64,
+        /// … and how often it was renewed.
+        renewals: u64,
+    },
 }
 
 /// Key of a segment's blob: `segments/<broker>/<epoch>-<seq>.wfs`. Written once, never over.
@@ -201,6 +227,13 @@ impl State {
         }
         let place = |broker: &Broker| (broker.info.state, broker.info.zone.clone());
         let before = self.brokers.get(&id).map(place);
+        let drains = |state: BrokerState| state == BrokerState::Draining;
+        let begins_to_drain =
+            drains(info.state) && before.as_ref().is_none_or(|(state, _)| !drains(*state));
+        let mut others = self.brokers.iter().filter(|(other, _)| **other != id);
+        if begins_to_drain && others.all(|(_, broker)| drains(broker.info.state)) {
+            return Err(CatalogError::LastBroker { broker: id });
+        }
         if before.is_none() {
             crate::state::check_size(
                 "the cluster's list of brokers",
@@ -344,6 +377,14 @@ impl State {
             return Err(CatalogError::DeletesBackwards { found: deletes_through, reached: done });
         }
         self.check_added(added)?;
+        let stays = |seq: &&u64| {
+            broker.segments.range(..through).any(|(known, _)| known == *seq)
+                || self.unread.contains_key(&(id, **seq))
+        };
+        let of_others = self.unread.keys().filter(|(broker, _)| *broker != id).count();
+        let missing = of_others + unread.iter().filter(stays).count();
+        let what = "the list of segments that cannot be read";
+        crate::state::check_size(what, missing, MAX_UNREAD_SEGMENTS)?;
         let broker = self.brokers.get_mut(&id).expect("known");
         let left = broker.segments.split_off(&through);
         let flushed = std::mem::replace(&mut broker.segments, left);
@@ -354,22 +395,69 @@ impl State {
         Ok(self.add_flushed(added, deletes_through))
     }
 
+    /// Makes blocks of segments that can be read again: those are known as missing no longer.
+    pub(crate) fn flush_unread(
+        &mut self,
+        id: BrokerId,
+        seqs: &[u64],
+        added: &[NewBlock],
+        deletes_through: u64,
+    ) -> Result<Outcome, CatalogError> {
+        let mut done = 0;
+        for (place, seq) in seqs.iter().enumerate() {
+            match self.unread.get(&(id, *seq)).filter(|_| !seqs[..place].contains(seq)) {
+                Some(segment) => done = segment.deletes_through.max(done),
+                None => return Err(CatalogError::NotMissing { broker: id, seq: *seq }),
+            }
+        }
+        if deletes_through < done || deletes_through > self.last_delete {
+            return Err(CatalogError::DeletesBackwards { found: deletes_through, reached: done });
+        }
+        self.check_added(added)?;
+        for seq in seqs {
+            self.unread.remove(&(id, *seq));
+        }
+        Ok(self.add_flushed(added, deletes_through))
+    }
+
+    /// Forgets that segments are missing. Those that are not are none of it: a later start may have read them.
+    pub(crate) fn forget_unread(&mut self, segments: &[(BrokerId, u64)]) -> Outcome {
+        for place in segments {
+            self.unread.remove(place);
+        }
+        Outcome::Done
+    }
+
     pub(crate) fn take_lease(
         &mut self,
         job: &str,
         holder: BrokerId,
-        now_ms: i64,
+        claim: LeaseClaim,
         until_ms: i64,
     ) -> Result<Outcome, CatalogError> {
         crate::state::check_size("the name of a job", job.len(), MAX_TEXT_BYTES)?;
         self.known(holder)?;
         let before = self.leases.get(job);
-        if before.is_none() {
-            crate::state::check_size("the list of leases", self.leases.len() + 1, MAX_LEASES)?;
+        // Jobs that nobody gave back must not keep a broker from saying that it is there.
+        if before.is_none() && !job.starts_with(BROKER_LEASES) {
+            let of_brokers = self.leases(BROKER_LEASES).count();
+            let found = self.leases.len() - of_brokers + 1;
+            crate::state::check_size("the list of leases", found, MAX_LEASES)?;
         }
-        let term = match before {
-            Some(lease) if lease.holder == holder => lease.term,
-            Some(lease) if now_ms < lease.until_ms => {
+        let (term, renewals) = match (before, claim) {
+            (Some(lease), LeaseClaim::Held { term })
+                if lease.term == term && lease.holder == holder =>
+            {
+                (term, lease.renewals + 1)
+            }
+            // Another has, or had, it meanwhile.
+            (_, LeaseClaim::Held { term }) => {
+                return Err(CatalogError::LeaseLost { job: job.to_owned(), term });
+            }
+            (Some(lease), _) if lease.holder == holder => (lease.term, lease.renewals + 1),
+            (Some(lease), claim)
+                if claim != (LeaseClaim::Over { term: lease.term, renewals: lease.renewals }) =>
+            {
                 let (holder, until_ms) = (lease.holder, lease.until_ms);
                 return Err(CatalogError::LeaseHeld { job: job.to_owned(), holder, until_ms });
             }
@@ -377,10 +465,10 @@ impl State {
             // begin again.
             _ => {
                 self.next_term += 1;
-                self.next_term
+                (self.next_term, 0)
             }
         };
-        self.leases.insert(job.to_owned(), Lease { holder, term, until_ms });
+        self.leases.insert(job.to_owned(), Lease { holder, term, renewals, until_ms });
         Ok(Outcome::Term(term))
     }
 
@@ -407,9 +495,11 @@ impl State {
         self.apply(command)
     }
 
-    /// Whether a segment holds rows that are older than a delete.
+    /// Whether a segment holds rows that are older than a delete. Also one that cannot be read for now: it
+    /// may be some day, and what the delete hides of it must not come back then.
     pub(crate) fn has_segments_before(&self, delete: u64) -> bool {
-        let mut segments = self.brokers.values().flat_map(|broker| broker.segments.values());
+        let segments = self.brokers.values().flat_map(|broker| broker.segments.values());
+        let mut segments = segments.chain(self.unread.values());
         segments.any(|segment| segment.deletes_through < delete)
     }
 

@@ -8,7 +8,8 @@ use model::TimeRange;
 use crate::command::{put_mark, take_mark};
 use crate::envelope::Fields;
 use crate::{
-    Broker, BrokerId, BrokerInfo, BrokerState, CatalogError, Lease, NewSegment, Segment, State,
+    Broker, BrokerId, BrokerInfo, BrokerState, CatalogError, Lease, LeaseClaim, NewSegment,
+    Segment, State,
 };
 
 pub(crate) fn put_info(out: &mut Vec<u8>, info: &BrokerInfo) {
@@ -36,6 +37,30 @@ pub(crate) fn take_info(fields: &mut Fields<'_>) -> Result<BrokerInfo, CatalogEr
         _ => return Err(fields.corrupt("unknown state of a broker")),
     };
     Ok(BrokerInfo { name, address, http_address, zone, version, feature_level, state })
+}
+
+pub(crate) fn put_claim(out: &mut Vec<u8>, claim: LeaseClaim) {
+    match claim {
+        LeaseClaim::Free => varint::put_u64(out, 0),
+        LeaseClaim::Held { term } => {
+            varint::put_u64(out, 1);
+            varint::put_u64(out, term);
+        }
+        LeaseClaim::Over { term, renewals } => {
+            varint::put_u64(out, 2);
+            varint::put_u64(out, term);
+            varint::put_u64(out, renewals);
+        }
+    }
+}
+
+pub(crate) fn take_claim(fields: &mut Fields<'_>) -> Result<LeaseClaim, CatalogError> {
+    Ok(match fields.number()? {
+        0 => LeaseClaim::Free,
+        1 => LeaseClaim::Held { term: fields.number()? },
+        2 => LeaseClaim::Over { term: fields.number()?, renewals: fields.number()? },
+        _ => return Err(fields.corrupt("unknown claim of a lease")),
+    })
 }
 
 pub(crate) fn put_new_segment(out: &mut Vec<u8>, segment: &NewSegment) {
@@ -87,6 +112,7 @@ pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State) {
         varint::put_bytes(out, job.as_bytes());
         varint::put_u64(out, lease.holder.0);
         varint::put_u64(out, lease.term);
+        varint::put_u64(out, lease.renewals);
         varint::put_i64(out, lease.until_ms);
     }
     varint::put_u64(out, state.retired_below.0);
@@ -115,7 +141,8 @@ pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result
             return Err(fields.corrupt("leases are not in ascending order"));
         }
         let holder = BrokerId(fields.number()?);
-        let lease = Lease { holder, term: fields.number()?, until_ms: fields.signed()? };
+        let (term, renewals) = (fields.number()?, fields.number()?);
+        let lease = Lease { holder, term, renewals, until_ms: fields.signed()? };
         if lease.term > state.next_term || !state.brokers.contains_key(&holder) {
             return Err(fields.corrupt("a lease was never given"));
         }

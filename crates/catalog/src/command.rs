@@ -4,8 +4,8 @@ use codec::varint;
 
 use crate::envelope::{self, Fields, put_id, put_list, put_new_block, put_position, put_tombstone};
 use crate::{
-    BlockId, BrokerId, BrokerInfo, CatalogError, Incarnation, Lane, LogPosition, Mark, NewBlock,
-    NewSegment, StoreId, Tombstone, cluster_bytes,
+    BlockId, BrokerId, BrokerInfo, CatalogError, Incarnation, Lane, LeaseClaim, LogPosition, Mark,
+    NewBlock, NewSegment, StoreId, Tombstone, cluster_bytes,
 };
 
 /// One change of the state, all or nothing.
@@ -128,10 +128,9 @@ pub enum Command {
         job: String,
         /// Who wants it.
         holder: BrokerId,
-        /// Now, by the proposer's clock: a lease that ended before is free. Only how soon another
-        /// one gets it depends on clocks, never that two have it.
-        now_ms: i64,
-        /// Until when.
+        /// By what right. Only how soon another one gets it depends on clocks, never that two have it.
+        claim: LeaseClaim,
+        /// Until when, by the proposer's clock: for people.
         until_ms: i64,
     },
     /// Gives a job back.
@@ -168,6 +167,22 @@ pub enum Command {
     Restore {
         /// Which.
         block: BlockId,
+    },
+    /// Adds the blocks of segments that can be read again.
+    FlushUnread {
+        /// Whose.
+        broker: BrokerId,
+        /// Their numbers.
+        seqs: Vec<u64>,
+        /// What was written.
+        added: Vec<NewBlock>,
+        /// As in [`Command::Flush`].
+        deletes_through: u64,
+    },
+    /// Forgets segments that could not be read and whose retention is over.
+    ForgetUnread {
+        /// Which.
+        segments: Vec<(BrokerId, u64)>,
     },
 }
 
@@ -285,11 +300,11 @@ impl Command {
                 varint::put_u64(out, *deletes_through);
                 put_list(out, unread.iter(), |out, seq| varint::put_u64(out, *seq));
             }
-            Command::TakeLease { job, holder, now_ms, until_ms } => {
+            Command::TakeLease { job, holder, claim, until_ms } => {
                 varint::put_u64(out, 18);
                 varint::put_bytes(out, job.as_bytes());
                 varint::put_u64(out, holder.0);
-                varint::put_i64(out, *now_ms);
+                cluster_bytes::put_claim(out, *claim);
                 varint::put_i64(out, *until_ms);
             }
             Command::GiveLease { job, term } => {
@@ -315,6 +330,20 @@ impl Command {
             Command::Restore { block } => {
                 varint::put_u64(out, 25);
                 put_id(out, block);
+            }
+            Command::FlushUnread { broker, seqs, added, deletes_through } => {
+                varint::put_u64(out, 23);
+                varint::put_u64(out, broker.0);
+                put_list(out, seqs.iter(), |out, seq| varint::put_u64(out, *seq));
+                put_list(out, added.iter(), put_new_block);
+                varint::put_u64(out, *deletes_through);
+            }
+            Command::ForgetUnread { segments } => {
+                varint::put_u64(out, 24);
+                put_list(out, segments.iter(), |out, (broker, seq)| {
+                    varint::put_u64(out, broker.0);
+                    varint::put_u64(out, *seq);
+                });
             }
         }
     }
@@ -371,7 +400,7 @@ impl Command {
             18 => Command::TakeLease {
                 job: fields.text()?,
                 holder: BrokerId(fields.number()?),
-                now_ms: fields.signed()?,
+                claim: cluster_bytes::take_claim(fields)?,
                 until_ms: fields.signed()?,
             },
             19 => Command::GiveLease { job: fields.text()?, term: fields.number()? },
@@ -390,6 +419,16 @@ impl Command {
                 deletes_through: fields.deletes_through()?,
             },
             25 => Command::Restore { block: fields.id()? },
+            23 => Command::FlushUnread {
+                broker: BrokerId(fields.number()?),
+                seqs: fields.list(Fields::number)?,
+                added: fields.list(Fields::new_block)?,
+                deletes_through: fields.deletes_through()?,
+            },
+            24 => Command::ForgetUnread {
+                segments: fields
+                    .list(|fields| Ok((BrokerId(fields.number()?), fields.number()?)))?,
+            },
             _ => return Err(fields.corrupt("unknown command")),
         })
     }

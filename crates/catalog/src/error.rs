@@ -122,6 +122,22 @@ pub enum CatalogError {
         /// How many.
         segments: u64,
     },
+    /// Nobody would take writes any more.
+    #[error(
+        "no other broker of the cluster takes writes, so broker {broker} cannot leave: start another one first"
+    )]
+    LastBroker {
+        /// The broker that would leave.
+        broker: BrokerId,
+    },
+    /// A segment is not one of those that could not be read.
+    #[error("segment {seq} of broker {broker} is not missing, or no longer: plan again")]
+    NotMissing {
+        /// Whose.
+        broker: BrokerId,
+        /// Its number.
+        seq: u64,
+    },
     /// The log of a broker went on to another epoch: the broker began anew, or another took over.
     #[error(
         "the log of broker {broker} is in epoch {reached}, and this was written in {epoch}: begin \

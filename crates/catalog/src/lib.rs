@@ -32,8 +32,9 @@ mod tombstone;
 
 pub use block::{BlockId, BlockMeta, LogPosition, NewBlock, Signal, StoreId};
 pub use cluster::{
-    Broker, BrokerId, BrokerInfo, BrokerState, Lease, MAX_BATCHES_PER_SEGMENT, MAX_BROKERS,
-    MAX_LEASES, MAX_SEGMENTS_PER_BROKER, NewSegment, PassedOver, Segment, segment_key,
+    BROKER_LEASES, Broker, BrokerId, BrokerInfo, BrokerState, Lease, LeaseClaim,
+    MAX_BATCHES_PER_SEGMENT, MAX_BROKERS, MAX_LEASES, MAX_SEGMENTS_PER_BROKER, MAX_UNREAD_SEGMENTS,
+    NewSegment, PassedOver, Segment, segment_key,
 };
 pub use command::{Command, Expected};
 pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, format_version};

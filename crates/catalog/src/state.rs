@@ -122,11 +122,15 @@ impl State {
             Command::AddBlocks { added, deletes_through } => {
                 self.add_blocks(added, *deletes_through)
             }
-            Command::TakeLease { job, holder, now_ms, until_ms } => {
-                self.take_lease(job, *holder, *now_ms, *until_ms)
+            Command::TakeLease { job, holder, claim, until_ms } => {
+                self.take_lease(job, *holder, *claim, *until_ms)
             }
             Command::GiveLease { job, term } => self.give_lease(job, *term),
             Command::Restore { block } => self.restore(*block),
+            Command::FlushUnread { broker, seqs, added, deletes_through } => {
+                self.flush_unread(*broker, seqs, added, *deletes_through)
+            }
+            Command::ForgetUnread { segments } => Ok(self.forget_unread(segments)),
             Command::Under { job, term, command } => {
                 return self.apply_under(job, *term, command);
             }
@@ -428,11 +432,13 @@ impl State {
         // One machine alone has one log, a cluster has one for each broker.
         let is_in_log = match self.brokers.is_empty() {
             true => tombstone.number > self.flushed_deletes,
-            false => self.has_segments_before(tombstone.number),
+            false => false,
         };
         // In a cluster those that were set aside may be listed again.
         let set_aside = self.quarantined.values().filter(|_| !self.brokers.is_empty());
-        is_in_log || self.blocks.values().chain(set_aside).any(|block| tombstone.concerns(block))
+        is_in_log
+            || self.has_segments_before(tombstone.number)
+            || self.blocks.values().chain(set_aside).any(|block| tombstone.concerns(block))
     }
 
     fn forget_deletes(&mut self) {
@@ -501,8 +507,13 @@ impl State {
             let reason = "it reaches beyond the time range of the inputs";
             return Err(CatalogError::UnfitBlock { id: block.id, reason });
         }
+        // One that is of the same commits as each of the inputs stands to the outcome as it stood to them.
+        let place = (first_sequence, last_sequence);
+        let is_of_one = inputs.iter().all(|b| (b.first_sequence, b.last_sequence) == place);
         let between = self.blocks.values().find(|block| {
-            (block.tenant, block.signal) == (inputs[0].tenant, inputs[0].signal)
+            let is_beside = is_of_one && (block.first_sequence, block.last_sequence) == place;
+            !is_beside
+                && (block.tenant, block.signal) == (inputs[0].tenant, inputs[0].signal)
                 && block.range.overlaps(&range)
                 && block.first_sequence <= last_sequence
                 && first_sequence <= block.last_sequence
@@ -567,6 +578,8 @@ fn may_settle(command: &Command) -> bool {
             | Command::Quarantine { .. }
             | Command::SettleDeletes { .. }
             | Command::FlushLog { .. }
+            | Command::FlushUnread { .. }
+            | Command::ForgetUnread { .. }
             | Command::AddBlocks { .. }
             | Command::SetBroker { .. }
             | Command::RemoveBroker { .. }

@@ -1,8 +1,9 @@
 //! Logs of brokers: what is added, refused and flushed.
 
 use catalog::{
-    BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, LabelCondition, NewBlock,
-    NewSegment, Outcome, Signal, State, Tombstone,
+    BROKER_LEASES, BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command,
+    LabelCondition, LeaseClaim, MAX_LEASES, NewBlock, NewSegment, Outcome, Signal, State,
+    Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -37,7 +38,7 @@ fn add(state: &mut State, epoch: u64, seq: u64) -> Result<Outcome, CatalogError>
     }))
 }
 
-fn new_block(id: u64) -> NewBlock {
+fn block(id: u64) -> NewBlock {
     NewBlock {
         id: BlockId(id),
         tenant: TenantId(0),
@@ -50,8 +51,8 @@ fn new_block(id: u64) -> NewBlock {
     }
 }
 
-fn flush(state: &mut State, through: u64, block: Option<u64>) -> Result<Outcome, CatalogError> {
-    let added = block.map(new_block).into_iter().collect();
+fn flush(state: &mut State, through: u64, id: Option<u64>) -> Result<Outcome, CatalogError> {
+    let added = id.map(block).into_iter().collect();
     flush_without(state, through, added, &[])
 }
 
@@ -180,7 +181,7 @@ fn a_log_that_begins_ends_the_leases_of_the_process_before() {
     let take = |job: &str| Command::TakeLease {
         job: job.to_owned(),
         holder: BROKER,
-        now_ms: 1_000,
+        claim: LeaseClaim::Free,
         until_ms: 7_000,
     };
     let under = |term| Command::Under {
@@ -256,7 +257,7 @@ fn a_block_that_was_set_aside_comes_back_with_its_deletes() {
     };
     state.apply(&Command::DeleteRows(delete)).expect("it is next");
     // Its neighbours are merged, without what is deleted.
-    let merged = NewBlock { id: BlockId(9), level: 1, ..new_block(0) };
+    let merged = NewBlock { id: BlockId(9), level: 1, ..block(0) };
     let (removed, added) = (vec![BlockId(0), BlockId(2)], vec![merged]);
     state.apply(&Command::Swap { removed, added, deletes_through: 1 }).expect("nothing between");
     assert_eq!(state.tombstones().len(), 1, "it hides rows of the one that is set aside");
@@ -268,4 +269,164 @@ fn a_block_that_was_set_aside_comes_back_with_its_deletes() {
     assert_eq!(state.tombstones().len(), 1);
     state.apply(&Command::Expire { removed: vec![id] }).expect("listed");
     assert_eq!(state.tombstones().len(), 0);
+}
+
+fn delete(number: u64) -> Command {
+    Command::DeleteRows(Tombstone {
+        number,
+        tenant: TenantId(0),
+        signal: Signal::Metrics,
+        range: TimeRange::new(0, 10),
+        at_ms: 7,
+        selectors: vec![vec![LabelCondition {
+            name: "job".to_owned(),
+            op: MatchOp::Equal,
+            value: "a".to_owned(),
+        }]],
+    })
+}
+
+fn deletes(state: &State) -> Vec<u64> {
+    state.tombstones().map(|tombstone| tombstone.number).collect()
+}
+
+/// Its rows would be there without those that were deleted meanwhile if the delete were forgotten.
+#[test]
+fn a_delete_stays_while_a_segment_that_it_concerns_cannot_be_read() {
+    let mut state = state();
+    add(&mut state, 1, 0).expect("in order");
+    add(&mut state, 1, 1).expect("in order");
+    flush_without(&mut state, 2, vec![block(1)], &[0]).expect("it goes on");
+    state.apply(&delete(1)).expect("it is the first");
+    let clean = Command::Swap { removed: vec![BlockId(1)], added: Vec::new(), deletes_through: 1 };
+    state.apply(&clean).expect("it is listed");
+    assert_eq!(deletes(&state), [1], "the segment may be read some day");
+    // Also when its broker left.
+    let info = state.broker(BROKER).expect("it is known").info.clone();
+    let other = Command::SetBroker { broker: BrokerId(8), info: Box::new(info) };
+    state.apply(&other).expect("it is new");
+    let mut left = state.clone();
+    left.apply(&Command::RemoveBroker { broker: BROKER }).expect("it has no segments");
+    assert_eq!(deletes(&left), [1]);
+    let late = |seqs: Vec<u64>, deletes_through| Command::FlushUnread {
+        broker: BROKER,
+        seqs,
+        added: vec![block(2)],
+        deletes_through,
+    };
+    for mut state in [state, left] {
+        let missing = CatalogError::NotMissing { broker: BROKER, seq: 1 };
+        assert_eq!(state.apply(&late(vec![0, 1], 1)), Err(missing));
+        let twice = CatalogError::NotMissing { broker: BROKER, seq: 0 };
+        assert_eq!(state.apply(&late(vec![0, 0], 1)), Err(twice.clone()));
+        state.apply(&late(vec![0], 1)).expect("it could not be read");
+        assert_eq!(state.unread_segments().len(), 0);
+        assert_eq!(deletes(&state), [0_u64; 0], "nothing is left to hide");
+        assert_eq!(state.apply(&late(vec![0], 1)), Err(twice), "it counts once");
+    }
+}
+
+#[test]
+fn a_missing_segment_is_forgotten_with_the_deletes_that_waited_for_it() {
+    let mut state = state();
+    add(&mut state, 1, 0).expect("in order");
+    flush_without(&mut state, 1, Vec::new(), &[0]).expect("it goes on");
+    state.apply(&delete(1)).expect("it is the first");
+    let forget = Command::ForgetUnread { segments: vec![(BROKER, 0), (BrokerId(9), 3)] };
+    state.apply(&forget).expect("it is no matter whether they are there");
+    assert_eq!((state.unread_segments().len(), deletes(&state)), (0, Vec::new()));
+    assert!(state.is_orphaned_segment(BROKER, 1, 0), "its object may go");
+}
+
+/// All that are asked to leave at once must not all go.
+#[test]
+fn the_last_broker_that_takes_writes_stays() {
+    let mut state = state();
+    let info = state.broker(BROKER).expect("it is known").info.clone();
+    let set = |broker: u64, to| Command::SetBroker {
+        broker: BrokerId(broker),
+        info: Box::new(BrokerInfo { state: to, ..info.clone() }),
+    };
+    let last = |broker| Err::<Outcome, _>(CatalogError::LastBroker { broker: BrokerId(broker) });
+    assert_eq!(state.apply(&set(7, BrokerState::Draining)), last(7));
+    state.apply(&set(8, BrokerState::Active)).expect("it is new");
+    state.apply(&set(7, BrokerState::Draining)).expect("another one takes writes");
+    state.apply(&set(7, BrokerState::Draining)).expect("that changes nothing");
+    assert_eq!(state.apply(&set(8, BrokerState::Draining)), last(8));
+    state.apply(&set(7, BrokerState::Active)).expect("it comes back");
+    state.apply(&set(8, BrokerState::Draining)).expect("another one takes writes");
+}
+
+/// Whoever takes a lease from another says what it saw of it, and nobody's clock decides.
+#[test]
+fn a_lease_is_taken_over_only_as_it_was_seen() {
+    let mut state = state();
+    let info = state.broker(BROKER).expect("it is known").info.clone();
+    let other = BrokerId(8);
+    state.apply(&Command::SetBroker { broker: other, info: Box::new(info) }).expect("it is new");
+    let take = |holder, claim| Command::TakeLease {
+        job: "merge".to_owned(),
+        holder,
+        claim,
+        // By a clock that is a day ahead: that says nothing.
+        until_ms: 86_400_000,
+    };
+    let over = |term, renewals| LeaseClaim::Over { term, renewals };
+    let held = || CatalogError::LeaseHeld {
+        job: "merge".to_owned(),
+        holder: BROKER,
+        until_ms: 86_400_000,
+    };
+    assert_eq!(state.apply(&take(BROKER, LeaseClaim::Free)), Ok(Outcome::Term(2)));
+    assert_eq!(state.apply(&take(other, LeaseClaim::Free)), Err(held()));
+    assert_eq!(state.apply(&take(BROKER, LeaseClaim::Held { term: 2 })), Ok(Outcome::Term(2)));
+    assert_eq!(state.apply(&take(other, over(2, 0))), Err(held()), "it was renewed since");
+    assert_eq!(state.apply(&take(other, over(1, 1))), Err(held()));
+    assert_eq!(state.apply(&take(other, over(2, 1))), Ok(Outcome::Term(3)));
+    let lost = CatalogError::LeaseLost { job: "merge".to_owned(), term: 2 };
+    assert_eq!(state.apply(&take(BROKER, LeaseClaim::Held { term: 2 })), Err(lost.clone()));
+    // Also where the other one gave it back: nobody would give back a lease that came about so.
+    let give = Command::GiveLease { job: "merge".to_owned(), term: 3 };
+    state.apply(&give).expect("it is held");
+    assert_eq!(state.apply(&take(BROKER, LeaseClaim::Held { term: 2 })), Err(lost));
+    assert!(state.lease("merge").is_none());
+    assert_eq!(state.apply(&take(BROKER, over(3, 0))), Ok(Outcome::Term(4)), "it is free");
+}
+
+/// A rewrite of one of the blocks that one flush, or one merge, wrote is no change of order.
+#[test]
+fn blocks_of_the_same_commits_are_written_anew_one_by_one() {
+    let mut state = state();
+    add(&mut state, 1, 0).expect("in order");
+    flush_without(&mut state, 1, vec![block(1), block(2)], &[]).expect("it is whole");
+    let swap = |removed: &[u64], added: &[u64]| Command::Swap {
+        removed: removed.iter().copied().map(BlockId).collect(),
+        added: added.iter().copied().map(block).collect(),
+        deletes_through: 0,
+    };
+    state.apply(&swap(&[1], &[3])).expect("the other one is beside it as before");
+    add(&mut state, 1, 1).expect("in order");
+    flush_without(&mut state, 2, vec![block(4)], &[]).expect("it is whole");
+    let split = state.apply(&swap(&[3, 4], &[5]));
+    assert!(matches!(split, Err(CatalogError::UnfitBlock { .. })), "{split:?}");
+    state.apply(&swap(&[2, 3, 4], &[5, 6])).expect("all of them");
+    state.apply(&swap(&[6], &[7])).expect("the other one is beside it as before");
+}
+
+/// However many jobs nobody gave back.
+#[test]
+fn a_broker_can_always_say_that_it_is_there() {
+    let mut state = state();
+    let take = |job: String| Command::TakeLease {
+        job,
+        holder: BROKER,
+        claim: LeaseClaim::Free,
+        until_ms: 0,
+    };
+    for day in 0..MAX_LEASES {
+        state.apply(&take(format!("merge/1/{day}"))).expect("there is room");
+    }
+    let one_more = state.apply(&take("merge/2/0".to_owned()));
+    assert!(matches!(one_more, Err(CatalogError::TooLarge { .. })), "{one_more:?}");
+    state.apply(&take(format!("{BROKER_LEASES}{BROKER}"))).expect("it has room of its own");
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use catalog::{
     BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Incarnation,
-    LabelCondition, Lane, LogPosition, Mark, NewBlock, NewSegment, Signal, State, StoreId,
-    Tombstone,
+    LabelCondition, Lane, LeaseClaim, LogPosition, Mark, NewBlock, NewSegment, Signal, State,
+    StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -165,7 +165,7 @@ fn commands() -> Vec<(&'static str, Command)> {
     let set =
         |broker, name, state| Command::SetBroker { broker, info: Box::new(info(name, state)) };
     let job = || "merge/metrics".to_owned();
-    let (now_ms, until_ms) = (1_800_000_000_000, 1_800_000_030_000);
+    let until_ms = 1_800_000_030_000;
     let expire = Box::new(Command::Expire { removed: vec![BlockId(6)] });
     // One batch that is next, one that is stored already, one behind a gap.
     let marks = vec![of_batch(0, 301, 300), of_batch(2, 300, 0), of_batch(300, 400, 399)];
@@ -178,7 +178,13 @@ fn commands() -> Vec<(&'static str, Command)> {
         // The first of two could not be read.
         unread: vec![0],
     };
-    let take = Command::TakeLease { job: job(), holder: BROKERS[0], now_ms, until_ms };
+    let lease = |claim| Command::TakeLease { job: job(), holder: BROKERS[0], claim, until_ms };
+    let late = Command::FlushUnread {
+        broker: BROKERS[0],
+        seqs: vec![0],
+        added: vec![block(11, 0)],
+        deletes_through: 300,
+    };
     commands.extend([
         ("set-broker", set(BROKERS[0], "one", BrokerState::Active)),
         ("set-broker-draining", set(BROKERS[1], "two", BrokerState::Draining)),
@@ -186,12 +192,16 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("add-segment", segment(0, Vec::new())),
         ("add-segment-marks", segment(3, marks)),
         ("flush-log", flush),
-        ("take-lease", take),
+        ("take-lease", lease(LeaseClaim::Free)),
+        ("keep-lease", lease(LeaseClaim::Held { term: 2 })),
+        ("take-lease-over", lease(LeaseClaim::Over { term: 2, renewals: 1 })),
         ("under", Command::Under { job: job(), term: 2, command: expire }),
         (
             "add-blocks",
             Command::AddBlocks { added: vec![block(9, 1), other_tenants(10)], deletes_through: 1 },
         ),
+        ("flush-unread", late),
+        ("forget-unread", Command::ForgetUnread { segments: vec![(BROKERS[1], 300)] }),
         ("give-lease", Command::GiveLease { job: job(), term: 2 }),
         ("remove-broker", Command::RemoveBroker { broker: BROKERS[1] }),
         ("retire-blocks", Command::RetireBlocks { below: BlockId(9) }),
@@ -204,7 +214,7 @@ fn commands() -> Vec<(&'static str, Command)> {
 /// The state after commands, but for the expiry, which would leave little to see.
 fn state_after(commands: Vec<(&str, Command)>) -> State {
     let mut state = State::default();
-    let hidden = ["expire", "give-lease", "remove-broker"];
+    let hidden = ["expire", "give-lease", "remove-broker", "flush-unread"];
     for (name, command) in commands.into_iter().filter(|(name, _)| !hidden.contains(name)) {
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
     BlockId, BlockMeta, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected,
-    Incarnation, LabelCondition, Lane, LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES,
+    Incarnation, LabelCondition, Lane, LeaseClaim, LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES,
     MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, MAX_VALUE_BYTES, Mark, NewBlock, NewSegment, Outcome,
     Signal, State, StoreId, Tombstone,
 };
@@ -103,6 +103,14 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn any_claim() -> impl Strategy<Value = LeaseClaim> {
+    prop_oneof![
+        Just(LeaseClaim::Free),
+        (0..6_u64).prop_map(|term| LeaseClaim::Held { term }),
+        (0..6_u64, 0..3_u64).prop_map(|(term, renewals)| LeaseClaim::Over { term, renewals }),
+    ]
+}
+
 fn any_cluster_command() -> impl Strategy<Value = Command> {
     let broker = || (0..3_u64).prop_map(BrokerId);
     let blocks = || proptest::collection::vec(any_block(), 0..3);
@@ -141,9 +149,19 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
                 unread,
             }
         ),
-        3 => ("[jk]", broker(), 0..9_i64, 0..9_i64).prop_map(|(job, holder, now_ms, until_ms)| {
-            Command::TakeLease { job, holder, now_ms, until_ms }
+        3 => ("[jk]", broker(), any_claim(), 0..9_i64).prop_map(|(job, holder, claim, until_ms)| {
+            Command::TakeLease { job, holder, claim, until_ms }
         }),
+        2 => (broker(), proptest::collection::vec(0..9_u64, 0..3), blocks(), 0..12_u64).prop_map(
+            |(broker, seqs, added, deletes_through)| Command::FlushUnread {
+                broker,
+                seqs,
+                added,
+                deletes_through,
+            }
+        ),
+        1 => proptest::collection::vec((broker(), 0..9_u64), 0..3)
+            .prop_map(|segments| Command::ForgetUnread { segments }),
         1 => ("[jk]", 0..4_u64).prop_map(|(job, term)| Command::GiveLease { job, term }),
         1 => (0..24_u64).prop_map(|id| Command::RetireBlocks { below: BlockId(id) }),
         3 => (0..24_u64).prop_map(|id| Command::Restore { block: BlockId(id) }),
@@ -191,11 +209,10 @@ fn check_sound(state: &State) {
 
 /// Whether what is in no block may be older than a delete.
 fn concerns_log(state: &State, tombstone: &Tombstone) -> bool {
-    let mut segments = state.brokers().flat_map(|(_, broker)| broker.segments.values());
-    match state.brokers().len() {
-        0 => tombstone.number > state.flushed_deletes(),
-        _ => segments.any(|segment| segment.deletes_through < tombstone.number),
-    }
+    let listed = state.brokers().flat_map(|(_, broker)| broker.segments.values());
+    let mut segments = listed.chain(state.unread_segments().map(|(_, _, segment)| segment));
+    let is_in_log = state.brokers().len() == 0 && tombstone.number > state.flushed_deletes();
+    is_in_log || segments.any(|segment| segment.deletes_through < tombstone.number)
 }
 
 /// Whether a block that is listed, or may be again, has rows that are older than a delete.

@@ -49,6 +49,11 @@ impl DownsamplingRules {
         self.count == 0
     }
 
+    /// The rules, ascending by age.
+    pub fn iter(&self) -> std::slice::Iter<'_, DownsamplingRule> {
+        self.all[..self.count].iter()
+    }
+
     /// Those that hold for what lies in `range`, all of it.
     #[must_use]
     pub fn past(&self, range: TimeRange, now_ms: i64) -> Self {

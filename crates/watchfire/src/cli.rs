@@ -267,6 +267,11 @@ pub(crate) struct ClusterArguments {
     /// Take a store that can lose what it confirmed, such as Redis, as the only place of data
     #[arg(long)]
     pub(crate) accept_weaker_durability: bool,
+
+    /// Change what the cluster keeps to the retention, rollups and downsampling of this broker; VERSION
+    /// is told by the refusal to start without
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) change_kept: Option<u64>,
 }
 
 /// How an agent is run.

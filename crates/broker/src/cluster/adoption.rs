@@ -37,6 +37,8 @@ const MAX_CHUNK_BYTES: u64 = 256 << 20;
 const MIN_CHUNK_BYTES: u64 = 16 << 20;
 /// What a row takes in heads, about, with its share of its series.
 const ROW_BYTES: u64 = 40;
+/// As much of segments that are read late is made blocks at once.
+pub(super) const LATE_CHUNK_BYTES: u64 = 32 << 20;
 /// So often, at the least, a segment that cannot be read is tried before it is passed over.
 const TRIES: u32 = 5;
 
@@ -233,7 +235,7 @@ fn next_chunk(state: &State, id: BrokerId, most: u64) -> Option<u64> {
 }
 
 /// Heads of their own, without exemplars: those are forgotten with the broker.
-fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
+pub(super) fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
     const SHARDS: usize = 1;
     let exemplars = ExemplarBook::open(disk, LogPosition::default(), false, 0, 0)?;
     Ok(Visible {
@@ -244,7 +246,7 @@ fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
     })
 }
 
-fn cut(visible: &Visible) -> Vec<CutData> {
+pub(super) fn cut(visible: &Visible) -> Vec<CutData> {
     visible.shards.start_cut().iter().flat_map(receive).collect()
 }
 

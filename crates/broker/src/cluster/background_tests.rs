@@ -211,10 +211,7 @@ fn a_broker_is_drained_and_everything_stays() {
     let (staying, leaving): (Vec<&Running>, Vec<&Running>) =
         [&one, &two, &three].into_iter().partition(|one| one.consensus.status().id != leader);
     let leaving = leaving[0];
-    let mut progress = {
-        let _inside = runtime.enter();
-        leaving.broker.drain().expect("there are others")
-    };
+    let mut progress = runtime.block_on(leaving.broker.drain()).expect("there are others");
     let refused = send(&leaving.broker, &batch("s", START_MS, 0.0)).recv().expect("answered");
     let refused = refused.expect_err("it leaves");
     assert_eq!(refused, CommitError::Draining);
@@ -241,16 +238,16 @@ fn a_broker_is_drained_and_everything_stays() {
     write(staying[0], &mut sent, "s", START_MS + 10);
     assert!(left_cluster(&disks[leader as usize - 1]).is_some());
     // The last one cannot leave: nobody would be there.
-    let alone = {
-        let _inside = runtime.enter();
-        staying[0].broker.drain().expect("another one is there");
-        wait("it says that it leaves", 20, || {
-            let others = staying[1].broker.cluster_members();
-            others.len() == 1 || others.iter().any(|member| member.is_draining)
-        });
-        staying[1].broker.drain()
+    let both = async {
+        let [one, two] = [0, 1].map(|place| staying[place].broker.drain());
+        tokio::join!(one, two)
     };
-    assert_eq!(alone.err(), Some(DrainError::Last));
+    let (one, two) = runtime.block_on(both);
+    let refused: Vec<DrainError> =
+        [&one, &two].iter().filter_map(|r| r.as_ref().err().cloned()).collect();
+    assert_eq!(refused, [DrainError::Last], "asked at the same moment, one of them stays");
+    let stays = staying[usize::from(two.is_err())];
+    write(stays, &mut sent, "s", START_MS + 11);
     assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
 }
 
@@ -313,24 +310,41 @@ fn the_result_of_who_lost_the_lease_is_refused() {
     let (runtime, site) = (runtime(), Arc::<Site>::default());
     let one = start(&runtime, &site, 1, &MemoryDisk::new());
     let two = start(&runtime, &site, 2, &MemoryDisk::new());
+    const OVER: Duration = Duration::from_millis(200);
     let of = |own: u64, now_ms: fn() -> i64| {
         let consensus = if own == 1 { one.consensus.clone() } else { two.consensus.clone() };
-        Leases { own: BrokerId(own), consensus, now_ms }
+        Leases::new(BrokerId(own), consensus, now_ms).over_after(OVER)
     };
+    // The first one's clock is a day ahead: who waits for it does not look at that.
+    let (first, second) = (of(1, || START_MS + 86_400_000), of(2, || START_MS));
     runtime.block_on(async {
-        let mine = of(1, || START_MS).take("job".to_owned()).await.expect("it is free");
-        assert!(of(2, || START_MS + 59_000).take("job".to_owned()).await.is_none(), "it is held");
+        let mine = first.take("job".to_owned()).await.expect("it is free");
+        assert!(second.take("job".to_owned()).await.is_none(), "it is held");
         let put = |value: &[u8]| {
             let (key, value) = ("k".to_owned(), value.to_vec());
             Command::Put { key, value, expected: catalog::Expected::Any }
         };
         mine.propose(put(b"mine")).await.expect("it is held");
-        // A minute later somebody else has it, and the first one wakes up.
-        let theirs = of(2, || START_MS + 61_000).take("job".to_owned()).await.expect("it is over");
+        // Renewed, it is another one's no more than before.
+        tokio::time::sleep(OVER).await;
+        assert_eq!(mine.leases.propose(&mine.job, mine.claim()).await, Some(mine.term));
+        assert!(second.take("job".to_owned()).await.is_none(), "it is held");
+        // Later somebody else has it, and the first one wakes up.
+        tokio::time::sleep(OVER).await;
+        let theirs = second.take("job".to_owned()).await.expect("it is over");
+        assert_eq!(mine.leases.propose(&mine.job, mine.claim()).await, None);
         assert!(matches!(mine.propose(put(b"late")).await, Err(NoResult::Refused(_))));
         theirs.propose(put(b"theirs")).await.expect("it is held");
         mine.give().await;
         theirs.propose(put(b"theirs too")).await.expect("nobody else could give it back");
+        // The process ends without giving it back, and nobody wants it again: the others do.
+        drop(theirs);
+        assert_eq!(first.abandoned(), []);
+        tokio::time::sleep(61 * OVER).await;
+        let abandoned = first.abandoned();
+        assert_eq!(abandoned.len(), 1, "{abandoned:?}");
+        first.give_back(abandoned).await;
+        assert_eq!(first.consensus.read(|state| state.lease("job").cloned()), None);
     });
     let value = state(&two, |state| state.get("k").expect("it was put").value.clone());
     assert_eq!(value, b"theirs too");

@@ -96,20 +96,20 @@ pub enum DrainError {
          leaves"
     )]
     Last,
+    /// The cluster does not agree now.
+    #[error("{0}: whether this broker leaves is not agreed upon; ask again")]
+    NotAgreed(String),
 }
 
 impl Broker {
     /// Begins to leave the cluster, or goes on with it; yields how far that is, until [`DrainStep::Left`].
-    /// Writes are refused from now on with words that name another broker as the remedy; what was
-    /// acknowledged becomes blocks; reads go on until the process ends. A start in between takes the
+    /// When the others agree that it may, writes are refused with words that name another broker as the remedy;
+    /// what was acknowledged becomes blocks; reads go on until the process ends. A start in between takes the
     /// broker back in; one after it is refused, see [`left_cluster`].
     ///
     /// # Errors
-    /// [`DrainError`]; nothing has changed then.
-    ///
-    /// # Panics
-    /// There is no tokio runtime.
-    pub fn drain(&self) -> Result<watch::Receiver<DrainProgress>, DrainError> {
+    /// [`DrainError`]; it takes writes then as before.
+    pub async fn drain(&self) -> Result<watch::Receiver<DrainProgress>, DrainError> {
         let clustered = self.inner.clustered.as_ref().ok_or(DrainError::Alone)?;
         let draining = &clustered.draining;
         let progress = draining.progress.subscribe();
@@ -119,6 +119,15 @@ impl Broker {
         let others = self.cluster_members();
         if !others.iter().any(|other| !other.is_own && other.is_alive && !other.is_draining) {
             return Err(DrainError::Last);
+        }
+        // Of all that are asked to leave at once the last one is refused: their order decides, not what each
+        // of them sees of the others.
+        match self.say_that_it_leaves().await {
+            Ok(()) => {}
+            Err(ProposeError::Catalog(CatalogError::LastBroker { .. })) => {
+                return Err(DrainError::Last);
+            }
+            Err(error) => return Err(DrainError::NotAgreed(error.to_string())),
         }
         if draining.refuses.swap(true, Ordering::AcqRel) {
             return Ok(progress);
@@ -180,16 +189,22 @@ impl Broker {
         })
     }
 
-    /// Says that this broker leaves, and waits until everything that was taken is answered.
-    async fn finish_writes(&self) -> Result<()> {
+    /// Has it agreed upon that this broker leaves.
+    async fn say_that_it_leaves(&self) -> Result<(), ProposeError> {
         let (consensus, own) = self.of_cluster();
         let info = consensus.read(|state| state.broker(own).map(|own| own.info.clone()));
         let Some(mut info) = info else { return Ok(()) };
-        if info.state != BrokerState::Draining {
-            info.state = BrokerState::Draining;
-            let command = Command::SetBroker { broker: own, info: Box::new(info) };
-            let said = consensus.propose(command, AGREE_DEADLINE).await;
-            said.context("say that this broker leaves")?;
+        info.state = BrokerState::Draining;
+        let command = Command::SetBroker { broker: own, info: Box::new(info) };
+        consensus.propose(command, AGREE_DEADLINE).await.map(|_| ())
+    }
+
+    /// Waits until everything that was taken is answered.
+    async fn finish_writes(&self) -> Result<()> {
+        let (consensus, own) = self.of_cluster();
+        let listed = consensus.read(|state| state.broker(own).map(|own| own.info.state));
+        if listed == Some(BrokerState::Active) {
+            self.say_that_it_leaves().await.context("say that this broker leaves")?;
         }
         let (told, answered) = oneshot::channel();
         let done = Box::new(move || _ = told.send(()));

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use net::{Access, ApiError, ErrorType, Routes};
 use serde_json::json;
 
-use super::drain::DrainProgress;
+use super::drain::{DrainError, DrainProgress};
 use super::lost::LostError;
 use crate::Broker;
 
@@ -35,7 +35,7 @@ async fn begin(State(broker): State<Broker>, body: Bytes) -> Result<Response, Ap
     if let Some(meant) = meant.filter(|meant| *meant != own && !own.is_empty()) {
         return Err(ApiError::new(ErrorType::BadData, elsewhere(&broker, &meant)));
     }
-    let receiver = broker.drain().map_err(refused)?;
+    let receiver = broker.drain().await.map_err(refused)?;
     let progress = receiver.borrow().clone();
     Ok(told(&broker, &progress))
 }
@@ -106,9 +106,15 @@ fn elsewhere(broker: &Broker, meant: &str) -> String {
 }
 
 fn alone() -> ApiError {
-    refused(super::drain::DrainError::Alone)
+    refused(DrainError::Alone)
 }
 
-fn refused(error: super::drain::DrainError) -> ApiError {
-    ApiError::new(ErrorType::BadData, error.to_string()).with_status(StatusCode::CONFLICT)
+fn refused(error: DrainError) -> ApiError {
+    let said = error.to_string();
+    match error {
+        DrainError::NotAgreed(_) => ApiError::new(ErrorType::Unavailable, said),
+        DrainError::Alone | DrainError::Last => {
+            ApiError::new(ErrorType::BadData, said).with_status(StatusCode::CONFLICT)
+        }
+    }
 }

@@ -166,6 +166,8 @@ impl CatalogFeed {
             (
                 Command::Flush { .. }
                 | Command::FlushLog { .. }
+                | Command::FlushUnread { .. }
+                | Command::ForgetUnread { .. }
                 | Command::AddBlocks { .. }
                 | Command::Swap { .. }
                 | Command::Expire { .. }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | merges and everything else that writes blocks anew | `merge/<tenant>/<day>` | nearest to tenant and day |
 //! | what a dead broker left | `adopt/<broker>` | nearest to it |
+//! | segments that could not be read | `unread/<broker>` | nearest to their broker |
 //! | retention, marks | `retention` | nearest to that word |
 //! | objects that nothing refers to | `orphans` | nearest to that word |
 //! | damaged blocks | `quarantine/<block>` | who met one |
@@ -22,9 +23,11 @@ use tokio::time::Instant;
 
 use super::adoption::Adoption;
 use super::damage::Mending;
+use super::kept::{Keeping, MayNot};
 use super::leases::{Leases, NoResult};
 use super::merging::Merging;
 use super::orphans::Orphans;
+use super::unread::Missing;
 use crate::deletes::Done;
 use crate::maintenance::Planner;
 
@@ -34,8 +37,10 @@ const SWEEP: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(10);
 /// … so often.
 const MOST_DOUBLED: u32 = 2;
+/// How often it is said that this broker may not remove anything.
+const COMPLAINED_EVERY: Duration = Duration::from_secs(300);
 /// Place of the job on the circle.
-const PLACE: u64 = 0x7265_7465_6e74_696f;
+pub(super) const RETENTION_PLACE: u64 = 0x7265_7465_6e74_696f;
 
 /// How patient the background work of a cluster is.
 #[derive(Debug, Clone, Copy)]
@@ -74,9 +79,11 @@ pub(super) struct Jobs {
     pub(super) every: Duration,
     pub(super) leases: Leases,
     pub(super) planner: Arc<Mutex<Planner>>,
+    pub(super) keeping: Keeping,
     pub(super) merging: Merging,
     pub(super) adoption: Adoption,
     pub(super) mending: Mending,
+    pub(super) missing: Missing,
     pub(super) orphans: Orphans,
 }
 
@@ -114,8 +121,19 @@ impl Jobs {
     /// Works until nobody can ask any more, or it is aborted. What brokers left and damaged blocks do not
     /// wait for merges.
     pub(super) async fn run(self, cleanings: UnboundedReceiver<Done>) {
-        let Jobs { own, every, leases, planner, merging, adoption, mending, orphans } = self;
-        let work = Rewriting { own, every, leases, planner, merging, orphans };
+        let Jobs {
+            own,
+            every,
+            leases,
+            planner,
+            keeping,
+            merging,
+            adoption,
+            mending,
+            missing,
+            orphans,
+        } = self;
+        let work = Rewriting { own, every, leases, planner, keeping, merging, missing, orphans };
         tokio::select! {
             biased;
             () = mending.run() => {}
@@ -131,16 +149,19 @@ struct Rewriting {
     every: Duration,
     leases: Leases,
     planner: Arc<Mutex<Planner>>,
+    keeping: Keeping,
     merging: Merging,
+    missing: Missing,
     orphans: Orphans,
 }
 
 impl Rewriting {
     async fn run(mut self, mut cleanings: UnboundedReceiver<Done>) {
         const RETENTION: &str = "removing what is too old";
+        const MISSING: &str = "reading missing segments";
         const ORPHANS: &str = "looking for objects of nobody";
         let mut rests = Rests::default();
-        let mut swept = Instant::now();
+        let (mut swept, mut looked, mut told) = (Instant::now(), Instant::now(), None);
         let mut is_busy = false;
         loop {
             let pause = if is_busy { Duration::ZERO } else { self.every };
@@ -149,15 +170,42 @@ impl Rewriting {
                 Ok(Some(first)) => self.clean(first, &mut cleanings).await,
                 Err(_) => {}
             }
-            is_busy = self.merging.step().await;
-            if rests.is_over(&RETENTION) && swept.elapsed() >= SWEEP.min(12 * self.every) {
+            let may_remove = self.may_remove(&mut told);
+            is_busy = may_remove && self.merging.step().await;
+            if looked.elapsed() >= SWEEP {
+                looked = Instant::now();
+                let abandoned = self.leases.abandoned();
+                if self.merging.members.ring().owner(RETENTION_PLACE) == Some(self.own) {
+                    self.leases.give_back(abandoned).await;
+                }
+            }
+            let is_due = swept.elapsed() >= SWEEP.min(12 * self.every);
+            if may_remove && is_due && rests.is_over(&RETENTION) {
                 swept = Instant::now();
                 rests.note(RETENTION, RETENTION, self.expire().await);
+            }
+            if rests.is_over(&MISSING) {
+                rests.note(MISSING, MISSING, self.missing.step().await);
             }
             if rests.is_over(&ORPHANS) {
                 rests.note(ORPHANS, ORPHANS, self.orphans.step().await);
             }
         }
+    }
+
+    /// Whether this broker may remove anything; if not, says so once in a while.
+    fn may_remove(&self, told: &mut Option<Instant>) -> bool {
+        match self.keeping.may_remove() {
+            Ok(()) => return true,
+            // For some seconds after a start.
+            Err(MayNot::Unheard) => {}
+            Err(why) if told.is_none_or(|told| told.elapsed() >= COMPLAINED_EVERY) => {
+                *told = Some(Instant::now());
+                tracing::error!("{why}");
+            }
+            Err(_) => {}
+        }
+        false
     }
 
     /// Cleans once for all who wait for it.
@@ -175,7 +223,7 @@ impl Rewriting {
 
     /// Forgets what retention no longer keeps, and marks of agents that are silent for longer.
     async fn expire(&self) -> Result<()> {
-        if self.merging.members.ring().owner(PLACE) != Some(self.own) {
+        if self.merging.members.ring().owner(RETENTION_PLACE) != Some(self.own) {
             return Ok(());
         }
         let planner = Arc::clone(&self.planner);
@@ -189,7 +237,15 @@ impl Rewriting {
             let (listed, damaged) = planner.lock().expired(state);
             listed.into_iter().chain(damaged).collect()
         });
-        if removed.is_empty() && before_ms.is_none() {
+        let unread: Vec<(BrokerId, u64)> = match planner.lock().kept_since_ms() {
+            None => Vec::new(),
+            Some(since_ms) => writing.consensus.read(|state| {
+                let unread = state.unread_segments();
+                let old = unread.filter(|(_, _, segment)| segment.range.end_ms <= since_ms);
+                old.map(|(broker, seq, _)| (broker, seq)).collect()
+            }),
+        };
+        if removed.is_empty() && before_ms.is_none() && unread.is_empty() {
             return Ok(());
         }
         let Some(lease) = self.leases.take("retention".to_owned()).await else { return Ok(()) };
@@ -201,6 +257,11 @@ impl Rewriting {
                 let count = removed.len() as u64;
                 writing.counters.expired_blocks.fetch_add(count, Ordering::Relaxed);
             });
+        }
+        if outcome.is_ok() && !unread.is_empty() {
+            // Their objects are nobody's then.
+            let forget = Command::ForgetUnread { segments: unread };
+            outcome = lease.propose(forget).await.map(|_| ());
         }
         if let (Ok(()), Some(before_ms)) = (&outcome, before_ms) {
             outcome = lease.propose(Command::ExpireMarks { before_ms }).await.map(|_| ());

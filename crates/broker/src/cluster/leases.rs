@@ -2,34 +2,66 @@
 //!
 //! Who has a lease does the job, and what comes of it is agreed upon [under its term](catalog::Command::Under):
 //! a broker that lost the lease meanwhile, because it was cut off or stood still, is refused.
+//!
+//! No two clocks are compared: a lease is over when whoever wants it saw it stand still for as long as it may,
+//! by its own clock, and it is taken [as it was seen](LeaseClaim::Over).
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{BrokerId, CatalogError, Command, Outcome};
+use catalog::{BROKER_LEASES, BrokerId, CatalogError, Command, Lease, LeaseClaim, Outcome};
 use consensus::{Consensus, ProposeError};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::writer::AGREE_DEADLINE;
 
-/// A lease that is not renewed is another's after so long. Longer than clocks of a cluster should differ:
-/// whose clock is ahead by more takes jobs away that are being done, which costs the work.
+/// A lease that is not renewed is another's after so long.
 const LEASE: Duration = Duration::from_secs(60);
 /// How often it is renewed while the job is done.
 const RENEWED_EVERY: Duration = Duration::from_secs(15);
 
+/// After so many times as long nobody comes back to one that nobody else wanted: days that are never merged
+/// again.
+const ABANDONED_AFTER: u32 = 60;
+/// Most that are given back in one round, a minute.
+const GIVEN_AT_ONCE: usize = 1_000;
+
 /// The way to leases.
 #[derive(Clone)]
 pub(super) struct Leases {
-    pub(super) own: BrokerId,
+    own: BrokerId,
     pub(super) consensus: Consensus,
-    pub(super) now_ms: fn() -> i64,
+    now_ms: fn() -> i64,
+    /// A minute; less in tests.
+    over_after: Duration,
+    watched: Arc<Mutex<BTreeMap<String, Watched>>>,
+}
+
+/// A lease as it was seen, and since when it is so.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    term: u64,
+    renewals: u64,
+    since: Instant,
+}
+
+impl Watched {
+    /// Of now, or of before if it stood still.
+    fn of(lease: &Lease, before: Option<Watched>) -> Watched {
+        let Lease { term, renewals, .. } = *lease;
+        let same = before.filter(|one| (one.term, one.renewals) == (term, renewals));
+        same.unwrap_or(Watched { term, renewals, since: Instant::now() })
+    }
 }
 
 /// A lease that was taken. It ends by itself when it is not renewed.
 pub(super) struct Held {
-    leases: Leases,
-    job: String,
-    term: u64,
+    pub(super) leases: Leases,
+    pub(super) job: String,
+    pub(super) term: u64,
 }
 
 /// Why there is no result.
@@ -44,25 +76,74 @@ pub(super) enum NoResult {
 }
 
 impl Leases {
-    /// Takes a lease; `None` if another broker has it, or the cluster does not agree now.
+    pub(super) fn new(own: BrokerId, consensus: Consensus, now_ms: fn() -> i64) -> Self {
+        Leases { own, consensus, now_ms, over_after: LEASE, watched: Arc::default() }
+    }
+
+    /// The same, less patient.
+    #[cfg(test)]
+    pub(super) fn over_after(self, over_after: Duration) -> Self {
+        Leases { over_after, ..self }
+    }
+
+    /// Takes a lease; `None` if another broker has it, or the cluster does not agree now. One that its holder
+    /// does not renew is had by who asks again and again.
     pub(super) async fn take(&self, job: String) -> Option<Held> {
-        let until = |state: &catalog::State| match state.lease(&job) {
-            Some(lease) if lease.holder != self.own => lease.until_ms,
-            _ => i64::MIN,
+        let of_another = self
+            .consensus
+            .read(|state| state.lease(&job).filter(|lease| lease.holder != self.own).cloned());
+        let claim = match of_another {
+            None => LeaseClaim::Free,
+            // What would be refused costs the cluster nothing.
+            Some(lease) => self.watch(&job, &lease)?,
         };
-        // What would be refused costs the cluster nothing.
-        if self.consensus.read(until) > (self.now_ms)() {
-            return None;
-        }
-        let term = self.propose(&job).await?;
+        let term = self.propose(&job, claim).await?;
         Some(Held { leases: self.clone(), job, term })
     }
 
-    async fn propose(&self, job: &str) -> Option<u64> {
-        let now_ms = (self.now_ms)();
-        let until_ms = now_ms.saturating_add(i64::try_from(LEASE.as_millis()).expect("a minute"));
+    /// The claim to a lease of another, if it stood still for long enough.
+    fn watch(&self, job: &str, lease: &Lease) -> Option<LeaseClaim> {
+        let mut watched = self.watched.lock();
+        let now = Watched::of(lease, watched.get(job).copied());
+        watched.insert(job.to_owned(), now);
+        let Watched { term, renewals, since } = now;
+        (since.elapsed() >= self.over_after).then_some(LeaseClaim::Over { term, renewals })
+    }
+
+    /// Looks at all leases, now and then; yields those that stood still for so long that their holders do not
+    /// come back to them, with their terms.
+    pub(super) fn abandoned(&self) -> Vec<(String, u64)> {
+        let mut watched = self.watched.lock();
+        let before = std::mem::take(&mut *watched);
+        *watched = self.consensus.read(|state| {
+            let jobs = state.leases("").filter(|(job, _)| !job.starts_with(BROKER_LEASES));
+            jobs.map(|(job, lease)| (job.to_owned(), Watched::of(lease, before.get(job).copied())))
+                .collect()
+        });
+        let old = watched
+            .iter()
+            .filter(|(_, one)| one.since.elapsed() >= ABANDONED_AFTER * self.over_after);
+        old.map(|(job, one)| (job.clone(), one.term)).collect()
+    }
+
+    /// Gives leases back that are nobody's any more.
+    pub(super) async fn give_back(&self, abandoned: Vec<(String, u64)>) {
+        for (job, term) in abandoned.into_iter().take(GIVEN_AT_ONCE) {
+            let command = Command::GiveLease { job, term };
+            match self.consensus.propose(command, AGREE_DEADLINE).await {
+                // Another one has it by now.
+                Ok(_) | Err(ProposeError::Catalog(_)) => {}
+                // It is tried again in a minute.
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) async fn propose(&self, job: &str, claim: LeaseClaim) -> Option<u64> {
+        let for_ms = i64::try_from(LEASE.as_millis()).expect("a minute");
+        let until_ms = (self.now_ms)().saturating_add(for_ms);
         let (job, holder) = (job.to_owned(), self.own);
-        let command = Command::TakeLease { job, holder, now_ms, until_ms };
+        let command = Command::TakeLease { job, holder, claim, until_ms };
         match self.consensus.propose(command, AGREE_DEADLINE).await {
             Ok(Outcome::Term(term)) => Some(term),
             Ok(other) => unreachable!("a lease is answered with its term, not {other:?}"),
@@ -72,6 +153,11 @@ impl Leases {
 }
 
 impl Held {
+    /// By what right it is kept for longer.
+    pub(super) fn claim(&self) -> LeaseClaim {
+        LeaseClaim::Held { term: self.term }
+    }
+
     /// Keeps the lease while something is done.
     pub(super) async fn keep<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
@@ -81,7 +167,7 @@ impl Held {
                 result = &mut work => return result,
                 () = tokio::time::sleep(RENEWED_EVERY) => {}
             }
-            let renewal = self.leases.propose(&self.job);
+            let renewal = self.leases.propose(&self.job, self.claim());
             tokio::select! {
                 biased;
                 result = &mut work => return result,

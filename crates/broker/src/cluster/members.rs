@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use catalog::{BrokerId, BrokerState, Command, Outcome, Ring, RingBroker};
+use catalog::{
+    BROKER_LEASES, BrokerId, BrokerState, Command, LeaseClaim, Outcome, Ring, RingBroker,
+};
 use consensus::Consensus;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -62,7 +64,11 @@ pub struct ClusterMember {
 
 /// The job of being there.
 fn job(id: BrokerId) -> String {
-    format!("broker/{id}")
+    format!("{BROKER_LEASES}{id}")
+}
+
+fn alive_for_ms() -> i64 {
+    i64::try_from(ALIVE_FOR.as_millis()).expect("seconds")
 }
 
 /// The job of being about to be there.
@@ -87,6 +93,8 @@ struct Seen {
     /// start takes one.
     epoch: u64,
     began: Instant,
+    /// How far its clock was ahead of the own one, when it was seen to keep its lease.
+    ahead_ms: Option<i64>,
 }
 
 impl Seen {
@@ -102,12 +110,22 @@ impl Seen {
             starts_at: now,
             epoch,
             began: now,
+            ahead_ms: None,
         }
     }
 
-    fn note(&mut self, until_ms: Option<i64>, starts_until_ms: Option<i64>, epoch: u64) {
+    fn note(
+        &mut self,
+        until_ms: Option<i64>,
+        starts_until_ms: Option<i64>,
+        epoch: u64,
+        now_ms: i64,
+    ) {
         let now = Instant::now();
         if self.until_ms != until_ms {
+            // What it said a moment ago: by then it adds how long the lease is.
+            self.ahead_ms =
+                until_ms.map(|ms| ms.saturating_sub(alive_for_ms()).saturating_sub(now_ms));
             let was_silent = self.silent().is_some();
             self.until_ms = until_ms;
             self.is_gone = until_ms.is_none();
@@ -242,12 +260,11 @@ impl Members {
 
     async fn renew(&self) {
         let now_ms = (self.now_ms)();
-        let for_ms = i64::try_from(ALIVE_FOR.as_millis()).expect("seconds");
-        let until_ms = now_ms.saturating_add(for_ms);
+        let until_ms = now_ms.saturating_add(alive_for_ms());
         let is_open = self.is_open.load(Ordering::Relaxed);
         let job = if is_open { job(self.own) } else { start_job(self.own) };
-        let (of, holder) = (job.clone(), self.own);
-        let command = Command::TakeLease { job: of, holder, now_ms, until_ms };
+        let (of, holder, claim) = (job.clone(), self.own, LeaseClaim::Free);
+        let command = Command::TakeLease { job: of, holder, claim, until_ms };
         match self.consensus.propose(command, AGREE).await {
             Ok(Outcome::Term(term)) => _ = self.held.lock().insert(job, term),
             Ok(other) => unreachable!("a lease is answered with its term, not {other:?}"),
@@ -276,10 +293,20 @@ impl Members {
                 let (until_ms, starts_until_ms) = (until_ms(job(id)), until_ms(start_job(id)));
                 let first = || Seen::first(until_ms, now_ms, broker.epoch);
                 let known = seen.entry(id).or_insert_with(first);
-                known.note(until_ms, starts_until_ms, broker.epoch);
+                known.note(until_ms, starts_until_ms, broker.epoch, now_ms);
             }
         });
         seen
+    }
+
+    /// How far the clocks of the others that are alive are ahead of the own one, as exact as some seconds; and
+    /// whether others may be heard of yet: a moment ago they still were, or this broker has just begun to look.
+    pub(super) fn clocks(&self) -> (bool, Vec<i64>) {
+        let seen = self.look();
+        let others = || seen.iter().filter(|(id, _)| **id != self.own).map(|(_, seen)| seen);
+        let alive = others().filter(|seen| seen.silent().is_none());
+        let ahead_ms = alive.filter_map(|seen| seen.ahead_ms).collect();
+        (others().any(|seen| seen.at.elapsed() < 10 * ALIVE_FOR), ahead_ms)
     }
 
     /// Whose eyes these are.
@@ -385,7 +412,7 @@ mod tests {
         }
 
         fn note(&mut self, id: BrokerId, until_ms: Option<i64>, starts: Option<i64>, epoch: u64) {
-            self.0.get_mut(&id).expect("both are there").note(until_ms, starts, epoch);
+            self.0.get_mut(&id).expect("both are there").note(until_ms, starts, epoch, 0);
         }
 
         /// The own lease is kept for some time, and the other one does nothing.

@@ -24,6 +24,7 @@ use super::blocks::BlockWriting;
 use super::damage::SettingAside;
 use super::feed::Event;
 use super::jobs::Rests;
+use super::kept::{Keeping, MayNot};
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use crate::deletes::DeleteBook;
@@ -64,6 +65,7 @@ type Blocks = Vec<Arc<OpenBlock<MetricFormat>>>;
 pub(super) struct Merging {
     pub(super) own: BrokerId,
     pub(super) members: Arc<Members>,
+    pub(super) keeping: Keeping,
     pub(super) leases: Leases,
     pub(super) writing: BlockWriting,
     pub(super) planner: Arc<Mutex<Planner>>,
@@ -175,7 +177,7 @@ impl Merging {
             }
             Err(error) => return Err(error.into()),
         };
-        if !self.planner.lock().rules_hold(&terms) {
+        if !self.planner.lock().rules_hold(&terms) || self.keeping.may_remove().is_err() {
             // The next step plans by those of now.
             return Ok(());
         }
@@ -235,6 +237,14 @@ impl Merging {
             let is_damaged = |meta: &BlockMeta| self.aside.damaged.lock().contains_key(&meta.id);
             if !listed.iter().any(|meta| is_concerned(meta) && !is_damaged(meta)) {
                 return Ok(());
+            }
+            match self.keeping.may_remove() {
+                Ok(()) => {}
+                Err(MayNot::Unheard) if Instant::now() < end => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(why) => return Err(why.into()),
             }
             let mut groups = self.whole_groups();
             groups.retain(|_, blocks| blocks.iter().any(|open| is_concerned(&open.meta)));

@@ -18,8 +18,10 @@
 //! | `flush` | heads → blocks |
 //! | `blocks` | blocks into the store, and objects out of it |
 //! | `jobs`, `leases` | what any broker may do and one does at a time |
+//! | `kept` | what the cluster keeps, and whether this broker may remove what it does not |
 //! | `merging` | merges, rollups, rules, deletes |
 //! | `adoption` | what dead brokers left |
+//! | `unread` | segments that could not be read, again |
 //! | `orphans` | objects that nothing refers to |
 //! | `damage` | blocks that cannot be read |
 //! | `drain`, `lost`, `drain_routes` | a broker leaves, or is taken out |
@@ -49,6 +51,7 @@ mod flush;
 mod follow;
 mod fresh;
 mod jobs;
+mod kept;
 mod leases;
 mod links;
 mod listing;
@@ -66,6 +69,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod unread;
 mod writer;
 
 use std::collections::BTreeSet;

@@ -27,6 +27,7 @@ use super::feed::{CatalogFeed, Event};
 use super::flush::Upkeep;
 use super::fresh::{FreshCounters, Others};
 use super::jobs::{Background, Jobs, Rests};
+use super::kept::{self, Keeping};
 use super::leases::Leases;
 use super::listing::Listing;
 use super::members::Members;
@@ -36,6 +37,7 @@ use super::orphans::Orphans;
 use super::proposals::{Answering, Lanes};
 use super::rebuild::{AT_ONCE, Opening, Rebuild};
 use super::store::ObjectStore;
+use super::unread::Missing;
 use super::writer::{AGREE_DEADLINE, Agreeing, Budget, ClusterQueue, Collector, Flights, Open};
 use super::{ClusterParts, Clustered, OnFault, Work};
 use crate::commit::CommitQueue;
@@ -90,6 +92,8 @@ pub(super) async fn open(
     if let Some(why) = left_cluster(&*disk) {
         bail!(why);
     }
+    // Before the log begins: what is refused must not look alive.
+    kept::agree(&consensus, &config).await?;
     let started = Instant::now();
     let (events, mut coming) = feed.listen();
     let (epoch, state) = begin(&consensus, &feed, &mut coming).await?;
@@ -333,7 +337,7 @@ impl Start {
         disk: &Arc<dyn Disk>,
     ) -> Jobs {
         let (own, now_ms) = (self.own, config.now_ms);
-        let leases = Leases { own, consensus: self.consensus.clone(), now_ms };
+        let leases = Leases::new(own, self.consensus.clone(), now_ms);
         // An eighth of what this process may use.
         let memory = config.governor.limit_bytes() / 8;
         let max_bytes = background.max_merge_bytes.min(memory.max(1 << 20));
@@ -358,8 +362,10 @@ impl Start {
             after: background.damaged_after,
             looks: BTreeMap::new(),
         };
+        let keeping = Keeping::new(config, members);
         let merging = Merging {
             own,
+            keeping: keeping.clone(),
             members: Arc::clone(members),
             leases: leases.clone(),
             writing: writing.clone(),
@@ -398,7 +404,18 @@ impl Start {
             looked: None,
         };
         let every = background.every;
-        Jobs { own, every, leases, planner, merging, adoption, mending, orphans }
+        let missing = Missing {
+            own,
+            members: Arc::clone(members),
+            leases: leases.clone(),
+            writing: writing.clone(),
+            disk: Arc::clone(disk),
+            seed: config.hash_seed(),
+            now_ms,
+            every: 120 * every,
+            tried: None,
+        };
+        Jobs { own, every, leases, planner, keeping, merging, adoption, mending, missing, orphans }
     }
 
     /// The number of the first segment of this epoch.

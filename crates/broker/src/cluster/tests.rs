@@ -24,8 +24,9 @@ use crate::maintenance::Wake;
 use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 
 mod bounds;
-mod live;
 mod damage;
+mod kept;
+mod live;
 mod reads;
 mod starts;
 
@@ -53,10 +54,14 @@ pub(super) struct Site {
     damaged_after_ms: AtomicU64,
     /// After so many blocks, one more is refused; 0 or less: none.
     pub(super) refuses_block: AtomicI64,
+    /// What brokers are told otherwise than the others.
+    pub(super) told: Mutex<BTreeMap<u64, Told>>,
     /// Most marks in one segment.
     most_marks: AtomicUsize,
     pub(super) faults: Mutex<Vec<String>>,
 }
+
+pub(super) type Told = Box<dyn Fn(&mut BrokerConfig, &mut Background) + Send>;
 
 #[derive(Clone)]
 struct Shared(Arc<Site>);
@@ -281,6 +286,24 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
         let set = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };
         consensus.propose(set, Duration::from_secs(10)).await.expect("there is a leader");
         shared.0.feeds.lock().insert(id, Arc::clone(&feed));
+        let mut config = BrokerConfig {
+            shards: 2,
+            flush_interval_ms: 86_400_000,
+            ..BrokerConfig::new("unused".into(), now_ms)
+        };
+        let mut background = Background {
+            every: Duration::from_millis(100),
+            adopt_after: Duration::from_secs(12),
+            orphan_age: Duration::from_secs(3),
+            damaged_after: match failed.damaged_after_ms.load(Ordering::Relaxed) {
+                0 => Background::default().damaged_after,
+                millis => Duration::from_millis(millis),
+            },
+            ..Background::default()
+        };
+        if let Some(told) = shared.0.told.lock().get(&id) {
+            told(&mut config, &mut background);
+        }
         let parts = ClusterParts {
             consensus: consensus.clone(),
             feed,
@@ -290,22 +313,8 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
             disk,
             work: Work::Threads,
             keep_flushed: Duration::from_millis(200),
-            background: Background {
-                every: Duration::from_millis(100),
-                adopt_after: Duration::from_secs(12),
-                orphan_age: Duration::from_secs(3),
-                damaged_after: match failed.damaged_after_ms.load(Ordering::Relaxed) {
-                    0 => Background::default().damaged_after,
-                    millis => Duration::from_millis(millis),
-                },
-                ..Background::default()
-            },
+            background,
             on_fault: Arc::new(move |why| failed.faults.lock().push(why.to_owned())),
-        };
-        let config = BrokerConfig {
-            shards: 2,
-            flush_interval_ms: 86_400_000,
-            ..BrokerConfig::new("unused".into(), now_ms)
         };
         let opened = Broker::open_clustered(parts, config, Arc::default()).await;
         Ok(Running { broker: opened?, consensus })

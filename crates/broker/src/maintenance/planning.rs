@@ -287,6 +287,11 @@ impl Planner {
         (plan_expire(&listed, now_ms, &self.kept), plan_expire(&damaged, now_ms, &by_time))
     }
 
+    /// Nothing that is older is kept in any form; `None` if all is.
+    pub(crate) fn kept_since_ms(&self) -> Option<i64> {
+        Some((self.now_ms)().saturating_sub(self.kept.time_ms?))
+    }
+
     /// Agents that are silent since then are forgotten with their marks: for longer than anything they
     /// sent is kept. `None` if it is kept for ever.
     pub(crate) fn forgotten_before_ms(&self) -> Option<i64> {

@@ -288,7 +288,7 @@ impl Cluster {
     /// Lets the last broker leave; yields how many are left.
     async fn drain(&mut self, of: u64) -> u64 {
         let leaving = self.site.brokers.lock()[&of].clone();
-        let mut progress = leaving.drain().expect("there are others");
+        let mut progress = leaving.drain().await.expect("there are others");
         let left = progress.wait_for(|now| now.step == DrainStep::Left);
         let left = timeout(Duration::from_secs(120), left).await.is_ok_and(|now| now.is_ok());
         assert!(left, "{:?}\n{}", leaving.drain_progress(), statuses(&self.world));

@@ -27,6 +27,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) accept_weaker_durability: bool,
     /// Of the cache on the local disk; 0 for none.
     pub(crate) cache_bytes: u64,
+    /// Version of what the cluster keeps that is to be changed to what this broker is told to keep.
+    pub(crate) change_kept: Option<u64>,
 }
 
 /// `host` is the name of this one, where no other is given.
@@ -67,5 +69,6 @@ pub(super) fn settings(
         accept_weaker_durability: arguments.accept_weaker_durability
             || keys.accept_weaker_durability.unwrap_or(false),
         cache_bytes: keys.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+        change_kept: arguments.change_kept,
     })
 }

@@ -392,6 +392,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         ha: config.ha.clone(),
         aggregation: config.aggregation.clone(),
         type_and_unit_labels: config.features.type_and_unit_labels,
+        change_kept: config.cluster.change_kept,
         seed,
     }
 }

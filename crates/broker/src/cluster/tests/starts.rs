@@ -86,3 +86,96 @@ fn a_start_goes_on_without_what_the_store_does_not_give_and_says_so() {
     assert_eq!(read(&whole.broker).len(), 4);
     assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
 }
+
+fn unread(running: &Running) -> Vec<(BrokerId, u64)> {
+    running.consensus.read(|state| state.unread_segments().map(|(id, seq, _)| (id, seq)).collect())
+}
+
+fn wait(what: &str, seconds: u64, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Nobody has to restart anything for it.
+#[test]
+fn a_missing_segment_becomes_a_block_when_the_store_gives_it_again() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    let running = start(&runtime, &site, 1, &disk);
+    let store = |broker: &Broker, series: &str, t_ms| {
+        send(broker, &batch(series, t_ms, 1.0)).recv().expect("answered").expect("stored");
+    };
+    store(&running.broker, "s", START_MS);
+    store(&running.broker, "gone", START_MS);
+    running.stop(&runtime, &site, 1);
+    let segments = objects(&site, "segments/");
+    for key in &segments {
+        let fault = StoreFault::Damaged("503".to_owned());
+        site.kept_back.lock().insert(key.clone(), fault);
+    }
+    let again = start(&runtime, &site, 1, &disk);
+    store(&again.broker, "s", START_MS + 1);
+    flush(&again.broker);
+    assert_eq!(unread(&again), [(BrokerId(1), 0), (BrokerId(1), 1)]);
+    // What is deleted meanwhile is not back with them.
+    let matcher = Matcher::new("series", MatchOp::Equal, "gone").expect("no regex");
+    let deleted = again.broker.delete_series(DEFAULT_TENANT, &[vec![matcher]], TimeRange::all());
+    deleted.expect("a leader");
+    again.broker.clean_deleted().expect("nothing is in the way");
+    assert_eq!(again.consensus.read(|state| state.tombstones().len()), 1);
+    site.kept_back.lock().clear();
+    wait("they are read again", 40, || unread(&again).is_empty());
+    wait("both samples are there", 10, || {
+        let times: Vec<(String, i64)> = read(&again.broker).into_keys().collect();
+        times == [("s".to_owned(), START_MS), ("s".to_owned(), START_MS + 1)]
+    });
+    assert_eq!(again.broker.reader(DEFAULT_TENANT).missing(TimeRange::all()).len(), 0);
+    assert_eq!(again.consensus.read(|state| state.tombstones().len()), 0);
+    wait("their objects go", 10, || objects(&site, "segments/").is_empty());
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn a_missing_segment_is_forgotten_when_its_retention_is_over() {
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    let running = start(&runtime, &site, 1, &MemoryDisk::new());
+    let propose = |command: Command| {
+        let agreed = running.consensus.propose(command, Duration::from_secs(5));
+        runtime.block_on(agreed).expect("a leader")
+    };
+    let info = running
+        .consensus
+        .read(|state| state.broker(BrokerId(1)).expect("it is there").info.clone());
+    let broker = BrokerId(77);
+    propose(Command::SetBroker { broker, info: Box::new(info) });
+    let Outcome::Epoch(epoch) = propose(Command::BeginLog { broker }) else { panic!("no epoch") };
+    for (seq, start_ms) in [(0, 0), (1, START_MS)] {
+        propose(Command::AddSegment(NewSegment {
+            broker,
+            epoch,
+            seq,
+            size_bytes: 100,
+            checksum: 9,
+            rows: 1,
+            range: TimeRange::new(start_ms, start_ms + 1),
+            marks: Vec::new(),
+        }));
+    }
+    let (added, unread_seqs) = (Vec::new(), vec![0, 1]);
+    let flush = Command::FlushLog {
+        broker,
+        epoch,
+        through: 2,
+        added,
+        deletes_through: 0,
+        unread: unread_seqs,
+    };
+    propose(flush);
+    // While it is listed it may come back any moment, and its clock may be the right one.
+    propose(Command::RemoveBroker { broker });
+    wait("the old one is forgotten", 10, || unread(&running) == [(broker, 1)]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(unread(&running), [(broker, 1)]);
+}
