@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use catalog::{BlockId, BlockMeta, NewBlock, Signal};
-use model::TimeRange;
+use model::{Labels, TimeRange};
 use rustix::io::Errno;
 
 use crate::blobs::{BlobError, BlobWriter, Blobs};
 use crate::counters::Counters;
-use crate::format::{BlockError, BlockFormat, MergeError, MergeInput};
+use crate::format::{BlockError, BlockFormat, MergeError, MergeInput, MergePart};
 use crate::plan::MergeJob;
 
 /// An open block and what the catalog says of it.
@@ -47,6 +47,16 @@ pub struct Merged<F: BlockFormat> {
     pub added: Option<(NewBlock, Arc<F::Block>)>,
     /// Rows left out because an earlier commit has another value for the same series and time.
     pub conflicts: u64,
+}
+
+/// One part of what a merge wrote.
+pub struct MergedPart {
+    /// The new block, for the catalog's swap; `None` if no row was left.
+    pub new: Option<NewBlock>,
+    /// As [`Merged::conflicts`], of this part.
+    pub conflicts: u64,
+    /// Its last series if another part follows.
+    pub last: Option<Labels>,
 }
 
 /// The deletes that may hide rows of a block.
@@ -214,16 +224,17 @@ impl<F: BlockFormat> BlockSet<F> {
         let key = id.key(self.signal);
         let out = self.blobs.create(&key).map_err(|e| failed(e.into()))?;
         let mut out = Pausing { out, between };
-        let (new, conflicts) = self.merge_into(format, job, id, keep, deletes, &mut out)?;
+        let all = MergePart::default();
+        let MergedPart { new, conflicts, .. } =
+            self.merge_into(format, job, id, keep, deletes, &all, &mut out)?;
         let Some(new) = new else { return Ok(Merged { added: None, conflicts }) };
         out.out.finish().map_err(|e| failed(e.into()))?;
         let block = self.open_block(id).map_err(failed)?;
         Ok(Merged { added: Some((new, block)), conflicts })
     }
 
-    /// As [`BlockSet::merge`], with the bytes of the block to somewhere else: they are complete when this
-    /// returns. Yields `None` if no row was left, and how many rows were left out because an earlier commit
-    /// has another value.
+    /// As [`BlockSet::merge`], of one part of the outcome, with the bytes of the block to somewhere else: they
+    /// are complete when this returns.
     ///
     /// # Errors
     /// As [`BlockSet::merge`].
@@ -234,18 +245,22 @@ impl<F: BlockFormat> BlockSet<F> {
         id: BlockId,
         keep: TimeRange,
         deletes: &DeletesOf<'_, F>,
+        part: &MergePart,
         out: &mut dyn BlobWriter,
-    ) -> Result<(Option<NewBlock>, u64), MergeError> {
+    ) -> Result<MergedPart, MergeError> {
         let inputs = self.inputs(job, deletes)?;
-        let summary = format.merge(&inputs, keep, job.level, out)?;
+        let (summary, last) = format.merge_part(&inputs, keep, job.level, part, out)?;
         self.counters.merges.add(1);
         self.counters.merged_rows.add(summary.rows);
         // A block bears those of its inputs on.
-        let known: u64 = inputs.iter().map(|input| F::conflicts(&input.block)).sum();
+        let known: u64 = match part.behind {
+            None => inputs.iter().map(|input| F::conflicts(&input.block)).sum(),
+            Some(_) => 0,
+        };
         let conflicts = summary.conflicts.saturating_sub(known);
         self.counters.merge_conflicts.add(conflicts);
         if summary.rows == 0 {
-            return Ok((None, conflicts));
+            return Ok(MergedPart { new: None, conflicts, last });
         }
         let size_bytes = out.position();
         self.counters.merged_bytes.add(size_bytes);
@@ -259,7 +274,7 @@ impl<F: BlockFormat> BlockSet<F> {
             size_bytes,
             level: job.level,
         };
-        Ok((Some(new), conflicts))
+        Ok(MergedPart { new: Some(new), conflicts, last })
     }
 
     /// The open blocks of a job, in its order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::TimeRange;
+use model::{Labels, TimeRange};
 
 use crate::blobs::{BlobError, BlobWriter, ReadAt};
 
@@ -83,6 +83,39 @@ pub trait BlockFormat: Send + Sync + 'static {
         level: u8,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError>;
+
+    /// As [`BlockFormat::merge`], of the series behind one alone, and no more when the block has this many
+    /// bytes: yields the last series then, for the next part. A format that knows no series writes all.
+    ///
+    /// # Errors
+    /// As [`BlockFormat::merge`].
+    fn merge_part(
+        &self,
+        inputs: &[MergeInput<Self::Block, Self::Delete>],
+        keep: TimeRange,
+        level: u8,
+        part: &MergePart,
+        out: &mut dyn BlobWriter,
+    ) -> Result<(BlockSummary, Option<Labels>), MergeError> {
+        debug_assert!(part.behind.is_none(), "there is no second part");
+        Ok((self.merge(inputs, keep, level, out)?, None))
+    }
+}
+
+/// Which part of the outcome of a merge is written.
+#[derive(Debug, Clone)]
+pub struct MergePart {
+    /// Series behind this one; `None` from the first on.
+    pub behind: Option<Labels>,
+    /// The part ends with the series that reaches so many bytes.
+    pub most_bytes: u64,
+}
+
+impl Default for MergePart {
+    /// All of it.
+    fn default() -> Self {
+        MergePart { behind: None, most_bytes: u64::MAX }
+    }
 }
 
 /// A merge that failed.

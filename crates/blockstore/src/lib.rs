@@ -33,11 +33,11 @@ mod segment;
 
 pub use ballast::Ballast;
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-pub use blockset::{BlockSet, DamagedBlock, DeletesOf, Merged, OpenBlock, Orphans};
+pub use blockset::{BlockSet, DamagedBlock, DeletesOf, Merged, MergedPart, OpenBlock, Orphans};
 pub use counters::{Counter, CounterRow, Counters};
 pub use disk::{Disk, DiskBelow, DiskFile, FileDisk, MemoryDisk, OpenError};
 pub use disk_blobs::DiskBlobs;
-pub use format::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
+pub use format::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput, MergePart};
 pub use in_memory::InMemory;
 pub use log::{
     Damage, Frame, FrameKind, LogError, LogPosition, LogReader, LogTail, LogWriter,

@@ -15,11 +15,11 @@
 //! | 6 | day, thinned | all blocks of a day whose samples are past their retention, where rollups are kept for longer |
 //! | 7 … | the same | all blocks of a day whose rollups are past theirs, where coarser ones are kept for longer |
 //!
-//! Only the largest closed cell around a block decides, of those that are not too large to be one block. Data that arrives in time is thus written
+//! Only the largest closed cell around a block decides, of those that are not too large for a merge. Data that arrives in time is thus written
 //! at most six times, flush included, and less if the process was down when cells closed. What
 //! arrives after a cell was merged is joined to it when it has grown to a quarter of it, so that
 //! each late byte costs at most five; until then late blocks are merged among themselves by the
-//! same rule.
+//! same rule. Blocks that one merge or flush wrote side by side count as one.
 //!
 //! Of two samples with the same series and time the one committed first wins. A merge hides the
 //! order inside it, so no block outside may lie between its inputs in the order of commits while
@@ -59,8 +59,9 @@ const LATE_SHARE: u64 = 4;
 pub struct MergePolicy {
     /// Time after its end until most late data has arrived.
     pub settle_ms: i64,
-    /// Blocks that are larger than this together are not made one: where the outcome has to lie in
-    /// memory before it is stored.
+    /// Where the outcome has to lie in memory before it is stored: blocks that are larger than this together
+    /// are not made one, below a day. A day always is one job, whose outcome is several blocks by ranges of
+    /// series then: it gets rollups, and is thinned, whatever its size.
     pub max_bytes: u64,
 }
 
@@ -212,9 +213,10 @@ impl<'a> Cells<'a> {
     /// Whether the next larger cell around one is closed, and may become one block.
     fn is_for_larger(&self, start_ms: i64, scale: usize) -> bool {
         self.is_closed(start_ms, scale + 1)
-            && SCALES.get(scale + 1).is_some_and(|(len_ms, _)| {
+            && SCALES.get(scale + 1).is_some_and(|(len_ms, level)| {
                 let cell = self.cells[scale + 1].get(&start_ms.div_euclid(*len_ms));
-                cell.is_none_or(|blocks| sum_bytes(blocks) <= self.max_bytes)
+                let fits = |blocks: &Vec<_>| sum_bytes(blocks) <= self.max_bytes;
+                *level >= ROLLED_LEVEL || cell.is_none_or(fits)
             })
     }
 
@@ -226,7 +228,21 @@ impl<'a> Cells<'a> {
             .filter(|(index, _)| !self.is_closed(index.saturating_mul(window_ms), 0));
         open.flat_map(|(_, blocks)| blocks.chunk_by(|a, b| a.level == b.level))
             .filter(|run| run.len() >= FANIN && run[0].level < LAST_PART_LEVEL)
-            .find_map(|run| self.job(run, run[0].level + 1))
+            .find_map(|run| self.plan_run(run, run[0].level + 1))
+    }
+
+    /// The first of these blocks, as many as fit; behind those that fit nowhere.
+    fn plan_run(&self, run: &[&BlockMeta], level: u8) -> Option<MergeJob> {
+        (0..=run.len() - FANIN).find_map(|first| {
+            let mut bytes = 0_u64;
+            let fitting = run[first..].iter().take_while(|block| {
+                bytes = bytes.saturating_add(block.size_bytes);
+                bytes <= self.max_bytes
+            });
+            // Where that would tear apart what was written side by side, some fewer.
+            let most = fitting.count();
+            (FANIN..=most).rev().find_map(|len| self.job(&run[first..first + len], level))
+        })
     }
 
     /// Closed cells of this scale inside larger ones that are not closed.
@@ -259,10 +275,12 @@ impl<'a> Cells<'a> {
         if blocks.iter().all(|block| block.level < level) {
             return self.job(blocks, level);
         }
-        (0..blocks.len()).find_map(|first| {
+        let begins = |first: &usize| *first == 0 || !is_beside(blocks[first - 1], blocks[*first]);
+        (0..blocks.len()).filter(begins).find_map(|first| {
             let suffix = &blocks[first..];
-            let late = sum_bytes(&suffix[1..]);
-            let grown = late.saturating_mul(LATE_SHARE) >= suffix[0].size_bytes;
+            let beside = suffix.iter().take_while(|block| is_beside(suffix[0], block)).count();
+            let (before, late) = (sum_bytes(&suffix[..beside]), sum_bytes(&suffix[beside..]));
+            let grown = beside < suffix.len() && late.saturating_mul(LATE_SHARE) >= before;
             let highest = suffix.iter().map(|block| block.level).max()?;
             let worthwhile = highest >= level || suffix.len() >= FANIN;
             (grown && worthwhile).then(|| self.job(suffix, highest.max(1))).flatten()
@@ -272,7 +290,7 @@ impl<'a> Cells<'a> {
     /// The job for these inputs, unless there is nothing to merge or the order of commits forbids.
     fn job(&self, inputs: &[&BlockMeta], level: u8) -> Option<MergeJob> {
         let (first, _) = inputs.split_first().filter(|(_, rest)| !rest.is_empty())?;
-        if sum_bytes(inputs) > self.max_bytes {
+        if level < ROLLED_LEVEL && sum_bytes(inputs) > self.max_bytes {
             return None;
         }
         let range = inputs.iter().fold(first.range, |all, block| all.union(&block.range));
@@ -303,6 +321,11 @@ fn by_owner(blocks: &[BlockMeta], settled_ms: i64, max_bytes: u64) -> Vec<Cells<
         owners.entry((block.tenant, block.signal)).or_default().push(block);
     }
     owners.into_values().map(|blocks| Cells::new(blocks, settled_ms, max_bytes)).collect()
+}
+
+/// Whether two blocks were written by one flush or merge.
+fn is_beside(a: &BlockMeta, b: &BlockMeta) -> bool {
+    (a.first_sequence, a.last_sequence) == (b.first_sequence, b.last_sequence)
 }
 
 /// Index of the cell of this length that holds the whole range, if one does.

@@ -301,6 +301,84 @@ fn blocks_that_are_too_large_together_stay_as_they_are() {
         let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
         plan_merge(&store.blocks(), 30 * DAY, &policy).map_or(0, |job| job.inputs.len())
     };
-    // A day, a quarter of it, a window, nothing.
-    assert_eq!([240, 239, 59, 19].map(inputs), [24, 6, 2, 0]);
+    // Days, which are split, whatever their size.
+    assert_eq!([u64::MAX, 240, 1].map(inputs), [24, 24, 24]);
+    let inputs = |max_bytes| {
+        let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
+        let blocks = &store.blocks()[..18];
+        plan_merge(blocks, 18 * HOUR + 20 * MINUTE, &policy).map_or(0, |job| job.inputs.len())
+    };
+    // A quarter of the day, a window, nothing.
+    assert_eq!([60, 59, 19].map(inputs), [6, 2, 0]);
+}
+
+/// They grew while nothing was merged for an hour: as many as fit are, not all or none.
+#[test]
+fn a_run_that_is_too_large_is_merged_in_parts() {
+    let mut store = Store::default();
+    for minute in 0..20 {
+        store.flush(&[(0, TimeRange::new(minute * MINUTE, (minute + 1) * MINUTE), 10)]);
+    }
+    // Two that one flush wrote side by side are not torn apart.
+    let range = TimeRange::new(20 * MINUTE, 21 * MINUTE);
+    store.flush(&[(0, range, 10), (0, range, 10)]);
+    let inputs = |blocks: &[BlockMeta], max_bytes| {
+        let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
+        plan_merge(blocks, 30 * MINUTE, &policy)
+            .map(|job| job.inputs.iter().map(|id| id.0).collect::<Vec<_>>())
+            .unwrap_or_default()
+    };
+    let all = store.blocks();
+    assert_eq!(inputs(&all, 220), (1..=22).collect::<Vec<_>>());
+    assert_eq!(inputs(&all, 219), (1..=20).collect::<Vec<_>>());
+    assert_eq!(inputs(&all, 59), (1..=5).collect::<Vec<_>>());
+    assert_eq!(inputs(&all, 39), [0_u64; 0]);
+    // One that is too large for all does not keep back those behind it.
+    let mut uneven = all.clone();
+    uneven[1].size_bytes = 1_000;
+    assert_eq!(inputs(&uneven, 49), (3..=6).collect::<Vec<_>>());
+}
+
+/// A day that is larger than one block may be is written as several, once.
+#[test]
+fn a_day_in_several_blocks_is_done_and_is_thinned_as_a_whole() {
+    let mut store = Store::default();
+    for hour in 0..24 {
+        store.flush(&[(0, TimeRange::new(hour * HOUR, (hour + 1) * HOUR), 100)]);
+    }
+    let policy = MergePolicy { max_bytes: 1_000, ..MergePolicy::default() };
+    let split = |store: &mut Store, job: blockstore::MergeJob| {
+        let part = |id: u64| NewBlock {
+            id: BlockId(1_000 + store.next_id + id),
+            tenant: job.tenant,
+            signal: job.signal,
+            range: job.range,
+            rows: job.size_bytes / 3,
+            series: 1,
+            size_bytes: job.size_bytes / 3,
+            level: job.level,
+        };
+        let added = (0..3).map(part).collect();
+        store.next_id += 3;
+        let swap = Command::Swap { removed: job.inputs, added, deletes_through: 0 };
+        store.state.apply(&swap).expect("the order of commits is kept");
+    };
+    let job = plan_merge(&store.blocks(), 3 * DAY, &policy).expect("the day is over");
+    assert_eq!((job.inputs.len(), job.level), (24, ROLLED_LEVEL));
+    split(&mut store, job);
+    assert_eq!(plan_merge(&store.blocks(), 3 * DAY, &policy), None);
+    // What comes late is joined to all of them, when it has grown.
+    store.flush(&[(0, TimeRange::new(0, HOUR), 500)]);
+    assert_eq!(plan_merge(&store.blocks(), 3 * DAY, &policy), None);
+    store.flush(&[(0, TimeRange::new(0, HOUR), 100)]);
+    let job = plan_merge(&store.blocks(), 3 * DAY, &policy).expect("it is a quarter");
+    assert_eq!((job.inputs.len(), job.level), (5, ROLLED_LEVEL));
+    split(&mut store, job);
+    let kept_ms = [5 * DAY];
+    assert_eq!(plan_thin(&store.blocks(), 6 * DAY, &kept_ms, &policy), None);
+    let job = plan_thin(&store.blocks(), 7 * DAY, &kept_ms, &policy).expect("it is old");
+    assert_eq!((job.inputs.len(), job.level), (3, THINNED_LEVEL));
+    split(&mut store, job);
+    assert_eq!(plan_thin(&store.blocks(), 7 * DAY, &kept_ms, &policy), None);
+    assert_eq!(plan_merge(&store.blocks(), 7 * DAY, &policy), None);
 }

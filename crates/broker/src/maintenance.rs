@@ -40,7 +40,7 @@ use crate::{BrokerConfig, command};
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
 pub(crate) use memory::{flush_head_bytes, idle_ms};
-pub(crate) use planning::{DAY_MS, Due, Planner, Unreadable};
+pub(crate) use planning::{DAY_MS, Due, MergeTerms, Planner, Unreadable};
 pub(crate) use wake::{Wake, WakeQueue};
 
 /// How often the thread looks whether something is due, unless flushes are due more often.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use blockstore::{BlobWriter, ReadAt};
-use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput};
+use blockstore::{BlockError, BlockFormat, BlockSummary, MergeError, MergeInput, MergePart};
 use codec::checksum;
 use codec::varint::take_u64;
 use labelindex::{BlockIndex, LabelIndex};
-use model::{RollupRow, TimeRange};
+use model::{Labels, RollupRow, TimeRange};
 use parking_lot::Mutex;
 
 use crate::block_writer::GroupInfo;
@@ -106,7 +106,18 @@ impl BlockFormat for MetricFormat {
         level: u8,
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, MergeError> {
-        crate::merge::merge(self, inputs, keep, level, out)
+        self.merge_part(inputs, keep, level, &MergePart::default(), out).map(|(summary, _)| summary)
+    }
+
+    fn merge_part(
+        &self,
+        inputs: &[MergeInput<MetricBlock, Delete>],
+        keep: TimeRange,
+        level: u8,
+        part: &MergePart,
+        out: &mut dyn BlobWriter,
+    ) -> Result<(BlockSummary, Option<Labels>), MergeError> {
+        crate::merge::merge(self, inputs, keep, level, part, out)
     }
 }
 

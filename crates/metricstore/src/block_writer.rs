@@ -160,6 +160,11 @@ impl<'a> BlockWriter<'a> {
         BlockWriter { rollups, ..self }
     }
 
+    /// Bytes that are written: of the groups that are complete.
+    pub(crate) fn position(&self) -> u64 {
+        self.pages.out.position()
+    }
+
     /// Says that samples are gone which are counted in rollups beside those that are left.
     pub(crate) fn note_downsampled(&mut self) {
         self.is_downsampled = true;

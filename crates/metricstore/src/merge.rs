@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use blockstore::BlobWriter;
-use blockstore::{BlockError, BlockSummary, MergeError, MergeInput};
+use blockstore::{BlockError, BlockSummary, MergeError, MergeInput, MergePart};
 use labelindex::LabelIndex;
 use model::{Labels, TimeRange, is_stale_nan};
 
@@ -62,8 +62,9 @@ pub(crate) fn merge(
     inputs: &[MergeInput<MetricBlock, Delete>],
     keep: TimeRange,
     level: u8,
+    part: &MergePart,
     out: &mut dyn BlobWriter,
-) -> Result<BlockSummary, MergeError> {
+) -> Result<(BlockSummary, Option<Labels>), MergeError> {
     let of_output = |error: BlockError| MergeError { input: None, error };
     let is_cold = level >= ROLLED_LEVEL;
     let zstd_level = if is_cold { COLD_ZSTD_LEVEL } else { ZSTD_LEVEL };
@@ -75,7 +76,7 @@ pub(crate) fn merge(
         .iter()
         .map(|MergeInput { block, deletes }| Cursor {
             reader: BlockReader::for_merge(Arc::clone(block)),
-            series: 0,
+            series: part.behind.as_ref().map_or(0, |last| first_behind(block, last)),
             groups: 0..0,
             masks: Masks::find(deletes.iter(), &[], |matchers| block.index().select(matchers)),
             intervals: rules
@@ -88,6 +89,7 @@ pub(crate) fn merge(
     }
     let mut pieces = Vec::new();
     let mut gathered = Gathered::default();
+    let mut last = None;
     while let Some(Reverse((labels, input))) = next.pop() {
         let mut sources = vec![input];
         while next.peek().is_some_and(|Reverse((other, _))| *other == labels) {
@@ -108,9 +110,30 @@ pub(crate) fn merge(
             let following = following.map_err(|error| MergeError { input: Some(input), error })?;
             next.extend(following.map(|labels| Reverse((labels, input))));
         }
+        if writer.position() >= part.most_bytes && !next.is_empty() {
+            last = Some(before);
+            break;
+        }
     }
-    inputs.iter().for_each(|input| writer.add_conflicts(input.block.summary().conflicts));
-    writer.finish().map_err(of_output)
+    // Those of the inputs are borne on by the first part.
+    if part.behind.is_none() {
+        inputs.iter().for_each(|input| writer.add_conflicts(input.block.summary().conflicts));
+    }
+    Ok((writer.finish().map_err(of_output)?, last))
+}
+
+/// The first series of a block that is behind another.
+fn first_behind(block: &MetricBlock, last: &Labels) -> u32 {
+    let index = block.index();
+    let (mut low, mut high) = (0, index.series_count() as u32);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match index.labels(middle) <= *last {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 /// What the outcome has of rollups. What has no floats any more stays so, whatever is wanted now.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput};
+use blockstore::{Blobs, BlockFormat, DiskBlobs, MemoryDisk, MergeInput, MergePart};
 use catalog::{LabelCondition, Signal, Tombstone};
 use metricstore::{
     BlockSource, Delete, Deletes, FlushPlan, HeadLabels, HeadSnapshot, LabelQuery, MetricBlock,
@@ -202,6 +202,55 @@ fn the_first_commit_wins_over_blocks_and_conflicts_are_counted() {
     assert_eq!((merged.summary().rows, merged.summary().conflicts), (3, 1));
     let selected = store.select(&[merged], 1).expect("select");
     assert_eq!(read(&selected, 0), expected);
+}
+
+#[test]
+fn a_merge_in_parts_writes_what_it_writes_at_once() {
+    // A block goes on until a group is complete: 4,096 series that have little.
+    const SERIES: usize = 9_000;
+    let mut store = Store::new();
+    let mut inputs = Vec::new();
+    for round in 0..2 {
+        for number in (round..SERIES).step_by(1 + round) {
+            // The same time twice, with another value.
+            let samples = [(1_000, round as f64), (2_000 + round as i64, 1.0)];
+            store.append(DEFAULT_TENANT, &labels("m", &number.to_string()), &samples);
+        }
+        inputs.extend(store.flush().into_iter().map(|(_, block)| block));
+    }
+    // Conflicts of inputs are borne on, once.
+    let whole = store.merge(&inputs[..], TimeRange::all());
+    assert_eq!((whole.summary().series, whole.summary().conflicts), (9_000, 4_500));
+    inputs = vec![whole];
+    let input =
+        |block: &Arc<MetricBlock>| MergeInput { block: Arc::clone(block), deletes: Vec::new() };
+    let merge_inputs: Vec<_> = inputs.iter().map(input).collect();
+    let (mut parts, mut conflicts) = (Vec::new(), 0);
+    let mut part = MergePart { behind: None, most_bytes: 1 };
+    loop {
+        let key = format!("blocks/part-{}", parts.len());
+        let mut out = store.blobs.create(&key).expect("memory");
+        let written =
+            MetricFormat::new(1).merge_part(&merge_inputs, TimeRange::all(), 5, &part, &mut *out);
+        let (summary, last) = written.expect("merge");
+        out.finish().expect("memory");
+        conflicts += summary.conflicts;
+        parts.push(store.open(&key));
+        match last {
+            Some(_) => part.behind = last,
+            None => break,
+        }
+    }
+    assert_eq!(parts.len(), 3);
+    assert_eq!(conflicts, 4_500);
+    let (before, after) = (
+        store.select(&inputs, SERIES).expect("select"),
+        store.select(&parts, SERIES).expect("select"),
+    );
+    assert_eq!(after.labels(), before.labels());
+    for series in (0..SERIES).step_by(97) {
+        assert_eq!(read(&after, series), read(&before, series));
+    }
 }
 
 #[test]

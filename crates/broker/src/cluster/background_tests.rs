@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::leases::{Leases, NoResult};
 use super::tests::{
-    Running, START_MS, Site, batch, flush, objects, read, runtime, send, start, wait_for_segments,
+    Running, START_MS, Site, Told, batch, flush, objects, read, runtime, send, start,
+    wait_for_segments,
 };
 use super::*;
 use crate::commit::CommitError;
@@ -351,4 +352,52 @@ fn the_result_of_who_lost_the_lease_is_refused() {
     let states =
         state(&one, |state| state.brokers().map(|(_, b)| b.info.state).collect::<Vec<_>>());
     assert_eq!(states, [BrokerState::Active; 2]);
+}
+
+/// A day of a busy tenant: the outcome would be too large for memory as one block.
+#[test]
+fn a_day_that_is_too_large_for_one_block_becomes_several() {
+    const DAY_MS: i64 = 86_400_000;
+    const SERIES: u32 = 9_000;
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    let told: Told = Box::new(|_, background| background.max_merge_bytes = 8 << 10);
+    site.told.lock().insert(1, told);
+    let running = start(&runtime, &site, 1, &disk);
+    let mut sent = Samples::new();
+    let begin_ms = START_MS.div_euclid(DAY_MS) * DAY_MS - 2 * DAY_MS;
+    for hour in 0..3 {
+        let t_ms = begin_ms + hour * 7 * 3_600_000;
+        let mut all = model::MetricBatch::default();
+        for number in 0..SERIES {
+            let (series, value) = (format!("s{number:04}"), f64::from(number * 7 + hour as u32));
+            let labels = [("__name__", "m"), ("series", series.as_str())];
+            let labels = model::Labels::from_pairs(labels).expect("valid");
+            all.push(&labels, t_ms, value);
+            sent.insert((series, t_ms), value);
+        }
+        send(&running.broker, &all).recv().expect("answered").expect("stored");
+        flush(&running.broker);
+    }
+    let levels = || state(&running, |state| state.blocks().map(|b| b.level).collect::<Vec<_>>());
+    wait("the day is merged", 30, || levels().iter().all(|level| *level == 5));
+    let merged = levels().len();
+    assert!(merged > 2, "{merged} blocks");
+    assert_eq!(state(&running, |state| state.blocks().map(|b| b.rows).sum::<u64>()), 27_000);
+    wait("all is there", 10, || read(&running.broker) == sent);
+    let merges = || running.broker.inner.maintenance_counters.merges.load(Ordering::Relaxed);
+    let before = merges();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((merges(), levels().len()), (before, merged), "that is all there is to do");
+    // Each of them is written anew alone, beside the others.
+    let matcher = Matcher::new("series", MatchOp::Equal, "s0007").expect("no regex");
+    running
+        .broker
+        .delete_series(DEFAULT_TENANT, &[vec![matcher]], TimeRange::all())
+        .expect("a leader");
+    sent.retain(|(series, _), _| series != "s0007");
+    running.broker.clean_deleted().expect("nothing is in the way");
+    assert_eq!(levels().len(), merged);
+    wait("what is left is there", 10, || read(&running.broker) == sent);
+    running.stop(&runtime, &site, 1);
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
 }

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use blockstore::{InMemory, MergeError, MergeJob, OpenBlock};
+use blockstore::{InMemory, MergeError, MergeJob, MergePart, MergedPart, OpenBlock};
 use bytes::Bytes;
-use catalog::{BlockId, BlockMeta, BrokerId, Command};
+use catalog::{BlockId, BlockMeta, BrokerId, Command, NewBlock};
 use governor::Governor;
 use metricstore::{MetricBlock, MetricFormat};
 use model::TenantId;
@@ -28,7 +28,7 @@ use super::kept::{Keeping, MayNot};
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use crate::deletes::DeleteBook;
-use crate::maintenance::{DAY_MS, Due, Planner, Unreadable, is_damage};
+use crate::maintenance::{DAY_MS, Due, MergeTerms, Planner, Unreadable, is_damage};
 
 /// How long it is waited for a group that another broker is at, when somebody asked for it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -151,64 +151,114 @@ impl Merging {
     async fn write(&self, lease: &Held, due: &Due) -> Result<()> {
         let started = Instant::now();
         let job = due.job();
-        // What comes of it lies in memory until it is stored.
-        let sizes = self.writing.consensus.read(|state| {
-            let inputs = job.inputs.iter().filter_map(|id| state.block(*id));
-            inputs.map(|meta| meta.size_bytes).sum::<u64>()
-        });
-        let no_room = |why: String| anyhow!("there is no memory for a merge: {why}");
-        let in_memory = usize::try_from(sizes).unwrap_or(usize::MAX);
-        let _room = self.governor.room(in_memory).map_err(no_room)?;
-        let id = BlockId(self.writing.reserve(1).await?.start);
         let terms = Arc::new(self.planner.lock().terms(job, &self.deletes));
-        let (blocks, of, by) = (Arc::clone(&self.writing.blocks), job.clone(), Arc::clone(&terms));
-        let merge = move || {
-            let mut out = InMemory::default();
-            let hidden = |meta: &BlockMeta| by.hidden(meta);
-            let merged = blocks.merge_into(&by.format, &of, id, by.keep, &hidden, &mut out)?;
-            Ok::<_, MergeError>((merged, Bytes::from(out.0)))
+        let (added, conflicts) = match self.write_parts(job, &terms).await? {
+            Some(written) => written,
+            // A block is damaged.
+            None => return Ok(()),
         };
-        let ((new, conflicts), bytes) = match self.writing.work.run(merge).await {
-            Ok(merged) => merged,
-            Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
-                tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
-                self.aside.take(job.inputs[index]);
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let ids: Vec<BlockId> = added.iter().map(|new| new.id).collect();
         if !self.planner.lock().rules_hold(&terms) || self.keeping.may_remove().is_err() {
             // The next step plans by those of now.
+            self.writing.discard(ids);
             return Ok(());
         }
         self.writing.counters.conflicts.fetch_add(conflicts, Ordering::Relaxed);
-        if new.is_some() {
-            let put: Result<Arc<MetricBlock>> = self.writing.put(id, bytes).await;
-            if let Err(error) = put {
-                self.writing.discard(vec![id]);
-                return Err(error);
-            }
-        }
-        let (removed, added) = (job.inputs.clone(), new.into_iter().collect());
+        let removed = job.inputs.clone();
         let deletes_through = terms.deletes_through;
         match lease.propose(Command::Swap { removed, added, deletes_through }).await {
             Ok(_) => {}
             Err(NoResult::Refused(error)) => {
-                self.writing.discard(vec![id]);
+                self.writing.discard(ids);
                 return Err(error).context("replace merged blocks");
             }
             Err(error @ NoResult::Doubtful(_)) => {
-                self.writing.forget(&[id]);
+                self.writing.forget(&ids);
                 return Err(error.into());
             }
         }
-        self.planner.lock().wrote(id, &terms);
+        for id in ids {
+            self.planner.lock().wrote(id, &terms);
+        }
         self.shown().await;
         self.writing.remove_blocks_later(&job.inputs);
         due.count(&self.writing.counters);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.writing.counters.merge_micros.fetch_add(micros, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes the outcome into the store, in several blocks where one would be too large for memory, and
+    /// yields them with the rows that were left out for others; `None` if a block that had to be read is
+    /// damaged.
+    async fn write_parts(
+        &self,
+        job: &MergeJob,
+        terms: &Arc<MergeTerms>,
+    ) -> Result<Option<(Vec<NewBlock>, u64)>> {
+        let most_bytes = self.planner.lock().most_bytes();
+        // A part lies in memory until it is stored.
+        let sizes = self.writing.consensus.read(|state| {
+            let inputs = job.inputs.iter().filter_map(|id| state.block(*id));
+            inputs.map(|meta| meta.size_bytes).sum::<u64>()
+        });
+        let no_room = |why: String| anyhow!("there is no memory for a merge: {why}");
+        let in_memory = usize::try_from(sizes.min(most_bytes)).unwrap_or(usize::MAX);
+        let _room = self.governor.room(in_memory).map_err(no_room)?;
+        let mut part = MergePart { behind: None, most_bytes };
+        let (mut added, mut conflicts): (Vec<NewBlock>, u64) = (Vec::new(), 0);
+        loop {
+            let written = self.write_part(job, terms, &part).await;
+            match written {
+                Ok(Some(merged)) => {
+                    added.extend(merged.new);
+                    conflicts += merged.conflicts;
+                    match merged.last {
+                        Some(last) => part.behind = Some(last),
+                        None => return Ok(Some((added, conflicts))),
+                    }
+                }
+                other => {
+                    self.writing.discard(added.iter().map(|new| new.id).collect());
+                    return other.map(|_| None);
+                }
+            }
+        }
+    }
+
+    async fn write_part(
+        &self,
+        job: &MergeJob,
+        terms: &Arc<MergeTerms>,
+        part: &MergePart,
+    ) -> Result<Option<MergedPart>> {
+        let id = BlockId(self.writing.reserve(1).await?.start);
+        let (blocks, of, by) = (Arc::clone(&self.writing.blocks), job.clone(), Arc::clone(terms));
+        let part = part.clone();
+        let merge = move || {
+            let mut out = InMemory::default();
+            let hidden = |meta: &BlockMeta| by.hidden(meta);
+            let merged =
+                blocks.merge_into(&by.format, &of, id, by.keep, &hidden, &part, &mut out)?;
+            Ok::<_, MergeError>((merged, Bytes::from(out.0)))
+        };
+        let (merged, bytes) = match self.writing.work.run(merge).await {
+            Ok(merged) => merged,
+            Err(MergeError { input: Some(index), error }) if is_damage(&error) => {
+                tracing::error!(block = %job.inputs[index], %error, "a block is damaged");
+                self.aside.take(job.inputs[index]);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if merged.new.is_some() {
+            let put: Result<Arc<MetricBlock>> = self.writing.put(id, bytes).await;
+            if let Err(error) = put {
+                self.writing.discard(vec![id]);
+                return Err(error);
+            }
+        }
+        Ok(Some(merged))
     }
 
     /// Waits until what was agreed upon is shown here: only then can be told what is due next.

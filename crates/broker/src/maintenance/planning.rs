@@ -272,6 +272,11 @@ impl Planner {
         terms.rules == self.in_effect.get().retention_rules
     }
 
+    /// Bytes after which the outcome of a merge goes on in another block.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        self.policy.max_bytes
+    }
+
     /// Takes it that a merge wrote a block.
     pub(crate) fn wrote(&mut self, block: BlockId, terms: &MergeTerms) {
         self.past_downsampling.insert(block, terms.downsampling.len());
