@@ -169,7 +169,13 @@ impl Applier {
         let changes = self.visible.shards.changes();
         let lack_floats = added.iter().filter(|open| open.block.lacks_floats());
         lack_floats.for_each(|open| changes.note_windows(open.block.rollup_ms()));
-        self.blocks.swap(&gone, added);
+        let ids: Vec<BlockId> = added.iter().map(|open| open.meta.id).collect();
+        {
+            // Whoever finds one damaged takes it out while this is locked: that is before or behind.
+            let mut damaged = self.damaged.lock();
+            self.blocks.swap(&gone, added);
+            ids.iter().for_each(|id| _ = damaged.remove(id));
+        }
         if !cuts.is_empty() {
             self.visible.shards.drop_flushed(&cuts);
         }

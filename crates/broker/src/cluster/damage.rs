@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use blockstore::{BlobError, BlobWriter, BlockError, BlockFormat, BlockSet, MergeInput};
 use catalog::{BlockId, BlockMeta, BrokerId, Command};
-use metricstore::{MetricBlock, MetricFormat};
+use metricstore::MetricFormat;
 use model::TimeRange;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -51,31 +51,14 @@ impl SettingAside {
         let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
         self.counters.quarantined_blocks.fetch_add(1, Ordering::Relaxed);
         {
-            // First of all: no answer may lack the block and not say so. Whoever shows it again looks
-            // whether it is shown while this is locked.
+            // First of all: no answer may lack the block and not say so. The applier shows it again, and
+            // misses it no more, while this is locked.
             let mut damaged = self.damaged.lock();
             damaged.insert(id, Damaged { meta: open.meta, left: Unfinished::Tell });
             self.blocks.swap(&[id], Vec::new());
         }
         self.shards.changes().note_range(open.meta.range);
         self.taken.notify_one();
-    }
-
-    /// Shows a block that can be read. It is missed until then.
-    pub(super) fn show(&self, meta: BlockMeta, block: Arc<MetricBlock>) {
-        // The applier knows whether it is still listed.
-        let _ = self.events.send(Event::Opened(meta, block));
-        let (damaged, blocks) = (Arc::clone(&self.damaged), Arc::clone(&self.blocks));
-        let found = move || found(&damaged, &blocks, meta.id);
-        let _ = self.events.send(Event::Then(Box::new(found)));
-    }
-}
-
-/// A block is missed no more if it is shown; another reader may have found it damaged meanwhile.
-pub(super) fn found(damaged: &DamagedBlocks, blocks: &BlockSet<MetricFormat>, id: BlockId) {
-    let mut damaged = damaged.lock();
-    if blocks.snapshot().iter().any(|open| open.meta.id == id) {
-        damaged.remove(&id);
     }
 }
 
@@ -223,7 +206,8 @@ impl Mending {
             blocks.open_block(meta.id)
         };
         match self.work.run(open).await {
-            Ok(block) => self.aside.show(meta, block),
+            // The applier knows whether it is still listed. It is missed until it is shown.
+            Ok(block) => _ = self.aside.events.send(Event::Opened(meta, block)),
             Err(error) => tracing::warn!(block = %meta.id, %error, "it is shown later"),
         }
     }

@@ -33,6 +33,8 @@ use crate::maintenance::{DAY_MS, Due, MergeTerms, Planner, Unreadable, is_damage
 /// How long it is waited for a group that another broker is at, when somebody asked for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(1);
+/// So many groups may fail one after the other before something else has its turn.
+const MOST_FAILED: u32 = 3;
 
 /// Whose blocks, and of which day since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,13 +82,19 @@ impl Merging {
     /// fails keeps no other waiting.
     pub(super) async fn step(&mut self) -> bool {
         let ring = self.members.ring();
+        let mut failed = 0;
         for (group, blocks) in self.whole_groups() {
+            // More than some fail because the store does: each may take long, and others wait for this.
+            if failed == MOST_FAILED {
+                return false;
+            }
             if ring.owner(group.key()) != Some(self.own) || !self.rests.is_over(&group) {
                 continue;
             }
             let outcome = self.look_after(group, blocks).await;
             let is_done = matches!(outcome, Ok(true));
             if outcome.is_err() {
+                failed += 1;
                 self.writing.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
             }
             if is_done || outcome.is_err() {

@@ -18,7 +18,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use super::Work;
-use super::damage::found;
 use super::feed::Event;
 use super::store::{self, ObjectStore, StoreFault};
 use crate::maintenance::{Damaged, DamagedBlocks, Unfinished, is_damage};
@@ -360,14 +359,10 @@ impl Opening {
                     unread();
                     outcome = opening.open(meta, None).await;
                 }
-                let (damaged, blocks) = (Arc::clone(&opening.damaged), Arc::clone(&opening.blocks));
+                let damaged = Arc::clone(&opening.damaged);
                 match outcome {
-                    Ok(OneBlock::Open(block)) => {
-                        let _ = events.send(Event::Opened(meta, block));
-                        // When the applier has shown it.
-                        let found = move || found(&damaged, &blocks, meta.id);
-                        let _ = events.send(Event::Then(Box::new(found)));
-                    }
+                    // It is missed until the applier shows it.
+                    Ok(OneBlock::Open(block)) => _ = events.send(Event::Opened(meta, block)),
                     Ok(OneBlock::Gone) => {
                         unread();
                         let gone = move || _ = damaged.lock().remove(&meta.id);

@@ -600,36 +600,3 @@ fn what_waits_is_bounded_and_the_largest_batch_passes() {
     write(1);
     assert!(answers.try_recv().is_err() && budget.used() > 0, "there is room again");
 }
-
-#[test]
-fn brokers_see_who_is_alive() {
-    let (runtime, site) = (runtime(), Arc::<Site>::default());
-    let (first, disk) = (MemoryDisk::new(), MemoryDisk::new());
-    let one = start(&runtime, &site, 1, &first);
-    let two = start(&runtime, &site, 2, &disk);
-    let alive = |broker: &Broker| -> Vec<u64> {
-        let members = broker.cluster_members();
-        members.iter().filter(|member| member.is_alive).map(|member| member.id.0).collect()
-    };
-    let wait = |expected: &[u64], within: Duration| {
-        let end = Instant::now() + within;
-        while alive(&one.broker) != expected {
-            assert!(Instant::now() < end, "{:?}", one.broker.cluster_members());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-    wait(&[1, 2], Duration::from_secs(5));
-    let (ring, own) = one.broker.cluster_ring().expect("a cluster");
-    assert_eq!((ring.brokers().len(), own), (2, BrokerId(1)));
-    let epoch = |broker: &Broker| broker.cluster_members()[1].epoch;
-    let before = epoch(&one.broker);
-    // One that stops says so; its leadership, if it had it, passes on without it.
-    two.stop(&runtime, &site, 2);
-    wait(&[1], Duration::from_secs(1));
-    assert_eq!(one.broker.cluster_ring().expect("a cluster").0.brokers().len(), 1);
-    let two = start(&runtime, &site, 2, &disk);
-    wait(&[1, 2], Duration::from_secs(5));
-    assert!(epoch(&one.broker) > before);
-    let own: Vec<bool> = two.broker.cluster_members().iter().map(|m| m.is_own).collect();
-    assert_eq!(own, [false, true]);
-}

@@ -172,8 +172,14 @@ impl Cluster {
                 "loss or delay"
             }
             8..=10 => {
-                let moods =
-                    [Mood::Flaky, Mood::Flaky, Mood::Slow, Mood::Silent, Mood::Down, Mood::Full];
+                let moods = [
+                    Mood::Flaky,
+                    Mood::Forgetful,
+                    Mood::Slow,
+                    Mood::Silent,
+                    Mood::Down,
+                    Mood::Full,
+                ];
                 *self.world.mood.lock() = moods[self.dice.below(6) as usize];
                 "store"
             }

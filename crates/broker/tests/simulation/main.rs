@@ -106,6 +106,8 @@ struct Cluster {
     failed: Arc<Mutex<Vec<(u64, String)>>>,
     /// How many did, because another one had taken them for dead.
     taken_over: u64,
+    /// Since when all machines have power and all links hold.
+    calm_since: Instant,
     dice: Dice,
     has_few_entries: bool,
     /// A broker that is silent for so long is taken for dead.
@@ -130,6 +132,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             failed: Arc::default(),
             taken_over: 0,
+            calm_since: Instant::now(),
             dice: Dice(seed),
             has_few_entries: seed.is_multiple_of(2),
             adopt_after: Duration::from_secs(12),
@@ -180,7 +183,7 @@ impl Cluster {
                 every: Duration::from_secs(1),
                 adopt_after: self.adopt_after,
                 orphan_age: Duration::from_secs(20),
-                damaged_after: Duration::from_secs(20),
+                damaged_after: Duration::from_secs(5),
                 ..Background::default()
             },
             on_fault: Arc::new(move |why| failed.lock().push((id, why.to_owned()))),
@@ -225,12 +228,23 @@ impl Cluster {
     }
 
     /// Starts those anew whose process ended, because another broker took over what they had; they were
-    /// cut off for long.
+    /// cut off for long. A store that fails makes nobody dead, nor does a start that takes long.
     async fn revive(&mut self) {
+        let is_troubled = !self.world.cut.lock().is_empty()
+            || *self.world.lossy.lock()
+            || *self.world.slow.lock()
+            || !self.nodes.keys().all(|id| self.is_running(*id))
+            || self.nodes.len() < self.disks.len();
+        if is_troubled {
+            self.calm_since = Instant::now();
+        }
         let failed = std::mem::take(&mut *self.failed.lock());
         for (id, why) in &failed {
             let is_taken_over = why.contains("in epoch") || why.contains("another one's by now");
             assert!(is_taken_over, "broker {id} fails: {why}");
+            // It hears of it when it hears of anything again.
+            let calm = self.calm_since.elapsed();
+            assert!(calm < Duration::from_secs(10), "broker {id} was there for {calm:?}: {why}");
         }
         let ids: BTreeSet<u64> = failed.into_iter().map(|(id, _)| id).collect();
         for id in ids.into_iter().filter(|id| self.is_running(*id)).collect::<Vec<_>>() {
@@ -255,6 +269,9 @@ impl Cluster {
         let members: Vec<Consensus> = self.world.members.lock().values().cloned().collect();
         let leader = members.into_iter().find(Consensus::is_leader)?;
         leader.catch_up(Duration::from_secs(2)).await.ok()?;
+        if leader.read(|state| state.quarantined().len() > 0) {
+            self.world.count("blocks are set aside");
+        }
         // Nothing happens in between: there is one thread.
         let needed: BTreeSet<String> = leader.read(|state| {
             let blocks = state.blocks().chain(state.quarantined()).map(|block| block.key());
@@ -416,7 +433,8 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
             std::panic::resume_unwind(error.into_panic());
         }
     }
-    cluster.pass(Duration::from_secs(20)).await;
+    // Blocks that the store had forgotten for long are listed again.
+    cluster.pass(Duration::from_secs(60)).await;
     cluster.all_open(of).await;
     cluster.check("healed").await;
     check_catalogs(&cluster.world).await;

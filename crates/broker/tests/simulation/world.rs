@@ -52,6 +52,8 @@ pub(crate) enum Mood {
     Down,
     /// It takes no writes.
     Full,
+    /// It says of blocks that they are not there, as stores do while one of their nodes is replaced.
+    Forgetful,
 }
 
 /// All links, and the store.
@@ -228,7 +230,9 @@ impl Store {
             return Fate::Hang;
         }
         let (name, fate) = match (mood, world.draw(30)) {
-            (Mood::Fine | Mood::Slow, _) | (Mood::Flaky, 10..) => return Fate::Done,
+            (Mood::Fine | Mood::Slow | Mood::Forgetful, _) | (Mood::Flaky, 10..) => {
+                return Fate::Done;
+            }
             (Mood::Flaky, 0 | 1) => ("failed before", Fate::Before),
             (Mood::Flaky, 2 | 3) => ("done, then failed", Fate::After),
             (Mood::Flaky, 4) | (Mood::Silent, _) => ("silent", Fate::Hang),
@@ -351,6 +355,10 @@ impl Blobs for Store {
             self.world.count("block not opened");
             let source = std::io::Error::other("503 Slow Down");
             return Err(BlobError::Io { action: "open", key, source });
+        }
+        if *self.world.mood.lock() == Mood::Forgetful {
+            self.world.count("block forgotten");
+            return Err(BlobError::NotFound { key });
         }
         match self.world.objects.lock().get(&key) {
             Some(bytes) => Ok(Arc::new(Object(bytes.clone()))),
