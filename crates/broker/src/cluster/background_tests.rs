@@ -337,8 +337,14 @@ fn the_result_of_who_lost_the_lease_is_refused() {
         assert_eq!(mine.leases.propose(&mine.job, mine.claim()).await, Some(mine.term));
         assert!(second.take("job".to_owned()).await.is_none(), "it is held");
         // Later somebody else has it, and the first one wakes up.
-        tokio::time::sleep(OVER).await;
-        let theirs = second.take("job".to_owned()).await.expect("it is over");
+        let end = Instant::now() + 50 * OVER;
+        let theirs = loop {
+            tokio::time::sleep(OVER).await;
+            if let Some(theirs) = second.take("job".to_owned()).await {
+                break theirs;
+            }
+            assert!(Instant::now() < end, "it is over");
+        };
         assert_eq!(mine.leases.propose(&mine.job, mine.claim()).await, None);
         assert!(matches!(mine.propose(put(b"late")).await, Err(NoResult::Refused(_))));
         theirs.propose(put(b"theirs")).await.expect("it is held");
@@ -346,6 +352,7 @@ fn the_result_of_who_lost_the_lease_is_refused() {
         theirs.propose(put(b"theirs too")).await.expect("nobody else could give it back");
         // The process ends without giving it back, and nobody wants it again: the others do.
         drop(theirs);
+        first.consensus.catch_up(Duration::from_secs(5)).await.expect("a leader");
         assert_eq!(first.abandoned(), []);
         tokio::time::sleep(61 * OVER).await;
         let abandoned = first.abandoned();
