@@ -226,7 +226,7 @@ fn a_merge_in_parts_writes_what_it_writes_at_once() {
         |block: &Arc<MetricBlock>| MergeInput { block: Arc::clone(block), deletes: Vec::new() };
     let merge_inputs: Vec<_> = inputs.iter().map(input).collect();
     let (mut parts, mut conflicts) = (Vec::new(), 0);
-    let mut part = MergePart { behind: None, most_bytes: 1 };
+    let mut part = MergePart { behind: None, most_bytes: 100 };
     loop {
         let key = format!("blocks/part-{}", parts.len());
         let mut out = store.blobs.create(&key).expect("memory");
