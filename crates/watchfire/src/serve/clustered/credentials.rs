@@ -201,13 +201,14 @@ mod tests {
             let Some(StoreError::Unavailable(why)) = refused else { panic!("{refused:?}") };
             assert!(why.contains("ask another broker"), "{why}");
         }
+        store.cut_off = Duration::from_secs(2);
         consensus.begin().await.expect("the first");
         let begin = std::time::Instant::now();
         while store.get("auth/a").is_err() {
             assert!(begin.elapsed() < Duration::from_secs(10), "it leads");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         assert_eq!(store.get("auth/a"), Ok(None), "it leads alone, for ever");
         consensus.stop().await;
     }

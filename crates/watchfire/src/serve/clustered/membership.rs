@@ -51,9 +51,16 @@ impl Clustered {
         }
     }
 
-    /// Asks everybody who is known to take this broker in, or to leave it in; whether somebody did.
+    /// Asks to be taken in; whether it was.
     async fn ask_to_be_in(&self) -> Result<bool> {
-        ask_to_be_in(&self.consensus, &self.member, &self.join).await
+        match ask_to_be_in(&self.consensus, &self.member, &self.join).await {
+            Ok(()) => Ok(true),
+            Err(error @ ConsensusError::NoLeader { .. }) => {
+                tracing::warn!(%error, "this broker waits to be taken in");
+                Ok(false)
+            }
+            Err(error) => Err(error).context("join the cluster"),
+        }
     }
 
     /// Comes back when the others have taken this broker out as lost, which nobody tells it: what it hears
@@ -71,8 +78,8 @@ impl Clustered {
                 if left_cluster(&*disk).is_some() {
                     return;
                 }
-                let is_in = ask_to_be_in(&consensus, &member, &join).await;
-                if !matches!(is_in, Ok(true)) || consensus.catch_up(PATIENCE).await.is_err() {
+                let asked = ask_to_be_in(&consensus, &member, &join).await;
+                if asked.is_err() || consensus.catch_up(PATIENCE).await.is_err() {
                     continue;
                 }
                 if consensus.read(|state| state.broker(own).is_none()) {
@@ -128,22 +135,19 @@ impl Clustered {
     }
 }
 
-/// See [`Clustered::ask_to_be_in`].
-async fn ask_to_be_in(consensus: &Consensus, member: &Member, join: &[String]) -> Result<bool> {
+/// Asks everybody who is known to take this broker in, or to leave it in.
+async fn ask_to_be_in(
+    consensus: &Consensus,
+    member: &Member,
+    join: &[String],
+) -> Result<(), ConsensusError> {
     let status = consensus.status();
     let known = status.members.into_iter().filter(|(id, _)| *id != status.id);
     let others = known.map(|(_, (member, _))| member.address);
     // Alone it asks itself, where it is now.
     let seeds = join.iter().cloned().chain(others).chain([member.address.clone()]);
     let seeds: Vec<Member> = seeds.map(|address| Member { address, ..Member::default() }).collect();
-    match consensus.join(&seeds, PATIENCE).await {
-        Ok(()) => Ok(true),
-        Err(error @ ConsensusError::NoLeader { .. }) => {
-            tracing::warn!(%error, "this broker waits to be taken in");
-            Ok(false)
-        }
-        Err(error) => Err(error).context("join the cluster"),
-    }
+    consensus.join(&seeds, PATIENCE).await
 }
 
 /// Whether the store's cluster is that of a broker, and whether this program knows enough for it.
