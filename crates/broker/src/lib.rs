@@ -155,6 +155,10 @@ pub struct BrokerConfig {
     /// Version of what the cluster keeps that the retention, rollups and downsampling of this broker take
     /// the place of; without it they must be the same.
     pub change_kept: Option<u64>,
+    /// Whether it looks after the data by itself: flushes, merges, retention, rollups, the space in
+    /// reserve. Without, it does what it is asked for and nothing else, see
+    /// [`BrokerConfig::without_upkeep`].
+    pub has_upkeep: bool,
     /// Random: keys the hashes of label bytes, and names a new store.
     pub seed: [u8; 24],
 }
@@ -203,7 +207,20 @@ impl BrokerConfig {
             aggregation: AggregationConfig::default(),
             type_and_unit_labels: false,
             change_kept: None,
+            has_upkeep: true,
             seed: [7; 24],
+        }
+    }
+
+    /// For a look at data that is another process' to keep, whose settings nobody knows here: nothing of it
+    /// is too old, nothing is made coarser, and the log stays for whoever follows it.
+    pub fn without_upkeep(data: PathBuf, now_ms: fn() -> i64) -> BrokerConfig {
+        BrokerConfig {
+            retention: Retention { time_ms: None, size_bytes: None },
+            rollups: Vec::new(),
+            max_exemplars: usize::MAX,
+            has_upkeep: false,
+            ..BrokerConfig::new(data, now_ms)
         }
     }
 

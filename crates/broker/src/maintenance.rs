@@ -76,6 +76,7 @@ pub(crate) struct Maintenance {
     now_ms: fn() -> i64,
     governor: Arc<Governor>,
     idle_series_ms: i64,
+    has_upkeep: bool,
     flush_interval: Duration,
     flush_bytes: u64,
     planner: Planner,
@@ -164,6 +165,7 @@ impl Maintenance {
             now_ms: config.now_ms,
             governor: Arc::clone(&config.governor),
             idle_series_ms: config.idle_series_ms,
+            has_upkeep: config.has_upkeep,
             flush_interval: Duration::from_millis(
                 u64::try_from(config.flush_interval_ms).unwrap_or(1_000),
             ),
@@ -208,6 +210,9 @@ impl Maintenance {
                     on_request::answer(&[reply], self.snapshot(&name, with_head));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if !self.has_upkeep {
+                continue;
             }
             self.flush_if_due();
             if Instant::now() >= self.not_before

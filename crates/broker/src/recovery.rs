@@ -150,7 +150,14 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
     following.publish(log.end());
     sender::hold_what_is_unsent(&state, &following);
     let now_ms = (config.now_ms)();
-    let windows = aggregation::Opened::open(&disk, &config.aggregation, log.end(), now_ms)?;
+    let windows = match config.has_upkeep {
+        true => aggregation::Opened::open(&disk, &config.aggregation, log.end(), now_ms)?,
+        false => {
+            // Open windows may have been read to anywhere in it.
+            following.hold(aggregation::READER, LogPosition::default());
+            None
+        }
+    };
     if let Some(windows) = &windows {
         following.hold(aggregation::READER, windows.through());
     }

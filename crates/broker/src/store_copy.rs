@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use blockstore::{Counters, Disk, FileDisk, LogReader};
-use catalog::{BlockMeta, State, StoreId};
-use model::{TenantId, TenantName};
+use catalog::{BlockMeta, State, StoreId, Tombstone};
+use model::{TenantId, TenantName, TimeRange};
 
 use crate::{recovery, tenants};
 
@@ -64,6 +64,43 @@ impl StoreCopy {
         })
     }
 
+    /// The highest number of a delete that was ever made there.
+    pub fn last_delete(&self) -> u64 {
+        self.state.last_delete()
+    }
+
+    /// Deletes that are still known, by number, as arguments of `watchfire delete`.
+    pub fn deletes(&self) -> impl Iterator<Item = (u64, String)> {
+        self.state.tombstones().map(|one| (one.number, self.as_arguments(one)))
+    }
+
+    fn as_arguments(&self, delete: &Tombstone) -> String {
+        let mut arguments = String::new();
+        match self.tenant_name(delete.tenant) {
+            Some(tenant) if tenant.is_default() => {}
+            Some(tenant) => arguments += &format!("--tenant {tenant} "),
+            None => arguments += &format!("--tenant '#{}' ", delete.tenant.0),
+        }
+        let seconds = |ms: i64| ms as f64 / 1e3;
+        if delete.range.start_ms != TimeRange::all().start_ms {
+            arguments += &format!("--start {} ", seconds(delete.range.start_ms));
+        }
+        // What is younger was not there.
+        let last_ms = delete.range.end_ms.saturating_sub(1).min(delete.at_ms);
+        arguments += &format!("--end {}", seconds(last_ms));
+        for selector in &delete.selectors {
+            let condition = |one: &catalog::LabelCondition| {
+                let value =
+                    one.value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                format!("{}{}\"{value}\"", one.name, one.op.as_str())
+            };
+            let conditions: Vec<String> = selector.iter().map(condition).collect();
+            let selector = format!("{{{}}}", conditions.join(","));
+            arguments += &format!(" '{}'", selector.replace('\'', r"'\''"));
+        }
+        arguments
+    }
+
     /// The name of a tenant.
     pub fn tenant_name(&self, id: TenantId) -> Option<TenantName> {
         self.tenants.get(&id).copied()
@@ -79,7 +116,7 @@ impl StoreCopy {
 
 #[cfg(test)]
 mod tests {
-    use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TimeRange};
+    use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch};
 
     use super::*;
     use crate::{Broker, BrokerConfig};
@@ -87,9 +124,13 @@ mod tests {
     const NOW_MS: i64 = 1_795_219_200_000;
 
     fn write(broker: &Broker, name: &str) {
+        write_at(broker, name, NOW_MS);
+    }
+
+    fn write_at(broker: &Broker, name: &str, t_ms: i64) {
         let labels = Labels::from_pairs([("__name__", name)]).expect("valid");
         let mut batch = MetricBatch::default();
-        batch.push(&labels, NOW_MS, 1.0);
+        batch.push(&labels, t_ms, 1.0);
         let (sender, receiver) = std::sync::mpsc::channel();
         broker.ingest(DEFAULT_TENANT, &batch, move |result| sender.send(result).expect("waiting"));
         receiver.recv().expect("an answer").expect("stored");
@@ -118,9 +159,69 @@ mod tests {
         let (before, deleted, cleaned) = (copy("before"), copy("deleted"), copy("cleaned"));
         assert_eq!(before.store(), cleaned.store());
         assert_eq!([&before, &deleted, &cleaned].map(StoreCopy::has_deletes), [false, true, false]);
+        assert_eq!([&before, &deleted, &cleaned].map(StoreCopy::last_delete), [0, 1, 1]);
+        let told: Vec<_> = deleted.deletes().collect();
+        let expected = format!("--end {} '{{__name__=\"gone\"}}'", NOW_MS / 1_000);
+        assert_eq!(told, [(1, expected)]);
         let rows = |copy: &StoreCopy| copy.blocks().iter().map(|(meta, _)| meta.rows).sum::<u64>();
         assert_eq!([&before, &deleted, &cleaned].map(rows), [2, 2, 1]);
         assert_eq!(before.blocks()[0].1, Some(TenantName::DEFAULT));
         assert!(StoreCopy::open(&data.path().join("snapshots")).is_err());
+    }
+
+    #[test]
+    fn a_broker_that_only_makes_a_copy_keeps_what_defaults_would_not() {
+        const DAY_MS: i64 = 86_400_000;
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let path = data.path().to_owned();
+        let config = BrokerConfig {
+            retention: blockstore::Retention { time_ms: None, size_bytes: None },
+            rollups: Vec::new(),
+            flush_interval_ms: 3_600_000,
+            ..BrokerConfig::new(path.clone(), || NOW_MS)
+        };
+        let broker = Broker::open(config, Arc::default()).expect("an empty disk");
+        for days in [400, 100] {
+            write_at(&broker, "old", NOW_MS - days * DAY_MS);
+            broker.snapshot(&format!("after-{days}"), true).expect("written");
+        }
+        write(&broker, "in_the_log");
+        broker.stop();
+        drop(broker);
+        // As if streams were aggregated there: what is open of it is not ours to remove.
+        std::fs::create_dir(path.join("aggregation")).expect("a new directory");
+        std::fs::write(path.join("aggregation/windows"), b"theirs").expect("written");
+        let files = |below: &str| -> BTreeMap<String, Vec<u8>> {
+            let read = |entry: std::io::Result<std::fs::DirEntry>| {
+                let entry = entry.expect("listed");
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, std::fs::read(entry.path()).expect("readable"))
+            };
+            std::fs::read_dir(path.join(below)).expect("there").map(read).collect()
+        };
+        let (blocks, logs) = (files("blocks/metrics"), files("log"));
+        assert_eq!(blocks.len(), 2);
+        // So soon that upkeep would have its turn meanwhile.
+        let config = BrokerConfig {
+            flush_interval_ms: 1,
+            ..BrokerConfig::without_upkeep(path.clone(), || NOW_MS)
+        };
+        let broker = Broker::open(config, Arc::default()).expect("it is whole");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        broker.snapshot("copy", true).expect("written");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        broker.clean_deleted().expect("nothing is");
+        broker.stop();
+        let after = files("blocks/metrics");
+        assert_eq!(after.len(), 3, "the head became a block, nothing else changed");
+        for (name, bytes) in &blocks {
+            assert!(after.get(name) == Some(bytes), "block {name} is not what it was");
+        }
+        for name in logs.keys() {
+            assert!(files("log").contains_key(name), "{name} may be followed by somebody");
+        }
+        assert_eq!(files("aggregation")["windows"], b"theirs");
+        let copy = StoreCopy::open(&path.join("snapshots/copy")).expect("a copy");
+        assert_eq!(copy.blocks().len(), 3);
     }
 }

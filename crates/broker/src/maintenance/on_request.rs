@@ -66,7 +66,9 @@ impl Maintenance {
         if !waiting.is_empty() {
             self.flush_for_all(waiting);
         }
-        self.flush_if_due();
+        if self.has_upkeep {
+            self.flush_if_due();
+        }
     }
 
     /// Copies the store as of now.

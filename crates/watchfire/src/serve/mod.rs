@@ -393,6 +393,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
         aggregation: config.aggregation.clone(),
         type_and_unit_labels: config.features.type_and_unit_labels,
         change_kept: config.cluster.change_kept,
+        has_upkeep: true,
         seed,
     }
 }
