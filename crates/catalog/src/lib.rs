@@ -46,5 +46,6 @@ pub use marks::{
 pub use ring::{Ring, RingBroker};
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};
 pub use tombstone::{
-    LabelCondition, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, Tombstone,
+    KEEPS_DELETES, LabelCondition, MAX_KEPT_TOMBSTONES, MAX_TOMBSTONE_BYTES,
+    MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, Tombstone,
 };

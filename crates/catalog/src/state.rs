@@ -5,10 +5,11 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::marks::Marks;
+use crate::tombstone::kept_since;
 use crate::{
-    BlockId, BlockMeta, Broker, BrokerId, CatalogError, Command, Expected, Incarnation, LaneMarks,
-    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, Segment, Standing, StoreId,
-    Tombstone,
+    BlockId, BlockMeta, Broker, BrokerId, CatalogError, Command, Expected, Incarnation,
+    KEEPS_DELETES, LaneMarks, Lease, LogPosition, MAX_KEPT_TOMBSTONES, MAX_TOMBSTONES, Mark,
+    NewBlock, PassedOver, Segment, Standing, StoreId, Tombstone,
 };
 
 /// Longest key of the versioned key space, in bytes.
@@ -445,9 +446,28 @@ impl State {
         if self.tombstones.is_empty() {
             return;
         }
+        let since = self.keys(KEEPS_DELETES).filter_map(|(_, kept)| kept_since(&kept.value)).min();
         let mut tombstones = std::mem::take(&mut self.tombstones);
-        tombstones.retain(|_, tombstone| self.is_needed(tombstone));
+        let mut may_wait = MAX_KEPT_TOMBSTONES;
+        let mut gone = Vec::new();
+        for (number, tombstone) in tombstones.iter().rev() {
+            if self.is_needed(tombstone) {
+                continue;
+            }
+            match since.is_some_and(|since| *number > since) && may_wait > 0 {
+                true => may_wait -= 1,
+                false => gone.push(*number),
+            }
+        }
+        gone.iter().for_each(|number| _ = tombstones.remove(number));
         self.tombstones = tombstones;
+    }
+
+    /// Whether every delete after `number` is still known.
+    pub fn knows_deletes_since(&self, number: u64) -> bool {
+        let after = (Bound::Excluded(number), Bound::Unbounded);
+        let known = self.tombstones.range(after).count() as u64;
+        known == self.last_delete.saturating_sub(number)
     }
 
     /// The listed blocks with these ids, each named once.

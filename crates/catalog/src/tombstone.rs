@@ -14,6 +14,19 @@ pub const MAX_TOMBSTONE_BYTES: usize = 16 << 10;
 /// Most selectors in one delete. Each is a search of the index of everything the delete concerns.
 pub const MAX_TOMBSTONE_SELECTORS: usize = 64;
 
+/// While there is a key that starts like this, deletes after the number that its value starts with are kept
+/// although nothing is left of what they hid: blocks are about to come that are older than they.
+pub const KEEPS_DELETES: &str = "moving/";
+
+/// Most deletes that are kept for that alone, the newest.
+pub const MAX_KEPT_TOMBSTONES: usize = MAX_TOMBSTONES / 2;
+
+/// The number that such a value starts with.
+pub(crate) fn kept_since(value: &[u8]) -> Option<u64> {
+    let digits = value.split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// A delete: rows of matching series in a range of time that were committed before it are hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {

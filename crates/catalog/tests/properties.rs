@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{
     BlockId, BlockMeta, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected,
-    Incarnation, LabelCondition, Lane, LeaseClaim, LogPosition, MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES,
-    MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, MAX_VALUE_BYTES, Mark, NewBlock, NewSegment, Outcome,
-    Signal, State, StoreId, Tombstone,
+    Incarnation, KEEPS_DELETES, LabelCondition, Lane, LeaseClaim, LogPosition, MAX_KEPT_TOMBSTONES,
+    MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, MAX_VALUE_BYTES,
+    Mark, NewBlock, NewSegment, Outcome, Signal, State, StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -453,6 +453,60 @@ fn a_delete_goes_with_the_last_block_it_concerns() {
     assert_eq!(numbers(&state), [] as [u64; 0]);
     let stale = state.apply(&Command::DeleteRows(tombstone(2))).expect_err("used");
     assert_eq!(stale, CatalogError::StaleDelete { number: 2, last: 2 });
+}
+
+#[test]
+fn deletes_wait_for_blocks_that_are_about_to_come() {
+    let mut state = State::default();
+    let delete = |state: &mut State, number| {
+        state.apply(&Command::DeleteRows(tombstone(number))).expect("a higher number");
+    };
+    let info = BrokerInfo {
+        name: "b".to_owned(),
+        address: String::new(),
+        http_address: String::new(),
+        zone: String::new(),
+        version: String::new(),
+        feature_level: 1,
+        state: BrokerState::Active,
+    };
+    let set = Command::SetBroker { broker: BrokerId(1), info: Box::new(info) };
+    state.apply(&set).expect("few");
+    delete(&mut state, 1);
+    assert_eq!(numbers(&state), [] as [u64; 0], "nobody needs it");
+    let key = format!("{KEEPS_DELETES}x");
+    let put = |value: &[u8]| Command::Put {
+        key: key.clone(),
+        value: value.to_vec(),
+        expected: Expected::Any,
+    };
+    state.apply(&put(b"1 and more")).expect("small");
+    assert!(state.knows_deletes_since(1) && !state.knows_deletes_since(0));
+    for number in 2..=MAX_KEPT_TOMBSTONES as u64 + 1 {
+        delete(&mut state, number);
+    }
+    assert!(state.knows_deletes_since(1));
+    // An older block comes: they hide what is in it.
+    let block = NewBlock {
+        id: BlockId(7),
+        tenant: TenantId(0),
+        signal: Signal::Metrics,
+        range: TimeRange::new(0, 10),
+        rows: 1,
+        series: 1,
+        size_bytes: 1,
+        level: 0,
+    };
+    let add = Command::AddBlocks { added: vec![block], deletes_through: 1 };
+    let Ok(Outcome::Added(added)) = state.apply(&add) else { panic!("its id is new") };
+    assert!(state.tombstones().all(|tombstone| tombstone.concerns(&added[0])));
+    state.apply(&Command::Expire { removed: vec![BlockId(7)] }).expect("listed");
+    delete(&mut state, MAX_KEPT_TOMBSTONES as u64 + 2);
+    assert_eq!(numbers(&state).len(), MAX_KEPT_TOMBSTONES);
+    assert!(!state.knows_deletes_since(1) && state.knows_deletes_since(2), "the newest stay");
+    state.apply(&Command::Delete { key, expected: Expected::Any }).expect("there");
+    delete(&mut state, MAX_KEPT_TOMBSTONES as u64 + 3);
+    assert_eq!(numbers(&state), [] as [u64; 0]);
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Progress {
         }
     }
 
+    /// Counts as not done what has to be done once more.
+    pub(crate) fn take_back(&mut self, less: u64) {
+        self.done = self.done.saturating_sub(less);
+    }
+
     /// Clears the bar, so that a line can be printed.
     pub(crate) fn clear(&self) {
         if self.is_terminal {

@@ -27,6 +27,7 @@ mod bounds;
 mod damage;
 mod kept;
 mod live;
+mod moves;
 mod reads;
 mod starts;
 
