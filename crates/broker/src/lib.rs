@@ -104,6 +104,7 @@ use live::LiveHub;
 use maintenance::{DamagedBlocks, MaintenanceCounters, Wake, WakeQueue};
 use metadata::MetadataBook;
 use otlp::Otlp;
+use pushgateway::WrittenGroups;
 use rpc::{PayloadBudget, ReadCounters};
 use sender::Senders;
 use shards::Shards;
@@ -277,6 +278,7 @@ struct Inner {
     agent_budget: PayloadBudget,
     ballast: Arc<Mutex<Ballast>>,
     metadata: Arc<MetadataBook>,
+    pushed: WrittenGroups,
     tenants: TenantBook,
     deletes: Arc<DeleteBook>,
     exemplars: Arc<ExemplarBook>,

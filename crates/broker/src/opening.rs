@@ -27,6 +27,7 @@ use crate::maintenance::{
 };
 use crate::metadata::MetadataBook;
 use crate::otlp::Otlp;
+use crate::pushgateway::WrittenGroups;
 use crate::recovery::{Parts, Recovered};
 use crate::rpc::{PayloadBudget, ReadCounters};
 use crate::sender::Senders;
@@ -191,6 +192,7 @@ impl Broker {
                 agent_budget,
                 ballast: core.ballast,
                 metadata,
+                pushed: WrittenGroups::default(),
                 tenants,
                 deletes,
                 exemplars,

@@ -109,6 +109,8 @@ use metrics::ClusterCounters;
 use store::PUT_DEADLINE;
 use writer::{AGREE_DEADLINE, Budget};
 
+use crate::commit::CommitError;
+use crate::shared_catalog::SharedCatalog;
 use crate::{Broker, BrokerConfig};
 
 /// The newest format and behaviour of a cluster that this program knows.
@@ -287,6 +289,20 @@ impl Broker {
         let of_use =
             members.filter(|member| (member.is_alive || member.is_own) && !member.is_draining);
         of_use.map(|member| member.address).collect()
+    }
+
+    /// Waits until this broker has applied everything that was agreed upon before now; at once beside a log.
+    /// For a thread that may wait.
+    pub(crate) fn catch_up(&self) -> Result<(), CommitError> {
+        let (Some(clustered), SharedCatalog::Agreed(consensus)) =
+            (&self.inner.clustered, &self.inner.catalog)
+        else {
+            return Ok(());
+        };
+        // A simulation has one thread and no such caller.
+        let Some(runtime) = &clustered.peers.runtime else { return Ok(()) };
+        let caught_up = runtime.block_on(consensus.catch_up(AGREE_DEADLINE));
+        caught_up.map(|_| ()).map_err(|error| CommitError::NoQuorum(error.to_string()))
     }
 
     /// After [`Broker::stop`]: waits until everything that a clustered broker has taken is answered. At

@@ -28,6 +28,7 @@ mod damage;
 mod kept;
 mod live;
 mod moves;
+mod pushes;
 mod reads;
 mod starts;
 

@@ -5,8 +5,13 @@
 //! scraped a Pushgateway with `honor_labels`; a series that is replaced or deleted ends with a
 //! stale marker.
 //!
+//! In a cluster any broker takes pushes and deletes of any group, and the one that is nearest to a group on the
+//! circle stores it each interval. It also says again which series ended: clocks differ, and whoever
+//! took the push may have said so before the last sample of another.
+//!
 //! Source: <https://github.com/prometheus/pushgateway>, README, "API".
 
+mod book;
 mod group;
 mod push;
 mod routes;
@@ -16,23 +21,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use catalog::Expected;
 use model::{MetricBatch, MetricMetadata, Share, TenantName};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::commit::CommitError;
 use crate::tenants::SendingTenant;
 use crate::{Broker, Complaints, MetricRow};
+use book::GroupBook;
 use group::Group;
 use push::{Form, PushError};
 
+pub(crate) use book::WrittenGroups;
 pub use routes::{read_routes, routes};
 
 /// Where the groups lie in the key space.
-const PREFIX: &str = "pushgateway/";
+pub(crate) const PREFIX: &str = "pushgateway/";
 /// Groups at most. Each is one key of the catalog, and part of each of its snapshots.
 const GROUPS: Share = Share::of_one_alone(10_000);
 /// Bytes of all groups as they are kept, at most, for the same reason.
 const BYTES: Share = Share::of_one_alone(64 << 20);
+/// How often a group is changed again that another broker changed in the same moment.
+const ATTEMPTS: usize = 5;
 
 /// A grouping key.
 type Key = BTreeMap<String, String>;
@@ -51,39 +61,29 @@ enum Mode {
 /// Keeps what was pushed. Handles share it through an [`Arc`].
 pub struct Pushgateway {
     broker: Broker,
-    groups: RwLock<BTreeMap<Place, Kept>>,
+    groups: GroupBook,
     /// Held while groups change, so that what is kept is in the order of the answers. The time of
     /// the last samples, milliseconds since the epoch.
     changing: Mutex<i64>,
+    /// What this broker of a cluster stored at the last interval.
+    stored: Mutex<BTreeMap<Place, Arc<Group>>>,
+    /// How many groups this broker stored then.
+    last_stored: AtomicU64,
     pushes: AtomicU64,
     refused: AtomicU64,
     complaints: Complaints,
-}
-
-/// A group, and how many bytes its key in the catalog holds.
-struct Kept {
-    group: Arc<Group>,
-    bytes: usize,
 }
 
 impl Pushgateway {
     /// Reads the groups that earlier runs kept, and stores them as samples every `interval` until
     /// the broker stops. Must be called within a tokio runtime.
     pub fn start(broker: Broker, interval: Duration) -> Arc<Pushgateway> {
-        let mut groups = BTreeMap::new();
-        for (key, entry) in broker.list_keys(PREFIX) {
-            match Group::decode(&entry.value, |tenant| broker.limits_of(tenant)) {
-                Ok(group) => {
-                    let kept = Kept { bytes: entry.value.len(), group: Arc::new(group) };
-                    groups.insert(kept.group.place(), kept);
-                }
-                Err(error) => tracing::warn!(%key, %error, "a group of pushed metrics is left out"),
-            }
-        }
         let gateway = Arc::new(Pushgateway {
+            groups: GroupBook::load(&broker),
             broker,
-            groups: RwLock::new(groups),
             changing: Mutex::new(i64::MIN),
+            stored: Mutex::default(),
+            last_stored: AtomicU64::new(0),
             pushes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             complaints: Complaints::default(),
@@ -106,6 +106,7 @@ impl Pushgateway {
 
     /// Its own metrics.
     pub fn rows(&self) -> Vec<MetricRow> {
+        self.groups.follow(&self.broker);
         let groups = self.groups.read();
         let series: usize = groups.values().map(|kept| kept.group.series()).sum();
         let bytes: usize = groups.values().map(|kept| kept.bytes).sum();
@@ -126,6 +127,12 @@ impl Pushgateway {
                 bytes as f64,
             ),
             row(
+                "watchfire_pushgateway_stored_groups",
+                "Groups that this broker stored as samples at the last interval.",
+                "gauge",
+                count(&self.last_stored),
+            ),
+            row(
                 "watchfire_pushgateway_pushes_total",
                 "Pushes that were stored.",
                 "counter",
@@ -140,17 +147,17 @@ impl Pushgateway {
         ]
     }
 
-    /// The groups of all tenants, sorted by tenant.
-    fn groups(&self) -> Vec<Arc<Group>> {
-        self.groups.read().values().map(|kept| Arc::clone(&kept.group)).collect()
-    }
-
     /// The groups of a tenant, sorted by grouping key.
     fn groups_of(&self, tenant: TenantName) -> Vec<Arc<Group>> {
-        let groups = self.groups.read();
-        let of_tenant = groups.range((tenant, Key::new())..);
-        let of_tenant = of_tenant.take_while(|((other, _), _)| *other == tenant);
-        of_tenant.map(|(_, kept)| Arc::clone(&kept.group)).collect()
+        self.groups.follow(&self.broker);
+        self.groups.of(tenant)
+    }
+
+    /// Knows what any broker of the cluster was told before now.
+    fn catch_up(&self) -> Result<(), CommitError> {
+        self.broker.catch_up()?;
+        self.groups.follow(&self.broker);
+        Ok(())
     }
 
     /// Takes a push; when it returns, it is durable. Blocks.
@@ -168,39 +175,59 @@ impl Pushgateway {
         form: Form,
         mode: Mode,
     ) -> Result<(), PushError> {
-        let mut families = push::parse(body, form, &key, &self.broker.limits_of(tenant))?;
+        let families = push::parse(body, form, &key, &self.broker.limits_of(tenant))?;
         let id = self.broker.tenant_for_write(tenant).map_err(PushError::refused)?;
         let mut last_ms = self.changing.lock();
-        let others = self.groups_of(tenant);
-        let before = others.iter().find(|group| group.key == key).cloned();
-        let mut group = before.as_deref().cloned().unwrap_or_else(|| Group::new(tenant, key));
-        let now_ms = self.next_ms(&mut last_ms);
-        let others = others.iter().map(Arc::as_ref).filter(|other| other.key != group.key);
-        if let Err(error) = push::check_consistent(&families, others) {
-            group.failed_ms = now_ms;
-            // Why the push is refused matters more than that this could not be noted.
-            let _ = self.keep(group);
-            return Err(error);
+        for attempt in 1.. {
+            self.catch_up().map_err(PushError::not_stored)?;
+            let others = self.groups_of(tenant);
+            let before = others.iter().find(|group| group.key == key).cloned();
+            let of_before = || before.as_deref().cloned();
+            let mut group = of_before().unwrap_or_else(|| Group::new(tenant, key.clone()));
+            let now_ms = self.next_ms(&mut last_ms);
+            let others = others.iter().map(Arc::as_ref).filter(|other| other.key != group.key);
+            if let Err(error) = push::check_consistent(&families, others) {
+                group.failed_ms = now_ms;
+                // Why the push is refused matters more than that this could not be noted.
+                let _ = self.keep(group);
+                return Err(error);
+            }
+            group.pushed_ms = now_ms;
+            match mode {
+                Mode::ReplaceGroup => group.families = families.clone(),
+                Mode::ReplaceFamilies => group.families.append(&mut families.clone()),
+            }
+            let batch_at = |t_ms| {
+                let mut batch = MetricBatch::default();
+                if let Some(before) = &before {
+                    before.collect_ended(Some(&group), t_ms, &mut batch);
+                }
+                group.collect(t_ms, &mut batch);
+                batch.metadata = metadata(&group);
+                batch
+            };
+            let mut batch = batch_at(now_ms);
+            // Before it is kept: whoever is told to come again later does so with all of it.
+            let admitted = self.broker.admit(id, &batch).map_err(PushError::refused)?;
+            match self.keep(group.clone()) {
+                Ok(()) => {}
+                Err(PushError::Raced) if attempt < ATTEMPTS => {
+                    admitted.give_back(batch.samples() as u64);
+                    continue;
+                }
+                Err(error) => {
+                    admitted.give_back(batch.samples() as u64);
+                    return Err(error);
+                }
+            }
+            if self.broker.inner.clustered.is_some() {
+                // Whoever stores the group may have done so with what it held before until just now.
+                batch = batch_at(self.next_ms(&mut last_ms));
+            }
+            self.store(Ok(admitted), &batch);
+            return Ok(());
         }
-        group.pushed_ms = now_ms;
-        match mode {
-            Mode::ReplaceGroup => group.families = families,
-            Mode::ReplaceFamilies => group.families.append(&mut families),
-        }
-        let mut batch = MetricBatch::default();
-        if let Some(before) = before {
-            before.collect_ended(Some(&group), now_ms, &mut batch);
-        }
-        group.collect(now_ms, &mut batch);
-        batch.metadata = metadata(&group);
-        // Before it is kept: whoever is told to come again later does so with all of it.
-        let admitted = self.broker.admit(id, &batch).map_err(PushError::refused)?;
-        if let Err(error) = self.keep(group) {
-            admitted.give_back(batch.samples() as u64);
-            return Err(error);
-        }
-        self.store(Ok(admitted), &batch);
-        Ok(())
+        unreachable!("the last attempt returns")
     }
 
     /// Makes a group durable, then visible.
@@ -209,11 +236,22 @@ impl Pushgateway {
         let bytes = value.len();
         let place = group.place();
         self.check_room(&place, bytes)?;
-        self.broker
-            .put_key(&stored_key(&place), value, catalog::Expected::Any)
-            .map_err(|error| PushError::NotStored(error.to_string()))?;
-        self.groups.write().insert(place, Kept { group: Arc::new(group), bytes });
+        let key = stored_key(&place);
+        let version = self.broker.put_key(&key, value, self.expected(&key, &place));
+        self.groups.put(&key, group, bytes, version.map_err(PushError::not_stored)?);
         Ok(())
+    }
+
+    /// What a change goes by: in a cluster another broker may be faster.
+    fn expected(&self, key: &str, place: &Place) -> Expected {
+        if self.broker.inner.clustered.is_none() {
+            return Expected::Any;
+        }
+        match self.groups.read().get(place) {
+            Some(kept) => Expected::Version(kept.version),
+            // Or what is there cannot be read.
+            None => self.broker.get_key(key).map_or(Expected::Absent, |_| Expected::Any),
+        }
     }
 
     /// Whether a group may have so many bytes; it may always have fewer than it has.
@@ -256,23 +294,30 @@ impl Pushgateway {
     /// Removes a group; one that is not there is no error. Blocks.
     fn delete(&self, place: &Place) -> Result<(), PushError> {
         let mut last_ms = self.changing.lock();
-        let Some(group) = self.groups.read().get(place).map(|kept| Arc::clone(&kept.group)) else {
+        let key = stored_key(place);
+        for attempt in 1.. {
+            self.catch_up().map_err(PushError::not_stored)?;
+            let group = self.groups.read().get(place).map(|kept| Arc::clone(&kept.group));
+            let Some(group) = group else { return Ok(()) };
+            match self.broker.delete_key(&key, self.expected(&key, place)) {
+                Ok(()) => {}
+                Err(error) if error.is_version_conflict() && attempt < ATTEMPTS => continue,
+                Err(error) => return Err(PushError::not_stored(error)),
+            }
+            self.groups.remove(&key, place);
+            let mut batch = MetricBatch::default();
+            group.collect_ended(None, self.next_ms(&mut last_ms), &mut batch);
+            // The group is gone already, so its series end now, however fast the tenant's samples come.
+            let id = self.broker.tenant_for_write(place.0);
+            self.store(id.and_then(|id| self.broker.admit_in_advance(id, &batch)), &batch);
             return Ok(());
-        };
-        self.broker
-            .delete_key(&stored_key(place), catalog::Expected::Any)
-            .map_err(|error| PushError::NotStored(error.to_string()))?;
-        self.groups.write().remove(place);
-        let mut batch = MetricBatch::default();
-        group.collect_ended(None, self.next_ms(&mut last_ms), &mut batch);
-        // The group is gone already, so its series end now, however fast the tenant's samples come.
-        let id = self.broker.tenant_for_write(place.0);
-        self.store(id.and_then(|id| self.broker.admit_in_advance(id, &batch)), &batch);
-        Ok(())
+        }
+        unreachable!("the last attempt returns")
     }
 
     /// Removes every group of a tenant. Blocks.
     fn wipe(&self, tenant: TenantName) -> Result<(), PushError> {
+        self.catch_up().map_err(PushError::not_stored)?;
         self.groups_of(tenant).iter().try_for_each(|group| self.delete(&group.place()))
     }
 
@@ -283,23 +328,54 @@ impl Pushgateway {
         *last_ms
     }
 
-    /// Stores every group at the present time.
+    /// Stores every group at the present time; in a cluster, those to which this broker is nearest.
     async fn store_all(self: &Arc<Self>) {
         let gateway = Arc::clone(self);
-        self.broker
-            .off_the_sockets(move || {
-                // Not while a group is deleted: its end must come after its last sample.
-                let mut last_ms = gateway.changing.lock();
-                let now_ms = gateway.next_ms(&mut last_ms);
-                // Sorted by tenant, so that each has one batch.
-                for of_tenant in gateway.groups().chunk_by(|one, next| one.tenant == next.tenant) {
-                    let mut batch = MetricBatch::default();
-                    of_tenant.iter().for_each(|group| group.collect(now_ms, &mut batch));
-                    let id = gateway.broker.tenant_for_write(of_tenant[0].tenant);
-                    gateway.store(id.and_then(|id| gateway.broker.admit(id, &batch)), &batch);
-                }
-            })
-            .await;
+        self.broker.off_the_sockets(move || gateway.store_own()).await;
+    }
+
+    fn store_own(&self) {
+        // Not while a group is deleted: its end must come after its last sample.
+        let mut last_ms = self.changing.lock();
+        let now_ms = self.next_ms(&mut last_ms);
+        if let Err(error) = self.catch_up() {
+            // Nothing could be stored either.
+            tracing::debug!(%error, "pushed metrics are not stored at this interval");
+            self.last_stored.store(0, Ordering::Relaxed);
+            return;
+        }
+        let ring = self.broker.cluster_ring();
+        let is_own = |place: &Place| {
+            let own = |(ring, own): &(catalog::Ring, catalog::BrokerId)| {
+                ring.owner(position(place)) == Some(*own)
+            };
+            ring.as_ref().is_none_or(own)
+        };
+        let groups: BTreeMap<Place, Arc<Group>> = {
+            let groups = self.groups.read();
+            let own = groups.iter().filter(|(place, _)| is_own(place));
+            own.map(|(place, kept)| (place.clone(), Arc::clone(&kept.group))).collect()
+        };
+        let mut stored = self.stored.lock();
+        let mut batches: BTreeMap<TenantName, MetricBatch> = BTreeMap::new();
+        for (place, before) in stored.iter().filter(|(place, _)| is_own(place)) {
+            let after = groups.get(place);
+            if after.is_none_or(|after| !Arc::ptr_eq(after, before)) {
+                let batch = batches.entry(place.0).or_default();
+                before.collect_ended(after.map(Arc::as_ref), now_ms, batch);
+            }
+        }
+        self.last_stored.store(groups.len() as u64, Ordering::Relaxed);
+        for ((tenant, _), group) in &groups {
+            group.collect(now_ms, batches.entry(*tenant).or_default());
+        }
+        for (tenant, batch) in &batches {
+            let id = self.broker.tenant_for_write(*tenant);
+            self.store(id.and_then(|id| self.broker.admit(id, batch)), batch);
+        }
+        if ring.is_some() {
+            *stored = groups;
+        }
     }
 
     /// Stores samples and waits until they can be queried. A refusal is told in the log and not to
@@ -329,7 +405,11 @@ impl Pushgateway {
 }
 
 /// The catalog's key of a group.
-fn stored_key((tenant, key): &Place) -> String {
+fn stored_key(place: &Place) -> String {
+    format!("{PREFIX}{}", hash(place).to_hex())
+}
+
+fn hash((tenant, key): &Place) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     // Of which the others have none, so that keys of earlier versions stay what they are.
     if !tenant.is_default() {
@@ -339,7 +419,14 @@ fn stored_key((tenant, key): &Place) -> String {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }
-    format!("{PREFIX}{}", hasher.finalize().to_hex())
+    hasher.finalize()
+}
+
+/// Where a group lies on the circle of brokers.
+fn position(place: &Place) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash(place).as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }
 
 fn metadata(group: &Group) -> Vec<MetricMetadata> {

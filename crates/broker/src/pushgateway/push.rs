@@ -64,9 +64,22 @@ pub(super) enum PushError {
     /// The disk is full, or the broker stops.
     #[error("the push was not stored: {0}")]
     NotStored(String),
+    /// Another broker of the cluster changed the group in the same moment.
+    #[error(
+        "the push was not stored: another broker changed the group in the same moment; send it again"
+    )]
+    Raced,
 }
 
 impl PushError {
+    /// Of what refuses to keep it.
+    pub(super) fn not_stored(error: CommitError) -> Self {
+        match error.is_version_conflict() {
+            true => PushError::Raced,
+            false => PushError::NotStored(error.to_string()),
+        }
+    }
+
     /// Of what refuses a push before it is kept.
     pub(super) fn refused(error: CommitError) -> Self {
         match error.retry_after_seconds() {

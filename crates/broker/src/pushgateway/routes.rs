@@ -114,7 +114,7 @@ fn answer(outcome: Result<(), PushError>, done: StatusCode) -> Response {
         PushError::Malformed { .. } | PushError::Refused(_) => StatusCode::BAD_REQUEST,
         PushError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         PushError::Later(..) => StatusCode::TOO_MANY_REQUESTS,
-        PushError::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+        PushError::NotStored(_) | PushError::Raced => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut response = plain(status, error.to_string());
     if let PushError::Later(_, seconds) = error {
