@@ -83,13 +83,14 @@ fn unlabelled(name: &str) -> String {
 fn flags(_: &Scratch) -> Result<String> {
     let page = read("docs/operating/configuration.md")?;
     let mut seen = BTreeSet::new();
-    let subcommands: [&[&str]; 10] = [
+    let subcommands: [&[&str]; 11] = [
         &[],
         &["broker"],
         &["agent"],
         &["console"],
         &["query"],
         &["import", "prometheus"],
+        &["migrate"],
         &["delete"],
         &["snapshot"],
         &["cluster", "status"],
