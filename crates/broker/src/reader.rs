@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockstore::OpenBlock;
-use catalog::{BlockId, BlockMeta};
+use catalog::{BlockId, BlockMeta, State};
 use governor::{Account, Held, Refused};
 use metricstore::{
     BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadSnapshot, LabelQuery, MetricError,
-    MetricFormat, Period, Selected,
+    Period, Selected,
 };
 use model::{
     BestNames, CensusReport, CensusRequest, FoundName, Labels, Limits, Matcher, NameSearch,
@@ -19,7 +18,7 @@ use model::{
 };
 use parking_lot::Mutex;
 
-use crate::cluster::{any, head_labels};
+use crate::cluster::{CaughtUp, any, head_labels};
 use crate::maintenance::is_damage;
 use crate::{Broker, HeadTotals};
 use others::Fresh;
@@ -29,6 +28,8 @@ use others::Fresh;
 const SERIES_BYTES: usize = 320;
 /// Memory of a search is counted in steps of so many bytes.
 const HELD_STEP: usize = 64 << 10;
+/// Of what a selection lacks, the number of things that are named one by one.
+const MOST_TOLD: usize = 100;
 /// Names that are scored between two looks at the clock.
 const LOOKS_AT_CLOCK_EVERY: u32 = 1_024;
 
@@ -87,12 +88,15 @@ impl Selection {
 ///
 /// In a cluster the heads of the other brokers come first of all, and whatever reads waits for them: it
 /// is for a thread that may wait. What could not be read of them is told by [`Reader::missing`] after it.
+/// One reader is for one query: all that it reads is at least as of its first read, before which the
+/// leader is asked once.
 pub struct Reader {
     broker: Broker,
     tenant: TenantId,
     account: Arc<Account>,
-    /// What answers so far lack of other brokers, in words.
+    /// What answers so far lack, in words.
     lacking: Mutex<BTreeSet<String>>,
+    caught_up: CaughtUp,
 }
 
 impl Reader {
@@ -102,7 +106,7 @@ impl Reader {
     }
 
     pub(crate) fn new(broker: Broker, tenant: TenantId, account: Arc<Account>) -> Self {
-        Reader { broker, tenant, account, lacking: Mutex::default() }
+        Reader { broker, tenant, account, lacking: Mutex::default(), caught_up: CaughtUp::new() }
     }
 
     /// The series that match all of `matchers` and may have samples in `range`.
@@ -190,45 +194,58 @@ impl Reader {
     }
 
     /// What is missing in `range` because it was damaged, or lacks in what was read so far because another
-    /// broker could not be asked, in words; empty if nothing is known to be missing.
+    /// broker could not be asked, in words; empty if nothing is known to be missing. What was missing when
+    /// something was read is told also if it is there again.
     pub fn missing(&self, range: TimeRange) -> Vec<String> {
         let inner = &self.broker.inner;
         // In this order: a block leaves the first list after it came into the second.
-        let mut missing: BTreeMap<BlockId, BlockMeta> =
-            inner.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.meta)).collect();
-        inner.catalog.read(|state| {
-            missing.extend(state.quarantined().map(|meta| (meta.id, *meta)));
-        });
-        let blocks = missing
-            .values()
-            .filter(|meta| meta.tenant == self.tenant && meta.range.overlaps(&range))
-            .map(|meta| {
-                format!(
-                    "partial answer: block {} with {} samples from {} to {} ms was damaged and \
-                     is in quarantine",
-                    meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
-                )
-            });
-        let Some(clustered) = &inner.clustered else {
-            return blocks.chain(self.lacking()).collect();
-        };
-        // Whose rows are in a segment only it says.
-        let segments = inner.catalog.read(|state| {
-            let missing =
-                clustered.missing(state).filter(|(.., segment)| segment.range.overlaps(&range));
-            let words = missing.map(|(broker, seq, segment)| {
-                format!(
-                    "partial answer: segment {seq} of broker {broker} with {} samples of all tenants from \
-                     {} to {} ms cannot be read",
-                    segment.rows, segment.range.start_ms, segment.range.end_ms
-                )
-            });
-            words.collect::<Vec<_>>()
-        });
-        blocks.chain(segments).chain(self.lacking()).collect()
+        let mut missing = self.of_damaged(&inner.damaged.lock(), range);
+        missing.extend(inner.catalog.read(|state| self.lost(state, range)));
+        missing.extend(self.lacking());
+        BTreeSet::from_iter(missing).into_iter().collect()
     }
 
-    /// What answers so far lack of other brokers, in words.
+    /// Blocks that were taken out here, in words.
+    fn of_damaged(&self, damaged: &BTreeMap<BlockId, Damaged>, range: TimeRange) -> Vec<String> {
+        let metas = damaged.values().map(|damaged| &damaged.meta);
+        metas.filter(|meta| self.concerns(meta, range)).map(lost_block).collect()
+    }
+
+    /// What cannot be read as far as the catalog knows, in words.
+    fn lost(&self, state: &State, range: TimeRange) -> Vec<String> {
+        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range)).map(lost_block);
+        // Whose rows are in a segment only it says.
+        let segments = self.broker.inner.clustered.iter().flat_map(|own| own.missing(state));
+        let segments = segments.filter(|(.., segment)| segment.range.overlaps(&range));
+        let words = segments.map(|(broker, seq, segment)| {
+            format!(
+                "partial answer: segment {seq} of broker {broker} with {} samples of all tenants from \
+                 {} to {} ms cannot be read",
+                segment.rows, segment.range.start_ms, segment.range.end_ms
+            )
+        });
+        blocks.chain(words).collect()
+    }
+
+    fn concerns(&self, meta: &BlockMeta, range: TimeRange) -> bool {
+        meta.tenant == self.tenant && meta.range.overlaps(&range)
+    }
+
+    /// Keeps what an answer lacks until somebody asks.
+    fn note_lacking(&self, mut lacking: Vec<String>) {
+        // Fast path: nothing.
+        if lacking.is_empty() {
+            return;
+        }
+        if lacking.len() > MOST_TOLD {
+            let more = lacking.len() - MOST_TOLD;
+            lacking.truncate(MOST_TOLD);
+            lacking.push(format!("partial answer: {more} more blocks or segments cannot be read"));
+        }
+        self.lacking.lock().extend(lacking);
+    }
+
+    /// What answers so far lack, in words.
     pub(crate) fn lacking(&self) -> Vec<String> {
         self.lacking.lock().iter().cloned().collect()
     }
@@ -481,16 +498,20 @@ impl Reader {
         rules.with(deletes, self.tenant, range, self.broker.now_ms())
     }
 
+    /// The blocks that can be read; which cannot is noted.
     fn blocks(&self, range: TimeRange) -> Vec<BlockSource> {
-        let wanted = |open: &&Arc<OpenBlock<MetricFormat>>| {
-            open.meta.tenant == self.tenant && open.meta.range.overlaps(&range)
+        let inner = &self.broker.inner;
+        let (blocks, mut lacking) = {
+            // Both at one moment: later a block may be there again that is not in this answer.
+            let damaged = inner.damaged.lock();
+            (inner.blocks.snapshot(), self.of_damaged(&damaged, range))
         };
-        self.broker
-            .inner
-            .blocks
-            .snapshot()
+        // In this order, as in `missing`.
+        lacking.extend(inner.catalog.read(|state| self.lost(state, range)));
+        self.note_lacking(lacking);
+        blocks
             .iter()
-            .filter(wanted)
+            .filter(|open| self.concerns(&open.meta, range))
             .map(|open| BlockSource {
                 id: open.meta.id.to_string().into(),
                 block: Arc::clone(&open.block),
@@ -498,4 +519,11 @@ impl Reader {
             })
             .collect()
     }
+}
+
+fn lost_block(meta: &BlockMeta) -> String {
+    format!(
+        "partial answer: block {} with {} samples from {} to {} ms was damaged and is in quarantine",
+        meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
+    )
 }

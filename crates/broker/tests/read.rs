@@ -205,6 +205,17 @@ async fn damage_is_told_as_it_is_locally() {
     let messages = select(&mut client, everything()).await.expect("without the block");
     assert!(messages.iter().all(|message| !message.nothing_missing));
     assert_eq!(samples(&messages).len(), 1);
+    let lacking =
+        |missing: &[String]| missing.len() == 1 && missing[0].starts_with("partial answer: block");
+    assert!(lacking(&messages.last().expect("an end").missing), "{messages:?}");
+    let request =
+        LabelsRequest { start_ms: i64::MIN, end_ms: i64::MAX, ..LabelsRequest::default() };
+    let mut stream = client.labels(request).await.expect("answered").into_inner();
+    let mut last = None;
+    while let Some(message) = stream.message().await.expect("no error") {
+        last = Some(message);
+    }
+    assert!(lacking(&last.expect("an end").missing));
     let request =
         StateRequest { tenant: String::new(), start_ms: START_MS - DAY_MS, end_ms: START_MS };
     let state = client.state(request).await.expect("answered").into_inner();

@@ -99,9 +99,10 @@ pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
 pub use turns::{Turn, Turns};
 
-pub(crate) use fresh::{FreshAnswer, Gathered, Others, any, head_labels};
+pub(crate) use fresh::{CaughtUp, FreshAnswer, Gathered, Others, any, head_labels};
 pub(crate) use writer::ClusterQueue;
 
+use damage::SettingAside;
 use drain::Draining;
 use feed::Event;
 use members::Members;
@@ -181,6 +182,7 @@ pub(crate) struct Clustered {
     jobs: AbortHandle,
     /// As queries see the others.
     pub(crate) peers: Arc<Others>,
+    aside: SettingAside,
     /// How many questions of others are answered at once.
     answering: Semaphore,
     /// Segments of this broker that its start could not read.
@@ -210,7 +212,9 @@ impl Clustered {
         state: &'a State,
     ) -> impl Iterator<Item = (BrokerId, u64, &'a Segment)> {
         let own = self.feed.broker();
-        let listed = state.broker(own).into_iter().flat_map(|broker| &broker.segments);
+        // Fast path: the start read everything.
+        let listed = state.broker(own).filter(|_| !self.left_out.is_empty());
+        let listed = listed.into_iter().flat_map(|broker| &broker.segments);
         let listed = listed.map(move |(seq, segment)| (own, *seq, segment));
         let listed = listed.filter(move |(_, seq, _)| self.left_out.contains(seq));
         // A later start may have read it.

@@ -150,6 +150,7 @@ pub(super) async fn open(
         removals: Arc::default(),
     };
     let jobs = start.jobs(&config, background, &in_effect, &members, &writing, &damaged, &disk);
+    let aside = jobs.merging.aside.clone();
     let (cleanings, cleaned) = unbounded_channel();
     let (wake, woken) = unbounded_channel();
     let upkeep = Upkeep {
@@ -226,6 +227,7 @@ pub(super) async fn open(
             draining: Draining::new(Arc::clone(&queue.is_draining)),
             jobs,
             peers: Arc::new(fresh),
+            aside,
             answering: Semaphore::new(ANSWERS_PER_SHARD * config.shards),
             left_out: left_out.unread,
             feed: Arc::clone(&feed),

@@ -12,6 +12,7 @@ use blockstore::{BlobError, BlobInfo, BlobWriter, MemoryDisk, ReadAt};
 use bytes::Bytes;
 use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Outcome, State};
 use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
+use futures_util::StreamExt;
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
 use net::rpc::{FreshRequest, LiveRequest};
 use tokio::runtime::Runtime;
@@ -30,6 +31,7 @@ mod live;
 mod moves;
 mod pushes;
 mod reads;
+mod silence;
 mod starts;
 
 pub(super) const START_MS: i64 = 1_795_219_200_000;
@@ -46,6 +48,10 @@ pub(super) struct Site {
     feeds: Mutex<BTreeMap<u64, Arc<CatalogFeed>>>,
     /// Those that take questions and say nothing.
     silent: Mutex<BTreeSet<u64>>,
+    /// Those whose answers end in the middle.
+    torn: Mutex<BTreeSet<u64>>,
+    /// What was asked last of each.
+    asked: Mutex<BTreeMap<u64, FreshRequest>>,
     /// Objects that the store does not give, and what it says.
     pub(super) kept_back: Mutex<BTreeMap<String, StoreFault>>,
     /// Objects of which what is kept nearer than the store is damaged.
@@ -83,11 +89,14 @@ impl Transport for Shared {
 
 impl Peers for Shared {
     fn fresh(&self, _: &str, request: FreshRequest) -> FreshParts {
+        self.0.asked.lock().insert(request.to, request.clone());
         if self.0.silent.lock().contains(&request.to) {
             return Box::pin(futures_util::stream::pending());
         }
+        let is_torn = self.0.torn.lock().contains(&request.to);
         let feed = self.0.feeds.lock().get(&request.to).cloned();
         match feed.and_then(|feed| feed.opened()) {
+            Some(broker) if is_torn => Box::pin(broker.answer_fresh(request).take(1)),
             Some(broker) => broker.answer_fresh(request),
             None => {
                 let refused = Err(Status::unavailable("connection refused"));

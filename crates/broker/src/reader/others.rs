@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockstore::{BlockFormat, InMemory};
+use catalog::State;
 use governor::Held;
 use metricstore::{
     BlockSource, Cardinality, Census, Deletes, HeadLabels, LabelQuery, MetricFormat, Period,
@@ -15,6 +16,7 @@ use net::rpc::{
     CardinalityResponse, ExemplarsResponse, FreshExemplars, FreshHead, FreshNames, FreshSamples,
     FreshSeries, LabelsResponse, Selector, SeriesResponse,
 };
+use parking_lot::Mutex;
 use prost::Message;
 
 use super::{ReadError, Reader};
@@ -52,23 +54,35 @@ fn selectors_of(selectors: &[Vec<Matcher>]) -> Vec<Selector> {
 }
 
 impl Reader {
-    /// Asks the other brokers, and waits for blocks that they wrote. What lacks is told afterwards.
-    async fn ask(&self, ask: Ask) -> Result<Vec<FreshAnswer>, ReadError> {
+    /// Asks the other brokers for what they have in `range`, and waits for blocks that they wrote. What
+    /// lacks is told afterwards.
+    async fn ask(&self, ask: Ask, range: TimeRange) -> Result<Vec<FreshAnswer>, ReadError> {
         let Some(clustered) = &self.broker.inner.clustered else { return Ok(Vec::new()) };
         let time_limit = std::time::Duration::from_millis(self.limits().query_timeout_ms);
-        let gathered = clustered.peers.gather(self.tenant, ask, &self.account, time_limit).await?;
+        // What the catalog says to be missing may be in a block by the time that blocks are looked at, in
+        // one that is not shown here yet.
+        let lost = Mutex::default();
+        let look = |state: &State| *lost.lock() = self.lost(state, range);
+        let known = (&look as _, &self.caught_up);
+        let gathered =
+            clustered.peers.gather(self.tenant, ask, &self.account, time_limit, known).await?;
         let Gathered { answers, lacking } = gathered;
+        self.note_lacking(lost.into_inner());
         self.lacking.lock().extend(lacking);
         Ok(answers)
     }
 
     /// As [`Reader::ask`], on a thread that may wait. Where there is none, in a simulation, nobody is
     /// asked, and that is told.
-    fn wait(&self, ask: impl FnOnce() -> Ask) -> Result<Vec<FreshAnswer>, ReadError> {
+    fn wait(
+        &self,
+        range: TimeRange,
+        ask: impl FnOnce() -> Ask,
+    ) -> Result<Vec<FreshAnswer>, ReadError> {
         // Fast path: there are no others.
         let Some(clustered) = &self.broker.inner.clustered else { return Ok(Vec::new()) };
         match &clustered.peers.runtime {
-            Some(runtime) => runtime.block_on(self.ask(ask())),
+            Some(runtime) => runtime.block_on(self.ask(ask(), range)),
             None => {
                 let told = "partial answer: the other brokers were not asked".to_owned();
                 self.lacking.lock().insert(told);
@@ -79,7 +93,7 @@ impl Reader {
 
     /// Finds out what would lack in an answer now.
     pub(crate) async fn look_for_others(&self) {
-        let asked = self.ask(Ask::Head(FreshHead { limit: 1 })).await;
+        let asked = self.ask(Ask::Head(FreshHead { limit: 1 }), TimeRange::new(0, 0)).await;
         if let Err(error) = asked {
             let told = format!("whether something is missing could not be asked: {error}");
             self.lacking.lock().insert(told);
@@ -101,7 +115,7 @@ impl Reader {
         range: TimeRange,
     ) -> Result<Fresh, ReadError> {
         let most = self.limits().max_query_series;
-        let answers = self.wait(|| Self::samples(matchers, range, most))?;
+        let answers = self.wait(range, || Self::samples(matchers, range, most))?;
         Ok(self.opened(answers))
     }
 
@@ -111,7 +125,7 @@ impl Reader {
         range: TimeRange,
     ) -> Result<Fresh, ReadError> {
         let most = self.limits().max_query_series;
-        let answers = self.ask(Self::samples(matchers, range, most)).await?;
+        let answers = self.ask(Self::samples(matchers, range, most), range).await?;
         Ok(self.opened(answers))
     }
 
@@ -158,7 +172,7 @@ impl Reader {
         (limit, search): (usize, Option<&NameSearch>),
     ) -> Result<Vec<String>, ReadError> {
         let range = self.kept(range);
-        let answers = self.wait(|| {
+        let answers = self.wait(range, || {
             Ask::Names(FreshNames {
                 selectors: selectors_of(selectors),
                 name: of.unwrap_or_default().to_owned(),
@@ -178,7 +192,7 @@ impl Reader {
         range: TimeRange,
     ) -> Result<FreshLabels, ReadError> {
         let (start_ms, end_ms) = (range.start_ms, range.end_ms);
-        let answers = self.wait(|| {
+        let answers = self.wait(range, || {
             Ask::Series(FreshSeries { selectors: selectors_of(selectors), start_ms, end_ms })
         })?;
         let registry = Registry::new(self.broker.inner.config.hash_seed());
@@ -199,7 +213,7 @@ impl Reader {
         range: TimeRange,
     ) -> Result<Vec<SeriesExemplars>, ReadError> {
         let (start_ms, end_ms) = (range.start_ms, range.end_ms);
-        let answers = self.wait(|| {
+        let answers = self.wait(range, || {
             Ask::Exemplars(FreshExemplars { selectors: selectors_of(selectors), start_ms, end_ms })
         })?;
         let found = self.decoded::<ExemplarsResponse>(answers).into_iter();
@@ -210,7 +224,8 @@ impl Reader {
         &self,
         limit: usize,
     ) -> Result<Vec<(Cardinality, HeadTotals)>, ReadError> {
-        let answers = self.wait(|| {
+        // Of heads only: blocks are not looked at.
+        let answers = self.wait(TimeRange::new(0, 0), || {
             let limit = if limit == usize::MAX { 0 } else { limit as u64 };
             Ask::Head(FreshHead { limit })
         })?;

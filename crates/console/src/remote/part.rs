@@ -32,7 +32,7 @@ pub(super) struct Part {
     selections: AtomicU64,
     /// Whether some selection was told that something is missing, somewhere.
     something_missing: AtomicBool,
-    /// What some selection lacks, in words.
+    /// What some answer lacks, in words.
     told_missing: Mutex<BTreeSet<String>>,
     /// Why it could not be asked, from then on.
     away: Mutex<Option<String>>,
@@ -134,7 +134,10 @@ impl Part {
                         client.labels(request).await.map_err(|status| Fault::of(&status))?;
                     self.collect(
                         answer.into_inner(),
-                        |message| message.values,
+                        |message| {
+                            self.told_missing.lock().extend(message.missing);
+                            message.values
+                        },
                         |value| value.len() + size_of::<String>(),
                     )
                     .await
@@ -162,7 +165,10 @@ impl Part {
                 let answer = client.series(request).await.map_err(|status| Fault::of(&status))?;
                 self.collect(
                     answer.into_inner(),
-                    |message| message.labels,
+                    |message| {
+                        self.told_missing.lock().extend(message.missing);
+                        message.labels
+                    },
                     |labels| 2 * labels.len() + size_of::<Labels>(),
                 )
                 .await
@@ -187,7 +193,10 @@ impl Part {
             async move {
                 let answer =
                     client.exemplars(request).await.map_err(|status| Fault::of(&status))?;
-                let parts = |message: rpc::ExemplarsResponse| message.series;
+                let parts = |message: rpc::ExemplarsResponse| {
+                    self.told_missing.lock().extend(message.missing);
+                    message.series
+                };
                 self.collect(answer.into_inner(), parts, exemplars::bytes).await
             }
         });
@@ -276,7 +285,9 @@ impl Part {
                 answer.map(tonic::Response::into_inner).map_err(|status| Fault::of(&status))
             }
         });
-        Ok(census::arrived(asked.await?))
+        let mut found = asked.await?;
+        self.told_missing.lock().extend(std::mem::take(&mut found.missing));
+        Ok(census::arrived(found))
     }
 
     pub(super) async fn cardinality(&self, limit: usize) -> Result<Cardinality, SourceError> {

@@ -1,10 +1,13 @@
 //! Heads of a broker that does not answer, made of what it acknowledged and did not flush: its segments
 //! in the store, as the catalog lists them.
 //!
-//! They are made when a query first needs them, follow the catalog from query to query, and go when the
-//! broker answers again.
+//! They are made when a query first needs them, follow the catalog from query to query, and go when nobody
+//! has needed them for a while and the broker answers again, or when all of it is in blocks. One query at a
+//! time reads segments, for all that wait; they answer side by side.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use blockstore::MemoryDisk;
@@ -13,10 +16,11 @@ use futures_util::{FutureExt, StreamExt, stream};
 use governor::{Account, Held};
 use metricstore::{Delete, Deletes, Registry};
 use net::rpc::FreshRequest;
-use tokio::time::{Instant, timeout_at};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::heads::{Body, Heads};
-use super::{FreshAnswer, Others, SHOWN_WAIT, count};
+use super::{FreshAnswer, Other, Others, SHOWN_WAIT, count};
 use crate::ReadError;
 use crate::cluster::rebuild::{AT_ONCE, Rebuild};
 use crate::exemplars::ExemplarBook;
@@ -31,21 +35,44 @@ const FULL: Duration = Duration::from_secs(30);
 /// Exemplars that are kept of one broker.
 const EXEMPLARS: usize = 10_000;
 
-/// The heads of one other broker.
+/// Heads stay for so long after the last query that needed them: one that is busy falls silent again.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// The heads of one other broker, and how far they reach.
 pub(super) struct Foreign {
-    registry: Arc<Registry>,
-    visible: Visible,
+    heads: Arc<ForeignHeads>,
     /// Which log it is, and the segment below which all were in blocks when these heads were begun.
     first: Begun,
     /// Segments below are in these heads, or known not to be readable.
     through: u64,
     /// Deletes up to this number lie before what comes next.
     deletes: u64,
+    /// Deletes that were in effect at any time since these heads were begun: what they hide here may be in
+    /// blocks by now, and forgotten.
+    known: BTreeMap<u64, Arc<Delete>>,
     /// Segments that are damaged or gone, in words.
-    unreadable: Vec<String>,
-    held: Held,
+    unreadable: BTreeMap<u64, String>,
     /// They did not fit into memory: they are begun anew at this time, not earlier.
     full_until: Option<Instant>,
+    /// When the store last did not give a segment, and what was said.
+    failed: Option<(Instant, String)>,
+}
+
+/// What is read of them, also while somebody adds to them.
+struct ForeignHeads {
+    registry: Arc<Registry>,
+    visible: Visible,
+    /// The version of the catalog that whoever adds to them goes by: its deletes lie between what is here.
+    version: AtomicU64,
+    held: Mutex<Held>,
+}
+
+/// What a query answers from.
+struct Ready {
+    heads: Arc<ForeignHeads>,
+    known_deletes: Deletes,
+    /// The version of the catalog that has to be shown beside them.
+    version: u64,
 }
 
 /// Epoch of a log, and the segment below which all are in blocks. One broker's numbers begin again when it
@@ -56,22 +83,27 @@ type Begun = (u64, u64);
 struct Wanted {
     version: u64,
     first: Begun,
+    /// Whether the heads that there are go on; if not, they are begun anew.
+    goes_on: bool,
+    /// Those that are not in these heads.
     segments: Vec<(u64, Segment)>,
     tombstones: Vec<Arc<Tombstone>>,
     last_delete: u64,
 }
 
 impl Wanted {
-    /// `from` is the first one that is not known yet. If there are none, yields the version of the catalog
-    /// since which everything is in blocks.
-    fn of(state: &State, broker: BrokerId, from: impl FnOnce(Begun) -> u64) -> Result<Wanted, u64> {
+    /// If there are none, yields the version of the catalog since which everything is in blocks.
+    fn of(state: &State, broker: BrokerId, foreign: Option<&Foreign>) -> Result<Wanted, u64> {
         let listed = state.broker(broker).filter(|listed| !listed.segments.is_empty());
         let Some(listed) = listed else { return Err(state.version()) };
         let first = (listed.epoch, listed.flushed_through);
-        let segments = listed.segments.range(from(first)..);
+        let foreign = foreign.filter(|foreign| foreign.is_of_use(first));
+        let from = foreign.map_or(first.1, |foreign| foreign.through);
+        let segments = listed.segments.range(from..);
         Ok(Wanted {
             version: state.version(),
             first,
+            goes_on: foreign.is_some(),
             segments: segments.map(|(seq, segment)| (*seq, segment.clone())).collect(),
             tombstones: state.tombstones().cloned().collect(),
             last_delete: state.last_delete(),
@@ -81,12 +113,30 @@ impl Wanted {
 
 impl Foreign {
     pub(super) fn bytes(&self) -> usize {
-        self.held.bytes()
+        self.heads.held.lock().bytes()
     }
 
-    fn through_of(foreign: Option<&Foreign>, first: Begun) -> u64 {
-        let same = foreign.filter(|foreign| foreign.first == first);
-        same.map_or(first.1, |foreign| foreign.through)
+    /// Whether a log that has come so far is the one that these heads follow, and they have something of it
+    /// that is in no block. What is in blocks meanwhile does no harm, it is one sample. Nor can a delete of
+    /// it have come and gone unseen: one that came since the last look is kept for what is in no block.
+    fn is_of_use(&self, (epoch, flushed_through): Begun) -> bool {
+        let is_full = self.full_until.is_some_and(|until| Instant::now() >= until);
+        !is_full
+            && self.first.0 == epoch
+            && (self.first.1 == flushed_through || flushed_through < self.through)
+    }
+
+    fn learn(&mut self, wanted: &Wanted) {
+        for tombstone in &wanted.tombstones {
+            // One whose pattern this program cannot compile has stopped it.
+            if !self.known.contains_key(&tombstone.number)
+                && let Ok(delete) = Delete::new(Arc::clone(tombstone))
+            {
+                self.known.insert(tombstone.number, Arc::new(delete));
+            }
+        }
+        // Those below are in blocks, or the catalog says that they are missing.
+        self.unreadable.retain(|seq, _| *seq >= wanted.first.1);
     }
 }
 
@@ -94,63 +144,31 @@ impl Others {
     /// What a broker that does not answer has in no block, from its segments; and what of that cannot be
     /// read, in words.
     pub(super) async fn of_segments(
-        &self,
+        self: &Arc<Self>,
         broker: BrokerId,
         request: &FreshRequest,
         account: &Arc<Account>,
     ) -> Result<(Option<FreshAnswer>, Vec<String>), ReadError> {
         let other = self.other(broker);
-        let mut foreign = Arc::clone(&other.foreign).lock_owned().await;
-        let wanted = self.consensus.read(|state| {
-            Wanted::of(state, broker, |first| Foreign::through_of(foreign.as_ref(), first))
-        });
-        let mut wanted = match wanted {
-            Ok(wanted) => wanted,
-            Err(version) => {
-                *foreign = None;
-                return Ok((None, self.in_blocks(version).await));
-            }
+        let (ready, mut lacking) = self.brought_up(broker, &other).await;
+        let Some(Ready { heads, known_deletes, version }) = ready else {
+            return Ok((None, lacking));
         };
-        let first = wanted.first;
-        let is_of_use = |foreign: &Foreign| {
-            foreign.first == first && foreign.full_until.is_none_or(|until| Instant::now() < until)
-        };
-        if !foreign.as_ref().is_some_and(is_of_use) {
-            *foreign = None;
-            // All of them, also what the heads before had.
-            let all =
-                |state: &State| Wanted::of(state, broker, |(_, flushed_through)| flushed_through);
-            match self.consensus.read(all) {
-                Ok(all) => wanted = all,
-                Err(version) => return Ok((None, self.in_blocks(version).await)),
-            }
-            match self.begin(wanted.first) {
-                Ok(begun) => *foreign = Some(begun),
-                Err(error) => return Ok((None, vec![format!("{error:#}")])),
-            }
-        }
-        let mut lacking = Vec::new();
-        let heads = foreign.as_mut().expect("it was begun");
-        let version = match self.follow(broker, heads, &wanted).await {
-            Ok(version) => version,
-            Err(why) => {
-                lacking.push(why);
-                wanted.version
-            }
-        };
-        lacking.extend(heads.unreadable.iter().cloned());
         if !self.shown(version, SHOWN_WAIT).await {
             lacking.push("the deletes that concern it are not known here yet".to_owned());
         }
+        // Another query may have added what comes behind later deletes.
+        let mut known = version;
+        while let version = heads.version.load(Ordering::Acquire)
+            && version > known
+            && self.applied(version, SHOWN_WAIT).await
+        {
+            known = version;
+        }
         let (request, account) = (request.clone(), Arc::clone(account));
         let (deletes, seed) = (Arc::clone(&self.deletes), self.seed);
-        // One whose pattern this program cannot compile has stopped it.
-        let known = wanted.tombstones.iter().filter_map(|one| Delete::new(Arc::clone(one)).ok());
-        let known_deletes = Deletes::new(known.map(Arc::new).collect());
         let answer = self.work.run(move || {
-            let Some(Foreign { registry, visible, .. }) = &*foreign else {
-                unreachable!("it was begun, and the lock is ours");
-            };
+            let ForeignHeads { registry, visible, .. } = &*heads;
             let Visible { shards, exemplars, .. } = visible;
             let deletes = &*deletes;
             let heads = Heads { registry, shards, deletes, exemplars, known_deletes, seed };
@@ -172,6 +190,58 @@ impl Others {
         }
     }
 
+    /// Brings the heads of a broker up to date, unless another query just did or could not. Yields them, if
+    /// anything is to be read of them, and what lacks, in words.
+    async fn brought_up(
+        self: &Arc<Self>,
+        broker: BrokerId,
+        other: &Arc<Other>,
+    ) -> (Option<Ready>, Vec<String>) {
+        let came = Instant::now();
+        *other.needed.lock() = Some(came);
+        let mut foreign = other.foreign.lock().await;
+        let wanted = self.consensus.read(|state| Wanted::of(state, broker, foreign.as_ref()));
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(version) => {
+                *foreign = None;
+                drop(foreign);
+                return (None, self.in_blocks(version).await);
+            }
+        };
+        if !wanted.goes_on {
+            let is_first = foreign.take().is_none();
+            match self.begin(wanted.first) {
+                Ok(begun) => *foreign = Some(begun),
+                Err(error) => return (None, vec![format!("{error:#}")]),
+            }
+            if is_first {
+                tokio::spawn(release(Arc::downgrade(self), broker, Arc::downgrade(other)));
+            }
+        }
+        let heads = foreign.as_mut().expect("it was begun");
+        heads.learn(&wanted);
+        heads.heads.version.fetch_max(wanted.version, Ordering::Release);
+        let mut lacking = Vec::new();
+        let failed = heads.failed.as_ref().filter(|(when, _)| *when >= came);
+        let outcome = match failed {
+            // It would cost this query as long again.
+            Some((_, why)) if !wanted.segments.is_empty() => Err(why.clone()),
+            _ => self.follow(broker, heads, &wanted).await,
+        };
+        let version = match outcome {
+            Ok(version) => version,
+            Err(why) => {
+                lacking.push(why);
+                wanted.version
+            }
+        };
+        lacking.extend(heads.unreadable.values().cloned());
+        let known_deletes = Deletes::new(heads.known.values().cloned().collect());
+        let heads = Arc::clone(&heads.heads);
+        (Some(Ready { heads, known_deletes, version }), lacking)
+    }
+
     /// Another one may have made blocks of them a moment ago. Yields what lacks, in words.
     async fn in_blocks(&self, version: u64) -> Vec<String> {
         match self.shown(version, SHOWN_WAIT).await {
@@ -191,15 +261,21 @@ impl Others {
             deletes: Arc::clone(&self.deletes),
             counters: Arc::default(),
         };
-        Ok(Foreign {
+        let heads = ForeignHeads {
             registry: Arc::new(Registry::new(self.seed)),
             visible,
+            version: AtomicU64::new(0),
+            held: Mutex::new(self.governor.account().hold(0)?),
+        };
+        Ok(Foreign {
+            heads: Arc::new(heads),
             first,
             through: first.1,
             deletes: 0,
-            unreadable: Vec::new(),
-            held: self.governor.account().hold(0)?,
+            known: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             full_until: None,
+            failed: None,
         })
     }
 
@@ -218,13 +294,14 @@ impl Others {
             return Err("its segments do not fit into memory here".to_owned());
         }
         let mut version = wanted.version;
-        let (registry, visible) = (Arc::clone(&heads.registry), heads.visible.clone());
+        let to = Arc::clone(&heads.heads);
+        let ForeignHeads { registry, visible, held, .. } = &*to;
         let rebuild = Rebuild {
             broker,
             store: &self.store,
             work: self.work,
-            registry: &registry,
-            visible: &visible,
+            registry,
+            visible,
             now_ms: (self.now_ms)(),
         };
         let end = Instant::now() + SEGMENTS_WAIT;
@@ -239,10 +316,12 @@ impl Others {
         let mut segments = stream::iter(wanted.segments.clone()).map(read).buffered(AT_ONCE);
         while let Some((seq, segment, batches)) = segments.next().await {
             let Ok(batches) = batches else {
-                return Err(format!(
+                let why = format!(
                     "the store does not give its segments from number {seq} on, with {} rows or more",
                     segment.rows
-                ));
+                );
+                heads.failed = Some((Instant::now(), why.clone()));
+                return Err(why);
             };
             rebuild.pass_deletes(&wanted.tombstones, &mut heads.deletes, segment.deletes_through);
             count(&self.counters.segments_read, 1);
@@ -257,16 +336,19 @@ impl Others {
                 Err(_) if !self.is_listed(broker, seq) => {
                     version = self.consensus.read(State::version)
                 }
-                Err(_) => heads.unreadable.push(format!(
-                    "its segment {seq} with {} rows from {} to {} ms cannot be read",
-                    segment.rows, segment.range.start_ms, segment.range.end_ms
-                )),
+                Err(_) => {
+                    let why = format!(
+                        "its segment {seq} with {} rows from {} to {} ms cannot be read",
+                        segment.rows, segment.range.start_ms, segment.range.end_ms
+                    );
+                    heads.unreadable.insert(seq, why);
+                }
             }
             heads.through = seq + 1;
             let bytes =
                 registry.bytes() as u64 + visible.shards.totals().bytes + visible.exemplars.bytes();
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            if let Err(refused) = heads.held.resize(bytes) {
+            if let Err(refused) = held.lock().resize(bytes) {
                 heads.full_until = Some(Instant::now() + FULL);
                 return Err(format!(
                     "its segments behind number {seq} do not fit into memory here: {refused}"
@@ -282,5 +364,27 @@ impl Others {
             state.broker(broker).is_some_and(|listed| listed.segments.contains_key(&seq))
         };
         self.consensus.read(has)
+    }
+}
+
+/// Lets the heads of a broker go when nobody needs them any more.
+async fn release(others: Weak<Others>, broker: BrokerId, other: Weak<Other>) {
+    loop {
+        sleep(KEPT).await;
+        let (Some(others), Some(other)) = (others.upgrade(), other.upgrade()) else { return };
+        let is_needed = other.needed.lock().is_some_and(|needed| needed.elapsed() < KEPT);
+        if is_needed {
+            continue;
+        }
+        let is_silent = other.silent.lock().is_some();
+        let mut foreign = other.foreign.lock().await;
+        let is_of_use = |state: &State| {
+            let wanted = Wanted::of(state, broker, foreign.as_ref());
+            wanted.is_ok_and(|wanted| wanted.goes_on)
+        };
+        if !is_silent || !others.consensus.read(is_of_use) {
+            *foreign = None;
+            return;
+        }
     }
 }

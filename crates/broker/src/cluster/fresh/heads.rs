@@ -74,7 +74,9 @@ impl Heads<'_> {
                 let range = TimeRange::new(asked.start_ms, asked.end_ms);
                 let found = self.exemplars.select(tenant, &selectors, range);
                 let series = messages::exemplars(found);
-                (ExemplarsResponse { series }.encode_to_vec(), self.deletes.current().1)
+                let missing = Vec::new();
+                let found = ExemplarsResponse { series, missing };
+                (found.encode_to_vec(), self.deletes.current().1)
             }
             Ask::Head(FreshHead { limit }) => {
                 let found = self.registry.cardinality(tenant, messages::limit(*limit));
@@ -181,7 +183,8 @@ impl Heads<'_> {
             Some(best) => best.into_found().into_iter().map(|found| found.name).collect(),
             None => all.into_iter().collect(),
         };
-        Ok((LabelsResponse { values }.encode_to_vec(), through))
+        let found = LabelsResponse { values, missing: Vec::new() };
+        Ok((found.encode_to_vec(), through))
     }
 
     fn series(&self, tenant: TenantId, asked: &FreshSeries) -> Result<(Vec<u8>, u64), Status> {
@@ -201,7 +204,8 @@ impl Heads<'_> {
         let ordinals: Vec<u32> = ordinals.into_iter().collect();
         let labels = head.labels_of(&ordinals).into_iter();
         let labels = labels.map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect();
-        Ok((SeriesResponse { labels }.encode_to_vec(), through))
+        let found = SeriesResponse { labels, missing: Vec::new() };
+        Ok((found.encode_to_vec(), through))
     }
 }
 

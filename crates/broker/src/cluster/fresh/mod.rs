@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use catalog::{BrokerId, State};
 use consensus::Consensus;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
 use governor::{Account, Governor, Held, Refused};
@@ -37,7 +38,7 @@ use net::rpc::{FreshHead, FreshPart, FreshRequest, LiveRequest};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::Status;
 
@@ -117,8 +118,10 @@ pub(crate) struct Others {
 pub(super) struct Other {
     /// Set while it does not answer: when it may be asked again. `None` inside: it is being asked.
     silent: Mutex<Option<Option<Instant>>>,
-    /// Its heads, made of its segments.
-    foreign: Arc<AsyncMutex<Option<Foreign>>>,
+    /// Its heads, made of its segments. Locked while one query brings them up to date for all.
+    foreign: AsyncMutex<Option<Foreign>>,
+    /// When a query needed them last.
+    needed: Mutex<Option<Instant>>,
 }
 
 /// What other brokers have.
@@ -147,6 +150,13 @@ enum Unanswered {
     Fault(ReadError),
 }
 
+/// Filled when a query has asked the leader, once for all that it selects: with what may lack where there
+/// was none, in words.
+pub(crate) type CaughtUp = OnceCell<Option<String>>;
+
+/// Shown the catalog while others are asked.
+pub(crate) type Look<'a> = dyn Fn(&State) + Sync + 'a;
+
 /// What became of a question: an answer, if there is anything in it, and the version as of which nothing
 /// lacks in it.
 type Asked = Result<(Option<FreshAnswer>, u64), Unanswered>;
@@ -160,7 +170,7 @@ struct Peer {
 
 impl Others {
     /// Asks all for what they have in no block. When it returns, this broker shows at least the blocks
-    /// that none of the answers has the samples of.
+    /// that none of the answers has the samples of. `look` sees the catalog as of which that holds.
     ///
     /// # Errors
     /// Too much; nobody waits any more. What could not be read is no error, but told.
@@ -170,6 +180,7 @@ impl Others {
         ask: Ask,
         account: &Arc<Account>,
         time_limit: Duration,
+        (look, caught_up): (&Look<'_>, &CaughtUp),
     ) -> Result<Gathered, ReadError> {
         let began = Instant::now();
         let unwanted = async {
@@ -180,7 +191,7 @@ impl Others {
         let outcome = tokio::select! {
             biased;
             () = unwanted => Err(Refused::Cancelled.into()),
-            done = timeout(time_limit, self.gather_all(tenant, ask, account)) => {
+            done = timeout(time_limit, self.gather_all(tenant, ask, account, look, caught_up)) => {
                 done.unwrap_or_else(|_| Err(Refused::TooLarge(format!(
                     "the other brokers did not answer within limits.query_timeout_ms, {} ms: ask for \
                      less, or for a shorter time",
@@ -201,16 +212,17 @@ impl Others {
         tenant: TenantId,
         ask: Ask,
         account: &Arc<Account>,
+        look: &Look<'_>,
+        caught_up: &CaughtUp,
     ) -> Result<Gathered, ReadError> {
         let mut gathered = Gathered::default();
         // First: an answer of who does not know of a delete yet could not be told from one of before.
-        if let Err(error) = self.consensus.catch_up(LEADER_WAIT).await {
-            gathered.lacking.push(format!(
-                "partial answer: no leader of the cluster could be asked what other brokers acknowledged \
-                 lately ({error}): samples of the last moments may be missing"
-            ));
-        }
-        let (at_least, peers) = self.consensus.read(|state| (state.version(), self.listed(state)));
+        gathered.lacking.extend(caught_up.get_or_init(|| self.catch_up()).await.clone());
+        let (at_least, peers) = self.consensus.read(|state| {
+            look(state);
+            (state.version(), self.listed(state))
+        });
+        self.forget_removed(&peers);
         let request = FreshRequest { to: 0, tenant: tenant.0, at_least, ask: Some(ask) };
         let asked = self.ask_all(peers, &request, account).await;
         let mut silent = Vec::new();
@@ -225,26 +237,56 @@ impl Others {
                 Err(Unanswered::Fault(error)) => return Err(error),
             }
         }
-        if !self.shown(version, SHOWN_WAIT).await {
+        let read = |(peer, why): (Peer, String)| self.read_silent(peer, why, &request, account);
+        let read = join_all(silent.into_iter().map(|one| read(one).boxed()));
+        let (is_shown, read) = tokio::join!(self.shown(version, SHOWN_WAIT), read);
+        if !is_shown {
             gathered.lacking.push(
                 "partial answer: blocks that other brokers wrote cannot be read from the store yet"
                     .to_owned(),
             );
         }
-        // One after the other: each may need memory for all its heads.
-        for (peer, why) in silent {
-            count(&self.counters.unanswered, 1);
-            tracing::debug!(broker = %peer.id, why, "another broker does not answer");
-            let request = FreshRequest { to: peer.id.0, ..request.clone() };
-            let (answer, lacking) = self.of_segments(peer.id, &request, account).await?;
+        for outcome in read {
+            let (answer, lacking) = outcome?;
             gathered.answers.extend(answer);
-            gathered.lacking.extend(lacking.into_iter().map(|what| {
-                format!("partial answer: broker {} does not answer ({why}) and {what}", peer.name)
-            }));
+            gathered.lacking.extend(lacking);
         }
         // Of two values with the same series and time always the same one is seen.
         gathered.answers.sort_by_key(|answer| answer.broker);
         Ok(gathered)
+    }
+
+    /// Asks the leader what was agreed upon. Yields what may lack where there is none, in words.
+    async fn catch_up(&self) -> Option<String> {
+        let error = self.consensus.catch_up(LEADER_WAIT).await.err()?;
+        Some(format!(
+            "partial answer: no leader of the cluster could be asked what other brokers acknowledged lately \
+             ({error}): samples of the last moments may be missing"
+        ))
+    }
+
+    /// What a broker that does not answer has, from its segments; and what lacks of it, in words.
+    async fn read_silent(
+        self: &Arc<Self>,
+        peer: Peer,
+        why: String,
+        request: &FreshRequest,
+        account: &Arc<Account>,
+    ) -> Result<(Option<FreshAnswer>, Vec<String>), ReadError> {
+        count(&self.counters.unanswered, 1);
+        tracing::debug!(broker = %peer.id, why, "another broker does not answer");
+        let request = FreshRequest { to: peer.id.0, ..request.clone() };
+        let (answer, lacking) = self.of_segments(peer.id, &request, account).await?;
+        let name = peer.name;
+        let words =
+            |what| format!("partial answer: broker {name} does not answer ({why}) and {what}");
+        Ok((answer, lacking.into_iter().map(words).collect()))
+    }
+
+    /// Forgets brokers that the catalog does not list: their heads would stay, and be taken for those of one
+    /// that comes again.
+    fn forget_removed(&self, listed: &[Peer]) {
+        self.known.lock().retain(|id, _| listed.iter().any(|peer| peer.id == *id));
     }
 
     /// All other brokers of the catalog, whatever they are doing: also one that leaves has heads.
@@ -285,16 +327,8 @@ impl Others {
             let request = FreshRequest { to: peer.id.0, ..request.clone() };
             count(&self.counters.asked, 1);
             let answer = self.ask(&peer, request, account).await;
-            match &answer {
-                Err(Unanswered::Silent(_)) => {
-                    *other.silent.lock() = Some(Some(Instant::now() + SILENCE));
-                }
-                // A query that still reads them leaves that to the next answer.
-                _ => {
-                    if let Ok(mut foreign) = other.foreign.try_lock() {
-                        *foreign = None;
-                    }
-                }
+            if matches!(answer, Err(Unanswered::Silent(_))) {
+                *other.silent.lock() = Some(Some(Instant::now() + SILENCE));
             }
             (peer, answer)
         };
@@ -347,7 +381,9 @@ impl Others {
         if until.is_some_and(|until| Instant::now() >= until) {
             *silent = Some(None);
             let ask = Some(Ask::Head(FreshHead { limit: 0 }));
-            let request = FreshRequest { to: peer.id.0, tenant: NO_TENANT.0, at_least: 0, ask };
+            // One that lags would let each query wait, and answer none.
+            let at_least = self.consensus.read(State::version);
+            let request = FreshRequest { to: peer.id.0, tenant: NO_TENANT.0, at_least, ask };
             let parts = self.peers.fresh(&peer.address, request);
             let other = Arc::clone(other);
             tokio::spawn(async move {

@@ -27,11 +27,12 @@ pub(super) fn answer(
         },
         focus: (!request.focus.is_empty()).then(|| request.focus.clone()),
     };
-    let report = broker.reader(tenant(broker, &request.tenant)?).census(&asked);
-    Ok(message(report.map_err(|error| fault(&error))?))
+    let reader = broker.reader(tenant(broker, &request.tenant)?);
+    let report = reader.census(&asked).map_err(|error| fault(&error))?;
+    Ok(message(report, reader.lacking()))
 }
 
-fn message(report: CensusReport) -> CensusResponse {
+fn message(report: CensusReport, missing: Vec<String>) -> CensusResponse {
     let entry = |one: CensusEntry| {
         let CensusEntry { name, count, before, new } = one;
         rpc::CensusEntry { name, count, before, new }
@@ -45,5 +46,6 @@ fn message(report: CensusReport) -> CensusResponse {
         series_by_pair: list(report.series_by_pair),
         values_by_label: list(report.values_by_label),
         series_by_focus_value: list(report.series_by_focus_value),
+        missing,
     }
 }

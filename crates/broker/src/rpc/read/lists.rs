@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use model::{TenantId, TimeRange};
 use net::rpc::{
     CardinalityRequest, CardinalityResponse, Exemplar, ExemplarsRequest, ExemplarsResponse,
@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::super::messages::{self, limit, search};
 use super::{Answers, MESSAGE_BYTES, fault, selectors, tenant};
-use crate::Broker;
+use crate::{Broker, Reader};
 
 /// Something of which a message holds many.
 pub(super) trait Piece: Sized + Send + 'static {
@@ -35,7 +35,7 @@ impl Piece for String {
     }
 
     fn message(values: Vec<Self>) -> LabelsResponse {
-        LabelsResponse { values }
+        LabelsResponse { values, missing: Vec::new() }
     }
 }
 
@@ -47,7 +47,7 @@ impl Piece for Bytes {
     }
 
     fn message(labels: Vec<Self>) -> SeriesResponse {
-        SeriesResponse { labels }
+        SeriesResponse { labels, missing: Vec::new() }
     }
 }
 
@@ -72,7 +72,7 @@ impl Piece for SeriesExemplars {
     }
 
     fn message(series: Vec<Self>) -> ExemplarsResponse {
-        ExemplarsResponse { series }
+        ExemplarsResponse { series, missing: Vec::new() }
     }
 }
 
@@ -90,7 +90,32 @@ pub(super) fn in_pieces<P: Piece>(all: Vec<P>) -> Answers<P::Message> {
     }))
 }
 
-pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<String>, Status> {
+/// A list, and behind it what lacks in it, if anything does.
+pub(super) struct Found<P: Piece> {
+    pieces: Vec<P>,
+    lacking: Option<P::Message>,
+}
+
+impl<P: Piece> Found<P> {
+    fn new(
+        pieces: Vec<P>,
+        reader: &Reader,
+        told: impl FnOnce(Vec<String>) -> P::Message,
+    ) -> Found<P> {
+        let lacking = Some(reader.lacking()).filter(|lacking| !lacking.is_empty());
+        Found { pieces, lacking: lacking.map(told) }
+    }
+
+    pub(super) fn in_pieces(self) -> Answers<P::Message>
+    where
+        P::Message: 'static,
+    {
+        Box::pin(in_pieces(self.pieces).chain(stream::iter(self.lacking.map(Ok))))
+    }
+}
+
+pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Found<String>, Status> {
+    let told = |missing| LabelsResponse { values: Vec::new(), missing };
     let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
@@ -98,35 +123,39 @@ pub(super) fn labels(broker: &Broker, request: &LabelsRequest) -> Result<Vec<Str
         let of = (!request.name.is_empty()).then_some(request.name.as_str());
         let found = reader.search(of, &selectors, range, &search(asked)?);
         let found = found.map_err(|error| fault(&error))?;
-        return Ok(found.into_iter().map(|one| one.name).collect());
+        let found = found.into_iter().map(|one| one.name).collect();
+        return Ok(Found::new(found, &reader, told));
     }
     let limit = limit(request.limit);
     let found = match request.name.as_str() {
         "" => reader.label_names(&selectors, range, limit),
         name => reader.label_values(name, &selectors, range, limit),
     };
-    found.map_err(|error| fault(&error))
+    let found = found.map_err(|error| fault(&error))?;
+    Ok(Found::new(found, &reader, told))
 }
 
-pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Vec<Bytes>, Status> {
+pub(super) fn series(broker: &Broker, request: &SeriesRequest) -> Result<Found<Bytes>, Status> {
     let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let found = reader.series(&selectors, range, limit(request.limit));
     let found = found.map_err(|error| fault(&error))?;
-    Ok(found.iter().map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect())
+    let found = found.iter().map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect();
+    Ok(Found::new(found, &reader, |missing| SeriesResponse { labels: Vec::new(), missing }))
 }
 
 /// A series with more exemplars than a message may be large comes in several parts.
 pub(super) fn exemplars(
     broker: &Broker,
     request: &ExemplarsRequest,
-) -> Result<Vec<SeriesExemplars>, Status> {
+) -> Result<Found<SeriesExemplars>, Status> {
     let reader = broker.reader(tenant(broker, &request.tenant)?);
     let selectors = selectors(&request.selectors)?;
     let range = TimeRange::new(request.start_ms, request.end_ms);
     let found = reader.exemplars(&selectors, range).map_err(|error| fault(&error))?;
-    Ok(messages::exemplars(found))
+    let found = messages::exemplars(found);
+    Ok(Found::new(found, &reader, |missing| ExemplarsResponse { series: Vec::new(), missing }))
 }
 
 /// Of the families in `metrics`, or of all if that is empty.

@@ -164,7 +164,7 @@ impl Read for ReadService {
     ) -> Result<Response<Self::LabelsStream>, Status> {
         let request = request.into_inner();
         let found = self.blocking(move |broker| lists::labels(broker, &request)).await?;
-        Ok(Response::new(lists::in_pieces(found)))
+        Ok(Response::new(found.in_pieces()))
     }
 
     async fn series(
@@ -173,7 +173,7 @@ impl Read for ReadService {
     ) -> Result<Response<Self::SeriesStream>, Status> {
         let request = request.into_inner();
         let found = self.blocking(move |broker| lists::series(broker, &request)).await?;
-        Ok(Response::new(lists::in_pieces(found)))
+        Ok(Response::new(found.in_pieces()))
     }
 
     async fn exemplars(
@@ -182,7 +182,7 @@ impl Read for ReadService {
     ) -> Result<Response<Self::ExemplarsStream>, Status> {
         let request = request.into_inner();
         let found = self.blocking(move |broker| lists::exemplars(broker, &request)).await?;
-        Ok(Response::new(lists::in_pieces(found)))
+        Ok(Response::new(found.in_pieces()))
     }
 
     async fn metadata(
