@@ -8,7 +8,7 @@ use model::{DEFAULT_TENANT, MetricBatch, TimeRange};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{BEGAN, Cluster, START_MS, clients, member, read};
+use crate::{BEGAN, Cluster, FLUSH_INTERVAL, START_MS, all, clients, member, query, read};
 
 fn on_its_own_clock(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,7 +26,12 @@ fn on_its_own_clock(test: impl Future<Output = ()>) {
 
 /// Three brokers that are open.
 async fn three() -> Cluster {
+    three_that_flush_after(FLUSH_INTERVAL).await
+}
+
+async fn three_that_flush_after(flush_interval: Duration) -> Cluster {
     let mut cluster = Cluster::new(1);
+    cluster.flush_interval = flush_interval;
     // One that is cut off for long goes on.
     cluster.adopt_after = Duration::from_secs(3_600);
     cluster.start(1).await.begin().await.expect("the first begins");
@@ -97,5 +102,63 @@ fn a_start_goes_on_without_a_block_that_the_store_keeps_back_until_it_gives_it()
         cluster.world.kept_back.lock().clear();
         sleep(Duration::from_secs(5)).await;
         assert_eq!((read(&broker).len(), missing().len()), (2, 0));
+    });
+}
+
+#[test]
+fn heads_made_of_segments_go_when_nobody_needs_them_and_the_broker_answers() {
+    on_its_own_clock(async {
+        let cluster = three_that_flush_after(Duration::from_secs(400)).await;
+        // Both hear the leader.
+        let follows = |id: &u64| !cluster.nodes[id].consensus.is_leader();
+        let ids: Vec<u64> = (1..=3).filter(follows).collect();
+        let [asks, falls_silent] = ids[..] else { panic!("one leads: {ids:?}") };
+        let broker = |id| cluster.site.brokers.lock()[&id].clone();
+        send(&broker(falls_silent), START_MS).await.expect("answered").expect("stored");
+        let bytes = || cluster.sum("watchfire_broker_foreign_head_bytes");
+        let ask = async || {
+            let (found, missing) = query(&broker(asks), Duration::ZERO).await;
+            assert_eq!((found.expect("readable").len(), missing), (1, Vec::new()));
+        };
+        cluster.world.cut.lock().insert((asks, falls_silent));
+        ask().await;
+        assert!(bytes() > 0.0);
+        cluster.world.heal();
+        // The first makes somebody ask whom nobody waits for.
+        for _ in 0..3 {
+            sleep(Duration::from_secs(3)).await;
+            ask().await;
+        }
+        assert!(bytes() > 0.0, "it may fall silent again");
+        sleep(Duration::from_secs(130)).await;
+        assert_eq!(bytes(), 0.0, "it answers");
+        cluster.world.cut.lock().insert((asks, falls_silent));
+        ask().await;
+        assert!(bytes() > 0.0);
+        sleep(Duration::from_secs(130)).await;
+        assert!(bytes() > 0.0, "it is silent");
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!(bytes(), 0.0, "all of it is in blocks");
+    });
+}
+
+#[test]
+fn a_query_asks_for_a_leader_once_however_much_it_selects() {
+    on_its_own_clock(async {
+        let cluster = three().await;
+        let broker = cluster.site.brokers.lock()[&1].clone();
+        send(&broker, START_MS).await.expect("answered").expect("stored");
+        cluster.world.cut.lock().extend([(1, 2), (2, 1), (1, 3), (3, 1)]);
+        // Whoever led does not any more.
+        sleep(Duration::from_secs(10)).await;
+        let reader = broker.reader(DEFAULT_TENANT);
+        let began = Instant::now();
+        for _ in 0..5 {
+            let found = reader.select_in_task(&[all()], TimeRange::all()).await;
+            assert_eq!(found.expect("readable").len(), 1);
+        }
+        assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+        let missing = reader.missing(TimeRange::all());
+        assert!(missing.len() == 1 && missing[0].contains("no leader"), "{missing:?}");
     });
 }

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::world::Dice;
-use crate::{START_MS, query, read};
+use crate::world::{Dice, World};
+use crate::{CALM, START_MS, query, read};
 
 /// Whoever waits longer gives the connection up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,11 +56,18 @@ pub(crate) struct Told {
     /// Queries at any broker, and those that said that they lack something.
     pub(crate) queries: u64,
     pub(crate) partial: u64,
+    /// Queries that met a block that was removed: nobody told their brokers of the next list.
+    pub(crate) unread: u64,
+    /// Queries that had to be whole.
+    pub(crate) in_calm: u64,
 }
 
 /// What clients share.
 pub(crate) struct Site {
     pub(crate) brokers: Mutex<BTreeMap<u64, Broker>>,
+    /// How often each was started.
+    pub(crate) starts: Mutex<BTreeMap<u64, u64>>,
+    pub(crate) world: Arc<World>,
     pub(crate) told: Mutex<Told>,
     /// Nothing new is made, what there is is sent.
     pub(crate) is_over: AtomicBool,
@@ -68,9 +75,26 @@ pub(crate) struct Site {
 
 impl Site {
     fn any(&self, dice: &mut Dice) -> Option<Broker> {
+        self.any_process(dice).map(|(broker, _)| broker)
+    }
+
+    /// Takes the broker of a process that has started.
+    pub(crate) fn open(&self, id: u64, broker: Broker) {
+        *self.starts.lock().entry(id).or_default() += 1;
+        self.brokers.lock().insert(id, broker);
+    }
+
+    /// One that runs, and which it is: with the number of its start.
+    fn any_process(&self, dice: &mut Dice) -> Option<(Broker, (u64, u64))> {
         let brokers = self.brokers.lock();
         let at = dice.below(brokers.len().max(1) as u64) as usize;
-        brokers.values().nth(at).cloned()
+        let (id, broker) = brokers.iter().nth(at)?;
+        Some((broker.clone(), (*id, self.starts.lock()[id])))
+    }
+
+    /// Whether a process has not ended.
+    fn runs(&self, (id, start): (u64, u64)) -> bool {
+        self.brokers.lock().contains_key(&id) && self.starts.lock()[&id] == start
     }
 
     fn note(&self, error: &CommitError) {
@@ -326,14 +350,33 @@ pub(crate) async fn auditor(site: Arc<Site>, seed: u64) {
     let mut dice = Dice(seed);
     while !site.is_over() {
         sleep(Duration::from_millis(200 + dice.below(1_500))).await;
-        let Some(broker) = site.any(&mut dice) else { continue };
+        let Some((broker, process)) = site.any_process(&mut dice) else { continue };
         let (stored, batches, deletable) = {
             let told = site.told.lock();
             (told.stored.clone(), told.batches.clone(), told.deletable.clone())
         };
-        let Ok((found, missing)) = timeout(PATIENCE, query(&broker)).await else { continue };
+        let is_calm = site.world.is_calm_for(CALM);
+        // Objects may be removed while they are read.
+        let takes = Duration::from_millis(dice.below(2_000));
+        let Ok((found, missing)) = timeout(PATIENCE, query(&broker, takes)).await else {
+            // The process may have ended meanwhile.
+            assert!(!site.runs(process), "a query never ends");
+            continue;
+        };
+        let is_calm = is_calm && site.world.is_calm_for(CALM);
+        assert!(!is_calm || missing.is_empty(), "partial, and nothing bad happens: {missing:?}");
         let mut told = site.told.lock();
         told.queries += 1;
+        told.in_calm += u64::from(is_calm);
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // Who does not hear of new lists reads what others have merged.
+                assert!(!missing.is_empty() || !site.runs(process), "a query fails: {error}");
+                told.unread += 1;
+                continue;
+            }
+        };
         for (place, value) in &found {
             assert_eq!(told.sent.get(place), Some(value), "{place:?} is invented");
         }

@@ -36,6 +36,7 @@ impl Cluster {
     }
 
     fn end(&mut self, id: u64, left: impl FnOnce(&MemoryDisk) -> MemoryDisk) {
+        self.world.note_harm();
         let Some(Node { has_power, consensus, opening, .. }) = self.nodes.remove(&id) else {
             return;
         };
@@ -123,6 +124,7 @@ impl Cluster {
 
     /// Does something bad.
     pub(crate) async fn harm(&mut self, of: u64) -> &'static str {
+        self.world.note_harm();
         let id = 1 + self.dice.below(of);
         let other = 1 + self.dice.below(of);
         match self.dice.below(16) {

@@ -27,10 +27,12 @@ use std::time::Duration;
 
 use blockstore::{Disk, MemoryDisk, SegmentName};
 use broker::{
-    Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, Selection, Work,
+    Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, ReadError, Selection,
+    Work,
 };
 use catalog::{BrokerId, BrokerInfo, BrokerState, Command, State};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, Writing, seed_chance};
+use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -42,8 +44,10 @@ use world::{Dice, Links, Store, World};
 
 /// 2026-11-21, at the start of a window of two hours.
 pub(crate) const START_MS: i64 = 1_795_219_200_000;
+/// When nothing bad has happened for so long, answers are whole.
+pub(crate) const CALM: Duration = Duration::from_secs(30);
 /// Heads become blocks so often.
-const FLUSH_INTERVAL_MS: i64 = 5_000;
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -58,14 +62,25 @@ fn now_ms() -> i64 {
 /// What one broker has itself: its heads, and all blocks.
 pub(crate) fn read(broker: &Broker) -> BTreeMap<Place, f64> {
     let selected = broker.reader(DEFAULT_TENANT).select(&[all()], TimeRange::all());
-    samples(&selected.expect("every block is readable"))
+    samples(&selected.expect("every block is readable")).expect("every block is readable")
 }
 
-/// What a query at a broker finds, and what it says that it lacks.
-pub(crate) async fn query(broker: &Broker) -> (BTreeMap<Place, f64>, Vec<String>) {
+/// What a query at a broker finds that takes its time to read, and what it says that it lacks.
+///
+/// # Errors
+/// A block cannot be read: it was removed.
+pub(crate) async fn query(
+    broker: &Broker,
+    takes: Duration,
+) -> (Result<BTreeMap<Place, f64>, MetricError>, Vec<String>) {
     let reader = broker.reader(DEFAULT_TENANT);
-    let selected = reader.select_in_task(&[all()], TimeRange::all()).await;
-    let found = samples(&selected.expect("every block is readable"));
+    let selected = match reader.select_in_task(&[all()], TimeRange::all()).await {
+        Ok(selected) => selected,
+        Err(ReadError::Store(error)) => return (Err(error), reader.missing(TimeRange::all())),
+        Err(error) => panic!("a query fails: {error}"),
+    };
+    sleep(takes).await;
+    let found = samples(&selected).inspect_err(|error| reader.report(error));
     (found, reader.missing(TimeRange::all()))
 }
 
@@ -73,18 +88,18 @@ fn all() -> Matcher {
     Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex")
 }
 
-fn samples(selected: &Selection) -> BTreeMap<Place, f64> {
+fn samples(selected: &Selection) -> Result<BTreeMap<Place, f64>, MetricError> {
     let mut samples = BTreeMap::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        selected.read(index, &mut timestamps, &mut values).expect("every block is readable");
+        selected.read(index, &mut timestamps, &mut values)?;
         let series = labels.get("series").expect("all have it");
         for (t_ms, value) in timestamps.into_iter().zip(values) {
             let before = samples.insert((series.to_owned(), t_ms), value);
             assert!(before.is_none(), "{series} at {t_ms} is there twice");
         }
     }
-    samples
+    Ok(samples)
 }
 
 /// A machine that was started.
@@ -112,6 +127,7 @@ struct Cluster {
     has_few_entries: bool,
     /// A broker that is silent for so long is taken for dead.
     adopt_after: Duration,
+    flush_interval: Duration,
 }
 
 fn member(id: u64) -> Member {
@@ -120,13 +136,16 @@ fn member(id: u64) -> Member {
 
 impl Cluster {
     fn new(seed: u64) -> Cluster {
+        let world = World::new(seed);
         let site = Site {
             brokers: Mutex::default(),
+            starts: Mutex::default(),
+            world: Arc::clone(&world),
             told: Mutex::new(Told::default()),
             is_over: AtomicBool::new(false),
         };
         Cluster {
-            world: World::new(seed),
+            world,
             site: Arc::new(site),
             disks: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -136,6 +155,7 @@ impl Cluster {
             dice: Dice(seed),
             has_few_entries: seed.is_multiple_of(2),
             adopt_after: Duration::from_secs(12),
+            flush_interval: FLUSH_INTERVAL,
         }
     }
 
@@ -178,7 +198,8 @@ impl Cluster {
             peers,
             disk,
             work: Work::Inline,
-            keep_flushed: Duration::from_secs(3),
+            // Longer than who shows an old list of blocks waits for the next, and reads what is in it.
+            keep_flushed: Duration::from_secs(30),
             background: Background {
                 every: Duration::from_secs(1),
                 adopt_after: self.adopt_after,
@@ -190,7 +211,7 @@ impl Cluster {
         };
         let config = BrokerConfig {
             shards: 2,
-            flush_interval_ms: FLUSH_INTERVAL_MS,
+            flush_interval_ms: i64::try_from(self.flush_interval.as_millis()).expect("minutes"),
             rollups: Vec::new(),
             ..BrokerConfig::new("unused".into(), now_ms)
         };
@@ -213,8 +234,9 @@ impl Cluster {
             // Its power may have been cut meanwhile.
             sleep(Duration::from_millis(10)).await;
             if alive.load(Ordering::Relaxed) {
+                site.world.note_harm();
                 let broker = opened.unwrap_or_else(|error| panic!("broker {id}: {error:#}"));
-                site.brokers.lock().insert(id, broker);
+                site.open(id, broker);
             }
         });
         let power_until = Arc::new(AtomicU64::new(u64::MAX));
@@ -345,8 +367,9 @@ impl Cluster {
     async fn check(&self, when: &str) {
         let brokers: Vec<Broker> = self.site.brokers.lock().values().cloned().collect();
         for broker in &brokers {
-            let (found, missing) = query(broker).await;
+            let (found, missing) = query(broker, Duration::ZERO).await;
             assert!(missing.is_empty(), "{when}: {missing:?}");
+            let found = found.unwrap_or_else(|error| panic!("{when}: {error}"));
             self.check_found(&found, when);
         }
     }
@@ -415,6 +438,12 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
         if round == returns_at && cluster.leave_and_return(of).await {
             done.insert("leave and return", 1);
         }
+        if round == rounds / 2 {
+            // Long enough that whatever is partial then stays so.
+            cluster.world.heal();
+            cluster.all_open(of).await;
+            cluster.pass(CALM + Duration::from_secs(15)).await;
+        }
         *done.entry(cluster.harm(of).await).or_default() += 1;
         cluster.objects().await;
         let pause = 100 + cluster.dice.below(4_000);
@@ -477,7 +506,7 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
     let line = format!(
         "{} s, {done:?}, {merges} merges, {adopted} adopted, {taken_over} taken over, store {:?}, \
          {} batches, {} pushes' rows, {} known, {} deletes, {blocks} blocks, {} queries, {} of them partial, \
-         refused {:?}",
+         {} failed, {} in calm, refused {:?}",
         duration.as_secs(),
         *faults,
         told.batches.len(),
@@ -486,6 +515,8 @@ async fn run(seed: u64, of: u64, rounds: u64) -> Report {
         told.deletes,
         told.queries,
         told.partial,
+        told.unread,
+        told.in_calm,
         told.refusals,
     );
     let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();

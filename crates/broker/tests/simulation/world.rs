@@ -13,7 +13,7 @@ use consensus::{Call, Consensus, Member, Transport, TransportError};
 use futures_util::{StreamExt, TryFutureExt};
 use net::rpc::{FreshRequest, LiveRequest};
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use crate::clients::Site;
@@ -69,6 +69,8 @@ pub(crate) struct World {
     /// Blocks that the store does not give, whatever its mood.
     pub(crate) kept_back: Mutex<BTreeSet<String>>,
     pub(crate) faults: Mutex<BTreeMap<&'static str, u64>>,
+    /// When something bad was done or happened last.
+    last_harm: Mutex<Instant>,
 }
 
 impl World {
@@ -83,7 +85,23 @@ impl World {
             objects: Mutex::default(),
             kept_back: Mutex::default(),
             faults: Mutex::default(),
+            last_harm: Mutex::new(Instant::now()),
         })
+    }
+
+    /// Something bad is done, or has just been made good.
+    pub(crate) fn note_harm(&self) {
+        *self.last_harm.lock() = Instant::now();
+    }
+
+    /// Whether nothing bad has been done or has happened for so long, and everything is well.
+    pub(crate) fn is_calm_for(&self, time: Duration) -> bool {
+        self.cut.lock().is_empty()
+            && !*self.lossy.lock()
+            && !*self.slow.lock()
+            && *self.mood.lock() == Mood::Fine
+            && self.kept_back.lock().is_empty()
+            && self.last_harm.lock().elapsed() >= time
     }
 
     pub(crate) fn heal(&self) {
@@ -91,10 +109,12 @@ impl World {
         *self.lossy.lock() = false;
         *self.slow.lock() = false;
         *self.mood.lock() = Mood::Fine;
+        self.note_harm();
     }
 
     pub(crate) fn count(&self, fault: &'static str) {
         *self.faults.lock().entry(fault).or_default() += 1;
+        self.note_harm();
     }
 
     async fn carry(&self, from: u64, to: u64, request: Bytes) -> Result<Bytes, TransportError> {
@@ -326,16 +346,25 @@ impl ObjectStore for Store {
     }
 }
 
-struct Object(Bytes);
+struct Object {
+    world: Arc<World>,
+    key: String,
+    size_bytes: u64,
+}
 
 impl ReadAt for Object {
     fn size_bytes(&self) -> u64 {
-        self.0.len() as u64
+        self.size_bytes
     }
 
+    /// As a store does: what was removed cannot be read by who opened it before.
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> Result<(), BlobError> {
+        let objects = self.world.objects.lock();
+        let Some(bytes) = objects.get(&self.key) else {
+            return Err(BlobError::NotFound { key: self.key.clone() });
+        };
         let start = usize::try_from(offset).expect("of an object in memory");
-        let part = self.0.get(start..start + out.len()).expect("readers know the length");
+        let part = bytes.get(start..start + out.len()).expect("readers know the length");
         out.copy_from_slice(part);
         Ok(())
     }
@@ -361,7 +390,10 @@ impl Blobs for Store {
             return Err(BlobError::NotFound { key });
         }
         match self.world.objects.lock().get(&key) {
-            Some(bytes) => Ok(Arc::new(Object(bytes.clone()))),
+            Some(bytes) => {
+                let (world, size_bytes) = (Arc::clone(&self.world), bytes.len() as u64);
+                Ok(Arc::new(Object { world, key, size_bytes }))
+            }
             None => Err(BlobError::NotFound { key }),
         }
     }

@@ -283,8 +283,8 @@ impl Others {
         Ok((answer, lacking.into_iter().map(words).collect()))
     }
 
-    /// Forgets brokers that the catalog does not list: their heads would stay, and be taken for those of one
-    /// that comes again.
+    /// Forgets brokers that the catalog does not list: their heads would stay. One that comes again is
+    /// another one.
     fn forget_removed(&self, listed: &[Peer]) {
         self.known.lock().retain(|id, _| listed.iter().any(|peer| peer.id == *id));
     }
