@@ -64,6 +64,43 @@ fn what_lacked_when_it_was_read_is_told_after_it_is_there_again() {
     assert!(of_before.misses_nothing());
 }
 
+/// It may be in a block by then that is not shown here.
+#[test]
+fn what_the_catalog_said_to_be_missing_while_others_were_asked_is_told() {
+    let three = Three::start();
+    stored(three.at(3), &batch("s", START_MS, 1.0));
+    let third = BrokerId(3);
+    let consensus = &clustered(three.at(1)).peers.consensus;
+    let epoch = consensus.read(|state| state.broker(third).expect("listed").epoch);
+    let flush = |unread| {
+        let (broker, added) = (third, Vec::new());
+        let (through, deletes_through) = (1, 0);
+        let command = Command::FlushLog { broker, epoch, through, added, deletes_through, unread };
+        let proposed = consensus.propose(command, Duration::from_secs(5));
+        three.runtime.block_on(proposed).expect("a leader");
+    };
+    flush(vec![0]);
+    let turns = &clustered(three.at(2)).answering;
+    let count = u32::try_from(turns.available_permits()).expect("few");
+    let all = turns.try_acquire_many(count).expect("all are free");
+    three.site.asked.lock().clear();
+    std::thread::scope(|scope| {
+        let query = scope.spawn(|| {
+            let reader = three.at(1).reader(DEFAULT_TENANT);
+            read_with(&reader);
+            reader.missing(TimeRange::all())
+        });
+        wait("it asks", || three.site.asked.lock().contains_key(&2));
+        flush(Vec::new());
+        let is_found = |state: &State| state.unread_segments().len() == 0;
+        wait("it is found", || consensus.read(is_found));
+        drop(all);
+        let missing = query.join().expect("it is answered");
+        assert!(missing.len() == 1 && missing[0].contains("segment 0 of broker"), "{missing:?}");
+    });
+    whole(three.at(1));
+}
+
 /// An answer of a broker that has too much to do.
 #[test]
 fn who_waits_for_a_turn_says_so_and_waits_for_nobody_who_has_gone() {
