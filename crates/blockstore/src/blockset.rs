@@ -49,6 +49,14 @@ pub struct Merged<F: BlockFormat> {
     pub conflicts: u64,
 }
 
+/// Where a merge writes a block to.
+pub struct MergeOut<'a> {
+    /// A reserved one.
+    pub id: BlockId,
+    /// Its bytes.
+    pub blob: &'a mut dyn BlobWriter,
+}
+
 /// One part of what a merge wrote.
 pub struct MergedPart {
     /// The new block, for the catalog's swap; `None` if no row was left.
@@ -226,7 +234,7 @@ impl<F: BlockFormat> BlockSet<F> {
         let mut out = Pausing { out, between };
         let all = MergePart::default();
         let MergedPart { new, conflicts, .. } =
-            self.merge_into(format, job, id, keep, deletes, &all, &mut out)?;
+            self.merge_into(format, job, keep, deletes, &all, MergeOut { id, blob: &mut out })?;
         let Some(new) = new else { return Ok(Merged { added: None, conflicts }) };
         out.out.finish().map_err(|e| failed(e.into()))?;
         let block = self.open_block(id).map_err(failed)?;
@@ -242,11 +250,10 @@ impl<F: BlockFormat> BlockSet<F> {
         &self,
         format: &F,
         job: &MergeJob,
-        id: BlockId,
         keep: TimeRange,
         deletes: &DeletesOf<'_, F>,
         part: &MergePart,
-        out: &mut dyn BlobWriter,
+        MergeOut { id, blob: out }: MergeOut<'_>,
     ) -> Result<MergedPart, MergeError> {
         let inputs = self.inputs(job, deletes)?;
         let (summary, last) = format.merge_part(&inputs, keep, job.level, part, out)?;

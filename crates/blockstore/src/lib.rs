@@ -33,7 +33,9 @@ mod segment;
 
 pub use ballast::Ballast;
 pub use blobs::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-pub use blockset::{BlockSet, DamagedBlock, DeletesOf, Merged, MergedPart, OpenBlock, Orphans};
+pub use blockset::{
+    BlockSet, DamagedBlock, DeletesOf, MergeOut, Merged, MergedPart, OpenBlock, Orphans,
+};
 pub use counters::{Counter, CounterRow, Counters};
 pub use disk::{Disk, DiskBelow, DiskFile, FileDisk, MemoryDisk, OpenError};
 pub use disk_blobs::DiskBlobs;

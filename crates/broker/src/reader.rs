@@ -19,7 +19,7 @@ use model::{
 use parking_lot::Mutex;
 
 use crate::cluster::{CaughtUp, any, head_labels};
-use crate::maintenance::is_damage;
+use crate::maintenance::{Damaged, is_damage};
 use crate::{Broker, HeadTotals};
 use others::Fresh;
 

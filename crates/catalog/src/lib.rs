@@ -22,6 +22,7 @@ mod block;
 mod cluster;
 mod cluster_bytes;
 mod command;
+mod deletes;
 mod envelope;
 mod error;
 mod marks;

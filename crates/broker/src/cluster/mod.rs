@@ -102,7 +102,6 @@ pub use turns::{Turn, Turns};
 pub(crate) use fresh::{CaughtUp, FreshAnswer, Gathered, Others, any, head_labels};
 pub(crate) use writer::ClusterQueue;
 
-use damage::SettingAside;
 use drain::Draining;
 use feed::Event;
 use members::Members;
@@ -182,7 +181,6 @@ pub(crate) struct Clustered {
     jobs: AbortHandle,
     /// As queries see the others.
     pub(crate) peers: Arc<Others>,
-    aside: SettingAside,
     /// How many questions of others are answered at once.
     answering: Semaphore,
     /// Segments of this broker that its start could not read.

@@ -150,7 +150,6 @@ pub(super) async fn open(
         removals: Arc::default(),
     };
     let jobs = start.jobs(&config, background, &in_effect, &members, &writing, &damaged, &disk);
-    let aside = jobs.merging.aside.clone();
     let (cleanings, cleaned) = unbounded_channel();
     let (wake, woken) = unbounded_channel();
     let upkeep = Upkeep {
@@ -227,7 +226,6 @@ pub(super) async fn open(
             draining: Draining::new(Arc::clone(&queue.is_draining)),
             jobs,
             peers: Arc::new(fresh),
-            aside,
             answering: Semaphore::new(ANSWERS_PER_SHARD * config.shards),
             left_out: left_out.unread,
             feed: Arc::clone(&feed),
@@ -249,7 +247,7 @@ pub(super) async fn open(
         }
     };
     let _ = events.send(Event::Then(Box::new(catch_up)));
-    starting.is_over();
+    starting.end();
     Ok(broker)
 }
 
@@ -258,7 +256,7 @@ struct Starting(Option<Arc<Members>>);
 
 impl Starting {
     /// The broker is there, and ends by itself what it began.
-    fn is_over(mut self) {
+    fn end(mut self) {
         if let Some(members) = self.0.take() {
             members.open();
         }

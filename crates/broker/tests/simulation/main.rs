@@ -16,6 +16,7 @@
 mod cases;
 mod clients;
 mod harm;
+mod reads;
 mod search;
 mod world;
 
@@ -26,19 +27,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use blockstore::{Disk, MemoryDisk, SegmentName};
-use broker::{
-    Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, ReadError, Selection,
-    Work,
-};
+use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, DrainStep, Work};
 use catalog::{BrokerId, BrokerInfo, BrokerState, Command, State};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, Writing, seed_chance};
-use metricstore::MetricError;
-use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use clients::{Fate, Place, Site, Told};
+pub(crate) use reads::{all, query, read};
 use search::{Report, search};
 use world::{Dice, Links, Store, World};
 
@@ -57,49 +54,6 @@ thread_local! {
 fn now_ms() -> i64 {
     let began = BEGAN.get().expect("a simulation has begun");
     START_MS + i64::try_from(began.elapsed().as_millis()).expect("some minutes")
-}
-
-/// What one broker has itself: its heads, and all blocks.
-pub(crate) fn read(broker: &Broker) -> BTreeMap<Place, f64> {
-    let selected = broker.reader(DEFAULT_TENANT).select(&[all()], TimeRange::all());
-    samples(&selected.expect("every block is readable")).expect("every block is readable")
-}
-
-/// What a query at a broker finds that takes its time to read, and what it says that it lacks.
-///
-/// # Errors
-/// A block cannot be read: it was removed.
-pub(crate) async fn query(
-    broker: &Broker,
-    takes: Duration,
-) -> (Result<BTreeMap<Place, f64>, MetricError>, Vec<String>) {
-    let reader = broker.reader(DEFAULT_TENANT);
-    let selected = match reader.select_in_task(&[all()], TimeRange::all()).await {
-        Ok(selected) => selected,
-        Err(ReadError::Store(error)) => return (Err(error), reader.missing(TimeRange::all())),
-        Err(error) => panic!("a query fails: {error}"),
-    };
-    sleep(takes).await;
-    let found = samples(&selected).inspect_err(|error| reader.report(error));
-    (found, reader.missing(TimeRange::all()))
-}
-
-fn all() -> Matcher {
-    Matcher::new("__name__", MatchOp::Equal, "m").expect("no regex")
-}
-
-fn samples(selected: &Selection) -> Result<BTreeMap<Place, f64>, MetricError> {
-    let mut samples = BTreeMap::new();
-    for (index, labels) in selected.labels().iter().enumerate() {
-        let (mut timestamps, mut values) = (Vec::new(), Vec::new());
-        selected.read(index, &mut timestamps, &mut values)?;
-        let series = labels.get("series").expect("all have it");
-        for (t_ms, value) in timestamps.into_iter().zip(values) {
-            let before = samples.insert((series.to_owned(), t_ms), value);
-            assert!(before.is_none(), "{series} at {t_ms} is there twice");
-        }
-    }
-    Ok(samples)
 }
 
 /// A machine that was started.
