@@ -45,9 +45,11 @@ pub(crate) fn failures() -> Vec<String> {
 /// Whether a runner says with this line that something failed: `name FAIL why` of our own ones,
 /// `test name ... FAILED` and `thread 'name' panicked at` of Rust's.
 fn tells_failure(line: &str) -> bool {
+    let line = line.trim_start();
     line.contains(" FAIL ")
         || line.contains(" FAIL: ")
         || line.ends_with("... FAILED")
+        || line.ends_with("--- FAILED")
         || (line.starts_with("thread '") && line.contains("panicked at"))
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn count(directory: &str, program: &str, arguments: &[&str]) -> Resul
         if is_reason || tells_failure(&line) {
             note_failure(line.trim());
         }
-        is_reason = line.starts_with("thread '") && line.contains("panicked at");
+        is_reason = line.trim_start().starts_with("thread '") && line.contains("panicked at");
         // The closing line of the whole run must be the only plain one at the start of a line.
         let _ = writeln!(screen, "  {line}");
     }
@@ -127,6 +129,7 @@ mod tests {
         assert!(tells_failure("tier/hour-away FAIL no answer (9.0 s)"));
         assert!(tells_failure("    host: loads FAIL: Timeout"));
         assert!(tells_failure("test head::tests::is_sorted ... FAILED"));
+        assert!(tells_failure("head::tests::is_sorted --- FAILED"));
         assert!(tells_failure("thread 'head::tests::is_sorted' panicked at src/head.rs:7:5:"));
         assert!(!tells_failure("tier/hour-away ok none FAILED (9.0 s)"));
         assert!(!tells_failure("test result: FAILED. 9 passed; 1 failed"));

@@ -26,7 +26,7 @@ pub(crate) fn clippy() -> Result<Counts> {
 }
 
 pub(crate) fn unit() -> Result<Counts> {
-    process::count(".", "cargo", &["test", "--quiet", "--workspace"])
+    process::count(".", "cargo", &["test", "--quiet", "--workspace", "--no-fail-fast"])
 }
 
 /// Rebuilds the console's pages from their sources.

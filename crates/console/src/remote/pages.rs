@@ -104,6 +104,8 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/api/v1/admin/blocks", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/admin/blocks/reserve", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/admin/keys", [Method::POST], Access::Admin, elsewhere)
+        .route("/api/v1/admin/moves", [Method::POST], Access::Admin, elsewhere)
+        .route("/api/v1/admin/moves/end", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/cluster/drain", [Method::GET], Access::Admin, elsewhere)
         .route("/api/v1/cluster/drain", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/cluster/remove", [Method::POST], Access::Admin, elsewhere)
