@@ -47,7 +47,8 @@ pub(crate) fn stage() -> Result<Counts> {
 /// Each seed that fails is named in the output, with the command that shows it again.
 fn search(seconds: u64, seed: Option<u64>, profile: &str) -> Result<Counts> {
     let test = ["--ignored", "--exact", "faults_of_many_seeds", "--nocapture"];
-    let cargo = ["test", "--quiet", "--package=watchfire-broker", "--test=simulation", "--profile"];
+    // Of the whole workspace, so that what unit tests were built from serves.
+    let cargo = ["test", "--quiet", "--workspace", "--test=simulation", "--profile"];
     let mut command =
         process::command(".", "cargo", &[&cargo[..], &[profile, "--"], &test].concat());
     command.env("SECONDS", seconds.to_string());
