@@ -21,7 +21,7 @@ const LONG: &str = "quantile_over_time(0.5, vector(1)[6h:1s])";
 
 /// Paths that tell of no data of a tenant: what is in them is the same for all, or kept apart by the
 /// scope admin.
-const OF_THE_PROCESS: [&str; 13] = [
+const OF_THE_PROCESS: [&str; 15] = [
     "/-/healthy",
     "/-/ready",
     "/-/reload",
@@ -36,7 +36,12 @@ const OF_THE_PROCESS: [&str; 13] = [
     "/api/v1/scrape_pools",
     "/api/v1/status/active_queries/<id>",
     "/api/v1/agents/<name>",
+    "/api/v1/cluster/drain",
+    "/api/v1/cluster/remove",
 ];
+
+/// It tells of hosts, to who reaches the tenant `default` alone.
+const CLUSTER: &str = "/api/v1/status/cluster";
 
 /// What stands in everything of a tenant and nowhere else.
 fn mark(tenant: &str) -> String {
@@ -206,7 +211,7 @@ pub(super) fn no_route_leaks(scratch: &Scratch) -> Result<String> {
     }
     let reads = reads();
     let walked: BTreeSet<&str> = reads.iter().map(|(path, ..)| *path).collect();
-    let walked_apart = ["/api/v1/read"];
+    let walked_apart = ["/api/v1/read", CLUSTER];
     for path in documented()? {
         let path = path.as_str();
         let is_known = walked.contains(path) || walked_apart.contains(&path);
@@ -228,6 +233,11 @@ pub(super) fn no_route_leaks(scratch: &Scratch) -> Result<String> {
             }
             let answer = remote_read(&asking)?;
             check(tenant, "/api/v1/read", &answer, true)?;
+            let answer = asking.get(CLUSTER)?;
+            match tenant {
+                "default" => check(tenant, CLUSTER, &answer, false)?,
+                _ => ensure!(answer.status == 403, "{CLUSTER} of {tenant}: {}", answer.text()),
+            }
             let sum = asking.data("/api/v1/query", &[("query", "sum(shared)")])?;
             let wanted = match tenant {
                 "acme" => Some("111"),
