@@ -71,8 +71,8 @@ pub struct NumberLiteral {
 pub struct StringLiteral {
     /// Its value after escapes; bytes that are no UTF-8 are U+FFFD in it.
     pub value: String,
-    /// Whether all escapes together spelled UTF-8: `"\xff"` does not, and names nothing.
-    pub is_utf8: bool,
+    /// What all escapes together spelled, where that is no UTF-8, such as `"\xff"`: it names nothing.
+    pub bytes: Option<Box<[u8]>>,
     /// Where it stands.
     pub span: Span,
 }

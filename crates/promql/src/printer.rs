@@ -12,7 +12,7 @@ use crate::ast::{
     NumberLiteral, RangeExtension, Subquery, VectorMatching, VectorSelector,
 };
 use crate::parser::{METRIC_NAME, UNITS};
-use crate::quote::{push, write_quoted};
+use crate::quote::{push, quote_bytes, write_quoted};
 
 /// Longest line of [`pretty`], in bytes.
 const LINE_BYTES: usize = 100;
@@ -40,7 +40,10 @@ pub fn pretty(expr: &Expr) -> String {
 fn write_expr(expr: &Expr, out: &mut String) {
     match expr {
         Expr::Number(node) => write_number(node, out),
-        Expr::String(node) => write_quoted(&node.value, out),
+        Expr::String(node) => match &node.bytes {
+            Some(bytes) => out.push_str(&quote_bytes(bytes)),
+            None => write_quoted(&node.value, out),
+        },
         Expr::Vector(node) => write_vector(node, out),
         Expr::Matrix(node) => write_matrix(node, out),
         Expr::Subquery(node) => {

@@ -331,3 +331,12 @@ proptest! {
         check(&text, expr);
     }
 }
+
+#[test]
+fn bytes_that_are_no_utf8_are_printed_as_they_were_written() {
+    for text in [r#""\xff""#, r#""a\xe2\x82b""#, r#""\ufffd""#, r#""ü""#] {
+        let expr = parse(text).expect("a string");
+        assert_eq!(expr.to_string(), text);
+        check(text, expr);
+    }
+}

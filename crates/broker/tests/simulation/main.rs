@@ -23,7 +23,7 @@ mod world;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use blockstore::{Disk, MemoryDisk, SegmentName};
@@ -543,13 +543,21 @@ const PINNED: [u64; 3] = [
 #[test]
 fn faults_lose_double_and_invent_nothing() {
     let count = number("SEEDS").unwrap_or(6);
-    let seeds = match number("SEED") {
+    let seeds: Vec<u64> = match number("SEED") {
         Some(first) => (first..first + count).collect(),
         None => [(1..=count).collect(), PINNED.to_vec()].concat(),
     };
-    for seed in seeds {
-        eprintln!("seed {seed}: {}", simulate(seed).line);
-    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    eprintln!("seed {seed}: {}", simulate(seed).line);
+                }
+            });
+        }
+    });
 }
 
 #[test]

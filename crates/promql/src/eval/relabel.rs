@@ -64,8 +64,8 @@ fn set(rows: &mut Rows, index: usize, target: &str, value: &str) {
 }
 
 fn check_name(name: &StringLiteral, role: &str, function: &str) -> Result<(), EvalError> {
-    let StringLiteral { value, is_utf8, .. } = name;
-    if value.is_empty() || !is_utf8 {
+    let StringLiteral { value, bytes, .. } = name;
+    if value.is_empty() || bytes.is_some() {
         let error = format!("invalid {role} label name in {function}(): {value}");
         return Err(EvalError::Execution(error));
     }

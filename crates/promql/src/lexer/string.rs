@@ -87,11 +87,14 @@ pub(crate) fn unquote(token: &str) -> String {
     unquote_checked(token).0
 }
 
-/// As [`unquote`], and whether the bytes were UTF-8.
-pub(crate) fn unquote_checked(token: &str) -> (String, bool) {
+/// As [`unquote`], and the bytes where they are no UTF-8.
+pub(crate) fn unquote_checked(token: &str) -> (String, Option<Box<[u8]>>) {
     match String::from_utf8(unquote_bytes(token)) {
-        Ok(text) => (text, true),
-        Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), false),
+        Ok(text) => (text, None),
+        Err(error) => {
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            (text, Some(error.into_bytes().into()))
+        }
     }
 }
 

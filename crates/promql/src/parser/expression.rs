@@ -165,8 +165,8 @@ impl Parser<'_> {
             TokenKind::Number | TokenKind::Duration => Expr::Number(self.number_or_duration()?),
             TokenKind::String => {
                 self.next()?;
-                let (value, is_utf8) = unquote_checked(self.text_of(token.span));
-                Expr::String(StringLiteral { value, is_utf8, span: token.span })
+                let (value, bytes) = unquote_checked(self.text_of(token.span));
+                Expr::String(StringLiteral { value, bytes, span: token.span })
             }
             TokenKind::LeftBrace => Expr::Vector(self.vector_selector()?),
             _ => return Err(self.unexpected()),
