@@ -226,6 +226,8 @@ impl Store {
         let limit = self.deadline(operation);
         let mut pause = self.options.first_pause;
         let mut doubt = None;
+        // What the store said, or why nothing could be asked: more than that nothing came.
+        let mut telling = None;
         let outcome = loop {
             let left = limit.saturating_sub(began.elapsed());
             let (share, patience) = match operation {
@@ -240,7 +242,7 @@ impl Store {
                 Err(_) => StoreError::Late {
                     action: operation.action(),
                     key: key.to_owned(),
-                    waited: share,
+                    waited: began.elapsed(),
                 },
             };
             // That nothing came says less than what came before.
@@ -251,10 +253,17 @@ impl Store {
             }
             let next = self.shortened(pause);
             if !error.is_transient() || began.elapsed() + next >= patience {
-                break Err(error);
+                break Err(match (error, telling) {
+                    // The last attempt has only what time the others left.
+                    (StoreError::Late { .. }, Some(told)) if operation != Operation::Put => told,
+                    (error, _) => error,
+                });
             }
             tracing::debug!(store = &*self.shown, %error, "trying again");
             self.counters.note_retry(operation);
+            if !matches!(error, StoreError::Late { .. }) {
+                telling = Some(error);
+            }
             sleep(next).await;
             pause = (2 * pause).min(MAX_PAUSE);
         };

@@ -103,6 +103,21 @@ async fn a_read_that_is_too_short_is_damaged_and_one_that_hangs_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_the_store_failed_is_told_although_the_last_attempt_ran_out_of_time() {
+    for faults in
+        [&[Fault::Before, Fault::Hang] as &[Fault], &[Fault::Hang, Fault::Before, Fault::Hang]]
+    {
+        let (store, _) = store(faults);
+        let error = store.get("k").await.expect_err("nobody answers");
+        assert_eq!(error.kind(), "unreachable", "{faults:?}: {error}");
+    }
+    let (hanging, _) = store(&[Fault::Hang]);
+    let error = hanging.get("k").await.expect_err("nobody answers");
+    // All attempts together, not only the last.
+    assert!(error.to_string().contains("within 30.0 s"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_listing_may_take_long_but_a_store_that_is_away_is_not_waited_for() {
     let (away, _) = store(&[Fault::Before]);
     let began = Instant::now();
