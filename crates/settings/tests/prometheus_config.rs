@@ -398,3 +398,31 @@ fn what_follows_a_secret_of_several_lines_stays() {
     assert_eq!(load(yaml).redacted, shown);
     assert_eq!(load(shown).redacted, shown);
 }
+
+#[test]
+fn a_redacted_text_loads_however_a_secret_is_written() {
+    for (key, value) in [
+        ("bearer_token", "canary"),
+        ("bearer_token", "!!str canary"),
+        ("bearer_token", "!!binary Y2FuYXJ5"),
+        ("bearer_token", "&anchor \"can\\\n     ary\""),
+        ("bearer_token", "!!str"),
+        ("bearer_token", "|"),
+        ("bearer_token", "| \n    "),
+        ("bearer_token", ">+\n    \n    canary\n"),
+        ("bearer_token", ">+\n    \n"),
+        ("bearer_token", "canary\u{a0}\u{2028}"),
+        ("proxy_url", "http://u:canary@h\u{2028}\u{85}"),
+        ("proxy_url", "\"http://u:canary@h/\\u00a0\\ufeff\u{1f525}\""),
+        ("proxy_url", "!!binary aHR0cDovL3U6Y2FuYXJ5QGg="),
+    ] {
+        let before = "scrape_configs:\n- job_name: a\n";
+        let yaml = format!("{before}  {key}: {value}\n  scheme: https\n");
+        let redacted = load(&yaml).redacted;
+        for secret in ["canary", "Y2FuYXJ5", "aHR0cDovL3U6Y2FuYXJ5QGg="] {
+            assert!(!redacted.contains(secret), "{yaml:?}: {redacted:?}");
+        }
+        assert_eq!(load(&redacted).redacted, redacted, "{yaml:?}");
+        assert!(redacted.ends_with("\n  scheme: https\n"), "{yaml:?}: {redacted:?}");
+    }
+}

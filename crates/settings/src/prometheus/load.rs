@@ -153,7 +153,8 @@ fn redact(text: &str, secrets: &[((usize, usize), String)]) -> String {
             out.push_str(&text[at..*start]);
             out.push_str(replacement);
             // The line breaks behind a block scalar belong to it, and to what follows as well.
-            at = start + text[*start..*end].trim_end().len();
+            let end_of_text = text[*start..*end].trim_end_matches([' ', '\t', '\r', '\n']);
+            at = start + end_of_text.len();
         }
     }
     out.push_str(&text[at..]);

@@ -41,8 +41,13 @@ impl FromNode for String {
 
 impl FromNode for Secret {
     fn from_node(context: &Context<'_>, node: &Node) -> Option<Self> {
-        if !node.is_null() {
-            context.hide(node.span, REDACTED.to_owned());
+        match &node.value {
+            // Nothing is no secret, and may have no place of its own.
+            Value::Scalar(scalar) if scalar.is_null() || scalar.text().trim().is_empty() => {}
+            Value::Scalar(scalar) if scalar.tag() == "!!binary" => {
+                context.hide(node.span, scalar.replaced_by(REDACTED));
+            }
+            _ => context.hide(node.span, REDACTED.to_owned()),
         }
         String::from_node(context, node).map(Secret::new)
     }
@@ -169,8 +174,10 @@ impl FromNode for HttpUrl {
         match HttpUrl::parse(&text) {
             Ok(url) => {
                 let shown = url.to_string();
-                if shown != text {
-                    context.hide(node.span, format!("{shown:?}"));
+                if let Value::Scalar(scalar) = &node.value
+                    && shown != text
+                {
+                    context.hide(node.span, scalar.replaced_by(&shown));
                 }
                 Some(url)
             }

@@ -44,6 +44,29 @@ impl Scalar {
         &self.text
     }
 
+    /// What stands for `text` in the place of this scalar, behind the same tag, in one line.
+    pub(crate) fn replaced_by(&self, text: &str) -> String {
+        if self.tag == Some("binary") {
+            return STANDARD.encode(text);
+        }
+        // JSON's strings are YAML's, but YAML wants more of what cannot be printed escaped.
+        let mut out = String::with_capacity(text.len() + 2);
+        for c in serde_json::Value::from(text).to_string().chars() {
+            match c {
+                '\u{7f}'..='\u{9f}'
+                | '\u{2028}'
+                | '\u{2029}'
+                | '\u{feff}'
+                | '\u{fffe}'
+                | '\u{ffff}' => {
+                    out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                }
+                _ => out.push(c),
+            }
+        }
+        out
+    }
+
     /// Whether the scalar holds bytes that are no UTF-8.
     pub(crate) fn is_invalid_utf8(&self) -> bool {
         self.invalid
