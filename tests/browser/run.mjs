@@ -173,11 +173,14 @@ async function seriousViolations(page) {
 }
 
 /** Serves axe-core past the page's own CSP: the policy is the product's, the tool is ours. */
-async function inspect(name, path, theme) {
+async function inspect(name, path, theme, language) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, bypassCSP: true });
   try {
     const page = await context.newPage();
-    await page.addInitScript((chosen) => localStorage.setItem('watchfire.theme', JSON.stringify(chosen)), theme);
+    await page.addInitScript(
+      (chosen) => chosen.forEach(([key, value]) => localStorage.setItem(`watchfire.${key}`, JSON.stringify(value))),
+      [['theme', theme], ['language', language]],
+    );
     await page.goto(base + path);
     await page.waitForSelector(SETTLED[name], { timeout: TIMEOUT_MS });
     await page.waitForTimeout(LIVELY.includes(name) ? 1500 : 300);
@@ -207,8 +210,9 @@ for (const { name, path } of PAGES) {
       await close();
     }
   });
-  for (const theme of ['dark', 'light']) {
-    await check(`${name}: axe finds nothing serious, ${theme}`, () => inspect(name, path, theme));
+  for (const [theme, language] of [['dark', 'en'], ['light', 'zh']]) {
+    const how = `${theme}, ${language === 'en' ? 'English' : 'Chinese'}`;
+    await check(`${name}: axe finds nothing serious, ${how}`, () => inspect(name, path, theme, language));
   }
   await check(`${name}: nothing overflows sideways at 800 px`, async () => {
     const { page, close } = await open(path, { width: 800 });
