@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["labelindex", "catalog"],
     &["blockstore"],
-    &["metricstore", "promql", "settings", "wire"],
+    &["logql", "metricstore", "promql", "settings", "wire"],
     &["consensus", "governor", "net"],
     &["objects"],
     &["agent", "broker", "console"],
@@ -29,6 +29,7 @@ const ENGINES: &[&str] = &[
     "blockstore",
     "metricstore",
     "promql",
+    "logql",
     "settings",
     "wire",
 ];

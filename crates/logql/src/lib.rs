@@ -1,0 +1,7 @@
+//! LogQL: text in, tree out; lines in, lines or values out.
+//!
+//! `syntax` reads queries, `pipeline` does to one line after the other what a query's stages say.
+//! The agent's stages use `pipeline` as well.
+
+pub mod pipeline;
+pub mod syntax;

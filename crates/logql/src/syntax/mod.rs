@@ -1,0 +1,1 @@
+//! The language: lexer, tree, parser, printer.
