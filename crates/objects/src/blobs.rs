@@ -4,8 +4,10 @@
 //! [`blockstore::Blobs`]; in a cluster the broker gives them this one, on one machine alone
 //! `blockstore::DiskBlobs`. Nothing else depends on it.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::page_cache::{CHUNK_BYTES, ChunkId};
+use crate::page_cache::{CHUNK_BYTES, ChunkId, Whose};
 use crate::{PART_BYTES, PageCache, Refusal, Store, StoreError, Upload};
 
 /// Locks against several threads that fetch the same chunk.
@@ -21,6 +23,23 @@ const STRIPES: usize = 64;
 
 /// Chunks fetched at once for one large read.
 const FETCHES_AT_ONCE: usize = 4;
+
+/// After copies of an object were found damaged, those of neighbours are not asked for so long: theirs
+/// may be what was damaged.
+const DISTRUST: Duration = Duration::from_secs(3_600);
+/// Objects that are distrusted; more than that, and nobody is asked.
+const MAX_DISTRUSTED: usize = 10_000;
+
+/// A chunk on its way from a neighbour; `None` if the store is to be asked.
+pub type NeighbourCall = Pin<Box<dyn Future<Output = Option<Bytes>> + Send>>;
+
+/// Processes that cache objects of the same store, each those that are nearest to it.
+pub trait Neighbours: Send + Sync + 'static {
+    /// Part `number` of an object of `size_bytes`, in parts of a mebibyte, from the neighbour that is
+    /// nearest to it; see [`SharedBlobs::chunk`], by which that one answers. At once `None` if nobody is
+    /// nearer than this process, and soon if the neighbour does not answer.
+    fn chunk(&self, key: &str, size_bytes: u64, number: u32) -> NeighbourCall;
+}
 
 /// A shared store for whoever may block.
 ///
@@ -36,13 +55,60 @@ pub struct SharedBlobs {
     runtime: Handle,
     cache: Option<Arc<PageCache>>,
     stripes: Arc<[Mutex<()>; STRIPES]>,
+    neighbours: Arc<OnceLock<Arc<dyn Neighbours>>>,
+    /// Whose copies are not to be had from neighbours, until when.
+    distrusted: Arc<Mutex<HashMap<[u8; 16], Instant>>>,
 }
 
 impl SharedBlobs {
     /// `runtime` must be driven by other threads than those that call.
     pub fn new(store: Store, runtime: Handle, cache: Option<Arc<PageCache>>) -> Self {
         let stripes = Arc::new([const { Mutex::new(()) }; STRIPES]);
-        SharedBlobs { store, runtime, cache, stripes }
+        let (neighbours, distrusted) = (Arc::default(), Arc::default());
+        SharedBlobs { store, runtime, cache, stripes, neighbours, distrusted }
+    }
+
+    /// From now on, and for all clones, chunks that the cache does not have come from `neighbours` where
+    /// they are nearer. Only the first call counts.
+    pub fn set_neighbours(&self, neighbours: Arc<dyn Neighbours>) {
+        let _ = self.neighbours.set(neighbours);
+    }
+
+    /// Part `number` of an object of `size_bytes`, in parts of a mebibyte, for a neighbour: from the cache or,
+    /// through it, from the store, and from nobody else.
+    ///
+    /// # Errors
+    /// As those of a read; `UnexpectedEof` if there is no such part.
+    pub fn chunk(&self, key: &str, size_bytes: u64, number: u32) -> Result<Bytes, BlobError> {
+        let blobs = self.alone();
+        let blob =
+            SharedBlob { object: self.object(key), key: key.to_owned(), size: size_bytes, blobs };
+        let start = u64::from(number) * CHUNK_BYTES as u64;
+        if start >= size_bytes {
+            let source = std::io::ErrorKind::UnexpectedEof.into();
+            return Err(BlobError::Io { action: "read", key: key.to_owned(), source });
+        }
+        let mut chunk = vec![0; blob.chunk_len(number)];
+        blob.read_exact_at(start, &mut chunk)?;
+        Ok(chunk.into())
+    }
+
+    /// As it is, but without neighbours.
+    fn alone(&self) -> SharedBlobs {
+        SharedBlobs { neighbours: Arc::default(), ..self.clone() }
+    }
+
+    /// Who may have chunks of an object, if anybody.
+    fn neighbours_for(&self, object: [u8; 16]) -> Option<&Arc<dyn Neighbours>> {
+        let neighbours = self.neighbours.get()?;
+        let mut distrusted = self.distrusted.lock();
+        // Fast path: nothing was ever damaged.
+        if distrusted.is_empty() {
+            return Some(neighbours);
+        }
+        distrusted.retain(|_, until| Instant::now() < *until);
+        let may = distrusted.len() < MAX_DISTRUSTED && !distrusted.contains_key(&object);
+        may.then_some(neighbours)
     }
 
     /// The name under which chunks of an object are cached.
@@ -73,14 +139,16 @@ impl Blobs for SharedBlobs {
     }
 
     fn open_past_copies(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
-        let blob = SharedBlobs { cache: None, ..self.clone() }.open_sized(key)?;
+        let blob = SharedBlobs { cache: None, ..self.alone() }.open_sized(key)?;
         Ok(Arc::new(InStore { blob, held: Mutex::default() }))
     }
 
     fn forget_copies(&self, key: &str) {
+        let object = self.object(key);
         if let Some(cache) = &self.cache {
-            cache.forget_object(self.object(key));
+            cache.forget_object(object);
         }
+        self.distrusted.lock().insert(object, Instant::now() + DISTRUST);
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>, BlobError> {
@@ -181,6 +249,12 @@ impl Drop for SharedWriter {
     }
 }
 
+/// A chunk that the cache did not have.
+struct Fetched {
+    chunk: Bytes,
+    whose: Whose,
+}
+
 /// An object of known length.
 struct SharedBlob {
     blobs: SharedBlobs,
@@ -196,10 +270,19 @@ impl SharedBlob {
         usize::try_from((self.size - before).min(CHUNK_BYTES as u64)).expect("a chunk is small")
     }
 
-    async fn fetch(&self, number: u32) -> Result<Bytes, StoreError> {
+    /// From a neighbour that is nearer to it, or from the store.
+    async fn fetch(&self, number: u32) -> Result<Fetched, StoreError> {
+        let len = self.chunk_len(number);
+        if let Some(neighbours) = self.blobs.neighbours_for(self.object) {
+            let asked = neighbours.chunk(&self.key, self.size, number).await;
+            // One that is cut is none; what is in it is checked by whoever decodes it.
+            if let Some(chunk) = asked.filter(|chunk| chunk.len() == len) {
+                return Ok(Fetched { chunk, whose: Whose::Neighbours });
+            }
+        }
         let start = u64::from(number) * CHUNK_BYTES as u64;
-        let end = start + self.chunk_len(number) as u64;
-        self.blobs.store.get_range(&self.key, start..end).await
+        let chunk = self.blobs.store.get_range(&self.key, start..start + len as u64).await?;
+        Ok(Fetched { chunk, whose: Whose::Own })
     }
 
     /// The piece of one chunk that lies in a range, from the cache or, through it, from the store.
@@ -222,9 +305,9 @@ impl SharedBlob {
             return Ok(());
         }
         let fetched = self.blobs.runtime.block_on(self.fetch(number));
-        let chunk = fetched.map_err(|error| fault("read", &self.key, error))?;
+        let Fetched { chunk, whose } = fetched.map_err(|error| fault("read", &self.key, error))?;
         out.copy_from_slice(&chunk[offset..offset + out.len()]);
-        cache.add(id, &chunk);
+        cache.add(id, &chunk, whose);
         Ok(())
     }
 
@@ -246,8 +329,8 @@ impl SharedBlob {
             });
             let fetches = stream::iter(fetches).buffer_unordered(FETCHES_AT_ONCE);
             fetches
-                .try_for_each(|(number, chunk)| async move {
-                    cache.add(id(number), &chunk);
+                .try_for_each(|(number, Fetched { chunk, whose })| async move {
+                    cache.add(id(number), &chunk, whose);
                     Ok(())
                 })
                 .await
@@ -321,7 +404,7 @@ impl InStore {
             return Ok(chunk);
         }
         let fetched = self.blob.blobs.runtime.block_on(self.blob.fetch(number));
-        let chunk = fetched.map_err(|error| fault("read", &self.blob.key, error))?;
+        let chunk = fetched.map_err(|error| fault("read", &self.blob.key, error))?.chunk;
         while held.len() >= HELD_CHUNKS {
             held.pop_front();
         }

@@ -49,7 +49,7 @@ mod upload;
 mod url;
 
 pub use backend::{Backend, ObjectInfo, PartsBackend};
-pub use blobs::SharedBlobs;
+pub use blobs::{NeighbourCall, Neighbours, SharedBlobs};
 pub use counters::{Operation, StoreCounters};
 pub use credentials::Credentials;
 pub use directory::DirectoryStore;

@@ -56,6 +56,18 @@ impl ChunkId {
     }
 }
 
+/// Who keeps a chunk for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This process, or nobody.
+    Own,
+    /// A neighbour: it can be had from there again.
+    Neighbours,
+}
+
+/// Of the capacity, the share of what neighbours keep as well.
+const NEIGHBOURS_SHARE: u64 = 4;
+
 /// A bounded cache that survives restarts; which chunk was used last does not.
 pub struct PageCache {
     disk: Arc<dyn Disk>,
@@ -73,45 +85,74 @@ pub struct CacheCounters {
     damaged: AtomicU64,
     unwritten: AtomicU64,
     bytes: AtomicU64,
+    from_neighbours: AtomicU64,
 }
 
 /// Which chunks there are, and in which order they were used.
 #[derive(Default)]
 struct Kept {
-    chunks: HashMap<ChunkId, (u64, u64)>,
+    chunks: HashMap<ChunkId, KeptChunk>,
     by_use: BTreeMap<u64, ChunkId>,
+    /// Those of them that neighbours keep.
+    borrowed: BTreeMap<u64, ChunkId>,
     uses: u64,
     bytes: u64,
+    borrowed_bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+struct KeptChunk {
+    used: u64,
+    bytes: u64,
+    whose: Whose,
 }
 
 impl Kept {
     /// Notes a use; whether the chunk is there.
     fn touch(&mut self, id: ChunkId) -> bool {
         self.uses += 1;
-        let Some((used, _)) = self.chunks.get_mut(&id) else { return false };
-        self.by_use.remove(used);
-        *used = self.uses;
+        let Some(chunk) = self.chunks.get_mut(&id) else { return false };
+        self.by_use.remove(&chunk.used);
+        if self.borrowed.remove(&chunk.used).is_some() {
+            self.borrowed.insert(self.uses, id);
+        }
+        chunk.used = self.uses;
         self.by_use.insert(self.uses, id);
         true
     }
 
-    fn add(&mut self, id: ChunkId, bytes: u64) {
+    fn add(&mut self, id: ChunkId, bytes: u64, whose: Whose) {
         self.remove(id);
         self.uses += 1;
-        self.chunks.insert(id, (self.uses, bytes));
+        self.chunks.insert(id, KeptChunk { used: self.uses, bytes, whose });
         self.by_use.insert(self.uses, id);
         self.bytes += bytes;
+        if whose == Whose::Neighbours {
+            self.borrowed.insert(self.uses, id);
+            self.borrowed_bytes += bytes;
+        }
     }
 
     fn remove(&mut self, id: ChunkId) -> bool {
-        let Some((used, bytes)) = self.chunks.remove(&id) else { return false };
+        let Some(KeptChunk { used, bytes, whose }) = self.chunks.remove(&id) else { return false };
         self.by_use.remove(&used);
         self.bytes -= bytes;
+        if whose == Whose::Neighbours {
+            self.borrowed.remove(&used);
+            self.borrowed_bytes -= bytes;
+        }
         true
     }
 
-    fn oldest(&self) -> Option<ChunkId> {
-        self.by_use.first_key_value().map(|(_, id)| *id)
+    /// What has to go so that `bytes` more fit; nothing if they do. What neighbours keep goes first while
+    /// it takes more than its share: this process alone keeps the rest.
+    fn to_forget(&self, bytes: u64, capacity_bytes: u64) -> Option<ChunkId> {
+        if self.bytes + bytes <= capacity_bytes {
+            return None;
+        }
+        let is_too_much = self.borrowed_bytes > capacity_bytes / NEIGHBOURS_SHARE;
+        let from = if is_too_much { &self.borrowed } else { &self.by_use };
+        from.first_key_value().map(|(_, id)| *id)
     }
 }
 
@@ -125,7 +166,7 @@ impl PageCache {
         let mut kept = Kept::default();
         for file in disk.list("")? {
             match ChunkId::parse(&file.key) {
-                Some(id) => kept.add(id, file.size_bytes),
+                Some(id) => kept.add(id, file.size_bytes, Whose::Own),
                 None if file.key == "lock" => {}
                 None => disk.remove(&file.key)?,
             }
@@ -204,7 +245,10 @@ impl PageCache {
     }
 
     /// Keeps a chunk. A fault of the disk costs the next reader a request, nothing else.
-    pub(crate) fn add(&self, id: ChunkId, chunk: &[u8]) {
+    pub(crate) fn add(&self, id: ChunkId, chunk: &[u8], whose: Whose) {
+        if whose == Whose::Neighbours {
+            self.counters.from_neighbours.fetch_add(1, Relaxed);
+        }
         let head = head(id, chunk);
         let bytes = (head.len() + chunk.len()) as u64;
         if bytes > self.capacity_bytes || self.has(id) {
@@ -220,7 +264,7 @@ impl PageCache {
         };
         match write() {
             // Readers look here first, so none finds a file that is not whole.
-            Ok(()) => self.kept.lock().add(id, bytes),
+            Ok(()) => self.kept.lock().add(id, bytes, whose),
             Err(error) => {
                 self.counters.unwritten.fetch_add(1, Relaxed);
                 tracing::debug!(%error, "a chunk is not kept");
@@ -231,15 +275,9 @@ impl PageCache {
 
     fn make_room(&self, bytes: u64) {
         loop {
-            let oldest = {
-                let kept = self.kept.lock();
-                if kept.bytes + bytes <= self.capacity_bytes {
-                    break;
-                }
-                kept.oldest()
-            };
-            let Some(oldest) = oldest else { break };
-            self.forget(oldest);
+            let one = self.kept.lock().to_forget(bytes, self.capacity_bytes);
+            let Some(one) = one else { break };
+            self.forget(one);
             self.counters.evicted.fetch_add(1, Relaxed);
         }
         self.note_bytes();
@@ -282,6 +320,11 @@ impl CacheCounters {
         self.damaged.load(Relaxed)
     }
 
+    /// Chunks that were not there and came from neighbours instead of the store.
+    pub fn from_neighbours(&self) -> u64 {
+        self.from_neighbours.load(Relaxed)
+    }
+
     /// Bytes on the disk.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
@@ -301,6 +344,12 @@ impl CacheCounters {
                 "counter",
                 "Chunks of objects that the local disk did not have.",
                 &self.misses,
+            ),
+            (
+                "watchfire_objects_cache_neighbour_chunks_total",
+                "counter",
+                "Chunks of objects that the local disk did not have and another broker gave.",
+                &self.from_neighbours,
             ),
             (
                 "watchfire_objects_cache_evictions_total",
@@ -391,7 +440,7 @@ mod tests {
         let disk = MemoryDisk::new();
         let first = cache(&disk, 10 << 20);
         let len = 3 * PIECE_BYTES + 17;
-        first.add(id(5), &chunk(len));
+        first.add(id(5), &chunk(len), Whose::Own);
         for cache in [first, cache(&disk, 10 << 20)] {
             for (offset, size) in [(0, len), (0, 1), (len - 1, 1), (PIECE_BYTES - 3, 9), (7, 0)] {
                 let mut out = vec![0; size];
@@ -409,12 +458,12 @@ mod tests {
         for place in (0..bytes).step_by(61).chain(0..head_len(len)) {
             let disk = MemoryDisk::new();
             let cache = cache(&disk, 10 << 20);
-            cache.add(id(0), &chunk(len));
+            cache.add(id(0), &chunk(len), Whose::Own);
             disk.damage(&id(0).path(), |bytes| bytes[place] ^= 0x10);
             let mut out = vec![0; len];
             assert!(!cache.read(id(0), len, 0, &mut out), "byte {place}");
             assert_eq!(cache.counters().damaged(), 1);
-            cache.add(id(0), &chunk(len));
+            cache.add(id(0), &chunk(len), Whose::Own);
             assert!(reads(&cache, 0, len));
         }
     }
@@ -427,7 +476,7 @@ mod tests {
                 let disk = MemoryDisk::new();
                 let before = cache(&disk, 10 << 20);
                 disk.cut_power_after(step);
-                (0..3).for_each(|number| before.add(id(number), &chunk(len)));
+                (0..3).for_each(|number| before.add(id(number), &chunk(len), Whose::Own));
                 let after = cache(&disk.crash(seed), 10 << 20);
                 for number in 0..3 {
                     let mut out = vec![0; len];
@@ -445,9 +494,9 @@ mod tests {
         let len = 1_000;
         let each = (head_len(len) + len) as u64;
         let cache_of_three = cache(&disk, 3 * each);
-        (0..3).for_each(|number| cache_of_three.add(id(number), &chunk(len)));
+        (0..3).for_each(|number| cache_of_three.add(id(number), &chunk(len), Whose::Own));
         assert!(reads(&cache_of_three, 0, len));
-        cache_of_three.add(id(3), &chunk(len));
+        cache_of_three.add(id(3), &chunk(len), Whose::Own);
         let there: Vec<u32> = (0..4).filter(|n| reads(&cache_of_three, *n, len)).collect();
         assert_eq!(there, [0, 2, 3]);
         assert_eq!(cache_of_three.counters().bytes(), 3 * each);
@@ -455,8 +504,33 @@ mod tests {
         let smaller = cache(&disk, each);
         assert_eq!(smaller.counters().bytes(), each);
         assert_eq!(disk.list("").expect("a good disk").len(), 1, "a smaller one forgets");
-        smaller.add(id(9), &chunk(5_000));
+        smaller.add(id(9), &chunk(5_000), Whose::Own);
         assert!(!reads(&smaller, 9, 5_000), "what is larger than all is not kept");
+    }
+
+    #[test]
+    fn what_neighbours_keep_goes_first_above_its_share() {
+        let len = 1_000;
+        let each = (head_len(len) + len) as u64;
+        let cache = cache(&MemoryDisk::new(), 8 * each);
+        let there = |cache: &PageCache| -> Vec<u32> {
+            (0..20).filter(|number| cache.has(id(*number))).collect()
+        };
+        (0..6).for_each(|number| cache.add(id(number), &chunk(len), Whose::Own));
+        // Two are a quarter: the third takes the place of the first.
+        (10..13).for_each(|number| cache.add(id(number), &chunk(len), Whose::Neighbours));
+        assert_eq!(there(&cache), [1, 2, 3, 4, 5, 10, 11, 12]);
+        assert!(reads(&cache, 10, len), "it is used");
+        cache.add(id(13), &chunk(len), Whose::Neighbours);
+        assert_eq!(there(&cache), [1, 2, 3, 4, 5, 10, 12, 13]);
+        cache.add(id(6), &chunk(len), Whose::Own);
+        assert_eq!(there(&cache), [1, 2, 3, 4, 5, 6, 10, 13]);
+        // Within the share, what was not used for longest goes, whosever it is.
+        cache.add(id(7), &chunk(len), Whose::Own);
+        assert_eq!(there(&cache), [2, 3, 4, 5, 6, 7, 10, 13]);
+        cache.forget(id(10));
+        cache.add(id(14), &chunk(len), Whose::Neighbours);
+        assert_eq!((there(&cache).len(), cache.counters().from_neighbours()), (8, 5));
     }
 
     #[test]
@@ -464,7 +538,7 @@ mod tests {
         let disk = MemoryDisk::new();
         let cache = cache(&disk, 10 << 20);
         disk.set_capacity_bytes(Some(500));
-        cache.add(id(0), &chunk(1_000));
+        cache.add(id(0), &chunk(1_000), Whose::Own);
         assert!(!reads(&cache, 0, 1_000));
         assert_eq!(disk.list("").expect("a good disk"), []);
     }

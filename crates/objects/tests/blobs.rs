@@ -1,12 +1,13 @@
 //! What the engines get from a shared store through the cache, when several ask and when things fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use blockstore::{BlobError, Blobs, Disk, MemoryDisk, ReadAt};
 use objects::{
-    Fault, FaultyStore, MemoryStore, Operation, PageCache, SharedBlobs, Store, StoreOptions,
+    Fault, FaultyStore, MemoryStore, NeighbourCall, Neighbours, Operation, PageCache, SharedBlobs,
+    Store, StoreOptions,
 };
 use tokio::runtime::Runtime;
 
@@ -182,4 +183,104 @@ fn the_store_itself_can_be_read_past_what_is_kept_of_it() {
     setting.blobs.forget_copies("a/block");
     assert_eq!(setting.cache.counters().bytes(), 0);
     setting.check(&*setting.open(), 0, setting.written.len());
+}
+
+/// Another process' cache of the same store.
+struct Neighbour {
+    blobs: SharedBlobs,
+    conduct: Arc<AtomicU8>,
+    asked: Arc<AtomicU64>,
+}
+
+const GIVES: u8 = 0;
+const GIVES_NOTHING: u8 = 1;
+const CUTS: u8 = 2;
+
+impl Neighbours for Neighbour {
+    fn chunk(&self, key: &str, size_bytes: u64, number: u32) -> NeighbourCall {
+        self.asked.fetch_add(1, Relaxed);
+        let (blobs, key, conduct) =
+            (self.blobs.clone(), key.to_owned(), self.conduct.load(Relaxed));
+        Box::pin(async move {
+            if conduct == GIVES_NOTHING {
+                return None;
+            }
+            let read = move || blobs.chunk(&key, size_bytes, number);
+            let mut chunk = tokio::task::spawn_blocking(read).await.ok()?.ok()?;
+            if conduct == CUTS {
+                chunk.truncate(chunk.len() / 2);
+            }
+            Some(chunk)
+        })
+    }
+}
+
+#[test]
+fn what_a_neighbour_keeps_is_not_fetched_again() {
+    let setting = setting();
+    let all = setting.written.len();
+    let near = PageCache::open(Arc::new(MemoryDisk::new()), 64 << 20).expect("a good disk");
+    let near = Arc::new(near);
+    let runtime = setting.runtime.handle().clone();
+    let blobs = SharedBlobs::new(setting.store.clone(), runtime.clone(), Some(Arc::clone(&near)));
+    let (conduct, asked) = (Arc::new(AtomicU8::new(GIVES)), Arc::new(AtomicU64::new(0)));
+    let neighbour = Neighbour { blobs, conduct: Arc::clone(&conduct), asked: Arc::clone(&asked) };
+    setting.blobs.set_neighbours(Arc::new(neighbour));
+    let blob = setting.open();
+    setting.check(&*blob, 0, all);
+    // The neighbour fetched each chunk once, and nobody else did.
+    assert_eq!((setting.requests(), asked.load(Relaxed)), (6, 6));
+    assert_eq!(setting.cache.counters().from_neighbours(), 6);
+    setting.check(&*blob, 0, all);
+    assert_eq!((setting.requests(), asked.load(Relaxed)), (6, 6), "now the own cache has them");
+    // Of a third process nobody has to fetch anything.
+    let third = PageCache::open(Arc::new(MemoryDisk::new()), 64 << 20).expect("a good disk");
+    let third = SharedBlobs::new(setting.store.clone(), runtime.clone(), Some(Arc::new(third)));
+    let (near_conduct, near_asked) = (Arc::clone(&conduct), Arc::clone(&asked));
+    let blobs = SharedBlobs::new(setting.store.clone(), runtime, Some(near));
+    third.set_neighbours(Arc::new(Neighbour { blobs, conduct: near_conduct, asked: near_asked }));
+    let blob_of_third = third.open("a/block").expect("it is there");
+    setting.is_down.store(true, Relaxed);
+    setting.check(&*blob_of_third, 0, all);
+    setting.is_down.store(false, Relaxed);
+    assert_eq!(setting.requests(), 6);
+
+    // A neighbour that has nothing, or half of it, costs a request and nothing else.
+    for fault in [GIVES_NOTHING, CUTS] {
+        conduct.store(fault, Relaxed);
+        let before = setting.requests();
+        let cache = PageCache::open(Arc::new(MemoryDisk::new()), 64 << 20).expect("a good disk");
+        let cache = Arc::new(cache);
+        let (runtime, kept) = (setting.runtime.handle().clone(), Some(Arc::clone(&cache)));
+        let fourth = SharedBlobs::new(setting.store.clone(), runtime, kept);
+        let (conduct, asked) = (Arc::clone(&conduct), Arc::clone(&asked));
+        let blobs = setting.blobs.clone();
+        fourth.set_neighbours(Arc::new(Neighbour { blobs, conduct, asked }));
+        setting.check(&*fourth.open("a/block").expect("it is there"), 0, all);
+        assert_eq!(setting.requests(), before + 6);
+        assert_eq!(cache.counters().from_neighbours(), 0);
+    }
+    let beyond = setting.blobs.chunk("a/block", all as u64, 6).expect_err("there are six");
+    assert!(matches!(beyond, BlobError::Io { .. }));
+}
+
+#[test]
+fn copies_that_were_damaged_are_not_asked_for_again() {
+    let setting = setting();
+    let all = setting.written.len();
+    let (conduct, asked) = (Arc::new(AtomicU8::new(GIVES)), Arc::new(AtomicU64::new(0)));
+    let near = PageCache::open(Arc::new(MemoryDisk::new()), 64 << 20).expect("a good disk");
+    let runtime = setting.runtime.handle().clone();
+    let blobs = SharedBlobs::new(setting.store.clone(), runtime, Some(Arc::new(near)));
+    let neighbour = Neighbour { blobs, conduct, asked: Arc::clone(&asked) };
+    setting.blobs.set_neighbours(Arc::new(neighbour));
+    setting.check(&*setting.open(), 0, all);
+    assert_eq!((setting.requests(), asked.load(Relaxed)), (6, 6));
+    // What is read past copies comes from the store.
+    let past = setting.blobs.open_past_copies("a/block").expect("it is there");
+    setting.check(&*past, 0, all);
+    assert_eq!((setting.requests(), asked.load(Relaxed)), (12, 6));
+    setting.blobs.forget_copies("a/block");
+    setting.check(&*setting.open(), 0, all);
+    assert_eq!((setting.requests(), asked.load(Relaxed)), (18, 6), "it may have damaged ones");
 }
