@@ -21,9 +21,12 @@ use crate::data::{Data, Work};
 use crate::live_places::LivePlaces;
 use crate::respond::{eval_error, source_error};
 use crate::running::{self, Asked, EvaluationMemory, Place, RunningQueries, RunningQuery};
+use crate::spread::{Spread, Workers};
 use net::{ApiError, ErrorType};
 
 mod cached;
+mod metrics;
+mod pieces;
 mod threads;
 
 use threads::Threads;
@@ -41,6 +44,7 @@ pub struct Executor {
     cache: ResultCache,
     use_start_timestamps: bool,
     type_and_unit_labels: bool,
+    spread: Option<Arc<Spread>>,
     counters: Counters,
 }
 
@@ -77,6 +81,16 @@ pub(crate) struct Job {
     pub(crate) is_measured: bool,
     /// When it was asked.
     pub(crate) asked_at: Instant,
+    /// On which terms, if it is a piece of another broker's query.
+    pub(crate) of_another: Option<PieceTerms>,
+}
+
+/// On which terms a piece of another broker's query is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PieceTerms {
+    pub(crate) max_samples: usize,
+    pub(crate) use_start_timestamps: bool,
+    pub(crate) type_and_unit_labels: bool,
 }
 
 /// How long the parts of an execution took.
@@ -135,6 +149,7 @@ impl Executor {
             cache,
             use_start_timestamps: false,
             type_and_unit_labels: false,
+            spread: None,
             counters: Counters::default(),
         }
     }
@@ -149,6 +164,12 @@ impl Executor {
     /// Lets the label `__type__` tell what a counter is, see [`EvalOptions::type_and_unit_labels`].
     pub fn with_type_and_unit_labels(mut self, are_given: bool) -> Self {
         self.type_and_unit_labels = are_given;
+        self
+    }
+
+    /// Lets other brokers compute parts of range queries, and computes parts for them.
+    pub fn with_workers(mut self, workers: Arc<dyn Workers>) -> Self {
+        self.spread = Some(Arc::new(Spread::new(workers, self.max_concurrent)));
         self
     }
 
@@ -180,6 +201,11 @@ impl Executor {
         &self.data
     }
 
+    /// What is computed elsewhere, and for others.
+    pub(crate) fn spread(&self) -> Option<&Arc<Spread>> {
+        self.spread.as_ref()
+    }
+
     /// The queries that run, and those that ran.
     pub(crate) fn queries(&self) -> &RunningQueries {
         &self.queries
@@ -198,8 +224,7 @@ impl Executor {
     /// Evaluates one query. Dropping the future cancels the work within milliseconds.
     pub(crate) async fn run(self: &Arc<Self>, job: Job) -> Result<Answer, ApiError> {
         let tenant = job.asked.tenant;
-        let limit = self.query_timeout(tenant);
-        let timeout = job.timeout.map_or(limit, |wanted| wanted.min(limit));
+        let timeout = self.time_limit(&job);
         if timeout.is_zero() {
             return Err(self.timed_out(timeout));
         }
@@ -348,17 +373,7 @@ impl Executor {
             None => None,
         };
         let snapshot = data.snapshot(work).map_err(source_error)?;
-        let source = Recorder { snapshot, asked: Mutex::new(None) };
-        let session = Session {
-            source,
-            job,
-            work,
-            memory: Arc::new(EvaluationMemory(Arc::clone(work))),
-            parallel: Threads { width: self.width },
-            max_samples: self.max_query_samples(job.asked.tenant),
-            use_start_timestamps: self.use_start_timestamps,
-            type_and_unit_labels: self.type_and_unit_labels,
-        };
+        let session = self.session(job, snapshot, work);
         let snapshot_taken = Instant::now();
         let output = match looked {
             Some((keepable, looked)) => self.complete((&session, &data), keepable, looked),
@@ -376,72 +391,35 @@ impl Executor {
         Ok(Answer { output, missing, timings, threads: self.width, place, held })
     }
 
-    /// Own metrics: name, help, type, value.
-    pub fn metrics(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
-        let of_memory = self.governor.rows().into_iter();
-        let of_memory = of_memory.map(|row| (row.name, row.help, row.kind, row.value));
-        self.query_rows().into_iter().chain(self.cache.rows()).chain(of_memory).collect()
+    fn session<'a>(
+        &'a self,
+        job: &'a Job,
+        snapshot: CountedSnapshot,
+        work: &'a Work,
+    ) -> Session<'a> {
+        let own = PieceTerms {
+            max_samples: self.max_query_samples(job.asked.tenant),
+            use_start_timestamps: self.use_start_timestamps,
+            type_and_unit_labels: self.type_and_unit_labels,
+        };
+        let terms = job.of_another.unwrap_or(own);
+        Session {
+            source: Recorder { snapshot, asked: Mutex::new(None) },
+            job,
+            work,
+            memory: Arc::new(EvaluationMemory(Arc::clone(work))),
+            parallel: Threads { width: self.width },
+            terms: PieceTerms { max_samples: terms.max_samples.min(own.max_samples), ..terms },
+            time_limit: self.time_limit(job),
+            // A piece is not cut again: nobody waits for whoever waits for them.
+            spread: self.spread.as_ref().filter(|_| job.of_another.is_none()),
+        }
     }
 
-    fn query_rows(&self) -> Vec<(&'static str, &'static str, &'static str, f64)> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let c = &self.counters;
-        vec![
-            (
-                "watchfire_console_queries_total",
-                "Queries that ended, well or not.",
-                "counter",
-                read(&c.queries),
-            ),
-            (
-                "watchfire_console_queries_failed_total",
-                "Queries that ended with an error.",
-                "counter",
-                read(&c.failed),
-            ),
-            (
-                "watchfire_console_queries_cancelled_total",
-                "Queries stopped because the client left or time ran out.",
-                "counter",
-                read(&c.cancelled),
-            ),
-            (
-                "watchfire_console_queries_timed_out_total",
-                "Queries that ran into limits.query_timeout_ms.",
-                "counter",
-                read(&c.timed_out),
-            ),
-            (
-                "watchfire_console_queries_refused_total",
-                "Requests refused because too many queries were running.",
-                "counter",
-                read(&c.refused),
-            ),
-            (
-                "watchfire_console_queries_running",
-                "Queries running now.",
-                "gauge",
-                read(&c.running),
-            ),
-            (
-                "watchfire_console_live_expressions",
-                "Live subscriptions by expression.",
-                "gauge",
-                self.live_places.taken() as f64,
-            ),
-            (
-                "watchfire_console_query_samples_total",
-                "Samples read from storage by queries.",
-                "counter",
-                read(&c.samples),
-            ),
-            (
-                "watchfire_console_query_seconds_total",
-                "Time spent evaluating queries.",
-                "counter",
-                read(&c.micros) / 1e6,
-            ),
-        ]
+    /// How long a job may take.
+    fn time_limit(&self, job: &Job) -> Duration {
+        let limit = self.query_timeout(job.asked.tenant);
+        job.timeout.map_or(limit, |wanted| wanted.min(limit))
     }
 }
 
@@ -452,14 +430,16 @@ struct Session<'a> {
     work: &'a Work,
     memory: Arc<dyn promql::Memory>,
     parallel: Threads,
-    max_samples: usize,
-    use_start_timestamps: bool,
-    type_and_unit_labels: bool,
+    terms: PieceTerms,
+    time_limit: Duration,
+    /// Who may compute parts of it.
+    spread: Option<&'a Arc<Spread>>,
 }
 
 impl Session<'_> {
-    fn evaluate(&self, time: EvalTime) -> Result<QueryOutput, ApiError> {
-        let Session { source, job, work, memory, parallel, max_samples, .. } = self;
+    /// Evaluates on the threads of this process.
+    fn evaluate_here(&self, time: EvalTime) -> Result<QueryOutput, ApiError> {
+        let Session { source, job, work, memory, parallel, terms, .. } = self;
         let output = promql::evaluate(&Evaluation {
             expr: &job.expr,
             time,
@@ -467,13 +447,13 @@ impl Session<'_> {
             options: EvalOptions {
                 lookback_ms: job.lookback_ms,
                 default_subquery_step_ms: DEFAULT_SUBQUERY_STEP_MS,
-                max_samples: *max_samples,
+                max_samples: terms.max_samples,
                 memory: Some(memory),
                 cancelled: work.cancelled(),
                 parallel,
                 clock: job.is_measured.then_some(clock_ns),
-                use_start_timestamps: self.use_start_timestamps,
-                type_and_unit_labels: self.type_and_unit_labels,
+                use_start_timestamps: terms.use_start_timestamps,
+                type_and_unit_labels: terms.type_and_unit_labels,
             },
         });
         output.map_err(eval_error)

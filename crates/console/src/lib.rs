@@ -27,6 +27,7 @@ mod params;
 mod remote;
 mod respond;
 mod running;
+mod spread;
 mod storage;
 mod targets;
 mod ui;
@@ -46,6 +47,7 @@ pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
     elsewhere_routes, passed_on_routes,
 };
+pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};
 pub use storage::{Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 

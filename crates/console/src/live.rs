@@ -353,6 +353,7 @@ async fn evaluate_once(
         may_be_kept: false,
         is_measured: false,
         asked_at: Instant::now(),
+        of_another: None,
     };
     Ok((t_ms, console.executor().run(job).await?.output.value))
 }

@@ -59,7 +59,11 @@ impl Links {
         }
     }
 
-    pub(super) fn channel(&self, address: &str) -> Result<Channel, TransportError> {
+    /// The connection to the broker at `address`.
+    ///
+    /// # Errors
+    /// Nothing can be reached under such an address.
+    pub fn channel(&self, address: &str) -> Result<Channel, TransportError> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());

@@ -27,6 +27,7 @@ use super::jobs::Rests;
 use super::kept::{Keeping, MayNot};
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
+use super::nearest;
 use crate::deletes::DeleteBook;
 use crate::maintenance::{DAY_MS, Due, MergeTerms, Planner, Unreadable, is_damage};
 
@@ -57,7 +58,7 @@ impl Group {
 
     /// Its place on the circle.
     fn key(self) -> u64 {
-        u64::from(self.tenant.0).rotate_left(32) ^ self.day.cast_unsigned()
+        nearest::place(self.tenant, self.day)
     }
 }
 

@@ -26,6 +26,7 @@
 //! | `damage` | blocks that cannot be read |
 //! | `drain`, `lost`, `drain_routes` | a broker leaves, or is taken out |
 //! | `members` | who is alive |
+//! | `nearest` | who is nearest to the blocks of a day |
 //! | `metrics` | what is counted of it |
 //! | `turns` | whose turn it is with what one broker alone does |
 //! | `status` | how it is, for people |
@@ -59,6 +60,7 @@ mod lost;
 mod members;
 mod merging;
 mod metrics;
+mod nearest;
 mod opening;
 mod orphans;
 mod proposals;
@@ -95,6 +97,7 @@ pub use jobs::Background;
 pub use links::Links;
 pub use lost::LostError;
 pub use members::ClusterMember;
+pub use nearest::NearBroker;
 pub use service::{ClusterService, cluster_service};
 pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
 pub use turns::{Turn, Turns};

@@ -31,6 +31,7 @@ mod damage;
 mod kept;
 mod live;
 mod moves;
+mod nearest;
 mod pushes;
 mod reads;
 mod shared;

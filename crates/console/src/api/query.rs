@@ -140,6 +140,7 @@ impl Patience {
             may_be_kept: params.allows_cached(),
             is_measured: false,
             asked_at: Instant::now(),
+            of_another: None,
         }
     }
 }

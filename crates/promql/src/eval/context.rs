@@ -318,7 +318,8 @@ impl Budget {
     }
 }
 
-fn too_many_samples(limit: usize) -> EvalError {
+/// The error of a query that holds more than `limit` samples.
+pub fn too_many_samples(limit: usize) -> EvalError {
     EvalError::Limit(format!(
         "query processing would load too many samples into memory in query execution: \
          the limit (max samples per query) is {limit}; select fewer series, use a shorter range \

@@ -45,6 +45,7 @@ mod stream;
 mod windows;
 
 use self::context::Context;
+pub use self::context::too_many_samples;
 use self::grid::{Grid, Reference};
 use self::histogram_rows::HistogramRows;
 use self::profiler::NodeId;

@@ -23,9 +23,9 @@ use tower::ServiceExt;
 
 use crate::source::BrokerData;
 
-const BEGIN_MS: i64 = 1_700_000_000_000;
-const MINUTE_MS: i64 = 60_000;
-const HOUR_MS: i64 = 60 * MINUTE_MS;
+pub(super) const BEGIN_MS: i64 = 1_700_000_000_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
+pub(super) const HOUR_MS: i64 = 60 * MINUTE_MS;
 const KEPT_MS: i64 = 3 * HOUR_MS;
 
 /// The broker's clock, one of each test.
@@ -70,20 +70,20 @@ const QUERIES_OF_DAYS: [&str; 12] = [
 
 /// Whose clock and which loads.
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    clock: &'static AtomicI64,
-    queries: &'static [&'static str],
+pub(super) struct Span {
+    pub(super) clock: &'static AtomicI64,
+    pub(super) queries: &'static [&'static str],
     /// Time between two samples of a series.
-    tick_ms: i64,
+    pub(super) tick_ms: i64,
     /// In how many minutes everything happens.
-    minutes: i64,
-    steps: [i64; 3],
+    pub(super) minutes: i64,
+    pub(super) steps: [i64; 3],
 }
 
 const OF_HOURS: Span =
     Span { clock: &NOW_MS, queries: &QUERIES, tick_ms: 15_000, minutes: 180, steps: [15, 30, 60] };
 
-const OF_DAYS: Span = Span {
+pub(super) const OF_DAYS: Span = Span {
     clock: &DAYS_MS,
     queries: &QUERIES_OF_DAYS,
     tick_ms: 120_000,
@@ -92,7 +92,7 @@ const OF_DAYS: Span = Span {
 };
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     /// The clock goes on, and every series gets samples meanwhile.
     GoOn {
         minutes: i64,
@@ -124,7 +124,7 @@ enum Step {
     },
 }
 
-fn step(span: Span) -> BoxedStrategy<Step> {
+pub(super) fn step(span: Span) -> BoxedStrategy<Step> {
     let (queries, minutes) = (span.queries.len(), span.minutes);
     let ask = (0..queries, 0..minutes * 5 / 6, 1..minutes / 2, 0_usize..3).prop_map(
         move |(query, minutes_ago, minutes, step)| {
@@ -149,10 +149,10 @@ fn step(span: Span) -> BoxedStrategy<Step> {
     .boxed()
 }
 
-struct Store {
+pub(super) struct Store {
     span: Span,
     disk: MemoryDisk,
-    broker: Broker,
+    pub(super) broker: Broker,
     executor: Arc<Executor>,
     router: Router,
 }
@@ -174,14 +174,17 @@ impl Store {
 
     /// For more than three days, most of which become rollups of ten minutes and then of hours.
     fn of_days() -> Store {
-        let now_ms = || DAYS_MS.load(Ordering::SeqCst);
+        Store::of_days_by(OF_DAYS, || DAYS_MS.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn of_days_by(span: Span, now_ms: fn() -> i64) -> Store {
         let tier = |resolution_ms, hours| RollupTier { resolution_ms, kept_ms: hours * HOUR_MS };
         let config = BrokerConfig {
             retention: Retention { time_ms: Some(5 * HOUR_MS), size_bytes: None },
             rollups: vec![tier(10 * MINUTE_MS, 26), tier(HOUR_MS, 75)],
             ..BrokerConfig::new("unused".into(), now_ms)
         };
-        Store::open(OF_DAYS, config)
+        Store::open(span, config)
     }
 
     fn open(span: Span, config: BrokerConfig) -> Store {
@@ -236,7 +239,11 @@ impl Store {
         batch.push(&of("m_total"), t_ms, ((t_ms - BEGIN_MS) / 1_000) as f64);
     }
 
-    fn take(&self, step: &Step, runtime: &tokio::runtime::Runtime) -> Result<(), TestCaseError> {
+    pub(super) fn take(
+        &self,
+        step: &Step,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<(), TestCaseError> {
         let Span { clock, tick_ms, .. } = self.span;
         let now = clock.load(Ordering::SeqCst);
         match *step {
@@ -286,19 +293,29 @@ impl Store {
             Step::Clean => self.broker.clean_deleted().expect("a disk in memory"),
             Step::Wait => std::thread::sleep(Duration::from_millis(60)),
             Step::Ask { query, minutes_ago, minutes, step } => {
-                // Of days mostly in whole windows.
-                let whole = if step % 600 == 0 { step } else { 60 };
-                let end = (now / 1_000 - minutes_ago * 60) / whole * whole;
-                let start = (end - minutes * 60) / whole * whole;
-                let query = self.span.queries[query];
-                let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-                let path = format!(
-                    "/api/v1/query_range?query={encoded}&start={start}&end={end}&step={step}"
-                );
+                let (path, query) = self.path(query, (minutes_ago, minutes, step));
                 return self.same(&path, query, runtime);
             }
         }
         Ok(())
+    }
+
+    /// Where a query over some minutes is asked, and the query.
+    pub(super) fn path(
+        &self,
+        query: usize,
+        (minutes_ago, minutes, step): (i64, i64, i64),
+    ) -> (String, &'static str) {
+        let now = self.span.clock.load(Ordering::SeqCst);
+        // Of days mostly in whole windows.
+        let whole = if step % 600 == 0 { step } else { 60 };
+        let end = (now / 1_000 - minutes_ago * 60) / whole * whole;
+        let start = (end - minutes * 60) / whole * whole;
+        let query = self.span.queries[query];
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let path =
+            format!("/api/v1/query_range?query={encoded}&start={start}&end={end}&step={step}");
+        (path, query)
     }
 
     /// What is kept is what is computed. Samples may expire between the two answers, so a difference
@@ -311,8 +328,8 @@ impl Store {
     ) -> Result<(), TestCaseError> {
         let mut tries = 0;
         loop {
-            let kept = runtime.block_on(self.ask(path));
-            let computed = runtime.block_on(self.ask(&format!("{path}&nocache=1")));
+            let kept = runtime.block_on(ask(&self.router, path));
+            let computed = runtime.block_on(ask(&self.router, &format!("{path}&nocache=1")));
             let (Some(kept), Some(computed)) = (kept, computed) else {
                 // A block was found damaged, and is set aside; it is a fault no more than once.
                 tries += 1;
@@ -337,20 +354,20 @@ impl Store {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
 
-    /// The answer, unless a block was damaged.
-    async fn ask(&self, path: &str) -> Option<Value> {
-        let request = Request::get(path).body(Body::empty()).expect("a request");
-        let answer = self.router.clone().oneshot(request).await.expect("answers");
-        let status = answer.status();
-        let body = axum::body::to_bytes(answer.into_body(), 64 << 20).await.expect("a body");
-        let text = String::from_utf8_lossy(&body);
-        if status != StatusCode::OK && text.contains("corrupt") {
-            return None;
-        }
-        assert_eq!(status, StatusCode::OK, "{path}: {text}");
-        Some(serde_json::from_slice(&body).expect("JSON"))
+/// The answer, unless a block was damaged.
+pub(super) async fn ask(router: &Router, path: &str) -> Option<Value> {
+    let request = Request::get(path).body(Body::empty()).expect("a request");
+    let answer = router.clone().oneshot(request).await.expect("answers");
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), 64 << 20).await.expect("a body");
+    let text = String::from_utf8_lossy(&body);
+    if status != StatusCode::OK && text.contains("corrupt") {
+        return None;
     }
+    assert_eq!(status, StatusCode::OK, "{path}: {text}");
+    Some(serde_json::from_slice(&body).expect("JSON"))
 }
 
 fn check(open: fn() -> Store, span: Span, begin_minutes: i64, cases: u32) -> [f64; 3] {

@@ -43,6 +43,8 @@ mod reloading;
 mod remote_tests;
 mod scraping;
 mod security;
+#[cfg(test)]
+mod spread_tests;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -79,8 +81,8 @@ pub(crate) fn run(arguments: &ServeArguments, roles: Roles) -> Result<()> {
     start_log(&arguments.log)?;
     let config = Config::load(arguments)?;
     // Each query has a thread, and so has each large request and answer under way.
-    // Consoles in processes of their own may ask as many.
-    let threads = 2 * config.max_concurrent_queries + SPARE_THREADS;
+    // Consoles in processes of their own may ask as many, and so may the other brokers of a cluster.
+    let threads = 3 * config.max_concurrent_queries + SPARE_THREADS;
     on_runtime(Builder::new_multi_thread(), threads, serve(config, roles))
 }
 
@@ -200,7 +202,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let calls = peer_port::calls(&config, &security, &broker, reads);
     let peers = match (&cluster, peers) {
         (Some(cluster), peers) => {
-            cluster.open_calls(calls.add_service(cluster_status_service(&telling.cluster)));
+            let calls = calls
+                .add_service(cluster_status_service(&telling.cluster))
+                .add_service(console::evaluation_service(&telling.executor));
+            cluster.open_calls(calls);
             peers
         }
         (None, _) => match PeerPort::bind(&config, Arc::clone(&net_metrics)).await? {

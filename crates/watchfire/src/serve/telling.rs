@@ -55,6 +55,10 @@ impl Telling {
             config.max_concurrent_queries,
             width,
         );
+        let executor = match cluster.filter(|_| config.cluster.spread_queries) {
+            Some(cluster) => executor.with_workers(cluster.workers(broker)),
+            None => executor,
+        };
         let executor = executor
             .with_cache(config.query_cache)
             .with_tenants(config.tenants.limits.clone())

@@ -20,6 +20,10 @@ use tower::ServiceExt;
 pub(super) struct LateLinks(OnceLock<Arc<Links>>);
 
 impl LateLinks {
+    pub(super) fn get(&self) -> Option<&Arc<Links>> {
+        self.0.get()
+    }
+
     pub(super) fn set(&self, links: Links) -> Arc<Links> {
         Arc::clone(self.0.get_or_init(|| Arc::new(links)))
     }

@@ -15,6 +15,7 @@
 //! | `counts` | what is told of the store |
 //! | `late` | what is there before what it needs is |
 //! | `credentials` | users and tokens in the catalog |
+//! | `workers` | who computes parts of queries |
 
 mod counts;
 mod credentials;
@@ -23,6 +24,7 @@ mod late;
 mod membership;
 mod starts;
 mod store;
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,6 +36,7 @@ use broker::cluster::{cluster_service, left_cluster};
 use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
 use catalog::{CatalogError, Command};
 use consensus::{Consensus, ConsensusConfig, Member, Observer, ProposeError};
+use console::Workers;
 use net::auth::CredentialStore;
 use net::{Bound, Identity, NetMetrics};
 use objects::{PageCache, SharedBlobs, Store, StoreCounters};
@@ -46,6 +49,7 @@ use self::credentials::CatalogCredentials;
 use self::home::{Home, Stage};
 use self::late::{LateCalls, LateLinks};
 use self::store::SharedStore;
+use self::workers::OtherBrokers;
 use super::peer_port::PeerPort;
 use super::security::{Security, TLS};
 use crate::config::Config;
@@ -270,6 +274,12 @@ impl Clustered {
     /// The way on which other brokers are asked how they are.
     pub(super) fn others(&self) -> Arc<dyn AskBroker> {
         Arc::clone(&self.links) as Arc<dyn AskBroker>
+    }
+
+    /// The other brokers, for queries of which they compute parts.
+    pub(super) fn workers(&self, broker: &Broker) -> Arc<dyn Workers> {
+        let (own, links) = (self.home.broker().0, Arc::clone(&self.links));
+        Arc::new(OtherBrokers { own, broker: broker.clone(), links })
     }
 
     /// One line for who starts it.
