@@ -71,7 +71,7 @@ impl Site {
         let links = Arc::new(Links::new(&identity).expect("a sound certificate"));
         let disk = Arc::new(MemoryDisk::new());
         let settings = ConsensusConfig::new(id, member.clone());
-        let on_failure = Arc::new(|error: &blockstore::BlobError| panic!("{error}"));
+        let on_failure = Arc::new(|error: &consensus::Failure<'_>| panic!("{error}"));
         let consensus = Consensus::start(disk, settings, links, Arc::new(Nobody), on_failure);
         let consensus = consensus.await.expect("a sound disk");
         let store = config(Path::new("unused"), now_ms, NEVER_MS);

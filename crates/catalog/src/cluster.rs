@@ -206,7 +206,8 @@ impl State {
         self.ring_epoch
     }
 
-    /// What all brokers know; 0 if there are none.
+    /// What all brokers know; 0 if there are none. It never falls while there are any: what was written
+    /// at a level may say what those below do not know.
     pub fn feature_level(&self) -> u32 {
         self.brokers.values().map(|broker| broker.info.feature_level).min().unwrap_or(0)
     }
@@ -224,6 +225,10 @@ impl State {
             ("a broker's version", &info.version),
         ] {
             crate::state::check_size(what, text.len(), MAX_TEXT_BYTES)?;
+        }
+        let level = self.feature_level();
+        if info.feature_level < level {
+            return Err(CatalogError::OldProgram { found: info.feature_level, level });
         }
         let place = |broker: &Broker| (broker.info.state, broker.info.zone.clone());
         let before = self.brokers.get(&id).map(place);

@@ -1,5 +1,7 @@
 //! Version byte in front, checksum behind: the frame of commands and snapshots.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use codec::{CodecError, varint};
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -17,14 +19,33 @@ pub const FEATURE_LEVEL: u32 = 1;
 /// The first version that a cluster wrote, and so the oldest that this program still writes.
 const OLDEST_WRITTEN: u8 = 4;
 
+/// Levels, and versions with them, by which this process poses as a later program.
+static POSED: AtomicU8 = AtomicU8::new(0);
+
+/// Has this process pose as the program that comes next: it says the next feature level, and writes and
+/// reads the next version, whose fields are those of this one. That is how it is tested what two
+/// versions do beside each other before there are two. For the whole process, and for good.
+#[cfg(debug_assertions)]
+pub fn pose_as_next() {
+    POSED.store(1, Ordering::Relaxed);
+}
+
+/// The feature level of this process: [`FEATURE_LEVEL`].
+pub fn feature_level() -> u32 {
+    FEATURE_LEVEL + u32::from(POSED.load(Ordering::Relaxed))
+}
+
 /// The version of commands and snapshots that all brokers of a cluster read of which
 /// [`crate::State::feature_level`] is what all know: while programs of two versions run beside each
-/// other, the newer ones write what the older ones read. A new version comes with a new level.
+/// other, the newer ones write what the older ones read. Each level brings one version.
 pub fn format_version(feature_level: u32) -> u8 {
-    match feature_level {
-        0 | 1 => OLDEST_WRITTEN,
-        _ => FORMAT_VERSION,
-    }
+    let later = u8::try_from(feature_level.saturating_sub(1)).unwrap_or(u8::MAX);
+    OLDEST_WRITTEN.saturating_add(later).min(newest())
+}
+
+/// The highest version that this process reads and writes.
+fn newest() -> u8 {
+    FORMAT_VERSION + POSED.load(Ordering::Relaxed)
 }
 
 const CHECKSUM_LEN: usize = 4;
@@ -33,7 +54,7 @@ const CHECKSUM_LEN: usize = 4;
 pub(crate) fn seal(out: &mut Vec<u8>, version: u8, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     // The bodies of versions 1 to 3 are read and never written: no cluster has them.
-    out.push(version.clamp(OLDEST_WRITTEN, FORMAT_VERSION));
+    out.push(version.clamp(OLDEST_WRITTEN, newest()));
     body(out);
     let checksum = codec::checksum(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
@@ -54,8 +75,8 @@ pub(crate) fn unseal<T>(
     }
     // After the checksum, so that a flipped bit is not taken for a newer program.
     let version = sealed[0];
-    if version > FORMAT_VERSION {
-        return Err(CatalogError::NewerVersion { found: version, supported: FORMAT_VERSION });
+    if version > newest() {
+        return Err(CatalogError::NewerVersion { found: version, supported: newest() });
     }
     if version == 0 {
         return Err(corrupt(0, "version 0 was never written"));

@@ -111,6 +111,17 @@ pub enum CatalogError {
         /// The broker named.
         broker: BrokerId,
     },
+    /// A program that would not understand what the cluster has agreed upon.
+    #[error(
+        "the cluster is at feature level {level}, which all of its brokers know, and this program knows \
+         {found}: start this broker with the version of the others"
+    )]
+    OldProgram {
+        /// What the broker says.
+        found: u32,
+        /// What all others said.
+        level: u32,
+    },
     /// A broker that still has something that is in no block.
     #[error(
         "broker {broker} has {segments} segments that are in no block yet: drain it, or let another \

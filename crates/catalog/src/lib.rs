@@ -38,7 +38,9 @@ pub use cluster::{
     NewSegment, PassedOver, Segment, segment_key,
 };
 pub use command::{Command, Expected};
-pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, format_version};
+#[cfg(debug_assertions)]
+pub use envelope::pose_as_next;
+pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, feature_level, format_version};
 pub use error::CatalogError;
 pub use marks::{
     Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,

@@ -157,13 +157,14 @@ fn a_version_comes_with_a_feature_level() {
     assert_eq!(catalog::format_version(catalog::FEATURE_LEVEL), catalog::FORMAT_VERSION);
     let known = state().broker(BROKER).expect("it is there").info.clone();
     let mut state = State::default();
-    for (broker, feature_level) in [(1, catalog::FEATURE_LEVEL + 1), (2, 1)] {
+    let mut says = |broker, feature_level, all| {
         let info = BrokerInfo { feature_level, ..known.clone() };
-        state
-            .apply(&Command::SetBroker { broker: BrokerId(broker), info: Box::new(info) })
-            .expect("it is new");
-        assert_eq!(state.feature_level(), feature_level);
-    }
+        let set = Command::SetBroker { broker: BrokerId(broker), info: Box::new(info) };
+        state.apply(&set).expect("it knows enough");
+        assert_eq!(state.feature_level(), all);
+    };
+    says(1, 1, 1);
+    says(2, catalog::FEATURE_LEVEL + 1, 1);
     let version = catalog::format_version(state.feature_level());
     assert_eq!(version, 4, "level 1 reads version 4");
     let (mut bytes, mut snapshot) = (Vec::new(), Vec::new());
@@ -172,6 +173,24 @@ fn a_version_comes_with_a_feature_level() {
     assert_eq!((bytes[0], snapshot[0]), (version, version));
     assert_eq!(State::decode(&snapshot).expect("it is whole"), state);
     assert!(Command::decode(&bytes).is_ok());
+}
+
+/// What was written at a level may say what a program below does not know.
+#[test]
+fn the_level_of_a_cluster_never_falls() {
+    let known = state().broker(BROKER).expect("it is there").info.clone();
+    let mut state = State::default();
+    let mut says = |broker, feature_level| {
+        let info = BrokerInfo { feature_level, ..known.clone() };
+        let set = Command::SetBroker { broker: BrokerId(broker), info: Box::new(info) };
+        state.apply(&set).map(|_| state.feature_level())
+    };
+    assert_eq!((says(1, 1), says(2, 2)), (Ok(1), Ok(1)));
+    assert_eq!(says(2, 1), Ok(1), "back, while another one is older");
+    assert_eq!((says(2, 2), says(1, 2)), (Ok(1), Ok(2)));
+    let too_old = Err(CatalogError::OldProgram { found: 1, level: 2 });
+    assert_eq!((says(1, 1), says(3, 1)), (too_old.clone(), too_old));
+    assert_eq!((says(3, 3), says(1, 2)), (Ok(2), Ok(2)), "nothing was changed");
 }
 
 /// A process that starts does not know what the one before it was about to do, and may do otherwise.

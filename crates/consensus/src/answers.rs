@@ -2,12 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
+use catalog::CatalogError;
 use openraft::ServerState;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use openraft::storage::Snapshot;
 use tokio::time::Instant;
 
+use crate::bytes_of::Malformed;
+use crate::log_store::Failure;
 use crate::machine;
 use crate::member::{ATTEMPT, Inner};
 use crate::message::{Request, Response};
@@ -100,6 +103,17 @@ impl Inner {
         *self.heard.lock() = Some(Instant::now());
     }
 
+    /// Ends this member if what another one said is of a program that came after this one: nothing that
+    /// follows will be readable either, and to wait for it would look as if the others were away. Nothing
+    /// of it has come into the log.
+    pub(crate) fn end_if_newer(&self, error: &Malformed) {
+        if let Malformed::Command(CatalogError::NewerVersion { found, supported }) = *error
+            && !*self.stopping.borrow()
+        {
+            (self.on_failure)(&Failure::Newer { found, supported });
+        }
+    }
+
     pub(crate) async fn respond(&self, request: Request) -> Response {
         match request {
             Request::Append(request) => match self.raft.append_entries(request).await {
@@ -139,6 +153,7 @@ impl Inner {
                 };
                 // One that cannot be read must not get as far as openraft: it would end this member.
                 if let Err(error) = machine::decode(&bytes) {
+                    self.end_if_newer(&error);
                     return Response::Failed(format!("the snapshot cannot be read: {error}"));
                 }
                 let snapshot = Snapshot { meta, snapshot: Box::new(bytes) };

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use blockstore::BlobError;
-
-use crate::log_store::OnFailure;
+use crate::log_store::Failure;
 use crate::member::Inner;
 
 /// How often the size of the log is looked at.
@@ -14,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(500);
 impl Inner {
     /// Tells when openraft's part has ended and nobody asked it to: a snapshot that cannot be written,
     /// or a panic. What is left would answer without taking part.
-    pub(crate) async fn end_with_the_core(self: Arc<Self>, on_failure: OnFailure) {
+    pub(crate) async fn end_with_the_core(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
         let mut metrics = self.raft.metrics();
         let why = loop {
@@ -32,9 +30,7 @@ impl Inner {
             }
         };
         if !*self.stopping.borrow() {
-            let key = self.config.directory.clone();
-            let source = std::io::Error::other(why);
-            on_failure(&BlobError::Io { action: "take part in the consensus with", key, source });
+            (self.on_failure)(&Failure::Ended(&why));
         }
     }
 

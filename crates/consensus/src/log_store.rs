@@ -32,9 +32,31 @@ pub enum Writing {
     Inline,
 }
 
-/// Called when the disk failed, or this member cannot take part any more for another reason: nothing
-/// that was promised can be kept, so it should end the process. It may be called more than once.
-pub type OnFailure = Arc<dyn Fn(&BlobError) + Send + Sync>;
+/// Called when this member cannot take part any more: nothing that was promised can be kept, so it should
+/// end the process. It may be called more than once.
+pub type OnFailure = Arc<dyn Fn(&Failure<'_>) + Send + Sync>;
+
+/// Why a member cannot take part any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure<'a> {
+    /// The disk failed.
+    #[error("the log of the cluster cannot be written: {0}; check the disk of the data directory")]
+    Disk(&'a BlobError),
+    /// Its part ended by itself: a snapshot that cannot be written or read, or a panic.
+    #[error("the consensus of this broker has ended ({0}); check the disk of the data directory")]
+    Ended(&'a str),
+    /// The others agree by a program that came after this one.
+    #[error(
+        "the cluster writes its catalog in version {found} and this program reads up to {supported}: start \
+         this broker with the version of the others"
+    )]
+    Newer {
+        /// What they write.
+        found: u8,
+        /// The highest this program reads.
+        supported: u8,
+    },
+}
 
 /// A member's log.
 #[derive(Clone)]
@@ -162,7 +184,7 @@ impl LogStore {
                 let mut journal = journal.lock();
                 let result = write_jobs(&mut journal, vec![job]);
                 if let Err(error) = result {
-                    on_failure(&error);
+                    on_failure(&Failure::Disk(&error));
                 }
             }
         }
@@ -188,7 +210,7 @@ fn write(mut journal: Journal, mut jobs: mpsc::UnboundedReceiver<Job>, on_failur
             group.push(job);
         }
         if let Err(error) = write_jobs(&mut journal, group) {
-            on_failure(&error);
+            on_failure(&Failure::Disk(&error));
             return;
         }
     }

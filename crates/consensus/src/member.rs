@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     /// A snapshot that is on its way here: whose and which, and what is there of it.
     pub(crate) receiving: Mutex<Option<Receiving>>,
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) on_failure: OnFailure,
 }
 
 /// Who sends a snapshot and which it is, and what is there of it.
@@ -158,12 +159,13 @@ impl Consensus {
             reads: Reads::default(),
             receiving: Mutex::new(None),
             stopping,
+            on_failure,
         });
         tokio::spawn(Arc::clone(&inner).stand_for_election());
         tokio::spawn(Arc::clone(&inner).review_voters());
         tokio::spawn(Arc::clone(&inner).lead_with_a_quorum());
         tokio::spawn(Arc::clone(&inner).keep_the_log_small());
-        tokio::spawn(Arc::clone(&inner).end_with_the_core(on_failure));
+        tokio::spawn(Arc::clone(&inner).end_with_the_core());
         Ok(Consensus { inner })
     }
 
@@ -377,7 +379,10 @@ impl Consensus {
                  leader has admitted it"
                     .to_owned(),
             ),
-            Err(error) => Response::Failed(format!("the request cannot be read: {error}")),
+            Err(error) => {
+                self.inner.end_if_newer(&error);
+                Response::Failed(format!("the request cannot be read: {error}"))
+            }
         };
         response.encode()
     }

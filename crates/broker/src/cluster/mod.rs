@@ -116,9 +116,6 @@ use crate::commit::CommitError;
 use crate::shared_catalog::SharedCatalog;
 use crate::{Broker, BrokerConfig};
 
-/// The newest format and behaviour of a cluster that this program knows.
-pub const FEATURE_LEVEL: u32 = 1;
-
 /// Where it is computed what takes longer than a socket should wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {

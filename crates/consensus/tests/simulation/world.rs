@@ -233,7 +233,7 @@ impl Cluster {
         let transport = Arc::new(From { id, process, world: Arc::clone(&self.world) });
         let observer = Arc::new(Watching(Arc::clone(&self.ledger)));
         let world = Arc::clone(&self.world);
-        let on_failure = Arc::new(move |error: &BlobError| {
+        let on_failure = Arc::new(move |error: &consensus::Failure<'_>| {
             if !is_off(&memory) {
                 world.surprises.lock().push(format!("member {id}: {error}"));
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use broker::cluster::{FEATURE_LEVEL, left_cluster};
+use broker::cluster::left_cluster;
 use catalog::{BrokerInfo, BrokerState, Command, StoreId};
 use consensus::{Consensus, ConsensusError, Member, ProposeError};
 use net::rpc::AboutResponse;
@@ -108,7 +108,7 @@ impl Clustered {
                 zone: self.member.zone.clone(),
                 http_address: self.http.clone(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                feature_level: FEATURE_LEVEL,
+                feature_level: catalog::feature_level(),
                 // A start takes back in what had begun to leave: nobody else goes on with that.
                 state: BrokerState::Active,
             };
@@ -162,10 +162,11 @@ fn may_join(about: &AboutResponse, home: &Home, store: &Store) -> Result<()> {
         store.url(),
         home.cluster()
     );
+    let known = catalog::feature_level();
     ensure!(
-        about.feature_level <= FEATURE_LEVEL,
+        about.feature_level <= known,
         "the cluster uses what came with a version after {} (feature level {}, this program knows \
-         {FEATURE_LEVEL}; {} runs version {}): start this broker with the version of the others",
+         {known}; {} runs version {}): start this broker with the version of the others",
         env!("CARGO_PKG_VERSION"),
         about.feature_level,
         about.name,
@@ -176,7 +177,7 @@ fn may_join(about: &AboutResponse, home: &Home, store: &Store) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use catalog::BrokerId;
+    use catalog::{BrokerId, FEATURE_LEVEL};
 
     use super::super::home::Stage;
     use super::*;

@@ -30,12 +30,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use blockstore::{BlobError, Disk, FileDisk};
+use blockstore::{Disk, FileDisk};
 use broker::cluster::status::{AskBroker, ReadStores};
 use broker::cluster::{cluster_service, left_cluster};
 use broker::{Background, Broker, BrokerConfig, CatalogFeed, ClusterParts, OnFault, Work};
 use catalog::{CatalogError, Command};
-use consensus::{Consensus, ConsensusConfig, Member, Observer, ProposeError};
+use consensus::{Consensus, ConsensusConfig, Failure, Member, Observer, ProposeError};
 use console::Workers;
 use net::auth::CredentialStore;
 use net::{Bound, Identity, NetMetrics};
@@ -91,6 +91,11 @@ impl Clustered {
         config: &Config,
         metrics: Arc<NetMetrics>,
     ) -> Result<Option<Clustered>> {
+        // For tests of clusters of two versions, see docs/decisions/0068; a release has no such thing.
+        #[cfg(debug_assertions)]
+        if std::env::var_os("WATCHFIRE_POSE_AS_NEXT").is_some_and(|value| value == "1") {
+            catalog::pose_as_next();
+        }
         let known = Home::read(&config.data)?;
         if known.is_none() && config.cluster.store.is_none() {
             ensure!(
@@ -149,7 +154,7 @@ impl Clustered {
             ConsensusConfig::new(home.broker().0, member.clone()),
             Arc::clone(&links) as Arc<_>,
             Arc::clone(&feed) as Arc<dyn Observer>,
-            Arc::new(move |error: &BlobError| fail(&failed, &on_disk(error))),
+            Arc::new(move |error: &Failure<'_>| fail(&failed, &error.to_string())),
         );
         let consensus = Box::pin(consensus).await.context("take up the log of the cluster")?;
         let store_known = consensus.read(|state| state.store());
@@ -333,12 +338,6 @@ impl Clustered {
         let identity = tokio::task::spawn_blocking(issue).await.context("make a certificate")?;
         identity.context("make this broker's certificate")
     }
-}
-
-fn on_disk(error: &BlobError) -> String {
-    format!(
-        "the log of the cluster cannot be written: {error}; check the disk of the data directory"
-    )
 }
 
 /// The first reason counts.
