@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use blockstore::SegmentName;
 use catalog::{BlockId, BlockMeta, State};
 use governor::{Account, Held, Refused};
 use metricstore::{
@@ -218,9 +219,10 @@ impl Reader {
         let segments = self.broker.inner.clustered.iter().flat_map(|own| own.missing(state));
         let segments = segments.filter(|(.., segment)| segment.range.overlaps(&range));
         let words = segments.map(|(broker, seq, segment)| {
+            let key = SegmentName { broker, epoch: segment.epoch, seq }.key();
             format!(
                 "partial answer: segment {seq} of broker {broker} with {} samples of all tenants from \
-                 {} to {} ms cannot be read",
+                 {} to {} ms cannot be read (object {key})",
                 segment.rows, segment.range.start_ms, segment.range.end_ms
             )
         });

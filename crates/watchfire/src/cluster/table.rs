@@ -1,7 +1,7 @@
 //! The state of a cluster as text.
 
 use broker::cluster::status::{
-    ClusterStatus, Level, Liveness, MemberStatus, Part, StoreReport, TenantLoad,
+    ClusterStatus, Code, Finding, Level, Liveness, MemberStatus, Part, StoreReport, TenantLoad,
 };
 
 use super::words::words;
@@ -228,9 +228,36 @@ impl Page<'_> {
             if !fix.is_empty() {
                 out.push_str(&format!("      {fix}\n"));
             }
+            if finding.code == Code::PartialAnswers.as_str() {
+                out.push_str(&self.missing(finding));
+            }
         }
         if out.is_empty() {
             out = self.say("Nothing is wrong.\n", "一切正常。\n");
+        }
+        out
+    }
+
+    /// What the broker of a finding cannot read, by name, so that it can be restored.
+    fn missing(&self, finding: &Finding) -> String {
+        let name = finding.values.get("name").and_then(serde_json::Value::as_str);
+        let member = self.status.members.iter().find(|member| Some(member.name.as_str()) == name);
+        let Some(report) = member.and_then(|member| member.report.as_ref()) else {
+            return String::new();
+        };
+        let mut out = String::new();
+        for what in &report.missing {
+            out.push_str(&format!("      - {what}\n"));
+        }
+        match report.missing_count.saturating_sub(report.missing.len() as u64) {
+            0 => {}
+            more => {
+                let more = match self.language {
+                    Language::En => format!("      … and {more} more\n"),
+                    Language::Zh => format!("      … 另有 {more} 处\n"),
+                };
+                out.push_str(&more);
+            }
         }
         out
     }
@@ -371,6 +398,23 @@ mod tests {
                   Start it again, or look at its network. If it does not come back, a broker that only listens takes its place; start another one if there is none.
         "#]],
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let report = json!({ "missing": ["segment 7 (object segments/b1/7)"], "missingCount": 3 });
+        let status = json!({
+            "members": [{ "name": "b1", "report": report }],
+            "findings": [{
+                "code": "partial_answers", "level": "bad",
+                "values": { "name": "b1", "count": 3, "what": "segment 7" },
+            }],
+        });
+        let status = ClusterStatus::deserialize(&status).expect("a status");
+        let told = text(&status, Language::En, false);
+        assert!(told.contains("\n      - segment 7 (object segments/b1/7)\n"), "{told}");
+        assert!(told.contains("… and 2 more"), "{told}");
+        assert!(text(&status, Language::Zh, false).contains("另有 2 处"));
     }
 
     #[test]

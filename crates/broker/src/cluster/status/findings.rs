@@ -331,7 +331,11 @@ fn reported(name: &str, report: &BrokerReport, found: &mut Vec<Finding>) {
     }
     if let Some(first) = report.missing.first() {
         let finding = Code::PartialAnswers.found(Level::Bad).with("name", name);
-        found.push(finding.with("count", report.missing.len() as u64).with("what", first.as_str()));
+        found.push(
+            finding
+                .with("count", report.missing_count.max(report.missing.len() as u64))
+                .with("what", first.as_str()),
+        );
     }
 }
 

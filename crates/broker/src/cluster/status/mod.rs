@@ -109,6 +109,7 @@ impl StatusTeller {
             SharedCatalog::Agreed(consensus) => consensus.status().applied_index,
             SharedCatalog::Alone(_) => 0,
         };
+        let missing = self.missing();
         let waiting = inner.clustered.as_ref().map_or(0, |clustered| clustered.budget.used());
         BrokerReport {
             version: self.settings.version.clone(),
@@ -118,16 +119,16 @@ impl StatusTeller {
             waiting_bytes: waiting as u64,
             stores: self.meter.stores(&stores),
             tenants,
-            missing: self.missing(),
+            missing_count: missing.len() as u64,
+            missing: missing.into_iter().take(MAX_MISSING_TOLD).collect(),
         }
     }
 
-    /// What cannot be read, of all tenants.
-    fn missing(&self) -> Vec<String> {
-        const MOST: usize = 20;
+    /// What cannot be read, of all tenants, each once: a segment has rows of several.
+    fn missing(&self) -> BTreeSet<String> {
         let tenants = self.broker.tenants();
         let readers = tenants.iter().map(|row| self.broker.reader(self.broker.tenant_id(row.name)));
-        readers.flat_map(|reader| reader.missing(TimeRange::all())).take(MOST).collect()
+        readers.flat_map(|reader| reader.missing(TimeRange::all())).collect()
     }
 
     async fn ask_all(&self, status: &mut ClusterStatus, own: BrokerReport) {

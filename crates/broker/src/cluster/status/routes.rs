@@ -50,6 +50,7 @@ fn narrow(status: &mut ClusterStatus) {
     for report in status.members.iter_mut().filter_map(|member| member.report.as_mut()) {
         report.tenants.retain(|tenant| is_default(&tenant.name));
         report.missing.clear();
+        report.missing_count = 0;
     }
     status.findings.retain(|finding| {
         let of_others = finding.values.get("tenant").is_some_and(|name| *name != *"default");

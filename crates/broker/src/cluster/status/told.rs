@@ -45,6 +45,9 @@ pub const MAX_LEASES_TOLD: usize = 200;
 /// Most tenants that are told.
 pub const MAX_TENANTS_TOLD: usize = 100;
 
+/// Most things of each broker that are told to be missing.
+pub const MAX_MISSING_TOLD: usize = 20;
+
 /// A number of things and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -175,8 +178,10 @@ pub struct BrokerReport {
     pub stores: Vec<StoreReport>,
     /// Its load by tenant, the greatest first.
     pub tenants: Vec<TenantLoad>,
-    /// What it cannot read because it is damaged, in words.
+    /// What it cannot read because it is damaged or gone, in words, at most [`MAX_MISSING_TOLD`].
     pub missing: Vec<String>,
+    /// How much that is in all.
+    pub missing_count: u64,
 }
 
 /// A store as one broker meets it, in the last minute.
