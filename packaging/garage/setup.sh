@@ -30,6 +30,8 @@ if ! $garage layout show 2>/dev/null | grep -q 'Current cluster layout version: 
     $garage layout apply --version 1 >/dev/null
     echo "setup.sh: each object lies on $# servers now" >&2
 fi
+peers=$(printf ', "%s"' "$@")
+echo "setup.sh: garage.toml of each server must have: bootstrap_peers = [${peers#, }]" >&2
 $garage bucket info watchfire >/dev/null 2>&1 || $garage bucket create watchfire >/dev/null
 $garage key info watchfire >/dev/null 2>&1 || $garage key create watchfire >/dev/null
 $garage bucket allow --read --write watchfire --key watchfire >/dev/null
