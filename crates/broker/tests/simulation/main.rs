@@ -136,7 +136,7 @@ impl Cluster {
         };
         let feed = CatalogFeed::new(BrokerId(id));
         let observer: Arc<dyn Observer> = Arc::clone(&feed) as Arc<dyn Observer>;
-        let on_failure = Arc::new(|_: &_| {});
+        let on_failure = Arc::new(|_: &consensus::Failure<'_>| {});
         let started =
             Consensus::start(Arc::clone(&disk), config, Arc::new(links()), observer, on_failure);
         let consensus = started.await.unwrap_or_else(|error| panic!("broker {id}: {error}"));

@@ -310,6 +310,7 @@ fn aligned(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;

@@ -116,9 +116,9 @@ impl CredentialStore for CatalogCredentials {
 
 #[cfg(test)]
 mod tests {
-    use blockstore::{BlobError, MemoryDisk};
+    use blockstore::MemoryDisk;
     use catalog::State;
-    use consensus::{ConsensusConfig, Member, Observer};
+    use consensus::{ConsensusConfig, Failure, Member, Observer};
 
     use super::*;
     use crate::serve::clustered::late::LateLinks;
@@ -138,7 +138,7 @@ mod tests {
             ConsensusConfig::new(1, member),
             Arc::new(LateLinks::default()),
             Arc::new(Nobody),
-            Arc::new(|error: &BlobError| panic!("{error}")),
+            Arc::new(|failure: &Failure<'_>| panic!("{failure}")),
         );
         let consensus = consensus.await.expect("an empty disk");
         consensus.begin().await.expect("the first");
@@ -189,7 +189,7 @@ mod tests {
             ConsensusConfig::new(1, member),
             Arc::new(LateLinks::default()),
             Arc::new(Nobody),
-            Arc::new(|error: &BlobError| panic!("{error}")),
+            Arc::new(|failure: &Failure<'_>| panic!("{failure}")),
         );
         // It waits to be taken in, and nobody leads.
         let consensus = consensus.await.expect("an empty disk");
