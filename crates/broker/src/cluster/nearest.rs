@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use catalog::BrokerId;
+use catalog::{BlockId, BrokerId, Signal};
 use model::TenantId;
 
 use crate::Broker;
+use crate::maintenance::DAY_MS;
 
 /// Where other brokers reach one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,5 +51,20 @@ impl Broker {
             owners.take_while(|id| *id != own).filter_map(|id| known.get(&id).cloned()).collect()
         };
         days.iter().map(nearer).collect()
+    }
+
+    /// Of a block, by the key of its object: its bytes, and the broker that is nearest to it, unless that is
+    /// this one. `None` of what the catalog does not list.
+    pub fn nearer_to_block(&self, key: &str) -> Option<(u64, Option<NearBroker>)> {
+        let members = &self.inner.clustered.as_ref()?.members;
+        let id = BlockId::of_key(key, Signal::Metrics)?;
+        let ring = members.ring();
+        members.consensus().read(|state| {
+            let block = state.block(id)?;
+            let day = block.range.start_ms.div_euclid(DAY_MS);
+            let nearest = ring.owner(place(block.tenant, day)).filter(|id| *id != members.own());
+            let near = nearest.and_then(|id| Some(NearBroker::of(id, state.broker(id)?)));
+            Some((block.size_bytes, near))
+        })
     }
 }

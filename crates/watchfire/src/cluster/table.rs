@@ -265,8 +265,13 @@ impl Page<'_> {
 
 fn operations(broker: &str, store: &StoreReport) -> Vec<Vec<String>> {
     let ms = |ms: Option<u64>| ms.map_or_else(|| "> 15 s".to_owned(), |ms| format!("≤ {ms} ms"));
+    // Of the local disk, and where others gave some, of theirs.
     let cache = store.cache.filter(|cache| cache.hits + cache.misses > 0).map(|cache| {
-        format!("{:.0} %", cache.hits as f64 * 100.0 / (cache.hits + cache.misses) as f64)
+        let share = |part: u64| part as f64 * 100.0 / (cache.hits + cache.misses) as f64;
+        match cache.neighbours {
+            0 => format!("{:.0} %", share(cache.hits)),
+            others => format!("{:.0} % + {:.0} %", share(cache.hits), share(others)),
+        }
     });
     let row = |operation: &broker::cluster::status::OperationReport| {
         let errors: Vec<String> =

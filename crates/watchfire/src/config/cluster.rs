@@ -27,6 +27,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) accept_weaker_durability: bool,
     /// Of the cache on the local disk; 0 for none.
     pub(crate) cache_bytes: u64,
+    /// Whether blocks that other brokers are nearer to are read through their caches.
+    pub(crate) share_cache: bool,
     /// Whether other brokers compute parts of this one's queries, and this one of theirs.
     pub(crate) spread_queries: bool,
     /// Version of what the cluster keeps that is to be changed to what this broker is told to keep.
@@ -71,6 +73,7 @@ pub(super) fn settings(
         accept_weaker_durability: arguments.accept_weaker_durability
             || keys.accept_weaker_durability.unwrap_or(false),
         cache_bytes: keys.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+        share_cache: keys.share_cache.unwrap_or(true),
         spread_queries: keys.spread_queries.unwrap_or(true),
         change_kept: arguments.change_kept,
     })

@@ -122,6 +122,7 @@ pub(super) struct Cluster {
     pub(super) advertise: Option<String>,
     pub(super) accept_weaker_durability: Option<bool>,
     pub(super) cache_bytes: Option<u64>,
+    pub(super) share_cache: Option<bool>,
     pub(super) spread_queries: Option<bool>,
 }
 

@@ -205,7 +205,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             let calls = calls
                 .add_service(cluster_status_service(&telling.cluster))
                 .add_service(console::evaluation_service(&telling.executor));
-            cluster.open_calls(calls);
+            cluster.open_calls(cluster.with_chunks(calls, &broker));
             peers
         }
         (None, _) => match PeerPort::bind(&config, Arc::clone(&net_metrics)).await? {

@@ -132,6 +132,7 @@ impl Meter {
                     CacheReport {
                         hits: cache.hits.saturating_sub(before.hits),
                         misses: cache.misses.saturating_sub(before.misses),
+                        neighbours: cache.neighbours.saturating_sub(before.neighbours),
                         bytes: cache.bytes,
                     }
                 });
@@ -209,7 +210,8 @@ mod tests {
             buckets: buckets.to_vec(),
             errors: vec![("full", full), ("late", 0)],
         };
-        let cache = Some(CacheReport { hits: 10 * full, misses: full, bytes: 7 });
+        let (hits, misses, neighbours, bytes) = (10 * full, 2 * full, full, 7);
+        let cache = Some(CacheReport { hits, misses, neighbours, bytes });
         let (store, url) = ("truth".to_owned(), "s3://b".to_owned());
         StoreCounts { store, url, operations: vec![put], cache }
     }
@@ -234,7 +236,8 @@ mod tests {
         let put = &told[0].operations[0];
         assert_eq!((put.requests, put.p50_ms, put.p99_ms), (100, Some(10), Some(100)));
         assert_eq!(put.errors, BTreeMap::from([("full".to_owned(), 1)]));
-        assert_eq!(told[0].cache, Some(CacheReport { hits: 10, misses: 1, bytes: 7 }));
+        let cache = CacheReport { hits: 10, misses: 2, neighbours: 1, bytes: 7 };
+        assert_eq!(told[0].cache, Some(cache));
         assert_eq!(told[0].window_ms, 50_000);
         // Slower than every bound is no number.
         assert_eq!(meter.stores(&[counts([100, 0, 0, 3], 3)])[0].operations[0].p50_ms, None);

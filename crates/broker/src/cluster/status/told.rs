@@ -225,6 +225,8 @@ pub struct CacheReport {
     pub hits: u64,
     /// Chunks that had to be fetched.
     pub misses: u64,
+    /// Those of them that came from another broker's cache.
+    pub neighbours: u64,
     /// Its size.
     pub bytes: u64,
 }

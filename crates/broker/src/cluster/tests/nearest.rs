@@ -1,4 +1,4 @@
-//! Who is nearest to a day.
+//! Who is nearest to a day, and to its blocks.
 
 use super::*;
 
@@ -33,4 +33,26 @@ fn all_brokers_agree_who_is_nearest_to_a_day() {
         }
     }
     assert!(owned.iter().all(|days| *days > 5), "{owned:?}");
+
+    let answer = send(&running[0].broker, &batch("a", START_MS, 1.0));
+    answer.recv().expect("answered").expect("stored");
+    flush(&running[0].broker);
+    let key = objects(&site, "blocks/").pop().expect("a block was written");
+    let bytes = site.objects.lock()[&key].len() as u64;
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let found = loop {
+        let found = running.each_ref().map(|one| one.broker.nearer_to_block(&key));
+        if found.iter().all(Option::is_some) {
+            break found.map(|one| one.expect("looked at"));
+        }
+        assert!(std::time::Instant::now() < end, "not all list the block within 20 s");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(found.iter().all(|(size_bytes, _)| *size_bytes == bytes));
+    let day = running[0].broker.nearer_brokers(DEFAULT_TENANT, &[START_MS / 86_400_000], 2);
+    assert_eq!(found[0].1.as_ref(), day[0].first(), "the block is where its day is");
+    assert_eq!(found.iter().filter(|(_, near)| near.is_none()).count(), 1);
+    for key in ["blocks/metrics/1", "segments/1", "", "blocks/metrics/99999999999999999999.wfb"] {
+        assert_eq!(running[0].broker.nearer_to_block(key), None, "{key}");
+    }
 }

@@ -16,6 +16,7 @@ pub(super) fn of(store: &Store, cache: Option<&Arc<PageCache>>) -> ReadStores {
         let cache = cache.as_ref().map(|cache| CacheReport {
             hits: cache.counters().hits(),
             misses: cache.counters().misses(),
+            neighbours: cache.counters().from_neighbours(),
             bytes: cache.counters().bytes(),
         });
         vec![StoreCounts {

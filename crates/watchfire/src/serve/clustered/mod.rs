@@ -12,11 +12,13 @@
 //! | `membership` | it becomes one of the cluster, and stays one |
 //! | `home` | what the data directory remembers |
 //! | `store` | the shared store, and whose it is |
+//! | `chunks` | what the caches of brokers give one another |
 //! | `counts` | what is told of the store |
 //! | `late` | what is there before what it needs is |
 //! | `credentials` | users and tokens in the catalog |
 //! | `workers` | who computes parts of queries |
 
+mod chunks;
 mod counts;
 mod credentials;
 mod home;
@@ -45,6 +47,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use wire::text_encode::TextEncoder;
 
+use self::chunks::{ChunkCounters, OtherCaches, OwnCache};
 use self::credentials::CatalogCredentials;
 use self::home::{Home, Stage};
 use self::late::{LateCalls, LateLinks};
@@ -71,6 +74,7 @@ pub(super) struct Clustered {
     store: Store,
     blobs: SharedBlobs,
     cache: Option<Arc<PageCache>>,
+    chunks: Arc<ChunkCounters>,
     consensus: Consensus,
     feed: Arc<CatalogFeed>,
     links: Arc<LateLinks>,
@@ -172,6 +176,7 @@ impl Clustered {
             store,
             blobs,
             cache,
+            chunks: Arc::default(),
             consensus,
             feed,
             links,
@@ -235,6 +240,14 @@ impl Clustered {
             on_fault: self.on_fault(),
         };
         let broker = Box::pin(Broker::open_clustered(parts, broker_config, metrics)).await?;
+        if self.cache.is_some() && config.cluster.share_cache {
+            self.blobs.set_neighbours(Arc::new(OtherCaches {
+                broker: broker.clone(),
+                links: Arc::clone(&self.links),
+                counters: Arc::clone(&self.chunks),
+                silent: Arc::default(),
+            }));
+        }
         Ok((broker, port))
     }
 
@@ -263,11 +276,13 @@ impl Clustered {
     /// What the store did, and the cache before it.
     pub(super) fn page(&self) -> crate::metrics::Page {
         let (store, cache) = (self.store.clone(), self.cache.clone());
+        let chunks = Arc::clone(&self.chunks);
         Box::new(move |out: &mut TextEncoder<'_>| {
             StoreCounters::render(&[(counts::TIER, store.counters())], out);
             if let Some(cache) = &cache {
                 cache.counters().render(out);
             }
+            chunks.render(out);
         })
     }
 
@@ -279,6 +294,12 @@ impl Clustered {
     /// The way on which other brokers are asked how they are.
     pub(super) fn others(&self) -> Arc<dyn AskBroker> {
         Arc::clone(&self.links) as Arc<dyn AskBroker>
+    }
+
+    /// `routes`, and what this broker's cache gives to others.
+    pub(super) fn with_chunks(&self, routes: Routes, broker: &Broker) -> Routes {
+        let own = self.home.broker().0;
+        routes.add_service(OwnCache::service(own, broker, &self.blobs, &self.chunks))
     }
 
     /// The other brokers, for queries of which they compute parts.
