@@ -31,6 +31,16 @@ pub trait Backend: Send + Sync {
     /// Removes an object; an absent one is no error.
     async fn delete(&self, key: &str) -> Result<(), StoreError>;
 
+    /// Whether it forgets objects by itself when they are old.
+    fn forgets(&self) -> bool {
+        false
+    }
+
+    /// Keeps an object for as long again as if it was written now; for ever, where it forgets nothing.
+    async fn renew(&self, _key: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Begins an object that is written in parts of [`crate::PART_BYTES`]; only the last may be
     /// smaller.
     async fn begin(&self, key: &str) -> Result<Arc<dyn PartsBackend>, StoreError>;

@@ -24,11 +24,13 @@ pub enum Operation {
     List,
     /// An object is removed.
     Delete,
+    /// An object is to be kept longer.
+    Renew,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 7] = [
+    pub const ALL: [Operation; 8] = [
         Operation::Put,
         Operation::PutPart,
         Operation::Get,
@@ -36,6 +38,7 @@ impl Operation {
         Operation::Head,
         Operation::List,
         Operation::Delete,
+        Operation::Renew,
     ];
 
     /// The label `operation` of the metrics.
@@ -48,6 +51,7 @@ impl Operation {
             Operation::Head => "head",
             Operation::List => "list",
             Operation::Delete => "delete",
+            Operation::Renew => "renew",
         }
     }
 
@@ -59,6 +63,7 @@ impl Operation {
             Operation::Head => "look at",
             Operation::List => "list",
             Operation::Delete => "delete",
+            Operation::Renew => "keep",
         }
     }
 }

@@ -153,6 +153,14 @@ impl Inner {
         commands
     }
 
+    /// Redis keeps a key for as long as objects are kept.
+    fn keep(&self, commands: &mut Pipeline, key: &str) {
+        match self.ttl_s {
+            0 => commands.cmd("PERSIST").arg(key),
+            ttl_s => commands.cmd("EXPIRE").arg(key).arg(ttl_s),
+        };
+    }
+
     /// After the given commands, gives the parts their place for good and makes the object visible.
     async fn finish(
         &self,
@@ -163,10 +171,7 @@ impl Inner {
         let parts: Vec<String> =
             (0..manifest.crcs.len()).map(|number| part_key(key, number)).collect();
         for part in &parts {
-            match self.ttl_s {
-                0 => commands.cmd("PERSIST").arg(part),
-                ttl_s => commands.cmd("EXPIRE").arg(part).arg(ttl_s),
-            };
+            self.keep(&mut commands, part);
         }
         commands.cmd("SET").arg(manifest_key(key)).arg(manifest.encode());
         if self.ttl_s > 0 {
@@ -431,6 +436,33 @@ impl Backend for RedisStore {
             commands.arg(part_key(key, number));
         }
         self.0.one("delete", key, commands).await.map(|_| ())
+    }
+
+    fn forgets(&self) -> bool {
+        true
+    }
+
+    async fn renew(&self, key: &str) -> Result<(), StoreError> {
+        let manifest = self.0.manifest("keep", key).await?;
+        let parts: Vec<String> =
+            (0..manifest.crcs.len()).map(|number| part_key(key, number)).collect();
+        let mut commands = Pipeline::new();
+        for one in parts.iter().chain([&manifest_key(key)]) {
+            self.0.keep(&mut commands, one);
+        }
+        if !parts.is_empty() {
+            commands.cmd("EXISTS").arg(&parts);
+        }
+        let mut answers = self.0.one("keep", key, commands).await?;
+        let there = match parts.len() {
+            0 => 0,
+            _ => answers.pop().and_then(|answer| from_redis_value(answer).ok()).unwrap_or(0),
+        };
+        if there == parts.len() {
+            return Ok(());
+        }
+        let why = format!("only {there} of its {} parts are in Redis", parts.len());
+        Err(StoreError::Damaged { key: key.to_owned(), why })
     }
 
     async fn begin(&self, key: &str) -> Result<Arc<dyn PartsBackend>, StoreError> {

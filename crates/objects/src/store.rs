@@ -181,6 +181,21 @@ impl Store {
         self.attempt(Operation::Delete, key, |_| 0, || self.backend.delete(&full)).await
     }
 
+    /// Whether it forgets objects by itself when they are old: what has to stay is
+    /// [renewed](Store::renew) now and then.
+    pub fn forgets(&self) -> bool {
+        self.backend.forgets()
+    }
+
+    /// Keeps an object for as long again as if it was written now.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged` if a part of it is gone; those of the store.
+    pub async fn renew(&self, key: &str) -> Result<(), StoreError> {
+        let full = self.full(key);
+        self.attempt(Operation::Renew, key, |_| 0, || self.backend.renew(&full)).await
+    }
+
     /// Writes, reads, lists and removes a small object: whether the store can be used at all.
     /// `name` must be this process' own.
     ///

@@ -90,6 +90,32 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
                 );
             }
         }
+        // Kept longer, or shorter, than it was written for.
+        for (written, now, seconds) in [("g?ttl=600", "g", 7_200), ("h?ttl=600", "h?ttl=0", -1)] {
+            let store = open(&url(written), options()).await?;
+            for (key, len) in [("k", (1 << 20) + 5), ("empty", 0)] {
+                store.put(key, body(1, len).into()).await?;
+            }
+            let of_retention = StoreOptions { retention, ..options() };
+            let store = open(&url(now), of_retention).await?;
+            for key in ["k", "empty"] {
+                store.renew(key).await?;
+            }
+            let prefix = &now[..1];
+            for key in ["k}", "k}/0", "k}/1", "empty}"] {
+                let key = format!("{{{prefix}/{key}");
+                let ttl: i64 = redis_cli(peer.port, &["ttl", &key])?.parse()?;
+                ensure!(
+                    (seconds - 5..=seconds).contains(&ttl),
+                    "{key}: {ttl} s after it was renewed"
+                );
+            }
+            let absent = store.renew("absent").await;
+            ensure!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
+            redis_cli(peer.port, &["del", &format!("{{{prefix}/k}}/1")])?;
+            let cut = store.renew("k").await;
+            ensure!(matches!(cut, Err(StoreError::Damaged { .. })), "{cut:?}");
+        }
         let store = open(&url("e?ttl=1"), options()).await?;
         store.put("k", vec![1].into()).await?;
         let begin = Instant::now();
