@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::page_cache::{CHUNK_BYTES, ChunkId, Whose};
-use crate::{PART_BYTES, PageCache, Refusal, Store, StoreError, Upload};
+use crate::{PART_BYTES, PageCache, RedisCache, Refusal, Store, StoreError, Upload};
 
 /// Locks against several threads that fetch the same chunk.
 const STRIPES: usize = 64;
@@ -54,6 +54,8 @@ pub struct SharedBlobs {
     store: Store,
     runtime: Handle,
     cache: Option<Arc<PageCache>>,
+    /// Behind `cache`, which others have too.
+    shared: Option<RedisCache>,
     stripes: Arc<[Mutex<()>; STRIPES]>,
     neighbours: Arc<OnceLock<Arc<dyn Neighbours>>>,
     /// Whose copies are not to be had from neighbours, until when.
@@ -65,7 +67,13 @@ impl SharedBlobs {
     pub fn new(store: Store, runtime: Handle, cache: Option<Arc<PageCache>>) -> Self {
         let stripes = Arc::new([const { Mutex::new(()) }; STRIPES]);
         let (neighbours, distrusted) = (Arc::default(), Arc::default());
-        SharedBlobs { store, runtime, cache, stripes, neighbours, distrusted }
+        SharedBlobs { store, runtime, cache, shared: None, stripes, neighbours, distrusted }
+    }
+
+    /// With a cache that others share, for what the one on the local disk does not have. Without that one it is
+    /// of no use: small reads go to the store then.
+    pub fn with_shared_cache(self, shared: RedisCache) -> Self {
+        SharedBlobs { shared: Some(shared), ..self }
     }
 
     /// From now on, and for all clones, chunks that the cache does not have come from `neighbours` where
@@ -139,7 +147,7 @@ impl Blobs for SharedBlobs {
     }
 
     fn open_past_copies(&self, key: &str) -> Result<Arc<dyn ReadAt>, BlobError> {
-        let blob = SharedBlobs { cache: None, ..self.alone() }.open_sized(key)?;
+        let blob = SharedBlobs { cache: None, shared: None, ..self.alone() }.open_sized(key)?;
         Ok(Arc::new(InStore { blob, held: Mutex::default() }))
     }
 
@@ -149,6 +157,13 @@ impl Blobs for SharedBlobs {
             cache.forget_object(object);
         }
         self.distrusted.lock().insert(object, Instant::now() + DISTRUST);
+        let Some(shared) = self.shared.clone() else { return };
+        let (store, key) = (self.store.clone(), key.to_owned());
+        self.runtime.spawn(async move {
+            let size = store.size(&key).await.unwrap_or(0);
+            let chunks = u32::try_from(size.div_ceil(CHUNK_BYTES as u64)).unwrap_or(u32::MAX);
+            shared.forget(&key, chunks).await;
+        });
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>, BlobError> {
@@ -270,7 +285,7 @@ impl SharedBlob {
         usize::try_from((self.size - before).min(CHUNK_BYTES as u64)).expect("a chunk is small")
     }
 
-    /// From a neighbour that is nearer to it, or from the store.
+    /// From a neighbour that is nearer to it, or from what all share, or from the store.
     async fn fetch(&self, number: u32) -> Result<Fetched, StoreError> {
         let len = self.chunk_len(number);
         if let Some(neighbours) = self.blobs.neighbours_for(self.object) {
@@ -280,8 +295,17 @@ impl SharedBlob {
                 return Ok(Fetched { chunk, whose: Whose::Neighbours });
             }
         }
+        let shared = self.blobs.shared.as_ref();
+        if let Some(shared) = shared
+            && let Some(chunk) = shared.get(&self.key, number, len).await
+        {
+            return Ok(Fetched { chunk, whose: Whose::Own });
+        }
         let start = u64::from(number) * CHUNK_BYTES as u64;
         let chunk = self.blobs.store.get_range(&self.key, start..start + len as u64).await?;
+        if let Some(shared) = shared {
+            shared.put_later(&self.key, number, chunk.clone());
+        }
         Ok(Fetched { chunk, whose: Whose::Own })
     }
 

@@ -25,6 +25,7 @@
 //! | `directory`, `redis_store`, `redis_link`, `redis_parts`, `memory` | the other stores |
 //! | `faulty` | a store that fails as stores do, for tests and simulations |
 //! | `blobs`, `page_cache` | [`SharedBlobs`]: a store as the engines see one, with a cache on the local disk |
+//! | `redis_cache`, `redis_nodes`, `redis_slot` | [`RedisCache`]: a cache between those of several brokers and the store |
 //! | `counters` | what was done, as metrics |
 //! | `error` | [`StoreError`] |
 
@@ -41,8 +42,11 @@ mod http_service;
 mod memory;
 mod options;
 mod page_cache;
+mod redis_cache;
 mod redis_link;
+mod redis_nodes;
 mod redis_parts;
+mod redis_slot;
 mod redis_store;
 mod store;
 mod upload;
@@ -58,6 +62,8 @@ pub use faulty::{Decide, Fault, FaultyStore};
 pub use memory::MemoryStore;
 pub use options::{Purpose, StoreOptions};
 pub use page_cache::{CacheCounters, PageCache};
+pub use redis_cache::RedisCache;
+pub use redis_nodes::NodeAway;
 pub use store::Store;
 pub use upload::{PART_BYTES, Upload};
 pub use url::{RedisPlace, StoreKind, StoreUrl, UrlError};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use blockstore::{BlobError, Disk};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use wire::text_encode::TextEncoder;
 
@@ -382,6 +383,28 @@ impl CacheCounters {
     }
 }
 
+/// Length of what [`encode_chunk`] makes of a chunk.
+pub(crate) fn encoded_len(chunk_len: usize) -> usize {
+    head_len(chunk_len) + chunk_len
+}
+
+/// A chunk as it is kept, with its head.
+pub(crate) fn encode_chunk(id: ChunkId, chunk: &[u8]) -> Vec<u8> {
+    let mut bytes = head(id, chunk);
+    bytes.extend_from_slice(chunk);
+    bytes
+}
+
+/// The inverse: the chunk, if it is this one, whole, and nothing is behind it.
+pub(crate) fn decode_chunk(id: ChunkId, chunk_len: usize, bytes: Bytes) -> Option<Bytes> {
+    let (head, chunk) = bytes.split_at_checked(head_len(chunk_len))?;
+    let crcs = check_head(head, id, chunk_len)?;
+    let mut pieces = chunk.chunks(PIECE_BYTES).zip(crcs);
+    let is_whole = chunk.len() == chunk_len
+        && pieces.all(|(piece, crc)| crc32fast::hash(piece) == u32::from_le_bytes(*crc));
+    is_whole.then(|| bytes.slice(head.len()..))
+}
+
 fn head_len(chunk_len: usize) -> usize {
     HEAD_BYTES + 4 * chunk_len.div_ceil(PIECE_BYTES) + 4
 }
@@ -448,6 +471,26 @@ mod tests {
                 assert_eq!(out, chunk(len)[offset..offset + size]);
             }
             assert!(!reads(&cache, 6, len));
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_sent_is_read_whole_or_not_at_all() {
+        for len in [0, 1, PIECE_BYTES, PIECE_BYTES + 100] {
+            let sent = encode_chunk(id(3), &chunk(len));
+            assert_eq!(sent.len(), encoded_len(len));
+            let read =
+                |bytes: &[u8], number| decode_chunk(id(number), len, Bytes::copy_from_slice(bytes));
+            assert_eq!(read(&sent, 3).expect("whole"), chunk(len));
+            assert_eq!(read(&sent, 4), None, "another chunk");
+            assert_eq!(decode_chunk(id(3), len + 1, Bytes::from(sent.clone())), None);
+            assert_eq!(read(&[&sent[..], b"x"].concat(), 3), None, "something behind it");
+            for place in (0..sent.len()).step_by(61).chain(0..head_len(len)) {
+                let mut damaged = sent.clone();
+                damaged[place] ^= 0x10;
+                assert_eq!(read(&damaged, 3), None, "byte {place} of {len}");
+                assert_eq!(read(&sent[..place], 3), None, "cut to {place}");
+            }
         }
     }
 

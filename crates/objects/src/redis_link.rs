@@ -26,6 +26,93 @@ const FOLLOWING_MS: std::ops::Range<u64> = 10..100;
 /// one.
 const CONNECTIONS: usize = 4;
 
+/// How a node of Redis is reached.
+pub(crate) struct Dialing {
+    username: Option<String>,
+    password: Option<String>,
+    tls: bool,
+    /// To trust instead of the system's, PEM.
+    authorities: Option<Vec<u8>>,
+}
+
+impl Dialing {
+    /// # Errors
+    /// The authorities cannot be read.
+    pub(crate) fn new(
+        place: &RedisPlace,
+        credentials: &Credentials,
+    ) -> Result<Dialing, StoreError> {
+        let given = |name: &str| credentials.get(name).map(|value| value.reveal().to_owned());
+        let password = place.password.as_ref().map(|password| password.reveal().to_owned());
+        let authorities = place.ca_file.as_ref().map(|file| {
+            std::fs::read(file).map_err(|error| {
+                StoreError::Settings(format!("the store: ca_file {}: {error}", file.display()))
+            })
+        });
+        Ok(Dialing {
+            username: place.username.clone().or_else(|| given("REDIS_USERNAME")),
+            password: password.or_else(|| given("REDIS_PASSWORD")),
+            tls: place.tls,
+            authorities: authorities.transpose()?,
+        })
+    }
+
+    fn info(&self, (host, port): &(String, u16)) -> RedisResult<ConnectionInfo> {
+        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), *port);
+        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(username) = &self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        let address = match self.tls {
+            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            false => ConnectionAddr::Tcp(host, port),
+        };
+        Ok(address.into_connection_info()?.set_redis_settings(settings))
+    }
+
+    fn certificates(&self) -> Option<TlsCertificates> {
+        let pem = self.authorities.clone()?;
+        Some(TlsCertificates { client_tls: None, root_cert: Some(pem) })
+    }
+
+    /// Of one node.
+    pub(crate) fn client(&self, node: &(String, u16)) -> RedisResult<Client> {
+        let info = self.info(node)?;
+        match self.certificates() {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        }
+    }
+}
+
+/// Slots that follow each other, and who has them.
+pub(crate) struct SlotRange {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    pub(crate) primary: (String, u16),
+}
+
+/// The answer to `CLUSTER SLOTS`. `asked` is the host that was asked, which stands where the answer has none.
+pub(crate) fn slots(answer: Value, asked: &str) -> RedisResult<Vec<SlotRange>> {
+    let ranges: Vec<Vec<Value>> = redis::from_redis_value(answer)?;
+    let mut found = Vec::new();
+    for range in ranges {
+        let mut words = range.into_iter();
+        let (Some(first), Some(last)) = (words.next(), words.next()) else { continue };
+        let Some(Value::Array(primary)) = words.next() else { continue };
+        let mut words = primary.into_iter();
+        let (Some(host), Some(port)) = (words.next(), words.next()) else { continue };
+        let host: Option<String> = redis::from_redis_value(host)?;
+        let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| asked.to_owned());
+        let (first, last) = (redis::from_redis_value(first)?, redis::from_redis_value(last)?);
+        found.push(SlotRange { first, last, primary: (host, redis::from_redis_value(port)?) });
+    }
+    Ok(found)
+}
+
 /// Connections that are made when they are needed, and anew after a fault.
 pub(crate) struct Links {
     target: Target,
@@ -67,35 +154,9 @@ pub(crate) enum Node {
 impl Links {
     pub(crate) fn new(place: &RedisPlace, credentials: &Credentials) -> Result<Links, StoreError> {
         let unfit = |error: RedisError| StoreError::Settings(format!("the store: {error}"));
-        let given = |name: &str| credentials.get(name).map(|value| value.reveal().to_owned());
-        let password = place.password.as_ref().map(|password| password.reveal().to_owned());
-        let (username, password) = (
-            place.username.clone().or_else(|| given("REDIS_USERNAME")),
-            password.or_else(|| given("REDIS_PASSWORD")),
-        );
-        let certificates = place.ca_file.as_ref().map(|file| {
-            let read = std::fs::read(file).map_err(|error| {
-                StoreError::Settings(format!("the store: ca_file {}: {error}", file.display()))
-            });
-            read.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) })
-        });
-        let certificates = certificates.transpose()?;
-        let info = |(host, port): &(String, u16)| -> RedisResult<ConnectionInfo> {
-            let (host, port) = (host.trim_matches(['[', ']']).to_owned(), *port);
-            let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-            if let Some(username) = &username {
-                settings = settings.set_username(username);
-            }
-            if let Some(password) = &password {
-                settings = settings.set_password(password);
-            }
-            let address = match place.tls {
-                true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-                false => ConnectionAddr::Tcp(host, port),
-            };
-            Ok(address.into_connection_info()?.set_redis_settings(settings))
-        };
-        let infos = place.nodes.iter().map(info).collect::<RedisResult<Vec<_>>>().map_err(unfit)?;
+        let dialing = Dialing::new(place, credentials)?;
+        let infos = place.nodes.iter().map(|node| dialing.info(node));
+        let infos = infos.collect::<RedisResult<Vec<_>>>().map_err(unfit)?;
         let target = if place.is_cluster {
             let mut builder = ClusterClient::builder(infos)
                 .connection_timeout(CONNECTION_TIMEOUT)
@@ -104,17 +165,13 @@ impl Links {
                 .retries(2)
                 .min_retry_wait(FOLLOWING_MS.start)
                 .max_retry_wait(FOLLOWING_MS.end);
-            if let Some(certificates) = certificates {
+            if let Some(certificates) = dialing.certificates() {
                 builder = builder.certs(certificates);
             }
             Target::Cluster(Box::new(builder.build().map_err(unfit)?))
         } else {
-            let info = infos.into_iter().next().expect("a URL names at least one node");
-            let client = match certificates {
-                Some(certificates) => Client::build_with_tls(info, certificates),
-                None => Client::open(info),
-            };
-            Target::One(Box::new(client.map_err(unfit)?))
+            let node = place.nodes.first().expect("a URL names at least one node");
+            Target::One(Box::new(dialing.client(node).map_err(unfit)?))
         };
         let links = if place.is_cluster { 1 } else { CONNECTIONS };
         Ok(Links {
@@ -187,18 +244,11 @@ impl Links {
         }
         let mut commands = Pipeline::new();
         commands.add_command(Cmd::new().arg("CLUSTER").arg("SLOTS").take());
-        let slots = self.ask(&Node::OfKey(String::new()), commands).await?;
-        let slots: Vec<Vec<Value>> =
-            redis::from_redis_value(slots.into_iter().next().unwrap_or(Value::Nil))?;
+        let answers = self.ask(&Node::OfKey(String::new()), commands).await?;
         let mut found = Vec::new();
-        for slot in slots {
-            let Some(Value::Array(primary)) = slot.get(2) else { continue };
-            let mut words = primary.iter().cloned();
-            let (Some(host), Some(port)) = (words.next(), words.next()) else { continue };
-            let address: (String, u16) =
-                (redis::from_redis_value(host)?, redis::from_redis_value(port)?);
-            if !found.contains(&address) {
-                found.push(address);
+        for range in slots(answers.into_iter().next().unwrap_or(Value::Nil), "")? {
+            if !found.contains(&range.primary) {
+                found.push(range.primary);
             }
         }
         Ok(found.into_iter().map(|(host, port)| Node::At(host, port)).collect())

@@ -15,6 +15,7 @@ mod directory;
 mod harness;
 mod peers;
 mod redis_alone;
+mod redis_cache;
 mod redis_cluster;
 mod s3;
 mod writer;
@@ -23,7 +24,8 @@ use std::process::ExitCode;
 
 use harness::{Group, runner};
 
-const GROUPS: &[Group] = &[directory::GROUP, redis_alone::GROUP, redis_cluster::GROUP, s3::GROUP];
+const GROUPS: &[Group] =
+    &[directory::GROUP, redis_alone::GROUP, redis_cluster::GROUP, redis_cache::GROUP, s3::GROUP];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
