@@ -66,7 +66,7 @@ Send data to it:
 pub(crate) enum Command {
     /// Store, query and show, without collecting this host
     #[command(after_long_help = BROKER_EXAMPLES)]
-    Broker(ServeArguments),
+    Broker(Box<ServeArguments>),
     /// Collect this host and ship to a broker, losing nothing while it is away
     #[command(after_long_help = AGENT_EXAMPLES)]
     Agent(AgentArguments),
@@ -243,6 +243,25 @@ pub(crate) struct ClusterArguments {
     #[arg(long, value_name = "URL", env = "WATCHFIRE_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
 
+    /// Store for segments alone, such as a faster one; blocks go to --store. `blocks`: with the blocks again
+    #[arg(long, value_name = "URL", env = "WATCHFIRE_STORE_SEGMENTS", hide_env_values = true)]
+    pub(crate) store_segments: Option<String>,
+
+    /// Where segments lay before --store-segments was changed, while that is done; `lost` if that store
+    /// has lost them
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "WATCHFIRE_FORMER_STORE_SEGMENTS",
+        hide_env_values = true
+    )]
+    pub(crate) former_store_segments: Option<String>,
+
+    /// Redis that keeps chunks of blocks for all brokers, such as redis+cluster://HOST:PORT/PREFIX: its
+    /// loss costs time only
+    #[arg(long, value_name = "URL", env = "WATCHFIRE_CACHE", hide_env_values = true)]
+    pub(crate) cache: Option<String>,
+
     /// Brokers of the cluster to join, at their peer port; with --join-token at the first start
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = host_and_port)]
     pub(crate) join: Vec<String>,
@@ -268,8 +287,8 @@ pub(crate) struct ClusterArguments {
     #[arg(long)]
     pub(crate) accept_weaker_durability: bool,
 
-    /// Change what the cluster keeps to the retention, rollups and downsampling of this broker; VERSION
-    /// is told by the refusal to start without
+    /// Change what the cluster keeps to the retention, rollups, downsampling and place of segments of
+    /// this broker; VERSION is told by the refusal to start without
     #[arg(long, value_name = "VERSION")]
     pub(crate) change_kept: Option<u64>,
 }

@@ -13,6 +13,7 @@ mod network;
 mod refusals;
 mod restarts;
 mod site;
+mod tiers;
 
 use crate::harness::Group;
 
@@ -27,6 +28,7 @@ pub(crate) const GROUP: Group = Group {
         ("agent-fails-over", agents::fails_over),
         ("refusals", refusals::refusals),
         ("full-and-read-only", full::full_and_read_only),
+        ("two-stores", tiers::two_stores),
         ("bucket", buckets::in_a_bucket),
         ("migrate", moves::one_machine),
         ("network", network::faults),

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::blocks::BlockWriting;
 use super::jobs::Rests;
+use super::kept::Keeping;
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use super::metrics::ClusterCounters;
@@ -45,6 +46,7 @@ const TRIES: u32 = 5;
 /// Takes over what dead brokers left.
 pub(super) struct Adoption {
     pub(super) own: BrokerId,
+    pub(super) keeping: Keeping,
     pub(super) members: Arc<Members>,
     pub(super) leases: Leases,
     pub(super) writing: BlockWriting,
@@ -107,6 +109,8 @@ impl Adoption {
         if !self.dead().contains(&id) {
             return Ok(());
         }
+        // What it wrote elsewhere would be passed over.
+        self.keeping.reads_segments()?;
         let epoch = consensus.read(|state| state.broker(id).map(|broker| broker.epoch));
         let is_begun = epoch.is_some() && epoch == self.begun.get(&id).copied();
         let epoch = match epoch {

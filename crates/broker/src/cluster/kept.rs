@@ -1,4 +1,4 @@
-//! What a cluster keeps, and for how long: the same at all brokers.
+//! What a cluster keeps, for how long, and where its segments lie: the same at all brokers.
 //!
 //! Any broker may come to do the job of removing what is too old. So what counts stands in the catalog, put
 //! there by the first broker that opens. One that is told otherwise does not start; one that runs while it
@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use catalog::{CatalogError, Command, Expected, State};
 use consensus::{Consensus, ConsensusError, ProposeError};
 
 use super::members::Members;
+use super::tiers::{self, FormerStore, SegmentPlaces};
 use super::writer::AGREE_DEADLINE;
 use crate::BrokerConfig;
 
@@ -64,18 +65,94 @@ fn duration(ms: i64) -> String {
     whole.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 
-/// What holds, and the version of the key.
-fn held(state: &State) -> Option<(String, u64)> {
-    let entry = state.get(KEY)?;
-    Some((String::from_utf8_lossy(&entry.value).into_owned(), entry.version))
+/// A store of segments, as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The name that the store bears: two brokers may reach it by two URLs.
+    pub(super) id: String,
+    /// The URL by which it was first reached, for people.
+    pub(super) url: String,
 }
 
-/// Sees to it that this broker keeps what the cluster keeps. Waits for the cluster as long as it takes.
+/// What the catalog says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// See [`words`].
+    data: String,
+    /// Where segments lie, if not with the blocks.
+    segments: Option<Place>,
+    /// Where they lay before the last change, if not with the blocks.
+    before: Option<Place>,
+}
+
+const SEGMENTS: &str = "segments apart in ";
+const BEFORE: &str = "segments before that in ";
+
+impl Kept {
+    /// One line each: none of them has the end of a line in it.
+    fn encode(&self) -> String {
+        let mut text = self.data.clone();
+        for (what, place) in [(SEGMENTS, &self.segments), (BEFORE, &self.before)] {
+            if let Some(Place { id, url }) = place {
+                let url = url.replace(char::is_control, "");
+                write!(text, "\n{what}{id} {url}").expect("memory takes it");
+            }
+        }
+        text
+    }
+
+    fn decode(text: &str) -> Kept {
+        let mut lines = text.split('\n');
+        let data = lines.next().unwrap_or_default().to_owned();
+        let mut kept = Kept { data, segments: None, before: None };
+        for line in lines {
+            let place = |rest: &str| {
+                let (id, url) = rest.split_once(' ').unwrap_or((rest, ""));
+                Some(Place { id: id.to_owned(), url: url.to_owned() })
+            };
+            if let Some(rest) = line.strip_prefix(SEGMENTS) {
+                kept.segments = place(rest);
+            } else if let Some(rest) = line.strip_prefix(BEFORE) {
+                kept.before = place(rest);
+            }
+        }
+        kept
+    }
+
+    fn segments_id(&self) -> Option<&str> {
+        self.segments.as_ref().map(|place| &*place.id)
+    }
+
+    /// Whether both say the same. How they reach the store and what was before does not matter.
+    fn is_same(&self, other: &Kept) -> bool {
+        self.data == other.data && self.segments_id() == other.segments_id()
+    }
+
+    fn place(&self) -> String {
+        match &self.segments {
+            None => "with the blocks".to_owned(),
+            Some(Place { id, url }) => format!("in {url} (store {id})"),
+        }
+    }
+}
+
+/// What holds, and the version of the key.
+fn held(state: &State) -> Option<(Kept, u64)> {
+    let entry = state.get(KEY)?;
+    Some((Kept::decode(&String::from_utf8_lossy(&entry.value)), entry.version))
+}
+
+/// Sees to it that this broker keeps what the cluster keeps, where the cluster keeps it. Waits for the
+/// cluster as long as it takes. Yields what was agreed upon.
 ///
 /// # Errors
-/// It keeps something else, and was not told to change what the cluster keeps.
-pub(super) async fn agree(consensus: &Consensus, config: &BrokerConfig) -> Result<()> {
-    let own = words(config);
+/// It keeps something else, or elsewhere, and was not told to change what the cluster keeps.
+pub(super) async fn agree(
+    consensus: &Consensus,
+    config: &BrokerConfig,
+    places: &SegmentPlaces,
+) -> Result<Kept> {
+    let data = words(config);
     loop {
         match consensus.catch_up(AGREE_DEADLINE).await {
             Ok(_) => {}
@@ -85,26 +162,54 @@ pub(super) async fn agree(consensus: &Consensus, config: &BrokerConfig) -> Resul
             }
             Err(error) => return Err(error).context("ask what the cluster keeps"),
         }
-        let expected = match consensus.read(held) {
-            None => Expected::Absent,
-            Some((theirs, _)) if theirs == own => return Ok(()),
-            Some((_, version)) if config.change_kept == Some(version) => Expected::Version(version),
-            Some((theirs, version)) => bail!(
-                "this broker is told to keep something else than its cluster does, and each broker removes \
-                 what is too old for all. This one: {own}. The cluster: {theirs}. Give it the storage.retention, \
-                 storage.retention_size_bytes, storage.rollups and storage.downsampling of the others. To \
-                 change what the cluster keeps, change them at all brokers, then restart this one with \
-                 --change-kept {version}, and then the others without"
-            ),
+        let (held, cluster) = consensus.read(|state| (held(state), state.store()));
+        let cluster = cluster.map(|id| id.to_string()).unwrap_or_default();
+        let theirs = held.as_ref().map(|(theirs, _)| theirs);
+        let known = theirs.and_then(|theirs| theirs.segments.as_ref());
+        let found = match &places.apart {
+            None => None,
+            Some(apart) => Some((apart, tiers::find(apart, &cluster, known).await?)),
         };
-        let (key, value) = (KEY.to_owned(), own.clone().into_bytes());
+        let mut own = Kept {
+            data: data.clone(),
+            segments: found.as_ref().map(|(_, found)| found.place.clone()),
+            before: theirs.and_then(|theirs| theirs.before.clone()),
+        };
+        let expected = match &held {
+            None => Expected::Absent,
+            Some((theirs, _)) if theirs.is_same(&own) => return Ok(theirs.clone()),
+            Some((theirs, version)) => {
+                if config.change_kept != Some(*version) {
+                    bail!(refusal(&own, theirs, *version));
+                }
+                if theirs.segments_id() != own.segments_id()
+                    && let Some(before) = &theirs.segments
+                {
+                    former_is_there(places, &cluster, before).await?;
+                    own.before = Some(before.clone());
+                }
+                Expected::Version(*version)
+            }
+        };
+        if let Some((apart, found)) = &found
+            && !found.is_marked
+        {
+            tiers::mark(apart, &cluster, &found.place).await?;
+        }
+        let (key, value) = (KEY.to_owned(), own.encode().into_bytes());
         match consensus.propose(Command::Put { key, value, expected }, AGREE_DEADLINE).await {
             Ok(_) if expected == Expected::Absent => {
-                tracing::info!("the cluster keeps from now on: {own}");
+                tracing::info!(
+                    "the cluster keeps from now on: {}; segments {}",
+                    own.data,
+                    own.place()
+                );
             }
             Ok(_) => tracing::warn!(
-                "what the cluster keeps was changed to: {own}. Brokers that were told otherwise remove and merge \
-                 nothing until they are restarted with the same"
+                "what the cluster keeps was changed to: {}; segments {}. Brokers that were told otherwise \
+                 remove, merge and take over nothing until they are restarted with the same",
+                own.data,
+                own.place()
             ),
             // Another one was first, or it is not known: look again.
             Err(
@@ -117,10 +222,78 @@ pub(super) async fn agree(consensus: &Consensus, config: &BrokerConfig) -> Resul
     }
 }
 
+/// Why a broker that was told something else does not start.
+fn refusal(own: &Kept, theirs: &Kept, version: u64) -> String {
+    if own.data != theirs.data {
+        let (own, theirs) = (&own.data, &theirs.data);
+        return format!(
+            "this broker is told to keep something else than its cluster does, and each broker removes \
+             what is too old for all. This one: {own}. The cluster: {theirs}. Give it the storage.retention, \
+             storage.retention_size_bytes, storage.rollups and storage.downsampling of the others. To \
+             change what the cluster keeps, change them at all brokers, then restart this one with \
+             --change-kept {version}, and then the others without"
+        );
+    }
+    let former = match &theirs.segments {
+        None => String::new(),
+        Some(place) => format!(
+            " and --former-store-segments with the URL of {}, or `lost` if that has lost what it had,",
+            place.url
+        ),
+    };
+    format!(
+        "this broker is told to keep segments elsewhere than its cluster does, and each broker reads what the \
+         others wrote. This one: {}. The cluster: {}. Give it the --store-segments of the others, or none if \
+         they have none; if it is the same store, somebody has emptied it. To move segments, restart this broker \
+         with --change-kept {version}{former} and then the others with the same --store-segments",
+        own.place(),
+        theirs.place()
+    )
+}
+
+/// What is in no block yet must be readable behind a change.
+async fn former_is_there(places: &SegmentPlaces, cluster: &str, before: &Place) -> Result<()> {
+    let is_there = match &places.former {
+        FormerStore::Lost => true,
+        FormerStore::At(store) => tiers::bears(&**store, cluster, &before.id).await?,
+        FormerStore::None => false,
+    };
+    ensure!(
+        is_there,
+        "segments that are in no block yet lie in {} (store {}): name it with --former-store-segments while \
+         they are moved; write `lost` instead of its URL if it has lost what it had",
+        before.url,
+        before.id
+    );
+    Ok(())
+}
+
+/// Refuses to go on without segments that may lie where they lay before.
+///
+/// # Errors
+/// They may, and this broker was not told where that is.
+pub(super) fn has_looked_everywhere(
+    kept: &Kept,
+    places: &SegmentPlaces,
+    gone: usize,
+) -> Result<()> {
+    match (&kept.before, &places.former) {
+        (Some(before), FormerStore::None) if gone > 0 => bail!(
+            "{gone} segments of this broker are not where the cluster keeps segments now ({}); they may lie in \
+             {} (store {}) still: name it with --former-store-segments, or write `lost` instead of its URL to \
+             start without them",
+            kept.place(),
+            before.url,
+            before.id
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Whether this broker may remove anything for good.
 #[derive(Clone)]
 pub(super) struct Keeping {
-    own: Arc<str>,
+    own: Arc<Kept>,
     members: Arc<Members>,
 }
 
@@ -139,14 +312,32 @@ pub(super) enum MayNot {
     /// What the cluster keeps was changed.
     #[error(
         "the cluster keeps something else by now: {0}. Nothing is merged or removed here until this broker is \
-         restarted with the same storage.retention, storage.rollups and storage.downsampling"
+         restarted with the same storage.retention, storage.rollups, storage.downsampling and --store-segments"
     )]
     Changed(String),
 }
 
 impl Keeping {
-    pub(super) fn new(config: &BrokerConfig, members: &Arc<Members>) -> Self {
-        Keeping { own: words(config).into(), members: Arc::clone(members) }
+    /// `own` is what was agreed upon when this broker started.
+    pub(super) fn new(own: Kept, members: &Arc<Members>) -> Self {
+        Keeping { own: Arc::new(own), members: Arc::clone(members) }
+    }
+
+    pub(super) fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
+    /// Whether this broker reads segments where the others write them now.
+    ///
+    /// # Errors
+    /// That was changed since it started.
+    pub(super) fn reads_segments(&self) -> Result<(), MayNot> {
+        match self.members.consensus().read(held) {
+            Some((theirs, _)) if theirs.segments_id() != self.own.segments_id() => {
+                Err(MayNot::Changed(format!("{}; segments {}", theirs.data, theirs.place())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it may now: its configuration is that of the cluster, and its clock is not alone with what it
@@ -156,8 +347,8 @@ impl Keeping {
     /// Why not.
     pub(super) fn may_remove(&self) -> Result<(), MayNot> {
         let held = self.members.consensus().read(held);
-        if let Some((theirs, _)) = held.filter(|(theirs, _)| **theirs != *self.own) {
-            return Err(MayNot::Changed(theirs));
+        if let Some((theirs, _)) = held.filter(|(theirs, _)| !theirs.is_same(&self.own)) {
+            return Err(MayNot::Changed(format!("{}; segments {}", theirs.data, theirs.place())));
         }
         let (others_may_come, ahead_ms) = self.members.clocks();
         judge(others_may_come, ahead_ms)
@@ -207,6 +398,27 @@ mod tests {
         assert_eq!(judge(true, vec![YEAR]), Err(MayNot::Clock(-YEAR / 1_000)));
         assert!(judge(true, vec![0, YEAR, YEAR]).is_err(), "two against two");
         assert!(judge(true, vec![i64::MIN, i64::MIN]).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_read_as_it_was_written() {
+        let place = |id: &str, url: &str| Some(Place { id: id.to_owned(), url: url.to_owned() });
+        let data = "retention 15d; rollups none".to_owned();
+        let apart = place("a1", "redis://r:1/p; segments before that in x y");
+        let before = place("b2", "file:///a b");
+        for segments in [None, apart] {
+            for before in [None, before.clone()] {
+                let kept = Kept { data: data.clone(), segments: segments.clone(), before };
+                assert_eq!(Kept::decode(&kept.encode()), kept);
+                let moved = Kept { segments: place("c3", "redis://r:1/p"), ..kept.clone() };
+                assert!(kept.is_same(&kept) && !moved.is_same(&kept));
+            }
+        }
+        // Of a version that knew one store alone.
+        let old = Kept::decode(&data);
+        assert_eq!(old, Kept { data, segments: None, before: None });
+        let broken = Kept { segments: place("a", "x\nsegments apart in z"), ..old.clone() };
+        assert_eq!(Kept::decode(&broken.encode()).segments_id(), Some("a"));
     }
 
     #[test]

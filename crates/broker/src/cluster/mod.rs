@@ -35,6 +35,7 @@
 //! | `follow` | what is known beside the catalog follows its keys |
 //! | `links`, `service` | what brokers say to one another over mutual TLS |
 //! | `store` | [`ObjectStore`], and how patient we are with it |
+//! | `tiers` | where segments lie, if not with the blocks |
 //!
 //! Nothing here owns a thread that it needs: with [`Work::Inline`] all of it runs as tasks of one
 //! thread, on tokio's clock, which a simulation may own.
@@ -70,6 +71,7 @@ pub mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod tiers;
 mod turns;
 mod unread;
 mod writer;
@@ -110,6 +112,7 @@ use feed::Event;
 use members::Members;
 use metrics::ClusterCounters;
 use store::PUT_DEADLINE;
+use tiers::SegmentPlaces;
 use writer::{AGREE_DEADLINE, Budget};
 
 use crate::commit::CommitError;
@@ -152,8 +155,10 @@ pub struct ClusterParts {
     pub consensus: Consensus,
     /// What was given to the consensus when it started.
     pub feed: Arc<CatalogFeed>,
-    /// The store that all brokers share.
+    /// The store that all brokers share: of blocks, and of segments unless they have their own.
     pub store: Arc<dyn ObjectStore>,
+    /// Where segments lie.
+    pub segments: SegmentPlaces,
     /// The blocks in it, for reading by threads that may wait.
     pub blobs: Arc<dyn Blobs>,
     /// The way to what the other brokers have in memory.

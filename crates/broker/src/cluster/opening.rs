@@ -87,13 +87,15 @@ pub(super) async fn open(
     if !config.aggregation.rules.is_empty() {
         bail!("stream_aggregation follows the log of one machine: leave it out in a cluster");
     }
-    let ClusterParts { consensus, feed, store, blobs, peers, disk, work, on_fault, .. } = parts;
+    let ClusterParts { consensus, feed, store, segments, blobs, peers, disk, .. } = parts;
+    let (work, on_fault) = (parts.work, parts.on_fault);
     let (keep, background) = (parts.keep_flushed, parts.background);
     if let Some(why) = left_cluster(&*disk) {
         bail!(why);
     }
     // Before the log begins: what is refused must not look alive.
-    kept::agree(&consensus, &config).await?;
+    let kept = kept::agree(&consensus, &config, &segments).await?;
+    let store = segments.over(store);
     let started = Instant::now();
     let (events, mut coming) = feed.listen();
     let (epoch, state) = begin(&consensus, &feed, &mut coming).await?;
@@ -117,6 +119,7 @@ pub(super) async fn open(
     let mut recovered = Recovered::default();
     let rebuild = start.rebuild((config.now_ms)());
     let left_out = rebuild.run(&start.state, u64::MAX, &mut recovered).await?;
+    kept::has_looked_everywhere(&kept, &segments, left_out.gone)?;
     let pages = PageCache::new(config.page_cache_bytes());
     let store_counters = Arc::new(Counters::default());
     let format = config.format().with_cache(Arc::clone(&pages));
@@ -149,7 +152,8 @@ pub(super) async fn open(
         keep,
         removals: Arc::default(),
     };
-    let jobs = start.jobs(&config, background, &in_effect, &members, &writing, &damaged, &disk);
+    let keeping = Keeping::new(kept, &members);
+    let jobs = start.jobs(&config, background, &in_effect, keeping, &writing, &damaged, &disk);
     let (cleanings, cleaned) = unbounded_channel();
     let (wake, woken) = unbounded_channel();
     let upkeep = Upkeep {
@@ -331,12 +335,13 @@ impl Start {
         config: &BrokerConfig,
         background: Background,
         in_effect: &Arc<InEffect>,
-        members: &Arc<Members>,
+        keeping: Keeping,
         writing: &BlockWriting,
         damaged: &Arc<DamagedBlocks>,
         disk: &Arc<dyn Disk>,
     ) -> Jobs {
         let (own, now_ms) = (self.own, config.now_ms);
+        let members = keeping.members();
         let leases = Leases::new(own, self.consensus.clone(), now_ms);
         // An eighth of what this process may use.
         let memory = config.governor.limit_bytes() / 8;
@@ -362,7 +367,6 @@ impl Start {
             after: background.damaged_after,
             looks: BTreeMap::new(),
         };
-        let keeping = Keeping::new(config, members);
         let merging = Merging {
             own,
             keeping: keeping.clone(),
@@ -377,6 +381,7 @@ impl Start {
         };
         let adoption = Adoption {
             own,
+            keeping: keeping.clone(),
             members: Arc::clone(members),
             leases: leases.clone(),
             writing: writing.clone(),

@@ -54,6 +54,8 @@ pub(super) struct Rebuild<'a> {
 pub(super) struct LeftOut {
     /// Numbers of segments that are damaged or gone.
     pub(super) unread: BTreeSet<u64>,
+    /// How many of those that are not known to be missing are not in the store.
+    pub(super) gone: usize,
     /// There are segments, and not one of them is in the store.
     pub(super) is_all: bool,
 }
@@ -123,6 +125,7 @@ impl Rebuild<'_> {
         self.pass_deletes(&tombstones, &mut deletes, state.last_delete());
         self.visible.shards.settle();
         recovered.series = self.registry.all_series();
+        left_out.gone = gone;
         left_out.is_all = gone > 0 && gone == listed().count();
         Ok(left_out)
     }

@@ -37,6 +37,7 @@ mod reads;
 mod shared;
 mod silence;
 mod starts;
+mod tiers;
 
 pub(super) const START_MS: i64 = 1_795_219_200_000;
 
@@ -70,6 +71,8 @@ pub(super) struct Site {
     pub(super) told: Mutex<BTreeMap<u64, Told>>,
     /// Most marks in one segment.
     most_marks: AtomicUsize,
+    /// Where brokers keep segments, if not with the blocks.
+    pub(super) segments: Mutex<BTreeMap<u64, SegmentPlaces>>,
     pub(super) faults: Mutex<Vec<String>>,
 }
 
@@ -166,11 +169,13 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
         if let Some(told) = shared.0.told.lock().get(&id) {
             told(&mut config, &mut background);
         }
+        let segments = shared.0.segments.lock().get(&id).cloned().unwrap_or_default();
         let parts = ClusterParts {
             consensus: consensus.clone(),
             feed,
             peers: Arc::new(shared.clone()),
             store: Arc::new(shared.clone()),
+            segments,
             blobs: Arc::new(shared),
             disk,
             work: Work::Threads,

@@ -148,6 +148,7 @@ impl Cluster {
             consensus: consensus.clone(),
             feed,
             store: Arc::new(store.clone()),
+            segments: Default::default(),
             blobs: Arc::new(store),
             peers,
             disk,

@@ -135,6 +135,11 @@ const WORDS: &[Words] = &[
         fix: ("Senders wait as long for their answer. Look at the load of the store, and at the network to it.", "发送方要等同样久才得到答复。请检查存储的负载和到它的网络。"),
     },
     Words {
+        code: "cache_away",
+        said: ("{name} leaves {count} nodes of the shared cache alone for now: {why}", "{name} 暂时不使用共享缓存的 {count} 个节点：{why}"),
+        fix: ("Answers are right without it and take longer. See whether that Redis runs, and its load; it is used again by itself.", "没有它结果仍然正确，只是更慢。请检查该 Redis 是否在运行及其负载；恢复后会自动重新使用。"),
+    },
+    Words {
         code: "version_skew",
         said: ("Brokers run different versions: {versions}", "broker 的版本不同：{versions}"),
         fix: ("Finish the upgrade: restart those that are older, one by one. The cluster uses what all know.", "请完成升级：逐个重启较旧的 broker。集群只使用所有 broker 都支持的功能。"),

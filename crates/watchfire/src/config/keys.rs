@@ -103,6 +103,7 @@ pub(super) struct Auth {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Storage {
     pub(super) store: Option<String>,
+    pub(super) store_segments: Option<String>,
     pub(super) retention: Option<String>,
     pub(super) retention_size_bytes: Option<u64>,
     pub(super) retention_rules: Vec<RetentionRule>,
@@ -121,6 +122,7 @@ pub(super) struct Cluster {
     pub(super) zone: Option<String>,
     pub(super) advertise: Option<String>,
     pub(super) accept_weaker_durability: Option<bool>,
+    pub(super) cache: Option<String>,
     pub(super) cache_bytes: Option<u64>,
     pub(super) share_cache: Option<bool>,
     pub(super) spread_queries: Option<bool>,

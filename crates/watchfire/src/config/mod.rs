@@ -23,7 +23,7 @@ mod retention;
 mod tenants;
 
 pub(crate) use agent::Shipping;
-pub(crate) use cluster::ClusterSettings;
+pub(crate) use cluster::{ClusterSettings, LOST, WITH_BLOCKS};
 pub(crate) use console_role::{ConsoleRole, ShownCluster};
 pub(crate) use features::Features;
 use keys::{File, Tls};
@@ -306,7 +306,7 @@ fn effective(
         tls: tls(file.tls)?,
         cluster: cluster::settings(
             &file.cluster,
-            file.storage.store,
+            cluster::Stores { blocks: file.storage.store, segments: file.storage.store_segments },
             &arguments.cluster,
             &collecting.instance,
         )?,

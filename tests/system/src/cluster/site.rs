@@ -70,7 +70,7 @@ pub(super) struct Place {
 
 impl Place {
     /// This host, and the port for peers that others know of.
-    fn here(peers: SocketAddr) -> Result<Place> {
+    pub(super) fn here(peers: SocketAddr) -> Result<Place> {
         let listen = free_address()?;
         Ok(Place { peers, listen, on: Vec::new(), environment: Vec::new() })
     }

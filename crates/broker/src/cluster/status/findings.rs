@@ -56,6 +56,8 @@ pub enum Code {
     StoreErrors,
     /// A store is slow.
     StoreSlow,
+    /// A shared cache is left alone.
+    CacheAway,
     /// Programs of several versions.
     VersionSkew,
     /// A clock is wrong.
@@ -70,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 22] = [
         Code::OneMachine,
         Code::ConsensusStopped,
         Code::NoLeader,
@@ -87,6 +89,7 @@ impl Code {
         Code::SegmentsNearLimit,
         Code::StoreErrors,
         Code::StoreSlow,
+        Code::CacheAway,
         Code::VersionSkew,
         Code::ClockSkew,
         Code::PartialAnswers,
@@ -113,6 +116,7 @@ impl Code {
             Code::SegmentsNearLimit => "segments_near_limit",
             Code::StoreErrors => "store_errors",
             Code::StoreSlow => "store_slow",
+            Code::CacheAway => "cache_away",
             Code::VersionSkew => "version_skew",
             Code::ClockSkew => "clock_skew",
             Code::PartialAnswers => "partial_answers",
@@ -296,11 +300,22 @@ fn versions(members: &[MemberStatus], found: &mut Vec<Finding>) {
 /// Errors of a store that pass by themselves, if they pass; anything else waits for somebody.
 const PASSING: [&str; 5] = ["busy", "unreachable", "failed", "late", "unknown"];
 
+/// The tier of a cache that brokers share.
+pub const SHARED_CACHE: &str = "cache";
+
 fn reported(name: &str, report: &BrokerReport, found: &mut Vec<Finding>) {
     for store in &report.stores {
         let about = |code: Code, level| {
             code.found(level).with("name", name).with("store", store.store.as_str())
         };
+        if let Some(first) = store.away.first() {
+            let finding = about(Code::CacheAway, Level::Warn).with("why", first.as_str());
+            found.push(finding.with("count", store.away.len() as u64));
+        }
+        // What it does not answer in time, it is not waited for.
+        if store.store == SHARED_CACHE {
+            continue;
+        }
         let mut kinds: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
         for operation in &store.operations {
             for (kind, count) in &operation.errors {
@@ -541,6 +556,25 @@ mod tests {
                     .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn a_shared_cache_that_is_away_costs_time_only() {
+        let mut status = cluster(3);
+        let errors = BTreeMap::from([("late".to_owned(), 90)]);
+        let get = OperationReport { requests: 100, errors, ..OperationReport::default() };
+        let cache = StoreReport {
+            store: SHARED_CACHE.to_owned(),
+            operations: vec![get],
+            ..StoreReport::default()
+        };
+        status.members[0].report.as_mut().expect("asked").stores = vec![cache.clone()];
+        assert_eq!(told(&status), Vec::<String>::new());
+        let away = vec!["r:1: late".to_owned(), "r:2: late".to_owned()];
+        let cache = StoreReport { away, ..cache };
+        status.members[0].report.as_mut().expect("asked").stores = vec![cache];
+        let found = r#"warn cache_away {"count":2,"name":"b0","store":"cache","why":"r:1: late"}"#;
+        assert_eq!(told(&status), [found]);
     }
 
     #[test]

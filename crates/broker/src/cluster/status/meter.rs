@@ -28,6 +28,8 @@ pub struct StoreCounts {
     pub operations: Vec<OperationCounts>,
     /// Chunks read from the cache on the local disk, chunks fetched, and its bytes, if there is one.
     pub cache: Option<CacheReport>,
+    /// What of a shared cache is left alone for now, each in words.
+    pub away: Vec<String>,
 }
 
 /// One kind of request since the start.
@@ -142,6 +144,7 @@ impl Meter {
                     window_ms: oldest.map_or(0, |moment| millis(moment.at.elapsed())),
                     operations: operations.filter(|told| told.requests > 0).collect(),
                     cache,
+                    away: counts.away.clone(),
                 }
             })
             .collect()
@@ -213,7 +216,7 @@ mod tests {
         let (hits, misses, neighbours, bytes) = (10 * full, 2 * full, full, 7);
         let cache = Some(CacheReport { hits, misses, neighbours, bytes });
         let (store, url) = ("truth".to_owned(), "s3://b".to_owned());
-        StoreCounts { store, url, operations: vec![put], cache }
+        StoreCounts { store, url, operations: vec![put], cache, away: vec!["r:1".to_owned()] }
     }
 
     fn row(samples: u64) -> TenantRow {
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(put.errors, BTreeMap::from([("full".to_owned(), 1)]));
         let cache = CacheReport { hits: 10, misses: 2, neighbours: 1, bytes: 7 };
         assert_eq!(told[0].cache, Some(cache));
-        assert_eq!(told[0].window_ms, 50_000);
+        assert_eq!((told[0].window_ms, &*told[0].away), (50_000, &["r:1".to_owned()][..]));
         // Slower than every bound is no number.
         assert_eq!(meter.stores(&[counts([100, 0, 0, 3], 3)])[0].operations[0].p50_ms, None);
         // What was not asked is not told.

@@ -31,7 +31,7 @@ use model::TimeRange;
 use tokio::time::Instant;
 
 pub use asking::{AskBroker, Asked, ClusterStatusService, cluster_status_service};
-pub use findings::Code;
+pub use findings::{Code, SHARED_CACHE};
 pub use meter::{OperationCounts, StoreCounts};
 pub use routes::routes as cluster_status_routes;
 pub use told::*;

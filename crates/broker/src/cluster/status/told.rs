@@ -196,8 +196,10 @@ pub struct StoreReport {
     pub window_ms: u64,
     /// By kind of request, those that there were.
     pub operations: Vec<OperationReport>,
-    /// The cache of its chunks on the local disk, if there is one.
+    /// The cache of its chunks on the local disk, if there is one; of a shared cache, what it had itself.
     pub cache: Option<CacheReport>,
+    /// What of a shared cache is left alone for now, each in words.
+    pub away: Vec<String>,
 }
 
 /// One kind of request.

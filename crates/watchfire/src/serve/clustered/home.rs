@@ -24,7 +24,9 @@ pub(super) enum Stage {
 }
 
 /// Of the file. It grows with every field that an older program must not leave out.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Since which version there may be a store for segments.
+const WITH_SEGMENTS: u32 = 2;
 
 /// What every version of the file has.
 #[derive(Deserialize)]
@@ -48,6 +50,9 @@ pub(super) struct Home {
     pub(super) stage: Stage,
     /// The URL of the store as it was given.
     pub(super) store: String,
+    /// That of the store for segments, if they have their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store_segments: Option<String>,
     pub(super) name: String,
     #[serde(default)]
     pub(super) zone: String,
@@ -64,15 +69,38 @@ impl Home {
         name: &str,
     ) -> Home {
         Home {
-            version: VERSION,
+            version: first(),
             cluster: cluster.to_string(),
             broker: broker.to_string(),
             stage,
             store: store.to_owned(),
+            store_segments: None,
             name: name.to_owned(),
             zone: String::new(),
             advertise: None,
         }
+    }
+
+    pub(super) fn store_segments(&self) -> Option<&str> {
+        self.store_segments.as_deref()
+    }
+
+    pub(super) fn set_store_segments(&mut self, url: Option<&str>) {
+        self.store_segments = url.map(str::to_owned);
+        // An older program may read what says nothing that it does not know.
+        self.version = if url.is_some() { WITH_SEGMENTS } else { first() };
+    }
+
+    /// As it is, but for where segments lie: that is remembered when the cluster has agreed to it.
+    pub(super) fn with_segments_of(&self, other: &Home) -> Home {
+        let mut home = self.clone();
+        home.set_store_segments(other.store_segments());
+        home
+    }
+
+    /// Which cluster it is of, and how far it is.
+    pub(super) fn become_one_of(&mut self, cluster: StoreId, stage: Stage) {
+        (self.cluster, self.stage) = (cluster.to_string(), stage);
     }
 
     pub(super) fn cluster(&self) -> &str {
@@ -168,6 +196,13 @@ mod tests {
         home.write(&disk).expect("written");
         home.stage = Stage::Member;
         home.advertise = Some("b-1.example:9596".to_owned());
+        home.set_store_segments(Some("redis://r/p"));
+        assert_eq!(home.version, WITH_SEGMENTS);
+        home.set_store_segments(None);
+        assert_eq!(home.version, 1, "a version that knows one store reads it");
+        let before = home.clone();
+        home.set_store_segments(Some("redis://r/p"));
+        assert!(home.with_segments_of(&before) == before);
         home.write(&disk).expect("written over");
         let found = Home::read(data.path()).expect("readable").expect("there");
         assert!(found == home && is_home(data.path()));
@@ -186,7 +221,7 @@ mod tests {
             Home::read(data.path()).map(|home| home.is_some())
         };
         assert!(read(good).expect("understood"));
-        let newer = good.replace("{\"cluster\"", "{\"version\":2,\"color\":1,\"cluster\"");
+        let newer = good.replace("{\"cluster\"", "{\"version\":3,\"color\":1,\"cluster\"");
         let newer = format!("{:#}", read(&newer).expect_err("of next year"));
         assert!(newer.contains("newer version") && !newer.contains("--data"), "{newer}");
         for bad in [

@@ -34,7 +34,8 @@ impl Clustered {
                 said = format!("{seed} does not know its cluster yet");
                 continue;
             }
-            may_join(&about, &self.home, &self.store).with_context(|| format!("--join {seed}"))?;
+            may_join(&about, &self.home, &self.stores.blocks)
+                .with_context(|| format!("--join {seed}"))?;
             return Ok(());
         }
         bail!("none of the brokers named by --join could be asked: {said}")

@@ -11,9 +11,10 @@
 //! | `starts` | whether it founds, joins or comes back |
 //! | `membership` | it becomes one of the cluster, and stays one |
 //! | `home` | what the data directory remembers |
-//! | `store` | the shared store, and whose it is |
+//! | `store` | the shared stores, and whose they are |
 //! | `chunks` | what the caches of brokers give one another |
-//! | `counts` | what is told of the store |
+//! | `keeping` | what a store that forgets is told to keep |
+//! | `counts` | what is told of the stores |
 //! | `late` | what is there before what it needs is |
 //! | `credentials` | users and tokens in the catalog |
 //! | `workers` | who computes parts of queries |
@@ -22,6 +23,7 @@ mod chunks;
 mod counts;
 mod credentials;
 mod home;
+mod keeping;
 mod late;
 mod membership;
 mod starts;
@@ -41,17 +43,18 @@ use consensus::{Consensus, ConsensusConfig, Failure, Member, Observer, ProposeEr
 use console::Workers;
 use net::auth::CredentialStore;
 use net::{Bound, Identity, NetMetrics};
-use objects::{PageCache, SharedBlobs, Store, StoreCounters};
+use objects::SharedBlobs;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use wire::text_encode::TextEncoder;
 
 use self::chunks::{ChunkCounters, OtherCaches, OwnCache};
+use self::counts::Caches;
 use self::credentials::CatalogCredentials;
 use self::home::{Home, Stage};
 use self::late::{LateCalls, LateLinks};
-use self::store::SharedStore;
+use self::store::Stores;
 use self::workers::OtherBrokers;
 use super::peer_port::PeerPort;
 use super::security::{Security, TLS};
@@ -71,9 +74,9 @@ const STOPPING: Duration = Duration::from_secs(2);
 pub(super) struct Clustered {
     home: Home,
     disk: Arc<dyn Disk>,
-    store: Store,
+    stores: Stores,
     blobs: SharedBlobs,
-    cache: Option<Arc<PageCache>>,
+    caches: Caches,
     chunks: Arc<ChunkCounters>,
     consensus: Consensus,
     feed: Arc<CatalogFeed>,
@@ -127,7 +130,7 @@ impl Clustered {
         if let Some(why) = left_cluster(&*disk) {
             bail!("--data {}: {why}", config.data.display());
         }
-        let (mut home, store) = match known {
+        let (mut home, stores) = match known {
             Some(home) => starts::come_back(home, config, &*disk).await?,
             None => starts::begin_anew(config, &*disk).await?,
         };
@@ -149,7 +152,7 @@ impl Clustered {
             address: home.advertise.clone().unwrap_or(own),
             zone: home.zone.clone(),
         };
-        let (blobs, cache) = store::blobs(&store, config)?;
+        let (blobs, caches) = store::blobs(&stores.blocks, &home, config)?;
         let feed = CatalogFeed::new(home.broker());
         let (links, fault) = (Arc::new(LateLinks::default()), watch::Sender::new(None));
         let failed = fault.clone();
@@ -173,9 +176,9 @@ impl Clustered {
         Ok(Some(Clustered {
             home,
             disk,
-            store,
+            stores,
             blobs,
-            cache,
+            caches,
             chunks: Arc::default(),
             consensus,
             feed,
@@ -218,19 +221,22 @@ impl Clustered {
         let (authority, peers) = (Arc::clone(security.authority()), Arc::clone(security.peers()));
         tokio::spawn(Arc::clone(&identity).keep_issuing(authority, Arc::clone(&peers)));
         tokio::spawn(credentials::cut_who_was_revoked_elsewhere(peers));
-        tokio::spawn(store::keep_name(self.store.clone(), self.home.clone()));
+        let cluster = self.home.cluster().to_owned();
+        tokio::spawn(keeping::keep(self.stores.clone(), cluster, self.consensus.clone()));
         if self.home.stage == Stage::Joining {
             self.look_before_joining(&links).await?;
         }
         self.become_member().await?;
         self.be_listed().await?;
         self.home.stage = Stage::Member;
-        self.home.write(&*self.disk)?;
+        let known = Home::read(&config.data)?.unwrap_or_else(|| self.home.clone());
+        self.home.with_segments_of(&known).write(&*self.disk)?;
         tokio::spawn(self.stay());
         let parts = ClusterParts {
             consensus: self.consensus.clone(),
             feed: Arc::clone(&self.feed),
-            store: Arc::new(SharedStore(self.store.clone())),
+            store: self.stores.shared(),
+            segments: self.stores.segment_places()?,
             blobs: Arc::new(self.blobs.clone()),
             peers: links,
             disk: Arc::clone(&self.disk),
@@ -240,13 +246,16 @@ impl Clustered {
             on_fault: self.on_fault(),
         };
         let broker = Box::pin(Broker::open_clustered(parts, broker_config, metrics)).await?;
-        if self.cache.is_some() && config.cluster.share_cache {
+        if self.caches.own.is_some() && config.cluster.share_cache {
             self.blobs.set_neighbours(Arc::new(OtherCaches {
                 broker: broker.clone(),
                 links: Arc::clone(&self.links),
                 counters: Arc::clone(&self.chunks),
                 silent: Arc::default(),
             }));
+        }
+        if self.home.store_segments() != known.store_segments() {
+            self.home.write(&*self.disk)?;
         }
         Ok((broker, port))
     }
@@ -273,22 +282,19 @@ impl Clustered {
         }
     }
 
-    /// What the store did, and the cache before it.
+    /// What the stores did, and the cache before them.
     pub(super) fn page(&self) -> crate::metrics::Page {
-        let (store, cache) = (self.store.clone(), self.cache.clone());
+        let (stores, caches) = (self.stores.clone(), self.caches.clone());
         let chunks = Arc::clone(&self.chunks);
         Box::new(move |out: &mut TextEncoder<'_>| {
-            StoreCounters::render(&[(counts::TIER, store.counters())], out);
-            if let Some(cache) = &cache {
-                cache.counters().render(out);
-            }
+            counts::render(&stores, &caches, out);
             chunks.render(out);
         })
     }
 
-    /// What is told of the store in the state of the cluster.
+    /// What is told of the stores in the state of the cluster.
     pub(super) fn stores(&self) -> ReadStores {
-        counts::of(&self.store, self.cache.as_ref())
+        counts::of(&self.stores, &self.caches)
     }
 
     /// The way on which other brokers are asked how they are.
@@ -315,7 +321,7 @@ impl Clustered {
             self.home.name,
             self.home.cluster(),
             self.member.address,
-            self.store.url()
+            self.stores.shown()
         )
     }
 

@@ -11,16 +11,16 @@ use objects::Store;
 
 use super::super::security::TLS;
 use super::home::{self, Home, Stage};
-use super::store::{self, Claim};
+use super::store::{self, Claim, Stores};
 use crate::about::now_ms;
-use crate::config::Config;
+use crate::config::{Config, WITH_BLOCKS};
 
 /// A broker whose directory knows its cluster.
 pub(super) async fn come_back(
     mut home: Home,
     config: &Config,
     disk: &dyn Disk,
-) -> Result<(Home, Store)> {
+) -> Result<(Home, Stores)> {
     let before = home.clone();
     if let Some(url) = &config.cluster.store
         && url.reveal() != home.store
@@ -30,6 +30,10 @@ pub(super) async fn come_back(
         );
         url.reveal().clone_into(&mut home.store);
     }
+    let segments = config.cluster.store_segments.as_ref().map(settings::Secret::reveal);
+    if let Some(segments) = segments {
+        home.set_store_segments(Some(segments).filter(|url| *url != WITH_BLOCKS));
+    }
     if let Some(zone) = &config.cluster.zone {
         home.zone.clone_from(zone);
     }
@@ -37,19 +41,20 @@ pub(super) async fn come_back(
         home.advertise.clone_from(&config.cluster.advertise);
     }
     let has_data = home.stage == Stage::Member;
-    let store = store::open(&home.store, home.broker(), has_data, config).await?;
+    let stores = Stores::open(&home, has_data, config).await?;
     match home.stage {
-        Stage::Founding => claim(&store, &home, &config.data, disk).await?,
-        Stage::Joining | Stage::Member => store::check_known(&store, &home).await?,
+        Stage::Founding => claim(&stores.blocks, &home, &config.data, disk).await?,
+        Stage::Joining | Stage::Member => store::check_known(&stores.blocks, &home).await?,
     }
-    if home != before {
-        home.write(disk)?;
+    let remembered = home.with_segments_of(&before);
+    if remembered != before {
+        remembered.write(disk)?;
     }
-    Ok((home, store))
+    Ok((home, stores))
 }
 
 /// A broker that has no cluster yet.
-pub(super) async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home, Store)> {
+pub(super) async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home, Stores)> {
     let url = config.cluster.store.as_ref().expect("it makes this a cluster").reveal();
     let (mut id, mut number) = ([0; 16], [0; 8]);
     for half in [&mut id[..], &mut number[..]] {
@@ -57,9 +62,13 @@ pub(super) async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home
     }
     // 0 stands for whoever is at an address.
     let broker = BrokerId(u64::from_le_bytes(number).max(1));
-    let store = store::open(url, broker, false, config).await?;
+    let mut home = Home::new(StoreId(id), broker, Stage::Founding, url, &config.cluster.name);
+    let segments = config.cluster.store_segments.as_ref().map(settings::Secret::reveal);
+    home.set_store_segments(segments.filter(|url| *url != WITH_BLOCKS));
+    let stores = Stores::open(&home, false, config).await?;
     let joins = !config.cluster.join.is_empty();
-    let (cluster, stage) = store::cluster_for_new(&store, joins, StoreId(id)).await?;
+    let (cluster, stage) = store::cluster_for_new(&stores.blocks, joins, StoreId(id)).await?;
+    home.become_one_of(cluster, stage);
     ensure!(
         !joins
             || config.cluster.join_token.is_some()
@@ -79,15 +88,14 @@ pub(super) async fn begin_anew(config: &Config, disk: &dyn Disk) -> Result<(Home
             config.peer_listen.address
         );
     }
-    let mut home = Home::new(cluster, broker, stage, url, &config.cluster.name);
     home.zone = config.cluster.zone.clone().unwrap_or_default();
     home.advertise.clone_from(&config.cluster.advertise);
     net::check_name(&home.name).context("--name")?;
     home.write(disk)?;
     if stage == Stage::Founding {
-        claim(&store, &home, &config.data, disk).await?;
+        claim(&stores.blocks, &home, &config.data, disk).await?;
     }
-    Ok((home, store))
+    Ok((home, stores))
 }
 
 /// Whether an address leads back to the host that asks for it.
