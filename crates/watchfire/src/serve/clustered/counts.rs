@@ -56,7 +56,6 @@ pub(super) fn of(stores: &Stores, caches: &Caches) -> ReadStores {
         let cache = cache.as_ref().map(|cache| CacheReport {
             hits: cache.counters().hits(),
             misses: cache.counters().misses(),
-            neighbours: cache.counters().neighbours(),
             neighbours: cache.counters().from_neighbours(),
             bytes: cache.counters().bytes(),
         });
