@@ -29,6 +29,8 @@ struct Inner {
     /// Writing steps left until the power goes.
     steps_left: Option<u64>,
     steps: u64,
+    /// Called at the first step that finds no power.
+    on_power_cut: Option<Box<dyn FnOnce() + Send>>,
     syncs_fail: bool,
 }
 
@@ -71,6 +73,12 @@ impl MemoryDisk {
     /// later ones fail. Then call [`MemoryDisk::crash`].
     pub fn cut_power_after(&self, steps: u64) {
         self.lock().steps_left = Some(steps);
+    }
+
+    /// Has `tell` called at the first step that finds no power. It is called within that step and must
+    /// not ask the disk anything.
+    pub fn on_power_cut(&self, tell: impl FnOnce() + Send + 'static) {
+        self.lock().on_power_cut = Some(Box::new(tell));
     }
 
     /// Lets every sync fail, or no longer.
@@ -294,7 +302,12 @@ impl Inner {
     fn step(&mut self, action: &'static str, path: &str) -> Result<(), BlobError> {
         self.steps += 1;
         match &mut self.steps_left {
-            Some(0) => Err(failed(action, path, io::Error::other("power is off"))),
+            Some(0) => {
+                if let Some(tell) = self.on_power_cut.take() {
+                    tell();
+                }
+                Err(failed(action, path, io::Error::other("power is off")))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -329,9 +342,7 @@ impl Inner {
 
     fn sync(&mut self, path: &str, index: usize) -> Result<(), BlobError> {
         self.check_sync(path)?;
-        let file = &mut self.files[index];
-        file.durable = file.now.clone();
-        file.changes.clear();
+        self.files[index].make_durable();
         Ok(())
     }
 }
@@ -344,6 +355,19 @@ impl Content {
     fn set_len(&mut self, len: usize) {
         self.now.resize(len, 0);
         self.changes.push(Change::SetLen(len));
+    }
+
+    /// Costs what was written since the last time: a log is synced once per entry.
+    fn make_durable(&mut self) {
+        for change in self.changes.drain(..) {
+            match change {
+                Change::SetLen(len) => self.durable.resize(len, 0),
+                Change::Write { offset, bytes } => {
+                    debug_assert_eq!(self.durable.len(), offset, "files are written at their end");
+                    self.durable.extend_from_slice(&bytes);
+                }
+            }
+        }
     }
 
     /// What is left of the file: the synced, and by chance sectors of the rest.
