@@ -83,7 +83,7 @@ impl Broker {
         batch: &MetricBatch,
         done: impl FnOnce(Result<Delivery, CommitError>) + Send + 'static,
     ) {
-        let mark = identity.mark(self.now_ms());
+        let mark = identity.mark(self.heard_ms());
         match mark.check() {
             Ok(()) => self.ingest_marked(tenant, batch, Some(mark), done),
             Err(error) => done(Err(error.into())),

@@ -500,6 +500,13 @@ impl Broker {
         (self.inner.config.now_ms)()
     }
 
+    /// When an agent is heard of, for whoever forgets those that are silent for long: a broker whose clock
+    /// is far behind must not have the others forget it at once, and store again what it sends again.
+    fn heard_ms(&self) -> i64 {
+        let behind_ms = self.inner.clustered.as_ref().map_or(0, |it| it.members.behind_ms());
+        self.now_ms().saturating_add(behind_ms)
+    }
+
     /// Nothing that is older is answered, in any form.
     fn oldest_kept_ms(&self) -> i64 {
         let kept_ms = self.inner.config.kept().time_ms;

@@ -226,7 +226,8 @@ impl Marks {
             Some(spool) => spool,
             None => self.begin(&mark.agent, mark.incarnation),
         };
-        spool.at_ms = mark.at_ms;
+        // Clocks of brokers differ: who hears of an agent last does not make it silent for longer.
+        spool.at_ms = spool.at_ms.max(mark.at_ms);
         spool.lanes[mark.lane.index()].store(mark);
         Ok(())
     }

@@ -84,6 +84,15 @@ fn a_batch_never_overtakes_the_one_it_follows() {
 }
 
 #[test]
+fn a_clock_that_is_behind_makes_nobody_silent() {
+    let mut state = State::default();
+    store(&mut state, Mark { at_ms: 1_000, ..mark(1, 0) }).expect("sound");
+    store(&mut state, Mark { at_ms: -9_000, ..mark(2, 1) }).expect("sound");
+    state.apply(&Command::ExpireMarks { before_ms: 1_000 }).expect("applies");
+    assert_eq!(state.marks_of("a", SPOOL).live_through, 2);
+}
+
+#[test]
 fn marks_expire_and_their_number_is_bounded() {
     let mut state = State::default();
     let spools = MAX_INCARNATIONS_PER_AGENT as u8 + 3;
