@@ -43,7 +43,7 @@ mod voters;
 pub use bytes_of::Malformed;
 pub use config::{ConsensusConfig, ConsensusError, ProposeError, Status, Voting};
 pub use journal::JournalError;
-pub use log_store::{Failure, OnFailure, Writing};
+pub use log_store::{Failure, Latency, OnFailure, Writing};
 pub use machine::{Observer, SnapshotError};
 pub use member::Consensus;
 pub use network::{Call, Transport, TransportError};

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blockstore::{BlobError, Disk};
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -24,12 +25,24 @@ const SENT_AT_ONCE_BYTES: usize = 256 << 10;
 const SYNCED_AT_ONCE_BYTES: usize = 8 << 20;
 
 /// Where the journal is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Writing {
     /// On a thread of its own, several changes with one sync.
     Thread,
     /// Where it is asked for: in a simulation, which has one thread.
     Inline,
+    /// As a thread would, on one thread with everything else: in a simulation whose disks take time.
+    Task(Latency),
+}
+
+/// Says how long the next sync takes.
+#[derive(Clone)]
+pub struct Latency(pub Arc<dyn Fn() -> Duration + Send + Sync>);
+
+impl Debug for Latency {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Latency")
+    }
 }
 
 /// Called when this member cannot take part any more: nothing that was promised can be kept, so it should
@@ -69,7 +82,7 @@ pub(crate) struct LogStore {
 
 #[derive(Clone)]
 enum Writer {
-    Thread(mpsc::UnboundedSender<Job>),
+    Queue(mpsc::UnboundedSender<Job>),
     Inline(Arc<Mutex<Journal>>, OnFailure),
 }
 
@@ -127,7 +140,12 @@ impl LogStore {
                         let key = directory.to_owned();
                         BlobError::Io { action: "start the thread that writes", key, source }
                     })?;
-                Writer::Thread(sender)
+                Writer::Queue(sender)
+            }
+            Writing::Task(latency) => {
+                let (sender, jobs) = mpsc::unbounded_channel();
+                tokio::spawn(write_in_time(journal, jobs, latency, on_failure));
+                Writer::Queue(sender)
             }
         };
         Ok(LogStore { contents: Arc::new(Mutex::new(contents)), writer, snapshots })
@@ -175,7 +193,7 @@ impl LogStore {
     fn start(&self, records: Vec<Record>, done: Done) {
         let job = Job { records, done };
         match &self.writer {
-            Writer::Thread(sender) => {
+            Writer::Queue(sender) => {
                 if let Err(refused) = sender.send(job) {
                     refused.0.done.tell(Err(std::io::Error::other("the journal has failed")));
                 }
@@ -201,19 +219,42 @@ impl LogStore {
 /// Serves jobs until nobody can send any.
 fn write(mut journal: Journal, mut jobs: mpsc::UnboundedReceiver<Job>, on_failure: &OnFailure) {
     while let Some(first) = jobs.blocking_recv() {
-        let mut size_bytes = first.size_bytes();
-        let mut group = vec![first];
-        while size_bytes < SYNCED_AT_ONCE_BYTES
-            && let Ok(job) = jobs.try_recv()
-        {
-            size_bytes += job.size_bytes();
-            group.push(job);
-        }
+        let group = with_those_behind(first, &mut jobs);
         if let Err(error) = write_jobs(&mut journal, group) {
             on_failure(&Failure::Disk(&error));
             return;
         }
     }
+}
+
+/// As [`write`], where each sync takes as long as it is told.
+async fn write_in_time(
+    mut journal: Journal,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    Latency(latency): Latency,
+    on_failure: OnFailure,
+) {
+    while let Some(first) = jobs.recv().await {
+        let group = with_those_behind(first, &mut jobs);
+        tokio::time::sleep(latency()).await;
+        if let Err(error) = write_jobs(&mut journal, group) {
+            on_failure(&error);
+            return;
+        }
+    }
+}
+
+/// What is synced at once.
+fn with_those_behind(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>) -> Vec<Job> {
+    let mut size_bytes = first.size_bytes();
+    let mut group = vec![first];
+    while size_bytes < SYNCED_AT_ONCE_BYTES
+        && let Ok(job) = jobs.try_recv()
+    {
+        size_bytes += job.size_bytes();
+        group.push(job);
+    }
+    group
 }
 
 fn write_jobs(journal: &mut Journal, group: Vec<Job>) -> Result<(), BlobError> {

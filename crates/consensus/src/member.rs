@@ -114,7 +114,8 @@ impl Consensus {
         let machine = Machine::open(Arc::clone(&disk), &snapshots, own, observer)?;
         let durable = machine.durable();
         let told = Arc::clone(&on_failure);
-        let log = LogStore::open(disk, &log_directory, config.writing, durable, told)?;
+        let writing = config.writing.clone();
+        let log = LogStore::open(disk, &log_directory, writing, durable, told)?;
         let found = log.last().map_or(0, |id| id.index);
         let incarnation = log.incarnation();
         let answered = Answered::default();

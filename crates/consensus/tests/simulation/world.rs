@@ -8,7 +8,8 @@ use blockstore::{BlobError, Disk, MemoryDisk};
 use bytes::Bytes;
 use catalog::{CatalogError, Command, Expected, Outcome, State};
 use consensus::{
-    Call, Consensus, ConsensusConfig, Member, Observer, Transport, TransportError, Voting, Writing,
+    Call, Consensus, ConsensusConfig, Latency, Member, Observer, Transport, TransportError, Voting,
+    Writing,
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) cut: Mutex<BTreeSet<(u64, u64)>>,
     lossy: Mutex<bool>,
     slow: Mutex<bool>,
+    /// Whose disks take long.
+    slow_disks: Mutex<BTreeSet<u64>>,
     dice: Mutex<Dice>,
     /// Requests so far.
     pub(crate) calls: Mutex<u64>,
@@ -110,6 +113,12 @@ impl World {
         Ok(())
     }
 
+    /// How long the disk of a member takes for its next sync.
+    fn sync_takes(&self, id: u64) -> Duration {
+        let most_ms = if self.slow_disks.lock().contains(&id) { 400 } else { 3 };
+        Duration::from_millis(self.dice.lock().below(most_ms))
+    }
+
     fn runs(&self, id: u64, process: u64) -> bool {
         // One that starts has no entry yet and asks nobody before it has.
         self.processes.lock().get(&id).is_some_and(|(number, _)| *number == process)
@@ -161,6 +170,8 @@ pub(crate) struct Cluster {
     pub(crate) world: Arc<World>,
     ledger: Arc<Ledger>,
     of: u64,
+    /// Whether a sync takes any.
+    disks_take_time: bool,
     pub(crate) snapshot_every: u64,
     pub(crate) max_log_bytes: u64,
     disks: BTreeMap<u64, MemoryDisk>,
@@ -181,6 +192,13 @@ pub(crate) fn member(id: u64) -> Member {
     Member { name: format!("b{id}"), address: id.to_string(), zone: (id % 3).to_string() }
 }
 
+impl Drop for Cluster {
+    /// They hold each other.
+    fn drop(&mut self) {
+        self.world.processes.lock().clear();
+    }
+}
+
 impl Cluster {
     pub(crate) fn new(seed: u64, of: u64) -> Cluster {
         let world = World {
@@ -191,6 +209,7 @@ impl Cluster {
             cut: Mutex::default(),
             lossy: Mutex::new(false),
             slow: Mutex::new(false),
+            slow_disks: Mutex::default(),
             dice: Mutex::new(Dice(seed ^ 1)),
             calls: Mutex::default(),
         };
@@ -198,6 +217,7 @@ impl Cluster {
             world: Arc::new(world),
             ledger: Arc::default(),
             of,
+            disks_take_time: seed % 4 >= 2,
             snapshot_every: 40,
             max_log_bytes: 64 << 20,
             disks: BTreeMap::new(),
@@ -218,8 +238,14 @@ impl Cluster {
     async fn start_on(&mut self, id: u64) -> Result<Consensus, consensus::ConsensusError> {
         let memory = self.disks.entry(id).or_default().clone();
         let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+        let writing = if self.disks_take_time {
+            let world = Arc::clone(&self.world);
+            Writing::Task(Latency(Arc::new(move || world.sync_takes(id))))
+        } else {
+            Writing::Inline
+        };
         let config = ConsensusConfig {
-            writing: Writing::Inline,
+            writing,
             replace_after_ms: 20_000,
             snapshot_every: self.snapshot_every,
             max_log_bytes: self.max_log_bytes,
@@ -333,6 +359,7 @@ impl Cluster {
         self.world.cut.lock().clear();
         *self.world.lossy.lock() = false;
         *self.world.slow.lock() = false;
+        self.world.slow_disks.lock().clear();
     }
 
     /// Starts whoever does not run, with disks that last.
@@ -396,7 +423,7 @@ impl Cluster {
     pub(crate) async fn harm(&mut self) -> &'static str {
         let id = 1 + self.dice.below(self.of);
         let other = 1 + self.dice.below(self.of);
-        match self.dice.below(15) {
+        match self.dice.below(if self.disks_take_time { 17 } else { 15 }) {
             0 => {
                 self.crash(id);
                 "crash"
@@ -438,6 +465,10 @@ impl Cluster {
             11 => {
                 self.heal();
                 "heal"
+            }
+            15 | 16 => {
+                self.world.slow_disks.lock().insert(id);
+                "slow disk"
             }
             14 => {
                 let Some(leader) = self.leader() else { return "no hand-over" };
