@@ -1,14 +1,17 @@
 //! Cases that are told step by step, on the same clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, CommitError, IngestOutcome};
+use broker::{BatchIdentity, Broker, CommitError, Incarnation, IngestOutcome, Lane};
 use consensus::seed_chance;
 use model::{DEFAULT_TENANT, MetricBatch, TimeRange};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{BEGAN, Cluster, FLUSH_INTERVAL, START_MS, all, clients, member, query, read};
+use crate::clients::Series;
+use crate::plan::{Patience, Times};
+use crate::{BEGAN, Cluster, START_MS, all, clients, member, query, read, right_clocks, set_clock};
 
 fn on_its_own_clock(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -19,21 +22,25 @@ fn on_its_own_clock(test: impl Future<Output = ()>) {
     runtime.block_on(async {
         seed_chance(1);
         BEGAN.set(Some(Instant::now()));
+        right_clocks();
         test.await;
     });
     runtime.shutdown_background();
 }
 
+/// What is written.
+const SERIES: Series = Series { of: 's', number: 0, part: 0 };
+
 /// Three brokers that are open.
 async fn three() -> Cluster {
-    three_that_flush_after(FLUSH_INTERVAL).await
+    three_that_flush_after(Patience::LONG.flush_interval).await
 }
 
 async fn three_that_flush_after(flush_interval: Duration) -> Cluster {
-    let mut cluster = Cluster::new(1);
-    cluster.flush_interval = flush_interval;
     // One that is cut off for long goes on.
-    cluster.adopt_after = Duration::from_secs(3_600);
+    let adopt_after = Duration::from_secs(3_600);
+    let patience = Patience { flush_interval, adopt_after, ..Patience::LONG };
+    let mut cluster = Cluster::new(1, patience, Times::NOW);
     cluster.start(1).await.begin().await.expect("the first begins");
     for id in 2..=3 {
         let joining = cluster.start(id).await;
@@ -46,7 +53,7 @@ async fn three_that_flush_after(flush_interval: Duration) -> Cluster {
 
 fn send(broker: &Broker, t_ms: i64) -> oneshot::Receiver<Result<IngestOutcome, CommitError>> {
     let mut batch = MetricBatch::default();
-    batch.push(&clients::labels("s"), t_ms, 1.0);
+    batch.push(&clients::labels(SERIES), t_ms, 1.0);
     let (reply, answer) = oneshot::channel();
     broker.ingest(DEFAULT_TENANT, &batch, move |result| _ = reply.send(result));
     answer
@@ -74,8 +81,8 @@ fn what_waits_behind_a_segment_in_doubt_is_answered() {
         cluster.world.heal();
         sleep(Duration::from_secs(30)).await;
         send(&broker, START_MS + 3).await.expect("answered").expect("stored");
-        let found = read(&broker);
-        let has = |t_ms| found.contains_key(&("s".to_owned(), t_ms));
+        let found = read(&broker, &[all()]);
+        let has = |t_ms| found.contains_key(&(SERIES, t_ms));
         assert!(has(START_MS) && !has(START_MS + 2) && has(START_MS + 3), "{found:?}");
     });
 }
@@ -97,11 +104,11 @@ fn a_start_goes_on_without_a_block_that_the_store_keeps_back_until_it_gives_it()
         cluster.all_open(3).await;
         let broker = cluster.site.brokers.lock()[&1].clone();
         let missing = || broker.reader(DEFAULT_TENANT).missing(TimeRange::all());
-        assert!(read(&broker).is_empty() && !missing().is_empty());
+        assert!(read(&broker, &[all()]).is_empty() && !missing().is_empty());
         send(&broker, START_MS + 1).await.expect("answered").expect("stored");
         cluster.world.kept_back.lock().clear();
         sleep(Duration::from_secs(5)).await;
-        assert_eq!((read(&broker).len(), missing().len()), (2, 0));
+        assert_eq!((read(&broker, &[all()]).len(), missing().len()), (2, 0));
     });
 }
 
@@ -160,5 +167,35 @@ fn a_query_asks_for_a_leader_once_however_much_it_selects() {
         assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
         let missing = reader.missing(TimeRange::all());
         assert!(missing.len() == 1 && missing[0].contains("no leader"), "{missing:?}");
+    });
+}
+
+#[test]
+fn who_writes_to_a_broker_whose_clock_is_behind_is_not_forgotten_by_the_others() {
+    on_its_own_clock(async {
+        let cluster = three().await;
+        // Farther than anything is kept.
+        set_clock(1, -400 * 86_400_000);
+        sleep(Duration::from_secs(3)).await;
+        let broker = cluster.site.brokers.lock()[&1].clone();
+        let (agent, incarnation): (Arc<str>, _) = ("agent".into(), Incarnation([1; 16]));
+        let (lane, seq, after_seq) = (Lane::Live, 1, 0);
+        let identity =
+            BatchIdentity { agent: Arc::clone(&agent), incarnation, lane, seq, after_seq };
+        let mut batch = MetricBatch::default();
+        batch.push(&clients::labels(SERIES), START_MS, 1.0);
+        let (reply, answer) = oneshot::channel();
+        broker.ingest_from_agent(DEFAULT_TENANT, &identity, &batch, |told| _ = reply.send(told));
+        answer.await.expect("answered").expect("stored");
+        // What is too old is looked for every minute.
+        sleep(Duration::from_secs(150)).await;
+        for node in cluster.nodes.values() {
+            let marks = node.consensus.read(|state| state.marks_of(&agent, incarnation));
+            assert_eq!(marks.live_through, 1);
+        }
+        let (reply, answer) = oneshot::channel();
+        broker.ingest_from_agent(DEFAULT_TENANT, &identity, &batch, |told| _ = reply.send(told));
+        let again = answer.await.expect("answered").expect("known");
+        assert!(again.was_known);
     });
 }

@@ -1,6 +1,7 @@
 //! Who writes to a simulated cluster, and what each remembers of what it was told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,18 +12,58 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use crate::plan::Times;
 use crate::world::{Dice, World};
-use crate::{CALM, START_MS, query, read};
+use crate::{CALM, query, read};
 
 /// Whoever waits longer gives the connection up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Batches of an agent that may be on their way.
 const WINDOW: usize = 4;
-/// Timestamps of one batch.
-const SEQ_MS: i64 = 100;
+/// Attempts at a batch that have timestamps of their own.
+const ATTEMPTS: i64 = 100;
 
 /// A sample: series and time.
-pub(crate) type Place = (String, i64);
+pub(crate) type Place = (Series, i64);
+
+/// A series: whose it is, the number of that client, and which of its own. It is told apart a million times
+/// in a simulation, and has a name where a broker sees it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Series {
+    pub(crate) of: char,
+    pub(crate) number: u64,
+    pub(crate) part: u64,
+}
+
+impl Series {
+    /// The series of this name, which a client gave.
+    pub(crate) fn named(name: &str) -> Series {
+        let mut letters = name.chars();
+        let of = letters.next().expect("a name begins with whose it is");
+        let (number, part) = letters.as_str().split_once('-').expect("two numbers follow");
+        let number_of = |text: &str| text.parse().expect("a number");
+        Series { of, number: number_of(number), part: number_of(part) }
+    }
+
+    fn matchers(self) -> Vec<Matcher> {
+        let equal =
+            |name, value: &str| Matcher::new(name, MatchOp::Equal, value).expect("no regex");
+        vec![equal("__name__", "m"), equal("series", &self.to_string())]
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Series { of, number, part } = self;
+        write!(out, "{of}{number}-{part}")
+    }
+}
+
+impl fmt::Debug for Series {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{self}")
+    }
+}
 
 /// What is known of a row that may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +110,7 @@ pub(crate) struct Site {
     pub(crate) starts: Mutex<BTreeMap<u64, u64>>,
     pub(crate) world: Arc<World>,
     pub(crate) told: Mutex<Told>,
+    pub(crate) times: Times,
     /// Nothing new is made, what there is is sent.
     pub(crate) is_over: AtomicBool,
 }
@@ -108,14 +150,14 @@ impl Site {
     }
 }
 
-pub(crate) fn labels(series: &str) -> Labels {
-    Labels::from_pairs([("__name__", "m"), ("series", series)]).expect("valid")
+pub(crate) fn labels(series: Series) -> Labels {
+    Labels::from_pairs([("__name__", "m"), ("series", &series.to_string())]).expect("valid")
 }
 
 fn batch_of(rows: &[(Place, f64)]) -> MetricBatch {
     let mut batch = MetricBatch::default();
     for ((series, t_ms), value) in rows {
-        batch.push(&labels(series), *t_ms, *value);
+        batch.push(&labels(*series), *t_ms, *value);
     }
     batch
 }
@@ -123,12 +165,15 @@ fn batch_of(rows: &[(Place, f64)]) -> MetricBatch {
 /// Says that rows are sent.
 fn note_sent(site: &Site, rows: &[(Place, f64)]) {
     let mut told = site.told.lock();
-    told.sent.extend(rows.iter().cloned());
+    told.sent.extend(rows.iter().copied());
 }
 
 #[track_caller]
 fn check_visible(broker: &Broker, rows: &[(Place, f64)]) {
-    let found = read(broker);
+    let series: BTreeSet<Series> = rows.iter().map(|((series, _), _)| *series).collect();
+    let selectors: Vec<Vec<Matcher>> = series.into_iter().map(Series::matchers).collect();
+    let found: BTreeMap<Place, f64> =
+        selectors.iter().flat_map(|selector| read(broker, selector)).collect();
     for (place, value) in rows {
         assert_eq!(found.get(place), Some(value), "{place:?} was acknowledged and cannot be read");
     }
@@ -203,11 +248,11 @@ fn send(
     answers: &Answers,
 ) {
     let seq = after_seq + 1;
-    let t_ms = START_MS + seq as i64 * SEQ_MS + attempt % SEQ_MS;
-    let row = |part: u64| ((format!("a{number}-{}", (seq + part) % 4), t_ms), seq as f64);
-    let rows = vec![row(0), row(1)];
+    let t_ms = site.times.at(seq as i64) + attempt % ATTEMPTS;
+    let series = |part: u64| Series { of: 'a', number, part: (seq + part) % 4 };
+    let rows = vec![((series(0), t_ms), seq as f64), ((series(1), t_ms), seq as f64)];
     note_sent(site, &rows);
-    let places = rows.iter().map(|(place, _)| place.clone()).collect();
+    let places = rows.iter().map(|(place, _)| *place).collect();
     site.told.lock().attempts.entry((number, seq)).or_default().push(places);
     let agent = Arc::clone(name);
     let identity = BatchIdentity { agent, incarnation, lane: Lane::Live, seq, after_seq };
@@ -265,7 +310,8 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
             return;
         }
         let row = |part: u64| {
-            ((format!("w{number}-{part}"), START_MS + seq * SEQ_MS), seq as f64 + part as f64)
+            let series = Series { of: 'w', number, part };
+            ((series, site.times.at(seq)), seq as f64 + part as f64)
         };
         let rows: Vec<_> = (0..1 + dice.below(4)).map(row).collect();
         note_sent(&site, &rows);
@@ -273,7 +319,7 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
             if let Some(broker) = site.any(&mut dice)
                 && let Push::Stored = push(&site, &broker, &rows).await
             {
-                site.told.lock().stored.extend(rows.iter().map(|(place, _)| place.clone()));
+                site.told.lock().stored.extend(rows.iter().map(|(place, _)| *place));
                 break;
             }
             sleep(Duration::from_millis(200 + dice.below(800))).await;
@@ -285,7 +331,7 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
 /// A client that deletes what it wrote, now and then.
 pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
     let mut dice = Dice(seed);
-    let series = format!("d{number}");
+    let series = Series { of: 'd', number, part: 0 };
     // Rows of which an attempt may still be stored at any time.
     let mut in_doubt: BTreeSet<i64> = BTreeSet::new();
     for seq in 0.. {
@@ -295,14 +341,14 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
         sleep(Duration::from_millis(dice.below(600))).await;
         let Some(broker) = site.any(&mut dice) else { continue };
         if dice.percent(15) {
-            delete(&site, &broker, &series, &in_doubt).await;
+            delete(&site, &broker, series, &in_doubt).await;
             continue;
         }
-        let t_ms = START_MS + seq * SEQ_MS;
-        let place = (series.clone(), t_ms);
-        let rows = vec![(place.clone(), seq as f64)];
+        let t_ms = site.times.at(seq);
+        let place = (series, t_ms);
+        let rows = vec![(place, seq as f64)];
         note_sent(&site, &rows);
-        site.told.lock().deletable.insert(place.clone(), Fate::Sent);
+        site.told.lock().deletable.insert(place, Fate::Sent);
         match push(&site, &broker, &rows).await {
             Push::Stored => _ = site.told.lock().deletable.insert(place, Fate::Stored),
             Push::Refused => {}
@@ -311,17 +357,15 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
     }
 }
 
-async fn delete(site: &Arc<Site>, broker: &Broker, series: &str, in_doubt: &BTreeSet<i64>) {
+async fn delete(site: &Arc<Site>, broker: &Broker, series: Series, in_doubt: &BTreeSet<i64>) {
     let mine = |place: &Place| place.0 == series && !in_doubt.contains(&place.1);
     for (_, fate) in site.told.lock().deletable.iter_mut().filter(|(place, _)| mine(place)) {
         if *fate == Fate::Stored {
             *fate = Fate::Doubtful;
         }
     }
-    let matchers = [("__name__", "m"), ("series", series)]
-        .map(|(name, value)| Matcher::new(name, MatchOp::Equal, value).expect("no regex"));
     let (reply, answer) = oneshot::channel();
-    let selectors = [matchers.to_vec()];
+    let selectors = [series.matchers()];
     broker.begin_delete(DEFAULT_TENANT, &selectors, TimeRange::all(), move |result| {
         let _ = reply.send(result);
     });
@@ -337,7 +381,7 @@ async fn delete(site: &Arc<Site>, broker: &Broker, series: &str, in_doubt: &BTre
             *fate = Fate::Deleted;
         }
     }
-    let found = read(broker);
+    let found = read(broker, &series.matchers());
     for (place, fate) in &told.deletable {
         let is_gone = place.0 == series && *fate == Fate::Deleted;
         assert!(!is_gone || !found.contains_key(place), "{place:?} was deleted and can be read");

@@ -7,10 +7,11 @@ use std::time::Duration;
 use blockstore::MemoryDisk;
 use catalog::{BrokerId, Command};
 use consensus::Consensus;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::world::Mood;
-use crate::{Cluster, Node, member, statuses};
+use crate::{Cluster, Node, member, right_clocks, set_clock, statuses};
 
 impl Cluster {
     /// Cuts the power of a broker; it finds what its disk kept.
@@ -54,23 +55,21 @@ impl Cluster {
     pub(crate) fn arm(&mut self, id: u64) {
         let steps = self.dice.below(60);
         let (Some(node), Some(disk)) = (self.nodes.get(&id), self.disks.get(&id)) else { return };
-        let (has_power, disk) = (Arc::clone(&node.has_power), disk.clone());
         let (world, site) = (Arc::clone(&self.world), Arc::clone(&self.site));
-        let power_until = Arc::clone(&node.power_until);
-        power_until.store(disk.steps() + steps, Ordering::Relaxed);
+        node.power_until.store(disk.steps() + steps, Ordering::Relaxed);
         disk.cut_power_after(steps);
-        tokio::spawn(async move {
-            while has_power.load(Ordering::Relaxed) {
-                if disk.steps() >= power_until.load(Ordering::Relaxed) {
-                    has_power.store(false, Ordering::Relaxed);
-                    site.brokers.lock().remove(&id);
-                    world.members.lock().remove(&id);
-                    world.count("power cut while writing");
-                    return;
-                }
-                sleep(Duration::from_millis(1)).await;
+        let has_power = Arc::clone(&node.has_power);
+        let (gone, is_gone) = oneshot::channel();
+        disk.on_power_cut(move || {
+            // Unless it has ended otherwise, and another process is in its place.
+            if has_power.swap(false, Ordering::Relaxed) {
+                world.count("power cut while writing");
+                let left = (site.brokers.lock().remove(&id), world.members.lock().remove(&id));
+                let _ = gone.send(left);
             }
         });
+        // What is left of it ends where nobody holds the disk.
+        tokio::spawn(async move { drop(is_gone.await) });
     }
 
     /// Takes a broker out of the cluster when everything it wrote is in blocks, and takes it in again with
@@ -127,7 +126,7 @@ impl Cluster {
         self.world.note_harm();
         let id = 1 + self.dice.below(of);
         let other = 1 + self.dice.below(of);
-        match self.dice.below(16) {
+        match self.dice.below(19) {
             0 => {
                 self.crash(id);
                 "crash"
@@ -184,6 +183,20 @@ impl Cluster {
                 ];
                 *self.world.mood.lock() = moods[self.dice.below(6) as usize];
                 "store"
+            }
+            16 => {
+                // Others judge a clock that goes with theirs, to a minute; by what is this far ahead some of
+                // what is written is nearly too old.
+                const DAY_MS: i64 = 86_400_000;
+                // One at a time: what most clocks say is taken for right.
+                right_clocks();
+                let ahead_ms = [-400 * DAY_MS, -61_000, 20_000, 61_000, 4 * DAY_MS];
+                set_clock(id, ahead_ms[self.dice.below(5) as usize]);
+                "clock set"
+            }
+            17 => {
+                self.world.slow_disks.lock().insert(id);
+                "slow disk"
             }
             _ => {
                 self.world.heal();

@@ -8,11 +8,11 @@ use metricstore::MetricError;
 use model::{DEFAULT_TENANT, MatchOp, Matcher, TimeRange};
 use tokio::time::sleep;
 
-use crate::clients::Place;
+use crate::clients::{Place, Series};
 
-/// What one broker has itself: its heads, and all blocks.
-pub(crate) fn read(broker: &Broker) -> BTreeMap<Place, f64> {
-    let selected = broker.reader(DEFAULT_TENANT).select(&[all()], TimeRange::all());
+/// What one broker has itself of a selection: in its heads, and all blocks.
+pub(crate) fn read(broker: &Broker, selector: &[Matcher]) -> BTreeMap<Place, f64> {
+    let selected = broker.reader(DEFAULT_TENANT).select(selector, TimeRange::all());
     samples(&selected.expect("every block is readable")).expect("every block is readable")
 }
 
@@ -44,9 +44,9 @@ fn samples(selected: &Selection) -> Result<BTreeMap<Place, f64>, MetricError> {
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
         selected.read(index, &mut timestamps, &mut values)?;
-        let series = labels.get("series").expect("all have it");
+        let series = Series::named(labels.get("series").expect("all have it"));
         for (t_ms, value) in timestamps.into_iter().zip(values) {
-            let before = samples.insert((series.to_owned(), t_ms), value);
+            let before = samples.insert((series, t_ms), value);
             assert!(before.is_none(), "{series} at {t_ms} is there twice");
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use crate::clients::Site;
+use crate::right_clocks;
 
 /// Repeatable chance: SplitMix64.
 pub(crate) struct Dice(pub(crate) u64);
@@ -63,6 +64,8 @@ pub(crate) struct World {
     pub(crate) cut: Mutex<BTreeSet<(u64, u64)>>,
     pub(crate) lossy: Mutex<bool>,
     pub(crate) slow: Mutex<bool>,
+    /// Whose disks take long.
+    pub(crate) slow_disks: Mutex<BTreeSet<u64>>,
     pub(crate) mood: Mutex<Mood>,
     pub(crate) dice: Mutex<Dice>,
     pub(crate) objects: Mutex<BTreeMap<String, Bytes>>,
@@ -71,21 +74,28 @@ pub(crate) struct World {
     pub(crate) faults: Mutex<BTreeMap<&'static str, u64>>,
     /// When something bad was done or happened last.
     last_harm: Mutex<Instant>,
+    /// The longest time after which the store does what it did not answer.
+    most_late_ms: u64,
+    /// When it will have done all of that.
+    pub(crate) late_until: Mutex<Instant>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Arc<World> {
+    pub(crate) fn new(seed: u64, most_late_ms: u64) -> Arc<World> {
         Arc::new(World {
             members: Mutex::default(),
             cut: Mutex::default(),
             lossy: Mutex::new(false),
             slow: Mutex::new(false),
+            slow_disks: Mutex::default(),
             mood: Mutex::new(Mood::Fine),
             dice: Mutex::new(Dice(seed ^ 0x5eed)),
             objects: Mutex::default(),
             kept_back: Mutex::default(),
             faults: Mutex::default(),
             last_harm: Mutex::new(Instant::now()),
+            most_late_ms,
+            late_until: Mutex::new(Instant::now()),
         })
     }
 
@@ -99,6 +109,7 @@ impl World {
         self.cut.lock().is_empty()
             && !*self.lossy.lock()
             && !*self.slow.lock()
+            && self.slow_disks.lock().is_empty()
             && *self.mood.lock() == Mood::Fine
             && self.kept_back.lock().is_empty()
             && self.last_harm.lock().elapsed() >= time
@@ -108,7 +119,9 @@ impl World {
         self.cut.lock().clear();
         *self.lossy.lock() = false;
         *self.slow.lock() = false;
+        self.slow_disks.lock().clear();
         *self.mood.lock() = Mood::Fine;
+        right_clocks();
         self.note_harm();
     }
 
@@ -145,6 +158,12 @@ impl World {
         }
         sleep(Duration::from_millis(millis)).await;
         Ok(())
+    }
+
+    /// How long the disk of a broker takes for its next sync.
+    pub(crate) fn sync_takes(&self, id: u64) -> Duration {
+        let is_slow = self.slow_disks.lock().contains(&id);
+        Duration::from_millis(if is_slow { self.draw(400) } else { self.draw(2) })
     }
 
     /// Writes an object. Whoever writes other bytes under the same key has broken the rule.
@@ -256,7 +275,7 @@ impl Store {
             (Mood::Flaky, 0 | 1) => ("failed before", Fate::Before),
             (Mood::Flaky, 2 | 3) => ("done, then failed", Fate::After),
             (Mood::Flaky, 4) | (Mood::Silent, _) => ("silent", Fate::Hang),
-            (Mood::Flaky, 5 | 6) => ("late", Fate::Late(world.draw(60_000))),
+            (Mood::Flaky, 5 | 6) => ("late", Fate::Late(world.draw(world.most_late_ms))),
             (Mood::Flaky, 7 | 8) => ("torn", Fate::Torn),
             (Mood::Flaky, _) | (Mood::Full, _) => ("refused", Fate::Refused),
             (Mood::Down, _) => ("overloaded", Fate::Before),
@@ -283,6 +302,11 @@ impl ObjectStore for Store {
                 }
                 Fate::Hang => return std::future::pending().await,
                 Fate::Late(millis) => {
+                    {
+                        let mut late_until = store.world.late_until.lock();
+                        *late_until =
+                            (*late_until).max(Instant::now() + Duration::from_millis(millis));
+                    }
                     tokio::spawn(async move {
                         sleep(Duration::from_millis(millis)).await;
                         store.world.keep(key, bytes);
