@@ -95,7 +95,7 @@ pub(super) fn settings(
             || keys.accept_weaker_durability.unwrap_or(false),
         cache: cache.map(Secret::new),
         cache_bytes: keys.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
-        share_cache: keys.share_cache.unwrap_or(true),
+        share_cache: keys.share_cache.unwrap_or(false),
         spread_queries: keys.spread_queries.unwrap_or(true),
         change_kept: arguments.change_kept,
     })
