@@ -238,7 +238,7 @@ async fn write_in_time(
         let group = with_those_behind(first, &mut jobs);
         tokio::time::sleep(latency()).await;
         if let Err(error) = write_jobs(&mut journal, group) {
-            on_failure(&error);
+            on_failure(&Failure::Disk(&error));
             return;
         }
     }

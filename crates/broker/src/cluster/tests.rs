@@ -128,7 +128,7 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
     runtime.block_on(async move {
         let config = ConsensusConfig::new(id, member(id));
         let transport = Arc::new(shared.clone());
-        let no_failure = Arc::new(|_: &consensus::Failure<'_'>| {});
+        let no_failure = Arc::new(|_: &consensus::Failure<'_>| {});
         let started =
             Consensus::start(Arc::clone(&disk), config, transport, observer, no_failure).await;
         let consensus = started.expect("an empty disk");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use blockstore::{BlobError, Disk, MemoryDisk};
+use blockstore::{Disk, MemoryDisk};
 use bytes::Bytes;
 use catalog::{CatalogError, Command, Expected, Outcome, State};
 use consensus::{

@@ -22,9 +22,9 @@ fn all_brokers_agree_who_is_nearest_to_a_day() {
     let nearer = |one: &Running| one.broker.nearer_brokers(DEFAULT_TENANT, &days, 2);
     let of_all = running.each_ref().map(nearer);
     let mut owned = [0; 3];
-    for at in 0..days.len() {
+    for (at, day) in days.iter().enumerate() {
         let owners: Vec<usize> = (0..3).filter(|one| of_all[*one][at].is_empty()).collect();
-        let [owner] = owners[..] else { panic!("day {at} is near to {owners:?}") };
+        let [owner] = owners[..] else { panic!("day {day} is near to {owners:?}") };
         owned[owner] += 1;
         for other in (0..3).filter(|other| *other != owner) {
             let first = &of_all[other][at][0];
