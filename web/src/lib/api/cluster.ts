@@ -29,7 +29,7 @@ export interface StoreReport {
   url: string;
   windowMs: number;
   operations: Operation[];
-  cache: { hits: number; misses: number; bytes: number } | null;
+  cache: { hits: number; misses: number; neighbours: number; bytes: number } | null;
 }
 
 export interface TenantLoad {
