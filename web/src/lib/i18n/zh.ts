@@ -4,7 +4,7 @@ export const zh: Dictionary = {
   'app.skip': '跳到正文',
   'app.hosts': '主机',
   'app.explore': '查询',
-  'app.switchLanguage': 'Switch to English (EN)',
+  'app.switchLanguage': 'EN – Switch to English',
   'app.theme.toLight': '切换到浅色主题',
   'app.theme.toDark': '切换到深色主题',
   'app.help': '键盘快捷键',
