@@ -264,12 +264,13 @@ fn live(client: &Client) -> Result<()> {
     }
     // Both are subscribed when the first has been told of a sample.
     std::thread::sleep(Duration::from_millis(200));
-    for (tenant, value) in TENANTS.iter().zip([333.0, 444.0]) {
+    for (tenant, value) in TENANTS.iter().zip([333.5, 444.5]) {
         fill(client, tenant, value)?;
     }
-    for ((tenant, socket), wanted) in sockets.iter_mut().zip(["333", "444"]) {
+    for ((tenant, socket), wanted) in sockets.iter_mut().zip(["333.5", "444.5"]) {
         let frame = socket.receive(Duration::from_secs(5))?.context("a frame")?.to_string();
-        let other = if wanted == "333" { "444" } else { "333" };
+        // With a point, as digits alone may be those of a time.
+        let other = if wanted == "333.5" { "444.5" } else { "333.5" };
         let mut seen = frame;
         while !seen.contains(wanted) {
             let next = socket.receive(Duration::from_secs(5))?.context("one more frame")?;
