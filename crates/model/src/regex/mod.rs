@@ -1,5 +1,7 @@
-//! Expressions as Prometheus writes them: Go's syntax, anchored at both ends.
+//! Expressions as Prometheus writes them: Go's syntax, anchored at both ends; and as Loki searches
+//! lines with them.
 
+mod finder;
 mod template;
 mod translate;
 
@@ -10,6 +12,7 @@ use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::{Anchored, Input};
 use regex_syntax::hir::{Hir, Look};
 
+pub use finder::Finder;
 pub use template::Template;
 use translate::translate;
 
@@ -51,17 +54,25 @@ impl Regex {
 
     /// Compiles `text` to at most `max_bytes`; yields what was parsed, too, unanchored.
     pub(crate) fn parse(text: &str, max_bytes: usize) -> Result<(Self, Hir), RegexError> {
+        Self::build(text, max_bytes, Shape { anchored: true, dot_matches_newline: true })
+    }
+
+    fn build(text: &str, max_bytes: usize, shape: Shape) -> Result<(Self, Hir), RegexError> {
         let translated = translate(text)?;
         let hir = regex_syntax::ParserBuilder::new()
-            .dot_matches_new_line(true)
+            .dot_matches_new_line(shape.dot_matches_newline)
             .nest_limit(MAX_NESTING)
             .build()
             .parse(&translated.pattern)
             .map_err(|error| RegexError(format!("{}: `{text}`", reason(&error.to_string()))))?;
-        let anchored = Hir::concat(vec![Hir::look(Look::Start), hir.clone(), Hir::look(Look::End)]);
+        let whole = if shape.anchored {
+            Hir::concat(vec![Hir::look(Look::Start), hir.clone(), Hir::look(Look::End)])
+        } else {
+            hir.clone()
+        };
         let compiled = meta::Regex::builder()
             .configure(meta::Config::new().nfa_size_limit(Some(max_bytes)))
-            .build_from_hir(&anchored)
+            .build_from_hir(&whole)
             .map_err(|error| {
                 RegexError(match error.size_limit() {
                     Some(limit) => {
@@ -119,6 +130,15 @@ impl Regex {
     }
 }
 
+/// How an expression is compiled.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Whether the whole of a text has to match.
+    anchored: bool,
+    /// Whether `.` matches a newline where the expression does not say.
+    dot_matches_newline: bool,
+}
+
 impl PartialEq for Regex {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -140,6 +160,14 @@ impl Groups {
         match self.slots.get(2 * index..2 * index + 2) {
             Some([Some(start), Some(end)]) => &text[start.get()..end.get()],
             _ => "",
+        }
+    }
+
+    /// Where group `index` lies; `None` if it took no part.
+    pub fn range(&self, index: usize) -> Option<std::ops::Range<usize>> {
+        match self.slots.get(2 * index..2 * index + 2) {
+            Some([Some(start), Some(end)]) => Some(start.get()..end.get()),
+            _ => None,
         }
     }
 
