@@ -1,7 +1,8 @@
 //! LogQL: text in, tree out; lines in, lines or values out.
 //!
 //! `syntax` reads queries, `pipeline` does to one line after the other what a query's stages say.
-//! The agent's stages use `pipeline` as well.
+//! The agent's stages use `pipeline` as well. `level` is what a line says when it arrives.
 
+pub mod level;
 pub mod pipeline;
 pub mod syntax;

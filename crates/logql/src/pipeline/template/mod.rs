@@ -1,0 +1,181 @@
+//! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
+//!
+//! What one execution may use is bounded: steps, bytes of each text, bytes of all texts together,
+//! depth. Differences to Go: functions cannot be called by value, zones other than UTC are not
+//! known, and integers that overflow wrap.
+
+mod arithmetic;
+mod ast;
+mod calls;
+mod decimal;
+mod encode;
+mod eval;
+mod functions;
+mod lex;
+mod parse;
+mod printf;
+mod strings;
+mod time;
+mod time_parse;
+mod times;
+mod value;
+
+use super::entry::State;
+use super::names::{Name, Names};
+use calls::Calls;
+pub(crate) use calls::Expressions;
+use calls::MAX_TEXT_BYTES;
+use eval::{Labels, Source};
+use parse::Parsed;
+
+/// A text that is no template, or uses a function there is not, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TemplateError(String);
+
+/// A template, read once.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// What errors call it.
+    name: &'static str,
+    text: String,
+    parsed: Parsed,
+    /// Names of the fields it uses.
+    fields: Vec<Name>,
+    /// The template as text and fields, if it is nothing else.
+    simple: Option<Vec<Part>>,
+}
+
+/// A part of a template that only puts labels in.
+#[derive(Debug, Clone)]
+enum Part {
+    Text(String),
+    /// The number of a field.
+    Field(usize),
+}
+
+/// What a template sees besides labels.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'d> {
+    pub(crate) line: &'d str,
+    pub(crate) timestamp_ns: i64,
+    pub(crate) now_ns: i64,
+}
+
+impl Template {
+    /// Reads a template that errors call `name`.
+    ///
+    /// # Errors
+    /// `text` is no template.
+    pub(crate) fn new(name: &'static str, text: &str) -> Result<Self, TemplateError> {
+        let parsed = parse::parse(name, text).map_err(TemplateError)?;
+        let simple = simple(&parsed);
+        Ok(Template { name, text: text.to_owned(), parsed, fields: Vec::new(), simple })
+    }
+
+    /// The template as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Names of labels it uses by name.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.parsed.fields.iter().map(String::as_str)
+    }
+
+    pub(crate) fn bind(&mut self, names: &mut Names) {
+        self.fields = self.parsed.fields.iter().map(|field| names.intern(field)).collect();
+    }
+
+    /// Whether it may reach labels it does not name.
+    pub(crate) fn needs_all(&self) -> bool {
+        self.parsed.needs_all
+    }
+
+    /// Numbers of fields with the names of their labels.
+    pub(crate) fn fields(&self) -> &[Name] {
+        &self.fields
+    }
+
+    /// Appends what it makes of a line to `out`. `field` yields the value of a label, `all` all
+    /// labels in the order of their names, which are only needed if [`Template::needs_all`].
+    ///
+    /// # Errors
+    /// What Go says; some of the output was appended then.
+    pub(crate) fn execute<'d>(
+        &'d self,
+        field: &dyn Fn(Name) -> Option<&'d str>,
+        all: &'d [(&'d str, &'d str)],
+        moment: Moment<'d>,
+        expressions: &'d mut Expressions,
+        out: &mut String,
+    ) -> Result<(), String> {
+        if let Some(parts) = &self.simple {
+            let start = out.len();
+            for part in parts {
+                match part {
+                    Part::Text(text) => out.push_str(text),
+                    Part::Field(number) => out.push_str(field(self.fields[*number]).unwrap_or("")),
+                }
+                if out.len() - start > MAX_TEXT_BYTES {
+                    let name = self.name;
+                    return Err(format!(
+                        "template: {name}: the output is longer than {MAX_TEXT_BYTES} bytes"
+                    ));
+                }
+            }
+            return Ok(());
+        }
+        let mut calls =
+            Calls::new(moment.line, all, moment.timestamp_ns, moment.now_ns, expressions);
+        let source = Source { name: self.name, text: &self.text, parsed: &self.parsed };
+        eval::execute(source, &Fields { fields: &self.fields, get: field }, &mut calls, out)
+    }
+}
+
+struct Fields<'f, 'd> {
+    fields: &'f [Name],
+    get: &'f dyn Fn(Name) -> Option<&'d str>,
+}
+
+impl<'d> Labels<'d> for Fields<'_, 'd> {
+    fn field(&self, number: usize) -> Option<&'d str> {
+        self.fields.get(number).and_then(|name| (self.get)(*name))
+    }
+}
+
+/// The template as parts, if it only puts labels in.
+fn simple(parsed: &Parsed) -> Option<Vec<Part>> {
+    use ast::{Node, OperandKind};
+    parsed
+        .nodes
+        .iter()
+        .map(|node| match node {
+            Node::Text(text) => Some(Part::Text(text.clone())),
+            Node::Action(pipeline) => {
+                let [command] = pipeline.commands.as_slice() else { return None };
+                let [operand] = command.operands.as_slice() else { return None };
+                match &operand.kind {
+                    OperandKind::Field(number, names)
+                        if names.len() == 1 && pipeline.variables.is_empty() =>
+                    {
+                        Some(Part::Field(*number))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// All labels of a line in the order of their names.
+pub(crate) fn sorted_labels<'a>(state: &'a State, origin: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut all = Vec::new();
+    state.for_each(origin, |name, value, _| all.push((state.names.text(name), value)));
+    all.sort_unstable();
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! `print`, `println` and `printf`.
+//!
+//! Source: Go's `fmt` package. Verbs are `v s q d b o O x X c U e E f F g G t T`; widths and
+//! precisions of more than six digits are refused as Go refuses them.
+
+use std::fmt::Write as _;
+
+use super::calls::{Calls, text_at};
+use super::value::{Value, write_float};
+use crate::pipeline::number::{quote, quote_char};
+
+type Outcome<'d> = Result<Value<'d>, String>;
+
+/// Larger widths and precisions are bad.
+const MAX_WIDTH: usize = 1_000_000;
+
+pub(crate) fn print<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+    let mut out = String::new();
+    let mut text_before = true;
+    for (index, arg) in args.iter().enumerate() {
+        let is_text = matches!(arg, Value::Text(_));
+        // A blank stands between two that are no texts.
+        if index > 0 && !is_text && !text_before {
+            out.push(' ');
+        }
+        arg.write(&mut out, calls.labels);
+        text_before = is_text;
+    }
+    calls.text(out)
+}
+
+pub(crate) fn println<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+    let mut out = String::new();
+    for (index, arg) in args.iter().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        arg.write(&mut out, calls.labels);
+    }
+    out.push('\n');
+    calls.text(out)
+}
+
+pub(crate) fn printf<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+    let format = text_at(args, 0);
+    let mut out = String::new();
+    let mut rest = format;
+    let mut args = Args { all: &args[1..], next: 0 };
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        rest = directive(&rest[at + 1..], &mut args, &mut out, calls);
+        calls.allow(out.len())?;
+    }
+    out.push_str(rest);
+    if args.next < args.all.len() {
+        out.push_str("%!(EXTRA ");
+        for (index, arg) in args.all[args.next..].iter().enumerate() {
+            if index > 0 {
+                out.push_str(", ");
+            }
+            write_typed(arg, &mut out, calls);
+        }
+        out.push(')');
+    }
+    calls.text(out)
+}
+
+struct Args<'a, 'd> {
+    all: &'a [Value<'d>],
+    next: usize,
+}
+
+impl<'a, 'd> Args<'a, 'd> {
+    fn take(&mut self) -> Option<&'a Value<'d>> {
+        let arg = self.all.get(self.next)?;
+        self.next += 1;
+        Some(arg)
+    }
+}
+
+#[derive(Default)]
+struct Flags {
+    plus: bool,
+    minus: bool,
+    sharp: bool,
+    space: bool,
+    zero: bool,
+    width: Option<usize>,
+    precision: Option<usize>,
+}
+
+/// Writes one directive; `text` is what follows its `%`. Yields what follows the directive.
+fn directive<'t>(
+    text: &'t str,
+    args: &mut Args<'_, '_>,
+    out: &mut String,
+    calls: &Calls<'_>,
+) -> &'t str {
+    let mut flags = Flags::default();
+    let mut rest = text;
+    loop {
+        let flag = match rest.as_bytes().first() {
+            Some(b'+') => &mut flags.plus,
+            Some(b'-') => &mut flags.minus,
+            Some(b'#') => &mut flags.sharp,
+            Some(b' ') => &mut flags.space,
+            Some(b'0') => &mut flags.zero,
+            _ => break,
+        };
+        *flag = true;
+        rest = &rest[1..];
+    }
+    (flags.width, rest) = size(rest, args, out, "%!(BADWIDTH)", &mut flags.minus);
+    if let Some(after) = rest.strip_prefix('.') {
+        let mut negative = false;
+        let (precision, tail) = size(after, args, out, "%!(BADPREC)", &mut negative);
+        flags.precision = if negative { None } else { Some(precision.unwrap_or(0)) };
+        rest = tail;
+    }
+    let Some(verb) = rest.chars().next() else {
+        out.push_str("%!(NOVERB)");
+        return "";
+    };
+    rest = &rest[verb.len_utf8()..];
+    if verb == '%' {
+        out.push('%');
+        return rest;
+    }
+    match args.take() {
+        None => write!(out, "%!{verb}(MISSING)").expect("a string takes everything"),
+        Some(arg) => {
+            let mut body = String::new();
+            let numeric = write_verb(arg, verb, &flags, &mut body, calls);
+            pad(out, &body, &flags, numeric);
+        }
+    }
+    rest
+}
+
+/// A number of a width or precision, `*` being an argument.
+fn size<'t>(
+    text: &'t str,
+    args: &mut Args<'_, '_>,
+    out: &mut String,
+    problem: &str,
+    negative: &mut bool,
+) -> (Option<usize>, &'t str) {
+    if let Some(rest) = text.strip_prefix('*') {
+        let value = match args.take() {
+            Some(Value::Int(value) | Value::Int64(value)) => {
+                *negative |= *value < 0;
+                usize::try_from(value.unsigned_abs()).ok().filter(|value| *value <= MAX_WIDTH)
+            }
+            _ => None,
+        };
+        if value.is_none() {
+            out.push_str(problem);
+        }
+        return (value, rest);
+    }
+    let len = text.bytes().take_while(u8::is_ascii_digit).count();
+    let value = text[..len].parse().ok().filter(|value| *value <= MAX_WIDTH);
+    (value, &text[len..])
+}
+
+/// Appends `body`, padded to the width. `numeric` says whether zeros may pad it.
+fn pad(out: &mut String, body: &str, flags: &Flags, numeric: bool) {
+    let missing = flags.width.unwrap_or(0).saturating_sub(body.chars().count());
+    if missing == 0 {
+        out.push_str(body);
+    } else if flags.minus {
+        out.push_str(body);
+        out.extend(std::iter::repeat_n(' ', missing));
+    } else if flags.zero && numeric {
+        let sign = usize::from(body.starts_with(['+', '-', ' ']));
+        out.push_str(&body[..sign]);
+        out.extend(std::iter::repeat_n('0', missing));
+        out.push_str(&body[sign..]);
+    } else {
+        out.extend(std::iter::repeat_n(if flags.zero { '0' } else { ' ' }, missing));
+        out.push_str(body);
+    }
+}
+
+/// `type=value`, as errors tell arguments.
+fn write_typed(arg: &Value<'_>, out: &mut String, calls: &Calls<'_>) {
+    if matches!(arg, Value::Nil) {
+        out.push_str("<nil>");
+        return;
+    }
+    out.push_str(arg.type_name());
+    out.push('=');
+    arg.write(out, calls.labels);
+}
+
+/// Appends the argument as the verb shows it. Yields whether it is a number.
+fn write_verb(
+    arg: &Value<'_>,
+    verb: char,
+    flags: &Flags,
+    out: &mut String,
+    calls: &Calls<'_>,
+) -> bool {
+    if verb == 'T' {
+        out.push_str(if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() });
+        return false;
+    }
+    let known = match arg {
+        Value::Text(text) => write_text(text, verb, flags, out),
+        Value::Bool(value) if matches!(verb, 't' | 'v') => {
+            out.push_str(if *value { "true" } else { "false" });
+            return false;
+        }
+        Value::Int(value) | Value::Int64(value) => {
+            if write_integer(*value, verb, flags, out) {
+                return matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X');
+            }
+            false
+        }
+        Value::Byte(value) => {
+            if write_integer(i64::from(*value), verb, flags, out) {
+                return true;
+            }
+            false
+        }
+        Value::Float(value) => {
+            if write_decimal(*value, verb, flags, out) {
+                return true;
+            }
+            false
+        }
+        Value::Time(time) if matches!(verb, 'v' | 's') => {
+            time.write_default(out);
+            true
+        }
+        Value::List(list) if verb != 'v' => {
+            out.push('[');
+            for (index, value) in list.iter().enumerate() {
+                if index > 0 {
+                    out.push(' ');
+                }
+                write_verb(value, verb, flags, out, calls);
+            }
+            out.push(']');
+            true
+        }
+        Value::List(_) | Value::Map(_) | Value::Labels if matches!(verb, 'v' | 's') => {
+            arg.write(out, calls.labels);
+            true
+        }
+        Value::Nil if verb == 'v' => {
+            out.push_str("<nil>");
+            true
+        }
+        _ => false,
+    };
+    if !known {
+        out.clear();
+        write!(out, "%!{verb}(").expect("a string takes everything");
+        write_typed(arg, out, calls);
+        out.push(')');
+    }
+    false
+}
+
+fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
+    let cut = match flags.precision {
+        Some(most) => text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end]),
+        None => text,
+    };
+    match verb {
+        'v' | 's' => out.push_str(cut),
+        'q' if flags.sharp && !cut.contains('`') => {
+            out.push('`');
+            out.push_str(cut);
+            out.push('`');
+        }
+        'q' => out.push_str(&quote(cut)),
+        'x' | 'X' => {
+            let bytes = text.as_bytes();
+            for byte in &bytes[..bytes.len().min(flags.precision.unwrap_or(usize::MAX))] {
+                let written =
+                    if verb == 'x' { write!(out, "{byte:02x}") } else { write!(out, "{byte:02X}") };
+                written.expect("a string takes everything");
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn write_integer(value: i64, verb: char, flags: &Flags, out: &mut String) -> bool {
+    let magnitude = value.unsigned_abs();
+    let digits = match verb {
+        'v' | 'd' => magnitude.to_string(),
+        'b' => format!("{magnitude:b}"),
+        'o' => format!("{magnitude:o}"),
+        'O' => format!("0o{magnitude:o}"),
+        'x' if flags.sharp => format!("{magnitude:#x}"),
+        'x' => format!("{magnitude:x}"),
+        'X' if flags.sharp => format!("0X{magnitude:X}"),
+        'X' => format!("{magnitude:X}"),
+        'c' => {
+            let c = u32::try_from(value).ok().and_then(char::from_u32);
+            out.push(c.unwrap_or(char::REPLACEMENT_CHARACTER));
+            return true;
+        }
+        'q' => {
+            let c = u32::try_from(value).ok().and_then(char::from_u32);
+            out.push('\'');
+            quote_char(out, c.unwrap_or(char::REPLACEMENT_CHARACTER), '\'');
+            out.push('\'');
+            return true;
+        }
+        'U' => {
+            write!(out, "U+{value:04X}").expect("a string takes everything");
+            return true;
+        }
+        _ => return false,
+    };
+    write_sign(value < 0, flags, out);
+    let least = flags.precision.unwrap_or(0);
+    out.extend(std::iter::repeat_n('0', least.saturating_sub(digits.len())));
+    out.push_str(&digits);
+    true
+}
+
+fn write_sign(negative: bool, flags: &Flags, out: &mut String) {
+    if negative {
+        out.push('-');
+    } else if flags.plus {
+        out.push('+');
+    } else if flags.space {
+        out.push(' ');
+    }
+}
+
+fn write_decimal(value: f64, verb: char, flags: &Flags, out: &mut String) -> bool {
+    if !matches!(verb, 'v' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G') {
+        return false;
+    }
+    if !value.is_finite() {
+        let mut shown = String::new();
+        write_float(&mut shown, value);
+        out.push_str(if flags.plus { &shown } else { shown.trim_start_matches('+') });
+        if value.is_infinite() && value > 0.0 && !flags.plus {
+            // `%v` and its kin keep the sign of infinity.
+            out.insert(0, '+');
+        }
+        return true;
+    }
+    write_sign(value.is_sign_negative(), flags, out);
+    let value = value.abs();
+    let body = match verb {
+        'f' | 'F' => format!("{value:.*}", flags.precision.unwrap_or(6)),
+        'e' | 'E' => go_exponent(&format!("{value:.*e}", flags.precision.unwrap_or(6))),
+        _ => match flags.precision {
+            None => {
+                let mut shown = String::new();
+                write_float(&mut shown, value);
+                shown
+            }
+            Some(precision) => general(value, precision.max(1)),
+        },
+    };
+    if matches!(verb, 'E' | 'G') {
+        out.push_str(&body.to_uppercase())
+    } else {
+        out.push_str(&body)
+    }
+    true
+}
+
+/// `1.5e2` as `1.5e+02`.
+fn go_exponent(text: &str) -> String {
+    let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// `%g` with so many digits.
+fn general(value: f64, digits: usize) -> String {
+    let scientific = format!("{value:.*e}", digits - 1);
+    let exponent: i32 =
+        scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
+    let without_zeros = |text: &str| {
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let plain = i32::try_from(digits).unwrap_or(i32::MAX);
+    if value != 0.0 && (exponent < -4 || exponent >= plain) {
+        let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        return go_exponent(&format!("{}e{exponent}", without_zeros(mantissa)));
+    }
+    let places = usize::try_from(plain - 1 - exponent).unwrap_or(0);
+    without_zeros(&format!("{value:.places$}"))
+}
