@@ -20,7 +20,7 @@ cargo xtask <command>
 
   test [STAGE…]          install what tests need and run all stages, or the named ones
   conformance SUITE DIR  run the data-driven cases in DIR (suites: discovery,
-                         host-metrics, promql, remote-write, textparse)
+                         host-metrics, logql, promql, remote-write, textparse)
   fuzz [TARGET]          list the fuzz targets, or search with one; --seconds N, or files
                          to run once instead
   bench NAME             run a benchmark side by side with its peers (ingest, query, restart,

@@ -4,6 +4,7 @@
 mod case;
 mod discovery;
 mod host_metrics;
+mod logql;
 mod promql;
 mod textparse;
 
@@ -15,6 +16,7 @@ use anyhow::{Context, bail};
 
 const USAGE: &str = "usage: watchfire-conformance discovery DIRECTORY
        watchfire-conformance host-metrics DIRECTORY
+       watchfire-conformance logql DIRECTORY
        watchfire-conformance textparse DIRECTORY
        watchfire-conformance promql DIRECTORY";
 
@@ -39,6 +41,7 @@ fn run() -> anyhow::Result<bool> {
         "host-metrics" => run_host_metrics(directory),
         "textparse" => textparse::run(directory),
         "promql" => run_promql(directory),
+        "logql" => run_logql(directory),
         other => bail!("no conformance cases for {other:?}\n{USAGE}"),
     }
     .with_context(|| format!("run {language} cases of {}", directory.display()))?;
@@ -69,6 +72,16 @@ fn run_host_metrics(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
 /// Runs the PromQL scripts and tells how each file fared.
 fn run_promql(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
     let run = promql::run(directory)?;
+    let mut out = io::stdout().lock();
+    for line in &run.summary {
+        writeln!(out, "{line}").context("write the report")?;
+    }
+    Ok(run.results)
+}
+
+/// Runs the LogQL tables and tells how each fared.
+fn run_logql(directory: &Path) -> anyhow::Result<Vec<case::CaseResult>> {
+    let run = logql::run(directory)?;
     let mut out = io::stdout().lock();
     for line in &run.summary {
         writeln!(out, "{line}").context("write the report")?;
