@@ -2,7 +2,7 @@
 
 use model::Matcher;
 
-use super::ast::{Expr, LineFilterOp, LogExpr, MetricExpr, StageKind};
+use super::ast::{Expr, LineFilterOp, LogExpr, LogRange, MetricExpr, StageKind};
 use super::error::ParseError;
 
 /// Height of a tree. Chains such as `a + b + c …` grow by one per operator without nesting, but
@@ -47,29 +47,24 @@ fn is_selective(log: &LogExpr) -> bool {
 }
 
 fn first_unselective(expr: &MetricExpr) -> Option<&LogExpr> {
-    log_exprs(expr).into_iter().find(|log| !is_selective(log))
-}
-
-/// All selections of lines within an expression, from left to right.
-fn log_exprs(expr: &MetricExpr) -> Vec<&LogExpr> {
-    let mut found = Vec::new();
-    let mut rest = vec![expr];
-    while let Some(expr) = rest.pop() {
-        match expr {
-            MetricExpr::Range(range) => found.push(&range.range.log),
-            MetricExpr::Vector(vector) => rest.push(&vector.inner),
-            MetricExpr::LabelReplace(replace) => rest.push(&replace.inner),
-            MetricExpr::Binary(binary) => rest.extend([&binary.right, &binary.left]),
-            MetricExpr::Constant(_) | MetricExpr::Literal(_) => {}
-        }
-    }
-    found
+    expr.ranges().into_iter().map(|range| &range.log).find(|log| !is_selective(log))
 }
 
 impl MetricExpr {
-    /// All selections of lines within the expression, from left to right.
-    pub fn log_exprs(&self) -> Vec<&LogExpr> {
-        log_exprs(self)
+    /// All ranges of lines within the expression, from left to right.
+    pub fn ranges(&self) -> Vec<&LogRange> {
+        let mut found = Vec::new();
+        let mut rest = vec![self];
+        while let Some(expr) = rest.pop() {
+            match expr {
+                MetricExpr::Range(aggregation) => found.push(&aggregation.range),
+                MetricExpr::Vector(aggregation) => rest.push(&aggregation.inner),
+                MetricExpr::LabelReplace(replace) => rest.push(&replace.inner),
+                MetricExpr::Binary(binary) => rest.extend([&binary.right, &binary.left]),
+                MetricExpr::Constant(_) | MetricExpr::Literal(_) => {}
+            }
+        }
+        found
     }
 }
 

@@ -20,7 +20,7 @@ impl LogExpr {
                 }
                 kind => {
                     others.push(stage);
-                    if changes_line(kind) {
+                    if kind.changes_line() {
                         ordered.append(&mut filters);
                         ordered.append(&mut others);
                     }
@@ -33,26 +33,29 @@ impl LogExpr {
     }
 }
 
-fn changes_line(kind: &StageKind) -> bool {
-    matches!(kind, StageKind::LineFormat(_) | StageKind::Unpack | StageKind::Decolorize)
-}
+impl StageKind {
+    /// Whether what follows sees another line than what comes before.
+    pub(crate) fn changes_line(&self) -> bool {
+        matches!(self, StageKind::LineFormat(_) | StageKind::Unpack | StageKind::Decolorize)
+    }
 
-/// Whether a step reads the line.
-fn reads_line(kind: &StageKind) -> bool {
-    match kind {
-        StageKind::LineFilter(_)
-        | StageKind::Json(_)
-        | StageKind::Logfmt { .. }
-        | StageKind::Regexp(_)
-        | StageKind::Pattern(_)
-        | StageKind::Unpack
-        | StageKind::LineFormat(_)
-        | StageKind::Decolorize => true,
-        StageKind::LabelFormat(formats) => formats.iter().any(|format| match &format.source {
-            LabelFormatSource::Template(template) => template.contains("__line__"),
-            LabelFormatSource::Rename(_) => false,
-        }),
-        StageKind::LabelFilter(_) | StageKind::Drop(_) | StageKind::Keep(_) => false,
+    /// Whether the step reads the line.
+    pub(crate) fn reads_line(&self) -> bool {
+        match self {
+            StageKind::LineFilter(_)
+            | StageKind::Json(_)
+            | StageKind::Logfmt { .. }
+            | StageKind::Regexp(_)
+            | StageKind::Pattern(_)
+            | StageKind::Unpack
+            | StageKind::LineFormat(_)
+            | StageKind::Decolorize => true,
+            StageKind::LabelFormat(formats) => formats.iter().any(|format| match &format.source {
+                LabelFormatSource::Template(template) => template.contains("__line__"),
+                LabelFormatSource::Rename(_) => false,
+            }),
+            StageKind::LabelFilter(_) | StageKind::Drop(_) | StageKind::Keep(_) => false,
+        }
     }
 }
 
@@ -93,7 +96,7 @@ fn leave_out_of_range(range: &mut LogRange) {
         if !is_read && matches!(stage.kind, StageKind::LineFormat(_)) {
             continue;
         }
-        is_read |= reads_line(&stage.kind);
+        is_read |= stage.kind.reads_line();
         kept.push(stage);
     }
     kept.reverse();

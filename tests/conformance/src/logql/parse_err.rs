@@ -1,5 +1,6 @@
 //! Queries that must be refused, and with which words.
 
+use ::logql::compile;
 use ::logql::syntax::{parse_bytes, parse_labels, parse_matchers};
 
 use super::table::{Case, same};
@@ -10,7 +11,8 @@ pub(super) fn check(case: &Case) -> anyhow::Result<Option<Result<(), String>>> {
     let read = match case.text("api") {
         Some("matchers_only") => parse_matchers(&text).map(|_| ()),
         Some("labels") => parse_labels(&text).map(|_| ()),
-        _ => parse_bytes(&query).map(|_| ()),
+        // Some faults show only when the pipeline is made.
+        _ => parse_bytes(&query).and_then(|expr| compile::check(&expr)),
     };
     Ok(Some(match read {
         Ok(()) => Err("it can be read but must not".to_owned()),

@@ -8,6 +8,7 @@ use super::super::error::ParseError;
 use super::super::lexer::TokenKind;
 use super::Parser;
 use super::log::match_op;
+use crate::pipeline::{PatternParser, RegexpParser};
 
 impl Parser<'_> {
     /// The next step; `None` if the pipeline ends here.
@@ -59,8 +60,8 @@ impl Parser<'_> {
         let read: fn(&mut Self) -> Result<StageKind, ParseError> = match kind {
             TokenKind::Json => |parser| Ok(StageKind::Json(parser.extractions()?)),
             TokenKind::Logfmt => Self::logfmt,
-            TokenKind::Regexp => |parser| Ok(StageKind::Regexp(parser.string()?)),
-            TokenKind::Pattern => |parser| Ok(StageKind::Pattern(parser.string()?)),
+            TokenKind::Regexp => Self::regexp,
+            TokenKind::Pattern => Self::pattern,
             TokenKind::Unpack => |_| Ok(StageKind::Unpack),
             TokenKind::LineFormat => |parser| Ok(StageKind::LineFormat(parser.string()?)),
             TokenKind::LabelFormat => |parser| Ok(StageKind::LabelFormat(parser.label_formats()?)),
@@ -71,6 +72,24 @@ impl Parser<'_> {
         };
         self.next()?;
         read(self)
+    }
+
+    /// The expression of `regexp`, which Loki checks while it reads the query.
+    fn regexp(&mut self) -> Result<StageKind, ParseError> {
+        let expression = self.string()?;
+        match RegexpParser::new(&expression) {
+            Ok(_) => Ok(StageKind::Regexp(expression)),
+            Err(error) => Err(ParseError::general(format!("invalid regexp parser: {error}"))),
+        }
+    }
+
+    /// The pattern of `pattern`, checked likewise.
+    fn pattern(&mut self) -> Result<StageKind, ParseError> {
+        let pattern = self.string()?;
+        match PatternParser::new(&pattern) {
+            Ok(_) => Ok(StageKind::Pattern(pattern)),
+            Err(error) => Err(ParseError::general(format!("invalid pattern parser: {error}"))),
+        }
     }
 
     /// `--strict --keep-empty a="b"`
