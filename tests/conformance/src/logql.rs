@@ -3,6 +3,7 @@
 //! Each table is a JSON file with `cases`; what their fields mean stands in its `meta`.
 
 mod docs_queries;
+mod engine;
 mod lex;
 mod parse_err;
 mod parse_ok;
@@ -40,6 +41,13 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<Run> {
         if path.exists() {
             run.table(path, check)?;
         }
+    }
+    let path = directory.join("engine_cases.json");
+    if path.exists() {
+        let results = engine::run(&path)?;
+        let passed = results.iter().filter(|case| case.outcome.is_ok()).count();
+        run.summary.push(format!("engine_cases.json: {passed} of {} pass", results.len()));
+        run.results.extend(results);
     }
     Ok(run)
 }

@@ -21,3 +21,4 @@ pub use parser::{
     parse_unchecked, tokens,
 };
 pub use pretty::{MAX_COLUMNS, pretty, pretty_within};
+pub(crate) use quote::quote;

@@ -1,0 +1,352 @@
+//! A range aggregation: what is counted or measured of the lines of each window.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use model::{Labels, MatchOp};
+
+use super::MetricError;
+use super::evaluator::EvalOptions;
+use super::matrix::{Matrix, Series};
+use super::required::required_labels;
+use super::source::{Entry, MetadataWanted, Request, Run, Sink, Source};
+use super::values::{Sample, Window, over_time};
+use super::windows::{Steps, Windows};
+use crate::compile::range_stages;
+use crate::pipeline::{self, Pipeline};
+use crate::syntax::ast::{Grouping, LogRange, RangeAggregation, RangeOp};
+
+/// Evaluates an aggregation whose samples get the labels of `grouping`.
+pub(super) fn evaluate(
+    aggregation: &RangeAggregation,
+    grouping: Option<&Grouping>,
+    steps: Steps,
+    source: &dyn Source,
+    options: &EvalOptions,
+) -> Result<Matrix, MetricError> {
+    let range = &aggregation.range;
+    let windows = Windows { steps, length_ns: range.interval, offset_ns: range.offset };
+    let mut pipeline = Pipeline::new(range_stages(range)?, options.seed);
+    pipeline.set_now_ns(options.now_ns);
+    let mut required = None;
+    if let Some(grouping) = grouping {
+        required = required_labels(range, grouping);
+        pipeline.set_grouping(&compiled(grouping));
+        pipeline.set_required(required.as_deref());
+    }
+    let reads_bytes = matches!(aggregation.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
+    let needs_lines = reads_lines(range, reads_bytes);
+    let metadata = match (&required, aggregation.op) {
+        (_, RangeOp::AbsentOverTime) if range.log.stages.is_empty() && range.unwrap.is_none() => {
+            MetadataWanted::Named(&[])
+        }
+        (Some(labels), _) => MetadataWanted::Named(labels),
+        (None, _) => MetadataWanted::All,
+    };
+    let (after_ns, until_ns) = windows.bounds();
+    let request = Request { log: &range.log, after_ns, until_ns, needs_lines, metadata };
+    let mut leaf = Leaf {
+        op: aggregation.op,
+        windows,
+        pipeline,
+        options,
+        // A label of the stream hides metadata of its name, so whether metadata matter is the
+        // stream's matter; without any label wanted they never do.
+        takes_runs: !needs_lines && metadata == MetadataWanted::Named(&[]),
+        needs_lines,
+        numbers: HashMap::new(),
+        series: Vec::new(),
+        stream: Labels::empty(),
+        of_stream: None,
+        held: 0,
+        key: Vec::new(),
+    };
+    source.read(&request, &mut leaf)?;
+    Ok(leaf.finish(aggregation))
+}
+
+fn compiled(grouping: &Grouping) -> pipeline::Grouping {
+    if grouping.without {
+        pipeline::Grouping::Without(grouping.labels.clone())
+    } else {
+        pipeline::Grouping::By(grouping.labels.clone())
+    }
+}
+
+/// Whether some stage reads lines, or somebody reads what a stage made of them.
+fn reads_lines(range: &LogRange, reads_bytes: bool) -> bool {
+    let stages = &range.log.stages;
+    stages.iter().any(|stage| stage.kind.reads_line())
+        || reads_bytes && stages.iter().any(|stage| stage.kind.changes_line())
+}
+
+/// What is held of a series.
+enum Held {
+    /// How many more lines, and bytes, each step has than the one before it. Windows that overlap
+    /// cost a line nothing more.
+    Counts(Vec<(i64, i64)>),
+    /// Values of lines.
+    Samples(Vec<Sample>),
+}
+
+struct Leaf<'e> {
+    op: RangeOp,
+    windows: Windows,
+    pipeline: Pipeline,
+    options: &'e EvalOptions,
+    takes_runs: bool,
+    needs_lines: bool,
+    /// Numbers of series by their packed labels.
+    numbers: HashMap<Vec<u8>, usize>,
+    series: Vec<Held>,
+    stream: Labels,
+    /// The series of lines that have the labels of the current stream.
+    of_stream: Option<usize>,
+    /// Values held in memory.
+    held: usize,
+    /// Packed labels of a series; memory to use again.
+    key: Vec<u8>,
+}
+
+impl Sink for Leaf<'_> {
+    fn stream(&mut self, labels: &Labels) {
+        self.pipeline.set_stream(labels.iter());
+        self.stream = labels.clone();
+        self.of_stream = None;
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), MetricError> {
+        let steps = self.windows.of(entry.timestamp_ns);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let metadata = entry.metadata.iter().copied();
+        let Some(kept) = self.pipeline.process(entry.timestamp_ns, entry.line, metadata) else {
+            return Ok(());
+        };
+        if let Some((error, _)) = kept.error()
+            && !error.is_empty()
+        {
+            return Err(pipeline_error(&kept, error));
+        }
+        let bytes = if self.needs_lines { kept.line().len() as u64 } else { entry.line_bytes };
+        let value = kept.sample();
+        let is_stream_only = kept.has_stream_labels_only();
+        let number = match self.of_stream {
+            Some(number) if is_stream_only => number,
+            _ => {
+                if self.op == RangeOp::AbsentOverTime {
+                    // Whatever the line is, it is one.
+                    self.key.clear();
+                } else {
+                    pack(&kept, &mut self.key);
+                }
+                let number = numbered(&mut self.numbers, &self.key);
+                if is_stream_only {
+                    self.of_stream = Some(number);
+                }
+                number
+            }
+        };
+        match value {
+            Some(value) if self.op != RangeOp::AbsentOverTime => {
+                self.add_sample(number, Sample { timestamp_ns: entry.timestamp_ns, value })
+            }
+            _ => self.add_lines(number, steps, 1, bytes),
+        }
+    }
+
+    fn takes_run(&self, first_ns: i64, last_ns: i64) -> bool {
+        self.takes_runs && self.windows.of(first_ns) == self.windows.of(last_ns)
+    }
+
+    fn run(&mut self, run: Run) -> Result<(), MetricError> {
+        let steps = self.windows.of(run.first_ns);
+        if steps.is_empty() || run.lines == 0 {
+            return Ok(());
+        }
+        let number = match self.of_stream {
+            Some(number) => number,
+            None => {
+                self.key.clear();
+                if self.op != RangeOp::AbsentOverTime {
+                    let Some(kept) = self.pipeline.process(run.first_ns, b"", []) else {
+                        return Ok(());
+                    };
+                    pack(&kept, &mut self.key);
+                }
+                let number = numbered(&mut self.numbers, &self.key);
+                self.of_stream = Some(number);
+                number
+            }
+        };
+        self.add_lines(number, steps, run.lines, run.bytes)
+    }
+}
+
+impl Leaf<'_> {
+    fn hold(&mut self, values: usize) -> Result<(), MetricError> {
+        self.held = self.held.saturating_add(values);
+        if self.held > self.options.max_values {
+            return Err(MetricError::TooManyValues(self.options.max_values));
+        }
+        Ok(())
+    }
+
+    fn add_sample(&mut self, number: usize, sample: Sample) -> Result<(), MetricError> {
+        self.hold(1)?;
+        if number == self.series.len() {
+            self.series.push(Held::Samples(Vec::new()));
+        }
+        if let Some(Held::Samples(samples)) = self.series.get_mut(number) {
+            samples.push(sample);
+        }
+        Ok(())
+    }
+
+    fn add_lines(
+        &mut self,
+        number: usize,
+        steps: Range<usize>,
+        lines: u64,
+        bytes: u64,
+    ) -> Result<(), MetricError> {
+        if number == self.series.len() {
+            let count = self.windows.steps.count();
+            self.hold(count.saturating_mul(2))?;
+            self.series.push(Held::Counts(vec![(0, 0); count + 1]));
+        }
+        if let Some(Held::Counts(counts)) = self.series.get_mut(number) {
+            let (lines, bytes) = (lines as i64, bytes as i64);
+            let first = &mut counts[steps.start];
+            *first = (first.0 + lines, first.1.wrapping_add(bytes));
+            let beyond = &mut counts[steps.end];
+            *beyond = (beyond.0 - lines, beyond.1.wrapping_sub(bytes));
+        }
+        Ok(())
+    }
+
+    fn finish(self, aggregation: &RangeAggregation) -> Matrix {
+        if self.op == RangeOp::AbsentOverTime {
+            return self.absent(aggregation);
+        }
+        let mut labels = vec![Labels::empty(); self.series.len()];
+        for (key, number) in self.numbers {
+            labels[number] = Labels::from_trusted_packed(&key);
+        }
+        let series = labels.into_iter().zip(self.series).map(|(labels, held)| {
+            let values = match held {
+                Held::Counts(counts) => counted(self.op, self.windows, &counts),
+                Held::Samples(samples) => measured(aggregation, self.windows, samples),
+            };
+            Series { labels, values }
+        });
+        Matrix { series: series.collect(), is_ordered: false }.without_empty()
+    }
+
+    fn absent(self, aggregation: &RangeAggregation) -> Matrix {
+        let mut values = vec![Some(1.0); self.windows.steps.count()];
+        for held in &self.series {
+            if let Held::Counts(counts) = held {
+                let present = counted(RangeOp::CountOverTime, self.windows, counts);
+                for (value, lines) in values.iter_mut().zip(present) {
+                    *value = if lines.is_some() { None } else { *value };
+                }
+            }
+        }
+        let series = vec![Series { labels: absent_labels(aggregation), values }];
+        Matrix { series, is_ordered: false }.without_empty()
+    }
+}
+
+/// Labels that the selector gives one value each.
+fn absent_labels(aggregation: &RangeAggregation) -> Labels {
+    let matchers = &aggregation.range.log.matchers;
+    let sole = matchers.iter().filter(|matcher| {
+        matcher.op == MatchOp::Equal
+            && matchers.iter().filter(|other| other.name == matcher.name).count() == 1
+    });
+    let pairs = sole.map(|matcher| (matcher.name.as_str(), matcher.value.as_str()));
+    Labels::from_pairs(pairs).unwrap_or_default()
+}
+
+/// Values of counted lines; none where a window has no lines.
+fn counted(op: RangeOp, windows: Windows, counts: &[(i64, i64)]) -> Vec<Option<f64>> {
+    let seconds = windows.length_ns as f64 / 1e9;
+    let (mut lines, mut bytes) = (0_i64, 0_i64);
+    counts[..windows.steps.count()]
+        .iter()
+        .map(|&(more_lines, more_bytes)| {
+            lines += more_lines;
+            bytes = bytes.wrapping_add(more_bytes);
+            (lines > 0).then(|| match op {
+                RangeOp::Rate => lines as f64 / seconds,
+                RangeOp::BytesOverTime => bytes as f64,
+                RangeOp::BytesRate => bytes as f64 / seconds,
+                _ => lines as f64,
+            })
+        })
+        .collect()
+}
+
+/// Values of samples; none where a window has no samples.
+fn measured(
+    aggregation: &RangeAggregation,
+    windows: Windows,
+    mut samples: Vec<Sample>,
+) -> Vec<Option<f64>> {
+    samples.sort_by_key(|sample| sample.timestamp_ns);
+    let mut sorted = Vec::new();
+    let (mut first, mut beyond) = (0, 0);
+    (0..windows.steps.count())
+        .map(|step| {
+            let window = Window { end_ns: windows.end_ns(step), length_ns: windows.length_ns };
+            let start_ns = window.end_ns.saturating_sub(window.length_ns);
+            while samples.get(beyond).is_some_and(|sample| sample.timestamp_ns <= window.end_ns) {
+                beyond += 1;
+            }
+            while first < beyond && samples[first].timestamp_ns <= start_ns {
+                first += 1;
+            }
+            let within = &samples[first..beyond];
+            let quantile = aggregation.parameter.unwrap_or(f64::NAN);
+            (!within.is_empty())
+                .then(|| over_time(aggregation.op, quantile, within, window, &mut sorted))
+        })
+        .collect()
+}
+
+/// Packs the labels of a sample, sorted; empty ones are none.
+fn pack(entry: &pipeline::Entry<'_>, key: &mut Vec<u8>) {
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    entry.for_each_grouped_label(|name, value, _| {
+        if !value.is_empty() {
+            labels.push((name, value));
+        }
+    });
+    labels.sort_unstable();
+    key.clear();
+    for (name, value) in labels {
+        Labels::push_packed(key, name, value);
+    }
+}
+
+fn numbered(numbers: &mut HashMap<Vec<u8>, usize>, key: &[u8]) -> usize {
+    if let Some(&number) = numbers.get(key) {
+        return number;
+    }
+    let number = numbers.len();
+    numbers.insert(key.to_vec(), number);
+    number
+}
+
+fn pipeline_error(entry: &pipeline::Entry<'_>, error: &str) -> MetricError {
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    entry.for_each_label(|name, value, _| labels.push((name, value)));
+    labels.sort_unstable();
+    let shown: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}={}", crate::syntax::quote(value)))
+        .collect();
+    MetricError::Pipeline { error: error.to_owned(), series: format!("{{{}}}", shown.join(", ")) }
+}
