@@ -3,10 +3,15 @@
 //! Each table is a JSON file with `cases`; what their fields mean stands in its `meta`.
 
 mod docs_queries;
+mod drain;
 mod engine;
+mod levels;
 mod lex;
+mod metric_extract;
 mod parse_err;
 mod parse_ok;
+mod paths;
+mod pipeline_cases;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +36,11 @@ const TABLES: &[(&str, Check)] = &[
     ("parse_ok.json", parse_ok::check),
     ("parse_err.json", parse_err::check),
     ("docs_queries.json", docs_queries::check),
+    ("pipeline_cases.json", pipeline_cases::check),
+    ("metric_extract_cases.json", metric_extract::check),
+    ("json_logfmt_paths.json", paths::check),
+    ("level_detection.json", levels::check),
+    ("drain_patterns.json", drain::check),
 ];
 
 /// Runs everything in `directory`.

@@ -1,6 +1,6 @@
 //! A file of cases.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use base64::Engine as _;
@@ -16,6 +16,8 @@ pub(super) struct Case {
     pub(super) id: String,
     /// The line of the file its id stands on.
     pub(super) line: usize,
+    /// Where its file lies, for cases that name others.
+    pub(super) directory: PathBuf,
     pub(super) value: Value,
 }
 
@@ -28,13 +30,14 @@ impl Table {
         let Value::Array(cases) = root["cases"].take() else {
             anyhow::bail!("{} has no cases", path.display());
         };
+        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
         let cases = cases
             .into_iter()
             .map(|value| {
                 let id = value["id"].as_str().context("a case has no id")?.to_owned();
                 let before = text.find(&format!("\"{id}\"")).map_or("", |at| &text[..at]);
                 let line = 1 + before.matches('\n').count();
-                Ok(Case { id, line, value })
+                Ok(Case { id, line, directory: directory.clone(), value })
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Table { cases })
