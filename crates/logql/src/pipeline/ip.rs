@@ -89,14 +89,11 @@ fn starts_ipv4(text: &[u8]) -> bool {
 }
 
 fn starts_ipv6(text: &[u8]) -> bool {
-    if text.len() <= 4 {
-        return false;
+    if text.starts_with(b"::") {
+        return text.get(2).is_some_and(u8::is_ascii_hexdigit);
     }
-    if text[0] == b':' {
-        return text[1] == b':' && text[2].is_ascii_hexdigit();
-    }
-    let digits = text[..5].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    (1..=4).contains(&digits) && text[digits] == b':'
+    let digits = text.iter().take(5).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    (1..=4).contains(&digits) && text.get(digits) == Some(&b':')
 }
 
 fn bounds(pattern: &str) -> Option<(IpAddr, IpAddr)> {
@@ -150,7 +147,7 @@ mod tests {
         assert!(found("192.168.4.5/16", "x 192.168.255.255"));
         assert!(!found("192.168.4.5/16", "x 192.169.0.0"));
         assert!(found("10.0.0.1-10.0.0.9", "[10.0.0.9]:80"));
-        assert!(found("::1", "to ::1 or so"));
+        assert!(found("::1", "to ::1 or so") && found("::1", "to ::1") && found("a::", "a::"));
         assert!(found("2001:db8::/32", "a 2001:dc8::1 b 2001:db8::2"));
         assert!(!found("2001:db8::/32", "a 10.0.0.1"));
         assert!(found("0.0.0.0/0", "1.2.3.4") && found("::/0", "fe80::1"));
