@@ -112,6 +112,8 @@ pub struct Pipeline {
     state: State,
     /// The line, where it is no UTF-8: broken bytes are U+FFFD.
     replaced: String,
+    /// The line a stage made, while a parser reads it.
+    moved: String,
     scratch: String,
     scratch_names: Vec<Name>,
     expressions: Expressions,
@@ -144,6 +146,7 @@ impl Pipeline {
             steps,
             state,
             replaced: String::new(),
+            moved: String::new(),
             scratch: String::new(),
             scratch_names: Vec::new(),
             expressions: Expressions::default(),
@@ -213,6 +216,7 @@ impl Pipeline {
                 now_ns: self.now_ns,
                 origin,
                 state,
+                moved: &mut self.moved,
                 scratch: &mut self.scratch,
                 names: &mut self.scratch_names,
                 expressions: &mut self.expressions,
@@ -234,6 +238,7 @@ struct Work<'w> {
     now_ns: i64,
     origin: &'w str,
     state: &'w mut State,
+    moved: &'w mut String,
     scratch: &'w mut String,
     names: &'w mut Vec<Name>,
     expressions: &'w mut Expressions,
@@ -334,8 +339,14 @@ impl Step {
             Step::Keep(selection) => selection.keep_in(origin, state, work.names),
             parser => {
                 // Parsers write to the state while they read the line, so a changed line is moved.
-                let moved = state.line_span().map(|line| state.text(origin, line).to_owned());
-                let line = moved.as_deref().unwrap_or(origin);
+                let line = match state.line_span() {
+                    Some(line) => {
+                        work.moved.clear();
+                        work.moved.push_str(state.text(origin, line));
+                        work.moved.as_str()
+                    }
+                    None => origin,
+                };
                 parser.parse(origin, line, state, work.scratch);
             }
         }

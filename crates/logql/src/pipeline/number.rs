@@ -146,9 +146,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, NumberError> {
         number
     };
     let value = parse_float(number)?;
-    let unit = unit.trim().to_lowercase();
-    let factor =
-        bytes_factor(&unit).ok_or_else(|| NumberError(format!("unhandled size name: {unit}")))?;
+    let unit = unit.trim();
+    let factor = bytes_factor(unit)
+        .ok_or_else(|| NumberError(format!("unhandled size name: {}", unit.to_lowercase())))?;
     let too_large = || NumberError(format!("too large: {text}"));
     if let Ok(whole) = number.parse::<u64>() {
         return whole.checked_mul(factor).ok_or_else(too_large);
@@ -161,12 +161,13 @@ pub fn parse_bytes(text: &str) -> Result<u64, NumberError> {
 }
 
 fn bytes_factor(unit: &str) -> Option<u64> {
-    let unit = unit.strip_suffix('b').unwrap_or(unit);
-    let (letter, base) = match unit.strip_suffix('i') {
+    let unit = unit.strip_suffix(['b', 'B']).unwrap_or(unit);
+    let (letter, base) = match unit.strip_suffix(['i', 'I']) {
         Some(letter) if !letter.is_empty() => (letter, 1_024u64),
         _ => (unit, 1_000),
     };
-    let power = ["", "k", "m", "g", "t", "p", "e"].iter().position(|known| *known == letter)?;
+    let letters = ["", "k", "m", "g", "t", "p", "e"];
+    let power = letters.iter().position(|known| known.eq_ignore_ascii_case(letter))?;
     Some(base.pow(u32::try_from(power).ok()?))
 }
 
