@@ -124,10 +124,6 @@ pub(crate) fn promql() -> Result<Counts> {
     suite("promql")
 }
 
-pub(crate) fn logql() -> Result<Counts> {
-    suite("logql")
-}
-
 pub(crate) fn discovery() -> Result<Counts> {
     suite("discovery")
 }

@@ -135,7 +135,7 @@ impl PatternFinder {
     }
 
     /// The pattern that fits best.
-    fn find(&mut self, words: &[&str]) -> Option<PatternId> {
+    fn find(&self, words: &[&str]) -> Option<PatternId> {
         let mut at = *self.roots.get(&words.len())?;
         for word in words.iter().take((TREE_DEPTH - 1).min(words.len() - 1)) {
             let node = &self.nodes[at];
@@ -144,8 +144,7 @@ impl PatternFinder {
         }
         let mut best: Option<(f64, usize, PatternId)> = None;
         for id in &self.nodes[at].patterns {
-            let Some(pattern) = self.patterns.get_mut(id) else { continue };
-            pattern.used = self.clock;
+            let Some(pattern) = self.patterns.get(id) else { continue };
             let (similarity, open) = pattern.similarity(words);
             let better = best.is_none_or(|(best_similarity, best_open, _)| {
                 similarity > best_similarity || (similarity == best_similarity && open > best_open)
