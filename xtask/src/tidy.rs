@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],
     &["labelindex", "catalog"],
     &["blockstore"],
-    &["logql", "metricstore", "promql", "settings", "wire"],
+    &["logql", "logstore", "metricstore", "promql", "settings", "wire"],
     &["consensus", "governor", "net"],
     &["objects"],
     &["agent", "broker", "console"],
@@ -30,6 +30,7 @@ const ENGINES: &[&str] = &[
     "metricstore",
     "promql",
     "logql",
+    "logstore",
     "settings",
     "wire",
 ];

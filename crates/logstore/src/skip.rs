@@ -1,0 +1,340 @@
+//! The skip index of a block: which groups cannot hold a text.
+//!
+//! A search for a piece of a line, with no label to go by, reads the list of words and some rows of filters,
+//! and then only groups that have all words and all kept pieces of ids of what is searched. It never misses a
+//! line; it may name a group that has none.
+
+use codec::CodecError;
+use codec::varint::{put_u64, take_u64};
+use hashbrown::HashSet;
+use rapidhash::fast::RandomState;
+
+use crate::filter::{FilterWriter, Filters};
+use crate::grams;
+use crate::groups::GroupSet;
+use crate::needle::{Condition, conditions};
+use crate::tokens::{tokens, words};
+use crate::words::{Words, WordsWriter};
+
+/// Words of tokens with digits that a group lists: those of hexadecimal ids are few, those of random
+/// letters are not, and searching their list costs more than the group.
+const MAX_ODD_WORDS: usize = 8_192;
+/// Words of other tokens that a group lists.
+const MAX_PLAIN_WORDS: usize = 65_536;
+
+/// Which words of a group are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    All = 0,
+    /// Those of tokens without digits.
+    Plain = 1,
+    None = 2,
+}
+
+/// What one group has.
+#[derive(Debug, Default)]
+struct Terms {
+    plain: HashSet<Box<[u8]>, RandomState>,
+    odd: HashSet<Box<[u8]>, RandomState>,
+    hashes: HashSet<u64, RandomState>,
+}
+
+impl Terms {
+    fn take_line(&mut self, line: &[u8]) {
+        for token in tokens(line) {
+            let set = if token.has_digit { &mut self.odd } else { &mut self.plain };
+            let most = if token.has_digit { MAX_ODD_WORDS } else { MAX_PLAIN_WORDS };
+            for (_, word) in words(token.bytes) {
+                // One more than may be listed tells that there are too many.
+                if set.len() <= most && !set.contains(word) {
+                    set.insert(word.into());
+                }
+            }
+            if token.is_long() {
+                grams::kept(token.bytes, |hash| _ = self.hashes.insert(hash));
+            } else if token.has_digit {
+                self.hashes.insert(grams::whole(token.bytes));
+            }
+        }
+    }
+}
+
+/// Writes the skip index of a block.
+#[derive(Debug, Default)]
+pub struct SkipWriter {
+    terms: Terms,
+    listed: Vec<Listed>,
+    words: WordsWriter,
+    filters: FilterWriter,
+}
+
+impl SkipWriter {
+    /// Takes a line of the group that is being written.
+    pub fn push_line(&mut self, line: &[u8]) {
+        self.terms.take_line(line);
+    }
+
+    /// Ends a group; what is pushed next is of the next one.
+    pub fn finish_group(&mut self) {
+        let Terms { plain, odd, hashes } = &mut self.terms;
+        let mut listed = match (plain.len() <= MAX_PLAIN_WORDS, odd.len() <= MAX_ODD_WORDS) {
+            (true, true) => Listed::All,
+            (true, false) => Listed::Plain,
+            (false, _) => Listed::None,
+        };
+        match listed {
+            Listed::All => {}
+            Listed::Plain => odd.clear(),
+            Listed::None => {
+                plain.clear();
+                odd.clear();
+            }
+        }
+        let both = plain.iter().chain(odd.iter().filter(|word| !plain.contains(*word)));
+        if !self.words.push(both.map(|word| &**word)) {
+            listed = Listed::None;
+        }
+        self.listed.push(listed);
+        self.filters.push(hashes.iter().copied());
+        plain.clear();
+        odd.clear();
+        hashes.clear();
+    }
+
+    /// Appends the index to `index`, which is read whole, and `rows`, of which few bytes are read.
+    pub fn finish(self, index: &mut Vec<u8>, rows: &mut Vec<u8>) {
+        put_u64(index, self.listed.len() as u64);
+        index.extend(self.listed.iter().map(|listed| *listed as u8));
+        self.filters.finish(index, rows);
+        self.words.finish(index);
+    }
+}
+
+/// The skip index of a block.
+#[derive(Debug)]
+pub struct SkipIndex {
+    groups: usize,
+    /// Groups that list all words, and those that list at least those of tokens without digits.
+    list_all: GroupSet,
+    list_plain: GroupSet,
+    words: Words,
+    filters: Filters,
+}
+
+impl SkipIndex {
+    /// Reads what [`SkipWriter::finish`] wrote to `index`.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn decode(mut input: &[u8]) -> Result<Self, CodecError> {
+        let invalid = |field, found| CodecError::Invalid { offset: 0, field, found };
+        let groups = take_u64(&mut input)?;
+        let Some((listed, rest)) =
+            usize::try_from(groups).ok().and_then(|groups| input.split_at_checked(groups))
+        else {
+            return Err(invalid("groups", groups));
+        };
+        input = rest;
+        let groups = listed.len();
+        let (mut list_all, mut list_plain) = (GroupSet::none(groups), GroupSet::none(groups));
+        for (group, listed) in listed.iter().enumerate() {
+            match listed {
+                0 => {
+                    list_all.insert(group);
+                    list_plain.insert(group);
+                }
+                1 => list_plain.insert(group),
+                2 => {}
+                other => return Err(invalid("kind of list", u64::from(*other))),
+            }
+        }
+        let filters = Filters::take(&mut input)?;
+        let words = Words::take(&mut input)?;
+        if filters.groups() != groups || words.groups() != groups {
+            return Err(invalid("groups", groups as u64));
+        }
+        if !input.is_empty() {
+            return Err(invalid("end of the skip index", input.len() as u64));
+        }
+        Ok(SkipIndex { groups, list_all, list_plain, words, filters })
+    }
+
+    /// How many bytes of rows there are.
+    pub fn row_bytes(&self) -> u64 {
+        self.filters.row_bytes()
+    }
+
+    /// The groups that may have a line with `needle` in it, byte for byte. `read` fills what it is given from
+    /// an offset among the rows.
+    ///
+    /// # Errors
+    /// Those of `read`; the index is damaged.
+    pub fn search<E: From<CodecError>>(
+        &self,
+        needle: &[u8],
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<GroupSet, E> {
+        let mut may = GroupSet::all(self.groups);
+        let mut outcome = Ok(());
+        conditions(needle, |condition| {
+            if outcome.is_err() || may.is_empty() {
+                return;
+            }
+            match self.those(&condition, &mut read) {
+                Ok(those) => may.intersect(&those),
+                Err(error) => outcome = Err(error),
+            }
+        });
+        outcome.map(|()| may)
+    }
+
+    fn those<E: From<CodecError>>(
+        &self,
+        condition: &Condition<'_>,
+        read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<GroupSet, E> {
+        match condition {
+            Condition::Hash(hash) => self.filters.search(*hash, read),
+            Condition::Word { test, is_plain } => {
+                let mut those = self.words.search(test)?;
+                let listed = if *is_plain { &self.list_plain } else { &self.list_all };
+                let mut unlisted = GroupSet::all(self.groups);
+                listed.iter().for_each(|group| unlisted.remove(group));
+                those.unite(&unlisted);
+                Ok(those)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn written(groups: &[Vec<Vec<u8>>]) -> (SkipIndex, Vec<u8>) {
+        let mut writer = SkipWriter::default();
+        for lines in groups {
+            lines.iter().for_each(|line| writer.push_line(line));
+            writer.finish_group();
+        }
+        let (mut index, mut rows) = (Vec::new(), Vec::new());
+        writer.finish(&mut index, &mut rows);
+        let index = SkipIndex::decode(&index).expect("it was written so");
+        assert_eq!(index.row_bytes(), rows.len() as u64);
+        (index, rows)
+    }
+
+    fn search(index: &SkipIndex, rows: &[u8], needle: &[u8]) -> GroupSet {
+        let read = |offset: u64, out: &mut [u8]| {
+            let at = offset as usize;
+            out.copy_from_slice(&rows[at..at + out.len()]);
+            Ok::<(), CodecError>(())
+        };
+        index.search(needle, read).expect("nothing is damaged")
+    }
+
+    /// Lines in which tokens of all kinds meet.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            "[a-c]{1,4}",
+            "[0-9]{1,3}",
+            "[a-f0-9]{14,40}",
+            "[a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{12}",
+            "[ =:./_-]",
+            "[é失a]{1,3}",
+        ];
+        prop::collection::vec(part, 0..14).prop_map(|parts| parts.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn a_group_with_the_needle_is_never_skipped(
+            groups in prop::collection::vec(prop::collection::vec(line(), 0..6), 1..6),
+            which in any::<prop::sample::Index>(),
+            from in any::<prop::sample::Index>(),
+            len in 0_usize..60,
+        ) {
+            let (index, rows) = written(&groups);
+            let all: Vec<&Vec<u8>> = groups.iter().flatten().collect();
+            prop_assume!(!all.is_empty());
+            let line = which.get(&all);
+            let from = from.index(line.len() + 1);
+            let needle = &line[from..(from + len).min(line.len())];
+            let may = search(&index, &rows, needle);
+            for (group, lines) in groups.iter().enumerate() {
+                let has = lines.iter().any(|line| memchr::memmem::find(line, needle).is_some());
+                prop_assert!(may.contains(group) || !has, "group {}", group);
+            }
+        }
+
+        #[test]
+        fn damaged_indexes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = SkipIndex::decode(&bytes);
+        }
+    }
+
+    fn lines(group: u64) -> Vec<Vec<u8>> {
+        let id = |n: u64| grams::mixed(group * 1_000 + n);
+        (0..500)
+            .map(|n| {
+                format!(
+                    "level=info msg=\"request done\" trace={:016x}{:016x} status=200 took={}ms",
+                    id(n),
+                    id(n + 500),
+                    id(n) % 1_000
+                )
+                .into_bytes()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_id_a_piece_of_it_and_a_rare_word_are_found_in_one_group() {
+        let mut groups: Vec<Vec<Vec<u8>>> = (0..50).map(lines).collect();
+        groups[17].push(b"level=error msg=\"zookeeper session expired\"".to_vec());
+        let (index, rows) = written(&groups);
+        let id = groups[31][250].clone();
+        let start = memchr::memmem::find(&id, b"trace=").expect("it is there") + 6;
+        for needle in
+            [&id[start..start + 32], &id[start + 5..start + 25], &id[start - 6..start + 30]]
+        {
+            let may = search(&index, &rows, needle);
+            assert!(may.contains(31));
+            assert!(may.count() <= 4, "{} of 50 groups", may.count());
+        }
+        for needle in [&b"zookeeper"[..], b"keep", b"error", b" session ", b"n expired"] {
+            let may = search(&index, &rows, needle);
+            assert!(may.iter().eq([17]), "{}", String::from_utf8_lossy(needle));
+        }
+        assert!(search(&index, &rows, b"neverseen").is_empty());
+        assert_eq!(search(&index, &rows, b"request done").count(), 50);
+        assert_eq!(search(&index, &rows, b"").count(), 50);
+    }
+
+    #[test]
+    fn a_group_with_too_many_words_is_never_skipped_for_a_word_that_may_be_left_out() {
+        let token = |n: u64| {
+            let mut z = n;
+            let letters = (0..14).map(|_| {
+                z = grams::mixed(z.wrapping_add(1));
+                char::from(b'a' + (z % 26) as u8)
+            });
+            letters.collect::<String>()
+        };
+        let many = |shape: fn(String) -> String, count| {
+            (0..count).map(|n| shape(token(n)).into_bytes()).collect::<Vec<Vec<u8>>>()
+        };
+        let odd = many(|letters| format!("{letters}7 plain"), MAX_ODD_WORDS as u64 + 5);
+        let plain = many(|letters| letters, MAX_PLAIN_WORDS as u64 + 5);
+        let (index, rows) = written(&[odd, plain, vec![b"plain".to_vec()]]);
+        let piece = token(3);
+        assert!(search(&index, &rows, &piece.as_bytes()[2..9]).iter().eq([0, 1]));
+        assert!(
+            search(&index, &rows, b" plainer ").iter().eq([1]),
+            "plain words of odd groups are listed"
+        );
+        assert!(search(&index, &rows, b"lain").iter().eq([0, 1, 2]));
+    }
+}

@@ -1,0 +1,124 @@
+//! How a line, and what is searched in it, fall into tokens and words.
+//!
+//! A **token** is a longest run of letters, digits, `-` and `_`; a **word** is a longest run of letters in a
+//! token. Bytes of other alphabets (0x80 and above) are letters. What matters is not what a token is for a
+//! human, but that a piece of a line falls into the same tokens and words as the line does, except at its two
+//! ends: only so an index of tokens can serve a search for any piece.
+
+/// Tokens of at least this length are indexed by pieces of them, see [`crate::grams`], so that an id is found
+/// by a part of it. Shorter ones are indexed whole, if there is a digit in them.
+pub(crate) const LONG: usize = 16;
+
+/// What a byte is for this.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Letter,
+    Digit,
+    Joiner,
+    Delimiter,
+}
+
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Delimiter; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | 0x80.. => Kind::Letter,
+            b'0'..=b'9' => Kind::Digit,
+            b'-' | b'_' => Kind::Joiner,
+            _ => Kind::Delimiter,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+fn kind(byte: u8) -> Kind {
+    KINDS[usize::from(byte)]
+}
+
+/// One token of a text, and whether the text goes on beyond it on either side: if not, what stands there
+/// may be a part of a longer token of the line that the text is a piece of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Where it begins in the text.
+    pub(crate) start: usize,
+    pub(crate) has_digit: bool,
+}
+
+impl Token<'_> {
+    pub(crate) fn is_long(&self) -> bool {
+        self.bytes.len() >= LONG
+    }
+}
+
+/// The tokens of a text, one after the other.
+pub(crate) fn tokens(text: &[u8]) -> impl Iterator<Item = Token<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < text.len() && kind(text[at]) == Kind::Delimiter {
+            at += 1;
+        }
+        let start = at;
+        let mut has_digit = false;
+        while at < text.len() {
+            match kind(text[at]) {
+                Kind::Delimiter => break,
+                Kind::Digit => has_digit = true,
+                Kind::Letter | Kind::Joiner => {}
+            }
+            at += 1;
+        }
+        (start < at).then(|| Token { bytes: &text[start..at], start, has_digit })
+    })
+}
+
+/// The words of a token with the place where each begins in it.
+pub(crate) fn words(token: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < token.len() && kind(token[at]) != Kind::Letter {
+            at += 1;
+        }
+        let start = at;
+        while at < token.len() && kind(token[at]) == Kind::Letter {
+            at += 1;
+        }
+        (start < at).then(|| (start, &token[start..at]))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<(String, Vec<String>)> {
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        tokens(text.as_bytes())
+            .map(|token| {
+                assert_eq!(&text.as_bytes()[token.start..][..token.bytes.len()], token.bytes);
+                (shown(token.bytes), words(token.bytes).map(|(_, word)| shown(word)).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_line_falls_into_tokens_and_words() {
+        let is = |text, wanted: &[(&str, &[&str])]| {
+            let wanted: Vec<(String, Vec<String>)> = wanted
+                .iter()
+                .map(|(token, words)| {
+                    (token.to_string(), words.iter().map(ToString::to_string).collect())
+                })
+                .collect();
+            assert_eq!(split(text), wanted, "{text}");
+        };
+        is("", &[]);
+        is(" :=\"", &[]);
+        is("level=info", &[("level", &["level"]), ("info", &["info"])]);
+        is("10.2.3.4:80", &[("10", &[]), ("2", &[]), ("3", &[]), ("4", &[]), ("80", &[])]);
+        is("id 4bf9-a7_x", &[("id", &["id"]), ("4bf9-a7_x", &["bf", "a", "x"])]);
+        is("连接 失败9", &[("连接", &["连接"]), ("失败9", &["失败"])]);
+    }
+}
