@@ -1,13 +1,18 @@
 //! `cluster`: what it costs that several brokers agree and that a store beside them keeps everything,
 //! against one machine with its log, under the same load on the same cores.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::load::Load;
 use crate::query::{self, Question};
-use crate::server::{Flushing, Kind, Server, Setup, free_address};
+use crate::scrape::quantile;
+use crate::server::{Flushing, Server};
+use crate::site::{Bill, PRICE_GB_MONTH, PRICE_GET, PRICE_PUT, Site};
+use crate::stores::StoreKind;
 use crate::table::{Table, grouped, megabytes, ratio};
 
 /// What is measured.
@@ -18,39 +23,49 @@ pub(crate) struct Options {
     /// Brokers of each cluster
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3])]
     brokers: Vec<usize>,
-    /// Store of each cluster, the prefix of a store that holds nothing; without it a directory. The
-    /// credentials are those of the environment
+    /// Store that each cluster is measured over: file, moto, redis, redis-cluster, which are started for it, or
+    /// the prefix of a store that holds nothing, with the credentials of the environment. May be given several times
+    #[arg(long, default_value = "file")]
+    store: Vec<StoreKind>,
+    /// Only measure acknowledgements: no questions
     #[arg(long)]
-    store: Option<String>,
+    no_questions: bool,
 }
 
-/// Prices of S3 in us-east-1, US dollars: <https://aws.amazon.com/s3/pricing/>.
-const PRICE_PUT: f64 = 0.005 / 1_000.0;
-const PRICE_GET: f64 = 0.000_4 / 1_000.0;
-const PRICE_GB_MONTH: f64 = 0.023;
+/// Connections of a load that names fewer. A broker of a cluster seals four segments a second as long as little
+/// comes, so that a sender that waits for each answer gets four requests through in a second; Prometheus uses up to 50 at once.
+pub(crate) const CONNECTIONS: usize = 50;
+
+/// The end of each connection's requests, in so many of a hundred, is sent by the clock: what
+/// a sender that is not held up waits for its answer.
+const PACED_PERCENT: usize = 3;
+const PACED_PER_SECOND: f64 = 20.0;
+/// How long many ask at once, and how many.
+const ASKING: Duration = Duration::from_secs(10);
+const ASKERS: usize = 4;
 
 /// What one site needed.
 struct Cost {
     name: String,
+    /// Samples that came as fast as they were taken.
+    samples: f64,
     wall_seconds: f64,
     cpu_seconds: f64,
     resident_bytes: u64,
-    /// Of all requests, sorted.
+    /// Of these requests, in order.
     acknowledged_ms: Vec<f64>,
+    /// Of those by the clock, in order.
+    paced_ms: Vec<f64>,
+    /// CPU in cores when nothing is done.
+    idle_cores: f64,
     /// Of all questions together, each at each broker: milliseconds and CPU milliseconds.
     asked: Vec<(f64, f64)>,
+    /// Questions a second, of many that ask at once.
+    answered_per_second: f64,
     bill: Option<Bill>,
 }
 
-/// Requests to the store and bytes it holds.
-#[derive(Debug, Clone, Copy)]
-struct Bill {
-    puts: f64,
-    gets: f64,
-    put_bytes: f64,
-}
-
-/// Loads one machine and a cluster of each size in turn, and yields the table.
+/// Loads one machine and a cluster of each size over each store in turn, and yields the table.
 pub(crate) fn run(load: &Load, options: &Options) -> Result<String> {
     let lanes = load.requests.lanes.len();
     let most = options.brokers.iter().copied().max().unwrap_or(0);
@@ -58,99 +73,90 @@ pub(crate) fn run(load: &Load, options: &Options) -> Result<String> {
         options.brokers.iter().all(|&brokers| brokers > 0) && lanes >= most,
         "--connections must be at least --brokers, and --brokers at least 1: each broker is written to"
     );
-    let questions = query::questions(load);
+    let questions = if options.no_questions { Vec::new() } else { query::questions(load) };
     let mut costs = vec![measure(
         "one machine".to_owned(),
-        vec![Server::start(Kind::Watchfire, Flushing::Soon)?],
+        &Site::one_machine(Flushing::Soon)?,
         load,
         &questions,
     )?];
-    for &brokers in &options.brokers {
-        let directory = tempfile::Builder::new().prefix("watchfire-bench-").tempdir()?;
-        let store = match &options.store {
-            Some(prefix) => format_store(prefix, brokers),
-            None => format!("file://{}", directory.path().display()),
-        };
-        let servers = start(brokers, &store)?;
-        let name = format!("{brokers} broker{}", if brokers == 1 { "" } else { "s" });
-        costs.push(measure(name, servers, load, &questions)?);
-    }
-    Ok(render(load, &costs))
-}
-
-/// A prefix of its own for each cluster, before what stands behind `?`.
-fn format_store(prefix: &str, brokers: usize) -> String {
-    let own = format!("{brokers}-brokers-{}", std::process::id());
-    match prefix.split_once('?') {
-        Some((path, query)) => format!("{}/{own}?{query}", path.trim_end_matches('/')),
-        None => format!("{}/{own}", prefix.trim_end_matches('/')),
-    }
-}
-
-/// Founds a cluster and lets the others join.
-fn start(brokers: usize, store: &str) -> Result<Vec<Server>> {
-    let mut servers: Vec<Server> = Vec::new();
-    let founder = free_address()?;
-    for number in 0..brokers {
-        let peers = if number == 0 { founder } else { free_address()? };
-        let mut arguments = vec!["--store".to_owned(), store.to_owned()];
-        arguments.extend(["--name".to_owned(), format!("broker-{}", number + 1)]);
-        if let Some(first) = servers.first() {
-            let token = first.broker_token()?;
-            arguments.extend(["--join".to_owned(), founder.to_string()]);
-            arguments.extend(["--join-token".to_owned(), token]);
+    for store in &options.store {
+        for &brokers in &options.brokers {
+            let site = Site::start(brokers, store, &Flushing::Soon.into())?;
+            let name = format!("{brokers} on {}", store.name());
+            costs.push(measure(name, &site, load, &questions)?);
         }
-        let setup = Setup { peer_listen: Some(peers), arguments, ..Flushing::Soon.into() };
-        servers.push(Server::start(Kind::Watchfire, setup).context("start a broker")?);
     }
-    Ok(servers)
+    Ok(render(&costs))
 }
 
-fn measure(
-    name: String,
-    servers: Vec<Server>,
-    load: &Load,
-    questions: &[Question],
-) -> Result<Cost> {
+fn measure(name: String, site: &Site, load: &Load, questions: &[Question]) -> Result<Cost> {
     eprintln!("{name}: taking in {} samples", load.requests.samples);
-    let cpu = || -> Result<f64> { servers.iter().map(Server::cpu_seconds).sum() };
-    let before = cpu()?;
-    let (wall_seconds, acknowledged_ms) = send(load, &servers)?;
-    wait_quiet(&servers)?;
-    let cpu_seconds = cpu()? - before;
+    let idle_cores = idle_cores(site)?;
+    let before = site.cpu_seconds()?;
+    let billed = site.bill()?;
+    let paced = |lane: &Vec<Vec<u8>>| lane.len() - (lane.len() * PACED_PERCENT).div_ceil(100);
+    let (wall_seconds, acknowledged_ms) = send(load, site, |lane| &lane[..paced(lane)])?;
+    site.wait_quiet()?;
+    let cpu_seconds = site.cpu_seconds()? - before;
+    let bill = site.bill()?.zip(billed).map(|(after, before)| after.since(before));
+    let requests: usize = load.requests.lanes.iter().map(Vec::len).sum();
+    let unpaced: usize = load.requests.lanes.iter().map(paced).sum();
+    let samples = load.requests.samples as f64 * unpaced as f64 / requests as f64;
+    eprintln!("{name}: the rest by the clock");
+    let paced_ms = send_by_the_clock(load, site, |lane| &lane[paced(lane)..])?;
     // All brokers are asked for all that was written at any.
     // The load ended when it was encoded, and was sent since.
     let window = load.shape.duration_ms() / 1_000 + 1_800;
-    for server in &servers {
+    for server in &site.servers {
         let all = format!("sum(count_over_time({{__name__!=\"\"}}[{window}s]))");
         let (found, wanted) = (server.query_total(&all)?, load.requests.samples as f64);
         ensure!(found == wanted, "{name}: {found} of {wanted} samples are found");
     }
     let mut asked = Vec::new();
+    if !questions.is_empty() {
+        site.wait_quiet()?;
+        eprintln!("{name}: asking");
+    }
     for question in questions {
-        for server in &servers {
-            let before = cpu()?;
+        for server in &site.servers {
+            let before = site.cpu_seconds()?;
             let asking = query::time(question, server)?;
-            let per_run = (cpu()? - before) * 1e3 / (asking.runs + 1) as f64;
+            let per_run = (site.cpu_seconds()? - before) * 1e3 / (asking.runs + 1) as f64;
             asked.push((asking.p50_ms, per_run));
         }
     }
-    let resident = servers.iter().map(|server| Ok(server.memory()?.now_bytes));
-    let resident_bytes = resident.sum::<Result<u64>>()?;
+    let answered_per_second = ask_at_once(site, questions)?;
+    let resident_bytes = site.resident_bytes()?;
     Ok(Cost {
         name,
+        samples,
         wall_seconds,
         cpu_seconds,
         resident_bytes,
         acknowledged_ms,
+        paced_ms,
+        idle_cores,
         asked,
-        bill: bill(&servers)?,
+        answered_per_second,
+        bill,
     })
+}
+
+fn idle_cores(site: &Site) -> Result<f64> {
+    const LONG: Duration = Duration::from_secs(10);
+    let before = site.cpu_seconds()?;
+    sleep(LONG);
+    Ok((site.cpu_seconds()? - before) / LONG.as_secs_f64())
 }
 
 /// Each connection keeps to one broker. Yields seconds until the last acknowledgement, and the
 /// milliseconds of all.
-fn send(load: &Load, servers: &[Server]) -> Result<(f64, Vec<f64>)> {
+fn send<'a>(
+    load: &'a Load,
+    site: &Site,
+    part: impl Fn(&'a Vec<Vec<u8>>) -> &'a [Vec<u8>],
+) -> Result<(f64, Vec<f64>)> {
     let started = Instant::now();
     let mut times = std::thread::scope(|scope| {
         let senders: Vec<_> = load
@@ -159,7 +165,8 @@ fn send(load: &Load, servers: &[Server]) -> Result<(f64, Vec<f64>)> {
             .iter()
             .enumerate()
             .map(|(number, lane)| {
-                let server = &servers[number % servers.len()];
+                let server = &site.servers[number % site.servers.len()];
+                let lane = part(lane);
                 scope.spawn(move || send_lane(lane, server))
             })
             .collect();
@@ -186,120 +193,179 @@ fn send_lane(lane: &[Vec<u8>], server: &Server) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-fn wait_quiet(servers: &[Server]) -> Result<()> {
-    std::thread::scope(|scope| {
-        let waiting: Vec<_> =
-            servers.iter().map(|server| scope.spawn(|| server.wait_quiet())).collect();
-        waiting.into_iter().try_for_each(|one| one.join().expect("waiting returns its errors"))
-    })
-}
-
-/// What the store was asked for by all; none on one machine.
-fn bill(servers: &[Server]) -> Result<Option<Bill>> {
-    let mut bill = Bill { puts: 0.0, gets: 0.0, put_bytes: 0.0 };
-    for server in servers {
-        let page = server.client()?.get("/metrics")?.successful()?;
-        let page = String::from_utf8(page).context("/metrics is text")?;
-        if !page.contains("watchfire_objects_requests_total{") {
-            return Ok(None);
+/// As [`send`], but each connection's requests are due one after the other at a fixed pace, and times count from when one
+/// was due.
+fn send_by_the_clock<'a>(
+    load: &'a Load,
+    site: &Site,
+    part: impl Fn(&'a Vec<Vec<u8>>) -> &'a [Vec<u8>],
+) -> Result<Vec<f64>> {
+    let lanes = &load.requests.lanes;
+    let every = Duration::from_secs_f64(lanes.len() as f64 / PACED_PER_SECOND);
+    let started = Instant::now();
+    let mut times = std::thread::scope(|scope| {
+        let senders: Vec<_> = lanes
+            .iter()
+            .enumerate()
+            .map(|(number, lane)| {
+                let server = &site.servers[number % site.servers.len()];
+                let (lane, first) = (part(lane), every.mul_f64(number as f64 / lanes.len() as f64));
+                scope.spawn(move || -> Result<Vec<f64>> {
+                    let mut times = Vec::with_capacity(lane.len());
+                    for (place, body) in (0_u32..).zip(lane) {
+                        let due = first + every * place;
+                        sleep(due.saturating_sub(started.elapsed()));
+                        // Servers close connections that were idle for long.
+                        let answer = server.client()?.write("/api/v1/write", body)?.successful();
+                        answer.with_context(|| server.last_words())?;
+                        times.push((started.elapsed() - due).as_secs_f64() * 1e3);
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for sender in senders {
+            times.extend(sender.join().expect("a sender returns its errors")?);
         }
-        let sum = |name: &str, operations: &[&str]| -> f64 {
-            let is_of = |line: &&str| {
-                line.starts_with(name)
-                    && operations.iter().any(|one| line.contains(&format!("operation=\"{one}\"")))
-            };
-            let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-            page.lines().filter(is_of).filter_map(value).sum()
-        };
-        bill.puts += sum("watchfire_objects_requests_total{", &["put", "put_part", "list"]);
-        bill.gets += sum("watchfire_objects_requests_total{", &["get", "get_range", "head"]);
-        bill.put_bytes += sum("watchfire_objects_bytes_total{", &["put", "put_part"]);
-    }
-    Ok(Some(bill))
+        anyhow::Ok(times)
+    })?;
+    times.sort_by(f64::total_cmp);
+    Ok(times)
 }
 
-fn render(load: &Load, costs: &[Cost]) -> String {
-    let samples = load.requests.samples as f64;
-    let one = costs.iter().find(|cost| cost.name == "1 broker");
+/// How many questions are answered in a second when several ask one after the other, spread over the brokers.
+fn ask_at_once(site: &Site, questions: &[Question]) -> Result<f64> {
+    if questions.is_empty() {
+        return Ok(0.0);
+    }
+    let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let work = |number: usize| -> Result<()> {
+            let server = &site.servers[number % site.servers.len()];
+            let mut client = server.client()?;
+            while started.elapsed() < ASKING {
+                let question = &questions[next.fetch_add(1, Ordering::Relaxed) % questions.len()];
+                let path = format!("{}{}", question.path, server.kind.uncached());
+                client.get(&path)?.successful()?;
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..ASKERS.max(site.servers.len()))
+            .map(|number| scope.spawn(move || work(number)))
+            .collect();
+        workers.into_iter().try_for_each(|one| one.join().expect("who asks returns its errors"))
+    })?;
+    Ok(answered.into_inner() as f64 / started.elapsed().as_secs_f64())
+}
+
+fn render(costs: &[Cost]) -> String {
     let machine = &costs[0];
+    let one = costs.iter().find(|cost| cost.name.starts_with("1 on "));
+    let per_sample = |cost: &Cost| cost.cpu_seconds / cost.samples;
     let mean = |cost: &Cost, figure: fn(&(f64, f64)) -> f64| {
         let logarithms = cost.asked.iter().map(|asked| figure(asked).max(0.01).ln());
         (logarithms.sum::<f64>() / cost.asked.len().max(1) as f64).exp()
     };
-    let mut table = Table::new([
+    let late = |times: &[f64], share: f64| format!("{:.1}", quantile(times, share));
+    let mut writes = Table::new([
         "site",
         "wall s",
+        "samples/s",
         "CPU s",
-        "samples/CPU-s",
-        "CPU vs 1 broker",
-        "CPU vs one machine",
-        "ack ms p50",
+        "ns CPU/sample",
+        "vs one machine",
+        "vs 1 broker",
+        "full: ack ms p50",
+        "p99",
+        "by the clock: p50",
         "p99",
         "RSS MB of all",
+        "idle cores",
+    ]);
+    let mut reads = Table::new([
+        "site",
         "query ms",
         "vs one machine",
+        "vs 1 broker",
         "query CPU ms",
+        "vs one machine",
+        "vs 1 broker",
+        "queries/s",
+    ]);
+    let mut prices = Table::new([
+        "site",
         "puts",
         "gets",
         "MB put",
+        "MB got",
+        "puts per million samples",
+        "gets",
         "USD per million samples",
     ]);
     for cost in costs {
-        let late = |share: f64| {
-            let place = (cost.acknowledged_ms.len() as f64 * share) as usize;
-            let place = place.min(cost.acknowledged_ms.len().saturating_sub(1));
-            format!("{:.1}", cost.acknowledged_ms[place])
-        };
-        let of_bill =
-            |figure: &dyn Fn(Bill) -> String| cost.bill.map_or_else(|| "-".to_owned(), figure);
-        let dollars = |bill: Bill| {
-            let requests = bill.puts * PRICE_PUT + bill.gets * PRICE_GET;
-            format!("{:.6}", requests / samples * 1e6)
-        };
-        table.push(vec![
+        writes.push(vec![
             cost.name.clone(),
             format!("{:.1}", cost.wall_seconds),
+            grouped(cost.samples / cost.wall_seconds),
             format!("{:.2}", cost.cpu_seconds),
-            grouped(samples / cost.cpu_seconds),
-            ratio(cost.cpu_seconds, one.map(|one| one.cpu_seconds)),
-            ratio(cost.cpu_seconds, Some(machine.cpu_seconds)),
-            late(0.5),
-            late(0.99),
+            format!("{:.0}", per_sample(cost) * 1e9),
+            ratio(per_sample(cost), Some(per_sample(machine))),
+            ratio(per_sample(cost), one.map(per_sample)),
+            late(&cost.acknowledged_ms, 0.5),
+            late(&cost.acknowledged_ms, 0.99),
+            late(&cost.paced_ms, 0.5),
+            late(&cost.paced_ms, 0.99),
             megabytes(cost.resident_bytes),
-            format!("{:.2}", mean(cost, |asked| asked.0)),
-            ratio(mean(cost, |asked| asked.0), Some(mean(machine, |asked| asked.0))),
-            format!("{:.2}", mean(cost, |asked| asked.1)),
-            of_bill(&|bill| grouped(bill.puts)),
-            of_bill(&|bill| grouped(bill.gets)),
-            of_bill(&|bill| format!("{:.1}", bill.put_bytes / 1e6)),
-            of_bill(&dollars),
+            format!("{:.3}", cost.idle_cores),
         ]);
+        if !cost.asked.is_empty() {
+            let (ms, cpu) = (mean(cost, |asked| asked.0), mean(cost, |asked| asked.1));
+            reads.push(vec![
+                cost.name.clone(),
+                format!("{ms:.2}"),
+                ratio(ms, Some(mean(machine, |asked| asked.0))),
+                ratio(ms, one.map(|one| mean(one, |asked| asked.0))),
+                format!("{cpu:.2}"),
+                ratio(cpu, Some(mean(machine, |asked| asked.1))),
+                ratio(cpu, one.map(|one| mean(one, |asked| asked.1))),
+                format!("{:.0}", cost.answered_per_second),
+            ]);
+        }
+        if let Some(bill) = cost.bill {
+            let per_million = |count: f64| count / cost.samples * 1e6;
+            prices.push(vec![
+                cost.name.clone(),
+                grouped(bill.puts),
+                grouped(bill.gets),
+                format!("{:.1}", bill.put_bytes / 1e6),
+                format!("{:.1}", bill.get_bytes / 1e6),
+                format!("{:.1}", per_million(bill.puts)),
+                format!("{:.1}", per_million(bill.gets)),
+                format!("{:.6}", per_million(bill.dollars())),
+            ]);
+        }
     }
     format!(
         "{}\n\
-         All brokers share the cores of this machine. CPU: of all of them, from the first request \
-         until all were quiet; flushed each 20 s and merged within the time measured. Each \
+         All brokers, and the store if it is a program, share the cores of this machine. CPU: of all brokers, from the first \
+         request until all were quiet; flushed each 20 s and merged within the time measured. Full: each \
          connection keeps to one broker and sends its next request when the last one is \
-         acknowledged. Every broker was asked for all samples and found them.\n\
-         Query: geometric mean over all questions of `bench query` that fit the load, each asked at \
-         each broker, one at a time, caches of results off; CPU of all brokers.\n\
+         acknowledged. By the clock: the last {PACED_PERCENT} % of the load, {PACED_PER_SECOND} requests a second over all \
+         connections, from when a request was due. Every broker was asked for all samples and found them. Idle: 10 s \
+         of all brokers before the load.\n\n\
+         {}\n\
+         Geometric mean over all questions of `bench query` that fit the load, each asked at each broker, one at a time, \
+         caches of results off; CPU of all brokers. Queries/s: {ASKERS} who ask one question after the other, spread over \
+         the brokers, for {} s.\n\n\
+         {}\n\
          USD: requests at S3's prices (PUT {PRICE_PUT}, GET {PRICE_GET} each); what is kept costs \
          {PRICE_GB_MONTH} per GB and month besides.\n",
-        table.render()
+        writes.render(),
+        reads.render(),
+        ASKING.as_secs(),
+        prices.render()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cluster_has_a_prefix_of_its_own() {
-        let own = format!("3-brokers-{}", std::process::id());
-        assert_eq!(
-            format_store("s3://b/x/?endpoint=http://h", 3),
-            format!("s3://b/x/{own}?endpoint=http://h")
-        );
-        assert_eq!(format_store("file:///srv/x", 3), format!("file:///srv/x/{own}"));
-    }
 }

@@ -37,6 +37,13 @@ impl Client {
         self.exchange(&head, &[])
     }
 
+    /// A PUT without a body.
+    pub(crate) fn put(&mut self, path: &str) -> Result<Answer> {
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", self.address);
+        self.exchange(&head, &[])
+    }
+
     /// Sends a remote write 1.0 body.
     pub(crate) fn write(&mut self, path: &str, body: &[u8]) -> Result<Answer> {
         let head = format!(

@@ -253,7 +253,7 @@ fn encode_lane(mut instances: Vec<Instance>, start_ms: i64, shape: &Shape) -> Ve
 }
 
 /// Appends `WriteRequest.timeseries` with one sample; see `prompb/types.proto` of Prometheus.
-fn put_series(out: &mut Vec<u8>, labels: &[u8], t_ms: i64, value: f64) {
+pub(crate) fn put_series(out: &mut Vec<u8>, labels: &[u8], t_ms: i64, value: f64) {
     let mut sample = [0_u8; 24];
     let mut len = 0;
     // Prometheus leaves out a zero, as proto3 has it.

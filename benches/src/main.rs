@@ -21,12 +21,17 @@ mod program;
 mod query;
 mod recorded;
 mod restart;
+mod rolling;
 mod scrape;
 mod server;
+mod site;
+mod stores;
 mod table;
 mod targets;
 mod usage;
 mod values;
+mod viewers;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -68,6 +73,10 @@ enum Benchmark {
     Scrape(scrape::Options),
     /// Many agents and one broker: acknowledgements, memory, and all coming back at once
     Fleet(fleet::Options),
+    /// Brokers of a cluster restarted one after the other under load, with a ledger
+    Rolling(rolling::Options),
+    /// Many viewers of live samples over WebSocket, some of whom do not read
+    Viewers(viewers::Options),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -115,7 +124,9 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Query(options) => loaded(options, query::run)?,
         Benchmark::Console(options) => loaded(options, console::run)?,
         Benchmark::Cluster(options) => {
-            let only = Options { servers: vec![Kind::Watchfire], ..options.load.clone() };
+            let connections = options.load.connections.max(cluster::CONNECTIONS);
+            let servers = vec![Kind::Watchfire];
+            let only = Options { connections, servers, ..options.load.clone() };
             loaded(&only, |load, _| cluster::run(load, options))?
         }
         Benchmark::Dashboards(options) => loaded(options, dashboards::run)?,
@@ -124,6 +135,8 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Agent(options) => (agent::versions()?, agent::run(options)?),
         Benchmark::Scrape(options) => (versions(&options.servers)?, scrape::run(options)?),
         Benchmark::Fleet(options) => (versions(&[Kind::Watchfire])?, fleet::run(options)?),
+        Benchmark::Rolling(options) => (versions(&[Kind::Watchfire])?, rolling::run(options)?),
+        Benchmark::Viewers(options) => (versions(&[Kind::Watchfire])?, viewers::run(options)?),
     };
     println!("{environment}");
     println!("programs  {programs}\n\n{table}");

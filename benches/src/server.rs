@@ -121,6 +121,8 @@ pub(crate) struct Setup {
     pub(crate) max_connections: Option<usize>,
     /// More of Watchfire's command line.
     pub(crate) arguments: Vec<String>,
+    /// More of its environment.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
 
 impl From<Flushing> for Setup {
@@ -131,6 +133,7 @@ impl From<Flushing> for Setup {
             peer_listen: None,
             max_connections: None,
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -163,11 +166,23 @@ impl Server {
     /// Kills the server as a power cut of the process would, and starts it again on its data.
     /// Yields the moment of the new start.
     pub(crate) fn kill_and_start_again(&mut self) -> Result<Instant> {
+        self.kill()?;
+        let started = Instant::now();
+        self.start_again()?;
+        Ok(started)
+    }
+
+    /// Kills the server; its data stays.
+    pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill().context("kill the server")?;
         self.child.wait()?;
-        let started = Instant::now();
+        Ok(())
+    }
+
+    /// Starts a server that has ended again on its data, as it was started, and does not wait for it.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
         self.child = spawn(self.kind, &self.setup, self.directory.path(), self.address)?;
-        Ok(started)
+        Ok(())
     }
 
     /// Waits until the server says it is ready.
@@ -198,6 +213,16 @@ impl Server {
 
     pub(crate) fn client(&self) -> Result<Client> {
         Client::connect(self.address)
+    }
+
+    /// Where it takes HTTP, also while it does not run.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it takes agents.
+    pub(crate) fn peers(&self) -> Option<SocketAddr> {
+        self.setup.peer_listen
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
@@ -237,6 +262,12 @@ impl Server {
 
     /// Asks the server to end, waits for it, and yields what its data occupies then.
     pub(crate) fn stop(mut self) -> Result<u64> {
+        self.end()?;
+        self.disk_bytes()
+    }
+
+    /// Asks the server to end and waits for it; its data stays.
+    pub(crate) fn end(&mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).context("ask the server to end")?;
         let started = Instant::now();
@@ -249,7 +280,7 @@ impl Server {
             );
             sleep(Duration::from_millis(20));
         }
-        self.disk_bytes()
+        Ok(())
     }
 
     /// The end of what the server logged.
@@ -299,6 +330,12 @@ impl Server {
 
     /// A token from `watchfire token create`.
     fn token(&self, options: &[&str]) -> Result<String> {
+        // The commands of this host find the server by it; it is written when the server answers already.
+        let started = Instant::now();
+        while !self.data().join(LOCAL_TOKEN).exists() {
+            ensure!(started.elapsed() < STOP_LIMIT, "there is no {LOCAL_TOKEN}");
+            sleep(Duration::from_millis(20));
+        }
         let output = Command::new(self.kind.binary()?)
             .args(["token", "create"])
             .args(options)
@@ -341,6 +378,7 @@ impl Drop for Server {
 
 const DATA: &str = "data";
 const RESERVED: &str = "ballast";
+const LOCAL_TOKEN: &str = "local.token";
 const LOG: &str = "log.txt";
 const CONFIG: &str = "config.yml";
 const SCRAPE_CONFIG: &str = "prometheus.yml";
@@ -358,7 +396,7 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             if let Some(address) = setup.peer_listen {
                 command.args(["--peer-listen", &address.to_string()]);
             }
-            command.args(&setup.arguments);
+            command.args(&setup.arguments).envs(setup.environment.iter().copied());
             let mut yaml = format!("storage:\n  retention: {RETENTION_DAYS}d\n");
             if setup.flushing == Flushing::Soon {
                 yaml.push_str(&format!("  flush_interval: {FLUSH_SECONDS}s\n"));

@@ -1,6 +1,7 @@
 //! One simulated agent: a certificate of its own, a connection of its own, and what it would
 //! collect.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,29 +33,30 @@ const QUEUE: usize = 64;
 const SEED: u64 = 0x00f1_ee70;
 
 /// An agent that has joined.
-pub(super) struct Member {
-    pub(super) index: usize,
-    target: Arc<str>,
+pub(crate) struct Member {
+    pub(crate) index: usize,
+    /// Every broker, as it was told.
+    targets: Arc<[String]>,
     tls: ClientTls,
     hello: Hello,
 }
 
 /// A stream that the broker has welcomed.
-pub(super) struct Session {
+pub(crate) struct Session {
     sender: mpsc::Sender<AgentMessage>,
     answers: Streaming<BrokerMessage>,
     /// Number of the last live batch that was sent.
     seq: u64,
 }
 
-/// Lets agents join the broker at `target`, each by the RPC that real agents call.
-pub(super) async fn join(
+/// Lets agents join the brokers at `targets`, each by the RPC that real agents call.
+pub(crate) async fn join(
     count: usize,
-    target: &str,
+    targets: &[SocketAddr],
     token: &str,
     directory: &Path,
 ) -> Result<Vec<Arc<Member>>> {
-    let target: Arc<str> = target.into();
+    let targets: Arc<[String]> = targets.iter().map(SocketAddr::to_string).collect();
     let mut joining = JoinSet::new();
     let mut members = Vec::with_capacity(count);
     for index in 0..count {
@@ -62,8 +64,8 @@ pub(super) async fn join(
             members.push(joining.join_next().await.context("some join")???);
         }
         let directory = directory.join(index.to_string());
-        let (target, token) = (Arc::clone(&target), token.to_owned());
-        joining.spawn(async move { Member::join(index, target, &token, &directory).await });
+        let (targets, token) = (Arc::clone(&targets), token.to_owned());
+        joining.spawn(async move { Member::join(index, targets, &token, &directory).await });
     }
     while let Some(member) = joining.join_next().await {
         members.push(member??);
@@ -73,10 +75,16 @@ pub(super) async fn join(
 }
 
 impl Member {
-    async fn join(index: usize, target: Arc<str>, token: &str, directory: &Path) -> Result<Member> {
+    async fn join(
+        index: usize,
+        targets: Arc<[String]>,
+        token: &str,
+        directory: &Path,
+    ) -> Result<Member> {
         let name = format!("agent-{index:05}");
+        let target = &targets[index % targets.len()];
         let identity =
-            Identity::load_or_join(directory, &target, Some(token), &name, Role::Agent).await?;
+            Identity::load_or_join(directory, target, Some(token), &name, Role::Agent).await?;
         let hello = Hello {
             incarnation: Bytes::copy_from_slice(&(index as u128 + 1).to_le_bytes()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -84,16 +92,18 @@ impl Member {
             started_ms: now_ms(),
             ..Hello::default()
         };
-        Ok(Member { index, target, tls: identity.tls()?, hello })
+        Ok(Member { index, targets, tls: identity.tls()?, hello })
     }
 
-    /// Opens a connection and a stream on it and is welcomed.
-    pub(super) async fn open(&self) -> Result<Session> {
-        timeout(OPEN_TIMEOUT, self.greet()).await.context("no answer within 20 s")?
+    /// Opens a connection to its own broker, or after so many attempts that failed to the one that many places
+    /// further, and a stream on it, and is welcomed.
+    pub(crate) async fn open(&self, failed: usize) -> Result<Session> {
+        let target = &self.targets[(self.index + failed) % self.targets.len()];
+        timeout(OPEN_TIMEOUT, self.greet(target)).await.context("no answer within 20 s")?
     }
 
-    async fn greet(&self) -> Result<Session> {
-        let mut client = IngestClient::new(net::channel(&self.target, &self.tls)?);
+    async fn greet(&self, target: &str) -> Result<Session> {
+        let mut client = IngestClient::new(net::channel(target, &self.tls)?);
         let (sender, queue) = mpsc::channel(QUEUE);
         sender.send(AgentMessage { message: Some(ToBroker::Hello(self.hello.clone())) }).await?;
         let mut answers = client.push(ReceiverStream::new(queue)).await?.into_inner();
@@ -108,20 +118,21 @@ impl Member {
 
 impl Session {
     /// Sends a batch and yields its number.
-    pub(super) async fn send(&mut self, batch: &MetricBatch) -> Result<u64> {
-        let mut payload = Vec::new();
-        wire::agent_batch::encode(batch, &mut payload);
-        let after_seq = self.seq;
-        self.seq += 1;
-        let batch = Batch {
-            lane: Lane::Live as i32,
-            seq: self.seq,
-            after_seq,
-            created_ms: now_ms(),
-            payload: payload.into(),
-        };
-        self.sender.send(AgentMessage { message: Some(ToBroker::Batch(batch)) }).await?;
-        Ok(self.seq)
+    pub(crate) async fn send(&mut self, batch: &MetricBatch) -> Result<u64> {
+        let seq = self.seq + 1;
+        self.send_numbered(numbered(seq, batch)).await?;
+        Ok(seq)
+    }
+
+    /// Sends a batch that has its number already.
+    pub(crate) async fn send_numbered(&mut self, batch: Batch) -> Result<()> {
+        self.seq = batch.seq;
+        Ok(self.sender.send(AgentMessage { message: Some(ToBroker::Batch(batch)) }).await?)
+    }
+
+    /// Number of the last batch: of those that were sent, or at first of those that were stored.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
     }
 
     /// The number through which all is acknowledged, when there is a new one. Keeps nothing if it
@@ -129,11 +140,24 @@ impl Session {
     ///
     /// # Errors
     /// The stream ended, or the broker refused something.
-    pub(super) async fn acknowledged(&mut self) -> Result<u64> {
+    pub(crate) async fn acknowledged(&mut self) -> Result<u64> {
         match self.answers.message().await?.context("the broker ended the stream")?.message {
             Some(FromBroker::Ack(ack)) if ack.refused_samples == 0 => Ok(ack.through_seq),
             other => bail!("the broker says {other:?}"),
         }
+    }
+}
+
+/// A batch of the live lane that follows the one before it.
+pub(crate) fn numbered(seq: u64, batch: &MetricBatch) -> Batch {
+    let mut payload = Vec::new();
+    wire::agent_batch::encode(batch, &mut payload);
+    Batch {
+        lane: Lane::Live as i32,
+        seq,
+        after_seq: seq - 1,
+        created_ms: now_ms(),
+        payload: payload.into(),
     }
 }
 
@@ -178,7 +202,7 @@ impl Collected {
     }
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

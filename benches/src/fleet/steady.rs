@@ -43,7 +43,7 @@ pub(super) async fn connect(members: &[Arc<Member>]) -> Result<Connected> {
         }
         let member = Arc::clone(member);
         opening.spawn(async move {
-            let session = member.open().await?;
+            let session = member.open(0).await?;
             anyhow::Ok((member, session))
         });
     }

@@ -1,13 +1,13 @@
 //! All agents lose their broker at the same moment, and come back as agents do.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::member::{Collected, Member};
 use crate::values::Random;
@@ -16,13 +16,22 @@ use crate::values::Random;
 /// random moment of it: as agents do, see `docs/operating/agent.md`.
 const BASE: Duration = Duration::from_secs(1);
 const CAP: Duration = Duration::from_secs(5);
+/// How often agents send that do not only send when they are welcomed.
+const PERIOD: Duration = Duration::from_secs(1);
 /// For all to be back.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One batch.
+struct Acknowledged {
+    agent: usize,
+    sent: Instant,
+    at: Instant,
+}
 
 /// Agents that stay connected and come back.
 pub(super) struct Fleet {
     cut: watch::Sender<u64>,
-    acknowledged: mpsc::UnboundedReceiver<(usize, Instant)>,
+    acknowledged: mpsc::UnboundedReceiver<Acknowledged>,
     failures: Arc<AtomicU64>,
     count: usize,
 }
@@ -35,11 +44,18 @@ pub(super) struct Return {
     pub(super) seconds: Vec<f64>,
     /// Attempts that failed, for whatever reason; each was repeated.
     pub(super) failures: u64,
+    /// From sending a batch to its acknowledgement, for all batches meanwhile, in milliseconds, in order.
+    pub(super) acknowledged_ms: Vec<f64>,
 }
 
 impl Fleet {
-    /// Lets all connect, and send a batch of so many series each time they are welcomed.
-    pub(super) fn start(members: &[Arc<Member>], series: usize) -> Result<Fleet> {
+    /// Lets all connect, and send a batch of so many series each time they are welcomed, or besides
+    /// each second.
+    pub(super) fn start(
+        members: &[Arc<Member>],
+        series: usize,
+        each_second: bool,
+    ) -> Result<Fleet> {
         let cut = watch::Sender::new(0);
         let (report, acknowledged) = mpsc::unbounded_channel();
         let failures = Arc::new(AtomicU64::new(0));
@@ -51,6 +67,7 @@ impl Fleet {
                 cut: cut.subscribe(),
                 report: report.clone(),
                 failures: Arc::clone(&failures),
+                each_second,
             };
             tokio::spawn(agent.run());
         }
@@ -60,10 +77,17 @@ impl Fleet {
     /// Waits until every agent had a batch acknowledged since `begin`.
     pub(super) async fn wait_all(&mut self, begin: Instant) -> Result<Return> {
         let (mut back, mut seconds) = (HashSet::new(), Vec::with_capacity(self.count));
+        let mut acknowledged_ms = Vec::new();
         let all = async {
             while seconds.len() < self.count {
-                let (index, at) = self.acknowledged.recv().await.context("the agents ended")?;
-                if at >= begin && back.insert(index) {
+                let Acknowledged { agent, sent, at } =
+                    self.acknowledged.recv().await.context("the agents ended")?;
+                if at < begin {
+                    continue;
+                }
+                acknowledged_ms.push((at - sent).as_secs_f64() * 1e3);
+                // What was sent before tells nothing of what comes after.
+                if sent >= begin && back.insert(agent) {
                     seconds.push((at - begin).as_secs_f64());
                 }
             }
@@ -80,7 +104,8 @@ impl Fleet {
             ),
         }
         seconds.sort_by(f64::total_cmp);
-        Ok(Return { seconds, failures })
+        acknowledged_ms.sort_by(f64::total_cmp);
+        Ok(Return { seconds, failures, acknowledged_ms })
     }
 
     /// Every agent closes its connection now.
@@ -95,40 +120,56 @@ struct Agent {
     collected: Collected,
     random: Random,
     cut: watch::Receiver<u64>,
-    report: mpsc::UnboundedSender<(usize, Instant)>,
+    report: mpsc::UnboundedSender<Acknowledged>,
     failures: Arc<AtomicU64>,
+    each_second: bool,
 }
 
 impl Agent {
     /// Until the process ends.
     async fn run(mut self) {
-        let mut attempts = 0;
+        let (mut attempts, mut failed) = (0, 0);
         loop {
             let most = CAP.min(BASE * (1 << attempts.min(5)));
             sleep(most.mul_f64(self.random.unit())).await;
             attempts += 1;
             let mut welcomed = false;
-            if self.stream(&mut welcomed).await.is_err() && !welcomed {
+            let outcome = self.stream(failed, &mut welcomed).await;
+            if outcome.is_err() && !welcomed {
                 self.failures.fetch_add(1, Ordering::Relaxed);
             }
             if welcomed {
                 attempts = 0;
             }
+            // Whoever lost its broker tries the next one.
+            failed += usize::from(outcome.is_err());
         }
     }
 
     /// One stream, to its end.
-    async fn stream(&mut self, welcomed: &mut bool) -> Result<()> {
-        let mut session = self.member.open().await?;
+    async fn stream(&mut self, failed: usize, welcomed: &mut bool) -> Result<()> {
+        let mut session = self.member.open(failed).await?;
         *welcomed = true;
         self.cut.mark_unchanged();
-        let seq = session.send(self.collected.pass()).await?;
+        let mut under_way = VecDeque::new();
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_first = true;
         loop {
             tokio::select! {
-                through = session.acknowledged() => if through? == seq {
-                    // The bench has what it wanted and ends.
-                    let _ = self.report.send((self.member.index, Instant::now()));
-                },
+                through = session.acknowledged() => {
+                    let through = through?;
+                    while let Some((_, sent)) = under_way.pop_front_if(|(seq, _)| *seq <= through) {
+                        let (agent, at) = (self.member.index, Instant::now());
+                        // The bench has what it wanted and ends.
+                        let _ = self.report.send(Acknowledged { agent, sent, at });
+                    }
+                }
+                _ = ticks.tick(), if is_first || self.each_second => {
+                    is_first = false;
+                    let sent = Instant::now();
+                    under_way.push_back((session.send(self.collected.pass()).await?, sent));
+                }
                 _ = self.cut.changed() => return Ok(()),
             }
         }
