@@ -141,28 +141,8 @@ pub(crate) fn run(options: &Options) -> Result<String> {
     let cost = measure(&site, Duration::from_secs(options.seconds))?;
     row("nobody", &mut Seen::default(), cost)?;
     eprintln!("{} viewers connect", options.viewers);
-    let mut watching = JoinSet::new();
-    for number in 0..options.viewers {
-        let address = addresses[number % addresses.len()];
-        let selector = format!("{{instance=\"host-{}\"}}", number % options.hosts);
-        let opened = runtime.block_on(WebSocket::subscribe(address, &selector))?;
-        watching.spawn_on(watch(opened, Arc::clone(&course)), runtime.handle());
-    }
-    sleep(SETTLE);
-    course.is_measured.store(true, Ordering::Relaxed);
-    let cost = measure(&site, Duration::from_secs(options.seconds))?;
-    course.is_measured.store(false, Ordering::Relaxed);
-    let mut seen = collect(&runtime, &course, watching)?;
-    ensure!(!seen.delays_ms.is_empty(), "nobody saw anything");
-    row(&grouped(options.viewers as f64), &mut seen, cost)?;
-    if options.stalled > 0 {
-        eprintln!("{} more do not read", options.stalled);
-        course.is_over.store(false, Ordering::Relaxed);
-        let mut stalled = Vec::new();
-        for number in 0..options.stalled {
-            let address = addresses[number % addresses.len()];
-            stalled.push(runtime.block_on(WebSocket::subscribe(address, "{__name__!=\"\"}"))?);
-        }
+    // Connects the viewers, lets them settle and watches for so long.
+    let watched = || -> Result<_> {
         let mut watching = JoinSet::new();
         for number in 0..options.viewers {
             let address = addresses[number % addresses.len()];
@@ -174,7 +154,20 @@ pub(crate) fn run(options: &Options) -> Result<String> {
         course.is_measured.store(true, Ordering::Relaxed);
         let cost = measure(&site, Duration::from_secs(options.seconds))?;
         course.is_measured.store(false, Ordering::Relaxed);
-        let mut seen = collect(&runtime, &course, watching)?;
+        Ok((collect(&runtime, &course, watching)?, cost))
+    };
+    let (mut seen, cost) = watched()?;
+    ensure!(!seen.delays_ms.is_empty(), "nobody saw anything");
+    row(&grouped(options.viewers as f64), &mut seen, cost)?;
+    if options.stalled > 0 {
+        eprintln!("{} more do not read", options.stalled);
+        course.is_over.store(false, Ordering::Relaxed);
+        let mut stalled = Vec::new();
+        for number in 0..options.stalled {
+            let address = addresses[number % addresses.len()];
+            stalled.push(runtime.block_on(WebSocket::subscribe(address, "{__name__!=\"\"}"))?);
+        }
+        let (mut seen, cost) = watched()?;
         let who = format!("{} and {} stalled", options.viewers, options.stalled);
         row(&who, &mut seen, cost)?;
         drop(stalled);
