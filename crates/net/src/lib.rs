@@ -3,6 +3,7 @@
 //! Roles bring [`Routes`]; this crate decides who may connect and call, how long a peer may take,
 //! how large a request may be and how a refusal looks. It knows no route.
 
+mod at_work;
 mod audit;
 pub mod auth;
 pub mod authority;
@@ -36,6 +37,7 @@ pub mod server;
 mod timed_body;
 pub mod tls;
 
+pub use at_work::at_work;
 pub use authority::{Authority, Role, check_name};
 pub use body::{BodyError, BodyRules, read_body, unpack_body};
 pub use body_budget::BodyBudget;

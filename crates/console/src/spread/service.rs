@@ -12,7 +12,6 @@ use net::rpc::evaluation_server::{Evaluation, EvaluationServer};
 use net::rpc::{EvaluatePart, EvaluateRequest};
 use promql::EvalTime;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tonic::{Request, Response, Status};
 
 use super::EvaluateParts;
@@ -115,7 +114,9 @@ async fn send(
     let gone = |_| Status::cancelled("nobody waits any more");
     sender.send(Ok(EvaluatePart::default())).await.map_err(gone)?;
     // Dropped when nobody waits any more, which stops the work.
-    let Some(answer) = at_work(executor.run_piece(job), sender).await else { return Ok(()) };
+    let Some(answer) = net::at_work(executor.run_piece(job), sender, STILL_AT_WORK).await else {
+        return Ok(());
+    };
     let (mut rest, _held): (Bytes, Held) = answer.map_err(|error| match error.error_type {
         // Another broker may have room, or this one in a moment.
         ErrorType::Unavailable | ErrorType::Timeout | ErrorType::Canceled => {
@@ -128,26 +129,4 @@ async fn send(
         sender.send(Ok(EvaluatePart { piece, is_last: false })).await.map_err(gone)?;
     }
     sender.send(Ok(EvaluatePart { piece: rest, is_last: true })).await.map_err(gone)
-}
-
-/// What comes of `work`. Whoever asked is told meanwhile that the answer is still being made; `None` when
-/// nobody waits any more.
-async fn at_work<T>(
-    work: impl Future<Output = T>,
-    sender: &mpsc::Sender<Result<EvaluatePart, Status>>,
-) -> Option<T> {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return Some(done),
-            () = sender.closed() => return None,
-            () = tokio::time::sleep(STILL_AT_WORK) => {
-                // Where it waits for the network nothing has to be said.
-                if let Err(TrySendError::Closed(_)) = sender.try_send(Ok(EvaluatePart::default())) {
-                    return None;
-                }
-            }
-        }
-    }
 }

@@ -8,8 +8,6 @@ use futures_util::stream;
 use metricstore::Deletes;
 use net::rpc::{FreshEnd, FreshPart, FreshRequest};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::sleep;
 use tonic::Status;
 
 use super::heads::{Body, Heads};
@@ -65,7 +63,7 @@ impl Broker {
         let gone = |_| Status::cancelled("nobody waits any more");
         sender.send(Ok(FreshPart::default())).await.map_err(gone)?;
         let turn = clustered.answering.acquire();
-        let Some(turn) = at_work(turn, sender).await else { return Ok(()) };
+        let Some(turn) = net::at_work(turn, sender, STILL_AT_WORK).await else { return Ok(()) };
         let _turn = turn.map_err(|_| Status::unavailable("the broker is stopping"))?;
         let account = self.governor().account();
         let (broker, working) = (self.clone(), Arc::clone(&account));
@@ -82,7 +80,7 @@ impl Broker {
             };
             heads.answer(&request, &working)
         });
-        let Some(answer) = at_work(work, sender).await else {
+        let Some(answer) = net::at_work(work, sender, STILL_AT_WORK).await else {
             account.cancel();
             return Ok(());
         };
@@ -97,27 +95,5 @@ impl Broker {
         }
         let end = Some(FreshEnd { version, deletes_through });
         sender.send(Ok(FreshPart { piece: rest, end })).await.map_err(gone)
-    }
-}
-
-/// What comes of `work`. Whoever asked is told meanwhile that the answer is still being made; `None` when
-/// nobody waits any more.
-async fn at_work<T>(
-    work: impl Future<Output = T>,
-    sender: &mpsc::Sender<Result<FreshPart, Status>>,
-) -> Option<T> {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return Some(done),
-            () = sender.closed() => return None,
-            () = sleep(STILL_AT_WORK) => {
-                // Where it waits for the network nothing has to be said.
-                if let Err(TrySendError::Closed(_)) = sender.try_send(Ok(FreshPart::default())) {
-                    return None;
-                }
-            }
-        }
     }
 }
