@@ -1,10 +1,14 @@
 //! Tokens with which a new host proves that it may join, once.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::mpsc::{SendError, Sender, channel};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use settings::Secret;
 
@@ -26,6 +30,8 @@ pub const DEFAULT_JOIN_LIFE: Duration = Duration::from_secs(15 * 60);
 pub const MAX_JOIN_LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The most hosts one token can bring.
 pub const MAX_JOIN_USES: u32 = 100_000;
+/// Until another broker's change of the same record is known here.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(2);
 /// Tokens that wait to be used at once.
 const MAX_TOKENS: usize = 1_000;
 
@@ -131,6 +137,56 @@ pub struct PendingJoin {
 pub struct JoinTokens {
     store: Arc<dyn CredentialStore>,
     authority: Fingerprint,
+    turns: Arc<Turns>,
+}
+
+/// Who waits for a use of which token, by its key. A key is there while somebody changes its record.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<String, Vec<Sender<Turn>>>>);
+
+/// What comes to one who waits.
+enum Turn {
+    Served(Result<PendingJoin, JoinError>),
+    /// It changes the record itself, for these as well.
+    Serve(Vec<Sender<Turn>>),
+}
+
+impl Turns {
+    fn wait(&self, key: &str) -> Result<Turn, StoreError> {
+        let (sender, receiver) = channel();
+        match self.0.lock().entry(key.to_owned()) {
+            Entry::Occupied(mut waiting) => waiting.get_mut().push(sender),
+            Entry::Vacant(free) => {
+                free.insert(Vec::new());
+                return Ok(Turn::Serve(Vec::new()));
+            }
+        }
+        let gone = || StoreError::Unavailable("the change of the join token failed".to_owned());
+        receiver.recv().map_err(|_| gone())
+    }
+}
+
+/// One who changes a record; the next one is called when it is dropped, whatever became of the change.
+struct Serving<'a> {
+    turns: &'a Turns,
+    key: &'a str,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.turns.0.lock();
+        let Some(waiting) = turns.get_mut(self.key) else { return };
+        while !waiting.is_empty() {
+            let next = waiting.remove(0);
+            let others = std::mem::take(waiting);
+            match next.send(Turn::Serve(others)) {
+                Ok(()) => return,
+                Err(SendError(Turn::Serve(others))) => *waiting = others,
+                Err(SendError(Turn::Served(_))) => unreachable!("it was sent to serve"),
+            }
+        }
+        turns.remove(self.key);
+    }
 }
 
 impl fmt::Debug for JoinTokens {
@@ -142,7 +198,7 @@ impl fmt::Debug for JoinTokens {
 impl JoinTokens {
     /// Tokens kept in `store` that lead to brokers of `authority`.
     pub fn new(store: Arc<dyn CredentialStore>, authority: Fingerprint) -> Self {
-        JoinTokens { store, authority }
+        JoinTokens { store, authority, turns: Arc::default() }
     }
 
     /// Makes a token. Its text is in the result and nowhere else. Blocks until it is durable.
@@ -239,15 +295,50 @@ impl JoinTokens {
 
     /// Uses a token once. Of any number of callers at the same time, no more succeed than it has
     /// uses. Blocks until that is durable.
+    ///
+    /// Those who come while a change of their token is under way are served by the next one together: else
+    /// thousands of hosts that are set up at once would each wait for a change of the same record, which
+    /// conflicts with those of all others.
     pub(crate) fn redeem(
         &self,
         token: &JoinToken,
         role: Role,
         now: SystemTime,
     ) -> Result<PendingJoin, JoinError> {
+        self.check(token, role, now)?;
+        let key = key(token);
+        let turn = self.turns.wait(&key)?;
+        let (turn, others) = match turn {
+            Turn::Served(result) => return result,
+            Turn::Serve(others) => (Serving { turns: &self.turns, key: &key }, others),
+        };
+        let wanted = u32::try_from(others.len() + 1).unwrap_or(u32::MAX);
+        let taken = self.take(token, role, now, wanted);
+        drop(turn);
+        let result = |of: usize| match &taken {
+            Ok((uses, pending)) if of < *uses as usize => Ok(pending.clone()),
+            Ok(_) => Err(JoinError::Unknown),
+            Err(error) => Err(error.clone()),
+        };
+        for (at, other) in others.into_iter().enumerate() {
+            // Whoever is gone has nobody to answer.
+            let _ = other.send(Turn::Served(result(at + 1)));
+        }
+        result(0)
+    }
+
+    /// Takes `wanted` uses of a token, or as many as it has left.
+    fn take(
+        &self,
+        token: &JoinToken,
+        role: Role,
+        now: SystemTime,
+        wanted: u32,
+    ) -> Result<(u32, PendingJoin), JoinError> {
         loop {
             let (mut pending, version) = self.check(token, role, now)?;
-            pending.uses_left -= 1;
+            let uses = pending.uses_left.min(wanted);
+            pending.uses_left -= uses;
             let (key, expected) = (key(token), Expected::Version(version));
             let written = if pending.uses_left == 0 {
                 self.store.delete(&key, expected)
@@ -255,9 +346,9 @@ impl JoinTokens {
                 self.store.put(&key, &encode(&pending), expected).map(|_| ())
             };
             match written {
-                Ok(()) => return Ok(pending),
-                // Someone else used it at the same time; see what is left.
-                Err(StoreError::Conflict(_)) => {}
+                Ok(()) => return Ok((uses, pending)),
+                // Another broker used it at the same time; what that left is known here in a moment.
+                Err(StoreError::Conflict(_)) => std::thread::sleep(CONFLICT_PAUSE),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -277,8 +368,10 @@ fn key(token: &JoinToken) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
-    use crate::auth::FileStore;
+    use crate::auth::{FileStore, Versioned};
 
     fn tokens() -> (tempfile::TempDir, JoinTokens) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -332,6 +425,50 @@ mod tests {
             used.filter(|used| *used).count()
         });
         assert_eq!(used, 3);
+    }
+
+    /// A store that counts its changes, and takes its time for each.
+    struct Slow(FileStore, AtomicU32);
+
+    impl CredentialStore for Slow {
+        fn get(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
+            self.0.get(key)
+        }
+        fn list(&self, prefix: &str) -> Result<Vec<(String, Versioned)>, StoreError> {
+            self.0.list(prefix)
+        }
+        fn put(&self, key: &str, value: &[u8], expected: Expected) -> Result<u64, StoreError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
+            self.0.put(key, value, expected)
+        }
+        fn delete(&self, key: &str, expected: Expected) -> Result<(), StoreError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.delete(key, expected)
+        }
+    }
+
+    #[test]
+    fn many_hosts_at_once_take_few_changes_of_their_token() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = FileStore::open(&directory.path().join("store")).expect("empty");
+        let store = Arc::new(Slow(store, AtomicU32::new(0)));
+        let authority = "ab".repeat(32).parse().expect("a fingerprint");
+        let tokens = JoinTokens::new(Arc::clone(&store) as Arc<dyn CredentialStore>, authority);
+        let now = SystemTime::now();
+        let token = create(&tokens, 60, now);
+        let used = std::thread::scope(|scope| {
+            let try_one = || tokens.redeem(&token, Role::Agent, now);
+            let all: Vec<_> = (0..64).map(|_| scope.spawn(try_one)).collect();
+            all.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+        });
+        assert_eq!(used.iter().filter(|used| used.is_ok()).count(), 60);
+        let refused = used.iter().filter_map(|used| used.as_ref().err());
+        assert!(refused.into_iter().all(|error| *error == JoinError::Unknown), "{used:?}");
+        // One to make it; that all threads begin within one change is not said.
+        let changes = store.1.load(Ordering::Relaxed);
+        assert!(changes < 30, "{changes} changes");
+        assert!(tokens.turns.0.lock().is_empty(), "nobody waits any more");
     }
 
     #[test]
