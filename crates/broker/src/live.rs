@@ -6,11 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use model::{Labels, Matcher, Share, TenantName};
 use net::rpc::LiveEvents;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -32,16 +32,46 @@ const MAX_TAKEN: usize = 1 << 11;
 /// All live subscriptions.
 #[derive(Default)]
 pub(crate) struct LiveHub {
-    subscribers: RwLock<Vec<Arc<Subscriber>>>,
+    subscriptions: RwLock<Subscriptions>,
     count: AtomicUsize,
     delivered: AtomicU64,
     missed: AtomicU64,
 }
 
+/// Who subscribes, and what is known of series. Whether anybody wants a sample is one look, however many
+/// subscribe: each series is held against each selector once.
+#[derive(Default)]
+struct Subscriptions {
+    /// In the order of their numbers.
+    all: Vec<Arc<Subscriber>>,
+    /// Of the last one that was added.
+    newest: u64,
+    /// By ordinal, of which there may be millions: up to which subscription the series was looked at, and
+    /// [`IS_WANTED`]; 0 if it never was.
+    looked_at: Vec<u64>,
+    /// By ordinal: whose the series is. Those that are gone are among them until it is looked at again.
+    wanted: HashMap<u32, Vec<Wanted>>,
+}
+
+/// Set of a series that is somebody's.
+const IS_WANTED: u64 = 1 << 63;
+
+/// A series of a subscriber's.
+struct Wanted {
+    subscriber: Arc<Subscriber>,
+    /// The subscriber's own number of the series; [`ONE_TOO_MANY`] while it has as many as it may have.
+    number: AtomicU32,
+}
+
+const ONE_TOO_MANY: u32 = u32::MAX;
+
 /// What a subscription has asked for and has not taken yet.
 pub(crate) struct Subscriber {
+    /// They grow.
+    number: u64,
     tenant: TenantName,
     selector: Vec<Matcher>,
+    is_gone: AtomicBool,
     inbox: Mutex<Inbox>,
     wake: Notify,
 }
@@ -49,10 +79,8 @@ pub(crate) struct Subscriber {
 /// What waits for the subscriber, and what it already knows.
 #[derive(Default)]
 struct Inbox {
-    /// The subscriber's own number of each series that is its.
-    numbers: HashMap<u32, u32>,
-    /// One bit per ordinal: met, and not the subscriber's. There may be millions of them.
-    others: Vec<u64>,
+    /// Series with a number that are here; not counted where `by_labels` does.
+    known: usize,
     next_number: u32,
     /// Numbers by labels, where other brokers may have the same series: it keeps its number.
     by_labels: Option<HashMap<Labels, u32>>,
@@ -82,19 +110,27 @@ impl LiveHub {
         tenant: TenantName,
         selector: Vec<Matcher>,
     ) -> Result<Feed, String> {
-        let subscriber =
-            Arc::new(Subscriber { tenant, selector, inbox: Mutex::default(), wake: Notify::new() });
-        let mut subscribers = self.subscribers.write();
-        let own = subscribers.iter().filter(|one| one.tenant == tenant).count();
-        SUBSCRIPTIONS.admit(own, 1, subscribers.len() - own).map_err(|limit| {
+        let mut subscriptions = self.subscriptions.write();
+        let all = &subscriptions.all;
+        let own = all.iter().filter(|one| one.tenant == tenant).count();
+        SUBSCRIPTIONS.admit(own, 1, all.len() - own).map_err(|limit| {
             format!(
                 "the tenant {tenant} has {own} live subscriptions already and the limit is {limit} \
                  ({}); close some",
                 SUBSCRIPTIONS.rule()
             )
         })?;
-        subscribers.push(Arc::clone(&subscriber));
-        self.count.store(subscribers.len(), Ordering::Release);
+        subscriptions.newest += 1;
+        let subscriber = Arc::new(Subscriber {
+            number: subscriptions.newest,
+            tenant,
+            selector,
+            is_gone: AtomicBool::new(false),
+            inbox: Mutex::default(),
+            wake: Notify::new(),
+        });
+        subscriptions.all.push(Arc::clone(&subscriber));
+        self.count.store(subscriptions.all.len(), Ordering::Release);
         Ok(Feed { hub: Arc::clone(self), subscriber, following: None })
     }
 
@@ -104,50 +140,58 @@ impl LiveHub {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Hands a tenant's rows to whoever asked for them. `labels_of` is called once per subscriber and
-    /// series.
+    /// Hands a tenant's rows to whoever asked for them. `labels_of` is called for series that are new to
+    /// a subscriber.
     pub(crate) fn publish<'a>(
         &self,
         tenant: TenantName,
         rows: impl Iterator<Item = (u32, i64, f64)> + Clone + 'a,
         labels_of: impl Fn(u32) -> Option<Labels>,
     ) {
-        let subscribers = self.subscribers.read();
-        let allowed = allowed(subscribers.len());
-        for subscriber in subscribers.iter().filter(|one| one.tenant == tenant) {
-            let mut inbox = subscriber.inbox.lock();
-            let missed_before = inbox.missed;
-            for (ordinal, t_ms, value) in rows.clone() {
-                let met = match inbox.numbers.get(&ordinal) {
-                    Some(number) => Met::Wanted(*number),
-                    None if inbox.is_other(ordinal) => Met::Other,
-                    None => inbox.meet(ordinal, &subscriber.selector, &labels_of),
-                };
-                if met == Met::OneTooMany {
-                    inbox.missed += 1;
-                }
-                if let Met::Wanted(number) = met {
-                    inbox.push(allowed, (number, t_ms, value));
-                }
+        let mut subscriptions = self.subscriptions.read();
+        // Fast path: each series was held against each selector before.
+        if rows.clone().any(|(ordinal, ..)| !subscriptions.is_known(ordinal)) {
+            drop(subscriptions);
+            let mut changing = self.subscriptions.write();
+            for (ordinal, ..) in rows.clone() {
+                changing.look_at(tenant, ordinal, &labels_of);
             }
-            self.missed.fetch_add(inbox.missed - missed_before, Ordering::Relaxed);
-            if !inbox.samples.is_empty() {
-                subscriber.wake.notify_one();
-            }
+            subscriptions = RwLockWriteGuard::downgrade(changing);
         }
+        let missed = subscriptions.deliver(tenant, rows, labels_of);
+        self.missed.fetch_add(missed, Ordering::Relaxed);
     }
 
     /// Forgets ordinals that will be given to other series.
     pub(crate) fn forget(&self, ordinals: &[u32]) {
-        for subscriber in self.subscribers.read().iter() {
-            let mut inbox = subscriber.inbox.lock();
-            for &ordinal in ordinals {
-                inbox.numbers.remove(&ordinal);
-                if let Some(word) = inbox.others.get_mut(ordinal as usize / 64) {
-                    *word &= !(1 << (ordinal % 64));
+        // Fast path: nobody listens.
+        if self.is_idle() {
+            return;
+        }
+        let mut subscriptions = self.subscriptions.write();
+        for &ordinal in ordinals {
+            if let Some(known) = subscriptions.looked_at.get_mut(ordinal as usize) {
+                *known = 0;
+            }
+            for wanted in subscriptions.wanted.remove(&ordinal).into_iter().flatten() {
+                if wanted.number.into_inner() != ONE_TOO_MANY {
+                    let mut inbox = wanted.subscriber.inbox.lock();
+                    inbox.known = inbox.known.saturating_sub(1);
                 }
             }
         }
+    }
+
+    fn remove(&self, subscriber: &Arc<Subscriber>) {
+        let mut subscriptions = self.subscriptions.write();
+        subscriptions.all.retain(|other| !Arc::ptr_eq(other, subscriber));
+        subscriber.is_gone.store(true, Ordering::Relaxed);
+        *subscriber.inbox.lock() = Inbox::default();
+        if subscriptions.all.is_empty() {
+            subscriptions.looked_at = Vec::new();
+            subscriptions.wanted = HashMap::new();
+        }
+        self.count.store(subscriptions.all.len(), Ordering::Release);
     }
 
     /// Subscriptions now, samples delivered, samples missed by slow readers.
@@ -157,12 +201,105 @@ impl LiveHub {
     }
 }
 
+impl Subscriptions {
+    fn looked_at(&self, ordinal: u32) -> u64 {
+        self.looked_at.get(ordinal as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether it is known of each subscriber whether the series is its.
+    fn is_known(&self, ordinal: u32) -> bool {
+        self.looked_at(ordinal) & !IS_WANTED == self.newest
+    }
+
+    /// Holds a series against the selectors that it was not held against before.
+    fn look_at(
+        &mut self,
+        tenant: TenantName,
+        ordinal: u32,
+        labels_of: &impl Fn(u32) -> Option<Labels>,
+    ) {
+        if self.is_known(ordinal) {
+            return;
+        }
+        let through = self.looked_at(ordinal) & !IS_WANTED;
+        let mut wanted = self.wanted.remove(&ordinal).unwrap_or_default();
+        wanted.retain(|wanted| !wanted.subscriber.is_gone.load(Ordering::Relaxed));
+        let first = self.all.partition_point(|one| one.number <= through);
+        let new = self.all[first..].iter().filter(|one| one.tenant == tenant);
+        if let Some(labels) = labels_of(ordinal) {
+            for subscriber in new.filter(|one| one.wants(&labels)) {
+                let number = subscriber.inbox.lock().number_of(&labels);
+                let number = AtomicU32::new(number.unwrap_or(ONE_TOO_MANY));
+                wanted.push(Wanted { subscriber: Arc::clone(subscriber), number });
+            }
+        }
+        let place = ordinal as usize;
+        if self.looked_at.len() <= place {
+            self.looked_at.resize(place + 1, 0);
+        }
+        self.looked_at[place] = self.newest;
+        if !wanted.is_empty() {
+            self.looked_at[place] |= IS_WANTED;
+            self.wanted.insert(ordinal, wanted);
+        }
+    }
+
+    /// Yields how many samples somebody missed.
+    fn deliver(
+        &self,
+        tenant: TenantName,
+        rows: impl Iterator<Item = (u32, i64, f64)>,
+        labels_of: impl Fn(u32) -> Option<Labels>,
+    ) -> u64 {
+        let allowed = allowed(self.all.len());
+        let mut missed = 0;
+        // Woken when all rows are there: they shall go out together.
+        let mut to_wake: Vec<&Subscriber> = Vec::new();
+        for (ordinal, t_ms, value) in rows {
+            if self.looked_at(ordinal) & IS_WANTED == 0 {
+                continue;
+            }
+            for wanted in self.wanted.get(&ordinal).into_iter().flatten() {
+                let subscriber = &*wanted.subscriber;
+                if subscriber.tenant != tenant || subscriber.is_gone.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let mut inbox = subscriber.inbox.lock();
+                let mut number = wanted.number.load(Ordering::Relaxed);
+                if number == ONE_TOO_MANY && !inbox.is_full() {
+                    let labels = labels_of(ordinal);
+                    let given = labels.and_then(|labels| inbox.number_of(&labels));
+                    number = given.unwrap_or(ONE_TOO_MANY);
+                    wanted.number.store(number, Ordering::Relaxed);
+                }
+                if number == ONE_TOO_MANY {
+                    inbox.missed += 1;
+                    missed += 1;
+                    continue;
+                }
+                if inbox.samples.is_empty() {
+                    to_wake.push(subscriber);
+                }
+                missed += inbox.push(allowed, (number, t_ms, value));
+            }
+        }
+        for subscriber in to_wake {
+            subscriber.wake.notify_one();
+        }
+        missed
+    }
+}
+
 /// Samples each of so many subscriptions may have waiting.
 fn allowed(subscriptions: usize) -> usize {
     (MAX_WAITING_OVER_ALL / subscriptions.max(1)).clamp(MIN_WAITING, MAX_WAITING)
 }
 
 impl Subscriber {
+    fn wants(&self, labels: &Labels) -> bool {
+        self.selector.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default()))
+    }
+
     /// Takes in what another broker tells, in the numbers that it gives: `numbers` are those of its
     /// stream, with the subscriber's own. Whoever breaks the form is not followed further.
     pub(crate) fn take_in(
@@ -185,7 +322,7 @@ impl Subscriber {
         let mut inbox = self.inbox.lock();
         let missed_before = inbox.missed;
         for (number, labels) in new {
-            if let Some(own) = inbox.number_of(labels) {
+            if let Some(own) = inbox.number_of(&labels) {
                 numbers.insert(number, own);
             }
         }
@@ -193,7 +330,7 @@ impl Subscriber {
         let times = events.timestamps_ms.into_iter().zip(events.values);
         for (number, (t_ms, value)) in events.series_numbers.into_iter().zip(times) {
             match numbers.get(&number) {
-                Some(own) => inbox.push(allowed, (*own, t_ms, value)),
+                Some(own) => _ = inbox.push(allowed, (*own, t_ms, value)),
                 None => inbox.missed += 1,
             }
         }
@@ -211,30 +348,39 @@ impl Subscriber {
 }
 
 impl Inbox {
-    fn push(&mut self, allowed: usize, sample: (u32, i64, f64)) {
+    /// Yields how many samples had to go for it.
+    fn push(&mut self, allowed: usize, sample: (u32, i64, f64)) -> u64 {
+        let missed_before = self.missed;
         while self.samples.len() >= allowed {
             self.samples.pop_front();
             self.missed += 1;
         }
         self.samples.push_back(sample);
+        self.missed - missed_before
+    }
+
+    /// Whether it has as many series as it may have.
+    fn is_full(&self) -> bool {
+        let known = self.by_labels.as_ref().map_or(self.known, HashMap::len);
+        known >= MAX_SERIES || self.series.len() >= MAX_SERIES
     }
 
     /// The number of a series of the subscriber's, an old one or a new one; `None` if it has as many as
     /// it may have.
-    fn number_of(&mut self, labels: Labels) -> Option<u32> {
-        let known = self.by_labels.as_ref().map_or(self.numbers.len(), HashMap::len);
-        if let Some(number) = self.by_labels.as_ref().and_then(|all| all.get(&labels)) {
+    fn number_of(&mut self, labels: &Labels) -> Option<u32> {
+        if let Some(number) = self.by_labels.as_ref().and_then(|all| all.get(labels)) {
             return Some(*number);
         }
-        if known >= MAX_SERIES || self.series.len() >= MAX_SERIES {
+        if self.is_full() {
             return None;
         }
         let number = self.next_number;
         self.next_number += 1;
+        self.known += 1;
         if let Some(by_labels) = &mut self.by_labels {
             by_labels.insert(labels.clone(), number);
         }
-        self.series.push((number, labels));
+        self.series.push((number, labels.clone()));
         Some(number)
     }
 
@@ -255,42 +401,6 @@ impl Inbox {
             missed: std::mem::take(&mut self.missed),
         })
     }
-
-    fn is_other(&self, ordinal: u32) -> bool {
-        self.others.get(ordinal as usize / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
-    }
-
-    /// Decides once whether a series is asked for.
-    fn meet(
-        &mut self,
-        ordinal: u32,
-        selector: &[Matcher],
-        labels_of: &impl Fn(u32) -> Option<Labels>,
-    ) -> Met {
-        let Some(labels) = labels_of(ordinal) else { return Met::Other };
-        if !selector.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or_default())) {
-            let word = ordinal as usize / 64;
-            if self.others.len() <= word {
-                self.others.resize(word + 1, 0);
-            }
-            self.others[word] |= 1 << (ordinal % 64);
-            return Met::Other;
-        }
-        let Some(number) = self.number_of(labels) else { return Met::OneTooMany };
-        self.numbers.insert(ordinal, number);
-        Met::Wanted(number)
-    }
-}
-
-/// What a series is to a subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Met {
-    /// Its own, under this number.
-    Wanted(u32),
-    /// Its own, but it has as many as it may have.
-    OneTooMany,
-    /// Not its own.
-    Other,
 }
 
 /// The reading end of one subscription.
@@ -329,141 +439,9 @@ impl Drop for Feed {
         if let Some(following) = &self.following {
             following.abort();
         }
-        let mut subscribers = self.hub.subscribers.write();
-        subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber));
-        self.hub.count.store(subscribers.len(), Ordering::Release);
+        self.hub.remove(&self.subscriber);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use model::MatchOp;
-
-    fn labels(job: &str) -> Labels {
-        Labels::from_pairs([("__name__", "up"), ("job", job)]).expect("valid labels")
-    }
-
-    fn labels_of(ordinal: u32) -> Option<Labels> {
-        Some(labels(if ordinal == 0 { "a" } else { "b" }))
-    }
-
-    fn hub_with(job: &str) -> (Arc<LiveHub>, Feed) {
-        let hub = Arc::new(LiveHub::default());
-        let matcher = Matcher::new("job", MatchOp::Equal, job).expect("no regex");
-        let feed = hub.subscribe(TenantName::DEFAULT, vec![matcher]).expect("below the limit");
-        (hub, feed)
-    }
-
-    #[tokio::test]
-    async fn only_what_was_asked_for_arrives() {
-        let (hub, mut feed) = hub_with("b");
-        hub.publish(
-            TenantName::DEFAULT,
-            [(0, 1, 1.0), (1, 1, 2.0), (1, 2, 3.0)].into_iter(),
-            labels_of,
-        );
-        hub.publish(TenantName::parse("t1").expect("a name"), [(1, 9, 9.0)].into_iter(), labels_of);
-        let batch = feed.next().await;
-        assert_eq!(batch.series, [(0, labels("b"))]);
-        assert_eq!(batch.samples, [(0, 1, 2.0), (0, 2, 3.0)]);
-        hub.publish(TenantName::DEFAULT, [(1, 3, 4.0)].into_iter(), labels_of);
-        let batch = feed.next().await;
-        assert!(batch.series.is_empty(), "a series is told once");
-        assert_eq!(batch.samples, [(0, 3, 4.0)]);
-        drop(feed);
-        assert!(hub.is_idle());
-    }
-
-    #[tokio::test]
-    async fn a_slow_reader_is_told_what_it_missed() {
-        let (hub, mut feed) = hub_with("a");
-        for t_ms in 0..(MAX_WAITING as i64 + 10) {
-            hub.publish(TenantName::DEFAULT, [(0, t_ms, 0.0)].into_iter(), labels_of);
-        }
-        let batch = feed.next().await;
-        assert_eq!(batch.missed, 10);
-        assert_eq!(batch.samples.len(), MAX_TAKEN);
-        assert_eq!(batch.samples[0].1, 10, "the oldest go first");
-        let mut taken = batch.samples.len();
-        while taken < MAX_WAITING {
-            let batch = feed.next().await;
-            assert_eq!(batch.missed, 0, "what was missed is told once");
-            taken += batch.samples.len();
-        }
-        assert_eq!(taken, MAX_WAITING);
-        assert_eq!(hub.counts().2, 10);
-    }
-
-    #[test]
-    fn one_tenant_leaves_subscriptions_to_others() {
-        let hub = Arc::new(LiveHub::default());
-        let fill = |name: &str| {
-            let tenant = TenantName::parse(name).expect("a name");
-            let feeds: Vec<Feed> =
-                std::iter::from_fn(|| hub.subscribe(tenant, Vec::new()).ok()).collect();
-            (feeds, hub.subscribe(tenant, Vec::new()).err().expect("full"))
-        };
-        let (first, refusal) = fill("first");
-        assert_eq!(first.len(), 1_024);
-        assert!(
-            refusal.contains("tenant first has 1024") && refusal.contains("close some"),
-            "{refusal}"
-        );
-        let (second, refusal) = fill("second");
-        assert_eq!(second.len(), 341);
-        assert!(refusal.contains("the limit is 341"), "{refusal}");
-        drop(first);
-        let (third, _) = fill("third");
-        assert!(third.len() > 700, "{}", third.len());
-    }
-
-    #[tokio::test]
-    async fn many_slow_readers_share_what_one_could_have() {
-        let (hub, mut feed) = hub_with("a");
-        let others: Vec<Feed> = (0..99)
-            .map(|_| hub.subscribe(TenantName::DEFAULT, Vec::new()).expect("below the limit"))
-            .collect();
-        hub.publish(
-            TenantName::DEFAULT,
-            (0..MAX_WAITING as i64).map(|t_ms| (0, t_ms, 0.0)),
-            labels_of,
-        );
-        assert_eq!(feed.next().await.missed, (MAX_WAITING - MIN_WAITING) as u64);
-        drop(others);
-    }
-
-    #[tokio::test]
-    async fn a_reused_ordinal_is_a_new_series() {
-        let (hub, mut feed) = hub_with("a");
-        hub.publish(TenantName::DEFAULT, [(0, 1, 1.0)].into_iter(), labels_of);
-        feed.next().await;
-        hub.forget(&[0]);
-        hub.publish(TenantName::DEFAULT, [(0, 2, 1.0)].into_iter(), |_| Some(labels("b")));
-        hub.publish(TenantName::DEFAULT, [(5, 3, 1.0)].into_iter(), |_| Some(labels("a")));
-        let batch = feed.next().await;
-        assert_eq!(batch.samples, [(1, 3, 1.0)]);
-    }
-
-    #[tokio::test]
-    async fn a_subscription_has_a_bounded_number_of_series() {
-        let hub = Arc::new(LiveHub::default());
-        let mut feed = hub.subscribe(TenantName::DEFAULT, Vec::new()).expect("below the limit");
-        let rows = (0..MAX_SERIES as u32 + 5).map(|ordinal| (ordinal, 1, 0.0));
-        hub.publish(TenantName::DEFAULT, rows, |ordinal| Some(labels(&ordinal.to_string())));
-        let batch = feed.next().await;
-        assert_eq!((batch.series.len(), batch.missed), (MAX_SERIES, 5));
-        // A series that is forgotten makes room for another.
-        hub.forget(&[7]);
-        hub.publish(
-            TenantName::DEFAULT,
-            [(9, 2, 0.0), (MAX_SERIES as u32, 2, 0.0)].into_iter(),
-            labels_of,
-        );
-        let mut last = feed.next().await;
-        while last.samples.last() != Some(&(MAX_SERIES as u32, 2, 0.0)) {
-            last = feed.next().await;
-        }
-        assert_eq!(last.missed, 0);
-    }
-}
+mod tests;
