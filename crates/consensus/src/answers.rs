@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use catalog::CatalogError;
-use openraft::ServerState;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use openraft::storage::Snapshot;
+use openraft::{RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use crate::bytes_of::Malformed;
@@ -38,6 +38,19 @@ impl Inner {
         Some((id, seat))
     }
 
+    /// Waits until another one than `leader` leads: whoever waits for an answer of that one need not wait
+    /// for it to be given up.
+    async fn follows_another(&self, leader: u64) {
+        let mut metrics = self.raft.metrics();
+        let is_another = |now: &RaftMetrics<u64, Seat>| {
+            now.current_leader.is_some_and(|another| another != leader)
+        };
+        if metrics.wait_for(is_another).await.is_err() {
+            // It has stopped, and what it asks ends otherwise.
+            std::future::pending().await
+        }
+    }
+
     /// Sends a proposal to the leader, once; yields which entry it is.
     pub(crate) async fn send(&self, proposal: &Proposal) -> Result<u64, Unsent> {
         let Some((id, Seat { member, incarnation })) = self.leader() else {
@@ -54,7 +67,15 @@ impl Inner {
             }
         } else {
             let request = Request::Propose(proposal.clone()).encode(incarnation);
-            match self.transport.call(id, &member, request, ATTEMPT).await {
+            let answer = tokio::select! {
+                biased;
+                answer = self.transport.call(id, &member, request, ATTEMPT) => answer,
+                () = self.follows_another(id) => {
+                    let why = "another one leads by now".to_owned();
+                    return Err(Unsent::Perhaps(format!("{}: {why}", member.address)));
+                }
+            };
+            match answer {
                 Ok(answer) => Response::decode(&answer)
                     .map_err(|error| Unsent::Perhaps(format!("{}: {error}", member.address)))?,
                 Err(TransportError::Unreached(why)) => {
@@ -84,7 +105,13 @@ impl Inner {
             here.await.map_err(|_| "no majority of the voters answers")?
         } else {
             let request = Request::ReadIndex.encode(incarnation);
-            let answer = self.transport.call(id, &member, request, ATTEMPT).await;
+            let answer = tokio::select! {
+                biased;
+                answer = self.transport.call(id, &member, request, ATTEMPT) => answer,
+                () = self.follows_another(id) => {
+                    return Err(format!("{}: another one leads by now", member.address));
+                }
+            };
             let answer = answer.map_err(|error| format!("{}: {error}", member.address))?;
             Response::decode(&answer).map_err(|error| format!("{}: {error}", member.address))?
         };

@@ -22,7 +22,7 @@ pub struct ConsensusConfig {
     pub directory: String,
     /// How often a leader says that it is there, milliseconds.
     pub heartbeat_ms: u64,
-    /// After so long without a leader, and up to twice that, somebody stands for election.
+    /// After so long without a leader, and up to half as much more, somebody stands for election.
     pub election_timeout_ms: u64,
     /// A voter that is silent for so long is replaced, milliseconds.
     pub replace_after_ms: u64,
@@ -35,7 +35,7 @@ pub struct ConsensusConfig {
 }
 
 impl ConsensusConfig {
-    /// The defaults: a new leader within three seconds.
+    /// The defaults: a new leader within two seconds.
     pub fn new(id: u64, member: Member) -> Self {
         ConsensusConfig {
             id,

@@ -2,7 +2,10 @@
 //!
 //! openraft's own elections are off: a member that hears no leader asks the others first whether
 //! they would vote for it (the pre-vote of Ongaro's thesis, 9.6). Those that hear a leader would not,
-//! nor those with more entries. So a member that was cut off and comes back begins no term.
+//! nor those with more entries. So a member that was cut off and comes back begins no term. Nor would
+//! one that asks itself, or has just said to another one that it would: of two that miss the leader at
+//! the same moment one is asked again a little later, where two candidates of one term would have to
+//! wait until the next is due.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +23,9 @@ use crate::membership::LEFT_TO_OTHERS;
 use crate::message::{Request, Response};
 use crate::runtime::Chance;
 use crate::types::{LogId, Seat, Vote};
+
+/// For so long a member that would vote for another one leaves it to that one.
+const PROMISED: Duration = Duration::from_millis(120);
 
 /// For so long a leader that hands over waits until another voter has everything …
 const CATCHES_UP: Duration = Duration::from_millis(500);
@@ -40,28 +46,48 @@ impl Inner {
         self.heard.lock().is_some_and(|at| at.elapsed() < lease)
     }
 
-    /// What it says to who asks for its vote.
+    /// What it says to who asks for its vote; it leaves it to that one for a moment then.
     pub(crate) fn would_vote(&self, last: Option<LogId>) -> bool {
-        !self.hears_a_leader() && last >= self.log.last()
+        let would = !self.hears_a_leader()
+            && last >= self.log.last()
+            && !self.asks.load(Ordering::Acquire)
+            && !self.has_promised();
+        if would {
+            *self.promised.lock() = Some(Instant::now());
+        }
+        would
+    }
+
+    fn has_promised(&self) -> bool {
+        self.promised.lock().is_some_and(|at| at.elapsed() < PROMISED)
     }
 
     /// Stands for election whenever it is time, until the member stops.
     pub(crate) async fn stand_for_election(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
-        let (least, spread) = (self.config.election_timeout_ms, self.config.election_timeout_ms);
+        let least = self.config.election_timeout_ms;
+        let mut is_refused = false;
         loop {
-            let patience = Duration::from_millis(Chance::between(least..least + spread));
+            let patience = if is_refused {
+                // Another one heard the leader a little later, or asks at the same time. Asking begins no
+                // term.
+                Chance::between(least / 5..least / 2)
+            } else {
+                Chance::between(least..least + least / 2)
+            };
             let began = Instant::now();
-            let until = self.heard.lock().map_or(began, |at| at.max(began)) + patience;
+            let heard = self.heard.lock().map_or(began, |at| at.max(began));
             tokio::select! {
-                () = tokio::time::sleep_until(until) => {}
+                () = tokio::time::sleep_until(heard + Duration::from_millis(patience)) => {}
                 _ = stopping.changed() => return,
             }
             let since = self.heard.lock().filter(|at| *at > began);
             if since.is_some() || !self.may_lead() {
+                is_refused = false;
                 continue;
             }
-            if self.would_win().await && !self.hears_a_leader() {
+            is_refused = self.has_promised() || !self.would_win().await;
+            if !is_refused && !self.hears_a_leader() {
                 tracing::info!(id = self.config.id, "no leader is heard: standing for election");
                 if self.raft.trigger().elect().await.is_err() {
                     return;
@@ -187,33 +213,44 @@ impl Inner {
 
     /// Whether a quorum would vote for it.
     async fn would_win(&self) -> bool {
+        self.asks.store(true, Ordering::Release);
+        let would = self.ask_for_votes().await;
+        self.asks.store(false, Ordering::Release);
+        would
+    }
+
+    async fn ask_for_votes(&self) -> bool {
         let membership = Arc::clone(&self.raft.metrics().borrow().membership_config);
         let last = self.log.last();
         let deadline = Duration::from_millis(self.config.election_timeout_ms / 2);
         let mut asked = JoinSet::new();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        for id in voters.into_iter().filter(|id| *id != self.config.id) {
+        for id in voters.iter().copied().filter(|id| *id != self.config.id) {
             let Some(seat) = membership.membership().get_node(&id) else { continue };
             let request = Request::WouldVote { last }.encode(seat.incarnation);
             let call = self.transport.call(id, &seat.member, request, deadline);
             asked.spawn(async move {
-                let answer = tokio::time::timeout(deadline, call).await.ok()?.ok()?;
-                let would = matches!(Response::decode(&answer), Ok(Response::WouldVote(true)));
-                would.then_some(id)
+                let answer = tokio::time::timeout(deadline, call).await;
+                let answer = answer.ok().and_then(Result::ok);
+                let answer = answer.map(|answer| Response::decode(&answer));
+                (id, matches!(answer, Some(Ok(Response::WouldVote(true)))))
             });
         }
-        let mut would: BTreeSet<u64> = BTreeSet::from([self.config.id]);
         let configs = membership.membership().get_joint_config();
-        let is_quorum = |would: &BTreeSet<u64>| {
-            configs.iter().all(|config| config.intersection(would).count() * 2 > config.len())
+        let is_quorum = |of: &BTreeSet<u64>| {
+            configs.iter().all(|config| config.intersection(of).count() * 2 > config.len())
         };
-        while !is_quorum(&would) {
+        let mut would = BTreeSet::from([self.config.id]);
+        let mut may_yet = voters;
+        // Nobody waits for one that is silent when it would change nothing.
+        while !is_quorum(&would) && is_quorum(&may_yet) {
             match asked.join_next().await {
-                Some(Ok(Some(id))) => _ = would.insert(id),
-                Some(_) => {}
+                Some(Ok((id, true))) => _ = would.insert(id),
+                Some(Ok((id, false))) => _ = may_yet.remove(&id),
+                Some(Err(_)) => {}
                 None => return false,
             }
         }
-        true
+        is_quorum(&would)
     }
 }

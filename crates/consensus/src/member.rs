@@ -48,6 +48,10 @@ pub(crate) struct Inner {
     began: Instant,
     /// When a leader was heard last.
     pub(crate) heard: Mutex<Option<Instant>>,
+    /// Whether it asks who would vote for it.
+    pub(crate) asks: AtomicBool,
+    /// When it said last that it would vote for another one.
+    pub(crate) promised: Mutex<Option<Instant>>,
     /// Whether it is about to lead no more, and takes no proposals.
     pub(crate) hands_over: AtomicBool,
     /// When it last led with a quorum that answers.
@@ -124,8 +128,12 @@ impl Consensus {
         let raft_config = Config {
             cluster_name: "watchfire".to_owned(),
             heartbeat_interval: config.heartbeat_ms,
-            election_timeout_min: config.election_timeout_ms,
-            election_timeout_max: 2 * config.election_timeout_ms,
+            // With elections off, the least is how long a vote may take, and the most is the lease of a
+            // leader within which a voter gives its vote to nobody else: as long as it would say no when
+            // it is asked whether it would. A longer one refuses whoever asks when it may, and the cluster
+            // waits twice.
+            election_timeout_min: config.election_timeout_ms.saturating_sub(1),
+            election_timeout_max: config.election_timeout_ms,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every),
             replication_lag_threshold: 2 * config.snapshot_every,
             max_in_snapshot_log_to_keep: config.snapshot_every / 2,
@@ -153,6 +161,8 @@ impl Consensus {
             transport,
             began: Instant::now(),
             heard,
+            asks: AtomicBool::new(false),
+            promised: Mutex::default(),
             hands_over: AtomicBool::new(false),
             led: Mutex::default(),
             answered,

@@ -84,6 +84,42 @@ fn a_leader_that_hands_over_is_followed_at_once() {
     });
 }
 
+/// How long nobody takes anything when a leader dies, or is cut off, by whom it is asked.
+#[test]
+fn writes_resume_soon_after_a_leader_is_lost() {
+    let mut took: Vec<Duration> = (0..200).map(|seed| on_one_thread(resumed(seed))).collect();
+    took.sort();
+    let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+    eprintln!("writes resumed after {median:?} at the median and {most:?} at most");
+    assert!(median < Duration::from_millis(1_200), "{median:?} at the median");
+    assert!(most < Duration::from_millis(2_000), "{most:?} at most");
+}
+
+async fn resumed(seed: u64) -> Duration {
+    seed_chance(seed);
+    let mut cluster = started([3, 5][seed as usize % 2]).await;
+    let leader = leader_of(&cluster);
+    sleep(Duration::from_millis(seed * 37 % 1_000)).await;
+    let others: Vec<Consensus> =
+        cluster.running().into_iter().filter(|(id, _)| *id != leader).map(|(_, c)| c).collect();
+    let lost = Instant::now();
+    if seed % 4 < 2 {
+        cluster.crash(leader);
+    } else {
+        // Who asks it waits for an answer.
+        cut_off(&cluster, leader, 5);
+    }
+    // At each of the others, all of the time.
+    let mut number = 0;
+    for other in others {
+        number += 1;
+        let put = other.propose(put(number), Duration::from_secs(10)).await;
+        assert!(put.is_ok(), "seed {seed}: {put:?}\n{}", statuses(&cluster));
+    }
+    cluster.check_leaders();
+    lost.elapsed()
+}
+
 /// With more voters the others first have to miss a leader, and no harm is done.
 #[test]
 fn a_leader_of_five_hands_over_or_is_missed() {
