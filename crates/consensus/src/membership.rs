@@ -21,8 +21,9 @@ const CURRENT_WITHIN: u64 = 200;
 /// A voter that answered within this time is there.
 const THERE_WITHIN: Duration = Duration::from_secs(3);
 
-/// For so long a leader that is to be taken out leaves it to others to lead.
-pub(crate) const LEFT_TO_OTHERS: Duration = Duration::from_secs(10);
+/// For so long a leader that is to be taken out leaves it to others to lead. Not longer: it may be the only
+/// one that is left with all entries.
+pub(crate) const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 
 type Change = ChangeMembers<u64, Seat>;
 

@@ -3,8 +3,8 @@
 //!
 //! What is held against it: what was acknowledged can be read, at once where it was acknowledged and by
 //! queries at any broker that begin later, unless they say what they lack; in the end at every broker,
-//! also after all have lost power; a batch of an agent is stored once, however
-//! often it was sent and to whom; nothing can be read that was not sent; what was deleted stays away; all
+//! also after all have lost power; a batch of an agent is stored once, however often it was sent and to
+//! whom; nothing can be read that was not sent; what was deleted stays away; one leads in a term, and all
 //! catalogs are equal; the store has at any time what the catalog refers to, and in the end nothing else.
 //! Blocks are merged, what dead brokers left is taken over and garbage is collected meanwhile; in the end a
 //! broker may leave.
@@ -98,6 +98,8 @@ struct Cluster {
     site: Arc<Site>,
     disks: BTreeMap<u64, MemoryDisk>,
     nodes: BTreeMap<u64, Node>,
+    /// Who was seen to lead, by term.
+    leaders: BTreeMap<u64, u64>,
     /// Which brokers have to begin anew, and why.
     failed: Arc<Mutex<Vec<(u64, String)>>>,
     /// How many did, because another one had taken them for dead.
@@ -140,6 +142,7 @@ impl Cluster {
             site: Arc::new(site),
             disks: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             failed: Arc::default(),
             taken_over: 0,
             calm_since: Instant::now(),
@@ -274,6 +277,7 @@ impl Cluster {
     async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
+            self.check_leaders();
             self.revive().await;
             sleep(Duration::from_millis(500).min(end - Instant::now())).await;
         }

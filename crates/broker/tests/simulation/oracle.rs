@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clients::{Fate, Place};
 use crate::search::Report;
 use crate::world::World;
-use crate::{BEGAN, Cluster, query};
+use crate::{BEGAN, Cluster, query, statuses};
 
 impl Cluster {
     /// What is in the store, without segments that may yet come to count, and what the catalog refers to,
@@ -49,6 +49,17 @@ impl Cluster {
             })
         });
         Some((kept, needed))
+    }
+
+    /// Holds who leads now against who led in the same term.
+    pub(crate) fn check_leaders(&mut self) {
+        for (id, member) in &*self.world.members.lock() {
+            if member.is_leader() {
+                let term = member.status().term;
+                let known = *self.leaders.entry(term).or_insert(*id);
+                assert_eq!(known, *id, "two leaders in term {term}");
+            }
+        }
     }
 
     /// What all brokers that run have counted.
@@ -125,7 +136,7 @@ impl Cluster {
         let brokers: Vec<Broker> = self.site.brokers.lock().values().cloned().collect();
         for broker in &brokers {
             let (found, missing) = query(broker, Duration::ZERO).await;
-            assert!(missing.is_empty(), "{when}: {missing:?}");
+            assert!(missing.is_empty(), "{when}: {missing:?}\n{}", statuses(&self.world));
             let found = found.unwrap_or_else(|error| panic!("{when}: {error}"));
             self.check_found(&found, when);
         }

@@ -57,6 +57,31 @@ fn who_comes_back_deposes_nobody() {
     });
 }
 
+/// Nor does one that comes and goes, or that hears everybody but the leader: terms do not grow by it.
+#[test]
+fn who_hears_all_but_the_leader_deposes_nobody() {
+    on_one_thread(async {
+        seed_chance(11);
+        let cluster = started(3).await;
+        let (leader, flapping, other) = roles(&cluster);
+        let (leading, third) = (cluster.world.member(leader), cluster.world.member(other));
+        let (leading, third) = (leading.expect("it runs"), third.expect("it runs"));
+        let term = leading.status().term;
+        for round in 0..60 {
+            // In both directions, in one, in the other.
+            let both = [(leader, flapping), (flapping, leader)];
+            let cut = [&both[..], &both[..1], &both[1..]][round % 3];
+            cluster.world.cut.lock().extend(cut.iter().copied());
+            // Shorter and longer than anybody's patience.
+            sleep(Duration::from_millis(400 * (1 + round as u64 % 7))).await;
+            put_all(&third, round as u64..round as u64 + 1).await;
+            cluster.heal();
+            sleep(Duration::from_millis(90)).await;
+        }
+        assert_eq!((leading.status().term, leading.is_leader()), (term, true));
+    });
+}
+
 /// One that stops need not be missed: another one leads at once, and nothing is lost.
 #[test]
 fn a_leader_that_hands_over_is_followed_at_once() {
@@ -118,6 +143,54 @@ async fn resumed(seed: u64) -> Duration {
     }
     cluster.check_leaders();
     lost.elapsed()
+}
+
+/// What is slow or loses packets deposes leaders, and how often that may be.
+#[test]
+fn slow_links_and_disks_depose_few() {
+    for (what, trouble, most_terms) in [
+        ("packets are lost", [true, false, false], 400),
+        ("links are slow", [false, true, false], 700),
+        ("disks are slow", [false, false, true], 40),
+    ] {
+        let (mut terms, mut taken, mut asked) = (0, 0, 0);
+        for seed in 0..10 {
+            let (began, now_taken, now_asked) = on_one_thread(troubled(seed, trouble));
+            terms += began;
+            taken += now_taken;
+            asked += now_asked;
+        }
+        eprintln!("{what}: {terms} terms in an hour, {taken} of {asked} commands taken");
+        assert!(terms <= most_terms, "{what}: {terms} terms in an hour");
+    }
+}
+
+/// Six minutes; yields the terms that began, and how many commands were taken of how many.
+async fn troubled(seed: u64, [lossy, slow, slow_disks]: [bool; 3]) -> (u64, u64, u64) {
+    seed_chance(seed);
+    // Of those whose disks take time.
+    let mut cluster = Cluster::new(4 * seed + 2, 3);
+    cluster.start(1).await.begin().await.expect("the first begins");
+    for id in 2..=3 {
+        let joining = cluster.start(id).await;
+        joining.join(&[member(1)], Duration::from_secs(30)).await.expect("it is taken in");
+    }
+    sleep(Duration::from_secs(10)).await;
+    let term = |cluster: &Cluster| {
+        cluster.running().iter().map(|(_, member)| member.status().term).max().expect("three")
+    };
+    let before = term(&cluster);
+    cluster.trouble(lossy, slow, slow_disks);
+    let end = Instant::now() + Duration::from_secs(360);
+    let (mut number, mut taken) = (0, 0);
+    while Instant::now() < end {
+        number += 1;
+        let at = cluster.world.member(1 + number % 3).expect("it runs");
+        taken += u64::from(at.propose(put(number), Duration::from_secs(4)).await.is_ok());
+        cluster.check_leaders();
+        sleep(Duration::from_millis(200)).await;
+    }
+    (term(&cluster) - before, taken, number)
 }
 
 /// With more voters the others first have to miss a leader, and no harm is done.

@@ -355,6 +355,15 @@ impl Cluster {
         }
     }
 
+    /// Has links lose or delay, and disks of all members take long.
+    pub(crate) fn trouble(&self, lossy: bool, slow: bool, slow_disks: bool) {
+        *self.world.lossy.lock() = lossy;
+        *self.world.slow.lock() = slow;
+        if slow_disks {
+            self.world.slow_disks.lock().extend(1..=self.of);
+        }
+    }
+
     pub(crate) fn heal(&self) {
         self.world.cut.lock().clear();
         *self.world.lossy.lock() = false;
