@@ -5,13 +5,11 @@ use std::sync::atomic::Ordering;
 use catalog::CatalogError;
 use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesResponse;
-use openraft::storage::Snapshot;
 use openraft::{RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use crate::bytes_of::Malformed;
 use crate::log_store::Failure;
-use crate::machine;
 use crate::member::{ATTEMPT, Inner};
 use crate::message::{Request, Response};
 use crate::network::TransportError;
@@ -126,7 +124,7 @@ impl Inner {
         self.raft.metrics().borrow().state == ServerState::Leader
     }
 
-    fn note_leader(&self) {
+    pub(crate) fn note_leader(&self) {
         *self.heard.lock() = Some(Instant::now());
     }
 
@@ -158,39 +156,10 @@ impl Inner {
             },
             Request::WouldVote { last } => Response::WouldVote(self.would_vote(last)),
             Request::SnapshotPart { vote, id, offset, bytes } => {
-                let mut receiving = self.receiving.lock();
-                let part_of = (vote, id);
-                if offset == 0 {
-                    *receiving = Some((part_of, bytes));
-                } else if let Some((of, there)) = &mut *receiving
-                    && *of == part_of
-                    && there.len() as u64 == offset
-                {
-                    there.extend_from_slice(&bytes);
-                }
-                let there = receiving.as_ref().map_or(0, |(_, there)| there.len() as u64);
-                Response::SnapshotParts(there)
+                self.receive_part((vote, id), offset, bytes)
             }
             Request::Snapshot { vote, meta, size_bytes } => {
-                let received = self.receiving.lock().take();
-                let Some((_, bytes)) = received.filter(|((of, id), bytes)| {
-                    *of == vote && *id == meta.snapshot_id && bytes.len() as u64 == size_bytes
-                }) else {
-                    return Response::Failed("parts of the snapshot are missing".to_owned());
-                };
-                // One that cannot be read must not get as far as openraft: it would end this member.
-                if let Err(error) = machine::decode(&bytes) {
-                    self.end_if_newer(&error);
-                    return Response::Failed(format!("the snapshot cannot be read: {error}"));
-                }
-                let snapshot = Snapshot { meta, snapshot: Box::new(bytes) };
-                match self.raft.install_full_snapshot(vote, snapshot).await {
-                    Ok(response) => {
-                        self.note_leader();
-                        Response::Snapshot(response)
-                    }
-                    Err(error) => Response::Failed(error.to_string()),
-                }
+                Box::pin(self.install(vote, meta, size_bytes)).await
             }
             Request::Propose(_) if !self.leads() || self.hands_over.load(Ordering::Acquire) => {
                 Response::NotLeader(self.raft.metrics().borrow().current_leader)

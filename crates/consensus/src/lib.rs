@@ -17,6 +17,7 @@
 //! | `guard` | what ends a member, and keeps its log small |
 //! | `record`, `journal`, `log_store` | the log in memory, on the disk, and as openraft wants it |
 //! | `machine`, `sessions` | the state, its snapshots, who waits for what |
+//! | `receiving` | a snapshot that another member sends |
 //! | `message`, `bytes_of` | bytes on the wire and on the disk |
 //! | `network` | [`Transport`] |
 //! | `runtime` | tokio with chance that can be seeded |
@@ -34,6 +35,7 @@ mod membership;
 mod message;
 mod network;
 mod reads;
+mod receiving;
 mod record;
 mod runtime;
 mod sessions;

@@ -21,9 +21,10 @@ use crate::machine::{Machine, Observer};
 use crate::message::{Request, Response};
 use crate::network::{Links, Transport};
 use crate::reads::Reads;
+use crate::receiving::Receiving;
 use crate::runtime::Chance;
 use crate::sessions::{Place, Waiting};
-use crate::types::{Member, Proposal, Types, Vote};
+use crate::types::{Member, Proposal, Types};
 
 /// A member. Clones are the same one.
 #[derive(Clone)]
@@ -60,14 +61,10 @@ pub(crate) struct Inner {
     /// Until then it leaves it to others to lead.
     pub(crate) stands_again: Mutex<Option<Instant>>,
     pub(crate) reads: Reads,
-    /// A snapshot that is on its way here: whose and which, and what is there of it.
-    pub(crate) receiving: Mutex<Option<Receiving>>,
+    pub(crate) receiving: Receiving,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) on_failure: OnFailure,
 }
-
-/// Who sends a snapshot and which it is, and what is there of it.
-type Receiving = ((Vote, String), Vec<u8>);
 
 /// When each member answered last.
 type Answered = Arc<Mutex<BTreeMap<u64, Instant>>>;
@@ -168,7 +165,7 @@ impl Consensus {
             answered,
             stands_again: Mutex::default(),
             reads: Reads::default(),
-            receiving: Mutex::new(None),
+            receiving: Receiving::default(),
             stopping,
             on_failure,
         });

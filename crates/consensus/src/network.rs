@@ -15,6 +15,7 @@ use openraft::raft::{
 };
 use openraft::storage::Snapshot;
 use openraft::{OptionalSend, RaftTypeConfig};
+use tokio::time::Instant;
 
 use crate::message::{Request, Response};
 use crate::types::{Member, Seat, Types, Vote};
@@ -46,8 +47,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 const PART_BYTES: usize = 128 << 10;
 /// Longest time for a part, also over a slow link.
 const PART_DEADLINE: Duration = Duration::from_secs(5);
-/// Longest time until a snapshot that is there is in use.
+/// Longest time until a snapshot that is there is in use …
 const INSTALL_DEADLINE: Duration = Duration::from_secs(30);
+/// … and how long to wait before it is asked again whether it is: the question or the answer may be lost,
+/// and until it is known nothing else is sent to that member.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 type NodeId = <Types as RaftTypeConfig>::NodeId;
 type CallError<E> = RPCError<NodeId, Seat, RaftError<NodeId, E>>;
@@ -97,10 +101,15 @@ impl Link {
                 other => return Err(lost(&other)),
             }
         }
-        let request = Request::Snapshot { vote, meta, size_bytes: offset };
-        match self.ask(request, INSTALL_DEADLINE).await? {
-            Response::Snapshot(response) => Ok(response),
-            other => Err(lost(&other)),
+        let end = Instant::now() + INSTALL_DEADLINE;
+        loop {
+            let request = Request::Snapshot { vote, meta: meta.clone(), size_bytes: offset };
+            match self.ask(request, ASK_AGAIN).await {
+                Ok(Response::Snapshot(response)) => return Ok(response),
+                Ok(other) => return Err(lost(&other)),
+                Err(TransportError::Lost(_)) if Instant::now() < end => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

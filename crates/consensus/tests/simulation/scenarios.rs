@@ -145,24 +145,30 @@ async fn resumed(seed: u64) -> Duration {
     lost.elapsed()
 }
 
-/// What is slow or loses packets deposes leaders, and how often that may be.
+/// What is slow or loses packets deposes leaders, and how often that may be. Over links that take up to
+/// 400 ms in each direction few answers come within a heartbeat, for which openraft waits: whoever leads
+/// hears of no majority for long.
 #[test]
-fn slow_links_and_disks_depose_few() {
-    for (what, trouble, most_terms) in [
-        ("packets are lost", [true, false, false], 400),
-        ("links are slow", [false, true, false], 700),
-        ("disks are slow", [false, false, true], 40),
+fn slow_links_and_disks_depose_no_more_than_they_must() {
+    let mut too_many = Vec::new();
+    for (what, trouble, most_terms, least_taken) in [
+        ("packets are lost", [true, false, false], 16, 95),
+        ("links are slow", [false, true, false], 1_050, 50),
+        ("disks are slow", [false, false, true], 200, 95),
     ] {
         let (mut terms, mut taken, mut asked) = (0, 0, 0);
-        for seed in 0..10 {
+        for seed in 0..4 {
             let (began, now_taken, now_asked) = on_one_thread(troubled(seed, trouble));
             terms += began;
             taken += now_taken;
             asked += now_asked;
         }
-        eprintln!("{what}: {terms} terms in an hour, {taken} of {asked} commands taken");
-        assert!(terms <= most_terms, "{what}: {terms} terms in an hour");
+        eprintln!("{what}: {terms} terms in 24 minutes, {taken} of {asked} commands taken");
+        if terms > most_terms || 100 * taken < least_taken * asked {
+            too_many.push((what, terms, taken, asked));
+        }
     }
+    assert!(too_many.is_empty(), "{too_many:?}");
 }
 
 /// Six minutes; yields the terms that began, and how many commands were taken of how many.
@@ -317,13 +323,36 @@ fn a_snapshot_that_is_cut_off_leaves_no_hole() {
             }
             cluster.start_all().await;
             let back = cluster.world.member(behind).expect("it runs");
-            // The leader waits for half a minute until it sends the snapshot again.
-            let caught_up = back.catch_up(Duration::from_secs(45)).await;
+            // The leader waits for an answer no longer than until it asks again, and sends it again then.
+            let caught_up = back.catch_up(Duration::from_secs(6)).await;
             assert!(caught_up.is_ok(), "{steps}: {caught_up:?}\n{}", statuses(&cluster));
             has_all(&back, 1..200).await;
         });
     }
     assert!(ended > 5, "{ended}");
+}
+
+/// Whether a snapshot is in use is asked again soon: the answer may be lost, and until it is known the
+/// member gets nothing else.
+#[test]
+fn who_was_sent_a_snapshot_is_current_soon_though_its_answer_was_lost() {
+    on_one_thread(async {
+        seed_chance(13);
+        let cluster = started(3).await;
+        let (leader, behind, _) = roles(&cluster);
+        let leading = cluster.world.member(leader).expect("it runs");
+        let back = cluster.world.member(behind).expect("it runs");
+        cut_off(&cluster, behind, 3);
+        put_all(&leading, 1..200).await;
+        *cluster.world.silent_from.lock() = Some((behind, 100));
+        cluster.heal();
+        back.index().wait_for(|index| *index >= 100).await.expect("it gets a snapshot");
+        put_all(&leading, 200..210).await;
+        *cluster.world.silent_from.lock() = None;
+        let healed = Instant::now();
+        has_all(&back, 1..210).await;
+        assert!(healed.elapsed() < Duration::from_secs(4), "after {:?}", healed.elapsed());
+    });
 }
 
 /// Review, finding 14. A leader that starts again with entries which another cut off asks nobody to

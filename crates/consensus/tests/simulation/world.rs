@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) surprises: Mutex<Vec<String>>,
     /// From and to: nothing passes.
     pub(crate) cut: Mutex<BTreeSet<(u64, u64)>>,
+    /// Whose answers are lost from when it has so many entries.
+    pub(crate) silent_from: Mutex<Option<(u64, u64)>>,
     lossy: Mutex<bool>,
     slow: Mutex<bool>,
     /// Whose disks take long.
@@ -93,7 +95,11 @@ impl World {
             return Err(TransportError::Unreached("connection refused".to_owned()));
         };
         let answer = there.answer(&request).await;
-        if self.cut.lock().contains(&(to, from)) || !self.runs(to, asked) {
+        let is_silent = self
+            .silent_from
+            .lock()
+            .is_some_and(|(id, index)| id == to && *there.index().borrow() >= index);
+        if is_silent || self.cut.lock().contains(&(to, from)) || !self.runs(to, asked) {
             return std::future::pending().await;
         }
         self.delay().await?;
@@ -207,6 +213,7 @@ impl Cluster {
             failed: Mutex::default(),
             surprises: Mutex::default(),
             cut: Mutex::default(),
+            silent_from: Mutex::default(),
             lossy: Mutex::new(false),
             slow: Mutex::new(false),
             slow_disks: Mutex::default(),
