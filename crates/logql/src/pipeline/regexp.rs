@@ -17,6 +17,9 @@ pub enum RegexpParserError {
     /// A name that no label may have.
     #[error("invalid extracted label name '{0}'")]
     InvalidName(String),
+    /// Two groups would make one label.
+    #[error("duplicate extracted label name '{0}'")]
+    DuplicateName(String),
 }
 
 /// Makes labels of the named groups of the first match in a line; empty ones of groups that took no
@@ -32,15 +35,19 @@ impl RegexpParser {
     /// Compiles `expression`.
     ///
     /// # Errors
-    /// It is no expression, names nothing, or names something as no label may be.
+    /// It is no expression, names nothing, names something as no label may be, or two groups alike.
     pub fn new(expression: &str) -> Result<Self, RegexpParserError> {
         let finder = Finder::new(expression)?;
         if finder.names().next().is_none() {
             return Err(RegexpParserError::NoName);
         }
-        let invalid = finder.names().find(|(name, _)| !model::is_legacy_label_name(name));
-        if let Some((name, _)) = invalid {
-            return Err(RegexpParserError::InvalidName(name.to_owned()));
+        for (index, (name, _)) in finder.names().enumerate() {
+            if !model::is_legacy_label_name(name) {
+                return Err(RegexpParserError::InvalidName(name.to_owned()));
+            }
+            if finder.names().take(index).any(|(before, _)| before == name) {
+                return Err(RegexpParserError::DuplicateName(name.to_owned()));
+            }
         }
         Ok(RegexpParser { finder, names: Vec::new(), groups: Groups::default() })
     }

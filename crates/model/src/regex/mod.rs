@@ -124,9 +124,9 @@ impl Regex {
         self.compiled.captures_len() - 1
     }
 
-    /// The group of that name.
-    fn group_named(&self, name: &str) -> Option<usize> {
-        self.names.iter().find(|(candidate, _)| candidate == name).map(|(_, index)| *index)
+    /// The groups of that name, in the order of the expression.
+    fn groups_named(&self, name: &str) -> impl Iterator<Item = usize> {
+        self.names.iter().filter(move |(candidate, _)| candidate == name).map(|(_, index)| *index)
     }
 }
 

@@ -14,6 +14,8 @@ enum Part {
     /// The index of a group; a reference to a group that does not exist yields nothing and is
     /// not kept.
     Group(usize),
+    /// Several groups of one name: the first of them that took part.
+    FirstOf(Vec<usize>),
 }
 
 impl Template {
@@ -31,11 +33,11 @@ impl Template {
                 rest = tail;
             } else if let Some((name, tail)) = reference(rest) {
                 rest = tail;
-                if let Some(group) = group_index(name, regex) {
+                if let Some(group) = referred(name, regex) {
                     if !literal.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut literal)));
                     }
-                    parts.push(Part::Group(group));
+                    parts.push(group);
                 }
             } else {
                 literal.push('$');
@@ -71,6 +73,10 @@ impl Template {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Group(index) => out.push_str(groups.get(*index, text)),
+                Part::FirstOf(indexes) => {
+                    let taken = indexes.iter().find(|index| groups.range(**index).is_some());
+                    out.push_str(taken.map_or("", |index| groups.get(*index, text)));
+                }
             }
         }
     }
@@ -91,13 +97,20 @@ fn reference(text: &str) -> Option<(&str, &str)> {
     if braced { tail.strip_prefix('}').map(|tail| (name, tail)) } else { Some((name, tail)) }
 }
 
-/// A name of digits without a leading zero is a number, everything else a name.
-fn group_index(name: &str, regex: &Regex) -> Option<usize> {
+/// What a reference yields. A name of digits without a leading zero is a number, everything else a
+/// name.
+fn referred(name: &str, regex: &Regex) -> Option<Part> {
     let digits = name.bytes().all(|b| b.is_ascii_digit());
     if digits && (name == "0" || !name.starts_with('0')) {
-        return name.parse().ok().filter(|index| *index <= regex.groups());
+        let index = name.parse().ok().filter(|index| *index <= regex.groups());
+        return index.map(Part::Group);
     }
-    regex.group_named(name)
+    let named: Vec<usize> = regex.groups_named(name).collect();
+    match named.as_slice() {
+        [] => None,
+        [only] => Some(Part::Group(*only)),
+        _ => Some(Part::FirstOf(named)),
+    }
 }
 
 #[cfg(test)]
@@ -128,5 +141,9 @@ mod tests {
         ] {
             assert_eq!(expand(template, pattern, text), want, "{template}");
         }
+        // Of groups with one name the first that took part counts.
+        let shared = "(?P<x>a)|(?P<x>b)(?P<x>c)";
+        assert_eq!(expand("<$x>", shared, "a"), "<a>");
+        assert_eq!(expand("<$x>", shared, "bc"), "<b>");
     }
 }

@@ -149,8 +149,8 @@ impl<'a> Translator<'a> {
             let (name, after) =
                 named.split_once('>').ok_or_else(|| fault("invalid named capture", start))?;
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let duplicate = self.names.iter().any(|(other, _)| other == name);
-            if name.is_empty() || !name.chars().all(word) || duplicate {
+            // Go lets several groups bear one name.
+            if name.is_empty() || !name.chars().all(word) {
                 let shown = &start[..start.len() - after.len()];
                 return Err(fault("invalid named capture", shown));
             }
@@ -541,7 +541,6 @@ mod tests {
             ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
             ("(?x)a", "invalid or unsupported Perl syntax: `(?x`"),
             ("(?P<a-b>c)", "invalid named capture: `(?P<a-b>`"),
-            ("(?P<a>b)(?P<a>c)", "invalid named capture: `(?P<a>`"),
             (r"\p{Klingon}", "property not found"),
         ] {
             let error = Regex::new(pattern).expect_err(pattern).to_string();
