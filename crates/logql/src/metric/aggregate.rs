@@ -1,7 +1,6 @@
 //! Aggregations over series.
 
-use model::Labels;
-
+use super::labels::SampleLabels;
 use super::matrix::{Matrix, Numbered, Series};
 use super::relabel::grouped;
 use super::values::{greatest, least, next_mean};
@@ -18,10 +17,10 @@ pub(super) fn aggregate(aggregation: &VectorAggregation, matrix: Matrix, steps: 
     }
 }
 
-fn group_of(aggregation: &VectorAggregation, labels: &Labels) -> Labels {
+fn group_of(aggregation: &VectorAggregation, labels: &SampleLabels) -> SampleLabels {
     match &aggregation.grouping {
         Some(grouping) => grouped(labels, &grouping.labels, !grouping.without),
-        None => Labels::empty(),
+        None => SampleLabels::default(),
     }
 }
 

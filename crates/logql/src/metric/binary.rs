@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use model::{Labels, LabelsBuilder};
-
 use super::MetricError;
+use super::labels::SampleLabels;
 use super::matrix::{Matrix, Numbered, Series};
 use super::relabel::{grouped, merged};
 use crate::syntax::ast::{Binary, BinaryOp, Cardinality, Matching};
@@ -225,15 +224,15 @@ impl Join<'_> {
     }
 }
 
-fn result_labels(matching: &Matching, many: &Labels, one: &Labels) -> Labels {
+fn result_labels(matching: &Matching, many: &SampleLabels, one: &SampleLabels) -> SampleLabels {
     if matching.cardinality == Cardinality::OneToOne {
         return grouped(many, &matching.labels, matching.on);
     }
-    let Some(include) = &matching.include else { return many.clone() };
-    let mut builder = LabelsBuilder::from_labels(many);
-    for name in include {
-        // An absent label of the one side is taken away, as an empty one.
-        builder.set(name, one.get(name).unwrap_or_default());
-    }
-    builder.build()
+    let many = grouped(many, &[], false);
+    // An absent label of the one side is taken away, as an empty one.
+    matching
+        .include
+        .iter()
+        .flatten()
+        .fold(many, |labels, name| labels.with(name, one.get(name).unwrap_or_default()))
 }

@@ -1,8 +1,7 @@
 //! Walks a query and puts its parts together.
 
-use model::Labels;
-
 use super::MetricError;
+use super::labels::SampleLabels;
 use super::matrix::Matrix;
 use super::required::is_pushed_down;
 use super::source::Source;
@@ -28,7 +27,7 @@ pub struct EvalOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluatedSeries {
     /// Its labels.
-    pub labels: Labels,
+    pub labels: SampleLabels,
     /// Its value at each step, `None` where it has none.
     pub values: Vec<Option<f64>>,
 }
@@ -126,7 +125,12 @@ impl Evaluator<'_> {
                 let all = Default::default();
                 let grouping = aggregation.grouping.as_ref().unwrap_or(&all);
                 let (source, options) = (self.source, self.options);
-                return leaf::evaluate(range, Some(grouping), self.steps, source, options);
+                let matrix = leaf::evaluate(range, Some(grouping), self.steps, source, options)?;
+                if !matrix.series.iter().any(|series| series.labels.has_empty()) {
+                    return Ok(matrix);
+                }
+                // Groups that an empty label tells apart are one.
+                Value::Series(matrix)
             }
             inner => self.value(inner)?,
         };

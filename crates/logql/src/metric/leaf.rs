@@ -7,6 +7,7 @@ use model::{Labels, MatchOp};
 
 use super::MetricError;
 use super::evaluator::EvalOptions;
+use super::labels::{SampleLabels, push_packed};
 use super::matrix::{Matrix, Series};
 use super::required::required_labels;
 use super::source::{Entry, MetadataWanted, Request, Run, Sink, Source};
@@ -230,9 +231,9 @@ impl Leaf<'_> {
         if self.op == RangeOp::AbsentOverTime {
             return self.absent(aggregation);
         }
-        let mut labels = vec![Labels::empty(); self.series.len()];
+        let mut labels = vec![SampleLabels::default(); self.series.len()];
         for (key, number) in self.numbers {
-            labels[number] = Labels::from_trusted_packed(&key);
+            labels[number] = SampleLabels::from_packed(&key);
         }
         let series = labels.into_iter().zip(self.series).map(|(labels, held)| {
             let values = match held {
@@ -260,14 +261,15 @@ impl Leaf<'_> {
 }
 
 /// Labels that the selector gives one value each.
-fn absent_labels(aggregation: &RangeAggregation) -> Labels {
+fn absent_labels(aggregation: &RangeAggregation) -> SampleLabels {
     let matchers = &aggregation.range.log.matchers;
     let sole = matchers.iter().filter(|matcher| {
         matcher.op == MatchOp::Equal
+            && !matcher.value.is_empty()
             && matchers.iter().filter(|other| other.name == matcher.name).count() == 1
     });
     let pairs = sole.map(|matcher| (matcher.name.as_str(), matcher.value.as_str()));
-    Labels::from_pairs(pairs).unwrap_or_default()
+    SampleLabels::from_pairs(pairs)
 }
 
 /// Values of counted lines; none where a window has no lines.
@@ -316,18 +318,14 @@ fn measured(
         .collect()
 }
 
-/// Packs the labels of a sample, sorted; empty ones are none.
+/// Packs the labels of a sample, sorted.
 fn pack(entry: &pipeline::Entry<'_>, key: &mut Vec<u8>) {
     let mut labels: Vec<(&str, &str)> = Vec::new();
-    entry.for_each_grouped_label(|name, value, _| {
-        if !value.is_empty() {
-            labels.push((name, value));
-        }
-    });
+    entry.for_each_grouped_label(|name, value, _| labels.push((name, value)));
     labels.sort_unstable();
     key.clear();
     for (name, value) in labels {
-        Labels::push_packed(key, name, value);
+        push_packed(key, name, value);
     }
 }
 
@@ -343,10 +341,6 @@ fn numbered(numbers: &mut HashMap<Vec<u8>, usize>, key: &[u8]) -> usize {
 fn pipeline_error(entry: &pipeline::Entry<'_>, error: &str) -> MetricError {
     let mut labels: Vec<(&str, &str)> = Vec::new();
     entry.for_each_label(|name, value, _| labels.push((name, value)));
-    labels.sort_unstable();
-    let shown: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{name}={}", crate::syntax::quote(value)))
-        .collect();
-    MetricError::Pipeline { error: error.to_owned(), series: format!("{{{}}}", shown.join(", ")) }
+    let series = SampleLabels::from_pairs(labels).to_string();
+    MetricError::Pipeline { error: error.to_owned(), series }
 }

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use model::Labels;
+use super::labels::SampleLabels;
 
 /// A series.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
-    pub(super) labels: Labels,
+    pub(super) labels: SampleLabels,
     /// One for each step.
     pub(super) values: Vec<Option<f64>>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Matrix {
 impl Matrix {
     /// One series without labels.
     pub(super) fn constant(value: f64, steps: usize) -> Self {
-        let series = Series { labels: Labels::empty(), values: vec![Some(value); steps] };
+        let series = Series { labels: SampleLabels::default(), values: vec![Some(value); steps] };
         Matrix { series: vec![series], is_ordered: false }
     }
 
@@ -38,12 +38,12 @@ impl Matrix {
 /// Sets of labels, numbered as they come.
 #[derive(Debug, Default)]
 pub(super) struct Numbered {
-    numbers: HashMap<Labels, usize>,
-    labels: Vec<Labels>,
+    numbers: HashMap<SampleLabels, usize>,
+    labels: Vec<SampleLabels>,
 }
 
 impl Numbered {
-    pub(super) fn number(&mut self, labels: Labels) -> usize {
+    pub(super) fn number(&mut self, labels: SampleLabels) -> usize {
         let next = self.labels.len();
         match self.numbers.entry(labels) {
             Entry::Occupied(known) => *known.get(),
@@ -58,7 +58,7 @@ impl Numbered {
         self.labels.len()
     }
 
-    pub(super) fn into_labels(self) -> Vec<Labels> {
+    pub(super) fn into_labels(self) -> Vec<SampleLabels> {
         self.labels
     }
 }

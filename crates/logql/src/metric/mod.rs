@@ -8,6 +8,7 @@ mod aggregate;
 mod binary;
 mod error;
 mod evaluator;
+mod labels;
 mod leaf;
 mod matrix;
 mod relabel;
@@ -18,5 +19,6 @@ mod windows;
 
 pub use error::MetricError;
 pub use evaluator::{EvalOptions, EvaluatedSeries, Evaluation, evaluate};
+pub use labels::SampleLabels;
 pub use source::{Entry, MetadataWanted, Request, Run, Sink, Source};
 pub use windows::Steps;

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 
 use model::regex::{Groups, Regex, Template};
-use model::{Labels, LabelsBuilder};
 
 use super::MetricError;
+use super::labels::SampleLabels;
 use super::matrix::{Matrix, Series};
 use crate::syntax::ast::LabelReplace;
 
-/// The named labels, or all others.
-pub(super) fn grouped(labels: &Labels, names: &[String], keeps_named: bool) -> Labels {
-    if names.is_empty() {
-        return if keeps_named { Labels::empty() } else { labels.clone() };
+/// The named labels, or all others, without those that are empty: nothing is grouped or matched by
+/// them.
+pub(super) fn grouped(labels: &SampleLabels, names: &[String], keeps_named: bool) -> SampleLabels {
+    if names.is_empty() && keeps_named {
+        return SampleLabels::default();
     }
-    labels.filter(|name| names.iter().any(|named| named == name) == keeps_named)
+    let is_named = |name: &str| names.iter().any(|named| named == name);
+    labels.filter(|name, value| is_named(name) == keeps_named && !value.is_empty())
 }
 
 /// Puts series of the same labels together that have values at different steps.
@@ -22,7 +24,7 @@ pub(super) fn grouped(labels: &Labels, names: &[String], keeps_named: bool) -> L
 /// # Errors
 /// Two have a value at the same step.
 pub(super) fn merged(matrix: Matrix) -> Result<Matrix, MetricError> {
-    let mut numbers: HashMap<Labels, usize> = HashMap::new();
+    let mut numbers: HashMap<SampleLabels, usize> = HashMap::new();
     let mut merged: Vec<Series> = Vec::with_capacity(matrix.series.len());
     for series in matrix.series {
         let number = *numbers.entry(series.labels.clone()).or_insert(merged.len());
@@ -60,9 +62,7 @@ pub(super) fn label_replace(
         if regex.captures(source, &mut groups) {
             let mut value = String::new();
             template.expand(&mut value, &groups, source);
-            let mut builder = LabelsBuilder::from_labels(&series.labels);
-            builder.set(&replace.target, &value);
-            series.labels = builder.build();
+            series.labels = series.labels.with(&replace.target, &value);
         }
     }
     merged(matrix)

@@ -198,8 +198,7 @@ impl State {
         self.required_missing = self.required.as_ref().map_or(0, Vec::len);
     }
 
-    /// Adds a label that came with the line. An empty value takes the stream's label away, as in
-    /// Loki.
+    /// Adds a label that came with the line. An empty value is one, as in Loki.
     pub(crate) fn add_metadata(&mut self, name: &str, value: &str) {
         let mut name = self.names.intern(name);
         if name == self.error_name {
@@ -208,10 +207,6 @@ impl State {
         }
         if name == self.error_details_name {
             self.error_details = self.write(value);
-            return;
-        }
-        if value.is_empty() {
-            self.mark_deleted(name);
             return;
         }
         if self.stream_has(name) {

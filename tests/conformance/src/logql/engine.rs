@@ -4,10 +4,9 @@ mod lines;
 
 use std::path::Path;
 
-use ::logql::metric::{EvalOptions, EvaluatedSeries, Evaluation, Steps, evaluate};
+use ::logql::metric::{EvalOptions, EvaluatedSeries, Evaluation, SampleLabels, Steps, evaluate};
 use ::logql::syntax::{ast::Expr, parse};
 use anyhow::Context;
-use model::Labels;
 use serde_json::Value;
 
 use self::lines::Lines;
@@ -91,7 +90,10 @@ fn compare(expect: &Value, got: &Evaluation, steps: usize) -> Result<(), String>
                     Err(format!("want {wanted}\ngot  {value}"))
                 };
             }
-            vec![EvaluatedSeries { labels: Labels::empty(), values: vec![Some(*value); steps] }]
+            vec![EvaluatedSeries {
+                labels: SampleLabels::default(),
+                values: vec![Some(*value); steps],
+            }]
         }
     };
     let mut wanted: Vec<EvaluatedSeries> =
@@ -117,13 +119,12 @@ fn compare(expect: &Value, got: &Evaluation, steps: usize) -> Result<(), String>
 }
 
 fn wanted_series(value: &Value) -> EvaluatedSeries {
-    let labels: Vec<(&str, &str)> = value["labels"]
+    let labels = value["labels"]
         .as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-        .collect();
-    let labels = Labels::from_pairs(labels).unwrap_or_default();
+        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    let labels = SampleLabels::from_pairs(labels);
     let values = value["values"].as_array().into_iter().flatten().map(number).collect();
     EvaluatedSeries { labels, values }
 }
