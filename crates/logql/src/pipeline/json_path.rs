@@ -53,7 +53,11 @@ pub fn parse_json_path(text: &str) -> Result<Vec<PathStep>, PathError> {
                     other => return Err(unexpected(&other, Some("RSB"))),
                 }
             }
-            other => return Err(unexpected(&other, None)),
+            other => {
+                // Behind a step the path may end, too, and then no list is told.
+                let wanted = steps.is_empty().then_some("LSB or FIELD");
+                return Err(unexpected(&other, wanted));
+            }
         }
         token = tokens.next()?;
     }
@@ -282,6 +286,9 @@ mod tests {
             ("[\"pod\"", "syntax error: unexpected $end, expecting RSB"),
             ("[\"pod\"\"x\"]", "syntax error: unexpected STRING, expecting RSB"),
             ("pod..uuid", "syntax error: unexpected DOT, expecting FIELD"),
+            ("\"pod\"]", "syntax error: unexpected STRING, expecting LSB or FIELD"),
+            (".pod", "syntax error: unexpected DOT, expecting LSB or FIELD"),
+            ("pod]", "syntax error: unexpected RSB"),
             ("[\"key", "syntax error: unexpected $end, expecting RSB"),
             ("ü", "unexpected char ü"),
         ] {

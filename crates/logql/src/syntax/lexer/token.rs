@@ -176,6 +176,11 @@ pub(super) fn word(word: &str) -> TokenKind {
 }
 
 impl TokenKind {
+    /// Whether it is one of the words that never name a label in Loki.
+    pub(crate) fn is_word(self) -> bool {
+        WORDS.iter().any(|(_, kind)| *kind == self)
+    }
+
     /// How messages show it.
     pub(crate) fn shown(self) -> String {
         // Loki shows these two as they are written, and its other functions by their names.

@@ -101,8 +101,10 @@ impl Parser<'_> {
             self.leave();
             return Ok(inner);
         }
-        let token = self.expect_or(TokenKind::Identifier, &[TokenKind::OpenParen])?;
-        let name = self.text_of(token).to_owned();
+        if !self.is_name_ahead()? {
+            return Err(self.unexpected(&[TokenKind::Identifier, TokenKind::OpenParen]));
+        }
+        let name = self.identifier()?;
         let operator = self.peek_kind()?;
         let compare = match operator {
             TokenKind::Re | TokenKind::Nre => {

@@ -26,7 +26,7 @@ impl Parser<'_> {
         if self.accept(TokenKind::CloseBrace)? {
             return Ok(matchers);
         }
-        if self.peek_kind()? != TokenKind::Identifier {
+        if !self.is_name_ahead()? {
             return Err(self.unexpected(&[TokenKind::Identifier, TokenKind::CloseBrace]));
         }
         loop {

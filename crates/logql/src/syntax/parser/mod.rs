@@ -262,8 +262,19 @@ impl<'a> Parser<'a> {
     }
 
     fn identifier(&mut self) -> Result<String, ParseError> {
-        let token = self.expect(TokenKind::Identifier)?;
+        let token =
+            if self.is_name_ahead()? { self.next()? } else { self.expect(TokenKind::Identifier)? };
         Ok(self.text_of(token).to_owned())
+    }
+
+    /// Whether the next token names a label: it is no word of the language, or it is one but `=` or
+    /// `=~` follows, before which no such word can stand. So labels may be called `on` or `bool`,
+    /// which Loki refuses.
+    fn is_name_ahead(&mut self) -> Result<bool, ParseError> {
+        let token = self.peek()?;
+        let rest = self.lexer.text()[token.span.end as usize..].trim_start();
+        let is_matched = rest.starts_with('=') && !rest.starts_with("==");
+        Ok(token.kind == TokenKind::Identifier || token.kind.is_word() && is_matched)
     }
 
     /// `5`, `+5`, `-5`

@@ -54,7 +54,7 @@ impl Parser<'_> {
     /// A step whose `|` was taken.
     pub(super) fn stage_behind_pipe(&mut self) -> Result<StageKind, ParseError> {
         let kind = self.peek_kind()?;
-        if matches!(kind, TokenKind::Identifier | TokenKind::OpenParen) {
+        if kind == TokenKind::OpenParen || self.is_name_ahead()? {
             return Ok(StageKind::LabelFilter(self.label_filter()?));
         }
         let read: fn(&mut Self) -> Result<StageKind, ParseError> = match kind {
@@ -108,7 +108,7 @@ impl Parser<'_> {
     /// `a="b.c", d`, or nothing.
     fn extractions(&mut self) -> Result<Vec<Extraction>, ParseError> {
         let mut extractions = Vec::new();
-        if self.peek_kind()? != TokenKind::Identifier {
+        if !self.is_name_ahead()? {
             return Ok(extractions);
         }
         loop {
