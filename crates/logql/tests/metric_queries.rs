@@ -115,7 +115,7 @@ fn labels_may_be_called_as_words_of_the_language() {
         (r#"{by="m"} | label_format json=by | keep json="m""#, "syntax error: unexpected by"),
         // A stage followed by a condition on the line stays one.
         (r#"{by="m"} | json != "x" | keep y"#, "{} 1"),
-        (r#"{by="m"} | json == 1"#, "syntax error: unexpected RANGE"),
+        (r#"{by="m"} | json == 1"#, "syntax error: unexpected =="),
     ] {
         let got = at_a_minute(&format!("count_over_time({query} [1m])"), lines);
         assert!(got.len() == 1 && got[0].contains(wanted), "{query}: {got:?}");
