@@ -124,6 +124,10 @@ pub(crate) fn promql() -> Result<Counts> {
     suite("promql")
 }
 
+pub(crate) fn logql() -> Result<Counts> {
+    suite("logql")
+}
+
 pub(crate) fn discovery() -> Result<Counts> {
     suite("discovery")
 }

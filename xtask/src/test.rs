@@ -22,6 +22,7 @@ const STAGES: &[&[Stage]] = &[
     &[Stage { name: "web", run: stages::web }],
     &[Stage { name: "unit", run: stages::unit }],
     &[Stage { name: "promql", run: stages::promql }],
+    &[Stage { name: "logql", run: stages::logql }],
     &[Stage { name: "host-metrics", run: stages::host_metrics }],
     &[Stage { name: "textparse", run: stages::textparse }],
     &[Stage { name: "discovery", run: stages::discovery }],
