@@ -13,6 +13,7 @@ mod decompression;
 mod foreign;
 mod histograms;
 mod input;
+mod logs;
 mod messages;
 mod queries;
 mod relabeling;
@@ -256,6 +257,27 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::queries,
         words: words::QUERY_WORDS,
         corpus: &["promql", "promql-selector"],
+    },
+    Target {
+        name: "logql-parser",
+        run: logs::parser,
+        seeds: seeds::log_queries,
+        words: words::LOG_QUERY_WORDS,
+        corpus: &["logql"],
+    },
+    Target {
+        name: "logql-pipeline",
+        run: logs::pipeline,
+        seeds: seeds::log_pipelines,
+        words: words::LOG_QUERY_WORDS,
+        corpus: &[],
+    },
+    Target {
+        name: "logql-evaluator",
+        run: logs::evaluator,
+        seeds: seeds::log_queries,
+        words: words::LOG_QUERY_WORDS,
+        corpus: &["logql"],
     },
     Target {
         name: "promql-completion",

@@ -463,6 +463,38 @@ pub(crate) fn queries() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn log_queries() -> Vec<Vec<u8>> {
+    texts(&[
+        "{app=\"a\", pod=~\"x.*\"} |= \"b\" or \"c\" != `d` |~ \"e+\" !> \"<_> f\"",
+        "{} |= ip(\"10.0.0.0/8\") | json | status >= 500 and took > 1.5s, size < 3KiB",
+        "{app=\"a\"} | logfmt --strict k, v=\"w\" | drop k=\"1\", v | keep app | decolorize",
+        "{app=\"a\"} | pattern \"<m> <_>\" | regexp `(?P<n>\\d+)` | label_format x=n, y=\"{{.m}}\"",
+        "{app=\"a\"} | unpack | line_format \"{{ if .k }}{{ .k | ToUpper }}{{ end }}\" # end",
+        "sum by (k) (count_over_time({app=\"a\"} | logfmt | k!=\"\" [1m] offset -5s))",
+        "quantile_over_time(0.9, {app=\"a\"} | logfmt | unwrap duration(v) | __error__=\"\" [1m]) by (k)",
+        "topk(1, rate({app=~\".+\"}[10s])) > bool on (app) group_left (k) vector(0.5) ^ 2",
+        "label_replace(sort_desc(bytes_rate({app=\"a\"}[1h30m])), \"z\", \"$1\", \"app\", \"(.)\")",
+        "absent_over_time({app=\"q\"}[1m]) or rate_counter({app=\"a\"} | json | unwrap bytes(v) [1m])",
+        "(first_over_time({app=\"a\"} | logfmt | unwrap v [1m]) without (k) unless 2 * vector(1)) % 3",
+    ])
+}
+
+/// A pipeline, and lines it is for.
+pub(crate) fn log_pipelines() -> Vec<Vec<u8>> {
+    texts(&[
+        "| json | a_b > 5 or c=\"d\" | line_format \"{{.a_b}} {{__line__}}\"\n{\"a\":{\"b\":7},\"c\":\"\\u00e9\"}\n{\"a\n",
+        "| json x=\"a[1].b\", y=\"c\" | x=~\".+\"\n{\"a\":[0,{\"b\":\"v\"}],\"c\":null}\n[1]",
+        "| logfmt --keep-empty | took > 1s | drop took\na=1 b=\"x \\\" y\" took=2m c=\na= =b \"",
+        "| logfmt --strict a, z=\"b\" | label_format app=a\na=1 b=2\na=\"",
+        "|~ \"(?i)err|warn\" != \"x\" | pattern \"<ip> - <_> [<t>]\" | ip=ip(\"10.0.0.0/8\")\n10.1.2.3 - u [now] ERR\n",
+        "|= ip(\"2001:db8::/32\") or \"::\" |> \"<_> to <_>\"\nfrom 2001:db8::1 to ::1\n1.2.3.4:80",
+        "| regexp `(?P<m>\\w+) (?P<app>\\w+)?` | keep m=~\"G.*\", app_extracted\nGET x\n",
+        "| unpack | decolorize | unwrap bytes(n)\n{\"_entry\":\"\\u001b[31mred\",\"n\":\"5KB\"}\n{}",
+        "| line_format `{{ range $k, $v := fromJson __line__ }}{{ printf \"%5v|%-3d\" $k 3 }}{{ end }}`\n{\"a\":[1]}",
+        "| label_format t=`{{ __timestamp__ | date \"2006-01-02\" }}{{ addf 0.1 .n | round 2 }}`\nn",
+    ])
+}
+
 /// Two symbols, one series of them with a sample, a histogram and metadata.
 pub(crate) fn remote_write_2() -> Vec<Vec<u8>> {
     let mut seed = vec![0x22, 0, 0x22, 8];
