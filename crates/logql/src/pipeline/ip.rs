@@ -1,17 +1,10 @@
 //! Addresses in lines: `ip("10.0.0.0/8")`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Characters of an IPv4 address.
-fn is_ipv4_byte(byte: u8) -> bool {
-    byte.is_ascii_digit() || byte == b'.'
-}
-
-/// Characters of an IPv6 address.
-fn is_ipv6_byte(byte: u8) -> bool {
-    byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
-}
+use memchr::memchr;
 
 /// A pattern that is no address, network or range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,9 +17,20 @@ pub struct IpPatternError(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpMatcher {
     pattern: String,
-    first: IpAddr,
-    last: IpAddr,
+    wanted: Wanted,
 }
+
+/// Addresses as numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    V4(RangeInclusive<u32>),
+    V6(RangeInclusive<u128>),
+}
+
+/// Bytes of the longest texts that are addresses: `255.255.255.255`, and six groups with an IPv4
+/// address behind them.
+const MAX_V4_BYTES: usize = 15;
+const MAX_V6_BYTES: usize = 45;
 
 impl IpMatcher {
     /// Reads a pattern.
@@ -35,8 +39,10 @@ impl IpMatcher {
     /// `pattern` is none of the three, mixes the two kinds of address, or its range ends before it
     /// begins.
     pub fn new(pattern: &str) -> Result<Self, IpPatternError> {
-        let (first, last) = bounds(pattern).ok_or_else(|| IpPatternError(pattern.to_owned()))?;
-        Ok(IpMatcher { pattern: pattern.to_owned(), first, last })
+        match Wanted::read(pattern) {
+            Some(wanted) => Ok(IpMatcher { pattern: pattern.to_owned(), wanted }),
+            None => Err(IpPatternError(pattern.to_owned())),
+        }
     }
 
     /// The pattern as written.
@@ -44,96 +50,110 @@ impl IpMatcher {
         &self.pattern
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, self.last, address) {
-            (IpAddr::V4(first), IpAddr::V4(last), IpAddr::V4(address)) => {
-                first <= address && address <= last
-            }
-            (IpAddr::V6(first), IpAddr::V6(last), IpAddr::V6(address)) => {
-                first <= address && address <= last
-            }
-            _ => false,
-        }
-    }
-
     /// Whether some address in `text` is one of the pattern's.
     ///
-    /// An address is looked for where a digit is followed by a dot within three characters, or up to
-    /// four hexadecimal digits by a colon; it reaches as far as characters of addresses do. What does
-    /// not parse then is skipped as a whole, together with the character behind it.
+    /// What may be an address is as many characters of one as stand together, around a dot for IPv4
+    /// and around a colon for IPv6. Punctuation at its ends is none of it, so `10.0.0.1:80` and an
+    /// address at the end of a sentence are found, and an IPv4 address that is written as an IPv6 one,
+    /// too; five numbers with dots between them are no address.
     pub fn is_match(&self, text: &[u8]) -> bool {
-        let mut at = 0;
-        while at < text.len() {
-            let rest = &text[at..];
-            let is_part: fn(u8) -> bool = if starts_ipv4(rest) {
-                is_ipv4_byte
-            } else if starts_ipv6(rest) {
-                is_ipv6_byte
-            } else {
-                at += 1;
-                continue;
-            };
-            let len = rest.iter().position(|byte| !is_part(*byte)).unwrap_or(rest.len());
-            let address = std::str::from_utf8(&rest[..len]).ok().and_then(|text| text.parse().ok());
-            if address.is_some_and(|address| self.contains(address)) {
-                return true;
+        match &self.wanted {
+            Wanted::V4(range) => {
+                let is_part = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+                any_word(text, b'.', is_part, |word| {
+                    let word = word.trim_matches('.');
+                    let is_short = word.len() <= MAX_V4_BYTES;
+                    is_short && Ipv4Addr::from_str(word).is_ok_and(|ip| range.contains(&ip.into()))
+                })
             }
-            at += len + 1;
+            Wanted::V6(range) => {
+                let is_part = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+                any_word(text, b':', is_part, |word| {
+                    let word = word.trim_matches('.');
+                    // A colon before or behind an address, unless it is half of its `::`.
+                    let behind = word.strip_prefix(':').unwrap_or(word);
+                    let before = word.strip_suffix(':').unwrap_or(word);
+                    let both = behind.strip_suffix(':').unwrap_or(behind);
+                    let address = [word, behind, before, both].into_iter().find_map(|word| {
+                        if word.len() > MAX_V6_BYTES { None } else { Ipv6Addr::from_str(word).ok() }
+                    });
+                    address.is_some_and(|ip| range.contains(&ip.into()))
+                })
+            }
         }
-        false
     }
 }
 
-fn starts_ipv4(text: &[u8]) -> bool {
-    text.len() > 3 && text[0].is_ascii_digit() && text[1..4].contains(&b'.')
+/// Whether `accept` takes one of the words of `text`: the longest pieces of bytes that `is_part`
+/// accepts, all of them ASCII, with a `mark` in them.
+fn any_word(
+    text: &[u8],
+    mark: u8,
+    is_part: impl Fn(u8) -> bool,
+    accept: impl Fn(&str) -> bool,
+) -> bool {
+    let mut rest = text;
+    while let Some(at) = memchr(mark, rest) {
+        let (before, from) = rest.split_at(at);
+        let head = before.iter().rev().take_while(|byte| is_part(**byte)).count();
+        let tail = from.iter().take_while(|byte| is_part(**byte)).count();
+        let word = &rest[at - head..at + tail];
+        if std::str::from_utf8(word).is_ok_and(&accept) {
+            return true;
+        }
+        rest = &from[tail..];
+    }
+    false
 }
 
-fn starts_ipv6(text: &[u8]) -> bool {
-    if text.starts_with(b"::") {
-        return text.get(2).is_some_and(u8::is_ascii_hexdigit);
+impl Wanted {
+    fn read(pattern: &str) -> Option<Self> {
+        let (first, last) = if let Some((address, bits)) = pattern.split_once('/') {
+            return Self::network(address.parse().ok()?, bits);
+        } else if let Some((first, last)) = pattern.split_once('-') {
+            (first.parse().ok()?, last.parse().ok()?)
+        } else {
+            let address = pattern.parse().ok()?;
+            (address, address)
+        };
+        let wanted = match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => Wanted::V4(first.into()..=last.into()),
+            (IpAddr::V6(first), IpAddr::V6(last)) => Wanted::V6(first.into()..=last.into()),
+            _ => return None,
+        };
+        let is_empty = match &wanted {
+            Wanted::V4(range) => range.is_empty(),
+            Wanted::V6(range) => range.is_empty(),
+        };
+        (!is_empty).then_some(wanted)
     }
-    let digits = text.iter().take(5).take_while(|byte| byte.is_ascii_hexdigit()).count();
-    (1..=4).contains(&digits) && text.get(digits) == Some(&b':')
-}
 
-fn bounds(pattern: &str) -> Option<(IpAddr, IpAddr)> {
-    if let Ok(address) = IpAddr::from_str(pattern) {
-        return Some((address, address));
-    }
-    if let Some((address, bits)) = pattern.split_once('/') {
-        if bits.is_empty() || bits.len() > 3 || !bits.bytes().all(|byte| byte.is_ascii_digit()) {
+    /// The addresses that agree with `address` in its first bits.
+    fn network(address: IpAddr, bits: &str) -> Option<Self> {
+        // As Go has it, `/08` and `/+8` are no numbers of bits.
+        if !bits.bytes().all(|byte| byte.is_ascii_digit()) || bits.starts_with('0') && bits != "0" {
             return None;
         }
-        // As Go has it: `/08` is no number of bits.
-        if bits.len() > 1 && bits.starts_with('0') {
-            return None;
-        }
-        return network(address.parse().ok()?, bits.parse().ok()?);
-    }
-    let (first, last) = pattern.split_once('-')?;
-    let (first, last) = (first.parse::<IpAddr>().ok()?, last.parse::<IpAddr>().ok()?);
-    (first.is_ipv4() == last.is_ipv4() && first <= last).then_some((first, last))
-}
-
-fn network(address: IpAddr, bits: u32) -> Option<(IpAddr, IpAddr)> {
-    match address {
-        IpAddr::V4(address) => {
-            let host = u32::MAX.checked_shr(bits).unwrap_or(0);
-            let first = u32::from(address) & !host;
-            (bits <= 32)
-                .then(|| (Ipv4Addr::from(first).into(), Ipv4Addr::from(first | host).into()))
-        }
-        IpAddr::V6(address) => {
-            let host = u128::MAX.checked_shr(bits).unwrap_or(0);
-            let first = u128::from(address) & !host;
-            (bits <= 128)
-                .then(|| (Ipv6Addr::from(first).into(), Ipv6Addr::from(first | host).into()))
+        let bits: u32 = bits.parse().ok()?;
+        match address {
+            IpAddr::V4(address) if bits <= 32 => {
+                let (address, host) = (u32::from(address), u32::MAX.checked_shr(bits).unwrap_or(0));
+                Some(Wanted::V4(address & !host..=address | host))
+            }
+            IpAddr::V6(address) if bits <= 128 => {
+                let (address, host) =
+                    (u128::from(address), u128::MAX.checked_shr(bits).unwrap_or(0));
+                Some(Wanted::V6(address & !host..=address | host))
+            }
+            _ => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(pattern: &str, text: &str) -> bool {
@@ -154,17 +174,53 @@ mod tests {
     }
 
     #[test]
+    fn punctuation_around_an_address_is_none_of_it() {
+        for text in ["1.2.3.4.", "...1.2.3.4", "a1.2.3.4:80", "::ffff:1.2.3.4", "x:1.2.3.4,5.6.7.8"]
+        {
+            assert!(found("1.2.3.4", text), "{text}");
+        }
+        for text in ["1.2.3.4.5", "11.2.3.4", "1.2.3.45", "01.2.3.4", "1..2.3.4", "1.2.3"] {
+            assert!(!found("1.2.3.4", text), "{text}");
+        }
+        for text in
+            ["fe80::1:", "fe80::1.", "addr:fe80::1:", "[fe80::1]:80", "fe80::1%eth0", "FE80::1"]
+        {
+            assert!(found("fe80::1", text), "{text}");
+        }
+        assert!(found("fe80::", "net fe80::") && !found("fe80::1", "fe80::12 12:30:01"));
+    }
+
+    #[test]
     fn what_is_no_pattern_is_refused() {
         for pattern in [
             "",
             "1.2.3",
             "192.168.0.2-1.0.0.0",
             "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
             "::/129",
             "10.0.0.1-::1",
             "1.2.3.4/08",
+            "1.2.3.4-1.2.3.5-1.2.3.6",
         ] {
             assert!(IpMatcher::new(pattern).is_err(), "{pattern:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_among_other_words_is_found(
+            v4 in any::<u32>(),
+            v6 in any::<u128>(),
+            before in "([g-z]{1,5} |[,;(] ?){0,3}",
+            after in "( [g-z]{1,5}|[,;)] ?){0,3}",
+        ) {
+            for address in [IpAddr::from(Ipv4Addr::from(v4)), IpAddr::from(Ipv6Addr::from(v6))] {
+                let shown = address.to_string();
+                let line = format!("{before}{shown}{after}");
+                prop_assert!(found(&shown, &line), "{line}");
+            }
         }
     }
 }
