@@ -22,6 +22,7 @@ mod pattern_parser;
 mod regexp;
 mod sample;
 mod selection;
+mod step;
 mod template;
 
 pub use entry::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, StageError};
@@ -41,11 +42,9 @@ pub use selection::LabelSelection;
 pub use template::{Template, TemplateError};
 
 use entry::State;
-use format::FormatWork;
-use json::JsonParser;
-use logfmt::LogfmtParser;
 use names::Name;
 use sample::BoundGrouping;
+use step::{Step, Work};
 use template::Expressions;
 
 /// One step of a pipeline.
@@ -83,26 +82,6 @@ pub enum Stage {
     Unwrap(Unwrap),
 }
 
-/// A stage with what it needs to run.
-#[derive(Debug)]
-enum Step {
-    Line(LineFilter),
-    Label(LabelFilter),
-    Json(JsonParser),
-    JsonPaths(JsonPaths),
-    Logfmt(LogfmtParser),
-    LogfmtFields(LogfmtFields),
-    Regexp(RegexpParser),
-    Pattern(PatternParser),
-    Unpack,
-    LineFormat(LineFormat),
-    LabelFormat(LabelFormat),
-    Decolorize,
-    Drop(LabelSelection),
-    Keep(LabelSelection),
-    Unwrap(Unwrap),
-}
-
 /// Stages that lines pass one after the other.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -135,7 +114,7 @@ impl Pipeline {
             }
             match stage {
                 Stage::LineFilter(filter) if steps.is_empty() => first.push(filter),
-                other => steps.push(Step::new(other, &mut state, seed)),
+                other => steps.push(Step::of(other, &mut state, seed)),
             }
         }
         let without = Grouping::Without(Vec::new());
@@ -212,9 +191,9 @@ impl Pipeline {
         for step in &mut self.steps {
             let mut work = Work {
                 raw: line,
+                origin,
                 timestamp_ns,
                 now_ns: self.now_ns,
-                origin,
                 state,
                 moved: &mut self.moved,
                 scratch: &mut self.scratch,
@@ -228,149 +207,6 @@ impl Pipeline {
         let state = &self.state;
         let line = if state.line_span().is_some() { state.line(origin).as_bytes() } else { line };
         Some(Entry { timestamp_ns, line, origin, state, grouping: &self.grouping })
-    }
-}
-
-/// What a step works on.
-struct Work<'w> {
-    raw: &'w [u8],
-    timestamp_ns: i64,
-    now_ns: i64,
-    origin: &'w str,
-    state: &'w mut State,
-    moved: &'w mut String,
-    scratch: &'w mut String,
-    names: &'w mut Vec<Name>,
-    expressions: &'w mut Expressions,
-}
-
-impl Work<'_> {
-    /// The state, and what formats need besides.
-    fn split(&mut self) -> (&mut State, FormatWork<'_>) {
-        let work = FormatWork {
-            timestamp_ns: self.timestamp_ns,
-            now_ns: self.now_ns,
-            expressions: self.expressions,
-            out: self.scratch,
-        };
-        (self.state, work)
-    }
-}
-
-impl Step {
-    fn new(stage: Stage, state: &mut State, seed: u64) -> Self {
-        let names = &mut state.names;
-        match stage {
-            Stage::LineFilter(filter) => Step::Line(filter),
-            Stage::LabelFilter(mut filter) => {
-                filter.bind(names);
-                Step::Label(filter)
-            }
-            Stage::Json => Step::Json(JsonParser::new(seed)),
-            Stage::JsonPaths(mut paths) => {
-                paths.bind(names);
-                Step::JsonPaths(paths)
-            }
-            Stage::Logfmt(options) => Step::Logfmt(LogfmtParser::new(options, seed)),
-            Stage::LogfmtFields(mut fields) => {
-                fields.bind(names);
-                Step::LogfmtFields(fields)
-            }
-            Stage::Regexp(mut parser) => {
-                parser.bind(names);
-                Step::Regexp(parser)
-            }
-            Stage::Pattern(mut parser) => {
-                parser.bind(names);
-                Step::Pattern(parser)
-            }
-            Stage::Unpack => Step::Unpack,
-            Stage::LineFormat(mut format) => {
-                format.bind(names);
-                Step::LineFormat(format)
-            }
-            Stage::LabelFormat(mut format) => {
-                format.bind(names);
-                Step::LabelFormat(format)
-            }
-            Stage::Unwrap(mut unwrap) => {
-                unwrap.bind(names);
-                Step::Unwrap(unwrap)
-            }
-            Stage::Decolorize => Step::Decolorize,
-            Stage::Drop(mut selection) => {
-                selection.bind(names);
-                Step::Drop(selection)
-            }
-            Stage::Keep(mut selection) => {
-                selection.bind(names);
-                Step::Keep(selection)
-            }
-        }
-    }
-
-    /// Yields whether the line stays.
-    fn process(&mut self, work: &mut Work<'_>) -> bool {
-        let origin = work.origin;
-        match self {
-            Step::LineFormat(format) => {
-                let (state, mut work) = work.split();
-                format.process(origin, state, &mut work);
-                return true;
-            }
-            Step::LabelFormat(format) => {
-                let (state, mut work) = work.split();
-                format.process(origin, state, &mut work);
-                return true;
-            }
-            _ => {}
-        }
-        let state = &mut *work.state;
-        match self {
-            Step::Line(filter) => {
-                return match state.line_span() {
-                    Some(line) => filter.is_kept(state.text(origin, line).as_bytes()),
-                    None => filter.is_kept(work.raw),
-                };
-            }
-            Step::Label(filter) => return filter.is_kept(origin, state),
-            Step::Unwrap(unwrap) => return unwrap.process(origin, state),
-            Step::Drop(selection) => selection.drop_from(origin, state),
-            Step::Keep(selection) => selection.keep_in(origin, state, work.names),
-            parser => {
-                // Parsers write to the state while they read the line, so a changed line is moved.
-                let line = match state.line_span() {
-                    Some(line) => {
-                        work.moved.clear();
-                        work.moved.push_str(state.text(origin, line));
-                        work.moved.as_str()
-                    }
-                    None => origin,
-                };
-                parser.parse(origin, line, state, work.scratch);
-            }
-        }
-        true
-    }
-
-    fn parse(&mut self, origin: &str, line: &str, state: &mut State, scratch: &mut String) {
-        match self {
-            Step::Json(parser) => parser.process(origin, line, state),
-            Step::JsonPaths(paths) => paths.process(origin, line, state, scratch),
-            Step::Logfmt(parser) => parser.process(origin, line, state),
-            Step::LogfmtFields(fields) => fields.process(origin, line, state, scratch),
-            Step::Regexp(parser) => parser.process(origin, line, state),
-            Step::Pattern(parser) => parser.process(origin, line, state),
-            Step::Unpack => json::unpack(origin, line, state, scratch),
-            Step::Decolorize => decolorize::process(line, state),
-            Step::Line(_)
-            | Step::Label(_)
-            | Step::LineFormat(_)
-            | Step::LabelFormat(_)
-            | Step::Drop(_)
-            | Step::Keep(_)
-            | Step::Unwrap(_) => {}
-        }
     }
 }
 
