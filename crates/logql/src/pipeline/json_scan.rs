@@ -262,6 +262,18 @@ fn block_end(bytes: &[u8], open: u8, close: u8) -> Option<usize> {
 /// # Errors
 /// An escape is none; a part was appended then.
 pub(crate) fn unescape_into(out: &mut String, raw: &str) -> Result<(), JsonError> {
+    unescape(out, raw, false)
+}
+
+/// As [`unescape_into`], for values of logfmt, where `\'` is an escape, too.
+///
+/// # Errors
+/// An escape is none; a part was appended then.
+pub(crate) fn unescape_logfmt_into(out: &mut String, raw: &str) -> Result<(), JsonError> {
+    unescape(out, raw, true)
+}
+
+fn unescape(out: &mut String, raw: &str, takes_apostrophe: bool) -> Result<(), JsonError> {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
         out.push_str(&rest[..at]);
@@ -269,6 +281,7 @@ pub(crate) fn unescape_into(out: &mut String, raw: &str) -> Result<(), JsonError
         let mut len = 2;
         let c = match escape {
             b'"' | b'\\' | b'/' => char::from(*escape),
+            b'\'' if takes_apostrophe => '\'',
             b'b' => '\x08',
             b'f' => '\x0c',
             b'n' => '\n',

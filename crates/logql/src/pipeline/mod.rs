@@ -15,6 +15,7 @@ mod json_scan;
 mod label_filter;
 mod line_filter;
 mod logfmt;
+mod logfmt_scan;
 mod names;
 mod number;
 mod pattern;
