@@ -14,7 +14,7 @@ pub(crate) use string::{unquote, unquote_bytes, unquote_checked};
 pub(crate) use token::{Keyword, Token, TokenKind, describe};
 
 use crate::ast::{BinaryOp, Span};
-use crate::quote::quote_char;
+use model::quote::quote_char;
 use token::word_kind;
 
 /// What is wrong with the text and where; becomes a `ParseError`.

@@ -108,7 +108,7 @@ impl fmt::Display for SampleLabels {
         f.write_str("{")?;
         for (index, (name, value)) in self.iter().enumerate() {
             let separator = if index > 0 { ", " } else { "" };
-            write!(f, "{separator}{name}={}", crate::syntax::quote(value))?;
+            write!(f, "{separator}{name}={}", model::quote::quote(value))?;
         }
         f.write_str("}")
     }

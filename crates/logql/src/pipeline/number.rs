@@ -1,5 +1,7 @@
 //! Numbers as Go reads them: floats, durations, sizes; with Go's words for what is none.
 
+use model::quote::quote;
+
 /// Why a text is no number, in the words of Go's `strconv`, `time` and of the `humanize` package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -171,60 +173,6 @@ fn bytes_factor(unit: &str) -> Option<u64> {
     Some(base.pow(u32::try_from(power).ok()?))
 }
 
-/// A text between quotes, as Go's `%q` and `strconv.Quote`.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        quote_char(&mut out, c, '"');
-    }
-    out.push('"');
-    out
-}
-
-/// Appends `c` as it stands in a text quoted by `mark`.
-pub(crate) fn quote_char(out: &mut String, c: char, mark: char) {
-    use std::fmt::Write as _;
-    match c {
-        '\\' => out.push_str("\\\\"),
-        c if c == mark => {
-            out.push('\\');
-            out.push(c);
-        }
-        '\x07' => out.push_str("\\a"),
-        '\x08' => out.push_str("\\b"),
-        '\x0c' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\x0b' => out.push_str("\\v"),
-        c if (c as u32) < 0x20 || c == '\x7f' => {
-            write!(out, "\\x{:02x}", c as u32).expect("a string takes everything");
-        }
-        c if !is_printable(c) => {
-            let code = c as u32;
-            let written = if code < 0x10000 {
-                write!(out, "\\u{code:04x}")
-            } else {
-                write!(out, "\\U{code:08x}")
-            };
-            written.expect("a string takes everything");
-        }
-        c => out.push(c),
-    }
-}
-
-/// Whether Go prints a character as it is: letters, marks, numbers, punctuation, symbols and the
-/// blank. Rust's `escape_debug` knows the same tables; it escapes marks at the start of a text only.
-fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return (' '..='~').contains(&c);
-    }
-    let mut joined = String::from("a");
-    joined.push(c);
-    joined.escape_debug().count() == 2
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,10 +246,5 @@ mod tests {
         assert_eq!(parse_bytes("16EiB").expect_err("too large").0, "too large: 16EiB");
         assert!(parse_bytes("MB").is_err() && parse_bytes("-1B").is_err());
         assert!(parse_bytes("1i").is_err());
-    }
-
-    #[test]
-    fn texts_are_quoted_as_go_quotes_them() {
-        assert_eq!(quote("a\"b\\\n\u{1}é\u{200b}"), "\"a\\\"b\\\\\\n\\x01é\\u200b\"");
     }
 }

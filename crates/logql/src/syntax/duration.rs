@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::quote::quote;
+use model::quote::quote;
+
+use crate::pipeline::parse_duration_ns;
 
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -27,7 +29,7 @@ const PROMETHEUS_UNITS: [(&str, u64); 7] = [
 
 /// Reads a duration in Prometheus' grammar, or else in Go's; the message is that of the former.
 pub(crate) fn parse_either(text: &str) -> Result<i64, String> {
-    parse_prometheus(text).or_else(|message| parse_go(text).ok_or(message))
+    parse_prometheus(text).or_else(|message| parse_duration_ns(text).map_err(|_| message))
 }
 
 /// Reads a duration in Prometheus' grammar.
@@ -65,74 +67,6 @@ fn parse_prometheus(text: &str) -> Result<i64, String> {
             .ok_or("duration out of range")?;
     }
     i64::try_from(total).map_err(|_| "duration out of range".to_owned())
-}
-
-/// Reads a duration in Go's grammar.
-fn parse_go(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let whole = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let mut value: u64 = if whole == 0 { 0 } else { rest[..whole].parse().ok()? };
-        rest = &rest[whole..];
-        let mut fraction = "";
-        if let Some(tail) = rest.strip_prefix('.') {
-            let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
-            (fraction, rest) = tail.split_at(digits);
-        }
-        if whole == 0 && fraction.is_empty() {
-            return None;
-        }
-        let length = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
-        let (unit, tail) = rest.split_at(length);
-        rest = tail;
-        let unit = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => MICROSECOND,
-            "ms" => MILLISECOND,
-            "s" => SECOND,
-            "m" => MINUTE,
-            "h" => HOUR,
-            _ => return None,
-        };
-        value = value.checked_mul(unit)?;
-        if !fraction.is_empty() {
-            value = value.checked_add(fraction_of(fraction, unit))?;
-        }
-        total = total.checked_add(value)?;
-    }
-    if negative {
-        return if total == 1 << 63 { Some(i64::MIN) } else { Some(-i64::try_from(total).ok()?) };
-    }
-    i64::try_from(total).ok()
-}
-
-/// `0.<digits>` of a unit, cut off below a nanosecond.
-fn fraction_of(digits: &str, unit: u64) -> u64 {
-    let mut numerator: u64 = 0;
-    let mut scale = 1.0;
-    for digit in digits.bytes() {
-        // Digits beyond what 63 bits hold cannot matter.
-        let Some(next) = numerator
-            .checked_mul(10)
-            .and_then(|scaled| scaled.checked_add(u64::from(digit - b'0')))
-            .filter(|&next| i64::try_from(next).is_ok())
-        else {
-            break;
-        };
-        numerator = next;
-        scale *= 10.0;
-    }
-    (numerator as f64 * (unit as f64 / scale)) as u64
 }
 
 /// Writes a duration as Prometheus does (`1d12h`). Parts of a millisecond, which that grammar does

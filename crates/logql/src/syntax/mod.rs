@@ -10,7 +10,6 @@ mod order;
 mod parser;
 mod pretty;
 mod printer;
-mod quote;
 mod size;
 
 pub use check::MAX_HEIGHT;
@@ -21,4 +20,3 @@ pub use parser::{
     parse_unchecked, tokens,
 };
 pub use pretty::{MAX_COLUMNS, pretty, pretty_within};
-pub(crate) use quote::quote;

@@ -1,6 +1,6 @@
 //! Numbers as Go's `strconv.ParseFloat` reads and `fmt` writes them.
 
-use super::quote::quote;
+use model::quote::quote;
 
 /// Reads a number the lexer has found. What is a number to Go's scanner but not to its
 /// `ParseFloat` (`0x10`, `0b1`, `0o7`) is refused with the latter's message.

@@ -3,7 +3,7 @@
 use super::ast::{Binary, BinaryOp, Expr, LogExpr, LogRange, MetricExpr, StageKind};
 use super::duration::format_prometheus;
 use super::printer::selector;
-use super::quote::quote;
+use model::quote::quote;
 
 /// Columns above which an expression is split.
 pub const MAX_COLUMNS: usize = 100;

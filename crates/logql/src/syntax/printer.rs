@@ -11,8 +11,8 @@ use super::ast::{
 };
 use super::check::is_match_all;
 use super::duration::{format_go, format_prometheus};
-use super::quote::quote;
 use super::{number, size};
+use model::quote::quote;
 
 /// Items between separators.
 pub(super) struct Joined<'a, T>(pub(super) &'a [T], pub(super) &'static str);

@@ -1,33 +1,13 @@
 //! Sizes in bytes, as the Go library `humanize` reads and writes them.
 
-/// Units from the smallest: the letter, 1000 and 1024 to its power.
-const UNITS: [(&str, u64, u64); 7] = [
-    ("", 1, 1),
-    ("k", 1_000, 1 << 10),
-    ("m", 1_000_000, 1 << 20),
-    ("g", 1_000_000_000, 1 << 30),
-    ("t", 1_000_000_000_000, 1 << 40),
-    ("p", 1_000_000_000_000_000, 1 << 50),
-    ("e", 1_000_000_000_000_000_000, 1 << 60),
-];
+use crate::pipeline::parse_bytes;
+
+/// Letters of the powers of 1000.
+const LETTERS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
 
 /// Reads `20MB` (millions) or `20MiB` (powers of 1024). `None` if it is no size.
 pub(crate) fn parse(text: &str) -> Option<u64> {
-    let length =
-        text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ',')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(length);
-    let number: f64 = number.replace(',', "").parse().ok()?;
-    let unit = unit.trim().to_ascii_lowercase();
-    let factor = UNITS.iter().find_map(|&(letter, thousand, binary)| {
-        let rest = unit.strip_prefix(letter)?;
-        match rest {
-            "b" | "" => Some(thousand),
-            "ib" | "i" if !letter.is_empty() => Some(binary),
-            _ => None,
-        }
-    })?;
-    let bytes = number * factor as f64;
-    (bytes < u64::MAX as f64).then_some(bytes as u64)
+    parse_bytes(text).ok()
 }
 
 /// Writes a size so that reading it yields it again: `10GB` where that is exact, else all digits.
@@ -42,11 +22,9 @@ fn rounded(bytes: u64) -> String {
         return format!("{bytes}B");
     }
     let power = (bytes.ilog10() / 3) as usize;
-    let value = (bytes as f64 / UNITS[power].1 as f64 * 10.0 + 0.5).floor() / 10.0;
-    let letter = match UNITS[power].0 {
-        "k" => "k".to_owned(),
-        letter => letter.to_ascii_uppercase(),
-    };
+    let unit = 1_000_f64.powi(power as i32);
+    let value = (bytes as f64 / unit * 10.0 + 0.5).floor() / 10.0;
+    let letter = LETTERS[power];
     if value < 10.0 { format!("{value:.1}{letter}B") } else { format!("{value:.0}{letter}B") }
 }
 

@@ -1,7 +1,7 @@
 //! Quoted strings, with the escapes of Go.
 
 use super::{LexError, Lexer, Token, TokenKind};
-use crate::quote::quote_char;
+use model::quote::quote_char;
 
 impl Lexer<'_> {
     /// A string that starts with `quote`. All escapes are checked here, so that [`unquote`]
@@ -100,48 +100,10 @@ pub(crate) fn unquote_checked(token: &str) -> (String, Option<Box<[u8]>>) {
 
 /// The value of a string token, given with its quotes, byte by byte.
 pub(crate) fn unquote_bytes(token: &str) -> Vec<u8> {
-    let mut rest = &token[1..token.len() - 1];
-    if token.starts_with('`') {
-        return rest.as_bytes().to_vec();
+    let inner = &token[1..token.len() - 1];
+    match token.as_bytes()[0] {
+        b'`' => inner.as_bytes().to_vec(),
+        mark => model::quote::unquote(inner, char::from(mark))
+            .expect("the lexer has checked what escapes say"),
     }
-    let mut bytes = Vec::with_capacity(rest.len());
-    while let Some(backslash) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..backslash]);
-        rest = unescape(&rest[backslash + 1..], &mut bytes);
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    bytes
-}
-
-/// Appends what the escape at the start of `text` stands for and returns what follows it.
-fn unescape<'a>(text: &'a str, out: &mut Vec<u8>) -> &'a str {
-    let (radix, digits) = match text.as_bytes()[0] {
-        b'0'..=b'7' => (8, 0..3),
-        b'x' => (16, 1..3),
-        b'u' => (16, 1..5),
-        b'U' => (16, 1..9),
-        letter => {
-            out.push(match letter {
-                b'a' => 0x07,
-                b'b' => 0x08,
-                b'f' => 0x0C,
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'v' => 0x0B,
-                quote_or_backslash => quote_or_backslash,
-            });
-            return &text[1..];
-        }
-    };
-    let value = u32::from_str_radix(&text[digits.clone()], radix)
-        .expect("the lexer has checked the digits of escapes");
-    if digits.len() > 3 {
-        let c = char::from_u32(value).expect("the lexer has checked the value of escapes");
-        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-    } else {
-        // `\x` and octal escapes are bytes; the lexer has refused values beyond 255.
-        out.push(value as u8);
-    }
-    &text[digits.end..]
 }

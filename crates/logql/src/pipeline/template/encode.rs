@@ -92,7 +92,7 @@ pub(crate) fn urldecode<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcom
                     .and_then(|digits| u8::from_str_radix(digits, 16).ok());
                 let Some(code) = code else {
                     let shown = String::from_utf8_lossy(&tail[..tail.len().min(2)]);
-                    let quoted = crate::pipeline::number::quote(&format!("%{shown}"));
+                    let quoted = model::quote::quote(&format!("%{shown}"));
                     return Err(format!("invalid URL escape {quoted}"));
                 };
                 bytes.push(code);

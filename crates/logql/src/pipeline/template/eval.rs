@@ -79,7 +79,7 @@ impl<'d> Evaluator<'_, 'd> {
         let before = &self.source.text[..place.min(self.source.text.len())];
         let line = 1 + before.matches('\n').count();
         let column = place - before.rfind('\n').map_or(0, |at| at + 1);
-        let name = crate::pipeline::number::quote(self.name);
+        let name = model::quote::quote(self.name);
         let parse_name = self.source.name;
         format!(
             "template: {parse_name}:{line}:{column}: executing {name} at <{context}>: {problem}"
@@ -169,7 +169,7 @@ impl<'d> Evaluator<'_, 'd> {
         name: &'d str,
         pipeline: Option<&'d Pipeline>,
     ) -> Outcome<()> {
-        let quoted = crate::pipeline::number::quote(name);
+        let quoted = model::quote::quote(name);
         let context = || match pipeline {
             Some(pipeline) => format!("{{{{template {quoted} {pipeline}}}}}"),
             None => format!("{{{{template {quoted}}}}}"),

@@ -51,7 +51,7 @@ impl Token<'_> {
             Token::Other(c) => c.to_string(),
         };
         let cut: String = text.chars().take(10).collect();
-        let quoted = crate::pipeline::number::quote(&cut);
+        let quoted = model::quote::quote(&cut);
         if cut.len() < text.len() { format!("{quoted}...") } else { quoted }
     }
 }
@@ -269,7 +269,7 @@ impl<'t> Lexer<'t> {
         });
         let Some(Some(end)) = end else { return self.fail("unterminated quoted string") };
         let written = &rest[..=end];
-        match unquote(&rest[1..end]) {
+        match unquoted(&rest[1..end], '"') {
             Some(text) => {
                 self.push(end + 1, Token::Text(written, text));
                 Ok(())
@@ -314,8 +314,7 @@ impl<'t> Lexer<'t> {
         let len = sign + body.unwrap_or(unsigned.len());
         let written = &rest[..len];
         if sign > 1 || parse_number(written).is_none() {
-            return self
-                .fail(format!("bad number syntax: {}", crate::pipeline::number::quote(written)));
+            return self.fail(format!("bad number syntax: {}", model::quote::quote(written)));
         }
         self.push(len, Token::Number(written));
         Ok(())
@@ -339,7 +338,7 @@ pub(crate) struct Number {
 pub(crate) fn parse_number(written: &str) -> Option<Number> {
     if let Some(quoted) = written.strip_prefix('\'') {
         let inner = quoted.strip_suffix('\'')?;
-        let text = unquote(inner)?;
+        let text = unquoted(inner, '\'')?;
         let mut chars = text.chars();
         let (Some(c), None) = (chars.next(), chars.next()) else { return None };
         let integer = i64::from(c as u32);
@@ -373,51 +372,8 @@ pub(crate) fn parse_number(written: &str) -> Option<Number> {
     })
 }
 
-/// What a text of Go stands for; `inner` is without its quotes.
-pub(crate) fn unquote(inner: &str) -> Option<String> {
-    let mut out = String::with_capacity(inner.len());
-    let mut bytes: Vec<u8> = Vec::new();
-    let mut rest = inner;
-    while let Some(c) = rest.chars().next() {
-        rest = &rest[c.len_utf8()..];
-        if c != '\\' {
-            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        let escape = rest.chars().next()?;
-        rest = &rest[escape.len_utf8()..];
-        let plain = match escape {
-            'a' => '\x07',
-            'b' => '\x08',
-            'f' => '\x0c',
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'v' => '\x0b',
-            '\\' | '"' | '\'' => escape,
-            'x' => {
-                bytes.push(u8::from_str_radix(hexadecimal(&mut rest, 2)?, 16).ok()?);
-                continue;
-            }
-            'u' => char::from_u32(u32::from_str_radix(hexadecimal(&mut rest, 4)?, 16).ok()?)?,
-            'U' => char::from_u32(u32::from_str_radix(hexadecimal(&mut rest, 8)?, 16).ok()?)?,
-            '0'..='7' => {
-                let digits = rest.get(..2)?;
-                rest = &rest[2..];
-                bytes.push(u8::from_str_radix(&format!("{escape}{digits}"), 8).ok()?);
-                continue;
-            }
-            _ => return None,
-        };
-        bytes.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-    // Escaped bytes may be no UTF-8.
-    out.push_str(&String::from_utf8_lossy(&bytes));
-    Some(out)
-}
-
-fn hexadecimal<'t>(rest: &mut &'t str, len: usize) -> Option<&'t str> {
-    let digits = rest.get(..len)?;
-    *rest = &rest[len..];
-    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(digits)
+/// What stands between two `mark`s in a template. Escaped bytes that are no UTF-8 are U+FFFD.
+fn unquoted(inner: &str, mark: char) -> Option<String> {
+    let bytes = model::quote::unquote(inner, mark)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }

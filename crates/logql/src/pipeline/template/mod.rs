@@ -15,8 +15,6 @@ mod lex;
 mod parse;
 mod printf;
 mod strings;
-mod time;
-mod time_parse;
 mod times;
 mod value;
 

@@ -374,7 +374,7 @@ impl<'t> Parser<'t> {
         if self.variables.iter().any(|known| known == variable) {
             return Ok(());
         }
-        let quoted = crate::pipeline::number::quote(variable);
+        let quoted = model::quote::quote(variable);
         self.fail(format!("undefined variable {quoted}"))
     }
 
@@ -435,7 +435,7 @@ impl<'t> Parser<'t> {
             | OperandKind::Number(..)
             | OperandKind::Nil
             | OperandKind::Dot => {
-                let quoted = crate::pipeline::number::quote(&term.to_string());
+                let quoted = model::quote::quote(&term.to_string());
                 return self.fail(format!("unexpected . after term {quoted}"));
             }
             _ => OperandKind::Chain(Box::new(term), names),
@@ -452,7 +452,7 @@ impl<'t> Parser<'t> {
             Some(Token::Word(word)) => match Function::by_name(word) {
                 Some(function) => OperandKind::Function(function),
                 None => {
-                    let quoted = crate::pipeline::number::quote(word);
+                    let quoted = model::quote::quote(word);
                     return self.fail(format!("function {quoted} not defined"));
                 }
             },

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::calls::{Calls, text_at};
 use super::value::{Value, write_float};
-use crate::pipeline::number::{quote, quote_char};
+use model::quote::{quote, write_escaped};
 
 type Outcome<'d> = Result<Value<'d>, String>;
 
@@ -308,7 +308,7 @@ fn write_integer(value: i64, verb: char, flags: &Flags, out: &mut String) -> boo
         'q' => {
             let c = u32::try_from(value).ok().and_then(char::from_u32);
             out.push('\'');
-            quote_char(out, c.unwrap_or(char::REPLACEMENT_CHARACTER), '\'');
+            write_escaped(c.unwrap_or(char::REPLACEMENT_CHARACTER), '\'', out);
             out.push('\'');
             return true;
         }

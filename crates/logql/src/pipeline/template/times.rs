@@ -1,7 +1,8 @@
 //! Functions on times.
 
+use model::go_time::{GoTime, day_name, month_name};
+
 use super::calls::{Calls, text_at};
-use super::time::{GoTime, day_name, month_name};
 use super::value::Value;
 
 type Outcome<'d> = Result<Value<'d>, String>;
@@ -50,7 +51,7 @@ pub(crate) fn to_date_in_zone<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outc
 pub(crate) fn unix_to_time<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
     let text = text_at(args, 0);
     let number: i64 = text.parse().map_err(|_| {
-        let quoted = crate::pipeline::number::quote(text);
+        let quoted = model::quote::quote(text);
         format!("unable to parse time '{text}': strconv.ParseInt: parsing {quoted}: invalid syntax")
     })?;
     let (per_second, nanos_each) = match text.len() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use super::time::GoTime;
+use model::go_time::GoTime;
 
 /// The power of ten from which on Go prints an exponent.
 const SCIENTIFIC_FROM: i32 = 6;

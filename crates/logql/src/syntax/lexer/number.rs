@@ -1,7 +1,7 @@
 //! Numbers, with the prefixes and exponents of Go.
 
-use super::super::quote::quote;
 use super::{LexError, Lexer};
+use model::quote::quote;
 
 impl Lexer<'_> {
     /// Moves behind the number that starts here.

@@ -67,45 +67,8 @@ pub(crate) fn unquote(token: &str) -> Option<String> {
         // Go takes carriage returns out of raw strings.
         return Some(inner.replace('\r', ""));
     }
-    let mut bytes = Vec::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some(backslash) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..backslash]);
-        rest = unescape(&rest[backslash + 1..], &mut bytes)?;
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
-}
-
-/// Appends what the escape at the start of `text` stands for and returns what follows it.
-fn unescape<'a>(text: &'a str, out: &mut Vec<u8>) -> Option<&'a str> {
-    let (radix, digits) = match text.as_bytes().first()? {
-        b'0'..=b'7' => (8, 0..3),
-        b'x' => (16, 1..3),
-        b'u' => (16, 1..5),
-        b'U' => (16, 1..9),
-        letter => {
-            out.push(match letter {
-                b'a' => 0x07,
-                b'b' => 0x08,
-                b'f' => 0x0C,
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'v' => 0x0B,
-                quote_or_backslash => *quote_or_backslash,
-            });
-            return text.get(1..);
-        }
-    };
-    let value = u32::from_str_radix(text.get(digits.clone())?, radix).ok()?;
-    if digits.len() > 3 {
-        let c = char::from_u32(value)?;
-        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-    } else {
-        out.push(u8::try_from(value).ok()?);
-    }
-    text.get(digits.end..)
+    let mark = token.chars().next()?;
+    String::from_utf8(model::quote::unquote(inner, mark)?).ok()
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! Times read as a layout of Go shows them.
 
-use super::time::{
-    DAYS, Element, GoTime, MONTHS, OffsetShape, civil_from_days, days_from_civil, days_in_month,
-    next_element, write_offset,
-};
+use super::{DAYS, Element, GoTime, MONTHS, OffsetShape, next_element, write_offset};
+use crate::calendar::{civil_from_days, days_from_civil, days_in_month};
 
 /// What was read so far.
 #[derive(Default)]

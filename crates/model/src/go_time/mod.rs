@@ -1,20 +1,28 @@
-//! Times with Go's layouts: `2006-01-02T15:04:05.999Z07:00`.
+//! Times with Go's layouts: `2006-01-02T15:04:05.999Z07:00`, which show how the time is written at
+//! which Go's clock began to tick.
 //!
 //! Source: Go's `time` package, "Layout" and `Time.String`. The only zones known by name are UTC and
 //! GMT; the server's own zone is UTC.
 
 use std::fmt::Write as _;
 
-use super::time_parse::Parser;
+use crate::calendar::{civil_from_days, days_from_civil};
+
+mod parse;
+
+use parse::Parser;
 
 /// A moment and the zone in which it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GoTime {
+pub struct GoTime {
     /// Seconds since 1970-01-01 in UTC.
-    pub(crate) seconds: i64,
-    pub(crate) nanos: u32,
-    pub(crate) offset_seconds: i32,
-    pub(crate) zone: String,
+    pub seconds: i64,
+    /// Nanoseconds of the second, below 10^9.
+    pub nanos: u32,
+    /// How much later than UTC it is where the time is shown.
+    pub offset_seconds: i32,
+    /// The name of the zone there.
+    pub zone: String,
 }
 
 /// Seconds from year 1 to 1970.
@@ -39,54 +47,65 @@ pub(crate) const DAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A moment as a calendar shows it.
-pub(crate) struct Civil {
-    pub(crate) year: i64,
-    pub(crate) month: u32,
-    pub(crate) day: u32,
-    pub(crate) hour: u32,
-    pub(crate) minute: u32,
-    pub(crate) second: u32,
-    /// 0 is Sunday.
-    pub(crate) weekday: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Civil {
+    /// May be 0 or negative.
+    pub year: i64,
     /// From 1.
-    pub(crate) year_day: u32,
+    pub month: u32,
+    /// Day of the month, from 1.
+    pub day: u32,
+    /// Below 24.
+    pub hour: u32,
+    /// Below 60.
+    pub minute: u32,
+    /// Below 60.
+    pub second: u32,
+    /// 0 is Sunday.
+    pub weekday: u32,
+    /// Day of the year, from 1.
+    pub year_day: u32,
 }
 
 impl GoTime {
     /// Year 1, which Go yields where a time cannot be read.
-    pub(crate) fn zero() -> Self {
+    pub fn zero() -> Self {
         GoTime { seconds: YEAR_ONE, nanos: 0, offset_seconds: 0, zone: "UTC".to_owned() }
     }
 
-    pub(crate) fn is_zero(&self) -> bool {
+    /// Whether it is year 1.
+    pub fn is_zero(&self) -> bool {
         self.seconds == YEAR_ONE && self.nanos == 0
     }
 
-    pub(crate) fn from_unix(seconds: i64, nanos: u32) -> Self {
+    /// The moment so many seconds, and nanoseconds below 10^9, after 1970, in UTC.
+    pub fn from_unix(seconds: i64, nanos: u32) -> Self {
         GoTime { seconds, nanos, ..GoTime::zero() }
     }
 
-    pub(crate) fn from_unix_ns(ns: i64) -> Self {
+    /// The moment so many nanoseconds after 1970, in UTC.
+    pub fn from_unix_ns(ns: i64) -> Self {
         let nanos = ns.rem_euclid(1_000_000_000);
         Self::from_unix(ns.div_euclid(1_000_000_000), nanos as u32)
     }
 
     /// Nanoseconds since 1970; wraps for times too far away, as in Go.
-    pub(crate) fn unix_ns(&self) -> i64 {
+    pub fn unix_ns(&self) -> i64 {
         self.seconds.wrapping_mul(1_000_000_000).wrapping_add(i64::from(self.nanos))
     }
 
     /// Milliseconds since 1970; wraps as well.
-    pub(crate) fn unix_ms(&self) -> i64 {
+    pub fn unix_ms(&self) -> i64 {
         self.seconds.wrapping_mul(1_000).wrapping_add(i64::from(self.nanos / 1_000_000))
     }
 
     /// The same moment in UTC.
-    pub(crate) fn in_utc(&self) -> Self {
+    pub fn in_utc(&self) -> Self {
         Self::from_unix(self.seconds, self.nanos)
     }
 
-    pub(crate) fn civil(&self) -> Civil {
+    /// The same moment as a calendar shows it where it is shown.
+    pub fn civil(&self) -> Civil {
         let local = self.seconds.saturating_add(i64::from(self.offset_seconds));
         let (days, second_of_day) = (local.div_euclid(86_400), local.rem_euclid(86_400) as u32);
         let (year, month, day) = civil_from_days(days);
@@ -103,12 +122,12 @@ impl GoTime {
     }
 
     /// Appends the time in Go's default form: `2006-01-02 15:04:05.999999999 -0700 MST`.
-    pub(crate) fn write_default(&self, out: &mut String) {
+    pub fn write_default(&self, out: &mut String) {
         self.format_into(out, "2006-01-02 15:04:05.999999999 -0700 MST");
     }
 
     /// Appends the time as `layout` shows it.
-    pub(crate) fn format_into(&self, out: &mut String, layout: &str) {
+    pub fn format_into(&self, out: &mut String, layout: &str) {
         let civil = self.civil();
         let mut rest = layout;
         while !rest.is_empty() {
@@ -161,9 +180,27 @@ impl GoTime {
     }
 
     /// Reads `text` as `layout` shows it; in UTC where it names no zone.
-    pub(crate) fn parse(layout: &str, text: &str) -> Option<Self> {
+    /// `None` if it is no such time.
+    pub fn parse(layout: &str, text: &str) -> Option<Self> {
         Parser::default().parse(layout, text)
     }
+}
+
+/// Whether a layout shows anything of a time.
+pub fn is_layout(layout: &str) -> bool {
+    next_element(layout).1.is_some()
+}
+
+/// Whether a layout has the name of a zone, which means other offsets in other places.
+pub fn names_zone(layout: &str) -> bool {
+    let mut rest = layout;
+    while let (_, Some(element), after) = next_element(rest) {
+        if element == Element::Zone {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 /// How an offset is shown.
@@ -321,46 +358,13 @@ fn write_fraction(out: &mut String, nanos: u32, digits: usize, trim: bool, mark:
     out.push_str(shown);
 }
 
-pub(crate) fn days_in_month(year: i64, month: u32) -> u32 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-pub(crate) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let month_index = i64::from((month + 9) % 12);
-    let day_of_year = (153 * month_index + 2) / 5 + i64::from(day) - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-pub(crate) fn civil_from_days(days: i64) -> (i64, u32, u32) {
-    let shifted = days.saturating_add(719_468);
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 } as u32;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
 /// The name of a month, from 1.
-pub(crate) fn month_name(month: u32) -> &'static str {
-    MONTHS.get(month as usize - 1).copied().unwrap_or_default()
+pub fn month_name(month: u32) -> &'static str {
+    MONTHS.get((month as usize).wrapping_sub(1)).copied().unwrap_or_default()
 }
 
 /// The name of a day, Sunday being 0.
-pub(crate) fn day_name(day: u32) -> &'static str {
+pub fn day_name(day: u32) -> &'static str {
     DAYS.get(day as usize).copied().unwrap_or_default()
 }
 
@@ -389,6 +393,8 @@ mod tests {
         ] {
             assert_eq!(formatted(ns, layout), want, "{layout}");
         }
+        assert!(is_layout("15h") && !is_layout("") && !is_layout("foo"));
+        assert!(names_zone("15:04 MST") && !names_zone("15:04 -0700"));
         let mut out = String::new();
         GoTime::from_unix_ns(0).write_default(&mut out);
         assert_eq!(out, "1970-01-01 00:00:00 +0000 UTC");
