@@ -60,7 +60,7 @@ pub(super) fn evaluate(
         stream: Labels::empty(),
         of_stream: None,
         held: 0,
-        key: Vec::new(),
+        key: Key::default(),
     };
     source.read(&request, &mut leaf)?;
     Ok(leaf.finish(aggregation))
@@ -105,8 +105,7 @@ struct Leaf<'e> {
     of_stream: Option<usize>,
     /// Values held in memory.
     held: usize,
-    /// Packed labels of a series; memory to use again.
-    key: Vec<u8>,
+    key: Key,
 }
 
 impl Sink for Leaf<'_> {
@@ -138,11 +137,11 @@ impl Sink for Leaf<'_> {
             _ => {
                 if self.op == RangeOp::AbsentOverTime {
                     // Whatever the line is, it is one.
-                    self.key.clear();
+                    self.key.packed.clear();
                 } else {
-                    pack(&kept, &mut self.key);
+                    self.key.pack(&kept);
                 }
-                let number = numbered(&mut self.numbers, &self.key);
+                let number = numbered(&mut self.numbers, &self.key.packed);
                 if is_stream_only {
                     self.of_stream = Some(number);
                 }
@@ -169,14 +168,14 @@ impl Sink for Leaf<'_> {
         let number = match self.of_stream {
             Some(number) => number,
             None => {
-                self.key.clear();
+                self.key.packed.clear();
                 if self.op != RangeOp::AbsentOverTime {
                     let Some(kept) = self.pipeline.process(run.first_ns, b"", []) else {
                         return Ok(());
                     };
-                    pack(&kept, &mut self.key);
+                    self.key.pack(&kept);
                 }
-                let number = numbered(&mut self.numbers, &self.key);
+                let number = numbered(&mut self.numbers, &self.key.packed);
                 self.of_stream = Some(number);
                 number
             }
@@ -318,14 +317,34 @@ fn measured(
         .collect()
 }
 
-/// Packs the labels of a sample, sorted.
-fn pack(entry: &pipeline::Entry<'_>, key: &mut Vec<u8>) {
-    let mut labels: Vec<(&str, &str)> = Vec::new();
-    entry.for_each_grouped_label(|name, value, _| labels.push((name, value)));
-    labels.sort_unstable();
-    key.clear();
-    for (name, value) in labels {
-        push_packed(key, name, value);
+/// The labels of a sample as what tells series apart. Its memory is used for all lines.
+#[derive(Debug, Default)]
+struct Key {
+    /// As [`push_packed`] writes them, sorted.
+    packed: Vec<u8>,
+    /// Names and values as they come, one behind the other.
+    text: String,
+    /// Where each name begins, and its value, and where that ends.
+    labels: Vec<[usize; 3]>,
+}
+
+impl Key {
+    fn pack(&mut self, entry: &pipeline::Entry<'_>) {
+        let Key { packed, text, labels } = self;
+        packed.clear();
+        text.clear();
+        labels.clear();
+        entry.for_each_grouped_label(|name, value, _| {
+            let start = text.len();
+            text.push_str(name);
+            text.push_str(value);
+            labels.push([start, start + name.len(), text.len()]);
+        });
+        // No name comes twice.
+        labels.sort_unstable_by_key(|[start, value, _]| &text[*start..*value]);
+        for [start, value, end] in labels {
+            push_packed(packed, &text[*start..*value], &text[*value..*end]);
+        }
     }
 }
 

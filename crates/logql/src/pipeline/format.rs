@@ -96,6 +96,9 @@ pub struct LabelFormat {
     /// Labels that templates use by name.
     used: Vec<Name>,
     needs_all: bool,
+    /// Labels as the first template of a line saw them; memory to use again.
+    seen: Vec<(Name, Span)>,
+    names: Vec<Name>,
 }
 
 impl LabelFormat {
@@ -121,7 +124,8 @@ impl LabelFormat {
             };
             bound.push((label, Name::default(), source));
         }
-        Ok(LabelFormat { formats: bound, used: Vec::new(), needs_all: false })
+        let (used, seen, names) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(LabelFormat { formats: bound, used, needs_all: false, seen, names })
     }
 
     /// Names of the labels it makes, in order.
@@ -145,9 +149,9 @@ impl LabelFormat {
         }
     }
 
-    pub(crate) fn process(&self, origin: &str, state: &mut State, work: &mut FormatWork<'_>) {
+    pub(crate) fn process(&mut self, origin: &str, state: &mut State, work: &mut FormatWork<'_>) {
         // All templates see the labels as they were at the first one.
-        let mut seen: Option<Vec<(Name, Span)>> = None;
+        let mut is_seen = false;
         for (_, name, source) in &self.formats {
             match source {
                 Bound::Rename(_, from) => {
@@ -158,11 +162,18 @@ impl LabelFormat {
                     }
                 }
                 Bound::Template(template) => {
-                    if seen.is_none() {
-                        seen = Some(self.snapshot(origin, state));
+                    if !std::mem::replace(&mut is_seen, true) {
+                        if self.needs_all {
+                            state.label_names(origin, &mut self.names);
+                        } else {
+                            self.names.clone_from(&self.used);
+                        }
+                        self.seen.clear();
+                        let spans = self.names.iter();
+                        self.seen
+                            .extend(spans.filter_map(|name| Some((*name, state.span(*name)?))));
                     }
-                    let seen = seen.as_deref().unwrap_or_default();
-                    match execute(template, origin, state, seen, work) {
+                    match execute(template, origin, state, &self.seen, work) {
                         Ok(()) => {
                             let value = state.write(work.out);
                             state.set(Category::Parsed, *name, value);
@@ -172,16 +183,6 @@ impl LabelFormat {
                 }
             }
         }
-    }
-
-    fn snapshot(&self, origin: &str, state: &mut State) -> Vec<(Name, Span)> {
-        let mut names = Vec::new();
-        if self.needs_all {
-            state.label_names(origin, &mut names);
-        } else {
-            names.extend_from_slice(&self.used);
-        }
-        names.into_iter().filter_map(|name| Some((name, state.span(name)?))).collect()
     }
 }
 

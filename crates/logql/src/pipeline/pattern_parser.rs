@@ -46,7 +46,8 @@ impl PatternParser {
     }
 
     pub(crate) fn process(&self, origin: &str, line: &str, state: &mut State) {
-        if state.is_complete() {
+        // Nothing fails here, so without a label to make there is nothing to look for.
+        if !self.names.iter().any(|name| state.name_for_parsed(*name).is_some()) {
             return;
         }
         self.pattern.extract(line, |number, part| {

@@ -63,7 +63,9 @@ impl RegexpParser {
     }
 
     pub(crate) fn process(&mut self, origin: &str, line: &str, state: &mut State) {
-        if state.is_complete() || !self.finder.captures_at(line, 0, &mut self.groups) {
+        // Nothing fails here, so without a label to make there is nothing to search for.
+        let is_wanted = self.names.iter().any(|(name, _)| state.name_for_parsed(*name).is_some());
+        if !is_wanted || !self.finder.captures_at(line, 0, &mut self.groups) {
             return;
         }
         for (name, group) in &self.names {
