@@ -121,3 +121,135 @@ fn labels_may_be_called_as_words_of_the_language() {
         assert!(got.len() == 1 && got[0].contains(wanted), "{query}: {got:?}");
     }
 }
+
+/// A line each ten seconds of the first minute.
+const SIX: &[Line<'_>] = &[
+    (10, &[("app", "a")], &[], "v=1"),
+    (20, &[("app", "a")], &[], "v=2"),
+    (30, &[("app", "a")], &[], "v=3"),
+    (40, &[("app", "a")], &[], "v=4"),
+    (50, &[("app", "a")], &[], "v=5"),
+    (60, &[("app", "a")], &[], "v=6"),
+];
+
+#[test]
+fn windows_end_at_the_step_and_hold_it() {
+    for (range, wanted) in [
+        ("[1m]", "6"),
+        ("[30s]", "3"),
+        ("[30s] offset 30s", "3"),
+        ("[30s] offset -10s", "2"),
+        ("[30s] offset 1h-1h", "parse error"),
+        ("[10s500ms]", "2"),
+        ("[1.5m]", "6"),
+    ] {
+        let got = at_a_minute(&format!("count_over_time({{app=\"a\"}}{range})"), SIX);
+        let shown = format!("{{app=\"a\"}} {wanted}");
+        assert!(got == [shown] || got[0].starts_with(wanted), "{range}: {got:?}");
+    }
+    let steps = Steps::range(0, 60 * SECOND, 25 * SECOND);
+    let got = outcome(r#"count_over_time({app="a"}[10s])"#, steps, SIX);
+    assert_eq!(got.expect("a result"), [r#"{app="a"} - 1 1"#]);
+}
+
+#[test]
+fn every_range_aggregation_has_its_value() {
+    for (query, wanted) in [
+        (r#"rate({app="a"}[1m])"#, "0.1"),
+        (r#"bytes_over_time({app="a"}[1m])"#, "18"),
+        (r#"bytes_rate({app="a"}[1m])"#, "0.3"),
+        (r#"rate({app="a"} | logfmt | unwrap v [1m])"#, "0.35"),
+        (r#"sum_over_time({app="a"} | logfmt | unwrap v [1m])"#, "21"),
+        (r#"avg_over_time({app="a"} | logfmt | unwrap v [1m])"#, "3.5"),
+        (r#"min_over_time({app="a"} | logfmt | unwrap v [1m])"#, "1"),
+        (r#"max_over_time({app="a"} | logfmt | unwrap v [1m])"#, "6"),
+        (r#"first_over_time({app="a"} | logfmt | unwrap v [1m])"#, "1"),
+        (r#"last_over_time({app="a"} | logfmt | unwrap v [1m])"#, "6"),
+        (r#"stdvar_over_time({app="a"} | logfmt | unwrap v [1m]) * 12"#, "35"),
+        (r#"stddev_over_time({app="a"} | logfmt | unwrap v [1m]) ^ 2 * 12 > 34.99 < 35.01"#, "35"),
+        (r#"quantile_over_time(0.5, {app="a"} | logfmt | unwrap v [1m])"#, "3.5"),
+        (r#"quantile_over_time(1.1, {app="a"} | logfmt | unwrap v [1m])"#, "inf"),
+        // One in ten seconds, from its first to its last line and half a step to each end.
+        (r#"rate_counter({app="a"} | logfmt | unwrap v [1m])"#, "0.1"),
+        (r#"sum_over_time({app="a"} | label_format d="3m0.5s" | unwrap duration(d) [15s])"#, "361"),
+        (r#"sum_over_time({app="a"} | label_format d="2 KiB" | unwrap bytes(d) [15s])"#, "4096"),
+    ] {
+        let got = at_a_minute(query, SIX);
+        let value = got.first().and_then(|series| series.rsplit(' ').next()).unwrap_or_default();
+        let is_close = match (value.parse::<f64>(), wanted.parse::<f64>()) {
+            (Ok(value), Ok(wanted)) => value == wanted || (value - wanted).abs() < 1e-9,
+            _ => false,
+        };
+        assert!(got.len() == 1 && is_close, "{query}: {got:?}");
+    }
+}
+
+#[test]
+fn numbers_and_series_are_put_together_as_in_loki() {
+    for (query, wanted) in [
+        ("2 ^ 3 ^ 2 - 1 * 4 % 3", &["511"][..]),
+        ("vector(2) / 0", &["{} NaN"]),
+        ("vector(2) % vector(0)", &["{} NaN"]),
+        ("vector(1) and vector(2)", &["{} 1"]),
+        ("vector(1) unless vector(2)", &[]),
+        ("vector(1) or vector(2)", &["{} 1"]),
+        (r#"count_over_time({app="a"}[1m]) > 10"#, &[]),
+        (r#"count_over_time({app="a"}[1m]) > bool 10"#, &[r#"{app="a"} 0"#]),
+        (r#"10 > count_over_time({app="a"}[1m])"#, &[r#"{app="a"} 6"#]),
+        (r#"absent_over_time({app="q", x=~"y.*"}[1m])"#, &[r#"{app="q"} 1"#]),
+        (r#"absent_over_time({app="a"}[1m])"#, &[]),
+        (
+            r#"sort(count_over_time({app="a"} | logfmt | v > 4 [1m]) * on (v) group_left ()
+               sum by (v) (sum_over_time({app="a"} | logfmt | v > 4 | label_format w=v | unwrap w [1m])))"#,
+            &[r#"{app="a", v="5"} 5"#, r#"{app="a", v="6"} 6"#],
+        ),
+        (
+            r#"approx_topk(2, sum by (v) (count_over_time({app="a"} | logfmt [1m])) * 2)"#,
+            &[r#"{v="1"} 2"#, r#"{v="2"} 2"#],
+        ),
+        (r#"label_replace(vector(1), "x", "$a-$1", "none", "(?P<a>b?)()")"#, &[r#"{x="-"} 1"#]),
+    ] {
+        assert_eq!(at_a_minute(query, SIX), wanted, "{query}");
+    }
+}
+
+#[test]
+fn what_failed_is_told_unless_a_text_is_compared() {
+    let lines: &[Line<'_>] = &[
+        (10, &[("app", "j")], &[], r#"{"status": 500, "took": "2s"}"#),
+        (20, &[("app", "j")], &[], "no object"),
+        (30, &[("app", "j")], &[], r#"{"status": "x", "took": "0.1s"}"#),
+    ];
+    let count = |stages: &str| {
+        at_a_minute(&format!("sum(count_over_time({{app=\"j\"}} {stages} [1m]))"), lines)
+    };
+    // Numbers, durations, sizes and addresses leave a line that failed as it is.
+    for filter in ["status >= 500", "took > 1s", "size > 1KB", "addr = ip(\"::1\")"] {
+        let got = count(&format!("| json | {filter}"));
+        assert!(got[0].starts_with("pipeline error: 'JSONParserErr'"), "{filter}: {got:?}");
+    }
+    let got = count("| json | status >= 500 | __error__!=\"JSONParserErr\"");
+    assert!(got[0].starts_with("pipeline error: 'LabelFilterErr'"), "{got:?}");
+    // The second condition does not hide that the first failed.
+    let got = count("| json | __error__=\"\" | status >= 500 | took > 1s");
+    assert!(got[0].starts_with("pipeline error: 'LabelFilterErr'"), "{got:?}");
+    for (stages, wanted) in [
+        ("| json | __error__=\"\"", "{} 2"),
+        ("| json | status >= 500 | __error__=\"\"", "{} 1"),
+        ("| json | __error__=\"JSONParserErr\" | drop __error__, __error_details__", "{} 1"),
+        ("| json | __error__=\"\" | took > 1s", "{} 1"),
+    ] {
+        assert_eq!(count(stages), [wanted], "{stages}");
+    }
+    let told =
+        at_a_minute(r#"sum by (app) (count_over_time({app="j"} | json | status > 1 [1m]))"#, lines);
+    assert_eq!(
+        told,
+        ["pipeline error: 'JSONParserErr' for series: '{__error__=\"JSONParserErr\", \
+          __error_details__=\"Value looks like object, but can't find closing '}' symbol\", \
+          app=\"j\"}'.\nUse a label filter to intentionally skip this error. (e.g | \
+          __error__!=\"JSONParserErr\").\nTo skip all potential errors you can match empty \
+          errors.(e.g __error__=\"\")\nThe label filter can also be specified after unwrap. (e.g | \
+          unwrap latency | __error__=\"\" )\n"]
+    );
+}

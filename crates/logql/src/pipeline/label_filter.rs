@@ -82,7 +82,7 @@ impl TextMatch {
 ///
 /// A label that is not there is the empty text to [`LabelFilter::text`] and fails every other
 /// condition. A value that is no number where one is compared is an error of the line, which then
-/// stays.
+/// stays; and of a line that has an error already only [`LabelFilter::text`] decides.
 #[derive(Debug, Clone)]
 pub struct LabelFilter(Node);
 
@@ -200,10 +200,8 @@ impl Test {
         if let Test::Text(wanted) = self {
             return wanted.is_match(state.value_or_error(origin, name));
         }
-        if let Test::Ip { .. } = self
-            && state.has_error()
-        {
-            // Only texts filter lines that failed.
+        if state.has_error() {
+            // Only texts filter lines that failed; else what failed would be lost in silence.
             return true;
         }
         let Some((value, _)) = state.get(origin, name) else { return false };
@@ -223,10 +221,7 @@ impl Test {
         match outcome {
             Ok(kept) => kept,
             Err(NumberError(details)) => {
-                // What failed before may say more.
-                if !state.has_error() {
-                    state.set_error(StageError::LabelFilter, &details);
-                }
+                state.set_error(StageError::LabelFilter, &details);
                 true
             }
         }
