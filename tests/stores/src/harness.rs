@@ -1,11 +1,20 @@
 //! The parts of the harness of `tests/system` that know nothing of the program.
 
+#[path = "../../system/src/harness/ceph.rs"]
+#[allow(dead_code, reason = "each crate needs another part")]
+pub(crate) mod ceph;
 #[path = "../../system/src/harness/image.rs"]
 #[allow(dead_code, reason = "not every test breaks file systems")]
 pub(crate) mod image;
+#[path = "../../system/src/harness/peer.rs"]
+#[allow(dead_code, reason = "each crate needs another part")]
+pub(crate) mod peer;
 #[path = "../../system/src/harness/random.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 pub(crate) mod random;
+#[path = "../../system/src/harness/redis.rs"]
+#[allow(dead_code, reason = "each crate needs another part")]
+pub(crate) mod redis;
 #[path = "../../system/src/harness/runner.rs"]
 pub(crate) mod runner;
 

@@ -10,6 +10,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner speaks to its user")]
 
+mod ceph;
 mod contract;
 mod directory;
 mod harness;
@@ -24,8 +25,14 @@ use std::process::ExitCode;
 
 use harness::{Group, runner};
 
-const GROUPS: &[Group] =
-    &[directory::GROUP, redis_alone::GROUP, redis_cluster::GROUP, redis_cache::GROUP, s3::GROUP];
+const GROUPS: &[Group] = &[
+    directory::GROUP,
+    ceph::GROUP,
+    redis_alone::GROUP,
+    redis_cluster::GROUP,
+    redis_cache::GROUP,
+    s3::GROUP,
+];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

@@ -7,8 +7,10 @@ use objects::{Credentials, Purpose, StoreError, StoreOptions};
 use settings::Secret;
 
 use crate::contract::{self, body};
+use crate::harness::peer::{Host, free_ports};
+use crate::harness::redis::{PASSWORD, redis, redis_cli};
 use crate::harness::{Group, Scratch, impatient, open, options, run};
-use crate::peers::{PASSWORD, certificates, free_ports, redis, redis_cli};
+use crate::peers::certificates;
 use crate::writer::{self, Writer};
 
 pub(crate) const GROUP: Group = Group {
@@ -25,8 +27,9 @@ pub(crate) const GROUP: Group = Group {
 };
 
 fn contract(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &["--requirepass", PASSWORD])?;
-    let url = format!("redis://127.0.0.1:{}/some/prefix", peer.port);
+    let peer =
+        redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &["--requirepass", PASSWORD])?;
+    let url = format!("redis://127.0.0.1:{}/some/prefix", peer.port());
     let credentials = Credentials::none().with("REDIS_PASSWORD", Secret::new(PASSWORD));
     let truth = StoreOptions {
         purpose: Purpose::Truth,
@@ -35,7 +38,7 @@ fn contract(scratch: &Scratch) -> Result<String> {
         ..options()
     };
     run(async { contract::check(&open(&url, truth).await?).await })?;
-    let left = redis_cli(peer.port, &["dbsize"])?;
+    let left = redis_cli(peer.address, &["dbsize"])?;
     ensure!(left == "0", "{left} keys are left");
     Ok("holds".to_owned())
 }
@@ -49,7 +52,7 @@ fn tls(scratch: &Scratch) -> Result<String> {
     let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
     let mut arguments = vec!["--tls-port", &port_text, "--port", "0", "--tls-auth-clients", "no"];
     arguments.extend(files);
-    let _peer = redis(scratch, "redis", port, &arguments)?;
+    let _peer = redis(scratch, &Host::here(), "redis", port, &arguments)?;
     run(async {
         let url = format!("rediss://127.0.0.1:{port}/p");
         let store = open(&format!("{url}?ca_file={ca}"), impatient()).await?;
@@ -64,8 +67,8 @@ fn tls(scratch: &Scratch) -> Result<String> {
 }
 
 fn times_to_live(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &[])?;
-    let url = |rest: &str| format!("redis://127.0.0.1:{}/{rest}", peer.port);
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &[])?;
+    let url = |rest: &str| format!("redis://127.0.0.1:{}/{rest}", peer.port());
     run(async {
         let retention = Some(Duration::from_secs(7_200));
         let of_retention = StoreOptions { retention, ..options() };
@@ -83,7 +86,7 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
                 format!("{{{prefix}/k}}/0"),
                 format!("{{{prefix}/k}}/1"),
             ] {
-                let ttl: i64 = redis_cli(peer.port, &["ttl", &key])?.parse()?;
+                let ttl: i64 = redis_cli(peer.address, &["ttl", &key])?.parse()?;
                 ensure!(
                     (seconds - 5..=seconds).contains(&ttl),
                     "{key}: {ttl} s instead of {seconds}"
@@ -104,7 +107,7 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
             let prefix = &now[..1];
             for key in ["k}", "k}/0", "k}/1", "empty}"] {
                 let key = format!("{{{prefix}/{key}");
-                let ttl: i64 = redis_cli(peer.port, &["ttl", &key])?.parse()?;
+                let ttl: i64 = redis_cli(peer.address, &["ttl", &key])?.parse()?;
                 ensure!(
                     (seconds - 5..=seconds).contains(&ttl),
                     "{key}: {ttl} s after it was renewed"
@@ -112,7 +115,7 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
             }
             let absent = store.renew("absent").await;
             ensure!(matches!(absent, Err(StoreError::NotFound { .. })), "{absent:?}");
-            redis_cli(peer.port, &["del", &format!("{{{prefix}/k}}/1")])?;
+            redis_cli(peer.address, &["del", &format!("{{{prefix}/k}}/1")])?;
             let cut = store.renew("k").await;
             ensure!(matches!(cut, Err(StoreError::Damaged { .. })), "{cut:?}");
         }
@@ -128,10 +131,10 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
         let store = open(&url("f"), options()).await?;
         let mut upload = store.upload("k").await?;
         upload.part(body(2, 1_000).into()).await?;
-        let ttl: i64 = redis_cli(peer.port, &["ttl", "{f/k}/0"])?.parse()?;
+        let ttl: i64 = redis_cli(peer.address, &["ttl", "{f/k}/0"])?.parse()?;
         ensure!((86_000..=86_400).contains(&ttl), "an unfinished part lives {ttl} s");
         upload.finish().await?;
-        let ttl = redis_cli(peer.port, &["ttl", "{f/k}/0"])?;
+        let ttl = redis_cli(peer.address, &["ttl", "{f/k}/0"])?;
         ensure!(ttl == "-1", "a finished part lives {ttl} s");
         Ok(())
     })?;
@@ -140,9 +143,9 @@ fn times_to_live(scratch: &Scratch) -> Result<String> {
 
 fn remedies(scratch: &Scratch) -> Result<String> {
     let limits = ["--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru"];
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &limits)?;
-    let plain = format!("redis://127.0.0.1:{}/p", peer.port);
-    let set = |name: &str, value: &str| redis_cli(peer.port, &["config", "set", name, value]);
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &limits)?;
+    let plain = format!("redis://127.0.0.1:{}/p", peer.port());
+    let set = |name: &str, value: &str| redis_cli(peer.address, &["config", "set", name, value]);
     run(async {
         let truth =
             StoreOptions { purpose: Purpose::Truth, accept_weaker_durability: true, ..impatient() };
@@ -166,27 +169,27 @@ fn remedies(scratch: &Scratch) -> Result<String> {
         let full = full.context("30 MiB fit into 20 MiB")?;
         ensure!(full.kind() == "full" && full.to_string().contains("OOM"), "{full}");
         // Its part still went in, and its manifest did not: it must not stay for good.
-        let keys = redis_cli(peer.port, &["keys", "{p/*}/*"])?;
+        let keys = redis_cli(peer.address, &["keys", "{p/*}/*"])?;
         for part in keys.lines() {
             let (manifest, _) = part.rsplit_once('/').context("a part has a number")?;
-            let is_there = redis_cli(peer.port, &["exists", manifest])? == "1";
-            let ttl = redis_cli(peer.port, &["ttl", part])?;
+            let is_there = redis_cli(peer.address, &["exists", manifest])? == "1";
+            let ttl = redis_cli(peer.address, &["ttl", part])?;
             ensure!(is_there || ttl != "-1", "{part} stays for good and belongs to nothing");
         }
         set("maxmemory", "0")?;
         // What others left, without a manifest, goes with the object.
-        redis_cli(peer.port, &["set", "{p/left}/0", "x"])?;
-        redis_cli(peer.port, &["set", "{p/left}/1", "x"])?;
+        redis_cli(peer.address, &["set", "{p/left}/0", "x"])?;
+        redis_cli(peer.address, &["set", "{p/left}/1", "x"])?;
         store.delete("left").await?;
-        let left = redis_cli(peer.port, &["keys", "{p/left}*"])?;
+        let left = redis_cli(peer.address, &["keys", "{p/left}*"])?;
         ensure!(left.is_empty(), "{left} are left");
-        let wait = format!("redis://127.0.0.1:{}/p?wait=1", peer.port);
+        let wait = format!("redis://127.0.0.1:{}/p?wait=1", peer.port());
         // Longer than replicas are waited for.
         let write_deadline = Duration::from_secs(6);
         let patient = StoreOptions { write_deadline, ..truth.clone() };
         let (kind, text) = told(open(&wait, patient).await?).await?;
         ensure!(kind == "unknown" && text.contains("0 replicas confirmed"), "{kind}: {text}");
-        let cluster = format!("redis+cluster://127.0.0.1:{}/p", peer.port);
+        let cluster = format!("redis+cluster://127.0.0.1:{}/p", peer.port());
         let (kind, text) = told(open(&cluster, truth.clone()).await?).await?;
         ensure!(text.contains("cluster support disabled"), "{kind}: {text}");
         set("requirepass", "other")?;
@@ -201,10 +204,10 @@ fn remedies(scratch: &Scratch) -> Result<String> {
 }
 
 fn damage(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &[])?;
-    let cli = |arguments: &[&str]| redis_cli(peer.port, arguments);
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &[])?;
+    let cli = |arguments: &[&str]| redis_cli(peer.address, arguments);
     run(async {
-        let store = open(&format!("redis://127.0.0.1:{}/p", peer.port), options()).await?;
+        let store = open(&format!("redis://127.0.0.1:{}/p", peer.port()), options()).await?;
         let whole = body(1, (2 << 20) + 77);
         let is_damaged = async |range: std::ops::Range<u64>| {
             matches!(store.get_range("k", range).await, Err(StoreError::Damaged { .. }))
@@ -229,7 +232,7 @@ fn damage(scratch: &Scratch) -> Result<String> {
 fn outage(scratch: &Scratch) -> Result<String> {
     let port = free_ports(1)?[0];
     let durable = ["--appendonly", "yes", "--appendfsync", "always"];
-    let mut peer = redis(scratch, "redis", port, &durable)?;
+    let mut peer = redis(scratch, &Host::here(), "redis", port, &durable)?;
     run(async {
         let store = open(&format!("redis://127.0.0.1:{port}/p"), options()).await?;
         store.put("before", body(1, 99).into()).await?;
@@ -242,7 +245,7 @@ fn outage(scratch: &Scratch) -> Result<String> {
             async move { store.put("through", body(2, 99).into()).await }
         });
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let again = redis(scratch, "redis", port, &durable)?;
+        let again = redis(scratch, &Host::here(), "redis", port, &durable)?;
         put.await?.context("2 s are within the deadline")?;
         for (key, seed) in [("before", 1), ("through", 2)] {
             ensure!(store.get(key).await? == body(seed, 99), "{key} is lost");
@@ -254,8 +257,8 @@ fn outage(scratch: &Scratch) -> Result<String> {
 }
 
 fn kill(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &[])?;
-    let url = format!("redis://127.0.0.1:{}/p", peer.port);
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &[])?;
+    let url = format!("redis://127.0.0.1:{}/p", peer.port());
     let (mut confirmed, mut orphans) = (Vec::new(), 0);
     for _ in 0..6 {
         let writer = Writer::start(&url)?;

@@ -13,8 +13,9 @@ use settings::Secret;
 use tokio::runtime::Runtime;
 
 use crate::contract::body;
+use crate::harness::peer::{Host, free_ports};
+use crate::harness::redis::{PASSWORD, RedisCluster, redis, redis_cli};
 use crate::harness::{Group, Scratch, options, random::Random};
-use crate::peers::{PASSWORD, RedisCluster, free_ports, redis, redis_cli};
 
 pub(crate) const GROUP: Group = Group {
     name: "redis-cache",
@@ -132,15 +133,15 @@ fn slowest(mut times: Vec<Duration>) -> (Duration, Duration) {
 }
 
 fn shared(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &LOCKED)?;
-    let url = |rest: &str| format!("redis://127.0.0.1:{}/{rest}", peer.port);
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &LOCKED)?;
+    let url = |rest: &str| format!("redis://127.0.0.1:{}/{rest}", peer.port());
     let site = Site::new(scratch)?;
     let first = site.broker(&url("p"))?;
     site.fill(&first)?;
-    let keys = redis_cli(peer.port, &["keys", "p/chunk/*"])?;
+    let keys = redis_cli(peer.address, &["keys", "p/chunk/*"])?;
     ensure!(keys.lines().count() == CHUNKS, "{keys}");
     let ttl: i64 =
-        redis_cli(peer.port, &["ttl", keys.lines().next().unwrap_or_default()])?.parse()?;
+        redis_cli(peer.address, &["ttl", keys.lines().next().unwrap_or_default()])?.parse()?;
     ensure!((86_000..=86_400).contains(&ttl), "a copy lives {ttl} s");
     // One that has never read it takes nothing from the store.
     let second = site.broker(&url("p"))?;
@@ -167,7 +168,7 @@ fn shared(scratch: &Scratch) -> Result<String> {
     // What was found damaged is not taken again, and goes.
     second.blobs.forget_copies(KEY);
     wait("copies go", || {
-        redis_cli(peer.port, &["dbsize"]).is_ok_and(|left| left.parse().unwrap_or(99) <= CHUNKS)
+        redis_cli(peer.address, &["dbsize"]).is_ok_and(|left| left.parse().unwrap_or(99) <= CHUNKS)
     })?;
     let before = site.fetched();
     site.read(&second)?;
@@ -177,11 +178,11 @@ fn shared(scratch: &Scratch) -> Result<String> {
 
 /// Whatever lies under a key of ours.
 fn garbage(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &LOCKED)?;
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &LOCKED)?;
     let site = Site::new(scratch)?;
-    let broker = site.broker(&format!("redis://127.0.0.1:{}/p", peer.port))?;
+    let broker = site.broker(&format!("redis://127.0.0.1:{}/p", peer.port()))?;
     site.fill(&broker)?;
-    let keys = redis_cli(peer.port, &["keys", "p/chunk/*"])?;
+    let keys = redis_cli(peer.address, &["keys", "p/chunk/*"])?;
     let keys: Vec<&str> = keys.lines().collect();
     let seed = Random::seed();
     let mut random = Random::new(seed);
@@ -212,7 +213,7 @@ fn garbage(scratch: &Scratch) -> Result<String> {
                 &["eval", "redis.call('del', KEYS[1]); redis.call('rpush', KEYS[1], 1)", "1", key],
             ];
             // A key of another type takes not every command.
-            let _ = redis_cli(peer.port, commands[random.below(8) as usize]);
+            let _ = redis_cli(peer.address, commands[random.below(8) as usize]);
             rounds += 1;
         }
         stop.store(true, Relaxed);
@@ -227,9 +228,9 @@ fn garbage(scratch: &Scratch) -> Result<String> {
 }
 
 fn stands_still(scratch: &Scratch) -> Result<String> {
-    let peer = redis(scratch, "redis", free_ports(1)?[0], &LOCKED)?;
+    let peer = redis(scratch, &Host::here(), "redis", free_ports(1)?[0], &LOCKED)?;
     let site = Site::new(scratch)?;
-    let broker = site.broker(&format!("redis://127.0.0.1:{}/p", peer.port))?;
+    let broker = site.broker(&format!("redis://127.0.0.1:{}/p", peer.port()))?;
     site.fill(&broker)?;
     peer.signal(Signal::STOP)?;
     let mut times = Vec::new();
@@ -247,7 +248,7 @@ fn stands_still(scratch: &Scratch) -> Result<String> {
     // One that begins while it stands still does not wait either.
     let began = Instant::now();
     let _inside = site.runtime.enter();
-    let url = StoreUrl::parse(&format!("redis://127.0.0.1:{}/p", peer.port))?;
+    let url = StoreUrl::parse(&format!("redis://127.0.0.1:{}/p", peer.port()))?;
     RedisCache::open(&url, &Credentials::none(), "cluster")?;
     ensure!(began.elapsed() < Duration::from_secs(1), "a start took {:?}", began.elapsed());
     drop(_inside);
@@ -266,7 +267,7 @@ fn stands_still(scratch: &Scratch) -> Result<String> {
 
 fn killed(scratch: &Scratch) -> Result<String> {
     let port = free_ports(1)?[0];
-    let mut peer = redis(scratch, "redis", port, &LOCKED)?;
+    let mut peer = redis(scratch, &Host::here(), "redis", port, &LOCKED)?;
     let site = Site::new(scratch)?;
     let broker = site.broker(&format!("redis://127.0.0.1:{port}/p"))?;
     let mut times = Vec::new();
@@ -277,7 +278,7 @@ fn killed(scratch: &Scratch) -> Result<String> {
             times.extend(site.read(&broker)?);
         }
         ensure!(broker.cache.away().len() == 1, "it is asked still");
-        peer = redis(scratch, "redis", port, &LOCKED)?;
+        peer = redis(scratch, &Host::here(), "redis", port, &LOCKED)?;
         wait("it is used again", || broker.cache.away().is_empty())?;
     }
     let reads = times.len();
@@ -296,7 +297,7 @@ fn cluster(scratch: &Scratch) -> Result<String> {
     site.fill(&broker)?;
     let mut used = 0;
     for node in &nodes.nodes {
-        let size: u64 = redis_cli(node.port, &["dbsize"])?.parse()?;
+        let size: u64 = redis_cli(node.address, &["dbsize"])?.parse()?;
         used += usize::from(size > 0);
     }
     ensure!(used >= 4, "only {used} nodes have a share");

@@ -9,8 +9,8 @@ use objects::{Credentials, Operation, Store, StoreError, StoreOptions};
 use settings::Secret;
 
 use crate::contract::{self, body};
+use crate::harness::redis::{PASSWORD, RedisCluster, redis_cli};
 use crate::harness::{self, Group, Scratch, open, run};
-use crate::peers::{PASSWORD, RedisCluster, redis_cli};
 
 pub(crate) const GROUP: Group = Group {
     name: "redis-cluster",
@@ -36,7 +36,7 @@ fn contract(scratch: &Scratch) -> Result<String> {
     })?;
     let mut used = 0;
     for node in &cluster.nodes {
-        let size: u64 = redis_cli(node.port, &["dbsize"])?.parse()?;
+        let size: u64 = redis_cli(node.address, &["dbsize"])?.parse()?;
         used += u64::from(size >= 20);
     }
     ensure!(used == 6, "only {used} nodes have a share of the objects");
@@ -47,7 +47,7 @@ fn contract(scratch: &Scratch) -> Result<String> {
 fn alone(scratch: &Scratch) -> Result<String> {
     let cluster = RedisCluster::start(scratch)?;
     run(async {
-        let url = format!("redis://127.0.0.1:{}/p", cluster.nodes[0].port);
+        let url = format!("redis://127.0.0.1:{}/p", cluster.nodes[0].port());
         let store = open(&url, options()).await?;
         let mut told = None;
         for number in 0..20 {

@@ -8,8 +8,9 @@ use rustix::process::Signal;
 use settings::Secret;
 
 use crate::contract;
+use crate::harness::peer::{Peer, free_ports};
 use crate::harness::{Group, Scratch, impatient, open, options, run};
-use crate::peers::{Peer, certificates, free_ports, moto, moto_with};
+use crate::peers::{certificates, moto, moto_with};
 use crate::writer::{self, Writer};
 
 pub(crate) const GROUP: Group = Group {
@@ -25,7 +26,7 @@ pub(crate) const GROUP: Group = Group {
 };
 
 fn url(moto: &Peer, bucket: &str) -> String {
-    format!("s3://{bucket}/some/prefix?endpoint=http://127.0.0.1:{}", moto.port)
+    format!("s3://{bucket}/some/prefix?endpoint=http://127.0.0.1:{}", moto.port())
 }
 
 fn known() -> Credentials {
@@ -46,7 +47,7 @@ fn tls(scratch: &Scratch) -> Result<String> {
     certificates(scratch)?;
     let moto = moto_with(scratch, &[], &["-s", "-c", "cert.pem", "-k", "key.pem"])?;
     run(async {
-        let url = format!("s3://bucket/p?endpoint=https://127.0.0.1:{}", moto.port);
+        let url = format!("s3://bucket/p?endpoint=https://127.0.0.1:{}", moto.port());
         let options = StoreOptions { credentials: known(), ..impatient() };
         let trusting = format!("{url}&ca_file={}", scratch.join("ca.pem").display());
         let store = open(&trusting, options.clone()).await?;

@@ -3,19 +3,34 @@
 //! `tests/simulation`.
 
 mod agents;
+mod balanced;
 mod buckets;
 mod full;
+mod garage;
+mod gateway;
 mod kills;
 mod leaving;
 mod moto;
 mod moves;
 mod network;
+mod redis;
 mod refusals;
 mod restarts;
 mod site;
 mod tiers;
+mod versions;
 
 use crate::harness::Group;
+
+/// What takes long, or programs that tests do not install: `watchfire-system cluster-by-hand/WORD`.
+pub(crate) const BY_HAND: Group = Group {
+    name: "cluster-by-hand",
+    tests: &[
+        ("garage", garage::bad_luck),
+        ("balanced", balanced::ten_minutes),
+        ("redis-primary-cut-off", redis::a_primary_is_cut_off),
+    ],
+};
 
 /// The group `cluster`.
 pub(crate) const GROUP: Group = Group {
@@ -31,6 +46,9 @@ pub(crate) const GROUP: Group = Group {
         ("two-stores", tiers::two_stores),
         ("bucket", buckets::in_a_bucket),
         ("migrate", moves::one_machine),
+        ("versions", versions::beside_each_other),
         ("network", network::faults),
+        ("redis", redis::brokers_break),
+        ("ceph", gateway::kill_and_ended_credentials),
     ],
 };

@@ -34,6 +34,7 @@ const GROUPS: &[Group] = &[
     api::GROUP,
     browser::GROUP,
     cluster::GROUP,
+    cluster::BY_HAND,
     crash::GROUP,
     docs::GROUP,
     faults::GROUP,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::moto::{BUCKET, MOTO_CREDENTIALS, Moto};
 use super::site::{Member, Place, Site, until_taken};
@@ -17,19 +17,17 @@ use crate::harness::network::Network;
 use crate::harness::random::Random;
 use crate::harness::{Client, Scratch, WriteBody, now_ms};
 
-const BROKERS: u8 = 3;
+pub(super) const BROKERS: u8 = 3;
 /// The host of the store.
-const STORE: u8 = 3;
+pub(super) const STORE: u8 = 3;
 /// How long a fault lasts.
 const LASTS: Duration = Duration::from_millis(2_500);
 /// An election on a machine that compiles at the same time; the figures of each run are printed.
 const RESUME: Duration = Duration::from_secs(15);
-/// Until everything that was acknowledged can be read again at each broker.
-const WHOLE: Duration = Duration::from_secs(30);
 
 /// What breaks, and whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
+pub(super) enum Fault {
     KillLeader,
     KillAnother,
     CutLeader,
@@ -67,44 +65,68 @@ const FAULTS: &[Fault] = &[
 
 /// Rounds over all faults; more by hand: `WATCHFIRE_TEST_ROUNDS=10 watchfire-system cluster/network`.
 fn rounds() -> usize {
-    std::env::var("WATCHFIRE_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+    rounds_or(1)
+}
+
+pub(super) fn rounds_or(usual: usize) -> usize {
+    std::env::var("WATCHFIRE_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 pub(super) fn faults(scratch: &Scratch) -> Result<String> {
-    let seed = Random::seed();
-    let mut random = Random::new(seed);
     let network = Network::new(BROKERS + 1)?;
     let moto = Moto::start(
         scratch,
         &network.on(STORE),
         SocketAddr::new(network.requests(STORE).into(), 5_000),
     )?;
-    let places: Vec<Place> = (0..BROKERS)
-        .map(|host| Place {
-            peers: SocketAddr::new(network.peers(host).into(), 9_596),
-            listen: SocketAddr::new(network.requests(host).into(), 9_595),
-            on: network.on(host),
-            environment: MOTO_CREDENTIALS.to_vec(),
-        })
-        .collect();
     let store = moto.url(network.peers(STORE).into(), BUCKET);
-    let mut site = Site::start_at(scratch, seed, store, &places)?;
+    let mut places = places(&network);
+    for place in &mut places {
+        place.environment = MOTO_CREDENTIALS.to_vec();
+    }
+    strike_all(scratch, &network, store, &places, FAULTS)
+}
+
+/// A host for each broker.
+pub(super) fn places(network: &Network) -> Vec<Place> {
+    let place = |host| {
+        let peers = SocketAddr::new(network.peers(host).into(), 9_596);
+        let listen = SocketAddr::new(network.requests(host).into(), 9_595);
+        Place::at(peers, listen, network.on(host))
+    };
+    (0..BROKERS).map(place).collect()
+}
+
+/// Founds a cluster at `places` and lets each of `faults` come and go, in any order.
+pub(super) fn strike_all(
+    scratch: &Scratch,
+    network: &Network,
+    store: String,
+    places: &[Place],
+    faults: &[Fault],
+) -> Result<String> {
+    let seed = Random::seed();
+    let mut random = Random::new(seed);
+    let mut site = Site::start_at(scratch, seed, store, places)?;
     let mut resumed: BTreeMap<Fault, Vec<Duration>> = BTreeMap::new();
     for round in 0..rounds() {
-        let mut order = FAULTS.to_vec();
+        let mut order = faults.to_vec();
         for last in (1..order.len()).rev() {
             order.swap(last, random.below(last as u64 + 1) as usize);
         }
         for fault in order {
             let context = || format!("{fault:?}, seed {seed}, round {round}");
-            let leader = leader(&site).with_context(context)?;
+            let leader = site.leader().with_context(context)?;
             let another = (leader + 1 + random.below(2) as usize) % usize::from(BROKERS);
             let away = site
-                .write_while(|members| strike(fault, &network, members, leader, another))
-                .with_context(context)?;
+                .write_while(|members| {
+                    strike(members, |members| touch(fault, network, members, leader, another))
+                })
+                .with_context(context)?
+                .at_others;
             ensure!(away < RESUME, "no write was taken for {away:?}: {}", context());
             resumed.entry(fault).or_default().push(away);
-            whole(&site).with_context(context)?;
+            site.check_counts_soon().with_context(context)?;
         }
     }
     site.check().with_context(|| format!("seed {seed}"))?;
@@ -122,21 +144,29 @@ pub(super) fn faults(scratch: &Scratch) -> Result<String> {
     Ok(format!(
         "{} faults, {} samples, 0 lost, 0 doubled; longest time without a write at those who can \
          agree, seconds: {}",
-        rounds() * FAULTS.len(),
+        rounds() * faults.len(),
         site.acknowledged_samples(),
         figures.join(", ")
     ))
 }
 
-/// Lets one fault come and go. Yields the longest time in which one of those that it does not touch
-/// took nothing; where it touches all, until all take something again.
-fn strike(
-    fault: Fault,
-    network: &Network,
+/// For how long no write was taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Away {
+    /// By one of those that the fault does not touch; where it touches all, from its end on until all take
+    /// something again.
+    pub(super) at_others: Duration,
+    /// By anybody.
+    pub(super) anywhere: Duration,
+    /// From the end of the fault on until all took something again.
+    pub(super) after: Duration,
+}
+
+/// Lets `touch` bring a fault and take it away, while everybody is written to. It yields whom it touches.
+pub(super) fn strike(
     members: &mut [Member],
-    leader: usize,
-    another: usize,
-) -> Result<Duration> {
+    touch: impl FnOnce(&mut [Member]) -> Result<Vec<usize>>,
+) -> Result<Away> {
     let clients: Vec<Client> = members.iter().map(Member::client).collect();
     let probes = Probes::new(clients.len());
     sleep(Duration::from_millis(300));
@@ -147,8 +177,7 @@ fn strike(
                 scope.spawn(move || probes.run(index, client))
             })
             .collect();
-        let touched = touch(fault, network, members, leader, another);
-        let touched = network.heal().and(touched);
+        let touched = touch(members);
         let healed = Instant::now();
         let taken = match &touched {
             Ok(_) => clients.iter().try_for_each(|&client| until_taken(client, 0.0).map(|_| ())),
@@ -162,12 +191,25 @@ fn strike(
         let touched = touched?;
         taken?;
         let rest = (0..clients.len()).filter(|index| !touched.contains(index));
-        Ok(rest.map(|index| probes.longest(index)).max().unwrap_or(after))
+        let at_others = rest.map(|index| probes.longest(&[index])).max().unwrap_or(after);
+        let all: Vec<usize> = (0..clients.len()).collect();
+        Ok(Away { at_others, anywhere: probes.longest(&all), after })
     })
 }
 
-/// Lets a fault come, last, and go, but for what the network keeps. Yields whom it touches.
-fn touch(
+/// Lets a fault come, last, and go. Yields whom it touches.
+pub(super) fn touch(
+    fault: Fault,
+    network: &Network,
+    members: &mut [Member],
+    leader: usize,
+    another: usize,
+) -> Result<Vec<usize>> {
+    let touched = bring(fault, network, members, leader, another);
+    network.heal().and(touched)
+}
+
+fn bring(
     fault: Fault,
     network: &Network,
     members: &mut [Member],
@@ -275,49 +317,19 @@ impl Probes {
         }
     }
 
-    /// The longest time without one that was taken.
-    fn longest(&self, broker: usize) -> Duration {
-        let taken = self.taken[broker].lock().expect("no panic");
+    /// The longest time in which none of `brokers` took one.
+    fn longest(&self, brokers: &[usize]) -> Duration {
+        let taken = brokers.iter().map(|&broker| self.taken[broker].lock().expect("no panic"));
+        let mut moments: Vec<Instant> = taken.flat_map(|taken| taken.clone()).collect();
+        moments.push(Instant::now());
+        moments.sort_unstable();
         let mut last = self.begin;
         let mut longest = Duration::ZERO;
-        for &next in taken.iter().chain([&Instant::now()]) {
+        for next in moments {
             longest = longest.max(next - last);
             last = next;
         }
         longest
-    }
-}
-
-/// Who leads, as those say that can be asked.
-fn leader(site: &Site) -> Result<usize> {
-    let begin = Instant::now();
-    while begin.elapsed() < WHOLE {
-        for member in &site.members {
-            let Ok(answer) = member.client().get("/api/v1/status/cluster") else { continue };
-            let status: serde_json::Value = serde_json::from_slice(&answer.body)?;
-            let members = status["data"]["members"].as_array().context("members of a cluster")?;
-            let leads = members.iter().find(|member| member["isLeader"] == true);
-            let name = leads.and_then(|member| member["name"].as_str());
-            if let Some(number) = name.and_then(|name| name.strip_prefix("broker-")) {
-                return Ok(number.parse::<usize>()? - 1);
-            }
-        }
-        sleep(Duration::from_millis(50));
-    }
-    bail!("nobody leads")
-}
-
-/// Each broker shows everything that was acknowledged, and says so, soon.
-fn whole(site: &Site) -> Result<()> {
-    let begin = Instant::now();
-    loop {
-        match site.check_counts() {
-            Err(error) if begin.elapsed() > WHOLE => {
-                return Err(error.context(format!("{WHOLE:?} after the fault")));
-            }
-            Err(_) => sleep(Duration::from_millis(100)),
-            Ok(()) => return Ok(()),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::harness::{Launch, Scratch};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts what must not run; the text it ends with has all the words.
-fn refused(launch: &Launch, words: &[&str]) -> Result<()> {
+pub(super) fn refused(launch: &Launch, words: &[&str]) -> Result<()> {
     let mut server = launch.spawn()?;
     let status = server.wait_end(PATIENCE).context("it runs")?;
     let said = server.stderr();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use crate::harness::process::binary;
@@ -19,9 +19,11 @@ use crate::ledger::Ledger;
 pub(super) const READS_ACROSS: bool = true;
 
 /// Blocks are written all the time, so that kills hit flushes too.
-const CONFIG: &str = "storage:\n  flush_interval: 1s\n";
+pub(super) const CONFIG: &str = "storage:\n  flush_interval: 1s\n";
 const WRITERS: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Until everything that was acknowledged can be read again at each broker.
+const WHOLE: Duration = Duration::from_secs(30);
 
 /// A broker and how it is started.
 pub(super) struct Member {
@@ -66,13 +68,19 @@ pub(super) struct Place {
     /// Words that lead to another host.
     pub(super) on: Vec<String>,
     pub(super) environment: Vec<(&'static str, &'static str)>,
+    /// Its configuration file.
+    pub(super) config: String,
 }
 
 impl Place {
     /// This host, and the port for peers that others know of.
     pub(super) fn here(peers: SocketAddr) -> Result<Place> {
-        let listen = free_address()?;
-        Ok(Place { peers, listen, on: Vec::new(), environment: Vec::new() })
+        Ok(Place::at(peers, free_address()?, Vec::new()))
+    }
+
+    /// Another host, to which the words `on` lead.
+    pub(super) fn at(peers: SocketAddr, listen: SocketAddr, on: Vec<String>) -> Place {
+        Place { peers, listen, on, environment: Vec::new(), config: CONFIG.to_owned() }
     }
 }
 
@@ -93,7 +101,7 @@ fn launch_at(scratch: &Scratch, name: &str, place: &Place) -> Result<(Launch, Pa
     if !place.listen.ip().is_loopback() {
         words.push("--insecure-no-auth");
     }
-    let launch = Launch::broker(&data).config(CONFIG).arguments(&words).on(place.on.clone());
+    let launch = Launch::broker(&data).config(&place.config).arguments(&words).on(place.on.clone());
     let launch = place.environment.iter().fold(launch, |launch, (k, v)| launch.env(k, v));
     Ok((launch, data))
 }
@@ -123,6 +131,12 @@ impl Member {
 
     pub(super) fn kill(&mut self) -> Result<()> {
         self.running.take().expect("it runs").kill()
+    }
+
+    /// From its next start on it is the program that comes next, or this one again.
+    pub(super) fn install(&mut self, is_next: bool) {
+        let value = if is_next { "1" } else { "0" };
+        self.again = self.again.clone().env("WATCHFIRE_POSE_AS_NEXT", value);
     }
 
     /// As it was installed: the data directory knows the rest.
@@ -238,6 +252,39 @@ impl Site {
     /// As [`Site::check`], by the number of samples alone.
     pub(super) fn check_counts(&self) -> Result<()> {
         self.check_with(Ledger::check_counts)
+    }
+
+    /// As [`Site::check_counts`], within half a minute: brokers that were cut off hear of the rest first.
+    pub(super) fn check_counts_soon(&self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            match self.check_counts() {
+                Err(error) if begin.elapsed() > WHOLE => {
+                    return Err(error.context(format!("{WHOLE:?} after the fault")));
+                }
+                Err(_) => sleep(Duration::from_millis(100)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// The place of who leads, as those say that can be asked.
+    pub(super) fn leader(&self) -> Result<usize> {
+        let begin = Instant::now();
+        while begin.elapsed() < WHOLE {
+            for member in self.members.iter().filter(|member| member.running.is_some()) {
+                let Ok(answer) = member.client().get("/api/v1/status/cluster") else { continue };
+                let status: serde_json::Value = serde_json::from_slice(&answer.body)?;
+                let members = status["data"]["members"].as_array().context("a cluster's")?;
+                let leads = members.iter().find(|member| member["isLeader"] == true);
+                let name = leads.and_then(|member| member["name"].as_str());
+                if let Some(number) = name.and_then(|name| name.strip_prefix("broker-")) {
+                    return Ok(number.parse::<usize>()? - 1);
+                }
+            }
+            sleep(Duration::from_millis(50));
+        }
+        bail!("nobody leads")
     }
 
     fn check_with(&self, check: impl Fn(&Ledger, Client) -> Result<()>) -> Result<()> {
