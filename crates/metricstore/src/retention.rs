@@ -51,6 +51,11 @@ impl RetentionRules {
         self.0.iter().map(|rule| rule.kept_ms)
     }
 
+    /// Conditions, all of which a series must satisfy, and time of each rule, ascending by time.
+    pub fn iter(&self) -> impl Iterator<Item = (&[Matcher], i64)> {
+        self.0.iter().map(|rule| (rule.selectors[0].as_slice(), rule.kept_ms))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

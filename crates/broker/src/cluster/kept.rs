@@ -10,6 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use catalog::{CatalogError, Command, Expected, State};
 use consensus::{Consensus, ConsensusError, ProposeError};
+use metricstore::RetentionRules;
+use model::Matcher;
 
 use super::members::Members;
 use super::tiers::{self, FormerStore, SegmentPlaces};
@@ -38,17 +40,34 @@ fn words(config: &BrokerConfig) -> String {
     none_or_end(&mut words, config.rollups.is_empty());
     words.push_str("; downsampling");
     for rule in config.downsampling.iter() {
-        words.push_str(" {");
-        for (place, matcher) in rule.selector.iter().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            let (name, op, value) = (&matcher.name, matcher.op.as_str(), &matcher.value);
-            write!(words, "{comma}{name}{op}{value:?}").expect("memory takes it");
-        }
+        words.push(' ');
+        push_selector(&mut words, &rule.selector);
         let (after, interval) = (duration(rule.after_ms), duration(rule.interval_ms));
-        write!(words, "}} after {after} to {interval},").expect("memory takes it");
+        write!(words, " after {after} to {interval},").expect("memory takes it");
     }
     none_or_end(&mut words, config.downsampling.is_empty());
     words
+}
+
+fn push_selector(words: &mut String, selector: &[Matcher]) {
+    words.push('{');
+    for (place, matcher) in selector.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        let (name, op, value) = (&matcher.name, matcher.op.as_str(), &matcher.value);
+        write!(words, "{comma}{name}{op}{value:?}").expect("memory takes it");
+    }
+    words.push('}');
+}
+
+/// Rules of retention in words. Equal ones say the same, others do not.
+pub(super) fn rules_in_words(rules: &RetentionRules) -> String {
+    let mut words = String::new();
+    for (selector, kept_ms) in rules.iter() {
+        push_selector(&mut words, selector);
+        write!(words, " for {},", duration(kept_ms)).expect("memory takes it");
+    }
+    none_or_end(&mut words, rules.is_empty());
+    words.trim_start().to_owned()
 }
 
 fn none_or_end(words: &mut String, is_empty: bool) {
@@ -378,8 +397,8 @@ fn judge(others_may_come: bool, mut ahead_ms: Vec<i64>) -> Result<(), MayNot> {
 #[cfg(test)]
 mod tests {
     use blockstore::Retention;
-    use metricstore::{DownsamplingRule, DownsamplingRules};
-    use model::{MatchOp, Matcher};
+    use metricstore::{DownsamplingRule, DownsamplingRules, RetentionRule};
+    use model::MatchOp;
 
     use super::*;
     use crate::RollupTier;
@@ -419,6 +438,16 @@ mod tests {
         assert_eq!(old, Kept { data, segments: None, before: None });
         let broken = Kept { segments: place("a", "x\nsegments apart in z"), ..old.clone() };
         assert_eq!(Kept::decode(&broken.encode()).segments_id(), Some("a"));
+    }
+
+    #[test]
+    fn words_tell_rules_of_retention_apart() {
+        let matcher = |value| Matcher::new("job", MatchOp::Equal, value).expect("no regex");
+        let rule = |value, kept_ms| RetentionRule { selector: vec![matcher(value)], kept_ms };
+        let told = |rules| rules_in_words(&RetentionRules::new(rules));
+        assert_eq!(told(vec![]), "none");
+        let two = vec![rule("b", 172_800_000), rule("a", 86_400_000)];
+        assert_eq!(told(two), "{job=\"a\"} for 1d,{job=\"b\"} for 2d");
     }
 
     #[test]

@@ -150,6 +150,11 @@ const WORDS: &[Words] = &[
         fix: ("Set the clocks by NTP: samples get wrong times, and leases of jobs end too early or too late.", "请用 NTP 校准时钟：否则样本时间不准，任务租约会过早或过晚到期。"),
     },
     Words {
+        code: "retention_rules_differ",
+        said: ("Brokers have different storage.retention_rules, and each removes for all what its own say: {rules}", "各 broker 的 storage.retention_rules 不同，而每个 broker 都按自己的规则为所有 broker 删除数据：{rules}"),
+        fix: ("Give all brokers the same rules and reload each: what one of them matches is gone for all once it is merged.", "请给所有 broker 相同的规则并逐个重新加载：任何一个 broker 的规则所匹配的数据，合并之后对所有 broker 都不复存在。"),
+    },
+    Words {
         code: "partial_answers",
         said: ("{name} cannot read everything, so answers are marked as partial: {what} ({count} in all)", "{name} 有数据无法读取，因此结果标为不完整：{what}（共 {count} 处）"),
         fix: ("Restore what is named from a snapshot, or delete that time. What could be read is in the answers.", "请从快照恢复所列内容，或删除那段时间。可读的数据都在结果中。"),

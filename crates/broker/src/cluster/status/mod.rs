@@ -14,6 +14,8 @@
 
 mod asking;
 mod findings;
+#[cfg(test)]
+mod findings_tests;
 mod meter;
 mod routes;
 #[cfg(test)]
@@ -36,6 +38,7 @@ pub use meter::{OperationCounts, StoreCounts};
 pub use routes::routes as cluster_status_routes;
 pub use told::*;
 
+use crate::cluster::kept::rules_in_words;
 use crate::shared_catalog::SharedCatalog;
 use crate::{Broker, ClusterMember, Inner};
 use meter::Meter;
@@ -121,6 +124,7 @@ impl StatusTeller {
             tenants,
             missing_count: missing.len() as u64,
             missing: missing.into_iter().take(MAX_MISSING_TOLD).collect(),
+            retention_rules: Some(rules_in_words(&self.broker.in_effect().retention_rules)),
         }
     }
 

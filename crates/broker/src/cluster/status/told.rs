@@ -182,6 +182,9 @@ pub struct BrokerReport {
     pub missing: Vec<String>,
     /// How much that is in all.
     pub missing_count: u64,
+    /// Its `storage.retention_rules` in words: equal ones say the same, others do not. `None` where a
+    /// program of before is asked.
+    pub retention_rules: Option<String>,
 }
 
 /// A store as one broker meets it, in the last minute.
