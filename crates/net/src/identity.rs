@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::auth::{JoinError, JoinToken};
-use crate::authority::{Authority, CLIENT_LIFE, IssuedClient, Role, certificate_pem};
+use crate::authority::{Authority, CA_FILE, CLIENT_LIFE, IssuedClient, Role, certificate_pem};
 use crate::channel::{NotAPeerPort, channel, status_words};
 use crate::peers::{PeerIdentity, PeerRefusal, Peers};
 use crate::rpc::ingest_client::IngestClient;
@@ -210,6 +210,15 @@ impl Identity {
         let path = directory.join(FILE);
         if let Some(identity) = Self::of_authority(&path, authority)? {
             return Ok(identity);
+        }
+        // So it is when all brokers get a new authority, and when somebody put another one there.
+        if Self::load(&path)?.is_some_and(|known| known.authority != *authority.certificate()) {
+            tracing::warn!(
+                "{} is not the authority that this broker's certificate is of: the others know it by one of \
+                 the new authority only when they have that too. If nobody meant to replace it, stop this \
+                 broker and copy ca.pem and ca-key.pem from the data directory of another one",
+                authority.directory().join(CA_FILE).display()
+            );
         }
         let (key, csr_der) = request()?;
         let issued = authority.issue_client(&csr_der, name, Role::Broker, now)?;

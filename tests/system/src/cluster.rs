@@ -19,6 +19,7 @@ mod restarts;
 mod site;
 mod tiers;
 mod versions;
+mod wrong_starts;
 
 use crate::harness::Group;
 
@@ -42,6 +43,7 @@ pub(crate) const GROUP: Group = Group {
         ("authority", leaving::authority),
         ("agent-fails-over", agents::fails_over),
         ("refusals", refusals::refusals),
+        ("wrong-starts", wrong_starts::put_right),
         ("full-and-read-only", full::full_and_read_only),
         ("two-stores", tiers::two_stores),
         ("bucket", buckets::in_a_bucket),

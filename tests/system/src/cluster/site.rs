@@ -113,8 +113,7 @@ impl Member {
 
     /// Stops it where it stands, or lets it go on.
     pub(super) fn pause(&self, is_paused: bool) {
-        let signal = if is_paused { Signal::STOP } else { Signal::CONT };
-        self.running.as_ref().expect("it runs").signal(signal);
+        self.signal(if is_paused { Signal::STOP } else { Signal::CONT });
     }
 
     pub(super) fn pid(&self) -> Result<u32> {
@@ -147,9 +146,18 @@ impl Member {
 }
 
 impl Member {
+    pub(super) fn signal(&self, signal: Signal) {
+        self.running.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// As it was installed, without waiting for it to be ready.
+    pub(super) fn spawn_again(&self) -> Result<Server> {
+        self.again.spawn()
+    }
+
     /// Starts what must not run, as it was installed; yields what it said.
     pub(super) fn refused_again(&self, within: Duration) -> Result<String> {
-        let mut server = self.again.spawn()?;
+        let mut server = self.spawn_again()?;
         let status = server.wait_end(within).context("it runs")?;
         ensure!(!status.success(), "it ended well: {}", server.stderr());
         Ok(server.stderr())

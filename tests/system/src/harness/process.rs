@@ -198,6 +198,13 @@ impl Server {
         bail!("not ready after {START_TIMEOUT:?}: {}", self.stderr())
     }
 
+    /// Whether it answers that it is ready, without waiting.
+    pub(crate) fn is_ready(&self) -> bool {
+        let address = self.announced().ok().flatten();
+        let answer = address.and_then(|address| Client::new(address).get("/-/ready").ok());
+        answer.is_some_and(|answer| answer.status == 200)
+    }
+
     /// The address in the banner, once it is there.
     fn announced(&self) -> Result<Option<SocketAddr>> {
         let text = std::fs::read_to_string(&self.stdout_path).context("read stdout.log")?;
