@@ -301,6 +301,11 @@ impl Identity {
         Arc::clone(&self.current.load().peer.name)
     }
 
+    /// What the newest certificate says.
+    pub fn peer(&self) -> PeerIdentity {
+        self.current.load().peer.clone()
+    }
+
     /// When the certificate ends, milliseconds since the epoch.
     pub fn expires_ms(&self) -> i64 {
         self.current.load().peer.expires_ms

@@ -53,6 +53,6 @@ pub use json_body::JsonBody;
 pub use lines::LinePort;
 pub use metrics::NetMetrics;
 pub use origin::OriginPolicy;
-pub use peers::{Peer, PeerIdentity, PeerRefusal, Peers};
+pub use peers::{HasLeft, Peer, PeerIdentity, PeerRefusal, Peers};
 pub use routes::{Access, Route, Routes};
 pub use server::{Bound, Server, ServerSettings};

@@ -97,6 +97,13 @@ pub enum PeerRefusal {
          `watchfire token create`"
     )]
     Revoked(Role, String),
+    /// It is that of a broker that was drained.
+    #[error(
+        "the broker {0:?} was drained and has left its cluster, and its certificate is revoked: to take \
+         the machine in again, remove its data directory and start it with a token from `watchfire token \
+         create --role broker`"
+    )]
+    Left(String),
     /// It ended.
     #[error(
         "the certificate of {0} {1:?} has ended; join again with a token from \
@@ -118,8 +125,13 @@ pub struct Peers {
     revocations: watch::Sender<u64>,
     /// Whether brokers count that are not listed.
     trusts_brokers: AtomicBool,
+    has_left: OnceLock<HasLeft>,
     reserved: OnceLock<String>,
 }
+
+/// Whether a certificate is that of a broker that has left its cluster for good. Asked at each of its
+/// calls, so it must not wait.
+pub type HasLeft = Box<dyn Fn(&PeerIdentity) -> bool + Send + Sync>;
 
 impl fmt::Debug for Peers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,9 +142,9 @@ impl fmt::Debug for Peers {
 impl Peers {
     /// The list kept in `store`.
     pub fn new(store: Arc<dyn CredentialStore>) -> Arc<Peers> {
-        let reserved = OnceLock::new();
+        let (has_left, reserved) = (OnceLock::new(), OnceLock::new());
         let (revocations, trusts_brokers) = (watch::Sender::new(0), AtomicBool::new(false));
-        Arc::new(Peers { store, revocations, trusts_brokers, reserved })
+        Arc::new(Peers { store, revocations, trusts_brokers, has_left, reserved })
     }
 
     /// Keeps a name from those who join from now on: the one under which this process itself collects.
@@ -145,6 +157,38 @@ impl Peers {
     /// the list from them, which it could not get without talking to them.
     pub fn trust_brokers(&self, trust: bool) {
         self.trusts_brokers.store(trust, Ordering::Release);
+    }
+
+    /// Says whose certificates count no more although brokers are known by theirs alone; once.
+    pub fn know_who_left(&self, has_left: HasLeft) {
+        let is_first = self.has_left.set(has_left).is_ok();
+        debug_assert!(is_first, "it is said once");
+    }
+
+    /// The serial numbers under which a peer is listed, newest first; `None` if it is not, or another one
+    /// under its name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn listed(&self, peer: &PeerIdentity) -> Result<Option<Vec<String>>, StoreError> {
+        let record = self.store.get(&key(&peer.name))?;
+        let record = record.and_then(|record| read(&peer.name, &record));
+        let is_it = |record: &Peer| {
+            record.role == peer.role && record.serials.iter().any(|serial| **serial == *peer.serial)
+        };
+        Ok(record.filter(is_it).map(|record| record.serials))
+    }
+
+    /// Takes a peer off the list that leaves by itself: its name is free then. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn leave(&self, peer: &PeerIdentity) -> Result<(), StoreError> {
+        if self.listed(peer)?.is_some() {
+            self.store.delete(&key(&peer.name), Expected::Any)?;
+            self.look_again();
+        }
+        Ok(())
     }
 
     /// Everyone on the list, by name.
@@ -183,14 +227,15 @@ impl Peers {
             return Err(PeerRefusal::Expired(peer.role, peer.name.to_string()));
         }
         if peer.role == Role::Broker && self.trusts_brokers.load(Ordering::Acquire) {
-            return Ok(());
+            return match self.has_left.get().is_some_and(|has_left| has_left(peer)) {
+                true => Err(PeerRefusal::Left(peer.name.to_string())),
+                false => Ok(()),
+            };
         }
-        let record = self.store.get(&key(&peer.name))?;
-        let record = record.and_then(|record| read(&peer.name, &record));
-        let counts = record.is_some_and(|record| {
-            record.role == peer.role && record.serials.iter().any(|serial| **serial == *peer.serial)
-        });
-        if counts { Ok(()) } else { Err(PeerRefusal::Revoked(peer.role, peer.name.to_string())) }
+        match self.listed(peer)? {
+            Some(_) => Ok(()),
+            None => Err(PeerRefusal::Revoked(peer.role, peer.name.to_string())),
+        }
     }
 
     /// Has every connection look whether its peer still counts: another broker may have changed the list.
@@ -362,5 +407,16 @@ mod tests {
             expires_ms,
         };
         assert_eq!(peers.check(&broker, now), Ok(()));
+        // It leaves: its name is free, and its certificate counts no more, also where brokers need no list.
+        peers.leave(&PeerIdentity { serial: "b9".into(), ..broker.clone() }).expect("nobody's");
+        assert_eq!(peers.listed(&broker), Ok(Some(vec!["b4".to_owned(), "a1".to_owned()])));
+        peers.trust_brokers(true);
+        peers.know_who_left(Box::new(|peer| *peer.serial == *"b4"));
+        peers.leave(&broker).expect("writable");
+        assert_eq!(peers.listed(&broker), Ok(None));
+        let refusal = peers.check(&broker, now).expect_err("it has left");
+        assert!(refusal.to_string().contains("was drained"), "{refusal}");
+        let next = PeerIdentity { serial: "b5".into(), ..broker };
+        assert_eq!(peers.check(&next, now), Ok(()));
     }
 }

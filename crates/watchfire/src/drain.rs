@@ -109,8 +109,9 @@ fn drain(client: &mut HttpClient, name: Option<&str>, language: Language) -> Res
     eprintln!(
         "{}",
         match language {
-            Language::En => "the broker has left the cluster: its process may be stopped",
-            Language::Zh => "broker 已离开集群：可以停止它的进程",
+            Language::En =>
+                "the broker has left the cluster and its certificate is revoked: its process may be stopped",
+            Language::Zh => "broker 已离开集群，其证书已吊销：可以停止它的进程",
         }
     );
     Ok(())

@@ -1,8 +1,8 @@
 //! A broker leaves its cluster: takes no writes any more, makes blocks of what it has, gives back what it
 //! holds, and is forgotten.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,7 @@ use blockstore::Disk;
 use catalog::{BrokerId, BrokerState, CatalogError, Command};
 use consensus::{Consensus, ProposeError};
 use crossbeam_channel::bounded;
+use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::writer::AGREE_DEADLINE;
@@ -65,11 +66,24 @@ pub struct DrainProgress {
     pub trouble: Option<String>,
 }
 
+/// The certificate by which the others know a broker, when it leaves.
+pub trait Farewell: Send + Sync + 'static {
+    /// Has it agreed upon that the certificate counts no more from the moment on in which the others let
+    /// the broker go. May be asked again.
+    fn revoke(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Whether another broker refuses it: then the others have let this one go.
+    fn is_refused(&self) -> BoxFuture<'_, bool>;
+}
+
 /// Whether, and how far, a broker is on its way out.
 pub(crate) struct Draining {
     /// Shared with the queue, which refuses writes then.
     pub(super) refuses: Arc<AtomicBool>,
     progress: watch::Sender<DrainProgress>,
+    farewell: OnceLock<Arc<dyn Farewell>>,
+    /// What cannot be said again when the others have let this one go.
+    has_said_farewell: AtomicBool,
 }
 
 impl Draining {
@@ -80,7 +94,12 @@ impl Draining {
             segment_bytes: 0,
             trouble: None,
         };
-        Draining { refuses, progress: watch::Sender::new(nothing) }
+        Draining {
+            refuses,
+            progress: watch::Sender::new(nothing),
+            farewell: OnceLock::new(),
+            has_said_farewell: AtomicBool::new(false),
+        }
     }
 }
 
@@ -136,6 +155,15 @@ impl Broker {
         let broker = self.clone();
         tokio::spawn(async move { broker.leave().await });
         Ok(progress)
+    }
+
+    /// Says by which certificate the others know this broker, so that it counts no more when it has left;
+    /// once, and nothing beside a log.
+    pub fn leaves_with(&self, farewell: Arc<dyn Farewell>) {
+        if let Some(clustered) = &self.inner.clustered {
+            let is_first = clustered.draining.farewell.set(farewell).is_ok();
+            debug_assert!(is_first, "it is said once");
+        }
     }
 
     /// How far this broker is on its way out of the cluster; `None` beside a log.
@@ -260,7 +288,21 @@ impl Broker {
         // [`Broker::remove_lost`] takes away.
         let noted = mark_left(&*self.inner.disk, own);
         noted.context("note on the disk that this broker has left")?;
+        let draining = &clustered.draining;
+        let farewell = draining.farewell.get();
+        if let Some(farewell) = farewell
+            && !draining.has_said_farewell.load(Ordering::Acquire)
+        {
+            farewell.revoke().await.context("revoke the certificate of this broker")?;
+            draining.has_said_farewell.store(true, Ordering::Release);
+        }
         let gone = consensus.leave(LEAVE_DEADLINE).await;
+        // The answer may have been cut off with the connection, and no call of this broker counts any more.
+        if let (Err(_), Some(farewell)) = (&gone, farewell)
+            && farewell.is_refused().await
+        {
+            return Ok(());
+        }
         gone.context("leave those that agree")
     }
 

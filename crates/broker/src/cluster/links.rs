@@ -59,6 +59,19 @@ impl Links {
         }
     }
 
+    /// Why the broker at `address` does not take this one's certificate; `None` if it does, or is not
+    /// reached in time.
+    pub async fn refusal(&self, address: &str, deadline: Duration) -> Option<String> {
+        let mut client = ClusterClient::new(self.channel(address).ok()?);
+        let call = client.about(tonic::Request::new(AboutRequest {}));
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Err(status)) if status.code() == tonic::Code::Unauthenticated => {
+                Some(status_words(&status))
+            }
+            _ => None,
+        }
+    }
+
     /// The connection to the broker at `address`.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
-pub use drain::{DrainError, DrainProgress, DrainStep, left_cluster};
+pub use drain::{DrainError, DrainProgress, DrainStep, Farewell, left_cluster};
 pub use drain_routes::drain_routes;
 pub use feed::CatalogFeed;
 pub use fresh::{FreshParts, LiveParts, Peers};

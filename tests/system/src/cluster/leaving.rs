@@ -91,18 +91,33 @@ pub(super) fn drain_and_start(scratch: &Scratch) -> Result<String> {
     let refused = drain(first, &["--lost", "broker-3"]).err().context("it lives")?;
     ensure!(format!("{refused:#}").contains("not lost"), "{refused:#}");
     let said = drain(third, &["broker-3"])?;
-    ensure!(said.contains("has left the cluster"), "{said}");
+    let revoked = "has left the cluster and its certificate is revoked";
+    ensure!(said.contains(revoked), "{said}");
     let again = drain(third, &["broker-3"])?;
-    ensure!(again.contains("has left the cluster"), "asked twice: {again}");
+    ensure!(again.contains(revoked), "asked twice: {again}");
     site.members[2].stop()?;
     let said = site.members[2].refused_again(PATIENCE)?;
     for words in ["drained and has left", "remove its data directory", "join token"] {
         ensure!(said.contains(words), "{words:?} is not in {said}");
     }
-    site.members.truncate(2);
+    // Also where the file is gone that says so, as after a restore: nobody takes its certificate.
+    std::fs::remove_file(site.members[2].data.join("left-cluster")).context("it said so")?;
+    let said = site.members[2].refused_again(PATIENCE)?;
+    for words in ["certificate is revoked", "remove its data directory", "--role broker"] {
+        ensure!(said.contains(words), "{words:?} is not in {said}");
+    }
+    let gone = site.members.pop().context("three")?;
     let left = members(first)?;
     ensure!(left.len() == 2 && left.iter().all(|one| !one.1 && !one.2), "{left:?}");
     until_taken(site.members[1].client(), 3.0)?;
+    // Its name is free for a machine that is set up anew.
+    std::fs::remove_dir_all(&gone.data)?;
+    site.add(scratch, "broker-3")?;
+    until_taken(site.members[2].client(), 4.0)?;
+    until("it is a broker under its old name", || {
+        let back = members(first)?;
+        Ok(back.len() == 3 && back.iter().any(of_third(false)))
+    })?;
     site.check()?;
     Ok(format!("{} samples, none lost", site.acknowledged_samples()))
 }

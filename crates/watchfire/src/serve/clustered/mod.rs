@@ -17,6 +17,7 @@
 //! | `counts` | what is told of the stores |
 //! | `late` | what is there before what it needs is |
 //! | `credentials` | users and tokens in the catalog |
+//! | `leaving` | its certificate when it leaves, and those of others that left |
 //! | `workers` | who computes parts of queries |
 
 mod chunks;
@@ -25,6 +26,7 @@ mod credentials;
 mod home;
 mod keeping;
 mod late;
+mod leaving;
 mod membership;
 mod starts;
 mod store;
@@ -213,11 +215,22 @@ impl Clustered {
         let port = PeerPort::serve(bound, config, security, routes)?;
         // Whoever has a broker's certificate has the authority's key and could make any.
         security.peers().trust_brokers(true);
+        security.peers().know_who_left(leaving::has_left(self.consensus.clone()));
         if self.home.stage == Stage::Founding {
             self.found().await?;
         }
         let identity = self.identity(config, security).await?;
         let links = self.links.set(broker::cluster::Links::new(&identity)?);
+        if let Some(why) = leaving::refusal(&self.consensus, &links).await {
+            bail!("--data {}: {why}", config.data.display());
+        }
+        let certificate = Arc::new(leaving::OwnCertificate {
+            broker: self.home.broker(),
+            identity: Arc::clone(&identity),
+            peers: Arc::clone(security.peers()),
+            consensus: self.consensus.clone(),
+            links: Arc::clone(&links),
+        });
         let (authority, peers) = (Arc::clone(security.authority()), Arc::clone(security.peers()));
         tokio::spawn(Arc::clone(&identity).keep_issuing(authority, Arc::clone(&peers)));
         tokio::spawn(credentials::cut_who_was_revoked_elsewhere(peers));
@@ -246,6 +259,7 @@ impl Clustered {
             on_fault: self.on_fault(),
         };
         let broker = Box::pin(Broker::open_clustered(parts, broker_config, metrics)).await?;
+        broker.leaves_with(certificate);
         if self.caches.own.is_some() && config.cluster.share_cache {
             self.blobs.set_neighbours(Arc::new(OtherCaches {
                 broker: broker.clone(),
