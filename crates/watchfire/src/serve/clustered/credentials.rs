@@ -11,8 +11,15 @@ use net::Peers;
 use net::auth::{CredentialStore, Expected, StoreError, Versioned};
 use tokio::runtime::Handle;
 
-/// For one change, an election included.
+/// For one change, as long as somebody leads.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a change waits for somebody who leads. An election takes less; whoever logs in where no majority
+/// is gets an answer instead of an hourglass.
+const ELECTED_WITHIN: Duration = Duration::from_millis(2_800);
+
+/// Who leads is heard several times in so long.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who hears of no leader for longer does not know who was sent away since, and lets nobody in but by the
 /// token of its own data directory.
@@ -64,13 +71,41 @@ impl CatalogCredentials {
     }
 
     fn propose(&self, command: Command) -> Result<Outcome, StoreError> {
-        let proposed = self.consensus.propose(command, DEADLINE);
-        self.runtime.block_on(proposed).map_err(|error| match error {
+        self.runtime.block_on(self.agreed(command))
+    }
+
+    async fn agreed(&self, command: Command) -> Result<Outcome, StoreError> {
+        let is_led = self.consensus.without_leader() < HEARD_WITHIN;
+        let deadline = if is_led { DEADLINE } else { ELECTED_WITHIN };
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.consensus.propose(command, deadline) => outcome,
+            // It was lost meanwhile, or does not answer although it was heard.
+            silent = self.is_lost() => Err(ProposeError::Unknown(format!(
+                "no leader was heard for {:.1} s",
+                silent.as_secs_f64()
+            ))),
+        };
+        outcome.map_err(|error| match error {
             ProposeError::Catalog(CatalogError::VersionConflict { key, .. }) => {
                 StoreError::Conflict(key)
             }
             error => StoreError::Unavailable(error.to_string()),
         })
+    }
+
+    /// Returns when nobody leads and a change has waited long enough for somebody; says for how long nobody
+    /// does. A proposal has ended by itself by then unless the connection to who led hangs.
+    async fn is_lost(&self) -> Duration {
+        const LOOK: Duration = Duration::from_millis(100);
+        tokio::time::sleep(ELECTED_WITHIN + LOOK).await;
+        loop {
+            let silent = self.consensus.without_leader();
+            if silent >= ELECTED_WITHIN {
+                return silent;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 
@@ -201,6 +236,23 @@ mod tests {
             let Some(StoreError::Unavailable(why)) = refused else { panic!("{refused:?}") };
             assert!(why.contains("ask another broker"), "{why}");
         }
+        // A change is refused in a time that somebody at a login page waits: at first it is not known whether
+        // who leads is lost, then it is.
+        store.cut_off = CUT_OFF;
+        let store = Arc::new(store);
+        for (words, by) in
+            [("no leader was heard", "while it is missed"), ("nothing was changed", "later")]
+        {
+            let begin = std::time::Instant::now();
+            let changing = Arc::clone(&store);
+            let work = move || changing.put("auth/a", b"x", Expected::Any);
+            let refused = tokio::task::spawn_blocking(work).await.expect("no panic");
+            let Err(StoreError::Unavailable(why)) = refused else { panic!("{refused:?}") };
+            let took = begin.elapsed();
+            assert!(why.contains(words), "{by}: {why}");
+            assert!(took < Duration::from_secs(4), "{by}: {took:?}");
+        }
+        let mut store = Arc::into_inner(store).expect("nobody changes anything");
         store.cut_off = Duration::from_secs(2);
         consensus.begin().await.expect("the first");
         let begin = std::time::Instant::now();
