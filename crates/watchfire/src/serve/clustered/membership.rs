@@ -97,7 +97,8 @@ impl Clustered {
         let broker = self.home.broker();
         loop {
             if let Err(error) = self.consensus.catch_up(PATIENCE).await {
-                tracing::warn!(%error, "the start waits for the cluster");
+                let address = &self.member.address;
+                tracing::warn!(%error, address, "the start waits for the cluster");
                 // Its own log may say that it is a member when the others have taken it out.
                 self.ask_to_be_in().await?;
                 continue;
@@ -151,6 +152,33 @@ async fn ask_to_be_in(
     consensus.join(&seeds, PATIENCE).await
 }
 
+/// Whether other members could reach `own`. One that was started again without its `--peer-listen` would
+/// listen on its own host, and tell those on other hosts to look for it on theirs.
+///
+/// # Errors
+/// They could not; what to do.
+pub(super) fn is_reachable(own: &Member, others: impl Iterator<Item = Member>) -> Result<()> {
+    if !is_loopback(&own.address) {
+        return Ok(());
+    }
+    let Some(other) = others.into_iter().find(|other| !is_loopback(&other.address)) else {
+        return Ok(());
+    };
+    bail!(
+        "{}, at {}, and the other brokers would look for this one at {}, which is this host alone: start it \
+         with the --peer-listen that it had, such as 0.0.0.0:9596, or say by --advertise where they reach it",
+        other.name,
+        other.address,
+        own.address
+    )
+}
+
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Whether the store's cluster is that of a broker, and whether this program knows enough for it.
 fn may_join(about: &AboutResponse, home: &Home, store: &Store) -> Result<()> {
     let id = <[u8; 16]>::try_from(&about.cluster[..]).map(StoreId);
@@ -182,6 +210,25 @@ mod tests {
 
     use super::super::home::Stage;
     use super::*;
+
+    #[test]
+    fn a_restart_that_would_hide_a_broker_from_the_others_is_refused() {
+        let at = |address: &str| Member {
+            name: "b".to_owned(),
+            address: address.to_owned(),
+            ..Member::default()
+        };
+        let reach = |own: &str, others: &[&str]| {
+            is_reachable(&at(own), others.iter().map(|other| at(other)))
+        };
+        let refused =
+            reach("127.0.0.1:9596", &["127.0.0.1:1", "two:9596"]).expect_err("on two hosts");
+        assert!(refused.to_string().contains("--peer-listen"), "{refused}");
+        reach("localhost:9596", &["10.0.0.2:9596"]).expect_err("on two hosts");
+        reach("127.0.0.1:9596", &["127.0.0.1:9696", "[::1]:9796"]).expect("all on one host");
+        reach("127.0.0.1:9596", &[]).expect("alone");
+        reach("one:9596", &["127.0.0.1:9596", "two:9596"]).expect("its own address is fine");
+    }
 
     #[tokio::test]
     async fn who_is_too_old_or_of_another_cluster_is_told_before_it_joins() {

@@ -175,6 +175,9 @@ impl Clustered {
                 home.cluster()
             );
         }
+        let known = consensus.status().members.into_iter();
+        let others = known.filter(|(id, _)| *id != home.broker().0).map(|(_, (other, _))| other);
+        membership::is_reachable(&member, others)?;
         Ok(Some(Clustered {
             home,
             disk,
