@@ -4,6 +4,7 @@
 //! data directory that only the server's user (and root) can read.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::about::now_ms;
 use crate::token::{aligned, span};
+use crate::words::elsewhere;
 
 /// What a console that runs apart says about joining.
 pub(crate) const NO_AUTHORITY: &str = "this server has no authority: run this on the broker's host";
@@ -213,21 +215,34 @@ fn read_password() -> Result<String> {
 fn setup_link(server: &LocalServer) -> Result<String> {
     let answer = server.ask(Method::GET, "/api/v1/setup", None)?.unwrap_or_default();
     match answer["token"].as_str() {
-        Some(token) => Ok(format!("{}/setup#{token}", reachable(server.url()))),
+        Some(token) => Ok(format!("{}/setup#{token}", from_elsewhere(server))),
         None => bail!(
             "this installation is set up already: log in at {}, or use `watchfire admin{} \
              reset-password USER`",
-            reachable(server.url()),
+            from_elsewhere(server),
             server.flag()
         ),
     }
 }
 
-/// A URL as a browser elsewhere would have to open it: a server that listens on all addresses is
-/// shown under the name of this host.
-fn reachable(url: &str) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    url.replace("://0.0.0.0:", &format!("://{host}:")).replace("://[::]:", &format!("://{host}:"))
+/// The server's URL as a browser elsewhere has to open it. What this host reaches it by is a loopback address also
+/// where it listens on all: then the name of this host is of more use.
+fn from_elsewhere(server: &LocalServer) -> String {
+    let flags = server.ask(Method::GET, "/api/v1/status/flags", None).ok().flatten();
+    let listen = flags.and_then(|flags| flags["listen"].as_str()?.parse().ok());
+    named(server.url(), listen)
+}
+
+fn named(url: &str, listen: Option<SocketAddr>) -> String {
+    let port = url.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let (Some(listen), Some(port), Some((scheme, _))) = (listen, port, url.split_once("://"))
+    else {
+        return url.to_owned();
+    };
+    if !listen.ip().is_unspecified() {
+        return url.to_owned();
+    }
+    format!("{scheme}://{}", elsewhere(SocketAddr::new(listen.ip(), port)))
 }
 
 fn certificates(list: &Value, now_ms: i64, flag: &str) -> String {
@@ -271,6 +286,18 @@ mod tests {
     struct Line {
         #[command(flatten)]
         arguments: AdminArguments,
+    }
+
+    #[test]
+    fn a_link_names_the_host_where_it_listens_on_all_addresses() {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let url = "https://127.0.0.1:9595";
+        let listen = |address: &str| Some(address.parse().expect("an address"));
+        assert_eq!(named(url, listen("0.0.0.0:0")), format!("https://{host}:9595"));
+        assert_eq!(named("https://[::1]:1", listen("[::]:1")), format!("https://{host}:1"));
+        for as_it_is in [listen("127.0.0.1:9595"), listen("10.0.0.1:9595"), None] {
+            assert_eq!(named(url, as_it_is), url);
+        }
     }
 
     #[test]

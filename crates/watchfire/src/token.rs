@@ -130,7 +130,16 @@ fn create_join(server: &LocalServer, create: &CreateArguments) -> Result<()> {
     eprintln!("Run this on the next host. It counts for {hosts}, for {}:", left(&made, now_ms()));
     let command = made["command"].as_str().unwrap_or_default();
     println!("{command}");
+    if create.role == JoinRole::Broker {
+        eprintln!("\nURL is that of the store, as this broker was started with it.");
+    }
     if let Some(address) = only_here(command) {
+        if create.role == JoinRole::Broker {
+            eprintln!(
+                "One more on this host needs a directory and ports of its own: --data DIR --listen \
+                 127.0.0.1:PORT --peer-listen 127.0.0.1:PORT."
+            );
+        }
         eprintln!(
             "\nOnly processes on this host reach {address}. For others, start the server with --listen \
              0.0.0.0:9595, or peers alone with --peer-listen 0.0.0.0:9596, and make a token then."

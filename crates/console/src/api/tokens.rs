@@ -1,5 +1,6 @@
 //! `/api/v1/{tokens,join-tokens,certificates}`: what programs and hosts prove themselves with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -153,7 +154,13 @@ fn command(role: Role, broker: &str, token: &str) -> String {
             format!("watchfire {role} --broker {broker} --join {token}")
         }
         Role::Broker => {
-            format!("watchfire broker --store URL --join {broker} --join-token {token}")
+            // The others must reach it, too, unless all of them are on one host.
+            let is_reached = broker.rsplit_once(':').is_some_and(|(host, _)| {
+                let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+                host != "localhost" && !ip.is_ok_and(|ip| ip.is_loopback())
+            });
+            let listen = if is_reached { " --peer-listen 0.0.0.0:9596" } else { "" };
+            format!("watchfire broker --store URL{listen} --join {broker} --join-token {token}")
         }
     }
 }
@@ -220,4 +227,23 @@ fn duration(text: &str) -> Result<Duration, AccountError> {
 fn not_found(what: &str, name: &str) -> AccountError {
     let shown: String = name.chars().take(64).collect();
     AccountError::NotFound(format!("there is no {what} {shown:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_joins_from_another_host_listens_for_the_others() {
+        let command = |broker| command(Role::Broker, broker, "wfj_x");
+        for elsewhere in ["one.example:9596", "10.0.0.1:9596", "[2001:db8::1]:9596"] {
+            let expected = format!(
+                "watchfire broker --store URL --peer-listen 0.0.0.0:9596 --join {elsewhere} --join-token wfj_x"
+            );
+            assert_eq!(command(elsewhere), expected);
+        }
+        for here in ["127.0.0.1:9596", "[::1]:9596", "localhost:9596"] {
+            assert!(!command(here).contains("--peer-listen"), "{here}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ pub enum JoinError {
     /// told: who guesses must not learn.
     #[error(
         "the join token is unknown here, used up, revoked or too old; make a new one with \
-         `watchfire token create`"
+         `watchfire token create`, for a console or a broker with its --role"
     )]
     Unknown,
     /// It was made for something else.
