@@ -13,7 +13,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { checkCardinality } from './cardinality.mjs';
-import { checkBrokers, checkCluster } from './cluster.mjs';
+import { checkBrokers, checkCluster, checkLeaving } from './cluster.mjs';
 import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
@@ -490,7 +490,10 @@ await checkExplore({ open, check, demand });
 await checkCardinality({ base, open, check, demand });
 await checkQueries({ base, open, check, demand });
 await checkCluster({ open, check, demand });
-if (clusterUrl) await checkBrokers({ browser, base: clusterUrl, seriousViolations, check, demand });
+if (clusterUrl) {
+  await checkBrokers({ browser, base: clusterUrl, seriousViolations, check, demand });
+  await checkLeaving({ browser, base: clusterUrl, seriousViolations, check, demand });
+}
 await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
 await checkTenants({ base, open, check, demand });

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Member } from '../src/lib/api/cluster';
+import type { Cluster, Member } from '../src/lib/api/cluster';
+import { obstacle, tooFew, wayOut } from '../src/lib/cluster/leaving';
 import { arcsOf, outline, place, zonesOf } from '../src/lib/cluster/ring';
 import { enPages } from '../src/lib/i18n/en-pages';
 import { placeholders } from '../src/lib/i18n/fill';
@@ -63,5 +64,46 @@ describe('findings', () => {
     const names = [...kinds.matchAll(/"(\w+)"/g)].map((match) => match[1] as string);
     expect(names).toContain('full');
     for (const kind of names) if (kind !== 'not_found') expect(enPages).toHaveProperty([`cluster.store.${kind}`]);
+  });
+});
+
+describe('to leave', () => {
+  const broker = (name: string, more: Partial<Member> = {}): Member =>
+    ({ id: name, name, liveness: 'alive', silentMs: 0, isDraining: false, hasLeft: false, part: 'voter', segments: { count: 0, bytes: 0 }, ...more }) as Member;
+  const led = { leader: 'a' } as NonNullable<Cluster['consensus']>;
+  const among = (members: Member[]) => ({ members, consensus: led });
+
+  test('one that lives drains, one that is silent is taken out, one that drains is left alone', () => {
+    expect(wayOut(broker('a'))).toBe('drain');
+    expect(wayOut(broker('a', { liveness: 'unknown' }))).toBe('drain');
+    expect(wayOut(broker('a', { isDraining: true }))).toBeNull();
+    expect(wayOut(broker('a', { isDraining: true, liveness: 'silent' }))).toBe('remove');
+    expect(wayOut(broker('a', { hasLeft: true, liveness: 'unknown' }))).toBe('remove');
+  });
+
+  test('something has to be left', () => {
+    const [a, b, c] = [broker('a'), broker('b'), broker('c')];
+    expect(obstacle(a, among([a, b, c]))).toBeNull();
+    expect(obstacle(a, among([a]))).toBe('last');
+    expect(obstacle(a, among([a, broker('b', { isDraining: true }), broker('c', { liveness: 'silent' })]))).toBe('last');
+    expect(obstacle(a, { members: [a, b, c], consensus: { ...led, leader: null } })).toBe('noLeader');
+    // Two voters are left, one of them gone: nothing could be agreed upon.
+    const lost = broker('c', { liveness: 'silent' });
+    expect(obstacle(a, among([a, b, lost]))).toBe('voters');
+    expect(obstacle(broker('d', { part: 'learner' }), among([a, b, lost]))).toBeNull();
+  });
+
+  test('one that may come back is not taken out', () => {
+    const rest = [broker('a'), broker('b')];
+    const lost = (silentMs: number, count: number) => broker('c', { liveness: 'silent', silentMs, segments: { count, bytes: 0 } });
+    expect(obstacle(lost(59_000, 0), among(rest))).toBe('recent');
+    expect(obstacle(lost(61_000, 2), among(rest))).toBe('segments');
+    expect(obstacle(lost(61_000, 0), among(rest))).toBeNull();
+  });
+
+  test('fewer than three are told to be few', () => {
+    const four = ['a', 'b', 'c', 'd'].map((name) => broker(name));
+    expect(tooFew(four[0] as Member, four)).toBeNull();
+    expect(tooFew(four[0] as Member, four.slice(0, 3))).toBe(2);
   });
 });

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::doctor::size;
-use crate::http_client::{HttpClient, ServerArguments};
+use crate::http_client::{HttpClient, ServerArguments, encode_form};
 use crate::language::Language;
 
 /// What to show below the help.
@@ -16,8 +17,8 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   watchfire drain
       on the host of the broker: it takes no more writes, makes blocks of what it has, and leaves
-  watchfire drain broker-3 --url https://broker-3:9595 --token-file token
-      from elsewhere; the name makes sure that no other one is meant
+  watchfire drain broker-3
+      on the host of another broker, or with --url and --token-file from elsewhere: it passes that on
   watchfire drain --lost broker-3
       on the host of another broker: broker-3 is gone for good, and its place and vote are taken away
 
@@ -37,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Who leaves.
 #[derive(Debug, Args)]
 pub(crate) struct DrainArguments {
-    /// Name of the broker, to make sure that the one that is asked is meant
+    /// Name of the broker that is to leave [default: the one that is asked]
     #[arg(conflicts_with = "lost")]
     name: Option<String>,
 
@@ -87,8 +88,10 @@ fn drain(client: &mut HttpClient, name: Option<&str>, language: Language) -> Res
     let mut answered = Instant::now();
     while progress.step != "left" {
         std::thread::sleep(EVERY);
-        let now: Progress = match progress_of(client) {
-            Ok(now) => now,
+        let now: Progress = match progress_of(client, name) {
+            Ok(Some(now)) => now,
+            // The others have forgotten it.
+            Ok(None) => break,
             Err(error) if answered.elapsed() < SILENCE => {
                 tracing::debug!("{error:#}");
                 continue;
@@ -117,9 +120,18 @@ fn drain(client: &mut HttpClient, name: Option<&str>, language: Language) -> Res
     Ok(())
 }
 
-fn progress_of(client: &mut HttpClient) -> Result<Progress> {
-    let answer = client.get(PATH)?.success().with_context(|| client.url(PATH))?;
-    parsed(client, PATH, &answer.body)
+/// `None` if there is no broker of this name any more.
+fn progress_of(client: &mut HttpClient, name: Option<&str>) -> Result<Option<Progress>> {
+    let path = match name {
+        None => PATH.to_owned(),
+        Some(name) => format!("{PATH}?{}", encode_form(&[("name", name.to_owned())])),
+    };
+    let answer = client.get(&path)?;
+    if name.is_some() && answer.status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let answer = answer.success().with_context(|| client.url(&path))?;
+    parsed(client, &path, &answer.body).map(Some)
 }
 
 fn take_out(client: &mut HttpClient, lost: &str, language: Language) -> Result<()> {

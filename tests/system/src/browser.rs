@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::harness::process::binary;
 use crate::harness::{Group, Launch, Scratch, Server};
 
 /// The pages as a user meets them.
@@ -52,6 +53,7 @@ fn console(scratch: &Scratch) -> Result<String> {
     let founder = Launch::broker(&scratch.join("founder"))
         .arguments(&["--store", &store, "--peer-listen", "127.0.0.1:0", "--name", "founder"])
         .start()?;
+    let joined = join_others(scratch, &store)?;
     wait_for_host(&server.client())?;
     let mut child = Command::new("node")
         .args(["run.mjs", &url(&server), &setup_link, &url(&founder)])
@@ -78,7 +80,32 @@ fn console(scratch: &Scratch) -> Result<String> {
     server.stop()?;
     guarded.stop()?;
     founder.stop()?;
+    for other in joined {
+        other.stop()?;
+    }
     Ok(format!("{checks} checks"))
+}
+
+/// Three more brokers: one stays, one is drained on the page, and one is lost from the beginning, so that it has
+/// been silent for long when the page takes it out.
+fn join_others(scratch: &Scratch, store: &str) -> Result<Vec<Server>> {
+    let mut running = Vec::new();
+    for name in ["stays", "drained", "lost"] {
+        let made = Command::new(binary())
+            .args(["token", "create", "--role", "broker", "--data"])
+            .arg(scratch.join("founder"))
+            .output()
+            .context("start watchfire token create")?;
+        let command = String::from_utf8(made.stdout).context("a command is text")?;
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "--join");
+        let at = at.with_context(|| format!("no command to join: {command:?}"))?;
+        let mut arguments = vec!["--store", store, "--peer-listen", "127.0.0.1:0", "--name", name];
+        arguments.extend(&words[at..]);
+        running.push(Launch::broker(&scratch.join(name)).arguments(&arguments).start()?);
+    }
+    running.pop().expect("three were started").kill()?;
+    Ok(running)
 }
 
 fn url(server: &Server) -> String {

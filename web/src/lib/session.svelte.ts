@@ -1,6 +1,6 @@
 /** Who is logged in, and whether anybody has to be. */
 
-import { get, send, whenUnauthorized } from './api/client';
+import { ApiError, get, send, whenUnauthorized } from './api/client';
 import { live } from './live/socket.svelte';
 import { ALL_TENANTS, tenant } from './tenant.svelte';
 
@@ -25,13 +25,16 @@ const RETRY_MS = 1_500;
 
 let known = $state.raw<WhoAmI | null>(null);
 let ended = $state(false);
+let fault = $state('');
 
 async function ask(): Promise<void> {
   try {
     known = await get<WhoAmI>('/api/v1/whoami');
+    fault = '';
     if (known.principal && known.principal.tenant !== ALL_TENANTS) tenant.forget();
-  } catch {
-    // The server starts, or is away; nothing can be shown without it.
+  } catch (error) {
+    // The server starts, or is away, or does not know who may enter; nothing can be shown without it.
+    fault = error instanceof ApiError && error.type !== 'network' ? error.message : '';
     setTimeout(() => void ask(), RETRY_MS);
     return;
   }
@@ -55,6 +58,10 @@ export const session = {
   },
   get mayEnter(): boolean {
     return known !== null && mayEnter(known);
+  },
+  /** What the server says instead of who is here; empty while it has not said anything. It is asked again and again. */
+  get fault(): string {
+    return fault;
   },
   get needsSetup(): boolean {
     return known?.setup === true && known.login === 'required';

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use blockstore::Disk;
 use catalog::{BrokerId, BrokerState, CatalogError, Command};
-use consensus::{Consensus, ProposeError};
+use consensus::{Consensus, ProposeError, Voting};
 use crossbeam_channel::bounded;
 use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
+use super::members::ClusterMember;
 use super::writer::AGREE_DEADLINE;
 use crate::Broker;
 use crate::commit::Message;
@@ -115,6 +116,17 @@ pub enum DrainError {
          leaves"
     )]
     Last,
+    /// The others could not agree that it is gone, nor upon anything then.
+    #[error(
+        "without this broker {alive} of {voters} voters live, and that is no majority: start the others again, or \
+         take out those that are gone for good (`watchfire drain --lost NAME`), and ask again"
+    )]
+    NoMajority {
+        /// Voters that live, without this one.
+        alive: usize,
+        /// All of them.
+        voters: usize,
+    },
     /// The cluster does not agree now.
     #[error("{0}: whether this broker leaves is not agreed upon; ask again")]
     NotAgreed(String),
@@ -139,6 +151,7 @@ impl Broker {
         if !others.iter().any(|other| !other.is_own && other.is_alive && !other.is_draining) {
             return Err(DrainError::Last);
         }
+        self.others_have_a_majority(&others)?;
         // Of all that are asked to leave at once the last one is refused: their order decides, not what each
         // of them sees of the others.
         match self.say_that_it_leaves().await {
@@ -164,6 +177,24 @@ impl Broker {
             let is_first = clustered.draining.farewell.set(farewell).is_ok();
             debug_assert!(is_first, "it is said once");
         }
+    }
+
+    /// Whether the others can go on without this broker's vote: else it would take no writes any more, and not
+    /// get away either.
+    fn others_have_a_majority(&self, members: &[ClusterMember]) -> Result<(), DrainError> {
+        let (consensus, own) = self.of_cluster();
+        let counted = consensus.status().members.into_iter();
+        let voters: Vec<BrokerId> = counted
+            .filter(|(_, (_, voting))| *voting == Voting::Voter)
+            .map(|(id, _)| BrokerId(id))
+            .collect();
+        if !voters.contains(&own) || voters.len() == 1 {
+            return Ok(());
+        }
+        let lives = |id: BrokerId| members.iter().any(|one| one.id == id && one.is_alive);
+        let alive = voters.iter().filter(|id| **id != own && lives(**id)).count();
+        let voters = voters.len() - 1;
+        if 2 * alive > voters { Ok(()) } else { Err(DrainError::NoMajority { alive, voters }) }
     }
 
     /// How far this broker is on its way out of the cluster; `None` beside a log.

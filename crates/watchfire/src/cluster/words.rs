@@ -66,8 +66,8 @@ const WORDS: &[Words] = &[
     },
     Words {
         code: "no_leader",
-        said: ("No broker leads: {alive} of {voters} voters are known to live, and {majority} are needed. Nothing is taken; what is stored can be read", "没有领导者：{voters} 个投票者中已知存活 {alive} 个，需要 {majority} 个。目前不接受写入，已存数据仍可查询"),
-        fix: ("Start brokers that stand, and see that they reach each other at their peer ports. Agents keep what they collect and send it then.", "请启动停止的 broker，并确认它们能互相访问对方的 peer 端口。agent 会保留采集的数据，恢复后再发送。"),
+        said: ("No broker leads: {alive} of {voters} voters are known to live, and {majority} are needed. No writes are taken; what is stored can be read", "没有领导者：{voters} 个投票者中已知存活 {alive} 个，需要 {majority} 个。目前不接受写入，已存数据仍可查询"),
+        fix: ("Start brokers that stand, and see that they reach each other at their peer ports. Agents keep what they collect and send it then. Where a login is needed, nobody is let in after 30 s but by the local token on a broker’s host.", "请启动停止的 broker，并确认它们能互相访问对方的 peer 端口。agent 会保留采集的数据，恢复后再发送。需要登录时，30 秒后只有 broker 主机上的本地令牌才能进入。"),
     },
     Words {
         code: "voter_away",
@@ -92,7 +92,7 @@ const WORDS: &[Words] = &[
     Words {
         code: "broker_silent",
         said: ("The broker {name} has been silent for {seconds} s. What it took last, {segments} segments, is read from the store", "broker {name} 已 {seconds} 秒没有响应。它最后接收的数据（{segments} 个段）从存储中读取"),
-        fix: ("Nothing is lost, queries only take longer. Start it again. If it is gone for good, another one makes blocks of its segments within minutes; then take it out: watchfire drain --lost {name}.", "没有数据丢失，只是查询变慢。请重新启动它。如果它永远不会回来，几分钟内会有其他 broker 把它的段写成块；之后请移除它：watchfire drain --lost {name}。"),
+        fix: ("Nothing is lost, queries only take longer. Start it again. If it is gone for good, another one makes blocks of its segments within minutes; then take it out, on the Cluster page or by `watchfire drain --lost {name}`.", "没有数据丢失，只是查询变慢。请重新启动它。如果它永远不会回来，几分钟内会有其他 broker 把它的段写成块；之后请在集群页移除它，或运行 `watchfire drain --lost {name}`。"),
     },
     Words {
         code: "broker_unreachable",
@@ -105,9 +105,14 @@ const WORDS: &[Words] = &[
         fix: ("Wait; it ends by itself.", "请等待，它会自行结束。"),
     },
     Words {
+        code: "drain_stuck",
+        said: ("The broker {name} does not get on with leaving: {why}", "broker {name} 的退出过程没有进展：{why}"),
+        fix: ("It goes on trying and loses nothing. See what the text says, mostly of the store; or restart it, which takes it back in.", "它会继续重试，不会丢失数据。请查看上文（多与存储有关）；或者重启它，使其恢复工作。"),
+    },
+    Words {
         code: "broker_left",
         said: ("{name} has left, and the consensus still counts it", "{name} 已离开，但共识中仍计入它"),
-        fix: ("Nothing has to be done while it leaves. If its process is gone, take its vote away: watchfire drain --lost {name}.", "离开过程中无需处理。如果它的进程已不在，请收回它的投票：watchfire drain --lost {name}。"),
+        fix: ("Nothing has to be done while it leaves. If its process is gone, take its vote away, on the Cluster page or by `watchfire drain --lost {name}`.", "离开过程中无需处理。如果它的进程已不在，请在集群页收回它的投票，或运行 `watchfire drain --lost {name}`。"),
     },
     Words {
         code: "consensus_lag",
@@ -147,7 +152,7 @@ const WORDS: &[Words] = &[
     Words {
         code: "clock_skew",
         said: ("The clock of {name} differs from that of this broker by {milliseconds} ms", "{name} 的时钟与此 broker 相差 {milliseconds} 毫秒"),
-        fix: ("Set the clocks by NTP: samples get wrong times, and leases of jobs end too early or too late.", "请用 NTP 校准时钟：否则样本时间不准，任务租约会过早或过晚到期。"),
+        fix: ("Set the clocks by NTP: samples get wrong times, and from a minute on a broker merges and removes nothing.", "请用 NTP 校准时钟：否则样本时间不准；相差超过一分钟时，该 broker 不再合并和清理。"),
     },
     Words {
         code: "retention_rules_differ",

@@ -361,7 +361,7 @@ fn routes(
         .merge(broker::routes(broker))
         .merge(broker::pushgateway_routes(&pushes))
         .merge(broker::cluster::status::cluster_status_routes(&cluster))
-        .merge(broker::cluster::drain_routes(broker))
+        .merge(broker::cluster::drain_routes(&cluster))
         .merge(console::api_routes(&console))
         .route("/metrics", [Method::GET], Access::Read, metrics)
         .merge(console::pages(&console))

@@ -76,6 +76,20 @@ pub(super) fn drain_and_start(scratch: &Scratch) -> Result<String> {
     let leaves = || Ok(members(first)?.iter().any(of_third(true)));
     until("the others know that it drains", leaves)?;
     let before = shipped()?;
+    // How far it is is told by the others, with what keeps it.
+    let keeps = || -> Result<bool> {
+        let status = first.get_data("/api/v1/status/cluster")?;
+        let members = status["members"].as_array().context("no members")?;
+        let third = members.iter().find(|one| one["name"] == "broker-3").context("it is listed")?;
+        let drain = &third["report"]["drain"];
+        let passed_on = first.get_data(&format!("{DRAIN}?name=broker-3"))?;
+        let is_told = |one: &Value| one["step"] == "flushing" && one["segments"].as_u64() > Some(0);
+        let is_kept = drain["trouble"].as_str().is_some_and(|why| why.contains("blocks"));
+        let findings = status["findings"].as_array().context("no findings")?;
+        let is_found = findings.iter().any(|one| one["code"] == "drain_stuck");
+        Ok(is_found && is_told(drain) && is_told(&passed_on) && is_kept)
+    };
+    until("the others tell how far it is, and why not further", keeps)?;
     until("the agent sends to another one", || Ok(shipped()? > before + 5.0))?;
     agent.stop()?;
     site.members[2].kill()?;
@@ -90,7 +104,10 @@ pub(super) fn drain_and_start(scratch: &Scratch) -> Result<String> {
     // Who lives is no lost one.
     let refused = drain(first, &["--lost", "broker-3"]).err().context("it lives")?;
     ensure!(format!("{refused:#}").contains("not lost"), "{refused:#}");
-    let said = drain(third, &["broker-3"])?;
+    let unknown = drain(first, &["broker-9"]).err().context("there is none")?;
+    ensure!(format!("{unknown:#}").contains("there is no broker"), "{unknown:#}");
+    // Any broker passes it on.
+    let said = drain(first, &["broker-3"])?;
     let revoked = "has left the cluster and its certificate is revoked";
     ensure!(said.contains(revoked), "{said}");
     let again = drain(third, &["broker-3"])?;
@@ -119,6 +136,14 @@ pub(super) fn drain_and_start(scratch: &Scratch) -> Result<String> {
         Ok(back.len() == 3 && back.iter().any(of_third(false)))
     })?;
     site.check()?;
+    // Where no majority is, whoever changes something is told so before they give up.
+    site.members[1].kill()?;
+    site.members[2].kill()?;
+    let begin = Instant::now();
+    let refused = join_token(&site.members[0].data, "agent").err().context("nobody agrees")?;
+    let (said, took) = (format!("{refused:#}"), begin.elapsed());
+    ensure!(said.contains("leader"), "{said}");
+    ensure!(took < Duration::from_secs(5), "it took {took:?}: {said}");
     Ok(format!("{} samples, none lost", site.acknowledged_samples()))
 }
 

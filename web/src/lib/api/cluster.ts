@@ -1,6 +1,7 @@
 /** The state of the cluster that the server belongs to, or of one machine. */
 
-import { getAll } from './client';
+import { certificates } from './access';
+import { getAll, getAnswer } from './client';
 
 export type Level = 'ok' | 'warn' | 'bad';
 
@@ -48,6 +49,17 @@ export interface Report {
   stores: StoreReport[];
   tenants: TenantLoad[];
   missing: string[];
+  /** How far it is on its way out of the cluster; null while nobody asked it to leave, absent where it is older. */
+  drain?: Drain | null;
+}
+
+export interface Drain {
+  step: 'serving' | 'finishing' | 'flushing' | 'leaving' | 'left';
+  /** In no block yet. */
+  segments: number;
+  segmentBytes: number;
+  /** Why it does not get on, in the words of the server; it goes on trying. */
+  trouble: string | null;
 }
 
 export interface Member {
@@ -107,3 +119,13 @@ export interface Cluster {
 
 /** Of all tenants, whichever is chosen: a cluster is nobody's. */
 export const clusterStatus = (signal?: AbortSignal): Promise<Cluster> => getAll<Cluster>('/api/v1/status/cluster', signal);
+
+/** Has a broker begin to leave; whichever is asked passes it on. */
+export const drainBroker = async (name: string): Promise<Drain> => (await getAnswer<Drain>('/api/v1/cluster/drain', { name })).data;
+
+/** Takes a broker out that is gone for good, and makes its name free. `id` tells it from others of its name. */
+export async function removeBroker({ id, name }: { id: string; name: string }): Promise<void> {
+  await getAnswer<unknown>('/api/v1/cluster/remove', { name: id });
+  const listed = await certificates.list();
+  if (listed.some((one) => one.role === 'broker' && one.name === name)) await certificates.revoke(name);
+}

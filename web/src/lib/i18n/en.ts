@@ -17,6 +17,7 @@ export const en = {
   'app.copy': 'Copy',
   'app.copied': 'Copied',
   'app.loading': 'Loading',
+  'app.unavailable': 'Nobody can be let in now; this is tried again by itself',
   'app.loadFailed': 'This part of the console could not be loaded.',
   'app.reload': 'Reload the page',
 

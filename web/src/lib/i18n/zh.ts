@@ -14,6 +14,7 @@ export const zh: Dictionary = {
   'app.copy': '复制',
   'app.copied': '已复制',
   'app.loading': '加载中',
+  'app.unavailable': '暂时无法登录；会自动重试',
   'app.loadFailed': '控制台的这一部分未能加载。',
   'app.reload': '重新加载页面',
 

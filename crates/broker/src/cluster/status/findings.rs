@@ -44,6 +44,8 @@ pub enum Code {
     BrokerUnreachable,
     /// A broker gives up its work.
     BrokerDraining,
+    /// One that does so does not get on.
+    DrainStuck,
     /// A broker left and is still counted among the members of the consensus.
     BrokerLeft,
     /// A broker is far behind.
@@ -85,6 +87,7 @@ impl Code {
         Code::BrokerSilent,
         Code::BrokerUnreachable,
         Code::BrokerDraining,
+        Code::DrainStuck,
         Code::BrokerLeft,
         Code::ConsensusLag,
         Code::SegmentsUnflushed,
@@ -113,6 +116,7 @@ impl Code {
             Code::BrokerSilent => "broker_silent",
             Code::BrokerUnreachable => "broker_unreachable",
             Code::BrokerDraining => "broker_draining",
+            Code::DrainStuck => "drain_stuck",
             Code::BrokerLeft => "broker_left",
             Code::ConsensusLag => "consensus_lag",
             Code::SegmentsUnflushed => "segments_unflushed",
@@ -252,6 +256,10 @@ fn life(member: &MemberStatus, found: &mut Vec<Finding>) {
         let finding = about(Code::BrokerDraining, Level::Ok);
         found.push(finding.with("segments", member.segments.count));
     }
+    let drain = member.report.as_ref().and_then(|report| report.drain.as_ref());
+    if let Some(why) = drain.and_then(|drain| drain.trouble.as_deref()) {
+        found.push(about(Code::DrainStuck, Level::Warn).with("why", why));
+    }
     if let Some(entries) = member.lag_entries.filter(|lag| *lag > LAG_ENTRIES)
         && !is_away(member)
     {
@@ -372,3 +380,6 @@ fn reported(name: &str, report: &BrokerReport, found: &mut Vec<Finding>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,12 +32,13 @@ use futures_util::future::join_all;
 use model::TimeRange;
 use tokio::time::Instant;
 
-pub use asking::{AskBroker, Asked, ClusterStatusService, cluster_status_service};
+pub use asking::{AskBroker, Asked, AskedToLeave, ClusterStatusService, cluster_status_service};
 pub use findings::{Code, SHARED_CACHE};
 pub use meter::{OperationCounts, StoreCounts};
 pub use routes::routes as cluster_status_routes;
 pub use told::*;
 
+use crate::cluster::DrainStep;
 use crate::cluster::kept::rules_in_words;
 use crate::shared_catalog::SharedCatalog;
 use crate::{Broker, ClusterMember, Inner};
@@ -63,8 +64,8 @@ pub struct StatusSettings {
 
 /// Tells the state of the cluster, or of one machine.
 pub struct StatusTeller {
-    broker: Broker,
-    settings: StatusSettings,
+    pub(super) broker: Broker,
+    pub(super) settings: StatusSettings,
     meter: Meter,
 }
 
@@ -125,7 +126,14 @@ impl StatusTeller {
             missing_count: missing.len() as u64,
             missing: missing.into_iter().take(MAX_MISSING_TOLD).collect(),
             retention_rules: Some(rules_in_words(&self.broker.in_effect().retention_rules)),
+            drain: self.drain(),
         }
+    }
+
+    /// How far it is on its way out, if it is.
+    fn drain(&self) -> Option<DrainReport> {
+        let progress = self.broker.drain_progress()?;
+        (progress.step != DrainStep::Serving).then(|| progress.into())
     }
 
     /// What cannot be read, of all tenants, each once: a segment has rows of several.

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blockstore::MemoryDisk;
+use net::rpc::DrainRequest;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
+use tonic::Status;
 
-use super::{AskBroker, Asked, ClusterStatus, Level, Liveness, Part, StatusSettings, StatusTeller};
+use super::{
+    AskBroker, Asked, AskedToLeave, ClusterStatus, Level, Liveness, Part, StatusSettings,
+    StatusTeller,
+};
 use crate::cluster::tests::{Running, Site, runtime, start};
 
 /// Those that can be asked, by address.
@@ -21,6 +26,10 @@ impl AskBroker for Tellers {
         Box::pin(async move {
             teller.map(|there| there.report()).ok_or("connection refused".to_owned())
         })
+    }
+
+    fn drain(&self, _: &str, _: DrainRequest) -> AskedToLeave {
+        Box::pin(std::future::ready(Err(Status::unimplemented("no test asks for it"))))
     }
 }
 

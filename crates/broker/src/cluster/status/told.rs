@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cluster::DrainProgress;
+
 /// A cluster as one of its brokers sees it, or one machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -185,6 +187,29 @@ pub struct BrokerReport {
     /// Its `storage.retention_rules` in words: equal ones say the same, others do not. `None` where a
     /// program of before is asked.
     pub retention_rules: Option<String>,
+    /// How far it is on its way out of the cluster; `None` while nobody asked it to leave.
+    pub drain: Option<DrainReport>,
+}
+
+/// How far a broker is on its way out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainReport {
+    /// What it is at: `serving`, `finishing`, `flushing`, `leaving` or `left`.
+    pub step: String,
+    /// Segments that are in no block yet.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Why it does not get on, if it does not: it goes on trying.
+    pub trouble: Option<String>,
+}
+
+impl From<DrainProgress> for DrainReport {
+    fn from(progress: DrainProgress) -> Self {
+        let DrainProgress { step, segments, segment_bytes, trouble } = progress;
+        DrainReport { step: step.name().to_owned(), segments, segment_bytes, trouble }
+    }
 }
 
 /// A store as one broker meets it, in the last minute.

@@ -8,10 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use broker::cluster::Links;
-use broker::cluster::status::{AskBroker, Asked};
+use broker::cluster::status::{AskBroker, Asked, AskedToLeave};
 use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
 use http::Request;
+use net::rpc::DrainRequest;
 use tonic::Status;
 use tower::ServiceExt;
 
@@ -45,6 +46,15 @@ impl AskBroker for LateLinks {
         match self.0.get() {
             Some(links) => links.ask(address),
             None => Box::pin(async { Err("this broker has no certificate yet".to_owned()) }),
+        }
+    }
+
+    fn drain(&self, address: &str, request: DrainRequest) -> AskedToLeave {
+        match self.0.get() {
+            Some(links) => links.drain(address, request),
+            None => Box::pin(async {
+                Err(Status::unavailable("this broker has no certificate yet".to_owned()))
+            }),
         }
     }
 }
