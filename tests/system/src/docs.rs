@@ -1,5 +1,7 @@
 //! What is documented is there, and what is there is documented: metrics, flags, keys, routes.
 
+mod recipes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
@@ -16,6 +18,8 @@ pub(crate) const GROUP: Group = Group {
         ("flags", flags),
         ("configuration-keys", configuration_keys),
         ("banner-and-environment", banner_and_environment),
+        ("commands", recipes::commands),
+        ("three-servers", recipes::three_servers),
     ],
 };
 
