@@ -28,7 +28,7 @@ pub(crate) const BY_HAND: Group = Group {
     name: "cluster-by-hand",
     tests: &[
         ("garage", garage::bad_luck),
-        ("balanced", balanced::ten_minutes),
+        ("balanced", balanced::seven_brokers),
         ("redis-primary-cut-off", redis::a_primary_is_cut_off),
     ],
 };

@@ -1,230 +1,354 @@
-//! Seven brokers on three Garages, two consoles, and nginx before both: ten minutes in which any of them is
-//! killed, seen by somebody who knows nginx alone. For hands, not for each run of the tests.
+//! Seven brokers and two consoles behind nginx: whoever writes and reads knows one address only, while a broker
+//! drawn by lot is killed again and again. By hand, as it takes minutes: docs/testing.md.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
 
-use super::garage::Garage;
-use super::network::rounds_or;
 use super::site::{Place, Site, free_address, join_token};
-use crate::harness::network::Network;
-use crate::harness::peer::{Host, Peer};
-use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
-use crate::ledger::Ledger;
+use crate::harness::random::{Random, mix};
+use crate::harness::{Client, Launch, Scratch, WriteBody, now_ms};
 
 const BROKERS: usize = 7;
-const GARAGES: u8 = 3;
 const CONSOLES: usize = 2;
 const WRITERS: u64 = 6;
+/// Of each writer; a batch has a sample of each.
+const SERIES: u64 = 10;
+/// Between the batches of one writer, so that each has a time of its own and reads stay small.
+const PAUSE: Duration = Duration::from_millis(40);
+/// From one kill to the next, and how long a broker is away.
+const EVERY: Duration = Duration::from_secs(15);
+const AWAY: Duration = Duration::from_secs(4);
+/// For how long one batch may be refused, or lost on its way.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What somebody met who asked all the time.
-#[derive(Default)]
-struct Met {
-    answered: AtomicU64,
-    refused: AtomicU64,
-    slowest: Mutex<Vec<Duration>>,
-    /// The longest times without a good answer.
-    gaps: Mutex<Vec<Duration>>,
+/// Ends with the test.
+struct Nginx {
+    child: Child,
+    /// Writes go to brokers, all else to consoles.
+    front: Client,
+    /// Everything goes to brokers.
+    brokers: Client,
 }
 
-impl Met {
-    /// Asks until it is over; `ask` says whether the answer was good.
-    fn run(&self, over: &AtomicBool, ask: impl Fn() -> bool) {
-        let mut last = Instant::now();
-        while !over.load(Ordering::Relaxed) {
-            let begin = Instant::now();
-            let is_good = ask();
-            self.slowest.lock().expect("no panic").push(begin.elapsed());
-            match is_good {
-                true => {
-                    self.answered.fetch_add(1, Ordering::Relaxed);
-                    self.gaps.lock().expect("no panic").push(last.elapsed());
-                    last = Instant::now();
-                }
-                false => _ = self.refused.fetch_add(1, Ordering::Relaxed),
+impl Nginx {
+    /// As docs/operating/cluster.md has it, in a directory of its own.
+    fn start(scratch: &Scratch, brokers: &[SocketAddr], consoles: &[SocketAddr]) -> Result<Nginx> {
+        let directory = scratch.join("nginx");
+        std::fs::create_dir_all(&directory)?;
+        let (front, behind) = (free_address()?, free_address()?);
+        let upstream = |name: &str, addresses: &[SocketAddr]| {
+            let servers = addresses.iter().fold(String::new(), |mut text, address| {
+                let _ = writeln!(text, "    server {address} max_fails=1 fail_timeout=2s;");
+                text
+            });
+            format!("  upstream {name} {{\n{servers}  }}\n")
+        };
+        let here = directory.display();
+        let mut paths = String::new();
+        for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+            let _ = writeln!(paths, "  {kind}_temp_path {here}/{kind};");
+        }
+        let text = format!(
+            "daemon off;\nworker_processes 1;\npid {here}/pid;\nerror_log {here}/error.log;\n\
+             events {{ worker_connections 1024; }}\nhttp {{\n{paths}  log_format short '$request_method \
+             $upstream_addr $upstream_status $status $request_time';\n  access_log {here}/access.log short;\n\
+             {}{}  proxy_set_header Host $http_host;\n  proxy_connect_timeout 1s;\n  proxy_read_timeout 30s;\n  \
+             proxy_next_upstream error timeout http_502 http_503 http_504 non_idempotent;\n  server {{\n    \
+             listen {front};\n    location = /api/v1/write {{ proxy_pass http://brokers; }}\n    location / {{ \
+             proxy_pass http://consoles; }}\n  }}\n  server {{\n    listen {behind};\n    location / {{ proxy_pass \
+             http://brokers; }}\n  }}\n}}\n",
+            upstream("brokers", brokers),
+            upstream("consoles", consoles),
+        );
+        let file = directory.join("nginx.conf");
+        std::fs::write(&file, text)?;
+        let child = Command::new("nginx")
+            .args(["-e", &format!("{here}/error.log"), "-p"])
+            .arg(&directory)
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start nginx; install Debian's nginx-light")?;
+        let nginx = Nginx { child, front: Client::new(front), brokers: Client::new(behind) };
+        let begin = Instant::now();
+        while nginx.front.connect().is_err() || nginx.brokers.connect().is_err() {
+            ensure!(begin.elapsed() < PATIENCE, "nginx does not listen: see {here}/error.log");
+            sleep(Duration::from_millis(20));
+        }
+        Ok(nginx)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // With its workers, which outlive a master that is killed.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// What one writer sent, and what it was told.
+#[derive(Default)]
+struct Account {
+    /// Times of batches that were acknowledged, ascending.
+    acknowledged: Vec<i64>,
+    /// From the first try of a batch to its acknowledgement.
+    took: Vec<Duration>,
+    /// Answers other than 204, by status; 0 for none at all.
+    refusals: std::collections::BTreeMap<u16, u64>,
+}
+
+fn value(writer: u64, series: u64, t_ms: i64) -> f64 {
+    (mix(mix(writer << 8 | series) ^ t_ms.cast_unsigned()) % 1_000_000) as f64 / 100.0
+}
+
+/// Sends each batch until it is acknowledged: what is not known is sent again, as it was.
+fn write(
+    writer: u64,
+    front: Client,
+    acknowledged: &AtomicU64,
+    over: &AtomicBool,
+) -> Result<Account> {
+    let mut account = Account::default();
+    while !over.load(Ordering::Relaxed) {
+        let last = account.acknowledged.last().copied().unwrap_or(0);
+        let t_ms = now_ms().max(last + 1);
+        let body = (0..SERIES).fold(WriteBody::new(), |body, series| {
+            let (writer_label, series_label) = (writer.to_string(), series.to_string());
+            let labels =
+                [("__name__", "balanced"), ("series", &series_label), ("writer", &writer_label)];
+            body.series(&labels, &[(t_ms, value(writer, series, t_ms))])
+        });
+        let (body, begin) = (body.snappy(), Instant::now());
+        loop {
+            let status = front.write(&body).map_or(0, |answer| answer.status);
+            match status {
+                204 => break,
+                // nginx has its own words where nobody answers it.
+                0 | 502 | 503 | 504 => *account.refusals.entry(status).or_default() += 1,
+                status => bail!("a good batch was answered {status}"),
             }
+            ensure!(
+                begin.elapsed() < PATIENCE,
+                "a batch was not taken in {PATIENCE:?}, last {status}"
+            );
             sleep(Duration::from_millis(50));
         }
+        account.acknowledged.push(t_ms);
+        account.took.push(begin.elapsed());
+        acknowledged.store(account.acknowledged.len() as u64, Ordering::Release);
+        sleep(PAUSE);
     }
-
-    fn told(&self) -> String {
-        let at = |times: &Mutex<Vec<Duration>>, per_mille: usize| {
-            let mut times = times.lock().expect("no panic").clone();
-            times.sort();
-            let at = (times.len() * per_mille / 1_000).min(times.len().saturating_sub(1));
-            times.get(at).map_or(0.0, Duration::as_secs_f64)
-        };
-        format!(
-            "{} good, {} not; time of each p50 {:.3} p99 {:.3} max {:.2} s; longest time without a good one {:.2} s",
-            self.answered.load(Ordering::Relaxed),
-            self.refused.load(Ordering::Relaxed),
-            at(&self.slowest, 500),
-            at(&self.slowest, 990),
-            at(&self.slowest, 1_000),
-            at(&self.gaps, 1_000),
-        )
-    }
+    Ok(account)
 }
 
-/// nginx, which knows nothing but addresses.
-fn nginx(
-    scratch: &Scratch,
-    brokers: &[SocketAddr],
-    consoles: &[SocketAddr],
-) -> Result<(Peer, Client, Client)> {
-    let directory = scratch.join("nginx");
-    std::fs::create_dir_all(&directory)?;
-    let (writes, reads) = (free_address()?, free_address()?);
-    let text = configuration(&directory, &[(writes, brokers), (reads, consoles)]);
-    let path = directory.join("nginx.conf");
-    std::fs::write(&path, text)?;
-    let mut command = Command::new("/usr/sbin/nginx");
-    command.arg("-p").arg(&directory).arg("-c").arg(&path).args(["-g", "daemon off;"]);
-    let peer = Peer::start(scratch, "nginx", writes, command)?;
-    Ok((peer, Client::new(writes), Client::new(reads)))
+/// What reads on the way were like.
+#[derive(Debug, Default)]
+struct Reads {
+    whole: u64,
+    /// Marked as such.
+    partial: u64,
+    failed: u64,
 }
 
-/// A write may be sent to another broker when one fails: that does no harm, see docs/operating/cluster.md.
-fn configuration(directory: &Path, sides: &[(SocketAddr, &[SocketAddr])]) -> String {
-    let mut text = format!(
-        "pid {0}/pid; error_log {0}/error.log; worker_processes 1;\nevents {{ worker_connections 512; }}\nhttp {{\n\
-         access_log off; client_max_body_size 64m;\n",
-        directory.display()
-    );
-    for (number, (listen, servers)) in sides.iter().enumerate() {
-        text.push_str(&format!("upstream side{number} {{\n"));
-        for server in *servers {
-            text.push_str(&format!("  server {server} max_fails=1 fail_timeout=2s;\n"));
-        }
-        text.push_str(&format!(
-            "}}\nserver {{ listen {listen}; location / {{\n  proxy_pass http://side{number};\n  \
-             proxy_set_header Host $http_host; proxy_http_version 1.1; proxy_connect_timeout 1s;\n  \
-             proxy_next_upstream error timeout http_502 http_503 http_504 non_idempotent;\n}} }}\n"
-        ));
-    }
-    text + "}\n"
-}
-
-struct Console {
-    launch: Launch,
-    running: Option<Server>,
-}
-
-pub(super) fn ten_minutes(scratch: &Scratch) -> Result<String> {
-    let seed = Random::seed();
-    let mut random = Random::new(seed);
-    let lasts = Duration::from_secs(6 * rounds_or(100) as u64);
-    let network = Network::new(GARAGES)?;
-    let host = |host| Host { on: network.on(host), address: network.peers(host).into() };
-    let garage = Garage::start(scratch, (0..GARAGES).map(host).collect())?;
-    // Each broker lives with one of the Garages, whose port for S3 listens on loopback alone.
-    let mut places = Vec::new();
-    for number in 0..BROKERS {
-        let (host, port) = ((number % usize::from(GARAGES)) as u8, number as u16);
-        let peers = SocketAddr::new(network.peers(host).into(), 9_700 + port);
-        let listen = SocketAddr::new(network.requests(host).into(), 9_600 + port);
-        let mut place = Place::at(peers, listen, network.on(host));
-        garage.equip(&mut place)?;
-        places.push(place);
-    }
-    let mut site = Site::start_at(scratch, seed, garage.store()?, &places)?;
-    let seeds: Vec<String> = site.members.iter().map(|member| member.peers.to_string()).collect();
-    let (mut consoles, mut addresses) = (Vec::new(), Vec::new());
-    for number in 0..CONSOLES {
-        let directory = scratch.join(&format!("console-{number}"));
-        std::fs::create_dir_all(&directory)?;
-        let token = join_token(&site.members[0].data, "console")?;
-        let listen = free_address()?;
-        let (listen_text, seeds) = (listen.to_string(), seeds.join(","));
-        let launch = Launch::console(&directory.join("data"));
-        let launch = launch.arguments(&["--listen", &listen_text, "--broker", &seeds]);
-        let running = launch.clone().arguments(&["--join", &token]).start()?;
-        consoles.push(Console { launch, running: Some(running) });
-        addresses.push(listen);
-    }
-    let brokers: Vec<SocketAddr> = places.iter().map(|place| place.listen).collect();
-    let (_nginx, writes, reads) = nginx(scratch, &brokers, &addresses)?;
-    // One batch after the other goes to any broker.
-    let mut ledger = Ledger::new(&scratch.join("ledger.txt"), WRITERS, seed)?.honest();
-    let (written, read) = (Met::default(), Met::default());
-    let over = AtomicBool::new(false);
-    let (mut broker_kills, mut console_kills) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            written.run(&over, || {
-                let body =
-                    WriteBody::new().series(&[("__name__", "probe")], &[(now_ms(), 1.0)]).snappy();
-                writes.write(&body).is_ok_and(|answer| answer.status == 204)
-            });
-        });
-        scope.spawn(|| {
-            read.run(&over, || {
-                let asked = reads.envelope("/api/v1/query", &[("query", "count(probe)")]);
-                asked
-                    .is_ok_and(|(status, answer)| status == 200 && answer.get("warnings").is_none())
-            });
-        });
-        let outcome = ledger.write_while(writes, || {
-            let begin = Instant::now();
-            while begin.elapsed() < lasts {
-                sleep(Duration::from_millis(1_000 + random.below(3_000)));
-                let away = Duration::from_millis(500 + random.below(2_500));
-                let victim = random.below((BROKERS + CONSOLES) as u64) as usize;
-                match victim.checked_sub(BROKERS) {
-                    None => {
-                        site.members[victim].kill()?;
-                        sleep(away);
-                        site.members[victim].start_again()?;
-                        broker_kills += 1;
-                    }
-                    Some(console) => {
-                        let console = &mut consoles[console];
-                        console.running.take().context("it runs")?.kill()?;
-                        sleep(away);
-                        console.running = Some(console.launch.start()?);
-                        console_kills += 1;
-                    }
+/// Counts of what had been acknowledged before a read began: an answer that is not marked has all of it.
+fn read(client: Client, acknowledged: &[AtomicU64], over: &AtomicBool) -> Result<Reads> {
+    let mut reads = Reads::default();
+    while !over.load(Ordering::Relaxed) {
+        for (writer, known) in acknowledged.iter().enumerate() {
+            let least = known.load(Ordering::Acquire);
+            let query = format!("sum(count_over_time(balanced{{writer=\"{writer}\"}}[1h]))");
+            let time = ((now_ms() + 1_000) / 1_000).to_string();
+            let form = [("query", query.as_str()), ("time", &time)];
+            match client.envelope("/api/v1/query", &form) {
+                Ok((200, answer)) if answer.get("warnings").is_some() => reads.partial += 1,
+                Ok((200, answer)) => {
+                    reads.whole += 1;
+                    let count = &answer["data"]["result"][0]["value"][1];
+                    let count: u64 = count.as_str().unwrap_or("0").parse()?;
+                    ensure!(
+                        count >= least * SERIES,
+                        "an answer that is not marked has {count} of {} samples of writer {writer}",
+                        least * SERIES
+                    );
                 }
+                _ => reads.failed += 1,
             }
-            Ok(())
-        });
-        over.store(true, Ordering::Relaxed);
-        outcome
-    })
-    .with_context(|| format!("seed {seed}"))?;
-    println!("writes   {}", written.told());
-    println!("queries  {}", read.told());
-    for (index, client) in
-        site.members.iter().map(super::site::Member::client).chain([reads]).enumerate()
-    {
-        check_soon(&ledger, client).with_context(|| format!("as number {} shows it", index + 1))?;
+        }
+        sleep(Duration::from_millis(300));
     }
-    Ok(format!(
-        "{BROKERS} brokers, {CONSOLES} consoles, {:.0} s, {broker_kills} + {console_kills} kills, seed {seed}; {} samples, \
-         0 lost, 0 doubled",
-        lasts.as_secs_f64(),
-        ledger.acknowledged_samples()
+    Ok(reads)
+}
+
+/// Every sample that was acknowledged is there once, with its value, and nothing else.
+fn check(client: Client, writer: u64, account: &Account, minutes: u64) -> Result<()> {
+    let query = format!("balanced{{writer=\"{writer}\"}}[{minutes}m]");
+    let time = (now_ms() / 1_000 + 2).to_string();
+    let (status, answer) =
+        client.envelope("/api/v1/query", &[("query", query.as_str()), ("time", &time)])?;
+    ensure!(status == 200 && answer.get("warnings").is_none(), "{status}: {}", answer["warnings"]);
+    let rows = answer["data"]["result"].as_array().context("result is an array")?;
+    ensure!(rows.len() as u64 == SERIES, "writer {writer} has {} series", rows.len());
+    for row in rows {
+        let series: u64 = row["metric"]["series"].as_str().unwrap_or_default().parse()?;
+        let samples = row["values"].as_array().context("values are an array")?;
+        let stored: Vec<(i64, f64)> = samples.iter().map(sample).collect::<Result<_>>()?;
+        let times: Vec<i64> = stored.iter().map(|(t_ms, _)| *t_ms).collect();
+        if times != account.acknowledged {
+            let lost = account.acknowledged.iter().filter(|t_ms| !times.contains(t_ms)).count();
+            let invented = times.iter().filter(|t_ms| !account.acknowledged.contains(t_ms)).count();
+            let doubled = times.windows(2).filter(|two| two[0] >= two[1]).count();
+            bail!(
+                "writer {writer}, series {series}: {lost} lost, {doubled} doubled, {invented} invented"
+            );
+        }
+        for (t_ms, stored) in stored {
+            let sent = value(writer, series, t_ms);
+            ensure!(
+                stored.to_bits() == sent.to_bits(),
+                "{sent} was sent for {t_ms}, {stored} is there"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn sample(pair: &Value) -> Result<(i64, f64)> {
+    let seconds = pair[0].as_f64().context("time is a number")?;
+    let value = pair[1].as_str().unwrap_or_default().parse()?;
+    Ok(((seconds * 1_000.0).round() as i64, value))
+}
+
+/// Consoles that know all brokers.
+fn consoles(scratch: &Scratch, site: &Site) -> Result<Vec<crate::harness::Server>> {
+    let brokers: Vec<String> = site.members.iter().map(|member| member.peers.to_string()).collect();
+    let brokers = brokers.join(",");
+    let start = |number: usize| {
+        let name = format!("console-{number}");
+        let data = scratch.join(&name).join("data");
+        std::fs::create_dir_all(data.parent().expect("a directory of its own"))?;
+        let token = join_token(&site.members[0].data, "console")?;
+        let words = ["--broker", &brokers, "--join", &token, "--name", &name];
+        Launch::console(&data).arguments(&words).start()
+    };
+    (0..CONSOLES).map(start).collect()
+}
+
+/// `SECONDS` is how long it goes on, five minutes unless it is set.
+pub(super) fn seven_brokers(scratch: &Scratch) -> Result<String> {
+    let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let (seed, lasts) = (Random::seed(), Duration::from_secs(seconds));
+    let store = format!("file://{}", scratch.join("store").display());
+    let places: Vec<Place> =
+        (0..BROKERS).map(|_| Place::here(free_address()?)).collect::<Result<_>>()?;
+    let mut site = Site::start_at(scratch, seed, store, &places)?;
+    let consoles = consoles(scratch, &site)?;
+    let addresses: Vec<SocketAddr> =
+        site.members.iter().map(|member| member.client().address()).collect();
+    let of_consoles: Vec<SocketAddr> =
+        consoles.iter().map(|console| console.client().address()).collect();
+    let nginx = Nginx::start(scratch, &addresses, &of_consoles)?;
+    let (over, begun) = (AtomicBool::new(false), Instant::now());
+    let known: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    let starts = Mutex::new(Vec::new());
+    let run = std::thread::scope(|scope| -> Result<_> {
+        let (over, known, front) = (&over, &known, nginx.front);
+        let writing: Vec<_> = (0..WRITERS)
+            .zip(known)
+            .map(|(writer, known)| scope.spawn(move || write(writer, front, known, over)))
+            .collect();
+        let reading =
+            [front, nginx.brokers].map(|client| scope.spawn(move || read(client, known, over)));
+        let kills = kill_again_and_again(&mut site, seed, begun, lasts, &starts);
+        over.store(true, Ordering::Relaxed);
+        let panicked = |_| anyhow!("a thread panicked");
+        let accounts: Result<Vec<Account>> =
+            writing.into_iter().map(|one| one.join().map_err(panicked)?).collect();
+        let reads = reading.map(|one| one.join().map_err(panicked)?);
+        Ok((kills?, accounts?, reads))
+    });
+    let (kills, accounts, [by_consoles, by_brokers]) =
+        run.with_context(|| format!("seed {seed}"))?;
+    let minutes = begun.elapsed().as_secs() / 60 + 2;
+    for (writer, account) in (0..).zip(&accounts) {
+        for (way, client) in [("consoles", nginx.front), ("brokers", nginx.brokers)] {
+            let whom = || format!("seed {seed}, through {way}");
+            check(client, writer, account, minutes).with_context(whom)?;
+        }
+    }
+    for console in consoles {
+        console.stop()?;
+    }
+    Ok(told(
+        &accounts,
+        kills,
+        &[("consoles", by_consoles?), ("brokers", by_brokers?)],
+        &starts.into_inner()?,
     ))
 }
 
-/// One that was killed last may still be reading.
-fn check_soon(ledger: &Ledger, client: Client) -> Result<()> {
-    let begin = Instant::now();
+/// Kills a broker drawn by lot and starts it again, until the time is over; all run at the end. Yields how
+/// many were killed.
+fn kill_again_and_again(
+    site: &mut Site,
+    seed: u64,
+    begun: Instant,
+    lasts: Duration,
+    starts: &Mutex<Vec<Duration>>,
+) -> Result<u64> {
+    let (mut random, mut kills) = (Random::new(seed), 0);
     loop {
-        match ledger.check(client) {
-            Ok(()) => return Ok(()),
-            Err(error) if begin.elapsed() > Duration::from_secs(30) => {
-                return Err(error);
-            }
-            Err(_) => sleep(Duration::from_millis(200)),
+        let next = EVERY * (u32::try_from(kills).expect("minutes") + 1);
+        if next + AWAY >= lasts {
+            sleep(lasts.saturating_sub(begun.elapsed()));
+            return Ok(kills);
         }
+        sleep(next.saturating_sub(begun.elapsed()));
+        let victim = &mut site.members[random.below(BROKERS as u64) as usize];
+        victim.kill()?;
+        sleep(AWAY);
+        let begin = Instant::now();
+        victim.start_again()?;
+        starts.lock().expect("nobody panicked").push(begin.elapsed());
+        kills += 1;
     }
+}
+
+fn told(accounts: &[Account], kills: u64, reads: &[(&str, Reads)], starts: &[Duration]) -> String {
+    let mut took: Vec<Duration> =
+        accounts.iter().flat_map(|account| account.took.clone()).collect();
+    took.sort();
+    let at = |share: usize| took[(took.len() - 1) * share / 1_000].as_secs_f64();
+    let batches = took.len() as u64;
+    let mut refusals = std::collections::BTreeMap::new();
+    for (status, count) in accounts.iter().flat_map(|account| &account.refusals) {
+        *refusals.entry(*status).or_insert(0) += count;
+    }
+    let longest = starts.iter().max().copied().unwrap_or_default().as_secs_f64();
+    let mut text = format!(
+        "{kills} kills, {batches} batches, {} samples: 0 lost, 0 doubled, 0 invented; acknowledged after {:.2} s at \
+         the median, {:.2} s p99, {:.2} s p99.9, {:.2} s at most; other answers {refusals:?}; starts ≤ {longest:.1} s",
+        batches * SERIES,
+        at(500),
+        at(990),
+        at(999),
+        at(1_000),
+    );
+    for (way, Reads { whole, partial, failed }) in reads {
+        let _ = write!(text, "; by {way} {whole} reads whole, {partial} marked, {failed} failed");
+    }
+    text
 }
