@@ -34,6 +34,18 @@ pub(crate) fn whole(token: &[u8]) -> u64 {
     mixed(low.rotate_left(23) ^ high)
 }
 
+/// The hash by which a name with its value is kept.
+pub(crate) fn field(name: &str, value: &str) -> u64 {
+    let mut hash = mixed((name.len() as u64) << 32 ^ value.len() as u64);
+    for chunk in name.as_bytes().chunks(8).chain(value.as_bytes().chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        hash = mixed(hash.rotate_left(23) ^ u64::from_le_bytes(bytes));
+    }
+    // Told apart from hashes of tokens, which are of the same filters.
+    mixed(hash ^ 0x5851_f42d_4c95_7f2d)
+}
+
 /// The hashes that are kept of a token, or of a piece of one, of at least [`LONG`] bytes; a hash may come again.
 pub(crate) fn kept(token: &[u8], mut each: impl FnMut(u64)) {
     debug_assert!(token.len() >= LONG, "shorter ones are kept whole");

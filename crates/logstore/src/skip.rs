@@ -74,6 +74,11 @@ impl SkipWriter {
         self.terms.take_line(line);
     }
 
+    /// Takes a name with a value that the metadata of some line of the group has.
+    pub fn push_field(&mut self, name: &str, value: &str) {
+        self.terms.hashes.insert(grams::field(name, value));
+    }
+
     /// Ends a group; what is pushed next is of the next one.
     pub fn finish_group(&mut self) {
         let Terms { plain, odd, hashes } = &mut self.terms;
@@ -159,6 +164,11 @@ impl SkipIndex {
         Ok(SkipIndex { groups, list_all, list_plain, words, filters })
     }
 
+    /// How many groups it speaks of.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
     /// How many bytes of rows there are.
     pub fn row_bytes(&self) -> u64 {
         self.filters.row_bytes()
@@ -186,6 +196,20 @@ impl SkipIndex {
             }
         });
         outcome.map(|()| may)
+    }
+
+    /// The groups that may have a line whose metadata has this value under this name. `read` is as for
+    /// [`SkipIndex::search`].
+    ///
+    /// # Errors
+    /// Those of `read`; the index is damaged.
+    pub fn search_field<E: From<CodecError>>(
+        &self,
+        name: &str,
+        value: &str,
+        read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<GroupSet, E> {
+        self.filters.search(grams::field(name, value), read)
     }
 
     fn those<E: From<CodecError>>(

@@ -1,0 +1,504 @@
+//! Columns of structured metadata: what values of one name are like decides how they are written.
+
+use codec::CodecError;
+use codec::varint::{put_bytes, put_u64, take_bytes, take_prefixed, take_u64};
+use hashbrown::HashMap;
+use rapidhash::fast::RandomState;
+
+/// Most rows of a group.
+pub(crate) const MAX_GROUP_ROWS: usize = 1 << 20;
+/// Values of a dictionary, at most; whoever has more is a column of texts.
+const MAX_DICTIONARY: usize = 256;
+/// Shortest identifier that is worth to be written as bytes.
+const MIN_HEX_LEN: usize = 8;
+/// Longest one.
+const MAX_HEX_LEN: usize = 128;
+/// Values of no row.
+const ABSENT: u32 = u32::MAX;
+
+/// How a column is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ColumnKind {
+    /// One value for all rows.
+    Constant = 2,
+    /// A list of values, and which of them each row has.
+    Dictionary = 3,
+    /// Whole numbers, as they would be printed.
+    Integers = 4,
+    /// Other numbers, as they would be printed.
+    Floats = 5,
+    /// Lower-case hexadecimal digits, of each row as many.
+    Hex = 6,
+    /// Anything.
+    Texts = 7,
+}
+
+impl ColumnKind {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        use ColumnKind::{Constant, Dictionary, Floats, Hex, Integers, Texts};
+        [Constant, Dictionary, Integers, Floats, Hex, Texts]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// Values of one name, row by row.
+#[derive(Debug, Default)]
+pub(crate) struct NewColumn {
+    rows: Vec<u32>,
+    /// Where the value of each of `rows` ends.
+    ends: Vec<u32>,
+    bytes: String,
+}
+
+impl NewColumn {
+    /// Sets the value of a row; rows ascend, and the value is not empty.
+    pub(crate) fn push(&mut self, row: u32, value: &str) {
+        debug_assert!(self.rows.last().is_none_or(|last| *last < row) && !value.is_empty());
+        self.rows.push(row);
+        self.bytes.push_str(value);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.ends.clear();
+        self.bytes.clear();
+    }
+
+    /// The values, in order of their rows.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &str> + Clone {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let value = &self.bytes[start..*end as usize];
+            start = *end as usize;
+            value
+        })
+    }
+
+    /// Appends the column of a group with so many rows.
+    pub(crate) fn encode(&self, rows: usize, out: &mut Vec<u8>) -> ColumnKind {
+        let mut numbers: HashMap<&str, i64, RandomState> = HashMap::default();
+        for value in self.values() {
+            let next = numbers.len() as i64 + 1;
+            if numbers.len() > MAX_DICTIONARY {
+                break;
+            }
+            numbers.entry(value).or_insert(next);
+        }
+        if numbers.len() == 1 && self.rows.len() == rows {
+            out.extend_from_slice(self.values().next().unwrap_or_default().as_bytes());
+            return ColumnKind::Constant;
+        }
+        if numbers.len() <= MAX_DICTIONARY && 2 * numbers.len() <= self.rows.len() {
+            self.encode_dictionary(rows, &numbers, out);
+            return ColumnKind::Dictionary;
+        }
+        let start = out.len();
+        self.put_places(rows, out);
+        if let Some(values) = self.parsed(integer) {
+            codec::encode_i64s(&values, out);
+            return ColumnKind::Integers;
+        }
+        if let Some(values) = self.parsed(float) {
+            codec::encode_f64s(&values, out);
+            return ColumnKind::Floats;
+        }
+        if self.put_hex(out) {
+            return ColumnKind::Hex;
+        }
+        out.truncate(start);
+        let mut lens = vec![0; rows];
+        for (row, value) in self.rows.iter().zip(self.values()) {
+            lens[*row as usize] = value.len() as i64;
+        }
+        codec::encode_i64s(&lens, out);
+        out.extend_from_slice(self.bytes.as_bytes());
+        ColumnKind::Texts
+    }
+
+    fn encode_dictionary(
+        &self,
+        rows: usize,
+        numbers: &HashMap<&str, i64, RandomState>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut values: Vec<(i64, &str)> = numbers.iter().map(|(v, n)| (*n, *v)).collect();
+        values.sort_unstable();
+        put_u64(out, values.len() as u64);
+        values.iter().for_each(|(_, value)| put_bytes(out, value.as_bytes()));
+        let mut of_rows = vec![0; rows];
+        for (row, value) in self.rows.iter().zip(self.values()) {
+            of_rows[*row as usize] = numbers[value];
+        }
+        codec::encode_i64s(&of_rows, out);
+    }
+
+    /// Appends which rows have a value.
+    fn put_places(&self, rows: usize, out: &mut Vec<u8>) {
+        if self.rows.len() == rows {
+            out.push(0);
+            return;
+        }
+        out.push(1);
+        let start = out.len();
+        out.resize(start + rows.div_ceil(8), 0);
+        self.rows.iter().for_each(|row| out[start + *row as usize / 8] |= 1 << (row % 8));
+    }
+
+    /// All values, if each is one that `parse` takes.
+    fn parsed<T>(&self, parse: fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        self.values().map(parse).collect()
+    }
+
+    /// Appends values of hexadecimal digits as bytes; whether it could.
+    fn put_hex(&self, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let len = self.values().next().map_or(0, str::len);
+        if !len.is_multiple_of(2) || !(MIN_HEX_LEN..=MAX_HEX_LEN).contains(&len) {
+            return false;
+        }
+        out.push((len / 2) as u8);
+        for value in self.values() {
+            if value.len() != len || !put_digits(value.as_bytes(), out) {
+                out.truncate(start);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The number a text is, if it is exactly what that number is printed as.
+fn integer(value: &str) -> Option<i64> {
+    // Fast path: most texts are told apart by their first byte.
+    if !value.starts_with(|c: char| c.is_ascii_digit() || c == '-') || value.len() > 20 {
+        return None;
+    }
+    value.parse::<i64>().ok().filter(|number| number.to_string() == value)
+}
+
+fn float(value: &str) -> Option<f64> {
+    if !value.starts_with(|c: char| c.is_ascii_digit() || c == '-') || value.len() > 24 {
+        return None;
+    }
+    value.parse::<f64>().ok().filter(|number| number.to_string() == value)
+}
+
+fn put_digits(digits: &[u8], out: &mut Vec<u8>) -> bool {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    for pair in digits.chunks_exact(2) {
+        let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else { return false };
+        out.push(high << 4 | low);
+    }
+    true
+}
+
+/// A column that was read.
+#[derive(Debug)]
+pub(crate) enum Column {
+    Constant(String),
+    Dictionary { values: Vec<String>, of_rows: Vec<i64> },
+    Integers { places: Places, values: Vec<i64> },
+    Floats { places: Places, values: Vec<f64> },
+    Hex { places: Places, len: usize, bytes: Vec<u8> },
+    Texts { starts: Vec<u32>, text: String },
+}
+
+/// Where the value of a row is.
+#[derive(Debug)]
+pub(crate) enum Places {
+    /// All rows have one.
+    All,
+    /// By row, [`ABSENT`] if it has none.
+    Some(Vec<u32>),
+}
+
+impl Places {
+    /// Yields how many there are, too.
+    fn take(input: &mut &[u8], rows: usize) -> Result<(Self, usize), CodecError> {
+        match take_bytes(input, 1)?[0] {
+            0 => Ok((Places::All, rows)),
+            1 => {
+                let bits = take_bytes(input, rows.div_ceil(8))?;
+                let mut count = 0;
+                let has = |row: usize| bits[row / 8] >> (row % 8) & 1 == 1;
+                let place = |row| {
+                    has(row).then(|| {
+                        count += 1;
+                        count - 1
+                    })
+                };
+                let places: Vec<u32> =
+                    (0..rows).map(place).map(|place| place.unwrap_or(ABSENT)).collect();
+                Ok((Places::Some(places), count as usize))
+            }
+            other => Err(invalid("kind of places", u64::from(other))),
+        }
+    }
+
+    fn of(&self, row: usize) -> Option<usize> {
+        match self {
+            Places::All => Some(row),
+            Places::Some(places) => {
+                let place = places.get(row).copied().filter(|place| *place != ABSENT);
+                place.map(|place| place as usize)
+            }
+        }
+    }
+}
+
+fn invalid(field: &'static str, found: u64) -> CodecError {
+    CodecError::Invalid { offset: 0, field, found }
+}
+
+fn text(bytes: &[u8]) -> Result<String, CodecError> {
+    let text = std::str::from_utf8(bytes);
+    text.map(str::to_owned).map_err(|e| invalid("text that is UTF-8 up to", e.valid_up_to() as u64))
+}
+
+impl Column {
+    /// Reads what [`NewColumn::encode`] wrote for a group with so many rows.
+    pub(crate) fn decode(
+        kind: ColumnKind,
+        rows: usize,
+        mut input: &[u8],
+    ) -> Result<Self, CodecError> {
+        let input = &mut input;
+        let column = match kind {
+            ColumnKind::Constant => Column::Constant(text(std::mem::take(input))?),
+            ColumnKind::Dictionary => {
+                let count = take_u64(input)?;
+                if count > MAX_DICTIONARY as u64 {
+                    return Err(invalid("values of a dictionary", count));
+                }
+                let values: Vec<String> = (0..count)
+                    .map(|_| take_prefixed(input).and_then(text))
+                    .collect::<Result<_, _>>()?;
+                let mut of_rows = Vec::new();
+                codec::decode_i64s(input, rows, &mut of_rows)?;
+                Column::Dictionary { values, of_rows }
+            }
+            ColumnKind::Integers => {
+                let (places, count) = Places::take(input, rows)?;
+                let mut values = Vec::new();
+                codec::decode_i64s(input, count, &mut values)?;
+                Column::Integers { places, values }
+            }
+            ColumnKind::Floats => {
+                let (places, count) = Places::take(input, rows)?;
+                let mut values = Vec::new();
+                codec::decode_f64s(input, count, &mut values)?;
+                Column::Floats { places, values }
+            }
+            ColumnKind::Hex => {
+                let (places, count) = Places::take(input, rows)?;
+                let len = usize::from(take_bytes(input, 1)?[0]);
+                let bytes = take_bytes(input, count.saturating_mul(len))?.to_vec();
+                Column::Hex { places, len, bytes }
+            }
+            ColumnKind::Texts => {
+                let starts = take_starts(input, rows)?;
+                let text = text(std::mem::take(input))?;
+                let is_cut = starts.iter().all(|start| text.is_char_boundary(*start as usize));
+                if starts.last().is_none_or(|end| *end as usize != text.len()) || !is_cut {
+                    return Err(invalid("length of texts", text.len() as u64));
+                }
+                Column::Texts { starts, text }
+            }
+        };
+        if !input.is_empty() {
+            return Err(invalid("end of a column", input.len() as u64));
+        }
+        Ok(column)
+    }
+
+    /// Appends the value of a row; whether it has one.
+    pub(crate) fn write_value(&self, row: usize, out: &mut String) -> bool {
+        use std::fmt::Write as _;
+        let outcome = match self {
+            Column::Integers { places, values } => {
+                places.of(row).and_then(|at| values.get(at)).map(|value| write!(out, "{value}"))
+            }
+            Column::Floats { places, values } => {
+                places.of(row).and_then(|at| values.get(at)).map(|value| write!(out, "{value}"))
+            }
+            Column::Hex { places, len, bytes } => {
+                let at = places.of(row);
+                let value = at.and_then(|at| bytes.get(at * len..(at + 1) * len));
+                let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+                value.map(|value| {
+                    out.extend(value.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]));
+                    Ok(())
+                })
+            }
+            _ => self.text(row).map(|value| {
+                out.push_str(value);
+                Ok(())
+            }),
+        };
+        outcome.is_some_and(|written| written.is_ok())
+    }
+
+    /// The value of a row where it lies there as a text.
+    fn text(&self, row: usize) -> Option<&str> {
+        match self {
+            Column::Constant(value) => Some(value),
+            Column::Dictionary { values, of_rows } => {
+                let number = usize::try_from(*of_rows.get(row)?).ok()?;
+                values.get(number.checked_sub(1)?).map(String::as_str)
+            }
+            Column::Texts { starts, text } => {
+                let (start, end) = (*starts.get(row)? as usize, *starts.get(row + 1)? as usize);
+                (start < end).then(|| &text[start..end])
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a row has this value.
+    pub(crate) fn is(&self, row: usize, wanted: &str, scratch: &mut String) -> bool {
+        if let Some(value) = self.text(row) {
+            return value == wanted;
+        }
+        scratch.clear();
+        self.write_value(row, scratch) && scratch == wanted
+    }
+
+    /// Bytes of memory held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_places = |places: &Places| match places {
+            Places::All => 0,
+            Places::Some(places) => 4 * places.len(),
+        };
+        match self {
+            Column::Constant(value) => value.len(),
+            Column::Dictionary { values, of_rows } => {
+                8 * of_rows.len() + values.iter().map(|v| v.len() + 24).sum::<usize>()
+            }
+            Column::Integers { places, values } => of_places(places) + 8 * values.len(),
+            Column::Floats { places, values } => of_places(places) + 8 * values.len(),
+            Column::Hex { places, bytes, .. } => of_places(places) + bytes.len(),
+            Column::Texts { starts, text } => 4 * starts.len() + text.len(),
+        }
+    }
+}
+
+/// Takes a column of lengths; yields where each begins, and where the last one ends.
+pub(crate) fn take_starts(input: &mut &[u8], rows: usize) -> Result<Vec<u32>, CodecError> {
+    let mut lens = Vec::new();
+    codec::decode_i64s(input, rows, &mut lens)?;
+    let mut starts = Vec::with_capacity(rows + 1);
+    let mut end = 0_u64;
+    starts.push(0);
+    for len in lens {
+        end = end.saturating_add(len as u64);
+        let start = u32::try_from(end).map_err(|_| invalid("length", len as u64))?;
+        starts.push(start);
+    }
+    Ok(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(values: &[&str]) -> (ColumnKind, Vec<u8>) {
+        let mut column = NewColumn::default();
+        for (row, value) in (0..).zip(values).filter(|(_, value)| !value.is_empty()) {
+            column.push(row, value);
+        }
+        let mut out = Vec::new();
+        let kind = column.encode(values.len(), &mut out);
+        (kind, out)
+    }
+
+    fn check(values: &[&str]) -> ColumnKind {
+        let (kind, out) = encoded(values);
+        let column = Column::decode(kind, values.len(), &out).expect("it was written so");
+        assert_eq!(ColumnKind::from_number(kind as u8), Some(kind));
+        let mut scratch = String::new();
+        for (row, value) in values.iter().enumerate() {
+            let mut text = "x".to_owned();
+            assert_eq!(column.write_value(row, &mut text), !value.is_empty(), "row {row}");
+            assert_eq!(&text[1..], *value, "row {row}");
+            assert_eq!(column.is(row, value, &mut scratch), !value.is_empty());
+            assert!(!column.is(row, "neither", &mut scratch));
+        }
+        assert!(!column.write_value(values.len(), &mut scratch) || kind == ColumnKind::Constant);
+        kind
+    }
+
+    #[test]
+    fn values_choose_how_they_are_written() {
+        let id = |n: u64| format!("{:016x}", crate::grams::mixed(n));
+        let ids: Vec<String> = (1..9).map(id).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let upper = ids[0].to_uppercase();
+        for (values, kind) in [
+            (vec!["a"; 3], ColumnKind::Constant),
+            (vec!["a", "", "a"], ColumnKind::Dictionary),
+            (vec!["a", "bb", "a", "bb", ""], ColumnKind::Dictionary),
+            (vec!["1", "-27", "", "9223372036854775807"], ColumnKind::Integers),
+            (vec!["1", "2.5", "", "-0.001"], ColumnKind::Floats),
+            (vec!["1", "01", "2"], ColumnKind::Texts),
+            (vec!["1", "2.50", "3"], ColumnKind::Texts),
+            (vec!["NaN", "1", "2"], ColumnKind::Texts),
+            ([&ids[..], &[""]].concat(), ColumnKind::Hex),
+            (vec![ids[0], &upper, ids[1]], ColumnKind::Texts),
+            (vec![ids[0], &ids[1][..14], ids[2]], ColumnKind::Texts),
+            (vec!["é失", "b", ""], ColumnKind::Texts),
+        ] {
+            assert_eq!(check(&values), kind, "{values:?}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ab]{0,2}",
+            any::<i64>().prop_map(|n| n.to_string()),
+            any::<f64>().prop_map(|n| n.to_string()),
+            "[0-9a-f]{8}",
+            "\\PC{0,4}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_come_back(
+            pool in prop::collection::vec(value(), 1..4),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 1..40),
+            own in prop::collection::vec(value(), 0..40),
+        ) {
+            let mut values: Vec<&str> = picks.iter().map(|pick| pick.get(&pool).as_str()).collect();
+            values.extend(own.iter().map(String::as_str));
+            prop_assume!(values.iter().any(|value| !value.is_empty()));
+            check(&values);
+        }
+
+        #[test]
+        fn damaged_columns_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+            kind in 0_u8..9,
+            rows in 0_usize..20,
+        ) {
+            if let Some(kind) = ColumnKind::from_number(kind)
+                && let Ok(column) = Column::decode(kind, rows, &bytes)
+            {
+                let mut out = String::new();
+                (0..rows + 1).for_each(|row| _ = column.write_value(row, &mut out));
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The group that a block's writer is collecting.
+
+use codec::varint::put_bytes;
+use hashbrown::HashMap;
+use rapidhash::fast::RandomState;
+
+use crate::column::NewColumn;
+use crate::counters::{LEVEL, NewCells, NewLevels};
+use crate::group_table::{
+    ColumnPage, FIRST_NAME, Group, LENGTHS, LINES, MAX_COLUMNS, MAX_NAMES, PageKind, REST, Run,
+    TIMESTAMPS,
+};
+use crate::page::{Packer, Page};
+
+/// What is known of the names and levels of all groups so far.
+#[derive(Debug, Default)]
+pub(crate) struct NewNames {
+    numbers: HashMap<Box<str>, u32, RandomState>,
+    pub(crate) levels: NewLevels,
+}
+
+impl NewNames {
+    /// The column of a name; `None` if the block has too many.
+    fn column(&mut self, name: &str) -> Option<u32> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(FIRST_NAME + number);
+        }
+        if self.numbers.len() >= MAX_NAMES {
+            return None;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(name.into(), number);
+        Some(FIRST_NAME + number)
+    }
+
+    /// All names, by column.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<(u32, &str)> = self.numbers.iter().map(|(t, n)| (*n, &**t)).collect();
+        names.sort_unstable();
+        names.into_iter().map(|(_, name)| name.to_owned()).collect()
+    }
+}
+
+/// The group being collected: as many bytes as are in it, and a little more.
+#[derive(Debug, Default)]
+pub(crate) struct NewGroup {
+    timestamps: Vec<i64>,
+    lengths: Vec<i64>,
+    lines: Vec<u8>,
+    runs: Vec<Run>,
+    columns: Vec<(u32, NewColumn)>,
+    /// By column of the block, the place in `columns`.
+    places: HashMap<u32, usize, RandomState>,
+    /// Row, name and value of what has no column.
+    rest: Vec<(u32, Box<str>, Box<str>)>,
+    metadata_bytes: usize,
+    cells: NewCells,
+}
+
+impl NewGroup {
+    /// Takes a line of a stream. `metadata` is settled.
+    pub(crate) fn push(
+        &mut self,
+        stream: u32,
+        timestamp_ns: i64,
+        line: &[u8],
+        metadata: &[(&str, &str)],
+        names: &mut NewNames,
+    ) {
+        let row = self.timestamps.len() as u32;
+        match self.runs.last_mut().filter(|run| run.stream == stream) {
+            Some(run) => {
+                run.rows += 1;
+                run.last_ns = timestamp_ns;
+            }
+            None => {
+                if !self.runs.is_empty() {
+                    self.cells.end_run();
+                }
+                let place = self.runs.len() as u32;
+                let (first_ns, last_ns) = (timestamp_ns, timestamp_ns);
+                let run =
+                    Run { stream, group: 0, place, first_row: row, rows: 1, first_ns, last_ns };
+                self.runs.push(run);
+            }
+        }
+        self.timestamps.push(timestamp_ns);
+        self.lengths.push(line.len() as i64);
+        self.lines.extend_from_slice(line);
+        let mut level = "";
+        for (name, value) in metadata {
+            self.metadata_bytes += name.len() + value.len();
+            if *name == LEVEL {
+                level = value;
+            }
+            match self.column(name, names) {
+                Some(column) => column.push(row, value),
+                None => self.rest.push((row, (*name).into(), (*value).into())),
+            }
+        }
+        self.cells.push(timestamp_ns, names.levels.number(level), line.len() as u64);
+    }
+
+    fn column(&mut self, name: &str, names: &mut NewNames) -> Option<&mut NewColumn> {
+        let column = names.column(name)?;
+        let place = match self.places.get(&column) {
+            Some(place) => *place,
+            // Columns of groups before are empty, and stay for their memory.
+            None if self.columns.len() < MAX_COLUMNS => {
+                self.places.insert(column, self.columns.len());
+                self.columns.push((column, NewColumn::default()));
+                self.columns.len() - 1
+            }
+            None => return None,
+        };
+        Some(&mut self.columns[place].1)
+    }
+
+    /// Lines in it.
+    pub(crate) fn rows(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Bytes of lines and metadata in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines.len() + self.metadata_bytes
+    }
+
+    /// Names with values of its metadata, of each name all values, some more than once.
+    pub(crate) fn pairs<'a>(
+        &'a self,
+        names: &'a [String],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let columns = self.columns.iter().flat_map(|(column, values)| {
+            let name = names[(column - FIRST_NAME) as usize].as_str();
+            values.values().map(move |value| (name, value))
+        });
+        columns.chain(self.rest.iter().map(|(_, name, value)| (&**name, &**value)))
+    }
+
+    /// Appends its pages to `out` and its counters to `counters`, and is empty then. Offsets of pages count
+    /// from the start of these.
+    pub(crate) fn finish(
+        &mut self,
+        number: u32,
+        packer: &mut Packer,
+        out: &mut Vec<u8>,
+        counters: &mut Vec<u8>,
+    ) -> Group {
+        let rows = self.timestamps.len();
+        let mut raw = Vec::new();
+        let mut pages = Vec::with_capacity(self.columns.len() + 4);
+        let numbers = [(TIMESTAMPS, &self.timestamps), (LENGTHS, &self.lengths)];
+        for (column, values) in numbers {
+            raw.clear();
+            codec::encode_i64s(values, &mut raw);
+            let page = packer.put(&raw, out);
+            pages.push(ColumnPage { column, kind: PageKind::Numbers, page });
+        }
+        let page = packer.put(&self.lines, out);
+        pages.push(ColumnPage { column: LINES, kind: PageKind::Bytes, page });
+        if !self.rest.is_empty() {
+            raw.clear();
+            self.encode_rest(&mut raw);
+            let page = packer.put(&raw, out);
+            pages.push(ColumnPage { column: REST, kind: PageKind::Pairs, page });
+        }
+        self.columns.sort_unstable_by_key(|(column, _)| *column);
+        for (column, values) in self.columns.iter().filter(|(_, values)| !values.is_empty()) {
+            raw.clear();
+            let kind = PageKind::Column(values.encode(rows, &mut raw));
+            let page = packer.put(&raw, out);
+            pages.push(ColumnPage { column: *column, kind, page });
+        }
+        self.cells.end_run();
+        raw.clear();
+        self.cells.encode(&mut raw);
+        let counters: Page = packer.put(&raw, counters);
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.iter_mut().for_each(|run| run.group = number);
+        let line_bytes = self.lines.len() as u64;
+        self.clear();
+        Group { rows: rows as u32, line_bytes, runs, pages, counters }
+    }
+
+    /// Pairs of each row, then the pairs.
+    fn encode_rest(&self, out: &mut Vec<u8>) {
+        let mut counts = vec![0; self.timestamps.len()];
+        self.rest.iter().for_each(|(row, ..)| counts[*row as usize] += 1);
+        codec::encode_i64s(&counts, out);
+        for (_, name, value) in &self.rest {
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, value.as_bytes());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.timestamps.clear();
+        self.lengths.clear();
+        self.lines.clear();
+        self.rest.clear();
+        self.metadata_bytes = 0;
+        self.cells.clear();
+        // A column that this group had no use for is given up, so that others find room.
+        self.columns.retain(|(_, values)| !values.is_empty());
+        self.places.clear();
+        for (place, (column, values)) in self.columns.iter_mut().enumerate() {
+            values.clear();
+            self.places.insert(*column, place);
+        }
+    }
+}

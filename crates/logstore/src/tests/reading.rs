@@ -1,0 +1,68 @@
+//! What is read is what a filter over the lines that were written yields.
+
+use proptest::prelude::*;
+
+use super::model::{
+    Asked, Line, Place, asked, expected, expected_by_stream, found, places, sources,
+};
+use crate::{Entries, Order, Streams};
+
+fn check(places: &[Place], asked: &Asked) {
+    let query = asked.query();
+    let mut entries =
+        Entries::new(query.clone(), sources(places, &query)).expect("nothing is damaged");
+    let mut all = Vec::new();
+    while let Some(entry) = entries.next_entry().expect("nothing is damaged") {
+        all.push(found(&entry));
+    }
+    assert_eq!(all, expected(places, asked), "in order of time");
+    let mut streams =
+        Streams::new(query.clone(), sources(places, &query)).expect("nothing is damaged");
+    let mut all = Vec::new();
+    while let Some(labels) = streams.next_stream().expect("nothing is damaged") {
+        let labels = labels.clone();
+        while let Some(entry) = streams.next_entry().expect("nothing is damaged") {
+            assert_eq!(*entry.labels, labels);
+            all.push(found(&entry));
+        }
+    }
+    assert_eq!(all, expected_by_stream(places, asked), "stream by stream");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_query_over_any_sources_yields_what_a_naive_filter_does(
+        places in places(24),
+        asked in asked(),
+    ) {
+        check(&places, &asked);
+    }
+}
+
+fn line(timestamp_ns: i64, text: &str) -> Line {
+    Line { stream: 0, timestamp_ns, text: text.to_owned(), metadata: Vec::new() }
+}
+
+#[test]
+fn equal_lines_of_one_time_are_one_and_others_stay_in_order_of_arrival() {
+    let places: Vec<Place> = [
+        vec![line(5, "b"), line(5, "a"), line(5, "b"), line(4, "x")],
+        vec![line(5, "c"), line(5, "a"), line(6, "a")],
+    ]
+    .into_iter()
+    .zip([Some(1), None])
+    .map(|(lines, group_bytes)| Place { lines, group_bytes, deletes: Vec::new() })
+    .collect();
+    for order in [Order::Forward, Order::Backward] {
+        let asked = Asked { order, ..Asked::everything() };
+        check(&places, &asked);
+        let mut texts: Vec<String> =
+            expected(&places, &asked).into_iter().map(|(_, _, text, _)| text).collect();
+        if order == Order::Backward {
+            texts.reverse();
+        }
+        assert_eq!(texts, ["x", "b", "a", "c", "a"]);
+    }
+}
