@@ -140,8 +140,7 @@ impl<'a> BlockWriter<'a> {
         }
         self.last_ns = timestamp_ns;
         self.skip.push_line(line);
-        let mut sorted = Vec::with_capacity(metadata.len());
-        settled(metadata, &mut sorted);
+        let sorted = settled(metadata);
         self.group.push(self.streams - 1, timestamp_ns, line, &sorted, &mut self.names);
         self.totals.add(timestamp_ns, line.len());
         Ok(true)

@@ -7,6 +7,7 @@ use labelindex::{LabelIndex, MemIndex};
 use model::{Labels, Matcher};
 use rapidhash::fast::RandomState;
 
+use crate::batch::{LogBatch, Record};
 use crate::block_writer::MAX_LINE_BYTES;
 use crate::metadata::settled;
 use crate::piece::Piece;
@@ -109,8 +110,7 @@ impl LogHead {
             let (line_bytes, limit) = (line.len(), MAX_LINE_BYTES);
             return Err(HeadError::TooLong { line_bytes, metadata_bytes, limit });
         }
-        let mut sorted = Vec::with_capacity(metadata.len());
-        settled(metadata, &mut sorted);
+        let sorted = settled(metadata);
         let Stream { frozen, open, .. } = &mut self.streams[stream.0 as usize];
         let before = open.bytes();
         open.push(timestamp_ns, line, &sorted);
@@ -129,6 +129,23 @@ impl LogHead {
             frozen.push(Arc::new(piece));
         }
         Ok(())
+    }
+
+    /// Takes all lines of a batch, as if they were pushed one by one.
+    ///
+    /// # Panics
+    /// Never: what a batch takes is no longer than what a head does.
+    pub fn push_batch(&mut self, batch: &LogBatch) {
+        let (mut records, mut metadata) = (batch.records(), Vec::new());
+        let mut stream = HeadStreamId(0);
+        while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
+            match record {
+                Record::Stream(labels) => stream = self.stream(&labels),
+                Record::Line { timestamp_ns, line } => self
+                    .push(stream, timestamp_ns, line, &metadata)
+                    .expect("a batch has the same limits"),
+            }
+        }
     }
 
     /// Bytes of memory held: lines, metadata, labels.

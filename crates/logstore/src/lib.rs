@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `head`, `piece` | the lines of a tenant that are in no block yet: [`LogHead`] |
+//! | `batch` | what one request brings, and what the log has of it: [`LogBatch`] |
 //! | `query`, `entries` | what is asked, and the lines that answer: [`Query`], [`Entries`], [`Streams`] |
 //! | `counts` | how many lines there are, without a look at them: [`count`] |
 //! | `walk`, `stream_merge`, `cursor`, `twins` | streams of several sources, in one order, no line twice |
@@ -13,6 +14,7 @@
 //!
 //! `logstore` never sees a thread or a clock.
 
+mod batch;
 mod block;
 mod block_writer;
 mod column;
@@ -49,6 +51,7 @@ mod twins;
 mod walk;
 mod words;
 
+pub use batch::{BatchError, LogBatch, MAX_BATCH_BYTES, Record, Records};
 pub use block::LogBlock;
 pub use block_writer::{BlockWriter, MAX_LINE_BYTES};
 pub use counters::LEVEL;

@@ -1,5 +1,7 @@
 //! Structured metadata of a line: names with values, in memory that is used again.
 
+use std::borrow::Cow;
+
 /// Names and values of one line, in ascending order of names, each name once, no value empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
@@ -61,14 +63,19 @@ impl Metadata {
 
 /// `pairs` as they are kept: sorted by name; of a name that comes again the first counts; what has no name or
 /// no value is not there, as with labels.
-pub(crate) fn settled<'a>(pairs: &[(&'a str, &'a str)], out: &mut Vec<(&'a str, &'a str)>) {
-    out.clear();
-    out.extend(pairs.iter().filter(|(name, value)| !name.is_empty() && !value.is_empty()));
-    // Stable, so that the first of equal names stays the first.
-    if !out.is_sorted_by(|a, b| a.0 < b.0) {
-        out.sort_by_key(|(name, _)| *name);
-        out.dedup_by_key(|(name, _)| *name);
+pub(crate) fn settled<'p, 'a>(pairs: &'p [(&'a str, &'a str)]) -> Cow<'p, [(&'a str, &'a str)]> {
+    // Fast path: who sends the same names with each line sends them in order, or blocks had them.
+    let is_full =
+        |pairs: &[(&str, &str)]| pairs.iter().all(|(n, v)| !n.is_empty() && !v.is_empty());
+    if pairs.is_sorted_by(|a, b| a.0 < b.0) && is_full(pairs) {
+        return Cow::Borrowed(pairs);
     }
+    let mut out: Vec<(&str, &str)> = pairs.to_vec();
+    out.retain(|(name, value)| !name.is_empty() && !value.is_empty());
+    // Stable, so that the first of equal names stays the first.
+    out.sort_by_key(|(name, _)| *name);
+    out.dedup_by_key(|(name, _)| *name);
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -77,9 +84,9 @@ mod tests {
 
     #[test]
     fn pairs_are_settled_and_kept() {
-        let mut out = Vec::new();
-        settled(&[("b", "1"), ("a", ""), ("", "x"), ("b", "2"), ("aa", "3")], &mut out);
-        assert_eq!(out, [("aa", "3"), ("b", "1")]);
+        let out = settled(&[("b", "1"), ("a", ""), ("", "x"), ("b", "2"), ("aa", "3")]);
+        assert_eq!(*out, [("aa", "3"), ("b", "1")]);
+        assert!(matches!(settled(&out), Cow::Borrowed(_)));
         let mut metadata = Metadata::default();
         out.iter().for_each(|(name, value)| metadata.push(name, value));
         metadata.push_with("c", |_| false);

@@ -94,7 +94,8 @@ impl Query {
     }
 
     /// Only lines whose structured metadata has this value under this name, which is not empty. Groups of
-    /// blocks that cannot have such a line are not read.
+    /// blocks that cannot have such a line are not read. Of equal lines in several sources the first that meets
+    /// this counts.
     #[must_use]
     pub fn with_field(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));

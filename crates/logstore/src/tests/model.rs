@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use crate::metadata::settled;
 use crate::time::MINUTE_NS;
 use crate::{
-    BlockWriter, Entry, IndexCache, LogBlock, LogDelete, LogHead, MetadataWanted, NsRange, Order,
-    Query, Source,
+    BlockWriter, Entry, IndexCache, LogBatch, LogBlock, LogDelete, LogHead, MetadataWanted,
+    NsRange, Order, Query, Source,
 };
 
 /// Names and values.
@@ -129,13 +129,11 @@ impl Asked {
 /// Metadata as it is kept.
 fn kept(pairs: &Pairs) -> Pairs {
     let texts: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let mut out = Vec::new();
-    settled(&texts, &mut out);
-    out.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+    settled(&texts).iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
 }
 
-/// What is there of each stream: in order of time and arrival, each line once, without what is deleted.
-pub(crate) fn by_stream(places: &[Place]) -> Vec<Vec<Line>> {
+/// What is wanted of each stream: in order of time and arrival, each line once, without what is deleted.
+fn by_stream(places: &[Place], asked: &Asked) -> Vec<Vec<Line>> {
     (0..4)
         .map(|stream| {
             let of_place = |place: &Place| {
@@ -143,6 +141,8 @@ pub(crate) fn by_stream(places: &[Place]) -> Vec<Vec<Line>> {
                 let of_stream = place.lines.iter().filter(|line| line.stream == stream);
                 let mut lines = once(of_stream.cloned().collect());
                 lines.retain(|line| !place.deletes.iter().any(|delete| delete.hides(line)));
+                // Conditions come before places are compared: equal lines may differ in metadata.
+                lines.retain(|line| asked.wants(line));
                 lines
             };
             once(places.iter().flat_map(of_place).collect())
@@ -160,8 +160,7 @@ fn once(mut lines: Vec<Line>) -> Vec<Line> {
 /// What a query has to yield, stream by stream.
 pub(crate) fn expected_by_stream(places: &[Place], asked: &Asked) -> Vec<Found> {
     let mut found = Vec::new();
-    for lines in by_stream(places) {
-        let mut lines: Vec<Line> = lines.into_iter().filter(|line| asked.wants(line)).collect();
+    for mut lines in by_stream(places, asked) {
         if asked.order == Order::Backward {
             lines.reverse();
         }
@@ -214,14 +213,15 @@ pub(crate) fn opened(bytes: Vec<u8>) -> Arc<LogBlock> {
 }
 
 pub(crate) fn head_with(lines: &[Line]) -> LogHead {
-    let mut head = LogHead::new(3);
+    let (mut head, mut batch) = (LogHead::new(3), LogBatch::default());
     for line in lines {
-        let stream = head.stream(&labels(line.stream));
+        batch.stream(&labels(line.stream));
         let metadata = line.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         let metadata: Vec<(&str, &str)> = metadata.collect();
-        let taken = head.push(stream, line.timestamp_ns, line.text.as_bytes(), &metadata);
+        let taken = batch.push(line.timestamp_ns, line.text.as_bytes(), &metadata);
         taken.expect("lines of tests are short");
     }
+    head.push_batch(&batch);
     head
 }
 
