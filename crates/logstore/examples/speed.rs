@@ -119,6 +119,14 @@ fn run(name: &str, form: Form, most_bytes: usize) -> Result<(), Box<dyn Error>> 
         zstd_bytes as f64 / lines as f64,
         mb(raw, zstd_s)
     )?;
+    let (first, named) = block.column_bytes();
+    let each = |bytes: u64| format!("{:.2}", bytes as f64 / lines as f64);
+    writeln!(
+        out,
+        "  times, lengths, lines, rest {:?}, metadata {:?}",
+        first.map(each),
+        named.iter().map(|(name, bytes)| (*name, each(*bytes))).collect::<Vec<_>>()
+    )?;
     let all = || Query::new(Vec::new(), NsRange::all());
     let middle = form(lines / 2);
     let id = &middle[middle.find("id").map_or(0, |at| at + 5)..][..20];

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use blockstore::{BlockError, BlockSummary, ReadAt};
 use codec::CodecError;
 use labelindex::{BlockIndex, LabelIndex};
+use model::Matcher;
 
 use crate::counters::Cells;
 use crate::footer::{Footer, HEADER_BYTES};
-use crate::group_table::{Group, GroupTable, Run};
+use crate::group_table::{FIRST_NAME, Group, GroupTable, Run};
 use crate::groups::GroupSet;
 use crate::index_cache::IndexCache;
 use crate::page::{corrupt, unpack_section};
@@ -95,6 +96,14 @@ impl LogBlock {
         &self.index
     }
 
+    /// Numbers of the streams that satisfy all matchers and have lines in a range, as far as runs tell: a run of a
+    /// stream that begins before the range and ends behind it is taken to have some. Ascending.
+    pub fn select(&self, matchers: &[Matcher], range: &NsRange) -> Vec<u32> {
+        let mut streams = self.index.select(matchers);
+        streams.retain(|stream| self.has_lines(*stream, range));
+        streams
+    }
+
     /// Number of groups.
     pub fn groups(&self) -> usize {
         self.table.groups.len()
@@ -112,6 +121,21 @@ impl LogBlock {
         let pages = footer.counters.offset - HEADER_BYTES as u64;
         let indexes = footer.labels.len + footer.table.len + footer.skip.len;
         [pages, footer.counters.len, footer.filters.len, indexes]
+    }
+
+    /// Bytes that each column takes in the file: that of times, of lengths, of lines, of metadata that has no
+    /// column, and then those of metadata by name.
+    pub fn column_bytes(&self) -> ([u64; 4], Vec<(&str, u64)>) {
+        let mut first = [0; 4];
+        let mut named: Vec<(&str, u64)> = self.metadata_names().map(|name| (name, 0)).collect();
+        for page in self.table.groups.iter().flat_map(|group| &group.pages) {
+            let bytes = u64::from(page.page.stored_len);
+            match page.column.checked_sub(FIRST_NAME) {
+                Some(name) => named[name as usize].1 += bytes,
+                None => first[page.column as usize] += bytes,
+            }
+        }
+        (first, named)
     }
 
     pub(crate) fn file(&self) -> &dyn ReadAt {

@@ -81,6 +81,14 @@ impl<'a> BlockWriter<'a> {
         })
     }
 
+    /// The same, which writes the lines of a group as templates and variables where that is at least a tenth
+    /// smaller.
+    #[must_use]
+    pub fn with_templates(mut self) -> Self {
+        self.group.tries_templates = true;
+        self
+    }
+
     /// The same, whose groups are complete with so many bytes.
     #[cfg(test)]
     pub(crate) fn with_group_bytes(self, group_bytes: usize) -> Self {

@@ -30,6 +30,8 @@ const NUMBERS: u8 = 0;
 const BYTES: u8 = 1;
 /// Pairs of names and values.
 const PAIRS: u8 = 8;
+/// Lines as templates and variables.
+const TEMPLATES: u8 = 10;
 const KIND_MASK: u8 = 0x0f;
 const ZSTD: u8 = 0x10;
 
@@ -40,6 +42,7 @@ pub(crate) enum PageKind {
     Bytes,
     Column(ColumnKind),
     Pairs,
+    Templates,
 }
 
 impl PageKind {
@@ -49,6 +52,7 @@ impl PageKind {
             PageKind::Bytes => BYTES,
             PageKind::Column(kind) => kind as u8,
             PageKind::Pairs => PAIRS,
+            PageKind::Templates => TEMPLATES,
         }
     }
 
@@ -56,6 +60,7 @@ impl PageKind {
     fn of(number: u8, column: u32) -> Option<Self> {
         match column {
             TIMESTAMPS | LENGTHS => (number == NUMBERS).then_some(PageKind::Numbers),
+            LINES if number == TEMPLATES => Some(PageKind::Templates),
             LINES => (number == BYTES).then_some(PageKind::Bytes),
             REST => (number == PAIRS).then_some(PageKind::Pairs),
             _ => ColumnKind::from_number(number).map(PageKind::Column),
@@ -206,7 +211,12 @@ impl GroupTable {
                 return Err(invalid("columns of a group", pages.len() as u64));
             }
             let line_bytes = line_bytes[number];
-            if line_bytes != i64::from(pages[LINES as usize].page.raw_len) {
+            let lines = &pages[LINES as usize];
+            let is_as_long = match lines.kind {
+                PageKind::Bytes => line_bytes == i64::from(lines.page.raw_len),
+                _ => (0..=MAX_PAGE_BYTES as i64).contains(&line_bytes),
+            };
+            if !is_as_long {
                 return Err(invalid("bytes of lines of a group", line_bytes as u64));
             }
             let (line_bytes, counters) = (line_bytes as u64, counters[number]);

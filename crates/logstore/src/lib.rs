@@ -9,7 +9,7 @@
 //! | `walk`, `stream_merge`, `cursor`, `twins` | streams of several sources, in one order, no line twice |
 //! | `block`, `footer`, `page`, `open_group`, `group_cache` | a block, read: [`LogBlock`] |
 //! | `block_writer`, `new_group`, `merge` | a block, written: [`BlockWriter`], [`LogFormat`] |
-//! | `group_table`, `column`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
+//! | `group_table`, `column`, `templates`, `counters`, `metadata` | parts of its format, `docs/formats/logs.md` |
 //! | `skip`, `words`, `filter`, `grams`, `tokens`, `needle` | which groups cannot hold a text: [`SkipIndex`] |
 //!
 //! `logstore` never sees a thread or a clock.
@@ -43,6 +43,7 @@ mod query;
 mod rows;
 mod skip;
 mod stream_merge;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -108,6 +108,9 @@ fn write(
         error: fault.error,
     };
     let mut writer = BlockWriter::new(out, zstd_level, seed).map_err(of_output)?;
+    if zstd_level == MERGE_ZSTD_LEVEL {
+        writer = writer.with_templates();
+    }
     let mut streams = Streams::new(Query::new(Vec::new(), keep), sources).map_err(of_input)?;
     if let Some(behind) = &part.behind {
         streams.skip_through(behind);
@@ -131,13 +134,9 @@ fn write(
 impl LogBlock {
     /// Whether some of `deletes` may hide a line here, as far as labels and times tell.
     pub fn may_be_touched_by(&self, deletes: &[Arc<LogDelete>]) -> bool {
-        use labelindex::LabelIndex;
         let touches = |delete: &LogDelete| {
-            let mut selectors = delete.selectors.iter();
-            selectors.any(|matchers| {
-                let streams = self.index().select(matchers);
-                streams.into_iter().any(|stream| self.has_lines(stream, &delete.range))
-            })
+            let selects = |matchers: &Vec<_>| !self.select(matchers, &delete.range).is_empty();
+            delete.selectors.iter().any(selects)
         };
         deletes.iter().any(|delete| touches(delete))
     }

@@ -11,6 +11,7 @@ use crate::group_table::{
     TIMESTAMPS,
 };
 use crate::page::{Packer, Page};
+use crate::templates;
 
 /// What is known of the names and levels of all groups so far.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct NewGroup {
     rest: Vec<(u32, Box<str>, Box<str>)>,
     metadata_bytes: usize,
     cells: NewCells,
+    /// Whether lines may be written as templates, which takes as long as everything else together.
+    pub(crate) tries_templates: bool,
 }
 
 impl NewGroup {
@@ -157,8 +160,7 @@ impl NewGroup {
             let page = packer.put(&raw, out);
             pages.push(ColumnPage { column, kind: PageKind::Numbers, page });
         }
-        let page = packer.put(&self.lines, out);
-        pages.push(ColumnPage { column: LINES, kind: PageKind::Bytes, page });
+        pages.push(self.put_lines(packer, out));
         if !self.rest.is_empty() {
             raw.clear();
             self.encode_rest(&mut raw);
@@ -181,6 +183,35 @@ impl NewGroup {
         let line_bytes = self.lines.len() as u64;
         self.clear();
         Group { rows: rows as u32, line_bytes, runs, pages, counters }
+    }
+
+    /// Appends the lines, as templates if that saves enough for what reading takes longer then.
+    fn put_lines(&self, packer: &mut Packer, out: &mut Vec<u8>) -> ColumnPage {
+        let start = out.len();
+        let plain = packer.put(&self.lines, out);
+        let plain = ColumnPage { column: LINES, kind: PageKind::Bytes, page: plain };
+        let mut raw = Vec::new();
+        if !self.tries_templates || !templates::encode(self.each_line(), &mut raw) {
+            return plain;
+        }
+        let behind = out.len();
+        let mut page = packer.put(&raw, out);
+        if page.stored_len > plain.page.stored_len / 10 * 9 {
+            out.truncate(behind);
+            return plain;
+        }
+        out.drain(start..behind);
+        page.offset = start as u64;
+        ColumnPage { column: LINES, kind: PageKind::Templates, page }
+    }
+
+    fn each_line(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.lengths.iter().map(move |len| {
+            let line = &self.lines[start..start + *len as usize];
+            start += *len as usize;
+            line
+        })
     }
 
     /// Pairs of each row, then the pairs.

@@ -15,6 +15,7 @@ use crate::group_table::{
 use crate::metadata::Metadata;
 use crate::page::corrupt;
 use crate::rows::{MetadataWanted, Rows};
+use crate::templates;
 
 /// A group of a block. Each column is read once, when it is asked for.
 pub(crate) struct OpenGroup {
@@ -217,7 +218,17 @@ impl Rows for OpenGroup {
     }
 
     fn lines(&self) -> Result<&[u8], BlockError> {
-        get_or_load(&self.lines, || self.raw(LINES, "lines")).map(Vec::as_slice)
+        let starts = self.starts()?;
+        get_or_load(&self.lines, || {
+            let raw = self.raw(LINES, "lines")?;
+            match self.group().pages[LINES as usize].kind {
+                PageKind::Templates => {
+                    templates::decode(&raw, starts).map_err(self.fault(LINES, "lines"))
+                }
+                _ => Ok(raw),
+            }
+        })
+        .map(Vec::as_slice)
     }
 
     fn read_metadata(

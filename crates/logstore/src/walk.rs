@@ -41,8 +41,7 @@ impl Streams {
     fn new(source: &Source, query: &Query) -> Result<Self, blockstore::BlockError> {
         match source {
             Source::Block { block, .. } => {
-                let mut ordinals = block.index().select(query.matchers());
-                ordinals.retain(|stream| block.has_lines(*stream, &query.range()));
+                let ordinals = block.select(query.matchers(), &query.range());
                 let is_search = !query.needles().is_empty() || !query.fields().is_empty();
                 let groups = if is_search && !ordinals.is_empty() {
                     let needles = query.needles().iter().map(|finder| finder.needle());

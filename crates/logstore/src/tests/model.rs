@@ -192,6 +192,9 @@ pub(crate) fn block_bytes(lines: &[Line], group_bytes: usize) -> Vec<u8> {
     let mut out = InMemory::default();
     let writer = BlockWriter::new(&mut out, 1, 7).expect("memory takes all");
     let mut writer = writer.with_group_bytes(group_bytes);
+    if group_bytes.is_multiple_of(2) {
+        writer = writer.with_templates();
+    }
     for stream in 0..4 {
         writer.stream(&labels(stream));
         let mut of_stream: Vec<&Line> = lines.iter().filter(|l| l.stream == stream).collect();
