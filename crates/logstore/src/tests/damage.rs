@@ -79,6 +79,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn templates_whose_checksums_fit_never_panic(
+        part in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let line = |n: i64| Line {
+            stream: 0,
+            timestamp_ns: n,
+            text: format!("took={}ms user={} done", n * 7_919 % 1_000, n * 104_729 % 5_000),
+            metadata: Vec::new(),
+        };
+        let lines: Vec<Line> = (0..200).map(line).collect();
+        let bytes = block_bytes(&lines, 1 << 20);
+        let block = super::model::opened(bytes.clone());
+        let kind = block.group(0).pages[2].kind;
+        prop_assert_eq!(kind, crate::group_table::PageKind::Templates);
+        let _ = read_all(resealed(&bytes, part, &changes));
+    }
+}
+
 type Changes<'a> = &'a [(prop::sample::Index, u8)];
 
 fn change(raw: &mut [u8], changes: Changes<'_>) {

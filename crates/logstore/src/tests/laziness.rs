@@ -37,6 +37,30 @@ fn many() -> Vec<Line> {
     (0..20_000).map(line).collect()
 }
 
+#[test]
+fn lines_that_are_alike_are_templates_and_read_as_they_were() {
+    let alike = |n: u64, line: Line| Line {
+        text: format!(
+            "at=22:13:{:02}.{:03}Z msg=done took={}ms user={}",
+            n / 1_000 % 60,
+            n % 1_000,
+            mixed(n) % 900,
+            mixed(n + 1) % 5_000
+        ),
+        ..line
+    };
+    let lines: Vec<Line> = (0..).zip(many()).map(|(n, line)| alike(n, line)).collect();
+    // What is even is written with templates.
+    let [templates, plain] = [32 << 10, (32 << 10) + 1].map(|group_bytes| {
+        let file = Arc::new(InMemory(block_bytes(&lines, group_bytes)));
+        Arc::new(LogBlock::open(file, &IndexCache::new(0)).expect("it was written so"))
+    });
+    let of_lines = |block: &LogBlock| block.column_bytes().0[2];
+    let (small, large) = (of_lines(&templates), of_lines(&plain));
+    assert!(small * 10 < large * 9, "{small} and {large} bytes");
+    assert_eq!(super::merging::contents(&templates), super::merging::contents(&plain));
+}
+
 fn mixed(n: u64) -> u64 {
     crate::grams::mixed(n + 1_000)
 }
