@@ -81,7 +81,7 @@ fn what_waits_behind_a_segment_in_doubt_is_answered() {
         cluster.world.heal();
         sleep(Duration::from_secs(30)).await;
         send(&broker, START_MS + 3).await.expect("answered").expect("stored");
-        let found = read(&broker, &[all()]);
+        let found = read(&broker, &[all()], TimeRange::all());
         let has = |t_ms| found.contains_key(&(SERIES, t_ms));
         assert!(has(START_MS) && !has(START_MS + 2) && has(START_MS + 3), "{found:?}");
     });
@@ -104,11 +104,11 @@ fn a_start_goes_on_without_a_block_that_the_store_keeps_back_until_it_gives_it()
         cluster.all_open(3).await;
         let broker = cluster.site.brokers.lock()[&1].clone();
         let missing = || broker.reader(DEFAULT_TENANT).missing(TimeRange::all());
-        assert!(read(&broker, &[all()]).is_empty() && !missing().is_empty());
+        assert!(read(&broker, &[all()], TimeRange::all()).is_empty() && !missing().is_empty());
         send(&broker, START_MS + 1).await.expect("answered").expect("stored");
         cluster.world.kept_back.lock().clear();
         sleep(Duration::from_secs(5)).await;
-        assert_eq!((read(&broker, &[all()]).len(), missing().len()), (2, 0));
+        assert_eq!((read(&broker, &[all()], TimeRange::all()).len(), missing().len()), (2, 0));
     });
 }
 

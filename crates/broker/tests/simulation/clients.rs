@@ -10,7 +10,7 @@ use broker::{BatchIdentity, Broker, CommitError, Delivery, Incarnation, Lane};
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TimeRange};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::plan::Times;
 use crate::world::{Dice, World};
@@ -18,6 +18,8 @@ use crate::{CALM, query, read};
 
 /// Whoever waits longer gives the connection up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For so long nobody notices that a process has ended.
+const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 /// Batches of an agent that may be on their way.
 const WINDOW: usize = 4;
 /// Attempts at a batch that have timestamps of their own.
@@ -25,6 +27,9 @@ const ATTEMPTS: i64 = 100;
 
 /// A sample: series and time.
 pub(crate) type Place = (Series, i64);
+
+/// A broker, and which of its starts.
+type Process = (u64, u64);
 
 /// A series: whose it is, the number of that client, and which of its own. It is told apart a million times
 /// in a simulation, and has a name where a broker sees it.
@@ -83,10 +88,10 @@ pub(crate) enum Fate {
 pub(crate) struct Told {
     /// Every row that was ever sent, with its value.
     pub(crate) sent: BTreeMap<Place, f64>,
-    /// Rows of clients without an identity that must be there.
-    pub(crate) stored: BTreeSet<Place>,
-    /// Batches of agents that must be there, by agent and number.
-    pub(crate) batches: BTreeSet<(u64, u64)>,
+    /// Rows of clients without an identity that must be there, as they were told.
+    pub(crate) stored: Vec<Place>,
+    /// Batches of agents that must be there, by agent and number, with how many were told before.
+    pub(crate) batches: BTreeMap<(u64, u64), usize>,
     /// The rows of each attempt at a batch.
     pub(crate) attempts: BTreeMap<(u64, u64), Vec<Vec<Place>>>,
     /// Rows that may be deleted.
@@ -103,6 +108,14 @@ pub(crate) struct Told {
     pub(crate) in_calm: u64,
 }
 
+impl Told {
+    /// A batch of an agent must be there from now on.
+    fn note_batch(&mut self, number: u64, seq: u64) {
+        let before = self.batches.len();
+        self.batches.entry((number, seq)).or_insert(before);
+    }
+}
+
 /// What clients share.
 pub(crate) struct Site {
     pub(crate) brokers: Mutex<BTreeMap<u64, Broker>>,
@@ -116,10 +129,6 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn any(&self, dice: &mut Dice) -> Option<Broker> {
-        self.any_process(dice).map(|(broker, _)| broker)
-    }
-
     /// Takes the broker of a process that has started.
     pub(crate) fn open(&self, id: u64, broker: Broker) {
         *self.starts.lock().entry(id).or_default() += 1;
@@ -127,7 +136,7 @@ impl Site {
     }
 
     /// One that runs, and which it is: with the number of its start.
-    fn any_process(&self, dice: &mut Dice) -> Option<(Broker, (u64, u64))> {
+    fn any(&self, dice: &mut Dice) -> Option<(Broker, Process)> {
         let brokers = self.brokers.lock();
         let at = dice.below(brokers.len().max(1) as u64) as usize;
         let (id, broker) = brokers.iter().nth(at)?;
@@ -135,8 +144,23 @@ impl Site {
     }
 
     /// Whether a process has not ended.
-    fn runs(&self, (id, start): (u64, u64)) -> bool {
+    fn runs(&self, (id, start): Process) -> bool {
         self.brokers.lock().contains_key(&id) && self.starts.lock()[&id] == start
+    }
+
+    /// Waits for what a process answers, until its end is noticed: connections end with it.
+    async fn answer_of<T>(&self, process: Process, answer: impl Future<Output = T>) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Ok(answer) = timeout(NOTICED_WITHIN, &mut answer).await {
+                return Some(answer);
+            }
+            if !self.runs(process) {
+                break;
+            }
+        }
+        None
     }
 
     fn note(&self, error: &CommitError) {
@@ -170,10 +194,14 @@ fn note_sent(site: &Site, rows: &[(Place, f64)]) {
 
 #[track_caller]
 fn check_visible(broker: &Broker, rows: &[(Place, f64)]) {
+    // Of their times only: auditors read all there is.
+    let times = || rows.iter().map(|((_, t_ms), _)| *t_ms);
+    let (from, to) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let range = TimeRange::new(from, to + 1);
     let series: BTreeSet<Series> = rows.iter().map(|((series, _), _)| *series).collect();
     let selectors: Vec<Vec<Matcher>> = series.into_iter().map(Series::matchers).collect();
     let found: BTreeMap<Place, f64> =
-        selectors.iter().flat_map(|selector| read(broker, selector)).collect();
+        selectors.iter().flat_map(|selector| read(broker, selector, range)).collect();
     for (place, value) in rows {
         assert_eq!(found.get(place), Some(value), "{place:?} was acknowledged and cannot be read");
     }
@@ -189,19 +217,21 @@ pub(crate) async fn agent(site: Arc<Site>, number: u64, seed: u64) {
     let (mut through, mut made) = (0, 0);
     let mut attempts: BTreeMap<u64, i64> = BTreeMap::new();
     loop {
-        let Some(broker) = site.any(&mut dice) else {
+        let Some((broker, process)) = site.any(&mut dice) else {
             sleep(Duration::from_millis(200)).await;
             continue;
         };
         let (reply, marks) = oneshot::channel();
         broker.agent_marks(&name, incarnation, move |marks| _ = reply.send(marks));
-        let Ok(Ok(Ok(marks))) = timeout(PATIENCE, marks).await else {
+        let Some(Ok(Ok(marks))) = site.answer_of(process, marks).await else {
             sleep(Duration::from_millis(300)).await;
             continue;
         };
         assert!(marks.live_through >= through, "{name}: a mark went back");
         assert!(marks.live_through <= made, "{name}: a mark of what was never sent");
-        site.told.lock().batches.extend((through + 1..=marks.live_through).map(|s| (number, s)));
+        for seq in through + 1..=marks.live_through {
+            site.told.lock().note_batch(number, seq);
+        }
         through = marks.live_through;
         let (answers, mut answered) = mpsc::unbounded_channel();
         let mut sent = through;
@@ -223,14 +253,14 @@ pub(crate) async fn agent(site: Arc<Site>, number: u64, seed: u64) {
             if sent == through {
                 continue;
             }
-            match timeout(PATIENCE, answered.recv()).await {
-                Ok(Some((seq, Ok(())))) => through = through.max(seq),
-                Ok(Some((_, Err(error)))) => {
+            match site.answer_of(process, answered.recv()).await {
+                Some(Some((seq, Ok(())))) => through = through.max(seq),
+                Some(Some((_, Err(error)))) => {
                     site.note(&error);
                     sleep(Duration::from_millis(dice.below(1_500))).await;
                     break;
                 }
-                Ok(None) | Err(_) => break,
+                Some(None) | None => break,
             }
         }
     }
@@ -265,7 +295,7 @@ fn send(
             }
             let mut told = site.told.lock();
             told.known += u64::from(was_known);
-            told.batches.insert((number, seq));
+            told.note_batch(number, seq);
         });
         // The agent may have reconnected.
         let _ = answers.send((seq, result));
@@ -280,7 +310,7 @@ enum Push {
     Doubtful,
 }
 
-async fn push(site: &Site, broker: &Broker, rows: &[(Place, f64)]) -> Push {
+async fn push(site: &Site, (broker, process): &(Broker, Process), rows: &[(Place, f64)]) -> Push {
     let (reply, answer) = oneshot::channel();
     let (at, sent) = (broker.clone(), rows.to_vec());
     broker.ingest(DEFAULT_TENANT, &batch_of(rows), move |result| {
@@ -289,16 +319,16 @@ async fn push(site: &Site, broker: &Broker, rows: &[(Place, f64)]) -> Push {
         }
         let _ = reply.send(result);
     });
-    match timeout(PATIENCE, answer).await {
-        Ok(Ok(Ok(_))) => Push::Stored,
-        Ok(Ok(Err(error))) => {
+    match site.answer_of(*process, answer).await {
+        Some(Ok(Ok(_))) => Push::Stored,
+        Some(Ok(Err(error))) => {
             site.note(&error);
             match error {
                 CommitError::Unknown(_) | CommitError::Stopping => Push::Doubtful,
                 _ => Push::Refused,
             }
         }
-        Ok(Err(_)) | Err(_) => Push::Doubtful,
+        Some(Err(_)) | None => Push::Doubtful,
     }
 }
 
@@ -316,8 +346,8 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
         let rows: Vec<_> = (0..1 + dice.below(4)).map(row).collect();
         note_sent(&site, &rows);
         loop {
-            if let Some(broker) = site.any(&mut dice)
-                && let Push::Stored = push(&site, &broker, &rows).await
+            if let Some(at) = site.any(&mut dice)
+                && let Push::Stored = push(&site, &at, &rows).await
             {
                 site.told.lock().stored.extend(rows.iter().map(|(place, _)| *place));
                 break;
@@ -339,9 +369,9 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
             return;
         }
         sleep(Duration::from_millis(dice.below(600))).await;
-        let Some(broker) = site.any(&mut dice) else { continue };
+        let Some(at) = site.any(&mut dice) else { continue };
         if dice.percent(15) {
-            delete(&site, &broker, series, &in_doubt).await;
+            delete(&site, &at, series, &in_doubt).await;
             continue;
         }
         let t_ms = site.times.at(seq);
@@ -349,7 +379,7 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
         let rows = vec![(place, seq as f64)];
         note_sent(&site, &rows);
         site.told.lock().deletable.insert(place, Fate::Sent);
-        match push(&site, &broker, &rows).await {
+        match push(&site, &at, &rows).await {
             Push::Stored => _ = site.told.lock().deletable.insert(place, Fate::Stored),
             Push::Refused => {}
             Push::Doubtful => _ = in_doubt.insert(t_ms),
@@ -357,7 +387,12 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
     }
 }
 
-async fn delete(site: &Arc<Site>, broker: &Broker, series: Series, in_doubt: &BTreeSet<i64>) {
+async fn delete(
+    site: &Arc<Site>,
+    (broker, process): &(Broker, Process),
+    series: Series,
+    in_doubt: &BTreeSet<i64>,
+) {
     let mine = |place: &Place| place.0 == series && !in_doubt.contains(&place.1);
     for (_, fate) in site.told.lock().deletable.iter_mut().filter(|(place, _)| mine(place)) {
         if *fate == Fate::Stored {
@@ -369,10 +404,10 @@ async fn delete(site: &Arc<Site>, broker: &Broker, series: Series, in_doubt: &BT
     broker.begin_delete(DEFAULT_TENANT, &selectors, TimeRange::all(), move |result| {
         let _ = reply.send(result);
     });
-    match timeout(PATIENCE, answer).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => return site.note(&error),
-        Ok(Err(_)) | Err(_) => return,
+    match site.answer_of(*process, answer).await {
+        Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(error))) => return site.note(&error),
+        Some(Err(_)) | None => return,
     }
     let mut told = site.told.lock();
     told.deletes += 1;
@@ -381,7 +416,7 @@ async fn delete(site: &Arc<Site>, broker: &Broker, series: Series, in_doubt: &BT
             *fate = Fate::Deleted;
         }
     }
-    let found = read(broker, &series.matchers());
+    let found = read(broker, &series.matchers(), TimeRange::all());
     for (place, fate) in &told.deletable {
         let is_gone = place.0 == series && *fate == Fate::Deleted;
         assert!(!is_gone || !found.contains_key(place), "{place:?} was deleted and can be read");
@@ -394,15 +429,16 @@ pub(crate) async fn auditor(site: Arc<Site>, seed: u64) {
     let mut dice = Dice(seed);
     while !site.is_over() {
         sleep(Duration::from_millis(200 + dice.below(1_500))).await;
-        let Some((broker, process)) = site.any_process(&mut dice) else { continue };
+        let Some((broker, process)) = site.any(&mut dice) else { continue };
         let (stored, batches, deletable) = {
             let told = site.told.lock();
-            (told.stored.clone(), told.batches.clone(), told.deletable.clone())
+            (told.stored.len(), told.batches.len(), told.deletable.clone())
         };
         let is_calm = site.world.is_calm_for(CALM);
         // Objects may be removed while they are read.
         let takes = Duration::from_millis(dice.below(2_000));
-        let Ok((found, missing)) = timeout(PATIENCE, query(&broker, takes)).await else {
+        let answer = site.answer_of(process, query(&broker, takes)).await;
+        let Some((found, missing)) = answer else {
             // The process may have ended meanwhile.
             assert!(!site.runs(process), "a query never ends");
             continue;
@@ -428,7 +464,8 @@ pub(crate) async fn auditor(site: Arc<Site>, seed: u64) {
             let is_there = |rows: &&Vec<Place>| rows.iter().any(|row| found.contains_key(row));
             let times = attempts.iter().filter(is_there).count();
             assert!(times <= 1, "batch {seq} of agent {number} is found {times} times");
-            let is_lost = times == 0 && batches.contains(&(*number, *seq));
+            let was_told = told.batches.get(&(*number, *seq)).is_some_and(|at| *at < batches);
+            let is_lost = times == 0 && was_told;
             assert!(!is_lost || !missing.is_empty(), "batch {seq} of agent {number} is not found");
         }
         for (place, fate) in &deletable {
@@ -445,7 +482,7 @@ pub(crate) async fn auditor(site: Arc<Site>, seed: u64) {
             }
         }
         if missing.is_empty() {
-            let lost = stored.iter().find(|place| !found.contains_key(*place));
+            let lost = told.stored[..stored].iter().find(|place| !found.contains_key(*place));
             assert_eq!(lost, None, "acknowledged before the query, and not found");
         } else {
             told.partial += 1;

@@ -9,8 +9,8 @@
 //! Blocks are merged, what dead brokers left is taken over and garbage is collected meanwhile; in the end a
 //! broker may leave.
 //!
-//! `SEED=7 SEEDS=100 cargo test -p watchfire-broker --test simulation -- --nocapture`, or
-//! `cargo xtask simulate --seconds 600`
+//! `SEED=7 SEEDS=100 cargo test -p watchfire-broker --test simulation -- --nocapture`, with `LOG=info`
+//! beside what the programs say, or `cargo xtask simulate --seconds 600`
 #![expect(clippy::print_stderr, reason = "figures of a search, shown with --nocapture")]
 
 mod cases;
@@ -20,6 +20,7 @@ mod oracle;
 mod plan;
 mod reads;
 mod search;
+mod trace;
 mod world;
 
 use std::cell::Cell;
@@ -36,12 +37,13 @@ use model::Limits;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::info;
 
 use clients::{Site, Told};
 use oracle::check_catalogs;
 use plan::{Length, Patience, Plan, Times};
 pub(crate) use reads::{all, query, read};
-use search::{Report, search};
+use search::{Extent, Report, search};
 use world::{Dice, Links, Store, World};
 
 /// 2026-11-21, at the start of a window of two hours.
@@ -363,13 +365,17 @@ async fn run(seed: u64, plan: Plan) -> Report {
             cluster.all_open(of).await;
             cluster.pass(CALM + Duration::from_secs(15)).await;
         }
-        *done.entry(cluster.harm(of).await).or_default() += 1;
-        cluster.objects().await;
+        let harm = cluster.harm(of).await;
+        info!(harm);
+        *done.entry(harm).or_default() += 1;
+        cluster.check_objects().await;
         let pause = 100 + cluster.dice.below(plan.most_pause_ms);
         cluster.pass(Duration::from_millis(pause)).await;
     }
     cluster.world.heal();
+    info!("healed");
     cluster.all_open(of).await;
+    info!("all are open");
     cluster.site.is_over.store(true, Ordering::Relaxed);
     let end = Instant::now() + Duration::from_secs(300);
     for client in clients {
@@ -381,17 +387,21 @@ async fn run(seed: u64, plan: Plan) -> Report {
             std::panic::resume_unwind(error.into_panic());
         }
     }
+    info!("clients have ended");
     // Blocks that the store had forgotten for long are listed again.
     cluster.until_whole().await;
     cluster.all_open(of).await;
+    info!("whole");
     cluster.check("healed").await;
     check_catalogs(&cluster.world).await;
     let of = if plan.drains { cluster.drain(of).await } else { of };
+    info!("one may have left");
     sleep(Duration::from_secs(5)).await;
     cluster.check("one may have left").await;
     if plan.is_cleaned {
         cluster.until_clean().await;
     }
+    info!("clean, if it is to be");
     let [merges, adopted] =
         ["watchfire_broker_merges_total", "watchfire_broker_adopted_segments_total"]
             .map(|name| cluster.sum(name));
@@ -403,11 +413,13 @@ async fn run(seed: u64, plan: Plan) -> Report {
     cluster.check("after a power cut of all").await;
     sleep(2 * patience.flush_interval).await;
     cluster.check("flushed after it").await;
+    info!("over");
     cluster.report(&done, merges, adopted)
 }
 
 fn simulate(seed: u64, length: Length) -> Report {
     let _again = Again(seed, length);
+    trace::show();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -467,10 +479,9 @@ fn faults_lose_double_and_invent_nothing() {
         Some(first) => (first..first + count).map(with_length).collect(),
         None => (1..=count).map(with_length).chain(PINNED).collect(),
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..cores() {
             scope.spawn(|| {
                 while let Some(&(seed, length)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     eprintln!("seed {seed}: {}", simulate(seed, length).line);
@@ -483,11 +494,18 @@ fn faults_lose_double_and_invent_nothing() {
 #[test]
 #[ignore = "takes as long as it is told: `cargo xtask simulate`"]
 fn faults_of_many_seeds() {
-    let seconds = number("SECONDS").expect("SECONDS says how long");
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let first = number("SEED").unwrap_or_else(|| clock.expect("after 1970").as_secs() * 1_000_000);
-    assert!(
-        search(first, Duration::from_secs(seconds), |seed| simulate(seed, length_of(seed))),
-        "seeds failed: see above"
-    );
+    let extent = Extent {
+        first: number("SEED").unwrap_or_else(|| clock.expect("after 1970").as_secs() * 1_000_000),
+        seeds: number("SEEDS"),
+        time: number("SECONDS").map(Duration::from_secs),
+        threads: number("THREADS").map_or_else(cores, |threads| threads as usize),
+    };
+    assert!(extent.seeds.or(number("SECONDS")).is_some(), "SECONDS or SEEDS says how long");
+    let is_well = search(&extent, |seed| simulate(seed, length_of(seed)));
+    assert!(is_well, "seeds failed: see above");
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

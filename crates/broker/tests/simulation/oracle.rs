@@ -16,9 +16,9 @@ use crate::world::World;
 use crate::{BEGAN, Cluster, query, statuses};
 
 impl Cluster {
-    /// What is in the store, without segments that may yet come to count, and what the catalog refers to,
-    /// which must all be there; `None` if there is no leader that can be asked.
-    pub(crate) async fn objects(&self) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
+    /// Holds what the catalog refers to against what is in the store, where all of it must be; yields who
+    /// leads, and the keys. `None` if there is no leader that can be asked.
+    pub(crate) async fn check_objects(&self) -> Option<(Consensus, Vec<String>)> {
         let members: Vec<Consensus> = self.world.members.lock().values().cloned().collect();
         let leader = members.into_iter().find(Consensus::is_leader)?;
         // Whose power goes meanwhile never hears of anything.
@@ -28,7 +28,7 @@ impl Cluster {
             self.world.count("blocks are set aside");
         }
         // Nothing happens in between: there is one thread.
-        let needed: BTreeSet<String> = leader.read(|state| {
+        let needed: Vec<String> = leader.read(|state| {
             let blocks = state.blocks().chain(state.quarantined()).map(|block| block.key());
             let segments = state.brokers().flat_map(|(id, broker)| {
                 let key = move |(seq, segment): (&u64, &catalog::Segment)| {
@@ -40,15 +40,27 @@ impl Cluster {
             let unread = unread.map(|(id, seq, one)| catalog::segment_key(id, one.epoch, seq));
             blocks.chain(segments).chain(unread).collect()
         });
-        let mut kept: BTreeSet<String> = self.world.objects.lock().keys().cloned().collect();
-        let missing: Vec<&String> = needed.difference(&kept).collect();
+        let objects = self.world.objects.lock();
+        let missing: Vec<&String> =
+            needed.iter().filter(|key| !objects.contains_key(*key)).collect();
         assert!(missing.is_empty(), "the catalog refers to {missing:?}, which were removed");
+        drop(objects);
+        Some((leader, needed))
+    }
+
+    /// What is in the store and nothing refers to, without segments that may yet come to count.
+    async fn garbage(&self) -> Vec<String> {
+        let (leader, needed) = self.check_objects().await.expect("a leader");
+        let needed: BTreeSet<String> = needed.into_iter().collect();
+        let mut kept: Vec<String> = self.world.objects.lock().keys().cloned().collect();
         kept.retain(|key| {
-            SegmentName::of_key(key).is_none_or(|SegmentName { broker, epoch, seq }| {
+            let is_garbage = SegmentName::of_key(key).is_none_or(|name| {
+                let SegmentName { broker, epoch, seq } = name;
                 leader.read(|state| state.is_orphaned_segment(broker, epoch, seq))
-            })
+            });
+            is_garbage && !needed.contains(key)
         });
-        Some((kept, needed))
+        kept
     }
 
     /// Holds who leads now against who led in the same term.
@@ -90,8 +102,7 @@ impl Cluster {
         // Whoever looks for it may hang in a list that the store did not give, and has the lease meanwhile.
         let end = Instant::now() + Duration::from_secs(355);
         loop {
-            let (kept, needed) = self.objects().await.expect("a leader");
-            let garbage: Vec<&String> = kept.difference(&needed).collect();
+            let garbage = self.garbage().await;
             if garbage.is_empty() {
                 return;
             }
@@ -161,7 +172,7 @@ impl Cluster {
             };
             let times = attempts.iter().filter(is_there).count();
             assert!(times <= 1, "{when}: {batch:?} is stored {times} times");
-            assert!(times == 1 || !told.batches.contains(batch), "{when}: {batch:?} is lost");
+            assert!(times == 1 || !told.batches.contains_key(batch), "{when}: {batch:?} is lost");
         }
         for (place, fate) in &told.deletable {
             match fate {

@@ -124,7 +124,7 @@ impl Plan {
             has_calm,
             leaves_at: dice.below(4 * rounds),
             drains: dice.percent(40),
-            is_cleaned: length == Length::Long || dice.percent(25),
+            is_cleaned: length == Length::Long || dice.percent(12),
             patience,
             times,
         }

@@ -11,8 +11,12 @@ use tokio::time::sleep;
 use crate::clients::{Place, Series};
 
 /// What one broker has itself of a selection: in its heads, and all blocks.
-pub(crate) fn read(broker: &Broker, selector: &[Matcher]) -> BTreeMap<Place, f64> {
-    let selected = broker.reader(DEFAULT_TENANT).select(selector, TimeRange::all());
+pub(crate) fn read(
+    broker: &Broker,
+    selector: &[Matcher],
+    range: TimeRange,
+) -> BTreeMap<Place, f64> {
+    let selected = broker.reader(DEFAULT_TENANT).select(selector, range);
     samples(&selected.expect("every block is readable")).expect("every block is readable")
 }
 
@@ -40,15 +44,17 @@ pub(crate) fn all() -> Matcher {
 }
 
 fn samples(selected: &Selection) -> Result<BTreeMap<Place, f64>, MetricError> {
-    let mut samples = BTreeMap::new();
+    let mut samples = Vec::new();
     for (index, labels) in selected.labels().iter().enumerate() {
         let (mut timestamps, mut values) = (Vec::new(), Vec::new());
         selected.read(index, &mut timestamps, &mut values)?;
         let series = Series::named(labels.get("series").expect("all have it"));
-        for (t_ms, value) in timestamps.into_iter().zip(values) {
-            let before = samples.insert((series, t_ms), value);
-            assert!(before.is_none(), "{series} at {t_ms} is there twice");
-        }
+        samples.extend(timestamps.into_iter().zip(values).map(|(t, value)| ((series, t), value)));
     }
-    Ok(samples)
+    samples.sort_unstable_by_key(|(place, _)| *place);
+    for pair in samples.windows(2) {
+        let (series, t_ms) = pair[0].0;
+        assert_ne!(pair[0].0, pair[1].0, "{series} at {t_ms} is there twice");
+    }
+    Ok(samples.into_iter().collect())
 }

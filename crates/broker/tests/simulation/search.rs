@@ -1,4 +1,4 @@
-//! One seed after the other, on all cores, for a while.
+//! One seed after the other, for a while or so many.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,17 +49,33 @@ impl Sums {
     }
 }
 
-/// Simulates seeds from `first` on for a while; yields whether none failed. Each that did is named with the
-/// command that shows it again. The last line has the sums.
-pub(crate) fn search(first: u64, time: Duration, simulate: fn(u64) -> Report) -> bool {
-    let end = Instant::now() + time;
+/// What is searched.
+pub(crate) struct Extent {
+    /// The first seed.
+    pub(crate) first: u64,
+    /// So many, if time does not end before.
+    pub(crate) seeds: Option<u64>,
+    /// For so long: what has begun is ended.
+    pub(crate) time: Option<Duration>,
+    /// On so many threads.
+    pub(crate) threads: usize,
+}
+
+/// Simulates seeds; yields whether none failed. Each that did is named with the command that shows it
+/// again. The last line has the sums.
+pub(crate) fn search(extent: &Extent, simulate: fn(u64) -> Report) -> bool {
+    let Extent { first, seeds, time, threads } = *extent;
+    let end = time.map(|time| Instant::now() + time);
     let sums = Sums::default();
     let next = AtomicU64::new(first);
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..threads {
             scope.spawn(|| {
-                while Instant::now() < end {
+                while end.is_none_or(|end| Instant::now() < end) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seeds.is_some_and(|seeds| seed - first >= seeds) {
+                        return;
+                    }
                     sums.seeds.fetch_add(1, Ordering::Relaxed);
                     match catch_unwind(AssertUnwindSafe(|| simulate(seed))) {
                         Ok(report) => sums.add(&report),
