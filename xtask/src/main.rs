@@ -25,8 +25,8 @@ cargo xtask <command>
                          to run once instead
   bench NAME             run a benchmark side by side with its peers (ingest, query, restart,
                          agent, scrape, fleet, cluster, rolling, viewers, hour)
-  simulate               break simulated clusters until time is over; --seconds N, --seed S,
-                         --release
+  simulate               break simulated clusters until time is over; --seconds N, --seeds N,
+                         --seed S, --release
   tidy                   check the arrows between crates, sizes and names
   web                    rebuild web/dist from its sources
   dist                   build all files of a release into target/dist

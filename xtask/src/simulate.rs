@@ -16,15 +16,19 @@ const HUMAN_SECONDS: u64 = 60;
 /// How the last line of a search begins.
 const SUMS: &str = "simulate: ";
 
-/// `cargo xtask simulate [--seconds N] [--seed S] [--release]`.
+/// `cargo xtask simulate [--seconds N] [--seeds N] [--seed S] [--release]`.
 pub(crate) fn run(words: &[&str]) -> Result<bool> {
-    let (mut seconds, mut seed, mut profile) = (HUMAN_SECONDS, None, "dev");
+    let (mut seconds, mut seeds, mut seed, mut profile) = (None, None, None, "dev");
     let mut rest = words;
     loop {
         rest = match rest {
-            [] => return Ok(search(seconds, seed, profile)?.failed == 0),
+            [] => break,
             ["--seconds", number, rest @ ..] => {
-                seconds = number.parse().context("--seconds wants a whole number")?;
+                seconds = Some(number.parse().context("--seconds wants a whole number")?);
+                rest
+            }
+            ["--seeds", number, rest @ ..] => {
+                seeds = Some(number.parse().context("--seeds wants a whole number")?);
                 rest
             }
             ["--seed", number, rest @ ..] => {
@@ -35,25 +39,33 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
                 profile = "release";
                 rest
             }
-            [other, ..] => bail!("simulate takes --seconds N, --seed S and --release, not {other}"),
+            [other, ..] => {
+                bail!("simulate takes --seconds N, --seeds N, --seed S and --release, not {other}")
+            }
         };
     }
+    if seconds.is_none() && seeds.is_none() {
+        seconds = Some(HUMAN_SECONDS);
+    }
+    Ok(search(&[("SECONDS", seconds), ("SEEDS", seeds), ("SEED", seed)], profile)?.failed == 0)
 }
 
 pub(crate) fn stage() -> Result<Counts> {
-    search(STAGE_SECONDS, None, "dev")
+    search(&[("SECONDS", Some(STAGE_SECONDS))], "dev")
 }
 
 /// Each seed that fails is named in the output, with the command that shows it again.
-fn search(seconds: u64, seed: Option<u64>, profile: &str) -> Result<Counts> {
+fn search(numbers: &[(&str, Option<u64>)], profile: &str) -> Result<Counts> {
     let test = ["--ignored", "--exact", "faults_of_many_seeds", "--nocapture"];
     // Of the whole workspace, so that what unit tests were built from serves.
     let cargo = ["test", "--quiet", "--workspace", "--test=simulation", "--profile"];
     let mut command =
         process::command(".", "cargo", &[&cargo[..], &[profile, "--"], &test].concat());
-    command.env("SECONDS", seconds.to_string());
-    if let Some(seed) = seed {
-        command.env("SEED", seed.to_string());
+    for (name, number) in numbers {
+        match number {
+            Some(number) => command.env(name, number.to_string()),
+            None => command.env_remove(name),
+        };
     }
     // What the harness says of one test that is a search tells nothing.
     let mut child = command
