@@ -169,6 +169,11 @@ pub(crate) fn cluster() -> Result<Counts> {
     system_tests(&["cluster"])
 }
 
+/// The same over stores of others and over networks that break.
+pub(crate) fn cluster_stores() -> Result<Counts> {
+    system_tests(&["cluster-stores"])
+}
+
 /// What has bounds of time and memory runs by itself.
 pub(crate) fn measured() -> Result<Counts> {
     system_tests(&["live", "memory"])

@@ -34,7 +34,10 @@ const STAGES: &[&[Stage]] = &[
         Stage { name: "browser", run: stages::browser },
     ],
     &[Stage { name: "stores", run: stages::stores }],
-    &[Stage { name: "cluster", run: stages::cluster }],
+    &[
+        Stage { name: "cluster", run: stages::cluster },
+        Stage { name: "cluster-stores", run: stages::cluster_stores },
+    ],
     &[Stage { name: "measured", run: stages::measured }],
     &[Stage { name: "crash", run: stages::crash }],
     &[Stage { name: "dist", run: stages::dist }],

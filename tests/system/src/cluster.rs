@@ -19,6 +19,7 @@ mod restarts;
 mod site;
 mod tiers;
 mod versions;
+mod workers;
 mod wrong_starts;
 
 use crate::harness::Group;
@@ -46,9 +47,17 @@ pub(crate) const GROUP: Group = Group {
         ("wrong-starts", wrong_starts::put_right),
         ("full-and-read-only", full::full_and_read_only),
         ("two-stores", tiers::two_stores),
-        ("bucket", buckets::in_a_bucket),
+        ("workers", workers::killed_and_frozen),
         ("migrate", moves::one_machine),
         ("versions", versions::beside_each_other),
+    ],
+};
+
+/// The group `cluster-stores`: over programs of others, and over networks that break. It runs beside `cluster`.
+pub(crate) const OVER_STORES: Group = Group {
+    name: "cluster-stores",
+    tests: &[
+        ("bucket", buckets::in_a_bucket),
         ("network", network::faults),
         ("redis", redis::brokers_break),
         ("ceph", gateway::kill_and_ended_credentials),

@@ -34,6 +34,7 @@ const GROUPS: &[Group] = &[
     api::GROUP,
     browser::GROUP,
     cluster::GROUP,
+    cluster::OVER_STORES,
     cluster::BY_HAND,
     crash::GROUP,
     docs::GROUP,

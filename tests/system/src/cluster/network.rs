@@ -63,7 +63,7 @@ const FAULTS: &[Fault] = &[
     Fault::StoreAway,
 ];
 
-/// Rounds over all faults; more by hand: `WATCHFIRE_TEST_ROUNDS=10 watchfire-system cluster/network`.
+/// Rounds over all faults; more by hand: `WATCHFIRE_TEST_ROUNDS=10 watchfire-system cluster-stores/network`.
 fn rounds() -> usize {
     rounds_or(1)
 }
