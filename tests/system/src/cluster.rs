@@ -16,6 +16,7 @@ mod network;
 mod redis;
 mod refusals;
 mod restarts;
+mod scrapes;
 mod site;
 mod tiers;
 mod versions;
@@ -31,6 +32,7 @@ pub(crate) const BY_HAND: Group = Group {
         ("garage", garage::bad_luck),
         ("balanced", balanced::seven_brokers),
         ("redis-primary-cut-off", redis::a_primary_is_cut_off),
+        ("scrapes", scrapes::taken_over),
     ],
 };
 

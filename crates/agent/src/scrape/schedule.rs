@@ -32,6 +32,20 @@ impl Schedule {
         self.at(rounds)
     }
 
+    /// The last time up to and including `now`; `None` before the first.
+    pub(super) fn last(&self, now: Duration) -> Option<Duration> {
+        self.next(now).checked_sub(self.interval)
+    }
+
+    /// The time of a scrape that is made up for from `from` on, before the one at `tick`; that one if it comes
+    /// soon. `hash` spreads targets over a twentieth of the interval, so that not all are asked at once,
+    /// and as much lies before the next scrape: 1 s at most each.
+    pub(super) fn made_up_for(&self, from: Duration, tick: Duration, hash: u64) -> Duration {
+        let most = (self.interval / 20).min(Duration::from_secs(1));
+        let soon = from + most.mul_f64((hash % 1_000) as f64 / 1_000.0);
+        if soon + most <= tick { soon } else { tick }
+    }
+
     /// How many times lie between `tick` and `now`.
     pub(super) fn missed(&self, tick: Duration, now: Duration) -> u64 {
         let late = now.saturating_sub(tick).as_nanos() / self.interval.as_nanos();
@@ -80,6 +94,10 @@ mod tests {
         assert_eq!(schedule.next(seconds(0)), seconds(7));
         assert_eq!(schedule.next(seconds(7)), seconds(22));
         assert_eq!(schedule.next(seconds(21)), seconds(22));
+        let last = [6, 7, 21, 22].map(|now| schedule.last(seconds(now)));
+        assert_eq!(last, [None, Some(seconds(7)), Some(seconds(7)), Some(seconds(22))]);
+        let made_up = |tick| schedule.made_up_for(seconds(10), seconds(tick), 7_500).as_millis();
+        assert_eq!([22, 12, 11].map(made_up), [10_375, 10_375, 11_000]);
         assert_eq!(schedule.missed(seconds(22), seconds(22)), 0);
         assert_eq!(schedule.missed(seconds(22), seconds(53)), 2);
         assert!(schedule.is_lost(seconds(3_622), seconds(22)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Uri};
-use model::{Labels, MetricBatch};
+use model::{Labels, MetricBatch, TimeRange};
 use net::client::ClientError;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -176,6 +176,9 @@ pub(super) struct TargetLoop {
     headers: HeaderMap,
     report: ReportSeries,
     has_scraped: bool,
+    /// When the last scrape was due that it did, milliseconds since the epoch.
+    scraped_ms: Option<i64>,
+    gone: Option<watch::Receiver<TimeRange>>,
 }
 
 /// What happens to the series and the samples of one target.
@@ -216,8 +219,10 @@ impl TargetLoop {
             job,
             orders,
             state,
-            shared,
             has_scraped: false,
+            scraped_ms: None,
+            gone: shared.sharing.as_ref().and_then(|sharing| sharing.gone()),
+            shared,
         }
     }
 
@@ -243,6 +248,10 @@ impl TargetLoop {
                     tick = self.schedule.next(now());
                     continue;
                 }
+                Waited::Gone(unasked) => {
+                    tick = self.made_up_for(unasked, tick).unwrap_or(tick);
+                    continue;
+                }
                 Waited::HandOver => return Some(self.cache),
                 Waited::Abandoned => return None,
             }
@@ -264,6 +273,7 @@ impl TargetLoop {
                 return None;
             }
             self.adopt_job();
+            self.scraped_ms = Some(due_ms);
             let t_ms = self.schedule.timestamp_ms(tick, began);
             if !self.scrape(t_ms, began.saturating_sub(tick)).await {
                 return Some(self.cache);
@@ -286,6 +296,19 @@ impl TargetLoop {
         });
     }
 
+    /// When a target is asked whose last scrape nobody did: soon, instead of an interval later. Whose that
+    /// is, is looked at when it is due, as for each.
+    fn made_up_for(&self, unasked: TimeRange, tick: Duration) -> Option<Duration> {
+        let now = now();
+        let missed_ms = i64::try_from(self.schedule.last(now)?.as_millis()).ok()?;
+        let was_missed = unasked.start_ms <= missed_ms && missed_ms < unasked.end_ms;
+        let was_own = self.scraped_ms.is_some_and(|scraped_ms| scraped_ms >= missed_ms);
+        // A clock may be behind that of whoever gave it away.
+        let from = Duration::from_millis(u64::try_from(unasked.end_ms).ok()?);
+        let place = self.state.target.place();
+        (was_missed && !was_own).then(|| self.schedule.made_up_for(now.max(from), tick, place))
+    }
+
     async fn wait(&mut self, tick: Duration) -> Waited {
         loop {
             let now = now();
@@ -303,6 +326,7 @@ impl TargetLoop {
                         return Waited::HandOver;
                     }
                 }
+                Some(unasked) = heard(&mut self.gone) => return Waited::Gone(unasked),
                 () = due => return Waited::Due,
             }
         }
@@ -434,10 +458,22 @@ impl TargetLoop {
     }
 }
 
+/// The next that is heard; never, if there is nothing to hear any more.
+async fn heard(gone: &mut Option<watch::Receiver<TimeRange>>) -> Option<TimeRange> {
+    let Some(receiver) = gone else { return std::future::pending().await };
+    if receiver.changed().await.is_err() {
+        *gone = None;
+        return None;
+    }
+    Some(*receiver.borrow_and_update())
+}
+
 /// Why a loop no longer waits.
 enum Waited {
     Due,
     ClockSetBack,
+    /// Nobody asked the targets of one that is gone in that time.
+    Gone(TimeRange),
     HandOver,
     Abandoned,
 }

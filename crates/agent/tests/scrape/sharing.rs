@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use agent::scrape::{Sharing, Whose};
+use model::TimeRange;
+use tokio::sync::watch;
 
 use crate::support::{Scraped, Target};
 
@@ -14,6 +16,7 @@ const INTERVAL_MS: i64 = 200;
 struct Moves {
     at_ms: Arc<AtomicI64>,
     is_first: bool,
+    gone: Option<watch::Sender<TimeRange>>,
 }
 
 impl Sharing for Moves {
@@ -23,6 +26,10 @@ impl Sharing for Moves {
             true => Whose::Own,
             false => Whose::Of(if is_firsts { "first" } else { "second" }.to_owned()),
         }
+    }
+
+    fn gone(&self) -> Option<watch::Receiver<TimeRange>> {
+        self.gone.as_ref().map(watch::Sender::subscribe)
     }
 
     fn own_name(&self) -> String {
@@ -47,7 +54,7 @@ scrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}']}}]}}]
     let at_ms = Arc::new(AtomicI64::new(i64::MAX));
     let sharing = |is_first| {
         let at_ms = Arc::clone(&at_ms);
-        Some(Arc::new(Moves { at_ms, is_first }) as Arc<dyn Sharing>)
+        Some(Arc::new(Moves { at_ms, is_first, gone: None }) as Arc<dyn Sharing>)
     };
     let mut first = Scraped::start_sharing(&yaml, sharing(true)).await;
     let mut second = Scraped::start_sharing(&yaml, sharing(false)).await;
@@ -86,4 +93,47 @@ scrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}']}}]}}]
     assert!(gap <= 2, "a gap of {gap} intervals: {ticks:?}");
     // Each told of those it took.
     assert!(second.series.keys().any(|series| series.starts_with("up{")));
+}
+
+/// What one that is gone did not do any more is made up for at once, and what it did is not.
+#[tokio::test]
+async fn a_scrape_that_nobody_did_is_made_up_for() {
+    let target = Target::text("a 1\n").await;
+    let yaml = format!(
+        "global: {{scrape_interval: 3s, scrape_timeout: 3s}}
+scrape_configs: [{{job_name: j, static_configs: [{{targets: ['{}']}}]}}]
+",
+        target.address
+    );
+    let at_ms = Arc::new(AtomicI64::new(i64::MAX));
+    let gone = watch::Sender::new(TimeRange::new(0, 0));
+    let sharing = |is_first| {
+        let (at_ms, gone) = (Arc::clone(&at_ms), Some(gone.clone()));
+        Some(Arc::new(Moves { at_ms, is_first, gone }) as Arc<dyn Sharing>)
+    };
+    let mut first = Scraped::start_sharing(&yaml, sharing(true)).await;
+    let mut second = Scraped::start_sharing(&yaml, sharing(false)).await;
+    let a = format!("a{{instance=\"{}\", job=\"j\"}}", target.address);
+    first.until(|scraped| scraped.count(&a) >= 1).await;
+    let done_ms = first.of(&a)[0].0;
+    drop(first);
+    let wait_until = async |t_ms: i64| {
+        let left = u64::try_from(t_ms - now_ms()).unwrap_or(0);
+        tokio::time::sleep(Duration::from_millis(left)).await;
+    };
+    // It is gone behind a scrape, and so it is found before the next one: nothing is to be made up for.
+    wait_until(done_ms + 1_000).await;
+    at_ms.store(done_ms + 1_000, Ordering::Relaxed);
+    gone.send_replace(TimeRange::new(done_ms + 500, done_ms + 1_000));
+    second.during(Duration::from_millis(500)).await;
+    assert_eq!(second.count(&a), 0, "{:?}", second.series);
+    // It is found behind the next one.
+    at_ms.store(i64::MAX, Ordering::Relaxed);
+    wait_until(done_ms + 4_000).await;
+    at_ms.store(done_ms + 4_000, Ordering::Relaxed);
+    gone.send_replace(TimeRange::new(done_ms + 500, done_ms + 4_000));
+    second.until(|scraped| scraped.count(&a) >= 2).await;
+    let times: Vec<i64> = second.of(&a).iter().map(|(t_ms, _)| t_ms - done_ms).collect();
+    assert!((4_000..5_500).contains(&times[0]), "{times:?}");
+    assert!((5_900..9_000).contains(&times[1]), "back to its times: {times:?}");
 }

@@ -9,11 +9,11 @@ use agent::scrape::{PreparedJobs, Scraper, ScraperOptions, Sharing, TargetTotals
 use anyhow::{Context, Result, anyhow};
 use broker::cluster::{Turn, Turns};
 use broker::{Broker, Complaints, PreparedRemotes};
-use model::{DEFAULT_TENANT, Labels, MetricBatch};
+use model::{DEFAULT_TENANT, Labels, MetricBatch, TimeRange};
 use net::client::ClientOptions;
 use parking_lot::RwLock;
 use settings::prometheus::{Config, Loaded};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::otlp_ports;
 use crate::check::ThisMachine;
@@ -54,6 +54,10 @@ impl Sharing for ByTurns {
             Turn::Of(name) => Whose::Of(name),
             Turn::Nobody => Whose::Nobody,
         }
+    }
+
+    fn gone(&self) -> Option<watch::Receiver<TimeRange>> {
+        Some(self.0.gone())
     }
 
     fn own_name(&self) -> String {

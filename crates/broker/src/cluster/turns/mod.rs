@@ -16,7 +16,9 @@ use std::time::Duration;
 use anyhow::Result;
 use catalog::{BrokerId, Command, Expected, Ring};
 use consensus::Consensus;
+use model::TimeRange;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -33,6 +35,8 @@ const MARGIN: Duration = Duration::from_millis(1_000);
 const RENEWED_WITHIN: Duration = ALIVE_FOR.saturating_sub(MARGIN);
 /// How long the cluster may take to note a list.
 const AGREE: Duration = Duration::from_millis(900);
+/// One that was stopped gives its lease back; so long it may take until others have its turns.
+const STOPPED: Duration = Duration::from_secs(2);
 /// Where the lists lie in the key space.
 const LISTS: &str = "cluster/turns/scrape";
 /// Below it, one key for each broker that takes part.
@@ -54,6 +58,7 @@ pub struct Turns {
     own: BrokerId,
     now_ms: fn() -> i64,
     known: Mutex<Known>,
+    gone: watch::Sender<TimeRange>,
     task: Mutex<Option<AbortHandle>>,
 }
 
@@ -61,6 +66,7 @@ pub struct Turns {
 #[derive(Default)]
 struct Known {
     version: Option<u64>,
+    rows: Rows,
     rings: Vec<(i64, Ring)>,
     names: BTreeMap<BrokerId, String>,
     lease: Option<OwnLease>,
@@ -121,6 +127,12 @@ impl Turns {
         }
     }
 
+    /// Tells, each time that a broker is found dead, in which time nobody did what was its turn: from the
+    /// last renewal of its lease until it is others' and this one knows.
+    pub fn gone(&self) -> watch::Receiver<TimeRange> {
+        self.gone.subscribe()
+    }
+
     /// The name of this broker.
     pub fn own_name(&self) -> String {
         let known = self.known.lock();
@@ -141,10 +153,24 @@ impl Turns {
             let lists = state.get(LISTS);
             let version = lists.map(|lists| lists.version);
             if version != known.version {
-                known.version = version;
                 let rows =
                     lists.and_then(|lists| serde_json::from_slice::<Rows>(&lists.value).ok());
-                known.rings = rows.unwrap_or_default().rings();
+                let rows = rows.unwrap_or_default();
+                known.rings = rows.rings();
+                // One that has just come has nothing to make up for.
+                if known.version.is_some()
+                    && let Some((dead, from_ms)) = rows.taken_at_once(&known.rows, now_ms)
+                {
+                    let seen_ms = |id: &u64| match state.lease(&format!("broker/{}", BrokerId(*id)))
+                    {
+                        Some(lease) => lease.until_ms - millis(ALIVE_FOR),
+                        None => from_ms - millis(STOPPED),
+                    };
+                    let since_ms = dead.iter().map(seen_ms).min().unwrap_or(from_ms);
+                    self.gone.send_replace(TimeRange::new(since_ms, from_ms.max(now_ms)));
+                }
+                known.rows = rows;
+                known.version = version;
             }
         });
     }
@@ -174,6 +200,7 @@ impl Broker {
             own,
             now_ms: self.inner.config.now_ms,
             known: Mutex::default(),
+            gone: watch::Sender::new(TimeRange::new(0, 0)),
             task: Mutex::default(),
         });
         let (consensus, broker) = (consensus.clone(), self.clone());

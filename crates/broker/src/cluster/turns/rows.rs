@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longer than a lease of a broker, by as much as clocks may differ.
 pub(super) const LATER_MS: i64 = 9_000;
+/// A list that begins sooner than this when it is first read begins at once: clocks may differ.
+const SOON_MS: i64 = LATER_MS / 3;
 /// Lists that ended so long ago are forgotten: scrapes are never that late.
 const FORGOTTEN_MS: i64 = 60_000;
 
@@ -81,6 +83,16 @@ impl Rows {
         })
     }
 
+    /// From whom the list that has begun takes at once what they had, and from when on: they are dead. `None`
+    /// if that was known `before`, or nothing is taken from anybody.
+    pub(super) fn taken_at_once(&self, before: &Rows, now_ms: i64) -> Option<(Vec<u64>, i64)> {
+        let at = self.rows.iter().rposition(|row| row.from_ms < now_ms + SOON_MS)?;
+        let (row, earlier) = (&self.rows[at], self.rows.get(at.checked_sub(1)?)?);
+        let gone: Vec<u64> =
+            earlier.brokers.iter().copied().filter(|id| !row.brokers.contains(id)).collect();
+        (!before.rows.contains(row) && !gone.is_empty()).then_some((gone, row.from_ms))
+    }
+
     /// The circles, each with the moment from which it counts.
     pub(super) fn rings(&self) -> Vec<(i64, Ring)> {
         let ring = |row: &Row| {
@@ -128,6 +140,11 @@ mod tests {
         let one = joined.revised(&alive(&[1]), NOW + 12_000).expect("two less");
         assert_eq!(told(&one), [(0, vec![1, 2]), (12_000, vec![1])]);
         assert_eq!(one.revised(&alive(&[1]), NOW + 12_500), None);
+        // Those who read that make up for what the dead one did not do, once.
+        let taken = |rows: &Rows, before| rows.taken_at_once(before, NOW + 12_250);
+        assert_eq!(taken(&one, &joined), Some((vec![2], NOW + 12_000)));
+        assert_eq!(taken(&one, &one), None);
+        assert_eq!(taken(&joined, &first), None, "one more takes later");
         // What is over long since is forgotten.
         let back = one.revised(&alive(&[1, 2]), NOW + 90_000).expect("one more");
         assert_eq!(told(&back), [(12_000, vec![1]), (99_000, vec![1, 2])]);
@@ -139,6 +156,8 @@ mod tests {
         let draining = [candidate(1, true, true), candidate(2, true, false)];
         let left = two.revised(&draining, NOW + 1_000).expect("one less");
         assert_eq!(told(&left), [(0, vec![1, 2]), (10_000, vec![1])]);
+        assert_eq!(left.taken_at_once(&two, NOW + 1_250), None, "it goes on until then");
+        assert_eq!(left.taken_at_once(&left, NOW + 10_250), None);
         // All drain: nobody could take over.
         let all = [candidate(1, true, false), candidate(2, true, false)];
         assert_eq!(two.revised(&all, NOW + 1_000), None);
