@@ -200,7 +200,7 @@ fn numbers_and_series_are_put_together_as_in_loki() {
         (r#"absent_over_time({app="a"}[1m])"#, &[]),
         (
             r#"sort(count_over_time({app="a"} | logfmt | v > 4 [1m]) * on (v) group_left ()
-               sum by (v) (sum_over_time({app="a"} | logfmt | v > 4 | label_format w=v | unwrap w [1m])))"#,
+               sum by (v) (sum_over_time({app="a"} | logfmt | v > 4 | label_format w="{{.v}}" | unwrap w [1m])))"#,
             &[r#"{app="a", v="5"} 5"#, r#"{app="a", v="6"} 6"#],
         ),
         (
@@ -214,7 +214,7 @@ fn numbers_and_series_are_put_together_as_in_loki() {
 }
 
 #[test]
-fn what_failed_is_told_unless_a_text_is_compared() {
+fn what_failed_is_told_unless_a_condition_leaves_it_out() {
     let lines: &[Line<'_>] = &[
         (10, &[("app", "j")], &[], r#"{"status": 500, "took": "2s"}"#),
         (20, &[("app", "j")], &[], "no object"),
@@ -223,26 +223,30 @@ fn what_failed_is_told_unless_a_text_is_compared() {
     let count = |stages: &str| {
         at_a_minute(&format!("sum(count_over_time({{app=\"j\"}} {stages} [1m]))"), lines)
     };
-    // Numbers, durations, sizes and addresses leave a line that failed as it is.
-    for filter in ["status >= 500", "took > 1s", "size > 1KB", "addr = ip(\"::1\")"] {
-        let got = count(&format!("| json | {filter}"));
-        assert!(got[0].starts_with("pipeline error: 'JSONParserErr'"), "{filter}: {got:?}");
+    // A condition on an address leaves a line that failed as it is.
+    let got = count("| json | addr = ip(\"::1\")");
+    assert!(got[0].starts_with("pipeline error: 'JSONParserErr'"), "{got:?}");
+    for stages in
+        ["| json | status >= 500", "| json | status >= 500 | __error__!=\"JSONParserErr\""]
+    {
+        let got = count(stages);
+        assert!(got[0].starts_with("pipeline error: 'LabelFilterErr'"), "{got:?}");
     }
-    let got = count("| json | status >= 500 | __error__!=\"JSONParserErr\"");
-    assert!(got[0].starts_with("pipeline error: 'LabelFilterErr'"), "{got:?}");
-    // The second condition does not hide that the first failed.
-    let got = count("| json | __error__=\"\" | status >= 500 | took > 1s");
-    assert!(got[0].starts_with("pipeline error: 'LabelFilterErr'"), "{got:?}");
+    // Other conditions want their label, whether the line failed or not.
+    assert!(count("| json | size > 1KB").is_empty());
     for (stages, wanted) in [
         ("| json | __error__=\"\"", "{} 2"),
         ("| json | status >= 500 | __error__=\"\"", "{} 1"),
         ("| json | __error__=\"JSONParserErr\" | drop __error__, __error_details__", "{} 1"),
-        ("| json | __error__=\"\" | took > 1s", "{} 1"),
+        ("| json | took > 1s", "{} 1"),
+        ("| json | status >= 500 and took > 1s", "{} 1"),
     ] {
         assert_eq!(count(stages), [wanted], "{stages}");
     }
-    let told =
-        at_a_minute(r#"sum by (app) (count_over_time({app="j"} | json | status > 1 [1m]))"#, lines);
+    let told = at_a_minute(
+        r#"sum by (app) (count_over_time({app="j"} | json | took != 5s or app="j" [1m]))"#,
+        lines,
+    );
     assert_eq!(
         told,
         ["pipeline error: 'JSONParserErr' for series: '{__error__=\"JSONParserErr\", \
