@@ -82,7 +82,7 @@ impl TextMatch {
 ///
 /// A label that is not there is the empty text to [`LabelFilter::text`] and fails every other
 /// condition. A value that is no number where one is compared is an error of the line, which then
-/// stays; and of a line that has an error already only [`LabelFilter::text`] decides.
+/// stays.
 #[derive(Debug, Clone)]
 pub struct LabelFilter(Node);
 
@@ -200,8 +200,10 @@ impl Test {
         if let Test::Text(wanted) = self {
             return wanted.is_match(state.value_or_error(origin, name));
         }
-        if state.has_error() {
-            // Only texts filter lines that failed; else what failed would be lost in silence.
+        if let Test::Ip { .. } = self
+            && state.has_error()
+        {
+            // Only texts filter lines that failed.
             return true;
         }
         let Some((value, _)) = state.get(origin, name) else { return false };
@@ -221,7 +223,10 @@ impl Test {
         match outcome {
             Ok(kept) => kept,
             Err(NumberError(details)) => {
-                state.set_error(StageError::LabelFilter, &details);
+                // What failed before may say more.
+                if !state.has_error() {
+                    state.set_error(StageError::LabelFilter, &details);
+                }
                 true
             }
         }

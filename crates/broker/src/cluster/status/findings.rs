@@ -76,7 +76,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::OneMachine,
         Code::ConsensusStopped,
         Code::NoLeader,
