@@ -37,13 +37,6 @@ pub(crate) struct Ledger {
     known: u64,
 }
 
-/// Whether batches are also sent with other values than those that were acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Candour {
-    Lies,
-    Honest,
-}
-
 struct Writer {
     number: u64,
     base_ms: i64,
@@ -53,7 +46,6 @@ struct Writer {
     next: Fate,
     /// Batches that were also sent with other values.
     lied_about: BTreeSet<u64>,
-    candour: Candour,
     random: Random,
     file: File,
 }
@@ -93,7 +85,6 @@ impl Ledger {
                 acknowledged: 0,
                 next: Fate::Unsent,
                 lied_about: BTreeSet::new(),
-                candour: Candour::Lies,
                 random: Random::new(seed ^ mix(number)),
                 file: file.try_clone()?,
             })
@@ -101,15 +92,6 @@ impl Ledger {
         let (first, known) = (part * writers, parts * writers);
         let own = (first..first + writers).map(writer).collect::<Result<_>>()?;
         Ok(Ledger { writers: own, base_ms, known })
-    }
-
-    /// Sends what was acknowledged again as it was, and never with other values. Of two values that two
-    /// brokers took for the same series and time, any may be seen: docs/decisions/0056.
-    pub(crate) fn honest(mut self) -> Self {
-        for writer in &mut self.writers {
-            writer.candour = Candour::Honest;
-        }
-        self
     }
 
     /// Lets all writers write, each on a thread, until `during` returns or the server is gone.
@@ -262,8 +244,6 @@ impl Writer {
                 self.next = Fate::Unknown;
             }
             503 | 507 => self.next = Fate::Refused,
-            // A load balancer that found nobody, or lost whom it had found.
-            502 | 504 => self.next = Fate::Unknown,
             status => bail!("a good batch was answered {status}: {}", answer.text()),
         }
         Ok(Some(answer.status))
@@ -280,16 +260,13 @@ impl Writer {
             return Ok(true);
         }
         let batch = self.random.below(self.acknowledged);
-        let lie = match self.candour {
-            Candour::Lies => self.random.below(2),
-            Candour::Honest => 0,
-        };
+        let lie = self.random.below(2);
         if lie != 0 {
             self.lied_about.insert(batch);
         }
         let Ok(answer) = client.write(&self.body(batch, lie)) else { return Ok(false) };
         let is_right = match answer.status {
-            204 | 502..=504 | 507 => true,
+            204 | 503 | 507 => true,
             400 => self.lied_about.contains(&batch) && answer.text().contains("duplicate sample"),
             _ => false,
         };
