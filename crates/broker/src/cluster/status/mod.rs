@@ -14,8 +14,6 @@
 
 mod asking;
 mod findings;
-#[cfg(test)]
-mod findings_tests;
 mod meter;
 mod routes;
 #[cfg(test)]

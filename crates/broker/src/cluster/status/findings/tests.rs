@@ -256,3 +256,21 @@ fn every_code_has_a_name_of_its_own() {
     let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(names.len(), Code::ALL.len());
 }
+
+#[test]
+fn rules_of_retention_that_differ_are_told_with_who_has_which() {
+    let mut status = cluster(3);
+    let set = |status: &mut ClusterStatus, number: usize, rules: &str| {
+        let report = status.members[number].report.as_mut().expect("asked");
+        report.retention_rules = Some(rules.to_owned());
+    };
+    for number in 0..2 {
+        set(&mut status, number, "none");
+    }
+    // The third is of a version that does not tell.
+    assert_eq!(told(&status), Vec::<String>::new());
+    set(&mut status, 2, "{a=\"b\"} for 1d");
+    let rules = r#""none (b0, b1); {a=\"b\"} for 1d (b2)""#;
+    let found = format!(r#"warn retention_rules_differ {{"rules":{rules}}}"#);
+    assert_eq!(told(&status), [found]);
+}
