@@ -220,19 +220,26 @@ fn matrix(output: QueryOutput) -> Matrix {
 
 /// Equal but for rounding: sums are taken in another order, and small differences of large
 /// numbers keep few digits.
-fn close(a: f64, b: f64) -> bool {
+fn close(a: f64, b: f64, tolerance: f64) -> bool {
     a.to_bits() == b.to_bits()
         || (a.is_nan() && b.is_nan())
         || a == b
-        || (a - b).abs() <= 1e-9 * (1.0 + a.abs().max(b.abs()))
+        || (a - b).abs() <= tolerance * (1.0 + a.abs().max(b.abs()))
 }
 
-fn same(a: &Matrix, b: &Matrix) -> bool {
+/// A line through samples a millisecond apart, read a minute later, keeps some five digits, in Prometheus as well:
+/// its slope is a quotient of differences between numbers that agree in their first ten.
+fn tolerance(query: &str) -> f64 {
+    let is_regression = query.contains("predict_linear") || query.contains("deriv");
+    if is_regression { 1e-4 } else { 1e-9 }
+}
+
+fn same(a: &Matrix, b: &Matrix, tolerance: f64) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|((la, pa), (lb, pb))| {
             la == lb
                 && pa.len() == pb.len()
-                && pa.iter().zip(pb).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
+                && pa.iter().zip(pb).all(|(a, b)| a.0 == b.0 && close(a.1, b.1, tolerance))
         })
 }
 
@@ -255,7 +262,7 @@ proptest! {
             let expected = naive.range_query(&expr, step_ms);
             match (run(&store, query, time).map(matrix), expected) {
                 (Ok(got), Ok(expected)) => prop_assert!(
-                    same(&got, &expected), "{query}:\n got {got:?}\nwant {expected:?}"
+                    same(&got, &expected, tolerance(query)), "{query}:\n got {got:?}\nwant {expected:?}"
                 ),
                 (Err(_), Err(_)) => {}
                 (got, expected) => {
