@@ -425,8 +425,9 @@ fn spans(side: &BTreeMap<i32, u64>) -> (Vec<Span>, Vec<u64>) {
     (spans, side.values().copied().collect())
 }
 
-/// As VictoriaMetrics computes it.
+/// As VictoriaMetrics computes it. Nothing has no rank: only a state that was damaged behind its checksum has that.
 fn nearest_rank(sorted: &[f64], phi: f64) -> f64 {
-    let place = (phi * (sorted.len() - 1) as f64 + 0.5) as usize;
-    sorted[place.min(sorted.len() - 1)]
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let place = (phi * last as f64 + 0.5) as usize;
+    sorted[place.min(last)]
 }
