@@ -82,7 +82,9 @@ pub trait BlockFormat: Send + Sync + 'static {
         keep: TimeRange,
         level: u8,
         out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, MergeError>;
+    ) -> Result<BlockSummary, MergeError> {
+        self.merge_part(inputs, keep, level, &MergePart::default(), out).map(|(summary, _)| summary)
+    }
 
     /// As [`BlockFormat::merge`], of the series behind one alone, and no more when the block has this many
     /// bytes: yields the last series then, for the next part. A format that knows no series writes all.
@@ -96,10 +98,7 @@ pub trait BlockFormat: Send + Sync + 'static {
         level: u8,
         part: &MergePart,
         out: &mut dyn BlobWriter,
-    ) -> Result<(BlockSummary, Option<Labels>), MergeError> {
-        debug_assert!(part.behind.is_none(), "there is no second part");
-        Ok((self.merge(inputs, keep, level, out)?, None))
-    }
+    ) -> Result<(BlockSummary, Option<Labels>), MergeError>;
 }
 
 /// Which part of the outcome of a merge is written.

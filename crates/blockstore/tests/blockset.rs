@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use blockstore::{
     BlobWriter, Blobs, BlockError, BlockFormat, BlockSet, BlockSummary, Counters, Disk, DiskBlobs,
-    FileDisk, MemoryDisk, MergeError, MergeInput, MergeJob, OpenBlock, Orphans, ReadAt,
+    FileDisk, MemoryDisk, MergeError, MergeInput, MergeJob, MergePart, OpenBlock, Orphans, ReadAt,
 };
 use catalog::{BlockId, BlockMeta, Signal};
-use model::{DEFAULT_TENANT, TimeRange};
+use model::{DEFAULT_TENANT, Labels, TimeRange};
 
 /// Rows are bytes: a time below 100 and a letter. The checksum comes last.
 struct Lines;
@@ -54,13 +54,15 @@ impl BlockFormat for Lines {
         0
     }
 
-    fn merge(
+    fn merge_part(
         &self,
         inputs: &[MergeInput<Rows, u8>],
         keep: TimeRange,
         _: u8,
+        part: &MergePart,
         out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, MergeError> {
+    ) -> Result<(BlockSummary, Option<Labels>), MergeError> {
+        debug_assert!(part.behind.is_none(), "there is no second part");
         let mut merged = std::collections::BTreeMap::new();
         let mut conflicts = 0;
         for (index, input) in inputs.iter().enumerate() {
@@ -76,7 +78,7 @@ impl BlockFormat for Lines {
         write(&rows, out).map_err(|error| MergeError { input: None, error })?;
         let end = rows.last().map_or(0, |row| i64::from(row.0) + 1);
         let range = TimeRange::new(rows.first().map_or(0, |row| row.0.into()), end);
-        Ok(BlockSummary { range, series: 1, rows: rows.len() as u64, conflicts })
+        Ok((BlockSummary { range, series: 1, rows: rows.len() as u64, conflicts }, None))
     }
 }
 

@@ -65,16 +65,6 @@ impl BlockFormat for LogFormat {
         0
     }
 
-    fn merge(
-        &self,
-        inputs: &[MergeInput<LogBlock, LogDelete>],
-        keep: TimeRange,
-        level: u8,
-        out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, MergeError> {
-        self.merge_part(inputs, keep, level, &MergePart::default(), out).map(|(summary, _)| summary)
-    }
-
     fn merge_part(
         &self,
         inputs: &[MergeInput<LogBlock, LogDelete>],

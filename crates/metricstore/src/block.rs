@@ -99,16 +99,6 @@ impl BlockFormat for MetricFormat {
         block.summary.conflicts
     }
 
-    fn merge(
-        &self,
-        inputs: &[MergeInput<MetricBlock, Delete>],
-        keep: TimeRange,
-        level: u8,
-        out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, MergeError> {
-        self.merge_part(inputs, keep, level, &MergePart::default(), out).map(|(summary, _)| summary)
-    }
-
     fn merge_part(
         &self,
         inputs: &[MergeInput<MetricBlock, Delete>],
