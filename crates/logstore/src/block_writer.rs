@@ -15,7 +15,7 @@ use crate::time::milliseconds;
 use crate::twins::Twins;
 
 /// Longest line, and most bytes of the metadata of one.
-pub const MAX_LINE_BYTES: usize = 16 << 20;
+pub const MAX_LINE_BYTES: usize = model::MAX_LOG_LINE_BYTES;
 /// Bytes of lines and metadata with which a group is complete.
 const GROUP_BYTES: usize = 2 << 20;
 /// Lines with which it is.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use labelindex::{LabelIndex, MemIndex};
-use model::{Labels, Matcher};
+use model::{Labels, LogBatch, LogRecord, Matcher};
 use rapidhash::fast::RandomState;
 
-use crate::batch::{LogBatch, Record};
 use crate::block_writer::MAX_LINE_BYTES;
 use crate::metadata::settled;
 use crate::piece::Piece;
@@ -140,8 +139,8 @@ impl LogHead {
         let mut stream = HeadStreamId(0);
         while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
             match record {
-                Record::Stream(labels) => stream = self.stream(&labels),
-                Record::Line { timestamp_ns, line } => self
+                LogRecord::Stream(labels) => stream = self.stream(&labels),
+                LogRecord::Line { timestamp_ns, line } => self
                     .push(stream, timestamp_ns, line, &metadata)
                     .expect("a batch has the same limits"),
             }

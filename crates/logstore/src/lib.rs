@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `head`, `piece` | the lines of a tenant that are in no block yet: [`LogHead`] |
-//! | `batch` | what one request brings, and what the log has of it: [`LogBatch`] |
+//! | `payload` | what the log has of a [`model::LogBatch`]: [`encode_payload`], [`decode_payload`] |
 //! | `query`, `entries` | what is asked, and the lines that answer: [`Query`], [`Entries`], [`Streams`] |
 //! | `counts` | how many lines there are, without a look at them: [`count`] |
 //! | `walk`, `stream_merge`, `cursor`, `twins` | streams of several sources, in one order, no line twice |
@@ -14,7 +14,6 @@
 //!
 //! `logstore` never sees a thread or a clock.
 
-mod batch;
 mod block;
 mod block_writer;
 mod column;
@@ -38,6 +37,7 @@ mod needle;
 mod new_group;
 mod open_group;
 mod page;
+mod payload;
 mod piece;
 mod query;
 mod rows;
@@ -52,7 +52,6 @@ mod twins;
 mod walk;
 mod words;
 
-pub use batch::{BatchError, LogBatch, MAX_BATCH_BYTES, Record, Records};
 pub use block::LogBlock;
 pub use block_writer::{BlockWriter, MAX_LINE_BYTES};
 pub use counters::LEVEL;
@@ -64,6 +63,7 @@ pub use head::{HeadError, HeadSnapshot, HeadStreamId, LogHead};
 pub use index_cache::IndexCache;
 pub use merge::LogFormat;
 pub use metadata::Metadata;
+pub use payload::{PayloadError, decode_payload, encode_payload};
 pub use query::{Entry, LineTest, Order, Query, ReadError, Source};
 pub use rows::MetadataWanted;
 pub use skip::{SkipIndex, SkipWriter};

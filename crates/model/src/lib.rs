@@ -11,6 +11,7 @@ pub mod go_time;
 pub mod histogram;
 mod labels;
 mod limits;
+mod log_batch;
 mod matcher;
 pub mod quote;
 pub mod regex;
@@ -32,6 +33,9 @@ pub use labels::{
     LabelError, Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
 };
 pub use limits::Limits;
+pub use log_batch::{
+    LogBatch, LogBatchError, LogRecord, LogRecords, MAX_LOG_BATCH_BYTES, MAX_LOG_LINE_BYTES,
+};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
 pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};

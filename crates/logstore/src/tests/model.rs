@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use blockstore::InMemory;
-use model::{Labels, MatchOp, Matcher};
+use model::{Labels, LogBatch, MatchOp, Matcher};
 use proptest::prelude::*;
 
 use crate::metadata::settled;
 use crate::time::MINUTE_NS;
 use crate::{
-    BlockWriter, Entry, IndexCache, LogBatch, LogBlock, LogDelete, LogHead, MetadataWanted,
-    NsRange, Order, Query, Source,
+    BlockWriter, Entry, IndexCache, LogBlock, LogDelete, LogHead, MetadataWanted, NsRange, Order,
+    Query, Source,
 };
 
 /// Names and values.
