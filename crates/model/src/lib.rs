@@ -12,6 +12,7 @@ pub mod histogram;
 mod labels;
 mod limits;
 mod log_batch;
+mod log_limits;
 mod matcher;
 pub mod quote;
 pub mod regex;
@@ -36,6 +37,7 @@ pub use limits::Limits;
 pub use log_batch::{
     LogBatch, LogBatchError, LogRecord, LogRecords, MAX_LOG_BATCH_BYTES, MAX_LOG_LINE_BYTES,
 };
+pub use log_limits::LogLimits;
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
 pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};

@@ -1,6 +1,7 @@
 //! Bytes of foreign protocols to and from typed batches, one file per protocol.
 //!
-//! Everything here is synchronous and pure: bytes in, [`model::MetricBatch`] out. Bytes come from
+//! Everything here is synchronous and pure: bytes in, [`model::MetricBatch`] out, or
+//! [`model::LogBatch`], of which [`logs`] has the protocols. Bytes come from
 //! strangers, so nothing panics on them and nothing is allocated because a length field says so.
 //! Labels are not validated on the way in; [`decode_labels`] does that once per series, when a
 //! store meets bytes it has not seen before.
@@ -22,6 +23,7 @@ pub mod json_lines;
 mod json_list;
 mod label_place;
 mod label_text;
+pub mod logs;
 pub mod name_escaping;
 pub mod nhcb;
 pub mod openmetrics;

@@ -13,8 +13,8 @@ pub(crate) enum Field {
     Fixed64(u64),
     /// Wire type 2: the range of the content.
     Bytes { start: usize, end: usize },
-    /// Wire type 5. No protocol here reads one, so the value is not kept.
-    Fixed32,
+    /// Wire type 5.
+    Fixed32(u32),
 }
 
 /// What was wrong, for [`crate::WireError::Malformed`].
@@ -94,8 +94,10 @@ pub(crate) fn field(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u64, Fi
             content
         }
         5 if end - *at >= 4 => {
+            let mut value = [0_u8; 4];
+            value.copy_from_slice(&bytes[*at..*at + 4]);
             *at += 4;
-            Field::Fixed32
+            Field::Fixed32(u32::from_le_bytes(value))
         }
         5 => return Err((*at, "32-bit value is cut off")),
         _ => return Err((start, "wire type is not supported")),

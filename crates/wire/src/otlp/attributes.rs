@@ -11,7 +11,7 @@ const MAX_ATTRIBUTES: usize = 1_024;
 /// Up to this many are compared with each other, more are sorted.
 const FEW: usize = 32;
 /// Levels of lists and maps inside a value; deeper ones are an error.
-const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// Attributes of one point, resource or scope; memory to be used again for the next.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl Attributes {
 ///
 /// `AnyValue { oneof { string = 1; bool = 2; int64 = 3; double = 4; ArrayValue = 5;
 /// KeyValueList = 6; bytes = 7 } }`
-fn any_value(
+pub(crate) fn any_value(
     body: &[u8],
     message: Range<usize>,
     out: &mut Vec<u8>,

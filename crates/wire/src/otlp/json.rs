@@ -37,6 +37,8 @@ enum Kind {
     Fixed,
     /// `sfixed64`.
     SignedFixed,
+    /// `fixed32`.
+    Fixed32,
     Message(fn() -> &'static [Spec]),
 }
 
@@ -61,6 +63,30 @@ const fn spec(json: &'static str, number: u64, kind: Kind) -> Spec {
     Spec { json, number, kind }
 }
 
+static LOGS_REQUEST: [Spec; 1] = [spec("resourceLogs", 1, Kind::Message(|| &RESOURCE_LOGS))];
+static RESOURCE_LOGS: [Spec; 3] = [
+    spec("resource", 1, Kind::Message(|| &RESOURCE)),
+    spec("scopeLogs", 2, Kind::Message(|| &SCOPE_LOGS)),
+    spec("schemaUrl", 3, Kind::Text),
+];
+static SCOPE_LOGS: [Spec; 3] = [
+    spec("scope", 1, Kind::Message(|| &SCOPE)),
+    spec("logRecords", 2, Kind::Message(|| &LOG_RECORD)),
+    spec("schemaUrl", 3, Kind::Text),
+];
+static LOG_RECORD: [Spec; 11] = [
+    spec("timeUnixNano", 1, Kind::Fixed),
+    spec("severityNumber", 2, Kind::Varint),
+    spec("severityText", 3, Kind::Text),
+    spec("body", 5, Kind::Message(|| &ANY_VALUE)),
+    spec("attributes", 6, Kind::Message(|| &KEY_VALUE)),
+    spec("droppedAttributesCount", 7, Kind::Varint),
+    spec("flags", 8, Kind::Fixed32),
+    spec("traceId", 9, Kind::Hexadecimal),
+    spec("spanId", 10, Kind::Hexadecimal),
+    spec("observedTimeUnixNano", 11, Kind::Fixed),
+    spec("eventName", 12, Kind::Text),
+];
 static REQUEST: [Spec; 1] = [spec("resourceMetrics", 1, Kind::Message(|| &RESOURCE_METRICS))];
 static RESOURCE_METRICS: [Spec; 3] = [
     spec("resource", 1, Kind::Message(|| &RESOURCE)),
@@ -73,10 +99,11 @@ static SCOPE_METRICS: [Spec; 3] = [
     spec("metrics", 2, Kind::Message(|| &METRIC)),
     spec("schemaUrl", 3, Kind::Text),
 ];
-static SCOPE: [Spec; 3] = [
+static SCOPE: [Spec; 4] = [
     spec("name", 1, Kind::Text),
     spec("version", 2, Kind::Text),
     spec("attributes", 3, Kind::Message(|| &KEY_VALUE)),
+    spec("droppedAttributesCount", 4, Kind::Varint),
 ];
 static KEY_VALUE: [Spec; 2] =
     [spec("key", 1, Kind::Text), spec("value", 2, Kind::Message(|| &ANY_VALUE))];
@@ -176,9 +203,21 @@ static EXEMPLAR: [Spec; 6] = [
 /// # Errors
 /// [`WireError::Text`] for what is no JSON or has a field of the wrong kind.
 pub fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, WireError> {
+    request_to_protobuf(json, &REQUEST)
+}
+
+/// An `ExportLogsServiceRequest` in JSON, as [`to_protobuf`] does it.
+///
+/// # Errors
+/// [`WireError::Text`] for what is no JSON or has a field of the wrong kind.
+pub fn logs_to_protobuf(json: &[u8]) -> Result<Vec<u8>, WireError> {
+    request_to_protobuf(json, &LOGS_REQUEST)
+}
+
+fn request_to_protobuf(json: &[u8], specs: &'static [Spec]) -> Result<Vec<u8>, WireError> {
     let mut out = Vec::with_capacity(json.len() / 2);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let message = MessageSeed { specs: &REQUEST, out: &mut out };
+    let message = MessageSeed { specs, out: &mut out };
     message
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end())
@@ -261,6 +300,11 @@ impl FieldSeed<'_> {
             Kind::SignedFixed => {
                 fits(is_i64)?;
                 self.fixed(value as u64);
+            }
+            Kind::Fixed32 => {
+                fits(u32::try_from(value).is_ok())?;
+                self.tag(5);
+                self.out.extend_from_slice(&(value as u32).to_le_bytes());
             }
             Kind::Varint => {
                 fits(is_u64 || is_i64)?;
@@ -366,7 +410,10 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
                 };
                 return self.integer(value);
             }
-            Kind::Varint | Kind::Zigzag | Kind::Fixed | Kind::SignedFixed => {
+            Kind::Varint if self.spec.json == "severityNumber" && !is_number(text) => {
+                return self.integer(severity_number(text));
+            }
+            Kind::Varint | Kind::Zigzag | Kind::Fixed | Kind::SignedFixed | Kind::Fixed32 => {
                 let value = text.parse().map_err(|_| self.not_a_number::<E>(text))?;
                 return self.integer(value);
             }
@@ -398,6 +445,18 @@ impl FieldSeed<'_> {
         let shown: String = text.chars().take(40).collect();
         E::custom(format!("{:?} must be a number, not {shown:?}", self.spec.json))
     }
+}
+
+/// The number of a severity that is written by its name, `SEVERITY_NUMBER_WARN2`; 0 for others.
+fn severity_number(name: &str) -> i128 {
+    const NAMES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    let name = name.strip_prefix("SEVERITY_NUMBER_").unwrap_or_default();
+    let (kind, step) = match name.as_bytes().last() {
+        Some(digit @ b'2'..=b'4') => (&name[..name.len() - 1], i128::from(digit - b'1')),
+        _ => (name, 0),
+    };
+    let of_kind = (0..).zip(NAMES).find(|(_, known)| *known == kind);
+    of_kind.map_or(0, |(index, _)| index * 4 + 1 + step)
 }
 
 fn is_number(text: &str) -> bool {

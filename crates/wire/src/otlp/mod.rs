@@ -32,8 +32,9 @@ use crate::protobuf::{self, Fault, Field, each_message};
 use crate::refusals::Refusals;
 use points::Translator;
 
+pub(crate) use attributes::{MAX_DEPTH, any_value};
 pub use deltas::{Applied, Deltas};
-pub use json::to_protobuf;
+pub use json::{logs_to_protobuf, to_protobuf};
 pub use names::TranslationStrategy;
 
 /// How many times the largest body the labels of a request may take: a histogram's labels are
