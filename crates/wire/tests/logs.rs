@@ -111,7 +111,7 @@ mod loki {
             .collect();
         expect![[r#"
             1 missing_labels error at least one label pair is required per stream
-            1 invalid_labels error parsing labels '{a-b="c"}' with error: parse error at line 1, col 3: syntax error: unexpected SUB, expecting EQ
+            1 invalid_labels error parsing labels '{a-b="c"}' with error: 1:3: parse error: unexpected character inside braces: '-'
             1 malformed error reading entry timestamp: strconv.ParseInt: parsing "1.5": invalid syntax
             1 malformed error reading entry timestamp: it must be a string of nanoseconds
             2 malformed error reading entry: array must have at least 2 and up to 3 values
@@ -199,7 +199,7 @@ mod loki {
             5 "one�" trace_id=7
         "#]]
         .assert_eq(&lines);
-        expect![[r#"2 errors like: timestamp of an entry is out of range; 1 errors like: error parsing labels '{app=}' with error: parse error at line 1, col 6: syntax error: unexpected CLOSE_BRACE, expecting STRING; 1 errors like: error parsing labels '{a="�"}' with error: invalid UTF-8 encoding"#]]
+        expect![[r#"2 errors like: timestamp of an entry is out of range; 1 errors like: error parsing labels '{app=}' with error: 1:6: parse error: unexpected "}" in label set, expected string; 1 errors like: error parsing labels '{a="�"}' with error: invalid UTF-8 encoding"#]]
         .assert_eq(&summary.refusals.text());
         for (cut, status) in [(0, 422), (body.len() - 1, 400), (30, 400)] {
             let (error, lines) = protobuf(&body[..cut], &LogLimits::default());

@@ -212,8 +212,10 @@ impl Reader<'_> {
             return;
         }
         // What is wrong is what a reader of the text would say.
+        let mut labels: Vec<(&str, &str)> = self.labels.iter().collect();
+        labels.sort_unstable();
         let mut text = String::new();
-        stream_labels::write(self.labels.iter(), &mut text);
+        stream_labels::write_bare(labels.into_iter(), &mut text);
         let error = stream_labels::read(&text, &mut self.metadata).err();
         let error = error.unwrap_or_else(|| "invalid name of a label".to_owned());
         self.intake.begin_unreadable(&text, &error);
