@@ -13,6 +13,8 @@ mod decompression;
 mod foreign;
 mod histograms;
 mod input;
+mod line_seeds;
+mod lines;
 mod logs;
 mod messages;
 mod queries;
@@ -278,6 +280,41 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::log_queries,
         words: words::LOG_QUERY_WORDS,
         corpus: &["logql"],
+    },
+    Target {
+        name: "log-pushes",
+        run: lines::pushes,
+        seeds: line_seeds::log_pushes,
+        words: words::LOG_PUSH_WORDS,
+        corpus: &["loki-push-json", "vlinsert-loki"],
+    },
+    Target {
+        name: "otlp-logs",
+        run: lines::otlp,
+        seeds: line_seeds::otlp_logs,
+        words: words::OTLP_LOG_WORDS,
+        corpus: &["otlp-json", "otlp-proto"],
+    },
+    Target {
+        name: "log-objects",
+        run: lines::objects,
+        seeds: line_seeds::log_objects,
+        words: words::LOG_PUSH_WORDS,
+        corpus: &["json-log", "vlinsert-jsonline", "vlinsert-elasticsearch"],
+    },
+    Target {
+        name: "syslog",
+        run: lines::syslog_messages,
+        seeds: line_seeds::syslog,
+        words: &[],
+        corpus: &["syslog", "vlinsert-syslog"],
+    },
+    Target {
+        name: "journal-export",
+        run: lines::journal,
+        seeds: line_seeds::journal,
+        words: &[],
+        corpus: &["vlinsert-journald"],
     },
     Target {
         name: "promql-completion",

@@ -347,3 +347,28 @@ pub(crate) const OTLP_WORDS: &[&str] = &[
     "\"timeUnixNano\":",
     "\"scale\":",
 ];
+
+pub(crate) const LOG_PUSH_WORDS: &[&str] = &[
+    "{\"streams\":[",
+    "\"stream\":{",
+    "\"values\":[[",
+    "\"1700000000000000000\"",
+    "{app=\"a\"}",
+    "{\"create\":{}}\n",
+    "{\"index\":{\"_index\":\"",
+    "\"@timestamp\":",
+    "\"_msg\":",
+    "\"detected_level\":",
+];
+
+pub(crate) const OTLP_LOG_WORDS: &[&str] = &[
+    "\"resourceLogs\":[",
+    "\"scopeLogs\":[",
+    "\"logRecords\":[",
+    "\"attributes\":[",
+    "\"body\":{\"stringValue\":",
+    "\"kvlistValue\":{\"values\":[",
+    "\"timeUnixNano\":",
+    "\"severityNumber\":",
+    "\"traceId\":",
+];
