@@ -270,7 +270,7 @@ mod tests {
             ("{a=`b", "1:4: parse error: unterminated raw string"),
             ("{a=\"\\q\"}", "1:4: parse error: error unquoting string \"\\\\q\""),
             ("{a=\"\\xff\"}", "1:4: parse error: invalid UTF-8 in a label"),
-            ("{a=\"b\"", "1:8: parse error: unexpected end of input inside braces"),
+            ("{a=\"b\"", "1:7: parse error: unexpected end of input inside braces"),
             ("{a=\"b\"} x", "1:9: parse error: unexpected identifier \"x\""),
             (
                 "{,}",
