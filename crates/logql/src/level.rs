@@ -122,35 +122,54 @@ impl LevelDetection {
             return number.parse().map_or(Level::Info, Level::from_severity_number);
         }
         let field = if is_json(line) {
-            self.json_field(line).and_then(|value| Level::from_word(&value))
+            self.json_level(line)
         } else if line.contains('=') {
-            self.logfmt_field(line).and_then(|value| Level::from_word(&value))
+            self.logfmt_level(line)
         } else {
             None
         };
         field.unwrap_or_else(|| scan(line))
     }
 
-    /// The first field of a JSON line that holds a level and is a text.
-    pub fn json_field(&self, line: &str) -> Option<String> {
-        let depth = if self.json_depth == 0 { MAX_DEPTH } else { self.json_depth.min(MAX_DEPTH) };
+    /// The level that the first such field of a JSON line names. Every line that arrives comes here, so
+    /// nothing is allocated but for values with escapes, which no level has.
+    fn json_level(&self, line: &str) -> Option<Level> {
         let mut found = None;
-        JsonMembers::new(line).for_each(depth, |key, kind, raw| {
-            if kind == ScalarKind::Text && self.fields.iter().any(|field| field == key) {
-                found = JsonMembers::text(raw);
-                return false;
-            }
-            true
+        self.for_first_json_field(line, |raw| {
+            found = if raw.contains('\\') {
+                JsonMembers::text(raw).and_then(|value| Level::from_word(&value))
+            } else {
+                Level::from_word(raw)
+            };
         });
         found
     }
 
-    fn logfmt_field(&self, line: &str) -> Option<String> {
+    /// The first field of a JSON line that holds a level and is a text.
+    pub fn json_field(&self, line: &str) -> Option<String> {
+        let mut found = None;
+        self.for_first_json_field(line, |raw| found = JsonMembers::text(raw));
+        found
+    }
+
+    /// Hands the first field that holds a level and is a text to `take`, with its escapes.
+    fn for_first_json_field(&self, line: &str, mut take: impl FnMut(&str)) {
+        let depth = if self.json_depth == 0 { MAX_DEPTH } else { self.json_depth.min(MAX_DEPTH) };
+        JsonMembers::new(line).for_each(depth, |key, kind, raw| {
+            let is_it = kind == ScalarKind::Text && self.fields.iter().any(|field| field == key);
+            if is_it {
+                take(raw);
+            }
+            !is_it
+        });
+    }
+
+    fn logfmt_level(&self, line: &str) -> Option<Level> {
         let mut found = None;
         LogfmtPairs::new(line).for_each(|key, value| {
             let is_it = self.fields.iter().any(|field| field == key);
             if is_it {
-                found = Some(value.to_owned());
+                found = Level::from_word(value);
             }
             !is_it
         });
@@ -281,6 +300,7 @@ mod tests {
             (r#"{"msg":"an error","level":"warn"}"#, Level::Warn),
             (r#"{"a":{"severity":"DBG"},"level":"info"}"#, Level::Debug),
             (r#"{"level":3,"msg":"x ERROR y"}"#, Level::Error),
+            (r#"{"level":"\u0077arn","msg":"error"}"#, Level::Warn),
             ("msg=\"an error\" lvl=Info", Level::Info),
             ("msg=\"what\" level=NA", Level::Unknown),
             ("level=\"inf", Level::Unknown),
