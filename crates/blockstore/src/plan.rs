@@ -60,8 +60,9 @@ pub struct MergePolicy {
     /// Time after its end until most late data has arrived.
     pub settle_ms: i64,
     /// Where the outcome has to lie in memory before it is stored: blocks that are larger than this together
-    /// are not made one, below a day. A day always is one job, whose outcome is several blocks by ranges of
-    /// series then: it gets rollups, and is thinned, whatever its size.
+    /// are not made one, below a day. A day of metrics always is one job, whose outcome is several blocks by
+    /// ranges of series then: it gets rollups, and is thinned, whatever its size. A day of logs is not: nothing
+    /// would be gained by it.
     pub max_bytes: u64,
 }
 
@@ -185,10 +186,12 @@ struct Cells<'a> {
     settled_ms: i64,
     /// As in [`MergePolicy`].
     max_bytes: u64,
+    /// Whether a day is one job whatever its size.
+    has_whole_days: bool,
 }
 
 impl<'a> Cells<'a> {
-    fn new(mut all: Vec<&'a BlockMeta>, settled_ms: i64, max_bytes: u64) -> Self {
+    fn new(signal: Signal, mut all: Vec<&'a BlockMeta>, settled_ms: i64, max_bytes: u64) -> Self {
         all.sort_unstable_by_key(|block| (block.first_sequence, block.last_sequence, block.id));
         let cells = SCALES.map(|(len_ms, _)| {
             let mut cells: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
@@ -199,7 +202,8 @@ impl<'a> Cells<'a> {
             }
             cells
         });
-        Cells { all, cells, settled_ms, max_bytes }
+        let has_whole_days = signal == Signal::Metrics;
+        Cells { all, cells, settled_ms, max_bytes, has_whole_days }
     }
 
     /// Whether the cell of this scale that begins at `start_ms`, or holds it, is closed.
@@ -216,8 +220,13 @@ impl<'a> Cells<'a> {
             && SCALES.get(scale + 1).is_some_and(|(len_ms, level)| {
                 let cell = self.cells[scale + 1].get(&start_ms.div_euclid(*len_ms));
                 let fits = |blocks: &Vec<_>| sum_bytes(blocks) <= self.max_bytes;
-                *level >= ROLLED_LEVEL || cell.is_none_or(fits)
+                self.is_of_any_size(*level) || cell.is_none_or(fits)
             })
+    }
+
+    /// Whether what is merged to this level may be larger than is wanted.
+    fn is_of_any_size(&self, level: u8) -> bool {
+        self.has_whole_days && level >= ROLLED_LEVEL
     }
 
     /// Runs of equal level in windows that still grow.
@@ -290,7 +299,7 @@ impl<'a> Cells<'a> {
     /// The job for these inputs, unless there is nothing to merge or the order of commits forbids.
     fn job(&self, inputs: &[&BlockMeta], level: u8) -> Option<MergeJob> {
         let (first, _) = inputs.split_first().filter(|(_, rest)| !rest.is_empty())?;
-        if level < ROLLED_LEVEL && sum_bytes(inputs) > self.max_bytes {
+        if !self.is_of_any_size(level) && sum_bytes(inputs) > self.max_bytes {
             return None;
         }
         let range = inputs.iter().fold(first.range, |all, block| all.union(&block.range));
@@ -320,7 +329,8 @@ fn by_owner(blocks: &[BlockMeta], settled_ms: i64, max_bytes: u64) -> Vec<Cells<
     for block in blocks.iter().filter(|block| !block.range.is_empty()) {
         owners.entry((block.tenant, block.signal)).or_default().push(block);
     }
-    owners.into_values().map(|blocks| Cells::new(blocks, settled_ms, max_bytes)).collect()
+    let cells = |((_, signal), blocks)| Cells::new(signal, blocks, settled_ms, max_bytes);
+    owners.into_iter().map(cells).collect()
 }
 
 /// Whether two blocks were written by one flush or merge.

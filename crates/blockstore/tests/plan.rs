@@ -382,3 +382,48 @@ fn a_day_in_several_blocks_is_done_and_is_thinned_as_a_whole() {
     assert_eq!(plan_thin(&store.blocks(), 7 * DAY, &kept_ms, &policy), None);
     assert_eq!(plan_merge(&store.blocks(), 7 * DAY, &policy), None);
 }
+
+/// A day of metrics becomes one whatever its size, for its rollups; lines gain nothing by that.
+#[test]
+fn a_large_day_of_lines_is_not_made_one() {
+    let policy = MergePolicy { max_bytes: 40, ..MergePolicy::default() };
+    let quarters = |signal| -> Vec<BlockMeta> {
+        let quarter = |at: u64| BlockMeta {
+            id: BlockId(at),
+            tenant: TenantId(0),
+            signal,
+            range: TimeRange::new(at as i64 * 6 * HOUR, (at as i64 + 1) * 6 * HOUR),
+            rows: 20,
+            series: 1,
+            size_bytes: 20,
+            level: 4,
+            first_sequence: at,
+            last_sequence: at,
+            deletes_through: 0,
+        };
+        (0..4).map(quarter).collect()
+    };
+    let job = plan_merge(&quarters(Signal::Metrics), 2 * DAY, &policy).expect("a day");
+    assert_eq!((job.inputs.len(), job.level), (4, 5));
+    assert_eq!(plan_merge(&quarters(Signal::Logs), 2 * DAY, &policy), None);
+    let small = MergePolicy { max_bytes: 80, ..policy };
+    let job = plan_merge(&quarters(Signal::Logs), 2 * DAY, &small).expect("it fits");
+    assert_eq!((job.inputs.len(), job.level, job.signal), (4, 5, Signal::Logs));
+    // Parts of a quarter that fit are made one where the day does not.
+    let mut parts = quarters(Signal::Logs);
+    for (at, part) in parts.iter_mut().enumerate() {
+        part.range = TimeRange::new(at as i64 * HOUR, (at as i64 + 1) * HOUR);
+        (part.size_bytes, part.level) = (10, 0);
+    }
+    let far = TimeRange::new(7 * HOUR, 8 * HOUR);
+    parts.push(BlockMeta {
+        id: BlockId(9),
+        range: far,
+        size_bytes: 30,
+        first_sequence: 9,
+        last_sequence: 9,
+        ..parts[0]
+    });
+    let job = plan_merge(&parts, 2 * DAY, &policy).expect("a quarter");
+    assert_eq!((job.inputs.len(), job.level), (4, 4));
+}

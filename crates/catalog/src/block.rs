@@ -46,19 +46,25 @@ impl fmt::Display for LogPosition {
 pub enum Signal {
     /// Samples of metrics.
     Metrics = 1,
+    /// Lines of logs. Not before version 5 of the catalog.
+    Logs = 2,
 }
 
 impl Signal {
+    /// All there are, in ascending order of their numbers.
+    pub const ALL: [Signal; 2] = [Signal::Metrics, Signal::Logs];
+
     /// The word that names the signal in blob keys and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Signal::Metrics => "metrics",
+            Signal::Logs => "logs",
         }
     }
 
     /// The signal with this number in the format, if this program knows it.
     pub fn from_number(number: u64) -> Option<Signal> {
-        (number == Signal::Metrics as u64).then_some(Signal::Metrics)
+        Signal::ALL.into_iter().find(|signal| *signal as u64 == number)
     }
 }
 
@@ -161,6 +167,11 @@ impl BlockId {
     /// Key of the blob of this block: `blocks/<signal>/<id>.wfb`.
     pub fn key(self, signal: Signal) -> String {
         format!("blocks/{}/{self}.wfb", signal.name())
+    }
+
+    /// The id and signal in a key that [`BlockId::key`] made for whichever signal; `None` of any other.
+    pub fn of_any_key(key: &str) -> Option<(BlockId, Signal)> {
+        Signal::ALL.into_iter().find_map(|signal| Some((BlockId::of_key(key, signal)?, signal)))
     }
 
     /// The id in a key that [`BlockId::key`] made; `None` of any other.

@@ -11,10 +11,17 @@ use crate::{
 };
 
 /// Version of commands and snapshots that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u8 = 4;
+pub const FORMAT_VERSION: u8 = 5;
 
 /// The feature level of this program, which a broker says in [`crate::BrokerInfo::feature_level`].
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
+
+/// The feature level that a cluster has to have before anything of [`Signal::Logs`] is written in it: a
+/// broker below stops at a block of a signal that it does not know, and cannot read such a segment.
+pub const LOGS_LEVEL: u32 = 2;
+
+/// The first version that knows that signal.
+const LOGS_VERSION: u8 = 5;
 
 /// The first version that a cluster wrote, and so the oldest that this program still writes.
 const OLDEST_WRITTEN: u8 = 4;
@@ -208,7 +215,9 @@ impl<'a> Fields<'a> {
     }
 
     fn signal(&mut self) -> Result<Signal, CatalogError> {
-        Signal::from_number(self.number()?).ok_or_else(|| self.corrupt("unknown signal"))
+        let signal = Signal::from_number(self.number()?);
+        let is_known = |signal: &Signal| *signal != Signal::Logs || self.version >= LOGS_VERSION;
+        signal.filter(is_known).ok_or_else(|| self.corrupt("unknown signal"))
     }
 
     pub(crate) fn block(&mut self) -> Result<BlockMeta, CatalogError> {

@@ -40,7 +40,7 @@ pub use cluster::{
 pub use command::{Command, Expected};
 #[cfg(debug_assertions)]
 pub use envelope::pose_as_next;
-pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, feature_level, format_version};
+pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, LOGS_LEVEL, feature_level, format_version};
 pub use error::CatalogError;
 pub use marks::{
     Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,
