@@ -36,6 +36,8 @@ pub enum FrameKind {
     Aggregated = 5,
     /// The end of windows of aggregation.
     AggregationEnd = 6,
+    /// Lines of logs, and which pushes were stored.
+    Logs = 7,
 }
 
 /// One frame of the log.

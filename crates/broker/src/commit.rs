@@ -14,6 +14,7 @@ use model::TenantName;
 
 use crate::cluster::ClusterQueue;
 use crate::deletes::DeleteRequest;
+use crate::logs::{FrozenHead, NewLines, OnLines};
 
 /// Requests that may wait for the committer; more wait in their sockets.
 pub(crate) const QUEUE: usize = 1_024;
@@ -39,7 +40,7 @@ pub enum CommitError {
     /// The head is full: flushes do not keep up, or fail.
     #[error(
         "the head holds {bytes} bytes, the limit is {limit_bytes}: blocks are not written as fast \
-         as samples come; nothing of this request was stored, send it again later and look for \
+         as samples and lines come; nothing of this request was stored, send it again later and look for \
          failed flushes in the log"
     )]
     HeadFull {
@@ -228,6 +229,8 @@ pub(crate) enum Message {
         mark: Option<Box<Mark>>,
         done: OnStored,
     },
+    /// Make lines durable, unless their push is known, then visible, then call.
+    WriteLines { lines: Box<NewLines>, done: OnLines },
     /// End the windows of aggregation that end at a time, durably, then call.
     EndWindows { at_ms: i64, done: OnApplied },
     /// Tell an incarnation's marks when everything sent before is durable.
@@ -253,6 +256,8 @@ pub(crate) struct Cut {
     pub(crate) through: LogPosition,
     /// Where to wait for each shard's parts.
     pub(crate) parts: Vec<Receiver<Vec<CutData>>>,
+    /// Where to wait for all lines before it that are in no block.
+    pub(crate) lines: Receiver<Vec<Arc<FrozenHead>>>,
     /// The last delete before it.
     pub(crate) deletes_through: u64,
     /// The exemplars before it, unless a file has them.

@@ -12,9 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use blockstore::{Ballast, BlobError, FrameKind, LogError, LogWriter};
-use catalog::{Command, Incarnation, LogPosition, Mark, Outcome, Standing, State};
+use catalog::{Command, Incarnation, LogPosition, Mark, Outcome, Signal, Standing, State};
 use crossbeam_channel::Receiver;
-use metricstore::{Delete, LogEncoder, Registry, ResolvedBatch};
+use logstore::LogBatch;
+use metricstore::{LogEncoder, Registry, ResolvedBatch};
+use model::TenantId;
 use parking_lot::Mutex;
 
 use crate::agent_frame;
@@ -22,7 +24,8 @@ use crate::aggregation;
 use crate::commit::{CommitError, Cut, Message, OnApplied, OnMarks, OnStored};
 use crate::deletes::DeleteRequest;
 use crate::following::Following;
-use crate::visible::Visible;
+use crate::logs::{self, NewLines, OnLines, Push, RecentPushes};
+use crate::visible::{Hiding, Visible};
 
 /// Most bytes of payload made durable by one sync.
 const MAX_GROUP_BYTES: usize = 8 << 20;
@@ -43,6 +46,8 @@ pub(crate) struct Committer {
     pub(crate) visible: Visible,
     pub(crate) head_parts: HeadParts,
     pub(crate) following: Arc<Following>,
+    /// Those whose lines are stored.
+    pub(crate) pushes: RecentPushes,
 }
 
 /// How often deletes cut the head since its last flush.
@@ -62,7 +67,9 @@ enum Pending {
     Known { done: OnStored },
     Marks { agent: Arc<str>, incarnation: Incarnation, done: OnMarks },
     Command { outcome: Result<Outcome, CommitError>, done: OnApplied },
-    Delete { delete: Arc<Delete>, done: OnApplied },
+    Lines { tenant: TenantId, batch: Box<LogBatch>, done: OnLines },
+    KnownLines { done: OnLines },
+    Delete { delete: Hiding, done: OnApplied },
 }
 
 impl Committer {
@@ -77,6 +84,9 @@ impl Committer {
                 match message {
                     Message::Write { batch, input, mark, done } => {
                         bytes += self.log_batch(batch, input, mark, done, &mut payload, &mut group);
+                    }
+                    Message::WriteLines { lines, done } => {
+                        bytes += self.log_lines(*lines, done, &mut payload, &mut group);
                     }
                     Message::EndWindows { at_ms, done } => {
                         payload.clear();
@@ -191,6 +201,50 @@ impl Committer {
         }
     }
 
+    /// Appends lines to the log; they are answered when the group is synced. Yields their size.
+    fn log_lines(
+        &mut self,
+        lines: NewLines,
+        done: OnLines,
+        payload: &mut Vec<u8>,
+        group: &mut Vec<Pending>,
+    ) -> usize {
+        let NewLines { tenant, batch, payload: encoded, push, at_ms } = lines;
+        let push = push.map(|id| Push { id, at_ms });
+        if push.is_some_and(|push| self.pushes.is_known(&push.id, at_ms)) {
+            // What made it known may still have to be synced: it is answered with the group.
+            group.push(Pending::KnownLines { done });
+            return 0;
+        }
+        payload.clear();
+        logs::put_pushes(push.as_slice().iter().copied(), payload);
+        match self.log.append(FrameKind::Logs, &[payload, &encoded]) {
+            Ok(_) => {
+                push.into_iter().for_each(|push| self.pushes.note(push));
+                group.push(Pending::Lines { tenant, batch, done });
+                payload.len() + encoded.len()
+            }
+            Err(error) => {
+                done(Err(self.refusal(error)));
+                0
+            }
+        }
+    }
+
+    /// Keeps what is known of pushes in the log, whose frames before are about to go.
+    fn log_pushes(&mut self) {
+        if self.pushes.iter().len() == 0 {
+            return;
+        }
+        let mut payload = Vec::new();
+        logs::put_pushes(self.pushes.iter(), &mut payload);
+        if let Err(error) = self.log.append(FrameKind::Logs, &[&payload]) {
+            // Stops where nothing can be promised any more.
+            let error = self.refusal(error);
+            tracing::warn!(%error, "pushes that come again after a restart may be stored again");
+        }
+    }
+
     /// Appends a delete to the log, unless it is refused; it takes effect when the group is synced.
     /// Yields its size.
     fn log_delete(
@@ -201,7 +255,8 @@ impl Committer {
         group: &mut Vec<Pending>,
     ) -> usize {
         let parts = &self.head_parts;
-        if parts.has_rows && parts.open + parts.frozen >= MAX_HEAD_PARTS {
+        let is_of_samples = request.signal == Signal::Metrics;
+        if is_of_samples && parts.has_rows && parts.open + parts.frozen >= MAX_HEAD_PARTS {
             done(Err(CommitError::HeadInParts { limit: MAX_HEAD_PARTS }));
             return 0;
         }
@@ -221,9 +276,9 @@ impl Committer {
         let command = Command::DeleteRows(tombstone.clone());
         match self.log_command(&command, payload) {
             Ok(_) => {
-                let delete = Delete::new(Arc::new(tombstone));
-                let delete = Arc::new(delete.expect("its matchers were compiled before"));
-                if std::mem::take(&mut self.head_parts.has_rows) {
+                let delete = Hiding::new(Arc::new(tombstone));
+                let delete = delete.expect("its matchers were compiled before");
+                if is_of_samples && std::mem::take(&mut self.head_parts.has_rows) {
                     self.head_parts.open += 1;
                 }
                 group.push(Pending::Delete { delete, done });
@@ -293,6 +348,10 @@ impl Committer {
                     self.visible.show(batch, done);
                 }
                 Pending::Known { done } => self.visible.known(done),
+                Pending::Lines { tenant, batch, done } => {
+                    self.visible.show_lines(tenant, batch, done);
+                }
+                Pending::KnownLines { done } => self.visible.known_lines(done),
                 Pending::Marks { agent, incarnation, done } => {
                     let marks = self.catalog.lock().marks_of(&agent, incarnation);
                     done(Ok(marks));
@@ -328,8 +387,10 @@ impl Committer {
         let parts = std::mem::take(&mut self.head_parts);
         self.head_parts.frozen = parts.frozen + parts.open;
         let (through, parts) = (self.log.end(), self.visible.shards.start_cut());
+        let lines = self.visible.lines.heads.start_cut();
+        self.log_pushes();
         let exemplars = self.visible.exemplars.unsaved();
-        Ok(Cut { through, parts, deletes_through, exemplars, state })
+        Ok(Cut { through, parts, lines, deletes_through, exemplars, state })
     }
 
     /// What a fault of the log means to the sender; stops the process where nothing can be

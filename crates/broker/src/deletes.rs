@@ -21,6 +21,8 @@ const ATTEMPTS: usize = 3;
 /// A delete that is asked for; the committer gives it its place in the order of commits.
 #[derive(Debug, Clone)]
 pub(crate) struct DeleteRequest {
+    /// Of what.
+    pub(crate) signal: Signal,
     pub(crate) tenant: TenantId,
     pub(crate) range: TimeRange,
     pub(crate) at_ms: i64,
@@ -30,12 +32,12 @@ pub(crate) struct DeleteRequest {
 impl DeleteRequest {
     /// The tombstone with its number.
     pub(crate) fn numbered(self, number: u64) -> Tombstone {
-        let DeleteRequest { tenant, range, at_ms, selectors } = self;
-        Tombstone { number, tenant, signal: Signal::Metrics, range, at_ms, selectors }
+        let DeleteRequest { signal, tenant, range, at_ms, selectors } = self;
+        Tombstone { number, tenant, signal, range, at_ms, selectors }
     }
 }
 
-/// The deletes that may hide something, durable ones only.
+/// The deletes of samples that may hide something, durable ones only.
 ///
 /// A query takes this list first, the head second and the blocks third. So a delete comes into it
 /// before it is acknowledged, and leaves it after the last source that it concerns was replaced.
@@ -49,7 +51,7 @@ impl DeleteBook {
     /// A pattern that this program cannot compile and an older one could.
     pub(crate) fn load(state: &State) -> Result<Self> {
         let mut deletes = Vec::new();
-        for tombstone in state.tombstones() {
+        for tombstone in state.tombstones().filter(|one| one.signal == Signal::Metrics) {
             let delete = Delete::new(Arc::clone(tombstone))
                 .with_context(|| format!("read the selectors of delete {}", tombstone.number))?;
             deletes.push(Arc::new(delete));
@@ -119,7 +121,7 @@ impl Broker {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), CommitError> {
-        let request = self.delete_request(tenant, selectors, range);
+        let request = self.delete_request(Signal::Metrics, tenant, selectors, range);
         let mut outcome = self.send_delete(request.clone());
         for _ in 1..ATTEMPTS {
             if !matches!(outcome, Err(CommitError::HeadInParts { .. })) {
@@ -140,7 +142,7 @@ impl Broker {
         range: TimeRange,
         done: impl FnOnce(Result<(), CommitError>) + Send + 'static,
     ) {
-        let request = self.delete_request(tenant, selectors, range);
+        let request = self.delete_request(Signal::Metrics, tenant, selectors, range);
         let done = Box::new(move |outcome: Result<Outcome, CommitError>| done(outcome.map(|_| ())));
         if let Err(Message::Delete { done, .. }) = self.send(Message::Delete { request, done }) {
             done(Err(CommitError::Stopping));
@@ -178,12 +180,13 @@ impl Broker {
         self.ask_maintenance(|reply| Wake::Snapshot { name, with_head, reply })
     }
 
-    /// What the catalog lists, in ascending order of ids, and for each block how many deletes may
-    /// hide samples of it.
+    /// What the catalog lists of samples, in ascending order of ids, and for each block how many deletes may
+    /// hide some of it.
     pub fn block_metas(&self) -> Vec<(BlockMeta, u64)> {
         let (blocks, tombstones): (Vec<BlockMeta>, Vec<Arc<Tombstone>>) =
             self.inner.catalog.read(|state| {
-                (state.blocks().copied().collect(), state.tombstones().cloned().collect())
+                let blocks = state.blocks().filter(|meta| meta.signal == Signal::Metrics);
+                (blocks.copied().collect(), state.tombstones().cloned().collect())
             });
         // Blocks times deletes: the committer must not wait for that.
         let deletes =
@@ -202,8 +205,9 @@ impl Broker {
         self.inner.blocks.snapshot().iter().map(|open| (open.meta.id, form(open))).collect()
     }
 
-    fn delete_request(
+    pub(crate) fn delete_request(
         &self,
+        signal: Signal,
         tenant: TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
@@ -211,10 +215,10 @@ impl Broker {
         let condition =
             |m: &Matcher| LabelCondition { name: m.name.clone(), op: m.op, value: m.value.clone() };
         let selectors = selectors.iter().map(|s| s.iter().map(condition).collect()).collect();
-        DeleteRequest { tenant, range, at_ms: self.now_ms(), selectors }
+        DeleteRequest { signal, tenant, range, at_ms: self.now_ms(), selectors }
     }
 
-    fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {
+    pub(crate) fn send_delete(&self, request: DeleteRequest) -> Result<(), CommitError> {
         let (reply, answer) = bounded(1);
         let done = Box::new(move |outcome| {
             // Whoever asked waits for it.

@@ -307,7 +307,8 @@ mod tests {
 
     fn cut(book: &ExemplarBook, file: u64) -> Cut {
         let (parts, exemplars) = (Vec::new(), book.unsaved());
-        Cut { through: at(file), parts, deletes_through: 0, exemplars, state: None }
+        let lines = crossbeam_channel::never();
+        Cut { through: at(file), parts, lines, deletes_through: 0, exemplars, state: None }
     }
 
     fn open(disk: &dyn Disk, flushed_through: LogPosition, is_intact: bool) -> ExemplarBook {

@@ -471,7 +471,12 @@ impl Broker {
                 )));
             }
         }
-        let bytes = self.inner.shards.totals().bytes;
+        self.check_head_room()
+    }
+
+    /// Refuses what comes while blocks are not written as fast as it does.
+    pub(crate) fn check_head_room(&self) -> Result<(), CommitError> {
+        let bytes = self.inner.shards.totals().bytes + self.inner.lines.heads.totals().bytes;
         // Twice what makes a flush due.
         let limit_bytes = 2 * flush_head_bytes(&self.inner.config.governor);
         if bytes > limit_bytes {

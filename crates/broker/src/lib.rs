@@ -22,6 +22,7 @@ mod ingest;
 mod keys;
 mod line_ports;
 mod live;
+mod logs;
 mod maintenance;
 mod metadata;
 mod metrics;
@@ -76,6 +77,7 @@ pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use line_ports::LineProtocol;
 pub use live::{Feed, LiveBatch};
+pub use logs::{LogHeadTotals, LogOutcome, LogSelection, LogsReader, PushId};
 pub use metrics::MetricRow;
 pub use otlp::otlp_routes;
 pub use pushgateway::{
@@ -101,6 +103,8 @@ use ha::HaTracker;
 use in_effect::InEffect;
 use ingest::IngestCounters;
 use live::LiveHub;
+use logs::Lines;
+use logstore::LogFormat;
 use maintenance::{DamagedBlocks, MaintenanceCounters, Wake, WakeQueue};
 use metadata::MetadataBook;
 use otlp::Otlp;
@@ -123,7 +127,10 @@ pub struct BrokerConfig {
     pub tenants: TenantSettings,
     /// How long data is kept.
     pub retention: Retention,
-    /// … and how long those of some series, where that is shorter.
+    /// How long lines of logs are kept, milliseconds; `None` for ever. The bytes of `retention` are those of
+    /// both.
+    pub logs_retention_ms: Option<i64>,
+    /// How long the samples of some series are kept, where that is shorter.
     pub retention_rules: RetentionRules,
     /// How much less densely the samples of some series are kept when they are older.
     pub downsampling: DownsamplingRules,
@@ -169,6 +176,11 @@ const PAGE_CACHE_SHARE: u64 = 64;
 /// … and the most that is of use: what dashboards of a fleet of hosts come back for.
 const MAX_PAGE_CACHE_BYTES: usize = 32 << 20;
 
+/// Of the limit of memory, the part that indexes of blocks of logs may take that searches used lately …
+const LOG_INDEX_SHARE: u64 = 32;
+/// … and the most that is of use.
+const MAX_LOG_INDEX_BYTES: usize = 256 << 20;
+
 /// Rollups that are kept for longer than samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RollupTier {
@@ -193,6 +205,7 @@ impl BrokerConfig {
             limits: Limits::default(),
             tenants: TenantSettings::default(),
             retention: Retention::default(),
+            logs_retention_ms: Some(31 * 86_400_000),
             retention_rules: RetentionRules::default(),
             downsampling: DownsamplingRules::default(),
             rollups: vec![RollupTier::default()],
@@ -218,6 +231,7 @@ impl BrokerConfig {
     pub fn without_upkeep(data: PathBuf, now_ms: fn() -> i64) -> BrokerConfig {
         BrokerConfig {
             retention: Retention { time_ms: None, size_bytes: None },
+            logs_retention_ms: None,
             rollups: Vec::new(),
             max_exemplars: usize::MAX,
             has_upkeep: false,
@@ -242,6 +256,12 @@ impl BrokerConfig {
     fn page_cache_bytes(&self) -> usize {
         let bytes = self.governor.limit_bytes() / PAGE_CACHE_SHARE;
         usize::try_from(bytes).unwrap_or(usize::MAX).min(MAX_PAGE_CACHE_BYTES)
+    }
+
+    /// What may be kept of indexes of blocks of logs that searches used lately.
+    fn log_index_bytes(&self) -> usize {
+        let bytes = self.governor.limit_bytes() / LOG_INDEX_SHARE;
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(MAX_LOG_INDEX_BYTES)
     }
 
     /// Names a store that has no name yet.
@@ -271,6 +291,8 @@ struct Inner {
     registry: Arc<Registry>,
     shards: Arc<Shards>,
     blocks: Arc<BlockSet<MetricFormat>>,
+    lines: Lines,
+    log_blocks: Arc<BlockSet<LogFormat>>,
     catalog: SharedCatalog,
     live: Arc<LiveHub>,
     shown: ShownBatches,
@@ -357,7 +379,8 @@ impl Broker {
                 let bytes = inner.registry.bytes() + input.bytes();
                 known = (changes, bytes as u64);
             }
-            let fresh = inner.shards.totals().bytes + inner.exemplars.bytes();
+            let lines = inner.lines.heads.totals().bytes;
+            let fresh = inner.shards.totals().bytes + inner.exemplars.bytes() + lines;
             let windows = inner.aggregation.window_bytes();
             Some(known.1 + fresh + windows + inner.senders.bytes())
         });
@@ -481,8 +504,9 @@ impl Broker {
                 tracing::error!("a broker thread panicked while stopping");
             }
         }
-        // The last acknowledgements are given by the shards.
+        // The last acknowledgements are given by the shards and the heads of logs.
         self.inner.shards.settle();
+        self.inner.lines.heads.settle();
     }
 
     /// Ends what would otherwise go on for as long as there is a connection: streams of agents, live

@@ -6,6 +6,7 @@
 //! or the blocks in charge, never both and never none.
 
 mod damage;
+mod logs;
 mod memory;
 mod on_request;
 mod planning;
@@ -24,6 +25,7 @@ use blockstore::{
 use catalog::{BlockId, BlockMeta, Command, NewBlock, Outcome, Signal, State};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use governor::Governor;
+use logstore::LogFormat;
 use metricstore::{CutData, FlushPlan, MetricBlock, MetricFormat, PlannedBlock, Registry};
 use parking_lot::{Mutex, RwLock};
 
@@ -34,9 +36,12 @@ use crate::exemplars::ExemplarBook;
 use crate::fleet::Fleet;
 use crate::in_effect::InEffect;
 use crate::live::LiveHub;
+use crate::logs::Lines;
 use crate::shards::{Shards, receive};
 use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, command};
+
+use logs::WrittenLines;
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
 pub(crate) use memory::{flush_head_bytes, idle_ms};
@@ -87,6 +92,9 @@ pub(crate) struct Maintenance {
     exemplars: Arc<ExemplarBook>,
     format: MetricFormat,
     blocks: Arc<BlockSet<MetricFormat>>,
+    lines: Lines,
+    log_blocks: Arc<BlockSet<LogFormat>>,
+    logs_retention_ms: Option<i64>,
     catalog: Arc<Mutex<State>>,
     registry: Arc<Registry>,
     shards: Arc<Shards>,
@@ -151,6 +159,7 @@ impl Maintenance {
         blobs: Arc<dyn Blobs>,
         visible: Visible,
         blocks: Arc<BlockSet<MetricFormat>>,
+        log_blocks: Arc<BlockSet<LogFormat>>,
         catalog: Arc<Mutex<State>>,
         registry: Arc<Registry>,
         ballast: Arc<Mutex<Ballast>>,
@@ -160,7 +169,7 @@ impl Maintenance {
         counters: Arc<MaintenanceCounters>,
         damaged: Arc<DamagedBlocks>,
     ) -> Self {
-        let Visible { shards, exemplars, deletes, counters: commits } = visible;
+        let Visible { shards, exemplars, deletes, counters: commits, lines } = visible;
         Maintenance {
             now_ms: config.now_ms,
             governor: Arc::clone(&config.governor),
@@ -178,6 +187,9 @@ impl Maintenance {
             exemplars,
             format: config.format(),
             blocks,
+            lines,
+            log_blocks,
+            logs_retention_ms: config.logs_retention_ms,
             catalog,
             registry,
             shards,
@@ -261,7 +273,10 @@ impl Maintenance {
 
     fn flush_is_due(&self) -> bool {
         let has_waited = self.flushed.elapsed() >= self.flush_interval;
-        let has_work = || self.shards.totals().rows > 0 || self.has_unflushed_deletes();
+        let has_work = || {
+            let rows = self.shards.totals().rows + self.lines.heads.totals().lines;
+            rows > 0 || self.has_unflushed_deletes()
+        };
         if (has_waited && has_work()) || self.flush_is_urgent() {
             return true;
         }
@@ -270,7 +285,12 @@ impl Maintenance {
 
     fn flush_is_urgent(&self) -> bool {
         self.commits.unflushed_bytes.load(Ordering::Relaxed) >= self.flush_bytes
-            || self.shards.totals().bytes >= flush_head_bytes(&self.governor)
+            || self.head_bytes() >= flush_head_bytes(&self.governor)
+    }
+
+    /// Memory of samples and lines in heads.
+    fn head_bytes(&self) -> u64 {
+        self.shards.totals().bytes + self.lines.heads.totals().bytes
     }
 
     /// Writes the head into blocks. If it is wanted, yields the catalog as it was at the cut with the
@@ -288,16 +308,26 @@ impl Maintenance {
             0 => Vec::new(),
             _ => self.write_blocks(cuts.clone(), cut.deletes_through)?,
         };
+        let heads = receive(&cut.lines);
+        let lines = match self.write_log_blocks(&heads, cut.deletes_through) {
+            Ok(lines) => lines,
+            Err(error) => {
+                self.delete_blobs(&written.iter().map(|(new, _)| new.id).collect::<Vec<_>>());
+                return Err(error);
+            }
+        };
         let mut state = cut.state.take();
         if let Some(state) = &mut state {
-            let added = written.iter().map(|(new, _)| *new).collect();
+            let added = written.iter().map(|(new, _)| *new);
+            let added = added.chain(lines.iter().map(|(new, _)| *new)).collect();
             state.apply(&flush_command(added, &cut)).map_err(CommitError::Catalog)?;
         }
         // Before the catalog says that nobody needs the log any more.
         self.exemplars.write(&*self.disk, &cut)?;
-        self.publish(written, &cut)?;
+        self.publish(written, lines, &cut)?;
         self.exemplars.saved(&*self.disk, &cut);
         self.shards.drop_flushed(&cuts);
+        self.lines.heads.drop_flushed(&heads);
         self.pending.clear();
         self.forget_deletes();
         self.count(&self.counters.flushes, 1);
@@ -359,17 +389,26 @@ impl Maintenance {
         Ok(Some((new, self.blocks.open_block(id)?)))
     }
 
-    fn publish(&self, written: Vec<(NewBlock, Arc<MetricBlock>)>, cut: &Cut) -> Result<(), Fault> {
-        let added: Vec<NewBlock> = written.iter().map(|(new, _)| *new).collect();
+    fn publish(
+        &self,
+        written: Vec<(NewBlock, Arc<MetricBlock>)>,
+        lines: Vec<WrittenLines>,
+        cut: &Cut,
+    ) -> Result<(), Fault> {
+        let added = written.iter().map(|(new, _)| *new);
+        let added: Vec<NewBlock> = added.chain(lines.iter().map(|(new, _)| *new)).collect();
         let outcome = self.command_or_discard(flush_command(added.clone(), cut), &added)?;
         let through = cut.through;
-        let metas = added_metas(outcome);
+        let mut metas = added_metas(outcome);
+        // In the order of the command.
+        let of_lines = metas.split_off(written.len());
         let opened = metas
             .into_iter()
             .zip(written)
             .map(|(meta, (_, block))| OpenBlock { meta, block })
             .collect();
         self.blocks.add(opened);
+        self.show_log_blocks(of_lines, lines);
         self.committer.send(Message::Truncate { through }).map_err(|_| CommitError::Stopping)?;
         Ok(())
     }
@@ -391,7 +430,10 @@ impl Maintenance {
         let outcome = command(&self.committer, adding);
         // While stopping nobody knows whether the command is in the log; the next start does.
         if outcome.as_ref().is_err_and(|error| *error != CommitError::Stopping) {
-            self.delete_blobs(&added.iter().map(|new| new.id).collect::<Vec<_>>());
+            let (samples, lines): (Vec<&NewBlock>, Vec<&NewBlock>) =
+                added.iter().partition(|new| new.signal == Signal::Metrics);
+            self.delete_blobs(&samples.iter().map(|new| new.id).collect::<Vec<_>>());
+            self.delete_log_blobs(&lines.iter().map(|new| new.id).collect::<Vec<_>>());
         }
         outcome
     }
@@ -408,7 +450,7 @@ impl Maintenance {
             self.planner.retain(&snapshot);
             let due = match self.planner.next(&snapshot) {
                 Ok(Some(due)) => due,
-                Ok(None) => return Ok(()),
+                Ok(None) => return self.merge_lines_that_are_due(woken),
                 Err(Unreadable { block, error }) if is_damage(&error) => {
                     self.set_aside(block);
                     continue;

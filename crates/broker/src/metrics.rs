@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use catalog::Signal;
+
 use crate::Broker;
 
 /// One number with its name, for `/metrics`.
@@ -22,6 +24,7 @@ impl Broker {
     pub fn metrics(&self) -> Vec<MetricRow> {
         let mut rows = self.ingest_rows();
         rows.extend(self.exemplar_rows());
+        rows.extend(self.log_rows());
         rows.extend(self.ha_rows());
         rows.extend(self.aggregation_rows());
         rows.extend(self.read_rows());
@@ -275,14 +278,20 @@ impl Broker {
         ]
     }
 
+    /// Number, rows and bytes of the blocks of a signal.
+    pub(crate) fn block_totals(&self, signal: Signal) -> (u64, u64, u64) {
+        self.inner.catalog.read(|state| {
+            let blocks = state.blocks().filter(|meta| meta.signal == signal);
+            blocks.fold((0, 0, 0), |(count, rows, bytes), meta| {
+                (count + 1, rows + meta.rows, bytes + meta.size_bytes)
+            })
+        })
+    }
+
     fn store_rows(&self) -> Vec<MetricRow> {
         let head = self.inner.shards.totals();
         let series = self.inner.registry.all_series();
-        let (blocks, samples, bytes) = self.inner.catalog.read(|state| {
-            state.blocks().fold((0, 0, 0), |(count, rows, bytes), meta| {
-                (count + 1, rows + meta.rows, bytes + meta.size_bytes)
-            })
-        });
+        let (blocks, samples, bytes) = self.block_totals(Signal::Metrics);
         let recovered = &self.inner.recovered;
         let unflushed = self.inner.commit_counters.unflushed_bytes.load(Ordering::Relaxed);
         vec![
@@ -304,9 +313,9 @@ impl Broker {
                 "Disk space in reserve for commands that make room; 0 after a full disk used it.",
                 self.inner.ballast.lock().size_bytes() as f64,
             ),
-            gauge("watchfire_broker_blocks", "Blocks.", f64::from(blocks)),
+            gauge("watchfire_broker_blocks", "Blocks of samples.", blocks as f64),
             gauge("watchfire_broker_block_samples", "Samples in blocks.", samples as f64),
-            gauge("watchfire_broker_block_bytes", "Size of all blocks.", bytes as f64),
+            gauge("watchfire_broker_block_bytes", "Size of all blocks of samples.", bytes as f64),
             gauge(
                 "watchfire_broker_recovery_seconds",
                 "Time the start needed until everything could be read.",
@@ -421,10 +430,10 @@ impl Broker {
     }
 }
 
-fn counter(name: &'static str, help: &'static str, value: &AtomicU64) -> MetricRow {
+pub(crate) fn counter(name: &'static str, help: &'static str, value: &AtomicU64) -> MetricRow {
     MetricRow { name, help, kind: "counter", value: value.load(Ordering::Relaxed) as f64 }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> MetricRow {
+pub(crate) fn gauge(name: &'static str, help: &'static str, value: f64) -> MetricRow {
     MetricRow { name, help, kind: "gauge", value }
 }

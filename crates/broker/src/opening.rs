@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use blockstore::{Ballast, BlockSet, Counters, Disk};
 use catalog::State;
 use crossbeam_channel::bounded;
+use logstore::LogFormat;
 use metricstore::{MetricFormat, PageCache, Registry};
 use net::NetMetrics;
 use parking_lot::{Mutex, RwLock};
@@ -46,6 +47,7 @@ pub(crate) struct Core {
     pub(crate) input_registry: Arc<Registry>,
     pub(crate) visible: Visible,
     pub(crate) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(crate) log_blocks: Arc<BlockSet<LogFormat>>,
     pub(crate) pages: Arc<PageCache>,
     pub(crate) damaged: Arc<DamagedBlocks>,
     pub(crate) catalog: SharedCatalog,
@@ -93,6 +95,7 @@ pub(crate) fn beside_a_log(
     let (wake, woken) = bounded(16);
     let maintenance_counters = Arc::new(MaintenanceCounters::default());
     let blocks = Arc::new(parts.blocks);
+    let log_blocks = Arc::new(parts.log_blocks);
     let live = Arc::new(LiveHub::default());
     let fleet = Arc::new(Fleet::load(&catalog.lock()));
     let resolving = Arc::new(RwLock::new(()));
@@ -110,6 +113,7 @@ pub(crate) fn beside_a_log(
         parts.blobs,
         visible.clone(),
         Arc::clone(&blocks),
+        Arc::clone(&log_blocks),
         Arc::clone(&catalog),
         Arc::clone(&registry),
         Arc::clone(&ballast),
@@ -131,6 +135,7 @@ pub(crate) fn beside_a_log(
         input_registry: parts.input_registry,
         visible,
         blocks,
+        log_blocks,
         pages: parts.pages,
         damaged,
         catalog: SharedCatalog::Alone(catalog),
@@ -163,13 +168,14 @@ impl Broker {
         core: Core,
         net_metrics: Arc<NetMetrics>,
     ) -> Broker {
-        let Visible { shards, exemplars, deletes, counters } = core.visible;
+        let Visible { shards, exemplars, deletes, counters, lines } = core.visible;
         for open in core.blocks.snapshot().iter().filter(|open| open.block.lacks_floats()) {
             shards.changes().note_windows(open.block.rollup_ms());
         }
         let now_ms = (config.now_ms)();
         let load = |state: &State| {
             let used = state.blocks().map(|meta| meta.tenant).chain(core.registry.tenants());
+            let used = used.chain(lines.heads.tenants());
             let tenants = TenantBook::load(state, used, Arc::clone(&core.in_effect));
             let ha = HaTracker::load(state, now_ms);
             (Arc::new(MetadataBook::load(state)), tenants, ha)
@@ -185,6 +191,8 @@ impl Broker {
                 registry: core.registry,
                 shards,
                 blocks: core.blocks,
+                lines,
+                log_blocks: core.log_blocks,
                 catalog: core.catalog,
                 live: core.live,
                 shown: ShownBatches::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockstore::SegmentName;
-use catalog::{BlockId, BlockMeta, State};
+use catalog::{BlockId, BlockMeta, Signal, State};
 use governor::{Account, Held, Refused};
 use metricstore::{
     BlockSource, Cardinality, Census, Deletes, HeadChunks, HeadSnapshot, LabelQuery, MetricError,
@@ -230,7 +230,8 @@ impl Reader {
     }
 
     fn concerns(&self, meta: &BlockMeta, range: TimeRange) -> bool {
-        meta.tenant == self.tenant && meta.range.overlaps(&range)
+        let is_own = (meta.tenant, meta.signal) == (self.tenant, Signal::Metrics);
+        is_own && meta.range.overlaps(&range)
     }
 
     /// Keeps what an answer lacks until somebody asks.
@@ -257,9 +258,9 @@ impl Reader {
         let inner = &self.broker.inner;
         // In this order, as in `missing`.
         self.lacking.lock().is_empty()
-            && inner.damaged.lock().is_empty()
+            && !inner.damaged.lock().values().any(|damaged| is_of_samples(&damaged.meta))
             && inner.catalog.read(|state| {
-                state.quarantined().len() == 0
+                !state.quarantined().any(is_of_samples)
                     && inner
                         .clustered
                         .as_ref()
@@ -521,6 +522,10 @@ impl Reader {
             })
             .collect()
     }
+}
+
+fn is_of_samples(meta: &BlockMeta) -> bool {
+    meta.signal == Signal::Metrics
 }
 
 fn lost_block(meta: &BlockMeta) -> String {

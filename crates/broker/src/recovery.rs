@@ -9,7 +9,8 @@ use blockstore::{
     LogWriter, Orphans,
 };
 use bytes::Bytes;
-use catalog::{Command, LogPosition, Mark, Signal, State, StoreId};
+use catalog::{Command, LogPosition, Mark, Signal, State, StoreId, Tombstone};
+use logstore::{LogBatch, LogFormat};
 use metricstore::{
     Delete, LogDecoder, LogEncoder, MetricFormat, PageCache, Registry, ResolvedBatch,
 };
@@ -19,6 +20,7 @@ use crate::committer::{Committer, HeadParts};
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::following::Following;
+use crate::logs::{self, Lines, LogHeads, RecentPushes};
 use crate::shards::Shards;
 use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, agent_frame, aggregation, sender, snapshots};
@@ -28,6 +30,8 @@ use crate::{BrokerConfig, agent_frame, aggregation, sender, snapshots};
 pub struct Recovered {
     /// Samples replayed from the log.
     pub samples: u64,
+    /// Lines replayed from the log.
+    pub lines: u64,
     /// Series they belong to.
     pub series: usize,
     /// Exemplars there are.
@@ -52,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) blocks: BlockSet<MetricFormat>,
+    pub(crate) log_blocks: BlockSet<LogFormat>,
     /// What queries read of them lately.
     pub(crate) pages: Arc<PageCache>,
     /// Blocks to be taken out of the manifest.
@@ -86,12 +91,15 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         config.max_exemplars,
         config.hash_seed(),
     )?;
+    let heads = LogHeads::start(config.hash_seed())?;
+    let lines = Lines::new(heads, &state, config.hash_seed(), config.log_index_bytes())?;
     let mut recovered = Recovered::default();
     let mut places = DeletePlaces {
         known_before,
         through: state.flushed_deletes(),
         expected: state.flushed_through(),
     };
+    let mut pushes = RecentPushes::default();
     let head_parts = replay_data(
         &mut reader,
         &mut state,
@@ -99,6 +107,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         &registry,
         &shards,
         &exemplars,
+        &lines,
+        &mut pushes,
         config,
         &mut recovered,
     )?;
@@ -126,15 +136,25 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         Arc::new(DiskBlobs::open(Arc::clone(&disk)).context("open the blocks")?);
     let metas: Vec<_> = state.blocks().copied().collect();
     let pages = PageCache::new(config.page_cache_bytes());
-    let (blocks, damaged) = BlockSet::open(
+    let (blocks, mut damaged) = BlockSet::open(
         Arc::clone(&blobs),
         config.format().with_cache(Arc::clone(&pages)),
         Signal::Metrics,
-        metas,
+        metas.iter().copied(),
         orphans,
         Arc::clone(&counters),
     )
     .context("open the blocks")?;
+    let (log_blocks, damaged_logs) = BlockSet::open(
+        Arc::clone(&blobs),
+        lines.format.clone(),
+        Signal::Logs,
+        metas,
+        orphans,
+        Arc::clone(&counters),
+    )
+    .context("open the blocks of logs")?;
+    damaged.extend(damaged_logs);
     for block in &damaged {
         tracing::error!(
             block = %block.meta.id,
@@ -142,7 +162,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
             "a block is damaged and was moved to quarantine; answers in its range are partial"
         );
     }
-    recovered.blocks = blocks.snapshot().len();
+    recovered.blocks = blocks.snapshot().len() + log_blocks.snapshot().len();
     recovered.damaged_blocks = damaged.len() as u64;
     recovered.seconds = started.elapsed().as_secs_f64();
     let deletes = Arc::new(DeleteBook::load(&state)?);
@@ -175,9 +195,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
             exemplars: Arc::new(exemplars),
             deletes,
             counters: Arc::new(CommitCounters::default()),
+            lines,
         },
         head_parts,
         following,
+        pushes,
     };
     committer.show_unflushed();
     Ok(Parts {
@@ -185,6 +207,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         disk,
         blobs,
         blocks,
+        log_blocks,
         pages,
         damaged,
         counters,
@@ -216,7 +239,8 @@ pub(crate) fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
                 FrameKind::Metrics
                 | FrameKind::AgentMetrics
                 | FrameKind::Aggregated
-                | FrameKind::AggregationEnd => Ok(()),
+                | FrameKind::AggregationEnd
+                | FrameKind::Logs => Ok(()),
             };
             if let Err(error) = result {
                 newer.get_or_insert(error);
@@ -247,11 +271,14 @@ fn replay_data(
     registry: &Registry,
     shards: &Shards,
     exemplars: &ExemplarBook,
+    lines: &Lines,
+    pushes: &mut RecentPushes,
     config: &BrokerConfig,
     recovered: &mut Recovered,
 ) -> Result<HeadParts> {
     let mut head_parts = HeadParts::default();
     shards.begin_after_delete(state.flushed_deletes());
+    lines.heads.begin_after_delete(None, state.flushed_deletes());
     let mut decoder = LogDecoder::new();
     let mut file = 0;
     let now_ms = (config.now_ms)();
@@ -265,8 +292,15 @@ fn replay_data(
             if let Some(number) = places.passed(&frame, state) {
                 // As the committer did.
                 shards.begin_after_delete(number);
+                lines.heads.begin_after_delete(None, number);
                 forget_deleted(exemplars, state, before, number);
                 head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
+            }
+            if frame.kind == FrameKind::Logs {
+                if let Err(reason) = replay_lines(&frame, lines, pushes, recovered) {
+                    unusable(&frame, &reason, recovered);
+                }
+                return;
             }
             let (mark, samples) = match parts_of(&frame) {
                 Ok(Some(parts)) => parts,
@@ -295,14 +329,35 @@ fn replay_data(
         .context("replay the log")?;
     // The last answers of the shards: everything is searchable when the start is over.
     shards.settle();
+    lines.heads.settle();
     recovered.series = registry.all_series();
     Ok(head_parts)
 }
 
+/// Adds the lines of a frame to the heads, and its pushes to those that are known: not before it is seen that
+/// the lines can be read.
+fn replay_lines(
+    frame: &Frame,
+    lines: &Lines,
+    pushes: &mut RecentPushes,
+    recovered: &mut Recovered,
+) -> Result<(), String> {
+    let (stored, payload) = logs::split(&frame.payload)?;
+    if !payload.is_empty() {
+        let (tenant, batch) = LogBatch::decode(&payload).map_err(|error| error.to_string())?;
+        recovered.lines += batch.lines();
+        lines.heads.append(tenant, Box::new(batch), Box::new(|| {}));
+    }
+    stored.into_iter().for_each(|push| pushes.note(push));
+    Ok(())
+}
+
 /// Forgets exemplars that deletes hide, from one number to another.
 fn forget_deleted(exemplars: &ExemplarBook, state: &State, after: u64, through: u64) {
-    let passed = |number: u64| number > after && number <= through;
-    for tombstone in state.tombstones().filter(|tombstone| passed(tombstone.number)) {
+    let is_passed = |one: &&Arc<Tombstone>| {
+        one.signal == Signal::Metrics && one.number > after && one.number <= through
+    };
+    for tombstone in state.tombstones().filter(is_passed) {
         // One whose pattern this program cannot compile stops the start a little later.
         if let Ok(delete) = Delete::new(Arc::clone(tombstone)) {
             exemplars.forget_deleted(&delete);
@@ -357,9 +412,10 @@ fn delete_in(frame: &Frame, state: &State) -> Option<u64> {
 /// Mark and samples of a frame, the latter empty if there are none; `None` for frames without data.
 fn parts_of(frame: &Frame) -> Result<Option<(Option<Mark>, Bytes)>, String> {
     match frame.kind {
-        FrameKind::CatalogSnapshot | FrameKind::CatalogCommand | FrameKind::AggregationEnd => {
-            Ok(None)
-        }
+        FrameKind::CatalogSnapshot
+        | FrameKind::CatalogCommand
+        | FrameKind::AggregationEnd
+        | FrameKind::Logs => Ok(None),
         FrameKind::Metrics => Ok(Some((None, frame.payload.clone()))),
         FrameKind::AgentMetrics => {
             let (mark, samples) = agent_frame::split(&frame.payload)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use blockstore::{Counters, Disk, FileDisk, LogReader};
-use catalog::{BlockMeta, State, StoreId, Tombstone};
+use catalog::{BlockMeta, Signal, State, StoreId, Tombstone};
 use model::{TenantId, TenantName, TimeRange};
 
 use crate::{recovery, tenants};
@@ -33,6 +33,10 @@ impl StoreCopy {
             reader.report().damage.is_empty(),
             "the catalog in {shown} is damaged: make the copy again"
         );
+        ensure!(
+            state.blocks().all(|meta| meta.signal == Signal::Metrics),
+            "{shown} holds logs, which a cluster does not take yet: they cannot move"
+        );
         let tenants = tenants::names(&state).context("read the names of its tenants")?;
         Ok(StoreCopy { state, tenants })
     }
@@ -58,7 +62,7 @@ impl StoreCopy {
         self.state.tombstones().any(|tombstone| {
             self.state.blocks().any(|block| {
                 block.deletes_through < tombstone.number
-                    && block.tenant == tombstone.tenant
+                    && (block.tenant, block.signal) == (tombstone.tenant, tombstone.signal)
                     && block.range.overlaps(&tombstone.range)
             })
         })

@@ -7,11 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use catalog::{Signal, Tombstone};
+use logstore::LogBatch;
 use metricstore::{Delete, ResolvedBatch};
+use model::{MatcherError, TenantId};
 
 use crate::commit::{OnStored, Stored};
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
+use crate::logs::{LineDelete, Lines, OnLines, StoredLines};
 use crate::shards::Shards;
 
 /// Counters of what became durable.
@@ -36,6 +40,28 @@ pub(crate) struct Visible {
     pub(crate) exemplars: Arc<ExemplarBook>,
     pub(crate) deletes: Arc<DeleteBook>,
     pub(crate) counters: Arc<CommitCounters>,
+    pub(crate) lines: Lines,
+}
+
+/// A delete that is ready to be applied.
+pub(crate) enum Hiding {
+    /// To samples.
+    Samples(Arc<Delete>),
+    /// To lines.
+    Lines(Arc<LineDelete>),
+}
+
+impl Hiding {
+    /// Compiles its patterns.
+    ///
+    /// # Errors
+    /// One does not compile.
+    pub(crate) fn new(tombstone: Arc<Tombstone>) -> Result<Hiding, MatcherError> {
+        Ok(match tombstone.signal {
+            Signal::Metrics => Hiding::Samples(Arc::new(Delete::new(tombstone)?)),
+            Signal::Logs => Hiding::Lines(Arc::new(LineDelete::new(tombstone)?)),
+        })
+    }
 }
 
 impl Visible {
@@ -53,8 +79,40 @@ impl Visible {
         self.shards.after_all(Box::new(|_| done(Ok(Stored::Known))));
     }
 
-    /// Hides what a delete that is durable hides of all that was shown so far.
-    pub(crate) fn hide(&self, delete: Arc<Delete>) {
+    /// Shows lines that are durable, then answers.
+    pub(crate) fn show_lines(&self, tenant: TenantId, batch: Box<LogBatch>, done: OnLines) {
+        let counters = &self.lines.counters;
+        counters.pushes.fetch_add(1, Ordering::Relaxed);
+        counters.lines.fetch_add(batch.lines(), Ordering::Relaxed);
+        counters.line_bytes.fetch_add(batch.line_bytes(), Ordering::Relaxed);
+        let done = Box::new(move || done(Ok(StoredLines::New)));
+        self.lines.heads.append(tenant, batch, done);
+    }
+
+    /// Answers a push that was stored before, when everything shown so far can be found.
+    pub(crate) fn known_lines(&self, done: OnLines) {
+        self.lines.counters.known_pushes.fetch_add(1, Ordering::Relaxed);
+        self.lines.heads.after_all(Box::new(move || done(Ok(StoredLines::Known))));
+    }
+
+    /// Hides what a delete that is durable hides of all that was shown so far. The book of the other signal
+    /// hears of its number: both have one row of them.
+    pub(crate) fn hide(&self, delete: Hiding) {
+        match delete {
+            Hiding::Samples(delete) => {
+                self.lines.deletes.pass(delete.tombstone().number);
+                self.hide_samples(delete);
+            }
+            Hiding::Lines(delete) => {
+                let (tenant, number) = (delete.tombstone.tenant, delete.tombstone.number);
+                self.deletes.pass(number);
+                self.lines.heads.begin_after_delete(Some(tenant), number);
+                self.lines.deletes.add(delete);
+            }
+        }
+    }
+
+    fn hide_samples(&self, delete: Arc<Delete>) {
         // What was written before is with the shards, what comes after is not.
         self.shards.begin_after_delete(delete.tombstone().number);
         self.exemplars.forget_deleted(&delete);

@@ -46,8 +46,21 @@ impl LogFormat {
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, BlockError> {
         let source = Source::head(head.snapshot(&[], NsRange::all()));
-        let (keep, part) = (NsRange::all(), MergePart::default());
-        let written = write(vec![source], keep, &part, FLUSH_ZSTD_LEVEL, self.seed, out);
+        self.flush_sources(vec![source], NsRange::all(), out)
+    }
+
+    /// As [`LogFormat::flush`], of several heads, which are in order of commits, the lines in a range that their
+    /// deletes do not hide. The summary has no rows if there are none.
+    ///
+    /// # Errors
+    /// Faults of the store.
+    pub fn flush_sources(
+        &self,
+        sources: Vec<Source>,
+        keep: NsRange,
+        out: &mut dyn BlobWriter,
+    ) -> Result<BlockSummary, BlockError> {
+        let written = write(sources, keep, &MergePart::default(), FLUSH_ZSTD_LEVEL, self.seed, out);
         written.map(|(summary, _)| summary).map_err(|fault| fault.error)
     }
 }

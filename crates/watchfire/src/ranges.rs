@@ -64,6 +64,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
             config.retention_size_bytes.unwrap_or(u64::MAX).into(),
             1 << 20..=u64::MAX.into(),
         ),
+        ("storage.logs_retention", config.logs_retention_ms.into(), HOUR_MS..=i64::MAX.into()),
         // A flush cuts blocks at windows of two hours, so to wait longer gains nothing.
         ("storage.flush_interval", config.flush_interval_ms.into(), 10..=2 * HOUR_MS),
         ("storage.flush_bytes", config.flush_bytes.into(), 64 << 10..=16 << 30),

@@ -180,7 +180,9 @@ fn has_samples(kind: u8) -> bool {
             | FrameKind::Aggregated
             | FrameKind::AggregationEnd,
         ) => true,
-        Some(FrameKind::CatalogSnapshot | FrameKind::CatalogCommand) | None => false,
+        Some(FrameKind::CatalogSnapshot | FrameKind::CatalogCommand | FrameKind::Logs) | None => {
+            false
+        }
     }
 }
 

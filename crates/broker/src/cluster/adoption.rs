@@ -26,6 +26,7 @@ use super::rebuild::Rebuild;
 use super::writer::AGREE_DEADLINE;
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
+use crate::logs::Lines;
 use crate::recovery::Recovered;
 use crate::shards::{Shards, receive};
 use crate::visible::{CommitCounters, Visible};
@@ -247,6 +248,7 @@ pub(super) fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
         exemplars: Arc::new(exemplars),
         deletes: Arc::new(deletes),
         counters: Arc::new(CommitCounters::default()),
+        lines: Lines::inline(0),
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use blockstore::BlockSet;
 use catalog::{BlockId, BlockMeta, BrokerId, PassedOver, Standing, State, Tombstone};
-use metricstore::{CutData, Delete, MetricBlock, MetricFormat};
+use metricstore::{CutData, MetricBlock, MetricFormat};
 use model::TimeRange;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -18,7 +18,7 @@ use super::listing::{Listed, Listing, NeededDeletes, Step};
 use super::writer::{Flight, Flights, Waiting};
 use crate::commit::{CommitError, OnStored, Stored};
 use crate::maintenance::DamagedBlocks;
-use crate::visible::Visible;
+use crate::visible::{Hiding, Visible};
 
 /// What a flush leaves for the moment its blocks count.
 #[derive(Default)]
@@ -137,8 +137,8 @@ impl Applier {
             return;
         }
         self.last_delete = tombstone.number;
-        match Delete::new(tombstone) {
-            Ok(delete) => self.visible.hide(Arc::new(delete)),
+        match Hiding::new(tombstone) {
+            Ok(delete) => self.visible.hide(delete),
             Err(error) => self.fail(&format!(
                 "a delete cannot be read by this program, another one wrote it: {error}"
             )),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{BlockId, BrokerId, Signal};
+use catalog::{BlockId, BrokerId};
 use model::TenantId;
 
 use crate::Broker;
@@ -57,7 +57,7 @@ impl Broker {
     /// this one. `None` of what the catalog does not list.
     pub fn nearer_to_block(&self, key: &str) -> Option<(u64, Option<NearBroker>)> {
         let members = &self.inner.clustered.as_ref()?.members;
-        let id = BlockId::of_key(key, Signal::Metrics)?;
+        let (id, _) = BlockId::of_any_key(key)?;
         let ring = members.ring();
         members.consensus().read(|state| {
             let block = state.block(id)?;

@@ -47,6 +47,7 @@ use crate::fleet::Fleet;
 use crate::following::Following;
 use crate::in_effect::InEffect;
 use crate::live::LiveHub;
+use crate::logs::{Lines, LogHeads};
 use crate::maintenance::{DamagedBlocks, MaintenanceCounters, Planner, WakeQueue};
 use crate::opening::Core;
 use crate::recovery::Recovered;
@@ -123,6 +124,10 @@ pub(super) async fn open(
     let pages = PageCache::new(config.page_cache_bytes());
     let store_counters = Arc::new(Counters::default());
     let format = config.format().with_cache(Arc::clone(&pages));
+    let log_format = start.visible.lines.format.clone();
+    let (log_blobs, log_counters) = (Arc::clone(&blobs), Arc::clone(&store_counters));
+    let log_blocks =
+        Arc::new(BlockSet::without_blocks(log_blobs, log_format, Signal::Logs, log_counters));
     let (opening, late) = start.open_blocks(blobs, format, &store_counters).await?;
     let (blocks, damaged) = (Arc::clone(&opening.blocks), Arc::clone(&opening.damaged));
     recovered.blocks = blocks.snapshot().len();
@@ -208,6 +213,7 @@ pub(super) async fn open(
         input_registry: Arc::new(Registry::new(config.hash_seed())),
         visible,
         blocks,
+        log_blocks,
         pages,
         damaged,
         fleet: Arc::new(consensus.read(Fleet::load)),
@@ -285,12 +291,17 @@ fn heads(config: &BrokerConfig, work: Work, disk: &dyn Disk, state: &State) -> R
         Work::Inline => Shards::inline(config.shards),
     };
     let (most, seed) = (config.max_exemplars, config.hash_seed());
+    let log_heads = match work {
+        Work::Threads => LogHeads::start(seed)?,
+        Work::Inline => LogHeads::inline(seed),
+    };
     let exemplars = ExemplarBook::open(disk, LogPosition::default(), true, most, seed)?;
     Ok(Visible {
         shards: Arc::new(shards),
         exemplars: Arc::new(exemplars),
         deletes: Arc::new(DeleteBook::load(state)?),
         counters: Arc::new(CommitCounters::default()),
+        lines: Lines::new(log_heads, state, seed, config.log_index_bytes())?,
     })
 }
 

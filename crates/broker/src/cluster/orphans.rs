@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use blockstore::SegmentName;
-use catalog::{BlockId, BrokerId, Command, Signal, State};
+use catalog::{BlockId, BrokerId, Command, State};
 use tokio::time::Instant;
 
 use super::blocks::BlockWriting;
@@ -112,7 +112,7 @@ impl Orphans {
 
 /// Whether the catalog neither refers to an object nor can come to.
 fn is_orphan(state: &State, key: &str) -> bool {
-    if let Some(id) = BlockId::of_key(key, Signal::Metrics) {
+    if let Some((id, _)) = BlockId::of_any_key(key) {
         return id < state.retired_below() && !state.knows_block(id);
     }
     match SegmentName::of_key(key) {

@@ -99,7 +99,7 @@ impl Answering {
             Message::EndWindows { done, .. } => done(Err(no_log())),
             Message::Cut { reply, .. } => _ = reply.send(Err(no_log())),
             Message::Truncate { .. } | Message::LetGo => {}
-            Message::Write { .. } | Message::Fence { .. } => {
+            Message::Write { .. } | Message::WriteLines { .. } | Message::Fence { .. } => {
                 unreachable!("the queue sends these another way")
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use blockstore::{BlockError, BlockSet, SegmentError, SegmentName, read_segment};
 use bytes::Bytes;
-use catalog::{BlockMeta, BrokerId, Segment, State, Tombstone};
+use catalog::{BlockMeta, BrokerId, Segment, Signal, State, Tombstone};
 use consensus::Consensus;
 use futures_util::{FutureExt, StreamExt, stream};
 use metricstore::{
@@ -140,7 +140,9 @@ impl Rebuild<'_> {
         if through <= *passed {
             return;
         }
-        let between = tombstones.iter().filter(|t| t.number > *passed && t.number <= through);
+        let between = tombstones
+            .iter()
+            .filter(|t| t.signal == Signal::Metrics && t.number > *passed && t.number <= through);
         for tombstone in between {
             // One whose pattern this program cannot compile has stopped the start.
             if let Ok(delete) = Delete::new(Arc::clone(tombstone)) {

@@ -147,6 +147,10 @@ impl ClusterQueue {
                 Message::Write { batch, input, mark, done }
             }
             fence @ Message::Fence { .. } => fence,
+            Message::WriteLines { done, .. } => {
+                done(Err(CommitError::TooLarge("a cluster takes no logs yet".to_owned())));
+                return Ok(());
+            }
             other => return self.asked.send(other).map_err(|error| error.0),
         };
         self.messages.send(message).map_err(|error| error.0)
@@ -251,7 +255,8 @@ impl Collector {
                 let tell = Box::new(move || _ = events.send(Event::Then(done)));
                 let _ = self.items.send(Item::Then(tell));
             }
-            Message::Marks { .. }
+            Message::WriteLines { .. }
+            | Message::Marks { .. }
             | Message::Command { .. }
             | Message::Delete { .. }
             | Message::EndWindows { .. }

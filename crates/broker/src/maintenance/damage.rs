@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use blockstore::{BlobError, BlockError};
-use catalog::{BlockId, BlockMeta, Command};
+use catalog::{BlockId, BlockMeta, Command, Signal};
 use parking_lot::Mutex;
 
 use super::Maintenance;
@@ -37,25 +37,34 @@ pub(crate) enum Unfinished {
 impl Maintenance {
     /// Takes a damaged block out, so that it is not read again.
     pub(super) fn set_aside(&self, id: BlockId) {
-        let snapshot = self.blocks.snapshot();
-        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
+        let (samples, lines) = (self.blocks.snapshot(), self.log_blocks.snapshot());
+        let metas = samples.iter().map(|open| open.meta);
+        let mut metas = metas.chain(lines.iter().map(|open| open.meta));
+        let Some(meta) = metas.find(|meta| meta.id == id) else { return };
         self.count(&self.counters.quarantined_blocks, 1);
         // First of all: no answer may lack the block and not say so.
-        let damaged = Damaged { meta: open.meta, left: Unfinished::Move };
-        self.damaged.lock().insert(id, damaged);
-        self.blocks.swap(&[id], Vec::new());
-        self.shards.changes().note_range(damaged.meta.range);
+        self.damaged.lock().insert(id, Damaged { meta, left: Unfinished::Move });
+        match meta.signal {
+            Signal::Metrics => {
+                self.blocks.swap(&[id], Vec::new());
+                self.shards.changes().note_range(meta.range);
+            }
+            Signal::Logs => self.log_blocks.swap(&[id], Vec::new()),
+        }
         self.finish_damaged();
     }
 
     /// Moves damaged blocks to quarantine and tells the catalog, which makes answers partial also
     /// after a restart. What cannot be done now is done later.
     pub(super) fn finish_damaged(&self) {
-        let unfinished: Vec<(BlockId, Unfinished)> =
-            self.damaged.lock().iter().map(|(&id, damaged)| (id, damaged.left)).collect();
-        for (id, left) in unfinished {
+        let unfinished: Vec<Damaged> = self.damaged.lock().values().copied().collect();
+        for Damaged { meta: BlockMeta { id, signal, .. }, left } in unfinished {
             if left == Unfinished::Move {
-                if let Err(error) = self.blocks.quarantine(id) {
+                let moved = match signal {
+                    Signal::Metrics => self.blocks.quarantine(id),
+                    Signal::Logs => self.log_blocks.quarantine(id),
+                };
+                if let Err(error) = moved {
                     tracing::error!(block = %id, %error, "a damaged block is set aside later");
                     continue;
                 }

@@ -29,7 +29,7 @@ impl Maintenance {
     /// Whether memory is so short that fresh samples become a block before their time; counts it.
     pub(super) fn memory_wants_flush(&self) -> bool {
         let is_early = self.flushed.elapsed() >= EARLY_FLUSH_EVERY
-            && self.governor.wants_flush(self.shards.totals().bytes);
+            && self.governor.wants_flush(self.head_bytes());
         if is_early {
             self.governor.count_early_flush();
         }

@@ -121,18 +121,26 @@ impl Maintenance {
             self.blocks.settle(&untouched, through);
             self.forget_deletes();
         }
-        Ok(())
+        self.clean_deleted_lines(woken)
     }
 
     /// Takes deletes off the list that the catalog has forgotten. To be called when head and blocks
     /// have nothing left that they concern.
     pub(super) fn forget_deletes(&self) {
         let (listed, _) = self.deletes.current();
-        if listed.is_empty() {
+        let of_lines = self.lines.deletes.numbers();
+        if listed.is_empty() && of_lines.is_empty() {
             return;
         }
         let known: BTreeSet<u64> =
             self.catalog.lock().tombstones().map(|tombstone| tombstone.number).collect();
+        // Only those that were there before it was looked: one that came since is not in `known`.
+        let is_gone = |number: u64| of_lines.contains(&number) && !known.contains(&number);
+        if of_lines.iter().any(|number| is_gone(*number)) {
+            // The heads have dropped what was flushed.
+            self.lines.heads.settle();
+            self.lines.deletes.forget(is_gone);
+        }
         let is_gone = |delete: &&Arc<Delete>| !known.contains(&delete.tombstone().number);
         let gone: Vec<Arc<Delete>> = listed.iter().filter(is_gone).cloned().collect();
         if gone.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use blockstore::{
     BlockError, MergeJob, MergePolicy, OpenBlock, Retention, plan_expire, plan_merge, plan_thin,
 };
-use catalog::{BlockId, BlockMeta, State};
+use catalog::{BlockId, BlockMeta, Signal, State};
 use metricstore::{Delete, Deletes, DownsamplingRules, MetricFormat, ROLLED_LEVEL, RetentionRules};
 use model::TimeRange;
 
@@ -99,8 +99,10 @@ impl MergeTerms {
 pub(crate) struct Planner {
     now_ms: fn() -> i64,
     retention: Retention,
-    /// Of anything, in any form.
+    /// Of samples, in any form; its size is that of all signals.
     kept: Retention,
+    /// Of lines.
+    logs_kept_ms: Option<i64>,
     rollups: Vec<RollupTier>,
     in_effect: Arc<InEffect>,
     /// Those of the settings in effect when it was looked last.
@@ -124,6 +126,7 @@ impl Planner {
             now_ms: config.now_ms,
             retention: config.retention,
             kept: config.kept(),
+            logs_kept_ms: config.logs_retention_ms,
             rollups: config.rollups.clone(),
             rules: in_effect.get().retention_rules.clone(),
             in_effect,
@@ -288,8 +291,28 @@ impl Planner {
         let now_ms = (self.now_ms)();
         let listed: Vec<BlockMeta> = catalog.blocks().copied().collect();
         let damaged: Vec<BlockMeta> = catalog.quarantined().copied().collect();
-        let by_time = Retention { size_bytes: None, ..self.kept };
-        (plan_expire(&listed, now_ms, &self.kept), plan_expire(&damaged, now_ms, &by_time))
+        let mut expired = self.expired_by_time(&listed, now_ms);
+        // The limit of size is one for all signals.
+        let kept = listed.iter().filter(|meta| !expired.contains(&meta.id)).copied();
+        let by_size = Retention { time_ms: None, size_bytes: self.kept.size_bytes };
+        expired.extend(plan_expire(&kept.collect::<Vec<_>>(), now_ms, &by_size));
+        (
+            expired.into_iter().collect(),
+            self.expired_by_time(&damaged, now_ms).into_iter().collect(),
+        )
+    }
+
+    fn expired_by_time(&self, blocks: &[BlockMeta], now_ms: i64) -> BTreeSet<BlockId> {
+        let of_signal = |signal: Signal| {
+            let time_ms = match signal {
+                Signal::Metrics => self.kept.time_ms,
+                Signal::Logs => self.logs_kept_ms,
+            };
+            let metas = blocks.iter().filter(|meta| meta.signal == signal).copied();
+            let by_time = Retention { time_ms, size_bytes: None };
+            plan_expire(&metas.collect::<Vec<_>>(), now_ms, &by_time)
+        };
+        Signal::ALL.into_iter().flat_map(of_signal).collect()
     }
 
     /// Nothing that is older is kept in any form; `None` if all is.

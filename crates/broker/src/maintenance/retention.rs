@@ -1,6 +1,6 @@
 //! What the maintenance does about what is too old.
 
-use catalog::{BlockId, BlockMeta, Command};
+use catalog::{BlockId, BlockMeta, Command, Signal};
 
 use super::Maintenance;
 use crate::command;
@@ -18,10 +18,17 @@ impl Maintenance {
         }
         match command(&self.committer, Command::Expire { removed }) {
             Ok(_) => {
-                self.blocks.swap(&expired, Vec::new());
                 let gone = listed.iter().filter(|meta| expired.contains(&meta.id));
-                gone.for_each(|meta| self.shards.changes().note_range(meta.range));
-                self.delete_blobs(&expired);
+                let is_of_samples = |meta: &&BlockMeta| meta.signal == Signal::Metrics;
+                let (samples, lines): (Vec<_>, Vec<_>) = gone.partition(is_of_samples);
+                let ids = |metas: &[&BlockMeta]| metas.iter().map(|meta| meta.id).collect();
+                let (of_samples, of_lines): (Vec<BlockId>, Vec<BlockId>) =
+                    (ids(&samples), ids(&lines));
+                self.blocks.swap(&of_samples, Vec::new());
+                self.log_blocks.swap(&of_lines, Vec::new());
+                samples.iter().for_each(|meta| self.shards.changes().note_range(meta.range));
+                self.delete_blobs(&of_samples);
+                self.delete_log_blobs(&of_lines);
                 self.forget_deletes();
                 self.count(&self.counters.expired_blocks, expired.len() as u64);
             }

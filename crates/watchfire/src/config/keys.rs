@@ -106,6 +106,7 @@ pub(super) struct Storage {
     pub(super) store_segments: Option<String>,
     pub(super) retention: Option<String>,
     pub(super) retention_size_bytes: Option<u64>,
+    pub(super) logs_retention: Option<String>,
     pub(super) retention_rules: Vec<RetentionRule>,
     pub(super) downsampling: Option<Vec<Downsampling>>,
     pub(super) rollups: Option<Vec<Rollups>>,

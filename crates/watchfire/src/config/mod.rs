@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) needs_login: bool,
     pub(crate) retention_ms: i64,
     pub(crate) retention_size_bytes: Option<u64>,
+    /// For how long lines of logs are kept.
+    pub(crate) logs_retention_ms: i64,
     /// For how long those series are kept that are kept for less than `retention_ms`.
     pub(crate) retention_rules: Vec<metricstore::RetentionRule>,
     /// How much less densely older samples of some series are kept.
@@ -314,6 +316,11 @@ fn effective(
         needs_login,
         retention_ms,
         retention_size_bytes: file.storage.retention_size_bytes,
+        logs_retention_ms: duration_ms(
+            "storage.logs_retention",
+            file.storage.logs_retention.as_deref(),
+        )?
+        .unwrap_or(31 * DAY_MS),
         retention_rules: retention::rules(&file.storage.retention_rules, retention_ms)?,
         downsampling: retention::downsampling(file.storage.downsampling.as_deref(), retention_ms)?,
         rollups: retention::rollups(file.storage.rollups.as_deref(), retention_ms)?,

@@ -383,6 +383,7 @@ fn broker_config(config: &Config, governor: Arc<Governor>) -> BrokerConfig {
             time_ms: Some(config.retention_ms),
             size_bytes: config.retention_size_bytes,
         },
+        logs_retention_ms: Some(config.logs_retention_ms),
         retention_rules: RetentionRules::new(config.retention_rules.clone()),
         downsampling: DownsamplingRules::new(config.downsampling.clone()),
         rollups: config.rollups.clone(),

@@ -24,6 +24,7 @@ use super::{FreshAnswer, Other, Others, SHOWN_WAIT, count};
 use crate::ReadError;
 use crate::cluster::rebuild::{AT_ONCE, Rebuild};
 use crate::exemplars::ExemplarBook;
+use crate::logs::Lines;
 use crate::rpc::messages;
 use crate::shards::Shards;
 use crate::visible::Visible;
@@ -260,6 +261,7 @@ impl Others {
             exemplars: Arc::new(exemplars),
             deletes: Arc::clone(&self.deletes),
             counters: Arc::default(),
+            lines: Lines::inline(self.seed),
         };
         let heads = ForeignHeads {
             registry: Arc::new(Registry::new(self.seed)),

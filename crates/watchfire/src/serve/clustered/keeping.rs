@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use broker::cluster::tiers::mark_of;
-use catalog::{Signal, State, segment_key};
+use catalog::{State, segment_key};
 use consensus::Consensus;
 use objects::{ObjectInfo, Store, StoreError};
 use tokio::task::JoinSet;
@@ -66,7 +66,7 @@ async fn renew_names(store: &Store, cluster: &str) -> Result<()> {
 /// Also those that are set aside: somebody may restore them.
 fn blocks(state: &State) -> Vec<String> {
     let all = state.blocks().chain(state.quarantined());
-    all.map(|block| block.id.key(Signal::Metrics)).collect()
+    all.map(catalog::BlockMeta::key).collect()
 }
 
 /// Also those that could not be read.

@@ -1,0 +1,146 @@
+//! Deletes of lines: the list that queries, flushes and merges go by, and how one is made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use catalog::{BlockMeta, Signal, State, Tombstone};
+use logstore::LogDelete;
+use model::{Matcher, MatcherError, TenantId, TimeRange};
+use parking_lot::RwLock;
+
+use crate::Broker;
+use crate::commit::CommitError;
+
+/// A delete of lines as the catalog has it, and ready to be applied.
+#[derive(Debug)]
+pub(crate) struct LineDelete {
+    pub(crate) tombstone: Arc<Tombstone>,
+    delete: Arc<LogDelete>,
+}
+
+impl LineDelete {
+    /// Compiles its patterns.
+    ///
+    /// # Errors
+    /// One does not compile.
+    pub(crate) fn new(tombstone: Arc<Tombstone>) -> Result<LineDelete, MatcherError> {
+        let mut selectors = Vec::with_capacity(tombstone.selectors.len());
+        for selector in &tombstone.selectors {
+            let matcher = |c: &catalog::LabelCondition| Matcher::new(&c.name, c.op, &c.value);
+            selectors.push(selector.iter().map(matcher).collect::<Result<Vec<_>, _>>()?);
+        }
+        let delete = LogDelete { selectors, range: tombstone.range.into(), line_test: None };
+        Ok(LineDelete { tombstone, delete: Arc::new(delete) })
+    }
+}
+
+/// All of them, in ascending order of numbers.
+pub(crate) type LineDeletes = Arc<[Arc<LineDelete>]>;
+
+/// The deletes of lines that may hide something, durable ones only; otherwise as the book of those of
+/// samples. Deletes of both have one row of numbers.
+#[derive(Debug)]
+pub(crate) struct LineDeleteBook(RwLock<(LineDeletes, u64)>);
+
+impl Default for LineDeleteBook {
+    fn default() -> Self {
+        LineDeleteBook(RwLock::new((Arc::new([]), 0)))
+    }
+}
+
+impl LineDeleteBook {
+    /// Those of the catalog.
+    ///
+    /// # Errors
+    /// A pattern that this program cannot compile and an older one could.
+    pub(crate) fn load(state: &State) -> Result<Self> {
+        let mut deletes = Vec::new();
+        for tombstone in state.tombstones().filter(|one| one.signal == Signal::Logs) {
+            let delete = LineDelete::new(Arc::clone(tombstone))
+                .with_context(|| format!("read the selectors of delete {}", tombstone.number))?;
+            deletes.push(Arc::new(delete));
+        }
+        Ok(LineDeleteBook(RwLock::new((deletes.into(), state.last_delete()))))
+    }
+
+    /// The list now, and the number of the last delete that was heard of.
+    pub(crate) fn current(&self) -> (LineDeletes, u64) {
+        self.0.read().clone()
+    }
+
+    /// Adds one that is durable, the highest so far.
+    pub(crate) fn add(&self, delete: Arc<LineDelete>) {
+        let mut listed = self.0.write();
+        let number = delete.tombstone.number;
+        let all = listed.0.iter().cloned().chain([delete]).collect();
+        *listed = (all, number);
+    }
+
+    /// Notes that all deletes up to a number were heard of.
+    pub(crate) fn pass(&self, number: u64) {
+        let mut listed = self.0.write();
+        listed.1 = listed.1.max(number);
+    }
+
+    /// Takes those out that nothing is left of.
+    pub(crate) fn forget(&self, is_gone: impl Fn(u64) -> bool) {
+        let mut listed = self.0.write();
+        let is_kept = |delete: &&Arc<LineDelete>| !is_gone(delete.tombstone.number);
+        if listed.0.iter().all(|delete| is_kept(&delete)) {
+            return;
+        }
+        listed.0 = listed.0.iter().filter(is_kept).cloned().collect();
+    }
+
+    /// Numbers of those that are listed.
+    pub(crate) fn numbers(&self) -> BTreeSet<u64> {
+        self.0.read().0.iter().map(|delete| delete.tombstone.number).collect()
+    }
+}
+
+/// Of the first `through`, those that may hide lines of a block.
+pub(crate) fn of_block(
+    deletes: &LineDeletes,
+    through: u64,
+    meta: &BlockMeta,
+) -> Vec<Arc<LogDelete>> {
+    let concerns = |delete: &&Arc<LineDelete>| {
+        delete.tombstone.number <= through && delete.tombstone.concerns(meta)
+    };
+    deletes.iter().filter(concerns).map(|delete| Arc::clone(&delete.delete)).collect()
+}
+
+/// Those of a tenant that may hide lines of a head which is younger than all up to `after`, and of them the
+/// first `through`.
+pub(crate) fn of_head(
+    deletes: &LineDeletes,
+    tenant: TenantId,
+    after: u64,
+    through: u64,
+) -> Vec<Arc<LogDelete>> {
+    let concerns = |delete: &&Arc<LineDelete>| {
+        let tombstone = &delete.tombstone;
+        tombstone.tenant == tenant && tombstone.number > after && tombstone.number <= through
+    };
+    deletes.iter().filter(concerns).map(|delete| Arc::clone(&delete.delete)).collect()
+}
+
+impl Broker {
+    /// Hides all lines in `range`, stored until now, of the tenant's streams whose labels satisfy all matchers
+    /// of any of `selectors`. When it returns the delete is durable and in effect; whatever is stored later is
+    /// new. Costs one sync and no search. Not for a thread that serves sockets.
+    ///
+    /// # Errors
+    /// Selectors too large, too many deletes that wait for their rows to be removed (see
+    /// [`Broker::clean_deleted`]), a full disk.
+    pub fn delete_logs(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<(), CommitError> {
+        self.no_logs_in_a_cluster()?;
+        self.send_delete(self.delete_request(Signal::Logs, tenant, selectors, range))
+    }
+}

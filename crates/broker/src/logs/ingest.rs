@@ -1,0 +1,192 @@
+//! From the lines of a request to their acknowledgement: times → log → head → answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use logstore::{LogBatch, NsRange, Record};
+use model::TenantId;
+
+use super::pushes::PushId;
+use crate::Broker;
+use crate::commit::{CommitError, Message};
+
+/// How far ahead of our clock the time of a line may be.
+const FUTURE_MS: i64 = 10 * 60 * 1_000;
+const MILLISECOND_NS: i64 = 1_000_000;
+
+/// What became of the lines of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogOutcome {
+    /// Lines that are stored.
+    pub stored: u64,
+    /// Whether the whole push was stored before, in the last ten minutes.
+    pub was_known: bool,
+    /// Lines left out because they are older than is kept.
+    pub too_old: u64,
+    /// Lines left out because their time is more than ten minutes ahead.
+    pub too_new: u64,
+}
+
+/// Counters of lines that come.
+#[derive(Debug, Default)]
+pub(crate) struct LogCounters {
+    pub(crate) pushes: AtomicU64,
+    pub(crate) known_pushes: AtomicU64,
+    pub(crate) lines: AtomicU64,
+    pub(crate) line_bytes: AtomicU64,
+    pub(crate) too_old: AtomicU64,
+    pub(crate) too_new: AtomicU64,
+    pub(crate) flushed_lines: AtomicU64,
+    pub(crate) merges: AtomicU64,
+}
+
+/// Lines on their way.
+pub(crate) struct NewLines {
+    pub(crate) tenant: TenantId,
+    pub(crate) batch: Box<LogBatch>,
+    /// The same, as the log has them.
+    pub(crate) payload: Vec<u8>,
+    pub(crate) push: Option<PushId>,
+    pub(crate) at_ms: i64,
+}
+
+/// What became of lines that were not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredLines {
+    /// They are durable and searchable.
+    New,
+    /// Their push had been stored before.
+    Known,
+}
+
+/// What happens when lines are stored or refused.
+pub(crate) type OnLines = Box<dyn FnOnce(Result<StoredLines, CommitError>) + Send>;
+
+impl Broker {
+    /// Stores lines and calls `done` when they are durable and searchable, or refused as a whole. Lines that
+    /// are too old or too new are left out. With a `push`, lines of a request that was stored in the last ten
+    /// minutes are not stored again.
+    ///
+    /// Compresses the lines, and waits for a place in the committer's queue: not for a thread that serves
+    /// sockets.
+    pub fn ingest_logs(
+        &self,
+        tenant: TenantId,
+        batch: LogBatch,
+        push: Option<PushId>,
+        done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
+    ) {
+        let checked = self.no_logs_in_a_cluster().and_then(|()| self.check_head_room());
+        if let Err(error) = checked {
+            return done(Err(error));
+        }
+        let at_ms = self.now_ms();
+        let (batch, too_old, too_new) = admitted(batch, self.admitted_times(at_ms));
+        let counters = &self.inner.lines.counters;
+        counters.too_old.fetch_add(too_old, Ordering::Relaxed);
+        counters.too_new.fetch_add(too_new, Ordering::Relaxed);
+        let outcome = LogOutcome { stored: batch.lines(), was_known: false, too_old, too_new };
+        if outcome.stored == 0 {
+            return done(Ok(outcome));
+        }
+        let mut payload = Vec::new();
+        batch.encode(tenant, &mut payload);
+        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms };
+        let done: OnLines = Box::new(move |result| {
+            done(result.map(|stored| match stored {
+                StoredLines::New => outcome,
+                StoredLines::Known => LogOutcome { was_known: true, ..outcome },
+            }));
+        });
+        let message = Message::WriteLines { lines: Box::new(lines), done };
+        if let Err(Message::WriteLines { done, .. }) = self.send(message) {
+            done(Err(CommitError::Stopping));
+        }
+    }
+
+    /// Segments of a cluster hold no lines yet.
+    pub(super) fn no_logs_in_a_cluster(&self) -> Result<(), CommitError> {
+        match &self.inner.clustered {
+            None => Ok(()),
+            Some(_) => {
+                let why = "a cluster takes no logs yet: send them to a broker that runs alone";
+                Err(CommitError::TooLarge(why.to_owned()))
+            }
+        }
+    }
+
+    fn admitted_times(&self, now_ms: i64) -> NsRange {
+        let ns = |ms: i64| ms.saturating_mul(MILLISECOND_NS);
+        let newest_ns = ns(now_ms.saturating_add(FUTURE_MS));
+        NsRange::new(ns(self.oldest_log_ms(now_ms)), newest_ns.saturating_add(1))
+    }
+
+    /// Lines that are older are not kept.
+    pub(super) fn oldest_log_ms(&self, now_ms: i64) -> i64 {
+        let kept_ms = self.inner.config.logs_retention_ms;
+        kept_ms.map_or(i64::MIN, |kept_ms| now_ms.saturating_sub(kept_ms))
+    }
+}
+
+/// The batch without lines outside a range, and how many those are: before it, and behind it.
+fn admitted(batch: LogBatch, range: NsRange) -> (LogBatch, u64, u64) {
+    let (mut too_old, mut too_new) = (0, 0);
+    let mut metadata = Vec::new();
+    let mut records = batch.records();
+    while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
+        if let Record::Line { timestamp_ns, .. } = record {
+            too_old += u64::from(timestamp_ns < range.start_ns);
+            too_new += u64::from(timestamp_ns >= range.start_ns && !range.contains(timestamp_ns));
+        }
+    }
+    // Fast path: nearly all lines are of now.
+    if too_old + too_new == 0 {
+        return (batch, 0, 0);
+    }
+    let mut kept = LogBatch::default();
+    // A stream is begun when it has a line.
+    let mut stream = None;
+    let (mut records, mut metadata) = (batch.records(), Vec::new());
+    while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
+        match record {
+            Record::Stream(labels) => stream = Some(labels),
+            Record::Line { timestamp_ns, line } if range.contains(timestamp_ns) => {
+                if let Some(labels) = stream.take() {
+                    kept.stream(&labels);
+                }
+                kept.push(timestamp_ns, line, &metadata).expect("it is part of one that fits");
+            }
+            Record::Line { .. } => {}
+        }
+    }
+    (kept, too_old, too_new)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Labels;
+
+    use super::*;
+
+    #[test]
+    fn lines_outside_are_left_out_and_no_others() {
+        let stream = |name| Labels::from_pairs([("s", name)]).expect("valid");
+        let mut batch = LogBatch::default();
+        let mut wanted = LogBatch::default();
+        for (name, times) in [("a", &[1, 9, 10][..]), ("b", &[20, 30]), ("c", &[19, 0])] {
+            batch.stream(&stream(name));
+            let inside: Vec<i64> = times.iter().copied().filter(|t| (10..20).contains(t)).collect();
+            if !inside.is_empty() {
+                wanted.stream(&stream(name));
+            }
+            for t_ns in times {
+                batch.push(*t_ns, b"line", &[("k", "v")]).expect("short");
+                if inside.contains(t_ns) {
+                    wanted.push(*t_ns, b"line", &[("k", "v")]).expect("short");
+                }
+            }
+        }
+        let (kept, too_old, too_new) = admitted(batch.clone(), NsRange::new(10, 20));
+        assert_eq!((kept, too_old, too_new), (wanted, 3, 2));
+        assert_eq!(admitted(batch.clone(), NsRange::all()), (batch, 0, 0));
+    }
+}
