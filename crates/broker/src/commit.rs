@@ -135,6 +135,13 @@ pub enum CommitError {
     /// Another broker took over the log of this one, which has to begin anew.
     #[error("nothing of this request was stored, send it again to another broker: {0}")]
     Fenced(String),
+    /// A broker of the cluster is of a version that knows no logs.
+    #[error(
+        "a broker of the cluster is of a version that knows no logs: replace it by one of this version, or \
+         take it out if it is lost (`watchfire cluster status` tells versions); nothing of this request was \
+         stored, send it again later"
+    )]
+    OldBroker,
     /// The broker leaves its cluster.
     #[error(
         "the broker is draining, use another broker: it leaves the cluster; nothing of this request was \
@@ -162,6 +169,7 @@ impl CommitError {
             CommitError::Store(_)
             | CommitError::NoQuorum(_)
             | CommitError::Unknown(_)
+            | CommitError::OldBroker
             | CommitError::Draining => Some(CLUSTER_RETRY_SECONDS),
             _ => None,
         }

@@ -209,7 +209,7 @@ impl Committer {
         payload: &mut Vec<u8>,
         group: &mut Vec<Pending>,
     ) -> usize {
-        let NewLines { tenant, batch, payload: encoded, push, at_ms } = lines;
+        let NewLines { tenant, batch, payload: encoded, push, at_ms, .. } = lines;
         let push = push.map(|id| Push { id, at_ms });
         if push.is_some_and(|push| self.pushes.is_known(&push.id, at_ms)) {
             // What made it known may still have to be synced: it is answered with the group.

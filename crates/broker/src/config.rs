@@ -68,6 +68,9 @@ pub struct BrokerConfig {
     pub seed: [u8; 24],
 }
 
+/// How long lines of logs are kept unless something else is told.
+pub(crate) const DEFAULT_LOGS_RETENTION_MS: Option<i64> = Some(31 * 86_400_000);
+
 /// Of the limit of memory, the part that pages of blocks may take that queries read lately …
 const PAGE_CACHE_SHARE: u64 = 64;
 /// … and the most that is of use: what dashboards of a fleet of hosts come back for.
@@ -102,7 +105,7 @@ impl BrokerConfig {
             limits: Limits::default(),
             tenants: TenantSettings::default(),
             retention: Retention::default(),
-            logs_retention_ms: Some(31 * 86_400_000),
+            logs_retention_ms: DEFAULT_LOGS_RETENTION_MS,
             retention_rules: RetentionRules::default(),
             downsampling: DownsamplingRules::default(),
             rollups: vec![RollupTier::default()],

@@ -12,6 +12,7 @@ use logstore::LogBatch;
 use metricstore::{Delete, ResolvedBatch};
 use model::{MatcherError, TenantId};
 
+use crate::cluster::Rows;
 use crate::commit::{OnStored, Stored};
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
@@ -93,6 +94,35 @@ impl Visible {
     pub(crate) fn known_lines(&self, done: OnLines) {
         self.lines.counters.known_pushes.fetch_add(1, Ordering::Relaxed);
         self.lines.heads.after_all(Box::new(move || done(Ok(StoredLines::Known))));
+    }
+
+    /// Shows rows that were durable before.
+    pub(crate) fn bring_back(&self, rows: Rows) {
+        match rows {
+            Rows::Samples(mut batch) => {
+                self.exemplars.keep(&mut batch);
+                self.shards.append(batch.shards, Box::new(|_| {}));
+            }
+            Rows::Lines(tenant, batch) => self.lines.heads.append(tenant, batch, Box::new(|| {})),
+        }
+    }
+
+    /// Separates what was shown so far from what comes after deletes up to a number, of which some may be
+    /// forgotten by now.
+    pub(crate) fn begin_after_deletes(&self, number: u64) {
+        self.shards.begin_after_delete(number);
+        self.lines.heads.begin_after_delete(None, number);
+    }
+
+    /// Waits until everything shown so far can be found.
+    pub(crate) fn settle(&self) {
+        self.shards.settle();
+        self.lines.heads.settle();
+    }
+
+    /// Bytes of memory of everything shown.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        self.shards.totals().bytes + self.lines.heads.totals().bytes
     }
 
     /// Hides what a delete that is durable hides of all that was shown so far. The book of the other signal

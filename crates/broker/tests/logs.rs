@@ -108,7 +108,7 @@ fn read(
     range: NsRange,
 ) -> (Vec<Line>, Vec<String>) {
     let reader = broker.logs_reader(tenant);
-    let mut selection = reader.select(matchers, range);
+    let mut selection = reader.select(matchers, range).expect("there is memory");
     'again: loop {
         let query = Query::new(matchers.to_vec(), selection.range);
         let mut found = Vec::new();

@@ -46,22 +46,25 @@ impl LogFormat {
         out: &mut dyn BlobWriter,
     ) -> Result<BlockSummary, BlockError> {
         let source = Source::head(head.snapshot(&[], NsRange::all()));
-        self.flush_sources(vec![source], NsRange::all(), out)
+        let part = MergePart::default();
+        self.flush_part(vec![source], NsRange::all(), &part, out).map(|(summary, _)| summary)
     }
 
     /// As [`LogFormat::flush`], of several heads, which are in order of commits, the lines in a range that their
-    /// deletes do not hide. The summary has no rows if there are none.
+    /// deletes do not hide, and of them one part: yields its last stream if there are more. The summary has no
+    /// rows if there are none.
     ///
     /// # Errors
     /// Faults of the store.
-    pub fn flush_sources(
+    pub fn flush_part(
         &self,
         sources: Vec<Source>,
         keep: NsRange,
+        part: &MergePart,
         out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, BlockError> {
-        let written = write(sources, keep, &MergePart::default(), FLUSH_ZSTD_LEVEL, self.seed, out);
-        written.map(|(summary, _)| summary).map_err(|fault| fault.error)
+    ) -> Result<(BlockSummary, Option<Labels>), BlockError> {
+        let written = write(sources, keep, part, FLUSH_ZSTD_LEVEL, self.seed, out);
+        written.map_err(|fault| fault.error)
     }
 }
 

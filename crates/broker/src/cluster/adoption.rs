@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use blockstore::Disk;
 use catalog::{BrokerId, Command, LogPosition, Outcome, Segment, State, segment_key};
 use governor::Governor;
-use metricstore::{CutData, FlushPlan, Registry};
+use metricstore::Registry;
 use tokio::time::Instant;
 
 use super::blocks::BlockWriting;
@@ -23,10 +23,11 @@ use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use super::metrics::ClusterCounters;
 use super::rebuild::Rebuild;
+use super::signals::{Frozen, named};
 use super::writer::AGREE_DEADLINE;
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
-use crate::logs::Lines;
+use crate::logs::{LineDeleteBook, Lines};
 use crate::recovery::Recovered;
 use crate::shards::{Shards, receive};
 use crate::visible::{CommitCounters, Visible};
@@ -154,8 +155,8 @@ impl Adoption {
         let registry = Arc::new(Registry::new(self.seed));
         let deletes = DeleteBook::load(state)?;
         let deletes_through = state.last_delete();
-        let now = deletes.current().0.through(deletes_through);
-        let visible = heads(&*self.disk, deletes)?;
+        let now = (deletes.current().0, LineDeleteBook::load(state)?.current().0);
+        let visible = heads(&*self.disk, deletes, self.seed)?;
         let rebuild = Rebuild {
             broker,
             store: &self.writing.store,
@@ -175,9 +176,8 @@ impl Adoption {
                 bail!("segment {seq} cannot be read now: it is tried again before it is left out");
             }
         }
-        room.resize(in_memory(registry.bytes() as u64 + visible.shards.totals().bytes))
-            .map_err(no_room)?;
-        if left_out.is_all && self.writing.blocks.snapshot().is_empty() {
+        room.resize(in_memory(registry.bytes() as u64 + visible.head_bytes())).map_err(no_room)?;
+        if left_out.is_all && self.writing.blocks.is_empty() {
             bail!("none of its segments is in the store, and no block: it is another store");
         }
         // Those that were left out before, too.
@@ -186,28 +186,21 @@ impl Adoption {
         let read = listed.iter().copied().chain(late);
         let read = read.filter(|(seq, _)| !left_out.unread.contains(seq));
         let keys: Vec<String> = read.map(|(seq, epoch)| segment_key(broker, epoch, seq)).collect();
-        let cuts = self.writing.work.run(move || cut(&visible)).await;
-        let samples: u64 = cuts.iter().map(CutData::rows).sum();
-        let added = match samples {
-            0 => Vec::new(),
-            _ => {
-                let of = Arc::clone(&registry);
-                let plan = self.writing.work.run(move || FlushPlan::new(cuts, &now, &of)).await;
-                self.writing.write_plan(plan, &registry).await?
-            }
-        };
-        let ids = added.iter().map(|new| new.id).collect();
+        let frozen = self.writing.work.run(move || cut(&visible)).await;
+        let (samples, _) = frozen.rows();
+        let added = self.writing.write_frozen(frozen, now, deletes_through, &registry).await?;
+        let blocks = named(&added);
         let segments = keys.len() as u64;
         let unread = left_out.unread.into_iter().collect();
         let command = Command::FlushLog { broker, epoch, through, added, deletes_through, unread };
         match lease.propose(command).await {
             Ok(_) => {}
             Err(error @ NoResult::Refused(_)) => {
-                self.writing.discard(ids);
+                self.writing.discard(blocks);
                 return Err(error.into());
             }
             Err(error @ NoResult::Doubtful(_)) => {
-                self.writing.forget(&ids);
+                self.writing.forget(&blocks);
                 return Err(error.into());
             }
         }
@@ -240,7 +233,7 @@ fn next_chunk(state: &State, id: BrokerId, most: u64) -> Option<u64> {
 }
 
 /// Heads of their own, without exemplars: those are forgotten with the broker.
-pub(super) fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
+pub(super) fn heads(disk: &dyn Disk, deletes: DeleteBook, seed: u64) -> Result<Visible> {
     const SHARDS: usize = 1;
     let exemplars = ExemplarBook::open(disk, LogPosition::default(), false, 0, 0)?;
     Ok(Visible {
@@ -248,12 +241,13 @@ pub(super) fn heads(disk: &dyn Disk, deletes: DeleteBook) -> Result<Visible> {
         exemplars: Arc::new(exemplars),
         deletes: Arc::new(deletes),
         counters: Arc::new(CommitCounters::default()),
-        lines: Lines::inline(0),
+        lines: Lines::inline(seed),
     })
 }
 
-pub(super) fn cut(visible: &Visible) -> Vec<CutData> {
-    visible.shards.start_cut().iter().flat_map(receive).collect()
+pub(super) fn cut(visible: &Visible) -> Frozen {
+    let samples = visible.shards.start_cut().iter().flat_map(receive).collect();
+    Frozen { samples, lines: receive(&visible.lines.heads.start_cut()) }
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use blockstore::BlockSet;
 use catalog::{BlockId, BlockMeta, BrokerId, PassedOver, Standing, State, Tombstone};
-use metricstore::{CutData, MetricBlock, MetricFormat};
 use model::TimeRange;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +13,7 @@ use super::OnFault;
 use super::feed::{Blocks, CatalogFeed, Event};
 use super::flush::Cut;
 use super::listing::{Listed, Listing, NeededDeletes, Step};
+use super::signals::{AnyBlock, BlockSets, Frozen};
 use super::writer::{Flight, Flights, Waiting};
 use crate::commit::{CommitError, OnStored, Stored};
 use crate::maintenance::DamagedBlocks;
@@ -24,9 +23,9 @@ use crate::visible::{Hiding, Visible};
 #[derive(Default)]
 pub(super) struct Flushed {
     /// Its blocks, open.
-    pub(super) opened: BTreeMap<BlockId, Arc<MetricBlock>>,
+    pub(super) opened: BTreeMap<BlockId, AnyBlock>,
     /// What of the heads is in them, and below which segment it lies.
-    pub(super) cuts: Option<(u64, Vec<CutData>)>,
+    pub(super) cuts: Option<(u64, Frozen)>,
 }
 
 /// One place does all that changes what queries see.
@@ -34,7 +33,7 @@ pub(super) struct Applier {
     pub(super) broker: BrokerId,
     pub(super) epoch: u64,
     pub(super) visible: Visible,
-    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) blocks: BlockSets,
     pub(super) damaged: Arc<DamagedBlocks>,
     pub(super) flights: Arc<Flights>,
     pub(super) flushed: Arc<Mutex<Flushed>>,
@@ -79,8 +78,9 @@ impl Applier {
             Event::Cut(reply) => {
                 let (through, deletes_through) = (self.through, self.last_delete);
                 let parts = self.visible.shards.start_cut();
+                let lines = self.visible.lines.heads.start_cut();
                 // If nobody waits any more, the next cut has the parts.
-                let _ = reply.send(Cut { through, deletes_through, parts });
+                let _ = reply.send(Cut { through, deletes_through, parts, lines });
             }
             Event::OfOther(range) => self.visible.shards.changes().note_foreign(range),
             Event::Key { key, value } => {
@@ -123,8 +123,15 @@ impl Applier {
         self.visible.counters.groups.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn settle(&self, Waiting { batch, done }: Waiting, passed_over: Option<PassedOver>) {
-        let done = done.unwrap_or_else(nobody);
+    fn settle(&self, waiting: Waiting, passed_over: Option<PassedOver>) {
+        let (batch, done) = match waiting {
+            Waiting::Samples { batch, done } => (batch, done.unwrap_or_else(nobody)),
+            // They bear no mark by which they could be passed over.
+            Waiting::Lines { tenant, batch, done } => {
+                let done = done.unwrap_or_else(|| Box::new(|_| {}));
+                return self.visible.show_lines(tenant, batch, done);
+            }
+        };
         match passed_over {
             None => self.visible.show(batch, done),
             Some(PassedOver::Known) => self.visible.known(done),
@@ -151,11 +158,12 @@ impl Applier {
         let own = |meta: &BlockMeta| Some((meta.id, flushed.opened.remove(&meta.id)?));
         let opened = blocks.iter().filter_map(own).collect();
         let is_in_blocks = |(through, _): &mut (u64, _)| *through <= flushed_through;
-        let cuts = flushed.cuts.take_if(is_in_blocks).map(|(_, cuts)| cuts).unwrap_or_default();
+        let cuts = flushed.cuts.take_if(is_in_blocks).map(|(_, frozen)| frozen);
         drop(flushed);
         let deletes = NeededDeletes { numbers: deletes, through: self.last_delete };
+        let cuts = cuts.into_iter().collect();
         let listed = Listed { blocks, deletes, cuts, told: Vec::new() };
-        let (step, foreign) = self.listing.list(listed, opened, &self.blocks.snapshot());
+        let (step, foreign) = self.listing.list(listed, opened, &self.blocks.open());
         for meta in foreign {
             let _ = self.foreign.send(meta);
         }
@@ -167,17 +175,23 @@ impl Applier {
         let Some(Step { added, gone, changed, deletes, cuts, told }) = step else { return };
         // Queries choose between samples and rollups by what there is.
         let changes = self.visible.shards.changes();
-        let lack_floats = added.iter().filter(|open| open.block.lacks_floats());
-        lack_floats.for_each(|open| changes.note_windows(open.block.rollup_ms()));
-        let ids: Vec<BlockId> = added.iter().map(|open| open.meta.id).collect();
+        for (_, block) in &added {
+            if let AnyBlock::Samples(block) = block
+                && block.lacks_floats()
+            {
+                changes.note_windows(block.rollup_ms());
+            }
+        }
+        let ids: Vec<BlockId> = added.iter().map(|(meta, _)| meta.id).collect();
         {
             // Whoever finds one damaged takes it out while this is locked: that is before or behind.
             let mut damaged = self.damaged.lock();
             self.blocks.swap(&gone, added);
             ids.iter().for_each(|id| _ = damaged.remove(id));
         }
-        if !cuts.is_empty() {
-            self.visible.shards.drop_flushed(&cuts);
+        for Frozen { samples, lines } in &cuts {
+            self.visible.shards.drop_flushed(samples);
+            self.visible.lines.heads.drop_flushed(lines);
         }
         changed.into_iter().for_each(|range| changes.note_range(range));
         if let Some(deletes) = deletes {
@@ -187,6 +201,7 @@ impl Applier {
             if !gone.is_empty() {
                 self.visible.deletes.forget(&gone);
             }
+            self.visible.lines.deletes.forget(|number| !deletes.has(number));
             // What was missing is missed no more when the catalog has forgotten it.
             self.damaged.lock().retain(|id, _| self.listing.has(*id));
         }
@@ -224,8 +239,9 @@ impl Applier {
         // Those that the catalog has forgotten by now hid nothing of what is here.
         if through > self.last_delete {
             self.last_delete = through;
-            self.visible.shards.begin_after_delete(through);
+            self.visible.begin_after_deletes(through);
             self.visible.deletes.pass(through);
+            self.visible.lines.deletes.pass(through);
         }
     }
 

@@ -6,18 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use blockstore::{BlockError, BlockSet, InMemory};
+use blockstore::{BlockError, InMemory, MergePart};
 use bytes::Bytes;
 use catalog::{BlockId, Command, NewBlock, Outcome, Signal};
 use consensus::Consensus;
-use metricstore::{FlushPlan, MetricBlock, MetricFormat, Registry};
+use logstore::LogFormat;
+use metricstore::{Deletes, FlushPlan, MetricFormat, Registry};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::Work;
 use super::applier::Flushed;
+use super::signals::{BlockSets, Frozen, Named, named};
 use super::store::{self, ObjectStore};
 use super::writer::AGREE_DEADLINE;
+use crate::logs::{FrozenHead, LineDeletes, PlannedLines, plan_flush};
 use crate::maintenance::MaintenanceCounters;
 
 /// A block is made of about so much memory at most: it is written to the store in one piece, and one that
@@ -31,7 +34,8 @@ pub(super) struct BlockWriting {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) work: Work,
     pub(super) format: Arc<MetricFormat>,
-    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) blocks: BlockSets,
+    pub(super) log_format: LogFormat,
     /// Blocks that were written here wait there until they count.
     pub(super) flushed: Arc<Mutex<Flushed>>,
     pub(super) counters: Arc<MaintenanceCounters>,
@@ -51,15 +55,103 @@ impl BlockWriting {
         }
     }
 
+    /// Writes and opens the blocks of what a cut froze, without what deletes up to a number hide; they are not
+    /// in the manifest yet.
+    ///
+    /// # Errors
+    /// The store or the consensus failed; nothing of it is left here.
+    pub(super) async fn write_frozen(
+        &self,
+        Frozen { samples, lines }: Frozen,
+        (deletes, of_lines): (Deletes, LineDeletes),
+        through: u64,
+        registry: &Arc<Registry>,
+    ) -> Result<Vec<NewBlock>> {
+        let mut added = Vec::new();
+        if samples.iter().any(|cut| cut.rows() > 0) {
+            let (deletes, of) = (deletes.through(through), Arc::clone(registry));
+            let plan = self.work.run(move || FlushPlan::new(samples, &deletes, &of)).await;
+            added = self.write_plan(plan, registry).await?;
+        }
+        match self.write_lines(lines, of_lines, through).await {
+            Ok(blocks) => added.extend(blocks),
+            Err(error) => {
+                self.discard(named(&added));
+                return Err(error);
+            }
+        }
+        Ok(added)
+    }
+
+    async fn write_lines(
+        &self,
+        lines: Vec<Arc<FrozenHead>>,
+        deletes: LineDeletes,
+        through: u64,
+    ) -> Result<Vec<NewBlock>> {
+        // Fast path: nobody sends lines.
+        if lines.is_empty() {
+            return Ok(Vec::new());
+        }
+        let plan = move || plan_flush(&lines, &deletes, through);
+        let planned = self.work.run(plan).await.context("plan the blocks of lines")?;
+        let mut added = Vec::new();
+        for block in planned {
+            if let Err(error) = self.write_planned_lines(Arc::new(block), &mut added).await {
+                self.discard(named(&added));
+                return Err(error);
+            }
+        }
+        Ok(added)
+    }
+
+    /// Writes and opens one planned block by way of memory, in several where it would be too large for that.
+    async fn write_planned_lines(
+        &self,
+        planned: Arc<PlannedLines>,
+        added: &mut Vec<NewBlock>,
+    ) -> Result<()> {
+        let most_bytes = MAX_BLOCK_BYTES as u64;
+        let mut part = MergePart { behind: None, most_bytes };
+        loop {
+            let id = BlockId(self.reserve(1).await?.start);
+            let (block, format, of) = (Arc::clone(&planned), self.log_format.clone(), part.clone());
+            let write = move || {
+                let mut out = InMemory::default();
+                let (summary, last) = block.write(&format, &of, &mut out)?;
+                Ok::<_, BlockError>((summary, last, Bytes::from(out.0)))
+            };
+            let (summary, last, bytes) =
+                self.work.run(write).await.context("write a block of lines")?;
+            if summary.rows > 0 {
+                let size_bytes = bytes.len() as u64;
+                if let Err(error) = self.put(id, Signal::Logs, bytes).await {
+                    self.discard(vec![(id, Signal::Logs)]);
+                    return Err(error);
+                }
+                added.push(NewBlock {
+                    id,
+                    tenant: planned.tenant,
+                    signal: Signal::Logs,
+                    range: summary.range,
+                    rows: summary.rows,
+                    series: summary.series,
+                    size_bytes,
+                    level: 0,
+                });
+            }
+            match last {
+                Some(last) => part.behind = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Writes and opens the blocks of a flush; they are not in the manifest yet.
     ///
     /// # Errors
     /// The store or the consensus failed; nothing of it is left here.
-    pub(super) async fn write_plan(
-        &self,
-        plan: FlushPlan,
-        registry: &Arc<Registry>,
-    ) -> Result<Vec<NewBlock>> {
+    async fn write_plan(&self, plan: FlushPlan, registry: &Arc<Registry>) -> Result<Vec<NewBlock>> {
         let plan = Arc::new(plan.in_parts(MAX_BLOCK_BYTES));
         let mut ids = self.reserve(plan.blocks().len() as u64).await?;
         let mut added = Vec::new();
@@ -68,7 +160,9 @@ impl BlockWriting {
             match self.write_planned(Arc::clone(&plan), place, id, Arc::clone(registry)).await {
                 Ok(new) => added.extend(new),
                 Err(error) => {
-                    self.discard(added.iter().map(|new| new.id).chain([id]).collect());
+                    let mut blocks = named(&added);
+                    blocks.push((id, Signal::Metrics));
+                    self.discard(blocks);
                     return Err(error);
                 }
             }
@@ -97,7 +191,7 @@ impl BlockWriting {
             return Ok(None);
         }
         let size_bytes = bytes.len() as u64;
-        self.put(id, bytes).await?;
+        self.put(id, Signal::Metrics, bytes).await?;
         Ok(Some(NewBlock {
             id,
             tenant,
@@ -111,30 +205,30 @@ impl BlockWriting {
     }
 
     /// Puts a block into the store and opens it. It is shown when it counts.
-    pub(super) async fn put(&self, id: BlockId, bytes: Bytes) -> Result<Arc<MetricBlock>> {
-        let key = id.key(Signal::Metrics);
+    pub(super) async fn put(&self, id: BlockId, signal: Signal, bytes: Bytes) -> Result<()> {
+        let key = id.key(signal);
         store::put_block(&*self.store, &key, &bytes)
             .await
             .with_context(|| format!("write {key}"))?;
-        let blocks = Arc::clone(&self.blocks);
-        let opened = self.work.run(move || blocks.open_block(id)).await;
+        let blocks = self.blocks.clone();
+        let opened = self.work.run(move || blocks.open_block(id, signal)).await;
         let block = opened.with_context(|| format!("read {key} back"))?;
-        self.flushed.lock().opened.insert(id, Arc::clone(&block));
-        Ok(block)
+        self.flushed.lock().opened.insert(id, block);
+        Ok(())
     }
 
     /// Forgets blocks that may count or not: if they do, they are opened like those of others.
-    pub(super) fn forget(&self, ids: &[BlockId]) {
+    pub(super) fn forget(&self, blocks: &[Named]) {
         let mut flushed = self.flushed.lock();
-        for id in ids {
+        for (id, _) in blocks {
             flushed.opened.remove(id);
         }
     }
 
     /// Removes blocks that do not count and never will.
-    pub(super) fn discard(&self, ids: Vec<BlockId>) {
-        self.forget(&ids);
-        let keys = ids.into_iter().map(|id| id.key(Signal::Metrics)).collect();
+    pub(super) fn discard(&self, blocks: Vec<Named>) {
+        self.forget(&blocks);
+        let keys = blocks.into_iter().map(|(id, signal)| id.key(signal)).collect();
         self.removals.lock().spawn(store::delete_all(Arc::clone(&self.store), keys));
     }
 
@@ -153,7 +247,7 @@ impl BlockWriting {
     }
 
     /// As [`BlockWriting::remove_later`], of blocks.
-    pub(super) fn remove_blocks_later(&self, ids: &[BlockId]) {
-        self.remove_later(ids.iter().map(|id| id.key(Signal::Metrics)).collect());
+    pub(super) fn remove_blocks_later(&self, blocks: Vec<Named>) {
+        self.remove_later(blocks.into_iter().map(|(id, signal)| id.key(signal)).collect());
     }
 }

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobWriter, BlockError, BlockFormat, BlockSet, MergeInput};
-use catalog::{BlockId, BlockMeta, BrokerId, Command};
+use catalog::{BlockId, BlockMeta, BrokerId, Command, Signal};
+use logstore::LogFormat;
 use metricstore::MetricFormat;
 use model::TimeRange;
 use tokio::sync::Notify;
@@ -22,6 +23,7 @@ use super::Work;
 use super::feed::Event;
 use super::leases::{Leases, NoResult};
 use super::members::Members;
+use super::signals::BlockSets;
 use crate::maintenance::{Damaged, DamagedBlocks, MaintenanceCounters, Unfinished, is_damage};
 use crate::shards::Shards;
 
@@ -35,7 +37,7 @@ const PLACE: u64 = 0x7265_7374_6f72_6564;
 /// Takes blocks out that are damaged, or seem to be.
 #[derive(Clone)]
 pub(super) struct SettingAside {
-    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) blocks: BlockSets,
     pub(super) damaged: Arc<DamagedBlocks>,
     pub(super) shards: Arc<Shards>,
     pub(super) counters: Arc<MaintenanceCounters>,
@@ -47,17 +49,18 @@ pub(super) struct SettingAside {
 impl SettingAside {
     /// Takes a damaged block out, so that it is not read again here; answers are partial.
     pub(super) fn take(&self, id: BlockId) {
-        let snapshot = self.blocks.snapshot();
-        let Some(open) = snapshot.iter().find(|open| open.meta.id == id) else { return };
+        let Some(meta) = self.blocks.meta(id) else { return };
         self.counters.quarantined_blocks.fetch_add(1, Ordering::Relaxed);
         {
             // First of all: no answer may lack the block and not say so. The applier shows it again, and
             // misses it no more, while this is locked.
             let mut damaged = self.damaged.lock();
-            damaged.insert(id, Damaged { meta: open.meta, left: Unfinished::Tell });
+            damaged.insert(id, Damaged { meta, left: Unfinished::Tell });
             self.blocks.swap(&[id], Vec::new());
         }
-        self.shards.changes().note_range(open.meta.range);
+        if meta.signal == Signal::Metrics {
+            self.shards.changes().note_range(meta.range);
+        }
         self.taken.notify_one();
     }
 }
@@ -69,6 +72,7 @@ pub(super) struct Mending {
     pub(super) leases: Leases,
     pub(super) work: Work,
     pub(super) format: Arc<MetricFormat>,
+    pub(super) log_format: LogFormat,
     pub(super) aside: SettingAside,
     /// How often it is looked whether something is due.
     pub(super) every: Duration,
@@ -175,7 +179,7 @@ impl Mending {
             }
             if let Verdict::Whole = self.verify(meta).await {
                 tracing::warn!(block = %meta.id, "a block that was set aside is whole: it is listed again");
-                self.aside.blocks.forget_copies(meta.id);
+                self.forget_copies(&meta);
                 self.tell(Command::Restore { block: meta.id }, meta.id).await;
             }
         }
@@ -183,13 +187,11 @@ impl Mending {
 
     /// Reads all of a block as the store has it.
     async fn verify(&self, meta: BlockMeta) -> Verdict {
-        let (blocks, format) = (Arc::clone(&self.aside.blocks), Arc::clone(&self.format));
-        let look = move || {
-            let block = blocks.open_in_store(meta.id, &format)?;
-            let input = MergeInput { block, deletes: Vec::new() };
-            let all = TimeRange::all();
-            let read = format.merge(&[input], all, meta.level, &mut Nowhere(0));
-            read.map(|_| ()).map_err(|error| error.error)
+        let (blocks, format) = (self.aside.blocks.clone(), Arc::clone(&self.format));
+        let log_format = self.log_format.clone();
+        let look = move || match meta.signal {
+            Signal::Metrics => read_all(&blocks.samples, &*format, &meta),
+            Signal::Logs => read_all(&blocks.lines, &log_format, &meta),
         };
         match self.work.run(look).await {
             Ok(()) => Verdict::Whole,
@@ -200,15 +202,19 @@ impl Mending {
 
     /// Shows one again that is whole in the store. What was kept of it here may not be.
     async fn show(&self, meta: BlockMeta) {
-        let blocks = Arc::clone(&self.aside.blocks);
-        let open = move || {
-            blocks.forget_copies(meta.id);
-            blocks.open_block(meta.id)
-        };
-        match self.work.run(open).await {
+        let blocks = self.aside.blocks.clone();
+        self.forget_copies(&meta);
+        match self.work.run(move || blocks.open_block(meta.id, meta.signal)).await {
             // The applier knows whether it is still listed. It is missed until it is shown.
             Ok(block) => _ = self.aside.events.send(Event::Opened(meta, block)),
             Err(error) => tracing::warn!(block = %meta.id, %error, "it is shown later"),
+        }
+    }
+
+    fn forget_copies(&self, meta: &BlockMeta) {
+        match meta.signal {
+            Signal::Metrics => self.aside.blocks.samples.forget_copies(meta.id),
+            Signal::Logs => self.aside.blocks.lines.forget_copies(meta.id),
         }
     }
 
@@ -225,6 +231,18 @@ impl Mending {
             }
         }
     }
+}
+
+/// Reads all of a block as the store has it.
+fn read_all<F: BlockFormat>(
+    blocks: &BlockSet<F>,
+    format: &F,
+    meta: &BlockMeta,
+) -> Result<(), BlockError> {
+    let block = blocks.open_in_store(meta.id, format)?;
+    let input = MergeInput { block, deletes: Vec::new() };
+    let read = format.merge(&[input], TimeRange::all(), meta.level, &mut Nowhere(0));
+    read.map(|_| ()).map_err(|error| error.error)
 }
 
 enum Verdict {

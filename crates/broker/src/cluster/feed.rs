@@ -66,7 +66,7 @@ pub(super) enum Event {
     /// Everything before is visible: freeze what the heads hold.
     Cut(tokio::sync::oneshot::Sender<super::flush::Cut>),
     /// A block of another broker can be read.
-    Opened(BlockMeta, Arc<metricstore::MetricBlock>),
+    Opened(BlockMeta, super::signals::AnyBlock),
     /// A block of another broker cannot be read, for now or for good: whoever waits for it goes on
     /// without.
     Unread(BlockMeta),

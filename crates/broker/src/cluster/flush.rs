@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use catalog::{BlockId, BrokerId, CatalogError, Command, NewBlock, segment_key};
+use catalog::{BrokerId, CatalogError, Command, NewBlock, segment_key};
 use consensus::{Consensus, ProposeError};
 use crossbeam_channel::Receiver;
 use governor::Governor;
-use metricstore::{CutData, FlushPlan, Registry};
+use metricstore::{CutData, Registry};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
 use tokio::sync::oneshot;
@@ -20,10 +20,12 @@ use super::Work;
 use super::applier::Flushed;
 use super::blocks::BlockWriting;
 use super::feed::Event;
+use super::signals::{Frozen, named};
 use super::writer::AGREE_DEADLINE;
 use crate::commit::Message;
 use crate::deletes::Done;
 use crate::live::LiveHub;
+use crate::logs::FrozenHead;
 use crate::maintenance::{MaintenanceCounters, Wake, flush_head_bytes, idle_ms};
 use crate::shards::receive;
 use crate::visible::Visible;
@@ -43,6 +45,8 @@ pub(super) struct Cut {
     pub(super) deletes_through: u64,
     /// Where to wait for each shard's parts.
     pub(super) parts: Vec<Receiver<Vec<CutData>>>,
+    /// Where to wait for lines, also for those that earlier cuts froze.
+    pub(super) lines: Receiver<Vec<Arc<FrozenHead>>>,
 }
 
 /// Why a flush does not count, or may not.
@@ -130,7 +134,7 @@ impl Upkeep {
         (is_late && unflushed > 0)
             || self.has_left_out()
             || unflushed >= self.flush_bytes
-            || self.visible.shards.totals().bytes >= flush_head_bytes(&self.governor)
+            || self.visible.head_bytes() >= flush_head_bytes(&self.governor)
     }
 
     /// Whether only this broker knows that some segments are missing: when they are flushed past, all do.
@@ -153,27 +157,29 @@ impl Upkeep {
         let (reply, cut) = oneshot::channel();
         let stopping = || anyhow!("the broker is stopping");
         self.events.send(Event::Cut(reply)).map_err(|_| stopping())?;
-        let Cut { through, deletes_through, parts } = cut.await.map_err(|_| stopping())?;
-        let parts = self.work.run(move || parts.iter().flat_map(receive).collect::<Vec<_>>());
-        self.pending.extend(parts.await);
-        let samples: u64 = self.pending.iter().map(CutData::rows).sum();
+        let Cut { through, deletes_through, parts, lines } = cut.await.map_err(|_| stopping())?;
+        let wait = move || (parts.iter().flat_map(receive).collect::<Vec<_>>(), receive(&lines));
+        let (parts, lines) = self.work.run(wait).await;
+        self.pending.extend(parts);
+        let frozen = Frozen { samples: self.pending.clone(), lines };
+        let (samples, rows_of_lines) = frozen.rows();
         let flushed_through =
             |state: &catalog::State| state.broker(self.broker).map_or(0, |own| own.flushed_through);
         if self.consensus.read(flushed_through) == through {
             return Ok(());
         }
         let keys = self.segments_below(through);
-        let added = match samples {
-            0 => Vec::new(),
-            _ => self.write_blocks(deletes_through).await?,
-        };
-        let ids: Vec<BlockId> = added.iter().map(|new| new.id).collect();
-        self.flushed.lock().cuts = Some((through, self.pending.clone()));
+        let deletes = (self.visible.deletes.current().0, self.visible.lines.deletes.current().0);
+        let writing =
+            self.writing.write_frozen(frozen.clone(), deletes, deletes_through, &self.registry);
+        let added = writing.await?;
+        let blocks = named(&added);
+        self.flushed.lock().cuts = Some((through, frozen));
         if let Err(failed) = self.agree(through, deletes_through, &added).await {
             self.flushed.lock().cuts = None;
             match failed.is_in_doubt {
-                true => self.writing.forget(&ids),
-                false => self.writing.discard(ids),
+                true => self.writing.forget(&blocks),
+                false => self.writing.discard(blocks),
             }
             return Err(failed.error.into());
         }
@@ -187,6 +193,7 @@ impl Upkeep {
         for (counter, by) in [
             (&self.counters.flushes, 1),
             (&self.counters.flushed_samples, samples),
+            (&self.visible.lines.counters.flushed_lines, rows_of_lines),
             (&self.counters.flush_micros, micros),
         ] {
             counter.fetch_add(by, Ordering::Relaxed);
@@ -206,15 +213,6 @@ impl Upkeep {
                 .map(|(seq, segment)| segment_key(self.broker, segment.epoch, seq))
                 .collect()
         })
-    }
-
-    /// Writes and opens the blocks of a flush; they are not in the manifest yet.
-    async fn write_blocks(&self, deletes_through: u64) -> Result<Vec<NewBlock>> {
-        let (cuts, deletes) =
-            (self.pending.clone(), self.visible.deletes.current().0.through(deletes_through));
-        let registry = Arc::clone(&self.registry);
-        let plan = self.work.run(move || FlushPlan::new(cuts, &deletes, &registry)).await;
-        self.writing.write_plan(plan, &self.registry).await
     }
 
     /// Flushes, then hands it to the jobs. What other brokers have in no block yet is cleaned when they

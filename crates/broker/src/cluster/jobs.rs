@@ -10,7 +10,7 @@
 //! | damaged blocks | `quarantine/<block>` | who met one |
 //! | blocks that were set aside and are whole again | `quarantine/<block>` | nearest to that word |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use super::kept::{Keeping, MayNot};
 use super::leases::{Leases, NoResult};
 use super::merging::Merging;
 use super::orphans::Orphans;
+use super::signals::Named;
 use super::unread::Missing;
 use crate::deletes::Done;
 use crate::maintenance::Planner;
@@ -233,10 +234,14 @@ impl Rewriting {
             writing.consensus.read(|state| state.marks().any(|(_, _, m)| m.at_ms < before_ms))
         };
         let before_ms = before_ms.filter(|before_ms| is_due(*before_ms));
-        let removed: Vec<BlockId> = writing.consensus.read(|state| {
+        let named: Vec<Named> = writing.consensus.read(|state| {
             let (listed, damaged) = planner.lock().expired(state);
-            listed.into_iter().chain(damaged).collect()
+            let expired: BTreeSet<BlockId> = listed.into_iter().chain(damaged).collect();
+            let all = state.blocks().chain(state.quarantined());
+            let gone = all.filter(|meta| expired.contains(&meta.id));
+            gone.map(|meta| (meta.id, meta.signal)).collect()
         });
+        let removed: Vec<BlockId> = named.iter().map(|(id, _)| *id).collect();
         let unread: Vec<(BrokerId, u64)> = match planner.lock().kept_since_ms() {
             None => Vec::new(),
             Some(since_ms) => writing.consensus.read(|state| {
@@ -251,10 +256,10 @@ impl Rewriting {
         let Some(lease) = self.leases.take("retention".to_owned()).await else { return Ok(()) };
         let mut outcome = Ok(());
         if !removed.is_empty() {
-            let expired = lease.propose(Command::Expire { removed: removed.clone() }).await;
+            let count = removed.len() as u64;
+            let expired = lease.propose(Command::Expire { removed }).await;
             outcome = expired.map(|_| {
-                writing.remove_blocks_later(&removed);
-                let count = removed.len() as u64;
+                writing.remove_blocks_later(named);
                 writing.counters.expired_blocks.fetch_add(count, Ordering::Relaxed);
             });
         }

@@ -17,6 +17,7 @@ use super::members::Members;
 use super::tiers::{self, FormerStore, SegmentPlaces};
 use super::writer::AGREE_DEADLINE;
 use crate::BrokerConfig;
+use crate::config::DEFAULT_LOGS_RETENTION_MS;
 
 /// Where it stands.
 const KEY: &str = "cluster/kept";
@@ -46,6 +47,12 @@ fn words(config: &BrokerConfig) -> String {
         write!(words, " after {after} to {interval},").expect("memory takes it");
     }
     none_or_end(&mut words, config.downsampling.is_empty());
+    // Programs that knew no logs say nothing of them, and mean what is kept unless it is told.
+    match config.logs_retention_ms {
+        DEFAULT_LOGS_RETENTION_MS => {}
+        Some(kept_ms) => write!(words, "; logs {}", duration(kept_ms)).expect("memory takes it"),
+        None => words.push_str("; logs without end"),
+    }
     words
 }
 
@@ -248,7 +255,8 @@ fn refusal(own: &Kept, theirs: &Kept, version: u64) -> String {
         return format!(
             "this broker is told to keep something else than its cluster does, and each broker removes \
              what is too old for all. This one: {own}. The cluster: {theirs}. Give it the storage.retention, \
-             storage.retention_size_bytes, storage.rollups and storage.downsampling of the others. To \
+             storage.retention_size_bytes, storage.logs_retention, storage.rollups and storage.downsampling \
+             of the others. To \
              change what the cluster keeps, change them at all brokers, then restart this one with \
              --change-kept {version}, and then the others without"
         );
@@ -473,6 +481,8 @@ mod tests {
                 ..config.clone()
             },
             BrokerConfig { rollups: Vec::new(), ..config.clone() },
+            BrokerConfig { logs_retention_ms: None, ..config.clone() },
+            BrokerConfig { logs_retention_ms: Some(86_400_000), ..config.clone() },
             BrokerConfig {
                 rollups: vec![RollupTier { kept_ms: 1, ..RollupTier::default() }],
                 ..config.clone()

@@ -8,13 +8,12 @@
 //! that it is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use blockstore::OpenBlock;
-use catalog::{BlockId, BlockMeta};
-use metricstore::{CutData, MetricBlock, MetricFormat};
+use catalog::{BlockId, BlockMeta, Signal};
 use model::TimeRange;
 use tokio::sync::oneshot;
+
+use super::signals::{AnyBlock, Frozen};
 
 /// Which deletes may hide something.
 #[derive(Debug, Default, PartialEq)]
@@ -35,7 +34,7 @@ pub(super) struct Listed {
     pub(super) blocks: Vec<BlockMeta>,
     pub(super) deletes: NeededDeletes,
     /// What of the heads is in these blocks.
-    pub(super) cuts: Vec<CutData>,
+    pub(super) cuts: Vec<Frozen>,
     /// Who waits until it is shown.
     pub(super) told: Vec<oneshot::Sender<()>>,
 }
@@ -43,13 +42,13 @@ pub(super) struct Listed {
 /// What is to be done to show a list.
 #[derive(Default)]
 pub(super) struct Step {
-    pub(super) added: Vec<OpenBlock<MetricFormat>>,
+    pub(super) added: Vec<(BlockMeta, AnyBlock)>,
     pub(super) gone: Vec<BlockId>,
     /// Where there may be other samples than before.
     pub(super) changed: Vec<TimeRange>,
     /// `None` if those are as before.
     pub(super) deletes: Option<NeededDeletes>,
-    pub(super) cuts: Vec<CutData>,
+    pub(super) cuts: Vec<Frozen>,
     pub(super) told: Vec<oneshot::Sender<()>>,
 }
 
@@ -60,7 +59,7 @@ pub(super) struct Listing {
     /// Asked for and not yet here; whether nobody waits for it any more.
     opening: BTreeMap<BlockId, bool>,
     /// Here, and not yet shown.
-    ready: BTreeMap<BlockId, (BlockMeta, Arc<MetricBlock>)>,
+    ready: BTreeMap<BlockId, (BlockMeta, AnyBlock)>,
     /// At most two: the one that is shown next, whose blocks are no more than they were, and the newest.
     waiting: Vec<Waiting>,
 }
@@ -90,8 +89,8 @@ impl Listing {
     pub(super) fn list(
         &mut self,
         mut listed: Listed,
-        opened: BTreeMap<BlockId, Arc<MetricBlock>>,
-        snapshot: &[Arc<OpenBlock<MetricFormat>>],
+        opened: BTreeMap<BlockId, AnyBlock>,
+        open: &BTreeMap<BlockId, (BlockMeta, AnyBlock)>,
     ) -> (Option<Step>, Vec<BlockMeta>) {
         let metas: BTreeMap<BlockId, BlockMeta> =
             listed.blocks.iter().map(|meta| (meta.id, *meta)).collect();
@@ -100,8 +99,6 @@ impl Listing {
                 self.ready.insert(id, (*meta, block));
             }
         }
-        let open: BTreeMap<BlockId, &Arc<OpenBlock<MetricFormat>>> =
-            snapshot.iter().map(|open| (open.meta.id, open)).collect();
         let (mut unread, mut foreign) = (BTreeSet::new(), Vec::new());
         for (id, meta) in &metas {
             let is_given_up = self.opening.get(id) == Some(&true);
@@ -109,8 +106,8 @@ impl Listing {
                 continue;
             }
             // The same bytes, of which the catalog says something else.
-            if let Some(open) = open.get(id) {
-                self.ready.insert(*id, (*meta, Arc::clone(&open.block)));
+            if let Some((_, block)) = open.get(id) {
+                self.ready.insert(*id, (*meta, block.clone()));
                 continue;
             }
             unread.insert(*id);
@@ -131,16 +128,17 @@ impl Listing {
     }
 
     /// A block can be read: one that was asked for, or one that was set aside here and is whole.
-    pub(super) fn opened(&mut self, meta: BlockMeta, block: Arc<MetricBlock>) -> Option<Step> {
+    pub(super) fn opened(&mut self, meta: BlockMeta, block: AnyBlock) -> Option<Step> {
         self.opening.remove(&meta.id);
         let is_waited_for = self.waiting.iter().any(|waiting| waiting.unread.contains(&meta.id));
         if self.waiting.iter().any(|waiting| waiting.has(meta.id)) {
-            self.ready.insert(meta.id, (meta, Arc::clone(&block)));
+            self.ready.insert(meta.id, (meta, block.clone()));
         }
         // It was given up or set aside, and is in the list that is shown.
         if !is_waited_for && let Some(&meta) = self.shown.get(&meta.id) {
-            let (added, gone) = (vec![OpenBlock { meta, block }], vec![meta.id]);
-            return Some(Step { added, gone, changed: vec![meta.range], ..Step::default() });
+            let (added, gone) = (vec![(meta, block)], vec![meta.id]);
+            let changed = changed_by(&meta).into_iter().collect();
+            return Some(Step { added, gone, changed, ..Step::default() });
         }
         self.resolve(meta.id)
     }
@@ -186,13 +184,13 @@ impl Listing {
         let listed: BTreeMap<BlockId, BlockMeta> =
             blocks.into_iter().map(|meta| (meta.id, meta)).collect();
         for (id, meta) in listed.iter().filter(|(id, meta)| self.shown.get(id) != Some(meta)) {
-            step.changed.push(meta.range);
+            step.changed.extend(changed_by(meta));
             if let Some((_, block)) = self.ready.remove(id) {
-                step.added.push(OpenBlock { meta: *meta, block });
+                step.added.push((*meta, block));
             }
         }
         for (id, meta) in self.shown.iter().filter(|(id, meta)| listed.get(id) != Some(meta)) {
-            step.changed.push(meta.range);
+            step.changed.extend(changed_by(meta));
             step.gone.push(*id);
         }
         self.shown = listed;
@@ -204,11 +202,17 @@ impl Listing {
     }
 }
 
+/// Where there may be other samples than before when a block comes or goes.
+fn changed_by(meta: &BlockMeta) -> Option<TimeRange> {
+    (meta.signal == Signal::Metrics).then_some(meta.range)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use blockstore::{BlockFormat, InMemory};
-    use catalog::Signal;
-    use metricstore::{Deletes, HeadSnapshot, Registry, Selected, Shard, ShardRows};
+    use metricstore::{Deletes, HeadSnapshot, MetricFormat, Registry, Selected, Shard, ShardRows};
     use model::DEFAULT_TENANT;
 
     use super::*;
@@ -229,7 +233,7 @@ mod tests {
         }
     }
 
-    fn block() -> Arc<MetricBlock> {
+    fn block() -> AnyBlock {
         let registry = Registry::new(1);
         let labels = model::Labels::from_pairs([("__name__", "m")]).expect("valid");
         let mut rows = ShardRows::default();
@@ -243,7 +247,7 @@ mod tests {
         let one = Selected::new(&registry, head, &[], &[], range, 1).expect("no block is read");
         let (format, mut out) = (MetricFormat::new(1), InMemory::default());
         one.write_block(&format, &mut out).expect("memory");
-        Arc::new(format.open(Arc::new(out)).expect("sound"))
+        AnyBlock::Samples(Arc::new(format.open(Arc::new(out)).expect("sound")))
     }
 
     fn listed(ids: &[u64], deletes: &[u64]) -> Listed {
@@ -263,7 +267,7 @@ mod tests {
 
     fn ids(step: Option<Step>) -> Option<Ids> {
         let step = step?;
-        let added = step.added.iter().map(|open| open.meta.id.0).collect();
+        let added = step.added.iter().map(|(meta, _)| meta.id.0).collect();
         let gone = step.gone.iter().map(|id| id.0).collect();
         Some((added, gone, step.deletes.map(|deletes| deletes.numbers.into_iter().collect())))
     }
@@ -271,15 +275,16 @@ mod tests {
     #[test]
     fn a_merge_of_another_takes_nothing_away_before_its_result_is_there() {
         let mut listing = Listing::new([meta(1), meta(2)], &[]);
-        let (step, foreign) = listing.list(listed(&[3], &[]), BTreeMap::new(), &[]);
+        let (step, foreign) = listing.list(listed(&[3], &[]), BTreeMap::new(), &BTreeMap::new());
         assert!(step.is_none() && foreign.len() == 1 && listing.has(BlockId(1)));
         let (tell, mut told) = oneshot::channel();
         listing.tell_when_shown(tell);
         // A flush of our own meanwhile waits, too, and is not lost; a further one takes its place.
         let own = || BTreeMap::from([(BlockId(4), block())]);
-        let (step, foreign) = listing.list(listed(&[3, 4], &[9]), own(), &[]);
+        let (step, foreign) = listing.list(listed(&[3, 4], &[9]), own(), &BTreeMap::new());
         assert!(step.is_none() && foreign.is_empty());
-        let (step, foreign) = listing.list(listed(&[3, 4, 5], &[9]), BTreeMap::new(), &[]);
+        let (step, foreign) =
+            listing.list(listed(&[3, 4, 5], &[9]), BTreeMap::new(), &BTreeMap::new());
         assert!(step.is_none() && foreign.len() == 1);
         assert!(told.try_recv().is_err());
         let step = listing.opened(meta(3), block()).expect("the first list can be read");
@@ -295,19 +300,20 @@ mod tests {
     #[test]
     fn what_cannot_be_read_holds_nothing_up_and_comes_later() {
         let mut listing = Listing::new([meta(1)], &[]);
-        let (step, foreign) = listing.list(listed(&[2, 3], &[]), BTreeMap::new(), &[]);
+        let (step, foreign) = listing.list(listed(&[2, 3], &[]), BTreeMap::new(), &BTreeMap::new());
         assert!(step.is_none() && foreign.len() == 2);
         assert!(listing.opened(meta(3), block()).is_none());
         assert_eq!(ids(listing.unread(meta(2))), Some((vec![3], vec![1], Some(vec![]))));
         // It is not asked for again, and is shown when it is there.
-        let (step, foreign) = listing.list(listed(&[2, 3, 4], &[]), BTreeMap::new(), &[]);
+        let (step, foreign) =
+            listing.list(listed(&[2, 3, 4], &[]), BTreeMap::new(), &BTreeMap::new());
         assert!(step.is_none() && foreign.len() == 1 && foreign[0].id == BlockId(4));
         assert_eq!(ids(listing.opened(meta(2), block())), Some((vec![2], vec![2], None)));
         assert_eq!(ids(listing.opened(meta(4), block())), Some((vec![4], vec![], Some(vec![]))));
         // One that is gone by then is nobody's.
-        let (_, foreign) = listing.list(listed(&[5], &[]), BTreeMap::new(), &[]);
+        let (_, foreign) = listing.list(listed(&[5], &[]), BTreeMap::new(), &BTreeMap::new());
         assert_eq!(foreign.len(), 1);
-        let (step, _) = listing.list(listed(&[4], &[]), BTreeMap::new(), &[]);
+        let (step, _) = listing.list(listed(&[4], &[]), BTreeMap::new(), &BTreeMap::new());
         assert_eq!(ids(step), Some((vec![], vec![2, 3], Some(vec![]))));
         assert!(listing.opened(meta(5), block()).is_none());
         // One that was set aside and is whole after all comes back.
@@ -317,7 +323,7 @@ mod tests {
     #[test]
     fn a_list_that_waits_does_not_end_deletes_that_came_later() {
         let mut listing = Listing::new([meta(1)], &[]);
-        let (step, _) = listing.list(listed(&[2], &[3, 7]), BTreeMap::new(), &[]);
+        let (step, _) = listing.list(listed(&[2], &[3, 7]), BTreeMap::new(), &BTreeMap::new());
         assert!(step.is_none());
         let step = listing.opened(meta(2), block()).expect("it is all");
         let deletes = step.deletes.expect("the list has some");

@@ -10,11 +10,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use blockstore::{InMemory, MergeError, MergeJob, MergeOut, MergePart, MergedPart, OpenBlock};
+use blockstore::{
+    BlockFormat, InMemory, MergeError, MergeJob, MergeOut, MergePart, MergedPart, OpenBlock,
+};
 use bytes::Bytes;
-use catalog::{BlockId, BlockMeta, BrokerId, Command, NewBlock};
+use catalog::{BlockId, BlockMeta, BrokerId, Command, NewBlock, Signal};
 use governor::Governor;
-use metricstore::{MetricBlock, MetricFormat};
+use metricstore::MetricFormat;
 use model::TenantId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -28,7 +30,9 @@ use super::kept::{Keeping, MayNot};
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use super::nearest;
+use super::signals::named;
 use crate::deletes::DeleteBook;
+use crate::logs::{Lines, of_block};
 use crate::maintenance::{DAY_MS, Due, MergeTerms, Planner, Unreadable, is_damage};
 
 /// How long it is waited for a group that another broker is at, when somebody asked for it.
@@ -40,6 +44,7 @@ const MOST_FAILED: u32 = 3;
 /// Whose blocks, and of which day since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
+    signal: Signal,
     tenant: TenantId,
     day: i64,
 }
@@ -48,12 +53,17 @@ impl Group {
     /// Those that a block belongs to: none fits more than one day, but for those of other times' programs.
     fn of(meta: &BlockMeta) -> BTreeSet<Group> {
         let ends = [meta.range.start_ms, meta.range.end_ms.saturating_sub(1)];
-        let group = |t_ms: i64| Group { tenant: meta.tenant, day: t_ms.div_euclid(DAY_MS) };
+        let (signal, tenant) = (meta.signal, meta.tenant);
+        let group = |t_ms: i64| Group { signal, tenant, day: t_ms.div_euclid(DAY_MS) };
         ends.into_iter().map(group).collect()
     }
 
-    fn job(self) -> String {
-        format!("merge/{}/{}", self.tenant.0, self.day)
+    pub(super) fn job(self) -> String {
+        let Group { signal, tenant, day } = self;
+        match signal {
+            Signal::Metrics => format!("merge/{}/{day}", tenant.0),
+            other => format!("merge/{}/{}/{day}", other.name(), tenant.0),
+        }
     }
 
     /// Its place on the circle.
@@ -73,6 +83,7 @@ pub(super) struct Merging {
     pub(super) writing: BlockWriting,
     pub(super) planner: Arc<Mutex<Planner>>,
     pub(super) deletes: Arc<DeleteBook>,
+    pub(super) lines: Lines,
     pub(super) aside: SettingAside,
     pub(super) governor: Arc<Governor>,
     pub(super) rests: Rests<Group>,
@@ -106,6 +117,35 @@ impl Merging {
                 return true;
             }
         }
+        self.step_of_lines(failed).await
+    }
+
+    /// The same of lines, when `failed` groups of samples did.
+    async fn step_of_lines(&mut self, mut failed: u32) -> bool {
+        let ring = self.members.ring();
+        for (group, blocks) in self.whole_groups_of_lines() {
+            if failed == MOST_FAILED {
+                return false;
+            }
+            if ring.owner(group.key()) != Some(self.own) || !self.rests.is_over(&group) {
+                continue;
+            }
+            match self.look_after_lines(group, &blocks).await {
+                Ok(false) => {}
+                outcome => {
+                    let is_done = outcome.is_ok();
+                    if !is_done {
+                        failed += 1;
+                        self.writing.counters.merge_failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let what = format!("a merge of {}", group.job());
+                    self.rests.note(group, &what, outcome.map(|_| ()));
+                    if is_done {
+                        return true;
+                    }
+                }
+            }
+        }
         false
     }
 
@@ -132,16 +172,27 @@ impl Merging {
     /// Groups of which all blocks are open here. Where one is missing, because it is damaged or was
     /// written a moment ago, nothing can be told.
     fn whole_groups(&self) -> BTreeMap<Group, Blocks> {
-        let snapshot = self.writing.blocks.snapshot();
+        let snapshot = self.writing.blocks.samples.snapshot();
         self.planner.lock().retain(&snapshot);
-        let mut open: BTreeMap<Group, Blocks> = BTreeMap::new();
-        for block in snapshot.iter() {
+        self.whole(&snapshot, Signal::Metrics)
+    }
+
+    /// Those of one signal, of the blocks that are open.
+    pub(super) fn whole<F: BlockFormat>(
+        &self,
+        snapshot: &[Arc<OpenBlock<F>>],
+        signal: Signal,
+    ) -> BTreeMap<Group, Vec<Arc<OpenBlock<F>>>> {
+        let mut open: BTreeMap<Group, Vec<Arc<OpenBlock<F>>>> = BTreeMap::new();
+        for block in snapshot {
             for group in Group::of(&block.meta) {
                 open.entry(group).or_default().push(Arc::clone(block));
             }
         }
-        let listed: Vec<BlockMeta> =
-            self.writing.consensus.read(|state| state.blocks().copied().collect());
+        let listed: Vec<BlockMeta> = self
+            .writing
+            .consensus
+            .read(|state| state.blocks().filter(|meta| meta.signal == signal).copied().collect());
         let mut wanted: BTreeMap<Group, Vec<BlockMeta>> = BTreeMap::new();
         for meta in listed {
             for group in Group::of(&meta) {
@@ -167,9 +218,10 @@ impl Merging {
             None => return Ok(()),
         };
         let ids: Vec<BlockId> = added.iter().map(|new| new.id).collect();
+        let written = named(&added);
         if !self.planner.lock().rules_hold(&terms) || self.keeping.may_remove().is_err() {
             // The next step plans by those of now.
-            self.writing.discard(ids);
+            self.writing.discard(written);
             return Ok(());
         }
         self.writing.counters.conflicts.fetch_add(conflicts, Ordering::Relaxed);
@@ -178,11 +230,11 @@ impl Merging {
         match lease.propose(Command::Swap { removed, added, deletes_through }).await {
             Ok(_) => {}
             Err(NoResult::Refused(error)) => {
-                self.writing.discard(ids);
+                self.writing.discard(written);
                 return Err(error).context("replace merged blocks");
             }
             Err(error @ NoResult::Doubtful(_)) => {
-                self.writing.forget(&ids);
+                self.writing.forget(&written);
                 return Err(error.into());
             }
         }
@@ -190,7 +242,8 @@ impl Merging {
             self.planner.lock().wrote(id, &terms);
         }
         self.shown().await;
-        self.writing.remove_blocks_later(&job.inputs);
+        let inputs = job.inputs.iter().map(|id| (*id, Signal::Metrics)).collect();
+        self.writing.remove_blocks_later(inputs);
         due.count(&self.writing.counters);
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.writing.counters.merge_micros.fetch_add(micros, Ordering::Relaxed);
@@ -228,7 +281,7 @@ impl Merging {
                     }
                 }
                 other => {
-                    self.writing.discard(added.iter().map(|new| new.id).collect());
+                    self.writing.discard(named(&added));
                     return other.map(|_| None);
                 }
             }
@@ -242,7 +295,8 @@ impl Merging {
         part: &MergePart,
     ) -> Result<Option<MergedPart>> {
         let id = BlockId(self.writing.reserve(1).await?.start);
-        let (blocks, of, by) = (Arc::clone(&self.writing.blocks), job.clone(), Arc::clone(terms));
+        let blocks = Arc::clone(&self.writing.blocks.samples);
+        let (of, by) = (job.clone(), Arc::clone(terms));
         let part = part.clone();
         let merge = move || {
             let mut out = InMemory::default();
@@ -266,18 +320,17 @@ impl Merging {
             }
             Err(error) => return Err(error.into()),
         };
-        if merged.new.is_some() {
-            let put: Result<Arc<MetricBlock>> = self.writing.put(id, bytes).await;
-            if let Err(error) = put {
-                self.writing.discard(vec![id]);
-                return Err(error);
-            }
+        if merged.new.is_some()
+            && let Err(error) = self.writing.put(id, Signal::Metrics, bytes).await
+        {
+            self.writing.discard(vec![(id, Signal::Metrics)]);
+            return Err(error);
         }
         Ok(Some(merged))
     }
 
     /// Waits until what was agreed upon is shown here: only then can be told what is due next.
-    async fn shown(&self) {
+    pub(super) async fn shown(&self) {
         let (told, seen) = oneshot::channel();
         if self.aside.events.send(Event::Shown(told)).is_ok() {
             let _ = seen.await;
@@ -293,8 +346,11 @@ impl Merging {
     pub(super) async fn clean_deleted(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let (deletes, through) = self.deletes.current();
-        let is_concerned =
-            |meta: &BlockMeta| !DeleteBook::of_block(&deletes, through, meta).is_empty();
+        let (of_lines, _) = self.lines.deletes.current();
+        let is_concerned = |meta: &BlockMeta| match meta.signal {
+            Signal::Metrics => !DeleteBook::of_block(&deletes, through, meta).is_empty(),
+            Signal::Logs => !of_block(&of_lines, through, meta).is_empty(),
+        };
         loop {
             // Also those that are not open here yet.
             let listed: Vec<BlockMeta> =
@@ -317,6 +373,14 @@ impl Merging {
             for (group, blocks) in groups {
                 let Some(lease) = self.leases.take(group.job()).await else { continue };
                 let outcome = lease.keep(self.clean(&lease, &blocks)).await;
+                lease.give().await;
+                failed = failed.and(outcome);
+            }
+            let mut groups = self.whole_groups_of_lines();
+            groups.retain(|_, blocks| blocks.iter().any(|open| is_concerned(&open.meta)));
+            for (group, blocks) in groups {
+                let Some(lease) = self.leases.take(group.job()).await else { continue };
+                let outcome = lease.keep(self.clean_lines(&lease, &blocks)).await;
                 lease.give().await;
                 failed = failed.and(outcome);
             }
@@ -352,13 +416,23 @@ impl Merging {
                 Err(error) => return Err(error.into()),
             }
         }
-        if !untouched.is_empty() {
-            let command = Command::SettleDeletes { blocks: untouched, deletes_through: through };
-            match lease.propose(command).await {
-                // Some of them are others by now.
-                Ok(_) | Err(NoResult::Refused(_)) => self.shown().await,
-                Err(error) => return Err(error.into()),
-            }
+        self.settle(lease, untouched, through).await
+    }
+
+    /// Notes of blocks that no delete up to a number hides anything of them.
+    pub(super) async fn settle(
+        &self,
+        lease: &Held,
+        blocks: Vec<BlockId>,
+        deletes_through: u64,
+    ) -> Result<()> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        match lease.propose(Command::SettleDeletes { blocks, deletes_through }).await {
+            // Some of them are others by now.
+            Ok(_) | Err(NoResult::Refused(_)) => self.shown().await,
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

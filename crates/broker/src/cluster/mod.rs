@@ -19,7 +19,8 @@
 //! | `blocks` | blocks into the store, and objects out of it |
 //! | `jobs`, `leases` | what any broker may do and one does at a time |
 //! | `kept` | what the cluster keeps, and whether this broker may remove what it does not |
-//! | `merging` | merges, rollups, rules, deletes |
+//! | `merging`, `merging_lines` | merges, rollups, rules, deletes |
+//! | `signals` | blocks and rows of whichever signal |
 //! | `adoption` | what dead brokers left |
 //! | `unread` | segments that could not be read, again |
 //! | `orphans` | objects that nothing refers to |
@@ -60,6 +61,7 @@ mod listing;
 mod lost;
 mod members;
 mod merging;
+mod merging_lines;
 mod metrics;
 mod nearest;
 mod opening;
@@ -67,6 +69,7 @@ mod orphans;
 mod proposals;
 mod rebuild;
 mod service;
+mod signals;
 pub mod status;
 mod store;
 #[cfg(test)]
@@ -105,6 +108,7 @@ pub use store::{ObjectStore, StoreCall, StoreFault, StoredObject};
 pub use turns::{Turn, Turns};
 
 pub(crate) use fresh::{CaughtUp, FreshAnswer, Gathered, Others, any, head_labels};
+pub(crate) use signals::Rows;
 pub(crate) use writer::ClusterQueue;
 
 use drain::Draining;
@@ -225,6 +229,11 @@ impl Clustered {
             *broker != own || self.left_out.contains(seq)
         };
         listed.chain(state.unread_segments().filter(is_missing))
+    }
+
+    /// Whether all brokers know what came with a feature level.
+    pub(crate) fn has_level(&self, level: u32) -> bool {
+        self.members.consensus().read(|state| state.feature_level() >= level)
     }
 
     /// Whether this broker's heads lack what others do not yet know to be missing.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, MergePolicy, OpenBlock};
+use blockstore::{Ballast, Blobs, BlockSet, Counters, Disk, MergePolicy};
 use catalog::{BlockMeta, BrokerId, Command, LogPosition, Outcome, Signal, State};
 use consensus::{Consensus, ProposeError};
 use metricstore::{LogEncoder, MetricFormat, PageCache, Registry};
@@ -36,6 +36,7 @@ use super::metrics::ClusterCounters;
 use super::orphans::Orphans;
 use super::proposals::{Answering, Lanes};
 use super::rebuild::{AT_ONCE, Opening, Rebuild};
+use super::signals::BlockSets;
 use super::store::ObjectStore;
 use super::unread::Missing;
 use super::writer::{AGREE_DEADLINE, Agreeing, Budget, ClusterQueue, Collector, Flights, Open};
@@ -124,13 +125,9 @@ pub(super) async fn open(
     let pages = PageCache::new(config.page_cache_bytes());
     let store_counters = Arc::new(Counters::default());
     let format = config.format().with_cache(Arc::clone(&pages));
-    let log_format = start.visible.lines.format.clone();
-    let (log_blobs, log_counters) = (Arc::clone(&blobs), Arc::clone(&store_counters));
-    let log_blocks =
-        Arc::new(BlockSet::without_blocks(log_blobs, log_format, Signal::Logs, log_counters));
     let (opening, late) = start.open_blocks(blobs, format, &store_counters).await?;
-    let (blocks, damaged) = (Arc::clone(&opening.blocks), Arc::clone(&opening.damaged));
-    recovered.blocks = blocks.snapshot().len();
+    let (blocks, damaged) = (opening.blocks.clone(), Arc::clone(&opening.damaged));
+    recovered.blocks = blocks.len();
     if left_out.is_all && recovered.blocks == 0 {
         bail!(
             "none of the {} segments that this broker acknowledged is in the store, and no block: it is \
@@ -151,7 +148,8 @@ pub(super) async fn open(
         store: Arc::clone(&start.store),
         work,
         format: Arc::new(config.format()),
-        blocks: Arc::clone(&blocks),
+        blocks: blocks.clone(),
+        log_format: start.visible.lines.format.clone(),
         flushed: Arc::clone(&start.flushed),
         counters: Arc::clone(&maintenance_counters),
         keep,
@@ -200,6 +198,7 @@ pub(super) async fn open(
         work,
         governor: Arc::clone(&config.governor),
         deletes: Arc::clone(&start.visible.deletes),
+        lines: start.visible.lines.clone(),
         seed: config.hash_seed(),
         now_ms: config.now_ms,
         runtime: (work == Work::Threads).then(Handle::current),
@@ -212,8 +211,8 @@ pub(super) async fn open(
         registry,
         input_registry: Arc::new(Registry::new(config.hash_seed())),
         visible,
-        blocks,
-        log_blocks,
+        blocks: blocks.samples,
+        log_blocks: blocks.lines,
         pages,
         damaged,
         fleet: Arc::new(consensus.read(Fleet::load)),
@@ -324,18 +323,21 @@ impl Start {
         format: MetricFormat,
         counters: &Arc<Counters>,
     ) -> Result<(Opening, Vec<BlockMeta>)> {
-        let counters = Arc::clone(counters);
-        let blocks = BlockSet::without_blocks(blobs, format, Signal::Metrics, counters);
+        let (of_lines, log_format) = (Arc::clone(&blobs), self.visible.lines.format.clone());
+        let [samples, lines] = [Arc::clone(counters), Arc::clone(counters)];
+        let blocks = BlockSets {
+            samples: Arc::new(BlockSet::without_blocks(blobs, format, Signal::Metrics, samples)),
+            lines: Arc::new(BlockSet::without_blocks(of_lines, log_format, Signal::Logs, lines)),
+        };
         let opening = Opening {
             consensus: self.consensus.clone(),
-            blocks: Arc::new(blocks),
+            blocks,
             damaged: Arc::new(DamagedBlocks::default()),
             work: self.work,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
         };
         let opened = opening.open_all(self.state.blocks().copied().collect()).await?;
-        let open = opened.open.into_iter().map(|(meta, block)| OpenBlock { meta, block });
-        opening.blocks.add(open.collect());
+        opening.blocks.swap(&[], opened.open);
         Ok((opening, opened.late))
     }
 
@@ -360,7 +362,7 @@ impl Start {
         let policy = MergePolicy { max_bytes, ..MergePolicy::default() };
         let planner = Arc::new(Mutex::new(Planner::new(config, Arc::clone(in_effect), policy)));
         let aside = SettingAside {
-            blocks: Arc::clone(&writing.blocks),
+            blocks: writing.blocks.clone(),
             damaged: Arc::clone(damaged),
             shards: Arc::clone(&self.visible.shards),
             counters: Arc::clone(&writing.counters),
@@ -373,6 +375,7 @@ impl Start {
             leases: leases.clone(),
             work: self.work,
             format: Arc::clone(&writing.format),
+            log_format: writing.log_format.clone(),
             aside: aside.clone(),
             every: background.every,
             after: background.damaged_after,
@@ -386,6 +389,7 @@ impl Start {
             writing: writing.clone(),
             planner: Arc::clone(&planner),
             deletes: Arc::clone(&self.visible.deletes),
+            lines: self.visible.lines.clone(),
             aside,
             governor: Arc::clone(&config.governor),
             rests: Rests::default(),
@@ -457,7 +461,7 @@ impl Start {
             broker: self.own,
             epoch: self.epoch,
             visible: self.visible.clone(),
-            blocks: Arc::clone(&opening.blocks),
+            blocks: opening.blocks.clone(),
             damaged: Arc::clone(&opening.damaged),
             flights: Arc::clone(&self.flights),
             flushed: Arc::clone(&self.flushed),

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use blockstore::{BlockError, BlockSet, SegmentError, SegmentName, read_segment};
+use blockstore::{BlockError, SegmentError, SegmentName, read_segment};
 use bytes::Bytes;
 use catalog::{BlockMeta, BrokerId, Segment, Signal, State, Tombstone};
 use consensus::Consensus;
 use futures_util::{FutureExt, StreamExt, stream};
-use metricstore::{
-    Delete, LogDecoder, MetricBlock, MetricError, MetricFormat, Registry, ResolvedBatch,
-};
+use logstore::{BatchError, LogBatch};
+use metricstore::{Delete, LogDecoder, MetricError, Registry, ResolvedBatch};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 
 use super::Work;
 use super::feed::Event;
+use super::signals::{AnyBlock, BlockSets, Rows};
 use super::store::{self, ObjectStore, StoreFault};
 use crate::maintenance::{Damaged, DamagedBlocks, Unfinished, is_damage};
 use crate::recovery::Recovered;
@@ -116,14 +116,16 @@ impl Rebuild<'_> {
                     continue;
                 }
             };
-            for mut batch in batches {
-                recovered.samples += batch.rows() as u64;
-                self.visible.exemplars.keep(&mut batch);
-                self.visible.shards.append(batch.shards, Box::new(|_| {}));
+            for rows in batches {
+                match &rows {
+                    Rows::Samples(batch) => recovered.samples += batch.rows() as u64,
+                    Rows::Lines(_, batch) => recovered.lines += batch.lines(),
+                }
+                self.visible.bring_back(rows);
             }
         }
         self.pass_deletes(&tombstones, &mut deletes, state.last_delete());
-        self.visible.shards.settle();
+        self.visible.settle();
         recovered.series = self.registry.all_series();
         left_out.gone = gone;
         left_out.is_all = gone > 0 && gone == listed().count();
@@ -149,16 +151,12 @@ impl Rebuild<'_> {
                 self.visible.exemplars.forget_deleted(&delete);
             }
         }
-        self.visible.shards.begin_after_delete(through);
+        self.visible.begin_after_deletes(through);
         *passed = through;
     }
 
     /// The batches of a segment that count.
-    pub(super) async fn read(
-        &self,
-        seq: u64,
-        segment: &Segment,
-    ) -> Result<Vec<ResolvedBatch>, Unread> {
+    pub(super) async fn read(&self, seq: u64, segment: &Segment) -> Result<Vec<Rows>, Unread> {
         let name = SegmentName { broker: self.broker, epoch: segment.epoch, seq };
         let key = name.key();
         let mut fault = String::new();
@@ -201,7 +199,7 @@ impl Rebuild<'_> {
         name: SegmentName,
         bytes: Bytes,
         segment: &Segment,
-    ) -> Result<Vec<ResolvedBatch>, Undecoded> {
+    ) -> Result<Vec<Rows>, Undecoded> {
         let passed_over = segment.passed_over.clone();
         let (size_bytes, checksum) = (segment.size_bytes, segment.checksum);
         let (registry, now_ms) = (Arc::clone(self.registry), self.now_ms);
@@ -219,6 +217,10 @@ impl Rebuild<'_> {
             let mut decoder = LogDecoder::new();
             let mut decoded = Vec::with_capacity(batches.len());
             for batch in batches {
+                if batch.signal == Signal::Logs {
+                    decoded.push(decode_lines(&batch.payload)?);
+                    continue;
+                }
                 // Also what does not count: series may be defined there.
                 let mut rows = ResolvedBatch::default();
                 decoder.decode(&batch.payload, &registry, shards, now_ms, &mut rows).map_err(
@@ -228,13 +230,22 @@ impl Rebuild<'_> {
                     },
                 )?;
                 if passed_over.binary_search(&batch.number).is_err() {
-                    decoded.push(rows);
+                    decoded.push(Rows::Samples(Box::new(rows)));
                 }
             }
             Ok(decoded)
         };
         self.work.run(decode).await
     }
+}
+
+/// Lines count always: they bear no marks.
+fn decode_lines(payload: &[u8]) -> Result<Rows, Undecoded> {
+    let decoded = LogBatch::decode(payload).map_err(|error| Undecoded {
+        is_newer: matches!(error, BatchError::Version { .. }),
+        why: error.to_string(),
+    });
+    decoded.map(|(tenant, batch)| Rows::Lines(tenant, Box::new(batch)))
 }
 
 /// Why bytes are not a segment's.
@@ -252,14 +263,14 @@ fn has_all_deletes_since(state: &State, segment: &Segment) -> bool {
 /// Blocks of a start.
 #[derive(Default)]
 pub(super) struct OpenedBlocks {
-    pub(super) open: Vec<(BlockMeta, Arc<MetricBlock>)>,
+    pub(super) open: Vec<(BlockMeta, AnyBlock)>,
     /// Those that cannot be read for now.
     pub(super) late: Vec<BlockMeta>,
 }
 
 /// What became of a block.
 enum OneBlock {
-    Open(Arc<MetricBlock>),
+    Open(AnyBlock),
     /// It is not listed any more.
     Gone,
     /// Answers say that it is missing.
@@ -272,7 +283,7 @@ enum OneBlock {
 #[derive(Clone)]
 pub(super) struct Opening {
     pub(super) consensus: Consensus,
-    pub(super) blocks: Arc<BlockSet<MetricFormat>>,
+    pub(super) blocks: BlockSets,
     pub(super) damaged: Arc<DamagedBlocks>,
     pub(super) work: Work,
     /// One for each that is being read.
@@ -290,9 +301,9 @@ impl Opening {
         let began = Instant::now();
         let mut reads = 0;
         loop {
-            let blocks = Arc::clone(&self.blocks);
+            let blocks = self.blocks.clone();
             let turn = self.turns.acquire().await.expect("nobody closes it");
-            let opened = self.work.run(move || blocks.open_block(meta.id)).await;
+            let opened = self.work.run(move || blocks.open_block(meta.id, meta.signal)).await;
             drop(turn);
             match opened {
                 Ok(block) => return Ok(OneBlock::Open(block)),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::{BatchIdentity, Delivery, Incarnation, IngestOutcome, Lane};
 mod bounds;
 mod damage;
 mod kept;
+mod lines;
 mod live;
 mod moves;
 mod nearest;
@@ -65,6 +66,8 @@ pub(super) struct Site {
     opened_past_copies: AtomicUsize,
     /// Milliseconds after which what is damaged is believed to be; 0 as in the program.
     damaged_after_ms: AtomicU64,
+    /// Feature level of brokers that start; 0 for that of this program.
+    pub(super) level: AtomicU32,
     /// After so many blocks, one more is refused; 0 or less: none.
     pub(super) refuses_block: AtomicI64,
     /// What brokers are told otherwise than the others.
@@ -145,7 +148,10 @@ fn try_start(runtime: &Runtime, site: &Arc<Site>, id: u64, disk: &MemoryDisk) ->
             http_address: String::new(),
             zone: String::new(),
             version: "1.2.3".to_owned(),
-            feature_level: 1,
+            feature_level: match failed.level.load(Ordering::Relaxed) {
+                0 => catalog::FEATURE_LEVEL,
+                level => level,
+            },
             state: BrokerState::Active,
         };
         let set = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };

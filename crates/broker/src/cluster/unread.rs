@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use blockstore::Disk;
 use catalog::{BrokerId, Command, Segment, State, segment_key};
-use metricstore::{CutData, FlushPlan, Registry};
+use metricstore::Registry;
 use tokio::time::Instant;
 
 use super::adoption::{LATE_CHUNK_BYTES, cut, heads};
@@ -20,8 +20,10 @@ use super::blocks::BlockWriting;
 use super::leases::{Held, Leases, NoResult};
 use super::members::Members;
 use super::rebuild::Rebuild;
+use super::signals::named;
 use super::writer::AGREE_DEADLINE;
 use crate::deletes::DeleteBook;
+use crate::logs::LineDeleteBook;
 
 /// Tries them again.
 pub(super) struct Missing {
@@ -88,8 +90,8 @@ impl Missing {
         let registry = Arc::new(Registry::new(self.seed));
         let deletes = DeleteBook::load(state)?;
         let deletes_through = state.last_delete();
-        let now = deletes.current().0.through(deletes_through);
-        let visible = heads(&*self.disk, deletes)?;
+        let now = (deletes.current().0, LineDeleteBook::load(state)?.current().0);
+        let visible = heads(&*self.disk, deletes, self.seed)?;
         let rebuild = Rebuild {
             broker,
             store: &self.writing.store,
@@ -104,9 +106,7 @@ impl Missing {
             // What a newer program wrote is one of those that cannot be read, here.
             let Ok(batches) = rebuild.read(seq, &segment).await else { continue };
             rebuild.pass_deletes(&tombstones, &mut passed, segment.deletes_through);
-            for batch in batches {
-                visible.shards.append(batch.shards, Box::new(|_| {}));
-            }
+            batches.into_iter().for_each(|rows| visible.bring_back(rows));
             keys.push(segment_key(broker, segment.epoch, seq));
             seqs.push(seq);
         }
@@ -114,28 +114,21 @@ impl Missing {
             return Ok(());
         }
         rebuild.pass_deletes(&tombstones, &mut passed, deletes_through);
-        visible.shards.settle();
-        let cuts = self.writing.work.run(move || cut(&visible)).await;
-        let samples: u64 = cuts.iter().map(CutData::rows).sum();
-        let added = match samples {
-            0 => Vec::new(),
-            _ => {
-                let of = Arc::clone(&registry);
-                let plan = self.writing.work.run(move || FlushPlan::new(cuts, &now, &of)).await;
-                self.writing.write_plan(plan, &registry).await?
-            }
-        };
-        let ids = added.iter().map(|new| new.id).collect();
+        visible.settle();
+        let frozen = self.writing.work.run(move || cut(&visible)).await;
+        let (samples, _) = frozen.rows();
+        let added = self.writing.write_frozen(frozen, now, deletes_through, &registry).await?;
+        let blocks = named(&added);
         let segments = seqs.len();
         match lease.propose(Command::FlushUnread { broker, seqs, added, deletes_through }).await {
             Ok(_) => {}
             Err(error @ NoResult::Refused(_)) => {
                 // Its own broker was faster, perhaps.
-                self.writing.discard(ids);
+                self.writing.discard(blocks);
                 return Err(error.into());
             }
             Err(error @ NoResult::Doubtful(_)) => {
-                self.writing.forget(&ids);
+                self.writing.forget(&blocks);
                 return Err(error.into());
             }
         }

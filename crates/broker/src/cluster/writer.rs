@@ -15,8 +15,9 @@ use blockstore::{SegmentName, SegmentWriter};
 use bytes::Bytes;
 use catalog::{BrokerId, CatalogError, Command, Mark, NewSegment, Outcome, Signal, Standing};
 use consensus::{Consensus, ProposeError};
+use logstore::LogBatch;
 use metricstore::{LogEncoder, Registry, ResolvedBatch};
-use model::TimeRange;
+use model::{TenantId, TimeRange};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -27,9 +28,12 @@ use super::metrics::ClusterCounters;
 use super::store::{self, ObjectStore, PUT_DEADLINE};
 use super::{OnFault, Work};
 use crate::commit::{CommitError, Message, OnStored};
+use crate::logs::{NewLines, OnLines};
 
 /// A segment is sealed when it has so many bytes of payload …
 const SEGMENT_BYTES: usize = 1 << 20;
+/// Lines that would make it larger than this go into the next.
+const MAX_SEGMENT_BYTES: usize = 8 << 20;
 /// … or marks of so many batches: they are in one command, which has to reach the other brokers in time …
 const SEGMENT_MARKS: usize = 1_000;
 /// … or when its first batch has waited for so long; and no sooner after the one before, so that a
@@ -44,10 +48,34 @@ pub(super) const AGREE_DEADLINE: Duration = Duration::from_secs(5);
 const SEGMENT_PATIENCE: Duration = PUT_DEADLINE.saturating_add(AGREE_DEADLINE);
 
 /// A batch on its way.
-pub(super) struct Waiting {
-    pub(super) batch: Box<ResolvedBatch>,
-    /// `None` when it was answered already, that nobody knows what became of it.
-    pub(super) done: Option<OnStored>,
+pub(super) enum Waiting {
+    Samples {
+        batch: Box<ResolvedBatch>,
+        /// `None` when it was answered already, that nobody knows what became of it.
+        done: Option<OnStored>,
+    },
+    Lines {
+        tenant: TenantId,
+        batch: Box<LogBatch>,
+        /// As of samples.
+        done: Option<OnLines>,
+    },
+}
+
+impl Waiting {
+    /// Whom to tell of a fault; `None` if that was done already.
+    fn take_refusal(&mut self) -> Option<Box<dyn FnOnce(CommitError) + Send>> {
+        match self {
+            Waiting::Samples { done, .. } => {
+                let done = done.take()?;
+                Some(Box::new(move |error| done(Err(error))))
+            }
+            Waiting::Lines { done, .. } => {
+                let done = done.take()?;
+                Some(Box::new(move |error| done(Err(error))))
+            }
+        }
+    }
 }
 
 /// A segment that was proposed and is not known to count.
@@ -147,9 +175,23 @@ impl ClusterQueue {
                 Message::Write { batch, input, mark, done }
             }
             fence @ Message::Fence { .. } => fence,
-            Message::WriteLines { done, .. } => {
-                done(Err(CommitError::TooLarge("a cluster takes no logs yet".to_owned())));
-                return Ok(());
+            Message::WriteLines { lines, done } => {
+                if self.is_draining.load(Ordering::Acquire) {
+                    done(Err(CommitError::Draining));
+                    return Ok(());
+                }
+                let bytes = lines.batch.bytes() + lines.payload.len();
+                if let Err(error) = self.budget.take(bytes) {
+                    ClusterCounters::count(&self.counters.refused_behind, 1);
+                    done(Err(error));
+                    return Ok(());
+                }
+                let budget = Arc::clone(&self.budget);
+                let done: OnLines = Box::new(move |result| {
+                    budget.give(bytes);
+                    done(result);
+                });
+                Message::WriteLines { lines, done }
             }
             other => return self.asked.send(other).map_err(|error| error.0),
         };
@@ -249,14 +291,14 @@ impl Collector {
                 }
                 self.add(batch, mark, done, payload);
             }
+            Message::WriteLines { lines, done } => self.add_lines(*lines, done).await,
             Message::Fence { done } => {
                 self.seal().await;
                 let events = self.events.clone();
                 let tell = Box::new(move || _ = events.send(Event::Then(done)));
                 let _ = self.items.send(Item::Then(tell));
             }
-            Message::WriteLines { .. }
-            | Message::Marks { .. }
+            Message::Marks { .. }
             | Message::Command { .. }
             | Message::Delete { .. }
             | Message::EndWindows { .. }
@@ -292,7 +334,21 @@ impl Collector {
         }
         open.marks.extend(mark.map(|mark| (number, *mark)));
         open.since.get_or_insert_with(Instant::now);
-        open.batches.push(Waiting { batch, done: Some(done) });
+        open.batches.push(Waiting::Samples { batch, done: Some(done) });
+    }
+
+    async fn add_lines(&mut self, lines: NewLines, done: OnLines) {
+        let NewLines { tenant, batch, payload, range, .. } = lines;
+        // What is read at once must not be much larger than a segment is.
+        if self.open.writer.payload_bytes() + payload.len() > MAX_SEGMENT_BYTES {
+            self.seal().await;
+        }
+        let open = &mut self.open;
+        open.writer.add(tenant, Signal::Logs, &payload);
+        open.rows += batch.lines();
+        open.range = Some(open.range.map_or(range, |all| all.union(&range)));
+        open.since.get_or_insert_with(Instant::now);
+        open.batches.push(Waiting::Lines { tenant, batch, done: Some(done) });
     }
 
     /// Sends the open segment on its way, if there is anything in it. Waits while as many as may be are
@@ -484,14 +540,14 @@ impl Agreeing {
     /// Answers those who wait for a segment that may come to count yet, or does already. Its rows stay,
     /// in case it does.
     fn tell_doubt(&self, seq: u64, error: &ProposeError) {
-        let told: Vec<OnStored> = {
+        let told: Vec<_> = {
             let mut flights = self.flights.lock();
             let batches = flights.get_mut(&seq).into_iter().flat_map(|flight| &mut flight.batches);
-            batches.filter_map(|waiting| waiting.done.take()).collect()
+            batches.filter_map(Waiting::take_refusal).collect()
         };
         tracing::warn!(seq, %error, "it is not known whether a segment counts: asking again");
         for done in told {
-            done(Err(CommitError::Unknown(error.to_string())));
+            done(CommitError::Unknown(error.to_string()));
         }
     }
 
@@ -527,7 +583,7 @@ fn refuse_late(parked: &mut VecDeque<Item>) {
 }
 
 fn refuse(batches: Vec<Waiting>, error: &CommitError) {
-    for done in batches.into_iter().filter_map(|waiting| waiting.done) {
-        done(Err(error.clone()));
+    for done in batches.into_iter().filter_map(|mut waiting| waiting.take_refusal()) {
+        done(error.clone());
     }
 }

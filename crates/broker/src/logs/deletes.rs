@@ -140,7 +140,7 @@ impl Broker {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), CommitError> {
-        self.no_logs_in_a_cluster()?;
+        self.check_logs_are_known()?;
         self.send_delete(self.delete_request(Signal::Logs, tenant, selectors, range))
     }
 }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use blockstore::{BlobWriter, BlockError, BlockSummary};
+use blockstore::{BlobWriter, BlockError, BlockSummary, MergePart};
 use logstore::{Entries, LogFormat, MetadataWanted, NsRange, Query, Source};
-use model::TenantId;
+use model::{Labels, TenantId};
 
 use super::deletes::{LineDeletes, of_head};
 use super::heads::FrozenHead;
@@ -25,16 +25,17 @@ pub(crate) struct PlannedLines {
 }
 
 impl PlannedLines {
-    /// Writes it. There are rows in it.
+    /// Writes it, or a part of it, and yields the last stream of that if there are more.
     ///
     /// # Errors
     /// Faults of the store.
     pub(crate) fn write(
         &self,
         format: &LogFormat,
+        part: &MergePart,
         out: &mut dyn BlobWriter,
-    ) -> Result<BlockSummary, BlockError> {
-        format.flush_sources(self.sources.clone(), self.keep, out)
+    ) -> Result<(BlockSummary, Option<Labels>), BlockError> {
+        format.flush_part(self.sources.clone(), self.keep, part, out)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logstore::{LogBatch, NsRange, Record};
-use model::TenantId;
+use model::{TenantId, TimeRange};
 
 use super::pushes::PushId;
 use crate::Broker;
@@ -47,6 +47,8 @@ pub(crate) struct NewLines {
     pub(crate) payload: Vec<u8>,
     pub(crate) push: Option<PushId>,
     pub(crate) at_ms: i64,
+    /// Of their times.
+    pub(crate) range: TimeRange,
 }
 
 /// What became of lines that were not refused.
@@ -75,22 +77,23 @@ impl Broker {
         push: Option<PushId>,
         done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
     ) {
-        let checked = self.no_logs_in_a_cluster().and_then(|()| self.check_head_room());
+        let checked = self.check_logs_are_known().and_then(|()| self.check_head_room());
         if let Err(error) = checked {
             return done(Err(error));
         }
         let at_ms = self.now_ms();
-        let (batch, too_old, too_new) = admitted(batch, self.admitted_times(at_ms));
+        let Admitted { batch, too_old, too_new, span_ns } =
+            admitted(batch, self.admitted_times(at_ms));
         let counters = &self.inner.lines.counters;
         counters.too_old.fetch_add(too_old, Ordering::Relaxed);
         counters.too_new.fetch_add(too_new, Ordering::Relaxed);
         let outcome = LogOutcome { stored: batch.lines(), was_known: false, too_old, too_new };
-        if outcome.stored == 0 {
-            return done(Ok(outcome));
-        }
+        let Some((first_ns, last_ns)) = span_ns else { return done(Ok(outcome)) };
+        let [first_ms, last_ms] = [first_ns, last_ns].map(|ns| ns.div_euclid(MILLISECOND_NS));
+        let range = TimeRange::new(first_ms, last_ms + 1);
         let mut payload = Vec::new();
         batch.encode(tenant, &mut payload);
-        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms };
+        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms, range };
         let done: OnLines = Box::new(move |result| {
             done(result.map(|stored| match stored {
                 StoredLines::New => outcome,
@@ -103,14 +106,13 @@ impl Broker {
         }
     }
 
-    /// Segments of a cluster hold no lines yet.
-    pub(super) fn no_logs_in_a_cluster(&self) -> Result<(), CommitError> {
+    /// Whether all brokers of the cluster can read what is written of lines.
+    pub(super) fn check_logs_are_known(&self) -> Result<(), CommitError> {
         match &self.inner.clustered {
-            None => Ok(()),
-            Some(_) => {
-                let why = "a cluster takes no logs yet: send them to a broker that runs alone";
-                Err(CommitError::TooLarge(why.to_owned()))
+            Some(clustered) if !clustered.has_level(catalog::LOGS_LEVEL) => {
+                Err(CommitError::OldBroker)
             }
+            _ => Ok(()),
         }
     }
 
@@ -127,20 +129,39 @@ impl Broker {
     }
 }
 
-/// The batch without lines outside a range, and how many those are: before it, and behind it.
-fn admitted(batch: LogBatch, range: NsRange) -> (LogBatch, u64, u64) {
+/// The lines of a batch that are taken.
+#[derive(Debug, PartialEq, Eq)]
+struct Admitted {
+    batch: LogBatch,
+    /// How many of the others are before the range.
+    too_old: u64,
+    /// How many are behind it.
+    too_new: u64,
+    /// Times of the first and the last; `None` if there are none.
+    span_ns: Option<(i64, i64)>,
+}
+
+/// Leaves lines outside a range out of a batch.
+fn admitted(batch: LogBatch, range: NsRange) -> Admitted {
     let (mut too_old, mut too_new) = (0, 0);
+    let mut span_ns: Option<(i64, i64)> = None;
     let mut metadata = Vec::new();
     let mut records = batch.records();
     while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
         if let Record::Line { timestamp_ns, .. } = record {
-            too_old += u64::from(timestamp_ns < range.start_ns);
-            too_new += u64::from(timestamp_ns >= range.start_ns && !range.contains(timestamp_ns));
+            if range.contains(timestamp_ns) {
+                let (first, last) = span_ns.unwrap_or((timestamp_ns, timestamp_ns));
+                span_ns = Some((first.min(timestamp_ns), last.max(timestamp_ns)));
+            } else if timestamp_ns < range.start_ns {
+                too_old += 1;
+            } else {
+                too_new += 1;
+            }
         }
     }
     // Fast path: nearly all lines are of now.
     if too_old + too_new == 0 {
-        return (batch, 0, 0);
+        return Admitted { batch, too_old, too_new, span_ns };
     }
     let mut kept = LogBatch::default();
     // A stream is begun when it has a line.
@@ -158,7 +179,7 @@ fn admitted(batch: LogBatch, range: NsRange) -> (LogBatch, u64, u64) {
             Record::Line { .. } => {}
         }
     }
-    (kept, too_old, too_new)
+    Admitted { batch: kept, too_old, too_new, span_ns }
 }
 
 #[cfg(test)]
@@ -185,8 +206,13 @@ mod tests {
                 }
             }
         }
-        let (kept, too_old, too_new) = admitted(batch.clone(), NsRange::new(10, 20));
-        assert_eq!((kept, too_old, too_new), (wanted, 3, 2));
-        assert_eq!(admitted(batch.clone(), NsRange::all()), (batch, 0, 0));
+        let of_some = Admitted { batch: wanted, too_old: 3, too_new: 2, span_ns: Some((10, 19)) };
+        assert_eq!(admitted(batch.clone(), NsRange::new(10, 20)), of_some);
+        let of_none =
+            Admitted { batch: LogBatch::default(), too_old: 7, too_new: 0, span_ns: None };
+        assert_eq!(admitted(batch.clone(), NsRange::new(90, 91)), of_none);
+        let of_all =
+            Admitted { batch: batch.clone(), too_old: 0, too_new: 0, span_ns: Some((0, 30)) };
+        assert_eq!(admitted(batch, NsRange::all()), of_all);
     }
 }

@@ -20,7 +20,7 @@ use anyhow::Result;
 use catalog::State;
 use logstore::{IndexCache, LogFormat};
 
-pub(crate) use deletes::{LineDelete, LineDeleteBook, of_block};
+pub(crate) use deletes::{LineDelete, LineDeleteBook, LineDeletes, of_block, of_head};
 pub(crate) use flush::{PlannedLines, plan_flush};
 pub(crate) use frame::{put_pushes, split};
 pub(crate) use heads::{FrozenHead, LogHeads};

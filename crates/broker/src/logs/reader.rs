@@ -1,28 +1,40 @@
 //! A view of one tenant's lines, across heads and blocks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use catalog::{BlockId, BlockMeta, Signal};
+use blockstore::{BlockFormat, InMemory};
+use catalog::{BlockId, BlockMeta, LOGS_LEVEL, Signal, State};
+use governor::{Account, Held};
 use logstore::{NsRange, ReadError, Source};
 use model::{Matcher, TenantId, TimeRange};
+use net::rpc::FreshLines;
+use net::rpc::fresh_request::Ask;
+use parking_lot::Mutex;
 
 use super::deletes::{of_block, of_head};
 use crate::Broker;
+use crate::cluster::{CaughtUp, FreshAnswer, Gathered};
 use crate::maintenance::is_damage;
+use crate::rpc::messages;
 
 const MILLISECOND_NS: i64 = 1_000_000;
 
 /// Reads lines that are committed. The list of deletes is taken first, heads second and blocks third, while
 /// a flush publishes blocks first and drops heads second; a line that is found in both is one. What is past
 /// its retention is not there, whether it was removed already or not.
+///
+/// In a cluster the heads of the other brokers come first of all, and whatever reads waits for them: it is for
+/// a thread that may wait. One reader is for one query.
 pub struct LogsReader {
     broker: Broker,
     tenant: TenantId,
+    account: Arc<Account>,
+    caught_up: CaughtUp,
 }
 
 /// Where the lines of a range are. They stay readable for as long as somebody holds this, whatever is flushed,
 /// merged, deleted or removed meanwhile.
-#[derive(Debug)]
 pub struct LogSelection {
     /// In order of commits, for [`logstore::Query`] with the matchers that were selected by.
     pub sources: Vec<Source>,
@@ -30,8 +42,10 @@ pub struct LogSelection {
     pub range: NsRange,
     /// What is missing in the range because it was damaged, in words.
     pub missing: Vec<String>,
-    /// Those of the first sources, which are blocks.
+    /// Those of the first sources, which are blocks of the store.
     blocks: Vec<BlockId>,
+    /// What other brokers gave.
+    _fresh: Vec<Held>,
 }
 
 impl LogSelection {
@@ -44,6 +58,8 @@ impl LogSelection {
         if error.source_index < self.blocks.len() {
             let block = self.blocks.remove(error.source_index);
             self.missing.push(format!("partial answer: block {block} cannot be read"));
+        } else {
+            self.missing.push(format!("partial answer: lines of a head cannot be read: {error}"));
         }
     }
 }
@@ -51,21 +67,34 @@ impl LogSelection {
 impl Broker {
     /// A view of one tenant's lines.
     pub fn logs_reader(&self, tenant: TenantId) -> LogsReader {
-        LogsReader { broker: self.clone(), tenant }
+        self.logs_reader_for(tenant, self.governor().account())
+    }
+
+    /// As [`Broker::logs_reader`]; what other brokers give counts for `account`.
+    pub fn logs_reader_for(&self, tenant: TenantId, account: Arc<Account>) -> LogsReader {
+        LogsReader { broker: self.clone(), tenant, account, caught_up: CaughtUp::new() }
     }
 }
 
 impl LogsReader {
     /// Where the lines in a range are of the streams whose labels satisfy all matchers. Of the heads, up to 64
     /// KiB per stream are copied; of blocks, nothing is read.
-    pub fn select(&self, matchers: &[Matcher], range: NsRange) -> LogSelection {
+    ///
+    /// # Errors
+    /// The other brokers have too much; nobody waits any more.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        range: NsRange,
+    ) -> Result<LogSelection, crate::ReadError> {
         let inner = &self.broker.inner;
         let oldest_ms = self.broker.oldest_log_ms(self.broker.now_ms());
         let start_ns = range.start_ns.max(oldest_ms.saturating_mul(MILLISECOND_NS));
         let range = NsRange::new(start_ns, range.end_ns);
+        let within = milliseconds_of(range);
+        let Gathered { answers, mut lacking } = self.fresh(matchers, range, within)?;
         let (deletes, _) = inner.lines.deletes.current();
         let heads = inner.lines.heads.select(self.tenant, matchers, range);
-        let within = milliseconds_of(range);
         let (open, mut missing) = {
             // Both at one moment: later a block may be there again that is not in this answer.
             let damaged = inner.damaged.lock();
@@ -74,10 +103,8 @@ impl LogsReader {
             (inner.log_blocks.snapshot(), lost.collect::<Vec<_>>())
         };
         // In this order: a block leaves the first list after it came into the second.
-        inner.catalog.read(|state| {
-            let lost = state.quarantined().filter(|meta| self.concerns(meta, within));
-            missing.extend(lost.map(lost_block));
-        });
+        missing.extend(inner.catalog.read(|state| self.lost(state, within)));
+        missing.append(&mut lacking);
         missing.sort_unstable();
         missing.dedup();
         let (mut sources, mut blocks) = (Vec::new(), Vec::new());
@@ -86,11 +113,73 @@ impl LogsReader {
             sources.push(Source::Block { block: Arc::clone(&one.block), deletes });
             blocks.push(one.meta.id);
         }
+        let mut held = Vec::new();
+        for FreshAnswer { broker, bytes, deletes_through, held: memory } in answers {
+            match inner.lines.format.open(Arc::new(InMemory(bytes))) {
+                Ok(block) => {
+                    let deletes = of_head(&deletes, self.tenant, deletes_through, u64::MAX);
+                    sources.push(Source::Block { block: Arc::new(block), deletes });
+                    held.push(memory);
+                }
+                Err(error) => missing.push(format!(
+                    "partial answer: what broker {broker} has in memory cannot be read: {error}"
+                )),
+            }
+        }
         sources.extend(heads.into_iter().map(|found| Source::Head {
             deletes: of_head(&deletes, self.tenant, found.deletes_through, u64::MAX),
             head: found.head,
         }));
-        LogSelection { sources, range, missing, blocks }
+        Ok(LogSelection { sources, range, missing, blocks, _fresh: held })
+    }
+
+    /// What the other brokers have in no block, and what lacks of it, in words; nothing beside a log.
+    fn fresh(
+        &self,
+        matchers: &[Matcher],
+        range: NsRange,
+        within: TimeRange,
+    ) -> Result<Gathered, crate::ReadError> {
+        let Some(clustered) = &self.broker.inner.clustered else { return Ok(Gathered::default()) };
+        // Below it nobody has lines.
+        if !clustered.has_level(LOGS_LEVEL) {
+            return Ok(Gathered::default());
+        }
+        let Some(runtime) = &clustered.peers.runtime else {
+            let lacking = vec!["partial answer: the other brokers were not asked".to_owned()];
+            return Ok(Gathered { lacking, ..Gathered::default() });
+        };
+        let ask = Ask::Lines(FreshLines {
+            selector: Some(messages::selector_of(matchers)),
+            start_ns: range.start_ns,
+            end_ns: range.end_ns,
+        });
+        let name = self.broker.tenant_name(self.tenant).unwrap_or_default();
+        let time_limit = Duration::from_millis(self.broker.limits_of(name).query_timeout_ms);
+        // What the catalog says to be missing may be in a block by the time that blocks are looked at.
+        let lost = Mutex::default();
+        let look = |state: &State| *lost.lock() = self.lost(state, within);
+        let known = (&look as _, &self.caught_up);
+        let gathering = clustered.peers.gather(self.tenant, ask, &self.account, time_limit, known);
+        let mut gathered = runtime.block_on(gathering)?;
+        gathered.lacking.append(&mut lost.into_inner());
+        Ok(gathered)
+    }
+
+    /// What cannot be read as far as the catalog knows, in words.
+    fn lost(&self, state: &State, range: TimeRange) -> Vec<String> {
+        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range)).map(lost_block);
+        // Whose lines are in a segment only it says.
+        let segments = self.broker.inner.clustered.iter().flat_map(|own| own.missing(state));
+        let segments = segments.filter(|(.., segment)| segment.range.overlaps(&range));
+        let words = segments.map(|(broker, seq, segment)| {
+            format!(
+                "partial answer: segment {seq} of broker {broker} with {} rows of all tenants from {} to \
+                 {} ms cannot be read",
+                segment.rows, segment.range.start_ms, segment.range.end_ms
+            )
+        });
+        blocks.chain(words).collect()
     }
 
     /// Sets a block aside that turned out to be damaged. One that could not be read for another reason, such

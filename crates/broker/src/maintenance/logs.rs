@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use blockstore::{MergeError, MergeJob, MergePolicy, OpenBlock, plan_merge};
+use blockstore::{MergeError, MergeJob, MergePart, OpenBlock};
 use catalog::{BlockId, BlockMeta, Command, NewBlock, Signal};
 use crossbeam_channel::Receiver;
 use logstore::LogBlock;
-use model::TimeRange;
 
 use super::{Fault, Maintenance, Wake, added_metas, is_damage};
 use crate::command;
 use crate::logs::{FrozenHead, PlannedLines, of_block, plan_flush};
-
-/// Blocks of lines that are larger than this together are not made one: nothing is read faster then, and each
-/// merge writes all of it again.
-const MAX_MERGED_BYTES: u64 = 1 << 30;
 
 /// A block of lines that was written and is open.
 pub(super) type WrittenLines = (NewBlock, Arc<LogBlock>);
@@ -58,7 +53,6 @@ impl Maintenance {
     /// As of blocks of samples.
     pub(super) fn merge_lines_that_are_due(&mut self, woken: &Receiver<Wake>) -> Result<(), Fault> {
         let flushed = self.flushed;
-        let policy = MergePolicy { max_bytes: MAX_MERGED_BYTES, ..MergePolicy::default() };
         while woken.is_empty() && self.put_off.is_empty() && !self.flush_is_urgent() {
             if self.flushed != flushed {
                 return Ok(());
@@ -66,7 +60,7 @@ impl Maintenance {
             let snapshot = self.log_blocks.snapshot();
             let metas: Vec<BlockMeta> = snapshot.iter().map(|open| open.meta).collect();
             drop(snapshot);
-            let Some(job) = plan_merge(&metas, (self.now_ms)(), &policy) else { return Ok(()) };
+            let Some(job) = self.planner.next_of_lines(&metas) else { return Ok(()) };
             self.merge_lines(&job, woken)?;
             self.count(&self.lines.counters.merges, 1);
         }
@@ -77,7 +71,7 @@ impl Maintenance {
         let id = BlockId(self.reserve(1)?.start);
         let (deletes, deletes_through) = self.lines.deletes.current();
         let (blocks, format) = (Arc::clone(&self.log_blocks), self.lines.format.clone());
-        let keep = TimeRange::new(self.logs_kept_since_ms(), i64::MAX);
+        let keep = self.planner.terms_of_lines();
         let hidden = |meta: &BlockMeta| of_block(&deletes, deletes_through, meta);
         let meanwhile = &mut || self.meanwhile(woken);
         let merged = match blocks.merge(&format, job, id, keep, &hidden, meanwhile) {
@@ -137,11 +131,6 @@ impl Maintenance {
         }
     }
 
-    /// Lines that are older are not kept.
-    fn logs_kept_since_ms(&self) -> i64 {
-        self.logs_retention_ms.map_or(i64::MIN, |kept_ms| (self.now_ms)().saturating_sub(kept_ms))
-    }
-
     /// Writes and opens one block; `None` if no line of it is left.
     fn write_log_block(
         &self,
@@ -149,7 +138,7 @@ impl Maintenance {
         planned: &PlannedLines,
     ) -> Result<Option<WrittenLines>, Fault> {
         let mut out = self.blobs.create(&id.key(Signal::Logs))?;
-        let summary = planned.write(&self.lines.format, &mut *out)?;
+        let (summary, _) = planned.write(&self.lines.format, &MergePart::default(), &mut *out)?;
         if summary.rows == 0 {
             return Ok(None);
         }

@@ -17,6 +17,10 @@ use crate::deletes::DeleteBook;
 use crate::in_effect::InEffect;
 use crate::{BrokerConfig, RollupTier};
 
+/// Blocks of lines that are larger than this together are not made one: nothing is read faster then, and each
+/// merge writes all of it again.
+const MAX_BYTES_OF_LINES: u64 = 1 << 30;
+
 /// How much longer than samples the marks of agents are kept: a batch sent at the end of the
 /// retention may come again for a while.
 const MARK_MARGIN_MS: i64 = DAY_MS;
@@ -166,6 +170,20 @@ impl Planner {
             return Ok(Some(Due::Rewrite(job)));
         }
         Ok(self.thinner(blocks)?.map(Due::Downsample))
+    }
+
+    /// The most useful merge of blocks of lines that is due among these, which are all of those that overlap
+    /// each other in time.
+    pub(crate) fn next_of_lines(&self, metas: &[BlockMeta]) -> Option<MergeJob> {
+        let max_bytes = self.policy.max_bytes.min(MAX_BYTES_OF_LINES);
+        plan_merge(metas, (self.now_ms)(), &MergePolicy { max_bytes, ..self.policy })
+    }
+
+    /// What a merge of lines that begins now keeps.
+    pub(crate) fn terms_of_lines(&self) -> TimeRange {
+        let now_ms = (self.now_ms)();
+        let horizon_ms = self.logs_kept_ms.map_or(i64::MIN, |kept| now_ms.saturating_sub(kept));
+        TimeRange::new(horizon_ms, i64::MAX)
     }
 
     /// The next day of whose samples rollups are to be all that is left, or coarser ones than before.

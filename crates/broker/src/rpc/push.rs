@@ -384,6 +384,7 @@ impl Answering {
             | CommitError::Unknown(_)
             | CommitError::Fenced(_)
             | CommitError::Draining
+            | CommitError::OldBroker
             | CommitError::Stopping => Retry::AfterMs(SOON_MS),
             CommitError::OverRate { retry_after_ms, .. } => {
                 Retry::AfterMs(u32::try_from(*retry_after_ms).unwrap_or(u32::MAX))

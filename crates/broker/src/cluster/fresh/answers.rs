@@ -76,6 +76,10 @@ impl Broker {
                 deletes: &inner.deletes,
                 exemplars: &inner.exemplars,
                 known_deletes: Deletes::default(),
+                log_heads: &inner.lines.heads,
+                line_deletes: &inner.lines.deletes,
+                known_line_deletes: Arc::new([]),
+                log_format: &inner.lines.format,
                 seed,
             };
             heads.answer(&request, &working)

@@ -24,10 +24,10 @@ use super::{FreshAnswer, Other, Others, SHOWN_WAIT, count};
 use crate::ReadError;
 use crate::cluster::rebuild::{AT_ONCE, Rebuild};
 use crate::exemplars::ExemplarBook;
-use crate::logs::Lines;
+use crate::logs::{LineDelete, LineDeletes, Lines};
 use crate::rpc::messages;
 use crate::shards::Shards;
-use crate::visible::Visible;
+use crate::visible::{Hiding, Visible};
 
 /// How long a query waits for segments.
 const SEGMENTS_WAIT: Duration = Duration::from_secs(5);
@@ -51,6 +51,7 @@ pub(super) struct Foreign {
     /// Deletes that were in effect at any time since these heads were begun: what they hide here may be in
     /// blocks by now, and forgotten.
     known: BTreeMap<u64, Arc<Delete>>,
+    known_of_lines: BTreeMap<u64, Arc<LineDelete>>,
     /// Segments that are damaged or gone, in words.
     unreadable: BTreeMap<u64, String>,
     /// They did not fit into memory: they are begun anew at this time, not earlier.
@@ -72,6 +73,7 @@ struct ForeignHeads {
 struct Ready {
     heads: Arc<ForeignHeads>,
     known_deletes: Deletes,
+    known_line_deletes: LineDeletes,
     /// The version of the catalog that has to be shown beside them.
     version: u64,
 }
@@ -129,11 +131,15 @@ impl Foreign {
 
     fn learn(&mut self, wanted: &Wanted) {
         for tombstone in &wanted.tombstones {
+            let number = tombstone.number;
+            if self.known.contains_key(&number) || self.known_of_lines.contains_key(&number) {
+                continue;
+            }
             // One whose pattern this program cannot compile has stopped it.
-            if !self.known.contains_key(&tombstone.number)
-                && let Ok(delete) = Delete::new(Arc::clone(tombstone))
-            {
-                self.known.insert(tombstone.number, Arc::new(delete));
+            match Hiding::new(Arc::clone(tombstone)) {
+                Ok(Hiding::Samples(delete)) => _ = self.known.insert(number, delete),
+                Ok(Hiding::Lines(delete)) => _ = self.known_of_lines.insert(number, delete),
+                Err(_) => {}
             }
         }
         // Those below are in blocks, or the catalog says that they are missing.
@@ -152,7 +158,7 @@ impl Others {
     ) -> Result<(Option<FreshAnswer>, Vec<String>), ReadError> {
         let other = self.other(broker);
         let (ready, mut lacking) = self.brought_up(broker, &other).await;
-        let Some(Ready { heads, known_deletes, version }) = ready else {
+        let Some(Ready { heads, known_deletes, known_line_deletes, version }) = ready else {
             return Ok((None, lacking));
         };
         if !self.shown(version, SHOWN_WAIT).await {
@@ -168,11 +174,23 @@ impl Others {
         }
         let (request, account) = (request.clone(), Arc::clone(account));
         let (deletes, seed) = (Arc::clone(&self.deletes), self.seed);
+        let Lines { deletes: line_deletes, format: log_format, .. } = self.lines.clone();
         let answer = self.work.run(move || {
             let ForeignHeads { registry, visible, .. } = &*heads;
-            let Visible { shards, exemplars, .. } = visible;
+            let Visible { shards, exemplars, lines, .. } = visible;
             let deletes = &*deletes;
-            let heads = Heads { registry, shards, deletes, exemplars, known_deletes, seed };
+            let heads = Heads {
+                registry,
+                shards,
+                deletes,
+                exemplars,
+                known_deletes,
+                log_heads: &lines.heads,
+                line_deletes: &line_deletes,
+                known_line_deletes,
+                log_format: &log_format,
+                seed,
+            };
             heads.answer(&request, &account)
         });
         match answer.await {
@@ -239,8 +257,9 @@ impl Others {
         };
         lacking.extend(heads.unreadable.values().cloned());
         let known_deletes = Deletes::new(heads.known.values().cloned().collect());
+        let known_line_deletes = heads.known_of_lines.values().cloned().collect();
         let heads = Arc::clone(&heads.heads);
-        (Some(Ready { heads, known_deletes, version }), lacking)
+        (Some(Ready { heads, known_deletes, known_line_deletes, version }), lacking)
     }
 
     /// Another one may have made blocks of them a moment ago. Yields what lacks, in words.
@@ -275,6 +294,7 @@ impl Others {
             through: first.1,
             deletes: 0,
             known: BTreeMap::new(),
+            known_of_lines: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             full_until: None,
             failed: None,
@@ -329,10 +349,7 @@ impl Others {
             count(&self.counters.segments_read, 1);
             match batches {
                 Ok(batches) => {
-                    for mut batch in batches {
-                        visible.exemplars.keep(&mut batch);
-                        visible.shards.append(batch.shards, Box::new(|_| {}));
-                    }
+                    batches.into_iter().for_each(|rows| visible.bring_back(rows));
                 }
                 // It is in blocks by now, and was removed.
                 Err(_) if !self.is_listed(broker, seq) => {
@@ -347,8 +364,7 @@ impl Others {
                 }
             }
             heads.through = seq + 1;
-            let bytes =
-                registry.bytes() as u64 + visible.shards.totals().bytes + visible.exemplars.bytes();
+            let bytes = registry.bytes() as u64 + visible.head_bytes() + visible.exemplars.bytes();
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if let Err(refused) = held.lock().resize(bytes) {
                 heads.full_until = Some(Instant::now() + FULL);

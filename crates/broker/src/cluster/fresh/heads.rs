@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockstore::InMemory;
+use blockstore::{InMemory, MergePart};
 use bytes::Bytes;
 use governor::{Account, Held};
+use logstore::{LogFormat, NsRange, Source};
 use metricstore::{
     Delete, Deletes, HeadLabels, HeadSnapshot, LabelQuery, MetricFormat, Registry, Selected,
 };
 use model::{BestNames, Matcher, TenantId, TimeRange};
 use net::rpc::fresh_request::Ask;
 use net::rpc::{
-    ExemplarsResponse, FreshHead, FreshNames, FreshRequest, FreshSamples, FreshSeries,
+    ExemplarsResponse, FreshHead, FreshLines, FreshNames, FreshRequest, FreshSamples, FreshSeries,
     LabelsResponse, SeriesResponse,
 };
 use prost::Message;
@@ -23,6 +24,7 @@ use tonic::Status;
 use crate::ReadError;
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
+use crate::logs::{LineDelete, LineDeleteBook, LineDeletes, LogHeads, of_head};
 use crate::rpc::messages;
 use crate::shards::Shards;
 
@@ -38,6 +40,11 @@ pub(in crate::cluster) struct Heads<'a> {
     /// Deletes that were in effect when it was found out what is in these heads, beside those that still
     /// are.
     pub(in crate::cluster) known_deletes: Deletes,
+    pub(in crate::cluster) log_heads: &'a LogHeads,
+    pub(in crate::cluster) line_deletes: &'a LineDeleteBook,
+    /// As those of samples.
+    pub(in crate::cluster) known_line_deletes: LineDeletes,
+    pub(in crate::cluster) log_format: &'a LogFormat,
     /// Keys the hashes of blocks.
     pub(in crate::cluster) seed: u64,
 }
@@ -67,6 +74,7 @@ impl Heads<'_> {
         let mut held = account.hold(0).map_err(|error| messages::fault(&error.into()))?;
         let (bytes, deletes_through) = match ask {
             Ask::Samples(asked) => self.samples(tenant, asked, &mut held)?,
+            Ask::Lines(asked) => self.lines(tenant, asked)?,
             Ask::Names(asked) => self.names(tenant, asked)?,
             Ask::Series(asked) => self.series(tenant, asked)?,
             Ask::Exemplars(asked) => {
@@ -117,6 +125,28 @@ impl Heads<'_> {
         Ok((bytes, deletes_through))
     }
 
+    fn lines(&self, tenant: TenantId, asked: &FreshLines) -> Result<(Vec<u8>, u64), Status> {
+        let matchers = messages::matchers(&asked.selector.clone().unwrap_or_default())?;
+        let range = NsRange::new(asked.start_ns, asked.end_ns);
+        let (before, _) = self.line_deletes.current();
+        let found = self.log_heads.select(tenant, &matchers, range);
+        let newest = found.iter().map(|found| found.deletes_through).max().unwrap_or(0);
+        let (after, through) = known_through(newest, || self.line_deletes.current())?;
+        let all = self.known_line_deletes.iter().chain(before.iter()).chain(after.iter());
+        let all: BTreeMap<u64, Arc<LineDelete>> =
+            all.map(|delete| (delete.tombstone.number, Arc::clone(delete))).collect();
+        let deletes: LineDeletes = all.into_values().collect();
+        let sources = found.into_iter().map(|found| Source::Head {
+            deletes: of_head(&deletes, tenant, found.deletes_through, through),
+            head: found.head,
+        });
+        let (mut out, all) = (InMemory::default(), MergePart::default());
+        let written = self.log_format.flush_part(sources.collect(), range, &all, &mut out);
+        let (summary, _) = written.map_err(|error| Status::internal(error.to_string()))?;
+        let bytes = if summary.rows == 0 { Vec::new() } else { out.0 };
+        Ok((bytes, through))
+    }
+
     /// The deletes that hide something of what was taken of the shards, and the number through which they
     /// are known: not less than that of the last delete that the shards had heard of, or it would hide what
     /// came after it. `before` was listed before the shards were asked: a delete that nothing is left of
@@ -130,20 +160,8 @@ impl Heads<'_> {
         before: &Deletes,
         newest: u64,
     ) -> Result<(Deletes, u64), Status> {
-        const PAUSE: Duration = Duration::from_micros(50);
-        let began = Instant::now();
-        let (after, through) = loop {
-            let (after, through) = self.deletes.current();
-            // The shards hear of it first.
-            if through >= newest {
-                break (after.of_tenant(tenant), through);
-            }
-            if began.elapsed() > DELETES_WAIT {
-                return Err(Status::unavailable("a delete is not known here yet"));
-            }
-            std::thread::sleep(PAUSE);
-        };
-        Ok((both(before, after), through))
+        let (after, through) = known_through(newest, || self.deletes.current())?;
+        Ok((both(before, after.of_tenant(tenant)), through))
     }
 
     fn listed(&self, tenant: TenantId) -> (Deletes, u64) {
@@ -206,6 +224,25 @@ impl Heads<'_> {
         let labels = labels.map(|labels| Bytes::copy_from_slice(labels.as_packed())).collect();
         let found = SeriesResponse { labels, missing: Vec::new() };
         Ok((found.encode_to_vec(), through))
+    }
+}
+
+/// A list of deletes that knows those up to a number: heads hear of one first.
+///
+/// # Errors
+/// It does not come so far.
+fn known_through<T>(newest: u64, current: impl Fn() -> (T, u64)) -> Result<(T, u64), Status> {
+    const PAUSE: Duration = Duration::from_micros(50);
+    let began = Instant::now();
+    loop {
+        let (deletes, through) = current();
+        if through >= newest {
+            return Ok((deletes, through));
+        }
+        if began.elapsed() > DELETES_WAIT {
+            return Err(Status::unavailable("a delete is not known here yet"));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

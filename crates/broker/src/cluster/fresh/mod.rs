@@ -47,6 +47,7 @@ use super::feed::{CatalogFeed, Event};
 use super::store::ObjectStore;
 use crate::ReadError;
 use crate::deletes::DeleteBook;
+use crate::logs::Lines;
 use crate::rpc::messages;
 use foreign::Foreign;
 
@@ -103,6 +104,8 @@ pub(crate) struct Others {
     pub(super) work: Work,
     pub(super) governor: Arc<Governor>,
     pub(super) deletes: Arc<DeleteBook>,
+    /// With the deletes and the format of this broker.
+    pub(super) lines: Lines,
     pub(super) seed: u64,
     pub(super) now_ms: fn() -> i64,
     /// By which threads that may block wait; a simulation has none.

@@ -10,6 +10,7 @@ use net::rpc::fresh_request::Ask;
 
 use super::reads::{Three, read_with, series_is, stored, whole};
 use super::*;
+use crate::cluster::signals::AnyBlock;
 
 fn clustered(broker: &Broker) -> &Clustered {
     broker.inner.clustered.as_ref().expect("it is one")
@@ -50,7 +51,7 @@ fn what_lacked_when_it_was_read_is_told_after_it_is_there_again() {
     let of_before = reader();
     let range = TimeRange::new(START_MS - 2, START_MS - 1);
     assert!(of_before.select(&series_is("s"), range).expect("readable").is_empty());
-    let (meta, block) = (open.meta, Arc::clone(&open.block));
+    let (meta, block) = (open.meta, AnyBlock::Samples(Arc::clone(&open.block)));
     assert!(own.events.send(Event::Opened(meta, block)).is_ok());
     wait("it is shown again", || broker.inner.blocks.snapshot().len() == 1);
     broker.inner.damaged.lock().clear();

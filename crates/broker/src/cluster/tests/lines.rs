@@ -1,0 +1,160 @@
+//! Lines of logs in a cluster: segments, heads of others, blocks, deletes, merges, brokers that die.
+
+use logstore::{Entries, LogBatch, NsRange, Query};
+
+use super::reads::{Three, stored, whole};
+use super::*;
+use crate::{LogOutcome, PushId};
+
+const MS: i64 = 1_000_000;
+
+fn app(name: &str) -> Labels {
+    Labels::from_pairs([("app", name)]).expect("valid")
+}
+
+fn app_is(name: &str) -> Vec<Matcher> {
+    vec![Matcher::new("app", MatchOp::Equal, name).expect("no regex")]
+}
+
+/// Lines of one stream, one a millisecond from a time on.
+fn lines(name: &str, from_ms: i64, texts: &[&str]) -> LogBatch {
+    let mut batch = LogBatch::default();
+    batch.stream(&app(name));
+    for (at, text) in (0..).zip(texts) {
+        batch.push((START_MS + from_ms + at) * MS, text.as_bytes(), &[]).expect("short");
+    }
+    batch
+}
+
+fn push(broker: &Broker, batch: LogBatch) -> Result<LogOutcome, CommitError> {
+    let (reply, answer) = channel();
+    let none: Option<PushId> = None;
+    broker.ingest_logs(DEFAULT_TENANT, batch, none, move |result| _ = reply.send(result));
+    answer.recv().expect("answered")
+}
+
+/// Stream, milliseconds since the start, text.
+type Found = Vec<(String, i64, String)>;
+
+fn read_lines(broker: &Broker) -> (Found, Vec<String>) {
+    let selection = broker.logs_reader(DEFAULT_TENANT).select(&[], NsRange::all());
+    let selection = selection.expect("there is memory");
+    let query = Query::new(Vec::new(), selection.range);
+    let mut entries = Entries::new(query, selection.sources).expect("readable");
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_entry().expect("readable") {
+        let name = entry.labels.get("app").expect("all have it").to_owned();
+        let text = String::from_utf8(entry.line.to_vec()).expect("text");
+        found.push((name, entry.timestamp_ns / MS - START_MS, text));
+    }
+    (found, selection.missing)
+}
+
+#[track_caller]
+fn assert_lines(broker: &Broker, wanted: &[(&str, i64, &str)], when: &str) {
+    let (found, missing) = read_lines(broker);
+    assert_eq!(missing, [] as [String; 0], "{when}");
+    let wanted: Found =
+        wanted.iter().map(|(name, at, text)| (name.to_string(), *at, text.to_string())).collect();
+    assert_eq!(found, wanted, "{when}");
+}
+
+#[test]
+fn lines_are_there_before_and_after_a_flush_a_start_and_a_delete() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    let running = start(&runtime, &site, 1, &disk);
+    push(&running.broker, lines("a", 0, &["first", "second"])).expect("stored");
+    // One segment may have both.
+    let sample = send(&running.broker, &batch("s", START_MS, 1.0));
+    push(&running.broker, lines("b", 5, &["other"])).expect("stored");
+    sample.recv().expect("answered").expect("stored");
+    let all = [("a", 0, "first"), ("a", 1, "second"), ("b", 5, "other")];
+    assert_lines(&running.broker, &all, "in the head");
+    running.stop(&runtime, &site, 1);
+    let running = start(&runtime, &site, 1, &disk);
+    assert_eq!(running.broker.recovered().lines, 3);
+    assert_lines(&running.broker, &all, "out of segments");
+    flush(&running.broker);
+    assert_eq!(running.broker.inner.lines.heads.totals().lines, 0);
+    assert_eq!(objects(&site, "blocks/logs/").len(), 1);
+    assert_lines(&running.broker, &all, "out of a block");
+    wait_for_segments(&site, 0);
+    push(&running.broker, lines("a", 2, &["third"])).expect("stored");
+    let broker = &running.broker;
+    broker.delete_logs(DEFAULT_TENANT, &[app_is("a")], TimeRange::all()).expect("agreed");
+    // The same line again is a new one.
+    push(broker, lines("a", 1, &["second"])).expect("stored");
+    let left = [("a", 1, "second"), ("b", 5, "other")];
+    assert_lines(broker, &left, "after a delete");
+    running.stop(&runtime, &site, 1);
+    let running = start(&runtime, &site, 1, &disk);
+    assert_lines(&running.broker, &left, "after a delete and a start");
+    running.broker.clean_deleted().expect("the store is up");
+    assert_lines(&running.broker, &left, "cleaned");
+    assert_eq!(running.broker.inner.lines.deletes.current().0.len(), 0);
+    running.stop(&runtime, &site, 1);
+    let running = start(&runtime, &site, 1, &disk);
+    assert_lines(&running.broker, &left, "after a start out of blocks");
+    assert_eq!(whole(&running.broker).len(), 1, "the sample");
+    running.stop(&runtime, &site, 1);
+    assert!(site.faults.lock().is_empty(), "{:?}", site.faults.lock());
+}
+
+#[test]
+fn what_one_acknowledged_all_can_read_and_a_dead_ones_lines_become_blocks() {
+    let mut three = Three::start();
+    let mut wanted = Vec::new();
+    for at in 0..9 {
+        let (id, name) = (1 + at as usize % 3, ["a", "b"][at as usize % 2]);
+        push(three.at(id), lines(name, at, &["line"])).expect("stored");
+        wanted.push((name, at, "line"));
+        assert_lines(three.at(1 + id % 3), &wanted, "another broker sees it at once");
+    }
+    // The same line at two brokers is one.
+    push(three.at(1), lines("a", 0, &["line"])).expect("stored");
+    push(three.at(2), lines("a", 0, &["line"])).expect("stored");
+    let all = |three: &Three, wanted: &[(&str, i64, &str)], ids: &[usize], when: &str| {
+        ids.iter().for_each(|id| assert_lines(three.at(*id), wanted, when));
+    };
+    all(&three, &wanted, &[1, 2, 3], "sent twice");
+    flush(three.at(1));
+    all(&three, &wanted, &[1, 2, 3], "some in blocks");
+    three.at(2).delete_logs(DEFAULT_TENANT, &[app_is("b")], TimeRange::all()).expect("agreed");
+    wanted.retain(|(name, ..)| *name == "a");
+    all(&three, &wanted, &[1, 2, 3], "deleted at another broker");
+    push(three.at(3), lines("b", 50, &["after"])).expect("stored");
+    wanted.push(("b", 50, "after"));
+    all(&three, &wanted, &[1, 2, 3], "stored after the delete");
+    stored(three.at(3), &batch("s", START_MS, 1.0));
+    three.kill(3);
+    all(&three, &wanted, &[1, 2], "of its segments");
+    let end = Instant::now() + Duration::from_secs(60);
+    let left = |three: &Three| {
+        let segments = objects(&three.site, "segments/");
+        segments.iter().any(|key| key.contains("/0000000000000003/"))
+    };
+    while left(&three) {
+        assert!(Instant::now() < end, "its segments are not made blocks");
+        all(&three, &wanted, &[1, 2], "while they are");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    all(&three, &wanted, &[1, 2], "taken over");
+}
+
+#[test]
+fn a_cluster_with_an_older_broker_takes_no_lines() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    site.level.store(catalog::LOGS_LEVEL - 1, Ordering::Relaxed);
+    let running = start(&runtime, &site, 1, &disk);
+    let refused = push(&running.broker, lines("a", 0, &["first"]));
+    assert_eq!(refused, Err(CommitError::OldBroker));
+    let refused = running.broker.delete_logs(DEFAULT_TENANT, &[app_is("a")], TimeRange::all());
+    assert_eq!(refused, Err(CommitError::OldBroker));
+    assert_lines(&running.broker, &[], "nothing was stored");
+    running.stop(&runtime, &site, 1);
+    site.level.store(0, Ordering::Relaxed);
+    let running = start(&runtime, &site, 1, &disk);
+    push(&running.broker, lines("a", 0, &["first"])).expect("all are of this version");
+    assert_lines(&running.broker, &[("a", 0, "first")], "all are of this version");
+    running.stop(&runtime, &site, 1);
+}
