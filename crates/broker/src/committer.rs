@@ -24,7 +24,7 @@ use crate::aggregation;
 use crate::commit::{CommitError, Cut, Message, OnApplied, OnMarks, OnStored};
 use crate::deletes::DeleteRequest;
 use crate::following::Following;
-use crate::logs::{self, NewLines, OnLines, Push, RecentPushes};
+use crate::logs::{self, NewLines, OnLines, Push};
 use crate::visible::{Hiding, Visible};
 
 /// Most bytes of payload made durable by one sync.
@@ -46,8 +46,6 @@ pub(crate) struct Committer {
     pub(crate) visible: Visible,
     pub(crate) head_parts: HeadParts,
     pub(crate) following: Arc<Following>,
-    /// Those whose lines are stored.
-    pub(crate) pushes: RecentPushes,
 }
 
 /// How often deletes cut the head since its last flush.
@@ -211,7 +209,7 @@ impl Committer {
     ) -> usize {
         let NewLines { tenant, batch, payload: encoded, push, at_ms, .. } = lines;
         let push = push.map(|id| Push { id, at_ms });
-        if push.is_some_and(|push| self.pushes.is_known(&push.id, at_ms)) {
+        if push.is_some_and(|push| self.visible.lines.is_known(&push)) {
             // What made it known may still have to be synced: it is answered with the group.
             group.push(Pending::KnownLines { done });
             return 0;
@@ -220,7 +218,8 @@ impl Committer {
         logs::put_pushes(push.as_slice().iter().copied(), payload);
         match self.log.append(FrameKind::Logs, &[payload, &encoded]) {
             Ok(_) => {
-                push.into_iter().for_each(|push| self.pushes.note(push));
+                // What comes behind it is answered behind it.
+                self.visible.lines.note(push);
                 group.push(Pending::Lines { tenant, batch, done });
                 payload.len() + encoded.len()
             }
@@ -233,11 +232,14 @@ impl Committer {
 
     /// Keeps what is known of pushes in the log, whose frames before are about to go.
     fn log_pushes(&mut self) {
-        if self.pushes.iter().len() == 0 {
-            return;
-        }
         let mut payload = Vec::new();
-        logs::put_pushes(self.pushes.iter(), &mut payload);
+        {
+            let pushes = self.visible.lines.pushes.lock();
+            if pushes.iter().len() == 0 {
+                return;
+            }
+            logs::put_pushes(pushes.iter(), &mut payload);
+        }
         if let Err(error) = self.log.append(FrameKind::Logs, &[&payload]) {
             // Stops where nothing can be promised any more.
             let error = self.refusal(error);

@@ -20,7 +20,7 @@ use crate::committer::{Committer, HeadParts};
 use crate::deletes::DeleteBook;
 use crate::exemplars::ExemplarBook;
 use crate::following::Following;
-use crate::logs::{self, Lines, LogHeads, RecentPushes};
+use crate::logs::{self, Lines, LogHeads};
 use crate::shards::Shards;
 use crate::visible::{CommitCounters, Visible};
 use crate::{BrokerConfig, agent_frame, aggregation, sender, snapshots};
@@ -99,7 +99,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         through: state.flushed_deletes(),
         expected: state.flushed_through(),
     };
-    let mut pushes = RecentPushes::default();
     let head_parts = replay_data(
         &mut reader,
         &mut state,
@@ -108,7 +107,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         &shards,
         &exemplars,
         &lines,
-        &mut pushes,
         config,
         &mut recovered,
     )?;
@@ -199,7 +197,6 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &BrokerConfig) -> Result<Parts> 
         },
         head_parts,
         following,
-        pushes,
     };
     committer.show_unflushed();
     Ok(Parts {
@@ -272,7 +269,6 @@ fn replay_data(
     shards: &Shards,
     exemplars: &ExemplarBook,
     lines: &Lines,
-    pushes: &mut RecentPushes,
     config: &BrokerConfig,
     recovered: &mut Recovered,
 ) -> Result<HeadParts> {
@@ -297,7 +293,7 @@ fn replay_data(
                 head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
             }
             if frame.kind == FrameKind::Logs {
-                if let Err(reason) = replay_lines(&frame, lines, pushes, recovered) {
+                if let Err(reason) = replay_lines(&frame, lines, recovered) {
                     unusable(&frame, &reason, recovered);
                 }
                 return;
@@ -336,19 +332,14 @@ fn replay_data(
 
 /// Adds the lines of a frame to the heads, and its pushes to those that are known: not before it is seen that
 /// the lines can be read.
-fn replay_lines(
-    frame: &Frame,
-    lines: &Lines,
-    pushes: &mut RecentPushes,
-    recovered: &mut Recovered,
-) -> Result<(), String> {
+fn replay_lines(frame: &Frame, lines: &Lines, recovered: &mut Recovered) -> Result<(), String> {
     let (stored, payload) = logs::split(&frame.payload)?;
     if !payload.is_empty() {
         let (tenant, batch) = LogBatch::decode(&payload).map_err(|error| error.to_string())?;
         recovered.lines += batch.lines();
         lines.heads.append(tenant, Box::new(batch), Box::new(|| {}));
     }
-    stored.into_iter().for_each(|push| pushes.note(push));
+    stored.into_iter().for_each(|push| lines.note(Some(push)));
     Ok(())
 }
 

@@ -35,7 +35,7 @@ impl StoreCopy {
         );
         ensure!(
             state.blocks().all(|meta| meta.signal == Signal::Metrics),
-            "{shown} holds logs, which a cluster does not take yet: they cannot move"
+            "{shown} holds logs, which cannot be moved into a cluster yet"
         );
         let tenants = tenants::names(&state).context("read the names of its tenants")?;
         Ok(StoreCopy { state, tenants })

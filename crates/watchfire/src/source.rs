@@ -201,9 +201,10 @@ fn storage_error(error: CommitError) -> StorageError {
     let text = error.to_string();
     match error {
         CommitError::Catalog(_) | CommitError::HeadInParts { .. } => StorageError::Limit(text),
-        CommitError::Full | CommitError::Busy(_) | CommitError::Stopping => {
-            StorageError::Unavailable(text)
-        }
+        CommitError::Full
+        | CommitError::Busy(_)
+        | CommitError::OldBroker
+        | CommitError::Stopping => StorageError::Unavailable(text),
         _ => StorageError::Failed(text),
     }
 }

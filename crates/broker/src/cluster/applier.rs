@@ -74,6 +74,7 @@ impl Applier {
             }
             Event::Replaced(state) => self.replace(&state),
             Event::Known(done) => self.visible.known(done),
+            Event::KnownLines(done) => self.visible.known_lines(done),
             Event::Then(run) => run(),
             Event::Cut(reply) => {
                 let (through, deletes_through) = (self.through, self.last_delete);
@@ -127,7 +128,8 @@ impl Applier {
         let (batch, done) = match waiting {
             Waiting::Samples { batch, done } => (batch, done.unwrap_or_else(nobody)),
             // They bear no mark by which they could be passed over.
-            Waiting::Lines { tenant, batch, done } => {
+            Waiting::Lines { tenant, batch, push, done } => {
+                self.visible.lines.note(push);
                 let done = done.unwrap_or_else(|| Box::new(|_| {}));
                 return self.visible.show_lines(tenant, batch, done);
             }

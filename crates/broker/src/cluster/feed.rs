@@ -61,6 +61,8 @@ pub(super) enum Event {
     Replaced(Box<State>),
     /// A batch was stored before: everything before is visible, so it may be answered.
     Known(crate::commit::OnStored),
+    /// The same of a push of lines.
+    KnownLines(crate::logs::OnLines),
     /// Everything before is visible: do it.
     Then(Box<dyn FnOnce() + Send>),
     /// Everything before is visible: freeze what the heads hold.

@@ -502,6 +502,7 @@ impl Start {
             next_seq: self.next_seq(),
             consensus: self.consensus.clone(),
             registry: Arc::clone(&self.registry),
+            lines: self.visible.lines.clone(),
             store: Arc::clone(&self.store),
             work: self.work,
             events: self.events.clone(),

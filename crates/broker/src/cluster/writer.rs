@@ -28,7 +28,7 @@ use super::metrics::ClusterCounters;
 use super::store::{self, ObjectStore, PUT_DEADLINE};
 use super::{OnFault, Work};
 use crate::commit::{CommitError, Message, OnStored};
-use crate::logs::{NewLines, OnLines};
+use crate::logs::{Lines, NewLines, OnLines, Push};
 
 /// A segment is sealed when it has so many bytes of payload …
 const SEGMENT_BYTES: usize = 1 << 20;
@@ -57,6 +57,7 @@ pub(super) enum Waiting {
     Lines {
         tenant: TenantId,
         batch: Box<LogBatch>,
+        push: Option<Push>,
         /// As of samples.
         done: Option<OnLines>,
     },
@@ -215,6 +216,8 @@ pub(super) struct Collector {
     pub(super) next_seq: u64,
     pub(super) consensus: Consensus,
     pub(super) registry: Arc<Registry>,
+    /// Knows the pushes that count.
+    pub(super) lines: Lines,
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) work: Work,
     pub(super) events: UnboundedSender<Event>,
@@ -338,7 +341,12 @@ impl Collector {
     }
 
     async fn add_lines(&mut self, lines: NewLines, done: OnLines) {
-        let NewLines { tenant, batch, payload, range, .. } = lines;
+        let NewLines { tenant, batch, payload, push, at_ms, range } = lines;
+        let push = push.map(|id| Push { id, at_ms });
+        if push.is_some_and(|push| self.lines.is_known(&push)) {
+            let _ = self.events.send(Event::KnownLines(done));
+            return;
+        }
         // What is read at once must not be much larger than a segment is.
         if self.open.writer.payload_bytes() + payload.len() > MAX_SEGMENT_BYTES {
             self.seal().await;
@@ -348,7 +356,7 @@ impl Collector {
         open.rows += batch.lines();
         open.range = Some(open.range.map_or(range, |all| all.union(&range)));
         open.since.get_or_insert_with(Instant::now);
-        open.batches.push(Waiting::Lines { tenant, batch, done: Some(done) });
+        open.batches.push(Waiting::Lines { tenant, batch, push, done: Some(done) });
     }
 
     /// Sends the open segment on its way, if there is anything in it. Waits while as many as may be are

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use catalog::State;
 use logstore::{IndexCache, LogFormat};
+use parking_lot::Mutex;
 
 pub(crate) use deletes::{LineDelete, LineDeleteBook, LineDeletes, of_block, of_head};
 pub(crate) use flush::{PlannedLines, plan_flush};
@@ -39,6 +40,8 @@ pub(crate) struct Lines {
     pub(crate) deletes: Arc<LineDeleteBook>,
     pub(crate) format: LogFormat,
     pub(crate) counters: Arc<LogCounters>,
+    /// Those whose lines are stored, as far as this broker knows.
+    pub(crate) pushes: Arc<Mutex<RecentPushes>>,
 }
 
 impl Lines {
@@ -57,7 +60,20 @@ impl Lines {
             deletes: Arc::new(LineDeleteBook::load(state)?),
             format: LogFormat::new(seed, IndexCache::new(index_bytes)),
             counters: Arc::default(),
+            pushes: Arc::default(),
         })
+    }
+
+    /// Whether a push was stored lately.
+    pub(crate) fn is_known(&self, push: &Push) -> bool {
+        self.pushes.lock().is_known(&push.id, push.at_ms)
+    }
+
+    /// Notes that one is, or is about to be before anything that comes later is answered.
+    pub(crate) fn note(&self, push: Option<Push>) {
+        if let Some(push) = push {
+            self.pushes.lock().note(push);
+        }
     }
 
     /// Heads of nobody's lines, on the thread of whoever asks.
@@ -67,6 +83,7 @@ impl Lines {
             deletes: Arc::default(),
             format: LogFormat::new(seed, IndexCache::new(0)),
             counters: Arc::default(),
+            pushes: Arc::default(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! not stored again.
 //!
 //! Equal lines of one time are one in any case; this is for lines that get their time here, and it spares
-//! the work. What is known is in the log, so that it outlives a restart.
+//! the work. Beside a log what is known is in it, so that it outlives a restart. In a cluster each broker knows
+//! what it stored itself since its start.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -333,9 +333,10 @@ impl Planner {
         Signal::ALL.into_iter().flat_map(of_signal).collect()
     }
 
-    /// Nothing that is older is kept in any form; `None` if all is.
+    /// Nothing that is older is kept in any form, of any signal; `None` if all is.
     pub(crate) fn kept_since_ms(&self) -> Option<i64> {
-        Some((self.now_ms)().saturating_sub(self.kept.time_ms?))
+        let kept_ms = self.kept.time_ms?.max(self.logs_kept_ms?);
+        Some((self.now_ms)().saturating_sub(kept_ms))
     }
 
     /// Agents that are silent since then are forgotten with their marks: for longer than anything they

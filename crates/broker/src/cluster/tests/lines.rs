@@ -1,5 +1,6 @@
 //! Lines of logs in a cluster: segments, heads of others, blocks, deletes, merges, brokers that die.
 
+use catalog::{BlockId, NewBlock, Signal};
 use logstore::{Entries, LogBatch, NsRange, Query};
 
 use super::reads::{Three, stored, whole};
@@ -27,9 +28,16 @@ fn lines(name: &str, from_ms: i64, texts: &[&str]) -> LogBatch {
 }
 
 fn push(broker: &Broker, batch: LogBatch) -> Result<LogOutcome, CommitError> {
+    push_as(broker, batch, None)
+}
+
+fn push_as(
+    broker: &Broker,
+    batch: LogBatch,
+    push: Option<PushId>,
+) -> Result<LogOutcome, CommitError> {
     let (reply, answer) = channel();
-    let none: Option<PushId> = None;
-    broker.ingest_logs(DEFAULT_TENANT, batch, none, move |result| _ = reply.send(result));
+    broker.ingest_logs(DEFAULT_TENANT, batch, push, move |result| _ = reply.send(result));
     answer.recv().expect("answered")
 }
 
@@ -79,7 +87,11 @@ fn lines_are_there_before_and_after_a_flush_a_start_and_a_delete() {
     assert_eq!(objects(&site, "blocks/logs/").len(), 1);
     assert_lines(&running.broker, &all, "out of a block");
     wait_for_segments(&site, 0);
-    push(&running.broker, lines("a", 2, &["third"])).expect("stored");
+    let id = PushId::of(DEFAULT_TENANT, b"body");
+    for was_known in [false, true] {
+        let third = push_as(&running.broker, lines("a", 2, &["third"]), Some(id));
+        assert_eq!(third.expect("stored").was_known, was_known);
+    }
     let broker = &running.broker;
     broker.delete_logs(DEFAULT_TENANT, &[app_is("a")], TimeRange::all()).expect("agreed");
     // The same line again is a new one.
@@ -157,4 +169,71 @@ fn a_cluster_with_an_older_broker_takes_no_lines() {
     push(&running.broker, lines("a", 0, &["first"])).expect("all are of this version");
     assert_lines(&running.broker, &[("a", 0, "first")], "all are of this version");
     running.stop(&runtime, &site, 1);
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn blocks_of_lines_are_merged_set_aside_and_removed_as_those_of_samples_are() {
+    const AFTER_MS: u64 = 900;
+    let (runtime, site) = (runtime(), Arc::<Site>::default());
+    site.damaged_after_ms.store(AFTER_MS, Ordering::Relaxed);
+    // From a minute after the start of the clock on, and at once what is a minute old.
+    let told: Told = Box::new(|config, _| config.logs_retention_ms = Some(3_600_000));
+    site.told.lock().insert(1, told);
+    let running = start(&runtime, &site, 1, &MemoryDisk::new());
+    let broker = &running.broker;
+    let blocks = || objects(&site, "blocks/logs/");
+    let mut wanted = Vec::new();
+    for at in 0..4 {
+        push(broker, lines("a", at, &["line"])).expect("stored");
+        wanted.push(("a", at, "line"));
+        flush(broker);
+        assert_lines(broker, &wanted, "flushed");
+    }
+    wait("four become one, and are removed", || blocks().len() == 1);
+    assert_eq!(broker.block_totals(Signal::Logs).0, 1);
+    assert_lines(broker, &wanted, "merged");
+    // For long enough the store does not have it.
+    let (key, id) = (blocks().remove(0), |state: &State| state.blocks().next().expect("one").id);
+    let id = running.consensus.read(id);
+    let object = site.objects.lock().remove(&key).expect("it is there");
+    broker.inner.wake.damaged(id);
+    let (found, missing) = read_lines(broker);
+    assert!(found.is_empty() && missing.len() == 1, "{found:?} {missing:?}");
+    wait("it is set aside", || running.consensus.read(|state| state.quarantined().len() == 1));
+    assert_eq!(read_lines(broker).1.len(), 1);
+    site.objects.lock().insert(key, object);
+    wait("it is whole and listed again", || read_lines(broker).1.is_empty());
+    assert_lines(broker, &wanted, "restored");
+    assert_eq!(broker.reader(DEFAULT_TENANT).missing(TimeRange::all()), [] as [String; 0]);
+    // Two hours of which nothing is kept: so old lines are refused, so they come as a block does.
+    let id = BlockId(running.consensus.read(State::next_block).0 + 1);
+    let old = |key: &str| site.objects.lock().contains_key(key);
+    let kept = blocks().remove(0);
+    let bytes = site.objects.lock().get(&kept).expect("it is there").clone();
+    site.objects.lock().insert(id.key(Signal::Logs), bytes.clone());
+    let added = vec![NewBlock {
+        id,
+        tenant: DEFAULT_TENANT,
+        signal: Signal::Logs,
+        range: TimeRange::new(START_MS - 7_200_000, START_MS - 7_199_000),
+        rows: 4,
+        series: 1,
+        size_bytes: bytes.len() as u64,
+        level: 0,
+    }];
+    let add = Command::AddBlocks { added, deletes_through: 0 };
+    let proposed = running.consensus.propose(add, Duration::from_secs(5));
+    runtime.block_on(proposed).expect("a leader");
+    wait("it is removed from the catalog", || broker.block_totals(Signal::Logs).0 == 1);
+    wait("and from the store", || !old(&id.key(Signal::Logs)));
+    assert!(old(&kept));
+    assert_lines(broker, &wanted, "at the end");
 }
