@@ -266,6 +266,7 @@ fn random_life(seed: u64) {
         }
         model.assert_read(&broker, &when);
         assert_same(&read_all(&broker), &samples, &when);
+        assert_eq!(metric(&broker, "watchfire_broker_merge_failures_total"), 0.0, "{when}");
     }
     RANDOM.fetch_add(3 * DAY_MS, SeqCst);
     flush(&broker, 1_000);

@@ -14,6 +14,8 @@ use crate::time::NsRange;
 
 /// Bytes of lines and metadata with which a piece is frozen. What is younger is copied for each query.
 const PIECE_BYTES: usize = 64 << 10;
+/// What one more place for a piece takes in a snapshot.
+const PLACE_BYTES: usize = size_of::<Arc<Piece>>();
 /// What a stream takes, about, besides its labels and lines.
 const STREAM_BYTES: usize = 256;
 
@@ -174,28 +176,33 @@ impl LogHead {
         if is_empty {
             return HeadSnapshot::default();
         }
-        let mut streams = Vec::new();
+        let (mut streams, mut own_bytes) = (Vec::new(), 0);
         for number in self.index.select(matchers) {
             let Stream { labels, frozen, open } = &self.streams[number as usize];
             let open = (!open.is_empty()).then(|| Arc::new(open.frozen()));
-            let meets = |piece: &&Arc<Piece>| {
+            let meets = |piece: &Arc<Piece>| {
                 let (first_ns, last_ns) = piece.span_ns();
                 range.meets(first_ns, last_ns)
             };
-            let pieces = frozen.iter().chain(&open).filter(meets);
+            let pieces = frozen.iter().chain(&open).filter(|piece| meets(piece));
             let pieces: Vec<Arc<Piece>> = pieces.cloned().collect();
             if !pieces.is_empty() {
+                let copied = open.filter(meets).map_or(0, |open| open.bytes());
+                own_bytes += copied + pieces.len() * PLACE_BYTES + size_of::<HeadStream>();
                 streams.push(HeadStream { labels: labels.clone(), pieces });
             }
         }
         streams.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        HeadSnapshot(streams.into())
+        HeadSnapshot { streams: streams.into(), own_bytes }
     }
 }
 
 /// What was in a head at some time.
 #[derive(Debug, Clone, Default)]
-pub struct HeadSnapshot(Arc<[HeadStream]>);
+pub struct HeadSnapshot {
+    streams: Arc<[HeadStream]>,
+    own_bytes: usize,
+}
 
 /// A stream of it.
 #[derive(Debug, Clone)]
@@ -208,10 +215,15 @@ pub(crate) struct HeadStream {
 impl HeadSnapshot {
     /// Labels of the streams, ascending.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = &Labels> {
-        self.0.iter().map(|stream| &stream.labels)
+        self.streams.iter().map(|stream| &stream.labels)
+    }
+
+    /// Bytes of memory that it takes beside the head.
+    pub fn own_bytes(&self) -> usize {
+        self.own_bytes
     }
 
     pub(crate) fn streams(&self) -> &[HeadStream] {
-        &self.0
+        &self.streams
     }
 }

@@ -44,8 +44,8 @@ pub struct LogSelection {
     pub missing: Vec<String>,
     /// Those of the first sources, which are blocks of the store.
     blocks: Vec<BlockId>,
-    /// What other brokers gave.
-    _fresh: Vec<Held>,
+    /// The memory of what was copied of the heads, and of what other brokers gave.
+    _held: Vec<Held>,
 }
 
 impl LogSelection {
@@ -81,7 +81,7 @@ impl LogsReader {
     /// KiB per stream are copied; of blocks, nothing is read.
     ///
     /// # Errors
-    /// The other brokers have too much; nobody waits any more.
+    /// Too much is in the heads; nobody waits any more.
     pub fn select(
         &self,
         matchers: &[Matcher],
@@ -95,6 +95,8 @@ impl LogsReader {
         let Gathered { answers, mut lacking } = self.fresh(matchers, range, within)?;
         let (deletes, _) = inner.lines.deletes.current();
         let heads = inner.lines.heads.select(self.tenant, matchers, range);
+        let own_bytes = heads.iter().map(|found| found.head.own_bytes()).sum();
+        let mut held = vec![self.account.hold(own_bytes)?];
         let (open, mut missing) = {
             // Both at one moment: later a block may be there again that is not in this answer.
             let damaged = inner.damaged.lock();
@@ -113,7 +115,6 @@ impl LogsReader {
             sources.push(Source::Block { block: Arc::clone(&one.block), deletes });
             blocks.push(one.meta.id);
         }
-        let mut held = Vec::new();
         for FreshAnswer { broker, bytes, deletes_through, held: memory } in answers {
             match inner.lines.format.open(Arc::new(InMemory(bytes))) {
                 Ok(block) => {
@@ -130,7 +131,7 @@ impl LogsReader {
             deletes: of_head(&deletes, self.tenant, found.deletes_through, u64::MAX),
             head: found.head,
         }));
-        Ok(LogSelection { sources, range, missing, blocks, _fresh: held })
+        Ok(LogSelection { sources, range, missing, blocks, _held: held })
     }
 
     /// What the other brokers have in no block, and what lacks of it, in words; nothing beside a log.

@@ -525,13 +525,14 @@ mod tests {
     #[test]
     fn every_key_has_its_effect() {
         let config = load(
-            "data: /d\nlisten: 127.0.0.1:1\nstorage:\n  retention: 3d\n  flush_bytes: 500000\n\
+            "data: /d\nlisten: 127.0.0.1:1\nstorage:\n  retention: 3d\n  logs_retention: 9d\n  flush_bytes: 500000\n\
              agent:\n  interval: 5s\n  job: j\nlimits:\n  max_labels_per_series: 7\n",
         )
         .expect("valid configuration");
         assert_eq!(config.data, PathBuf::from("/d"));
         assert_eq!(config.listen.port(), 1);
         assert_eq!((config.retention_ms, config.flush_bytes), (3 * DAY_MS, 500_000));
+        assert_eq!(config.logs_retention_ms, 9 * DAY_MS);
         assert_eq!((config.agent.interval_ms, config.agent.job.as_str()), (5_000, "j"));
         assert_eq!(config.limits.max_labels_per_series, 7);
     }

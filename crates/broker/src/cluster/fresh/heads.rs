@@ -74,7 +74,7 @@ impl Heads<'_> {
         let mut held = account.hold(0).map_err(|error| messages::fault(&error.into()))?;
         let (bytes, deletes_through) = match ask {
             Ask::Samples(asked) => self.samples(tenant, asked, &mut held)?,
-            Ask::Lines(asked) => self.lines(tenant, asked)?,
+            Ask::Lines(asked) => self.lines(tenant, asked, &mut held)?,
             Ask::Names(asked) => self.names(tenant, asked)?,
             Ask::Series(asked) => self.series(tenant, asked)?,
             Ask::Exemplars(asked) => {
@@ -125,11 +125,18 @@ impl Heads<'_> {
         Ok((bytes, deletes_through))
     }
 
-    fn lines(&self, tenant: TenantId, asked: &FreshLines) -> Result<(Vec<u8>, u64), Status> {
+    fn lines(
+        &self,
+        tenant: TenantId,
+        asked: &FreshLines,
+        held: &mut Held,
+    ) -> Result<(Vec<u8>, u64), Status> {
         let matchers = messages::matchers(&asked.selector.clone().unwrap_or_default())?;
         let range = NsRange::new(asked.start_ns, asked.end_ns);
         let (before, _) = self.line_deletes.current();
         let found = self.log_heads.select(tenant, &matchers, range);
+        let copied = found.iter().map(|found| found.head.own_bytes()).sum();
+        held.resize(copied).map_err(|error| messages::fault(&error.into()))?;
         let newest = found.iter().map(|found| found.deletes_through).max().unwrap_or(0);
         let (after, through) = known_through(newest, || self.line_deletes.current())?;
         let all = self.known_line_deletes.iter().chain(before.iter()).chain(after.iter());
