@@ -14,8 +14,8 @@ use std::time::Instant;
 use blockstore::{Ballast, BlobError, FrameKind, LogError, LogWriter};
 use catalog::{Command, Incarnation, LogPosition, Mark, Outcome, Signal, Standing, State};
 use crossbeam_channel::Receiver;
-use logstore::LogBatch;
 use metricstore::{LogEncoder, Registry, ResolvedBatch};
+use model::LogBatch;
 use model::TenantId;
 use parking_lot::Mutex;
 

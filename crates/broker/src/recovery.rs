@@ -10,7 +10,7 @@ use blockstore::{
 };
 use bytes::Bytes;
 use catalog::{Command, LogPosition, Mark, Signal, State, StoreId, Tombstone};
-use logstore::{LogBatch, LogFormat};
+use logstore::{LogFormat, decode_payload};
 use metricstore::{
     Delete, LogDecoder, LogEncoder, MetricFormat, PageCache, Registry, ResolvedBatch,
 };
@@ -335,7 +335,7 @@ fn replay_data(
 fn replay_lines(frame: &Frame, lines: &Lines, recovered: &mut Recovered) -> Result<(), String> {
     let (stored, payload) = logs::split(&frame.payload)?;
     if !payload.is_empty() {
-        let (tenant, batch) = LogBatch::decode(&payload).map_err(|error| error.to_string())?;
+        let (tenant, batch) = decode_payload(&payload).map_err(|error| error.to_string())?;
         recovered.lines += batch.lines();
         lines.heads.append(tenant, Box::new(batch), Box::new(|| {}));
     }

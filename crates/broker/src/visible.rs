@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use catalog::{Signal, Tombstone};
-use logstore::LogBatch;
 use metricstore::{Delete, ResolvedBatch};
+use model::LogBatch;
 use model::{MatcherError, TenantId};
 
 use crate::cluster::Rows;

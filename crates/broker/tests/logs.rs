@@ -11,7 +11,8 @@ use std::sync::mpsc::channel;
 
 use blockstore::{Disk, MemoryDisk};
 use broker::{Broker, BrokerConfig, CommitError, LogOutcome, PushId};
-use logstore::{Entries, LogBatch, NsRange, Query};
+use logstore::{Entries, NsRange, Query};
+use model::LogBatch;
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TenantId, TimeRange};
 use support::chance::Chance;
 use support::*;

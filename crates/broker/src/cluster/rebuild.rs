@@ -10,7 +10,7 @@ use bytes::Bytes;
 use catalog::{BlockMeta, BrokerId, Segment, Signal, State, Tombstone};
 use consensus::Consensus;
 use futures_util::{FutureExt, StreamExt, stream};
-use logstore::{BatchError, LogBatch};
+use logstore::{PayloadError, decode_payload};
 use metricstore::{Delete, LogDecoder, MetricError, Registry, ResolvedBatch};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -241,8 +241,8 @@ impl Rebuild<'_> {
 
 /// Lines count always: they bear no marks.
 fn decode_lines(payload: &[u8]) -> Result<Rows, Undecoded> {
-    let decoded = LogBatch::decode(payload).map_err(|error| Undecoded {
-        is_newer: matches!(error, BatchError::Version { .. }),
+    let decoded = decode_payload(payload).map_err(|error| Undecoded {
+        is_newer: matches!(error, PayloadError::Version { .. }),
         why: error.to_string(),
     });
     decoded.map(|(tenant, batch)| Rows::Lines(tenant, Box::new(batch)))

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use blockstore::{BlockError, BlockSet, OpenBlock};
 use catalog::{BlockId, BlockMeta, NewBlock, Signal};
-use logstore::{LogBatch, LogBlock, LogFormat};
+use logstore::{LogBlock, LogFormat};
 use metricstore::{CutData, MetricBlock, MetricFormat, ResolvedBatch};
+use model::LogBatch;
 use model::TenantId;
 
 use crate::logs::FrozenHead;

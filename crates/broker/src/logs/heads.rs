@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use logstore::{HeadSnapshot, LogBatch, LogHead, NsRange};
+use logstore::{HeadSnapshot, LogHead, NsRange};
+use model::LogBatch;
 use model::{Matcher, TenantId};
 use parking_lot::Mutex;
 

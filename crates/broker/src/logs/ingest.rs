@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use logstore::{LogBatch, NsRange, Record};
+use logstore::{NsRange, encode_payload};
+use model::{LogBatch, LogRecord};
 use model::{TenantId, TimeRange};
 
 use super::pushes::PushId;
@@ -92,7 +93,7 @@ impl Broker {
         let [first_ms, last_ms] = [first_ns, last_ns].map(|ns| ns.div_euclid(MILLISECOND_NS));
         let range = TimeRange::new(first_ms, last_ms + 1);
         let mut payload = Vec::new();
-        batch.encode(tenant, &mut payload);
+        encode_payload(&batch, tenant, &mut payload);
         let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms, range };
         let done: OnLines = Box::new(move |result| {
             done(result.map(|stored| match stored {
@@ -148,7 +149,7 @@ fn admitted(batch: LogBatch, range: NsRange) -> Admitted {
     let mut metadata = Vec::new();
     let mut records = batch.records();
     while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
-        if let Record::Line { timestamp_ns, .. } = record {
+        if let LogRecord::Line { timestamp_ns, .. } = record {
             if range.contains(timestamp_ns) {
                 let (first, last) = span_ns.unwrap_or((timestamp_ns, timestamp_ns));
                 span_ns = Some((first.min(timestamp_ns), last.max(timestamp_ns)));
@@ -169,14 +170,14 @@ fn admitted(batch: LogBatch, range: NsRange) -> Admitted {
     let (mut records, mut metadata) = (batch.records(), Vec::new());
     while let Some(record) = records.next_record(&mut metadata).expect("a batch is whole") {
         match record {
-            Record::Stream(labels) => stream = Some(labels),
-            Record::Line { timestamp_ns, line } if range.contains(timestamp_ns) => {
+            LogRecord::Stream(labels) => stream = Some(labels),
+            LogRecord::Line { timestamp_ns, line } if range.contains(timestamp_ns) => {
                 if let Some(labels) = stream.take() {
                     kept.stream(&labels);
                 }
                 kept.push(timestamp_ns, line, &metadata).expect("it is part of one that fits");
             }
-            Record::Line { .. } => {}
+            LogRecord::Line { .. } => {}
         }
     }
     Admitted { batch: kept, too_old, too_new, span_ns }

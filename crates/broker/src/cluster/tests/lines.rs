@@ -1,7 +1,8 @@
 //! Lines of logs in a cluster: segments, heads of others, blocks, deletes, merges, brokers that die.
 
 use catalog::{BlockId, NewBlock, Signal};
-use logstore::{Entries, LogBatch, NsRange, Query};
+use logstore::{Entries, NsRange, Query};
+use model::LogBatch;
 
 use super::reads::{Three, stored, whole};
 use super::*;
