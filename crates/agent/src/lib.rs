@@ -18,6 +18,7 @@ mod discovery;
 mod error;
 mod exposition;
 mod host;
+pub mod logs;
 mod merge;
 mod netlink;
 mod pattern;
