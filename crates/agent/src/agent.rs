@@ -200,6 +200,7 @@ fn hello(config: &TierConfig, shipping: &Shipping, now: Now) -> Hello {
         started_ms: now.wall_ms,
         labels: config.labels.clone().into_iter().collect(),
         config_hash: config.config_hash.clone(),
+        lines_incarnation: bytes::Bytes::new(),
     }
 }
 

@@ -318,7 +318,7 @@ fn lane_of(number: i32) -> Option<Lane> {
     match rpc::Lane::try_from(number) {
         Ok(rpc::Lane::Live) => Some(Lane::Live),
         Ok(rpc::Lane::Backlog) => Some(Lane::Backlog),
-        Ok(rpc::Lane::Unspecified) | Err(_) => None,
+        Ok(rpc::Lane::Lines | rpc::Lane::Unspecified) | Err(_) => None,
     }
 }
 

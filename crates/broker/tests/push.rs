@@ -51,6 +51,7 @@ fn hello() -> Hello {
         started_ms: START_MS - 5,
         labels: HashMap::from([("rack".to_owned(), "r7".to_owned())]),
         config_hash: "0123456789abcdef".to_owned(),
+        ..Hello::default()
     }
 }
 

@@ -12,34 +12,22 @@ use std::cell::RefCell;
 use codec::varint::{put_bytes, put_u64, take_bytes, take_prefixed, take_u64};
 use codec::{CodecError, decode_i64s, decode_trimmed_f64s, encode_i64s, encode_trimmed_f64s};
 use model::{LabelForm, Limits, MetricBatch, MetricMetadata, MetricType, SeriesRows};
-use zstd::bulk::Compressor;
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
-use zstd::zstd_safe;
 
 use crate::WireError;
+use crate::agent_envelope::{self, KEPT_SCRATCH_BYTES, Opener, Sealer};
+
+pub use crate::agent_envelope::{MAX_PAYLOAD_BYTES, body_len};
 
 /// The version this program writes, and the highest it reads.
 pub const VERSION: u8 = 1;
 
-/// Largest payload a broker takes. Agents split what would be larger.
-pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
-
 const FORMAT: &str = "agent batch";
-const LEVEL: i32 = 1;
-const CHECKSUM_LEN: usize = 4;
 /// Sections of the body, in their order.
 const SAMPLES: u64 = 1;
 const METADATA: u64 = 2;
 const HISTOGRAMS: u64 = 3;
 const EXEMPLARS: u64 = 4;
 const STARTS: u64 = 5;
-/// Most memory a frame may demand for its window, as a power of two; level 1 takes far less.
-const WINDOW_LOG_MAX: u32 = 23;
-/// Bytes that honest batches unfold from each of theirs, far more than labels do. More is granted
-/// when it is really there.
-const USUAL_RATIO: usize = 64;
-/// Scratch that a thread keeps between batches.
-const KEPT_SCRATCH_BYTES: usize = 1 << 20;
 /// What one metadata entry takes besides its text.
 const METADATA_ENTRY_BYTES: usize = size_of::<MetricMetadata>();
 
@@ -68,29 +56,20 @@ pub fn encode(batch: &MetricBatch, out: &mut Vec<u8>) {
 pub fn decode(bytes: &[u8], limits: &Limits, out: &mut MetricBatch) -> Result<(), WireError> {
     out.clear();
     let unpacked = UNPACKER.with_borrow_mut(|unpacker| {
-        unpacker.unpack(bytes, limits)?;
-        take_body(&unpacker.body, limits, &mut unpacker.rows, out)
+        let check = |len| check_budget(len, limits);
+        let body = unpacker.opener.open(FORMAT, VERSION, bytes, check)?;
+        take_body(body, limits, &mut unpacker.rows, out)
     });
     unpacked.inspect_err(|_| out.clear())
 }
 
-/// What the payload says it unpacks to, unchecked; `None` if that cannot be read.
-pub fn body_len(bytes: &[u8]) -> Option<usize> {
-    let len = take_u64(&mut bytes.get(1..)?).ok()?;
-    usize::try_from(len).ok()
-}
-
 /// The error for a payload above [`MAX_PAYLOAD_BYTES`].
 pub fn too_large(bytes: usize) -> WireError {
-    WireError::Limit {
-        what: format!("{FORMAT} of {bytes} bytes"),
-        limit: format!("{MAX_PAYLOAD_BYTES} bytes"),
-        remedy: "the agent must send smaller batches",
-    }
+    agent_envelope::too_large(FORMAT, bytes)
 }
 
 struct Packer {
-    compressor: Compressor<'static>,
+    sealer: Sealer,
     body: Vec<u8>,
     section: Vec<u8>,
     columns: Vec<i64>,
@@ -98,8 +77,8 @@ struct Packer {
 
 impl Packer {
     fn new() -> Self {
-        let compressor = Compressor::new(LEVEL).expect("memory for zstd's context");
-        Packer { compressor, body: Vec::new(), section: Vec::new(), columns: Vec::new() }
+        let sealer = Sealer::new();
+        Packer { sealer, body: Vec::new(), section: Vec::new(), columns: Vec::new() }
     }
 
     fn pack(&mut self, batch: &MetricBatch, out: &mut Vec<u8>) {
@@ -129,18 +108,7 @@ impl Packer {
             starts::put(batch, &mut self.section);
             self.put_section(STARTS);
         }
-        let start = out.len();
-        out.push(VERSION);
-        put_u64(out, self.body.len() as u64);
-        let frame = out.len();
-        out.resize(frame + zstd_safe::compress_bound(self.body.len()), 0);
-        let packed = self
-            .compressor
-            .compress_to_buffer(&self.body, &mut out[frame..])
-            .expect("there is room for the worst case");
-        out.truncate(frame + packed);
-        let checksum = codec::checksum(&out[start..]);
-        out.extend_from_slice(&checksum.to_le_bytes());
+        self.sealer.seal(VERSION, &self.body, out);
         self.body.shrink_to(KEPT_SCRATCH_BYTES);
         self.section.shrink_to(KEPT_SCRATCH_BYTES);
         self.columns.shrink_to(KEPT_SCRATCH_BYTES / 8);
@@ -223,76 +191,14 @@ const KINDS: [MetricType; 8] = [
 ];
 
 struct Unpacker {
-    decoder: Decoder<'static>,
-    body: Vec<u8>,
+    opener: Opener,
     /// Samples of each series, as the column has them.
     rows: Vec<i64>,
 }
 
 impl Unpacker {
     fn new() -> Self {
-        let mut decoder = Decoder::new().expect("memory for zstd's context");
-        decoder
-            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
-            .expect("8 MiB is a size zstd knows");
-        Unpacker { decoder, body: Vec::new(), rows: Vec::new() }
-    }
-
-    /// Opens the envelope and fills the body.
-    fn unpack(&mut self, bytes: &[u8], limits: &Limits) -> Result<(), WireError> {
-        let malformed = |reason| WireError::Malformed { format: FORMAT, offset: 0, reason };
-        let (sealed, checksum) = bytes
-            .split_last_chunk::<CHECKSUM_LEN>()
-            .filter(|(sealed, _)| !sealed.is_empty())
-            .ok_or(malformed("shorter than its envelope"))?;
-        if codec::checksum(sealed) != u32::from_le_bytes(*checksum) {
-            return Err(malformed("checksum does not match"));
-        }
-        // After the checksum, so that a flipped bit is not taken for a newer program.
-        match sealed[0] {
-            VERSION => {}
-            0 => return Err(malformed("version 0 was never written")),
-            found => return Err(newer("its version", u64::from(found), u64::from(VERSION))),
-        }
-        let mut frame = &sealed[1..];
-        let len = take_u64(&mut frame).map_err(|_| malformed("length of the body is damaged"))?;
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        check_budget(len, limits)?;
-        self.body.clear();
-        self.body.shrink_to(KEPT_SCRATCH_BYTES);
-        self.decompress(frame, len)
-            .map_err(|reason| WireError::Compression { encoding: "zstd", reason })
-    }
-
-    /// Fills the body with exactly `len` bytes. Its memory grows with what is there, not with `len`.
-    fn decompress(&mut self, frame: &[u8], len: usize) -> Result<(), String> {
-        self.decoder.reinit().map_err(|error| error.to_string())?;
-        let mut input = InBuffer::around(frame);
-        self.body.reserve_exact(len.min(frame.len().saturating_mul(USUAL_RATIO)));
-        loop {
-            let written = self.body.len();
-            let mut output = OutBuffer::around_pos(&mut self.body, written);
-            let hint =
-                self.decoder.run(&mut input, &mut output).map_err(|error| error.to_string())?;
-            if self.body.len() > len {
-                return Err(format!("more than the {len} bytes it should unpack to"));
-            }
-            if hint == 0 {
-                break;
-            }
-            if self.body.len() < self.body.capacity() {
-                return Err("cut off".to_owned());
-            }
-            let more = (len - self.body.len()).min(self.body.len());
-            if more == 0 {
-                return Err(format!("more than the {len} bytes it should unpack to"));
-            }
-            self.body.reserve_exact(more);
-        }
-        if self.body.len() != len || input.pos() != frame.len() {
-            return Err(format!("{} bytes instead of {len}, or bytes behind", self.body.len()));
-        }
-        Ok(())
+        Unpacker { opener: Opener::new(), rows: Vec::new() }
     }
 }
 

@@ -7,6 +7,8 @@
 //! store meets bytes it has not seen before.
 
 pub mod agent_batch;
+mod agent_envelope;
+pub mod agent_lines;
 mod castagnoli;
 pub mod csv_export;
 pub mod csv_import;

@@ -164,6 +164,8 @@ impl PushStream {
             broker: self.shared.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             brokers: self.shared.broker.addresses_for_agents(),
+            takes_lines: false,
+            lines_through_seq: 0,
         }))
     }
 
@@ -254,6 +256,7 @@ impl PushStream {
         let lane = match batch.lane() {
             rpc::Lane::Live => Lane::Live,
             rpc::Lane::Backlog => Lane::Backlog,
+            rpc::Lane::Lines => return Err(Status::invalid_argument("lines were not welcome")),
             rpc::Lane::Unspecified => return Err(Status::invalid_argument("a batch of no lane")),
         };
         let rpc::Batch { seq, after_seq, payload, .. } = batch;
