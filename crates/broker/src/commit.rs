@@ -175,6 +175,21 @@ impl CommitError {
         }
     }
 
+    /// Whether the same may be taken when it is tried again after a while.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(
+            self,
+            CommitError::Full
+                | CommitError::HeadFull { .. }
+                | CommitError::OverRate { .. }
+                | CommitError::StoreBehind { .. }
+                | CommitError::Store(_)
+                | CommitError::NoQuorum(_)
+                | CommitError::Unknown(_)
+                | CommitError::Draining
+        )
+    }
+
     /// Whether a key was not as expected, so that reading it again and deciding anew helps.
     pub fn is_version_conflict(&self) -> bool {
         matches!(self, CommitError::Catalog(CatalogError::VersionConflict { .. }))

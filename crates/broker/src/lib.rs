@@ -39,6 +39,7 @@ mod shards;
 mod shared_catalog;
 mod snapshots;
 mod store_copy;
+mod syslog;
 mod tenants;
 mod visible;
 
@@ -90,6 +91,7 @@ pub use routes::routes;
 pub use sender::PreparedRemotes;
 pub use shards::HeadTotals;
 pub use store_copy::StoreCopy;
+pub use syslog::SyslogIntake;
 pub use tenants::{TenantRow, TenantSettings};
 
 use agents::ShownBatches;

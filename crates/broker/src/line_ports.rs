@@ -81,18 +81,7 @@ impl Broker {
                 Ok(Err(error)) => error,
                 Err(_) => CommitError::Stopping,
             };
-            let passes = matches!(
-                error,
-                CommitError::Full
-                    | CommitError::HeadFull { .. }
-                    | CommitError::OverRate { .. }
-                    | CommitError::StoreBehind { .. }
-                    | CommitError::Store(_)
-                    | CommitError::NoQuorum(_)
-                    | CommitError::Unknown(_)
-                    | CommitError::Draining
-            );
-            if !passes || self.ready().is_err() {
+            if !error.passes() || self.ready().is_err() {
                 return Err(error);
             }
             self.complain(protocol, &error.to_string(), "lines have to wait");

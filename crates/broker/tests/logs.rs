@@ -318,7 +318,7 @@ fn a_push_that_comes_again_within_ten_minutes_is_not_stored_again() {
     let mut broker = open_on(&disk, in_memory(twice_ms, NEVER_MS));
     // As lines without a time of their own get: what comes again has another.
     let line = |at: i64| [(1, (START_MS + at) * MS, "stamped".to_owned(), 0)];
-    let id = PushId::of(DEFAULT_TENANT, b"body");
+    let id = PushId::of(DEFAULT_TENANT, "", b"body");
     let send = |broker: &Broker, at, id| {
         push_as(broker, DEFAULT_TENANT, &line(at), Some(id)).expect("a sound disk").was_known
     };
@@ -328,8 +328,8 @@ fn a_push_that_comes_again_within_ten_minutes_is_not_stored_again() {
     disk.set_capacity_bytes(None);
     assert!(!send(&broker, 1, id));
     assert!(send(&broker, 2, id), "in the same run");
-    assert!(!send(&broker, 3, PushId::of(DEFAULT_TENANT, b"other")));
-    assert!(!send(&broker, 4, PushId::of(OTHER, b"body")));
+    assert!(!send(&broker, 3, PushId::of(DEFAULT_TENANT, "", b"other")));
+    assert!(!send(&broker, 4, PushId::of(OTHER, "", b"body")));
     for round in 0..3 {
         let flushed = round > 0;
         if flushed {

@@ -1,5 +1,13 @@
 //! Limits of one tenant. Each error that names a limit also names its key in the configuration.
 
+use std::sync::Arc;
+
+use crate::log_limits::LogLimits;
+
+/// Largest request after decompression, in bytes, where nothing is configured: Prometheus' own cap for a
+/// decoded remote write request.
+pub(crate) const DEFAULT_MAX_BODY_BYTES: usize = 32 << 20;
+
 /// What one tenant may send and ask for. `Default` gives the documented defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -34,6 +42,8 @@ pub struct Limits {
     /// Most queries of the tenant that may run at once (`limits.max_concurrent_queries` of a tenant);
     /// 0 for its share of those that may run at all.
     pub max_concurrent_queries: usize,
+    /// What lines of logs may be.
+    pub logs: Arc<LogLimits>,
 }
 
 impl Default for Limits {
@@ -48,12 +58,12 @@ impl Default for Limits {
             ingestion_rate: 0,
             ingestion_burst_size: 0,
             max_future_ms: 10 * 60 * 1_000,
-            // Prometheus' own cap for a decoded remote write request is 32 MiB.
-            max_body_bytes: 32 << 20,
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_query_samples: 200_000_000,
             max_query_series: 1_000_000,
             query_timeout_ms: 120_000,
             max_concurrent_queries: 0,
+            logs: Arc::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Limits of one tenant for lines: Loki's, by its names and with its defaults.
 
-use crate::limits::Limits;
+use crate::limits::DEFAULT_MAX_BODY_BYTES;
 
 /// What one tenant's lines may be. `Default` gives Loki's defaults, but that lines of any age are taken.
 ///
@@ -63,7 +63,7 @@ impl Default for LogLimits {
         ];
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         LogLimits {
-            max_body_bytes: Limits::default().max_body_bytes,
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_line_bytes: 256 << 10,
             truncate_lines: false,
             truncate_identifier: String::new(),

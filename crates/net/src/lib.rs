@@ -34,6 +34,7 @@ pub mod rpc;
 mod rpc_access;
 mod rpc_codec;
 pub mod server;
+pub mod syslog;
 mod timed_body;
 pub mod tls;
 
@@ -56,3 +57,4 @@ pub use origin::OriginPolicy;
 pub use peers::{HasLeft, Peer, PeerIdentity, PeerRefusal, Peers};
 pub use routes::{Access, Route, Routes};
 pub use server::{Bound, Server, ServerSettings};
+pub use syslog::{SyslogMessages, SyslogPort};

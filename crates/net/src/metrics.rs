@@ -22,6 +22,8 @@ pub struct NetMetrics {
     pub(crate) handshakes_waiting: AtomicI64,
     pub(crate) failed_handshakes: [AtomicU64; HandshakeFault::ALL.len()],
     pub(crate) cut_connections: AtomicU64,
+    pub(crate) syslog_cut: AtomicU64,
+    pub(crate) syslog_dropped: AtomicU64,
     logins: AtomicU64,
     credential_faults: [AtomicU64; CredentialFault::ALL.len()],
 }
@@ -184,6 +186,16 @@ impl NetMetrics {
                 "watchfire_net_connections_cut_total",
                 "Connections cut because nothing was asked in time or a certificate was revoked.",
                 &self.cut_connections,
+            ),
+            (
+                "watchfire_net_syslog_cut_total",
+                "Messages of syslog that were cut because they are longer than syslog.max_message_bytes.",
+                &self.syslog_cut,
+            ),
+            (
+                "watchfire_net_syslog_dropped_total",
+                "Datagrams of syslog dropped because they come faster than they are stored.",
+                &self.syslog_dropped,
             ),
             ("watchfire_net_logins_total", "Sessions that began with a login.", &self.logins),
         ];

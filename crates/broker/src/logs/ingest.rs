@@ -36,6 +36,7 @@ pub(crate) struct LogCounters {
     pub(crate) line_bytes: AtomicU64,
     pub(crate) too_old: AtomicU64,
     pub(crate) too_new: AtomicU64,
+    pub(crate) syslog_lost: AtomicU64,
     pub(crate) flushed_lines: AtomicU64,
     pub(crate) merges: AtomicU64,
 }
@@ -67,7 +68,8 @@ pub(crate) type OnLines = Box<dyn FnOnce(Result<StoredLines, CommitError>) + Sen
 impl Broker {
     /// Stores lines and calls `done` when they are durable and searchable, or refused as a whole. Lines that
     /// are too old or too new are left out. With a `push`, lines of a request that was stored in the last ten
-    /// minutes are not stored again.
+    /// minutes are not stored again; one of which lines are left out is not remembered, since they may be
+    /// taken when it comes again.
     ///
     /// Compresses the lines, and waits for a place in the committer's queue: not for a thread that serves
     /// sockets.
@@ -89,6 +91,7 @@ impl Broker {
         counters.too_old.fetch_add(too_old, Ordering::Relaxed);
         counters.too_new.fetch_add(too_new, Ordering::Relaxed);
         let outcome = LogOutcome { stored: batch.lines(), was_known: false, too_old, too_new };
+        let push = push.filter(|_| too_old + too_new == 0);
         let Some((first_ns, last_ns)) = span_ns else { return done(Ok(outcome)) };
         let [first_ms, last_ms] = [first_ns, last_ns].map(|ns| ns.div_euclid(MILLISECOND_NS));
         let range = TimeRange::new(first_ms, last_ms + 1);

@@ -38,6 +38,11 @@ impl Broker {
                 &counters.too_new,
             ),
             counter(
+                "watchfire_broker_log_syslog_lost_total",
+                "Messages of syslog that could not be stored while the broker stopped, or by a refusal of all.",
+                &counters.syslog_lost,
+            ),
+            counter(
                 "watchfire_broker_log_lines_flushed_total",
                 "Lines written to blocks by flushes.",
                 &counters.flushed_lines,

@@ -5,11 +5,13 @@
 //! of shards, because its streams are found by its own index; pushes that came lately, which are
 //! told apart by their bytes; and deletes that look at times in nanoseconds.
 
+mod arrivals;
 mod deletes;
 mod flush;
 mod frame;
 mod heads;
 mod ingest;
+mod levels;
 mod metrics;
 mod pushes;
 mod reader;
@@ -21,11 +23,13 @@ use catalog::State;
 use logstore::{IndexCache, LogFormat};
 use parking_lot::Mutex;
 
+pub(crate) use arrivals::Arrivals;
 pub(crate) use deletes::{LineDelete, LineDeleteBook, LineDeletes, of_block, of_head};
 pub(crate) use flush::{PlannedLines, plan_flush};
 pub(crate) use frame::{put_pushes, split};
 pub(crate) use heads::{FrozenHead, LogHeads};
 pub(crate) use ingest::{LogCounters, NewLines, OnLines, StoredLines};
+pub(crate) use levels::Levels;
 pub(crate) use pushes::{Push, RecentPushes};
 
 pub use heads::LogHeadTotals;
@@ -42,6 +46,7 @@ pub(crate) struct Lines {
     pub(crate) counters: Arc<LogCounters>,
     /// Those whose lines are stored, as far as this broker knows.
     pub(crate) pushes: Arc<Mutex<RecentPushes>>,
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 impl Lines {
@@ -61,6 +66,7 @@ impl Lines {
             format: LogFormat::new(seed, IndexCache::new(index_bytes)),
             counters: Arc::default(),
             pushes: Arc::default(),
+            arrivals: Arc::default(),
         })
     }
 
@@ -84,6 +90,7 @@ impl Lines {
             format: LogFormat::new(seed, IndexCache::new(0)),
             counters: Arc::default(),
             pushes: Arc::default(),
+            arrivals: Arc::default(),
         }
     }
 }

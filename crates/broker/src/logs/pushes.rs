@@ -19,10 +19,13 @@ const MAX_PUSHES: usize = 1 << 17;
 pub struct PushId(pub(crate) [u8; 16]);
 
 impl PushId {
-    /// Of the body of a request, as it came, and its tenant: half of their BLAKE3.
-    pub fn of(tenant: TenantId, body: &[u8]) -> PushId {
+    /// Of the body of a request, its tenant, and what else makes it what it is, such as a name that the sender
+    /// gave it: half of their BLAKE3.
+    pub fn of(tenant: TenantId, name: &str, body: &[u8]) -> PushId {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&tenant.0.to_le_bytes());
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
         hasher.update(body);
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
@@ -89,13 +92,14 @@ mod tests {
 
     #[test]
     fn pushes_are_known_for_ten_minutes_and_are_told_apart_by_tenant() {
-        let id = |tenant, body: &str| PushId::of(TenantId(tenant), body.as_bytes());
+        let id = |tenant, body: &str| PushId::of(TenantId(tenant), "", body.as_bytes());
         let mut recent = RecentPushes::default();
         recent.note(Push { id: id(1, "a"), at_ms: 0 });
         recent.note(Push { id: id(1, "b"), at_ms: 300_000 });
         recent.note(Push { id: id(1, "a"), at_ms: 300_000 });
         assert_eq!(recent.iter().len(), 2);
         assert!(!recent.is_known(&id(2, "a"), 0));
+        assert_ne!(PushId::of(TenantId(1), "a", b"b"), PushId::of(TenantId(1), "", b"ab"));
         assert!(recent.is_known(&id(1, "a"), KNOWN_MS));
         assert!(!recent.is_known(&id(1, "a"), KNOWN_MS + 1));
         assert!(recent.is_known(&id(1, "b"), KNOWN_MS + 1));

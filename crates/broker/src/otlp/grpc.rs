@@ -1,4 +1,4 @@
-//! OTLP over gRPC: one unary call, whose framing is written here by hand so that the body is read
+//! OTLP over gRPC: a unary call for each signal, whose framing is written here by hand so that the body is read
 //! under the same limits as every other.
 //!
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>. A message is one byte
@@ -20,30 +20,44 @@ use net::{BodyRules, read_body, unpack_body};
 use wire::WireError;
 use wire::decompress::Encoding;
 
+use super::Kind;
 use super::status::{self, Code};
-use super::take;
 use crate::Broker;
-use crate::routes::intake::{Refusal, tenant_of};
+use crate::routes::intake::Refusal;
+use crate::routes::lines::Sender;
 
 const PREFIX_LEN: usize = 5;
 
-pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>) -> Response {
+pub(super) async fn export_metrics(
+    State(broker): State<Broker>,
+    request: Request<Body>,
+) -> Response {
+    export(&broker, request, Kind::Metrics).await
+}
+
+pub(super) async fn export_logs(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    export(&broker, request, Kind::Logs).await
+}
+
+async fn export(broker: &Broker, request: Request<Body>, kind: Kind) -> Response {
     let (parts, body) = request.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
     if !content_type.is_some_and(|value| value.starts_with("application/grpc")) {
-        let mut response = HttpResponse::new(Body::from(
-            "this path is the gRPC call of OTLP; over HTTP send to /v1/metrics\n",
-        ));
+        let text = match kind {
+            Kind::Metrics => "this path is the gRPC call of OTLP; over HTTP send to /v1/metrics\n",
+            Kind::Logs => "this path is the gRPC call of OTLP; over HTTP send to /v1/logs\n",
+        };
+        let mut response = HttpResponse::new(Body::from(text));
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    let tenant = tenant_of(&parts);
-    let max_bytes = broker.limits_of(tenant).max_body_bytes;
+    let sender = Sender::of(&parts);
+    let max_bytes = broker.limits_of(sender.tenant).max_body_bytes;
     let rules =
         BodyRules { encodings: &[Encoding::Identity], ..BodyRules::any_encoding(max_bytes) };
     let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
         Ok(body) => match message(&parts.headers, body, max_bytes) {
-            Ok(message) => take(&broker, tenant, message).await,
+            Ok(message) => kind.take(broker, sender, message).await,
             Err(refusal) => Err(refusal),
         },
         Err(refused) => Err(Refusal::from(refused)),

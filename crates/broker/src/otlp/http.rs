@@ -4,13 +4,13 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use model::TenantName;
 use net::{BodyRules, Dialect, ErrorType, read_body};
 
 use super::status::{self, Code};
-use super::{Taken, take};
+use super::{Kind, Taken};
 use crate::Broker;
-use crate::routes::intake::{Refusal, tenant_of};
+use crate::routes::intake::Refusal;
+use crate::routes::lines::Sender;
 
 /// When a sender may come again after 503.
 const RETRY_AFTER_SECONDS: u16 = 5;
@@ -38,7 +38,19 @@ enum Encoding {
 
 /// 200 when everything that can be stored is durable, with `partial_success` where something was
 /// left out; 400, 413 and 415 for what must not be sent again; 429 and 503 for what should.
-pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>) -> Response {
+pub(super) async fn export_metrics(
+    State(broker): State<Broker>,
+    request: Request<Body>,
+) -> Response {
+    export(&broker, request, Kind::Metrics).await
+}
+
+/// As [`export_metrics`].
+pub(super) async fn export_logs(State(broker): State<Broker>, request: Request<Body>) -> Response {
+    export(&broker, request, Kind::Logs).await
+}
+
+async fn export(broker: &Broker, request: Request<Body>, kind: Kind) -> Response {
     let (parts, body) = request.into_parts();
     let encoding = match encoding_of(&parts.headers) {
         Ok(encoding) => encoding,
@@ -51,17 +63,17 @@ pub(super) async fn export(State(broker): State<Broker>, request: Request<Body>)
             return error(Encoding::Json, status, Code::Unimplemented, &message);
         }
     };
-    let tenant = tenant_of(&parts);
-    let rules = BodyRules::any_encoding(broker.limits_of(tenant).max_body_bytes);
+    let sender = Sender::of(&parts);
+    let rules = BodyRules::any_encoding(broker.limits_of(sender.tenant).max_body_bytes);
     let taken = match read_body(&parts.headers, body, rules, broker.net_metrics()).await {
-        Ok(body) => store(&broker, tenant, encoding, body).await,
+        Ok(body) => store(broker, sender, kind, encoding, body).await,
         Err(refused) => Err(Refusal::from(refused)),
     };
     match taken {
         Ok(taken) => {
             let body = match encoding {
                 Encoding::Protobuf => status::response_protobuf(&taken),
-                Encoding::Json => status::response_json(&taken),
+                Encoding::Json => status::response_json(&taken, kind),
             };
             (StatusCode::OK, [(header::CONTENT_TYPE, name(encoding))], body).into_response()
         }
@@ -89,18 +101,22 @@ fn encoding_of(headers: &HeaderMap) -> Result<Encoding, &str> {
 
 async fn store(
     broker: &Broker,
-    tenant: TenantName,
+    sender: Sender,
+    kind: Kind,
     encoding: Encoding,
     body: Vec<u8>,
 ) -> Result<Taken, Refusal> {
     let body = match encoding {
         Encoding::Protobuf => body,
         Encoding::Json => {
-            let translate = move || wire::otlp::to_protobuf(&body);
+            let translate = move || match kind {
+                Kind::Metrics => wire::otlp::to_protobuf(&body),
+                Kind::Logs => wire::otlp::logs_to_protobuf(&body),
+            };
             broker.off_the_sockets(translate).await?
         }
     };
-    take(broker, tenant, body).await
+    kind.take(broker, sender, body).await
 }
 
 fn name(encoding: Encoding) -> &'static str {

@@ -1,7 +1,8 @@
-//! OTLP metrics: what is kept between requests, and both ways in.
+//! OTLP metrics and logs: what is kept between requests, and both ways in.
 
 mod grpc;
 mod http;
+mod logs;
 mod seen;
 mod status;
 
@@ -17,24 +18,47 @@ use crate::Broker;
 use crate::commit::CommitError;
 use crate::ingest::IngestOutcome;
 use crate::routes::intake::Refusal;
+use crate::routes::lines::Sender;
 use seen::{Seen, SeenBodies};
 
 /// The call of `MetricsService`.
-const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const EXPORT_METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+/// The call of `LogsService`.
+const EXPORT_LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
 /// Routes of OTLP, over HTTP and gRPC; also served on ports of their own.
 pub fn otlp_routes(broker: &Broker) -> Routes {
-    let paths = ["/v1/metrics", "/otlp/v1/metrics", "/api/v1/otlp/v1/metrics"];
-    let mut routes = Routes::new().speaking(&http::DIALECT).route(
-        EXPORT,
-        [Method::POST],
-        Access::Write,
-        grpc::export,
-    );
-    for path in paths {
-        routes = routes.route(path, [Method::POST], Access::Write, http::export);
+    let metrics = ["/v1/metrics", "/otlp/v1/metrics", "/api/v1/otlp/v1/metrics"];
+    let logs =
+        ["/v1/logs", "/otlp/v1/logs", "/api/v1/otlp/v1/logs", "/insert/opentelemetry/v1/logs"];
+    let mut routes = Routes::new()
+        .speaking(&http::DIALECT)
+        .route(EXPORT_METRICS, [Method::POST], Access::Write, grpc::export_metrics)
+        .route(EXPORT_LOGS, [Method::POST], Access::Write, grpc::export_logs);
+    for path in metrics {
+        routes = routes.route(path, [Method::POST], Access::Write, http::export_metrics);
+    }
+    for path in logs {
+        routes = routes.route(path, [Method::POST], Access::Write, http::export_logs);
     }
     routes.with_state(broker.clone())
+}
+
+/// What a request brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Metrics,
+    Logs,
+}
+
+impl Kind {
+    /// Stores a request in protobuf and yields when it is durable and visible.
+    async fn take(self, broker: &Broker, sender: Sender, body: Vec<u8>) -> Result<Taken, Refusal> {
+        match self {
+            Kind::Metrics => take(broker, sender.tenant, body).await,
+            Kind::Logs => logs::take(broker, sender, body).await,
+        }
+    }
 }
 
 /// What is kept between requests.
@@ -61,7 +85,7 @@ impl Otlp {
 /// What became of a request.
 #[derive(Debug, Default)]
 struct Taken {
-    /// Points that were not stored.
+    /// Points or lines that were not stored.
     rejected: u64,
     /// Why, for the sender.
     complaint: Option<String>,
@@ -82,7 +106,7 @@ impl Broker {
     }
 }
 
-/// Stores a request in protobuf and yields when it is durable and visible.
+/// [`Kind::take`] of metrics.
 async fn take(broker: &Broker, tenant: TenantName, body: Vec<u8>) -> Result<Taken, Refusal> {
     if !wire::otlp::has_deltas(&body) {
         let decode = |broker: &Broker, limits: &Limits, body: Vec<u8>, batch: &mut MetricBatch| {

@@ -1,9 +1,10 @@
-//! Answers of OTLP: `ExportMetricsServiceResponse` and `google.rpc.Status`, in protobuf and JSON.
+//! Answers of OTLP: `ExportMetricsServiceResponse`, `ExportLogsServiceResponse` and `google.rpc.Status`, in
+//! protobuf and JSON.
 
 use ::http::StatusCode;
 use serde_json::json;
 
-use super::Taken;
+use super::{Kind, Taken};
 use crate::commit::CommitError;
 use crate::routes::intake::Refusal;
 
@@ -42,7 +43,8 @@ pub(super) fn status_of(refusal: &Refusal) -> StatusCode {
     }
 }
 
-/// `{ partial_success = 1 { int64 rejected_data_points = 1; string error_message = 2 } }`
+/// `{ partial_success = 1 { int64 rejected_data_points = 1; string error_message = 2 } }`, or
+/// `rejected_log_records`.
 pub(super) fn response_protobuf(taken: &Taken) -> Vec<u8> {
     let Some(complaint) = &taken.complaint else { return Vec::new() };
     let mut partial = Vec::new();
@@ -56,11 +58,15 @@ pub(super) fn response_protobuf(taken: &Taken) -> Vec<u8> {
     response
 }
 
-pub(super) fn response_json(taken: &Taken) -> Vec<u8> {
+pub(super) fn response_json(taken: &Taken, kind: Kind) -> Vec<u8> {
+    let rejected = match kind {
+        Kind::Metrics => "rejectedDataPoints",
+        Kind::Logs => "rejectedLogRecords",
+    };
     let response = match &taken.complaint {
         None => json!({}),
         Some(complaint) => json!({"partialSuccess": {
-            "rejectedDataPoints": taken.rejected.to_string(),
+            rejected: taken.rejected.to_string(),
             "errorMessage": complaint,
         }}),
     };

@@ -8,6 +8,7 @@ use model::{Limits, MetricBatch, TenantName};
 use net::auth::Principal;
 use net::{ApiError, BodyError, BodyRules, ErrorType, read_body};
 use wire::WireError;
+use wire::logs::LogPushError;
 
 use crate::Broker;
 use crate::commit::CommitError;
@@ -29,6 +30,9 @@ pub(crate) enum Refusal {
     /// The body cannot be read.
     #[error(transparent)]
     Malformed(#[from] WireError),
+    /// A request with lines cannot be read, or holds too much.
+    #[error(transparent)]
+    Lines(#[from] LogPushError),
     /// The same is under way already, and must not be stored twice.
     #[error("the same request is being stored now; send it again in a moment")]
     UnderWay,
@@ -54,7 +58,9 @@ impl Refusal {
         match self {
             Refusal::Commit(error) => error.retry_after_seconds(),
             Refusal::Later(_) => Some(RETRY_AFTER_SECONDS),
-            Refusal::Body(_) | Refusal::Malformed(_) | Refusal::UnderWay => None,
+            Refusal::Body(_) | Refusal::Malformed(_) | Refusal::Lines(_) | Refusal::UnderWay => {
+                None
+            }
         }
     }
 
@@ -68,6 +74,9 @@ impl Refusal {
             Refusal::Body(error) => error.status(),
             Refusal::Malformed(error) if error.is_limit() => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+            Refusal::Lines(error) => {
+                StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST)
+            }
             Refusal::Commit(CommitError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Commit(CommitError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Commit(CommitError::OverRate { .. } | CommitError::TooManyTenants { .. }) => {
@@ -98,6 +107,7 @@ impl IntoResponse for Refusal {
         let error_type = match self {
             Refusal::Body(error) if error.status() == status => return error.into_response(),
             Refusal::Malformed(_)
+            | Refusal::Lines(_)
             | Refusal::Later(_)
             | Refusal::Commit(
                 CommitError::TooLarge(_)

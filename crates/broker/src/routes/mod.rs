@@ -1,9 +1,15 @@
 //! The HTTP routes of the broker: foreign protocols in, one file each.
 
 mod dialects;
+mod elastic;
+mod field_options;
 mod imports;
 mod influx;
 pub(crate) mod intake;
+mod journal;
+mod json_lines;
+pub(crate) mod lines;
+mod loki;
 mod moved;
 mod remote_write;
 mod text;
@@ -26,6 +32,10 @@ pub fn routes(broker: &Broker) -> Routes {
         )
         .merge(imports::routes())
         .merge(influx::routes())
+        .merge(elastic::routes())
+        .merge(journal::routes())
+        .merge(json_lines::routes())
+        .merge(loki::routes())
         .merge(moved::routes())
         .with_state(broker.clone())
         .merge(otlp_routes(broker))

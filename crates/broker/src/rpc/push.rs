@@ -408,7 +408,8 @@ impl Answering {
 /// Unpacks a batch and hands it to the committer; one that can never be stored is passed over.
 fn store(broker: &Broker, identity: &BatchIdentity, payload: &Bytes, answering: Answering) {
     let limits = broker.limits();
-    let limits = Limits { max_body_bytes: limits.max_body_bytes.min(AGENT_BODY_BYTES), ..*limits };
+    let max_body_bytes = limits.max_body_bytes.min(AGENT_BODY_BYTES);
+    let limits = Limits { max_body_bytes, ..Limits::clone(&limits) };
     let mut batch = UNPACKED.take();
     let unpacked = if payload.len() > MAX_PAYLOAD_BYTES {
         Err(agent_batch::too_large(payload.len()))

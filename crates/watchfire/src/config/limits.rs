@@ -1,6 +1,8 @@
 //! `limits:` and `tenants.<name>.limits:`.
 
-use model::Limits;
+use std::sync::Arc;
+
+use model::{Limits, LogLimits};
 
 use super::keys::LimitKeys;
 
@@ -62,6 +64,8 @@ pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
         max_tenants: _,
         max_query_bytes: _,
     } = *keys;
+    let max_body_bytes = max_body_bytes.unwrap_or(default.max_body_bytes);
+    let logs = LogLimits { max_body_bytes, ..LogLimits::clone(&default.logs) };
     Limits {
         max_labels_per_series: max_labels_per_series.unwrap_or(default.max_labels_per_series),
         max_label_name_bytes: max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
@@ -73,10 +77,11 @@ pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
         ingestion_rate: ingestion_rate.unwrap_or(default.ingestion_rate),
         ingestion_burst_size: ingestion_burst_size.unwrap_or(default.ingestion_burst_size),
         max_future_ms: max_future_ms.unwrap_or(default.max_future_ms),
-        max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
+        max_body_bytes,
         max_query_samples: max_query_samples.unwrap_or(default.max_query_samples),
         max_query_series: max_query_series.unwrap_or(default.max_query_series),
         query_timeout_ms: query_timeout_ms.unwrap_or(default.query_timeout_ms),
         max_concurrent_queries: max_concurrent_queries.unwrap_or(default.max_concurrent_queries),
+        logs: Arc::new(logs),
     }
 }

@@ -117,7 +117,7 @@ impl FieldLines {
         };
         let time = find(&options.time);
         let timestamp_ns = match time.map(|index| fields.at(index)) {
-            None | Some((_, "" | "0" | "-")) => intake.now_ns(),
+            None | Some((_, "" | "0" | "-")) => intake.arrival_ns(),
             Some((name, text)) => match timestamp::parse(text) {
                 Some(timestamp_ns) => timestamp_ns,
                 None => {

@@ -82,9 +82,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The time of lines that have none.
-    pub(super) fn now_ns(&self) -> i64 {
-        self.now_ns
+    /// The time of a line that has none: each gets its own, so that they keep their order and none is
+    /// taken for another one.
+    pub(super) fn arrival_ns(&mut self) -> i64 {
+        let before = self.summary.timed_here;
+        self.summary.timed_here += 1;
+        self.now_ns.saturating_add_unsigned(before)
     }
 
     /// What the last line that was not taken was refused with.

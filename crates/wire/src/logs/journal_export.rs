@@ -53,6 +53,30 @@ pub fn decode(
     }
 }
 
+/// How many bytes at the start are whole entries, for who has only the beginning of what comes. Yields
+/// all of it where something is at fault, which [`decode`] tells then.
+pub fn whole_entries(begin: &[u8]) -> usize {
+    let (mut rest, mut whole) = (begin, 0);
+    while !rest.is_empty() {
+        let Some(newline) = memchr::memchr(b'\n', rest) else { return whole };
+        let (line, behind) = (&rest[..newline], &rest[newline + 1..]);
+        rest = behind;
+        if line.is_empty() {
+            whole = begin.len() - rest.len();
+        } else if memchr::memchr(b'=', line).is_none() {
+            let Some((size, value)) = behind.split_first_chunk::<8>() else { return whole };
+            let Ok(size) = usize::try_from(u64::from_le_bytes(*size)) else { return begin.len() };
+            // The value, and a newline behind it.
+            match size.checked_add(1) {
+                None => return begin.len(),
+                Some(len) if len > value.len() => return whole,
+                Some(len) => rest = &value[len..],
+            }
+        }
+    }
+    whole
+}
+
 fn entries(body: &[u8], intake: &mut Intake<'_>) -> Result<(), LogPushError> {
     let mut entry = Entry::default();
     let mut rest = body;
@@ -153,7 +177,33 @@ impl Entry {
     fn take(&mut self, intake: &mut Intake<'_>) -> Result<(), LogPushError> {
         let Some(message) = &self.message else { return Ok(()) };
         intake.begin_any(&self.labels);
-        let timestamp_ns = self.timestamp_ns.unwrap_or(intake.now_ns());
+        let timestamp_ns = self.timestamp_ns.unwrap_or_else(|| intake.arrival_ns());
         intake.line(timestamp_ns, message, &mut self.metadata).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_entries_are_told_from_the_beginning_of_one() {
+        let first = b"__REALTIME_TIMESTAMP=1\nMESSAGE=a\n\n";
+        let mut second = b"MESSAGE\n".to_vec();
+        second.extend(5_u64.to_le_bytes());
+        // The blank line in the value ends nothing.
+        second.extend(b"b\n\nc\n\nX=1\n\n");
+        let both = [&first[..], &second].concat();
+        for len in 0..=both.len() {
+            let wanted = match len {
+                len if len == both.len() => len,
+                len if len >= first.len() => first.len(),
+                _ => 0,
+            };
+            assert_eq!(whole_entries(&both[..len]), wanted, "{len}");
+        }
+        let mut endless = b"MESSAGE\n".to_vec();
+        endless.extend(u64::MAX.to_le_bytes());
+        assert_eq!(whole_entries(&endless), endless.len());
     }
 }

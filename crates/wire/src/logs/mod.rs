@@ -2,7 +2,7 @@
 //!
 //! | module | what comes in |
 //! |---|---|
-//! | [`loki_push`], [`loki_json`] | Loki's push, protobuf and JSON |
+//! | [`loki_push`], [`loki_json`], [`loki_json_legacy`] | Loki's push, protobuf and JSON, and its first JSON |
 //! | [`otlp_logs`] | OTLP logs, protobuf and JSON |
 //! | [`elastic_bulk`] | Elasticsearch's `_bulk` |
 //! | [`json_line`] | JSON lines, as VictoriaLogs takes them |
@@ -19,6 +19,7 @@ mod intake;
 pub mod journal_export;
 pub mod json_line;
 pub mod loki_json;
+pub mod loki_json_legacy;
 pub mod loki_push;
 pub mod otlp_logs;
 mod pairs;
@@ -60,8 +61,8 @@ pub struct LogContext<'a> {
     pub limits: &'a LogLimits,
     /// What finds out levels; without it there are none but those that the sender names.
     pub levels: Option<&'a dyn LineLevels>,
-    /// The time, in nanoseconds since the epoch: that of lines which have none, and that against
-    /// which old and future lines are held.
+    /// The time, in nanoseconds since the epoch: that of the first line which has none, those that
+    /// follow get one nanosecond more each; and that against which old and future lines are held.
     pub now_ns: i64,
 }
 
@@ -78,6 +79,8 @@ pub struct LogSummary {
     pub truncated_lines: u64,
     /// Bytes that were cut off.
     pub truncated_bytes: u64,
+    /// Lines that got their time here, because they came without one.
+    pub timed_here: u64,
     /// Lines that were moved because the request has the same line at that time.
     pub moved_lines: u64,
     /// What is not in the batch, and why.

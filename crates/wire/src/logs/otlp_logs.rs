@@ -243,7 +243,10 @@ impl<'b> Reader<'b> {
         }
         let ns = [time, observed].into_iter().find(|ns| *ns != 0);
         // What does not fit is refused as too far in the future.
-        let timestamp_ns = ns.map_or(intake.now_ns(), |ns| i64::try_from(ns).unwrap_or(i64::MAX));
+        let timestamp_ns = match ns {
+            Some(ns) => i64::try_from(ns).unwrap_or(i64::MAX),
+            None => intake.arrival_ns(),
+        };
         intake.begin_any(&self.labels);
         let shared = [&self.of_resource, &self.of_scope];
         self.full = intake.line_with(timestamp_ns, &self.line, &mut self.metadata, &shared).err();

@@ -26,6 +26,11 @@ pub struct SyslogOptions {
     pub offset_seconds: i32,
     /// Labels that every message gets besides its own.
     pub labels: Vec<(String, String)>,
+    /// The number of the first message among all that whoever receives them has received. Times in
+    /// messages are coarse, and nobody sends one again that was received: by this, two equal ones of
+    /// one second get times of their own, which differ from what they say by less than a millisecond.
+    /// Without, messages have the times that they say.
+    pub first_number: Option<u64>,
 }
 
 /// A message, taken apart. Texts lie in the bytes it was read from.
@@ -251,11 +256,15 @@ pub fn decode<'m>(
     let mut intake = Intake::new(context, out);
     let (mut labels, mut metadata) = (Pairs::default(), Pairs::default());
     let mut full = None;
-    for bytes in messages.filter(|bytes| !bytes.is_empty()) {
+    for (index, bytes) in messages.filter(|bytes| !bytes.is_empty()).enumerate() {
         let message = parse(bytes, options, context.now_ns);
         write_pairs(&message, options, &mut labels, &mut metadata);
         intake.begin_any(&labels);
-        let timestamp_ns = message.timestamp_ns.unwrap_or(context.now_ns);
+        let timestamp_ns = match (message.timestamp_ns, options.first_number) {
+            (None, _) => intake.arrival_ns(),
+            (Some(said_ns), None) => said_ns,
+            (Some(said_ns), Some(first)) => numbered(said_ns, first.wrapping_add(index as u64)),
+        };
         if let Err(error) = intake.line(timestamp_ns, message.message, &mut metadata) {
             full = Some(error);
             break;
@@ -269,6 +278,13 @@ pub fn decode<'m>(
         }
         None => Ok(summary),
     }
+}
+
+/// A time that was said, moved within what is too fine to be said by the number of its message.
+fn numbered(said_ns: i64, number: u64) -> i64 {
+    const FINEST: [u64; 2] = [1_000_000, 1_000];
+    let unit = FINEST.into_iter().find(|unit| said_ns.unsigned_abs().is_multiple_of(*unit));
+    said_ns.saturating_add_unsigned(number % unit.unwrap_or(1))
 }
 
 fn write_pairs(
@@ -314,4 +330,42 @@ fn facility(number: u8) -> &'static str {
         "local3", "local4", "local5", "local6", "local7",
     ];
     WORDS.get(usize::from(number)).copied().unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_messages_of_one_second_are_told_apart_by_their_number() {
+        let second_ns = 1_700_000_000_000_000_000;
+        for (said_ns, number, wanted_ns) in [
+            (second_ns, 7, second_ns + 7),
+            (second_ns, 2_000_007, second_ns + 7),
+            (second_ns + 5_000, 7, second_ns + 5_007),
+            (second_ns + 5_001, 7, second_ns + 5_001),
+            (-1_000_000, 7, -1_000_000 + 7),
+            (i64::MAX, 7, i64::MAX),
+        ] {
+            assert_eq!(numbered(said_ns, number), wanted_ns, "{said_ns} {number}");
+        }
+        let limits = model::LogLimits::default();
+        let context = LogContext { limits: &limits, levels: None, now_ns: second_ns + 999 };
+        let times = |first_number| {
+            let options = SyslogOptions { first_number, ..SyslogOptions::default() };
+            let mut batch = LogBatch::default();
+            let messages = [&b"<13>Nov 14 22:13:20 host app: x"[..], b"<13>app: y"];
+            let summary = decode(messages.into_iter(), &options, &context, &mut batch);
+            assert_eq!(summary.expect("short").timed_here, 1);
+            let (mut records, mut metadata, mut times) = (batch.records(), Vec::new(), Vec::new());
+            while let Some(record) = records.next_record(&mut metadata).expect("whole") {
+                if let model::LogRecord::Line { timestamp_ns, .. } = record {
+                    times.push(timestamp_ns);
+                }
+            }
+            times
+        };
+        assert_eq!(times(None), [second_ns, second_ns + 999]);
+        assert_eq!(times(Some(41)), [second_ns + 41, second_ns + 999]);
+    }
 }

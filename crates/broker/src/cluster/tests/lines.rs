@@ -90,7 +90,7 @@ fn lines_are_there_before_and_after_a_flush_a_start_and_a_delete() {
     assert_eq!(objects(&site, "blocks/logs/").len(), 1);
     assert_lines(&running.broker, &all, "out of a block");
     wait_for_segments(&site, 0);
-    let id = PushId::of(DEFAULT_TENANT, b"body");
+    let id = PushId::of(DEFAULT_TENANT, "", b"body");
     for was_known in [false, true] {
         let third = push_as(&running.broker, lines("a", 2, &["third"]), Some(id));
         assert_eq!(third.expect("stored").was_known, was_known);
