@@ -40,7 +40,7 @@ pub use pattern_parser::{PatternParser, PatternParserError};
 pub use regexp::{RegexpParser, RegexpParserError};
 pub use sample::{Conversion, Grouping, Unwrap};
 pub use selection::LabelSelection;
-pub use template::{Template, TemplateError};
+pub use template::{Template, TemplateError, template_functions};
 
 use entry::State;
 use names::Name;

@@ -2,6 +2,7 @@
 
 pub mod ast;
 mod check;
+pub mod completion;
 mod duration;
 mod error;
 mod lexer;

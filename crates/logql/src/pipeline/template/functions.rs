@@ -161,6 +161,11 @@ impl Function {
         TABLE.iter().position(|entry| entry.name == name).map(Function)
     }
 
+    /// The names of all, in the order of the table.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        TABLE.iter().map(|entry| entry.name)
+    }
+
     fn entry(self) -> &'static Entry {
         &TABLE[self.0]
     }

@@ -44,6 +44,11 @@ pub struct Template {
     simple: Option<Vec<Part>>,
 }
 
+/// The names of the functions that templates may use.
+pub fn template_functions() -> impl Iterator<Item = &'static str> {
+    functions::Function::names()
+}
+
 /// A part of a template that only puts labels in.
 #[derive(Debug, Clone)]
 enum Part {
