@@ -67,6 +67,7 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
 fn is_route(path: &str) -> bool {
     let host = path.strip_prefix("host/").is_some_and(|instance| !instance.contains('/'));
     let others = [
+        "logs",
         "agents",
         "targets",
         "queries",

@@ -7,6 +7,7 @@ export type Route =
   | { page: 'hosts' }
   | { page: 'host'; instance: string }
   | { page: 'explore' }
+  | { page: 'logs' }
   | { page: 'agents' }
   | { page: 'targets' }
   | { page: 'queries' }
@@ -27,6 +28,7 @@ addEventListener('popstate', () => {
 export function match(pathname: string): Route {
   if (pathname === '/' || pathname === '/hosts') return { page: 'hosts' };
   if (pathname === '/explore') return { page: 'explore' };
+  if (pathname === '/logs') return { page: 'logs' };
   if (pathname === '/agents') return { page: 'agents' };
   if (pathname === '/targets') return { page: 'targets' };
   if (pathname === '/queries') return { page: 'queries' };

@@ -49,14 +49,14 @@ export class ApiError extends Error {
   }
 }
 
-/** Where in the query an error lies: 1-based line and column, as Prometheus words it. */
+/** Where in the query an error lies: 1-based line and column, as Prometheus or Loki words it. */
 export function errorPosition(message: string): { line: number; column: number } | null {
-  const found = /(?:^|[\s:])(\d+):(\d+): parse error/.exec(message);
+  const found = /(?:^|[\s:])(\d+):(\d+): parse error/.exec(message) ?? /parse error at line ([1-9]\d*), col (\d+): /.exec(message);
   return found ? { line: Number(found[1]), column: Number(found[2]) } : null;
 }
 
 /** What is wrong with a query, without the place, for where that is shown already. */
-export const withoutPosition = (message: string): string => message.replace(/^.*?\d+:\d+: parse error: /, '');
+export const withoutPosition = (message: string): string => message.replace(/^.*?(?:\d+:\d+: parse error|parse error at line [1-9]\d*, col \d+): /, '');
 
 interface Envelope {
   status?: unknown;

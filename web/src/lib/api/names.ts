@@ -81,7 +81,7 @@ export const searchLabels = (wanted: Search): Promise<Found> => search('label_na
 
 export const searchValues = (label: string, wanted: Search): Promise<Found> => search('label_values', wanted, { label });
 
-export type ProposalKind = 'metric' | 'label' | 'value' | 'function' | 'aggregation' | 'keyword' | 'operator' | 'duration';
+export type ProposalKind = 'metric' | 'label' | 'value' | 'function' | 'aggregation' | 'keyword' | 'operator' | 'duration' | 'stage' | 'field';
 
 export interface Proposal {
   label: string;

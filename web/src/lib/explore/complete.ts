@@ -2,11 +2,15 @@
 
 import { insertBracket, insertCompletionText, pickedCompletion, startCompletion, type Completion, type CompletionContext, type CompletionResult } from '@codemirror/autocomplete';
 import type { EditorView } from '@codemirror/view';
-import { completions, type Proposal, type Span } from '../api/names';
+import type { Proposal, Proposals, Span } from '../api/names';
 
 const MOST = 100;
+/** What would not be known from its looks. */
+const KIND_SHOWN = new Set<Proposal['kind']>(['metric', 'function', 'aggregation', 'stage', 'field']);
 
 export interface CompletionOptions {
+  /** Asks the server what may stand at a place of a text. */
+  ask(text: string, pos: number, options: { span: Span; language: string; limit: number; signal: AbortSignal }): Promise<Proposals>;
   /** The times that names are looked for in. */
   span(): Span;
   language(): string;
@@ -80,7 +84,7 @@ export const completionSource =
     const abort = new AbortController();
     context.addEventListener('abort', () => abort.abort(), { onDocChange: true });
     try {
-      const found = await completions(text, context.pos, { span: options.span(), language: options.language(), limit: MOST, signal: abort.signal });
+      const found = await options.ask(text, context.pos, { span: options.span(), language: options.language(), limit: MOST, signal: abort.signal });
       const written = text.slice(found.from, context.pos);
       // What stands there already needs no proposal.
       if (found.items.length === 0 || (found.items.length === 1 && found.items[0]?.label === written && !context.explicit)) return null;
@@ -90,7 +94,7 @@ export const completionSource =
         filter: false,
         options: found.items.map((item) => ({
           label: item.label,
-          ...(item.kind === 'metric' || item.kind === 'function' || item.kind === 'aggregation' ? { detail: item.kind === 'metric' ? (item.detail ?? '') : options.kind(item.kind) } : {}),
+          ...(KIND_SHOWN.has(item.kind) ? { detail: item.kind === 'metric' ? (item.detail ?? '') : options.kind(item.kind) } : {}),
           ...(item.help || item.detail ? { info: describe(item, options) } : {}),
           apply: apply(item),
         })),

@@ -1,15 +1,14 @@
-/** CodeMirror as a PromQL editor: our colours, our completion source, the server's own parser as linter. */
+/** CodeMirror as an editor of queries: our colours, our completion source, the server's own parser as linter. */
 
 import { acceptCompletion, autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
 import { bracketMatching, HighlightStyle, syntaxHighlighting } from '@codemirror/language';
 import { linter, lintKeymap, setDiagnostics, type Diagnostic } from '@codemirror/lint';
-import { Compartment, EditorState, Prec } from '@codemirror/state';
+import { Compartment, EditorState, Prec, type Extension } from '@codemirror/state';
 import { EditorView, keymap, placeholder } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
-import { ApiError, errorPosition, parseQuery, withoutPosition } from '../api/client';
+import { ApiError, errorPosition, withoutPosition } from '../api/client';
 import { completionSource, type CompletionOptions } from './complete';
-import { promql } from './language';
 
 /** Colours are custom properties, so one style serves both themes. */
 const highlight = HighlightStyle.define([
@@ -77,7 +76,7 @@ const look = EditorView.theme({
   '.cm-diagnostic-error': { borderLeft: '3px solid var(--bad)' },
 });
 
-export interface PromqlEditor {
+export interface QueryEditor {
   text(): string;
   setText(text: string): void;
   /** Puts text where the cursor is. */
@@ -94,7 +93,11 @@ export interface EditorOptions {
   text: string;
   label: string;
   hint: string;
+  /** Colours of the language. */
+  language: Extension;
   complete: CompletionOptions;
+  /** Fails with the parser's error if the text is no query. */
+  parse(text: string): Promise<unknown>;
   changed(text: string): void;
   submit(): void;
 }
@@ -115,13 +118,13 @@ export function diagnose(text: string, message: string): Diagnostic[] {
 }
 
 /** The error of the last run, which stands while the text does; and the parser's word on what is being typed. */
-const check = (lastError: () => { text: string; message: string }) => linter(
+const check = (parse: EditorOptions['parse'], lastError: () => { text: string; message: string }) => linter(
   async (view): Promise<Diagnostic[]> => {
     const text = view.state.doc.toString();
     if (text.trim() === '') return [];
     if (text === lastError().text) return diagnose(text, lastError().message);
     try {
-      await parseQuery(text);
+      await parse(text);
       return [];
     } catch (error) {
       const isParseError = error instanceof ApiError && error.type === 'bad_data' && errorPosition(error.message) !== null;
@@ -131,7 +134,7 @@ const check = (lastError: () => { text: string; message: string }) => linter(
   { delay: 600 },
 );
 
-export function createEditor(options: EditorOptions): PromqlEditor {
+export function createEditor(options: EditorOptions): QueryEditor {
   const hint = new Compartment();
   let lastError = { text: '', message: '' };
   const submit = () => {
@@ -151,9 +154,9 @@ export function createEditor(options: EditorOptions): PromqlEditor {
           icons: false,
           activateOnTypingDelay: 120,
         }),
-        promql,
+        options.language,
         syntaxHighlighting(highlight),
-        check(() => lastError),
+        check((text) => options.parse(text), () => lastError),
         look,
         EditorView.lineWrapping,
         hint.of(placeholder(options.hint)),

@@ -1,5 +1,8 @@
+import { enLogs } from './en-logs';
+
 /** What the pages say that are loaded when somebody goes there; see `en.ts`. */
 export const enPages = {
+  ...enLogs,
   'explore.title': 'Explore',
   'explore.run': 'Run',
   'explore.runHint': 'Run all queries (Ctrl-Enter)',
@@ -115,6 +118,8 @@ export const enPages = {
   'complete.keyword': 'keyword',
   'complete.operator': 'operator',
   'complete.duration': 'length of time',
+  'complete.stage': 'stage',
+  'complete.field': 'field',
   'browser.title': 'Metrics',
   'browser.search': 'Search names and descriptions',
   'browser.count': '{n} metric | {n} metrics',

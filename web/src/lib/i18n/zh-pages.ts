@@ -1,6 +1,8 @@
+import { zhLogs } from './zh-logs';
 import type { PageDictionary } from './en-pages';
 
 export const zhPages: PageDictionary = {
+  ...zhLogs,
   'explore.title': '查询',
   'explore.run': '运行',
   'explore.runHint': '运行所有查询（Ctrl-Enter）',
@@ -116,6 +118,8 @@ export const zhPages: PageDictionary = {
   'complete.keyword': '关键字',
   'complete.operator': '运算符',
   'complete.duration': '时长',
+  'complete.stage': '阶段',
+  'complete.field': '字段',
   'browser.title': '指标',
   'browser.search': '搜索名称与说明',
   'browser.count': '{n} 个指标',

@@ -1,0 +1,68 @@
+/** Terminal colours in lines: which text has which, and the text without them. */
+
+export interface Piece {
+  text: string;
+  /** Of the classes `ansi-*`; empty for plain text. */
+  style: string;
+}
+
+// eslint-disable-next-line no-control-regex
+const SEQUENCE = /\x1b\[([\d;]*)m|\x1b\[[\d;?]*[A-Za-ln-z]/g;
+const COLOURS = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white'];
+
+export const hasAnsi = (text: string): boolean => text.includes('\x1b[');
+
+export const withoutAnsi = (text: string): string => (hasAnsi(text) ? text.replace(SEQUENCE, '') : text);
+
+interface Look {
+  colour: string;
+  ground: string;
+  marks: Set<string>;
+}
+
+/** The pieces of a text, each in one look. Colours of the palette of 256 beyond the first 16 are not told apart. */
+export function piecesOf(text: string): Piece[] {
+  if (!hasAnsi(text)) return text === '' ? [] : [{ text, style: '' }];
+  const pieces: Piece[] = [];
+  const look: Look = { colour: '', ground: '', marks: new Set() };
+  let at = 0;
+  const take = (to: number): void => {
+    if (to > at) pieces.push({ text: text.slice(at, to), style: styleOf(look) });
+  };
+  for (const found of text.matchAll(SEQUENCE)) {
+    take(found.index);
+    at = found.index + found[0].length;
+    if (found[1] !== undefined) apply(look, found[1].split(';').map(Number));
+  }
+  take(text.length);
+  return pieces;
+}
+
+const styleOf = ({ colour, ground, marks }: Look): string =>
+  [colour && `ansi-${colour}`, ground && `ansi-on-${ground}`, ...[...marks].map((mark) => `ansi-${mark}`)].filter(Boolean).join(' ');
+
+const MARKS: Record<number, string> = { 1: 'bold', 2: 'dim', 3: 'italic', 4: 'underline', 7: 'inverse', 9: 'strike' };
+
+function apply(look: Look, codes: readonly number[]): void {
+  for (let i = 0; i < codes.length; i++) {
+    const code = codes[i] as number;
+    if (code === 0) {
+      look.colour = look.ground = '';
+      look.marks.clear();
+    } else if (MARKS[code]) look.marks.add(MARKS[code]);
+    else if (code === 22) ['bold', 'dim'].forEach((mark) => look.marks.delete(mark));
+    else if (code > 22 && code < 30) look.marks.delete(MARKS[code - 20] ?? '');
+    else if (code >= 30 && code <= 37) look.colour = COLOURS[code - 30] as string;
+    else if (code >= 90 && code <= 97) look.colour = COLOURS[code - 90] as string;
+    else if (code === 39) look.colour = '';
+    else if (code >= 40 && code <= 47) look.ground = COLOURS[code - 40] as string;
+    else if (code >= 100 && code <= 107) look.ground = COLOURS[code - 100] as string;
+    else if (code === 49) look.ground = '';
+    else if (code === 38 || code === 48) {
+      const named = codes[i + 1] === 5 ? COLOURS[(codes[i + 2] ?? 16) % 8] : undefined;
+      const isFirst = (codes[i + 2] ?? 16) < 16;
+      if (named && isFirst) look[code === 38 ? 'colour' : 'ground'] = named;
+      i += codes[i + 1] === 5 ? 2 : codes[i + 1] === 2 ? 4 : 0;
+    }
+  }
+}
