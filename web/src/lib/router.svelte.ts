@@ -66,6 +66,15 @@ export function hostPath(instance: string, job?: string): string {
   return job === undefined ? path : `${path}?job=${encodeURIComponent(job)}`;
 }
 
+/** The lines of a host, between two times or within a last span of time, as agents label them. */
+export function logsPath(instance: string, times: Record<string, string | null>): string {
+  // Scraped hosts have their port in the label, lines do not.
+  const host = instance.replace(/:\d+$/, '').replace(/[\\"]/g, (sign) => `\\${sign}`);
+  const params = new URLSearchParams({ q: `{host="${host}"}` });
+  for (const [name, value] of Object.entries(times)) if (value !== null) params.set(name, value);
+  return `/logs?${params}`;
+}
+
 export function navigate(to: string, { replace = false }: { replace?: boolean } = {}): void {
   const next = new URL(to, location.href);
   if (next.href === url.href) return;

@@ -75,6 +75,9 @@ export function whenUnauthorized(handler: () => void): void {
   unauthorized = handler;
 }
 
+/** For answers that say by their status alone that nobody knows who asks. */
+export const isUnauthorized = (): void => unauthorized();
+
 /** The error that a refused request tells, for answers that are no JSON as a whole. */
 export function refusal(response: Response, body: string): ApiError {
   try {

@@ -2,7 +2,7 @@
 
 import type { WireStream } from '../logs/line';
 import { tenant } from '../tenant.svelte';
-import { ApiError, refusal, type Labels, type RangeSeries } from './client';
+import { ApiError, isUnauthorized, refusal, type Labels, type RangeSeries } from './client';
 import type { Proposals, Span } from './names';
 
 /** Nanoseconds since 1970 as text: a number could not hold them. */
@@ -23,8 +23,9 @@ export interface LogAnswer {
 
 type Params = Record<string, string | undefined>;
 
-/** Loki's errors are plain text; those of who may enter are JSON as everywhere. */
+/** Loki's errors are plain text. */
 function errorOf(response: Response, body: string): ApiError {
+  if (response.status === 401) isUnauthorized();
   if (body.trimStart().startsWith('{')) {
     const told = refusal(response, body);
     if (told.type !== 'unknown') return told;

@@ -53,7 +53,7 @@ function apply(proposal: Proposal) {
     const { head } = view.state.selection.main;
     // A value that is written is done with; the quotation goes on behind it.
     if (kind === 'value' && /["'`]/.test(view.state.sliceDoc(head, head + 1))) view.dispatch({ selection: { anchor: head + 1 } });
-    if (opens || insert.endsWith('=')) startCompletion(view);
+    if (opens || /[={]$/.test(insert)) startCompletion(view);
   };
 }
 

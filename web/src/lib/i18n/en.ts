@@ -140,6 +140,7 @@ export const en = {
   'host.error': 'The host could not be loaded',
   'host.memoryTotal': '{total} memory',
   'host.noData': 'No data in this time range',
+  'host.logs': 'Logs of this host at this time',
   'host.notCollected': 'Not collected on this host',
   'host.chartFailed': 'Could not be loaded: {error}',
 

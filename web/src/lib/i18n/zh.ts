@@ -137,6 +137,7 @@ export const zh: Dictionary = {
   'host.error': '无法加载主机',
   'host.memoryTotal': '{total} 内存',
   'host.noData': '此时间范围内没有数据',
+  'host.logs': '该主机此时段的日志',
   'host.notCollected': '此主机未采集该项',
   'host.chartFailed': '无法加载：{error}',
 
