@@ -16,6 +16,7 @@ mod fleet;
 mod http;
 mod ingest;
 mod load;
+mod logs;
 mod memory;
 mod program;
 mod query;
@@ -75,6 +76,8 @@ enum Benchmark {
     Fleet(fleet::Options),
     /// Brokers of a cluster restarted one after the other under load, with a ledger
     Rolling(rolling::Options),
+    /// Lines of logs taken in, kept and found again, beside zstd and ripgrep over the same lines in files
+    Logs(logs::Options),
     /// Many viewers of live samples over WebSocket, some of whom do not read
     Viewers(viewers::Options),
 }
@@ -136,6 +139,7 @@ fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Scrape(options) => (versions(&options.servers)?, scrape::run(options)?),
         Benchmark::Fleet(options) => (versions(&[Kind::Watchfire])?, fleet::run(options)?),
         Benchmark::Rolling(options) => (versions(&[Kind::Watchfire])?, rolling::run(options)?),
+        Benchmark::Logs(options) => (logs::versions()?, logs::run(options)?),
         Benchmark::Viewers(options) => (versions(&[Kind::Watchfire])?, viewers::run(options)?),
     };
     println!("{environment}");

@@ -123,6 +123,8 @@ pub(crate) struct Setup {
     pub(crate) arguments: Vec<String>,
     /// More of its environment.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
+    /// More of its configuration.
+    pub(crate) config: String,
 }
 
 impl From<Flushing> for Setup {
@@ -134,6 +136,7 @@ impl From<Flushing> for Setup {
             max_connections: None,
             arguments: Vec::new(),
             environment: Vec::new(),
+            config: String::new(),
         }
     }
 }
@@ -231,6 +234,11 @@ impl Server {
 
     pub(crate) fn memory(&self) -> Result<usage::Memory> {
         usage::memory(self.child.id())
+    }
+
+    /// Bytes it has read since it was started, of files, whether cached or not, and of sockets.
+    pub(crate) fn read_bytes(&self) -> Result<u64> {
+        usage::read_bytes(self.child.id())
     }
 
     /// What its files occupy, without the space that Watchfire reserves to be able to delete on a
@@ -404,6 +412,7 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             if let Some(connections) = setup.max_connections {
                 yaml.push_str(&format!("http:\n  max_connections: {connections}\n"));
             }
+            yaml.push_str(&setup.config);
             std::fs::write(&config, yaml)?;
             command.arg("--config").arg(&config);
             if let Some(yaml) = &setup.scrape_config {

@@ -57,6 +57,14 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// Bytes that a process was given by system calls that read, proc(5): `rchar`.
+pub(crate) fn read_bytes(pid: u32) -> Result<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.context("/proc/PID/io has no rchar")?.trim().parse().context("parse /proc/PID/io")
+}
+
 /// Bytes the files under `directory` occupy on disk. Files that vanish meanwhile count as 0.
 pub(crate) fn disk_bytes(directory: &Path) -> Result<u64> {
     let mut bytes = 0;

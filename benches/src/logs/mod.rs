@@ -1,0 +1,195 @@
+//! Lines of logs: what it costs to take them in and keep them, and to find them again, beside zstd and ripgrep
+//! over the same lines in files.
+
+mod corpus;
+mod push;
+mod questions;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::server::{Flushing, Kind, Server, Setup};
+use crate::table::{Table, grouped, megabytes};
+use corpus::Form;
+use push::Corpus;
+
+/// Over which the times of the lines go, the last ones now.
+const SPAN_NS: i64 = 6 * 3_600 * 1_000_000_000;
+/// No line is refused for its rate: what a server can take is measured.
+const LIMITS: &str = "limits:\n  ingestion_rate_mb: 0\n  per_stream_rate_limit: 0\n";
+
+/// What `bench logs` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Mebibytes of lines, of each form as many
+    #[arg(long, default_value_t = 5_120)]
+    mib: u64,
+    /// Connections that push at once
+    #[arg(long, default_value_t = 4)]
+    connections: u64,
+    /// Only these
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Form::ALL)]
+    forms: Vec<Form>,
+}
+
+/// Versions of what is compared.
+pub(crate) fn versions() -> Result<String> {
+    let first_line = |program: &str, argument: &str| -> Result<String> {
+        let output = Command::new(program).arg(argument).output().with_context(|| {
+            format!("start {program}: install Debian's packages ripgrep and zstd")
+        })?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(text.lines().next().unwrap_or_default().trim_matches('*').trim().to_owned())
+    };
+    Ok(format!(
+        "{}, {}, {}",
+        Kind::Watchfire.version()?,
+        first_line("rg", "--version")?,
+        first_line("zstd", "--version")?
+    ))
+}
+
+/// Pushes the lines of each form to one server, asks it and ripgrep, and yields the tables.
+pub(crate) fn run(options: &Options) -> Result<String> {
+    ensure!(
+        options.connections > 0 && !options.forms.is_empty(),
+        "--connections must be at least 1"
+    );
+    let directory = tempfile::Builder::new().prefix("watchfire-bench-").tempdir()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+    // To the minute, as counters of blocks have it.
+    let end_ns = now.as_nanos() as i64 / 60_000_000_000 * 60_000_000_000;
+    let range = (end_ns - SPAN_NS, end_ns);
+    let setup = Setup { config: LIMITS.to_owned(), ..Flushing::Soon.into() };
+    let server = Server::start(Kind::Watchfire, setup)?;
+    let most_bytes = (options.mib << 20) / options.forms.len() as u64;
+    let mut taken = Table::new([
+        "form",
+        "lines",
+        "raw MB",
+        "MB/s",
+        "MB/s per CPU s",
+        "stored MB",
+        "raw / stored",
+        "raw / zstd -3",
+        "peak RSS MB",
+    ]);
+    let (mut corpora, mut files) = (Vec::new(), Vec::new());
+    for &form in &options.forms {
+        eprintln!("making {} MiB of {}", most_bytes >> 20, form.name());
+        let file = directory.path().join(form.name());
+        let mut corpus = push::encode(form, most_bytes, options.connections, range, &file)?;
+        let squeezed = zstd_bytes(&file)?;
+        eprintln!("{}: pushing {} lines", form.name(), corpus.lines);
+        let (cpu, disk) = (server.cpu_seconds()?, server.disk_bytes()?);
+        let wall_seconds = push_all(&corpus, &server)?;
+        server.wait_quiet()?;
+        let cpu_seconds = server.cpu_seconds()? - cpu;
+        let stored = server.disk_bytes()?.saturating_sub(disk);
+        let raw = corpus.raw_bytes as f64;
+        taken.push(vec![
+            form.name().to_owned(),
+            grouped(corpus.lines as f64),
+            megabytes(corpus.raw_bytes),
+            format!("{:.0}", raw / 1e6 / wall_seconds),
+            format!("{:.1}", raw / 1e6 / cpu_seconds),
+            megabytes(stored),
+            format!("{:.1} x", raw / stored as f64),
+            format!("{:.1} x", raw / squeezed as f64),
+            megabytes(server.memory()?.peak_bytes),
+        ]);
+        corpus.lanes = Vec::new();
+        corpora.push(corpus);
+        files.push((form, file));
+    }
+    let answers = ask(&corpora, &files, &server, range)?;
+    Ok(format!(
+        "{}\nPushed over {} connections as protobuf under snappy, about 1 MiB of lines a request, each connection its own \
+         streams, {} of each form. CPU: from the first request until the server was quiet; flushed each 20 s and merged \
+         within the time measured. Stored: what the directory gained, with index, filters and what is left of the log.\n\n{}\n\
+         Times of the server over HTTP, the first and the median of 5, caches of results off; ripgrep with all cores over \
+         the lines in files that are in the page cache, the median of 3. Read: bytes the process read of files when it was \
+         asked first, of all that is stored. Where ripgrep can count what was asked for, both found the same.\n",
+        taken.render(),
+        options.connections,
+        corpus::STREAMS,
+        answers.render()
+    ))
+}
+
+fn ask(
+    corpora: &[Corpus],
+    files: &[(Form, PathBuf)],
+    server: &Server,
+    range: (i64, i64),
+) -> Result<Table> {
+    let mut table = Table::new([
+        "question",
+        "found",
+        "first ms",
+        "p50 ms",
+        "CPU ms",
+        "read MB",
+        "% of stored",
+        "ripgrep ms",
+        "x faster",
+    ]);
+    let stored = server.disk_bytes()?;
+    for question in questions::all(corpora) {
+        eprintln!("asking: {}", question.name);
+        let asked = question.ask(server, range)?;
+        let (scan_ms, scanned) = question.scan(files)?;
+        question.compare(asked.found, scanned)?;
+        table.push(vec![
+            question.name.to_owned(),
+            grouped(asked.found),
+            format!("{:.1}", asked.first_ms),
+            format!("{:.1}", asked.p50_ms),
+            format!("{:.1}", asked.cpu_ms),
+            megabytes(asked.read_bytes),
+            format!("{:.2}", asked.read_bytes as f64 * 100.0 / stored as f64),
+            format!("{scan_ms:.0}"),
+            format!("{:.1} x", scan_ms / asked.p50_ms),
+        ]);
+    }
+    Ok(table)
+}
+
+/// Yields seconds until the last acknowledgement.
+fn push_all(corpus: &Corpus, server: &Server) -> Result<f64> {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let push = |lane: &Vec<Vec<u8>>| -> Result<()> {
+            let mut client = server.client()?;
+            for body in lane {
+                let answer = client.write("/loki/api/v1/push", body).and_then(|a| a.successful());
+                answer.with_context(|| format!("the server logged:\n{}", server.last_words()))?;
+            }
+            Ok(())
+        };
+        let senders: Vec<_> =
+            corpus.lanes.iter().map(|lane| scope.spawn(move || push(lane))).collect();
+        senders.into_iter().try_for_each(|one| one.join().expect("a sender returns its errors"))
+    })?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// What zstd makes of a file at its default level, in one frame.
+fn zstd_bytes(file: &Path) -> Result<u64> {
+    let output = file.with_extension("zst");
+    let status = Command::new("zstd")
+        .args(["-3", "--quiet", "--force", "-o"])
+        .arg(&output)
+        .arg(file)
+        .stdin(Stdio::null())
+        .status()
+        .context("start zstd: install Debian's package zstd (apt-get install zstd)")?;
+    ensure!(status.success(), "zstd ended with {status}");
+    let bytes = File::open(&output)?.metadata()?.len();
+    std::fs::remove_file(&output)?;
+    Ok(bytes)
+}
