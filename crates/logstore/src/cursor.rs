@@ -241,8 +241,16 @@ impl Cursor {
         let rows = of_run.start + first as u32..of_run.start + end as u32;
         let mut wanted = match query.needles() {
             _ if rows.is_empty() => Vec::new(),
-            [] => rows.collect(),
-            needles => rows_with(needles, rows, source.starts()?, source.lines()?),
+            [] => {
+                query.tell(0, 0)?;
+                rows.collect()
+            }
+            needles => {
+                let starts = source.starts()?;
+                let bytes = starts[rows.end as usize] - starts[rows.start as usize];
+                query.tell(u64::from(rows.end - rows.start), u64::from(bytes))?;
+                rows_with(needles, rows, starts, source.lines()?)
+            }
         };
         let mut scratch = String::new();
         for (name, value) in query.fields() {
@@ -288,9 +296,12 @@ impl Cursor {
         window.taken = 0;
         let starts = source.starts()?;
         let reads_lines = self.reads_lines || query.line_test().is_some();
+        let (mut lines, mut bytes) = (0, 0);
         while window.rows.len() < MAX_WINDOW_ROWS && window.bytes.len() < window.target_bytes {
             let Some((row, timestamp_ns)) = selected.rows.pop() else { break };
             let line = if reads_lines { line_of(source, row)? } else { &[] };
+            lines += 1;
+            bytes += u64::from(starts[row as usize + 1] - starts[row as usize]);
             if query.line_test().is_some_and(|test| !test(line)) {
                 continue;
             }
@@ -309,7 +320,8 @@ impl Cursor {
         }
         window.target_bytes = (2 * window.target_bytes).min(MAX_WINDOW_BYTES);
         groups.trim();
-        Ok(())
+        // With needles the lines were told of when these were looked for.
+        if query.needles().is_empty() { query.tell(lines, bytes) } else { query.tell(0, 0) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use blockstore::BlockError;
+use blockstore::{BlobError, BlockError};
 use memchr::memmem::Finder;
 use model::{Labels, Matcher};
 
@@ -37,6 +37,13 @@ impl Order {
 /// Whether a line is wanted.
 pub type LineTest = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
+/// Is told what a query looks at, and may end it.
+pub trait ReadWatch: Send + Sync {
+    /// So many lines are looked at, of so many bytes. Yields whether the query goes on; if not, it ends with an error
+    /// that says nothing of the source.
+    fn looks_at(&self, lines: u64, bytes: u64) -> bool;
+}
+
 /// Which lines are wanted, and what of them. The fewer things are asked for, the less is read.
 #[derive(Clone)]
 pub struct Query {
@@ -48,6 +55,7 @@ pub struct Query {
     line_test: Option<LineTest>,
     needs_lines: bool,
     metadata: MetadataWanted,
+    watch: Option<Arc<dyn ReadWatch>>,
 }
 
 impl fmt::Debug for Query {
@@ -73,6 +81,7 @@ impl Query {
             line_test: None,
             needs_lines: true,
             metadata: MetadataWanted::All,
+            watch: None,
         }
     }
 
@@ -120,6 +129,12 @@ impl Query {
         Query { metadata, ..self }
     }
 
+    /// Told of everything that is looked at.
+    #[must_use]
+    pub fn with_watch(self, watch: Arc<dyn ReadWatch>) -> Self {
+        Query { watch: Some(watch), ..self }
+    }
+
     /// Conditions on labels.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers
@@ -164,6 +179,21 @@ impl Query {
 
     pub(crate) fn metadata(&self) -> &MetadataWanted {
         &self.metadata
+    }
+
+    /// Tells whoever watches what is looked at.
+    ///
+    /// # Errors
+    /// They want no more.
+    pub(crate) fn tell(&self, lines: u64, bytes: u64) -> Result<(), BlockError> {
+        match &self.watch {
+            Some(watch) if !watch.looks_at(lines, bytes) => {
+                let source = std::io::Error::from(std::io::ErrorKind::Interrupted);
+                let (action, key) = ("read for", "a query that was ended".to_owned());
+                Err(BlobError::Io { action, key, source }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it says something of lines beyond their time.

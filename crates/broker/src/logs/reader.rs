@@ -1,5 +1,6 @@
 //! A view of one tenant's lines, across heads and blocks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct LogsReader {
     tenant: TenantId,
     account: Arc<Account>,
     caught_up: CaughtUp,
+    /// Blocks that turned out to be damaged, and what to say of them.
+    left_out: Mutex<BTreeMap<BlockId, String>>,
 }
 
 /// Where the lines of a range are. They stay readable for as long as somebody holds this, whatever is flushed,
@@ -72,7 +75,8 @@ impl Broker {
 
     /// As [`Broker::logs_reader`]; what other brokers give counts for `account`.
     pub fn logs_reader_for(&self, tenant: TenantId, account: Arc<Account>) -> LogsReader {
-        LogsReader { broker: self.clone(), tenant, account, caught_up: CaughtUp::new() }
+        let (broker, caught_up) = (self.clone(), CaughtUp::new());
+        LogsReader { broker, tenant, account, caught_up, left_out: Mutex::default() }
     }
 }
 
@@ -107,10 +111,14 @@ impl LogsReader {
         // In this order: a block leaves the first list after it came into the second.
         missing.extend(inner.catalog.read(|state| self.lost(state, within)));
         missing.append(&mut lacking);
+        let left_out = self.left_out.lock();
+        missing.extend(left_out.values().cloned());
         missing.sort_unstable();
         missing.dedup();
         let (mut sources, mut blocks) = (Vec::new(), Vec::new());
-        for one in open.iter().filter(|open| self.concerns(&open.meta, within)) {
+        let is_meant =
+            |meta: &BlockMeta| self.concerns(meta, within) && !left_out.contains_key(&meta.id);
+        for one in open.iter().filter(|open| is_meant(&open.meta)) {
             let deletes = of_block(&deletes, u64::MAX, &one.meta);
             sources.push(Source::Block { block: Arc::clone(&one.block), deletes });
             blocks.push(one.meta.id);
@@ -183,15 +191,22 @@ impl LogsReader {
         blocks.chain(words).collect()
     }
 
-    /// Sets a block aside that turned out to be damaged. One that could not be read for another reason, such
-    /// as too few file handles, stays.
-    pub fn report(&self, selection: &LogSelection, error: &ReadError) {
-        if is_damage(&error.error)
-            && let Some(block) = selection.blocks.get(error.source_index)
-        {
-            tracing::error!(%block, %error, "a query found a damaged block of logs");
-            self.broker.inner.wake.damaged(*block);
-        }
+    /// Sets a block aside that turned out to be damaged, and leaves it out of what this reader selects from now
+    /// on. One that could not be read for another reason, such as too few file handles, stays. Yields whether it
+    /// is left out.
+    pub fn report(&self, selection: &LogSelection, error: &ReadError) -> bool {
+        let damaged = selection.blocks.get(error.source_index);
+        let Some(block) = damaged.filter(|_| is_damage(&error.error)) else { return false };
+        tracing::error!(%block, %error, "a query found a damaged block of logs");
+        let words = format!("partial answer: block {block} is damaged and cannot be read");
+        self.left_out.lock().insert(*block, words);
+        self.broker.inner.wake.damaged(*block);
+        true
+    }
+
+    /// The broker that is read.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     fn concerns(&self, meta: &BlockMeta, range: TimeRange) -> bool {

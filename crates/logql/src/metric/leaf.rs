@@ -17,6 +17,11 @@ use crate::compile::range_stages;
 use crate::pipeline::{self, Pipeline};
 use crate::syntax::ast::{Grouping, LogRange, RangeAggregation, RangeOp};
 
+/// Bytes of a value that is held: a sample, or half of what is counted for a step.
+const VALUE_BYTES: usize = 16;
+/// Values of which the source is told together.
+const COUNTED_AT_ONCE: usize = 4_096;
+
 /// Evaluates an aggregation whose samples get the labels of `grouping`.
 pub(super) fn evaluate(
     aggregation: &RangeAggregation,
@@ -60,6 +65,8 @@ pub(super) fn evaluate(
         stream: Labels::empty(),
         of_stream: None,
         held: 0,
+        counted: 0,
+        source,
         key: Key::default(),
     };
     source.read(&request, &mut leaf)?;
@@ -105,6 +112,9 @@ struct Leaf<'e> {
     of_stream: Option<usize>,
     /// Values held in memory.
     held: usize,
+    /// Those the source was told of.
+    counted: usize,
+    source: &'e dyn Source,
     key: Key,
 }
 
@@ -189,6 +199,10 @@ impl Leaf<'_> {
         self.held = self.held.saturating_add(values);
         if self.held > self.options.max_values {
             return Err(MetricError::TooManyValues(self.options.max_values));
+        }
+        if self.held - self.counted >= COUNTED_AT_ONCE {
+            self.source.hold((self.held - self.counted) * VALUE_BYTES)?;
+            self.counted = self.held;
         }
         Ok(())
     }

@@ -93,4 +93,13 @@ pub trait Source {
     /// # Errors
     /// The lines cannot be read, or the sink wants no more.
     fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError>;
+
+    /// Counts memory that the query is about to hold, in bytes; it is held until the query ends.
+    ///
+    /// # Errors
+    /// There is no more for it.
+    fn hold(&self, bytes: usize) -> Result<(), MetricError> {
+        let _ = bytes;
+        Ok(())
+    }
 }
