@@ -10,15 +10,25 @@ use model::{Labels, MetricMetadata, TenantName, TimeRange};
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
 use crate::data::{Data, DataChanges, Families, Snapshot, Work};
+use crate::log_data::LogSnapshot;
 use crate::running::RunningQuery;
 
 /// What one query may read: the data of its tenant and of no other.
 pub(crate) struct QueryData {
     pub(crate) data: Arc<dyn Data>,
     pub(crate) query: Arc<RunningQuery>,
+    /// Series that a query may yield.
+    pub(crate) max_series: usize,
+    /// Samples that it may hold.
+    pub(crate) max_values: usize,
 }
 
 impl QueryData {
+    /// Counts what was read for the list of running queries, where that is no sample of a series.
+    pub(crate) fn count_samples(&self, samples: u64) {
+        self.query.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
     fn tenant(&self) -> TenantName {
         self.query.asked.tenant
     }
@@ -27,6 +37,11 @@ impl QueryData {
     pub(crate) fn snapshot(&self, work: &Work) -> Result<CountedSnapshot, SourceError> {
         let (snapshot, query) = (self.data.snapshot(self.tenant(), work)?, Arc::clone(&self.query));
         Ok(CountedSnapshot { snapshot, query })
+    }
+
+    /// As [`Data::logs`].
+    pub(crate) fn logs(&self, work: &Work) -> Result<Arc<dyn LogSnapshot>, SourceError> {
+        self.data.logs(self.tenant(), work)
     }
 
     /// As [`Data::metadata`].

@@ -9,6 +9,8 @@ use model::{
 };
 use promql::{Source, SourceError};
 
+use crate::log_data::LogSnapshot;
+
 /// One request that reads: the memory it holds, and whether somebody still waits for its answer. Who
 /// works for it stops when it is cancelled.
 pub type Work = Arc<governor::Account>;
@@ -21,6 +23,15 @@ pub trait Data: Send + Sync + 'static {
     /// # Errors
     /// The store is not ready or failed.
     fn snapshot(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn Snapshot>, SourceError>;
+
+    /// The lines of logs of a tenant, for one request; otherwise as [`Data::snapshot`].
+    ///
+    /// # Errors
+    /// There are none here; the store is not ready.
+    fn logs(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn LogSnapshot>, SourceError> {
+        let _ = (tenant, work);
+        Err(SourceError::Unavailable("lines of logs cannot be read here".to_owned()))
+    }
 
     /// What is known about metric families. It may block.
     ///

@@ -216,6 +216,11 @@ impl Executor {
         Duration::from_millis(self.limit(tenant, |limits| limits.query_timeout_ms))
     }
 
+    /// Series that one selector of a tenant may match, and a query for logs may yield.
+    pub(crate) fn max_query_series(&self, tenant: TenantName) -> usize {
+        self.limit(tenant, |limits| limits.max_query_series)
+    }
+
     /// Samples that one request of a tenant may hold.
     pub(crate) fn max_query_samples(&self, tenant: TenantName) -> usize {
         self.limit(tenant, |limits| limits.max_query_samples)
@@ -269,14 +274,14 @@ impl Executor {
         task: impl FnOnce(&QueryData, &Work) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let permit = self.admit(asked.tenant).await?;
-        let data = Arc::clone(&self.data);
+        let executor = Arc::clone(self);
         let work = self.governor.account();
         let _guard = CancelOnDrop::new(&work);
         let queries = Arc::clone(&self.queries);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let place = queries.begin(asked, Arc::clone(&work));
-            let data = QueryData { data, query: Arc::clone(&place.query) };
+            let data = executor.query_data(&place.query);
             task(&data, &work).map_err(|error| why(&place.query, error))
         })
         .await
@@ -367,7 +372,7 @@ impl Executor {
         let query = Arc::clone(&place.query);
         let work = &query.work;
         let began = Instant::now();
-        let data = QueryData { data: Arc::clone(&self.data), query: Arc::clone(&query) };
+        let data = self.query_data(&query);
         let looked = match self.keepable(job) {
             Some(keepable) => self.look(&data, &keepable)?.map(|looked| (keepable, looked)),
             None => None,
@@ -389,6 +394,13 @@ impl Executor {
         let held = running::hold(work, value_bytes(&output.value));
         let held = held.map_err(|error| why(&query, source_error(error)))?;
         Ok(Answer { output, missing, timings, threads: self.width, place, held })
+    }
+
+    fn query_data(&self, query: &Arc<RunningQuery>) -> QueryData {
+        let limits = |limits: &Limits| (limits.max_query_series, limits.max_query_samples);
+        let (max_series, max_values) = self.limit(query.asked.tenant, limits);
+        let (data, query) = (Arc::clone(&self.data), Arc::clone(query));
+        QueryData { data, query, max_series, max_values }
     }
 
     fn session<'a>(

@@ -165,7 +165,7 @@ fn write_point(out: &mut Vec<u8>, t_ms: i64, value: f64) {
 }
 
 #[inline]
-fn write_time(out: &mut Vec<u8>, t_ms: i64) {
+pub(crate) fn write_time(out: &mut Vec<u8>, t_ms: i64) {
     if t_ms < 0 {
         out.push(b'-');
     }
@@ -216,7 +216,7 @@ pub(crate) fn write_float(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Appends a number as Prometheus prints scalars: digits only, however large or small it is.
-fn write_float_without_exponent(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn write_float_without_exponent(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         // Rust's own display is the shortest that reads back, without an exponent.
         out.extend_from_slice(value.to_string().as_bytes());

@@ -22,6 +22,8 @@ mod json;
 mod keys;
 mod live;
 mod live_places;
+mod log_data;
+mod loki;
 mod multipart;
 mod params;
 mod remote;
@@ -42,6 +44,9 @@ pub use data::{
 pub use execute::Executor;
 pub use fleet::{Agent, Fleet, Removal, RemovalError};
 pub use keys::{KeyError, Keys, Stored, Wanted};
+pub use log_data::{
+    EachLine, LineFilterTest, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, TakesCount,
+};
 pub use params::parse_time_ms;
 pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
@@ -303,6 +308,7 @@ pub fn told_routes(console: &Arc<Console>) -> Routes {
 pub fn query_routes(console: &Arc<Console>) -> Routes {
     Routes::new()
         .merge(api::routes())
+        .merge(loki::routes())
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
         .route("/-/ready", [Method::GET], Access::Public, ready)
         .with_state(Arc::clone(console))

@@ -108,6 +108,13 @@ fn take_pairs<'a>(
 }
 
 impl Params {
+    /// Those of a request that is none.
+    #[cfg(test)]
+    pub(crate) fn of_pairs(pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Params { pairs: pairs.iter().map(owned).collect(), ..Params::default() }
+    }
+
     /// Who asks: address and port.
     pub(crate) fn client(&self) -> &str {
         &self.client

@@ -21,6 +21,7 @@ mod file_handles;
 mod http_client;
 mod import;
 mod language;
+mod log_source;
 mod man;
 mod metrics;
 mod migrate;

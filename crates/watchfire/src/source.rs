@@ -17,6 +17,8 @@ use model::{
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
+use crate::log_source::LogView;
+
 /// The broker of this process as data of the console.
 pub(crate) struct BrokerData(pub(crate) Broker);
 
@@ -29,6 +31,16 @@ impl console::Data for BrokerData {
         self.0.ready().map_err(SourceError::Storage)?;
         let tenant = self.0.tenant_id(tenant);
         Ok(Arc::new(View(Arc::new(self.0.reader_for(tenant, Arc::clone(work))))))
+    }
+
+    fn logs(
+        &self,
+        tenant: TenantName,
+        work: &Work,
+    ) -> Result<Arc<dyn console::LogSnapshot>, SourceError> {
+        self.0.ready().map_err(SourceError::Storage)?;
+        let tenant = self.0.tenant_id(tenant);
+        Ok(Arc::new(LogView::new(self.0.logs_reader_for(tenant, Arc::clone(work)), work)))
     }
 
     fn metadata(&self, tenant: TenantName) -> Result<Families, SourceError> {
@@ -222,7 +234,7 @@ impl LiveFeed for Live {
 
 struct View(Arc<Reader>);
 
-fn fault(error: ReadError) -> SourceError {
+pub(crate) fn fault(error: ReadError) -> SourceError {
     match error {
         ReadError::Store(MetricError::TooManySeries { .. }) => {
             SourceError::Limit(error.to_string())

@@ -211,8 +211,7 @@ impl Executor {
         let evaluation = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let place = executor.queries.begin(job.asked.clone(), work);
-            let data =
-                QueryData { data: Arc::clone(&executor.data), query: Arc::clone(&place.query) };
+            let data = executor.query_data(&place.query);
             let query = Arc::clone(&place.query);
             let answer = executor.evaluate_piece(&job, &data, &query.work);
             answer.map_err(|error| why(&query, error))

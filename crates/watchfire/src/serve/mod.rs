@@ -34,6 +34,8 @@ mod clustered;
 mod console_role;
 mod front;
 mod line_ports;
+#[cfg(test)]
+mod loki_tests;
 mod otlp_ports;
 mod peer_port;
 #[cfg(test)]

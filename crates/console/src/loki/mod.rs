@@ -1,0 +1,64 @@
+//! `/loki/api/v1/*` as Loki 3 has it: what reads lines.
+//!
+//! | module | what |
+//! |---|---|
+//! | `refusal` | faults in Loki's words and with its status codes |
+//! | `time`, `asked` | times, durations and the other parameters |
+//! | `pushdown` | what a store may use of a query |
+//! | `lines`, `numbers` | queries that yield lines, and those that yield numbers |
+//! | `query` | `query` and `query_range` |
+//! | `names`, `volume` | which streams there are, and how much they have |
+//! | `detected`, `patterns` | what lines have in common |
+//! | `about` | version, limits, `format_query` |
+//! | `encode`, `statistics` | answers |
+
+mod about;
+mod asked;
+mod detected;
+mod encode;
+mod lines;
+mod names;
+mod numbers;
+mod patterns;
+mod pushdown;
+mod query;
+mod refusal;
+mod statistics;
+mod time;
+mod volume;
+
+use std::sync::Arc;
+
+use http::Method;
+use net::{Access, Routes};
+
+use crate::Console;
+
+/// Routes over data, wherever that is.
+pub(crate) fn routes() -> Routes<Arc<Console>> {
+    const FORM: [Method; 2] = [Method::GET, Method::POST];
+    Routes::new()
+        .speaking(&refusal::DIALECT)
+        .route("/loki/api/v1/query", FORM, Access::Read, query::instant)
+        .route("/loki/api/v1/query_range", FORM, Access::Read, query::range)
+        .route("/loki/api/v1/labels", FORM, Access::Read, names::names)
+        .route("/loki/api/v1/label", FORM, Access::Read, names::names)
+        .route("/loki/api/v1/label/{name}/values", FORM, Access::Read, names::values)
+        .route("/loki/api/v1/series", FORM, Access::Read, names::series)
+        .route("/loki/api/v1/index/stats", FORM, Access::Read, volume::stats)
+        .route("/loki/api/v1/index/volume", FORM, Access::Read, volume::volume)
+        .route("/loki/api/v1/index/volume_range", FORM, Access::Read, volume::volume_range)
+        .route("/loki/api/v1/patterns", FORM, Access::Read, patterns::patterns)
+        .route("/loki/api/v1/detected_labels", FORM, Access::Read, detected::labels)
+        .route("/loki/api/v1/detected_fields", FORM, Access::Read, detected::fields)
+        .route("/loki/api/v1/detected_field/{name}/values", FORM, Access::Read, detected::values)
+        .route("/loki/api/v1/format_query", FORM, Access::Read, about::format_query)
+        .route(
+            "/loki/api/v1/drilldown-limits",
+            [Method::GET],
+            Access::Read,
+            about::drilldown_limits,
+        )
+        .route("/loki/api/v1/status/buildinfo", [Method::GET], Access::Read, about::build_info)
+        .route("/ready", [Method::GET], Access::Public, about::ready)
+}

@@ -1,0 +1,281 @@
+//! Lines of logs: the console's view of the broker.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use broker::{LogSelection, LogsReader};
+use console::{EachLine, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, TakesCount, Work};
+use labelindex::LabelIndex;
+use logql::metric::{Entry, MetadataWanted, Run, Sink};
+use logstore::{Entries, NsRange, Order, Query, ReadWatch, Source, Streams};
+use model::{Labels, MatchOp, Matcher};
+use parking_lot::Mutex;
+use promql::SourceError;
+
+use crate::source::fault;
+
+/// The lines of one tenant for one request.
+pub(crate) struct LogView {
+    reader: LogsReader,
+    watch: Arc<Watch>,
+    missing: Mutex<BTreeSet<String>>,
+    sources: Mutex<(u64, u64)>,
+}
+
+/// Counts what is looked at, and ends it when nobody waits any more.
+struct Watch {
+    work: Work,
+    lines: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl ReadWatch for Watch {
+    fn looks_at(&self, lines: u64, bytes: u64) -> bool {
+        self.lines.fetch_add(lines, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        !self.work.is_cancelled()
+    }
+}
+
+impl LogView {
+    pub(crate) fn new(reader: LogsReader, work: &Work) -> LogView {
+        let (lines, bytes) = Default::default();
+        let watch = Arc::new(Watch { work: Arc::clone(work), lines, bytes });
+        LogView { reader, watch, missing: Mutex::default(), sources: Mutex::default() }
+    }
+
+    fn select(&self, matchers: &[Matcher], range: NsRange) -> Result<LogSelection, SourceError> {
+        let selection = self.reader.select(matchers, range).map_err(fault)?;
+        let blocks = |source: &&Source| matches!(source, Source::Block { .. });
+        let count = selection.sources.iter().filter(blocks).count();
+        let mut sources = self.sources.lock();
+        sources.0 += count as u64;
+        sources.1 += (selection.sources.len() - count) as u64;
+        self.missing.lock().extend(selection.missing.iter().cloned());
+        Ok(selection)
+    }
+
+    /// What a fault of reading means.
+    fn failed(&self, selection: &LogSelection, error: &logstore::ReadError) -> LogFault {
+        if self.watch.work.is_cancelled() {
+            return LogFault::Source(SourceError::Cancelled);
+        }
+        if self.reader.report(selection, error) {
+            return LogFault::Again;
+        }
+        LogFault::Source(SourceError::Storage(error.to_string()))
+    }
+
+    fn query(&self, request: &LogRequest<'_>, selection: &LogSelection) -> Query {
+        let order = if request.newest_first { Order::Backward } else { Order::Forward };
+        let metadata = match request.metadata {
+            MetadataWanted::All => logstore::MetadataWanted::All,
+            MetadataWanted::Named([]) => logstore::MetadataWanted::None,
+            MetadataWanted::Named(names) => logstore::MetadataWanted::Named(names.to_vec()),
+        };
+        let watch: Arc<dyn ReadWatch> = Arc::<Watch>::clone(&self.watch);
+        let mut query = Query::new(request.matchers.to_vec(), selection.range)
+            .in_order(order)
+            .with_metadata(metadata)
+            .with_watch(watch);
+        for needle in &request.needles {
+            query = query.with_needle(needle);
+        }
+        for (name, value) in &request.fields {
+            // Where a stream has a label of that name, the metadata is not what is asked for.
+            let of_streams = Matcher::new(name, MatchOp::NotEqual, "");
+            let of_streams = of_streams.is_ok_and(|matcher| {
+                let mut matchers = request.matchers.to_vec();
+                matchers.push(matcher);
+                selection.sources.iter().any(|source| has_stream(source, &matchers))
+            });
+            if !of_streams {
+                query = query.with_field(name, value);
+            }
+        }
+        if let Some(test) = &request.test {
+            query = query.with_line_test(Arc::clone(test));
+        }
+        if request.needs_lines { query } else { query.without_lines() }
+    }
+}
+
+fn has_stream(source: &Source, matchers: &[Matcher]) -> bool {
+    match source {
+        Source::Block { block, .. } => !block.index().select(matchers).is_empty(),
+        Source::Head { head, .. } => {
+            head.labels().any(|labels| Matcher::all_match(matchers, labels))
+        }
+    }
+}
+
+/// The pairs of a line's metadata, in memory that is used again.
+fn pairs<'e>(
+    metadata: &'e logstore::Metadata,
+    memory: Vec<(&'static str, &'static str)>,
+) -> Vec<(&'e str, &'e str)> {
+    let mut pairs: Vec<(&str, &str)> = memory;
+    pairs.extend(metadata.iter());
+    pairs
+}
+
+/// The memory of pairs, without them.
+fn emptied(mut pairs: Vec<(&str, &str)>) -> Vec<(&'static str, &'static str)> {
+    pairs.clear();
+    // Collected in place: the memory stays.
+    pairs.into_iter().map(|_| ("", "")).collect()
+}
+
+impl LogSnapshot for LogView {
+    fn lines(&self, request: &LogRequest<'_>, each: &mut EachLine<'_>) -> Result<(), LogFault> {
+        let range = NsRange::new(request.start_ns, request.end_ns);
+        let selection = self.select(request.matchers, range)?;
+        let query = self.query(request, &selection);
+        let failed = |error| self.failed(&selection, &error);
+        let mut entries = Entries::new(query, selection.sources.clone()).map_err(failed)?;
+        let mut memory = Vec::new();
+        while let Some(entry) = entries.next_entry().map_err(failed)? {
+            let metadata = pairs(entry.metadata, memory);
+            let line = Entry {
+                timestamp_ns: entry.timestamp_ns,
+                line: entry.line,
+                line_bytes: entry.line_bytes,
+                metadata: &metadata,
+            };
+            let next = each(entry.labels, &line);
+            memory = emptied(metadata);
+            if next.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&self, request: &LogRequest<'_>, sink: &mut dyn Sink) -> Result<(), LogFault> {
+        let range = NsRange::new(request.start_ns, request.end_ns);
+        let selection = self.select(request.matchers, range)?;
+        let query = self.query(request, &selection);
+        let failed = |error| self.failed(&selection, &error);
+        let is_counted = !request.needs_lines
+            && request.metadata == MetadataWanted::Named(&[])
+            && request.needles.is_empty()
+            && request.fields.is_empty()
+            && request.test.is_none();
+        if is_counted {
+            return self.feed_counts(query, &selection, sink);
+        }
+        let mut streams = Streams::new(query, selection.sources.clone()).map_err(failed)?;
+        let mut memory = Vec::new();
+        while let Some(labels) = streams.next_stream().map_err(failed)? {
+            let labels = labels.clone();
+            let mut is_told = false;
+            while let Some(entry) = streams.next_entry().map_err(failed)? {
+                if !is_told {
+                    sink.stream(&labels);
+                    is_told = true;
+                }
+                let metadata = pairs(entry.metadata, memory);
+                let line = Entry {
+                    timestamp_ns: entry.timestamp_ns,
+                    line: entry.line,
+                    line_bytes: entry.line_bytes,
+                    metadata: &metadata,
+                };
+                let taken = sink.entry(&line);
+                memory = emptied(metadata);
+                taken.map_err(LogFault::Query)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn counts(
+        &self,
+        request: &LogRequest<'_>,
+        takes: &mut TakesCount<'_>,
+        each: &mut dyn FnMut(LogCount<'_>),
+    ) -> Result<(), LogFault> {
+        let range = NsRange::new(request.start_ns, request.end_ns);
+        let selection = self.select(request.matchers, range)?;
+        let query = self.query(request, &selection);
+        let mut pass = |count: logstore::Count<'_>| {
+            let logstore::Count { labels, level, first_ns, last_ns, lines, bytes } = count;
+            each(LogCount { labels, level, first_ns, last_ns, lines, bytes });
+        };
+        logstore::count(&query, selection.sources.clone(), takes, &mut pass)
+            .map_err(|error| self.failed(&selection, &error))
+    }
+
+    fn streams(
+        &self,
+        selectors: &[Vec<Matcher>],
+        start_ns: i64,
+        end_ns: i64,
+        limit: usize,
+    ) -> Result<Vec<Labels>, LogFault> {
+        let range = NsRange::new(start_ns, end_ns);
+        let mut found = BTreeSet::new();
+        for matchers in selectors {
+            let selection = self.select(matchers, range)?;
+            for source in &selection.sources {
+                if self.watch.work.is_cancelled() {
+                    return Err(LogFault::Source(SourceError::Cancelled));
+                }
+                match source {
+                    Source::Block { block, .. } => {
+                        let streams = block.select(matchers, &selection.range);
+                        found.extend(streams.into_iter().map(|one| block.index().labels(one)));
+                    }
+                    Source::Head { head, .. } => found.extend(head.labels().cloned()),
+                }
+                while found.len() > limit {
+                    found.pop_last();
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn missing(&self) -> Vec<String> {
+        self.missing.lock().iter().cloned().collect()
+    }
+
+    fn reads(&self) -> LogReads {
+        let (blocks, heads) = *self.sources.lock();
+        let Watch { lines, bytes, .. } = &*self.watch;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LogReads { blocks, heads, lines: read(lines), bytes: read(bytes) }
+    }
+}
+
+impl LogView {
+    /// Hands over runs of lines that nobody reads.
+    fn feed_counts(
+        &self,
+        query: Query,
+        selection: &LogSelection,
+        sink: &mut dyn Sink,
+    ) -> Result<(), LogFault> {
+        // One is asked whether it takes runs while the other gets them.
+        let sink = std::cell::RefCell::new(sink);
+        let mut current: Option<Labels> = None;
+        let mut outcome = Ok(());
+        let mut takes = |first_ns, last_ns| sink.borrow().takes_run(first_ns, last_ns);
+        let mut each = |count: logstore::Count<'_>| {
+            if outcome.is_err() {
+                return;
+            }
+            let mut sink = sink.borrow_mut();
+            if current.as_ref() != Some(count.labels) {
+                sink.stream(count.labels);
+                current = Some(count.labels.clone());
+            }
+            let logstore::Count { first_ns, last_ns, lines, bytes, .. } = count;
+            outcome = sink.run(Run { first_ns, last_ns, lines, bytes });
+        };
+        let counted = logstore::count(&query, selection.sources.clone(), &mut takes, &mut each);
+        counted.map_err(|error| self.failed(selection, &error))?;
+        outcome.map_err(LogFault::Query)
+    }
+}
