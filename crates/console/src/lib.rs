@@ -26,6 +26,7 @@ mod log_data;
 mod loki;
 mod multipart;
 mod params;
+mod proposals;
 mod remote;
 mod respond;
 mod running;

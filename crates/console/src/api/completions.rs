@@ -1,12 +1,11 @@
 //! `/api/v1/completions`: what may stand at a place in a query, for whoever writes one.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use model::{METRIC_NAME, Matcher, NameSearch, Scorer, SearchAlgorithm, SearchOrder, TimeRange};
+use model::{METRIC_NAME, Matcher, TimeRange};
 use promql::{
     AGGREGATORS, Completion, Doc, FUNCTIONS, Place, SourceError, complete, documentation,
     keyword_documentation,
@@ -19,14 +18,15 @@ use crate::counted::QueryData;
 use crate::data::Work;
 use crate::families::Families;
 use crate::params::Params;
+use crate::proposals::{
+    Item, MAX_QUERY_BYTES, Proposals, byte_of, fitting, search_for, sort, units_to,
+};
 use crate::respond::{self, bad_data, source_error};
 use crate::running::hold;
 use net::ApiError;
 
 /// Without `start`, names of so much time are proposed.
 const DEFAULT_RANGE_MS: i64 = 60 * 60 * 1_000;
-/// A query that is written by hand is far below; each is read to its end for every key.
-const MAX_QUERY_BYTES: usize = 128 << 10;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -34,31 +34,6 @@ struct Answer<'a> {
     data: Proposals,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-struct Proposals {
-    from: usize,
-    to: usize,
-    items: Vec<Item>,
-    has_more: bool,
-}
-
-/// Something that may stand at the place.
-#[derive(Default, Serialize)]
-struct Item {
-    label: String,
-    kind: &'static str,
-    insert: String,
-    /// The arguments of a function, the type of a metric.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    detail: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    help: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    unit: String,
-    #[serde(skip)]
-    score: f64,
 }
 
 pub(super) async fn completions(
@@ -131,22 +106,9 @@ impl Request {
     ) -> Result<(Proposals, Vec<String>), SourceError> {
         let store = Store { data, work, request: self, has_more: false, warnings: Vec::new() };
         let (items, has_more, warnings) = store.items()?;
-        let units = |at: usize| self.text[..at].chars().map(char::len_utf16).sum();
-        let (from, to) = (units(self.place.start), units(self.place.end));
+        let from = units_to(&self.text, self.place.start);
+        let to = units_to(&self.text, self.place.end);
         Ok((Proposals { from, to, items, has_more }, warnings))
-    }
-
-    /// Names that are alike `word`, the best first.
-    fn search(&self, limit: usize) -> NameSearch {
-        let word = self.word();
-        NameSearch {
-            terms: vec![word.to_owned()],
-            algorithm: SearchAlgorithm::Subsequence,
-            threshold: 0.0,
-            folds_case: true,
-            order: SearchOrder::Score,
-            limit,
-        }
     }
 
     fn help(&self, doc: Option<Doc>) -> String {
@@ -162,7 +124,7 @@ impl Request {
             help: self.help(keyword_documentation(word)),
             ..Item::default()
         };
-        self.fitting(words.iter().map(item))
+        fitting(self.word(), words.iter().map(item))
     }
 
     fn calls(&self) -> Vec<Item> {
@@ -182,7 +144,7 @@ impl Request {
             help: self.help(documentation(function.name)),
             ..Item::default()
         });
-        self.fitting(aggregations.chain(functions))
+        fitting(self.word(), aggregations.chain(functions))
     }
 
     fn durations(&self) -> Vec<Item> {
@@ -193,7 +155,7 @@ impl Request {
             ..Item::default()
         };
         let all = self.place.durations(&self.text, self.at);
-        self.fitting(all.into_iter().map(item))
+        fitting(self.word(), all.into_iter().map(item))
     }
 
     fn operators(&self) -> Vec<Item> {
@@ -204,13 +166,6 @@ impl Request {
             ..Item::default()
         };
         ["=", "!=", "=~", "!~"].map(item).into_iter().collect()
-    }
-
-    /// Those that fit the word, with their scores, in the order in which they come.
-    fn fitting(&self, items: impl Iterator<Item = Item>) -> Vec<Item> {
-        let mut scorer = Scorer::new(&self.search(0));
-        let fit = |item: Item| Some(Item { score: scorer.score(&item.label)?, ..item });
-        items.filter_map(fit).collect()
     }
 }
 
@@ -257,11 +212,7 @@ impl Store<'_> {
             Place::Duration { .. } => request.durations(),
             Place::Nothing => Vec::new(),
         };
-        if !request.word().is_empty() {
-            // Stable: of equals those of the language come before those of the data.
-            items.sort_by(|a, b| b.score.total_cmp(&a.score));
-            items.sort_by_key(|item| Reverse(item.label == request.word()));
-        }
+        sort(request.word(), &mut items);
         Ok((items, self.has_more, self.warnings))
     }
 
@@ -272,7 +223,7 @@ impl Store<'_> {
     ) -> Result<Vec<(String, f64)>, SourceError> {
         let request = self.request;
         let snapshot = self.data.snapshot(self.work)?;
-        let search = request.search(request.limit + 1);
+        let search = search_for(request.word(), request.limit + 1);
         let mut found = snapshot.search(of, selectors, request.range, &search)?;
         self.has_more |= found.len() > request.limit;
         found.truncate(request.limit);
@@ -324,29 +275,5 @@ fn useful(selector: &[Matcher]) -> Vec<Vec<Matcher>> {
     match selector.iter().all(Matcher::matches_empty) {
         true => Vec::new(),
         false => vec![selector.to_vec()],
-    }
-}
-
-/// The byte at which so many UTF-16 units have passed; `None` beyond the end.
-fn byte_of(text: &str, units: usize) -> Option<usize> {
-    let mut passed = 0;
-    for (byte, c) in text.char_indices() {
-        if passed >= units {
-            return Some(byte);
-        }
-        passed += c.len_utf16();
-    }
-    (passed >= units).then_some(text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_counted_as_editors_do() {
-        let text = "a\u{e9}\u{1f600}b";
-        assert_eq!([0, 1, 2, 4, 5].map(|units| byte_of(text, units)), [0, 1, 3, 7, 8].map(Some));
-        assert_eq!(byte_of(text, 6), None);
     }
 }
