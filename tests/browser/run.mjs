@@ -18,6 +18,7 @@ import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
+import { address as logs, checkLogs, pushLines } from './logs.mjs';
 import { checkPair } from './pair.mjs';
 import { checkQueries } from './queries.mjs';
 import { checkTenants } from './tenants.mjs';
@@ -69,7 +70,7 @@ const browser = await chromium.launch({
 });
 
 /** A fresh page with its own storage, and everything it complained about. */
-async function open(path, { theme = 'dark', language = 'en', width = 1440, height = 900 } = {}) {
+async function open(path, { theme = 'dark', language = 'en', width = 1440, height = 900, isFailing = false } = {}) {
   const context = await browser.newContext({ viewport: { width, height } });
   const page = await context.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
@@ -77,7 +78,9 @@ async function open(path, { theme = 'dark', language = 'en', width = 1440, heigh
   page.on('console', (message) => {
     // Chromium complains about the status of the page that says 404.
     const isOwn404 = message.location().url === base + path && message.text().includes('404');
-    if (message.type() === 'error' && !(isOwn404 && path === '/no/such/page')) complaints.push(message.text());
+    // And about that of a query that is meant to fail.
+    const isOwn400 = isFailing && message.text().includes('400');
+    if (message.type() === 'error' && !isOwn400 && !(isOwn404 && path === '/no/such/page')) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(`uncaught ${error.message}`));
   page.on('request', (request) => {
@@ -107,6 +110,8 @@ const SETTLED = {
   hosts: 'a.card h2',
   host: '[data-chart] canvas',
   explore: '.cm-content',
+  logs: '.list .row',
+  patterns: '[data-patterns] tbody tr',
   targets: 'h1, .message',
   agents: 'h1, .message',
   heatmap: 'canvas[data-heat]',
@@ -146,6 +151,8 @@ const PAGES = [
   { name: 'hosts', path: '/' },
   { name: 'host', path: hostPath },
   { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
+  { name: 'logs', path: logs('{env="browser"}', { fields: '1' }) },
+  { name: 'patterns', path: logs('{env="browser"}', { tab: 'patterns' }) },
   { name: 'targets', path: '/targets' },
   { name: 'agents', path: '/agents' },
   { name: 'heatmap', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'heatmap' }) },
@@ -164,6 +171,7 @@ const PAGES = [
 const LIVELY = ['hosts', 'host', 'explore'];
 
 await check('a group is pushed', () => pushPayloads(base));
+await check('lines are stored', () => pushLines(base));
 await check('histograms and exemplars are stored', () => importDistributions(base));
 
 async function seriousViolations(page) {
@@ -487,6 +495,7 @@ await check('a server that has nothing to push is not called live, and what was 
 });
 
 await checkExplore({ open, check, demand });
+await checkLogs({ base, open, check, demand });
 await checkCardinality({ base, open, check, demand });
 await checkQueries({ base, open, check, demand });
 await checkCluster({ open, check, demand });
