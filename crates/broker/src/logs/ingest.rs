@@ -95,6 +95,8 @@ impl Broker {
         let Some((first_ns, last_ns)) = span_ns else { return done(Ok(outcome)) };
         let [first_ms, last_ms] = [first_ns, last_ns].map(|ns| ns.div_euclid(MILLISECOND_NS));
         let range = TimeRange::new(first_ms, last_ms + 1);
+        // What is left out now may be taken when it comes again.
+        let push = push.filter(|_| too_old + too_new == 0);
         let mut payload = Vec::new();
         encode_payload(&batch, tenant, &mut payload);
         let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms, range };

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::deletes::{of_block, of_head};
 use crate::Broker;
-use crate::cluster::{CaughtUp, FreshAnswer, Gathered};
+use crate::cluster::{CaughtUp, Clustered, FreshAnswer, Gathered};
 use crate::maintenance::is_damage;
 use crate::rpc::messages;
 
@@ -91,12 +91,48 @@ impl LogsReader {
         matchers: &[Matcher],
         range: NsRange,
     ) -> Result<LogSelection, crate::ReadError> {
-        let inner = &self.broker.inner;
+        let range = self.kept(range);
+        let gathered = self.fresh(matchers, range)?;
+        self.select_beside(gathered, matchers, range)
+    }
+
+    /// As [`LogsReader::select`], for tasks: waits for other brokers without a thread, and then reads on this
+    /// one.
+    ///
+    /// # Errors
+    /// As [`LogsReader::select`].
+    pub async fn select_in_task(
+        &self,
+        matchers: &[Matcher],
+        range: NsRange,
+    ) -> Result<LogSelection, crate::ReadError> {
+        let range = self.kept(range);
+        let gathered = match &self.broker.inner.clustered {
+            Some(clustered) if clustered.has_level(LOGS_LEVEL) => {
+                self.gather(clustered, matchers, range).await?
+            }
+            _ => Gathered::default(),
+        };
+        self.select_beside(gathered, matchers, range)
+    }
+
+    /// The part of a range that is kept.
+    fn kept(&self, range: NsRange) -> NsRange {
         let oldest_ms = self.broker.oldest_log_ms(self.broker.now_ms());
         let start_ns = range.start_ns.max(oldest_ms.saturating_mul(MILLISECOND_NS));
-        let range = NsRange::new(start_ns, range.end_ns);
+        NsRange::new(start_ns, range.end_ns)
+    }
+
+    /// Selects from what this broker has and what others gave.
+    fn select_beside(
+        &self,
+        gathered: Gathered,
+        matchers: &[Matcher],
+        range: NsRange,
+    ) -> Result<LogSelection, crate::ReadError> {
+        let inner = &self.broker.inner;
         let within = milliseconds_of(range);
-        let Gathered { answers, mut lacking } = self.fresh(matchers, range, within)?;
+        let Gathered { answers, mut lacking } = gathered;
         let (deletes, _) = inner.lines.deletes.current();
         let heads = inner.lines.heads.select(self.tenant, matchers, range);
         let own_bytes = heads.iter().map(|found| found.head.own_bytes()).sum();
@@ -143,12 +179,7 @@ impl LogsReader {
     }
 
     /// What the other brokers have in no block, and what lacks of it, in words; nothing beside a log.
-    fn fresh(
-        &self,
-        matchers: &[Matcher],
-        range: NsRange,
-        within: TimeRange,
-    ) -> Result<Gathered, crate::ReadError> {
+    fn fresh(&self, matchers: &[Matcher], range: NsRange) -> Result<Gathered, crate::ReadError> {
         let Some(clustered) = &self.broker.inner.clustered else { return Ok(Gathered::default()) };
         // Below it nobody has lines.
         if !clustered.has_level(LOGS_LEVEL) {
@@ -158,6 +189,16 @@ impl LogsReader {
             let lacking = vec!["partial answer: the other brokers were not asked".to_owned()];
             return Ok(Gathered { lacking, ..Gathered::default() });
         };
+        runtime.block_on(self.gather(clustered, matchers, range))
+    }
+
+    async fn gather(
+        &self,
+        clustered: &Clustered,
+        matchers: &[Matcher],
+        range: NsRange,
+    ) -> Result<Gathered, crate::ReadError> {
+        let within = milliseconds_of(range);
         let ask = Ask::Lines(FreshLines {
             selector: Some(messages::selector_of(matchers)),
             start_ns: range.start_ns,
@@ -170,7 +211,7 @@ impl LogsReader {
         let look = |state: &State| *lost.lock() = self.lost(state, within);
         let known = (&look as _, &self.caught_up);
         let gathering = clustered.peers.gather(self.tenant, ask, &self.account, time_limit, known);
-        let mut gathered = runtime.block_on(gathering)?;
+        let mut gathered = gathering.await?;
         gathered.lacking.append(&mut lost.into_inner());
         Ok(gathered)
     }

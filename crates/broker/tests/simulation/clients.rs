@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::lines::LinesTold;
 use crate::plan::Times;
 use crate::world::{Dice, World};
 use crate::{CALM, query, read};
@@ -29,7 +30,7 @@ const ATTEMPTS: i64 = 100;
 pub(crate) type Place = (Series, i64);
 
 /// A broker, and which of its starts.
-type Process = (u64, u64);
+pub(crate) type Process = (u64, u64);
 
 /// A series: whose it is, the number of that client, and which of its own. It is told apart a million times
 /// in a simulation, and has a name where a broker sees it.
@@ -106,6 +107,7 @@ pub(crate) struct Told {
     pub(crate) unread: u64,
     /// Queries that had to be whole.
     pub(crate) in_calm: u64,
+    pub(crate) lines: LinesTold,
 }
 
 impl Told {
@@ -136,7 +138,7 @@ impl Site {
     }
 
     /// One that runs, and which it is: with the number of its start.
-    fn any(&self, dice: &mut Dice) -> Option<(Broker, Process)> {
+    pub(crate) fn any(&self, dice: &mut Dice) -> Option<(Broker, Process)> {
         let brokers = self.brokers.lock();
         let at = dice.below(brokers.len().max(1) as u64) as usize;
         let (id, broker) = brokers.iter().nth(at)?;
@@ -144,12 +146,16 @@ impl Site {
     }
 
     /// Whether a process has not ended.
-    fn runs(&self, (id, start): Process) -> bool {
+    pub(crate) fn runs(&self, (id, start): Process) -> bool {
         self.brokers.lock().contains_key(&id) && self.starts.lock()[&id] == start
     }
 
     /// Waits for what a process answers, until its end is noticed: connections end with it.
-    async fn answer_of<T>(&self, process: Process, answer: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn answer_of<T>(
+        &self,
+        process: Process,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
         let mut answer = std::pin::pin!(answer);
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -163,13 +169,32 @@ impl Site {
         None
     }
 
+    /// Waits for what became of something that was sent to a process.
+    pub(crate) async fn became<T>(
+        &self,
+        process: Process,
+        answer: oneshot::Receiver<Result<T, CommitError>>,
+    ) -> Push<T> {
+        match self.answer_of(process, answer).await {
+            Some(Ok(Ok(answer))) => Push::Stored(answer),
+            Some(Ok(Err(error))) => {
+                self.note(&error);
+                match error {
+                    CommitError::Unknown(_) | CommitError::Stopping => Push::Doubtful,
+                    _ => Push::Refused,
+                }
+            }
+            Some(Err(_)) | None => Push::Doubtful,
+        }
+    }
+
     fn note(&self, error: &CommitError) {
         let name = format!("{error:?}");
         let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
         *self.told.lock().refusals.entry(name).or_default() += 1;
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 }
@@ -303,14 +328,18 @@ fn send(
 }
 
 /// What became of a push.
-enum Push {
-    Stored,
+pub(crate) enum Push<T> {
+    Stored(T),
     Refused,
     /// It may be stored, now or later.
     Doubtful,
 }
 
-async fn push(site: &Site, (broker, process): &(Broker, Process), rows: &[(Place, f64)]) -> Push {
+async fn push(
+    site: &Site,
+    (broker, process): &(Broker, Process),
+    rows: &[(Place, f64)],
+) -> Push<impl Sized> {
     let (reply, answer) = oneshot::channel();
     let (at, sent) = (broker.clone(), rows.to_vec());
     broker.ingest(DEFAULT_TENANT, &batch_of(rows), move |result| {
@@ -319,17 +348,7 @@ async fn push(site: &Site, (broker, process): &(Broker, Process), rows: &[(Place
         }
         let _ = reply.send(result);
     });
-    match site.answer_of(*process, answer).await {
-        Some(Ok(Ok(_))) => Push::Stored,
-        Some(Ok(Err(error))) => {
-            site.note(&error);
-            match error {
-                CommitError::Unknown(_) | CommitError::Stopping => Push::Doubtful,
-                _ => Push::Refused,
-            }
-        }
-        Some(Err(_)) | None => Push::Doubtful,
-    }
+    site.became(*process, answer).await
 }
 
 /// A client of remote write: sends each request again until it is taken.
@@ -347,7 +366,7 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
         note_sent(&site, &rows);
         loop {
             if let Some(at) = site.any(&mut dice)
-                && let Push::Stored = push(&site, &at, &rows).await
+                && let Push::Stored(_) = push(&site, &at, &rows).await
             {
                 site.told.lock().stored.extend(rows.iter().map(|(place, _)| *place));
                 break;
@@ -380,7 +399,7 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
         note_sent(&site, &rows);
         site.told.lock().deletable.insert(place, Fate::Sent);
         match push(&site, &at, &rows).await {
-            Push::Stored => _ = site.told.lock().deletable.insert(place, Fate::Stored),
+            Push::Stored(_) => _ = site.told.lock().deletable.insert(place, Fate::Stored),
             Push::Refused => {}
             Push::Doubtful => _ = in_doubt.insert(t_ms),
         }

@@ -3,7 +3,7 @@
 //!
 //! What is held against it: what was acknowledged can be read, at once where it was acknowledged and by
 //! queries at any broker that begin later, unless they say what they lack; in the end at every broker,
-//! also after all have lost power; a batch of an agent is stored once, however often it was sent and to
+//! also after all have lost power, samples and lines of logs alike; a batch of an agent is stored once, however often it was sent and to
 //! whom; nothing can be read that was not sent; what was deleted stays away; one leads in a term, and all
 //! catalogs are equal; the store has at any time what the catalog refers to, and in the end nothing else.
 //! Blocks are merged, what dead brokers left is taken over and garbage is collected meanwhile; in the end a
@@ -16,6 +16,7 @@
 mod cases;
 mod clients;
 mod harm;
+mod lines;
 mod oracle;
 mod plan;
 mod reads;
@@ -210,6 +211,7 @@ impl Cluster {
             flush_interval_ms: millis(self.patience.flush_interval) as i64,
             rollups: Vec::new(),
             // Clocks are wrong.
+            logs_retention_ms: None,
             limits: Limits { max_future_ms: i64::MAX, ..Limits::default() },
             ..BrokerConfig::new("unused".into(), clock(id))
         };
@@ -221,7 +223,7 @@ impl Cluster {
                 http_address: String::new(),
                 zone: (id % 3).to_string(),
                 version: String::new(),
-                feature_level: 1,
+                feature_level: catalog::LOGS_LEVEL,
                 state: BrokerState::Active,
             };
             let named = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };
@@ -353,6 +355,13 @@ async fn run(seed: u64, plan: Plan) -> Report {
         let (site, seed) = (Arc::clone(&cluster.site), cluster.dice.next());
         clients.push(tokio::spawn(clients::auditor(site, seed)));
     }
+    // With dice of their own: what is done to the others is the same with and without them.
+    let mut dice = Dice(seed ^ 0x6c69_6e65_7300);
+    for number in 1..=2 {
+        let site = Arc::clone(&cluster.site);
+        clients.push(tokio::spawn(lines::line_writer(site, number, dice.next())));
+    }
+    clients.push(tokio::spawn(lines::line_auditor(Arc::clone(&cluster.site), dice.next())));
     sleep(Duration::from_secs(3)).await;
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     for round in 0..rounds {

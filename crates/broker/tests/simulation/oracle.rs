@@ -11,6 +11,7 @@ use model::{DEFAULT_TENANT, TimeRange};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clients::{Fate, Place};
+use crate::lines::check_lines;
 use crate::search::Report;
 use crate::world::World;
 use crate::{BEGAN, Cluster, query, statuses};
@@ -124,7 +125,7 @@ impl Cluster {
         let line = format!(
             "{} s, {done:?}, {merges} merges, {adopted} adopted, {} taken over, store {:?}, {} batches, {} \
              pushes' rows, {} known, {} deletes, {blocks} blocks, {} queries, {} of them partial, {} failed, {} \
-             in calm, refused {:?}",
+             in calm, {} lines, refused {:?}",
             duration.as_secs(),
             self.taken_over,
             *faults,
@@ -136,6 +137,7 @@ impl Cluster {
             told.partial,
             told.unread,
             told.in_calm,
+            told.lines.stored.len(),
             told.refusals,
         );
         let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();
@@ -150,6 +152,7 @@ impl Cluster {
             assert!(missing.is_empty(), "{when}: {missing:?}\n{}", statuses(&self.world));
             let found = found.unwrap_or_else(|error| panic!("{when}: {error}"));
             self.check_found(&found, when);
+            check_lines(broker, &self.site, when).await;
         }
     }
 
