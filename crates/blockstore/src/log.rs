@@ -38,6 +38,8 @@ pub enum FrameKind {
     AggregationEnd = 6,
     /// Lines of logs, and which pushes were stored.
     Logs = 7,
+    /// An agent's mark, and the lines of its batch.
+    AgentLogs = 8,
 }
 
 /// One frame of the log.

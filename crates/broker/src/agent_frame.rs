@@ -1,18 +1,18 @@
-//! The payload of a log frame that holds an agent's mark and the samples of its batch, as
+//! The payload of a log frame that holds an agent's mark and the samples or lines of its batch, as
 //! `docs/formats/log.md` draws it.
 
 use bytes::Bytes;
 use catalog::{Command, Mark};
 use codec::varint::{put_bytes, take_prefixed};
 
-/// Appends the command that moves the mark; the samples, if there are any, are put behind it.
+/// Appends the command that moves the mark; the samples or lines, if there are any, are put behind it.
 pub(crate) fn put_mark(mark: &Command, out: &mut Vec<u8>) {
     let mut command = Vec::with_capacity(128);
     mark.encode(&mut command);
     put_bytes(out, &command);
 }
 
-/// The mark, and the samples' payload behind it, empty if there are none.
+/// The mark, and the payload of samples or lines behind it, empty if there are none.
 ///
 /// # Errors
 /// What is wrong with the mark.

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use catalog::{LaneMarks, Mark, Standing};
-use model::{MetricBatch, TenantId};
+use model::{LogBatch, MetricBatch, TenantId};
 use parking_lot::Mutex;
 
 pub use catalog::{Incarnation, Lane};
 
 use crate::Broker;
+use crate::LogOutcome;
 use crate::commit::{CommitError, Message, Stored};
 use crate::ingest::IngestOutcome;
 
@@ -99,6 +100,33 @@ impl Broker {
     ) {
         let nothing = MetricBatch::default();
         self.ingest_from_agent(model::DEFAULT_TENANT, identity, &nothing, done);
+    }
+
+    /// As [`Broker::ingest_from_agent`], of lines of logs.
+    pub fn ingest_logs_from_agent(
+        &self,
+        tenant: TenantId,
+        identity: &BatchIdentity,
+        batch: LogBatch,
+        done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
+    ) {
+        let mark = identity.mark(self.heard_ms());
+        match mark.check() {
+            Ok(()) => self.ingest_marked_logs(tenant, batch, mark, done),
+            Err(error) => done(Err(error.into())),
+        }
+    }
+
+    /// Moves a mark and stores nothing. Yields whether it was known.
+    pub(crate) fn move_mark(
+        &self,
+        mark: Mark,
+        done: impl FnOnce(Result<bool, CommitError>) + Send + 'static,
+    ) {
+        let nothing = MetricBatch::default();
+        self.ingest_marked(model::DEFAULT_TENANT, &nothing, Some(mark), move |result| {
+            done(result.map(|delivery| delivery.was_known));
+        });
     }
 
     /// Calls `done` with the marks of an incarnation as soon as they are durable. All batches handed

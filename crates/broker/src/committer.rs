@@ -207,7 +207,18 @@ impl Committer {
         payload: &mut Vec<u8>,
         group: &mut Vec<Pending>,
     ) -> usize {
-        let NewLines { tenant, batch, payload: encoded, push, at_ms, .. } = lines;
+        let NewLines { tenant, batch, payload: encoded, push, mark, at_ms, .. } = lines;
+        match mark.as_ref().map(|mark| self.catalog.lock().standing(mark)) {
+            None | Some(Standing::Next) => {}
+            Some(Standing::Known) => {
+                group.push(Pending::KnownLines { done });
+                return 0;
+            }
+            Some(Standing::Gap { through }) => {
+                done(Err(CommitError::Gap { through }));
+                return 0;
+            }
+        }
         let push = push.map(|id| Push { id, at_ms });
         if push.is_some_and(|push| self.visible.lines.is_known(&push)) {
             // What made it known may still have to be synced: it is answered with the group.
@@ -215,9 +226,23 @@ impl Committer {
             return 0;
         }
         payload.clear();
-        logs::put_pushes(push.as_slice().iter().copied(), payload);
-        match self.log.append(FrameKind::Logs, &[payload, &encoded]) {
+        let mark = mark.map(|mark| Command::Mark(*mark));
+        let kind = match &mark {
+            Some(mark) => {
+                agent_frame::put_mark(mark, payload);
+                FrameKind::AgentLogs
+            }
+            None => {
+                logs::put_pushes(push.as_slice().iter().copied(), payload);
+                FrameKind::Logs
+            }
+        };
+        match self.log.append(kind, &[payload, &encoded]) {
             Ok(_) => {
+                // The log first, as with every command.
+                if let Some(mark) = mark {
+                    self.catalog.lock().apply(&mark).expect("checked when the batch came");
+                }
                 // What comes behind it is answered behind it.
                 self.visible.lines.note(push);
                 group.push(Pending::Lines { tenant, batch, done });

@@ -237,7 +237,8 @@ pub(crate) fn replay_catalog(reader: &mut LogReader) -> Result<(State, u64)> {
                 | FrameKind::AgentMetrics
                 | FrameKind::Aggregated
                 | FrameKind::AggregationEnd
-                | FrameKind::Logs => Ok(()),
+                | FrameKind::Logs
+                | FrameKind::AgentLogs => Ok(()),
             };
             if let Err(error) = result {
                 newer.get_or_insert(error);
@@ -292,9 +293,12 @@ fn replay_data(
                 forget_deleted(exemplars, state, before, number);
                 head_parts.open += u64::from(std::mem::take(&mut head_parts.has_rows));
             }
-            if frame.kind == FrameKind::Logs {
-                if let Err(reason) = replay_lines(&frame, lines, recovered) {
-                    unusable(&frame, &reason, recovered);
+            if matches!(frame.kind, FrameKind::Logs | FrameKind::AgentLogs) {
+                match replay_lines(&frame, lines, recovered) {
+                    Ok(None) => {}
+                    Ok(Some(mark)) => move_mark(&frame, mark, state),
+                    // As below.
+                    Err(reason) => unusable(&frame, &reason, recovered),
                 }
                 return;
             }
@@ -305,7 +309,8 @@ fn replay_data(
             };
             if !samples.is_empty() {
                 let mut batch = ResolvedBatch::default();
-                let decoded = decoder.decode(&samples, registry, shards.count(), now_ms, &mut batch);
+                let decoded =
+                    decoder.decode(&samples, registry, shards.count(), now_ms, &mut batch);
                 if let Err(error) = decoded {
                     // Its mark stays where it is: if the batch was never acknowledged it comes
                     // again.
@@ -316,10 +321,8 @@ fn replay_data(
                 exemplars.keep(&mut batch);
                 shards.append(batch.shards, Box::new(|_| {}));
             }
-            if let Some(mark) = mark
-                && let Err(error) = state.apply(&Command::Mark(mark))
-            {
-                tracing::error!(position = %frame.position, %error, "a mark in the log is unusable");
+            if let Some(mark) = mark {
+                move_mark(&frame, mark, state);
             }
         })
         .context("replay the log")?;
@@ -330,17 +333,36 @@ fn replay_data(
     Ok(head_parts)
 }
 
+fn move_mark(frame: &Frame, mark: Mark, state: &mut State) {
+    if let Err(error) = state.apply(&Command::Mark(mark)) {
+        tracing::error!(position = %frame.position, %error, "a mark in the log is unusable");
+    }
+}
+
 /// Adds the lines of a frame to the heads, and its pushes to those that are known: not before it is seen that
-/// the lines can be read.
-fn replay_lines(frame: &Frame, lines: &Lines, recovered: &mut Recovered) -> Result<(), String> {
-    let (stored, payload) = logs::split(&frame.payload)?;
+/// the lines can be read. Yields the mark of the agent whose batch it is.
+fn replay_lines(
+    frame: &Frame,
+    lines: &Lines,
+    recovered: &mut Recovered,
+) -> Result<Option<Mark>, String> {
+    let (mark, stored, payload) = match frame.kind {
+        FrameKind::AgentLogs => {
+            let (mark, payload) = agent_frame::split(&frame.payload)?;
+            (Some(mark), Vec::new(), payload)
+        }
+        _ => {
+            let (stored, payload) = logs::split(&frame.payload)?;
+            (None, stored, payload)
+        }
+    };
     if !payload.is_empty() {
         let (tenant, batch) = decode_payload(&payload).map_err(|error| error.to_string())?;
         recovered.lines += batch.lines();
         lines.heads.append(tenant, Box::new(batch), Box::new(|| {}));
     }
     stored.into_iter().for_each(|push| lines.note(Some(push)));
-    Ok(())
+    Ok(mark)
 }
 
 /// Forgets exemplars that deletes hide, from one number to another.
@@ -406,7 +428,8 @@ fn parts_of(frame: &Frame) -> Result<Option<(Option<Mark>, Bytes)>, String> {
         FrameKind::CatalogSnapshot
         | FrameKind::CatalogCommand
         | FrameKind::AggregationEnd
-        | FrameKind::Logs => Ok(None),
+        | FrameKind::Logs
+        | FrameKind::AgentLogs => Ok(None),
         FrameKind::Metrics => Ok(Some((None, frame.payload.clone()))),
         FrameKind::AgentMetrics => {
             let (mark, samples) = agent_frame::split(&frame.payload)?;

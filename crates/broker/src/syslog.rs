@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use model::{LogBatch, TenantName};
+use model::{LogBatch, LogLimits, TenantName};
 use net::SyslogMessages;
 use tokio::sync::oneshot;
 use wire::logs::syslog::{self, SyslogOptions};
@@ -51,12 +51,13 @@ impl Broker {
         }
     }
 
-    async fn try_syslog(
+    /// At most some hundred KiB: about a millisecond.
+    fn decode_syslog(
         &self,
         intake: &SyslogIntake,
         messages: &SyslogMessages,
-    ) -> Result<(LogSummary, LogOutcome), String> {
-        let limits = self.log_limits_of(intake.tenant);
+        limits: &LogLimits,
+    ) -> Result<(LogSummary, LogBatch), LogPushError> {
         let arrivals = &self.inner.lines.arrivals;
         let options = SyslogOptions {
             offset_seconds: intake.offset_seconds,
@@ -64,14 +65,41 @@ impl Broker {
             first_number: Some(arrivals.number(messages.len())),
         };
         let now_ns = arrivals.reserve(self.now_ms(), messages.len());
+        let levels = Levels::of(limits);
+        let context = LogContext { limits, levels: Some(&levels), now_ns };
         let mut batch = LogBatch::default();
-        let levels = Levels::of(&limits);
-        let context = LogContext { limits: &limits, levels: Some(&levels), now_ns };
-        // At most some hundred KiB: about a millisecond.
-        let summary = syslog::decode(messages.iter(), &options, &context, &mut batch)
-            .map_err(|error: LogPushError| error.to_string())?;
+        let summary = syslog::decode(messages.iter(), &options, &context, &mut batch)?;
+        Ok((summary, batch))
+    }
+
+    async fn try_syslog(
+        &self,
+        intake: &SyslogIntake,
+        messages: &SyslogMessages,
+    ) -> Result<(LogSummary, LogOutcome), String> {
+        let limits = self.log_limits_of(intake.tenant);
+        let decoded = self.decode_syslog(intake, messages, &limits);
+        let (summary, batch) = decoded.map_err(|error| error.to_string())?;
+        let (book, name) = (&self.inner.tenants, intake.tenant);
+        book.lines_of(name, |of| of.count_refusals(&summary.refusals));
         if batch.lines() == 0 {
             return Ok((summary, LogOutcome::default()));
+        }
+        // Who is too fast has to wait; over UDP that fills what holds datagrams.
+        while let Err(too_fast) =
+            book.lines_of(name, |of| of.admit(name, &summary, &limits, self.now_ms()))
+        {
+            if self.ready().is_err() {
+                return Err(too_fast.text);
+            }
+            self.complain_of_syslog(&too_fast.text, "messages of syslog have to wait");
+            let pause = Duration::from_millis(too_fast.retry_after_ms).min(RETRY_PAUSE);
+            tokio::time::sleep(pause).await;
+        }
+        let (batch, left_out) =
+            book.lines_of(name, |of| of.limit_streams(name, batch, &limits, self.now_ms()));
+        if !left_out.is_empty() {
+            self.complain_of_syslog(&left_out.text(), "some messages of syslog were not stored");
         }
         let batch = Arc::new(batch);
         loop {

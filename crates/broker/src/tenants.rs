@@ -18,10 +18,12 @@ use crate::commit::CommitError;
 use crate::in_effect::InEffect;
 
 mod agreed;
+mod lines;
 mod pace;
 
 use pace::Pace;
 
+pub(crate) use lines::{LeftOut, TenantLines, TooFast};
 pub(crate) use pace::BURST_SECONDS;
 
 /// Where the names lie in the key space.
@@ -68,6 +70,7 @@ pub(crate) struct Tenant {
     samples: AtomicU64,
     /// By place in [`LIMITS`].
     refused: [AtomicU64; LIMITS.len()],
+    pub(crate) lines: TenantLines,
 }
 
 /// A tenant with a batch, and the limits that hold for all of that: what a reload puts in effect
@@ -164,6 +167,8 @@ pub(crate) struct TenantBook {
     /// Where the limits of all tenants are.
     in_effect: Arc<InEffect>,
     refused: AtomicU64,
+    /// Of those that are none: all that they sent was refused.
+    strangers: TenantLines,
 }
 
 #[derive(Default)]
@@ -183,7 +188,8 @@ impl TenantBook {
         in_effect: Arc<InEffect>,
     ) -> TenantBook {
         let (known, adding, refused) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
-        let book = TenantBook { known, adding, in_effect, refused };
+        let strangers = TenantLines::default();
+        let book = TenantBook { known, adding, in_effect, refused, strangers };
         book.add(TenantName::DEFAULT, DEFAULT_TENANT);
         for (key, kept) in catalog.keys(PREFIX) {
             book.follow(key, &kept.value);
@@ -213,6 +219,7 @@ impl TenantBook {
             pace: Mutex::default(),
             samples: AtomicU64::new(0),
             refused: Default::default(),
+            lines: TenantLines::default(),
         });
         let mut known = self.known.write();
         // Its counters stay, if another one added it meanwhile.
@@ -226,6 +233,19 @@ impl TenantBook {
 
     pub(crate) fn named(&self, name: TenantName) -> Option<Arc<Tenant>> {
         self.known.read().by_name.get(&name).cloned()
+    }
+
+    /// The tenant of a number, if it has a name.
+    pub(crate) fn numbered(&self, id: TenantId) -> Option<Arc<Tenant>> {
+        self.known.read().by_id.get(&id).cloned()
+    }
+
+    /// Shows `with` what is known of a tenant's lines.
+    pub(crate) fn lines_of<T>(&self, name: TenantName, with: impl FnOnce(&TenantLines) -> T) -> T {
+        match self.named(name) {
+            Some(tenant) => with(&tenant.lines),
+            None => with(&self.strangers),
+        }
     }
 
     /// The tenant of a number, for one batch.
@@ -396,6 +416,8 @@ impl Broker {
                 }
             }
         }
+        let rows: Vec<_> = rows().collect();
+        lines::render(&rows, shown.is_none().then_some(&book.strangers), out);
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
 
 use blockstore::{Disk, MemoryDisk};
-use broker::{Broker, BrokerConfig, CommitError, LogOutcome, PushId};
+use broker::{
+    BatchIdentity, Broker, BrokerConfig, CommitError, Incarnation, Lane, LogOutcome, PushId,
+};
 use logstore::{Entries, NsRange, Query};
 use model::LogBatch;
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, TenantId, TimeRange};
@@ -347,6 +349,63 @@ fn a_push_that_comes_again_within_ten_minutes_is_not_stored_again() {
     assert_eq!(metric(&broker, "watchfire_broker_log_pushes_known_total"), 1.0, "of this run");
     TWICE.store(START_MS + 10 * MINUTE_MS + 1, SeqCst);
     assert!(!send(&broker, 6, id), "it is forgotten");
+}
+
+clock!(AGENT, agent_ms);
+
+/// Sends the batch of a number, whose lines say which it is.
+fn from_agent(broker: &Broker, seq: u64, after_seq: u64) -> Result<LogOutcome, CommitError> {
+    let incarnation = Incarnation([4; 16]);
+    let identity =
+        BatchIdentity { agent: "web-01".into(), incarnation, lane: Lane::Live, seq, after_seq };
+    let lines = of_batch(seq);
+    let (sender, receiver) = channel();
+    broker.ingest_logs_from_agent(OTHER, &identity, log_batch(&lines), move |result| {
+        let _ = sender.send(result);
+    });
+    receiver.recv().expect("every batch is answered")
+}
+
+/// Lines that another batch has as well, at other times: only marks tell batches apart.
+fn of_batch(seq: u64) -> [Line; 2] {
+    [0, 1].map(|row| (row, (START_MS + seq as i64) * MS + row as i64, "same".to_owned(), 0))
+}
+
+#[test]
+fn lines_of_agents_are_stored_once_and_never_overtake() {
+    AGENT.store(START_MS + MINUTE_MS, SeqCst);
+    let mut disk = Arc::new(MemoryDisk::new());
+    let mut broker = open_on(&disk, in_memory(agent_ms, NEVER_MS));
+    let was_known = |result: Result<LogOutcome, CommitError>| result.expect("stored").was_known;
+    assert!(!was_known(from_agent(&broker, 1, 0)));
+    disk.set_capacity_bytes(Some(0));
+    assert_eq!(from_agent(&broker, 2, 1), Err(CommitError::Full));
+    disk.set_capacity_bytes(None);
+    assert_eq!(from_agent(&broker, 3, 2), Err(CommitError::Gap { through: 1 }));
+    for round in 0..3_u64 {
+        let next = 2 + round;
+        assert!(!was_known(from_agent(&broker, next, next - 1)), "{next}");
+        assert!(was_known(from_agent(&broker, next, next - 1)), "{next} again");
+        if round == 1 {
+            flush(&broker, round);
+        }
+        drop(broker);
+        disk = Arc::new(disk.crash(7 + round));
+        broker = open_on(&disk, in_memory(agent_ms, NEVER_MS));
+        assert!(was_known(from_agent(&broker, next, next - 1)), "{next} after a power cut");
+        let (found, missing) = read(&broker, OTHER, &[], NsRange::all());
+        let wanted: Vec<Line> = (1..=next).flat_map(of_batch).collect();
+        assert_eq!(missing, Vec::<String>::new());
+        assert_lines(&found, &wanted, "each once");
+    }
+    // Of a batch of which nothing is kept the mark moves all the same.
+    AGENT.store(START_MS + 100 * DAY_MS, SeqCst);
+    let outcome = from_agent(&broker, 5, 4).expect("passed over");
+    assert_eq!((outcome.stored, outcome.too_old, outcome.was_known), (0, 2, false));
+    assert!(was_known(from_agent(&broker, 5, 4)));
+    drop(broker);
+    let broker = open_on(&Arc::new(disk.crash(1)), in_memory(agent_ms, NEVER_MS));
+    assert!(was_known(from_agent(&broker, 5, 4)));
 }
 
 clock!(EXPIRY, expiry_ms);

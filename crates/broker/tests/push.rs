@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use broker::Broker;
 use bytes::Bytes;
-use model::{MetricBatch, TimeRange};
+use logstore::{Entries, NsRange, Query};
+use model::{DEFAULT_TENANT, Labels, LogBatch, MetricBatch, TenantId, TimeRange};
 use net::Identity;
 use net::rpc::ingest_client::IngestClient;
 use net::rpc::{
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use wire::agent_batch::{MAX_PAYLOAD_BYTES, encode};
+use wire::agent_lines;
 
 impl Site {
     /// Opens a stream and greets, over a new connection.
@@ -181,6 +183,84 @@ async fn batches_are_acknowledged_and_known_when_they_come_again() {
     let is_last = matches!(last, Some(FromBroker::Ack(Ack { through_seq: 60, .. })));
     assert!(is_last, "{last:?}");
     assert_same(&read(&site.broker, TimeRange::all()), &model, "once each");
+}
+
+clock!(LINES, lines_ms);
+
+/// Some lines, in the form in which agents send them.
+fn lines_payload(tenant: Option<&str>, seq: u64, texts: &[&str]) -> Bytes {
+    let mut batch = LogBatch::default();
+    batch.stream(&Labels::from_pairs([("job", "app")]).expect("valid"));
+    for (row, text) in (0..).zip(texts) {
+        let t_ns = (START_MS + seq as i64) * 1_000_000 + row;
+        batch.push(t_ns, text.as_bytes(), &[]).expect("short");
+    }
+    let mut payload = Vec::new();
+    agent_lines::encode(tenant, &batch, &mut payload);
+    payload.into()
+}
+
+fn lines_of(broker: &Broker, tenant: TenantId) -> Vec<String> {
+    let selection = broker.logs_reader(tenant).select(&[], NsRange::all()).expect("memory");
+    let query = Query::new(Vec::new(), selection.range);
+    let mut entries = Entries::new(query, selection.sources).expect("readable");
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next_entry().expect("readable") {
+        let level = entry.metadata.get("detected_level").unwrap_or_default();
+        found.push(format!("{} {} {level}", entry.labels, String::from_utf8_lossy(entry.line)));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_travel_in_a_lane_of_their_own_and_are_stored_once() {
+    let site = Site::start(lines_ms).await;
+    let identity = site.join("web-01").await;
+    let mut agent = site.dial(&identity).await;
+    agent.say(ToBroker::Hello(hello())).await;
+    let FromBroker::Welcome(welcome) = agent.hear().await else { panic!("no welcome") };
+    assert!(!welcome.takes_lines, "it has none");
+    agent.send(Lane::Lines, 1, lines_payload(None, 1, &["unasked"])).await;
+    assert_eq!(agent.error().await.code(), Code::InvalidArgument);
+    let of_lines = Hello { lines_incarnation: Bytes::from_static(&[8; 16]), ..hello() };
+    let connect = async || {
+        let mut agent = site.dial(&identity).await;
+        agent.say(ToBroker::Hello(of_lines.clone())).await;
+        match agent.hear().await {
+            FromBroker::Welcome(welcome) => (welcome.takes_lines, welcome.lines_through_seq, agent),
+            other => panic!("{other:?} instead of a welcome"),
+        }
+    };
+    let (takes, through, mut agent) = connect().await;
+    assert_eq!((takes, through), (true, 0));
+    let first = lines_payload(None, 1, &["level=warn first", "second"]);
+    // Samples of the same number are something else.
+    agent.send(Lane::Live, 1, payload(Lane::Live, 1)).await;
+    agent.send(Lane::Lines, 1, first.clone()).await;
+    agent.acknowledged(Lane::Lines, 1).await;
+    agent.send(Lane::Lines, 2, lines_payload(Some("acme"), 2, &["of another tenant"])).await;
+    agent.acknowledged(Lane::Lines, 2).await;
+    let (takes, through, mut agent) = connect().await;
+    assert_eq!((takes, through), (true, 2));
+    agent.send(Lane::Lines, 1, first).await;
+    agent.acknowledged(Lane::Lines, 1).await;
+    let stream = "{job=\"app\", service_name=\"app\"}";
+    let wanted = [format!("{stream} level=warn first warn"), format!("{stream} second unknown")];
+    assert_eq!(lines_of(&site.broker, DEFAULT_TENANT), wanted, "each once");
+    let of_acme = lines_of(&site.broker, TenantId(DEFAULT_TENANT.0 + 1));
+    assert_eq!(of_acme, [format!("{stream} of another tenant unknown")]);
+    // What can never be stored does not hold up what comes behind it.
+    let long = "x".repeat(300 << 10);
+    agent.send(Lane::Lines, 3, lines_payload(None, 3, &[&long, "short"])).await;
+    let ack = agent.acknowledged(Lane::Lines, 3).await;
+    assert_eq!(ack.refused_samples, 1);
+    assert!(ack.complaint.contains("max entry size '262144' bytes exceeded"), "{}", ack.complaint);
+    agent.send(Lane::Lines, 4, Bytes::from_static(b"no batch")).await;
+    let refusal = agent.refused().await;
+    assert_eq!((refusal.lane(), refusal.seq, refusal.permanent), (Lane::Lines, 4, true));
+    agent.send(Lane::Lines, 5, lines_payload(None, 5, &["last"])).await;
+    agent.acknowledged(Lane::Lines, 5).await;
+    assert_eq!(lines_of(&site.broker, DEFAULT_TENANT).len(), 4);
 }
 
 clock!(DAMAGED, damaged_ms);

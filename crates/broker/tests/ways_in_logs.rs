@@ -79,6 +79,12 @@ impl Ways {
         }
         lines
     }
+
+    /// Lines that were pushed without a time: what they say, but not when.
+    fn texts(&self) -> Vec<String> {
+        let lines = self.lines(DEFAULT_TENANT);
+        lines.iter().map(|line| line.split_once(' ').expect("a time").1.to_owned()).collect()
+    }
 }
 
 fn of(t_ns: i64, line: &str) -> String {
@@ -194,4 +200,140 @@ async fn a_push_that_comes_again_is_one_and_equal_lines_of_one_push_are_all_kept
     assert_eq!((status, text.as_str()), (StatusCode::NO_CONTENT, ""));
     assert_eq!(ways.lines(DEFAULT_TENANT).len(), 3);
     assert_eq!(ways.lines(TenantId(DEFAULT_TENANT.0 + 1)).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_of_opentelemetry_come_over_http_and_grpc() {
+    let ways = Ways::new();
+    let at = |ms: i64| ((START_MS + ms) * MS).to_string();
+    let resource = json!({"attributes": [
+        {"key": "service.name", "value": {"stringValue": "shop"}},
+        {"key": "host.arch", "value": {"stringValue": "arm"}}]});
+    let record = |ms: i64, line: &str| json!({"timeUnixNano": at(ms), "severityNumber": 17, "body": {"stringValue": line}});
+    let far = record(2 * HOUR_MS, "far");
+    let records = json!([record(1, "over http"), far]);
+    let request =
+        json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": records}]}]});
+    let json = [("content-type", "application/json")];
+    let (status, text) = ways.send("/v1/logs", &json, request.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains(r#""rejectedLogRecords":"1""#), "{text}");
+    assert!(text.contains("has timestamp too new"), "{text}");
+    // The same in protobuf, framed as gRPC does: `{ 1: { 1: resource, 2: { 2: { 1: time, 5: body } } } }`.
+    let field = |number: u8, content: &[u8]| {
+        let mut out = vec![number << 3 | 2, content.len() as u8];
+        out.extend_from_slice(content);
+        out
+    };
+    let mut record = vec![1 << 3 | 1];
+    record.extend(((START_MS + 3) as u64 * MS as u64).to_le_bytes());
+    record.extend(field(5, &field(1, b"over grpc")));
+    let value = field(2, &field(1, b"shop"));
+    let attribute = [field(1, b"service.name"), value].concat();
+    let resource = field(1, &attribute);
+    let message = field(1, &[field(1, &resource), field(2, &field(2, &record))].concat());
+    let mut framed = vec![0, 0, 0, 0, message.len() as u8];
+    framed.extend(&message);
+    let grpc = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+    let (status, _) = ways.send(grpc, &[("content-type", "application/grpc")], framed).await;
+    assert_eq!(status, StatusCode::OK);
+    let protobuf = [("content-type", "application/x-protobuf")];
+    let answer = ways.send("/otlp/v1/logs", &protobuf, message).await;
+    assert_eq!(answer, (StatusCode::OK, String::new()), "it came again");
+    let stream = "{service_name=\"shop\"}";
+    let wanted = [
+        format!("1 {stream} over http [detected_level=error host_arch=arm severity_number=17]"),
+        format!("3 {stream} over grpc [detected_level=unknown]"),
+    ];
+    assert_eq!(ways.lines(DEFAULT_TENANT), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_elasticsearch_are_answered_item_by_item() {
+    let ways = Ways::new();
+    let request = Request::get("/elasticsearch/").body(Body::empty()).expect("a request");
+    let about = ways.router.clone().oneshot(request).await.expect("answers");
+    assert_eq!(about.headers()["x-elastic-product"], "Elasticsearch");
+    let bulk = "{\"create\":{\"_index\":\"a\"}}\n{\"@timestamp\":\"2026-11-21T00:00:00.004Z\",\
+        \"message\":\"a document\",\"host\":{\"name\":\"web\"},\"n\":7}\n\
+        {\"index\":{}}\n{\"@timestamp\":\"soon\",\"message\":\"b\"}\n{\"delete\":{}}\n";
+    let kind = [("content-type", "application/x-ndjson")];
+    let (status, text) = ways.send("/insert/elasticsearch/logs/_bulk", &kind, bulk).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let of = |index: usize, action: &str| answer["items"][index][action]["status"].as_u64();
+    assert_eq!(
+        (of(0, "create"), of(1, "index"), of(2, "delete")),
+        (Some(201), Some(400), Some(400))
+    );
+    assert_eq!(answer["errors"], true);
+    assert_eq!(answer["items"][1]["index"]["_index"], "logs");
+    let stream = "{host_name=\"web\", service_name=\"unknown_service\"}";
+    let wanted = format!("4 {stream} a document [detected_level=unknown n=7]");
+    assert_eq!(ways.lines(DEFAULT_TENANT), [wanted]);
+    let (status, text) = ways.send("/elasticsearch/_bulk", &kind, "no action\n").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("Malformed action/metadata line [1]"), "{text}");
+}
+
+/// Nobody but the sender can tell whether what has no time is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_without_a_time_are_stored_each_time_unless_the_sender_names_the_request() {
+    let ways = Ways::new();
+    let path = "/insert/jsonline?_stream_fields=app";
+    let body = "{\"app\":\"a\",\"_msg\":\"tick\",\"user\":{\"id\":\"7\"}}\n";
+    let stored = "{app=\"a\", service_name=\"a\"} tick [detected_level=unknown user_id=7]";
+    for count in 1..=3 {
+        let (status, text) = ways.send(path, &[], body).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "{}"));
+        assert_eq!(ways.texts(), vec![stored; count]);
+    }
+    for (key, count) in [("first", 4), ("first", 4), ("second", 5), ("second", 5)] {
+        let (status, _) = ways.send(path, &[("idempotency-key", key)], body).await;
+        assert_eq!((status, ways.texts().len()), (StatusCode::OK, count), "{key}");
+    }
+    // With other fields as labels the same bytes are something else.
+    let (status, _) = ways.send("/insert/jsonline", &[("idempotency-key", "second")], body).await;
+    assert_eq!((status, ways.texts().len()), (StatusCode::OK, 6));
+    let (status, text) = ways.send("/insert/jsonline?extra_fields=x", &[], body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("name=value"), "{text}");
+    let partly = format!("no object\n{body}");
+    let (status, text) = ways.send(path, &[], partly).await;
+    assert_eq!((status, ways.texts().len()), (StatusCode::BAD_REQUEST, 7), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_is_stored_piece_by_piece_however_long_it_is() {
+    let ways = Ways::new();
+    let mut journal = Vec::new();
+    let entries = 20_000_i64;
+    for number in 0..entries {
+        let micros = (START_MS + number) * 1_000;
+        let text = "x".repeat(100);
+        write!(journal, "__CURSOR=s={number}\n__REALTIME_TIMESTAMP={micros}\n_HOSTNAME=web\n")
+            .expect("memory");
+        if number % 3 == 0 {
+            journal.extend(b"MESSAGE\n");
+            journal.extend((text.len() as u64 + 2).to_le_bytes());
+            journal.extend(format!("{text}\n\n\n\n").bytes());
+        } else {
+            write!(journal, "MESSAGE={text}\nPRIORITY=3\n\n").expect("memory");
+        }
+    }
+    assert!(journal.len() > 3 << 20);
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
+        journal.chunks(7_001).map(|piece| Ok(piece.to_vec())).collect();
+    let body = Body::from_stream(futures_util::stream::iter(pieces));
+    let kind = [("content-type", "application/vnd.fdo.journal")];
+    let answer = ways.send("/upload", &kind, body).await;
+    assert_eq!(answer, (StatusCode::ACCEPTED, "OK.\n".to_owned()));
+    let lines = ways.lines(DEFAULT_TENANT);
+    assert_eq!(lines.len(), entries as usize);
+    assert!(lines[1].contains("[detected_level=error priority=3 severity=err]"), "{}", lines[1]);
+    let damaged = "__REALTIME_TIMESTAMP=1795219200000000\nMESSAGE=good\n\nno field\n";
+    let (status, text) = ways.send("/insert/journald/upload", &kind, damaged).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    assert!(text.contains("malformed journal export"), "{text}");
+    assert_eq!(ways.lines(DEFAULT_TENANT).len(), entries as usize + 1);
 }

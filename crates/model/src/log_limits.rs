@@ -2,7 +2,8 @@
 
 use crate::limits::DEFAULT_MAX_BODY_BYTES;
 
-/// What one tenant's lines may be. `Default` gives Loki's defaults, but that lines of any age are taken.
+/// What one tenant's lines may be. `Default` gives Loki's defaults, but that lines of any age are taken, and
+/// as many as come.
 ///
 /// Source: `limits_config` of Loki's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub struct LogLimits {
     pub discover_log_levels: bool,
     /// Labels and metadata that name a level, the first of them first (`log_level_fields`).
     pub log_level_fields: Vec<String>,
+    /// Deepest object of a line in JSON in which a level is looked for, the line itself being 1; 0 for
+    /// all (`log_level_from_json_max_depth`).
+    pub log_level_json_depth: usize,
+    /// Most bytes of lines and metadata in a second (`ingestion_rate_mb`); 0 for as many as come.
+    pub ingestion_rate_bytes: usize,
+    /// Most of them at once (`ingestion_burst_size_mb`); 0 for those of ten seconds.
+    pub ingestion_burst_bytes: usize,
+    /// Most bytes of one stream in a second (`per_stream_rate_limit`); 0 for as many as come.
+    pub stream_rate_bytes: usize,
+    /// Most of them at once (`per_stream_rate_limit_burst`); 0 for those of ten seconds.
+    pub stream_burst_bytes: usize,
+    /// Most streams that had a line within an hour (`max_streams_per_user`); 0 for any number.
+    pub max_streams: usize,
     /// Labels of which the first becomes `service_name` where that is missing
     /// (`discover_service_name`); empty to add none.
     pub discover_service_name: Vec<String>,
@@ -78,6 +92,12 @@ impl Default for LogLimits {
             max_structured_metadata_entries: 128,
             discover_log_levels: true,
             log_level_fields: owned(LEVEL_FIELDS),
+            log_level_json_depth: 2,
+            ingestion_rate_bytes: 0,
+            ingestion_burst_bytes: 0,
+            stream_rate_bytes: 0,
+            stream_burst_bytes: 0,
+            max_streams: 0,
             discover_service_name: owned(SERVICE_LABELS),
         }
     }

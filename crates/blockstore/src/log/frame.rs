@@ -18,7 +18,7 @@ pub(super) const FRAME_HEADER_LEN: usize = 20;
 pub(super) const FIRST_OPTIONAL_KIND: u8 = 0x80;
 
 /// The highest kind this program knows.
-pub(super) const LAST_KIND: u8 = FrameKind::Logs as u8;
+pub(super) const LAST_KIND: u8 = FrameKind::AgentLogs as u8;
 
 impl FrameKind {
     pub(super) fn from_number(number: u8) -> Option<FrameKind> {
@@ -30,6 +30,7 @@ impl FrameKind {
             FrameKind::Aggregated,
             FrameKind::AggregationEnd,
             FrameKind::Logs,
+            FrameKind::AgentLogs,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)

@@ -180,9 +180,13 @@ fn has_samples(kind: u8) -> bool {
             | FrameKind::Aggregated
             | FrameKind::AggregationEnd,
         ) => true,
-        Some(FrameKind::CatalogSnapshot | FrameKind::CatalogCommand | FrameKind::Logs) | None => {
-            false
-        }
+        Some(
+            FrameKind::CatalogSnapshot
+            | FrameKind::CatalogCommand
+            | FrameKind::Logs
+            | FrameKind::AgentLogs,
+        )
+        | None => false,
     }
 }
 

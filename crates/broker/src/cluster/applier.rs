@@ -127,11 +127,17 @@ impl Applier {
     fn settle(&self, waiting: Waiting, passed_over: Option<PassedOver>) {
         let (batch, done) = match waiting {
             Waiting::Samples { batch, done } => (batch, done.unwrap_or_else(nobody)),
-            // They bear no mark by which they could be passed over.
             Waiting::Lines { tenant, batch, push, done } => {
-                self.visible.lines.note(push);
                 let done = done.unwrap_or_else(|| Box::new(|_| {}));
-                return self.visible.show_lines(tenant, batch, done);
+                match passed_over {
+                    None => {
+                        self.visible.lines.note(push);
+                        self.visible.show_lines(tenant, batch, done);
+                    }
+                    Some(PassedOver::Known) => self.visible.known_lines(done),
+                    Some(PassedOver::Gap { through }) => done(Err(CommitError::Gap { through })),
+                }
+                return;
             }
         };
         match passed_over {

@@ -46,6 +46,7 @@ mod applier;
 #[cfg(test)]
 mod background_tests;
 mod blocks;
+mod budget;
 mod damage;
 mod drain;
 mod drain_routes;
@@ -111,13 +112,14 @@ pub(crate) use fresh::{CaughtUp, FreshAnswer, Gathered, Others, any, head_labels
 pub(crate) use signals::Rows;
 pub(crate) use writer::ClusterQueue;
 
+use budget::Budget;
 use drain::Draining;
 use feed::Event;
 use members::Members;
 use metrics::ClusterCounters;
 use store::PUT_DEADLINE;
 use tiers::SegmentPlaces;
-use writer::{AGREE_DEADLINE, Budget};
+use writer::AGREE_DEADLINE;
 
 use crate::commit::CommitError;
 use crate::shared_catalog::SharedCatalog;

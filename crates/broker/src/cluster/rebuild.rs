@@ -217,8 +217,11 @@ impl Rebuild<'_> {
             let mut decoder = LogDecoder::new();
             let mut decoded = Vec::with_capacity(batches.len());
             for batch in batches {
+                let counts = passed_over.binary_search(&batch.number).is_err();
                 if batch.signal == Signal::Logs {
-                    decoded.push(decode_lines(&batch.payload)?);
+                    if counts {
+                        decoded.push(decode_lines(&batch.payload)?);
+                    }
                     continue;
                 }
                 // Also what does not count: series may be defined there.
@@ -229,7 +232,7 @@ impl Rebuild<'_> {
                         why: error.to_string(),
                     },
                 )?;
-                if passed_over.binary_search(&batch.number).is_err() {
+                if counts {
                     decoded.push(Rows::Samples(Box::new(rows)));
                 }
             }
@@ -239,7 +242,6 @@ impl Rebuild<'_> {
     }
 }
 
-/// Lines count always: they bear no marks.
 fn decode_lines(payload: &[u8]) -> Result<Rows, Undecoded> {
     let decoded = decode_payload(payload).map_err(|error| Undecoded {
         is_newer: matches!(error, PayloadError::Version { .. }),

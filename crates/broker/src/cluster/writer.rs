@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{SegmentName, SegmentWriter};
@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::feed::Event;
 use super::metrics::ClusterCounters;
 use super::store::{self, ObjectStore, PUT_DEADLINE};
@@ -106,38 +107,6 @@ pub(super) struct Sealed {
 pub(super) enum Item {
     Segment(Sealed),
     Then(Box<dyn FnOnce() + Send>),
-}
-
-/// Bounds what waits: bytes of memory from the moment a batch is taken until it is answered.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    pub(super) fn new(limit: usize) -> Budget {
-        Budget { used: AtomicUsize::new(0), limit }
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Takes a part of it, also more than there is if nothing is used: the largest batch must pass.
-    fn take(&self, bytes: usize) -> Result<(), CommitError> {
-        let before = self.used.fetch_add(bytes, Ordering::AcqRel);
-        if before > 0 && before + bytes > self.limit {
-            self.used.fetch_sub(bytes, Ordering::AcqRel);
-            let (bytes, limit_bytes) = (before as u64, self.limit as u64);
-            return Err(CommitError::StoreBehind { bytes, limit_bytes });
-        }
-        Ok(())
-    }
-
-    fn give(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::AcqRel);
-    }
 }
 
 /// The way to the collector, and past it for what needs no segment: keys, deletes and marks do not wait
@@ -311,6 +280,12 @@ impl Collector {
         }
     }
 
+    /// Fast path of agents that come back: what is known costs no segment. Whether one is missing before
+    /// it is the catalog's to say, when those that are on their way have arrived.
+    fn is_known(&self, mark: Option<&Mark>) -> bool {
+        mark.is_some_and(|mark| self.consensus.read(|s| s.standing(mark)) == Standing::Known)
+    }
+
     fn add(
         &mut self,
         batch: Box<ResolvedBatch>,
@@ -318,10 +293,7 @@ impl Collector {
         done: OnStored,
         payload: &mut Vec<u8>,
     ) {
-        // Fast path of agents that come back: what is known costs no segment. Whether one is missing
-        // before it is the catalog's to say, when those that are on their way have arrived.
-        let is_known = |mark: &Mark| self.consensus.read(|s| s.standing(mark)) == Standing::Known;
-        if mark.as_deref().is_some_and(is_known) {
+        if self.is_known(mark.as_deref()) {
             let _ = self.events.send(Event::Known(done));
             return;
         }
@@ -341,7 +313,11 @@ impl Collector {
     }
 
     async fn add_lines(&mut self, lines: NewLines, done: OnLines) {
-        let NewLines { tenant, batch, payload, push, at_ms, range } = lines;
+        let NewLines { tenant, batch, payload, push, mark, at_ms, range } = lines;
+        if self.is_known(mark.as_deref()) {
+            let _ = self.events.send(Event::KnownLines(done));
+            return;
+        }
         let push = push.map(|id| Push { id, at_ms });
         if push.is_some_and(|push| self.lines.is_known(&push)) {
             let _ = self.events.send(Event::KnownLines(done));
@@ -352,8 +328,9 @@ impl Collector {
             self.seal().await;
         }
         let open = &mut self.open;
-        open.writer.add(tenant, Signal::Logs, &payload);
+        let number = open.writer.add(tenant, Signal::Logs, &payload);
         open.rows += batch.lines();
+        open.marks.extend(mark.map(|mark| (number, *mark)));
         open.range = Some(open.range.map_or(range, |all| all.union(&range)));
         open.since.get_or_insert_with(Instant::now);
         open.batches.push(Waiting::Lines { tenant, batch, push, done: Some(done) });

@@ -154,6 +154,13 @@ impl Known {
         }
     }
 
+    pub(super) fn stored_lines(&mut self, was_known: bool, complaint: Option<&str>) {
+        self.batches_stored += u64::from(!was_known);
+        if let Some(complaint) = complaint {
+            self.complain(complaint);
+        }
+    }
+
     pub(super) fn complain(&mut self, complaint: &str) {
         let end = complaint.floor_char_boundary(MAX_COMPLAINT_BYTES);
         complaint[..end].clone_into(&mut self.last_complaint);

@@ -275,10 +275,19 @@ impl AgentSession {
         known.stored(lane, seq, delivery);
     }
 
-    /// Takes that a batch was passed over, and why.
-    pub fn passed_over(&self, lane: Lane, seq: u64, reason: &str) {
+    /// Takes what became of a batch of lines that was not refused.
+    pub fn stored_lines(&self, was_known: bool, complaint: Option<&str>) {
+        let mut known = self.agent.known.lock();
+        known.last_seen_ms = self.broker.now_ms();
+        known.stored_lines(was_known, complaint);
+    }
+
+    /// Takes that a batch, of a lane of samples if one is given, was passed over, and why.
+    pub fn passed_over(&self, lane: Option<Lane>, seq: u64, reason: &str) {
         self.broker.inner.ingest_counters.passed_over.fetch_add(1, Ordering::Relaxed);
-        self.stored(lane, seq, &Delivery { was_known: true, ..Delivery::default() });
+        if let Some(lane) = lane {
+            self.stored(lane, seq, &Delivery { was_known: true, ..Delivery::default() });
+        }
         self.agent.known.lock().complain(reason);
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use catalog::Mark;
 use logstore::{NsRange, encode_payload};
 use model::{LogBatch, LogRecord};
 use model::{TenantId, TimeRange};
@@ -10,7 +11,7 @@ use super::pushes::PushId;
 use crate::Broker;
 use crate::commit::{CommitError, Message};
 
-/// How far ahead of our clock the time of a line may be.
+/// How far ahead of our clock the time of a line may be in any case.
 const FUTURE_MS: i64 = 10 * 60 * 1_000;
 const MILLISECOND_NS: i64 = 1_000_000;
 
@@ -19,7 +20,7 @@ const MILLISECOND_NS: i64 = 1_000_000;
 pub struct LogOutcome {
     /// Lines that are stored.
     pub stored: u64,
-    /// Whether the whole push was stored before, in the last ten minutes.
+    /// Whether the whole push was stored before, in the last ten minutes, or the batch of an agent, ever.
     pub was_known: bool,
     /// Lines left out because they are older than is kept.
     pub too_old: u64,
@@ -48,9 +49,17 @@ pub(crate) struct NewLines {
     /// The same, as the log has them.
     pub(crate) payload: Vec<u8>,
     pub(crate) push: Option<PushId>,
+    /// Of the agent whose batch it is.
+    pub(crate) mark: Option<Box<Mark>>,
     pub(crate) at_ms: i64,
     /// Of their times.
     pub(crate) range: TimeRange,
+}
+
+/// What tells whether lines are stored already.
+struct Told {
+    push: Option<PushId>,
+    mark: Option<Box<Mark>>,
 }
 
 /// What became of lines that were not refused.
@@ -58,7 +67,7 @@ pub(crate) struct NewLines {
 pub(crate) enum StoredLines {
     /// They are durable and searchable.
     New,
-    /// Their push had been stored before.
+    /// Their push, or the batch of an agent that they are, had been stored before.
     Known,
 }
 
@@ -80,29 +89,72 @@ impl Broker {
         push: Option<PushId>,
         done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
     ) {
+        self.put_lines(tenant, batch, Told { push, mark: None }, done);
+    }
+
+    /// As [`Broker::ingest_logs`], of an agent's batch, which is stored unless it is stored already; its mark
+    /// moves in the same frame.
+    pub(crate) fn ingest_marked_logs(
+        &self,
+        tenant: TenantId,
+        batch: LogBatch,
+        mark: Mark,
+        done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
+    ) {
+        self.put_lines(tenant, batch, Told { push: None, mark: Some(Box::new(mark)) }, done);
+    }
+
+    fn put_lines(
+        &self,
+        tenant: TenantId,
+        batch: LogBatch,
+        told: Told,
+        done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
+    ) {
         let checked = self.check_logs_are_known().and_then(|()| self.check_head_room());
         if let Err(error) = checked {
             return done(Err(error));
         }
         let at_ms = self.now_ms();
+        let sender = self.inner.tenants.numbered(tenant);
+        let grace_ns = match &sender {
+            Some(sender) => self.limits_of(sender.name).logs.creation_grace_ns,
+            None => 0,
+        };
         let Admitted { batch, too_old, too_new, span_ns } =
-            admitted(batch, self.admitted_times(at_ms));
+            admitted(batch, self.admitted_times(at_ms, grace_ns));
         let counters = &self.inner.lines.counters;
         counters.too_old.fetch_add(too_old, Ordering::Relaxed);
         counters.too_new.fetch_add(too_new, Ordering::Relaxed);
         let outcome = LogOutcome { stored: batch.lines(), was_known: false, too_old, too_new };
+        let Told { push, mark } = told;
         let push = push.filter(|_| too_old + too_new == 0);
-        let Some((first_ns, last_ns)) = span_ns else { return done(Ok(outcome)) };
+        let Some((first_ns, last_ns)) = span_ns else {
+            match mark {
+                None => done(Ok(outcome)),
+                // The agent may go on behind it.
+                Some(mark) => self.move_mark(*mark, move |was_known| {
+                    done(was_known.map(|was_known| LogOutcome { was_known, ..outcome }));
+                }),
+            }
+            return;
+        };
         let [first_ms, last_ms] = [first_ns, last_ns].map(|ns| ns.div_euclid(MILLISECOND_NS));
         let range = TimeRange::new(first_ms, last_ms + 1);
         // What is left out now may be taken when it comes again.
         let push = push.filter(|_| too_old + too_new == 0);
         let mut payload = Vec::new();
         encode_payload(&batch, tenant, &mut payload);
-        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, at_ms, range };
+        let (stored_lines, stored_bytes) = (batch.lines(), batch.line_bytes());
+        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, mark, at_ms, range };
         let done: OnLines = Box::new(move |result| {
             done(result.map(|stored| match stored {
-                StoredLines::New => outcome,
+                StoredLines::New => {
+                    if let Some(sender) = sender {
+                        sender.lines.count_stored(stored_lines, stored_bytes);
+                    }
+                    outcome
+                }
                 StoredLines::Known => LogOutcome { was_known: true, ..outcome },
             }));
         });
@@ -110,6 +162,11 @@ impl Broker {
         if let Err(Message::WriteLines { done, .. }) = self.send(message) {
             done(Err(CommitError::Stopping));
         }
+    }
+
+    /// Whether lines are taken at all.
+    pub(crate) fn takes_logs(&self) -> bool {
+        self.check_logs_are_known().is_ok()
     }
 
     /// Whether all brokers of the cluster can read what is written of lines.
@@ -122,9 +179,10 @@ impl Broker {
         }
     }
 
-    fn admitted_times(&self, now_ms: i64) -> NsRange {
+    /// `grace_ns` is how far the tenant's lines may be ahead, if that is more than others may.
+    fn admitted_times(&self, now_ms: i64, grace_ns: i64) -> NsRange {
         let ns = |ms: i64| ms.saturating_mul(MILLISECOND_NS);
-        let newest_ns = ns(now_ms.saturating_add(FUTURE_MS));
+        let newest_ns = ns(now_ms).saturating_add(grace_ns.max(ns(FUTURE_MS)));
         NsRange::new(ns(self.oldest_log_ms(now_ms)), newest_ns.saturating_add(1))
     }
 

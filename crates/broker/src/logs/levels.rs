@@ -9,8 +9,11 @@ pub(crate) struct Levels(LevelDetection);
 
 impl Levels {
     pub(crate) fn of(limits: &LogLimits) -> Levels {
-        let fields = limits.log_level_fields.clone();
-        Levels(LevelDetection { fields, ..LevelDetection::default() })
+        let LogLimits { log_level_fields, log_level_json_depth, .. } = limits;
+        Levels(LevelDetection {
+            fields: log_level_fields.clone(),
+            json_depth: *log_level_json_depth,
+        })
     }
 }
 

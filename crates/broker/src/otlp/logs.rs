@@ -13,6 +13,9 @@ pub(super) async fn take(broker: &Broker, sender: Sender, body: Vec<u8>) -> Resu
         otlp_logs::decode(body, &OtlpLogOptions::default(), context, batch)
     })
     .await?;
+    if let Some(refusal) = taken.refusal() {
+        return Err(refusal);
+    }
     Ok(match taken.complaint() {
         None => Taken::default(),
         Some((rejected, complaint)) => Taken { rejected, complaint: Some(complaint) },

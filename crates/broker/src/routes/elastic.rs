@@ -155,6 +155,9 @@ async fn bulk(broker: &Broker, index: String, request: Request<Body>) -> Respons
     );
     match taken.await {
         Ok(taken) => {
+            if let Some(refusal) = taken.refusal() {
+                return refused(&refusal);
+            }
             let took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             with_headers(StatusCode::OK, taken.summary.answer(took_ms))
         }
@@ -164,7 +167,7 @@ async fn bulk(broker: &Broker, index: String, request: Request<Body>) -> Respons
 
 fn refused(refusal: &Refusal) -> Response {
     let response = match refusal {
-        Refusal::Lines(error) => {
+        Refusal::Lines(error) if error.status != 429 => {
             let status = refusal.status();
             with_headers(status, elastic_bulk::error_answer(error))
         }

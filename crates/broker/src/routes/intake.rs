@@ -13,6 +13,7 @@ use wire::logs::LogPushError;
 use crate::Broker;
 use crate::commit::CommitError;
 use crate::ingest::IngestOutcome;
+use crate::tenants::TooFast;
 
 /// Bodies up to this size are unpacked and resolved where they were read: that takes less than a
 /// millisecond, and going to another thread and back would be felt.
@@ -33,6 +34,9 @@ pub(crate) enum Refusal {
     /// A request with lines cannot be read, or holds too much.
     #[error(transparent)]
     Lines(#[from] LogPushError),
+    /// Lines come faster than they may; nothing of the request is stored.
+    #[error("{}", _0.text)]
+    TooFast(TooFast),
     /// The same is under way already, and must not be stored twice.
     #[error("the same request is being stored now; send it again in a moment")]
     UnderWay,
@@ -42,6 +46,12 @@ pub(crate) enum Refusal {
     /// Nothing of it was stored, and all of it may be when it comes again.
     #[error("{0}")]
     Later(String),
+}
+
+impl From<TooFast> for Refusal {
+    fn from(too_fast: TooFast) -> Self {
+        Refusal::TooFast(too_fast)
+    }
 }
 
 impl Refusal {
@@ -58,6 +68,9 @@ impl Refusal {
         match self {
             Refusal::Commit(error) => error.retry_after_seconds(),
             Refusal::Later(_) => Some(RETRY_AFTER_SECONDS),
+            Refusal::TooFast(too_fast) => Some(too_fast.retry_after_ms.div_ceil(1_000).max(1)),
+            // Streams that are too fast are so for a moment.
+            Refusal::Lines(error) if error.status == 429 => Some(1),
             Refusal::Body(_) | Refusal::Malformed(_) | Refusal::Lines(_) | Refusal::UnderWay => {
                 None
             }
@@ -82,7 +95,7 @@ impl Refusal {
             Refusal::Commit(CommitError::OverRate { .. } | CommitError::TooManyTenants { .. }) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Refusal::Later(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Later(_) | Refusal::TooFast(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Commit(_) | Refusal::UnderWay => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -109,6 +122,7 @@ impl IntoResponse for Refusal {
             Refusal::Malformed(_)
             | Refusal::Lines(_)
             | Refusal::Later(_)
+            | Refusal::TooFast(_)
             | Refusal::Commit(
                 CommitError::TooLarge(_)
                 | CommitError::OverRate { .. }

@@ -87,6 +87,9 @@ async fn store(
     complaint: &mut Option<String>,
 ) -> Result<(), Refusal> {
     let taken = lines::store(broker, sender.clone(), entries, journal_export::decode).await?;
+    if let Some(refusal) = taken.refusal() {
+        return Err(refusal);
+    }
     if let Some((_, text)) = taken.complaint() {
         complaint.get_or_insert(text);
     }

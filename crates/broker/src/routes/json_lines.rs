@@ -37,6 +37,9 @@ async fn import(State(broker): State<Broker>, request: Request<Body>) -> Respons
             None => {
                 (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response()
             }
+            Some(_) if !taken.left_out.is_empty() => {
+                taken.refusal().map_or(StatusCode::OK.into_response(), IntoResponse::into_response)
+            }
             Some((_, complaint)) => ApiError::new(ErrorType::BadData, complaint).into_response(),
         },
         Err(refusal) => refusal.into_response(),

@@ -2,11 +2,12 @@
 
 use http::request::Parts;
 use model::{LogBatch, LogLimits, TenantId, TenantName};
-use wire::logs::{LogContext, LogPushError, LogSummary};
+use wire::logs::{LogContext, LogPushError, LogRefusals, LogSummary};
 
 use super::intake::Refusal;
 use crate::commit::CommitError;
 use crate::logs::Levels;
+use crate::tenants::{LeftOut, TooFast};
 use crate::{Broker, LogOutcome, PushId};
 
 const MILLISECOND_NS: i64 = 1_000_000;
@@ -57,6 +58,17 @@ pub(crate) struct TakenLines<S = LogSummary> {
     /// What the decoder says of it.
     pub(crate) summary: S,
     pub(crate) outcome: LogOutcome,
+    /// What may come again, and the sender is to be told so.
+    pub(crate) left_out: LeftOut,
+}
+
+impl<S> TakenLines<S> {
+    /// The refusal of what was left out because of its streams, for a protocol that has no other way to
+    /// tell it: lines that are stored already are the same ones when they come again.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let text = (!self.left_out.is_empty()).then(|| self.left_out.text())?;
+        Some(LogPushError { status: 429, text }.into())
+    }
 }
 
 impl TakenLines {
@@ -66,6 +78,9 @@ impl TakenLines {
         if !self.summary.refusals.is_empty() {
             complaints.push(self.summary.refusals.text());
         }
+        if !self.left_out.is_empty() {
+            complaints.push(self.left_out.text());
+        }
         // The decoder has looked at the times already; what is left is between two looks at the clock.
         let LogOutcome { too_old, too_new, .. } = self.outcome;
         for (lines, what) in [(too_old, "old"), (too_new, "new")] {
@@ -73,7 +88,7 @@ impl TakenLines {
                 complaints.push(format!("{lines} entries have a timestamp too {what}"));
             }
         }
-        let lines = self.summary.refusals.lines() + too_old + too_new;
+        let lines = self.summary.refusals.lines() + self.left_out.lines + too_old + too_new;
         (!complaints.is_empty()).then(|| (lines, complaints.join("; ")))
     }
 }
@@ -104,7 +119,7 @@ pub(crate) async fn store_as<S: Send + 'static>(
     let (stored, answer) = tokio::sync::oneshot::channel();
     let work = {
         let broker = broker.clone();
-        move || -> Result<S, Refusal> {
+        move || -> Result<(S, LeftOut), Refusal> {
             let limits = broker.log_limits_of(sender.tenant);
             let levels = Levels::of(&limits);
             // A line has one byte at least.
@@ -112,23 +127,37 @@ pub(crate) async fn store_as<S: Send + 'static>(
             let mut batch = LogBatch::default();
             let context = LogContext { limits: &limits, levels: Some(&levels), now_ns };
             let summary = decode(&body, &context, &mut batch)?;
+            let lines = lines_of(&summary);
+            let book = &broker.inner.tenants;
+            book.lines_of(sender.tenant, |of| of.count_refusals(&lines.refusals));
             // Who brings nothing does not become a tenant by it.
             if batch.lines() == 0 {
                 let _ = stored.send(Ok(LogOutcome::default()));
-                return Ok(summary);
+                return Ok((summary, LeftOut::default()));
             }
             let id = broker.tenant_for_write(sender.tenant)?;
-            let push = sender.push_id(id, &body, lines_of(&summary));
+            let (now_ms, name) = (broker.now_ms(), sender.tenant);
+            let (batch, left_out) = book.lines_of(name, |of| {
+                of.admit(name, lines, &limits, now_ms)?;
+                Ok::<_, TooFast>(of.limit_streams(name, batch, &limits, now_ms))
+            })?;
+            let push = sender.push_id(id, &body, lines).filter(|_| left_out.is_empty());
+            let admitted = LogSummary { refusals: LogRefusals::default(), ..lines.clone() };
+            let for_pace = broker.clone();
             broker.ingest_logs(id, batch, push, move |result| {
+                if !matches!(result, Ok(LogOutcome { was_known: false, .. })) {
+                    let book = &for_pace.inner.tenants;
+                    book.lines_of(name, |of| of.give_back(&admitted, &limits));
+                }
                 // The client may have gone; its lines are stored all the same.
                 let _ = stored.send(result);
             });
-            Ok(summary)
+            Ok((summary, left_out))
         }
     };
-    let summary = broker.off_the_sockets(work).await?;
+    let (summary, left_out) = broker.off_the_sockets(work).await?;
     let outcome = answer.await.unwrap_or(Err(CommitError::Stopping))?;
-    Ok(TakenLines { summary, outcome })
+    Ok(TakenLines { summary, outcome, left_out })
 }
 
 impl Broker {

@@ -63,7 +63,11 @@ async fn answer(broker: &Broker, request: Request<Body>, json: Form) -> Response
     match take(broker, &parts, form, body).await {
         Ok(taken) => match taken.complaint() {
             None => StatusCode::NO_CONTENT.into_response(),
-            Some((_, complaint)) => plain(StatusCode::BAD_REQUEST, &complaint),
+            // As Loki: of what may come again and what may not, the first is told by the status.
+            Some((_, complaint)) => match taken.refusal() {
+                None => plain(StatusCode::BAD_REQUEST, &complaint),
+                Some(refusal) => refusal.on_connection(plain(refusal.status(), &complaint)),
+            },
         },
         Err(refusal) => refused(&refusal),
     }

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 
-use catalog::Lane;
-use net::rpc;
+use net::rpc::{self, Lane};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::agents::Delivery;
-
 /// Longest complaint told with an acknowledgement; the rest is cut off.
 const MAX_COMPLAINT_BYTES: usize = 1 << 10;
+
+/// The lanes there are, by their numbers, from 1.
+const LANES: [Lane; 3] = [Lane::Live, Lane::Backlog, Lane::Lines];
 
 /// Batches under way on one stream. The committer and the shards answer on their own threads; the
 /// stream takes what there is to tell when it comes to it, so many batches are acknowledged at once.
@@ -22,8 +22,8 @@ pub(super) struct Acks {
 
 #[derive(Default)]
 struct State {
-    /// In the order of [`Lane::ALL`].
-    lanes: [LaneAcks; 2],
+    /// In the order of [`LANES`].
+    lanes: [LaneAcks; 3],
     /// Of batches passed over, durably.
     refusals: VecDeque<rpc::Refusal>,
     under_way_bytes: usize,
@@ -36,7 +36,7 @@ struct LaneAcks {
     under_way: VecDeque<(u64, bool)>,
     /// The newest one to be acknowledged; 0 if there is none.
     through: u64,
-    refused_samples: u64,
+    refused: u64,
     complaint: String,
 }
 
@@ -60,7 +60,12 @@ pub(super) enum Retry {
 /// What became of a batch.
 pub(super) enum Answer {
     /// Stored, or known.
-    Stored(Delivery),
+    Stored {
+        /// Samples or lines of it that were not stored, …
+        refused: u64,
+        /// … and why.
+        complaint: Option<String>,
+    },
     /// Durably passed over, for this reason.
     PassedOver(String),
     Refused(String, Retry),
@@ -81,9 +86,9 @@ impl Acks {
         state.under_way_bytes -= bytes;
         let acks = &mut state.lanes[lane as usize - 1];
         match answer {
-            Answer::Stored(delivery) => {
-                acks.refused_samples += delivery.outcome.refused_samples();
-                if let Some(mut complaint) = delivery.outcome.complaint() {
+            Answer::Stored { refused, complaint } => {
+                acks.refused += refused;
+                if let Some(mut complaint) = complaint {
                     complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT_BYTES));
                     acks.complaint = complaint;
                 }
@@ -114,13 +119,13 @@ impl Acks {
         if let Some(refusal) = state.refusals.pop_front() {
             return Some(Message::Refusal(refusal));
         }
-        for lane in Lane::ALL {
+        for lane in LANES {
             let acks = &mut state.lanes[lane as usize - 1];
             if acks.through > 0 {
                 return Some(Message::Ack(rpc::Ack {
                     lane: lane as i32,
                     through_seq: std::mem::take(&mut acks.through),
-                    refused_samples: std::mem::take(&mut acks.refused_samples),
+                    refused_samples: std::mem::take(&mut acks.refused),
                     complaint: std::mem::take(&mut acks.complaint),
                 }));
             }

@@ -3,6 +3,7 @@
 mod acks;
 mod budget;
 mod ingest;
+mod lines;
 pub(crate) mod messages;
 mod push;
 mod read;

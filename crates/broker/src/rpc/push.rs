@@ -23,10 +23,12 @@ use wire::agent_batch::{self, MAX_PAYLOAD_BYTES};
 
 use super::acks::{Acks, Answer, Refused, Retry};
 use super::ingest::Shared;
+use super::lines;
 use crate::Broker;
-use crate::agents::BatchIdentity;
+use crate::agents::{BatchIdentity, Delivery};
 use crate::commit::CommitError;
 use crate::fleet::{AgentHello, AgentSession, AgentStatus};
+use crate::tenants::TooFast;
 
 /// Until the first message.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ const RETURNS_PER_SECOND: usize = 2_000;
 /// How long a stream that ends waits for what is under way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Most that a batch may take in memory, whatever is configured: then it fits a frame of the log.
-const AGENT_BODY_BYTES: usize = 256 << 20;
+pub(super) const AGENT_BODY_BYTES: usize = 256 << 20;
 /// When to come again after a refusal that ends by itself.
 const SOON_MS: u32 = 1_000;
 /// … that ends when somebody frees space.
@@ -80,6 +82,8 @@ struct Open {
     session: Arc<AgentSession>,
     agent: Arc<str>,
     incarnation: Incarnation,
+    /// That of its spool of lines, if it has one.
+    lines_incarnation: Option<Incarnation>,
     window_bytes: usize,
     acks: Arc<Acks>,
 }
@@ -131,9 +135,11 @@ impl PushStream {
         let Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }) = first else {
             return Err(Status::invalid_argument("the first message must be a Hello"));
         };
-        let incarnation = <[u8; 16]>::try_from(&hello.incarnation[..])
-            .map_err(|_| Status::invalid_argument("an incarnation has 16 bytes"))?;
-        let incarnation = Incarnation(incarnation);
+        let incarnation = incarnation_of(&hello.incarnation)?;
+        let lines_incarnation = match &hello.lines_incarnation[..] {
+            [] => None,
+            bytes => Some(incarnation_of(bytes)?),
+        };
         let agent = Arc::clone(&caller.name);
         let broker = &self.shared.broker;
         let hello = AgentHello {
@@ -152,11 +158,28 @@ impl PushStream {
             Ok(marks) => marks,
             Err(error) => return Ok(self.send_away(&agent, None, error.to_string(), SOON_MS)),
         };
+        // A broker of a cluster whose others know no logs takes none.
+        let takes_lines = lines_incarnation.filter(|_| broker.takes_logs());
+        let lines_through_seq = match takes_lines {
+            None => 0,
+            Some(incarnation) => match durable_marks(broker, &agent, incarnation).await {
+                Ok(marks) => marks.live_through,
+                Err(error) => return Ok(self.send_away(&agent, None, error.to_string(), SOON_MS)),
+            },
+        };
         session.marks(marks);
         let agents = self.shared.broker.inner.fleet.connected();
         let window_bytes = self.shared.broker.inner.agent_budget.window_bytes(agents);
         let acks = Arc::default();
-        self.phase = Phase::Open(Open { session, agent, incarnation, window_bytes, acks });
+        let lines_incarnation = takes_lines;
+        self.phase = Phase::Open(Open {
+            session,
+            agent,
+            incarnation,
+            lines_incarnation,
+            window_bytes,
+            acks,
+        });
         Ok(ToAgent::Welcome(rpc::Welcome {
             live_through_seq: marks.live_through,
             backlog_through_seq: marks.backlog_through,
@@ -164,8 +187,8 @@ impl PushStream {
             broker: self.shared.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             brokers: self.shared.broker.addresses_for_agents(),
-            takes_lines: false,
-            lines_through_seq: 0,
+            takes_lines: takes_lines.is_some(),
+            lines_through_seq,
         }))
     }
 
@@ -253,10 +276,15 @@ impl PushStream {
 
     /// Unpacks and resolves a batch and hands it to the committer.
     async fn take(&mut self, open: &Open, batch: rpc::Batch) -> Result<(), Status> {
-        let lane = match batch.lane() {
-            rpc::Lane::Live => Lane::Live,
-            rpc::Lane::Backlog => Lane::Backlog,
-            rpc::Lane::Lines => return Err(Status::invalid_argument("lines were not welcome")),
+        let stream_lane = batch.lane();
+        let (lane, incarnation) = match stream_lane {
+            rpc::Lane::Live => (Lane::Live, open.incarnation),
+            rpc::Lane::Backlog => (Lane::Backlog, open.incarnation),
+            // Their numbers are of a spool of their own, which has but one lane.
+            rpc::Lane::Lines => match open.lines_incarnation {
+                Some(incarnation) => (Lane::Live, incarnation),
+                None => return Err(Status::invalid_argument("lines were not welcome")),
+            },
             rpc::Lane::Unspecified => return Err(Status::invalid_argument("a batch of no lane")),
         };
         let rpc::Batch { seq, after_seq, payload, .. } = batch;
@@ -264,28 +292,27 @@ impl PushStream {
             let fault = format!("batch {seq} cannot follow {after_seq}: numbers of a lane grow");
             return Err(Status::invalid_argument(fault));
         }
-        let identity = BatchIdentity {
-            agent: Arc::clone(&open.agent),
-            incarnation: open.incarnation,
-            lane,
-            seq,
-            after_seq,
-        };
+        let identity =
+            BatchIdentity { agent: Arc::clone(&open.agent), incarnation, lane, seq, after_seq };
         let bytes = payload.len();
         let admitted = self.shared.broker.inner.agent_budget.admit(bytes).await;
-        open.acks.begin(lane, seq, bytes);
+        open.acks.begin(stream_lane, seq, bytes);
         let broker = self.shared.broker.clone();
         let unpacks_to = agent_batch::body_len(&payload).unwrap_or(0);
-        let may_block = unpacks_to > INLINE_BYTES || broker.is_congested();
+        let has_lines = stream_lane == rpc::Lane::Lines;
+        let may_block = has_lines || unpacks_to > INLINE_BYTES || broker.is_congested();
         let answering = Answering {
             acks: Arc::clone(&open.acks),
             session: Arc::clone(&open.session),
-            lane,
+            lane: stream_lane,
             seq,
             bytes,
             _admitted: admitted,
         };
-        let work = move || store(&broker, &identity, &payload, answering);
+        let work = move || match has_lines {
+            true => lines::store(&broker, &identity, &payload, answering),
+            false => store(&broker, &identity, &payload, answering),
+        };
         if may_block {
             self.shared.broker.off_the_sockets(work).await;
         } else {
@@ -298,7 +325,7 @@ impl PushStream {
     fn send_away(
         &self,
         agent: &str,
-        batch: Option<(Lane, u64)>,
+        batch: Option<(rpc::Lane, u64)>,
         reason: String,
         soonest_ms: u32,
     ) -> ToAgent {
@@ -355,11 +382,19 @@ async fn durable_marks(
     answer.await.unwrap_or(Err(CommitError::Stopping))
 }
 
+/// # Errors
+/// It is none.
+fn incarnation_of(bytes: &[u8]) -> Result<Incarnation, Status> {
+    let bytes = <[u8; 16]>::try_from(bytes);
+    let bytes = bytes.map_err(|_| Status::invalid_argument("an incarnation has 16 bytes"))?;
+    Ok(Incarnation(bytes))
+}
+
 /// Tells what became of one batch.
-struct Answering {
+pub(super) struct Answering {
     acks: Arc<Acks>,
     session: Arc<AgentSession>,
-    lane: Lane,
+    lane: rpc::Lane,
     seq: u64,
     bytes: usize,
     /// Its share of what may be under way over all agents.
@@ -368,15 +403,47 @@ struct Answering {
 
 impl Answering {
     fn end(self, answer: Answer) {
-        match &answer {
-            Answer::Stored(delivery) => self.session.stored(self.lane, self.seq, delivery),
-            Answer::PassedOver(reason) => self.session.passed_over(self.lane, self.seq, reason),
-            Answer::Refused(..) => {}
-        }
         self.acks.end(self.lane, self.seq, self.bytes, answer);
     }
 
-    fn refused(self, error: &CommitError) {
+    fn stored(self, delivery: &Delivery) {
+        if let Some(lane) = self.lane_of_samples() {
+            self.session.stored(lane, self.seq, delivery);
+        }
+        let complaint = delivery.outcome.complaint();
+        self.end(Answer::Stored { refused: delivery.outcome.refused_samples(), complaint });
+    }
+
+    /// Of a batch of lines: whether it was known, how many were not stored, and why.
+    pub(super) fn stored_lines(self, was_known: bool, refused: u64, complaint: Option<String>) {
+        self.session.stored_lines(was_known, complaint.as_deref());
+        self.end(Answer::Stored { refused, complaint });
+    }
+
+    pub(super) fn passed_over(self, reason: String) {
+        self.session.passed_over(self.lane_of_samples(), self.seq, &reason);
+        self.end(Answer::PassedOver(reason));
+    }
+
+    pub(super) fn too_fast(self, too_fast: &TooFast) {
+        let retry_after_ms = u32::try_from(too_fast.retry_after_ms).unwrap_or(u32::MAX);
+        self.end(Answer::Refused(too_fast.text.clone(), Retry::AfterMs(retry_after_ms)));
+    }
+
+    /// It may be right: it waits for the upgrade.
+    pub(super) fn is_newer(self, error: &WireError) {
+        self.end(Answer::Refused(error.to_string(), Retry::AfterMs(NEWER_MS)));
+    }
+
+    fn lane_of_samples(&self) -> Option<Lane> {
+        match self.lane {
+            rpc::Lane::Live => Some(Lane::Live),
+            rpc::Lane::Backlog => Some(Lane::Backlog),
+            rpc::Lane::Lines | rpc::Lane::Unspecified => None,
+        }
+    }
+
+    pub(super) fn refused(self, error: &CommitError) {
         let retry = match error {
             // It may come again at once, from where the marks say.
             CommitError::Gap { .. } => Retry::AfterMs(0),
@@ -419,22 +486,29 @@ fn store(broker: &Broker, identity: &BatchIdentity, payload: &Bytes, answering: 
     match unpacked {
         Ok(()) => {
             broker.ingest_from_agent(DEFAULT_TENANT, identity, &batch, |result| match result {
-                Ok(delivery) => answering.end(Answer::Stored(delivery)),
+                Ok(delivery) => answering.stored(&delivery),
                 Err(error) => answering.refused(&error),
             })
         }
-        // It may be right: it waits for the upgrade.
-        Err(error @ WireError::Newer { .. }) => {
-            answering.end(Answer::Refused(error.to_string(), Retry::AfterMs(NEWER_MS)));
-        }
-        Err(error) => broker.pass_over_from_agent(identity, move |result| match result {
-            Ok(_) => answering.end(Answer::PassedOver(error.to_string())),
-            Err(error) => answering.refused(&error),
-        }),
+        Err(error @ WireError::Newer { .. }) => answering.is_newer(&error),
+        Err(error) => pass_over(broker, identity, error.to_string(), answering),
     }
     if batch.label_bytes.capacity() <= KEPT_LABEL_BYTES {
         UNPACKED.set(batch);
     }
+}
+
+/// Passes over a batch that can never be stored, for a reason.
+pub(super) fn pass_over(
+    broker: &Broker,
+    identity: &BatchIdentity,
+    reason: String,
+    answering: Answering,
+) {
+    broker.pass_over_from_agent(identity, move |result| match result {
+        Ok(_) => answering.passed_over(reason),
+        Err(error) => answering.refused(&error),
+    });
 }
 
 fn said(status: &rpc::Status) -> AgentStatus {

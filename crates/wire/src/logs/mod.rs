@@ -8,11 +8,13 @@
 //! | [`json_line`] | JSON lines, as VictoriaLogs takes them |
 //! | [`syslog`], [`syslog_frames`] | syslog of RFC 5424 and RFC 3164, and how it is framed |
 //! | [`journal_export`] | what `systemd-journal-upload` sends |
+//! | [`batch`] | what agents send |
 //!
 //! All of them hand their lines to one place, `intake`, which holds the tenant's limits against them,
 //! keeps the valid ones, tells the others in Loki's words, moves equal lines of one time apart, and
 //! notes how severe each line is. Bodies come decompressed; answers are data: a status and a text.
 
+pub mod batch;
 pub mod elastic_bulk;
 mod fields;
 mod intake;

@@ -84,9 +84,8 @@ fn lines_are_there_before_and_after_a_flush_a_start_and_a_delete() {
     assert_eq!(running.broker.recovered().lines, 3);
     assert_lines(&running.broker, &all, "out of segments");
     flush(&running.broker);
-    // The heads hear of it on their own thread.
-    running.broker.inner.lines.heads.settle();
-    assert_eq!(running.broker.inner.lines.heads.totals().lines, 0);
+    // Its thread lets go of them a moment later.
+    wait("the head is empty", || running.broker.inner.lines.heads.totals().lines == 0);
     assert_eq!(objects(&site, "blocks/logs/").len(), 1);
     assert_lines(&running.broker, &all, "out of a block");
     wait_for_segments(&site, 0);
@@ -154,6 +153,34 @@ fn what_one_acknowledged_all_can_read_and_a_dead_ones_lines_become_blocks() {
         std::thread::sleep(Duration::from_millis(100));
     }
     all(&three, &wanted, &[1, 2], "taken over");
+}
+
+/// One line, in a batch of an agent.
+fn from_agent(broker: &Broker, seq: u64, after_seq: u64) -> Result<LogOutcome, CommitError> {
+    let (agent, incarnation) = ("a".into(), Incarnation([1; 16]));
+    let identity = BatchIdentity { agent, incarnation, lane: Lane::Live, seq, after_seq };
+    let (reply, answer) = channel();
+    let batch = lines("agent", seq as i64, &["line"]);
+    let told = move |result| _ = reply.send(result);
+    broker.ingest_logs_from_agent(DEFAULT_TENANT, &identity, batch, told);
+    answer.recv().expect("answered")
+}
+
+#[test]
+fn a_batch_of_lines_counts_once_at_whichever_broker_it_comes() {
+    let mut three = Three::start();
+    let was_known =
+        |broker: &Broker, seq| from_agent(broker, seq, seq - 1).expect("stored").was_known;
+    assert!(!was_known(three.at(1), 1));
+    assert!(was_known(three.at(2), 1));
+    assert_eq!(from_agent(three.at(3), 3, 2), Err(CommitError::Gap { through: 1 }));
+    assert!(!was_known(three.at(3), 2));
+    let wanted = [("agent", 1, "line"), ("agent", 2, "line")];
+    assert_lines(three.at(2), &wanted, "each once");
+    // What does not count in a segment does not come back when another broker reads it.
+    three.kill(3);
+    assert!(was_known(three.at(1), 2));
+    assert_lines(three.at(1), &wanted, "of its segments");
 }
 
 #[test]
