@@ -205,6 +205,33 @@ pub(crate) struct ServeArguments {
     )]
     pub(crate) opentsdb_listen: Option<SocketAddr>,
 
+    /// Address for syslog over UDP, which knows no login [default: none]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_SYSLOG_UDP_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) syslog_udp_listen: Option<SocketAddr>,
+
+    /// Address for syslog over TCP, which knows no login [default: none]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_SYSLOG_TCP_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) syslog_tcp_listen: Option<SocketAddr>,
+
+    /// Address for syslog over TLS, which knows no login [default: none]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "WATCHFIRE_SYSLOG_TLS_LISTEN",
+        value_parser = listen_address
+    )]
+    pub(crate) syslog_tls_listen: Option<SocketAddr>,
+
     /// Configuration in YAML; every key is described in docs/operating/configuration.md
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_CONFIG")]
     pub(crate) config: Option<PathBuf>,

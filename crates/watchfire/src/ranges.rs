@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Result, ensure};
 
-use model::Limits;
+use model::{Limits, LogLimits, MAX_LOG_LINE_BYTES};
 
 use crate::config::Config;
 
@@ -68,6 +68,7 @@ fn numbers(config: &Config) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
         // A flush cuts blocks at windows of two hours, so to wait longer gains nothing.
         ("storage.flush_interval", config.flush_interval_ms.into(), 10..=2 * HOUR_MS),
         ("storage.flush_bytes", config.flush_bytes.into(), 64 << 10..=16 << 30),
+        ("syslog.max_message_bytes", count(config.syslog.max_message_bytes), 480..=16 << 20),
         ("storage.exemplars.max_exemplars", count(config.max_exemplars), 0..=10_000_000),
         (
             "remote_write.limit_bytes",
@@ -117,5 +118,37 @@ fn of_limits(limits: &Limits) -> Vec<(&'static str, i128, RangeInclusive<i128>)>
         ("max_query_series", count(limits.max_query_series), 1..=1_000_000_000),
         ("query_timeout_ms", limits.query_timeout_ms.into(), 1..=24 * HOUR_MS),
         ("max_concurrent_queries", count(limits.max_concurrent_queries), 0..=1_024),
+    ]
+    .into_iter()
+    .chain(of_lines(&limits.logs))
+    .collect()
+}
+
+/// The same of limits of lines.
+fn of_lines(limits: &LogLimits) -> Vec<(&'static str, i128, RangeInclusive<i128>)> {
+    let count = |n: usize| n as i128;
+    let most = MAX_LOG_LINE_BYTES as i128;
+    let year_ns = 366 * 24 * HOUR_MS * 1_000_000;
+    vec![
+        ("logs.max_line_size", count(limits.max_line_bytes), 0..=most),
+        ("logs.max_label_names_per_series", count(limits.max_label_names), 1..=10_000),
+        ("logs.max_label_name_length", count(limits.max_label_name_bytes), 1..=64 << 10),
+        ("logs.max_label_value_length", count(limits.max_label_value_bytes), 1..=1 << 20),
+        ("logs.creation_grace_period", limits.creation_grace_ns.into(), 0..=year_ns),
+        (
+            "logs.max_structured_metadata_size",
+            count(limits.max_structured_metadata_bytes),
+            0..=most,
+        ),
+        (
+            "logs.max_structured_metadata_entries_count",
+            count(limits.max_structured_metadata_entries),
+            0..=100_000,
+        ),
+        ("logs.ingestion_rate_bytes", count(limits.ingestion_rate_bytes), 0..=1 << 40),
+        ("logs.ingestion_burst_bytes", count(limits.ingestion_burst_bytes), 0..=1 << 40),
+        ("logs.per_stream_rate_limit", count(limits.stream_rate_bytes), 0..=1 << 40),
+        ("logs.per_stream_rate_limit_burst", count(limits.stream_burst_bytes), 0..=1 << 40),
+        ("logs.max_streams_per_user", count(limits.max_streams), 0..=1_000_000_000),
     ]
 }

@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) otlp: Otlp,
     pub(super) graphite: Graphite,
     pub(super) opentsdb: OpenTsdb,
+    pub(super) syslog: Syslog,
     pub(super) remote_write: RemoteWrite,
     pub(super) ha_tracker: HaTracker,
     pub(super) stream_aggregation: StreamAggregation,
@@ -76,6 +77,18 @@ pub(super) struct Graphite {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct OpenTsdb {
     pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Syslog {
+    pub(super) udp_listen: Option<String>,
+    pub(super) tcp_listen: Option<String>,
+    pub(super) tls_listen: Option<String>,
+    pub(super) max_message_bytes: Option<usize>,
+    pub(super) utc_offset: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -296,6 +309,34 @@ pub(super) struct LimitKeys {
     pub(super) max_query_bytes: Option<usize>,
     pub(super) query_timeout_ms: Option<u64>,
     pub(super) max_concurrent_queries: Option<usize>,
+    pub(super) logs: LogLimitKeys,
+}
+
+/// Of lines of logs, by Loki's names, but that sizes are bytes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogLimitKeys {
+    pub(super) max_line_size: Option<usize>,
+    pub(super) max_line_size_truncate: Option<bool>,
+    pub(super) max_line_size_truncate_identifier: Option<String>,
+    pub(super) max_label_names_per_series: Option<usize>,
+    pub(super) max_label_name_length: Option<usize>,
+    pub(super) max_label_value_length: Option<usize>,
+    pub(super) reject_old_samples: Option<bool>,
+    pub(super) reject_old_samples_max_age: Option<String>,
+    pub(super) creation_grace_period: Option<String>,
+    pub(super) allow_structured_metadata: Option<bool>,
+    pub(super) max_structured_metadata_size: Option<usize>,
+    pub(super) max_structured_metadata_entries_count: Option<usize>,
+    pub(super) discover_log_levels: Option<bool>,
+    pub(super) log_level_fields: Option<Vec<String>>,
+    pub(super) log_level_from_json_max_depth: Option<usize>,
+    pub(super) discover_service_name: Option<Vec<String>>,
+    pub(super) ingestion_rate_bytes: Option<usize>,
+    pub(super) ingestion_burst_bytes: Option<usize>,
+    pub(super) per_stream_rate_limit: Option<usize>,
+    pub(super) per_stream_rate_limit_burst: Option<usize>,
+    pub(super) max_streams_per_user: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use model::{Limits, LogLimits};
+use anyhow::Result;
+use model::Limits;
 
 use super::keys::LimitKeys;
+use super::log_limits;
 
 /// Defaults that are smaller where there is little memory.
 pub(super) struct Defaults {
@@ -33,7 +35,10 @@ impl Defaults {
 }
 
 /// The limits of a tenant that has none of its own.
-pub(super) fn in_effect(keys: &LimitKeys, defaults: &Defaults) -> Limits {
+///
+/// # Errors
+/// As [`overridden`].
+pub(super) fn in_effect(keys: &LimitKeys, defaults: &Defaults) -> Result<Limits> {
     let default = Limits {
         max_body_bytes: defaults.max_body_bytes,
         max_query_series: defaults.max_query_series,
@@ -41,11 +46,14 @@ pub(super) fn in_effect(keys: &LimitKeys, defaults: &Defaults) -> Limits {
     };
     // In `limits` it is that of the process; a tenant has its share of it.
     let max_concurrent_queries = default.max_concurrent_queries;
-    Limits { max_concurrent_queries, ..overridden(keys, &default) }
+    Ok(Limits { max_concurrent_queries, ..overridden("limits", keys, &default)? })
 }
 
-/// `default`, but for what the keys say.
-pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
+/// `default`, but for what the keys say. `prefix` is where they stand.
+///
+/// # Errors
+/// One cannot be read.
+pub(super) fn overridden(prefix: &str, keys: &LimitKeys, default: &Limits) -> Result<Limits> {
     let LimitKeys {
         max_labels_per_series,
         max_label_name_bytes,
@@ -63,10 +71,11 @@ pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
         max_concurrent_queries,
         max_tenants: _,
         max_query_bytes: _,
+        ref logs,
     } = *keys;
     let max_body_bytes = max_body_bytes.unwrap_or(default.max_body_bytes);
-    let logs = LogLimits { max_body_bytes, ..LogLimits::clone(&default.logs) };
-    Limits {
+    let logs = log_limits::overridden(prefix, logs, &default.logs, max_body_bytes)?;
+    Ok(Limits {
         max_labels_per_series: max_labels_per_series.unwrap_or(default.max_labels_per_series),
         max_label_name_bytes: max_label_name_bytes.unwrap_or(default.max_label_name_bytes),
         max_label_value_bytes: max_label_value_bytes.unwrap_or(default.max_label_value_bytes),
@@ -83,5 +92,5 @@ pub(super) fn overridden(keys: &LimitKeys, default: &Limits) -> Limits {
         query_timeout_ms: query_timeout_ms.unwrap_or(default.query_timeout_ms),
         max_concurrent_queries: max_concurrent_queries.unwrap_or(default.max_concurrent_queries),
         logs: Arc::new(logs),
-    }
+    })
 }

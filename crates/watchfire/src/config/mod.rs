@@ -18,8 +18,10 @@ mod console_role;
 mod features;
 mod keys;
 mod limits;
+mod log_limits;
 mod query_cache;
 mod retention;
+mod syslog;
 mod tenants;
 
 pub(crate) use agent::Shipping;
@@ -28,6 +30,7 @@ pub(crate) use console_role::{ConsoleRole, ShownCluster};
 pub(crate) use features::Features;
 use keys::{File, Tls};
 use limits::Defaults;
+pub(crate) use syslog::SyslogConfig;
 
 /// Everything in effect.
 #[derive(Debug, Clone)]
@@ -39,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) otlp_http_listen: SideListen,
     pub(crate) graphite_listen: Option<SocketAddr>,
     pub(crate) opentsdb_listen: Option<SocketAddr>,
+    pub(crate) syslog: SyslogConfig,
     pub(crate) tls: TlsConfig,
     /// What counts if this broker is one of a cluster.
     pub(crate) cluster: ClusterSettings,
@@ -283,6 +287,7 @@ fn effective(
     let graphite_listen = lines("graphite.listen", in_file, arguments.graphite_listen)?;
     let in_file = file.opentsdb.listen.as_deref();
     let opentsdb_listen = lines("opentsdb.listen", in_file, arguments.opentsdb_listen)?;
+    let syslog = syslog::settings(&file.syslog, arguments)?;
     // How an agent ships matters only to `watchfire agent`, but mistakes are named here as well.
     agent::shipping(&file.agent)?;
     let collecting = agent::collecting(&file.agent)?;
@@ -293,7 +298,7 @@ fn effective(
     };
     let memory_bytes = memory_bytes.unwrap_or_else(|| memory.limit_bytes());
     let defaults = Defaults::of(memory_bytes);
-    let limits = limits::in_effect(&file.limits, &defaults);
+    let limits = limits::in_effect(&file.limits, &defaults)?;
     let tenants = tenants::settings(&file, &limits)?;
     let retention_ms =
         duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
@@ -305,6 +310,7 @@ fn effective(
         otlp_http_listen,
         graphite_listen,
         opentsdb_listen,
+        syslog,
         tls: tls(file.tls)?,
         cluster: cluster::settings(
             &file.cluster,
@@ -512,6 +518,9 @@ mod tests {
             otlp_http_listen: None,
             graphite_listen: None,
             opentsdb_listen: None,
+            syslog_udp_listen: None,
+            syslog_tcp_listen: None,
+            syslog_tls_listen: None,
             prometheus_config: None,
             config: None,
             insecure_no_auth: false,

@@ -25,7 +25,8 @@ pub(super) fn settings(file: &File, default: &Limits) -> Result<TenantSettings> 
                  instead"
             );
         }
-        limits.insert(name, Arc::new(overridden(&keys.limits, default)));
+        let own = overridden(&format!("tenants.{name}.limits"), &keys.limits, default)?;
+        limits.insert(name, Arc::new(own));
     }
     let max_tenants = file.limits.max_tenants.unwrap_or(TenantSettings::default().max_tenants);
     Ok(TenantSettings { limits, max_tenants })

@@ -58,6 +58,8 @@ pub(super) fn check(machine: &Machine, data: &Path, config: &Config) -> Vec<Find
     for (address, flag) in [
         (config.graphite_listen, "--graphite-listen"),
         (config.opentsdb_listen, "--opentsdb-listen"),
+        (config.syslog.tcp_listen, "--syslog-tcp-listen"),
+        (config.syslog.tls_listen, "--syslog-tls-listen"),
     ] {
         let side = |address| Side { listen: named(address), flag, without: ["", ""] };
         sides.extend(address.map(side));

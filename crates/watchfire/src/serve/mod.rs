@@ -215,7 +215,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
             None => None,
         },
     };
-    let lines = LinePorts::open(&config, &broker, &net_metrics).await?;
+    let lines = LinePorts::open(&config, &security, &broker, &net_metrics).await?;
     let for_otlp = Arc::clone(&net_metrics);
     let otlp = OtlpPorts::open(&config, &security, &broker, settings, for_otlp).await?;
     let peer_address = match &cluster {

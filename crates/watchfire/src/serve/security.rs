@@ -93,6 +93,19 @@ impl Security {
         })
     }
 
+    /// How a port speaks TLS that always does, also where the API is plain HTTP.
+    pub(super) fn tls_of_ports(&self, config: &Config) -> Result<ServerTls> {
+        let certificate = match &self.public {
+            Some(certificate) => Arc::clone(certificate),
+            None => {
+                let certificate = issued(&self.authority, config, SystemTime::now())?;
+                tokio::spawn(Arc::clone(&certificate).keep_fresh(|_| {}));
+                certificate
+            }
+        };
+        Ok(ServerTls::new(certificate)?)
+    }
+
     /// Demands a login where one is needed.
     pub(super) fn guard(&self, router: Router) -> Router {
         if self.needs_login {
