@@ -1,5 +1,6 @@
 //! `decolorize`: lines without the control sequences of terminals.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use model::regex::Finder;
@@ -25,19 +26,31 @@ pub(crate) fn process(line: &str, state: &mut State) {
     if memchr::memchr2(0x1B, 0xC2, line.as_bytes()).is_none() {
         return;
     }
-    let finder = sequences();
-    let Some(mut found) = finder.find_at(line, 0) else { return };
-    let mut end = 0;
-    let plain = state.write_with(|out| {
-        loop {
-            out.push_str(&line[end..found.start]);
-            end = found.end;
-            match finder.find_at(line, end) {
-                Some(next) => found = next,
-                None => break,
-            }
-        }
-        out.push_str(&line[end..]);
-    });
+    let Some(first) = sequences().find_at(line, 0) else { return };
+    let plain = state.write_with(|out| write_plain(line, first, out));
     state.set_line(plain);
+}
+
+/// Appends `line` without control sequences to `out`, if it has any. Yields whether it has.
+pub fn decolorize(line: &str, out: &mut String) -> bool {
+    if memchr::memchr2(0x1B, 0xC2, line.as_bytes()).is_none() {
+        return false;
+    }
+    let Some(first) = sequences().find_at(line, 0) else { return false };
+    write_plain(line, first, out);
+    true
+}
+
+fn write_plain(line: &str, first: Range<usize>, out: &mut String) {
+    let mut found = first;
+    let mut end = 0;
+    loop {
+        out.push_str(&line[end..found.start]);
+        end = found.end;
+        match sequences().find_at(line, end) {
+            Some(next) => found = next,
+            None => break,
+        }
+    }
+    out.push_str(&line[end..]);
 }

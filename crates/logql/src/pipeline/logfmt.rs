@@ -136,6 +136,18 @@ impl<'t> LogfmtPairs<'t> {
         LogfmtPairs { text }
     }
 
+    /// Hands over each pair up to the first that is broken, as a decoder of logfmt does that stops
+    /// there. `unescaped` is memory to use. Yields whether none was broken.
+    pub fn until_broken(self, unescaped: &mut String, mut take: impl FnMut(&'t str, &str)) -> bool {
+        let mut pairs = Pairs::new(self.text);
+        while let Some(pair) = pairs.next() {
+            let Ok((key, value)) = pair else { return false };
+            let Ok(value) = pairs.text(value, unescaped) else { return false };
+            take(key, value);
+        }
+        true
+    }
+
     /// Hands over each pair that is not broken, the value without escapes, until `take` says no.
     pub fn for_each(self, mut take: impl FnMut(&'t str, &str) -> bool) {
         let mut pairs = Pairs::new(self.text);

@@ -26,6 +26,7 @@ mod selection;
 mod step;
 mod template;
 
+pub use decolorize::decolorize;
 pub use entry::{Category, ERROR_DETAILS_LABEL, ERROR_LABEL, StageError};
 pub use format::{FormatError, LabelFormat, LabelSource, LineFormat};
 pub use ip::{IpMatcher, IpPatternError};
@@ -40,7 +41,9 @@ pub use pattern_parser::{PatternParser, PatternParserError};
 pub use regexp::{RegexpParser, RegexpParserError};
 pub use sample::{Conversion, Grouping, Unwrap};
 pub use selection::LabelSelection;
-pub use template::{Template, TemplateError, template_functions};
+pub use template::{
+    FreeTemplate, Template, TemplateError, TemplateMemory, template_functions,
+};
 
 use entry::State;
 use names::Name;

@@ -136,7 +136,7 @@ impl PatternExpr {
     /// Hands to `found` what each named capture takes of `line`, with the number of the capture. A
     /// literal at the start has to be at the start of the line. Where a literal is missing, the
     /// capture before it takes the rest, and later ones nothing.
-    pub(crate) fn extract<'l>(&self, line: &'l str, mut found: impl FnMut(usize, &'l str)) {
+    pub fn extract<'l>(&self, line: &'l str, mut found: impl FnMut(usize, &'l str)) {
         let mut rest = line;
         let mut parts = self.parts.as_slice();
         if line.is_empty() {

@@ -203,6 +203,18 @@ pub fn names_zone(layout: &str) -> bool {
     false
 }
 
+/// Whether a layout tells how much later than UTC a time is: by an offset, or by the name of a zone.
+pub fn tells_zone(layout: &str) -> bool {
+    let mut rest = layout;
+    while let (_, Some(element), after) = next_element(rest) {
+        if matches!(element, Element::Zone | Element::Offset(_)) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
 /// How an offset is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OffsetShape {

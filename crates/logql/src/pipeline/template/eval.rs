@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::ast::{Command, Node, Nodes, Operand, OperandKind, Pipeline};
 use super::calls::{Calls, MAX_TEXT_BYTES};
-use super::functions::{Function, Param};
+use super::functions::{Dialect, Function, Param};
 use super::times;
 use super::value::Value;
 
@@ -404,7 +404,11 @@ impl<'d> Evaluator<'_, 'd> {
         if !matches!(dot, Value::Labels) {
             return self.chain(dot, dot.clone(), operand, names, args, piped);
         }
-        let value = Value::text(self.labels.field(number).unwrap_or(""));
+        let value = match self.labels.field(number) {
+            Some(text) => Value::text(text),
+            None if self.source.parsed.dialect == Dialect::Collector => Value::Nil,
+            None => Value::text(""),
+        };
         if names.len() == 1 {
             self.refuse_field_args(operand, &names[0], args, piped.is_some())?;
             return Ok(value);

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use super::arithmetic as number;
 use super::calls::Calls;
+use super::collector;
 use super::encode;
 use super::printf;
 use super::strings as text;
@@ -42,7 +43,7 @@ type Body = for<'d> fn(&mut Calls<'d>, &[Value<'d>]) -> Result<Value<'d>, String
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Function(usize);
 
-struct Entry {
+pub(super) struct Entry {
     name: &'static str,
     /// What it wants first.
     fixed: &'static [Param],
@@ -51,11 +52,16 @@ struct Entry {
     body: Body,
 }
 
-const fn fixed(name: &'static str, fixed: &'static [Param], body: Body) -> Entry {
+pub(super) const fn fixed(name: &'static str, fixed: &'static [Param], body: Body) -> Entry {
     Entry { name, fixed, rest: None, body }
 }
 
-const fn variadic(name: &'static str, fixed: &'static [Param], rest: Param, body: Body) -> Entry {
+pub(super) const fn variadic(
+    name: &'static str,
+    fixed: &'static [Param],
+    rest: Param,
+    body: Body,
+) -> Entry {
     Entry { name, fixed, rest: Some(rest), body }
 }
 
@@ -156,9 +162,19 @@ const TABLE: &[Entry] = &[
     variadic("default", &[Any], Any, default),
 ];
 
+/// Whose templates they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Those of queries. A label that is not there is the empty text.
+    Query,
+    /// Those of collectors: more functions, and a value that is not there is no value.
+    Collector,
+}
+
 impl Function {
-    pub(crate) fn by_name(name: &str) -> Option<Self> {
-        TABLE.iter().position(|entry| entry.name == name).map(Function)
+    pub(crate) fn by_name(name: &str, dialect: Dialect) -> Option<Self> {
+        let more = if dialect == Dialect::Collector { collector::TABLE } else { &[] };
+        TABLE.iter().chain(more).position(|entry| entry.name == name).map(Function)
     }
 
     /// The names of all, in the order of the table.
@@ -167,7 +183,7 @@ impl Function {
     }
 
     fn entry(self) -> &'static Entry {
-        &TABLE[self.0]
+        TABLE.get(self.0).unwrap_or_else(|| &collector::TABLE[self.0 - TABLE.len()])
     }
 
     pub(crate) fn name(self) -> &'static str {

@@ -7,9 +7,12 @@
 mod arithmetic;
 mod ast;
 mod calls;
+mod collector;
 mod decimal;
+mod digest;
 mod encode;
 mod eval;
+mod free;
 mod functions;
 mod lex;
 mod parse;
@@ -24,6 +27,8 @@ use calls::Calls;
 pub(crate) use calls::Expressions;
 use calls::MAX_TEXT_BYTES;
 use eval::{Labels, Source};
+pub use free::{FreeTemplate, TemplateMemory};
+use functions::Dialect;
 use parse::Parsed;
 
 /// A text that is no template, or uses a function there is not, in Go's words.
@@ -71,7 +76,7 @@ impl Template {
     /// # Errors
     /// `text` is no template.
     pub(crate) fn new(name: &'static str, text: &str) -> Result<Self, TemplateError> {
-        let parsed = parse::parse(name, text).map_err(TemplateError)?;
+        let parsed = parse::parse(name, text, Dialect::Query).map_err(TemplateError)?;
         let simple = simple(&parsed);
         Ok(Template { name, text: text.to_owned(), parsed, fields: Vec::new(), simple })
     }

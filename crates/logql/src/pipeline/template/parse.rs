@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ast::{Command, Node, Nodes, Operand, OperandKind, Pipeline};
-use super::functions::Function;
+use super::functions::{Dialect, Function};
 use super::lex::{Piece, Token, lex, parse_number};
 
 /// Deepest nesting of blocks and parentheses.
@@ -19,13 +19,15 @@ pub(crate) struct Parsed {
     pub(crate) fields: Vec<String>,
     /// Whether labels are reached by other ways than by fields, so that all may be needed.
     pub(crate) needs_all: bool,
+    /// Which functions there are, and what a label that is not there is.
+    pub(crate) dialect: Dialect,
 }
 
 /// Reads a template that errors call `name`.
 ///
 /// # Errors
 /// What Go says about it.
-pub(crate) fn parse(name: &str, text: &str) -> Result<Parsed, String> {
+pub(crate) fn parse(name: &str, text: &str, dialect: Dialect) -> Result<Parsed, String> {
     let told = |(place, problem): (usize, String)| {
         let line = 1 + text[..place.min(text.len())].matches('\n').count();
         format!("template: {name}:{line}: {problem}")
@@ -42,6 +44,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Parsed, String> {
         defined: BTreeMap::new(),
         fields: Vec::new(),
         needs_all: false,
+        dialect,
     };
     let (nodes, closing) = parser.list(true).map_err(told)?;
     if let Some((place, closing)) = closing {
@@ -52,6 +55,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Parsed, String> {
         defined: parser.defined,
         fields: parser.fields,
         needs_all: parser.needs_all,
+        dialect,
     })
 }
 
@@ -76,6 +80,7 @@ struct Parser<'t> {
     defined: BTreeMap<String, Nodes>,
     fields: Vec<String>,
     needs_all: bool,
+    dialect: Dialect,
 }
 
 impl<'t> Parser<'t> {
@@ -449,7 +454,7 @@ impl<'t> Parser<'t> {
             Some(Token::Word("true")) => OperandKind::Bool(true),
             Some(Token::Word("false")) => OperandKind::Bool(false),
             Some(Token::Word("nil")) => OperandKind::Nil,
-            Some(Token::Word(word)) => match Function::by_name(word) {
+            Some(Token::Word(word)) => match Function::by_name(word, self.dialect) {
                 Some(function) => OperandKind::Function(function),
                 None => {
                     let quoted = model::quote::quote(word);
