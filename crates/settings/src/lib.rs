@@ -2,11 +2,12 @@
 //!
 //! [`prometheus::Config`] is a whole `prometheus.yml`, typed, with every default filled in;
 //! [`relabel`] holds the rules over labels, which run for every scraped series; [`yaml`] parses
-//! any other file and points at what is wrong in it.
+//! any other file and points at what is wrong in it; [`logs`] is what collectors of lines are told.
 
 mod diagnostic;
 mod duration;
 pub mod glob;
+pub mod logs;
 mod names;
 pub mod prometheus;
 pub mod relabel;

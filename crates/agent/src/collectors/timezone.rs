@@ -57,6 +57,12 @@ impl TimeZone {
     }
 }
 
+/// What a TZif file says of `unix_s`: seconds to be added to UTC, and the abbreviation. Nothing if it is
+/// malformed.
+pub(crate) fn zone_offset_at(file: &[u8], unix_s: i64) -> Option<(i32, &str)> {
+    offset_at(file, unix_s).map(|offset| (offset.seconds, offset.name))
+}
+
 /// The offset that a TZif file gives for `unix_s`; nothing if it is malformed.
 fn offset_at(file: &[u8], unix_s: i64) -> Option<ZoneOffset<'_>> {
     let first = Block::parse(file, 4)?;

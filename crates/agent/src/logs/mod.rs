@@ -6,5 +6,8 @@
 //! pipeline still holds, so that a kill neither loses nor doubles one.
 
 mod entry;
+mod stages;
 
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
+pub use settings::logs as config;
+pub use stages::{LogStages, StageContext, StageCounters, check_stage};

@@ -132,7 +132,11 @@ fn include(
     Ok(())
 }
 
-fn read_file(file: &str, path: &Path, surroundings: &dyn Surroundings) -> Result<Vec<u8>, Faults> {
+pub(crate) fn read_file(
+    file: &str,
+    path: &Path,
+    surroundings: &dyn Surroundings,
+) -> Result<Vec<u8>, Faults> {
     surroundings.read(path).map_err(|error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => "check the path; it is taken from the working directory",

@@ -17,6 +17,7 @@ pub use http_client::{
     Authorization, BasicAuth, HttpClientConfig, HttpHeader, OAuth2, ProxyConfig, TlsConfig,
     TlsVersion,
 };
+pub(crate) use load::read_file;
 pub use load::{Loaded, Surroundings};
 pub(crate) use read::read_rules;
 pub use remote::{MetadataConfig, QueueConfig, RemoteRead, RemoteWrite, RemoteWriteMessage};

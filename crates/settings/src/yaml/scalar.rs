@@ -39,6 +39,11 @@ impl Scalar {
         })
     }
 
+    /// A scalar that does not come from YAML: a text, or, if it is plain, what the text spells.
+    pub(crate) fn of_text(text: String, plain: bool) -> Self {
+        Scalar { text, plain, tag: None, invalid: false }
+    }
+
     /// The text; of bytes that are no UTF-8, how Go's `%q` shows them.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -40,6 +40,11 @@ pub(crate) enum Value {
 }
 
 impl Node {
+    /// A node that is nothing, at a place.
+    pub(crate) fn nothing(span: Span) -> Self {
+        Node { span, value: Value::Scalar(Scalar::of_text(String::new(), true)), weight: 1 }
+    }
+
     /// Whether the node is nothing: absent after its key, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())

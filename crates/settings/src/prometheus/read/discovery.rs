@@ -121,7 +121,7 @@ fn invalid_address(
     (kept && address.contains('/')).then(|| address.to_owned())
 }
 
-fn read_file(context: &Context<'_>, node: &Node) -> Option<FileDiscovery> {
+pub(crate) fn read_file(context: &Context<'_>, node: &Node) -> Option<FileDiscovery> {
     let mut section = Section::open(context, node, "file.plain")?;
     let nodes = section.items("files");
     if nodes.is_empty() {
@@ -163,7 +163,7 @@ fn read_http(context: &Context<'_>, node: &Node) -> Option<HttpDiscovery> {
 }
 
 /// Reads a URL that must have a host and be `http` or `https`.
-pub(super) fn read_http_url(
+pub(crate) fn read_http_url(
     section: &mut Section<'_>,
     key: &'static str,
     missing: &str,
@@ -227,7 +227,7 @@ fn read_record_type(section: &mut Section<'_>) -> Option<DnsRecordType> {
 }
 
 /// Reads `refresh_interval`; nothing or zero means `default_s` seconds.
-pub(super) fn refresh(section: &mut Section<'_>, default_s: u64) -> Duration {
+pub(crate) fn refresh(section: &mut Section<'_>, default_s: u64) -> Duration {
     section.value::<Milliseconds>("refresh_interval").or_if_zero(Duration::from_secs(default_s))
 }
 

@@ -9,7 +9,7 @@ use crate::{HttpUrl, Secret};
 use std::path::PathBuf;
 
 /// Reads and checks the keys; `default` is what absent ones mean.
-pub(super) fn read(section: &mut Section<'_>, default: HttpClientConfig) -> HttpClientConfig {
+pub(crate) fn read(section: &mut Section<'_>, default: HttpClientConfig) -> HttpClientConfig {
     let basic_auth = read_basic_auth(section);
     let authorization = read_authorization(section);
     let oauth2 = read_oauth2(section);
@@ -50,7 +50,7 @@ pub(super) fn optional_output(section: &mut Section<'_>, key: &'static str) -> O
     section.read::<OutputPath>(key).map(|path| path.0).filter(|path| !path.as_os_str().is_empty())
 }
 
-pub(super) fn optional_text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+pub(crate) fn optional_text(section: &mut Section<'_>, key: &'static str) -> Option<String> {
     section.read::<String>(key).filter(|text| !text.is_empty())
 }
 
@@ -212,7 +212,7 @@ fn read_oauth2(section: &mut Section<'_>) -> Option<Box<OAuth2>> {
 }
 
 /// Reads `tls_config`.
-pub(super) fn read_tls(section: &mut Section<'_>) -> TlsConfig {
+pub(crate) fn read_tls(section: &mut Section<'_>) -> TlsConfig {
     match section.section("tls_config", "config.plain") {
         Some(inner) => read_tls_keys(inner),
         None => TlsConfig::default(),

@@ -1,9 +1,9 @@
 //! From YAML to types.
 
 mod alerting;
-mod discovery;
+pub(crate) mod discovery;
 mod global;
-mod http_client;
+pub(crate) mod http_client;
 mod kubernetes_selectors;
 mod mechanism_rules;
 mod mechanisms;
