@@ -49,6 +49,7 @@ async fn run_agent(arguments: &str) -> Result<()> {
         host: Some(AgentConfig::default()),
         spool_directory: data.join("spool"),
         spool: SpoolConfig::default(),
+        logs: None,
         windows: if windows == "true" { every_series()? } else { WindowsConfig::default() },
         brokers,
         labels: Default::default(),

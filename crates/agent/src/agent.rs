@@ -15,9 +15,13 @@ use crate::config::AgentConfig;
 use crate::counters::CounterRow;
 use crate::error::AgentError;
 use crate::host::HostAgent;
+use crate::logs::collector::Collector;
+use crate::logs::line_spool::LineSpool;
+use crate::logs::position::Positions;
+use crate::logs::{self, CollectionStatus, LogsConfig};
 use crate::pipeline::{Pipeline, PipelineCounters, PipelineSender, Scraped};
 use crate::queue::Bell;
-use crate::ship::{Link, LinkSettings, ShipCounters, Shipping};
+use crate::ship::{LineShipping, Link, LinkSettings, ShipCounters, Shipping};
 use crate::spool::{Spool, SpoolConfig, SpoolCounters};
 use crate::status::{StatusSources, TargetCounts};
 use crate::windows::{Windows, WindowsConfig};
@@ -33,6 +37,8 @@ pub struct TierConfig {
     pub spool_directory: PathBuf,
     /// How large it may become.
     pub spool: SpoolConfig,
+    /// Which lines are collected; `None` for none.
+    pub logs: Option<LogsConfig>,
     /// What is made of series before they are shipped.
     pub windows: WindowsConfig,
     /// Brokers as `HOST:PORT`; each agent prefers one of them and turns to the next when that one
@@ -57,6 +63,8 @@ pub struct Agent {
     ship: Arc<ShipCounters>,
     pipeline: Arc<PipelineCounters>,
     targets: Arc<TargetCounts>,
+    collector: Option<Collector>,
+    collection: Option<Arc<CollectionStatus>>,
 }
 
 impl Agent {
@@ -83,6 +91,11 @@ impl Agent {
         let now = Now::get();
         let shipping = Shipping::new(spool, random.seed, Arc::clone(&ship_counters), now);
         let (bell, heard) = Bell::new();
+        let lines = config.logs.clone().map(|logs| Lines::open(logs, bell.clone())).transpose()?;
+        let (shipping, lines) = match lines {
+            None => (shipping, None),
+            Some((of_shipping, lines)) => (shipping.with_lines(Some(of_shipping)), Some(lines)),
+        };
         let settings = LinkSettings {
             brokers: config.brokers.clone(),
             identity: Arc::clone(identity),
@@ -120,6 +133,8 @@ impl Agent {
             .spawn(move || pipeline.run())
             .map_err(|source| AgentError::Thread { name: THREAD_NAME, source })?;
         tokio::spawn(link.run());
+        let collection = lines.as_ref().map(|lines| Arc::clone(&lines.status));
+        let collector = lines.map(Lines::start).transpose()?;
         Ok(Agent {
             host,
             sender,
@@ -130,6 +145,8 @@ impl Agent {
             ship: ship_counters,
             pipeline: counters,
             targets,
+            collector,
+            collection,
         })
     }
 
@@ -158,12 +175,18 @@ impl Agent {
         &self.spool
     }
 
+    /// How collecting lines goes, if there is any.
+    pub fn collection(&self) -> Option<&Arc<CollectionStatus>> {
+        self.collection.as_ref()
+    }
+
     /// Everything the agent counts about itself, for `/metrics`.
     pub fn rows(&self) -> Vec<CounterRow> {
         let mut rows = self.host.as_ref().map_or_else(Vec::new, |host| host.counters().rows());
         rows.extend(self.pipeline.rows());
         rows.extend(self.spool.rows());
         rows.extend(self.ship.rows());
+        rows.extend(self.collection.iter().flat_map(|collection| collection.rows()));
         rows
     }
 
@@ -176,6 +199,7 @@ impl Agent {
     fn end(&mut self) {
         // The collectors first, so that their last pass is in the queue.
         self.host = None;
+        self.collector = None;
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
         if let Some(thread) = self.thread.take()
@@ -192,7 +216,33 @@ impl Drop for Agent {
     }
 }
 
+/// Collecting lines, before it begins.
+struct Lines {
+    config: LogsConfig,
+    spool: Arc<LineSpool>,
+    positions: Positions,
+    status: Arc<CollectionStatus>,
+    counters: Arc<SpoolCounters>,
+    bell: Bell,
+}
+
+impl Lines {
+    fn open(config: LogsConfig, bell: Bell) -> Result<(LineShipping, Lines), AgentError> {
+        let counters = Arc::new(SpoolCounters::default());
+        let (spool, positions) = logs::open_spool(&config, Arc::clone(&counters))?;
+        let status = Arc::new(CollectionStatus::default());
+        let shipping = LineShipping::new(Arc::clone(&spool), Arc::clone(&status));
+        Ok((shipping, Lines { config, spool, positions, status, counters, bell }))
+    }
+
+    fn start(self) -> Result<Collector, AgentError> {
+        let Lines { config, spool, positions, status, counters, bell } = self;
+        Collector::start(config, spool, positions, status, counters, Box::new(move || bell.ring()))
+    }
+}
+
 fn hello(config: &TierConfig, shipping: &Shipping, now: Now) -> Hello {
+    let lines = shipping.lines_incarnation().map(|incarnation| incarnation.to_vec());
     Hello {
         incarnation: shipping.incarnation().to_vec().into(),
         version: config.version.clone(),
@@ -200,8 +250,16 @@ fn hello(config: &TierConfig, shipping: &Shipping, now: Now) -> Hello {
         started_ms: now.wall_ms,
         labels: config.labels.clone().into_iter().collect(),
         config_hash: config.config_hash.clone(),
-        lines_incarnation: bytes::Bytes::new(),
+        lines_incarnation: lines.unwrap_or_default().into(),
     }
+}
+
+/// A name for a spool that is new.
+///
+/// # Errors
+/// No random numbers.
+pub(crate) fn random_incarnation() -> Result<[u8; 16], AgentError> {
+    Random::draw().map(|random| random.incarnation)
 }
 
 /// What must differ between hosts and starts.

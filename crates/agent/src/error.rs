@@ -94,6 +94,12 @@ pub enum AgentError {
     /// The spool's directory cannot be created or is in use.
     #[error(transparent)]
     SpoolDirectory(#[from] OpenError),
+    /// The file of positions of collected lines cannot be read.
+    #[error(
+        "read positions.json in the spool of lines: {0}; mend or restore it, or remove it to collect all \
+         files from their beginning"
+    )]
+    Positions(String),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(net::tls::TlsError),

@@ -5,6 +5,7 @@
 mod backoff;
 mod counters;
 mod flow;
+mod lines;
 mod link;
 mod pace;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::spool::{Lane, NewBatch, Spool};
 use flow::Flow;
 
 pub use counters::ShipCounters;
+pub(crate) use lines::LineShipping;
 pub(crate) use link::{Link, LinkEvent, LinkSettings, Outgoing};
 
 /// A live batch that waits longer than this says that the broker does not keep up: what is
@@ -48,6 +50,7 @@ pub(crate) enum Verdict {
 /// The spool, what is gathered for it, and the stream that empties it.
 pub(crate) struct Shipping {
     spool: Spool,
+    lines: Option<LineShipping>,
     stream: Option<Stream>,
     gathered: Merger,
     gathering_since: Option<Instant>,
@@ -69,6 +72,7 @@ impl Shipping {
     pub(crate) fn new(spool: Spool, seed: u64, counters: Arc<ShipCounters>, now: Now) -> Self {
         let mut shipping = Shipping {
             spool,
+            lines: None,
             stream: None,
             gathered: Merger::new(seed),
             gathering_since: None,
@@ -80,6 +84,16 @@ impl Shipping {
         };
         shipping.seal_staged(now);
         shipping
+    }
+
+    /// Ships lines as well.
+    pub(crate) fn with_lines(self, lines: Option<LineShipping>) -> Self {
+        Shipping { lines, ..self }
+    }
+
+    /// What the broker knows the spool of lines by, if there is one.
+    pub(crate) fn lines_incarnation(&self) -> Option<[u8; 16]> {
+        self.lines.as_ref().map(LineShipping::incarnation)
     }
 
     fn seal_staged(&mut self, now: Now) {
@@ -110,7 +124,8 @@ impl Shipping {
 
     /// When the oldest batch that is not acknowledged was collected.
     pub(crate) fn oldest_ms(&mut self) -> Option<i64> {
-        self.spool.oldest_ms()
+        let lines_ms = self.lines.as_ref().and_then(LineShipping::oldest_ms);
+        self.spool.oldest_ms().into_iter().chain(lines_ms).min()
     }
 
     /// Keeps one pass, or what was scraped in a moment.
@@ -183,6 +198,9 @@ impl Shipping {
     /// The stream is gone, and with it everything that was under way.
     pub(crate) fn closed(&mut self) {
         self.stream = None;
+        if let Some(lines) = &mut self.lines {
+            lines.closed();
+        }
     }
 
     /// Takes note of what the broker says.
@@ -200,6 +218,9 @@ impl Shipping {
         let Some(stream) = &mut self.stream else { return Verdict::Continue };
         let window_bytes = welcome.window_bytes.max(MIN_WINDOW_BYTES);
         stream.flow = Some(Flow::new(window_bytes, now.at));
+        if let Some(lines) = &mut self.lines {
+            lines.welcomed(welcome, window_bytes, now);
+        }
         let marks = [welcome.live_through_seq, welcome.backlog_through_seq];
         for (lane, through) in Lane::SENT.into_iter().zip(marks) {
             self.spool.acknowledge(lane, through);
@@ -210,6 +231,11 @@ impl Shipping {
     }
 
     fn acknowledged(&mut self, ack: &rpc::Ack, now: Now) -> Verdict {
+        if let (rpc::Lane::Lines, Some(lines)) = (ack.lane(), &mut self.lines) {
+            lines.acknowledged(ack.through_seq, ack.refused_samples, now);
+            self.complain_of_lines(ack.refused_samples, &ack.complaint, now);
+            return Verdict::Continue;
+        }
         let Some(lane) = lane_of(ack.lane) else { return Verdict::Continue };
         let Some(flow) = self.stream.as_mut().and_then(|stream| stream.flow.as_mut()) else {
             return Verdict::Continue;
@@ -238,6 +264,11 @@ impl Shipping {
             }
             return Verdict::Reset { retry_after };
         }
+        if let (rpc::Lane::Lines, Some(lines)) = (refusal.lane(), &mut self.lines) {
+            let refused = lines.refused(refusal.seq, now).map_or(0, u64::from);
+            self.complain_of_lines(refused, &refusal.reason, now);
+            return Verdict::Continue;
+        }
         let flow = self.stream.as_mut().and_then(|stream| stream.flow.as_mut());
         let (Some(flow), Some(lane)) = (flow, lane_of(refusal.lane)) else {
             return Verdict::Continue;
@@ -257,6 +288,12 @@ impl Shipping {
         Verdict::Continue
     }
 
+    fn complain_of_lines(&mut self, lines: u64, reason: &str, now: Now) {
+        if lines > 0 && self.may_complain(now) {
+            tracing::warn!(lines, reason, "the broker did not store some lines");
+        }
+    }
+
     fn may_complain(&mut self, now: Now) -> bool {
         let since = self.complained_at.map(|at| now.at.saturating_duration_since(at));
         let may = since.is_none_or(|since| since >= COMPLAIN_EVERY);
@@ -269,7 +306,12 @@ impl Shipping {
     /// The next batch for the stream, the live ones first; nothing while the window is full.
     pub(crate) fn next_message(&mut self, now: Now) -> Option<(Lane, AgentMessage)> {
         let flow = self.stream.as_mut()?.flow.as_mut()?;
-        let (lane, record, after_seq) = flow.next(&mut self.spool, now.at)?;
+        flow.set_others(self.lines.as_ref().map_or(0, LineShipping::under_way_bytes));
+        let Some((lane, record, after_seq)) = flow.next(&mut self.spool, now.at) else {
+            let message = self.lines.as_mut()?.next_message(flow.under_way_bytes(), now)?;
+            // Behind fresh samples, as the backlog.
+            return Some((Lane::Backlog, message));
+        };
         self.counters.sent(lane, record.payload.len() as u64);
         let batch = rpc::Batch {
             lane: wire_lane(lane).into(),
@@ -287,9 +329,13 @@ impl Shipping {
         if self.gathering_since.is_some_and(is_due) {
             self.seal(self.spool.last_staged(), now);
         }
+        if let Some(lines) = &mut self.lines {
+            lines.tick(now);
+        }
         let Some(stream) = &self.stream else { return Verdict::Continue };
+        let lines_stuck = self.lines.as_ref().is_some_and(|it| it.is_stuck(now.at, PATIENCE));
         let silent = match &stream.flow {
-            Some(flow) => flow.is_stuck(now.at, PATIENCE),
+            Some(flow) => flow.is_stuck(now.at, PATIENCE) || lines_stuck,
             None => now.at.saturating_duration_since(stream.opened_at) >= PATIENCE,
         };
         if !silent {
@@ -311,6 +357,7 @@ impl Shipping {
     pub(crate) fn is_drained(&mut self) -> bool {
         self.flow().is_some_and(|flow| flow.under_way_bytes() == 0)
             && self.spool.oldest_ms().is_none()
+            && self.lines.as_ref().is_none_or(|lines| lines.oldest_ms().is_none())
     }
 }
 

@@ -153,6 +153,8 @@ pub(crate) struct Spool {
     poisoned: bool,
     /// The disk refused the last write; said once in the log.
     refused: bool,
+    /// Of lines, whose sources wait when there is no room.
+    of_lines: bool,
 }
 
 impl Spool {
@@ -204,6 +206,7 @@ impl Spool {
             limit_bytes: 0,
             poisoned: false,
             refused: false,
+            of_lines: false,
         };
         spool.limit_bytes = spool.limit_now();
         spool.staged.acknowledge(report.staged_through);
@@ -213,6 +216,35 @@ impl Spool {
             spool.files(lane).acknowledge(mark);
         }
         Ok(spool)
+    }
+
+    /// As [`Spool::open`], for batches whose sources wait while there is no room: they are never given up
+    /// and never in memory alone. All are of the live lane.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub(crate) fn open_of_lines(
+        disk: Arc<dyn Disk>,
+        config: SpoolConfig,
+        random: Incarnation,
+        counters: Arc<SpoolCounters>,
+    ) -> Result<Spool, AgentError> {
+        let config = SpoolConfig { policy: FullPolicy::Pause, ..config };
+        let mut spool = Spool::open(disk, config, random, counters)?;
+        spool.of_lines = true;
+        Ok(spool)
+    }
+
+    /// Keeps a batch on disk under the next number, which it yields; `None` if the disk does not take it
+    /// now.
+    pub(crate) fn put_or_wait(
+        &mut self,
+        lane: Lane,
+        batch: NewBatch<'_>,
+        now_ms: i64,
+    ) -> Option<u64> {
+        let seq = self.next_seq(lane, now_ms);
+        self.write(lane, seq, &batch, 0).then_some(seq)
     }
 
     /// What the broker knows this spool by.
@@ -384,7 +416,8 @@ impl Spool {
             self.live.begin_file()?;
         }
         let file_bytes = (self.config.limit_bytes / 16).clamp(MIN_FILE_BYTES, MAX_FILE_BYTES);
-        let file_bytes = if lane == Lane::Backlog { file_bytes } else { file_bytes / 4 };
+        let is_long = lane == Lane::Backlog || self.of_lines;
+        let file_bytes = if is_long { file_bytes } else { file_bytes / 4 };
         let begun = self.files(lane).open_file_bytes().is_some_and(|bytes| bytes < file_bytes);
         if !begun {
             self.files(lane).begin_file()?;
@@ -514,7 +547,16 @@ impl Spool {
     fn note_refusal(&mut self, error: Option<BlobError>) {
         match error {
             Some(error) => self.note_fault(&error),
-            None if !self.refused => {
+            None if self.refused => {}
+            None if self.of_lines => {
+                self.refused = true;
+                tracing::warn!(
+                    limit_bytes = self.limit_bytes,
+                    "the spool of lines has reached its limit; files are not read further until a \
+                     broker takes what is there"
+                );
+            }
+            None => {
                 self.refused = true;
                 tracing::warn!(
                     limit_bytes = self.limit_bytes,
@@ -522,7 +564,6 @@ impl Spool {
                      bound, raise agent.spool.limit_bytes or free disk space"
                 );
             }
-            None => {}
         }
     }
 
@@ -535,15 +576,15 @@ impl Spool {
             tracing::error!(
                 %error,
                 "the spool takes no more writes until the agent is restarted: what reached the \
-                 disk is not known after a failed sync; batches are kept in memory within a \
-                 bound, check the disk"
+                 disk is not known after a failed sync; samples are kept in memory within a \
+                 bound, lines are not read further; check the disk"
             );
         } else if !self.refused {
             self.refused = true;
             tracing::warn!(
                 %error,
-                "the disk did not take a batch; batches are kept in memory within a bound, and \
-                 each further one tries the disk again"
+                "the disk did not take a batch; samples are kept in memory within a bound, lines are \
+                 not read further, and each further batch tries the disk again"
             );
         }
     }

@@ -18,6 +18,7 @@ fn config(data: &Path, broker: &str, host: Option<AgentConfig>) -> TierConfig {
         host,
         spool_directory: data.join("spool"),
         spool: agent::SpoolConfig::default(),
+        logs: None,
         windows: agent::WindowsConfig::default(),
         brokers: vec![broker.to_owned()],
         labels: [("zone".to_owned(), "a".to_owned())].into(),

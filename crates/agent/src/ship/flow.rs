@@ -56,6 +56,8 @@ pub(crate) struct Flow {
     allowance_bytes: u64,
     live: LaneFlow,
     backlog: LaneFlow,
+    /// Bytes of lines under way beside them.
+    others_bytes: u64,
     last_progress: Instant,
 }
 
@@ -67,8 +69,14 @@ impl Flow {
             allowance_bytes: FIRST_ALLOWANCE_BYTES,
             live: LaneFlow::default(),
             backlog: LaneFlow::default(),
+            others_bytes: 0,
             last_progress: now,
         }
+    }
+
+    /// Says how much else is under way on the stream.
+    pub(crate) fn set_others(&mut self, bytes: u64) {
+        self.others_bytes = bytes;
     }
 
     /// The next batch to be sent, with the number of the one before it in its lane on this stream.
@@ -106,7 +114,7 @@ impl Flow {
 
     /// A batch that is larger than every allowance goes alone.
     fn has_room(&self, lane: Lane, bytes: u64) -> bool {
-        let all = self.under_way_bytes();
+        let all = self.under_way_bytes() + self.others_bytes;
         let fits = all == 0 || all + bytes <= self.window_bytes;
         if lane == Lane::Live {
             return fits;

@@ -1,0 +1,569 @@
+//! The files that are followed: which there are, which of them are the same, and whose turn it is.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use model::Labels;
+
+use super::batch::LinesBatch;
+use super::config::{FileGroup, Layout, Start};
+use super::file::{Begin, Read, Scratch, Tailed, continues, head_of, is_packed};
+use super::path_labels;
+use super::position::{FileState, Position, Positions, SourceId, Update, is_rotated};
+use super::status::CollectionStatus;
+use crate::clock::Now;
+
+/// A file that is quiet for this long, and how often it is looked at then.
+const PACES: [(Duration, Duration); 4] = [
+    (Duration::from_secs(10), Duration::from_millis(100)),
+    (Duration::from_secs(60), Duration::from_millis(500)),
+    (Duration::from_secs(600), Duration::from_secs(1)),
+    (Duration::MAX, Duration::from_secs(2)),
+];
+/// Who wrote to a file that was renamed may go on for a while.
+const RENAMED_PATIENCE: Duration = Duration::from_secs(600);
+/// … that was removed.
+const REMOVED_PATIENCE: Duration = Duration::from_secs(3);
+/// A copy of a file that is shorter than what was read of that one is being written.
+const COPY_PATIENCE: Duration = Duration::from_secs(10);
+/// Chunks of one file before the others have their turn.
+const CHUNKS: usize = 4;
+
+/// All files that are followed.
+pub(crate) struct Files {
+    groups: Vec<FileGroup>,
+    host: String,
+    tailed: HashMap<SourceId, Tailed>,
+    by_inode: HashMap<(u64, u64), SourceId>,
+    /// Our own output, which must not be fed to ourselves.
+    own: HashSet<(u64, u64)>,
+    /// How far all sources are read, those of earlier runs included.
+    pub(crate) positions: Positions,
+    /// Paths that could not be opened, so that each is told once.
+    troubled: HashSet<PathBuf>,
+    /// Packed files that are read to their end, and their sizes.
+    done: HashMap<(u64, u64), u64>,
+    has_scanned: bool,
+}
+
+/// What became of a file that is not where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Followed,
+    /// A copy of it is followed under a number of its own.
+    AsAnother,
+    Nowhere,
+}
+
+/// What a turn of all files brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// All that is due was looked at.
+    Done,
+    /// The batch is full; files wait.
+    Full,
+}
+
+impl Files {
+    pub(crate) fn new(groups: Vec<FileGroup>, host: String, positions: Positions) -> Self {
+        let own = ["/proc/self/fd/1", "/proc/self/fd/2"];
+        let own = own.iter().filter_map(|path| fs::metadata(path).ok());
+        Files {
+            groups,
+            host,
+            tailed: HashMap::new(),
+            by_inode: HashMap::new(),
+            own: own.map(|info| (info.dev(), info.ino())).collect(),
+            positions,
+            troubled: HashSet::new(),
+            done: HashMap::new(),
+            has_scanned: false,
+        }
+    }
+
+    /// Looks which files there are.
+    pub(crate) fn scan(&mut self, now: Now, status: &CollectionStatus) {
+        for group in 0..self.groups.len() {
+            let mut found = Vec::new();
+            self.groups[group].paths.iter().for_each(|glob| glob.find(&mut found));
+            found.sort_unstable();
+            found.dedup();
+            for path in found {
+                let is_excluded = |glob: &super::glob::Glob| glob.is_match(&path);
+                if !self.groups[group].exclude.iter().any(is_excluded) {
+                    self.meet(group, path, now, status);
+                }
+            }
+        }
+        if !self.has_scanned {
+            self.has_scanned = true;
+            self.find_moved(now, status);
+        }
+        status.files.set(self.tailed.values().filter(|file| !file.is_finished()).count());
+    }
+
+    /// Takes note of a path that a pattern names.
+    fn meet(&mut self, group: usize, path: PathBuf, now: Now, status: &CollectionStatus) {
+        let Ok(info) = fs::metadata(&path) else { return };
+        let key = (info.dev(), info.ino());
+        if self.own.contains(&key) || self.done.get(&key) == Some(&info.len()) {
+            return;
+        }
+        if let Some(file) = self.by_inode.get(&key).and_then(|id| self.tailed.get_mut(id)) {
+            // It was renamed, or has two names.
+            let is_there =
+                |path: &Path| fs::metadata(path).is_ok_and(|info| (info.dev(), info.ino()) == key);
+            if file.path != path && !is_there(&file.path) {
+                file.path = path;
+                file.moved_at = None;
+            }
+            return;
+        }
+        if let Err(error) = self.adopt(group, &path, key, now) {
+            status.errors.add(1);
+            if self.troubled.len() < 10_000 && self.troubled.insert(path.clone()) {
+                tracing::warn!(path = %path.display(), %error, "a file is not collected; it is tried again");
+            }
+        } else {
+            self.troubled.remove(&path);
+        }
+    }
+
+    /// Begins to follow a file, from where it was read to if that is known.
+    fn adopt(
+        &mut self,
+        group: usize,
+        path: &Path,
+        key: (u64, u64),
+        now: Now,
+    ) -> std::io::Result<()> {
+        let head = head_of(path)?;
+        let known = self.positions.file_at(key.0, key.1).map(|(id, known)| (id, known.clone()));
+        let known = known.filter(|(_, position)| {
+            position.gone_ms.is_none_or(|_| fs::metadata(path).is_ok_and(|info| info.len() > 0))
+                && position.file().is_some_and(|file| file.head.begins(&head))
+        });
+        let info = fs::metadata(path)?;
+        let (id, state, begin) = match known {
+            Some((id, position)) if position.gone_ms.is_some() && is_packed(path) => {
+                // All of it was read.
+                let state = position.file().cloned().unwrap_or_default();
+                (id, state, Begin::At(position.through))
+            }
+            Some((id, position)) if position.through <= info.len() || is_packed(path) => {
+                let state = position.file().cloned().unwrap_or_default();
+                (id, state, Begin::Resume(position))
+            }
+            known => {
+                let is_known = known.is_some() || self.positions.knows_path(path);
+                let found = self.begin_of_new(group, path, key, &info, is_known)?;
+                let Some((id, state, begin)) = found else {
+                    return Ok(());
+                };
+                (id, state, begin)
+            }
+        };
+        self.open(id, group, path, state, begin, now)
+    }
+
+    /// Where a file begins that was never seen with these bytes; `None` if that will be known later.
+    /// `is_known` says that its name was collected.
+    fn begin_of_new(
+        &mut self,
+        group: usize,
+        path: &Path,
+        key: (u64, u64),
+        info: &fs::Metadata,
+        is_known: bool,
+    ) -> std::io::Result<Option<(SourceId, FileState, Begin)>> {
+        let state = FileState {
+            path: path.to_owned(),
+            device: key.0,
+            inode: key.1,
+            ..FileState::default()
+        };
+        // A file of which this is a copy is read itself, as long as it is there.
+        let head = head_of(path)?;
+        let len = (!is_packed(path)).then_some(info.len());
+        let candidates = self.positions.copied_to(path);
+        let is_original = |id: SourceId| {
+            let file = self.tailed.get(&id);
+            file.is_some_and(|file| !file.is_finished() && file.begins_with(&head, len))
+        };
+        if candidates.iter().any(|(id, _)| is_original(*id)) {
+            return Ok(None);
+        }
+        // The newest first: an older one of the same name was rotated before.
+        let candidates = candidates.into_iter().rev();
+        for (id, original) in candidates.filter(|(id, _)| !self.is_followed(*id)) {
+            match continues(path, &original) {
+                // Nothing of it was read, so that nothing tells it from others that begin alike.
+                Ok(Some(true)) if original.through == 0 && original.gone_ms.is_some() => {}
+                Ok(Some(true)) if original.gone_ms.is_none() => {
+                    let state = original.file().cloned().unwrap_or_default();
+                    return Ok(Some((id, state, Begin::Resume(original))));
+                }
+                Ok(Some(true)) => {
+                    let known = original.file().cloned().unwrap_or_default();
+                    let state = FileState { head: known.head, tail: known.tail, ..state };
+                    let id = self.positions.next_id();
+                    return Ok(Some((id, state, Begin::At(original.through))));
+                }
+                Ok(Some(false)) => {}
+                // It is being written, or is a part of what was read.
+                Ok(None) if is_young(info) => return Ok(None),
+                Ok(None) => {
+                    let at = if is_packed(path) { original.through } else { info.len() };
+                    return Ok(Some((self.positions.next_id(), state, Begin::At(at))));
+                }
+                Err(_) if is_young(info) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let id = self.positions.next_id();
+        if self.has_scanned || is_known || is_packed(path) {
+            return Ok(Some((id, state, Begin::At(0))));
+        }
+        let begin = match self.groups[group].start {
+            Start::Beginning => 0,
+            Start::End => line_begin(path, info.len())?,
+            Start::Last(bytes) => line_begin(path, info.len().saturating_sub(bytes))?,
+        };
+        Ok(Some((id, state, Begin::At(begin))))
+    }
+
+    fn is_followed(&self, id: SourceId) -> bool {
+        self.tailed.get(&id).is_some_and(|file| !file.is_finished())
+    }
+
+    fn open(
+        &mut self,
+        id: SourceId,
+        group: usize,
+        path: &Path,
+        state: FileState,
+        begin: Begin,
+        now: Now,
+    ) -> std::io::Result<()> {
+        let settings = &self.groups[group];
+        let labels = labels_of(settings, &state.path, path, &self.host);
+        let of_file = (group, labels, settings.encoding, settings.stages.start());
+        let mut state = state;
+        let file = {
+            // The path may lead to another file by now.
+            let info = fs::metadata(path)?;
+            (state.device, state.inode) = (info.dev(), info.ino());
+            Tailed::open(id, path.to_owned(), state, begin, of_file, now.at)?
+        };
+        self.by_inode.insert((file.state.device, file.state.inode), id);
+        // So that copies of it are known before anything of it is kept.
+        let mut file = file;
+        self.positions.apply(&[file.update(None)]);
+        self.tailed.insert(id, file);
+        Ok(())
+    }
+
+    /// Looks for files that an earlier run had not read whole and that have another name by now, or are
+    /// packed.
+    fn find_moved(&mut self, now: Now, status: &CollectionStatus) {
+        let missing: Vec<(SourceId, Position)> = self
+            .positions
+            .iter()
+            .filter(|(id, position)| position.gone_ms.is_none() && !self.tailed.contains_key(id))
+            .map(|(id, position)| (id, position.clone()))
+            .collect();
+        for (id, position) in missing {
+            let Some(state) = position.file().cloned() else { continue };
+            let group = self.groups.iter().position(|group| {
+                group.paths.iter().any(|glob| glob.is_match(&state.path))
+                    && !group.exclude.iter().any(|glob| glob.is_match(&state.path))
+            });
+            // What is not to be collected any more keeps its position for a day.
+            let found = group.map(|group| self.moved(group, id, &state, &position, now));
+            if found != Some(Found::Followed) {
+                let gone = Position { gone_ms: Some(now.wall_ms), ..position };
+                if found == Some(Found::Nowhere) {
+                    status.lost_files.add(1);
+                    tracing::warn!(
+                        path = %state.path.display(),
+                        read_bytes = gone.through,
+                        "a file is gone that was collected; what was written to it since cannot be read"
+                    );
+                }
+                self.positions.apply(&[Update { id, position: gone }]);
+            }
+        }
+    }
+
+    /// Follows a file that was moved, or a copy of it.
+    fn moved(
+        &mut self,
+        group: usize,
+        id: SourceId,
+        state: &FileState,
+        position: &Position,
+        now: Now,
+    ) -> Found {
+        let directory = state.path.parent().map(fs::read_dir);
+        let Some(Ok(directory)) = directory else { return Found::Nowhere };
+        let mut paths: Vec<PathBuf> = directory.flatten().map(|entry| entry.path()).collect();
+        paths.sort_unstable();
+        let is_it = |path: &&PathBuf| {
+            fs::metadata(path).is_ok_and(|info| {
+                (info.dev(), info.ino()) == (state.device, state.inode)
+                    && (info.len() >= position.through || is_packed(path))
+            }) && head_of(path).is_ok_and(|head| state.head.begins(&head))
+        };
+        if let Some(path) = paths.iter().find(is_it) {
+            let begin = Begin::Resume(position.clone());
+            let opened = self.open(id, group, path, state.clone(), begin, now);
+            return opened.map_or(Found::Nowhere, |()| Found::Followed);
+        }
+        self.copied(group, id, state, position, &paths, now)
+    }
+
+    /// Follows a rotated copy of a file, from where that was read to.
+    fn copied(
+        &mut self,
+        group: usize,
+        id: SourceId,
+        state: &FileState,
+        position: &Position,
+        paths: &[PathBuf],
+        now: Now,
+    ) -> Found {
+        let is_copy = |path: &&PathBuf| {
+            is_rotated(&state.path, path)
+                && continues(path, position).is_ok_and(|same| same == Some(true))
+        };
+        let Some(path) = paths.iter().find(is_copy) else { return Found::Nowhere };
+        let Ok(info) = fs::metadata(path) else { return Found::Nowhere };
+        if self.by_inode.contains_key(&(info.dev(), info.ino())) {
+            return Found::AsAnother;
+        }
+        let begin = Begin::Resume(position.clone());
+        let opened = self.open(id, group, path, state.clone(), begin, now);
+        opened.map_or(Found::Nowhere, |()| Found::Followed)
+    }
+
+    /// Gives every file its turn that is due. Reads as long as the batch is not full.
+    pub(crate) fn turn(
+        &mut self,
+        scratch: &mut Scratch,
+        now: Now,
+        out: &mut LinesBatch,
+        status: &CollectionStatus,
+    ) -> Turn {
+        let due: Vec<SourceId> = self
+            .tailed
+            .values()
+            .filter(|file| {
+                file.next_poll <= now.at || file.deadline.is_some_and(|deadline| deadline <= now.at)
+            })
+            .map(|file| file.id)
+            .collect();
+        for id in due {
+            let Some(mut file) = self.tailed.remove(&id) else { continue };
+            let turn = self.turn_of(&mut file, scratch, now, out, status);
+            if file.is_finished() && !file.is_dirty {
+                // Its position says so by now.
+                let key = (file.state.device, file.state.inode);
+                if self.by_inode.get(&key) == Some(&id) {
+                    self.by_inode.remove(&key);
+                }
+                if is_packed(&file.path) {
+                    self.done.insert(key, file.size);
+                }
+            } else {
+                self.tailed.insert(id, file);
+            }
+            if turn == Turn::Full {
+                return Turn::Full;
+            }
+        }
+        Turn::Done
+    }
+
+    fn turn_of(
+        &mut self,
+        file: &mut Tailed,
+        scratch: &mut Scratch,
+        now: Now,
+        out: &mut LinesBatch,
+        status: &CollectionStatus,
+    ) -> Turn {
+        if file.deadline.is_some_and(|deadline| deadline <= now.at) {
+            file.flush(Some(now.at), out);
+        }
+        if file.is_finished() {
+            file.next_poll = now.at + PACES[0].1;
+            return Turn::Done;
+        }
+        let (is_here, size) = self.whereabouts(file);
+        let is_changed = size != file.size || file.is_packed();
+        if is_changed {
+            (file.size, file.changed_at) = (size, now.at);
+        }
+        let mut read = Ok(Read::UpToDate);
+        if size != file.through() || is_changed {
+            let before = file.through();
+            for _ in 0..CHUNKS {
+                read = file.read(scratch, now.at, out);
+                if !matches!(read, Ok(Read::More)) {
+                    break;
+                }
+            }
+            status.read_bytes.add(file.through().saturating_sub(before));
+        }
+        let quiet = now.at.saturating_duration_since(file.changed_at);
+        let pace =
+            PACES.iter().find(|(below, _)| quiet < *below).map_or(PACES[3].1, |(_, pace)| *pace);
+        file.next_poll = now.at + pace;
+        match read {
+            Ok(Read::More) => file.next_poll = now.at,
+            Ok(Read::Waits(until)) => file.next_poll = until,
+            Ok(Read::Full) => {
+                file.next_poll = now.at;
+                return Turn::Full;
+            }
+            Ok(Read::UpToDate) => self.see_whether_it_ended(file, is_here, scratch, now, out),
+            Ok(Read::Rewritten) => self.begin_again(file, now, out, status),
+            Err(error) => {
+                status.errors.add(1);
+                if self.troubled.len() < 10_000 && self.troubled.insert(file.path.clone()) {
+                    let path = file.path.display();
+                    tracing::warn!(%path, %error, "a file cannot be read; it is tried again");
+                }
+                file.next_poll = now.at + PACES[3].1;
+            }
+        }
+        Turn::Done
+    }
+
+    /// Whether the file is still where it was, and its size.
+    fn whereabouts(&self, file: &Tailed) -> (bool, u64) {
+        let key = (file.state.device, file.state.inode);
+        match fs::metadata(&file.path) {
+            Ok(info) if (info.dev(), info.ino()) == key => (true, info.len()),
+            _ => (false, file.look().map_or(file.size, |(size, _)| size)),
+        }
+    }
+
+    fn see_whether_it_ended(
+        &mut self,
+        file: &mut Tailed,
+        is_here: bool,
+        scratch: &mut Scratch,
+        now: Now,
+        out: &mut LinesBatch,
+    ) {
+        if is_here {
+            file.moved_at = None;
+            return;
+        }
+        let moved_at = *file.moved_at.get_or_insert(now.at);
+        let names = file.look().map_or(0, |(_, names)| names);
+        let patience = if names == 0 { REMOVED_PATIENCE } else { RENAMED_PATIENCE };
+        let quiet_since = moved_at.max(file.changed_at);
+        if now.at.saturating_duration_since(quiet_since) < patience {
+            // Whoever still writes to it does so now.
+            file.next_poll = file.next_poll.min(now.at + PACES[0].1);
+            return;
+        }
+        if let Err(error) = file.finish(scratch, now.at, out) {
+            tracing::warn!(path = %file.path.display(), %error, "the end of a file cannot be read");
+            file.end(out);
+        }
+    }
+
+    /// A file was truncated or written anew: it begins again, as another one.
+    fn begin_again(
+        &mut self,
+        file: &mut Tailed,
+        now: Now,
+        out: &mut LinesBatch,
+        status: &CollectionStatus,
+    ) {
+        status.truncations.add(1);
+        let original = file.update(None);
+        file.end(out);
+        if let (Some(state), Some(directory)) = (original.position.file(), file.path.parent()) {
+            // What was written to it before that and not read is in a copy, if somebody made one.
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            let (id, held) = (self.positions.next_id(), Vec::new());
+            let position = Position { held, ..original.position.clone() };
+            self.copied(file.group, id, state, &position, &paths, now);
+        }
+        let id = self.positions.next_id();
+        let state = FileState {
+            path: file.state.path.clone(),
+            device: file.state.device,
+            inode: file.state.inode,
+            ..FileState::default()
+        };
+        let (group, path) = (file.group, file.path.clone());
+        if let Err(error) = self.open(id, group, &path, state, Begin::At(0), now) {
+            // The next scan finds it.
+            tracing::debug!(path = %path.display(), %error, "a truncated file is not opened yet");
+        }
+    }
+
+    /// The positions of all files that moved.
+    pub(crate) fn updates(&mut self, now_ms: i64) -> Vec<Update> {
+        let dirty = self.tailed.values_mut().filter(|file| file.is_dirty);
+        let update = |file: &mut Tailed| file.update(file.is_finished().then_some(now_ms));
+        let updates: Vec<Update> = dirty.map(update).collect();
+        self.positions.apply(&updates);
+        updates
+    }
+
+    /// When the next file is due.
+    pub(crate) fn next_poll(&self) -> Option<Instant> {
+        let of = |file: &Tailed| file.deadline.map_or(file.next_poll, |at| at.min(file.next_poll));
+        self.tailed.values().map(of).min()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tailed> {
+        self.tailed.values()
+    }
+}
+
+/// Whether a file was written to just now.
+fn is_young(info: &fs::Metadata) -> bool {
+    let age = info.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    age.is_none_or(|age| age < COPY_PATIENCE)
+}
+
+/// Where the first line begins at or behind a byte; the byte itself at the end of the file.
+fn line_begin(path: &Path, at: u64) -> std::io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    if at == 0 {
+        return Ok(0);
+    }
+    let mut bytes = vec![0; 64 << 10];
+    let len = fs::File::open(path)?.read_at(&mut bytes, at - 1)?;
+    let newline = memchr::memchr(b'\n', &bytes[..len]);
+    Ok(newline.map_or(at, |newline| at + newline as u64))
+}
+
+/// The labels of a file's lines.
+fn labels_of(group: &FileGroup, named: &Path, path: &Path, host: &str) -> Labels {
+    let mut labels = group.labels.clone();
+    for (name, value) in match group.layout {
+        Layout::Plain => Vec::new(),
+        Layout::Pods => path_labels::of_pod(path),
+        Layout::Docker => path_labels::of_docker(path),
+    } {
+        labels.entry(name.to_owned()).or_insert(value);
+    }
+    let filename = named.to_string_lossy().into_owned();
+    labels.entry("filename".to_owned()).or_insert(filename);
+    labels.entry("host".to_owned()).or_insert_with(|| host.to_owned());
+    let pairs = labels.iter().filter(|(_, value)| !value.is_empty());
+    let pairs = pairs.map(|(name, value)| (name.as_str(), value.as_str()));
+    Labels::from_pairs(pairs).unwrap_or_else(|_| Labels::empty())
+}
