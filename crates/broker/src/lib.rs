@@ -79,7 +79,10 @@ pub use ingest::IngestOutcome;
 pub use keys::{Expected, KeyValue};
 pub use line_ports::LineProtocol;
 pub use live::{Feed, LiveBatch};
-pub use logs::{LogHeadTotals, LogOutcome, LogSelection, LogsReader, PushId};
+pub use logs::{
+    CollectedError, CollectedLines, LOCAL_COLLECTORS, LogHeadTotals, LogOutcome, LogSelection,
+    LogsReader, PushId,
+};
 pub use metrics::MetricRow;
 pub use otlp::otlp_routes;
 pub use pushgateway::{

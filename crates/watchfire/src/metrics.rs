@@ -179,7 +179,7 @@ fn render_queries(executor: &Executor, out: &mut TextEncoder<'_>) {
 }
 
 /// Rows of one family stand together already.
-fn render_counters(rows: impl Iterator<Item = CounterRow>, out: &mut TextEncoder<'_>) {
+pub(crate) fn render_counters(rows: impl Iterator<Item = CounterRow>, out: &mut TextEncoder<'_>) {
     let mut family = "";
     for row in rows {
         if row.name != family {
@@ -343,7 +343,11 @@ mod tests {
         let telemetry = Telemetry::new(broker, net, Some(&agent))
             .with_queries(executor)
             .with_rows(Box::new(move || pushes.rows()))
-            .with_rows(Box::new(|| reload_rows(Reloaded { is_ok: true, in_effect_ms: 0 })));
+            .with_rows(Box::new(|| reload_rows(Reloaded { is_ok: true, in_effect_ms: 0 })))
+            .with_page(Box::new(|out| {
+                let status = agent::logs::CollectionStatus::default();
+                render_counters(status.rows().into_iter(), out);
+            }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);
         telemetry.render(out);

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::Broker;
 use crate::agents::Delivery;
 use crate::commit::{CommitError, Message};
+use crate::logs::LOCAL_COLLECTORS;
 use known::{Kept, Known, Session};
 
 pub use row::{AgentHello, AgentRow, AgentStatus};
@@ -58,7 +59,9 @@ impl Fleet {
             let name: Arc<str> = name.into();
             agents.insert(Arc::clone(&name), Agent::new(&name, Kept::decode(&entry.value)));
         }
-        for (name, incarnation, marks) in state.marks() {
+        // Collectors of brokers have marks as well, and are no agents.
+        let of_agents = |(name, _, _): &(&Arc<str>, _, _)| !name.starts_with(LOCAL_COLLECTORS);
+        for (name, incarnation, marks) in state.marks().filter(of_agents) {
             let kept = Kept::first_seen(marks.at_ms);
             let agent = agents.entry(Arc::clone(name)).or_insert_with(|| Agent::new(name, kept));
             agent.known.lock().recover(incarnation, marks);

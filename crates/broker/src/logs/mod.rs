@@ -6,6 +6,7 @@
 //! told apart by their bytes; and deletes that look at times in nanoseconds.
 
 mod arrivals;
+mod collected;
 mod deletes;
 mod flush;
 mod frame;
@@ -32,6 +33,7 @@ pub(crate) use ingest::{LogCounters, NewLines, OnLines, StoredLines};
 pub(crate) use levels::Levels;
 pub(crate) use pushes::{Push, RecentPushes};
 
+pub use collected::{CollectedError, CollectedLines, LOCAL_COLLECTORS};
 pub use heads::LogHeadTotals;
 pub use ingest::LogOutcome;
 pub use pushes::PushId;

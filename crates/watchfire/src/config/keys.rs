@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) memory: Memory,
     pub(super) query_cache: QueryCache,
     pub(super) agent: Agent,
+    pub(super) logs: Logs,
     pub(super) console: Console,
     pub(super) limits: LimitKeys,
     pub(super) http: Http,
@@ -32,6 +33,64 @@ pub(super) struct File {
     pub(super) ha_tracker: HaTracker,
     pub(super) stream_aggregation: StreamAggregation,
     pub(super) tenants: BTreeMap<String, TenantKeys>,
+}
+
+/// Which lines of logs are collected.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Logs {
+    pub(super) collect: Option<bool>,
+    pub(super) host: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) journal: LogJournal,
+    pub(super) files: Vec<LogFiles>,
+    pub(super) containers: Option<bool>,
+    pub(super) spool: LogSpool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogJournal {
+    pub(super) enabled: Option<bool>,
+    pub(super) command: Option<PathBuf>,
+    pub(super) arguments: Vec<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) first_lines: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogFiles {
+    pub(super) paths: Vec<String>,
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) encoding: Option<String>,
+    pub(super) start_at: Option<LogStart>,
+    pub(super) format: Option<LogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LogStart {
+    Beginning,
+    End,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LogFormat {
+    Plain,
+    Docker,
+    Cri,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogSpool {
+    pub(super) limit_bytes: Option<u64>,
+    pub(super) disk_share_percent: Option<u8>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

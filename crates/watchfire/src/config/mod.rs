@@ -19,6 +19,7 @@ mod features;
 mod keys;
 mod limits;
 mod log_limits;
+mod logs;
 mod query_cache;
 mod retention;
 mod syslog;
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) aggregation: AggregationConfig,
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
+    /// Which lines of logs are collected; nothing if none are.
+    pub(crate) logs: Option<::agent::logs::LogsConfig>,
     pub(crate) limits: Limits,
     /// Tenants whose limits are others, and how many tenants there may be.
     pub(crate) tenants: broker::TenantSettings,
@@ -130,6 +133,8 @@ pub(crate) struct AgentRole {
     pub(crate) instance_is_name: bool,
     /// Nothing where only targets are scraped.
     pub(crate) collect: Option<::agent::AgentConfig>,
+    /// Which lines of logs are collected; nothing if none are.
+    pub(crate) logs: Option<::agent::logs::LogsConfig>,
     pub(crate) shipping: Shipping,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
@@ -168,8 +173,11 @@ impl AgentRole {
                 .map_err(|error| anyhow::anyhow!("listen: {text:?}: {error}"))
         });
         let data = arguments.data.clone().or(file.data);
+        let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_AGENT_DATA));
+        let logs = logs::collecting(&file.logs, &collecting.instance, &data, true)?;
         Ok(AgentRole {
-            data: data.unwrap_or_else(|| PathBuf::from(DEFAULT_AGENT_DATA)),
+            data,
+            logs,
             listen: arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_AGENT_LISTEN),
             insecure_no_auth: arguments.insecure_no_auth,
             brokers,
@@ -302,8 +310,11 @@ fn effective(
     let tenants = tenants::settings(&file, &limits)?;
     let retention_ms =
         duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
+    let data = arguments.data.clone().or(file.data);
+    let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
     Ok(Config {
-        data: arguments.data.clone().or(file.data).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
+        logs: logs::collecting(&file.logs, &collecting.instance, &data, false)?,
+        data,
         listen,
         peer_listen,
         otlp_grpc_listen,

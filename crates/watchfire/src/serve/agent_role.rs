@@ -69,7 +69,7 @@ async fn serve(role: AgentRole) -> Result<()> {
         host,
         spool_directory: role.data.join("spool"),
         spool: role.shipping.spool.clone(),
-        logs: None,
+        logs: role.logs.clone(),
         windows: role.shipping.windows.clone(),
         brokers: role.brokers.clone(),
         labels: role.shipping.labels.clone(),

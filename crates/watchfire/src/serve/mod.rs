@@ -31,6 +31,7 @@ mod agent_role;
 #[cfg(test)]
 mod cache_tests;
 mod clustered;
+mod collecting;
 mod console_role;
 mod front;
 mod line_ports;
@@ -184,6 +185,13 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if collect {
         security.reserve_name(&config.agent.instance);
     }
+    let collection = match config.logs.clone().filter(|_| collect) {
+        Some(logs) => Some(collecting::start(logs, broker.clone()).await?),
+        None => None,
+    };
+    if let Some(collection) = &collection {
+        telemetry = telemetry.with_page(collecting::page(Arc::clone(collection.status())));
+    }
     // Also one that scrapes nothing may lead, and sees to it that the others know whose turn it is.
     let turns = broker.scrape_turns(config.prometheus_config.is_some());
     let scraping = match config.prometheus_config.clone() {
@@ -249,6 +257,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     tracing::info!("stopping: acknowledged data is durable, a restart brings it back");
     if let Some(agent) = agent {
         agent.stop();
+    }
+    if let Some(collection) = collection {
+        let stop = move || collection.stop();
+        tokio::task::spawn_blocking(stop).await.context("stop collecting logs")?;
     }
     broker.end_streams();
     front.stop().await;

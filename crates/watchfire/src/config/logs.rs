@@ -1,0 +1,203 @@
+//! What the file says about collecting lines of logs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent::SpoolConfig;
+use agent::logs::{
+    Encoding, FileGroup, Format, Glob, JournalConfig, Layout, LogsConfig, Stages, Start, Unchanged,
+    Unwrapping,
+};
+use anyhow::{Result, anyhow, ensure};
+
+use super::keys;
+
+/// Where `journalctl` is, and what it reads.
+const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
+const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+/// What is collected where there is no journal and nothing is configured.
+const SYSTEM_LOGS: [&str; 3] = ["/var/log/*.log", "/var/log/syslog", "/var/log/messages"];
+const DOCKER_LOGS: &str = "/var/lib/docker/containers/*/*-json.log";
+const POD_LOGS: &str = "/var/log/pods/*/*/*.log";
+/// Of a system's log that was there before the first start, so much is read: it says little of now.
+const SYSTEM_LOG_BYTES: u64 = 64 << 10;
+const FIRST_LINES: u32 = 1_000;
+
+impl keys::Logs {
+    fn says_something(&self) -> bool {
+        !self.files.is_empty()
+            || self.journal.enabled == Some(true)
+            || self.containers == Some(true)
+    }
+}
+
+/// What is collected into `data`; nothing if it is switched off. A process that runs everything collects
+/// without being told what, an agent only what it is told.
+pub(super) fn collecting(
+    keys: &keys::Logs,
+    host: &str,
+    data: &Path,
+    is_agent: bool,
+) -> Result<Option<LogsConfig>> {
+    let default = SpoolConfig::default();
+    let spool = SpoolConfig {
+        limit_bytes: keys.spool.limit_bytes.unwrap_or(default.limit_bytes),
+        disk_share_percent: keys.spool.disk_share_percent.unwrap_or(default.disk_share_percent),
+        ..default
+    };
+    for (key, value, range) in [
+        ("limit_bytes", spool.limit_bytes, 1 << 20..=u64::MAX),
+        ("disk_share_percent", spool.disk_share_percent.into(), 1..=100),
+    ] {
+        let (min, max) = (range.start(), range.end());
+        ensure!(
+            range.contains(&value),
+            "logs.spool.{key}: {value} is out of range; it must be from {min} to {max}"
+        );
+    }
+    check_labels("logs.labels", &keys.labels)?;
+    check_labels("logs.journal.labels", &keys.journal.labels)?;
+    let mut files: Vec<FileGroup> =
+        keys.files.iter().map(|group| file_group(group, &keys.labels)).collect::<Result<_>>()?;
+    if !keys.collect.unwrap_or(!is_agent || keys.says_something()) {
+        return Ok(None);
+    }
+    let journal = journal(keys);
+    if files.is_empty() && journal.is_none() && keys.journal.enabled != Some(false) {
+        files.push(default_group(&SYSTEM_LOGS, "varlogs", Start::Last(SYSTEM_LOG_BYTES), keys)?);
+    }
+    if keys.containers.unwrap_or(true) {
+        let docker = default_group(&[DOCKER_LOGS], "docker", Start::Beginning, keys)?;
+        let stages = Unwrapping::before(Format::Docker, Arc::new(Unchanged));
+        files.push(FileGroup { layout: Layout::Docker, stages, ..docker });
+        let pods = default_group(&[POD_LOGS], "pods", Start::Beginning, keys)?;
+        let stages = Unwrapping::before(Format::Cri, Arc::new(Unchanged));
+        files.push(FileGroup { layout: Layout::Pods, stages, ..pods });
+    }
+    let host = keys.host.clone().unwrap_or_else(|| host.to_owned());
+    Ok(Some(LogsConfig { files, journal, host, directory: data.join("lines"), spool }))
+}
+
+fn journal(keys: &keys::Logs) -> Option<JournalConfig> {
+    let keys::LogJournal { enabled, command, arguments, labels, first_lines } = &keys.journal;
+    let found = || JOURNALCTL.iter().map(PathBuf::from).find(|path| path.is_file());
+    let command = command.clone().or_else(found);
+    let is_there = || {
+        JOURNALS.iter().any(|path| std::fs::read_dir(path).is_ok_and(|mut it| it.next().is_some()))
+    };
+    let wanted = enabled.unwrap_or_else(|| command.is_some() && is_there());
+    let mut labels = labels.clone();
+    labels.extend(keys.labels.clone());
+    wanted.then(|| JournalConfig {
+        // Without it each attempt says what is missing.
+        command: command.unwrap_or_else(|| PathBuf::from(JOURNALCTL[0])),
+        arguments: arguments.clone(),
+        labels,
+        first_lines: first_lines.unwrap_or(FIRST_LINES),
+        stages: Arc::new(Unchanged),
+    })
+}
+
+fn default_group(paths: &[&str], job: &str, start: Start, keys: &keys::Logs) -> Result<FileGroup> {
+    let mut labels = keys.labels.clone();
+    labels.entry("job".to_owned()).or_insert_with(|| job.to_owned());
+    Ok(FileGroup {
+        paths: globs("logs", paths.iter().copied())?,
+        exclude: Vec::new(),
+        labels,
+        encoding: Encoding::Utf8,
+        start,
+        stages: Arc::new(Unchanged),
+        layout: Layout::Plain,
+    })
+}
+
+fn file_group(keys: &keys::LogFiles, labels: &BTreeMap<String, String>) -> Result<FileGroup> {
+    ensure!(
+        !keys.paths.is_empty(),
+        "logs.files.paths: there is none; name files such as /var/log/nginx/*.log"
+    );
+    check_labels("logs.files.labels", &keys.labels)?;
+    let mut all = labels.clone();
+    all.extend(keys.labels.clone());
+    let encoding = keys.encoding.as_deref().map_or(Ok(Encoding::Utf8), Encoding::named);
+    let format = match keys.format.unwrap_or(keys::LogFormat::Plain) {
+        keys::LogFormat::Plain => Format::Plain,
+        keys::LogFormat::Docker => Format::Docker,
+        keys::LogFormat::Cri => Format::Cri,
+    };
+    let stages: Arc<dyn Stages> = Arc::new(Unchanged);
+    Ok(FileGroup {
+        paths: globs("logs.files.paths", keys.paths.iter().map(String::as_str))?,
+        exclude: globs("logs.files.exclude", keys.exclude.iter().map(String::as_str))?,
+        labels: all,
+        encoding: encoding.map_err(|error| anyhow!("logs.files.encoding: {error}"))?,
+        start: match keys.start_at.unwrap_or(keys::LogStart::Beginning) {
+            keys::LogStart::Beginning => Start::Beginning,
+            keys::LogStart::End => Start::End,
+        },
+        stages: Unwrapping::before(format, stages),
+        layout: Layout::Plain,
+    })
+}
+
+fn globs<'a>(key: &str, patterns: impl Iterator<Item = &'a str>) -> Result<Vec<Glob>> {
+    let glob = |text| Glob::new(text).map_err(|error| anyhow!("{key}: {error}"));
+    patterns.map(glob).collect()
+}
+
+fn check_labels(key: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    match labels.keys().find(|name| !is_name(name)) {
+        Some(name) => Err(anyhow!("{key}: {name:?} is no name of a label, such as job")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str, is_agent: bool) -> Result<Option<LogsConfig>> {
+        let document = settings::yaml::Document::parse("test", yaml.as_bytes())?;
+        let keys: keys::Logs = document.deserialize()?;
+        collecting(&keys, "here", Path::new("data"), is_agent)
+    }
+
+    #[test]
+    fn an_agent_collects_what_it_is_told_and_a_broker_what_there_is() {
+        assert!(read("spool: {limit_bytes: 1048576}", true).expect("valid").is_none());
+        assert!(read("collect: false", false).expect("valid").is_none());
+        let found = read("journal: {enabled: false}", false).expect("valid").expect("containers");
+        assert!(found.journal.is_none());
+        let paths: Vec<&str> = found.files.iter().map(|group| group.paths[0].as_str()).collect();
+        assert_eq!(paths, [DOCKER_LOGS, POD_LOGS]);
+        let yaml = "labels: {zone: a}\ncontainers: false\njournal: {enabled: false}\nhost: h\n\
+                    files: [{paths: [/l/*.log], exclude: [/l/b.log], labels: {job: x}, encoding: utf-16, \
+                    start_at: end, format: cri}]";
+        let found = read(yaml, true).expect("valid").expect("files");
+        assert_eq!((found.files.len(), found.host.as_str()), (1, "h"));
+        let group = &found.files[0];
+        assert_eq!((group.encoding, group.start), (Encoding::Utf16Le, Start::End));
+        assert_eq!(group.labels.len(), 2);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (yaml, wanted) in [
+            ("files: [{paths: []}]", "logs.files.paths"),
+            ("files: [{paths: [a.log]}]", "absolute"),
+            ("files: [{paths: [/a], encoding: x}]", "logs.files.encoding"),
+            ("files: [{paths: [/a], labels: {1a: b}}]", "logs.files.labels"),
+            ("spool: {limit_bytes: 1}", "logs.spool.limit_bytes"),
+        ] {
+            let error = read(yaml, true).expect_err(yaml).to_string();
+            assert!(error.contains(wanted), "{yaml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Lines of logs of this host, into the broker of this process.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use agent::logs::{
+    CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, NumberedLines,
+    OnDelivered,
+};
+use anyhow::{Context, Result};
+use broker::{BatchIdentity, Broker, Incarnation, LOCAL_COLLECTORS, Lane};
+
+/// Collects into the broker. Opening a large spool reads all of it.
+pub(super) async fn start(config: LogsConfig, broker: Broker) -> Result<LocalCollection> {
+    let start = move || LocalCollection::start(config, Arc::new(IntoBroker(broker)));
+    let started = tokio::task::spawn_blocking(start).await.context("start collecting logs")?;
+    started.context("start collecting logs")
+}
+
+/// What is told of a collection on `/metrics`.
+pub(super) fn page(status: Arc<CollectionStatus>) -> crate::metrics::Page {
+    Box::new(move |out| crate::metrics::render_counters(status.rows().into_iter(), out))
+}
+
+struct IntoBroker(Broker);
+
+impl IntoBroker {
+    /// The spool is the whole name: brokers of a cluster must not have the same one.
+    fn identity(incarnation: [u8; 16], seq: u64, after_seq: u64) -> BatchIdentity {
+        let incarnation = Incarnation(incarnation);
+        let agent = Arc::from(format!("{LOCAL_COLLECTORS}{incarnation}"));
+        BatchIdentity { agent, incarnation, lane: Lane::Live, seq, after_seq }
+    }
+}
+
+impl LineStore for IntoBroker {
+    fn stored_through(&self, incarnation: [u8; 16]) -> Option<u64> {
+        let identity = IntoBroker::identity(incarnation, 1, 0);
+        let (sender, told) = channel();
+        self.0.agent_marks(&identity.agent, identity.incarnation, move |marks| {
+            let _ = sender.send(marks);
+        });
+        told.recv().ok()?.ok().map(|marks| marks.live_through)
+    }
+
+    fn store(&self, incarnation: [u8; 16], numbered: NumberedLines, done: OnDelivered) {
+        let NumberedLines { seq, after_seq, tenant, lines } = numbered;
+        let identity = IntoBroker::identity(incarnation, seq, after_seq);
+        self.0.ingest_collected_lines(&identity, tenant.as_deref(), &lines, move |result| {
+            done(match result {
+                Ok(stored) => {
+                    if let Some(complaint) = stored.complaint {
+                        tracing::warn!(
+                            lines = stored.refused,
+                            reason = complaint,
+                            "some lines were not stored"
+                        );
+                    }
+                    Ok(stored.stored)
+                }
+                Err(error) => Err(LinesRefused::Now(error.to_string())),
+            });
+        });
+    }
+}
