@@ -114,7 +114,7 @@ export const enLogs = {
   'logs.empty.otlp': 'From OpenTelemetry',
   'logs.empty.otlpHint': 'Set these for any program with an OpenTelemetry SDK, or use the address in the Collector’s otlphttp exporter.',
   'logs.empty.syslog': 'From syslog',
-  'logs.empty.syslogHint': 'Start Watchfire with a port for syslog, see the documentation, and let rsyslog forward to it.',
+  'logs.empty.syslogHint': 'Start Watchfire with --syslog-tcp-listen 0.0.0.0:1514 and let rsyslog forward to it.',
   'logs.empty.curl': 'With curl',
   'logs.empty.curlHint': 'One line, right away.',
   'logs.empty.waiting': 'Waiting for the first line…',

@@ -115,7 +115,7 @@ export const zhLogs: Record<keyof typeof enLogs, string> = {
   'logs.empty.otlp': '来自 OpenTelemetry',
   'logs.empty.otlpHint': '为带有 OpenTelemetry SDK 的程序设置这些变量，或在 Collector 的 otlphttp 导出器中使用该地址。',
   'logs.empty.syslog': '来自 syslog',
-  'logs.empty.syslogHint': '按文档为 Watchfire 打开 syslog 端口，再让 rsyslog 转发到该端口。',
+  'logs.empty.syslogHint': '以 --syslog-tcp-listen 0.0.0.0:1514 启动 Watchfire，再让 rsyslog 转发到该端口。',
   'logs.empty.curl': '使用 curl',
   'logs.empty.curlHint': '立即发送一行。',
   'logs.empty.waiting': '等待第一行日志…',
