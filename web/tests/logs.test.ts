@@ -3,7 +3,7 @@ import { piecesOf, withoutAnsi } from '../src/lib/logs/ansi';
 import { FieldCounter, fieldsOf } from '../src/lib/logs/fields';
 import { levelOf } from '../src/lib/logs/level';
 import { Lines, linesOf, withoutKnown, type Line } from '../src/lib/logs/line';
-import { countable, readLogQuery, unquote, withCondition, withMatcher, withParser, withStage, writeLogQuery } from '../src/lib/logs/logql';
+import { countable, readLogQuery, unquote, withCondition, withMatcher, withParser, withStage, writeLogQuery, writeWhole } from '../src/lib/logs/logql';
 import { finderOf, markedPieces } from '../src/lib/logs/marks';
 import { RowOffsets } from '../src/lib/logs/offsets';
 import { fullTime, utcTime } from '../src/lib/logs/time';
@@ -54,6 +54,13 @@ describe('the outline of a query', () => {
     expect(withParser('{a="b"} |= "x"', 'json')).toBe('{a="b"} |= "x" | json');
     expect(withParser('{a="b"} | json', 'json')).toBe('{a="b"} | json');
     expect(withStage('{a="b"} # note', { kind: 'line', op: '|=', texts: ['x'] })).toBe('{a="b"} # note\n|= "x"');
+  });
+
+  test('what is not whole yet is left out', () => {
+    const empty = { kind: 'line', op: '|=', texts: [''] } as const;
+    expect(writeWhole({ matchers: [{ label: '', op: '=', value: '' }], stages: [{ ...empty, texts: [''] }] })).toBe('');
+    expect(writeWhole({ matchers: [{ label: 'a', op: '=', value: 'b' }, { label: 'c', op: '=', value: '' }], stages: [{ ...empty, texts: ['x'] }] })).toBe('{a="b"} |= "x"');
+    expect(writeWhole({ matchers: [], stages: [{ ...empty, texts: ['x'] }] })).toBe('{service_name=~".+"} |= "x"');
   });
 
   test('what may fail is counted without its errors', () => {

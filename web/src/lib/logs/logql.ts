@@ -219,6 +219,15 @@ export function writeLogQuery({ matchers, stages }: LogQuery): string {
   return [`{${matchers.map(writeMatcher).join(', ')}}`, ...stages.map(writeStage)].join(' ');
 }
 
+/** As {@link writeLogQuery}, of what is whole: conditions without a name or a text are still being written. Empty if nothing is. */
+export function writeWhole({ matchers, stages }: LogQuery): string {
+  const named = matchers.filter(({ label, value }) => label !== '' && value !== '');
+  const kept = stages.filter((stage) => (stage.kind === 'line' ? stage.texts.some((text) => text !== '') : stage.kind !== 'label' || (stage.label !== '' && stage.value !== '')));
+  // What has no streams yet is asked of all.
+  const whole = named.length === 0 && kept.length > 0 ? [{ label: 'service_name', op: '=~' as const, value: '.+' }] : named;
+  return whole.length === 0 && kept.length === 0 ? '' : writeLogQuery({ matchers: whole, stages: kept });
+}
+
 /** A stage at the end of a query, on a line of its own if a comment would swallow it. */
 export function withStage(text: string, stage: Stage): string {
   const lastLine = text.slice(text.lastIndexOf('\n') + 1);
