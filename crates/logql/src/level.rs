@@ -182,11 +182,24 @@ fn is_json(line: &str) -> bool {
 }
 
 /// The level of the first word in `text` that stands for one and stands alone: not a part of a
-/// longer word, a path or a key.
+/// longer word, a path or a key. Colours of terminals are no part of a word.
 pub fn scan(text: &str) -> Level {
     let bytes = text.as_bytes();
     let mut at = 0;
+    // Where the last sequence of a terminal ends.
+    let mut coloured = usize::MAX;
     while at < bytes.len() {
+        if bytes[at] == ESCAPE && bytes.get(at + 1) == Some(&b'[') {
+            let parameters = &bytes[at + 2..];
+            let len = parameters.iter().take_while(|byte| (0x20..0x40).contains(*byte)).count();
+            at = bytes.len().min(at + 2 + len + 1);
+            // What is no sequence may be cut within a letter of more than a byte.
+            while !text.is_char_boundary(at) {
+                at += 1;
+            }
+            coloured = at;
+            continue;
+        }
         if !bytes[at].is_ascii_alphabetic() {
             at += 1;
             continue;
@@ -198,7 +211,7 @@ pub fn scan(text: &str) -> Level {
             let word = &text[at..end];
             let known = TEXT_WORDS.iter().any(|known| known.eq_ignore_ascii_case(word));
             if known
-                && opens(at.checked_sub(1).map(|before| bytes[before]))
+                && (at == coloured || opens(at.checked_sub(1).map(|before| bytes[before])))
                 && closes(bytes.get(end).copied(), bytes.get(end + 1).copied())
                 && let Some(level) = Level::from_word(word)
             {
@@ -209,6 +222,9 @@ pub fn scan(text: &str) -> Level {
     }
     Level::Unknown
 }
+
+/// Begins a sequence that a terminal understands.
+const ESCAPE: u8 = 0x1b;
 
 fn may_start(byte: u8) -> bool {
     matches!(byte.to_ascii_lowercase(), b't' | b'd' | b'i' | b'w' | b'e' | b'c' | b'f')
@@ -245,6 +261,7 @@ fn closes(byte: Option<u8>, next: Option<u8>) -> bool {
                     | b';'
                     | b'!'
                     | b'<'
+                    | ESCAPE
             )
             || (byte == b'.' && next.is_none_or(|next| next.is_ascii_whitespace()))
     })
@@ -325,6 +342,10 @@ mod tests {
             ("an error.", Level::Error),
             ("level='critical'", Level::Critical),
             ("warning: infos", Level::Warn),
+            ("\x1b[32mINFO\x1b[0m it is an error", Level::Info),
+            ("12:00 \x1b[1;31mERROR\x1b[m x", Level::Error),
+            ("\x1b[2m\x1b[36mdebug\x1b[0m", Level::Debug),
+            ("\x1b[32minfos\x1b[0m \x1b[é \x1b[", Level::Unknown),
             ("", Level::Unknown),
         ] {
             assert_eq!(scan(line), level, "{line}");
@@ -345,7 +366,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in r#"(\PC|[{}":=]|error|level){0,30}"#) {
+        fn no_text_makes_it_panic(text in "(\\PC|[{}\":=]|\\x1b\\[|error|level){0,30}") {
             detect(&text);
         }
     }
