@@ -131,10 +131,10 @@ export async function logCompletions(
   return (await ask<Envelope<Proposals>>('/loki/api/v1/completions', params, { signal })).data as Proposals;
 }
 
-/** Where the live tail is; a WebSocket cannot bear a header, so the tenant stands in the address. */
+/** Where the live tail is; a WebSocket cannot bear headers, so what they would say stands in the address. */
 export function tailUrl(query: string, startNs: string, limit: number): string {
   const url = new URL('/loki/api/v1/tail', location.href);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.search = String(new URLSearchParams({ query, start: startNs, limit: String(limit), ...(tenant.chosen === '' ? {} : { tenant: tenant.chosen }) }));
+  url.search = String(new URLSearchParams({ query, start: startNs, limit: String(limit), encoding_flags: 'categorize-labels', ...(tenant.chosen === '' ? {} : { tenant: tenant.chosen }) }));
   return url.href;
 }

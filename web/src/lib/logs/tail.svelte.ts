@@ -23,6 +23,8 @@ const RATE_SECONDS = 5;
 export class Tail {
   state = $state<TailState>('connecting');
   retryAt = $state(0);
+  /** Why the server ended the connection; empty if it did not say. */
+  reason = $state('');
   /** Lines each second. */
   rate = $state(0);
   /** Lines that the server left out because this page read too slowly. */
@@ -83,10 +85,12 @@ export class Tail {
     opened.addEventListener('open', () => {
       openSince = performance.now();
       this.state = 'open';
+      this.reason = '';
     });
     opened.addEventListener('message', (event) => this.#take(event.data));
-    opened.addEventListener('close', () => {
+    opened.addEventListener('close', ({ reason }) => {
       if (this.#socket !== opened) return;
+      if (reason !== '') this.reason = reason;
       if (performance.now() - openSince > STEADY_MS) this.#waitMs = FIRST_WAIT_MS;
       this.#wait();
     });
