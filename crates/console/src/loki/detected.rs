@@ -116,12 +116,13 @@ pub(super) async fn values(
 }
 
 /// What is asked of fields.
-struct Question {
-    log: LogExpr,
-    bounds: Bounds,
-    lines: usize,
-    limit: usize,
-    now_ns: i64,
+pub(super) struct Question {
+    pub(super) log: LogExpr,
+    pub(super) bounds: Bounds,
+    /// Lines that are looked at.
+    pub(super) lines: usize,
+    pub(super) limit: usize,
+    pub(super) now_ns: i64,
 }
 
 impl Question {
@@ -144,7 +145,7 @@ impl Question {
     }
 
     /// Looks at the newest lines.
-    fn find(&self, snapshot: &dyn LogSnapshot) -> Result<Found, ApiError> {
+    pub(super) fn find(&self, snapshot: &dyn LogSnapshot) -> Result<Found, ApiError> {
         let wrong = |error: logql::syntax::ParseError| bad_data(error.to_string());
         let pushdown = Pushdown::of(&self.log).map_err(wrong)?;
         let Bounds { start_ns, end_ns } = self.bounds.of_lines();
@@ -185,7 +186,7 @@ impl Question {
 }
 
 /// Fields of lines, by name.
-struct Found {
+pub(super) struct Found {
     fields: BTreeMap<String, Field>,
     own_parser: Option<&'static str>,
     json: Pipeline,
@@ -259,6 +260,16 @@ impl Found {
             json: Pipeline::new(vec![Stage::Json], seed()),
             logfmt: Pipeline::new(vec![Stage::Logfmt(logfmt)], seed()),
         }
+    }
+
+    /// Fields that lines have behind the query, with their values: not those that a parser would find in them.
+    pub(super) fn of_the_query(self) -> Vec<(String, BTreeSet<String>)> {
+        let is_parsed = self.own_parser.is_some();
+        let fields = self.fields.into_iter();
+        fields
+            .filter(|(_, field)| is_parsed || field.parsers.is_empty())
+            .map(|(name, field)| (name, field.values))
+            .collect()
     }
 
     fn take(&mut self, labels: &Labels, line: &logql::pipeline::Entry<'_>) {

@@ -9,11 +9,13 @@
 //! | `query` | `query` and `query_range` |
 //! | `names`, `volume` | which streams there are, and how much they have |
 //! | `detected`, `patterns` | what lines have in common |
+//! | `completions` | what may stand at a place of a query |
 //! | `about` | version, limits, `format_query` |
 //! | `encode`, `statistics` | answers |
 
 mod about;
 mod asked;
+mod completions;
 mod detected;
 mod encode;
 mod lines;
@@ -52,6 +54,7 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .route("/loki/api/v1/detected_labels", FORM, Access::Read, detected::labels)
         .route("/loki/api/v1/detected_fields", FORM, Access::Read, detected::fields)
         .route("/loki/api/v1/detected_field/{name}/values", FORM, Access::Read, detected::values)
+        .route("/loki/api/v1/completions", FORM, Access::Read, completions::completions)
         .route("/loki/api/v1/format_query", FORM, Access::Read, about::format_query)
         .route(
             "/loki/api/v1/drilldown-limits",
