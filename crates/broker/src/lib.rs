@@ -80,8 +80,8 @@ pub use keys::{Expected, KeyValue};
 pub use line_ports::LineProtocol;
 pub use live::{Feed, LiveBatch};
 pub use logs::{
-    CollectedError, CollectedLines, LOCAL_COLLECTORS, LogHeadTotals, LogOutcome, LogSelection,
-    LogsReader, PushId,
+    CollectedError, CollectedLines, LINE, LOCAL_COLLECTORS, LineFeed, LiveLines, LogHeadTotals,
+    LogOutcome, LogSelection, LogsReader, PendingLineDelete, PushId,
 };
 pub use metrics::MetricRow;
 pub use otlp::otlp_routes;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use catalog::{BlockMeta, Signal, State, Tombstone};
-use logstore::LogDelete;
-use model::{Matcher, MatcherError, TenantId, TimeRange};
+use catalog::{BlockMeta, LabelCondition, Signal, State, Tombstone};
+use logstore::{LineTest, LogDelete};
+use memchr::memmem::Finder;
+use model::{MatchOp, Matcher, MatcherError, TenantId, TimeRange, regex};
 use parking_lot::RwLock;
 
 use crate::Broker;
@@ -26,13 +27,76 @@ impl LineDelete {
     /// One does not compile.
     pub(crate) fn new(tombstone: Arc<Tombstone>) -> Result<LineDelete, MatcherError> {
         let mut selectors = Vec::with_capacity(tombstone.selectors.len());
+        let mut line_tests = Vec::new();
         for selector in &tombstone.selectors {
-            let matcher = |c: &catalog::LabelCondition| Matcher::new(&c.name, c.op, &c.value);
-            selectors.push(selector.iter().map(matcher).collect::<Result<Vec<_>, _>>()?);
+            let (of_line, of_labels): (Vec<_>, Vec<_>) =
+                selector.iter().partition(|condition| condition.name == LINE);
+            let matcher = |c: &LabelCondition| Matcher::new(&c.name, c.op, &c.value);
+            selectors.push(of_labels.into_iter().map(matcher).collect::<Result<Vec<_>, _>>()?);
+            for condition in of_line {
+                line_tests.push(LineCondition::new(condition)?);
+            }
         }
-        let delete = LogDelete { selectors, range: tombstone.range.into(), line_test: None };
+        let all = move |line: &[u8]| line_tests.iter().all(|test| test.holds(line));
+        let has_test = tombstone.selectors.iter().flatten().any(|one| one.name == LINE);
+        let line_test = has_test.then(|| Arc::new(all) as LineTest);
+        let delete = LogDelete { selectors, range: tombstone.range.into(), line_test };
         Ok(LineDelete { tombstone, delete: Arc::new(delete) })
     }
+}
+
+/// The name under which a selector has conditions on the line itself: `=` that it holds a text, `=~` that it
+/// has a match of an expression, and the negations of both. No stream has a label of that name.
+pub const LINE: &str = "__line__";
+
+/// A condition on a line.
+struct LineCondition {
+    what: Looked,
+    is_negated: bool,
+}
+
+enum Looked {
+    Text(Box<Finder<'static>>),
+    Expression(regex::Finder),
+}
+
+impl LineCondition {
+    fn new(condition: &LabelCondition) -> Result<Self, MatcherError> {
+        let LabelCondition { op, value, .. } = condition;
+        let what = match op {
+            MatchOp::Equal | MatchOp::NotEqual => {
+                Looked::Text(Box::new(Finder::new(value).into_owned()))
+            }
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let finder = regex::Finder::new(value);
+                Looked::Expression(finder.map_err(|error| MatcherError(error.to_string()))?)
+            }
+        };
+        let is_negated = matches!(op, MatchOp::NotEqual | MatchOp::NotRegex);
+        Ok(LineCondition { what, is_negated })
+    }
+
+    fn holds(&self, line: &[u8]) -> bool {
+        let is_there = match &self.what {
+            Looked::Text(finder) => finder.find(line).is_some(),
+            Looked::Expression(finder) => finder.is_match(line),
+        };
+        is_there != self.is_negated
+    }
+}
+
+/// A delete of lines that may hide some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingLineDelete {
+    /// Its number.
+    pub number: u64,
+    /// In which time.
+    pub range: TimeRange,
+    /// When it was made, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// A stream is concerned if it satisfies all conditions of any of these; conditions on the line have the name
+    /// [`LINE`].
+    pub selectors: Vec<Vec<(String, MatchOp, String)>>,
 }
 
 /// All of them, in ascending order of numbers.
@@ -128,7 +192,7 @@ pub(crate) fn of_head(
 
 impl Broker {
     /// Hides all lines in `range`, stored until now, of the tenant's streams whose labels satisfy all matchers
-    /// of any of `selectors`. When it returns the delete is durable and in effect; whatever is stored later is
+    /// of any of `selectors`. A matcher with the name [`LINE`] is one of the line, for a sole selector. When it returns the delete is durable and in effect; whatever is stored later is
     /// new. Costs one sync and no search. Not for a thread that serves sockets.
     ///
     /// # Errors
@@ -142,5 +206,24 @@ impl Broker {
     ) -> Result<(), CommitError> {
         self.check_logs_are_known()?;
         self.send_delete(self.delete_request(Signal::Logs, tenant, selectors, range))
+    }
+
+    /// The tenant's deletes of lines that may still hide something, in the order in which they were made.
+    pub fn pending_log_deletes(&self, tenant: TenantId) -> Vec<PendingLineDelete> {
+        let (deletes, _) = self.inner.lines.deletes.current();
+        let own = deletes.iter().map(|delete| &delete.tombstone);
+        let own = own.filter(|tombstone| tombstone.tenant == tenant);
+        let condition = |c: &LabelCondition| (c.name.clone(), c.op, c.value.clone());
+        own.map(|tombstone| PendingLineDelete {
+            number: tombstone.number,
+            range: tombstone.range,
+            at_ms: tombstone.at_ms,
+            selectors: tombstone
+                .selectors
+                .iter()
+                .map(|selector| selector.iter().map(condition).collect())
+                .collect(),
+        })
+        .collect()
     }
 }

@@ -15,6 +15,7 @@ use model::LogBatch;
 use model::{Matcher, TenantId};
 use parking_lot::Mutex;
 
+use super::live::LineHub;
 use crate::shards::{AbortOnPanic, receive};
 
 /// Messages that may wait. A committer that outruns the heads waits here.
@@ -88,16 +89,22 @@ pub(crate) struct LogHeads {
     place: Option<Place>,
     thread: Option<JoinHandle<()>>,
     shown: Arc<Mutex<LogHeadTotals>>,
+    hub: Arc<LineHub>,
 }
 
 impl LogHeads {
+    /// Who is told of lines that have become searchable.
+    pub(crate) fn hub(&self) -> &Arc<LineHub> {
+        &self.hub
+    }
+
     /// Starts the thread. `seed` keys hashes of labels.
     ///
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn start(seed: u64) -> Result<Self> {
-        let shown = Arc::default();
-        let mut owned = Owned::new(seed, Arc::clone(&shown));
+        let (shown, hub): (Arc<_>, Arc<LineHub>) = Default::default();
+        let mut owned = Owned::new(seed, Arc::clone(&shown), Arc::clone(&hub));
         let (sender, messages) = bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("log-head".to_owned())
@@ -110,15 +117,15 @@ impl LogHeads {
                 }
             })
             .context("start the thread of the heads of logs")?;
-        Ok(LogHeads { place: Some(Place::Thread(sender)), thread: Some(thread), shown })
+        Ok(LogHeads { place: Some(Place::Thread(sender)), thread: Some(thread), shown, hub })
     }
 
     /// Heads that do their work on the thread of whoever asks.
     pub(crate) fn inline(seed: u64) -> Self {
-        let shown = Arc::default();
-        let owned = Owned::new(seed, Arc::clone(&shown));
+        let (shown, hub): (Arc<_>, Arc<LineHub>) = Default::default();
+        let owned = Owned::new(seed, Arc::clone(&shown), Arc::clone(&hub));
         let place = Place::Inline(Box::new(Mutex::new(owned)));
-        LogHeads { place: Some(place), thread: None, shown }
+        LogHeads { place: Some(place), thread: None, shown, hub }
     }
 
     /// Adds the lines of a batch; `done` runs when they are searchable.
@@ -216,6 +223,7 @@ struct Owned {
     last_delete: u64,
     totals: LogHeadTotals,
     shown: Arc<Mutex<LogHeadTotals>>,
+    hub: Arc<LineHub>,
 }
 
 /// Of one tenant.
@@ -233,9 +241,9 @@ impl Parts {
 }
 
 impl Owned {
-    fn new(seed: u64, shown: Arc<Mutex<LogHeadTotals>>) -> Self {
-        let totals = LogHeadTotals::default();
-        Owned { seed, tenants: BTreeMap::new(), next_number: 0, last_delete: 0, totals, shown }
+    fn new(seed: u64, shown: Arc<Mutex<LogHeadTotals>>, hub: Arc<LineHub>) -> Self {
+        let (tenants, totals) = (BTreeMap::new(), LogHeadTotals::default());
+        Owned { seed, tenants, next_number: 0, last_delete: 0, totals, shown, hub }
     }
 
     /// Does what one message asks. Yields who waits for it, if anybody does.
@@ -243,6 +251,7 @@ impl Owned {
         match message {
             Message::Append { tenant, batch, done } => {
                 self.append(tenant, &batch);
+                self.hub.publish(tenant, &batch);
                 return Some(done);
             }
             Message::After { done } => return Some(done),

@@ -9,6 +9,7 @@ impl Broker {
     pub(crate) fn log_rows(&self) -> Vec<MetricRow> {
         let lines = &self.inner.lines;
         let (counters, head) = (&lines.counters, lines.heads.totals());
+        let hub = lines.heads.hub();
         let (blocks, rows, bytes) = self.block_totals(Signal::Logs);
         vec![
             counter(
@@ -51,6 +52,21 @@ impl Broker {
                 "watchfire_broker_log_merges_total",
                 "Merges of blocks of lines.",
                 &counters.merges,
+            ),
+            gauge(
+                "watchfire_broker_log_live_subscriptions",
+                "Live subscriptions of lines.",
+                hub.subscriptions() as f64,
+            ),
+            counter(
+                "watchfire_broker_log_live_lines_total",
+                "Lines handed to live subscriptions.",
+                &hub.delivered,
+            ),
+            counter(
+                "watchfire_broker_log_live_lines_missed_total",
+                "Lines that live subscriptions missed because their readers were too slow.",
+                &hub.missed,
             ),
             gauge("watchfire_broker_log_head_lines", "Lines in the head.", head.lines as f64),
             gauge(

@@ -13,6 +13,7 @@ mod frame;
 mod heads;
 mod ingest;
 mod levels;
+mod live;
 mod metrics;
 mod pushes;
 mod reader;
@@ -34,8 +35,10 @@ pub(crate) use levels::Levels;
 pub(crate) use pushes::{Push, RecentPushes};
 
 pub use collected::{CollectedError, CollectedLines, LOCAL_COLLECTORS};
+pub use deletes::{LINE, PendingLineDelete};
 pub use heads::LogHeadTotals;
 pub use ingest::LogOutcome;
+pub use live::{LineFeed, LiveLines};
 pub use pushes::PushId;
 pub use reader::{LogSelection, LogsReader};
 
