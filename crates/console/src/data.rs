@@ -9,7 +9,7 @@ use model::{
 };
 use promql::{Source, SourceError};
 
-use crate::log_data::LogSnapshot;
+use crate::log_data::{LineFeed, LogSnapshot};
 
 /// One request that reads: the memory it holds, and whether somebody still waits for its answer. Who
 /// works for it stops when it is cancelled.
@@ -31,6 +31,19 @@ pub trait Data: Send + Sync + 'static {
     fn logs(&self, tenant: TenantName, work: &Work) -> Result<Arc<dyn LogSnapshot>, SourceError> {
         let _ = (tenant, work);
         Err(SourceError::Unavailable("lines of logs cannot be read here".to_owned()))
+    }
+
+    /// Every line of the streams that satisfy all matchers, from now on, as it becomes searchable. Never blocks.
+    ///
+    /// # Errors
+    /// Too many subscriptions; there are no lines here.
+    fn tail(
+        &self,
+        tenant: TenantName,
+        matchers: Vec<Matcher>,
+    ) -> Result<Box<dyn LineFeed>, SourceError> {
+        let _ = (tenant, matchers);
+        Err(SourceError::Unavailable("lines of logs cannot be followed here".to_owned()))
     }
 
     /// What is known about metric families. It may block.

@@ -46,7 +46,8 @@ pub use execute::Executor;
 pub use fleet::{Agent, Fleet, Removal, RemovalError};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use log_data::{
-    EachLine, LineFilterTest, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, TakesCount,
+    EachLine, LineFeed, LineFilterTest, LogCount, LogFault, LogReads, LogRequest, LogSnapshot,
+    NewLines, NextLines, TakesCount,
 };
 pub use params::parse_time_ms;
 pub use remote::{
@@ -54,7 +55,7 @@ pub use remote::{
     elsewhere_routes, passed_on_routes,
 };
 pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};
-pub use storage::{Storage, StorageError, StoredBlock};
+pub use storage::{LINE, LineDelete, Storage, StorageError, StoredBlock};
 pub use targets::{ActiveTarget, DroppedTarget, RelabelStep, TargetMetadata, Targets};
 
 use targets::NoTargets;
@@ -328,7 +329,9 @@ pub fn joining_routes(joining: Joining) -> Routes {
 
 /// Deletes, copies and the list of blocks, where there is a broker.
 pub fn administration_routes(administration: Administration) -> Routes {
-    api::administration_routes().with_state(Arc::new(administration))
+    let administration = Arc::new(administration);
+    let lines = loki::administration_routes().with_state(Arc::clone(&administration));
+    api::administration_routes().with_state(administration).merge(lines)
 }
 
 /// The pages of the UI and the JSON 404 for unknown API paths. The pages hold no data, so nobody

@@ -43,13 +43,13 @@ const MAX_FRAME_ENTRIES: usize = 1_024;
 /// and each frame of ours is flushed when it is written.
 const BUFFER_BYTES: usize = 8 << 10;
 /// A connection is closed when one frame cannot be sent for this long.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pings keep proxies from closing a quiet connection.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Who was known when they connected is asked for so often; the connection ends when they are not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a connection may take to be told.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Series in the result of a live expression: no chart shows more, and a slow reader has some
 /// results on their way.
 const MAX_RESULT_SERIES: usize = 10_000;
@@ -174,7 +174,7 @@ async fn close(sink: &mut SplitSink<WebSocket, Message>, reason: &'static str) {
 }
 
 /// Waits until the caller may not read any more, and yields why.
-async fn lapse(standing: &Standing, tenant: TenantName) -> &'static str {
+pub(crate) async fn lapse(standing: &Standing, tenant: TenantName) -> &'static str {
     let mut look = tokio::time::interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

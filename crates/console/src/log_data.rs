@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use logql::metric::{Entry, MetadataWanted, MetricError, Sink};
-use model::{Labels, Matcher};
+use model::{Labels, LogBatch, Matcher};
 use promql::SourceError;
 
 /// Whether a line is wanted, by its bytes.
@@ -88,6 +88,28 @@ pub type EachLine<'a> = dyn FnMut(&Labels, &Entry<'_>) -> ControlFlow<()> + 'a;
 
 /// Whether lines between two times may be counted together.
 pub type TakesCount<'a> = dyn FnMut(i64, i64) -> bool + 'a;
+
+/// One subscription to new lines.
+pub trait LineFeed: Send {
+    /// Waits until there is something to say and takes it; `None` at the end.
+    fn next(&mut self) -> NextLines<'_>;
+}
+
+/// What [`LineFeed::next`] waits for. Whoever waits no more loses nothing.
+pub type NextLines<'a> = std::pin::Pin<
+    Box<dyn std::future::Future<Output = Option<Result<NewLines, SourceError>>> + Send + 'a>,
+>;
+
+/// What came in since the last call.
+#[derive(Debug, Default)]
+pub struct NewLines {
+    /// The lines, in the order in which they came.
+    pub batch: LogBatch,
+    /// How many were dropped because the reader was too slow.
+    pub missed: u64,
+    /// The first of those: labels of the stream, and the time in nanoseconds since the epoch.
+    pub dropped: Vec<(Labels, i64)>,
+}
 
 /// The lines of a tenant, for one request.
 pub trait LogSnapshot: Send + Sync {

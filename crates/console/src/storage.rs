@@ -1,6 +1,6 @@
 //! What administrators may do to what is stored. `watchfire` wires it to the broker.
 
-use model::{Matcher, TenantName, TimeRange};
+use model::{MatchOp, Matcher, TenantName, TimeRange};
 
 /// The store of a broker. All of it waits for the disk.
 pub trait Storage: Send + Sync + 'static {
@@ -16,6 +16,24 @@ pub trait Storage: Send + Sync + 'static {
         range: TimeRange,
     ) -> Result<(), StorageError>;
 
+    /// Hides all lines in `range`, stored until now, of the streams that satisfy all matchers; matchers with the name
+    /// [`LINE`] are conditions on the line. Durable and in effect when it returns.
+    ///
+    /// # Errors
+    /// Why not, with the remedy.
+    fn delete_lines(
+        &self,
+        tenant: TenantName,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<(), StorageError>;
+
+    /// Deletes of lines that still lie on the disk, in the order in which they were made.
+    ///
+    /// # Errors
+    /// Why not.
+    fn line_deletes(&self, tenant: TenantName) -> Result<Vec<LineDelete>, StorageError>;
+
     /// Removes from the disk what is deleted.
     ///
     /// # Errors
@@ -30,6 +48,23 @@ pub trait Storage: Send + Sync + 'static {
 
     /// All blocks, in ascending order of ids.
     fn blocks(&self) -> Vec<StoredBlock>;
+}
+
+/// The name under which a delete of lines has conditions on the line: `=` that it holds a text, `=~` that it has a
+/// match of an expression, and the negations of both.
+pub const LINE: &str = "__line__";
+
+/// A delete of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineDelete {
+    /// Its number.
+    pub number: u64,
+    /// In which time.
+    pub range: TimeRange,
+    /// When it was made, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// Conditions on labels and, with the name [`LINE`], on lines, all of which hold.
+    pub selector: Vec<(String, MatchOp, String)>,
 }
 
 /// Why something was not done.

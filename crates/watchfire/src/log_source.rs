@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use broker::{LogSelection, LogsReader};
-use console::{EachLine, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, TakesCount, Work};
+use broker::{LineFeed, LiveLines, LogSelection, LogsReader};
+use console::{
+    EachLine, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, NewLines, NextLines,
+    TakesCount, Work,
+};
 use labelindex::LabelIndex;
 use logql::metric::{Entry, MetadataWanted, Run, Sink};
 use logstore::{Entries, NsRange, Order, Query, ReadWatch, Source, Streams};
@@ -277,5 +280,17 @@ impl LogView {
         let counted = logstore::count(&query, selection.sources.clone(), &mut takes, &mut each);
         counted.map_err(|error| self.failed(selection, &error))?;
         outcome.map_err(LogFault::Query)
+    }
+}
+
+/// New lines.
+pub(crate) struct LogTail(pub(crate) LineFeed);
+
+impl console::LineFeed for LogTail {
+    fn next(&mut self) -> NextLines<'_> {
+        Box::pin(async {
+            let LiveLines { batch, missed, dropped } = self.0.next().await;
+            Some(Ok(NewLines { batch, missed, dropped }))
+        })
     }
 }

@@ -17,7 +17,7 @@ use model::{
 };
 use promql::{Columns, Reads, SelectRequest, SeriesSet, SourceError};
 
-use crate::log_source::LogView;
+use crate::log_source::{LogTail, LogView};
 
 /// The broker of this process as data of the console.
 pub(crate) struct BrokerData(pub(crate) Broker);
@@ -41,6 +41,15 @@ impl console::Data for BrokerData {
         self.0.ready().map_err(SourceError::Storage)?;
         let tenant = self.0.tenant_id(tenant);
         Ok(Arc::new(LogView::new(self.0.logs_reader_for(tenant, Arc::clone(work)), work)))
+    }
+
+    fn tail(
+        &self,
+        tenant: TenantName,
+        matchers: Vec<Matcher>,
+    ) -> Result<Box<dyn console::LineFeed>, SourceError> {
+        let feed = self.0.subscribe_lines(self.0.tenant_id(tenant), matchers);
+        Ok(Box::new(LogTail(feed.map_err(SourceError::Limit)?)))
     }
 
     fn metadata(&self, tenant: TenantName) -> Result<Families, SourceError> {
@@ -175,6 +184,29 @@ impl console::Storage for BrokerStorage {
             return Ok(());
         }
         self.0.delete_series(tenant, selectors, range).map_err(storage_error)
+    }
+
+    fn delete_lines(
+        &self,
+        tenant: TenantName,
+        selector: &[Matcher],
+        range: TimeRange,
+    ) -> Result<(), StorageError> {
+        let tenant = self.0.tenant_id(tenant);
+        if tenant == NO_TENANT {
+            return Ok(());
+        }
+        self.0.delete_logs(tenant, &[selector.to_vec()], range).map_err(storage_error)
+    }
+
+    fn line_deletes(&self, tenant: TenantName) -> Result<Vec<console::LineDelete>, StorageError> {
+        let pending = self.0.pending_log_deletes(self.0.tenant_id(tenant));
+        let one = |delete: broker::PendingLineDelete| {
+            let broker::PendingLineDelete { number, range, at_ms, selectors } = delete;
+            let of_one = move |selector| console::LineDelete { number, range, at_ms, selector };
+            selectors.into_iter().map(of_one)
+        };
+        Ok(pending.into_iter().flat_map(one).collect())
     }
 
     fn clean_deleted(&self) -> Result<(), StorageError> {

@@ -18,7 +18,7 @@ mod rules;
 mod search;
 mod statistics;
 mod status;
-mod streamed;
+pub(crate) mod streamed;
 mod targets;
 mod tenants;
 mod tokens;

@@ -33,13 +33,13 @@ const QUEUED_PIECES: usize = 4;
 const MAX_WARNINGS: usize = 20;
 
 /// What has to be said of samples that are kept as rollups only.
-pub(super) const COARSE: &str = "some samples are past their retention and kept as rollups only, the last \
+pub(crate) const COARSE: &str = "some samples are past their retention and kept as rollups only, the last \
                                 one of each window stands for it";
 
 /// How long an answer may take, its reader's slowness included: meanwhile it keeps a place among
 /// the queries.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Patience {
+pub(crate) enum Patience {
     /// As a whole.
     Until(Instant),
     /// Each time that the reader takes nothing.
@@ -47,7 +47,7 @@ pub(super) enum Patience {
 }
 
 impl Patience {
-    pub(super) fn check(self, work: &Work) -> Result<(), ApiError> {
+    pub(crate) fn check(self, work: &Work) -> Result<(), ApiError> {
         if work.is_cancelled() {
             return Err(gone());
         }
@@ -88,7 +88,7 @@ enum Piece {
 }
 
 /// Hands pieces to the socket, and waits for it no longer than patience lasts.
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     sender: mpsc::Sender<Result<Piece, ApiError>>,
     runtime: Handle,
     patience: Patience,
@@ -99,12 +99,12 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Says what is missing, before anything else.
-    pub(super) fn begin(&self, missing: Vec<String>) -> Result<(), ApiError> {
+    pub(crate) fn begin(&self, missing: Vec<String>) -> Result<(), ApiError> {
         self.send(Piece::Missing(missing))
     }
 
     /// Appends what `write` writes, and sends what there is if it is enough.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         work: &Work,
         write: impl FnOnce(&mut Vec<u8>),
@@ -137,7 +137,7 @@ impl Pieces {
 }
 
 /// The answer that `write` writes, under the same admission as queries.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     executor: Arc<Executor>,
     content_type: &'static str,
     patience: Patience,
@@ -193,7 +193,7 @@ pub(super) async fn answer(
 }
 
 /// What is missing, once each.
-pub(super) fn warn(headers: &mut HeaderMap, missing: &[String]) {
+pub(crate) fn warn(headers: &mut HeaderMap, missing: &[String]) {
     let told: BTreeSet<&String> = missing.iter().collect();
     let more = told.len().saturating_sub(MAX_WARNINGS);
     let more = (more > 0).then(|| format!("and {more} more"));

@@ -21,7 +21,7 @@ const TOO_MANY_POINTS: &str = "exceeded maximum resolution of 11,000 points per 
                                value of the step parameter";
 
 /// A range of time, nanoseconds since the epoch; the end is the first time behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) start_ns: i64,
     pub(super) end_ns: i64,
@@ -70,9 +70,10 @@ impl Bounds {
 }
 
 /// Which end of a range lines are taken from, if there are too many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Direction {
     Forward,
+    #[default]
     Backward,
 }
 

@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use logql::metric::{Evaluation, Steps};
 
+use super::cursor::Cursor;
 use super::lines::StreamOut;
 use crate::json;
 use crate::respond;
@@ -42,6 +43,15 @@ pub(super) fn begin(body: &mut Vec<u8>, warnings: &[String], kind: &str, categor
         body.extend_from_slice(format!(r#","encodingFlags":["{CATEGORIZE}"]"#).as_bytes());
     }
     body.extend_from_slice(br#","result":"#);
+}
+
+/// Appends where the next page begins, behind the value of `result`.
+pub(super) fn write_cursor(body: &mut Vec<u8>, cursor: Option<&Cursor>) {
+    body.extend_from_slice(br#","nextCursor":"#);
+    match cursor {
+        Some(cursor) => json::write_string(body, &cursor.to_string()),
+        None => body.extend_from_slice(b"null"),
+    }
 }
 
 /// Ends an answer behind the value of `result`.

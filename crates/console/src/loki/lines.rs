@@ -1,6 +1,7 @@
 //! Queries that yield lines.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
 use logql::metric::Entry;
@@ -11,6 +12,7 @@ use net::ApiError;
 use promql::SourceError;
 
 use super::asked::{Bounds, Direction};
+use super::cursor::{Cursor, Dedup, Place, line_hash};
 use super::encode::{write_object, write_text};
 use super::pushdown::Pushdown;
 use super::refusal::data_error;
@@ -21,7 +23,7 @@ use crate::respond::bad_data;
 use crate::running::hold;
 
 /// Which lines are wanted, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LinesAsked {
     pub(super) bounds: Bounds,
     pub(super) limit: usize,
@@ -34,6 +36,12 @@ pub(super) struct LinesAsked {
     pub(super) now_ns: i64,
     /// Keys hash tables.
     pub(super) seed: u64,
+    /// Behind which line to go on.
+    pub(super) cursor: Option<Cursor>,
+    /// Of which lines only the first is wanted.
+    pub(super) dedup: Option<Dedup>,
+    /// Whether it matters which lines were found.
+    pub(super) notes_lines: bool,
 }
 
 /// Lines of equal labels, as JSON.
@@ -42,6 +50,37 @@ pub(super) struct StreamOut {
     pub(super) labels: Vec<(String, String)>,
     /// The elements of `values`, with commas between them.
     pub(super) values: Vec<u8>,
+    /// Where each element begins.
+    pub(super) starts: Vec<usize>,
+}
+
+impl StreamOut {
+    /// The other way round.
+    pub(super) fn reversed(self) -> Self {
+        let mut values = Vec::with_capacity(self.values.len());
+        let mut starts = Vec::with_capacity(self.starts.len());
+        let mut end = self.values.len();
+        for start in self.starts.into_iter().rev() {
+            if !values.is_empty() {
+                values.push(b',');
+            }
+            starts.push(values.len());
+            values.extend_from_slice(&self.values[start..end]);
+            // The comma before it.
+            end = start.saturating_sub(1);
+        }
+        StreamOut { labels: self.labels, values, starts }
+    }
+
+    /// Appends the lines of another stream with the same labels.
+    pub(super) fn append(&mut self, other: StreamOut) {
+        let shift = if self.values.is_empty() { 0 } else { self.values.len() + 1 };
+        if shift > 0 && !other.values.is_empty() {
+            self.values.push(b',');
+        }
+        self.starts.extend(other.starts.iter().map(|start| start + shift));
+        self.values.extend_from_slice(&other.values);
+    }
 }
 
 /// What a query yields.
@@ -53,6 +92,10 @@ pub(super) struct LinesFound {
     pub(super) lines: usize,
     /// Time of the last line that was taken.
     pub(super) last_ns: Option<i64>,
+    /// Behind which line a request for more goes on; `None` if there are no more.
+    pub(super) cursor: Option<Cursor>,
+    /// Hashes of the lines, if that was asked for.
+    pub(super) noted: HashSet<u64>,
     pub(super) processed: Processed,
     /// The memory of it.
     pub(super) held: Option<governor::Held>,
@@ -66,7 +109,12 @@ pub(super) fn find(
     work: &Work,
 ) -> Result<LinesFound, ApiError> {
     let pushdown = Pushdown::of(log).map_err(|error| bad_data(error.to_string()))?;
-    let Bounds { start_ns, end_ns } = asked.bounds.of_lines();
+    let Bounds { mut start_ns, mut end_ns } = asked.bounds.of_lines();
+    match (&asked.cursor, asked.direction) {
+        (Some(cursor), Direction::Forward) => start_ns = start_ns.max(cursor.t_ns),
+        (Some(cursor), Direction::Backward) => end_ns = end_ns.min(cursor.t_ns.saturating_add(1)),
+        (None, _) => {}
+    }
     let mut request = pushdown.request(log, start_ns, end_ns);
     request.newest_first = asked.direction == Direction::Backward;
     loop {
@@ -94,9 +142,13 @@ struct Collector<'a> {
     numbers: HashMap<Vec<u8>, usize>,
     found: LinesFound,
     key: Vec<u8>,
+    scratch: Vec<u8>,
     labels: Vec<(String, String)>,
     bytes: usize,
     fault: Option<SourceError>,
+    place: Place,
+    known: HashSet<u64>,
+    hasher: RandomState,
 }
 
 impl<'a> Collector<'a> {
@@ -113,9 +165,13 @@ impl<'a> Collector<'a> {
             numbers: HashMap::new(),
             found: LinesFound { held: Some(held), ..LinesFound::default() },
             key: Vec::new(),
+            scratch: Vec::new(),
             labels: Vec::new(),
             bytes: 0,
             fault: None,
+            place: Place::new(asked.cursor.clone()),
+            known: HashSet::new(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -123,6 +179,9 @@ impl<'a> Collector<'a> {
         let asked = self.asked;
         let found = &mut self.found;
         found.processed.add(line);
+        if !self.place.pass(labels, line.timestamp_ns) {
+            return ControlFlow::Continue(());
+        }
         if self.stream != *labels {
             self.pipeline.set_stream(labels.iter());
             self.stream = labels.clone();
@@ -152,7 +211,8 @@ impl<'a> Collector<'a> {
                         self.bytes += 2 * packed.len() + 128;
                         self.numbers.insert(packed.to_vec(), number);
                         let labels = self.labels.clone();
-                        found.streams.push(StreamOut { labels, values: Vec::new() });
+                        let (values, starts) = Default::default();
+                        found.streams.push(StreamOut { labels, values, starts });
                         number
                     }
                 };
@@ -162,10 +222,24 @@ impl<'a> Collector<'a> {
                 number
             }
         };
-        let values = &mut found.streams[number].values;
+        if let Some(dedup) = asked.dedup {
+            self.scratch.clear();
+            dedup.write_key(kept.line(), &mut self.scratch);
+            if !self.known.insert(self.hasher.hash_one((number, &self.scratch))) {
+                return ControlFlow::Continue(());
+            }
+        }
+        if asked.notes_lines {
+            found.noted.insert(line_hash(labels, line.timestamp_ns, line.line));
+        }
+        let StreamOut { values, starts, .. } = &mut found.streams[number];
         let before = values.len();
+        if before > 0 {
+            values.push(b',');
+        }
+        starts.push(values.len());
         write_entry(&kept, asked.categorize, &mut self.labels, values);
-        self.bytes += values.len() - before;
+        self.bytes += values.len() - before + size_of::<usize>();
         found.lines += 1;
         found.last_ns = Some(line.timestamp_ns);
         let held = found.held.as_mut().filter(|held| held.bytes() < self.bytes);
@@ -175,7 +249,11 @@ impl<'a> Collector<'a> {
             self.fault = Some(crate::running::refused(refused));
             return ControlFlow::Break(());
         }
-        if found.lines >= asked.limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if found.lines < asked.limit {
+            return ControlFlow::Continue(());
+        }
+        found.cursor = self.place.cursor();
+        ControlFlow::Break(())
     }
 
     fn finish(self) -> Result<LinesFound, ApiError> {
@@ -189,7 +267,11 @@ impl<'a> Collector<'a> {
 }
 
 /// The labels that tell streams of an answer apart, sorted.
-fn label_list(line: &pipeline::Entry<'_>, categorize: bool, labels: &mut Vec<(String, String)>) {
+pub(super) fn label_list(
+    line: &pipeline::Entry<'_>,
+    categorize: bool,
+    labels: &mut Vec<(String, String)>,
+) {
     labels.clear();
     line.for_each_label(|name, value, category| {
         if !categorize || category == Category::Stream {
@@ -214,9 +296,6 @@ pub(super) fn write_entry(
     labels: &mut Vec<(String, String)>,
     out: &mut Vec<u8>,
 ) {
-    if !out.is_empty() {
-        out.push(b',');
-    }
     out.extend_from_slice(b"[\"");
     out.extend_from_slice(itoa::Buffer::new().format(line.timestamp_ns()).as_bytes());
     out.extend_from_slice(b"\",");

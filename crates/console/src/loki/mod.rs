@@ -6,7 +6,9 @@
 //! | `time`, `asked` | times, durations and the other parameters |
 //! | `pushdown` | what a store may use of a query |
 //! | `lines`, `numbers` | queries that yield lines, and those that yield numbers |
-//! | `query` | `query` and `query_range` |
+//! | `query`, `cursor` | `query` and `query_range`, page by page |
+//! | `export`, `tail` | lines of any number, around a line, as they come |
+//! | `delete` | lines that are not to be found any more |
 //! | `names`, `volume` | which streams there are, and how much they have |
 //! | `detected`, `patterns` | what lines have in common |
 //! | `completions` | what may stand at a place of a query |
@@ -16,8 +18,11 @@
 mod about;
 mod asked;
 mod completions;
+mod cursor;
+mod delete;
 mod detected;
 mod encode;
+mod export;
 mod lines;
 mod names;
 mod numbers;
@@ -26,6 +31,7 @@ mod pushdown;
 mod query;
 mod refusal;
 mod statistics;
+mod tail;
 mod time;
 mod volume;
 
@@ -35,6 +41,7 @@ use http::Method;
 use net::{Access, Routes};
 
 use crate::Console;
+use crate::api::Administration;
 
 /// Routes over data, wherever that is.
 pub(crate) fn routes() -> Routes<Arc<Console>> {
@@ -43,6 +50,9 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         .speaking(&refusal::DIALECT)
         .route("/loki/api/v1/query", FORM, Access::Read, query::instant)
         .route("/loki/api/v1/query_range", FORM, Access::Read, query::range)
+        .route("/loki/api/v1/export", FORM, Access::Read, export::export)
+        .route("/loki/api/v1/context", FORM, Access::Read, export::context)
+        .route("/loki/api/v1/tail", [Method::GET], Access::Read, tail::tail)
         .route("/loki/api/v1/labels", FORM, Access::Read, names::names)
         .route("/loki/api/v1/label", FORM, Access::Read, names::names)
         .route("/loki/api/v1/label/{name}/values", FORM, Access::Read, names::values)
@@ -64,4 +74,14 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
         )
         .route("/loki/api/v1/status/buildinfo", [Method::GET], Access::Read, about::build_info)
         .route("/ready", [Method::GET], Access::Public, about::ready)
+}
+
+/// What administrators do to lines that are stored.
+pub(crate) fn administration_routes() -> Routes<Arc<Administration>> {
+    const PATH: &str = "/loki/api/v1/delete";
+    Routes::new()
+        .speaking(&refusal::DIALECT)
+        .route(PATH, [Method::POST, Method::PUT], Access::Admin, delete::add)
+        .route(PATH, [Method::GET], Access::Admin, delete::list)
+        .route(PATH, [Method::DELETE], Access::Admin, delete::cancel)
 }

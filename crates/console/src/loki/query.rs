@@ -11,6 +11,7 @@ use logql::syntax::ast::{Expr, LogExpr, MetricExpr};
 use net::ApiError;
 
 use super::asked::{Direction, RangeAsked, limit};
+use super::cursor::{Cursor, Dedup};
 use super::encode::{self, CATEGORIZE};
 use super::lines::{self, LinesAsked};
 use super::numbers;
@@ -64,6 +65,7 @@ pub(super) async fn range(
     match parsed(&params)? {
         Expr::Log(log) => {
             check_entries(limit)?;
+            let cursor = params.get("cursor");
             let asked_lines = LinesAsked {
                 bounds,
                 limit,
@@ -72,8 +74,11 @@ pub(super) async fn range(
                 categorize,
                 now_ns,
                 seed: seed(),
+                cursor: cursor.map_or(Ok(None), Cursor::parse)?,
+                dedup: params.get("dedup").map_or(Ok(None), Dedup::parse)?,
+                notes_lines: false,
             };
-            let question = Lines { log, asked: asked_lines };
+            let question = Lines { log, asked: asked_lines, wants_pages: cursor.is_some() };
             run(&console, asked(&params, times), move |data, work, queued| {
                 question.answer(data, work, queued)
             })
@@ -160,6 +165,8 @@ pub(super) async fn run(
 struct Lines {
     log: LogExpr,
     asked: LinesAsked,
+    /// Whether the answer says where the next page begins.
+    wants_pages: bool,
 }
 
 impl Lines {
@@ -185,6 +192,9 @@ impl Lines {
         let mut body = Vec::with_capacity(values + 4_096);
         encode::begin(&mut body, &snapshot.missing(), "streams", self.asked.categorize);
         encode::write_streams(&mut body, &mut found.streams);
+        if self.wants_pages {
+            encode::write_cursor(&mut body, found.cursor.as_ref());
+        }
         encode::end(&mut body, &statistics.to_json());
         drop(found);
         let held = hold(work, body.capacity()).map_err(data_error)?;

@@ -21,6 +21,13 @@ pub(super) struct Processed {
 }
 
 impl Processed {
+    pub(super) fn merge(&mut self, other: Processed) {
+        self.lines += other.lines;
+        self.line_bytes += other.line_bytes;
+        self.metadata_bytes += other.metadata_bytes;
+        self.kept += other.kept;
+    }
+
     pub(super) fn add(&mut self, line: &Entry<'_>) {
         self.lines += 1;
         self.line_bytes += line.line_bytes;

@@ -13,7 +13,7 @@ use model::{DEFAULT_TENANT, Labels, Limits, LogBatch};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::source::BrokerData;
+use crate::source::{BrokerData, BrokerStorage};
 
 const SECOND_NS: i64 = 1_000_000_000;
 /// A full hour.
@@ -42,7 +42,10 @@ impl Server {
         let executor = Executor::new(data, Limits::default(), Governor::unlimited(), 4, 2);
         let about = About::default();
         let console = Console::new(Arc::new(executor), about, now_ms, Box::new(|| 0));
-        let routes = console::query_routes(&Arc::new(console));
+        let storage = Arc::new(BrokerStorage(broker.clone()));
+        let administration = console::Administration { storage, now_ms, random: || 0 };
+        let routes = console::query_routes(&Arc::new(console))
+            .merge(console::administration_routes(administration));
         let router = net::auth::without_login(routes.into_router());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -67,10 +70,21 @@ impl Server {
     }
 
     fn ask(&self, path: &str, pairs: &[(&str, &str)], headers: &HeaderMap) -> (StatusCode, String) {
+        self.ask_by("GET", path, pairs, headers)
+    }
+
+    fn ask_by(
+        &self,
+        method: &str,
+        path: &str,
+        pairs: &[(&str, &str)],
+        headers: &HeaderMap,
+    ) -> (StatusCode, String) {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(pairs);
         let uri = format!("/loki/api/v1/{path}?{}", query.finish());
-        let mut request = Request::get(uri).body(Body::empty()).expect("sound");
+        let request = Request::builder().method(method).uri(uri);
+        let mut request = request.body(Body::empty()).expect("sound");
         request.headers_mut().extend(headers.clone());
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await.expect("infallible");
@@ -445,4 +459,151 @@ fn completions_know_streams_fields_and_the_language() {
     assert_eq!((status, text.as_str()), (400, "pos 5 is beyond the end of the query"));
     let (status, text) = server.refused("completions", &[("query", "{"), ("lang", "tlh")]);
     assert_eq!((status, text.contains("must be \"en\" or \"zh\"")), (400, true));
+}
+
+/// Every line of a stream's answer: time and text.
+fn lines_of(found: &Value) -> Vec<(String, String)> {
+    let streams = found["data"]["result"].as_array().expect("a list");
+    let values = streams.iter().flat_map(|one| one["values"].as_array().expect("a list"));
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    values.map(|value| (text(&value[0]), text(&value[1]))).collect()
+}
+
+#[test]
+fn pages_are_all_lines_once() {
+    let server = Server::new();
+    for pod in ["a", "b", "c"] {
+        let lines: Vec<(f64, String)> =
+            (0..40).map(|n| (f64::from(n / 4), format!("{pod} line {n}"))).collect();
+        let lines: Vec<Line<'_>> =
+            lines.iter().map(|(t, text)| (*t, text.as_str(), &[][..])).collect();
+        server.push(&[("app", "x"), ("pod", pod)], &lines);
+    }
+    for direction in ["forward", "backward"] {
+        let (mut cursor, mut all, mut pages) = ("first".to_owned(), Vec::new(), 0);
+        loop {
+            let pairs = [
+                ("query", r#"{app="x"} != "line 7""#),
+                ("limit", "7"),
+                ("direction", direction),
+                ("cursor", cursor.as_str()),
+            ];
+            let found = server.json("query_range", &pairs);
+            let mut page = lines_of(&found);
+            assert!(page.len() <= 7);
+            page.sort();
+            if direction == "backward" {
+                page.reverse();
+            }
+            all.extend(page.into_iter().map(|(_, text)| text));
+            pages += 1;
+            match found["data"]["nextCursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => break,
+            }
+        }
+        all.sort();
+        let mut wanted: Vec<String> = ["a", "b", "c"]
+            .iter()
+            .flat_map(|pod| (0..40).map(move |n| format!("{pod} line {n}")))
+            .filter(|text| !text.contains("line 7"))
+            .collect();
+        wanted.sort();
+        assert_eq!(all, wanted, "{direction}");
+        assert!(pages >= 117 / 7, "{pages}");
+    }
+    let bad = [("query", r#"{app="x"}"#), ("cursor", "7")];
+    assert_eq!(server.refused("query_range", &bad).0, 400);
+}
+
+#[test]
+fn equal_lines_are_yielded_once_if_somebody_wants_that() {
+    let server = Server::new();
+    let lines = [(1.0, "took 5 ms", &[][..]), (2.0, "took 7 ms", &[]), (3.0, "took 5 ms", &[])];
+    server.push(&[("app", "x")], &lines);
+    for (dedup, times) in
+        [("none", &[1.0, 2.0, 3.0][..]), ("exact", &[1.0, 2.0]), ("numbers", &[1.0])]
+    {
+        let pairs = [("query", r#"{app="x"}"#), ("direction", "forward"), ("dedup", dedup)];
+        let found = lines_of(&server.json("query_range", &pairs));
+        let found: Vec<String> = found.into_iter().map(|(time, _)| time).collect();
+        assert_eq!(found, times.iter().map(|t| ns(*t)).collect::<Vec<_>>(), "{dedup}");
+    }
+}
+
+#[test]
+fn lines_around_a_line_are_in_order() {
+    let server = filled();
+    let at = ns(2.0);
+    let pairs = [("query", r#"{env="prod"}"#), ("time", &at), ("before", "1"), ("after", "1")];
+    let mut found = lines_of(&server.json("context", &pairs));
+    found.sort();
+    let times: Vec<String> = found.into_iter().map(|(time, _)| time).collect();
+    assert_eq!(times, [ns(1.5), ns(2.0), ns(3.0)]);
+}
+
+#[test]
+fn an_export_has_every_line() {
+    let server = Server::new();
+    let texts: Vec<String> = (0..6_000).map(|n| format!("line {n}")).collect();
+    let lines: Vec<Line<'_>> =
+        (0..).zip(&texts).map(|(n, text)| (f64::from(n) / 10.0, text.as_str(), &[][..])).collect();
+    server.push(&[("app", "x")], &lines);
+    let pairs = [("query", r#"{app="x"} | label_format n="1""#), ("start", START), ("end", END)];
+    let (status, body) = server.ask("export", &pairs, &HeaderMap::new());
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let rows: Vec<Value> =
+        body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(rows.len(), 6_000);
+    assert_eq!(
+        rows[1],
+        json!({"timestamp": ns(0.1), "line": "line 1", "labels": {"app": "x"},
+               "structuredMetadata": {}, "parsed": {"n": "1"}})
+    );
+    let raw = [
+        pairs[0],
+        pairs[1],
+        pairs[2],
+        ("format", "raw"),
+        ("limit", "2"),
+        ("direction", "backward"),
+    ];
+    let (_, body) = server.ask("export", &raw, &HeaderMap::new());
+    assert_eq!(body, "line 5999\nline 5998\n");
+    assert_eq!(server.refused("export", &[("query", "vector(1)")]).0, 400);
+}
+
+#[test]
+fn deleted_lines_are_gone_and_listed() {
+    let server = filled();
+    let none = HeaderMap::new();
+    let delete = |query: &str| {
+        let pairs = [("query", query), ("start", START), ("end", END)];
+        server.ask_by("POST", "delete", &pairs, &none)
+    };
+    assert_eq!(delete(r#"{env="prod"} |= "needle""#).0, StatusCode::NO_CONTENT);
+    assert_eq!(delete(r#"{app="web"} |~ "status.:2\\d\\d""#).0, StatusCode::NO_CONTENT);
+    let left = lines_of(&server.json("query_range", &[("query", r#"{env="prod"}"#)]));
+    let mut times: Vec<String> = left.into_iter().map(|(time, _)| time).collect();
+    times.sort();
+    assert_eq!(times, [ns(1.5), ns(2.0)]);
+    let count = [("query", r#"sum(count_over_time({env="prod"}[2h]))"#), ("time", END)];
+    assert_eq!(server.json("query", &count)["data"]["result"][0]["value"][1], "2");
+    let listed = server.json("delete", &[]);
+    assert_eq!(listed[0]["query"], r#"{env="prod"} |= "needle""#);
+    assert_eq!(listed[1]["query"], r#"{app="web"} |~ "status.:2\\d\\d""#);
+    let id = listed[0]["request_id"].as_str().expect("text").to_owned();
+    let cancel = |id: &str| server.ask_by("DELETE", "delete", &[("request_id", id)], &none);
+    assert_eq!(cancel(&id).0, StatusCode::BAD_REQUEST);
+    assert_eq!(cancel("77777777").0, StatusCode::NOT_FOUND);
+    for (pairs, text) in [
+        (&[("start", START)][..], "query not set"),
+        (&[("query", r#"{a="b"}"#)], "start time not set"),
+        (
+            &[("query", r#"{a="b"}"#), ("start", "9"), ("end", "8")],
+            "start time can't be greater than end time",
+        ),
+    ] {
+        assert_eq!(server.ask_by("POST", "delete", pairs, &none).1, text);
+    }
 }
