@@ -12,7 +12,7 @@ use blockstore::MemoryDisk;
 use broker::{Broker, BrokerConfig};
 use http::{Request, StatusCode};
 use logstore::{Entries, NsRange, Query};
-use model::{DEFAULT_TENANT, Labels, LogBatch, TenantId};
+use model::{DEFAULT_TENANT, Labels, Limits, LogBatch, LogLimits, TenantId, TenantName};
 use serde_json::json;
 use support::*;
 use tower::ServiceExt;
@@ -336,4 +336,98 @@ async fn a_journal_is_stored_piece_by_piece_however_long_it_is() {
     assert_eq!(status, StatusCode::ACCEPTED);
     assert!(text.contains("malformed journal export"), "{text}");
     assert_eq!(ways.lines(DEFAULT_TENANT).len(), entries as usize + 1);
+}
+
+/// Tenants with limits of lines of their own; others have those of all.
+fn limited(logs: LogLimits) -> BrokerConfig {
+    let limits = Limits { logs: Arc::new(logs), ..Limits::default() };
+    let mut config = config("unused".as_ref(), still_ms, NEVER_MS);
+    config.tenants.limits.insert(TenantName::parse("acme").expect("a name"), Arc::new(limits));
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_fast_is_told_so_and_nothing_is_stored() {
+    let limits = LogLimits { ingestion_rate_bytes: 100, ..LogLimits::default() };
+    let ways = Ways::with(limited(limits));
+    let acme = [("content-type", "application/json"), ("x-scope-orgid", "acme")];
+    let id = TenantId(DEFAULT_TENANT.0 + 1);
+    let line = "x".repeat(950);
+    let (status, _) = ways.send(PUSH, &acme, of(START_MS * MS, &line)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "ten seconds' worth may come at once");
+    let too_much = of((START_MS + 1) * MS, &line);
+    let request = Request::post(PUSH).header("x-scope-orgid", "acme");
+    let request =
+        request.header("content-type", "application/json").body(Body::from(too_much.clone()));
+    let answer = ways.router.clone().oneshot(request.expect("a request")).await.expect("answers");
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    let seconds: u64 =
+        answer.headers()["retry-after"].to_str().expect("text").parse().expect("a number");
+    assert!((1..=10).contains(&seconds), "{seconds}");
+    let (_, text) = ways.send(PUSH, &acme, too_much.clone()).await;
+    let wanted = "ingestion rate limit exceeded for user acme (limit: 100 bytes/sec) while attempting to \
+        ingest '1' lines totaling '";
+    assert!(text.starts_with(wanted), "{text}");
+    // Each protocol in its own shape, so that its senders try again.
+    let bulk = format!("{{\"index\":{{}}}}\n{{\"message\":\"{line}\"}}\n");
+    let (status, text) = ways.send("/elasticsearch/_bulk", &acme, bulk).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(text.contains("es_rejected_execution_exception"), "{text}");
+    let record = json!({"body": {"stringValue": line}});
+    let otlp = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).to_string();
+    let (status, text) = ways.send("/v1/logs", &acme, otlp).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(text.contains(r#""code":14"#), "{text}");
+    assert_eq!(ways.lines(id).len(), 1);
+    ways.push(PUSH, too_much).await;
+    assert_eq!(ways.lines(DEFAULT_TENANT).len(), 1, "others have no such limit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_too_many_or_too_fast_lose_their_lines_alone() {
+    let limits = LogLimits {
+        max_streams: 2,
+        stream_rate_bytes: 10,
+        stream_burst_bytes: 40,
+        max_line_bytes: 30,
+        truncate_lines: true,
+        discover_log_levels: false,
+        ..LogLimits::default()
+    };
+    let ways = Ways::with(limited(limits));
+    let at = |ms: i64| ((START_MS + ms) * MS).to_string();
+    let long = "y".repeat(100);
+    let push = json!({"streams": [
+        {"stream": {"app": "a"}, "values": [[at(1), "twenty letters of one"], [at(2), long]]},
+        {"stream": {"app": "b"}, "values": [[at(3), "short"]]},
+        {"stream": {"app": "c"}, "values": [[at(4), "one too many"]]},
+    ]});
+    let acme = [("content-type", "application/json"), ("x-scope-orgid", "acme")];
+    let (status, text) = ways.send(PUSH, &acme, push.to_string()).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{text}");
+    for wanted in [
+        "Per stream rate limit exceeded (limit: 10B/sec) while attempting to ingest for stream \
+         '{app=\"a\", service_name=\"a\"}' totaling 30B",
+        "total ignored: 1 out of 2 for stream: {app=\"a\"",
+        "maximum active stream limit exceeded when trying to create stream {app=\"c\"",
+        "user: 'acme'",
+    ] {
+        assert!(text.contains(wanted), "{wanted} in {text}");
+    }
+    let id = TenantId(DEFAULT_TENANT.0 + 1);
+    let wanted = [
+        "1 {app=\"a\", service_name=\"a\"} twenty letters of one []",
+        "3 {app=\"b\", service_name=\"b\"} short []",
+    ];
+    assert_eq!(ways.lines(id), wanted);
+    let mut page = Vec::new();
+    ways.broker.render_tenants(None, &mut wire::text_encode::TextEncoder::new(&mut page));
+    let page = String::from_utf8(page).expect("text");
+    for wanted in [
+        "lines_discarded_total{tenant=\"acme\",reason=\"per_stream_rate_limit\"} 1",
+        "bytes_discarded_total{tenant=\"acme\",reason=\"stream_limit\"} 12",
+        "log_lines_total{tenant=\"acme\"} 2",
+    ] {
+        assert!(page.contains(wanted), "{wanted} in {page}");
+    }
 }

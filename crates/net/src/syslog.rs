@@ -390,7 +390,7 @@ mod tests {
         let found = received(port, 5, async |address| {
             let mut stream = TcpStream::connect(address).await.expect("listens");
             for part in [
-                "8 <13>a",
+                "7 <13>a",
                 " b<14>line\n",
                 "<15>",
                 "longer than twenty bytes\n",

@@ -28,7 +28,7 @@ pub(super) fn store(
     };
     let (tenant, lines) = match unpacked {
         Ok(unpacked) => unpacked,
-        Err(error @ WireError::Newer { .. }) => return answering.is_newer(&error),
+        Err(error @ WireError::Newer { .. }) => return answering.wait_for_upgrade(&error),
         Err(error) => return pass_over(broker, identity, error.to_string(), answering),
     };
     let tenant = match tenant.as_deref().map(TenantName::parse) {

@@ -431,7 +431,7 @@ impl Answering {
     }
 
     /// It may be right: it waits for the upgrade.
-    pub(super) fn is_newer(self, error: &WireError) {
+    pub(super) fn wait_for_upgrade(self, error: &WireError) {
         self.end(Answer::Refused(error.to_string(), Retry::AfterMs(NEWER_MS)));
     }
 
@@ -490,7 +490,7 @@ fn store(broker: &Broker, identity: &BatchIdentity, payload: &Bytes, answering: 
                 Err(error) => answering.refused(&error),
             })
         }
-        Err(error @ WireError::Newer { .. }) => answering.is_newer(&error),
+        Err(error @ WireError::Newer { .. }) => answering.wait_for_upgrade(&error),
         Err(error) => pass_over(broker, identity, error.to_string(), answering),
     }
     if batch.label_bytes.capacity() <= KEPT_LABEL_BYTES {
