@@ -4,6 +4,7 @@ mod console;
 mod exemplars;
 mod hour;
 mod kills;
+mod lines;
 mod link;
 mod replaced;
 mod tenants;
@@ -24,6 +25,8 @@ pub(crate) const GROUP: Group = Group {
         ("console-thinned-days", console::thinned_days),
         ("agent-exemplars", exemplars::through_an_outage),
         ("kills-and-cuts", kills::kills_and_cuts),
+        ("lines-over-rotations", lines::over_rotations),
+        ("lines-of-one-process", lines::all_in_one),
         ("hour-away", hour::hour_away),
         ("replaced-broker", replaced::replaced_broker),
         ("wrong-places", wrong_places::wrong_places_are_named),
