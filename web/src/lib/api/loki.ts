@@ -17,6 +17,8 @@ export type LogData =
 
 export interface LogAnswer {
   data: LogData;
+  /** What asks for the lines that follow; null if there are none. */
+  nextCursor: string | null;
   warnings: string[];
   tookMs: number;
 }
@@ -67,11 +69,13 @@ export interface RangeQuery {
   endNs: string;
   limit?: number;
   direction?: 'backward' | 'forward';
+  /** Where the page before ended, `first` for the first one. */
+  cursor?: string;
   stepMs?: number;
 }
 
 /** Lines or series between two times, the second of which is not part of it. */
-export async function logRange(query: string, { startNs, endNs, limit, direction, stepMs }: RangeQuery, signal?: AbortSignal): Promise<LogAnswer> {
+export async function logRange(query: string, { startNs, endNs, limit, direction, cursor, stepMs }: RangeQuery, signal?: AbortSignal): Promise<LogAnswer> {
   const started = performance.now();
   const params: Params = {
     query,
@@ -79,11 +83,12 @@ export async function logRange(query: string, { startNs, endNs, limit, direction
     end: endNs,
     limit: limit === undefined ? undefined : String(limit),
     direction,
+    cursor,
     step: stepMs === undefined ? undefined : `${stepMs}ms`,
   };
   const headers = { 'X-Loki-Response-Encoding-Flags': 'categorize-labels' };
-  const body = await ask<Envelope<LogData>>('/loki/api/v1/query_range', params, { signal, headers });
-  return { data: body.data as LogData, warnings: body.warnings ?? [], tookMs: performance.now() - started };
+  const body = await ask<Envelope<LogData & { nextCursor?: string | null }>>('/loki/api/v1/query_range', params, { signal, headers });
+  return { data: body.data as LogData, nextCursor: body.data?.nextCursor ?? null, warnings: body.warnings ?? [], tookMs: performance.now() - started };
 }
 
 /** The value of each series at one time. */

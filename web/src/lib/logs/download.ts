@@ -2,7 +2,7 @@
 
 import { fieldsOf } from './fields';
 import type { Line } from './line';
-import { fetchBeyond, fetchLines, MOST_PER_REQUEST, type Times } from './run';
+import { fetchPage, FIRST_PAGE, MOST_PER_REQUEST, type Page, type Times } from './run';
 import { utcTime } from './time';
 
 export const FORMATS = ['text', 'json'] as const;
@@ -32,17 +32,11 @@ export const MOST_IN_FILE = 1_000_000;
 export async function everyLine(query: string, times: Times, format: Format, told: (lines: number) => void, signal: AbortSignal): Promise<string[]> {
   const parts: string[] = [];
   let count = 0;
-  let last: Line[] = [];
-  for (let hasMore = true; hasMore && count < MOST_IN_FILE; ) {
-    const batch = await (last.length === 0
-      ? fetchLines(query, times, 'forward', MOST_PER_REQUEST, signal)
-      : fetchBeyond(query, times, last, 'forward', MOST_PER_REQUEST, signal));
-    parts.push(batch.lines.map((line) => written(line, format)).join(''));
-    count += batch.lines.length;
-    // Only those of the last time come again.
-    const edge = batch.lines[batch.lines.length - 1]?.ns;
-    last = edge === undefined ? last : [...(last[0]?.ns === edge ? last : []), ...batch.lines.filter(({ ns }) => ns === edge)];
-    hasMore = batch.hasMore;
+  for (let cursor: string | null = FIRST_PAGE; cursor !== null && count < MOST_IN_FILE; ) {
+    const page: Page = await fetchPage(query, times, 'forward', MOST_PER_REQUEST, cursor, signal);
+    parts.push(page.lines.map((line) => written(line, format)).join(''));
+    count += page.lines.length;
+    cursor = page.next;
     told(count);
   }
   return parts;

@@ -54,8 +54,8 @@ export function linesOf(streams: readonly WireStream[], direction: 'backward' | 
 const keyOf = ({ ns, text, stream, metadata }: Line): string => JSON.stringify([ns, text, stream, metadata]);
 
 /**
- * The lines of `found` that are not held yet, where both may have lines of the time at which they meet: an answer
- * that goes on where the last one ended begins with the lines of that time. Equal lines are counted, not dropped.
+ * The lines of `found` that are not known yet, where both may have lines of the time at which they meet: a live tail
+ * that begins again where it was lost begins with those. Equal lines are counted, not dropped.
  */
 export function withoutKnown(found: readonly Line[], known: readonly Line[], ns: string): Line[] {
   const counts = new Map<string, number>();

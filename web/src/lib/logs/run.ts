@@ -1,9 +1,8 @@
-/** Running a query of the Logs page: its lines, its counts, or its series. */
+/** Running a query of the Logs page: its lines, and its counts. */
 
-import { ApiError, type QueryData } from '../api/client';
-import { logInstant, logRange, nextNs, nsOf } from '../api/loki';
-import { gridOf, type Grid } from '../chart/frame';
-import { linesOf, withoutKnown, type Line } from './line';
+import { ApiError } from '../api/client';
+import { logInstant, logRange, nsOf } from '../api/loki';
+import { linesOf, type Line } from './line';
 import { countable, type LogQuery } from './logql';
 import { planOf, volumeOf, type Buckets, type Volume } from './volume';
 
@@ -16,10 +15,11 @@ export interface Failure {
 export const failureOf = (error: unknown): Failure =>
   error instanceof ApiError ? { type: error.type, message: error.message } : { type: 'unknown', message: String(error) };
 
-export interface Batch {
+export interface Page {
+  /** The oldest first. */
   lines: Line[];
-  /** Whether there may be more where these end. */
-  hasMore: boolean;
+  /** What asks for the lines that follow; null if there are none. */
+  next: string | null;
   warnings: string[];
   tookMs: number;
 }
@@ -29,25 +29,13 @@ export interface Times {
   endNs: string;
 }
 
-/** The newest (`backward`) or oldest lines between two times. */
-export async function fetchLines(query: string, { startNs, endNs }: Times, direction: 'backward' | 'forward', limit: number, signal?: AbortSignal): Promise<Batch> {
-  const { data, warnings, tookMs } = await logRange(query, { startNs, endNs, limit, direction }, signal);
-  const lines = data.resultType === 'streams' ? linesOf(data.result, direction) : [];
-  return { lines, hasMore: lines.length >= limit, warnings, tookMs };
-}
+/** What asks for the first page. */
+export const FIRST_PAGE = 'first';
 
-/** Lines before the oldest of `known`, or after the newest: what goes on where they end. */
-export async function fetchBeyond(query: string, times: Times, known: readonly Line[], direction: 'backward' | 'forward', limit: number, signal?: AbortSignal): Promise<Batch> {
-  const edge = direction === 'backward' ? known[0] : known[known.length - 1];
-  if (!edge) return fetchLines(query, times, direction, limit, signal);
-  const next = direction === 'backward' ? { ...times, endNs: nextNs(edge.ns) } : { ...times, startNs: edge.ns };
-  // Lines of the time at the edge come once more; the limit must leave room for others.
-  const again = known.reduce((count, { ns }) => count + (ns === edge.ns ? 1 : 0), 0);
-  const asked = Math.min(MOST_PER_REQUEST, limit + again);
-  const batch = await fetchLines(query, next, direction, asked, signal);
-  const lines = withoutKnown(batch.lines, known, edge.ns);
-  // An answer full of lines of that one time cannot go on: the API knows no place within a time.
-  return { ...batch, lines, hasMore: batch.hasMore && lines.length > 0 };
+/** A page of the lines between two times, from the newest on (`backward`) or from the oldest. */
+export async function fetchPage(query: string, { startNs, endNs }: Times, direction: 'backward' | 'forward', limit: number, cursor: string, signal?: AbortSignal): Promise<Page> {
+  const { data, nextCursor, warnings, tookMs } = await logRange(query, { startNs, endNs, limit, direction, cursor }, signal);
+  return { lines: data.resultType === 'streams' ? linesOf(data.result, direction) : [], next: nextCursor, warnings, tookMs };
 }
 
 /** Loki's limit of one answer. */
@@ -78,18 +66,4 @@ export async function fetchVolume(text: string, query: LogQuery, buckets: Bucket
   });
   const [series, ...singles] = await Promise.all([whole(), ...single]);
   return volumeOf(buckets, series, singles.flat());
-}
-
-export interface Series {
-  data: QueryData;
-  grid: Grid;
-  warnings: string[];
-  tookMs: number;
-}
-
-/** The series of a query of numbers, for a graph. */
-export async function fetchSeries(text: string, { fromMs, toMs, stepMs }: Buckets, signal?: AbortSignal): Promise<Series> {
-  const grid = gridOf(fromMs, toMs, stepMs);
-  const { data, warnings, tookMs } = await logRange(text, { startNs: nsOf(grid.fromMs), endNs: nsOf(grid.toMs), stepMs }, signal);
-  return { data: data.resultType === 'matrix' ? data : { resultType: 'matrix', result: [] }, grid, warnings, tookMs };
 }
