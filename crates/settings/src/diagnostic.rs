@@ -283,7 +283,7 @@ const SECRET_KEYS: [&str; 9] = [
 /// Works on the text alone, because a line must also be shown when the file is no YAML at all.
 fn without_secrets(line: &str) -> String {
     let mut search = 0;
-    while let Some(found) = line[search..].find(':') {
+    while let Some(found) = line[search..].find([':', '=']) {
         let colon = search + found;
         search = colon + 1;
         let key = line[..colon].trim_end_matches(['"', '\'', ' ']);
@@ -293,7 +293,7 @@ fn without_secrets(line: &str) -> String {
         let key = key[start..].to_ascii_lowercase();
         let value = line[colon + 1..].trim();
         if names_secret(&key) && !value.is_empty() && !value.starts_with('#') {
-            return format!("{}: {REDACTED}", &line[..colon]);
+            return format!("{} {REDACTED}", &line[..=colon]);
         }
     }
     hide_url_passwords(line)

@@ -43,7 +43,7 @@ pub use containers::{Format, Unwrapping};
 pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDelivered};
 pub use encoding::Encoding;
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
-pub use stages::{LogStages, StageContext, StageCounters, check_stage};
+pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
 pub use glob::Glob;
 pub use status::{CollectionStatus, SourceStatus};
 

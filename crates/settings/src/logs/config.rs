@@ -19,8 +19,6 @@ pub struct LogsConfig {
     pub sinks: Vec<LogSink>,
     /// Limits over all jobs.
     pub limits: LineLimits,
-    /// The file with the positions that the collector before this one had reached, to begin there.
-    pub positions_file: Option<PathBuf>,
 }
 
 /// Lines of one source, or of the like sources that a rule finds.
@@ -57,6 +55,8 @@ pub enum RouteStep {
     Relabel(Vec<RelabelConfig>),
     /// Labels that each line gets that has none of that name.
     ExternalLabels(Labels),
+    /// The end of a route that parts: each of these gets all lines. It has no sinks of its own then.
+    Branches(Vec<LogRoute>),
 }
 
 /// Where lines come from.

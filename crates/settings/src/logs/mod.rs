@@ -1,8 +1,12 @@
 //! How lines of logs are collected: one shape for what Promtail's and Alloy's configurations say.
 //!
-//! [`LogsConfig`] is what a collector works by. [`stage`] has what is done to lines, [`promtail`] reads
-//! the files of Promtail.
+//! [`LogsConfig`] is what a collector works by. [`stage`] has what is done to lines, [`promtail`] and
+//! [`alloy`] read the files of those.
 
+pub mod alloy;
+mod alloy_sinks;
+mod alloy_sources;
+mod alloy_targets;
 mod config;
 mod go_values;
 mod load;
@@ -18,3 +22,8 @@ pub use config::{
 };
 pub use load::LoadedLogs;
 pub use read_stage::{StageCheck, StageFault};
+
+#[cfg(test)]
+mod alloy_tests;
+#[cfg(test)]
+mod promtail_tests;

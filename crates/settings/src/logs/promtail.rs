@@ -128,11 +128,8 @@ fn read(reader: &StageReader<'_>, root: &Node, is_expanded: bool) -> LogsConfig 
         warn_of_variables(context, root);
     }
     let sinks = sinks(&mut section);
-    let mut config = LogsConfig {
-        limits: limits(&mut section),
-        positions_file: positions(&mut section),
-        ..LogsConfig::default()
-    };
+    warn_of_positions(&mut section);
+    let mut config = LogsConfig { limits: limits(&mut section), ..LogsConfig::default() };
     without_effect(&mut section, "server", "Watchfire serves its own pages", OWN_ADDRESS);
     without_effect(
         &mut section,
@@ -221,19 +218,18 @@ fn limits(section: &mut Section<'_>) -> LineLimits {
     limits
 }
 
-fn positions(section: &mut Section<'_>) -> Option<std::path::PathBuf> {
-    let mut inner = section.section("positions", "positions.Config")?;
+fn warn_of_positions(section: &mut Section<'_>) {
+    let Some(mut inner) = section.section("positions", "positions.Config") else { return };
     let name: String = inner.value("filename");
-    let path = inner.context.join(&name);
     inner.value::<GoDuration>("sync_period");
     inner.value::<bool>("ignore_invalid_yaml");
     if !name.is_empty() {
         let message = "positions are kept in the data of the agent and not in this file";
-        let help = "it is read once, where the agent has no position of its own yet";
+        let help = "at the first start files are read from their beginnings; what the broker has \
+                    already is not stored twice if stages give lines their own times";
         inner.warn("filename", message, Some(help));
     }
     inner.finish();
-    (!name.is_empty()).then_some(path)
 }
 
 fn target_config(section: &mut Section<'_>) -> (Duration, bool) {

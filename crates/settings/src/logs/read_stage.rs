@@ -34,7 +34,6 @@ pub type StageCheck<'c> = &'c dyn Fn(&Stage) -> Result<(), StageFault>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Syntax {
     Promtail,
-    #[expect(dead_code, reason = "the reader of such files is still to come")]
     Alloy,
 }
 

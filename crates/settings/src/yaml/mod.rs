@@ -16,5 +16,6 @@ pub use document::Document;
 pub(crate) use read::{
     ByteSize, FromNode, LabelName, Milliseconds, OutputPath, pairs_of, read_labels, read_map,
 };
+pub(crate) use scalar::Scalar;
 pub(crate) use section::{Context, Findings, Reference, ReferenceKind, Section, items_of};
 pub(crate) use tree::{Node, Span, Value};

@@ -45,6 +45,11 @@ impl Node {
         Node { span, value: Value::Scalar(Scalar::of_text(String::new(), true)), weight: 1 }
     }
 
+    /// A node that does not come from YAML.
+    pub(crate) fn new(span: Span, value: Value) -> Self {
+        Node { span, value, weight: 1 }
+    }
+
     /// Whether the node is nothing: absent after its key, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())

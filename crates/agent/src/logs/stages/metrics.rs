@@ -115,8 +115,7 @@ impl StageCounters {
     }
 
     /// Appends all of it in the text format of Prometheus.
-    pub fn render(&self, out: &mut Vec<u8>) {
-        let mut text = TextEncoder::new(out);
+    pub fn render(&self, text: &mut TextEncoder<'_>) {
         let own = [
             (
                 "watchfire_agent_log_lines_dropped_total",

@@ -5,11 +5,13 @@
 //! lines. `line` is what stages work on, `chain` is how one follows the other; all other files are
 //! stages, whose meaning is Promtail's and Alloy's.
 
+mod branches;
 mod chain;
 mod containers;
 mod dropping;
 mod input;
 mod jmespath;
+mod journal_labels;
 mod json;
 mod labels;
 mod line;
@@ -33,6 +35,7 @@ use settings::logs::{LineLimits, LogRoute, RouteStep, StageFault};
 use super::{Entries, Entry, Pipeline, Stages};
 use chain::{Clock, Link, Outlet};
 use dropping::{SharedLimit, SharedLimits};
+pub use journal_labels::JournalLabels;
 use json::JsonPlan;
 use line::{KeptLabels, Line};
 pub use metrics::StageCounters;
@@ -122,24 +125,41 @@ impl LogStages {
         for route in routes {
             let mut plan: Vec<Plan> =
                 dropping::line_limits(&context.limits, &context.counters).into_iter().collect();
-            for step in &route.steps {
-                match step {
-                    RouteStep::Stages(stages) => {
-                        for stage in stages {
-                            plan.push(compile(stage, context)?);
-                        }
-                    }
-                    RouteStep::Relabel(rules) => plan.push(labels::relabeled(rules)),
-                    RouteStep::ExternalLabels(labels) => {
-                        plan.push(labels::external_labels(labels));
-                    }
-                }
-            }
+            steps(&route.steps, context, &mut plan)?;
             plan.extend(dropping::stream_limit(&context.limits, &context.counters));
             plans.push(plan);
         }
         Ok(LogStages { routes: plans, wall_ns: context.wall_ns })
     }
+}
+
+/// Compiles the steps of a route.
+fn steps(
+    steps: &[RouteStep],
+    context: &StageContext,
+    plan: &mut Vec<Plan>,
+) -> Result<(), StageFault> {
+    for step in steps {
+        match step {
+            RouteStep::Stages(stages) => {
+                for stage in stages {
+                    plan.push(compile(stage, context)?);
+                }
+            }
+            RouteStep::Relabel(rules) => plan.push(labels::relabeled(rules)),
+            RouteStep::ExternalLabels(labels) => plan.push(labels::external_labels(labels)),
+            RouteStep::Branches(routes) => {
+                let mut ways = Vec::with_capacity(routes.len());
+                for route in routes {
+                    let mut way = Vec::new();
+                    self::steps(&route.steps, context, &mut way)?;
+                    ways.push(way);
+                }
+                plan.push(branches::branches(ways));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Tries to compile a stage, for who reads configurations.

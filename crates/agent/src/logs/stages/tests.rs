@@ -8,6 +8,7 @@ use model::MetricBatch;
 use proptest::prelude::*;
 use settings::logs::promtail::parse_stages;
 use settings::yaml::Document;
+use wire::text_encode::TextEncoder;
 
 use super::*;
 
@@ -196,7 +197,7 @@ fn too_many_parts_are_put_out() {
     run.line(&[("c", "2")], b"2019-01-01T01:00:00Z stdout P b");
     assert_eq!((run.out.len(), run.held()), (1, vec![10]));
     let mut page = Vec::new();
-    run.counters.render(&mut page);
+    run.counters.render(&mut TextEncoder::new(&mut page));
     let page = String::from_utf8(page).expect("text");
     assert!(page.contains("watchfire_agent_log_partial_lines_flushed_total 1"), "{page}");
 }
@@ -289,7 +290,7 @@ fn metrics_count_lines_and_values() {
     run.line(&labels, br#"{"took":"2s","size":"3","state":"down"}"#);
     run.line(&labels, b"{}");
     let mut page = Vec::new();
-    run.counters.render(&mut page);
+    run.counters.render(&mut TextEncoder::new(&mut page));
     let page = String::from_utf8(page).expect("text");
     for line in [
         "# HELP promtail_custom_lines_total all",
@@ -361,7 +362,19 @@ fn each_route_gets_all_lines() {
     let mut out: Vec<Entry> = Vec::new();
     pipeline.process(&mut entry, Instant::now(), &mut out);
     let shown: Vec<String> = out.iter().map(shown).collect();
-    assert_eq!(shown, ["x {a=\"1\", r=\"one\"}", "x {b=\"x1\"}", "x {a=\"1\", c=\"ext\"}"]);
+    let want = ["x {a=\"1\", r=\"one\"}", "x {b=\"x1\"}", "x {a=\"1\", c=\"ext\"}"];
+    assert_eq!(shown, want);
+    // The same, parted behind a common step.
+    let common = step("- static_labels: {z: all}");
+    let parted =
+        [LogRoute { steps: vec![common, RouteStep::Branches(routes.into())], sinks: vec![] }];
+    let mut pipeline = LogStages::new(&parted, &context).expect("valid").start();
+    entry.begin(0, 1_000, &labels, b"x");
+    out.clear();
+    pipeline.process(&mut entry, Instant::now(), &mut out);
+    let parted: Vec<Option<&str>> = out.iter().map(|entry| entry.labels.get("z")).collect();
+    assert_eq!(parted, [Some("all"); 3]);
+    assert_eq!(out[2].labels.get("c"), Some("ext"));
 }
 
 /// A line that needs nothing new costs no allocation. (Lists and objects that are passed over cost one.)
