@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser};
+use settings::logs::{LoadedLogs, alloy, promtail};
 use settings::prometheus::{Config as PrometheusConfig, Surroundings};
 use settings::yaml::Document;
 use settings::{Diagnostic, Faults, Severity};
@@ -17,12 +18,28 @@ use crate::config::Config;
 #[derive(Debug, Args)]
 pub(crate) struct CheckArguments {
     /// Watchfire's own configuration
-    #[arg(long, value_name = "FILE", required_unless_present = "prometheus_config")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present_any = ["prometheus_config", "promtail_config", "alloy_config"]
+    )]
     pub(crate) config: Option<PathBuf>,
 
     /// A configuration of Prometheus, together with the files it names
     #[arg(long, value_name = "FILE")]
     pub(crate) prometheus_config: Option<PathBuf>,
+
+    /// A configuration of Promtail, with what it would collect
+    #[arg(long, value_name = "FILE")]
+    pub(crate) promtail_config: Option<PathBuf>,
+
+    /// A configuration of Alloy, with what it would collect
+    #[arg(long, value_name = "FILE")]
+    pub(crate) alloy_config: Option<PathBuf>,
+
+    /// Put variables of the environment into Promtail's file, as -config.expand-env does
+    #[arg(long)]
+    pub(crate) config_expand_env: bool,
 
     /// Fail on warnings too
     #[arg(long)]
@@ -36,6 +53,10 @@ Examples:
       every fault with file, line and column
   watchfire check --prometheus-config prometheus.yml
       the same for Prometheus' file, the files it names, and what of it has no effect here
+  watchfire check --promtail-config promtail.yml
+      the same for Promtail's file, and which lines would be collected
+  watchfire check --alloy-config config.alloy
+      the same for Alloy's
   watchfire check --strict --prometheus-config prometheus.yml
       fail on warnings too, for use before a change is merged";
 
@@ -72,6 +93,18 @@ pub(crate) fn run(arguments: &CheckArguments) -> Result<()> {
     }
     if let Some(path) = &arguments.prometheus_config {
         let (foreign, jobs) = check_prometheus(path);
+        print_verdict(path, &foreign, &jobs);
+        found.extend(foreign);
+    }
+    let check = &agent::logs::check_stage;
+    if let Some(path) = &arguments.promtail_config {
+        let expand_env = arguments.config_expand_env;
+        let (foreign, jobs) = collected(promtail::load(path, &ThisMachine, expand_env, check));
+        print_verdict(path, &foreign, &jobs);
+        found.extend(foreign);
+    }
+    if let Some(path) = &arguments.alloy_config {
+        let (foreign, jobs) = collected(alloy::load(path, &ThisMachine, check));
         print_verdict(path, &foreign, &jobs);
         found.extend(foreign);
     }
@@ -151,9 +184,31 @@ fn check_prometheus(path: &Path) -> (Vec<Diagnostic>, String) {
     }
 }
 
+/// Everything wrong with a file of another collector, and what it collects.
+fn collected(loaded: Result<LoadedLogs, Faults>) -> (Vec<Diagnostic>, String) {
+    match loaded {
+        Ok(loaded) => {
+            let shown = crate::collected::describe(&loaded.config);
+            (loaded.warnings, shown)
+        }
+        Err(faults) => (faults.iter().cloned().collect(), String::new()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nothing() -> CheckArguments {
+        CheckArguments {
+            config: None,
+            prometheus_config: None,
+            promtail_config: None,
+            alloy_config: None,
+            config_expand_env: false,
+            strict: false,
+        }
+    }
 
     fn own(yaml: &str) -> Vec<Diagnostic> {
         let directory = tempfile::tempdir().expect("a directory for the test");
@@ -259,13 +314,58 @@ mod tests {
     }
 
     #[test]
+    fn a_promtail_file_tells_what_it_collects() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().join("p.yml");
+        let yaml = "clients: [{url: 'http://loki/push'}]\nscrape_configs:\n- job_name: var\n  \
+                    pipeline_stages: [{cri: {}}, {geoip: {}}]\n  static_configs:\n  - targets: \
+                    [localhost]\n    labels: {job: varlogs, __path__: /var/log/*.log}\n- job_name: k\n  \
+                    kafka: {topics: [a]}\n";
+        std::fs::write(&path, yaml).expect("write the file");
+        let check = &agent::logs::check_stage;
+        let (found, jobs) = collected(promtail::load(&path, &ThisMachine, false, check));
+        let lines: Vec<(Severity, usize)> =
+            found.iter().map(|one| (one.severity, one.line)).collect();
+        assert_eq!(lines, [(Severity::Mistake, 4), (Severity::Mistake, 9)]);
+        assert_eq!(
+            jobs,
+            "; 1 job\n  var: files /var/log/*.log {job=\"varlogs\"}; 1 stage; to client too"
+        );
+        let promtail_config = Some(path);
+        assert!(run(&CheckArguments { promtail_config, ..nothing() }).is_err());
+    }
+
+    #[test]
+    fn an_alloy_file_tells_what_it_collects() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().join("config.alloy");
+        let text = "loki.source.journal \"j\" {\n  forward_to = [loki.process.p.receiver]\n}\nloki.process \
+                    \"p\" {\n  stage.template {\n    source   = \"a\"\n    template = \"{{ nosuch }}\"\n  \
+                    }\n  forward_to = [loki.write.w.receiver]\n}\nloki.write \"w\" {\n  endpoint {\n    url = \
+                    \"http://h/\"\n  }\n}\n";
+        std::fs::write(&path, text).expect("write the file");
+        let load = || alloy::load(&path, &ThisMachine, &agent::logs::check_stage);
+        let (found, _) = collected(load());
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(one.line == 7 && one.message.contains("\"nosuch\" not defined"), "{one}");
+        std::fs::write(&path, text.replace("nosuch", ".Value")).expect("write the file");
+        let (found, jobs) = collected(load());
+        assert_eq!(found, []);
+        let want =
+            "the journal of systemd {job=\"loki.source.journal.j\"}; 1 stage; to loki.write.w too";
+        assert_eq!(jobs, format!("; 1 job\n  loki.source.journal.j: {want}"));
+        assert!(run(&CheckArguments { alloy_config: Some(path), ..nothing() }).is_ok());
+    }
+
+    #[test]
     fn the_exit_tells_errors_from_warnings() {
         let directory = tempfile::tempdir().expect("a directory for the test");
         let path = directory.path().join("p.yml");
         let check = |yaml: &str, strict| {
             std::fs::write(&path, yaml).expect("write the file");
             let prometheus_config = Some(path.clone());
-            run(&CheckArguments { config: None, prometheus_config, strict }).is_ok()
+            let arguments = CheckArguments { prometheus_config, strict, ..nothing() };
+            run(&arguments).is_ok()
         };
         assert!(check("runtime: {gogc: 1}\n", false));
         assert!(!check("runtime: {gogc: 1}\n", true));

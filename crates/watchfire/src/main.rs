@@ -12,6 +12,7 @@ mod admin;
 mod check;
 mod cli;
 mod cluster;
+mod collected;
 mod completions;
 mod config;
 mod delete;

@@ -43,8 +43,8 @@ pub use containers::{Format, Unwrapping};
 pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDelivered};
 pub use encoding::Encoding;
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
-pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
 pub use glob::Glob;
+pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
 pub use status::{CollectionStatus, SourceStatus};
 
 /// Opens the spool of lines, and tells how far all sources are read.

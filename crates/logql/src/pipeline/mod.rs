@@ -41,9 +41,7 @@ pub use pattern_parser::{PatternParser, PatternParserError};
 pub use regexp::{RegexpParser, RegexpParserError};
 pub use sample::{Conversion, Grouping, Unwrap};
 pub use selection::LabelSelection;
-pub use template::{
-    FreeTemplate, Template, TemplateError, TemplateMemory, template_functions,
-};
+pub use template::{FreeTemplate, Template, TemplateError, TemplateMemory, template_functions};
 
 use entry::State;
 use names::Name;
