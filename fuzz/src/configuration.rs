@@ -26,7 +26,7 @@ pub(crate) fn yaml(bytes: &[u8]) {
     }
 }
 
-fn check_faults(faults: &Faults, bytes: &[u8]) {
+pub(crate) fn check_faults(faults: &Faults, bytes: &[u8]) {
     let lines = 2 + bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     for fault in faults.iter() {
         // The separators of YAML 1.1 beside \n and \r are no line ends here.

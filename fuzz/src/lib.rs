@@ -6,6 +6,7 @@
 //! time are bounded from outside, by `cargo xtask fuzz`, which also instruments the code so that
 //! inputs are searched for by the paths they open. Here, tests run every target over its seeds.
 
+mod collection;
 mod columns;
 mod configuration;
 mod corpus;
@@ -315,6 +316,27 @@ pub const TARGETS: &[Target] = &[
         seeds: line_seeds::journal,
         words: &[],
         corpus: &["vlinsert-journald"],
+    },
+    Target {
+        name: "promtail-config",
+        run: collection::promtail_config,
+        seeds: collection::promtail_seeds,
+        words: collection::STAGE_WORDS,
+        corpus: &[],
+    },
+    Target {
+        name: "alloy-config",
+        run: collection::alloy_config,
+        seeds: collection::alloy_seeds,
+        words: collection::ALLOY_WORDS,
+        corpus: &[],
+    },
+    Target {
+        name: "log-stages",
+        run: collection::log_stages,
+        seeds: collection::stage_seeds,
+        words: collection::STAGE_WORDS,
+        corpus: &[],
     },
     Target {
         name: "promql-completion",
