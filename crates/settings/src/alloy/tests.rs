@@ -33,7 +33,7 @@ fn source(text: &str) -> Source {
 /// What the attribute `v` is, or what is wrong.
 fn value(expression: &str) -> Result<ValueKind, String> {
     let source = source(&format!("v = {expression}\n"));
-    let body = parse(&source).map_err(|fault| fault.to_string())?;
+    let body = parse(&source).map_err(|faults| faults.render())?;
     let context = Context::new(&source, Path::new(""));
     let exports = |id: &str| (id == "local.file_match.x").then_some(&["targets"] as &[&str]);
     let value = {
@@ -135,7 +135,7 @@ fn faults_of_form_have_their_place() {
         ("{", "expected identifier, got {"),
         ("/* x", "block comment not terminated"),
     ] {
-        let fault = parse(&source(text)).expect_err(text).to_string();
+        let fault = parse(&source(text)).expect_err(text).render();
         assert!(fault.contains(want), "{text}: {fault}");
     }
     for deep in [
