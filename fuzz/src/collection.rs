@@ -110,7 +110,7 @@ pub(crate) fn log_stages(bytes: &[u8]) {
     pipeline.held(&mut held);
     assert!(held.is_empty(), "{held:?} are held though nothing follows");
     let mut page = Vec::new();
-    context.counters().render(&mut page);
+    context.counters().render(&mut TextEncoder::new(&mut page));
 }
 
 fn texts(seeds: &[&str]) -> Vec<Vec<u8>> {

@@ -16,6 +16,7 @@ mod aggregation;
 mod cluster;
 mod console_role;
 mod features;
+mod ha;
 mod keys;
 mod limits;
 mod log_limits;
@@ -352,7 +353,7 @@ fn effective(
             .remote_write
             .limit_bytes
             .unwrap_or(DEFAULT_REMOTE_WRITE_LIMIT_BYTES),
-        ha: ha_tracker(file.ha_tracker)?,
+        ha: ha::tracker(file.ha_tracker)?,
         // Rules have places of their own in the file: they are read apart.
         aggregation: AggregationConfig::default(),
         collect: file.agent.enabled.unwrap_or(true),
@@ -469,32 +470,6 @@ fn tls(keys: Tls) -> Result<TlsConfig> {
         (None, Some(_)) => bail!("tls.key_file is given without tls.cert_file; give both"),
     };
     Ok(TlsConfig { files, names: keys.names })
-}
-
-/// A mistake is named also where it is not enabled.
-fn ha_tracker(keys: keys::HaTracker) -> Result<Option<HaConfig>> {
-    let default = HaConfig::default();
-    let failover = duration_ms("ha_tracker.failover_timeout", keys.failover_timeout.as_deref())?;
-    let config = HaConfig {
-        cluster_label: keys.cluster_label.unwrap_or(default.cluster_label),
-        replica_label: keys.replica_label.unwrap_or(default.replica_label),
-        failover_timeout_ms: failover.unwrap_or(default.failover_timeout_ms),
-        max_clusters: keys.max_clusters.unwrap_or(default.max_clusters),
-    };
-    for (key, label) in
-        [("cluster_label", &config.cluster_label), ("replica_label", &config.replica_label)]
-    {
-        ensure!(
-            !label.is_empty() && label != model::METRIC_NAME,
-            "ha_tracker.{key}: {label:?} cannot be a label that Prometheus servers add"
-        );
-    }
-    ensure!(
-        config.cluster_label != config.replica_label,
-        "ha_tracker.replica_label: it is the same as ha_tracker.cluster_label, so there would never \
-         be a second replica"
-    );
-    Ok(keys.enabled.unwrap_or(false).then_some(config))
 }
 
 /// A duration that is longer than none.

@@ -7,6 +7,7 @@
 mod documentation;
 mod insert;
 mod walk;
+mod words;
 
 use model::Matcher;
 

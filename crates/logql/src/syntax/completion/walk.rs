@@ -5,6 +5,7 @@ use model::{MatchOp, Matcher};
 use super::super::ast::VectorOp;
 use super::super::lexer::{Lexer, Token, TokenKind, unquote};
 use super::Place;
+use super::words::{BEHIND_OPERATOR, BINARY, STAGES};
 
 use TokenKind as K;
 
@@ -540,35 +541,6 @@ impl State {
         )
     }
 }
-
-/// What begins a stage.
-pub(super) const STAGES: [&str; 18] = [
-    "|=",
-    "!=",
-    "|~",
-    "!~",
-    "|>",
-    "!>",
-    "| json",
-    "| logfmt",
-    "| pattern",
-    "| regexp",
-    "| unpack",
-    "| line_format",
-    "| label_format",
-    "| decolorize",
-    "| drop",
-    "| keep",
-    "| unwrap",
-    "|",
-];
-
-const BEHIND_OPERATOR: [&str; 5] = ["bool", "on", "ignoring", "group_left", "group_right"];
-
-const BINARY: [&str; 17] = [
-    "by", "without", "and", "or", "unless", "+", "-", "*", "/", "%", "^", "==", "!=", ">", ">=",
-    "<", "<=",
-];
 
 fn vector_op(word: &str) -> bool {
     VectorOp::ALL.iter().any(|op| op.as_str().eq_ignore_ascii_case(word))
