@@ -92,7 +92,10 @@ mod tests {
 
     use super::*;
 
-    fn decoded(body: &str) -> Result<(LogSummary, Vec<(String, i64, String)>), LogPushError> {
+    /// Labels, time and text.
+    type Line = (String, i64, String);
+
+    fn decoded(body: &str) -> Result<(LogSummary, Vec<Line>), LogPushError> {
         let (limits, mut batch) = (LogLimits::default(), LogBatch::default());
         let context =
             LogContext { limits: &limits, levels: None, now_ns: 2_000_000_000_000_000_000 };
