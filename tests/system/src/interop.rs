@@ -9,6 +9,7 @@ mod federate;
 mod ha;
 mod import;
 mod influx;
+mod logs;
 mod otlp;
 mod parquet;
 mod peer;
@@ -46,5 +47,7 @@ pub(crate) const GROUP: Group = Group {
         ("vmagent-writes", write::vmagent_writes),
         ("opentelemetry-sdk-exports", otlp::sdk_exports),
         ("influxdb-client-writes", influx::client_writes),
+        ("libraries-push-lines", logs::libraries_push),
+        ("syslog-comes-from-others", logs::syslog_comes),
     ],
 };

@@ -20,6 +20,8 @@ const IMPORT: &str = "/api/v1/import/prometheus";
 pub(super) const PROTOBUF: &str = "application/vnd.google.protobuf; \
                                    proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
+const JSON: &str = "application/json";
+
 /// How the cases of one protocol are sent.
 type Send = fn(Client, &[u8]) -> Result<()>;
 
@@ -53,6 +55,25 @@ const PROTOCOLS: &[(&str, Send)] = &[
     }),
     ("promql", expression),
     ("logql", expression),
+    ("loki-push-json", |client, case| lines(client, "/loki/api/v1/push", JSON, case)),
+    ("vlinsert-loki", |client, case| {
+        lines(client, "/loki/api/v1/push", JSON, case)?;
+        lines(client, "/loki/api/v1/push", "application/x-protobuf", &snappy(case))?;
+        lines(client, "/api/prom/push", JSON, case)
+    }),
+    ("json-log", |client, case| {
+        lines(client, "/insert/jsonline", JSON, case)?;
+        lines(client, "/loki/api/v1/push", JSON, case)
+    }),
+    ("vlinsert-jsonline", |client, case| lines(client, "/insert/jsonline", JSON, case)),
+    ("vlinsert-elasticsearch", |client, case| lines(client, "/elasticsearch/_bulk", JSON, case)),
+    ("vlinsert-journald", |client, case| {
+        lines(client, "/upload", "application/vnd.fdo.journal", case)
+    }),
+    ("otlp-json", |client, case| {
+        lines(client, "/v1/logs", JSON, case)?;
+        lines(client, "/v1/logs", "application/x-protobuf", case)
+    }),
     ("promql-selector", selector),
     ("matchers", selector),
     ("regex", regex),
@@ -165,6 +186,11 @@ fn packed_write(client: Client, case: &[u8]) -> Result<()> {
 
 fn import(client: Client, case: &[u8], header: (&str, &str)) -> Result<()> {
     well(client.post(IMPORT, &[header], case))
+}
+
+/// As lines of logs.
+fn lines(client: Client, path: &str, kind: &str, case: &[u8]) -> Result<()> {
+    well(client.post(path, &[("Content-Type", kind)], case)).context(path.to_owned())
 }
 
 /// To the Pushgateway, whose parser is as strict and which keeps what it takes.
