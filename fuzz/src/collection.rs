@@ -11,6 +11,7 @@ use settings::logs::{LineLimits, LogRoute, LogsConfig, RouteStep, alloy, promtai
 use settings::prometheus::Surroundings;
 use settings::yaml::Document;
 use settings::{Diagnostic, Faults};
+use wire::text_encode::TextEncoder;
 
 use crate::configuration::check_faults;
 

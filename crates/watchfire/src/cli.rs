@@ -241,6 +241,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMETHEUS_CONFIG")]
     pub(crate) prometheus_config: Option<PathBuf>,
 
+    /// What is collected by files of other collectors of logs.
+    #[command(flatten)]
+    pub(crate) collectors: CollectorFiles,
+
     /// Neither TLS nor login, also on an address other than loopback: everyone who can reach it
     /// can read and write everything
     #[arg(long)]
@@ -259,6 +263,28 @@ pub(crate) struct ServeArguments {
         value_parser = ["error", "warn", "info", "debug", "trace"]
     )]
     pub(crate) log: String,
+}
+
+/// Files of other collectors of logs; docs/operating/log-stages.md tells what of them runs.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct CollectorFiles {
+    /// Collect logs by this configuration of Promtail, as it is
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMTAIL_CONFIG")]
+    pub(crate) promtail_config: Option<PathBuf>,
+
+    /// Collect logs by this configuration of Alloy, as it is
+    #[arg(long, value_name = "FILE", env = "WATCHFIRE_ALLOY_CONFIG")]
+    pub(crate) alloy_config: Option<PathBuf>,
+
+    /// In the configuration of Promtail ${NAME} is that variable of the environment
+    #[arg(long, requires = "promtail_config")]
+    pub(crate) config_expand_env: bool,
+}
+
+impl CollectorFiles {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.promtail_config.is_none() && self.alloy_config.is_none()
+    }
 }
 
 /// How a broker is one of a cluster; docs/operating/cluster.md tells the whole of it.
@@ -356,6 +382,10 @@ pub(crate) struct AgentArguments {
     /// Scrape by this configuration of Prometheus, as it is; SIGHUP reads it again
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_PROMETHEUS_CONFIG")]
     pub(crate) prometheus_config: Option<PathBuf>,
+
+    /// What is collected by files of other collectors of logs.
+    #[command(flatten)]
+    pub(crate) collectors: CollectorFiles,
 
     /// Serve /metrics without TLS and login also on an address other than loopback
     #[arg(long)]

@@ -347,6 +347,7 @@ mod tests {
             .with_page(Box::new(|out| {
                 let status = agent::logs::CollectionStatus::default();
                 render_counters(status.rows().into_iter(), out);
+                agent::logs::StageCounters::default().render(out);
             }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use broker::HaConfig;
 
-use super::duration_ms;
+use super::durations::duration_ms;
 
 /// A mistake is named also where it is not enabled.
 pub(super) fn tracker(keys: super::keys::HaTracker) -> Result<Option<HaConfig>> {

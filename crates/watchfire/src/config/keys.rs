@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The keys of the file. All are optional; `docs/operating/configuration.md` describes each.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -56,6 +57,8 @@ pub(super) struct LogJournal {
     pub(super) arguments: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) first_lines: Option<u32>,
+    /// Read from the document.
+    pub(super) stages: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -69,6 +72,8 @@ pub(super) struct LogFiles {
     pub(super) encoding: Option<String>,
     pub(super) start_at: Option<LogStart>,
     pub(super) format: Option<LogFormat>,
+    /// Read from the document.
+    pub(super) stages: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -123,7 +128,7 @@ pub(super) struct StreamAggregation {
     pub(super) drop_input: Option<bool>,
     pub(super) keep_input: Option<bool>,
     /// Read apart, because faults in it have places of their own.
-    pub(super) rules: Option<serde::de::IgnoredAny>,
+    pub(super) rules: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

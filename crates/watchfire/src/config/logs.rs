@@ -11,10 +11,11 @@ use agent::logs::{
 };
 use anyhow::{Result, anyhow, ensure};
 
+use super::collectors::Collectors;
 use super::keys;
 
 /// Where `journalctl` is, and what it reads.
-const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
+pub(super) const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
 const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 /// What is collected where there is no journal and nothing is configured.
 const SYSTEM_LOGS: [&str; 3] = ["/var/log/*.log", "/var/log/syslog", "/var/log/messages"];
@@ -22,7 +23,7 @@ const DOCKER_LOGS: &str = "/var/lib/docker/containers/*/*-json.log";
 const POD_LOGS: &str = "/var/log/pods/*/*/*.log";
 /// Of a system's log that was there before the first start, so much is read: it says little of now.
 const SYSTEM_LOG_BYTES: u64 = 64 << 10;
-const FIRST_LINES: u32 = 1_000;
+pub(super) const FIRST_LINES: u32 = 1_000;
 
 impl keys::Logs {
     fn says_something(&self) -> bool {
@@ -39,6 +40,7 @@ pub(super) fn collecting(
     host: &str,
     data: &Path,
     is_agent: bool,
+    others: &Collectors<'_>,
 ) -> Result<Option<LogsConfig>> {
     let default = SpoolConfig::default();
     let spool = SpoolConfig {
@@ -58,12 +60,36 @@ pub(super) fn collecting(
     }
     check_labels("logs.labels", &keys.labels)?;
     check_labels("logs.journal.labels", &keys.journal.labels)?;
-    let mut files: Vec<FileGroup> =
-        keys.files.iter().map(|group| file_group(group, &keys.labels)).collect::<Result<_>>()?;
-    if !keys.collect.unwrap_or(!is_agent || keys.says_something()) {
+    let mut files = Vec::with_capacity(keys.files.len());
+    for (at, group) in keys.files.iter().enumerate() {
+        let stages: Arc<dyn Stages> = match group.stages {
+            Some(_) => others.own_stages(&format!("logs.files[{at}].stages"))?,
+            None => Arc::new(Unchanged),
+        };
+        files.push(file_group(group, &keys.labels, stages)?);
+    }
+    let journal_stages: Arc<dyn Stages> = match keys.journal.stages {
+        Some(_) => others.own_stages("logs.journal.stages")?,
+        None => Arc::new(Unchanged),
+    };
+    let is_told = !others.files.is_empty();
+    ensure!(
+        !is_told || keys.collect != Some(false),
+        "logs.collect: false, but --promtail-config or --alloy-config is given; leave one out"
+    );
+    let own = keys.collect.unwrap_or(!is_agent || keys.says_something());
+    if !own && !is_told {
         return Ok(None);
     }
-    let journal = journal(keys);
+    let host = keys.host.clone().unwrap_or_else(|| host.to_owned());
+    let mut logs =
+        LogsConfig { files: Vec::new(), journal: None, host, directory: data.join("lines"), spool };
+    others.add_to(&mut logs)?;
+    // Files of others say all there is to collect.
+    if !own || (is_told && keys.collect.is_none() && !keys.says_something()) {
+        return Ok(Some(logs));
+    }
+    let journal = journal(keys, journal_stages);
     if files.is_empty() && journal.is_none() && keys.journal.enabled != Some(false) {
         files.push(default_group(&SYSTEM_LOGS, "varlogs", Start::Last(SYSTEM_LOG_BYTES), keys)?);
     }
@@ -75,14 +101,23 @@ pub(super) fn collecting(
         let stages = Unwrapping::before(Format::Cri, Arc::new(Unchanged));
         files.push(FileGroup { layout: Layout::Pods, stages, ..pods });
     }
-    let host = keys.host.clone().unwrap_or_else(|| host.to_owned());
-    Ok(Some(LogsConfig { files, journal, host, directory: data.join("lines"), spool }))
+    logs.files.append(&mut files);
+    ensure!(
+        logs.journal.is_none() || keys.journal.enabled != Some(true),
+        "logs.journal.enabled: the journal is collected by another file already; leave one out"
+    );
+    logs.journal = logs.journal.or(journal);
+    Ok(Some(logs))
 }
 
-fn journal(keys: &keys::Logs) -> Option<JournalConfig> {
-    let keys::LogJournal { enabled, command, arguments, labels, first_lines } = &keys.journal;
-    let found = || JOURNALCTL.iter().map(PathBuf::from).find(|path| path.is_file());
-    let command = command.clone().or_else(found);
+/// `journalctl`, if it is there.
+pub(super) fn journalctl() -> Option<PathBuf> {
+    JOURNALCTL.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+fn journal(keys: &keys::Logs, stages: Arc<dyn Stages>) -> Option<JournalConfig> {
+    let keys::LogJournal { enabled, command, arguments, labels, first_lines, .. } = &keys.journal;
+    let command = command.clone().or_else(journalctl);
     let is_there = || {
         JOURNALS.iter().any(|path| std::fs::read_dir(path).is_ok_and(|mut it| it.next().is_some()))
     };
@@ -95,7 +130,7 @@ fn journal(keys: &keys::Logs) -> Option<JournalConfig> {
         arguments: arguments.clone(),
         labels,
         first_lines: first_lines.unwrap_or(FIRST_LINES),
-        stages: Arc::new(Unchanged),
+        stages,
     })
 }
 
@@ -113,7 +148,11 @@ fn default_group(paths: &[&str], job: &str, start: Start, keys: &keys::Logs) -> 
     })
 }
 
-fn file_group(keys: &keys::LogFiles, labels: &BTreeMap<String, String>) -> Result<FileGroup> {
+fn file_group(
+    keys: &keys::LogFiles,
+    labels: &BTreeMap<String, String>,
+    stages: Arc<dyn Stages>,
+) -> Result<FileGroup> {
     ensure!(
         !keys.paths.is_empty(),
         "logs.files.paths: there is none; name files such as /var/log/nginx/*.log"
@@ -127,7 +166,6 @@ fn file_group(keys: &keys::LogFiles, labels: &BTreeMap<String, String>) -> Resul
         keys::LogFormat::Docker => Format::Docker,
         keys::LogFormat::Cri => Format::Cri,
     };
-    let stages: Arc<dyn Stages> = Arc::new(Unchanged);
     Ok(FileGroup {
         paths: globs("logs.files.paths", keys.paths.iter().map(String::as_str))?,
         exclude: globs("logs.files.exclude", keys.exclude.iter().map(String::as_str))?,
@@ -162,11 +200,18 @@ fn check_labels(key: &str, labels: &BTreeMap<String, String>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::CollectorFiles;
 
     fn read(yaml: &str, is_agent: bool) -> Result<Option<LogsConfig>> {
         let document = settings::yaml::Document::parse("test", yaml.as_bytes())?;
         let keys: keys::Logs = document.deserialize()?;
-        collecting(&keys, "here", Path::new("data"), is_agent)
+        let yaml = yaml.replace('\n', "\n  ");
+        let others = Collectors {
+            files: &CollectorFiles::default(),
+            own: (None, &format!("logs:\n  {yaml}\n")),
+            counters: &Arc::default(),
+        };
+        collecting(&keys, "here", Path::new("data"), is_agent, &others)
     }
 
     #[test]
@@ -195,6 +240,8 @@ mod tests {
             ("files: [{paths: [/a], encoding: x}]", "logs.files.encoding"),
             ("files: [{paths: [/a], labels: {1a: b}}]", "logs.files.labels"),
             ("spool: {limit_bytes: 1}", "logs.spool.limit_bytes"),
+            ("files: [{paths: [/a], stages: [{jsn: {}}]}]", "jsn"),
+            ("journal: {stages: [{regex: {expression: '('}}]}", "regex"),
         ] {
             let error = read(yaml, true).expect_err(yaml).to_string();
             assert!(error.contains(wanted), "{yaml}: {error}");

@@ -2,19 +2,26 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::{AgentArguments, ServeArguments};
 use crate::ranges;
+use ::agent::logs::StageCounters;
 use anyhow::{Context, Result, bail, ensure};
 use broker::{AggregationConfig, HaConfig};
 use model::Limits;
 use settings::Faults;
 use settings::yaml::Document;
 
+use collectors::Collectors;
+use durations::{duration_ms, duration_or_none_ms};
+
 mod agent;
 mod aggregation;
 mod cluster;
+mod collectors;
 mod console_role;
+mod durations;
 mod features;
 mod ha;
 mod keys;
@@ -75,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) agent: ::agent::AgentConfig,
     /// Which lines of logs are collected; nothing if none are.
     pub(crate) logs: Option<::agent::logs::LogsConfig>,
+    /// What their stages count.
+    pub(crate) stage_counters: Arc<StageCounters>,
     pub(crate) limits: Limits,
     /// Tenants whose limits are others, and how many tenants there may be.
     pub(crate) tenants: broker::TenantSettings,
@@ -136,6 +145,8 @@ pub(crate) struct AgentRole {
     pub(crate) collect: Option<::agent::AgentConfig>,
     /// Which lines of logs are collected; nothing if none are.
     pub(crate) logs: Option<::agent::logs::LogsConfig>,
+    /// What their stages count.
+    pub(crate) stage_counters: Arc<StageCounters>,
     pub(crate) shipping: Shipping,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
@@ -175,10 +186,14 @@ impl AgentRole {
         });
         let data = arguments.data.clone().or(file.data);
         let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_AGENT_DATA));
-        let logs = logs::collecting(&file.logs, &collecting.instance, &data, true)?;
+        let stage_counters = Arc::default();
+        let own = (arguments.config.as_deref(), document.map_or("", Document::text));
+        let others = Collectors { files: &arguments.collectors, own, counters: &stage_counters };
+        let logs = logs::collecting(&file.logs, &collecting.instance, &data, true, &others)?;
         Ok(AgentRole {
             data,
             logs,
+            stage_counters,
             listen: arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_AGENT_LISTEN),
             insecure_no_auth: arguments.insecure_no_auth,
             brokers,
@@ -313,8 +328,12 @@ fn effective(
         duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
     let data = arguments.data.clone().or(file.data);
     let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+    let stage_counters = Arc::default();
+    let own = (arguments.config.as_deref(), yaml.as_str());
+    let others = Collectors { files: &arguments.collectors, own, counters: &stage_counters };
     Ok(Config {
-        logs: logs::collecting(&file.logs, &collecting.instance, &data, false)?,
+        logs: logs::collecting(&file.logs, &collecting.instance, &data, false, &others)?,
+        stage_counters,
         data,
         listen,
         peer_listen,
@@ -472,23 +491,6 @@ fn tls(keys: Tls) -> Result<TlsConfig> {
     Ok(TlsConfig { files, names: keys.names })
 }
 
-/// A duration that is longer than none.
-fn duration_ms(key: &str, text: Option<&str>) -> Result<Option<i64>> {
-    let ms = duration_or_none_ms(key, text)?;
-    ensure!(ms != Some(0), "{key}: {:?} is no time at all; give more", text.unwrap_or_default());
-    Ok(ms)
-}
-
-/// A duration, which may be `0s`.
-fn duration_or_none_ms(key: &str, text: Option<&str>) -> Result<Option<i64>> {
-    let Some(text) = text else { return Ok(None) };
-    let ms = promql::parse_duration(text)
-        .ok()
-        .filter(|ms| *ms >= 0)
-        .with_context(|| format!("{key}: {text:?} is not a duration such as 15d, 1h30m or 10s"))?;
-    Ok(Some(ms))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,6 +511,7 @@ mod tests {
             syslog_tls_listen: None,
             prometheus_config: None,
             config: None,
+            collectors: crate::cli::CollectorFiles::default(),
             insecure_no_auth: false,
             cluster: crate::cli::ClusterArguments::default(),
             log: "info".to_owned(),

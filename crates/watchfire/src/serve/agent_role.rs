@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::logs::StageCounters;
 use agent::{Agent, PipelineSender, TargetCounts, TierConfig};
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -12,6 +13,7 @@ use net::{Access, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
+use super::collecting::next_counts;
 use super::{Front, Scraping, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
@@ -93,7 +95,14 @@ async fn serve(role: AgentRole) -> Result<()> {
         scraping.clone().map(|scraping| tokio::spawn(count(scraping, Arc::clone(agent.targets()))));
     let page =
         |scraping: Arc<Scraping>| -> Page { Box::new(move |out| scraping.scraper().render(out)) };
-    let pages = scraping.clone().map(page).into_iter().collect();
+    let mut pages: Vec<Page> = scraping.clone().map(page).into_iter().collect();
+    let stages = &role.stage_counters;
+    let stage_counting = role.logs.as_ref().map(|_| {
+        let counters = Arc::clone(stages);
+        pages.push(Box::new(move |out| counters.render(out)));
+        let instance = identity.name().to_string();
+        tokio::spawn(forward_counts(Arc::clone(stages), instance, agent.sender().clone()))
+    });
     front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
     let reload = async || match &scraping {
@@ -103,7 +112,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     signalled(reload).await?;
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
     front.stop().await;
-    for task in [forwarding, counting].into_iter().flatten() {
+    for task in [forwarding, counting, stage_counting].into_iter().flatten() {
         task.abort();
     }
     let agent = Arc::into_inner(agent).context("something still uses the agent")?;
@@ -117,6 +126,11 @@ async fn forward(mut batches: mpsc::Receiver<MetricBatch>, pipeline: PipelineSen
             return;
         }
     }
+}
+
+/// Takes what stages count of lines into the pipeline.
+async fn forward_counts(stages: Arc<StageCounters>, instance: String, pipeline: PipelineSender) {
+    while pipeline.send(next_counts(&stages, &instance).await).await.is_ok() {}
 }
 
 /// Tells the fleet's table how the targets are.

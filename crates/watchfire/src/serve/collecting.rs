@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use agent::logs::{
     CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, NumberedLines,
-    OnDelivered,
+    OnDelivered, StageCounters,
 };
 use anyhow::{Context, Result};
 use broker::{BatchIdentity, Broker, Incarnation, LOCAL_COLLECTORS, Lane};
+use model::{DEFAULT_TENANT, MetricBatch};
+
+use crate::metrics::Page;
+
+/// How often counts of stages are taken.
+const COUNT_EVERY: Duration = Duration::from_secs(15);
 
 /// Collects into the broker. Opening a large spool reads all of it.
 pub(super) async fn start(config: LogsConfig, broker: Broker) -> Result<LocalCollection> {
@@ -18,8 +25,40 @@ pub(super) async fn start(config: LogsConfig, broker: Broker) -> Result<LocalCol
 }
 
 /// What is told of a collection on `/metrics`.
-pub(super) fn page(status: Arc<CollectionStatus>) -> crate::metrics::Page {
-    Box::new(move |out| crate::metrics::render_counters(status.rows().into_iter(), out))
+pub(super) fn page(status: Arc<CollectionStatus>, stages: Arc<StageCounters>) -> Page {
+    Box::new(move |out| {
+        crate::metrics::render_counters(status.rows().into_iter(), out);
+        stages.render(out);
+    })
+}
+
+/// What stages of the kind `metrics` have counted, once it is time for it.
+pub(super) async fn next_counts(stages: &StageCounters, instance: &str) -> MetricBatch {
+    loop {
+        tokio::time::sleep(COUNT_EVERY).await;
+        let mut batch = MetricBatch::default();
+        let common = [("job", "logs"), ("instance", instance)];
+        stages.collect(&common, crate::about::now_ms(), &mut batch);
+        if batch.rows() > 0 {
+            return batch;
+        }
+    }
+}
+
+/// Stores what stages count in the broker of this process.
+pub(super) async fn count(stages: Arc<StageCounters>, instance: String, broker: Broker) {
+    loop {
+        let batch = next_counts(&stages, &instance).await;
+        broker.ingest(DEFAULT_TENANT, &batch, |result| {
+            let error = match result {
+                Ok(outcome) => outcome.complaint(),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = error {
+                tracing::warn!(error, "what stages count of lines was not stored");
+            }
+        });
+    }
 }
 
 struct IntoBroker(Broker);

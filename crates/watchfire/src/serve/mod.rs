@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::{BatchReceiver, HostAgent};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use blockstore::Retention;
 use broker::cluster::status::cluster_status_service;
 use broker::{Broker, BrokerConfig, Complaints};
@@ -185,12 +185,19 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     if collect {
         security.reserve_name(&config.agent.instance);
     }
+    ensure!(
+        collect || config.arguments.collectors.is_empty(),
+        "this process collects nothing: give --promtail-config and --alloy-config to `watchfire agent`"
+    );
     let collection = match config.logs.clone().filter(|_| collect) {
         Some(logs) => Some(collecting::start(logs, broker.clone()).await?),
         None => None,
     };
     if let Some(collection) = &collection {
-        telemetry = telemetry.with_page(collecting::page(Arc::clone(collection.status())));
+        let (status, stages) = (collection.status(), &config.stage_counters);
+        telemetry = telemetry.with_page(collecting::page(Arc::clone(status), Arc::clone(stages)));
+        let (instance, broker) = (config.agent.instance.clone(), broker.clone());
+        tokio::spawn(collecting::count(Arc::clone(stages), instance, broker));
     }
     // Also one that scrapes nothing may lead, and sees to it that the others know whose turn it is.
     let turns = broker.scrape_turns(config.prometheus_config.is_some());

@@ -1,0 +1,162 @@
+//! Files of Promtail and Alloy as what this program collects.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent::logs::{
+    Encoding, FileGroup, Glob, JournalConfig, JournalLabels, Layout, LogStages, LogsConfig,
+    StageContext, StageCounters, Stages, Start, check_stage,
+};
+use anyhow::{Context, Result, anyhow};
+use settings::logs::{
+    FileSource, JournalSource, LineLimits, LoadedLogs, LogJob, LogRoute, LogSource, RouteStep,
+    alloy, promtail,
+};
+use settings::yaml::Document;
+
+use super::logs::{FIRST_LINES, JOURNALCTL, journalctl};
+use crate::check::ThisMachine;
+use crate::cli::CollectorFiles;
+
+/// What is collected besides what keys alone can say.
+#[derive(Debug)]
+pub(super) struct Collectors<'a> {
+    /// Files of others.
+    pub(super) files: &'a CollectorFiles,
+    /// Our own file, and its text.
+    pub(super) own: (Option<&'a Path>, &'a str),
+    pub(super) counters: &'a Arc<StageCounters>,
+}
+
+impl Collectors<'_> {
+    /// Adds what the files of others say to what is collected already. What of them does not run is told
+    /// in the log, since nobody would see it otherwise.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub(super) fn add_to(&self, logs: &mut LogsConfig) -> Result<()> {
+        let CollectorFiles { promtail_config, alloy_config, config_expand_env } = self.files;
+        if let Some(path) = promtail_config {
+            add(
+                &promtail::load(path, &ThisMachine, *config_expand_env, &check_stage)?,
+                logs,
+                self,
+            )?;
+        }
+        if let Some(path) = alloy_config {
+            add(&alloy::load(path, &ThisMachine, &check_stage)?, logs, self)?;
+        }
+        Ok(())
+    }
+
+    /// The stages below a key of our own file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(super) fn own_stages(&self, key: &str) -> Result<Arc<dyn Stages>> {
+        let file = self.own.0.unwrap_or(Path::new("")).to_string_lossy();
+        let document = Document::parse(&file, self.own.1.as_bytes())?;
+        let (stages, warnings) = promtail::parse_stages(&document, key, &check_stage)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let route = LogRoute { steps: vec![RouteStep::Stages(stages)], sinks: Vec::new() };
+        let context = StageContext::new(&LineLimits::default(), Arc::clone(self.counters));
+        let stages = LogStages::new(&[route], &context)
+            .map_err(|fault| anyhow!("{key}: {}: {}", fault.key, fault.message))?;
+        Ok(Arc::new(stages))
+    }
+}
+
+fn add(loaded: &LoadedLogs, logs: &mut LogsConfig, from: &Collectors<'_>) -> Result<()> {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let context = StageContext::new(&loaded.config.limits, Arc::clone(from.counters));
+    for job in &loaded.config.jobs {
+        let stages = LogStages::new(&job.routes, &context)
+            .map_err(|fault| anyhow!("{}: {}: {}", job.name, fault.key, fault.message))?;
+        let stages: Arc<dyn Stages> = Arc::new(stages);
+        match &job.source {
+            LogSource::Files(files) => add_files(job, files, &stages, logs)?,
+            LogSource::Journal(journal) => add_journal(job, journal, stages, logs),
+            LogSource::Syslog(_) => not_run(job, "syslog", "send it to a file, such as by rsyslog"),
+            LogSource::Docker(_) => {
+                not_run(job, "containers by their daemon", "set logs.containers: true in --config");
+            }
+            LogSource::Stdin { .. } => not_run(job, "standard input", "write it to a file"),
+        }
+    }
+    Ok(())
+}
+
+fn not_run(job: &LogJob, what: &str, instead: &str) {
+    tracing::warn!(job = job.name, "{what}: not collected yet; {instead}");
+}
+
+fn add_files(
+    job: &LogJob,
+    files: &FileSource,
+    stages: &Arc<dyn Stages>,
+    logs: &mut LogsConfig,
+) -> Result<()> {
+    if !files.discovery.is_empty() {
+        not_run(job, "targets of files", "name the paths in static_configs");
+    }
+    if files.compression.is_some() {
+        not_run(job, "packed files", "unpack them");
+    }
+    let encoding = files.encoding.as_deref().map_or(Ok(Encoding::Utf8), Encoding::named);
+    let encoding = encoding.map_err(|error| anyhow!("{}: encoding: {error}", job.name))?;
+    for target in &files.targets {
+        let labels = target.labels.iter();
+        let labels: BTreeMap<String, String> =
+            labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let exclude = target.exclude.iter().map(|path| glob(job, path));
+        logs.files.push(FileGroup {
+            paths: vec![glob(job, &target.path)?],
+            exclude: exclude.collect::<Result<_>>()?,
+            labels,
+            encoding,
+            start: if files.tail_from_end { Start::End } else { Start::Beginning },
+            stages: Arc::clone(stages),
+            layout: Layout::Plain,
+        });
+    }
+    Ok(())
+}
+
+/// A pattern, from where the program was started if it is not absolute, as there.
+fn glob(job: &LogJob, path: &str) -> Result<Glob> {
+    let whole = match Path::new(path).is_absolute() {
+        true => PathBuf::from(path),
+        false => std::env::current_dir().context("where the program was started")?.join(path),
+    };
+    Glob::new(&whole.to_string_lossy()).map_err(|error| anyhow!("{}: {error}", job.name))
+}
+
+fn add_journal(
+    job: &LogJob,
+    journal: &JournalSource,
+    stages: Arc<dyn Stages>,
+    logs: &mut LogsConfig,
+) {
+    if logs.journal.is_some() {
+        not_run(job, "a second time the journal", "collect it in one job");
+        return;
+    }
+    if journal.as_json {
+        tracing::warn!(job = job.name, "lines of the journal are messages, not JSON");
+    }
+    let mut arguments = journal.matches.clone();
+    arguments.extend(journal.path.iter().map(|path| format!("--directory={}", path.display())));
+    let stages = JournalLabels::before(journal.labels.clone(), &job.relabel, stages);
+    logs.journal = Some(JournalConfig {
+        command: journalctl().unwrap_or_else(|| PathBuf::from(JOURNALCTL[0])),
+        arguments,
+        labels: BTreeMap::new(),
+        first_lines: FIRST_LINES,
+        stages: Arc::new(stages),
+    });
+}
