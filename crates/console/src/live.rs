@@ -94,7 +94,7 @@ pub(crate) async fn upgrade(
 
 /// The caller, for the tenant that `tenant` in the URL names: pages cannot send a header with a
 /// WebSocket.
-fn named_in(uri: &Uri, principal: Principal) -> Result<Principal, ApiError> {
+pub(crate) fn named_in(uri: &Uri, principal: Principal) -> Result<Principal, ApiError> {
     let query = uri.query().unwrap_or_default();
     let mut named = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "tenant");
     match (named.next(), named.next()) {

@@ -14,11 +14,11 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::response::Response;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use logql::pipeline::Pipeline;
 use logql::syntax::ast::{Expr, LogExpr};
 use model::{Labels, LogRecord, TenantName};
-use net::auth::Standing;
+use net::auth::{Principal, Standing};
 
 use super::asked::{Bounds, Direction, integer, limit};
 use super::cursor::line_hash;
@@ -27,7 +27,7 @@ use super::lines::{self, LinesAsked, LinesFound, StreamOut, write_entry};
 use super::query::{asked, check_entries, now_ns, parsed, seed, wants_categories};
 use super::refusal::{Refusal, data_error};
 use crate::Console;
-use crate::live::{CLOSE_TIMEOUT, PING_INTERVAL, SEND_TIMEOUT, lapse};
+use crate::live::{CLOSE_TIMEOUT, PING_INTERVAL, SEND_TIMEOUT, lapse, named_in};
 use crate::log_data::{LineFeed, NewLines};
 use crate::params::Params;
 use crate::running::Asked;
@@ -42,6 +42,8 @@ const MAX_LINES: usize = 1_000;
 pub(super) async fn tail(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
+    uri: Uri,
+    principal: Principal,
     standing: Standing,
     request: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
     params: Params,
@@ -61,17 +63,17 @@ pub(super) async fn tail(
         status: error.status(),
         text: format!("tail is a WebSocket: {error}"),
     })?;
-    let tenant = params.tenant();
+    let tenant = named_in(&uri, principal)?.tenant;
     let feed = console.executor().data().tail(tenant, log.matchers.clone());
     let feed = feed.map_err(|error| Refusal::bad(error.to_string()))?;
     let tailing = Tailing {
-        asked: asked(&params, (bounds.start_ns, now_ns, 0)),
+        asked: Asked { tenant, ..asked(&params, (bounds.start_ns, now_ns, 0)) },
         log,
         lines: LinesAsked {
             bounds,
             limit,
             direction: Direction::Backward,
-            categorize: wants_categories(&headers),
+            categorize: wants_categories(&headers) || categories_named(&params),
             now_ns,
             seed: seed(),
             notes_lines: true,
@@ -82,6 +84,11 @@ pub(super) async fn tail(
         tenant,
     };
     Ok(request.on_upgrade(move |socket| tailing.run(feed, standing, socket)))
+}
+
+/// Whether the URL asks for what a header asks for elsewhere: pages cannot send one with a WebSocket.
+fn categories_named(params: &Params) -> bool {
+    params.get("encoding_flags").is_some_and(|flags| flags.split(',').any(|one| one == CATEGORIZE))
 }
 
 struct Tailing {

@@ -26,7 +26,7 @@ fn now_ms() -> i64 {
 }
 
 /// A broker with some lines, and the API over it.
-struct Server {
+pub(super) struct Server {
     broker: Broker,
     router: Router,
     runtime: tokio::runtime::Runtime,
@@ -104,12 +104,12 @@ impl Server {
         serde_json::from_str(&body).expect("JSON")
     }
 
-    fn json(&self, path: &str, pairs: &[(&str, &str)]) -> Value {
+    pub(super) fn json(&self, path: &str, pairs: &[(&str, &str)]) -> Value {
         self.json_with(path, pairs, &HeaderMap::new())
     }
 
     #[track_caller]
-    fn refused(&self, path: &str, pairs: &[(&str, &str)]) -> (u16, String) {
+    pub(super) fn refused(&self, path: &str, pairs: &[(&str, &str)]) -> (u16, String) {
         let (status, body) = self.ask(path, pairs, &HeaderMap::new());
         (status.as_u16(), body)
     }
@@ -123,7 +123,7 @@ fn ns(seconds: f64) -> String {
 }
 
 /// Two applications; one has JSON and metadata.
-fn filled() -> Server {
+pub(super) fn filled() -> Server {
     let server = Server::new();
     let info = &[("detected_level", "info"), ("trace_id", "t1")][..];
     let error = &[("detected_level", "error"), ("trace_id", "t2")][..];

@@ -36,6 +36,8 @@ mod console_role;
 mod front;
 mod line_ports;
 #[cfg(test)]
+mod loki_completion_tests;
+#[cfg(test)]
 mod loki_tests;
 mod otlp_ports;
 mod peer_port;
