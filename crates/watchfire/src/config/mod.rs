@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::cli::{AgentArguments, ServeArguments};
 use crate::ranges;
 use ::agent::logs::StageCounters;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use broker::{AggregationConfig, HaConfig};
 use model::Limits;
 use settings::Faults;
