@@ -19,6 +19,13 @@ async function push(base, streams, headers = {}) {
 
 const ns = (ms, n = 0) => String(BigInt(ms) * 1_000_000n + BigInt(n));
 
+/** So that lines of an earlier run on the same server are others. */
+const ENV = `browser-${Date.now().toString(36)}`;
+export const ALL = `{env="${ENV}"}`;
+/** A tenant who has sent nothing. */
+const SILENT = `${ENV}-silent`;
+const of = (app) => `{app="${app}", env="${ENV}"}`;
+
 /** When the lines end that were pushed. */
 let end = 0;
 
@@ -36,13 +43,12 @@ export async function pushLines(base) {
     attic.push([ns(at, 9), i === STEPS - 1 ? MARKUP : `\u001b[32mINFO\u001b[0m temperature of attic is ${i} degrees`]);
   }
   await push(base, [
-    { stream: { app: 'shop', env: 'browser' }, values: shop },
-    { stream: { app: 'pay', env: 'browser' }, values: pay },
-    { stream: { app: 'attic', env: 'browser' }, values: attic },
+    { stream: { app: 'shop', env: ENV }, values: shop },
+    { stream: { app: 'pay', env: ENV }, values: pay },
+    { stream: { app: 'attic', env: ENV }, values: attic },
   ]);
 }
 
-const ALL = '{env="browser"}';
 export const address = (q, more = {}) => `/logs?${new URLSearchParams({ q, range: '1h', ...more })}`;
 const ROWS = '.list .row';
 const shownOf = (page) => page.$eval('[data-shown]', (count) => Number(count.dataset.shown));
@@ -137,7 +143,7 @@ export async function checkLogs({ base, open, check, demand }) {
     demand(list === count && list > 400, `${list} lines are listed, ${count} counted`);
   });
 
-  await onPage('a line opens by keyboard into its fields, which filter in and out', address('{app="shop"}'), async (page) => {
+  await onPage('a line opens by keyboard into its fields, which filter in and out', address(of('shop')), async (page) => {
     await page.waitForSelector(ROWS);
     await page.keyboard.press('ArrowDown');
     await page.keyboard.press('ArrowDown');
@@ -149,7 +155,7 @@ export async function checkLogs({ base, open, check, demand }) {
     const value = await page.textContent('.details tr[data-field="user_name"] .value');
     await page.click('.details tr[data-field="user_name"] [data-filter="in"]');
     await page.waitForFunction(() => new URLSearchParams(location.search).get('q')?.includes('user_name'));
-    demand((await queryOf(page)) === `{app="shop"} | json | user_name = "${value}"`, `the query is ${await queryOf(page)}`);
+    demand((await queryOf(page)) === `${of('shop')} | json | user_name = "${value}"`, `the query is ${await queryOf(page)}`);
     await page.waitForFunction((n) => Number(document.querySelector('[data-volume]')?.dataset.volume) === n, STEPS / 5);
     await page.waitForSelector(ROWS);
     await page.click(`${ROWS} .toggle`);
@@ -208,12 +214,12 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.waitForSelector(ROWS);
   });
 
-  await onPage('an error is shown with its place', address('{app="shop"} |= json'), async (page) => {
+  await onPage('an error is shown with its place', address(of('shop') + ' |= json'), async (page) => {
     await page.waitForSelector('.error pre');
     demand(/\n\s*\^/.test(await page.textContent('.error pre')), 'no caret under the error');
   }, { isFailing: true });
 
-  await onPage('fields tell their most frequent values', address('{app="pay"}', { fields: '1' }), async (page) => {
+  await onPage('fields tell their most frequent values', address(of('pay'), { fields: '1' }), async (page) => {
     await page.click('[data-statistic="region"] .name');
     const values = await page.$$eval('[data-statistic="region"] [data-value]', (rows) => rows.map((row) => row.dataset.value).sort().join());
     demand(values === 'eu-0,eu-1,eu-2', `the values are ${values}`);
@@ -222,7 +228,7 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.waitForFunction((n) => Number(document.querySelector('[data-volume]')?.dataset.volume) === n, STEPS / 2);
   });
 
-  await onPage('patterns tell what lines have in common, and filter', address('{app="pay"}', { tab: 'patterns' }), async (page) => {
+  await onPage('patterns tell what lines have in common, and filter', address(of('pay'), { tab: 'patterns' }), async (page) => {
     await page.waitForSelector('[data-patterns] tbody tr');
     const pattern = await page.textContent('[data-patterns] .pattern');
     demand(pattern.includes('<_>') && pattern.includes('paid order'), `the pattern is ${pattern}`);
@@ -231,7 +237,7 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.waitForSelector(ROWS);
   });
 
-  await onPage('context shows the lines around, also of other streams', address('{app="attic"} |= "is 150 degrees"'), async (page) => {
+  await onPage('context shows the lines around, also of other streams', address(of('attic') + ' |= "is 150 degrees"'), async (page) => {
     await page.waitForSelector(ROWS);
     await page.keyboard.press('ArrowDown');
     await page.keyboard.press('c');
@@ -246,7 +252,7 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.waitForSelector('[data-context] .row:has-text("paid order 150")');
   });
 
-  await onPage('foreign markup is text, terminal colours are colours', address('{app="attic"}'), async (page) => {
+  await onPage('foreign markup is text, terminal colours are colours', address(of('attic')), async (page) => {
     await page.waitForSelector(`${ROWS}:has-text("<img src=x")`);
     await page.click(`${ROWS}:has-text("<img src=x") .toggle`);
     await page.waitForSelector('.details');
@@ -256,9 +262,9 @@ export async function checkLogs({ base, open, check, demand }) {
     demand(!(await page.textContent(`${ROWS}:has(.ansi-green) .text`)).includes('\u001b'), 'the escapes are shown');
   });
 
-  await onPage('live lines come, wait while paused, and follow', address('{app="live"}', { live: '1' }), async (page) => {
+  await onPage('live lines come, wait while paused, and follow', address(of('live'), { live: '1' }), async (page) => {
     await page.waitForSelector('[data-tail="open"]');
-    const send = (n) => push(base, [{ stream: { app: 'live', env: 'live' }, values: [[ns(Date.now(), n), `live line ${n}`]] }]);
+    const send = (n) => push(base, [{ stream: { app: 'live', env: ENV }, values: [[ns(Date.now(), n), `live line ${n}`]] }]);
     await send(1);
     await page.waitForSelector(`${ROWS}:has-text("live line 1")`);
     await page.click('[data-action="pause"]');
@@ -271,7 +277,7 @@ export async function checkLogs({ base, open, check, demand }) {
     demand((await shownOf(page)) === 2, `${await shownOf(page)} lines are shown`);
   });
 
-  await onPage('a download has the lines, as text and as JSON', address('{app="pay"} |= "order 2"'), async (page) => {
+  await onPage('a download has the lines, as text and as JSON', address(of('pay') + ' |= "order 2"'), async (page) => {
     await page.waitForSelector(ROWS);
     const saved = async (what) => {
       await page.click('summary:has-text("Download")');
@@ -287,12 +293,12 @@ export async function checkLogs({ base, open, check, demand }) {
     demand(json[0]._time < json.at(-1)._time, 'the file is not in order');
   });
 
-  await onPage('numbers become a graph', address('sum by (app) (count_over_time({env="browser"}[1m]))'), async (page) => {
+  await onPage('numbers become a graph', address(`sum by (app) (count_over_time(${ALL}[1m]))`), async (page) => {
     await page.waitForSelector('[data-series] canvas');
     await page.waitForSelector('.legend tbody tr:nth-child(3)');
   });
 
-  await onPage('how lines are shown stands in the address', address('{app="shop"}'), async (page) => {
+  await onPage('how lines are shown stands in the address', address(of('shop')), async (page) => {
     await page.waitForSelector(ROWS);
     await page.keyboard.press('w');
     await page.waitForURL(/wrap=1/);
@@ -306,13 +312,24 @@ export async function checkLogs({ base, open, check, demand }) {
   });
 
   await onPage('who has sent nothing is told how', '/no/such/page', async (page) => {
-    await page.evaluate(() => localStorage.setItem('watchfire.tenant', '"browser-silent"'));
+    await page.evaluate((tenant) => localStorage.setItem('watchfire.tenant', JSON.stringify(tenant)), SILENT);
     await page.goto(`${base}/logs`);
     await page.waitForSelector('[data-empty]');
     const text = await page.textContent('[data-empty]');
-    for (const way of ['/loki/api/v1/push', 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT', 'rsyslog', 'curl', 'browser-silent']) demand(text.includes(way), `nothing about ${way}`);
-    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the first line']] }], { 'X-Scope-OrgID': 'browser-silent' });
+    for (const way of ['/loki/api/v1/push', 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT', 'rsyslog', 'curl', SILENT]) demand(text.includes(way), `nothing about ${way}`);
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the first line']] }], { 'X-Scope-OrgID': SILENT });
     await page.waitForSelector(`${ROWS}:has-text("the first line")`);
+    // What comes live is of the tenant as well.
+    await page.keyboard.press('Space');
+    await page.waitForSelector('[data-tail="open"]');
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'a line of another tenant']] }]);
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the second line']] }], { 'X-Scope-OrgID': SILENT });
+    await page.waitForSelector(`${ROWS}:has-text("the second line")`);
+    demand((await shownOf(page)) === 2, `${await shownOf(page)} lines are shown`);
+    await page.click(`${ROWS}:has-text("the second line") .toggle`);
+    // Labels and metadata are told apart, as in a list.
+    const groups = await page.$$eval('.details th', (heads) => heads.map((head) => head.textContent).join());
+    demand(groups === 'Labels of the stream,Structured metadata', `the fields are of ${groups}`);
   });
 
   await onPage('a host leads to its lines', '/', async (page) => {
@@ -328,9 +345,9 @@ export async function checkLogs({ base, open, check, demand }) {
     const last = Date.now() - 30_000;
     for (let from = 0; from < total; from += each) {
       const values = Array.from({ length: each }, (_, i) => [ns(last - (total - from - i)), `line ${from + i} of many`]);
-      await push(base, [{ stream: { app: 'many' }, values }]);
+      await push(base, [{ stream: { app: 'many', env: ENV }, values }]);
     }
-    const { page, complaints, close } = await open(address('{app="many"}', { range: '15m' }));
+    const { page, complaints, close } = await open(address(of('many'), { range: '15m' }));
     try {
       await page.waitForSelector(ROWS);
       await page.waitForFunction(

@@ -18,7 +18,7 @@ import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
-import { address as logs, checkLogs, pushLines } from './logs.mjs';
+import { address as logs, ALL as ALL_LINES, checkLogs, pushLines } from './logs.mjs';
 import { checkPair } from './pair.mjs';
 import { checkQueries } from './queries.mjs';
 import { checkTenants } from './tenants.mjs';
@@ -151,8 +151,8 @@ const PAGES = [
   { name: 'hosts', path: '/' },
   { name: 'host', path: hostPath },
   { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
-  { name: 'logs', path: logs('{env="browser"}', { fields: '1' }) },
-  { name: 'patterns', path: logs('{env="browser"}', { tab: 'patterns' }) },
+  { name: 'logs', path: logs(ALL_LINES, { fields: '1' }) },
+  { name: 'patterns', path: logs(ALL_LINES, { tab: 'patterns' }) },
   { name: 'targets', path: '/targets' },
   { name: 'agents', path: '/agents' },
   { name: 'heatmap', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'heatmap' }) },
