@@ -63,19 +63,21 @@ const down = (page) =>
     return document.querySelector('.list .end')?.textContent.includes('all lines');
   });
 
+/** Checks of a page, which end without a complaint of it. */
+const checks = ({ open, check, demand }) => (name, path, body, options) =>
+  check(`logs: ${name}`, async () => {
+    const { page, complaints, close } = await open(path, options);
+    try {
+      await body(page);
+      demand(complaints.length === 0, complaints.join(' | '));
+    } finally {
+      await close();
+    }
+  });
+
 /** After {@link pushLines}. */
 export async function checkLogs({ base, open, check, demand }) {
-  /** Opens the page, waits for lines, and ends without a complaint. */
-  const onPage = (name, path, body, options) =>
-    check(`logs: ${name}`, async () => {
-      const { page, complaints, close } = await open(path, options);
-      try {
-        await body(page);
-        demand(complaints.length === 0, complaints.join(' | '));
-      } finally {
-        await close();
-      }
-    });
+  const onPage = checks({ open, check, demand });
 
   await onPage('all lines are listed, and as many are counted', address(ALL), async (page) => {
     await page.waitForSelector(ROWS);
@@ -311,27 +313,6 @@ export async function checkLogs({ base, open, check, demand }) {
     demand(/^user-\d$/.test(await page.textContent(`${ROWS} .cell`)), 'the column is empty');
   });
 
-  await onPage('who has sent nothing is told how', '/no/such/page', async (page) => {
-    await page.evaluate((tenant) => localStorage.setItem('watchfire.tenant', JSON.stringify(tenant)), SILENT);
-    await page.goto(`${base}/logs`);
-    await page.waitForSelector('[data-empty]');
-    const text = await page.textContent('[data-empty]');
-    for (const way of ['/loki/api/v1/push', 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT', 'rsyslog', 'curl', SILENT]) demand(text.includes(way), `nothing about ${way}`);
-    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the first line']] }], { 'X-Scope-OrgID': SILENT });
-    await page.waitForSelector(`${ROWS}:has-text("the first line")`);
-    // What comes live is of the tenant as well.
-    await page.keyboard.press('Space');
-    await page.waitForSelector('[data-tail="open"]');
-    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'a line of another tenant']] }]);
-    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the second line']] }], { 'X-Scope-OrgID': SILENT });
-    await page.waitForSelector(`${ROWS}:has-text("the second line")`);
-    demand((await shownOf(page)) === 2, `${await shownOf(page)} lines are shown`);
-    await page.click(`${ROWS}:has-text("the second line") .toggle`);
-    // Labels and metadata are told apart, as in a list.
-    const groups = await page.$$eval('.details th', (heads) => heads.map((head) => head.textContent).join());
-    demand(groups === 'Labels of the stream,Structured metadata', `the fields are of ${groups}`);
-  });
-
   await onPage('a host leads to its lines', '/', async (page) => {
     await page.waitForSelector('a.card h2');
     await page.click('a.card');
@@ -379,5 +360,30 @@ export async function checkLogs({ base, open, check, demand }) {
     } finally {
       await close();
     }
+  });
+}
+
+/** Makes a tenant, so it comes when others need not be alone any more. */
+export async function checkSilentTenant({ base, open, check, demand }) {
+  const onPage = checks({ open, check, demand });
+  await onPage('who has sent nothing is told how', '/no/such/page', async (page) => {
+    await page.evaluate((tenant) => localStorage.setItem('watchfire.tenant', JSON.stringify(tenant)), SILENT);
+    await page.goto(`${base}/logs`);
+    await page.waitForSelector('[data-empty]');
+    const text = await page.textContent('[data-empty]');
+    for (const way of ['/loki/api/v1/push', 'OTEL_EXPORTER_OTLP_LOGS_ENDPOINT', 'rsyslog', 'curl', SILENT]) demand(text.includes(way), `nothing about ${way}`);
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the first line']] }], { 'X-Scope-OrgID': SILENT });
+    await page.waitForSelector(`${ROWS}:has-text("the first line")`);
+    // What comes live is of the tenant as well.
+    await page.keyboard.press('Space');
+    await page.waitForSelector('[data-tail="open"]');
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'a line of another tenant']] }]);
+    await push(base, [{ stream: { app: 'first' }, values: [[ns(Date.now()), 'the second line']] }], { 'X-Scope-OrgID': SILENT });
+    await page.waitForSelector(`${ROWS}:has-text("the second line")`);
+    demand((await shownOf(page)) === 2, `${await shownOf(page)} lines are shown`);
+    await page.click(`${ROWS}:has-text("the second line") .toggle`);
+    // Labels and metadata are told apart, as in a list.
+    const groups = await page.$$eval('.details th', (heads) => heads.map((head) => head.textContent).join());
+    demand(groups === 'Labels of the stream,Structured metadata', `the fields are of ${groups}`);
   });
 }

@@ -18,7 +18,7 @@ import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
-import { address as logs, ALL as ALL_LINES, checkLogs, pushLines } from './logs.mjs';
+import { address as logs, ALL as ALL_LINES, checkLogs, checkSilentTenant, pushLines } from './logs.mjs';
 import { checkPair } from './pair.mjs';
 import { checkQueries } from './queries.mjs';
 import { checkTenants } from './tenants.mjs';
@@ -506,6 +506,7 @@ if (clusterUrl) {
 await checkPair({ base, open, check, demand });
 await checkInjection({ base, open, check, demand });
 await checkTenants({ base, open, check, demand });
+await checkSilentTenant({ base, open, check, demand });
 if (setupLink) await checkLogin({ browser, check, demand, settings: { timeoutMs: TIMEOUT_MS }, link: setupLink });
 
 // Last: with so many hosts the page of hosts is another one.
