@@ -71,6 +71,58 @@ const TAKEN_ELSEWHERE: [&str; 22] = [
     "/write",
 ];
 
+/// Where lines of logs are brought to a broker.
+const LINES_TAKEN_ELSEWHERE: [&str; 8] = [
+    "/api/prom/push",
+    "/api/v1/otlp/v1/logs",
+    "/insert/jsonline",
+    "/insert/opentelemetry/v1/logs",
+    "/loki/api/v1/push",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    "/otlp/v1/logs",
+    "/v1/logs",
+];
+
+/// Ways in for lines of logs, and what changes them.
+fn lines_elsewhere_routes() -> Routes<Brokers> {
+    let mut routes = Routes::new();
+    for path in LINES_TAKEN_ELSEWHERE {
+        routes = routes.route(path, [Method::POST], Access::Write, elsewhere);
+    }
+    for path in ["/upload", "/insert/journald/upload"] {
+        routes = routes.route(path, [Method::POST], Access::Write, elsewhere);
+    }
+    for prefix in ["/elasticsearch", "/insert/elasticsearch"] {
+        let at = |path: &str| format!("{prefix}{path}");
+        for path in ["/_bulk", "/{index}/_bulk"] {
+            let methods = [Method::POST, Method::PUT];
+            routes = routes.route(&at(path), methods, Access::Write, elsewhere);
+        }
+        for path in ["/_license", "/_xpack", "/_cluster/health", "", "/"] {
+            routes = routes.route(&at(path), [Method::GET], Access::Write, elsewhere);
+        }
+        for of_indexes in [
+            "_ilm",
+            "_index_template",
+            "_component_template",
+            "_template",
+            "_ingest",
+            "_data_stream",
+            "_alias",
+            "_nodes",
+            "_logstash",
+        ] {
+            let path = format!("{prefix}/{of_indexes}/{{*rest}}");
+            routes = routes.route_any(&path, Access::Write, elsewhere);
+        }
+    }
+    for methods in [&[Method::POST, Method::PUT][..], &[Method::GET], &[Method::DELETE]] {
+        routes =
+            routes.route("/loki/api/v1/delete", methods.iter().cloned(), Access::Admin, elsewhere);
+    }
+    routes
+}
+
 /// Writes, and what changes a broker: a console stores nothing, and says where to go.
 pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
     let mut routes = Routes::new();
@@ -110,6 +162,7 @@ pub fn elsewhere_routes(brokers: &Brokers) -> Routes {
         .route("/api/v1/cluster/drain", [Method::POST], Access::Admin, elsewhere)
         .route("/api/v1/cluster/remove", [Method::POST], Access::Admin, elsewhere)
         .route("/-/reload", [Method::POST, Method::PUT], Access::Admin, elsewhere)
+        .merge(lines_elsewhere_routes())
         .route("/api/v1/join-tokens", [Method::GET], Access::Admin, not_here)
         .route("/api/v1/join-tokens", [Method::POST], Access::Admin, not_here)
         .route("/api/v1/join-tokens/{id}", [Method::DELETE], Access::Admin, not_here)

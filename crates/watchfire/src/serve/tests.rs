@@ -226,6 +226,7 @@ async fn only_what_holds_no_data_is_public() {
             "/influx/query",
             "/ping",
             "/query",
+            "/ready",
         ]
     );
     served.stop();
@@ -265,18 +266,20 @@ async fn every_route_is_documented_and_no_other() {
             path != "*" && !["/api", "/api/", "/api/<>", "/metrics/<>"].contains(&&**path)
         })
         .collect();
-    let page = include_str!("../../../../docs/operating/api.md");
-    let documented: BTreeSet<String> = page
-        .split('`')
-        .skip(1)
-        .step_by(2)
+    let pages = [
+        include_str!("../../../../docs/operating/api.md"),
+        include_str!("../../../../docs/operating/logs-reading.md"),
+    ];
+    let documented: BTreeSet<String> = pages
+        .iter()
+        .flat_map(|page| page.split('`').skip(1).step_by(2))
         .flat_map(|code| code.split(' '))
         .filter(|word| word.starts_with('/') && !["/", "/api", "/api/v1"].contains(word))
         .flat_map(|path| alternatives(path.trim_end_matches([',', '.'])))
         .map(|path| without_parameters(&path, '<', '>'))
         .collect();
     let missing: Vec<_> = there.difference(&documented).collect();
-    assert!(missing.is_empty(), "docs/operating/api.md lacks {missing:?}");
+    assert!(missing.is_empty(), "docs/operating/api.md and logs-reading.md lack {missing:?}");
     for path in &documented {
         let path = path.replace("<>", "x").replace("/x{/x/x}", "/x");
         let request = request(&Method::GET, &path, None, "");

@@ -6,12 +6,15 @@ use super::*;
 pub(super) struct Shared(pub(super) Arc<Site>);
 
 impl Transport for Shared {
-    fn call(&self, to: u64, member: &Member, request: Bytes, _deadline: Duration) -> Call {
+    fn call(&self, to: u64, member: &Member, request: Bytes, deadline: Duration) -> Call {
         let to = if to == 0 { member.address.parse().expect("a number") } else { to };
         let there = self.0.members.lock().get(&to).cloned();
         Box::pin(async move {
             match there {
-                Some(there) => Ok(there.answer(&request).await),
+                // One that was killed meanwhile never answers.
+                Some(there) => tokio::time::timeout(deadline, there.answer(&request))
+                    .await
+                    .map_err(|_| TransportError::Lost("no answer in time".to_owned())),
                 None => Err(TransportError::Unreached("connection refused".to_owned())),
             }
         })
