@@ -184,6 +184,18 @@ export async function checkLogs({ base, open, check, demand }) {
     await value.fill('pay');
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => new URLSearchParams(location.search).get('q')?.includes('app="pay"'));
+    // Fields are those that lines have behind what is chosen.
+    await page.selectOption('.builder .parser', 'logfmt');
+    await page.click('.builder .add:has-text("Field")');
+    const condition = page.locator('[data-condition]').first().locator('input');
+    await condition.first().focus();
+    await page.waitForFunction(() => [...document.querySelectorAll('datalist option')].some(({ value: name }) => name === 'region'));
+    await condition.first().fill('region');
+    await condition.nth(1).focus();
+    await page.waitForFunction(() => [...document.querySelectorAll('datalist option')].some(({ value: name }) => name === 'eu-2'));
+    await condition.nth(1).fill('eu-2');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction((n) => Number(document.querySelector('[data-volume]')?.dataset.volume) === n, STEPS / 6);
   });
 
   await onPage('the editor completes labels, values, stages and fields', '/logs', async (page) => {
