@@ -24,6 +24,7 @@ export interface RunningQuery {
 /** What queries of one text over one length of time took together. */
 export interface TopQuery {
   query: string;
+  tenant: string;
   timeRangeSeconds: number;
   count: number;
   avgDurationSeconds: number;
