@@ -307,11 +307,11 @@ fn messages_of_syslog() {
             {app_name="app", facility="user", hostname="host", service_name="app"}
             0 "RFC 3339" severity=notice detected_level=info
             {app_name="app", facility="local7", service_name="app"}
-            0 "without a time" severity=debug proc_id=7 detected_level=debug
+            1 "without a time" severity=debug proc_id=7 detected_level=debug
             {facility="user", service_name="unknown_service"}
-            0 "not a message �" severity=notice detected_level=info
-            0 "<999>x" severity=notice detected_level=info
-            0 "1 2023-11-14T22:13:20Z host app - - [broken message" severity=info detected_level=info
+            2 "not a message �" severity=notice detected_level=info
+            3 "<999>x" severity=notice detected_level=info
+            4 "1 2023-11-14T22:13:20Z host app - - [broken message" severity=info detected_level=info
         "#]],
     );
 }
@@ -355,7 +355,7 @@ fn entries_of_the_journal() {
             {hostname="h", service_name="unknown_service"}
             0 "a\n\nb�" empty=
             {service_name="unknown_service"}
-            0 "last"
+            1 "last"
         "#]],
     );
 }

@@ -125,9 +125,9 @@ fn blocks_have_names_labels_and_bodies() {
 #[test]
 fn faults_of_form_have_their_place() {
     for (text, want) in [
-        ("a.b = 1", "c.alloy:1:1: attribute names may only consist of a single identifier"),
-        ("a \"x-y\" {}", "c.alloy:1:3: expected block label to be a valid identifier"),
-        ("a {\n  b = 1", "c.alloy:2:8: expected }, got the end of the file"),
+        ("a.b = 1", "c.alloy:1:1: error: attribute names may only consist of a single identifier"),
+        ("a \"x-y\" {}", "c.alloy:1:3: error: expected block label to be a valid identifier"),
+        ("a {\n  b = 1", "c.alloy:2:8: error: expected }, got the end of the file"),
         ("a b", "expected attribute assignment or block body, got identifier \"b\""),
         ("a.b 1", "expected block body, got 1"),
         ("a {} b {}", "expected the end of the line, got identifier \"b\""),
