@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -69,6 +69,10 @@ pub(crate) struct Tailed {
     pub(crate) is_dirty: bool,
     /// Its size when it was looked at last.
     pub(crate) size: u64,
+    /// When it was changed last, nanoseconds since the epoch.
+    pub(crate) modified_ns: i128,
+    /// Whether there may be lines that are not read.
+    pub(crate) has_more: bool,
     pub(crate) changed_at: Instant,
     pub(crate) next_poll: Instant,
     pub(crate) deadline: Option<Instant>,
@@ -100,7 +104,7 @@ pub(crate) enum Begin {
 }
 
 impl Tailed {
-    /// Begins to follow a file. `state` has its names, `labels` are those of its lines.
+    /// Begins to follow a file. `state` has its names; device and inode are those of what is opened.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -113,13 +117,19 @@ impl Tailed {
         now: Instant,
     ) -> io::Result<Tailed> {
         let (group, labels, encoding, pipeline) = settings;
-        let head = head_of(&path)?;
-        let handle = if is_packed(&path) {
-            Handle::Packed(Box::new(Packed::open(&path)?))
+        let (head, handle, info) = if is_packed(&path) {
+            let (head, packed) = (head_of(&path)?, Packed::open(&path)?);
+            let info = packed.decoder.get_ref().get_ref().metadata()?;
+            (head, Handle::Packed(Box::new(packed)), info)
         } else {
-            Handle::Plain(File::open(&path)?)
+            let file = File::open(&path)?;
+            let mut head = vec![0; HEAD_BYTES];
+            let len = read_at(&file, 0, &mut head)?;
+            head.truncate(len);
+            let info = file.metadata()?;
+            (head, Handle::Plain(file), info)
         };
-        let mut state = state;
+        let mut state = FileState { device: info.dev(), inode: info.ino(), ..state };
         let (through, replay) = match begin {
             Begin::At(through) => (through, None),
             Begin::Resume(position) if position.held.is_empty() => (position.through, None),
@@ -139,6 +149,8 @@ impl Tailed {
             group,
             is_dirty: false,
             size: 0,
+            modified_ns: 0,
+            has_more: true,
             changed_at: now,
             next_poll: now,
             deadline: None,
@@ -166,7 +178,7 @@ impl Tailed {
     pub(crate) fn begins_with(&self, head: &[u8], len: Option<u64>) -> bool {
         let Handle::Plain(file) = &self.handle else { return false };
         let mut own = vec![0; head.len()];
-        let is_as_long = || len.is_none_or(|len| self.look().is_ok_and(|(own, _)| own >= len));
+        let is_as_long = || len.is_none_or(|len| self.look().is_ok_and(|info| info.len() >= len));
         !head.is_empty()
             && read_at(file, 0, &mut own).is_ok_and(|len| len == head.len())
             && own == head
@@ -177,15 +189,14 @@ impl Tailed {
         matches!(self.handle, Handle::Packed(_))
     }
 
-    /// Size and number of names of the open file.
+    /// What the system knows of the open file.
     ///
     /// # Errors
-    /// Of the system.
-    pub(crate) fn look(&self) -> io::Result<(u64, u64)> {
-        use std::os::unix::fs::MetadataExt;
+    /// Of the system; it is packed, and looked at only by its path.
+    pub(crate) fn look(&self) -> io::Result<std::fs::Metadata> {
         match &self.handle {
-            Handle::Plain(file) => file.metadata().map(|info| (info.len(), info.nlink())),
-            Handle::Packed(_) | Handle::Finished => Ok((self.size, 1)),
+            Handle::Plain(file) => file.metadata(),
+            Handle::Packed(_) | Handle::Finished => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -215,7 +226,9 @@ impl Tailed {
         let mut buffer = std::mem::take(&mut scratch.buffer);
         let filled = self.handle.fill(self.through - checked as u64, &mut buffer);
         let read = filled.map(|(len, is_end)| {
-            if !self.state.tail.begins(&buffer[..len]) {
+            let is_it = self.state.tail.begins(&buffer[..len])
+                && (self.through > 0 || self.is_head(&buffer[..len.min(HEAD_BYTES)]));
+            if !is_it {
                 return Read::Rewritten;
             }
             self.lines_of(&buffer[..len], checked, is_end, scratch, now, out)
@@ -289,6 +302,8 @@ impl Tailed {
         }
         if is_end && at == bytes.len() {
             self.handle = Handle::Finished;
+            // That it is wholly read is a part of its position.
+            self.is_dirty = true;
         }
         read
     }
@@ -373,23 +388,31 @@ impl Tailed {
 
     /// Sees to it that as much of the beginning is known as may be; false if it is not what it was.
     fn know_head(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
-        let known = self.state.head.len as usize;
         let Handle::Plain(file) = &self.handle else { return Ok(true) };
-        if known >= HEAD_BYTES {
+        // While nothing is read, the head is that of the bytes which are read first.
+        let is_known = self.state.head.len as usize >= HEAD_BYTES && self.state.tail.len > 0;
+        if is_known || self.through == 0 {
             return Ok(true);
         }
-        let head = &mut scratch.buffer[..HEAD_BYTES];
-        let len = read_at(file, 0, head)?;
-        if !self.state.head.begins(&head[..len]) {
-            return Ok(false);
+        let mut buffer = std::mem::take(&mut scratch.buffer);
+        let len = read_at(file, 0, &mut buffer[..HEAD_BYTES]);
+        let is_it = len.map(|len| self.is_head(&buffer[..len]));
+        scratch.buffer = buffer;
+        is_it
+    }
+
+    /// Whether the file begins as before, if it begins so; then that is known of it.
+    fn is_head(&mut self, head: &[u8]) -> bool {
+        if !self.state.head.begins(head) {
+            return false;
         }
-        if len > known {
-            if known < 2 {
-                self.encoding = self.encoding.seen_in(&head[..len]);
+        if head.len() > self.state.head.len as usize {
+            if self.state.head.len < 2 {
+                self.encoding = self.encoding.seen_in(head);
             }
-            self.state.head = Fingerprint::of(&head[..len]);
+            self.state.head = Fingerprint::of(head);
         }
-        Ok(true)
+        true
     }
 }
 
@@ -564,6 +587,18 @@ mod tests {
         assert_eq!(lines(&mut file), (Vec::new(), Read::Rewritten));
         std::fs::write(&path, "f").expect("written");
         assert_eq!(lines(&mut file), (Vec::new(), Read::Rewritten));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_before_anything_of_it_is_read_is_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.log");
+        for old in ["short\n".to_owned(), "of the old content\n".repeat(100)] {
+            std::fs::write(&path, old).expect("written");
+            let mut file = open(&path, Begin::At(0), FileState::default());
+            std::fs::write(&path, "of the new content\n".repeat(200)).expect("written");
+            assert_eq!(lines(&mut file), (Vec::new(), Read::Rewritten));
+        }
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use model::Labels;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::batch::LinesBatch;
 use super::config::{FileGroup, Layout, Start};
 use super::file::{Begin, Read, Scratch, Tailed, continues, head_of, is_packed};
 use super::path_labels;
-use super::position::{FileState, Position, Positions, SourceId, Update, is_rotated};
+use super::position::{
+    FileState, Position, Positions, REMEMBERED_MS, SourceId, Update, is_rotated,
+};
 use super::status::CollectionStatus;
 use crate::clock::Now;
 
@@ -46,6 +49,10 @@ pub(crate) struct Files {
     troubled: HashSet<PathBuf>,
     /// Packed files that are read to their end, and their sizes.
     done: HashMap<(u64, u64), u64>,
+    /// Sources that were found to be gone and are not noted as such yet.
+    gone: Vec<Update>,
+    /// Files that may be open at a time.
+    most: usize,
     has_scanned: bool,
 }
 
@@ -80,6 +87,8 @@ impl Files {
             positions,
             troubled: HashSet::new(),
             done: HashMap::new(),
+            gone: Vec::new(),
+            most: most_files(),
             has_scanned: false,
         }
     }
@@ -109,8 +118,11 @@ impl Files {
     fn meet(&mut self, group: usize, path: PathBuf, now: Now, status: &CollectionStatus) {
         let Ok(info) = fs::metadata(&path) else { return };
         let key = (info.dev(), info.ino());
-        if self.own.contains(&key) || self.done.get(&key) == Some(&info.len()) {
+        if self.own.contains(&key) {
             return;
+        }
+        if self.done.get(&key) == Some(&info.len()) {
+            return self.keep_known(key, now);
         }
         if let Some(file) = self.by_inode.get(&key).and_then(|id| self.tailed.get_mut(id)) {
             // It was renamed, or has two names.
@@ -122,13 +134,29 @@ impl Files {
             }
             return;
         }
-        if let Err(error) = self.adopt(group, &path, key, now) {
+        let adopted = self.adopt(group, &path, key, now);
+        if let Err(error) = adopted {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return;
+            }
             status.errors.add(1);
             if self.troubled.len() < 10_000 && self.troubled.insert(path.clone()) {
                 tracing::warn!(path = %path.display(), %error, "a file is not collected; it is tried again");
             }
         } else {
             self.troubled.remove(&path);
+        }
+    }
+
+    /// Sees to it that the position of a packed file is not forgotten while the file is there.
+    fn keep_known(&mut self, key: (u64, u64), now: Now) {
+        let Some((id, position)) = self.positions.file_at(key.0, key.1) else { return };
+        let is_old = |gone_ms: i64| now.wall_ms.saturating_sub(gone_ms) > REMEMBERED_MS / 2;
+        if position.gone_ms.is_some_and(is_old) {
+            let position = Position { gone_ms: Some(now.wall_ms), ..position.clone() };
+            let update = Update { id, position };
+            self.positions.apply(std::slice::from_ref(&update));
+            self.gone.push(update);
         }
     }
 
@@ -166,7 +194,7 @@ impl Files {
                 (id, state, begin)
             }
         };
-        self.open(id, group, path, state, begin, now)
+        self.open(id, group, path, state, begin, (key, now))
     }
 
     /// Where a file begins that was never seen with these bytes; `None` if that will be known later.
@@ -246,18 +274,23 @@ impl Files {
         path: &Path,
         state: FileState,
         begin: Begin,
-        now: Now,
+        (key, now): ((u64, u64), Now),
     ) -> std::io::Result<()> {
+        if self.tailed.len() >= self.most {
+            return Err(std::io::Error::other(format!(
+                "{} files are open, half of what the system lets this process open; raise that limit \
+                 (ulimit -n, or LimitNOFILE of the service)",
+                self.most
+            )));
+        }
         let settings = &self.groups[group];
         let labels = labels_of(settings, &state.path, path, &self.host);
         let of_file = (group, labels, settings.encoding, settings.stages.start());
-        let mut state = state;
-        let file = {
-            // The path may lead to another file by now.
-            let info = fs::metadata(path)?;
-            (state.device, state.inode) = (info.dev(), info.ino());
-            Tailed::open(id, path.to_owned(), state, begin, of_file, now.at)?
-        };
+        let file = Tailed::open(id, path.to_owned(), state, begin, of_file, now.at)?;
+        if (file.state.device, file.state.inode) != key {
+            // Another file has come to be there meanwhile; the next look sees to it.
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
         self.by_inode.insert((file.state.device, file.state.inode), id);
         // So that copies of it are known before anything of it is kept.
         let mut file = file;
@@ -293,7 +326,9 @@ impl Files {
                         "a file is gone that was collected; what was written to it since cannot be read"
                     );
                 }
-                self.positions.apply(&[Update { id, position: gone }]);
+                let update = Update { id, position: gone };
+                self.positions.apply(std::slice::from_ref(&update));
+                self.gone.push(update);
             }
         }
     }
@@ -319,7 +354,8 @@ impl Files {
         };
         if let Some(path) = paths.iter().find(is_it) {
             let begin = Begin::Resume(position.clone());
-            let opened = self.open(id, group, path, state.clone(), begin, now);
+            let key = (state.device, state.inode);
+            let opened = self.open(id, group, path, state.clone(), begin, (key, now));
             return opened.map_or(Found::Nowhere, |()| Found::Followed);
         }
         self.copied(group, id, state, position, &paths, now)
@@ -341,11 +377,18 @@ impl Files {
         };
         let Some(path) = paths.iter().find(is_copy) else { return Found::Nowhere };
         let Ok(info) = fs::metadata(path) else { return Found::Nowhere };
-        if self.by_inode.contains_key(&(info.dev(), info.ino())) {
+        let key = (info.dev(), info.ino());
+        if self.by_inode.contains_key(&key) {
             return Found::AsAnother;
         }
         let begin = Begin::Resume(position.clone());
-        let opened = self.open(id, group, path, state.clone(), begin, now);
+        let opened = self.open(id, group, path, state.clone(), begin, (key, now));
+        if opened.is_ok()
+            && let Some(file) = self.tailed.get_mut(&id)
+        {
+            // No pattern need name it: a start finds it by its position alone.
+            file.is_dirty = true;
+        }
         opened.map_or(Found::Nowhere, |()| Found::Followed)
     }
 
@@ -357,15 +400,14 @@ impl Files {
         out: &mut LinesBatch,
         status: &CollectionStatus,
     ) -> Turn {
-        let due: Vec<SourceId> = self
-            .tailed
-            .values()
-            .filter(|file| {
-                file.next_poll <= now.at || file.deadline.is_some_and(|deadline| deadline <= now.at)
-            })
-            .map(|file| file.id)
-            .collect();
-        for id in due {
+        let is_due = |file: &&Tailed| {
+            file.next_poll <= now.at || file.deadline.is_some_and(|deadline| deadline <= now.at)
+        };
+        let due = self.tailed.values().filter(is_due);
+        let mut due: Vec<(Instant, SourceId)> = due.map(|file| (file.next_poll, file.id)).collect();
+        // Who waits longest comes first: one file that fills every batch must not keep others from theirs.
+        due.sort_unstable();
+        for (_, id) in due {
             let Some(mut file) = self.tailed.remove(&id) else { continue };
             let turn = self.turn_of(&mut file, scratch, now, out, status);
             if file.is_finished() && !file.is_dirty {
@@ -402,13 +444,13 @@ impl Files {
             file.next_poll = now.at + PACES[0].1;
             return Turn::Done;
         }
-        let (is_here, size) = self.whereabouts(file);
-        let is_changed = size != file.size || file.is_packed();
-        if is_changed {
-            (file.size, file.changed_at) = (size, now.at);
+        let (is_here, size, modified_ns) = self.whereabouts(file);
+        if (size, modified_ns) != (file.size, file.modified_ns) {
+            (file.size, file.modified_ns, file.changed_at) = (size, modified_ns, now.at);
+            file.has_more = true;
         }
         let mut read = Ok(Read::UpToDate);
-        if size != file.through() || is_changed {
+        if file.has_more || file.is_packed() {
             let before = file.through();
             for _ in 0..CHUNKS {
                 read = file.read(scratch, now.at, out);
@@ -422,6 +464,8 @@ impl Files {
         let pace =
             PACES.iter().find(|(below, _)| quiet < *below).map_or(PACES[3].1, |(_, pace)| *pace);
         file.next_poll = now.at + pace;
+        // A file of which a part of a line is left is not read again until it changes.
+        file.has_more = !matches!(read, Ok(Read::UpToDate | Read::Rewritten));
         match read {
             Ok(Read::More) => file.next_poll = now.at,
             Ok(Read::Waits(until)) => file.next_poll = until,
@@ -443,12 +487,22 @@ impl Files {
         Turn::Done
     }
 
-    /// Whether the file is still where it was, and its size.
-    fn whereabouts(&self, file: &Tailed) -> (bool, u64) {
+    /// Whether the file is still where it was, its size, and when it was changed, in nanoseconds.
+    fn whereabouts(&self, file: &Tailed) -> (bool, u64, i128) {
         let key = (file.state.device, file.state.inode);
+        let of = |info: &fs::Metadata| {
+            (info.len(), i128::from(info.mtime()) * 1_000_000_000 + i128::from(info.mtime_nsec()))
+        };
         match fs::metadata(&file.path) {
-            Ok(info) if (info.dev(), info.ino()) == key => (true, info.len()),
-            _ => (false, file.look().map_or(file.size, |(size, _)| size)),
+            Ok(info) if (info.dev(), info.ino()) == key => {
+                let (size, modified_ns) = of(&info);
+                (true, size, modified_ns)
+            }
+            _ => {
+                let known = (file.size, file.modified_ns);
+                let (size, modified_ns) = file.look().map_or(known, |info| of(&info));
+                (false, size, modified_ns)
+            }
         }
     }
 
@@ -465,7 +519,7 @@ impl Files {
             return;
         }
         let moved_at = *file.moved_at.get_or_insert(now.at);
-        let names = file.look().map_or(0, |(_, names)| names);
+        let names = file.look().map_or(0, |info| info.nlink());
         let patience = if names == 0 { REMOVED_PATIENCE } else { RENAMED_PATIENCE };
         let quiet_since = moved_at.max(file.changed_at);
         if now.at.saturating_duration_since(quiet_since) < patience {
@@ -506,7 +560,8 @@ impl Files {
             ..FileState::default()
         };
         let (group, path) = (file.group, file.path.clone());
-        if let Err(error) = self.open(id, group, &path, state, Begin::At(0), now) {
+        let key = (state.device, state.inode);
+        if let Err(error) = self.open(id, group, &path, state, Begin::At(0), (key, now)) {
             // The next scan finds it.
             tracing::debug!(path = %path.display(), %error, "a truncated file is not opened yet");
         }
@@ -516,8 +571,9 @@ impl Files {
     pub(crate) fn updates(&mut self, now_ms: i64) -> Vec<Update> {
         let dirty = self.tailed.values_mut().filter(|file| file.is_dirty);
         let update = |file: &mut Tailed| file.update(file.is_finished().then_some(now_ms));
-        let updates: Vec<Update> = dirty.map(update).collect();
+        let mut updates: Vec<Update> = dirty.map(update).collect();
         self.positions.apply(&updates);
+        updates.append(&mut self.gone);
         updates
     }
 
@@ -530,6 +586,17 @@ impl Files {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tailed> {
         self.tailed.values()
     }
+}
+
+/// Raises this process' limit on open files as far as it may itself; half of it is left to others.
+fn most_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let effective = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    effective.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
 }
 
 /// Whether a file was written to just now.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 const SEED: u64 = 0x6c69_6e65_2066_7073;
 /// Sources that are gone are remembered for this long, so that a copy of one that appears later is
 /// known.
-const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1_000;
+pub(crate) const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Number of a source. None is given twice in one directory of positions.
 pub(crate) type SourceId = u64;
