@@ -6,11 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use model::Labels;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::batch::LinesBatch;
-use super::config::{FileGroup, Layout, Start};
+use super::config::{FileGroup, Start};
 use super::file::{Begin, Read, Scratch, Tailed, continues, head_of, is_packed};
 use super::path_labels;
 use super::position::{
@@ -18,6 +15,9 @@ use super::position::{
 };
 use super::status::CollectionStatus;
 use crate::clock::Now;
+use system::{line_begin, most_files};
+
+mod system;
 
 /// A file that is quiet for this long, and how often it is looked at then.
 const PACES: [(Duration, Duration); 4] = [
@@ -284,7 +284,7 @@ impl Files {
             )));
         }
         let settings = &self.groups[group];
-        let labels = labels_of(settings, &state.path, path, &self.host);
+        let labels = path_labels::of_file(settings, &state.path, path, &self.host);
         let of_file = (group, labels, settings.encoding, settings.stages.start());
         let file = Tailed::open(id, path.to_owned(), state, begin, of_file, now.at)?;
         if (file.state.device, file.state.inode) != key {
@@ -588,49 +588,8 @@ impl Files {
     }
 }
 
-/// Raises this process' limit on open files as far as it may itself; half of it is left to others.
-fn most_files() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let effective = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    effective.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX))
-}
-
 /// Whether a file was written to just now.
 fn is_young(info: &fs::Metadata) -> bool {
     let age = info.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
     age.is_none_or(|age| age < COPY_PATIENCE)
-}
-
-/// Where the first line begins at or behind a byte; the byte itself at the end of the file.
-fn line_begin(path: &Path, at: u64) -> std::io::Result<u64> {
-    use std::os::unix::fs::FileExt;
-    if at == 0 {
-        return Ok(0);
-    }
-    let mut bytes = vec![0; 64 << 10];
-    let len = fs::File::open(path)?.read_at(&mut bytes, at - 1)?;
-    let newline = memchr::memchr(b'\n', &bytes[..len]);
-    Ok(newline.map_or(at, |newline| at + newline as u64))
-}
-
-/// The labels of a file's lines.
-fn labels_of(group: &FileGroup, named: &Path, path: &Path, host: &str) -> Labels {
-    let mut labels = group.labels.clone();
-    for (name, value) in match group.layout {
-        Layout::Plain => Vec::new(),
-        Layout::Pods => path_labels::of_pod(path),
-        Layout::Docker => path_labels::of_docker(path),
-    } {
-        labels.entry(name.to_owned()).or_insert(value);
-    }
-    let filename = named.to_string_lossy().into_owned();
-    labels.entry("filename".to_owned()).or_insert(filename);
-    labels.entry("host".to_owned()).or_insert_with(|| host.to_owned());
-    let pairs = labels.iter().filter(|(_, value)| !value.is_empty());
-    let pairs = pairs.map(|(name, value)| (name.as_str(), value.as_str()));
-    Labels::from_pairs(pairs).unwrap_or_else(|_| Labels::empty())
 }

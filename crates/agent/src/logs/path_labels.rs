@@ -1,6 +1,28 @@
-//! What the path of a container's log says.
+//! Labels of a file's lines, and what the path of a container's log says.
 
 use std::path::Path;
+
+use model::Labels;
+
+use super::config::{FileGroup, Layout};
+
+/// The labels of a file's lines.
+pub(crate) fn of_file(group: &FileGroup, named: &Path, path: &Path, host: &str) -> Labels {
+    let mut labels = group.labels.clone();
+    for (name, value) in match group.layout {
+        Layout::Plain => Vec::new(),
+        Layout::Pods => of_pod(path),
+        Layout::Docker => of_docker(path),
+    } {
+        labels.entry(name.to_owned()).or_insert(value);
+    }
+    let filename = named.to_string_lossy().into_owned();
+    labels.entry("filename".to_owned()).or_insert(filename);
+    labels.entry("host".to_owned()).or_insert_with(|| host.to_owned());
+    let pairs = labels.iter().filter(|(_, value)| !value.is_empty());
+    let pairs = pairs.map(|(name, value)| (name.as_str(), value.as_str()));
+    Labels::from_pairs(pairs).unwrap_or_else(|_| Labels::empty())
+}
 
 /// Labels of `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<n>.log`; none of another path.
 pub(crate) fn of_pod(path: &Path) -> Vec<(&'static str, String)> {
