@@ -12,15 +12,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::server::{Flushing, Kind, Server, Setup};
+use crate::server::{Flushing, Kind, Server};
 use crate::table::{Table, grouped, megabytes};
 use corpus::Form;
 use push::Corpus;
 
 /// Over which the times of the lines go, the last ones now.
 const SPAN_NS: i64 = 6 * 3_600 * 1_000_000_000;
-/// No line is refused for its rate: what a server can take is measured.
-const LIMITS: &str = "limits:\n  ingestion_rate_mb: 0\n  per_stream_rate_limit: 0\n";
 
 /// What `bench logs` is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -64,8 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<String> {
     // To the minute, as counters of blocks have it.
     let end_ns = now.as_nanos() as i64 / 60_000_000_000 * 60_000_000_000;
     let range = (end_ns - SPAN_NS, end_ns);
-    let setup = Setup { config: LIMITS.to_owned(), ..Flushing::Soon.into() };
-    let server = Server::start(Kind::Watchfire, setup)?;
+    let server = Server::start(Kind::Watchfire, Flushing::Soon)?;
     let most_bytes = (options.mib << 20) / options.forms.len() as u64;
     let mut taken = Table::new([
         "form",

@@ -3,6 +3,7 @@
 use codec::CodecError;
 use codec::varint::{put_bytes, put_u64, take_bytes, take_prefixed, take_u64};
 use hashbrown::HashMap;
+use memchr::memmem::Finder;
 use rapidhash::fast::RandomState;
 
 /// Most rows of a group.
@@ -15,6 +16,8 @@ const MIN_HEX_LEN: usize = 8;
 const MAX_HEX_LEN: usize = 128;
 /// Most decimal digits that are written as a number.
 const MAX_DIGITS: usize = 18;
+/// Longest number that a column of whole numbers has, with its sign.
+const MAX_NUMBER_LEN: usize = 20;
 /// Values of no row.
 const ABSENT: u32 = u32::MAX;
 
@@ -356,39 +359,61 @@ impl Column {
     }
 
     /// Appends the value of a row; whether it has one.
-    pub(crate) fn write_value(&self, row: usize, out: &mut String) -> bool {
-        use std::fmt::Write as _;
-        let outcome = match self {
+    pub(crate) fn write_value(&self, row: usize, out: &mut impl Out) -> bool {
+        match self {
             Column::Integers { places, values } => {
-                places.of(row).and_then(|at| values.get(at)).map(|value| {
-                    push_integer(*value, 1, out);
-                    Ok(())
-                })
+                let Some(value) = places.of(row).and_then(|at| values.get(at)) else {
+                    return false;
+                };
+                push_integer(*value, 1, out);
             }
             Column::Digits { places, len, values } => {
-                places.of(row).and_then(|at| values.get(at)).map(|value| {
-                    push_integer(*value, *len, out);
-                    Ok(())
-                })
+                let Some(value) = places.of(row).and_then(|at| values.get(at)) else {
+                    return false;
+                };
+                push_integer(*value, *len, out);
             }
             Column::Floats { places, values } => {
-                places.of(row).and_then(|at| values.get(at)).map(|value| write!(out, "{value}"))
+                use std::fmt::Write as _;
+                let Some(value) = places.of(row).and_then(|at| values.get(at)) else {
+                    return false;
+                };
+                return write!(Formatted(out), "{value}").is_ok();
             }
             Column::Hex { places, len, bytes } => {
                 let at = places.of(row);
                 let value = at.and_then(|at| bytes.get(at * len..(at + 1) * len));
-                let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-                value.map(|value| {
-                    out.extend(value.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]));
-                    Ok(())
-                })
+                let Some(value) = value else { return false };
+                push_hex(value, out);
             }
-            _ => self.text(row).map(|value| {
-                out.push_str(value);
-                Ok(())
-            }),
-        };
-        outcome.is_some_and(|written| written.is_ok())
+            _ => match self.text(row) {
+                Some(value) => out.push_text(value),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Whether the value of a row holds what `finder` looks for.
+    pub(crate) fn holds(&self, row: usize, finder: &Finder<'_>, scratch: &mut String) -> bool {
+        let needle = finder.needle();
+        match self {
+            // Fast path: ids are looked for whole, and are no longer than that.
+            Column::Hex { places, len, bytes } if needle.len() >= 2 * len => {
+                let at = places.of(row);
+                let value = at.and_then(|at| bytes.get(at * len..(at + 1) * len));
+                needle.len() == 2 * len && value.is_some_and(|value| is_hex(value, needle))
+            }
+            Column::Digits { len, .. } if needle.len() > *len.max(&MAX_NUMBER_LEN) => false,
+            Column::Integers { .. } if needle.len() > MAX_NUMBER_LEN => false,
+            Column::Constant(_) | Column::Dictionary { .. } | Column::Texts { .. } => {
+                self.text(row).is_some_and(|value| finder.find(value.as_bytes()).is_some())
+            }
+            _ => {
+                scratch.clear();
+                self.write_value(row, scratch) && finder.find(scratch.as_bytes()).is_some()
+            }
+        }
     }
 
     /// The value of a row where it lies there as a text.
@@ -436,19 +461,73 @@ impl Column {
     }
 }
 
-/// Appends a number with so many digits at least: what the standard library does, in a third of its time.
-fn push_integer(value: i64, least_digits: usize, out: &mut String) {
-    if value < 0 {
-        out.push('-');
+/// What values are appended to.
+pub(crate) trait Out {
+    fn push_text(&mut self, text: &str);
+}
+
+impl Out for String {
+    fn push_text(&mut self, text: &str) {
+        self.push_str(text);
     }
-    let (mut rest, mut digits) = (value.unsigned_abs(), [b'0'; 20]);
-    let mut at = digits.len();
-    while rest > 0 || digits.len() - at < least_digits {
+}
+
+impl Out for Vec<u8> {
+    fn push_text(&mut self, text: &str) {
+        self.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// Takes what is formatted.
+struct Formatted<'a, O>(&'a mut O);
+
+impl<O: Out> std::fmt::Write for Formatted<'_, O> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.push_text(text);
+        Ok(())
+    }
+}
+
+fn push_ascii(ascii: &[u8], out: &mut impl Out) {
+    out.push_text(std::str::from_utf8(ascii).expect("digits are ASCII"));
+}
+
+/// Appends a number with so many digits at least: what the standard library does, in a third of its time.
+fn push_integer(value: i64, least_digits: usize, out: &mut impl Out) {
+    let (mut rest, mut digits) = (value.unsigned_abs(), [b'0'; MAX_NUMBER_LEN + 1]);
+    let end = digits.len();
+    let mut at = end;
+    while rest > 0 || end - at < least_digits {
         at -= 1;
         digits[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+    if value < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    push_ascii(&digits[at..], out);
+}
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends bytes as hexadecimal digits.
+fn push_hex(bytes: &[u8], out: &mut impl Out) {
+    let mut digits = [0; 64];
+    for part in bytes.chunks(digits.len() / 2) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
+            pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
+            pair[1] = HEX_DIGITS[usize::from(byte & 15)];
+        }
+        push_ascii(&digits[..2 * part.len()], out);
+    }
+}
+
+/// Whether bytes are written so.
+fn is_hex(bytes: &[u8], digits: &[u8]) -> bool {
+    bytes.iter().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
+        pair == [HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]
+    })
 }
 
 /// Takes a column of lengths; yields where each begins, and where the last one ends.

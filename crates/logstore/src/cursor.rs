@@ -8,7 +8,6 @@ use blockstore::BlockError;
 
 use crate::block::LogBlock;
 use crate::deletes::Hide;
-use crate::find::rows_with;
 use crate::group_cache::GroupCache;
 use crate::metadata::Metadata;
 use crate::open_group::OpenGroup;
@@ -249,10 +248,10 @@ impl Cursor {
                 let starts = source.starts()?;
                 let bytes = starts[rows.end as usize] - starts[rows.start as usize];
                 query.tell(u64::from(rows.end - rows.start), u64::from(bytes))?;
-                rows_with(needles, rows, starts, source.lines()?)
+                source.rows_with(needles, rows)?
             }
         };
-        let mut scratch = String::new();
+        let (mut scratch, mut line) = (String::new(), Vec::new());
         for (name, value) in query.fields() {
             let mut kept = Vec::new();
             for row in wanted {
@@ -268,7 +267,7 @@ impl Cursor {
                 let is_hidden = hide.range.contains(timestamps[row as usize])
                     && match &hide.line_test {
                         None => true,
-                        Some(test) => test(line_of(source, row)?),
+                        Some(test) => test(source.line(row, &mut line)?),
                     };
                 if !is_hidden {
                     kept.push(row);
@@ -297,9 +296,10 @@ impl Cursor {
         let starts = source.starts()?;
         let reads_lines = self.reads_lines || query.line_test().is_some();
         let (mut lines, mut bytes) = (0, 0);
+        let mut scratch = Vec::new();
         while window.rows.len() < MAX_WINDOW_ROWS && window.bytes.len() < window.target_bytes {
             let Some((row, timestamp_ns)) = selected.rows.pop() else { break };
-            let line = if reads_lines { line_of(source, row)? } else { &[] };
+            let line = if reads_lines { source.line(row, &mut scratch)? } else { &[] };
             lines += 1;
             bytes += u64::from(starts[row as usize + 1] - starts[row as usize]);
             if query.line_test().is_some_and(|test| !test(line)) {
@@ -323,10 +323,4 @@ impl Cursor {
         // With needles the lines were told of when these were looked for.
         if query.needles().is_empty() { query.tell(lines, bytes) } else { query.tell(0, 0) }
     }
-}
-
-fn line_of(source: &dyn Rows, row: u32) -> Result<&[u8], BlockError> {
-    let starts = source.starts()?;
-    let (start, end) = (starts[row as usize], starts[row as usize + 1]);
-    Ok(&source.lines()?[start as usize..end as usize])
 }

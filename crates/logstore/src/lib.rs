@@ -43,6 +43,7 @@ mod query;
 mod rows;
 mod skip;
 mod stream_merge;
+mod template_lines;
 mod templates;
 #[cfg(test)]
 mod tests;

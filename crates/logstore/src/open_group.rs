@@ -1,21 +1,24 @@
 //! A group of a block, read as far as somebody wanted to know of it.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use blockstore::BlockError;
 use codec::CodecError;
 use codec::varint::take_prefixed;
+use memchr::memmem::Finder;
 
 use crate::block::LogBlock;
 use crate::block_writer::MAX_LINE_BYTES;
 use crate::column::{Column, take_starts};
+use crate::find;
 use crate::group_table::{
     ColumnPage, FIRST_NAME, Group, LENGTHS, LINES, PageKind, REST, TIMESTAMPS,
 };
 use crate::metadata::Metadata;
 use crate::page::corrupt;
 use crate::rows::{MetadataWanted, Rows};
-use crate::templates;
+use crate::template_lines::TemplateLines;
 
 /// A group of a block. Each column is read once, when it is asked for.
 pub(crate) struct OpenGroup {
@@ -23,7 +26,7 @@ pub(crate) struct OpenGroup {
     number: u32,
     timestamps: OnceLock<Vec<i64>>,
     starts: OnceLock<Vec<u32>>,
-    lines: OnceLock<Vec<u8>>,
+    lines: OnceLock<Lines>,
     rest: OnceLock<Rest>,
     /// By place among the pages of the group.
     columns: Box<[OnceLock<Column>]>,
@@ -31,8 +34,25 @@ pub(crate) struct OpenGroup {
     by_name: Box<[u32]>,
 }
 
+/// Lines as they were written.
+enum Lines {
+    /// All of them, one after the other.
+    Text(Vec<u8>),
+    Templates(TemplateLines),
+}
+
 /// A name and a value.
 type Pair = (Box<str>, Box<str>);
+
+impl Lines {
+    /// Bytes of memory held, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Lines::Text(text) => text.len(),
+            Lines::Templates(lines) => lines.bytes(),
+        }
+    }
+}
 
 /// Metadata that has no column.
 struct Rest {
@@ -95,7 +115,7 @@ impl OpenGroup {
             self.columns.iter().filter_map(OnceLock::get).map(Column::bytes).sum();
         self.timestamps.get().map_or(0, |t| 8 * t.len())
             + self.starts.get().map_or(0, |s| 4 * s.len())
-            + self.lines.get().map_or(0, Vec::len)
+            + self.lines.get().map_or(0, Lines::bytes)
             + self.rest.get().map_or(0, |rest| 64 * rest.pairs.len())
             + of_columns
     }
@@ -144,6 +164,18 @@ impl OpenGroup {
             return Err(corrupt(offset, "lengths of lines: not those of the lines"));
         }
         Ok(starts)
+    }
+
+    fn lines(&self) -> Result<&Lines, BlockError> {
+        get_or_load(&self.lines, || {
+            let raw = self.raw(LINES, "lines")?;
+            match self.group().pages[LINES as usize].kind {
+                PageKind::Templates => TemplateLines::decode(&raw, self.group().rows as usize)
+                    .map(Lines::Templates)
+                    .map_err(self.fault(LINES, "lines")),
+                _ => Ok(Lines::Text(raw)),
+            }
+        })
     }
 
     fn load_rest(&self) -> Result<Rest, BlockError> {
@@ -217,18 +249,29 @@ impl Rows for OpenGroup {
         get_or_load(&self.starts, || self.load_starts()).map(Vec::as_slice)
     }
 
-    fn lines(&self) -> Result<&[u8], BlockError> {
+    fn line<'a>(&'a self, row: u32, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
         let starts = self.starts()?;
-        get_or_load(&self.lines, || {
-            let raw = self.raw(LINES, "lines")?;
-            match self.group().pages[LINES as usize].kind {
-                PageKind::Templates => {
-                    templates::decode(&raw, starts).map_err(self.fault(LINES, "lines"))
-                }
-                _ => Ok(raw),
+        let (start, end) = (starts[row as usize] as usize, starts[row as usize + 1] as usize);
+        match self.lines()? {
+            Lines::Text(text) => Ok(&text[start..end]),
+            Lines::Templates(lines) => {
+                scratch.clear();
+                lines
+                    .write_line(row as usize, end - start, scratch)
+                    .map_err(self.fault(LINES, "lines"))?;
+                Ok(scratch)
             }
-        })
-        .map(Vec::as_slice)
+        }
+    }
+
+    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
+        let starts = self.starts()?;
+        match self.lines()? {
+            Lines::Text(text) => Ok(find::rows_with(needles, rows, starts, text)),
+            Lines::Templates(lines) => {
+                lines.rows_with(needles, rows, starts).map_err(self.fault(LINES, "lines"))
+            }
+        }
     }
 
     fn read_metadata(

@@ -1,7 +1,11 @@
 //! Lines of one stream of a head: some that are still being written, or some that stay as they are.
 
-use blockstore::BlockError;
+use std::ops::Range;
 
+use blockstore::BlockError;
+use memchr::memmem::Finder;
+
+use crate::find;
 use crate::metadata::Metadata;
 use crate::rows::{MetadataWanted, Rows};
 use crate::twins::Twins;
@@ -117,8 +121,12 @@ impl Rows for Piece {
         Ok(&self.starts)
     }
 
-    fn lines(&self) -> Result<&[u8], BlockError> {
-        Ok(&self.lines)
+    fn line<'a>(&'a self, row: u32, _scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError> {
+        Ok(self.line(row as usize))
+    }
+
+    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
+        Ok(find::rows_with(needles, rows, &self.starts, &self.lines))
     }
 
     fn read_metadata(

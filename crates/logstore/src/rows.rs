@@ -1,6 +1,9 @@
 //! Lines of a source that lie together, wherever that is: what reading needs of them.
 
+use std::ops::Range;
+
 use blockstore::BlockError;
+use memchr::memmem::Finder;
 
 use crate::metadata::Metadata;
 
@@ -31,11 +34,14 @@ pub(crate) trait Rows {
     /// Time of each row.
     fn timestamps(&self) -> Result<&[i64], BlockError>;
 
-    /// Where each line begins in [`Rows::lines`], and where the last one ends.
+    /// Where each line begins in the text that all of them are, and where the last one ends.
     fn starts(&self) -> Result<&[u32], BlockError>;
 
-    /// The bytes of all lines.
-    fn lines(&self) -> Result<&[u8], BlockError>;
+    /// The line of a row; `scratch` may hold it.
+    fn line<'a>(&'a self, row: u32, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError>;
+
+    /// Rows among `rows` whose lines hold all needles, ascending. There is a needle, and none is empty.
+    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError>;
 
     /// Replaces `out` by the metadata of a row that is wanted.
     fn read_metadata(

@@ -1,23 +1,24 @@
 //! Lines as templates and variables: what all lines of one kind have in common is written once, and what
-//! differs is a column for each place where it does, written by what its values are like.
+//! differs is a column for each place where it does, written by what its values are like. Read again in
+//! [`crate::template_lines`].
 
-use codec::CodecError;
-use codec::varint::{put_bytes, put_u64, take_bytes, take_prefixed, take_u64};
+use codec::varint::{put_bytes, put_u64};
 use hashbrown::HashMap;
 use rapidhash::fast::RandomState;
 
-use crate::column::{Column, ColumnKind, NewColumn};
+use crate::column::NewColumn;
 use crate::tokens::{Token, tokens};
 
 /// Stands in a template for a variable. Lines that have it themselves are not written so.
-const VARIABLE: u8 = 0;
+pub(crate) const VARIABLE: u8 = 0;
 /// Templates of a group; whoever has more is better compressed as a text.
-const MAX_TEMPLATES: usize = 2_048;
+pub(crate) const MAX_TEMPLATES: usize = 2_048;
 /// Variables of one template.
-const MAX_VARIABLES: usize = 256;
+pub(crate) const MAX_VARIABLES: usize = 256;
 
 /// The part of a token that differs from line to line, if there is one: its digits, if letters before or behind
-/// them are more than digits of another base, and otherwise all of it.
+/// them are more than digits of another base, and otherwise all of it. Only bytes of
+/// [`crate::tokens::is_of_token`] are in it; readers rely on that.
 fn variable<'a>(token: &Token<'a>) -> Option<(usize, &'a [u8])> {
     let bytes = token.bytes;
     if !token.has_digit || !bytes.is_ascii() {
@@ -100,84 +101,21 @@ pub(crate) fn encode<'a>(lines: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8
     true
 }
 
-/// A template that was read.
-struct Template<'a> {
-    /// What stands before, between and behind the variables.
-    parts: Vec<&'a [u8]>,
-    variables: Vec<Column>,
-    /// Lines of it that were written.
-    written: usize,
-}
-
-/// Reads what [`encode`] wrote: as many lines as `starts` says, with their lengths.
-pub(crate) fn decode(mut input: &[u8], starts: &[u32]) -> Result<Vec<u8>, CodecError> {
-    let input = &mut input;
-    let invalid = |field, found| CodecError::Invalid { offset: 0, field, found };
-    let count = take_u64(input)?;
-    if count > MAX_TEMPLATES as u64 {
-        return Err(invalid("templates", count));
-    }
-    let texts: Vec<&[u8]> = (0..count).map(|_| take_prefixed(input)).collect::<Result<_, _>>()?;
-    let rows = starts.len().saturating_sub(1);
-    let mut of_lines = Vec::new();
-    codec::decode_i64s(input, rows, &mut of_lines)?;
-    let mut lines_of = vec![0; texts.len()];
-    for number in &of_lines {
-        let lines = usize::try_from(*number).ok().and_then(|number| lines_of.get_mut(number));
-        *lines.ok_or_else(|| invalid("template of a line", *number as u64))? += 1;
-    }
-    let mut templates = Vec::with_capacity(texts.len());
-    for (text, rows) in texts.into_iter().zip(lines_of) {
-        let variables = memchr::memchr_iter(VARIABLE, text).count();
-        if variables > MAX_VARIABLES {
-            return Err(invalid("variables of a template", variables as u64));
-        }
-        let mut take = || {
-            let kind = take_bytes(input, 1)?[0];
-            let kind = ColumnKind::from_number(kind)
-                .ok_or_else(|| invalid("kind of a variable", u64::from(kind)))?;
-            Column::decode(kind, rows, take_prefixed(input)?)
-        };
-        let variables = (0..variables).map(|_| take()).collect::<Result<_, _>>()?;
-        let parts = text.split(|byte| *byte == VARIABLE).collect();
-        templates.push(Template { parts, variables, written: 0 });
-    }
-    if !input.is_empty() {
-        return Err(invalid("end of the templates", input.len() as u64));
-    }
-    let end = starts.last().map_or(0, |end| *end as usize);
-    let (mut lines, mut value) = (Vec::with_capacity(end), String::new());
-    for (number, bounds) in of_lines.iter().zip(starts.windows(2)) {
-        let template = &mut templates[*number as usize];
-        template.write(&mut lines, &mut value);
-        if lines.len() != bounds[1] as usize {
-            return Err(invalid("end of a line", lines.len() as u64));
-        }
-    }
-    Ok(lines)
-}
-
-impl Template<'_> {
-    /// Appends the next line of it.
-    fn write(&mut self, lines: &mut Vec<u8>, value: &mut String) {
-        let mut columns = self.variables.iter();
-        for part in &self.parts {
-            lines.extend_from_slice(part);
-            if let Some(column) = columns.next() {
-                value.clear();
-                column.write_value(self.written, value);
-                lines.extend_from_slice(value.as_bytes());
-            }
-        }
-        self.written += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::template_lines::TemplateLines;
+
+    fn decode(input: &[u8], starts: &[u32]) -> Result<Vec<u8>, codec::CodecError> {
+        let lines = TemplateLines::decode(input, starts.len() - 1)?;
+        let mut all = Vec::new();
+        for (row, bounds) in starts.windows(2).enumerate() {
+            lines.write_line(row, bounds[1].wrapping_sub(bounds[0]) as usize, &mut all)?;
+        }
+        Ok(all)
+    }
 
     fn check(lines: &[&[u8]]) -> Option<Vec<u8>> {
         let mut out = Vec::new();

@@ -37,6 +37,11 @@ fn kind(byte: u8) -> Kind {
     KINDS[usize::from(byte)]
 }
 
+/// Whether a byte may lie in a token that is ASCII.
+pub(crate) fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii() && kind(byte) != Kind::Delimiter
+}
+
 /// One token of a text, and whether the text goes on beyond it on either side: if not, what stands there
 /// may be a part of a longer token of the line that the text is a piece of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
