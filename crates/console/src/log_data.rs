@@ -33,6 +33,8 @@ pub struct LogRequest<'q> {
     pub needs_lines: bool,
     /// Which structured metadata somebody reads.
     pub metadata: MetadataWanted<'q>,
+    /// Whether runs of lines may be handed over instead of lines.
+    pub takes_runs: bool,
 }
 
 /// Why lines could not be had.

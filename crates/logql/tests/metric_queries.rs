@@ -1,7 +1,8 @@
 //! Queries of numbers over lines in memory.
 
 use logql::metric::{
-    Entry, EvalOptions, Evaluation, MetricError, Request, Sink, Source, Steps, evaluate,
+    Entry, EvalOptions, Evaluation, MetadataWanted, MetricError, Request, Run, Sink, Source, Steps,
+    evaluate,
 };
 use logql::syntax::{optimized, parse_metric};
 use model::Labels;
@@ -13,6 +14,48 @@ type Line<'l> = (i64, &'l [(&'l str, &'l str)], &'l [(&'l str, &'l str)], &'l st
 
 /// Hands over what the selector and the time choose.
 struct Lines<'l>(&'l [Line<'l>]);
+
+/// The same, as a run for each line where that is allowed.
+struct Runs<'l>(Lines<'l>);
+
+/// Passes lines on as runs, without what is in them.
+struct AsRuns<'s, 'q> {
+    sink: &'s mut dyn Sink,
+    request: &'q Request<'q>,
+}
+
+impl Sink for AsRuns<'_, '_> {
+    fn stream(&mut self, labels: &Labels) {
+        self.sink.stream(labels);
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), MetricError> {
+        let (t_ns, lines, bytes) = (entry.timestamp_ns, 1, entry.line_bytes);
+        if !self.request.takes_runs || !self.sink.takes_run(t_ns, t_ns) {
+            return self.sink.entry(entry);
+        }
+        let MetadataWanted::Named(names) = self.request.metadata else { panic!("all of it") };
+        let is_wanted = |pair: &&(&str, &str)| names.iter().any(|name| name == pair.0);
+        let metadata: Vec<(&str, &str)> =
+            entry.metadata.iter().filter(is_wanted).copied().collect();
+        let (first_ns, last_ns) = (t_ns, t_ns);
+        self.sink.run(Run { first_ns, last_ns, lines, bytes, metadata: &metadata })
+    }
+
+    fn takes_run(&self, _: i64, _: i64) -> bool {
+        false
+    }
+
+    fn run(&mut self, _: Run<'_>) -> Result<(), MetricError> {
+        Ok(())
+    }
+}
+
+impl Source for Runs<'_> {
+    fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+        self.0.read(request, &mut AsRuns { sink, request })
+    }
+}
 
 impl Source for Lines<'_> {
     fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
@@ -41,7 +84,10 @@ impl Source for Lines<'_> {
 fn outcome(query: &str, steps: Steps, lines: &[Line<'_>]) -> Result<Vec<String>, String> {
     let expr = parse_metric(query).map_err(|error| error.to_string())?;
     let options = EvalOptions { max_series: 500, max_values: 1 << 20, now_ns: 0, seed: 3 };
-    let result = evaluate(&optimized(expr), steps, &Lines(lines), &options);
+    let expr = optimized(expr);
+    let result = evaluate(&expr, steps, &Lines(lines), &options);
+    let of_runs = evaluate(&expr, steps, &Runs(Lines(lines)), &options);
+    assert_eq!(format!("{result:?}"), format!("{of_runs:?}"), "{query} by runs");
     Ok(match result.map_err(|error| error.to_string())? {
         Evaluation::Scalar(value) => vec![value.to_string()],
         Evaluation::Series(series) => series
@@ -256,4 +302,38 @@ fn what_failed_is_told_unless_a_condition_leaves_it_out() {
           errors.(e.g __error__=\"\")\nThe label filter can also be specified after unwrap. (e.g | \
           unwrap latency | __error__=\"\" )\n"]
     );
+}
+
+#[test]
+fn counts_by_metadata_are_told_by_runs_as_by_lines() {
+    let lines: &[Line<'_>] = &[
+        (1, &[("app", "a")], &[("detected_level", "info")], "x"),
+        (2, &[("app", "a")], &[("detected_level", "error"), ("k", "v")], "yy"),
+        (3, &[("app", "a"), ("detected_level", "own")], &[("detected_level", "info")], "z"),
+        (4, &[("app", "a")], &[], ""),
+    ];
+    let steps = Steps::instant(10 * SECOND);
+    for (query, expected) in [
+        (
+            r#"sum by (level, detected_level) (count_over_time({app="a"}[10s]))"#,
+            &[
+                "{} 1",
+                r#"{detected_level="error"} 1"#,
+                r#"{detected_level="info"} 1"#,
+                r#"{detected_level="own"} 1"#,
+            ][..],
+        ),
+        (r#"sum by (app) (bytes_over_time({app="a"}[10s]))"#, &[r#"{app="a"} 4"#]),
+        (
+            r#"sum by (app) (count_over_time({app="a"} | detected_level="info" [10s]))"#,
+            &[r#"{app="a"} 1"#],
+        ),
+        (r#"sum by (k) (sum_over_time({app="a"} | unwrap k [10s]))"#, &[]),
+    ] {
+        match outcome(query, steps, lines) {
+            Ok(found) => assert_eq!(found, expected, "{query}"),
+            // The value is none: both ways say so.
+            Err(error) => assert!(error.starts_with("pipeline error"), "{query}: {error}"),
+        }
+    }
 }

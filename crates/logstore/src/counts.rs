@@ -61,6 +61,8 @@ pub fn count(
         known: Vec::new(),
     };
     while let Some((labels, cursors)) = walk.next_stream(query)? {
+        let source_index = cursors.first().map_or(0, |cursor| cursor.source);
+        query.tell(0, 0).map_err(|error| ReadError { source_index, error })?;
         if query.has_tests() {
             counting.rows(labels, cursors, each)?;
         } else {

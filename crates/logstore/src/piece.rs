@@ -100,6 +100,16 @@ impl Piece {
         &self.lines[self.starts[row] as usize..self.starts[row + 1] as usize]
     }
 
+    /// Whether some line has metadata under a name.
+    pub(crate) fn has_metadata(&self, name: &str) -> bool {
+        let mut start = 0;
+        self.pairs.iter().any(|(name_end, value_end)| {
+            let known = &self.text[start..*name_end as usize];
+            start = *value_end as usize;
+            known == name
+        })
+    }
+
     fn pairs_of(&self, row: usize) -> impl Iterator<Item = (&str, &str)> {
         let first = row.checked_sub(1).map_or(0, |before| self.pair_ends[before] as usize);
         let end = self.pair_ends[row] as usize;
@@ -175,6 +185,9 @@ mod tests {
         assert!(lines.into_iter().eq((0..3).map(|row| frozen.line(row))));
         assert!(frozen.pairs_of(0).eq([("k", "1"), ("l", "2")]));
         assert!(frozen.pairs_of(1).next().is_none());
+        assert!(
+            frozen.has_metadata("l") && !frozen.has_metadata("2") && !frozen.has_metadata("k1")
+        );
         assert!(frozen.pairs_of(2).eq([("k", "3")]));
         assert_eq!(frozen.span_ns(), (3, 5));
     }

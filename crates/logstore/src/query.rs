@@ -9,6 +9,7 @@ use model::{Labels, Matcher};
 
 use crate::block::LogBlock;
 use crate::deletes::LogDelete;
+use crate::group_table::MAX_NAMES;
 use crate::head::HeadSnapshot;
 use crate::rows::MetadataWanted;
 use crate::time::NsRange;
@@ -230,6 +231,20 @@ impl Source {
     /// A head of which nothing is deleted.
     pub fn head(head: HeadSnapshot) -> Self {
         Source::Head { head, deletes: Vec::new() }
+    }
+
+    /// Whether lines of it may have structured metadata under one of these names. Reads nothing of a block.
+    pub fn may_have_metadata(&self, names: &[&str]) -> bool {
+        match self {
+            Source::Block { block, .. } => {
+                let known = &block.table().names;
+                known.len() >= MAX_NAMES || known.iter().any(|name| names.contains(&name.as_str()))
+            }
+            Source::Head { head, .. } => {
+                let mut pieces = head.streams().iter().flat_map(|stream| &stream.pieces);
+                pieces.any(|piece| names.iter().any(|name| piece.has_metadata(name)))
+            }
+        }
     }
 
     pub(crate) fn deletes(&self) -> &[Arc<LogDelete>] {

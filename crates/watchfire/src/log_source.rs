@@ -11,7 +11,7 @@ use console::{
 };
 use labelindex::LabelIndex;
 use logql::metric::{Entry, MetadataWanted, Run, Sink};
-use logstore::{Entries, NsRange, Order, Query, ReadWatch, Source, Streams};
+use logstore::{Entries, LEVEL, NsRange, Order, Query, ReadWatch, Source, Streams};
 use model::{Labels, MatchOp, Matcher};
 use parking_lot::Mutex;
 use promql::SourceError;
@@ -158,16 +158,11 @@ impl LogSnapshot for LogView {
     fn feed(&self, request: &LogRequest<'_>, sink: &mut dyn Sink) -> Result<(), LogFault> {
         let range = NsRange::new(request.start_ns, request.end_ns);
         let selection = self.select(request.matchers, range)?;
-        let query = self.query(request, &selection);
         let failed = |error| self.failed(&selection, &error);
-        let is_counted = !request.needs_lines
-            && request.metadata == MetadataWanted::Named(&[])
-            && request.needles.is_empty()
-            && request.fields.is_empty()
-            && request.test.is_none();
-        if is_counted {
-            return self.feed_counts(query, &selection, sink);
+        if let Some(wants_level) = counted(request, &selection) {
+            return self.feed_counts(request, wants_level, &selection, sink);
         }
+        let query = self.query(request, &selection);
         let mut streams = Streams::new(query, selection.sources.clone()).map_err(failed)?;
         let mut memory = Vec::new();
         while let Some(labels) = streams.next_stream().map_err(failed)? {
@@ -252,14 +247,32 @@ impl LogSnapshot for LogView {
     }
 }
 
+/// Whether lines can be told by how many of each level there are, and if so, whether the level matters: nobody reads
+/// them, no text is looked for in them, and of what is wanted of their metadata they can have the level alone.
+fn counted(request: &LogRequest<'_>, selection: &LogSelection) -> Option<bool> {
+    let MetadataWanted::Named(names) = request.metadata else { return None };
+    if !request.takes_runs || !request.needles.is_empty() || request.test.is_some() {
+        return None;
+    }
+    let others = names.iter().map(String::as_str).filter(|name| *name != LEVEL);
+    let others: Vec<&str> = others.collect();
+    let have_others = !others.is_empty()
+        && selection.sources.iter().any(|source| source.may_have_metadata(&others));
+    (!have_others).then_some(others.len() < names.len())
+}
+
 impl LogView {
     /// Hands over runs of lines that nobody reads.
     fn feed_counts(
         &self,
-        query: Query,
+        request: &LogRequest<'_>,
+        wants_level: bool,
         selection: &LogSelection,
         sink: &mut dyn Sink,
     ) -> Result<(), LogFault> {
+        // What is asked of labels and of the level is looked at where the runs go.
+        let request = LogRequest { fields: Vec::new(), ..request.clone() };
+        let query = self.query(&request, selection);
         // One is asked whether it takes runs while the other gets them.
         let sink = std::cell::RefCell::new(sink);
         let mut current: Option<Labels> = None;
@@ -274,8 +287,11 @@ impl LogView {
                 sink.stream(count.labels);
                 current = Some(count.labels.clone());
             }
-            let logstore::Count { first_ns, last_ns, lines, bytes, .. } = count;
-            outcome = sink.run(Run { first_ns, last_ns, lines, bytes });
+            let logstore::Count { level, first_ns, last_ns, lines, bytes, .. } = count;
+            let level = [(LEVEL, level)];
+            let has_level = wants_level && !count.level.is_empty();
+            let metadata = if has_level { &level[..] } else { &[] };
+            outcome = sink.run(Run { first_ns, last_ns, lines, bytes, metadata });
         };
         let counted = logstore::count(&query, selection.sources.clone(), &mut takes, &mut each);
         counted.map_err(|error| self.failed(selection, &error))?;

@@ -3,8 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use logql::metric::{
-    Entry, EvalOptions, Evaluation, MetadataWanted, MetricError, Request, Run, Sink, Source, Steps,
-    evaluate,
+    Entry, EvalOptions, Evaluation, MetricError, Request, Run, Sink, Source, Steps, evaluate,
 };
 use logql::syntax::ast::MetricExpr;
 use model::Labels;
@@ -67,11 +66,7 @@ impl Source for Lines<'_> {
         let mut asked = pushdown.request(request.log, start_ns, end_ns);
         asked.needs_lines = request.needs_lines;
         asked.metadata = request.metadata;
-        let none = MetadataWanted::Named(&[]);
-        if request.metadata == none && !request.needs_lines {
-            // Conditions on labels are those of the stream's, which the pipeline looks at.
-            asked.fields.clear();
-        }
+        asked.takes_runs = request.takes_runs;
         let mut watched = Watched { sink, lines: self, processed: self.processed.get() };
         let read = self.snapshot.feed(&asked, &mut watched);
         self.processed.set(watched.processed);
@@ -117,7 +112,7 @@ impl Sink for Watched<'_> {
         self.sink.takes_run(first_ns, last_ns)
     }
 
-    fn run(&mut self, run: Run) -> Result<(), MetricError> {
+    fn run(&mut self, run: Run<'_>) -> Result<(), MetricError> {
         self.processed.lines += run.lines;
         self.processed.line_bytes += run.bytes;
         self.check()?;

@@ -151,7 +151,7 @@ impl logql::metric::Sink for Reader<'_> {
         false
     }
 
-    fn run(&mut self, _: logql::metric::Run) -> Result<(), logql::metric::MetricError> {
+    fn run(&mut self, _: logql::metric::Run<'_>) -> Result<(), logql::metric::MetricError> {
         Ok(())
     }
 }

@@ -102,6 +102,7 @@ impl Pushdown {
             test: self.test.clone(),
             needs_lines: true,
             metadata: MetadataWanted::All,
+            takes_runs: false,
         }
     }
 }

@@ -266,6 +266,7 @@ pub(super) fn count(
         test: None,
         needs_lines: false,
         metadata: MetadataWanted::Named(&[]),
+        takes_runs: true,
     };
     match snapshot.counts(&request, takes, each) {
         Ok(()) => Ok(true),

@@ -50,15 +50,16 @@ pub(super) fn evaluate(
         (None, _) => MetadataWanted::All,
     };
     let (after_ns, until_ns) = windows.bounds();
-    let request = Request { log: &range.log, after_ns, until_ns, needs_lines, metadata };
+    // A run tells how many lines there are and what they have in common, not what each is worth.
+    let takes_runs = !needs_lines && metadata != MetadataWanted::All && range.unwrap.is_none();
+    let request =
+        Request { log: &range.log, after_ns, until_ns, needs_lines, metadata, takes_runs };
     let mut leaf = Leaf {
         op: aggregation.op,
         windows,
         pipeline,
         options,
-        // A label of the stream hides metadata of its name, so whether metadata matter is the
-        // stream's matter; without any label wanted they never do.
-        takes_runs: !needs_lines && metadata == MetadataWanted::Named(&[]),
+        takes_runs,
         needs_lines,
         numbers: HashMap::new(),
         series: Vec::new(),
@@ -170,23 +171,33 @@ impl Sink for Leaf<'_> {
         self.takes_runs && self.windows.of(first_ns) == self.windows.of(last_ns)
     }
 
-    fn run(&mut self, run: Run) -> Result<(), MetricError> {
+    fn run(&mut self, run: Run<'_>) -> Result<(), MetricError> {
         let steps = self.windows.of(run.first_ns);
         if steps.is_empty() || run.lines == 0 {
             return Ok(());
         }
         let number = match self.of_stream {
-            Some(number) => number,
-            None => {
+            // What the stream alone tells is told once.
+            Some(number) if run.metadata.is_empty() => number,
+            _ => {
                 self.key.packed.clear();
+                let metadata = run.metadata.iter().copied();
+                let Some(kept) = self.pipeline.process(run.first_ns, b"", metadata) else {
+                    return Ok(());
+                };
+                if let Some((error, _)) = kept.error()
+                    && !error.is_empty()
+                {
+                    return Err(pipeline_error(&kept, error));
+                }
                 if self.op != RangeOp::AbsentOverTime {
-                    let Some(kept) = self.pipeline.process(run.first_ns, b"", []) else {
-                        return Ok(());
-                    };
                     self.key.pack(&kept);
                 }
+                let is_stream_only = kept.has_stream_labels_only();
                 let number = numbered(&mut self.numbers, &self.key.packed);
-                self.of_stream = Some(number);
+                if is_stream_only {
+                    self.of_stream = Some(number);
+                }
                 number
             }
         };

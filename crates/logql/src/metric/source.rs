@@ -19,6 +19,8 @@ pub struct Request<'q> {
     pub needs_lines: bool,
     /// Which structured metadata somebody reads.
     pub metadata: MetadataWanted<'q>,
+    /// Whether lines may be given as [`Run`]s at all.
+    pub takes_runs: bool,
 }
 
 impl<'q> Request<'q> {
@@ -52,7 +54,7 @@ pub struct Entry<'a> {
 
 /// Lines that no window of the query tells apart, without what is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct Run<'a> {
     /// Time of the oldest.
     pub first_ns: i64,
     /// Time of the newest.
@@ -61,6 +63,8 @@ pub struct Run {
     pub lines: u64,
     /// Sum of their lengths.
     pub bytes: u64,
+    /// What the request wants of their structured metadata, which all of them have in common.
+    pub metadata: &'a [(&'a str, &'a str)],
 }
 
 /// What a source hands lines to.
@@ -74,15 +78,15 @@ pub trait Sink {
     /// The query has none of its results any more, and the source stops.
     fn entry(&mut self, entry: &Entry<'_>) -> Result<(), MetricError>;
 
-    /// Whether all lines of the stream between two times may be given as one [`Run`]: nobody reads
-    /// them or their metadata, and they are in the same windows.
+    /// Whether all lines of the stream between two times that have the same metadata, as far as the request wants
+    /// it, may be given as one [`Run`]: nobody reads them, and they are in the same windows.
     fn takes_run(&self, first_ns: i64, last_ns: i64) -> bool;
 
     /// Takes lines for which [`Sink::takes_run`] holds.
     ///
     /// # Errors
     /// As [`Sink::entry`].
-    fn run(&mut self, run: Run) -> Result<(), MetricError>;
+    fn run(&mut self, run: Run<'_>) -> Result<(), MetricError>;
 }
 
 /// Lines of streams.
