@@ -52,7 +52,7 @@ pub use log_data::{
 pub use params::parse_time_ms;
 pub use remote::{
     BrokerStatus, Brokers, ClusterSettings, ClusterStatus, RemoteSettings, RemoteState,
-    elsewhere_routes, passed_on_routes,
+    elsewhere_routes, passed_on_log_routes, passed_on_routes,
 };
 pub use spread::{EvaluateParts, EvaluationService, Worker, Workers, evaluation_service};
 pub use storage::{LINE, LineDelete, Storage, StorageError, StoredBlock};
@@ -298,7 +298,7 @@ impl Console {
 /// before [`pages`].
 pub fn api_routes(console: &Arc<Console>) -> Routes {
     let saving = api::saving_routes().with_state(Arc::clone(console));
-    query_routes(console).merge(told_routes(console)).merge(saving)
+    query_routes(console).merge(log_routes(console)).merge(told_routes(console)).merge(saving)
 }
 
 /// What this process tells of agents, targets and saved views itself.
@@ -306,11 +306,20 @@ pub fn told_routes(console: &Arc<Console>) -> Routes {
     api::told_routes().with_state(Arc::clone(console))
 }
 
-/// The API over [`Data`].
+/// Reading of lines, over [`Data`] of this process.
+pub fn log_routes(console: &Arc<Console>) -> Routes {
+    loki::routes().with_state(Arc::clone(console))
+}
+
+/// What a console without lines of its own tells clients that read lines.
+pub fn about_log_routes(console: &Arc<Console>) -> Routes {
+    loki::about_routes().with_state(Arc::clone(console))
+}
+
+/// The API over [`Data`], without that of lines.
 pub fn query_routes(console: &Arc<Console>) -> Routes {
     Routes::new()
         .merge(api::routes())
-        .merge(loki::routes())
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
         .route("/-/ready", [Method::GET], Access::Public, ready)
         .with_state(Arc::clone(console))

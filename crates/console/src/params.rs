@@ -115,6 +115,11 @@ impl Params {
         Params { pairs: pairs.iter().map(owned).collect(), ..Params::default() }
     }
 
+    /// All of them, in order.
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+
     /// Who asks: address and port.
     pub(crate) fn client(&self) -> &str {
         &self.client

@@ -14,7 +14,7 @@ use crate::json;
 use crate::respond;
 
 /// The flag by which a client asks for labels by category.
-pub(super) const CATEGORIZE: &str = "categorize-labels";
+pub(crate) const CATEGORIZE: &str = "categorize-labels";
 
 /// A response of JSON whose memory counts until it is sent.
 pub(super) fn answer(body: Vec<u8>, held: Held) -> Response {

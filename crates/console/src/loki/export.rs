@@ -183,7 +183,7 @@ pub(super) async fn context(
     let Expr::Log(log) = parsed(&params)? else {
         return Err(Refusal::bad("only queries that yield lines have lines around a line"));
     };
-    let categorize = wants_categories(&headers);
+    let categorize = wants_categories(&headers, &params);
     let listed = asked(&params, (at_ns, at_ns, 0));
     run(&console, listed, move |data, work, queued| {
         let began = Instant::now();

@@ -35,6 +35,10 @@ mod tail;
 mod time;
 mod volume;
 
+pub(crate) use encode::CATEGORIZE;
+pub(crate) use query::{ENCODING_FLAGS, wants_categories};
+pub(crate) use refusal::{DIALECT, Refusal};
+
 use std::sync::Arc;
 
 use http::Method;
@@ -72,6 +76,13 @@ pub(crate) fn routes() -> Routes<Arc<Console>> {
             Access::Read,
             about::drilldown_limits,
         )
+        .merge(about_routes())
+}
+
+/// What a console tells of itself, wherever data is.
+pub(crate) fn about_routes() -> Routes<Arc<Console>> {
+    Routes::new()
+        .speaking(&refusal::DIALECT)
         .route("/loki/api/v1/status/buildinfo", [Method::GET], Access::Read, about::build_info)
         .route("/ready", [Method::GET], Access::Public, about::ready)
 }

@@ -47,7 +47,7 @@ pub(super) async fn instant(
     };
     let question = Numbers { expr, steps: Steps::instant(at_ns), is_instant: true, now_ns };
     let asked = asked(&params, (at_ns, at_ns, 0));
-    let categorize = wants_categories(&headers);
+    let categorize = wants_categories(&headers, &params);
     run(&console, asked, move |data, work, queued| question.answer(data, work, queued, categorize))
         .await
 }
@@ -60,7 +60,7 @@ pub(super) async fn range(
     let now_ns = now_ns(&console);
     let RangeAsked { bounds, limit, direction, step_ns, interval_ns } =
         RangeAsked::of(&params, now_ns)?;
-    let categorize = wants_categories(&headers);
+    let categorize = wants_categories(&headers, &params);
     let times = (bounds.start_ns, bounds.end_ns, step_ns);
     match parsed(&params)? {
         Expr::Log(log) => {
@@ -129,11 +129,14 @@ pub(super) fn asked(params: &Params, (start_ns, end_ns, step_ns): (i64, i64, i64
     }
 }
 
+/// The parameter that says what the header `X-Loki-Response-Encoding-Flags` does, for who cannot send one.
+pub(crate) const ENCODING_FLAGS: &str = "encoding_flags";
+
 /// Whether labels that are not the stream's shall stand with each line.
-pub(super) fn wants_categories(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_categories(headers: &HeaderMap, params: &Params) -> bool {
     let flags = headers.get_all("x-loki-response-encoding-flags").iter();
-    let mut flags = flags.filter_map(|flags| flags.to_str().ok()).flat_map(|f| f.split(','));
-    flags.any(|flag| flag.trim() == CATEGORIZE)
+    let flags = flags.filter_map(|flags| flags.to_str().ok()).chain(params.get(ENCODING_FLAGS));
+    flags.flat_map(|flags| flags.split(',')).any(|flag| flag.trim() == CATEGORIZE)
 }
 
 /// The time now, in nanoseconds since the epoch.

@@ -12,7 +12,7 @@ use promql::SourceError;
 use crate::respond::source_error;
 
 /// How who may not is told so.
-pub(super) const DIALECT: Dialect = Dialect { token: |_| None, refusal: told };
+pub(crate) const DIALECT: Dialect = Dialect { token: |_| None, refusal: told };
 
 fn told(_: &HeaderMap, error: &ApiError) -> Response {
     Refusal { status: error.status, text: error.message.clone() }.into_response()
@@ -20,9 +20,9 @@ fn told(_: &HeaderMap, error: &ApiError) -> Response {
 
 /// A fault with Loki's status and text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) text: String,
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
 }
 
 /// Loki's word for a request that its client gave up.

@@ -73,7 +73,7 @@ pub(super) async fn tail(
             bounds,
             limit,
             direction: Direction::Backward,
-            categorize: wants_categories(&headers) || categories_named(&params),
+            categorize: wants_categories(&headers, &params),
             now_ns,
             seed: seed(),
             notes_lines: true,
@@ -84,11 +84,6 @@ pub(super) async fn tail(
         tenant,
     };
     Ok(request.on_upgrade(move |socket| tailing.run(feed, standing, socket)))
-}
-
-/// Whether the URL asks for what a header asks for elsewhere: pages cannot send one with a WebSocket.
-fn categories_named(params: &Params) -> bool {
-    params.get("encoding_flags").is_some_and(|flags| flags.split(',').any(|one| one == CATEGORIZE))
 }
 
 struct Tailing {

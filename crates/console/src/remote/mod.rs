@@ -24,6 +24,7 @@ mod feed;
 mod label;
 mod link;
 mod lists;
+mod logs;
 mod merged;
 mod numbers;
 mod page_merge;
@@ -57,6 +58,7 @@ use versions::Versions;
 use view::View;
 
 pub use link::BrokerStatus;
+pub use logs::passed_on_log_routes;
 pub use pages::{elsewhere_routes, passed_on_routes};
 pub use state::RemoteState;
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use http::{Method, StatusCode, Uri, header};
+use model::TenantName;
 use net::auth::Principal;
 use net::rpc::PageRequest;
 use net::{Access, ApiError, ErrorType, Routes};
@@ -180,8 +181,19 @@ async fn pass_on(
         path_and_query: uri.path_and_query().map_or_else(String::new, ToString::to_string),
         tenant: if principal.sees_all() { String::new() } else { principal.tenant.to_string() },
     };
+    let page = ask_all(&brokers, principal.tenant, uri.path(), asked).await?;
+    Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
+}
+
+/// What the brokers answer to a request, as one answer.
+pub(super) async fn ask_all(
+    brokers: &Brokers,
+    tenant: TenantName,
+    path: &str,
+    asked: PageRequest,
+) -> Result<Page, ApiError> {
     let inner = &brokers.inner;
-    let limit = inner.shared.time_limit(principal.tenant);
+    let limit = inner.shared.time_limit(tenant);
     let ask = |cluster: &Arc<Cluster>| {
         let (cluster, asked) = (Arc::clone(cluster), asked.clone());
         async move {
@@ -195,8 +207,7 @@ async fn pass_on(
         }
     };
     let answers = join_all(inner.clusters.iter().map(ask)).await;
-    let page = one_of(inner, uri.path(), answers)?;
-    Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
+    one_of(inner, path, answers)
 }
 
 /// One answer of those of all clusters.

@@ -128,6 +128,8 @@ pub(super) fn routes(
     let telemetry = Arc::new(ConsoleTelemetry::new(brokers.clone(), executor, metrics));
     let page = move || std::future::ready(telemetry.page());
     console::query_routes(&console)
+        .merge(console::about_log_routes(&console))
+        .merge(console::passed_on_log_routes(brokers))
         .merge(console::passed_on_routes(brokers))
         .merge(console::elsewhere_routes(brokers))
         .merge(console::account_routes(&security.accounts))

@@ -46,7 +46,7 @@ impl Server {
         let console = Console::new(Arc::new(executor), about, now_ms, Box::new(|| 0));
         let storage = Arc::new(BrokerStorage(broker.clone()));
         let administration = console::Administration { storage, now_ms, random: || 0 };
-        let routes = console::query_routes(&Arc::new(console))
+        let routes = console::log_routes(&Arc::new(console))
             .merge(console::administration_routes(administration));
         let router = net::auth::without_login(routes.into_router());
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -110,6 +110,7 @@ impl Telling {
         scraping: Option<Arc<Scraping>>,
     ) -> ReadSettings {
         let pages = console::told_routes(&self.console)
+            .merge(console::log_routes(&self.console))
             .merge(broker::pushgateway_pages(&self.pushes))
             .merge(broker::ha_routes(broker))
             .merge(cluster_status_routes(&self.cluster))

@@ -1,10 +1,12 @@
 //! A console in a process of its own says what the broker says, over a real socket.
 
 mod federated;
+mod logs;
 mod support;
 
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Body;
 use broker::Broker;
 use http::{Request, StatusCode};
