@@ -4,6 +4,7 @@ mod administering;
 mod faults;
 mod grafana;
 mod imports;
+mod loki;
 mod names;
 mod queries;
 mod reading;
@@ -36,6 +37,8 @@ pub(crate) const GROUP: Group = Group {
         ("format-and-parse", reading::format_and_parse),
         ("health", reading::health),
         ("grafana", grafana::sequence),
+        ("loki-data-source", loki::data_source),
+        ("loki-tail", loki::tail),
         ("unknown-paths-and-methods", transport::unknown_paths_and_methods),
         ("gzip", transport::gzip),
         ("head", transport::head),

@@ -16,7 +16,7 @@ const PONG: u8 = 10;
 /// Clients must mask what they send; with what does not matter to the server.
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
-/// One connection to `/api/v1/live`.
+/// One connection.
 pub(crate) struct WebSocket {
     stream: TcpStream,
     /// Bytes read and not yet understood.
@@ -26,11 +26,16 @@ pub(crate) struct WebSocket {
 impl WebSocket {
     /// Opens the connection and shakes hands.
     pub(crate) fn open(client: &Client) -> Result<WebSocket> {
+        let tenant = client.tenant().map_or_else(String::new, |name| format!("?tenant={name}"));
+        WebSocket::open_at(client, &format!("/api/v1/live{tenant}"))
+    }
+
+    /// Opens a connection to another path and shakes hands.
+    pub(crate) fn open_at(client: &Client, target: &str) -> Result<WebSocket> {
         let mut stream = client.connect()?;
         let request = format!(
-            "GET /api/v1/live{} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            client.tenant().map_or_else(String::new, |tenant| format!("?tenant={tenant}")),
             client.address()
         );
         stream.write_all(request.as_bytes())?;
