@@ -77,6 +77,8 @@ pub struct About {
     pub threads: usize,
     /// Retention in words, such as `15d`.
     pub retention: String,
+    /// How long lines of logs are kept, such as `31d`; empty if this process keeps none.
+    pub logs_retention: String,
     /// The configuration of the start, secrets removed.
     pub config_yaml: String,
     /// Flags in effect, sorted by name.

@@ -10,6 +10,9 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
 /// What the status endpoints tell.
 pub(crate) fn about(config: &Config, collect: bool) -> console::About {
     let retention_days = config.retention_ms as f64 / 86_400_000.0;
@@ -26,7 +29,11 @@ pub(crate) fn about(config: &Config, collect: bool) -> console::About {
         ("storage.retention".to_owned(), retention.clone()),
     ];
     flags.sort();
-    process(config, retention, flags)
+    let logs_retention = match config.logs_retention_ms {
+        ms if ms % DAY_MS == 0 => format!("{}d", ms / DAY_MS),
+        ms => format!("{}h", ms / HOUR_MS),
+    };
+    console::About { logs_retention, ..process(config, retention, flags) }
 }
 
 /// The same of a console in a process of its own. How long data is kept is its brokers' to say.
@@ -54,6 +61,7 @@ fn process(config: &Config, retention: String, flags: Vec<(String, String)>) -> 
         hostname: config.agent.instance.clone(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         retention,
+        logs_retention: String::new(),
         config_yaml: config.yaml.clone(),
         flags,
     }

@@ -58,7 +58,7 @@ pub(super) async fn drilldown_limits(
             "max_query_bytes_read": "0B",
             "max_query_series": console.executor().max_query_series(params.tenant()),
             "query_timeout": format!("{}s", timeout.as_secs()),
-            "retention_period": console.retention(),
+            "retention_period": retention_period(&console.about().logs_retention),
             "metric_aggregation_enabled": false,
             "pattern_persistence_enabled": false,
             "volume_enabled": true,
@@ -67,6 +67,11 @@ pub(super) async fn drilldown_limits(
         "pattern_ingester_enabled": true,
         "version": API_VERSION,
     }))
+}
+
+/// As Loki has it: nothing for ever.
+fn retention_period(logs_retention: &str) -> &str {
+    if logs_retention.is_empty() { "0s" } else { logs_retention }
 }
 
 pub(super) async fn format_query(params: Params) -> Result<Response, Refusal> {

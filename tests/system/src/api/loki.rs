@@ -51,6 +51,8 @@ pub(super) fn data_source(scratch: &Scratch) -> Result<String> {
         "level=info msg=\"not JSON\"",
     ];
     push(&client, &lines, &json!({"trace_id": "t1"}))?;
+    let limits = ask(&client, "drilldown-limits", &[])?;
+    ensure!(limits["limits"]["retention_period"] == "31d", "{limits}");
     session(&client)?;
     let other = client.for_tenant("other");
     let found = ask(&other, "query_range", &[("query", SELECTOR)])?;
