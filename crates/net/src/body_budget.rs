@@ -126,6 +126,14 @@ pub(crate) fn reserve_while<E>(
     Ok(result)
 }
 
+/// Gives back what a part of the body took that is stored and forgotten, for handlers of bodies that are
+/// longer than memory. To be called by the task that answers the request.
+pub fn release_body(bytes: usize) {
+    let _ = RESERVATION.try_with(|reservation| {
+        reservation.shrink(bytes.min(reservation.bytes.load(Relaxed)));
+    });
+}
+
 impl IntoResponse for OverBudget {
     fn into_response(self) -> Response {
         let error = ApiError::new(ErrorType::Unavailable, self.to_string())
@@ -136,5 +144,31 @@ impl IntoResponse for OverBudget {
         // What is left of the body would have to be read before the next request; do not.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_released_is_there_for_others() {
+        let budget = BodyBudget::new(10);
+        let reservation = Reservation::new(Arc::clone(&budget), Arc::default());
+        let of_request = Arc::clone(&reservation);
+        let answer = async move {
+            for _ in 0..5 {
+                of_request.grow(8).expect("there is room");
+                release_body(6);
+                assert_eq!(of_request.budget.used(), 2);
+                release_body(7);
+                assert_eq!(of_request.budget.used(), 0, "no more than it has");
+            }
+            StatusCode::OK.into_response()
+        };
+        assert_eq!(reservation.over(answer).await.status(), StatusCode::OK);
+        assert_eq!(budget.used(), 0);
+        release_body(1);
+        assert_eq!(budget.used(), 0, "outside of a request there is nothing to release");
     }
 }

@@ -41,7 +41,7 @@ pub mod tls;
 pub use at_work::at_work;
 pub use authority::{Authority, Role, check_name};
 pub use body::{BodyError, BodyRules, read_body, unpack_body};
-pub use body_budget::BodyBudget;
+pub use body_budget::{BodyBudget, release_body};
 pub use chance::Chance;
 pub use channel::{ForeignBroker, NotAPeerPort, channel, status_words, try_broker};
 pub use cors::is_origin;

@@ -290,7 +290,8 @@ async fn read<F: Future<Output = ()>>(
     let ended = loop {
         let read = tokio::select! {
             biased;
-            _ = stopped.wait_for(|stopped| *stopped) => break Ok(()),
+            // The beginning of a message is none.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
             read = stream.read(&mut chunk) => read,
         };
         let read = match read {
@@ -300,7 +301,9 @@ async fn read<F: Future<Output = ()>>(
             Err(_) => return,
         };
         frames.push(&chunk[..read]);
+        let before = frames.cut_messages();
         let (messages, ended) = whole(&mut frames);
+        metrics.syslog_cut.fetch_add(frames.cut_messages() - before, Relaxed);
         if !messages.is_empty() {
             take(messages).await;
         }
@@ -308,7 +311,6 @@ async fn read<F: Future<Output = ()>>(
             break ended;
         }
     };
-    metrics.syslog_cut.fetch_add(frames.cut_messages(), Relaxed);
     let rest = ended.and_then(|()| frames.finish());
     match rest {
         Ok(Some(last)) if !last.is_empty() => {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
-use net::{Access, BodyError, BodyRules, Routes, read_body};
+use net::{Access, BodyError, BodyRules, Routes, read_body, release_body};
 use wire::logs::journal_export::{self, whole_entries};
 
 use super::intake::Refusal;
@@ -86,7 +86,9 @@ async fn store(
     entries: Vec<u8>,
     complaint: &mut Option<String>,
 ) -> Result<(), Refusal> {
+    let bytes = entries.len();
     let taken = lines::store(broker, sender.clone(), entries, journal_export::decode).await?;
+    release_body(bytes);
     if let Some(refusal) = taken.refusal() {
         return Err(refusal);
     }
