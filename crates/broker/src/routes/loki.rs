@@ -21,6 +21,8 @@ pub(super) fn routes() -> Routes<Broker> {
     Routes::new()
         .speaking(&DIALECT)
         .route("/loki/api/v1/push", [Method::POST], Access::Write, push)
+        // Where VictoriaLogs has it.
+        .route("/insert/loki/api/v1/push", [Method::POST], Access::Write, push)
         // As old clients know it.
         .route("/api/prom/push", [Method::POST], Access::Write, legacy_push)
 }
