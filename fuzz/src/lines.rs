@@ -7,7 +7,8 @@ use wire::logs::otlp_logs::{self, OtlpLogOptions};
 use wire::logs::syslog::{self, SyslogOptions};
 use wire::logs::syslog_frames::{FrameError, SyslogFrames};
 use wire::logs::{FieldOptions, LineLevels, LogContext, LogPushError, LogSummary};
-use wire::logs::{elastic_bulk, journal_export, json_line, loki_json, loki_push};
+use wire::logs::{batch, elastic_bulk, journal_export, json_line};
+use wire::logs::{loki_json, loki_json_legacy, loki_push};
 
 /// Near the times of the seeds.
 const NOW_NS: i64 = 1_700_000_000_000_000_000;
@@ -58,6 +59,17 @@ fn check(decode: &Decode<'_>) {
         assert_eq!((summary.lines, summary.line_bytes), (batch.lines(), batch.line_bytes()));
         assert_eq!(summary.refusals.is_empty(), summary.refusals.text().is_empty());
         let lines = lines(&batch, &limits);
+        let mut taken = LogBatch::default();
+        let summary = batch::decode(&batch, &context, &mut taken).expect("it fits already");
+        // The level may be one pair too many, or too many bytes.
+        assert!(summary.lines <= batch.lines());
+        if summary.refusals.is_empty() {
+            assert_eq!(
+                self::lines(&taken, &limits),
+                lines,
+                "what keeps to the limits is taken as it is"
+            );
+        }
         let mut body = Vec::new();
         loki_push::encode(&batch, &mut body);
         let mut again = LogBatch::default();
@@ -110,6 +122,7 @@ fn lines(batch: &LogBatch, limits: &LogLimits) -> Vec<Line> {
 pub(crate) fn pushes(bytes: &[u8]) {
     check(&|context, batch| loki_push::decode(bytes, context, batch));
     check(&|context, batch| loki_json::decode(bytes, context, batch));
+    check(&|context, batch| loki_json_legacy::decode(bytes, context, batch));
 }
 
 pub(crate) fn otlp(bytes: &[u8]) {
@@ -157,6 +170,8 @@ pub(crate) fn syslog_messages(bytes: &[u8]) {
     let options = SyslogOptions::default();
     let all = || framed.iter().map(Vec::as_slice).chain([bytes]);
     check(&|context, batch| syslog::decode(all(), &options, context, batch));
+    let numbered = SyslogOptions { first_number: Some(999_999), ..SyslogOptions::default() };
+    check(&|context, batch| syslog::decode(all(), &numbered, context, batch));
     let read = syslog::parse(bytes, &options, NOW_NS);
     assert!(read.facility < 24 && read.severity < 8);
     assert!(bytes.ends_with(read.message), "a message is not the end of its bytes");
@@ -165,4 +180,18 @@ pub(crate) fn syslog_messages(bytes: &[u8]) {
 
 pub(crate) fn journal(bytes: &[u8]) {
     check(&|context, batch| journal_export::decode(bytes, context, batch));
+    // What is cut into whole entries, wherever, has the same ones.
+    let limits = LogLimits::default();
+    let context = LogContext { limits: &limits, levels: None, now_ns: NOW_NS };
+    let counted = |bytes: &[u8]| {
+        let decoded = journal_export::decode(bytes, &context, &mut LogBatch::default());
+        decoded.ok().filter(|summary| summary.refusals.is_empty()).map(|summary| summary.lines)
+    };
+    let Some(all) = counted(bytes) else { return };
+    for part in 1..4 {
+        let begin = &bytes[..bytes.len() * part / 4];
+        let whole = journal_export::whole_entries(begin);
+        let parts = counted(&bytes[..whole]).zip(counted(&bytes[whole..]));
+        assert_eq!(parts.map(|(a, b)| a + b), Some(all), "an entry is cut");
+    }
 }
