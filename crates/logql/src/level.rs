@@ -267,40 +267,6 @@ fn closes(byte: Option<u8>, next: Option<u8>) -> bool {
     })
 }
 
-/// Labels that name the service of a stream, the first of which counts.
-/// Source: Loki's `discover_service_name`.
-pub const SERVICE_LABELS: &[&str] = &[
-    "service",
-    "app",
-    "application",
-    "app_name",
-    "name",
-    "app_kubernetes_io_name",
-    "container",
-    "container_name",
-    "k8s_container_name",
-    "component",
-    "workload",
-    "job",
-    "k8s_job_name",
-];
-
-/// The label that holds the service of a stream.
-pub const SERVICE_NAME: &str = "service_name";
-
-/// The service of a stream that names none.
-pub const UNKNOWN_SERVICE: &str = "unknown_service";
-
-/// The value of `service_name` for a stream without that label; `get` yields the value of a label.
-/// `labels` are tried in order, usually [`SERVICE_LABELS`].
-pub fn service_name<'a>(
-    labels: &[impl AsRef<str>],
-    mut get: impl FnMut(&str) -> Option<&'a str>,
-) -> &'a str {
-    let named = labels.iter().find_map(|label| get(label.as_ref()).filter(|name| !name.is_empty()));
-    named.unwrap_or(UNKNOWN_SERVICE)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -350,18 +316,6 @@ mod tests {
         ] {
             assert_eq!(scan(line), level, "{line}");
         }
-    }
-
-    #[test]
-    fn the_first_label_names_the_service() {
-        let get = |name: &str| match name {
-            "app" => Some("shop"),
-            "job" => Some("j"),
-            "service" => Some(""),
-            _ => None,
-        };
-        assert_eq!(service_name(SERVICE_LABELS, get), "shop");
-        assert_eq!(service_name(SERVICE_LABELS, |_| None), UNKNOWN_SERVICE);
     }
 
     proptest! {

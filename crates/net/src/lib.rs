@@ -3,6 +3,7 @@
 //! Roles bring [`Routes`]; this crate decides who may connect and call, how long a peer may take,
 //! how large a request may be and how a refusal looks. It knows no route.
 
+mod accepting;
 mod at_work;
 mod audit;
 pub mod auth;

@@ -3,17 +3,16 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::NetMetrics;
+use crate::accepting::accept_all;
 
 /// Lines are handed on at the latest when there are this many bytes of them; a longer line ends its
 /// connection.
@@ -21,10 +20,6 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// A connection that says nothing for this long is closed. Senders of such protocols keep theirs open
 /// between their intervals.
 const IDLE: Duration = Duration::from_secs(15 * 60);
-/// Open connections of one port; one more is closed at once.
-const MAX_CONNECTIONS: usize = 1_024;
-/// After `accept` failed.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A port for lines on which nothing is accepted yet.
 #[derive(Debug)]
@@ -60,42 +55,13 @@ impl LinePort {
         take: impl Fn(Vec<u8>) -> F + Clone + Send + 'static,
         shutdown: impl Future<Output = ()>,
     ) where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         let LinePort { listener, metrics, .. } = self;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let (stop, stopped) = watch::channel(false);
-        let mut shutdown = pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                accepted = listener.accept() => accepted,
-            };
-            let socket = match accepted {
-                Ok((socket, _)) => socket,
-                Err(error) => {
-                    metrics.accept_errors.fetch_add(1, Relaxed);
-                    tracing::warn!(%error, "cannot accept connections, trying again");
-                    sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-                metrics.connections_refused.fetch_add(1, Relaxed);
-                continue;
-            };
-            metrics.connections_accepted.fetch_add(1, Relaxed);
-            let (take, stopped) = (take.clone(), stopped.clone());
-            tokio::spawn(async move {
-                let _permit = permit;
-                read_lines(socket, take, stopped).await;
-            });
-        }
-        let _ = stop.send(true);
-        // Those that are storing something finish; nobody waits long for the others.
-        let all = u32::try_from(MAX_CONNECTIONS).expect("a small constant");
-        let _ = timeout(Duration::from_secs(5), places.acquire_many(all)).await;
+        accept_all(&listener, &metrics, shutdown, |socket, _, stopped| {
+            read_lines(socket, take.clone(), stopped)
+        })
+        .await;
     }
 }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use wire::logs::syslog_frames::SyslogFrames;
 
 use crate::NetMetrics;
+use crate::accepting::accept_all;
 use crate::tls::ServerTls;
 
 /// Messages are handed on at the latest when there are this many bytes of them.
@@ -26,12 +27,9 @@ const MAX_DATAGRAM_BYTES: usize = 64 << 10;
 const WAITING_BATCHES: usize = 32;
 /// How much the system is asked to hold of datagrams that are not read yet.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-/// Open connections of one port; one more is closed at once. They have no limit of idle time: a sender that
-/// finds its connection closed has lost a message by then.
-const MAX_CONNECTIONS: usize = 1_024;
 /// For a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// After `accept` or a receive failed.
+/// After a receive failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Messages without their frames, one behind the other.
@@ -131,7 +129,7 @@ impl SyslogPort {
         take: impl Fn(SyslogMessages) -> F + Clone + Send + Sync + 'static,
         shutdown: impl Future<Output = ()>,
     ) where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         match self.socket {
             Socket::Udp(socket) => {
@@ -215,46 +213,17 @@ struct Port {
     metrics: Arc<NetMetrics>,
 }
 
-async fn connections<F: Future<Output = ()> + Send>(
+async fn connections<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     port: Port,
     take: impl Fn(SyslogMessages) -> F + Clone + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) {
     let metrics = Arc::clone(&port.metrics);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let (stop, stopped) = watch::channel(false);
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (socket, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                metrics.accept_errors.fetch_add(1, Relaxed);
-                tracing::warn!(%error, "cannot accept connections, trying again");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.connections_refused.fetch_add(1, Relaxed);
-            continue;
-        };
-        metrics.connections_accepted.fetch_add(1, Relaxed);
-        let (port, take, stopped) = (port.clone(), take.clone(), stopped.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            connection(socket, peer, port, take, stopped).await;
-        });
-    }
-    let _ = stop.send(true);
-    // Those that are storing something finish; nobody waits long for the others.
-    let all = u32::try_from(MAX_CONNECTIONS).expect("a small constant");
-    let _ = timeout(Duration::from_secs(5), places.acquire_many(all)).await;
+    accept_all(&listener, &metrics, shutdown, |socket, peer, stopped| {
+        connection(socket, peer, port.clone(), take.clone(), stopped)
+    })
+    .await;
 }
 
 async fn connection<F: Future<Output = ()>>(
@@ -264,7 +233,8 @@ async fn connection<F: Future<Output = ()>>(
     take: impl Fn(SyslogMessages) -> F,
     stopped: watch::Receiver<bool>,
 ) {
-    // So a peer that is gone for good does not keep its place.
+    // So a peer that is gone for good does not keep its place. There is no limit of idle time: a sender that
+    // finds its connection closed has lost a message by then.
     let _ = rustix::net::sockopt::set_socket_keepalive(&socket, true);
     let Port { tls, max_message_bytes, metrics } = port;
     match tls {
