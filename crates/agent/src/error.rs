@@ -94,6 +94,14 @@ pub enum AgentError {
     /// The spool's directory cannot be created or is in use.
     #[error(transparent)]
     SpoolDirectory(#[from] OpenError),
+    /// Syslog cannot be received.
+    #[error("listen for syslog on {listen}: {source}")]
+    Listen {
+        /// Where.
+        listen: String,
+        /// What the system answered.
+        source: io::Error,
+    },
     /// The file of positions of collected lines cannot be read.
     #[error(
         "read positions.json in the spool of lines: {0}; mend or restore it, or remove it to collect all \

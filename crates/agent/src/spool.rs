@@ -310,6 +310,11 @@ impl Spool {
         self.files(lane).next(below).or_else(|| self.memory(lane).next())
     }
 
+    /// The last batches that were kept in a lane, also acknowledged ones, as far as they are on disk.
+    pub(crate) fn last_payloads(&mut self, lane: Lane) -> Vec<Bytes> {
+        self.files(lane).last_payloads()
+    }
+
     /// Reads everything unacknowledged in a lane again, from its first batch.
     pub(crate) fn rewind(&mut self, lane: Lane) {
         self.files(lane).rewind();

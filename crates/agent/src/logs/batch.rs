@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hashbrown::HashMap as FastMap;
-use model::{Labels, LogBatch};
+use model::{Labels, LogBatch, LogRecord};
 use rapidhash::fast::RandomState;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
@@ -31,7 +31,9 @@ pub(crate) struct LinesBatch {
 #[derive(Debug, Default)]
 struct TenantLines {
     batch: LogBatch,
+    /// Of the last line, and what stands for them among the moments.
     labels: Option<Labels>,
+    stream: u64,
 }
 
 /// What was done to lines.
@@ -59,6 +61,20 @@ impl LinesBatch {
     pub(crate) fn batches(&self) -> Vec<(Option<&str>, &LogBatch)> {
         let filled = self.tenants.iter().filter(|(_, lines)| !lines.batch.is_empty());
         filled.map(|(tenant, lines)| (tenant.as_deref(), &lines.batch)).collect()
+    }
+
+    /// Takes note of lines that an earlier run has kept, so that none of now is taken for one of them.
+    pub(crate) fn remember(&mut self, tenant: Option<&str>, batch: &LogBatch) {
+        let (mut records, mut metadata) = (batch.records(), Vec::new());
+        let mut stream = 0;
+        while let Ok(Some(record)) = records.next_record(&mut metadata) {
+            match record {
+                LogRecord::Stream(labels) => stream = self.moments.stream(tenant, &labels),
+                LogRecord::Line { timestamp_ns, line } => {
+                    self.moments.place(stream, line, timestamp_ns);
+                }
+            }
+        }
     }
 
     /// Begins the next batch.
@@ -93,10 +109,10 @@ impl Entries for LinesBatch {
         if lines.labels.as_ref() != Some(&entry.labels) {
             lines.batch.stream(&entry.labels);
             lines.labels = Some(entry.labels.clone());
+            lines.stream = self.moments.stream(entry.tenant.as_deref(), &entry.labels);
             self.bytes += entry.labels.as_packed().len();
         }
-        let stream = self.moments.stream(entry.tenant.as_deref(), &entry.labels);
-        let timestamp_ns = self.moments.place(stream, line, entry.timestamp_ns);
+        let timestamp_ns = self.moments.place(lines.stream, line, entry.timestamp_ns);
         let mut left = MAX_METADATA_BYTES;
         let fits = entry.metadata.iter().take_while(|(name, value)| {
             let room = left.checked_sub(name.len() + value.len());
@@ -198,8 +214,6 @@ fn at(line: u64, time_ns: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use model::LogRecord;
-
     use super::*;
 
     fn entry(stream: &str, timestamp_ns: i64, line: &str) -> Entry {
@@ -240,6 +254,12 @@ mod tests {
         assert!(batch.is_empty());
         batch.take(&entry("a", 5, "x"));
         assert_eq!(times(batch.batches()[0].1), [(9, "x".to_owned())]);
+        let mut next_run = LinesBatch::default();
+        next_run.remember(None, batch.batches()[0].1);
+        for (time, wanted) in [(9, 10), (5, 5)] {
+            next_run.take(&entry("a", time, "x"));
+            assert_eq!(times(next_run.batches()[0].1).pop(), Some((wanted, "x".to_owned())));
+        }
     }
 
     #[test]

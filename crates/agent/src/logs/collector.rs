@@ -1,5 +1,6 @@
 //! The thread that collects: files in turn, what other sources hand in, batches into the spool.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,6 +15,7 @@ use super::files::{Files, Turn};
 use super::journal::Journal;
 use super::line_spool::LineSpool;
 use super::position::{Position, Positions, SourceId, SourceState, Update};
+use super::receivers::Listener;
 use super::status::{CollectionStatus, SourceStatus};
 use crate::clock::Now;
 use crate::error::AgentError;
@@ -28,6 +30,8 @@ const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// … of many files.
 const SCAN_MANY_EVERY: Duration = Duration::from_secs(10);
 const MANY: u64 = 2_000;
+/// The shortest: files that come due one after the other share a turn.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// The longest sleep.
 const TICK: Duration = Duration::from_millis(250);
 /// How often a spool that took nothing is tried again.
@@ -55,8 +59,9 @@ pub(crate) struct Named {
 pub(crate) struct Collector {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    /// Ends with this.
+    /// End with this.
     _journal: Option<Journal>,
+    receivers: Vec<Listener>,
 }
 
 impl Collector {
@@ -84,16 +89,40 @@ impl Collector {
                     SourceState::File(_) => None,
                 });
                 let known = known.map(|(id, position)| (id, position.clone()));
-                sources.push(PushedSource::new(settings.stages.start(), known));
+                let name = super::journal::NAME.to_owned();
+                sources.push(PushedSource::new(name, true, settings.stages.start(), known));
                 let sender: SyncSender<HandedIn> = sender.clone();
                 let host = config.host.clone();
                 Some(Journal::start(settings.clone(), host, cursor, 0, sender, &status)?)
             }
         };
+        let mut receivers = Vec::new();
+        for settings in &config.syslog {
+            let (place, name) = (sources.len(), settings.listen.to_string());
+            let receiver = Listener::syslog(
+                settings.clone(),
+                config.host.clone(),
+                place,
+                sender.clone(),
+                &status,
+            )?;
+            receivers.push(receiver);
+            sources.push(PushedSource::new(name, false, settings.stages.start(), None));
+        }
+        if let Some(settings) = &config.stdin {
+            let (place, name) = (sources.len(), "stdin".to_owned());
+            let (sender, host) = (sender.clone(), config.host.clone());
+            receivers.push(Listener::stdin(settings.clone(), host, place, sender, &status)?);
+            sources.push(PushedSource::new(name, false, settings.stages.start(), None));
+        }
         drop(sender);
         let mut files = Files::new(config.files, config.host, positions);
-        for source in &mut sources {
+        for source in sources.iter_mut().filter(|source| source.has_positions) {
             source.id.get_or_insert_with(|| files.positions.next_id());
+        }
+        let mut batch = LinesBatch::default();
+        for (tenant, lines) in spool.last_batches() {
+            batch.remember(tenant.as_deref(), &lines);
         }
         let running = Running {
             files,
@@ -104,7 +133,7 @@ impl Collector {
             put,
             handed_in,
             stop: Arc::clone(&stop),
-            batch: LinesBatch::default(),
+            batch,
             scratch: Scratch::new(),
             filling_since: None,
             counted: BatchCounts::default(),
@@ -114,11 +143,18 @@ impl Collector {
             .name(THREAD_NAME.to_owned())
             .spawn(move || running.run())
             .map_err(|source| AgentError::Thread { name: THREAD_NAME, source })?;
-        Ok(Collector { stop, thread: Some(thread), _journal: journal })
+        Ok(Collector { stop, thread: Some(thread), _journal: journal, receivers })
+    }
+
+    /// Where syslog is received, in the order of the configuration.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.receivers.iter().filter_map(|receiver| receiver.address).collect()
     }
 
     /// Ends collecting; what was read is in the spool, or will be read again.
     pub(crate) fn stop(&mut self) {
+        // Whoever sends is turned away first: what came is taken.
+        self.receivers.clear();
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -136,6 +172,9 @@ impl Drop for Collector {
 
 /// A source that hands its lines in.
 struct PushedSource {
+    name: String,
+    /// Whether it can be asked again from a place on.
+    has_positions: bool,
     id: Option<SourceId>,
     pipeline: Box<dyn Pipeline>,
     /// The number of the next line.
@@ -150,8 +189,15 @@ struct PushedSource {
 }
 
 impl PushedSource {
-    fn new(pipeline: Box<dyn Pipeline>, known: Option<(SourceId, Position)>) -> Self {
+    fn new(
+        name: String,
+        has_positions: bool,
+        pipeline: Box<dyn Pipeline>,
+        known: Option<(SourceId, Position)>,
+    ) -> Self {
         let mut source = PushedSource {
+            name,
+            has_positions,
             id: None,
             pipeline,
             next: 0,
@@ -186,7 +232,7 @@ impl PushedSource {
         self.pipeline.process(&mut named.entry, now, out);
     }
 
-    fn update(&mut self, name: &str) -> Update {
+    fn update(&mut self) -> Update {
         self.is_dirty = false;
         let mut held = Vec::new();
         self.pipeline.held(&mut held);
@@ -205,7 +251,7 @@ impl PushedSource {
             self.anchor = (name, number + 1);
         }
         let (cursor, from) = self.anchor.clone();
-        let source = SourceState::Entries { name: name.to_owned(), cursor, from };
+        let source = SourceState::Entries { name: self.name.clone(), cursor, from };
         let position = Position { through, held, source, gone_ms: None };
         Update { id: self.id.expect("it was numbered"), position }
     }
@@ -252,6 +298,7 @@ impl Running {
             }
             if self.batch.is_empty() && now.at - self.noted_at >= NOTE_EVERY {
                 self.note(now);
+                self.see_whether_stdin_ended();
             }
             self.spool.write_positions(now, false);
             if now.at >= tell_at {
@@ -262,8 +309,13 @@ impl Running {
                 self.receive(scan_at);
             }
         }
-        // What is in the batch is in no position, so the next start reads it again; but it is quicker to
-        // keep it.
+        while let Ok(handed_in) = self.handed_in.try_recv() {
+            self.take(handed_in);
+        }
+        let (sources, batch) = (&mut self.sources, &mut self.batch);
+        for source in sources.iter_mut().filter(|source| !source.has_positions) {
+            source.pipeline.flush(None, batch);
+        }
         self.keep();
         self.spool.write_positions(Now::get(), true);
     }
@@ -278,7 +330,7 @@ impl Running {
         if let Some(since) = self.filling_since {
             until = until.min(since + LINGER);
         }
-        let wait = until.saturating_duration_since(now).max(Duration::from_millis(5));
+        let wait = until.saturating_duration_since(now).max(SHORTEST);
         match self.handed_in.recv_timeout(wait) {
             Ok(handed_in) => self.take(handed_in),
             Err(RecvTimeoutError::Timeout) => return,
@@ -313,8 +365,9 @@ impl Running {
 
     fn updates(&mut self, now: Now) -> Vec<Update> {
         let mut updates = self.files.updates(now.wall_ms);
-        for source in self.sources.iter_mut().filter(|source| source.is_dirty) {
-            updates.push(source.update(super::journal::NAME));
+        let is_moved = |source: &&mut PushedSource| source.is_dirty && source.has_positions;
+        for source in self.sources.iter_mut().filter(is_moved) {
+            updates.push(source.update());
         }
         updates
     }
@@ -362,6 +415,25 @@ impl Running {
         }
     }
 
+    /// Lets go of what stages hold of standard input, when nothing will follow.
+    fn see_whether_stdin_ended(&mut self) {
+        if self.status.stdin_ended.get() != 1 {
+            return;
+        }
+        // The last of it was handed in before that was said.
+        while let Ok(handed_in) = self.handed_in.try_recv() {
+            self.take(handed_in);
+        }
+        let stdin = self.sources.iter_mut().find(|source| source.name == "stdin");
+        if let Some(source) = stdin {
+            source.pipeline.flush(None, &mut self.batch);
+        }
+        // Until that is kept, batches are pending.
+        let pending = self.spool.pending_batches() + usize::from(!self.batch.is_empty());
+        self.status.pending_batches.set(pending);
+        self.status.stdin_ended.set(2);
+    }
+
     fn tell(&self) {
         let mut sources: Vec<SourceStatus> = Vec::new();
         for file in self.files.iter() {
@@ -375,7 +447,7 @@ impl Running {
             sources.push(SourceStatus { name, read, lag_bytes, lines });
         }
         for source in &self.sources {
-            let name = super::journal::NAME.to_owned();
+            let name = source.name.clone();
             let (read, lines) = (source.next, source.lines);
             sources.push(SourceStatus { name, read, lag_bytes: 0, lines });
         }
@@ -385,6 +457,7 @@ impl Running {
         *self.status.sources.lock() = sources;
         let bytes = self.counters.size_and_limit_bytes().0;
         self.status.spool_bytes.set(usize::try_from(bytes).unwrap_or(usize::MAX));
-        self.status.pending_batches.set(self.spool.pending_batches());
+        let pending = self.spool.pending_batches() + usize::from(!self.batch.is_empty());
+        self.status.pending_batches.set(pending);
     }
 }

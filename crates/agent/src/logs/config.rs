@@ -1,6 +1,8 @@
 //! What collecting lines is told.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,12 +18,42 @@ pub struct LogsConfig {
     pub files: Vec<FileGroup>,
     /// The journal of this host.
     pub journal: Option<JournalConfig>,
+    /// Where messages of syslog are received.
+    pub syslog: Vec<SyslogConfig>,
+    /// Standard input.
+    pub stdin: Option<StdinConfig>,
     /// The host's name, for the label `host`.
     pub host: String,
     /// Where the spool of lines and the positions lie; one process at a time.
     pub directory: PathBuf,
     /// How large the spool may become. Its policy and memory have no meaning here: sources wait.
     pub spool: SpoolConfig,
+}
+
+impl LogsConfig {
+    /// What there is to collect at this moment, in a few words; nothing if there is nothing yet.
+    pub fn found(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.journal.is_some() {
+            parts.push("the journal".to_owned());
+        }
+        let mut files = Vec::new();
+        for group in &self.files {
+            group.paths.iter().for_each(|glob| glob.find(&mut files));
+        }
+        files.sort_unstable();
+        files.dedup();
+        match &files[..] {
+            [] => {}
+            [one] => parts.push(one.display().to_string()),
+            [first, others @ ..] => {
+                parts.push(format!("{} and {} other files", first.display(), others.len()));
+            }
+        }
+        parts.extend(self.syslog.iter().map(|syslog| format!("syslog on {}", syslog.listen)));
+        parts.extend(self.stdin.iter().map(|_| "standard input".to_owned()));
+        (!parts.is_empty()).then(|| format!("logs: {}", parts.join(", ")))
+    }
 }
 
 /// Files with the same labels and stages.
@@ -78,5 +110,68 @@ pub struct JournalConfig {
     /// How many entries from before the first start are read.
     pub first_lines: u32,
     /// What is done to entries.
+    pub stages: Arc<dyn Stages>,
+}
+
+/// How syslog is received.
+#[derive(Debug, Clone)]
+pub struct SyslogConfig {
+    /// Where.
+    pub listen: SyslogListen,
+    /// Labels of all messages.
+    pub labels: BTreeMap<String, String>,
+    /// What is done to messages.
+    pub stages: Arc<dyn Stages>,
+}
+
+/// An address and how it is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogListen {
+    /// A datagram for each message.
+    Udp(SocketAddr),
+    /// Connections, framed by a length or by newlines.
+    Tcp(SocketAddr),
+}
+
+impl SyslogListen {
+    /// Reads `udp://HOST:PORT` or `tcp://HOST:PORT`.
+    ///
+    /// # Errors
+    /// In words: what it should be.
+    pub fn parse(text: &str) -> Result<SyslogListen, String> {
+        let wanted =
+            || format!("{text:?} is no address such as udp://127.0.0.1:514 or tcp://[::1]:514");
+        let (scheme, address) = text.split_once("://").ok_or_else(wanted)?;
+        let address = address.parse().map_err(|_| wanted())?;
+        match scheme {
+            "udp" => Ok(SyslogListen::Udp(address)),
+            "tcp" => Ok(SyslogListen::Tcp(address)),
+            _ => Err(wanted()),
+        }
+    }
+
+    /// The address alone.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            SyslogListen::Udp(address) | SyslogListen::Tcp(address) => *address,
+        }
+    }
+}
+
+impl fmt::Display for SyslogListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyslogListen::Udp(address) => write!(f, "udp://{address}"),
+            SyslogListen::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// How standard input is read.
+#[derive(Debug, Clone)]
+pub struct StdinConfig {
+    /// Labels of all lines.
+    pub labels: BTreeMap<String, String>,
+    /// What is done to lines.
     pub stages: Arc<dyn Stages>,
 }

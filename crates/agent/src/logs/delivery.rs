@@ -1,6 +1,7 @@
 //! The way from the spool of lines to a broker of the same process.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -135,6 +136,11 @@ impl LocalCollection {
     /// How collecting goes.
     pub fn status(&self) -> &Arc<CollectionStatus> {
         &self.status
+    }
+
+    /// Where syslog is received, in the order of the configuration.
+    pub fn syslog_addresses(&self) -> Vec<SocketAddr> {
+        self.collector.as_ref().map_or_else(Vec::new, Collector::addresses)
     }
 
     /// Everything that is counted, for `/metrics`.

@@ -5,6 +5,9 @@
 //! takes. The file of positions is written when a broker has acknowledged, before the record goes.
 //! Layout: `docs/formats/spool.md`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -156,6 +159,17 @@ impl LineSpool {
     /// Reads everything that is not acknowledged again.
     pub(crate) fn rewind(&self) {
         self.inner.lock().spool.rewind(Lane::Live);
+    }
+
+    /// The last batches that were put, each of one tenant, as far as they are on disk.
+    pub(crate) fn last_batches(&self) -> Vec<(Option<String>, LogBatch)> {
+        let payloads = self.inner.lock().spool.last_payloads(Lane::Live);
+        let decode = |payload: &Bytes| {
+            let prefix = Prefix::read(payload)?;
+            let lines = &payload[PREFIX_LEN + prefix.updates_len..];
+            wire::agent_lines::decode(lines, usize::MAX).ok()
+        };
+        payloads.iter().filter_map(decode).collect()
     }
 
     /// Says that a broker has everything through a number.

@@ -24,6 +24,7 @@ mod journal;
 pub(crate) mod line_spool;
 mod path_labels;
 pub(crate) mod position;
+mod receivers;
 mod stages;
 mod status;
 #[cfg(test)]
@@ -38,7 +39,9 @@ use crate::spool::SpoolCounters;
 use line_spool::LineSpool;
 use position::Positions;
 
-pub use config::{FileGroup, JournalConfig, Layout, LogsConfig, Start};
+pub use config::{
+    FileGroup, JournalConfig, Layout, LogsConfig, Start, StdinConfig, SyslogConfig, SyslogListen,
+};
 pub use containers::{Format, Unwrapping};
 pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDelivered};
 pub use encoding::Encoding;

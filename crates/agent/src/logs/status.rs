@@ -43,6 +43,9 @@ pub struct CollectionStatus {
     pub(crate) waiting: Figure,
     pub(crate) journal_entries: Figure,
     pub(crate) journal_restarts: Figure,
+    pub(crate) syslog_messages: Figure,
+    /// Not shown: 1 when standard input has ended.
+    pub(crate) stdin_ended: Figure,
     pub(crate) delivered_lines: Figure,
     pub(crate) refused_lines: Figure,
     pub(crate) spool_bytes: Figure,
@@ -67,6 +70,11 @@ impl CollectionStatus {
     /// How the sources are as of the last second, by name.
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.sources.lock().clone()
+    }
+
+    /// Whether standard input was read, has ended, and all that came is with a broker.
+    pub fn is_stdin_delivered(&self) -> bool {
+        self.stdin_ended.get() == 2 && self.pending_batches.get() == 0
     }
 
     /// Lines collected since the start.
@@ -170,6 +178,9 @@ const ROWS: &[Row] = &[
         COUNTER,
         |s| &s.journal_restarts,
     ),
+    ("watchfire_agent_logs_syslog_messages_total", "Messages of syslog received.", COUNTER, |s| {
+        &s.syslog_messages
+    }),
     (
         "watchfire_agent_logs_delivered_lines_total",
         "Lines that a broker has acknowledged.",

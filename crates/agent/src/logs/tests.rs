@@ -91,6 +91,8 @@ impl Scene {
         let config = LogsConfig {
             files: vec![group],
             journal: None,
+            syslog: vec![],
+            stdin: None,
             host: "here".to_owned(),
             directory: self.directory.path().join("spool"),
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
@@ -359,6 +361,8 @@ fn the_journal_goes_on_behind_its_cursor() {
                 first_lines: 10,
                 stages: Arc::new(Unchanged),
             }),
+            syslog: vec![],
+            stdin: None,
             host: "here".to_owned(),
             directory: scene.directory.path().join("spool"),
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
@@ -370,6 +374,41 @@ fn the_journal_goes_on_behind_its_cursor() {
     collection.stop();
     let collection = start(&scene, "4");
     scene.wait(&["m1", "m2", "m3", "m4"]);
+    collection.stop();
+}
+
+#[test]
+fn messages_of_syslog_come_by_datagram_and_by_connection() {
+    use std::net::{TcpStream, UdpSocket};
+    let scene = Scene::new("*.none");
+    let syslog = |listen: &str| SyslogConfig {
+        listen: SyslogListen::parse(listen).expect("an address"),
+        labels: BTreeMap::from([("zone".to_owned(), "z".to_owned())]),
+        stages: Arc::new(Unchanged),
+    };
+    let config = LogsConfig {
+        files: vec![],
+        journal: None,
+        syslog: vec![syslog("udp://127.0.0.1:0"), syslog("tcp://127.0.0.1:0")],
+        stdin: None,
+        host: "here".to_owned(),
+        directory: scene.directory.path().join("spool"),
+        spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
+    };
+    let collection =
+        LocalCollection::start(config, Arc::new(scene.store.clone())).expect("started");
+    let addresses = collection.syslog_addresses();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let message = b"<34>1 2026-11-29T22:14:15.003Z host app 7 ID - by datagram";
+    socket.send_to(message, addresses[0]).expect("sent");
+    let mut stream = TcpStream::connect(addresses[1]).expect("connected");
+    stream.write_all(b"<13>Nov 29 22:14:15 host app[7]: by newline\n").expect("sent");
+    let framed = "<34>1 2026-11-29T22:14:15Z host app 7 ID - same";
+    stream.write_all(format!("{} {framed}", framed.len()).repeat(2).as_bytes()).expect("sent");
+    scene.wait(&["by datagram", "by newline", "same", "same"]);
+    stream.write_all(b"<13>Nov 29 22:14:15 host app[7]: last\n").expect("sent");
+    drop(stream);
+    scene.wait(&["by datagram", "by newline", "last", "same", "same"]);
     collection.stop();
 }
 

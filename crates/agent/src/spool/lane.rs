@@ -313,6 +313,27 @@ impl LaneFiles {
         }
     }
 
+    /// Payloads of the batches in the last file that has any, also of those that are acknowledged. Bad
+    /// bytes are passed over.
+    pub(super) fn last_payloads(&self) -> Vec<Bytes> {
+        let Some(segment) = self.segments.iter().rev().find(|segment| segment.last_seq > 0) else {
+            return Vec::new();
+        };
+        let (mut at, mut found) = (FILE_HEADER_LEN as u64, Vec::new());
+        loop {
+            match segment.at(at) {
+                Found::Record(header) => {
+                    if header.kind == BATCH {
+                        found.extend(segment.payload(at, &header));
+                    }
+                    at += header.record_len();
+                }
+                Found::Bad { next: Some(next) } => at = next,
+                Found::Bad { next: None } | Found::Newer(_) | Found::End => return found,
+            }
+        }
+    }
+
     /// When the first batch that is not acknowledged was collected.
     pub(super) fn oldest_ms(&mut self) -> Option<i64> {
         self.find(self.head, self.acked).map(|(_, header)| header.created_ms)

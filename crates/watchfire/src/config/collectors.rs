@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use agent::logs::{
     Encoding, FileGroup, Glob, JournalConfig, JournalLabels, Layout, LogStages, LogsConfig,
-    StageContext, StageCounters, Stages, Start, check_stage,
+    StageContext, StageCounters, Stages, Start, StdinConfig, SyslogConfig, SyslogListen,
+    check_stage,
 };
 use anyhow::{Context, Result, anyhow};
 use settings::logs::{
     FileSource, JournalSource, LineLimits, LoadedLogs, LogJob, LogRoute, LogSource, RouteStep,
-    alloy, promtail,
+    SyslogSource, SyslogTransport, alloy, promtail,
 };
 use settings::yaml::Document;
 
@@ -81,11 +82,16 @@ fn add(loaded: &LoadedLogs, logs: &mut LogsConfig, from: &Collectors<'_>) -> Res
         match &job.source {
             LogSource::Files(files) => add_files(job, files, &stages, logs)?,
             LogSource::Journal(journal) => add_journal(job, journal, stages, logs),
-            LogSource::Syslog(_) => not_run(job, "syslog", "send it to a file, such as by rsyslog"),
+            LogSource::Syslog(syslog) => add_syslog(job, syslog, stages, logs)?,
             LogSource::Docker(_) => {
                 not_run(job, "containers by their daemon", "set logs.containers: true in --config");
             }
-            LogSource::Stdin { .. } => not_run(job, "standard input", "write it to a file"),
+            LogSource::Stdin { labels } => {
+                let labels = labels.iter();
+                let labels =
+                    labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                logs.stdin = Some(StdinConfig { labels, stages });
+            }
         }
     }
     Ok(())
@@ -124,6 +130,34 @@ fn add_files(
             layout: Layout::Plain,
         });
     }
+    Ok(())
+}
+
+fn add_syslog(
+    job: &LogJob,
+    syslog: &SyslogSource,
+    stages: Arc<dyn Stages>,
+    logs: &mut LogsConfig,
+) -> Result<()> {
+    if syslog.tls.is_some() {
+        not_run(job, "syslog over TLS", "set syslog.tls_listen at a broker");
+        return Ok(());
+    }
+    if !job.relabel.is_empty() {
+        tracing::warn!(
+            job = job.name,
+            "labels __syslog_… are not relabelled: messages have hostname, app_name and others as labels"
+        );
+    }
+    let scheme = match syslog.transport {
+        SyslogTransport::Tcp => "tcp",
+        SyslogTransport::Udp => "udp",
+    };
+    let listen = SyslogListen::parse(&format!("{scheme}://{}", syslog.listen_address));
+    let listen = listen.map_err(|error| anyhow!("{}: listen_address: {error}", job.name))?;
+    let labels = syslog.labels.iter();
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    logs.syslog.push(SyslogConfig { listen, labels, stages });
     Ok(())
 }
 

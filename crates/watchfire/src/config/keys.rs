@@ -46,6 +46,8 @@ pub(super) struct Logs {
     pub(super) journal: LogJournal,
     pub(super) files: Vec<LogFiles>,
     pub(super) containers: Option<bool>,
+    pub(super) syslog: Vec<LogSyslog>,
+    pub(super) stdin: Option<LogStdin>,
     pub(super) spool: LogSpool,
 }
 
@@ -72,6 +74,24 @@ pub(super) struct LogFiles {
     pub(super) encoding: Option<String>,
     pub(super) start_at: Option<LogStart>,
     pub(super) format: Option<LogFormat>,
+    /// Read from the document.
+    pub(super) stages: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogSyslog {
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    /// Read from the document.
+    pub(super) stages: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogStdin {
+    pub(super) labels: BTreeMap<String, String>,
     /// Read from the document.
     pub(super) stages: Option<IgnoredAny>,
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use agent::SpoolConfig;
 use agent::logs::{
-    Encoding, FileGroup, Format, Glob, JournalConfig, Layout, LogsConfig, Stages, Start, Unchanged,
-    Unwrapping,
+    Encoding, FileGroup, Format, Glob, JournalConfig, Layout, LogsConfig, Stages, Start,
+    StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
 };
 use anyhow::{Result, anyhow, ensure};
 
@@ -72,18 +72,43 @@ pub(super) fn collecting(
         Some(_) => others.own_stages("logs.journal.stages")?,
         None => Arc::new(Unchanged),
     };
+    let syslog: Vec<SyslogConfig> = keys
+        .syslog
+        .iter()
+        .enumerate()
+        .map(|(at, listener)| syslog(at, listener, &keys.labels, others))
+        .collect::<Result<_>>()?;
+    let stdin = keys.stdin.as_ref().map(|stdin| {
+        check_labels("logs.stdin.labels", &stdin.labels)?;
+        let stages: Arc<dyn Stages> = match stdin.stages {
+            Some(_) => others.own_stages("logs.stdin.stages")?,
+            None => Arc::new(Unchanged),
+        };
+        let mut labels = joined(&keys.labels, &stdin.labels);
+        labels.entry("job".to_owned()).or_insert_with(|| "stdin".to_owned());
+        Ok::<_, anyhow::Error>(StdinConfig { labels, stages })
+    });
+    let stdin = stdin.transpose()?;
     let is_told = !others.files.is_empty();
     ensure!(
         !is_told || keys.collect != Some(false),
         "logs.collect: false, but --promtail-config or --alloy-config is given; leave one out"
     );
     let own = keys.collect.unwrap_or(!is_agent || keys.says_something());
-    if !own && !is_told {
+    let listens = keys.collect != Some(false) && (!syslog.is_empty() || stdin.is_some());
+    if !own && !is_told && !listens {
         return Ok(None);
     }
     let host = keys.host.clone().unwrap_or_else(|| host.to_owned());
-    let mut logs =
-        LogsConfig { files: Vec::new(), journal: None, host, directory: data.join("lines"), spool };
+    let mut logs = LogsConfig {
+        files: Vec::new(),
+        journal: None,
+        syslog,
+        stdin,
+        host,
+        directory: data.join("lines"),
+        spool,
+    };
     others.add_to(&mut logs)?;
     // Files of others say all there is to collect.
     if !own || (is_told && keys.collect.is_none() && !keys.says_something()) {
@@ -158,8 +183,7 @@ fn file_group(
         "logs.files.paths: there is none; name files such as /var/log/nginx/*.log"
     );
     check_labels("logs.files.labels", &keys.labels)?;
-    let mut all = labels.clone();
-    all.extend(keys.labels.clone());
+    let all = joined(labels, &keys.labels);
     let encoding = keys.encoding.as_deref().map_or(Ok(Encoding::Utf8), Encoding::named);
     let format = match keys.format.unwrap_or(keys::LogFormat::Plain) {
         keys::LogFormat::Plain => Format::Plain,
@@ -178,6 +202,32 @@ fn file_group(
         stages: Unwrapping::before(format, stages),
         layout: Layout::Plain,
     })
+}
+
+fn syslog(
+    at: usize,
+    keys: &keys::LogSyslog,
+    labels: &BTreeMap<String, String>,
+    others: &Collectors<'_>,
+) -> Result<SyslogConfig> {
+    check_labels("logs.syslog.labels", &keys.labels)?;
+    let listen = SyslogListen::parse(&keys.listen);
+    let listen = listen.map_err(|error| anyhow!("logs.syslog.listen: {error}"))?;
+    let stages: Arc<dyn Stages> = match keys.stages {
+        Some(_) => others.own_stages(&format!("logs.syslog[{at}].stages"))?,
+        None => Arc::new(Unchanged),
+    };
+    Ok(SyslogConfig { listen, labels: joined(labels, &keys.labels), stages })
+}
+
+/// Labels of all, and those of some, which count more.
+fn joined(
+    all: &BTreeMap<String, String>,
+    own: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut labels = all.clone();
+    labels.extend(own.clone());
+    labels
 }
 
 fn globs<'a>(key: &str, patterns: impl Iterator<Item = &'a str>) -> Result<Vec<Glob>> {
@@ -230,6 +280,11 @@ mod tests {
         let group = &found.files[0];
         assert_eq!((group.encoding, group.start), (Encoding::Utf16Le, Start::End));
         assert_eq!(group.labels.len(), 2);
+        let yaml = "syslog: [{listen: 'udp://[::1]:0', labels: {a: b}}]\nstdin: {}\ncontainers: false\n\
+                    journal: {enabled: false}";
+        let found = read(yaml, true).expect("valid").expect("listeners");
+        assert_eq!(found.syslog[0].listen.to_string(), "udp://[::1]:0");
+        assert_eq!(found.stdin.expect("it is read").labels["job"], "stdin");
     }
 
     #[test]
@@ -240,6 +295,8 @@ mod tests {
             ("files: [{paths: [/a], encoding: x}]", "logs.files.encoding"),
             ("files: [{paths: [/a], labels: {1a: b}}]", "logs.files.labels"),
             ("spool: {limit_bytes: 1}", "logs.spool.limit_bytes"),
+            ("syslog: [{listen: '127.0.0.1:514'}]", "logs.syslog.listen"),
+            ("stdin: {labels: {a-b: c}}", "logs.stdin.labels"),
             ("files: [{paths: [/a], stages: [{jsn: {}}]}]", "jsn"),
             ("journal: {stages: [{regex: {expression: '('}}]}", "regex"),
         ] {

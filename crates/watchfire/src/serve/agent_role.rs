@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::logs::StageCounters;
+use agent::logs::{CollectionStatus, StageCounters};
 use agent::{Agent, PipelineSender, TargetCounts, TierConfig};
 use anyhow::{Context, Result, ensure};
 use http::Method;
@@ -105,11 +105,16 @@ async fn serve(role: AgentRole) -> Result<()> {
     });
     front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
+    let reads_stdin = role.logs.as_ref().is_some_and(|logs| logs.stdin.is_some());
     let reload = async || match &scraping {
         Some(scraping) => scraping.reload_and_tell().await,
         None => tracing::info!("SIGHUP: there is no --prometheus-config to read again"),
     };
-    signalled(reload).await?;
+    let collection = agent.collection().cloned();
+    tokio::select! {
+        ended = signalled(reload) => ended?,
+        () = stdin_delivered(collection.filter(|_| reads_stdin)) => {}
+    }
     tracing::info!("stopping: what no broker has yet is kept in the spool for the next start");
     front.stop().await;
     for task in [forwarding, counting, stage_counting].into_iter().flatten() {
@@ -117,6 +122,14 @@ async fn serve(role: AgentRole) -> Result<()> {
     }
     let agent = Arc::into_inner(agent).context("something still uses the agent")?;
     tokio::task::spawn_blocking(move || agent.stop()).await.context("stop the agent")
+}
+
+/// Waits until standard input has ended and a broker has all that came by it; for ever if it is not read.
+async fn stdin_delivered(collection: Option<Arc<CollectionStatus>>) {
+    let Some(collection) = collection else { return std::future::pending().await };
+    while !collection.is_stdin_delivered() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Takes what is scraped into the pipeline.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent::logs::LogsConfig;
 use agent::{BatchReceiver, HostAgent};
 use anyhow::{Context, Result, bail, ensure};
 use blockstore::Retention;
@@ -251,7 +252,8 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
     let setup = security.setup_link(&words::elsewhere(address))?;
     let summary = cluster.as_ref().map(Clustered::summary);
-    let hello = Hello { scheme: security.scheme(), address, data: &data, summary };
+    let logs = config.logs.as_ref().filter(|_| collect).and_then(LogsConfig::found);
+    let hello = Hello { scheme: security.scheme(), address, data: &data, summary, logs };
     hello.say(&broker, agent.as_ref(), setup.as_deref());
     let signals = signalled(async || reloading.reload_and_tell().await);
     match &cluster {
@@ -468,12 +470,14 @@ struct Hello<'a> {
     data: &'a Path,
     /// Of a broker of a cluster.
     summary: Option<String>,
+    /// Which logs are collected.
+    logs: Option<String>,
 }
 
 impl Hello<'_> {
     fn say(self, broker: &Broker, agent: Option<&HostAgent>, setup: Option<&str>) {
         let found = agent.map(|agent| agent.found().to_vec()).unwrap_or_default();
-        let found = self.summary.into_iter().chain(found).collect();
+        let found = self.summary.into_iter().chain(found).chain(self.logs).collect();
         let found = with_recovered(found, broker, self.data);
         println!("{}", words::banner(self.scheme, self.address, self.data, &found, setup));
     }
