@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(lines, [(Severity::Mistake, 4), (Severity::Mistake, 9)]);
         assert_eq!(
             jobs,
-            "; 1 job\n  var: files /var/log/*.log {job=\"varlogs\"}; 1 stage; to client too"
+            "; 1 job\n  var: files /var/log/*.log {job=\"varlogs\"}; 1 stage; not to client"
         );
         let promtail_config = Some(path);
         assert!(run(&CheckArguments { promtail_config, ..nothing() }).is_err());
@@ -352,7 +352,7 @@ mod tests {
         let (found, jobs) = collected(load());
         assert_eq!(found, []);
         let want =
-            "the journal of systemd {job=\"loki.source.journal.j\"}; 1 stage; to loki.write.w too";
+            "the journal of systemd {job=\"loki.source.journal.j\"}; 1 stage; not to loki.write.w";
         assert_eq!(jobs, format!("; 1 job\n  loki.source.journal.j: {want}"));
         assert!(run(&CheckArguments { alloy_config: Some(path), ..nothing() }).is_ok());
     }
