@@ -33,6 +33,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("/usr/bin/ceph-mon", "ceph-mon"),
     ("/usr/bin/ceph-osd", "ceph-osd"),
     ("/usr/bin/systemd-analyze", "systemd"),
+    ("/lib/systemd/systemd-journal-remote", "systemd-journal-remote"),
     ("/usr/bin/pip3", "python3-pip"),
     ("/usr/lib/python3/dist-packages/prometheus_client", "python3-prometheus-client"),
     ("/usr/lib/python3/dist-packages/google/protobuf", "python3-protobuf"),

@@ -3,6 +3,7 @@
 mod console;
 mod exemplars;
 mod hour;
+mod journal;
 mod kills;
 mod lines;
 mod link;
@@ -27,6 +28,7 @@ pub(crate) const GROUP: Group = Group {
         ("kills-and-cuts", kills::kills_and_cuts),
         ("lines-over-rotations", lines::over_rotations),
         ("lines-of-one-process", lines::all_in_one),
+        ("lines-of-the-journal", journal::once_each),
         ("hour-away", hour::hour_away),
         ("replaced-broker", replaced::replaced_broker),
         ("wrong-places", wrong_places::wrong_places_are_named),

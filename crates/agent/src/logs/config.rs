@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::encoding::Encoding;
 use super::entry::Stages;
@@ -107,10 +108,21 @@ pub struct JournalConfig {
     pub arguments: Vec<String>,
     /// Labels of all entries.
     pub labels: BTreeMap<String, String>,
-    /// How many entries from before the first start are read.
-    pub first_lines: u32,
+    /// Which entries from before the first start are read.
+    pub first: FirstEntries,
+    /// Whether a line is the whole entry as a JSON object, instead of its message.
+    pub as_json: bool,
     /// What is done to entries.
     pub stages: Arc<dyn Stages>,
+}
+
+/// Which entries of the journal are read when nothing of it was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstEntries {
+    /// So many, the last ones.
+    Last(u32),
+    /// Those that are not older.
+    Since(Duration),
 }
 
 /// How syslog is received.

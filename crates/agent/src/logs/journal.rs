@@ -17,9 +17,10 @@ use model::Labels;
 use parking_lot::Mutex;
 
 use super::collector::{HandedIn, Named};
-use super::config::JournalConfig;
+use super::config::{FirstEntries, JournalConfig};
 use super::entry::Entry;
 use super::status::CollectionStatus;
+use crate::clock::wall_ns;
 use crate::error::AgentError;
 
 /// What the source is called among positions.
@@ -156,10 +157,7 @@ impl Reader {
         let mut command = Command::new(&self.config.command);
         command.args(["--output=export", "--follow", "--quiet", "--all"]);
         command.args(&self.config.arguments);
-        match &self.cursor {
-            Some(cursor) => command.arg("--lines=all").arg(format!("--after-cursor={cursor}")),
-            None => command.arg(format!("--lines={}", self.config.first_lines)),
-        };
+        command.args(begin(self.cursor.as_deref(), self.config.first, wall_ns()));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let output = child.stdout.take().expect("it is piped");
@@ -191,9 +189,12 @@ impl Reader {
     fn entries(&mut self, mut output: BufReader<ChildStdout>) -> Result<bool, String> {
         let mut fields = Fields::default();
         let mut entries = Vec::new();
+        // The entry of the cursor comes again, if it is still there.
+        let mut known = self.cursor.clone();
         loop {
             let is_entry = fields.read(&mut output).map_err(|error| error.to_string())?;
-            if is_entry && !fields.cursor.is_empty() {
+            let is_known = known.take().is_some_and(|known| known == fields.cursor);
+            if is_entry && !is_known && !fields.cursor.is_empty() {
                 self.cursor = Some(fields.cursor.clone());
                 self.status.journal_entries.add(1);
                 if let Some(entry) = self.entry(&fields) {
@@ -215,7 +216,10 @@ impl Reader {
     }
 
     fn entry(&mut self, fields: &Fields) -> Option<Entry> {
-        let line = fields.values.iter().find(|(name, _)| name == "MESSAGE")?.1.clone();
+        let line = match self.config.as_json {
+            true => fields.json(),
+            false => fields.values.iter().find(|(name, _)| name == "MESSAGE")?.1.clone(),
+        };
         if fields.get("_PID").is_some_and(|pid| pid == self.own_pid) {
             return None;
         }
@@ -268,6 +272,24 @@ impl Reader {
     }
 }
 
+/// The arguments that say where `journalctl` begins.
+///
+/// `--after-cursor` leaves out the first entry it finds, also where that is not the one of the cursor,
+/// because the journal has let go of that one. So it is asked for the entry itself, and what comes
+/// first is compared.
+fn begin(cursor: Option<&str>, first: FirstEntries, now_ns: i64) -> Vec<String> {
+    match (cursor, first) {
+        (Some(cursor), _) => vec!["--lines=all".to_owned(), format!("--cursor={cursor}")],
+        (None, FirstEntries::Last(lines)) => vec![format!("--lines={lines}")],
+        (None, FirstEntries::Since(age)) => {
+            let age_us = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            let since_us = (now_ns / 1_000).saturating_sub(age_us).max(0);
+            let (seconds, micros) = (since_us / 1_000_000, since_us % 1_000_000);
+            vec!["--lines=all".to_owned(), format!("--since=@{seconds}.{micros:06}")]
+        }
+    }
+}
+
 /// One entry as it comes.
 #[derive(Default)]
 struct Fields {
@@ -280,6 +302,17 @@ impl Fields {
     fn get(&self, name: &str) -> Option<String> {
         let value = self.values.iter().find(|(found, _)| found == name)?;
         Some(String::from_utf8_lossy(&value.1).into_owned())
+    }
+
+    /// All fields as an object. Of two with one name the last counts, as in Promtail.
+    fn json(&self) -> Vec<u8> {
+        let text = |(name, value): &(String, Vec<u8>)| {
+            (name.clone(), String::from_utf8_lossy(value).into_owned())
+        };
+        // Those of two underscores are the journal's own, not the entry's.
+        let fields = self.values.iter().filter(|(name, _)| !name.starts_with("__"));
+        let fields: BTreeMap<String, String> = fields.map(text).collect();
+        serde_json::to_vec(&fields).expect("texts by texts")
     }
 
     /// Reads up to a blank line; false at the end.
@@ -373,9 +406,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_begins_at_the_cursor_or_at_what_is_young_enough() {
+        let seven_hours = FirstEntries::Since(Duration::from_secs(7 * 3_600));
+        let now_ns = 1_764_468_000_250_000_000;
+        assert_eq!(begin(None, seven_hours, now_ns), ["--lines=all", "--since=@1764442800.250000"]);
+        assert_eq!(begin(None, FirstEntries::Last(9), now_ns), ["--lines=9"]);
+        let whole = FirstEntries::Since(Duration::MAX);
+        assert_eq!(begin(None, whole, now_ns), ["--lines=all", "--since=@0.000000"]);
+        assert_eq!(begin(Some("s=1"), seven_hours, now_ns), ["--lines=all", "--cursor=s=1"]);
+    }
+
+    #[test]
     fn entries_of_the_export_format_are_read() {
         let mut text =
-            b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n_PID=7\nMESSAGE\n".to_vec();
+            b"__CURSOR=s=1\n__REALTIME_TIMESTAMP=1700000000000001\n__SEQNUM=1\n_PID=7\nMESSAGE\n"
+                .to_vec();
         text.extend_from_slice(&9_u64.to_le_bytes());
         text.extend_from_slice(
             b"two\nlines\n\n__CURSOR=s=2\nMESSAGE=plain\n\n__CURSOR=s=3\nMESSAGE=cu",
@@ -386,6 +431,7 @@ mod tests {
         assert_eq!((fields.cursor.as_str(), fields.micros), ("s=1", 1_700_000_000_000_001));
         assert_eq!(fields.get("MESSAGE").as_deref(), Some("two\nlines"));
         assert_eq!(fields.get("_PID").as_deref(), Some("7"));
+        assert_eq!(fields.json(), br#"{"MESSAGE":"two\nlines","_PID":"7"}"#);
         assert!(fields.read(&mut input).expect("read"));
         assert_eq!((fields.cursor.as_str(), fields.values.len()), ("s=2", 1));
         assert!(!fields.read(&mut input).expect("read"), "the last one is cut off");

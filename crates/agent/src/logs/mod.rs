@@ -40,7 +40,8 @@ use line_spool::LineSpool;
 use position::Positions;
 
 pub use config::{
-    FileGroup, JournalConfig, Layout, LogsConfig, Start, StdinConfig, SyslogConfig, SyslogListen,
+    FileGroup, FirstEntries, JournalConfig, Layout, LogsConfig, Start, StdinConfig, SyslogConfig,
+    SyslogListen,
 };
 pub use containers::{Format, Unwrapping};
 pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDelivered};

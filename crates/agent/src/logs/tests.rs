@@ -337,20 +337,23 @@ fn lines_that_are_held_back_survive_a_restart_and_those_between_are_not_doubled(
 }
 
 #[test]
-fn the_journal_goes_on_behind_its_cursor() {
+fn the_journal_goes_on_behind_its_cursor_also_when_that_is_gone() {
     let scene = Scene::new("*.none");
-    // In place of `journalctl`: entries of a file, behind the one that the cursor names.
+    // In place of `journalctl`: entries of a file, from the one that the cursor names, or if that is gone
+    // from the next one.
     let command = scene.path("journalctl");
     let script = format!(
-        "#!/bin/sh\nfrom=0\nfor arg; do case $arg in --after-cursor=*) from=${{arg#*=c}};; esac; done\n\
-         i=0\nwhile :; do\n  total=$(cat {})\n  while [ $i -lt $total ]; do i=$((i+1)); \
-         [ $i -le $from ] || printf '__CURSOR=c%s\\n__REALTIME_TIMESTAMP=17000000000000%02d\\n_HOSTNAME=h\\nMESSAGE=m%s\\n\\n' $i $i $i; done\n  sleep 0.05\ndone\n",
+        "#!/bin/sh\nfrom=0\nfor arg; do case $arg in --cursor=*) from=${{arg#*=c}};; esac; done\n\
+         first=$(cat {})\n[ $from -gt $first ] || from=$first\ni=0\nwhile :; do\n  total=$(cat {})\n  while [ $i -lt $total ]; do i=$((i+1)); \
+         [ $i -lt $from ] || printf '__CURSOR=c%s\\n__REALTIME_TIMESTAMP=17000000000000%02d\\n_HOSTNAME=h\\nMESSAGE=m%s\\n\\n' $i $i $i; done\n  sleep 0.05\ndone\n",
+        scene.path("first").display(),
         scene.path("total").display()
     );
     fs::write(&command, script).expect("written");
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).expect("made runnable");
-    let start = |scene: &Scene, total: &str| {
+    let start = |scene: &Scene, first: &str, total: &str| {
+        fs::write(scene.path("first"), first).expect("written");
         fs::write(scene.path("total"), total).expect("written");
         let config = LogsConfig {
             files: vec![],
@@ -358,7 +361,8 @@ fn the_journal_goes_on_behind_its_cursor() {
                 command: command.clone(),
                 arguments: vec![],
                 labels: BTreeMap::new(),
-                first_lines: 10,
+                first: FirstEntries::Last(10),
+                as_json: false,
                 stages: Arc::new(Unchanged),
             }),
             syslog: vec![],
@@ -369,11 +373,15 @@ fn the_journal_goes_on_behind_its_cursor() {
         };
         LocalCollection::start(config, Arc::new(scene.store.clone())).expect("started")
     };
-    let collection = start(&scene, "2");
+    let collection = start(&scene, "1", "2");
     scene.wait(&["m1", "m2"]);
     collection.stop();
-    let collection = start(&scene, "4");
+    let collection = start(&scene, "1", "4");
     scene.wait(&["m1", "m2", "m3", "m4"]);
+    collection.stop();
+    // The journal has let go of all that is known.
+    let collection = start(&scene, "6", "7");
+    scene.wait(&["m1", "m2", "m3", "m4", "m6", "m7"]);
     collection.stop();
 }
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::logs::{
-    Encoding, FileGroup, Glob, JournalConfig, JournalLabels, Layout, LogStages, LogsConfig,
-    StageContext, StageCounters, Stages, Start, StdinConfig, SyslogConfig, SyslogListen,
-    check_stage,
+    Encoding, FileGroup, FirstEntries, Glob, JournalConfig, JournalLabels, Layout, LogStages,
+    LogsConfig, StageContext, StageCounters, Stages, Start, StdinConfig, SyslogConfig,
+    SyslogListen, check_stage,
 };
 use anyhow::{Context, Result, anyhow};
 use settings::logs::{
@@ -16,7 +16,7 @@ use settings::logs::{
 };
 use settings::yaml::Document;
 
-use super::logs::{FIRST_LINES, JOURNALCTL, journalctl};
+use super::logs::{JOURNALCTL, journalctl};
 use crate::check::ThisMachine;
 use crate::cli::CollectorFiles;
 
@@ -180,9 +180,6 @@ fn add_journal(
         not_run(job, "a second time the journal", "collect it in one job");
         return;
     }
-    if journal.as_json {
-        tracing::warn!(job = job.name, "lines of the journal are messages, not JSON");
-    }
     let mut arguments = journal.matches.clone();
     arguments.extend(journal.path.iter().map(|path| format!("--directory={}", path.display())));
     let stages = JournalLabels::before(journal.labels.clone(), &job.relabel, stages);
@@ -190,7 +187,8 @@ fn add_journal(
         command: journalctl().unwrap_or_else(|| PathBuf::from(JOURNALCTL[0])),
         arguments,
         labels: BTreeMap::new(),
-        first_lines: FIRST_LINES,
+        first: FirstEntries::Since(journal.max_age),
+        as_json: journal.as_json,
         stages: Arc::new(stages),
     });
 }

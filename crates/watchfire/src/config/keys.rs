@@ -59,6 +59,7 @@ pub(super) struct LogJournal {
     pub(super) arguments: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) first_lines: Option<u32>,
+    pub(super) max_age: Option<String>,
     /// Read from the document.
     pub(super) stages: Option<IgnoredAny>,
 }

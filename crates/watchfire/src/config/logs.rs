@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::SpoolConfig;
 use agent::logs::{
-    Encoding, FileGroup, Format, Glob, JournalConfig, Layout, LogsConfig, Stages, Start,
-    StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
+    Encoding, FileGroup, FirstEntries, Format, Glob, JournalConfig, Layout, LogsConfig, Stages,
+    Start, StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
 };
 use anyhow::{Result, anyhow, ensure};
 
 use super::collectors::Collectors;
-use super::keys;
+use super::{duration_ms, keys};
 
 /// Where `journalctl` is, and what it reads.
 pub(super) const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
@@ -23,7 +24,7 @@ const DOCKER_LOGS: &str = "/var/lib/docker/containers/*/*-json.log";
 const POD_LOGS: &str = "/var/log/pods/*/*/*.log";
 /// Of a system's log that was there before the first start, so much is read: it says little of now.
 const SYSTEM_LOG_BYTES: u64 = 64 << 10;
-pub(super) const FIRST_LINES: u32 = 1_000;
+const FIRST_LINES: u32 = 1_000;
 
 impl keys::Logs {
     fn says_something(&self) -> bool {
@@ -114,7 +115,7 @@ pub(super) fn collecting(
     if !own || (is_told && keys.collect.is_none() && !keys.says_something()) {
         return Ok(Some(logs));
     }
-    let journal = journal(keys, journal_stages);
+    let journal = journal(keys, journal_stages)?;
     if files.is_empty() && journal.is_none() && keys.journal.enabled != Some(false) {
         files.push(default_group(&SYSTEM_LOGS, "varlogs", Start::Last(SYSTEM_LOG_BYTES), keys)?);
     }
@@ -140,8 +141,18 @@ pub(super) fn journalctl() -> Option<PathBuf> {
     JOURNALCTL.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-fn journal(keys: &keys::Logs, stages: Arc<dyn Stages>) -> Option<JournalConfig> {
-    let keys::LogJournal { enabled, command, arguments, labels, first_lines, .. } = &keys.journal;
+fn journal(keys: &keys::Logs, stages: Arc<dyn Stages>) -> Result<Option<JournalConfig>> {
+    let keys::LogJournal { enabled, command, arguments, labels, first_lines, max_age, .. } =
+        &keys.journal;
+    let max_age_ms = duration_ms("logs.journal.max_age", max_age.as_deref())?;
+    let first = match (first_lines, max_age_ms) {
+        (Some(_), Some(_)) => anyhow::bail!(
+            "logs.journal.max_age and logs.journal.first_lines: both say where the first start begins; \
+             leave one out"
+        ),
+        (None, Some(ms)) => FirstEntries::Since(Duration::from_millis(ms.unsigned_abs())),
+        (lines, None) => FirstEntries::Last(lines.unwrap_or(FIRST_LINES)),
+    };
     let command = command.clone().or_else(journalctl);
     let is_there = || {
         JOURNALS.iter().any(|path| std::fs::read_dir(path).is_ok_and(|mut it| it.next().is_some()))
@@ -149,14 +160,15 @@ fn journal(keys: &keys::Logs, stages: Arc<dyn Stages>) -> Option<JournalConfig> 
     let wanted = enabled.unwrap_or_else(|| command.is_some() && is_there());
     let mut labels = labels.clone();
     labels.extend(keys.labels.clone());
-    wanted.then(|| JournalConfig {
+    Ok(wanted.then(|| JournalConfig {
         // Without it each attempt says what is missing.
         command: command.unwrap_or_else(|| PathBuf::from(JOURNALCTL[0])),
         arguments: arguments.clone(),
         labels,
-        first_lines: first_lines.unwrap_or(FIRST_LINES),
+        first,
+        as_json: false,
         stages,
-    })
+    }))
 }
 
 fn default_group(paths: &[&str], job: &str, start: Start, keys: &keys::Logs) -> Result<FileGroup> {
@@ -280,9 +292,13 @@ mod tests {
         let group = &found.files[0];
         assert_eq!((group.encoding, group.start), (Encoding::Utf16Le, Start::End));
         assert_eq!(group.labels.len(), 2);
-        let yaml = "syslog: [{listen: 'udp://[::1]:0', labels: {a: b}}]\nstdin: {}\ncontainers: false\n\
-                    journal: {enabled: false}";
+        let yaml = "journal: {enabled: true, max_age: 2h}";
+        let found = read(yaml, true).expect("valid").expect("the journal");
+        let two_hours = FirstEntries::Since(Duration::from_secs(7_200));
+        assert_eq!(found.journal.expect("the journal").first, two_hours);
+        let yaml = "syslog: [{listen: 'udp://[::1]:0', labels: {a: b}}]\nstdin: {}";
         let found = read(yaml, true).expect("valid").expect("listeners");
+        assert!(found.files.is_empty() && found.journal.is_none(), "nothing that is not named");
         assert_eq!(found.syslog[0].listen.to_string(), "udp://[::1]:0");
         assert_eq!(found.stdin.expect("it is read").labels["job"], "stdin");
     }
@@ -299,6 +315,8 @@ mod tests {
             ("stdin: {labels: {a-b: c}}", "logs.stdin.labels"),
             ("files: [{paths: [/a], stages: [{jsn: {}}]}]", "jsn"),
             ("journal: {stages: [{regex: {expression: '('}}]}", "regex"),
+            ("journal: {enabled: true, max_age: 1h, first_lines: 3}", "logs.journal.max_age"),
+            ("journal: {enabled: true, max_age: young}", "logs.journal.max_age"),
         ] {
             let error = read(yaml, true).expect_err(yaml).to_string();
             assert!(error.contains(wanted), "{yaml}: {error}");

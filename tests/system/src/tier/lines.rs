@@ -213,7 +213,7 @@ impl Writing {
 }
 
 /// Waits until all lines are there, and a moment longer, so that none comes a second time.
-fn settled(client: &Client, written: u64, began_ms: i64) -> Result<u64> {
+pub(super) fn settled(client: &Client, written: u64, began_ms: i64) -> Result<u64> {
     let begin = Instant::now();
     loop {
         let found = numbers(client, began_ms)?;
