@@ -108,6 +108,18 @@ pub enum AgentError {
          files from their beginning"
     )]
     Positions(String),
+    /// The positions of Promtail or Alloy are there and cannot be read.
+    #[error(
+        "the positions of another collector in {} cannot be read: {reason}; make them readable, or move \
+         the file away to read all files from their beginnings",
+        path.display()
+    )]
+    TakeOver {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(net::tls::TlsError),

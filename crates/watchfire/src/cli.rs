@@ -276,6 +276,11 @@ pub(crate) struct CollectorFiles {
     #[arg(long, value_name = "FILE", env = "WATCHFIRE_ALLOY_CONFIG")]
     pub(crate) alloy_config: Option<PathBuf>,
 
+    /// Alloy's --storage.path, where it has noted how far it has read [default: data-alloy, or
+    /// /var/lib/alloy/data]
+    #[arg(long, value_name = "DIR", requires = "alloy_config", env = "WATCHFIRE_ALLOY_STORAGE")]
+    pub(crate) alloy_storage: Option<PathBuf>,
+
     /// In the configuration of Promtail ${NAME} is that variable of the environment
     #[arg(long, requires = "promtail_config")]
     pub(crate) config_expand_env: bool,

@@ -23,6 +23,8 @@ pub struct LogsConfig {
     pub syslog: Vec<SyslogConfig>,
     /// Standard input.
     pub stdin: Option<StdinConfig>,
+    /// Where others have noted how far they are; each is taken over once.
+    pub take_over: Vec<ForeignPositions>,
     /// The host's name, for the label `host`.
     pub host: String,
     /// Where the spool of lines and the positions lie; one process at a time.
@@ -55,6 +57,19 @@ impl LogsConfig {
         parts.extend(self.stdin.iter().map(|_| "standard input".to_owned()));
         (!parts.is_empty()).then(|| format!("logs: {}", parts.join(", ")))
     }
+}
+
+/// Where Promtail or a component of Alloy has noted how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignPositions {
+    /// The file.
+    pub path: PathBuf,
+    /// What is read if that is not there.
+    pub older: Option<PathBuf>,
+    /// The name of the job that reads the journal.
+    pub journal: Option<String>,
+    /// Whether packed files were unpacked: positions in them count lines then.
+    pub unpacks: bool,
 }
 
 /// Files with the same labels and stages.

@@ -18,7 +18,7 @@ use crate::clock::wall_ns;
 /// Bytes by whose hash a file is known.
 const HEAD_BYTES: usize = 1_024;
 /// Bytes before a position by which it is known that they are still those that were read.
-const TAIL_BYTES: usize = 256;
+pub(crate) const TAIL_BYTES: usize = 256;
 /// What is read at once: the longest line, and what is compared before it.
 pub(crate) const BUFFER_BYTES: usize = MAX_LINE_BYTES + TAIL_BYTES;
 

@@ -27,6 +27,7 @@ pub(crate) mod position;
 mod receivers;
 mod stages;
 mod status;
+mod take_over;
 #[cfg(test)]
 mod tests;
 
@@ -34,14 +35,15 @@ use std::sync::Arc;
 
 use blockstore::FileDisk;
 
+use crate::clock::Now;
 use crate::error::AgentError;
 use crate::spool::SpoolCounters;
 use line_spool::LineSpool;
 use position::Positions;
 
 pub use config::{
-    FileGroup, FirstEntries, JournalConfig, Layout, LogsConfig, Start, StdinConfig, SyslogConfig,
-    SyslogListen,
+    FileGroup, FirstEntries, ForeignPositions, JournalConfig, Layout, LogsConfig, Start,
+    StdinConfig, SyslogConfig, SyslogListen,
 };
 pub use containers::{Format, Unwrapping};
 pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDelivered};
@@ -58,7 +60,14 @@ pub(crate) fn open_spool(
 ) -> Result<(Arc<LineSpool>, Positions), AgentError> {
     let disk = Arc::new(FileDisk::open(&config.directory)?);
     let random = crate::agent::random_incarnation()?;
-    let (spool, positions) = LineSpool::open(disk, config.spool.clone(), random, counters)?;
+    let (spool, mut positions) = LineSpool::open(disk, config.spool.clone(), random, counters)?;
+    let now = Now::get();
+    let taken_over = take_over::take_over(&config.take_over, &mut positions, now.wall_ms)?;
+    if !taken_over.is_empty() {
+        // All of them in one write: a kill before takes them over again, one behind it does not.
+        spool.note(taken_over);
+        spool.write_positions(now, true);
+    }
     Ok((Arc::new(spool), positions))
 }
 

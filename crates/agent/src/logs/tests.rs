@@ -63,6 +63,7 @@ struct Scene {
     collection: Option<LocalCollection>,
     stages: Arc<dyn Stages>,
     pattern: &'static str,
+    take_over: Vec<ForeignPositions>,
 }
 
 impl Scene {
@@ -70,7 +71,7 @@ impl Scene {
         let directory = tempfile::tempdir().expect("a directory");
         fs::create_dir(directory.path().join("logs")).expect("made");
         let (store, stages) = (Store::default(), Arc::new(Unchanged));
-        Scene { directory, store, collection: None, stages, pattern }
+        Scene { directory, store, collection: None, stages, pattern, take_over: vec![] }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -93,6 +94,7 @@ impl Scene {
             journal: None,
             syslog: vec![],
             stdin: None,
+            take_over: self.take_over.clone(),
             host: "here".to_owned(),
             directory: self.directory.path().join("spool"),
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
@@ -367,6 +369,7 @@ fn the_journal_goes_on_behind_its_cursor_also_when_that_is_gone() {
             }),
             syslog: vec![],
             stdin: None,
+            take_over: vec![],
             host: "here".to_owned(),
             directory: scene.directory.path().join("spool"),
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
@@ -386,6 +389,26 @@ fn the_journal_goes_on_behind_its_cursor_also_when_that_is_gone() {
 }
 
 #[test]
+fn what_another_collector_has_read_is_not_read_again_and_what_it_has_not_is() {
+    let mut scene = Scene::new("*.log");
+    scene.append("a.log", "1\n2\n3\n");
+    scene.append("b.log", "4\n");
+    let noted = format!("positions:\n  {}: \"4\"\n", scene.path("a.log").display());
+    let path = scene.path("positions.yaml");
+    fs::write(&path, noted).expect("written");
+    scene.take_over = vec![ForeignPositions { path, older: None, journal: None, unpacks: false }];
+    scene.start();
+    scene.wait(&["3", "4"]);
+    scene.stop();
+    // It stays there, and says nothing any more: also not of a file that comes under the name.
+    fs::remove_file(scene.path("a.log")).expect("removed");
+    scene.append("a.log", "5\n6\n7\n");
+    scene.append("b.log", "8\n");
+    scene.start();
+    scene.wait(&["3", "4", "5", "6", "7", "8"]);
+}
+
+#[test]
 fn messages_of_syslog_come_by_datagram_and_by_connection() {
     use std::net::{TcpStream, UdpSocket};
     let scene = Scene::new("*.none");
@@ -399,6 +422,7 @@ fn messages_of_syslog_come_by_datagram_and_by_connection() {
         journal: None,
         syslog: vec![syslog("udp://127.0.0.1:0"), syslog("tcp://127.0.0.1:0")],
         stdin: None,
+        take_over: vec![],
         host: "here".to_owned(),
         directory: scene.directory.path().join("spool"),
         spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },

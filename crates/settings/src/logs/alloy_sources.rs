@@ -1,5 +1,6 @@
 //! The sources of lines of Alloy's configuration: files, the journal, syslog and containers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::Labels;
@@ -40,11 +41,8 @@ impl Reader<'_> {
             tail_from_end: section.value("tail_from_end"),
             ..FileSource::default()
         };
-        if http_client::optional_text(&mut section, "legacy_positions_file").is_some() {
-            let message = "legacy_positions_file has no effect";
-            let help = "at the first start files are read from their beginnings";
-            section.warn("legacy_positions_file", message, Some(help));
-        }
+        let legacy = http_client::optional_text(&mut section, "legacy_positions_file");
+        files.legacy_positions = legacy.map(PathBuf::from);
         for key in ["file_watch", "file_match"] {
             if section.node(key).is_some() {
                 let message = format!("{key} has no effect: files are watched as they change");

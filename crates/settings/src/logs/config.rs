@@ -19,6 +19,8 @@ pub struct LogsConfig {
     pub sinks: Vec<LogSink>,
     /// Limits over all jobs.
     pub limits: LineLimits,
+    /// Where Promtail notes how far it has read; Alloy has a file for each of its sources.
+    pub positions: Option<PathBuf>,
 }
 
 /// Lines of one source, or of the like sources that a rule finds.
@@ -92,6 +94,8 @@ pub struct FileSource {
     pub compression: Option<String>,
     /// Whether a file without a position is read from its end.
     pub tail_from_end: bool,
+    /// Promtail's positions, which Alloy takes over if it has none of its own.
+    pub legacy_positions: Option<PathBuf>,
 }
 
 /// Files of one pattern.

@@ -1,7 +1,7 @@
 //! How lines of logs are collected: one shape for what Promtail's and Alloy's configurations say.
 //!
 //! [`LogsConfig`] is what a collector works by. [`stage`] has what is done to lines, [`promtail`] and
-//! [`alloy`] read the files of those.
+//! [`alloy`] read the files of those, [`positions`] how far they have read.
 
 pub mod alloy;
 mod alloy_sinks;
@@ -10,6 +10,7 @@ mod alloy_targets;
 mod config;
 mod go_values;
 mod load;
+pub mod positions;
 pub mod promtail;
 mod read_metrics;
 mod read_stage;

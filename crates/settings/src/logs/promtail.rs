@@ -4,7 +4,7 @@
 //! what is not collected as a mistake, each with its place.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::Labels;
@@ -128,8 +128,9 @@ fn read(reader: &StageReader<'_>, root: &Node, is_expanded: bool) -> LogsConfig 
         warn_of_variables(context, root);
     }
     let sinks = sinks(&mut section);
-    warn_of_positions(&mut section);
-    let mut config = LogsConfig { limits: limits(&mut section), ..LogsConfig::default() };
+    let positions = Some(positions(&mut section));
+    let limits = limits(&mut section);
+    let mut config = LogsConfig { limits, positions, ..LogsConfig::default() };
     without_effect(&mut section, "server", "Watchfire serves its own pages", OWN_ADDRESS);
     without_effect(
         &mut section,
@@ -218,18 +219,15 @@ fn limits(section: &mut Section<'_>) -> LineLimits {
     limits
 }
 
-fn warn_of_positions(section: &mut Section<'_>) {
-    let Some(mut inner) = section.section("positions", "positions.Config") else { return };
+/// Where positions are, from where the program was started if the path is not absolute, as there.
+fn positions(section: &mut Section<'_>) -> PathBuf {
+    let default = PathBuf::from("/var/log/positions.yaml");
+    let Some(mut inner) = section.section("positions", "positions.Config") else { return default };
     let name: String = inner.value("filename");
     inner.value::<GoDuration>("sync_period");
     inner.value::<bool>("ignore_invalid_yaml");
-    if !name.is_empty() {
-        let message = "positions are kept in the data of the agent and not in this file";
-        let help = "at the first start files are read from their beginnings; what the broker has \
-                    already is not stored twice if stages give lines their own times";
-        inner.warn("filename", message, Some(help));
-    }
     inner.finish();
+    if name.is_empty() { default } else { PathBuf::from(name) }
 }
 
 fn target_config(section: &mut Section<'_>) -> (Duration, bool) {

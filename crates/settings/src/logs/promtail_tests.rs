@@ -91,7 +91,8 @@ target_config: {sync_period: 3s}
     assert_eq!(config.sinks[0].min_backoff, Duration::from_secs(1));
     let lines: Vec<(Severity, usize)> =
         loaded.warnings.iter().map(|one| (one.severity, one.line)).collect();
-    assert_eq!(lines, [1, 4, 9].map(|line| (Severity::Warning, line)));
+    assert_eq!(lines, [1, 9].map(|line| (Severity::Warning, line)));
+    assert_eq!(config.positions.as_deref(), Some(Path::new("/tmp/positions.yaml")));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::logs::{
-    Encoding, FileGroup, FirstEntries, Glob, JournalConfig, JournalLabels, Layout, LogStages,
-    LogsConfig, StageContext, StageCounters, Stages, Start, StdinConfig, SyslogConfig,
-    SyslogListen, check_stage,
+    Encoding, FileGroup, FirstEntries, ForeignPositions, Glob, JournalConfig, JournalLabels,
+    Layout, LogStages, LogsConfig, StageContext, StageCounters, Stages, Start, StdinConfig,
+    SyslogConfig, SyslogListen, check_stage,
 };
 use anyhow::{Context, Result, anyhow};
 use settings::logs::{
@@ -37,16 +37,17 @@ impl Collectors<'_> {
     /// # Errors
     /// A file cannot be used.
     pub(super) fn add_to(&self, logs: &mut LogsConfig) -> Result<()> {
-        let CollectorFiles { promtail_config, alloy_config, config_expand_env } = self.files;
-        if let Some(path) = promtail_config {
-            add(
-                &promtail::load(path, &ThisMachine, *config_expand_env, &check_stage)?,
-                logs,
-                self,
-            )?;
+        let files = self.files;
+        if let Some(path) = &files.promtail_config {
+            let loaded = promtail::load(path, &ThisMachine, files.config_expand_env, &check_stage)?;
+            add(&loaded, logs, self)?;
+            logs.take_over.extend(positions_of_promtail(&loaded.config)?);
         }
-        if let Some(path) = alloy_config {
-            add(&alloy::load(path, &ThisMachine, &check_stage)?, logs, self)?;
+        if let Some(path) = &files.alloy_config {
+            let loaded = alloy::load(path, &ThisMachine, &check_stage)?;
+            add(&loaded, logs, self)?;
+            let storage = alloy_storage(files.alloy_storage.as_deref())?;
+            logs.take_over.append(&mut positions_of_alloy(&loaded.config, &storage)?);
         }
         Ok(())
     }
@@ -95,6 +96,53 @@ fn add(loaded: &LoadedLogs, logs: &mut LogsConfig, from: &Collectors<'_>) -> Res
         }
     }
     Ok(())
+}
+
+/// Where Promtail has noted how far it was.
+fn positions_of_promtail(config: &settings::logs::LogsConfig) -> Result<Option<ForeignPositions>> {
+    let Some(path) = &config.positions else { return Ok(None) };
+    let unpacks = |job: &LogJob| matches!(&job.source, LogSource::Files(files) if files.compression.is_some());
+    let journal = config.jobs.iter().find(|job| matches!(job.source, LogSource::Journal(_)));
+    Ok(Some(ForeignPositions {
+        path: from_here(path)?,
+        older: None,
+        journal: journal.map(|job| job.name.clone()),
+        unpacks: config.jobs.iter().any(unpacks),
+    }))
+}
+
+/// Where the components of Alloy have.
+fn positions_of_alloy(
+    config: &settings::logs::LogsConfig,
+    storage: &Path,
+) -> Result<Vec<ForeignPositions>> {
+    let mut found = Vec::new();
+    for job in &config.jobs {
+        let path = storage.join(&job.name).join("positions.yml");
+        let of_job = ForeignPositions { path, older: None, journal: None, unpacks: false };
+        found.push(match &job.source {
+            LogSource::Files(files) => ForeignPositions {
+                older: files.legacy_positions.as_deref().map(from_here).transpose()?,
+                unpacks: files.compression.is_some(),
+                ..of_job
+            },
+            LogSource::Journal(_) => ForeignPositions { journal: Some(job.name.clone()), ..of_job },
+            _ => continue,
+        });
+    }
+    Ok(found)
+}
+
+/// Alloy's `--storage.path`: what is given, what it is without it, or what its packages give.
+fn alloy_storage(given: Option<&Path>) -> Result<PathBuf> {
+    let usual = [Path::new("data-alloy"), Path::new("/var/lib/alloy/data")];
+    let is_there = usual.into_iter().find(|path| path.is_dir());
+    from_here(given.or(is_there).unwrap_or(usual[0]))
+}
+
+/// A path, from where the program was started if it is not absolute, as there.
+fn from_here(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).context("where the program was started")
 }
 
 fn not_run(job: &LogJob, what: &str, instead: &str) {
@@ -163,10 +211,7 @@ fn add_syslog(
 
 /// A pattern, from where the program was started if it is not absolute, as there.
 fn glob(job: &LogJob, path: &str) -> Result<Glob> {
-    let whole = match Path::new(path).is_absolute() {
-        true => PathBuf::from(path),
-        false => std::env::current_dir().context("where the program was started")?.join(path),
-    };
+    let whole = from_here(Path::new(path))?;
     Glob::new(&whole.to_string_lossy()).map_err(|error| anyhow!("{}: {error}", job.name))
 }
 

@@ -106,6 +106,7 @@ pub(super) fn collecting(
         journal: None,
         syslog,
         stdin,
+        take_over: Vec::new(),
         host,
         directory: data.join("lines"),
         spool,
