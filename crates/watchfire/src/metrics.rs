@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use agent::logs::CollectionStatus;
 use agent::{Agent, AgentCounters, CounterRow, HostAgent};
 use axum::response::{IntoResponse, Response};
 use broker::{Broker, MetricRow};
@@ -19,6 +20,7 @@ pub(crate) struct Telemetry {
     executor: Option<Arc<Executor>>,
     others: Vec<Rows>,
     pages: Vec<Page>,
+    collection: Option<Arc<CollectionStatus>>,
     start_seconds: f64,
 }
 
@@ -37,6 +39,7 @@ impl Telemetry {
             executor: None,
             others: Vec::new(),
             pages: Vec::new(),
+            collection: None,
             start_seconds: crate::about::now_ms() as f64 / 1_000.0,
         }
     }
@@ -51,6 +54,17 @@ impl Telemetry {
     pub(crate) fn with_rows(mut self, rows: Rows) -> Self {
         self.others.push(rows);
         self
+    }
+
+    /// Adds how the collection of lines goes, which pages of its own tell.
+    pub(crate) fn with_collection(mut self, status: Arc<CollectionStatus>) -> Self {
+        self.collection = Some(status);
+        self
+    }
+
+    /// How the collection of lines goes, if there is one.
+    pub(crate) fn collection(&self) -> Option<&Arc<CollectionStatus>> {
+        self.collection.as_ref()
     }
 
     /// Adds the metrics of something this process has.
@@ -347,6 +361,7 @@ mod tests {
             .with_page(Box::new(|out| {
                 let status = agent::logs::CollectionStatus::default();
                 render_counters(status.rows().into_iter(), out);
+                status.render_files(out);
                 agent::logs::StageCounters::default().render(out);
             }));
         let mut page = Vec::new();

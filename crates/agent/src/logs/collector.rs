@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::batch::{BATCH_BYTES, BatchCounts, LinesBatch};
 use super::config::LogsConfig;
 use super::entry::{Entry, Pipeline};
-use super::file::Scratch;
+use super::file::{Scratch, Tailed};
 use super::files::{Files, Turn};
 use super::journal::Journal;
 use super::line_spool::LineSpool;
 use super::position::{Position, Positions, SourceId, SourceState, Update};
 use super::receivers::Listener;
-use super::status::{CollectionStatus, SourceStatus};
+use super::status::{CollectionStatus, Progress, SourceKind, SourceStatus};
 use crate::clock::Now;
 use crate::error::AgentError;
 use crate::spool::SpoolCounters;
@@ -38,6 +38,8 @@ const TICK: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_millis(250);
 /// Positions that move without lines are noted this often.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is told how far all are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Hand-overs of other sources that wait.
 const QUEUE: usize = 64;
 
@@ -138,6 +140,7 @@ impl Collector {
             filling_since: None,
             counted: BatchCounts::default(),
             noted_at: Instant::now(),
+            list_at: Instant::now(),
         };
         let thread = thread::Builder::new()
             .name(THREAD_NAME.to_owned())
@@ -272,6 +275,8 @@ struct Running {
     /// What of the batch's counts is in the status.
     counted: BatchCounts,
     noted_at: Instant,
+    /// When the sources are listed again.
+    list_at: Instant,
 }
 
 impl Running {
@@ -302,7 +307,7 @@ impl Running {
             }
             self.spool.write_positions(now, false);
             if now.at >= tell_at {
-                tell_at = now.at + Duration::from_secs(1);
+                tell_at = now.at + TELL_EVERY;
                 self.tell();
             }
             if turn == Turn::Done {
@@ -324,9 +329,7 @@ impl Running {
     fn receive(&mut self, scan_at: Instant) {
         let now = Instant::now();
         let mut until = (now + TICK).min(scan_at);
-        if let Some(next) = self.files.next_poll() {
-            until = until.min(next);
-        }
+        until = until.min(self.files.next_poll());
         if let Some(since) = self.filling_since {
             until = until.min(since + LINGER);
         }
@@ -434,30 +437,39 @@ impl Running {
         self.status.stdin_ended.set(2);
     }
 
-    fn tell(&self) {
-        let mut sources: Vec<SourceStatus> = Vec::new();
-        for file in self.files.iter() {
-            let lag_bytes = if file.is_packed() || file.is_finished() {
-                0
-            } else {
-                file.size.saturating_sub(file.through())
-            };
-            let (read, lines) = (file.through(), file.lines);
-            let name = file.path.display().to_string();
-            sources.push(SourceStatus { name, read, lag_bytes, lines });
-        }
-        for source in &self.sources {
-            let name = source.name.clone();
-            let (read, lines) = (source.next, source.lines);
-            sources.push(SourceStatus { name, read, lag_bytes: 0, lines });
-        }
-        sources.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let lag: u64 = sources.iter().map(|source| source.lag_bytes).sum();
+    fn tell(&mut self) {
+        let lag: u64 = self.files.iter().map(Tailed::lag_bytes).sum();
         self.status.lag_bytes.set(usize::try_from(lag).unwrap_or(usize::MAX));
-        *self.status.sources.lock() = sources;
         let bytes = self.counters.size_and_limit_bytes().0;
         self.status.spool_bytes.set(usize::try_from(bytes).unwrap_or(usize::MAX));
         let pending = self.spool.pending_batches() + usize::from(!self.batch.is_empty());
         self.status.pending_batches.set(pending);
+        let now = Instant::now();
+        if now >= self.list_at {
+            // A list of many costs more than looking after them.
+            let is_many = self.status.files.get() > MANY;
+            self.list_at = if is_many { now + SCAN_MANY_EVERY } else { now };
+            self.list(now);
+        }
+    }
+
+    fn list(&self, now: Instant) {
+        let mut sources: Vec<SourceStatus> =
+            self.files.iter().map(|file| file.status(now)).collect();
+        for source in &self.sources {
+            sources.push(SourceStatus {
+                name: source.name.clone(),
+                kind: SourceKind::Stream,
+                state: Progress::Reading,
+                read: source.next,
+                size_bytes: 0,
+                lag_bytes: 0,
+                lines: source.lines,
+                modified_ms: None,
+                error: None,
+            });
+        }
+        sources.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        *self.status.sources.lock() = sources;
     }
 }

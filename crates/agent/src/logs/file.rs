@@ -13,6 +13,7 @@ use super::batch::{BATCH_BYTES, LinesBatch, MAX_LINE_BYTES, cut};
 use super::encoding::Encoding;
 use super::entry::{Entry, Pipeline};
 use super::position::{FileState, Fingerprint, Position, SourceId, SourceState, Update};
+use super::status::{Progress, SourceKind, SourceStatus};
 use crate::clock::wall_ns;
 
 /// Bytes by whose hash a file is known.
@@ -79,6 +80,8 @@ pub(crate) struct Tailed {
     /// Since when another file, or none, is where it was.
     pub(crate) moved_at: Option<Instant>,
     pub(crate) lines: u64,
+    /// Why it could not be read when that was tried last.
+    pub(crate) trouble: Option<String>,
     labels: Labels,
     encoding: Encoding,
     handle: Handle,
@@ -156,6 +159,7 @@ impl Tailed {
             deadline: None,
             moved_at: None,
             lines: 0,
+            trouble: None,
             labels,
             encoding: encoding.seen_in(&head),
             handle,
@@ -168,6 +172,37 @@ impl Tailed {
     /// Everything before it is read.
     pub(crate) fn through(&self) -> u64 {
         self.through
+    }
+
+    /// Bytes that are not read yet; 0 of a packed file, of which nobody knows how many it has.
+    pub(crate) fn lag_bytes(&self) -> u64 {
+        match self.handle {
+            Handle::Plain(_) => self.size.saturating_sub(self.through),
+            Handle::Packed(_) | Handle::Finished => 0,
+        }
+    }
+
+    /// How it goes at a moment, for people.
+    pub(crate) fn status(&self, now: Instant) -> SourceStatus {
+        let is_limited = self.pipeline.ready_at().is_some_and(|at| at > now);
+        let state = match &self.handle {
+            Handle::Finished => Progress::Ended,
+            _ if self.trouble.is_some() => Progress::Failing,
+            _ if self.moved_at.is_some() => Progress::Moved,
+            _ if is_limited => Progress::Limited,
+            _ => Progress::Reading,
+        };
+        SourceStatus {
+            name: self.path.display().to_string(),
+            kind: SourceKind::File,
+            state,
+            read: self.through,
+            size_bytes: self.size,
+            lag_bytes: self.lag_bytes(),
+            lines: self.lines,
+            modified_ms: i64::try_from(self.modified_ns / 1_000_000).ok().filter(|ms| *ms > 0),
+            error: self.trouble.clone(),
+        }
     }
 
     pub(crate) fn is_finished(&self) -> bool {

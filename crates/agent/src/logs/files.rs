@@ -10,13 +10,12 @@ use super::batch::LinesBatch;
 use super::config::{FileGroup, Start};
 use super::file::{Begin, Read, Scratch, Tailed, continues, head_of, is_packed};
 use super::path_labels;
-use super::position::{
-    FileState, Position, Positions, REMEMBERED_MS, SourceId, Update, is_rotated,
-};
-use super::status::CollectionStatus;
+use super::position::{FileState, Position, Positions, REMEMBERED_MS, SourceId, Update};
+use super::status::{CollectionStatus, LookStatus, PatternStatus};
 use crate::clock::Now;
 use system::{line_begin, most_files};
 
+mod moved;
 mod system;
 
 /// A file that is quiet for this long, and how often it is looked at then.
@@ -26,6 +25,10 @@ const PACES: [(Duration, Duration); 4] = [
     (Duration::from_secs(600), Duration::from_secs(1)),
     (Duration::MAX, Duration::from_secs(2)),
 ];
+/// Quiet files come due together, on this grid: each look for who is due goes over all of them.
+const GRID: Duration = Duration::from_millis(500);
+/// When nothing is due, it is looked for who is after this time.
+const NOTHING_DUE: Duration = Duration::from_secs(60);
 /// Who wrote to a file that was renamed may go on for a while.
 const RENAMED_PATIENCE: Duration = Duration::from_secs(600);
 /// … that was removed.
@@ -54,16 +57,14 @@ pub(crate) struct Files {
     /// Files that may be open at a time.
     most: usize,
     has_scanned: bool,
+    /// Where the grid of polls begins.
+    began: Instant,
+    /// Nothing has its turn before.
+    due_at: Instant,
 }
 
-/// What became of a file that is not where it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Followed,
-    /// A copy of it is followed under a number of its own.
-    AsAnother,
-    Nowhere,
-}
+/// A file that begins to be followed, or why it does not.
+type Begun = Result<(SourceId, FileState, Begin), &'static str>;
 
 /// What a turn of all files brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,23 +91,35 @@ impl Files {
             gone: Vec::new(),
             most: most_files(),
             has_scanned: false,
+            began: Instant::now(),
+            due_at: Instant::now(),
         }
     }
 
     /// Looks which files there are.
     pub(crate) fn scan(&mut self, now: Now, status: &CollectionStatus) {
+        let mut looked = LookStatus::default();
         for group in 0..self.groups.len() {
             let mut found = Vec::new();
-            self.groups[group].paths.iter().for_each(|glob| glob.find(&mut found));
+            for glob in &self.groups[group].paths {
+                let before = found.len();
+                glob.find(&mut found);
+                let (pattern, files) = (glob.as_str().to_owned(), found.len() - before);
+                let reason = (files == 0).then(|| glob.why_nothing());
+                looked.patterns.push(PatternStatus { pattern, files, reason });
+            }
             found.sort_unstable();
             found.dedup();
             for path in found {
                 let is_excluded = |glob: &super::glob::Glob| glob.is_match(&path);
-                if !self.groups[group].exclude.iter().any(is_excluded) {
-                    self.meet(group, path, now, status);
+                if self.groups[group].exclude.iter().any(is_excluded) {
+                    looked.pass_over(&path, "the configuration excludes it");
+                } else if let Some(reason) = self.meet(group, &path, now, status) {
+                    looked.pass_over(&path, reason);
                 }
             }
         }
+        *status.looked.lock() = looked;
         if !self.has_scanned {
             self.has_scanned = true;
             self.find_moved(now, status);
@@ -114,37 +127,52 @@ impl Files {
         status.files.set(self.tailed.values().filter(|file| !file.is_finished()).count());
     }
 
-    /// Takes note of a path that a pattern names.
-    fn meet(&mut self, group: usize, path: PathBuf, now: Now, status: &CollectionStatus) {
-        let Ok(info) = fs::metadata(&path) else { return };
+    /// Takes note of a path that a pattern names; yields why it is not followed.
+    fn meet(
+        &mut self,
+        group: usize,
+        path: &Path,
+        now: Now,
+        status: &CollectionStatus,
+    ) -> Option<String> {
+        let info = match fs::metadata(path) {
+            Ok(info) => info,
+            Err(error) => return Some(error.to_string()),
+        };
         let key = (info.dev(), info.ino());
         if self.own.contains(&key) {
-            return;
+            return Some("this process itself writes to it".to_owned());
         }
         if self.done.get(&key) == Some(&info.len()) {
-            return self.keep_known(key, now);
+            self.keep_known(key, now);
+            return Some("it is packed, and read to its end".to_owned());
         }
         if let Some(file) = self.by_inode.get(&key).and_then(|id| self.tailed.get_mut(id)) {
             // It was renamed, or has two names.
             let is_there =
                 |path: &Path| fs::metadata(path).is_ok_and(|info| (info.dev(), info.ino()) == key);
-            if file.path != path && !is_there(&file.path) {
-                file.path = path;
-                file.moved_at = None;
+            if file.path == path {
+                return None;
             }
-            return;
+            if is_there(&file.path) {
+                return Some(format!("it is another name of {}", file.path.display()));
+            }
+            (file.path, file.moved_at) = (path.to_owned(), None);
+            return None;
         }
-        let adopted = self.adopt(group, &path, key, now);
-        if let Err(error) = adopted {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                return;
+        match self.adopt(group, path, key, now) {
+            Ok(reason) => {
+                self.troubled.remove(path);
+                reason.map(str::to_owned)
             }
-            status.errors.add(1);
-            if self.troubled.len() < 10_000 && self.troubled.insert(path.clone()) {
-                tracing::warn!(path = %path.display(), %error, "a file is not collected; it is tried again");
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                status.errors.add(1);
+                if self.troubled.len() < 10_000 && self.troubled.insert(path.to_owned()) {
+                    tracing::warn!(path = %path.display(), %error, "a file is not collected; it is tried again");
+                }
+                Some(error.to_string())
             }
-        } else {
-            self.troubled.remove(&path);
         }
     }
 
@@ -160,14 +188,14 @@ impl Files {
         }
     }
 
-    /// Begins to follow a file, from where it was read to if that is known.
+    /// Begins to follow a file, from where it was read to if that is known; yields why it does not.
     fn adopt(
         &mut self,
         group: usize,
         path: &Path,
         key: (u64, u64),
         now: Now,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Option<&'static str>> {
         let head = head_of(path)?;
         let known = self.positions.file_at(key.0, key.1).map(|(id, known)| (id, known.clone()));
         let known = known.filter(|(_, position)| {
@@ -187,17 +215,16 @@ impl Files {
             }
             known => {
                 let is_known = known.is_some() || self.positions.knows_path(path);
-                let found = self.begin_of_new(group, path, key, &info, is_known)?;
-                let Some((id, state, begin)) = found else {
-                    return Ok(());
-                };
-                (id, state, begin)
+                match self.begin_of_new(group, path, key, &info, is_known)? {
+                    Ok(begun) => begun,
+                    Err(reason) => return Ok(Some(reason)),
+                }
             }
         };
-        self.open(id, group, path, state, begin, (key, now))
+        self.open(id, group, path, state, begin, (key, now)).map(|()| None)
     }
 
-    /// Where a file begins that was never seen with these bytes; `None` if that will be known later.
+    /// Where a file begins that was never seen with these bytes, or why that is not known yet.
     /// `is_known` says that its name was collected.
     fn begin_of_new(
         &mut self,
@@ -206,7 +233,8 @@ impl Files {
         key: (u64, u64),
         info: &fs::Metadata,
         is_known: bool,
-    ) -> std::io::Result<Option<(SourceId, FileState, Begin)>> {
+    ) -> std::io::Result<Begun> {
+        const YOUNG: &str = "it may be a copy that is being written; that is known in a moment";
         let state = FileState {
             path: path.to_owned(),
             device: key.0,
@@ -222,7 +250,7 @@ impl Files {
             file.is_some_and(|file| !file.is_finished() && file.begins_with(&head, len))
         };
         if candidates.iter().any(|(id, _)| is_original(*id)) {
-            return Ok(None);
+            return Ok(Err("it is a copy of a file that is collected itself"));
         }
         // The newest first: an older one of the same name was rotated before.
         let candidates = candidates.into_iter().rev();
@@ -232,35 +260,35 @@ impl Files {
                 Ok(Some(true)) if original.through == 0 && original.gone_ms.is_some() => {}
                 Ok(Some(true)) if original.gone_ms.is_none() => {
                     let state = original.file().cloned().unwrap_or_default();
-                    return Ok(Some((id, state, Begin::Resume(original))));
+                    return Ok(Ok((id, state, Begin::Resume(original))));
                 }
                 Ok(Some(true)) => {
                     let known = original.file().cloned().unwrap_or_default();
                     let state = FileState { head: known.head, tail: known.tail, ..state };
                     let id = self.positions.next_id();
-                    return Ok(Some((id, state, Begin::At(original.through))));
+                    return Ok(Ok((id, state, Begin::At(original.through))));
                 }
                 Ok(Some(false)) => {}
                 // It is being written, or is a part of what was read.
-                Ok(None) if is_young(info) => return Ok(None),
+                Ok(None) if is_young(info) => return Ok(Err(YOUNG)),
                 Ok(None) => {
                     let at = if is_packed(path) { original.through } else { info.len() };
-                    return Ok(Some((self.positions.next_id(), state, Begin::At(at))));
+                    return Ok(Ok((self.positions.next_id(), state, Begin::At(at))));
                 }
-                Err(_) if is_young(info) => return Ok(None),
+                Err(_) if is_young(info) => return Ok(Err(YOUNG)),
                 Err(error) => return Err(error),
             }
         }
         let id = self.positions.next_id();
         if self.has_scanned || is_known || is_packed(path) {
-            return Ok(Some((id, state, Begin::At(0))));
+            return Ok(Ok((id, state, Begin::At(0))));
         }
         let begin = match self.groups[group].start {
             Start::Beginning => 0,
             Start::End => line_begin(path, info.len())?,
             Start::Last(bytes) => line_begin(path, info.len().saturating_sub(bytes))?,
         };
-        Ok(Some((id, state, Begin::At(begin))))
+        Ok(Ok((id, state, Begin::At(begin))))
     }
 
     fn is_followed(&self, id: SourceId) -> bool {
@@ -296,100 +324,8 @@ impl Files {
         let mut file = file;
         self.positions.apply(&[file.update(None)]);
         self.tailed.insert(id, file);
+        self.due_at = self.due_at.min(now.at);
         Ok(())
-    }
-
-    /// Looks for files that an earlier run had not read whole and that have another name by now, or are
-    /// packed.
-    fn find_moved(&mut self, now: Now, status: &CollectionStatus) {
-        let missing: Vec<(SourceId, Position)> = self
-            .positions
-            .iter()
-            .filter(|(id, position)| position.gone_ms.is_none() && !self.tailed.contains_key(id))
-            .map(|(id, position)| (id, position.clone()))
-            .collect();
-        for (id, position) in missing {
-            let Some(state) = position.file().cloned() else { continue };
-            let group = self.groups.iter().position(|group| {
-                group.paths.iter().any(|glob| glob.is_match(&state.path))
-                    && !group.exclude.iter().any(|glob| glob.is_match(&state.path))
-            });
-            // What is not to be collected any more keeps its position for a day.
-            let found = group.map(|group| self.moved(group, id, &state, &position, now));
-            if found != Some(Found::Followed) {
-                let gone = Position { gone_ms: Some(now.wall_ms), ..position };
-                if found == Some(Found::Nowhere) {
-                    status.lost_files.add(1);
-                    tracing::warn!(
-                        path = %state.path.display(),
-                        read_bytes = gone.through,
-                        "a file is gone that was collected; what was written to it since cannot be read"
-                    );
-                }
-                let update = Update { id, position: gone };
-                self.positions.apply(std::slice::from_ref(&update));
-                self.gone.push(update);
-            }
-        }
-    }
-
-    /// Follows a file that was moved, or a copy of it.
-    fn moved(
-        &mut self,
-        group: usize,
-        id: SourceId,
-        state: &FileState,
-        position: &Position,
-        now: Now,
-    ) -> Found {
-        let directory = state.path.parent().map(fs::read_dir);
-        let Some(Ok(directory)) = directory else { return Found::Nowhere };
-        let mut paths: Vec<PathBuf> = directory.flatten().map(|entry| entry.path()).collect();
-        paths.sort_unstable();
-        let is_it = |path: &&PathBuf| {
-            fs::metadata(path).is_ok_and(|info| {
-                (info.dev(), info.ino()) == (state.device, state.inode)
-                    && (info.len() >= position.through || is_packed(path))
-            }) && head_of(path).is_ok_and(|head| state.head.begins(&head))
-        };
-        if let Some(path) = paths.iter().find(is_it) {
-            let begin = Begin::Resume(position.clone());
-            let key = (state.device, state.inode);
-            let opened = self.open(id, group, path, state.clone(), begin, (key, now));
-            return opened.map_or(Found::Nowhere, |()| Found::Followed);
-        }
-        self.copied(group, id, state, position, &paths, now)
-    }
-
-    /// Follows a rotated copy of a file, from where that was read to.
-    fn copied(
-        &mut self,
-        group: usize,
-        id: SourceId,
-        state: &FileState,
-        position: &Position,
-        paths: &[PathBuf],
-        now: Now,
-    ) -> Found {
-        let is_copy = |path: &&PathBuf| {
-            is_rotated(&state.path, path)
-                && continues(path, position).is_ok_and(|same| same == Some(true))
-        };
-        let Some(path) = paths.iter().find(is_copy) else { return Found::Nowhere };
-        let Ok(info) = fs::metadata(path) else { return Found::Nowhere };
-        let key = (info.dev(), info.ino());
-        if self.by_inode.contains_key(&key) {
-            return Found::AsAnother;
-        }
-        let begin = Begin::Resume(position.clone());
-        let opened = self.open(id, group, path, state.clone(), begin, (key, now));
-        if opened.is_ok()
-            && let Some(file) = self.tailed.get_mut(&id)
-        {
-            // No pattern need name it: a start finds it by its position alone.
-            file.is_dirty = true;
-        }
-        opened.map_or(Found::Nowhere, |()| Found::Followed)
     }
 
     /// Gives every file its turn that is due. Reads as long as the batch is not full.
@@ -400,9 +336,10 @@ impl Files {
         out: &mut LinesBatch,
         status: &CollectionStatus,
     ) -> Turn {
-        let is_due = |file: &&Tailed| {
-            file.next_poll <= now.at || file.deadline.is_some_and(|deadline| deadline <= now.at)
-        };
+        if now.at < self.due_at {
+            return Turn::Done;
+        }
+        let is_due = |file: &&Tailed| due_at(file) <= now.at;
         let due = self.tailed.values().filter(is_due);
         let mut due: Vec<(Instant, SourceId)> = due.map(|file| (file.next_poll, file.id)).collect();
         // Who waits longest comes first: one file that fills every batch must not keep others from theirs.
@@ -423,9 +360,11 @@ impl Files {
                 self.tailed.insert(id, file);
             }
             if turn == Turn::Full {
+                self.due_at = now.at;
                 return Turn::Full;
             }
         }
+        self.due_at = self.tailed.values().map(due_at).min().unwrap_or(now.at + NOTHING_DUE);
         Turn::Done
     }
 
@@ -463,7 +402,8 @@ impl Files {
         let quiet = now.at.saturating_duration_since(file.changed_at);
         let pace =
             PACES.iter().find(|(below, _)| quiet < *below).map_or(PACES[3].1, |(_, pace)| *pace);
-        file.next_poll = now.at + pace;
+        file.next_poll = self.paced(now.at, pace);
+        file.trouble = read.as_ref().err().map(ToString::to_string);
         // A file of which a part of a line is left is not read again until it changes.
         file.has_more = !matches!(read, Ok(Read::UpToDate | Read::Rewritten));
         match read {
@@ -481,10 +421,20 @@ impl Files {
                     let path = file.path.display();
                     tracing::warn!(%path, %error, "a file cannot be read; it is tried again");
                 }
-                file.next_poll = now.at + PACES[3].1;
+                file.next_poll = self.paced(now.at, PACES[3].1);
             }
         }
         Turn::Done
+    }
+
+    /// When a file of that pace is looked at again.
+    fn paced(&self, now: Instant, pace: Duration) -> Instant {
+        let next = now + pace;
+        if pace < GRID {
+            return next;
+        }
+        let of_grid = next.saturating_duration_since(self.began).as_nanos() % GRID.as_nanos();
+        next - Duration::from_nanos(u64::try_from(of_grid).unwrap_or(0))
     }
 
     /// Whether the file is still where it was, its size, and when it was changed, in nanoseconds.
@@ -578,14 +528,18 @@ impl Files {
     }
 
     /// When the next file is due.
-    pub(crate) fn next_poll(&self) -> Option<Instant> {
-        let of = |file: &Tailed| file.deadline.map_or(file.next_poll, |at| at.min(file.next_poll));
-        self.tailed.values().map(of).min()
+    pub(crate) fn next_poll(&self) -> Instant {
+        self.due_at
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tailed> {
         self.tailed.values()
     }
+}
+
+/// When a file is due.
+fn due_at(file: &Tailed) -> Instant {
+    file.deadline.map_or(file.next_poll, |at| at.min(file.next_poll))
 }
 
 /// Whether a file was written to just now.

@@ -71,6 +71,30 @@ impl Glob {
     pub fn find(&self, found: &mut Vec<PathBuf>) {
         walk(&self.parts, PathBuf::new(), 0, found);
     }
+
+    /// Why it names no file, as far as that can be seen.
+    pub fn why_nothing(&self) -> String {
+        let mut at = PathBuf::new();
+        for (place, part) in self.parts.iter().enumerate() {
+            let Part::Plain(name) = part else { break };
+            let next = at.join(name);
+            let is_last = place + 1 == self.parts.len();
+            match fs::metadata(&next) {
+                Err(error) => return format!("{}: {error}", next.display()),
+                Ok(info) if is_last && info.is_dir() => {
+                    return format!("{} is a directory; name the files in it", next.display());
+                }
+                Ok(info) if is_last && !info.is_file() => {
+                    return format!("{} is no file", next.display());
+                }
+                Ok(_) => at = next,
+            }
+        }
+        match fs::read_dir(&at) {
+            Err(error) => format!("{}: {error}", at.display()),
+            Ok(_) => format!("no file below {} has such a name", at.display()),
+        }
+    }
 }
 
 fn walk(parts: &[Part], at: PathBuf, depth: usize, found: &mut Vec<PathBuf>) {

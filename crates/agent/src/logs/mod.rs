@@ -51,7 +51,9 @@ pub use encoding::Encoding;
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
 pub use glob::Glob;
 pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
-pub use status::{CollectionStatus, SourceStatus};
+pub use status::{
+    CollectionStatus, LookStatus, PassedOver, PatternStatus, Progress, SourceKind, SourceStatus,
+};
 
 /// Opens the spool of lines, and tells how far all sources are read.
 pub(crate) fn open_spool(

@@ -409,6 +409,33 @@ fn what_another_collector_has_read_is_not_read_again_and_what_it_has_not_is() {
 }
 
 #[test]
+fn it_is_told_which_files_are_collected_and_why_others_are_not() {
+    let mut scene = Scene::new("*.{log,gz}");
+    scene.append("a.log", "1\nhalf");
+    fs::hard_link(scene.path("a.log"), scene.path("b.log")).expect("linked");
+    pack(&scene.path("a.log"), &scene.path("c.gz"));
+    scene.start();
+    let until = Instant::now() + PATIENCE;
+    let (sources, looked) = loop {
+        let status = scene.collection.as_ref().expect("it runs").status();
+        let (sources, looked) = (status.sources(), status.looked());
+        let reasons: Vec<&str> =
+            looked.passed_over.iter().map(|passed| passed.reason.as_str()).collect();
+        if sources.len() == 1 && reasons.iter().any(|reason| reason.contains("another name")) {
+            break (sources, looked);
+        }
+        assert!(Instant::now() < until, "{sources:?} {looked:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!((sources[0].read, sources[0].size_bytes, sources[0].lag_bytes), (2, 6, 4));
+    assert_eq!((sources[0].state, sources[0].lines), (Progress::Reading, 1));
+    assert_eq!((looked.patterns.len(), looked.patterns[0].files), (1, 3));
+    scene.stop();
+    let nothing = Glob::new("/none/of/these/*.log").expect("a pattern").why_nothing();
+    assert!(nothing.starts_with("/none: "), "{nothing}");
+}
+
+#[test]
 fn messages_of_syslog_come_by_datagram_and_by_connection() {
     use std::net::{TcpStream, UdpSocket};
     let scene = Scene::new("*.none");

@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::collecting::next_counts;
-use super::{Front, Scraping, on_runtime, signalled, start_log};
+use super::{Front, Scraping, collection_page, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
 use crate::metrics::{AgentTelemetry, Page};
@@ -98,8 +98,11 @@ async fn serve(role: AgentRole) -> Result<()> {
     let mut pages: Vec<Page> = scraping.clone().map(page).into_iter().collect();
     let stages = &role.stage_counters;
     let stage_counting = role.logs.as_ref().map(|_| {
-        let counters = Arc::clone(stages);
-        pages.push(Box::new(move |out| counters.render(out)));
+        let (counters, status) = (Arc::clone(stages), agent.collection().cloned());
+        pages.push(Box::new(move |out| {
+            status.iter().for_each(|status| status.render_files(out));
+            counters.render(out);
+        }));
         let instance = identity.name().to_string();
         tokio::spawn(forward_counts(Arc::clone(stages), instance, agent.sender().clone()))
     });
@@ -178,7 +181,8 @@ fn routes(
     let routes: Routes = Routes::new()
         .route("/metrics", [Method::GET], Access::Read, page)
         .route("/-/healthy", [Method::GET], Access::Public, async || "Watchfire is Healthy.\n")
-        .route("/-/ready", [Method::GET], Access::Public, async || "Watchfire is Ready.\n");
+        .route("/-/ready", [Method::GET], Access::Public, async || "Watchfire is Ready.\n")
+        .merge(collection_page::routes(agent.collection().cloned()));
     let router = net::auth::without_login(routes.into_router());
     let origins = OriginPolicy::new(address).with_metrics(Arc::clone(metrics));
     net::compress::layer(origins.layer(router))

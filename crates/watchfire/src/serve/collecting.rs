@@ -28,6 +28,7 @@ pub(super) async fn start(config: LogsConfig, broker: Broker) -> Result<LocalCol
 pub(super) fn page(status: Arc<CollectionStatus>, stages: Arc<StageCounters>) -> Page {
     Box::new(move |out| {
         crate::metrics::render_counters(status.rows().into_iter(), out);
+        status.render_files(out);
         stages.render(out);
     })
 }

@@ -33,6 +33,7 @@ mod agent_role;
 mod cache_tests;
 mod clustered;
 mod collecting;
+mod collection_page;
 mod console_role;
 mod front;
 mod line_ports;
@@ -198,7 +199,9 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     };
     if let Some(collection) = &collection {
         let (status, stages) = (collection.status(), &config.stage_counters);
-        telemetry = telemetry.with_page(collecting::page(Arc::clone(status), Arc::clone(stages)));
+        telemetry = telemetry
+            .with_page(collecting::page(Arc::clone(status), Arc::clone(stages)))
+            .with_collection(Arc::clone(status));
         let (instance, broker) = (config.agent.instance.clone(), broker.clone());
         tokio::spawn(collecting::count(Arc::clone(stages), instance, broker));
     }
@@ -380,6 +383,7 @@ fn routes(
         .with_queries(executor)
         .with_rows(Box::new(move || for_telemetry.rows()))
         .with_rows(Box::new(move || reload_rows(reloading.last())));
+    let collection = telemetry.collection().cloned();
     let telemetry = Arc::new(telemetry);
     let metrics = async move |principal: Principal| telemetry.page(&principal);
     Routes::new()
@@ -389,6 +393,7 @@ fn routes(
         .merge(broker::cluster::drain_routes(&cluster))
         .merge(console::api_routes(&console))
         .route("/metrics", [Method::GET], Access::Read, metrics)
+        .merge(collection_page::routes(collection))
         .merge(console::pages(&console))
 }
 
