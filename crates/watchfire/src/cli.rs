@@ -60,7 +60,7 @@ Examples:
 Send data to it:
   Prometheus     remote_write: [{url: http://127.0.0.1:9595/api/v1/write}]
   curl           curl --data-binary 'my_metric 1' http://127.0.0.1:9595/api/v1/import/prometheus
-  Grafana        add a Prometheus data source with URL http://127.0.0.1:9595";
+  Grafana        add Prometheus and Loki data sources with URL http://127.0.0.1:9595";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use agent::Agent;
+use agent::logs::LogsConfig;
 
 use crate::admin::data_flag;
 use crate::config::{AgentRole, ConsoleRole, ShownCluster};
@@ -47,7 +48,8 @@ pub(crate) fn banner(
     text.push_str(&format!(
         "\n  query       {program} query --url {scheme}://{address} 'node_load1'\n  \
          Prometheus  remote_write: [{{url: {scheme}://{address}/api/v1/write}}]\n  \
-         Grafana     Prometheus data source, URL {scheme}://{address}\n"
+         Promtail    clients: [{{url: {scheme}://{address}/loki/api/v1/push}}]\n  \
+         Grafana     Prometheus and Loki data sources, URL {scheme}://{address}\n"
     ));
     text
 }
@@ -67,7 +69,11 @@ pub(crate) fn agent_banner(
         role.data.display(),
         reachable(address)
     );
-    let found = agent.host().map(|host| host.found().to_vec()).unwrap_or_default();
+    if role.logs.is_some() {
+        text.push_str(&format!("  logs        http://{}/collection\n", reachable(address)));
+    }
+    let mut found = agent.host().map(|host| host.found().to_vec()).unwrap_or_default();
+    found.extend(role.logs.as_ref().and_then(LogsConfig::found));
     for (index, line) in found.iter().enumerate() {
         let label = if index == 0 { "found" } else { "" };
         text.push_str(&format!("  {label:<11} {line}\n"));
@@ -134,5 +140,6 @@ mod tests {
         assert!(banner("0.0.0.0:1").contains("console     http://127.0.0.1:1\n"));
         assert!(banner("[::]:1").contains("console     http://[::1]:1\n"));
         assert!(banner("10.0.0.7:1").contains("{url: http://10.0.0.7:1/api/v1/write}"));
+        assert!(banner("10.0.0.7:1").contains("Loki data sources, URL http://10.0.0.7:1\n"));
     }
 }
