@@ -21,6 +21,8 @@ const MAX_TEXT_BYTES: usize = 4 << 10;
 /// What somebody asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
+    /// What the text is written in.
+    pub(crate) language: Language,
     /// The query, or the path and selectors of what is no query.
     pub(crate) text: String,
     /// First and last time asked for and the step, milliseconds; the step of an instant is 0.
@@ -31,6 +33,26 @@ pub(crate) struct Asked {
     pub(crate) tenant: TenantName,
 }
 
+/// The language of a text that is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Language {
+    Promql,
+    Logql,
+    /// The path and selectors of what is no query.
+    None,
+}
+
+impl Language {
+    /// As it is told; empty for what is no query.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Language::Promql => "promql",
+            Language::Logql => "logql",
+            Language::None => "",
+        }
+    }
+}
+
 impl Asked {
     /// A query in PromQL.
     pub(crate) fn query(text: &str, time: EvalTime, client: &str, tenant: TenantName) -> Self {
@@ -38,12 +60,14 @@ impl Asked {
             EvalTime::Instant(t_ms) => (t_ms, t_ms, 0),
             EvalTime::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
         };
-        Asked { text: text.to_owned(), times_ms, client: client.to_owned(), tenant }
+        let (text, client) = (text.to_owned(), client.to_owned());
+        Asked { language: Language::Promql, text, times_ms, client, tenant }
     }
 
     /// Another request that reads.
     pub(crate) fn other(text: impl Into<String>, client: &str, tenant: TenantName) -> Self {
-        Asked { text: text.into(), times_ms: (0, 0, 0), client: client.to_owned(), tenant }
+        let (text, client) = (text.into(), client.to_owned());
+        Asked { language: Language::None, text, times_ms: (0, 0, 0), client, tenant }
     }
 }
 
@@ -95,6 +119,7 @@ struct Past {
 
 #[derive(Debug)]
 struct PastQuery {
+    language: Language,
     tenant: TenantName,
     text: String,
     range_seconds: i64,
@@ -107,6 +132,7 @@ struct PastQuery {
 /// What queries of one text over one length of time took together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TopQuery {
+    pub(crate) language: Language,
     pub(crate) tenant: TenantName,
     pub(crate) text: String,
     pub(crate) range_seconds: i64,
@@ -163,19 +189,21 @@ impl RunningQueries {
     }
 
     /// What queries that ended within `lifetime` took, of those tenants that may be shown, by tenant,
-    /// text and length of time, in no order.
+    /// language, text and length of time, in no order.
     pub(crate) fn past(
         &self,
         lifetime: Duration,
         shown: impl Fn(TenantName) -> bool,
     ) -> Vec<TopQuery> {
         let past = self.past.lock();
-        let mut by_text: HashMap<(TenantName, &str, i64), TopQuery> = HashMap::new();
+        let mut by_text: HashMap<(TenantName, Language, &str, i64), TopQuery> = HashMap::new();
         let is_wanted = |query: &&PastQuery| query.end.elapsed() <= lifetime && shown(query.tenant);
         for query in past.queries.iter().filter(is_wanted) {
-            let key = (query.tenant, query.text.as_str(), query.range_seconds);
+            let (tenant, language) = (query.tenant, query.language);
+            let key = (tenant, language, query.text.as_str(), query.range_seconds);
             let top = by_text.entry(key).or_insert_with(|| TopQuery {
-                tenant: query.tenant,
+                language,
+                tenant,
                 text: query.text.clone(),
                 range_seconds: query.range_seconds,
                 count: 0,
@@ -200,6 +228,7 @@ impl Past {
         self.text_bytes += text.len();
         let (start_ms, end_ms, _) = query.asked.times_ms;
         self.queries.push_back(PastQuery {
+            language: query.asked.language,
             tenant: query.asked.tenant,
             text,
             range_seconds: end_ms.saturating_sub(start_ms) / 1_000,
@@ -270,8 +299,13 @@ mod tests {
         assert_eq!(ids, [first.query.id, second.query.id]);
         drop((first, second));
         assert!(queries.list().is_empty());
-        let past = queries.past(Duration::from_secs(60), |_| true);
-        assert_eq!(past.len(), 1);
+        let of_lines = Asked { language: Language::Logql, ..up("10.0.0.1:6") };
+        drop(queries.begin(of_lines, governor.account()));
+        let mut past = queries.past(Duration::from_secs(60), |_| true);
+        past.sort_by_key(|top| top.language.as_str());
+        let languages: Vec<_> = past.iter().map(|top| (top.language, top.count)).collect();
+        assert_eq!(languages, [(Language::Logql, 1), (Language::Promql, 2)]);
+        past.remove(0);
         let top = (past[0].text.as_str(), past[0].range_seconds, past[0].count, past[0].peak_bytes);
         assert_eq!(top, ("up", 60, 2, 100));
     }

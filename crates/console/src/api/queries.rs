@@ -37,6 +37,7 @@ fn row(query: &RunningQuery) -> Value {
         "remote_addr": query.asked.client,
         "tenant": query.asked.tenant.as_str(),
         "query": shortened(&query.asked.text),
+        "language": query.asked.language.as_str(),
         "start": start_ms,
         "end": end_ms,
         "step": step_ms,
@@ -102,6 +103,7 @@ pub(super) async fn top(
 fn figures(top: &TopQuery) -> Value {
     json!({
         "query": top.text,
+        "language": top.language.as_str(),
         "tenant": top.tenant.as_str(),
         "timeRangeSeconds": top.range_seconds,
         "count": top.count,

@@ -22,7 +22,7 @@ use crate::Console;
 use crate::counted::QueryData;
 use crate::data::Work;
 use crate::params::Params;
-use crate::running::{Asked, hold};
+use crate::running::{Asked, Language, hold};
 
 /// Lines that one request may ask for (`max_entries_limit_per_query` of Loki).
 pub(super) const MAX_ENTRIES: usize = 5_000;
@@ -122,6 +122,7 @@ pub(super) fn asked(params: &Params, (start_ns, end_ns, step_ns): (i64, i64, i64
     let [start_ms, end_ms, step_ms] =
         [start_ns, end_ns, step_ns].map(|ns| ns.div_euclid(1_000_000));
     Asked {
+        language: Language::Logql,
         text: params.get("query").unwrap_or_default().to_owned(),
         times_ms: (start_ms, end_ms, step_ms),
         client: params.client().to_owned(),

@@ -2,11 +2,15 @@
 
 import { get, getWhole, send } from './client';
 
+/** Empty of what is no query. */
+export type Language = 'promql' | 'logql' | '';
+
 /** One that runs. */
 export interface RunningQuery {
   id: string;
-  /** PromQL, or the path and selectors of another request that reads. */
+  /** A query, or the path and selectors of another request that reads. */
   query: string;
+  language: Language;
   remote_addr: string;
   /** Such as `1.234s`. */
   duration: string;
@@ -24,6 +28,7 @@ export interface RunningQuery {
 /** What queries of one text over one length of time took together. */
 export interface TopQuery {
   query: string;
+  language: Language;
   tenant: string;
   timeRangeSeconds: number;
   count: number;
@@ -55,7 +60,14 @@ export const topQueries = (most: number, lifetime: string, signal?: AbortSignal)
 export const stopQuery = (id: string): Promise<unknown> =>
   send('DELETE', `/api/v1/status/active_queries/${encodeURIComponent(id)}`);
 
-export const isPromql = (query: string): boolean => !query.startsWith('/');
+/** Where a query can be asked again; null for what is none. */
+export function askedAt(query: string, language: Language, rangeSeconds: number): string | null {
+  if (language === '') return null;
+  const params = new URLSearchParams({ q: query });
+  if (rangeSeconds > 0) params.set('range', `${rangeSeconds}s`);
+  else if (language === 'promql') params.set('tab', 'table');
+  return `/${language === 'promql' ? 'explore' : 'logs'}?${params}`;
+}
 
 /** Samples per second that each query read between two looks; null where there was no earlier one. */
 export function readRates(

@@ -352,6 +352,7 @@ export const enPages = {
   'queries.notStopped': 'The query was not stopped: {error}',
   'queries.mayNotStop': 'Stopping one needs the scope “admin”.',
   'queries.explore': 'Open in Explore',
+  'queries.logs': 'Open in Logs',
   'queries.recent': 'Slowest and most expensive',
   'queries.recentHint': 'The last 20,000 that ended since the start, the same text over the same length of time counted together. Longest and memory are those of the worst one.',
   'queries.within': 'Ended within',

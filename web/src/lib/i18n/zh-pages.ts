@@ -352,6 +352,7 @@ export const zhPages: PageDictionary = {
   'queries.notStopped': '查询未能终止：{error}',
   'queries.mayNotStop': '终止查询需要 “admin” 权限。',
   'queries.explore': '在“查询”页打开',
+  'queries.logs': '在“日志”页打开',
   'queries.recent': '最慢与最昂贵',
   'queries.recentHint': '启动以来最近结束的 20,000 个查询，文本和时间跨度都相同的合并计算。“最长”与“最多内存”取其中最差的一次。',
   'queries.within': '结束于最近',
