@@ -1,5 +1,10 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { dateTime, roundTimes } from '../src/lib/format/time';
 import { clampSpan, formatDuration, HOUR, MINUTE, parseDuration, parseLocalTime, parseRange, rangeParams, shift, stepFor, zoomIn, zoomOut, type Range } from '../src/lib/time/range';
+import { zone } from '../src/lib/time/zone.svelte';
+
+// A zone whose hours are none of UTC's.
+vi.stubEnv('TZ', 'Asia/Kathmandu');
 
 const NOW = 1_795_225_000_000;
 const relative = (span: number): Range => ({ kind: 'relative', span });
@@ -92,4 +97,21 @@ test.each([
   ['yesterday', null],
 ])('local time %j', (text, wanted) => {
   expect(parseLocalTime(text)).toBe(wanted);
+});
+
+describe('zones', () => {
+  afterEach(() => zone.choose('local'));
+
+  test('times are shown and read in the zone that was chosen', () => {
+    const at = Date.UTC(2026, 0, 31, 23, 30, 5);
+    zone.choose('UTC');
+    expect(dateTime(at)).toBe('2026-01-31 23:30:05');
+    expect(parseLocalTime('2026-01-31 23:30:05')).toBe(at);
+    expect(parseLocalTime('2026-02-31 00:00')).toBeNull();
+    expect(roundTimes(at, at + 3_600_000, 3).times[0]).toBe(Date.UTC(2026, 1, 1));
+    zone.choose('local');
+    expect(dateTime(at)).toBe('2026-02-01 05:15:05');
+    expect(parseLocalTime('2026-02-01 05:15:05')).toBe(at);
+    expect(roundTimes(at, at + 3_600_000, 3).times[0]).toBe(Date.UTC(2026, 0, 31, 23, 45));
+  });
 });

@@ -1,15 +1,17 @@
-/** Times are shown in the browser's zone, on a 24-hour clock, biggest unit first, in every language. */
+/** Times are shown in the zone that was chosen, on a 24-hour clock, biggest unit first, in every language. */
+
+import { asShown, offsetAt } from '../time/zone.svelte';
 
 const pad = (n: number, width = 2) => String(n).padStart(width, '0');
 
 export const clockTime = (ms: number): string => {
-  const d = new Date(ms);
-  return `${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}`;
+  const d = asShown(ms);
+  return `${pad(d.getUTCHours())}:${pad(d.getUTCMinutes())}:${pad(d.getUTCSeconds())}`;
 };
 
 export const day = (ms: number): string => {
-  const d = new Date(ms);
-  return `${d.getFullYear()}-${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
+  const d = asShown(ms);
+  return `${d.getUTCFullYear()}-${pad(d.getUTCMonth() + 1)}-${pad(d.getUTCDate())}`;
 };
 
 export const dateTime = (ms: number): string => `${day(ms)} ${clockTime(ms)}`;
@@ -18,17 +20,17 @@ export const dateTime = (ms: number): string => `${day(ms)} ${clockTime(ms)}`;
 export function timeTicks(ticks: readonly number[], gap: number): string[] {
   let previousDay = '';
   return ticks.map((tick) => {
-    const d = new Date(tick);
-    const today = `${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
+    const d = asShown(tick);
+    const today = `${pad(d.getUTCMonth() + 1)}-${pad(d.getUTCDate())}`;
     const turned = previousDay !== '' && today !== previousDay;
     previousDay = today;
     if (gap >= 86_400_000) return today;
     const time =
       gap < 1000
-        ? `${clockTime(tick)}.${pad(d.getMilliseconds(), 3)}`
+        ? `${clockTime(tick)}.${pad(d.getUTCMilliseconds(), 3)}`
         : gap < 60_000
           ? clockTime(tick)
-          : `${pad(d.getHours())}:${pad(d.getMinutes())}`;
+          : `${pad(d.getUTCHours())}:${pad(d.getUTCMinutes())}`;
     return turned ? `${today} ${time}` : time;
   });
 }
@@ -70,7 +72,7 @@ const GAPS = [
 /** Round times, as clocks here show them, between two; about `most` of them at the most. */
 export function roundTimes(from: number, to: number, most: number): { times: number[]; gap: number } {
   const gap = GAPS.find((one) => (to - from) / one <= most) ?? (to - from) / most;
-  const offset = new Date(from).getTimezoneOffset() * MINUTE;
+  const offset = -offsetAt(from) * MINUTE;
   const first = Math.ceil((from - offset) / gap) * gap + offset;
   const times: number[] = [];
   for (let at = first; at <= to; at += gap) times.push(at);

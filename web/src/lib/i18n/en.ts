@@ -123,6 +123,7 @@ export const en = {
   'range.from': 'From',
   'range.to': 'To',
   'range.apply': 'Apply',
+  'range.zone': 'Time zone',
   'range.invalid': 'Enter a start that lies before the end, as YYYY-MM-DD HH:MM:SS.',
   'range.custom': 'Other span',
   'range.customHint': '90s, 3h, 2d …',

@@ -120,6 +120,7 @@ export const zh: Dictionary = {
   'range.from': '从',
   'range.to': '到',
   'range.apply': '应用',
+  'range.zone': '时区',
   'range.invalid': '请输入早于结束时间的开始时间，格式为 YYYY-MM-DD HH:MM:SS。',
   'range.custom': '其他时长',
   'range.customHint': '90s、3h、2d …',

@@ -1,4 +1,4 @@
-/** Times of lines, in the browser's zone. */
+/** Times of lines, in the zone that was chosen. */
 
 import { clockTime, day } from '../format/time';
 import { msOf } from './line';

@@ -1,5 +1,7 @@
 /** Time ranges as they stand in the address: `range=5m`, or `from` and `to` in milliseconds. */
 
+import { asShown, zone } from './zone.svelte';
+
 export type Range = { kind: 'relative'; span: number } | { kind: 'absolute'; from: number; to: number };
 
 export const MINUTE = 60_000;
@@ -106,7 +108,7 @@ export function stepFor(span: number, points: number, finest = 1000): number {
   return NICE_STEPS.find((step) => step >= wanted) ?? Math.ceil(wanted / DAY) * DAY;
 }
 
-/** Parses `YYYY-MM-DD HH:MM[:SS]` (or with `T`) in the browser's zone; null if it names no moment. */
+/** Parses `YYYY-MM-DD HH:MM[:SS]` (or with `T`) in the zone that times are shown in; null if it names no moment. */
 export function parseLocalTime(text: string): number | null {
   const found = /^\s*(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?)?\s*$/.exec(text);
   if (!found) return null;
@@ -118,8 +120,10 @@ export function parseLocalTime(text: string): number | null {
     number,
     number,
   ];
-  const moment = new Date(year, month - 1, date, hour, minute, second);
+  const isUtc = zone.chosen === 'UTC';
+  const ms = isUtc ? Date.UTC(year, month - 1, date, hour, minute, second) : new Date(year, month - 1, date, hour, minute, second).getTime();
   // Date rolls 31 February over into March; a typed date that does so is a mistake.
-  const same = moment.getMonth() === month - 1 && moment.getDate() === date && hour < 24 && minute < 60 && second < 60;
-  return same ? moment.getTime() : null;
+  const shown = asShown(ms);
+  const same = shown.getUTCMonth() === month - 1 && shown.getUTCDate() === date && hour < 24 && minute < 60 && second < 60;
+  return same ? ms : null;
 }
