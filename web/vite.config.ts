@@ -9,6 +9,7 @@ export default defineConfig({
   server: {
     proxy: {
       '/api': { target: backend, ws: true, changeOrigin: true },
+      '/loki': { target: backend, ws: true, changeOrigin: true },
       '/-/': { target: backend, changeOrigin: true },
       '/metrics': { target: backend, changeOrigin: true },
     },

@@ -5,9 +5,9 @@ import { promql } from '../src/lib/explore/language';
 import { highlightTree, tagHighlighter, tags } from '@lezer/highlight';
 
 describe('completion', () => {
-  it('begins where something is written, not behind blanks and numbers', () => {
-    for (const text of ['up', 'sum(', 'up{', 'up{a="', 'sum by (a,', 'x[', 'x[5', 'a{b=', 'rate(a_1', 'x[1h:5']) expect([text, invites(text)]).toEqual([text, true]);
-    for (const text of ['', 'up ', 'up)', '12', 'up + 1.5', '1e', 'x[5m]', 'a{}']) expect([text, invites(text)]).toEqual([text, false]);
+  it('begins where something is written, not behind blanks and numbers, but for those behind a comma or a pipe', () => {
+    for (const text of ['up', 'sum(', 'up{', 'up{a="', 'sum by (a,', 'x[', 'x[5', 'a{b=', 'rate(a_1', 'x[1h:5', 'sum by (a, ', '{a="b"} | ']) expect([text, invites(text)]).toEqual([text, true]);
+    for (const text of ['', 'up ', 'up)', '12', 'up + 1.5', '1e', 'x[5m]', 'a{}', '{a="b"} |  ']) expect([text, invites(text)]).toEqual([text, false]);
   });
 
   it('marks what was typed', () => {

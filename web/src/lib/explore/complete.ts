@@ -20,7 +20,7 @@ export interface CompletionOptions {
 }
 
 /** Whether something is being written at the end of `before` that can be completed; asking for it with a key always works. */
-export const invites = (before: string): boolean => /(?:[\w:.]|[({["'`,=~|])$/.test(before) && !/(?:^|[^\w.])[\d.]+(?:e\d*)?$/i.test(before.replace(/\[[^\]]*$/, '['));
+export const invites = (before: string): boolean => /(?:[\w:.]|[({["'`,=~|]|[,|] )$/.test(before) && !/(?:^|[^\w.])[\d.]+(?:e\d*)?$/i.test(before.replace(/\[[^\]]*$/, '['));
 
 /** Where the letters of `word` are found in `label`, as pairs of places, in order and as close together as the beginning allows. */
 export function matched(label: string, word: string): number[] {
