@@ -1,13 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { piecesOf, withoutAnsi } from '../src/lib/logs/ansi';
 import { FieldCounter, fieldsOf } from '../src/lib/logs/fields';
+import { instanceOf } from '../src/lib/logs/host';
+import { prettyPieces, prettyText } from '../src/lib/logs/json';
 import { levelOf } from '../src/lib/logs/level';
 import { Lines, linesOf, withoutKnown, type Line } from '../src/lib/logs/line';
 import { countable, readLogQuery, unquote, withCondition, withMatcher, withParser, withStage, writeLogQuery, writeWhole } from '../src/lib/logs/logql';
 import { finderOf, markedPieces } from '../src/lib/logs/marks';
 import { RowOffsets } from '../src/lib/logs/offsets';
 import { fullTime, utcTime } from '../src/lib/logs/time';
-import { logViewParams, parseLogView } from '../src/lib/logs/view';
+import { logViewParams, parseLogView, savedParams } from '../src/lib/logs/view';
+import { onOneRow, visible } from '../src/lib/logs/visible';
 import { edgesOf, planOf, volumeOf, wholeBuckets } from '../src/lib/logs/volume';
 import { errorPosition, withoutPosition } from '../src/lib/api/client';
 
@@ -137,6 +140,11 @@ describe('fields', () => {
     expect(found.map(({ name, value, source }) => `${source} ${name}=${value}`)).toEqual(['stream app=a', 'json app_extracted=x', 'json user_id=7', 'json ok=true']);
   });
 
+  test('of JSON keep all digits of their numbers', () => {
+    const found = fieldsOf(line('1', '{"id":12345678901234567890,"price":1.50,"n":7,"text":"1.50, 12345678901234567890","neg":-1e3}')).slice(1);
+    expect(found.map(({ name, value }) => `${name}=${value}`)).toEqual(['id=12345678901234567890', 'price=1.50', 'n=7', 'text=1.50, 12345678901234567890', 'neg=-1e3']);
+  });
+
   test('of logfmt are those of a line of pairs, not of prose', () => {
     expect(fieldsOf(line('1', 'level=info msg="two words" n=3')).slice(1).map(({ name, value }) => `${name}=${value}`)).toEqual(['level=info', 'msg=two words', 'n=3']);
     expect(fieldsOf(line('1', 'this is just a sentence with a=b and c=d in its midst'))).toHaveLength(1);
@@ -159,6 +167,27 @@ describe('what is shown of a line', () => {
       { text: 'e', style: 'ansi-green' },
     ]);
     expect(withoutAnsi('\x1b[32mok\x1b[0m')).toBe('ok');
+  });
+
+  test('more colours than eight become the nearest of them', () => {
+    const looks = (code: string) => piecesOf(`\x1b[${code}mx`)[0]?.style;
+    expect(['38;5;208', '38;5;196', '38;5;27', '38;5;255', '38;5;234', '48;2;80;0;0', '38;2;0;200;190', '38;2;9;9;9', '38;5;9'].map(looks)).toEqual([
+      'ansi-red', 'ansi-red', 'ansi-blue', 'ansi-white', 'ansi-black', 'ansi-on-red', 'ansi-cyan', 'ansi-black', 'ansi-red',
+    ]);
+    // What is no colour is none, and what follows it still counts.
+    expect(['38;5;999', '38;5', '38;2;1', '38;5;999;1'].map(looks)).toEqual(['', '', '', 'ansi-bold']);
+  });
+
+  test('JSON is set over lines as it was written', () => {
+    const text = '{"id":12345678901234567890,"a":{"b":[1,{}],"c":[]},"s":"\\u4f60\\n<b>","x":null}';
+    expect(prettyText(text)).toBe('{\n  "id": 12345678901234567890,\n  "a": {\n    "b": [\n      1,\n      {}\n    ],\n    "c": []\n  },\n  "s": "你\\n<b>",\n  "x": null\n}');
+    expect(prettyPieces('{"k":"v","n":1,"w":true}')?.filter(({ kind }) => kind !== '').map(({ kind, text: one }) => `${kind} ${one}`)).toEqual(['key "k"', 'string "v"', 'key "n"', 'number 1', 'key "w"', 'word true']);
+    for (const none of ['[1]', 'a {"b":1}', '{"a":01}', '{', '']) expect([prettyPieces(none), prettyText(none)]).toEqual([null, none]);
+  });
+
+  test('what would hide is shown by its name, and lines on one row end in a sign', () => {
+    expect(visible('a\tb\u0007\u202eevil\u200b\n')).toBe('a\tb<U+0007><U+202E>evil<U+200B>\n');
+    expect(onOneRow('one\r\n\ttwo\nthree')).toBe('one ↵ \ttwo ↵ three');
   });
 
   test('what was looked for is marked, across colours', () => {
@@ -207,8 +236,17 @@ describe('counts over time', () => {
   });
 });
 
+test('a host is found by its name, with its port or without', () => {
+  const known = ['web-10:9100', 'web-1:9100', 'db-1'];
+  expect(['web-1', 'web-1:8080', 'db-1', 'db-1:9100', 'web'].map((host) => instanceOf(host, known))).toEqual(['web-1:9100', 'web-1:9100', 'db-1', 'db-1', null]);
+});
+
+test('a saved view keeps all but its own name and a line', () => {
+  expect(savedParams(parseLogView(new URLSearchParams('q=%7B%7D&range=15m&saved=mine&line=7&group=app')))).toBe('q=%7B%7D&range=15m&group=app');
+});
+
 test('the address holds the whole view', () => {
-  for (const text of ['', 'range=15m', 'q=%7Ba%3D%22b%22%7D&from=1000&to=9000&tab=patterns', 'range=1h&order=oldest&live=1&wrap=1&pretty=1&fields=1&columns=a%2Cb']) {
+  for (const text of ['', 'range=15m', 'q=%7Ba%3D%22b%22%7D&from=1000&to=9000&tab=patterns', 'range=1h&order=oldest&live=1&wrap=1&pretty=1&fields=1&columns=a%2Cb', 'range=1h&tab=groups&group=app&line=1796000000000000000&saved=mine']) {
     const params = logViewParams(parseLogView(new URLSearchParams(text)));
     expect(logViewParams(parseLogView(params)).toString()).toBe(params.toString());
     for (const [name, value] of new URLSearchParams(text)) expect(params.get(name)).toBe(value);

@@ -21,6 +21,8 @@ export interface LogAnswer {
   nextCursor: string | null;
   warnings: string[];
   tookMs: number;
+  /** Bytes of lines and their metadata that were looked at. */
+  bytesRead: number;
 }
 
 type Params = Record<string, string | undefined>;
@@ -87,8 +89,14 @@ export async function logRange(query: string, { startNs, endNs, limit, direction
     step: stepMs === undefined ? undefined : `${stepMs}ms`,
   };
   const headers = { 'X-Loki-Response-Encoding-Flags': 'categorize-labels' };
-  const body = await ask<Envelope<LogData & { nextCursor?: string | null }>>('/loki/api/v1/query_range', params, { signal, headers });
-  return { data: body.data as LogData, nextCursor: body.data?.nextCursor ?? null, warnings: body.warnings ?? [], tookMs: performance.now() - started };
+  const body = await ask<Envelope<LogData & { nextCursor?: string | null; stats?: { summary?: { totalBytesProcessed?: number } } }>>('/loki/api/v1/query_range', params, { signal, headers });
+  return {
+    data: body.data as LogData,
+    nextCursor: body.data?.nextCursor ?? null,
+    warnings: body.warnings ?? [],
+    tookMs: performance.now() - started,
+    bytesRead: body.data?.stats?.summary?.totalBytesProcessed ?? 0,
+  };
 }
 
 /** The value of each series at one time. */

@@ -20,7 +20,7 @@ interface Look {
   marks: Set<string>;
 }
 
-/** The pieces of a text, each in one look. Colours of the palette of 256 beyond the first 16 are not told apart. */
+/** The pieces of a text, each in one look. Of more colours than the eight the nearest is taken, which both themes can show. */
 export function piecesOf(text: string): Piece[] {
   if (!hasAnsi(text)) return text === '' ? [] : [{ text, style: '' }];
   const pieces: Piece[] = [];
@@ -59,10 +59,29 @@ function apply(look: Look, codes: readonly number[]): void {
     else if (code >= 100 && code <= 107) look.ground = COLOURS[code - 100] as string;
     else if (code === 49) look.ground = '';
     else if (code === 38 || code === 48) {
-      const named = codes[i + 1] === 5 ? COLOURS[(codes[i + 2] ?? 16) % 8] : undefined;
-      const isFirst = (codes[i + 2] ?? 16) < 16;
-      if (named && isFirst) look[code === 38 ? 'colour' : 'ground'] = named;
-      i += codes[i + 1] === 5 ? 2 : codes[i + 1] === 2 ? 4 : 0;
+      const kind = codes[i + 1];
+      const rest = codes.slice(i + 2, i + 5) as [number, number, number];
+      const named = kind === 5 ? paletteColour(rest[0]) : kind === 2 && rest.length === 3 ? nearest(...rest) : undefined;
+      if (named) look[code === 38 ? 'colour' : 'ground'] = named;
+      i += kind === 5 ? 2 : kind === 2 ? 4 : 0;
     }
   }
+}
+
+/** The colour of a place in the palette of 256: 16 that have names, a cube of 6 by 6 by 6, 24 greys. */
+function paletteColour(place: number | undefined): string | undefined {
+  if (place === undefined || !(place >= 0 && place < 256)) return undefined;
+  if (place < 16) return COLOURS[place % 8];
+  if (place >= 232) return nearest(place - 232, place - 232, place - 232, 23);
+  const cube = place - 16;
+  return nearest(Math.floor(cube / 36), Math.floor(cube / 6) % 6, cube % 6, 5);
+}
+
+/** Which of the eight is nearest in hue, or in brightness if it has hardly any; parts count up to `most`. */
+function nearest(red: number, green: number, blue: number, most = 255): string {
+  const high = Math.max(red, green, blue);
+  const spread = high - Math.min(red, green, blue);
+  if (spread <= most / 8) return high * 2 < most ? 'black' : 'white';
+  const bit = (part: number, sign: number): number => (high - part < spread / 2 ? sign : 0);
+  return COLOURS[bit(red, 1) + bit(green, 2) + bit(blue, 4)] as string;
 }

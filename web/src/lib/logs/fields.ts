@@ -1,6 +1,7 @@
 /** The fields of a line: of its stream, its metadata, what the query took out of it, and what its text tells. */
 
 import { withoutAnsi } from './ansi';
+import { jsonOf } from './json';
 import type { Line } from './line';
 
 export type FieldSource = 'stream' | 'metadata' | 'parsed' | 'json' | 'logfmt';
@@ -20,18 +21,6 @@ const cleanName = (name: string): string => {
   const clean = name.replace(/[^A-Za-z0-9_]/g, '_');
   return /^\d/.test(clean) ? `_${clean}` : clean;
 };
-
-/** The JSON object that a line is; null if it is none. */
-export function jsonOf(text: string): Record<string, unknown> | null {
-  const trimmed = text.trim();
-  if (!trimmed.startsWith('{') || !trimmed.endsWith('}')) return null;
-  try {
-    const value: unknown = JSON.parse(trimmed);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
-}
 
 /** As LogQL's `json` names them: nested names are joined by `_`, lists are left out. */
 function flatten(object: Record<string, unknown>, prefix: string, out: [string, string][], depth = 0): void {

@@ -7,7 +7,7 @@ export interface MarkedPiece extends Piece {
   isMarked: boolean;
 }
 
-const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+export const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
 
 /** Matches what the filters of lines ask for; null if they ask for nothing that can be shown. */
 export function finderOf(query: LogQuery | null): RegExp | null {

@@ -22,6 +22,7 @@ export interface Page {
   next: string | null;
   warnings: string[];
   tookMs: number;
+  bytesRead: number;
 }
 
 export interface Times {
@@ -34,8 +35,8 @@ export const FIRST_PAGE = 'first';
 
 /** A page of the lines between two times, from the newest on (`backward`) or from the oldest. */
 export async function fetchPage(query: string, { startNs, endNs }: Times, direction: 'backward' | 'forward', limit: number, cursor: string, signal?: AbortSignal): Promise<Page> {
-  const { data, nextCursor, warnings, tookMs } = await logRange(query, { startNs, endNs, limit, direction, cursor }, signal);
-  return { lines: data.resultType === 'streams' ? linesOf(data.result, direction) : [], next: nextCursor, warnings, tookMs };
+  const { data, nextCursor, warnings, tookMs, bytesRead } = await logRange(query, { startNs, endNs, limit, direction, cursor }, signal);
+  return { lines: data.resultType === 'streams' ? linesOf(data.result, direction) : [], next: nextCursor, warnings, tookMs, bytesRead };
 }
 
 /** Loki's limit of one answer. */

@@ -2,7 +2,10 @@
 
 import { MINUTE, parseRange, rangeParams, type Range } from '../time/range';
 
-export const TABS = ['lines', 'patterns'] as const;
+/** What a query of lines can be seen as, and what one of numbers. */
+export const LINE_TABS = ['lines', 'groups', 'patterns'] as const;
+export const NUMBER_TABS = ['graph', 'table'] as const;
+const TABS = [...LINE_TABS, ...NUMBER_TABS];
 export type Tab = (typeof TABS)[number];
 
 export interface LogView {
@@ -20,6 +23,12 @@ export interface LogView {
   showsFields: boolean;
   /** Fields that have a column of their own. */
   columns: string[];
+  /** The field by whose values lines are grouped; empty: one that the page chooses. */
+  group: string;
+  /** The time, in nanoseconds, of a line that is to be seen opened; empty: none. */
+  line: string;
+  /** Name of the saved view this one began as; empty: none. */
+  saved: string;
 }
 
 export const DEFAULT_SPAN = 60 * MINUTE;
@@ -39,6 +48,9 @@ export function parseLogView(params: URLSearchParams): LogView {
     pretty: has('pretty'),
     showsFields: has('fields'),
     columns: [...new Set((params.get('columns') ?? '').split(',').filter((name) => name !== ''))].slice(0, MOST_COLUMNS),
+    group: params.get('group') ?? '',
+    line: /^\d{1,20}$/.exec(params.get('line') ?? '')?.[0] ?? '',
+    saved: params.get('saved') ?? '',
   };
 }
 
@@ -54,5 +66,11 @@ export function logViewParams(view: LogView): URLSearchParams {
   if (view.pretty) params.set('pretty', '1');
   if (view.showsFields) params.set('fields', '1');
   if (view.columns.length > 0) params.set('columns', view.columns.join(','));
+  if (view.group !== '') params.set('group', view.group);
+  if (view.line !== '') params.set('line', view.line);
+  if (view.saved !== '') params.set('saved', view.saved);
   return params;
 }
+
+/** What of a view is saved under a name: all but which one it is, and a line of it. */
+export const savedParams = (view: LogView): string => logViewParams({ ...view, saved: '', line: '' }).toString();
