@@ -22,12 +22,19 @@ const ns = (ms, n = 0) => String(BigInt(ms) * 1_000_000n + BigInt(n));
 /** So that lines of an earlier run on the same server are others. */
 const ENV = `browser-${Date.now().toString(36)}`;
 export const ALL = `{env="${ENV}"}`;
+/** No double holds it. */
+const LONG_ID = '12345678901234567890';
 /** A tenant who has sent nothing. */
 const SILENT = `${ENV}-silent`;
+/** The programs of {@link pushLines}, whatever else was pushed since. */
+const THREE = `{app=~"shop|pay|attic", env="${ENV}"}`;
 const of = (app) => `{app="${app}", env="${ENV}"}`;
 
 /** When the lines end that were pushed. */
 let end = 0;
+
+/** When the newest line of JSON among those was, in nanoseconds. */
+export const lastLine = () => ns(end - STEP_MS);
 
 /** Ten minutes of three programs, the last lines a minute ago; whole seconds, so that they lie on edges of bars. */
 export async function pushLines(base) {
@@ -223,6 +230,11 @@ export async function checkLogs({ base, open, check, demand }) {
     await accept();
     await proposes('"user-', 'user-4');
     await accept();
+    // Blanks are written before stages, and what may stand there is proposed all the same.
+    await proposes(' | ', 'line_format');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Backspace');
+    await page.keyboard.press('Backspace');
     await page.keyboard.press('Control+Enter');
     await page.waitForURL(/user_name/);
     await page.waitForSelector(ROWS);
@@ -310,6 +322,104 @@ export async function checkLogs({ base, open, check, demand }) {
   await onPage('numbers become a graph', address(`sum by (app) (count_over_time(${ALL}[1m]))`), async (page) => {
     await page.waitForSelector('[data-series] canvas');
     await page.waitForSelector('.legend tbody tr:nth-child(3)');
+    demand((await page.textContent('[data-series] header')).includes('read'), 'the bytes that were read are not told');
+  });
+
+  await onPage('numbers become a table', address(`sum by (app) (count_over_time(${ALL}[1h]))`, { tab: 'table' }), async (page) => {
+    await page.waitForSelector('#log-numbers td.value');
+    const rows = await page.$$eval('#log-numbers tbody tr', (found) => found.map((row) => row.textContent.replace(/\s+/g, ' ').trim()).sort());
+    demand(rows.length >= 3 && rows.some((row) => row.startsWith('pay') && row.includes(String(STEPS))), `the rows are ${rows.join(' | ')}`);
+    await page.click('#tab-graph');
+    await page.waitForSelector('[data-series] canvas');
+  });
+
+  await onPage('all lines are told by the values of a field, and filtered by one', address(THREE, { tab: 'groups' }), async (page) => {
+    const groups = () => page.$$eval('[data-group]', (rows) => rows.map((row) => `${row.dataset.group}=${row.querySelector('td').textContent}`).sort().join());
+    // Services, as they differ; all lines of them, not only those that are listed.
+    await page.waitForSelector('[data-groups="3"]');
+    demand((await groups()) === `attic=${STEPS},pay=${STEPS},shop=${STEPS}`, `the groups are ${await groups()}`);
+    await page.waitForSelector('[data-group="pay"] svg path');
+    await page.selectOption('.work select', 'region');
+    await page.waitForSelector('[data-group="eu-2"]');
+    demand((await groups()).includes(`eu-0=${STEPS / 3},eu-1=${STEPS / 3},eu-2=${STEPS / 3}`), `the groups are ${await groups()}`);
+    await page.click('[data-group="eu-2"] .actions button');
+    await page.waitForFunction(() => new URLSearchParams(location.search).get('q')?.endsWith('| logfmt | region = "eu-2"'));
+    await page.waitForFunction((n) => Number(document.querySelector('[data-volume]')?.dataset.volume) === n, STEPS / 3);
+  });
+
+  await onPage('a link to a line shows it opened, with its times', address(of('pay')), async (page) => {
+    await page.evaluate(() => {
+      // Pages without TLS have no clipboard of their own.
+      Object.defineProperty(navigator, 'clipboard', { value: undefined });
+      document.addEventListener('copy', () => (globalThis.copied = document.activeElement.value));
+    });
+    await page.waitForSelector(ROWS);
+    const wanted = page.locator(ROWS).nth(4);
+    const text = await wanted.locator('.text').textContent();
+    await wanted.locator('.toggle').click();
+    await page.click('.details [data-action="copy-link"]');
+    const link = await page.waitForFunction(() => globalThis.copied).then((found) => found.jsonValue());
+    await page.goto(base + new URL(link).pathname + new URL(link).search);
+    await page.waitForSelector('.row.open .details');
+    demand((await page.textContent('.row.open .text')) === text, 'another line is opened');
+    demand((await page.locator('.row.open').count()) === 1, 'several lines are opened');
+    demand(/from=\d+&to=\d+/.test(page.url()) && !/range=/.test(page.url()), `the times are not held: ${page.url()}`);
+  });
+
+  await onPage('an id is looked for in the lines of all streams', address(`${of('pay')} |= "paid order 170"`), async (page) => {
+    await page.waitForSelector(ROWS);
+    await page.click(`${ROWS} .toggle`);
+    await page.click('.details tr[data-field="trace_id"] [data-filter="find"]');
+    await page.waitForFunction((id) => new URLSearchParams(location.search).get('q') === `{service_name=~".+"} | trace_id = "${id}"`, TRACE);
+    await page.waitForFunction((n) => Number(document.querySelector('[data-volume]')?.dataset.volume) >= n, STEPS);
+  });
+
+  await onPage('numbers of JSON keep their digits, in the line and in a filter', address(of('ids')), async (page) => {
+    await push(base, [{ stream: { app: 'ids', env: ENV }, values: [[ns(end), `{"id":${LONG_ID},"price":1.50,"text":"one\\ntwo"}`], [ns(end, 1), `first\n\tat second\u202e`]] }]);
+    await page.reload();
+    await page.waitForSelector(`${ROWS}:has-text("first ↵ ")`);
+    demand((await page.textContent(`${ROWS}:has-text("first") .text`)).includes('second<U+202E>'), 'a sign that turns text is hidden');
+    await page.click(`${ROWS}:has-text("price") .toggle`);
+    const shown = await page.textContent('.details pre');
+    demand(shown.includes(`"id": ${LONG_ID}`) && shown.includes('"price": 1.50'), `the line is shown as ${shown}`);
+    await page.click('.details tr[data-field="id"] [data-filter="in"]');
+    await page.waitForFunction((id) => new URLSearchParams(location.search).get('q')?.endsWith(`id = "${id}"`), LONG_ID);
+    await page.waitForFunction(() => Number(document.querySelector('[data-volume]')?.dataset.volume) === 1);
+  });
+
+  await onPage('lines of several services tell which, and times are shown in UTC as well', address(THREE), async (page) => {
+    await page.waitForSelector(ROWS);
+    demand(/^(shop|pay|attic)$/.test(await page.textContent(`${ROWS} .cell`)), 'the service is not told');
+    const time = await page.textContent(`${ROWS} time`);
+    await page.click('[popovertarget="range-menu"]');
+    await page.click('[data-zone="UTC"]');
+    await page.waitForFunction((before) => document.querySelector('.list .row time')?.textContent !== before, time);
+    const utc = await page.textContent(`${ROWS} time`);
+    demand(utc.endsWith(new Date(end - STEP_MS).toISOString().slice(11, 23)), `${utc} is not the time of the newest line`);
+  }, { timezoneId: 'Asia/Kathmandu' });
+
+  await onPage('a view is saved and opened by its name', address(`${ALL} |= "order"`, { wrap: '1' }), async (page) => {
+    await page.click('summary:has-text("Saved views")');
+    await page.fill('input[name="view"]', ENV);
+    await page.keyboard.press('Enter');
+    await page.waitForURL(new RegExp(`saved=${ENV}`));
+    await page.goto(`${base}/logs`);
+    await page.click('summary:has-text("Saved views")');
+    await page.click(`.view:has-text("${ENV}")`);
+    await page.waitForURL(/wrap=1/);
+    await page.waitForFunction((q) => new URLSearchParams(location.search).get('q') === q, `${ALL} |= "order"`);
+  });
+
+  await onPage('a line leads to its host at that time', '/logs', async (page) => {
+    const host = await page.evaluate(async () => (await (await fetch('/api/v1/label/instance/values?match[]=node_uname_info')).json()).data[0]);
+    await push(base, [{ stream: { app: 'hosted', env: ENV, host: host.replace(/:\d+$/, '') }, values: [[ns(end), 'a line of a host']] }]);
+    await page.goto(base + address(of('hosted')));
+    await page.waitForSelector(ROWS);
+    await page.click(`${ROWS} .toggle`);
+    await page.click('[data-host-link]');
+    await page.waitForURL(/\/host\/.*from=\d+&to=\d+/);
+    const { from, to } = await page.evaluate(() => Object.fromEntries(new URLSearchParams(location.search)));
+    demand(Number(from) < end && Number(to) > end, `${from} to ${to} is not about ${end}`);
   });
 
   await onPage('how lines are shown stands in the address', address(of('shop')), async (page) => {

@@ -18,7 +18,7 @@ import { checkExplore, importDistributions } from './explore.mjs';
 import { checkHosts } from './hosts.mjs';
 import { checkInjection, pushPayloads } from './injection.mjs';
 import { checkLogin } from './login.mjs';
-import { address as logs, ALL as ALL_LINES, checkLogs, checkSilentTenant, pushLines } from './logs.mjs';
+import { address as logs, ALL as ALL_LINES, checkLogs, checkSilentTenant, lastLine, pushLines } from './logs.mjs';
 import { checkPair } from './pair.mjs';
 import { checkQueries } from './queries.mjs';
 import { checkTenants } from './tenants.mjs';
@@ -70,8 +70,8 @@ const browser = await chromium.launch({
 });
 
 /** A fresh page with its own storage, and everything it complained about. */
-async function open(path, { theme = 'dark', language = 'en', width = 1440, height = 900, isFailing = false } = {}) {
-  const context = await browser.newContext({ viewport: { width, height } });
+async function open(path, { theme = 'dark', language = 'en', width = 1440, height = 900, isFailing = false, timezoneId } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, timezoneId });
   const page = await context.newPage();
   page.setDefaultTimeout(TIMEOUT_MS);
   const complaints = [];
@@ -112,6 +112,9 @@ const SETTLED = {
   explore: '.cm-content',
   logs: '.list .row',
   patterns: '[data-patterns] tbody tr',
+  groups: '[data-groups] tbody tr',
+  line: '.list .row.open tr',
+  numbers: '#log-numbers td.value',
   targets: 'h1, .message',
   agents: 'h1, .message',
   heatmap: 'canvas[data-heat]',
@@ -146,6 +149,8 @@ await check('a host is on the screen within 5 s', async () => {
   demand(Date.now() - started < 5000, `it took ${Date.now() - started} ms`);
 });
 
+await check('lines are stored', () => pushLines(base));
+
 const explored = (q, more) => `/explore?${new URLSearchParams({ q, range: '15m', ...more })}`;
 const PAGES = [
   { name: 'hosts', path: '/' },
@@ -153,6 +158,9 @@ const PAGES = [
   { name: 'explore', path: `/explore?q=${encodeURIComponent(QUERY)}&range=5m` },
   { name: 'logs', path: logs(ALL_LINES, { fields: '1' }) },
   { name: 'patterns', path: logs(ALL_LINES, { tab: 'patterns' }) },
+  { name: 'groups', path: logs(ALL_LINES, { tab: 'groups' }) },
+  { name: 'line', path: logs(ALL_LINES, { line: lastLine(), wrap: '1', pretty: '1' }) },
+  { name: 'numbers', path: logs(`sum by (app) (count_over_time(${ALL_LINES}[1h]))`, { tab: 'table' }) },
   { name: 'targets', path: '/targets' },
   { name: 'agents', path: '/agents' },
   { name: 'heatmap', path: explored('sum(rate(pay_duration_seconds[1m]))', { tab: 'heatmap' }) },
@@ -171,7 +179,6 @@ const PAGES = [
 const LIVELY = ['hosts', 'host', 'explore'];
 
 await check('a group is pushed', () => pushPayloads(base));
-await check('lines are stored', () => pushLines(base));
 await check('histograms and exemplars are stored', () => importDistributions(base));
 
 async function seriousViolations(page) {
