@@ -422,6 +422,27 @@ export async function checkLogs({ base, open, check, demand }) {
     demand(Number(from) < end && Number(to) > end, `${from} to ${to} is not about ${end}`);
   });
 
+  await onPage('a series of Explore leads to the lines of its host at that time', `/explore?${new URLSearchParams({ q: 'node_load1', range: '5m' })}`, async (page) => {
+    await page.click('.legend [data-logs-link]');
+    await page.waitForURL(/\/logs\?q=%7Bhost%3D.*&from=\d+&to=\d+/);
+  });
+
+  await onPage('a text is looked for by keyboard alone', address(of('pay')), async (page) => {
+    await page.waitForSelector(ROWS);
+    await page.keyboard.press('/');
+    await page.keyboard.type('order 250');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction((q) => new URLSearchParams(location.search).get('q') === q, `${of('pay')} |= "order 250"`);
+    await page.waitForFunction(() => Number(document.querySelector('[data-volume]')?.dataset.volume) === 1);
+    await page.keyboard.press('Escape');
+    await page.evaluate(() => document.activeElement.blur());
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.row.open .details');
+    await page.keyboard.press('Tab');
+    demand(await page.evaluate(() => document.activeElement.closest('.details') !== null), 'the open line is not the next to be reached');
+  });
+
   await onPage('how lines are shown stands in the address', address(of('shop')), async (page) => {
     await page.waitForSelector(ROWS);
     await page.keyboard.press('w');
