@@ -276,6 +276,8 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.click('dialog .labels button:has-text("app=")');
     await page.click('dialog .labels button:has-text("service_name=")');
     await page.waitForSelector('[data-context] .row:has-text("paid order 150")');
+    // Lines of several streams tell which.
+    demand((await page.textContent('[data-context] .row:has-text("paid order 150") .cell')) === 'pay', 'the label is not told');
   });
 
   await onPage('foreign markup is text, terminal colours are colours', address(of('attic')), async (page) => {
