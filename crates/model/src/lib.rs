@@ -21,6 +21,7 @@ mod search;
 mod share;
 mod tenant;
 mod time;
+pub mod within;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};

@@ -8,6 +8,7 @@ mod insert;
 mod walk;
 
 use model::Matcher;
+use model::within::{Within, closing, within};
 
 use walk::Walk;
 
@@ -95,34 +96,6 @@ pub fn complete(text: &str, at: usize) -> Completion {
     }
 }
 
-enum Within {
-    Text,
-    Comment,
-    Quote(usize),
-}
-
-/// What the end of `text` lies in.
-fn within(text: &str) -> Within {
-    let mut within = Within::Text;
-    let mut bytes = text.bytes().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        within = match (within, byte) {
-            (Within::Text, b'"' | b'\'' | b'`') => Within::Quote(at),
-            (Within::Text, b'#') => Within::Comment,
-            (Within::Comment, b'\n') => Within::Text,
-            (Within::Quote(start), mark) if mark == text.as_bytes()[start] => Within::Text,
-            // What goes over the end of a line was not closed.
-            (Within::Quote(start), b'\n') if text.as_bytes()[start] != b'`' => Within::Text,
-            (Within::Quote(start), b'\\') if text.as_bytes()[start] != b'`' => {
-                bytes.next();
-                Within::Quote(start)
-            }
-            (same, _) => same,
-        };
-    }
-    within
-}
-
 fn is_word(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }
@@ -168,21 +141,4 @@ fn in_quotes(text: &str, quote: usize, at: usize) -> Completion {
         end = at + text[at..end].find(is_edge).unwrap_or(end - at);
     }
     Completion { start, end, quote: Some(mark), closed: close.is_some(), place }
-}
-
-/// Where the mark stands that closes a quotation whose end is `text`; `None` if what follows reads as
-/// if it was not closed: `{a="|, b="c"}`.
-fn closing(text: &str, mark: char) -> Option<usize> {
-    let mut chars = text.char_indices();
-    let mut follows_equals = false;
-    while let Some((at, c)) = chars.next() {
-        match c {
-            _ if c == mark => return (!follows_equals).then_some(at),
-            '\n' if mark != '`' => return None,
-            '\\' if mark != '`' => drop(chars.next()),
-            _ => {}
-        }
-        follows_equals = matches!(c, '=' | '~');
-    }
-    None
 }
