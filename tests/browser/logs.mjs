@@ -305,6 +305,26 @@ export async function checkLogs({ base, open, check, demand }) {
     demand((await shownOf(page)) === 2, `${await shownOf(page)} lines are shown`);
   });
 
+  await onPage('fields are counted while lines keep coming', address(of('steady'), { live: '1', fields: '1' }), async (page) => {
+    await page.waitForSelector('[data-tail="open"]');
+    let isOver = false;
+    const flow = (async () => {
+      for (let n = 0; !isOver; n += 200) {
+        const values = Array.from({ length: 200 }, (_, i) => [ns(Date.now(), i), JSON.stringify({ level: 'info', n: n + i, msg: 'steady', a: { b: 1, c: 'd' }, e: 1.5 })]);
+        await push(base, [{ stream: { app: 'steady', env: ENV }, values }]);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    })();
+    try {
+      // So many take longer to count than the next ones take to come.
+      await page.waitForFunction(() => Number(document.querySelector('[data-shown]').dataset.shown) > 8000, null, { timeout: 20_000 });
+      await page.waitForFunction(() => Number(/\d+/.exec(document.querySelector('aside .num')?.textContent.replaceAll(',', '') ?? '')?.[0] ?? 0) > 8000, null, { timeout: 8_000 });
+    } finally {
+      isOver = true;
+      await flow;
+    }
+  });
+
   await onPage('a download has the lines, as text and as JSON', address(of('pay') + ' |= "order 2"'), async (page) => {
     await page.waitForSelector(ROWS);
     const saved = async (what) => {
