@@ -2,7 +2,8 @@
 
 use logql::compile;
 use logql::metric::{
-    self, EvalOptions, Evaluation, MetricError, Request, Run, Sink, Source, Steps, evaluate,
+    self, EvalOptions, Evaluation, MetadataWanted, MetricError, Request, Run, Sink, Source, Steps,
+    evaluate,
 };
 use logql::pipeline::{Pipeline, Stage};
 use logql::syntax::ast::{Expr, MetricExpr};
@@ -144,12 +145,19 @@ impl Source for Lines {
                 if timestamp_ns <= request.after_ns || timestamp_ns > request.until_ns {
                     continue;
                 }
-                if self.gives_runs && sink.takes_run(timestamp_ns, timestamp_ns) {
+                let mut metadata: &[(&str, &str)] =
+                    if number % 3 == 0 { &[("k", "m")] } else { &[] };
+                let takes_run = request.takes_runs && sink.takes_run(timestamp_ns, timestamp_ns);
+                if self.gives_runs && takes_run {
                     let (first_ns, last_ns) = (timestamp_ns, timestamp_ns);
-                    sink.run(Run { first_ns, last_ns, lines: 1, bytes: line_bytes })?;
+                    if let MetadataWanted::Named(names) = request.metadata
+                        && !names.iter().any(|name| name == "k")
+                    {
+                        metadata = &[];
+                    }
+                    sink.run(Run { first_ns, last_ns, lines: 1, bytes: line_bytes, metadata })?;
                     continue;
                 }
-                let metadata: &[(&str, &str)] = if number % 3 == 0 { &[("k", "m")] } else { &[] };
                 let line = line.as_bytes();
                 sink.entry(&metric::Entry { timestamp_ns, line, line_bytes, metadata })?;
             }

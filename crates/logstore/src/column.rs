@@ -6,6 +6,8 @@ use hashbrown::HashMap;
 use memchr::memmem::Finder;
 use rapidhash::fast::RandomState;
 
+use crate::value_text::{Formatted, MAX_NUMBER_LEN, Out, is_hex, push_hex, push_integer};
+
 /// Most rows of a group.
 pub(crate) const MAX_GROUP_ROWS: usize = 1 << 20;
 /// Values of a dictionary, at most; whoever has more is a column of texts.
@@ -16,8 +18,6 @@ const MIN_HEX_LEN: usize = 8;
 const MAX_HEX_LEN: usize = 128;
 /// Most decimal digits that are written as a number.
 const MAX_DIGITS: usize = 18;
-/// Longest number that a column of whole numbers has, with its sign.
-const MAX_NUMBER_LEN: usize = 20;
 /// Values of no row.
 const ABSENT: u32 = u32::MAX;
 
@@ -459,75 +459,6 @@ impl Column {
             Column::Texts { starts, text } => 4 * starts.len() + text.len(),
         }
     }
-}
-
-/// What values are appended to.
-pub(crate) trait Out {
-    fn push_text(&mut self, text: &str);
-}
-
-impl Out for String {
-    fn push_text(&mut self, text: &str) {
-        self.push_str(text);
-    }
-}
-
-impl Out for Vec<u8> {
-    fn push_text(&mut self, text: &str) {
-        self.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// Takes what is formatted.
-struct Formatted<'a, O>(&'a mut O);
-
-impl<O: Out> std::fmt::Write for Formatted<'_, O> {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.push_text(text);
-        Ok(())
-    }
-}
-
-fn push_ascii(ascii: &[u8], out: &mut impl Out) {
-    out.push_text(std::str::from_utf8(ascii).expect("digits are ASCII"));
-}
-
-/// Appends a number with so many digits at least: what the standard library does, in a third of its time.
-fn push_integer(value: i64, least_digits: usize, out: &mut impl Out) {
-    let (mut rest, mut digits) = (value.unsigned_abs(), [b'0'; MAX_NUMBER_LEN + 1]);
-    let end = digits.len();
-    let mut at = end;
-    while rest > 0 || end - at < least_digits {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    if value < 0 {
-        at -= 1;
-        digits[at] = b'-';
-    }
-    push_ascii(&digits[at..], out);
-}
-
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// Appends bytes as hexadecimal digits.
-fn push_hex(bytes: &[u8], out: &mut impl Out) {
-    let mut digits = [0; 64];
-    for part in bytes.chunks(digits.len() / 2) {
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(part) {
-            pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
-            pair[1] = HEX_DIGITS[usize::from(byte & 15)];
-        }
-        push_ascii(&digits[..2 * part.len()], out);
-    }
-}
-
-/// Whether bytes are written so.
-fn is_hex(bytes: &[u8], digits: &[u8]) -> bool {
-    bytes.iter().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
-        pair == [HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]
-    })
 }
 
 /// Takes a column of lengths; yields where each begins, and where the last one ends.

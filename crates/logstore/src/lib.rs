@@ -50,6 +50,7 @@ mod tests;
 mod time;
 mod tokens;
 mod twins;
+mod value_text;
 mod walk;
 mod words;
 

@@ -72,10 +72,13 @@ impl Source for Lines {
                 .collect();
             let mut rest = wanted.as_slice();
             while let [first, ..] = rest {
-                let same = rest
-                    .iter()
-                    .take_while(|line| sink.takes_run(first.timestamp_ns, line.timestamp_ns))
-                    .count();
+                let metadata = wanted_metadata(first, request);
+                let is_alike = |line: &&&Line| {
+                    request.takes_runs
+                        && sink.takes_run(first.timestamp_ns, line.timestamp_ns)
+                        && wanted_metadata(line, request) == metadata
+                };
+                let same = rest.iter().take_while(is_alike).count();
                 let (run, tail) = rest.split_at(same.max(1));
                 rest = tail;
                 match (same, run) {
@@ -85,6 +88,7 @@ impl Source for Lines {
                         last_ns: last.timestamp_ns,
                         lines: run.len() as u64,
                         bytes: run.iter().map(|line| line.text.len() as u64).sum(),
+                        metadata: &metadata,
                     })?,
                 }
             }
@@ -93,18 +97,22 @@ impl Source for Lines {
     }
 }
 
-/// Gives a line with only what of it is wanted.
-fn give(line: &Line, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+/// What is wanted of the structured metadata of a line.
+fn wanted_metadata<'l>(line: &'l Line, request: &Request<'_>) -> Vec<(&'l str, &'l str)> {
     let is_wanted = |name: &String| match request.metadata {
         MetadataWanted::All => true,
         MetadataWanted::Named(names) => names.contains(name),
     };
-    let metadata: Vec<(&str, &str)> = line
-        .metadata
+    line.metadata
         .iter()
         .filter(|(name, _)| is_wanted(name))
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+        .collect()
+}
+
+/// Gives a line with only what of it is wanted.
+fn give(line: &Line, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+    let metadata = wanted_metadata(line, request);
     let text = if request.needs_lines { line.text.as_bytes() } else { b"" };
     sink.entry(&Entry {
         timestamp_ns: line.timestamp_ns,
