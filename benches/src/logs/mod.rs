@@ -8,6 +8,7 @@ mod questions;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::slice;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -62,7 +63,6 @@ pub(crate) fn run(options: &Options) -> Result<String> {
     // To the minute, as counters of blocks have it.
     let end_ns = now.as_nanos() as i64 / 60_000_000_000 * 60_000_000_000;
     let range = (end_ns - SPAN_NS, end_ns);
-    let server = Server::start(Kind::Watchfire, Flushing::Soon)?;
     let most_bytes = (options.mib << 20) / options.forms.len() as u64;
     let mut taken = Table::new([
         "form",
@@ -75,34 +75,21 @@ pub(crate) fn run(options: &Options) -> Result<String> {
         "raw / zstd -3",
         "peak RSS MB",
     ]);
-    let (mut corpora, mut files) = (Vec::new(), Vec::new());
+    let (mut corpora, mut files, mut squeezed) = (Vec::new(), Vec::new(), 0);
     for &form in &options.forms {
         eprintln!("making {} MiB of {}", most_bytes >> 20, form.name());
         let file = directory.path().join(form.name());
-        let mut corpus = push::encode(form, most_bytes, options.connections, range, &file)?;
-        let squeezed = zstd_bytes(&file)?;
-        eprintln!("{}: pushing {} lines", form.name(), corpus.lines);
-        let (cpu, disk) = (server.cpu_seconds()?, server.disk_bytes()?);
-        let wall_seconds = push_all(&corpus, &server)?;
-        server.wait_quiet()?;
-        let cpu_seconds = server.cpu_seconds()? - cpu;
-        let stored = server.disk_bytes()?.saturating_sub(disk);
-        let raw = corpus.raw_bytes as f64;
-        taken.push(vec![
-            form.name().to_owned(),
-            grouped(corpus.lines as f64),
-            megabytes(corpus.raw_bytes),
-            format!("{:.0}", raw / 1e6 / wall_seconds),
-            format!("{:.1}", raw / 1e6 / cpu_seconds),
-            megabytes(stored),
-            format!("{:.1} x", raw / stored as f64),
-            format!("{:.1} x", raw / squeezed as f64),
-            megabytes(server.memory()?.peak_bytes),
-        ]);
-        corpus.lanes = Vec::new();
+        let corpus = push::encode(form, most_bytes, options.connections, range, &file)?;
+        let of_zstd = zstd_bytes(&file)?;
+        squeezed += of_zstd;
+        let server = Server::start(Kind::Watchfire, Flushing::Soon)?;
+        taken.push(take_in(form.name(), slice::from_ref(&corpus), of_zstd, &server)?);
         corpora.push(corpus);
         files.push((form, file));
     }
+    let server = Server::start(Kind::Watchfire, Flushing::Soon)?;
+    taken.push(take_in("all at once", &corpora, squeezed, &server)?);
+    corpora.iter_mut().for_each(|corpus| corpus.lanes = Vec::new());
     let answers = ask(&corpora, &files, &server, range)?;
     Ok(format!(
         "{}\nPushed over {} connections as protobuf under snappy, about 1 MiB of lines a request, each connection its own \
@@ -116,6 +103,34 @@ pub(crate) fn run(options: &Options) -> Result<String> {
         corpus::STREAMS,
         answers.render()
     ))
+}
+
+/// Pushes lines, waits until the server has put them in order, and yields a row of the table.
+fn take_in(name: &str, corpora: &[Corpus], squeezed: u64, server: &Server) -> Result<Vec<String>> {
+    let lines: u64 = corpora.iter().map(|corpus| corpus.lines).sum();
+    let raw_bytes: u64 = corpora.iter().map(|corpus| corpus.raw_bytes).sum();
+    eprintln!("{name}: pushing {lines} lines");
+    let (cpu, disk) = (server.cpu_seconds()?, server.disk_bytes()?);
+    let wall_seconds = push_all(corpora, server)?;
+    let pushed_cpu_seconds = server.cpu_seconds()? - cpu;
+    server.wait_quiet()?;
+    let cpu_seconds = server.cpu_seconds()? - cpu;
+    let stored = server.disk_bytes()?.saturating_sub(disk);
+    let raw = raw_bytes as f64;
+    eprintln!(
+        "{name}: {wall_seconds:.1} s, {pushed_cpu_seconds:.1} of {cpu_seconds:.1} s of CPU until then"
+    );
+    Ok(vec![
+        name.to_owned(),
+        grouped(lines as f64),
+        megabytes(raw_bytes),
+        format!("{:.0}", raw / 1e6 / wall_seconds),
+        format!("{:.1}", raw / 1e6 / cpu_seconds),
+        megabytes(stored),
+        format!("{:.1} x", raw / stored as f64),
+        format!("{:.1} x", raw / squeezed as f64),
+        megabytes(server.memory()?.peak_bytes),
+    ])
 }
 
 fn ask(
@@ -140,6 +155,7 @@ fn ask(
         eprintln!("asking: {}", question.name);
         let asked = question.ask(server, range)?;
         let (scan_ms, scanned) = question.scan(files)?;
+        eprintln!("  {:.1} ms, ripgrep {scan_ms:.0} ms", asked.p50_ms);
         question.compare(asked.found, scanned)?;
         table.push(vec![
             question.name.to_owned(),
@@ -156,20 +172,25 @@ fn ask(
     Ok(table)
 }
 
-/// Yields seconds until the last acknowledgement.
-fn push_all(corpus: &Corpus, server: &Server) -> Result<f64> {
+/// Pushes bodies of all forms in turn, as programs of one fleet write at once. Yields seconds until the last
+/// acknowledgement.
+fn push_all(corpora: &[Corpus], server: &Server) -> Result<f64> {
     let started = Instant::now();
+    let lanes = corpora.iter().map(|corpus| corpus.lanes.len()).max().unwrap_or(0);
     std::thread::scope(|scope| {
-        let push = |lane: &Vec<Vec<u8>>| -> Result<()> {
+        let push = |lane: usize| -> Result<()> {
             let mut client = server.client()?;
-            for body in lane {
+            let of_forms: Vec<&[Vec<u8>]> =
+                corpora.iter().filter_map(|corpus| Some(&corpus.lanes.get(lane)?[..])).collect();
+            let most = of_forms.iter().map(|bodies| bodies.len()).max().unwrap_or(0);
+            let bodies = (0..most).flat_map(|at| of_forms.iter().filter_map(move |b| b.get(at)));
+            for body in bodies {
                 let answer = client.write("/loki/api/v1/push", body).and_then(|a| a.successful());
                 answer.with_context(|| format!("the server logged:\n{}", server.last_words()))?;
             }
             Ok(())
         };
-        let senders: Vec<_> =
-            corpus.lanes.iter().map(|lane| scope.spawn(move || push(lane))).collect();
+        let senders: Vec<_> = (0..lanes).map(|lane| scope.spawn(move || push(lane))).collect();
         senders.into_iter().try_for_each(|one| one.join().expect("a sender returns its errors"))
     })?;
     Ok(started.elapsed().as_secs_f64())

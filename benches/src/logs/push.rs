@@ -45,7 +45,8 @@ pub(super) fn encode(
         / (1_000.0 * most_bytes.max(1) as f64);
     let (mut lines, mut raw_bytes) = (0, 0);
     while raw_bytes < most_bytes {
-        let t_ns = start_ns + (lines as f64 * step_ns) as i64;
+        // A window of time does not have its first moment.
+        let t_ns = start_ns + ((lines + 1) as f64 * step_ns) as i64;
         line.clear();
         form.write(lines, t_ns, &mut line);
         let stream = lines % STREAMS;

@@ -18,6 +18,8 @@ pub(crate) struct TemplateLines {
     of_rows: Vec<u16>,
     /// By row, which of the lines of its template it is.
     places: Vec<u32>,
+    /// What all that takes, about.
+    bytes: usize,
 }
 
 struct Template {
@@ -86,15 +88,16 @@ impl TemplateLines {
         if !input.is_empty() {
             return Err(invalid("end of the templates", input.len() as u64));
         }
-        Ok(TemplateLines { templates, of_rows, places })
+        let of_template = |template: &Template| {
+            template.text.len() + template.variables.iter().map(|(_, c)| c.bytes()).sum::<usize>()
+        };
+        let bytes = 6 * of_rows.len() + templates.iter().map(of_template).sum::<usize>();
+        Ok(TemplateLines { templates, of_rows, places, bytes })
     }
 
     /// Bytes of memory held, about.
     pub(crate) fn bytes(&self) -> usize {
-        let of_template = |template: &Template| {
-            template.text.len() + template.variables.iter().map(|(_, c)| c.bytes()).sum::<usize>()
-        };
-        6 * self.of_rows.len() + self.templates.iter().map(of_template).sum::<usize>()
+        self.bytes
     }
 
     /// Appends a line, which has so many bytes.

@@ -40,10 +40,8 @@ pub fn passed_on_log_routes(brokers: &Brokers) -> Routes {
     for path in PASSED_ON {
         routes = routes.route(path, [Method::GET, Method::POST], Access::Read, pass_on);
     }
-    let delete = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
     routes
         .route("/loki/api/v1/tail", [Method::GET], Access::Read, at_the_broker)
-        .route("/loki/api/v1/delete", delete, Access::Admin, at_the_broker)
         .with_state(brokers.clone())
 }
 

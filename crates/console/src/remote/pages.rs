@@ -73,10 +73,11 @@ const TAKEN_ELSEWHERE: [&str; 22] = [
 ];
 
 /// Where lines of logs are brought to a broker.
-const LINES_TAKEN_ELSEWHERE: [&str; 8] = [
+const LINES_TAKEN_ELSEWHERE: [&str; 9] = [
     "/api/prom/push",
     "/api/v1/otlp/v1/logs",
     "/insert/jsonline",
+    "/insert/loki/api/v1/push",
     "/insert/opentelemetry/v1/logs",
     "/loki/api/v1/push",
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
