@@ -13,7 +13,7 @@ use crate::loki::{DIALECT, ENCODING_FLAGS, Refusal, wants_categories};
 use crate::params::Params;
 
 /// What reads lines: paths whose answers a broker computes.
-const PASSED_ON: [&str; 18] = [
+const PASSED_ON: [&str; 17] = [
     "/loki/api/v1/query",
     "/loki/api/v1/query_range",
     "/loki/api/v1/export",
@@ -31,8 +31,10 @@ const PASSED_ON: [&str; 18] = [
     "/loki/api/v1/detected_field/{name}/values",
     "/loki/api/v1/completions",
     "/loki/api/v1/format_query",
-    "/loki/api/v1/drilldown-limits",
 ];
+
+/// What Grafana's Logs Drilldown asks first; passed on, too.
+const LIMITS: &str = "/loki/api/v1/drilldown-limits";
 
 /// Reading of lines, for a console that asks brokers.
 pub fn passed_on_log_routes(brokers: &Brokers) -> Routes {
@@ -41,6 +43,7 @@ pub fn passed_on_log_routes(brokers: &Brokers) -> Routes {
         routes = routes.route(path, [Method::GET, Method::POST], Access::Read, pass_on);
     }
     routes
+        .route(LIMITS, [Method::GET], Access::Read, pass_on)
         .route("/loki/api/v1/tail", [Method::GET], Access::Read, at_the_broker)
         .with_state(brokers.clone())
 }
@@ -88,7 +91,7 @@ mod tests {
 
     #[test]
     fn whatever_reads_lines_is_passed_on() {
-        let own = ["/loki/api/v1/tail", "/loki/api/v1/status/buildinfo", "/ready"];
+        let own = [LIMITS, "/loki/api/v1/tail", "/loki/api/v1/status/buildinfo", "/ready"];
         for route in crate::loki::routes().table() {
             let path = route.path.as_str();
             assert!(PASSED_ON.contains(&path) || own.contains(&path), "{path} is not passed on");

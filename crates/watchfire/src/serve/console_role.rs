@@ -8,7 +8,7 @@ use governor::Governor;
 use http::Method;
 use net::{Access, BodyBudget, Identity, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 
-use super::{Front, SPARE_THREADS, Security, on_runtime, signalled, start_log};
+use super::{Front, SPARE_THREADS, Security, collection_page, on_runtime, signalled, start_log};
 use crate::about::{about_console, now_ms};
 use crate::cli::ConsoleArguments;
 use crate::config::ConsoleRole;
@@ -128,6 +128,7 @@ pub(super) fn routes(
     let telemetry = Arc::new(ConsoleTelemetry::new(brokers.clone(), executor, metrics));
     let page = move || std::future::ready(telemetry.page());
     console::query_routes(&console)
+        .merge(collection_page::routes(None))
         .merge(console::about_log_routes(&console))
         .merge(console::passed_on_log_routes(brokers))
         .merge(console::passed_on_routes(brokers))
