@@ -149,6 +149,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     step: Arc<AtomicU64>,
+    served: Arc<AtomicU64>,
 }
 
 impl Target {
@@ -158,22 +159,31 @@ impl Target {
         let address = listener.local_addr()?;
         let step = Arc::new(AtomicU64::new(0));
         let begin_ms = now_ms() - 60_000;
-        let shown = Arc::clone(&step);
+        let served = Arc::new(AtomicU64::new(0));
+        let (shown, answered) = (Arc::clone(&step), Arc::clone(&served));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let body = exposition(begin_ms, shown.load(Ordering::Relaxed));
+                let served = Arc::clone(&answered);
                 std::thread::spawn(move || {
                     // A scraper that goes away is its own affair.
-                    let _ = serve(stream, &body);
+                    if serve(stream, &body).is_ok() {
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
                 });
             }
         });
-        Ok(Target { address, step })
+        Ok(Target { address, step, served })
     }
 
     /// From now on it shows other exemplars.
     pub(crate) fn show(&self, step: u64) {
         self.step.store(step, Ordering::Relaxed);
+    }
+
+    /// How often it was scraped.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 }
 

@@ -44,6 +44,9 @@ pub(super) fn through_an_outage(scratch: &Scratch) -> Result<String> {
             _ => {}
         }
         sleep(Duration::from_millis(700));
+        // One scrape may have begun before, with what was shown then.
+        let seen = target.served() + 2;
+        wait_until("a scrape of it", || Ok(target.served() >= seen))?;
     }
     wait_until("all exemplars", || {
         Ok(remote.get("/-/ready")?.status == 200 && traces(&remote)?.len() as u64 == STEPS + 1)
