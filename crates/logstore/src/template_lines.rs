@@ -37,8 +37,8 @@ enum Verdict {
     Always,
     /// None has.
     Never,
-    /// It is in a line if one of these variables has it.
-    Within(Vec<usize>),
+    /// It is in a line if one of its variables has it.
+    WithinVariable,
     /// A line has to be looked at.
     Unknown,
 }
@@ -148,10 +148,10 @@ impl TemplateLines {
                 has_all = match verdict {
                     Verdict::Always => true,
                     Verdict::Never => false,
-                    Verdict::Within(variables) => {
+                    Verdict::WithinVariable => {
                         let place = self.places[at] as usize;
-                        let columns = &template.variables;
-                        variables.iter().any(|v| columns[*v].1.holds(place, needle, &mut scratch))
+                        let mut columns = template.variables.iter().map(|(_, column)| column);
+                        columns.any(|column| column.holds(place, needle, &mut scratch))
                     }
                     Verdict::Unknown => {
                         if line.is_empty() {
@@ -187,7 +187,7 @@ impl Template {
         match reach(&self.text, finder.needle()) {
             Reach::Nowhere => Verdict::Never,
             Reach::Across => Verdict::Unknown,
-            Reach::WithinVariables => Verdict::Within((0..self.variables.len()).collect()),
+            Reach::WithinVariables => Verdict::WithinVariable,
         }
     }
 }

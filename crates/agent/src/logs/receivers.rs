@@ -45,6 +45,16 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(
+        host: String,
+        source: usize,
+        sender: SyncSender<HandedIn>,
+        status: &Arc<CollectionStatus>,
+    ) -> Self {
+        let (status, stop) = (Arc::clone(status), Arc::new(AtomicBool::new(false)));
+        Shared { source, sender, status, stop, host }
+    }
+
     /// Hands entries over; false if nobody takes them any more.
     fn hand_in(&self, entries: Vec<Named>) -> bool {
         entries.is_empty() || self.sender.send(HandedIn { source: self.source, entries }).is_ok()
@@ -95,11 +105,10 @@ impl Listener {
         sender: SyncSender<HandedIn>,
         status: &Arc<CollectionStatus>,
     ) -> Result<Listener, AgentError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let status = Arc::clone(status);
-        let shared = Shared { source, sender, status, stop: Arc::clone(&stop), host };
+        let shared = Shared::new(host, source, sender, status);
+        let stop = Arc::clone(&shared.stop);
         let fault = |source| AgentError::Listen { listen: config.listen.to_string(), source };
-        let decoder = Decoder::new(&config.labels, shared.clone());
+        let decoder = Decoder::new(&config.labels, shared);
         let (address, thread) = match config.listen {
             SyslogListen::Udp(address) => {
                 let socket = UdpSocket::bind(address).map_err(fault)?;
@@ -128,9 +137,8 @@ impl Listener {
         sender: SyncSender<HandedIn>,
         status: &Arc<CollectionStatus>,
     ) -> Result<Listener, AgentError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let status = Arc::clone(status);
-        let shared = Shared { source, sender, status, stop: Arc::clone(&stop), host };
+        let shared = Shared::new(host, source, sender, status);
+        let stop = Arc::clone(&shared.stop);
         let labels = with_host(&config.labels, &shared.host);
         let thread = spawn("log-stdin", move || {
             lines(BufReader::new(std::io::stdin()), &labels, &shared);

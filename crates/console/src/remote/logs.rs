@@ -1,13 +1,13 @@
 //! Lines of logs at a console in a process of its own: its broker computes what is asked, and the answer is passed on.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use net::auth::Principal;
 use net::rpc::PageRequest;
 use net::{Access, Routes};
 
 use super::Brokers;
+use super::page_merge::Page;
 use super::pages::ask_all;
 use crate::loki::{DIALECT, ENCODING_FLAGS, Refusal, wants_categories};
 use crate::params::Params;
@@ -55,7 +55,7 @@ async fn pass_on(
     uri: Uri,
     headers: HeaderMap,
     params: Params,
-) -> Result<Response, Refusal> {
+) -> Result<Page, Refusal> {
     if brokers.inner.clusters.len() > 1 {
         let text = "lines of several clusters are not put together; ask a broker of one of them";
         return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, text: text.to_owned() });
@@ -63,8 +63,7 @@ async fn pass_on(
     let (path, tenant) = (uri.path(), principal.tenant);
     let path_and_query = format!("{path}?{}", as_query(&headers, &params));
     let asked = PageRequest { path_and_query, tenant: tenant.to_string() };
-    let page = ask_all(&brokers, tenant, path, asked).await?;
-    Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
+    Ok(ask_all(&brokers, tenant, path, asked).await?)
 }
 
 /// Parameters of the URL and the form, and of the header what matters, as the query of a URL.

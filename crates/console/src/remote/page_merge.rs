@@ -3,7 +3,8 @@
 //! Lists are put one behind the other, and each entry says by `brokerCluster` whose it is. What has a name
 //! that means the same everywhere, a tenant or a saved view, is there once.
 
-use http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
 /// What names the cluster of an entry.
@@ -14,6 +15,12 @@ pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) content_type: String,
     pub(super) body: Vec<u8>,
+}
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        (self.status, [(header::CONTENT_TYPE, self.content_type)], self.body).into_response()
+    }
 }
 
 /// The answers of clusters, each with its name, as one. `away`: what is to be said of others.

@@ -177,13 +177,12 @@ async fn pass_on(
     State(brokers): State<Brokers>,
     principal: Principal,
     uri: Uri,
-) -> Result<Response, ApiError> {
+) -> Result<Page, ApiError> {
     let asked = PageRequest {
         path_and_query: uri.path_and_query().map_or_else(String::new, ToString::to_string),
         tenant: if principal.sees_all() { String::new() } else { principal.tenant.to_string() },
     };
-    let page = ask_all(&brokers, principal.tenant, uri.path(), asked).await?;
-    Ok((page.status, [(header::CONTENT_TYPE, page.content_type)], page.body).into_response())
+    ask_all(&brokers, principal.tenant, uri.path(), asked).await
 }
 
 /// What the brokers answer to a request, as one answer.
