@@ -29,13 +29,27 @@ impl<T: Display> Display for Joined<'_, T> {
     }
 }
 
+/// A name beside an operator. A character that starts nothing is a name, as in Loki; two of them
+/// would be read as a part of the operator.
+struct Name<'a>(&'a str);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "!" => f.write_str("! "),
+            "~" => f.write_str(" ~"),
+            name => f.write_str(name),
+        }
+    }
+}
+
 /// `name="value"`
 struct Written<'a>(&'a Matcher);
 
 impl Display for Written<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Written(matcher) = self;
-        write!(f, "{}{}{}", matcher.name, matcher.op.as_str(), quote(&matcher.value))
+        write!(f, "{}{}{}", Name(&matcher.name), matcher.op.as_str(), quote(&matcher.value))
     }
 }
 
@@ -107,15 +121,15 @@ fn write_extractions(f: &mut Formatter<'_>, extractions: &[Extraction]) -> fmt::
 
 impl Display for Extraction {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.label, quote(&self.path))
+        write!(f, "{}={}", Name(&self.label), quote(&self.path))
     }
 }
 
 impl Display for LabelFormat {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.source {
-            LabelFormatSource::Rename(from) => write!(f, "{}={from}", self.label),
-            LabelFormatSource::Template(text) => write!(f, "{}={}", self.label, quote(text)),
+            LabelFormatSource::Rename(from) => write!(f, "{}={}", Name(&self.label), Name(from)),
+            LabelFormatSource::Template(text) => write!(f, "{}={}", Name(&self.label), quote(text)),
         }
     }
 }
@@ -158,17 +172,17 @@ impl Display for LabelFilter {
             LabelFilter::Or(left, right) => write!(f, "( {left} or {right} )"),
             LabelFilter::String(matcher) => write_label_matcher(f, matcher),
             LabelFilter::Number { name, op, value } => {
-                write!(f, "{name}{}{value}", op.as_str())
+                write!(f, "{}{}{value}", Name(name), op.as_str())
             }
             LabelFilter::Duration { name, op, nanoseconds } => {
-                write!(f, "{name}{}{}", op.as_str(), format_go(*nanoseconds))
+                write!(f, "{}{}{}", Name(name), op.as_str(), format_go(*nanoseconds))
             }
             LabelFilter::Bytes { name, op, bytes } => {
-                write!(f, "{name}{}{}", op.as_str(), size::format(*bytes))
+                write!(f, "{}{}{}", Name(name), op.as_str(), size::format(*bytes))
             }
             LabelFilter::Ip { name, negated, pattern } => {
                 let op = if *negated { "!=" } else { "=" };
-                write!(f, "{name}{op}ip({})", quote(pattern))
+                write!(f, "{}{op}ip({})", Name(name), quote(pattern))
             }
         }
     }
@@ -181,7 +195,7 @@ fn write_label_matcher(f: &mut Formatter<'_>, matcher: &Matcher) -> fmt::Result 
     if !is_regex || is_everything || matcher.value.contains(['`', '\r', '\0']) {
         return Written(matcher).fmt(f);
     }
-    write!(f, "{}{}`{}`", matcher.name, matcher.op.as_str(), matcher.value)
+    write!(f, "{}{}`{}`", Name(&matcher.name), matcher.op.as_str(), matcher.value)
 }
 
 impl Display for MetricExpr {
@@ -315,5 +329,29 @@ impl Display for Matching {
 impl Display for Binary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "({} {} {})", self.left, self.operator(), self.right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::syntax::parse;
+
+    /// What is printed is read as the same query, whatever stands for a name.
+    #[test]
+    fn a_character_that_is_a_name_does_not_join_an_operator() {
+        for query in [
+            r#"{a="b"} | json! | a="b""#,
+            r#"{a="b"} | logfmt ! = "x", ~"#,
+            r#"{a="b", ! = "a", ! =~ "b", ! !~ "c"}"#,
+            r#"{a="b"} | label_format a= ~, ! = b, ~ = `x`"#,
+            r#"{a="b"} | ! = ip("10.0.0.0/8") or ! > 1.5s or ! == 2 or ! >= 3KiB or ! =~ "e|f""#,
+            r#"{a="b"} | drop !, ~, ! = "g" | keep ~ = "h""#,
+            r#"sum by (!, ~) (sum_over_time({a="b"} | unwrap ! | ~ = "i" [5m]))"#,
+        ] {
+            let printed =
+                parse(query).unwrap_or_else(|error| panic!("{query}: {error}")).to_string();
+            let again = parse(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
+            assert_eq!(again.to_string(), printed, "{query}");
+        }
     }
 }
