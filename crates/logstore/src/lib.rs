@@ -66,7 +66,7 @@ pub use index_cache::IndexCache;
 pub use merge::LogFormat;
 pub use metadata::Metadata;
 pub use payload::{PayloadError, decode_payload, encode_payload};
-pub use query::{Entry, LineTest, Order, Query, ReadError, ReadWatch, Source};
+pub use query::{Entry, LineTest, Order, Query, ReadError, ReadWatch, Source, Together};
 pub use rows::MetadataWanted;
 pub use skip::{SkipIndex, SkipWriter};
 pub use time::NsRange;

@@ -45,6 +45,12 @@ pub trait ReadWatch: Send + Sync {
     fn looks_at(&self, lines: u64, bytes: u64) -> bool;
 }
 
+/// Does several things at once, with the threads of whoever asks.
+pub trait Together: Send + Sync {
+    /// Does `job` once with each number below `jobs`, in any order, and returns when all are done.
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync));
+}
+
 /// Which lines are wanted, and what of them. The fewer things are asked for, the less is read.
 #[derive(Clone)]
 pub struct Query {
@@ -57,6 +63,7 @@ pub struct Query {
     needs_lines: bool,
     metadata: MetadataWanted,
     watch: Option<Arc<dyn ReadWatch>>,
+    together: Option<Arc<dyn Together>>,
 }
 
 impl fmt::Debug for Query {
@@ -83,6 +90,7 @@ impl Query {
             needs_lines: true,
             metadata: MetadataWanted::All,
             watch: None,
+            together: None,
         }
     }
 
@@ -134,6 +142,12 @@ impl Query {
     #[must_use]
     pub fn with_watch(self, watch: Arc<dyn ReadWatch>) -> Self {
         Query { watch: Some(watch), ..self }
+    }
+
+    /// Filters of several blocks are looked into at once.
+    #[must_use]
+    pub fn with_together(self, together: Arc<dyn Together>) -> Self {
+        Query { together: Some(together), ..self }
     }
 
     /// Conditions on labels.
@@ -195,6 +209,16 @@ impl Query {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether something is looked for of which filters of blocks know.
+    pub(crate) fn is_search(&self) -> bool {
+        !self.needles.is_empty() || !self.fields.is_empty()
+    }
+
+    /// By what several blocks are looked into at once.
+    pub(crate) fn together(&self) -> Option<&dyn Together> {
+        self.together.as_deref()
     }
 
     /// Whether it says something of lines beyond their time.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use labelindex::LabelIndex;
 use model::Labels;
+use parking_lot::Mutex;
 
 use crate::block::LogBlock;
 use crate::cursor::{Cursor, RunAt, RunPlace};
@@ -42,8 +43,8 @@ impl Streams {
         match source {
             Source::Block { block, .. } => {
                 let ordinals = block.select(query.matchers(), &query.range());
-                let is_search = !query.needles().is_empty() || !query.fields().is_empty();
-                let groups = if is_search && !ordinals.is_empty() {
+                let groups = if query.is_search() && !ordinals.is_empty() {
+                    query.tell(0, 0)?;
                     let needles = query.needles().iter().map(|finder| finder.needle());
                     let fields = query.fields().iter();
                     Some(block.search(needles, fields.map(|(n, v)| (n.as_str(), v.as_str())))?)
@@ -126,12 +127,29 @@ impl Streams {
     }
 }
 
+/// The streams of each source. Where filters have to be read, those of several blocks are at once: one read waits for
+/// the disk or the store while another one does.
+fn opened(query: &Query, sources: &[Source]) -> Vec<Result<Streams, blockstore::BlockError>> {
+    let blocks = sources.iter().filter(|source| matches!(source, Source::Block { .. }));
+    let together = query.together().filter(|_| query.is_search() && blocks.count() > 1);
+    let Some(together) = together else {
+        return sources.iter().map(|source| Streams::new(source, query)).collect();
+    };
+    let slots: Vec<Mutex<Option<_>>> = sources.iter().map(|_| Mutex::new(None)).collect();
+    together.run(sources.len(), &|index| {
+        let streams = Streams::new(&sources[index], query);
+        *slots[index].lock() = Some(streams);
+    });
+    let taken = slots.into_iter().map(Mutex::into_inner);
+    taken.map(|streams| streams.expect("each job is done once")).collect()
+}
+
 impl Walk {
     /// Selects streams; blocks are asked for groups that may have what is searched.
     pub(crate) fn new(query: &Query, sources: Vec<Source>) -> Result<Self, ReadError> {
         let mut walk = Walk { sources: Vec::with_capacity(sources.len()), next: BinaryHeap::new() };
-        for (source_index, source) in sources.into_iter().enumerate() {
-            let streams = Streams::new(&source, query);
+        let opened = opened(query, &sources);
+        for (source_index, (source, streams)) in sources.into_iter().zip(opened).enumerate() {
             let mut streams = streams.map_err(|error| ReadError { source_index, error })?;
             walk.next.extend(streams.advance().map(|labels| Reverse((labels, source_index))));
             walk.sources.push((source, streams));

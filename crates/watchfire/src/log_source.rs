@@ -16,6 +16,7 @@ use model::{Labels, MatchOp, Matcher};
 use parking_lot::Mutex;
 use promql::SourceError;
 
+use crate::log_helpers::Helpers;
 use crate::source::fault;
 
 /// The lines of one tenant for one request.
@@ -81,7 +82,8 @@ impl LogView {
         let mut query = Query::new(request.matchers.to_vec(), selection.range)
             .in_order(order)
             .with_metadata(metadata)
-            .with_watch(watch);
+            .with_watch(watch)
+            .with_together(Arc::new(Helpers));
         for needle in &request.needles {
             query = query.with_needle(needle);
         }

@@ -22,6 +22,7 @@ mod file_handles;
 mod http_client;
 mod import;
 mod language;
+mod log_helpers;
 mod log_source;
 mod man;
 mod metrics;

@@ -7,7 +7,9 @@ use blockstore::{BlobError, InMemory, ReadAt};
 
 use super::model::{Line, block_bytes, labels};
 use crate::time::MINUTE_NS;
-use crate::{Entries, IndexCache, LogBlock, NsRange, Order, Query, Source, count};
+use crate::{
+    Entries, IndexCache, LogBlock, NsRange, Order, Query, ReadWatch, Source, Together, count,
+};
 
 /// Counts what is read.
 struct Counted {
@@ -114,4 +116,62 @@ fn few_bytes_are_read_for_few_lines_for_needles_and_for_counts() {
     let bytes = file.bytes.load(Ordering::Relaxed);
     assert_eq!(bytes, block.part_bytes()[1], "nothing but counters");
     assert!(bytes < size / 50, "counts: {bytes} of {size} bytes");
+}
+
+/// The other way round, so that an order that matters is found.
+#[derive(Default)]
+struct LastFirst(AtomicU64);
+
+impl Together for LastFirst {
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        self.0.fetch_add(jobs as u64, Ordering::Relaxed);
+        (0..jobs).rev().for_each(job);
+    }
+}
+
+/// Nobody waits any more.
+struct Nobody;
+
+impl ReadWatch for Nobody {
+    fn looks_at(&self, _: u64, _: u64) -> bool {
+        false
+    }
+}
+
+#[test]
+fn blocks_are_looked_into_together_and_by_nobody_who_does_not_wait() {
+    let lines = many();
+    let mut files = Vec::new();
+    let mut sources = Vec::new();
+    for part in lines.chunks(4_000) {
+        let file = InMemory(block_bytes(part, 32 << 10));
+        let file = Arc::new(Counted { file, bytes: AtomicU64::new(0) });
+        let block = LogBlock::open(Arc::clone(&file) as Arc<dyn ReadAt>, &IndexCache::new(0));
+        sources.push(Source::block(Arc::new(block.expect("it was written so"))));
+        files.push(file);
+    }
+    let together = Arc::new(LastFirst::default());
+    let all = || Query::new(Vec::new(), NsRange::all()).with_together(Arc::clone(&together) as _);
+    let found = |query: Query| {
+        let mut entries = Entries::new(query, sources.clone()).expect("nothing is damaged");
+        let mut times = Vec::new();
+        while let Some(entry) = entries.next_entry().expect("nothing is damaged") {
+            times.push(entry.timestamp_ns);
+        }
+        times
+    };
+    for n in [3, 9_999, 19_998] {
+        let needle = &lines[n].text.as_bytes()[12..36];
+        assert_eq!(found(all().with_needle(needle)), [lines[n].timestamp_ns]);
+    }
+    assert_eq!(together.0.load(Ordering::Relaxed), 15, "three times five blocks");
+    // Where nothing is looked for nothing is to be done together.
+    assert_eq!(found(all()).len(), lines.len());
+    assert_eq!(together.0.load(Ordering::Relaxed), 15);
+
+    files.iter().for_each(|file| file.bytes.store(0, Ordering::Relaxed));
+    let query = all().with_needle(b"anything").with_watch(Arc::new(Nobody));
+    let ended = Entries::new(query, sources.clone()).err().expect("it is ended");
+    assert!(ended.to_string().contains("a query that was ended"), "{ended}");
+    assert!(files.iter().all(|file| file.bytes.load(Ordering::Relaxed) == 0), "nothing is read");
 }
