@@ -66,8 +66,8 @@ pub use aggregation::AggregationConfig;
 pub use changes::DataChanges;
 pub use cluster::{
     Background, CatalogFeed, ClusterMember, ClusterParts, DrainError, DrainProgress, DrainStep,
-    FreshParts, LiveParts, ObjectStore, OnFault, Peers, StoreCall, StoreFault, StoredObject, Work,
-    left_cluster,
+    FreshParts, LiveLineParts, LiveParts, ObjectStore, OnFault, Peers, StoreCall, StoreFault,
+    StoredObject, Work, left_cluster,
 };
 pub use commit::CommitError;
 pub use complaints::Complaints;

@@ -176,7 +176,8 @@ impl Broker {
         let load = |state: &State| {
             let used = state.blocks().map(|meta| meta.tenant).chain(core.registry.tenants());
             let used = used.chain(lines.heads.tenants());
-            let tenants = TenantBook::load(state, used, Arc::clone(&core.in_effect));
+            let hub = Arc::clone(lines.heads.hub());
+            let tenants = TenantBook::load(state, used, Arc::clone(&core.in_effect), hub);
             let ha = HaTracker::load(state, now_ms);
             (Arc::new(MetadataBook::load(state)), tenants, ha)
         };

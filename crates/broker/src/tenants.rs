@@ -16,6 +16,7 @@ use wire::text_encode::TextEncoder;
 use crate::Broker;
 use crate::commit::CommitError;
 use crate::in_effect::InEffect;
+use crate::logs::LineHub;
 
 mod agreed;
 mod lines;
@@ -167,6 +168,8 @@ pub(crate) struct TenantBook {
     /// Where the limits of all tenants are.
     in_effect: Arc<InEffect>,
     refused: AtomicU64,
+    /// Told of new ones.
+    lines: Arc<LineHub>,
     /// Of those that are none: all that they sent was refused.
     strangers: TenantLines,
 }
@@ -186,10 +189,11 @@ impl TenantBook {
         catalog: &State,
         used: impl IntoIterator<Item = TenantId>,
         in_effect: Arc<InEffect>,
+        lines: Arc<LineHub>,
     ) -> TenantBook {
         let (known, adding, refused) = (RwLock::default(), Mutex::default(), AtomicU64::new(0));
         let strangers = TenantLines::default();
-        let book = TenantBook { known, adding, in_effect, refused, strangers };
+        let book = TenantBook { known, adding, in_effect, refused, lines, strangers };
         book.add(TenantName::DEFAULT, DEFAULT_TENANT);
         for (key, kept) in catalog.keys(PREFIX) {
             book.follow(key, &kept.value);
@@ -229,6 +233,8 @@ impl TenantBook {
         known.next = known.next.max(id.0.saturating_add(1));
         known.by_id.insert(id, Arc::clone(&tenant));
         known.by_name.insert(name, tenant);
+        drop(known);
+        self.lines.number(name, id);
     }
 
     pub(crate) fn named(&self, name: TenantName) -> Option<Arc<Tenant>> {
@@ -447,7 +453,7 @@ mod tests {
         let mut config = BrokerConfig::new(PathBuf::new(), || 0);
         config.limits.ingestion_rate = 10;
         let in_effect = Arc::new(InEffect::new(config.adjustable()));
-        let book = TenantBook::load(&State::default(), [], Arc::clone(&in_effect));
+        let book = TenantBook::load(&State::default(), [], Arc::clone(&in_effect), Arc::default());
         let (acme, id) = (TenantName::parse("acme").expect("a name"), TenantId(1));
         book.add(acme, id);
         let wait_ms = |sender: &SendingTenant, samples, now_ms| {
@@ -487,7 +493,8 @@ mod tests {
         let mut config = BrokerConfig::new(PathBuf::new(), || 0);
         config.tenants.max_tenants = 1;
         let in_effect = Arc::new(InEffect::new(config.adjustable()));
-        let book = TenantBook::load(&State::default(), used, Arc::clone(&in_effect));
+        let book =
+            TenantBook::load(&State::default(), used, Arc::clone(&in_effect), Arc::default());
         let name = TenantName::parse("acme").expect("a name");
         assert_eq!(book.room_for(name), Ok(TenantId(8)));
         book.add(name, TenantId(8));

@@ -46,8 +46,8 @@ pub use execute::Executor;
 pub use fleet::{Agent, Fleet, Removal, RemovalError};
 pub use keys::{KeyError, Keys, Stored, Wanted};
 pub use log_data::{
-    EachLine, LineFeed, LineFilterTest, LogCount, LogFault, LogReads, LogRequest, LogSnapshot,
-    NewLines, NextLines, TakesCount,
+    Begun, EachLine, LineFeed, LineFilterTest, LogCount, LogFault, LogReads, LogRequest,
+    LogSnapshot, NewLines, NextLines, TakesCount,
 };
 pub use params::parse_time_ms;
 pub use remote::{

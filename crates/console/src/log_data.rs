@@ -95,7 +95,13 @@ pub type TakesCount<'a> = dyn FnMut(i64, i64) -> bool + 'a;
 pub trait LineFeed: Send {
     /// Waits until there is something to say and takes it; `None` at the end.
     fn next(&mut self) -> NextLines<'_>;
+
+    /// Waits until nothing is missed from here on, as far as that can be known within seconds.
+    fn begun(&mut self) -> Begun<'_>;
 }
+
+/// What [`LineFeed::begun`] waits for.
+pub type Begun<'a> = std::pin::Pin<Box<dyn std::future::Future<Output = ()> + Send + 'a>>;
 
 /// What [`LineFeed::next`] waits for. Whoever waits no more loses nothing.
 pub type NextLines<'a> = std::pin::Pin<
@@ -111,6 +117,8 @@ pub struct NewLines {
     pub missed: u64,
     /// The first of those: labels of the stream, and the time in nanoseconds since the epoch.
     pub dropped: Vec<(Labels, i64)>,
+    /// What lines may lack, in words: which brokers do not answer, and which answer again.
+    pub notes: Vec<String>,
 }
 
 /// The lines of a tenant, for one request.

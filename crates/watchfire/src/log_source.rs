@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker::{LineFeed, LiveLines, LogSelection, LogsReader};
 use console::{
-    EachLine, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, NewLines, NextLines,
+    Begun, EachLine, LogCount, LogFault, LogReads, LogRequest, LogSnapshot, NewLines, NextLines,
     TakesCount, Work,
 };
 use labelindex::LabelIndex;
@@ -307,8 +307,12 @@ pub(crate) struct LogTail(pub(crate) LineFeed);
 impl console::LineFeed for LogTail {
     fn next(&mut self) -> NextLines<'_> {
         Box::pin(async {
-            let LiveLines { batch, missed, dropped } = self.0.next().await;
-            Some(Ok(NewLines { batch, missed, dropped }))
+            let LiveLines { batch, missed, dropped, notes } = self.0.next().await?;
+            Some(Ok(NewLines { batch, missed, dropped, notes }))
         })
+    }
+
+    fn begun(&mut self) -> Begun<'_> {
+        Box::pin(self.0.begun())
     }
 }

@@ -48,7 +48,7 @@ impl console::Data for BrokerData {
         tenant: TenantName,
         matchers: Vec<Matcher>,
     ) -> Result<Box<dyn console::LineFeed>, SourceError> {
-        let feed = self.0.subscribe_lines(self.0.tenant_id(tenant), matchers);
+        let feed = self.0.subscribe_lines(tenant, matchers);
         Ok(Box::new(LogTail(feed.map_err(SourceError::Limit)?)))
     }
 

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use consensus::{Call, Member, Transport, TransportError};
 use futures_util::TryFutureExt;
 use net::rpc::cluster_client::ClusterClient;
-use net::rpc::{AboutRequest, AboutResponse, ConsensusRequest, FreshRequest, LiveRequest};
+use net::rpc::{
+    AboutRequest, AboutResponse, ConsensusRequest, FreshRequest, LiveLinesRequest, LiveRequest,
+};
 use net::tls::ClientTls;
 use net::{Identity, status_words};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{ConnectError, Status};
 
-use super::fresh::{FreshParts, LiveParts, Peers};
+use super::fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 
 /// A message of the consensus: a part of a snapshot, or as many commands as one message takes.
 pub(super) const MAX_MESSAGE_BYTES: usize = 72 << 20;
@@ -122,6 +124,16 @@ impl Peers for Links {
         let call = async move {
             let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
             Ok::<_, Status>(ClusterClient::new(channel).live(request).await?.into_inner())
+        };
+        Box::pin(call.try_flatten_stream())
+    }
+
+    fn live_lines(&self, address: &str, request: LiveLinesRequest) -> LiveLineParts {
+        let channel = self.channel(address);
+        let call = async move {
+            let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+            let client = ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            Ok::<_, Status>({ client }.live_lines(request).await?.into_inner())
         };
         Box::pin(call.try_flatten_stream())
     }

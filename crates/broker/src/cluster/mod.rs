@@ -98,7 +98,7 @@ use tokio::time::Instant;
 pub use drain::{DrainError, DrainProgress, DrainStep, Farewell, left_cluster};
 pub use drain_routes::drain_routes;
 pub use feed::CatalogFeed;
-pub use fresh::{FreshParts, LiveParts, Peers};
+pub use fresh::{FreshParts, LiveLineParts, LiveParts, Peers};
 pub use jobs::Background;
 pub use links::Links;
 pub use lost::LostError;

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use consensus::Consensus;
 use net::rpc::cluster_server::{Cluster, ClusterServer};
 use net::rpc::{
-    AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse, FreshRequest, LiveRequest,
+    AboutRequest, AboutResponse, ConsensusRequest, ConsensusResponse, FreshRequest,
+    LiveLinesRequest, LiveRequest,
 };
 use tonic::{Request, Response, Status};
 
 use super::feed::CatalogFeed;
-use super::fresh::{FreshParts, LiveParts};
+use super::fresh::{FreshParts, LiveLineParts, LiveParts};
 use super::links::MAX_MESSAGE_BYTES;
 
 /// The service. See [`cluster_service`].
@@ -36,6 +37,7 @@ pub fn cluster_service(
 impl Cluster for ClusterService {
     type FreshStream = FreshParts;
     type LiveStream = LiveParts;
+    type LiveLinesStream = LiveLineParts;
 
     async fn fresh(&self, request: Request<FreshRequest>) -> Result<Response<FreshParts>, Status> {
         let broker = self.feed.opened();
@@ -47,6 +49,15 @@ impl Cluster for ClusterService {
         let broker = self.feed.opened();
         let broker = broker.ok_or_else(|| Status::unavailable("the broker is starting"))?;
         Ok(Response::new(broker.answer_live(request.into_inner())))
+    }
+
+    async fn live_lines(
+        &self,
+        request: Request<LiveLinesRequest>,
+    ) -> Result<Response<LiveLineParts>, Status> {
+        let broker = self.feed.opened();
+        let broker = broker.ok_or_else(|| Status::unavailable("the broker is starting"))?;
+        Ok(Response::new(broker.answer_live_lines(request.into_inner())))
     }
 
     async fn consensus(

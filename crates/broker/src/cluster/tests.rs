@@ -14,7 +14,7 @@ use catalog::{BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected
 use consensus::{Call, ConsensusConfig, Member, Observer, Transport, TransportError};
 use futures_util::StreamExt;
 use model::{DEFAULT_TENANT, Labels, MatchOp, Matcher, MetricBatch, TenantName, TimeRange};
-use net::rpc::{FreshRequest, LiveRequest};
+use net::rpc::{FreshRequest, LiveLinesRequest, LiveRequest};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::unbounded_channel;
 use tonic::Status;
@@ -38,6 +38,7 @@ mod reads;
 mod shared;
 mod silence;
 mod starts;
+mod tails;
 mod tiers;
 
 pub(super) const START_MS: i64 = 1_795_219_200_000;

@@ -1,14 +1,17 @@
 //! Live lines: each line that was stored, when it is searchable, to those who asked for its stream.
 //!
 //! While nobody listens it costs one atomic load per batch. A subscriber that does not take what it asked for has a
-//! bounded buffer; when it is full, lines that come are dropped, and it is told how many and which.
+//! bounded buffer; when it is full, lines that come are dropped, and it is told how many and which. In a cluster,
+//! lines that other brokers take come in beside those of this one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use model::{Labels, LogBatch, LogRecord, Matcher, Share, TenantId};
+use model::{Labels, LogBatch, LogRecord, Matcher, NO_TENANT, Share, TenantId, TenantName};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 
 use crate::Broker;
 
@@ -18,6 +21,10 @@ const SUBSCRIPTIONS: Share = Share::of_one_alone(256);
 const MAX_WAITING_BYTES: u64 = 4 << 20;
 /// Lines that were dropped and are named; further ones are counted.
 const MAX_NAMED: usize = 100;
+/// Notes that may wait; further ones are not told.
+const MAX_NOTES: usize = 32;
+/// How long the first word of other brokers is waited for.
+const BEGIN_WAIT: Duration = Duration::from_secs(2);
 
 /// All live subscriptions of lines.
 #[derive(Default)]
@@ -31,7 +38,9 @@ pub(crate) struct LineHub {
 }
 
 struct Subscriber {
-    tenant: TenantId,
+    tenant: TenantName,
+    /// The tenant's number; [`NO_TENANT`] until it has one.
+    number: AtomicU32,
     matchers: Vec<Matcher>,
     is_gone: AtomicBool,
     inbox: Mutex<LiveLines>,
@@ -47,11 +56,13 @@ pub struct LiveLines {
     pub missed: u64,
     /// The first of those: labels of the stream, and the time in nanoseconds since the epoch.
     pub dropped: Vec<(Labels, i64)>,
+    /// What lines may lack, in words: which other brokers do not answer, and which answer again.
+    pub notes: Vec<String>,
 }
 
 impl LiveLines {
     fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.missed == 0
+        self.batch.is_empty() && self.missed == 0 && self.notes.is_empty()
     }
 }
 
@@ -59,26 +70,90 @@ impl LiveLines {
 pub struct LineFeed {
     hub: Arc<LineHub>,
     subscriber: Arc<Subscriber>,
+    /// What brings the lines of other brokers, and what ends when all of them have begun.
+    following: Option<(AbortHandle, mpsc::Receiver<()>)>,
+    /// Becomes true when the broker ends what goes on for as long as somebody reads.
+    stopping: Option<watch::Receiver<bool>>,
+}
+
+/// Where lines of other brokers are put for one subscription.
+#[derive(Clone)]
+pub(crate) struct LineInbox {
+    hub: Arc<LineHub>,
+    subscriber: Arc<Subscriber>,
+}
+
+impl LineInbox {
+    /// Takes in what another broker tells.
+    pub(crate) fn take_in(&self, lines: LiveLines) {
+        let LiveLines { batch, missed, dropped, .. } = lines;
+        if missed > 0 {
+            let mut inbox = self.subscriber.inbox.lock();
+            inbox.missed += missed;
+            let room = MAX_NAMED.saturating_sub(inbox.dropped.len());
+            inbox.dropped.extend(dropped.into_iter().take(room));
+            drop(inbox);
+            self.subscriber.wake.notify_one();
+        }
+        if !batch.is_empty() {
+            self.hub.hand_over(&self.subscriber, &batch);
+        }
+    }
+
+    /// Tells the subscriber what lacks.
+    pub(crate) fn note(&self, words: String) {
+        let mut inbox = self.subscriber.inbox.lock();
+        if inbox.notes.len() < MAX_NOTES {
+            inbox.notes.push(words);
+        }
+        drop(inbox);
+        self.subscriber.wake.notify_one();
+    }
 }
 
 impl LineFeed {
-    /// Waits until there is something to say, and takes it.
-    pub async fn next(&mut self) -> LiveLines {
-        loop {
-            let woken = self.subscriber.wake.notified();
-            {
-                let mut inbox = self.subscriber.inbox.lock();
-                if !inbox.is_empty() {
-                    return std::mem::take(&mut *inbox);
-                }
+    /// Waits until nothing is missed from here on: until all other brokers of the cluster tell what they take, or
+    /// do not answer. At most 2 s.
+    pub async fn begun(&mut self) {
+        if let Some((_, all_begun)) = &mut self.following {
+            let _ = tokio::time::timeout(BEGIN_WAIT, all_begun.recv()).await;
+        }
+    }
+
+    /// Waits until there is something to say, and takes it; `None` when the broker stops.
+    pub async fn next(&mut self) -> Option<LiveLines> {
+        let (subscriber, stopping) = (&self.subscriber, &mut self.stopping);
+        let stopped = async {
+            match stopping {
+                Some(stopping) => _ = stopping.wait_for(|stopping| *stopping).await,
+                None => std::future::pending().await,
             }
-            woken.await;
+        };
+        let lines = async {
+            loop {
+                let woken = subscriber.wake.notified();
+                {
+                    let mut inbox = subscriber.inbox.lock();
+                    if !inbox.is_empty() {
+                        return std::mem::take(&mut *inbox);
+                    }
+                }
+                woken.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped => None,
+            lines = lines => Some(lines),
         }
     }
 }
 
 impl Drop for LineFeed {
     fn drop(&mut self) {
+        if let Some((following, _)) = &self.following {
+            following.abort();
+        }
         self.subscriber.is_gone.store(true, Ordering::Relaxed);
         let mut all = self.hub.all.write();
         all.retain(|one| !one.is_gone.load(Ordering::Relaxed));
@@ -93,7 +168,8 @@ impl LineHub {
     /// The tenant has too many already.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
-        tenant: TenantId,
+        tenant: TenantName,
+        number: TenantId,
         matchers: Vec<Matcher>,
     ) -> Result<LineFeed, String> {
         let mut all = self.all.write();
@@ -107,6 +183,7 @@ impl LineHub {
         })?;
         let subscriber = Arc::new(Subscriber {
             tenant,
+            number: AtomicU32::new(number.0),
             matchers,
             is_gone: AtomicBool::new(false),
             inbox: Mutex::default(),
@@ -114,7 +191,14 @@ impl LineHub {
         });
         all.push(Arc::clone(&subscriber));
         self.count.store(all.len(), Ordering::Release);
-        Ok(LineFeed { hub: Arc::clone(self), subscriber })
+        Ok(LineFeed { hub: Arc::clone(self), subscriber, following: None, stopping: None })
+    }
+
+    /// A tenant has a number from now on: who waits for its lines gets them from the first one.
+    pub(crate) fn number(&self, tenant: TenantName, number: TenantId) {
+        for subscriber in self.all.read().iter().filter(|one| one.tenant == tenant) {
+            subscriber.number.store(number.0, Ordering::Release);
+        }
     }
 
     /// Hands lines that have become searchable to those who asked for them.
@@ -123,7 +207,7 @@ impl LineHub {
             return;
         }
         let all = self.all.read();
-        for subscriber in all.iter().filter(|one| one.tenant == tenant) {
+        for subscriber in all.iter().filter(|one| one.number.load(Ordering::Acquire) == tenant.0) {
             self.hand_over(subscriber, batch);
         }
     }
@@ -169,23 +253,50 @@ impl LineHub {
     }
 
     /// How many subscribe.
-    pub(super) fn subscriptions(&self) -> usize {
+    pub(crate) fn subscriptions(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
 
 impl Broker {
-    /// The tenant's lines, from now on, of streams that satisfy all matchers, when they have become searchable
-    /// at this broker.
+    /// The tenant's lines, from now on, of streams that satisfy all matchers, when they have become searchable at
+    /// any broker of the cluster. There need be no such tenant yet.
     ///
     /// # Errors
     /// Too many subscriptions.
     pub fn subscribe_lines(
         &self,
-        tenant: TenantId,
+        tenant: TenantName,
         matchers: Vec<Matcher>,
     ) -> Result<LineFeed, String> {
-        self.inner.lines.heads.hub().subscribe(tenant, matchers)
+        let mut feed = self.subscribe_lines_here(tenant, matchers)?;
+        if let Some(clustered) = &self.inner.clustered {
+            let (hub, subscriber) = (Arc::clone(&feed.hub), Arc::clone(&feed.subscriber));
+            let matchers = &feed.subscriber.matchers;
+            let inbox = LineInbox { hub, subscriber };
+            feed.following = clustered.peers.bring_lines(tenant, matchers, inbox);
+        }
+        Ok(feed)
+    }
+
+    /// As [`Broker::subscribe_lines`], but what this broker takes alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subscribe_lines_here(
+        &self,
+        tenant: TenantName,
+        matchers: Vec<Matcher>,
+    ) -> Result<LineFeed, String> {
+        let hub = self.inner.lines.heads.hub();
+        let mut feed = hub.subscribe(tenant, self.tenant_id(tenant), matchers)?;
+        feed.stopping = Some(self.stopping());
+        // It may have got its number meanwhile.
+        let number = self.tenant_id(tenant);
+        if number != NO_TENANT {
+            hub.number(tenant, number);
+        }
+        Ok(feed)
     }
 }
 
@@ -219,7 +330,8 @@ mod tests {
     fn who_asked_gets_the_lines_of_their_streams() {
         let hub = Arc::new(LineHub::default());
         let matcher = Matcher::new("app", MatchOp::Equal, "a").expect("valid");
-        let feed = hub.subscribe(DEFAULT_TENANT, vec![matcher]).expect("the first");
+        let feed = hub.subscribe(TenantName::DEFAULT, DEFAULT_TENANT, vec![matcher]);
+        let feed = feed.expect("the first");
         let mut batch = LogBatch::default();
         for (app, t_ns) in [("a", 1), ("b", 2), ("a", 3)] {
             batch.stream(&labels(app));
@@ -237,7 +349,8 @@ mod tests {
     #[test]
     fn a_slow_reader_is_told_what_it_missed() {
         let hub = Arc::new(LineHub::default());
-        let feed = hub.subscribe(DEFAULT_TENANT, Vec::new()).expect("the first");
+        let feed = hub.subscribe(TenantName::DEFAULT, DEFAULT_TENANT, Vec::new());
+        let feed = feed.expect("the first");
         let line = vec![b'x'; 1 << 20];
         for t_ns in 0..6 {
             let mut batch = LogBatch::default();
@@ -248,5 +361,40 @@ mod tests {
         let found = take(&feed);
         assert_eq!((found.batch.lines(), found.missed), (4, 2));
         assert_eq!(found.dropped, [(labels("a"), 4), (labels("a"), 5)]);
+    }
+
+    #[test]
+    fn the_first_line_of_a_new_tenant_is_told() {
+        let hub = Arc::new(LineHub::default());
+        let tenant = TenantName::parse("new").expect("a name");
+        let feed = hub.subscribe(tenant, NO_TENANT, Vec::new()).expect("the first");
+        let mut batch = LogBatch::default();
+        batch.stream(&labels("a"));
+        batch.push(7, b"x", &[]).expect("short");
+        hub.publish(DEFAULT_TENANT, &batch);
+        hub.number(TenantName::DEFAULT, DEFAULT_TENANT);
+        assert!(take(&feed).is_empty(), "another tenant's");
+        hub.number(tenant, TenantId(4));
+        hub.publish(TenantId(4), &batch);
+        assert_eq!(lines(&take(&feed).batch), [(labels("a"), 7)]);
+    }
+
+    #[test]
+    fn what_another_broker_tells_is_bounded_as_well() {
+        let hub = Arc::new(LineHub::default());
+        let feed = hub.subscribe(TenantName::DEFAULT, DEFAULT_TENANT, Vec::new());
+        let feed = feed.expect("the first");
+        let inbox = LineInbox { hub, subscriber: Arc::clone(&feed.subscriber) };
+        for t_ns in 0..6 {
+            let mut batch = LogBatch::default();
+            batch.stream(&labels("a"));
+            batch.push(t_ns, &vec![b'x'; 1 << 20], &[]).expect("short");
+            let dropped = vec![(labels("b"), t_ns)];
+            inbox.take_in(LiveLines { batch, missed: 3, dropped, notes: Vec::new() });
+        }
+        (0..40).for_each(|n| inbox.note(format!("note {n}")));
+        let found = take(&feed);
+        assert_eq!((found.batch.lines(), found.missed, found.notes.len()), (4, 20, MAX_NOTES));
+        assert_eq!(found.dropped.len(), 8);
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use frame::{put_pushes, split};
 pub(crate) use heads::{FrozenHead, LogHeads};
 pub(crate) use ingest::{LogCounters, NewLines, OnLines, StoredLines};
 pub(crate) use levels::Levels;
+pub(crate) use live::{LineHub, LineInbox};
 pub(crate) use pushes::{Push, RecentPushes};
 
 pub use collected::{CollectedError, CollectedLines, LOCAL_COLLECTORS};

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use blockstore::{BlobError, BlobInfo, BlobWriter, Blobs, ReadAt};
-use broker::{FreshParts, LiveParts, ObjectStore, Peers, StoreCall, StoreFault, StoredObject};
+use broker::{
+    FreshParts, LiveLineParts, LiveParts, ObjectStore, Peers, StoreCall, StoreFault, StoredObject,
+};
 use bytes::Bytes;
 use consensus::{Call, Consensus, Member, Transport, TransportError};
 use futures_util::{StreamExt, TryFutureExt};
-use net::rpc::{FreshRequest, LiveRequest};
+use net::rpc::{FreshRequest, LiveLinesRequest, LiveRequest};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
@@ -236,6 +238,11 @@ impl Peers for Links {
 
     /// Nobody looks on.
     fn live(&self, _: &str, _: LiveRequest) -> LiveParts {
+        Box::pin(futures_util::stream::pending())
+    }
+
+    /// Nobody looks on.
+    fn live_lines(&self, _: &str, _: LiveLinesRequest) -> LiveLineParts {
         Box::pin(futures_util::stream::pending())
     }
 }

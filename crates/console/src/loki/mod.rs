@@ -32,12 +32,14 @@ mod query;
 mod refusal;
 mod statistics;
 mod tail;
+mod tailed;
 mod time;
 mod volume;
 
 pub(crate) use encode::CATEGORIZE;
 pub(crate) use query::{ENCODING_FLAGS, wants_categories};
 pub(crate) use refusal::{DIALECT, Refusal};
+pub(crate) use tailed::{Frame, Frames, Way, frame_of, note};
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! `tail`: lines as they come, over a WebSocket.
+//! `tail`: lines as they come.
 //!
 //! The newest lines of before are sent first, then what comes. A reader that does not read costs a bounded buffer: the
-//! feed drops what does not fit, and the next message names it in `dropped_entries`.
+//! feed drops what does not fit, and the next message names it in `dropped_entries`. What lines may lack, because they
+//! were dropped or a broker does not answer, it says in `warnings`.
 //!
 //! Source: `pkg/querier/tail` and `pkg/util/marshal` of Loki.
 
@@ -10,24 +11,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Uri};
 use logql::pipeline::Pipeline;
 use logql::syntax::ast::{Expr, LogExpr};
-use model::{Labels, LogRecord, TenantName};
+use model::{Labels, LogRecord};
 use net::auth::{Principal, Standing};
 
 use super::asked::{Bounds, Direction, integer, limit};
 use super::cursor::line_hash;
-use super::encode::{self, CATEGORIZE, write_object};
+use super::encode::{self, CATEGORIZE, write_object, write_text};
 use super::lines::{self, LinesAsked, LinesFound, StreamOut, write_entry};
 use super::query::{asked, check_entries, now_ns, parsed, seed, wants_categories};
 use super::refusal::{Refusal, data_error};
+use super::tailed::{Frame, Frames, Way};
 use crate::Console;
-use crate::live::{CLOSE_TIMEOUT, PING_INTERVAL, SEND_TIMEOUT, lapse, named_in};
+use crate::live::{PING_INTERVAL, named_in};
 use crate::log_data::{LineFeed, NewLines};
 use crate::params::Params;
 use crate::running::Asked;
@@ -45,7 +46,7 @@ pub(super) async fn tail(
     uri: Uri,
     principal: Principal,
     standing: Standing,
-    request: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    request: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     params: Params,
 ) -> Result<Response, Refusal> {
     let now_ns = now_ns(&console);
@@ -59,10 +60,7 @@ pub(super) async fn tail(
         return Err(Refusal::bad(format!("delay_for can't be greater than {MAX_DELAY_S}")));
     }
     let bounds = Bounds { end_ns: i64::MAX, ..Bounds::of(&params, now_ns)? };
-    let request = request.map_err(|error| Refusal {
-        status: error.status(),
-        text: format!("tail is a WebSocket: {error}"),
-    })?;
+    let way = Way::of(&params, request)?;
     let tenant = named_in(&uri, principal)?.tenant;
     let feed = console.executor().data().tail(tenant, log.matchers.clone());
     let feed = feed.map_err(|error| Refusal::bad(error.to_string()))?;
@@ -81,14 +79,12 @@ pub(super) async fn tail(
         },
         delay: Duration::from_secs(delay_s.unsigned_abs()),
         console,
-        tenant,
     };
-    Ok(request.on_upgrade(move |socket| tailing.run(feed, standing, socket)))
+    Ok(way.answer((standing, tenant), move |frames| tailing.run(feed, frames)))
 }
 
 struct Tailing {
     console: Arc<Console>,
-    tenant: TenantName,
     asked: Asked,
     log: LogExpr,
     lines: LinesAsked,
@@ -96,32 +92,19 @@ struct Tailing {
 }
 
 impl Tailing {
-    async fn run(self, mut feed: Box<dyn LineFeed>, standing: Standing, socket: WebSocket) {
-        let (mut sink, mut stream) = socket.split();
-        let sending = self.send_all(&mut *feed, &mut sink);
-        // What a client says does not matter; that it is there does.
-        let listening = async { while let Some(Ok(_)) = stream.next().await {} };
-        let reason = tokio::select! {
-            reason = lapse(&standing, self.tenant) => Some((close_code::POLICY, reason.to_owned())),
-            () = listening => None,
-            reason = sending => reason.map(|reason| (close_code::ERROR, reason)),
-        };
-        if let Some((code, reason)) = reason {
-            let frame = CloseFrame { code, reason: reason.into() };
-            let close = sink.send(Message::Close(Some(frame)));
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+    async fn run(self, mut feed: Box<dyn LineFeed>, frames: Frames) {
+        if let Some(reason) = self.tell_all(&mut *feed, &frames).await {
+            let _ = frames.send(Frame::End(reason)).await;
         }
     }
 
     /// Sends lines until the reader takes none. Yields what went wrong otherwise.
-    async fn send_all(
-        &self,
-        feed: &mut dyn LineFeed,
-        sink: &mut SplitSink<WebSocket, Message>,
-    ) -> Option<String> {
+    async fn tell_all(&self, feed: &mut dyn LineFeed, frames: &Frames) -> Option<String> {
+        // What is stored from here on comes; what was before is looked up.
+        feed.begun().await;
         let mut before = match self.of_before().await {
             Ok(found) => found,
-            Err(refusal) => return Some(shortened(refusal.text)),
+            Err(refusal) => return Some(refusal.text),
         };
         let until = Instant::now() + OVERLAP;
         let mut known = std::mem::take(&mut before.noted);
@@ -129,23 +112,22 @@ impl Tailing {
             before.streams.drain(..).map(StreamOut::reversed).collect();
         drop(before);
         if !streams.is_empty() {
-            let frame = self.frame(&mut streams, &[]);
-            send(sink, frame).await?;
+            frames.send(self.frame(&mut streams, &[], &[])).await?;
         }
         let mut tailer = match Tailer::new(&self.log, &self.lines) {
             Ok(tailer) => tailer,
-            Err(text) => return Some(shortened(text)),
+            Err(text) => return Some(text),
         };
         let mut pings = tokio::time::interval(PING_INTERVAL);
         loop {
             let new = tokio::select! {
                 new = feed.next() => match new {
                     Some(Ok(new)) => new,
-                    Some(Err(error)) => return Some(shortened(error.to_string())),
+                    Some(Err(error)) => return Some(error.to_string()),
                     None => return None,
                 },
                 _ = pings.tick() => {
-                    send(sink, Message::Ping(axum::body::Bytes::new())).await?;
+                    frames.send(Frame::Ping).await?;
                     continue;
                 }
             };
@@ -162,16 +144,18 @@ impl Tailing {
             }
             let dropped: Vec<(Labels, i64)> =
                 all.iter_mut().flat_map(|new| std::mem::take(&mut new.dropped)).collect();
+            let warnings = warnings(&mut all);
             let lines = tailer.lines(&all, &known);
             let mut rest = &lines[..];
             let mut is_first = true;
-            while !rest.is_empty() || is_first && !dropped.is_empty() {
+            let has_words = !dropped.is_empty() || !warnings.is_empty();
+            while !rest.is_empty() || is_first && has_words {
                 let (some, others) = rest.split_at(rest.len().min(MAX_LINES));
                 let mut streams = tailer.streams(some);
-                let dropped: &[_] = if is_first { &dropped } else { &[] };
-                if !streams.is_empty() || !dropped.is_empty() {
-                    let frame = self.frame(&mut streams, dropped);
-                    send(sink, frame).await?;
+                let (dropped, warnings): (&[_], &[_]) =
+                    if is_first { (&dropped, &warnings) } else { (&[], &[]) };
+                if !streams.is_empty() || is_first && has_words {
+                    frames.send(self.frame(&mut streams, dropped, warnings)).await?;
                 }
                 (rest, is_first) = (others, false);
             }
@@ -190,7 +174,12 @@ impl Tailing {
         Ok(self.console.executor().in_time(self.asked.clone(), task).await?)
     }
 
-    fn frame(&self, streams: &mut Vec<StreamOut>, dropped: &[(Labels, i64)]) -> Message {
+    fn frame(
+        &self,
+        streams: &mut Vec<StreamOut>,
+        dropped: &[(Labels, i64)],
+        warnings: &[String],
+    ) -> Frame {
         let mut body = br#"{"streams":"#.to_vec();
         encode::write_streams(&mut body, streams);
         if !dropped.is_empty() {
@@ -205,12 +194,21 @@ impl Tailing {
             }
             body.push(b']');
         }
+        if !warnings.is_empty() {
+            body.extend_from_slice(br#","warnings":["#);
+            for (index, words) in warnings.iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                write_text(&mut body, words.as_bytes());
+            }
+            body.push(b']');
+        }
         if self.lines.categorize {
             body.extend_from_slice(format!(r#","encodingFlags":["{CATEGORIZE}"]"#).as_bytes());
         }
         body.push(b'}');
-        let text = String::from_utf8(body).expect("frames are written as UTF-8");
-        Message::Text(Utf8Bytes::from(text))
+        Frame::Text(String::from_utf8(body).expect("frames are written as UTF-8"))
     }
 }
 
@@ -292,9 +290,18 @@ impl Tailer {
     }
 }
 
-/// Sends a message; `None` if the reader takes none.
-async fn send(sink: &mut SplitSink<WebSocket, Message>, message: Message) -> Option<()> {
-    tokio::time::timeout(SEND_TIMEOUT, sink.send(message)).await.ok()?.ok()
+/// What lines may lack, in words.
+fn warnings(all: &mut [NewLines]) -> Vec<String> {
+    let mut warnings: Vec<String> =
+        all.iter_mut().flat_map(|new| std::mem::take(&mut new.notes)).collect();
+    let missed: u64 = all.iter().map(|new| new.missed).sum();
+    if missed > 0 {
+        warnings.push(format!(
+            "{missed} lines of the selected streams are left out: they came faster than they were read. Select \
+             fewer streams, or query the range"
+        ));
+    }
+    warnings
 }
 
 /// What a future yields at once, if it does.
@@ -304,10 +311,4 @@ async fn now_or_none<T>(future: impl Future<Output = T>) -> Option<T> {
         value = future => Some(value),
         () = std::future::ready(()) => None,
     }
-}
-
-/// A reason for the end of a connection, which has room for 123 bytes.
-fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(120));
-    text
 }

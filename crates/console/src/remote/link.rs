@@ -208,6 +208,19 @@ impl Link {
         is_asked.then(|| client_of(&state))
     }
 
+    /// As [`Link::client`], over a connection of its own: for what is read only as fast as somebody else reads.
+    pub(super) fn client_apart(&self, index: usize) -> Option<Client> {
+        self.client(index)?;
+        let channel = net::channel(&self.brokers[index].target, &self.tls).ok()?;
+        Some(ReadClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// All brokers, the one that answered last first.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = usize> + use<> {
+        let (first, len) = (self.first(), self.brokers.len());
+        (0..len).map(move |turn| (first + turn) % len)
+    }
+
     /// Notes that a call to a broker did not work.
     pub(super) fn failed(&self, index: usize, words: String) {
         let broker = &self.brokers[index];
@@ -289,7 +302,7 @@ impl Link {
     }
 
     /// Notes who answered. Yields how often that was another one than before.
-    fn answered(&self, index: usize) -> u64 {
+    pub(super) fn answered(&self, index: usize) -> u64 {
         {
             let mut state = self.brokers[index].state.lock();
             if state.health == Health::Unknown {

@@ -7,6 +7,7 @@ use net::rpc::PageRequest;
 use net::{Access, Routes};
 
 use super::Brokers;
+use super::log_tail::tail;
 use super::page_merge::Page;
 use super::pages::ask_all;
 use crate::loki::{DIALECT, ENCODING_FLAGS, Refusal, wants_categories};
@@ -44,7 +45,7 @@ pub fn passed_on_log_routes(brokers: &Brokers) -> Routes {
     }
     routes
         .route(LIMITS, [Method::GET], Access::Read, pass_on)
-        .route("/loki/api/v1/tail", [Method::GET], Access::Read, at_the_broker)
+        .route("/loki/api/v1/tail", [Method::GET], Access::Read, tail)
         .with_state(brokers.clone())
 }
 
@@ -56,32 +57,31 @@ async fn pass_on(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Page, Refusal> {
-    if brokers.inner.clusters.len() > 1 {
-        let text = "lines of several clusters are not put together; ask a broker of one of them";
-        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, text: text.to_owned() });
-    }
+    only_cluster(&brokers)?;
     let (path, tenant) = (uri.path(), principal.tenant);
-    let path_and_query = format!("{path}?{}", as_query(&headers, &params));
+    let path_and_query = format!("{path}?{}", as_query(&headers, &params, &[]));
     let asked = PageRequest { path_and_query, tenant: tenant.to_string() };
     Ok(ask_all(&brokers, tenant, path, asked).await?)
 }
 
-/// Parameters of the URL and the form, and of the header what matters, as the query of a URL.
-fn as_query(headers: &HeaderMap, params: &Params) -> String {
+/// Lines are those of one cluster.
+pub(super) fn only_cluster(brokers: &Brokers) -> Result<(), Refusal> {
+    if brokers.inner.clusters.len() > 1 {
+        let text = "lines of several clusters are not put together; ask a broker of one of them";
+        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, text: text.to_owned() });
+    }
+    Ok(())
+}
+
+/// Parameters of the URL and the form but some, and of the header what matters, as the query of a URL.
+pub(super) fn as_query(headers: &HeaderMap, params: &Params, without: &[&str]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(params.pairs());
+    let kept = params.pairs().iter().filter(|(name, _)| !without.contains(&name.as_str()));
+    query.extend_pairs(kept);
     if wants_categories(headers, params) && params.get(ENCODING_FLAGS).is_none() {
         query.append_pair(ENCODING_FLAGS, crate::loki::CATEGORIZE);
     }
     query.finish()
-}
-
-/// What a console cannot pass on.
-async fn at_the_broker(uri: Uri) -> Refusal {
-    let path = uri.path();
-    let text =
-        format!("{path} is answered by the broker; this is a console, ask the broker itself");
-    Refusal { status: StatusCode::NOT_IMPLEMENTED, text }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod feed;
 mod label;
 mod link;
 mod lists;
+mod log_tail;
 mod logs;
 mod merged;
 mod numbers;

@@ -18,6 +18,7 @@
 mod answers;
 mod foreign;
 mod heads;
+mod lines;
 mod live;
 
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use governor::{Account, Governor, Held, Refused};
 use model::{NO_TENANT, TenantId};
 use net::rpc::fresh_request::Ask;
-use net::rpc::{FreshHead, FreshPart, FreshRequest, LiveRequest};
+use net::rpc::{FreshHead, FreshPart, FreshRequest, LiveLinesRequest, LiveRequest};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
@@ -52,6 +53,7 @@ use crate::rpc::messages;
 use foreign::Foreign;
 
 pub(crate) use heads::{any, head_labels};
+pub use lines::LiveLineParts;
 pub use live::LiveParts;
 
 /// An answer on its way.
@@ -66,6 +68,10 @@ pub trait Peers: Send + Sync + 'static {
     /// Subscribes at one; see [`crate::Broker::answer_live`], which answers. The stream ends with an error
     /// if it cannot be reached.
     fn live(&self, address: &str, request: LiveRequest) -> LiveParts;
+
+    /// Follows the lines of one; see [`crate::Broker::answer_live_lines`], which answers. The stream ends with an
+    /// error if it cannot be reached.
+    fn live_lines(&self, address: &str, request: LiveLinesRequest) -> LiveLineParts;
 }
 
 /// A broker that has not begun to answer after so long does not answer.

@@ -49,6 +49,17 @@ impl Peers for Shared {
             }
         }
     }
+
+    fn live_lines(&self, _: &str, request: LiveLinesRequest) -> LiveLineParts {
+        let feed = self.0.feeds.lock().get(&request.to).cloned();
+        match feed.and_then(|feed| feed.opened()) {
+            Some(broker) => broker.answer_live_lines(request),
+            None => {
+                let refused = Err(Status::unavailable("connection refused"));
+                Box::pin(futures_util::stream::iter([refused]))
+            }
+        }
+    }
 }
 
 impl ObjectStore for Shared {

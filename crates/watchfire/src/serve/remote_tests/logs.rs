@@ -6,8 +6,8 @@ use model::{DEFAULT_TENANT, Labels, LogBatch};
 use serde_json::Value;
 
 use super::super::now_ms;
-use super::support::{ask, json, send};
-use super::{Pair, Router};
+use super::support::{Way, ask, json, send};
+use super::{Broker, Pair, Router, Shown, Stored};
 
 /// Lines of two streams, of now.
 async fn fill(pair: &Pair) {
@@ -22,7 +22,11 @@ async fn fill(pair: &Pair) {
             batch.push(t_ns, line.as_bytes(), &[("trace_id", &trace)]).expect("short");
         }
     }
-    let broker = pair.stored.broker.clone();
+    store(&pair.stored.broker, batch).await;
+}
+
+async fn store(broker: &Broker, batch: LogBatch) {
+    let broker = broker.clone();
     let stored = tokio::task::spawn_blocking(move || {
         let (done, stored) = std::sync::mpsc::channel();
         broker.ingest_logs(DEFAULT_TENANT, batch, None, move |result| {
@@ -83,4 +87,80 @@ async fn lines_at_a_console_are_those_of_its_broker() {
     assert_eq!(metadata["trace_id"], "19", "{body}");
     let (status, _) = ask(&pair.shown.remote, "/loki/api/v1/delete").await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+}
+
+/// Messages of a tail, as they come.
+struct Tailed {
+    body: axum::body::BodyDataStream,
+    read: String,
+}
+
+impl Tailed {
+    async fn open(router: &Router, query: &str) -> Tailed {
+        let request = Request::get(format!("/loki/api/v1/tail?format=ndjson&query={query}"));
+        let mut request = request.body(Body::empty()).expect("a request");
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 40_000));
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+        let answer = tower::ServiceExt::oneshot(router.clone(), request).await.expect("answers");
+        assert_eq!(answer.status(), StatusCode::OK);
+        Tailed { body: answer.into_body().into_data_stream(), read: String::new() }
+    }
+
+    /// The next one that says something.
+    async fn next(&mut self) -> Value {
+        loop {
+            if let Some((line, rest)) = self.read.split_once('\n') {
+                let (line, rest) = (line.to_owned(), rest.to_owned());
+                self.read = rest;
+                if !line.is_empty() {
+                    return serde_json::from_str(&line).expect("JSON");
+                }
+                continue;
+            }
+            let piece = futures_util::StreamExt::next(&mut self.body);
+            let piece = tokio::time::timeout(std::time::Duration::from_secs(30), piece).await;
+            let piece = piece.expect("something is told").expect("it does not end").expect("whole");
+            self.read.push_str(std::str::from_utf8(&piece).expect("text"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_as_they_come_pass_through_a_console_and_outlive_a_broker() {
+    let stored = Stored::start("{}", 2).await;
+    let (first, second) = (Way::to(stored.address(0)).await, Way::to(stored.address(1)).await);
+    let brokers = format!("{},{}", first.address, second.address);
+    let token = stored.token().await;
+    let shown = Shown::start(&["--broker", &brokers, "--join", &token], "{}").await;
+    let mut tailed =
+        Tailed::open(&shown.remote, "%7Bapp%3D%22web%22%7D%20%7C%3D%20%22line%22").await;
+    let line = |n: i64| {
+        let mut batch = LogBatch::default();
+        batch.stream(&Labels::from_pairs([("app", "web")]).expect("valid"));
+        batch.push(now_ms() * 1_000_000, format!("line {n}").as_bytes(), &[]).expect("short");
+        batch.push(now_ms() * 1_000_000, b"another", &[]).expect("short");
+        batch
+    };
+    let text = |message: &Value| message["streams"][0]["values"][0][1].as_str().map(str::to_owned);
+    store(&stored.broker, line(1)).await;
+    assert_eq!(text(&tailed.next().await).as_deref(), Some("line 1"));
+    store(&stored.broker, line(2)).await;
+    let message = tailed.next().await;
+    assert_eq!((text(&message).as_deref(), message.get("warnings")), (Some("line 2"), None));
+    first.cut();
+    let lost = tailed.next().await;
+    assert!(lost["warnings"][0].as_str().is_some_and(|words| words.contains("does not answer")));
+    let found = tailed.next().await;
+    assert!(found["warnings"][0].as_str().is_some_and(|words| words.contains("answers again")));
+    store(&stored.broker, line(3)).await;
+    let mut message = tailed.next().await;
+    // What bears a time of the moment between may come again.
+    while text(&message).as_deref() == Some("line 2") {
+        message = tailed.next().await;
+    }
+    assert_eq!(text(&message).as_deref(), Some("line 3"), "{message}");
+    let refused = "/loki/api/v1/tail?format=ndjson&query=%7Bapp%3D";
+    let (status, body) = ask(&shown.remote, refused).await;
+    assert_eq!((status, body), ask(&stored.direct, refused).await);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
 }
