@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use crate::source::{BrokerData, BrokerStorage};
 
 mod completions;
+mod splits;
 
 const SECOND_NS: i64 = 1_000_000_000;
 /// A full hour.
@@ -37,7 +38,13 @@ type Line<'a> = (f64, &'a str, &'a [(&'a str, &'a str)]);
 
 impl Server {
     fn new() -> Server {
-        let config = BrokerConfig { shards: 1, ..BrokerConfig::new("unused".into(), now_ms) };
+        Server::at(now_ms)
+    }
+
+    /// With a broker for which it is this time.
+    fn at(broker_now_ms: fn() -> i64) -> Server {
+        let config =
+            BrokerConfig { shards: 1, ..BrokerConfig::new("unused".into(), broker_now_ms) };
         let disk = Arc::new(MemoryDisk::new()) as Arc<dyn Disk>;
         let broker = Broker::open_on(disk, config, Arc::default()).expect("an empty disk");
         let data = Arc::new(BrokerData(broker.clone()));
