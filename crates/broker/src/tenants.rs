@@ -21,6 +21,7 @@ use crate::logs::LineHub;
 mod agreed;
 mod lines;
 mod pace;
+mod streams;
 
 use pace::Pace;
 

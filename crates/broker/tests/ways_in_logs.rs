@@ -303,6 +303,41 @@ async fn lines_without_a_time_are_stored_each_time_unless_the_sender_names_the_r
     assert_eq!((status, ways.texts().len()), (StatusCode::BAD_REQUEST, 7), "{text}");
 }
 
+/// What is answered 429 comes again as a whole, and lines without a time would get another one then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_lines_without_a_time_is_within_the_limit_of_streams_or_not_stored() {
+    let limits = LogLimits { max_streams: 2, ..LogLimits::default() };
+    let ways = Ways::with(limited(limits));
+    let path = "/insert/jsonline?_stream_fields=app";
+    let line = |app: &str| format!("{{\"app\":\"{app}\",\"_msg\":\"tick\"}}\n");
+    let three = ["a", "b", "c"].map(line).concat();
+    let acme = [("x-scope-orgid", "acme")];
+    let id = TenantId(DEFAULT_TENANT.0 + 1);
+    for _ in 0..2 {
+        let (status, text) = ways.send(path, &acme, three.clone()).await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{text}");
+        assert!(text.contains("when trying to create stream {app=\\\"c\\\""), "{text}");
+        assert!(text.contains("nothing of this request was stored"), "{text}");
+        assert_eq!(ways.lines(id).len(), 0);
+    }
+    for (body, count) in [(line("a"), 1), ([line("a"), line("c")].concat(), 3)] {
+        let (status, text) = ways.send(path, &acme, body).await;
+        assert_eq!((status, ways.lines(id).len()), (StatusCode::OK, count), "{text}");
+    }
+    let (status, text) = ways.send(path, &acme, line("b")).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{text}");
+    // One line without a time is enough; with times those of the other streams are stored.
+    let at = |app: &str| {
+        format!("{{\"app\":\"{app}\",\"_msg\":\"tock\",\"_time\":\"{}\"}}\n", START_MS * MS)
+    };
+    let (status, _) = ways.send(path, &acme, [at("a"), line("b")].concat()).await;
+    assert_eq!((status, ways.lines(id).len()), (StatusCode::TOO_MANY_REQUESTS, 3));
+    for _ in 0..2 {
+        let (status, _) = ways.send(path, &acme, [at("a"), at("b")].concat()).await;
+        assert_eq!((status, ways.lines(id).len()), (StatusCode::TOO_MANY_REQUESTS, 4));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_is_stored_piece_by_piece_however_long_it_is() {
     let ways = Ways::new();

@@ -137,21 +137,33 @@ pub(crate) async fn store_as<S: Send + 'static>(
             }
             let id = broker.tenant_for_write(sender.tenant)?;
             let (now_ms, name) = (broker.now_ms(), sender.tenant);
+            let admitted = LogSummary { refusals: LogRefusals::default(), ..lines.clone() };
+            // Of what is stored in part the sender sends all again, and lines that get other times then would be
+            // there twice.
+            let is_timed_here = lines.timed_here > 0;
             let (batch, left_out) = book.lines_of(name, |of| {
                 of.admit(name, lines, &limits, now_ms)?;
-                Ok::<_, TooFast>(of.limit_streams(name, batch, &limits, now_ms))
+                Ok::<_, TooFast>(match is_timed_here {
+                    true => of.limit_whole(name, batch, &limits, now_ms),
+                    false => of.limit_streams(name, batch, &limits, now_ms),
+                })
             })?;
+            if batch.lines() == 0 {
+                book.lines_of(name, |of| of.give_back(&admitted, &limits));
+                let _ = stored.send(Ok(LogOutcome::default()));
+                return Ok((summary, left_out));
+            }
             let push = sender.push_id(id, &body, lines).filter(|_| left_out.is_empty());
-            let admitted = LogSummary { refusals: LogRefusals::default(), ..lines.clone() };
             let for_pace = broker.clone();
-            broker.ingest_logs(id, batch, push, move |result| {
+            let done = move |result| {
                 if !matches!(result, Ok(LogOutcome { was_known: false, .. })) {
                     let book = &for_pace.inner.tenants;
                     book.lines_of(name, |of| of.give_back(&admitted, &limits));
                 }
                 // The client may have gone; its lines are stored all the same.
                 let _ = stored.send(result);
-            });
+            };
+            broker.ingest_logs(id, batch, push, done);
             Ok((summary, left_out))
         }
     };

@@ -1,6 +1,6 @@
 //! How fast lines of a tenant may come, how many streams it may have, and what is counted of its lines.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,16 +11,14 @@ use wire::text_encode::TextEncoder;
 
 use super::Tenant;
 use super::pace::Pace;
+use super::streams::{Piece, Streams, hash, pieces_of};
 
-/// A stream counts for so long after its last line.
-const ACTIVE_MS: i64 = 60 * 60 * 1_000;
-/// Streams of which a pace is kept; further ones begin anew. Those that rest for long have a full bucket
-/// again, so nothing is lost with them.
-const MAX_PACES: usize = 100_000;
-/// Between two looks for streams that are not active any more.
-const PRUNE_MS: i64 = 10_000;
 /// Texts that an answer has.
 const MAX_TEXTS: usize = 16;
+
+/// Behind why streams of a request are too many or too fast whose lines have no time.
+const NOTHING: &str = "nothing of this request was stored, since of lines without a time those that are stored \
+                       would be there twice when it comes again";
 
 /// Reasons for which lines are not taken, besides those of `wire::logs::LogRefusal`, as Loki names them.
 const RATE_LIMITED: &str = "rate_limited";
@@ -36,19 +34,6 @@ pub(crate) struct TenantLines {
     stored_bytes: AtomicU64,
     /// Lines and bytes that were not taken, by reason.
     discarded: Mutex<BTreeMap<&'static str, (u64, u64)>>,
-}
-
-#[derive(Debug, Default)]
-struct Streams {
-    /// By a hash of their labels.
-    known: HashMap<u64, Stream>,
-    pruned_ms: i64,
-}
-
-#[derive(Debug)]
-struct Stream {
-    last_ms: i64,
-    pace: Pace,
 }
 
 /// Lines that come faster than they may: none of a request is taken.
@@ -186,6 +171,54 @@ impl TenantLines {
         (kept, left_out)
     }
 
+    /// As [`TenantLines::limit_streams`], all or nothing: of lines that would not be the same ones when they come
+    /// again. What a stream has in the batch is one piece, so it may be more than a burst, as a request of a
+    /// tenant may.
+    pub(crate) fn limit_whole(
+        &self,
+        name: TenantName,
+        batch: LogBatch,
+        limits: &LogLimits,
+        now_ms: i64,
+    ) -> (LogBatch, LeftOut) {
+        // Fast path: nothing is limited.
+        if limits.max_streams == 0 && limits.stream_rate_bytes == 0 {
+            return (batch, LeftOut::default());
+        }
+        let pieces = pieces_of(&batch);
+        let mut streams = self.streams.lock();
+        let mut at_fault: Vec<&Piece> = streams.too_many(&pieces, limits, now_ms);
+        let reason = if at_fault.is_empty() { STREAM_RATE } else { STREAM_LIMIT };
+        if at_fault.is_empty() {
+            let mut taken = Vec::new();
+            for piece in &pieces {
+                streams.meet(piece.hash, limits, now_ms);
+                match streams.admits(piece.hash, piece.bytes, limits, now_ms) {
+                    true => taken.push(piece),
+                    false => at_fault.push(piece),
+                }
+            }
+            if at_fault.is_empty() {
+                return (batch, LeftOut::default());
+            }
+            for piece in taken {
+                streams.give_back(piece.hash, piece.bytes, limits);
+            }
+        }
+        let mut left_out = LeftOut::default();
+        for piece in at_fault {
+            left_out.add(0, || match reason {
+                STREAM_LIMIT => too_many(name, &piece.labels),
+                _ => too_fast(name, limits, piece),
+            });
+        }
+        let bytes = pieces.iter().map(|piece| piece.bytes as u64).sum();
+        left_out.lines = batch.lines();
+        self.discard(reason, left_out.lines, bytes);
+        left_out.texts.push(NOTHING.to_owned());
+        (LogBatch::default(), left_out)
+    }
+
     /// Counts what a decoder refused.
     pub(crate) fn count_refusals(&self, refusals: &LogRefusals) {
         for refused in refusals.iter() {
@@ -274,45 +307,6 @@ fn bytes_of(summary: &LogSummary) -> usize {
     usize::try_from(summary.line_bytes + summary.metadata_bytes).unwrap_or(usize::MAX)
 }
 
-fn hash(packed_labels: &[u8]) -> u64 {
-    let whole = blake3::hash(packed_labels);
-    u64::from_le_bytes(*whole.as_bytes().first_chunk().expect("a hash has 32 bytes"))
-}
-
-impl Streams {
-    /// Notes that a stream has lines, unless it is one too many.
-    fn meet(&mut self, hash: u64, limits: &LogLimits, now_ms: i64) -> bool {
-        if let Some(stream) = self.known.get_mut(&hash) {
-            stream.last_ms = now_ms;
-            return true;
-        }
-        let most = match limits.max_streams {
-            0 => MAX_PACES,
-            most => most,
-        };
-        if self.known.len() >= most && now_ms.saturating_sub(self.pruned_ms).abs() >= PRUNE_MS {
-            self.pruned_ms = now_ms;
-            self.known.retain(|_, stream| now_ms.saturating_sub(stream.last_ms) < ACTIVE_MS);
-        }
-        if self.known.len() >= most {
-            if limits.max_streams > 0 {
-                return false;
-            }
-            self.known.clear();
-        }
-        self.known.insert(hash, Stream { last_ms: now_ms, pace: Pace::default() });
-        true
-    }
-
-    fn admits(&mut self, hash: u64, bytes: usize, limits: &LogLimits, now_ms: i64) -> bool {
-        let LogLimits { stream_rate_bytes: rate, stream_burst_bytes: burst, .. } = *limits;
-        match self.known.get_mut(&hash) {
-            Some(stream) if rate > 0 => stream.pace.take(bytes, rate, burst, now_ms).is_ok(),
-            _ => true,
-        }
-    }
-}
-
 /// A batch whose streams are looked at.
 struct Taking<'t> {
     name: TenantName,
@@ -344,38 +338,43 @@ impl Taking<'_> {
     }
 
     fn end(&mut self, stream: Under) {
-        let Under { labels, is_known, lines, slow, first, .. } = stream;
+        let Under { labels, is_known, lines, slow, first, hash, .. } = stream;
         let (name, limits) = (self.name, self.limits);
         if !is_known {
-            let text = || {
-                format!(
-                    "maximum active stream limit exceeded when trying to create stream {labels}, reduce the \
-                     number of active streams (reduce labels or reduce label values), or contact your Loki \
-                     administrator to see if the limit can be increased, user: '{name}'"
-                )
-            };
-            self.left_out.add(lines, text);
-        } else if let Some((timestamp_ns, bytes)) = first {
-            let rate = limits.stream_rate_bytes;
-            let time = model::rfc3339(timestamp_ns.div_euclid(1_000_000));
-            let text = || {
-                format!(
-                    "entry with timestamp {time} ignored, reason: 'Per stream rate limit exceeded (limit: \
-                     {rate}B/sec) while attempting to ingest for stream '{labels}' totaling {bytes}B, consider \
-                     splitting a stream via additional labels or contact your Loki administrator to see if \
-                     the limit can be increased',\nuser '{name}', total ignored: {slow} out of {lines} for \
-                     stream: {labels}"
-                )
-            };
-            self.left_out.add(slow, text);
+            self.left_out.add(lines, || too_many(name, &labels));
+        } else if let Some((first_ns, bytes)) = first {
+            let piece = Piece { labels, hash, lines, slow, first_ns, bytes };
+            self.left_out.add(slow, || too_fast(name, limits, &piece));
         }
     }
+}
+
+fn too_many(name: TenantName, labels: &model::Labels) -> String {
+    format!(
+        "maximum active stream limit exceeded when trying to create stream {labels}, reduce the \
+         number of active streams (reduce labels or reduce label values), or contact your Loki \
+         administrator to see if the limit can be increased, user: '{name}'"
+    )
+}
+
+fn too_fast(name: TenantName, limits: &LogLimits, piece: &Piece) -> String {
+    let Piece { labels, lines, slow, first_ns, bytes, .. } = piece;
+    let rate = limits.stream_rate_bytes;
+    let time = model::rfc3339(first_ns.div_euclid(1_000_000));
+    format!(
+        "entry with timestamp {time} ignored, reason: 'Per stream rate limit exceeded (limit: \
+         {rate}B/sec) while attempting to ingest for stream '{labels}' totaling {bytes}B, consider \
+         splitting a stream via additional labels or contact your Loki administrator to see if \
+         the limit can be increased',\nuser '{name}', total ignored: {slow} out of {lines} for \
+         stream: {labels}"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use model::Labels;
 
+    use super::super::streams::{ACTIVE_MS, PRUNE_MS};
     use super::*;
 
     fn batch(streams: &[(&str, usize)]) -> LogBatch {
@@ -425,6 +424,41 @@ mod tests {
         );
         assert_eq!(limit(&[("a", 2)], 1_000).1.lines, 1);
         assert_eq!(lines.discarded()["per_stream_rate_limit"], (3, 30));
+    }
+
+    #[test]
+    fn all_streams_of_a_request_are_within_the_limits_or_none_is() {
+        let lines = TenantLines::default();
+        let limits = LogLimits {
+            max_streams: 2,
+            stream_rate_bytes: 10,
+            stream_burst_bytes: 30,
+            ..LogLimits::default()
+        };
+        let limit = |streams: &[(&str, usize)], now_ms| {
+            let batch = batch(streams);
+            let (kept, out) =
+                lines.limit_whole(TenantName::DEFAULT, batch.clone(), &limits, now_ms);
+            assert!(kept == batch && out.is_empty() || kept.lines() == 0 && !out.is_empty());
+            (out.lines, out.text())
+        };
+        let (left_out, text) = limit(&[("a", 1), ("b", 1), ("c", 1), ("a", 1)], 0);
+        assert_eq!(left_out, 4);
+        assert!(
+            text.contains("create stream {s=\"c\"}, reduce") && text.ends_with(NOTHING),
+            "{text}"
+        );
+        // None of them has become one of the two, and nothing was taken of what a stream may have.
+        assert_eq!(limit(&[("b", 3), ("c", 2)], 0).0, 0);
+        let (left_out, text) = limit(&[("c", 1), ("b", 2)], 0);
+        assert_eq!(left_out, 3);
+        assert!(text.contains("2 out of 2 for stream: {s=\"b\"}; nothing of this"), "{text}");
+        assert_eq!(limit(&[("c", 1)], 0).0, 0, "it was given back");
+        assert_eq!(limit(&[("c", 1)], 0).0, 1);
+        assert_eq!(limit(&[("b", 9)], 2_000).0, 9);
+        assert_eq!(limit(&[("b", 9)], 3_000).0, 0, "more than a burst, when that is full");
+        assert_eq!(limit(&[("b", 1)], 6_000).0, 1, "and then it waits for it");
+        assert_eq!(lines.discarded()["stream_limit"], (4, 40));
     }
 
     #[test]
