@@ -13,7 +13,7 @@ use std::ops::Bound;
 use model::TimeRange;
 
 use crate::state::Outcome;
-use crate::{BlockId, CatalogError, Command, Mark, NewBlock, Standing, State};
+use crate::{BlockId, CatalogError, Command, Mark, NewBlock, PushMark, Standing, State};
 
 /// Most brokers of a cluster, those that left and whose segments are not in blocks included.
 pub const MAX_BROKERS: usize = 1_000;
@@ -120,6 +120,8 @@ pub struct NewSegment {
     pub range: TimeRange,
     /// Marks of agents, with the number of the batch each belongs to; ascending by batch.
     pub marks: Vec<(u32, Mark)>,
+    /// Pushes of lines that are to be stored once, likewise. None below [`crate::PUSHES_LEVEL`].
+    pub pushes: Vec<(u32, PushMark)>,
 }
 
 /// Why a batch of a segment does not count.
@@ -329,8 +331,11 @@ impl State {
         }
         let found = broker.segments.len() + 1;
         crate::state::check_size("a broker's list of segments", found, MAX_SEGMENTS_PER_BROKER)?;
-        let ascending = new.marks.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if !ascending || new.marks.iter().any(|(batch, _)| *batch >= MAX_BATCHES_PER_SEGMENT) {
+        let is_marked = |batch: &u32| new.marks.binary_search_by_key(batch, |mark| mark.0).is_ok();
+        if !are_batches(&new.marks)
+            || !are_batches(&new.pushes)
+            || new.pushes.iter().any(|(batch, _)| is_marked(batch))
+        {
             return Err(CatalogError::UnfitSegment { seq: new.seq });
         }
         for (_, mark) in &new.marks {
@@ -346,6 +351,12 @@ impl State {
                 }
             }
         }
+        for (batch, push) in &new.pushes {
+            if !self.pushes.store(*push) {
+                passed_over.push((*batch, PassedOver::Known));
+            }
+        }
+        passed_over.sort_unstable_by_key(|(batch, _)| *batch);
         let segment = Segment {
             epoch: new.epoch,
             size_bytes: new.size_bytes,
@@ -520,4 +531,10 @@ impl State {
         }
         Ok(broker)
     }
+}
+
+/// Whether things are of batches of a segment, ascending.
+fn are_batches<T>(of: &[(u32, T)]) -> bool {
+    of.windows(2).all(|pair| pair[0].0 < pair[1].0)
+        && of.iter().all(|(batch, _)| *batch < MAX_BATCHES_PER_SEGMENT)
 }

@@ -6,10 +6,10 @@ use codec::varint;
 use model::TimeRange;
 
 use crate::command::{put_mark, take_mark};
-use crate::envelope::Fields;
+use crate::envelope::{Fields, PUSHES_VERSION, put_list};
 use crate::{
-    Broker, BrokerId, BrokerInfo, BrokerState, CatalogError, Lease, LeaseClaim, NewSegment,
-    Segment, State,
+    Broker, BrokerId, BrokerInfo, BrokerState, CatalogError, Lease, LeaseClaim, MAX_PUSHES,
+    NewSegment, PushMark, Segment, State,
 };
 
 pub(crate) fn put_info(out: &mut Vec<u8>, info: &BrokerInfo) {
@@ -63,7 +63,7 @@ pub(crate) fn take_claim(fields: &mut Fields<'_>) -> Result<LeaseClaim, CatalogE
     })
 }
 
-pub(crate) fn put_new_segment(out: &mut Vec<u8>, segment: &NewSegment) {
+pub(crate) fn put_new_segment(out: &mut Vec<u8>, segment: &NewSegment, version: u8) {
     varint::put_u64(out, segment.broker.0);
     varint::put_u64(out, segment.epoch);
     varint::put_u64(out, segment.seq);
@@ -77,6 +77,13 @@ pub(crate) fn put_new_segment(out: &mut Vec<u8>, segment: &NewSegment) {
         varint::put_u64(out, u64::from(*batch));
         put_mark(out, mark);
     }
+    if version >= PUSHES_VERSION {
+        varint::put_u64(out, segment.pushes.len() as u64);
+        for (batch, push) in &segment.pushes {
+            varint::put_u64(out, u64::from(*batch));
+            put_push(out, push);
+        }
+    }
 }
 
 pub(crate) fn take_new_segment(fields: &mut Fields<'_>) -> Result<NewSegment, CatalogError> {
@@ -89,10 +96,22 @@ pub(crate) fn take_new_segment(fields: &mut Fields<'_>) -> Result<NewSegment, Ca
         rows: fields.number()?,
         range: TimeRange::new(fields.signed()?, fields.signed()?),
         marks: fields.list(|fields| Ok((take_u32(fields)?, take_mark(fields)?)))?,
+        pushes: match fields.version >= PUSHES_VERSION {
+            true => fields.list(|fields| Ok((take_u32(fields)?, take_push(fields)?)))?,
+            false => Vec::new(),
+        },
     })
 }
 
-pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State) {
+fn put_push(out: &mut Vec<u8>, push: &PushMark) {
+    out.extend_from_slice(&push.0);
+}
+
+fn take_push(fields: &mut Fields<'_>) -> Result<PushMark, CatalogError> {
+    fields.sixteen().map(PushMark)
+}
+
+pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State, version: u8) {
     varint::put_u64(out, state.brokers.len() as u64);
     for (id, broker) in &state.brokers {
         varint::put_u64(out, id.0);
@@ -121,6 +140,9 @@ pub(crate) fn put_cluster(out: &mut Vec<u8>, state: &State) {
         varint::put_u64(out, broker.0);
         varint::put_u64(out, *seq);
         put_segment(out, segment);
+    }
+    if version >= PUSHES_VERSION {
+        put_list(out, state.pushes.iter(), put_push);
     }
 }
 
@@ -155,7 +177,16 @@ pub(crate) fn take_cluster(fields: &mut Fields<'_>, state: &mut State) -> Result
     if state.retired_below.0 > state.next_block_id {
         return Err(fields.corrupt("ids are retired that were never handed out"));
     }
-    take_unread(fields, state)
+    take_unread(fields, state)?;
+    // Version 5 ends here.
+    if fields.version >= PUSHES_VERSION {
+        for _ in 0..fields.number()? {
+            if state.pushes.iter().len() == MAX_PUSHES || !state.pushes.store(take_push(fields)?) {
+                return Err(fields.corrupt("a push is known twice, or one too many"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn take_broker(fields: &mut Fields<'_>, last_delete: u64) -> Result<Broker, CatalogError> {

@@ -105,7 +105,7 @@ pub enum Command {
         broker: BrokerId,
     },
     /// Says that a segment is durable in the store: from here on it is stored.
-    AddSegment(NewSegment),
+    AddSegment(Box<NewSegment>),
     /// Adds the blocks of a flush of a broker's segments.
     FlushLog {
         /// Whose.
@@ -205,7 +205,7 @@ impl Command {
 
     /// As [`Command::encode`], in a version that others read, see [`crate::format_version`].
     pub fn encode_at(&self, version: u8, out: &mut Vec<u8>) {
-        envelope::seal(out, version, |out| self.put(out));
+        envelope::seal(out, version, |out| self.put(out, version));
     }
 
     /// Reads a command back; `bytes` is one command and nothing else.
@@ -216,7 +216,7 @@ impl Command {
         envelope::unseal(bytes, Command::take)
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut Vec<u8>, version: u8) {
         match self {
             Command::CreateStore { store } => {
                 varint::put_u64(out, 1);
@@ -289,7 +289,7 @@ impl Command {
             }
             Command::AddSegment(segment) => {
                 varint::put_u64(out, 16);
-                cluster_bytes::put_new_segment(out, segment);
+                cluster_bytes::put_new_segment(out, segment, version);
             }
             Command::FlushLog { broker, epoch, through, added, deletes_through, unread } => {
                 varint::put_u64(out, 17);
@@ -316,7 +316,7 @@ impl Command {
                 varint::put_u64(out, 20);
                 varint::put_bytes(out, job.as_bytes());
                 varint::put_u64(out, *term);
-                command.put(out);
+                command.put(out, version);
             }
             Command::RetireBlocks { below } => {
                 varint::put_u64(out, 21);
@@ -388,7 +388,7 @@ impl Command {
             },
             14 => Command::RemoveBroker { broker: BrokerId(fields.number()?) },
             15 => Command::BeginLog { broker: BrokerId(fields.number()?) },
-            16 => Command::AddSegment(cluster_bytes::take_new_segment(fields)?),
+            16 => Command::AddSegment(Box::new(cluster_bytes::take_new_segment(fields)?)),
             17 => Command::FlushLog {
                 broker: BrokerId(fields.number()?),
                 epoch: fields.number()?,

@@ -11,17 +11,23 @@ use crate::{
 };
 
 /// Version of commands and snapshots that this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u8 = 5;
+pub const FORMAT_VERSION: u8 = 6;
 
 /// The feature level of this program, which a broker says in [`crate::BrokerInfo::feature_level`].
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// The feature level that a cluster has to have before anything of [`Signal::Logs`] is written in it: a
 /// broker below stops at a block of a signal that it does not know, and cannot read such a segment.
 pub const LOGS_LEVEL: u32 = 2;
 
+/// The feature level that a cluster has to have before its brokers agree on pushes of lines.
+pub const PUSHES_LEVEL: u32 = 3;
+
 /// The first version that knows that signal.
 const LOGS_VERSION: u8 = 5;
+
+/// The first version that has pushes of lines, in segments and in the snapshot.
+pub(crate) const PUSHES_VERSION: u8 = 6;
 
 /// The first version that a cluster wrote, and so the oldest that this program still writes.
 const OLDEST_WRITTEN: u8 = 4;

@@ -26,6 +26,7 @@ mod deletes;
 mod envelope;
 mod error;
 mod marks;
+mod pushes;
 mod ring;
 mod snapshot;
 mod state;
@@ -40,12 +41,15 @@ pub use cluster::{
 pub use command::{Command, Expected};
 #[cfg(debug_assertions)]
 pub use envelope::pose_as_next;
-pub use envelope::{FEATURE_LEVEL, FORMAT_VERSION, LOGS_LEVEL, feature_level, format_version};
+pub use envelope::{
+    FEATURE_LEVEL, FORMAT_VERSION, LOGS_LEVEL, PUSHES_LEVEL, feature_level, format_version,
+};
 pub use error::CatalogError;
 pub use marks::{
     Incarnation, Lane, LaneMarks, MAX_AGENT_NAME_BYTES, MAX_INCARNATIONS,
     MAX_INCARNATIONS_PER_AGENT, Mark, Standing,
 };
+pub use pushes::{MAX_PUSHES, PushMark};
 pub use ring::{Ring, RingBroker};
 pub use state::{KeyValue, MAX_KEY_BYTES, MAX_VALUE_BYTES, Outcome, State};
 pub use tombstone::{

@@ -42,7 +42,7 @@ impl State {
             put_marks(out, &self.marks);
             varint::put_u64(out, self.last_delete);
             varint::put_u64(out, self.flushed_deletes);
-            put_cluster(out, self);
+            put_cluster(out, self, version);
             put_list(out, self.tombstones.values().map(|tombstone| &**tombstone), put_tombstone);
         });
     }

@@ -5,10 +5,11 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::marks::Marks;
+use crate::pushes::Pushes;
 use crate::{
     BlockId, BlockMeta, Broker, BrokerId, CatalogError, Command, Expected, Incarnation, LaneMarks,
-    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, Segment, Standing, StoreId,
-    Tombstone,
+    Lease, LogPosition, MAX_TOMBSTONES, Mark, NewBlock, PassedOver, PushMark, Segment, Standing,
+    StoreId, Tombstone,
 };
 
 /// Longest key of the versioned key space, in bytes.
@@ -36,6 +37,8 @@ pub struct State {
     pub(crate) quarantined: BTreeMap<BlockId, BlockMeta>,
     pub(crate) keys: BTreeMap<String, KeyValue>,
     pub(crate) marks: Marks,
+    /// Of lines, in a cluster.
+    pub(crate) pushes: Pushes,
     /// The highest number of a delete.
     pub(crate) last_delete: u64,
     /// What the last flush said: what is not in blocks is younger than these.
@@ -194,6 +197,11 @@ impl State {
     /// What a batch of an agent is to the marks.
     pub fn standing(&self, mark: &Mark) -> Standing {
         self.marks.standing(mark)
+    }
+
+    /// Whether a push of lines was stored lately, of those that the brokers of a cluster agree on.
+    pub fn is_known_push(&self, push: &PushMark) -> bool {
+        self.pushes.is_known(push)
     }
 
     /// The marks of an agent's incarnation; all zero if it is not known.

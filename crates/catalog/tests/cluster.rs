@@ -2,8 +2,8 @@
 
 use catalog::{
     BROKER_LEASES, BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command,
-    LabelCondition, LeaseClaim, MAX_LEASES, NewBlock, NewSegment, Outcome, Signal, State,
-    Tombstone,
+    LabelCondition, LeaseClaim, MAX_LEASES, NewBlock, NewSegment, Outcome, PassedOver, PushMark,
+    Signal, State, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -26,7 +26,7 @@ fn state() -> State {
 }
 
 fn add(state: &mut State, epoch: u64, seq: u64) -> Result<Outcome, CatalogError> {
-    state.apply(&Command::AddSegment(NewSegment {
+    state.apply(&Command::AddSegment(Box::new(NewSegment {
         broker: BROKER,
         epoch,
         seq,
@@ -35,7 +35,8 @@ fn add(state: &mut State, epoch: u64, seq: u64) -> Result<Outcome, CatalogError>
         rows: 3,
         range: TimeRange::new(0, 10),
         marks: Vec::new(),
-    }))
+        pushes: Vec::new(),
+    })))
 }
 
 fn block(id: u64) -> NewBlock {
@@ -448,4 +449,44 @@ fn a_broker_can_always_say_that_it_is_there() {
     let one_more = state.apply(&take("merge/2/0".to_owned()));
     assert!(matches!(one_more, Err(CatalogError::TooLarge { .. })), "{one_more:?}");
     state.apply(&take(format!("{BROKER_LEASES}{BROKER}"))).expect("it has room of its own");
+}
+
+/// What a sender repeats at another broker counts once, whichever of the two is agreed upon first.
+#[test]
+fn a_push_counts_in_one_segment() {
+    let mut state = state();
+    let mut add = |seq, pushes: &[(u32, u8)]| {
+        let pushes = pushes.iter().map(|(batch, push)| (*batch, PushMark([*push; 16])));
+        let segment = NewSegment {
+            broker: BROKER,
+            epoch: 1,
+            seq,
+            size_bytes: 100,
+            checksum: 9,
+            rows: 3,
+            range: TimeRange::new(0, 10),
+            marks: Vec::new(),
+            pushes: pushes.collect(),
+        };
+        let outcome = state.apply(&Command::AddSegment(Box::new(segment)));
+        let known = |(batch, why)| {
+            assert_eq!(why, PassedOver::Known);
+            batch
+        };
+        outcome.map(|outcome| match outcome {
+            Outcome::Segment(passed_over) => passed_over.into_iter().map(known).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        })
+    };
+    assert_eq!(add(0, &[(0, 1), (2, 1), (5, 2)]), Ok(vec![2]));
+    assert_eq!(add(1, &[(0, 3), (7, 2)]), Ok(vec![7]));
+    assert!(add(1, &[(0, 4)]).is_err(), "it is refused as a whole");
+    assert_eq!(add(2, &[(1, 4)]), Ok(vec![]), "and nothing of it is known then");
+    let unfit = Err(CatalogError::UnfitSegment { seq: 3 });
+    assert_eq!(add(3, &[(1, 5), (1, 6)]), unfit);
+    assert_eq!(add(3, &[(0, 5), (1, 1)]), Ok(vec![1]));
+    assert!(state.is_known_push(&PushMark([5; 16])) && !state.is_known_push(&PushMark([6; 16])));
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    assert_eq!(State::decode(&bytes), Ok(state));
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use catalog::{
     BlockId, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected, Incarnation,
-    LabelCondition, Lane, LeaseClaim, LogPosition, Mark, NewBlock, NewSegment, Signal, State,
-    StoreId, Tombstone,
+    LabelCondition, Lane, LeaseClaim, LogPosition, Mark, NewBlock, NewSegment, PushMark, Signal,
+    State, StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 
@@ -141,7 +141,7 @@ fn info(name: &str, state: BrokerState) -> BrokerInfo {
 }
 
 fn segment(seq: u64, marks: Vec<(u32, Mark)>) -> Command {
-    Command::AddSegment(NewSegment {
+    Command::AddSegment(Box::new(NewSegment {
         broker: BROKERS[0],
         epoch: 1,
         seq,
@@ -150,7 +150,8 @@ fn segment(seq: u64, marks: Vec<(u32, Mark)>) -> Command {
         rows: 300,
         range: TimeRange::new(-5, 1_800_000_000_000),
         marks,
-    })
+        pushes: Vec::new(),
+    }))
 }
 
 fn of_batch(batch: u32, seq: u64, after_seq: u64) -> (u32, Mark) {
@@ -216,7 +217,8 @@ fn lines(id: u64) -> NewBlock {
     NewBlock { signal: Signal::Logs, ..block(id, 0) }
 }
 
-fn commands() -> Vec<(&'static str, Command)> {
+/// Those that version 5 has.
+fn fifth_commands() -> Vec<(&'static str, Command)> {
     let mut commands = fourth_commands();
     let Command::DeleteRows(rows) = delete(301) else { unreachable!("that is what it makes") };
     commands.extend([
@@ -231,6 +233,19 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("quarantine-lines", Command::Quarantine { block: BlockId(12) }),
     ]);
+    commands
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let mut commands = fifth_commands();
+    let Command::AddSegment(new) = segment(4, vec![of_batch(1, 302, 301)]) else {
+        unreachable!("that is what it makes")
+    };
+    // The second one is the first again.
+    let (first, second) = (PushMark(*b"0123456789abcdef"), PushMark(*b"fedcba9876543210"));
+    let pushes = vec![(0, first), (300, first), (301, second)];
+    commands
+        .push(("add-segment-pushes", Command::AddSegment(Box::new(NewSegment { pushes, ..*new }))));
     commands
 }
 
@@ -293,17 +308,27 @@ fn version_4_is_read() {
     assert_eq!(State::decode(&golden("snapshot.v4")), Ok(state_after(fourth_commands())));
 }
 
-/// In a cluster whose oldest program is of that version it is still written.
 #[test]
-fn version_4_is_written_where_it_is_wanted() {
-    for (name, command) in fourth_commands() {
-        let mut bytes = Vec::new();
-        command.encode_at(4, &mut bytes);
-        assert_eq!(bytes, golden(&format!("command-{name}.v4")), "{name}");
+fn version_5_is_read() {
+    for (name, command) in fifth_commands() {
+        assert_eq!(Command::decode(&golden(&format!("command-{name}.v5"))), Ok(command), "{name}");
     }
-    let mut bytes = Vec::new();
-    state_after(fourth_commands()).encode_at(4, &mut bytes);
-    assert_eq!(bytes, golden("snapshot.v4"));
+    assert_eq!(State::decode(&golden("snapshot.v5")), Ok(state_after(fifth_commands())));
+}
+
+/// In a cluster whose oldest program is of an earlier version that one is still written.
+#[test]
+fn earlier_versions_are_written_where_they_are_wanted() {
+    for (version, commands) in [(4, fourth_commands()), (5, fifth_commands())] {
+        for (name, command) in &commands {
+            let mut bytes = Vec::new();
+            command.encode_at(version, &mut bytes);
+            assert_eq!(bytes, golden(&format!("command-{name}.v{version}")), "{name}");
+        }
+        let mut bytes = Vec::new();
+        state_after(commands).encode_at(version, &mut bytes);
+        assert_eq!(bytes, golden(&format!("snapshot.v{version}")));
+    }
 }
 
 /// No program of version 4 wrote a signal that it did not know.
@@ -326,7 +351,7 @@ fn commands_keep_their_bytes() {
     for (name, command) in commands() {
         let mut bytes = Vec::new();
         command.encode(&mut bytes);
-        check_golden(&format!("command-{name}.v5"), &bytes);
+        check_golden(&format!("command-{name}.v6"), &bytes);
         assert_eq!(Command::decode(&bytes), Ok(command.clone()), "{name}");
         state.apply(&command).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
@@ -337,7 +362,7 @@ fn snapshots_keep_their_bytes() {
     let state = state();
     let mut bytes = Vec::new();
     state.encode(&mut bytes);
-    check_golden("snapshot.v5", &bytes);
+    check_golden("snapshot.v6", &bytes);
     assert_eq!(State::decode(&bytes), Ok(state));
 }
 
@@ -346,11 +371,11 @@ fn a_newer_version_is_refused_and_says_what_it_needs() {
     let mut bytes = Vec::new();
     state().encode(&mut bytes);
     bytes.truncate(bytes.len() - 4);
-    bytes[0] = 6;
+    bytes[0] = 7;
     bytes.extend_from_slice(&codec::checksum(&bytes).to_le_bytes());
-    let error = State::decode(&bytes).expect_err("version 6 is unknown");
-    assert_eq!(error, CatalogError::NewerVersion { found: 6, supported: 5 });
-    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 6"));
+    let error = State::decode(&bytes).expect_err("version 7 is unknown");
+    assert_eq!(error, CatalogError::NewerVersion { found: 7, supported: 6 });
+    assert!(error.to_string().contains("needs a watchfire that reads catalog format >= 7"));
     assert_eq!(Command::decode(&bytes), Err(error));
 }
 

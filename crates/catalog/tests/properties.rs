@@ -6,7 +6,7 @@ use catalog::{
     BlockId, BlockMeta, BrokerId, BrokerInfo, BrokerState, CatalogError, Command, Expected,
     Incarnation, KEEPS_DELETES, LabelCondition, Lane, LeaseClaim, LogPosition, MAX_KEPT_TOMBSTONES,
     MAX_KEY_BYTES, MAX_TOMBSTONE_BYTES, MAX_TOMBSTONE_SELECTORS, MAX_TOMBSTONES, MAX_VALUE_BYTES,
-    Mark, NewBlock, NewSegment, Outcome, Signal, State, StoreId, Tombstone,
+    Mark, NewBlock, NewSegment, Outcome, PushMark, Signal, State, StoreId, Tombstone,
 };
 use model::{MatchOp, TenantId, TimeRange};
 use proptest::prelude::*;
@@ -116,14 +116,16 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
     let blocks = || proptest::collection::vec(any_block(), 0..3);
     let marks = proptest::collection::vec((0..4_u32, any_mark()), 0..3);
     let unread = proptest::collection::vec(0..9_u64, 0..3);
+    let push = (0..3_u8).prop_map(|id| PushMark([id; 16]));
+    let pushes = proptest::collection::vec((0..4_u32, push), 0..3);
     let info = ("[xy]", any::<bool>(), 0..3_u32).prop_map(|(name, drains, feature_level)| {
         let state = if drains { BrokerState::Draining } else { BrokerState::Active };
         let (address, zone) = (name.clone(), name.clone());
         let (http_address, version) = (String::new(), feature_level.to_string());
         BrokerInfo { name, address, http_address, zone, version, feature_level, state }
     });
-    let segment = (broker(), 0..6_u64, 0..8_u64, 0..5_u64, marks).prop_map(
-        |(broker, epoch, seq, rows, marks)| NewSegment {
+    let segment = (broker(), 0..6_u64, 0..8_u64, 0..5_u64, marks, pushes).prop_map(
+        |(broker, epoch, seq, rows, marks, pushes)| NewSegment {
             broker,
             epoch,
             seq,
@@ -132,13 +134,14 @@ fn any_cluster_command() -> impl Strategy<Value = Command> {
             rows,
             range: TimeRange::new(0, 9),
             marks,
+            pushes,
         },
     );
     prop_oneof![
         2 => (broker(), info).prop_map(|(broker, info)| Command::SetBroker { broker, info: Box::new(info) }),
         1 => broker().prop_map(|broker| Command::RemoveBroker { broker }),
         2 => broker().prop_map(|broker| Command::BeginLog { broker }),
-        8 => segment.prop_map(Command::AddSegment),
+        8 => segment.prop_map(|segment| Command::AddSegment(Box::new(segment))),
         4 => (broker(), 0..6_u64, 0..9_u64, blocks(), 0..12_u64, unread).prop_map(
             |(broker, epoch, through, added, deletes_through, unread)| Command::FlushLog {
                 broker,

@@ -283,8 +283,9 @@ mod tests {
                 rows,
                 range: TimeRange::new(0, 1),
                 marks: Vec::new(),
+                pushes: Vec::new(),
             };
-            state.apply(&Command::AddSegment(new)).expect("next");
+            state.apply(&Command::AddSegment(Box::new(new))).expect("next");
         }
         assert_eq!(next_chunk(&state, broker, 16 << 20), Some(1));
         assert_eq!(next_chunk(&state, broker, 64 << 20), Some(3));

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use blockstore::{SegmentName, SegmentWriter};
 use bytes::Bytes;
-use catalog::{BrokerId, CatalogError, Command, Mark, NewSegment, Outcome, Signal, Standing};
+use catalog::{
+    BrokerId, CatalogError, Command, Mark, NewSegment, Outcome, PUSHES_LEVEL, PushMark, Signal,
+    Standing,
+};
 use consensus::{Consensus, ProposeError};
 use metricstore::{LogEncoder, Registry, ResolvedBatch};
 use model::LogBatch;
@@ -35,7 +38,7 @@ use crate::logs::{Lines, NewLines, OnLines, Push};
 const SEGMENT_BYTES: usize = 1 << 20;
 /// Lines that would make it larger than this go into the next.
 const MAX_SEGMENT_BYTES: usize = 8 << 20;
-/// … or marks of so many batches: they are in one command, which has to reach the other brokers in time …
+/// … or marks of so many batches, or pushes: they are in one command, which has to reach the other brokers in time …
 const SEGMENT_MARKS: usize = 1_000;
 /// … or when its first batch has waited for so long; and no sooner after the one before, so that a
 /// broker with little to do pays for four writes a second at most.
@@ -96,6 +99,7 @@ pub(super) struct Sealed {
     seq: u64,
     batches: Vec<Waiting>,
     marks: Vec<(u32, Mark)>,
+    pushes: Vec<(u32, PushMark)>,
     rows: u64,
     range: TimeRange,
     at: Instant,
@@ -206,6 +210,7 @@ pub(super) struct Open {
     writer: SegmentWriter,
     batches: Vec<Waiting>,
     marks: Vec<(u32, Mark)>,
+    pushes: Vec<(u32, PushMark)>,
     rows: u64,
     range: Option<TimeRange>,
     since: Option<Instant>,
@@ -235,7 +240,7 @@ impl Collector {
             let writer = &self.open.writer;
             let is_large = writer.payload_bytes() >= SEGMENT_BYTES
                 || writer.is_full()
-                || self.open.marks.len() >= SEGMENT_MARKS;
+                || self.open.marks.len() + self.open.pushes.len() >= SEGMENT_MARKS;
             if is_late || is_large {
                 self.seal().await;
             }
@@ -286,6 +291,16 @@ impl Collector {
         mark.is_some_and(|mark| self.consensus.read(|s| s.standing(mark)) == Standing::Known)
     }
 
+    /// Whether all brokers can read pushes in a segment's command.
+    fn agrees_on_pushes(&self) -> bool {
+        self.consensus.read(|state| state.feature_level() >= PUSHES_LEVEL)
+    }
+
+    /// As [`Collector::is_known`], of a push that another broker may have stored.
+    fn is_known_push(&self, push: Option<&PushMark>) -> bool {
+        push.is_some_and(|push| self.consensus.read(|state| state.is_known_push(push)))
+    }
+
     fn add(
         &mut self,
         batch: Box<ResolvedBatch>,
@@ -313,8 +328,10 @@ impl Collector {
     }
 
     async fn add_lines(&mut self, lines: NewLines, done: OnLines) {
-        let NewLines { tenant, batch, payload, push, mark, at_ms, range } = lines;
-        if self.is_known(mark.as_deref()) {
+        let NewLines { tenant, batch, payload, push, is_agreed, mark, at_ms, range } = lines;
+        let agreed = push.filter(|_| is_agreed && self.agrees_on_pushes());
+        let agreed = agreed.map(|id| PushMark(id.0));
+        if self.is_known(mark.as_deref()) || self.is_known_push(agreed.as_ref()) {
             let _ = self.events.send(Event::KnownLines(done));
             return;
         }
@@ -331,6 +348,7 @@ impl Collector {
         let number = open.writer.add(tenant, Signal::Logs, &payload);
         open.rows += batch.lines();
         open.marks.extend(mark.map(|mark| (number, *mark)));
+        open.pushes.extend(agreed.map(|push| (number, push)));
         open.range = Some(open.range.map_or(range, |all| all.union(&range)));
         open.since.get_or_insert_with(Instant::now);
         open.batches.push(Waiting::Lines { tenant, batch, push, done: Some(done) });
@@ -344,7 +362,8 @@ impl Collector {
         }
         let permits = Arc::clone(&self.puts);
         let permit = permits.acquire_owned().await.expect("nobody closes it");
-        let Open { writer, batches, marks, rows, range, .. } = std::mem::take(&mut self.open);
+        let Open { writer, batches, marks, pushes, rows, range, .. } =
+            std::mem::take(&mut self.open);
         self.encoder.begin_file();
         let name = SegmentName { broker: self.broker, epoch: self.epoch, seq: self.next_seq };
         self.next_seq += 1;
@@ -362,7 +381,7 @@ impl Collector {
             put_done.notify_one();
         });
         let range = range.unwrap_or(TimeRange { start_ms: 0, end_ms: 0 });
-        let sealed = Sealed { seq: name.seq, batches, marks, rows, range, at, put };
+        let sealed = Sealed { seq: name.seq, batches, marks, pushes, rows, range, at, put };
         // Who agrees is gone only when the broker has stopped, and all answers with it.
         let _ = self.items.send(Item::Segment(sealed));
     }
@@ -468,7 +487,7 @@ impl Agreeing {
     }
 
     async fn agree(&self, sealed: Sealed) {
-        let Sealed { seq, batches, marks, rows, range, at, put } = sealed;
+        let Sealed { seq, batches, marks, pushes, rows, range, at, put } = sealed;
         let stopped = Err(CommitError::Stopping);
         let (size_bytes, checksum) = match put.await.unwrap_or(stopped) {
             Ok(written) => written,
@@ -479,8 +498,9 @@ impl Agreeing {
         }
         self.flights.lock().insert(seq, Flight { batches, marks: marks.clone() });
         let (broker, epoch) = (self.broker, self.epoch);
-        let new = NewSegment { broker, epoch, seq, size_bytes, checksum, rows, range, marks };
-        let command = Command::AddSegment(new);
+        let new =
+            NewSegment { broker, epoch, seq, size_bytes, checksum, rows, range, marks, pushes };
+        let command = Command::AddSegment(Box::new(new));
         let mut is_in_doubt = false;
         loop {
             match self.consensus.propose(command.clone(), AGREE_DEADLINE).await {

@@ -49,6 +49,8 @@ pub(crate) struct NewLines {
     /// The same, as the log has them.
     pub(crate) payload: Vec<u8>,
     pub(crate) push: Option<PushId>,
+    /// Whether the brokers of a cluster agree on that push, because its lines got their times here.
+    pub(crate) is_agreed: bool,
     /// Of the agent whose batch it is.
     pub(crate) mark: Option<Box<Mark>>,
     pub(crate) at_ms: i64,
@@ -57,8 +59,10 @@ pub(crate) struct NewLines {
 }
 
 /// What tells whether lines are stored already.
+#[derive(Default)]
 struct Told {
     push: Option<PushId>,
+    is_agreed: bool,
     mark: Option<Box<Mark>>,
 }
 
@@ -89,7 +93,20 @@ impl Broker {
         push: Option<PushId>,
         done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
     ) {
-        self.put_lines(tenant, batch, Told { push, mark: None }, done);
+        self.put_lines(tenant, batch, Told { push, ..Told::default() }, done);
+    }
+
+    /// As [`Broker::ingest_logs`], of lines that got their times here, so that they are others when the push
+    /// comes again: in a cluster it is known at all brokers, whichever stored it.
+    pub fn ingest_named_logs(
+        &self,
+        tenant: TenantId,
+        batch: LogBatch,
+        push: PushId,
+        done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
+    ) {
+        let told = Told { push: Some(push), is_agreed: true, mark: None };
+        self.put_lines(tenant, batch, told, done);
     }
 
     /// As [`Broker::ingest_logs`], of an agent's batch, which is stored unless it is stored already; its mark
@@ -101,7 +118,7 @@ impl Broker {
         mark: Mark,
         done: impl FnOnce(Result<LogOutcome, CommitError>) + Send + 'static,
     ) {
-        self.put_lines(tenant, batch, Told { push: None, mark: Some(Box::new(mark)) }, done);
+        self.put_lines(tenant, batch, Told { mark: Some(Box::new(mark)), ..Told::default() }, done);
     }
 
     fn put_lines(
@@ -127,7 +144,7 @@ impl Broker {
         counters.too_old.fetch_add(too_old, Ordering::Relaxed);
         counters.too_new.fetch_add(too_new, Ordering::Relaxed);
         let outcome = LogOutcome { stored: batch.lines(), was_known: false, too_old, too_new };
-        let Told { push, mark } = told;
+        let Told { push, is_agreed, mark } = told;
         let push = push.filter(|_| too_old + too_new == 0);
         let Some((first_ns, last_ns)) = span_ns else {
             match mark {
@@ -146,7 +163,8 @@ impl Broker {
         let mut payload = Vec::new();
         encode_payload(&batch, tenant, &mut payload);
         let (stored_lines, stored_bytes) = (batch.lines(), batch.line_bytes());
-        let lines = NewLines { tenant, batch: Box::new(batch), payload, push, mark, at_ms, range };
+        let batch = Box::new(batch);
+        let lines = NewLines { tenant, batch, payload, push, is_agreed, mark, at_ms, range };
         let done: OnLines = Box::new(move |result| {
             done(result.map(|stored| match stored {
                 StoredLines::New => {

@@ -3,7 +3,7 @@
 //!
 //! Equal lines of one time are one in any case; this is for lines that get their time here, and it spares
 //! the work. Beside a log what is known is in it, so that it outlives a restart. In a cluster each broker knows
-//! what it stored itself since its start.
+//! what it stored itself since its start, and the catalog knows pushes whose lines got their times here.
 
 use std::collections::{HashSet, VecDeque};
 

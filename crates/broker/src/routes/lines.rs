@@ -163,7 +163,10 @@ pub(crate) async fn store_as<S: Send + 'static>(
                 // The client may have gone; its lines are stored all the same.
                 let _ = stored.send(result);
             };
-            broker.ingest_logs(id, batch, push, done);
+            match push {
+                Some(push) if is_timed_here => broker.ingest_named_logs(id, batch, push, done),
+                push => broker.ingest_logs(id, batch, push, done),
+            }
             Ok((summary, left_out))
         }
     };

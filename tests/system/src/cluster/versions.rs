@@ -57,14 +57,14 @@ pub(super) fn beside_each_other(scratch: &Scratch) -> Result<String> {
     site.members[1].stop()?;
     site.members[1].install(false);
     let said = site.members[1].refused_again(PATIENCE).context("it is too old by now")?;
-    for words in ["has version 6", "up to 5", "use a newer one"] {
+    for words in ["has version 7", "up to 6", "use a newer one"] {
         ensure!(said.contains(words), "{words:?} is not in {said}");
     }
     let (old, _) = launch(scratch, "old", free_address()?)?;
     let token = join_token(&site.members[0].data, "broker")?;
     let seed = site.members[0].peers.to_string();
     let join = ["--store", &site.store.clone(), "--join", &seed, "--join-token", &token];
-    let words = ["feature level 3, this program knows 2", "start this broker with the version of"];
+    let words = ["feature level 4, this program knows 3", "start this broker with the version of"];
     refused(&old.arguments(&join), &words)?;
     site.members[1].install(true);
     site.members[1].start_again()?;

@@ -183,6 +183,69 @@ fn a_batch_of_lines_counts_once_at_whichever_broker_it_comes() {
     assert_lines(three.at(1), &wanted, "of its segments");
 }
 
+/// A line that got its time from the broker, in a request that its sender has named.
+fn named(broker: &Broker, at: i64, name: &str) -> bool {
+    let id = PushId::of(DEFAULT_TENANT, name, b"body");
+    let (reply, answer) = channel();
+    let told = move |result| _ = reply.send(result);
+    broker.ingest_named_logs(DEFAULT_TENANT, lines("named", at, &["line"]), id, told);
+    answer.recv().expect("answered").expect("stored").was_known
+}
+
+#[test]
+fn a_named_push_counts_once_at_whichever_broker_it_comes_again() {
+    let mut three = Three::start();
+    assert!(!named(three.at(1), 1, "first"));
+    assert!(named(three.at(2), 2, "first"), "another one stored it");
+    assert!(named(three.at(1), 3, "first"), "this one stored it");
+    assert!(!named(three.at(3), 4, "second"));
+    let wanted = [("named", 1, "line"), ("named", 4, "line")];
+    three.kill(3);
+    assert!(named(three.at(2), 5, "second"), "one that is dead stored it");
+    // Two brokers at the same time: whichever is agreed upon second does not count.
+    let known = std::thread::scope(|scope| {
+        let at = |id: usize, at: i64| {
+            let broker = three.at(id);
+            scope.spawn(move || named(broker, at, "third"))
+        };
+        let both = [at(1, 6), at(2, 6)];
+        both.map(|one| one.join().expect("it does not panic"))
+            .iter()
+            .filter(|known| **known)
+            .count()
+    });
+    assert_eq!(known, 1);
+    let wanted = [&wanted[..], &[("named", 6, "line")]].concat();
+    assert_lines(three.at(1), &wanted, "each once");
+    assert_lines(three.at(2), &wanted, "each once");
+    // A push whose lines bear their times need not be known elsewhere: they are the same ones.
+    let id = PushId::of(DEFAULT_TENANT, "", b"timed");
+    for broker in [three.at(1), three.at(2)] {
+        let stored = push_as(broker, lines("timed", 9, &["line"]), Some(id)).expect("stored");
+        assert!(!stored.was_known);
+    }
+    let wanted = [&wanted[..], &[("timed", 9, "line")]].concat();
+    assert_lines(three.at(1), &wanted, "each once");
+}
+
+/// One of an older version could not read what they agree upon.
+#[test]
+fn beside_an_older_broker_each_knows_the_named_pushes_it_stored_itself() {
+    let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());
+    site.level.store(catalog::PUSHES_LEVEL - 1, Ordering::Relaxed);
+    let running = start(&runtime, &site, 1, &disk);
+    assert_eq!([1, 2].map(|at| named(&running.broker, at, "first")), [false, true]);
+    running.stop(&runtime, &site, 1);
+    site.level.store(0, Ordering::Relaxed);
+    let running = start(&runtime, &site, 1, &disk);
+    assert_eq!([3, 4].map(|at| named(&running.broker, at, "first")), [false, true]);
+    running.stop(&runtime, &site, 1);
+    let running = start(&runtime, &site, 1, &disk);
+    assert!(named(&running.broker, 5, "first"), "the catalog knows it");
+    assert_lines(&running.broker, &[("named", 1, "line"), ("named", 3, "line")], "at the end");
+    running.stop(&runtime, &site, 1);
+}
+
 #[test]
 fn a_cluster_with_an_older_broker_takes_no_lines() {
     let (runtime, site, disk) = (runtime(), Arc::<Site>::default(), MemoryDisk::new());

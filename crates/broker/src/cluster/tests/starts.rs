@@ -37,9 +37,10 @@ fn a_start_fails_where_a_newer_program_wrote_or_the_store_is_another() {
         rows: 1,
         range: TimeRange::new(START_MS, START_MS + 1),
         marks: Vec::new(),
+        pushes: Vec::new(),
     };
     site.objects.lock().insert(key.clone(), bytes.into());
-    let add = Command::AddSegment(new);
+    let add = Command::AddSegment(Box::new(new));
     runtime.block_on(running.consensus.propose(add, Duration::from_secs(5))).expect("a leader");
     running.stop(&runtime, &site, 1);
     let refused = try_start(&runtime, &site, 1, &disk).err().expect("it cannot be read");
@@ -152,7 +153,7 @@ fn a_missing_segment_is_forgotten_when_its_retention_is_over() {
     propose(Command::SetBroker { broker, info: Box::new(info) });
     let Outcome::Epoch(epoch) = propose(Command::BeginLog { broker }) else { panic!("no epoch") };
     for (seq, start_ms) in [(0, 0), (1, START_MS)] {
-        propose(Command::AddSegment(NewSegment {
+        propose(Command::AddSegment(Box::new(NewSegment {
             broker,
             epoch,
             seq,
@@ -161,7 +162,8 @@ fn a_missing_segment_is_forgotten_when_its_retention_is_over() {
             rows: 1,
             range: TimeRange::new(start_ms, start_ms + 1),
             marks: Vec::new(),
-        }));
+            pushes: Vec::new(),
+        })));
     }
     let (added, unread_seqs) = (Vec::new(), vec![0, 1]);
     let flush = Command::FlushLog {
