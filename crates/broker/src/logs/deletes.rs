@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use catalog::{BlockMeta, LabelCondition, Signal, State, Tombstone};
+use catalog::{BlockMeta, LabelCondition, Outcome, Signal, State, Tombstone};
+use crossbeam_channel::bounded;
 use logstore::{LineTest, LogDelete};
 use memchr::memmem::Finder;
 use model::{MatchOp, Matcher, MatcherError, TenantId, TimeRange, regex};
 use parking_lot::RwLock;
 
 use crate::Broker;
-use crate::commit::CommitError;
+use crate::commit::{CommitError, Message};
 
 /// A delete of lines as the catalog has it, and ready to be applied.
 #[derive(Debug)]
@@ -204,8 +205,30 @@ impl Broker {
         selectors: &[Vec<Matcher>],
         range: TimeRange,
     ) -> Result<(), CommitError> {
-        self.check_logs_are_known()?;
-        self.send_delete(self.delete_request(Signal::Logs, tenant, selectors, range))
+        let (reply, answer) = bounded(1);
+        self.begin_delete_logs(tenant, selectors, range, move |outcome| {
+            // Whoever asked waits for it.
+            let _ = reply.send(outcome);
+        });
+        answer.recv().unwrap_or(Err(CommitError::Stopping))
+    }
+
+    /// As [`Broker::delete_logs`], and calls `done` instead of waiting for it.
+    pub fn begin_delete_logs(
+        &self,
+        tenant: TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        done: impl FnOnce(Result<(), CommitError>) + Send + 'static,
+    ) {
+        if let Err(error) = self.check_logs_are_known() {
+            return done(Err(error));
+        }
+        let request = self.delete_request(Signal::Logs, tenant, selectors, range);
+        let done = Box::new(move |outcome: Result<Outcome, CommitError>| done(outcome.map(|_| ())));
+        if let Err(Message::Delete { done, .. }) = self.send(Message::Delete { request, done }) {
+            done(Err(CommitError::Stopping));
+        }
     }
 
     /// The tenant's deletes of lines that may still hide something, in the order in which they were made.

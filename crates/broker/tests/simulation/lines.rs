@@ -1,6 +1,6 @@
 //! Who writes lines of logs to a simulated cluster, and what is held against it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::CALM;
-use crate::clients::{Place, Push, Series, Site};
+use crate::clients::{Fate, Place, Push, Series, Site};
 use crate::world::Dice;
 
 const MS: i64 = 1_000_000;
@@ -23,8 +23,29 @@ pub(crate) struct LinesTold {
     pub(crate) sent: BTreeSet<Place>,
     /// Those that must be there, as they were told.
     pub(crate) stored: Vec<Place>,
+    /// Where a request was sent whose lines got another time with each attempt, by its client and number.
+    pub(crate) attempts: BTreeMap<(u64, u64), BTreeSet<Place>>,
+    /// Those of them that must be there, with how many were told before.
+    pub(crate) named: BTreeMap<(u64, u64), usize>,
+    /// Lines that may be deleted.
+    pub(crate) deletable: BTreeMap<Place, Fate>,
+    pub(crate) deletes: u64,
     /// Queries that were whole.
     pub(crate) whole: u64,
+}
+
+/// What was told before a query began.
+struct Before {
+    stored: usize,
+    named: usize,
+    deletable: BTreeMap<Place, Fate>,
+}
+
+impl LinesTold {
+    fn before(&self) -> Before {
+        let (stored, named) = (self.stored.len(), self.named.len());
+        Before { stored, named, deletable: self.deletable.clone() }
+    }
 }
 
 /// A client that pushes each batch of lines again until it is taken, wherever; some name their pushes.
@@ -71,7 +92,7 @@ pub(crate) async fn line_auditor(site: Arc<Site>, seed: u64) {
     while !site.is_over() {
         sleep(Duration::from_millis(300 + dice.below(2_000))).await;
         let Some((broker, process)) = site.any(&mut dice) else { continue };
-        let stored = site.told.lock().lines.stored.len();
+        let before = site.told.lock().lines.before();
         let is_calm = site.world.is_calm_for(CALM);
         // Objects may be removed while they are read.
         let takes = Duration::from_millis(dice.below(2_000));
@@ -86,12 +107,9 @@ pub(crate) async fn line_auditor(site: Arc<Site>, seed: u64) {
             assert!(!missing.is_empty() || !site.runs(process), "a query of lines fails");
             continue;
         };
-        check_sent(&found, &told.lines, "at a broker");
-        if missing.is_empty() {
-            let lost = told.lines.stored[..stored].iter().find(|place| !found.contains(*place));
-            assert_eq!(lost, None, "a line was acknowledged before the query, and is not found");
-            told.lines.whole += 1;
-        }
+        let is_whole = missing.is_empty();
+        check_found(&found, &told.lines, &before, is_whole, "at a broker");
+        told.lines.whole += u64::from(is_whole);
     }
 }
 
@@ -101,22 +119,49 @@ pub(crate) async fn check_lines(broker: &Broker, site: &Site, when: &str) {
     assert!(missing.is_empty(), "{when}: {missing:?}");
     let found = found.unwrap_or_else(|error| panic!("{when}: {error}"));
     let told = &site.told.lock().lines;
-    check_sent(&found, told, when);
-    let lost = told.stored.iter().find(|place| !found.contains(*place));
-    assert_eq!(lost, None, "{when}: a line is lost");
+    check_found(&found, told, &told.before(), true, when);
 }
 
+/// Holds an answer against what was told before it was asked for, and by now.
 #[track_caller]
-fn check_sent(found: &BTreeSet<Place>, told: &LinesTold, when: &str) {
+fn check_found(
+    found: &BTreeSet<Place>,
+    told: &LinesTold,
+    before: &Before,
+    is_whole: bool,
+    when: &str,
+) {
     let invented = found.iter().find(|place| !told.sent.contains(*place));
     assert_eq!(invented, None, "{when}: a line is invented");
+    for (request, attempts) in &told.attempts {
+        let times = attempts.intersection(found).count();
+        assert!(times <= 1, "{when}: {request:?} is there {times} times");
+        let was_told = told.named.get(request).is_some_and(|at| *at < before.named);
+        assert!(times == 1 || !was_told || !is_whole, "{when}: {request:?} is lost");
+    }
+    for (place, fate) in &before.deletable {
+        let is_found = found.contains(place);
+        match (fate, told.deletable.get(place)) {
+            (Fate::Deleted, _) => {
+                assert!(!is_found || !is_whole, "{when}: {place:?} was deleted and is there");
+            }
+            (Fate::Stored, Some(Fate::Stored)) => {
+                assert!(is_found || !is_whole, "{when}: {place:?} is lost");
+            }
+            _ => {}
+        }
+    }
+    if is_whole {
+        let lost = told.stored[..before.stored].iter().find(|place| !found.contains(*place));
+        assert_eq!(lost, None, "{when}: a line was acknowledged and is lost");
+    }
 }
 
 fn text_of((stream, t_ms): Place) -> String {
     format!("{stream} said something at {t_ms}")
 }
 
-fn batch_of(places: &[Place]) -> LogBatch {
+pub(crate) fn batch_of(places: &[Place]) -> LogBatch {
     let mut batch = LogBatch::default();
     for place @ (stream, t_ms) in places {
         let labels = Labels::from_pairs([("app", "l"), ("stream", &stream.to_string())]);
@@ -131,11 +176,15 @@ fn all() -> Vec<Matcher> {
 }
 
 /// What one broker shows itself.
-#[track_caller]
-fn check_visible(broker: &Broker, places: &[Place]) {
+pub(crate) fn shown(broker: &Broker) -> BTreeSet<Place> {
     let selection = broker.logs_reader(DEFAULT_TENANT).select(&all(), NsRange::all());
     let found = read(selection.expect("there is memory")).map_err(|(_, error)| error);
-    let found = found.expect("every block is readable");
+    found.expect("every block is readable")
+}
+
+#[track_caller]
+pub(crate) fn check_visible(broker: &Broker, places: &[Place]) {
+    let found = shown(broker);
     for place in places {
         assert!(found.contains(place), "{place:?} was acknowledged and cannot be read");
     }

@@ -16,6 +16,7 @@
 mod cases;
 mod clients;
 mod harm;
+mod line_clients;
 mod lines;
 mod oracle;
 mod plan;
@@ -363,6 +364,9 @@ async fn run(seed: u64, plan: Plan) -> Report {
         clients.push(tokio::spawn(lines::line_writer(site, number, dice.next())));
     }
     clients.push(tokio::spawn(lines::line_auditor(Arc::clone(&cluster.site), dice.next())));
+    let site = || Arc::clone(&cluster.site);
+    clients.push(tokio::spawn(line_clients::named_writer(site(), 1, dice.next())));
+    clients.push(tokio::spawn(line_clients::line_deleter(site(), 1, dice.next())));
     sleep(Duration::from_secs(3)).await;
     let mut done: BTreeMap<&str, u64> = BTreeMap::new();
     for round in 0..rounds {

@@ -125,7 +125,7 @@ impl Cluster {
         let line = format!(
             "{} s, {done:?}, {merges} merges, {adopted} adopted, {} taken over, store {:?}, {} batches, {} \
              pushes' rows, {} known, {} deletes, {blocks} blocks, {} queries, {} of them partial, {} failed, {} \
-             in calm, {} lines, refused {:?}",
+             in calm, {} lines, {} named pushes, {} deletes of lines, refused {:?}",
             duration.as_secs(),
             self.taken_over,
             *faults,
@@ -138,6 +138,8 @@ impl Cluster {
             told.unread,
             told.in_calm,
             told.lines.stored.len(),
+            told.lines.named.len(),
+            told.lines.deletes,
             told.refusals,
         );
         let faults = harms.map(|(_, times)| times).sum::<u64>() + faults.values().sum::<u64>();
