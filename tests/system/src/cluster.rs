@@ -10,6 +10,7 @@ mod garage;
 mod gateway;
 mod kills;
 mod leaving;
+mod lines;
 mod moto;
 mod moves;
 mod network;
@@ -42,6 +43,7 @@ pub(crate) const GROUP: Group = Group {
     tests: &[
         ("restart-one-by-one", restarts::one_by_one),
         ("kills", kills::kills),
+        ("lines", lines::kills),
         ("drain-and-start", leaving::drain_and_start),
         ("authority", leaving::authority),
         ("agent-fails-over", agents::fails_over),

@@ -20,6 +20,7 @@ mod ledger;
 mod live;
 mod memory;
 mod quickstart;
+mod rotating;
 mod security;
 mod tenants;
 mod tier;

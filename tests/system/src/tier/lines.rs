@@ -5,13 +5,9 @@
 //! agent and broker are killed in turn; in the end each number must be read back once, in its stream.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, sleep};
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use super::kills::{free_address, join_token};
 use crate::harness::random::Random;
 use crate::harness::{Client, Launch, Scratch, Server, now_ms};
+use crate::rotating::{Writing, number_of};
 
 const ROUNDS: usize = 100;
 /// Flushes all the time, so that kills hit them too.
@@ -26,67 +23,6 @@ const BROKER: &str = "storage:\n  flush_interval: 500ms\nlogs:\n  collect: false
 /// What one answer may hold.
 const PAGE: usize = 5_000;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Writes numbered lines and rotates the file now and then.
-struct Writer {
-    path: PathBuf,
-    file: File,
-    next: u64,
-    rotations: u64,
-    random: Random,
-}
-
-impl Writer {
-    fn begin(directory: &Path, seed: u64) -> Result<Writer> {
-        let path = directory.join("app.log");
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        Ok(Writer { path, file, next: 0, rotations: 0, random: Random::new(seed) })
-    }
-
-    fn step(&mut self) -> Result<()> {
-        let mut text = String::new();
-        for _ in 0..=self.random.below(20) {
-            text.push_str(&format!("line {} of the ledger\n", self.next));
-            self.next += 1;
-        }
-        // Some writes end within a line.
-        let cut = text.len() - self.random.below(12) as usize;
-        self.file.write_all(&text.as_bytes()[..cut])?;
-        sleep(Duration::from_millis(self.random.below(10)));
-        self.file.write_all(&text.as_bytes()[cut..])?;
-        if self.random.below(15) == 0 {
-            self.rotate()?;
-        }
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> Result<()> {
-        self.rotations += 1;
-        let rotated = self.path.with_extension(format!("log.{}", self.rotations));
-        match self.random.below(3) {
-            0 => self.renew(&rotated)?,
-            1 => {
-                fs::copy(&self.path, &rotated)?;
-                self.file.set_len(0)?;
-            }
-            _ => {
-                self.renew(&rotated)?;
-                let status = Command::new("gzip").arg(&rotated).status().context("start gzip")?;
-                ensure!(status.success(), "gzip ended with {status}");
-            }
-        }
-        Ok(())
-    }
-
-    fn renew(&mut self, rotated: &Path) -> Result<()> {
-        fs::rename(&self.path, rotated)?;
-        // Who writes goes on for a moment in the file it has.
-        self.file.write_all(format!("line {} of the ledger\n", self.next).as_bytes())?;
-        self.next += 1;
-        self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        Ok(())
-    }
-}
 
 fn agent_config(directory: &Path, pattern: &str) -> String {
     format!(
@@ -185,33 +121,6 @@ fn restarted(launch: &Launch, running: Server, random: &mut Random) -> Result<Se
     launch.start()
 }
 
-struct Writing {
-    stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Result<(u64, u64)>>,
-}
-
-impl Writing {
-    fn start(directory: &Path, seed: u64) -> Result<Writing> {
-        let mut writer = Writer::begin(directory, seed)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Acquire) {
-                writer.step()?;
-                sleep(Duration::from_millis(30));
-            }
-            Ok((writer.next, writer.rotations))
-        });
-        Ok(Writing { stop, thread })
-    }
-
-    /// How many lines were written, and how often the file was rotated.
-    fn end(self) -> Result<(u64, u64)> {
-        self.stop.store(true, Ordering::Release);
-        self.thread.join().expect("it does not panic")
-    }
-}
-
 /// Waits until all lines are there, and a moment longer, so that none comes a second time.
 pub(super) fn settled(client: &Client, written: u64, began_ms: i64) -> Result<u64> {
     let begin = Instant::now();
@@ -253,10 +162,7 @@ fn numbers(client: &Client, began_ms: i64) -> Result<BTreeMap<u64, u64>> {
             for value in stream["values"].as_array().context("lines")? {
                 let time_ns: i64 = value[0].as_str().context("a time")?.parse()?;
                 let line = value[1].as_str().context("a line")?;
-                let number =
-                    line.strip_prefix("line ").and_then(|it| it.strip_suffix(" of the ledger"));
-                let number = number.and_then(|number| number.parse().ok());
-                *found.entry(number.with_context(|| format!("a line {line:?}"))?).or_insert(0) += 1;
+                *found.entry(number_of(line)?).or_insert(0) += 1;
                 last_ns = last_ns.max(time_ns);
                 lines += 1;
             }
