@@ -3,6 +3,7 @@
 
 mod bodies;
 mod corpus;
+mod corpus_lines;
 mod corpus_read;
 mod damage;
 mod disk;
@@ -40,6 +41,7 @@ pub(crate) const GROUP: Group = Group {
         ("http2-refusals", refusals::http2_refusals),
         ("file-size-limit", file_size::file_size_limit),
         ("corpus", corpus::corpus),
+        ("corpus-lines", corpus_lines::lines),
         ("corpus-scraped", corpus_read::scraped),
         ("corpus-configured", corpus_read::configured),
         ("full-disk", disk::full),

@@ -20,12 +20,11 @@ const IMPORT: &str = "/api/v1/import/prometheus";
 pub(super) const PROTOBUF: &str = "application/vnd.google.protobuf; \
                                    proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
-const JSON: &str = "application/json";
-
 /// How the cases of one protocol are sent.
 type Send = fn(Client, &[u8]) -> Result<()>;
 
 /// One bad input.
+#[derive(Clone)]
 pub(super) struct Case {
     /// Its id, or its file.
     pub(super) name: String,
@@ -55,25 +54,6 @@ const PROTOCOLS: &[(&str, Send)] = &[
     }),
     ("promql", expression),
     ("logql", expression),
-    ("loki-push-json", |client, case| lines(client, "/loki/api/v1/push", JSON, case)),
-    ("vlinsert-loki", |client, case| {
-        lines(client, "/loki/api/v1/push", JSON, case)?;
-        lines(client, "/loki/api/v1/push", "application/x-protobuf", &snappy(case))?;
-        lines(client, "/api/prom/push", JSON, case)
-    }),
-    ("json-log", |client, case| {
-        lines(client, "/insert/jsonline", JSON, case)?;
-        lines(client, "/loki/api/v1/push", JSON, case)
-    }),
-    ("vlinsert-jsonline", |client, case| lines(client, "/insert/jsonline", JSON, case)),
-    ("vlinsert-elasticsearch", |client, case| lines(client, "/elasticsearch/_bulk", JSON, case)),
-    ("vlinsert-journald", |client, case| {
-        lines(client, "/upload", "application/vnd.fdo.journal", case)
-    }),
-    ("otlp-json", |client, case| {
-        lines(client, "/v1/logs", JSON, case)?;
-        lines(client, "/v1/logs", "application/x-protobuf", case)
-    }),
     ("promql-selector", selector),
     ("matchers", selector),
     ("regex", regex),
@@ -166,7 +146,7 @@ fn decode_base64(text: &str) -> Result<Vec<u8>> {
 }
 
 /// There must be an answer, and it must not blame the server. 503 and 507 say "not now".
-fn well(answer: Result<Response>) -> Result<()> {
+pub(super) fn well(answer: Result<Response>) -> Result<()> {
     let answer = answer?;
     let is_well = answer.status < 500 || matches!(answer.status, 503 | 507);
     ensure!(is_well, "answered {}: {}", answer.status, answer.text());
@@ -188,17 +168,13 @@ fn import(client: Client, case: &[u8], header: (&str, &str)) -> Result<()> {
     well(client.post(IMPORT, &[header], case))
 }
 
-/// As lines of logs.
-fn lines(client: Client, path: &str, kind: &str, case: &[u8]) -> Result<()> {
-    well(client.post(path, &[("Content-Type", kind)], case)).context(path.to_owned())
-}
-
 /// To the Pushgateway, whose parser is as strict and which keeps what it takes.
 fn push(client: Client, case: &[u8], header: (&str, &str)) -> Result<()> {
     well(client.post("/metrics/job/corpus", &[header], case))
 }
 
-fn ask(client: Client, path: &str, form: &[(&str, &[u8])]) -> Result<()> {
+/// A query as a form.
+pub(super) fn ask(client: Client, path: &str, form: &[(&str, &[u8])]) -> Result<()> {
     let mut body = String::new();
     for (name, value) in form {
         if !body.is_empty() {
