@@ -9,6 +9,8 @@ export type TailState = 'connecting' | 'open' | 'waiting' | 'closed';
 interface Message {
   streams?: WireStream[] | null;
   dropped_entries?: unknown[] | null;
+  /** What lines may lack; the last of it is about those that were dropped, if any were. */
+  warnings?: string[] | null;
 }
 
 const FIRST_WAIT_MS = 500;
@@ -17,6 +19,8 @@ const STEADY_MS = 5_000;
 /** Lines of the past that are asked for when a connection begins again. */
 const LIMIT = 1000;
 const FLUSH_MS = 200;
+/** Words of the server that are kept, the latest. */
+const MOST_NOTES = 3;
 /** The rate is that of so many seconds. */
 const RATE_SECONDS = 5;
 
@@ -29,6 +33,8 @@ export class Tail {
   rate = $state(0);
   /** Lines that the server left out because this page read too slowly. */
   skipped = $state(0);
+  /** What the server says of lines that may lack, the latest last: which brokers do not answer, or do again. */
+  notes = $state<string[]>([]);
   #socket: WebSocket | null = null;
   #waitMs = FIRST_WAIT_MS;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -111,7 +117,10 @@ export class Tail {
     } catch {
       return;
     }
-    this.skipped += message.dropped_entries?.length ?? 0;
+    const dropped = message.dropped_entries?.length ?? 0;
+    this.skipped += dropped;
+    const notes = (message.warnings ?? []).slice(0, dropped > 0 ? -1 : undefined);
+    if (notes.length > 0) this.notes = [...this.notes, ...notes].slice(-MOST_NOTES);
     let lines = linesOf(message.streams ?? [], 'forward');
     const edge = this.#newest[0]?.ns;
     if (edge !== undefined) lines = withoutKnown(lines, this.#newest, edge);
