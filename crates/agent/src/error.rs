@@ -12,6 +12,14 @@ use blockstore::{BlobError, OpenError};
 /// `node_scrape_collector_success` turns 0, and the next pass tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    /// Lines can never be pushed to a system as it is configured.
+    #[error("{name}: {reason}")]
+    Sink {
+        /// What the system is called.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The kernel does not offer what a collector reads. This is a property of the host, not a
     /// failure.
     #[error("{path} is not offered by this kernel; disable the collector to silence this")]

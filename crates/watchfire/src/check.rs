@@ -329,7 +329,8 @@ mod tests {
         assert_eq!(lines, [(Severity::Mistake, 4), (Severity::Mistake, 9)]);
         assert_eq!(
             jobs,
-            "; 1 job\n  var: files /var/log/*.log {job=\"varlogs\"}; 1 stage; not to client"
+            "; 1 job\n  var: files /var/log/*.log {job=\"varlogs\"}; 1 stage; to client with \
+             --keep-clients"
         );
         let promtail_config = Some(path);
         assert!(run(&CheckArguments { promtail_config, ..nothing() }).is_err());
@@ -351,8 +352,8 @@ mod tests {
         std::fs::write(&path, text.replace("nosuch", ".Value")).expect("write the file");
         let (found, jobs) = collected(load());
         assert_eq!(found, []);
-        let want =
-            "the journal of systemd {job=\"loki.source.journal.j\"}; 1 stage; not to loki.write.w";
+        let want = "the journal of systemd {job=\"loki.source.journal.j\"}; 1 stage; to loki.write.w with \
+                    --keep-clients";
         assert_eq!(jobs, format!("; 1 job\n  loki.source.journal.j: {want}"));
         assert!(run(&CheckArguments { alloy_config: Some(path), ..nothing() }).is_ok());
     }

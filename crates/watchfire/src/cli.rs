@@ -284,6 +284,10 @@ pub(crate) struct CollectorFiles {
     /// In the configuration of Promtail ${NAME} is that variable of the environment
     #[arg(long, requires = "promtail_config")]
     pub(crate) config_expand_env: bool,
+
+    /// Push lines also to the systems that these configurations name, as they would
+    #[arg(long)]
+    pub(crate) keep_clients: bool,
 }
 
 impl CollectorFiles {

@@ -82,7 +82,7 @@ fn ways(config: &LogsConfig, job: &LogJob) -> String {
     let sinks = found.sinks.iter().filter_map(|sink| config.sinks.get(*sink));
     let sinks: Vec<&str> = sinks.map(|sink| sink.name.as_str()).collect();
     if !sinks.is_empty() {
-        out.push_str(&format!("; not to {}", sinks.join(", ")));
+        out.push_str(&format!("; to {} with --keep-clients", sinks.join(", ")));
     }
     out
 }

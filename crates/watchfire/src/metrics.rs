@@ -363,6 +363,7 @@ mod tests {
                 render_counters(status.rows().into_iter(), out);
                 status.render_files(out);
                 agent::logs::StageCounters::default().render(out);
+                agent::logs::PushCounters::render(&std::collections::BTreeMap::new(), out);
             }));
         let mut page = Vec::new();
         let out = &mut TextEncoder::new(&mut page);

@@ -69,11 +69,11 @@ pub(crate) fn agent_banner(
         role.data.display(),
         reachable(address)
     );
-    if role.logs.is_some() {
+    if role.logs.lines.is_some() {
         text.push_str(&format!("  logs        http://{}/collection\n", reachable(address)));
     }
     let mut found = agent.host().map(|host| host.found().to_vec()).unwrap_or_default();
-    found.extend(role.logs.as_ref().and_then(LogsConfig::found));
+    found.extend(role.logs.lines.as_ref().and_then(LogsConfig::found));
     for (index, line) in found.iter().enumerate() {
         let label = if index == 0 { "found" } else { "" };
         text.push_str(&format!("  {label:<11} {line}\n"));

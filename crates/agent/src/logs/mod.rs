@@ -24,6 +24,7 @@ mod journal;
 pub(crate) mod line_spool;
 mod path_labels;
 pub(crate) mod position;
+mod push;
 mod receivers;
 mod stages;
 mod status;
@@ -50,6 +51,7 @@ pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDe
 pub use encoding::Encoding;
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
 pub use glob::Glob;
+pub use push::{LokiPush, PushCounters};
 pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
 pub use status::{
     CollectionStatus, LookStatus, PassedOver, PatternStatus, Progress, SourceKind, SourceStatus,

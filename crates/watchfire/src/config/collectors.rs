@@ -11,14 +11,17 @@ use agent::logs::{
 };
 use anyhow::{Context, Result, anyhow};
 use settings::logs::{
-    FileSource, JournalSource, LineLimits, LoadedLogs, LogJob, LogRoute, LogSource, RouteStep,
-    SyslogSource, SyslogTransport, alloy, promtail,
+    FileSource, JournalSource, LineLimits, LoadedLogs, LogJob, LogRoute, LogSink, LogSource,
+    RouteStep, SyslogSource, SyslogTransport, alloy, promtail,
 };
 use settings::yaml::Document;
 
 use super::logs::{JOURNALCTL, journalctl};
 use crate::check::ThisMachine;
 use crate::cli::CollectorFiles;
+
+const PROMTAIL: &str = "promtail";
+const ALLOY: &str = "alloy";
 
 /// What is collected besides what keys alone can say.
 #[derive(Debug)]
@@ -37,19 +40,61 @@ impl Collectors<'_> {
     /// # Errors
     /// A file cannot be used.
     pub(super) fn add_to(&self, logs: &mut LogsConfig) -> Result<()> {
-        let files = self.files;
-        if let Some(path) = &files.promtail_config {
-            let loaded = promtail::load(path, &ThisMachine, files.config_expand_env, &check_stage)?;
-            add(&loaded, logs, self)?;
-            logs.take_over.extend(positions_of_promtail(&loaded.config)?);
-        }
-        if let Some(path) = &files.alloy_config {
-            let loaded = alloy::load(path, &ThisMachine, &check_stage)?;
-            add(&loaded, logs, self)?;
-            let storage = alloy_storage(files.alloy_storage.as_deref())?;
-            logs.take_over.append(&mut positions_of_alloy(&loaded.config, &storage)?);
+        for (of, loaded) in self.load()? {
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            add(&loaded.config.jobs, &loaded.config.limits, logs, self.counters)?;
+            if of == PROMTAIL {
+                logs.take_over.extend(positions_of_promtail(&loaded.config)?);
+            } else {
+                let storage = alloy_storage(self.files.alloy_storage.as_deref())?;
+                logs.take_over.append(&mut positions_of_alloy(&loaded.config, &storage)?);
+            }
         }
         Ok(())
+    }
+
+    /// What the files of others push to systems that they name, each with a spool of its own.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub(super) fn pushed(&self, data: &Path, like: &LogsConfig) -> Result<Vec<Pushed>> {
+        let mut found = Vec::new();
+        if !self.files.keep_clients {
+            return Ok(found);
+        }
+        for (kind, loaded) in self.load()? {
+            for (at, sink) in loaded.config.sinks.iter().enumerate() {
+                let mut jobs = loaded.config.jobs.clone();
+                for job in &mut jobs {
+                    job.routes = job.routes.iter().filter_map(|route| only(route, at)).collect();
+                }
+                jobs.retain(|job| !job.routes.is_empty());
+                let name = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+                let name: String = sink.name.chars().map(name).collect();
+                let directory = data.join("pushed").join(format!("{kind}-{at}-{name}"));
+                let mut lines =
+                    LogsConfig { files: Vec::new(), journal: None, syslog: Vec::new(), stdin: None, directory, ..like.clone() };
+                // What stages count counts once, on the way to the broker.
+                add(&jobs, &loaded.config.limits, &mut lines, &Arc::default())?;
+                found.push(Pushed { sink: sink.clone(), lines });
+            }
+        }
+        Ok(found)
+    }
+
+    fn load(&self) -> Result<Vec<(&'static str, LoadedLogs)>> {
+        let CollectorFiles { promtail_config, alloy_config, config_expand_env, .. } = self.files;
+        let mut found = Vec::new();
+        if let Some(path) = promtail_config {
+            let loaded = promtail::load(path, &ThisMachine, *config_expand_env, &check_stage)?;
+            found.push((PROMTAIL, loaded));
+        }
+        if let Some(path) = alloy_config {
+            found.push((ALLOY, alloy::load(path, &ThisMachine, &check_stage)?));
+        }
+        Ok(found)
     }
 
     /// The stages below a key of our own file.
@@ -71,12 +116,33 @@ impl Collectors<'_> {
     }
 }
 
-fn add(loaded: &LoadedLogs, logs: &mut LogsConfig, from: &Collectors<'_>) -> Result<()> {
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+/// Lines for a system besides the broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Pushed {
+    pub(crate) sink: LogSink,
+    pub(crate) lines: LogsConfig,
+}
+
+/// A route without the ways that lead elsewhere.
+fn only(route: &LogRoute, sink: usize) -> Option<LogRoute> {
+    let mut route = route.clone();
+    match route.steps.last_mut() {
+        Some(RouteStep::Branches(ways)) => {
+            *ways = ways.iter().filter_map(|way| only(way, sink)).collect();
+            (!ways.is_empty()).then_some(route)
+        }
+        _ => route.sinks.contains(&sink).then_some(route),
     }
-    let context = StageContext::new(&loaded.config.limits, Arc::clone(from.counters));
-    for job in &loaded.config.jobs {
+}
+
+fn add(
+    jobs: &[LogJob],
+    limits: &LineLimits,
+    logs: &mut LogsConfig,
+    counters: &Arc<StageCounters>,
+) -> Result<()> {
+    let context = StageContext::new(limits, Arc::clone(counters));
+    for job in jobs {
         let stages = LogStages::new(&job.routes, &context)
             .map_err(|fault| anyhow!("{}: {}: {}", job.name, fault.key, fault.message))?;
         let stages: Arc<dyn Stages> = Arc::new(stages);
@@ -236,4 +302,112 @@ fn add_journal(
         as_json: journal.as_json,
         stages: Arc::new(stages),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::super::logs::Collection;
+    use super::*;
+
+    const PROMTAIL: &str = "\
+clients:
+  - {name: one, url: 'http://one/loki/api/v1/push', external_labels: {zone: a}}
+  - {name: two, url: 'http://two/loki/api/v1/push', external_labels: {zone: a}}
+scrape_configs:
+  - job_name: app
+    static_configs:
+      - labels: {job: app, __path__: /l/app/*.log, __path_exclude__: /l/app/debug.log}
+      - labels: {job: other, __path__: other.log}
+    pipeline_stages:
+      - static_labels: {kind: x}
+  - job_name: journal
+    journal: {matches: _TRANSPORT=kernel, labels: {job: kernel}}
+  - job_name: syslog
+    syslog: {listen_address: '127.0.0.1:1514'}
+";
+    const ALLOY: &str = "\
+loki.source.file \"f\" {
+  targets       = [{\"__path__\" = \"/l/a.log\", \"job\" = \"a\"}]
+  tail_from_end = true
+  forward_to    = [loki.write.w.receiver, loki.process.p.receiver]
+}
+loki.process \"p\" {
+  stage.static_labels { values = { \"kind\" = \"y\" } }
+  forward_to = [loki.write.v.receiver]
+}
+loki.write \"w\" { endpoint { url = \"http://w/loki/api/v1/push\" } }
+loki.write \"v\" { endpoint { url = \"http://v/loki/api/v1/push\" } }
+";
+
+    fn collection(more: impl FnOnce(&mut CollectorFiles), own: &str) -> Result<Collection> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (promtail, alloy) = (directory.path().join("p.yml"), directory.path().join("c.alloy"));
+        std::fs::write(&promtail, PROMTAIL).expect("writable");
+        std::fs::write(&alloy, ALLOY).expect("writable");
+        let mut files = CollectorFiles {
+            promtail_config: Some(promtail),
+            alloy_config: Some(alloy),
+            ..CollectorFiles::default()
+        };
+        more(&mut files);
+        let document = Document::parse("own.yml", own.as_bytes())?;
+        let keys: keys::Logs = document.deserialize()?;
+        Collection::of(&keys, "here", Path::new("/data"), false, (&files, (None, "")))
+    }
+
+    #[test]
+    fn files_of_others_say_what_is_collected() {
+        let found = collection(|_| {}, "labels: {}").expect("valid");
+        assert!(found.pushed.is_empty());
+        let lines = found.lines.expect("files");
+        let paths: Vec<&str> = lines.files.iter().map(|group| group.paths[0].as_str()).collect();
+        let there = std::env::current_dir().expect("a directory").join("other.log");
+        assert_eq!(paths, ["/l/app/*.log", &*there.to_string_lossy(), "/l/a.log"]);
+        assert_eq!(lines.files[0].exclude[0].as_str(), "/l/app/debug.log");
+        assert_eq!(lines.files[0].labels, BTreeMap::from([("job".to_owned(), "app".to_owned())]));
+        assert_eq!((lines.files[1].start, lines.files[2].start), (Start::Beginning, Start::End));
+        assert_eq!(lines.journal.expect("the journal").arguments, ["_TRANSPORT=kernel"]);
+        // Beside them is what the own file says.
+        let own = "files: [{paths: [/l/own.log]}]\ncontainers: false";
+        let lines = collection(|_| {}, own).expect("valid").lines.expect("files");
+        assert_eq!(lines.files.len(), 4);
+    }
+
+    #[test]
+    fn each_client_gets_what_leads_to_it() {
+        let found = collection(|files| files.keep_clients = true, "labels: {}").expect("valid");
+        let pushed: Vec<(&str, usize, bool)> = found
+            .pushed
+            .iter()
+            .map(|one| (&*one.sink.name, one.lines.files.len(), one.lines.journal.is_some()))
+            .collect();
+        let of_alloy = ("loki.write.w", 1, false);
+        assert_eq!(pushed[..2], [("one", 2, true), ("two", 2, true)]);
+        assert_eq!(pushed.len(), 4);
+        assert!(pushed.contains(&of_alloy), "{pushed:?}");
+        let mut directories: Vec<&Path> =
+            found.pushed.iter().map(|one| &*one.lines.directory).collect();
+        directories.sort_unstable();
+        directories.dedup();
+        assert_eq!(directories.len(), 4);
+        assert!(directories.iter().all(|path| path.starts_with("/data/pushed")));
+    }
+
+    #[test]
+    fn what_cannot_be_is_told() {
+        for (own, more, wanted) in [
+            ("collect: false", false, "logs.collect"),
+            ("journal: {enabled: true}", false, "logs.journal.enabled"),
+            ("labels: {}", true, "--keep-clients"),
+        ] {
+            let forget = |files: &mut CollectorFiles| {
+                if more {
+                    *files = CollectorFiles { keep_clients: true, ..CollectorFiles::default() };
+                }
+            };
+            let error = collection(forget, own).expect_err(own).to_string();
+            assert!(error.contains(wanted), "{own}: {error}");
+        }
+    }
 }

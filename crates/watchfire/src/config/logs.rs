@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use agent::SpoolConfig;
 use agent::logs::{
-    Encoding, FileGroup, FirstEntries, Format, Glob, JournalConfig, Layout, LogsConfig, Stages,
-    Start, StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
+    Encoding, FileGroup, FirstEntries, Format, Glob, JournalConfig, Layout, LogsConfig,
+    StageCounters, Stages, Start, StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
 };
 use anyhow::{Result, anyhow, ensure};
 
-use super::collectors::Collectors;
+use super::collectors::{Collectors, Pushed};
 use super::{duration_ms, keys};
+use crate::cli::CollectorFiles;
 
 /// Where `journalctl` is, and what it reads.
 pub(super) const JOURNALCTL: [&str; 2] = ["/usr/bin/journalctl", "/bin/journalctl"];
@@ -34,9 +35,48 @@ impl keys::Logs {
     }
 }
 
+/// What is collected, and where it goes besides the broker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Collection {
+    /// For the broker; nothing if no lines are collected.
+    pub(crate) lines: Option<LogsConfig>,
+    /// What their stages count.
+    pub(crate) stage_counters: Arc<StageCounters>,
+    /// For systems that files of other collectors name.
+    pub(crate) pushed: Vec<Pushed>,
+}
+
+impl Collection {
+    /// What is told by keys, by files of others and below keys of `own`: that is our own file, and its
+    /// text.
+    ///
+    /// # Errors
+    /// What is told cannot be done.
+    pub(super) fn of(
+        keys: &keys::Logs,
+        host: &str,
+        data: &Path,
+        is_agent: bool,
+        (files, own): (&CollectorFiles, (Option<&Path>, &str)),
+    ) -> Result<Collection> {
+        ensure!(
+            !files.keep_clients || !files.is_empty(),
+            "--keep-clients: nothing names clients; give --promtail-config or --alloy-config"
+        );
+        let stage_counters = Arc::default();
+        let others = Collectors { files, own, counters: &stage_counters };
+        let lines = collecting(keys, host, data, is_agent, &others)?;
+        let pushed = match &lines {
+            Some(lines) => others.pushed(data, lines)?,
+            None => Vec::new(),
+        };
+        Ok(Collection { lines, stage_counters, pushed })
+    }
+}
+
 /// What is collected into `data`; nothing if it is switched off. A process that runs everything collects
 /// without being told what, an agent only what it is told.
-pub(super) fn collecting(
+fn collecting(
     keys: &keys::Logs,
     host: &str,
     data: &Path,
@@ -263,7 +303,6 @@ fn check_labels(key: &str, labels: &BTreeMap<String, String>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::CollectorFiles;
 
     fn read(yaml: &str, is_agent: bool) -> Result<Option<LogsConfig>> {
         let document = settings::yaml::Document::parse("test", yaml.as_bytes())?;

@@ -2,19 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::cli::{AgentArguments, ServeArguments};
 use crate::ranges;
-use ::agent::logs::StageCounters;
 use anyhow::{Context, Result, bail};
 use broker::{AggregationConfig, HaConfig};
 use model::Limits;
 use settings::Faults;
 use settings::yaml::Document;
 
-use collectors::Collectors;
 use durations::{duration_ms, duration_or_none_ms};
+
+pub(crate) use collectors::Pushed;
+pub(crate) use logs::Collection;
 
 mod agent;
 mod aggregation;
@@ -80,10 +80,8 @@ pub(crate) struct Config {
     pub(crate) aggregation: AggregationConfig,
     pub(crate) collect: bool,
     pub(crate) agent: ::agent::AgentConfig,
-    /// Which lines of logs are collected; nothing if none are.
-    pub(crate) logs: Option<::agent::logs::LogsConfig>,
-    /// What their stages count.
-    pub(crate) stage_counters: Arc<StageCounters>,
+    /// Which lines of logs are collected.
+    pub(crate) logs: Collection,
     pub(crate) limits: Limits,
     /// Tenants whose limits are others, and how many tenants there may be.
     pub(crate) tenants: broker::TenantSettings,
@@ -143,10 +141,8 @@ pub(crate) struct AgentRole {
     pub(crate) instance_is_name: bool,
     /// Nothing where only targets are scraped.
     pub(crate) collect: Option<::agent::AgentConfig>,
-    /// Which lines of logs are collected; nothing if none are.
-    pub(crate) logs: Option<::agent::logs::LogsConfig>,
-    /// What their stages count.
-    pub(crate) stage_counters: Arc<StageCounters>,
+    /// Which lines of logs are collected.
+    pub(crate) logs: Collection,
     pub(crate) shipping: Shipping,
     /// What is scraped, in Prometheus' own form.
     pub(crate) prometheus_config: Option<PathBuf>,
@@ -186,14 +182,12 @@ impl AgentRole {
         });
         let data = arguments.data.clone().or(file.data);
         let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_AGENT_DATA));
-        let stage_counters = Arc::default();
         let own = (arguments.config.as_deref(), document.map_or("", Document::text));
-        let others = Collectors { files: &arguments.collectors, own, counters: &stage_counters };
-        let logs = logs::collecting(&file.logs, &collecting.instance, &data, true, &others)?;
+        let told = (&arguments.collectors, own);
+        let logs = Collection::of(&file.logs, &collecting.instance, &data, true, told)?;
         Ok(AgentRole {
             data,
             logs,
-            stage_counters,
             listen: arguments.listen.or(in_file.transpose()?).unwrap_or(DEFAULT_AGENT_LISTEN),
             insecure_no_auth: arguments.insecure_no_auth,
             brokers,
@@ -328,12 +322,9 @@ fn effective(
         duration_ms("storage.retention", file.storage.retention.as_deref())?.unwrap_or(15 * DAY_MS);
     let data = arguments.data.clone().or(file.data);
     let data = data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
-    let stage_counters = Arc::default();
-    let own = (arguments.config.as_deref(), yaml.as_str());
-    let others = Collectors { files: &arguments.collectors, own, counters: &stage_counters };
+    let told = (&arguments.collectors, (arguments.config.as_deref(), yaml.as_str()));
     Ok(Config {
-        logs: logs::collecting(&file.logs, &collecting.instance, &data, false, &others)?,
-        stage_counters,
+        logs: Collection::of(&file.logs, &collecting.instance, &data, false, told)?,
         data,
         listen,
         peer_listen,

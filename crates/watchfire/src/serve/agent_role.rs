@@ -13,7 +13,7 @@ use net::{Access, NetMetrics, OriginPolicy, Role, Routes, ServerSettings};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-use super::collecting::next_counts;
+use super::collecting::{Pushing, next_counts};
 use super::{Front, Scraping, collection_page, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
@@ -71,7 +71,7 @@ async fn serve(role: AgentRole) -> Result<()> {
         host,
         spool_directory: role.data.join("spool"),
         spool: role.shipping.spool.clone(),
-        logs: role.logs.clone(),
+        logs: role.logs.lines.clone(),
         windows: role.shipping.windows.clone(),
         brokers: role.brokers.clone(),
         labels: role.shipping.labels.clone(),
@@ -96,8 +96,8 @@ async fn serve(role: AgentRole) -> Result<()> {
     let page =
         |scraping: Arc<Scraping>| -> Page { Box::new(move |out| scraping.scraper().render(out)) };
     let mut pages: Vec<Page> = scraping.clone().map(page).into_iter().collect();
-    let stages = &role.stage_counters;
-    let stage_counting = role.logs.as_ref().map(|_| {
+    let stages = &role.logs.stage_counters;
+    let stage_counting = role.logs.lines.as_ref().map(|_| {
         let (counters, status) = (Arc::clone(stages), agent.collection().cloned());
         pages.push(Box::new(move |out| {
             status.iter().for_each(|status| status.render_files(out));
@@ -106,9 +106,11 @@ async fn serve(role: AgentRole) -> Result<()> {
         let instance = identity.name().to_string();
         tokio::spawn(forward_counts(Arc::clone(stages), instance, agent.sender().clone()))
     });
+    let pushing = Pushing::start(&role.logs.pushed).await?;
+    pages.push(pushing.page());
     front.open(routes(&agent, &metrics, front.address(), pages));
     println!("{}", words::agent_banner(front.address(), &identity.name(), &role, &agent));
-    let reads_stdin = role.logs.as_ref().is_some_and(|logs| logs.stdin.is_some());
+    let reads_stdin = role.logs.lines.as_ref().is_some_and(|logs| logs.stdin.is_some());
     let reload = async || match &scraping {
         Some(scraping) => scraping.reload_and_tell().await,
         None => tracing::info!("SIGHUP: there is no --prometheus-config to read again"),
@@ -123,6 +125,7 @@ async fn serve(role: AgentRole) -> Result<()> {
     for task in [forwarding, counting, stage_counting].into_iter().flatten() {
         task.abort();
     }
+    pushing.stop().await?;
     let agent = Arc::into_inner(agent).context("something still uses the agent")?;
     tokio::task::spawn_blocking(move || agent.stop()).await.context("stop the agent")
 }

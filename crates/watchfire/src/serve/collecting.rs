@@ -1,17 +1,19 @@
 //! Lines of logs of this host, into the broker of this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use agent::logs::{
-    CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, NumberedLines,
-    OnDelivered, StageCounters,
+    CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, LokiPush,
+    NumberedLines, OnDelivered, PushCounters, StageCounters,
 };
 use anyhow::{Context, Result};
 use broker::{BatchIdentity, Broker, Incarnation, LOCAL_COLLECTORS, Lane};
 use model::{DEFAULT_TENANT, MetricBatch};
 
+use crate::config::Pushed;
 use crate::metrics::Page;
 
 /// How often counts of stages are taken.
@@ -59,6 +61,40 @@ pub(super) async fn count(stages: Arc<StageCounters>, instance: String, broker: 
                 tracing::warn!(error, "what stages count of lines was not stored");
             }
         });
+    }
+}
+
+/// Lines that go to systems besides the broker.
+pub(super) struct Pushing {
+    collections: Vec<LocalCollection>,
+    counters: BTreeMap<String, Arc<PushCounters>>,
+}
+
+impl Pushing {
+    /// Starts one collection for each system: one that is away holds up no other.
+    pub(super) async fn start(pushed: &[Pushed]) -> Result<Pushing> {
+        let mut pushing = Pushing { collections: Vec::new(), counters: BTreeMap::new() };
+        for Pushed { sink, lines } in pushed {
+            let counters = pushing.counters.entry(sink.name.clone()).or_default();
+            let store = Arc::new(LokiPush::start(sink, Arc::clone(counters)).await?);
+            let lines = lines.clone();
+            let start = move || LocalCollection::start(lines, store);
+            let started = tokio::task::spawn_blocking(start).await.context("start pushing logs")?;
+            pushing.collections.push(started.context("start pushing logs")?);
+        }
+        Ok(pushing)
+    }
+
+    /// What is told of it on `/metrics`.
+    pub(super) fn page(&self) -> Page {
+        let counters = self.counters.clone();
+        Box::new(move |out| PushCounters::render(&counters, out))
+    }
+
+    /// What is in the spools is pushed after the next start.
+    pub(super) async fn stop(self) -> Result<()> {
+        let stop = move || self.collections.into_iter().for_each(LocalCollection::stop);
+        tokio::task::spawn_blocking(stop).await.context("stop pushing logs")
     }
 }
 

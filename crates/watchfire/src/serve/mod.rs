@@ -193,18 +193,20 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         collect || config.arguments.collectors.is_empty(),
         "this process collects nothing: give --promtail-config and --alloy-config to `watchfire agent`"
     );
-    let collection = match config.logs.clone().filter(|_| collect) {
+    let collection = match config.logs.lines.clone().filter(|_| collect) {
         Some(logs) => Some(collecting::start(logs, broker.clone()).await?),
         None => None,
     };
     if let Some(collection) = &collection {
-        let (status, stages) = (collection.status(), &config.stage_counters);
+        let (status, stages) = (collection.status(), &config.logs.stage_counters);
         telemetry = telemetry
             .with_page(collecting::page(Arc::clone(status), Arc::clone(stages)))
             .with_collection(Arc::clone(status));
         let (instance, broker) = (config.agent.instance.clone(), broker.clone());
         tokio::spawn(collecting::count(Arc::clone(stages), instance, broker));
     }
+    let pushing = collecting::Pushing::start(&config.logs.pushed).await?;
+    telemetry = telemetry.with_page(pushing.page());
     // Also one that scrapes nothing may lead, and sees to it that the others know whose turn it is.
     let turns = broker.scrape_turns(config.prometheus_config.is_some());
     let scraping = match config.prometheus_config.clone() {
@@ -255,7 +257,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         scraped.map(|batches| scraping::store(batches, broker.clone())).transpose()?;
     let setup = security.setup_link(&words::elsewhere(address))?;
     let summary = cluster.as_ref().map(Clustered::summary);
-    let logs = config.logs.as_ref().filter(|_| collect).and_then(LogsConfig::found);
+    let logs = config.logs.lines.as_ref().filter(|_| collect).and_then(LogsConfig::found);
     let hello = Hello { scheme: security.scheme(), address, data: &data, summary, logs };
     hello.say(&broker, agent.as_ref(), setup.as_deref());
     let signals = signalled(async || reloading.reload_and_tell().await);
@@ -276,6 +278,7 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         let stop = move || collection.stop();
         tokio::task::spawn_blocking(stop).await.context("stop collecting logs")?;
     }
+    pushing.stop().await?;
     broker.end_streams();
     front.stop().await;
     otlp.stop().await;
