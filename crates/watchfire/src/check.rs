@@ -188,7 +188,7 @@ fn check_prometheus(path: &Path) -> (Vec<Diagnostic>, String) {
 fn collected(loaded: Result<LoadedLogs, Faults>) -> (Vec<Diagnostic>, String) {
     match loaded {
         Ok(loaded) => {
-            let shown = crate::collected::describe(&loaded.config);
+            let shown = crate::collected::describe(&loaded);
             (loaded.warnings, shown)
         }
         Err(faults) => (faults.iter().cloned().collect(), String::new()),

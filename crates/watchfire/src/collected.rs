@@ -1,20 +1,43 @@
 //! What a configuration of a collector of lines would collect, for a person.
 
 use settings::logs::stage::Stage;
-use settings::logs::{LogJob, LogRoute, LogSource, LogsConfig, RouteStep};
+use settings::logs::{LoadedLogs, LogJob, LogRoute, LogSource, LogsConfig, RouteStep};
+use settings::prometheus::{Discovery, ScrapeConfig};
 
 /// Most targets of a job that are shown.
 const MAX_TARGETS: usize = 20;
 
 /// The number of jobs, and a line for each of their sources.
-pub(crate) fn describe(config: &LogsConfig) -> String {
-    let mut out = format!("; {}", counted(config.jobs.len(), "job"));
+pub(crate) fn describe(loaded: &LoadedLogs) -> String {
+    let (config, scrapes) = (&loaded.config, &loaded.metrics.scrape_configs);
+    let mut out = format!("; {}", counted(config.jobs.len() + scrapes.len(), "job"));
     for job in &config.jobs {
         for source in sources(job) {
             out.push_str(&format!("\n  {}: {source}{}", job.name, ways(config, job)));
         }
     }
+    for job in scrapes {
+        out.push_str(&format!("\n  {}: scrapes {}", job.job_name, scraped(job)));
+    }
     out
+}
+
+/// Whom a job scrapes.
+fn scraped(job: &ScrapeConfig) -> String {
+    let (mut named, mut found) = (0, 0);
+    for discovery in &job.discovery {
+        match discovery {
+            Discovery::Static(groups) => {
+                named += groups.iter().map(|group| group.targets.len()).sum::<usize>();
+            }
+            _ => found += 1,
+        }
+    }
+    match (named, found) {
+        (named, 0) => counted(named, "target"),
+        (0, _) => "targets that are found".to_owned(),
+        (named, _) => format!("{} and those that are found", counted(named, "target")),
+    }
 }
 
 fn counted(count: usize, one: &str) -> String {
@@ -49,6 +72,9 @@ fn sources(job: &LogJob) -> Vec<String> {
                 shown.push("no file".to_owned());
             }
             shown
+        }
+        LogSource::Pods(pods) => {
+            vec![format!("pods by their files in {}", pods.directory.display())]
         }
         LogSource::Journal(journal) => {
             let place = match &journal.path {

@@ -18,7 +18,7 @@ pub(crate) mod runner;
 pub(crate) mod write_receiver;
 
 pub(crate) use http::{Client, Response};
-pub(crate) use process::{Launch, Server};
+pub(crate) use process::{Launch, Server, binary};
 pub(crate) use remote_write::{WriteBody, push_bytes, push_varint};
 pub(crate) use remote_write_2::WriteBody2;
 pub(crate) use runner::{Group, Scratch};

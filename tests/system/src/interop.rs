@@ -2,6 +2,7 @@
 
 mod aggregation;
 mod clients;
+mod collectors;
 mod compliance;
 pub(crate) mod exemplars;
 mod export;
@@ -9,6 +10,7 @@ mod federate;
 mod ha;
 mod import;
 mod influx;
+mod log_sinks;
 mod logs;
 mod otlp;
 mod parquet;
@@ -47,6 +49,8 @@ pub(crate) const GROUP: Group = Group {
         ("vmagent-writes", write::vmagent_writes),
         ("opentelemetry-sdk-exports", otlp::sdk_exports),
         ("influxdb-client-writes", influx::client_writes),
+        ("configurations-of-collectors-run", collectors::configurations_run),
+        ("sinks-of-lines-outlive-kills", log_sinks::outlive_kills),
         ("libraries-push-lines", logs::libraries_push),
         ("syslog-comes-from-others", logs::syslog_comes),
     ],

@@ -23,8 +23,6 @@ use crate::spool::SpoolCounters;
 
 const THREAD_NAME: &str = "log-collect";
 
-/// Lines wait this long for more, so that many share one sync.
-const LINGER: Duration = Duration::from_millis(200);
 /// How often it is looked which files there are.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// … of many files.
@@ -127,6 +125,7 @@ impl Collector {
             batch.remember(tenant.as_deref(), &lines);
         }
         let running = Running {
+            linger: config.linger,
             files,
             sources,
             spool,
@@ -261,6 +260,7 @@ impl PushedSource {
 }
 
 struct Running {
+    linger: Duration,
     files: Files,
     sources: Vec<PushedSource>,
     spool: Arc<LineSpool>,
@@ -295,7 +295,7 @@ impl Running {
                 self.filling_since.get_or_insert(now.at);
             }
             let is_full = turn == Turn::Full || self.batch.bytes() >= BATCH_BYTES;
-            let lingered = self.filling_since.is_some_and(|since| now.at - since >= LINGER);
+            let lingered = self.filling_since.is_some_and(|since| now.at - since >= self.linger);
             if (is_full || lingered) && !self.keep() {
                 // Nothing is read until there is room.
                 thread::sleep(RETRY);
@@ -331,7 +331,7 @@ impl Running {
         let mut until = (now + TICK).min(scan_at);
         until = until.min(self.files.next_poll());
         if let Some(since) = self.filling_since {
-            until = until.min(since + LINGER);
+            until = until.min(since + self.linger);
         }
         let wait = until.saturating_duration_since(now).max(SHORTEST);
         match self.handed_in.recv_timeout(wait) {

@@ -12,6 +12,9 @@ use super::entry::Stages;
 use super::glob::Glob;
 use crate::spool::SpoolConfig;
 
+/// Lines for a broker wait this long for more, so that many share one sync.
+pub const LINGER: Duration = Duration::from_millis(200);
+
 /// What is collected and how.
 #[derive(Debug, Clone)]
 pub struct LogsConfig {
@@ -29,6 +32,8 @@ pub struct LogsConfig {
     pub host: String,
     /// Where the spool of lines and the positions lie; one process at a time.
     pub directory: PathBuf,
+    /// How long lines wait for more; until then they are not kept, and their positions do not move.
+    pub linger: Duration,
     /// How large the spool may become. Its policy and memory have no meaning here: sources wait.
     pub spool: SpoolConfig,
 }

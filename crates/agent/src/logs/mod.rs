@@ -43,7 +43,7 @@ use line_spool::LineSpool;
 use position::Positions;
 
 pub use config::{
-    FileGroup, FirstEntries, ForeignPositions, JournalConfig, Layout, LogsConfig, Start,
+    FileGroup, FirstEntries, ForeignPositions, JournalConfig, LINGER, Layout, LogsConfig, Start,
     StdinConfig, SyslogConfig, SyslogListen,
 };
 pub use containers::{Format, Unwrapping};
@@ -51,8 +51,8 @@ pub use delivery::{LineStore, LinesRefused, LocalCollection, NumberedLines, OnDe
 pub use encoding::Encoding;
 pub use entry::{Entries, Entry, Pipeline, Stages, Unchanged};
 pub use glob::Glob;
-pub use push::{LokiPush, PushCounters};
-pub use stages::{JournalLabels, LogStages, StageContext, StageCounters, check_stage};
+pub use push::{Push, PushCounters};
+pub use stages::{JournalLabels, LogStages, PodLabels, StageContext, StageCounters, check_stage};
 pub use status::{
     CollectionStatus, LookStatus, PassedOver, PatternStatus, Progress, SourceKind, SourceStatus,
 };

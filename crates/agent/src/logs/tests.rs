@@ -97,6 +97,7 @@ impl Scene {
             take_over: self.take_over.clone(),
             host: "here".to_owned(),
             directory: self.directory.path().join("spool"),
+            linger: super::LINGER,
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
         };
         let store = Arc::new(self.store.clone());
@@ -372,6 +373,7 @@ fn the_journal_goes_on_behind_its_cursor_also_when_that_is_gone() {
             take_over: vec![],
             host: "here".to_owned(),
             directory: scene.directory.path().join("spool"),
+            linger: super::LINGER,
             spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
         };
         LocalCollection::start(config, Arc::new(scene.store.clone())).expect("started")
@@ -452,6 +454,7 @@ fn messages_of_syslog_come_by_datagram_and_by_connection() {
         take_over: vec![],
         host: "here".to_owned(),
         directory: scene.directory.path().join("spool"),
+        linger: super::LINGER,
         spool: SpoolConfig { disk_share_percent: 90, ..SpoolConfig::default() },
     };
     let collection =

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use model::Labels;
 
+use super::alloy_metrics::AlloyMetrics;
 use super::alloy_sinks::{self, Sinks};
 use super::config::{LogJob, LogRoute, LogSource, LogsConfig, RouteStep};
 use super::load::{LoadedLogs, finish_warnings, unique};
@@ -79,15 +80,19 @@ pub fn parse(
         },
         receivers: RefCell::default(),
         sinks: RefCell::default(),
+        metrics: RefCell::default(),
         routes: Cell::new(0),
+        remotes: Cell::new(0),
     };
     let jobs = reader.jobs(&body);
     let sinks = reader.sinks.into_inner().all;
+    let metrics = reader.metrics.into_inner();
     let (faults, warnings) = finish_warnings(context);
     if !faults.is_empty() {
         return Err(Faults::new(faults));
     }
-    Ok(LoadedLogs { config: LogsConfig { jobs, sinks, ..LogsConfig::default() }, warnings })
+    let config = LogsConfig { jobs, sinks, ..LogsConfig::default() };
+    Ok(LoadedLogs { config, metrics, warnings })
 }
 
 /// What a component exports.
@@ -133,10 +138,10 @@ const NOT_RUN: &[(&str, Severity, &str, &str)] = &[
         "send OTLP to the broker itself, at ports 4317 and 4318 or /otlp/v1/logs",
     ),
     (
-        "prometheus.scrape",
-        Severity::Mistake,
-        "is not run from this file",
-        "write its targets into a prometheus.yml and give it with --prometheus-config",
+        "prometheus.exporter.unix",
+        Severity::Warning,
+        "has no effect: metrics of this host are collected already, by the same names",
+        "",
     ),
     (
         "prometheus.remote_write",
@@ -169,7 +174,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 
 /// Names of components that are read.
 const KNOWN: &[&str] = &[
+    "discovery.dns",
     "discovery.docker",
+    "discovery.file",
+    "discovery.http",
+    "discovery.kubernetes",
     "discovery.relabel",
     "local.file_match",
     "loki.process",
@@ -177,8 +186,11 @@ const KNOWN: &[&str] = &[
     "loki.source.docker",
     "loki.source.file",
     "loki.source.journal",
+    "loki.source.kubernetes",
     "loki.source.syslog",
     "loki.write",
+    "prometheus.relabel",
+    "prometheus.scrape",
 ];
 
 /// What takes lines.
@@ -196,7 +208,9 @@ pub(super) struct Reader<'r> {
     stages: StageReader<'r>,
     receivers: RefCell<BTreeMap<String, Option<Receiver>>>,
     sinks: RefCell<Sinks>,
+    metrics: RefCell<AlloyMetrics>,
     routes: Cell<usize>,
+    remotes: Cell<usize>,
 }
 
 impl Reader<'_> {
@@ -220,6 +234,9 @@ impl Reader<'_> {
                 continue;
             }
             ids.push(id);
+            if block.name == "prometheus.remote_write" {
+                self.add_external_labels(self.labels_of_remote(block));
+            }
             if self.is_told(block) {
                 continue;
             }
@@ -233,6 +250,7 @@ impl Reader<'_> {
             }
             let found = match block.name.as_str() {
                 "loki.source.file" => self.files(block),
+                "loki.source.kubernetes" => self.pods(block),
                 "loki.source.journal" => self.journal(block),
                 "loki.source.syslog" => self.syslog(block),
                 "loki.source.docker" => self.docker(block),
@@ -240,7 +258,11 @@ impl Reader<'_> {
                     self.receiver(&block.id(), block.span);
                     Vec::new()
                 }
-                "discovery.relabel" => {
+                "prometheus.scrape" => {
+                    self.add_scrapes(block);
+                    Vec::new()
+                }
+                "discovery.relabel" | "prometheus.relabel" => {
                     self.rules_of(block);
                     Vec::new()
                 }
@@ -252,12 +274,28 @@ impl Reader<'_> {
                 jobs.push(job);
             }
         }
-        if jobs.is_empty() {
+        if jobs.is_empty() && self.metrics.borrow().scrape_configs.is_empty() {
             let message = "nothing is collected: there is no loki.source that runs here";
             let help = "add loki.source.file, .journal, .syslog or .docker".to_owned();
             context.warn(Severity::Warning, (0, 0), message, Some(help));
         }
         jobs
+    }
+
+    fn add_scrapes(&self, block: &Block) {
+        for mut job in self.scrape(block) {
+            let metrics = &mut self.metrics.borrow_mut().scrape_configs;
+            let taken: Vec<String> = metrics.iter().map(|job| job.job_name.clone()).collect();
+            job.job_name = unique(job.job_name, &taken);
+            metrics.push(job);
+        }
+    }
+
+    /// Labels count where all agree.
+    fn add_external_labels(&self, labels: Labels) {
+        let is_first = self.remotes.replace(self.remotes.get() + 1) == 0;
+        let known = &mut self.metrics.borrow_mut().external_labels;
+        *known = if is_first || *known == labels { labels } else { Labels::empty() };
     }
 
     /// Whether something was said about a block that is not read.
@@ -321,7 +359,7 @@ impl Reader<'_> {
     }
 
     /// The receivers that an expression names.
-    fn receivers_of(&self, block: &Block) -> Vec<(String, Span)> {
+    pub(super) fn receivers_of(&self, block: &Block) -> Vec<(String, Span)> {
         let Some(value) = self.required(block, "forward_to") else { return Vec::new() };
         let Some(value) = self.evaluator.value(value) else { return Vec::new() };
         let mut found = Vec::new();

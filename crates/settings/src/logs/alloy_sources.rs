@@ -8,7 +8,8 @@ use model::Labels;
 use super::alloy::Reader;
 use super::alloy_targets::{Containers, Targets};
 use super::config::{
-    DockerSource, FileSource, JournalSource, LogJob, LogSource, SyslogSource, SyslogTransport,
+    DockerSource, FileSource, JournalSource, LogJob, LogSource, PodSource, SyslogSource,
+    SyslogTransport,
 };
 use super::go_values::GoDuration;
 use super::load::{labels_of, merged};
@@ -24,6 +25,11 @@ impl Reader<'_> {
             self.required(block, "targets").and_then(|expr| self.evaluator.value(expr))
         {
             self.add_targets(&value, &mut targets, 0);
+        }
+        if !targets.found.is_empty() {
+            let message = "targets that are found are scraped; files are named";
+            let help = "name the files with local.file_match".to_owned();
+            self.context().warn(Severity::Mistake, block.span, message, Some(help));
         }
         if !targets.containers.is_empty() {
             let message = "containers are no files";
@@ -61,7 +67,55 @@ impl Reader<'_> {
             inner.finish();
         }
         section.finish();
-        self.job(block, LogSource::Files(files), Vec::new())
+        let mut jobs = self.jobs_of_pods(block, &targets, files.tail_from_end);
+        if jobs.is_empty() || !files.targets.is_empty() {
+            jobs.extend(self.job(block, LogSource::Files(files), Vec::new()));
+        }
+        jobs
+    }
+
+    /// Pods whose lines Alloy asks the API server for: here they are read from their files.
+    pub(super) fn pods(&self, block: &Block) -> Vec<LogJob> {
+        let mut targets = Targets::default();
+        if let Some(value) =
+            self.required(block, "targets").and_then(|expr| self.evaluator.value(expr))
+        {
+            self.add_targets(&value, &mut targets, 0);
+        }
+        let tree = self.tree(block);
+        let Some(mut section) = Section::open(self.context(), &tree, "loki.source.kubernetes")
+        else {
+            return Vec::new();
+        };
+        for key in ["client", "clustering"] {
+            if section.node(key).is_some() {
+                let message =
+                    format!("{key} has no effect: pods of this node are read by their files");
+                section.warn(key, message, None);
+            }
+        }
+        section.finish();
+        let jobs = self.jobs_of_pods(block, &targets, false);
+        if jobs.is_empty() {
+            let message = "no pods: targets are not those of discovery.kubernetes";
+            let help = "write targets = discovery.kubernetes.NAME.targets".to_owned();
+            self.context().warn(Severity::Mistake, block.span, message, Some(help));
+        }
+        jobs
+    }
+
+    fn jobs_of_pods(&self, block: &Block, targets: &Targets, tail_from_end: bool) -> Vec<LogJob> {
+        let mut jobs = Vec::new();
+        for (pods, rules) in &targets.pods {
+            let mut pods = PodSource {
+                sync_period: targets.sync_period.unwrap_or(Duration::from_secs(10)),
+                tail_from_end,
+                ..pods.clone()
+            };
+            super::pods::check_rules(self.context(), block.span, rules, &mut pods);
+            jobs.extend(self.job(block, LogSource::Pods(pods), rules.clone()));
+        }
+        jobs
     }
 
     pub(super) fn journal(&self, block: &Block) -> Vec<LogJob> {

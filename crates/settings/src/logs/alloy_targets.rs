@@ -5,12 +5,14 @@ use std::time::Duration;
 use model::Labels;
 
 use super::alloy::Reader;
-use super::config::StaticTarget;
+use super::config::{PodSource, StaticTarget};
 use super::go_values::GoDuration;
 use super::load::target_of;
 use crate::alloy::ast::Block;
 use crate::alloy::evaluate::{Value, ValueKind};
 use crate::diagnostic::Severity;
+use crate::prometheus::Discovery;
+use crate::prometheus::read::discovery;
 use crate::relabel::{LabelBuffer, RelabelConfig, relabel};
 use crate::yaml::{Section, Span};
 
@@ -24,6 +26,10 @@ pub(super) struct Targets {
     pub(super) files: Vec<(Labels, Span)>,
     /// Containers that a daemon knows.
     pub(super) containers: Vec<Containers>,
+    /// Pods of this node, with rules over their labels.
+    pub(super) pods: Vec<(PodSource, Vec<RelabelConfig>)>,
+    /// Targets that are found, with rules over their labels.
+    pub(super) found: Vec<(Discovery, Vec<RelabelConfig>)>,
     pub(super) sync_period: Option<Duration>,
 }
 
@@ -121,7 +127,33 @@ impl Reader<'_> {
                     containers.rules.extend(rules.iter().cloned());
                     targets.containers.push(containers);
                 }
+                for (pods, mut of_pods) in inner.pods {
+                    of_pods.extend(rules.iter().cloned());
+                    targets.pods.push((pods, of_pods));
+                }
+                for (found, mut of_found) in inner.found {
+                    of_found.extend(rules.iter().cloned());
+                    targets.found.push((found, of_found));
+                }
                 targets.sync_period = inner.sync_period.or(targets.sync_period);
+            }
+            (name @ ("discovery.dns" | "discovery.file" | "discovery.http"), _) => {
+                let (tree, context) = (self.tree(block), self.evaluator.context);
+                let found = match name {
+                    "discovery.dns" => discovery::read_dns(context, &tree).map(Discovery::Dns),
+                    "discovery.file" => discovery::read_file(context, &tree).map(Discovery::File),
+                    _ => discovery::read_http(context, &tree)
+                        .map(|http| Discovery::Http(Box::new(http))),
+                };
+                targets.found.extend(found.map(|found| (found, Vec::new())));
+            }
+            // What was said about it is enough.
+            (name, _) if name.starts_with("prometheus.exporter.") => {}
+            ("discovery.kubernetes", _) => {
+                let tree = self.tree(block);
+                let section = Section::open(self.evaluator.context, &tree, "discovery.kubernetes");
+                let pods = section.and_then(super::pods::read);
+                targets.pods.extend(pods.map(|pods| (pods, Vec::new())));
             }
             ("discovery.docker", _) => {
                 let tree = self.tree(block);

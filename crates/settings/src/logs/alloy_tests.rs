@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::alloy::parse;
 use super::stage::{MetricKind, Stage};
 use super::{LoadedLogs, LogSource, RouteStep, SyslogTransport};
-use crate::prometheus::Surroundings;
+use crate::prometheus::{Discovery, Surroundings};
 use crate::{Faults, Severity};
 
 struct Env;
@@ -287,16 +287,16 @@ fn what_does_not_run_is_told_with_a_remedy() {
             "4317",
         ),
         (
-            "prometheus.scrape \"s\" {\n  targets = []\n}\n",
+            "prometheus.scrape \"s\" {\n  targets = [{__address__ = \"a:1\"}]\n  forward_to = []\n}\n",
             Severity::Mistake,
-            "prometheus.scrape is not run",
-            "--prometheus-config",
+            "samples of prometheus.scrape.s go nowhere",
+            "prometheus.remote_write",
         ),
         ("loki.echo \"e\" { }\n", Severity::Warning, "lines are not printed", ""),
         (
-            "discovery.kubernetes \"k\" {\n  role = \"pod\"\n}\n",
+            "discovery.consul \"k\" { }\n",
             Severity::Mistake,
-            "discovery.kubernetes is not supported",
+            "discovery.consul is not supported",
             "local.file_match",
         ),
         (
@@ -392,4 +392,111 @@ fn passwords_are_not_shown() {
                 \"canary\" nosuch\n    }\n  }\n}\n";
     let faults = load(text).expect_err("a fault of form");
     assert!(!faults.render().contains("canary"), "{}", faults.render());
+}
+
+#[test]
+fn what_is_scraped_becomes_jobs() {
+    let loaded = valid(
+        "discovery.dns \"d\" {
+  names = [\"_metrics._tcp.example.com\"]
+}
+discovery.relabel \"d\" {
+  targets = discovery.dns.d.targets
+  rule {
+    target_label = \"zone\"
+    replacement  = \"a\"
+  }
+}
+prometheus.exporter.unix \"host\" { }
+prometheus.scrape \"s\" {
+  targets = concat(
+    [{__address__ = \"a:1\", service = \"x\"}, {__address__ = \"a:2\"}],
+    discovery.relabel.d.output,
+    prometheus.exporter.unix.host.targets,
+  )
+  scrape_interval          = \"15s\"
+  scrape_fallback_protocol = \"PrometheusText0.0.4\"
+  basic_auth {
+    username = \"u\"
+    password = \"p\"
+  }
+  clustering {
+    enabled = true
+  }
+  forward_to = [prometheus.relabel.r.receiver]
+}
+prometheus.relabel \"r\" {
+  rule {
+    action        = \"drop\"
+    source_labels = [\"__name__\"]
+    regex         = \"go_.*\"
+  }
+  forward_to = [prometheus.remote_write.w.receiver]
+}
+prometheus.remote_write \"w\" {
+  external_labels = {cluster = \"c\"}
+  endpoint {
+    url = \"http://mimir/api/v1/push\"
+  }
+}
+",
+    );
+    let [fixed, found] = loaded.metrics.scrape_configs.as_slice() else { panic!("{loaded:?}") };
+    assert_eq!(
+        (&*fixed.job_name, &*found.job_name),
+        ("prometheus.scrape.s", "prometheus.scrape.s-2")
+    );
+    assert_eq!(fixed.scrape_interval, Duration::from_secs(15));
+    assert_eq!(fixed.http.basic_auth.as_ref().map(|auth| &*auth.username), Some("u"));
+    assert!(fixed.fallback_scrape_protocol.is_some());
+    let [Discovery::Static(groups)] = fixed.discovery.as_slice() else { panic!("{fixed:?}") };
+    assert_eq!(groups[0].targets.len(), 2);
+    assert_eq!((fixed.metric_relabel_configs.len(), fixed.relabel_configs.len()), (1, 0));
+    let [Discovery::Dns(dns)] = found.discovery.as_slice() else { panic!("{found:?}") };
+    assert_eq!((dns.names.len(), found.relabel_configs.len()), (1, 1));
+    assert_eq!(loaded.metrics.external_labels.get("cluster"), Some("c"));
+    let told: Vec<&str> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
+#[test]
+fn pods_are_read_by_their_files() {
+    let loaded = valid(
+        "discovery.kubernetes \"pods\" {
+  role = \"pod\"
+  namespaces {
+    names = [\"shop\"]
+  }
+}
+discovery.relabel \"pods\" {
+  targets = discovery.kubernetes.pods.targets
+  rule {
+    source_labels = [\"__meta_kubernetes_pod_uid\", \"__meta_kubernetes_pod_container_name\"]
+    separator     = \"/\"
+    replacement   = \"/data/pods/*$1/*.log\"
+    target_label  = \"__path__\"
+  }
+}
+local.file_match \"pods\" {
+  path_targets = discovery.relabel.pods.output
+}
+loki.source.file \"files\" {
+  targets    = local.file_match.pods.targets
+  forward_to = [loki.write.w.receiver]
+}
+loki.source.kubernetes \"api\" {
+  targets    = discovery.kubernetes.pods.targets
+  forward_to = [loki.write.w.receiver]
+}
+loki.write \"w\" { }
+",
+    );
+    let [files, api] = loaded.config.jobs.as_slice() else { panic!("{loaded:?}") };
+    let (LogSource::Pods(first), LogSource::Pods(second)) = (&files.source, &api.source) else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!((first.directory.to_str(), files.relabel.len()), (Some("/data/pods"), 1));
+    assert_eq!(first.namespaces, ["shop"]);
+    assert_eq!((second.directory.to_str(), api.relabel.len()), (Some("/var/log/pods"), 0));
+    assert_eq!(loaded.warnings, []);
 }

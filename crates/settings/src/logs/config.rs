@@ -6,9 +6,9 @@ use std::time::Duration;
 use model::Labels;
 
 use super::stage::Stage;
-use crate::HttpUrl;
 use crate::prometheus::{FileDiscovery, HttpClientConfig, TlsConfig};
 use crate::relabel::RelabelConfig;
+use crate::{HttpUrl, Secret};
 
 /// Everything a collector of lines is told.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,7 +31,7 @@ pub struct LogJob {
     /// Where lines come from.
     pub source: LogSource,
     /// Rules over the labels a source has: those of a target that [`FileSource::discovery`] finds, with
-    /// `__path__`; of a container, with `__meta_docker_…`; else of each line, with what is known of it as
+    /// `__path__`; of a container, with `__meta_docker_…`; of a pod, with `__meta_kubernetes_…`; else of each line, with what is known of it as
     /// `__journal_…` or `__syslog_…`. Labels that begin with `__` are gone behind them. Targets of
     /// [`FileSource::targets`] are behind them already.
     pub relabel: Vec<RelabelConfig>,
@@ -66,6 +66,8 @@ pub enum RouteStep {
 pub enum LogSource {
     /// Files that grow.
     Files(FileSource),
+    /// Files of pods of Kubernetes on this node.
+    Pods(PodSource),
     /// The journal of systemd.
     Journal(JournalSource),
     /// Messages of syslog that others send.
@@ -96,6 +98,20 @@ pub struct FileSource {
     pub tail_from_end: bool,
     /// Promtail's positions, which Alloy takes over if it has none of its own.
     pub legacy_positions: Option<PathBuf>,
+}
+
+/// Files of pods of Kubernetes on this node: `<namespace>_<pod>_<uid>/<container>/<n>.log` below a
+/// directory.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PodSource {
+    /// Where they are: `/var/log/pods`.
+    pub directory: PathBuf,
+    /// Whose pods; those of all namespaces if there are none.
+    pub namespaces: Vec<String>,
+    /// As [`FileSource::sync_period`].
+    pub sync_period: Duration,
+    /// As [`FileSource::tail_from_end`].
+    pub tail_from_end: bool,
 }
 
 /// Files of one pattern.
@@ -211,13 +227,15 @@ impl Default for LineLimits {
     }
 }
 
-/// A system that lines are pushed to in Loki's protocol.
+/// A system that lines are pushed to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSink {
     /// What it is called.
     pub name: String,
     /// Where it is: the whole URL of its push.
     pub url: HttpUrl,
+    /// What it speaks.
+    pub protocol: SinkProtocol,
     /// How to speak to it.
     pub http: HttpClientConfig,
     /// Whose lines they are, if a line does not say.
@@ -238,12 +256,47 @@ pub struct LogSink {
     pub max_backoff: Duration,
 }
 
+/// Protocols in which lines are pushed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkProtocol {
+    /// Loki's push.
+    Loki,
+    /// OTLP logs over HTTP, in protobuf.
+    Otlp,
+    /// `PutLogs` of Aliyun's Simple Log Service.
+    Sls(Box<SlsTarget>),
+}
+
+/// Where lines are put in Aliyun's Simple Log Service, and who puts them there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SlsTarget {
+    /// Project and endpoint: `my-project.cn-hangzhou.log.aliyuncs.com`.
+    pub host: String,
+    /// The log store.
+    pub logstore: String,
+    /// `__topic__` of all lines; empty for none.
+    pub topic: String,
+    /// `__source__` of all lines; the host's name if it is empty.
+    pub source: String,
+    /// The id of the access key. Without it and its file the environment counts.
+    pub access_key_id: Secret,
+    /// The file that holds it; read before each request, trimmed.
+    pub access_key_id_file: Option<PathBuf>,
+    /// The secret of the access key.
+    pub access_key_secret: Secret,
+    /// The file that holds it.
+    pub access_key_secret_file: Option<PathBuf>,
+    /// The file with the token of a key that was lent (STS).
+    pub security_token_file: Option<PathBuf>,
+}
+
 impl LogSink {
     /// A sink with the defaults both collectors have.
     pub fn new(name: &str, url: HttpUrl) -> Self {
         LogSink {
             name: name.to_owned(),
             url,
+            protocol: SinkProtocol::Loki,
             http: HttpClientConfig::default(),
             tenant: None,
             headers: Vec::new(),

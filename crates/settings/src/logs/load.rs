@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use model::Labels;
 
+use super::alloy_metrics::AlloyMetrics;
 use super::config::{LogsConfig, StaticTarget};
 use crate::diagnostic::Diagnostic;
 use crate::relabel::{LabelBuffer, RelabelConfig, relabel};
-use crate::yaml::{Context, Node, Section, Value, read_labels};
+use crate::yaml::{Context, Document, Node, Section, Value, read_labels};
 use crate::{NameValidation, prometheus::Surroundings};
 
 /// A configuration that can be used.
@@ -15,6 +16,8 @@ use crate::{NameValidation, prometheus::Surroundings};
 pub struct LoadedLogs {
     /// What it says.
     pub config: LogsConfig,
+    /// What it says about metrics; nothing if it is none of Alloy.
+    pub metrics: AlloyMetrics,
     /// What of it has no effect or cannot work here, each with its place.
     pub warnings: Vec<Diagnostic>,
 }
@@ -108,6 +111,24 @@ pub(super) fn unique(name: String, taken: &[String]) -> String {
         return name;
     }
     (2..).map(|n| format!("{name}-{n}")).find(|n| !taken.contains(n)).unwrap_or(name)
+}
+
+/// What stands below a key such as `logs.files[0].stages`.
+pub(super) fn node_at<'d>(document: &'d Document, key: &str) -> Option<&'d Node> {
+    let mut node = document.root();
+    for step in key.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
+        node = match node.map(|node| &node.value) {
+            Some(Value::Mapping(pairs)) => pairs
+                .iter()
+                .find(|(key, _)| matches!(&key.value, Value::Scalar(s) if s.text() == step))
+                .map(|(_, value)| &**value),
+            Some(Value::Sequence(items)) => {
+                step.parse::<usize>().ok().and_then(|at| items.get(at)).map(|item| &**item)
+            }
+            _ => None,
+        };
+    }
+    node
 }
 
 /// Names of labels that a reader may see by its context.

@@ -4,12 +4,15 @@
 //! [`alloy`] read the files of those, [`positions`] how far they have read.
 
 pub mod alloy;
+mod alloy_metrics;
 mod alloy_sinks;
 mod alloy_sources;
 mod alloy_targets;
 mod config;
 mod go_values;
 mod load;
+mod own_sinks;
+mod pods;
 pub mod positions;
 pub mod promtail;
 mod read_metrics;
@@ -17,11 +20,14 @@ mod read_stage;
 pub mod stage;
 mod stage_keys;
 
+pub use alloy_metrics::AlloyMetrics;
 pub use config::{
     DockerSource, FileSource, JournalSource, LineLimits, LogJob, LogRoute, LogSink, LogSource,
-    LogsConfig, RouteStep, StaticTarget, SyslogSource, SyslogTransport,
+    LogsConfig, PodSource, RouteStep, SinkProtocol, SlsTarget, StaticTarget, SyslogSource,
+    SyslogTransport,
 };
 pub use load::LoadedLogs;
+pub use own_sinks::parse_sinks;
 pub use read_stage::{StageCheck, StageFault};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::Labels;
 
+use super::alloy_metrics::AlloyMetrics;
 use super::config::{
     DockerSource, FileSource, JournalSource, LineLimits, LogJob, LogRoute, LogSink, LogSource,
     LogsConfig, RouteStep, StaticTarget, SyslogSource, SyslogTransport,
@@ -16,7 +17,7 @@ use super::config::{
 use super::go_values::GoDuration;
 use super::load::{
     LoadedLogs, expand_variables, finish_warnings, has_text, is_variable, labels_of, merged,
-    target_of, unique, without_effect,
+    node_at, target_of, unique, without_effect,
 };
 use super::read_stage::{StageCheck, StageReader, Syntax, read_stages};
 use super::stage::Stage;
@@ -78,7 +79,7 @@ pub fn parse(
     if !faults.is_empty() {
         return Err(Faults::new(faults));
     }
-    Ok(LoadedLogs { config, warnings })
+    Ok(LoadedLogs { config, metrics: AlloyMetrics::default(), warnings })
 }
 
 /// Reads `pipeline_stages` below a key of another file, with faults at their places.
@@ -99,19 +100,7 @@ pub fn parse_stages(
         limits: &limits,
         stages: &count,
     };
-    let mut node = document.root();
-    for step in key.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
-        node = match node.map(|node| &node.value) {
-            Some(Value::Mapping(pairs)) => pairs
-                .iter()
-                .find(|(key, _)| matches!(&key.value, Value::Scalar(s) if s.text() == step))
-                .map(|(_, value)| &**value),
-            Some(Value::Sequence(items)) => {
-                step.parse::<usize>().ok().and_then(|at| items.get(at)).map(|item| &**item)
-            }
-            _ => None,
-        };
-    }
+    let node = node_at(document, key);
     let stages = node.map(|node| read_stages(&reader, node, 0)).unwrap_or_default();
     let (faults, warnings) = finish_warnings(context);
     if faults.is_empty() { Ok((stages, warnings)) } else { Err(Faults::new(faults)) }
@@ -331,11 +320,6 @@ const UNSUPPORTED_DISCOVERY: &[(&str, &str)] = &[
     ("dockerswarm_sd_configs", ""),
     ("ec2_sd_configs", ""),
     ("gce_sd_configs", ""),
-    (
-        "kubernetes_sd_configs",
-        "read /var/log/pods/*/*/*.log with static_configs, stage cri, and take namespace, pod and \
-         container out of the label filename with stage regex",
-    ),
     ("marathon_sd_configs", ""),
     ("nerve_sd_configs", ""),
     ("openstack_sd_configs", ""),
@@ -370,6 +354,17 @@ fn jobs_of(reader: &StageReader<'_>, node: &Node, sync_period: Duration) -> Vec<
         sources.extend(docker.map(LogSource::Docker));
     }
     let mut unsupported = 0;
+    for node in section.items("kubernetes_sd_configs") {
+        let Some(inner) = Section::open(context, node, "kubernetes.SDConfig") else { continue };
+        let Some(mut pods) = super::pods::read(inner) else {
+            unsupported += 1;
+            continue;
+        };
+        let place = section.key_place("kubernetes_sd_configs");
+        super::pods::check_rules(context, place, &rules, &mut pods);
+        pods.sync_period = sync_period;
+        sources.push(LogSource::Pods(pods));
+    }
     for (key, help) in UNSUPPORTED.iter().chain(UNSUPPORTED_DISCOVERY) {
         if section.node(key).is_some_and(|node| !node.is_empty()) {
             unsupported += 1;

@@ -125,11 +125,34 @@ fn what_does_not_run_is_told_with_a_remedy() {
             "/loki/api/v1/push",
         ),
         (
-            "scrape_configs:\n- job_name: k\n  kubernetes_sd_configs: [{role: pod}]\n",
+            "scrape_configs:\n- job_name: k\n  kubernetes_sd_configs: [{role: node}]\n",
             Severity::Mistake,
             3,
-            "kubernetes_sd_configs is not supported",
-            "/var/log/pods",
+            "role \"node\" finds no files",
+            "role: pod",
+        ),
+        (
+            "scrape_configs:\n- job_name: k\n  kubernetes_sd_configs: [{role: pod}]\n  relabel_configs: \
+             [{source_labels: [__meta_kubernetes_pod_label_app], target_label: app}]\n",
+            Severity::Warning,
+            3,
+            "__meta_kubernetes_pod_label_app of pods are empty",
+            "labels and annotations are not",
+        ),
+        (
+            "scrape_configs:\n- job_name: k\n  kubernetes_sd_configs: [{role: pod}]\n  relabel_configs: \
+             [{source_labels: [__meta_kubernetes_pod_annotation_logs], regex: 'yes', action: keep}]\n",
+            Severity::Mistake,
+            3,
+            "nothing is collected",
+            "labels and annotations are not",
+        ),
+        (
+            "scrape_configs:\n- job_name: k\n  consul_sd_configs: [{server: a}]\n",
+            Severity::Mistake,
+            3,
+            "consul_sd_configs is not supported",
+            "static_configs",
         ),
         (
             "scrape_configs:\n- job_name: k\n  static_configs: [{targets: [a], labels: {x: y}}]\n",

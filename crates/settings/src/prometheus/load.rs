@@ -41,6 +41,19 @@ pub struct Loaded {
     pub(super) references: Vec<Reference>,
 }
 
+impl Loaded {
+    /// A configuration that says nothing, of no file.
+    pub fn nothing() -> Loaded {
+        Loaded {
+            config: Config::default(),
+            warnings: Vec::new(),
+            redacted: String::new(),
+            files: Vec::new(),
+            references: Vec::new(),
+        }
+    }
+}
+
 impl Config {
     /// Loads `path` and the files its `scrape_config_files` name.
     ///

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use agent::logs::{
     Encoding, FileGroup, FirstEntries, ForeignPositions, Glob, JournalConfig, JournalLabels,
-    Layout, LogStages, LogsConfig, StageContext, StageCounters, Stages, Start, StdinConfig,
-    SyslogConfig, SyslogListen, check_stage,
+    Layout, LogStages, LogsConfig, PodLabels, StageContext, StageCounters, Stages, Start,
+    StdinConfig, SyslogConfig, SyslogListen, check_stage,
 };
 use anyhow::{Context, Result, anyhow};
 use settings::logs::{
     FileSource, JournalSource, LineLimits, LoadedLogs, LogJob, LogRoute, LogSink, LogSource,
-    RouteStep, SyslogSource, SyslogTransport, alloy, promtail,
+    PodSource, RouteStep, SyslogSource, SyslogTransport, alloy, parse_sinks, promtail,
 };
 use settings::yaml::Document;
 
-use super::logs::{JOURNALCTL, journalctl};
+use super::logs::{JOURNALCTL, journalctl, told_before};
 use crate::check::ThisMachine;
 use crate::cli::CollectorFiles;
 
@@ -24,7 +24,7 @@ const PROMTAIL: &str = "promtail";
 const ALLOY: &str = "alloy";
 
 /// What is collected besides what keys alone can say.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Collectors<'a> {
     /// Files of others.
     pub(super) files: &'a CollectorFiles,
@@ -71,17 +71,23 @@ impl Collectors<'_> {
                     job.routes = job.routes.iter().filter_map(|route| only(route, at)).collect();
                 }
                 jobs.retain(|job| !job.routes.is_empty());
-                let name = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-                let name: String = sink.name.chars().map(name).collect();
-                let directory = data.join("pushed").join(format!("{kind}-{at}-{name}"));
-                let mut lines =
-                    LogsConfig { files: Vec::new(), journal: None, syslog: Vec::new(), stdin: None, directory, ..like.clone() };
+                let mut lines = LogsConfig { files: Vec::new(), journal: None, ..like.clone() };
                 // What stages count counts once, on the way to the broker.
-                add(&jobs, &loaded.config.limits, &mut lines, &Arc::default())?;
-                found.push(Pushed { sink: sink.clone(), lines });
+                let limits = &loaded.config.limits;
+                told_before(|| add(&jobs, limits, &mut lines, &Arc::default()))?;
+                found.push(Pushed::new(sink.clone(), kind, data, lines));
             }
         }
         Ok(found)
+    }
+
+    /// The file of Alloy, if something is scraped by it.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(super) fn scrapes(&self) -> Result<Option<PathBuf>> {
+        let is_there = self.load()?.iter().any(|(_, file)| !file.metrics.scrape_configs.is_empty());
+        Ok(self.files.alloy_config.clone().filter(|_| is_there))
     }
 
     fn load(&self) -> Result<Vec<(&'static str, LoadedLogs)>> {
@@ -95,6 +101,21 @@ impl Collectors<'_> {
             found.push((ALLOY, alloy::load(path, &ThisMachine, &check_stage)?));
         }
         Ok(found)
+    }
+
+    /// Systems that our own file names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(super) fn own_sinks(&self) -> Result<Vec<LogSink>> {
+        let path = self.own.0.unwrap_or(Path::new(""));
+        let document = Document::parse(&path.to_string_lossy(), self.own.1.as_bytes())?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let (sinks, warnings) = parse_sinks(&document, "logs.sinks", directory)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(sinks)
     }
 
     /// The stages below a key of our own file.
@@ -123,6 +144,21 @@ pub(crate) struct Pushed {
     pub(crate) lines: LogsConfig,
 }
 
+impl Pushed {
+    /// Lines that are collected for `sink`, which a file of this kind names.
+    pub(super) fn new(sink: LogSink, kind: &str, data: &Path, mut lines: LogsConfig) -> Pushed {
+        let name = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+        let name: String = sink.name.chars().map(name).collect();
+        lines.directory = data.join("pushed").join(format!("{kind}-{name}"));
+        lines.linger = sink.batch_wait;
+        // What a socket hands in cannot be read twice.
+        if !std::mem::take(&mut lines.syslog).is_empty() || lines.stdin.take().is_some() {
+            tracing::warn!(sink = sink.name, "syslog and standard input go to the broker alone");
+        }
+        Pushed { sink, lines }
+    }
+}
+
 /// A route without the ways that lead elsewhere.
 fn only(route: &LogRoute, sink: usize) -> Option<LogRoute> {
     let mut route = route.clone();
@@ -148,6 +184,7 @@ fn add(
         let stages: Arc<dyn Stages> = Arc::new(stages);
         match &job.source {
             LogSource::Files(files) => add_files(job, files, &stages, logs)?,
+            LogSource::Pods(pods) => add_pods(job, pods, stages, logs)?,
             LogSource::Journal(journal) => add_journal(job, journal, stages, logs),
             LogSource::Syslog(syslog) => add_syslog(job, syslog, stages, logs)?,
             LogSource::Docker(_) => {
@@ -275,6 +312,25 @@ fn add_syslog(
     Ok(())
 }
 
+fn add_pods(
+    job: &LogJob,
+    pods: &PodSource,
+    stages: Arc<dyn Stages>,
+    logs: &mut LogsConfig,
+) -> Result<()> {
+    let paths = pods.directory.join("*/*/*.log");
+    logs.files.push(FileGroup {
+        paths: vec![glob(job, &paths.to_string_lossy())?],
+        exclude: Vec::new(),
+        labels: BTreeMap::new(),
+        encoding: Encoding::Utf8,
+        start: if pods.tail_from_end { Start::End } else { Start::Beginning },
+        stages: Arc::new(PodLabels::before(&job.relabel, &pods.namespaces, stages)),
+        layout: Layout::Plain,
+    });
+    Ok(())
+}
+
 /// A pattern, from where the program was started if it is not absolute, as there.
 fn glob(job: &LogJob, path: &str) -> Result<Glob> {
     let whole = from_here(Path::new(path))?;
@@ -306,6 +362,8 @@ fn add_journal(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::keys;
     use super::super::logs::Collection;
     use super::*;
@@ -368,6 +426,7 @@ loki.write \"v\" { endpoint { url = \"http://v/loki/api/v1/push\" } }
         assert_eq!(lines.files[0].labels, BTreeMap::from([("job".to_owned(), "app".to_owned())]));
         assert_eq!((lines.files[1].start, lines.files[2].start), (Start::Beginning, Start::End));
         assert_eq!(lines.journal.expect("the journal").arguments, ["_TRANSPORT=kernel"]);
+        assert_eq!(lines.linger, agent::logs::LINGER);
         // Beside them is what the own file says.
         let own = "files: [{paths: [/l/own.log]}]\ncontainers: false";
         let lines = collection(|_| {}, own).expect("valid").lines.expect("files");
@@ -382,6 +441,7 @@ loki.write \"v\" { endpoint { url = \"http://v/loki/api/v1/push\" } }
             .iter()
             .map(|one| (&*one.sink.name, one.lines.files.len(), one.lines.journal.is_some()))
             .collect();
+        assert!(found.pushed.iter().all(|one| one.lines.linger == Duration::from_secs(1)));
         let of_alloy = ("loki.write.w", 1, false);
         assert_eq!(pushed[..2], [("one", 2, true), ("two", 2, true)]);
         assert_eq!(pushed.len(), 4);
@@ -392,6 +452,32 @@ loki.write \"v\" { endpoint { url = \"http://v/loki/api/v1/push\" } }
         directories.dedup();
         assert_eq!(directories.len(), 4);
         assert!(directories.iter().all(|path| path.starts_with("/data/pushed")));
+    }
+
+    #[test]
+    fn own_sinks_get_all_lines() {
+        let own = "logs:\n  files: [{paths: [/l/own.log]}]\n  containers: false\n  sinks:\n  \
+                   - {type: otlp, url: 'http://o', batch_wait: 3s}\n  \
+                   - {type: sls, name: a-b, endpoint: e, project: p, logstore: l}\n";
+        let read = |own: &str, is_agent| {
+            let document = Document::parse("own.yml", own.as_bytes())?;
+            let text = own.split_once('\n').expect("lines").1;
+            let keys: keys::Logs = Document::parse("own.yml", text.as_bytes())?.deserialize()?;
+            let told = (&CollectorFiles::default(), (None, document.text()));
+            Collection::of(&keys, "here", Path::new("/data"), is_agent, told)
+        };
+        let found = read(own, true).expect("valid");
+        let [otlp, sls] = found.pushed.as_slice() else { panic!("{:?}", found.pushed) };
+        assert_eq!((otlp.lines.files.len(), sls.lines.files.len()), (1, 1));
+        assert_eq!(otlp.lines.directory, Path::new("/data/pushed/own-otlp"));
+        assert_eq!(sls.lines.directory, Path::new("/data/pushed/own-a-b"));
+        assert_eq!(otlp.lines.linger, Duration::from_secs(3));
+        let broken = own.replace("otlp, url", "otlp, ur");
+        let error = read(&broken, true).expect_err("a slip").to_string();
+        assert!(error.contains("ur"), "{error}");
+        let nothing = "logs:\n  sinks: [{type: otlp, url: 'http://o'}]\n";
+        let error = read(nothing, true).expect_err("nothing").to_string();
+        assert!(error.contains("logs.collect: true"), "{error}");
     }
 
     #[test]

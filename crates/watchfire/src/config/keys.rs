@@ -48,6 +48,8 @@ pub(super) struct Logs {
     pub(super) containers: Option<bool>,
     pub(super) syslog: Vec<LogSyslog>,
     pub(super) stdin: Option<LogStdin>,
+    /// Read from the document.
+    pub(super) sinks: Option<IgnoredAny>,
     pub(super) spool: LogSpool,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent::SpoolConfig;
 use agent::logs::{
-    Encoding, FileGroup, FirstEntries, Format, Glob, JournalConfig, Layout, LogsConfig,
+    Encoding, FileGroup, FirstEntries, Format, Glob, JournalConfig, LINGER, Layout, LogsConfig,
     StageCounters, Stages, Start, StdinConfig, SyslogConfig, SyslogListen, Unchanged, Unwrapping,
 };
 use anyhow::{Result, anyhow, ensure};
@@ -42,7 +42,9 @@ pub(crate) struct Collection {
     pub(crate) lines: Option<LogsConfig>,
     /// What their stages count.
     pub(crate) stage_counters: Arc<StageCounters>,
-    /// For systems that files of other collectors name.
+    /// A file of Alloy that says what is scraped.
+    pub(crate) scrapes: Option<PathBuf>,
+    /// For systems besides the broker.
     pub(crate) pushed: Vec<Pushed>,
 }
 
@@ -66,12 +68,29 @@ impl Collection {
         let stage_counters = Arc::default();
         let others = Collectors { files, own, counters: &stage_counters };
         let lines = collecting(keys, host, data, is_agent, &others)?;
-        let pushed = match &lines {
+        let mut pushed = match &lines {
             Some(lines) => others.pushed(data, lines)?,
             None => Vec::new(),
         };
-        Ok(Collection { lines, stage_counters, pushed })
+        if keys.sinks.is_some() {
+            // What stages count counts once, on the way to the broker.
+            let again = Collectors { counters: &Arc::default(), ..others };
+            let lines = told_before(|| collecting(keys, host, data, is_agent, &again))?;
+            for sink in others.own_sinks()? {
+                let lines = lines.clone().ok_or_else(|| {
+                    anyhow!("logs.sinks: no lines are collected; set logs.collect: true")
+                })?;
+                pushed.push(Pushed::new(sink, "own", data, lines));
+            }
+        }
+        let scrapes = others.scrapes()?;
+        Ok(Collection { lines, stage_counters, scrapes, pushed })
     }
+}
+
+/// Reads again what has been read, without telling again what of it does not run.
+pub(super) fn told_before<T>(read: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), read)
 }
 
 /// What is collected into `data`; nothing if it is switched off. A process that runs everything collects
@@ -149,6 +168,7 @@ fn collecting(
         take_over: Vec::new(),
         host,
         directory: data.join("lines"),
+        linger: LINGER,
         spool,
     };
     others.add_to(&mut logs)?;

@@ -14,6 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::collecting::{Pushing, next_counts};
+use super::scraping::ScrapeFiles;
 use super::{Front, Scraping, collection_page, on_runtime, signalled, start_log};
 use crate::cli::AgentArguments;
 use crate::config::AgentRole;
@@ -30,7 +31,7 @@ pub(crate) fn run(arguments: &AgentArguments) -> Result<()> {
     let role = AgentRole::load(arguments)?;
     // One stream needs no second thread, and handing its work between threads was a tenth of what
     // an agent takes. Thousands of targets do.
-    let builder = match role.prometheus_config {
+    let builder = match scraped_by(&role) {
         None => Builder::new_current_thread(),
         Some(_) => Builder::new_multi_thread(),
     };
@@ -85,9 +86,9 @@ async fn serve(role: AgentRole) -> Result<()> {
         tokio::task::spawn_blocking(start).await.context("start the agent")??
     };
     let agent = Arc::new(agent);
-    let scraping = match role.prometheus_config.clone() {
+    let scraping = match scraped_by(&role) {
         None => None,
-        Some(path) => Some(Scraping::start(path, None, role.features, None).await?),
+        Some(files) => Some(Scraping::start(files, None, role.features, None).await?),
     };
     let (scraping, scraped) = scraping.unzip();
     let forwarding = scraped.map(|batches| tokio::spawn(forward(batches, agent.sender().clone())));
@@ -136,6 +137,10 @@ async fn stdin_delivered(collection: Option<Arc<CollectionStatus>>) {
     while !collection.is_stdin_delivered() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+fn scraped_by(role: &AgentRole) -> Option<ScrapeFiles> {
+    ScrapeFiles::of(role.prometheus_config.as_ref(), role.logs.scrapes.as_ref())
 }
 
 /// Takes what is scraped into the pipeline.

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use agent::logs::{
-    CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, LokiPush,
-    NumberedLines, OnDelivered, PushCounters, StageCounters,
+    CollectionStatus, LineStore, LinesRefused, LocalCollection, LogsConfig, NumberedLines,
+    OnDelivered, Push, PushCounters, StageCounters,
 };
 use anyhow::{Context, Result};
 use broker::{BatchIdentity, Broker, Incarnation, LOCAL_COLLECTORS, Lane};
@@ -76,11 +76,14 @@ impl Pushing {
         let mut pushing = Pushing { collections: Vec::new(), counters: BTreeMap::new() };
         for Pushed { sink, lines } in pushed {
             let counters = pushing.counters.entry(sink.name.clone()).or_default();
-            let store = Arc::new(LokiPush::start(sink, Arc::clone(counters)).await?);
+            let store = Push::start(sink, &lines.host, Arc::clone(counters)).await;
+            let store = Arc::new(store.context("start pushing logs")?);
             let lines = lines.clone();
             let start = move || LocalCollection::start(lines, store);
             let started = tokio::task::spawn_blocking(start).await.context("start pushing logs")?;
-            pushing.collections.push(started.context("start pushing logs")?);
+            let started = started.context("start pushing logs")?;
+            counters.follow(started.status());
+            pushing.collections.push(started);
         }
         Ok(pushing)
     }

@@ -64,7 +64,7 @@ use front::Front;
 use line_ports::LinePorts;
 use otlp_ports::OtlpPorts;
 use peer_port::PeerPort;
-use scraping::{ByTurns, Scraping};
+use scraping::{ByTurns, ScrapeFiles, Scraping};
 use security::Security;
 use telling::Telling;
 
@@ -208,16 +208,18 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
     let pushing = collecting::Pushing::start(&config.logs.pushed).await?;
     telemetry = telemetry.with_page(pushing.page());
     // Also one that scrapes nothing may lead, and sees to it that the others know whose turn it is.
-    let turns = broker.scrape_turns(config.prometheus_config.is_some());
-    let scraping = match config.prometheus_config.clone() {
+    let scraped_by =
+        ScrapeFiles::of(config.prometheus_config.as_ref(), config.logs.scrapes.as_ref());
+    let turns = broker.scrape_turns(scraped_by.is_some());
+    let scraping = match scraped_by {
         None => {
             // What waits for remotes of an earlier file waits for nobody.
             broker.put_remote_writes(broker::PreparedRemotes::none()).await;
             None
         }
-        Some(path) => {
+        Some(files) => {
             let sharing = turns.clone().map(|turns| Arc::new(ByTurns(turns)) as Arc<_>);
-            Some(Scraping::start(path, Some(broker.clone()), config.features, sharing).await?)
+            Some(Scraping::start(files, Some(broker.clone()), config.features, sharing).await?)
         }
     };
     let (scraping, scraped) = scraping.unzip();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use agent::scrape::{PreparedJobs, Scraper, ScraperOptions, Sharing, TargetTotals, Whose};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use broker::cluster::{Turn, Turns};
 use broker::{Broker, Complaints, PreparedRemotes};
 use model::{DEFAULT_TENANT, Labels, MetricBatch, TimeRange};
 use net::client::ClientOptions;
 use parking_lot::RwLock;
+use settings::logs::alloy;
 use settings::prometheus::{Config, Loaded};
 use tokio::sync::{mpsc, watch};
 
@@ -22,9 +23,62 @@ use crate::config::Features;
 /// Batches that may wait for the store or the spool; then scrapes wait.
 const QUEUE: usize = 64;
 
-/// What `--prometheus-config` asks for, at work.
+/// What says which targets are scraped; at least one is there.
+#[derive(Debug, Clone)]
+pub(super) struct ScrapeFiles {
+    prometheus: Option<PathBuf>,
+    alloy: Option<PathBuf>,
+}
+
+impl ScrapeFiles {
+    /// `None` if nothing is scraped. The file of Alloy is one that has something to scrape.
+    pub(super) fn of(prometheus: Option<&PathBuf>, alloy: Option<&PathBuf>) -> Option<ScrapeFiles> {
+        let files = ScrapeFiles { prometheus: prometheus.cloned(), alloy: alloy.cloned() };
+        (files.prometheus.is_some() || files.alloy.is_some()).then_some(files)
+    }
+
+    fn shown(&self) -> String {
+        let files = self.prometheus.iter().chain(&self.alloy);
+        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        files.join(" and ")
+    }
+
+    /// Loads the files; what in them has no effect is told, since nobody would see it otherwise.
+    fn load(&self) -> Result<Loaded> {
+        let mut loaded = match &self.prometheus {
+            None => Loaded::nothing(),
+            Some(path) => {
+                Config::load(path, &ThisMachine).map_err(|faults| anyhow!("{}", faults.render()))?
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        // What of it has no effect was told when lines were looked for in it.
+        if let Some(path) = &self.alloy {
+            let alloy = alloy::load(path, &ThisMachine, &agent::logs::check_stage);
+            let metrics = alloy.map_err(|faults| anyhow!("{}", faults.render()))?.metrics;
+            for job in metrics.scrape_configs {
+                let name = &job.job_name;
+                let mut known = loaded.config.scrape_configs.iter();
+                ensure!(
+                    known.all(|other| other.job_name != *name),
+                    "{}: the job {name:?} is in the configuration of Prometheus, too; rename one",
+                    path.display()
+                );
+                loaded.config.scrape_configs.push(job);
+            }
+            if loaded.config.global.external_labels.is_empty() {
+                loaded.config.global.external_labels = metrics.external_labels;
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// What `--prometheus-config` and a file of Alloy ask for, at work.
 pub(super) struct Scraping {
-    path: PathBuf,
+    files: ScrapeFiles,
     scraper: Scraper,
     in_effect: RwLock<InEffect>,
     /// What else the file concerns; an agent has none.
@@ -68,12 +122,12 @@ impl Sharing for ByTurns {
 impl Scraping {
     /// Reads the file and begins. Batches come out of the receiver.
     pub(super) async fn start(
-        path: PathBuf,
+        files: ScrapeFiles,
         broker: Option<Broker>,
         features: Features,
         sharing: Option<Arc<dyn Sharing>>,
     ) -> Result<(Arc<Scraping>, mpsc::Receiver<MetricBatch>)> {
-        let loaded = load(&path)?;
+        let loaded = files.load()?;
         // Before the first scrape, so that a new remote gets all of them.
         let prepared = prepare(broker.as_ref(), &loaded.config).await?;
         put(broker.as_ref(), &loaded.config, prepared).await;
@@ -91,18 +145,18 @@ impl Scraping {
         let (batches, receiver) = mpsc::channel(QUEUE);
         let scraper = Scraper::start(&loaded.config, options, batches)
             .await
-            .with_context(|| format!("begin to scrape by {}", path.display()))?;
+            .with_context(|| format!("begin to scrape by {}", files.shown()))?;
         let in_effect = RwLock::new(InEffect::of(loaded));
-        Ok((Arc::new(Scraping { path, scraper, in_effect, broker }), receiver))
+        Ok((Arc::new(Scraping { files, scraper, in_effect, broker }), receiver))
     }
 
     /// Reads the file again and does all of putting it in effect that may fail. A refusal is the
     /// caller's to count.
     pub(super) async fn prepare(&self) -> Result<PreparedFile<'_>> {
-        let loaded = load(&self.path)?;
+        let loaded = self.files.load()?;
         let remotes = prepare(self.broker.as_ref(), &loaded.config).await?;
         let jobs = self.scraper.prepare(&loaded.config).await;
-        let jobs = jobs.with_context(|| format!("put {} in effect", self.path.display()))?;
+        let jobs = jobs.with_context(|| format!("put {} in effect", self.files.shown()))?;
         Ok(PreparedFile { loaded, jobs, remotes })
     }
 
@@ -120,7 +174,7 @@ impl Scraping {
         match self.prepare().await {
             Ok(prepared) => {
                 self.put(prepared).await;
-                tracing::info!(file = %self.path.display(), "the configuration is in effect");
+                tracing::info!(file = self.files.shown(), "the configuration is in effect");
             }
             Err(error) => {
                 self.scraper.count_refused();
@@ -255,16 +309,6 @@ pub(super) fn tell_refused(error: &anyhow::Error) {
         error = format!("{error:#}"),
         "the configuration was not reloaded, the one of before stays in effect"
     );
-}
-
-/// Loads the file; what in it has no effect is told, since nobody would see it otherwise.
-fn load(path: &std::path::Path) -> Result<Loaded> {
-    let loaded =
-        Config::load(path, &ThisMachine).map_err(|faults| anyhow!("{}", faults.render()))?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(loaded)
 }
 
 /// Takes what is scraped to the broker of this process, on a thread of its own.

@@ -163,6 +163,13 @@ fn timestamp_ns(body: &[u8], message: Range<usize>) -> Result<Option<i64>, Fault
     Ok(seconds.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(nanos)).filter(|_| in_range))
 }
 
+/// The body of a push with all lines of `batch`, as [`encode`] has it, packed by snappy.
+pub fn body(batch: &LogBatch) -> Vec<u8> {
+    let mut raw = Vec::new();
+    encode(batch, &mut raw);
+    snap::raw::Encoder::new().compress_vec(&raw).expect("a batch is far below 4 GiB")
+}
+
 /// Appends a request with all lines of `batch`, uncompressed. A stream that comes again is written
 /// again.
 pub fn encode(batch: &LogBatch, out: &mut Vec<u8>) {

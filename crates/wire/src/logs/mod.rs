@@ -10,6 +10,8 @@
 //! | [`journal_export`] | what `systemd-journal-upload` sends |
 //! | [`batch`] | what agents send |
 //!
+//! [`loki_push`], [`otlp_logs_encode`] and [`sls_log_group`] write what other systems take.
+//!
 //! All of them hand their lines to one place, `intake`, which holds the tenant's limits against them,
 //! keeps the valid ones, tells the others in Loki's words, moves equal lines of one time apart, and
 //! notes how severe each line is. Bodies come decompressed; answers are data: a status and a text.
@@ -24,9 +26,11 @@ pub mod loki_json;
 pub mod loki_json_legacy;
 pub mod loki_push;
 pub mod otlp_logs;
+pub mod otlp_logs_encode;
 mod pairs;
 mod refusals;
 mod severity;
+pub mod sls_log_group;
 mod stream_labels;
 pub mod syslog;
 pub mod syslog_frames;

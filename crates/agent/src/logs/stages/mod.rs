@@ -19,6 +19,7 @@ mod matching;
 mod metrics;
 mod multiline;
 mod parsers;
+mod pod_labels;
 mod rewrite;
 mod timestamp;
 
@@ -39,6 +40,7 @@ pub use journal_labels::JournalLabels;
 use json::JsonPlan;
 use line::{KeptLabels, Line};
 pub use metrics::StageCounters;
+pub use pod_labels::PodLabels;
 
 /// A stage, compiled, of which each source gets its own.
 #[derive(Clone)]

@@ -151,7 +151,7 @@ fn is_discovery_file(name: &str) -> bool {
     endings.iter().filter_map(|ending| name.strip_suffix(ending)).any(super::is_pattern)
 }
 
-fn read_http(context: &Context<'_>, node: &Node) -> Option<HttpDiscovery> {
+pub(crate) fn read_http(context: &Context<'_>, node: &Node) -> Option<HttpDiscovery> {
     let mut section = Section::open(context, node, "http.plain")?;
     let discovery = HttpDiscovery {
         url: read_http_url(&mut section, "url", "URL is missing"),
@@ -187,7 +187,7 @@ pub(crate) fn read_http_url(
     url
 }
 
-fn read_dns(context: &Context<'_>, node: &Node) -> Option<DnsDiscovery> {
+pub(crate) fn read_dns(context: &Context<'_>, node: &Node) -> Option<DnsDiscovery> {
     let mut section = Section::open(context, node, "dns.plain")?;
     let names: Vec<String> = section.value("names");
     if names.is_empty() {

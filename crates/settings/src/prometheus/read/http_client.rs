@@ -41,7 +41,7 @@ pub(super) fn is_custom(config: &HttpClientConfig) -> bool {
     *config != HttpClientConfig::default()
 }
 
-pub(super) fn optional_path(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
+pub(crate) fn optional_path(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
     section.read::<PathBuf>(key).filter(|path| !path.as_os_str().is_empty())
 }
 

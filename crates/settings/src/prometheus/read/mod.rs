@@ -9,7 +9,7 @@ mod mechanism_rules;
 mod mechanisms;
 pub(crate) mod relabel;
 mod remote;
-mod scrape;
+pub(crate) mod scrape;
 
 use std::path::Path;
 

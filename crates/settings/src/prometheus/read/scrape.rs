@@ -7,7 +7,7 @@ use crate::yaml::{ByteSize, Context, FromNode, Milliseconds, Node, Section, read
 use crate::{NameValidation, format_duration};
 
 /// Reads an entry, with `global` filled in. `None` if it could not be read at all.
-pub(super) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Option<ScrapeConfig> {
+pub(crate) fn read(context: &Context<'_>, node: &Node, global: &Global) -> Option<ScrapeConfig> {
     if node.is_null() {
         let help = "remove the lone `-`".to_owned();
         context.fault(node.span, "empty or null scrape config section", Some(help));
