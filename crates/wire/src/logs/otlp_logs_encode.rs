@@ -235,7 +235,10 @@ mod tests {
     use super::super::otlp_logs::{self, OtlpLogOptions};
     use super::*;
 
-    fn decoded(body: &[u8]) -> Vec<(Labels, i64, Vec<u8>, Vec<(String, String)>)> {
+    /// A line of a stream: its time, what it says and its metadata.
+    type Decoded = (Labels, i64, Vec<u8>, Vec<(String, String)>);
+
+    fn decoded(body: &[u8]) -> Vec<Decoded> {
         let limits = LogLimits {
             creation_grace_ns: i64::MAX / 4,
             discover_log_levels: false,
