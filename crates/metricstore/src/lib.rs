@@ -80,7 +80,9 @@ pub use label_query::{HeadLabels, LabelQuery};
 pub use labelindex::{Cardinality, Census, Period};
 pub use log_payload::{LogDecoder, LogEncoder};
 pub use page_cache::PageCache;
-pub use registry::{Admission, ExemplarRefusals, HeadSeries, NameOfRefused, NewSeries, Registry};
+pub use registry::{
+    Admission, ExemplarRefusals, HeadSeries, NameOfRefused, NewSeries, Registry, Releasing,
+};
 pub use retention::{RetentionRule, RetentionRules};
 pub use rows::{ExemplarRow, HistogramRow, Reject, ResolvedBatch, ShardRows};
 pub use select::{BlockSource, HeadSnapshot, SelectCost, Selected};

@@ -24,7 +24,7 @@ mod view;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use model::{LabelForm, Labels, Limits, MetricBatch, SeriesRows, TenantId};
 use parking_lot::{Mutex, RwLock};
@@ -37,6 +37,7 @@ use tables::Tables;
 
 pub use exemplars::ExemplarRefusals;
 pub use limits::NewSeries;
+pub use release::Releasing;
 pub use view::HeadSeries;
 pub(crate) use view::{NOT_REGISTERED, RegistryVersion, View};
 
@@ -87,6 +88,8 @@ pub struct Registry {
     cache: RwLock<Cache>,
     reuses: AtomicU64,
     releases: AtomicU64,
+    /// Lookups count as of this minute at least, see [`Registry::begin_release`].
+    releasing_min: AtomicU32,
     /// Series that were registered.
     registrations: AtomicU64,
 }
@@ -105,6 +108,7 @@ impl Registry {
             cache: RwLock::new(Cache::new()),
             reuses: AtomicU64::new(0),
             releases: AtomicU64::new(0),
+            releasing_min: AtomicU32::new(0),
             registrations: AtomicU64::new(0),
         }
     }
@@ -128,7 +132,7 @@ impl Registry {
     ) {
         out.reset(tenant, shards);
         let mut ordinals = std::mem::take(&mut out.ordinals);
-        let unknown = self.look_up(tenant, batch, minute(admission.now_ms), &mut ordinals);
+        let unknown = self.look_up(tenant, batch, self.lookup_min(admission.now_ms), &mut ordinals);
         let newest_ms = admission.now_ms.saturating_add(admission.limits.max_future_ms);
         let allowed = admission.oldest_ms..=newest_ms;
         if unknown > 0 {
@@ -235,7 +239,7 @@ impl Registry {
         decode: &DecodeLabels<'_>,
         new_series: &mut usize,
     ) -> Result<u32, Refusal> {
-        let seen_min = minute(admission.now_ms);
+        let seen_min = self.lookup_min(admission.now_ms);
         let labels = decode(spelling.0, spelling.1)?;
         let mut tables = self.tables.write();
         let ordinal = match tables.get(tenant, &labels) {
@@ -254,7 +258,7 @@ impl Registry {
     /// The ordinal of a series given by its labels; no limit applies. How they are spelled is not
     /// remembered: the log, which this is for, does so once per file.
     pub fn intern(&self, tenant: TenantId, labels: &Labels, now_ms: i64) -> u32 {
-        let seen_min = minute(now_ms);
+        let seen_min = self.lookup_min(now_ms);
         let mut tables = self.tables.write();
         let ordinal = match tables.get(tenant, labels) {
             Some(ordinal) => ordinal,

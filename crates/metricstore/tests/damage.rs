@@ -250,6 +250,26 @@ fn labels_with_too_many_values_reject_series_and_names_do_not() {
 }
 
 #[test]
+fn what_is_looked_up_during_a_release_is_not_idle_whatever_the_clock_says_by_then() {
+    const HOUR_MS: i64 = 3_600_000;
+    let registry = Registry::new(1);
+    let (now_ms, ahead_ms) = (1_000 * HOUR_MS, 1_240 * HOUR_MS);
+    let old = registry.intern(DEFAULT_TENANT, &labels(0), now_ms);
+    let kept = registry.intern(DEFAULT_TENANT, &labels(1), now_ms);
+    let releasing = registry.begin_release(ahead_ms);
+    assert_eq!(registry.idle(ahead_ms, HOUR_MS), [old, kept]);
+    // The clock is set right meanwhile.
+    assert_eq!(registry.intern(DEFAULT_TENANT, &labels(1), now_ms), kept);
+    assert_eq!(registry.idle(ahead_ms, HOUR_MS), [old]);
+    assert_eq!(registry.release(&[old, kept], ahead_ms, HOUR_MS), 1);
+    drop(releasing);
+    assert_eq!(registry.select(DEFAULT_TENANT, &[]).ordinals(), [kept]);
+    // What is looked up later counts by the clock again.
+    let later = registry.intern(DEFAULT_TENANT, &labels(2), now_ms);
+    assert_eq!(registry.idle(now_ms + 2 * HOUR_MS, HOUR_MS), [later]);
+}
+
+#[test]
 fn idle_series_are_released_and_their_ordinals_used_again() {
     const HOUR_MS: i64 = 3_600_000;
     let registry = Registry::new(1);

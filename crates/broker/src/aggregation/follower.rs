@@ -404,6 +404,7 @@ impl Follower {
         if registry.idle(now_ms, idle_ms).is_empty() {
             return;
         }
+        let _releasing = registry.begin_release(now_ms);
         drop(broker.inner.resolving.write());
         let (reply, answer) = bounded(1);
         let done = Box::new(move || _ = reply.send(()));

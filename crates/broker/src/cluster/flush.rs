@@ -272,6 +272,7 @@ impl Upkeep {
         if self.registry.idle(now_ms, idle_ms).is_empty() {
             return;
         }
+        let _releasing = self.registry.begin_release(now_ms);
         drop(self.resolving.write());
         let (reply, told) = oneshot::channel();
         let done = Box::new(move || _ = reply.send(()));

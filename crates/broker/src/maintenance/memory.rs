@@ -51,6 +51,7 @@ impl Maintenance {
         if self.registry.idle(now_ms, idle_ms).is_empty() {
             return;
         }
+        let _releasing = self.registry.begin_release(now_ms);
         drop(self.resolving.write());
         if !self.fence() {
             return;

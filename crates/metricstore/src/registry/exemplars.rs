@@ -2,7 +2,7 @@
 
 use model::{Exemplar, LabelForm, Labels, MAX_EXEMPLAR_CHARS, MetricBatch, TenantId};
 
-use super::{Admission, DecodeLabels, Registry, minute};
+use super::{Admission, DecodeLabels, Registry};
 use crate::rows::{ExemplarRow, ResolvedBatch};
 
 /// Label bytes and how they are written.
@@ -98,7 +98,7 @@ impl Registry {
         admission: Admission<'_>,
         decode: &DecodeLabels<'_>,
     ) -> Result<Option<(u32, Labels)>, String> {
-        let seen_min = minute(admission.now_ms);
+        let seen_min = self.lookup_min(admission.now_ms);
         let key = self.key(tenant, spelling.0, spelling.1);
         let cached = self.cache.read().find(key, seen_min);
         let ordinal = match cached {

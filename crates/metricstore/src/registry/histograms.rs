@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::histogram::MAX_SCHEMA;
 use model::{BucketLayout, Histogram, HistogramError, MetricBatch, ResetHint, TenantId};
 
-use super::{Admission, DecodeLabels, Registry, minute, name_of, reject_times};
+use super::{Admission, DecodeLabels, Registry, name_of, reject_times};
 use crate::rows::{HistogramRow, ResolvedBatch};
 
 /// The finest schema there is; above [`MAX_SCHEMA`] it is known and made coarser.
@@ -41,7 +41,7 @@ impl Registry {
                 }
             };
             let key = self.key(tenant, sample.form, bytes);
-            let known = self.cache.read().find(key, minute(admission.now_ms));
+            let known = self.cache.read().find(key, self.lookup_min(admission.now_ms));
             let admit =
                 || self.admit(tenant, (sample.form, bytes), admission, decode, &mut out.new_series);
             match known.map_or_else(admit, Ok) {

@@ -1,13 +1,37 @@
 //! Giving ordinals of idle series back.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use model::TenantId;
 
 use super::{Registry, minute};
 use crate::deletes::Deletes;
 
+/// While it lives, what is looked up counts as looked up at the time of the release, or later.
+#[must_use]
+#[derive(Debug)]
+pub struct Releasing<'r>(&'r AtomicU32);
+
+impl Drop for Releasing<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::SeqCst);
+    }
+}
+
 impl Registry {
+    /// To be called before batches that are resolved are waited for, so that [`Registry::idle`] and
+    /// [`Registry::release`] of that time leave out what is resolved meanwhile, whatever the clock says by then: one that
+    /// was ahead and is set right makes that look long ago. One release at a time.
+    pub fn begin_release(&self, now_ms: i64) -> Releasing<'_> {
+        self.releasing_min.store(minute(now_ms), Ordering::SeqCst);
+        Releasing(&self.releasing_min)
+    }
+
+    /// The minute as of which a series is looked up.
+    pub(super) fn lookup_min(&self, now_ms: i64) -> u32 {
+        minute(now_ms).max(self.releasing_min.load(Ordering::SeqCst))
+    }
+
     /// Ordinals whose series were not looked up for `idle_ms`. Those of them that no shard holds
     /// samples of ([`Shard::without_samples`](crate::Shard::without_samples)) may be released.
     pub fn idle(&self, now_ms: i64, idle_ms: i64) -> Vec<u32> {
