@@ -380,7 +380,7 @@ pub(crate) async fn remote_writer(site: Arc<Site>, number: u64, seed: u64) {
 /// A client that deletes what it wrote, now and then.
 pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
     let mut dice = Dice(seed);
-    let series = Series { of: 'd', number, part: 0 };
+    let mut series = Series { of: 'd', number, part: 0 };
     // Rows of which an attempt may still be stored at any time.
     let mut in_doubt: BTreeSet<i64> = BTreeSet::new();
     for seq in 0.. {
@@ -390,7 +390,10 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
         sleep(Duration::from_millis(dice.below(600))).await;
         let Some(at) = site.any(&mut dice) else { continue };
         if dice.percent(15) {
-            delete(&site, &at, series, &in_doubt).await;
+            if !delete(&site, &at, series, &in_doubt).await {
+                // It may yet come to count, and would hide what is stored from now on.
+                series.part += 1;
+            }
             continue;
         }
         let t_ms = site.times.at(seq);
@@ -406,12 +409,13 @@ pub(crate) async fn deleter(site: Arc<Site>, number: u64, seed: u64) {
     }
 }
 
+/// Deletes a series; whether it is known to count.
 async fn delete(
     site: &Arc<Site>,
     (broker, process): &(Broker, Process),
     series: Series,
     in_doubt: &BTreeSet<i64>,
-) {
+) -> bool {
     let mine = |place: &Place| place.0 == series && !in_doubt.contains(&place.1);
     for (_, fate) in site.told.lock().deletable.iter_mut().filter(|(place, _)| mine(place)) {
         if *fate == Fate::Stored {
@@ -425,8 +429,11 @@ async fn delete(
     });
     match site.answer_of(*process, answer).await {
         Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(error))) => return site.note(&error),
-        Some(Err(_)) | None => return,
+        Some(Ok(Err(error))) => {
+            site.note(&error);
+            return false;
+        }
+        Some(Err(_)) | None => return false,
     }
     let mut told = site.told.lock();
     told.deletes += 1;
@@ -440,6 +447,7 @@ async fn delete(
         let is_gone = place.0 == series && *fate == Fate::Deleted;
         assert!(!is_gone || !found.contains_key(place), "{place:?} was deleted and can be read");
     }
+    true
 }
 
 /// A client that asks any broker for everything, and holds the answer against what anybody was told before

@@ -75,7 +75,7 @@ async fn push(
 /// A client that deletes the lines that it wrote, now and then.
 pub(crate) async fn line_deleter(site: Arc<Site>, number: u64, seed: u64) {
     let mut dice = Dice(seed);
-    let stream = Series { of: 'x', number, part: 0 };
+    let mut stream = Series { of: 'x', number, part: 0 };
     // Lines of which an attempt may still be stored at any time.
     let mut in_doubt: BTreeSet<Place> = BTreeSet::new();
     for seq in 0.. {
@@ -85,7 +85,10 @@ pub(crate) async fn line_deleter(site: Arc<Site>, number: u64, seed: u64) {
         sleep(Duration::from_millis(dice.below(600))).await;
         let Some(at) = site.any(&mut dice) else { continue };
         if dice.percent(15) {
-            delete(&site, &at, stream, &in_doubt).await;
+            if !delete(&site, &at, stream, &in_doubt).await {
+                // It may yet come to count, and would hide what is stored from now on.
+                stream.part += 1;
+            }
             continue;
         }
         let place = (stream, site.times.at(seq));
@@ -102,12 +105,13 @@ pub(crate) async fn line_deleter(site: Arc<Site>, number: u64, seed: u64) {
     }
 }
 
+/// Deletes the lines of a stream; whether that is known to count.
 async fn delete(
     site: &Site,
     (broker, process): &(Broker, Process),
     stream: Series,
     in_doubt: &BTreeSet<Place>,
-) {
+) -> bool {
     let mine = |place: &Place| place.0 == stream && !in_doubt.contains(place);
     let turn = |from: Fate, to: Fate| {
         let deletable = &mut site.told.lock().lines.deletable;
@@ -124,7 +128,7 @@ async fn delete(
     broker.begin_delete_logs(DEFAULT_TENANT, &[selector], TimeRange::all(), move |result| {
         let _ = reply.send(result);
     });
-    let Push::Stored(()) = site.became(*process, answer).await else { return };
+    let Push::Stored(()) = site.became(*process, answer).await else { return false };
     turn(Fate::Doubtful, Fate::Deleted);
     let found = shown(broker);
     let told = &mut site.told.lock().lines;
@@ -132,4 +136,5 @@ async fn delete(
     let is_gone = |place: &Place| told.deletable.get(place) == Some(&Fate::Deleted);
     let back = found.iter().find(|place| is_gone(place));
     assert_eq!(back, None, "a line was deleted and can be read");
+    true
 }

@@ -187,7 +187,7 @@ impl Cluster {
         self.world.members.lock().insert(id, consensus.clone());
         let peers = Arc::new(links());
         let store = Store { world, is_alive: Arc::clone(&is_alive) };
-        let failed = Arc::clone(&self.failed);
+        let (failed, harmed) = (Arc::clone(&self.failed), Arc::clone(&self.world));
         let parts = ClusterParts {
             consensus: consensus.clone(),
             feed,
@@ -205,7 +205,11 @@ impl Cluster {
                 damaged_after: Duration::from_secs(5),
                 ..Background::default()
             },
-            on_fault: Arc::new(move |why| failed.lock().push((id, why.to_owned()))),
+            on_fault: Arc::new(move |why| {
+                // From now on it does not answer, until it is started anew.
+                harmed.note_harm();
+                failed.lock().push((id, why.to_owned()));
+            }),
         };
         let config = BrokerConfig {
             shards: 2,
@@ -403,8 +407,7 @@ async fn run(seed: u64, plan: Plan) -> Report {
     }
     info!("clients have ended");
     // Blocks that the store had forgotten for long are listed again.
-    cluster.until_whole().await;
-    cluster.all_open(of).await;
+    cluster.until_whole(of).await;
     info!("whole");
     cluster.check("healed").await;
     check_catalogs(&cluster.world).await;

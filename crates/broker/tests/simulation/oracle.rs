@@ -82,10 +82,12 @@ impl Cluster {
     }
 
     /// Lets time pass until no broker lacks anything, if that comes about.
-    pub(crate) async fn until_whole(&mut self) {
+    pub(crate) async fn until_whole(&mut self, of: u64) {
         let end = Instant::now() + Duration::from_secs(90);
         loop {
             self.pass(Duration::from_secs(1)).await;
+            // Whoever learns only now that another one took it over begins anew, and has read nothing yet.
+            self.all_open(of).await;
             let brokers: Vec<Broker> = self.site.brokers.lock().values().cloned().collect();
             let lacks = |broker: &Broker| {
                 !broker.reader(DEFAULT_TENANT).missing(TimeRange::all()).is_empty()
