@@ -13,7 +13,7 @@ use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter};
-use http::{Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri};
 
 use crate::auth::{Door, Scope};
 use crate::dialect::{Dialect, in_its_own_words};
@@ -253,9 +253,7 @@ async fn guard(
         Err(refusal) => return refuse(refusal.into_response()),
     };
     parts.extensions.insert(principal);
-    if parts.headers.contains_key(header::UPGRADE) {
-        parts.extensions.insert(standing);
-    }
+    parts.extensions.insert(standing);
     public_answer(next.run(Request::from_parts(parts, body)).await)
 }
 

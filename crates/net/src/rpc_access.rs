@@ -23,6 +23,7 @@ const CALLS: &[(&str, Callers)] = &[
     ("/watchfire.v1.Cluster/About", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Cluster/Fresh", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Cluster/Live", Callers::Roles(&[Role::Broker])),
+    ("/watchfire.v1.Cluster/LiveLines", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.BlockCache/Chunk", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Evaluation/Evaluate", Callers::Roles(&[Role::Broker])),
     ("/watchfire.v1.Ingest/Enroll", Callers::Anyone),

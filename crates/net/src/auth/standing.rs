@@ -12,7 +12,7 @@ use super::{Accounts, Scope, Scopes, StoreError, Tenants};
 use crate::{ApiError, ErrorType};
 
 /// Asks again what was asked when a request came. Handlers behind a route that is not public take it
-/// as an argument where the request asks for another protocol, such as WebSocket.
+/// as an argument where their answer goes on, as a WebSocket does.
 #[derive(Debug, Clone)]
 pub struct Standing {
     /// `None` where no login is needed.
@@ -93,8 +93,9 @@ impl<S: Sync> FromRequestParts<S> for Standing {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let standing = parts.extensions.get::<Standing>().cloned();
         standing.ok_or_else(|| {
-            let message = "send the header `Upgrade: websocket`: this is answered over a WebSocket";
-            ApiError::new(ErrorType::BadData, message)
+            let message =
+                "nothing tells here how long this caller may read; please report it as a bug";
+            ApiError::new(ErrorType::Internal, message)
         })
     }
 }
