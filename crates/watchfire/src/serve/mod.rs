@@ -33,6 +33,7 @@ mod agent_role;
 mod cache_tests;
 mod clustered;
 mod collecting;
+mod collection_html;
 mod collection_page;
 mod console_role;
 mod front;

@@ -155,6 +155,8 @@ export const enPages = {
   'setup.make': 'Make user and log in',
 
   'agents.title': 'Agents',
+  'agents.collection': 'Logs collected here',
+  'agents.collectionHint': 'How far each file of this host is read, and which are not collected',
   'agents.connected': '{n} connected',
   'agents.away': '{n} away',
   'agents.isConnected': 'Connected',

@@ -155,6 +155,8 @@ export const zhPages: PageDictionary = {
   'setup.make': '创建用户并登录',
 
   'agents.title': '代理',
+  'agents.collection': '本机采集的日志',
+  'agents.collectionHint': '本机每个文件已读到何处，以及哪些文件未采集',
   'agents.connected': '{n} 个已连接',
   'agents.away': '{n} 个已断开',
   'agents.isConnected': '已连接',
