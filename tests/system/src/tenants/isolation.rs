@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use crate::browser::root;
 use crate::harness::remote_write::snappy;
@@ -21,7 +22,7 @@ const LONG: &str = "quantile_over_time(0.5, vector(1)[6h:1s])";
 
 /// Paths that tell of no data of a tenant: what is in them is the same for all, or kept apart by the
 /// scope admin.
-const OF_THE_PROCESS: [&str; 15] = [
+const OF_THE_PROCESS: [&str; 18] = [
     "/-/healthy",
     "/-/ready",
     "/-/reload",
@@ -38,6 +39,9 @@ const OF_THE_PROCESS: [&str; 15] = [
     "/api/v1/agents/<name>",
     "/api/v1/cluster/drain",
     "/api/v1/cluster/remove",
+    "/loki/api/v1/format_query",
+    "/loki/api/v1/status/buildinfo",
+    "/ready",
 ];
 
 /// They tell of hosts, to who reaches the tenant `default` alone.
@@ -82,11 +86,26 @@ fn fill(client: &Client, tenant: &str, value: f64) -> Result<()> {
     let pushed = format!("/metrics/job/{}", mark(tenant));
     let pushed = client.post(&pushed, &[], format!("pushed {value}\n").as_bytes())?;
     ensure!(pushed.status == 200, "{}: {}", pushed.status, pushed.text());
+    push_line(&client, tenant)?;
     let view = br#"{"page":"explore","params":"q=1"}"#;
     let json = [("Content-Type", "application/json")];
     let path = format!("/api/v1/views/{}", mark(tenant));
     let saved = client.request("PUT", &path, &json, view)?;
     ensure!(saved.status == 200, "{}: {}", saved.status, saved.text());
+    Ok(())
+}
+
+/// A line of the stream `shared` with its mark, and one of a stream with its mark.
+fn push_line(client: &Client, tenant: &str) -> Result<()> {
+    let (t_ns, own) = (format!("{}000000", now_ms()), mark(tenant));
+    let line = format!("level=info msg=said who={own}");
+    let body = json!({ "streams": [
+        { "stream": { "app": "shared" }, "values": [[t_ns, line, { "by": own }]] },
+        { "stream": { "app": "own", "who": own }, "values": [[t_ns, line]] },
+    ] });
+    let json = [("Content-Type", "application/json")];
+    let answer = client.post("/loki/api/v1/push", &json, body.to_string().as_bytes())?;
+    ensure!(answer.status == 204, "{}: {}", answer.status, answer.text());
     Ok(())
 }
 
@@ -165,11 +184,60 @@ fn reads() -> Vec<Read> {
     ]
 }
 
-/// Every path of the page's tables.
+/// Those of lines.
+fn reads_of_lines() -> Vec<Read> {
+    let now_s = now_ms() / 1_000 + 30;
+    let range = format!("start={}&end={now_s}", now_s - 600);
+    let read = |path: &'static str, query: &str, is_marked| {
+        (path, format!("{path}?{query}&{range}"), is_marked)
+    };
+    let (all, shared) = ("query=%7B%7D", "query=%7Bapp%3D%22shared%22%7D");
+    let count = |by: &str| format!("query=sum%20by%20({by})%20(count_over_time(%7B%7D[10m]))");
+    let time = format!("time={now_s}");
+    vec![
+        read("/loki/api/v1/query_range", all, true),
+        read("/loki/api/v1/query_range", &format!("{shared}%20%7C%3D%20%22only%22"), true),
+        read("/loki/api/v1/query_range", &format!("{}&step=60", count("who")), true),
+        read("/loki/api/v1/query", &format!("{}&{time}", count("by")), true),
+        read("/loki/api/v1/export", all, true),
+        read("/loki/api/v1/context", &format!("{all}&{time}"), true),
+        read("/loki/api/v1/labels", "", false),
+        read("/loki/api/v1/label", "", false),
+        (
+            "/loki/api/v1/label/<name>/values",
+            format!("/loki/api/v1/label/who/values?{range}"),
+            true,
+        ),
+        read("/loki/api/v1/series", "match[]=%7B%7D", true),
+        read("/loki/api/v1/index/stats", all, false),
+        read("/loki/api/v1/index/volume", &format!("{all}&targetLabels=who"), true),
+        read("/loki/api/v1/index/volume_range", &format!("{all}&targetLabels=who&step=60"), true),
+        read("/loki/api/v1/patterns", all, false),
+        read("/loki/api/v1/detected_labels", all, false),
+        read("/loki/api/v1/detected_fields", all, false),
+        (
+            "/loki/api/v1/detected_field/<name>/values",
+            format!("/loki/api/v1/detected_field/who/values?{all}&{range}"),
+            true,
+        ),
+        read("/loki/api/v1/completions", &all.replace("%7D", "who%3D%22"), true),
+        read("/loki/api/v1/drilldown-limits", "", false),
+    ]
+}
+
+/// Every path that the pages' tables of reading tell.
 fn documented() -> Result<BTreeSet<String>> {
-    let page = std::fs::read_to_string(root().join("docs/operating/api.md"))?;
-    let reading = page.split("\n## ").find(|part| part.starts_with("Reading")).context("a part")?;
     let mut paths = BTreeSet::new();
+    for page in ["api.md", "logs-reading.md"] {
+        let page = std::fs::read_to_string(root().join("docs/operating").join(page))?;
+        let mut parts = page.split("\n## ");
+        let reading = parts.find(|part| part.starts_with("Reading")).context("a part")?;
+        add_documented(reading, &mut paths);
+    }
+    Ok(paths)
+}
+
+fn add_documented(reading: &str, paths: &mut BTreeSet<String>) {
     for line in reading.lines().filter(|line| line.starts_with("| `")) {
         let cell = line.trim_start_matches("| ").split(" | ").next().unwrap_or_default();
         for path in cell.split('`').filter(|part| part.contains('/')) {
@@ -184,7 +252,6 @@ fn documented() -> Result<BTreeSet<String>> {
             };
         }
     }
-    Ok(paths)
 }
 
 /// Nothing of another tenant may stand in an answer, and what should stand there does.
@@ -209,11 +276,15 @@ pub(super) fn no_route_leaks(scratch: &Scratch) -> Result<String> {
     for (tenant, value) in TENANTS.iter().zip([111.0, 222.0]) {
         fill(&client, tenant, value).with_context(|| format!("fill {tenant}"))?;
     }
-    let reads = reads();
+    let mut reads = reads();
+    reads.append(&mut reads_of_lines());
     let walked: BTreeSet<&str> = reads.iter().map(|(path, ..)| *path).collect();
     for path in documented()? {
         let path = path.as_str();
-        let is_known = walked.contains(path) || path == "/api/v1/read" || OF_HOSTS.contains(&path);
+        // Asked in ways of their own.
+        let is_known = walked.contains(path)
+            || ["/api/v1/read", "/loki/api/v1/tail"].contains(&path)
+            || OF_HOSTS.contains(&path);
         ensure!(
             is_known || OF_THE_PROCESS.contains(&path),
             "{path} reads and is not walked here: add it, so that it is proven to keep tenants apart"
@@ -252,6 +323,7 @@ pub(super) fn no_route_leaks(scratch: &Scratch) -> Result<String> {
         }
     }
     live(&client)?;
+    tails(&client)?;
     autocompletion_of_nobody(&client)?;
     server.stop()?;
     Ok(format!("{count} answers of {} routes", walked.len()))
@@ -301,12 +373,41 @@ fn live(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Each is shown their own lines as they come and no others.
+fn tails(client: &Client) -> Result<()> {
+    let mut sockets = Vec::new();
+    for tenant in TENANTS {
+        let start = format!("{}000000", now_ms());
+        let target = format!("/loki/api/v1/tail?query=%7B%7D&start={start}");
+        sockets.push((tenant, WebSocket::open_at(&client.for_tenant(tenant), &target)?));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    for tenant in TENANTS {
+        push_line(&client.for_tenant(tenant), tenant)?;
+    }
+    for (tenant, socket) in &mut sockets {
+        let (mut seen, deadline) = (String::new(), Instant::now() + Duration::from_secs(10));
+        // Both lines, and whatever else comes within a moment.
+        while seen.matches("msg=said").count() < 2 {
+            ensure!(Instant::now() < deadline, "{tenant} is shown too little: {seen}");
+            let frame = socket.receive(Duration::from_secs(5))?;
+            seen.push_str(&frame.map(|frame| frame.to_string()).unwrap_or_default());
+        }
+        let more = socket.receive(Duration::from_millis(300))?;
+        seen.push_str(&more.map(|frame| frame.to_string()).unwrap_or_default());
+        for other in TENANTS.iter().filter(|other| **other != *tenant) {
+            ensure!(!seen.contains(other), "{tenant} is shown lines of {other}: {seen}");
+        }
+    }
+    Ok(())
+}
+
 /// Who there is not has nothing, not even names.
 fn autocompletion_of_nobody(client: &Client) -> Result<()> {
     let nobody = client.for_tenant("nobody");
     for path in ["/api/v1/labels", "/api/v1/label/__name__/values"] {
         let found = nobody.get_data(path)?;
-        ensure!(found == serde_json::json!([]), "{path} of nobody: {found}");
+        ensure!(found == json!([]), "{path} of nobody: {found}");
     }
     Ok(())
 }
