@@ -22,11 +22,14 @@ pub struct LogRequest<'q> {
     pub end_ns: i64,
     /// Whether the newest line comes first.
     pub newest_first: bool,
-    /// Texts each line holds.
-    pub needles: Vec<Vec<u8>>,
+    /// Lists of texts: each line holds one of each list. None of them is empty.
+    pub needles: Vec<Vec<Vec<u8>>>,
     /// Labels of each line with their values, which are not empty: of its stream, if that has one of the name, else
     /// of its structured metadata.
     pub fields: Vec<(String, String)>,
+    /// Labels of each line with their values, which are not empty: of its stream or its structured metadata, if one of
+    /// the name is there, else read of the line, as `json` or `logfmt` do.
+    pub values: Vec<(String, String)>,
     /// What each line passes besides.
     pub test: Option<LineFilterTest>,
     /// Whether somebody reads the lines.
@@ -134,6 +137,27 @@ pub trait LogSnapshot: Send + Sync {
     /// # Errors
     /// [`LogFault`].
     fn feed(&self, request: &LogRequest<'_>, sink: &mut dyn Sink) -> Result<(), LogFault>;
+
+    /// How many sinks it can hand lines to at once.
+    fn width(&self) -> usize {
+        1
+    }
+
+    /// As [`LogSnapshot::feed`], with threads of its own, for several sinks: what that hands over first comes to the first
+    /// sink, what follows to the next. A sink may get nothing.
+    ///
+    /// # Errors
+    /// As [`LogSnapshot::feed`].
+    fn feed_parts(
+        &self,
+        request: &LogRequest<'_>,
+        sinks: &mut [&mut (dyn Sink + Send)],
+    ) -> Result<(), LogFault> {
+        match sinks {
+            [] => Ok(()),
+            [first, ..] => self.feed(request, *first),
+        }
+    }
 
     /// Hands over how many lines there are, by stream and level, lines of up to a minute together where `takes`
     /// allows it.

@@ -14,6 +14,7 @@ use crate::groups::GroupSet;
 use crate::index_cache::IndexCache;
 use crate::page::{corrupt, unpack_section};
 use crate::skip::SkipIndex;
+use crate::texts::AnyOf;
 use crate::time::NsRange;
 
 /// A block whose footer, labels and table of groups were read and checked. Memory: the label index, and per
@@ -166,10 +167,10 @@ impl LogBlock {
         self.runs_of(stream).any(|run| range.meets(run.first_ns, run.last_ns))
     }
 
-    /// The groups that may have a line with all of `needles` in it and all of `fields` in its metadata.
+    /// The groups that may have a line with one of each of `needles` in it and all of `fields` in its metadata.
     pub(crate) fn search<'n>(
         &self,
-        needles: impl Iterator<Item = &'n [u8]>,
+        needles: &[AnyOf],
         fields: impl Iterator<Item = (&'n str, &'n str)>,
     ) -> Result<GroupSet, BlockError> {
         let skip = self.skip_index()?;
@@ -188,7 +189,15 @@ impl LogBlock {
         };
         let mut may = GroupSet::all(self.groups());
         for needle in needles {
-            may.intersect(&skip.search(needle, read).map_err(failed)?);
+            let mut have_one = GroupSet::none(self.groups());
+            for text in needle.texts() {
+                let those = match text.is_whole {
+                    true => skip.search_whole(text.bytes(), read),
+                    false => skip.search(text.bytes(), read),
+                };
+                have_one.unite(&those.map_err(failed)?);
+            }
+            may.intersect(&have_one);
         }
         for (name, value) in fields {
             may.intersect(&skip.search_field(name, value, read).map_err(failed)?);

@@ -28,6 +28,13 @@ pub(crate) struct RunPlace {
     pub(crate) last_ns: i64,
 }
 
+impl RunPlace {
+    /// How many they are.
+    pub(crate) fn rows(&self) -> u64 {
+        u64::try_from(self.at.rows().len()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Where they lie.
 #[derive(Clone)]
 pub(crate) enum RunAt {

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use model::Labels;
 
+use crate::cursor::Cursor;
 use crate::group_cache::{DEFAULT_BYTES, GroupCache};
 use crate::query::{Entry, Query, ReadError, Source};
 use crate::stream_merge::StreamMerge;
@@ -75,10 +76,41 @@ impl Entries {
 /// The lines that a query asks for, stream by stream in order of labels, each in the order of the query. Memory:
 /// as of [`Entries`] for one stream.
 pub struct Streams {
-    query: Query,
-    groups: GroupCache,
+    open: OpenStream,
     walk: Walk,
+}
+
+/// The stream of which lines are yielded.
+pub(crate) struct OpenStream {
+    pub(crate) query: Query,
+    groups: GroupCache,
     current: Option<StreamMerge>,
+}
+
+impl OpenStream {
+    pub(crate) fn new(query: Query) -> Self {
+        OpenStream { query, groups: GroupCache::new(DEFAULT_BYTES), current: None }
+    }
+
+    /// Goes to a stream.
+    pub(crate) fn begin(&mut self, labels: Labels, cursors: Vec<Cursor>) -> &Labels {
+        &self.current.insert(StreamMerge::new(labels, cursors)).labels
+    }
+
+    /// The next line of the stream.
+    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ReadError> {
+        let Some(stream) = &mut self.current else { return Ok(None) };
+        loop {
+            match stream.next_key(&self.query) {
+                None => return Ok(None),
+                Some((_, false)) => stream.sharpen(&self.query, &mut self.groups)?,
+                Some((_, true)) => {
+                    stream.take(&self.query, &mut self.groups)?;
+                    return Ok(Some(stream.entry()));
+                }
+            }
+        }
+    }
 }
 
 impl Streams {
@@ -88,7 +120,7 @@ impl Streams {
     /// As [`Entries::new`].
     pub fn new(query: Query, sources: Vec<Source>) -> Result<Self, ReadError> {
         let walk = Walk::new(&query, sources)?;
-        Ok(Streams { query, groups: GroupCache::new(DEFAULT_BYTES), walk, current: None })
+        Ok(Streams { open: OpenStream::new(query), walk })
     }
 
     /// Passes over the streams up to one, and that one.
@@ -106,8 +138,8 @@ impl Streams {
     /// # Errors
     /// An index is damaged.
     pub fn next_stream(&mut self) -> Result<Option<&Labels>, ReadError> {
-        self.current = self.walk.next_stream(&self.query)?.map(|(l, c)| StreamMerge::new(l, c));
-        Ok(self.current.as_ref().map(|stream| &stream.labels))
+        let next = self.walk.next_stream(&self.open.query)?;
+        Ok(next.map(|(labels, cursors)| self.open.begin(labels, cursors)))
     }
 
     /// The next line of the stream.
@@ -115,16 +147,6 @@ impl Streams {
     /// # Errors
     /// A source is damaged or cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, ReadError> {
-        let Some(stream) = &mut self.current else { return Ok(None) };
-        loop {
-            match stream.next_key(&self.query) {
-                None => return Ok(None),
-                Some((_, false)) => stream.sharpen(&self.query, &mut self.groups)?,
-                Some((_, true)) => {
-                    stream.take(&self.query, &mut self.groups)?;
-                    return Ok(Some(stream.entry()));
-                }
-            }
-        }
+        self.open.next_entry()
     }
 }

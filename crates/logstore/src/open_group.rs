@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use blockstore::BlockError;
 use codec::CodecError;
 use codec::varint::take_prefixed;
-use memchr::memmem::Finder;
 
 use crate::block::LogBlock;
 use crate::block_writer::MAX_LINE_BYTES;
@@ -19,6 +18,7 @@ use crate::metadata::Metadata;
 use crate::page::corrupt;
 use crate::rows::{MetadataWanted, Rows};
 use crate::template_lines::TemplateLines;
+use crate::texts::AnyOf;
 
 /// A group of a block. Each column is read once, when it is asked for.
 pub(crate) struct OpenGroup {
@@ -264,7 +264,7 @@ impl Rows for OpenGroup {
         }
     }
 
-    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
+    fn rows_with(&self, needles: &[AnyOf], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
         let starts = self.starts()?;
         match self.lines()? {
             Lines::Text(text) => Ok(find::rows_with(needles, rows, starts, text)),

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use blockstore::BlockError;
-use memchr::memmem::Finder;
 
 use crate::find;
 use crate::metadata::Metadata;
 use crate::rows::{MetadataWanted, Rows};
+use crate::texts::AnyOf;
 use crate::twins::Twins;
 
 /// Lines of one stream in memory. Of a frozen piece they are in order of time, and none is there twice.
@@ -135,7 +135,7 @@ impl Rows for Piece {
         Ok(self.line(row as usize))
     }
 
-    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
+    fn rows_with(&self, needles: &[AnyOf], rows: Range<u32>) -> Result<Vec<u32>, BlockError> {
         Ok(find::rows_with(needles, rows, &self.starts, &self.lines))
     }
 

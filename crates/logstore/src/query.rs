@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use blockstore::{BlobError, BlockError};
-use memchr::memmem::Finder;
 use model::{Labels, Matcher};
 
 use crate::block::LogBlock;
@@ -12,6 +11,7 @@ use crate::deletes::LogDelete;
 use crate::group_table::MAX_NAMES;
 use crate::head::HeadSnapshot;
 use crate::rows::MetadataWanted;
+use crate::texts::AnyOf;
 use crate::time::NsRange;
 
 /// In which order lines are yielded.
@@ -57,7 +57,7 @@ pub struct Query {
     matchers: Vec<Matcher>,
     range: NsRange,
     order: Order,
-    needles: Vec<Finder<'static>>,
+    needles: Vec<AnyOf>,
     fields: Vec<(String, String)>,
     line_test: Option<LineTest>,
     needs_lines: bool,
@@ -104,11 +104,35 @@ impl Query {
     #[must_use]
     pub fn with_needle(mut self, needle: &[u8]) -> Self {
         if !needle.is_empty() {
-            self.needles.push(Finder::new(needle).into_owned());
-            // The longest one is looked for first: it is the rarest, as a rule.
-            self.needles.sort_by_key(|finder| std::cmp::Reverse(finder.needle().len()));
+            self.search(AnyOf::one(needle));
         }
         self
+    }
+
+    /// Only lines that hold one of these texts, as [`Query::with_needle`]; all lines if one of them is empty, or there
+    /// is none.
+    #[must_use]
+    pub fn with_any_of(mut self, texts: &[Vec<u8>]) -> Self {
+        if !texts.is_empty() && texts.iter().all(|text| !text.is_empty()) {
+            self.search(AnyOf::texts_of(texts));
+        }
+        self
+    }
+
+    /// Only lines that hold this value, which is not empty, as JSON or logfmt have it: with none of letters, digits,
+    /// `-` and `_` beside it, or in a way that has a backslash somewhere in the line. More lines may be yielded than
+    /// have it. Groups of blocks that cannot have such a line are not read.
+    #[must_use]
+    pub fn with_value(mut self, value: &str) -> Self {
+        self.search(AnyOf::value(value.as_bytes()));
+        self
+    }
+
+    fn search(&mut self, text: AnyOf) {
+        self.needles.push(text);
+        // The longest one is looked for first: it is the rarest, as a rule. A value is looked for twice.
+        let length = |texts: &AnyOf| texts.sole().map_or(0, |text| text.bytes().len());
+        self.needles.sort_by_key(|texts| std::cmp::Reverse(length(texts)));
     }
 
     /// Only lines whose structured metadata has this value under this name, which is not empty. Groups of
@@ -176,7 +200,7 @@ impl Query {
         self.range = range;
     }
 
-    pub(crate) fn needles(&self) -> &[Finder<'static>] {
+    pub(crate) fn needles(&self) -> &[AnyOf] {
         &self.needles
     }
 

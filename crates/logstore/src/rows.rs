@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use blockstore::BlockError;
-use memchr::memmem::Finder;
-
 use crate::metadata::Metadata;
+use crate::texts::AnyOf;
+use blockstore::BlockError;
 
 /// Which structured metadata is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,8 +39,8 @@ pub(crate) trait Rows {
     /// The line of a row; `scratch` may hold it.
     fn line<'a>(&'a self, row: u32, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BlockError>;
 
-    /// Rows among `rows` whose lines hold all needles, ascending. There is a needle, and none is empty.
-    fn rows_with(&self, needles: &[Finder<'_>], rows: Range<u32>) -> Result<Vec<u32>, BlockError>;
+    /// Rows among `rows` whose lines hold what is wanted, ascending. Something is wanted.
+    fn rows_with(&self, needles: &[AnyOf], rows: Range<u32>) -> Result<Vec<u32>, BlockError>;
 
     /// Replaces `out` by the metadata of a row that is wanted.
     fn read_metadata(

@@ -14,7 +14,11 @@ use crate::grams;
 use crate::groups::GroupSet;
 use crate::needle::{Condition, conditions};
 use crate::tokens::{tokens, words};
-use crate::words::{Words, WordsWriter};
+use crate::words::{WordTest, Words, WordsWriter};
+
+/// Stands among the words of a group for that no line of it has a backslash; what is read back from JSON and
+/// logfmt stands in such lines as it is. No word has it.
+const NO_BACKSLASH: &[u8] = b"\\";
 
 /// Words of tokens with digits that a group lists: those of hexadecimal ids are few, those of random
 /// letters are not, and searching their list costs more than the group.
@@ -37,10 +41,12 @@ struct Terms {
     plain: HashSet<Box<[u8]>, RandomState>,
     odd: HashSet<Box<[u8]>, RandomState>,
     hashes: HashSet<u64, RandomState>,
+    has_backslash: bool,
 }
 
 impl Terms {
     fn take_line(&mut self, line: &[u8]) {
+        self.has_backslash = self.has_backslash || memchr::memchr(b'\\', line).is_some();
         for token in tokens(line) {
             let set = if token.has_digit { &mut self.odd } else { &mut self.plain };
             let most = if token.has_digit { MAX_ODD_WORDS } else { MAX_PLAIN_WORDS };
@@ -81,7 +87,7 @@ impl SkipWriter {
 
     /// Ends a group; what is pushed next is of the next one.
     pub fn finish_group(&mut self) {
-        let Terms { plain, odd, hashes } = &mut self.terms;
+        let Terms { plain, odd, hashes, has_backslash } = &mut self.terms;
         let mut listed = match (plain.len() <= MAX_PLAIN_WORDS, odd.len() <= MAX_ODD_WORDS) {
             (true, true) => Listed::All,
             (true, false) => Listed::Plain,
@@ -96,7 +102,8 @@ impl SkipWriter {
             }
         }
         let both = plain.iter().chain(odd.iter().filter(|word| !plain.contains(*word)));
-        if !self.words.push(both.map(|word| &**word)) {
+        let both = both.map(|word| &**word).chain((!*has_backslash).then_some(NO_BACKSLASH));
+        if !self.words.push(both) {
             listed = Listed::None;
         }
         self.listed.push(listed);
@@ -104,6 +111,7 @@ impl SkipWriter {
         plain.clear();
         odd.clear();
         hashes.clear();
+        *has_backslash = false;
     }
 
     /// Appends the index to `index`, which is read whole, and `rows`, of which few bytes are read.
@@ -185,6 +193,12 @@ impl SkipIndex {
         mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<GroupSet, E> {
         let mut may = GroupSet::all(self.groups);
+        if needle.contains(&b'\\') {
+            let piece = NO_BACKSLASH;
+            let has_none =
+                self.words.search(&WordTest { piece, open_before: false, open_behind: false })?;
+            has_none.iter().for_each(|group| may.remove(group));
+        }
         let mut outcome = Ok(());
         conditions(needle, |condition| {
             if outcome.is_err() || may.is_empty() {
@@ -196,6 +210,19 @@ impl SkipIndex {
             }
         });
         outcome.map(|()| may)
+    }
+
+    /// As [`SkipIndex::search`], where no letter, digit, `-` or `_` stands beside what is searched.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_whole<E: From<CodecError>>(
+        &self,
+        text: &[u8],
+        read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<GroupSet, E> {
+        // Any bytes that are of no token stand for those that may be there.
+        self.search(&[b"\"", text, b"\""].concat(), read)
     }
 
     /// The groups that may have a line whose metadata has this value under this name. `read` is as for
@@ -267,6 +294,7 @@ mod tests {
             "[a-f0-9]{14,40}",
             "[a-f0-9]{8}-[a-f0-9]{4}-[a-f0-9]{12}",
             "[ =:./_-]",
+            r"[\\]",
             "[é失a]{1,3}",
         ];
         prop::collection::vec(part, 0..14).prop_map(|parts| parts.concat().into_bytes())
@@ -334,6 +362,17 @@ mod tests {
         }
         assert!(search(&index, &rows, b"neverseen").is_empty());
         assert_eq!(search(&index, &rows, b"request done").count(), 50);
+        groups[8].push(br#"level=info msg="a \"quoted\" one" user=u1234"#.to_vec());
+        groups[9].push(b"level=info user=u12345".to_vec());
+        let (index, rows) = written(&groups);
+        assert!(search(&index, &rows, b"\\").iter().eq([8]));
+        assert!(search(&index, &rows, b"\\\"quoted").iter().eq([8]));
+        let read = |offset: u64, out: &mut [u8]| {
+            out.copy_from_slice(&rows[offset as usize..][..out.len()]);
+            Ok::<(), CodecError>(())
+        };
+        let whole = index.search_whole(b"u1234", read).expect("nothing is damaged");
+        assert!(whole.contains(8) && whole.count() <= 3, "{} of 50 groups", whole.count());
         assert_eq!(search(&index, &rows, b"").count(), 50);
     }
 

@@ -9,6 +9,7 @@ use memchr::memmem::Finder;
 
 use crate::column::{Column, ColumnKind};
 use crate::templates::{MAX_TEMPLATES, MAX_VARIABLES, VARIABLE};
+use crate::texts::AnyOf;
 use crate::tokens::is_of_token;
 
 /// The lines of a group.
@@ -122,45 +123,53 @@ impl TemplateLines {
         if found == len { Ok(()) } else { Err(invalid("length of a line", found as u64)) }
     }
 
-    /// Rows among `rows` whose lines hold all needles, ascending; no needle is empty. Each line begins and ends
-    /// where `starts` says.
+    /// Rows among `rows` whose lines hold what is wanted, ascending. Each line begins and ends where `starts`
+    /// says.
     pub(crate) fn rows_with(
         &self,
-        needles: &[Finder<'_>],
+        needles: &[AnyOf],
         rows: Range<u32>,
         starts: &[u32],
     ) -> Result<Vec<u32>, CodecError> {
-        let mut verdicts: Vec<Option<Vec<Verdict>>> = Vec::new();
-        verdicts.resize_with(self.templates.len(), || None);
+        let mut judged: Vec<Option<Judged<'_>>> = Vec::new();
+        judged.resize_with(self.templates.len(), || None);
         let mut found = Vec::new();
         let (mut line, mut scratch) = (Vec::new(), String::new());
         for row in rows {
             let at = row as usize;
             let number = usize::from(self.of_rows[at]);
             let template = &self.templates[number];
-            let verdicts = verdicts[number].get_or_insert_with(|| {
-                let all: Vec<Verdict> = needles.iter().map(|n| template.judge(n)).collect();
-                if all.contains(&Verdict::Never) { vec![Verdict::Never] } else { all }
-            });
+            let Judged::MayHave(open) =
+                judged[number].get_or_insert_with(|| template.judge_all(needles))
+            else {
+                continue;
+            };
             line.clear();
             let mut has_all = true;
-            for (needle, verdict) in needles.iter().zip(verdicts.iter()) {
-                has_all = match verdict {
-                    Verdict::Always => true,
-                    Verdict::Never => false,
-                    Verdict::WithinVariable => {
-                        let place = self.places[at] as usize;
-                        let mut columns = template.variables.iter().map(|(_, column)| column);
-                        columns.any(|column| column.holds(place, needle, &mut scratch))
-                    }
-                    Verdict::Unknown => {
-                        if line.is_empty() {
-                            let len = (starts[at + 1] - starts[at]) as usize;
-                            self.write_line(at, len, &mut line)?;
+            for alternatives in open.iter() {
+                let mut has_one = false;
+                for (finder, verdict) in alternatives {
+                    has_one = match verdict {
+                        Verdict::Always => true,
+                        Verdict::Never => false,
+                        Verdict::WithinVariable => {
+                            let place = self.places[at] as usize;
+                            let mut columns = template.variables.iter().map(|(_, column)| column);
+                            columns.any(|column| column.holds(place, finder, &mut scratch))
                         }
-                        needle.find(&line).is_some()
+                        Verdict::Unknown => {
+                            if line.is_empty() {
+                                let len = (starts[at + 1] - starts[at]) as usize;
+                                self.write_line(at, len, &mut line)?;
+                            }
+                            finder.find(&line).is_some()
+                        }
+                    };
+                    if has_one {
+                        break;
                     }
-                };
+                }
+                has_all = has_one;
                 if !has_all {
                     break;
                 }
@@ -173,7 +182,35 @@ impl TemplateLines {
     }
 }
 
+/// What a template says of all that is wanted.
+enum Judged<'n> {
+    /// No line of it has that.
+    Never,
+    /// A line has it if of each of these it has one; what each line has is left out.
+    MayHave(Vec<Vec<(&'n Finder<'static>, Verdict)>>),
+}
+
 impl Template {
+    fn judge_all<'n>(&self, needles: &'n [AnyOf]) -> Judged<'n> {
+        let mut open = Vec::new();
+        for needle in needles {
+            let mut alternatives: Vec<_> = needle
+                .texts()
+                .iter()
+                .map(|text| (&text.finder, self.judge(&text.finder)))
+                .collect();
+            if alternatives.iter().any(|(_, verdict)| *verdict == Verdict::Always) {
+                continue;
+            }
+            alternatives.retain(|(_, verdict)| *verdict != Verdict::Never);
+            if alternatives.is_empty() {
+                return Judged::Never;
+            }
+            open.push(alternatives);
+        }
+        Judged::MayHave(open)
+    }
+
     /// What it says of a needle.
     fn judge(&self, finder: &Finder<'_>) -> Verdict {
         // A template has no byte that is VARIABLE but for variables, and no variable has it.
@@ -266,6 +303,7 @@ mod tests {
             Just(" a1".to_owned()),
             Just(" 1a ".to_owned()),
             Just(" ".to_owned()),
+            Just("\\".to_owned()),
             "[01]{1,3}",
             "[0-1a-b]{8}",
             "-?[0-9]{1,2}",
@@ -280,7 +318,8 @@ mod tests {
         fn rows_are_those_that_a_look_at_each_line_finds(
             lines in prop::collection::vec(line(), 1..60),
             repeated in 1_usize..6,
-            needles in prop::collection::vec("[ab01= -]{1,4}|took=[01]|失|1a [01]", 1..3),
+            needles in prop::collection::vec("[ab01= -]{1,4}|took=[01]|失|1a [01]", 0..3),
+            value in prop::option::of("[ab01]{1,4}|took"),
             from in any::<prop::sample::Index>(),
             to in any::<prop::sample::Index>(),
         ) {
@@ -293,11 +332,16 @@ mod tests {
             lines.iter().for_each(|line| starts.push(starts[starts.len() - 1] + line.len() as u32));
             let (a, b) = (from.index(lines.len() + 1), to.index(lines.len() + 1));
             let rows = a.min(b) as u32..a.max(b) as u32;
-            let finders: Vec<Finder<'_>> = needles.iter().map(|n| Finder::new(n.as_bytes())).collect();
-            let is_found =
-                |row: &u32| needles.iter().all(|n| lines[*row as usize].contains(n.as_str()));
+            let mut searched: Vec<AnyOf> =
+                needles.iter().map(|n| AnyOf::one(n.as_bytes())).collect();
+            searched.extend(value.iter().map(|value| AnyOf::value(value.as_bytes())));
+            let is_found = |row: &u32| {
+                let line = lines[*row as usize];
+                needles.iter().all(|n| line.contains(n.as_str()))
+                    && value.iter().all(|v| line.contains(v.as_str()) || line.contains('\\'))
+            };
             let wanted: Vec<u32> = rows.clone().filter(is_found).collect();
-            let found = read.rows_with(&finders, rows, &starts).expect("it was written so");
+            let found = read.rows_with(&searched, rows, &starts).expect("it was written so");
             prop_assert_eq!(found, wanted);
         }
     }

@@ -43,14 +43,17 @@ impl Streams {
         match source {
             Source::Block { block, .. } => {
                 let ordinals = block.select(query.matchers(), &query.range());
-                let groups = if query.is_search() && !ordinals.is_empty() {
-                    query.tell(0, 0)?;
-                    let needles = query.needles().iter().map(|finder| finder.needle());
-                    let fields = query.fields().iter();
-                    Some(block.search(needles, fields.map(|(n, v)| (n.as_str(), v.as_str())))?)
-                } else {
-                    None
-                };
+                let groups =
+                    if query.is_search() && !ordinals.is_empty() {
+                        query.tell(0, 0)?;
+                        let fields = query.fields().iter();
+                        Some(block.search(
+                            query.needles(),
+                            fields.map(|(n, v)| (n.as_str(), v.as_str())),
+                        )?)
+                    } else {
+                        None
+                    };
                 let (block, ordinals) = (Arc::clone(block), ordinals.into_iter());
                 Ok(Streams::Block { block, ordinals, current: 0, groups })
             }

@@ -1,4 +1,4 @@
-//! Threads that help queries of lines to look into several blocks at once.
+//! Threads that help queries of lines: to look into several blocks at once, and to compute.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,6 +12,22 @@ const OF_ONE_QUERY: usize = 8;
 
 /// How many threads help now.
 static HELPING: AtomicUsize = AtomicUsize::new(0);
+/// How many threads help to compute now, over all queries of the process: one for each processor at most.
+static COMPUTING: AtomicUsize = AtomicUsize::new(0);
+
+/// Processors of this machine.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Does `job` once with each number below `jobs`, by the thread that asks and by as many others as there are free
+/// processors.
+pub(crate) fn compute(jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+    let processors = processors();
+    let wanted = jobs.min(processors).saturating_sub(1);
+    let taken = Taken::new(&COMPUTING, wanted, processors);
+    run_with(taken.count, jobs, job);
+}
 
 /// Does jobs by the thread that asks and by as many others as are free: a query goes on also when none is.
 pub(crate) struct Helpers;
@@ -43,9 +59,8 @@ impl Drop for Taken {
 
 impl Together for Helpers {
     fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let wanted = jobs.saturating_sub(1).min(OF_ONE_QUERY);
-        let taken = Taken::new(&HELPING, wanted, processors * PER_PROCESSOR);
+        let taken = Taken::new(&HELPING, wanted, processors() * PER_PROCESSOR);
         run_with(taken.count, jobs, job);
     }
 }
@@ -63,7 +78,7 @@ fn run_with(helpers: usize, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
     };
     std::thread::scope(|scope| {
         for _ in 0..helpers {
-            let thread = std::thread::Builder::new().name("log-filters".to_owned());
+            let thread = std::thread::Builder::new().name("log-query".to_owned());
             // Without one more thread it takes longer.
             if thread.spawn_scoped(scope, work).is_err() {
                 break;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use broker::{LineFeed, LiveLines, LogSelection, LogsReader};
 use console::{
@@ -11,13 +11,16 @@ use console::{
 };
 use labelindex::LabelIndex;
 use logql::metric::{Entry, MetadataWanted, Run, Sink};
-use logstore::{Entries, LEVEL, NsRange, Order, Query, ReadWatch, Source, Streams};
+use logstore::{Entries, LEVEL, NsRange, Order, Query, ReadWatch, Source, StreamsPart};
 use model::{Labels, MatchOp, Matcher};
 use parking_lot::Mutex;
 use promql::SourceError;
 
-use crate::log_helpers::Helpers;
+use crate::log_helpers::{self, Helpers};
 use crate::source::fault;
+
+/// Threads that compute for one query, at most.
+const MAX_PARTS: usize = 16;
 
 /// The lines of one tenant for one request.
 pub(crate) struct LogView {
@@ -85,18 +88,21 @@ impl LogView {
             .with_watch(watch)
             .with_together(Arc::new(Helpers));
         for needle in &request.needles {
-            query = query.with_needle(needle);
+            query = query.with_any_of(needle);
         }
         for (name, value) in &request.fields {
             // Where a stream has a label of that name, the metadata is not what is asked for.
-            let of_streams = Matcher::new(name, MatchOp::NotEqual, "");
-            let of_streams = of_streams.is_ok_and(|matcher| {
-                let mut matchers = request.matchers.to_vec();
-                matchers.push(matcher);
-                selection.sources.iter().any(|source| has_stream(source, &matchers))
-            });
-            if !of_streams {
+            if !is_of_streams(name, request, selection) {
                 query = query.with_field(name, value);
+            }
+        }
+        for (name, value) in &request.values {
+            // Nor is what the line says, where the metadata has it.
+            let of_metadata = |source: &Source| source.may_have_metadata(&[name]);
+            if !is_of_streams(name, request, selection)
+                && !selection.sources.iter().any(of_metadata)
+            {
+                query = query.with_value(value);
             }
         }
         if let Some(test) = &request.test {
@@ -104,6 +110,15 @@ impl LogView {
         }
         if request.needs_lines { query } else { query.without_lines() }
     }
+}
+
+/// Whether a stream that is meant has a label of that name.
+fn is_of_streams(name: &str, request: &LogRequest<'_>, selection: &LogSelection) -> bool {
+    Matcher::new(name, MatchOp::NotEqual, "").is_ok_and(|matcher| {
+        let mut matchers = request.matchers.to_vec();
+        matchers.push(matcher);
+        selection.sources.iter().any(|source| has_stream(source, &matchers))
+    })
 }
 
 fn has_stream(source: &Source, matchers: &[Matcher]) -> bool {
@@ -165,29 +180,36 @@ impl LogSnapshot for LogView {
             return self.feed_counts(request, wants_level, &selection, sink);
         }
         let query = self.query(request, &selection);
-        let mut streams = Streams::new(query, selection.sources.clone()).map_err(failed)?;
-        let mut memory = Vec::new();
-        while let Some(labels) = streams.next_stream().map_err(failed)? {
-            let labels = labels.clone();
-            let mut is_told = false;
-            while let Some(entry) = streams.next_entry().map_err(failed)? {
-                if !is_told {
-                    sink.stream(&labels);
-                    is_told = true;
-                }
-                let metadata = pairs(entry.metadata, memory);
-                let line = Entry {
-                    timestamp_ns: entry.timestamp_ns,
-                    line: entry.line,
-                    line_bytes: entry.line_bytes,
-                    metadata: &metadata,
-                };
-                let taken = sink.entry(&line);
-                memory = emptied(metadata);
-                taken.map_err(LogFault::Query)?;
+        let parts = StreamsPart::split(&query, selection.sources.clone(), 1).map_err(failed)?;
+        let is_over = AtomicBool::new(false);
+        parts.into_iter().try_for_each(|part| self.feed_part(part, &selection, sink, &is_over))
+    }
+
+    fn width(&self) -> usize {
+        log_helpers::processors().min(MAX_PARTS)
+    }
+
+    fn feed_parts(
+        &self,
+        request: &LogRequest<'_>,
+        sinks: &mut [&mut (dyn Sink + Send)],
+    ) -> Result<(), LogFault> {
+        let range = NsRange::new(request.start_ns, request.end_ns);
+        let selection = self.select(request.matchers, range)?;
+        let query = self.query(request, &selection);
+        let parts = StreamsPart::split(&query, selection.sources.clone(), sinks.len());
+        let parts = parts.map_err(|error| self.failed(&selection, &error))?;
+        let jobs: Vec<Mutex<_>> =
+            parts.into_iter().zip(sinks).map(|job| Mutex::new(Some(job))).collect();
+        let (is_over, first_fault) = (AtomicBool::new(false), Mutex::new(None));
+        log_helpers::compute(jobs.len(), &|number| {
+            let Some((part, sink)) = jobs[number].lock().take() else { return };
+            if let Err(fault) = self.feed_part(part, &selection, &mut **sink, &is_over) {
+                first_fault.lock().get_or_insert(fault);
+                is_over.store(true, Ordering::Relaxed);
             }
-        }
-        Ok(())
+        });
+        first_fault.into_inner().map_or(Ok(()), Err)
     }
 
     fn counts(
@@ -264,6 +286,42 @@ fn counted(request: &LogRequest<'_>, selection: &LogSelection) -> Option<bool> {
 }
 
 impl LogView {
+    /// Hands over some of the lines, unless it is over.
+    fn feed_part(
+        &self,
+        mut part: StreamsPart,
+        selection: &LogSelection,
+        sink: &mut dyn Sink,
+        is_over: &AtomicBool,
+    ) -> Result<(), LogFault> {
+        let failed = |error| self.failed(selection, &error);
+        let mut memory = Vec::new();
+        while let Some(labels) = part.next_stream() {
+            let labels = labels.clone();
+            let mut is_told = false;
+            while let Some(entry) = part.next_entry().map_err(failed)? {
+                if is_over.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                if !is_told {
+                    sink.stream(&labels);
+                    is_told = true;
+                }
+                let metadata = pairs(entry.metadata, memory);
+                let line = Entry {
+                    timestamp_ns: entry.timestamp_ns,
+                    line: entry.line,
+                    line_bytes: entry.line_bytes,
+                    metadata: &metadata,
+                };
+                let taken = sink.entry(&line);
+                memory = emptied(metadata);
+                taken.map_err(LogFault::Query)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands over runs of lines that nobody reads.
     fn feed_counts(
         &self,

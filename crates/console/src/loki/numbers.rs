@@ -1,20 +1,19 @@
 //! Queries that yield numbers.
 
-use std::cell::{Cell, RefCell};
-
 use logql::metric::{
     Entry, EvalOptions, Evaluation, MetricError, Request, Run, Sink, Source, Steps, evaluate,
 };
 use logql::syntax::ast::MetricExpr;
 use model::Labels;
 use net::ApiError;
+use parking_lot::Mutex;
 use promql::SourceError;
 
 use super::pushdown::Pushdown;
 use super::refusal::{data_error, metric_error};
 use super::statistics::Processed;
 use crate::data::Work;
-use crate::log_data::{LogFault, LogSnapshot};
+use crate::log_data::{LogFault, LogRequest, LogSnapshot};
 use crate::running::refused;
 
 /// Evaluates a query.
@@ -27,9 +26,9 @@ pub(super) fn evaluate_at(
 ) -> Result<(Evaluation, Processed), ApiError> {
     loop {
         let held_before = work.bytes();
-        let lines = Lines { snapshot, work, fault: RefCell::default(), processed: Cell::default() };
+        let lines = Lines { snapshot, work, fault: Mutex::default(), processed: Mutex::default() };
         match evaluate(expr, steps, &lines, options) {
-            Ok(result) => return Ok((result, lines.processed.get())),
+            Ok(result) => return Ok((result, lines.processed.into_inner())),
             Err(error) => match lines.fault.into_inner() {
                 // What was held for what does not count.
                 Some(LogFault::Again) => work.give_back(work.bytes() - held_before),
@@ -46,19 +45,19 @@ struct Lines<'a> {
     snapshot: &'a dyn LogSnapshot,
     work: &'a Work,
     /// What the evaluator's error is a stand-in for.
-    fault: RefCell<Option<LogFault>>,
-    processed: Cell<Processed>,
+    fault: Mutex<Option<LogFault>>,
+    processed: Mutex<Processed>,
 }
 
 impl Lines<'_> {
     fn failed(&self, fault: LogFault) -> MetricError {
-        *self.fault.borrow_mut() = Some(fault);
+        *self.fault.lock() = Some(fault);
         MetricError::Source("the lines could not be read".to_owned())
     }
 }
 
-impl Source for Lines<'_> {
-    fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+impl Lines<'_> {
+    fn asked<'q>(&self, request: &Request<'q>) -> Result<LogRequest<'q>, MetricError> {
         let pushdown = Pushdown::of(request.log)?;
         // Both ends of a request mean the nanosecond behind.
         let (start_ns, end_ns) =
@@ -67,13 +66,47 @@ impl Source for Lines<'_> {
         asked.needs_lines = request.needs_lines;
         asked.metadata = request.metadata;
         asked.takes_runs = request.takes_runs;
-        let mut watched = Watched { sink, lines: self, processed: self.processed.get() };
-        let read = self.snapshot.feed(&asked, &mut watched);
-        self.processed.set(watched.processed);
+        Ok(asked)
+    }
+
+    fn watched<'s, S: Sink + ?Sized>(&'s self, sink: &'s mut S) -> Watched<'s, S> {
+        Watched { sink, lines: self, processed: Processed::default() }
+    }
+
+    fn outcome(&self, read: Result<(), LogFault>) -> Result<(), MetricError> {
         read.map_err(|fault| match fault {
             LogFault::Query(error) => error,
             fault => self.failed(fault),
         })
+    }
+}
+
+impl Source for Lines<'_> {
+    fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+        let asked = self.asked(request)?;
+        let mut watched = self.watched(sink);
+        let read = self.snapshot.feed(&asked, &mut watched);
+        self.processed.lock().merge(watched.processed);
+        self.outcome(read)
+    }
+
+    fn width(&self) -> usize {
+        self.snapshot.width()
+    }
+
+    fn read_parts(
+        &self,
+        request: &Request<'_>,
+        sinks: &mut [&mut (dyn Sink + Send)],
+    ) -> Result<(), MetricError> {
+        let asked = self.asked(request)?;
+        let mut watched: Vec<Watched<'_, dyn Sink + Send>> =
+            sinks.iter_mut().map(|sink| self.watched(&mut **sink)).collect();
+        let mut parts: Vec<&mut (dyn Sink + Send)> =
+            watched.iter_mut().map(|one| one as &mut (dyn Sink + Send)).collect();
+        let read = self.snapshot.feed_parts(&asked, &mut parts);
+        watched.iter().for_each(|one| self.processed.lock().merge(one.processed));
+        self.outcome(read)
     }
 
     fn hold(&self, bytes: usize) -> Result<(), MetricError> {
@@ -82,13 +115,13 @@ impl Source for Lines<'_> {
 }
 
 /// A sink whose lines are counted, and that ends when nobody waits any more.
-struct Watched<'a> {
-    sink: &'a mut dyn Sink,
+struct Watched<'a, S: ?Sized> {
+    sink: &'a mut S,
     lines: &'a Lines<'a>,
     processed: Processed,
 }
 
-impl Watched<'_> {
+impl<S: Sink + ?Sized> Watched<'_, S> {
     fn check(&self) -> Result<(), MetricError> {
         if self.processed.lines.is_multiple_of(1_024) && self.lines.work.is_cancelled() {
             return Err(self.lines.failed(LogFault::Source(SourceError::Cancelled)));
@@ -97,7 +130,7 @@ impl Watched<'_> {
     }
 }
 
-impl Sink for Watched<'_> {
+impl<S: Sink + ?Sized> Sink for Watched<'_, S> {
     fn stream(&mut self, labels: &Labels) {
         self.sink.stream(labels);
     }

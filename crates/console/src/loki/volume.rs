@@ -263,6 +263,7 @@ pub(super) fn count(
         newest_first: false,
         needles: Vec::new(),
         fields: Vec::new(),
+        values: Vec::new(),
         test: None,
         needs_lines: false,
         metadata: MetadataWanted::Named(&[]),

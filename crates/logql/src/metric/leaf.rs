@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{Labels, MatchOp};
 
@@ -32,14 +33,17 @@ pub(super) fn evaluate(
 ) -> Result<Matrix, MetricError> {
     let range = &aggregation.range;
     let windows = Windows { steps, length_ns: range.interval, offset_ns: range.offset };
-    let mut pipeline = Pipeline::new(range_stages(range)?, options.seed);
-    pipeline.set_now_ns(options.now_ns);
-    let mut required = None;
-    if let Some(grouping) = grouping {
-        required = required_labels(range, grouping);
-        pipeline.set_grouping(&compiled(grouping));
-        pipeline.set_required(required.as_deref());
-    }
+    let stages = range_stages(range)?;
+    let required = grouping.and_then(|grouping| required_labels(range, grouping));
+    let pipeline = || {
+        let mut pipeline = Pipeline::new(stages.clone(), options.seed);
+        pipeline.set_now_ns(options.now_ns);
+        if let Some(grouping) = grouping {
+            pipeline.set_grouping(&compiled(grouping));
+            pipeline.set_required(required.as_deref());
+        }
+        pipeline
+    };
     let reads_bytes = matches!(aggregation.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
     let needs_lines = reads_lines(range, reads_bytes);
     let metadata = match (&required, aggregation.op) {
@@ -54,10 +58,11 @@ pub(super) fn evaluate(
     let takes_runs = !needs_lines && metadata != MetadataWanted::All && range.unwrap.is_none();
     let request =
         Request { log: &range.log, after_ns, until_ns, needs_lines, metadata, takes_runs };
-    let mut leaf = Leaf {
+    let held = AtomicUsize::new(0);
+    let leaf = || Leaf {
         op: aggregation.op,
         windows,
-        pipeline,
+        pipeline: pipeline(),
         options,
         takes_runs,
         needs_lines,
@@ -67,11 +72,23 @@ pub(super) fn evaluate(
         of_stream: None,
         held: 0,
         counted: 0,
+        held_by_all: &held,
         source,
         key: Key::default(),
     };
-    source.read(&request, &mut leaf)?;
-    Ok(leaf.finish(aggregation))
+    let mut whole = leaf();
+    // Lines of counters are told by few runs.
+    let others = if takes_runs { 0 } else { source.width().saturating_sub(1) };
+    if others == 0 {
+        source.read(&request, &mut whole)?;
+        return Ok(whole.finish(aggregation));
+    }
+    let mut others: Vec<Leaf<'_>> = (0..others).map(|_| leaf()).collect();
+    let mut sinks: Vec<&mut (dyn Sink + Send)> = vec![&mut whole];
+    sinks.extend(others.iter_mut().map(|leaf| leaf as &mut (dyn Sink + Send)));
+    source.read_parts(&request, &mut sinks)?;
+    others.into_iter().for_each(|leaf| whole.append(leaf));
+    Ok(whole.finish(aggregation))
 }
 
 fn compiled(grouping: &Grouping) -> pipeline::Grouping {
@@ -115,6 +132,8 @@ struct Leaf<'e> {
     held: usize,
     /// Those the source was told of.
     counted: usize,
+    /// Those that all parts of the aggregation hold, as far as they were counted.
+    held_by_all: &'e AtomicUsize,
     source: &'e dyn Source,
     key: Key,
 }
@@ -208,14 +227,40 @@ impl Sink for Leaf<'_> {
 impl Leaf<'_> {
     fn hold(&mut self, values: usize) -> Result<(), MetricError> {
         self.held = self.held.saturating_add(values);
-        if self.held > self.options.max_values {
+        let more = self.held - self.counted;
+        let by_all = self.held_by_all.load(Ordering::Relaxed).saturating_add(more);
+        if by_all > self.options.max_values {
             return Err(MetricError::TooManyValues(self.options.max_values));
         }
-        if self.held - self.counted >= COUNTED_AT_ONCE {
-            self.source.hold((self.held - self.counted) * VALUE_BYTES)?;
+        if more >= COUNTED_AT_ONCE {
+            self.source.hold(more.saturating_mul(VALUE_BYTES))?;
+            self.held_by_all.fetch_add(more, Ordering::Relaxed);
             self.counted = self.held;
         }
         Ok(())
+    }
+
+    /// Takes what was measured of the lines that follow.
+    fn append(&mut self, other: Leaf<'_>) {
+        let mut held: Vec<Option<Held>> = other.series.into_iter().map(Some).collect();
+        // In the order in which they came, as if there had been one.
+        let mut numbers: Vec<(Vec<u8>, usize)> = other.numbers.into_iter().collect();
+        numbers.sort_unstable_by_key(|(_, number)| *number);
+        for (key, number) in numbers {
+            let Some(held) = held.get_mut(number).and_then(Option::take) else { continue };
+            let number = numbered(&mut self.numbers, &key);
+            match (self.series.get_mut(number), held) {
+                (None, held) => self.series.push(held),
+                (Some(Held::Counts(counts)), Held::Counts(more)) => {
+                    for (count, more) in counts.iter_mut().zip(more) {
+                        *count = (count.0 + more.0, count.1.wrapping_add(more.1));
+                    }
+                }
+                (Some(Held::Samples(samples)), Held::Samples(more)) => samples.extend(more),
+                // An aggregation counts, or it measures.
+                (Some(_), _) => {}
+            }
+        }
     }
 
     fn add_sample(&mut self, number: usize, sample: Sample) -> Result<(), MetricError> {

@@ -90,13 +90,34 @@ pub trait Sink {
 }
 
 /// Lines of streams.
-pub trait Source {
+pub trait Source: Sync {
     /// Hands over all lines that a request asks for, stream by stream, in any order of time. A
     /// stream may come more than once.
     ///
     /// # Errors
     /// The lines cannot be read, or the sink wants no more.
     fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError>;
+
+    /// How many sinks it can hand lines to at once.
+    fn width(&self) -> usize {
+        1
+    }
+
+    /// As [`Source::read`], with threads of its own, for several sinks: those that [`Source::read`] hands over first come
+    /// to the first sink, those that follow to the next. A sink may get none.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_parts(
+        &self,
+        request: &Request<'_>,
+        sinks: &mut [&mut (dyn Sink + Send)],
+    ) -> Result<(), MetricError> {
+        match sinks {
+            [] => Ok(()),
+            [first, ..] => self.read(request, *first),
+        }
+    }
 
     /// Counts memory that the query is about to hold, in bytes; it is held until the query ends.
     ///

@@ -79,15 +79,17 @@ impl LineMatch {
         }
     }
 
-    /// A text that each matching line holds, if one is known: a store may use it to leave out
-    /// blocks. Never empty.
-    pub fn required_text(&self) -> Option<&[u8]> {
+    /// Lists of texts: of each list a matching line holds one. None of them is empty, the longest come first.
+    fn required_texts(&self) -> Vec<Vec<&[u8]>> {
         let text = match self {
             LineMatch::Contains(finder) => Some(finder.needle()),
             LineMatch::Pattern(pattern) => pattern.longest_literal(),
-            LineMatch::Regex(_) | LineMatch::Ip(_) => None,
+            LineMatch::Regex(finder) => {
+                return finder.required_texts().map(Iterator::collect).collect();
+            }
+            LineMatch::Ip(_) => None,
         };
-        text.filter(|text| !text.is_empty())
+        text.filter(|text| !text.is_empty()).map(|text| vec![text]).into_iter().collect()
     }
 }
 
@@ -112,6 +114,26 @@ impl LineFilter {
     /// Whether matching lines are dropped.
     pub fn is_negated(&self) -> bool {
         self.negated
+    }
+
+    /// Lists of texts: of each list a line that is kept holds one. A store may use them to leave out lines.
+    pub fn required_texts(&self) -> Vec<Vec<&[u8]>> {
+        match self.alternatives.as_slice() {
+            _ if self.negated => Vec::new(),
+            [sole] => sole.required_texts(),
+            alternatives => {
+                let of_each =
+                    alternatives.iter().map(|one| one.required_texts().into_iter().next());
+                let of_each: Option<Vec<Vec<&[u8]>>> = of_each.collect();
+                of_each.map(|lists| lists.concat()).into_iter().collect()
+            }
+        }
+    }
+
+    /// Whether it keeps all lines that hold what it requires.
+    pub fn is_said_by_texts(&self) -> bool {
+        let is_text = |one: &LineMatch| matches!(one, LineMatch::Contains(finder) if !finder.needle().is_empty());
+        !self.negated && self.alternatives.iter().all(is_text)
     }
 
     /// What is looked for.

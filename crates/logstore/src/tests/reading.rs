@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::model::{
     Asked, Line, Place, asked, expected, expected_by_stream, found, places, sources,
 };
-use crate::{Entries, Order, Streams};
+use crate::{Entries, Order, Streams, StreamsPart};
 
 fn check(places: &[Place], asked: &Asked) {
     let query = asked.query();
@@ -27,6 +27,42 @@ fn check(places: &[Place], asked: &Asked) {
         }
     }
     assert_eq!(all, expected_by_stream(places, asked), "stream by stream");
+    for count in 1..5 {
+        let parts = StreamsPart::split_with(&query, sources(places, &query), count, 1);
+        let parts = parts.expect("nothing is damaged");
+        assert!(parts.len() <= count);
+        let mut all = Vec::new();
+        for mut part in parts {
+            while let Some(labels) = part.next_stream() {
+                let labels = labels.clone();
+                while let Some(entry) = part.next_entry().expect("nothing is damaged") {
+                    assert_eq!(*entry.labels, labels);
+                    all.push(found(&entry));
+                }
+            }
+        }
+        assert_eq!(all, expected_by_stream(places, asked), "in {count} parts");
+    }
+}
+
+#[test]
+fn parts_are_of_about_one_size_also_of_one_stream() {
+    let lines: Vec<Line> =
+        (0..1_000).map(|n| line(n, &format!("some text that is line {n}"))).collect();
+    let places = [Place { lines, group_bytes: Some(1 << 10), deletes: Vec::new() }];
+    let query = Asked::everything().query();
+    let parts = StreamsPart::split_with(&query, sources(&places, &query), 4, 1);
+    let sizes = parts.expect("nothing is damaged").into_iter().map(|mut part| {
+        let mut lines = 0;
+        while part.next_stream().is_some() {
+            while part.next_entry().expect("nothing is damaged").is_some() {
+                lines += 1;
+            }
+        }
+        lines
+    });
+    let sizes: Vec<usize> = sizes.collect();
+    assert!(sizes.len() == 4 && sizes.iter().all(|size| (150..350).contains(size)), "{sizes:?}");
 }
 
 proptest! {

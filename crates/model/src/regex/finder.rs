@@ -1,10 +1,12 @@
 //! Expressions that are looked for in lines of logs.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use regex_automata::{Anchored, Input};
 use regex_syntax::hir::{Hir, HirKind};
 
+use super::required::{OneOf, required};
 use super::{Groups, MAX_COMPILED_BYTES, Regex, RegexError, Shape, Template};
 
 /// A compiled expression that is found anywhere in a text, or, made by [`Finder::anchored`], matches
@@ -18,6 +20,7 @@ pub struct Finder {
     anchored: bool,
     /// The expression, if it is plain text.
     literal: Option<Box<[u8]>>,
+    required: Arc<[OneOf]>,
 }
 
 impl Finder {
@@ -40,7 +43,7 @@ impl Finder {
     fn build(text: &str, anchored: bool) -> Result<Self, RegexError> {
         let shape = Shape { anchored, dot_matches_newline: false };
         let (regex, hir) = Regex::build(text, MAX_COMPILED_BYTES, shape)?;
-        Ok(Finder { regex, anchored, literal: literal(&hir) })
+        Ok(Finder { regex, anchored, literal: literal(&hir), required: required(&hir).into() })
     }
 
     /// The expression as it was written.
@@ -51,6 +54,11 @@ impl Finder {
     /// The text the expression stands for, if it is nothing but that text.
     pub fn literal(&self) -> Option<&[u8]> {
         self.literal.as_deref()
+    }
+
+    /// Lists of texts: of each list a text that matches has one. None of them is empty; there may be no list.
+    pub fn required_texts(&self) -> impl Iterator<Item = impl Iterator<Item = &[u8]>> {
+        self.required.iter().map(|list| list.iter().map(|text| &**text))
     }
 
     /// Whether `text` holds a match. A byte that is no UTF-8 is matched by what would match
@@ -121,6 +129,8 @@ fn literal(hir: &Hir) -> Option<Box<[u8]>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn found(pattern: &str, text: &[u8]) -> bool {
@@ -148,6 +158,38 @@ mod tests {
         assert!(found("a.b", b"a\xffb"));
         assert!(found("\u{fffd}", b"\xc3"));
         assert!(!found("aé", b"a\xc3"));
+    }
+
+    #[test]
+    fn what_every_match_has_is_told() {
+        let told = |pattern: &str| -> Vec<Vec<String>> {
+            let finder = Finder::new(pattern).expect("a valid expression");
+            let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+            finder.required_texts().map(|list| list.map(text).collect()).collect()
+        };
+        assert_eq!(told("/orders/4[0-9]{4} .* 50[02] "), [["/orders/4"], [" 50"]]);
+        assert_eq!(told("error|warn(ing)?|(?:fatal)+"), [["error", "warn", "fatal"]]);
+        assert_eq!(told("(ab|cd)efg{2}"), [vec!["ef"], vec!["ab", "cd"]]);
+        assert_eq!(told("(ab)*cde?"), [["cd"]]);
+        for pattern in ["a|bc", ".*", "(?i)abc", "(abc)?", "a.b", "ab\u{fffd}c|x", ""] {
+            assert_eq!(told(pattern), Vec::<Vec<String>>::new(), "{pattern}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_matches_has_one_of_each_list(
+            pattern in "([ab]{1,3}[?*+|.]?|[(][ab]{1,3}[|][ab.]{1,3}[)][+*?]?|[ab]{2}[{][02][}]){1,4}",
+            text in "[ab]{0,12}",
+        ) {
+            let Ok(finder) = Finder::new(&pattern) else { return Ok(()) };
+            if finder.is_match(text.as_bytes()) {
+                for mut list in finder.required_texts() {
+                    let has = |found: &[u8]| text.contains(&*String::from_utf8_lossy(found));
+                    prop_assert!(list.any(has), "{} in {}", pattern, text);
+                }
+            }
+        }
     }
 
     #[test]

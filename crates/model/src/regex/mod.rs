@@ -2,6 +2,7 @@
 //! lines with them.
 
 mod finder;
+mod required;
 mod template;
 mod translate;
 

@@ -147,7 +147,7 @@ const NUMBERS: &[&str] = &[
     r#"first_over_time({app=~".+"} | json | __error__="" | unwrap status [10m]) by (app)"#,
     r#"last_over_time({app=~".+"} | json | __error__="" | unwrap status [10m]) by (app)"#,
     r#"stddev_over_time({app=~".+"} | json | __error__="" | unwrap status [10m]) by (app)"#,
-    r#"rate_counter({app="web"} | json | __error__="" | unwrap status [10m]) by (env)"#,
+    r#"rate_counter({app="web"} | json | __error__="" | unwrap status [10m])"#,
     r#"absent_over_time({app="none"}[5m])"#,
     r#"topk(2, sum by (app, env) (count_over_time({app=~".+"}[10m])))"#,
     r#"sum(rate({app="web"}[5m])) / sum(rate({app=~".+"}[5m]))"#,

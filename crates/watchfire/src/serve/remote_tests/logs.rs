@@ -102,7 +102,11 @@ impl Tailed {
         let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 40_000));
         request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
         let answer = tower::ServiceExt::oneshot(router.clone(), request).await.expect("answers");
-        assert_eq!(answer.status(), StatusCode::OK);
+        let status = answer.status();
+        if status != StatusCode::OK {
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("whole");
+            panic!("{status}: {}", String::from_utf8_lossy(&body));
+        }
         Tailed { body: answer.into_body().into_data_stream(), read: String::new() }
     }
 
