@@ -185,10 +185,10 @@ impl Counting {
         let mut merge = StreamMerge::new(labels, cursors);
         while let Some((_, is_exact)) = merge.next_key(query) {
             if !is_exact {
-                merge.sharpen(query, &mut self.groups)?;
+                merge.sharpen(query, &self.groups)?;
                 continue;
             }
-            merge.take(query, &mut self.groups)?;
+            merge.take(query, &self.groups)?;
             let entry = merge.entry();
             each(Count {
                 labels: entry.labels,

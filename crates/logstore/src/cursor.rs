@@ -64,7 +64,7 @@ impl Opened {
 }
 
 impl RunAt {
-    fn open(&self, groups: &mut GroupCache) -> Opened {
+    fn open(&self, groups: &GroupCache) -> Opened {
         match self {
             RunAt::Group { block, group, .. } => Opened::Group(groups.get(block, *group)),
             RunAt::Piece(piece) => Opened::Piece(Arc::clone(piece)),
@@ -190,11 +190,7 @@ impl Cursor {
     }
 
     /// Looks a step ahead where [`Cursor::next_key`] is not exact.
-    pub(crate) fn sharpen(
-        &mut self,
-        query: &Query,
-        groups: &mut GroupCache,
-    ) -> Result<(), BlockError> {
+    pub(crate) fn sharpen(&mut self, query: &Query, groups: &GroupCache) -> Result<(), BlockError> {
         match &self.selected {
             Some(selected) if !selected.rows.is_empty() => self.fill(query, groups),
             _ => {
@@ -208,11 +204,7 @@ impl Cursor {
     }
 
     /// Takes the next line, which is known exactly; it stays readable until the next call of anything.
-    pub(crate) fn take(
-        &mut self,
-        query: &Query,
-        groups: &mut GroupCache,
-    ) -> Result<(), BlockError> {
+    pub(crate) fn take(&mut self, query: &Query, groups: &GroupCache) -> Result<(), BlockError> {
         if self.window.taken == self.window.rows.len() {
             self.fill(query, groups)?;
         }
@@ -230,12 +222,7 @@ impl Cursor {
     }
 
     /// Finds the rows of a run that are wanted.
-    fn open(
-        &mut self,
-        at: &RunAt,
-        query: &Query,
-        groups: &mut GroupCache,
-    ) -> Result<(), BlockError> {
+    fn open(&mut self, at: &RunAt, query: &Query, groups: &GroupCache) -> Result<(), BlockError> {
         let opened = at.open(groups);
         let source = opened.rows();
         let of_run = at.rows();
@@ -292,7 +279,7 @@ impl Cursor {
     }
 
     /// Copies the lines that come next, if any of those selected passes the test.
-    fn fill(&mut self, query: &Query, groups: &mut GroupCache) -> Result<(), BlockError> {
+    fn fill(&mut self, query: &Query, groups: &GroupCache) -> Result<(), BlockError> {
         let Some(selected) = &mut self.selected else { return Ok(()) };
         let opened = selected.at.open(groups);
         let source = opened.rows();

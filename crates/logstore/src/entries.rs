@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use model::Labels;
+use parking_lot::Mutex;
 
 use crate::cursor::Cursor;
 use crate::group_cache::{DEFAULT_BYTES, GroupCache};
@@ -11,16 +13,23 @@ use crate::query::{Entry, Query, ReadError, Source};
 use crate::stream_merge::StreamMerge;
 use crate::walk::Walk;
 
+/// A stream that a thread looks into, with what came of it.
+type LookedInto = Mutex<(Option<StreamMerge>, Result<(), ReadError>)>;
+
+/// Streams that are looked into at once, at most.
+const MOST_AT_ONCE: usize = 8;
+
 /// The lines that a query asks for, of all streams in one order of time; of one time, in order of the streams'
 /// labels. Whoever wants some stops when he has them: what was not yielded was, as far as possible, not read. A
 /// group of a block is decompressed when one of its lines may be the next one.
 ///
-/// Memory: 64 MiB of groups and one group more; per stream with lines in the range up to 64 KiB of lines, and 16
+/// Memory: 64 MiB of groups and one group more, or a few where several are looked into at once; per stream with lines in the range up to 64 KiB of lines, and 16
 /// bytes for each line of the group that it is in; lines of one stream and one time that are in several sources.
 pub struct Entries {
     query: Query,
     groups: GroupCache,
-    streams: Vec<StreamMerge>,
+    /// Empty places are those of streams that are being looked into.
+    streams: Vec<Option<StreamMerge>>,
     /// When the next line of each is, or was before the last call.
     next: BinaryHeap<Reverse<(i64, usize)>>,
 }
@@ -35,12 +44,12 @@ impl Entries {
         let mut walk = Walk::new(&query, sources)?;
         let mut streams = Vec::new();
         while let Some((labels, cursors)) = walk.next_stream(&query)? {
-            streams.push(StreamMerge::new(labels, cursors));
+            streams.push(Some(StreamMerge::new(labels, cursors)));
         }
         if streams.len() > 1 {
-            streams.iter_mut().for_each(StreamMerge::start_small);
+            streams.iter_mut().flatten().for_each(StreamMerge::start_small);
         }
-        let keys = streams.iter().enumerate();
+        let keys = streams.iter().flatten().enumerate();
         let next = keys.filter_map(|(at, s)| Some(Reverse((s.next_key(&query)?.0, at)))).collect();
         Ok(Entries { query, groups: GroupCache::new(DEFAULT_BYTES), streams, next })
     }
@@ -53,23 +62,78 @@ impl Entries {
         loop {
             let Some(mut top) = self.next.peek_mut() else { return Ok(None) };
             let Reverse((known, at)) = *top;
-            let stream = &mut self.streams[at];
-            match stream.next_key(&self.query) {
-                None => {
-                    std::collections::binary_heap::PeekMut::pop(top);
-                }
+            let stream = self.streams[at].as_mut();
+            match stream.as_ref().and_then(|stream| stream.next_key(&self.query)) {
+                None => _ = PeekMut::pop(top),
                 Some((key, _)) if key != known => *top = Reverse((key, at)),
                 Some((_, false)) => {
                     drop(top);
-                    stream.sharpen(&self.query, &mut self.groups)?;
+                    self.sharpen()?;
                 }
                 Some((_, true)) => {
                     drop(top);
-                    stream.take(&self.query, &mut self.groups)?;
-                    return Ok(Some(self.streams[at].entry()));
+                    if let Some(stream) = stream {
+                        stream.take(&self.query, &self.groups)?;
+                    }
+                    return Ok(self.streams[at].as_ref().map(StreamMerge::entry));
                 }
             }
         }
+    }
+
+    /// Looks a step ahead in the streams in which that has to be done before there can be a next line.
+    fn sharpen(&mut self) -> Result<(), ReadError> {
+        let most = if self.query.together().is_some() { MOST_AT_ONCE } else { 1 };
+        let mut wanted = Vec::new();
+        while wanted.len() < most
+            && let Some(Reverse((known, at))) = self.next.peek().copied()
+        {
+            match self.streams[at].as_ref().and_then(|stream| stream.next_key(&self.query)) {
+                Some((_, true)) => break,
+                Some((key, false)) if key == known => wanted.push(at),
+                Some((key, _)) => {
+                    self.next.pop();
+                    self.next.push(Reverse((key, at)));
+                    continue;
+                }
+                None => {}
+            }
+            self.next.pop();
+        }
+        let (query, groups) = (&self.query, &self.groups);
+        let outcome = match (query.together(), wanted.as_slice()) {
+            (Some(together), [_, _, ..]) => {
+                let streams =
+                    wanted.iter().map(|at| Mutex::new((self.streams[*at].take(), Ok(()))));
+                let streams: Vec<LookedInto> = streams.collect();
+                together.run(streams.len(), &|number| {
+                    let (stream, outcome) = &mut *streams[number].lock();
+                    if let Some(stream) = stream {
+                        *outcome = stream.sharpen(query, groups);
+                    }
+                });
+                let mut first = Ok(());
+                for (at, stream) in wanted.iter().zip(streams) {
+                    let (stream, outcome) = stream.into_inner();
+                    self.streams[*at] = stream;
+                    first = first.and(outcome);
+                }
+                first
+            }
+            _ => {
+                let mut streams = wanted.iter();
+                streams.try_for_each(|at| match &mut self.streams[*at] {
+                    Some(stream) => stream.sharpen(query, groups),
+                    None => Ok(()),
+                })
+            }
+        };
+        for at in wanted {
+            let stream = self.streams[at].as_ref();
+            let key = stream.and_then(|stream| stream.next_key(&self.query));
+            self.next.extend(key.map(|(key, _)| Reverse((key, at))));
+        }
+        outcome
     }
 }
 
@@ -103,9 +167,9 @@ impl OpenStream {
         loop {
             match stream.next_key(&self.query) {
                 None => return Ok(None),
-                Some((_, false)) => stream.sharpen(&self.query, &mut self.groups)?,
+                Some((_, false)) => stream.sharpen(&self.query, &self.groups)?,
                 Some((_, true)) => {
-                    stream.take(&self.query, &mut self.groups)?;
+                    stream.take(&self.query, &self.groups)?;
                     return Ok(Some(stream.entry()));
                 }
             }

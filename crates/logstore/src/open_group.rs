@@ -170,7 +170,7 @@ impl OpenGroup {
         get_or_load(&self.lines, || {
             let raw = self.raw(LINES, "lines")?;
             match self.group().pages[LINES as usize].kind {
-                PageKind::Templates => TemplateLines::decode(&raw, self.group().rows as usize)
+                PageKind::Templates => TemplateLines::decode(raw, self.group().rows as usize)
                     .map(Lines::Templates)
                     .map_err(self.fault(LINES, "lines")),
                 _ => Ok(Lines::Text(raw)),

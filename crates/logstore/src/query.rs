@@ -168,7 +168,7 @@ impl Query {
         Query { watch: Some(watch), ..self }
     }
 
-    /// Filters of several blocks are looked into at once.
+    /// Filters of several blocks, and groups of several streams, are looked into at once.
     #[must_use]
     pub fn with_together(self, together: Arc<dyn Together>) -> Self {
         Query { together: Some(together), ..self }

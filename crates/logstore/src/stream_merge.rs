@@ -64,11 +64,7 @@ impl StreamMerge {
     }
 
     /// Looks a step ahead where [`StreamMerge::next_key`] is not exact.
-    pub(crate) fn sharpen(
-        &mut self,
-        query: &Query,
-        groups: &mut GroupCache,
-    ) -> Result<(), ReadError> {
+    pub(crate) fn sharpen(&mut self, query: &Query, groups: &GroupCache) -> Result<(), ReadError> {
         match self.nearest(query) {
             Some(((_, false), at)) => self.cursor(at, |cursor| cursor.sharpen(query, groups)),
             _ => Ok(()),
@@ -85,7 +81,7 @@ impl StreamMerge {
     }
 
     /// Takes the next line, which is known exactly; [`StreamMerge::entry`] is it then.
-    pub(crate) fn take(&mut self, query: &Query, groups: &mut GroupCache) -> Result<(), ReadError> {
+    pub(crate) fn take(&mut self, query: &Query, groups: &GroupCache) -> Result<(), ReadError> {
         if self.pending.is_empty() {
             let Some(((key, true), at)) = self.nearest(query) else { return Ok(()) };
             let is_there = |cursor: &Cursor| cursor.next_key(query).is_some_and(|(k, _)| k == key);
@@ -102,12 +98,7 @@ impl StreamMerge {
     }
 
     /// Takes all lines of one time.
-    fn gather(
-        &mut self,
-        key: i64,
-        query: &Query,
-        groups: &mut GroupCache,
-    ) -> Result<(), ReadError> {
+    fn gather(&mut self, key: i64, query: &Query, groups: &GroupCache) -> Result<(), ReadError> {
         let mut lines = Vec::new();
         for at in 0..self.cursors.len() {
             let first = lines.len();

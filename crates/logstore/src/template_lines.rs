@@ -2,6 +2,8 @@
 //! the templates, so that lines of which that says enough are not put together.
 
 use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use codec::CodecError;
 use codec::varint::{take_bytes, take_prefixed, take_u64};
@@ -14,21 +16,32 @@ use crate::tokens::is_of_token;
 
 /// The lines of a group.
 pub(crate) struct TemplateLines {
+    /// What was written.
+    raw: Vec<u8>,
     templates: Vec<Template>,
     /// By row, the number of its template.
     of_rows: Vec<u16>,
     /// By row, which of the lines of its template it is.
     places: Vec<u32>,
     /// What all that takes, about.
-    bytes: usize,
+    bytes: AtomicUsize,
 }
 
 struct Template {
     /// What is common, with [`VARIABLE`] for what is not.
     text: Vec<u8>,
-    /// What the variables are, with where each stands in `text`.
-    variables: Vec<(u32, Column)>,
+    variables: Vec<Variable>,
     rows: u32,
+}
+
+struct Variable {
+    /// Where it stands in the text.
+    at: u32,
+    kind: ColumnKind,
+    /// Where its values are among the raw bytes.
+    written: Range<usize>,
+    /// The values, when somebody wanted to know one.
+    column: OnceLock<Column>,
 }
 
 /// What a template says of a text that is searched.
@@ -50,8 +63,8 @@ fn invalid(field: &'static str, found: u64) -> CodecError {
 
 impl TemplateLines {
     /// Reads what [`crate::templates::encode`] wrote of so many lines.
-    pub(crate) fn decode(mut input: &[u8], rows: usize) -> Result<Self, CodecError> {
-        let input = &mut input;
+    pub(crate) fn decode(raw: Vec<u8>, rows: usize) -> Result<Self, CodecError> {
+        let input = &mut raw.as_slice();
         let count = take_u64(input)?;
         if count > MAX_TEMPLATES as u64 {
             return Err(invalid("templates", count));
@@ -81,7 +94,10 @@ impl TemplateLines {
                 let kind = take_bytes(input, 1)?[0];
                 let kind = ColumnKind::from_number(kind)
                     .ok_or_else(|| invalid("kind of a variable", u64::from(kind)))?;
-                Ok((at as u32, Column::decode(kind, rows as usize, take_prefixed(input)?)?))
+                let len = take_prefixed(input)?.len();
+                let end = raw.len() - input.len();
+                let (at, written, column) = (at as u32, end - len..end, OnceLock::new());
+                Ok(Variable { at, kind, written, column })
             };
             let variables = variables.map(&mut take).collect::<Result<_, CodecError>>()?;
             templates.push(Template { text: text.to_vec(), variables, rows });
@@ -90,15 +106,35 @@ impl TemplateLines {
             return Err(invalid("end of the templates", input.len() as u64));
         }
         let of_template = |template: &Template| {
-            template.text.len() + template.variables.iter().map(|(_, c)| c.bytes()).sum::<usize>()
+            template.text.len() + template.variables.len() * size_of::<Variable>()
         };
-        let bytes = 6 * of_rows.len() + templates.iter().map(of_template).sum::<usize>();
-        Ok(TemplateLines { templates, of_rows, places, bytes })
+        let of_templates: usize = templates.iter().map(of_template).sum();
+        let bytes = AtomicUsize::new(raw.len() + 6 * of_rows.len() + of_templates);
+        Ok(TemplateLines { raw, templates, of_rows, places, bytes })
+    }
+
+    /// The values of a variable in the lines of its template.
+    fn column<'s>(
+        &'s self,
+        template: &'s Template,
+        variable: &'s Variable,
+    ) -> Result<&'s Column, CodecError> {
+        if let Some(column) = variable.column.get() {
+            return Ok(column);
+        }
+        let written = &self.raw[variable.written.clone()];
+        let column = Column::decode(variable.kind, template.rows as usize, written)?;
+        let bytes = column.bytes();
+        let column = variable.column.get_or_init(|| {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            column
+        });
+        Ok(column)
     }
 
     /// Bytes of memory held, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Appends a line, which has so many bytes.
@@ -112,10 +148,10 @@ impl TemplateLines {
         let template = &self.templates[usize::from(self.of_rows[row])];
         let place = self.places[row] as usize;
         let mut end = 0;
-        for (at, variable) in &template.variables {
-            let at = *at as usize;
+        for variable in &template.variables {
+            let at = variable.at as usize;
             out.extend_from_slice(&template.text[end..at]);
-            variable.write_value(place, out);
+            self.column(template, variable)?.write_value(place, out);
             end = at + 1;
         }
         out.extend_from_slice(&template.text[end..]);
@@ -152,11 +188,7 @@ impl TemplateLines {
                     has_one = match verdict {
                         Verdict::Always => true,
                         Verdict::Never => false,
-                        Verdict::WithinVariable => {
-                            let place = self.places[at] as usize;
-                            let mut columns = template.variables.iter().map(|(_, column)| column);
-                            columns.any(|column| column.holds(place, finder, &mut scratch))
-                        }
+                        Verdict::WithinVariable => self.is_in_variable(at, finder, &mut scratch)?,
                         Verdict::Unknown => {
                             if line.is_empty() {
                                 let len = (starts[at + 1] - starts[at]) as usize;
@@ -179,6 +211,23 @@ impl TemplateLines {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a variable of a line has a text.
+    fn is_in_variable(
+        &self,
+        row: usize,
+        text: &Finder<'_>,
+        scratch: &mut String,
+    ) -> Result<bool, CodecError> {
+        let template = &self.templates[usize::from(self.of_rows[row])];
+        let place = self.places[row] as usize;
+        for variable in &template.variables {
+            if self.column(template, variable)?.holds(place, text, scratch) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -327,7 +376,7 @@ mod tests {
                 lines.iter().cycle().take(repeated * lines.len()).map(String::as_str).collect();
             let mut encoded = Vec::new();
             prop_assert!(templates::encode(lines.iter().map(|l| l.as_bytes()), &mut encoded));
-            let read = TemplateLines::decode(&encoded, lines.len()).expect("it was written so");
+            let read = TemplateLines::decode(encoded, lines.len()).expect("it was written so");
             let mut starts = vec![0];
             lines.iter().for_each(|line| starts.push(starts[starts.len() - 1] + line.len() as u32));
             let (a, b) = (from.index(lines.len() + 1), to.index(lines.len() + 1));

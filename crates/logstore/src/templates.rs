@@ -109,7 +109,7 @@ mod tests {
     use crate::template_lines::TemplateLines;
 
     fn decode(input: &[u8], starts: &[u32]) -> Result<Vec<u8>, codec::CodecError> {
-        let lines = TemplateLines::decode(input, starts.len() - 1)?;
+        let lines = TemplateLines::decode(input.to_vec(), starts.len() - 1)?;
         let mut all = Vec::new();
         for (row, bounds) in starts.windows(2).enumerate() {
             lines.write_line(row, bounds[1].wrapping_sub(bounds[0]) as usize, &mut all)?;

@@ -92,9 +92,7 @@ impl Pushdown {
 /// Whether a parser makes labels whose values stand in the line as they are, with nothing of a word beside them, or
 /// else the line has a backslash.
 fn makes_values(kind: &StageKind) -> bool {
-    // With expressions, `json` makes texts of objects anew.
-    matches!(kind, StageKind::Json(extractions) if extractions.is_empty())
-        || matches!(kind, StageKind::Logfmt { .. })
+    matches!(kind, StageKind::Json(_) | StageKind::Logfmt { .. })
 }
 
 /// Adds the labels that have to have a value.
@@ -105,11 +103,12 @@ fn add_equal(filter: &LabelFilter, to: &mut Vec<(String, String)>) {
             add_equal(right, to);
         }
         // What tells errors is no field of a line, what has the suffix may have another name there, and the
-        // replacement character may stand for bytes that are no UTF-8.
+        // replacement character may stand for bytes that are no UTF-8. Objects and arrays of JSON are written anew.
         LabelFilter::String(matcher)
             if matcher.op == MatchOp::Equal
                 && !matcher.value.is_empty()
                 && !matcher.value.contains(char::REPLACEMENT_CHARACTER)
+                && !matcher.value.starts_with(['{', '['])
                 && !matcher.name.starts_with("__")
                 && !matcher.name.ends_with("_extracted") =>
         {
@@ -174,8 +173,8 @@ mod tests {
         values(r#"{a="b"} | t="1" | json | v="3", w="4""#, &[("v", "3"), ("w", "4")]);
         values(r#"{a="b"} |= "x" | logfmt --strict c="d" | json | c="3""#, &[("c", "3")]);
         values(r#"{a="b"} | json | v="3" or w="4""#, &[]);
-        values(r#"{a="b"} | json | v=~"3" | w!="4" | x="" | y="\u{fffd}""#, &[]);
-        values(r#"{a="b"} | json v="w.x" | v="3""#, &[]);
+        values(r#"{a="b"} | json | v=~"3" | w!="4" | x="" | y="\ufffd""#, &[]);
+        values(r#"{a="b"} | json v="w.x" | v="3", v="{}""#, &[("v", "3")]);
         values(r#"{a="b"} | json | label_format v=w | v="3""#, &[]);
         values(r#"{a="b"} | decolorize | json | v="3""#, &[]);
         values(r#"{a="b"} | line_format "{{.t}}" | json | v="3""#, &[]);
@@ -231,7 +230,7 @@ mod tests {
         #[test]
         fn a_line_that_has_a_value_holds_it(
             line in line(),
-            parser in prop_oneof![Just("json"), Just("logfmt"), Just(r#"logfmt a="b""#)],
+            parser in prop_oneof![Just("json"), Just("logfmt"), Just(r#"logfmt a="b""#), Just(r#"json a="b", b="a.a""#)],
             name in "[ab]|a_a|a_extracted",
             value in prop_oneof![Just("x"), Just("1"), Just("-1"), Just("1.0"), Just("true"), Just("x1")],
         ) {

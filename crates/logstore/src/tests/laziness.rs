@@ -164,10 +164,13 @@ fn blocks_are_looked_into_together_and_by_nobody_who_does_not_wait() {
         let needle = &lines[n].text.as_bytes()[12..36];
         assert_eq!(found(all().with_needle(needle)), [lines[n].timestamp_ns]);
     }
-    assert_eq!(together.0.load(Ordering::Relaxed), 15, "three times five blocks");
-    // Where nothing is looked for nothing is to be done together.
-    assert_eq!(found(all()).len(), lines.len());
-    assert_eq!(together.0.load(Ordering::Relaxed), 15);
+    // Three times five blocks, and what streams a group has where one was found.
+    let done = together.0.load(Ordering::Relaxed);
+    assert!((15..=27).contains(&done), "{done}");
+    // Where nothing is looked for, groups of several streams are opened together all the same.
+    let times = found(all());
+    assert!(times.len() == lines.len() && times.is_sorted());
+    assert!(together.0.load(Ordering::Relaxed) > done);
 
     files.iter().for_each(|file| file.bytes.store(0, Ordering::Relaxed));
     let query = all().with_needle(b"anything").with_watch(Arc::new(Nobody));

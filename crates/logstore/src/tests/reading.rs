@@ -1,21 +1,38 @@
 //! What is read is what a filter over the lines that were written yields.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::model::{
     Asked, Line, Place, asked, expected, expected_by_stream, found, places, sources,
 };
-use crate::{Entries, Order, Streams, StreamsPart};
+use crate::{Entries, Order, Streams, StreamsPart, Together};
+
+/// A thread for each job.
+struct Threads;
+
+impl Together for Threads {
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        std::thread::scope(|scope| {
+            for number in 0..jobs {
+                scope.spawn(move || job(number));
+            }
+        });
+    }
+}
 
 fn check(places: &[Place], asked: &Asked) {
     let query = asked.query();
-    let mut entries =
-        Entries::new(query.clone(), sources(places, &query)).expect("nothing is damaged");
-    let mut all = Vec::new();
-    while let Some(entry) = entries.next_entry().expect("nothing is damaged") {
-        all.push(found(&entry));
+    for query in [query.clone(), query.clone().with_together(Arc::new(Threads))] {
+        let mut entries =
+            Entries::new(query.clone(), sources(places, &query)).expect("nothing is damaged");
+        let mut all = Vec::new();
+        while let Some(entry) = entries.next_entry().expect("nothing is damaged") {
+            all.push(found(&entry));
+        }
+        assert_eq!(all, expected(places, asked), "in order of time");
     }
-    assert_eq!(all, expected(places, asked), "in order of time");
     let mut streams =
         Streams::new(query.clone(), sources(places, &query)).expect("nothing is damaged");
     let mut all = Vec::new();
