@@ -281,10 +281,12 @@ pub(super) fn label_list(
     labels.sort_unstable();
 }
 
+/// What tells lists of labels apart. Other than those of streams, values may be empty.
 fn packed<'k>(labels: &[(String, String)], key: &'k mut Vec<u8>) -> &'k [u8] {
     key.clear();
-    for (name, value) in labels {
-        Labels::push_packed(key, name, value);
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        key.extend_from_slice(&text.len().to_le_bytes());
+        key.extend_from_slice(text.as_bytes());
     }
     key
 }

@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
         name: "nginx.yml",
         text: text!("nginx.yml"),
         files: &[("nginx/access.log", NGINX)],
-        said: &["positions are kept in the data of the agent", "server has no effect"],
+        said: &["server has no effect"],
         tenant: "",
         wanted: &[
             (
@@ -260,7 +260,7 @@ fn run(scratch: &Scratch, case: &Case) -> Result<usize> {
         ensure!(text.contains(said), "check does not say {said:?}: {text}");
     }
     let here = Launch::all(&home.join("here/data"))
-        .config("agent:\n  enabled: false\n")
+        .config("logs:\n  containers: false\n")
         .arguments(&[flag, &config, "--keep-clients"]);
     let here = here.start()?;
     let mut found = 0;
@@ -288,6 +288,8 @@ fn run(scratch: &Scratch, case: &Case) -> Result<usize> {
 
 /// Waits until a query yields these lines.
 fn yields(client: &Client, query: &str, wanted: &[String]) -> Result<()> {
+    let mut wanted = wanted.to_vec();
+    wanted.sort();
     let begin = Instant::now();
     loop {
         let (from_ns, end_ns) =
@@ -308,8 +310,10 @@ fn yields(client: &Client, query: &str, wanted: &[String]) -> Result<()> {
             }
         }
         lines.sort();
-        let found: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
-        if found == *wanted {
+        let mut found: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        // Files of one pattern are read in any order.
+        found.sort();
+        if found == wanted {
             return Ok(());
         }
         ensure!(begin.elapsed() < PATIENCE, "{query}: {found:?}, wanted {wanted:?}");

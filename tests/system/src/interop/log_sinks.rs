@@ -73,7 +73,7 @@ pub(super) fn outlive_kills(scratch: &Scratch) -> Result<String> {
     let (away, log) = (peer::free_address()?.to_string(), scratch.join("app.log"));
     let pauses = "batch_wait: 50ms, min_backoff_period: 50ms, max_backoff_period: 200ms";
     let config = format!(
-        "agent:\n  enabled: false\nlogs:\n  containers: false\n  journal: {{enabled: false}}\n  files:\n    \
+        "logs:\n  containers: false\n  journal: {{enabled: false}}\n  files:\n    \
          - paths: ['{}']\n      labels: {{job: ledger}}\n  sinks:\n    \
          - {{type: loki, url: 'http://{away}', {pauses}}}\n    \
          - {{type: otlp, url: 'http://{away}/otlp/v1/logs', tenant_id: otlp, {pauses}}}\n",

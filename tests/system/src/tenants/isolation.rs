@@ -100,7 +100,7 @@ fn push_line(client: &Client, tenant: &str) -> Result<()> {
     let (t_ns, own) = (format!("{}000000", now_ms()), mark(tenant));
     let line = format!("level=info msg=said who={own}");
     let body = json!({ "streams": [
-        { "stream": { "app": "shared" }, "values": [[t_ns, line, { "by": own }]] },
+        { "stream": { "app": "shared" }, "values": [[t_ns, line, { "sayer": own }]] },
         { "stream": { "app": "own", "who": own }, "values": [[t_ns, line]] },
     ] });
     let json = [("Content-Type", "application/json")];
@@ -191,14 +191,15 @@ fn reads_of_lines() -> Vec<Read> {
     let read = |path: &'static str, query: &str, is_marked| {
         (path, format!("{path}?{query}&{range}"), is_marked)
     };
-    let (all, shared) = ("query=%7B%7D", "query=%7Bapp%3D%22shared%22%7D");
-    let count = |by: &str| format!("query=sum%20by%20({by})%20(count_over_time(%7B%7D[10m]))");
+    let (all, shared) = ("query=%7Bapp%3D~%22.%2B%22%7D", "query=%7Bapp%3D%22shared%22%7D");
+    let selected = all.trim_start_matches("query=");
+    let count = |by: &str| format!("query=sum%20by%20({by})%20(count_over_time({selected}[10m]))");
     let time = format!("time={now_s}");
     vec![
         read("/loki/api/v1/query_range", all, true),
         read("/loki/api/v1/query_range", &format!("{shared}%20%7C%3D%20%22only%22"), true),
         read("/loki/api/v1/query_range", &format!("{}&step=60", count("who")), true),
-        read("/loki/api/v1/query", &format!("{}&{time}", count("by")), true),
+        read("/loki/api/v1/query", &format!("{}&{time}", count("sayer")), true),
         read("/loki/api/v1/export", all, true),
         read("/loki/api/v1/context", &format!("{all}&{time}"), true),
         read("/loki/api/v1/labels", "", false),
@@ -208,7 +209,7 @@ fn reads_of_lines() -> Vec<Read> {
             format!("/loki/api/v1/label/who/values?{range}"),
             true,
         ),
-        read("/loki/api/v1/series", "match[]=%7B%7D", true),
+        read("/loki/api/v1/series", &all.replace("query", "match[]"), true),
         read("/loki/api/v1/index/stats", all, false),
         read("/loki/api/v1/index/volume", &format!("{all}&targetLabels=who"), true),
         read("/loki/api/v1/index/volume_range", &format!("{all}&targetLabels=who&step=60"), true),
@@ -220,7 +221,7 @@ fn reads_of_lines() -> Vec<Read> {
             format!("/loki/api/v1/detected_field/who/values?{all}&{range}"),
             true,
         ),
-        read("/loki/api/v1/completions", &all.replace("%7D", "who%3D%22"), true),
+        read("/loki/api/v1/completions", "query=%7Bwho%3D%22", true),
         read("/loki/api/v1/drilldown-limits", "", false),
     ]
 }
@@ -378,7 +379,8 @@ fn tails(client: &Client) -> Result<()> {
     let mut sockets = Vec::new();
     for tenant in TENANTS {
         let start = format!("{}000000", now_ms());
-        let target = format!("/loki/api/v1/tail?query=%7B%7D&start={start}");
+        let query = "query=%7Bapp%3D~%22.%2B%22%7D";
+        let target = format!("/loki/api/v1/tail?{query}&start={start}&tenant={tenant}");
         sockets.push((tenant, WebSocket::open_at(&client.for_tenant(tenant), &target)?));
     }
     std::thread::sleep(Duration::from_millis(200));
