@@ -4,7 +4,9 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use agent::logs::{CollectionStatus, LookStatus, PassedOver, PatternStatus, SourceStatus};
+use agent::logs::{
+    CollectionStatus, LookStatus, PassedOver, PatternStatus, Progress, SourceStatus,
+};
 
 /// Sources that the page lists; JSON has all.
 const LISTED: usize = 1_000;
@@ -32,6 +34,7 @@ struct Words {
     pending: &'static str,
     waiting: &'static str,
     of_sources: [&'static str; 7],
+    state: fn(Progress) -> &'static str,
     more_sources: &'static str,
     passed_over: &'static str,
     of_passed_over: [&'static str; 2],
@@ -46,12 +49,13 @@ const EN: Words = Words {
     title: "Collected logs",
     nothing: "This process collects no logs. Name files in logs.files of --config, or start with --promtail-config or \
               --alloy-config.",
-    sources: "sources",
+    sources: "Sources",
     behind: "not read yet",
-    pending: "batches on their way to a broker",
+    pending: "batches that no broker has yet",
     waiting: "Nothing is read now: the spool of lines is full or cannot be written. Nothing is lost; reading goes on \
               when a broker takes lines again.",
     of_sources: ["Source", "State", "Read", "Size", "Behind", "Lines", "Fault"],
+    state: Progress::as_str,
     more_sources: "sources more, none of them further behind",
     passed_over: "Not collected",
     of_passed_over: ["File", "Why"],
@@ -65,11 +69,18 @@ const ZH: Words = Words {
     other: ["en", "English"],
     title: "日志采集",
     nothing: "此进程不采集日志。请在 --config 的 logs.files 中写明文件，或以 --promtail-config、--alloy-config 启动。",
-    sources: "个来源",
+    sources: "来源",
     behind: "尚未读取",
-    pending: "个批次正在送往 broker",
+    pending: "尚未送达 broker 的批次",
     waiting: "目前没有读取：日志缓存已满或无法写入。不会丢失任何内容；broker 恢复接收后继续读取。",
     of_sources: ["来源", "状态", "已读", "大小", "落后", "行数", "故障"],
+    state: |state| match state {
+        Progress::Reading => "读取中",
+        Progress::Limited => "限速中",
+        Progress::Moved => "已移走",
+        Progress::Failing => "读取失败",
+        Progress::Ended => "已结束",
+    },
     more_sources: "个其余来源，均不比以上更落后",
     passed_over: "未采集",
     of_passed_over: ["文件", "原因"],
@@ -116,13 +127,13 @@ fn write_status(status: &CollectionStatus, words: &Words, out: &mut String) {
     let mut sources = status.sources();
     let _ = writeln!(
         out,
-        "<p class=\"muted\">{} {} · {} {} · {} {}</p>",
-        sources.len(),
+        "<p class=\"muted\">{}: {} · {}: {} · {}: {}</p>",
         words.sources,
-        bytes(status.lag_bytes()),
+        sources.len(),
         words.behind,
-        status.pending_batches(),
-        words.pending
+        bytes(status.lag_bytes()),
+        words.pending,
+        status.pending_batches()
     );
     if status.is_waiting() {
         let _ = writeln!(out, "<p class=\"note\" role=\"alert\">{}</p>", words.waiting);
@@ -139,7 +150,7 @@ fn write_status(status: &CollectionStatus, words: &Words, out: &mut String) {
         };
         vec![
             Cell::Wide(source.name.clone()),
-            Cell::Text(source.state.as_str().to_owned()),
+            Cell::Text((words.state)(source.state).to_owned()),
             read,
             Cell::Number(size(source.size_bytes)),
             Cell::Number(size(source.lag_bytes)),
