@@ -228,7 +228,7 @@ impl Cluster {
                 http_address: String::new(),
                 zone: (id % 3).to_string(),
                 version: String::new(),
-                feature_level: catalog::LOGS_LEVEL,
+                feature_level: catalog::FEATURE_LEVEL,
                 state: BrokerState::Active,
             };
             let named = Command::SetBroker { broker: BrokerId(id), info: Box::new(info) };
