@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::slice;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -185,7 +185,14 @@ fn push_all(corpora: &[Corpus], server: &Server) -> Result<f64> {
             let most = of_forms.iter().map(|bodies| bodies.len()).max().unwrap_or(0);
             let bodies = (0..most).flat_map(|at| of_forms.iter().filter_map(move |b| b.get(at)));
             for body in bodies {
-                let answer = client.write("/loki/api/v1/push", body).and_then(|a| a.successful());
+                // As Promtail does: what the server has no room for now is sent again.
+                let answer = loop {
+                    let answer = client.write("/loki/api/v1/push", body)?;
+                    if ![429, 503].contains(&answer.status) {
+                        break answer.successful();
+                    }
+                    std::thread::sleep(Duration::from_millis(500));
+                };
                 answer.with_context(|| format!("the server logged:\n{}", server.last_words()))?;
             }
             Ok(())
