@@ -215,10 +215,11 @@ impl Clustered {
         let routes =
             routes.add_service(cluster_service(self.consensus.clone(), Arc::clone(&self.feed)));
         let bound = self.bound.take().expect("it is opened once");
-        let port = PeerPort::serve(bound, config, security, routes)?;
-        // Whoever has a broker's certificate has the authority's key and could make any.
+        // Whoever has a broker's certificate has the authority's key and could make any. Known before the first call: one
+        // that starts at the same time would be told that its certificate is revoked, and end.
         security.peers().trust_brokers(true);
         security.peers().know_who_left(leaving::has_left(self.consensus.clone()));
+        let port = PeerPort::serve(bound, config, security, routes)?;
         if self.home.stage == Stage::Founding {
             self.found().await?;
         }
