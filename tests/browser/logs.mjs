@@ -456,6 +456,8 @@ export async function checkLogs({ base, open, check, demand }) {
     await page.keyboard.press('Enter');
     await page.waitForFunction((q) => new URLSearchParams(location.search).get('q') === q, `${of('pay')} |= "order 250"`);
     await page.waitForFunction(() => Number(document.querySelector('[data-volume]')?.dataset.volume) === 1);
+    // The counts may come before the lines.
+    await page.waitForSelector('.list[data-lines="1"]');
     await page.keyboard.press('Escape');
     await page.evaluate(() => document.activeElement.blur());
     await page.keyboard.press('ArrowDown');

@@ -43,7 +43,7 @@ use crate::{BrokerConfig, command};
 
 use logs::WrittenLines;
 
-pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage};
+pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage, words_of_quarantined};
 pub(crate) use memory::{flush_head_bytes, idle_ms};
 pub(crate) use planning::{DAY_MS, Due, MergeTerms, Planner, Unreadable};
 pub(crate) use wake::{Wake, WakeQueue};

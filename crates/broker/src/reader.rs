@@ -20,7 +20,7 @@ use model::{
 use parking_lot::Mutex;
 
 use crate::cluster::{CaughtUp, any, head_labels};
-use crate::maintenance::{Damaged, is_damage};
+use crate::maintenance::{Damaged, is_damage, words_of_quarantined};
 use crate::{Broker, HeadTotals};
 use others::Fresh;
 
@@ -208,13 +208,14 @@ impl Reader {
 
     /// Blocks that were taken out here, in words.
     fn of_damaged(&self, damaged: &BTreeMap<BlockId, Damaged>, range: TimeRange) -> Vec<String> {
-        let metas = damaged.values().map(|damaged| &damaged.meta);
-        metas.filter(|meta| self.concerns(meta, range)).map(lost_block).collect()
+        let damaged = damaged.values().filter(|damaged| self.concerns(&damaged.meta, range));
+        damaged.map(Damaged::words).collect()
     }
 
     /// What cannot be read as far as the catalog knows, in words.
     fn lost(&self, state: &State, range: TimeRange) -> Vec<String> {
-        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range)).map(lost_block);
+        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range));
+        let blocks = blocks.map(words_of_quarantined);
         // Whose rows are in a segment only it says.
         let segments = self.broker.inner.clustered.iter().flat_map(|own| own.missing(state));
         let segments = segments.filter(|(.., segment)| segment.range.overlaps(&range));
@@ -526,11 +527,4 @@ impl Reader {
 
 fn is_of_samples(meta: &BlockMeta) -> bool {
     meta.signal == Signal::Metrics
-}
-
-fn lost_block(meta: &BlockMeta) -> String {
-    format!(
-        "partial answer: block {} with {} samples from {} to {} ms was damaged and is in quarantine",
-        meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
-    )
 }

@@ -9,6 +9,8 @@ pub(crate) mod image;
 #[path = "../../system/src/harness/peer.rs"]
 #[allow(dead_code, reason = "each crate needs another part")]
 pub(crate) mod peer;
+#[path = "../../system/src/harness/ports.rs"]
+pub(crate) mod ports;
 #[path = "../../system/src/harness/random.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 pub(crate) mod random;

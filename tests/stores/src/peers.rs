@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::harness::Scratch;
-use crate::harness::peer::{Host, Peer, free_ports};
+use crate::harness::peer::{Host, Peer};
+use crate::harness::ports::free_ports;
 
 /// An authority, and a certificate of it for 127.0.0.1 with its key: `ca.pem`, `cert.pem`, `key.pem`.
 pub(crate) fn certificates(scratch: &Scratch) -> Result<()> {

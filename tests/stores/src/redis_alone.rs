@@ -7,7 +7,8 @@ use objects::{Credentials, Purpose, StoreError, StoreOptions};
 use settings::Secret;
 
 use crate::contract::{self, body};
-use crate::harness::peer::{Host, free_ports};
+use crate::harness::peer::Host;
+use crate::harness::ports::free_ports;
 use crate::harness::redis::{PASSWORD, redis, redis_cli};
 use crate::harness::{Group, Scratch, impatient, open, options, run};
 use crate::peers::certificates;

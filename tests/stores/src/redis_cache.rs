@@ -13,7 +13,8 @@ use settings::Secret;
 use tokio::runtime::Runtime;
 
 use crate::contract::body;
-use crate::harness::peer::{Host, free_ports};
+use crate::harness::peer::Host;
+use crate::harness::ports::free_ports;
 use crate::harness::redis::{PASSWORD, RedisCluster, redis, redis_cli};
 use crate::harness::{Group, Scratch, options, random::Random};
 

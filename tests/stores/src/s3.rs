@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use settings::Secret;
 
 use crate::contract;
-use crate::harness::peer::{Peer, free_ports};
+use crate::harness::peer::Peer;
+use crate::harness::ports::free_ports;
 use crate::harness::{Group, Scratch, impatient, open, options, run};
 use crate::peers::{certificates, moto, moto_with};
 use crate::writer::{self, Writer};

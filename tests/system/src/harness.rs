@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod network;
 #[allow(dead_code, reason = "each crate needs another part")]
 pub(crate) mod peer;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod random;
 #[allow(dead_code, reason = "each crate needs another part")]
@@ -18,6 +19,7 @@ pub(crate) mod runner;
 pub(crate) mod write_receiver;
 
 pub(crate) use http::{Client, Response};
+pub(crate) use ports::free_address;
 pub(crate) use process::{Launch, Server, binary};
 pub(crate) use remote_write::{WriteBody, push_bytes, push_varint};
 pub(crate) use remote_write_2::WriteBody2;

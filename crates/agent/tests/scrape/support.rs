@@ -166,9 +166,10 @@ impl Scraped {
         self.scraper.reload(&config(yaml)).await.expect("it reloads");
     }
 
-    /// Takes batches until `enough`, at most ten seconds.
+    /// Takes batches until `enough`, at most half a minute: a target is scraped at its own moment within the
+    /// interval, and machines that test are busy.
     pub(crate) async fn until(&mut self, enough: impl Fn(&Scraped) -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while !enough(self) {
             match tokio::time::timeout_at(deadline, self.batches.recv()).await {
                 Ok(Some(batch)) => self.take(&batch),

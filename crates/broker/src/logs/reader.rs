@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::deletes::{of_block, of_head};
 use crate::Broker;
 use crate::cluster::{CaughtUp, Clustered, FreshAnswer, Gathered};
-use crate::maintenance::is_damage;
+use crate::maintenance::{Damaged, is_damage, words_of_quarantined};
 use crate::rpc::messages;
 
 const MILLISECOND_NS: i64 = 1_000_000;
@@ -140,8 +140,8 @@ impl LogsReader {
         let (open, mut missing) = {
             // Both at one moment: later a block may be there again that is not in this answer.
             let damaged = inner.damaged.lock();
-            let lost = damaged.values().map(|damaged| &damaged.meta);
-            let lost = lost.filter(|meta| self.concerns(meta, within)).map(lost_block);
+            let lost = damaged.values().filter(|damaged| self.concerns(&damaged.meta, within));
+            let lost = lost.map(Damaged::words);
             (inner.log_blocks.snapshot(), lost.collect::<Vec<_>>())
         };
         // In this order: a block leaves the first list after it came into the second.
@@ -218,7 +218,8 @@ impl LogsReader {
 
     /// What cannot be read as far as the catalog knows, in words.
     fn lost(&self, state: &State, range: TimeRange) -> Vec<String> {
-        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range)).map(lost_block);
+        let blocks = state.quarantined().filter(|meta| self.concerns(meta, range));
+        let blocks = blocks.map(words_of_quarantined);
         // Whose lines are in a segment only it says.
         let segments = self.broker.inner.clustered.iter().flat_map(|own| own.missing(state));
         let segments = segments.filter(|(.., segment)| segment.range.overlaps(&range));
@@ -259,11 +260,4 @@ impl LogsReader {
 fn milliseconds_of(range: NsRange) -> TimeRange {
     let last_ms = range.end_ns.saturating_sub(1).div_euclid(MILLISECOND_NS);
     TimeRange::new(range.start_ns.div_euclid(MILLISECOND_NS), last_ms + 1)
-}
-
-fn lost_block(meta: &BlockMeta) -> String {
-    format!(
-        "partial answer: block {} with {} lines from {} to {} ms was damaged and is in quarantine",
-        meta.id, meta.rows, meta.range.start_ms, meta.range.end_ms
-    )
 }

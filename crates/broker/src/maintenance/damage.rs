@@ -23,6 +23,33 @@ pub(crate) struct Damaged {
     pub(crate) left: Unfinished,
 }
 
+impl Damaged {
+    /// What an answer lacks without it, in words.
+    pub(crate) fn words(&self) -> String {
+        match self.left {
+            Unfinished::Move | Unfinished::Tell => words_of_quarantined(&self.meta),
+            Unfinished::Open => {
+                let what = rows_of(&self.meta);
+                format!("partial answer: {what} cannot be read from the store for now")
+            }
+        }
+    }
+}
+
+/// What an answer lacks without a block that is in quarantine, or soon will be.
+pub(crate) fn words_of_quarantined(meta: &BlockMeta) -> String {
+    format!("partial answer: {} was damaged and is in quarantine", rows_of(meta))
+}
+
+fn rows_of(meta: &BlockMeta) -> String {
+    let unit = match meta.signal {
+        Signal::Metrics => "samples",
+        Signal::Logs => "lines",
+    };
+    let (start_ms, end_ms) = (meta.range.start_ms, meta.range.end_ms);
+    format!("block {} with {} {unit} from {start_ms} to {end_ms} ms", meta.id, meta.rows)
+}
+
 /// What is left to do about a damaged block. A full disk may put it off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfinished {

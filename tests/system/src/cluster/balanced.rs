@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::site::{Place, Site, free_address, join_token};
+use super::site::{Place, Site, join_token};
 use crate::harness::random::{Random, mix};
-use crate::harness::{Client, Launch, Scratch, WriteBody, now_ms};
+use crate::harness::{Client, Launch, Scratch, WriteBody, free_address, now_ms};
 
 const BROKERS: usize = 7;
 const CONSOLES: usize = 2;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::moto::{BUCKET, MOTO_CREDENTIALS, Moto};
-use super::site::{free_address, launch};
-use crate::harness::Scratch;
+use super::site::launch;
 use crate::harness::random::Random;
+use crate::harness::{Scratch, free_address};
 use crate::ledger::Ledger;
 
 const PATIENCE: Duration = Duration::from_secs(60);

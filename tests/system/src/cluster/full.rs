@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::site::{free_address, launch};
+use super::site::launch;
 use crate::harness::image::Image;
 use crate::harness::random::Random;
-use crate::harness::{Client, Scratch};
+use crate::harness::{Client, Scratch, free_address};
 use crate::ledger::Ledger;
 
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::site::{Site, free_address, join_token, launch, until_taken};
+use super::site::{Site, join_token, launch, until_taken};
 use crate::harness::process::binary;
 use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch};
+use crate::harness::{Client, Launch, Scratch, free_address};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const DRAIN: &str = "/api/v1/cluster/drain";

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use super::site::{Member, Place, Site, free_address, join_token};
-use crate::harness::{Client, Launch, Scratch, Server, now_ms, random::Random, random::mix};
+use super::site::{Member, Place, Site, join_token};
+use crate::harness::{
+    Client, Launch, Scratch, Server, free_address, now_ms, random::Random, random::mix,
+};
 use crate::rotating::{Writing, number_of};
 
 const CONFIG: &str = "storage:\n  flush_interval: 1s\nlogs:\n  collect: false\n";

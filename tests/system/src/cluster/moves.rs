@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::site::{free_address, launch};
+use super::site::launch;
 use crate::harness::process::binary;
 use crate::harness::random::Random;
-use crate::harness::{Launch, Scratch, Server, now_ms};
+use crate::harness::{Launch, Scratch, Server, free_address, now_ms};
 use crate::ledger::Ledger;
 
 /// Of the one machine, which keeps more than the cluster.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::network::{BROKERS, Fault, STORE, places, strike_all};
-use super::site::{Place, Site, free_address};
+use super::site::{Place, Site};
 use crate::harness::network::Network;
 use crate::harness::peer::Host;
 use crate::harness::process::binary;
 use crate::harness::random::Random;
 use crate::harness::redis::{PASSWORD, RedisCluster};
-use crate::harness::{Client, Scratch};
+use crate::harness::{Client, Scratch, free_address};
 
 /// Of the brokers, and of the way to the store as a whole: the links between its nodes stay. What is the
 /// brokers' alone, whatever the store is, is in `network`.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::site::{free_address, join_token, launch};
-use crate::harness::{Launch, Scratch};
+use super::site::{join_token, launch};
+use crate::harness::{Launch, Scratch, free_address};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::network::rounds_or;
-use super::site::{Place, Site, free_address};
+use super::site::{Place, Site};
 use crate::harness::random::Random;
-use crate::harness::{Client, Scratch, now_ms};
+use crate::harness::{Client, Scratch, free_address, now_ms};
 
 const TARGETS: u8 = 30;
 const INTERVAL: Duration = Duration::from_secs(5);

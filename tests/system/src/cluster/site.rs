@@ -1,6 +1,6 @@
 //! Three brokers over one directory, and what each of them acknowledged.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use crate::harness::process::binary;
-use crate::harness::{Client, Launch, Scratch, Server, WriteBody, now_ms};
+use crate::harness::{Client, Launch, Scratch, Server, WriteBody, free_address, now_ms};
 use crate::ledger::Ledger;
 
 /// Whether any broker answers with what the others hold. Without it, what a broker acknowledged is read
@@ -39,11 +39,6 @@ pub(super) struct Site {
     pub(super) store: String,
     pub(super) members: Vec<Member>,
     ledgers: Vec<Ledger>,
-}
-
-/// A port nobody uses now, to be used again after each restart.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// What `watchfire token create` prints for the next host: its last word.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::site::{Place, Site, free_address, until_taken};
-use crate::harness::{Scratch, WriteBody, now_ms, random::Random};
+use super::site::{Place, Site, until_taken};
+use crate::harness::{Scratch, WriteBody, free_address, now_ms, random::Random};
 
 const ROUNDS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::refusals::refused;
-use super::site::{Site, free_address, join_token, launch};
-use crate::harness::{Scratch, random::Random};
+use super::site::{Site, join_token, launch};
+use crate::harness::{Scratch, free_address, random::Random};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Restarts of whoever leads until a certain one of three does.

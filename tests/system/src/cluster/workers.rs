@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::site::{Place, Site, free_address};
+use super::site::{Place, Site};
 use crate::harness::random::Random;
-use crate::harness::{Client, Scratch, WriteBody, now_ms};
+use crate::harness::{Client, Scratch, WriteBody, free_address, now_ms};
 
 const DAYS: i64 = 10;
 /// The last days are not read before the store goes away, so that no cache has them.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
-use super::site::{CONFIG, Member, Place, Site, free_address, until_taken};
+use super::site::{CONFIG, Member, Place, Site, until_taken};
 use crate::harness::process::binary;
 use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch};
+use crate::harness::{Client, Launch, Scratch, free_address};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const RULES: &str = "  retention_rules: [{selector: '{env=\"dev\"}', for: 2d}]\n";

@@ -2,14 +2,14 @@
 //! arrives, and what waits is bounded.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch, WriteBody, now_ms};
+use crate::harness::{Client, Launch, Scratch, WriteBody, free_address, now_ms};
 
 const KILLS: u64 = 14;
 const SERIES: usize = 20;
@@ -20,10 +20,6 @@ const LIMIT_BYTES: u64 = 2 << 20;
 
 /// Acknowledged samples by series and time.
 type Acknowledged = BTreeMap<(usize, i64), u64>;
-
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
-}
 
 fn configure(file: &Path, remote: SocketAddr) -> Result<()> {
     let text = format!(

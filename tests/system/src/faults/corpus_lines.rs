@@ -2,7 +2,7 @@
 //! port of syslog, each query. What was taken of them must be readable in every way afterwards.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::corpus::{ABSENT, Case, ask, cases, root, well};
 use crate::harness::remote_write::snappy;
-use crate::harness::{Client, Launch, Scratch, now_ms};
+use crate::harness::{Client, Launch, Scratch, free_address, now_ms};
 
 /// Most memory that all cases together may cost.
 const MEMORY_BYTES: u64 = 320 << 20;
@@ -82,8 +82,7 @@ const PROTOCOLS: &[(&str, Send)] = &[
 
 pub(super) fn lines(scratch: &Scratch) -> Result<String> {
     let Some(root) = root() else { return Ok(ABSENT.to_owned()) };
-    let udp = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
-    let tcp = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let (udp, tcp) = (free_address()?, free_address()?);
     let server = Launch::broker(&scratch.join("data"))
         .config("logs:\n  collect: false\n")
         .arguments(&["--syslog-udp-listen", &udp.to_string()])

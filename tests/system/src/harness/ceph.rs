@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::peer::{Host, POLL, Peer, free_ports};
+use super::peer::{Host, POLL, Peer};
+use super::ports::free_ports;
 use crate::harness::Scratch;
 
 /// The bucket that is there.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use super::peer::{Host, POLL, Peer, START_TIMEOUT, free_ports};
+use super::peer::{Host, POLL, Peer, START_TIMEOUT};
+use super::ports::free_ports;
 use crate::harness::Scratch;
 
 /// The password of every Redis that asks for one.

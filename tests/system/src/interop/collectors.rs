@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::peer;
 use crate::harness::{Client, Launch, Scratch, binary, now_ms};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -218,7 +217,7 @@ fn placed(text: &str, root: &Path, pushed: &str) -> Result<String> {
     Ok(text
         .replace("/var/log", &root.display().to_string())
         .replace("http://loki:3100", pushed)
-        .replace("127.0.0.1:1514", &peer::free_address()?.to_string())
+        .replace("127.0.0.1:1514", &crate::harness::free_address()?.to_string())
         .replace("TODAY", &date("+%d/%b/%Y")?)
         .replace("DATE", &date("+%Y-%m-%d")?)
         .replace("NOW", &date("+%Y-%m-%dT10:00:00")?))

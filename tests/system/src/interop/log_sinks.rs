@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::peer;
 use crate::harness::{Client, Launch, Scratch, now_ms};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -70,7 +69,7 @@ pub(super) fn outlive_kills(scratch: &Scratch) -> Result<String> {
     for directory in ["here", "there"] {
         std::fs::create_dir_all(scratch.join(directory))?;
     }
-    let (away, log) = (peer::free_address()?.to_string(), scratch.join("app.log"));
+    let (away, log) = (crate::harness::free_address()?.to_string(), scratch.join("app.log"));
     let pauses = "batch_wait: 50ms, min_backoff_period: 50ms, max_backoff_period: 200ms";
     let config = format!(
         "logs:\n  containers: false\n  journal: {{enabled: false}}\n  files:\n    \

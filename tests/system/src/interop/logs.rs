@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{peer, python};
+use super::python;
 use crate::harness::{Client, Launch, Scratch};
 
 /// What a program does that logs to Loki.
@@ -71,7 +71,8 @@ fn wait_for(client: &Client, lines: u64, of: &str) -> Result<()> {
 }
 
 pub(super) fn libraries_push(scratch: &Scratch) -> Result<String> {
-    let (grpc, http) = (peer::free_address()?.to_string(), peer::free_address()?.to_string());
+    let (grpc, http) =
+        (crate::harness::free_address()?.to_string(), crate::harness::free_address()?.to_string());
     let ports = ["--otlp-grpc-listen", &grpc, "--otlp-http-listen", &http];
     let server = Launch::broker(&scratch.join("data")).arguments(&ports).start()?;
     let client = server.client();
@@ -97,7 +98,7 @@ pub(super) fn libraries_push(scratch: &Scratch) -> Result<String> {
 }
 
 pub(super) fn syslog_comes(scratch: &Scratch) -> Result<String> {
-    let [udp, tcp, tls] = [(); 3].map(|()| peer::free_address());
+    let [udp, tcp, tls] = [(); 3].map(|()| crate::harness::free_address());
     let (udp, tcp, tls) = (udp?, tcp?, tls?);
     let server = Launch::broker(&scratch.join("data"))
         .config("syslog:\n  labels: {site: attic}\n")

@@ -55,8 +55,8 @@ fn value(client: &Client, query: &str) -> Result<String> {
 
 /// HTTP and gRPC, cumulative and delta, on the port of the API and on a port of its own.
 pub(super) fn sdk_exports(scratch: &Scratch) -> Result<String> {
-    let grpc = super::peer::free_address()?;
-    let http = super::peer::free_address()?;
+    let grpc = crate::harness::free_address()?;
+    let http = crate::harness::free_address()?;
     let (grpc_port, http_port) = (grpc.to_string(), http.to_string());
     let ports = ["--otlp-grpc-listen", &grpc_port, "--otlp-http-listen", &http_port];
     let server = Launch::broker(&scratch.join("data")).arguments(&ports).start()?;

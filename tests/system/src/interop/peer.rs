@@ -1,13 +1,13 @@
 //! Debian's `prometheus`, which scrapes itself and `prometheus-node-exporter` each second and
 //! sends everything on to us.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::{Client, Scratch};
+use crate::harness::{Client, Scratch, free_address};
 
 /// A program that ends with the test.
 struct Process(Child);
@@ -155,12 +155,6 @@ fn spawn(scratch: &Scratch, program: &str, arguments: &[String]) -> Result<Proce
         .spawn()
         .with_context(|| format!("start {program}; `cargo xtask test` installs it"))?;
     Ok(Process(child))
-}
-
-/// A loopback address nobody listens on now. Another program could take it before it is used;
-/// these ports are not given out again at once.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
 /// A running `vmagent` that scrapes a node exporter each second and sends everything on to us.

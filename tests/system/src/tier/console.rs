@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::kills::{free_address, join_token};
+use super::kills::join_token;
 use crate::harness::process::binary;
 use crate::harness::remote_write_2::{Exemplar2, Series2};
-use crate::harness::{Client, Launch, Scratch, Server, WriteBody, WriteBody2, now_ms};
+use crate::harness::{
+    Client, Launch, Scratch, Server, WriteBody, WriteBody2, free_address, now_ms,
+};
 use crate::live::websocket::WebSocket;
 
 const PATIENCE: Duration = Duration::from_secs(10);

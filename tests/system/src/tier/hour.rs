@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::kills::{free_address, join_token, samples_of};
+use super::kills::{join_token, samples_of};
 use crate::harness::random::mix;
-use crate::harness::{Client, Launch, Scratch, now_ms};
+use crate::harness::{Client, Launch, Scratch, free_address, now_ms};
 
 /// Between the times of two passes.
 const STEP_MS: i64 = 1_000;

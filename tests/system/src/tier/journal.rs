@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::kills::free_address;
 use super::lines::settled;
 use crate::harness::random::Random;
-use crate::harness::{Launch, Scratch, now_ms};
+use crate::harness::{Launch, Scratch, free_address, now_ms};
 
 const WRITER: &str = "/lib/systemd/systemd-journal-remote";
 const ROUNDS: usize = 12;

@@ -6,7 +6,6 @@
 //! agent's life must be in the store, in order; only where the agent itself was killed may a pass
 //! be missing that had not reached its spool yet.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use serde_json::Value;
 use super::link::Link;
 use crate::harness::process::binary;
 use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch, Server, now_ms};
+use crate::harness::{Client, Launch, Scratch, Server, free_address, now_ms};
 
 /// Kills and cuts together.
 const ROUNDS: usize = 100;
@@ -38,11 +37,6 @@ struct Tier {
     link: Link,
     /// From before each kill of the agent until it collects again.
     agent_away: Vec<(i64, i64)>,
-}
-
-/// A port nobody uses now, to be used again after each restart.
-pub(super) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 impl Tier {

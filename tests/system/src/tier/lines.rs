@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::kills::{free_address, join_token};
+use super::kills::join_token;
 use crate::harness::random::Random;
-use crate::harness::{Client, Launch, Scratch, Server, now_ms};
+use crate::harness::{Client, Launch, Scratch, Server, free_address, now_ms};
 use crate::rotating::{Writing, number_of};
 
 const ROUNDS: usize = 100;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::kills::{free_address, join_token};
+use super::kills::join_token;
 use crate::harness::process::binary;
-use crate::harness::{Launch, Scratch};
+use crate::harness::{Launch, Scratch, free_address};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Attempts come within seconds; the log must not have a line for each.

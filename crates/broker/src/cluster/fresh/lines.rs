@@ -1,21 +1,19 @@
 //! Lines that other brokers take, for those who follow them at this one.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::BrokerId;
 use futures_util::{Stream, StreamExt, stream};
 use model::{Labels, LogBatch, Matcher, TenantName};
 use net::rpc::{DroppedLine, LiveLinesPart, LiveLinesRequest};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use super::Others;
+use super::{Others, Peer};
 use crate::Broker;
 use crate::logs::{LineFeed, LineInbox, LiveLines};
 use crate::rpc::{messages, tenant_named};
@@ -23,8 +21,6 @@ use crate::rpc::{messages, tenant_named};
 /// Lines of another broker on their way.
 pub type LiveLineParts = Pin<Box<dyn Stream<Item = Result<LiveLinesPart, Status>> + Send>>;
 
-/// How often it is looked which brokers there are.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to follow one.
 const PAUSE: Duration = Duration::from_millis(250);
 /// One that has nothing to say says so this often …
@@ -123,34 +119,15 @@ impl Others {
         inbox: LineInbox,
         begun: mpsc::Sender<()>,
     ) {
-        let mut begun = Some(begun);
-        // All end with this.
-        let mut tasks = JoinSet::new();
-        let mut followed: BTreeMap<BrokerId, (String, AbortHandle)> = BTreeMap::new();
-        loop {
-            let peers = self.consensus.read(|state| self.listed(state));
-            followed.retain(|id, (address, task)| {
-                let is_there = peers.iter().any(|peer| peer.id == *id && peer.address == *address);
-                if !is_there {
-                    task.abort();
-                }
-                is_there
-            });
-            for peer in peers {
-                let begun = begun.clone();
-                followed.entry(peer.id).or_insert_with(|| {
-                    let (request, inbox) = (request.clone(), inbox.clone());
-                    let request = LiveLinesRequest { to: peer.id.0, ..request };
-                    let (address, name) = (peer.address.clone(), peer.name);
-                    let one = Followed { address, name, request, inbox };
-                    (peer.address, tasks.spawn(Arc::clone(&self).follow_lines_of(one, begun)))
-                });
-            }
-            // Only those that were there first are waited for.
-            drop(begun.take());
-            while tasks.try_join_next().is_some() {}
-            sleep(LOOK_EVERY).await;
-        }
+        let begin = |peer: &Peer, begun| {
+            let (request, inbox) = (request.clone(), inbox.clone());
+            let request = LiveLinesRequest { to: peer.id.0, ..request };
+            let (address, name) = (peer.address.clone(), peer.name.clone());
+            let one = Followed { address, name, request, inbox };
+            Arc::clone(&self).follow_lines_of(one, begun)
+        };
+        // Only those that were there first are waited for.
+        self.follow_each(Some(begun), begin).await;
     }
 
     /// Reads what one broker takes, again and again. `begun` is dropped when it tells, or does not answer.

@@ -1,18 +1,17 @@
 //! Live samples that other brokers take, for those who subscribed at this one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::BrokerId;
 use futures_util::{Stream, StreamExt, stream};
 use net::rpc::{LiveEvents, LiveRequest, SubscribeRequest};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::Others;
+use super::{Others, Peer};
 use crate::Broker;
 use crate::live::{LiveHub, Subscriber};
 use crate::rpc::{live_events, messages, tenant_named};
@@ -20,8 +19,6 @@ use crate::rpc::{live_events, messages, tenant_named};
 /// Live samples of another broker on their way.
 pub type LiveParts = Pin<Box<dyn Stream<Item = Result<LiveEvents, Status>> + Send>>;
 
-/// How often it is looked which brokers there are.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to subscribe at one.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -75,34 +72,12 @@ impl Others {
         hub: Arc<LiveHub>,
         subscriber: Arc<Subscriber>,
     ) {
-        // All end with this.
-        let mut tasks = JoinSet::new();
-        let mut followed: BTreeMap<BrokerId, (String, AbortHandle)> = BTreeMap::new();
-        loop {
-            let peers = self.consensus.read(|state| self.listed(state));
-            followed.retain(|id, (address, task)| {
-                let is_there = peers.iter().any(|peer| peer.id == *id && peer.address == *address);
-                if !is_there {
-                    task.abort();
-                }
-                is_there
-            });
-            for peer in peers {
-                followed.entry(peer.id).or_insert_with(|| {
-                    let request = LiveRequest { to: peer.id.0, ask: Some(ask.clone()) };
-                    let (hub, subscriber) = (Arc::clone(&hub), Arc::clone(&subscriber));
-                    let following = Arc::clone(&self).follow_one(
-                        peer.address.clone(),
-                        request,
-                        hub,
-                        subscriber,
-                    );
-                    (peer.address, tasks.spawn(following))
-                });
-            }
-            while tasks.try_join_next().is_some() {}
-            sleep(LOOK_EVERY).await;
-        }
+        let begin = |peer: &Peer, _: Option<()>| {
+            let request = LiveRequest { to: peer.id.0, ask: Some(ask.clone()) };
+            let (hub, subscriber) = (Arc::clone(&hub), Arc::clone(&subscriber));
+            Arc::clone(&self).follow_one(peer.address.clone(), request, hub, subscriber)
+        };
+        self.follow_each(None, begin).await;
     }
 
     /// Reads what one broker takes, again and again.

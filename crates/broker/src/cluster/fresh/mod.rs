@@ -16,6 +16,7 @@
 //! the catalog.
 
 mod answers;
+mod following;
 mod foreign;
 mod heads;
 mod lines;
