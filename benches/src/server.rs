@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     Watchfire,
     VictoriaMetrics,
     Prometheus,
+    /// Of logs; Debian does not have it.
+    #[value(skip)]
+    VictoriaLogs,
 }
 
 /// How often Watchfire flushes when its work put off shall fall into the measured time.
@@ -46,6 +49,7 @@ impl Kind {
             Kind::Watchfire => "watchfire",
             Kind::VictoriaMetrics => "victoria-metrics",
             Kind::Prometheus => "prometheus",
+            Kind::VictoriaLogs => "victoria-logs",
         }
     }
 
@@ -68,17 +72,21 @@ impl Kind {
         std::env::split_paths(&path)
             .map(|directory| directory.join(self.name()))
             .find(|file| file.is_file())
-            .with_context(|| {
-                format!(
+            .with_context(|| match self {
+                Kind::VictoriaLogs => "victoria-logs is missing: build it from its module for Go, \
+                                       github.com/VictoriaMetrics/VictoriaLogs, and put it into PATH"
+                    .to_owned(),
+                _ => format!(
                     "{0} is missing: install Debian's package `{0}` (apt-get install {0})",
                     self.name()
-                )
+                ),
             })
     }
 
     /// Name and version.
     pub(crate) fn version(self) -> Result<String> {
-        let package = (self != Kind::Watchfire).then(|| self.name());
+        let is_packaged = !matches!(self, Kind::Watchfire | Kind::VictoriaLogs);
+        let package = is_packaged.then(|| self.name());
         let mut version = environment::version(&self.binary()?, package)?;
         if let (Kind::Watchfire, Some(commit)) = (self, environment::commit()) {
             version = format!("{version} ({commit})");
@@ -90,7 +98,7 @@ impl Kind {
     fn ready_path(self) -> &'static str {
         match self {
             Kind::Watchfire | Kind::Prometheus => "/-/ready",
-            Kind::VictoriaMetrics => "/health",
+            Kind::VictoriaMetrics | Kind::VictoriaLogs => "/health",
         }
     }
 
@@ -426,6 +434,11 @@ fn spawn(kind: Kind, setup: &Setup, directory: &Path, address: SocketAddr) -> Re
             command.arg(format!("-httpListenAddr={address}"));
             // Only lifts a limit; at 1,000,000 series `count` over all is refused otherwise.
             command.args(["-search.maxUniqueTimeseries=10000000", "-loggerLevel=WARN"]);
+        }
+        Kind::VictoriaLogs => {
+            command.arg(format!("-storageDataPath={}", data.display()));
+            command.arg(format!("-httpListenAddr={address}"));
+            command.args(["-loggerLevel=WARN", &format!("-retentionPeriod={RETENTION_DAYS}d")]);
         }
         Kind::Prometheus => {
             let nothing = "global: {scrape_interval: 15s}\n";

@@ -1,4 +1,4 @@
-//! What is asked: of the server, and of ripgrep over the same lines as files.
+//! What is asked: of the server, of VictoriaLogs, and of ripgrep over the same lines as files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::corpus::{Form, RARE, request_id, user};
 use super::push::Corpus;
 use crate::http::url_encode;
-use crate::server::Server;
+use crate::server::{Kind, Server};
 
 /// Runs of each question; the median counts.
 const RUNS: usize = 5;
@@ -20,6 +20,9 @@ const SCANS: usize = 3;
 pub(super) struct Question {
     pub(super) name: &'static str,
     query: String,
+    /// The same in LogsQL. VictoriaLogs takes lines of JSON apart when they are pushed, so what is in them is asked
+    /// for by field.
+    logsql: String,
     /// Lines that are asked for; `None` for numbers.
     limit: Option<usize>,
     /// Arguments of a ripgrep that finds the same, or reads the same and finds what it can.
@@ -60,6 +63,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 Question {
                     name: "needle: one line by an id, over everything",
                     query: format!("{{job=~\".+\"}} |= \"{id}\""),
+                    logsql: format!("request_id:={id}"),
                     limit: Some(100),
                     scan: words(&["--count", "--fixed-strings", &id]),
                     of: None,
@@ -68,6 +72,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 Question {
                     name: "rare word, over everything",
                     query: "{job=~\".+\"} |= \"inventory-backend\"".to_owned(),
+                    logsql: "\"inventory-backend\"".to_owned(),
                     limit: Some(lines.div_ceil(RARE) as usize + 1),
                     scan: words(&["--count", "--fixed-strings", "inventory-backend"]),
                     of: None,
@@ -76,6 +81,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 Question {
                     name: "level | json, one user",
                     query: format!("{{job=\"json\"}} | json user=\"user_id\" | user=\"{who}\""),
+                    logsql: format!("{{job=\"json\"}} user_id:={who}"),
                     limit: Some(5_000),
                     scan: words(&["--count", "--fixed-strings", &format!("\"user_id\":\"{who}\"")]),
                     of: Some(form),
@@ -84,6 +90,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 Question {
                     name: "sum by (detected_level) (count_over_time), all json",
                     query: "sum by (detected_level) (count_over_time({job=\"json\"}[6m]))".to_owned(),
+                    logsql: "{job=\"json\"} | stats by (_time:6m, level) count() n".to_owned(),
                     limit: None,
                     scan: words(&["--count", "\"level\":\"(error|warn|info|debug)\""]),
                     of: Some(form),
@@ -95,6 +102,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
             Question {
                 name: "newest 100 with a common word",
                 query: "{job=\"nginx\"} |= \"GET\"".to_owned(),
+                logsql: "{job=\"nginx\"} GET".to_owned(),
                 limit: Some(100),
                 scan: words(&["--count", "--max-count=100", "--fixed-strings", "GET"]),
                 of: Some(form),
@@ -103,6 +111,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
             Question {
                 name: "regex: |~ \"/orders/4[0-9]{4} .* 50[02] \"",
                 query: "{job=\"nginx\"} |~ \"/orders/4[0-9]{4} .* 50[02] \"".to_owned(),
+                logsql: "{job=\"nginx\"} ~\"/orders/4[0-9]{4} .* 50[02] \"".to_owned(),
                 limit: Some(5_000),
                 scan: words(&["--count", "/orders/4[0-9]{4} .* 50[02] "]),
                 of: Some(form),
@@ -111,6 +120,8 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
             Question {
                 name: "topk(10) by address of | pattern",
                 query: "topk(10, sum by (ip) (count_over_time({job=\"nginx\"} | pattern `<ip> - - <_>` [6h])))"
+                    .to_owned(),
+                logsql: "{job=\"nginx\"} | extract \"<ip> - - \" | stats by (ip) count() n | sort by (n desc) limit 10"
                     .to_owned(),
                 limit: None,
                 scan: words(&["--no-line-number", "--only-matching", "^[0-9.]+"]),
@@ -123,6 +134,8 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
                 name: "quantile 0.99 of | logfmt | unwrap duration",
                 query: "quantile_over_time(0.99, {job=\"logfmt\"} |= \"component=gateway\" | logfmt duration | unwrap duration(duration) [6m]) by ()"
                     .to_owned(),
+                logsql: "{job=\"logfmt\"} \"component=gateway\" | unpack_logfmt fields (duration) | stats by (_time:6m) quantile(0.99, duration) n"
+                    .to_owned(),
                 limit: None,
                 scan: words(&["--no-line-number", "--only-matching", "component=gateway.* duration=([0-9.]+)ms"]),
                 of: Some(form),
@@ -131,6 +144,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
             Question {
                 name: "level=error, newest 1,000",
                 query: "{job=\"logfmt\"} | detected_level=\"error\"".to_owned(),
+                logsql: "{job=\"logfmt\"} \"level=error\"".to_owned(),
                 limit: Some(1_000),
                 scan: words(&["--count", "--max-count=1000", "--fixed-strings", "level=error"]),
                 of: Some(form),
@@ -140,6 +154,7 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
         Form::Syslog => vec![Question {
             name: "count of a phrase per 6 min",
             query: "sum(count_over_time({job=\"syslog\"} |= \"Failed password\" [6m]))".to_owned(),
+            logsql: "{job=\"syslog\"} \"Failed password\" | stats by (_time:6m) count() n".to_owned(),
             limit: None,
             scan: words(&["--count", "--fixed-strings", "Failed password"]),
             of: Some(form),
@@ -151,8 +166,14 @@ fn of(form: Form, lines: u64) -> Vec<Question> {
 impl Question {
     /// Asks the server for the time from `start_ns` to `end_ns`.
     pub(super) fn ask(&self, server: &Server, (start_ns, end_ns): (i64, i64)) -> Result<Asked> {
-        let query = url_encode(&self.query);
+        let is_peer = server.kind == Kind::VictoriaLogs;
+        let query = url_encode(if is_peer { &self.logsql } else { &self.query });
         let path = match self.limit {
+            limit if is_peer => {
+                // Without a limit all are yielded, in no order.
+                let limit = limit.map_or(String::new(), |limit| format!("&limit={limit}"));
+                format!("/select/logsql/query?query={query}{limit}&start={start_ns}&end={end_ns}")
+            }
             Some(limit) => format!(
                 "/loki/api/v1/query_range?query={query}&limit={limit}&start={start_ns}&end={end_ns}"
             ),
@@ -174,7 +195,7 @@ impl Question {
             times.push(started.elapsed().as_secs_f64() * 1e3);
             if run == 0 {
                 read_bytes = server.read_bytes()? - read;
-                found = total(&body)?;
+                found = if is_peer { total_of_rows(&body)? } else { total(&body)? };
             }
         }
         let cpu_ms = (server.cpu_seconds()? - cpu) * 1e3 / RUNS as f64;
@@ -222,6 +243,17 @@ impl Question {
         }
         Ok(())
     }
+}
+
+/// Lines of an answer in JSON lines, or the sum of its values.
+fn total_of_rows(body: &[u8]) -> Result<f64> {
+    let mut total = 0.0;
+    for row in body.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()) {
+        let row: Value = serde_json::from_slice(row).context("a row is no JSON")?;
+        let number = row["n"].as_str().map(|n| n.parse::<f64>().unwrap_or(f64::NAN));
+        total += number.unwrap_or(1.0);
+    }
+    Ok(total)
 }
 
 /// Lines of an answer, or the sum of its values.

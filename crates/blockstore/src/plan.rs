@@ -48,7 +48,7 @@ pub const THINNED_LEVEL: u8 = 6;
 /// acknowledged, and reaches blocks later.
 const THIN_SETTLE_MS: i64 = HOUR_MS;
 
-/// Blocks that are worth a merge before their cell is closed, or after.
+/// Blocks that are worth a merge after their cell is closed, and before unless the policy says otherwise.
 const FANIN: usize = 4;
 
 /// Late blocks are joined to what is merged when they are this part of it.
@@ -64,12 +64,15 @@ pub struct MergePolicy {
     /// ranges of series then: it gets rollups, and is thinned, whatever its size. A day of logs is not: nothing
     /// would be gained by it.
     pub max_bytes: u64,
+    /// So many blocks are worth a merge before their cell is closed; two or more. The fewer, the fewer blocks there
+    /// are to be read; the more, the less often all is written anew.
+    pub fan_in: usize,
 }
 
 impl Default for MergePolicy {
-    /// Ten minutes: twice the time after which a head is flushed. Any size.
+    /// Ten minutes: twice the time after which a head is flushed. Any size. Four blocks.
     fn default() -> Self {
-        MergePolicy { settle_ms: 600_000, max_bytes: u64::MAX }
+        MergePolicy { settle_ms: 600_000, max_bytes: u64::MAX, fan_in: FANIN }
     }
 }
 
@@ -124,7 +127,7 @@ impl Default for Retention {
 /// is that of sorting the blocks.
 pub fn plan_merge(blocks: &[BlockMeta], now_ms: i64, policy: &MergePolicy) -> Option<MergeJob> {
     let settled_ms = now_ms.saturating_sub(policy.settle_ms);
-    let owners = by_owner(blocks, settled_ms, policy.max_bytes);
+    let owners = by_owner(blocks, settled_ms, policy);
     // Small and frequent merges first: they keep the number of blocks down at the least cost.
     let parts = owners.iter().find_map(Cells::plan_parts);
     parts.or_else(|| {
@@ -145,7 +148,7 @@ pub fn plan_thin(
     kept_ms.iter().enumerate().rev().find_map(|(tier, kept_ms)| {
         let level = THINNED_LEVEL.saturating_add(u8::try_from(tier).unwrap_or(u8::MAX));
         let horizon_ms = now_ms.saturating_sub(*kept_ms).saturating_sub(THIN_SETTLE_MS);
-        let owners = by_owner(blocks, horizon_ms, policy.max_bytes);
+        let owners = by_owner(blocks, horizon_ms, policy);
         owners.iter().find_map(|owner| owner.plan_thin(level))
     })
 }
@@ -186,12 +189,19 @@ struct Cells<'a> {
     settled_ms: i64,
     /// As in [`MergePolicy`].
     max_bytes: u64,
+    /// As in [`MergePolicy`].
+    fan_in: usize,
     /// Whether a day is one job whatever its size.
     has_whole_days: bool,
 }
 
 impl<'a> Cells<'a> {
-    fn new(signal: Signal, mut all: Vec<&'a BlockMeta>, settled_ms: i64, max_bytes: u64) -> Self {
+    fn new(
+        signal: Signal,
+        mut all: Vec<&'a BlockMeta>,
+        settled_ms: i64,
+        policy: &MergePolicy,
+    ) -> Self {
         all.sort_unstable_by_key(|block| (block.first_sequence, block.last_sequence, block.id));
         let cells = SCALES.map(|(len_ms, _)| {
             let mut cells: BTreeMap<i64, Vec<&BlockMeta>> = BTreeMap::new();
@@ -203,7 +213,8 @@ impl<'a> Cells<'a> {
             cells
         });
         let has_whole_days = signal == Signal::Metrics;
-        Cells { all, cells, settled_ms, max_bytes, has_whole_days }
+        let (max_bytes, fan_in) = (policy.max_bytes, policy.fan_in.max(2));
+        Cells { all, cells, settled_ms, max_bytes, fan_in, has_whole_days }
     }
 
     /// Whether the cell of this scale that begins at `start_ms`, or holds it, is closed.
@@ -229,20 +240,26 @@ impl<'a> Cells<'a> {
         self.has_whole_days && level >= ROLLED_LEVEL
     }
 
-    /// Runs of equal level in windows that still grow.
+    /// Runs of equal level in windows that still grow, or are too large to become one block.
     fn plan_parts(&self) -> Option<MergeJob> {
         let (window_ms, _) = SCALES[0];
-        let open = self.cells[0]
-            .iter()
-            .filter(|(index, _)| !self.is_closed(index.saturating_mul(window_ms), 0));
-        open.flat_map(|(_, blocks)| blocks.chunk_by(|a, b| a.level == b.level))
-            .filter(|run| run.len() >= FANIN && run[0].level < LAST_PART_LEVEL)
-            .find_map(|run| self.plan_run(run, run[0].level + 1))
+        self.cells[0].iter().find_map(|(index, blocks)| {
+            let fan_in = match self.is_closed(index.saturating_mul(window_ms), 0) {
+                false => self.fan_in,
+                // What is left over at its end, or came late.
+                true if sum_bytes(blocks) > self.max_bytes => FANIN,
+                true => return None,
+            };
+            let runs = blocks.chunk_by(|a, b| a.level == b.level);
+            let runs = runs.filter(|run| run.len() >= fan_in && run[0].level < LAST_PART_LEVEL);
+            let mut jobs = runs.filter_map(|run| self.plan_run(run, run[0].level + 1, fan_in));
+            jobs.next()
+        })
     }
 
     /// The first of these blocks, as many as fit; behind those that fit nowhere.
-    fn plan_run(&self, run: &[&BlockMeta], level: u8) -> Option<MergeJob> {
-        (0..=run.len() - FANIN).find_map(|first| {
+    fn plan_run(&self, run: &[&BlockMeta], level: u8, fan_in: usize) -> Option<MergeJob> {
+        (0..=run.len() - fan_in).find_map(|first| {
             let mut bytes = 0_u64;
             let fitting = run[first..].iter().take_while(|block| {
                 bytes = bytes.saturating_add(block.size_bytes);
@@ -250,7 +267,7 @@ impl<'a> Cells<'a> {
             });
             // Where that would tear apart what was written side by side, some fewer.
             let most = fitting.count();
-            (FANIN..=most).rev().find_map(|len| self.job(&run[first..first + len], level))
+            (fan_in..=most).rev().find_map(|len| self.job(&run[first..first + len], level))
         })
     }
 
@@ -324,12 +341,12 @@ impl<'a> Cells<'a> {
 }
 
 /// The blocks of each tenant and signal.
-fn by_owner(blocks: &[BlockMeta], settled_ms: i64, max_bytes: u64) -> Vec<Cells<'_>> {
+fn by_owner<'a>(blocks: &'a [BlockMeta], settled_ms: i64, policy: &MergePolicy) -> Vec<Cells<'a>> {
     let mut owners: BTreeMap<(TenantId, Signal), Vec<&BlockMeta>> = BTreeMap::new();
     for block in blocks.iter().filter(|block| !block.range.is_empty()) {
         owners.entry((block.tenant, block.signal)).or_default().push(block);
     }
-    let cells = |((_, signal), blocks)| Cells::new(signal, blocks, settled_ms, max_bytes);
+    let cells = |((_, signal), blocks)| Cells::new(signal, blocks, settled_ms, policy);
     owners.into_iter().map(cells).collect()
 }
 

@@ -312,6 +312,41 @@ fn blocks_that_are_too_large_together_stay_as_they_are() {
     assert_eq!([60, 59, 19].map(inputs), [6, 2, 0]);
 }
 
+#[test]
+fn a_window_that_grows_is_merged_when_the_policy_says() {
+    let mut store = Store::default();
+    let mut merged = Vec::new();
+    for second in 0..12 {
+        let start = second * 1_000;
+        store.flush(&[(0, TimeRange::new(start, start + 1_000), 10)]);
+        let policy = MergePolicy { fan_in: 12, ..MergePolicy::default() };
+        let job = plan_merge(&store.blocks(), MINUTE, &policy);
+        merged.push(job.map_or(0, |job| job.inputs.len()));
+    }
+    assert_eq!(merged, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12]);
+}
+
+/// What was left over when its window ended, or came late, does not stay in pieces.
+#[test]
+fn a_window_that_is_too_large_for_one_block_is_merged_in_parts() {
+    let mut store = Store::default();
+    for second in 0..11 {
+        let start = second * 1_000;
+        store.flush(&[(0, TimeRange::new(start, start + 1_000), 10)]);
+    }
+    let inputs = |max_bytes, now_ms| {
+        let policy = MergePolicy { max_bytes, fan_in: 12, ..MergePolicy::default() };
+        plan_merge(&store.blocks(), now_ms, &policy)
+            .map(|job| (job.inputs.len(), job.level))
+            .unwrap_or_default()
+    };
+    assert_eq!(inputs(109, HOUR), (0, 0));
+    assert_eq!(inputs(109, 3 * HOUR), (10, 1));
+    assert_eq!(inputs(50, 3 * HOUR), (5, 1));
+    assert_eq!(inputs(39, 3 * HOUR), (0, 0));
+    assert_eq!(inputs(110, 3 * HOUR), (11, 3));
+}
+
 /// They grew while nothing was merged for an hour: as many as fit are, not all or none.
 #[test]
 fn a_run_that_is_too_large_is_merged_in_parts() {

@@ -44,7 +44,7 @@ use crate::{BrokerConfig, command};
 use logs::WrittenLines;
 
 pub(crate) use damage::{Damaged, DamagedBlocks, Unfinished, is_damage, words_of_quarantined};
-pub(crate) use memory::{flush_head_bytes, idle_ms};
+pub(crate) use memory::{flush_head_bytes, idle_ms, lines_want_flush};
 pub(crate) use planning::{DAY_MS, Due, MergeTerms, Planner, Unreadable};
 pub(crate) use wake::{Wake, WakeQueue};
 
@@ -284,6 +284,7 @@ impl Maintenance {
     fn flush_is_urgent(&self) -> bool {
         self.commits.unflushed_bytes.load(Ordering::Relaxed) >= self.flush_bytes
             || self.head_bytes() >= flush_head_bytes(&self.governor)
+            || lines_want_flush(self.lines.heads.totals().bytes, || self.registry.all_series())
     }
 
     /// Memory of samples and lines in heads.
@@ -326,6 +327,8 @@ impl Maintenance {
         self.exemplars.saved(&*self.disk, &cut);
         self.shards.drop_flushed(&cuts);
         self.lines.heads.drop_flushed(&heads);
+        // What is in blocks now makes no other flush due.
+        self.lines.heads.settle();
         self.pending.clear();
         self.forget_deletes();
         self.count(&self.counters.flushes, 1);

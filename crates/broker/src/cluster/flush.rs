@@ -26,7 +26,7 @@ use crate::commit::Message;
 use crate::deletes::Done;
 use crate::live::LiveHub;
 use crate::logs::FrozenHead;
-use crate::maintenance::{MaintenanceCounters, Wake, flush_head_bytes, idle_ms};
+use crate::maintenance::{MaintenanceCounters, Wake, flush_head_bytes, idle_ms, lines_want_flush};
 use crate::shards::receive;
 use crate::visible::Visible;
 
@@ -135,6 +135,9 @@ impl Upkeep {
             || self.has_left_out()
             || unflushed >= self.flush_bytes
             || self.visible.head_bytes() >= flush_head_bytes(&self.governor)
+            || lines_want_flush(self.visible.lines.heads.totals().bytes, || {
+                self.registry.all_series()
+            })
     }
 
     /// Whether only this broker knows that some segments are missing: when they are flushed past, all do.

@@ -15,6 +15,19 @@ const EARLY_FLUSH_EVERY: Duration = Duration::from_secs(30);
 /// Most memory of the head that makes a flush due whatever the log says.
 const FLUSH_HEAD_BYTES: u64 = 2 << 30;
 
+/// Memory of lines in heads that makes a flush due where there are few series. Lines come in much larger numbers of
+/// bytes than samples do; what blocks of them take on the disk, and to be written, is about the same from this size on.
+const FLUSH_LINE_BYTES: u64 = 256 << 20;
+/// As many more for each series: a flush writes those as well, and what that costs goes by their number.
+const FLUSH_LINE_BYTES_PER_SERIES: u64 = 2 << 10;
+
+/// Whether lines make a flush due, which take this much in the heads, beside so many series.
+pub(crate) fn lines_want_flush(line_bytes: u64, series: impl FnOnce() -> usize) -> bool {
+    // Fast path: nobody asks how many series there are.
+    line_bytes >= FLUSH_LINE_BYTES
+        && line_bytes >= FLUSH_LINE_BYTES + series() as u64 * FLUSH_LINE_BYTES_PER_SERIES
+}
+
 /// Memory of the head that makes a flush due.
 pub(crate) fn flush_head_bytes(governor: &Governor) -> u64 {
     FLUSH_HEAD_BYTES.min(governor.flush_bytes())

@@ -20,6 +20,9 @@ use crate::{BrokerConfig, RollupTier};
 /// Blocks of lines that are larger than this together are not made one: nothing is read faster then, and each
 /// merge writes all of it again.
 const MAX_BYTES_OF_LINES: u64 = 1 << 30;
+/// So many blocks of lines of a window that still grows become one: a merge of lines costs much more than to look into
+/// a few more blocks, whose filters tell which of them to read.
+const FAN_IN_OF_LINES: usize = 12;
 
 /// How much longer than samples the marks of agents are kept: a batch sent at the end of the
 /// retention may come again for a while.
@@ -176,7 +179,8 @@ impl Planner {
     /// each other in time.
     pub(crate) fn next_of_lines(&self, metas: &[BlockMeta]) -> Option<MergeJob> {
         let max_bytes = self.policy.max_bytes.min(MAX_BYTES_OF_LINES);
-        plan_merge(metas, (self.now_ms)(), &MergePolicy { max_bytes, ..self.policy })
+        let policy = MergePolicy { max_bytes, fan_in: FAN_IN_OF_LINES, ..self.policy };
+        plan_merge(metas, (self.now_ms)(), &policy)
     }
 
     /// What a merge of lines that begins now keeps.
