@@ -58,7 +58,7 @@ use net::rpc::SubscribeRequest;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 
-pub use catalog::{BlockId, BlockMeta};
+pub use catalog::{BlockId, BlockMeta, Signal};
 pub use deletes::BlockForm;
 
 pub use agents::{BatchIdentity, Delivery, Incarnation, Lane};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use blockstore::{Counters, Disk, FileDisk, LogReader};
 use catalog::{BlockMeta, Signal, State, StoreId, Tombstone};
-use model::{TenantId, TenantName, TimeRange};
+use model::{MatchOp, TenantId, TenantName, TimeRange};
 
 use crate::{recovery, tenants};
 
@@ -32,10 +32,6 @@ impl StoreCopy {
         ensure!(
             reader.report().damage.is_empty(),
             "the catalog in {shown} is damaged: make the copy again"
-        );
-        ensure!(
-            state.blocks().all(|meta| meta.signal == Signal::Metrics),
-            "{shown} holds logs, which cannot be moved into a cluster yet"
         );
         let tenants = tenants::names(&state).context("read the names of its tenants")?;
         Ok(StoreCopy { state, tenants })
@@ -73,17 +69,65 @@ impl StoreCopy {
         self.state.last_delete()
     }
 
-    /// Deletes that are still known, by number, as arguments of `watchfire delete`.
+    /// Deletes that are still known, by number, as somebody would make them again: those of samples by
+    /// `watchfire delete`, those of lines by Loki's API.
     pub fn deletes(&self) -> impl Iterator<Item = (u64, String)> {
-        self.state.tombstones().map(|one| (one.number, self.as_arguments(one)))
+        self.state.tombstones().map(|one| {
+            let again = match one.signal {
+                Signal::Metrics => self.as_command(one),
+                Signal::Logs => self.as_request(one),
+            };
+            (one.number, again)
+        })
     }
 
-    fn as_arguments(&self, delete: &Tombstone) -> String {
-        let mut arguments = String::new();
+    /// How the tenant of a delete is named, unless it is the default one.
+    fn tenant_of(&self, delete: &Tombstone) -> Option<String> {
         match self.tenant_name(delete.tenant) {
-            Some(tenant) if tenant.is_default() => {}
-            Some(tenant) => arguments += &format!("--tenant {tenant} "),
-            None => arguments += &format!("--tenant '#{}' ", delete.tenant.0),
+            Some(tenant) if tenant.is_default() => None,
+            Some(tenant) => Some(tenant.to_string()),
+            None => Some(format!("'#{}'", delete.tenant.0)),
+        }
+    }
+
+    fn as_request(&self, delete: &Tombstone) -> String {
+        let mut requests = Vec::new();
+        for selector in &delete.selectors {
+            let (of_line, of_labels): (Vec<_>, Vec<_>) =
+                selector.iter().partition(|one| one.name == crate::LINE);
+            let labels: Vec<String> = of_labels
+                .iter()
+                .map(|one| condition(&one.name, one.op.as_str(), &one.value))
+                .collect();
+            let mut query = format!("{{{}}}", labels.join(","));
+            for one in of_line {
+                let op = match one.op {
+                    MatchOp::Equal => "|=",
+                    MatchOp::NotEqual => "!=",
+                    MatchOp::Regex => "|~",
+                    MatchOp::NotRegex => "!~",
+                };
+                query += &format!(" {}", condition("", op, &one.value));
+            }
+            let mut request = "POST /loki/api/v1/delete".to_owned();
+            if let Some(tenant) = self.tenant_of(delete) {
+                request += &format!(" of tenant {tenant}");
+            }
+            request += &format!(" with query={query}");
+            if delete.range.start_ms != TimeRange::all().start_ms {
+                request += &format!(" start={}", delete.range.start_ms.div_euclid(1_000));
+            }
+            // What is younger was not there.
+            let last_ms = delete.range.end_ms.saturating_sub(1).min(delete.at_ms);
+            requests.push(request + &format!(" end={}", last_ms.div_euclid(1_000) + 1));
+        }
+        requests.join("; ")
+    }
+
+    fn as_command(&self, delete: &Tombstone) -> String {
+        let mut arguments = "watchfire delete ".to_owned();
+        if let Some(tenant) = self.tenant_of(delete) {
+            arguments += &format!("--tenant {tenant} ");
         }
         let seconds = |ms: i64| ms as f64 / 1e3;
         if delete.range.start_ms != TimeRange::all().start_ms {
@@ -93,12 +137,10 @@ impl StoreCopy {
         let last_ms = delete.range.end_ms.saturating_sub(1).min(delete.at_ms);
         arguments += &format!("--end {}", seconds(last_ms));
         for selector in &delete.selectors {
-            let condition = |one: &catalog::LabelCondition| {
-                let value =
-                    one.value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                format!("{}{}\"{value}\"", one.name, one.op.as_str())
-            };
-            let conditions: Vec<String> = selector.iter().map(condition).collect();
+            let conditions: Vec<String> = selector
+                .iter()
+                .map(|one| condition(&one.name, one.op.as_str(), &one.value))
+                .collect();
             let selector = format!("{{{}}}", conditions.join(","));
             arguments += &format!(" '{}'", selector.replace('\'', r"'\''"));
         }
@@ -116,6 +158,12 @@ impl StoreCopy {
             |(key, value): (&str, &catalog::KeyValue)| (key.to_owned(), value.value.clone());
         self.state.keys(prefix).map(owned).collect()
     }
+}
+
+/// A condition as it is written in a query.
+fn condition(name: &str, op: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}{op}\"{value}\"")
 }
 
 #[cfg(test)]
@@ -165,12 +213,46 @@ mod tests {
         assert_eq!([&before, &deleted, &cleaned].map(StoreCopy::has_deletes), [false, true, false]);
         assert_eq!([&before, &deleted, &cleaned].map(StoreCopy::last_delete), [0, 1, 1]);
         let told: Vec<_> = deleted.deletes().collect();
-        let expected = format!("--end {} '{{__name__=\"gone\"}}'", NOW_MS / 1_000);
+        let expected = format!("watchfire delete --end {} '{{__name__=\"gone\"}}'", NOW_MS / 1_000);
         assert_eq!(told, [(1, expected)]);
         let rows = |copy: &StoreCopy| copy.blocks().iter().map(|(meta, _)| meta.rows).sum::<u64>();
         assert_eq!([&before, &deleted, &cleaned].map(rows), [2, 2, 1]);
         assert_eq!(before.blocks()[0].1, Some(TenantName::DEFAULT));
         assert!(StoreCopy::open(&data.path().join("snapshots")).is_err());
+    }
+
+    #[test]
+    fn a_delete_of_lines_is_told_as_a_request() {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let config = BrokerConfig::new(data.path().to_owned(), || NOW_MS);
+        let broker = Broker::open(config, Arc::default()).expect("an empty disk");
+        // A delete that can hide nothing in a block is forgotten.
+        let mut batch = model::LogBatch::default();
+        batch.stream(&Labels::from_pairs([("app", "a\"b")]).expect("valid"));
+        batch.push(NOW_MS * 1_000_000, b"a line", &[]).expect("it is short");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        broker.ingest_logs(DEFAULT_TENANT, batch, None, move |result| {
+            sender.send(result).expect("waiting");
+        });
+        receiver.recv().expect("an answer").expect("stored");
+        broker.snapshot("before", true).expect("written");
+        let matcher = |name, op, value| Matcher::new(name, op, value).expect("it compiles");
+        let selector = vec![
+            matcher("app", MatchOp::Equal, "a\"b"),
+            matcher(crate::LINE, MatchOp::NotRegex, "x.*y"),
+        ];
+        let range = TimeRange::new(NOW_MS - 10_000, NOW_MS + 10_000);
+        broker.delete_logs(DEFAULT_TENANT, &[selector], range).expect("deleted");
+        broker.snapshot("copy", true).expect("written");
+        broker.stop();
+        let copy = StoreCopy::open(&data.path().join("snapshots/copy")).expect("a copy");
+        let told: Vec<_> = copy.deletes().map(|(_, again)| again).collect();
+        let (start, end) = (NOW_MS / 1_000 - 10, NOW_MS / 1_000 + 1);
+        let query = r#"{app="a\"b"} !~ "x.*y""#;
+        assert_eq!(
+            told,
+            [format!("POST /loki/api/v1/delete with query={query} start={start} end={end}")]
+        );
     }
 
     #[test]

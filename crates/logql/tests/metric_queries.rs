@@ -1,9 +1,12 @@
 //! Queries of numbers over lines in memory.
 
+use logql::compile::stages;
 use logql::metric::{
     Entry, EvalOptions, Evaluation, MetadataWanted, MetricError, Request, Run, Sink, Source, Steps,
     evaluate,
 };
+use logql::pipeline::Pipeline;
+use logql::syntax::ast::StageKind;
 use logql::syntax::{optimized, parse_metric};
 use model::Labels;
 
@@ -81,6 +84,54 @@ impl Source for Lines<'_> {
     }
 }
 
+/// Hands over only lines that pass the filters on stored lines, and nothing of them that nobody reads.
+struct Filtered<'a>(Lines<'a>);
+
+struct Passing<'s> {
+    sink: &'s mut dyn Sink,
+    filters: Pipeline,
+    needs_lines: bool,
+}
+
+impl Sink for Passing<'_> {
+    fn stream(&mut self, labels: &Labels) {
+        self.filters.set_stream(labels.iter());
+        self.sink.stream(labels);
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), MetricError> {
+        if self.filters.process(entry.timestamp_ns, entry.line, []).is_none() {
+            return Ok(());
+        }
+        let line = if self.needs_lines { entry.line } else { b"" };
+        self.sink.entry(&Entry { line, ..*entry })
+    }
+
+    fn takes_run(&self, _: i64, _: i64) -> bool {
+        false
+    }
+
+    fn run(&mut self, _: Run<'_>) -> Result<(), MetricError> {
+        Ok(())
+    }
+}
+
+impl Source for Filtered<'_> {
+    fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError> {
+        let mut log = request.log.clone();
+        let is_stored = log.ordered_stages().into_iter().take_while(|one| !one.kind.changes_line());
+        let filters = is_stored.filter(|one| matches!(one.kind, StageKind::LineFilter(_)));
+        log.stages = filters.cloned().collect();
+        assert!(log.stages.is_empty() || !request.takes_runs, "{}", request.log);
+        let filters = Pipeline::new(stages(&log)?, 1);
+        self.0.read(request, &mut Passing { sink, filters, needs_lines: request.needs_lines })
+    }
+
+    fn filters_lines(&self) -> bool {
+        true
+    }
+}
+
 fn outcome(query: &str, steps: Steps, lines: &[Line<'_>]) -> Result<Vec<String>, String> {
     let expr = parse_metric(query).map_err(|error| error.to_string())?;
     let options = EvalOptions { max_series: 500, max_values: 1 << 20, now_ns: 0, seed: 3 };
@@ -88,6 +139,8 @@ fn outcome(query: &str, steps: Steps, lines: &[Line<'_>]) -> Result<Vec<String>,
     let result = evaluate(&expr, steps, &Lines(lines), &options);
     let of_runs = evaluate(&expr, steps, &Runs(Lines(lines)), &options);
     assert_eq!(format!("{result:?}"), format!("{of_runs:?}"), "{query} by runs");
+    let of_filtered = evaluate(&expr, steps, &Filtered(Lines(lines)), &options);
+    assert_eq!(format!("{result:?}"), format!("{of_filtered:?}"), "{query} of filtered lines");
     Ok(match result.map_err(|error| error.to_string())? {
         Evaluation::Scalar(value) => vec![value.to_string()],
         Evaluation::Series(series) => series

@@ -72,10 +72,38 @@ impl Since {
     }
 }
 
+/// A block that is about to be written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reserved {
+    #[serde(default)]
+    signal: MovedSignal,
+}
+
+/// What is in a block. Programs that moved nothing but samples did not say so.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MovedSignal {
+    #[default]
+    Metrics,
+    Logs,
+}
+
+impl From<MovedSignal> for Signal {
+    fn from(moved: MovedSignal) -> Self {
+        match moved {
+            MovedSignal::Metrics => Signal::Metrics,
+            MovedSignal::Logs => Signal::Logs,
+        }
+    }
+}
+
 /// A block of another store.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MovedBlock {
+    #[serde(default)]
+    signal: MovedSignal,
     /// The store it comes from, and its id there.
     source: String,
     source_id: u64,
@@ -116,17 +144,21 @@ async fn list(
         "blocks": blocks_of(&broker, &source),
         "samples_kept_ms": config.retention.time_ms,
         "kept_ms": config.kept().time_ms,
+        "lines_kept_ms": config.logs_retention_ms,
         "source_deletes": since.map(|since| since.there),
     })))
 }
 
 /// An id for a block that is about to be written.
-async fn reserve(State(broker): State<Broker>) -> Result<Response, ApiError> {
+async fn reserve(
+    State(broker): State<Broker>,
+    JsonBody(reserved): JsonBody<Reserved>,
+) -> Result<Response, ApiError> {
     in_a_cluster(&broker)?;
     match broker.apply(Command::ReserveIds { count: 1 }).await.map_err(refused)? {
         Outcome::Reserved(ids) => {
             let id = BlockId(ids.start);
-            let (cluster, key) = (cluster(&broker), id.key(Signal::Metrics));
+            let (cluster, key) = (cluster(&broker), id.key(reserved.signal.into()));
             Ok(success(json!({ "cluster": cluster, "id": id.0, "key": key })))
         }
         other => unreachable!("the catalog answers a reservation with ids, not {other:?}"),
@@ -211,7 +243,12 @@ async fn add(
     let since = since.ok_or_else(|| bad("the move of that store has not begun".to_owned()))?;
     let name = tenant(&moved.tenant)?;
     let (opening, for_tenant) = (broker.clone(), broker.clone());
-    let opened = broker.off_the_sockets(move || opening.inner.blocks.open_block(id)).await;
+    let signal = moved.signal.into();
+    let open = move || match signal {
+        Signal::Metrics => opening.inner.blocks.open_block(id).map(drop),
+        Signal::Logs => opening.inner.log_blocks.open_block(id).map(drop),
+    };
+    let opened = broker.off_the_sockets(open).await;
     if let Err(error) = opened {
         let why = format!("block {id} cannot be read in the shared store: {error}");
         return Err(match is_damage(&error) {
@@ -223,7 +260,7 @@ async fn add(
     let added = NewBlock {
         id,
         tenant: tenant.map_err(refused)?,
-        signal: Signal::Metrics,
+        signal,
         range: TimeRange::new(moved.start_ms, moved.end_ms),
         rows: moved.rows,
         series: moved.series,
@@ -240,7 +277,7 @@ async fn add(
         Err(error) => return Err(refused(error)),
     }
     // Without it the block would come a second time, which is a waste and nothing worse: equal samples of
-    // two blocks are one.
+    // two blocks are one, and so are equal lines of one time.
     broker.put_key_async(&mark, value, Expected::Any).await.map_err(refused)?;
     Ok(success(json!({ "id": id.0 })))
 }

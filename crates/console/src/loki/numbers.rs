@@ -90,6 +90,11 @@ impl Source for Lines<'_> {
         self.outcome(read)
     }
 
+    /// As [`Pushdown`] tells the store.
+    fn filters_lines(&self) -> bool {
+        true
+    }
+
     fn width(&self) -> usize {
         self.snapshot.width()
     }

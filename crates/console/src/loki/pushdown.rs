@@ -1,4 +1,5 @@
-//! What a store may use of a query's pipeline to read less. The pipeline runs over what comes all the same.
+//! What a store may use of a query's pipeline to read less. It yields no line that the line filters on stored lines do
+//! not let pass; for all else the pipeline runs over what comes all the same.
 
 use std::sync::Arc;
 
@@ -51,10 +52,7 @@ impl Pushdown {
                 (kind, _) => {
                     are_first_labels = false;
                     are_values &= is_first_line && makes_values(kind);
-                    is_first_line &= !matches!(
-                        kind,
-                        StageKind::LineFormat(_) | StageKind::Unpack | StageKind::Decolorize
-                    );
+                    is_first_line &= !kind.changes_line();
                 }
             }
         }

@@ -16,7 +16,7 @@ use super::values::{Sample, Window, over_time};
 use super::windows::{Steps, Windows};
 use crate::compile::range_stages;
 use crate::pipeline::{self, Pipeline};
-use crate::syntax::ast::{Grouping, LogRange, RangeAggregation, RangeOp};
+use crate::syntax::ast::{Grouping, RangeAggregation, RangeOp, StageKind};
 
 /// Bytes of a value that is held: a sample, or half of what is counted for a step.
 const VALUE_BYTES: usize = 16;
@@ -33,7 +33,18 @@ pub(super) fn evaluate(
 ) -> Result<Matrix, MetricError> {
     let range = &aggregation.range;
     let windows = Windows { steps, length_ns: range.interval, offset_ns: range.offset };
-    let stages = range_stages(range)?;
+    let mut stages = range_stages(range)?;
+    let mut read_by: Vec<&StageKind> =
+        range.log.ordered_stages().into_iter().map(|stage| &stage.kind).collect();
+    if source.filters_lines() {
+        // What was compiled is longer: it has the conditions of `unwrap` as well.
+        let filters = range.log.are_filters_of_stored_lines();
+        let mut at = filters.iter().copied().chain(std::iter::repeat(false));
+        stages.retain(|_| at.next() != Some(true));
+        let mut at = filters.iter();
+        read_by.retain(|_| at.next() != Some(&true));
+    }
+    let has_filters = read_by.len() < range.log.stages.len();
     let required = grouping.and_then(|grouping| required_labels(range, grouping));
     let pipeline = || {
         let mut pipeline = Pipeline::new(stages.clone(), options.seed);
@@ -45,7 +56,7 @@ pub(super) fn evaluate(
         pipeline
     };
     let reads_bytes = matches!(aggregation.op, RangeOp::BytesOverTime | RangeOp::BytesRate);
-    let needs_lines = reads_lines(range, reads_bytes);
+    let needs_lines = reads_lines(&read_by, reads_bytes);
     let metadata = match (&required, aggregation.op) {
         (_, RangeOp::AbsentOverTime) if range.log.stages.is_empty() && range.unwrap.is_none() => {
             MetadataWanted::Named(&[])
@@ -55,7 +66,8 @@ pub(super) fn evaluate(
     };
     let (after_ns, until_ns) = windows.bounds();
     // A run tells how many lines there are and what they have in common, not what each is worth.
-    let takes_runs = !needs_lines && metadata != MetadataWanted::All && range.unwrap.is_none();
+    let takes_runs =
+        !needs_lines && !has_filters && metadata != MetadataWanted::All && range.unwrap.is_none();
     let request =
         Request { log: &range.log, after_ns, until_ns, needs_lines, metadata, takes_runs };
     let held = AtomicUsize::new(0);
@@ -100,10 +112,9 @@ fn compiled(grouping: &Grouping) -> pipeline::Grouping {
 }
 
 /// Whether some stage reads lines, or somebody reads what a stage made of them.
-fn reads_lines(range: &LogRange, reads_bytes: bool) -> bool {
-    let stages = &range.log.stages;
-    stages.iter().any(|stage| stage.kind.reads_line())
-        || reads_bytes && stages.iter().any(|stage| stage.kind.changes_line())
+fn reads_lines(stages: &[&StageKind], reads_bytes: bool) -> bool {
+    stages.iter().any(|kind| kind.reads_line())
+        || reads_bytes && stages.iter().any(|kind| kind.changes_line())
 }
 
 /// What is held of a series.

@@ -9,7 +9,8 @@ use crate::syntax::ast::LogExpr;
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'q> {
     /// The selection: streams by its matchers, and the stages that follow, of which a store may use
-    /// the line filters to leave out blocks. The stages run all the same.
+    /// the line filters to leave out blocks. The stages run all the same, but for those of
+    /// [`Source::filters_lines`].
     pub log: &'q LogExpr,
     /// Lines after this time, in nanoseconds.
     pub after_ns: i64,
@@ -97,6 +98,12 @@ pub trait Source: Sync {
     /// # Errors
     /// The lines cannot be read, or the sink wants no more.
     fn read(&self, request: &Request<'_>, sink: &mut dyn Sink) -> Result<(), MetricError>;
+
+    /// Whether it hands over no line that the request's line filters do not let pass, as far as they come before any
+    /// stage that makes another line. Then they do not run again, and may be all that reads lines.
+    fn filters_lines(&self) -> bool {
+        false
+    }
 
     /// How many sinks it can hand lines to at once.
     fn width(&self) -> usize {

@@ -31,11 +31,21 @@ impl LogExpr {
         ordered.append(&mut others);
         ordered
     }
+
+    /// Of each of the steps in the order in which they run, whether it is a condition on the line as it is stored.
+    pub(crate) fn are_filters_of_stored_lines(&self) -> Vec<bool> {
+        let mut is_stored_line = true;
+        let mut is_filter = |stage: &Stage| {
+            is_stored_line &= !stage.kind.changes_line();
+            is_stored_line && matches!(stage.kind, StageKind::LineFilter(_))
+        };
+        self.ordered_stages().into_iter().map(&mut is_filter).collect()
+    }
 }
 
 impl StageKind {
     /// Whether what follows sees another line than what comes before.
-    pub(crate) fn changes_line(&self) -> bool {
+    pub fn changes_line(&self) -> bool {
         matches!(self, StageKind::LineFormat(_) | StageKind::Unpack | StageKind::Decolorize)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
-use broker::BlockMeta;
+use broker::{BlockMeta, Signal};
 use bytes::Bytes;
 use clap::Args;
 use http::StatusCode;
@@ -55,7 +55,7 @@ pub(crate) struct MigrateArguments {
     #[arg(long)]
     allow_expired: bool,
 
-    /// Go on although series were deleted at the machine or in the cluster since the first run, which may
+    /// Go on although something was deleted at the machine or in the cluster since the first run, which may
     /// be back after it: delete them again in the cluster then
     #[arg(long)]
     deleted_again: bool,
@@ -163,9 +163,10 @@ struct Known {
     cluster: String,
     /// Blocks that it has.
     blocks: BTreeSet<u64>,
-    /// How long it keeps samples, and anything; `None` is for ever. Milliseconds.
+    /// How long it keeps samples, anything that samples become, and lines; `None` is for ever. Milliseconds.
     samples_kept_ms: Option<i64>,
     kept_ms: Option<i64>,
+    lines_kept_ms: Option<i64>,
     /// The last delete of the store when its first blocks came.
     source_deletes: Option<u64>,
 }
@@ -182,6 +183,7 @@ impl Cluster {
             blocks: ids.iter().filter_map(Value::as_u64).collect(),
             samples_kept_ms: told["samples_kept_ms"].as_i64(),
             kept_ms: told["kept_ms"].as_i64(),
+            lines_kept_ms: told["lines_kept_ms"].as_i64(),
             source_deletes: told["source_deletes"].as_u64(),
         })
     }
@@ -229,27 +231,43 @@ impl Move {
             blocks.into_iter().partition(|(meta, _)| !known.blocks.contains(&meta.id.0));
         let now_ms = now_ms();
         let kept_from = |kept_ms: Option<i64>| kept_ms.map_or(i64::MIN, |kept| now_ms - kept);
-        let aged = |blocks: &[(BlockMeta, Option<TenantName>)], kept_ms: Option<i64>| {
-            let old = blocks.iter().filter(|(meta, _)| meta.range.end_ms <= kept_from(kept_ms));
-            let samples = old.clone().map(|(meta, _)| meta.rows).sum();
-            Some(Aged { blocks: old.count(), samples, kept_ms: kept_ms? })
+        let kept_of = |meta: &BlockMeta| match meta.signal {
+            Signal::Metrics => known.kept_ms,
+            Signal::Logs => known.lines_kept_ms,
+        };
+        let aged = |blocks: &[(BlockMeta, Option<TenantName>)], signal, kept_ms: Option<i64>| {
+            let old = blocks.iter().filter(|(meta, _)| {
+                meta.signal == signal && meta.range.end_ms <= kept_from(kept_ms)
+            });
+            let rows = old.clone().map(|(meta, _)| meta.rows).sum();
+            Some(Aged { signal, blocks: old.count(), rows, kept_ms: kept_ms? })
                 .filter(|aged| aged.blocks > 0)
         };
-        let expired = aged(&left, known.kept_ms);
-        left.retain(|(meta, _)| meta.range.end_ms > kept_from(known.kept_ms));
-        let thinned = aged(&left, known.samples_kept_ms);
+        let expired = [
+            aged(&left, Signal::Metrics, known.kept_ms),
+            aged(&left, Signal::Logs, known.lines_kept_ms),
+        ];
+        left.retain(|(meta, _)| meta.range.end_ms > kept_from(kept_of(meta)));
+        let thinned = aged(&left, Signal::Metrics, known.samples_kept_ms);
         let keys = KEYS.iter().flat_map(|prefix| self.copied.copy.keys(prefix));
         let keys = keys.map(|(key, value)| (self.tenant_of(&key), key, value));
         let (keys, nameless): (Vec<_>, Vec<_>) = keys.partition(|(of, ..)| *of != Whose::Unknown);
         let bytes: u64 = left.iter().map(|(meta, _)| meta.size_bytes).sum();
-        let samples: u64 = left.iter().map(|(meta, _)| meta.rows).sum();
-        let sizes = (left.len(), &*short(samples as f64), &*short(bytes as f64));
-        eprintln!("{}", words.amount(sizes, keys.len(), self.store.url()));
+        let rows_of = |signal| {
+            let of_signal = left.iter().filter(|(meta, _)| meta.signal == signal);
+            short(of_signal.map(|(meta, _)| meta.rows).sum::<u64>() as f64)
+        };
+        let (samples, lines) = (rows_of(Signal::Metrics), rows_of(Signal::Logs));
+        let rows = (&*samples, &*lines);
+        eprintln!(
+            "{}",
+            words.amount(left.len(), rows, &short(bytes as f64), keys.len(), self.store.url())
+        );
         let mut notes = Vec::new();
         if !here.is_empty() {
             notes.push(words.there_already(here.len()));
         }
-        notes.extend(expired.map(|aged| words.expired(aged)));
+        notes.extend(expired.iter().flatten().map(|aged| words.expired(*aged)));
         notes.extend(thinned.map(|aged| words.thinned(aged)));
         match self.copied.copy.quarantined() {
             0 => {}
@@ -266,7 +284,7 @@ impl Move {
             eprintln!("{}", words.dry_run());
             return Ok(());
         }
-        let is_lost = expired.is_some() || thinned.is_some();
+        let is_lost = expired.iter().any(Option::is_some) || thinned.is_some();
         ensure!(!is_lost || arguments.allow_expired, words.retention_first());
         self.begin(known.source_deletes, arguments.deleted_again)?;
         let mut progress = Progress::new(bytes, words.bytes());
@@ -293,7 +311,7 @@ impl Move {
             self.cluster.ask("/api/v1/admin/moves/end", &ended, &self.interrupt)?.success()?;
         }
         let seconds = started.elapsed().as_secs_f64();
-        eprintln!("{}", words.moved(seconds, &short(samples as f64), new_keys, arguments.last));
+        eprintln!("{}", words.moved(seconds, rows, new_keys, arguments.last));
         Ok(())
     }
 
@@ -325,20 +343,27 @@ impl Move {
         let tenant = tenant.with_context(|| {
             format!("the name of its tenant, number {}, was lost", meta.tenant.0)
         })?;
-        let path = self.copied.directory.join(meta.key());
+        let file = self.copied.directory.join(meta.key());
         for attempt in 1.. {
             self.interrupt.check()?;
             let reserved = Instant::now();
-            let told =
-                self.cluster.ask("/api/v1/admin/blocks/reserve", &json!({}), &self.interrupt);
+            let signal = meta.signal.name();
+            let wanted = json!({ "signal": signal });
+            let path = "/api/v1/admin/blocks/reserve";
+            let told = self.cluster.ask(path, &wanted, &self.interrupt);
             let told = data_of(told?.success()?)?;
             let (id, key) = (told["id"].as_u64(), told["key"].as_str());
             let (id, key) = id.zip(key).context("the cluster reserves no id")?;
-            let upload = self.upload(key, &path, progress);
+            ensure!(
+                key.split('/').any(|part| part == signal),
+                "the broker takes no blocks of {signal}: upgrade all brokers of the cluster"
+            );
+            let upload = self.upload(key, &file, progress);
             self.runtime.block_on(upload)?;
             let answer = self.cluster.ask(
                 "/api/v1/admin/blocks",
                 &json!({
+                    "signal": signal,
                     "source": self.source,
                     "source_id": meta.id.0,
                     "id": id,

@@ -3,6 +3,8 @@
 use std::io::Error;
 use std::path::Path;
 
+use broker::Signal;
+
 use crate::language::Language;
 
 /// Says it in one of them.
@@ -21,8 +23,9 @@ fn days(ms: i64) -> String {
 /// Blocks that the cluster keeps as they are for no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Aged {
+    pub(super) signal: Signal,
     pub(super) blocks: usize,
-    pub(super) samples: u64,
+    pub(super) rows: u64,
     /// How long the cluster keeps them, milliseconds.
     pub(super) kept_ms: i64,
 }
@@ -162,14 +165,29 @@ impl Words {
 
     pub(super) fn amount(
         self,
-        (blocks, samples, bytes): (usize, &str, &str),
+        blocks: usize,
+        (samples, lines): (&str, &str),
+        bytes: &str,
         keys: usize,
         url: &str,
     ) -> String {
         self.of(
-            format!("{blocks} blocks with {samples} samples and {bytes} bytes, and {keys} keys, to {url}"),
-            format!("{blocks} 个块，{samples} 个样本，{bytes} 字节，另有 {keys} 个键，迁移到 {url}"),
+            format!(
+                "{blocks} blocks with {samples} samples and {lines} lines, {bytes} bytes, and {keys} keys, \
+                 to {url}"
+            ),
+            format!(
+                "{blocks} 个块，{samples} 个样本，{lines} 行日志，{bytes} 字节，另有 {keys} 个键，迁移到 {url}"
+            ),
         )
+    }
+
+    /// What the rows of a signal are called.
+    fn rows(self, signal: Signal, rows: u64) -> String {
+        match signal {
+            Signal::Metrics => self.of(format!("{rows} samples"), format!("{rows} 个样本")),
+            Signal::Logs => self.of(format!("{rows} lines"), format!("{rows} 行日志")),
+        }
     }
 
     pub(super) fn there_already(self, blocks: usize) -> String {
@@ -202,55 +220,58 @@ impl Words {
         )
     }
 
-    pub(super) fn expired(self, Aged { blocks, samples, kept_ms }: Aged) -> String {
-        let kept = days(kept_ms);
+    pub(super) fn expired(self, Aged { signal, blocks, rows, kept_ms }: Aged) -> String {
+        let (kept, rows) = (days(kept_ms), self.rows(signal, rows));
+        let of_them = match signal {
+            Signal::Metrics => "anything",
+            Signal::Logs => "logs",
+        };
         self.of(
             format!(
-                "{blocks} blocks with {samples} samples are older than the cluster keeps anything ({kept}): \
+                "{blocks} blocks with {rows} are older than the cluster keeps {of_them} ({kept}): \
                  it would remove them at once, so they stay behind"
             ),
             format!(
-                "{blocks} 个块（{samples} 个样本）早于集群的保留期（{kept}）：集群会立即删除它们，因此不迁移"
+                "{blocks} 个块（{rows}）早于集群的保留期（{kept}）：集群会立即删除它们，因此不迁移"
             ),
         )
     }
 
-    pub(super) fn thinned(self, Aged { blocks, samples, kept_ms }: Aged) -> String {
-        let kept = days(kept_ms);
+    pub(super) fn thinned(self, Aged { signal, blocks, rows, kept_ms }: Aged) -> String {
+        let (kept, rows) = (days(kept_ms), self.rows(signal, rows));
         self.of(
             format!(
-                "{blocks} blocks with {samples} samples are older than the cluster keeps samples ({kept}): \
+                "{blocks} blocks with {rows} are older than the cluster keeps samples ({kept}): \
                  rollups are all that it leaves of them"
             ),
             format!(
-                "{blocks} 个块（{samples} 个样本）早于集群保留原始样本的时间（{kept}）：集群只保留它们的汇总"
+                "{blocks} 个块（{rows}）早于集群保留原始样本的时间（{kept}）：集群只保留它们的汇总"
             ),
         )
     }
 
     pub(super) fn retention_first(self) -> String {
         self.of(
-            "nothing was moved: raise storage.retention and storage.rollups of all brokers to what is to be \
-             kept, or accept the loss with --allow-expired",
-            "未迁移任何数据：请先把所有 broker 的 storage.retention 和 storage.rollups 提高到所需的时长，或用 \
-             --allow-expired 接受损失",
+            "nothing was moved: raise storage.retention, storage.rollups and storage.logs_retention of all brokers to \
+             what is to be kept, or accept the loss with --allow-expired",
+            "未迁移任何数据：请先把所有 broker 的 storage.retention、storage.rollups 和 storage.logs_retention 提高到所\
+             需的时长，或用 --allow-expired 接受损失",
         )
     }
 
     pub(super) fn deleted_since(self, why: &str, deletes: &[&str]) -> String {
         let mut text = self.of(
             format!(
-                "{why}. Nothing was moved. Delete the same in the cluster with `watchfire delete --url …`, \
-                 when this has run once more with --deleted-again"
+                "{why}. Nothing was moved. Delete the same in the cluster, when this has run once more with \
+                 --deleted-again"
             ),
             format!(
-                "{why}。未迁移任何数据。请先用 --deleted-again 再次运行，然后用 `watchfire delete --url …` 在\
-                 集群中删除同样的数据"
+                "{why}。未迁移任何数据。请先用 --deleted-again 再次运行，然后在集群中删除同样的数据"
             ),
         );
         if !deletes.is_empty() {
             text += &self.of("; at the machine these were made:", "；该单机上执行过的删除：");
-            deletes.iter().for_each(|delete| text += &format!("\n  watchfire delete {delete}"));
+            deletes.iter().for_each(|delete| text += &format!("\n  {delete}"));
         }
         text
     }
@@ -280,13 +301,21 @@ impl Words {
         )
     }
 
-    pub(super) fn moved(self, seconds: f64, samples: &str, keys: u64, is_last: bool) -> String {
+    pub(super) fn moved(
+        self,
+        seconds: f64,
+        (samples, lines): (&str, &str),
+        keys: u64,
+        is_last: bool,
+    ) -> String {
         let mut text = self.of(
             format!(
-                "moved in {seconds:.1} s: {samples} samples can be asked for in the cluster, {keys} keys are \
-                 new there"
+                "moved in {seconds:.1} s: {samples} samples and {lines} lines can be asked for in the \
+                 cluster, {keys} keys are new there"
             ),
-            format!("迁移完成，用时 {seconds:.1} s：{samples} 个样本可在集群中查询，新增 {keys} 个键"),
+            format!(
+                "迁移完成，用时 {seconds:.1} s：{samples} 个样本和 {lines} 行日志可在集群中查询，新增 {keys} 个键"
+            ),
         );
         text += &match is_last {
             true => self.of(

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use super::site::launch;
 use crate::harness::process::binary;
@@ -41,6 +42,41 @@ fn for_seconds(seconds: u64) -> Result<()> {
     Ok(())
 }
 
+/// Writes lines with the numbers `from..to`, a millisecond apart, that are told apart by nothing but their numbers.
+fn push_lines(server: &Server, from: usize, to: usize) -> Result<()> {
+    let values: Vec<[String; 2]> = (from..to)
+        .map(|number| [format!("{}000000", now_ms() + number as i64), format!("line {number}")])
+        .collect();
+    let body =
+        json!({ "streams": [{ "stream": { "app": "mover" }, "values": values }] }).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let answer = server.client().post("/loki/api/v1/push", &headers, body.as_bytes())?;
+    ensure!(answer.status == 204, "lines: {} {}", answer.status, answer.text());
+    Ok(())
+}
+
+/// # Errors
+/// Not all lines below `count` are there, each once.
+fn check_lines(server: &Server, count: usize) -> Result<()> {
+    let query = [("query", "{app=\"mover\"}"), ("limit", "5000"), ("direction", "forward")];
+    let told = server.client().data("/loki/api/v1/query_range", &query)?;
+    let streams = told["result"].as_array().context("no result")?;
+    let mut lines: Vec<&str> = streams
+        .iter()
+        .flat_map(|stream| stream["values"].as_array().into_iter().flatten())
+        .filter_map(|value| value[1].as_str())
+        .collect();
+    let mut wanted: Vec<String> = (0..count).map(|number| format!("line {number}")).collect();
+    lines.sort_unstable();
+    wanted.sort_unstable();
+    ensure!(
+        lines == wanted,
+        "{} lines are there, and {count} were written: {lines:?}",
+        lines.len()
+    );
+    Ok(())
+}
+
 pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     let seed = Random::seed();
     let mut ledger = Ledger::new(&scratch.join("ledger.txt"), 2, seed)?;
@@ -58,6 +94,7 @@ pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     let taken =
         one.client().post("/api/v1/import/prometheus", &[("Content-Type", "text/plain")], &old)?;
     ensure!(taken.status / 100 == 2, "old samples: {} {}", taken.status, taken.text());
+    push_lines(&one, 0, 300)?;
     ledger.write_while(one.client(), || for_seconds(3))?;
     let refused = migrate(&arguments[..8]);
     let refused = format!("{:#}", refused.err().context("some of it is too old")?);
@@ -67,6 +104,8 @@ pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     // Writes go on, and so do flushes and merges.
     let first = ledger.write_while(one.client(), || migrate(&arguments))?;
     ensure!(first.contains("moved in"), "{first}");
+    check_lines(&cluster, 300)?;
+    push_lines(&one, 300, 400)?;
     ledger.write_while(cluster.client(), || for_seconds(1))?;
     let nothing = migrate(&[&arguments[..], &["--dry-run"]].concat())?;
     ensure!(nothing.contains("nothing moves"), "{nothing}");
@@ -78,8 +117,9 @@ pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     ensure!(before.iter().all(|block| after.contains(block)), "{before:?} became {after:?}");
     let second = migrate(&arguments)?;
     let third = migrate(&[&arguments[..], &["--last"]].concat())?;
-    ensure!(third.contains("0 blocks with 0 samples"), "all of it is there: {third}");
+    ensure!(third.contains("0 blocks with 0 samples and 0 lines"), "all of it is there: {third}");
     ledger.check(cluster.client())?;
+    check_lines(&cluster, 400)?;
     let left = std::fs::read_dir(data.join("snapshots"))?.count();
     ensure!(left == 0, "{left} copies stay");
     let ended = migrate(&arguments);
@@ -105,7 +145,7 @@ pub(super) fn one_machine(scratch: &Scratch) -> Result<String> {
     let line =
         |said: &str| said.lines().find(|line| line.contains(" blocks with ")).map(str::to_owned);
     Ok(format!(
-        "{} samples acknowledged, 0 lost, 0 doubled; {} | {}",
+        "{} samples acknowledged and 400 lines, 0 lost, 0 doubled; {} | {}",
         ledger.acknowledged_samples(),
         line(&first).unwrap_or_default(),
         line(&second).unwrap_or_default()
