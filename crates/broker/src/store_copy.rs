@@ -102,10 +102,10 @@ impl StoreCopy {
             let mut query = format!("{{{}}}", labels.join(","));
             for one in of_line {
                 let op = match one.op {
-                    MatchOp::Equal => "|=",
-                    MatchOp::NotEqual => "!=",
-                    MatchOp::Regex => "|~",
-                    MatchOp::NotRegex => "!~",
+                    MatchOp::Equal => "|= ",
+                    MatchOp::NotEqual => "!= ",
+                    MatchOp::Regex => "|~ ",
+                    MatchOp::NotRegex => "!~ ",
                 };
                 query += &format!(" {}", condition("", op, &one.value));
             }
