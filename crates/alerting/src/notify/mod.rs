@@ -1,0 +1,1 @@
+//! Routes, groups, inhibition, silences and what is sent when.
