@@ -235,21 +235,36 @@ impl Alert {
         self
     }
 
-    /// The order in which alerts of a group are told: by job, by instance, then by all labels.
-    pub(crate) fn order(&self, other: &Alert) -> Ordering {
-        for name in ["job", "instance"] {
-            let (mine, theirs) = (self.labels.get(name), other.labels.get(name));
-            let by_name = match (mine, theirs) {
-                (None, None) => Ordering::Equal,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(_), None) => Ordering::Less,
-                (Some(mine), Some(theirs)) => mine.cmp(theirs),
-            };
-            if by_name.is_ne() {
-                return by_name;
-            }
-        }
-        label_order(&self.labels, &other.labels)
+    /// What alerts of a group are told in the order of: by job, by instance, then by all labels.
+    pub(crate) fn order_key(&self) -> OrderKey {
+        let part = |name| {
+            let value = self.labels.get(name);
+            (value.is_none(), value.unwrap_or_default().to_owned())
+        };
+        OrderKey(part("job"), part("instance"), LabelOrder(self.labels.clone()))
+    }
+}
+
+/// Whether the label is absent, and its value: those without it come last.
+type OrderPart = (bool, String);
+
+/// The place of an alert among those it is told with.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OrderKey(OrderPart, OrderPart, LabelOrder);
+
+/// Labels in the order of [`label_order`].
+#[derive(Debug, PartialEq, Eq)]
+struct LabelOrder(Labels);
+
+impl PartialOrd for LabelOrder {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LabelOrder {
+    fn cmp(&self, other: &Self) -> Ordering {
+        label_order(&self.0, &other.0)
     }
 }
 
@@ -374,7 +389,7 @@ mod tests {
             of(&[("w", "9"), ("x", "1")]),
         ];
         for pair in sorted.windows(2) {
-            assert!(pair[0].order(&pair[1]).is_lt(), "{pair:?}");
+            assert!(pair[0].order_key() < pair[1].order_key(), "{pair:?}");
         }
     }
 }

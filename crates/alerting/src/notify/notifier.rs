@@ -71,7 +71,8 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     pub(super) alerts: HashSet<Fingerprint>,
-    pub(super) groups: HashSet<GroupPlace>,
+    /// With their numbers; `None` for those that are gone.
+    pub(super) groups: HashMap<GroupPlace, Option<u64>>,
     pub(super) silences: HashSet<String>,
     pub(super) log: HashSet<LogKey>,
 }
@@ -268,7 +269,7 @@ impl Notifier {
             muted_by: Vec::new(),
             outcomes,
         };
-        self.dirty.groups.insert(group.place());
+        self.dirty.groups.insert(group.place(), Some(id));
         self.groups.insert(id, group);
         self.group_ids.insert((route, labels), id);
         self.schedule.add(next_flush_ns, Timer::Group(id));

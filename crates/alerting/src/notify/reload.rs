@@ -19,7 +19,7 @@ impl Notifier {
         let mut carried: Carried = HashMap::new();
         self.group_ids.clear();
         for (_, group) in self.groups.drain() {
-            self.dirty.groups.insert(group.place());
+            self.dirty.groups.insert(group.place(), None);
             carried.entry(group.place()).or_default().push(group);
         }
         self.inhibitor = Inhibitor::new(&self.policy.inhibit_rules);
@@ -45,6 +45,7 @@ impl Notifier {
         for id in ids {
             let Some(group) = self.groups.get(&id) else { continue };
             let place = group.place();
+            self.dirty.groups.insert(place.clone(), Some(id));
             if let Some(old) = carried.get_mut(&place).and_then(Vec::pop) {
                 let receiver = &place.receiver;
                 let same = before.targets(receiver) == self.policy.targets(receiver);

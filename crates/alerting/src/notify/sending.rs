@@ -68,7 +68,7 @@ impl Notifier {
         group.next_flush_ns = now_ns.saturating_add(options.group_interval_ns);
         group.last_flush_ns = Some(now_ns);
         self.schedule.add(group.next_flush_ns, Timer::Group(id));
-        self.dirty.groups.insert(group.place());
+        self.dirty.groups.insert(group.place(), Some(id));
         let mut alerts: Vec<NotifiedAlert> = Vec::with_capacity(group.alerts.len());
         for fingerprint in &group.alerts {
             let Some(entry) = self.alerts.get_mut(fingerprint) else { continue };
@@ -80,7 +80,6 @@ impl Notifier {
             let alert = Arc::clone(&entry.alert);
             alerts.push(NotifiedAlert { alert, fingerprint: *fingerprint, resolved });
         }
-        alerts.sort_by(|a, b| a.alert.order(&b.alert));
         let ended = alerts.iter().filter(|alert| alert.resolved);
         let mut flush = Flush {
             pending: BTreeSet::new(),
@@ -109,11 +108,10 @@ impl Notifier {
     }
 
     /// Begins the notifications about alerts that nothing mutes. Yields their numbers.
-    fn notify(&mut self, id: u64, alerts: Vec<NotifiedAlert>, now_ns: i64) -> BTreeSet<u64> {
+    fn notify(&mut self, id: u64, mut alerts: Vec<NotifiedAlert>, now_ns: i64) -> BTreeSet<u64> {
         let mut pending = BTreeSet::new();
-        let Some(group) = self.groups.get(&id).cloned() else { return pending };
+        let Some(group) = self.groups.get(&id) else { return pending };
         let node = &self.policy.tree.nodes()[group.route];
-        let (options, route_id) = (node.options.clone(), Arc::clone(&node.id));
         let of = |resolved: bool| {
             let all = alerts.iter().filter(|alert| alert.resolved == resolved);
             let mut all: Vec<Fingerprint> = all.map(|alert| alert.fingerprint).collect();
@@ -121,10 +119,10 @@ impl Notifier {
             all
         };
         let (firing, resolved) = (of(false), of(true));
-        let all: Arc<[NotifiedAlert]> = alerts.into();
-        let unresolved: Arc<[NotifiedAlert]> =
-            all.iter().filter(|alert| !alert.resolved).cloned().collect();
-        let repeat_interval_ns = options.repeat_interval_ns;
+        let state = GroupState { firing: &firing, resolved: &resolved };
+        let repeat_interval_ns = node.options.repeat_interval_ns;
+        let timeout_ns = node.options.group_interval_ns.max(MIN_TIMEOUT_NS);
+        let mut flights: Vec<Flight> = Vec::new();
         for (integration, target) in self.policy.targets(&group.receiver).iter().enumerate() {
             let key = LogKey {
                 group_key: Arc::clone(&group.key),
@@ -133,37 +131,47 @@ impl Notifier {
                 index: target.index,
             };
             let entry = self.log.get(&key);
-            let state = GroupState { firing: &firing, resolved: &resolved };
             let sends_resolved = target.send_resolved;
             let reason = dedup::reason(entry, state, sends_resolved, repeat_interval_ns, now_ns);
             let Some(reason) = reason else { continue };
             // What is kept for later messages ends with the group's last alert.
-            let store = entry.map(|entry| entry.store.clone()).unwrap_or_default();
-            let first = reason == Reason::FirstNotification;
-            let flight = Flight {
+            let entry = entry.filter(|_| reason != Reason::FirstNotification);
+            flights.push(Flight {
                 group: id,
                 integration,
                 target: target.clone(),
+                store: entry.map(|entry| entry.store.clone()).unwrap_or_default(),
                 key,
                 group_labels: group.labels.clone(),
-                route_id: Arc::clone(&route_id),
-                alerts: Arc::clone(if sends_resolved { &all } else { &unresolved }),
+                route_id: Arc::clone(&node.id),
+                alerts: Arc::from([]),
                 firing: firing.clone(),
                 resolved: resolved.clone(),
                 reason,
                 now_ns,
                 repeat_interval_ns,
-                deadline_ns: now_ns.saturating_add(options.group_interval_ns.max(MIN_TIMEOUT_NS)),
-                store: if first { BTreeMap::new() } else { store },
+                deadline_ns: now_ns.saturating_add(timeout_ns),
                 attempt: 0,
                 retry_at_ns: None,
                 error: None,
-            };
+            });
+        }
+        if flights.is_empty() {
+            return pending;
+        }
+        // Only now is the order of interest, and most of the time it is not.
+        alerts.sort_by_cached_key(|alert| alert.alert.order_key());
+        let unresolved: Arc<[NotifiedAlert]> =
+            alerts.iter().filter(|alert| !alert.resolved).cloned().collect();
+        let all: Arc<[NotifiedAlert]> = alerts.into();
+        for mut flight in flights {
+            let told = if flight.target.send_resolved { &all } else { &unresolved };
+            flight.alerts = Arc::clone(told);
             if let Some(group) = self.groups.get_mut(&id)
-                && let Some(outcome) = group.outcomes.get_mut(integration)
+                && let Some(outcome) = group.outcomes.get_mut(flight.integration)
             {
                 outcome.notified_at_ns = Some(now_ns);
-                outcome.reason = Some(reason);
+                outcome.reason = Some(flight.reason);
                 outcome.attempts = 0;
             }
             if flight.alerts.is_empty() {
@@ -276,7 +284,7 @@ impl Notifier {
             flush.pending.remove(&id);
             flush.failed |= failed;
         }
-        self.dirty.groups.insert(group.place());
+        self.dirty.groups.insert(group.place(), Some(flight.group));
         self.finish_flush(flight.group, now_ns);
     }
 
@@ -306,7 +314,7 @@ impl Notifier {
 
     fn remove_group(&mut self, id: u64) {
         if let Some(group) = self.groups.remove(&id) {
-            self.dirty.groups.insert(group.place());
+            self.dirty.groups.insert(group.place(), None);
             self.group_ids.remove(&(group.route, group.labels));
         }
     }

@@ -193,7 +193,7 @@ impl Notifier {
     }
 
     /// What changed since this was last asked for, or since the beginning. Costs as much as
-    /// changed, and one look at every group if a group did.
+    /// changed.
     pub fn take_changes(&mut self) -> Changes {
         let dirty = std::mem::take(&mut self.dirty);
         let mut changes = Changes::default();
@@ -203,14 +203,10 @@ impl Notifier {
                 None => changes.gone_alerts.push(fingerprint),
             }
         }
-        if !dirty.groups.is_empty() {
-            let all: HashMap<GroupPlace, &Group> =
-                self.groups.values().map(|group| (group.place(), group)).collect();
-            for place in dirty.groups {
-                match all.get(&place) {
-                    Some(group) => changes.groups.push(GroupRecord::of(group)),
-                    None => changes.gone_groups.push(place),
-                }
+        for (place, id) in dirty.groups {
+            match id.and_then(|id| self.groups.get(&id)) {
+                Some(group) => changes.groups.push(GroupRecord::of(group)),
+                None => changes.gone_groups.push(place),
             }
         }
         for id in dirty.silences {
@@ -300,7 +296,9 @@ impl Notifier {
             notifier.schedule.add(group.next_flush_ns, Timer::Group(*id));
         }
         // Groups of before that are none any more must not come back.
-        notifier.dirty.groups.extend(records.into_keys());
+        for place in records.into_keys() {
+            notifier.dirty.groups.entry(place).or_insert(None);
+        }
         Ok((notifier, problems))
     }
 }

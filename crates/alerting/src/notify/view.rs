@@ -119,7 +119,7 @@ impl Notifier {
         let firing: Vec<Fingerprint> = firing.map(|(fingerprint, _)| *fingerprint).collect();
         let views = firing.into_iter().filter_map(|fingerprint| self.alert(fingerprint, now_ns));
         let mut views: Vec<AlertView> = views.collect();
-        views.sort_by(|a, b| a.alert.order(&b.alert));
+        views.sort_by_cached_key(|view| view.alert.order_key());
         views
     }
 
