@@ -9,7 +9,7 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, Faults};
 use crate::prometheus::{Surroundings, read_file};
-use crate::yaml::{Context, Document, FromNode, Node, Section, Span};
+use crate::yaml::{Context, Document, FromNode, Node, Reference, ReferenceKind, Section, Span};
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,7 @@ pub struct Loaded {
     pub redacted: String,
     /// The file.
     pub file: PathBuf,
+    pub(super) references: Vec<Reference>,
 }
 
 impl Config {
@@ -47,6 +48,7 @@ impl Config {
                 warnings: findings.warnings.into_iter().chain(document.trailing()).collect(),
                 redacted: redact(document.text(), &findings.secrets),
                 file: path.to_owned(),
+                references: findings.references,
             }),
             _ if findings.faults.is_empty() => {
                 let help = "add route: {receiver: …} and receivers: [{name: …}]".to_owned();
@@ -144,7 +146,10 @@ struct Pattern(String);
 impl FromNode for Pattern {
     fn from_node(context: &Context<'_>, node: &Node) -> Option<Self> {
         let text = String::from_node(context, node)?;
-        Some(Pattern(context.join(&text).to_string_lossy().into_owned()))
+        let pattern = context.join(&text).to_string_lossy().into_owned();
+        // Of the kinds there are, rules are the one that is named by patterns as well.
+        context.refer(ReferenceKind::Rules, node.span, pattern.clone());
+        Some(Pattern(pattern))
     }
 }
 

@@ -14,6 +14,7 @@ mod load;
 mod matcher;
 mod plain_value;
 pub mod receivers;
+mod referenced;
 mod route;
 mod template_text;
 #[cfg(test)]

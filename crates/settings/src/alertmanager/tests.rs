@@ -18,8 +18,13 @@ impl Surroundings for Files {
         Ok(text.clone().into_bytes())
     }
 
-    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
-        Ok(Vec::new())
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let below = self.0.keys().filter_map(|path| path.strip_prefix(directory).ok());
+        let first = |path: &Path| Some(path.iter().next()?.to_string_lossy().into_owned());
+        let mut names: Vec<String> = below.filter_map(first).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     fn variable(&self, _: &str) -> Option<String> {
@@ -199,4 +204,55 @@ fn what_only_the_classic_syntax_has_is_remarked() {
             .expect("a configuration");
     assert_eq!(loaded.warnings.len(), 1);
     assert!(loaded.warnings[0].message.contains("`a=\"!b\"`"), "{}", loaded.warnings[0]);
+}
+
+const MUCH: &str = "global: {smtp_smarthost: 'm:1', smtp_from: a}\nroute:\n  receiver: r\n  group_by: \
+                    [a]\n  routes:\n  - {matchers: ['a=~\"b\"', c!=d], group_wait: 1s, \
+                    active_time_intervals: [t], labels: {x: y}}\nreceivers:\n- name: r\n  \
+                    webhook_configs: [{url: 'http://h/{{ .x }}', payload: {a: [b]}, http_config: \
+                    {basic_auth: {username: u}}}]\n  email_configs: [{to: x, headers: {s: t}}]\n  \
+                    jira_configs: [{api_url: 'http://j', project: p, issue_type: i, fields: {a: \
+                    {b: c}}}]\ninhibit_rules: [{source_match: {a: b}, target_match_re: {c: d}, \
+                    equal: [e]}]\ntime_intervals: [{name: t, time_intervals: [{times: \
+                    [{start_time: '01:00', end_time: '02:00'}], days_of_month: ['-1'], location: \
+                    UTC}]}]\nevent_recorder: {stdout_outputs: [{}]}\ntracing: {endpoint: e}\n";
+
+proptest::proptest! {
+    /// A file that somebody damaged is refused or taken, and says where it is wrong.
+    #[test]
+    fn damaged_files_do_no_harm(
+        at in 0..MUCH.len(),
+        cut in 0_usize..40,
+        text in "[a-z:{}\\[\\]'\"~ \n-]{0,8}",
+    ) {
+        let end = (at + cut).min(MUCH.len());
+        if let Err(faults) = load(&format!("{}{text}{}", &MUCH[..at], &MUCH[end..])) {
+            let _ = (faults.to_string(), faults.render());
+        }
+    }
+}
+
+#[test]
+fn a_configuration_with_much_in_it_is_taken() {
+    let loaded = load(MUCH).unwrap_or_else(|faults| panic!("{}", faults.render()));
+    assert_eq!(loaded.config.receivers[0].integrations.len(), 3);
+    let warned: Vec<&str> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
+    assert_eq!(warned.len(), 2, "{warned:?}");
+}
+
+#[test]
+fn files_that_are_named_are_looked_for() {
+    let text = "templates: ['t/*/*.tmpl', /abs/one.tmpl, none/*]\nroute: {receiver: r}\n\
+                receivers: [{name: r, webhook_configs: [{url_file: secret}]}]\n";
+    let path = PathBuf::from("etc/alertmanager.yml");
+    let named = ["etc/t/b/x.tmpl", "etc/t/a/y.tmpl", "etc/t/a/z.txt", "/abs/one.tmpl"];
+    let mut files = Files(named.iter().map(|name| (name.into(), String::new())).collect());
+    files.0.insert(path.clone(), text.to_owned());
+    let loaded = Config::load(&path, MatcherMode::Fallback, &files).expect("a configuration");
+    let templates: Vec<PathBuf> =
+        ["etc/t/a/y.tmpl", "etc/t/b/x.tmpl", "/abs/one.tmpl"].iter().map(PathBuf::from).collect();
+    assert_eq!(loaded.template_files(&files), templates);
+    let found: Vec<String> = loaded.check(&files).iter().map(|f| f.message.clone()).collect();
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("none/*") && found[1].contains("etc/secret"), "{found:?}");
 }
