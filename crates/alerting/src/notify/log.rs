@@ -92,7 +92,10 @@ impl NotificationLog {
     }
 
     /// Puts back an entry that was saved.
-    pub(crate) fn restore(&mut self, key: LogKey, entry: LogEntry) {
+    pub(crate) fn restore(&mut self, key: LogKey, mut entry: LogEntry) {
+        // Whoever saved it need not know that both are searched.
+        entry.firing.sort_unstable();
+        entry.resolved.sort_unstable();
         self.entries.insert(key, entry);
     }
 
