@@ -62,13 +62,18 @@ impl TimeZone {
         TimeZone { name: Arc::from("UTC"), rules: Arc::default() }
     }
 
-    /// The zone of that name, from the files of the system. `None` if there is none.
-    ///
-    /// `Local` is UTC: what is configured must not depend on where it runs.
+    /// The zone of that name, from the files of the system. `None` if there is none. `Local` is
+    /// that of this host, as the variable `TZ` or else `/etc/localtime` has it; UTC if neither
+    /// says anything.
     pub fn load(name: &str, surroundings: &dyn Surroundings) -> Option<TimeZone> {
-        if matches!(name, "" | "UTC" | "Local") {
-            return Some(TimeZone { name: Arc::from(name), rules: Arc::default() });
+        match name {
+            "" | "UTC" => Some(TimeZone { name: Arc::from(name), rules: Arc::default() }),
+            "Local" => Some(TimeZone { name: Arc::from(name), rules: local_rules(surroundings) }),
+            name => TimeZone::named(name, surroundings),
         }
+    }
+
+    fn named(name: &str, surroundings: &dyn Surroundings) -> Option<TimeZone> {
         let valid = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
         if name.len() > 128 || !name.split('/').all(valid) {
             return None;
@@ -101,6 +106,18 @@ impl TimeZone {
         };
         i64::from(offset)
     }
+}
+
+/// The rules of the zone this host is in.
+fn local_rules(surroundings: &dyn Surroundings) -> Arc<Rules> {
+    let zone = match surroundings.variable("TZ") {
+        Some(name) => TimeZone::named(name.trim_start_matches(':'), surroundings),
+        None => {
+            let bytes = surroundings.read(Path::new("/etc/localtime")).ok();
+            bytes.and_then(|bytes| TimeZone::parse("Local", &bytes))
+        }
+    };
+    zone.unwrap_or_else(TimeZone::utc).rules
 }
 
 impl PartialEq for TimeZone {
@@ -356,6 +373,8 @@ pub(super) fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -389,6 +408,39 @@ mod tests {
         assert_eq!(sydney.offset_s(1_782_864_000), 10 * 3_600); // 2026-07-01
         let fixed = TimeZone::parse("x", &file("<+0545>-5:45")).expect("a zone");
         assert_eq!(fixed.offset_s(0), 5 * 3_600 + 45 * 60);
+    }
+
+    struct Host(Option<&'static str>);
+
+    impl Surroundings for Host {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            match path.to_str() {
+                Some("/etc/localtime") => Ok(file("CET-1")),
+                Some("/usr/share/zoneinfo/Asia/Shanghai") => Ok(file("CST-8")),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            }
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
+
+        fn variable(&self, name: &str) -> Option<String> {
+            self.0.filter(|_| name == "TZ").map(str::to_owned)
+        }
+    }
+
+    #[test]
+    fn zones_have_names() {
+        let hours = |name, tz| TimeZone::load(name, &Host(tz)).map(|z| z.offset_s(0) / 3_600);
+        assert_eq!(hours("Asia/Shanghai", None), Some(8));
+        assert_eq!(hours("Local", None), Some(1));
+        assert_eq!(hours("Local", Some(":Asia/Shanghai")), Some(8));
+        assert_eq!(hours("Local", Some("Nowhere")), Some(0));
+        assert_eq!((hours("UTC", None), hours("", None)), (Some(0), Some(0)));
+        for name in ["Nowhere", "../../../etc/localtime", "/etc/localtime", "a//b", "Asia"] {
+            assert_eq!(hours(name, None), None, "{name}");
+        }
     }
 
     #[test]
