@@ -10,10 +10,10 @@ use crate::process::root;
 /// Layers from the ground up; a crate may use crates of lower layers only, never a sibling.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["codec"],
-    &["labelindex", "catalog"],
+    &["codec", "gotemplate"],
+    &["labelindex", "catalog", "settings"],
     &["blockstore"],
-    &["logql", "logstore", "metricstore", "promql", "settings", "wire"],
+    &["alerting", "logql", "logstore", "metricstore", "promql", "wire"],
     &["consensus", "governor", "net"],
     &["objects"],
     &["agent", "broker", "console"],
@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const ENGINES: &[&str] = &[
     "model",
     "codec",
+    "gotemplate",
     "labelindex",
     "catalog",
     "blockstore",
@@ -32,6 +33,7 @@ const ENGINES: &[&str] = &[
     "logql",
     "logstore",
     "settings",
+    "alerting",
     "wire",
 ];
 const ASYNC: &[&str] = &["tokio", "hyper", "axum", "tonic"];

@@ -4,6 +4,7 @@
 //! [`relabel`] holds the rules over labels, which run for every scraped series; [`yaml`] parses
 //! any other file and points at what is wrong in it; [`logs`] is what collectors of lines are told.
 
+pub mod alertmanager;
 mod alloy;
 mod diagnostic;
 mod duration;

@@ -1,6 +1,7 @@
 //! Runs conformance tables kept as data against Watchfire's engines:
 //! `watchfire-conformance <language> <directory>`.
 
+mod alerting;
 mod case;
 mod discovery;
 mod host_metrics;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-const USAGE: &str = "usage: watchfire-conformance discovery DIRECTORY
+const USAGE: &str = "usage: watchfire-conformance alerting DIRECTORY
+       watchfire-conformance discovery DIRECTORY
        watchfire-conformance host-metrics DIRECTORY
        watchfire-conformance logql DIRECTORY
        watchfire-conformance textparse DIRECTORY
@@ -37,6 +39,7 @@ fn run() -> anyhow::Result<bool> {
     let [language, directory] = arguments.as_slice() else { bail!("{USAGE}") };
     let (language, directory) = (language.as_str(), Path::new(directory));
     let results = match language {
+        "alerting" => alerting::run(directory),
         "discovery" => run_discovery(directory),
         "host-metrics" => run_host_metrics(directory),
         "textparse" => textparse::run(directory),

@@ -220,7 +220,7 @@ pub(crate) fn read_tls(section: &mut Section<'_>) -> TlsConfig {
 }
 
 /// Reads the keys of a TLS configuration, which are all the mapping may hold.
-pub(super) fn read_tls_keys(mut inner: Section<'_>) -> TlsConfig {
+pub(crate) fn read_tls_keys(mut inner: Section<'_>) -> TlsConfig {
     let tls = TlsConfig {
         ca: optional_text(&mut inner, "ca"),
         cert: optional_text(&mut inner, "cert"),
@@ -402,7 +402,7 @@ fn read_headers(section: &mut Section<'_>) -> Vec<HttpHeader> {
 
 /// Go's `textproto.CanonicalMIMEHeaderKey`: words begin with a capital; a name that is no token
 /// stays as it is.
-pub(super) fn canonical_header(name: &str) -> String {
+pub(crate) fn canonical_header(name: &str) -> String {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if !name.bytes().all(token) {
         return name.to_owned();

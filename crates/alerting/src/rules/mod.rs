@@ -1,0 +1,1 @@
+//! Groups of rules, the states of alerts, and unit tests of rules.

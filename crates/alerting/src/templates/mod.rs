@@ -1,0 +1,1 @@
+//! Functions and data of Prometheus' and Alertmanager's templates.
