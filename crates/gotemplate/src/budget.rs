@@ -10,6 +10,9 @@ use crate::value::Value;
 /// dropped without a deep stack.
 const MAX_VALUE_DEPTH: u32 = 160;
 
+/// Blocks and templates that may be at work inside one another.
+const MAX_DEPTH: u32 = 240;
+
 /// What one execution of a template may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -33,19 +36,48 @@ pub struct Budget {
     limits: Limits,
     steps: u32,
     made_bytes: usize,
+    depth: u32,
 }
 
 impl Budget {
     /// All of the limits.
     #[inline]
     pub fn new(limits: Limits) -> Self {
-        Budget { limits, steps: 0, made_bytes: 0 }
+        Budget { limits, steps: 0, made_bytes: 0, depth: 0 }
     }
 
     /// What there was at first.
     #[inline]
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What is left, for a template that a function executes. What that used is to be
+    /// [absorbed](Budget::absorb).
+    pub fn inner(&self) -> Budget {
+        Budget { ..*self }
+    }
+
+    /// Counts what was used of what was left.
+    pub fn absorb(&mut self, inner: &Budget) {
+        self.steps = inner.steps;
+        self.made_bytes = inner.made_bytes;
+    }
+
+    /// Counts a block or template that is entered.
+    #[inline]
+    pub(crate) fn enter(&mut self) -> Result<(), String> {
+        if self.depth == MAX_DEPTH {
+            return Err(format!("exceeded maximum template depth ({MAX_DEPTH})"));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Counts one that is left.
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        self.depth -= 1;
     }
 
     /// Counts a step.

@@ -101,7 +101,7 @@ fn last<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
 }
 
 fn len<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
-    match (&args[0], args[0].len()) {
+    match (&args[0], args[0].length()) {
         (Value::Nil, _) => Err("len of nil pointer".to_owned()),
         (_, Some(len)) => Ok(Value::Int(i64::try_from(len).unwrap_or(i64::MAX))),
         (other, None) => Err(format!("len of type {}", other.type_name())),
@@ -151,7 +151,7 @@ fn index<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
                 let at = position(at, list.items.len())?;
                 list.items.get(at).cloned().ok_or("reflect: slice index out of range")?
             }
-            Value::Text(_) | Value::Safe(..) => {
+            Value::Text(_) | Value::Safe(_) => {
                 let text = item.as_text().unwrap_or_default();
                 let at = position(at, text.len())?;
                 let byte = text.as_bytes().get(at).ok_or("reflect: string index out of range")?;
@@ -173,10 +173,10 @@ fn slice<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, Strin
         return Err(format!("too many slice indexes: {}", bounds.len()));
     }
     let len = match item {
-        Value::Text(_) | Value::Safe(..) if bounds.len() == 3 => {
+        Value::Text(_) | Value::Safe(_) if bounds.len() == 3 => {
             return Err("cannot 3-index slice a string".to_owned());
         }
-        Value::Text(_) | Value::Safe(..) | Value::List(_) => item.len().unwrap_or(0),
+        Value::Text(_) | Value::Safe(_) | Value::List(_) => item.length().unwrap_or(0),
         other => return Err(format!("can't slice item of type {}", other.type_name())),
     };
     let mut places = [0, len, len];

@@ -36,6 +36,8 @@ pub struct Class {
     pub name: &'static str,
     /// Names of a struct's fields, in order.
     pub fields: &'static [&'static str],
+    /// Names of a struct's fields in JSON, in the same order; none if they are the same.
+    pub json: &'static [&'static str],
     /// What is in a map or list.
     pub element: Element,
     /// Its methods.
@@ -47,7 +49,7 @@ pub struct Class {
 impl Class {
     /// A type of that name without fields and methods.
     pub const fn plain(name: &'static str, element: Element) -> Self {
-        Class { name, fields: &[], element, methods: &[], text: None }
+        Class { name, fields: &[], json: &[], element, methods: &[], text: None }
     }
 
     pub(crate) fn method(&self, name: &str) -> Option<&'static Method> {

@@ -21,7 +21,7 @@ fn kind(value: &Value<'_>) -> Kind {
     match value {
         Value::Bool(_) => Kind::Bool,
         Value::Float(_) => Kind::Float,
-        Value::Text(_) | Value::Safe(..) => Kind::Text,
+        Value::Text(_) | Value::Safe(_) => Kind::Text,
         other if other.as_integer().is_some() => Kind::Integer,
         other if other.as_unsigned().is_some() => Kind::Unsigned,
         _ => Kind::Other,

@@ -15,7 +15,7 @@ pub fn write_duration(out: &mut String, ns: i64) {
     if magnitude < 1_000_000_000 {
         let (unit, digits) = match magnitude {
             ..1_000 => ("ns", 0),
-            ..1_000_000 => ("µs", 3),
+            1_000..1_000_000 => ("µs", 3),
             _ => ("ms", 6),
         };
         fraction(out, magnitude, digits);

@@ -7,14 +7,12 @@ use std::fmt::Display;
 
 use crate::ast::{Command, Invocation, Node, Operand, OperandKind, Pipeline};
 use crate::budget::Budget;
-use crate::builtins;
+use crate::html::Escaper;
 use crate::parse::{Tree, line_at};
 use crate::set::Library;
 use crate::signature::{Function, Owner};
-use crate::value::Value;
-
-/// Blocks and templates that may be at work inside one another.
-const MAX_DEPTH: u32 = 240;
+use crate::value::{Safety, Value};
+use crate::{builtins, html};
 
 /// What a dialect adds while a template is executed.
 pub trait Context<'d> {
@@ -53,6 +51,8 @@ pub struct Request<'d> {
     pub data: Value<'d>,
     /// What keys yield that maps do not have.
     pub missing_key: MissingKey,
+    /// Whether values are escaped for where they come to stand in HTML.
+    pub html: bool,
 }
 
 /// Appends to `out` what a template makes.
@@ -72,6 +72,7 @@ pub fn execute<'d>(
     let mut evaluator = Evaluator {
         library: request.library,
         missing_key: request.missing_key,
+        escaper: request.html.then(Escaper::new),
         context,
         out,
         limit,
@@ -79,9 +80,14 @@ pub fn execute<'d>(
         tree,
         at: At::Nothing,
         variables: vec![("$", request.data.clone())],
-        depth: 0,
     };
-    evaluator.nodes(&request.data, &tree.nodes).map(|_| ())
+    evaluator.nodes(&request.data, &tree.nodes)?;
+    match &evaluator.escaper {
+        Some(escaper) => {
+            escaper.finish().map_err(|problem| html::told(&tree.parse_name, 0, problem))
+        }
+        None => Ok(()),
+    }
 }
 
 /// How a list of nodes ended.
@@ -105,6 +111,7 @@ enum At<'d> {
 struct Evaluator<'e, 'd, C> {
     library: &'d dyn Library,
     missing_key: MissingKey,
+    escaper: Option<Escaper>,
     context: &'e mut C,
     out: &'e mut String,
     /// How long the output may be.
@@ -115,7 +122,6 @@ struct Evaluator<'e, 'd, C> {
     tree: &'d Tree,
     at: At<'d>,
     variables: Vec<(&'d str, Value<'d>)>,
-    depth: u32,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -147,11 +153,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
     }
 
     fn enter(&mut self) -> Outcome<()> {
-        if self.depth == MAX_DEPTH {
-            return self.fail(format!("exceeded maximum template depth ({MAX_DEPTH})"));
-        }
-        self.depth += 1;
-        Ok(())
+        self.context.budget().enter().map_err(|problem| self.fault(problem))
     }
 
     fn nodes(&mut self, dot: &Value<'d>, nodes: &'d [Node]) -> Outcome<Flow> {
@@ -167,7 +169,12 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
     fn node(&mut self, dot: &Value<'d>, node: &'d Node) -> Outcome<Flow> {
         match node {
             Node::Text(text) => {
-                self.out.push_str(text);
+                match &mut self.escaper {
+                    None => self.out.push_str(text),
+                    Some(escaper) => escaper
+                        .text(text, self.out)
+                        .map_err(|problem| html::told(&self.tree.parse_name, 0, problem))?,
+                }
                 self.check_output()?;
             }
             Node::Action(pipeline) => {
@@ -185,7 +192,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
                     self.nodes(dot, otherwise)?
                 };
                 self.variables.truncate(scope);
-                self.depth -= 1;
+                self.context.budget().leave();
                 return Ok(flow);
             }
             Node::Range(pipeline, body, otherwise) => {
@@ -193,7 +200,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
                 let scope = self.variables.len();
                 let flow = self.range(dot, pipeline, body, otherwise)?;
                 self.variables.truncate(scope);
-                self.depth -= 1;
+                self.context.budget().leave();
                 return Ok(flow);
             }
             Node::Template(invocation) => self.invoke(dot, invocation)?,
@@ -217,12 +224,72 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             self.pipeline(dot, pipeline)?;
             return Ok(());
         }
+        if self.escaper.is_some() {
+            return self.escaped_action(dot, pipeline);
+        }
         match self.pipeline(dot, pipeline)? {
             // A template prints no value so.
             Value::Nil => self.out.push_str("<no value>"),
             value => value.write(self.out, self.most),
         }
         Ok(())
+    }
+
+    /// The same in HTML, where what is written depends on what stands before it.
+    fn escaped_action(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<()> {
+        let told = |tree: &Tree, problem| {
+            html::told(&tree.parse_name, line_at(&tree.text, pipeline.place), problem)
+        };
+        let Some(escaper) = &mut self.escaper else { return Ok(()) };
+        let last = pipeline.commands.len() - 1;
+        // `html` and `urlquery` at the end of a pipeline do what would be done anyway.
+        let mut explicit = None;
+        for (at, command) in pipeline.commands.iter().enumerate() {
+            let OperandKind::Function(function) = &command.operands[0].kind else { continue };
+            let name = function.signature.name;
+            let is_builtin = matches!(function.owner, Owner::Builtin(_));
+            if !is_builtin || !matches!(name, "html" | "urlquery") {
+                continue;
+            }
+            if at < last || !escaper.takes_explicit(name) {
+                let name = model::quote::quote(name);
+                let problem = format!("predefined escaper {name} disallowed in template");
+                return Err(told(self.tree, problem));
+            }
+            explicit = Some(name);
+        }
+        let mut steps = escaper.begin_value().map_err(|problem| told(self.tree, problem))?;
+        let implied = explicit.is_some_and(|name| steps.imply(name));
+        let value = if implied {
+            self.without_last(dot, pipeline)?
+        } else {
+            let value = self.pipeline(dot, pipeline)?;
+            vec![value]
+        };
+        let limit = self.limit;
+        match steps.escape(&value, limit) {
+            Ok(text) => self.out.push_str(&text),
+            Err(problem) => return self.fail(problem),
+        }
+        Ok(())
+    }
+
+    /// What a pipeline yields before its last command, or, if that is its only one, the arguments of
+    /// that.
+    fn without_last(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<Vec<Value<'d>>> {
+        let Some((last, before)) = pipeline.commands.split_last() else { return Ok(Vec::new()) };
+        let mut piped = None;
+        for command in before {
+            piped = Some(self.command(dot, command, piped)?);
+        }
+        if let Some(piped) = piped {
+            return Ok(vec![piped]);
+        }
+        let mut values = Vec::with_capacity(last.operands.len());
+        for operand in &last.operands[1..] {
+            values.push(self.operand(dot, operand)?);
+        }
+        Ok(values)
     }
 
     fn invoke(&mut self, dot: &Value<'d>, invocation: &'d Invocation) -> Outcome<()> {
@@ -238,7 +305,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             None => Value::Nil,
         };
         self.run(tree, dot)?;
-        self.depth -= 1;
+        self.context.budget().leave();
         Ok(())
     }
 
@@ -250,6 +317,30 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         self.tree = outer;
         self.variables = variables;
         Ok(())
+    }
+
+    /// What the template with a name makes of data, as HTML that is safe.
+    fn expand(&mut self, name: &str, data: Value<'d>) -> Result<Value<'d>, String> {
+        let Some(tree) = self.library.tree(name) else {
+            let name = model::quote::quote(name);
+            return Err(format!("html/template: {name} is undefined"));
+        };
+        let start = self.out.len();
+        // What was looked at outside is not in the template that is called.
+        let at = std::mem::replace(&mut self.at, At::Nothing);
+        let escaper = self.escaper.as_ref().map(|_| Escaper::new());
+        let outer = std::mem::replace(&mut self.escaper, escaper);
+        self.enter()?;
+        self.run(tree, data)?;
+        self.context.budget().leave();
+        if let Some(escaper) = &self.escaper {
+            escaper.finish().map_err(|problem| html::told(&tree.parse_name, 0, problem))?;
+        }
+        self.escaper = outer;
+        self.at = at;
+        let made = self.out.split_off(start);
+        self.context.budget().spend(made.len())?;
+        Ok(Value::safe(Safety::Html, made))
     }
 
     fn range(
@@ -594,6 +685,10 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             }
             Owner::Builtin(number) => builtins::call(number, self.context.budget(), &values),
             Owner::Dialect(number) => self.context.call(number, &values),
+            Owner::Expand => {
+                let name = values.first().and_then(Value::as_text).unwrap_or_default().to_owned();
+                self.expand(&name, values.get(1).cloned().unwrap_or(Value::Nil))
+            }
         };
         outcome.map_err(|problem| {
             self.at = node;

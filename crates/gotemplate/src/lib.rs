@@ -1,4 +1,4 @@
-//! Go's `text/template`, bounded in steps, bytes and depth.
+//! Go's `text/template` and `html/template`, bounded in steps, bytes and depth.
 //!
 //! A text becomes a [`Parsed`], several become a [`Set`], and [`execute`] makes a text of one and
 //! of data. Which functions there are besides Go's own says a dialect: a [`Vocabulary`] while a
@@ -17,6 +17,8 @@ mod duration;
 mod encode;
 mod eval;
 mod expressions;
+mod html;
+mod json;
 mod letters;
 mod lex;
 mod methods;
@@ -36,9 +38,11 @@ pub use duration::{parse_duration, write_duration};
 pub use encode::{query_escape, query_unescape};
 pub use eval::{Context, MissingKey, Request, execute};
 pub use expressions::Expressions;
+pub use json::write as write_json;
 pub use letters::{lower, title, upper};
 pub use number::{Number, parse_float, parse_go_integer, parse_number};
 pub use parse::{Parsed, Part};
+pub use printf::general;
 pub use set::{Extended, Library, Named, Set};
 pub use signature::{Function, Owner, Param, Signature, Vocabulary};
-pub use value::{Safety, Value, write_float};
+pub use value::{SafeText, Safety, Value, write_float};

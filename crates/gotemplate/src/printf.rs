@@ -417,8 +417,13 @@ fn go_exponent(text: &str) -> String {
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-/// `%g` with so many digits.
-fn general(value: f64, digits: usize) -> String {
+/// A float as `%.4g` prints it, with as many digits.
+pub fn general(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        let mut shown = String::new();
+        write_float(&mut shown, value);
+        return shown;
+    }
     let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 =
         scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);

@@ -100,6 +100,8 @@ pub enum Owner {
     Builtin(usize),
     /// One of the dialect's.
     Dialect(usize),
+    /// `name data`: what the template of that name makes, as HTML that is safe.
+    Expand,
 }
 
 /// A function a template may call.

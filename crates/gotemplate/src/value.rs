@@ -22,6 +22,15 @@ pub enum Safety {
     Url,
 }
 
+/// A text that is declared to be something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SafeText {
+    /// What it is declared to be.
+    pub safety: Safety,
+    /// The text.
+    pub text: Box<str>,
+}
+
 /// A value, with the types Go has where templates tell them apart.
 #[derive(Debug, Clone)]
 pub enum Value<'d> {
@@ -30,7 +39,7 @@ pub enum Value<'d> {
     /// `string`
     Text(Cow<'d, str>),
     /// `template.HTML` or `template.URL`
-    Safe(Safety, Rc<str>),
+    Safe(Rc<SafeText>),
     /// `bool`
     Bool(bool),
     /// `int`
@@ -61,6 +70,9 @@ pub enum Value<'d> {
     Struct(Rc<Struct<'d>>),
 }
 
+/// Values are copied a lot, so they are no larger than a text.
+const _: () = assert!(size_of::<Value<'_>>() == size_of::<String>());
+
 /// How deep values are inside others, at most.
 fn depth_of<'v, 'd: 'v>(values: impl Iterator<Item = &'v Value<'d>>) -> u32 {
     values.map(Value::depth).max().unwrap_or(0).saturating_add(1)
@@ -76,6 +88,11 @@ impl<'d> Value<'d> {
     /// A time.
     pub fn time(time: GoTime) -> Self {
         Value::Time(Rc::new(time))
+    }
+
+    /// A text that is declared to be something.
+    pub fn safe(safety: Safety, text: impl Into<Box<str>>) -> Self {
+        Value::Safe(Rc::new(SafeText { safety, text: text.into() }))
     }
 
     /// A list of a type. Lists that templates make go through [`crate::Budget::list`].
@@ -133,8 +150,10 @@ impl<'d> Value<'d> {
         match self {
             Value::Nil => "nil",
             Value::Text(_) => "string",
-            Value::Safe(Safety::Html, _) => "template.HTML",
-            Value::Safe(Safety::Url, _) => "template.URL",
+            Value::Safe(safe) => match safe.safety {
+                Safety::Html => "template.HTML",
+                Safety::Url => "template.URL",
+            },
             Value::Bool(_) => "bool",
             Value::Int(_) => "int",
             Value::Int64(_) => "int64",
@@ -158,7 +177,7 @@ impl<'d> Value<'d> {
         match self {
             Value::Nil => false,
             Value::Text(text) => !text.is_empty(),
-            Value::Safe(_, text) => !text.is_empty(),
+            Value::Safe(safe) => !safe.text.is_empty(),
             Value::Bool(value) => *value,
             Value::Int(value) | Value::Int64(value) | Value::Duration(value) => *value != 0,
             Value::Uint(value) => *value != 0,
@@ -174,10 +193,10 @@ impl<'d> Value<'d> {
     }
 
     /// Number of bytes or elements, if there is such a thing.
-    pub fn len(&self) -> Option<usize> {
+    pub fn length(&self) -> Option<usize> {
         match self {
             Value::Text(text) => Some(text.len()),
-            Value::Safe(_, text) => Some(text.len()),
+            Value::Safe(safe) => Some(safe.text.len()),
             Value::List(list) => Some(list.items.len()),
             Value::Map(map) => Some(map.entries.len()),
             Value::Labels(labels) => Some(labels.len()),
@@ -190,7 +209,7 @@ impl<'d> Value<'d> {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
-            Value::Safe(_, text) => Some(text),
+            Value::Safe(safe) => Some(&safe.text),
             _ => None,
         }
     }
@@ -255,7 +274,7 @@ impl<'d> Value<'d> {
         match self {
             Value::Nil => out.push_str("<nil>"),
             Value::Text(text) => out.push_str(text),
-            Value::Safe(_, text) => out.push_str(text),
+            Value::Safe(safe) => out.push_str(&safe.text),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Value::Int(value) | Value::Int64(value) => append(out, value),
             Value::Uint(value) => append(out, value),

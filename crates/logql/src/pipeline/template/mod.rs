@@ -122,7 +122,8 @@ impl Template {
 
 /// A template over labels; all of them are there if it needs them all.
 fn request<'d>(parsed: &'d Parsed, all: &'d [(&'d str, &'d str)]) -> Request<'d> {
-    Request { library: parsed, data: Value::Labels(all), missing_key: MissingKey::Zero }
+    let missing_key = MissingKey::Zero;
+    Request { library: parsed, data: Value::Labels(all), missing_key, html: false }
 }
 
 /// Whether an output may be so long.
