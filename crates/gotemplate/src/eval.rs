@@ -8,7 +8,7 @@ use std::fmt::Display;
 use crate::ast::{Command, Invocation, Node, Operand, OperandKind, Pipeline};
 use crate::budget::Budget;
 use crate::html::Escaper;
-use crate::parse::{Tree, line_at};
+use crate::parse::Tree;
 use crate::set::Library;
 use crate::signature::{Function, Owner};
 use crate::value::{Safety, Value};
@@ -83,9 +83,7 @@ pub fn execute<'d>(
     };
     evaluator.nodes(&request.data, &tree.nodes)?;
     match &evaluator.escaper {
-        Some(escaper) => {
-            escaper.finish().map_err(|problem| html::told(&tree.parse_name, 0, problem))
-        }
+        Some(escaper) => escaper.finish().map_err(|problem| html::told(&tree.name, problem)),
         None => Ok(()),
     }
 }
@@ -137,11 +135,9 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             At::Pipeline(pipeline) => (pipeline.place, pipeline.to_string()),
             At::Invocation(invocation) => (invocation.place, invocation.to_string()),
         };
-        let Tree { name, parse_name, text, .. } = self.tree;
-        let line = line_at(text, place);
-        let column = place - text[..place].rfind('\n').map_or(0, |at| at + 1);
-        let name = model::quote::quote(name);
-        format!("template: {parse_name}:{line}:{column}: executing {name} at <{shown}>: {problem}")
+        let name = model::quote::quote(&self.tree.name);
+        let place = self.tree.place_of(place);
+        format!("template: {place}: executing {name} at <{shown}>: {problem}")
     }
 
     fn fail<T>(&self, problem: impl Display) -> Outcome<T> {
@@ -173,7 +169,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
                     None => self.out.push_str(text),
                     Some(escaper) => escaper
                         .text(text, self.out)
-                        .map_err(|problem| html::told(&self.tree.parse_name, 0, problem))?,
+                        .map_err(|problem| html::told(&self.tree.name, problem))?,
                 }
                 self.check_output()?;
             }
@@ -237,8 +233,9 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
 
     /// The same in HTML, where what is written depends on what stands before it.
     fn escaped_action(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<()> {
-        let told = |tree: &Tree, problem| {
-            html::told(&tree.parse_name, line_at(&tree.text, pipeline.place), problem)
+        let told = |tree: &Tree, problem: String| {
+            let place = tree.place_of(pipeline.place);
+            format!("html/template:{place}: {problem}")
         };
         let Some(escaper) = &mut self.escaper else { return Ok(()) };
         let last = pipeline.commands.len() - 1;
@@ -289,6 +286,11 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         for operand in &last.operands[1..] {
             values.push(self.operand(dot, operand)?);
         }
+        if values.len() > 1 || matches!(values.first(), Some(Value::Nil)) {
+            // They are joined before they are escaped.
+            let joined = builtins::joined(self.context.budget(), &values);
+            return Ok(vec![joined.map_err(|problem| self.fault(problem))?]);
+        }
         Ok(values)
     }
 
@@ -296,6 +298,10 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         self.at = At::Invocation(invocation);
         let Some(tree) = self.library.tree(&invocation.name) else {
             let name = model::quote::quote(&invocation.name);
+            if self.escaper.is_some() {
+                let place = self.tree.place_of(invocation.place);
+                return Err(format!("html/template:{place}: no such template {name}"));
+            }
             return self.fail(format!("template {name} not defined"));
         };
         self.enter()?;
@@ -334,7 +340,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         self.run(tree, data)?;
         self.context.budget().leave();
         if let Some(escaper) = &self.escaper {
-            escaper.finish().map_err(|problem| html::told(&tree.parse_name, 0, problem))?;
+            escaper.finish().map_err(|problem| html::told(&tree.name, problem))?;
         }
         self.escaper = outer;
         self.at = at;
@@ -419,10 +425,10 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         let scope = self.variables.len();
         match pipeline.variables.as_slice() {
             [] => {}
-            [value] => self.declare(pipeline, value, element.clone()),
+            [value] => self.declare(pipeline, value, element.clone())?,
             [key, value, ..] => {
-                self.declare(pipeline, key, index);
-                self.declare(pipeline, value, element.clone());
+                self.declare(pipeline, key, index)?;
+                self.declare(pipeline, value, element.clone())?;
             }
         }
         let flow = self.nodes(element, body)?;
@@ -430,23 +436,23 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         Ok(flow)
     }
 
-    fn declare(&mut self, pipeline: &Pipeline, name: &'d str, value: Value<'d>) {
-        let known = if pipeline.assigns {
-            self.variables.iter_mut().rev().find(|(known, _)| *known == name)
-        } else {
-            None
-        };
-        match known {
-            Some((_, known)) => *known = value,
-            None => self.variables.push((name, value)),
+    fn declare(&mut self, pipeline: &Pipeline, name: &'d str, value: Value<'d>) -> Outcome<()> {
+        if !pipeline.assigns {
+            self.variables.push((name, value));
+            return Ok(());
         }
+        match self.variables.iter_mut().rev().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => return self.fail(format!("undefined variable: {name}")),
+        }
+        Ok(())
     }
 
     /// The value of a pipeline, which it also sets its variables to.
     fn pipeline(&mut self, dot: &Value<'d>, pipeline: &'d Pipeline) -> Outcome<Value<'d>> {
         let value = self.commands(dot, pipeline)?;
         for name in &pipeline.variables {
-            self.declare(pipeline, name, value.clone());
+            self.declare(pipeline, name, value.clone())?;
         }
         Ok(value)
     }

@@ -26,6 +26,13 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// A place as errors tell it: `name:line:column`.
+    pub(crate) fn place_of(&self, place: usize) -> String {
+        let line = line_at(&self.text, place);
+        let column = place - self.text[..place].rfind('\n').map_or(0, |at| at + 1);
+        format!("{}:{line}:{column}", self.parse_name)
+    }
+
     /// Whether it is nothing but blanks and templates that are defined inside.
     pub(crate) fn is_blank(&self) -> bool {
         ast::is_blank(&self.nodes)
@@ -612,7 +619,15 @@ impl<'t> Parser<'t> {
             }
             Token::Number(written) => match parse_number(written) {
                 Some(number) => OperandKind::Number((*written).to_owned(), number),
-                None => return self.fail(format!("malformed character constant: {written}")),
+                None => {
+                    let inner = &written[1..written.len() - 1];
+                    let readable = unquoted(inner, '\'').is_some_and(|text| !text.is_empty());
+                    return self.fail(if readable {
+                        format!("malformed character constant: {written}")
+                    } else {
+                        "invalid syntax".to_owned()
+                    });
+                }
             },
             Token::Field(name) => {
                 let name = (*name).to_owned();

@@ -313,6 +313,20 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
             out.push_str(cut);
             out.push('`');
         }
+        'q' if flags.plus => {
+            for c in quote(cut).chars() {
+                let code = c as u32;
+                let written = match code {
+                    ..0x80 => {
+                        out.push(c);
+                        continue;
+                    }
+                    0x80..0x1_0000 => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+                written.expect("a string takes everything");
+            }
+        }
         'q' => out.push_str(&quote(cut)),
         'x' | 'X' => {
             let bytes = text.as_bytes();

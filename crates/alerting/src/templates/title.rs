@@ -93,6 +93,10 @@ pub(super) fn title(text: &str, rest: Rest) -> String {
         } else if !raised {
             raised = true;
             push_title(c, &mut out);
+        } else if rest == Rest::Lower && c == 'Σ' {
+            // It looks different at the end of a word.
+            let ends = chars.peek().is_none_or(|next| !next.is_alphabetic());
+            out.push(if ends { 'ς' } else { 'σ' });
         } else if rest == Rest::Lower {
             out.extend(c.to_lowercase());
         } else {
@@ -104,6 +108,15 @@ pub(super) fn title(text: &str, rest: Rest) -> String {
 
 /// Of what becomes several letters, only the first is upper case.
 fn push_title(c: char, out: &mut String) {
+    // Two letters in one, of which only the first is raised, and one whose first is a mark.
+    match c {
+        'Ǆ'..='ǆ' => return out.push('ǅ'),
+        'Ǉ'..='ǉ' => return out.push('ǈ'),
+        'Ǌ'..='ǌ' => return out.push('ǋ'),
+        'Ǳ'..='ǳ' => return out.push('ǲ'),
+        'ŉ' => return out.push_str("ʼN"),
+        _ => {}
+    }
     let mut upper = c.to_uppercase();
     out.extend(upper.next());
     for more in upper {

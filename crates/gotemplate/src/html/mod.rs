@@ -24,13 +24,12 @@ use transition::after_text;
 /// What stands in place of a value that would be dangerous. Source: Go's `html/template`.
 const FAILSAFE: &str = "ZgotmplZ";
 
-/// An error in Go's words; `line` is 0 where none is known.
-pub(crate) fn told(name: &str, line: usize, problem: String) -> String {
-    match (name, line) {
-        ("", _) => format!("html/template: {problem}"),
-        (name, 0) => format!("html/template:{name}: {problem}"),
-        (name, line) => format!("html/template:{name}:{line}: {problem}"),
+/// An error of the text of a template, in Go's words.
+pub(crate) fn told(name: &str, problem: String) -> String {
+    if name.is_empty() {
+        return format!("html/template: {problem}");
     }
+    format!("html/template:{name}: {problem}")
 }
 
 /// Knows where in HTML the output is.
@@ -132,7 +131,7 @@ impl Escaper {
         if self.context.state == State::Text {
             return Ok(());
         }
-        Err(format!("ends in a non-text context: {:?}", self.context.state))
+        Err(format!("ends in a non-text context: {}", self.context))
     }
 }
 
