@@ -48,6 +48,7 @@ impl Escaper {
     /// # Errors
     /// It is no HTML that could be understood.
     pub(crate) fn text(&mut self, text: &str, out: &mut String) -> Result<(), String> {
+        let start = out.len();
         let (mut at, mut written) = (0, 0);
         while at < text.len() {
             let before = self.context.clone();
@@ -99,7 +100,11 @@ impl Escaper {
             }
             (self.context, at) = (after, end);
         }
-        if !(self.context.state.is_comment() && self.context.delim == Delim::None) {
+        if written == 0 {
+            // Nothing of it is changed; a comment that ends before its first character is none.
+            out.truncate(start);
+            out.push_str(text);
+        } else if !(self.context.state.is_comment() && self.context.delim == Delim::None) {
             out.push_str(&text[written..]);
         }
         Ok(())
