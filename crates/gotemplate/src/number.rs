@@ -89,6 +89,12 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
         format!("strconv.ParseFloat: parsing {quoted}: {problem}")
     };
     let syntax = || fault("invalid syntax");
+    if text.contains('_') {
+        if !separates_digits(text) {
+            return Err(syntax());
+        }
+        return parse_float(&text.replace('_', "")).map_err(|_| syntax());
+    }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if let Some(digits) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
         let value = hexadecimal(digits).ok_or_else(syntax)?;
@@ -105,6 +111,23 @@ pub fn parse_float(text: &str) -> Result<f64, String> {
         return Err(fault("value out of range"));
     }
     Ok(value)
+}
+
+/// Whether each `_` stands between digits, or behind what tells the base.
+fn separates_digits(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_hex = unsigned.starts_with("0x") || unsigned.starts_with("0X");
+    // What tells the base counts as a digit.
+    let (mut after_digit, mut after_mark) = (is_hex, false);
+    for c in unsigned.chars().skip(if is_hex { 2 } else { 0 }) {
+        let is_digit = c.is_ascii_digit() || (is_hex && c.is_ascii_hexdigit());
+        if (c == '_' && !after_digit) || (c != '_' && !is_digit && after_mark) {
+            return false;
+        }
+        after_digit = is_digit;
+        after_mark = c == '_';
+    }
+    !after_mark
 }
 
 /// `1.8p3` behind `0x`.
@@ -143,6 +166,7 @@ mod tests {
         assert_eq!(parse_number("1e3").and_then(|n| n.integer), Some(1_000));
         assert_eq!(parse_float("0x1.8p3"), Ok(12.0));
         assert_eq!(parse_float("-inf"), Ok(f64::NEG_INFINITY));
+        assert_eq!(parse_float("1_000.2_5"), Ok(1_000.25));
         for (text, problem) in
             [("1e999", "value out of range"), ("one", "invalid syntax"), ("-nan", "invalid syntax")]
         {

@@ -7,8 +7,7 @@ use model::quote::quote;
 #[error("{0}")]
 pub struct NumberError(pub(crate) String);
 
-/// Reads a float as `strconv.ParseFloat`: decimal or hexadecimal, with `_` only where the base is
-/// told, `inf`, `infinity` and `nan` in any case.
+/// Reads a float as `strconv.ParseFloat`: decimal or hexadecimal, with `_` between digits, `inf`, `infinity` and `nan` in any case.
 ///
 /// # Errors
 /// `text` is no float, or too large for one.
@@ -148,11 +147,12 @@ mod tests {
             ("+Inf", f64::INFINITY),
             ("-infinity", f64::NEG_INFINITY),
             ("0x1.8p3", 12.0),
+            ("1_0", 10.0),
         ] {
             assert_eq!(parse_float(text).expect(text), value, "{text}");
         }
         assert!(parse_float("NaN").expect("a float").is_nan());
-        for text in ["", "a", "1_0", " 1", "1 ", "0x12", "+nan", "1e"] {
+        for text in ["", "a", "1__0", " 1", "1 ", "0x12", "+nan", "1e"] {
             assert!(parse_float(text).is_err(), "{text:?}");
         }
         assert_eq!(

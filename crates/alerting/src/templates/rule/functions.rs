@@ -203,7 +203,40 @@ fn parse_duration<'d>(text: &str) -> Outcome<'d> {
         Some(digits) => (true, digits),
         None => (false, text),
     };
-    let duration = settings::parse_duration(digits).map_err(|error| error.to_string())?;
+    let duration = settings::parse_duration(digits).map_err(|error| match error {
+        settings::DurationError::OutOfRange(_) => "duration out of range".to_owned(),
+        settings::DurationError::Invalid(text) => match unknown_unit(&text) {
+            Some(unit) => {
+                let (unit, text) = (model::quote::quote(unit), model::quote::quote(&text));
+                format!("unknown unit {unit} in duration {text}")
+            }
+            None => format!("not a valid duration string: {}", model::quote::quote(&text)),
+        },
+        other => other.to_string(),
+    })?;
     let seconds = duration.as_secs_f64();
-    Ok(Value::Float(if negative { -seconds } else { seconds }))
+    // There is no negative zero among durations.
+    Ok(Value::Float(if negative && seconds > 0.0 { -seconds } else { seconds }))
+}
+
+/// The first unit of a duration that is none, if what stands before it is in order.
+fn unknown_unit(text: &str) -> Option<&str> {
+    const UNITS: [&str; 7] = ["y", "w", "d", "h", "m", "s", "ms"];
+    let (mut rest, mut last) = (text, None);
+    while rest.starts_with(|c: char| c.is_ascii_digit()) {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let len = unit.find(|c: char| c.is_ascii_digit()).unwrap_or(unit.len());
+        if len == 0 {
+            return None;
+        }
+        let Some(place) = UNITS.iter().position(|known| *known == &unit[..len]) else {
+            return Some(&unit[..len]);
+        };
+        if last.is_some_and(|last| place <= last) {
+            return None;
+        }
+        last = Some(place);
+        rest = &unit[len..];
+    }
+    None
 }
