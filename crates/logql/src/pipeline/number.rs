@@ -7,7 +7,8 @@ use model::quote::quote;
 #[error("{0}")]
 pub struct NumberError(pub(crate) String);
 
-/// Reads a float as `strconv.ParseFloat`: decimal or hexadecimal, with `_` between digits, `inf`, `infinity` and `nan` in any case.
+/// Reads a float as `strconv.ParseFloat`: decimal or hexadecimal, with `_` between digits, `inf`,
+/// `infinity` and `nan` in any case.
 ///
 /// # Errors
 /// `text` is no float, or too large for one.
