@@ -22,6 +22,7 @@ mod queries;
 mod relabeling;
 mod seeds;
 mod storage;
+mod templates;
 mod text;
 mod words;
 
@@ -260,6 +261,13 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::queries,
         words: words::QUERY_WORDS,
         corpus: &["promql", "promql-selector"],
+    },
+    Target {
+        name: "templates",
+        run: templates::templates,
+        seeds: seeds::templates,
+        words: words::TEMPLATE_WORDS,
+        corpus: &[],
     },
     Target {
         name: "logql-parser",

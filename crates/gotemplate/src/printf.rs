@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::calls::{Calls, text_at};
-use super::value::{Value, write_float};
+use crate::budget::Budget;
+use crate::value::{Value, write_float};
 use model::quote::{quote, write_escaped};
 
 type Outcome<'d> = Result<Value<'d>, String>;
@@ -14,60 +14,65 @@ type Outcome<'d> = Result<Value<'d>, String>;
 /// Larger widths and precisions are bad.
 const MAX_WIDTH: usize = 1_000_000;
 
-pub(crate) fn print<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn print<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     let mut text_before = true;
     for (index, arg) in args.iter().enumerate() {
-        let is_text = matches!(arg, Value::Text(_));
+        let is_text = arg.as_text().is_some();
         // A blank stands between two that are no texts.
         if index > 0 && !is_text && !text_before {
             out.push(' ');
         }
-        arg.write(&mut out, calls.labels);
+        arg.write(&mut out, most);
         text_before = is_text;
     }
-    calls.text(out)
+    budget.text(out)
 }
 
-pub(crate) fn println<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn println<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     for (index, arg) in args.iter().enumerate() {
         if index > 0 {
             out.push(' ');
         }
-        arg.write(&mut out, calls.labels);
+        arg.write(&mut out, most);
     }
     out.push('\n');
-    calls.text(out)
+    budget.text(out)
 }
 
-pub(crate) fn printf<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let format = text_at(args, 0);
+pub(crate) fn printf<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let format = args.first().and_then(Value::as_text).unwrap_or_default();
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     let mut rest = format;
-    let mut args = Args { all: &args[1..], next: 0 };
+    let mut args = Args { all: args.get(1..).unwrap_or_default(), next: 0, reordered: false };
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
-        rest = directive(&rest[at + 1..], &mut args, &mut out, calls);
-        calls.allow(out.len())?;
+        rest = directive(&rest[at + 1..], &mut args, &mut out, most);
+        budget.allow(out.len())?;
     }
     out.push_str(rest);
-    if args.next < args.all.len() {
+    if !args.reordered && args.next < args.all.len() {
         out.push_str("%!(EXTRA ");
         for (index, arg) in args.all[args.next..].iter().enumerate() {
             if index > 0 {
                 out.push_str(", ");
             }
-            write_typed(arg, &mut out, calls);
+            write_typed(arg, &mut out, most);
         }
         out.push(')');
     }
-    calls.text(out)
+    budget.text(out)
 }
 
 struct Args<'a, 'd> {
     all: &'a [Value<'d>],
     next: usize,
+    /// Whether the format names arguments by their numbers; then none is left over.
+    reordered: bool,
 }
 
 impl<'a, 'd> Args<'a, 'd> {
@@ -75,6 +80,21 @@ impl<'a, 'd> Args<'a, 'd> {
         let arg = self.all.get(self.next)?;
         self.next += 1;
         Some(arg)
+    }
+
+    /// Reads `[2]`, which makes the second argument the next. Yields what follows, and whether
+    /// there is such an argument.
+    fn numbered<'t>(&mut self, text: &'t str) -> (&'t str, bool) {
+        let Some(inside) = text.strip_prefix('[') else { return (text, true) };
+        self.reordered = true;
+        let Some((number, rest)) = inside.split_once(']') else { return (inside, false) };
+        match number.parse::<usize>() {
+            Ok(number) if (1..=self.all.len()).contains(&number) => {
+                self.next = number - 1;
+                (rest, true)
+            }
+            _ => (rest, false),
+        }
     }
 }
 
@@ -90,12 +110,7 @@ struct Flags {
 }
 
 /// Writes one directive; `text` is what follows its `%`. Yields what follows the directive.
-fn directive<'t>(
-    text: &'t str,
-    args: &mut Args<'_, '_>,
-    out: &mut String,
-    calls: &Calls<'_>,
-) -> &'t str {
+fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most: usize) -> &'t str {
     let mut flags = Flags::default();
     let mut rest = text;
     loop {
@@ -110,13 +125,22 @@ fn directive<'t>(
         *flag = true;
         rest = &rest[1..];
     }
+    let mut known = true;
+    let mut number = |rest: &'t str, args: &mut Args<'_, '_>| {
+        let (rest, found) = args.numbered(rest);
+        known &= found;
+        rest
+    };
+    rest = number(rest, args);
     (flags.width, rest) = size(rest, args, out, "%!(BADWIDTH)", &mut flags.minus);
     if let Some(after) = rest.strip_prefix('.') {
         let mut negative = false;
+        let after = number(after, args);
         let (precision, tail) = size(after, args, out, "%!(BADPREC)", &mut negative);
         flags.precision = if negative { None } else { Some(precision.unwrap_or(0)) };
         rest = tail;
     }
+    rest = number(rest, args);
     let Some(verb) = rest.chars().next() else {
         out.push_str("%!(NOVERB)");
         return "";
@@ -126,13 +150,17 @@ fn directive<'t>(
         out.push('%');
         return rest;
     }
+    if verb == 'v' {
+        // These ask for names of fields and for types, which are not shown.
+        (flags.plus, flags.sharp) = (false, false);
+    }
+    if !known {
+        write!(out, "%!{verb}(BADINDEX)").expect("a string takes everything");
+        return rest;
+    }
     match args.take() {
         None => write!(out, "%!{verb}(MISSING)").expect("a string takes everything"),
-        Some(arg) => {
-            let mut body = String::new();
-            let numeric = write_verb(arg, verb, &flags, &mut body, calls);
-            pad(out, &body, &flags, numeric);
-        }
+        Some(arg) => write_verb(arg, verb, &flags, out, most),
     }
     rest
 }
@@ -171,6 +199,10 @@ fn pad(out: &mut String, body: &str, flags: &Flags, numeric: bool) {
     } else if flags.minus {
         out.push_str(body);
         out.extend(std::iter::repeat_n(' ', missing));
+    } else if numeric && flags.precision.is_some() && !body.contains(['.', 'e', 'E']) {
+        // Of whole numbers, the precision says how many zeros there are.
+        out.extend(std::iter::repeat_n(' ', missing));
+        out.push_str(body);
     } else if flags.zero && numeric {
         let sign = usize::from(body.starts_with(['+', '-', ' ']));
         out.push_str(&body[..sign]);
@@ -183,84 +215,151 @@ fn pad(out: &mut String, body: &str, flags: &Flags, numeric: bool) {
 }
 
 /// `type=value`, as errors tell arguments.
-fn write_typed(arg: &Value<'_>, out: &mut String, calls: &Calls<'_>) {
+fn write_typed(arg: &Value<'_>, out: &mut String, most: usize) {
     if matches!(arg, Value::Nil) {
         out.push_str("<nil>");
         return;
     }
     out.push_str(arg.type_name());
     out.push('=');
-    arg.write(out, calls.labels);
+    arg.write(out, most);
 }
 
-/// Appends the argument as the verb shows it. Yields whether it is a number.
-fn write_verb(
+/// Appends the argument as the verb shows it, padded; of lists, maps and structs each part is.
+fn write_verb(arg: &Value<'_>, verb: char, flags: &Flags, out: &mut String, most: usize) {
+    if out.len() > most {
+        return;
+    }
+    if verb == 'T' {
+        let name = if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() };
+        let mut body = String::new();
+        write_text(name, 's', flags, &mut body);
+        return pad(out, &body, flags, false);
+    }
+    if !(has_text(arg) && shows_text(verb)) {
+        match arg {
+            Value::List(list) => {
+                return write_parts(out, "[", list.items.iter(), "]", |value, out| {
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Struct(value) => {
+                return write_parts(out, "{", value.values.iter(), "}", |value, out| {
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Map(map) => {
+                return write_parts(out, "map[", map.entries.iter(), "]", |(key, value), out| {
+                    write_verb(&Value::Text(key.clone()), verb, flags, out, most);
+                    out.push(':');
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Labels(labels) => {
+                return write_parts(out, "map[", labels.iter(), "]", |(key, value), out| {
+                    write_verb(&Value::text(*key), verb, flags, out, most);
+                    out.push(':');
+                    write_verb(&Value::text(*value), verb, flags, out, most);
+                });
+            }
+            _ => {}
+        }
+    }
+    let mut body = String::new();
+    match write_leaf(arg, verb, flags, &mut body, most) {
+        Some(numeric) => pad(out, &body, flags, numeric),
+        None if matches!(arg, Value::Nil) => {
+            write!(out, "%!{verb}(<nil>)").expect("a string takes everything");
+        }
+        None => {
+            let name = arg.type_name();
+            write!(out, "%!{verb}({name}=").expect("a string takes everything");
+            // What has no such verb is told with the flags all the same.
+            let mut body = String::new();
+            let plain = match whole(arg) {
+                Some(value) => {
+                    write_integer(value, 'd', flags, &mut body);
+                    Some(true)
+                }
+                None => write_leaf(arg, 'v', flags, &mut body, most),
+            };
+            let numeric = plain.unwrap_or(false);
+            pad(out, &body, flags, numeric);
+            out.push(')');
+        }
+    }
+}
+
+/// Appends parts with blanks between.
+fn write_parts<T>(
+    out: &mut String,
+    open: &str,
+    parts: impl Iterator<Item = T>,
+    close: &str,
+    mut write: impl FnMut(T, &mut String),
+) {
+    out.push_str(open);
+    for (index, part) in parts.enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        write(part, out);
+    }
+    out.push_str(close);
+}
+
+/// Whether a value has a text of its own, which verbs of texts show.
+fn has_text(arg: &Value<'_>) -> bool {
+    matches!(arg, Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_))
+        || arg.class().is_some_and(|class| class.text.is_some())
+}
+
+/// Whether a verb shows the text that a value has of its own.
+fn shows_text(verb: char) -> bool {
+    matches!(verb, 'v' | 's' | 'q' | 'x' | 'X')
+}
+
+/// Appends what is no list, map or struct as the verb shows it. Yields whether it is a number, or
+/// `None` if there is no such verb for it; then nothing is appended.
+fn write_leaf(
     arg: &Value<'_>,
     verb: char,
     flags: &Flags,
     out: &mut String,
-    calls: &Calls<'_>,
-) -> bool {
-    if verb == 'T' {
-        out.push_str(if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() });
-        return false;
+    most: usize,
+) -> Option<bool> {
+    if has_text(arg) && shows_text(verb) {
+        let mut text = String::new();
+        arg.write(&mut text, most);
+        return write_text(&text, verb, flags, out).then_some(false);
     }
-    let known = match arg {
-        Value::Text(text) => write_text(text, verb, flags, out),
+    match arg {
         Value::Bool(value) if matches!(verb, 't' | 'v') => {
             out.push_str(if *value { "true" } else { "false" });
-            return false;
+            Some(false)
         }
-        Value::Int(value) | Value::Int64(value) => {
-            if write_integer(*value, verb, flags, out) {
-                return matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X');
-            }
-            false
-        }
-        Value::Byte(value) => {
-            if write_integer(i64::from(*value), verb, flags, out) {
-                return true;
-            }
-            false
-        }
-        Value::Float(value) => {
-            if write_decimal(*value, verb, flags, out) {
-                return true;
-            }
-            false
-        }
-        Value::Time(time) if matches!(verb, 'v' | 's') => {
-            time.write_default(out);
-            true
-        }
-        Value::List(list) if verb != 'v' => {
-            out.push('[');
-            for (index, value) in list.iter().enumerate() {
-                if index > 0 {
-                    out.push(' ');
-                }
-                write_verb(value, verb, flags, out, calls);
-            }
-            out.push(']');
-            true
-        }
-        Value::List(_) | Value::Map(_) | Value::Labels if matches!(verb, 'v' | 's') => {
-            arg.write(out, calls.labels);
-            true
-        }
+        Value::Float(value) => write_decimal(*value, verb, flags, out).then_some(true),
         Value::Nil if verb == 'v' => {
             out.push_str("<nil>");
-            true
+            Some(false)
         }
-        _ => false,
-    };
-    if !known {
-        out.clear();
-        write!(out, "%!{verb}(").expect("a string takes everything");
-        write_typed(arg, out, calls);
-        out.push(')');
+        Value::List(_) | Value::Map(_) | Value::Labels(_) | Value::Struct(_) if verb == 'v' => {
+            arg.write(out, most);
+            Some(false)
+        }
+        _ => match (arg.as_text(), whole(arg)) {
+            (Some(text), _) => write_text(text, verb, flags, out).then_some(false),
+            (None, Some(value)) => write_integer(value, verb, flags, out)
+                .then_some(matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X')),
+            (None, None) => None,
+        },
     }
-    false
+}
+
+/// An integer, whatever its type.
+fn whole(value: &Value<'_>) -> Option<i128> {
+    let signed = value.as_integer().map(i128::from);
+    signed.or_else(|| value.as_unsigned().map(i128::from))
 }
 
 fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
@@ -274,6 +373,20 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
             out.push('`');
             out.push_str(cut);
             out.push('`');
+        }
+        'q' if flags.plus => {
+            for c in quote(cut).chars() {
+                let code = c as u32;
+                let written = match code {
+                    ..0x80 => {
+                        out.push(c);
+                        continue;
+                    }
+                    0x80..0x1_0000 => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+                written.expect("a string takes everything");
+            }
         }
         'q' => out.push_str(&quote(cut)),
         'x' | 'X' => {
@@ -289,17 +402,15 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
     true
 }
 
-fn write_integer(value: i64, verb: char, flags: &Flags, out: &mut String) -> bool {
+fn write_integer(value: i128, verb: char, flags: &Flags, out: &mut String) -> bool {
     let magnitude = value.unsigned_abs();
-    let digits = match verb {
-        'v' | 'd' => magnitude.to_string(),
-        'b' => format!("{magnitude:b}"),
-        'o' => format!("{magnitude:o}"),
-        'O' => format!("0o{magnitude:o}"),
-        'x' if flags.sharp => format!("{magnitude:#x}"),
-        'x' => format!("{magnitude:x}"),
-        'X' if flags.sharp => format!("0X{magnitude:X}"),
-        'X' => format!("{magnitude:X}"),
+    let (prefix, digits) = match verb {
+        'v' | 'd' => ("", magnitude.to_string()),
+        'b' => ("0b", format!("{magnitude:b}")),
+        'o' => ("0", format!("{magnitude:o}")),
+        'O' => ("0o", format!("{magnitude:o}")),
+        'x' => ("0x", format!("{magnitude:x}")),
+        'X' => ("0X", format!("{magnitude:X}")),
         'c' => {
             let c = u32::try_from(value).ok().and_then(char::from_u32);
             out.push(c.unwrap_or(char::REPLACEMENT_CHARACTER));
@@ -313,12 +424,17 @@ fn write_integer(value: i64, verb: char, flags: &Flags, out: &mut String) -> boo
             return true;
         }
         'U' => {
-            write!(out, "U+{value:04X}").expect("a string takes everything");
+            // Negative ones wrap.
+            let code = value as u64;
+            write!(out, "U+{code:04X}").expect("a string takes everything");
             return true;
         }
         _ => return false,
     };
     write_sign(value < 0, flags, out);
+    if flags.sharp || verb == 'O' {
+        out.push_str(prefix);
+    }
     let least = flags.precision.unwrap_or(0);
     out.extend(std::iter::repeat_n('0', least.saturating_sub(digits.len())));
     out.push_str(&digits);
@@ -379,8 +495,13 @@ fn go_exponent(text: &str) -> String {
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-/// `%g` with so many digits.
-fn general(value: f64, digits: usize) -> String {
+/// A float as `%.4g` prints it, with as many digits.
+pub fn general(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        let mut shown = String::new();
+        write_float(&mut shown, value);
+        return shown;
+    }
     let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 =
         scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
