@@ -308,8 +308,25 @@ impl Group {
     }
 
     fn is_written_by_another(&self, rule: usize, series: &Labels) -> bool {
-        let mut others = self.rules.iter().enumerate().filter(|(index, _)| *index != rule);
-        others.any(|(_, other)| other.series.contains(series))
+        let twins = self.spec.twins.get(&rule).into_iter().flat_map(|twins| twins.iter());
+        let mut others = twins.filter(|twin| **twin != rule);
+        others.any(|twin| self.rules[*twin].series.contains(series))
+    }
+
+    /// Whether the last evaluation of any of its rules wrote a series. What a series can be of is
+    /// told by its name, which costs less to look at than all of its labels.
+    pub(super) fn writes(&self, series: &Labels) -> bool {
+        let name = series.metric_name().unwrap_or_default();
+        let is_of_alerts = name == super::ALERTS || name == super::ALERTS_FOR_STATE;
+        let alert = series.get(super::ALERT_NAME);
+        let mut rules = self.spec.rules.iter().zip(&self.rules);
+        rules.any(|(spec, state)| {
+            let may = match spec.is_alerting() {
+                true => is_of_alerts && alert == Some(spec.name.as_str()),
+                false => spec.name == name,
+            };
+            may && state.series.contains(series)
+        })
     }
 
     /// Says whether the samples of a rule were written. If they were not, its health is bad, and
@@ -338,9 +355,7 @@ impl Group {
             *evaluations = evaluations.saturating_sub(1);
         }
         let ended = std::mem::take(&mut self.ended);
-        let is_written =
-            |series: &Labels| self.rules.iter().any(|rule| rule.series.contains(series));
-        let ended = ended.into_iter().filter(|series| !is_written(series));
+        let ended = ended.into_iter().filter(|series| !self.writes(series));
         ended.map(|series| Sample::stale(series, evaluation.query_at_ms)).collect()
     }
 

@@ -145,9 +145,7 @@ impl RuleSet {
     pub fn retire(&mut self, now_ms: i64) -> Vec<Sample> {
         let mut samples = Vec::new();
         let groups = &self.groups;
-        let is_written = |series: &Labels| {
-            groups.values().any(|group| group.rules.iter().any(|rule| rule.series.contains(series)))
-        };
+        let is_written = |series: &Labels| groups.values().any(|group| group.writes(series));
         self.retired.retain_mut(|retired| {
             if retired.due_ms > now_ms {
                 return true;

@@ -1,5 +1,6 @@
 //! What groups and rules say, compiled.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{Labels, Matcher};
@@ -62,6 +63,8 @@ pub struct GroupSpec {
     pub rules: Vec<RuleSpec>,
     /// Indices of rules that may run at once, stage after stage.
     pub stages: Vec<Vec<usize>>,
+    /// For each rule whose kind and name others have too, the indices of all of them.
+    pub(super) twins: HashMap<usize, Arc<[usize]>>,
 }
 
 /// A rule, ready to be evaluated.
@@ -167,8 +170,22 @@ fn compile_group(
         query_offset_ms: group.query_offset.map_or(defaults.query_offset_ms, ms),
         limit: group.limit,
         stages: stages(&compiled),
+        twins: twins(&compiled),
         rules: compiled,
     })
+}
+
+fn twins(rules: &[RuleSpec]) -> HashMap<usize, Arc<[usize]>> {
+    let mut same: HashMap<(bool, &str), Vec<usize>> = HashMap::new();
+    for (index, rule) in rules.iter().enumerate() {
+        same.entry((rule.is_alerting(), &rule.name)).or_default().push(index);
+    }
+    let mut twins = HashMap::new();
+    for group in same.into_values().filter(|group| group.len() > 1) {
+        let all: Arc<[usize]> = Arc::from(group);
+        twins.extend(all.iter().map(|index| (*index, Arc::clone(&all))));
+    }
+    twins
 }
 
 #[cfg(test)]

@@ -262,6 +262,25 @@ fn series_end_when_they_are_no_longer_written() {
 }
 
 #[test]
+fn what_a_twin_goes_on_writing_has_not_ended() {
+    let twin = || rule(RuleKind::Recording, "r", "up");
+    let mut bench = Bench::new(vec![twin(), twin()]);
+    bench.run(1, Ok(vec![up("a", 1.0), up("b", 1.0)]));
+    let evaluation = bench.group().evaluation_at(MIN);
+    let (expand, limits, external) = (Verbatim, RuleLimits::default(), Labels::empty());
+    let with = Surroundings {
+        expand: &expand,
+        external_labels: &external,
+        external_url: "",
+        limits: &limits,
+        resend_delay_ms: MIN,
+    };
+    bench.group().apply(&evaluation, 1, Ok(vec![up("a", 1.0)]), Timing::default(), &with);
+    bench.group().written(&evaluation, 1, Ok(()));
+    assert_eq!(shown(&bench.run(2, Ok(vec![]))), [r#"r{instance="b"} ends"#]);
+}
+
+#[test]
 fn offsets_shift_queries_and_what_is_written() {
     let mut shifted = aligned(vec![alert_rule(0, 0)]);
     shifted.query_offset = Some(Duration::from_secs(30));

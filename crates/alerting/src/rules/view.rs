@@ -109,7 +109,7 @@ impl AlertView {
             state: alert.state.as_str(),
             active_at: rfc3339(alert.active_at_ms),
             keep_firing_since: alert.keep_firing_since_ms.map(rfc3339),
-            value: scientific(alert.value),
+            value: go_scientific(alert.value),
         }
     }
 }
@@ -187,7 +187,7 @@ fn moment(ms: i64) -> String {
 }
 
 /// A number as Go's `%e` with as many digits as it needs: `1.5e+00`.
-fn scientific(value: f64) -> String {
+pub fn go_scientific(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();
     }
@@ -218,7 +218,7 @@ mod tests {
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-Inf"),
         ] {
-            assert_eq!(scientific(value), want);
+            assert_eq!(go_scientific(value), want);
         }
     }
 }
