@@ -22,6 +22,7 @@ mod share;
 mod tenant;
 mod time;
 pub mod within;
+pub mod zone;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{parse_rfc3339_ms, rfc3339};

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use model::zone::ZoneOffset;
+
 use crate::collector::{Collector, Host, Outcome};
-use crate::collectors::timezone::{TimeZone, ZoneOffset};
+use crate::collectors::timezone::TimeZone;
 use crate::config::AgentConfig;
 use crate::error::AgentError;
 use crate::proc_reader::{ProcFile, fields, trim};

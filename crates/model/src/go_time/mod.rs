@@ -10,7 +10,7 @@ use crate::calendar::{civil_from_days, days_from_civil};
 
 mod parse;
 
-use parse::Parser;
+use parse::{ParseFault, Parser};
 
 /// A moment and the zone in which it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,14 @@ impl GoTime {
         Self::from_unix(self.seconds, self.nanos)
     }
 
+    /// The same moment in the zone that a file of the IANA's database tells of; `None` if it is no
+    /// such file.
+    pub fn in_zone(&self, file: &[u8]) -> Option<Self> {
+        let offset = crate::zone::offset_at(file, self.seconds)?;
+        let (offset_seconds, zone) = (offset.seconds, offset.name.to_owned());
+        Some(GoTime { offset_seconds, zone, ..self.clone() })
+    }
+
     /// The same moment as a calendar shows it where it is shown.
     pub fn civil(&self) -> Civil {
         let local = self.seconds.saturating_add(i64::from(self.offset_seconds));
@@ -182,8 +190,34 @@ impl GoTime {
     /// Reads `text` as `layout` shows it; in UTC where it names no zone.
     /// `None` if it is no such time.
     pub fn parse(layout: &str, text: &str) -> Option<Self> {
-        Parser::default().parse(layout, text)
+        Parser::default().parse(layout, text).ok()
     }
+
+    /// The same, with the reason in the words of Go's `time.Parse`.
+    ///
+    /// # Errors
+    /// `text` is no such time.
+    pub fn parse_told(layout: &str, text: &str) -> Result<Self, String> {
+        use crate::quote::quote;
+        Parser::default().parse(layout, text).map_err(|fault| match fault {
+            ParseFault::Element { element, rest } => format!(
+                "parsing time {} as {}: cannot parse {} as {}",
+                quote(text),
+                quote(layout),
+                quote(rest),
+                quote(element)
+            ),
+            ParseFault::Extra(rest) => {
+                format!("parsing time {}: extra text: {}", quote(text), quote(rest))
+            }
+            ParseFault::Day => format!("parsing time {}: day out of range", quote(text)),
+        })
+    }
+}
+
+/// Days from 1970-01-01 to a date of the calendar; `month` and `day` are from 1.
+pub fn days_to_date(year: i64, month: u32, day: u32) -> i64 {
+    days_from_civil(year, month, day)
 }
 
 /// Whether a layout shows anything of a time.

@@ -19,21 +19,40 @@ pub(crate) struct Parser {
     zone: Option<String>,
 }
 
+/// Why a text is no such time.
+pub(crate) enum ParseFault<'t> {
+    /// What stands there is not this part of the layout.
+    Element { element: &'t str, rest: &'t str },
+    /// More follows than the layout has.
+    Extra(&'t str),
+    /// There is no such day.
+    Day,
+}
+
 impl Parser {
-    pub(crate) fn parse(mut self, layout: &str, text: &str) -> Option<GoTime> {
+    pub(crate) fn parse<'t>(
+        mut self,
+        layout: &'t str,
+        text: &'t str,
+    ) -> Result<GoTime, ParseFault<'t>> {
         let mut layout = layout;
         let mut text = text;
         loop {
             let (before, element, after) = next_element(layout);
-            text = skip(text, before)?;
+            let shown = &layout[before.len()..layout.len() - after.len()];
+            text = skip(text, before).ok_or(ParseFault::Element { element: before, rest: text })?;
             let Some(element) = element else { break };
             let next_is_fraction =
                 matches!(next_element(after), ("", Some(Element::Fraction { .. }), _));
-            text = self.element(element, text, next_is_fraction)?;
+            text = self
+                .element(element, text, next_is_fraction)
+                .ok_or(ParseFault::Element { element: shown, rest: text })?;
             layout = after;
         }
-        text.is_empty().then_some(())?;
-        self.finish()
+        if !text.is_empty() {
+            return Err(ParseFault::Extra(text));
+        }
+        self.finish().ok_or(ParseFault::Day)
     }
 
     fn element<'t>(

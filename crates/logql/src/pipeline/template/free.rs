@@ -1,10 +1,10 @@
 //! Templates without a pipeline: over values by name, as collectors have them.
 
-use super::calls::{Calls, Expressions, MAX_TEXT_BYTES};
-use super::eval::{self, Labels, Source};
+use gotemplate::{Expressions, Parsed, Part};
+
+use super::calls::{self, Calls};
 use super::functions::Dialect;
-use super::parse::{self, Parsed};
-use super::{Part, TemplateError, simple};
+use super::{TemplateError, check_length, request};
 
 /// What executions of templates share: expressions that were compiled.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +17,6 @@ pub struct TemplateMemory {
 #[derive(Debug, Clone)]
 pub struct FreeTemplate {
     name: &'static str,
-    text: String,
     parsed: Parsed,
     simple: Option<Vec<Part>>,
 }
@@ -28,9 +27,9 @@ impl FreeTemplate {
     /// # Errors
     /// `text` is no template, in Go's words.
     pub fn new(name: &'static str, text: &str) -> Result<Self, TemplateError> {
-        let parsed = parse::parse(name, text, Dialect::Collector).map_err(TemplateError)?;
-        let simple = simple(&parsed);
-        Ok(FreeTemplate { name, text: text.to_owned(), parsed, simple })
+        let parsed = Parsed::new(name, text, &Dialect::Collector).map_err(TemplateError)?;
+        let simple = parsed.parts();
+        Ok(FreeTemplate { name, parsed, simple })
     }
 
     /// The text, if nothing in it depends on values.
@@ -44,7 +43,7 @@ impl FreeTemplate {
 
     /// Whether it may reach values it does not name.
     pub fn needs_all(&self) -> bool {
-        self.parsed.needs_all
+        self.parsed.needs_all()
     }
 
     /// Appends what it makes to `out`. `value` yields a value by its name; `all` is all of them in the
@@ -58,7 +57,7 @@ impl FreeTemplate {
         value: &dyn Fn(&str) -> Option<&'d str>,
         all: &'d [(&'d str, &'d str)],
         now_ns: i64,
-        memory: &'d mut TemplateMemory,
+        memory: &mut TemplateMemory,
         out: &mut String,
     ) -> Result<(), String> {
         if let Some(parts) = &self.simple {
@@ -67,22 +66,17 @@ impl FreeTemplate {
                 out.push_str(match part {
                     Part::Text(text) => text,
                     Part::Field(number) => {
-                        value(&self.parsed.fields[*number]).unwrap_or("<no value>")
+                        value(&self.parsed.fields()[*number]).unwrap_or("<no value>")
                     }
                 });
-                if out.len() - start > MAX_TEXT_BYTES {
-                    let name = self.name;
-                    return Err(format!(
-                        "template: {name}: the output is longer than {MAX_TEXT_BYTES} bytes"
-                    ));
-                }
+                check_length(self.name, out.len() - start)?;
             }
             return Ok(());
         }
-        let mut calls = Calls::new("", all, now_ns, now_ns, &mut memory.expressions);
-        let source = Source { name: self.name, text: &self.text, parsed: &self.parsed };
-        let fields = ByName { names: &self.parsed.fields, value };
-        eval::execute(source, &fields, &mut calls, out)
+        let fields = ByName { names: self.parsed.fields(), value };
+        let expressions = &mut memory.expressions;
+        let mut calls = Calls::new("", now_ns, now_ns, expressions, &fields, Dialect::Collector);
+        gotemplate::execute(request(&self.parsed, all), &mut calls, out)
     }
 }
 
@@ -91,7 +85,7 @@ struct ByName<'f, 'd> {
     value: &'f dyn Fn(&str) -> Option<&'d str>,
 }
 
-impl<'d> Labels<'d> for ByName<'_, 'd> {
+impl<'d> calls::Fields<'d> for ByName<'_, 'd> {
     fn field(&self, number: usize) -> Option<&'d str> {
         self.names.get(number).and_then(|name| (self.value)(name))
     }

@@ -1,35 +1,26 @@
 //! Templates of `line_format` and `label_format`: Go's `text/template` with Loki's functions.
 //!
-//! What one execution may use is bounded: steps, bytes of each text, bytes of all texts together,
-//! depth. Differences to Go: functions cannot be called by value, zones other than UTC are not
-//! known, and integers that overflow wrap.
+//! The engine is `gotemplate`; here are the functions and how labels are seen. Differences to Go:
+//! zones other than UTC are not known, and integers that overflow wrap.
 
 mod arithmetic;
-mod ast;
 mod calls;
 mod collector;
 mod decimal;
 mod digest;
 mod encode;
-mod eval;
 mod free;
 mod functions;
-mod lex;
-mod parse;
-mod printf;
 mod strings;
 mod times;
-mod value;
 
 use super::entry::State;
 use super::names::{Name, Names};
 use calls::Calls;
-pub(crate) use calls::Expressions;
-use calls::MAX_TEXT_BYTES;
-use eval::{Labels, Source};
 pub use free::{FreeTemplate, TemplateMemory};
 use functions::Dialect;
-use parse::Parsed;
+pub(crate) use gotemplate::Expressions;
+use gotemplate::{Limits, MissingKey, Parsed, Part, Request, Value};
 
 /// A text that is no template, or uses a function there is not, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,15 +42,7 @@ pub struct Template {
 
 /// The names of the functions that templates may use.
 pub fn template_functions() -> impl Iterator<Item = &'static str> {
-    functions::Function::names()
-}
-
-/// A part of a template that only puts labels in.
-#[derive(Debug, Clone)]
-enum Part {
-    Text(String),
-    /// The number of a field.
-    Field(usize),
+    functions::names()
 }
 
 /// What a template sees besides labels.
@@ -76,8 +59,8 @@ impl Template {
     /// # Errors
     /// `text` is no template.
     pub(crate) fn new(name: &'static str, text: &str) -> Result<Self, TemplateError> {
-        let parsed = parse::parse(name, text, Dialect::Query).map_err(TemplateError)?;
-        let simple = simple(&parsed);
+        let parsed = Parsed::new(name, text, &Dialect::Query).map_err(TemplateError)?;
+        let simple = parsed.parts();
         Ok(Template { name, text: text.to_owned(), parsed, fields: Vec::new(), simple })
     }
 
@@ -88,16 +71,16 @@ impl Template {
 
     /// Names of labels it uses by name.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
-        self.parsed.fields.iter().map(String::as_str)
+        self.parsed.fields().iter().map(String::as_str)
     }
 
     pub(crate) fn bind(&mut self, names: &mut Names) {
-        self.fields = self.parsed.fields.iter().map(|field| names.intern(field)).collect();
+        self.fields = self.parsed.fields().iter().map(|field| names.intern(field)).collect();
     }
 
     /// Whether it may reach labels it does not name.
     pub(crate) fn needs_all(&self) -> bool {
-        self.parsed.needs_all
+        self.parsed.needs_all()
     }
 
     /// Numbers of fields with the names of their labels.
@@ -115,7 +98,7 @@ impl Template {
         field: &dyn Fn(Name) -> Option<&'d str>,
         all: &'d [(&'d str, &'d str)],
         moment: Moment<'d>,
-        expressions: &'d mut Expressions,
+        expressions: &mut Expressions,
         out: &mut String,
     ) -> Result<(), String> {
         if let Some(parts) = &self.simple {
@@ -125,20 +108,31 @@ impl Template {
                     Part::Text(text) => out.push_str(text),
                     Part::Field(number) => out.push_str(field(self.fields[*number]).unwrap_or("")),
                 }
-                if out.len() - start > MAX_TEXT_BYTES {
-                    let name = self.name;
-                    return Err(format!(
-                        "template: {name}: the output is longer than {MAX_TEXT_BYTES} bytes"
-                    ));
-                }
+                check_length(self.name, out.len() - start)?;
             }
             return Ok(());
         }
+        let Moment { line, timestamp_ns, now_ns } = moment;
+        let fields = Fields { fields: &self.fields, get: field };
         let mut calls =
-            Calls::new(moment.line, all, moment.timestamp_ns, moment.now_ns, expressions);
-        let source = Source { name: self.name, text: &self.text, parsed: &self.parsed };
-        eval::execute(source, &Fields { fields: &self.fields, get: field }, &mut calls, out)
+            Calls::new(line, timestamp_ns, now_ns, expressions, &fields, Dialect::Query);
+        gotemplate::execute(request(&self.parsed, all), &mut calls, out)
     }
+}
+
+/// A template over labels; all of them are there if it needs them all.
+fn request<'d>(parsed: &'d Parsed, all: &'d [(&'d str, &'d str)]) -> Request<'d> {
+    let missing_key = MissingKey::Zero;
+    Request { library: parsed, data: Value::Labels(all), missing_key, html: false }
+}
+
+/// Whether an output may be so long.
+fn check_length(name: &str, len: usize) -> Result<(), String> {
+    let most = Limits::default().text_bytes;
+    if len > most {
+        return Err(format!("template: {name}: the output is longer than {most} bytes"));
+    }
+    Ok(())
 }
 
 struct Fields<'f, 'd> {
@@ -146,35 +140,10 @@ struct Fields<'f, 'd> {
     get: &'f dyn Fn(Name) -> Option<&'d str>,
 }
 
-impl<'d> Labels<'d> for Fields<'_, 'd> {
+impl<'d> calls::Fields<'d> for Fields<'_, 'd> {
     fn field(&self, number: usize) -> Option<&'d str> {
         self.fields.get(number).and_then(|name| (self.get)(*name))
     }
-}
-
-/// The template as parts, if it only puts labels in.
-fn simple(parsed: &Parsed) -> Option<Vec<Part>> {
-    use ast::{Node, OperandKind};
-    parsed
-        .nodes
-        .iter()
-        .map(|node| match node {
-            Node::Text(text) => Some(Part::Text(text.clone())),
-            Node::Action(pipeline) => {
-                let [command] = pipeline.commands.as_slice() else { return None };
-                let [operand] = command.operands.as_slice() else { return None };
-                match &operand.kind {
-                    OperandKind::Field(number, names)
-                        if names.len() == 1 && pipeline.variables.is_empty() =>
-                    {
-                        Some(Part::Field(*number))
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        })
-        .collect()
 }
 
 /// All labels of a line in the order of their names.

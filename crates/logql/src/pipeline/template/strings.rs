@@ -1,79 +1,58 @@
 //! Functions on texts.
 
-use model::regex::Groups;
+use gotemplate::Value;
 
 use super::calls::{Calls, integer_at, text_at};
-use super::value::Value;
 
 type Outcome<'d> = Result<Value<'d>, String>;
 
-pub(crate) fn lower<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    // Go maps each character to one, without regard to its neighbours.
-    let lowered = text_at(args, 0).chars().map(|c| single(c, c.to_lowercase())).collect();
-    calls.text(lowered)
+pub(crate) fn lower<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    calls.text(gotemplate::lower(text_at(args, 0)))
 }
 
-pub(crate) fn upper<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let raised = text_at(args, 0).chars().map(|c| single(c, c.to_uppercase())).collect();
-    calls.text(raised)
+pub(crate) fn upper<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    calls.text(gotemplate::upper(text_at(args, 0)))
 }
 
-/// The one character `mapped` has, or `c` itself.
-fn single(c: char, mut mapped: impl Iterator<Item = char>) -> char {
-    match (mapped.next(), mapped.next()) {
-        (Some(one), None) => one,
-        _ => c,
-    }
+pub(crate) fn title<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    calls.text(gotemplate::title(text_at(args, 0)))
 }
 
-pub(crate) fn title<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let mut before = ' ';
-    let titled = text_at(args, 0).chars().map(|c| {
-        let starts = is_separator(before);
-        before = c;
-        if starts { single(c, c.to_uppercase()) } else { c }
-    });
-    let titled = titled.collect();
-    calls.text(titled)
-}
-
-/// As `strings.Title`: letters, digits and underscores do not separate, beyond ASCII only blanks do.
-fn is_separator(c: char) -> bool {
-    if c.is_ascii() {
-        return !(c.is_ascii_alphanumeric() || c == '_');
-    }
-    !c.is_alphanumeric() && c.is_whitespace()
-}
-
-pub(crate) fn replace_all<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn replace_all<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     replace(calls, text_at(args, 2), text_at(args, 0), text_at(args, 1), -1)
 }
 
-pub(crate) fn replace_some<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn replace_some<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     replace(calls, text_at(args, 0), text_at(args, 1), text_at(args, 2), integer_at(args, 3))
 }
 
 /// Replaces the first `most` places, all if that is negative.
-fn replace<'d>(calls: &mut Calls<'d>, text: &str, old: &str, new: &str, most: i64) -> Outcome<'d> {
+fn replace<'d>(
+    calls: &mut Calls<'_, 'd>,
+    text: &str,
+    old: &str,
+    new: &str,
+    most: i64,
+) -> Outcome<'d> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let count = text.matches(old).count().min(most);
     calls.allow(text.len().saturating_add(count.saturating_mul(new.len())))?;
     calls.text(text.replacen(old, new, count))
 }
 
-pub(crate) fn trim<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn trim<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     calls.text(text_at(args, 0).trim().to_owned())
 }
 
 /// `trimAll set text`
-pub(crate) fn trim_all<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn trim_all<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let set = text_at(args, 0);
     calls.text(text_at(args, 1).trim_matches(|c| set.contains(c)).to_owned())
 }
 
 /// `Trim text set` and its siblings.
 pub(crate) fn trim_set<'d>(
-    calls: &mut Calls<'d>,
+    calls: &mut Calls<'_, 'd>,
     args: &[Value<'d>],
     left: bool,
     right: bool,
@@ -91,7 +70,7 @@ pub(crate) fn trim_set<'d>(
 
 /// Cuts a prefix; `text` and `prefix` tell the places of the arguments.
 pub(crate) fn trim_prefix<'d>(
-    calls: &mut Calls<'d>,
+    calls: &mut Calls<'_, 'd>,
     args: &[Value<'d>],
     text: usize,
     prefix: usize,
@@ -102,7 +81,7 @@ pub(crate) fn trim_prefix<'d>(
 
 /// Cuts a suffix; `text` and `suffix` tell the places of the arguments.
 pub(crate) fn trim_suffix<'d>(
-    calls: &mut Calls<'d>,
+    calls: &mut Calls<'_, 'd>,
     args: &[Value<'d>],
     text: usize,
     suffix: usize,
@@ -113,7 +92,7 @@ pub(crate) fn trim_suffix<'d>(
 
 /// `contains part text` and its siblings.
 pub(crate) fn test<'d>(
-    _: &mut Calls<'d>,
+    _: &mut Calls<'_, 'd>,
     args: &[Value<'d>],
     holds: fn(&str, &str) -> bool,
 ) -> Outcome<'d> {
@@ -121,7 +100,7 @@ pub(crate) fn test<'d>(
 }
 
 /// `trunc 3 text`: the first characters, or, negative, the last.
-pub(crate) fn truncate<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn truncate<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let (count, text) = (integer_at(args, 0), text_at(args, 1));
     let cut =
         if count < 0 { last_chars(text, count.unsigned_abs()) } else { first_chars(text, count) };
@@ -147,7 +126,7 @@ fn last_chars(text: &str, count: u64) -> &str {
 
 /// `substr from to text`, in characters. A negative `from` is the start, a negative `to` the end,
 /// both together nothing.
-pub(crate) fn substring<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn substring<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let (from, to, text) = (integer_at(args, 0), integer_at(args, 1), text_at(args, 2));
     let part = if from < 0 && to < 0 {
         ""
@@ -160,7 +139,7 @@ pub(crate) fn substring<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcom
 }
 
 /// `alignLeft 8 text`: cut or padded at its end.
-pub(crate) fn align_left<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn align_left<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let (width, text) = (integer_at(args, 0), text_at(args, 1));
     let Ok(width) = usize::try_from(width) else { return calls.text(text.to_owned()) };
     let len = text.chars().count();
@@ -173,7 +152,7 @@ pub(crate) fn align_left<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outco
 }
 
 /// `alignRight 8 text`: cut or padded at its start.
-pub(crate) fn align_right<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn align_right<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let (width, text) = (integer_at(args, 0), text_at(args, 1));
     let Ok(width) = usize::try_from(width) else { return calls.text(text.to_owned()) };
     let len = text.chars().count();
@@ -186,7 +165,11 @@ pub(crate) fn align_right<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outc
 }
 
 /// `indent 4 text`: blanks before each row, behind `start`.
-pub(crate) fn indent<'d>(calls: &mut Calls<'d>, args: &[Value<'d>], start: &str) -> Outcome<'d> {
+pub(crate) fn indent<'d>(
+    calls: &mut Calls<'_, 'd>,
+    args: &[Value<'d>],
+    start: &str,
+) -> Outcome<'d> {
     let text = text_at(args, 1);
     let Ok(count) = usize::try_from(integer_at(args, 0)) else {
         return Err("strings: negative Repeat count".to_owned());
@@ -197,7 +180,7 @@ pub(crate) fn indent<'d>(calls: &mut Calls<'d>, args: &[Value<'d>], start: &str)
     calls.text(format!("{start}{pad}{}", text.replace('\n', &format!("\n{pad}"))))
 }
 
-pub(crate) fn repeat<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn repeat<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let text = text_at(args, 1);
     let Ok(count) = usize::try_from(integer_at(args, 0)) else {
         return Err("strings: negative Repeat count".to_owned());
@@ -209,86 +192,24 @@ pub(crate) fn repeat<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'
 }
 
 /// `count expression text`: how often the expression matches.
-pub(crate) fn count<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let text = text_at(args, 1);
-    let mut count = 0;
-    each_match(calls, text_at(args, 0), text, |_| {
-        count += 1;
-        Ok(())
-    })?;
-    Ok(Value::Int(count))
+pub(crate) fn count<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    let (expression, text) = (text_at(args, 0), text_at(args, 1));
+    Ok(Value::Int(calls.expressions.count(expression, text, &mut calls.budget)?))
 }
 
 /// `regexReplaceAll expression text replacement`
-pub(crate) fn regex_replace<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let (expression, text) = (text_at(args, 0), text_at(args, 1));
-    let template = calls.expressions.get(expression)?.template(text_at(args, 2));
-    replace_matches(calls, expression, text, |out, groups| template.expand(out, groups, text))
+pub(crate) fn regex_replace<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
+    let (expression, text, new) = (text_at(args, 0), text_at(args, 1), text_at(args, 2));
+    let replaced = calls.expressions.replace(expression, text, new, &mut calls.budget)?;
+    calls.text(replaced)
 }
 
 /// `regexReplaceAllLiteral expression text replacement`
-pub(crate) fn regex_replace_literal<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let (expression, text) = (text_at(args, 0), text_at(args, 1));
-    let literal = text_at(args, 2);
-    replace_matches(calls, expression, text, |out, _| out.push_str(literal))
-}
-
-fn replace_matches<'d>(
-    calls: &mut Calls<'d>,
-    expression: &str,
-    text: &str,
-    replace: impl Fn(&mut String, &Groups),
+pub(crate) fn regex_replace_literal<'d>(
+    calls: &mut Calls<'_, 'd>,
+    args: &[Value<'d>],
 ) -> Outcome<'d> {
-    let mut out = String::new();
-    let mut end = 0;
-    each_match(calls, expression, text, |found| {
-        out.push_str(&text[end..found.range.start]);
-        replace(&mut out, found.groups);
-        end = found.range.end;
-        if out.len() > super::calls::MAX_TEXT_BYTES {
-            return Err(format!(
-                "the template makes a text of more than {} bytes; replace less",
-                super::calls::MAX_TEXT_BYTES
-            ));
-        }
-        Ok(())
-    })?;
-    out.push_str(&text[end..]);
-    calls.text(out)
-}
-
-/// A match and its groups.
-struct Found<'g> {
-    range: std::ops::Range<usize>,
-    groups: &'g Groups,
-}
-
-/// Hands over each match, as Go finds all: an empty one not right behind another.
-fn each_match(
-    calls: &mut Calls<'_>,
-    expression: &str,
-    text: &str,
-    mut take: impl FnMut(Found<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let finder = calls.expressions.get(expression)?.clone();
-    let mut groups = Groups::default();
-    let mut at = 0;
-    let mut last_end = None;
-    while at <= text.len() {
-        if !finder.captures_at(text, at, &mut groups) {
-            break;
-        }
-        let Some(range) = groups.range(0) else { break };
-        let empty = range.is_empty();
-        let end = range.end;
-        if !(empty && last_end == Some(end)) {
-            take(Found { range, groups: &groups })?;
-        }
-        last_end = Some(end);
-        at = end;
-        if empty {
-            at += text[end..].chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    Ok(())
+    let (expression, text, new) = (text_at(args, 0), text_at(args, 1), text_at(args, 2));
+    let replaced = calls.expressions.replace_literal(expression, text, new, &mut calls.budget)?;
+    calls.text(replaced)
 }

@@ -1,17 +1,17 @@
 //! Functions on times.
 
-use model::go_time::{GoTime, day_name, month_name};
+use gotemplate::Value;
+use model::go_time::GoTime;
 
 use super::calls::{Calls, text_at};
-use super::value::Value;
 
 type Outcome<'d> = Result<Value<'d>, String>;
 
-pub(crate) fn timestamp<'d>(calls: &mut Calls<'d>, _: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn timestamp<'d>(calls: &mut Calls<'_, 'd>, _: &[Value<'d>]) -> Outcome<'d> {
     Ok(Value::time(GoTime::from_unix_ns(calls.timestamp_ns)))
 }
 
-pub(crate) fn now<'d>(calls: &mut Calls<'d>, _: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn now<'d>(calls: &mut Calls<'_, 'd>, _: &[Value<'d>]) -> Outcome<'d> {
     Ok(Value::time(GoTime::from_unix_ns(calls.now_ns)))
 }
 
@@ -22,33 +22,33 @@ fn time_at(args: &[Value<'_>], at: usize) -> GoTime {
     }
 }
 
-pub(crate) fn unix_epoch<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn unix_epoch<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     calls.text(time_at(args, 0).seconds.to_string())
 }
 
-pub(crate) fn unix_epoch_millis<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn unix_epoch_millis<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     calls.text(time_at(args, 0).unix_ms().to_string())
 }
 
-pub(crate) fn unix_epoch_nanos<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn unix_epoch_nanos<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     calls.text(time_at(args, 0).unix_ns().to_string())
 }
 
 /// `toDate layout text`; what cannot be read is year 1, as in Go.
-pub(crate) fn to_date<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn to_date<'d>(_: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let time = GoTime::parse(text_at(args, 0), text_at(args, 1));
     Ok(Value::time(time.unwrap_or_else(GoTime::zero)))
 }
 
 /// `toDateInZone layout zone text`; zones other than UTC are not known, and read as UTC.
-pub(crate) fn to_date_in_zone<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn to_date_in_zone<'d>(_: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let time = GoTime::parse(text_at(args, 0), text_at(args, 2));
     Ok(Value::time(time.unwrap_or_else(GoTime::zero)))
 }
 
 /// `unixToTime text`: days, seconds, milliseconds, microseconds or nanoseconds, by the number of
 /// digits.
-pub(crate) fn unix_to_time<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn unix_to_time<'d>(_: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let text = text_at(args, 0);
     let number: i64 = text.parse().map_err(|_| {
         let quoted = model::quote::quote(text);
@@ -70,7 +70,7 @@ pub(crate) fn unix_to_time<'d>(_: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome
 }
 
 /// `date layout time`: a time or seconds since 1970; of anything else, now.
-pub(crate) fn date<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn date<'d>(calls: &mut Calls<'_, 'd>, args: &[Value<'d>]) -> Outcome<'d> {
     let time = match &args[1] {
         Value::Time(time) => time.in_utc(),
         Value::Int(seconds) | Value::Int64(seconds) => GoTime::from_unix(*seconds, 0),
@@ -79,59 +79,4 @@ pub(crate) fn date<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d>
     let mut out = String::new();
     time.format_into(&mut out, text_at(args, 0));
     calls.text(out)
-}
-
-/// A method of a time, or `None` if it has none of that name.
-pub(crate) fn method<'d>(
-    calls: &mut Calls<'d>,
-    time: &GoTime,
-    name: &str,
-    args: &[Value<'d>],
-) -> Option<Outcome<'d>> {
-    let civil = time.civil();
-    let integer = |value: u32| Ok(Value::Int(i64::from(value)));
-    let wanted = usize::from(name == "Format");
-    let value = match name {
-        "Format" => match args {
-            [Value::Text(layout)] => {
-                let mut out = String::new();
-                time.format_into(&mut out, layout);
-                calls.text(out)
-            }
-            [other] => {
-                let got = other.type_name();
-                Err(format!("wrong type for value; expected string; got {got}"))
-            }
-            _ => Ok(Value::Nil),
-        },
-        "String" => {
-            let mut out = String::new();
-            time.write_default(&mut out);
-            calls.text(out)
-        }
-        "Unix" => Ok(Value::Int64(time.seconds)),
-        "UnixMilli" => Ok(Value::Int64(time.unix_ms())),
-        "UnixMicro" => {
-            let micros = time.seconds.wrapping_mul(1_000_000);
-            Ok(Value::Int64(micros.wrapping_add(i64::from(time.nanos / 1_000))))
-        }
-        "UnixNano" => Ok(Value::Int64(time.unix_ns())),
-        "Year" => Ok(Value::Int(civil.year)),
-        "Month" => calls.text(month_name(civil.month).to_owned()),
-        "Weekday" => calls.text(day_name(civil.weekday).to_owned()),
-        "Day" => integer(civil.day),
-        "YearDay" => integer(civil.year_day),
-        "Hour" => integer(civil.hour),
-        "Minute" => integer(civil.minute),
-        "Second" => integer(civil.second),
-        "Nanosecond" => integer(time.nanos),
-        "IsZero" => Ok(Value::Bool(time.is_zero())),
-        "UTC" | "Local" => Ok(Value::time(time.in_utc())),
-        _ => return None,
-    };
-    if args.len() != wanted {
-        let got = args.len();
-        return Some(Err(format!("wrong number of args for {name}: want {wanted} got {got}")));
-    }
-    Some(value)
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::functions::Function;
-use super::lex::Number;
+use crate::number::Number;
+use crate::signature::Function;
 
 /// A list of nodes.
 pub(crate) type Nodes = Vec<Node>;
@@ -16,29 +16,40 @@ pub(crate) enum Node {
     If(Pipeline, Nodes, Nodes),
     With(Pipeline, Nodes, Nodes),
     Range(Pipeline, Nodes, Nodes),
-    /// `{{template "name" pipeline}}`; where it stands.
-    Template(usize, String, Option<Pipeline>),
+    Template(Box<Invocation>),
     Break,
     Continue,
+}
+
+/// `{{template "name" pipeline}}`
+#[derive(Debug, Clone)]
+pub(crate) struct Invocation {
+    pub(crate) place: usize,
+    pub(crate) name: String,
+    pub(crate) pipeline: Option<Pipeline>,
 }
 
 /// Commands, each of which gets the value of the one before as its last argument.
 #[derive(Debug, Clone)]
 pub(crate) struct Pipeline {
+    pub(crate) place: usize,
     /// Names of variables it sets, with their `$`.
     pub(crate) variables: Vec<String>,
     /// Whether the variables exist already.
     pub(crate) assigns: bool,
+    /// Never empty.
     pub(crate) commands: Vec<Command>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
+    pub(crate) place: usize,
     /// Never empty.
     pub(crate) operands: Vec<Operand>,
 }
 
-/// An operand and its place in the template.
+/// An operand and its place in the template. Of fields it is that of the last but the first that
+/// are written in one, as errors of Go tell it.
 #[derive(Debug, Clone)]
 pub(crate) struct Operand {
     pub(crate) place: usize,
@@ -64,6 +75,21 @@ pub(crate) enum OperandKind {
     Chain(Box<Operand>, Vec<String>),
 }
 
+/// Whether a list of nodes is nothing but blanks and templates that are defined elsewhere.
+pub(crate) fn is_blank(nodes: &[Node]) -> bool {
+    nodes.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = model::quote::quote(&self.name);
+        match &self.pipeline {
+            Some(pipeline) => write!(f, "{{{{template {name} {pipeline}}}}}"),
+            None => write!(f, "{{{{template {name}}}}}"),
+        }
+    }
+}
+
 impl fmt::Display for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.variables.is_empty() {
@@ -86,12 +112,16 @@ impl fmt::Display for Command {
             if index > 0 {
                 f.write_str(" ")?;
             }
-            write!(f, "{operand}")?;
+            match &operand.kind {
+                OperandKind::Pipeline(pipeline) => write!(f, "({pipeline})")?,
+                _ => write!(f, "{operand}")?,
+            }
         }
         Ok(())
     }
 }
 
+/// As errors tell it: a pipeline without its parentheses.
 impl fmt::Display for Operand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = |f: &mut fmt::Formatter<'_>, names: &[String]| {
@@ -107,10 +137,13 @@ impl fmt::Display for Operand {
                 f.write_str(name)?;
                 fields(f, names)
             }
-            OperandKind::Function(function) => f.write_str(function.name()),
-            OperandKind::Pipeline(pipeline) => write!(f, "({pipeline})"),
+            OperandKind::Function(function) => f.write_str(function.signature.name),
+            OperandKind::Pipeline(pipeline) => write!(f, "{pipeline}"),
             OperandKind::Chain(operand, names) => {
-                write!(f, "{operand}")?;
+                match &operand.kind {
+                    OperandKind::Pipeline(pipeline) => write!(f, "({pipeline})")?,
+                    _ => write!(f, "{operand}")?,
+                }
                 fields(f, names)
             }
         }

@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::calls::{Calls, text_at};
-use super::value::{Value, write_float};
+use crate::budget::Budget;
+use crate::value::{Value, write_float};
 use model::quote::{quote, write_escaped};
 
 type Outcome<'d> = Result<Value<'d>, String>;
@@ -14,60 +14,65 @@ type Outcome<'d> = Result<Value<'d>, String>;
 /// Larger widths and precisions are bad.
 const MAX_WIDTH: usize = 1_000_000;
 
-pub(crate) fn print<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn print<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     let mut text_before = true;
     for (index, arg) in args.iter().enumerate() {
-        let is_text = matches!(arg, Value::Text(_));
+        let is_text = arg.as_text().is_some();
         // A blank stands between two that are no texts.
         if index > 0 && !is_text && !text_before {
             out.push(' ');
         }
-        arg.write(&mut out, calls.labels);
+        arg.write(&mut out, most);
         text_before = is_text;
     }
-    calls.text(out)
+    budget.text(out)
 }
 
-pub(crate) fn println<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
+pub(crate) fn println<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     for (index, arg) in args.iter().enumerate() {
         if index > 0 {
             out.push(' ');
         }
-        arg.write(&mut out, calls.labels);
+        arg.write(&mut out, most);
     }
     out.push('\n');
-    calls.text(out)
+    budget.text(out)
 }
 
-pub(crate) fn printf<'d>(calls: &mut Calls<'d>, args: &[Value<'d>]) -> Outcome<'d> {
-    let format = text_at(args, 0);
+pub(crate) fn printf<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    let format = args.first().and_then(Value::as_text).unwrap_or_default();
+    let most = budget.limits().text_bytes;
     let mut out = String::new();
     let mut rest = format;
-    let mut args = Args { all: &args[1..], next: 0 };
+    let mut args = Args { all: args.get(1..).unwrap_or_default(), next: 0, reordered: false };
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
-        rest = directive(&rest[at + 1..], &mut args, &mut out, calls);
-        calls.allow(out.len())?;
+        rest = directive(&rest[at + 1..], &mut args, &mut out, most);
+        budget.allow(out.len())?;
     }
     out.push_str(rest);
-    if args.next < args.all.len() {
+    if !args.reordered && args.next < args.all.len() {
         out.push_str("%!(EXTRA ");
         for (index, arg) in args.all[args.next..].iter().enumerate() {
             if index > 0 {
                 out.push_str(", ");
             }
-            write_typed(arg, &mut out, calls);
+            write_typed(arg, &mut out, most);
         }
         out.push(')');
     }
-    calls.text(out)
+    budget.text(out)
 }
 
 struct Args<'a, 'd> {
     all: &'a [Value<'d>],
     next: usize,
+    /// Whether the format names arguments by their numbers; then none is left over.
+    reordered: bool,
 }
 
 impl<'a, 'd> Args<'a, 'd> {
@@ -75,6 +80,21 @@ impl<'a, 'd> Args<'a, 'd> {
         let arg = self.all.get(self.next)?;
         self.next += 1;
         Some(arg)
+    }
+
+    /// Reads `[2]`, which makes the second argument the next. Yields what follows, and whether
+    /// there is such an argument.
+    fn numbered<'t>(&mut self, text: &'t str) -> (&'t str, bool) {
+        let Some(inside) = text.strip_prefix('[') else { return (text, true) };
+        self.reordered = true;
+        let Some((number, rest)) = inside.split_once(']') else { return (inside, false) };
+        match number.parse::<usize>() {
+            Ok(number) if (1..=self.all.len()).contains(&number) => {
+                self.next = number - 1;
+                (rest, true)
+            }
+            _ => (rest, false),
+        }
     }
 }
 
@@ -90,12 +110,7 @@ struct Flags {
 }
 
 /// Writes one directive; `text` is what follows its `%`. Yields what follows the directive.
-fn directive<'t>(
-    text: &'t str,
-    args: &mut Args<'_, '_>,
-    out: &mut String,
-    calls: &Calls<'_>,
-) -> &'t str {
+fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most: usize) -> &'t str {
     let mut flags = Flags::default();
     let mut rest = text;
     loop {
@@ -110,13 +125,22 @@ fn directive<'t>(
         *flag = true;
         rest = &rest[1..];
     }
+    let mut known = true;
+    let mut number = |rest: &'t str, args: &mut Args<'_, '_>| {
+        let (rest, found) = args.numbered(rest);
+        known &= found;
+        rest
+    };
+    rest = number(rest, args);
     (flags.width, rest) = size(rest, args, out, "%!(BADWIDTH)", &mut flags.minus);
     if let Some(after) = rest.strip_prefix('.') {
         let mut negative = false;
+        let after = number(after, args);
         let (precision, tail) = size(after, args, out, "%!(BADPREC)", &mut negative);
         flags.precision = if negative { None } else { Some(precision.unwrap_or(0)) };
         rest = tail;
     }
+    rest = number(rest, args);
     let Some(verb) = rest.chars().next() else {
         out.push_str("%!(NOVERB)");
         return "";
@@ -126,11 +150,15 @@ fn directive<'t>(
         out.push('%');
         return rest;
     }
+    if !known {
+        write!(out, "%!{verb}(BADINDEX)").expect("a string takes everything");
+        return rest;
+    }
     match args.take() {
         None => write!(out, "%!{verb}(MISSING)").expect("a string takes everything"),
         Some(arg) => {
             let mut body = String::new();
-            let numeric = write_verb(arg, verb, &flags, &mut body, calls);
+            let numeric = write_verb(arg, verb, &flags, &mut body, most);
             pad(out, &body, &flags, numeric);
         }
     }
@@ -183,45 +211,39 @@ fn pad(out: &mut String, body: &str, flags: &Flags, numeric: bool) {
 }
 
 /// `type=value`, as errors tell arguments.
-fn write_typed(arg: &Value<'_>, out: &mut String, calls: &Calls<'_>) {
+fn write_typed(arg: &Value<'_>, out: &mut String, most: usize) {
     if matches!(arg, Value::Nil) {
         out.push_str("<nil>");
         return;
     }
     out.push_str(arg.type_name());
     out.push('=');
-    arg.write(out, calls.labels);
+    arg.write(out, most);
 }
 
 /// Appends the argument as the verb shows it. Yields whether it is a number.
-fn write_verb(
-    arg: &Value<'_>,
-    verb: char,
-    flags: &Flags,
-    out: &mut String,
-    calls: &Calls<'_>,
-) -> bool {
+fn write_verb(arg: &Value<'_>, verb: char, flags: &Flags, out: &mut String, most: usize) -> bool {
+    if out.len() > most {
+        return false;
+    }
     if verb == 'T' {
         out.push_str(if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() });
         return false;
     }
+    // What has a text of its own shows that to verbs of texts.
+    let has_text =
+        matches!(arg, Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_))
+            || arg.class().is_some_and(|class| class.text.is_some());
+    let start = out.len();
     let known = match arg {
-        Value::Text(text) => write_text(text, verb, flags, out),
+        _ if has_text && matches!(verb, 'v' | 's' | 'q' | 'x' | 'X') => {
+            let mut text = String::new();
+            arg.write(&mut text, most);
+            write_text(&text, verb, flags, out)
+        }
         Value::Bool(value) if matches!(verb, 't' | 'v') => {
             out.push_str(if *value { "true" } else { "false" });
             return false;
-        }
-        Value::Int(value) | Value::Int64(value) => {
-            if write_integer(*value, verb, flags, out) {
-                return matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X');
-            }
-            false
-        }
-        Value::Byte(value) => {
-            if write_integer(i64::from(*value), verb, flags, out) {
-                return true;
-            }
-            false
         }
         Value::Float(value) => {
             if write_decimal(*value, verb, flags, out) {
@@ -229,38 +251,54 @@ fn write_verb(
             }
             false
         }
-        Value::Time(time) if matches!(verb, 'v' | 's') => {
-            time.write_default(out);
-            true
-        }
-        Value::List(list) if verb != 'v' => {
+        Value::List(list) if verb != 'v' || flags.width.is_some() => {
             out.push('[');
-            for (index, value) in list.iter().enumerate() {
+            for (index, value) in list.items.iter().enumerate() {
                 if index > 0 {
                     out.push(' ');
                 }
-                write_verb(value, verb, flags, out, calls);
+                write_verb(value, verb, flags, out, most);
+                if out.len() > most {
+                    break;
+                }
             }
             out.push(']');
             true
         }
-        Value::List(_) | Value::Map(_) | Value::Labels if matches!(verb, 'v' | 's') => {
-            arg.write(out, calls.labels);
+        Value::List(_) | Value::Map(_) | Value::Labels(_) | Value::Struct(_)
+            if matches!(verb, 'v' | 's') =>
+        {
+            arg.write(out, most);
             true
         }
         Value::Nil if verb == 'v' => {
             out.push_str("<nil>");
             true
         }
-        _ => false,
+        _ => match (arg.as_text(), whole(arg)) {
+            (Some(text), _) => write_text(text, verb, flags, out),
+            (None, Some(value)) => {
+                if write_integer(value, verb, flags, out) {
+                    return matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X');
+                }
+                false
+            }
+            (None, None) => false,
+        },
     };
     if !known {
-        out.clear();
+        out.truncate(start);
         write!(out, "%!{verb}(").expect("a string takes everything");
-        write_typed(arg, out, calls);
+        write_typed(arg, out, most);
         out.push(')');
     }
     false
+}
+
+/// An integer, whatever its type.
+fn whole(value: &Value<'_>) -> Option<i128> {
+    let signed = value.as_integer().map(i128::from);
+    signed.or_else(|| value.as_unsigned().map(i128::from))
 }
 
 fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
@@ -289,7 +327,7 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
     true
 }
 
-fn write_integer(value: i64, verb: char, flags: &Flags, out: &mut String) -> bool {
+fn write_integer(value: i128, verb: char, flags: &Flags, out: &mut String) -> bool {
     let magnitude = value.unsigned_abs();
     let digits = match verb {
         'v' | 'd' => magnitude.to_string(),
@@ -379,8 +417,13 @@ fn go_exponent(text: &str) -> String {
     format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
-/// `%g` with so many digits.
-fn general(value: f64, digits: usize) -> String {
+/// A float as `%.4g` prints it, with as many digits.
+pub fn general(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        let mut shown = String::new();
+        write_float(&mut shown, value);
+        return shown;
+    }
     let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 =
         scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
