@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use alerting::rules::Expression;
+use alerting::rules::{Expression, check_template};
 use settings::NameValidation;
-use settings::prometheus::rules::{CheckTemplate, ExpressionFault, RuleChecks, RuleFormat};
+use settings::prometheus::rules::{ExpressionFault, RuleChecks, RuleFormat};
 
 /// Compiles an expression of PromQL for a rule.
 ///
@@ -23,13 +23,13 @@ fn check(text: &str) -> Result<(), ExpressionFault> {
 }
 
 /// How files of rules in PromQL are read, as Prometheus does unless something else is said.
-pub fn checks<'a>(template: &'a CheckTemplate<'a>) -> RuleChecks<'a> {
+pub fn checks() -> RuleChecks<'static> {
     RuleChecks {
         names: NameValidation::Utf8,
         format: RuleFormat::Prometheus,
         ignore_unknown_fields: false,
         expression: &check,
-        template,
+        template: &check_template,
     }
 }
 

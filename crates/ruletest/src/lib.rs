@@ -17,8 +17,7 @@ mod test_file;
 pub use engine::Features;
 pub use language::{checks, compile};
 pub use memory::{InsertError, MAX_SAMPLES, MemorySource, Point};
-pub use runner::{ExpandTemplates, FileReport, TestOptions, TestReport, run_file};
-pub use templates::Templates;
+pub use runner::{FileReport, TestOptions, TestReport, run_file};
 pub use test_file::{
     AlertCase, ExpectedAlert, ExpectedSample, ExprCase, InputSeries, TestFile, TestGroup,
 };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use alerting::rules::{
-    AlertState, Defaults, Expand, Group, GroupSpec, RuleLimits, Sample, Surroundings as With,
-    TextData, Timing, compile_groups,
+    AlertState, Defaults, Group, GroupSpec, RuleLimits, Surroundings as With, Timing,
+    compile_groups,
 };
 use model::{Labels, METRIC_NAME};
 use regex::RegexSet;
@@ -19,31 +19,12 @@ use crate::memory::Point;
 use crate::notation::series::{Item, parse_items, parse_metric};
 use crate::notation::{general, histogram};
 use crate::shown::{self, ShownAlert, ShownSample};
+use crate::templates::TestTemplates;
 use crate::test_file::{ExprCase, TestFile, TestGroup};
 
-/// Templates of labels and annotations.
-pub trait ExpandTemplates {
-    /// Says whether a text of an alert is a template.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn check(&self, alert: &str, text: &str) -> Result<(), String>;
-
-    /// Expands a text of an alert; `query` answers what it asks.
-    ///
-    /// # Errors
-    /// What is wrong with it or with its data.
-    fn expand(
-        &self,
-        alert: &str,
-        text: &str,
-        data: &TextData<'_>,
-        query: &dyn Fn(&str, i64) -> Result<Vec<Sample>, String>,
-    ) -> Result<String, String>;
-}
-
 /// How tests are run.
-pub struct TestOptions<'a> {
+#[derive(Debug, Clone, Default)]
+pub struct TestOptions {
     /// Tests whose names fit one of these; all of them if there are none.
     pub run: Option<RegexSet>,
     /// Whether keys of rule files that nobody knows are passed over.
@@ -54,11 +35,9 @@ pub struct TestOptions<'a> {
     pub debug: bool,
     /// What of PromQL is on.
     pub features: Features,
-    /// Templates.
-    pub templates: &'a dyn ExpandTemplates,
 }
 
-impl TestOptions<'_> {
+impl TestOptions {
     /// Chooses tests by the expressions of `--run`.
     ///
     /// # Errors
@@ -107,7 +86,7 @@ impl FileReport {
 }
 
 /// Runs the tests of a file; the rule files it names lie beside it unless it says otherwise.
-pub fn run_file(path: &Path, files: &dyn Surroundings, options: &TestOptions<'_>) -> FileReport {
+pub fn run_file(path: &Path, files: &dyn Surroundings, options: &TestOptions) -> FileReport {
     let mut report = FileReport::default();
     let name = path.to_string_lossy();
     let bytes = match files.read(path) {
@@ -165,12 +144,10 @@ fn load_rules(
     file: &TestFile,
     directory: &Path,
     files: &dyn Surroundings,
-    options: &TestOptions<'_>,
+    options: &TestOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(String, RuleFile)>, Vec<String>> {
-    let template = |alert: &str, text: &str| options.templates.check(alert, text);
-    let checks =
-        RuleChecks { ignore_unknown_fields: options.ignore_unknown_fields, ..checks(&template) };
+    let checks = RuleChecks { ignore_unknown_fields: options.ignore_unknown_fields, ..checks() };
     let mut loaded = Vec::new();
     for pattern in &file.rule_files {
         let joined = directory.join(pattern);
@@ -195,7 +172,7 @@ fn load_rules(
 struct Run<'a> {
     file: &'a TestFile,
     test: &'a TestGroup,
-    options: &'a TestOptions<'a>,
+    options: &'a TestOptions,
     report: TestReport,
 }
 
@@ -283,7 +260,7 @@ impl Run<'_> {
             for rule in 0..evaluation.spec.rules.len() {
                 let text = evaluation.expression(rule).clone();
                 let result = engine.query(&text, evaluation.query_at_ms);
-                let expand = Templates { templates: self.options.templates, engine };
+                let expand = TestTemplates(engine);
                 let with = With {
                     expand: &expand,
                     external_labels: &external_labels,
@@ -439,19 +416,6 @@ fn firing(groups: &[Group], name: &str) -> Vec<ShownAlert> {
         }
     }
     found
-}
-
-/// Templates whose queries a test's samples answer.
-struct Templates<'a> {
-    templates: &'a dyn ExpandTemplates,
-    engine: &'a Engine,
-}
-
-impl Expand for Templates<'_> {
-    fn expand(&self, alert: &str, text: &str, data: &TextData<'_>) -> Result<String, String> {
-        let query = |text: &str, at_ms: i64| self.engine.ask(text, at_ms);
-        self.templates.expand(alert, text, data, &query)
-    }
 }
 
 fn map(labels: &Labels) -> BTreeMap<String, String> {

@@ -1,25 +1,21 @@
-//! Prometheus' templates, for tests.
+//! Templates of rules in a test.
 
-use alerting::rules::{Sample, TextData};
+use alerting::rules::{Expand, RuleTemplates, TextData};
+use alerting::templates::Limits;
 
-use crate::runner::ExpandTemplates;
+use crate::engine::Engine;
 
-/// Prometheus' templates.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Templates;
+/// Prometheus' templates, whose queries the samples of a test answer.
+pub(crate) struct TestTemplates<'a>(pub(crate) &'a Engine);
 
-impl ExpandTemplates for Templates {
-    fn check(&self, _: &str, _: &str) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn expand(
-        &self,
-        _: &str,
-        _: &str,
-        _: &TextData<'_>,
-        _: &dyn Fn(&str, i64) -> Result<Vec<Sample>, String>,
-    ) -> Result<String, String> {
-        Err("templates cannot be expanded".to_owned())
+impl Expand for TestTemplates<'_> {
+    fn expand(&self, alert: &str, text: &str, data: &TextData<'_>) -> Result<String, String> {
+        let query = |text: &str, at_ms: i64| self.0.ask(text, at_ms);
+        let templates = RuleTemplates {
+            query: &query,
+            histogram_text: promql::histogram_text,
+            limits: Limits::default(),
+        };
+        templates.expand(alert, text, data)
     }
 }

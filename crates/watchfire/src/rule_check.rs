@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use ruletest::{ExpandTemplates, Templates};
 use settings::NameValidation;
 use settings::prometheus::Surroundings;
 use settings::prometheus::rules::{
@@ -164,8 +163,7 @@ fn standard_input() -> Result<Vec<u8>, Faults> {
 
 /// Reads one file.
 fn check(name: &str, bytes: &[u8], arguments: &RuleCheckArguments) -> Result<LoadedRules, Faults> {
-    let template = |alert: &str, text: &str| Templates.check(alert, text);
-    let mut checks = ruletest::checks(&template);
+    let mut checks = ruletest::checks();
     if arguments.language == RuleLanguage::Logql {
         checks.expression = &logql_metric;
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use ruletest::{Features, FileReport, Templates, TestOptions, run_file};
+use ruletest::{Features, FileReport, TestOptions, run_file};
 
 use crate::check::ThisMachine;
 
@@ -83,7 +83,6 @@ fn run_rules(arguments: &RuleTestArguments) -> Result<bool, String> {
         diff: arguments.diff,
         debug: arguments.debug,
         features: Features::default(),
-        templates: &Templates,
     };
     let mut reports = Vec::with_capacity(arguments.files.len());
     for path in &arguments.files {

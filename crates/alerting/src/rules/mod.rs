@@ -30,6 +30,7 @@ mod sample;
 mod schedule;
 mod snapshot;
 mod spec;
+mod templates;
 mod text;
 mod view;
 
@@ -44,6 +45,7 @@ pub use sample::Sample;
 pub use schedule::{CatchUp, CatchUpLimits, Tick, offset_ms, slot_before};
 pub use snapshot::{GroupSnapshot, SNAPSHOT_VERSION, Snapshot, SnapshotError};
 pub use spec::{CompileExpression, Defaults, Expression, GroupSpec, RuleSpec, compile_groups};
+pub use templates::{RuleTemplates, check_template};
 pub use text::{Expand, TextData, Verbatim};
 pub use view::{AlertView, GroupView, RuleView, go_scientific};
 

@@ -24,55 +24,19 @@ impl Surroundings for Files {
     }
 }
 
-/// Templates that know `{{ $labels.job }}`, and `{{ query }}`, which asks for `up`.
-struct FewTemplates;
-
-impl ExpandTemplates for FewTemplates {
-    fn check(&self, _: &str, text: &str) -> Result<(), String> {
-        if text.contains("$nosuch") {
-            Err("undefined variable \"$nosuch\"".to_owned())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn expand(
-        &self,
-        _: &str,
-        text: &str,
-        data: &TextData<'_>,
-        query: &dyn Fn(&str, i64) -> Result<Vec<Sample>, String>,
-    ) -> Result<String, String> {
-        let job = data.labels.get("job").unwrap_or_default();
-        let mut text = text.replace("{{ $labels.job }}", job);
-        if text.contains("{{ query }}") {
-            text =
-                text.replace("{{ query }}", &query("count(up)", data.at_ms)?[0].value.to_string());
-        }
-        Ok(text)
-    }
-}
-
-fn options() -> TestOptions<'static> {
-    TestOptions {
-        run: None,
-        ignore_unknown_fields: false,
-        diff: false,
-        debug: false,
-        features: Features::default(),
-        templates: &FewTemplates,
-    }
+fn options() -> TestOptions {
+    TestOptions::default()
 }
 
 const RULES: &str = "groups:\n- name: g\n  rules:\n  - alert: Down\n    expr: up == 0\n    for: 2m\n    labels: \
-                     {severity: page}\n    annotations: {s: '{{ $labels.job }} of {{ query }}'}\n  - record: \
+                     {severity: page}\n    annotations: {s: '{{ $labels.job }} of {{ query `count(up)` | first | value }}'}\n  - record: \
                      a:sum\n    expr: sum(a)\n";
 
 fn run(test: &str) -> FileReport {
     run_with(test, &options())
 }
 
-fn run_with(test: &str, options: &TestOptions<'_>) -> FileReport {
+fn run_with(test: &str, options: &TestOptions) -> FileReport {
     let files = [("d/t.yml", test), ("d/r.yml", RULES)];
     let files = files.map(|(path, text)| (PathBuf::from(path), text.to_owned()));
     run_file(Path::new("d/t.yml"), &Files(files.into()), options)

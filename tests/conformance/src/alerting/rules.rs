@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ruletest::{ExpandTemplates, Features, TestOptions, run_file};
+use ruletest::{Features, TestOptions, run_file};
 use serde_json::Value;
 use settings::NameValidation;
 use settings::prometheus::Surroundings;
@@ -55,8 +55,7 @@ fn rule_file(case: &Value) -> anyhow::Result<Result<(), String>> {
         "legacy" => NameValidation::Legacy,
         other => bail!("there are no names by the rule {other:?}"),
     };
-    let template = |alert: &str, text: &str| ruletest::Templates.check(alert, text);
-    let checks = RuleChecks { names, ..ruletest::checks(&template) };
+    let checks = RuleChecks { names, ..ruletest::checks() };
     let read = rules::parse("rules.yml", text_of(case, "yaml")?.as_bytes(), &checks);
     let wanted = case["error_contains"].as_str();
     Ok(match (read, text_of(case, "expect")?, wanted) {
@@ -72,8 +71,7 @@ fn rule_file(case: &Value) -> anyhow::Result<Result<(), String>> {
 
 /// The templates of a file are right, or not.
 fn rule_templates(case: &Value) -> anyhow::Result<Result<(), String>> {
-    let template = |alert: &str, text: &str| ruletest::Templates.check(alert, text);
-    let checks = ruletest::checks(&template);
+    let checks = ruletest::checks();
     let read = rules::parse("rules.yml", text_of(case, "rules_yaml")?.as_bytes(), &checks);
     let should_pass = case["should_pass"].as_bool().context("the case has no should_pass")?;
     Ok(match (read, should_pass) {
@@ -130,7 +128,6 @@ fn unit_test(case: &Value) -> anyhow::Result<Result<(), String>> {
             at_modifier: switched_on("EnableAtModifier"),
             negative_offset: switched_on("EnableNegativeOffset"),
         },
-        templates: &ruletest::Templates,
     };
     let report = run_file(&path, &Files(files), &options);
     let exit = i64::from(!report.is_success());
