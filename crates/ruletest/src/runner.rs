@@ -258,8 +258,7 @@ impl Run<'_> {
         for group in groups.iter_mut() {
             let evaluation = group.evaluation_at(at_ms);
             for rule in 0..evaluation.spec.rules.len() {
-                let text = evaluation.expression(rule).clone();
-                let result = engine.query(&text, evaluation.query_at_ms);
+                let result = engine.query(evaluation.expression(rule), evaluation.query_at_ms);
                 let expand = TestTemplates(engine);
                 let with = With {
                     expand: &expand,

@@ -86,19 +86,19 @@ impl Alerts {
                 limits.max_alerts_per_rule
             ));
         }
-        self.share.reserve(result.len(), limits.max_alerts)?;
         let mut current: BTreeMap<Labels, (Annotations, f64)> = BTreeMap::new();
         for sample in result {
             let (labels, annotations) = self.texts(round, sample);
             if current.insert(labels, (annotations, sample.value)).is_some() {
                 let message =
                     "vector contains metrics with the same labelset after applying alert labels";
-                self.recount();
                 return Err(message.to_owned());
             }
         }
         self.forget_texts();
+        self.fits(round, &current)?;
         let samples = self.advance(round, current);
+        self.forget_resolved(limits.max_alerts_per_rule);
         let active = self.active();
         if round.limit > 0 && active > round.limit {
             self.by_labels.clear();
@@ -107,6 +107,46 @@ impl Alerts {
         }
         self.share.settle(active);
         Ok(samples)
+    }
+
+    /// Makes sure that there is room for those of a result and those that go on without.
+    fn fits(
+        &mut self,
+        round: &Round<'_>,
+        current: &BTreeMap<Labels, (Annotations, f64)>,
+    ) -> Result<(), String> {
+        let may_stay = |alert: &Alert| alert.held_for > 0 || round.rule.keep_firing_for_ms > 0;
+        let staying = self.by_labels.iter().filter(|(labels, alert)| {
+            alert.is_active() && may_stay(alert) && !current.contains_key(labels)
+        });
+        let count = current.len() + staying.count();
+        let limits = round.limits;
+        if count > limits.max_alerts_per_rule {
+            return Err(format!(
+                "the rule has {count} alerts with those that keep_firing_for keeps; \
+                 rules.max_alerts_per_rule is {}: aggregate more, keep shorter, or raise it",
+                limits.max_alerts_per_rule
+            ));
+        }
+        self.share.reserve(count, limits.max_alerts)
+    }
+
+    /// Forgets the oldest of too many resolved alerts, as they are where each evaluation yields
+    /// others.
+    fn forget_resolved(&mut self, max: usize) {
+        let resolved = self.by_labels.iter().filter_map(|(labels, alert)| {
+            alert.resolved_at_ms.map(|resolved_ms| (resolved_ms, labels))
+        });
+        let count = resolved.clone().count();
+        if count <= max {
+            return;
+        }
+        let mut resolved: Vec<(i64, Labels)> =
+            resolved.map(|(resolved_ms, labels)| (resolved_ms, labels.clone())).collect();
+        resolved.sort_unstable();
+        for (_, labels) in &resolved[..count - max] {
+            self.by_labels.remove(labels);
+        }
     }
 
     /// Moves every alert on.
@@ -203,7 +243,7 @@ impl Alerts {
         let labels = merge(&sample.labels, set.iter().map(|(name, value)| (*name, value.as_str())));
         let annotations: Annotations =
             rule.annotations.iter().map(|(name, text)| (name.clone(), expand(text))).collect();
-        if rule.depends < Depends::Moment {
+        if rule.depends < Depends::Moment && sample.histogram.is_none() {
             let (labels, annotations) = (labels.clone(), Arc::clone(&annotations));
             let known = Expanded { labels, annotations, value_bits, is_current: true };
             self.expanded.insert(sample.labels.clone(), known);

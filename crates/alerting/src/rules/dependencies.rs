@@ -124,4 +124,51 @@ mod tests {
         assert_eq!(stages(&rules), [vec![0, 1], vec![2]]);
         assert!(stages(&[]).is_empty());
     }
+
+    /// What each rule reads if rules run in the order `order`, each reading what `name` was written
+    /// last: by which rule, in which of two evaluations.
+    fn reads(rules: &[(u8, Vec<u8>)], order: &[usize]) -> Vec<Vec<Option<(usize, u8)>>> {
+        let mut written: HashMap<u8, (usize, u8)> = HashMap::new();
+        let mut seen = vec![Vec::new(); rules.len()];
+        for evaluation in 0..2 {
+            for &index in order {
+                let (output, inputs) = &rules[index];
+                let read = inputs.iter().map(|input| written.get(input).copied());
+                seen[index].extend(read.collect::<Vec<_>>());
+                written.insert(*output, (index, evaluation));
+            }
+        }
+        seen
+    }
+
+    proptest::proptest! {
+        /// In whatever order the rules of a stage run, each reads what it would read if all ran one
+        /// after the other.
+        #[test]
+        fn no_rule_sees_another_order(
+            rules in proptest::collection::vec(
+                (0_u8..6, proptest::collection::vec(0_u8..6, 0..3)), 0..9),
+            backwards in proptest::bool::ANY,
+        ) {
+            let specs: Vec<RuleSpec> = rules
+                .iter()
+                .map(|(output, inputs)| {
+                    let mut rule = recording(&format!("m{output}"), "up");
+                    rule.expression.selectors = inputs
+                        .iter()
+                        .flat_map(|input| recording("x", &format!("m{input}")).expression.selectors)
+                        .collect();
+                    rule
+                })
+                .collect();
+            let mut stages = stages(&specs);
+            if backwards {
+                stages.iter_mut().for_each(|stage| stage.reverse());
+            }
+            let order: Vec<usize> = stages.into_iter().flatten().collect();
+            let in_turn: Vec<usize> = (0..rules.len()).collect();
+            proptest::prop_assert_eq!(order.len(), rules.len());
+            proptest::prop_assert_eq!(reads(&rules, &order), reads(&rules, &in_turn));
+        }
+    }
 }

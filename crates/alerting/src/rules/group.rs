@@ -371,6 +371,9 @@ impl Group {
 
     /// For which times its recording rules can be evaluated after the fact: those since it was last
     /// evaluated, as far as the limits allow. None if it never was, or has no such rule.
+    ///
+    /// Each is an evaluation like any other ([`Group::evaluation_at`]) of which only the rules that
+    /// record are asked: an alert that nobody was told of in time is no news.
     pub fn catch_up(&self, now_ms: i64, limits: CatchUpLimits) -> CatchUp {
         let records = self.spec.rules.iter().any(|rule| !rule.is_alerting());
         match self.evaluated_for_ms {

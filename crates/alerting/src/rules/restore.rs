@@ -40,7 +40,7 @@ pub struct ForStateSeries {
 impl Group {
     /// What to read now so that alerts are what they were before the last stop: once, after the
     /// second evaluation, because recording rules and scrapes have to come first. Hand the answers to
-    /// [`Group::restore_rule`], then call [`Group::restored`].
+    /// [`Group::restore_rule`], then call [`Group::restored`], whether they could be read or not.
     pub fn restore_requests(&self, now_ms: i64) -> Option<Vec<RestoreRequest>> {
         if self.restores_in != Some(0) {
             return None;
@@ -71,7 +71,9 @@ impl Group {
         let Some(hold_ms) = self.spec.rules.get(rule).map(|rule| rule.hold_ms) else { return };
         let Some(alerts) = self.rules[rule].alerts.as_mut() else { return };
         for one in series {
-            if is_stale_nan(one.value) || !one.value.is_finite() {
+            // What no rule can have written says nothing.
+            let is_time = (0.0..=now_ms as f64 / 1_000.0).contains(&one.value);
+            if is_stale_nan(one.value) || !is_time {
                 continue;
             }
             if let Some(alert) = alerts.by_labels.get_mut(&one.labels.without_name()) {

@@ -95,11 +95,13 @@ impl Schedule {
 
     /// The times after `last_ms`, and before the next one that is due.
     pub(super) fn catch_up(&self, last_ms: i64, now_ms: i64, limits: CatchUpLimits) -> CatchUp {
-        let first = slot_before(last_ms, self.interval_ms, self.offset_ms) + self.interval_ms;
+        let slot = slot_before(last_ms, self.interval_ms, self.offset_ms);
+        let first = slot.saturating_add(self.interval_ms);
         if first >= self.due_ms {
             return CatchUp::default();
         }
-        let all = ((self.due_ms - 1 - first) / self.interval_ms + 1).unsigned_abs();
+        let span_ms = self.due_ms.saturating_sub(first).saturating_sub(1);
+        let all = (span_ms / self.interval_ms).unsigned_abs() + 1;
         let oldest = now_ms.saturating_sub(limits.max_age_ms);
         let mut timestamps_ms = Vec::new();
         let mut at_ms = self.due_ms - self.interval_ms;
@@ -108,7 +110,7 @@ impl Schedule {
             at_ms -= self.interval_ms;
         }
         timestamps_ms.reverse();
-        let skipped = all - timestamps_ms.len() as u64;
+        let skipped = all.saturating_sub(timestamps_ms.len() as u64);
         CatchUp { timestamps_ms, skipped }
     }
 }

@@ -16,6 +16,9 @@ use super::rule_set::GroupKey;
 /// The version that is written.
 pub const SNAPSHOT_VERSION: u32 = 1;
 
+/// The last moment that a date has a name for; times of a snapshot lie before.
+const LAST_MS: i64 = 253_402_300_799_999;
+
 /// In how many evaluations a restored alert stays although its expression does not yield it: data
 /// has to come in again first.
 const HELD_FOR: u8 = 2;
@@ -147,7 +150,7 @@ impl GroupSnapshot {
 
     /// Puts the state into a group that was just made; yields how many alerts came back.
     fn restore(&self, group: &mut Group, taken_at_ms: i64, now_ms: i64) -> usize {
-        let stopped_ms = self.evaluated_for_ms.unwrap_or(taken_at_ms).min(now_ms);
+        let stopped_ms = self.evaluated_for_ms.unwrap_or(taken_at_ms).min(now_ms).max(0);
         let is_fresh = now_ms.saturating_sub(stopped_ms) <= OUTAGE_TOLERANCE_MS;
         let mut saved: HashMap<(String, Pairs), Vec<&RuleSnapshot>> = HashMap::new();
         for rule in self.rules.iter().rev() {
@@ -181,7 +184,7 @@ impl GroupSnapshot {
             group.ended.extend(active.flat_map(|alert| alert.series));
         }
         group.ended.extend(self.ended.iter().filter_map(labels));
-        group.evaluated_for_ms = self.evaluated_for_ms;
+        group.evaluated_for_ms = self.evaluated_for_ms.filter(|at_ms| (0..=now_ms).contains(at_ms));
         count
     }
 }
@@ -227,6 +230,17 @@ impl AlertSnapshot {
         let annotations: Annotations =
             self.annotations.iter().map(|(name, text)| (name.clone(), text.clone())).collect();
         let value = self.value.parse().ok()?;
+        let times = [
+            self.fired_at_ms,
+            self.resolved_at_ms,
+            self.keep_firing_since_ms,
+            self.last_sent_at_ms,
+            self.valid_until_ms,
+        ];
+        let mut times = times.into_iter().flatten().chain([self.active_at_ms]);
+        if !times.all(|at_ms| (-LAST_MS..=LAST_MS).contains(&at_ms)) {
+            return None;
+        }
         let mut alert = Alert::new(labels, annotations, value, self.active_at_ms);
         alert.enter(self.state);
         alert.fired_at_ms = self.fired_at_ms;

@@ -18,11 +18,14 @@ pub fn check_template(alert: &str, text: &str) -> Result<(), String> {
     check_named(&named(alert), text).map_err(|error| error.to_string())
 }
 
+/// Answers an expression for a time, milliseconds since the epoch.
+pub type AnswerQuery<'a> = dyn Fn(&str, i64) -> Result<Vec<Sample>, String> + 'a;
+
 /// Prometheus' templates over whatever answers queries.
 #[derive(Clone, Copy)]
 pub struct RuleTemplates<'a> {
-    /// Answers the function `query`: an expression and a time, milliseconds since the epoch.
-    pub query: &'a dyn Fn(&str, i64) -> Result<Vec<Sample>, String>,
+    /// Answers the function `query`.
+    pub query: &'a AnswerQuery<'a>,
     /// Prints a histogram as the language of the rules does.
     pub histogram_text: fn(&FloatHistogram) -> String,
     /// What one text may use.

@@ -229,6 +229,28 @@ fn limits_are_kept() {
 }
 
 #[test]
+fn what_is_kept_and_what_is_over_is_bounded_too() {
+    let mut bench = Bench::new(vec![alert_rule(0, 60)]);
+    bench.limits = RuleLimits { max_alerts_per_rule: 2, ..RuleLimits::default() };
+    bench.run(1, Ok(vec![up("a", 1.0)]));
+    bench.run(2, Ok(vec![up("b", 1.0)]));
+    assert_eq!(bench.states().len(), 2);
+    bench.run(3, Ok(vec![up("c", 1.0)]));
+    let error = bench.group().last_error(0).unwrap_or_default().to_owned();
+    assert!(error.contains("has 3 alerts with those that keep_firing_for keeps"), "{error}");
+    assert_eq!(bench.states().len(), 2);
+    let mut bench = Bench::new(vec![alert_rule(0, 0)]);
+    bench.limits = RuleLimits { max_alerts_per_rule: 2, ..RuleLimits::default() };
+    for (minute, name) in (1..).zip(["a", "b", "c", "d", "e"]) {
+        bench.run(minute, Ok(vec![up(name, 1.0)]));
+    }
+    let names: Vec<String> =
+        bench.group().alerts(0).map(|alert| alert.labels.to_string()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].contains("\"c\""), "{names:?}");
+}
+
+#[test]
 fn twins_are_an_error() {
     let mut bench = Bench::new(vec![alert_rule(0, 0)]);
     let named = |name: &str| Sample::float(labels(&[("__name__", name)]), 0, 1.0);
@@ -464,7 +486,7 @@ fn missed_evaluations_of_recording_rules_are_planned() {
     let mut bench = Bench::new(vec![rule(RuleKind::Recording, "r", "up")]);
     assert_eq!(bench.group().catch_up(0, CatchUpLimits::default()), CatchUp::default());
     bench.run(1, Ok(vec![up("a", 1.0)]));
-    let (after, _) = restarted(&bench, vec![rule(RuleKind::Recording, "r", "up")], 0);
+    let (after, _) = restarted(&bench, vec![rule(RuleKind::Recording, "r", "up")], 1);
     let mut set = RuleSet::new();
     set.load(compiled(vec![aligned(vec![rule(RuleKind::Recording, "r", "up")])]), 5 * MIN, true);
     set.restore(&after.set.snapshot(5 * MIN), 5 * MIN).expect("it is of this version");
@@ -504,4 +526,42 @@ fn groups_are_shown_as_prometheus_shows_them() {
     });
     assert_eq!(json, want);
     assert_eq!(bench.group().alert_views().count(), 1);
+}
+
+proptest::proptest! {
+    /// Whatever a snapshot says, taking it up and going on does not fail.
+    #[test]
+    fn no_snapshot_stops_anything(
+        times in proptest::collection::vec(proptest::option::of(proptest::num::i64::ANY), 7),
+        state in 0_usize..3,
+        label in ".{0,8}",
+        value in ".{0,8}",
+        now_min in 0_i64..60_000_000,
+    ) {
+        let state = ["inactive", "pending", "firing"][state];
+        let saved = serde_json::json!({
+            "version": 1, "taken_at_ms": times[0].unwrap_or(0),
+            "groups": [{
+                "file": "f.yml", "name": "g", "evaluated_for_ms": times[1],
+                "rules": [{
+                    "name": "Down", "labels": {}, "series": [{"a": label}],
+                    "alerts": [{
+                        "state": state, "labels": {"alertname": "Down", label: value}, "value": value,
+                        "active_at_ms": times[2].unwrap_or(now_min * MIN), "fired_at_ms": times[3],
+                        "resolved_at_ms": times[4], "keep_firing_since_ms": times[5],
+                        "last_sent_at_ms": times[6]
+                    }]
+                }]
+            }]
+        });
+        let saved: Snapshot = serde_json::from_value(saved).expect("it has the right shape");
+        let mut bench = Bench::new(vec![alert_rule(5, 10), rule(RuleKind::Recording, "r", "up")]);
+        bench.set.restore(&saved, now_min * MIN).expect("it is of this version");
+        for minute in 1..5 {
+            bench.run(now_min + minute, Ok(vec![up("a", 1.0)]));
+        }
+        let plan = bench.group().catch_up(now_min * MIN, CatchUpLimits::default());
+        proptest::prop_assert!(plan.timestamps_ms.len() <= 1_000);
+        proptest::prop_assert!(serde_json::to_string(&bench.group().view(true)).is_ok());
+    }
 }

@@ -172,3 +172,58 @@ fn samples_are_shown_for_debugging() {
     assert_eq!(report.tests[0].notes, ["a{b=\"c\"} 1@0 stale@60000"]);
     assert_eq!(report.tests[0].name, "unnamed#0");
 }
+
+#[test]
+fn rules_see_series_that_end_and_other_rules() {
+    let test = "rule_files: [r.yml]\ntests:\n- input_series:\n  - {series: 'up{job=\"x\"}', values: '0x4 stale'}\n  \
+                - {series: a, values: '1 _x3 stale 5'}\n  promql_expr_test:\n  - expr: ALERTS\n    eval_time: \
+                1m\n    exp_samples: [{labels: 'ALERTS{alertname=\"Down\", alertstate=\"pending\", job=\"x\", \
+                severity=\"page\"}', value: 1}]\n  - expr: ALERTS_FOR_STATE\n    eval_time: 3m\n    \
+                exp_samples: [{labels: 'ALERTS_FOR_STATE{alertname=\"Down\", job=\"x\", severity=\"page\"}', \
+                value: 0}]\n  - {expr: ALERTS, eval_time: 5m}\n  - {expr: a, eval_time: 4m}\n  - {expr: 'a:sum', \
+                eval_time: 4m}\n  - {expr: 'a:sum', eval_time: 5m, exp_samples: [{labels: 'a:sum', value: \
+                5}]}\n";
+    assert_eq!(failures(&run(test)), Vec::<&str>::new());
+}
+
+#[test]
+fn groups_are_evaluated_in_the_order_that_is_named() {
+    let rules = "groups:\n- {name: late, rules: [{record: b, expr: a + 1}]}\n- {name: early, rules: [{record: a, \
+                 expr: time()}]}\n";
+    let test = |order: &str, value: u32| {
+        format!(
+            "rule_files: [r.yml]\ngroup_eval_order: [{order}]\nevaluation_interval: 1d\ntests: \
+             [{{promql_expr_test: [{{expr: b, eval_time: 1d, exp_samples: [{{labels: b, value: \
+             {value}}}]}}]}}]"
+        )
+    };
+    let run = |test: String| {
+        let files = [("d/t.yml", test), ("d/r.yml", rules.to_owned())];
+        let files = files.map(|(path, text)| (PathBuf::from(path), text));
+        run_file(Path::new("d/t.yml"), &Files(files.into()), &options())
+    };
+    assert_eq!(failures(&run(test("early, late", 86_401))), Vec::<&str>::new());
+    // The other way round the value of the day before is out of sight.
+    assert!(!run(test("late, early", 86_401)).is_success());
+}
+
+#[test]
+fn fuzzy_numbers_may_be_neighbours() {
+    assert!(is_equal(3.0, 2.999_999_999_999_999_6, true));
+    assert!(!is_equal(3.0, 2.999_999_999_999_999_6, false));
+    assert!(!is_equal(3.0, 2.999_999_999_999_998_7, true));
+    assert!(!is_equal(f64::NAN, f64::NAN, true));
+}
+
+#[test]
+fn the_world_outside_is_seen_by_templates() {
+    let rules = "groups: [{name: g, rules: [{alert: A, expr: vector(7), annotations: {s: '{{ \
+                 $externalLabels.dc }} {{ $externalURL }} {{ $value }}'}}]}]";
+    let test = "rule_files: [r.yml]\ntests: [{external_labels: {dc: x}, external_url: http://w, \
+                alert_rule_test: [{eval_time: 0, alertname: A, exp_alerts: [{exp_annotations: {s: x \
+                http://w 7}}]}]}]";
+    let files = [("d/t.yml", test), ("d/r.yml", rules)];
+    let files = files.map(|(path, text)| (PathBuf::from(path), text.to_owned()));
+    let report = run_file(Path::new("d/t.yml"), &Files(files.into()), &options());
+    assert_eq!(failures(&report), Vec::<&str>::new());
+}
