@@ -22,6 +22,9 @@ use crate::shown::{self, ShownAlert, ShownSample};
 use crate::templates::TestTemplates;
 use crate::test_file::{ExprCase, TestFile, TestGroup};
 
+/// Most evaluations of a test. What anybody waits for stays far below.
+const MAX_EVALUATIONS: i64 = 10_000_000;
+
 /// How tests are run.
 #[derive(Debug, Clone, Default)]
 pub struct TestOptions {
@@ -201,6 +204,13 @@ impl Run<'_> {
         let step_ms = ms(interval).max(1);
         let start_ms = test.start_ms();
         let last_ms = start_ms.saturating_add(ms(test.last_time()));
+        let evaluations = last_ms.saturating_sub(start_ms) / step_ms;
+        if evaluations > MAX_EVALUATIONS {
+            return Err(format!(
+                "the test would take {evaluations} evaluations; at most {MAX_EVALUATIONS} are made: \
+                 give a longer evaluation_interval, or earlier times"
+            ));
+        }
         let mut at_ms = start_ms;
         while at_ms <= last_ms {
             if !self.evaluate(&mut engine, &mut groups, at_ms)? {

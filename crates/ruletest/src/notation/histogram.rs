@@ -53,14 +53,22 @@ pub fn parse(text: &str) -> Result<Literal, NotationError> {
             other => return Err(NotationError::new(format!("a histogram has no {other:?}"))),
         }
     }
-    let span = |offset, counts: &[f64]| match counts.len() {
-        0 => Vec::new(),
-        len => vec![Span { offset, len: len as u32 }],
-    };
-    layout.positive = span(offset, &histogram.positive);
-    layout.negative = span(negative_offset, &histogram.negative);
+    layout.positive = span(offset, &histogram.positive)?;
+    layout.negative = span(negative_offset, &histogram.negative)?;
     histogram.layout = Arc::new(layout);
     Ok(Literal { histogram: Arc::new(histogram), has_hint })
+}
+
+/// All counts in one span.
+fn span(offset: i32, counts: &[f64]) -> Result<Vec<Span>, NotationError> {
+    if counts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let len = i32::try_from(counts.len()).ok().filter(|len| offset.checked_add(*len).is_some());
+    match len {
+        Some(len) => Ok(vec![Span { offset, len: len.unsigned_abs() }]),
+        None => Err(NotationError::new(format!("offset {offset} is out of range"))),
+    }
 }
 
 fn number(text: &str) -> Result<f64, NotationError> {

@@ -119,6 +119,10 @@ fn what_cannot_run_is_told() {
         ("tests: [{alert_rule_test: [{eval_time: 1m}]}]", "attribute alertname at eval_time 1m"),
         ("rule_files: [t.yml]\ntests: [{}]", "field rule_files not found"),
         ("test: []", "did you mean `tests`?"),
+        (
+            "tests: [{promql_expr_test: [{expr: '1', eval_time: 200y}]}]",
+            "at most 10000000 are made",
+        ),
     ] {
         let report = run(test);
         assert!(failures(&report).iter().any(|one| one.contains(said)), "{test}: {report:?}");
