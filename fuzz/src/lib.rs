@@ -23,6 +23,7 @@ mod relabeling;
 mod rules;
 mod seeds;
 mod storage;
+mod templates;
 mod text;
 mod words;
 
@@ -282,6 +283,13 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::queries,
         words: words::QUERY_WORDS,
         corpus: &["promql", "promql-selector"],
+    },
+    Target {
+        name: "templates",
+        run: templates::templates,
+        seeds: seeds::templates,
+        words: words::TEMPLATE_WORDS,
+        corpus: &[],
     },
     Target {
         name: "logql-parser",

@@ -54,6 +54,28 @@ pub(crate) fn go_regex() -> Vec<Vec<u8>> {
     seeds
 }
 
+pub(crate) fn templates() -> Vec<Vec<u8>> {
+    texts(&[
+        "Instance {{ $labels.instance }} of {{ .Labels.job }} is at {{ $value | humanize }}",
+        "{{ range query \"up\" | sortByLabel \"instance\" }}{{ .Labels.instance }}={{ .Value }} {{ end }}",
+        "{{ with query \"up\" }}{{ . | first | value | printf \"%.2f\" }}{{ else }}none{{ end }}",
+        "{{ define \"a\" }}{{ .arg0 }}{{ end }}{{ template \"a\" (args 1 \"x\") }}",
+        "{{ (toTime \"1435065584.128\").Format \"2006\" }} {{ now | humanizeTimestamp }}",
+        "{{ template \"email.default.html\" . }}",
+        "{{ template \"wechat.default.message\" . }}{{ template \"jira.default.priority\" . }}",
+        "<a href=\"{{ (index .Alerts 0).GeneratorURL }}\" title='{{ .CommonLabels }}'>{{ .Status }}</a>",
+        "<script>var a = {{ .CommonLabels }}, b = \"{{ .Status }}\"; /{{ .Status }}/.test(`${ {{ . }} }`)</script>",
+        "<style>a { color: {{ .Status }}; background: url('{{ .ExternalURL }}') } /* {{ . }} */</style>",
+        "{{ range $i, $a := .Alerts.Firing }}{{ if $i }}, {{ end }}{{ $a.Labels.SortedPairs.Names.Join \"+\" }}{{ end }}",
+        "{{ $l := list 1 2.5 nil }}{{ $l = append $l (dict \"k\" .CommonLabels) }}{{ toJson $l }}",
+        "{{ (index .Alerts 0).StartsAt | tz \"Europe/Paris\" | date \"Mon 2 Jan 15:04 MST\" }}",
+        "{{ .CommonLabels.Remove (stringSlice \"evil\") }}{{ routeLabels \"b\" }}",
+        "{{- /* c */ -}} {{ if and (eq .Status \"firing\") (gt (len .Alerts) 1) }}y{{ else if true }}z{{ end }}",
+        "{{ range 3 }}{{ if eq . 1 }}{{ continue }}{{ end }}{{ break }}{{ end }}",
+        "{{ printf \"%[2]*[1]d|%-8.3v|%+q|%T\" 1 5 \"é\" .Alerts }}",
+    ])
+}
+
 /// A kind, a count of two bytes, and what [`crate::columns::columns`] reads after them.
 pub(crate) fn columns() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();

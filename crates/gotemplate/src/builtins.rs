@@ -87,6 +87,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|builtin| builtin.signature.name)
 }
 
+/// Values as `print` joins them.
+pub(crate) fn joined<'d>(budget: &mut Budget, values: &[Value<'d>]) -> Result<Value<'d>, String> {
+    printf::print(budget, values)
+}
+
+/// The name of the type that a pointer points to.
+fn pointee(value: &Value<'_>) -> &'static str {
+    value.type_name().trim_start_matches('*')
+}
+
 /// Calls a function with arguments whose number and types were checked.
 pub(crate) fn call<'d>(
     number: usize,
@@ -102,9 +112,9 @@ fn last<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
 
 fn len<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
     match (&args[0], args[0].length()) {
-        (Value::Nil, _) => Err("len of nil pointer".to_owned()),
+        (Value::Nil, _) => Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
         (_, Some(len)) => Ok(Value::Int(i64::try_from(len).unwrap_or(i64::MAX))),
-        (other, None) => Err(format!("len of type {}", other.type_name())),
+        (other, None) => Err(format!("len of type {}", pointee(other))),
     }
 }
 
@@ -158,7 +168,7 @@ fn index<'d>(_: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, String> {
                 Value::Byte(*byte)
             }
             Value::Nil => return Err("index of nil pointer".to_owned()),
-            other => return Err(format!("can't index item of type {}", other.type_name())),
+            other => return Err(format!("can't index item of type {}", pointee(other))),
         };
     }
     Ok(item)
@@ -177,7 +187,7 @@ fn slice<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Result<Value<'d>, Strin
             return Err("cannot 3-index slice a string".to_owned());
         }
         Value::Text(_) | Value::Safe(_) | Value::List(_) => item.length().unwrap_or(0),
-        other => return Err(format!("can't slice item of type {}", other.type_name())),
+        other => return Err(format!("can't slice item of type {}", pointee(other))),
     };
     let mut places = [0, len, len];
     for (place, bound) in places.iter_mut().zip(bounds) {

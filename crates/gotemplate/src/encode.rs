@@ -14,17 +14,36 @@ fn escaped<'d>(
     args: &[Value<'d>],
     escape: impl Fn(char, &mut String),
 ) -> Outcome<'d> {
-    let joined = match args {
-        // Text that stands alone needs no copy.
-        [Value::Text(text)] => Value::Text(text.clone()),
-        _ => print(budget, args)?,
-    };
+    let joined = shown(budget, args)?;
     let text = joined.as_text().unwrap_or_default();
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         escape(c, &mut out);
     }
     budget.text(out)
+}
+
+/// The arguments as `print` joins them, what is none as templates print it.
+fn shown<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
+    match args {
+        // Text that stands alone needs no copy.
+        [Value::Text(text)] => Ok(Value::Text(text.clone())),
+        args if args.iter().any(|arg| matches!(arg, Value::Nil)) => {
+            let some = |arg: &Value<'d>| match arg {
+                Value::Nil => Value::text("<no value>"),
+                other => other.clone(),
+            };
+            print(budget, &args.iter().map(some).collect::<Vec<_>>())
+        }
+        args => print(budget, args),
+    }
+}
+
+/// Whether Go finds a character printable.
+fn is_printable(c: char) -> bool {
+    let mut shown = String::new();
+    model::quote::write_escaped(c, '\'', &mut shown);
+    !shown.starts_with('\\')
 }
 
 pub(crate) fn html<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
@@ -47,12 +66,15 @@ pub(crate) fn js<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
         '<' | '>' | '&' | '=' | '\0'..='\x1f' => {
             write!(out, "\\u{:04X}", c as u32).expect("a string takes everything");
         }
+        c if !c.is_ascii() && !is_printable(c) => {
+            write!(out, "\\u{:04X}", c as u32).expect("a string takes everything");
+        }
         c => out.push(c),
     })
 }
 
 pub(crate) fn urlquery<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> {
-    let joined = print(budget, args)?;
+    let joined = shown(budget, args)?;
     budget.text(query_escape(joined.as_text().unwrap_or_default()))
 }
 

@@ -324,7 +324,7 @@ impl<'t> Lexer<'t> {
         }
         // Signs behind a number are for complex numbers, which are not known here.
         if rest[len..].starts_with(['+', '-']) {
-            let quoted = model::quote::quote(&rest[..len + 1]);
+            let quoted = model::quote::quote(&rest[..len + number_len(&rest[len..])]);
             return self.fail(format!("bad number syntax: {quoted}"));
         }
         if parse_number(written).is_none() {

@@ -29,6 +29,9 @@ mod set;
 mod signature;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use budget::{Budget, Limits};
 pub use builtins::names as builtin_names;
 pub use class::{

@@ -150,17 +150,17 @@ fn directive<'t>(text: &'t str, args: &mut Args<'_, '_>, out: &mut String, most:
         out.push('%');
         return rest;
     }
+    if verb == 'v' {
+        // These ask for names of fields and for types, which are not shown.
+        (flags.plus, flags.sharp) = (false, false);
+    }
     if !known {
         write!(out, "%!{verb}(BADINDEX)").expect("a string takes everything");
         return rest;
     }
     match args.take() {
         None => write!(out, "%!{verb}(MISSING)").expect("a string takes everything"),
-        Some(arg) => {
-            let mut body = String::new();
-            let numeric = write_verb(arg, verb, &flags, &mut body, most);
-            pad(out, &body, &flags, numeric);
-        }
+        Some(arg) => write_verb(arg, verb, &flags, out, most),
     }
     rest
 }
@@ -199,6 +199,10 @@ fn pad(out: &mut String, body: &str, flags: &Flags, numeric: bool) {
     } else if flags.minus {
         out.push_str(body);
         out.extend(std::iter::repeat_n(' ', missing));
+    } else if numeric && flags.precision.is_some() && !body.contains(['.', 'e', 'E']) {
+        // Of whole numbers, the precision says how many zeros there are.
+        out.extend(std::iter::repeat_n(' ', missing));
+        out.push_str(body);
     } else if flags.zero && numeric {
         let sign = usize::from(body.starts_with(['+', '-', ' ']));
         out.push_str(&body[..sign]);
@@ -221,78 +225,135 @@ fn write_typed(arg: &Value<'_>, out: &mut String, most: usize) {
     arg.write(out, most);
 }
 
-/// Appends the argument as the verb shows it. Yields whether it is a number.
-fn write_verb(arg: &Value<'_>, verb: char, flags: &Flags, out: &mut String, most: usize) -> bool {
+/// Appends the argument as the verb shows it, padded; of lists, maps and structs each part is.
+fn write_verb(arg: &Value<'_>, verb: char, flags: &Flags, out: &mut String, most: usize) {
     if out.len() > most {
-        return false;
+        return;
     }
     if verb == 'T' {
-        out.push_str(if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() });
-        return false;
+        let name = if matches!(arg, Value::Nil) { "<nil>" } else { arg.type_name() };
+        let mut body = String::new();
+        write_text(name, 's', flags, &mut body);
+        return pad(out, &body, flags, false);
     }
-    // What has a text of its own shows that to verbs of texts.
-    let has_text =
-        matches!(arg, Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_))
-            || arg.class().is_some_and(|class| class.text.is_some());
-    let start = out.len();
-    let known = match arg {
-        _ if has_text && matches!(verb, 'v' | 's' | 'q' | 'x' | 'X') => {
-            let mut text = String::new();
-            arg.write(&mut text, most);
-            write_text(&text, verb, flags, out)
+    if !(has_text(arg) && shows_text(verb)) {
+        match arg {
+            Value::List(list) => {
+                return write_parts(out, "[", list.items.iter(), "]", |value, out| {
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Struct(value) => {
+                return write_parts(out, "{", value.values.iter(), "}", |value, out| {
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Map(map) => {
+                return write_parts(out, "map[", map.entries.iter(), "]", |(key, value), out| {
+                    write_verb(&Value::Text(key.clone()), verb, flags, out, most);
+                    out.push(':');
+                    write_verb(value, verb, flags, out, most);
+                });
+            }
+            Value::Labels(labels) => {
+                return write_parts(out, "map[", labels.iter(), "]", |(key, value), out| {
+                    write_verb(&Value::text(*key), verb, flags, out, most);
+                    out.push(':');
+                    write_verb(&Value::text(*value), verb, flags, out, most);
+                });
+            }
+            _ => {}
         }
+    }
+    let mut body = String::new();
+    match write_leaf(arg, verb, flags, &mut body, most) {
+        Some(numeric) => pad(out, &body, flags, numeric),
+        None if matches!(arg, Value::Nil) => {
+            write!(out, "%!{verb}(<nil>)").expect("a string takes everything");
+        }
+        None => {
+            let name = arg.type_name();
+            write!(out, "%!{verb}({name}=").expect("a string takes everything");
+            // What has no such verb is told with the flags all the same.
+            let mut body = String::new();
+            let plain = match whole(arg) {
+                Some(value) => {
+                    write_integer(value, 'd', flags, &mut body);
+                    Some(true)
+                }
+                None => write_leaf(arg, 'v', flags, &mut body, most),
+            };
+            let numeric = plain.unwrap_or(false);
+            pad(out, &body, flags, numeric);
+            out.push(')');
+        }
+    }
+}
+
+/// Appends parts with blanks between.
+fn write_parts<T>(
+    out: &mut String,
+    open: &str,
+    parts: impl Iterator<Item = T>,
+    close: &str,
+    mut write: impl FnMut(T, &mut String),
+) {
+    out.push_str(open);
+    for (index, part) in parts.enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        write(part, out);
+    }
+    out.push_str(close);
+}
+
+/// Whether a value has a text of its own, which verbs of texts show.
+fn has_text(arg: &Value<'_>) -> bool {
+    matches!(arg, Value::Time(_) | Value::Duration(_) | Value::Month(_) | Value::Weekday(_))
+        || arg.class().is_some_and(|class| class.text.is_some())
+}
+
+/// Whether a verb shows the text that a value has of its own.
+fn shows_text(verb: char) -> bool {
+    matches!(verb, 'v' | 's' | 'q' | 'x' | 'X')
+}
+
+/// Appends what is no list, map or struct as the verb shows it. Yields whether it is a number, or
+/// `None` if there is no such verb for it; then nothing is appended.
+fn write_leaf(
+    arg: &Value<'_>,
+    verb: char,
+    flags: &Flags,
+    out: &mut String,
+    most: usize,
+) -> Option<bool> {
+    if has_text(arg) && shows_text(verb) {
+        let mut text = String::new();
+        arg.write(&mut text, most);
+        return write_text(&text, verb, flags, out).then_some(false);
+    }
+    match arg {
         Value::Bool(value) if matches!(verb, 't' | 'v') => {
             out.push_str(if *value { "true" } else { "false" });
-            return false;
+            Some(false)
         }
-        Value::Float(value) => {
-            if write_decimal(*value, verb, flags, out) {
-                return true;
-            }
-            false
-        }
-        Value::List(list) if verb != 'v' || flags.width.is_some() => {
-            out.push('[');
-            for (index, value) in list.items.iter().enumerate() {
-                if index > 0 {
-                    out.push(' ');
-                }
-                write_verb(value, verb, flags, out, most);
-                if out.len() > most {
-                    break;
-                }
-            }
-            out.push(']');
-            true
-        }
-        Value::List(_) | Value::Map(_) | Value::Labels(_) | Value::Struct(_)
-            if matches!(verb, 'v' | 's') =>
-        {
-            arg.write(out, most);
-            true
-        }
+        Value::Float(value) => write_decimal(*value, verb, flags, out).then_some(true),
         Value::Nil if verb == 'v' => {
             out.push_str("<nil>");
-            true
+            Some(false)
+        }
+        Value::List(_) | Value::Map(_) | Value::Labels(_) | Value::Struct(_) if verb == 'v' => {
+            arg.write(out, most);
+            Some(false)
         }
         _ => match (arg.as_text(), whole(arg)) {
-            (Some(text), _) => write_text(text, verb, flags, out),
-            (None, Some(value)) => {
-                if write_integer(value, verb, flags, out) {
-                    return matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X');
-                }
-                false
-            }
-            (None, None) => false,
+            (Some(text), _) => write_text(text, verb, flags, out).then_some(false),
+            (None, Some(value)) => write_integer(value, verb, flags, out)
+                .then_some(matches!(verb, 'v' | 'd' | 'b' | 'o' | 'O' | 'x' | 'X')),
+            (None, None) => None,
         },
-    };
-    if !known {
-        out.truncate(start);
-        write!(out, "%!{verb}(").expect("a string takes everything");
-        write_typed(arg, out, most);
-        out.push(')');
     }
-    false
 }
 
 /// An integer, whatever its type.
@@ -313,6 +374,20 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
             out.push_str(cut);
             out.push('`');
         }
+        'q' if flags.plus => {
+            for c in quote(cut).chars() {
+                let code = c as u32;
+                let written = match code {
+                    ..0x80 => {
+                        out.push(c);
+                        continue;
+                    }
+                    0x80..0x1_0000 => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
+                written.expect("a string takes everything");
+            }
+        }
         'q' => out.push_str(&quote(cut)),
         'x' | 'X' => {
             let bytes = text.as_bytes();
@@ -329,15 +404,13 @@ fn write_text(text: &str, verb: char, flags: &Flags, out: &mut String) -> bool {
 
 fn write_integer(value: i128, verb: char, flags: &Flags, out: &mut String) -> bool {
     let magnitude = value.unsigned_abs();
-    let digits = match verb {
-        'v' | 'd' => magnitude.to_string(),
-        'b' => format!("{magnitude:b}"),
-        'o' => format!("{magnitude:o}"),
-        'O' => format!("0o{magnitude:o}"),
-        'x' if flags.sharp => format!("{magnitude:#x}"),
-        'x' => format!("{magnitude:x}"),
-        'X' if flags.sharp => format!("0X{magnitude:X}"),
-        'X' => format!("{magnitude:X}"),
+    let (prefix, digits) = match verb {
+        'v' | 'd' => ("", magnitude.to_string()),
+        'b' => ("0b", format!("{magnitude:b}")),
+        'o' => ("0", format!("{magnitude:o}")),
+        'O' => ("0o", format!("{magnitude:o}")),
+        'x' => ("0x", format!("{magnitude:x}")),
+        'X' => ("0X", format!("{magnitude:X}")),
         'c' => {
             let c = u32::try_from(value).ok().and_then(char::from_u32);
             out.push(c.unwrap_or(char::REPLACEMENT_CHARACTER));
@@ -351,12 +424,17 @@ fn write_integer(value: i128, verb: char, flags: &Flags, out: &mut String) -> bo
             return true;
         }
         'U' => {
-            write!(out, "U+{value:04X}").expect("a string takes everything");
+            // Negative ones wrap.
+            let code = value as u64;
+            write!(out, "U+{code:04X}").expect("a string takes everything");
             return true;
         }
         _ => return false,
     };
     write_sign(value < 0, flags, out);
+    if flags.sharp || verb == 'O' {
+        out.push_str(prefix);
+    }
     let least = flags.precision.unwrap_or(0);
     out.extend(std::iter::repeat_n('0', least.saturating_sub(digits.len())));
     out.push_str(&digits);

@@ -25,6 +25,26 @@ pub enum TemplateError {
 /// A zone's file of the IANA's database by the zone's name; `None` if there is no such zone.
 pub type Zones = dyn Fn(&str) -> Option<std::sync::Arc<[u8]>> + Send + Sync;
 
+/// `reReplaceAll expression new text`; an expression that is none is told as Go tells those who
+/// must have one.
+fn replaced<'d>(
+    expressions: &mut gotemplate::Expressions,
+    budget: &mut gotemplate::Budget,
+    args: &[gotemplate::Value<'d>],
+) -> Result<gotemplate::Value<'d>, String> {
+    let (expression, new, text) = (text_at(args, 0), text_at(args, 1), text_at(args, 2));
+    if let Err(problem) = expressions.get(expression) {
+        let shown = if expression.contains(['`', '\u{7f}']) || expression.chars().any(|c| c < ' ') {
+            model::quote::quote(expression)
+        } else {
+            format!("`{expression}`")
+        };
+        return Err(format!("regexp: Compile({shown}): {problem}"));
+    }
+    let made = expressions.replace(expression, text, new, budget)?;
+    budget.text(made)
+}
+
 /// The text at a place; arguments were checked before.
 fn text_at<'a>(args: &'a [gotemplate::Value<'_>], at: usize) -> &'a str {
     args.get(at).and_then(gotemplate::Value::as_text).unwrap_or_default()

@@ -2,12 +2,35 @@
 
 use crate::ast::{Operand, OperandKind};
 use crate::class::{self, Element};
-use crate::signature::Param;
+use crate::signature::{Param, Signature};
 use crate::value::Value;
 
 use super::{At, Context, Evaluator, Outcome};
 
 impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
+    /// Arguments of the number and types that a signature wants.
+    pub(super) fn arguments(
+        &mut self,
+        dot: &Value<'d>,
+        signature: &Signature,
+        args: &'d [Operand],
+        piped: Option<Value<'d>>,
+    ) -> Outcome<Vec<Value<'d>>> {
+        signature
+            .check_count(args.len(), usize::from(piped.is_some()))
+            .map_err(|problem| self.fault(problem))?;
+        let mut values = Vec::with_capacity(args.len() + usize::from(piped.is_some()));
+        for (at, arg) in args.iter().enumerate() {
+            let param = signature.param(at).unwrap_or(Param::Any);
+            values.push(self.argument(dot, arg, param)?);
+        }
+        if let Some(piped) = piped {
+            let param = signature.param(args.len()).unwrap_or(Param::Any);
+            values.push(self.validated(piped, param)?);
+        }
+        Ok(values)
+    }
+
     /// An argument of the type that is wanted. Constants have to be of it as written.
     pub(super) fn argument(
         &mut self,

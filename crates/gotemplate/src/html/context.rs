@@ -224,3 +224,75 @@ impl Context {
         self
     }
 }
+
+/// As errors of Go tell it.
+impl std::fmt::Display for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match self.state {
+            State::Text => "stateText",
+            State::Tag => "stateTag",
+            State::AttrName => "stateAttrName",
+            State::AfterName => "stateAfterName",
+            State::BeforeValue => "stateBeforeValue",
+            State::HtmlComment => "stateHTMLCmt",
+            State::Rcdata => "stateRCDATA",
+            State::Attr => "stateAttr",
+            State::Url => "stateURL",
+            State::Srcset => "stateSrcset",
+            State::MetaContent => "stateMetaContent",
+            State::MetaContentUrl => "stateMetaContentURL",
+            State::Js => "stateJS",
+            State::JsDoubleQuoted => "stateJSDqStr",
+            State::JsSingleQuoted => "stateJSSqStr",
+            State::JsTemplate => "stateJSTmplLit",
+            State::JsRegexp => "stateJSRegexp",
+            State::JsBlockComment => "stateJSBlockCmt",
+            State::JsLineComment => "stateJSLineCmt",
+            State::JsHtmlOpenComment => "stateJSHTMLOpenCmt",
+            State::JsHtmlCloseComment => "stateJSHTMLCloseCmt",
+            State::Css => "stateCSS",
+            State::CssDoubleQuoted => "stateCSSDqStr",
+            State::CssSingleQuoted => "stateCSSSqStr",
+            State::CssDoubleQuotedUrl => "stateCSSDqURL",
+            State::CssSingleQuotedUrl => "stateCSSSqURL",
+            State::CssUrl => "stateCSSURL",
+            State::CssBlockComment => "stateCSSBlockCmt",
+            State::CssLineComment => "stateCSSLineCmt",
+        };
+        let delim = match self.delim {
+            Delim::None => "delimNone",
+            Delim::DoubleQuote => "delimDoubleQuote",
+            Delim::SingleQuote => "delimSingleQuote",
+            Delim::SpaceOrTagEnd => "delimSpaceOrTagEnd",
+        };
+        let part = match self.url_part {
+            UrlPart::Start => "urlPartNone",
+            UrlPart::PreQuery => "urlPartPreQuery",
+            UrlPart::QueryOrFragment => "urlPartQueryOrFrag",
+        };
+        let slash = match self.slash {
+            Slash::Regexp => "jsCtxRegexp",
+            Slash::Division => "jsCtxDivOp",
+        };
+        let attr = match self.attr {
+            Attr::Plain => "attrNone",
+            Attr::Script => "attrScript",
+            Attr::ScriptType => "attrScriptType",
+            Attr::Style => "attrStyle",
+            Attr::Url => "attrURL",
+            Attr::Srcset => "attrSrcset",
+            Attr::MetaContent => "attrMetaContent",
+        };
+        let element = match self.element {
+            Element::Other => "elementNone",
+            Element::Script => "elementScript",
+            Element::Style => "elementStyle",
+            Element::Textarea => "elementTextarea",
+            Element::Title => "elementTitle",
+            Element::Meta => "elementMeta",
+        };
+        let braces: Vec<String> = self.braces.iter().map(u32::to_string).collect();
+        let braces = braces.join(" ");
+        write!(f, "{{{state} {delim} {part} {slash} [{braces}] {attr} {element} <nil>}}")
+    }
+}

@@ -24,13 +24,12 @@ use transition::after_text;
 /// What stands in place of a value that would be dangerous. Source: Go's `html/template`.
 const FAILSAFE: &str = "ZgotmplZ";
 
-/// An error in Go's words; `line` is 0 where none is known.
-pub(crate) fn told(name: &str, line: usize, problem: String) -> String {
-    match (name, line) {
-        ("", _) => format!("html/template: {problem}"),
-        (name, 0) => format!("html/template:{name}: {problem}"),
-        (name, line) => format!("html/template:{name}:{line}: {problem}"),
+/// An error of the text of a template, in Go's words.
+pub(crate) fn told(name: &str, problem: String) -> String {
+    if name.is_empty() {
+        return format!("html/template: {problem}");
     }
+    format!("html/template:{name}: {problem}")
 }
 
 /// Knows where in HTML the output is.
@@ -49,6 +48,7 @@ impl Escaper {
     /// # Errors
     /// It is no HTML that could be understood.
     pub(crate) fn text(&mut self, text: &str, out: &mut String) -> Result<(), String> {
+        let start = out.len();
         let (mut at, mut written) = (0, 0);
         while at < text.len() {
             let before = self.context.clone();
@@ -100,7 +100,11 @@ impl Escaper {
             }
             (self.context, at) = (after, end);
         }
-        if !(self.context.state.is_comment() && self.context.delim == Delim::None) {
+        if written == 0 {
+            // Nothing of it is changed; a comment that ends before its first character is none.
+            out.truncate(start);
+            out.push_str(text);
+        } else if !(self.context.state.is_comment() && self.context.delim == Delim::None) {
             out.push_str(&text[written..]);
         }
         Ok(())
@@ -132,7 +136,7 @@ impl Escaper {
         if self.context.state == State::Text {
             return Ok(());
         }
-        Err(format!("ends in a non-text context: {:?}", self.context.state))
+        Err(format!("ends in a non-text context: {}", self.context))
     }
 }
 

@@ -151,7 +151,7 @@ fn tag(context: Context, text: &str) -> Step {
         let inside = Context { state: element.content(), element, ..Context::default() };
         return Ok((inside, start + 1));
     }
-    let len = attr_name_len(rest)?;
+    let len = attr_name_len(text, start)?;
     if len == 0 {
         let got = model::quote::quote(rest);
         return Err(format!("expected space, attr name, or end of tag, but got {got}"));
@@ -174,27 +174,28 @@ fn tag(context: Context, text: &str) -> Step {
 }
 
 fn attr_name(mut context: Context, text: &str) -> Step {
-    let len = attr_name_len(text)?;
+    let len = attr_name_len(text, 0)?;
     if len < text.len() {
         context.state = State::AfterName;
     }
     Ok((context, len))
 }
 
-/// How long the name of an attribute is that stands at the start.
-fn attr_name_len(text: &str) -> Result<usize, String> {
-    for (at, c) in text.char_indices() {
+/// How long the name of an attribute is that stands at `start`.
+fn attr_name_len(text: &str, start: usize) -> Result<usize, String> {
+    let rest = &text[start..];
+    for (at, c) in rest.char_indices() {
         match c {
             ' ' | '\t' | '\n' | '\u{c}' | '\r' | '=' | '>' => return Ok(at),
             '\'' | '"' | '<' => {
-                let mark = model::quote::quote(&text[at..=at]);
+                let mark = model::quote::quote(&rest[at..=at]);
                 let shown: String = text.chars().take(32).collect();
                 return Err(format!("{mark} in attribute name: {}", model::quote::quote(&shown)));
             }
             _ => {}
         }
     }
-    Ok(text.len())
+    Ok(rest.len())
 }
 
 fn after_name(mut context: Context, text: &str) -> (Context, usize) {

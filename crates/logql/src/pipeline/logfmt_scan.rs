@@ -86,7 +86,10 @@ impl<'t> Pairs<'t> {
         match follows {
             Some(mark @ '"') => Err(self.fault(Broken::Unexpected(mark))),
             Some(mark @ '=') if key.is_empty() => Err(self.fault(Broken::Unexpected(mark))),
-            _ if key.contains(char::REPLACEMENT_CHARACTER) => Err(self.fault(Broken::Key)),
+            // Nearly all keys are ASCII, which is seen sooner.
+            _ if !key.is_ascii() && key.contains(char::REPLACEMENT_CHARACTER) => {
+                Err(self.fault(Broken::Key))
+            }
             Some('=') => {
                 self.rest = &self.rest[1..];
                 let value = if self.rest.starts_with('"') { self.quoted() } else { self.plain() };

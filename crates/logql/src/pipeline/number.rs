@@ -13,46 +13,7 @@ pub struct NumberError(pub(crate) String);
 /// # Errors
 /// `text` is no float, or too large for one.
 pub fn parse_float(text: &str) -> Result<f64, NumberError> {
-    let syntax =
-        || NumberError(format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(text)));
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if let Some(hexadecimal) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
-        let value = parse_hexadecimal(hexadecimal).ok_or_else(syntax)?;
-        return Ok(if text.starts_with('-') { -value } else { value });
-    }
-    let special = unsigned.starts_with(['i', 'I', 'n', 'N']);
-    // What Rust reads, Go reads, except a sign before `nan`.
-    if unsigned.is_empty() || (special && unsigned.len() < text.len() && is_nan(unsigned)) {
-        return Err(syntax());
-    }
-    let value: f64 = text.parse().map_err(|_| syntax())?;
-    if value.is_infinite() && !special {
-        return Err(NumberError(format!(
-            "strconv.ParseFloat: parsing {}: value out of range",
-            quote(text)
-        )));
-    }
-    Ok(value)
-}
-
-fn is_nan(text: &str) -> bool {
-    text.eq_ignore_ascii_case("nan")
-}
-
-/// `1.8p3` behind `0x`.
-fn parse_hexadecimal(text: &str) -> Option<f64> {
-    let (mantissa, exponent) = text.split_once(['p', 'P'])?;
-    let exponent: i32 = exponent.parse().ok()?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let mut value = 0.0;
-    for byte in whole.bytes().chain(fraction.bytes()) {
-        value = value * 16.0 + f64::from(char::from(byte).to_digit(16)?);
-    }
-    let shift = exponent.saturating_sub(4 * i32::try_from(fraction.len()).ok()?);
-    Some(value * 2f64.powi(shift))
+    gotemplate::parse_float(text).map_err(NumberError)
 }
 
 /// Reads a duration as `time.ParseDuration`: `1h2.5m`, units `ns us µs ms s m h`; in nanoseconds.

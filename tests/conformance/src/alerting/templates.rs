@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use alerting::templates::notice::{Kv, NOTICE_LIMITS, Templates, data_classes};
 use alerting::templates::rule::{self, QuerySample, SampleValue, Surroundings};
@@ -58,12 +58,17 @@ fn compare(
     }
 }
 
-fn notice_case(case: &Json) -> Result<(), String> {
+/// The default templates, with the zones of this host.
+static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| {
     let zones = |name: &str| {
         let file = std::fs::read(Path::new("/usr/share/zoneinfo").join(name)).ok()?;
         Some(Arc::from(file))
     };
-    let templates = Templates::new(NOTICE_LIMITS, Arc::new(zones));
+    Templates::new(NOTICE_LIMITS, Arc::new(zones))
+});
+
+fn notice_case(case: &Json) -> Result<(), String> {
+    let templates = &*TEMPLATES;
     let text = case["in"].as_str().unwrap_or_default();
     let is_html = case["html"].as_bool().unwrap_or(false);
     let data = &case["data"];

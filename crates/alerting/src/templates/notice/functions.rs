@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE};
 use gotemplate::Param::{Any, List, Text, Time};
 use gotemplate::{
     Budget, Context, Expressions, Function, LIST, MAP, Owner, Safety, Signature, TEXTS, Value,
@@ -15,7 +16,7 @@ use gotemplate::{
 use model::go_time::GoTime;
 
 use super::super::title::{Rest, title};
-use super::super::{convert, text_at};
+use super::super::{convert, replaced, text_at};
 use super::{Kv, Templates, labels};
 
 type Outcome<'d> = Result<Value<'d>, String>;
@@ -115,9 +116,7 @@ static TABLE: &[Entry] = &[
         context.budget.text(text)
     }),
     fixed("reReplaceAll", &[Text, Text, Text], |context, args| {
-        let (expression, new, text) = (text_at(args, 0), text_at(args, 1), text_at(args, 2));
-        let made = context.expressions.replace(expression, text, new, &mut context.budget)?;
-        context.budget.text(made)
+        replaced(&mut context.expressions, &mut context.budget, args)
     }),
     variadic("stringSlice", &[], Text, |context, args| context.budget.list(&TEXTS, args.to_vec())),
     fixed("routeLabels", &[Text], |context, args| route_label(context, text_at(args, 0))),
@@ -222,12 +221,18 @@ fn in_zone<'d>(context: &NoticeContext<'_, '_>, name: &str, time: &GoTime) -> Ou
 
 fn base64_decode<'d>(context: &mut NoticeContext<'_, '_>, args: &[Value<'d>]) -> Outcome<'d> {
     use base64::DecodeError;
+    /// Go passes over bits that are left at the end.
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::URL_SAFE,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
     // Go passes over line breaks.
     let text = text_at(args, 0).replace(['\r', '\n'], "");
-    let bytes = URL_SAFE.decode(&text).map_err(|error| {
+    let bytes = LENIENT.decode(&text).map_err(|error| {
         let at = match error {
             DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
-            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len(),
+            // Four characters belong together.
+            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
         };
         format!("illegal base64 data at input byte {at}")
     })?;

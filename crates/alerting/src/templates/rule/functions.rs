@@ -8,7 +8,7 @@ use gotemplate::{
 };
 
 use super::super::title::{Rest, title};
-use super::super::{convert, hosts, text_at};
+use super::super::{convert, hosts, replaced, text_at};
 use super::{QUERY_RESULT, Queries, SAMPLE, Surroundings};
 
 type Outcome<'d> = Result<Value<'d>, String>;
@@ -54,9 +54,7 @@ static TABLE: &[Entry] = &[
         body: |context, args| super::arguments(&mut context.budget, args),
     },
     fixed("reReplaceAll", &[Text, Text, Text], |context, args| {
-        let (expression, new, text) = (text_at(args, 0), text_at(args, 1), text_at(args, 2));
-        let made = context.expressions.replace(expression, text, new, &mut context.budget)?;
-        context.budget.text(made)
+        replaced(&mut context.expressions, &mut context.budget, args)
     }),
     fixed("safeHtml", &[Text], |_, args| Ok(Value::safe(Safety::Html, text_at(args, 0)))),
     fixed("match", &[Text, Text], |context, args| {
