@@ -203,17 +203,17 @@ impl Alerts {
         samples
     }
 
-    /// The labels and annotations of the alert that a sample makes.
+    /// The labels and annotations of the alert that a sample makes. What cannot have changed since
+    /// the sample came last is not expanded again.
     fn texts(&mut self, round: &Round<'_>, sample: &Sample) -> (Labels, Annotations) {
         let rule = round.rule;
         let value_bits = sample.value.to_bits();
-        if let Some(known) = self.expanded.get_mut(&sample.labels)
-            && sample.histogram.is_none()
-            && (rule.depends < Depends::Value || known.value_bits == value_bits)
-        {
-            known.is_current = true;
-            return (known.labels.clone(), Arc::clone(&known.annotations));
-        }
+        let is_number = sample.histogram.is_none();
+        let known = self.expanded.get_mut(&sample.labels).filter(|_| is_number);
+        let is_same_value = known.as_ref().is_some_and(|known| known.value_bits == value_bits);
+        let holds = |depends: Depends| {
+            depends < Depends::Value || (is_same_value && depends == Depends::Value)
+        };
         let data = TextData {
             labels: &sample.labels,
             external_labels: round.external_labels,
@@ -222,28 +222,29 @@ impl Alerts {
             histogram: sample.histogram.as_deref(),
             at_ms: round.at_ms,
         };
-        let expand = |text: &str| -> String {
-            // Most texts are no templates.
-            let mut expanded = match text.contains("{{") {
-                false => text.to_owned(),
-                true => match round.expand.expand(&rule.name, text, &data) {
-                    Ok(expanded) => expanded,
-                    Err(error) => format!("<error expanding template: {error}>"),
-                },
-            };
-            cut(&mut expanded, round.limits.max_text_bytes);
-            expanded
-        };
-        let of_rule = rule.labels.iter().filter(|(name, _)| name != ALERT_NAME);
-        let mut set: Vec<(&str, String)> =
-            of_rule.map(|(name, text)| (name.as_str(), expand(text))).collect();
-        set.push((ALERT_NAME, rule.name.clone()));
-        set.push((METRIC_NAME, String::new()));
-        set.sort_unstable();
-        let labels = merge(&sample.labels, set.iter().map(|(name, value)| (*name, value.as_str())));
+        if let Some(known) = known {
+            known.is_current = true;
+            known.value_bits = value_bits;
+            if !holds(rule.labels_depend) {
+                known.labels = expand_labels(round, &data);
+            }
+            if !rule.annotations_depend.iter().all(|depends| holds(*depends)) {
+                let texts = rule.annotations.iter().zip(&rule.annotations_depend);
+                let annotations = texts.zip(known.annotations.iter());
+                let annotations =
+                    annotations.map(|(((name, text), depends), before)| match holds(*depends) {
+                        true => before.clone(),
+                        false => (name.clone(), expand(round, text, &data)),
+                    });
+                known.annotations = annotations.collect();
+            }
+            return (known.labels.clone(), Arc::clone(&known.annotations));
+        }
+        let labels = expand_labels(round, &data);
+        let texts = rule.annotations.iter();
         let annotations: Annotations =
-            rule.annotations.iter().map(|(name, text)| (name.clone(), expand(text))).collect();
-        if rule.depends < Depends::Moment && sample.histogram.is_none() {
+            texts.map(|(name, text)| (name.clone(), expand(round, text, &data))).collect();
+        if is_number {
             let (labels, annotations) = (labels.clone(), Arc::clone(&annotations));
             let known = Expanded { labels, annotations, value_bits, is_current: true };
             self.expanded.insert(sample.labels.clone(), known);
@@ -255,6 +256,32 @@ impl Alerts {
     fn forget_texts(&mut self) {
         self.expanded.retain(|_, known| std::mem::take(&mut known.is_current));
     }
+}
+
+/// One text of a rule.
+fn expand(round: &Round<'_>, text: &str, data: &TextData<'_>) -> String {
+    // Most texts are no templates.
+    let mut expanded = match text.contains("{{") {
+        false => text.to_owned(),
+        true => match round.expand.expand(&round.rule.name, text, data) {
+            Ok(expanded) => expanded,
+            Err(error) => format!("<error expanding template: {error}>"),
+        },
+    };
+    cut(&mut expanded, round.limits.max_text_bytes);
+    expanded
+}
+
+/// The labels of an alert: those of its sample, and those that the rule sets.
+fn expand_labels(round: &Round<'_>, data: &TextData<'_>) -> Labels {
+    let rule = round.rule;
+    let of_rule = rule.labels.iter().filter(|(name, _)| name != ALERT_NAME);
+    let mut set: Vec<(&str, String)> =
+        of_rule.map(|(name, text)| (name.as_str(), expand(round, text, data))).collect();
+    set.push((ALERT_NAME, rule.name.clone()));
+    set.push((METRIC_NAME, String::new()));
+    set.sort_unstable();
+    merge(data.labels, set.iter().map(|(name, value)| (*name, value.as_str())))
 }
 
 /// Whether an alert that its expression no longer yields goes on all the same.

@@ -84,8 +84,10 @@ pub struct RuleSpec {
     pub labels: Vec<(String, String)>,
     /// Annotations, by ascending name.
     pub annotations: Vec<(String, String)>,
-    /// What the texts depend upon.
-    pub(super) depends: Depends,
+    /// What the texts of labels depend upon together.
+    pub(super) labels_depend: Depends,
+    /// What the text of each annotation depends upon.
+    pub(super) annotations_depend: Vec<Depends>,
 }
 
 impl RuleSpec {
@@ -139,11 +141,10 @@ fn compile_group(
             format!("group {:?}, rule {number}, {name:?}: {message}", group.name)
         })?;
         let labels = group.labels_of(rule);
-        let texts = labels.iter().chain(&rule.annotations);
-        let depends = match rule.kind {
+        let labels_depend = match rule.kind {
             RuleKind::Recording => Depends::Nothing,
             RuleKind::Alerting => {
-                texts.map(|(_, text)| depends(text)).max().unwrap_or(Depends::Nothing)
+                labels.iter().map(|(_, text)| depends(text)).max().unwrap_or(Depends::Nothing)
             }
         };
         compiled.push(RuleSpec {
@@ -154,7 +155,8 @@ fn compile_group(
             keep_firing_for_ms: ms(rule.keep_firing_for),
             labels,
             annotations: rule.annotations.clone(),
-            depends,
+            labels_depend,
+            annotations_depend: rule.annotations.iter().map(|(_, text)| depends(text)).collect(),
         });
     }
     let interval_ms = group.interval.map_or(defaults.interval_ms, ms).max(1);
