@@ -20,6 +20,7 @@ mod logs;
 mod messages;
 mod queries;
 mod relabeling;
+mod rules;
 mod seeds;
 mod storage;
 mod templates;
@@ -226,6 +227,27 @@ pub const TARGETS: &[Target] = &[
         seeds: seeds::prometheus_config,
         words: words::CONFIG_WORDS,
         corpus: &["prometheus-config", "http-client-config"],
+    },
+    Target {
+        name: "rule-file",
+        run: rules::rule_file,
+        seeds: rules::rule_file_seeds,
+        words: words::CONFIG_WORDS,
+        corpus: &[],
+    },
+    Target {
+        name: "rule-test",
+        run: rules::rule_test,
+        seeds: rules::rule_test_seeds,
+        words: &["tests", "values", "stale", "_", "{{", "}}", "schema:", "buckets:[", "count:"],
+        corpus: &[],
+    },
+    Target {
+        name: "rule-state",
+        run: rules::rule_state,
+        seeds: rules::rule_state_seeds,
+        words: &["\"version\":1", "\"alerts\"", "firing", "pending", "inactive", "null", "1e400"],
+        corpus: &[],
     },
     Target {
         name: "target-groups",

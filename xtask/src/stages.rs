@@ -132,6 +132,10 @@ pub(crate) fn discovery() -> Result<Counts> {
     suite("discovery")
 }
 
+pub(crate) fn alerting() -> Result<Counts> {
+    suite("alerting")
+}
+
 pub(crate) fn host_metrics() -> Result<Counts> {
     suite("host-metrics")
 }

@@ -26,6 +26,7 @@ const STAGES: &[&[Stage]] = &[
     &[Stage { name: "host-metrics", run: stages::host_metrics }],
     &[Stage { name: "textparse", run: stages::textparse }],
     &[Stage { name: "discovery", run: stages::discovery }],
+    &[Stage { name: "alerting", run: stages::alerting }],
     &[Stage { name: "fuzz", run: fuzz::stage }],
     &[Stage { name: "simulate", run: simulate::stage }],
     &[Stage { name: "remote-write", run: stages::remote_write }],

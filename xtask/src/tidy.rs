@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["labelindex", "catalog", "settings"],
     &["blockstore"],
     &["alerting", "logql", "logstore", "metricstore", "promql", "wire"],
-    &["consensus", "governor", "net"],
+    &["consensus", "governor", "net", "ruletest"],
     &["objects"],
     &["agent", "broker", "console"],
     &["watchfire"],
@@ -34,6 +34,7 @@ const ENGINES: &[&str] = &[
     "logstore",
     "settings",
     "alerting",
+    "ruletest",
     "wire",
 ];
 const ASYNC: &[&str] = &["tokio", "hyper", "axum", "tonic"];

@@ -27,7 +27,7 @@ pub use ast_json::ast_json;
 pub use completion::{Completion, Place, complete};
 pub use documentation::{AGGREGATORS, Doc, documentation, keyword_documentation};
 pub use engine::{EvalError, EvalOptions, EvalTime, Evaluation};
-pub use eval::{evaluate, too_many_samples};
+pub use eval::{evaluate, histogram_text, too_many_samples};
 pub use functions::{FUNCTIONS, Function, find_function};
 pub use locality::{Locality, locality};
 pub use parse_error::{DurationError, ParseError, Position};

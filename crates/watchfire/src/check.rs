@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use settings::logs::{LoadedLogs, alloy, promtail};
 use settings::prometheus::{Config as PrometheusConfig, Surroundings};
 use settings::yaml::Document;
@@ -13,10 +13,16 @@ use settings::{Diagnostic, Faults, Severity};
 
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::rule_check::{self, RuleCheckArguments};
 
 /// Which files are checked.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct CheckArguments {
+    /// Files of another kind.
+    #[command(subcommand)]
+    pub(crate) subject: Option<CheckSubject>,
+
     /// Watchfire's own configuration
     #[arg(
         long,
@@ -46,6 +52,14 @@ pub(crate) struct CheckArguments {
     pub(crate) strict: bool,
 }
 
+/// Files that have a check of their own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckSubject {
+    /// Check files of rules, as promtool does, with places
+    #[command(after_long_help = rule_check::EXAMPLES)]
+    Rules(RuleCheckArguments),
+}
+
 /// What to show below the help.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +72,9 @@ Examples:
   watchfire check --alloy-config config.alloy
       the same for Alloy's
   watchfire check --strict --prometheus-config prometheus.yml
-      fail on warnings too, for use before a change is merged";
+      fail on warnings too, for use before a change is merged
+  watchfire check rules rules/*.yml
+      files of recording and alerting rules, as promtool checks them";
 
 /// The file system and the environment of this process.
 pub(crate) struct ThisMachine;
@@ -201,6 +217,7 @@ mod tests {
 
     fn nothing() -> CheckArguments {
         CheckArguments {
+            subject: None,
             config: None,
             prometheus_config: None,
             promtail_config: None,

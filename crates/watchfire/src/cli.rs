@@ -16,6 +16,7 @@ use crate::http_client::ServerArguments;
 use crate::import::ImportArguments;
 use crate::man::ManArguments;
 use crate::migrate::MigrateArguments;
+use crate::rule_test::TestArguments;
 use crate::snapshot::SnapshotArguments;
 use crate::token::TokenArguments;
 use crate::top::TopArguments;
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     /// Check configuration files: what is wrong, where, and what to do
     #[command(after_long_help = crate::check::EXAMPLES, arg_required_else_help = true)]
     Check(CheckArguments),
+    /// Run unit tests, such as those of rules
+    Test(TestArguments),
     /// Examine this machine and say what to do
     Doctor(DoctorArguments),
     /// Let a broker leave its cluster

@@ -30,6 +30,8 @@ mod migrate;
 mod progress;
 mod query;
 mod ranges;
+mod rule_check;
+mod rule_test;
 mod serve;
 mod snapshot;
 mod source;
@@ -38,6 +40,7 @@ mod top;
 mod waiting;
 mod words;
 
+use check::{CheckArguments, CheckSubject};
 use cli::{Cli, Command};
 
 /// It gives memory back to the system when a large query or an explosion of series is over, which
@@ -59,8 +62,13 @@ fn main() -> ExitCode {
         Some(Command::Drain(arguments)) => drain::run(&arguments),
         Some(Command::Snapshot(arguments)) => snapshot::run(&arguments),
         Some(Command::Top(arguments)) => top::run(&arguments),
+        // The exit code of these is their answer.
+        Some(Command::Check(CheckArguments {
+            subject: Some(CheckSubject::Rules(arguments)),
+            ..
+        })) => return rule_check::run(&arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
-        // Its exit code is its answer.
+        Some(Command::Test(arguments)) => return rule_test::run(&arguments),
         Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
         Some(Command::Cluster(arguments)) => return cluster::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),

@@ -6,10 +6,8 @@
 
 mod check;
 mod compare;
-mod histogram;
 mod parse_cases;
 mod script;
-mod series;
 mod store;
 
 use std::path::{Path, PathBuf};

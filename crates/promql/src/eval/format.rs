@@ -76,7 +76,7 @@ pub(crate) fn shortest(value: f64) -> String {
 
 /// A histogram as Prometheus prints it: `{count:3, sum:2.5, [-0.1,0.1]:1, (0.5,1]:2}`, buckets
 /// without observations left out.
-pub(crate) fn histogram_text(histogram: &FloatHistogram) -> String {
+pub fn histogram_text(histogram: &FloatHistogram) -> String {
     let mut out = format!("{{count:{}, sum:{}", shortest(histogram.count), shortest(histogram.sum));
     for bucket in histogram.listed_buckets().filter(|bucket| bucket.count != 0.0) {
         let (open, close) =

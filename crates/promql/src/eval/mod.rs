@@ -46,6 +46,7 @@ mod windows;
 
 use self::context::Context;
 pub use self::context::too_many_samples;
+pub use self::format::histogram_text;
 use self::grid::{Grid, Reference};
 use self::histogram_rows::HistogramRows;
 use self::profiler::NodeId;

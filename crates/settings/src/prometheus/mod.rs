@@ -8,6 +8,7 @@ mod http_client;
 mod load;
 pub(crate) mod read;
 mod remote;
+pub mod rules;
 mod scrape;
 
 pub use alerting::{Alerting, AlertmanagerConfig};

@@ -331,7 +331,8 @@ impl<'a> Section<'a> {
 }
 
 impl Context<'_> {
-    fn line(&self, span: Span) -> usize {
+    /// The line a place is on, from 1.
+    pub(crate) fn line(&self, span: Span) -> usize {
         self.source.text[..span.0].bytes().filter(|b| *b == b'\n').count() + 1
     }
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::promql::{QueryValue, RangeSeries};
-use model::{FloatHistogram, Labels, is_stale_nan};
+use model::{FloatHistogram, Labels};
+use ruletest::notation::almost_equal;
+use ruletest::notation::histogram::{self, Literal};
+use ruletest::notation::series::{Item, SeriesLine};
 
-use super::histogram::{self, Literal};
 use super::script::Expected;
-use super::series::{Item, SeriesLine};
-
-/// Relative error that still counts as equal.
-const TOLERANCE: f64 = 1e-6;
 
 /// Points of a result by labels.
 type Points = BTreeMap<Labels, Vec<(i64, Point)>>;
@@ -181,36 +179,5 @@ fn equal_floats(got: f64, expected: f64) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("expected {expected}, got {got}"))
-    }
-}
-
-/// Source: `util/almost` of Prometheus.
-pub(crate) fn almost_equal(a: f64, b: f64) -> bool {
-    if is_stale_nan(a) || is_stale_nan(b) {
-        return is_stale_nan(a) && is_stale_nan(b);
-    }
-    if (a.is_nan() && b.is_nan()) || a == b {
-        return true;
-    }
-    let sum = a.abs() + b.abs();
-    let difference = (a - b).abs();
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return difference < TOLERANCE * f64::MIN_POSITIVE;
-    }
-    difference / sum.min(f64::MAX) < TOLERANCE
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floats_are_compared_with_tolerance() {
-        assert!(almost_equal(1.0, 1.000_001));
-        assert!(!almost_equal(1.0, 1.000_01));
-        assert!(almost_equal(f64::NAN, f64::NAN));
-        assert!(!almost_equal(0.0, 1e-300));
-        assert!(!almost_equal(f64::NAN, f64::from_bits(model::STALE_NAN_BITS)));
-        assert!(!almost_equal(f64::INFINITY, f64::MAX));
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use model::Labels;
 use regex::Regex;
 
-use super::series::{MAX_REPEAT, SeriesLine, parse_metric, parse_series, take_quoted};
+use ruletest::notation::series::{MAX_REPEAT, SeriesLine, parse_metric, parse_series, take_quoted};
 
 /// One command and the line it starts on, from 1.
 #[derive(Debug)]

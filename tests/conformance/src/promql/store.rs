@@ -3,92 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ::promql::{Columns, SelectRequest, SeriesSet, Source, SourceError};
+use ::promql::{SelectRequest, SeriesSet, Source, SourceError};
 use anyhow::{Context, bail};
-use model::{FloatHistogram, Labels, LabelsBuilder, METRIC_NAME, ResetHint};
+use model::{LabelsBuilder, METRIC_NAME};
+use ruletest::notation::series::Item;
+use ruletest::{MemorySource, Point};
 use wire::nhcb::Converter;
 use wire::{Entry, exposition};
 
 use super::script::Load;
-use super::series::Item;
 
 /// Series by labels.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    series: BTreeMap<Labels, Stored>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Stored {
-    samples: BTreeMap<i64, Sample>,
-    /// When samples began at zero, by their times.
-    starts: BTreeMap<i64, i64>,
-}
-
-#[derive(Debug, Clone)]
-enum Sample {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
-
-impl Sample {
-    fn says_the_same(&self, other: &Sample) -> bool {
-        match (self, other) {
-            (Sample::Float(a), Sample::Float(b)) => a.to_bits() == b.to_bits(),
-            (Sample::Histogram(a), Sample::Histogram(b)) => a.equals(b),
-            _ => false,
-        }
-    }
-}
-
-impl Stored {
-    fn insert(&mut self, t_ms: i64, sample: Sample) -> anyhow::Result<()> {
-        match self.samples.get(&t_ms) {
-            Some(known) if !known.says_the_same(&sample) => {
-                bail!("a second sample at {t_ms} ms says something else")
-            }
-            _ => self.samples.insert(t_ms, sample),
-        };
-        Ok(())
-    }
-
-    /// What Prometheus' storage knows about resets: it starts a new chunk at each, and at whatever
-    /// it cannot append, and of every sample but the first of a chunk it says that it is none.
-    fn settled(&self) -> Vec<(i64, Sample)> {
-        let mut before: Option<&FloatHistogram> = None;
-        let mut settled = Vec::with_capacity(self.samples.len());
-        for (&t_ms, sample) in &self.samples {
-            let Sample::Histogram(histogram) = sample else {
-                before = None;
-                settled.push((t_ms, sample.clone()));
-                continue;
-            };
-            let mut known = FloatHistogram::clone(histogram);
-            if histogram.reset_hint != ResetHint::Gauge {
-                known.reset_hint = match before {
-                    Some(before) if continues(histogram, before) => ResetHint::NoReset,
-                    _ => ResetHint::Unknown,
-                };
-            }
-            before = Some(&**histogram);
-            settled.push((t_ms, Sample::Histogram(Arc::new(known))));
-        }
-        settled
-    }
-}
-
-/// Whether a histogram can be appended to a chunk that ends with `before`.
-fn continues(histogram: &FloatHistogram, before: &FloatHistogram) -> bool {
-    let mut counter = histogram.clone();
-    if counter.reset_hint == ResetHint::NoReset {
-        // Storage looks for itself.
-        counter.reset_hint = ResetHint::Unknown;
-    }
-    let layouts = (&histogram.layout, &before.layout);
-    before.reset_hint != ResetHint::Gauge
-        && !before.is_stale()
-        && (histogram.is_stale()
-            || (layouts.0.has_same_bounds(layouts.1) && !counter.is_reset_since(before)))
+    memory: MemorySource,
 }
 
 impl Store {
@@ -101,16 +29,11 @@ impl Store {
         // Of several definitions of a series within one load the last one is meant.
         let lines: BTreeMap<_, _> = load.series.iter().map(|line| (&line.labels, line)).collect();
         for line in lines.values() {
-            let stored = self.series.entry(line.labels.clone()).or_default();
+            self.memory.define(&line.labels);
             for (index, item) in line.items.iter().enumerate() {
                 let t_ms = index as i64 * load.step_ms;
-                match item {
-                    Item::Missing => {}
-                    Item::Float(value) => stored.insert(t_ms, Sample::Float(*value))?,
-                    Item::Histogram(literal) => {
-                        let histogram = Arc::clone(&literal.histogram);
-                        stored.insert(t_ms, Sample::Histogram(histogram))?;
-                    }
+                if let Some(point) = Point::of_item(item) {
+                    self.memory.insert(&line.labels, t_ms, point)?;
                 }
             }
         }
@@ -120,10 +43,11 @@ impl Store {
             if samples.items.len() != offsets.len() {
                 bail!("{labels} has {} samples and {} starts", samples.items.len(), offsets.len());
             }
-            let stored = self.series.entry(labels.clone()).or_default();
             for (index, offset) in offsets.iter().enumerate() {
                 let t_ms = index as i64 * load.step_ms;
-                stored.starts.extend(offset.map(|offset| (t_ms, t_ms + offset)));
+                if let Some(offset) = offset {
+                    self.memory.set_start(labels, t_ms, t_ms + offset);
+                }
             }
         }
         if load.with_nhcb {
@@ -161,9 +85,8 @@ impl Store {
             let mut converter = Converter::new(false);
             let mut keep = |entry: Entry<'_>| {
                 if let Entry::Histogram(converted) = entry {
-                    let stored = self.series.entry(converted.labels()?).or_default();
                     let histogram = Arc::new(converted.histogram.to_float());
-                    stored.insert(t_ms, Sample::Histogram(histogram))?;
+                    self.memory.insert(&converted.labels()?, t_ms, Point::Histogram(histogram))?;
                 }
                 Ok::<(), anyhow::Error>(())
             };
@@ -178,49 +101,6 @@ impl Store {
 
 impl Source for Store {
     fn select(&self, request: &SelectRequest<'_>) -> Result<Arc<dyn SeriesSet>, SourceError> {
-        let matches = |labels: &Labels| {
-            request.matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
-        };
-        let range = request.start_ms..=request.end_ms;
-        let mut selected = Selected::default();
-        for (labels, stored) in self.series.iter().filter(|(labels, _)| matches(labels)) {
-            let mut columns = Columns::default();
-            let samples = stored.settled().into_iter();
-            for (t_ms, sample) in samples.filter(|(t_ms, _)| range.contains(t_ms)) {
-                let start_ms = stored.starts.get(&t_ms).copied().unwrap_or(0);
-                match sample {
-                    Sample::Float(value) => {
-                        columns.timestamps_ms.push(t_ms);
-                        columns.values.push(value);
-                        if !stored.starts.is_empty() {
-                            columns.starts_ms.push(start_ms);
-                        }
-                    }
-                    Sample::Histogram(histogram) => {
-                        columns.histograms.push_started(t_ms, start_ms, histogram);
-                    }
-                }
-            }
-            selected.0.push((labels.clone(), columns));
-        }
-        Ok(Arc::new(selected))
-    }
-}
-
-#[derive(Debug, Default)]
-struct Selected(Vec<(Labels, Columns)>);
-
-impl SeriesSet for Selected {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn labels(&self, index: usize) -> &Labels {
-        &self.0[index].0
-    }
-
-    fn read(&self, index: usize, out: &mut Columns) -> Result<(), SourceError> {
-        out.clone_from(&self.0[index].1);
-        Ok(())
+        self.memory.select(request)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
 use model::{Labels, METRIC_NAME, STALE_NAN_BITS};
 
+use super::NotationError;
 use super::histogram::{self, Literal};
 
 /// One place in a sequence of values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Item {
+pub enum Item {
     /// No sample.
     Missing,
     /// A float, the staleness marker included.
@@ -20,22 +20,24 @@ pub(crate) enum Item {
 
 /// A series with its values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SeriesLine {
-    pub(crate) labels: Labels,
-    pub(crate) items: Vec<Item>,
+pub struct SeriesLine {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its values, one for each step.
+    pub items: Vec<Item>,
 }
 
 /// More values than this are a slip of the pen, not a test.
-pub(crate) const MAX_REPEAT: usize = 1_000_000;
+pub const MAX_REPEAT: usize = 1_000_000;
 
 /// Parses a series and its values.
-pub(crate) fn parse_series(line: &str) -> anyhow::Result<SeriesLine> {
+pub fn parse_series(line: &str) -> Result<SeriesLine, NotationError> {
     let (labels, rest) = parse_metric(line)?;
     Ok(SeriesLine { labels, items: parse_items(rest)? })
 }
 
 /// Parses the labels at the start of `line`; yields what follows them.
-pub(crate) fn parse_metric(line: &str) -> anyhow::Result<(Labels, &str)> {
+pub fn parse_metric(line: &str) -> Result<(Labels, &str), NotationError> {
     let end = line
         .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .unwrap_or(line.len());
@@ -47,15 +49,18 @@ pub(crate) fn parse_metric(line: &str) -> anyhow::Result<(Labels, &str)> {
     if let Some(inner) = rest.strip_prefix('{') {
         rest = parse_braces(inner, &mut pairs)?;
     } else if name.is_empty() {
-        bail!("{line:?} does not start with a metric");
+        return Err(NotationError::new(format!("{line:?} does not start with a metric")));
     }
     let labels = Labels::from_pairs(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
-        .with_context(|| format!("labels of {line:?}"))?;
+        .map_err(|error| NotationError::new(format!("labels of {line:?}: {error}")))?;
     Ok((labels, rest))
 }
 
 /// Parses `a="b", "c.d"="e", "metric"}`.
-fn parse_braces<'t>(text: &'t str, pairs: &mut Vec<(String, String)>) -> anyhow::Result<&'t str> {
+fn parse_braces<'t>(
+    text: &'t str,
+    pairs: &mut Vec<(String, String)>,
+) -> Result<&'t str, NotationError> {
     let mut rest = text.trim_start();
     loop {
         if let Some(after) = rest.strip_prefix('}') {
@@ -79,21 +84,22 @@ fn parse_braces<'t>(text: &'t str, pairs: &mut Vec<(String, String)>) -> anyhow:
         match rest.strip_prefix(',') {
             Some(after) => rest = after.trim_start(),
             None if rest.starts_with('}') => {}
-            None => bail!("expected `,` or `}}` at {rest:?}"),
+            None => return Err(NotationError::new(format!("expected `,` or `}}` at {rest:?}"))),
         }
     }
 }
 
 /// Takes a Go string literal, quoted by `"`, `'` or a back quote, off the start of `text`.
-pub(crate) fn take_quoted(text: &str) -> anyhow::Result<(String, &str)> {
+pub fn take_quoted(text: &str) -> Result<(String, &str), NotationError> {
     let mut chars = text.char_indices();
     let Some((_, quote @ ('"' | '\'' | '`'))) = chars.next() else {
-        bail!("expected a quoted string at {text:?}");
+        return Err(NotationError::new(format!("expected a quoted string at {text:?}")));
     };
     let mut bytes = Vec::new();
     while let Some((at, c)) = chars.next() {
         if c == quote {
-            let value = String::from_utf8(bytes).context("a string is not UTF-8")?;
+            let value = String::from_utf8(bytes)
+                .map_err(|_| NotationError::new("a string is not UTF-8"))?;
             return Ok((value, &text[at + 1..]));
         }
         if c != '\\' || quote == '`' {
@@ -101,9 +107,10 @@ pub(crate) fn take_quoted(text: &str) -> anyhow::Result<(String, &str)> {
             continue;
         }
         let Some((_, escape)) = chars.next() else { break };
-        let mut code = |length: usize| {
+        let mut code = |length: usize| -> Result<u32, NotationError> {
             let digits: String = chars.by_ref().take(length).map(|(_, digit)| digit).collect();
-            u32::from_str_radix(&digits, 16).with_context(|| format!("escape \\{escape}{digits}"))
+            u32::from_str_radix(&digits, 16)
+                .map_err(|error| NotationError::new(format!("escape \\{escape}{digits}: {error}")))
         };
         match escape {
             'n' => bytes.push(b'\n'),
@@ -112,17 +119,17 @@ pub(crate) fn take_quoted(text: &str) -> anyhow::Result<(String, &str)> {
             'x' => bytes.push(code(2)? as u8),
             'u' | 'U' => {
                 let c = char::from_u32(code(if escape == 'u' { 4 } else { 8 })?)
-                    .context("an escape is no character")?;
+                    .ok_or_else(|| NotationError::new("an escape is no character"))?;
                 bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
             other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
-    Err(anyhow!("the string at {text:?} has no end"))
+    Err(NotationError::new(format!("the string at {text:?} has no end")))
 }
 
 /// Parses values separated by blanks.
-pub(crate) fn parse_items(text: &str) -> anyhow::Result<Vec<Item>> {
+pub fn parse_items(text: &str) -> Result<Vec<Item>, NotationError> {
     let mut items = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -132,17 +139,17 @@ pub(crate) fn parse_items(text: &str) -> anyhow::Result<Vec<Item>> {
             rest.find(char::is_whitespace).unwrap_or(rest.len())
         };
         let (item, after) = rest.split_at(end);
-        push_item(item, &mut items).with_context(|| format!("value {item:?}"))?;
+        push_item(item, &mut items).map_err(|error| error.within(&format!("value {item:?}")))?;
         rest = after.trim_start();
     }
     Ok(items)
 }
 
 /// Where `{{…}}`, `{{…}}xN` or `{{…}}+{{…}}xN` ends. Blanks may stand inside of the braces.
-fn histogram_end(text: &str) -> anyhow::Result<usize> {
+fn histogram_end(text: &str) -> Result<usize, NotationError> {
     let mut end = 0;
     loop {
-        end += text[end..].find("}}").context("a histogram has no end")? + 2;
+        end += text[end..].find("}}").ok_or_else(no_end)? + 2;
         match &text.as_bytes()[end..] {
             [b'+' | b'-', b'{', b'{', ..] => end += 1,
             _ => break,
@@ -151,15 +158,18 @@ fn histogram_end(text: &str) -> anyhow::Result<usize> {
     Ok(end + text[end..].find(char::is_whitespace).unwrap_or(text.len() - end))
 }
 
-fn push_item(item: &str, items: &mut Vec<Item>) -> anyhow::Result<()> {
+fn push_item(item: &str, items: &mut Vec<Item>) -> Result<(), NotationError> {
     let (head, repeat) = match item.rsplit_once('x') {
-        Some((head, count)) if !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()) => {
-            (head, Some(count.parse::<usize>()?))
-        }
+        Some((head, count)) if !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()) => (
+            head,
+            Some(count.parse::<usize>().map_err(|_| NotationError::new("too many repetitions"))?),
+        ),
         _ => (item, None),
     };
     if repeat.is_some_and(|count| count > MAX_REPEAT) {
-        bail!("more than {MAX_REPEAT} repetitions");
+        return Err(NotationError::new(format!(
+            "more than {MAX_REPEAT} repetitions of one value; use a longer interval"
+        )));
     }
     let places = items.len() + repeat.map_or(1, |count| count + 1);
     if head == "_" {
@@ -181,8 +191,8 @@ fn push_item(item: &str, items: &mut Vec<Item>) -> anyhow::Result<()> {
 }
 
 /// Appends `{{…}}`, or `{{…}}+{{…}}` with the second added again and again, up to `places` items.
-fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> anyhow::Result<()> {
-    let end = head.find("}}").context("a histogram has no end")? + 2;
+fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> Result<(), NotationError> {
+    let end = head.find("}}").ok_or_else(no_end)? + 2;
     let (first, rest) = head.split_at(end);
     let mut literal = histogram::parse(first)?;
     let subtracts = rest.starts_with('-');
@@ -201,12 +211,16 @@ fn push_histograms(head: &str, places: usize, items: &mut Vec<Item>) -> anyhow::
 }
 
 /// Splits `1.5e3-2` into the start and the signed difference.
-fn split_delta(text: &str) -> anyhow::Result<(f64, f64)> {
+fn split_delta(text: &str) -> Result<(f64, f64), NotationError> {
     text.char_indices()
         .skip(1)
         .filter(|(_, c)| matches!(c, '+' | '-'))
         .find_map(|(at, _)| Some((text[..at].parse().ok()?, text[at..].parse().ok()?)))
-        .with_context(|| format!("{text:?} is no value"))
+        .ok_or_else(|| NotationError::new(format!("{text:?} is no value")))
+}
+
+fn no_end() -> NotationError {
+    NotationError::new("a histogram has no end")
 }
 
 #[cfg(test)]
