@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use model::go_time::{GoTime, days_to_date};
+use model::days_from_civil;
+use model::go_time::GoTime;
 
 use crate::budget::Budget;
 use crate::class::Method;
@@ -157,8 +158,8 @@ fn add_date(time: &GoTime, years: i64, months: i64, days: i64) -> GoTime {
         return time.clone();
     };
     let days = days.clamp(-1_000_000_000, 1_000_000_000);
-    let first = days_to_date(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1);
-    let before = days_to_date(civil.year, civil.month, civil.day);
+    let first = days_from_civil(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1);
+    let before = days_from_civil(civil.year, civil.month, civil.day);
     let after = first + i64::from(civil.day) - 1 + days;
     let seconds = time.seconds.saturating_add((after - before).saturating_mul(86_400));
     GoTime { seconds, ..time.clone() }

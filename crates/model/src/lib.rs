@@ -25,7 +25,7 @@ pub mod within;
 pub mod zone;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
-pub use calendar::{parse_rfc3339_ms, rfc3339};
+pub use calendar::{civil_from_days, days_from_civil, days_in_month, parse_rfc3339_ms, rfc3339};
 pub use census::{CensusEntry, CensusOrder, CensusReport, CensusRequest};
 pub use exemplar::{Exemplar, ExemplarSample, MAX_EXEMPLAR_CHARS, SeriesExemplars};
 pub use histogram::{

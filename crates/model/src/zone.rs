@@ -1,6 +1,8 @@
 //! Zones of time as files of the IANA's database have them. Source: RFC 9636 (TZif) and POSIX.1-2017,
 //! chapter 8.3 (`TZ`).
 
+use crate::calendar::{civil_from_days, days_from_civil, days_in_month};
+
 const DAY_S: i64 = 86_400;
 
 /// Some thirty thousand years.
@@ -129,7 +131,7 @@ fn rule_at(rule: &str, unix_s: i64) -> Option<ZoneOffset<'_>> {
     let summer_s = if rest.starts_with(',') { standard_s + 3_600 } else { -take_time(&mut rest)? };
     let summer = ZoneOffset { name: summer_name, seconds: i32::try_from(summer_s).ok()? };
     let (begin, end) = rest.strip_prefix(',')?.split_once(',')?;
-    let year = year_of((unix_s + standard_s).div_euclid(DAY_S));
+    let (year, _, _) = civil_from_days((unix_s + standard_s).div_euclid(DAY_S));
     let begin_s = change_at(begin, year)? - standard_s;
     let end_s = change_at(end, year)? - summer_s;
     let in_summer = if begin_s < end_s {
@@ -185,8 +187,9 @@ fn change_at(rule: &str, year: i64) -> Option<i64> {
         if !(1..=12).contains(&month) || !(1..=5).contains(&week) || !(0..=6).contains(&weekday) {
             return None;
         }
-        let first = day_of(year, month);
-        let next_month = if month == 12 { day_of(year + 1, 1) } else { day_of(year, month + 1) };
+        let month = u32::try_from(month).ok()?;
+        let first = days_from_civil(year, month, 1);
+        let next_month = first + i64::from(days_in_month(year, month));
         // 1970-01-01 was a Thursday, which is weekday 4.
         let first_weekday = (first + 4).rem_euclid(7);
         let day = first + (weekday - first_weekday).rem_euclid(7) + (week - 1) * 7;
@@ -194,32 +197,12 @@ fn change_at(rule: &str, year: i64) -> Option<i64> {
     } else if let Some(number) = date.strip_prefix('J') {
         // Counted from 1 without ever counting the 29th of February.
         let number = i64::from(number.parse::<u16>().ok()?);
-        let leap = i64::from(number >= 60 && day_of(year, 3) - day_of(year, 1) == 60);
-        day_of(year, 1) + number - 1 + leap
+        let leap = i64::from(number >= 60 && days_in_month(year, 2) == 29);
+        days_from_civil(year, 1, 1) + number - 1 + leap
     } else {
-        day_of(year, 1) + i64::from(date.parse::<u16>().ok()?)
+        days_from_civil(year, 1, 1) + i64::from(date.parse::<u16>().ok()?)
     };
     Some(day * DAY_S + time_s)
-}
-
-/// Days from the epoch to the first of a month, by Howard Hinnant's `days_from_civil`.
-fn day_of(year: i64, month: i64) -> i64 {
-    // The year is thought to begin in March, so that leap days come last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The year in which a day since the epoch lies.
-fn year_of(day: i64) -> i64 {
-    let mut year = 1970 + day.div_euclid(366);
-    while day_of(year + 1, 1) <= day {
-        year += 1;
-    }
-    year
 }
 
 #[cfg(test)]
@@ -250,18 +233,6 @@ mod tests {
         check("EST5EDT,J60/0,J305/0", 1_782_864_000, "EDT", -14_400);
         assert_eq!(rule_at("CET-1CEST,M13.5.0,M10.5.0", 0), None);
         assert_eq!(rule_at("", 0), None);
-    }
-
-    #[test]
-    fn calendar() {
-        assert_eq!(day_of(1970, 1), 0);
-        assert_eq!(day_of(2000, 3), 11_017);
-        assert_eq!(day_of(2026, 11), 20_758);
-        for (day, year) in
-            [(0, 1970), (-1, 1969), (364, 1970), (365, 1971), (20_453, 2025), (20_454, 2026)]
-        {
-            assert_eq!(year_of(day), year, "{day}");
-        }
     }
 
     #[test]

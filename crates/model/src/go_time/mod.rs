@@ -215,11 +215,6 @@ impl GoTime {
     }
 }
 
-/// Days from 1970-01-01 to a date of the calendar; `month` and `day` are from 1.
-pub fn days_to_date(year: i64, month: u32, day: u32) -> i64 {
-    days_from_civil(year, month, day)
-}
-
 /// Whether a layout shows anything of a time.
 pub fn is_layout(layout: &str) -> bool {
     next_element(layout).1.is_some()

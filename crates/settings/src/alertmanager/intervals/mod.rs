@@ -5,13 +5,13 @@ mod range;
 mod read;
 mod zone;
 
+use model::{civil_from_days, days_in_month};
 use serde::{Deserialize, Serialize};
 
 pub use range::{Range, TimeRange};
 pub(super) use read::read_named;
 pub use read::{parse_time_intervals, parse_time_range};
 pub use zone::TimeZone;
-use zone::{civil, days_from_civil};
 
 /// Most ranges of one kind, and most intervals under one name.
 const MAX_PARTS: usize = 1_000;
@@ -127,7 +127,7 @@ impl TimeInterval {
         let local = unix_s + offset;
         let days = local.div_euclid(86_400);
         let minute = local.rem_euclid(86_400) / 60;
-        let (year, month, day) = civil(days);
+        let (year, month, day) = civil_from_days(days);
         let within = |ranges: &Option<Vec<Range>>, value: i64| {
             ranges.as_ref().is_none_or(|all| all.iter().any(|range| range.contains(value)))
         };
@@ -135,21 +135,16 @@ impl TimeInterval {
             all.iter().any(|time| (time.start_minute..time.end_minute).contains(&minute))
         });
         times
-            && self.contains_day(year, month, day)
-            && within(&self.months, month)
+            && self.contains_day(year, month, i64::from(day))
+            && within(&self.months, i64::from(month))
             // 1970-01-01 was a Thursday.
             && within(&self.weekdays, (days + 4).rem_euclid(7))
             && within(&self.years, year)
     }
 
-    fn contains_day(&self, year: i64, month: i64, day: i64) -> bool {
+    fn contains_day(&self, year: i64, month: u32, day: i64) -> bool {
         let Some(ranges) = &self.days_of_month else { return true };
-        let month = u32::try_from(month).unwrap_or(1);
-        let next = match month {
-            12 => days_from_civil(year + 1, 1, 1),
-            month => days_from_civil(year, month + 1, 1),
-        };
-        let length = next - days_from_civil(year, month, 1);
+        let length = i64::from(days_in_month(year, month));
         let of_month = |end: i64| if end < 0 { length + end + 1 } else { end };
         ranges.iter().any(|range| {
             let (begin, end) = (of_month(range.begin), of_month(range.end));
@@ -169,6 +164,8 @@ fn unknown_zone(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::days_from_civil;
+
     use super::*;
 
     fn at(year: i64, month: u32, day: u32, hour: i64) -> i64 {
