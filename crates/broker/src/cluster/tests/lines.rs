@@ -284,13 +284,13 @@ fn blocks_of_lines_are_merged_set_aside_and_removed_as_those_of_samples_are() {
     let broker = &running.broker;
     let blocks = || objects(&site, "blocks/logs/");
     let mut wanted = Vec::new();
-    for at in 0..4 {
+    for at in 0..12 {
         push(broker, lines("a", at, &["line"])).expect("stored");
         wanted.push(("a", at, "line"));
         flush(broker);
         assert_lines(broker, &wanted, "flushed");
     }
-    wait("four become one, and are removed", || blocks().len() == 1);
+    wait("a dozen become one, and are removed", || blocks().len() == 1);
     assert_eq!(broker.block_totals(Signal::Logs).0, 1);
     assert_lines(broker, &wanted, "merged");
     // For long enough the store does not have it.
@@ -317,7 +317,7 @@ fn blocks_of_lines_are_merged_set_aside_and_removed_as_those_of_samples_are() {
         tenant: DEFAULT_TENANT,
         signal: Signal::Logs,
         range: TimeRange::new(START_MS - 7_200_000, START_MS - 7_199_000),
-        rows: 4,
+        rows: 12,
         series: 1,
         size_bytes: bytes.len() as u64,
         level: 0,
