@@ -469,20 +469,26 @@ impl State {
         origin: &'a str,
         mut push: impl FnMut(Name, &'a str, Category),
     ) {
+        let (has_error, has_details) = (self.has_error(), !self.error_details.is_empty());
+        // A parser may be told to make a label of that name.
+        let is_errors = |name: Name| {
+            has_error && name == self.error_name || has_details && name == self.error_details_name
+        };
         for (name, value) in &self.stream {
             match self.known(*name) {
                 Some(slot) if slot.deleted => {}
                 Some(_) if self.field(*name).is_some() => {}
+                _ if is_errors(*name) => {}
                 _ => push(*name, value, Category::Stream),
             }
         }
-        for field in self.fields.iter().filter(|field| field.live) {
+        for field in self.fields.iter().filter(|field| field.live && !is_errors(field.name)) {
             push(field.name, self.text(origin, field.value), field.category);
         }
-        if self.has_error() {
+        if has_error {
             push(self.error_name, self.error(origin), Category::Parsed);
         }
-        if !self.error_details.is_empty() {
+        if has_details {
             push(self.error_details_name, self.error_details(origin), Category::Parsed);
         }
     }
