@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use blockstore::{Counters, Disk, FileDisk, LogReader};
 use catalog::{BlockMeta, Signal, State, StoreId, Tombstone};
-use model::{MatchOp, TenantId, TenantName, TimeRange};
+use model::{MatchOp, TenantId, TenantName, TimeRange, rfc3339};
 
 use crate::{recovery, tenants};
 
@@ -114,12 +114,13 @@ impl StoreCopy {
                 request += &format!(" of tenant {tenant}");
             }
             request += &format!(" with query={query}");
-            if delete.range.start_ms != TimeRange::all().start_ms {
-                request += &format!(" start={}", delete.range.start_ms.div_euclid(1_000));
-            }
+            let start = match delete.range.start_ms == TimeRange::all().start_ms {
+                true => "0".to_owned(),
+                false => rfc3339(delete.range.start_ms),
+            };
             // What is younger was not there.
             let last_ms = delete.range.end_ms.saturating_sub(1).min(delete.at_ms);
-            requests.push(request + &format!(" end={}", last_ms.div_euclid(1_000) + 1));
+            requests.push(request + &format!(" start={start} end={}", rfc3339(last_ms)));
         }
         requests.join("; ")
     }
@@ -247,7 +248,7 @@ mod tests {
         broker.stop();
         let copy = StoreCopy::open(&data.path().join("snapshots/copy")).expect("a copy");
         let told: Vec<_> = copy.deletes().map(|(_, again)| again).collect();
-        let (start, end) = (NOW_MS / 1_000 - 10, NOW_MS / 1_000 + 1);
+        let (start, end) = (rfc3339(NOW_MS - 10_000), rfc3339(NOW_MS));
         let query = r#"{app="a\"b"} !~ "x.*y""#;
         assert_eq!(
             told,

@@ -340,6 +340,14 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         known.map_or(Value::Nil, |(_, value)| value.clone())
     }
 
+    /// Counts the copy of a text that was made.
+    fn count_copy(&mut self, value: &Value<'d>) -> Outcome<()> {
+        match value.copied_bytes() {
+            0 => Ok(()),
+            bytes => self.context.budget().count(bytes).map_err(|problem| self.fault(problem)),
+        }
+    }
+
     /// The value of an operand that is no command's first, where anything is wanted.
     fn operand(&mut self, dot: &Value<'d>, operand: &'d Operand) -> Outcome<Value<'d>> {
         self.at = At::Operand(operand);

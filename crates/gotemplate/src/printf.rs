@@ -11,6 +11,8 @@ use model::quote::{quote, write_escaped};
 
 type Outcome<'d> = Result<Value<'d>, String>;
 
+/// No double has as many digits behind the point, or in all.
+const MOST_DIGITS: usize = 1_100;
 /// Larger widths and precisions are bad.
 const MAX_WIDTH: usize = 1_000_000;
 
@@ -25,6 +27,7 @@ pub(crate) fn print<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d> 
             out.push(' ');
         }
         arg.write(&mut out, most);
+        budget.allow(out.len())?;
         text_before = is_text;
     }
     budget.text(out)
@@ -38,6 +41,7 @@ pub(crate) fn println<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d
             out.push(' ');
         }
         arg.write(&mut out, most);
+        budget.allow(out.len())?;
     }
     out.push('\n');
     budget.text(out)
@@ -62,6 +66,7 @@ pub(crate) fn printf<'d>(budget: &mut Budget, args: &[Value<'d>]) -> Outcome<'d>
                 out.push_str(", ");
             }
             write_typed(arg, &mut out, most);
+            budget.allow(out.len())?;
         }
         out.push(')');
     }
@@ -468,8 +473,16 @@ fn write_decimal(value: f64, verb: char, flags: &Flags, out: &mut String) -> boo
     write_sign(value.is_sign_negative(), flags, out);
     let value = value.abs();
     let body = match verb {
-        'f' | 'F' => format!("{value:.*}", flags.precision.unwrap_or(6)),
-        'e' | 'E' => go_exponent(&format!("{value:.*e}", flags.precision.unwrap_or(6))),
+        'f' | 'F' => {
+            let (places, zeros) = digits_and_zeros(flags.precision.unwrap_or(6));
+            format!("{value:.places$}{}", "0".repeat(zeros))
+        }
+        'e' | 'E' => {
+            let (places, zeros) = digits_and_zeros(flags.precision.unwrap_or(6));
+            let body = format!("{value:.places$e}");
+            let (digits, exponent) = body.split_once('e').unwrap_or((&body, "0"));
+            go_exponent(&format!("{digits}{}e{exponent}", "0".repeat(zeros)))
+        }
         _ => match flags.precision {
             None => {
                 let mut shown = String::new();
@@ -487,6 +500,13 @@ fn write_decimal(value: f64, verb: char, flags: &Flags, out: &mut String) -> boo
     true
 }
 
+/// How many of so many digits behind the point a double can fill, and how many zeros follow them. More digits than
+/// a `u16` counts cannot be asked for at all.
+fn digits_and_zeros(digits: usize) -> (usize, usize) {
+    let filled = digits.min(MOST_DIGITS);
+    (filled, digits - filled)
+}
+
 /// `1.5e2` as `1.5e+02`.
 fn go_exponent(text: &str) -> String {
     let (digits, exponent) = text.split_once('e').unwrap_or((text, "0"));
@@ -502,6 +522,8 @@ pub fn general(value: f64, digits: usize) -> String {
         write_float(&mut shown, value);
         return shown;
     }
+    // Zeros at the end are not shown.
+    let digits = digits.clamp(1, MOST_DIGITS);
     let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 =
         scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);

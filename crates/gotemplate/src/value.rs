@@ -253,6 +253,14 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// Bytes that a copy of it takes besides its own size: those of a text that was made. Lists and maps are shared.
+    pub(crate) fn copied_bytes(&self) -> usize {
+        match self {
+            Value::Text(Cow::Owned(text)) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// Appends the value as `%v` prints it. Stops soon after `out` is longer than `most` bytes, so
     /// that what is made of few values over and over again cannot be printed at length.
     #[inline]

@@ -22,7 +22,9 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         let mut values = Vec::with_capacity(args.len() + usize::from(piped.is_some()));
         for (at, arg) in args.iter().enumerate() {
             let param = signature.param(at).unwrap_or(Param::Any);
-            values.push(self.argument(dot, arg, param)?);
+            let value = self.argument(dot, arg, param)?;
+            self.count_copy(&value)?;
+            values.push(value);
         }
         if let Some(piped) = piped {
             let param = signature.param(args.len()).unwrap_or(Param::Any);

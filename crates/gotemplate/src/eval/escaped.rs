@@ -70,7 +70,9 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
         }
         let mut values = Vec::with_capacity(last.operands.len());
         for operand in &last.operands[1..] {
-            values.push(self.operand(dot, operand)?);
+            let value = self.operand(dot, operand)?;
+            self.count_copy(&value)?;
+            values.push(value);
         }
         if values.len() > 1 || matches!(values.first(), Some(Value::Nil)) {
             // They are joined before they are escaped.

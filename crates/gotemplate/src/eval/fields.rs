@@ -32,6 +32,7 @@ impl<'d, C: Context<'d>> Evaluator<'_, 'd, C> {
             }
             OperandKind::Variable(name, names) => {
                 let value = self.variable(name);
+                self.count_copy(&value)?;
                 if names.is_empty() {
                     self.refuse_args(operand, args, piped.is_some())?;
                     return Ok(value);

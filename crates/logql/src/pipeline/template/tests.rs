@@ -189,6 +189,20 @@ fn what_is_no_template_is_refused() {
 }
 
 #[test]
+fn digits_are_as_many_as_are_asked_for() {
+    for verb in ["%.70000f", "%.70000e", "%.70000F"] {
+        let text = format!("{{{{ printf \"{verb}\" 1.5 }}}}");
+        let shown = run(&text, &[], "").expect("there is room");
+        assert!(shown.starts_with("1.5000") && shown.len() >= 70_002, "{verb}");
+        assert!(!shown.contains("e") || shown.ends_with("0e+00"), "{verb}");
+    }
+    check(
+        "{{ printf \"%.70000g %.1200g\" 1.5 0.1 }}",
+        "1.5 0.1000000000000000055511151231257827021181583404541015625",
+    );
+}
+
+#[test]
 fn printf_prints_as_go_does() {
     for (text, want) in [
         (
@@ -343,6 +357,13 @@ fn a_template_cannot_eat_the_process() {
         ),
         ("{{ replace \"\" (repeat 1000 \"y\") (repeat 2000 \"x\") }}", "a text of more than"),
         ("{{ printf \"%1000000d%1000000d\" 1 1 }}", "a text of more than"),
+        ("{{ $x := printf \"%900000s\" `a` }}{{ print $x $x }}", "a text of more than"),
+        ("{{ $x := printf \"%900000s\" `a` }}{{ println $x $x }}", "a text of more than"),
+        ("{{ $x := printf \"%900000s\" `a` }}{{ printf `` $x $x }}", "a text of more than"),
+        (
+            "{{ $x := printf \"%900000s\" `a` }}{{ range 60 }}{{ $y := eq $x $x }}{{ end }}",
+            "bytes of text; loop less",
+        ),
     ] {
         let error = run(text, &[], "").expect_err(text);
         assert!(error.contains(limit), "{text}: {error}");
