@@ -33,18 +33,18 @@ pub(super) fn evaluate(
 ) -> Result<Matrix, MetricError> {
     let range = &aggregation.range;
     let windows = Windows { steps, length_ns: range.interval, offset_ns: range.offset };
-    let mut stages = range_stages(range)?;
-    let mut read_by: Vec<&StageKind> =
-        range.log.ordered_stages().into_iter().map(|stage| &stage.kind).collect();
-    if source.filters_lines() {
-        // What was compiled is longer: it has the conditions of `unwrap` as well.
-        let filters = range.log.are_filters_of_stored_lines();
-        let mut at = filters.iter().copied().chain(std::iter::repeat(false));
-        stages.retain(|_| at.next() != Some(true));
-        let mut at = filters.iter();
-        read_by.retain(|_| at.next() != Some(&true));
-    }
-    let has_filters = read_by.len() < range.log.stages.len();
+    // Which stages the source has run already, of those in their order. What `unwrap` adds comes behind them.
+    let is_done = match source.filters_lines() {
+        true => range.log.are_filters_of_stored_lines(),
+        false => Vec::new(),
+    };
+    let is_left = |at: usize| is_done.get(at) != Some(&true);
+    let stages = range_stages(range)?.into_iter().enumerate();
+    let stages: Vec<_> = stages.filter(|(at, _)| is_left(*at)).map(|(_, stage)| stage).collect();
+    let read_by = range.log.ordered_stages().into_iter().enumerate();
+    let read_by: Vec<&StageKind> =
+        read_by.filter(|(at, _)| is_left(*at)).map(|(_, stage)| &stage.kind).collect();
+    let has_filters = is_done.contains(&true);
     let required = grouping.and_then(|grouping| required_labels(range, grouping));
     let pipeline = || {
         let mut pipeline = Pipeline::new(stages.clone(), options.seed);
