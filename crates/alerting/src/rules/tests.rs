@@ -75,8 +75,13 @@ impl Bench {
         self.set.group_mut(&key()).expect("the group is there")
     }
 
-    /// Evaluates for a minute; the first rule yields `result`.
-    fn run(&mut self, minute: i64, result: Result<Vec<Sample>, String>) -> Applied {
+    /// Hands over what one rule yields.
+    fn apply(
+        &mut self,
+        evaluation: &Evaluation,
+        rule: usize,
+        result: Result<Vec<Sample>, String>,
+    ) -> Applied {
         let Bench { set, expand, limits, external } = self;
         let with = Surroundings {
             expand,
@@ -86,8 +91,14 @@ impl Bench {
             resend_delay_ms: MIN,
         };
         let group = set.group_mut(&key()).expect("the group is there");
-        let evaluation = group.evaluation_at(minute * MIN);
-        let mut applied = group.apply(&evaluation, 0, result, Timing::default(), &with);
+        group.apply(evaluation, rule, result, Timing::default(), &with)
+    }
+
+    /// Evaluates for a minute; the first rule yields `result`.
+    fn run(&mut self, minute: i64, result: Result<Vec<Sample>, String>) -> Applied {
+        let evaluation = self.group().evaluation_at(minute * MIN);
+        let mut applied = self.apply(&evaluation, 0, result);
+        let group = self.group();
         group.written(&evaluation, 0, Ok(()));
         applied.samples.extend(group.finish(&evaluation, Timing::default()));
         applied
@@ -269,15 +280,7 @@ fn series_end_when_they_are_no_longer_written() {
     assert_eq!(shown(&second), [r#"r{instance="b"} 3"#, r#"r{instance="a"} ends"#]);
     // What could not be written is told, and its end comes again.
     let evaluation = bench.group().evaluation_at(3 * MIN);
-    let (expand, limits, external) = (Verbatim, RuleLimits::default(), Labels::empty());
-    let with = Surroundings {
-        expand: &expand,
-        external_labels: &external,
-        external_url: "",
-        limits: &limits,
-        resend_delay_ms: MIN,
-    };
-    let third = bench.group().apply(&evaluation, 0, Ok(vec![]), Timing::default(), &with);
+    let third = bench.apply(&evaluation, 0, Ok(vec![]));
     assert_eq!(shown(&third), [r#"r{instance="b"} ends"#]);
     bench.group().written(&evaluation, 0, Err("disk full".to_owned()));
     assert_eq!(bench.group().last_error(0), Some("disk full"));
@@ -290,15 +293,7 @@ fn what_a_twin_goes_on_writing_has_not_ended() {
     let mut bench = Bench::new(vec![twin(), twin()]);
     bench.run(1, Ok(vec![up("a", 1.0), up("b", 1.0)]));
     let evaluation = bench.group().evaluation_at(MIN);
-    let (expand, limits, external) = (Verbatim, RuleLimits::default(), Labels::empty());
-    let with = Surroundings {
-        expand: &expand,
-        external_labels: &external,
-        external_url: "",
-        limits: &limits,
-        resend_delay_ms: MIN,
-    };
-    bench.group().apply(&evaluation, 1, Ok(vec![up("a", 1.0)]), Timing::default(), &with);
+    bench.apply(&evaluation, 1, Ok(vec![up("a", 1.0)]));
     bench.group().written(&evaluation, 1, Ok(()));
     assert_eq!(shown(&bench.run(2, Ok(vec![]))), [r#"r{instance="b"} ends"#]);
 }
@@ -352,18 +347,9 @@ fn an_evaluation_that_a_reload_overtook_changes_nothing() {
     let mut bench = Bench::new(vec![alert_rule(0, 0)]);
     let old = bench.group().evaluation_at(MIN);
     bench.set.load(compiled(vec![aligned(vec![alert_rule(1, 0)])]), MIN, false);
-    let (expand, limits, external) = (Verbatim, RuleLimits::default(), Labels::empty());
-    let with = Surroundings {
-        expand: &expand,
-        external_labels: &external,
-        external_url: "",
-        limits: &limits,
-        resend_delay_ms: MIN,
-    };
-    let group = bench.group();
-    let applied = group.apply(&old, 0, Ok(vec![up("a", 1.0)]), Timing::default(), &with);
+    let applied = bench.apply(&old, 0, Ok(vec![up("a", 1.0)]));
     assert_eq!(applied, Applied::default());
-    assert_eq!(group.finish(&old, Timing::default()), []);
+    assert_eq!(bench.group().finish(&old, Timing::default()), []);
     assert_eq!(bench.states(), []);
 }
 

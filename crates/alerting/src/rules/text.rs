@@ -29,16 +29,6 @@ pub trait Expand {
     fn expand(&self, alert: &str, text: &str, data: &TextData<'_>) -> Result<String, String>;
 }
 
-/// Leaves texts as they are.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Verbatim;
-
-impl Expand for Verbatim {
-    fn expand(&self, _: &str, text: &str, _: &TextData<'_>) -> Result<String, String> {
-        Ok(text.to_owned())
-    }
-}
-
 /// What the outcome of a template depends upon; each includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Depends {
