@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["alerting", "logql", "logstore", "metricstore", "promql", "wire"],
     &["consensus", "governor", "net", "ruletest"],
     &["objects"],
-    &["agent", "broker", "console"],
+    &["agent", "broker", "console", "ruler"],
     &["watchfire"],
 ];
 
