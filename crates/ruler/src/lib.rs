@@ -7,6 +7,20 @@
 mod clock;
 mod keep;
 pub mod notify;
+mod pages;
+pub mod rules;
+#[cfg(test)]
+mod shelf;
 
 pub use clock::Clock;
 pub use keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
+
+/// Writes what is counted in Prometheus' text format.
+pub fn render(
+    notifications: &notify::Notifications,
+    rules: &rules::Rules,
+    out: &mut wire::text_encode::TextEncoder<'_>,
+) {
+    notify::render(notifications, out);
+    rules::render(rules, out);
+}

@@ -37,8 +37,9 @@ mod time;
 mod volume;
 
 pub(crate) use encode::CATEGORIZE;
-pub(crate) use query::{ENCODING_FLAGS, wants_categories};
-pub(crate) use refusal::{DIALECT, Refusal};
+pub(crate) use numbers::evaluate_at;
+pub(crate) use query::{ENCODING_FLAGS, seed, wants_categories};
+pub(crate) use refusal::{DIALECT, Refusal, data_error};
 pub(crate) use tailed::{Frame, Frames, Way, frame_of, note};
 
 use std::sync::Arc;

@@ -146,7 +146,7 @@ pub(super) fn now_ns(console: &Console) -> i64 {
 }
 
 /// Keys hash tables: nobody outside knows it.
-pub(super) fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0_u8)
 }
