@@ -83,6 +83,12 @@ impl Template {
         self.parsed.needs_all()
     }
 
+    /// Whether it may fail at some line. One that only puts labels into text does not, but for an output that
+    /// is too long.
+    pub(crate) fn can_fail(&self) -> bool {
+        self.simple.is_none()
+    }
+
     /// Numbers of fields with the names of their labels.
     pub(crate) fn fields(&self) -> &[Name] {
         &self.fields
