@@ -134,7 +134,13 @@ impl Source for Filtered<'_> {
 
 fn outcome(query: &str, steps: Steps, lines: &[Line<'_>]) -> Result<Vec<String>, String> {
     let expr = parse_metric(query).map_err(|error| error.to_string())?;
-    let options = EvalOptions { max_series: 500, max_values: 1 << 20, now_ns: 0, seed: 3 };
+    let options = EvalOptions {
+        max_series: 500,
+        max_values: 1 << 20,
+        now_ns: 0,
+        zones: model::NO_ZONES,
+        seed: 3,
+    };
     let expr = optimized(expr);
     let result = evaluate(&expr, steps, &Lines(lines), &options);
     let of_runs = evaluate(&expr, steps, &Runs(Lines(lines)), &options);

@@ -23,6 +23,7 @@ mod tenant;
 mod time;
 pub mod within;
 pub mod zone;
+mod zone_files;
 
 pub use batch::{LabelForm, MetricBatch, MetricMetadata, MetricType, SeriesRows};
 pub use calendar::{civil_from_days, days_from_civil, days_in_month, parse_rfc3339_ms, rfc3339};
@@ -46,6 +47,7 @@ pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, Sear
 pub use share::Share;
 pub use tenant::{DEFAULT_TENANT, NO_TENANT, TenantId, TenantName, TenantNameError};
 pub use time::TimeRange;
+pub use zone_files::{NO_ZONES, ZoneFiles, Zones};
 
 /// Bit pattern of the value that marks a series as gone at a timestamp.
 /// Source: Prometheus `model/value/value.go`, `StaleNaN`.
