@@ -40,7 +40,7 @@ pub use limits::Limits;
 pub use log_batch::{
     LogBatch, LogBatchError, LogRecord, LogRecords, MAX_LOG_BATCH_BYTES, MAX_LOG_LINE_BYTES,
 };
-pub use log_limits::LogLimits;
+pub use log_limits::{LEVEL_FIELDS, LogLimits};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use rollup::RollupRow;
 pub use search::{BestNames, FoundName, NameSearch, Scorer, SearchAlgorithm, SearchOrder};
