@@ -13,6 +13,7 @@
 //! | `detected`, `patterns` | what lines have in common |
 //! | `completions` | what may stand at a place of a query |
 //! | `about` | version, limits, `format_query` |
+//! | `zones` | zones of time that templates name |
 //! | `encode`, `statistics` | answers |
 
 mod about;
@@ -35,6 +36,7 @@ mod tail;
 mod tailed;
 mod time;
 mod volume;
+mod zones;
 
 pub(crate) use encode::CATEGORIZE;
 pub(crate) use numbers::evaluate_at;

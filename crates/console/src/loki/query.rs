@@ -228,6 +228,7 @@ impl Numbers {
             max_series: data.max_series,
             max_values: data.max_values,
             now_ns: self.now_ns,
+            zones: super::zones::of_host,
             seed: seed(),
         };
         let (result, processed) =
