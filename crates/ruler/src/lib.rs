@@ -9,11 +9,13 @@ mod keep;
 pub mod notify;
 mod pages;
 pub mod rules;
+mod seat;
 #[cfg(test)]
 mod shelf;
 
 pub use clock::Clock;
 pub use keep::{Boxed, Keep, KeepError, MAX_VALUE_BYTES};
+pub use seat::{Running, Seat};
 
 /// Writes what is counted in Prometheus' text format.
 pub fn render(

@@ -228,6 +228,12 @@ pub struct Parts {
     pub clock: Arc<Clock>,
 }
 
+/// Rules that can be put in effect: nothing about them can fail any more.
+pub struct PreparedRules {
+    settings: RuleSettings,
+    sources: sources::Sources,
+}
+
 /// What came of reading rules.
 #[derive(Debug, Clone, Default)]
 pub struct Read {
@@ -284,17 +290,27 @@ impl Rules {
         Ok((Rules { inner }, Read { changes, warnings: read.warnings }))
     }
 
-    /// Reads all rules again, and puts them in effect: all of it or nothing. Blocks.
+    /// Reads all rules again, to be put in effect. Blocks.
     ///
     /// # Errors
-    /// What is wrong with the files.
-    pub fn reload(&self, settings: RuleSettings, managed: &[ManagedGroup]) -> Result<Read, Faults> {
-        let read = sources::read(&settings, managed, &self.inner.files)?;
+    /// What is wrong with the files; everything stays as it is.
+    pub fn prepare(
+        &self,
+        settings: RuleSettings,
+        managed: &[ManagedGroup],
+    ) -> Result<PreparedRules, Faults> {
+        let sources = sources::read(&settings, managed, &self.inner.files)?;
+        Ok(PreparedRules { settings, sources })
+    }
+
+    /// Puts what was read in effect. Waits for groups whose results are just being applied.
+    pub fn put(&self, prepared: PreparedRules) -> Read {
+        let PreparedRules { settings, sources } = prepared;
         let now_ms = self.inner.clock.now_ms();
         let mut sum = Changes::default();
         let mut sets = self.inner.sets.lock();
         for (language, specs) in
-            [(RuleLanguage::Promql, read.promql), (RuleLanguage::Logql, read.logql)]
+            [(RuleLanguage::Promql, sources.promql), (RuleLanguage::Logql, sources.logql)]
         {
             let changes = sets.of(language).load(specs, now_ms, false);
             sum.added += changes.added;
@@ -306,7 +322,7 @@ impl Rules {
         drop(sets);
         *self.inner.settings.write() = Arc::new(settings);
         self.inner.wake.notify_one();
-        Ok(Read { changes: sum, warnings: read.warnings })
+        Read { changes: sum, warnings: sources.warnings }
     }
 
     /// Says what is wrong with a group before it is kept.

@@ -1,11 +1,10 @@
 //! Where rules come from: files, what users keep by the API, and what Watchfire brings along.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use alerting::rules::{
-    BUILTIN_FILE, Defaults, Expression, GroupSpec, builtin_groups, builtin_rules, compile_groups,
+    BUILTIN_FILE, Defaults, Expression, GroupSpec, builtin_groups, compile_groups,
 };
 use settings::prometheus::rules::{self as rule_files, ExpressionFault, RuleChecks, RuleFormat};
 use settings::{Diagnostic, Faults, NameValidation, glob};
@@ -68,11 +67,6 @@ impl Sources {
             RuleLanguage::Logql => &mut self.logql,
         }
     }
-}
-
-/// Names of built-in rules that are none.
-pub(super) fn unknown_builtin(off: &BTreeSet<String>) -> Option<&String> {
-    off.iter().find(|name| builtin_rules().iter().all(|rule| rule.name != **name))
 }
 
 fn read_file(
