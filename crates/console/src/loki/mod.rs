@@ -36,7 +36,7 @@ mod tail;
 mod tailed;
 mod time;
 mod volume;
-mod zones;
+pub(crate) mod zones;
 
 pub(crate) use encode::CATEGORIZE;
 pub(crate) use numbers::evaluate_at;

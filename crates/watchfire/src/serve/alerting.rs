@@ -70,7 +70,7 @@ impl Deliver for Receivers {
         note: Option<&'static str>,
         now_ns: i64,
     ) -> Boxed<'a, Outcome> {
-        Box::pin(self.0.deliver(notification, note, now_ns))
+        Box::pin(self.0.deliver_noted(notification, now_ns, note))
     }
 }
 

@@ -273,8 +273,10 @@ async fn serve(config: Config, roles: Roles) -> Result<()> {
         None => peers.as_ref().map(|peers| words::elsewhere(peers.address())),
     };
     let reloading = Arc::clone(&telling.reloading);
+    let seat = alerting.as_ref().map(|alerting| alerting.seat().clone()).unwrap_or_default();
     let routes =
-        all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref());
+        all_routes(telling, &broker, telemetry, &security, peer_address, scraping.as_ref())
+            .merge(ruler::rules::rule_routes(&seat));
     let origins = origins.with_readers(config.cors_origins.clone(), routes.table());
     let router = origins.layer(security.guard(routes.into_router()));
     front.open(net::compress::layer(router));
