@@ -88,6 +88,7 @@ impl Courier {
                 message.conceal(&text);
             }
         }
+        message.conceal_userinfo(url);
         let url = uri(url)?;
         let mut all = HeaderMap::with_capacity(headers.len() + 1);
         all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -103,7 +104,12 @@ impl Courier {
         }
         let deadline = message.deadline;
         let outgoing = Outgoing { url: &url, headers: &all, method, body, deadline };
-        let response = self.client.exchange(&outgoing).await.map_err(failed)?;
+        let response = self.client.exchange(&outgoing).await;
+        if let Some(token) = self.client.fetched_token() {
+            let text = token.reveal();
+            message.conceal(text.split_once(' ').map_or(text, |(_, token)| token));
+        }
+        let response = response.map_err(failed)?;
         let (status, headers) = (response.status.as_u16(), response.headers.clone());
         let mut body = Vec::new();
         match response.read(MAX_ANSWER_BYTES, &mut body).await {

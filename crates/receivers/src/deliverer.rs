@@ -349,3 +349,68 @@ fn made_up_alert(now_ns: i64) -> NotifiedAlert {
     };
     NotifiedAlert { alert: Arc::new(alert), fingerprint, resolved: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_peer::{NOW_NS, Peer, config, deliverer, json as said, notification, retried};
+
+    #[test]
+    fn what_can_never_work_is_told_at_once() {
+        let config = config(
+            "webhook_configs: [{url: 'http://h/'}, {url: 'http://h/secret-path', http_config: \
+             {tls_config: {ca: nonsense}}}]",
+        );
+        let templates =
+            Templates::new(alerting::templates::notice::NOTICE_LIMITS, Arc::new(|_| None));
+        let options = DeliveryOptions::operator("");
+        let error =
+            Deliverer::new(&config, Arc::new(templates), options).expect_err("no authority");
+        assert_eq!((error.kind, error.index), ("webhook", 1));
+        let told = error.to_string();
+        assert!(told.starts_with("receiver \"ops\", webhook_configs[1]: tls_config: ca"), "{told}");
+        assert!(!told.contains("secret-path"), "{told}");
+    }
+
+    #[test]
+    fn deliveries_may_move_between_threads() {
+        fn is_send(_: impl Send) {}
+        let deliverer = deliverer("webhook_configs: [{url: 'http://h/'}]");
+        is_send(deliverer.deliver(&notification("webhook"), NOW_NS));
+        is_send(deliverer.test("ops", Default::default(), NOW_NS));
+    }
+
+    #[tokio::test]
+    async fn nothing_that_is_printed_holds_a_secret() {
+        let peer =
+            Peer::start(|seen, _| (500, "text/plain", format!("{} {:?}", seen.path, seen.headers)))
+                .await;
+        let url = peer.url("/hook/path-secret").replacen("http://", "http://user:url-secret@", 1);
+        let deliverer = deliverer(&format!(
+            "webhook_configs: [{{url: '{url}', http_config: {{http_headers: {{X-Key: {{secrets: \
+             [header-secret]}}}}}}}}]"
+        ));
+        assert_eq!(format!("{deliverer:?}"), "Deliverer { receivers: [\"ops\"], .. }");
+        let message = retried(deliverer.deliver(&notification("webhook"), NOW_NS).await);
+        for secret in ["path-secret", "url-secret", "header-secret"] {
+            assert!(!message.contains(secret), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_that_are_fetched_are_not_shown_either() {
+        let peer = Peer::start(|seen, _| match seen.path.as_str() {
+            "/token" => said(200, r#"{"access_token":"fetched-1234","expires_in":3600}"#),
+            _ => (500, "text/plain", seen.header("authorization").to_owned()),
+        })
+        .await;
+        let deliverer = deliverer(&format!(
+            "webhook_configs: [{{url: '{}', http_config: {{oauth2: {{client_id: c, client_secret: \
+             client-secret, token_url: '{}'}}}}}}]",
+            peer.url("/"),
+            peer.url("/token")
+        ));
+        let message = retried(deliverer.deliver(&notification("webhook"), NOW_NS).await);
+        assert_eq!(message, "ops/webhook[0]: unexpected status code 500: Bearer <secret>");
+    }
+}

@@ -172,6 +172,11 @@ impl<'a> Message<'a> {
         self.secrets.lock().add_url(url);
     }
 
+    /// Does not show a name and password in this URL from now on.
+    pub(crate) fn conceal_userinfo(&self, url: &str) {
+        self.secrets.lock().add_userinfo(url);
+    }
+
     /// A text without the secrets that are known.
     pub(crate) fn redacted(&self, text: &str) -> String {
         self.secrets.lock().redacted(text)

@@ -27,12 +27,8 @@ impl Secrets {
     pub(crate) fn add_url(&mut self, url: &str) {
         let url = url.trim();
         self.add(url);
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        if let Some((userinfo, _)) = authority.rsplit_once('@') {
-            self.add(userinfo);
-            self.add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password));
-        }
+        self.add_userinfo(url);
+        let (_, path) = split(url);
         if path.len() >= MIN_TOKEN_BYTES {
             self.add(path);
         }
@@ -42,6 +38,15 @@ impl Secrets {
             if let Some((decoded, _)) = decoded {
                 self.insert(&decoded);
             }
+        }
+    }
+
+    /// Adds name and password of a URL, if it has them.
+    pub(crate) fn add_userinfo(&mut self, url: &str) {
+        let (authority, _) = split(url);
+        if let Some((userinfo, _)) = authority.rsplit_once('@') {
+            self.add(userinfo);
+            self.add(userinfo.split_once(':').map_or(userinfo, |(_, password)| password));
         }
     }
 
@@ -68,6 +73,12 @@ impl Secrets {
         }
         text
     }
+}
+
+/// What stands between scheme and path of a URL, and all behind it.
+fn split(url: &str) -> (&str, &str) {
+    let rest = url.trim().split_once("://").map_or(url.trim(), |(_, rest)| rest);
+    rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()))
 }
 
 /// The text without `word` where no letter or digit stands beside it.

@@ -148,6 +148,14 @@ impl Credentials {
         Ok(())
     }
 
+    /// A token that was fetched, with its scheme.
+    pub(super) fn token(&self) -> Option<Secret> {
+        match &self.scheme {
+            Scheme::Token(source) => source.known(),
+            _ => None,
+        }
+    }
+
     /// The server did not take what was sent: a cached token is not used again.
     pub(super) fn rejected(&self) {
         if let Scheme::Token(source) = &self.scheme {

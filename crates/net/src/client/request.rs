@@ -9,6 +9,7 @@ use http::header::{LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use settings::Secret;
 use settings::prometheus::HttpClientConfig;
 use tokio::time::timeout_at;
 
@@ -182,6 +183,12 @@ impl Client {
         })
     }
 
+    /// The header `Authorization` with a token that was fetched for requests (OAuth 2), if there is
+    /// one: for whoever takes secrets out of what servers answer.
+    pub fn fetched_token(&self) -> Option<Secret> {
+        self.credentials.token()
+    }
+
     /// Asks and, if the options allow it, follows redirects; credentials and extra headers go to
     /// the first host only. Every status is an answer.
     ///
@@ -254,9 +261,9 @@ impl Client {
             uri = split_userinfo(&next.to_string())?.0;
             if self.keeps_to_host && !may_share_credentials(&first, &uri) {
                 return Err(ClientError::Redirect(format!(
-                    "the server redirects to another host, {:?}, which is not to see the request; \
+                    "the server redirects to another host or port, {:?}, which is not to see the request; \
                      if it is the right one, put it into the URL",
-                    uri.host().unwrap_or_default()
+                    uri.authority().map_or("", |authority| authority.as_str())
                 )));
             }
             drain(response.into_body()).await;

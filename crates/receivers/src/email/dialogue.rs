@@ -252,7 +252,7 @@ impl Dialogue {
         expect(message, "MAIL", reply, &[250])?;
         for address in to {
             let reply = self.ask(&format!("RCPT TO:<{address}>")).await?;
-            expect(message, &format!("RCPT of {address}"), reply, &[250, 251])?;
+            expect(message, &format!("RCPT of {address}"), reply, &[250, 251, 252])?;
         }
         let reply = self.ask("DATA").await?;
         expect(message, "DATA", reply, &[354])?;

@@ -36,6 +36,9 @@ pub(super) fn sign(
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host).to_ascii_lowercase();
+    // Clients do not name the port that goes without saying.
+    let usual = if url.starts_with("https:") { ":443" } else { ":80" };
+    let host = host.strip_suffix(usual).unwrap_or(&host);
     let path = if path.is_empty() { "/" } else { path };
     let mut headers = format!("content-type:{content_type}\nhost:{host}\nx-amz-date:{date}\n");
     let mut names = "content-type;host;x-amz-date".to_owned();
